@@ -1,0 +1,1 @@
+"""The tests of the ground floor: errors, flags, configuration, networks and identities."""

@@ -1,0 +1,308 @@
+"""A node's key, and the run numbers it may never use twice."""
+
+from __future__ import annotations
+
+import os
+import resource
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_mesh.errors import IdentityError
+from twisted_mesh.identity import MAX_EPOCH, Identity, id_of, verify
+
+NOW = 1_800_000_000_000
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+ID = b"5RAcuCD3a68BgBZZAgrUu1eHeyjevbdFKQDpfyfedutGSvEikmWjw869e4gaP1ReN9"
+PEM = b"""-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f
+-----END PRIVATE KEY-----
+"""
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Every write fails while this lasts, for root as well."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+class IdentityCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp())
+        self.directory.mkdir()
+        self.file = self.directory / "node.pem"
+        self.epoch_file = self.directory / "node.pem.epoch"
+
+    def write(self, content: bytes, mode: int = 0o600) -> None:
+        self.file.write_bytes(content)
+        self.file.chmod(mode)
+
+    def assert_refused(self, text: str) -> None:
+        error = self.assertRaises(IdentityError, Identity.load, self.file)
+        self.assertIn(str(self.file), str(error))
+        self.assertIn(text, str(error))
+
+
+class TestKeys(IdentityCase):
+    def test_the_id_is_the_key(self) -> None:
+        self.assertEqual(Identity(KEY).id, ID)
+        self.assertEqual(id_of(Identity(KEY).origin), ID)
+
+    def test_an_id_has_64_to_66_characters(self) -> None:
+        lengths = {len(id_of(n.to_bytes(32, "big"))) for n in range(3000)}
+        self.assertEqual(lengths, {64, 65, 66})
+
+    def test_generated_keys_differ_and_have_no_file(self) -> None:
+        one, other = Identity.generate(), Identity.generate()
+        self.assertNotEqual(one.origin, other.origin)
+        self.assertIsNone(one.path)
+
+    def test_a_signature_is_verified_with_the_origin(self) -> None:
+        identity = Identity(KEY)
+        signature = identity.sign(b"text")
+        self.assertTrue(verify(identity.origin, signature, b"text"))
+        self.assertFalse(verify(identity.origin, signature, b"Text"))
+        self.assertFalse(verify(Identity.generate().origin, signature, b"text"))
+
+    def test_signatures_are_those_of_rfc_8032(self) -> None:
+        origin = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
+        signature = (
+            "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555f"
+            "b8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b"
+        )
+        self.assertTrue(verify(bytes.fromhex(origin), bytes.fromhex(signature), b""))
+
+    def test_a_signature_or_key_of_another_length_is_false(self) -> None:
+        identity = Identity(KEY)
+        signature = identity.sign(b"text")
+        for wrong in (b"", signature[:-1], signature + b"\0", bytes(64)):
+            self.assertFalse(verify(identity.origin, wrong, b"text"))
+        for wrong in (b"", identity.origin[:-1], identity.origin + b"\0"):
+            self.assertFalse(verify(wrong, signature, b"text"))
+
+
+class TestKeyFiles(IdentityCase):
+    def test_a_created_key_is_loaded_again(self) -> None:
+        created = Identity.create(self.file)
+        loaded = Identity.load(str(self.file))
+        self.assertEqual((loaded.id, loaded.origin), (created.id, created.origin))
+        self.assertTrue(verify(created.origin, loaded.sign(b"text"), b"text"))
+
+    def test_the_file_is_pkcs8_pem(self) -> None:
+        self.write(PEM)
+        self.assertEqual(Identity.load(self.file).id, ID)
+        self.file.unlink()
+        Identity.create(self.file)
+        self.assertEqual(self.file.read_bytes()[:27], PEM[:27])
+        load_pem_private_key(self.file.read_bytes(), password=None)
+
+    def test_the_file_has_mode_0600_whatever_the_umask(self) -> None:
+        self.addCleanup(os.umask, os.umask(0))
+        Identity.create(self.file).next_epoch(NOW)
+        for file in (self.file, self.epoch_file):
+            self.assertEqual(stat.S_IMODE(file.stat().st_mode), 0o600)
+
+    def test_creation_is_exclusive(self) -> None:
+        self.write(b"precious")
+        error = self.assertRaises(IdentityError, Identity.create, self.file)
+        self.assertIn("File exists", str(error))
+        self.assertEqual(self.file.read_bytes(), b"precious")
+
+    def test_creation_does_not_follow_a_link(self) -> None:
+        self.file.symlink_to(self.directory / "elsewhere")
+        self.assertRaises(IdentityError, Identity.create, self.file)
+        self.assertFalse((self.directory / "elsewhere").exists())
+
+    def test_a_key_that_cannot_be_written_leaves_no_file(self) -> None:
+        with full_disk():
+            self.assertRaises(IdentityError, Identity.create, self.file)
+        self.assertEqual(list(self.directory.iterdir()), [])
+        Identity.create(self.file)
+
+    def test_a_missing_directory_is_told(self) -> None:
+        self.file = self.directory / "missing" / "node.pem"
+        error = self.assertRaises(IdentityError, Identity.create, self.file)
+        self.assertIn("No such file or directory", str(error))
+
+    def test_a_file_others_can_read_is_refused_with_the_chmod(self) -> None:
+        for mode in (0o640, 0o604, 0o620, 0o602, 0o610, 0o644, 0o660):
+            self.write(PEM, mode)
+            self.assert_refused(f"can be read by others: chmod 600 {self.file}")
+
+    def test_a_file_its_owner_may_only_read_is_taken(self) -> None:
+        self.write(PEM, 0o400)
+        self.assertEqual(Identity.load(self.file).id, ID)
+
+    def test_a_missing_file_is_told(self) -> None:
+        self.assert_refused("No such file or directory")
+
+    def test_a_directory_is_no_key(self) -> None:
+        self.file.mkdir()
+        self.assert_refused("Is a directory")
+
+    def test_a_damaged_file_is_refused(self) -> None:
+        for content in (b"", b"\xff" * 40, PEM[:40], PEM.replace(b"BCIE", b"BCI"), PEM[28:]):
+            self.write(content)
+            self.assert_refused("holds no private key in PEM: restore or delete it")
+
+    def test_a_key_of_no_known_kind_is_refused(self) -> None:
+        self.write(PEM.replace(b"K2Vw", b"K2V5"))
+        self.assert_refused("holds no private key in PEM")
+
+    def test_an_encrypted_key_is_refused(self) -> None:
+        self.write(pem(KEY, BestAvailableEncryption(b"secret")))
+        self.assert_refused("holds no private key in PEM")
+
+    def test_another_kind_of_key_is_refused(self) -> None:
+        for key in (X25519PrivateKey.generate(), generate_private_key(SECP256R1())):
+            self.write(pem(key))
+            self.assert_refused("holds another kind of key than Ed25519")
+
+    def test_load_or_create_makes_a_key_once(self) -> None:
+        first = Identity.load_or_create(self.file)
+        self.assertEqual(Identity.load_or_create(self.file).id, first.id)
+
+    def test_load_or_create_does_not_replace_what_it_cannot_load(self) -> None:
+        self.write(b"precious")
+        self.assertRaises(IdentityError, Identity.load_or_create, self.file)
+        self.assertEqual(self.file.read_bytes(), b"precious")
+        self.file.unlink()
+        self.file.symlink_to(self.directory / "unplugged")
+        self.assertRaises(IdentityError, Identity.load_or_create, self.file)
+        self.assertTrue(self.file.is_symlink())
+
+    def test_the_path_stays_where_it_is_when_a_daemon_changes_its_directory(self) -> None:
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.directory)
+        identity = Identity.create("node.pem")
+        os.chdir("/")
+        identity.next_epoch(NOW)
+        self.assertTrue(identity.path is not None and identity.path.is_absolute())
+        self.assertEqual(int(identity.path.with_name("node.pem.epoch").read_text()), NOW)
+
+
+def pem(
+    key: Ed25519PrivateKey | X25519PrivateKey,
+    encryption: KeySerializationEncryption | None = None,
+) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption or NoEncryption())
+
+
+class TestEpochs(IdentityCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.identity = Identity.create(self.file)
+
+    def test_an_epoch_is_the_wall_clock(self) -> None:
+        self.assertEqual(self.identity.next_epoch(NOW), NOW)
+
+    def test_no_epoch_is_used_twice_in_one_process(self) -> None:
+        for identity in (self.identity, Identity.generate()):
+            clock = (NOW, NOW, NOW - 5, 0, -7, NOW + 2, NOW + 9)
+            epochs = [identity.next_epoch(now) for now in clock]
+            self.assertEqual(epochs, [NOW, NOW + 1, NOW + 2, NOW + 3, NOW + 4, NOW + 5, NOW + 9])
+
+    def test_no_epoch_is_used_twice_after_a_restart_with_the_clock_gone_back(self) -> None:
+        first = self.identity.next_epoch(NOW)
+        second = Identity.load(self.file).next_epoch(NOW - 86_400_000)
+        self.assertEqual((first, second), (NOW, NOW + 1))
+        self.assertEqual(self.identity.next_epoch(0), NOW + 2)
+
+    def test_no_epoch_is_used_twice_when_its_file_is_lost_in_the_meantime(self) -> None:
+        self.identity.next_epoch(NOW)
+        self.epoch_file.unlink()
+        self.assertEqual(self.identity.next_epoch(0), NOW + 1)
+
+    def test_the_epoch_lies_beside_the_key(self) -> None:
+        self.identity.next_epoch(NOW)
+        self.assertEqual(self.epoch_file.read_bytes(), b"1800000000000\n")
+        self.assertEqual({file.name for file in self.directory.iterdir()}, {"node.pem", "node.pem.epoch"})
+
+    def test_the_epoch_is_on_disk_before_it_is_used(self) -> None:
+        """Its bytes are synced before the name is theirs, and the name before we return."""
+        steps: list[str] = []
+        sync, replace = os.fsync, os.replace
+
+        def watched_sync(descriptor: int) -> None:
+            sync(descriptor)
+            status = os.fstat(descriptor)
+            if stat.S_ISDIR(status.st_mode):
+                steps.append(f"directory synced: {os.path.samestat(status, self.directory.stat())}")
+            else:
+                steps.append(f"{beside.read_bytes()!r} synced")
+
+        def watched_replace(old: Path, new: Path) -> None:
+            replace(old, new)
+            steps.append(f"{old.name} becomes {new.name}")
+
+        beside = self.directory / "node.pem.epoch.new"
+        self.patch(os, "fsync", watched_sync)
+        self.patch(os, "replace", watched_replace)
+        self.identity.next_epoch(NOW)
+        self.assertEqual(
+            steps,
+            [
+                "b'1800000000000\\n' synced",
+                "node.pem.epoch.new becomes node.pem.epoch",
+                "directory synced: True",
+            ],
+        )
+
+    def test_a_key_is_on_disk_before_it_is_used(self) -> None:
+        synced: list[bool] = []
+        sync = os.fsync
+
+        def watched_sync(descriptor: int) -> None:
+            sync(descriptor)
+            synced.append(stat.S_ISDIR(os.fstat(descriptor).st_mode))
+
+        self.patch(os, "fsync", watched_sync)
+        Identity.create(self.directory / "other.pem")
+        self.assertEqual(synced, [False, True])
+
+    def test_a_damaged_epoch_file_is_refused(self) -> None:
+        for content in (b"", b"yesterday", b"\xff", b"1.5", b"9" * 5000):
+            self.epoch_file.write_bytes(content)
+            error = self.assertRaises(IdentityError, self.identity.next_epoch, NOW)
+            self.assertIn(str(self.epoch_file), str(error))
+            self.assertIn("is damaged: delete it if the clock is right", str(error))
+
+    def test_an_unreadable_epoch_file_is_refused(self) -> None:
+        self.epoch_file.mkdir()
+        error = self.assertRaises(IdentityError, self.identity.next_epoch, NOW)
+        self.assertIn("Is a directory", str(error))
+
+    def test_an_epoch_that_cannot_be_written_is_not_used(self) -> None:
+        self.identity.next_epoch(NOW)
+        with full_disk():
+            error = self.assertRaises(IdentityError, self.identity.next_epoch, NOW + 5)
+        self.assertIn(str(self.epoch_file), str(error))
+        self.assertEqual(self.epoch_file.read_bytes(), b"1800000000000\n")
+        self.assertEqual(self.identity.next_epoch(NOW + 5), NOW + 5)
+
+    def test_an_epoch_beyond_2_to_the_62nd_is_refused(self) -> None:
+        self.assertEqual(Identity.generate().next_epoch(MAX_EPOCH), MAX_EPOCH)
+        error = self.assertRaises(IdentityError, self.identity.next_epoch, MAX_EPOCH + 1)
+        self.assertIn("clock", str(error))
+        self.assertFalse(self.epoch_file.exists())
+        self.epoch_file.write_bytes(b"%d\n" % MAX_EPOCH)
+        self.assertRaises(IdentityError, self.identity.next_epoch, NOW)

@@ -1,0 +1,59 @@
+"""What the application is handed: messages."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_mesh.message import Message, Source, shown
+
+
+class Replies:
+    """Takes replies and keeps them."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[bytes, tuple[object, ...]]] = []
+
+    def reply_to(self, member: bytes, packets: tuple[object, ...]) -> Deferred[None]:
+        self.taken.append((member, packets))
+        return succeed(None)
+
+
+class TestMessage(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.replies = Replies()
+        self.source = Source(b"o" * 32, 7, b"sender", 1.5, self.replies)
+        self.message = Message([0, 2, b"yes", b"I did"], 9, self.source)
+
+    def test_it_says_what_was_sent_when_and_by_whom(self) -> None:
+        self.assertEqual(self.message.type, 2)
+        self.assertEqual(self.message.packets, [2, b"yes", b"I did"])
+        self.assertEqual((self.message.sender, self.message.time), (b"sender", 1.5))
+        self.assertTrue(self.message.verified)
+
+    def test_packets_is_a_fresh_list_each_time(self) -> None:
+        self.message.packets.clear()
+        self.assertEqual(self.message.packets, [2, b"yes", b"I did"])
+
+    def test_its_id_is_the_same_on_every_node_and_a_whisper_has_none(self) -> None:
+        self.assertEqual(self.message.id, (b"o" * 32, 7, 9))
+        self.assertIsNone(Message([0, 2], None, self.source).id)
+
+    def test_a_message_never_changes(self) -> None:
+        self.assertRaises(AttributeError, setattr, self.message, "sequence", 5)
+        self.assertRaises(AttributeError, setattr, self.message, "packets", [])
+
+    def test_a_reply_goes_to_the_sender(self) -> None:
+        self.assertIsNone(self.successResultOf(self.message.reply("thanks", 5)))
+        self.assertEqual(self.replies.taken, [(b"sender", ("thanks", 5))])
+
+    def test_its_repr_shows_type_packets_and_sender(self) -> None:
+        shown = "message(type=2, packets=[b'yes', b'I did'], sender=b'sender')"
+        self.assertEqual(repr(self.message), shown)
+
+
+class TestShown(SynchronousTestCase):
+    def test_packets_are_cut_at_80_characters(self) -> None:
+        self.assertEqual(shown([2, "short"]), "[2, 'short']")
+        self.assertEqual(shown(["x" * 76]), f"['{'x' * 76}']")
+        self.assertEqual(shown(["x" * 77]), f"['{'x' * 77}…")

@@ -1,0 +1,1 @@
+"""Properties of the code, tried with what hypothesis thinks up: the same examples each time."""

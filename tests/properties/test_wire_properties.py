@@ -1,0 +1,297 @@
+"""What holds for all frames, bodies and bytes, whatever is in them."""
+
+from __future__ import annotations
+
+import datetime
+import math
+import uuid
+from collections import OrderedDict
+from decimal import Decimal
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.wire.samples import VECTORS, greeting, payload
+from twisted_mesh.errors import RemoteError
+from twisted_mesh.wire import greeting as greetings
+from twisted_mesh.wire.framing import MAX_FRAME_BYTES, FrameReader, frame
+from twisted_mesh.wire.greeting import Greeting
+from twisted_mesh.wire.native import (
+    MAX_BATCH_COUNT,
+    MAX_NUMBER,
+    Batch,
+    Bye,
+    Intro,
+    Ping,
+    Pong,
+    Proof,
+    SignedBatch,
+    Snapshot,
+    SnapshotEntry,
+    Whisper,
+    decode,
+    encode,
+    pack,
+)
+from twisted_mesh.wire.packets import join_entries, pack_entry, unpack_entries
+
+settings.register_profile(
+    "wire",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    max_examples=120,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+wire = settings.get_profile("wire")
+
+# The borders of UTF-8's sizes and of what is a character at all; a second cheaper than all Unicode.
+texts = st.text("\0\x1f a~\x7f\x80\xff\u07ff\u0800\u20ac\ud7ff\ue000\uffff\U00010000\U0010ffff")
+
+# ---- Frames ----
+
+numbers = st.one_of(st.integers(0, 300), st.integers(0, MAX_NUMBER), st.just(MAX_NUMBER))
+keys = st.binary(min_size=32, max_size=32)
+signatures = st.binary(min_size=64, max_size=64)
+
+
+@st.composite
+def snapshot_entries(draw: st.DrawFn) -> SnapshotEntry:
+    high = draw(numbers)
+    low = draw(st.integers(1, min(high + 1, MAX_NUMBER)))
+    return SnapshotEntry(draw(keys), draw(numbers), low, high, draw(st.integers(0, high)))
+
+
+@st.composite
+def signed_batches(draw: st.DrawFn) -> SignedBatch:
+    count = draw(st.integers(1, MAX_BATCH_COUNT))
+    first = draw(st.integers(1, MAX_NUMBER + 1 - count))
+    body = draw(st.binary(max_size=300))
+    batch = Batch(draw(keys), draw(numbers), first, count, draw(numbers), draw(numbers), body)
+    return SignedBatch(batch, draw(signatures), pack(batch), draw(st.integers(0, 255)))
+
+
+frames = st.one_of(
+    st.builds(Intro, numbers, numbers, numbers, st.booleans(), keys, keys, numbers, numbers),
+    st.builds(Proof, signatures, st.binary(max_size=32)),
+    st.builds(Snapshot, st.booleans(), st.lists(snapshot_entries(), max_size=5)),
+    signed_batches(),
+    st.builds(Whisper, st.binary(max_size=300)),
+    st.builds(Ping, numbers),
+    st.builds(Pong, numbers),
+    st.builds(Bye, texts.map(lambda text: text[:32]), texts),
+)
+
+hosts = st.text("a0.:%-ü€", min_size=1, max_size=255)
+greeting_values = st.builds(
+    Greeting,
+    st.text("09AZaz", min_size=1, max_size=128).map(str.encode),
+    st.binary(max_size=100),
+    st.none() | st.tuples(hosts, st.integers(1, 65535)),
+    st.booleans(),
+    st.integers(-(2**63), 2**64 - 1),
+)
+
+# ---- Packets ----
+
+integers = st.one_of(st.integers(-300, 300), st.integers(-(2**63), 2**64 - 1))
+scalars = st.one_of(texts, st.binary(), integers, st.floats(), st.booleans(), st.none())
+packets = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(scalars, inner, max_size=5),
+    max_leaves=12,
+)
+messages = st.lists(packets, max_size=5)
+
+odd_things = st.sampled_from(
+    [
+        {1},
+        frozenset({1}),
+        bytearray(b"x"),
+        memoryview(b"x"),
+        1j,
+        object(),
+        int,
+        len,
+        range(3),
+        Decimal("NaN"),
+        uuid.UUID(int=0),
+        datetime.date(2030, 1, 1),
+        datetime.timedelta(1),
+        OrderedDict(k=1),
+        2**64,
+        -(2**63) - 1,
+        "\ud800",
+        ...,
+        NotImplemented,
+        ValueError(),
+        (n for n in ()),
+    ]
+)
+
+
+def hashable(value: object) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+anything = st.recursive(
+    scalars | odd_things,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.tuples(inner, inner),
+        st.dictionaries(inner.filter(hashable), inner, max_size=3),
+    ),
+    max_leaves=8,
+)
+
+
+def same(got: object, sent: object) -> bool:
+    """Whether *got* is what *sent* comes out as: equal and of the same types, tuples as lists."""
+    if isinstance(sent, list | tuple):
+        return type(got) is list and len(got) == len(sent) and all(map(same, got, sent))
+    if type(got) is not type(sent):
+        return False
+    if isinstance(sent, dict):
+        assert isinstance(got, dict)
+        return same([*got], [*sent]) and same([*got.values()], [*sent.values()])
+    if isinstance(sent, float):
+        assert isinstance(got, float)
+        if math.isnan(sent):
+            return math.isnan(got)
+        return got == sent and math.copysign(1, got) == math.copysign(1, sent)
+    return got == sent
+
+
+# ---- Bytes that are nearly right ----
+
+# First bytes of msgpack values, sizes, and runs of anything.
+tokens = st.one_of(
+    st.sampled_from([bytes((n,)) for n in (*range(0x80, 0x84), *range(0x90, 0x94), *range(256))]),
+    st.sampled_from([b"\0\0\0\1", b"\xff" * 4, b"\xdf\0\0\0\0", b"\x92\0\0", b"\xc4\x20" + bytes(32)]),
+    st.binary(max_size=9),
+)
+soups = st.lists(tokens, max_size=30).map(b"".join)
+
+
+@st.composite
+def damaged(draw: st.DrawFn, whole: st.SearchStrategy[bytes]) -> bytes:
+    data = bytearray(draw(whole))
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(0, len(data)))
+        data[at : at + draw(st.integers(0, 3))] = draw(tokens)
+    return bytes(data[: draw(st.none() | st.integers(0, len(data)))])
+
+
+def refused(handle: Any, data: bytes) -> bool:
+    """Whether *data* is refused; any other exception fails the test."""
+    try:
+        handle(data)
+    except RemoteError:
+        return True
+    return False
+
+
+class TestFrames(SynchronousTestCase):
+    @wire
+    @given(frames)
+    def test_every_frame_comes_out_as_it_went_in(self, value: Any) -> None:
+        encoded = encode(value)
+        (data,) = FrameReader(MAX_FRAME_BYTES).feed(encoded)
+        got: Any = decode(data)
+        assert got == value and type(got) is type(value)
+        assert encode(got) == encoded
+
+    @wire
+    @given(st.lists(st.binary(min_size=1, max_size=60), max_size=8), st.data())
+    def test_any_split_of_the_stream_gives_the_same_frames(
+        self, payloads: list[bytes], data: st.DataObject
+    ) -> None:
+        stream = b"".join(map(frame, payloads))
+        cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=12)))
+        reader, got = FrameReader(), []
+        for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
+            got += reader.feed(stream[start:end])
+        assert got == payloads
+        assert reader.kept == 0
+
+    @wire
+    @given(soups | damaged(frames.map(encode)), st.integers(1, 9))
+    def test_any_bytes_give_frames_or_remote_errors(self, stream: bytes, size: int) -> None:
+        reader = FrameReader()
+
+        def read(data: bytes) -> None:
+            for at in range(0, len(data), size):
+                for got in reader.feed(data[at : at + size]):
+                    refused(decode, got)
+
+        refused(read, stream)
+
+    @wire
+    @given(soups, st.sampled_from([1, 2, 3, 5, 14, 19, 20, 21]))
+    def test_any_array_of_any_kind_is_a_frame_or_a_remote_error(self, array: bytes, kind: int) -> None:
+        refused(decode, bytes((kind, 0)) + array)
+        refused(decode, bytes((kind, 0)) + bytes(64) + array)
+
+    @wire
+    @given(damaged(frames.map(encode).map(payload)))
+    def test_a_damaged_frame_is_a_frame_or_a_remote_error(self, data: bytes) -> None:
+        refused(decode, data)
+
+
+class TestGreetings(SynchronousTestCase):
+    @wire
+    @given(greeting_values)
+    def test_every_greeting_comes_out_as_it_went_in(self, value: Greeting) -> None:
+        encoded = greetings.encode(value)
+        assert greetings.decode(payload(encoded)) == value
+        assert len(encoded) % 8 == 0
+
+    @wire
+    @given(soups | damaged(st.just(payload(VECTORS["greeting"])[32:])))
+    def test_any_bytes_are_a_greeting_or_a_remote_error(self, array: bytes) -> None:
+        refused(greetings.decode, array)
+        refused(greetings.decode, greeting(array))
+
+
+class TestPackets(SynchronousTestCase):
+    @wire
+    @given(messages)
+    def test_packets_come_out_as_they_went_in(self, sent: list[object]) -> None:
+        (got,) = unpack_entries(join_entries([pack_entry(0x30, sent)]), 1)
+        assert same(got, [0, 0x30, *sent])
+
+    @wire
+    @given(st.lists(messages, min_size=1, max_size=8))
+    def test_messages_come_out_in_order(self, sent: list[list[object]]) -> None:
+        body = join_entries([pack_entry(2, message) for message in sent])
+        assert same(unpack_entries(body, len(sent)), [[0, 2, *message] for message in sent])
+
+    @wire
+    @given(st.lists(anything, max_size=4))
+    def test_anything_is_sent_as_it_is_or_refused(self, sent: list[object]) -> None:
+        try:
+            packed = pack_entry(0, sent)
+        except (TypeError, ValueError):
+            return
+        (got,) = unpack_entries(join_entries([packed]), 1)
+        assert same(got, [0, 0, *sent])
+
+    @wire
+    @given(odd_things, anything)
+    def test_an_odd_thing_is_refused_wherever_it_is(self, odd: object, other: object) -> None:
+        for around in ([odd], [[other, odd]], [{"k": odd}], [((odd, other),)]):
+            with self.assertRaises((TypeError, ValueError)):
+                pack_entry(0, around)
+
+    @wire
+    @given(soups | damaged(messages.map(lambda sent: join_entries([pack_entry(0, sent)] * 2))))
+    def test_any_bytes_are_a_body_or_poisoned(self, body: bytes) -> None:
+        refused(unpack_entries, body)
+        refused(unpack_entries, b"\x92\x93\0\0\xdf\0\0\0\0" + body)
+        refused(unpack_entries, b"\x91\x93\0\0" + body)

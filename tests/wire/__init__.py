@@ -1,0 +1,1 @@
+"""The tests of the wire floor: bytes to values and back."""

@@ -1,0 +1,139 @@
+"""Frames whose every byte is fixed, for whoever writes another implementation."""
+
+from __future__ import annotations
+
+import re
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.wire.samples import EPOCH, IDENTITY, NETWORK, TESTS, VECTORS, payload
+from twisted_mesh.errors import Reason
+from twisted_mesh.identity import verify
+from twisted_mesh.wire import framing, greeting, native, skim
+from twisted_mesh.wire.framing import FrameReader
+from twisted_mesh.wire.greeting import Greeting
+from twisted_mesh.wire.native import (
+    Batch,
+    Bye,
+    Frame,
+    Intro,
+    Ping,
+    Pong,
+    Proof,
+    SignedBatch,
+    Snapshot,
+    SnapshotEntry,
+    Whisper,
+    decode,
+    encode,
+)
+from twisted_mesh.wire.packets import join_entries, pack_entry, unpack_entries
+
+GREETING = Greeting(IDENTITY.id, NETWORK.id, ("192.0.2.1", 4444), True, 1_800_000_000)
+MESSAGES = [
+    [0, 0, "this is", "a test"],
+    [0, 0x30, b"\x00\xff", 1.5, None, True, {"n": [1, -1]}],
+]
+BODY = join_entries([pack_entry(message[1], message[2:]) for message in MESSAGES])
+BATCH = Batch(
+    origin=IDENTITY.origin,
+    epoch=EPOCH,
+    first=1,
+    count=2,
+    sent=1_800_000_000_123,
+    encoding=0,
+    body=BODY,
+)
+PLAIN: dict[str, Frame] = {
+    "intro": Intro(
+        version=1,
+        epoch=EPOCH,
+        role=0,
+        settled=False,
+        public_key=IDENTITY.origin,
+        nonce=bytes(range(32, 64)),
+        purpose=0,
+        replay=0,
+    ),
+    "snapshot": Snapshot(
+        last=True,
+        streams=[SnapshotEntry(origin=IDENTITY.origin, epoch=EPOCH, low=1, high=2, base=2)],
+    ),
+    "whisper": Whisper(join_entries([pack_entry(2, ["psst"])])),
+    "ping": Ping(7),
+    "bye": Bye("leaving", "the node stops"),
+}
+
+
+class TestVectors(SynchronousTestCase):
+    def test_each_vector_is_one_whole_frame(self) -> None:
+        self.assertEqual(set(VECTORS), {"greeting", "batch", *PLAIN})
+        for frame in VECTORS.values():
+            self.assertEqual(list(FrameReader().feed(frame)), [payload(frame)])
+
+    def test_the_greeting(self) -> None:
+        self.assertEqual(greeting.decode(payload(VECTORS["greeting"])), GREETING)
+        self.assertEqual(greeting.encode(GREETING), VECTORS["greeting"])
+
+    def test_the_unsigned_frames(self) -> None:
+        for name, frame in PLAIN.items():
+            self.assertEqual(decode(payload(VECTORS[name])), frame)
+            self.assertEqual(encode(frame), VECTORS[name])  # type: ignore[arg-type]
+
+    def test_the_batch(self) -> None:
+        got = decode(payload(VECTORS["batch"]))
+        assert isinstance(got, SignedBatch)
+        self.assertEqual((got.batch, got.hops), (BATCH, 0))
+        self.assertEqual(unpack_entries(got.batch.body, got.batch.count), MESSAGES)
+        self.assertEqual(native.pack(BATCH), got.array)
+        self.assertEqual(encode(got), VECTORS["batch"])
+
+    def test_the_batch_is_signed(self) -> None:
+        got = decode(payload(VECTORS["batch"]))
+        assert isinstance(got, SignedBatch)
+        text = native.signed_text(native.network_digest(NETWORK.id), got.array)
+        self.assertTrue(verify(IDENTITY.origin, got.signature, text))
+        self.assertEqual(IDENTITY.sign(text), got.signature)
+
+
+class TestDocumentation(SynchronousTestCase):
+    """docs/protocol.rst says what is built."""
+
+    page = (TESTS.parent / "docs" / "protocol.rst").read_text("utf-8")
+
+    def test_it_has_these_vectors_and_no_others(self) -> None:
+        """Each is a paragraph that begins with its name, and a block of nothing but hex."""
+        blocks = re.findall(r"^``(\w+)``:(?:.+\n)+\n((?: +[0-9a-f]+\n)+)", self.page, re.MULTILINE)
+        found = {name: "".join(block.split()) for name, block in blocks}
+        self.assertEqual(found, {name: frame.hex() for name, frame in VECTORS.items()})
+        self.assertEqual(self.page.count("::\n\n    0000"), len(VECTORS))
+
+    def test_it_has_every_kind_with_its_fields_in_order(self) -> None:
+        rows = re.findall(r"^(\d+) +([A-Z]+) +(.+\n(?: +.+\n)*)", self.page, re.MULTILINE)
+        self.assertEqual({name: int(number) for number, name, _ in rows}, native.Kind.__members__)
+        classes = (Intro, Proof, Snapshot, Batch, Ping, Pong, Bye)
+        for name, text in ((name, text) for _, name, text in rows if name != "WHISPER"):
+            fields = next(cls.__struct_fields__ for cls in classes if cls.__name__.upper() == name)
+            if name == "SNAPSHOT":
+                fields += SnapshotEntry.__struct_fields__
+            self.assertEqual(tuple(re.findall(r"\*(\w+)\*", text)), fields)
+
+    def test_it_has_every_reason(self) -> None:
+        rows = re.findall(r"^``(\w+)`` +\S", self.page, re.MULTILINE)
+        self.assertEqual(rows, [reason.value for reason in Reason])
+
+    def test_it_has_every_limit(self) -> None:
+        for limit in (
+            framing.HANDSHAKE_FRAME_BYTES,
+            framing.MAX_FRAME_BYTES,
+            framing.MAX_MESSAGE_BYTES,
+            native.MAX_AROUND_BODY,
+            native.MAX_BATCH_COUNT,
+            skim.MAX_DEPTH,
+            skim.MAX_NUMBER_KEYS,
+            greeting.MAX_BYTES,
+            greeting.MAX_ID,
+            greeting.NATIVE,
+        ):
+            shown = "0x6D657368" if limit == greeting.NATIVE else f"{limit:,}"
+            self.assertRegex(self.page, rf"\b{shown}\b")

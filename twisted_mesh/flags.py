@@ -1,0 +1,22 @@
+"""The flags users of MeshSocket know: what a message is, as the first item of ``packets``.
+
+Contract: numbers only.  ``broadcast`` and ``whisper`` are both main flags (``send(flag=…)``) and
+message types; the rest of 0x00-0x2f belongs to the protocol.  Source: py2p 0.7.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+broadcast: Final = 0x00  #: to every member
+whisper: Final = 0x02  #: to direct peers only, not relayed
+
+user_types_from: Final = 0x30  #: the first type number applications may use as they like
+user_types_to: Final = 0xFFFF_FFFF_FFFF_FFFF  #: the last one (msgpack's largest unsigned integer)
+
+
+def is_user_type(number: object) -> bool:
+    """Whether *number* may be the type of an application's message: 0, 2 or 0x30 and above."""
+    return type(number) is int and (
+        number in (broadcast, whisper) or user_types_from <= number <= user_types_to
+    )

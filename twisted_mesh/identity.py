@@ -1,0 +1,181 @@
+"""A node's key, and the run numbers (epochs) it may never use twice.
+
+Contract: a node's *origin* is its 32-byte Ed25519 public key; its *id* is base58 of SHA-384 of the
+origin, so the id *is* the key.  A key file is PKCS8 PEM, mode 0600, created exclusively, and
+refused when others can read it.  The newest epoch lies beside it in ``FILE.epoch`` and is on disk
+before a run may use it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from functools import lru_cache
+from pathlib import Path
+from typing import Final, Self
+
+import base58
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from twisted_mesh.errors import IdentityError
+
+MAX_EPOCH: Final = 2**62  # a claim above it is false (docs/protocol.rst)
+_IDS_CACHED: Final = 4096  # ids worked out for the authors heard of lately (guess)
+
+
+@lru_cache(maxsize=_IDS_CACHED)
+def id_of(origin: bytes) -> bytes:
+    """The id of the node with the public key *origin*: 64 to 66 base58 characters, rarely fewer."""
+    return base58.b58encode_int(int.from_bytes(hashlib.sha384(origin).digest(), "big"))
+
+
+def verify(origin: bytes, signature: bytes, data: bytes) -> bool:
+    """Whether *signature* (64 bytes) over *data* was made with the key of *origin* (32 bytes)."""
+    try:
+        Ed25519PublicKey.from_public_bytes(origin).verify(signature, data)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+class Identity:
+    """A private key with the epochs of its runs.
+
+    :ivar origin: the public key, 32 bytes.
+    :ivar id: the node's id.
+    :ivar path: the key's file, absolute, or None for a key of this process alone.
+    """
+
+    def __init__(self, key: Ed25519PrivateKey, path: Path | None = None) -> None:
+        self._key = key
+        self._newest_epoch = 0
+        # Absolute, since a daemon may change its directory before it writes the epoch.
+        self.path = None if path is None else path.absolute()
+        self.origin = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        self.id = id_of(self.origin)
+        self.sign = key.sign
+
+    @classmethod
+    def generate(cls) -> Self:
+        """A new key that is never written down."""
+        return cls(Ed25519PrivateKey.generate())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """The key in the file *path*.
+
+        :raises IdentityError: no such file, not an Ed25519 key in PEM, or others can read it.
+        """
+        file = Path(path)
+        try:
+            with file.open("rb") as stream:
+                mode = os.fstat(stream.fileno()).st_mode
+                pem = stream.read()
+        except OSError as error:
+            raise IdentityError(f"identity {file}: {error.strerror}") from error
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            raise IdentityError(f"identity {file} can be read by others: chmod 600 {file}")
+        try:
+            key = load_pem_private_key(pem, password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise IdentityError(
+                f"identity {file} holds no private key in PEM: restore or delete it"
+            ) from error
+        if not isinstance(key, Ed25519PrivateKey):
+            raise IdentityError(f"identity {file} holds another kind of key than Ed25519")
+        return cls(key, file)
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str]) -> Self:
+        """A new key in the new file *path*, mode 0600.
+
+        :raises IdentityError: the file exists, or cannot be written.
+        """
+        file, key = Path(path), Ed25519PrivateKey.generate()
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        try:
+            _write_synced(file, pem, os.O_EXCL)
+            _sync_directory(file)
+        except OSError as error:
+            raise IdentityError(f"identity {file}: {error.strerror}") from error
+        return cls(key, file)
+
+    @classmethod
+    def load_or_create(cls, path: str | os.PathLike[str]) -> Self:
+        """The key in *path*, made now if there is none.
+
+        :raises IdentityError: as :meth:`load` and :meth:`create` do.
+        """
+        return cls.load(path) if os.path.lexists(path) else cls.create(path)
+
+    def next_epoch(self, wall_ms: int) -> int:
+        """The epoch of a run that begins now, above all earlier ones of this key.
+
+        It is on disk when this returns, so that a crash cannot lead to its being used again.
+
+        :param wall_ms: milliseconds of wall clock since 1970.
+        :raises IdentityError: the file beside the key cannot be read or written.
+        """
+        epoch = max(self._kept_epoch() + 1, wall_ms)
+        if epoch > MAX_EPOCH:
+            raise IdentityError(f"epoch {epoch} is beyond 2^62: is this machine's clock right?")
+        if self._epoch_file is not None:
+            beside = self._epoch_file.with_name(self._epoch_file.name + ".new")
+            try:
+                _write_synced(beside, b"%d\n" % epoch, os.O_TRUNC)
+                os.replace(beside, self._epoch_file)
+                _sync_directory(self._epoch_file)
+            except OSError as error:
+                raise IdentityError(f"epoch {self._epoch_file}: {error.strerror}") from error
+        self._newest_epoch = epoch
+        return epoch
+
+    @property
+    def _epoch_file(self) -> Path | None:
+        return None if self.path is None else self.path.with_name(self.path.name + ".epoch")
+
+    def _kept_epoch(self) -> int:
+        if self._epoch_file is None:
+            return self._newest_epoch
+        try:
+            kept = int(self._epoch_file.read_bytes())
+        except FileNotFoundError:
+            return self._newest_epoch
+        except ValueError as error:
+            raise IdentityError(
+                f"epoch {self._epoch_file} is damaged: delete it if the clock is right"
+            ) from error
+        except OSError as error:
+            raise IdentityError(f"epoch {self._epoch_file}: {error.strerror}") from error
+        return max(kept, self._newest_epoch)
+
+
+def _write_synced(file: Path, content: bytes, how: int) -> None:
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | how, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError:
+        file.unlink()  # half a file would be in the way of the next attempt
+        raise
+
+
+def _sync_directory(file: Path) -> None:
+    # A new name is durable only once its directory is (POSIX); Windows cannot open directories.
+    if os.name == "posix":  # pragma: no branch
+        descriptor = os.open(file.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

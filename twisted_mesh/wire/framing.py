@@ -1,0 +1,75 @@
+"""Frames out of a stream of bytes: ``u32 big-endian length | payload``.
+
+Contract: :class:`FrameReader` is given chunks as they come and yields whole payloads; how the
+chunks were cut never matters.  A length beyond the limit, or of an empty frame, raises
+:class:`~twisted_mesh.errors.RemoteError` before a byte of that frame is kept.  The limits here are
+constants of the protocol, since both ends must agree on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from twisted_mesh.errors import Reason, RemoteError
+
+LENGTH_BYTES: Final = 4
+MAX_MESSAGE_BYTES: Final = 2**20  # one packed message; protocol 1
+MAX_FRAME_BYTES: Final = MAX_MESSAGE_BYTES + 1024  # and around it: 64 of signature, < 256 of fields
+HANDSHAKE_FRAME_BYTES: Final = 64 * 1024  # before the peer has proven who it is; protocol 1
+
+
+class FrameReader:
+    """Cuts one direction of one connection into payloads.
+
+    :ivar limit: the largest payload accepted, in bytes; may be changed between two frames.
+    """
+
+    __slots__ = ("_kept", "_need", "limit")
+
+    def __init__(self, limit: int = HANDSHAKE_FRAME_BYTES) -> None:
+        self.limit = limit
+        self._kept = bytearray()  # chunks would take 30 times their size if they came byte by byte
+        self._need = LENGTH_BYTES  # bytes to wait for before looking again
+
+    @property
+    def kept(self) -> int:
+        """Bytes of an unfinished frame that are held now."""
+        return len(self._kept)
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The payloads that *data* completes, in order; what is left over waits for the next call.
+
+        The iterator must be run to its end, or the reader thrown away.
+
+        :raises RemoteError: a length of zero or above :attr:`limit`; the reader is then unusable.
+        """
+        if self._kept:
+            # A frame of 1 MiB comes in many chunks: it is looked at again when it is whole.
+            self._kept += data
+            if len(self._kept) < self._need:
+                return
+            data = bytes(self._kept)
+            self._kept.clear()
+        at, end = 0, len(data)
+        need = LENGTH_BYTES
+        while end - at >= LENGTH_BYTES:
+            length = int.from_bytes(data[at : at + LENGTH_BYTES], "big")
+            if not 0 < length <= self.limit:
+                raise RemoteError(
+                    f"a frame of {length} bytes where 1 to {self.limit} are allowed", Reason.FRAMING
+                )
+            need = LENGTH_BYTES + length
+            if end - at < need:
+                break
+            payload = data[at + LENGTH_BYTES : at + need]
+            at += need
+            need = LENGTH_BYTES
+            yield payload
+        self._need = need
+        self._kept += data[at:]
+
+
+def frame(payload: bytes) -> bytes:
+    """*payload* with its length in front."""
+    return len(payload).to_bytes(LENGTH_BYTES, "big") + payload

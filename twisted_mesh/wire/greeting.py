@@ -1,0 +1,108 @@
+"""The first frame of each side: a py2p 0.7 handshake that native nodes mark as theirs.
+
+Contract: :func:`encode` and :func:`decode` between :class:`Greeting` and a frame's payload.  The
+payload is ``32 bytes SHA-256 of S | S``, S the msgpack array
+``[2, id, time, 5, id, protocol id, [host, port], [compressions]]`` and zeros that bring the whole
+frame to a multiple of 8 (py2p takes frames of other sizes apart wrongly; it ignores what stands
+behind the array).  Native nodes add :data:`NATIVE` to the compressions, which others pass over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Final
+
+import msgspec
+
+from twisted_mesh.errors import Reason, RemoteError
+from twisted_mesh.wire.framing import LENGTH_BYTES, frame
+
+NATIVE: Final = 0x6D657368  # "mesh" in ASCII
+_DIGEST: Final = 32
+_WHISPER: Final = 2  # main flag of the frame
+_HANDSHAKE: Final = 5  # sub flag
+_ALIGNMENT: Final = 8  # py2p takes frames of other sizes apart wrongly
+MAX_ID: Final = 128  # ids have 64 to 66 characters; nothing longer is worth showing or keeping
+MAX_BYTES: Final = 4096  # py2p's have some 240; more could be made to take long (skim.py)
+
+Address = tuple[str, int]
+
+
+class Greeting(msgspec.Struct, frozen=True):
+    """What a node says of itself before it proves anything.
+
+    :ivar id: the node's id, base58.
+    :ivar protocol_id: of its network.
+    :ivar address: where others can dial it, or None where it said nothing usable.
+    :ivar native: whether it speaks this protocol behind the greeting.
+    :ivar time: its clock, whole seconds since 1970; shown by py2p, decides nothing here.
+    """
+
+    id: bytes
+    protocol_id: bytes
+    address: Address | None
+    native: bool
+    time: int
+
+
+def encode(greeting: Greeting) -> bytes:
+    """The whole frame of *greeting*, length and padding included."""
+    node_id = greeting.id.decode("ascii")
+    array = msgspec.msgpack.encode(
+        [
+            _WHISPER,
+            node_id,
+            greeting.time,
+            _HANDSHAKE,
+            node_id,
+            greeting.protocol_id,
+            greeting.address,
+            [NATIVE] if greeting.native else [],
+        ]
+    )
+    array += bytes(-(LENGTH_BYTES + _DIGEST + len(array)) % _ALIGNMENT)
+    return frame(hashlib.sha256(array).digest() + array)
+
+
+def decode(payload: bytes) -> Greeting:
+    """The greeting in *payload*.
+
+    :raises RemoteError: it is no py2p 0.7 handshake.
+    """
+    digest, array = payload[:_DIGEST], payload[_DIGEST:]
+    if len(payload) > MAX_BYTES or hashlib.sha256(array).digest() != digest:
+        raise RemoteError("the first frame is no greeting of a mesh", Reason.GREETING)
+    match _first_array(array):
+        case [2, _, int(time), 5, str() | bytes() as node_id, pid, address, list() as methods]:
+            usable = node_id.isalnum() and node_id.isascii() and len(node_id) <= MAX_ID
+            if not (usable and isinstance(pid, (str, bytes))):
+                raise RemoteError("a greeting with an unusable id", Reason.GREETING)
+            return Greeting(_as_bytes(node_id), _as_bytes(pid), _address(address), NATIVE in methods, time)
+        case _:
+            raise RemoteError("a greeting of another shape", Reason.GREETING)
+
+
+def _first_array(array: bytes) -> object:
+    """The array at the start of *array*, behind which up to 7 bytes of padding may follow."""
+    # msgspec refuses trailing bytes; no two prefixes of one text are whole arrays.
+    for padding in range(_ALIGNMENT):
+        try:
+            decoded: Any = msgspec.msgpack.decode(array[: len(array) - padding])
+        except (msgspec.MsgspecError, ValueError, RecursionError, TypeError):
+            continue
+        return decoded
+    return None
+
+
+def _as_bytes(text: str | bytes) -> bytes:
+    return text if isinstance(text, bytes) else text.encode()
+
+
+def _address(value: object) -> Address | None:
+    match value:
+        case [str(host), int(port), *_] if (
+            0 < len(host) <= 255 and host.isprintable() and type(port) is int and 0 < port <= 65535
+        ):
+            return host, port
+        case _:
+            return None
