@@ -1,0 +1,1 @@
+"""Tests of the core: pure, seeded, without a reactor."""

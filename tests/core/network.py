@@ -1,0 +1,334 @@
+"""
+A network of nodes in memory: it carries out the effects of cores, one small step at a time.
+
+A link is two first-in-first-out ways. What a node sends waits in its queue until the transport
+accepts it, is under way as bytes, and arrives. Which of all the steps that are possible comes next
+is drawn from a seed, so that a run with a bad end can be had again. Signatures are a stand-in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable
+from random import Random
+from typing import TypeVar
+
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core import events
+from twisted_mesh.core.handshake import Myself, Peer
+from twisted_mesh.core.node import Node
+from twisted_mesh.errors import Reason
+from twisted_mesh.identity import id_of
+from twisted_mesh.network import Protocol
+from twisted_mesh.wire import native
+from twisted_mesh.wire.framing import LENGTH_BYTES
+from twisted_mesh.wire.native import Batch, SignedBatch, SnapshotEntry
+from twisted_mesh.wire.packets import join_entries, pack_entry
+
+NETWORK = Protocol("tests", "Plaintext")
+DIGEST = native.network_digest(NETWORK.id)
+
+E = TypeVar("E")
+
+
+def origin_of(name: str) -> bytes:
+    """The stand-in for the public key of *name*."""
+    return hashlib.sha256(name.encode()).digest()
+
+
+def signature_of(origin: bytes, text: bytes) -> bytes:
+    """The stand-in for a signature: anyone could make it, but none is right by chance."""
+    return hashlib.sha512(origin + text).digest()
+
+
+def verify(origin: bytes, signature: bytes, text: bytes) -> bool:
+    """Whether *signature* is that of *origin*."""
+    return signature == signature_of(origin, text)
+
+
+def myself(name: str, epoch: int = 1, *, verify: Callable[[bytes, bytes, bytes], bool] = verify) -> Myself:
+    """What the node *name* needs of itself."""
+    origin = origin_of(name)
+    return Myself(
+        id_of(origin), origin, epoch, NETWORK, None, False, lambda text: signature_of(origin, text), verify
+    )
+
+
+def peer(name: str, epoch: int = 1) -> Peer:
+    """The node *name* as others see it."""
+    origin = origin_of(name)
+    return Peer(id_of(origin), origin, epoch, None, False)
+
+
+def entries(*texts: object) -> list[bytes]:
+    """A packed message for each of *texts*."""
+    return [pack_entry(0, [text]) for text in texts]
+
+
+def signed(batch: Batch) -> SignedBatch:
+    """*batch*, with the signature of its author."""
+    array = native.pack(batch)
+    return SignedBatch(batch, signature_of(batch.origin, native.signed_text(DIGEST, array)), array)
+
+
+def batch(name: str, first: int, count: int = 1, *, epoch: int = 1) -> SignedBatch:
+    """Messages *first* to *first* + *count* - 1 of *name*; each one's packet is its number."""
+    body = join_entries(entries(*range(first, first + count)))
+    return signed(Batch(origin_of(name), epoch, first, count, 1000, 0, body))
+
+
+def raw_batch(name: str, first: int, count: int, body: bytes, encoding: int = 0) -> SignedBatch:
+    """A batch of *name* with whatever it likes to sign."""
+    return signed(Batch(origin_of(name), 1, first, count, 1000, encoding, body))
+
+
+def of(effects: Iterable[object], kind: type[E]) -> list[E]:
+    """Those of *effects*, or of what they emit, that are of *kind*."""
+    inner = (effect.what if isinstance(effect, events.Emit) else effect for effect in effects)
+    return [effect for effect in inner if isinstance(effect, kind)]
+
+
+def entry(name: str, base: int, epoch: int = 1) -> SnapshotEntry:
+    """What a peer says of a stream of which it has all up to *base*."""
+    return SnapshotEntry(origin_of(name), epoch, base + 1, base, base)
+
+
+class End:
+    """One end of a link: what its node sends goes from the queue under way to the other end."""
+
+    def __init__(self, member: Member, number: int, outgoing: bool) -> None:
+        self.member = member
+        self.number = number
+        self.outgoing = outgoing
+        self.other: End
+        self.queue: deque[tuple[bytes, int]] = deque()  # frames with marks, not yet accepted
+        self.wire: deque[bytes] = deque()  # accepted, not yet arrived
+        self.stuck = False  # the transport accepts nothing
+        self.deaf = False  # nothing arrives here
+        self.opened = self.closing = self.gone = False
+
+    def send(self, frame: native.SignedBatch | native.Plain, mark: int = 0) -> None:
+        """Queue *frame*."""
+        if not self.opened or self.closing or self.gone:
+            raise AssertionError(f"{type(frame).__name__} over a link that is not open")
+        self.queue.append((native.encode(frame)[LENGTH_BYTES:], mark))
+
+    def accept(self) -> None:
+        """Let the transport accept the next frame."""
+        frame, mark = self.queue.popleft()
+        self.wire.append(frame)
+        if frame == _FIN:
+            self._lose()
+        elif mark:
+            self.member.handle(events.Accepted(self.number, mark))
+
+    def arrive(self, most: int) -> None:
+        """Let up to *most* frames that are under way arrive in one go."""
+        other = self.other
+        if self.wire[0] == _PROOF:
+            self.wire.popleft()
+            if not other.gone:
+                other.open()
+            return
+        if self.wire[0] == _FIN:
+            self.wire.popleft()
+            other._lose()
+            return
+        frames: list[native.Frame] = []
+        while self.wire and len(frames) < most and self.wire[0] != _FIN:
+            frames.append(native.decode(self.wire.popleft()))
+        bye = frames.pop() if isinstance(frames[-1], native.Bye) else None
+        if not other.gone:
+            other.member.handle(events.Received(other.number, frames))
+            if bye is not None:
+                other.answer(bye)
+
+    def open(self) -> None:
+        """The peer has proven itself; the acceptor proves itself then, in front of all else."""
+        if not self.outgoing:
+            self.wire.append(_PROOF)
+        self.opened = True
+        who = self.other.member
+        self.member.handle(events.LinkOpened(self.number, who.peer, self.outgoing))
+
+    def close(self, reason: Reason, detail: str) -> None:
+        """Send what is queued and a BYE; reading goes on."""
+        if not (self.closing or self.gone):
+            self.queue.append((native.encode(native.Bye(reason.value, detail))[LENGTH_BYTES:], 0))
+            self.closing = True
+
+    def hang_up(self) -> None:
+        """The application asked for the end of this link."""
+        self.member.handle(events.LinkClosing(self.number))
+        self.close(Reason.DISCONNECT, "enough")
+
+    def answer(self, bye: native.Bye) -> None:
+        """The peer closes: what is queued still goes to it, and then the connection ends."""
+        self.member.byes.append(bye)
+        self.member.handle(events.LinkClosing(self.number))
+        self.closing = True
+        self.queue.append((_FIN, 0))
+
+    def cut(self) -> None:
+        """Lose the connection with all that is under way, to both ends."""
+        for end in (self, self.other):
+            end.wire.clear()
+            end._lose()
+
+    def _lose(self) -> None:
+        if not self.gone:
+            self.gone = True
+            self.queue.clear()
+            self.member.handle(events.LinkClosed(self.number))
+
+
+_PROOF = b"PROOF"
+_FIN = b"FIN"
+
+
+class Member:
+    """
+    A node and what the outside has seen of it.
+
+    :ivar delivered: run -> the sequences that were delivered, in order.
+    :ivar table: the routing table: name -> number of the link.
+    """
+
+    def __init__(self, mesh: Mesh, name: str, epoch: int, config: MeshConfig) -> None:
+        self._mesh = mesh
+        self.name = name
+        self.peer = peer(name, epoch)
+        self.run = (self.peer.origin, epoch)
+        self.node = Node(myself(name, epoch), config)
+        self.ends: dict[int, End] = {}
+        self.delivered: dict[tuple[bytes, int], list[int]] = {}
+        self.happened: list[events.Happening] = []
+        self.table: dict[str, int] = {}
+        self.closed: list[events.Close] = []
+        self.byes: list[native.Bye] = []
+        self.timers: dict[events.Timer, float] = {}
+        self.published = 0
+
+    def handle(self, event: events.Event) -> None:
+        """Let the node handle *event* and carry out what follows."""
+        for effect in self.node.handle(event, self._mesh.now):
+            match effect:
+                case events.Send():
+                    for number in effect.links:
+                        self.ends[number].send(effect.frame, effect.mark)
+                case events.Deliver():
+                    run = (effect.origin, effect.epoch)
+                    for sequence, (_kind, _type, number) in enumerate(effect.entries, effect.first):
+                        if sequence != number:
+                            raise AssertionError(f"message {number} came as {sequence}")
+                        self.delivered.setdefault(run, []).append(sequence)
+                case events.Close():
+                    self.closed.append(effect)
+                    self.ends[effect.link].close(effect.reason, effect.detail)
+                case events.SetTimer():
+                    self.timers[effect.timer] = effect.at
+                case events.Emit():
+                    self.happened.append(effect.what)
+                    self._route(effect.what)
+
+    def _route(self, what: events.Happening) -> None:
+        match what:
+            case events.LinkUp():
+                self.table[self.ends[what.link].other.member.name] = what.link
+            case events.LinkDown():
+                self.table = {name: link for name, link in self.table.items() if link != what.link}
+
+    def publish(self, count: int = 1) -> None:
+        """Publish *count* messages in one turn, each one's packet its number."""
+        first = self.published + 1
+        self.published += count
+        self.handle(events.Publish(entries(*range(first, first + count)), 1000))
+
+    def got(self, author: Member) -> list[int]:
+        """The sequences of *author*'s run that were delivered here."""
+        return self.delivered.get(author.run, [])
+
+    def all_of(self, kind: type[E]) -> list[E]:
+        """Everything of *kind* that was emitted."""
+        return of(self.happened, kind)
+
+
+class Mesh:
+    """Members, their links and the one time they all have."""
+
+    def __init__(self, seed: int = 0, **limits: float) -> None:
+        self.now = 1.0
+        self._random = Random(seed)
+        self._config = MeshConfig(**limits)  # type: ignore[arg-type]
+        self._numbers = 0
+        self.ends: list[End] = []
+        self.members: dict[str, Member] = {}
+
+    def add(self, name: str, epoch: int = 1) -> Member:
+        """A new member, or a new run of one."""
+        member = self.members[name] = Member(self, name, epoch, self._config)
+        return member
+
+    def dial(self, dialler: Member, acceptor: Member) -> End:
+        """A connection on its way; the dialler's end."""
+        self._numbers += 2
+        near = End(dialler, self._numbers, True)
+        far = End(acceptor, self._numbers + 1, False)
+        near.other, far.other = far, near
+        near.wire.append(_PROOF)
+        for end in (near, far):
+            end.member.ends[end.number] = end
+            self.ends.append(end)
+        return near
+
+    def steps(self) -> list[Callable[[], None]]:
+        """All that can happen next, whichever comes first."""
+        steps: list[Callable[[], None]] = []
+        for end in self.ends:
+            if end.queue and not end.stuck:
+                steps.append(end.accept)
+            if end.wire and not end.other.deaf:
+                most = self._random.choice((1, 1, 2, 8))
+                steps.append(lambda end=end, most=most: end.arrive(most))  # type: ignore[misc]
+        return steps
+
+    def step(self) -> bool:
+        """One step, if there is any left."""
+        if not (steps := self.steps()):
+            return False
+        self._random.choice(steps)()
+        return True
+
+    def settle(self, most: int = 100_000) -> None:
+        """Step until nothing moves; *most* steps are enough for anything that is not a circle."""
+        for _ in range(most):
+            if not self.step():
+                return
+        raise AssertionError(f"still moving after {most} steps")
+
+    def linked(self, *pairs: tuple[Member, Member]) -> None:
+        """Dial within each of *pairs* and wait until all is quiet."""
+        for dialler, acceptor in pairs:
+            self.dial(dialler, acceptor)
+        self.settle()
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, firing what comes due on the way, exactly when it is due."""
+        until = self.now + seconds
+        fired = 0
+        while due := [
+            (at, member, timer)
+            for member in self.members.values()
+            for timer, at in member.timers.items()
+            if at <= until
+        ]:
+            at, member, timer = min(due, key=lambda one: one[0])
+            del member.timers[timer]
+            self.now = max(self.now, at)
+            member.handle(events.TimerFired(timer))
+            self.settle()
+            fired += 1
+            if fired > 10_000:
+                raise AssertionError("a timer sets itself again and again")
+        self.now = until

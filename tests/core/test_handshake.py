@@ -1,0 +1,404 @@
+"""The handshake, both sides of it, and everybody who must not get through it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+import msgspec
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_mesh.core.handshake import Handshake, Myself, Peer, Side, Stage, told
+from twisted_mesh.errors import (
+    EncryptionMismatch,
+    HandshakeTimeout,
+    IdentityMismatch,
+    Reason,
+    RemoteError,
+    SelfConnection,
+    SubnetMismatch,
+)
+from twisted_mesh.identity import Identity, verify
+from twisted_mesh.network import Protocol
+from twisted_mesh.wire import greeting as greetings
+from twisted_mesh.wire import native
+from twisted_mesh.wire.framing import FrameReader
+from twisted_mesh.wire.greeting import Greeting
+
+HERE = Protocol("here", "SSL")
+
+
+def exporter() -> bytes:
+    """The exporter of the one TLS session both ends share."""
+    return b"s" * 32
+
+
+def other_exporter() -> bytes:
+    """The exporter of another session."""
+    return b"t" * 32
+
+
+def node(network: Protocol = HERE, *, epoch: int = 7, settled: bool = False) -> Myself:
+    """A node with a key of its own."""
+    key = Identity.generate()
+    address = ("node.example", 4444)
+    return Myself(key.id, key.origin, epoch, network, address, settled, key.sign, verify)
+
+
+def payloads(data: bytes) -> list[bytes]:
+    """The payloads of the frames in *data*, whole ones all of them."""
+    reader = FrameReader()
+    found = list(reader.feed(data))
+    assert not reader.kept
+    return found
+
+
+class Party:
+    """One end of a connection, and what has come out of it."""
+
+    def __init__(
+        self,
+        side: Side,
+        myself: Myself,
+        expected: bytes | None = None,
+        exporter: Callable[[], bytes] = exporter,
+    ) -> None:
+        nonce = bytes([len(side.value)]) * 32
+        self.shake = Handshake(side, myself, nonce=nonce, time=1_700_000_000, expected=expected)
+        self._exporter = exporter
+
+    def take(self, data: bytes) -> bytes:
+        """Take the frames of *data*, one after the other; the answers joined."""
+        return b"".join(self.shake.receive(payload, self._exporter) for payload in payloads(data))
+
+
+class HandshakeTestCase(SynchronousTestCase):
+    """Two nodes of one network, Anna who dials and Bert who accepts."""
+
+    def setUp(self) -> None:
+        self.anna = node(epoch=7)
+        self.bert = node(epoch=8, settled=True)
+        self.dialler = Party(Side.DIALLER, self.anna)
+        self.acceptor = Party(Side.ACCEPTOR, self.bert)
+
+    def refusal(self, do: Callable[[], object], kind: type[RemoteError], reason: Reason) -> str:
+        """Assert that *do* refuses the peer as *kind* for *reason*; the sentence for people."""
+        error = self.assertRaises(RemoteError, do)
+        self.assertIs(type(error), kind)
+        self.assertIs(error.reason, reason)
+        return error.detail
+
+    def introduced(self) -> tuple[bytes, bytes]:
+        """Bring both to PROOF: the dialler's PROOF, which has not come yet, and what Bert introduced."""
+        hello = self.dialler.take(self.acceptor.shake.start())
+        intro = self.acceptor.take(hello)
+        return self.dialler.take(intro), intro
+
+
+class TestBothSides(HandshakeTestCase):
+    """Nodes that may connect."""
+
+    def test_both_sides_learn_who_is_there(self) -> None:
+        proof, _ = self.introduced()
+        self.assertEqual([type(native.decode(one)) for one in payloads(proof)], [native.Proof])
+        answer = self.acceptor.take(proof)
+        self.assertEqual(self.dialler.take(answer), b"")
+        self.assertEqual(
+            (self.acceptor.shake.peer, self.dialler.shake.peer),
+            (
+                Peer(self.anna.id, self.anna.origin, 7, ("node.example", 4444), False),
+                Peer(self.bert.id, self.bert.origin, 8, ("node.example", 4444), True),
+            ),
+        )
+        self.assertEqual(self.acceptor.shake.stage, Stage.DONE)
+        self.assertEqual(self.dialler.shake.stage, Stage.DONE)
+
+    def test_plain_text_connects_without_an_exporter(self) -> None:
+        plain = Protocol("here", "Plaintext")
+        self.dialler = Party(Side.DIALLER, node(plain), exporter=bytes)
+        self.acceptor = Party(Side.ACCEPTOR, node(plain), exporter=bytes)
+        proof, _ = self.introduced()
+        self.dialler.take(self.acceptor.take(proof))
+        self.assertIsNotNone(self.dialler.shake.peer)
+
+    def test_the_dialler_says_nothing_before_the_greeting_and_proves_itself_first(self) -> None:
+        self.assertEqual(self.dialler.shake.start(), b"")
+        hello = self.dialler.take(self.acceptor.shake.start())
+        _greeting, intro = payloads(hello)
+        self.assertIsInstance(native.decode(intro), native.Intro)
+        answer = self.acceptor.take(hello)
+        self.assertEqual([type(native.decode(one)) for one in payloads(answer)], [native.Intro])
+
+    def test_intro_says_who_and_what(self) -> None:
+        _, intro = payloads(self.dialler.take(self.acceptor.shake.start()))
+        self.assertEqual(
+            native.decode(intro), native.Intro(1, 7, 0, False, self.anna.origin, b"\x07" * 32, 0, 0)
+        )
+
+    def test_proof_signs_domain_side_transcript_and_session(self) -> None:
+        greeting = self.acceptor.shake.start()
+        dialled = self.dialler.take(greeting)
+        intro = self.acceptor.take(dialled)
+        proof = self.dialler.take(intro)
+        transcript = hashlib.sha256(dialled + greeting + intro).digest()
+        for key, side, said in (
+            (self.anna.origin, b"dialler", proof),
+            (self.bert.origin, b"acceptor", self.acceptor.take(proof)),
+        ):
+            frame = native.decode(*payloads(said))
+            assert isinstance(frame, native.Proof)
+            text = b"twisted_mesh/1" + side + transcript + exporter()
+            self.assertTrue(verify(key, frame.signature, text), side)
+
+    def test_the_expected_id_may_be_met(self) -> None:
+        self.dialler = Party(Side.DIALLER, self.anna, expected=self.bert.id)
+        proof, _ = self.introduced()
+        self.dialler.take(self.acceptor.take(proof))
+        self.assertIsNotNone(self.dialler.shake.peer)
+
+    def test_feeding_a_handshake_that_is_over_is_our_fault(self) -> None:
+        proof, _ = self.introduced()
+        self.acceptor.take(proof)
+        self.assertRaises(AssertionError, self.acceptor.take, proof)
+
+
+class TestGreeting(HandshakeTestCase):
+    """Who is refused at the first frame."""
+
+    def test_other_subnet(self) -> None:
+        for other in (Protocol("there", "SSL"), Protocol("here", "Plaintext")):
+            acceptor = Party(Side.ACCEPTOR, node(other))
+            dialler = Party(Side.DIALLER, self.anna)
+            said = self.refusal(
+                lambda dialler=dialler, acceptor=acceptor: dialler.take(acceptor.shake.start()),
+                SubnetMismatch,
+                Reason.SUBNET,
+            )
+            self.assertIn("'here' with SSL", said)
+            self.assertIsNone(dialler.shake.peer)
+
+    def test_self(self) -> None:
+        mirror = Party(Side.ACCEPTOR, self.anna)
+        self.refusal(lambda: self.dialler.take(mirror.shake.start()), SelfConnection, Reason.SELF)
+
+    def test_py2p_peer(self) -> None:
+        hello = greetings.encode(Greeting(self.bert.id, HERE.id, None, False, 0))
+        said = self.refusal(lambda: self.dialler.take(hello), RemoteError, Reason.GREETING)
+        self.assertIn("py2p", said)
+
+    def test_another_id_than_the_expected(self) -> None:
+        self.dialler = Party(Side.DIALLER, self.anna, expected=node().id)
+        hello = self.acceptor.shake.start()
+        said = self.refusal(lambda: self.dialler.take(hello), IdentityMismatch, Reason.IDENTITY)
+        self.assertIn(self.bert.id.decode(), said)
+
+    def test_something_else_than_a_greeting(self) -> None:
+        for junk in (b"GET / HTTP/1.1\r\n", b"\0", bytes(40), b"\xff" * 100):
+            self.refusal(
+                lambda junk=junk: Party(Side.ACCEPTOR, self.bert).shake.receive(junk, exporter),
+                RemoteError,
+                Reason.GREETING,
+            )
+
+    def test_tls_on_a_plain_port_is_named(self) -> None:
+        framing = RemoteError("a frame of 369295616 bytes", Reason.FRAMING)
+        better = self.acceptor.shake.not_a_frame(b"\x16\x03\x01\x02\x00", framing)
+        self.assertIsInstance(better, EncryptionMismatch)
+        self.assertIs(better.reason, Reason.ENCRYPTION)
+
+    def test_any_other_framing_error_stays_itself(self) -> None:
+        framing = RemoteError("a frame of 1195725856 bytes", Reason.FRAMING)
+        self.assertIs(self.acceptor.shake.not_a_frame(b"GET ", framing), framing)
+        self.acceptor.take(self.dialler.take(self.acceptor.shake.start()))
+        # Behind a greeting the same two bytes are the beginning of nothing but a length.
+        self.assertIs(self.acceptor.shake.not_a_frame(b"\x16\x03", framing), framing)
+
+
+class TestIntro(HandshakeTestCase):
+    """Who is refused at INTRO."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.hello, self.intro = payloads(self.dialler.take(self.acceptor.shake.start()))
+        self.acceptor.shake.receive(self.hello, exporter)
+
+    def take(self, frame: bytes) -> bytes:
+        """Let the acceptor take *frame* where it waits for INTRO."""
+        return self.acceptor.take(frame)
+
+    def changed(self, **changes: object) -> bytes:
+        """Anna's INTRO with *changes*."""
+        intro = native.decode(self.intro)
+        assert isinstance(intro, native.Intro)
+        return native.encode(msgspec.structs.replace(intro, **changes))
+
+    def test_other_version(self) -> None:
+        said = self.refusal(lambda: self.take(self.changed(version=2)), RemoteError, Reason.VERSION)
+        self.assertIn("version 2", said)
+
+    def test_an_id_that_is_not_the_keys(self) -> None:
+        stolen = self.changed(public_key=node().origin)
+        self.refusal(lambda: self.take(stolen), IdentityMismatch, Reason.IDENTITY)
+
+    def test_frames_out_of_order(self) -> None:
+        for early in (native.Proof(bytes(64), b""), native.Ping(1), native.Snapshot(True, [])):
+            said = self.refusal(
+                lambda early=early: self.take(native.encode(early)), RemoteError, Reason.ORDER
+            )
+            self.assertIn(f"{type(early).__name__} where INTRO", said)
+
+    def test_a_kind_unknown_so_far_is_out_of_order(self) -> None:
+        self.refusal(
+            lambda: self.acceptor.shake.receive(b"\x63\0\x90", exporter), RemoteError, Reason.ORDER
+        )
+
+    def test_a_second_greeting_is_refused(self) -> None:
+        error = self.assertRaises(RemoteError, self.acceptor.shake.receive, self.hello, exporter)
+        self.assertIn(error.reason, (Reason.ORDER, Reason.SHAPE))
+
+    def test_shapeless_intro(self) -> None:
+        self.refusal(
+            lambda: self.acceptor.shake.receive(b"\x01\0\x90", exporter), RemoteError, Reason.SHAPE
+        )
+
+
+class TestProof(HandshakeTestCase):
+    """Who is refused at PROOF."""
+
+    def false(self, do: Callable[[], object]) -> None:
+        """Assert that *do* finds the proof false."""
+        self.refusal(do, RemoteError, Reason.PROOF)
+
+    def test_false_proof(self) -> None:
+        self.introduced()
+        self.false(lambda: self.acceptor.take(native.encode(native.Proof(bytes(64), b""))))
+        self.assertIsNone(self.acceptor.shake.peer)
+
+    def test_false_proof_of_the_acceptor(self) -> None:
+        self.introduced()
+        self.false(lambda: self.dialler.take(native.encode(native.Proof(bytes(64), b""))))
+        self.assertIsNone(self.dialler.shake.peer)
+
+    def test_replayed_proof(self) -> None:
+        # Everything Anna ever said, said again: Bert's nonce is another now.
+        heard = self.dialler.take(self.acceptor.shake.start())
+        proof = self.dialler.take(self.acceptor.take(heard))
+        again = Handshake(Side.ACCEPTOR, self.bert, nonce=b"n" * 32, time=1_700_000_000)
+        again.start()
+        for payload in payloads(heard):
+            again.receive(payload, exporter)
+        self.false(lambda: again.receive(*payloads(proof), exporter))
+
+    def test_reflected_proof(self) -> None:
+        # The acceptor sends the dialler's own proof back. Here all keys are one, so that nothing
+        # but the side can tell the two apart.
+        def sign(text: bytes) -> bytes:
+            return hashlib.sha512(text).digest()
+
+        keyless = msgspec.structs.replace(
+            self.anna, sign=sign, verify=lambda _key, signature, text: signature == sign(text)
+        )
+        self.dialler = Party(Side.DIALLER, keyless)
+        ours, _ = self.introduced()
+        self.false(lambda: self.dialler.take(ours))
+
+    def test_reflection_of_everything_meets_itself(self) -> None:
+        mirror = greetings.encode(Greeting(self.anna.id, HERE.id, None, True, 0))
+        self.refusal(lambda: self.dialler.take(mirror), SelfConnection, Reason.SELF)
+
+    def test_proof_relayed_into_another_tls_session(self) -> None:
+        # A man in the middle passes every byte on; he ends two TLS sessions, with two exporters.
+        self.acceptor = Party(Side.ACCEPTOR, self.bert, exporter=other_exporter)
+        proof, _ = self.introduced()
+        self.false(lambda: self.acceptor.take(proof))
+
+    def test_proof_over_another_greeting(self) -> None:
+        # The man in the middle changes where Bert can be dialled.
+        hello, *_ = payloads(self.acceptor.shake.start())
+        bert = greetings.decode(hello)
+        forged = greetings.encode(msgspec.structs.replace(bert, address=("evil.example", 1)))
+        intro = self.acceptor.take(self.dialler.take(forged))
+        proof = self.dialler.take(intro)
+        self.false(lambda: self.acceptor.take(proof))
+
+    def test_proof_of_another_key(self) -> None:
+        # Mallory says she is Anna and signs with her own key.
+        mallory = node()
+        self.dialler = Party(Side.DIALLER, msgspec.structs.replace(self.anna, sign=mallory.sign))
+        proof, _ = self.introduced()
+        self.false(lambda: self.acceptor.take(proof))
+
+    def test_frames_out_of_order(self) -> None:
+        _, intro = self.introduced()
+        for party in (self.acceptor, self.dialler):
+            said = self.refusal(lambda party=party: party.take(intro), RemoteError, Reason.ORDER)
+            self.assertIn("Intro where PROOF", said)
+
+
+class TestFarewell(HandshakeTestCase):
+    """What the refused are told, and what is understood of it."""
+
+    def words(self, data: bytes) -> list[object]:
+        """The greeting and the frames behind it."""
+        hello, *frames = payloads(data)
+        return [greetings.decode(hello), *map(native.decode, frames)]
+
+    def test_bye_at_each_stage_becomes_the_matching_error(self) -> None:
+        kinds = {
+            Reason.SUBNET: SubnetMismatch,
+            Reason.ENCRYPTION: EncryptionMismatch,
+            Reason.SELF: SelfConnection,
+            Reason.TIMEOUT: HandshakeTimeout,
+            Reason.IDENTITY: IdentityMismatch,
+        }
+        for reason in Reason:
+            bye = native.encode(native.Bye(reason.value, "so it is"))
+            for stage in (Stage.INTRO, Stage.PROOF):
+                self.setUp()
+                if stage is Stage.INTRO:
+                    self.dialler.take(self.acceptor.shake.start())
+                else:
+                    self.introduced()
+                self.assertIs(self.dialler.shake.stage, stage)
+                said = self.refusal(
+                    lambda bye=bye: self.dialler.take(bye), kinds.get(reason, RemoteError), reason
+                )
+                self.assertIn("so it is", said)
+
+    def test_bye_in_place_of_a_greeting_is_no_greeting(self) -> None:
+        bye = native.encode(native.Bye("full", "no room"))
+        self.refusal(lambda: self.dialler.take(bye), RemoteError, Reason.GREETING)
+
+    def test_what_a_peer_says_cannot_look_like_a_line_of_ours(self) -> None:
+        error = told(native.Bye("full", "no room\n2026-01-01 all is well\x1b[2J"))
+        self.assertTrue(str(error).isprintable(), str(error))
+        self.assertIn("no room?2026-01-01", error.detail)
+
+    def test_a_reason_of_a_later_version_is_still_told(self) -> None:
+        error = told(native.Bye("tired", ""))
+        self.assertIs(error.reason, Reason.LOST)
+        self.assertIn("tired", error.detail)
+
+    def test_farewell_holds_the_greeting_if_it_was_not_sent(self) -> None:
+        # So that the refused learn of the other network, not only of the BYE.
+        stranger = Party(Side.ACCEPTOR, node(Protocol("there", "SSL")))
+        self.assertRaises(SubnetMismatch, self.dialler.take, stranger.shake.start())
+        last = self.dialler.shake.farewell(Reason.SUBNET, "other subnet")
+        hello, bye = self.words(last)
+        self.assertEqual(bye, native.Bye("subnet", "other subnet"))
+        assert isinstance(hello, Greeting)
+        self.assertEqual(hello.id, self.anna.id)
+        self.assertRaises(SubnetMismatch, stranger.take, last)
+
+    def test_farewell_to_silence_holds_the_greeting(self) -> None:
+        self.assertEqual(len(payloads(self.dialler.shake.farewell(Reason.TIMEOUT, "late"))), 2)
+
+    def test_farewell_is_a_bye_alone_once_the_greeting_was_sent(self) -> None:
+        self.acceptor.shake.start()
+        last = self.acceptor.shake.farewell(Reason.FULL, "no room")
+        self.assertEqual(last, native.encode(native.Bye("full", "no room")))
+
+    def test_farewell_to_py2p_is_silence(self) -> None:
+        hello = greetings.encode(Greeting(self.bert.id, HERE.id, None, False, 0))
+        self.assertRaises(RemoteError, self.dialler.take, hello)
+        self.assertEqual(self.dialler.shake.farewell(Reason.GREETING, "py2p"), b"")

@@ -1,0 +1,60 @@
+"""When a silent link is asked, when it is given up, and when this node doubts itself."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_mesh.core.liveness import Liveness, Verdict
+
+
+class TestLiveness(SynchronousTestCase):
+    """A link made at the time 100, asked after 5 s and given up after 15."""
+
+    def setUp(self) -> None:
+        self.liveness = Liveness(100, ping_after=5, dead_after=15)
+
+    def check(self, **expected: float) -> None:
+        """Check at the times given by verdict, in order."""
+        for verdict, now in expected.items():
+            self.assertEqual(self.liveness.check(now).name, verdict, now)
+
+    def test_a_new_link_is_fine(self) -> None:
+        self.check(FINE=104.9)
+
+    def test_silence_is_asked_about_once(self) -> None:
+        self.check(PING=105, FINE=106)
+        self.check(FINE=114.9)
+
+    def test_silence_that_goes_on_is_death(self) -> None:
+        self.check(PING=105, DEAD=115)
+
+    def test_death_needs_no_question_before(self) -> None:
+        self.check(DEAD=200)
+
+    def test_an_answer_ends_the_silence(self) -> None:
+        self.check(PING=105)
+        self.liveness.heard(106)
+        self.assertEqual(self.liveness.silent_for(107.5), 1.5)
+        self.check(FINE=110.9, PING=111, DEAD=121)
+
+    def test_a_link_that_accepts_bytes_lives_but_is_asked(self) -> None:
+        self.liveness.accepted = 112
+        self.check(PING=115, FINE=126.9)
+        self.check(DEAD=127)
+
+    def test_a_node_held_up_doubts_itself(self) -> None:
+        self.check(PING=105)
+        # It slept for 30 s: none of that is the peer's silence.
+        self.liveness.doubt(30)
+        self.check(FINE=144.9)
+        self.check(DEAD=145)
+
+    def test_a_node_held_up_does_not_even_ask(self) -> None:
+        self.liveness.doubt(30)
+        self.check(FINE=134.9, PING=135)
+
+    def test_doubt_moves_what_was_accepted_as_well(self) -> None:
+        self.liveness.accepted = 110
+        self.liveness.doubt(30)
+        self.assertIs(self.liveness.check(154.9), Verdict.PING)
+        self.assertIs(self.liveness.check(155), Verdict.DEAD)

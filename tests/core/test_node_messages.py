@@ -1,0 +1,264 @@
+"""What a node does with the messages of others."""
+
+from __future__ import annotations
+
+from random import Random
+
+from tests.core.network import batch, entries, entry, of, origin_of, raw_batch
+from tests.core.node_case import NodeTestCase
+from twisted_mesh.core.events import (
+    Close,
+    Deliver,
+    GapFound,
+    Poisoned,
+    Send,
+    SetTimer,
+    Timer,
+)
+from twisted_mesh.wire.native import SignedBatch, Whisper
+from twisted_mesh.wire.packets import join_entries
+
+
+class TestRelaying(NodeTestCase):
+    """What is new goes to every link but the one it came from; what is not goes nowhere."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.triangle()
+
+    def triangle(self) -> None:
+        """Three links, all up."""
+        for number, name in enumerate(("anna", "bert", "cleo"), 1):
+            self.up(number, name)
+
+    def test_a_new_batch_goes_to_all_but_where_it_came_from(self) -> None:
+        effects = self.receive(2, batch("anna", 1))
+        self.assertEqual(of(effects, Send), [Send([1, 3], batch("anna", 1).relayed())])
+        self.assertEqual(self.delivered(effects), [(1, [1])])
+
+    def test_a_node_with_one_link_relays_nothing(self) -> None:
+        self.make()
+        self.up(1)
+        self.assertEqual(of(self.receive(1, batch("bert", 1)), Send), [])
+
+    def test_the_very_bytes_are_relayed_one_hop_further(self) -> None:
+        came = batch("anna", 1)
+        came = SignedBatch(came.batch, came.signature, came.array, hops=3)
+        frame = of(self.receive(1, came), Send)[0].frame
+        assert isinstance(frame, SignedBatch)
+        self.assertEqual((frame.array, frame.signature, frame.hops), (came.array, came.signature, 4))
+
+    def test_hops_saturate(self) -> None:
+        came = batch("anna", 1)
+        for hops in (254, 255):
+            self.make()
+            self.triangle()
+            far = SignedBatch(came.batch, came.signature, came.array, hops)
+            frame = of(self.receive(1, far), Send)[0].frame
+            assert isinstance(frame, SignedBatch)
+            self.assertEqual(frame.hops, 255)
+
+    def test_duplicates_are_found_before_verification(self) -> None:
+        self.receive(1, batch("anna", 1, 2), batch("anna", 9))
+        self.verified = 0
+        false = SignedBatch(batch("anna", 1, 2).batch, bytes(64), b"")
+        for again in (batch("anna", 1, 2), batch("anna", 2), batch("anna", 9), false):
+            self.assertEqual(self.receive(2, again), [])
+        self.assertEqual(self.verified, 0)
+        self.assertEqual(self.node.counts["duplicates"], 4)
+
+    def test_own_messages_that_come_back_are_duplicates(self) -> None:
+        self.publish("a")
+        self.verified = 0
+        for again in (batch("me", 1), batch("me", 5)):
+            self.assertEqual(self.receive(1, again), [])
+        self.assertEqual((self.verified, self.node.counts["duplicates"]), (0, 2))
+
+    def test_an_earlier_run_of_its_own_is_relayed_and_not_delivered(self) -> None:
+        self.make(epoch=2)
+        self.triangle()
+        effects = self.receive(1, batch("me", 1, epoch=1))
+        self.assertEqual(of(effects, Deliver), [])
+        self.assertEqual(of(effects, Send), [Send([2, 3], batch("me", 1, epoch=1).relayed())])
+        self.assertEqual(self.receive(2, batch("me", 1, epoch=1)), [])
+
+    def test_an_earlier_run_of_its_own_goes_on_behind_its_base(self) -> None:
+        self.make(epoch=2)
+        self.up(1, "bert", entry("me", 5))
+        self.up(2, "cleo")
+        effects = self.receive(1, batch("me", 6))
+        self.assertEqual(self.sent(effects, 2), [(6, 6)])
+        self.assertEqual(of(effects, SetTimer), [])
+
+    def test_what_waits_behind_a_hole_is_relayed_at_once(self) -> None:
+        effects = self.receive(1, batch("anna", 5))
+        self.assertEqual(self.sent(effects, 2), [(5, 5)])
+        self.assertEqual(of(effects, Deliver), [])
+
+    def test_what_has_no_room_is_neither_kept_nor_relayed(self) -> None:
+        self.make(waiting_bytes=700)
+        self.triangle()
+        self.receive(1, batch("anna", 5), batch("anna", 7))
+        self.verified = 0
+        effects = self.receive(1, batch("anna", 9))
+        self.assertEqual((effects, self.verified), ([], 0))
+        self.assertEqual(self.node.counts["no_room"], 1)
+        self.assertLessEqual(self.node.footprint()["waiting_bytes"], 700)
+        # It is new when it comes again.
+        self.receive(1, batch("anna", 1, 4))
+        self.assertEqual(self.sent(self.receive(2, batch("anna", 9)), 1), [(9, 9)])
+
+    def test_whispers_are_delivered_and_not_relayed(self) -> None:
+        body = join_entries(entries("psst", "hey"))
+        effects = self.receive(1, Whisper(body))
+        [deliver] = of(effects, Deliver)
+        self.assertEqual(len(effects), 1)
+        self.assertEqual(
+            (deliver.link, deliver.origin, deliver.epoch, deliver.first, deliver.sent, deliver.size),
+            (1, origin_of("anna"), 1, 0, 0, len(body)),
+        )
+        self.assertEqual(self.delivered(effects), [(0, ["psst", "hey"])])
+
+    def test_a_delivery_says_where_it_is_from(self) -> None:
+        [deliver] = of(self.receive(2, batch("anna", 1, 2, epoch=7)), Deliver)
+        self.assertEqual(
+            (deliver.link, deliver.origin, deliver.epoch, deliver.first, deliver.sent),
+            (2, origin_of("anna"), 7, 1, 1000),
+        )
+
+
+class TestPoison(NodeTestCase):
+    """A body its author signed and nobody can read: the author's fault, never the link's."""
+
+    def poisoned(self, count: int, body: bytes, encoding: int = 0) -> Poisoned:
+        """Let a poisoned batch of messages 3.. come; what is emitted, all else being as ever."""
+        self.make()
+        self.up(1, "bert")
+        self.up(2, "cleo")
+        self.receive(1, batch("anna", 1, 2))
+        bad = raw_batch("anna", 3, count, body, encoding)
+        effects = self.receive(1, bad)
+        self.assertEqual(of(effects, Close) + of(effects, Deliver), [])
+        self.assertEqual(of(effects, Send), [Send([2], bad.relayed())])
+        self.assertEqual(self.node.counts["poisoned"], 1)
+        # It counts as received: no duplicate gets through, and what follows goes on.
+        self.assertEqual(self.receive(2, bad), [])
+        after = self.receive(1, batch("anna", 3 + count))
+        self.assertEqual(self.delivered(after), [(3 + count, [3 + count])])
+        [found] = of(effects, Poisoned)
+        self.assertEqual((found.origin, found.epoch), (origin_of("anna"), 1))
+        self.assertEqual((found.first, found.last), (3, 2 + count))
+        return found
+
+    def test_bodies_that_cannot_be_read(self) -> None:
+        head = b"\x91\x93\x00\x00"  # one message, of one packet
+        for body in (
+            b"",
+            b"\xc1",
+            b"\xc0",
+            head,
+            head + b"\x91" * 33 + b"\x01",  # too deep
+            head + b"\x91" * 5000 + b"\x01",  # deeper than a stack
+            head + b"\xd4\x05\x00",  # an extension
+            head + b"\xd6\xff\x00\x00\x00\x00",  # a time
+            head + b"\x81\x81\x01\x01\x01",  # a dict as a key
+            head + b"\xa1\xff",  # text that is none
+            head + b"\x01\x01",  # something behind the end
+            head + b"\xdd\xff\xff\xff\xff",  # a list that claims four thousand million items
+            b"\x91\x91\x00",
+            b"\x91\x93\x00\x05\x01",  # a type of the protocol's own
+        ):
+            self.poisoned(1, body)
+
+    def test_wrong_count(self) -> None:
+        for count in (1, 3):
+            self.poisoned(count, join_entries(entries("a", "b")))
+
+    def test_unknown_encoding(self) -> None:
+        found = self.poisoned(2, join_entries(entries("a", "b")), encoding=1)
+        self.assertIn("encoding 1", found.error.detail)
+
+    def test_of_a_poisoned_batch_that_straddles_only_what_is_new_is_told(self) -> None:
+        self.up(1)
+        self.receive(1, batch("anna", 1, 4))
+        [found] = of(self.receive(1, raw_batch("anna", 3, 4, b"\xc1")), Poisoned)
+        self.assertEqual((found.first, found.last), (5, 6))
+
+    def test_poison_behind_a_hole_is_told_when_its_turn_comes(self) -> None:
+        self.up(1)
+        effects = self.receive(1, batch("anna", 3), raw_batch("anna", 2, 1, b"\xc1"))
+        self.assertEqual(of(effects, Poisoned), [])
+        effects = self.receive(1, batch("anna", 1))
+        self.assertEqual(self.delivered(effects), [(1, [1]), (3, [3])])
+        self.assertEqual([found.first for found in of(effects, Poisoned)], [2])
+
+
+class TestGaps(NodeTestCase):
+    """A hole nothing fills is told, and what is behind it goes on."""
+
+    def test_a_hole_sets_the_timer_once(self) -> None:
+        self.make(gap_patience=30.0)
+        self.up(1)
+        effects = self.receive(1, batch("anna", 1), batch("anna", 3), batch("bert", 5))
+        self.assertEqual(of(effects, SetTimer), [SetTimer(Timer.GAPS, 80.0)])
+
+    def test_without_a_hole_there_is_no_timer(self) -> None:
+        self.up(1)
+        self.assertEqual(of(self.receive(1, batch("anna", 1)), SetTimer), [])
+
+    def test_the_gap_is_told_and_what_is_behind_it_delivered(self) -> None:
+        self.make(gap_patience=30.0)
+        self.up(1)
+        self.receive(1, batch("anna", 1), batch("anna", 4, 2))
+        effects = self.fire(80.0)
+        self.assertEqual(of(effects, GapFound), [GapFound(origin_of("anna"), 1, 2, 3)])
+        self.assertEqual(self.delivered(effects), [(4, [4, 5])])
+        self.assertEqual([deliver.link for deliver in of(effects, Deliver)], [0])
+        self.assertEqual(of(effects, SetTimer), [])
+
+    def test_a_timer_that_fires_early_looks_again(self) -> None:
+        self.make(gap_patience=30.0)
+        self.up(1)
+        self.receive(1, batch("anna", 3))
+        self.now = 60.0
+        # The first hole is filled, another has come meanwhile: no second timer is set for it.
+        effects = self.receive(1, batch("anna", 1, 2), batch("anna", 9))
+        self.assertEqual(of(effects, SetTimer), [])
+        self.assertEqual(self.fire(80.0), [SetTimer(Timer.GAPS, 90.0)])
+        self.assertEqual(of(self.fire(90.0), GapFound), [GapFound(origin_of("anna"), 1, 4, 8)])
+
+    def test_a_timer_whose_hole_was_filled_does_nothing(self) -> None:
+        self.up(1)
+        self.receive(1, batch("anna", 2), batch("anna", 1))
+        self.assertEqual(self.fire(100.0), [])
+        self.assertEqual(len(of(self.receive(1, batch("anna", 4)), SetTimer)), 1)
+
+    def test_a_timer_on_time_finds_its_hole_due_whatever_the_floats(self) -> None:
+        random = Random(2)
+        for _ in range(200):
+            self.make(gap_patience=random.uniform(1, 40))
+            self.now = random.uniform(0, 20)
+            self.up(1)
+            [timer] = of(self.receive(1, batch("anna", 2)), SetTimer)
+            effects = self.fire(timer.at)
+            self.assertEqual(len(of(effects, GapFound)), 1)
+            self.assertEqual(of(effects, SetTimer), [])
+
+    def test_beyond_open_streams_the_longest_idle_closes_with_its_gap(self) -> None:
+        self.make(open_streams=2)
+        self.up(1)
+        self.receive(1, batch("anna", 1), batch("anna", 3), batch("bert", 1))
+        effects = self.receive(1, batch("cleo", 1))
+        self.assertEqual(of(effects, GapFound), [GapFound(origin_of("anna"), 1, 2, 2)])
+        self.assertEqual(self.delivered(effects), [(1, [1]), (3, [3])])
+        self.assertEqual(self.node.footprint()["open_streams"], 2)
+        self.assertEqual(self.delivered(self.receive(1, batch("anna", 2, 3))), [(4, [4])])
+
+    def test_beyond_closed_streams_the_oldest_head_is_forgotten(self) -> None:
+        self.make(open_streams=1, closed_streams=2)
+        self.up(1)
+        for name in ("anna", "bert", "cleo", "dora"):
+            self.receive(1, batch(name, 1))
+        self.assertEqual(self.node.footprint()["closed_streams"], 2)
+        self.assertEqual(self.receive(1, batch("bert", 1)), [])
+        self.assertEqual(self.delivered(self.receive(1, batch("anna", 1))), [(1, [1])])

@@ -1,0 +1,366 @@
+"""Properties of the core: whatever comes, in whatever order, its promises hold."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.core.network import DIGEST, batch, entries, myself, origin_of, peer, raw_batch, signature_of
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core import events
+from twisted_mesh.core.handshake import Handshake, Side, Stage
+from twisted_mesh.core.liveness import Liveness, Verdict
+from twisted_mesh.core.node import Node
+from twisted_mesh.core.outbox import Outbox
+from twisted_mesh.core.streams import Ready, Streams, cost
+from twisted_mesh.errors import RemoteError
+from twisted_mesh.wire import native
+from twisted_mesh.wire.framing import LENGTH_BYTES
+from twisted_mesh.wire.native import SignedBatch, Snapshot, SnapshotEntry, Whisper
+from twisted_mesh.wire.packets import join_entries
+
+fixed = settings(derandomize=True, deadline=None, database=None, max_examples=60)
+
+NAMES = ("anna", "bert", "me")
+spans = st.tuples(st.integers(1, 30), st.integers(1, 6))  # first, count
+
+
+class TestStreams(SynchronousTestCase):
+    """Batches of one run, cut anyhow, in any order, again and again."""
+
+    def take(self, streams: Streams, first: int, count: int, now: float) -> list[Ready]:
+        """Take a batch if a node would."""
+        signed = batch("anna", first, count)
+        if streams.is_duplicate(signed.batch) or not streams.has_room(signed):
+            return []
+        return streams.take(signed, now)
+
+    def numbers(self, ready: list[Ready]) -> list[int]:
+        """The messages that can be delivered."""
+        return [number for item in ready for number in range(item.start, item.batch.last + 1)]
+
+    @fixed
+    @given(st.lists(spans, max_size=25), st.randoms(use_true_random=False))
+    def test_everything_once_and_in_order(self, cuts: list[tuple[int, int]], random: object) -> None:
+        streams = Streams(waiting_limit=10**6, open_limit=1, closed_limit=1)
+        whole = [(first, 1) for first in range(1, 37)]
+        got: list[int] = []
+        comes = cuts + whole
+        random.shuffle(comes)  # type: ignore[attr-defined]
+        for first, count in comes:
+            got += self.numbers(self.take(streams, first, count, 0))
+            again = batch("anna", first, count)
+            self.assertTrue(streams.is_duplicate(again.batch))
+            self.assertEqual(streams.waiting_bytes, sum(map(cost, next(iter(streams)).waiting)))
+        self.assertEqual(got, list(range(1, 37)))
+        self.assertEqual(streams.waiting_bytes, 0)
+
+    @fixed
+    @given(st.lists(st.tuples(spans, st.sampled_from(("take", "give up"))), max_size=40), st.integers(1, 6))
+    def test_what_is_not_delivered_is_told(
+        self, steps: list[tuple[tuple[int, int], str]], room: int
+    ) -> None:
+        streams = Streams(waiting_limit=room * 400, open_limit=1, closed_limit=1)
+        got: list[int] = []
+        for now, ((first, count), what) in enumerate(steps):
+            if what == "take":
+                got += self.numbers(self.take(streams, first, count, now))
+            else:
+                for gap, ready in streams.give_up(now, 3):
+                    self.assertLessEqual(gap.first, gap.last)
+                    got += [-number for number in range(gap.first, gap.last + 1)]
+                    got += self.numbers(ready)
+            self.assertLessEqual(streams.waiting_bytes, room * 400)
+        # Delivered or told as lost, each number once, in order.
+        head = streams.head((origin_of("anna"), 1))
+        self.assertEqual([abs(number) for number in got], list(range(1, head + 1)))
+
+
+class TestOutbox(SynchronousTestCase):
+    """What is published is kept until it was taken and nobody needs it."""
+
+    @fixed
+    @given(
+        st.lists(
+            st.tuples(st.sampled_from(("publish", "accept", "release")), st.integers(0, 8)), max_size=40
+        )
+    )
+    def test_sums_are_those_of_what_is_kept(self, steps: list[tuple[str, int]]) -> None:
+        origin = origin_of("me")
+        outbox = Outbox(origin, 1, DIGEST, lambda text: signature_of(origin, text), 40)
+        ends = [0]  # of batches
+        for what, number in steps:
+            if what == "publish":
+                outbox.publish(entries(*"abcdefgh"[:number]), 0)
+                while (signed := outbox.after(ends[-1])) is not None:
+                    ends.append(signed.batch.last)
+            elif what == "accept":
+                outbox.accepted(ends[min(number, len(ends) - 1)])
+            else:
+                outbox.release(ends[min(number, len(ends) - 1)])
+            self.assertEqual(ends[-1], outbox.head)
+            self.assertLessEqual(outbox.oldest, outbox.taken + 1)
+            kept = [outbox.after(end) for end in ends[:-1] if end + 1 >= outbox.oldest]
+            self.assertEqual(len(kept), len(outbox))
+            sizes = {one.batch.last: len(one.array) for one in kept if one is not None}
+            unsent = sum(size for last, size in sizes.items() if last > outbox.taken)
+            self.assertEqual(outbox.unsent_bytes, unsent)
+            self.assertEqual(outbox.lagging_bytes, sum(sizes.values()) - unsent)
+
+
+links = st.integers(0, 3)
+names = st.sampled_from(NAMES)
+snapshot_entries = st.builds(
+    lambda name, epoch, high, base: SnapshotEntry(origin_of(name), epoch, high + 1, high, min(base, high)),
+    names,
+    st.integers(1, 2),
+    st.integers(0, 9),
+    st.integers(0, 9),
+)
+batches = st.builds(
+    lambda name, span, epoch: batch(name, *span, epoch=epoch), names, spans, st.integers(1, 2)
+)
+frames = st.one_of(
+    batches,
+    batches,
+    batches,
+    st.builds(Snapshot, st.booleans(), st.lists(snapshot_entries, max_size=3)),
+    st.builds(lambda signed: msgspec.structs.replace(signed, signature=bytes(64)), batches),
+    st.builds(lambda name, span, body: raw_batch(name, *span, body), names, spans, st.binary(max_size=4)),
+    st.builds(Whisper, st.sampled_from([join_entries(entries("psst")), b"\xc1"])),
+    st.sampled_from(
+        [
+            native.Ping(1),
+            native.Pong(1),
+            native.Unknown(77),
+            native.Bye("full", ""),
+            native.Intro(1, 1, 0, True, bytes(32), bytes(32), 0, 0),
+            native.Proof(bytes(64), b""),
+        ]
+    ),
+)
+steps = st.one_of(
+    st.tuples(st.just("open"), links, names, st.integers(1, 2), st.booleans()),
+    st.tuples(st.just("greet"), links),
+    st.tuples(st.just("receive"), links, st.lists(frames, max_size=4)),
+    st.tuples(st.just("receive"), links, st.lists(batches, max_size=4)),
+    st.tuples(st.just("publish"), st.integers(0, 4)),
+    st.tuples(st.just("accept"), links),
+    st.tuples(st.just("closing"), links),
+    st.tuples(st.just("closed"), links),
+    st.tuples(st.just("wait"), st.integers(1, 20)),
+)
+
+
+class Outside:
+    """A node's surroundings, as strict as the contract of events lets them be."""
+
+    def __init__(self, test: SynchronousTestCase, **limits: float) -> None:
+        self._test = test
+        self.node = Node(myself("me", 2), MeshConfig(**limits))  # type: ignore[arg-type]
+        self.now = 0.0
+        self._numbers = 0
+        self._slots: dict[int, int] = {}  # the link of each slot
+        self._open: set[int] = set()  # links that may be sent to
+        self._up: set[int] = set()
+        self._marks: dict[int, list[int]] = {}
+        self._timer: float | None = None
+        self._told: dict[tuple[bytes, int], int] = defaultdict(int)  # the last number told, by run
+
+    def do(self, step: tuple[object, ...]) -> None:
+        """Carry out *step* if it makes sense now."""
+        match step:
+            case "open", int(slot), str(name), int(epoch), bool(outgoing):
+                if slot not in self._slots and name != "me":
+                    self._numbers += 1
+                    self._slots[slot] = self._numbers
+                    self._open.add(self._numbers)
+                    self.handle(events.LinkOpened(self._numbers, peer(name, epoch), outgoing))
+            case "greet", int(slot):
+                self.receive(slot, [Snapshot(True, [])])
+            case "receive", int(slot), list(frames):
+                self.receive(slot, frames)
+            case "publish", int(count):
+                self.handle(events.Publish(entries(*range(count)), 1))
+            case "accept", int(slot):
+                marks = self._marks.get(self._slots.get(slot, 0))
+                if marks:
+                    self.handle(events.Accepted(self._slots[slot], marks.pop(0)))
+            case "closing", int(slot):
+                number = self._slots.get(slot, 0)
+                self._open.discard(number)
+                self.handle(events.LinkClosing(number))
+            case "closed", int(slot):
+                number = self._slots.pop(slot, 0)
+                self._open.discard(number)
+                self.handle(events.LinkClosed(number))
+            case "wait", int(seconds):
+                self.now += seconds
+                if self._timer is not None and self._timer <= self.now:
+                    self._timer = None
+                    self.handle(events.TimerFired(events.Timer.GAPS))
+
+    def receive(self, slot: int, frames: list[native.Frame]) -> None:
+        """Frames over the link of *slot*, if there is one."""
+        if slot in self._slots:
+            self.handle(events.Received(self._slots[slot], frames))
+
+    def handle(self, event: events.Event) -> None:
+        """Let the node handle *event*, and hold its effects to what they promise."""
+        test = self._test
+        for effect in self.node.handle(event, self.now):
+            match effect:
+                case events.Send():
+                    test.assertLessEqual(set(effect.links), self._open)
+                    test.assertEqual(len(set(effect.links)), len(effect.links))
+                    native.decode(native.encode(effect.frame)[LENGTH_BYTES:])
+                    if effect.mark:
+                        self._marks.setdefault(effect.links[0], []).append(effect.mark)
+                case events.Deliver() if effect.first:
+                    test.assertNotEqual(effect.origin, origin_of("me"))
+                    last = effect.first + len(effect.entries) - 1
+                    self.tell(effect.origin, effect.epoch, effect.first, last)
+                case events.Close():
+                    self._open.discard(effect.link)
+                case events.SetTimer():
+                    self._timer = effect.at
+                case events.Emit(what=events.GapFound() | events.Poisoned() as what):
+                    self.tell(what.origin, what.epoch, what.first, what.last)
+                case events.Emit(what=events.LinkUp() as what):
+                    self._up.add(what.link)
+                case events.Emit(what=events.LinkDown() as what):
+                    self._up.remove(what.link)
+        test.assertLessEqual(self._up, self._open)
+
+    def tell(self, origin: bytes, epoch: int, first: int, last: int) -> None:
+        """Messages were delivered, or told as lost or unreadable: each once, none left out."""
+        before = self._told.get((origin, epoch))
+        self._test.assertLessEqual(first, last)
+        if before is not None and origin != origin_of("me"):
+            self._test.assertEqual(first, before + 1)
+        self._told[origin, epoch] = last
+
+    def end(self) -> None:
+        """All links go; nothing of them is left."""
+        for slot in list(self._slots):
+            self.do(("closed", slot))
+        # Those the node closed on its own account were not told that they are gone.
+        footprint = self.node.footprint()
+        for table in ("links", "fed_links", "linked_nodes", "snapshot_entries"):
+            self._test.assertEqual(footprint[table], 0, table)
+        outbox = self.node.outbox
+        self._test.assertEqual(outbox.lagging_bytes, 0)
+        self._test.assertEqual(footprint["own_bytes"], outbox.unsent_bytes)
+
+
+class TestNode(SynchronousTestCase):
+    """Any events at all: no exception, nothing twice, nothing left behind."""
+
+    @settings(fixed, max_examples=150)
+    @given(st.lists(steps, max_size=40), st.sampled_from((1, 2, 100)))
+    def test_whatever_happens(self, happens: list[tuple[object, ...]], open_streams: int) -> None:
+        outside = Outside(
+            self,
+            batch_bytes=1,
+            write_bytes=1,
+            waiting_bytes=1500,
+            link_queue_bytes=1500,
+            open_streams=open_streams,
+        )
+        for slot, name in enumerate(("anna", "bert", "anna")):
+            outside.do(("open", slot, name, 1, slot == 2))
+        outside.do(("greet", 0))
+        for step in happens:
+            outside.do(step)
+        outside.end()
+
+    @fixed
+    @given(st.lists(st.tuples(links, st.lists(batches, max_size=3)), max_size=25))
+    def test_open_links_and_batches_alone(self, comes: list[tuple[int, list[SignedBatch]]]) -> None:
+        outside = Outside(self)
+        for slot, name in enumerate(("anna", "bert", "cleo", "dora")):
+            outside.do(("open", slot, name, 1, True))
+            outside.do(("greet", slot))
+        for slot, some in comes:
+            outside.do(("receive", slot, some))
+        outside.do(("wait", 1000))
+        self.assertEqual(outside.node.footprint()["waiting_batches"], 0)
+        self.assertEqual(outside.node.footprint()["fed_links"], 4)
+        outside.end()
+
+
+class TestHandshake(SynchronousTestCase):
+    """Any bytes at all raise nothing but RemoteError."""
+
+    def fed(self, payloads: list[bytes]) -> None:
+        """Feed both sides what may be anything."""
+        for side in Side:
+            shake = Handshake(side, myself("me"), nonce=bytes(32), time=0)
+            shake.start()
+            try:
+                for payload in payloads:
+                    shake.receive(payload, bytes)
+            except RemoteError as error:
+                shake.farewell(error.reason, error.detail)
+            self.assertIsNot(shake.stage, Stage.DONE)
+
+    @fixed
+    @given(st.lists(st.binary(min_size=1, max_size=80), min_size=1, max_size=3))
+    def test_any_bytes(self, payloads: list[bytes]) -> None:
+        self.fed(payloads)
+
+    @fixed
+    @given(st.integers(0, 2), st.integers(0, 10**6), st.integers(1, 255))
+    def test_a_byte_changed_anywhere(self, which: int, at: int, by: int) -> None:
+        dialler = Handshake(Side.DIALLER, myself("anna"), nonce=b"a" * 32, time=0)
+        acceptor = Handshake(Side.ACCEPTOR, myself("bert"), nonce=b"b" * 32, time=0)
+        hello = acceptor.start()
+        answer = dialler.receive(hello[LENGTH_BYTES:], bytes)
+        cut = LENGTH_BYTES + int.from_bytes(answer[:LENGTH_BYTES], "big")
+        intro = acceptor.receive(answer[LENGTH_BYTES:cut], bytes)
+        acceptor.receive(answer[cut + LENGTH_BYTES :], bytes)
+        proof = dialler.receive(intro[LENGTH_BYTES:], bytes)
+        # Bert hears what Anna said, but for one byte.
+        heard = [answer[LENGTH_BYTES:cut], answer[cut + LENGTH_BYTES :], proof[LENGTH_BYTES:]]
+        changed = bytearray(heard[which])
+        at %= len(changed)
+        changed[at] ^= by
+        heard[which] = bytes(changed)
+        bert = Handshake(Side.ACCEPTOR, myself("bert"), nonce=b"b" * 32, time=0)
+        bert.start()
+        try:
+            for payload in heard:
+                bert.receive(payload, bytes)
+        except RemoteError:
+            return
+        # Only what is not said in the frame's array may change: the hops of a frame.
+        self.assertIn(which, (2,))
+        self.assertEqual(at, 1)
+
+
+class TestLiveness(SynchronousTestCase):
+    """Silence is told by the clock alone."""
+
+    @fixed
+    @given(st.lists(st.tuples(st.sampled_from(("heard", "taken", "wait", "stall")), st.integers(0, 9))))
+    def test_a_link_is_dead_only_after_silence_both_ways(self, happens: list[tuple[str, int]]) -> None:
+        liveness = Liveness(0, ping_after=5, dead_after=15)
+        now = last = 0
+        for what, seconds in happens:
+            match what:
+                case "heard":
+                    liveness.heard(now)
+                    last = now
+                case "taken":
+                    liveness.accepted = last = now
+                case "wait":
+                    now += seconds
+                case "stall":
+                    now += seconds
+                    last += seconds
+                    liveness.doubt(seconds)
+            self.assertEqual(liveness.check(now) is Verdict.DEAD, now - last >= 15)

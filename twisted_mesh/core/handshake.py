@@ -1,0 +1,256 @@
+"""The handshake of one connection: greeting, INTRO, PROOF, from both sides.
+
+Contract: :class:`Handshake` is fed the payloads of one connection until :attr:`Handshake.peer` is
+set; it answers with the bytes to send and raises :class:`~twisted_mesh.errors.RemoteError` when the
+peer must be refused.
+
+How it goes::
+
+    acceptor                          dialler
+    greeting            ------>
+                        <------       greeting, INTRO
+    INTRO               ------>
+                        <------       PROOF
+    PROOF               ------>
+
+The dialler waits for the greeting, so that it never talks to a node of another network, and proves
+itself first, so that a scanner learns nothing signed.  A PROOF signs the side it comes from, every
+byte either side sent up to and with INTRO, and under TLS the session's exporter (RFC 9266): a
+replayed PROOF meets other nonces, a reflected one the other side, a relayed one another session.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from enum import Enum
+from typing import Final, assert_never
+
+import msgspec
+
+from twisted_mesh.errors import (
+    EncryptionMismatch,
+    IdentityMismatch,
+    Reason,
+    RemoteError,
+    SelfConnection,
+    SubnetMismatch,
+)
+from twisted_mesh.identity import id_of
+from twisted_mesh.network import Protocol
+from twisted_mesh.wire import greeting as greetings
+from twisted_mesh.wire import native
+from twisted_mesh.wire.framing import frame
+from twisted_mesh.wire.greeting import Address, Greeting
+
+NONCE_BYTES: Final = 32
+_TLS_RECORD: Final = b"\x16\x03"  # a ClientHello's first bytes, any version
+
+Sign = Callable[[bytes], bytes]
+Verify = Callable[[bytes, bytes, bytes], bool]
+
+
+class Side(Enum):
+    """Which end of a connection; the value is what PROOF signs."""
+
+    DIALLER = b"dialler"
+    ACCEPTOR = b"acceptor"
+
+    @property
+    def other(self) -> Side:
+        """The far end."""
+        return Side.ACCEPTOR if self is Side.DIALLER else Side.DIALLER
+
+
+class Stage(Enum):
+    """What is expected of the peer next."""
+
+    GREETING = "greeting"
+    INTRO = "INTRO"
+    PROOF = "PROOF"
+    DONE = "done"
+
+
+class Myself(msgspec.Struct, frozen=True):
+    """What a node says and needs of itself in a handshake.
+
+    :ivar address: where others can dial it, or None.
+    :ivar settled: whether it has taken a base (docs/protocol.rst, Joining).
+    """
+
+    id: bytes
+    origin: bytes
+    epoch: int
+    network: Protocol
+    address: Address | None
+    settled: bool
+    sign: Sign
+    verify: Verify
+
+
+class Peer(msgspec.Struct, frozen=True):
+    """Who is at the far end of a link, proven."""
+
+    id: bytes
+    origin: bytes
+    epoch: int
+    address: Address | None
+    settled: bool
+
+
+class Handshake:
+    """One connection's way from its first byte to a proven peer.
+
+    :ivar stage: what is expected next.
+    :ivar greeting: the peer's, once it has come.
+    :ivar peer: who it is, once proven.
+    """
+
+    def __init__(
+        self, side: Side, myself: Myself, *, nonce: bytes, time: int, expected: bytes | None = None
+    ) -> None:
+        """
+        :param nonce: 32 random bytes, never used before.
+        :param time: wall clock, whole seconds since 1970.
+        :param expected: the id the peer must have, where it is known beforehand.
+        """
+        self.stage = Stage.GREETING
+        self.greeting: Greeting | None = None
+        self.peer: Peer | None = None
+        self._side = side
+        self._myself = myself
+        self._nonce = nonce
+        self._time = time
+        self._expected = expected
+        self._sent = b""
+        self._received = b""
+        self._intro: native.Intro | None = None
+
+    def start(self) -> bytes:
+        """What to send before anything has come: the acceptor's greeting, nothing for a dialler."""
+        return self._greet() if self._side is Side.ACCEPTOR else b""
+
+    def receive(self, payload: bytes, exporter: Callable[[], bytes]) -> bytes:
+        """Take the next frame's *payload*; what to send in answer.
+
+        :param exporter: gives 32 bytes bound to the TLS session, or nothing for plain text.
+        :raises RemoteError: the peer is refused; :meth:`farewell` says what to tell it.
+        """
+        match self.stage:
+            case Stage.GREETING:
+                return self._on_greeting(payload)
+            case Stage.INTRO:
+                return self._on_intro(payload, exporter)
+            case Stage.PROOF:
+                return self._on_proof(payload, exporter)
+            case Stage.DONE:
+                raise AssertionError("a handshake that is over was fed")
+            case _:
+                assert_never(self.stage)
+
+    def farewell(self, reason: Reason, detail: str) -> bytes:
+        """The last bytes for a peer that is refused, so that it learns why as well."""
+        if self.greeting is not None and not self.greeting.native:
+            return b""  # it would take a BYE for damage
+        hello = b"" if self._sent else self._greet()
+        return hello + native.encode(native.Bye(reason.value, detail))
+
+    def not_a_frame(self, opening: bytes, error: RemoteError) -> RemoteError:
+        """A better word for the framing *error* of a connection that began with *opening*."""
+        if self.stage is Stage.GREETING and opening.startswith(_TLS_RECORD):
+            return EncryptionMismatch("the peer speaks TLS, this node plain text")
+        return error
+
+    def _greet(self) -> bytes:
+        me = self._myself
+        return self._note(greetings.encode(Greeting(me.id, me.network.id, me.address, True, self._time)))
+
+    def _introduce(self) -> bytes:
+        me = self._myself
+        intro = native.Intro(native.VERSION, me.epoch, 0, me.settled, me.origin, self._nonce, 0, 0)
+        return self._note(native.encode(intro))
+
+    def _note(self, data: bytes) -> bytes:
+        self._sent += data
+        return data
+
+    def _on_greeting(self, payload: bytes) -> bytes:
+        greeting = self.greeting = greetings.decode(payload)
+        self._received += frame(payload)
+        me = self._myself
+        if greeting.protocol_id != me.network.id:
+            raise SubnetMismatch(
+                f"the peer is not of subnet {me.network.subnet!r} with {me.network.encryption}"
+            )
+        if greeting.id == me.id:
+            raise SelfConnection("the address leads back to this node")
+        if not greeting.native:
+            raise RemoteError("the peer is a py2p node", Reason.GREETING)
+        self._require(greeting.id)
+        self.stage = Stage.INTRO
+        hello = b"" if self._sent else self._greet()
+        return hello + self._introduce()
+
+    def _require(self, peer_id: bytes) -> None:
+        if self._expected is not None and peer_id != self._expected:
+            raise IdentityMismatch(
+                f"the node there is {peer_id.decode(errors='replace')}, "
+                f"not {self._expected.decode(errors='replace')}"
+            )
+
+    def _on_intro(self, payload: bytes, exporter: Callable[[], bytes]) -> bytes:
+        intro = native.decode(payload)
+        if not isinstance(intro, native.Intro):
+            raise self._out_of_order(intro)
+        if intro.version != native.VERSION:
+            raise RemoteError(
+                f"the peer speaks version {intro.version}, this node {native.VERSION}",
+                Reason.VERSION,
+            )
+        assert self.greeting is not None
+        if id_of(intro.public_key) != self.greeting.id:
+            raise IdentityMismatch("the peer's id is not the one of its key")
+        self._intro = intro
+        self._received += frame(payload)
+        self.stage = Stage.PROOF
+        return self._prove(exporter) if self._side is Side.DIALLER else b""
+
+    def _prove(self, exporter: Callable[[], bytes]) -> bytes:
+        text = self._proof_text(self._side, exporter)
+        return native.encode(native.Proof(self._myself.sign(text), b""))
+
+    def _proof_text(self, side: Side, exporter: Callable[[], bytes]) -> bytes:
+        ways = (self._sent, self._received)
+        dialler, acceptor = ways if self._side is Side.DIALLER else reversed(ways)
+        transcript = hashlib.sha256(dialler + acceptor).digest()
+        return native.DOMAIN + side.value + transcript + exporter()
+
+    def _on_proof(self, payload: bytes, exporter: Callable[[], bytes]) -> bytes:
+        proof = native.decode(payload)
+        if not isinstance(proof, native.Proof):
+            raise self._out_of_order(proof)
+        assert self._intro is not None and self.greeting is not None
+        intro, text = self._intro, self._proof_text(self._side.other, exporter)
+        if not self._myself.verify(intro.public_key, proof.signature, text):
+            raise RemoteError("the proof of the peer's key is false", Reason.PROOF)
+        self.stage = Stage.DONE
+        self.peer = Peer(
+            self.greeting.id, intro.public_key, intro.epoch, self.greeting.address, intro.settled
+        )
+        return self._prove(exporter) if self._side is Side.ACCEPTOR else b""
+
+    def _out_of_order(self, got: native.Frame) -> RemoteError:
+        if isinstance(got, native.Bye):
+            return told(got)
+        return RemoteError(f"{type(got).__name__} where {self.stage.value} was expected", Reason.ORDER)
+
+
+def told(bye: native.Bye) -> RemoteError:
+    """What a peer's BYE says, as the error it stands for."""
+    try:
+        reason = Reason(bye.reason)
+    except ValueError:  # a word of a later version
+        reason = Reason.LOST
+    # It ends up in logs: no line of a peer's may look like one of ours.
+    detail = "".join(c if c.isprintable() else "?" for c in bye.detail or bye.reason)
+    return RemoteError.of(reason, f"the peer closed: {detail}")
