@@ -1,0 +1,1 @@
+"""Services on in-memory links and a Clock, with real TLS."""

@@ -1,0 +1,374 @@
+"""Whatever a peer sends: its link is closed with a reason, and nothing else changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from tests.support.meshcase import MeshCase, Puppet, Raw, batch
+from twisted_mesh.core.handshake import Side, Stage
+from twisted_mesh.identity import Identity
+from twisted_mesh.network import Protocol
+from twisted_mesh.wire import native
+from twisted_mesh.wire.framing import frame
+
+INTRO, PROOF, BATCH = native.Kind.INTRO, native.Kind.PROOF, native.Kind.BATCH
+#: Bytes that are no frame at any point of a conversation, and the reason they are refused with.
+NO_FRAMES = {
+    "over-long": (b"\xff\xff\xff\xff", "framing"),
+    "over-long by one": ((2**20 + 1025).to_bytes(4, "big"), "framing"),
+    "empty": (bytes(4), "framing"),
+    "http": (b"GET / HTTP/1.1\r\n\r\n", "framing"),
+}
+#: Wrongly shaped frames behind the greeting.
+SHAPES = {
+    "no kind": frame(b"\x05"),
+    "no array": frame(bytes((INTRO, 0)) + b"\xc1"),
+    "array too short": frame(bytes((INTRO, 0)) + b"\x91\x01"),
+    "wrong type": frame(bytes((PROOF, 0)) + b"\x92\x01\xc4\x00"),
+    "nested for ever": frame(bytes((INTRO, 0)) + b"\x91" * 60_000),
+    "batch without a signature": frame(bytes((BATCH, 0)) + b"abc"),
+    "snapshot of nonsense": frame(
+        bytes((native.Kind.SNAPSHOT, 0)) + b"\x92\xc3\x91\x95\x01\x01\x01\x01\x01"
+    ),
+    "ping beyond numbers": frame(bytes((native.Kind.PING, 0)) + b"\x91\xcf" + b"\xff" * 8),
+    "bye of bytes": frame(bytes((native.Kind.BYE, 0)) + b"\x92\xc4\x01a\xa0"),
+}
+
+
+class BadPeer(MeshCase):
+    """A chain that must not notice, and a node in it whose tables must be as before."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.a, self.b = self.chain(2)
+        self.before = self.a.footprint()
+
+    def assert_nothing_left(self, *, links: int = 1) -> None:
+        self.network.advance(3)
+        after = self.a.footprint()
+        self.assertEqual(after, self.before)
+        self.assertEqual(len(self.a.routing_table), links)
+        self.a.send("still")
+        self.b.send("as before")
+        self.network.pump()
+        self.assertEqual((self.got(self.a)[-1], self.got(self.b)[-1]), ("as before", "still"))
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def assert_refused(self, peer: Raw, reason: str) -> None:
+        self.network.pump()
+        self.assertIsNotNone(peer.bye)
+        self.assertEqual(peer.bye.reason, reason)  # type: ignore[union-attr]
+        self.assertIsNotNone(peer.lost)
+
+
+class TestBeforeTheGreeting(BadPeer):
+    def test_no_frames(self) -> None:
+        for name, (data, reason) in NO_FRAMES.items():
+            raw = self.dial(Raw(), self.a)
+            raw.write(data)
+            self.assert_refused(raw, reason)
+            self.assertEqual(self.reasons(self.a)[-1], reason, name)
+        self.assert_nothing_left()
+
+    def test_no_greeting(self) -> None:
+        for payload in (b"x" * 300, bytes(40), *(shape[4:] for shape in SHAPES.values())):
+            raw = self.dial(Raw(), self.a)
+            raw.write(frame(payload))
+            self.assert_refused(raw, "greeting")
+        self.assert_nothing_left()
+
+    def test_rubbish(self) -> None:
+        random = Random(5)
+        for _ in range(40):
+            raw = self.dial(Raw(), self.a)
+            self.network.pump()
+            raw.write(random.randbytes(random.randrange(1, 500)))
+            self.network.pump()
+            raw.close()
+        self.network.pump()
+        self.assert_nothing_left()
+
+    def test_rubbish_in_place_of_tls(self) -> None:
+        random = Random(6)
+        for _ in range(20):
+            raw = self.dial(Raw(), self.a, encrypted=False)
+            raw.write(random.randbytes(300))
+        self.network.advance(12)
+        self.assert_nothing_left()
+
+    def test_five_megabytes_of_rubbish(self) -> None:
+        raw = self.dial(Raw(), self.a)
+        raw.write(Random(7).randbytes(5 * 2**20))
+        self.assert_refused(raw, "framing")
+        self.assert_nothing_left()
+
+    def test_one_byte_a_second(self) -> None:
+        raw = self.dial(Raw(), self.a)
+        for _ in range(12):
+            raw.write(b"\x00")
+            self.network.advance(1)
+        self.assertIsNotNone(raw.lost)
+        self.assert_nothing_left()
+
+    def test_a_dialler_that_is_answered_with_rubbish(self) -> None:
+        for name, (data, reason) in NO_FRAMES.items():
+            raw = Raw()
+            self.serve([raw], host=name)
+            link = self.a.connect(name, 4444)
+            self.network.pump()
+            raw.write(data)
+            self.assert_refused(raw, reason)
+            self.assertEqual(self.failureResultOf(link).value.reason, reason)
+        self.assert_nothing_left()
+
+
+class TestInPlaceOfIntro(BadPeer):
+    def twisted(self, change: Callable[[bytes], bytes], **options: Any) -> Puppet:
+        puppet = self.puppet(**options)
+        puppet.twist[Stage.GREETING] = change
+        return self.dial(puppet, self.a)
+
+    def after_greeting(self, data: bytes) -> Callable[[bytes], bytes]:
+        return lambda answer: answer[: 4 + int.from_bytes(answer[:4], "big")] + data
+
+    def test_wrong_shapes(self) -> None:
+        for shape in SHAPES.values():
+            self.assert_refused(self.twisted(self.after_greeting(shape)), "shape")
+        self.assert_nothing_left()
+
+    def test_no_frames(self) -> None:
+        for data, reason in NO_FRAMES.values():
+            self.assert_refused(self.twisted(self.after_greeting(data)), reason)
+        self.assert_nothing_left()
+
+    def test_frames_that_come_later(self) -> None:
+        puppet = self.puppet()
+        later = [
+            native.Snapshot(True, []),
+            native.Whisper(b"\x90"),
+            native.Ping(1),
+            native.Proof(bytes(64), b""),
+            batch(puppet.me, 1, "early"),
+        ]
+        for one in later:
+            self.assert_refused(self.twisted(self.after_greeting(native.encode(one))), "order")
+        self.assert_nothing_left()
+
+    def test_more_than_a_handshake_may_say(self) -> None:
+        data = (2**16 + 1).to_bytes(4, "big")
+        self.assert_refused(self.twisted(self.after_greeting(data)), "framing")
+        self.assert_nothing_left()
+
+    def test_another_version(self) -> None:
+        me = Identity.generate()
+        intro = native.Intro(2, 1, 0, False, me.origin, bytes(32), 0, 0)
+        self.assert_refused(self.twisted(self.after_greeting(native.encode(intro)), identity=me), "version")
+        self.assert_nothing_left()
+
+    def test_an_id_that_is_not_the_keys(self) -> None:
+        someone = Identity.generate()
+        self.assert_refused(self.dial(self.puppet(id=someone.id), self.a), "identity")
+        self.assert_nothing_left()
+
+    def test_a_truncated_frame(self) -> None:
+        puppet = self.twisted(lambda answer: answer[:-5])
+        self.network.pump()
+        puppet.close()
+        self.network.pump()
+        self.assert_nothing_left()
+
+
+class TestInPlaceOfProof(BadPeer):
+    def proving(self, change: Callable[[bytes], bytes], **options: Any) -> Puppet:
+        puppet = self.puppet(**options)
+        puppet.twist[Stage.INTRO] = change
+        return self.dial(puppet, self.a)
+
+    def test_a_false_proof(self) -> None:
+        false = native.encode(native.Proof(bytes(64), b""))
+        self.assert_refused(self.proving(lambda _: false), "proof")
+        self.assert_nothing_left()
+
+    def test_a_proof_of_another_key(self) -> None:
+        other = Identity.generate()
+        self.assert_refused(self.dial(self.puppet(sign=other.sign), self.a), "proof")
+        self.assert_nothing_left()
+
+    def test_a_replayed_proof(self) -> None:
+        me = Identity.generate()
+        seen: list[bytes] = []
+        honest = self.proving(lambda answer: seen.append(answer) or answer, identity=me)
+        self.network.pump()
+        self.assertIn(me.id, self.a.routing_table)
+        honest.close()
+        self.network.pump()
+        self.assert_refused(self.proving(lambda _: seen[0], identity=me), "proof")
+        self.assert_nothing_left()
+
+    def test_a_proof_that_is_sent_back(self) -> None:
+        # The acceptor mirrors: it has nothing to sign with but what the dialler sends.
+        me = Identity.generate()
+        puppet = self.puppet(Side.ACCEPTOR, identity=me)
+        self.serve([puppet])
+        puppet.twist[Stage.PROOF] = lambda _: puppet.received[
+            -len(native.encode(native.Proof(bytes(64), b""))) :
+        ]
+        link = self.a.connect("10.9.9.9", 4444)
+        self.network.pump()
+        self.assertEqual(self.failureResultOf(link).value.reason, "proof")
+        self.assert_refused(puppet, "proof")
+        self.assert_nothing_left()
+
+    def test_wrong_shapes_and_no_frames(self) -> None:
+        cases = [(shape, "shape") for shape in SHAPES.values()] + list(NO_FRAMES.values())
+        for data, reason in cases:
+            self.assert_refused(self.proving(lambda _, data=data: data), reason)
+        self.assert_nothing_left()
+
+    def test_a_second_intro(self) -> None:
+        intro = native.Intro(1, 1, 0, False, bytes(32), bytes(32), 0, 0)
+        self.assert_refused(self.proving(lambda _: native.encode(intro)), "order")
+        self.assert_nothing_left()
+
+
+class TestBehindProof(BadPeer):
+    def test_no_frames(self) -> None:
+        for data, reason in NO_FRAMES.values():
+            puppet = self.joined(self.a)
+            puppet.write(data)
+            self.assert_refused(puppet, reason)
+        self.assert_nothing_left()
+
+    def test_wrong_shapes(self) -> None:
+        for shape in SHAPES.values():
+            puppet = self.joined(self.a)
+            puppet.write(shape)
+            self.assert_refused(puppet, "shape")
+        self.assert_nothing_left()
+
+    def test_what_came_before_the_bad_frame_counts(self) -> None:
+        puppet = self.joined(self.a)
+        puppet.write(native.encode(batch(puppet.me, 1, "good")) + SHAPES["no kind"])
+        self.assert_refused(puppet, "shape")
+        self.assertEqual((self.got(self.a), self.got(self.b)), (["good"], ["good"]))
+
+    def test_frames_of_the_handshake(self) -> None:
+        for late in (
+            native.Intro(1, 1, 0, False, bytes(32), bytes(32), 0, 0),
+            native.Proof(bytes(64), b""),
+            native.Snapshot(True, []),
+        ):
+            puppet = self.joined(self.a)
+            puppet.send(late)
+            self.assert_refused(puppet, "order")
+        self.assert_nothing_left()
+
+    def test_a_message_before_the_snapshot(self) -> None:
+        for early in (native.Whisper(b"\x90"), None):
+            puppet = self.dial(self.puppet(snapshot=False), self.a)
+            self.network.pump()
+            puppet.send(early or batch(puppet.me, 1, "early"))
+            self.assert_refused(puppet, "order")
+        self.assertEqual(self.got(self.a), [])
+        self.assert_nothing_left()
+
+    def test_a_false_signature(self) -> None:
+        puppet = self.joined(self.a)
+        true = batch(puppet.me, 1, "true")
+        puppet.send(native.SignedBatch(true.batch, bytes(64), true.array))
+        self.assert_refused(puppet, "signature")
+        self.assertEqual(self.got(self.a) + self.got(self.b), [])
+        self.assert_nothing_left()
+
+    def test_a_forged_message_of_another_author(self) -> None:
+        puppet = self.joined(self.a)
+        victim = self.puppet(sign=puppet.me.sign).me
+        puppet.send(batch(victim, 1, "forged"))
+        self.assert_refused(puppet, "signature")
+        self.assertEqual(self.got(self.a), [])
+        self.assert_nothing_left()
+
+    def test_a_message_of_another_network(self) -> None:
+        puppet = self.joined(self.a)
+        elsewhere = self.puppet(network=Protocol("elsewhere", "SSL")).me
+        puppet.send(batch(elsewhere, 1, "astray"))
+        self.assert_refused(puppet, "signature")
+        self.assert_nothing_left()
+
+    def test_a_whisper_that_is_no_list_of_messages(self) -> None:
+        for body in (b"\xc1", b"\x91\x01", b"\x91\x92\x00\x05", b"\x91\x93\x00\x00\xd4\x01\x00"):
+            puppet = self.joined(self.a)
+            puppet.send(native.Whisper(body))
+            self.assert_refused(puppet, "shape")
+        self.assertEqual(self.got(self.a), [])
+        self.assert_nothing_left()
+
+    def test_a_poisoned_body_is_its_authors_fault(self) -> None:
+        puppet = self.joined(self.a)
+        puppet.send(batch(puppet.me, 1, body=b"\xc1", count=3), batch(puppet.me, 4, "next"))
+        self.network.pump()
+        self.assertIsNone(puppet.lost)
+        for node in (self.a, self.b):
+            (failure,) = self.happened(node, "failure")
+            self.assertEqual(failure.type.__name__, "PoisonedBody")
+            self.assertEqual(self.got(node), ["next"])
+        self.assertEqual(len(self.log("messages 1 to 3 of")), 2)
+
+    def test_a_frame_of_an_unknown_kind_is_passed_over(self) -> None:
+        puppet = self.joined(self.a)
+        puppet.write(frame(b"\x77\x00anything"))
+        puppet.send(batch(puppet.me, 1, "next"))
+        self.network.pump()
+        self.assertIsNone(puppet.lost)
+        self.assertEqual(self.got(self.a), ["next"])
+
+    def test_a_bye_of_a_later_version(self) -> None:
+        puppet = self.joined(self.a)
+        puppet.send(native.Bye("boredom", "nothing on"))
+        self.network.pump()
+        self.assertIsNotNone(puppet.lost)
+        self.assertEqual(len(self.log("the peer closed: nothing on")), 1)
+        self.assert_nothing_left()
+
+    def test_a_bye_in_the_handshake(self) -> None:
+        puppet = self.puppet()
+        puppet.twist[Stage.INTRO] = lambda _: native.encode(native.Bye("full", "no room"))
+        self.dial(puppet, self.a)
+        self.network.pump()
+        self.assertEqual(self.reasons(self.a), ["full"])
+        self.assert_nothing_left()
+
+    def test_rubbish_in_a_link_leaves_the_chain_alone(self) -> None:
+        random = Random(8)
+        for _ in range(30):
+            puppet = self.joined(self.a)
+            puppet.write(frame(random.randbytes(random.randrange(1, 200))) * 3 + random.randbytes(50))
+            self.network.pump()
+            puppet.close()
+            self.network.pump()
+        self.assert_nothing_left()
+
+
+class TestTelling(BadPeer):
+    def test_log_lines_about_a_host_are_bounded(self) -> None:
+        for _ in range(50):
+            self.dial(Raw(), self.a, host="10.9.9.1").write(b"\xff" * 9)
+        self.dial(Raw(), self.a, host="10.9.9.2").write(b"\xff" * 9)
+        self.network.pump()
+        self.assertEqual(len(self.log("connection from 10.9.9.1:")), 5)
+        self.assertEqual(len(self.log("connection from 10.9.9.2:")), 1)
+        self.assertEqual(len(self.reasons(self.a)), 51)
+        self.network.advance(61)
+        self.dial(Raw(), self.a, host="10.9.9.1").write(b"\xff" * 9)
+        self.network.pump()
+        self.assertEqual(len(self.log("(45 more lines about this host were held back)")), 1)
+
+    def test_a_peers_words_are_cut_to_size_and_to_one_line(self) -> None:
+        puppet = self.joined(self.a)
+        puppet.send(native.Bye("slow", "first\nsecond\x1b[31m" + "x" * 450))
+        self.network.pump()
+        (line,) = self.log("the peer closed")
+        self.assertNotIn("\n", line)
+        self.assertNotIn("\x1b", line)

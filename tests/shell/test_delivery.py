@@ -1,0 +1,276 @@
+"""Handlers, listeners and what user code may do wrong in them."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail
+
+from tests.support.meshcase import MeshCase, batch
+
+
+class Oops(Exception):
+    """What fails on purpose."""
+
+
+class DeliveryCase(MeshCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.a, self.b = self.chain(2)
+        self.calls: list[str] = []
+
+    def say(self, *packets: object) -> None:
+        self.a.send(*packets)
+        self.network.pump()
+
+    def failing(self, *_: Any) -> None:
+        raise Oops("on purpose")
+
+    def oopses(self) -> int:
+        return len(self.flushLoggedErrors(Oops))
+
+
+class TestHandlers(DeliveryCase):
+    def handler(self, name: str, result: object) -> None:
+        self.b.register_handler(lambda message, link: self.calls.append(name) or result)
+
+    def test_the_first_true_result_stops_the_chain(self) -> None:
+        for name, result in (("one", None), ("two", 0), ("three", []), ("four", "yes"), ("five", True)):
+            self.handler(name, result)
+        self.say("x")
+        self.assertEqual(self.calls, ["one", "two", "three", "four"])
+        self.assertEqual(self.got(self.b), [])
+
+    def test_a_message_nobody_took_goes_to_the_listeners(self) -> None:
+        self.handler("one", False)
+        queue = self.b.messages()
+        self.say("x")
+        self.assertEqual((self.got(self.b), len(queue)), (["x"], 1))
+
+    def test_a_handler_is_given_the_message_and_the_link(self) -> None:
+        seen: list[Any] = []
+        self.b.register_handler(lambda message, link: seen.append((message, link)))
+        self.say("x")
+        ((message, link),) = seen
+        self.assertEqual(message.packets, [0, "x"])
+        message.packets.append("changed")
+        self.assertEqual(message.packets, [0, "x"])
+        self.assertIs(link, self.b.routing_table[self.a.id])
+
+    def test_a_handler_takes_two_arguments(self) -> None:
+        wrong: list[Any] = [
+            lambda: 0,
+            lambda message: 0,
+            lambda message, link, more: 0,
+            lambda *all: 0,
+            lambda message, link, **more: 0,
+            lambda message, link, *, more=0: 0,
+            lambda message, *, link: 0,
+            5,
+            None,
+            int,
+        ]
+        for handler in wrong:
+            self.assertRaises(ValueError, self.b.register_handler, handler)
+        for handler in (self.method, partial(self.method), lambda m, link=None: 0):
+            self.b.register_handler(handler)
+        self.say("x")
+        self.assertEqual(self.calls, ["method", "method"])
+
+    def method(self, message: object, link: object) -> None:
+        self.calls.append("method")
+
+    def test_a_handler_that_raises_is_logged_and_has_not_taken_it(self) -> None:
+        self.b.register_handler(self.failing_handler)
+        self.handler("next", False)
+        self.say("x")
+        self.assertEqual((self.calls, self.got(self.b), self.oopses()), (["next"], ["x"], 1))
+        (failure,) = self.happened(self.b, "failure")
+        self.assertIs(failure.type, Oops)
+        self.say("y")
+        self.assertEqual((self.got(self.b), self.oopses()), (["x", "y"], 1))
+        self.assertEqual(len(self.b.routing_table), 1)
+
+    def failing_handler(self, message: object, link: object) -> None:
+        raise Oops
+
+    def test_an_awaitable_result_is_an_error_and_has_not_taken_it(self) -> None:
+        async def asynchronous(message: object, link: object) -> bool:
+            raise AssertionError("never runs")
+
+        class Awaitable:
+            def __await__(self) -> Any:
+                raise AssertionError("never runs")
+
+        results: list[Any] = [lambda m, link: Deferred(), lambda m, link: Awaitable(), asynchronous]
+        for handler in results:
+            self.b.register_handler(handler)
+        self.say("x")
+        errors = self.flushLoggedErrors(TypeError)
+        self.assertEqual(len(errors), 3)
+        self.assertIn("returned an awaitable: use a listener", str(errors[0].value))
+        self.assertEqual(self.got(self.b), ["x"])
+        self.assertEqual(len(self.happened(self.b, "failure")), 3)
+
+    def test_a_handler_that_returns_a_failed_deferred_is_logged_in_full(self) -> None:
+        self.b.register_handler(lambda message, link: fail(Oops()))
+        self.say("x")
+        self.assertEqual((len(self.flushLoggedErrors(TypeError)), self.oopses()), (1, 1))
+
+    def test_a_handler_may_send_and_stop_links(self) -> None:
+        def busy(message: Any, link: Any) -> None:
+            if message.packets[1] == "x":
+                self.b.send("answer")
+            else:
+                self.b.disconnect(link)
+
+        self.b.register_handler(busy)
+        self.say("x")
+        self.say("y")
+        self.assertEqual((self.got(self.a), self.got(self.b)), (["answer"], ["x", "y"]))
+        self.assertEqual(dict(self.b.routing_table), {})
+
+
+class TestListeners(DeliveryCase):
+    def test_a_listener_that_fails_silences_nobody(self) -> None:
+        self.b.on("message", self.failing)
+        self.b.on("message", lambda message: self.calls.append(message.packets[1]))
+        self.say("x")
+        self.assertEqual((self.calls, self.got(self.b), self.oopses()), (["x"], ["x"], 1))
+        (failure,) = self.happened(self.b, "failure")
+        self.assertIs(failure.type, Oops)
+        self.assertEqual(len(self.b.routing_table), 1)
+
+    def test_a_failing_listener_of_failures_does_not_recurse(self) -> None:
+        self.b.on("failure", self.failing)
+        self.b.on("message", self.failing_too)
+        self.say("x")
+        self.assertEqual(self.oopses(), 2)
+        self.assertEqual(len(self.happened(self.b, "failure")), 1)
+        self.b.once("failure", self.failing_too)
+        self.say("y")
+        self.assertLess(self.oopses(), 6)
+
+    def failing_too(self, *_: Any) -> None:
+        raise Oops
+
+    def test_the_failure_of_a_coroutine_is_logged_and_emitted_once(self) -> None:
+        waiting: Deferred[None] = Deferred()
+
+        async def later(message: object) -> None:
+            await waiting
+            raise Oops
+
+        self.b.on("message", later)
+        self.say("x")
+        self.assertEqual(self.happened(self.b, "failure"), [])
+        waiting.callback(None)
+        self.assertEqual((self.oopses(), len(self.happened(self.b, "failure"))), (1, 1))
+
+    def test_the_failure_of_a_deferred_is_logged_and_emitted_once(self) -> None:
+        self.b.on("message", lambda message: fail(Oops()))
+        self.say("x")
+        self.assertEqual((self.oopses(), len(self.happened(self.b, "failure"))), (1, 1))
+
+    def test_listeners_of_connect_and_refused_that_fail(self) -> None:
+        for event in ("connect", "disconnect", "refused", "gap"):
+            self.a.on(event, self.failing)
+        self.a.disconnect(self.a.routing_table[self.b.id])
+        self.network.pump()
+        self.link((self.a, self.b))
+        stranger = self.node(subnet="another")
+        stranger.connect(self.host(self.a), 4444).addErrback(lambda _: None)
+        self.network.pump()
+        self.assertEqual(self.oopses(), 3)
+        self.say("still")
+        self.assertEqual(self.got(self.b), ["still"])
+        self.a.remove_all_listeners("disconnect")
+
+    def test_the_whole_surface_of_an_event_emitter(self) -> None:
+        b, calls = self.b, self.calls
+        b.remove_all_listeners()
+        self.assertEqual(b.event_names(), set())
+
+        @b.on("message")
+        def decorated(message: object) -> None:
+            calls.append("decorated")
+
+        @b.once("message")
+        def once(message: object) -> None:
+            calls.append("once")
+
+        def added(message: object) -> None:
+            calls.append("added")
+
+        b.once("message", added)
+        self.assertIs(b.add_listener("message", added), added)
+        self.assertEqual(b.event_names(), {"message"})
+        self.assertEqual(len(b.listeners("message")), 3)
+        self.assertTrue(b.emit("message", None))
+        self.assertEqual(calls[:2], ["decorated", "once"])
+        self.assertTrue(b.emit("message", None))
+        self.assertEqual(calls.count("decorated"), 2)
+        self.assertEqual(calls.count("once"), 1)
+        b.remove_listener("message", decorated)
+        b.remove_all_listeners("message")
+        self.assertFalse(b.emit("message", None))
+        self.assertFalse(b.emit("anything", key="word"))
+
+    def test_messages_nobody_was_there_for_are_counted(self) -> None:
+        self.b.remove_all_listeners("message")
+        self.say("x")
+        self.assertEqual(self.b._delivery.unheard, 1)
+
+
+class TestGap(DeliveryCase):
+    def test_a_hole_nothing_fills_is_told_as_a_gap_before_what_follows(self) -> None:
+        puppet = self.joined(self.b)
+        puppet.send(batch(puppet.me, 1, "one"), batch(puppet.me, 4, "four"), batch(puppet.me, 6, "six"))
+        self.network.advance(29)
+        self.assertEqual(self.got(self.b), ["one"])
+        # Its PONGs keep the link up.
+        self.network.advance(2)
+        gaps = self.happened(self.b, "gap")
+        self.assertEqual(
+            [(gap.sender, gap.epoch, gap.first, gap.last) for gap in gaps],
+            [
+                (puppet.me.id, 1, 2, 3),
+                (puppet.me.id, 1, 5, 5),
+            ],
+        )
+        self.assertEqual(self.got(self.b), ["one", "four", "six"])
+        self.assertEqual(len(self.log("messages 2 to 3 of")), 2)
+
+    def test_a_hole_that_is_filled_in_time_is_none(self) -> None:
+        puppet = self.joined(self.b)
+        puppet.send(batch(puppet.me, 2, "two"))
+        self.network.advance(10)
+        puppet.send(batch(puppet.me, 1, "one"))
+        self.network.advance(60)
+        self.assertEqual((self.got(self.b), self.happened(self.b, "gap")), (["one", "two"], []))
+
+
+class TestDebugLevels(MeshCase):
+    def test_each_level_logs_what_it_says(self) -> None:
+        for level, expected in ((0, set()), (1, {"linked"}), (4, {"linked", "entered"})):
+            a, b = self.node(debug_level=level), self.node(debug_level=level)
+            b.register_handler(lambda message, link: None)
+            before = len(self._lines)
+            self.link((a, b))
+            a.send("x" * 100)
+            self.network.pump()
+            lines = "".join(map(str, self._lines[before:]))
+            self.assertEqual({word for word in ("linked", "entered") if word in lines}, expected)
+            self.assertNotIn("xxxx", lines)
+
+    def test_payloads_are_shown_at_level_five_alone_and_cut(self) -> None:
+        a, b = self.node(debug_level=5), self.node(debug_level=5)
+        self.link((a, b))
+        a.send("x" * 200)
+        self.network.pump()
+        for way in ("out: type 0, 205 bytes, ", "in: type 0, "):
+            (line,) = self.log(way)
+            self.assertIn("[0, 'xxx", line)
+            self.assertLess(len(line), 140)
+            self.assertTrue(line.endswith("…"))

@@ -1,0 +1,122 @@
+"""A man in the middle, with a TLS session of his own on either side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.support.meshcase import PORT, MeshCase, Raw
+from twisted_mesh.errors import Reason, RemoteError
+from twisted_mesh.service import MeshService
+from twisted_mesh.wire import native
+from twisted_mesh.wire.framing import FrameReader
+
+HOST = "10.6.6.6"
+
+
+class Half(Raw):
+    """One side of the man in the middle: what comes goes out on the other side."""
+
+    def __init__(self, change: Callable[[bytes], bytes]) -> None:
+        super().__init__()
+        self.other: Half | None = None
+        self._change = change
+        self._reader = FrameReader()
+        self._held: list[bytes] = []
+
+    def connectionMade(self) -> None:
+        if self.other is not None:
+            self.write(b"".join(self.other._held))
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)
+        for payload in self._reader.feed(data):
+            passed = self._change(len(payload).to_bytes(4, "big") + payload)
+            if self.other is None or self.other.transport is None:
+                self._held.append(passed)
+            else:
+                self.other.write(passed)
+
+
+class TestManInTheMiddle(MeshCase):
+    def relay(
+        self,
+        target: MeshService,
+        *,
+        encrypted: bool = True,
+        change: Callable[[bytes], bytes] = lambda frame: frame,
+    ) -> tuple[Half, Half]:
+        """He listens as if he were *target*, and dials it himself; his two halves."""
+        to_dialler, to_target = Half(change), Half(change)
+        self.serve([to_dialler], host=HOST, encrypted=encrypted)
+        to_dialler.other, to_target.other = to_target, to_dialler
+        self.dial(to_target, target, host=HOST, encrypted=encrypted)
+        return to_dialler, to_target
+
+    def test_a_relayed_proof_is_refused_under_tls(self) -> None:
+        a, b = self.node(), self.node()
+        before = a.footprint(), b.footprint()
+        self.relay_then_connect(a, b)
+        self.assertEqual((dict(a.routing_table), dict(b.routing_table)), ({}, {}))
+        self.network.advance(5)
+        self.assertEqual((a.footprint(), b.footprint()), before)
+        self.assertEqual(self.reasons(b), ["proof"])
+        self.assertEqual(self.happened(a, "connect") + self.happened(b, "connect"), [])
+
+    def relay_then_connect(self, a: MeshService, b: MeshService) -> None:
+        # He gets as far as the dialler's PROOF, which is for his session and not for the target's.
+        seen: list[bytes] = []
+
+        def look(frame: bytes) -> bytes:
+            seen.append(frame)
+            return frame
+
+        self.relay(b, change=look)
+        link = a.connect(HOST, PORT)
+        self.network.pump()
+        self.assertIn(native.Kind.PROOF, [frame[4] for frame in seen])
+        self.assertIs(self.failureResultOf(link, RemoteError).value.reason, Reason.PROOF)
+
+    def test_he_cannot_take_a_dialled_id(self) -> None:
+        b = self.node()
+        a = self.node(peers=[f"{b.id.decode()}@{HOST}:{PORT}"])
+        self.network.pump()
+        to_dialler, _ = self.relay(b)
+        while not to_dialler.received:
+            self.network.advance(0.1)
+        self.assertIsNotNone(to_dialler.lost)
+        del self.network.ports[HOST, PORT]
+        self.assertEqual(dict(a.routing_table), {})
+        self.assertEqual(dict(b.routing_table), {})
+
+    def test_one_changed_byte_of_an_intro_is_refused_even_in_plain_text(self) -> None:
+        a, b = self.node(encryption="Plaintext"), self.node(encryption="Plaintext")
+
+        def change(frame: bytes) -> bytes:
+            if frame[4:6] != bytes((native.Kind.INTRO, 0)):
+                return frame
+            nonce = frame.index(b"\xc4\x20", 44) + 2
+            return frame[:nonce] + bytes((frame[nonce] ^ 1,)) + frame[nonce + 1 :]
+
+        self.relay(b, encrypted=False, change=change)
+        link = a.connect(HOST, PORT)
+        self.network.pump()
+        self.assertIs(self.failureResultOf(link, RemoteError).value.reason, Reason.PROOF)
+        self.assertEqual((dict(a.routing_table), dict(b.routing_table)), ({}, {}))
+
+    def test_in_plain_text_he_can_relay_but_not_change_a_message(self) -> None:
+        a, b = self.node(encryption="Plaintext"), self.node(encryption="Plaintext")
+
+        def forge(frame: bytes) -> bytes:
+            return frame.replace(b"true", b"fals") if frame[4] == native.Kind.BATCH else frame
+
+        self.relay(b, encrypted=False, change=forge)
+        link = a.connect(HOST, PORT)
+        self.network.pump()
+        self.assertEqual(self.successResultOf(link).id, b.id)
+        a.send("untouched")
+        self.network.pump()
+        self.assertEqual(self.got(b), ["untouched"])
+        a.send("true")
+        self.network.pump()
+        self.assertEqual(self.got(b), ["untouched"])
+        self.assertEqual(len(self.log("a batch with a false signature")), 2)  # and what a is told

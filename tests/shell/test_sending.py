@@ -1,0 +1,312 @@
+"""send(), whisper, reply: what is refused at once, what waits, and what slow readers cause."""
+
+from __future__ import annotations
+
+import gc
+
+from twisted.internet.defer import Deferred, succeed
+
+from tests.support.meshcase import MIB, MeshCase
+from twisted_mesh import flags
+from twisted_mesh.errors import Congested, MessageTooLarge, NotHandedOver, NotRunning, Unreachable
+from twisted_mesh.service import MeshService
+
+BIG = b"x" * 300_000
+
+
+class TestSend(MeshCase):
+    def test_what_cannot_be_sent_raises_at_once_and_sends_nothing(self) -> None:
+        a, b = self.chain(2)
+        loop: list[object] = []
+        loop.append(loop)
+        for packet in (object(), {1, 2}, (1, {2}), bytearray(b"x")):
+            self.assertRaises(TypeError, a.send, packet)
+        for packet in (loop, 2**64, -(2**63) - 1):
+            self.assertRaises(ValueError, a.send, packet)
+        self.assertRaises(MessageTooLarge, a.send, b"x" * MIB)
+        for type_ in (1, 3, 0x2F, -1, "0", True, None):
+            self.assertRaises(ValueError, a.send, "x", type=type_)
+        for flag in (1, 5, "broadcast", None):
+            self.assertRaises(ValueError, a.send, "x", flag=flag)
+        link = a.routing_table[b.id]
+        self.assertRaises(ValueError, link.send, flags.broadcast, 0, "x")
+        self.assertRaises(ValueError, link.send, flags.whisper, 7, "x")
+        self.assertRaises(TypeError, link.whisper, object())
+        a.send("good", type=0x30)
+        self.network.pump()
+        (message,) = self.inboxes[b.id]
+        self.assertEqual(message.packets, [0x30, "good"])
+        self.assertEqual(message.id[2], 1)
+
+    def test_packets_keep_their_type(self) -> None:
+        a, b = self.chain(2)
+        packets = ["s", b"b", -1, 2**63, 1.5, True, None, [1, [2]], {"k": b"v", 1: None}, ()]
+        a.send(*packets)
+        self.network.pump()
+        got = self.inboxes[b.id][0].packets
+        self.assertEqual(got, [0, *packets[:-1], []])
+        self.assertEqual([type(one) for one in got[1:-1]], [type(one) for one in packets[:-1]])
+
+    def test_sending_before_the_start_or_after_the_end(self) -> None:
+        a = self.make()
+        self.assertRaises(NotRunning, a.drained)
+        self.assertRaises(NotRunning, a.handed_over, 1)
+        self.assertRaises(NotRunning, a.send, "x")
+        a.startService()
+        a.send("x")
+        a.stopService()
+        self.assertRaises(NotRunning, a.send, "x")
+        self.network.pump()
+        self.assertRaises(NotRunning, a.send, "x")
+
+
+class TestCongestion(MeshCase):
+    def fill(self, service: MeshService) -> int:
+        for count in range(100):
+            try:
+                service.send(count, BIG)
+            except Congested:
+                return count
+            self.network.clock.advance(0)
+        raise AssertionError("never congested")
+
+    def test_unsent_bytes_without_a_neighbour(self) -> None:
+        a, b = self.node(limits={"unsent_bytes": 2 * MIB}), self.node()
+        count = self.fill(a)
+        self.assertEqual(count, 2 * MIB // 300_000)
+        self.assertLessEqual(a.footprint()["own_bytes"], 2 * MIB)
+        drained = a.drained()
+        self.network.advance(1)
+        self.assertNoResult(drained)
+        self.link((b, a))
+        self.network.pump()
+        self.successResultOf(drained)
+        self.successResultOf(a.drained())
+        a.send("more")
+        self.network.pump()
+        self.assertEqual(self.got(b), [*range(count), "more"])
+        self.assertEqual(a.footprint()["own_bytes"], 0)
+
+    def test_unsent_bytes_count_within_one_turn(self) -> None:
+        a = self.node(limits={"unsent_bytes": 2 * MIB})
+        with self.assertRaises(Congested) as caught:
+            for _ in range(8):
+                a.send(BIG)
+        self.assertIn("await drained()", str(caught.exception))
+
+    def test_a_neighbour_that_does_not_read(self) -> None:
+        a, b = self.node(limits={"unsent_bytes": 2 * MIB}), self.node()
+        self.link((a, b))
+        stuck = self.network.between(self.host(a), self.host(b))[1]
+        stuck.reads = False
+        count = self.fill(a)
+        drained = a.drained()
+        self.network.pump()
+        self.assertNoResult(drained)
+        stuck.reads = True
+        self.network.pump()
+        self.successResultOf(drained)
+        self.assertEqual(self.got(b), list(range(count)))
+
+    def test_stopping_ends_the_wait_for_room(self) -> None:
+        a = self.node(limits={"unsent_bytes": 2 * MIB})
+        self.fill(a)
+        drained = a.drained()
+        a.stopService()
+        self.network.pump()
+        self.successResultOf(drained)
+
+    def test_a_slow_reader_is_closed_and_does_not_slow_the_others(self) -> None:
+        a = self.node(limits={"link_queue_bytes": 2 * MIB})
+        slow, fast = self.node(), self.node()
+        self.link((slow, a), (a, fast))
+        self.network.between(self.host(a), self.host(slow))[1].reads = False
+        for number in range(12):
+            a.send(number, BIG)
+            self.network.pump()
+            self.assertEqual(self.got(fast), list(range(number + 1)))
+        self.assertEqual(list(a.routing_table), [fast.id])
+        self.assertEqual(len(self.log("the peer reads too slowly for what is sent [slow]")), 1)
+        self.network.advance(2.01)
+        self.assertEqual(a.footprint()["own_bytes"], 0)
+        self.assertEqual(a.footprint()["connections"], 1)
+
+    def test_a_slow_reader_of_what_is_relayed(self) -> None:
+        a, b, slow = self.chain(3, limits={"link_queue_bytes": 2 * MIB})
+        fast = self.node()
+        self.link((fast, b))
+        self.network.between(self.host(b), self.host(slow))[1].reads = False
+        for number in range(12):
+            a.send(number, BIG)
+            self.network.pump()
+        self.assertEqual(self.got(fast), list(range(12)))
+        self.assertEqual(set(b.routing_table), {a.id, fast.id})
+        self.assertEqual(len(self.log("the peer reads too slowly for what is sent [slow]")), 1)
+
+    def test_a_slow_reader_of_whispers(self) -> None:
+        a, b = self.chain(2, limits={"link_queue_bytes": 2 * MIB})
+        self.network.between(self.host(a), self.host(b))[1].reads = False
+        whispers = [a.routing_table[b.id].whisper(number, BIG) for number in range(12)]
+        self.network.pump()
+        self.successResultOf(whispers[0])
+        for whisper in whispers[1:]:
+            self.failureResultOf(whisper, Unreachable)
+        self.assertEqual(dict(a.routing_table), {})
+
+
+class TestHandingOver(MeshCase):
+    def test_it_fires_when_a_neighbour_has_everything(self) -> None:
+        a, b = self.node(), self.node()
+        self.successResultOf(a.handed_over(1))
+        a.send("x")
+        handed_over = a.handed_over(5)
+        self.network.advance(1)
+        self.assertNoResult(handed_over)
+        self.link((b, a))
+        self.successResultOf(handed_over)
+
+    def test_it_fails_when_the_time_is_over(self) -> None:
+        a = self.node()
+        a.send("x")
+        handed_over = a.handed_over(5)
+        self.network.advance(4.9)
+        self.assertNoResult(handed_over)
+        self.network.advance(0.2)
+        error = self.failureResultOf(handed_over, NotHandedOver).value
+        self.assertEqual(str(error), "1 messages were taken by no neighbour")
+        self.assertEqual(a.footprint()["own_batches"], 1)
+
+    def test_a_slow_neighbour_does_not_count(self) -> None:
+        b, a, slow = self.chain(3)
+        self.network.between(self.host(a), self.host(slow))[1].reads = False
+        for _ in range(10):
+            a.send(BIG)
+        handed_over = a.handed_over(5)
+        self.network.pump()
+        self.successResultOf(handed_over)
+        self.assertEqual(len(self.got(b)), 10)
+
+
+class TestWhisper(MeshCase):
+    def test_it_reaches_direct_peers_only(self) -> None:
+        a, b, c = self.chain(3)
+        b.send("hear", flag=flags.whisper)
+        a.send("me", flag=flags.whisper, type=0x40)
+        self.network.pump()
+        self.assertEqual((self.got(a), self.got(b), self.got(c)), (["hear"], ["me"], ["hear"]))
+        (message,) = self.inboxes[b.id]
+        self.assertEqual((message.sender, message.type, message.id), (a.id, 0x40, None))
+        self.assertTrue(message.verified)
+        self.assertEqual(b.footprint()["open_streams"], 0)
+
+    def test_to_peers_that_are_gone_by_the_end_of_the_turn(self) -> None:
+        a, b = self.chain(2)
+        a.send("late", flag=flags.whisper)
+        self.network.cut(self.host(a), self.host(b))
+        self.network.pump()
+        gc.collect()
+        self.assertEqual(self.log("not delivered"), [])
+
+    def test_it_fires_when_the_transport_has_it(self) -> None:
+        a, b = self.chain(2)
+        link = a.routing_table[b.id]
+        whisper = link.send(flags.whisper, 0x33, "x")
+        self.assertNoResult(whisper)
+        self.network.clock.advance(0)
+        self.successResultOf(whisper)
+        self.network.pump()
+        self.assertEqual(self.inboxes[b.id][0].packets, [0x33, "x"])
+
+    def test_it_fails_when_the_link_closes_before(self) -> None:
+        a, b = self.chain(2)
+        link = a.routing_table[b.id]
+        whisper = link.whisper("x")
+        self.network.cut(self.host(a), self.host(b))
+        self.failureResultOf(whisper, Unreachable)
+        self.failureResultOf(link.whisper("y"), Unreachable)
+
+    def test_a_whisper_that_comes_too_late_takes_nothing_with_it(self) -> None:
+        a, b = self.chain(2)
+        stuck = self.network.between(self.host(a), self.host(b))[1]
+        stuck.reads = False
+        link = a.routing_table[b.id]
+        whispers = [link.whisper(number, b"x" * 20_000) for number in range(40)]
+        self.network.pump()
+        a.disconnect(link)
+        self.failureResultOf(link.whisper("late"), Unreachable)
+        stuck.reads = True
+        self.network.pump()
+        self.assertEqual(self.got(b), list(range(40)))
+        for whisper in whispers:
+            self.successResultOf(whisper)
+
+
+class TestReply(MeshCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.a, self.b, self.c = self.chain(3)
+        self.a.send("question")
+        self.network.pump()
+        (self.at_b,), (self.at_c,) = self.inboxes[self.b.id], self.inboxes[self.c.id]
+
+    def cut(self) -> None:
+        self.network.cut(self.host(self.a), self.host(self.b))
+
+    def test_it_reaches_the_sender_alone(self) -> None:
+        reply = self.at_b.reply("yes", "I did")
+        self.network.pump()
+        self.successResultOf(reply)
+        (message,) = self.inboxes[self.a.id]
+        self.assertEqual(message.packets, [2, "yes", "I did"])
+        self.assertEqual(message.sender, self.b.id)
+        self.assertEqual(self.got(self.c), ["question"])
+
+    def test_it_fails_where_there_is_no_direct_link(self) -> None:
+        error = self.failureResultOf(self.at_c.reply("yes"), Unreachable).value
+        self.assertEqual(str(error), f"no direct link to {self.a.id.decode()}")
+
+    def test_packets_that_cannot_be_sent(self) -> None:
+        self.assertRaises(TypeError, self.at_b.reply, object())
+
+    def test_an_unwatched_failure_is_one_log_line(self) -> None:
+        self.at_c.reply("yes")
+        gc.collect()
+        (line,) = self.log("a message was not delivered: ")
+        self.assertIn("no direct link to", line)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_an_unwatched_failure_later_is_one_log_line(self) -> None:
+        self.at_b.reply("yes")
+        self.cut()
+        self.network.pump()
+        gc.collect()
+        (line,) = self.log("a message was not delivered: ")
+        self.assertIn("is gone", line)
+
+    def test_a_watched_failure_is_no_log_line(self) -> None:
+        seen: list[object] = []
+
+        async def ask() -> None:
+            try:
+                await self.at_c.reply("yes")
+            except Unreachable:
+                seen.append("raised")
+
+        self.run_to_end(ask())
+        self.at_c.reply("yes").addErrback(lambda failure: seen.append(failure.type))
+        self.failureResultOf(succeed(None).addCallback(lambda _: self.at_c.reply("yes")), Unreachable)
+        outer: Deferred[None] = Deferred()
+        outer.addCallback(lambda _: self.at_b.reply("yes"))
+        outer.callback(None)
+        self.cut()
+        self.failureResultOf(outer, Unreachable)
+        gc.collect()
+        self.assertEqual(seen, ["raised", Unreachable])
+        self.assertEqual(self.log("not delivered"), [])
+
+    def test_from_inside_a_handler(self) -> None:
+        self.b.register_handler(lambda message, link: message.reply("at once") and False)
+        self.b.register_handler(lambda message, link: link.whisper("too") and False)
+        self.a.send("again")
+        self.network.pump()
+        self.assertEqual(self.got(self.a), ["at once", "too"])

@@ -1,0 +1,271 @@
+"""What the tests of services share: nodes on a network in memory, and peers that misbehave."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Iterable
+from itertools import pairwise
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import formatEvent, globalLogPublisher
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support.memory import Network
+from twisted_mesh import tls
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.handshake import Handshake, Myself, Side, Stage
+from twisted_mesh.identity import Identity, verify
+from twisted_mesh.message import Message
+from twisted_mesh.network import Protocol as MeshNetwork
+from twisted_mesh.service import MeshService
+from twisted_mesh.tls import Tls
+from twisted_mesh.wire import native
+from twisted_mesh.wire.framing import MAX_FRAME_BYTES, FrameReader
+from twisted_mesh.wire.native import Batch, SignedBatch
+from twisted_mesh.wire.packets import join_entries, pack_entry
+
+PORT = 4444
+MIB = 2**20
+#: One for all scripted peers: making a certificate takes as long as a whole test.
+_tls: list[Tls] = []
+
+
+class Raw(Protocol):
+    """A peer that says what the test writes, and keeps what comes."""
+
+    def __init__(self) -> None:
+        self.received = b""
+        self.lost: Failure | None = None
+
+    def write(self, data: bytes) -> None:
+        """Send bytes."""
+        self.transport.write(data)  # type: ignore[union-attr]
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.transport.loseConnection()  # type: ignore[union-attr]
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.lost = reason
+
+    def payloads(self) -> list[bytes]:
+        """The frames that came, as far as they are whole."""
+        return list(FrameReader(MAX_FRAME_BYTES).feed(self.received))
+
+    def frames(self) -> list[native.Frame]:
+        """Those behind the greeting."""
+        return [native.decode(payload) for payload in self.payloads()[1:]]
+
+    @property
+    def bye(self) -> native.Bye | None:
+        """The BYE that came."""
+        return next((frame for frame in self.frames() if isinstance(frame, native.Bye)), None)
+
+
+class Puppet(Raw):
+    """
+    A peer that shakes hands as a node would, and from then on says what the test writes.
+
+    :ivar twist: by stage, what becomes of its answer to the frame of that stage.
+    """
+
+    def __init__(self, side: Side, me: Myself, *, snapshot: bool = True) -> None:
+        super().__init__()
+        self.me = me
+        self.handshake = Handshake(side, me, nonce=bytes(range(32)), time=1)
+        self.twist: dict[Stage, Any] = {}
+        self._reader = FrameReader(MAX_FRAME_BYTES)
+        self._snapshot = snapshot
+
+    def connectionMade(self) -> None:
+        self.write(self.handshake.start())
+
+    def dataReceived(self, data: bytes) -> None:
+        super().dataReceived(data)
+        for payload in self._reader.feed(data):
+            stage = self.handshake.stage
+            if stage is Stage.DONE or (payload[0] == native.Kind.BYE and stage is not Stage.GREETING):
+                continue
+            answer = self.handshake.receive(payload, lambda: tls.exporter(self.transport))
+            self.write(self.twist.get(stage, lambda answer: answer)(answer))
+            if self.handshake.stage is Stage.DONE and self._snapshot:
+                self.send(native.Snapshot(True, []))
+
+    def send(self, *frames: SignedBatch | native.Whisper | native.Plain) -> None:
+        """Send frames."""
+        self.write(b"".join(map(native.encode, frames)))
+
+
+class MeshCase(SynchronousTestCase):
+    """Nodes on one network in memory; all is stopped at the end, and nothing may be left then."""
+
+    seed = 0
+
+    def setUp(self) -> None:
+        self.network = Network(self.seed)
+        self.services: list[MeshService] = []
+        self.inboxes: dict[bytes, list[Message]] = {}
+        self.events: dict[bytes, list[tuple[str, Any]]] = {}
+        self._lines: list[Any] = []
+        globalLogPublisher.addObserver(self._lines.append)
+        self.addCleanup(globalLogPublisher.removeObserver, self._lines.append)
+        self.addCleanup(self._stop_all)
+
+    def _stop_all(self) -> None:
+        self.network.heal()
+        for service in self.services:
+            service.stopService()
+        for end in list(self.network.ends):
+            if not isinstance(end.protocol, Raw):
+                end.reads = True
+        self.network.advance(15)
+        left = [end for end in self.network.ends if not isinstance(end.protocol, Raw)]
+        for end in list(self.network.ends):
+            end.abortConnection()
+        self.network.pump()
+        self.assertEqual([service.footprint() for service in self.services if service.footprint()], [])
+        self.assertEqual([end for end in left if "mesh" in type(end.protocol).__module__], [])
+        self.assertEqual(self.network.clock.getDelayedCalls(), [])
+
+    # ── nodes ───────────────────────────────────────────────────────────────────────
+
+    def host(self, service: MeshService) -> str:
+        """The host a service is on."""
+        return f"10.0.0.{self.services.index(service) + 1}"
+
+    def make(self, *, listens: bool = True, **options: Any) -> MeshService:
+        """A service on a host of its own, not started."""
+        host = f"10.0.0.{len(self.services) + 1}"
+        options.setdefault("dial", self.network.dial_from(host))
+        options.setdefault("listen", [self.network.listen(host, PORT)] if listens else ())
+        if limits := options.pop("limits", None):
+            options["config"] = MeshConfig(**limits)
+        service = MeshService(self.network.clock, **options)
+        self.services.append(service)
+        inbox, happened = self.inboxes[service.id], self.events[service.id] = [], []
+        service.on("message", inbox.append)
+        for name in ("connect", "disconnect", "gap", "refused", "failure"):
+            service.on(name, lambda what, name=name: happened.append((name, what)))
+        return service
+
+    def node(self, **options: Any) -> MeshService:
+        """A service that runs."""
+        service = self.make(**options)
+        service.startService()
+        return service
+
+    def address(self, service: MeshService) -> str:
+        """Where a service listens."""
+        return f"{self.host(service)}:{PORT}"
+
+    def link(self, *pairs: tuple[MeshService, MeshService]) -> None:
+        """Link the nodes of each pair, the first dialling."""
+        links = [one.connect(self.host(other), PORT) for one, other in pairs]
+        self.network.pump()
+        for link in links:
+            self.successResultOf(link)
+
+    def chain(self, count: int, **options: Any) -> list[MeshService]:
+        """Nodes in a row, linked."""
+        nodes = [self.node(**options) for _ in range(count)]
+        self.link(*pairwise(nodes))
+        return nodes
+
+    def got(self, service: MeshService, author: MeshService | None = None) -> list[Any]:
+        """The first packet of every message that came, or of those of *author*."""
+        return [
+            message.packets[1]
+            for message in self.inboxes[service.id]
+            if author is None or message.sender == author.id
+        ]
+
+    def happened(self, service: MeshService, name: str) -> list[Any]:
+        """What was emitted as *name*."""
+        return [what for event, what in self.events[service.id] if event == name]
+
+    def reasons(self, service: MeshService) -> list[str]:
+        """Why connections were refused."""
+        return [refusal.reason for refusal in self.happened(service, "refused")]
+
+    def run_to_end(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """The result of a coroutine that has all it needs."""
+        return self.successResultOf(Deferred.fromCoroutine(coroutine))
+
+    # ── the log ─────────────────────────────────────────────────────────────────────
+
+    def log(self, part: str = "") -> list[str]:
+        """The lines of the package that hold *part*."""
+        return [
+            line
+            for event in self._lines
+            if event.get("log_namespace", "").startswith("twisted_mesh")
+            if part in (line := formatEvent(event))
+        ]
+
+    # ── peers that misbehave ────────────────────────────────────────────────────────
+
+    def tls(self) -> Tls:
+        """TLS for scripted peers."""
+        if not _tls:
+            _tls.append(Tls(self.network.clock))
+        _tls[0]._clock = self.network.clock
+        return _tls[0]
+
+    def dial(
+        self, peer: Raw, service: MeshService, *, host: str = "10.9.9.9", encrypted: bool = True
+    ) -> Any:
+        """Let *peer* dial *service*; the connection is made, nothing is pumped yet."""
+        endpoint: IStreamClientEndpoint = self.network.dial_from(host)(self.host(service), PORT)
+        if encrypted:
+            endpoint = self.tls().client(endpoint)
+        made = endpoint.connect(Factory.forProtocol(lambda: peer))
+        self.network.clock.advance(0)
+        self.successResultOf(made)
+        return peer
+
+    def serve(self, peers: Iterable[Raw], *, host: str = "10.9.9.9", encrypted: bool = True) -> None:
+        """Let *peers* accept one connection each at *host*."""
+        waiting = iter(peers)
+        factory: Any = Factory.forProtocol(lambda: next(waiting))
+        if encrypted:
+            factory = self.tls().factory(factory)
+        self.successResultOf(self.network.listen(host, PORT).listen(factory))
+
+    def puppet(
+        self,
+        side: Side = Side.DIALLER,
+        *,
+        identity: Identity | None = None,
+        encrypted: bool = True,
+        **options: Any,
+    ) -> Puppet:
+        """A peer that shakes hands."""
+        me = identity or Identity.generate()
+        network = MeshNetwork("mesh", "SSL" if encrypted else "Plaintext")
+        values = {"id": me.id, "origin": me.origin, "epoch": 1, "network": network, "address": None}
+        values |= {"settled": True, "sign": me.sign, "verify": verify}
+        snapshot = options.pop("snapshot", True)
+        return Puppet(side, Myself(**(values | options)), snapshot=snapshot)
+
+    def joined(self, service: MeshService, **options: Any) -> Puppet:
+        """A puppet that is linked with *service*."""
+        puppet = self.dial(self.puppet(**options), service)
+        self.network.pump()
+        self.assertIn(puppet.me.id, service.routing_table)
+        return puppet
+
+
+def batch(author: Myself, first: int, *packets: object, **changed: Any) -> SignedBatch:
+    """A batch as *author* signs it, with a message for each of *packets*."""
+    body = join_entries([pack_entry(0, [packet]) for packet in packets])
+    values = {"count": max(1, len(packets)), "sent": 1000, "encoding": 0, "body": body} | changed
+    value = Batch(author.origin, author.epoch, first, **values)  # type: ignore[arg-type]
+    array = native.pack(value)
+    text = native.signed_text(native.network_digest(author.network.id), array)
+    return SignedBatch(value, author.sign(text), array)

@@ -1,0 +1,190 @@
+"""
+Processes as a user starts them, and the one place that waits for what they do.
+
+Ports are always the system's choice: a node is started with :data:`ANYWHERE` and tells its port in its
+log. Every process is killed, by its own id, when its test is over, and none may have printed a
+traceback by then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from twisted.internet import reactor as _reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessDone, ProcessExitedAlready
+from twisted.internet.protocol import ProcessProtocol
+from twisted.internet.task import LoopingCall
+from twisted.python.failure import Failure
+from twisted.trial.unittest import TestCase
+
+T = TypeVar("T")
+reactor: Any = _reactor
+ROOT = Path(__file__).parent.parent.parent
+ANYWHERE = "tcp:0:interface=127.0.0.1"
+TWISTD = ("-c", "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd import run; run()")
+TWIST = ("-m", "twisted")
+_INTERVAL = 0.02
+_TAIL = 3000
+
+
+def eventually(
+    condition: Callable[[], T], deadline: float = 30, told: Callable[[], object] = str
+) -> Deferred[T]:
+    """
+    Wait until *condition* returns something true, and fire with that.
+
+    :param deadline: seconds; then it fails, saying what *told* returns.
+    """
+    result: Deferred[T] = Deferred(lambda _: polling.stop())
+    until = reactor.seconds() + deadline
+
+    def poll() -> None:
+        value = condition()
+        if value:
+            polling.stop()
+            result.callback(value)
+        elif reactor.seconds() > until:
+            raise AssertionError(f"not within {deadline} s: {told()}")
+
+    polling = LoopingCall(poll)
+    polling.start(_INTERVAL).addErrback(result.errback)
+    return result
+
+
+class Child(ProcessProtocol):
+    """
+    A process and what it printed.
+
+    :ivar out: standard output so far.
+    :ivar err: standard error so far.
+    :ivar status: its exit status once it has ended, negative for a signal.
+    """
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+        self.out = b""
+        self.err = b""
+        self.status: int | None = None
+
+    def outReceived(self, data: bytes) -> None:
+        self.out += data
+
+    def errReceived(self, data: bytes) -> None:
+        self.err += data
+
+    def processEnded(self, reason: Failure) -> None:
+        value: Any = reason.value
+        self.status = 0 if reason.check(ProcessDone) else value.exitCode
+        if self.status is None:
+            self.status = -value.signal
+
+    def type(self, text: str | bytes) -> None:
+        """Type *text*."""
+        self.transport.write(text.encode() if isinstance(text, str) else text)  # type: ignore[union-attr]
+
+    def end_input(self) -> None:
+        """Type no more."""
+        self.transport.closeStdin()  # type: ignore[union-attr]
+
+    def signal(self, name: str) -> None:
+        """Send it SIG*name*, if it still runs."""
+        with contextlib.suppress(ProcessExitedAlready):
+            self.transport.signalProcess(name)  # type: ignore[union-attr]
+
+    @property
+    def log(self) -> str:
+        """Standard error as text."""
+        return self.err.decode("utf-8", "replace")
+
+    @property
+    def lines(self) -> list[str]:
+        """The whole lines of standard output."""
+        return self.out.decode().split("\n")[:-1]
+
+    @property
+    def events(self) -> list[Any]:
+        """Standard output as JSON lines."""
+        return [json.loads(line) for line in self.lines]
+
+    def event(self, name: str) -> Any:
+        """The first event of that *name*, None as long as there is none."""
+        return next((event for event in self.events if event["event"] == name), None)
+
+    @property
+    def ports(self) -> list[int]:
+        """The ports it listens on, by its log; whichever door it has."""
+        told = re.search(r"node \w+ listens on \((.*)\)", self.log + self.out.decode("utf-8", "replace"))
+        return [] if told is None else [int(port) for port in re.findall(r"', (\d+)\)", told[1])]
+
+    @property
+    def links(self) -> int:
+        """How many links it has, by its log."""
+        return self.log.count("linked with") - len(re.findall(r"link with \w+ ended", self.log))
+
+    def __str__(self) -> str:
+        out, err = (text[-_TAIL:].decode("utf-8", "replace") for text in (self.out, self.err))
+        return f"\n$ {self.command}\nstatus {self.status}\nstdout …{out}\nstderr …{err}"
+
+
+class ProcessCase(TestCase):
+    """
+    Starts processes in a directory of its own, :ivar:`directory`, which they share.
+    """
+
+    timeout = 100  # what hangs fails here, with a word about it, rather than in trial's 120 s
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp()).absolute()
+        self.directory.mkdir(parents=True)
+        self.children: list[Child] = []
+        self.addCleanup(self._end_all)
+
+    def start(self, *arguments: str, fds: dict[int, int | str] | None = None) -> Child:
+        """Start Python with *arguments*, in the test's directory."""
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        path = environment.get("PYTHONPATH")
+        environment["PYTHONPATH"] = f"{ROOT}{os.pathsep}{path}" if path else str(ROOT)
+        command = [sys.executable, *arguments]
+        child = Child(" ".join(command))
+        self.children.append(child)
+        reactor.spawnProcess(child, command[0], command, environment, str(self.directory), childFDs=fds)
+        return child
+
+    def twistd(self, *arguments: str, **options: Any) -> Child:
+        """Start ``twistd -n`` without a pid file."""
+        return self.start(*TWISTD, "-n", "--pidfile=", *arguments, **options)
+
+    def mesh(self, *arguments: str, peers: tuple[Child | int, ...] = (), **options: Any) -> Child:
+        """Start ``twistd mesh`` on a free port of loopback, with *peers* that listen."""
+        where = [f"--peer=127.0.0.1:{peer if isinstance(peer, int) else peer.ports[0]}" for peer in peers]
+        return self.twistd("mesh", f"--listen={ANYWHERE}", *where, *arguments, **options)
+
+    def until(self, condition: Callable[[], T], deadline: float = 30) -> Deferred[T]:
+        """:func:`eventually`, which tells what the processes said if it fails."""
+        return eventually(condition, deadline, lambda: "".join(map(str, self.children)))
+
+    def until_listening(self, *children: Child) -> Deferred[bool]:
+        """Wait until all *children* have a port."""
+        return self.until(lambda: all(child.ports for child in children))
+
+    async def until_ended(self, *children: Child, deadline: float = 30) -> list[int | None]:
+        """Wait until all *children* have ended; their exit statuses."""
+        await self.until(lambda: all(child.status is not None for child in children), deadline)
+        return [child.status for child in children]
+
+    async def _end_all(self) -> None:
+        for child in self.children:
+            if child.status is None:
+                child.signal("KILL")
+        await self.until_ended(*self.children)
+        for child in self.children:
+            self.assertNotIn(b"Traceback", child.out + child.err, str(child))
+            self.assertNotIn(b"Unhandled", child.out + child.err, str(child))

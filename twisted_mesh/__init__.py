@@ -1,0 +1,23 @@
+"""An alert and messaging mesh for Twisted."""
+
+from twisted_mesh import errors, flags
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.identity import Identity
+from twisted_mesh.message import Gap, Message, Refusal
+from twisted_mesh.network import Protocol
+from twisted_mesh.protocol import MeshFactory, MeshProtocol
+from twisted_mesh.service import MeshService
+
+__all__ = [
+    "Gap",
+    "Identity",
+    "MeshConfig",
+    "MeshFactory",
+    "MeshProtocol",
+    "MeshService",
+    "Message",
+    "Protocol",
+    "Refusal",
+    "errors",
+    "flags",
+]

@@ -1,0 +1,132 @@
+"""Addresses as users write them, and the one other hosts reach this host by.
+
+Contract: :func:`parse_peer` turns what stands in ``peers=`` or ``--peer`` into a :class:`PeerAddress`
+and raises :class:`~twisted_mesh.errors.LocalError` with what to write instead.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from dataclasses import dataclass
+from typing import Final
+
+from twisted.internet.abstract import isIPv6Address
+from twisted.internet.endpoints import clientFromString
+from twisted.internet.interfaces import IStreamClientEndpoint
+
+from twisted_mesh.errors import LocalError
+
+LOOPBACK: Final = "127.0.0.1"
+WILDCARDS: Final = frozenset({"", "0.0.0.0", "::"})
+_PEER: Final = re.compile(
+    r"(?:(?P<id>[1-9A-HJ-NP-Za-km-z]{60,70})@)?(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:@\[\]]*)):(?P<port>\d+)"
+)
+
+
+@dataclass(frozen=True)
+class PeerAddress:
+    """Where a peer is, in one of two ways.
+
+    :ivar host: with :ivar:`port`; or None where an endpoint says it.
+    :ivar id: the id the node there must have, if it is known.
+    :ivar endpoint: a client endpoint, or its description for ``clientFromString``.
+    """
+
+    host: str | None = None
+    port: int = 0
+    id: bytes | None = None
+    endpoint: IStreamClientEndpoint | str | None = None
+
+    def __str__(self) -> str:
+        if self.host is None:
+            return str(self.endpoint)
+        return show((self.host, self.port))
+
+
+def show(address: tuple[str, int] | None) -> str:
+    """*address* as people write it."""
+    if address is None:
+        return "an unknown address"
+    host, port = address
+    return f"[{host}]:{port}" if isIPv6Address(host) else f"{host}:{port}"
+
+
+def parse_peer(peer: object) -> PeerAddress:
+    """What a user gave for a peer.
+
+    :param peer: ``"host:port"``, ``"ID@host:port"``, a client endpoint or its description.
+    :raises LocalError: none of these.
+    """
+    if IStreamClientEndpoint.providedBy(peer):
+        return PeerAddress(endpoint=peer)
+    if not isinstance(peer, str):
+        raise LocalError(f"a peer is 'host:port', 'ID@host:port' or an endpoint, not {peer!r}")
+    match = _PEER.fullmatch(peer)
+    if match is None:
+        if peer.count(":") >= 1 and "@" not in peer and peer.split(":")[0].isidentifier():
+            return PeerAddress(endpoint=_described(peer))
+        raise LocalError(f"peer {peer!r}: write host:port, [v6]:port or ID@host:port")
+    node_id = match["id"]
+    return PeerAddress(
+        host=this_host(match["v6"] or match["host"]),
+        port=check_port(int(match["port"])),
+        id=None if node_id is None else node_id.encode(),
+    )
+
+
+def _described(peer: str) -> str:
+    """The description of a client endpoint, if there can be one of it."""
+    try:
+        clientFromString(None, refuse_tls(peer))
+    except (ValueError, TypeError, KeyError) as error:
+        raise LocalError(f"peer {peer!r}: write host:port ({error})") from None
+    return peer
+
+
+def parse_host_port(text: str) -> tuple[str, int]:
+    """``"host:port"`` with '' as host for this host.
+
+    :raises LocalError: anything else.
+    """
+    match = _PEER.fullmatch(text)
+    if match is None or match["id"] is not None:
+        raise LocalError(f"address {text!r}: write host:port")
+    return (match["v6"] or match["host"]), check_port(int(match["port"]))
+
+
+def check_port(port: object) -> int:
+    """*port* if one can be dialled there.
+
+    :raises LocalError: not an int from 1 to 65535.
+    """
+    if type(port) is not int or not 0 < port < 65536:
+        raise LocalError(f"port must be 1 to 65535, not {port!r}")
+    return port
+
+
+def refuse_tls(description: str) -> str:
+    """An endpoint's *description*, unless it would put TLS around the mesh's own.
+
+    :raises LocalError: it would.
+    """
+    if description.lower().startswith(("ssl:", "tls:")):
+        raise LocalError(f"{description!r}: links are encrypted by the mesh itself, write tcp:")
+    return description
+
+
+def this_host(host: str) -> str:
+    """*host* as it can be dialled from here: this host for '' and the wildcards."""
+    return LOOPBACK if host in WILDCARDS else host
+
+
+def lan_address() -> str:
+    """The address other hosts of the network reach this one by; 127.0.0.1 without a route."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # Connecting a datagram socket sends nothing; it only asks the routing table.
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return LOOPBACK
+        host: str = probe.getsockname()[0]
+    return host

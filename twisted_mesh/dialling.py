@@ -1,0 +1,83 @@
+"""One attempt at a link: from an address to a neighbour, or why not.
+
+Contract: :meth:`Dialling.link_to` fires with a link of the routing table.  It fails with
+:class:`~twisted_mesh.errors.ConnectFailed` where there is no connection, and with the
+:class:`~twisted_mesh.errors.RemoteError` of the refusal where there is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    clientFromString,
+)
+from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.error import TimeoutError as ConnectTimeout
+from twisted.internet.interfaces import IStreamClientEndpoint
+
+from twisted_mesh.addresses import PeerAddress
+from twisted_mesh.errors import ConnectFailed, Reason, RemoteError
+from twisted_mesh.hub import Hub
+from twisted_mesh.protocol import MeshFactory, MeshProtocol
+from twisted_mesh.tls import Tls
+
+Dial = Callable[[str, int], IStreamClientEndpoint]
+
+
+class Dialling:
+    """Makes links for one run of a service."""
+
+    def __init__(self, reactor: object, hub: Hub, tls: Tls | None, dial: Dial | None) -> None:
+        """
+        :param tls: of the node, or None for plain text.
+        :param dial: makes the endpoints for host and port, where the application does that itself.
+        """
+        self._reactor = reactor
+        self._hub = hub
+        self._tls = tls
+        self._dial = dial
+
+    def link_to(self, address: PeerAddress) -> Deferred[MeshProtocol]:
+        """A link to the node at *address*."""
+        return Deferred.fromCoroutine(self._link_to(address))
+
+    async def _link_to(self, address: PeerAddress) -> MeshProtocol:
+        factory = MeshFactory(lambda: self._hub, outgoing=True, expected=address.id)
+        endpoint = self._endpoint(address)
+        if self._tls is not None:
+            endpoint = self._tls.client(endpoint)
+        try:
+            link = await endpoint.connect(factory)
+        except (ConnectError, ConnectTimeout, DNSLookupError, OSError) as error:
+            why = str(error).removesuffix(".")
+            raise ConnectFailed(f"no connection to {address}: {why}") from error
+        assert isinstance(link, MeshProtocol)
+        try:
+            return await link.when_up()
+        except RemoteError as error:
+            if error.reason is not Reason.DUPLICATE or link.id is None:
+                raise
+            # Another link to that node is kept: that is the one that was wanted.
+            return await self._hub.link_with(link.id)
+
+    def _endpoint(self, address: PeerAddress) -> IStreamClientEndpoint:
+        if address.host is None:
+            if isinstance(address.endpoint, str):
+                described: IStreamClientEndpoint = clientFromString(self._reactor, address.endpoint)
+                return described
+            assert address.endpoint is not None
+            return address.endpoint
+        if self._dial is not None:
+            return self._dial(address.host, address.port)
+        seconds = self._hub.config.connect_timeout
+        if isIPAddress(address.host):
+            return TCP4ClientEndpoint(self._reactor, address.host, address.port, seconds)
+        if isIPv6Address(address.host):
+            return TCP6ClientEndpoint(self._reactor, address.host, address.port, seconds)
+        return HostnameEndpoint(self._reactor, address.host, address.port, seconds)

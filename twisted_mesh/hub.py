@@ -1,0 +1,394 @@
+"""One run of a node: the core, its links and timers, and the one interpreter of its effects.
+
+Contract: everything that happens becomes an event for the core, one after the other, and what the
+core answers is carried out here and nowhere else.  One reactor turn is one batch: what the
+application sends in a turn is published at its end, and each link's frames leave in one write.
+User code called from here may call back into it; its events wait their turn.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import OrderedDict, deque
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, assert_never
+from typing import Protocol as Interface
+
+import msgspec
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from twisted_mesh.addresses import show
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core import events
+from twisted_mesh.core.handshake import NONCE_BYTES, Handshake, Myself, Peer, Side
+from twisted_mesh.core.liveness import Verdict
+from twisted_mesh.core.node import Node
+from twisted_mesh.errors import Reason, RemoteError
+from twisted_mesh.logs import PeerLog
+from twisted_mesh.message import Refusal
+from twisted_mesh.protocol import MeshProtocol, Phase
+from twisted_mesh.wire import native
+
+_CHECK_INTERVAL: Final = 5  # liveness is looked at so often per ping_after
+_log = Logger()
+
+
+class Observer(Interface):
+    """What a hub tells its service; every method may run user code, none may raise."""
+
+    def up(self, link: MeshProtocol) -> None:
+        """A node came into the routing table."""
+        ...  # pragma: no cover
+
+    def down(self, link: MeshProtocol) -> None:
+        """A node left the routing table."""
+        ...  # pragma: no cover
+
+    def refused(self, refusal: Refusal) -> None:
+        """A connection did not become a link."""
+        ...  # pragma: no cover
+
+    def deliver(self, deliver: events.Deliver, link: MeshProtocol | None) -> None:
+        """Messages for the application."""
+        ...  # pragma: no cover
+
+    def gap(self, gap: events.GapFound) -> None:
+        """Messages that will not come."""
+        ...  # pragma: no cover
+
+    def poisoned(self, poisoned: events.Poisoned) -> None:
+        """Messages that cannot be read."""
+        ...  # pragma: no cover
+
+
+class Hub:
+    """The core and what surrounds it, from start to stop.
+
+    :ivar table: the routing table, by id, read-only.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        myself: Myself,
+        config: MeshConfig,
+        observer: Observer,
+        debug_level: int,
+    ) -> None:
+        self.clock = clock
+        self.config = config
+        self.node = Node(myself, config)
+        self._myself = myself
+        self._observer = observer
+        self._debug = debug_level
+        self._peer_log = PeerLog(_log, clock.seconds, config)
+        self._links: dict[int, MeshProtocol] = {}  # every connection, proven or not
+        self._strangers: OrderedDict[int, MeshProtocol] = OrderedDict()  # accepted, not proven
+        self._table: dict[bytes, MeshProtocol] = {}
+        self.table: Mapping[bytes, MeshProtocol] = MappingProxyType(self._table)
+        self._numbers = 0
+        self._events: deque[events.Event] = deque()
+        self._busy = False
+        self._entries: list[bytes] = []  # the application's, of this turn
+        self._entries_bytes = 0
+        self._to_flush: dict[int, MeshProtocol] = {}
+        self._turn: IDelayedCall | None = None
+        self._timers: dict[events.Timer, IDelayedCall] = {}
+        self._drained: list[Deferred[None]] = []
+        self._handed_over: dict[Deferred[None], bool] = {}  # whether to all
+        self._idle: list[Deferred[None]] = []  # waiting for the last connection to go
+        self._leaving: RemoteError | None = None
+        self._check_every = config.ping_after / _CHECK_INTERVAL
+        self._checked = clock.seconds()
+        self._check: IDelayedCall | None = clock.callLater(self._check_every, self._check_links)
+
+    # ── what the service asks for ───────────────────────────────────────────────────
+
+    @property
+    def unsent(self) -> int:
+        """Own messages no link has taken yet."""
+        return self.node.outbox.head - self.node.outbox.taken + len(self._entries)
+
+    def publish(self, entry: bytes) -> bool:
+        """Send a packed message to everyone at the end of this turn; False if there is no room."""
+        if not self.node.room_for(self._entries_bytes + len(entry)):
+            return False
+        self._entries.append(entry)
+        self._entries_bytes += len(entry)
+        self._schedule()
+        return True
+
+    def drained(self) -> Deferred[None]:
+        """Fires when there is room again; at once if there is."""
+        waiting: Deferred[None] = Deferred()
+        if self.node.congested:
+            self._drained.append(waiting)
+        else:
+            waiting.callback(None)
+        return waiting
+
+    def handed_over(self, *, to_all: bool = False) -> Deferred[None]:
+        """Fires when every own message was taken by a link, or given *to_all*; can be cancelled."""
+        waiting: Deferred[None] = Deferred(self._handed_over.__delitem__)
+        self._handed_over[waiting] = to_all
+        self._tell_handed_over()
+        return waiting
+
+    def _tell_handed_over(self) -> None:
+        for waiting, to_all in list(self._handed_over.items()):
+            if not self.unsent and not (to_all and len(self.node.outbox)):
+                del self._handed_over[waiting]
+                waiting.callback(None)
+
+    def link_with(self, node_id: bytes) -> Deferred[MeshProtocol]:
+        """The link with a node that is or will be in the routing table.
+
+        It fails with LOST when there is none left that could be.
+        """
+        for link in self._links.values():
+            if link.id == node_id and link.error is None:
+                return link.when_up()
+        return fail(RemoteError("the link that was kept is gone", Reason.LOST))
+
+    def all_gone(self) -> Deferred[None]:
+        """Fires when there is no connection left."""
+        waiting: Deferred[None] = Deferred()
+        if self._links:
+            self._idle.append(waiting)
+        else:
+            waiting.callback(None)
+        return waiting
+
+    def close_all(self, error: RemoteError) -> None:
+        """Close every link with *error*."""
+        for link in list(self._links.values()):
+            link.close(error)
+
+    async def stop(self) -> None:
+        """Close every link and let no other in; when the last is gone, this run is over."""
+        self._leaving = RemoteError("the node stops", Reason.LEAVING)
+        self.close_all(self._leaving)
+        waiting, self._drained = self._drained, []
+        for drained in waiting:
+            drained.callback(None)
+        # Until then what is queued goes out, and what the peers had sent comes in.
+        await self.all_gone()
+        for call in (self._check, self._turn, *self._timers.values()):
+            if call is not None and call.active():
+                call.cancel()
+
+    def footprint(self) -> dict[str, int]:
+        """Entries and bytes of every table of this run."""
+        return {
+            **self.node.footprint(),
+            "connections": len(self._links),
+            "strangers": len(self._strangers),
+            "routing_table": len(self._table),
+            "queued_bytes": sum(link.queued_bytes for link in self._links.values()),
+        }
+
+    # ── what links ask for (protocol.Switch) ────────────────────────────────────────
+
+    def link(self, source: IAddress | None, outgoing: bool, expected: bytes | None) -> MeshProtocol:
+        """A new link."""
+        self._numbers += 1
+        return MeshProtocol(self, self._numbers, outgoing, expected, source)
+
+    def made(self, link: MeshProtocol) -> None:
+        """A connection is there, nothing proven; strangers are many only at their own cost."""
+        self._links[link.number] = link
+        if self._leaving is not None:
+            link.close(self._leaving)
+        elif not link.outgoing:
+            self._strangers[link.number] = link
+            if len(self._strangers) > self.config.handshakes_limit:
+                _, oldest = self._strangers.popitem(last=False)
+                oldest.close(RemoteError("too many connections that prove nothing", Reason.FULL))
+
+    def handshake(self, side: Side, expected: bytes | None) -> Handshake:
+        """A handshake for a new connection."""
+        myself = msgspec.structs.replace(self._myself, settled=self.node.settled)
+        nonce = os.urandom(NONCE_BYTES)
+        return Handshake(side, myself, nonce=nonce, time=int(time.time()), expected=expected)
+
+    def proven(self, link: MeshProtocol, peer: Peer) -> None:
+        """The peer has proven who it is."""
+        self._strangers.pop(link.number, None)
+        if sum(other.phase is Phase.OPEN for other in self._links.values()) > self.config.links_limit:
+            link.close(RemoteError("this node has no room for another link", Reason.FULL))
+            return
+        self._handle(events.LinkOpened(link.number, peer, link.outgoing))
+
+    def received(self, link: MeshProtocol, frames: list[native.Frame]) -> None:
+        """Frames of a proven peer."""
+        self._handle(events.Received(link.number, frames))
+
+    def wants_flush(self, link: MeshProtocol) -> None:
+        """Flush *link* at the end of this turn."""
+        self._to_flush[link.number] = link
+        self._schedule()
+
+    def closing(self, link: MeshProtocol, error: RemoteError) -> None:
+        """Nothing more can be sent over *link*."""
+        self._strangers.pop(link.number, None)
+        self._tell_closing(link, error)
+        self._handle(events.LinkClosing(link.number))
+
+    def lost(self, link: MeshProtocol) -> None:
+        """The connection is gone."""
+        self._links.pop(link.number, None)
+        self._to_flush.pop(link.number, None)
+        self._handle(events.LinkClosed(link.number))
+        if not self._links:
+            waiting, self._idle = self._idle, []
+            for idle in waiting:
+                idle.callback(None)
+
+    # ── turns ───────────────────────────────────────────────────────────────────────
+
+    def _schedule(self) -> None:
+        if self._turn is None:
+            self._turn = self.clock.callLater(0, self._end_of_turn)
+
+    def _end_of_turn(self) -> None:
+        self._turn = None
+        if self._entries:
+            entries, self._entries, self._entries_bytes = self._entries, [], 0
+            self._handle(events.Publish(entries, int(time.time() * 1000)))
+        # Flushing lets the core feed links on, so this goes on until their transports have enough.
+        while self._to_flush:
+            links, self._to_flush = self._to_flush, {}
+            for link in links.values():
+                self._flush(link)
+
+    def _flush(self, link: MeshProtocol) -> None:
+        before = link.mark
+        link.flush()
+        if link.mark > before:
+            self._handle(events.Accepted(link.number, link.mark))
+        if link.queued_bytes > self.config.link_queue_bytes:
+            detail = "the peer reads too slowly for what is sent"
+            link.close(RemoteError(detail, Reason.SLOW))
+
+    # ── the core ────────────────────────────────────────────────────────────────────
+
+    def _handle(self, event: events.Event) -> None:
+        self._events.append(event)
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while self._events:
+                for effect in self.node.handle(self._events.popleft(), self.clock.seconds()):
+                    self._carry_out(effect)
+        finally:
+            self._busy = False
+        self._tell_handed_over()
+
+    def _carry_out(self, effect: events.Effect) -> None:
+        match effect:
+            case events.Send():
+                data = native.encode(effect.frame)
+                for number in effect.links:
+                    link = self._links.get(number)
+                    if link is not None:
+                        link.write(data, effect.mark)
+            case events.Deliver():
+                self._observer.deliver(effect, self._links.get(effect.link))
+            case events.Close():
+                link = self._links.get(effect.link)
+                if link is not None:
+                    link.close(RemoteError.of(effect.reason, effect.detail))
+            case events.SetTimer():
+                self._set_timer(effect.timer, effect.at)
+            case events.Emit():
+                self._tell(effect.what)
+            case _:
+                assert_never(effect)
+
+    def _tell(self, what: events.Happening) -> None:
+        match what:
+            case events.LinkUp():
+                self._on_up(self._links.get(what.link))
+            case events.LinkDown():
+                self._on_down(what.link)
+            case events.GapFound():
+                self._observer.gap(what)
+            case events.Poisoned():
+                self._observer.poisoned(what)
+            case events.Drained():
+                waiting, self._drained = self._drained, []
+                for drained in waiting:
+                    drained.callback(None)
+            case _:
+                assert_never(what)
+
+    def _on_up(self, link: MeshProtocol | None) -> None:
+        if link is None or link.id is None:
+            return
+        is_new = link.id not in self._table
+        self._table[link.id] = link
+        self._note(1, "linked with {id} {link}", id=link.id.decode(), link=link)
+        link.now_up()
+        if is_new:
+            self._observer.up(link)
+
+    def _on_down(self, number: int) -> None:
+        for node_id, link in self._table.items():
+            if link.number == number:
+                del self._table[node_id]
+                self._note(1, "link with {id} ended: {why}", id=node_id.decode(), why=link.error)
+                self._observer.down(link)
+                return
+
+    def _set_timer(self, timer: events.Timer, at: float) -> None:
+        running = self._timers.pop(timer, None)
+        if running is not None and running.active():
+            running.cancel()
+        delay = max(0.0, at - self.clock.seconds())
+        self._timers[timer] = self.clock.callLater(delay, self._handle, events.TimerFired(timer))
+
+    # ── links that say nothing ──────────────────────────────────────────────────────
+
+    def _check_links(self) -> None:
+        now = self.clock.seconds()
+        late = now - self._checked - self._check_every
+        self._checked = now
+        self._check = self.clock.callLater(self._check_every, self._check_links)
+        for link in list(self._table.values()):
+            if late > self.config.stall_grace:
+                link.liveness.doubt(late)
+            match link.liveness.check(now):
+                case Verdict.PING:
+                    link.write(native.encode(native.Ping(link.number)))
+                case Verdict.DEAD:
+                    silence = link.liveness.silent_for(now)
+                    error = RemoteError(f"silent for {silence:.0f} s", Reason.SILENT)
+                    link.close(error)
+                case Verdict.FINE:
+                    pass
+
+    # ── telling ─────────────────────────────────────────────────────────────────────
+
+    def _tell_closing(self, link: MeshProtocol, error: RemoteError) -> None:
+        if link.is_up:
+            if error.reason not in (Reason.LEAVING, Reason.DISCONNECT, Reason.DUPLICATE):
+                self._peer_log.line(link.remote[0], f"link {show(link.remote)} closed: {error}")
+            return
+        # Who connects and leaves without a word (a port scan) is nobody to tell about.
+        if error.reason in (Reason.DUPLICATE, Reason.LEAVING):
+            return
+        if error.reason is Reason.LOST and not link.outgoing:
+            self._note(2, "{link} went without a word", link=link)
+            return
+        way = "to" if link.outgoing else "from"
+        self._peer_log.line(link.remote[0], f"connection {way} {show(link.remote)} refused: {error}")
+        self._observer.refused(Refusal(link.remote, link.outgoing, error.reason.value, error.detail))
+
+    def _note(self, level: int, text: str, **fields: object) -> None:
+        if self._debug >= level:
+            _log.info(text, **fields)

@@ -1,0 +1,50 @@
+"""Log lines about peers, at a bounded rate.
+
+Contract: :meth:`PeerLog.line` writes at most ``log_burst`` lines for each remote host and
+``log_interval``; what it held back is counted and told with the first line of the next interval.  Of
+the hosts at most ``log_hosts`` are remembered, the oldest is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from twisted.logger import Logger
+
+from twisted_mesh.config import MeshConfig
+
+
+class _Quota:
+    __slots__ = ("held_back", "left", "until")
+
+    def __init__(self, until: float, left: int) -> None:
+        self.until, self.left, self.held_back = until, left, 0
+
+
+class PeerLog:
+    """Tells of peers without letting any of them fill the log."""
+
+    def __init__(self, log: Logger, seconds: Callable[[], float], config: MeshConfig) -> None:
+        self._log = log
+        self._seconds = seconds
+        self._config = config
+        self._quotas: OrderedDict[str, _Quota] = OrderedDict()
+
+    def line(self, host: str, text: str) -> None:
+        """Write *text*, about a peer on *host*, if its quota allows."""
+        now, config = self._seconds(), self._config
+        quota = self._quotas.get(host)
+        if quota is None or now >= quota.until:
+            held_back = 0 if quota is None else quota.held_back
+            quota = self._quotas[host] = _Quota(now + config.log_interval, config.log_burst)
+            self._quotas.move_to_end(host)
+            if held_back:
+                text += f" ({held_back} more lines about this host were held back)"
+            if len(self._quotas) > config.log_hosts:
+                self._quotas.popitem(last=False)
+        if quota.left:
+            quota.left -= 1
+            self._log.warn("{text}", text=text)
+        else:
+            quota.held_back += 1

@@ -1,0 +1,392 @@
+"""One connection: bytes to frames and back, from the first byte to the last word.
+
+Contract: a :class:`MeshProtocol` begins as a handshake and is open from the peer's proof on.  It
+decides nothing about messages: proven peers and their frames go to the :class:`Switch` it was made
+for, and whatever the peer does wrong ends in :meth:`MeshProtocol.close` with a reason, which is told
+to the peer in a BYE.
+
+Where nobody is to blame, closing is patient: ours is sent to the end, what the peer had sent by then
+still counts, and the connection ends when the peer ends it or after ``close_timeout``.  Cutting it
+at once would reset it, and what the peer's system had not yet handed up of ours would be gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Protocol as Interface
+from typing import cast
+
+from OpenSSL import SSL
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITCPTransport
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from twisted_mesh import flags, tls
+from twisted_mesh.addresses import show
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.handshake import Handshake, Peer, Side, Stage, told
+from twisted_mesh.core.liveness import Liveness
+from twisted_mesh.errors import HandshakeTimeout, Reason, RemoteError
+from twisted_mesh.outlet import Outlet, Transport, unreachable
+from twisted_mesh.wire import native
+from twisted_mesh.wire.framing import MAX_FRAME_BYTES, FrameReader
+from twisted_mesh.wire.packets import join_entries, pack_entry
+
+#: After these the peer's frames are wanted to the end and ours are sent to the end.
+_POLITE = frozenset({Reason.DUPLICATE, Reason.DISCONNECT, Reason.LEAVING})
+_DETAIL = 512  # characters of a BYE's sentence
+
+
+class Phase(Enum):
+    """How far a connection is."""
+
+    HANDSHAKE = "handshake"
+    OPEN = "open"
+    DRAINING = "draining"  #: our BYE is queued, what comes still counts
+    CLOSING = "closing"  #: nothing is read any more
+    CLOSED = "closed"
+
+
+class Switch(Interface):
+    """What a link works for: the one place that knows all links."""
+
+    clock: IReactorTime
+    config: MeshConfig
+
+    def link(self, source: IAddress | None, outgoing: bool, expected: bytes | None) -> MeshProtocol:
+        """A new link."""
+        ...  # pragma: no cover
+
+    def made(self, link: MeshProtocol) -> None:
+        """A connection is there, nothing proven."""
+        ...  # pragma: no cover
+
+    def handshake(self, side: Side, expected: bytes | None) -> Handshake:
+        """A handshake for a new connection."""
+        ...  # pragma: no cover
+
+    def proven(self, link: MeshProtocol, peer: Peer) -> None:
+        """The peer has proven who it is."""
+        ...  # pragma: no cover
+
+    def received(self, link: MeshProtocol, frames: list[native.Frame]) -> None:
+        """Frames of a proven peer."""
+        ...  # pragma: no cover
+
+    def wants_flush(self, link: MeshProtocol) -> None:
+        """Call *link*.flush() before this turn is over."""
+        ...  # pragma: no cover
+
+    def closing(self, link: MeshProtocol, error: RemoteError) -> None:
+        """Nothing more can be sent over *link*."""
+        ...  # pragma: no cover
+
+    def lost(self, link: MeshProtocol) -> None:
+        """The connection is gone."""
+        ...  # pragma: no cover
+
+
+class MeshProtocol(Protocol):
+    """A link, or what may become one.
+
+    :ivar number: of this link, never used twice.
+    :ivar outgoing: whether this node dialled.
+    :ivar peer: who is at the far end, once proven.
+    :ivar phase: how far it is.
+    :ivar error: why it closed, once it does.
+    :ivar is_up: whether it is or was in the routing table.
+    :ivar remote: the far end's address as the connection has it.
+    """
+
+    def __init__(
+        self,
+        switch: Switch,
+        number: int,
+        outgoing: bool,
+        expected: bytes | None,
+        source: IAddress | None,
+    ) -> None:
+        self.number = number
+        self.outgoing = outgoing
+        self.peer: Peer | None = None
+        self.phase = Phase.HANDSHAKE
+        self.error: RemoteError | None = None
+        self.remote = (getattr(source, "host", ""), getattr(source, "port", 0))
+        self._switch = switch
+        self._config = switch.config
+        self._reader = FrameReader()
+        self._opening = b""  # the first bytes, which tell TLS from plain text
+        self._handshake = switch.handshake(Side.DIALLER if outgoing else Side.ACCEPTOR, expected)
+        self._timer: IDelayedCall | None = None
+        self._waiting: list[Deferred[MeshProtocol]] = []
+        self.is_up = False
+
+    # ── what users see ──────────────────────────────────────────────────────────────
+
+    @property
+    def id(self) -> bytes | None:
+        """The peer's id, once proven."""
+        return None if self.peer is None else self.peer.id
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where the peer says it can be dialled; where it came from, if it says nothing."""
+        told_address = None if self.peer is None else self.peer.address
+        return self.remote if told_address is None else told_address
+
+    def whisper(self, *packets: object) -> Deferred[None]:
+        """Send a message to this peer alone.
+
+        :return: fires when the link has accepted it, fails with Unreachable if it closes before.
+        :raises TypeError: and ValueError for packets that cannot be sent.
+        """
+        return self.send(flags.whisper, flags.whisper, *packets)
+
+    def send(self, main: int, type: int, *packets: object) -> Deferred[None]:
+        """Send a message of *type* to this peer alone, as py2p's handlers do.
+
+        :param main: must be ``flags.whisper``; broadcasts go through the service.
+        """
+        if main != flags.whisper:
+            raise ValueError("a link can only whisper: send(flags.whisper, type, *packets)")
+        if not flags.is_user_type(type):
+            raise ValueError(f"type must be 0, 2 or 0x30 and above, not {type!r}")
+        return self.whisper_entry(pack_entry(type, packets))
+
+    def __repr__(self) -> str:
+        arrow = "to" if self.outgoing else "from"
+        return f"<link {self.number} {arrow} {show(self.remote)} {self.phase.value}>"
+
+    # ── what the switch uses ────────────────────────────────────────────────────────
+
+    def whisper_entry(self, entry: bytes) -> Deferred[None]:
+        """Send one packed message to this peer alone."""
+        if self.phase is not Phase.OPEN:
+            return unreachable(f"the link to {show(self.remote)} is closed")
+        taken = self._outlet.put_awaited(native.encode(native.Whisper(join_entries((entry,)))))
+        self._switch.wants_flush(self)
+        return taken
+
+    def write(self, frame: bytes, mark: int = 0) -> None:
+        """Queue a whole frame; nothing is sent once the link is closing."""
+        if self.phase is Phase.OPEN:
+            self._outlet.put(frame, mark)
+            self._switch.wants_flush(self)
+
+    def flush(self) -> None:
+        """Write what the transport takes."""
+        self._outlet.flush()
+
+    @property
+    def mark(self) -> int:
+        """The highest mark the transport has taken."""
+        return self._outlet.mark
+
+    @property
+    def queued_bytes(self) -> int:
+        """What waits behind the transport."""
+        return self._outlet.queued_bytes
+
+    def when_up(self) -> Deferred[MeshProtocol]:
+        """Fires with this link when it is in the routing table, fails with why it never will."""
+        up: Deferred[MeshProtocol] = Deferred()
+        if self.error is not None:
+            up.errback(Failure(self.error))
+        elif self.is_up:
+            up.callback(self)
+        else:
+            self._waiting.append(up)
+        return up
+
+    def now_up(self) -> None:
+        """The link is in the routing table."""
+        self.is_up = True
+        self._stop_timer()
+        waiting, self._waiting = self._waiting, []
+        for up in waiting:
+            up.callback(self)
+
+    def close(self, error: RemoteError) -> None:
+        """Close with a reason, which is told to the peer if it can still be."""
+        if self.phase is Phase.OPEN and error.reason in _POLITE:
+            self._outlet.put(native.encode(native.Bye(error.reason.value, error.detail[:_DETAIL])))
+            self._leave(Phase.DRAINING, error)
+            self.flush()
+        elif self.phase in (Phase.HANDSHAKE, Phase.OPEN):
+            self._outlet.drop("the link was closed")
+            self._transport.write(self._handshake.farewell(error.reason, error.detail[:_DETAIL]))
+            self._leave(Phase.CLOSING, error)
+            self._end()
+
+    # ── Twisted's side ──────────────────────────────────────────────────────────────
+
+    def connectionMade(self) -> None:
+        """Start the handshake and its timer."""
+        transport = self._transport
+        config, clock = self._config, self._switch.clock
+        self._outlet = Outlet(transport.write, config.write_bytes, self._on_resumed)
+        self.liveness = Liveness(
+            clock.seconds(), ping_after=config.ping_after, dead_after=config.dead_after
+        )
+        transport.registerProducer(self._outlet, True)
+        if ITCPTransport.providedBy(transport):
+            cast(ITCPTransport, transport).setTcpNoDelay(True)
+        self._restart_timer(config.handshake_timeout, self._too_late)
+        self._write_now(self._handshake.start())
+        self._switch.made(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        """The one place where a peer's bytes become frames."""
+        self.liveness.heard(self._switch.clock.seconds())
+        if not self._reads:
+            return
+        if len(self._opening) < 4:
+            self._opening += data[: 4 - len(self._opening)]
+        frames: list[native.Frame] = []
+        try:
+            self._take(data, frames)
+        except RemoteError as error:
+            self._deliver(frames)
+            if self.phase is Phase.DRAINING:
+                self._end()
+            self.close(self._handshake.not_a_frame(self._opening, error))
+        else:
+            self._deliver(frames)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection is gone, for whatever reason."""
+        if self.phase in (Phase.HANDSHAKE, Phase.OPEN):
+            self._leave(Phase.CLOSED, self._why_lost(reason))
+        self._stop_timer()
+        self.phase = Phase.CLOSED
+        self._outlet.drop(f"the link to {show(self.remote)} is gone")
+        waiting, self._waiting = self._waiting, []
+        for up in waiting:
+            assert self.error is not None
+            up.errback(Failure(self.error))
+        self._switch.lost(self)
+
+    # ── inside ──────────────────────────────────────────────────────────────────────
+
+    @property
+    def _transport(self) -> Transport:
+        return cast(Transport, self.transport)
+
+    def _on_resumed(self) -> None:
+        # The system took what had piled up, so somebody reads at the far end.  Merely writing
+        # proves nothing: an unplugged peer's buffers take hours of small messages.
+        self.liveness.accepted = self._switch.clock.seconds()
+        self._switch.wants_flush(self)
+
+    @property
+    def _reads(self) -> bool:
+        return self.phase in (Phase.HANDSHAKE, Phase.OPEN, Phase.DRAINING)
+
+    def _take(self, data: bytes, frames: list[native.Frame]) -> None:
+        for payload in self._reader.feed(data):
+            if self._handshake.stage is not Stage.DONE:
+                self._shake(payload)
+                continue
+            frame = native.decode(payload)
+            if isinstance(frame, native.Bye):
+                self._deliver(frames)
+                self._peer_leaves(told(frame))
+                return
+            frames.append(frame)
+
+    def _deliver(self, frames: list[native.Frame]) -> None:
+        if frames and self._reads:
+            self._switch.received(self, frames[:])
+        frames.clear()
+
+    def _shake(self, payload: bytes) -> None:
+        answer = self._handshake.receive(payload, lambda: tls.exporter(self.transport))
+        self._write_now(answer)
+        if self._handshake.peer is not None:
+            self.peer = self._handshake.peer
+            self._reader.limit = MAX_FRAME_BYTES
+            self.phase = Phase.OPEN
+            self._switch.proven(self, self.peer)
+
+    def _write_now(self, data: bytes) -> None:
+        if data:
+            self._outlet.put(data)
+            self._outlet.flush()
+
+    def _peer_leaves(self, error: RemoteError) -> None:
+        """The peer said BYE: all it sent is here, and ours it reads only where nobody is to blame."""
+        if self.phase is Phase.OPEN:
+            if error.reason in _POLITE:
+                self._outlet.flush(everything=True)
+            self._outlet.drop("the peer closed the link")
+            self._leave(Phase.CLOSING, error)
+        self._end()
+
+    def _leave(self, phase: Phase, error: RemoteError) -> None:
+        """Nothing more can be sent from now on."""
+        self.phase, self.error = phase, error
+        self._restart_timer(self._config.close_timeout, self._abort)
+        self._switch.closing(self, error)
+
+    def _end(self) -> None:
+        """Read nothing more; the connection closes when what was written is out."""
+        if self.phase is not Phase.CLOSED:
+            self.phase = Phase.CLOSING
+        self._transport.unregisterProducer()
+        self._transport.loseConnection()
+
+    def _abort(self) -> None:
+        self._timer = None
+        self._transport.abortConnection()
+
+    def _too_late(self) -> None:
+        self._timer = None
+        seconds = self._config.handshake_timeout
+        hint = "" if self._opening else "; nothing came: does only one side speak TLS?"
+        self.close(HandshakeTimeout(f"the handshake was not over after {seconds:g} s{hint}"))
+
+    def _why_lost(self, reason: Failure) -> RemoteError:
+        if self.phase is Phase.HANDSHAKE and isinstance(reason.value, SSL.Error) and not self._opening:
+            text = tls.failure_text(reason.value)
+            detail = f"no TLS session: {text}; is the other side Plaintext?"
+            return RemoteError.of(Reason.ENCRYPTION, detail)
+        detail = f"the connection was lost: {reason.getErrorMessage()}"
+        return RemoteError(detail, Reason.LOST)
+
+    def _restart_timer(self, seconds: float, call: Callable[[], None]) -> None:
+        self._stop_timer()
+        self._timer = self._switch.clock.callLater(seconds, call)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class MeshFactory(Factory):
+    """Makes the links of one service.
+
+    :param switch: gives what they work for, or None while the service does not run.
+    :param outgoing: whether the connections were dialled from here.
+    :param expected: the id the node there must have, if it is known.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        switch: Callable[[], Switch | None],
+        *,
+        outgoing: bool = False,
+        expected: bytes | None = None,
+    ) -> None:
+        self._switch = switch
+        self._outgoing = outgoing
+        self._expected = expected
+
+    def buildProtocol(self, addr: IAddress | None) -> MeshProtocol | None:
+        """A new link, or None to refuse the connection."""
+        switch = self._switch()
+        return None if switch is None else switch.link(addr, self._outgoing, self._expected)

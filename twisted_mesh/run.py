@@ -1,0 +1,106 @@
+"""One run of a service, from start to stop: its hub, its dialler, and what they tell the application.
+
+Contract: a service makes a new one at each start, so that nothing of an earlier run is left in it.
+What the hub observes becomes messages and events here; none of that raises.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core import events
+from twisted_mesh.core.handshake import Myself
+from twisted_mesh.delivery import Delivery
+from twisted_mesh.dialler import Dialler
+from twisted_mesh.dialling import Dial, Dialling
+from twisted_mesh.hub import Hub
+from twisted_mesh.identity import id_of
+from twisted_mesh.message import Gap, Refusal, Source
+from twisted_mesh.outlet import unreachable
+from twisted_mesh.protocol import MeshProtocol
+from twisted_mesh.tls import Tls
+
+_log = Logger()
+
+
+class Run:
+    """A node between start and stop.
+
+    :ivar hub: core, links and timers.
+    :ivar dialling: makes single links.
+    :ivar dialler: keeps those that are wanted.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        myself: Myself,
+        config: MeshConfig,
+        tls: Tls | None,
+        dial: Dial | None,
+        delivery: Delivery,
+        service: object,
+        debug_level: int,
+    ) -> None:
+        """
+        :param service: what ``connect`` and ``disconnect`` listeners are given.
+        """
+        self._delivery = delivery
+        self._service = service
+        self.hub = Hub(reactor, myself, config, self, debug_level)
+        self.dialling = Dialling(reactor, self.hub, tls, dial)
+        self.dialler = Dialler(reactor, config, self.dialling.link_to, self.hub.table, random.random)
+
+    def reply_to(self, member: bytes, packets: tuple[object, ...]) -> Deferred[None]:
+        """Whisper *packets* to the node with the id *member* (message.Replier)."""
+        link = self.hub.table.get(member)
+        if link is not None:
+            return link.whisper(*packets)
+        return unreachable(f"no direct link to {member.decode()}")
+
+    # ── hub.Observer ────────────────────────────────────────────────────────────────
+
+    def up(self, link: MeshProtocol) -> None:
+        """A node came into the routing table."""
+        if len(self.hub.table) == 1:
+            self._delivery.listeners.emit("connect", self._service)
+
+    def down(self, link: MeshProtocol) -> None:
+        """A node left the routing table."""
+        assert link.id is not None
+        self.dialler.link_lost(link.id)
+        if not self.hub.table:
+            self._delivery.listeners.emit("disconnect", self._service)
+
+    def refused(self, refusal: Refusal) -> None:
+        """A connection did not become a link."""
+        self._delivery.listeners.emit("refused", refusal)
+
+    def deliver(self, deliver: events.Deliver, link: MeshProtocol | None) -> None:
+        """Messages for the application."""
+        seconds = deliver.sent / 1000 if deliver.sent else time.time()
+        sender = id_of(deliver.origin)
+        source = Source(deliver.origin, deliver.epoch, sender, seconds, self)
+        self._delivery.deliver(deliver, source, link)
+
+    def gap(self, gap: events.GapFound) -> None:
+        """Messages that will not come."""
+        self._delivery.emit_gap(
+            Gap(id_of(gap.origin), gap.epoch, gap.first, gap.last, "no neighbour sent them in time")
+        )
+
+    def poisoned(self, poisoned: events.Poisoned) -> None:
+        """Messages that cannot be read."""
+        _log.warn(
+            "messages {what.first} to {what.last} of {sender} cannot be read: {what.error}",
+            what=poisoned,
+            sender=id_of(poisoned.origin).decode(),
+        )
+        self._delivery.listeners.emit("failure", Failure(poisoned.error))

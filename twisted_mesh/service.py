@@ -1,0 +1,366 @@
+"""MeshService: a node of the mesh as a Twisted service.
+
+Contract: ``__init__`` checks its arguments and opens nothing (twistd forks afterwards); starting
+listens, or raises, and begins a new run; stopping hands over what is unsent, within bounds.  What
+happens in between is the :class:`~twisted_mesh.run.Run`'s; this is the application's side of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.interfaces import (
+    IProtocolFactory,
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
+)
+from twisted.logger import Logger
+
+from twisted_mesh import flags
+from twisted_mesh.addresses import (
+    WILDCARDS,
+    PeerAddress,
+    check_port,
+    lan_address,
+    parse_peer,
+    this_host,
+)
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.consumer import MessageQueue
+from twisted_mesh.core.handshake import Myself
+from twisted_mesh.delivery import Delivery, Handler
+from twisted_mesh.dialling import Dial
+from twisted_mesh.errors import Congested, NotHandedOver, NotRunning, Reason, RemoteError, Unreachable
+from twisted_mesh.hub import Hub
+from twisted_mesh.identity import Identity, verify
+from twisted_mesh.listening import Listening, parse_listen
+from twisted_mesh.message import shown
+from twisted_mesh.network import SSL, Protocol
+from twisted_mesh.protocol import MeshFactory, MeshProtocol
+from twisted_mesh.run import Run
+from twisted_mesh.tls import Tls
+from twisted_mesh.wire.packets import pack_entry
+
+_log = Logger()
+_NOBODY: Mapping[bytes, MeshProtocol] = MappingProxyType({})
+
+
+class MeshService(Service):
+    """A node of the mesh.
+
+    :param reactor: for endpoints and time; it need not run yet.
+    :param listen: where to listen: endpoint strings or IStreamServerEndpoint; () to dial only.
+    :param peers: nodes to stay linked with: ``"host:port"``, ``"ID@host:port"``, client endpoint
+        strings or IStreamClientEndpoint; dialled for ever with back-off.
+    :param subnet: only nodes of equal subnet and encryption link.
+    :param encryption: ``"SSL"`` (TLS 1.3) or ``"Plaintext"``.
+    :param identity: the node's key; None makes one for this process.
+    :param out_addr: (host, port) others can dial, '' as host for the LAN address; None for where it
+        listens.
+    :param dial: makes the client endpoint for a host and port, for proxies and tests.
+    :param debug_level: 1 logs links, 2 protocol decisions, 4 handlers entered, 5 messages in and out.
+    :param config: every limit and interval.
+    :raises LocalError: an argument that cannot work; nothing was opened.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        listen: Iterable[str | IStreamServerEndpoint] = ("tcp:4444",),
+        peers: Iterable[str | IStreamClientEndpoint] = (),
+        subnet: str = "mesh",
+        encryption: str = SSL,
+        identity: Identity | None = None,
+        out_addr: tuple[str, int] | None = None,
+        dial: Dial | None = None,
+        debug_level: int = 0,
+        config: MeshConfig | None = None,
+    ) -> None:
+        self._reactor = reactor
+        self._config = config or MeshConfig()
+        self._network = Protocol(subnet, encryption).checked()
+        self._identity = identity or Identity.generate()
+        self._endpoints = parse_listen(reactor, listen)
+        self._peers = [parse_peer(peer) for peer in peers]
+        self._out_addr = None if out_addr is None else (out_addr[0], check_port(out_addr[1]))
+        self._dial = dial
+        self._debug = debug_level
+        self._tls = Tls(reactor) if self._network.encrypted else None
+        self._delivery = Delivery(
+            queue_limit=self._config.queue_limit,
+            queue_bytes=self._config.queue_bytes,
+            debug_level=debug_level,
+        )
+        self._listening = Listening(self._endpoints)
+        self._run: Run | None = None
+        self._stopping = False
+        self._ended: list[Deferred[None]] = []  # waiting for the end of stopping
+
+    # ── what it is ──────────────────────────────────────────────────────────────────
+
+    @property
+    def id(self) -> bytes:
+        """This node's id, base58."""
+        return self._identity.id
+
+    @property
+    def protocol(self) -> Protocol:
+        """The network it belongs to."""
+        return self._network
+
+    @property
+    def config(self) -> MeshConfig:
+        """Its limits and intervals."""
+        return self._config
+
+    @property
+    def routing_table(self) -> Mapping[bytes, MeshProtocol]:
+        """The neighbours by id, read-only and live."""
+        return _NOBODY if self._run is None else self._run.hub.table
+
+    @property
+    def addresses(self) -> tuple[tuple[str, int], ...]:
+        """(host, port) of the ports that are bound."""
+        return self._listening.addresses
+
+    @property
+    def out_addr(self) -> tuple[str, int] | None:
+        """Where others are told to dial this node, or None where nobody can."""
+        if self._out_addr is not None:
+            host, port = self._out_addr
+        elif self.addresses:
+            host, port = self.addresses[0]
+        else:
+            return None
+        return (lan_address() if host in WILDCARDS else host), port
+
+    @property
+    def factory(self) -> IProtocolFactory:
+        """A factory of links, encryption included, to listen with by other means."""
+        factory = MeshFactory(lambda: None if self._run is None else self._run.hub)
+        return factory if self._tls is None else self._tls.factory(factory)
+
+    def footprint(self) -> dict[str, int]:
+        """Entries and bytes of every table, for tests and metrics; empty while stopped."""
+        return {} if self._run is None else self._run.hub.footprint()
+
+    # ── starting and stopping ───────────────────────────────────────────────────────
+
+    def privilegedStartService(self) -> None:
+        """Listen and begin a run.
+
+        :raises twisted.internet.error.CannotListenError: and whatever else an endpoint refuses with.
+        :raises IdentityError: the run's number cannot be kept beside the key.
+        """
+        super().privilegedStartService()
+        if self._run is None:
+            self._begin()
+
+    def startService(self) -> None:
+        """Begin a run, if that has not happened yet, and dial the peers.
+
+        :raises NotRunning: it is still stopping.
+        """
+        if self._run is not None:
+            self._running()
+        if self._run is None:
+            self._begin()
+        super().startService()
+        assert self._run is not None
+        for peer in self._peers:
+            self._run.dialler.add(peer)
+
+    def stopService(self) -> Deferred[None]:
+        """Hand over what is unsent, say goodbye and close everything, within bounds."""
+        return Deferred.fromCoroutine(self._stop())
+
+    def ready(self) -> Deferred[None]:
+        """Fires when every listener is up, fails with why one never will be."""
+        return self._listening.ready()
+
+    def _begin(self) -> None:
+        epoch = self._identity.next_epoch(int(time.time() * 1000))
+        try:
+            self._listening.start(self.factory)
+        except BaseException:
+            self._listening = Listening(self._endpoints)
+            raise
+        me = self._identity
+        myself = Myself(me.id, me.origin, epoch, self._network, self.out_addr, False, me.sign, verify)
+        self._stopping = False
+        self._run = Run(
+            self._reactor,
+            myself,
+            self._config,
+            self._tls,
+            self._dial,
+            self._delivery,
+            self,
+            self._debug,
+        )
+        if self._debug >= 1:
+            _log.info("node {id} listens on {where}", id=me.id.decode(), where=self.addresses)
+
+    async def _stop(self) -> None:
+        super().stopService()
+        run = self._run
+        if run is None:
+            return
+        if self._stopping:
+            stopping: Deferred[None] = Deferred()
+            self._ended.append(stopping)
+            await stopping
+            return
+        self._stopping = True
+        run.dialler.stop()
+        stopped = self._listening.stop()
+        try:
+            # To slower neighbours as well; without a neighbour there is nobody to wait for.
+            seconds = self._config.handover_timeout if run.hub.table else 0
+            await run.hub.handed_over(to_all=True).addTimeout(seconds, self._reactor)
+        except DeferredTimeout:
+            if run.hub.unsent:
+                _log.warn("{count} messages were taken by no neighbour", count=run.hub.unsent)
+        await run.hub.stop()
+        for listener in stopped:
+            await listener
+        self._run = None
+        self._listening = Listening(self._endpoints)
+        self._delivery.close()
+        ended, self._ended = self._ended, []
+        for waiting in ended:
+            waiting.callback(None)
+
+    # ── links ───────────────────────────────────────────────────────────────────────
+
+    def connect(self, host: str, port: int) -> Deferred[MeshProtocol]:
+        """Link with the node at *host* ('' for this one) and *port*, and stay so.
+
+        :return: fires with the link once it is in the routing table.  Fails with ConnectFailed,
+            SubnetMismatch, EncryptionMismatch, SelfConnection, HandshakeTimeout or another
+            RemoteError; then it is not tried again.
+        :raises LocalError: a port that cannot be; NotRunning if the service does not run.
+        """
+        address = PeerAddress(this_host(host), check_port(port))
+        return Deferred.fromCoroutine(self._connect(self._running(), address))
+
+    async def _connect(self, run: Run, address: PeerAddress) -> MeshProtocol:
+        link = run.hub.table.get(run.dialler.found_at(address) or b"")
+        if link is None:
+            link = await run.dialling.link_to(address)
+            run.dialler.allow(link.id)
+            run.dialler.add(address, link.id)
+        return link
+
+    def disconnect(self, link: MeshProtocol) -> None:
+        """Close *link* and do not dial its node for ``redial_forbidden`` seconds."""
+        if link.id is not None:
+            self._running().dialler.forbid(link.id)
+        link.close(RemoteError("the application disconnected", Reason.DISCONNECT))
+
+    # ── sending ─────────────────────────────────────────────────────────────────────
+
+    def send(self, *packets: object, flag: int = flags.broadcast, type: int = flags.broadcast) -> None:
+        """Send a message to everyone.
+
+        :param packets: ``str bytes int float bool None list dict``.
+        :param flag: ``flags.whisper`` to reach direct peers only.
+        :param type: what stands in ``packets[0]``: 0, 2, or the application's own from 0x30 on.
+        :raises TypeError: and ValueError for packets, a flag or a type that cannot be sent.
+        :raises MessageTooLarge: over 1 MiB packed.
+        :raises Congested: ``unsent_bytes`` of own messages wait; nothing was sent.
+        :raises NotRunning: the service does not run.
+        """
+        run = self._running()
+        if flag not in (flags.broadcast, flags.whisper):
+            raise ValueError(f"flag must be flags.broadcast or flags.whisper, not {flag!r}")
+        if not flags.is_user_type(type):
+            raise ValueError(f"type must be 0, 2 or 0x30 and above, not {type!r}")
+        entry = pack_entry(type, packets)
+        if flag == flags.whisper:
+            for link in list(run.hub.table.values()):
+                link.whisper_entry(entry).addErrback(lambda failure: failure.trap(Unreachable))
+        elif not run.hub.publish(entry):
+            raise Congested(f"{self._config.unsent_bytes} bytes wait: await drained()")
+        if self._debug >= 5:
+            text = shown([type, *packets])
+            _log.info("out: type {type}, {size} bytes, {text}", type=type, size=len(entry), text=text)
+
+    def drained(self) -> Deferred[None]:
+        """Fires when there is room again after Congested; at once where there is."""
+        return self._running().hub.drained()
+
+    def handed_over(self, timeout: float) -> Deferred[None]:
+        """Fires when a neighbour has taken every message sent so far.
+
+        :param timeout: seconds; then it fails with NotHandedOver.
+        """
+        return Deferred.fromCoroutine(self._handed_over(self._running(stopping=True).hub, timeout))
+
+    async def _handed_over(self, hub: Hub, timeout: float) -> None:
+        try:
+            await hub.handed_over().addTimeout(timeout, self._reactor)
+        except DeferredTimeout:
+            raise NotHandedOver(f"{hub.unsent} messages were taken by no neighbour") from None
+
+    # ── receiving ───────────────────────────────────────────────────────────────────
+
+    def register_handler(self, handler: Handler) -> None:
+        """Let *handler*(message, link) see messages first; a true result stops the chain.
+
+        :raises ValueError: it does not take exactly two arguments.
+        """
+        self._delivery.register_handler(handler)
+
+    def messages(self) -> MessageQueue:
+        """Iterate over the messages from now on: ``async for message in service.messages()``."""
+        return self._delivery.messages()
+
+    def on(self, event: str, f: Callable[..., Any] | None = None) -> Any:
+        """Call *f* at each *event*; as a decorator without *f*.
+
+        Events: ``message(Message)``, ``connect(service)``, ``disconnect(service)``, ``gap(Gap)``,
+        ``refused(Refusal)``, ``failure(Failure)``.
+        """
+        listeners = self._delivery.listeners
+        return listeners.on(event) if f is None else listeners.on(event, f)
+
+    def once(self, event: str, f: Callable[..., Any] | None = None) -> Any:
+        """As :meth:`on`, for the next time alone."""
+        listeners = self._delivery.listeners
+        return listeners.once(event) if f is None else listeners.once(event, f)
+
+    def emit(self, event: str, *args: Any, **kwargs: Any) -> bool:
+        """Call the listeners of *event*; whether there was one."""
+        return self._delivery.listeners.emit(event, *args, **kwargs)
+
+    def add_listener(self, event: str, f: Callable[..., Any]) -> Callable[..., Any]:
+        """Call *f* at each *event*."""
+        return self._delivery.listeners.add_listener(event, f)
+
+    def remove_listener(self, event: str, f: Callable[..., Any]) -> None:
+        """Call *f* no more."""
+        self._delivery.listeners.remove_listener(event, f)
+
+    def remove_all_listeners(self, event: str | None = None) -> None:
+        """Call nobody at *event* any more, or at any."""
+        self._delivery.listeners.remove_all_listeners(event)
+
+    def listeners(self, event: str) -> list[Callable[..., Any]]:
+        """Who is called at *event*."""
+        return self._delivery.listeners.listeners(event)
+
+    def event_names(self) -> set[str]:
+        """The events somebody listens to."""
+        return self._delivery.listeners.event_names()
+
+    def _running(self, stopping: bool = False) -> Run:
+        if self._run is None or (self._stopping and not stopping):
+            raise NotRunning("the service does not run: start it, or the application it belongs to")
+        return self._run

@@ -1,0 +1,181 @@
+"""``twistd mesh``: options to a service.
+
+Contract: a wrong option is a usage error before anything listens; a port that is taken ends the
+process with exit status 1 and one line that names it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet.error import CannotListenError
+from twisted.python import usage
+from twisted.python.failure import Failure
+
+from twisted_mesh.addresses import parse_host_port, parse_peer
+from twisted_mesh.errors import IdentityError, LocalError, NotRunning
+from twisted_mesh.identity import Identity
+from twisted_mesh.listening import parse_listen
+from twisted_mesh.network import PLAINTEXT, SSL, Protocol
+from twisted_mesh.printing import PrintDoor
+from twisted_mesh.service import MeshService
+from twisted_mesh.stdio import LinesDoor
+from twisted_mesh.terminal import end_process
+
+
+class Options(usage.Options):
+    """The options of ``twistd mesh``; docs/commandline.rst tells them with examples."""
+
+    optParameters = [
+        ["port", "p", None, "Listen on this TCP port of all interfaces (same as --listen tcp:N)."],
+        ["out-addr", None, None, "HOST:PORT others can dial ('' as host: the LAN address)."],
+        ["subnet", None, "mesh", "Link only with nodes of this subnet."],
+        ["encryption", None, SSL, f"{SSL} (TLS 1.3) or {PLAINTEXT}."],
+        ["identity", None, None, "File of the node's key; made if there is none, mode 0600."],
+        ["debug-level", None, "1", "0 warnings, 1 links, 2 decisions, 4 handlers, 5 messages."],
+    ]
+    optFlags = [
+        ["stdio", None, "Broadcast each line typed; print each text message received as a line."],
+        ["print", None, "Print what happens as JSON lines."],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["listen"] = []
+        self["peer"] = []
+
+    def opt_listen(self, endpoint: str) -> None:
+        """Listen on this server endpoint, such as tcp:4444:interface=127.0.0.1; may be repeated."""
+        self["listen"].append(endpoint)
+
+    def opt_peer(self, peer: str) -> None:
+        """Stay linked with the node at HOST:PORT or ID@HOST:PORT; may be repeated."""
+        self["peer"].append(peer)
+
+    def postOptions(self) -> None:
+        """Refuse what cannot work."""
+        if self["port"] is not None:
+            if not _is_number(self["port"], 65535):
+                raise usage.UsageError(f"--port is a number from 0 to 65535, not {self['port']!r}")
+            self["listen"].insert(0, f"tcp:{self['port']}")
+        if not self["listen"] and not self["peer"]:
+            raise usage.UsageError(
+                "neither --port, --listen nor --peer: this node could never meet another"
+            )
+        if not _is_number(self["debug-level"], 5):
+            raise usage.UsageError(f"--debug-level is 0 to 5, not {self['debug-level']!r}")
+        if self["stdio"] and self["print"]:
+            raise usage.UsageError("--stdio and --print both write to standard output: choose one")
+        if (self["stdio"] or self["print"]) and self.becomes_daemon():
+            raise usage.UsageError("--stdio and --print need the terminal: use twistd -n")
+        if (self["stdio"] or self["print"]) and None in (sys.__stdin__, sys.__stdout__):
+            raise usage.UsageError("--stdio and --print need standard input and output, not closed ones")
+        try:
+            self._check()
+        except LocalError as error:
+            raise usage.UsageError(str(error)) from error
+
+    def _check(self) -> None:
+        """Read what the service will read, which names what is wrong with it."""
+        Protocol(self["subnet"], self["encryption"]).checked()
+        parse_listen(None, self["listen"])
+        for peer in self["peer"]:
+            parse_peer(peer)
+        if self["out-addr"] is not None:
+            self["out-addr"] = parse_host_port(self["out-addr"])
+
+    def becomes_daemon(self) -> bool:
+        """Whether this is twistd without -n (`twist` and Windows' twistd never go away)."""
+        parent = self.parent
+        return parent is not None and not parent.get("nodaemon", True) and os.name == "posix"
+
+
+def _is_number(text: str, highest: int) -> bool:
+    """Whether *text* is a number from 0 to *highest*, in the digits a shell knows."""
+    return text.isascii() and text.isdigit() and int(text) <= highest
+
+
+def makeService(options: Options) -> MultiService:
+    """The service *options* describe, with what reads and writes the terminal."""
+    from twisted.internet import reactor
+
+    try:
+        identity = None if options["identity"] is None else Identity.load_or_create(options["identity"])
+        node = MeshService(
+            reactor,
+            listen=tuple(options["listen"]),
+            peers=tuple(options["peer"]),
+            subnet=options["subnet"],
+            encryption=options["encryption"],
+            identity=identity,
+            out_addr=options["out-addr"],
+            debug_level=int(options["debug-level"]),
+        )
+    except LocalError as error:
+        raise SystemExit(f"mesh: {error}") from None
+    process = Process(reactor, node, is_daemon=options.becomes_daemon())
+    if options["stdio"] or options["print"]:
+        _log_to_stderr(options)
+        door = LinesDoor(reactor, node) if options["stdio"] else PrintDoor(reactor, node)
+        door.setServiceParent(process)
+    return process
+
+
+class Process(MultiService):
+    """The services of one process; what keeps it from starting is told in one line."""
+
+    def __init__(self, reactor: Any, node: MeshService, is_daemon: bool) -> None:
+        """
+        :param is_daemon: whether twistd waits, in another process, for how the start went.
+        """
+        super().__init__()
+        self._reactor = reactor
+        self._node = node
+        self._is_daemon = is_daemon
+        node.setServiceParent(self)
+
+    def privilegedStartService(self) -> None:
+        """Start listening, or end the process with status 1."""
+        self._start(super().privilegedStartService)
+
+    def startService(self) -> None:
+        """Start, or end the process with status 1, now or when a listener fails later."""
+        self._start(super().startService)
+        self._node.ready().addErrback(self._never_ready)
+
+    def _start(self, start: Callable[[], None]) -> None:
+        try:
+            start()
+        except (CannotListenError, IdentityError) as error:
+            text = _told(error)
+        else:
+            return
+        if self._is_daemon:
+            # twistd hands an Exception over to the process that waits, and nothing else.
+            raise LocalError(text)
+        raise SystemExit(f"mesh: {text}")
+
+    def _never_ready(self, failure: Failure) -> None:
+        if not failure.check(NotRunning):  # stopped before all were up
+            end_process(self._reactor, _told(failure.value))
+
+
+def _told(error: BaseException | None) -> str:
+    """Why a node does not start, in a line."""
+    if not isinstance(error, CannotListenError):
+        return str(error) if isinstance(error, IdentityError) else f"cannot listen: {error}"
+    reason = getattr(error.socketError, "strerror", None) or error.socketError
+    where = f"{error.interface}:{error.port}" if error.interface else f"port {error.port}"
+    return f"cannot listen on {where}: {reason}"
+
+
+def _log_to_stderr(options: Options) -> None:
+    """Keep the log out of standard output, which belongs to the messages."""
+    # twistd -n logs to sys.stdout as it finds it after this; twist has opened its log already.
+    sys.stdout = sys.stderr
+    if options.parent is not None and options.parent.get("logFile") is sys.__stdout__:
+        options.parent["logFile"] = sys.stderr

@@ -1,0 +1,106 @@
+"""TLS for links: throw-away certificates, and what binds a PROOF to its session.
+
+Contract: links are TLS 1.3 and nothing older.  The certificate proves nothing (PROOF does, by the
+exporter of the very session), so each start makes one and nobody checks it.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from OpenSSL import SSL, crypto
+from twisted.internet.endpoints import wrapClientTLS
+from twisted.internet.interfaces import (
+    IAddress,
+    IOpenSSLClientConnectionCreator,
+    IProtocolFactory,
+    IReactorTime,
+    ISSLTransport,
+    IStreamClientEndpoint,
+)
+from twisted.internet.ssl import CertificateOptions, TLSVersion
+from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from zope.interface import implementer
+
+EXPORTER_LABEL: Final = b"EXPORTER-Channel-Binding"  # RFC 9266
+EXPORTER_BYTES: Final = 32
+_LIFETIME: Final = timedelta(days=3650)
+
+
+class Tls:
+    """The TLS side of one node."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        key, certificate = _throw_away()
+        self._options = CertificateOptions(
+            privateKey=key, certificate=certificate, raiseMinimumTo=TLSVersion.TLSv1_3
+        )
+        # An exception in a connection creator would hang connect(): make the context now.
+        self._creator = _AnyPeer(self._options.getContext())
+
+    def factory(self, acceptor: IProtocolFactory) -> IProtocolFactory:
+        """A factory that speaks TLS in front of *acceptor*."""
+        return _Acceptor(self._options, False, acceptor, clock=self._clock)
+
+    def client(self, endpoint: IStreamClientEndpoint) -> IStreamClientEndpoint:
+        """*endpoint* with TLS."""
+        return wrapClientTLS(self._creator, endpoint, clock=self._clock)
+
+
+class _Acceptor(TLSMemoryBIOFactory):
+    """Twisted's, except that the factory behind it may refuse a connection."""
+
+    def buildProtocol(self, addr: IAddress | None) -> TLSMemoryBIOProtocol | None:  # type: ignore[override]
+        acceptor = self.wrappedFactory.buildProtocol(addr)
+        return None if acceptor is None else self.protocol(self, acceptor)
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+class _AnyPeer:
+    """Accepts any certificate: it is PROOF that says who the peer is."""
+
+    def __init__(self, context: SSL.Context) -> None:
+        self._context = context
+
+    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        return SSL.Connection(self._context, None)
+
+
+def exporter(transport: object) -> bytes:
+    """What binds a PROOF to the session of *transport*: 32 bytes, or nothing for plain text."""
+    if not ISSLTransport.providedBy(transport):
+        return b""
+    connection = transport.getHandle()  # type: ignore[attr-defined]
+    keyed: bytes = connection.export_keying_material(EXPORTER_LABEL, EXPORTER_BYTES)
+    return keyed
+
+
+def failure_text(error: SSL.Error) -> str:
+    """What OpenSSL says went wrong."""
+    reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
+    return ", ".join(entry[-1] for entry in reasons if entry[-1]) or "the TLS session failed"
+
+
+def _throw_away() -> tuple[crypto.PKey, crypto.X509]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "twisted_mesh")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + _LIFETIME)
+        .sign(key, hashes.SHA256())
+    )
+    # pyOpenSSL takes keys of this kind, its annotations lag behind.
+    openssl_key = crypto.PKey.from_cryptography_key(key)  # type: ignore[arg-type]
+    return openssl_key, crypto.X509.from_cryptography(certificate)
