@@ -1,0 +1,256 @@
+"""``--stdio`` without a process: lines, room, and the end of input."""
+
+from __future__ import annotations
+
+from random import Random
+from unittest.mock import patch
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support.doors import DoorCase, Screen
+from tests.support.meshcase import MIB
+from twisted_mesh.service import MeshService
+from twisted_mesh.stdio import LINE_BYTES, LinesDoor, LineSplitter
+
+LIMITS = {"handover_timeout": 10.0, "close_timeout": 2.0, "unsent_bytes": 2 * MIB, "queue_limit": 100}
+
+
+class LineSplitterTests(SynchronousTestCase):
+    def test_any_cut_of_the_input_gives_the_same_lines(self) -> None:
+        random = Random(1)
+        data = "one\n\ntwo\r\nZoë ☃\n".encode() + b"\xff\n\rthree\n" + b"x" * 20 + b"\n" + b"four"
+        lines = ["one", "", "two", "Zoë ☃", r"\xff", "\rthree", None, "four"]
+        for _ in range(100):
+            splitter = LineSplitter(12)
+            got, rest = [], data
+            while rest:
+                size = random.randint(1, 9)
+                got += splitter.feed(rest[:size])
+                rest = rest[size:]
+            self.assertEqual(got + splitter.end(), lines)
+
+    def test_the_longest_line_passes_and_its_end_does_not_count(self) -> None:
+        for end in (b"\n", b"\r\n"):
+            for cut in (3, 4, 5):
+                splitter = LineSplitter(4)
+                data = b"1234" + end
+                self.assertEqual(splitter.feed(data[:cut]) + splitter.feed(data[cut:]), ["1234"])
+
+    def test_a_line_that_is_too_long_is_not_kept(self) -> None:
+        splitter = LineSplitter(10)
+        for _ in range(1000):
+            self.assertEqual(splitter.feed(b"123456"), [])
+            self.assertLessEqual(len(splitter._rest), 11)
+        self.assertEqual(splitter.feed(b"\nshort\n"), [None, "short"])
+
+    def test_end_of_input_ends_the_last_line(self) -> None:
+        for typed, lines in ((b"a", ["a"]), (b"a\n", []), (b"", []), (b"x" * 9, [None])):
+            splitter = LineSplitter(4)
+            splitter.feed(typed)
+            self.assertEqual(splitter.end(), lines)
+
+
+class LinesDoorTests(DoorCase):
+    def lines_door(self, **options: object) -> Screen:
+        """A node that is linked with another one, ``self.other``."""
+        screen = self.door(LinesDoor, limits=LIMITS, **options)
+        self.other: MeshService = self.node()
+        self.link((self.other, self.node_of_door))
+        return screen
+
+    def end_input(self, screen: Screen) -> None:
+        """There is no more to read."""
+        screen.at.readConnectionLost()
+        self.network.pump()
+
+    def test_lines_typed_are_sent_and_messages_of_text_are_lines(self) -> None:
+        screen = self.lines_door()
+        screen.at.dataReceived(b"hello\nwor")
+        screen.at.dataReceived(b"ld\n")
+        for packets in (["one"], ["two", "words"], [], ["", ""], [b"bytes"], ["mixed", 1], ["Zoë ☃"]):
+            self.other.send(*packets)
+        self.network.pump()
+        self.assertEqual(self.got(self.other), ["hello", "world"])
+        self.assertEqual(screen.lines, ["one", "two words", "", " ", "Zoë ☃"])
+
+    def test_a_message_is_one_line_whatever_it_holds(self) -> None:
+        screen = self.lines_door()
+        self.other.send("two\nlines\r\n")
+        self.network.pump()
+        self.assertEqual(screen.lines, [r"two\nlines\r\n"])
+
+    def test_a_stranger_cannot_steer_the_terminal(self) -> None:
+        with patch("os.isatty", return_value=True):
+            screen = self.lines_door()
+        self.other.send("\x1b]0;title\x07 \x9b2J \x7f tab\t\u202e ☃")
+        self.network.pump()
+        self.assertEqual(screen.lines, ["\\x1b]0;title\\x07 \\x9b2J \\x7f tab\t\u202e ☃"])
+
+    def test_where_no_terminal_is_nothing_but_line_ends_is_changed(self) -> None:
+        with patch("os.isatty", return_value=False):
+            screen = self.lines_door()
+        self.other.send("\x1b[1m \x00 \\n")
+        self.network.pump()
+        self.assertEqual(screen.lines, ["\x1b[1m \x00 \\n"])
+
+    def test_end_of_input_ends_with_0_once_all_is_handed_over(self) -> None:
+        screen = self.lines_door()
+        screen.at.dataReceived(b"one\ntwo")
+        self.end_input(screen)
+        self.network.advance(1)
+        self.assertTrue(self.has_ended)
+        self.assertEqual((self.status, self.told.getvalue()), (0, ""))
+        self.assertEqual(self.got(self.other), ["one", "two"])
+
+    def test_end_of_input_without_a_peer_waits_and_ends_with_1_and_the_reason(self) -> None:
+        screen = self.door(LinesDoor, limits=LIMITS)
+        screen.at.dataReceived(b"one\ntwo\n")
+        self.end_input(screen)
+        self.network.advance(LIMITS["handover_timeout"] - 0.1)
+        self.assertFalse(self.stopping)
+        self.network.advance(0.2)
+        self.assertTrue(self.has_ended)
+        self.assertEqual(self.status, 1)
+        self.assertEqual(self.told.getvalue(), "mesh: 2 messages were taken by no neighbour\n")
+
+    def test_a_peer_that_comes_in_time_takes_what_was_typed(self) -> None:
+        screen = self.door(LinesDoor, limits=LIMITS)
+        screen.at.dataReceived(b"one\ntwo\n")
+        self.end_input(screen)
+        self.network.advance(5)
+        other = self.node()
+        self.link((other, self.node_of_door))
+        self.network.advance(1)
+        self.assertTrue(self.has_ended)
+        self.assertEqual((self.status, self.got(other)), (0, ["one", "two"]))
+
+    def test_end_of_empty_input_ends_at_once(self) -> None:
+        screen = self.door(LinesDoor, limits=LIMITS)
+        self.end_input(screen)
+        self.assertTrue(self.has_ended)
+        self.assertEqual(self.status, 0)
+
+    def test_a_line_that_was_not_sent_is_told_and_so_is_the_status(self) -> None:
+        screen = self.lines_door()
+        # The second is short enough as it is typed, and not as it would be sent.
+        screen.at.dataReceived(b"x" * (LINE_BYTES + 1) + b"\n" + b"\xff" * LINE_BYTES + b"\nshort\n")
+        self.end_input(screen)
+        self.network.advance(1)
+        self.assertEqual(self.got(self.other), ["short"])
+        self.assertEqual(len(self.log("was not sent")), 2)
+        self.assertEqual(self.status, 1)
+        self.assertEqual(self.told.getvalue(), "mesh: 2 lines were too long and not sent\n")
+
+    def test_the_longest_line_is_sent(self) -> None:
+        screen = self.lines_door()
+        screen.at.dataReceived(b"x" * LINE_BYTES + b"\n")
+        self.network.pump()
+        self.assertEqual([len(line) for line in self.got(self.other)], [LINE_BYTES])
+
+    def test_input_is_not_read_while_the_mesh_is_congested(self) -> None:
+        screen = self.door(LinesDoor, limits=LIMITS)
+        typed = 0
+        while screen.reads:
+            screen.at.dataReceived(b"%0999d\n" % typed * 8)
+            typed += 8
+            self.network.pump()
+        self.assertLess(typed * 1000, 2 * LIMITS["unsent_bytes"])
+        other = self.node()
+        self.link((other, self.node_of_door))
+        self.network.advance(1)
+        self.assertTrue(screen.reads)
+        self.assertEqual(len(self.got(other)), typed)
+
+    def test_output_that_nobody_reads_is_bounded_and_its_loss_told(self) -> None:
+        screen = self.lines_door()
+        screen.blocked = True
+        for number in range(150):
+            self.other.send(str(number))
+            self.network.pump()
+        self.assertEqual(screen.lines, ["0"])
+        screen.read_on()
+        self.network.pump()
+        # One was taken by the terminal; of the others the latest are kept, and the gap is told.
+        self.assertEqual(screen.lines, [str(number) for number in (0, *range(50, 150))])
+        gap = self.happened(self.node_of_door, "gap")[0]
+        self.assertEqual((gap.sender, gap.first, gap.last), (self.other.id, 2, 50))
+
+    def test_at_the_end_a_slow_reader_gets_what_has_come(self) -> None:
+        screen = self.lines_door()
+        screen.blocked = True
+        for number in range(5):
+            self.other.send(str(number))
+        self.network.pump()
+        self.end_input(screen)
+        self.network.advance(1)
+        self.assertFalse(self.has_ended)
+        screen.read_on()
+        self.network.advance(1)
+        self.assertTrue(self.has_ended)
+        self.assertEqual((screen.lines, self.status), ([str(number) for number in range(5)], 0))
+
+    def test_at_the_end_a_reader_that_does_not_read_is_not_waited_for(self) -> None:
+        screen = self.lines_door()
+        screen.blocked = True
+        for number in range(5):
+            self.other.send(str(number))
+        self.network.pump()
+        self.end_input(screen)
+        self.network.advance(LIMITS["close_timeout"] + 1)
+        self.assertTrue(self.has_ended)
+        self.assertEqual(self.log("standard output was not read to its end"), self.log("standard output"))
+        self.assertEqual(len(self.log("standard output")), 1)
+
+    def test_what_nobody_reads_at_the_very_end_is_not_waited_for_but_told(self) -> None:
+        screen = self.lines_door()
+        self.other.send("never read")
+        self.network.pump()
+        screen.blocked = True
+        self.end_input(screen)
+        self.network.advance(LIMITS["close_timeout"] - 0.1)
+        self.assertFalse(self.has_ended)
+        self.network.advance(0.2)
+        self.assertEqual(self.status, 0)
+        self.assertEqual(len(self.log("standard output was not read to its end")), 1)
+
+    def test_closed_output_ends_the_process_and_what_was_typed_is_sent(self) -> None:
+        screen = self.lines_door()
+        screen.at.dataReceived(b"last words\n")
+        screen.blocked = True
+        self.other.send("one")
+        self.other.send("two")
+        self.network.pump()
+        screen.blocked = False
+        screen.close_output()
+        screen.at.readConnectionLost()  # and the input may end at the same time
+        self.network.advance(1)
+        self.assertTrue(self.has_ended)
+        self.assertEqual((self.status, self.told.getvalue()), (0, ""))
+        self.assertEqual(self.got(self.other), ["last words"])
+
+    def test_input_that_ends_when_the_process_was_stopped_changes_nothing(self) -> None:
+        screen = self.door(LinesDoor, limits=LIMITS)
+        screen.at.dataReceived(b"one\n")
+        self.end_input(screen)
+        self.stop()
+        self.network.advance(LIMITS["handover_timeout"] + 1)
+        self.assertTrue(self.has_ended)
+        self.assertEqual((self.status, self.told.getvalue()), (0, ""))
+
+    def test_a_fault_of_ours_ends_the_process_and_is_logged(self) -> None:
+        screen = self.lines_door()
+        with patch.object(self.node_of_door, "send", side_effect=ZeroDivisionError("a fault")):
+            screen.at.dataReceived(b"one\n")
+        self.network.advance(1)
+        self.assertEqual(self.status, 1)
+        self.assertEqual(self.told.getvalue(), "mesh: a fault\n")
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_a_fault_in_printing_ends_the_process_and_is_logged(self) -> None:
+        self.lines_door()
+        with patch.object(LinesDoor, "shown", side_effect=ZeroDivisionError("a fault")):
+            self.other.send("one")
+            self.network.advance(1)
+        self.assertEqual(self.status, 1)
+        self.assertEqual(self.told.getvalue(), "mesh: writing to standard output failed\n")
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)

@@ -1,0 +1,298 @@
+"""``twistd mesh`` as a user meets it: what goes wrong and how it is told, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import stat
+from typing import Any
+
+from tests.support.processes import ANYWHERE, TWIST, TWISTD, Child, ProcessCase
+
+PROMPT = 5.0  # seconds in which a node ends that has nothing to hand over, also on a busy machine
+LOG_BURST = 5
+
+
+def bound(listening: bool) -> socket.socket:
+    """A socket that has a port of loopback; dialling it is refused unless it listens."""
+    taken = socket.socket()
+    taken.bind(("127.0.0.1", 0))
+    if listening:
+        taken.listen()
+    return taken
+
+
+def readable(descriptor: int) -> bool:
+    """Whether there is something to read."""
+    return bool(select.select([descriptor], [], [], 0)[0])
+
+
+class RefusedTests(ProcessCase):
+    async def test_wrong_options_end_with_a_helpful_line_before_anything_listens(self) -> None:
+        neither = "neither --port, --listen nor --peer: this node could never meet another"
+        by_twistd = self.twistd("mesh")
+        by_twist = self.start(*TWIST, "mesh")
+        daemon = self.start(*TWISTD, "mesh", "--port=0", "--stdio")
+        self.assertEqual(await self.until_ended(by_twistd, by_twist, daemon), [1, os.EX_USAGE, 1])
+        self.assertTrue(by_twistd.lines[-1].endswith(f": {neither}"), by_twistd)
+        self.assertIn(f"Error: {neither}\n", by_twist.log)
+        told = "--stdio and --print need the terminal: use twistd -n"
+        self.assertTrue(daemon.lines[-1].endswith(f": {told}"), daemon)
+        for child in (by_twistd, by_twist, daemon):
+            self.assertNotIn("starting", child.log + child.out.decode())
+        self.assertEqual(os.listdir(self.directory), [])
+
+    async def test_a_port_that_is_taken_is_named(self) -> None:
+        taken = bound(listening=True)
+        self.addCleanup(taken.close)
+        port = taken.getsockname()[1]
+        arguments = ("mesh", f"--listen=tcp:{port}:interface=127.0.0.1")
+        by_twistd = self.twistd(*arguments, "--print")
+        by_twist = self.start(*TWIST, *arguments, "--stdio")
+        quiet = self.twistd(*arguments)
+        children = [by_twistd, by_twist, quiet]
+        self.assertEqual(await self.until_ended(*children), [1, 1, 1])
+        for child in children:
+            told = f"mesh: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+            self.assertIn(told, child.log + child.out.decode())
+        self.assertEqual(by_twistd.out + by_twist.out, b"")
+
+    async def test_the_start_of_a_daemon_fails_where_it_was_started(self) -> None:
+        taken = bound(listening=True)
+        self.addCleanup(taken.close)
+        port = taken.getsockname()[1]
+        files = ("--pidfile=node.pid", "--logfile=node.log")
+        daemon = self.start(*TWISTD, *files, "mesh", f"--listen=tcp:{port}:interface=127.0.0.1")
+        self.assertEqual(await self.until_ended(daemon), [1])
+        told = f"cannot listen on 127.0.0.1:{port}: Address already in use"
+        self.assertIn(told, daemon.log + daemon.out.decode())
+        await self.until(lambda: not (self.directory / "node.pid").exists())
+
+    async def test_identity_is_made_for_its_owner_alone_and_refused_when_others_can_read_it(self) -> None:
+        first = self.mesh("--identity=node.key", "--print")
+        await self.until(lambda: first.event("listening"))
+        key = self.directory / "node.key"
+        self.assertEqual(stat.S_IMODE(key.stat().st_mode), 0o600)
+        first.signal("INT")
+        await self.until_ended(first)
+        again = self.mesh("--identity=node.key", "--print")
+        await self.until(lambda: again.event("listening"))
+        self.assertEqual(again.event("listening")["id"], first.event("listening")["id"])
+        key.chmod(0o644)
+        refused = self.mesh("--identity=node.key", "--print")
+        self.assertEqual(await self.until_ended(refused), [1])
+        self.assertIn("chmod 600", refused.log)
+        self.assertEqual(refused.out, b"")
+
+
+class MeetingTests(ProcessCase):
+    async def test_two_nodes_live_in_one_directory(self) -> None:
+        first = self.mesh("--identity=a.key", "--stdio")
+        await self.until_listening(first)
+        second = self.mesh("--identity=b.key", "--stdio", peers=(first,))
+        await self.until(lambda: first.links == second.links == 1)
+        first.type("hello\n")
+        await self.until(lambda: second.lines == ["hello"])
+
+    async def test_another_subnet_and_another_encryption_are_told_on_both_sides(self) -> None:
+        node = self.mesh("--subnet=here", "--encryption=Plaintext", "--stdio")
+        await self.until_listening(node)
+        arguments = {"[subnet]": "--encryption=Plaintext", "[encryption]": "--subnet=here"}
+        for reason, argument in arguments.items():
+            stranger = self.mesh(argument, "--print", peers=(node,))
+            await self.until(lambda: all(reason in child.log for child in (node, stranger)))  # noqa: B023
+            refused = await self.until(lambda: stranger.event("refused"))  # noqa: B023
+            self.assertEqual(f"[{refused['reason']}]", reason)
+            self.assertEqual(
+                (refused["address"], refused["outgoing"]), (["127.0.0.1", node.ports[0]], True)
+            )
+            stranger.signal("KILL")
+        self.assertEqual((node.out, node.links), (b"", 0))
+
+    async def test_a_peer_that_is_not_there_is_told_now_and_then_and_linked_when_it_comes(self) -> None:
+        place = bound(listening=False)
+        port = place.getsockname()[1]
+        waiting = self.twistd("mesh", f"--peer=127.0.0.1:{port}", "--stdio")
+        waiting.type("typed before anybody is there\n")
+        told = f"cannot link with 127.0.0.1:{port}: no connection to 127.0.0.1:{port}: "
+        await self.until(lambda: waiting.log.count(told) >= 2)
+        self.assertIn("next attempt in", waiting.log)
+        place.close()
+        peer = self.twistd("mesh", f"--listen=tcp:{port}:interface=127.0.0.1", "--stdio")
+        await self.until(lambda: waiting.links == 1)
+        await self.until(lambda: peer.lines == ["typed before anybody is there"])
+        self.assertLessEqual(waiting.log.count("cannot link"), LOG_BURST)
+
+
+class EndingTests(ProcessCase):
+    async def test_interrupt_and_termination_end_it_promptly_and_with_a_goodbye(self) -> None:
+        node = self.mesh("--print")
+        await self.until_listening(node)
+        others = [self.mesh("--stdio", peers=(node,)), self.mesh("--print", peers=(node,))]
+        alone = self.twistd("mesh", "--peer=127.0.0.1:1", "--stdio")
+        await self.until(lambda: [other.links for other in others] == [1, 1])
+        await self.until(lambda: "cannot link" in alone.log)
+        for child, name in ((alone, "INT"), (others[0], "INT"), (others[1], "TERM")):
+            child.signal(name)
+        status = await self.until_ended(alone, *others, deadline=PROMPT)
+        self.assertEqual(status, [-signal.SIGINT, -signal.SIGINT, -signal.SIGTERM])
+        await self.until(lambda: node.event("disconnect"))
+        await self.until(lambda: node.log.count("ended: the peer closed: the node stops [leaving]") == 2)
+
+    async def test_a_chain_whose_middle_was_killed_and_came_back_carries_messages_again(self) -> None:
+        middle = self.mesh("--identity=middle.key", "--stdio")
+        await self.until_listening(middle)
+        port = middle.ports[0]
+        ends = [self.mesh("--print", peers=(middle,)), self.mesh("--stdio", peers=(middle,))]
+        await self.until(lambda: middle.links == 2)
+        middle.signal("KILL")
+        await self.until(lambda: ends[0].event("disconnect") and "[lost]" in ends[1].log)
+        where = f"--listen=tcp:{port}:interface=127.0.0.1"
+        again = self.twistd("mesh", where, "--identity=middle.key", "--stdio")
+        await self.until(lambda: again.links == 2)
+        ends[1].type("over the middle\n")
+        message = await self.until(lambda: ends[0].event("message"))
+        self.assertEqual(message["packets"], ["over the middle"])
+        again.type("from the middle\n")
+        await self.until(lambda: ends[1].lines == ["from the middle"])
+
+
+class StdioTests(ProcessCase):
+    async def pair(self, *doors: str, **options: Any) -> list[Child]:
+        """Two nodes that are linked, each with a door."""
+        first = self.mesh(doors[0])
+        await self.until_listening(first)
+        second = self.mesh(doors[1], peers=(first,), **options)
+        await self.until(lambda: first.links == second.links == 1)
+        return [first, second]
+
+    async def test_lines_of_every_kind_pass_as_they_are(self) -> None:
+        first, second = await self.pair("--stdio", "--stdio")
+        long = "x" * 1_000_000
+        first.type("one\n\ntwo\r\n  three  \n")
+        first.type("Zoë ☃ 🜁 \u202e\n".encode() + b"no \xff\xfe UTF-8\n" + f"{long}\n".encode())
+        first.type("y" * 1_100_000 + "\n")
+        first.type("the last, without an end")
+        first.end_input()
+        self.assertEqual(await self.until_ended(first), [1])  # since one line was too long
+        lines = ["one", "", "two", "  three  ", "Zoë ☃ 🜁 \u202e", r"no \xff\xfe UTF-8", long]
+        await self.until(lambda: len(second.lines) == len(lines) + 1)
+        self.assertEqual(second.lines, [*lines, "the last, without an end"])
+        self.assertIn("mesh: 1 line was too long and not sent\n", first.log)
+        self.assertEqual(first.out, b"")
+
+    async def test_end_of_input_at_once_hands_over_what_was_typed(self) -> None:
+        node = self.mesh("--stdio")
+        await self.until_listening(node)
+        typist = self.twistd("mesh", f"--peer=127.0.0.1:{node.ports[0]}", "--stdio")
+        lines = [f"line {number}" for number in range(5_000)]
+        typist.type("\n".join(lines))
+        typist.end_input()
+        self.assertEqual(await self.until_ended(typist), [0])
+        await self.until(lambda: len(node.lines) == len(lines))
+        self.assertEqual(node.lines, lines)
+
+    async def test_end_of_input_without_a_peer_ends_with_the_reason(self) -> None:
+        (self.directory / "lines.tac").write_text(LINES_TAC)
+        lonely = self.twistd("-y", "lines.tac")
+        lonely.type("is anybody there?")
+        lonely.end_input()
+        self.assertEqual(await self.until_ended(lonely), [1])
+        self.assertIn("mesh: 1 messages were taken by no neighbour\n", lonely.log)
+
+    async def test_input_and_output_may_be_files(self) -> None:
+        first = self.mesh("--stdio")
+        await self.until_listening(first)
+        (self.directory / "in").write_text("from a file\n" * 3)
+        reads = os.open(self.directory / "in", os.O_RDONLY)
+        writes = os.open(self.directory / "out", os.O_WRONLY | os.O_CREAT)
+        fds: dict[int, int | str] = {0: reads, 1: writes, 2: "r"}
+        by_files = self.mesh("--stdio", peers=(first,), fds=fds)
+        os.close(reads)
+        os.close(writes)
+        self.assertEqual(await self.until_ended(by_files), [0])
+        await self.until(lambda: first.lines == ["from a file"] * 3)
+        self.assertEqual((self.directory / "out").read_text(), "")
+
+    async def test_a_reader_that_closes_the_pipe_ends_the_process_quietly(self) -> None:
+        reads, writes = os.pipe()
+        first, second = await self.pair("--stdio", "--stdio", fds={0: "w", 1: writes, 2: "r"})
+        os.close(writes)
+        first.type("the one line that is read\n")
+        os.set_blocking(reads, False)
+        await self.until(lambda: readable(reads))
+        self.assertEqual(os.read(reads, 100), b"the one line that is read\n")
+        os.close(reads)  # as `| head -n 1` does
+        self.assertEqual(await self.until_ended(second), [0])
+        self.assertNotIn("warn]", second.log)
+        self.assertNotIn("error]", second.log)
+
+    async def test_the_terminal_blocks_again_for_who_uses_it_next(self) -> None:
+        ours, theirs = socket.socketpair()
+        self.addCleanup(ours.close)
+        self.addCleanup(theirs.close)
+        fd = theirs.fileno()
+        node = self.mesh("--stdio", fds={0: fd, 1: fd, 2: "r"})
+        await self.until(lambda: not os.get_blocking(fd))
+        ours.send(b"typed\n")
+        await self.until(lambda: not readable(fd))  # it runs, and hears signals
+        node.signal("INT")
+        await self.until_ended(node)
+        self.assertTrue(os.get_blocking(fd))
+
+
+class PrintTests(ProcessCase):
+    async def test_every_line_is_json_and_tells_what_happens(self) -> None:
+        node = self.mesh("--print")
+        await self.until_listening(node)
+        other = self.mesh("--stdio", peers=(node,))
+        await self.until(lambda: node.links == other.links == 1)
+        other.type("hello\n")
+        other.end_input()
+        self.assertEqual(await self.until_ended(other), [0])
+        await self.until(lambda: node.event("disconnect"))
+        node.signal("INT")
+        await self.until_ended(node)
+        names = [event["event"] for event in node.events]
+        self.assertEqual(names, ["listening", "connect", "message", "disconnect"])
+        listening, connect, message, _ = node.events
+        self.assertEqual(listening["port"], node.ports[0])
+        self.assertEqual(listening["ports"], node.ports)
+        self.assertEqual(connect["peers"], [message["sender"]])
+        self.assertEqual((message["type"], message["packets"], message["sequence"]), (0, ["hello"], 1))
+
+    async def test_input_is_not_touched(self) -> None:
+        reads, writes = os.pipe()
+        os.write(writes, b"for the next command")
+        os.close(writes)
+        node = self.mesh("--print", fds={0: reads, 1: "r", 2: "r"})
+        await self.until(lambda: node.event("listening"))
+        node.signal("INT")
+        await self.until_ended(node)
+        with os.fdopen(reads, "rb") as rest:
+            self.assertEqual(rest.read(), b"for the next command")
+
+    async def test_twist_keeps_its_log_off_standard_output_as_well(self) -> None:
+        node = self.start(*TWIST, "mesh", f"--listen={ANYWHERE}", "--print")
+        await self.until(lambda: node.event("listening"))
+        node.signal("INT")
+        await self.until_ended(node)
+        self.assertEqual(len(node.events), 1)
+        self.assertIn("listens on", node.log)
+
+
+LINES_TAC = """
+import sys
+from twisted.application.service import Application
+from twisted.internet import reactor
+from twisted_mesh import MeshConfig, MeshService
+from twisted_mesh.stdio import LinesDoor
+
+application = Application("lines")
+node = MeshService(reactor, listen=(), config=MeshConfig(handover_timeout=0.3))
+node.setServiceParent(application)
+LinesDoor(reactor, node).setServiceParent(application)
+sys.stdout = sys.stderr
+"""

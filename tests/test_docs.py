@@ -1,0 +1,77 @@
+"""The pages say what is so: their examples run, their tables are the code's."""
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_mesh import MeshConfig, MeshService
+from twisted_mesh.wire import framing, native, packets
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.rst").read_text()
+LIMITS = (ROOT / "docs" / "limits.rst").read_text()
+SERVICE = (ROOT / "docs" / "service.rst").read_text()
+BLOCK = re.compile(r"\.\. code-block:: python\n\n((?:    .*\n|\n)+)")
+
+
+def code_blocks(text: str) -> list[str]:
+    """The Python examples of a page, without their indentation."""
+    return [re.sub(r"^    ", "", block, flags=re.M) for block in BLOCK.findall(text)]
+
+
+def run(source: str) -> subprocess.CompletedProcess[str]:
+    """Run an example as its reader would, from the project's folder."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, timeout=30, env=environment
+    )
+
+
+class ExamplesTests(SynchronousTestCase):
+    def test_the_example_of_the_readme_prints_what_it_says(self) -> None:
+        (example,) = code_blocks(README)
+        self.assertLessEqual(len([line for line in example.splitlines() if line]), 15)
+        (promised,) = re.findall(r"print\(.*\)  # (.*)", example)
+        result = run(example)
+        self.assertEqual((result.returncode, result.stdout, result.stderr), (0, f"{promised}\n", ""))
+
+    def test_the_examples_of_the_service_page_run(self) -> None:
+        for example in code_blocks(SERVICE):
+            result = run(example)
+            promised = "".join(f"{line}\n" for line in re.findall(r"print\(.*\)  # (.*)", example))
+            self.assertEqual((result.returncode, result.stdout, result.stderr), (0, promised, ""))
+
+    def test_the_readme_sets_everything_up_in_two_single_lines(self) -> None:
+        commands = re.findall(r"^    (python3 -m venv .*)$", README, flags=re.M)
+        self.assertEqual(len(commands), 2)
+        self.assertIn("twistd -n --pidfile= mesh --port 4444 --stdio", commands[0])
+        self.assertTrue(commands[1].endswith("-m twisted.trial tests"))
+
+
+class LimitsTests(SynchronousTestCase):
+    def test_the_limits_page_has_every_limit_with_its_default(self) -> None:
+        told = dict(re.findall(r"^``(\w+)`` +([\d.]+) ", LIMITS, flags=re.M))
+        config = MeshConfig()
+        self.assertEqual(told, {f.name: str(getattr(config, f.name)) for f in fields(MeshConfig)})
+
+    def test_the_limits_page_tells_the_constants_of_the_protocol(self) -> None:
+        self.assertEqual(framing.MAX_MESSAGE_BYTES, 2**20)
+        self.assertEqual(framing.HANDSHAKE_FRAME_BYTES, 64 * 1024)
+        self.assertEqual(native.MAX_BATCH_COUNT, 16_384)
+        self.assertEqual(packets.MAX_DEPTH, 32)
+        for words in ("1 MiB for a message", "64 KiB", "16,384 messages", "32 levels"):
+            self.assertIn(words, LIMITS)
+
+
+class ServicePageTests(SynchronousTestCase):
+    def test_the_service_page_names_every_keyword_and_method(self) -> None:
+        keywords = list(inspect.signature(MeshService).parameters)[1:]
+        methods = [name for name in vars(MeshService) if not name.startswith("_") and name.islower()]
+        for name in keywords + methods:
+            self.assertIn(f"``{name}", SERVICE, f"docs/service.rst does not mention {name}")
