@@ -101,6 +101,4 @@ def _throw_away() -> tuple[crypto.PKey, crypto.X509]:
         .not_valid_after(now + _LIFETIME)
         .sign(key, hashes.SHA256())
     )
-    # pyOpenSSL takes keys of this kind, its annotations lag behind.
-    openssl_key = crypto.PKey.from_cryptography_key(key)  # type: ignore[arg-type]
-    return openssl_key, crypto.X509.from_cryptography(certificate)
+    return crypto.PKey.from_cryptography_key(key), crypto.X509.from_cryptography(certificate)

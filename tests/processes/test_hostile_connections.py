@@ -126,7 +126,9 @@ class HostileConnectionsTests(ProcessCase):
         after = await self.settled(2)
         self.assertEqual(after, before)
         # Each ended for what it did: not one was forgotten, and none took the place of another.
-        self.assertEqual(self.status()["refused"], {"timeout": SILENT + SLOW, "XXX": 2})
+        self.assertEqual(
+            self.status()["refused"], {"timeout": SILENT + SLOW, "encryption": 1, "framing": 1}
+        )
         for end in ends:
             self.assertEqual(end.links, 1)
             self.assertNotIn("ended", end.log)
