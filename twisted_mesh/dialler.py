@@ -129,7 +129,8 @@ class Dialler:
             _log.failure("dialling {address} failed", failure, address=target.address)
         if failure.check(SelfConnection):
             del self._targets[target.address]
-            _log.info("{address} is this node itself: not dialled again", address=target.address)
+            text = "{address} is this node itself, or has its identity: not dialled again"
+            _log.info(text, address=target.address)
             return
         target.failures += 1
         self._again(target)

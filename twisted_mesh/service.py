@@ -29,6 +29,7 @@ from twisted_mesh.addresses import (
     check_port,
     lan_address,
     parse_peer,
+    show,
     this_host,
 )
 from twisted_mesh.config import MeshConfig
@@ -205,7 +206,8 @@ class MeshService(Service):
             self._debug,
         )
         if self._debug >= 1:
-            _log.info("node {id} listens on {where}", id=me.id.decode(), where=self.addresses)
+            where = ", ".join(map(show, self.addresses)) or "nothing: it only dials"
+            _log.info("node {id} listens on {where}", id=self.id.decode(), where=where)
 
     async def _stop(self) -> None:
         super().stopService()
