@@ -118,6 +118,7 @@ class TestJoining(NodeTestCase):
 
     def test_a_stream_without_a_base_starts_at_1(self) -> None:
         self.up(1, "bert", SnapshotEntry(origin_of("anna"), 1, 1, 3, 0))
+        self.assertEqual(self.node.footprint()["open_streams"], 0)
         self.assertEqual(self.delivered(self.receive(1, batch("anna", 1, 3))), [(1, [1, 2, 3])])
 
     def test_a_snapshot_in_several_frames_is_one(self) -> None:

@@ -15,6 +15,9 @@ from twisted_mesh.core.events import (
     SetTimer,
     Timer,
 )
+from twisted_mesh.core.streams import cost
+from twisted_mesh.errors import Reason
+from twisted_mesh.wire import native
 from twisted_mesh.wire.native import SignedBatch, Whisper
 from twisted_mesh.wire.packets import join_entries
 
@@ -96,14 +99,14 @@ class TestRelaying(NodeTestCase):
         self.assertEqual(of(effects, Deliver), [])
 
     def test_what_has_no_room_is_neither_kept_nor_relayed(self) -> None:
-        self.make(waiting_bytes=700)
+        self.make(waiting_bytes=int(2.5 * cost(batch("anna", 5))))
         self.triangle()
         self.receive(1, batch("anna", 5), batch("anna", 7))
         self.verified = 0
         effects = self.receive(1, batch("anna", 9))
         self.assertEqual((effects, self.verified), ([], 0))
         self.assertEqual(self.node.counts["no_room"], 1)
-        self.assertLessEqual(self.node.footprint()["waiting_bytes"], 700)
+        self.assertLessEqual(self.node.footprint()["waiting_bytes"], self.config.waiting_bytes)
         # It is new when it comes again.
         self.receive(1, batch("anna", 1, 4))
         self.assertEqual(self.sent(self.receive(2, batch("anna", 9)), 1), [(9, 9)])
@@ -118,6 +121,14 @@ class TestRelaying(NodeTestCase):
             (1, origin_of("anna"), 1, 0, 0, len(body)),
         )
         self.assertEqual(self.delivered(effects), [(0, ["psst", "hey"])])
+
+    def test_a_whisper_of_too_many_messages_closes_the_link(self) -> None:
+        [one] = entries("")
+        most = native.MAX_BATCH_COUNT
+        effects = self.receive(1, Whisper(join_entries([one] * most)))
+        self.assertEqual(len(self.delivered(effects)[0][1]), most)
+        effects = self.receive(1, Whisper(join_entries([one] * (most + 1))))
+        self.assertEqual(self.closed(effects), [(1, Reason.LIMIT)])
 
     def test_a_delivery_says_where_it_is_from(self) -> None:
         [deliver] = of(self.receive(2, batch("anna", 1, 2, epoch=7)), Deliver)

@@ -110,6 +110,7 @@ class TestPublishing(NodeTestCase):
 
     def test_congested_then_drained(self) -> None:
         self.make(unsent_bytes=2**21, batch_bytes=1, write_bytes=1)
+        self.assertTrue(self.node.room_for(2**21))
         size = 2**18
         for _ in range(7):
             self.assertTrue(self.node.room_for(size))
@@ -123,6 +124,10 @@ class TestPublishing(NodeTestCase):
         told = [bool(of(these, Drained)) for these in effects]
         self.assertEqual(told, [False, False, False, True, False, False, False])
         self.assertFalse(self.node.congested)
+
+    def test_a_byte_beyond_the_limit_has_no_room(self) -> None:
+        self.make(unsent_bytes=2**21)
+        self.assertIs(self.node.room_for(2**21 + 1), False)
 
     def test_where_nobody_was_refused_nobody_is_told_of_room(self) -> None:
         self.up(1)

@@ -69,6 +69,11 @@ class TestPublish(OutboxTestCase):
         self.publish(*["x" * 20] * 9)
         self.assertEqual(self.spans(), [(1, 100 // size), (100 // size + 1, 8), (9, 9)])
 
+    def test_a_batch_may_be_full_to_the_byte(self) -> None:
+        self.assertEqual(len(entries("x" * 21)[0]) * 4, 100)
+        self.publish(*["x" * 21] * 9)
+        self.assertEqual(self.spans(), [(1, 4), (5, 8), (9, 9)])
+
     def test_a_larger_message_is_a_batch_of_its_own(self) -> None:
         self.publish("a", "x" * 200, "b")
         self.assertEqual(self.spans(), [(1, 1), (2, 2), (3, 3)])

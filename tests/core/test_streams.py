@@ -89,6 +89,7 @@ class TestOrder(StreamsTestCase):
     def test_what_waits_and_is_overtaken_is_not_delivered(self) -> None:
         self.take(3)
         self.take(5)
+        self.take(9)
         self.assertEqual(self.take(1, 9), [(1, 9)])
         self.assertEqual(self.streams.footprint()["waiting_batches"], 0)
         self.assertEqual(self.streams.waiting_bytes, 0)
@@ -209,7 +210,7 @@ class TestBounds(StreamsTestCase):
 
     def test_what_has_no_room_to_wait_is_not_kept(self) -> None:
         self.streams = self.make(room=3)
-        for first in (110, 112, 114, 116):
+        for first in (110, 112, 114, 116, 2):
             self.take(first)
         self.assertEqual(self.streams.footprint()["waiting_batches"], 3)
         self.assertFalse(self.streams.is_duplicate(batch("anna", 116).batch))
@@ -321,10 +322,10 @@ class TestCost(StreamsTestCase):
             self.streams.take(signed, 0)
 
     def quick(self, do: Callable[[], T]) -> T:
-        """Assert that *do* takes well under a second."""
+        """Assert that *do* takes less than a second of computing, and far less where nobody measures it."""
         began = time.process_time()
         result = do()
-        self.assertLess(time.process_time() - began, 0.7)
+        self.assertLess(time.process_time() - began, 1)
         return result
 
     def test_what_waits_drains_at_once(self) -> None:
@@ -340,6 +341,14 @@ class TestCost(StreamsTestCase):
     def test_holes_are_given_up_at_once(self) -> None:
         self.fill(range(2, 2 * MANY, 2))
         self.assertEqual(len(self.quick(lambda: self.lost(30))), MANY - 1)
+
+    def test_streams_whose_holes_are_filled_cost_nothing_more(self) -> None:
+        self.streams = self.make(room=2, open_limit=MANY)
+        for number in range(MANY // 4):
+            for first in (2, 1):
+                signed = SignedBatch(Batch(b"", number, first, 1, 0, 0, b""), b"", b"")
+                self.streams.take(signed, 0)
+        self.quick(lambda: [self.streams.oldest_hole for _ in range(2000)])
 
     def test_the_longest_idle_stream_is_found_at_once(self) -> None:
         self.streams = self.make(open_limit=MANY, closed_limit=MANY)

@@ -64,7 +64,7 @@ class TestStreams(SynchronousTestCase):
     def test_what_is_not_delivered_is_told(
         self, steps: list[tuple[tuple[int, int], str]], room: int
     ) -> None:
-        streams = Streams(waiting_limit=room * 400, open_limit=1, closed_limit=1)
+        streams = Streams(waiting_limit=room * 650, open_limit=1, closed_limit=1)
         got: list[int] = []
         for now, ((first, count), what) in enumerate(steps):
             if what == "take":
@@ -74,7 +74,7 @@ class TestStreams(SynchronousTestCase):
                     self.assertLessEqual(gap.first, gap.last)
                     got += [-number for number in range(gap.first, gap.last + 1)]
                     got += self.numbers(ready)
-            self.assertLessEqual(streams.waiting_bytes, room * 400)
+            self.assertLessEqual(streams.waiting_bytes, room * 650)
         # Delivered or told as lost, each number once, in order.
         head = streams.head((origin_of("anna"), 1))
         self.assertEqual([abs(number) for number in got], list(range(1, head + 1)))
@@ -267,8 +267,8 @@ class TestNode(SynchronousTestCase):
             self,
             batch_bytes=1,
             write_bytes=1,
-            waiting_bytes=1500,
-            link_queue_bytes=1500,
+            waiting_bytes=3000,
+            link_queue_bytes=3000,
             open_streams=open_streams,
         )
         for slot, name in enumerate(("anna", "bert", "anna")):

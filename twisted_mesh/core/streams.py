@@ -18,7 +18,7 @@ from twisted_mesh.core.events import GapFound
 from twisted_mesh.wire.native import Batch, SignedBatch
 
 Run = tuple[bytes, int]  # origin, epoch
-_PER_BATCH: Final = 200  # bytes of Python around a waiting batch's own (measured, rounded up)
+_PER_BATCH: Final = 500  # bytes of Python around a waiting batch's own (measured, rounded up)
 
 
 class Ready:
@@ -34,16 +34,16 @@ class Ready:
 class Stream:
     """One run as this node has received it."""
 
-    __slots__ = ("_arrived", "_firsts", "_waiting", "head", "progress", "run", "waiting_bytes")
+    __slots__ = ("_firsts", "_waiting", "head", "progress", "run", "waiting_bytes")
 
     def __init__(self, run: Run, head: int, now: float) -> None:
         self.run = run
         self.head = head
         self.progress = now  # when the head last moved by what came
         self.waiting_bytes = 0
-        self._waiting: dict[int, SignedBatch] = {}  # behind a hole, by first sequence
-        self._arrived: dict[int, float] = {}
-        self._firsts: list[int] = []  # the keys of both, sorted
+        # Behind a hole, by first sequence, each with when it came.
+        self._waiting: dict[int, tuple[SignedBatch, float]] = {}
+        self._firsts: list[int] = []  # its keys, sorted
 
     def __len__(self) -> int:
         """Batches that wait behind a hole."""
@@ -52,31 +52,32 @@ class Stream:
     @property
     def waiting(self) -> Iterator[SignedBatch]:
         """The batches behind a hole, in order."""
-        return (self._waiting[first] for first in self._firsts)
+        return (self._waiting[first][0] for first in self._firsts)
 
     @property
     def hole_since(self) -> float | None:
         """Since when the lowest hole is without progress, or None where there is none."""
         if not self._firsts:
             return None
-        return max(self.progress, self._arrived[self._firsts[0]])
+        return max(self.progress, self._waiting[self._firsts[0]][1])
 
     def covers(self, batch: Batch) -> bool:
         """Whether everything in *batch* has come already."""
         if batch.last <= self.head:
             return True
         before = bisect_right(self._firsts, batch.first)
-        return before > 0 and self._waiting[self._firsts[before - 1]].batch.last >= batch.last
+        return before > 0 and self._waiting[self._firsts[before - 1]][0].batch.last >= batch.last
 
     def keep(self, signed: SignedBatch, now: float) -> None:
         """Let *signed* wait behind the hole in front of it."""
         first = signed.batch.first
-        if first in self._waiting:  # a longer one from the same start takes its place
-            self.waiting_bytes -= cost(self._waiting[first])
-        else:
+        held = self._waiting.get(first)
+        if held is None:
             insort(self._firsts, first)
-            self._arrived[first] = now
-        self._waiting[first] = signed
+        else:  # a longer one from the same start takes its place
+            self.waiting_bytes -= cost(held[0])
+            now = held[1]
+        self._waiting[first] = signed, now
         self.waiting_bytes += cost(signed)
 
     def advance(self, batch: Batch) -> list[Ready]:
@@ -103,14 +104,13 @@ class Stream:
         return gap, self.advance(batch)
 
     def _release(self, first: int) -> Batch:
-        del self._arrived[first]
-        signed = self._waiting.pop(first)
+        signed, _ = self._waiting.pop(first)
         self.waiting_bytes -= cost(signed)
         return signed.batch
 
 
 def cost(signed: SignedBatch) -> int:
-    """Bytes that keeping *signed* takes."""
+    """Bytes that *signed* counts for while it waits; its body, decoded, is not counted again."""
     return len(signed.array) + _PER_BATCH
 
 
