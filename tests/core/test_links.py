@@ -102,6 +102,7 @@ class TestRoutingTable(SynchronousTestCase):
         self.assertEqual(self.links.close(2), (newer, older))
         self.assertEqual(self.links.footprint()["linked_nodes"], 1)
         self.assertEqual(self.links.close(1), (older, None))
+        self.assertEqual(self.links.footprint()["linked_nodes"], 0)
 
     def test_the_end_of_one_that_is_not_in_it_changes_nothing(self) -> None:
         older, _ = self.open(1), self.open(2)

@@ -176,6 +176,11 @@ class TestPatience(StreamsTestCase):
         self.assertEqual(self.streams.oldest_hole, 20)
         self.assertEqual(self.lost(50), [(7, 8, [(9, 9)])])
 
+    def test_a_longer_batch_from_the_same_start_is_no_progress(self) -> None:
+        self.take(9, now=0)
+        self.take(9, 3, now=20)
+        self.assertEqual(self.streams.oldest_hole, 0)
+
     def test_giving_up_is_no_progress(self) -> None:
         self.take(3, now=0)
         self.take(6, now=1)
@@ -344,7 +349,7 @@ class TestCost(StreamsTestCase):
 
     def test_streams_whose_holes_are_filled_cost_nothing_more(self) -> None:
         self.streams = self.make(room=2, open_limit=MANY)
-        for number in range(MANY // 4):
+        for number in range(MANY // 2):
             for first in (2, 1):
                 signed = SignedBatch(Batch(b"", number, first, 1, 0, 0, b""), b"", b"")
                 self.streams.take(signed, 0)
