@@ -41,7 +41,7 @@ class MeshConfig:
     stall_grace: float = 1.0
     #: Of crossing dials the newer link wins only if the older was silent this long (docs/protocol.rst).
     crossing_silence: float = 5.0
-    #: What may wait in a link's queue behind its transport; then it is closed (docs/protocol.rst).
+    #: What may wait behind a link's transport before the rest is announced and pulled (docs/protocol.rst).
     link_queue_bytes: int = 4 * MIB
     #: Bytes given to a transport in one write (guess).
     write_bytes: int = 256 * 1024
@@ -66,9 +66,8 @@ class MeshConfig:
     # Receiving.
     #: A hole without progress becomes a told gap after so long (docs/protocol.rst).
     gap_patience: float = 30.0
-    #: Batches that wait behind holes, all streams together; what has no room is not kept.  A
-    #: newcomer is sent all of it at once, so it must fit into a link's queue (half of it).
-    waiting_bytes: int = 2 * MIB
+    #: Batches that wait behind holes, all streams together; what has no room is pulled again (guess).
+    waiting_bytes: int = 16 * MIB
     #: Streams with their full state; beyond it the longest idle keeps only its head (guess).
     open_streams: int = 16_384
     #: Heads kept of streams that are closed; the oldest is forgotten (docs/protocol.rst).
@@ -78,6 +77,23 @@ class MeshConfig:
     queue_limit: int = 100_000
     #: Likewise by bytes, as they were packed (guess).
     queue_bytes: int = 16 * MIB
+
+    # Trees and repair.
+    #: An announcement on a quiet link is given so long for the push to come (docs/protocol.rst).
+    graft_timeout: float = 0.15
+    #: Announcements are gathered for so long (docs/protocol.rst).
+    have_delay: float = 0.03
+    #: An asked link that sends nothing for so long is given up for another (guess).
+    graft_retry: float = 1.0
+    #: An answer to a WANT ends after so much (docs/protocol.rst).
+    answer_bytes: int = MIB
+    #: What each neighbour holds is compared in this interval (docs/protocol.rst).
+    compare_interval: float = 30.0
+    #: Of one link's claims about runs the oldest is forgotten beyond this (guess).
+    claims_limit: int = 65_536
+    #: What is held for others, in memory: the largest stream's oldest goes first (docs/protocol.rst).
+    history_bytes: int = 64 * MIB
+    history_seconds: float = 600.0
 
     # Telling.
     #: Log lines for each remote host and interval; the rest is counted and told in one (guess).
@@ -98,8 +114,6 @@ class MeshConfig:
             raise LocalError("redial_factor must be 1 or more")
         if self.redial_initial > self.redial_longest:
             raise LocalError("redial_initial must be at most redial_longest")
-        if self.waiting_bytes > self.link_queue_bytes:
-            raise LocalError("waiting_bytes must be at most link_queue_bytes")
         if self.unsent_bytes < 2 * MIB:
             raise LocalError("unsent_bytes must be at least 2 MiB, or the largest message never fits")
         if self.batch_bytes > MIB:

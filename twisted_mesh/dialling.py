@@ -48,6 +48,16 @@ class Dialling:
         return Deferred.fromCoroutine(self._link_to(address))
 
     async def _link_to(self, address: PeerAddress) -> MeshProtocol:
+        renewals = self._hub.renewals
+        try:
+            return await self._attempt(address)
+        except RemoteError:
+            if self._hub.renewals == renewals:
+                raise
+        # This node began a new run because of what it was told there, and once is enough for that.
+        return await self._attempt(address)
+
+    async def _attempt(self, address: PeerAddress) -> MeshProtocol:
         factory = MeshFactory(lambda: self._hub, outgoing=True, expected=address.id)
         endpoint = self._endpoint(address)
         if self._tls is not None:

@@ -57,6 +57,10 @@ class IdentityError(LocalError):
     """An identity file that cannot be used; the text says what to do about it."""
 
 
+class KeyInUse(LocalError):
+    """Another node signs with this node's key, in a newer run: this one may publish no more."""
+
+
 class NotRunning(LocalError):
     """The service is not started, or is stopping: nothing can be sent now."""
 

@@ -13,8 +13,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final, assert_never
-from typing import Protocol as Interface
+from typing import assert_never
 
 import msgspec
 from twisted.internet.defer import Deferred, fail
@@ -25,50 +24,24 @@ from twisted_mesh.addresses import show
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.handshake import NONCE_BYTES, Handshake, Myself, Peer, Side
-from twisted_mesh.core.liveness import Verdict
 from twisted_mesh.core.node import Node
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.logs import PeerLog
 from twisted_mesh.message import Refusal
+from twisted_mesh.observer import Observer
 from twisted_mesh.protocol import MeshProtocol, Phase
+from twisted_mesh.silence import SilenceWatch
 from twisted_mesh.wire import native
+from twisted_mesh.wire.framing import MAX_FRAME_BYTES
 
-_CHECK_INTERVAL: Final = 5  # liveness is looked at so often per ping_after
 _log = Logger()
-
-
-class Observer(Interface):
-    """What a hub tells its service; every method may run user code, none may raise."""
-
-    def up(self, link: MeshProtocol) -> None:
-        """A node came into the routing table."""
-        ...  # pragma: no cover
-
-    def down(self, link: MeshProtocol) -> None:
-        """A node left the routing table."""
-        ...  # pragma: no cover
-
-    def refused(self, refusal: Refusal) -> None:
-        """A connection did not become a link."""
-        ...  # pragma: no cover
-
-    def deliver(self, deliver: events.Deliver, link: MeshProtocol | None) -> None:
-        """Messages for the application."""
-        ...  # pragma: no cover
-
-    def gap(self, gap: events.GapFound) -> None:
-        """Messages that will not come."""
-        ...  # pragma: no cover
-
-    def poisoned(self, poisoned: events.Poisoned) -> None:
-        """Messages that cannot be read."""
-        ...  # pragma: no cover
 
 
 class Hub:
     """The core and what surrounds it, from start to stop.
 
     :ivar table: the routing table, by id, read-only.
+    :ivar renewals: how often the core had to begin a new run.
     """
 
     def __init__(
@@ -82,6 +55,7 @@ class Hub:
         self.clock = clock
         self.config = config
         self.node = Node(myself, config)
+        self.renewals = 0
         self._myself = myself
         self._observer = observer
         self._debug = debug_level
@@ -102,9 +76,9 @@ class Hub:
         self._handed_over: dict[Deferred[None], bool] = {}  # whether to all
         self._idle: list[Deferred[None]] = []  # waiting for the last connection to go
         self._leaving: RemoteError | None = None
-        self._check_every = config.ping_after / _CHECK_INTERVAL
-        self._checked = clock.seconds()
-        self._check: IDelayedCall | None = clock.callLater(self._check_every, self._check_links)
+        self._watch = SilenceWatch(clock, config, self._table)
+        # The core alone never lets so much wait, however small link_queue_bytes is.
+        self._too_much = 2 * max(config.link_queue_bytes, config.answer_bytes + MAX_FRAME_BYTES)
 
     # ── what the service asks for ───────────────────────────────────────────────────
 
@@ -140,7 +114,7 @@ class Hub:
 
     def _tell_handed_over(self) -> None:
         for waiting, to_all in list(self._handed_over.items()):
-            if not self.unsent and not (to_all and len(self.node.outbox)):
+            if not self.unsent and (not to_all or self.node.is_given_to_all()):
                 del self._handed_over[waiting]
                 waiting.callback(None)
 
@@ -153,6 +127,25 @@ class Hub:
             if link.id == node_id and link.error is None:
                 return link.when_up()
         return fail(RemoteError("the link that was kept is gone", Reason.LOST))
+
+    def renew(self, myself: Myself) -> None:
+        """Begin a new run of the core, with what no neighbour has taken of the old one's messages.
+
+        It is not settled, so no link is up: those that are being made are made again.
+        """
+        old = self.node
+        self._entries[:0] = old.unsent_entries()  # they come before those of this turn
+        self._entries_bytes = sum(map(len, self._entries))
+        for timer in self._timers.values():
+            if timer.active():
+                timer.cancel()
+        self._timers = {}
+        self._myself = myself
+        self.node = Node(myself, self.config)
+        self.node.congested = old.congested  # who waits for Drained still does
+        self.renewals += 1
+        self.close_all(RemoteError("the node begins a new run", Reason.LEAVING))
+        self._schedule()
 
     def all_gone(self) -> Deferred[None]:
         """Fires when there is no connection left."""
@@ -177,7 +170,8 @@ class Hub:
             drained.callback(None)
         # Until then what is queued goes out, and what the peers had sent comes in.
         await self.all_gone()
-        for call in (self._check, self._turn, *self._timers.values()):
+        self._watch.stop()
+        for call in (self._turn, *self._timers.values()):
             if call is not None and call.active():
                 call.cancel()
 
@@ -221,7 +215,7 @@ class Hub:
         if sum(other.phase is Phase.OPEN for other in self._links.values()) > self.config.links_limit:
             link.close(RemoteError("this node has no room for another link", Reason.FULL))
             return
-        self._handle(events.LinkOpened(link.number, peer, link.outgoing))
+        self._handle(events.LinkOpened(link.number, peer, link.outgoing, link.said_settled))
 
     def received(self, link: MeshProtocol, frames: list[native.Frame]) -> None:
         """Frames of a proven peer."""
@@ -266,11 +260,12 @@ class Hub:
                 self._flush(link)
 
     def _flush(self, link: MeshProtocol) -> None:
-        before = link.mark
+        before = link.accepted
         link.flush()
-        if link.mark > before:
-            self._handle(events.Accepted(link.number, link.mark))
-        if link.queued_bytes > self.config.link_queue_bytes:
+        if link.accepted > before:
+            self._handle(events.Accepted(link.number, link.accepted))
+        # The core sends a slow reader little more, so this much is its own doing: PINGs, whispers.
+        if link.queued_bytes > self._too_much:
             detail = "the peer reads too slowly for what is sent"
             link.close(RemoteError(detail, Reason.SLOW))
 
@@ -296,7 +291,7 @@ class Hub:
                 for number in effect.links:
                     link = self._links.get(number)
                     if link is not None:
-                        link.write(data, effect.mark)
+                        link.write(data, counted=True)
             case events.Deliver():
                 self._observer.deliver(effect, self._links.get(effect.link))
             case events.Close():
@@ -320,6 +315,12 @@ class Hub:
                 self._observer.gap(what)
             case events.Poisoned():
                 self._observer.poisoned(what)
+            case events.Equivocation():
+                self._observer.equivocation(what)
+            case events.EpochTaken():
+                self._observer.epoch_taken(what.epoch)
+            case events.KeyInUse():
+                self._observer.key_in_use(what.epoch)
             case events.Drained():
                 waiting, self._drained = self._drained, []
                 for drained in waiting:
@@ -332,7 +333,8 @@ class Hub:
             return
         is_new = link.id not in self._table
         self._table[link.id] = link
-        self._note(1, "linked with {id} {link}", id=link.id.decode(), link=link)
+        told = "linked with {id} {link}" if is_new else "with {id} now {link}"
+        self._note(1, told, id=link.id.decode(), link=link)
         link.now_up()
         if is_new:
             self._observer.up(link)
@@ -351,26 +353,6 @@ class Hub:
             running.cancel()
         delay = max(0.0, at - self.clock.seconds())
         self._timers[timer] = self.clock.callLater(delay, self._handle, events.TimerFired(timer))
-
-    # ── links that say nothing ──────────────────────────────────────────────────────
-
-    def _check_links(self) -> None:
-        now = self.clock.seconds()
-        late = now - self._checked - self._check_every
-        self._checked = now
-        self._check = self.clock.callLater(self._check_every, self._check_links)
-        for link in list(self._table.values()):
-            if late > self.config.stall_grace:
-                link.liveness.doubt(late)
-            match link.liveness.check(now):
-                case Verdict.PING:
-                    link.write(native.encode(native.Ping(link.number)))
-                case Verdict.DEAD:
-                    silence = link.liveness.silent_for(now)
-                    error = RemoteError(f"silent for {silence:.0f} s", Reason.SILENT)
-                    link.close(error)
-                case Verdict.FINE:
-                    pass
 
     # ── telling ─────────────────────────────────────────────────────────────────────
 

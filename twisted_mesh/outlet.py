@@ -2,8 +2,8 @@
 
 Contract: :meth:`Outlet.put` queues, :meth:`Outlet.flush` writes what the transport takes, joined into
 large writes; while the transport pauses its producer everything waits here.  So there is one
-place where "the transport has taken it" is known: by marks (numbers of own messages) and by
-Deferreds of those who wait for a single frame.
+place where "the transport has taken it" is known: by the count of the core's bytes and by Deferreds
+of those who wait for a single frame.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class _OneLine(DebugInfo):
             _log.warn("a message was not delivered: {why}", why=self.failResult.getErrorMessage())
 
 
-_Item = tuple[bytes, int, Handover | None]
+_Item = tuple[bytes, bool, Handover | None]  # the frame, whether it is counted, who waits
 
 
 def unreachable(why: str) -> Handover:
@@ -70,7 +70,7 @@ class Outlet:
     """The queue of one link.
 
     :ivar queued_bytes: what waits behind the transport.
-    :ivar mark: the highest mark of a frame the transport has taken.
+    :ivar accepted: bytes of counted frames the transport has taken so far.
     :ivar paused: whether the transport has enough for now.
     """
 
@@ -87,18 +87,18 @@ class Outlet:
         self._resumed = resumed
         self._queue: deque[_Item] = deque()
         self.queued_bytes = 0
-        self.mark = 0
+        self.accepted = 0
         self.paused = False
 
-    def put(self, data: bytes, mark: int = 0) -> None:
-        """Queue a whole frame."""
-        self._queue.append((data, mark, None))
+    def put(self, data: bytes, *, counted: bool = False) -> None:
+        """Queue a whole frame; *counted* towards :attr:`accepted` or not."""
+        self._queue.append((data, counted, None))
         self.queued_bytes += len(data)
 
     def put_awaited(self, data: bytes) -> Deferred[None]:
         """Queue a whole frame; fires when the transport has it, fails with Unreachable if never."""
         taken = Handover()
-        self._queue.append((data, 0, taken))
+        self._queue.append((data, False, taken))
         self.queued_bytes += len(data)
         return taken
 
@@ -110,10 +110,11 @@ class Outlet:
             awaited: list[Handover] = []
             size = 0
             while queue and size < self._write_bytes:
-                data, mark, taken = queue.popleft()
+                data, counted, taken = queue.popleft()
                 parts.append(data)
                 size += len(data)
-                self.mark = mark or self.mark
+                if counted:
+                    self.accepted += len(data)
                 if taken is not None:
                     awaited.append(taken)
             self.queued_bytes -= size

@@ -159,6 +159,11 @@ class MeshProtocol(Protocol):
         arrow = "to" if self.outgoing else "from"
         return f"<link {self.number} {arrow} {show(self.remote)} {self.phase.value}>"
 
+    @property
+    def said_settled(self) -> bool:
+        """What this node said of itself in the handshake."""
+        return self._handshake.said_settled
+
     # ── what the switch uses ────────────────────────────────────────────────────────
 
     def whisper_entry(self, entry: bytes) -> Deferred[None]:
@@ -169,10 +174,10 @@ class MeshProtocol(Protocol):
         self._switch.wants_flush(self)
         return taken
 
-    def write(self, frame: bytes, mark: int = 0) -> None:
+    def write(self, frame: bytes, *, counted: bool = False) -> None:
         """Queue a whole frame; nothing is sent once the link is closing."""
         if self.phase is Phase.OPEN:
-            self._outlet.put(frame, mark)
+            self._outlet.put(frame, counted=counted)
             self._switch.wants_flush(self)
 
     def flush(self) -> None:
@@ -180,9 +185,9 @@ class MeshProtocol(Protocol):
         self._outlet.flush()
 
     @property
-    def mark(self) -> int:
-        """The highest mark the transport has taken."""
-        return self._outlet.mark
+    def accepted(self) -> int:
+        """Bytes of the core's frames the transport has taken so far."""
+        return self._outlet.accepted
 
     @property
     def queued_bytes(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -20,6 +21,7 @@ from twisted_mesh.core.handshake import Myself
 from twisted_mesh.delivery import Delivery
 from twisted_mesh.dialler import Dialler
 from twisted_mesh.dialling import Dial, Dialling
+from twisted_mesh.errors import IdentityError, KeyInUse, Reason, RemoteError
 from twisted_mesh.hub import Hub
 from twisted_mesh.identity import id_of
 from twisted_mesh.message import Gap, Refusal, Source
@@ -41,7 +43,7 @@ class Run:
     def __init__(
         self,
         reactor: Any,
-        myself: Myself,
+        new_run: Callable[[int], Myself],
         config: MeshConfig,
         tls: Tls | None,
         dial: Dial | None,
@@ -50,11 +52,13 @@ class Run:
         debug_level: int,
     ) -> None:
         """
+        :param new_run: what the node says of itself in a run whose epoch is above the given one.
         :param service: what ``connect`` and ``disconnect`` listeners are given.
         """
         self._delivery = delivery
         self._service = service
-        self.hub = Hub(reactor, myself, config, self, debug_level)
+        self._new_run = new_run
+        self.hub = Hub(reactor, new_run(0), config, self, debug_level)
         self.dialling = Dialling(reactor, self.hub, tls, dial)
         self.dialler = Dialler(reactor, config, self.dialling.link_to, self.hub.table, random.random)
 
@@ -104,3 +108,30 @@ class Run:
             sender=id_of(poisoned.origin).decode(),
         )
         self._delivery.listeners.emit("failure", Failure(poisoned.error))
+
+    def equivocation(self, equivocation: events.Equivocation) -> None:
+        """An author signed two things under one number."""
+        sender = id_of(equivocation.origin).decode()
+        error = RemoteError(
+            f"{sender} signed two different messages {equivocation.first}; it is repaired no more",
+            Reason.SIGNATURE,
+        )
+        _log.warn("{error}", error=error)
+        self._delivery.listeners.emit("failure", Failure(error))
+
+    def epoch_taken(self, epoch: int) -> None:
+        """The run must begin anew, above *epoch*."""
+        _log.warn("a run {epoch} of this key is known to others: a new one begins", epoch=epoch)
+        try:
+            myself = self._new_run(epoch)
+        except IdentityError as error:
+            _log.error("no new run can begin: {error}", error=error)
+            self._delivery.listeners.emit("failure", Failure(error))
+        else:
+            self.hub.renew(myself)
+
+    def key_in_use(self, epoch: int) -> None:
+        """The key is used elsewhere: nothing more can be published."""
+        error = KeyInUse("another node uses this node's key: this one publishes no more")
+        _log.error("{error} (its run is {epoch})", error=error, epoch=epoch)
+        self._delivery.listeners.emit("failure", Failure(error))

@@ -37,7 +37,15 @@ from twisted_mesh.consumer import MessageQueue
 from twisted_mesh.core.handshake import Myself
 from twisted_mesh.delivery import Delivery, Handler
 from twisted_mesh.dialling import Dial
-from twisted_mesh.errors import Congested, NotHandedOver, NotRunning, Reason, RemoteError, Unreachable
+from twisted_mesh.errors import (
+    Congested,
+    KeyInUse,
+    NotHandedOver,
+    NotRunning,
+    Reason,
+    RemoteError,
+    Unreachable,
+)
 from twisted_mesh.hub import Hub
 from twisted_mesh.identity import Identity, verify
 from twisted_mesh.listening import Listening, parse_listen
@@ -186,18 +194,15 @@ class MeshService(Service):
         return self._listening.ready()
 
     def _begin(self) -> None:
-        epoch = self._identity.next_epoch(int(time.time() * 1000))
         try:
             self._listening.start(self.factory)
         except BaseException:
             self._listening = Listening(self._endpoints)
             raise
-        me = self._identity
-        myself = Myself(me.id, me.origin, epoch, self._network, self.out_addr, False, me.sign, verify)
         self._stopping = False
         self._run = Run(
             self._reactor,
-            myself,
+            self._new_run,
             self._config,
             self._tls,
             self._dial,
@@ -208,6 +213,12 @@ class MeshService(Service):
         if self._debug >= 1:
             where = ", ".join(map(show, self.addresses)) or "nothing: it only dials"
             _log.info("node {id} listens on {where}", id=self.id.decode(), where=where)
+
+    def _new_run(self, above: int) -> Myself:
+        """What to say of the node in a new run, whose epoch is above that of all it had and *above*."""
+        me = self._identity
+        epoch = me.next_epoch(max(above + 1, int(time.time() * 1000)))
+        return Myself(me.id, me.origin, epoch, self._network, self.out_addr, False, me.sign, verify)
 
     async def _stop(self) -> None:
         super().stopService()
@@ -254,7 +265,7 @@ class MeshService(Service):
 
     async def _connect(self, run: Run, address: PeerAddress) -> MeshProtocol:
         link = run.hub.table.get(run.dialler.found_at(address) or b"")
-        if link is None:
+        if link is None or link.error is not None:  # it can be closed, until another relieves it
             link = await run.dialling.link_to(address)
             run.dialler.allow(link.id)
             run.dialler.add(address, link.id)
@@ -277,6 +288,7 @@ class MeshService(Service):
         :raises TypeError: and ValueError for packets, a flag or a type that cannot be sent.
         :raises MessageTooLarge: over 1 MiB packed.
         :raises Congested: ``unsent_bytes`` of own messages wait; nothing was sent.
+        :raises KeyInUse: another node publishes with this node's key.
         :raises NotRunning: the service does not run.
         """
         run = self._running()
@@ -288,6 +300,8 @@ class MeshService(Service):
         if flag == flags.whisper:
             for link in list(run.hub.table.values()):
                 link.whisper_entry(entry).addErrback(lambda failure: failure.trap(Unreachable))
+        elif run.hub.node.disowned:
+            raise KeyInUse("another node uses this node's key: this one may publish no more")
         elif not run.hub.publish(entry):
             raise Congested(f"{self._config.unsent_bytes} bytes wait: await drained()")
         if self._debug >= 5:

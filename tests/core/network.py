@@ -3,16 +3,21 @@ A network of nodes in memory: it carries out the effects of cores, one small ste
 
 A link is two first-in-first-out ways. What a node sends waits in its queue until the transport
 accepts it, is under way as bytes, and arrives. Which of all the steps that are possible comes next
-is drawn from a seed, so that a run with a bad end can be had again. Signatures are a stand-in.
+is drawn from a seed, so that a run with a bad end can be had again; a timer fires when no frame can
+move any more. Links end politely here, with a BYE, and double: what the simulator of the package,
+which has a clock, leaves out. Signatures are a stand-in.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from random import Random
 from typing import TypeVar
+
+from msgspec import structs
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
@@ -55,10 +60,10 @@ def myself(name: str, epoch: int = 1, *, verify: Callable[[bytes, bytes, bytes],
     )
 
 
-def peer(name: str, epoch: int = 1) -> Peer:
+def peer(name: str, epoch: int = 1, settled: bool = False) -> Peer:
     """The node *name* as others see it."""
     origin = origin_of(name)
-    return Peer(id_of(origin), origin, epoch, None, False)
+    return Peer(id_of(origin), origin, epoch, None, settled)
 
 
 def entries(*texts: object) -> list[bytes]:
@@ -89,9 +94,24 @@ def of(effects: Iterable[object], kind: type[E]) -> list[E]:
     return [effect for effect in inner if isinstance(effect, kind)]
 
 
-def entry(name: str, base: int, epoch: int = 1) -> SnapshotEntry:
-    """What a peer says of a stream of which it has all up to *base*."""
-    return SnapshotEntry(origin_of(name), epoch, base + 1, base, base)
+def entry(name: str, base: int, epoch: int = 1, low: int | None = None) -> SnapshotEntry:
+    """What a peer says of a stream of which all to *base* has come; held is what is from *low* on."""
+    return SnapshotEntry(origin_of(name), epoch, base + 1 if low is None else low, base, base)
+
+
+def have(name: str, low: int, high: int, *, answer: bool = False, epoch: int = 1) -> native.Have:
+    """A peer announces *low* to *high* of *name*."""
+    return native.Have([native.HaveEntry(origin_of(name), epoch, low, high)], answer)
+
+
+def want(name: str, first: int, last: int = native.MAX_NUMBER, *, epoch: int = 1) -> native.Want:
+    """A peer asks for *first* to *last* of *name*."""
+    return native.Want(origin_of(name), epoch, first, last, True)
+
+
+def prune(*names: str) -> native.Prune:
+    """A peer wants nothing of *names* pushed any more."""
+    return native.Prune([origin_of(name) for name in names])
 
 
 class End:
@@ -102,26 +122,32 @@ class End:
         self.number = number
         self.outgoing = outgoing
         self.other: End
-        self.queue: deque[tuple[bytes, int]] = deque()  # frames with marks, not yet accepted
+        self.settled = member.node.settled  # as the handshake says, when it begins
+        self.queue: deque[tuple[bytes, int]] = deque()  # frames and what all weigh so far, not yet accepted
+        self.sent = 0
         self.wire: deque[bytes] = deque()  # accepted, not yet arrived
         self.stuck = False  # the transport accepts nothing
         self.deaf = False  # nothing arrives here
         self.opened = self.closing = self.gone = False
 
-    def send(self, frame: native.SignedBatch | native.Plain, mark: int = 0) -> None:
-        """Queue *frame*."""
+    def send(self, frame: native.SignedBatch | native.Plain, size: int) -> None:
+        """Queue *frame*, which the node says is of *size* bytes."""
         if not self.opened or self.closing or self.gone:
             raise AssertionError(f"{type(frame).__name__} over a link that is not open")
-        self.queue.append((native.encode(frame)[LENGTH_BYTES:], mark))
+        data = native.encode(frame)
+        if len(data) != size:
+            raise AssertionError(f"{type(frame).__name__} has {len(data)} bytes and not {size}")
+        self.sent += size
+        self.queue.append((data[LENGTH_BYTES:], self.sent))
 
     def accept(self) -> None:
         """Let the transport accept the next frame."""
-        frame, mark = self.queue.popleft()
+        frame, sent = self.queue.popleft()
         self.wire.append(frame)
         if frame == _FIN:
             self._lose()
-        elif mark:
-            self.member.handle(events.Accepted(self.number, mark))
+        elif sent:
+            self.member.handle(events.Accepted(self.number, sent))
 
     def arrive(self, most: int) -> None:
         """Let up to *most* frames that are under way arrive in one go."""
@@ -149,8 +175,8 @@ class End:
         if not self.outgoing:
             self.wire.append(_PROOF)
         self.opened = True
-        who = self.other.member
-        self.member.handle(events.LinkOpened(self.number, who.peer, self.outgoing))
+        who = structs.replace(self.other.member.peer, settled=self.other.settled)
+        self.member.handle(events.LinkOpened(self.number, who, self.outgoing, self.settled))
 
     def close(self, reason: Reason, detail: str) -> None:
         """Send what is queued and a BYE; reading goes on."""
@@ -216,7 +242,7 @@ class Member:
             match effect:
                 case events.Send():
                     for number in effect.links:
-                        self.ends[number].send(effect.frame, effect.mark)
+                        self.ends[number].send(effect.frame, effect.size)
                 case events.Deliver():
                     run = (effect.origin, effect.epoch)
                     for sequence, (_kind, _type, number) in enumerate(effect.entries, effect.first):
@@ -301,11 +327,31 @@ class Mesh:
         return True
 
     def settle(self, most: int = 100_000) -> None:
-        """Step until nothing moves; *most* steps are enough for anything that is not a circle."""
+        """Step until nothing moves and nothing is to be told or asked for soon.
+
+        *most* steps are enough for anything that is not a circle.
+        """
         for _ in range(most):
-            if not self.step():
+            if not self.step() and not self._fire(events.Timer.ANNOUNCE, events.Timer.REPAIR):
                 return
         raise AssertionError(f"still moving after {most} steps")
+
+    def _fire(self, *kinds: events.Timer, until: float = math.inf) -> bool:
+        """Fire the timer of *kinds* that comes first, when it is due, if there is one *until* then."""
+        due = [
+            (at, order, timer)
+            for order, member in enumerate(self.members.values())
+            for timer, at in member.timers.items()
+            if at <= until and timer in kinds
+        ]
+        if not due:
+            return False
+        at, order, timer = min(due, key=lambda one: one[:2])
+        member = list(self.members.values())[order]
+        del member.timers[timer]
+        self.now = max(self.now, at)
+        member.handle(events.TimerFired(timer))
+        return True
 
     def linked(self, *pairs: tuple[Member, Member]) -> None:
         """Dial within each of *pairs* and wait until all is quiet."""
@@ -316,19 +362,9 @@ class Mesh:
     def advance(self, seconds: float) -> None:
         """Let time pass, firing what comes due on the way, exactly when it is due."""
         until = self.now + seconds
-        fired = 0
-        while due := [
-            (at, member, timer)
-            for member in self.members.values()
-            for timer, at in member.timers.items()
-            if at <= until
-        ]:
-            at, member, timer = min(due, key=lambda one: one[0])
-            del member.timers[timer]
-            self.now = max(self.now, at)
-            member.handle(events.TimerFired(timer))
+        for _ in range(10_000):
+            if not self._fire(*events.Timer, until=until):
+                self.now = max(self.now, until)
+                return
             self.settle()
-            fired += 1
-            if fired > 10_000:
-                raise AssertionError("a timer sets itself again and again")
-        self.now = until
+        raise AssertionError("a timer sets itself again and again")

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core import network
-from tests.core.network import entries, myself, of, peer
+from tests.core.network import entries, myself, of, origin_of, peer
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.compare import digest
 from twisted_mesh.core.events import (
+    Accepted,
     Close,
     Deliver,
     Effect,
+    Event,
     LinkClosed,
     LinkOpened,
     Publish,
     Received,
     Send,
+    SetTimer,
     Timer,
     TimerFired,
 )
 from twisted_mesh.core.node import Node
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire import native
-from twisted_mesh.wire.native import SignedBatch, Snapshot, SnapshotEntry
+from twisted_mesh.wire.native import Have, Prune, SignedBatch, Snapshot, SnapshotEntry, Want
 
 ALL = Snapshot(True, [])  # of a peer that knows nothing
+PING = native.Ping(0)  # behind a node's own frontier, for the round trip
+
+NAMES = {origin_of(name): name for name in ("me", "anna", "bert", "cleo", "dora", "emil", "fred")}
 
 
 class NodeTestCase(SynchronousTestCase):
@@ -39,21 +48,40 @@ class NodeTestCase(SynchronousTestCase):
         self.now = 50.0
         self.config = MeshConfig(**limits)  # type: ignore[arg-type]
         self.node = Node(myself("me", epoch, verify=self.verify), self.config)
+        self.timers: dict[Timer, float] = {}
+        self.queued: Counter[int] = Counter()  # bytes that were ever sent over each link
 
     def verify(self, origin: bytes, signature: bytes, text: bytes) -> bool:
         """Verify and count."""
         self.verified += 1
         return network.verify(origin, signature, text)
 
+    # ── what happens ────────────────────────────────────────────────────────────────
+
+    def handle(self, event: Event) -> list[Effect]:
+        """Let the node handle *event*, noting its timers and what it sends."""
+        effects = self.node.handle(event, self.now)
+        for timer in of(effects, SetTimer):
+            self.timers[timer.timer] = timer.at
+        for send in of(effects, Send):
+            self.queued.update(dict.fromkeys(send.links, send.size))
+        return effects
+
     def open(
-        self, number: int, name: str = "bert", *, epoch: int = 1, outgoing: bool = False
+        self,
+        number: int,
+        name: str = "bert",
+        *,
+        epoch: int = 1,
+        outgoing: bool = False,
+        settled: bool = False,
     ) -> list[Effect]:
-        """A proven link to *name*."""
-        return self.node.handle(LinkOpened(number, peer(name, epoch), outgoing), self.now)
+        """A proven link to *name*; *settled* where the handshake said so at both ends."""
+        return self.handle(LinkOpened(number, peer(name, epoch, settled), outgoing, settled))
 
     def receive(self, number: int, *frames: native.Frame) -> list[Effect]:
         """*frames* over a link."""
-        return self.node.handle(Received(number, frames), self.now)
+        return self.handle(Received(number, frames))
 
     def up(
         self, number: int, name: str = "bert", *streams: SnapshotEntry, outgoing: bool = False
@@ -62,14 +90,39 @@ class NodeTestCase(SynchronousTestCase):
         effects = self.open(number, name, outgoing=outgoing)
         return effects + self.receive(number, Snapshot(True, list(streams)))
 
+    def meet(self, number: int, name: str, **heads: int) -> list[Effect]:
+        """A link between settled nodes that is up; *heads* are the peer's."""
+        effects = self.open(number, name, settled=True)
+        runs = (((origin_of(one), 1), head) for one, head in heads.items())
+        return effects + self.receive(number, digest(runs))
+
     def publish(self, *texts: object) -> list[Effect]:
         """Messages of this node, all of one turn."""
-        return self.node.handle(Publish(entries(*texts), 1000), self.now)
+        return self.handle(Publish(entries(*texts), 1000))
 
-    def fire(self, now: float) -> list[Effect]:
-        """The gap timer."""
+    def accept(self, number: int) -> list[Effect]:
+        """The transport of a link takes all it was given."""
+        return self.handle(Accepted(number, self.queued[number]))
+
+    def wait(self, seconds: float) -> list[Effect]:
+        """Time passes; what comes due on the way fires exactly then."""
+        until = self.now + seconds
+        effects: list[Effect] = []
+        while due := [(at, timer.value) for timer, at in self.timers.items() if at <= until]:
+            at, value = min(due)
+            del self.timers[Timer(value)]
+            self.now = max(self.now, at)
+            effects += self.handle(TimerFired(Timer(value)))
+        self.now = until
+        return effects
+
+    def fire(self, timer: Timer, now: float) -> list[Effect]:
+        """A timer, at the time *now*, whenever it was set for."""
         self.now = now
-        return self.node.handle(TimerFired(Timer.GAPS), now)
+        self.timers.pop(timer, None)
+        return self.handle(TimerFired(timer))
+
+    # ── what comes of it ────────────────────────────────────────────────────────────
 
     def delivered(self, effects: list[Effect]) -> list[tuple[int, list[object]]]:
         """The first sequence and the packets of each delivery."""
@@ -82,13 +135,43 @@ class NodeTestCase(SynchronousTestCase):
         """The links that are closed, each with the reason."""
         return [(close.link, close.reason) for close in of(effects, Close)]
 
+    def frames(self, effects: list[Effect], number: int) -> list[object]:
+        """The frames that are sent over a link."""
+        return [send.frame for send in of(effects, Send) if number in send.links]
+
     def sent(self, effects: list[Effect], number: int) -> list[tuple[int, int]]:
         """The first and last message of each batch that is sent over a link."""
+        batches = of(self.frames(effects, number), SignedBatch)
+        return [(frame.batch.first, frame.batch.last) for frame in batches]
+
+    def wants(self, effects: list[Effect], number: int) -> list[tuple[str, int, int]]:
+        """What a link is asked for: whose, the first and the last."""
+        asked = of(self.frames(effects, number), Want)
+        for frame in asked:
+            self.assertTrue(frame.graft)
+        return [(NAMES[frame.origin], frame.first, frame.last) for frame in asked]
+
+    def asked(self, effects: list[Effect]) -> list[int]:
+        """The links that are asked for anything, in that order."""
         return [
-            (send.frame.batch.first, send.frame.batch.last)
-            for send in of(effects, Send)
-            if number in send.links and isinstance(send.frame, SignedBatch)
+            number for send in of(effects, Send) if isinstance(send.frame, Want) for number in send.links
         ]
+
+    def haves(
+        self, effects: list[Effect], number: int, *, answer: bool = False
+    ) -> list[tuple[str, int, int]]:
+        """What is announced to a link, or closes answers to it: whose, the lowest and the highest held."""
+        told = of(self.frames(effects, number), Have)
+        return [
+            (NAMES[one.origin], one.low, one.high)
+            for frame in told
+            if frame.answer is answer
+            for one in frame.streams
+        ]
+
+    def prunes(self, effects: list[Effect], number: int) -> list[str]:
+        """Whose messages a link is told to push no more."""
+        return [NAMES[one] for frame in of(self.frames(effects, number), Prune) for one in frame.origins]
 
     def snapshots(self, effects: list[Effect]) -> list[Snapshot]:
         """The snapshots that are sent."""
@@ -96,5 +179,20 @@ class NodeTestCase(SynchronousTestCase):
 
     def assert_untouched(self, before: dict[str, int], number: int) -> None:
         """Assert that all a link leaves behind is nothing."""
-        self.node.handle(LinkClosed(number), self.now)
+        self.handle(LinkClosed(number))
         self.assertEqual(self.node.footprint(), before)
+
+
+class TriangleTestCase(NodeTestCase):
+    """A node with links to Anna, Bert and Cleo, all up, none with anything to tell."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.triangle()
+
+    def triangle(self, **limits: float) -> None:
+        """Begin anew with *limits*."""
+        self.make(**limits)
+        for number, name in enumerate(("anna", "bert", "cleo"), 1):
+            self.up(number, name)
+            self.accept(number)

@@ -129,27 +129,6 @@ class TestBothSides(HandshakeTestCase):
         answer = self.acceptor.take(hello)
         self.assertEqual([type(native.decode(one)) for one in payloads(answer)], [native.Intro])
 
-    def test_intro_says_who_and_what(self) -> None:
-        _, intro = payloads(self.dialler.take(self.acceptor.shake.start()))
-        self.assertEqual(
-            native.decode(intro), native.Intro(1, 7, 0, False, self.anna.origin, b"\x07" * 32, 0, 0)
-        )
-
-    def test_proof_signs_domain_side_transcript_and_session(self) -> None:
-        greeting = self.acceptor.shake.start()
-        dialled = self.dialler.take(greeting)
-        intro = self.acceptor.take(dialled)
-        proof = self.dialler.take(intro)
-        transcript = hashlib.sha256(dialled + greeting + intro).digest()
-        for key, side, said in (
-            (self.anna.origin, b"dialler", proof),
-            (self.bert.origin, b"acceptor", self.acceptor.take(proof)),
-        ):
-            frame = native.decode(*payloads(said))
-            assert isinstance(frame, native.Proof)
-            text = b"twisted_mesh/1" + side + transcript + exporter()
-            self.assertTrue(verify(key, frame.signature, text), side)
-
     def test_the_expected_id_may_be_met(self) -> None:
         self.dialler = Party(Side.DIALLER, self.anna, expected=self.bert.id)
         proof, _ = self.introduced()
@@ -368,11 +347,6 @@ class TestFarewell(HandshakeTestCase):
     def test_bye_in_place_of_a_greeting_is_no_greeting(self) -> None:
         bye = native.encode(native.Bye("full", "no room"))
         self.refusal(lambda: self.dialler.take(bye), RemoteError, Reason.GREETING)
-
-    def test_what_a_peer_says_cannot_look_like_a_line_of_ours(self) -> None:
-        error = told(native.Bye("full", "no room\n2026-01-01 all is well\x1b[2J"))
-        self.assertTrue(str(error).isprintable(), str(error))
-        self.assertIn("no room?2026-01-01", error.detail)
 
     def test_a_reason_of_a_later_version_is_still_told(self) -> None:
         error = told(native.Bye("tired", ""))

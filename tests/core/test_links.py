@@ -36,7 +36,7 @@ class TestTable(SynchronousTestCase):
 
     def open(self, number: int, name: str = "bert") -> Link:
         """Open a link that is no second one."""
-        link, older = self.links.open(LinkOpened(number, peer(name), True), 0)
+        link, older = self.links.open(LinkOpened(number, peer(name), True, False), 0)
         self.assertIsNone(older)
         self.assertTrue(self.links.is_kept(link))
         return link
@@ -45,7 +45,9 @@ class TestTable(SynchronousTestCase):
         link = self.open(1)
         self.assertEqual(numbers(self.links), [1])
         self.assertIs(self.links.get(1), link)
-        self.assertFalse(link.closing or link.up or link.told)
+        self.assertFalse(link.closing or link.up or link.told or link.compares or link.overrides)
+        self.assertEqual((link.heard, link.opened, link.fetched), (0, 0, 0))
+        self.assertEqual((link.rtt, link.failures, link.queued, link.bases), (0, 0, 0, None))
 
     def test_a_closing_link_is_fed_no_more_and_still_heard(self) -> None:
         link = self.open(1)
@@ -76,6 +78,114 @@ class TestTable(SynchronousTestCase):
         self.assertEqual(numbers(self.links), [1, 2])
 
 
+class TestClaims(SynchronousTestCase):
+    """What a peer is believed to hold: by its word, and by what went over the link."""
+
+    RUN = (origin_of("anna"), 1)
+
+    def setUp(self) -> None:
+        links = Links(myself("me"), MeshConfig(claims_limit=3))
+        self.link, _ = links.open(LinkOpened(1, peer("bert"), True, False), 0)
+        self.links = links
+
+    def claim(self, run: tuple[bytes, int] = RUN) -> tuple[int, int] | None:
+        """What the peer is believed to hold."""
+        return self.link.claims.get(run)
+
+    def test_nothing_is_believed_at_first(self) -> None:
+        self.assertIsNone(self.claim())
+        self.assertEqual(self.link.holds(self.RUN), 0)
+
+    def test_the_peers_word_replaces_what_was_believed(self) -> None:
+        # Of two nodes with the same hole each would else believe that the other has it.
+        self.link.claim(self.RUN, 1, 9)
+        self.link.claim(self.RUN, 3, 5)
+        self.assertEqual((self.claim(), self.link.holds(self.RUN)), ((3, 5), 5))
+
+    def test_what_joins_on_extends_it(self) -> None:
+        self.link.claim(self.RUN, 3, 5)
+        self.link.extend(self.RUN, 6, 8)
+        self.assertEqual(self.claim(), (3, 8))
+        self.link.extend(self.RUN, 7, 12)
+        self.assertEqual(self.claim(), (3, 12))
+        self.link.extend(self.RUN, 4, 6)
+        self.assertEqual(self.claim(), (3, 12))
+
+    def test_what_does_not_join_on_extends_nothing(self) -> None:
+        # The peer may have it behind a hole, and be unable to fill ours.
+        self.link.claim(self.RUN, 3, 5)
+        self.link.extend(self.RUN, 7, 8)
+        self.link.extend(self.RUN, 1, 9)
+        self.assertEqual(self.claim(), (3, 5))
+
+    def test_what_a_peer_knows_of_and_no_longer_holds_is_gone_on_from(self) -> None:
+        self.link.claim(self.RUN, 6, 5)
+        self.link.extend(self.RUN, 6, 8)
+        self.assertEqual(self.claim(), (6, 8))
+
+    def test_a_stream_never_claimed_begins_with_its_first_message(self) -> None:
+        # A peer that is new to it could as well have nothing below what it is pushed.
+        self.link.extend(self.RUN, 2, 3)
+        self.assertIsNone(self.claim())
+        self.link.extend(self.RUN, 1, 3)
+        self.assertEqual(self.claim(), (1, 3))
+
+    def test_an_answer_shows_how_far_the_peer_has_come(self) -> None:
+        # Wherever it began: a peer that has pulled up to the head must be pushed to again.
+        self.link.served(self.RUN, 4, 6)
+        self.assertEqual(self.claim(), (4, 6))
+        self.link.served(self.RUN, 4, 9)
+        self.assertEqual(self.claim(), (4, 9))
+        self.link.served(self.RUN, 2, 9)
+        self.assertEqual(self.claim(), (2, 9))
+
+    def test_an_answer_joins_on_what_the_peer_held(self) -> None:
+        self.link.claim(self.RUN, 1, 3)
+        self.link.served(self.RUN, 4, 6)
+        self.assertEqual(self.claim(), (1, 6))
+
+    def test_a_peer_that_asks_again_does_not_have_what_it_was_believed_to(self) -> None:
+        self.link.claim(self.RUN, 1, 30)
+        self.link.served(self.RUN, 4, 6)
+        self.assertEqual(self.claim(), (1, 6))
+
+    def test_an_answer_beyond_a_hole_fills_none(self) -> None:
+        # Else what lies in the hole would be neither pushed nor announced when it comes.
+        self.link.claim(self.RUN, 1, 3)
+        self.link.served(self.RUN, 8, 9)
+        self.assertEqual(self.claim(), (8, 9))
+        self.link.served(self.RUN, 11, 12)
+        self.assertEqual(self.claim(), (11, 12))
+
+    def test_of_too_many_runs_the_longest_idle_is_forgotten(self) -> None:
+        # By whatever way it is known: anyone can be as many authors as it likes.
+        ways = (
+            lambda run: self.link.claim(run, 1, 1),
+            lambda run: self.link.extend(run, 1, 1),
+            lambda run: self.link.served(run, 1, 1),
+        )
+        for way in ways:
+            self.setUp()
+            for epoch in (1, 2, 3):
+                self.link.extend((self.RUN[0], epoch), 1, 1)
+            self.link.extend(self.RUN, 2, 2)
+            way((self.RUN[0], 4))
+            self.assertEqual(self.links.footprint()["claims"], 3)
+            self.assertEqual([epoch for _, epoch in self.link.claims], [3, 1, 4])
+
+    def test_what_waits_behind_the_transport_is_counted(self) -> None:
+        self.assertEqual(self.link.queued, 0)
+        self.link.sent, self.link.accepted = 300, 100
+        self.assertEqual(self.link.queued, 200)
+
+    def test_a_new_link_is_pushed_to_both_ways(self) -> None:
+        # Bits of an earlier link to the same node would keep a branch cut that nobody grafts.
+        self.link.quiet.add(self.RUN[0])
+        self.link.mute.add(self.RUN[0])
+        other, _ = self.links.open(LinkOpened(2, peer("bert"), True, False), 0)
+        self.assertEqual((other.quiet, other.mute, other.claims), (set(), set(), {}))
+
+
 class TestRoutingTable(SynchronousTestCase):
     """Links that are up, one to a node."""
 
@@ -84,10 +194,16 @@ class TestRoutingTable(SynchronousTestCase):
 
     def open(self, number: int, *, outgoing: bool = True, up: bool = True) -> Link:
         """Another link to the one peer."""
-        link, _ = self.links.open(LinkOpened(number, peer(GREATER), outgoing), 0)
+        link, _ = self.links.open(LinkOpened(number, peer(GREATER), outgoing, False), 0)
         if up:
             self.links.up(link)
         return link
+
+    def gone(self, number: int) -> list[int]:
+        """Close a link; those that leave the routing table."""
+        link, _ = self.links.close(number)
+        assert link is not None
+        return self.links.gone(link)
 
     def test_a_link_that_is_up_is_in_it_until_it_closes(self) -> None:
         self.open(1, up=False)
@@ -96,6 +212,10 @@ class TestRoutingTable(SynchronousTestCase):
         self.assertEqual(self.links.footprint()["linked_nodes"], 1)
         self.assertEqual(self.links.close(2), (link, None))
         self.assertEqual(self.links.footprint()["linked_nodes"], 0)
+
+    def test_who_is_up_relieves_nobody_as_a_rule(self) -> None:
+        self.assertIsNone(self.links.up(self.open(1, up=False)))
+        self.assertEqual(self.gone(1), [1])
 
     def test_another_that_is_up_takes_the_place_of_one_that_closes(self) -> None:
         older, newer = self.open(1), self.open(2)
@@ -108,6 +228,28 @@ class TestRoutingTable(SynchronousTestCase):
         older, _ = self.open(1), self.open(2)
         self.assertEqual(self.links.close(1), (older, None))
         self.assertEqual(self.links.footprint()["linked_nodes"], 1)
+        self.assertEqual(self.links.gone(older), [1])
+
+    def test_the_last_stays_in_it_while_another_is_proven(self) -> None:
+        # The node is not gone: applications would be told that it went and came.
+        self.open(1)
+        newer = self.open(2, up=False)
+        self.assertEqual(self.gone(1), [])
+        self.assertEqual(self.links.up(newer), 1)
+        self.assertEqual(self.gone(2), [2])
+
+    def test_it_leaves_when_the_other_does_not_come_up(self) -> None:
+        # Else the node would be in the table for ever.
+        self.open(1)
+        self.open(2, up=False)
+        self.open(3, up=False)
+        self.assertEqual(self.gone(1), [])
+        self.assertEqual(self.gone(3), [])
+        self.assertEqual(self.gone(2), [1])
+
+    def test_one_that_was_never_up_leaves_nothing(self) -> None:
+        self.open(1, up=False)
+        self.assertEqual(self.gone(1), [])
 
 
 class TestDoubleLinks(SynchronousTestCase):
@@ -129,10 +271,10 @@ class TestDoubleLinks(SynchronousTestCase):
         :param at: when the second is opened; the first was at 0, and was last heard at *heard*.
         """
         links = links_of(name)
-        old, _ = links.open(LinkOpened(1, peer(OTHER[name], first[1]), first[0]), 0)
+        old, _ = links.open(LinkOpened(1, peer(OTHER[name], first[1]), first[0], False), 0)
         links.up(old)
         old.heard = heard
-        new, older = links.open(LinkOpened(2, peer(OTHER[name], second[1]), second[0]), at)
+        new, older = links.open(LinkOpened(2, peer(OTHER[name], second[1]), second[0], False), at)
         self.assertIs(older, old)
         self.assertNotEqual(links.is_kept(old), links.is_kept(new))
         links.up(new)
@@ -170,16 +312,16 @@ class TestDoubleLinks(SynchronousTestCase):
 
     def test_the_older_serves_until_the_newer_is_up(self) -> None:
         links = links_of(GREATER)
-        old, _ = links.open(LinkOpened(1, peer(LESSER), False), 0)
+        old, _ = links.open(LinkOpened(1, peer(LESSER), False, False), 0)
         links.up(old)
-        new, _ = links.open(LinkOpened(2, peer(LESSER), False), 0)
+        new, _ = links.open(LinkOpened(2, peer(LESSER), False, False), 0)
         self.assertEqual(links.replaced(old.peer.origin), [])
         links.up(new)
         self.assertEqual(links.replaced(old.peer.origin), [old])
 
     def test_all_older_ones_go(self) -> None:
         links, old, new = self.second(LESSER, (False, 1), (False, 1))
-        newest, older = links.open(LinkOpened(3, new.peer, False), 0)
+        newest, older = links.open(LinkOpened(3, new.peer, False, False), 0)
         self.assertIs(older, new)
         links.up(newest)
         self.assertEqual(links.replaced(old.peer.origin), [old, new])
@@ -187,7 +329,7 @@ class TestDoubleLinks(SynchronousTestCase):
     def test_links_to_other_nodes_are_no_matter(self) -> None:
         links = links_of("anna")
         for number, name in enumerate(("bert", "cleo"), 1):
-            link, older = links.open(LinkOpened(number, peer(name), False), 0)
+            link, older = links.open(LinkOpened(number, peer(name), False, False), 0)
             self.assertIsNone(older)
             links.up(link)
             self.assertEqual(links.replaced(link.peer.origin), [])
@@ -218,7 +360,7 @@ class TestDoubleLinks(SynchronousTestCase):
         """One end's links when all of them have come up, *dialler* by number, and it has closed some."""
         links = links_of(name)
         for number in opening:
-            opened = LinkOpened(number, peer(OTHER[name]), dialler[number] == name)
+            opened = LinkOpened(number, peer(OTHER[name]), dialler[number] == name, False)
             link, _ = links.open(opened, SILENCE if silent else 0)
             if not links.is_kept(link):
                 links.close(number)

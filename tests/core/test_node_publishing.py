@@ -2,164 +2,212 @@
 
 from __future__ import annotations
 
-from tests.core.network import entries, of, raw_batch
+from tests.core.network import entry, have, of, want
 from tests.core.node_case import NodeTestCase
-from twisted_mesh.core.events import (
-    Accepted,
-    Deliver,
-    Drained,
-    Effect,
-    LinkClosed,
-    LinkClosing,
-    LinkDown,
-    Send,
-)
-from twisted_mesh.errors import Reason
-from twisted_mesh.wire.native import Snapshot
-from twisted_mesh.wire.packets import join_entries
+from twisted_mesh.core.events import Accepted, Deliver, Drained, LinkClosed, LinkClosing
+from twisted_mesh.wire.native import SignedBatch, Snapshot
 
 
 class TestPublishing(NodeTestCase):
-    """Own messages go out as fast as links accept them, and are kept until one has."""
+    """Own messages are pushed to all, and kept until somebody has them."""
 
-    #: Bytes of the array of a batch of one message "x" * 100.
-    SIZE = len(raw_batch("me", 1, 1, join_entries(entries("x" * 100))).array)
-
-    def small(self, **limits: float) -> None:
-        """Begin anew with a batch a message, and *limits* counted in batches."""
-        scaled = {name: int(limit * self.SIZE) for name, limit in limits.items()}
-        self.make(batch_bytes=1, **{"waiting_bytes": 1, "write_bytes": 1, **scaled})
-
-    def say(self, count: int) -> list[Effect]:
-        """Publish *count* batches in one turn."""
-        return self.publish(*["x" * 100] * count)
-
-    def accept(self, number: int, sequence: int) -> list[Effect]:
-        """The transport of a link takes all up to *sequence*."""
-        return self.node.handle(Accepted(number, sequence), self.now)
-
-    def test_a_message_goes_to_every_link_with_its_mark(self) -> None:
+    def test_a_message_goes_to_every_link(self) -> None:
         self.up(1, "bert")
         self.open(2, "cleo")
         effects = self.publish("a", "b")
-        self.assertEqual([(send.links, send.mark) for send in of(effects, Send)], [((1,), 2), ((2,), 2)])
+        self.assertEqual((self.sent(effects, 1), self.sent(effects, 2)), ([(1, 2)], [(1, 2)]))
         self.assertEqual(of(effects, Deliver), [])
 
-    def test_messages_nobody_has_taken_go_to_the_first_link_that_ever_comes(self) -> None:
+    def test_a_lone_message_leaves_in_its_turn_as_a_batch_of_its_own(self) -> None:
+        self.up(1)
+        [frame] = of(self.frames(self.publish("a"), 1), SignedBatch)
+        self.assertEqual((frame.batch.count, frame.hops), (1, 0))
+
+    def test_what_is_too_much_for_one_batch_leaves_in_several(self) -> None:
+        self.make(batch_bytes=1000)
+        self.up(1)
+        self.assertEqual(self.sent(self.publish(*["x" * 400] * 5), 1), [(1, 2), (3, 4), (5, 5)])
+
+    def test_messages_nobody_has_go_to_the_first_link_that_ever_comes(self) -> None:
         self.assertEqual(self.publish("a", "b"), [])
         self.publish("c")
-        effects = self.open(1)
-        self.assertIsInstance(of(effects, Send)[0].frame, Snapshot)
-        self.assertEqual(self.sent(effects, 1), [(1, 2), (3, 3)])
+        [told, _ping] = self.frames(self.open(1), 1)
+        assert isinstance(told, Snapshot)
+        self.assertEqual([(one.low, one.high, one.base) for one in told.streams], [(1, 3, 0)])
+        self.receive(1, Snapshot(True, []))
+        self.assertEqual(self.sent(self.receive(1, want("me", 1, 3)), 1), [(1, 2), (3, 3)])
 
-    def test_messages_taken_by_none_go_to_the_next_link_again(self) -> None:
+    def test_until_it_has_pulled_them_a_new_link_is_told_of_what_follows(self) -> None:
+        # Pushed and accepted, it would make all before it seem taken, and be dropped or skipped.
+        self.publish("a", "b")
+        self.open(1)
+        self.assertEqual(self.sent(self.publish("c"), 1), [])
+        self.receive(1, Snapshot(True, []))
+        self.assertEqual(self.haves(self.wait(1), 1), [("me", 1, 3)])
+        self.assertEqual(self.sent(self.receive(1, want("me", 1, 3)), 1), [(1, 2), (3, 3)])
+        self.assertEqual(self.sent(self.publish("d"), 1), [(4, 4)])
+
+    def test_what_goes_before_a_links_frontier_has_come_is_taken_when_nothing_is_missing(self) -> None:
         self.up(1)
         self.publish("a")
-        self.node.handle(LinkClosed(1), self.now)
-        self.assertEqual(self.sent(self.open(2), 2), [(1, 1)])
-
-    def test_messages_a_link_has_taken_are_not_for_later_ones(self) -> None:
-        self.up(1)
-        self.publish("a")
-        self.accept(1, 1)
-        self.assertEqual(self.sent(self.open(2, "cleo"), 2), [])
-        self.assertEqual(self.node.footprint()["own_batches"], 0)
-
-    def test_no_more_than_a_write_is_under_way(self) -> None:
-        self.small(write_bytes=2.5)
-        self.up(1)
-        # Beyond two and a half batches no other is begun.
-        self.assertEqual(self.sent(self.say(9), 1), [(1, 1), (2, 2), (3, 3)])
-        self.assertEqual(self.sent(self.say(1), 1), [])
-        self.assertEqual(self.sent(self.accept(1, 2), 1), [])
-        self.assertEqual(self.sent(self.accept(1, 3), 1), [(4, 4), (5, 5), (6, 6)])
-
-    def test_each_link_has_a_pace_of_its_own(self) -> None:
-        self.small()
-        self.up(1, "bert")
-        self.up(2, "cleo")
-        self.say(4)
-        for sequence in (1, 2):
-            effects = self.accept(1, sequence)
-            self.assertEqual(self.sent(effects, 1), [(sequence + 1, sequence + 1)])
-            self.assertEqual(self.sent(effects, 2), [])
-        # What the slower still needs is kept, with what nobody has taken.
-        footprint = self.node.footprint()
-        self.assertEqual((footprint["own_batches"], footprint["own_bytes"]), (3, 3 * self.SIZE))
-        self.assertEqual(self.sent(self.accept(2, 1), 2), [(2, 2)])
-        self.assertEqual(self.node.footprint()["own_batches"], 2)
+        self.accept(1)
+        self.open(2, "cleo")
+        self.assertEqual(self.sent(self.publish("b"), 2), [(2, 2)])
 
     def test_a_closing_link_takes_nothing(self) -> None:
         self.up(1)
         self.publish("a")
-        self.node.handle(LinkClosing(1), self.now)
-        self.assertEqual(self.accept(1, 1), [])
+        self.handle(LinkClosing(1))
+        self.accept(1)
         self.assertEqual(self.node.outbox.taken, 0)
         self.assertEqual(self.publish("b"), [])
 
-    def test_what_was_kept_for_a_link_goes_with_it(self) -> None:
-        self.small()
+
+class TestTaken(NodeTestCase):
+    """What some neighbour has: its transport has accepted it, or it announced it."""
+
+    def taken(self) -> tuple[int, int]:
+        """The highest message somebody has, and the number of batches nobody has."""
+        return self.node.outbox.taken, self.node.footprint()["unsent_batches"]
+
+    def test_what_a_transport_has_accepted_is_taken(self) -> None:
         self.up(1, "bert")
         self.up(2, "cleo")
-        self.say(2)
-        self.accept(1, 1)
-        self.accept(1, 2)
-        self.assertEqual(self.node.footprint()["own_batches"], 1)
-        self.node.handle(LinkClosed(2), self.now)
-        self.assertEqual(self.node.footprint()["own_bytes"], 0)
+        self.publish("a")
+        before = self.queued[1]
+        self.publish("b")
+        self.assertEqual(self.taken(), (0, 2))
+        self.handle(Accepted(1, before - 1))
+        self.assertEqual(self.taken(), (0, 2))
+        self.handle(Accepted(1, before))
+        self.assertEqual(self.taken(), (1, 1))
+        self.accept(2)
+        self.assertEqual(self.taken(), (2, 0))
+
+    def test_what_is_announced_back_is_taken(self) -> None:
+        self.up(1)
+        self.publish("a")
+        self.publish("b")
+        self.receive(1, have("me", 1, 1))
+        self.assertEqual(self.taken(), (1, 1))
+        self.receive(1, have("me", 1, 2**62))
+        self.assertEqual(self.taken(), (2, 0))
+
+    def test_what_a_snapshot_names_is_taken(self) -> None:
+        self.publish("a")
+        self.up(1, "bert", entry("me", 1))
+        self.assertEqual(self.taken(), (1, 0))
+
+    def test_what_was_pulled_is_taken_when_the_transport_has_accepted_it(self) -> None:
+        # Where all neighbours pull, nobody would ever be told that there is room again.
+        self.publish("a")
+        self.publish("b")
+        self.up(1)
+        self.receive(1, want("me", 1, 2))
+        self.assertEqual(self.taken(), (0, 2))
+        self.accept(1)
+        self.assertEqual(self.taken(), (2, 0))
+
+    def test_what_is_taken_is_not_taken_back(self) -> None:
+        self.up(1, "bert")
+        self.up(2, "cleo")
+        self.publish("a", "b")
+        self.accept(1)
+        self.receive(2, have("me", 1, 0))
+        self.assertEqual(self.taken(), (2, 0))
+        self.handle(LinkClosed(1))
+        self.assertEqual(self.taken(), (2, 0))
+
+    def test_what_nobody_has_outlives_every_limit_of_the_history(self) -> None:
+        self.make(history_bytes=2000, history_seconds=60, unsent_bytes=2**21)
+        for _ in range(20):
+            self.publish("x" * 500)
+        self.wait(1000)
+        self.up(1)
+        self.assertEqual(len(self.sent(self.receive(1, want("me", 1)), 1)), 20)
+        self.accept(1)
+        self.wait(120)
+        self.assertEqual(self.node.footprint()["held_batches"], 0)
+
+
+class TestCongested(NodeTestCase):
+    """Beyond a limit the application is refused room, and told when there is some."""
+
+    SIZE = 2**18
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.make(unsent_bytes=2**21, batch_bytes=1, answer_bytes=1)
+
+    def fill(self) -> None:
+        """Seven messages of an eighth each, and one refused."""
+        for _ in range(7):
+            self.assertTrue(self.node.room_for(self.SIZE))
+            self.publish("x" * self.SIZE)
+        self.assertFalse(self.node.congested)
+        self.assertFalse(self.node.room_for(self.SIZE))
+        self.assertTrue(self.node.congested)
 
     def test_congested_then_drained(self) -> None:
-        self.make(unsent_bytes=2**21, batch_bytes=1, write_bytes=1)
-        self.assertTrue(self.node.room_for(2**21))
-        size = 2**18
-        for _ in range(7):
-            self.assertTrue(self.node.room_for(size))
-            self.publish("x" * size)
-        self.assertFalse(self.node.congested)
-        self.assertIs(self.node.room_for(size), False)
-        self.assertTrue(self.node.congested)
         self.up(1)
-        effects = [self.accept(1, sequence) for sequence in range(1, 8)]
+        marks = []
+        for _ in range(7):
+            self.publish("x" * self.SIZE)
+            marks.append(self.queued[1])
+        self.assertFalse(self.node.room_for(self.SIZE))
         # Below half is reached with the fourth of seven.
-        told = [bool(of(these, Drained)) for these in effects]
+        told = [bool(of(self.handle(Accepted(1, mark)), Drained)) for mark in marks]
         self.assertEqual(told, [False, False, False, True, False, False, False])
         self.assertFalse(self.node.congested)
 
-    def test_a_byte_beyond_the_limit_has_no_room(self) -> None:
-        self.make(unsent_bytes=2**21)
-        self.assertIs(self.node.room_for(2**21 + 1), False)
+    def test_what_is_pulled_drains_as_well(self) -> None:
+        self.fill()
+        self.up(1)
+        self.accept(1)
+        drained = 0
+        for first in range(1, 8):
+            self.assertEqual(self.sent(self.receive(1, want("me", first)), 1), [(first, first)])
+            drained += len(of(self.accept(1), Drained))
+        self.assertEqual(drained, 1)
+
+    def test_what_is_announced_back_drains_as_well(self) -> None:
+        self.fill()
+        self.up(1)
+        self.assertEqual(len(of(self.receive(1, have("me", 1, 7)), Drained)), 1)
 
     def test_where_nobody_was_refused_nobody_is_told_of_room(self) -> None:
         self.up(1)
         self.publish("a")
-        self.assertEqual(of(self.accept(1, 1), Drained), [])
+        self.assertEqual(of(self.accept(1), Drained), [])
 
-    def test_a_link_that_lags_is_closed_while_a_fast_one_goes_on(self) -> None:
-        self.small(link_queue_bytes=3)
+    def test_the_fastest_link_decides(self) -> None:
         self.up(1, "fast")
-        self.up(2, "slow")
-        self.say(9)
-        effects = [effect for sequence in range(1, 5) for effect in self.accept(1, sequence)]
-        self.assertEqual(self.closed(effects), [])  # batches 2 to 4 are kept for it
-        effects = self.accept(1, 5)
-        self.assertEqual(self.closed(effects), [(2, Reason.SLOW)])
-        self.assertEqual(of(effects, LinkDown), [LinkDown(2)])
-        self.assertEqual(self.sent(effects, 1), [(6, 6)])
-        self.assertEqual(self.node.footprint()["own_batches"], 4)
+        self.up(2, "dead")
+        for _ in range(50):
+            self.assertTrue(self.node.room_for(self.SIZE))
+            self.publish("x" * self.SIZE)
+            self.accept(1)
 
-    def test_the_only_link_is_never_too_slow(self) -> None:
-        self.small(link_queue_bytes=3)
+
+class TestUnsent(NodeTestCase):
+    """What can be handed to another run, and whether all that can be has been given away."""
+
+    def test_what_nobody_has_can_be_had_again(self) -> None:
+        self.assertEqual(self.node.unsent_entries(), [])
         self.up(1)
-        self.assertEqual(self.closed(self.say(100)), [])
-        self.assertEqual(self.node.footprint()["own_batches"], 100)
+        self.publish("a")
+        self.accept(1)
+        self.publish("b", "c")
+        self.publish("d")
+        self.assertEqual(len(self.node.unsent_entries()), 3)
 
-    def test_any_number_of_links_may_lag_at_once(self) -> None:
-        self.small(link_queue_bytes=3)
-        self.up(1, "fast")
-        for number in range(2, 600):
-            self.up(number, f"slow {number}")
-        self.say(5)
-        effects = [effect for sequence in range(1, 6) for effect in self.accept(1, sequence)]
-        self.assertEqual(len(self.closed(effects)), 598)
-        self.assertEqual(self.node.footprint()["fed_links"], 1)
-        self.assertEqual(self.node.footprint()["own_batches"], 0)
+    def test_all_is_given_when_every_neighbour_that_gets_it_here_has_it(self) -> None:
+        self.assertTrue(self.node.is_given_to_all())
+        self.up(1, "bert")
+        self.up(2, "cleo")
+        self.publish("a")
+        self.assertFalse(self.node.is_given_to_all())
+        self.accept(1)
+        self.assertFalse(self.node.is_given_to_all())
+        self.accept(2)
+        self.assertTrue(self.node.is_given_to_all())

@@ -1,4 +1,4 @@
-"""The own stream: numbered, signed, and kept until a neighbour has it."""
+"""The own stream: numbered, signed, and unsent until a neighbour has it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.core.network import DIGEST, entries, origin_of, signature_of, verify
 from twisted_mesh.core.outbox import Outbox
 from twisted_mesh.wire import native
+from twisted_mesh.wire.native import SignedBatch
 from twisted_mesh.wire.packets import unpack_entries
 
 ANNA = origin_of("anna")
@@ -16,38 +17,31 @@ class OutboxTestCase(SynchronousTestCase):
     """An outbox whose batches are closed at 100 bytes."""
 
     def setUp(self) -> None:
-        self.outbox = Outbox(ANNA, 5, DIGEST, lambda text: signature_of(ANNA, text), 100)
+        self.make(100)
 
-    def publish(self, *texts: object) -> None:
+    def make(self, batch_bytes: int) -> None:
+        """Begin anew with another size of batches."""
+        self.outbox = Outbox(ANNA, 5, DIGEST, lambda text: signature_of(ANNA, text), batch_bytes)
+
+    def publish(self, *texts: object) -> list[SignedBatch]:
         """Publish a message for each of *texts*, at 9 ms of the author's clock."""
-        self.outbox.publish(entries(*texts), 9)
+        return list(self.outbox.publish(entries(*texts), 9))
 
-    def spans(self) -> list[tuple[int, int]]:
-        """The first and the last message of each batch from the oldest on."""
-        at, found = self.outbox.oldest - 1, []
-        while (signed := self.outbox.after(at)) is not None:
-            at = signed.batch.last
-            found.append((signed.batch.first, at))
-        self.assertEqual(at, self.outbox.head)
-        self.assertEqual(len(found), len(self.outbox))
-        return found
-
-    def bytes_of(self, *firsts: int) -> int:
-        """The bytes of the batches that begin with *firsts*."""
-        return sum(len(self.outbox.after(first - 1).array) for first in firsts)  # type: ignore[union-attr]
+    def spans(self, batches: list[SignedBatch]) -> list[tuple[int, int]]:
+        """The first and the last message of each."""
+        return [(signed.batch.first, signed.batch.last) for signed in batches]
 
 
 class TestPublish(OutboxTestCase):
     """Messages become batches."""
 
     def test_nothing_is_published_yet(self) -> None:
-        self.assertEqual(self.spans(), [])
-        self.assertEqual((self.outbox.oldest, self.outbox.head, self.outbox.taken), (1, 0, 0))
+        self.assertEqual((self.outbox.head, self.outbox.taken, self.outbox.unsent_bytes), (0, 0, 0))
+        self.assertEqual(len(self.outbox), 0)
+        self.assertEqual(self.outbox.run, (ANNA, 5))
 
     def test_messages_of_a_turn_are_one_signed_batch(self) -> None:
-        self.publish("a", "b", "c")
-        signed = self.outbox.after(0)
-        assert signed is not None
+        (signed,) = self.publish("a", "b", "c")
         batch = signed.batch
         self.assertEqual((batch.origin, batch.epoch, batch.first, batch.count), (ANNA, 5, 1, 3))
         self.assertEqual((batch.sent, batch.encoding, signed.hops), (9, 0, 0))
@@ -56,79 +50,70 @@ class TestPublish(OutboxTestCase):
         self.assertEqual(native.decode(native.encode(signed)[4:]), signed)
 
     def test_numbers_go_on_from_turn_to_turn(self) -> None:
-        self.publish("a", "b")
-        self.publish("c")
-        self.assertEqual(self.spans(), [(1, 2), (3, 3)])
+        self.assertEqual(self.spans(self.publish("a", "b")), [(1, 2)])
+        self.assertEqual(self.spans(self.publish("c")), [(3, 3)])
+        self.assertEqual(self.outbox.head, 3)
 
     def test_a_turn_without_messages_publishes_nothing(self) -> None:
-        self.publish()
-        self.assertEqual(self.spans(), [])
+        self.assertEqual(self.publish(), [])
+        self.assertEqual((self.outbox.head, len(self.outbox)), (0, 0))
 
     def test_a_batch_is_closed_at_its_size(self) -> None:
         size = len(entries("x" * 20)[0])
-        self.publish(*["x" * 20] * 9)
-        self.assertEqual(self.spans(), [(1, 100 // size), (100 // size + 1, 8), (9, 9)])
+        batches = self.publish(*["x" * 20] * 9)
+        self.assertEqual(self.spans(batches), [(1, 100 // size), (100 // size + 1, 8), (9, 9)])
+        self.assertEqual(len(self.outbox), 3)
 
-    def test_a_batch_may_be_full_to_the_byte(self) -> None:
-        self.assertEqual(len(entries("x" * 21)[0]) * 4, 100)
-        self.publish(*["x" * 21] * 9)
-        self.assertEqual(self.spans(), [(1, 4), (5, 8), (9, 9)])
+    def test_what_just_fits_is_in_the_batch(self) -> None:
+        size = len(entries("x" * 20)[0])
+        self.make(3 * size)
+        self.assertEqual(self.spans(self.publish(*["x" * 20] * 4)), [(1, 3), (4, 4)])
 
     def test_a_larger_message_is_a_batch_of_its_own(self) -> None:
-        self.publish("a", "x" * 200, "b")
-        self.assertEqual(self.spans(), [(1, 1), (2, 2), (3, 3)])
+        self.assertEqual(self.spans(self.publish("a", "x" * 200, "b")), [(1, 1), (2, 2), (3, 3)])
 
     def test_a_batch_is_closed_at_its_count(self) -> None:
-        self.outbox = Outbox(ANNA, 5, DIGEST, lambda text: signature_of(ANNA, text), 2**20)
+        self.make(2**20)
         most = native.MAX_BATCH_COUNT
-        self.outbox.publish(entries("") * (most + 2), 9)
-        self.assertEqual(self.spans(), [(1, most), (most + 1, most + 2)])
+        batches = list(self.outbox.publish(entries("") * (most + 2), 9))
+        self.assertEqual(self.spans(batches), [(1, most), (most + 1, most + 2)])
 
 
-class TestKeeping(OutboxTestCase):
-    """What is kept, and for whom."""
+class TestTaken(OutboxTestCase):
+    """What no neighbour has is known, since it must not be given up."""
 
     def setUp(self) -> None:
         super().setUp()
-        self.publish("a", "b")
-        self.publish("c")
-        self.publish("d", "e")
-        self.sizes = [self.bytes_of(1), self.bytes_of(3), self.bytes_of(4)]
+        batches = [*self.publish("a", "b"), *self.publish("c"), *self.publish("d", "e")]
+        self.sizes = [len(signed.array) for signed in batches]
 
-    def test_what_no_link_has_taken_is_unsent(self) -> None:
-        self.assertEqual((self.outbox.unsent_bytes, self.outbox.lagging_bytes), (sum(self.sizes), 0))
+    def unsent(self) -> tuple[int, int, int]:
+        """The highest a neighbour has; batches and bytes above it."""
+        return self.outbox.taken, len(self.outbox), self.outbox.unsent_bytes
 
-    def test_what_a_link_has_taken_is_kept_for_those_behind(self) -> None:
+    def test_what_no_neighbour_has_is_unsent(self) -> None:
+        self.assertEqual(self.unsent(), (0, 3, sum(self.sizes)))
+
+    def test_what_a_neighbour_has_is_not(self) -> None:
         self.outbox.accepted(3)
-        self.assertEqual(self.outbox.taken, 3)
-        self.assertEqual(self.outbox.unsent_bytes, self.sizes[2])
-        self.assertEqual(self.outbox.lagging_bytes, self.sizes[0] + self.sizes[1])
-        self.assertEqual(len(self.spans()), 3)
-
-    def test_a_slower_link_takes_nothing_back(self) -> None:
-        self.outbox.accepted(3)
-        self.outbox.accepted(2)
-        self.assertEqual((self.outbox.taken, self.outbox.unsent_bytes), (3, self.sizes[2]))
-
-    def test_what_no_link_needs_is_forgotten(self) -> None:
-        self.outbox.accepted(3)
-        self.outbox.release(2)
-        self.assertEqual(self.outbox.oldest, 3)
-        self.assertIsNone(self.outbox.after(0))
-        self.assertEqual(self.spans(), [(3, 3), (4, 5)])
-        self.assertEqual(self.outbox.lagging_bytes, self.sizes[1])
-
-    def test_what_no_link_has_taken_is_never_forgotten(self) -> None:
-        self.outbox.accepted(2)
-        self.outbox.release(5)
-        self.assertEqual(self.spans(), [(3, 3), (4, 5)])
-        self.assertEqual((self.outbox.oldest, self.outbox.lagging_bytes), (3, 0))
-
-    def test_all_taken_and_all_forgotten_leaves_nothing(self) -> None:
+        self.assertEqual(self.unsent(), (3, 1, self.sizes[2]))
         self.outbox.accepted(5)
-        self.outbox.release(5)
-        self.assertEqual(self.spans(), [])
-        self.assertEqual((self.outbox.unsent_bytes, self.outbox.lagging_bytes), (0, 0))
-        self.assertEqual(self.outbox.oldest, 6)
-        self.publish("f")
-        self.assertEqual(self.spans(), [(6, 6)])
+        self.assertEqual(self.unsent(), (5, 0, 0))
+
+    def test_a_slower_neighbour_takes_nothing_back(self) -> None:
+        self.outbox.accepted(3)
+        self.outbox.accepted(2)
+        self.assertEqual(self.unsent(), (3, 1, self.sizes[2]))
+
+    def test_a_batch_is_unsent_until_a_neighbour_has_it_whole(self) -> None:
+        self.outbox.accepted(1)
+        self.assertEqual(self.unsent(), (0, 3, sum(self.sizes)))
+        self.outbox.accepted(4)
+        self.assertEqual(self.unsent(), (3, 1, self.sizes[2]))
+
+    def test_a_claim_of_what_was_never_said_counts_for_nothing_said_later(self) -> None:
+        # Claims are unsigned: one neighbour's lie must not cover all that is ever published.
+        self.outbox.accepted(2**62)
+        self.assertEqual(self.unsent(), (5, 0, 0))
+        (signed,) = self.publish("f")
+        self.assertEqual(self.unsent(), (5, 1, len(signed.array)))

@@ -36,7 +36,6 @@ class TestMeshConfig(SynchronousTestCase):
             {"ping_after": 15.0},
             {"dead_after": 5},
             {"redial_factor": 0.99},
-            {"waiting_bytes": MIB, "link_queue_bytes": MIB - 1},
             {"unsent_bytes": 2 * MIB - 1},
             {"batch_bytes": MIB + 1},
         ):
@@ -45,7 +44,6 @@ class TestMeshConfig(SynchronousTestCase):
     def test_the_last_values_that_do_not_contradict_each_other_are_taken(self) -> None:
         MeshConfig(ping_after=14.9)
         MeshConfig(redial_factor=1)
-        MeshConfig(waiting_bytes=MIB, link_queue_bytes=MIB)
         MeshConfig(unsent_bytes=2 * MIB)
         MeshConfig(batch_bytes=MIB)
 

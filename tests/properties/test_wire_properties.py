@@ -22,14 +22,21 @@ from twisted_mesh.wire.native import (
     MAX_BATCH_COUNT,
     MAX_NUMBER,
     Batch,
+    Bucket,
     Bye,
+    Digest,
+    Have,
+    HaveEntry,
     Intro,
+    Kind,
     Ping,
     Pong,
     Proof,
+    Prune,
     SignedBatch,
     Snapshot,
     SnapshotEntry,
+    Want,
     Whisper,
     decode,
     encode,
@@ -65,6 +72,12 @@ def snapshot_entries(draw: st.DrawFn) -> SnapshotEntry:
 
 
 @st.composite
+def have_entries(draw: st.DrawFn) -> HaveEntry:
+    high = draw(numbers)
+    return HaveEntry(draw(keys), draw(numbers), draw(st.integers(1, min(high + 1, MAX_NUMBER))), high)
+
+
+@st.composite
 def signed_batches(draw: st.DrawFn) -> SignedBatch:
     count = draw(st.integers(1, MAX_BATCH_COUNT))
     first = draw(st.integers(1, MAX_NUMBER + 1 - count))
@@ -78,6 +91,10 @@ frames = st.one_of(
     st.builds(Proof, signatures, st.binary(max_size=32)),
     st.builds(Snapshot, st.booleans(), st.lists(snapshot_entries(), max_size=5)),
     signed_batches(),
+    st.builds(Have, st.lists(have_entries(), max_size=5), st.booleans()),
+    st.builds(Want, keys, numbers, numbers.filter(bool), numbers, st.booleans()),
+    st.builds(Prune, st.lists(keys, max_size=5)),
+    st.builds(Digest, st.lists(st.builds(Bucket, st.integers(0, 63), keys), max_size=5)),
     st.builds(Whisper, st.binary(max_size=300)),
     st.builds(Ping, numbers),
     st.builds(Pong, numbers),
@@ -233,7 +250,7 @@ class TestFrames(SynchronousTestCase):
         refused(read, stream)
 
     @wire
-    @given(soups, st.sampled_from([1, 2, 3, 5, 14, 19, 20, 21]))
+    @given(soups, st.sampled_from([*Kind]))
     def test_any_array_of_any_kind_is_a_frame_or_a_remote_error(self, array: bytes, kind: int) -> None:
         refused(decode, bytes((kind, 0)) + array)
         refused(decode, bytes((kind, 0)) + bytes(64) + array)

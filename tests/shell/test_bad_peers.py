@@ -267,7 +267,7 @@ class TestBehindProof(BadPeer):
 
     def test_a_message_before_the_snapshot(self) -> None:
         for early in (native.Whisper(b"\x90"), None):
-            puppet = self.dial(self.puppet(snapshot=False), self.a)
+            puppet = self.dial(self.puppet(frontier=False), self.a)
             self.network.pump()
             puppet.send(early or batch(puppet.me, 1, "early"))
             self.assert_refused(puppet, "order")

@@ -93,40 +93,6 @@ class TestEvents(MeshCase):
         self.assertEqual(len(self.network.dials), 1)
 
 
-class TestCrossingDials(MeshCase):
-    def test_crossing_dials_end_in_one_link_at_both_ends(self) -> None:
-        for seed in range(12):
-            self.network.random.seed(seed)
-            self.network.cuts = True
-            a, b = self.node(), self.node()
-            one = a.connect(self.host(b), PORT)
-            other = b.connect(self.host(a), PORT)
-            self.network.pump()
-            a.send("from a")
-            b.send("from b")
-            self.network.pump()
-            ends = self.network.between(self.host(a), self.host(b))
-            self.assertEqual(len(ends), 2, seed)
-            # Each fired with a link that was up; it may have been replaced since.
-            self.assertEqual(self.successResultOf(one).id, b.id)
-            self.assertEqual(self.successResultOf(other).id, a.id)
-            self.assertNotEqual(a.routing_table[b.id].outgoing, b.routing_table[a.id].outgoing)
-            self.assertEqual((self.got(a), self.got(b)), (["from b"], ["from a"]))
-
-    def test_two_that_dial_each_other_as_peers_stay_with_one_link(self) -> None:
-        a = self.make(peers=["10.0.0.2:4444"])
-        b = self.make(peers=["10.0.0.1:4444"])
-        a.startService()
-        b.startService()
-        self.network.advance(30)
-        self.assertEqual(len(self.network.between(self.host(a), self.host(b))), 2)
-        self.assertEqual(list(a.routing_table), [b.id])
-        self.assertEqual(list(b.routing_table), [a.id])
-        dials = len(self.network.dials)
-        self.network.advance(300)
-        self.assertEqual(len(self.network.dials), dials)
-
-
 class TestRefusals(MeshCase):
     def assert_refused(
         self, a: object, b: object, error: type[Exception], reason: str, *, target: str | None = None
@@ -195,7 +161,7 @@ class TestRefusals(MeshCase):
 
     def test_a_peer_that_stops_in_the_middle_of_the_handshake(self) -> None:
         a = self.node()
-        puppet = self.dial(self.puppet(snapshot=False), a)
+        puppet = self.dial(self.puppet(frontier=False), a)
         self.network.advance(9.9)
         self.assertIsNone(puppet.lost)
         self.assertEqual(a.footprint()["connections"], 1)

@@ -28,12 +28,26 @@ class TestOutlet(SynchronousTestCase):
         self.assertEqual(self.written, [b"aaaabbbbcccc", b"dddd" + b"e" * 50])
         self.assertEqual(self.outlet.queued_bytes, 0)
 
-    def test_marks_tell_what_was_taken(self) -> None:
-        self.outlet.put(b"a" * 10, 3)
+    def test_bytes_of_counted_frames_alone_are_accepted(self) -> None:
+        self.outlet.put(b"a" * 10, counted=True)
         self.outlet.put(b"b")
-        self.outlet.put(b"c" * 10, 7)
+        self.outlet.put_awaited(b"c" * 10)
+        self.outlet.put(b"d" * 12, counted=True)
+        self.assertEqual(self.outlet.accepted, 0)
         self.outlet.flush()
-        self.assertEqual(self.outlet.mark, 7)
+        self.assertEqual(self.outlet.accepted, 22)
+        self.outlet.put(b"never", counted=True)
+        self.outlet.drop("gone")
+        self.outlet.flush()
+        self.assertEqual(self.outlet.accepted, 22)
+
+    def test_what_waits_while_the_transport_is_paused_is_not_accepted(self) -> None:
+        self.outlet.pauseProducing()
+        self.outlet.put(b"a", counted=True)
+        self.outlet.flush()
+        self.assertEqual(self.outlet.accepted, 0)
+        self.outlet.flush(everything=True)
+        self.assertEqual(self.outlet.accepted, 1)
 
     def test_nothing_is_written_while_paused(self) -> None:
         self.outlet.pauseProducing()

@@ -217,8 +217,8 @@ class TestLiveness(MeshCase):
         puppet = self.joined(a)
         self.network.advance(6)
         pings = [frame for frame in puppet.frames() if isinstance(frame, native.Ping)]
-        self.assertEqual(len(pings), 1)
-        puppet.send(native.Pong(pings[0].token))
+        self.assertEqual([ping.token == 0 for ping in pings], [True, False])  # how far it is; is it there
+        puppet.send(native.Pong(pings[1].token))
         self.network.advance(60)
         self.assertEqual(list(a.routing_table), [b.id])  # the puppet answered once
         self.assertEqual(len(self.log("silent for 15 s [silent]")), 1)
@@ -235,19 +235,18 @@ class TestLiveness(MeshCase):
         a, b = self.chain(2)
         self.network.advance(20)
         self.network.unplug(self.host(a), self.host(b))
-        for _ in range(14):
+        for number in range(14):
             self.network.advance(1)
-            a.send("into the void")  # that the system takes it proves nothing
+            a.send(number)  # that the system takes it proves nothing
         self.assertEqual(list(a.routing_table), [b.id])
         self.network.advance(8)
         self.assertEqual(list(a.routing_table), [b.id])
         self.assertEqual(len(self.happened(a, "disconnect")), 1)
         self.assertEqual(len(self.happened(a, "connect")), 2)
         a.send("through")
-        self.network.advance(31)
-        self.assertEqual(self.got(b), ["through"])
-        (gap,) = self.happened(b, "gap")
-        self.assertEqual((gap.first, gap.last), (1, 14))
+        self.network.advance(1)
+        self.assertEqual(self.got(b), [*range(14), "through"])
+        self.assertEqual(self.happened(b, "gap"), [])
 
     def test_a_busy_peer_is_not_accused(self) -> None:
         a, b = self.chain(2)

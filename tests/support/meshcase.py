@@ -37,7 +37,7 @@ class Raw(Protocol):
     """A peer that says what the test writes, and keeps what comes."""
 
     def __init__(self) -> None:
-        self.received = b""
+        self._received = bytearray()
         self.lost: Failure | None = None
 
     def write(self, data: bytes) -> None:
@@ -49,10 +49,15 @@ class Raw(Protocol):
         self.transport.loseConnection()  # type: ignore[union-attr]
 
     def dataReceived(self, data: bytes) -> None:
-        self.received += data
+        self._received += data
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.lost = reason
+
+    @property
+    def received(self) -> bytes:
+        """All that came."""
+        return bytes(self._received)
 
     def payloads(self) -> list[bytes]:
         """The frames that came, as far as they are whole."""
@@ -72,16 +77,17 @@ class Puppet(Raw):
     """
     A peer that shakes hands as a node would, and from then on says what the test writes.
 
+    :param frontier: whether it tells what it holds, which is nothing, behind its proof.
     :ivar twist: by stage, what becomes of its answer to the frame of that stage.
     """
 
-    def __init__(self, side: Side, me: Myself, *, snapshot: bool = True) -> None:
+    def __init__(self, side: Side, me: Myself, *, frontier: bool = True) -> None:
         super().__init__()
         self.me = me
         self.handshake = Handshake(side, me, nonce=bytes(range(32)), time=1)
         self.twist: dict[Stage, Any] = {}
         self._reader = FrameReader(MAX_FRAME_BYTES)
-        self._snapshot = snapshot
+        self._frontier = frontier
 
     def connectionMade(self) -> None:
         self.write(self.handshake.start())
@@ -94,8 +100,14 @@ class Puppet(Raw):
                 continue
             answer = self.handshake.receive(payload, lambda: tls.exporter(self.transport))
             self.write(self.twist.get(stage, lambda answer: answer)(answer))
-            if self.handshake.stage is Stage.DONE and self._snapshot:
-                self.send(native.Snapshot(True, []))
+            if self.handshake.stage is Stage.DONE and self._frontier:
+                self.send(native.Digest([]) if self.compares else native.Snapshot(True, []))
+
+    @property
+    def compares(self) -> bool:
+        """Whether both ends said that they are settled, so that they tell digests."""
+        peer = self.handshake.peer
+        return peer is not None and peer.settled and self.me.settled
 
     def send(self, *frames: SignedBatch | native.Whisper | native.Plain) -> None:
         """Send frames."""
@@ -250,8 +262,8 @@ class MeshCase(SynchronousTestCase):
         network = MeshNetwork("mesh", "SSL" if encrypted else "Plaintext")
         values = {"id": me.id, "origin": me.origin, "epoch": 1, "network": network, "address": None}
         values |= {"settled": True, "sign": me.sign, "verify": verify}
-        snapshot = options.pop("snapshot", True)
-        return Puppet(side, Myself(**(values | options)), snapshot=snapshot)
+        frontier = options.pop("frontier", True)
+        return Puppet(side, Myself(**(values | options)), frontier=frontier)
 
     def joined(self, service: MeshService, **options: Any) -> Puppet:
         """A puppet that is linked with *service*."""

@@ -12,6 +12,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -97,7 +98,7 @@ class Child(ProcessProtocol):
     def signal(self, name: str) -> None:
         """Send it SIG*name*, if it still runs."""
         with contextlib.suppress(ProcessExitedAlready):
-            self.transport.signalProcess(name)  # type: ignore[union-attr]
+            self.transport.signalProcess(getattr(signal, f"SIG{name}"))  # type: ignore[union-attr]
 
     @property
     def log(self) -> str:
@@ -134,6 +135,9 @@ class Child(ProcessProtocol):
         return f"\n$ {self.command}\nstatus {self.status}\nstdout …{out}\nstderr …{err}"
 
 
+ChildT = TypeVar("ChildT", bound=Child)
+
+
 class ProcessCase(TestCase):
     """
     Starts processes in a directory of its own, :ivar:`directory`, which they share.
@@ -147,19 +151,21 @@ class ProcessCase(TestCase):
         self.children: list[Child] = []
         self.addCleanup(self._end_all)
 
-    def start(self, *arguments: str, fds: dict[int, int | str] | None = None) -> Child:
+    def start(
+        self, *arguments: str, fds: dict[int, int | str] | None = None, kind: type[ChildT] = Child
+    ) -> ChildT:
         """Start Python with *arguments*, in the test's directory."""
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         path = environment.get("PYTHONPATH")
         environment["PYTHONPATH"] = f"{ROOT}{os.pathsep}{path}" if path else str(ROOT)
         command = [sys.executable, *arguments]
-        child = Child(" ".join(command))
+        child = kind(" ".join(command))
         self.children.append(child)
         reactor.spawnProcess(child, command[0], command, environment, str(self.directory), childFDs=fds)
         return child
 
-    def twistd(self, *arguments: str, **options: Any) -> Child:
-        """Start ``twistd -n`` without a pid file."""
+    def twistd(self, *arguments: str, **options: Any) -> Any:
+        """Start ``twistd -n`` without a pid file; a Child, or what *kind* says."""
         return self.start(*TWISTD, "-n", "--pidfile=", *arguments, **options)
 
     def mesh(self, *arguments: str, peers: tuple[Child | int, ...] = (), **options: Any) -> Child:

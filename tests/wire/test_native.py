@@ -17,17 +17,23 @@ from twisted_mesh.wire.native import (
     MAX_BATCH_COUNT,
     MAX_NUMBER,
     Batch,
+    Bucket,
     Bye,
+    Digest,
     Frame,
+    Have,
+    HaveEntry,
     Intro,
     Kind,
     Ping,
     Plain,
     Pong,
     Proof,
+    Prune,
     Snapshot,
     SnapshotEntry,
     Unknown,
+    Want,
     Whisper,
     decode,
     encode,
@@ -42,6 +48,10 @@ PLAIN: list[tuple[Kind, Plain]] = [
     (Kind.PING, Ping(0)),
     (Kind.PONG, Pong(MAX_NUMBER)),
     (Kind.BYE, Bye("leaving", "the node stops")),
+    (Kind.HAVE, Have([HaveEntry(KEY, EPOCH, 1, 0), HaveEntry(KEY, EPOCH, 3, 9)], True)),
+    (Kind.WANT, Want(KEY, EPOCH, 3, MAX_NUMBER, True)),
+    (Kind.PRUNE, Prune([KEY, bytes(32)])),
+    (Kind.DIGEST, Digest([Bucket(0, KEY), Bucket(63, bytes(32))])),
 ]
 
 
@@ -127,6 +137,11 @@ class TestFrames(NativeCase):
             self.assert_refused(bytes((kind, 0)) + pack(*array_of(frame)) + b"\0")
         self.assert_refused(batch_payload(native.pack(BATCH) + b"\0"))
 
+    def test_the_size_is_known_without_encoding(self) -> None:
+        # Of a batch, that is: what waits behind a transport is counted for every link.
+        for frame in (*(frame for _, frame in PLAIN), signed(BATCH), Whisper(BATCH.body)):
+            self.assertEqual(native.size(frame), len(encode(frame)))
+
     def test_text_that_is_no_utf_8_is_refused(self) -> None:
         self.assert_refused(b"\x15\0\x92\xa1\xff\xa0")
 
@@ -171,6 +186,36 @@ class TestBounds(NativeCase):
     def test_bye(self) -> None:
         self.assert_bounds(PLAIN[5][1], 0, ["", "x" * 32, "\N{BELL}" * 32], ["x" * 33, b"x", 1, None])
         self.assert_bounds(PLAIN[5][1], 1, ["", "x" * 512], ["x" * 513, b"x", 1, None])
+
+    def test_have(self) -> None:
+        frame = PLAIN[6][1]
+        for low, high in ((1, 0), (1, 5), (6, 5), (MAX_NUMBER,) * 2):
+            entry = [KEY, EPOCH, low, high]
+            self.assert_bounds(frame, 0, [[], [entry], [entry] * 900, [[*entry, "later"]]], [[entry[:3]]])
+        for low, high in ((0, 5), (7, 5), (2, 0), (1, MAX_NUMBER + 1), (MAX_NUMBER + 1, MAX_NUMBER)):
+            self.assert_bounds(frame, 0, [], [[[KEY, EPOCH, low, high]]])
+        self.assert_bounds(frame, 0, [], [[[KEY[:31], EPOCH, 1, 5]], [[KEY, -1, 1, 5]], None, {}, [None]])
+        self.assert_bounds(frame, 1, [True, False], [0, 1, None])
+
+    def test_a_have_that_contradicts_itself_cannot_be_made(self) -> None:
+        self.assertRaises(ValueError, HaveEntry, KEY, EPOCH, 7, 5)
+
+    def test_want(self) -> None:
+        frame, (good, bad) = PLAIN[7][1], self.numbers
+        self.assert_bounds(frame, 0, *self.keys)
+        self.assert_bounds(frame, 1, good, bad)
+        self.assert_bounds(frame, 2, [1, MAX_NUMBER], [0, *bad])
+        self.assert_bounds(frame, 3, good, bad)
+        self.assert_bounds(frame, 4, [True, False], [0, 1, None])
+
+    def test_prune(self) -> None:
+        self.assert_bounds(PLAIN[8][1], 0, [[], [KEY], [KEY] * 900], [[KEY, KEY[:31]], [[KEY]], KEY, None])
+
+    def test_digest(self) -> None:
+        bucket = [63, bytes(32)]
+        good = [[], [bucket], [[*bucket, "later"]], [[number, KEY] for number in range(64)]]
+        bad = [[[64, KEY]], [[-1, KEY]], [[0, KEY[:31]]], [[0]], [bucket] * 65, [None], None, {0: KEY}]
+        self.assert_bounds(PLAIN[9][1], 0, good, bad)
 
     def assert_batch(self, at: int, good: list[Any], bad: list[Any]) -> None:
         fields = msgspec.msgpack.decode(native.pack(BATCH))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -14,15 +15,21 @@ from twisted_mesh.wire.framing import FrameReader
 from twisted_mesh.wire.greeting import Greeting
 from twisted_mesh.wire.native import (
     Batch,
+    Bucket,
     Bye,
+    Digest,
     Frame,
+    Have,
+    HaveEntry,
     Intro,
     Ping,
     Pong,
     Proof,
+    Prune,
     SignedBatch,
     Snapshot,
     SnapshotEntry,
+    Want,
     Whisper,
     decode,
     encode,
@@ -59,7 +66,31 @@ PLAIN: dict[str, Frame] = {
         last=True,
         streams=[SnapshotEntry(origin=IDENTITY.origin, epoch=EPOCH, low=1, high=2, base=2)],
     ),
+    "have": Have(
+        streams=[
+            HaveEntry(origin=IDENTITY.origin, epoch=EPOCH, low=3, high=8),
+            HaveEntry(origin=bytes(range(32)), epoch=1, low=5, high=4),
+        ],
+        answer=True,
+    ),
+    "want": Want(origin=IDENTITY.origin, epoch=EPOCH, first=3, last=8, graft=True),
+    "prune": Prune(origins=[IDENTITY.origin]),
     "whisper": Whisper(join_entries([pack_entry(2, ["psst"])])),
+    "digest": Digest(
+        buckets=[
+            Bucket(
+                number=IDENTITY.origin[0] // 4,
+                digest=hashlib.sha256(
+                    IDENTITY.origin
+                    + EPOCH.to_bytes(8, "big")
+                    + (8).to_bytes(8, "big")
+                    + IDENTITY.origin
+                    + (EPOCH + 1).to_bytes(8, "big")
+                    + (9).to_bytes(8, "big")
+                ).digest(),
+            )
+        ]
+    ),
     "ping": Ping(7),
     "bye": Bye("leaving", "the node stops"),
 }
@@ -111,15 +142,20 @@ class TestDocumentation(SynchronousTestCase):
     def test_it_has_every_kind_with_its_fields_in_order(self) -> None:
         rows = re.findall(r"^(\d+) +([A-Z]+) +(.+\n(?: +.+\n)*)", self.page, re.MULTILINE)
         self.assertEqual({name: int(number) for number, name, _ in rows}, native.Kind.__members__)
-        classes = (Intro, Proof, Snapshot, Batch, Ping, Pong, Bye)
+        classes = (Intro, Proof, Snapshot, Batch, Have, Want, Prune, Digest, Ping, Pong, Bye)
+        inner = {Snapshot: SnapshotEntry, Have: HaveEntry, Digest: Bucket}
         for name, text in ((name, text) for _, name, text in rows if name != "WHISPER"):
-            fields = next(cls.__struct_fields__ for cls in classes if cls.__name__.upper() == name)
-            if name == "SNAPSHOT":
-                fields += SnapshotEntry.__struct_fields__
-            self.assertEqual(tuple(re.findall(r"\*(\w+)\*", text)), fields)
+            (cls,) = (cls for cls in classes if cls.__name__.upper() == name)
+            fields: list[str] = []
+            for field in cls.__struct_fields__:
+                fields.append(field)
+                if field in ("streams", "buckets"):
+                    fields += inner[cls].__struct_fields__
+            self.assertEqual(re.findall(r"\*(\w+)\*", text), fields)
 
     def test_it_has_every_reason(self) -> None:
-        rows = re.findall(r"^``(\w+)`` +\S", self.page, re.MULTILINE)
+        table = self.page.partition("The reasons of a BYE:")[2].partition("\n---")[0]
+        rows = re.findall(r"^``(\w+)`` +\S", table, re.MULTILINE)
         self.assertEqual(rows, [reason.value for reason in Reason])
 
     def test_it_has_every_limit(self) -> None:

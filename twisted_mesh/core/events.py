@@ -22,17 +22,25 @@ class Timer(Enum):
     """The core's timers; setting one again moves it."""
 
     GAPS = "gaps"
+    ANNOUNCE = "announce"
+    REPAIR = "repair"
+    COMPARE = "compare"
+    AGE = "age"
 
 
 # ── events ──────────────────────────────────────────────────────────────────────────
 
 
 class LinkOpened(msgspec.Struct, frozen=True):
-    """A peer has proven who it is over connection *link*."""
+    """A peer has proven who it is over connection *link*.
+
+    :ivar settled: what this node said of itself in the handshake.
+    """
 
     link: int
     peer: Peer
     outgoing: bool
+    settled: bool
 
 
 class LinkClosing(msgspec.Struct, frozen=True):
@@ -55,10 +63,10 @@ class Received(msgspec.Struct, frozen=True):
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """The transport of *link* has taken own messages up to *sequence*, the mark of their Send."""
+    """The transport of *link* has taken *size* bytes in all of what the core sent over it."""
 
     link: int
-    sequence: int
+    size: int
 
 
 class Publish(msgspec.Struct, frozen=True):
@@ -80,11 +88,11 @@ Event = LinkOpened | LinkClosing | LinkClosed | Received | Accepted | Publish | 
 
 
 class Send(msgspec.Struct, frozen=True):
-    """Send *frame* over each of *links*; report a *mark* above 0 as Accepted when it is taken."""
+    """Send *frame*, of *size* bytes as encoded, over each of *links*."""
 
     links: Sequence[int]
     frame: native.SignedBatch | native.Plain
-    mark: int = 0
+    size: int
 
 
 class Deliver(msgspec.Struct, frozen=True):
@@ -151,11 +159,31 @@ class Poisoned(msgspec.Struct, frozen=True):
     error: PoisonedBody
 
 
+class Equivocation(msgspec.Struct, frozen=True):
+    """The author of a run signed two different things under the number *first*."""
+
+    origin: bytes
+    epoch: int
+    first: int
+
+
+class EpochTaken(msgspec.Struct, frozen=True):
+    """A run of the own key with this epoch is known to others: a new run must begin above it."""
+
+    epoch: int
+
+
+class KeyInUse(msgspec.Struct, frozen=True):
+    """Somebody signs with the own key in a newer run: this node publishes no more."""
+
+    epoch: int
+
+
 class Drained(msgspec.Struct, frozen=True):
     """Own messages not yet taken are below half of ``unsent_bytes``."""
 
 
-Happening = LinkUp | LinkDown | GapFound | Poisoned | Drained
+Happening = LinkUp | LinkDown | GapFound | Poisoned | Equivocation | EpochTaken | KeyInUse | Drained
 
 
 class Emit(msgspec.Struct, frozen=True):

@@ -126,6 +126,11 @@ class Handshake:
         self._received = b""
         self._intro: native.Intro | None = None
 
+    @property
+    def said_settled(self) -> bool:
+        """Whether INTRO says that this node is settled."""
+        return self._myself.settled
+
     def start(self) -> bytes:
         """What to send before anything has come: the acceptor's greeting, nothing for a dialler."""
         return self._greet() if self._side is Side.ACCEPTOR else b""

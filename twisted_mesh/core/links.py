@@ -2,51 +2,128 @@
 
 Contract: a link is *fed* from its proof to our BYE, *up* (in the routing table) from the peer's
 snapshot to our BYE, and *draining* from our BYE until the connection ends: what the peer had sent by
-then still counts, so that settling a double link loses nothing.
+then still counts, so that settling a double link loses nothing.  A node leaves the routing table when
+none of the links to it is left, so that of two the wrong one may end first.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict, deque
 from collections.abc import ValuesView
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import LinkOpened
 from twisted_mesh.core.handshake import Myself, Peer
-from twisted_mesh.wire.native import SnapshotEntry
+from twisted_mesh.core.history import Run
+from twisted_mesh.wire.native import SnapshotEntry, Want
+
+Claim = tuple[int, int]  # low, high: what a peer holds of a run
 
 
 class Link:
     """One proven connection.
 
-    :ivar told: whether the peer's snapshot has come whole.
+    :ivar told: whether the peer's frontier has come whole.
     :ivar snapshot: what has come of it.
-    :ivar fed: the last own message given to the link; :ivar accepted: the last its transport took.
-    :ivar heard: when a frame last came.
-    :ivar overrides: whether the one kept before it was silent when it came.
+    :ivar overrides: whether the older link to its node was silent when it came.
+    :ivar compares: whether both ends are settled, so that their frontiers are DIGESTs.
+    :ivar heard: when a frame last came; :ivar fetched: when a batch did.
+    :ivar failures: WANTs it left unanswered since it last answered one.
+    :ivar rtt: the round trip in seconds, 0 until it is known.
+    :ivar sent: bytes given to the link so far; :ivar accepted: those its transport has taken.
+    :ivar own_marks: (bytes sent by then, last own message in them), what is not yet accepted.
+    :ivar bases: what the peer was told to start from, until it is known to have read it.
+    :ivar claims: what the peer is believed to hold, by run, the longest idle first.
+    :ivar quiet: origins the peer was told not to push; :ivar mute: those it told us not to push.
+    :ivar owed: runs to announce when ``have_delay`` is over.
+    :ivar wants: what the peer asked for and has not been sent.
     """
 
     __slots__ = (
+        "_claims_limit",
         "accepted",
+        "bases",
+        "claims",
         "closing",
-        "fed",
+        "compares",
+        "failures",
+        "fetched",
         "heard",
+        "mute",
         "number",
+        "opened",
         "outgoing",
         "overrides",
+        "owed",
+        "own_marks",
         "peer",
+        "quiet",
+        "rtt",
+        "sent",
         "snapshot",
         "told",
         "up",
+        "wants",
     )
 
-    def __init__(self, opened: LinkOpened, now: float) -> None:
+    def __init__(self, opened: LinkOpened, now: float, claims_limit: int) -> None:
         self.number = opened.link
         self.peer: Peer = opened.peer
         self.outgoing = opened.outgoing
         self.heard = now
-        self.fed = self.accepted = 0
-        self.told = self.up = self.closing = self.overrides = False
+        self.opened = self.fetched = now
+        self.rtt = 0.0
+        self.bases: dict[Run, int] | None = None
+        self.failures = 0
+        self.compares = False
+        self.overrides = False
+        self.sent = self.accepted = 0
+        self.own_marks: deque[tuple[int, int]] = deque()
+        self.told = self.up = self.closing = False
         self.snapshot: list[SnapshotEntry] = []
+        self.claims: OrderedDict[Run, Claim] = OrderedDict()
+        self._claims_limit = claims_limit
+        self.quiet: set[bytes] = set()
+        self.mute: set[bytes] = set()
+        self.owed: set[Run] = set()
+        self.wants: OrderedDict[Run, Want] = OrderedDict()
+
+    @property
+    def queued(self) -> int:
+        """Bytes that wait behind the transport."""
+        return self.sent - self.accepted
+
+    def holds(self, run: Run) -> int:
+        """The highest message of *run* the peer is believed to hold without a hole; 0 for none."""
+        claim = self.claims.get(run)
+        return 0 if claim is None else claim[1]
+
+    def claim(self, run: Run, low: int, high: int) -> None:
+        """The peer is believed to hold *low* to *high* of *run*; of too many runs one is forgotten."""
+        self.claims[run] = (low, high)
+        self.claims.move_to_end(run)
+        if len(self.claims) > self._claims_limit:
+            self.claims.popitem(last=False)
+
+    def served(self, run: Run, first: int, last: int) -> None:
+        """Messages up to *last* went over the link in answer to a WANT from *first* on."""
+        claim = self.claims.get(run)
+        if claim is not None and first <= claim[1] + 1:
+            first = min(claim[0], first)
+        self.claim(run, first, last)
+
+    def extend(self, run: Run, first: int, last: int) -> None:
+        """Messages *first* to *last* went over the link, either way.
+
+        Only what joins on extends the claim: of two nodes with the same hole each would else
+        believe that the other holds it, and wait for ever.
+        """
+        claim = self.claims.get(run)
+        if claim is None:
+            if first == 1:
+                self.claim(run, first, last)
+        elif claim[0] <= first <= claim[1] + 1:
+            self.claim(run, claim[0], max(claim[1], last))
 
 
 class Links:
@@ -55,9 +132,11 @@ class Links:
     def __init__(self, myself: Myself, config: MeshConfig) -> None:
         self._own_id = myself.id
         self._silence = config.crossing_silence
+        self._claims_limit = config.claims_limit
         self._all: dict[int, Link] = {}
         self._fed: dict[int, Link] = {}
-        self._ways: dict[bytes, Link] = {}  # the routing table: links that are up, by origin
+        self._ways: dict[bytes, Link] = {}  # the links that are up, by origin
+        self._lingering: dict[bytes, int] = {}  # closed, and in the routing table until another is up
 
     @property
     def fed(self) -> ValuesView[Link]:
@@ -70,7 +149,7 @@ class Links:
 
     def open(self, opened: LinkOpened, now: float) -> tuple[Link, Link | None]:
         """The new link, and the one to the same node that was kept so far, if there is one."""
-        link = Link(opened, now)
+        link = Link(opened, now, self._claims_limit)
         older = self._kept(self.to(link.peer.origin))
         link.overrides = older is not None and now - older.heard >= self._silence
         self._all[link.number] = self._fed[link.number] = link
@@ -95,10 +174,27 @@ class Links:
             return []
         return [link for link in links if link is not kept and self._decides(kept, link)]
 
-    def up(self, link: Link) -> None:
-        """*link* is up, and the way to its node."""
+    def up(self, link: Link) -> int | None:
+        """*link* is up, and the way to its node; the closed one it relieves in the routing table."""
         link.up = True
         self._ways[link.peer.origin] = link
+        return self._lingering.pop(link.peer.origin, None)
+
+    def gone(self, closed: Link) -> list[int]:
+        """The links that leave the routing table because *closed* is fed no more.
+
+        The last that was up stays in it while another to its node is proven: of two that crossed, the
+        news that one must go can overtake the frontier on the other, and the node is not gone.
+        """
+        origin = closed.peer.origin
+        others = self.to(origin)
+        if closed.up and others and origin not in self._ways:
+            self._lingering[origin] = closed.number
+            return []
+        gone = [closed.number] if closed.up else []
+        if not others and origin in self._lingering:
+            gone.append(self._lingering.pop(origin))
+        return gone
 
     def close(self, number: int) -> tuple[Link | None, Link | None]:
         """Stop feeding the link; the link, or None if it was fed no more.
@@ -129,7 +225,9 @@ class Links:
             "links": len(self._all),
             "fed_links": len(self._fed),
             "linked_nodes": len(self._ways),
+            "lingering_links": len(self._lingering),
             "snapshot_entries": sum(len(link.snapshot) for link in self._all.values()),
+            "claims": sum(len(link.claims) for link in self._all.values()),
         }
 
     def _kept(self, links: list[Link]) -> Link | None:

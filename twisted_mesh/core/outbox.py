@@ -1,13 +1,13 @@
-"""The own stream: messages become numbered, signed batches, kept until a neighbour has them.
+"""The own stream: messages become numbered, signed batches; which of them a neighbour has.
 
-Contract: :meth:`Outbox.publish` makes batches; :meth:`Outbox.after` gives the one that continues what
-a link was given, so that a link is fed no faster than it accepts; :attr:`Outbox.taken` is the
-highest message some live link's transport has accepted.  What no link has taken is never dropped:
-beyond ``unsent_bytes`` the caller is told Congested instead.
+Contract: :meth:`Outbox.publish` makes batches, which the history then holds; :attr:`Outbox.taken` is the
+highest message some neighbour has: its transport has accepted it, or it announced it.  What none has is
+never given up: beyond ``unsent_bytes`` the caller is told Congested instead.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 from twisted_mesh.core.handshake import Sign
@@ -19,11 +19,9 @@ from twisted_mesh.wire.packets import join_entries
 class Outbox:
     """The messages of this run.
 
-    :ivar oldest: the lowest message that is kept, or head + 1.
     :ivar head: the last number given to a message.
-    :ivar taken: the highest that a link has taken.
+    :ivar taken: the highest that a neighbour has.
     :ivar unsent_bytes: of the batches above :attr:`taken`.
-    :ivar lagging_bytes: of those at or under it, kept for links that are behind.
     """
 
     def __init__(self, origin: bytes, epoch: int, network: bytes, sign: Sign, batch_bytes: int) -> None:
@@ -35,46 +33,31 @@ class Outbox:
         self._network = network
         self._sign = sign
         self._batch_bytes = batch_bytes
-        self._batches: dict[int, SignedBatch] = {}  # by first sequence, without holes up to head
-        self.oldest = 1
+        self._unsent: deque[tuple[int, int]] = deque()  # last message and bytes of each batch
         self.head = 0
         self.taken = 0
         self.unsent_bytes = 0
-        self.lagging_bytes = 0
 
     def __len__(self) -> int:
-        """Batches that are kept."""
-        return len(self._batches)
+        """Batches no neighbour has."""
+        return len(self._unsent)
 
-    def publish(self, entries: Sequence[bytes], wall_ms: int) -> None:
+    def publish(self, entries: Sequence[bytes], wall_ms: int) -> Iterator[SignedBatch]:
         """Number and sign packed *entries*, in as few batches as they fit in."""
         for group in self._grouped(entries):
-            first, count = self.head + 1, len(group)
-            batch = Batch(*self.run, first, count, wall_ms, 0, join_entries(group))
+            batch = Batch(*self.run, self.head + 1, len(group), wall_ms, 0, join_entries(group))
             array = native.pack(batch)
             signature = self._sign(native.signed_text(self._network, array))
-            self._batches[first] = SignedBatch(batch, signature, array)
-            self.head += count
+            self.head += len(group)
+            self._unsent.append((self.head, len(array)))
             self.unsent_bytes += len(array)
-
-    def after(self, sequence: int) -> SignedBatch | None:
-        """The batch behind message *sequence*, the last of one, or None at the head."""
-        return self._batches.get(sequence + 1)
+            yield SignedBatch(batch, signature, array)
 
     def accepted(self, sequence: int) -> None:
-        """A link has taken everything up to *sequence*, the last of a batch."""
-        while self.taken < sequence:
-            signed = self._batches[self.taken + 1]
-            self.taken = signed.batch.last
-            self.unsent_bytes -= len(signed.array)
-            self.lagging_bytes += len(signed.array)
-
-    def release(self, sequence: int) -> None:
-        """No link needs what is at or under *sequence* any more; what none has taken stays."""
-        while self.oldest <= min(sequence, self.taken):
-            signed = self._batches.pop(self.oldest)
-            self.oldest = signed.batch.last + 1
-            self.lagging_bytes -= len(signed.array)
+        """A neighbour has everything up to *sequence*."""
+        while self._unsent and self._unsent[0][0] <= sequence:
+            self.taken, size = self._unsent.popleft()
+            self.unsent_bytes -= size
 
     def _grouped(self, entries: Sequence[bytes]) -> Iterator[list[bytes]]:
         group: list[bytes] = []

@@ -41,7 +41,11 @@ class Kind(IntEnum):
     PROOF = 2
     SNAPSHOT = 3
     BATCH = 5
+    HAVE = 6
+    WANT = 7
+    PRUNE = 8
     WHISPER = 14
+    DIGEST = 15
     PING = 19
     PONG = 20
     BYE = 21
@@ -90,6 +94,55 @@ class Snapshot(msgspec.Struct, array_like=True, frozen=True):
 
     last: bool
     streams: list[SnapshotEntry]
+
+
+class HaveEntry(msgspec.Struct, array_like=True, frozen=True):
+    """One stream: ``low..high`` is held without a hole and high is the head; low = high + 1: nothing."""
+
+    origin: Origin
+    epoch: Number
+    low: Sequence
+    high: Number
+
+    def __post_init__(self) -> None:
+        if self.low > self.high + 1:
+            raise ValueError("a stream's low is beyond its high")
+
+
+class Have(msgspec.Struct, array_like=True, frozen=True):
+    """What the sender holds; ``answer`` marks the end of an answer to a WANT."""
+
+    streams: list[HaveEntry]
+    answer: bool
+
+
+class Want(msgspec.Struct, array_like=True, frozen=True):
+    """Asks for what is held of messages ``first..last``; ``graft``: and push this origin again."""
+
+    origin: Origin
+    epoch: Number
+    first: Sequence
+    last: Number
+    graft: bool
+
+
+class Prune(msgspec.Struct, array_like=True, frozen=True):
+    """Asks to announce these origins instead of pushing them."""
+
+    origins: list[Origin]
+
+
+class Bucket(msgspec.Struct, array_like=True, frozen=True):
+    """The hash of the heads of all open streams whose origin's first byte, by four, is ``number``."""
+
+    number: Annotated[int, msgspec.Meta(ge=0, le=63)]
+    digest: Origin
+
+
+class Digest(msgspec.Struct, array_like=True, frozen=True):
+    """All buckets that hold a stream."""
+
+    buckets: Annotated[list[Bucket], msgspec.Meta(max_length=64)]
 
 
 class Batch(msgspec.Struct, array_like=True, frozen=True):
@@ -162,13 +215,17 @@ class Unknown(msgspec.Struct, frozen=True):
     kind: int
 
 
-Frame = Intro | Proof | Snapshot | SignedBatch | Whisper | Ping | Pong | Bye | Unknown
-Plain = Intro | Proof | Snapshot | Ping | Pong | Bye
+Plain = Intro | Proof | Snapshot | Have | Want | Prune | Digest | Ping | Pong | Bye
+Frame = Plain | SignedBatch | Whisper | Unknown
 
 _PLAIN: Final[dict[int, type[Plain]]] = {
     Kind.INTRO: Intro,
     Kind.PROOF: Proof,
     Kind.SNAPSHOT: Snapshot,
+    Kind.HAVE: Have,
+    Kind.WANT: Want,
+    Kind.PRUNE: Prune,
+    Kind.DIGEST: Digest,
     Kind.PING: Ping,
     Kind.PONG: Pong,
     Kind.BYE: Bye,
@@ -239,3 +296,10 @@ def signed_text(network: bytes, array: bytes) -> bytes:
     :param array: :func:`pack` of the batch.
     """
     return b"".join((DOMAIN, bytes((Kind.BATCH,)), network, array))
+
+
+def size(frame: SignedBatch | Whisper | Plain) -> int:
+    """Bytes of *frame* as encoded, length included."""
+    if isinstance(frame, SignedBatch):
+        return LENGTH_BYTES + _HEADER + _SIGNATURE + len(frame.array)
+    return len(encode(frame))

@@ -59,6 +59,11 @@ def join_entries(entries: Sequence[bytes]) -> bytes:
     return header + b"".join(entries)
 
 
+def split_entries(body: bytes) -> list[bytes]:
+    """The packed entries of an own *body*, as :func:`join_entries` was given them."""
+    return [_encode(entry) for entry in _decode(body)]
+
+
 def unpack_entries(body: bytes, count: int | None = None) -> list[Entry]:
     """The entries in *body*, *count* of them where that is known.
 

@@ -1,0 +1,38 @@
+"""What the tests of repair share."""
+
+from __future__ import annotations
+
+from tests.core.network import batch, have
+from tests.core.node_case import NodeTestCase
+from twisted_mesh.core.events import Effect
+from twisted_mesh.wire.native import SignedBatch
+
+
+class RepairTestCase(NodeTestCase):
+    """A node with links to Anna, Bert, Cleo and Dora, all up; Emil is somewhere behind them."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.star()
+
+    def star(self, **limits: float) -> None:
+        """Begin anew with *limits*."""
+        self.make(**{"graft_timeout": 0.15, "graft_retry": 1.0, **limits})
+        for number, name in enumerate(("anna", "bert", "cleo", "dora"), 1):
+            self.up(number, name)
+
+    def make_quiet(self, *numbers: int) -> None:
+        """Emil's first message comes over link 1, and again over *numbers*, which are pruned."""
+        self.receive(1, batch("emil", 1))
+        for number in numbers:
+            self.assertEqual(self.prunes(self.receive(number, batch("emil", 1)), number), ["emil"])
+
+    def practise(self) -> None:
+        """So many small answers that none is taken for large any more."""
+        for last in range(1, 16):
+            self.receive(4, have("practice", 1, last))
+            self.receive(4, batch("practice", last), have("practice", 1, last, answer=True))
+
+    def answer(self, number: int, *frames: SignedBatch, low: int = 1, high: int) -> list[Effect]:
+        """A link answers with *frames* and closes its answer: *low* to *high* is held there."""
+        return self.receive(number, *frames, have("emil", low, high, answer=True))

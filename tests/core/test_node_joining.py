@@ -1,0 +1,206 @@
+"""Where a node starts, and how it finds out where it differs from a neighbour."""
+
+from __future__ import annotations
+
+from tests.core.network import batch, entry, have, of, origin_of, want
+from tests.core.node_case import PING, NodeTestCase
+from twisted_mesh.core.compare import digest
+from twisted_mesh.core.events import EpochTaken, KeyInUse, LinkClosed, LinkClosing, LinkUp, Send
+from twisted_mesh.errors import Reason
+from twisted_mesh.wire import native
+from twisted_mesh.wire.native import SignedBatch, Snapshot, SnapshotEntry
+
+
+class TestJoining(NodeTestCase):
+    """The first snapshot is where a node starts: what is delivered, never what is held."""
+
+    def test_a_joiner_starts_at_the_first_snapshots_base(self) -> None:
+        self.up(1, "bert", entry("anna", 5))
+        self.assertTrue(self.node.settled)
+        self.assertEqual(self.delivered(self.receive(1, batch("anna", 5, 3))), [(6, [6, 7])])
+
+    def test_what_is_under_the_base_is_pulled_held_and_handed_on_but_not_delivered(self) -> None:
+        # A newcomer between two groups would else hide from each what the other has.
+        effects = self.up(1, "bert", entry("anna", 5, low=3))
+        self.assertEqual(self.wants(effects, 1), [("anna", 3, 5)])
+        self.up(2, "cleo", entry("anna", 2, low=1))
+        effects = self.receive(1, batch("anna", 3, 3), have("anna", 3, 5, answer=True))
+        self.assertEqual((self.delivered(effects), self.sent(effects, 2)), ([], [(3, 5)]))
+        self.assertEqual(self.sent(self.receive(2, want("anna", 3, 5)), 2), [(3, 5)])
+        self.assertEqual(self.delivered(self.receive(1, batch("anna", 6))), [(6, [6])])
+
+    def test_own_messages_the_peer_has_not_given_anyone_are_the_joiners(self) -> None:
+        self.up(1, "bert", SnapshotEntry(origin_of("bert"), 1, 1, 3, 0))
+        self.assertEqual(self.delivered(self.receive(1, batch("bert", 1, 3))), [(1, [1, 2, 3])])
+
+    def test_a_stream_met_later_starts_at_1(self) -> None:
+        self.up(1, "bert", entry("anna", 5))
+        effects = self.receive(1, have("dora", 1, 2))
+        self.assertEqual(self.wants(effects, 1), [("dora", 1, 2)])
+        self.assertEqual(self.delivered(self.receive(1, batch("dora", 1, 2))), [(1, [1, 2])])
+
+    def test_a_snapshot_in_several_frames_is_one(self) -> None:
+        self.open(1)
+        self.receive(1, Snapshot(False, [entry("anna", 5)]))
+        self.assertFalse(self.node.settled)
+        self.receive(1, Snapshot(True, [entry("cleo", 7)]))
+        effects = self.receive(1, batch("anna", 6), batch("cleo", 8))
+        self.assertEqual(self.delivered(effects), [(6, [6]), (8, [8])])
+
+    def test_later_snapshots_change_no_base(self) -> None:
+        self.up(1, "bert", entry("anna", 5))
+        self.up(2, "cleo", entry("anna", 50), entry("dora", 50))
+        self.assertEqual(self.delivered(self.receive(2, batch("anna", 6))), [(6, [6])])
+        self.assertEqual(self.delivered(self.receive(2, batch("dora", 1))), [(1, [1])])
+
+    def test_of_two_snapshots_that_come_at_once_the_first_whole_one_counts(self) -> None:
+        self.open(1, "bert")
+        self.open(2, "cleo")
+        self.receive(1, Snapshot(False, [entry("anna", 9)]))
+        self.receive(2, Snapshot(True, [entry("anna", 5)]))
+        self.receive(1, Snapshot(True, [entry("anna", 9)]))
+        self.assertEqual(self.delivered(self.receive(2, batch("anna", 6))), [(6, [6])])
+        self.assertEqual(self.node.footprint()["snapshot_entries"], 0)
+
+    def test_what_a_node_joined_at_is_told_to_those_who_join_through_it(self) -> None:
+        # No batch has come since; who joins here would else take all before it for a hole.
+        self.up(1, "bert", entry("anna", 5))
+        self.assertEqual(self.snapshots(self.open(2, "cleo")), [Snapshot(True, [entry("anna", 5)])])
+
+    def test_a_base_of_its_own_run_is_not_taken(self) -> None:
+        self.publish("a", "b")
+        self.up(1, "bert", entry("me", 2))
+        self.assertEqual(self.sent(self.receive(1, want("me", 1)), 1), [(1, 2)])
+
+    def test_a_giant_snapshot_closes_the_link(self) -> None:
+        self.make(claims_limit=3)
+        before = self.node.footprint()
+        self.open(1)
+        effects = self.receive(1, Snapshot(False, [entry("anna", base) for base in range(1, 4)]))
+        self.assertEqual(effects, [])
+        effects = self.receive(1, Snapshot(True, [entry("anna", 5)]))
+        self.assertEqual(self.closed(effects), [(1, Reason.LIMIT)])
+        self.assertFalse(self.node.settled)
+        self.assert_untouched(before, 1)
+
+
+class TestOwnKeyElsewhere(NodeTestCase):
+    """Numbers of a run must never be used twice."""
+
+    def test_an_epoch_that_others_know_is_taken(self) -> None:
+        for taken, base in ((1, 4), (7, 0), (8, 3)):
+            self.make(epoch=1)
+            effects = self.up(1, "bert", entry("me", base + 1, epoch=taken), entry("me", 9, epoch=0))
+            self.assertEqual(of(effects, EpochTaken), [EpochTaken(taken)])
+            # The run ends here: it is neither settled nor linked.
+            self.assertFalse(self.node.settled)
+            self.assertEqual(of(effects, LinkUp), [])
+
+    def test_own_messages_that_came_around_are_not(self) -> None:
+        self.publish("a", "b", "c")
+        effects = self.up(1, "bert", entry("me", 3))
+        self.assertEqual(of(effects, EpochTaken), [])
+        self.assertTrue(self.node.settled)
+
+    def test_an_earlier_run_is_not(self) -> None:
+        self.make(epoch=5)
+        self.assertEqual(of(self.up(1, "bert", entry("me", 9, epoch=4)), EpochTaken), [])
+
+    def test_a_claim_of_a_later_run_is_no_proof_once_settled(self) -> None:
+        # Anyone could make a node stop by claiming it.
+        self.up(1)
+        self.up(2, "cleo", entry("me", 9, epoch=8))
+        self.receive(1, have("me", 1, 9, epoch=9))
+        self.assertFalse(self.node.disowned)
+
+    def test_a_batch_of_a_later_run_is_proof(self) -> None:
+        self.up(1)
+        self.up(2, "cleo")
+        effects = self.receive(1, batch("me", 1, epoch=8))
+        self.assertEqual(of(effects, KeyInUse), [KeyInUse(8)])
+        self.assertTrue(self.node.disowned)
+        # It is handed on as any other, not delivered, and told once.
+        self.assertEqual((self.sent(effects, 2), self.delivered(effects)), ([(1, 1)], []))
+        self.assertEqual(of(self.receive(1, batch("me", 2, epoch=8)), KeyInUse), [])
+
+    def test_with_a_false_signature_it_is_none(self) -> None:
+        self.up(1)
+        false = SignedBatch(batch("me", 1, epoch=8).batch, bytes(64), batch("me", 1, epoch=8).array)
+        self.assertEqual(self.closed(self.receive(1, false)), [(1, Reason.SIGNATURE)])
+        self.assertFalse(self.node.disowned)
+
+
+class TestComparing(NodeTestCase):
+    """Two nodes find out where they differ, in one frame each way."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.up(1, "anna")
+        self.receive(1, batch("dora", 1, 5), batch("emil", 1, 2))
+
+    def test_between_settled_nodes_a_digest_is_the_frontier(self) -> None:
+        [frame, ping] = self.frames(self.open(2, "bert", settled=True), 2)
+        runs = {(origin_of("dora"), 1): 5, (origin_of("emil"), 1): 2}
+        self.assertEqual((frame, ping), (digest(runs.items()), PING))
+
+    def test_where_one_of_them_is_new_it_is_a_snapshot(self) -> None:
+        self.assertEqual(len(self.snapshots(self.open(2, "bert"))), 1)
+
+    def test_a_link_is_up_with_the_peers_digest(self) -> None:
+        self.assertEqual(of(self.meet(2, "bert", dora=5, emil=2), LinkUp), [LinkUp(2)])
+
+    def test_equal_buckets_are_not_answered(self) -> None:
+        self.assertEqual(self.haves(self.meet(2, "bert", dora=5, emil=2), 2), [])
+
+    def test_a_bucket_that_differs_is_answered_with_what_is_held(self) -> None:
+        self.assertEqual(self.haves(self.meet(2, "bert", dora=3, emil=2), 2), [("dora", 1, 5)])
+        self.assertEqual(self.haves(self.meet(3, "cleo", emil=2), 3), [("dora", 1, 5)])
+
+    def test_with_equal_heads_the_next_message_is_pushed(self) -> None:
+        # The peer would else be taken for one that has nothing, and be told instead.
+        self.meet(2, "bert", dora=5, emil=1)
+        effects = self.receive(1, batch("dora", 6), batch("emil", 3))
+        self.assertEqual(self.sent(effects, 2), [(6, 6)])
+
+    def test_with_equal_heads_what_the_peer_has_is_taken(self) -> None:
+        # Else what a link had taken just before it broke counts as sent to nobody, for ever.
+        self.publish("a", "b")
+        self.assertEqual(self.node.outbox.taken, 0)
+        self.meet(2, "bert", me=1)
+        self.assertEqual(self.node.outbox.taken, 0)
+        self.meet(3, "cleo", me=2)
+        self.assertEqual(self.node.outbox.taken, 2)
+
+    def test_a_digest_says_nothing_against_what_was_announced(self) -> None:
+        self.receive(1, have("dora", 1, 9))
+        effects = self.receive(1, digest([((origin_of("dora"), 1), 5)]))
+        self.assertEqual(self.sent(self.receive(1, batch("emil", 3)) + effects, 1), [])
+        self.meet(2, "bert", dora=5, emil=3)
+        self.assertEqual(self.sent(self.receive(2, batch("dora", 6, 4)), 1), [])
+
+    def test_a_digest_on_a_closing_link_is_not_answered(self) -> None:
+        self.meet(2, "bert", dora=5, emil=2)
+        self.handle(LinkClosing(2))
+        effects = self.receive(2, digest([((origin_of("dora"), 1), 3)]))
+        self.assertEqual(self.frames(effects, 2), [])
+
+    def test_all_links_are_compared_in_intervals(self) -> None:
+        self.make(compare_interval=30.0)
+        self.up(1, "anna")
+        self.up(2, "bert")
+        self.open(3, "cleo")
+        for _ in range(3):
+            effects = [send for send in of(self.wait(30), Send) if isinstance(send.frame, native.Digest)]
+            self.assertEqual([send.links for send in effects], [[1, 2]])
+
+    def test_without_links_nothing_is_compared_until_there_is_one_again(self) -> None:
+        self.handle(LinkClosed(1))
+        self.assertEqual(of(self.wait(100), Send), [])
+        self.up(2, "bert")
+        self.assertEqual(len(of(self.wait(31), Send)), 1)
+
+    def test_what_a_lost_frame_left_out_is_found_by_comparing(self) -> None:
+        self.up(2, "bert")
+        effects = self.receive(2, digest([((origin_of("dora"), 1), 7), ((origin_of("emil"), 1), 2)]))
+        self.assertEqual(self.haves(effects, 2), [("dora", 1, 5)])
+        self.assertEqual(self.wants(self.receive(2, have("dora", 1, 7)), 2), [("dora", 6, 7)])

@@ -1,0 +1,255 @@
+"""Getting what others have and this node misses: once, from one link at a time, from whoever has it."""
+
+from __future__ import annotations
+
+from tests.core.network import batch, entry, have
+from tests.core.repair_case import RepairTestCase
+from twisted_mesh.core.events import LinkClosed, LinkClosing
+from twisted_mesh.wire.native import Pong
+
+
+class TestAsking(RepairTestCase):
+    """Who is asked, for what and when."""
+
+    def test_an_announcement_on_a_link_that_is_not_quiet_is_a_debt_and_asked_for_at_once(self) -> None:
+        # The peer could not push it; nothing is on its way.
+        effects = self.receive(2, have("emil", 1, 3))
+        self.assertEqual(self.wants(effects, 2), [("emil", 1, 3)])
+
+    def test_an_announcement_on_a_quiet_link_waits_for_the_push(self) -> None:
+        # It is faster than the tree now and then: each time a graft, and a copy of all that follows.
+        self.make_quiet(2)
+        self.assertEqual(self.asked(self.receive(2, have("emil", 1, 2))), [])
+        self.assertEqual(self.asked(self.wait(0.149)), [])
+        self.receive(1, batch("emil", 2))
+        self.assertEqual(self.asked(self.wait(5)), [])
+
+    def test_when_the_push_does_not_come_the_announcer_is_asked(self) -> None:
+        self.make_quiet(2)
+        self.receive(2, have("emil", 1, 2))
+        self.assertEqual(self.wants(self.wait(0.151), 2), [("emil", 2, 2)])
+
+    def test_the_wait_fits_a_link_with_a_long_round_trip(self) -> None:
+        self.make_quiet(2)
+        self.now += 0.4
+        self.receive(2, Pong(0))
+        self.receive(2, have("emil", 1, 2))
+        self.assertEqual(self.asked(self.wait(0.79)), [])
+        self.assertEqual(self.asked(self.wait(0.02)), [2])
+
+    def test_only_the_first_pong_to_its_own_ping_is_a_round_trip(self) -> None:
+        self.make_quiet(2)
+        self.receive(2, Pong(7))
+        self.now += 0.4
+        self.receive(2, Pong(0))
+        self.now += 10
+        self.receive(2, Pong(0), have("emil", 1, 2))
+        self.assertEqual(self.asked(self.wait(0.81)), [2])
+
+    def test_only_what_was_announced_long_enough_ago_is_asked_for(self) -> None:
+        # What was announced a moment ago is on its way over the tree.
+        self.make_quiet(2)
+        self.receive(2, have("emil", 1, 2))
+        self.wait(0.1)
+        self.receive(2, have("emil", 1, 5))
+        self.assertEqual(self.wants(self.wait(0.06), 2), [("emil", 2, 2)])
+
+    def test_after_an_answer_what_was_announced_meanwhile_follows(self) -> None:
+        self.make_quiet(2)
+        self.receive(2, have("emil", 1, 2))
+        self.wait(0.1)
+        self.receive(2, have("emil", 1, 5))
+        self.wait(0.06)
+        effects = self.answer(2, batch("emil", 2), high=5)
+        self.assertEqual(self.wants(effects, 2), [("emil", 3, 5)])
+
+    def test_an_announcement_that_says_nothing_new_does_not_begin_the_wait_again(self) -> None:
+        self.make_quiet(2)
+        self.receive(2, have("emil", 1, 2))
+        self.wait(0.1)
+        self.receive(2, have("emil", 1, 2))
+        self.assertEqual(self.asked(self.wait(0.06)), [2])
+
+    def test_the_graft_makes_the_link_push_again(self) -> None:
+        self.make_quiet(2)
+        self.receive(2, have("emil", 1, 2))
+        self.wait(0.2)
+        # Not quiet any more: the next announcement is a debt.
+        self.answer(2, batch("emil", 2), high=2)
+        self.assertEqual(self.asked(self.receive(2, have("emil", 1, 3))), [2])
+
+    def test_what_is_held_is_not_asked_for(self) -> None:
+        self.receive(1, batch("emil", 1, 5))
+        self.assertEqual(self.asked(self.receive(2, have("emil", 1, 5))), [])
+        self.assertEqual(self.node.footprint()["pulls"], 0)
+
+    def test_only_the_hole_is_asked_for_and_not_what_waits_behind_it(self) -> None:
+        self.receive(1, batch("emil", 1, 2), batch("emil", 6, 2), batch("emil", 9))
+        self.assertEqual(self.wants(self.receive(2, have("emil", 1, 9)), 2), [("emil", 3, 5)])
+        effects = self.answer(2, batch("emil", 3, 3), high=9)
+        self.assertEqual(self.wants(effects, 2), [("emil", 8, 8)])
+        self.assertEqual(self.asked(self.answer(2, batch("emil", 8), high=9)), [])
+
+    def test_what_the_announcer_no_longer_holds_is_not_asked_of_it(self) -> None:
+        self.assertEqual(self.wants(self.receive(2, have("emil", 5, 9)), 2), [("emil", 5, 9)])
+        self.assertEqual(self.asked(self.receive(3, have("dora", 4, 3))), [])
+
+    def test_who_has_the_lowest_of_what_is_missing_is_asked_first(self) -> None:
+        # Only that moves the head; the rest waits, and has to find room.
+        self.make_quiet(2, 3)
+        self.receive(2, have("emil", 5, 9))
+        self.receive(3, have("emil", 1, 4))
+        effects = self.wait(0.2)
+        self.assertEqual((self.wants(effects, 3), self.wants(effects, 2)), ([("emil", 2, 4)], []))
+
+    def test_of_several_the_one_with_the_most_is_asked(self) -> None:
+        self.make_quiet(2, 3, 4)
+        for number, high in ((2, 5), (3, 9), (4, 7)):
+            self.receive(number, have("emil", 1, high))
+        self.assertEqual(self.asked(self.wait(0.2)), [3])
+
+    def test_streams_are_shared_among_those_who_have_them(self) -> None:
+        # One of them asked for everything would bring it at the pace of one link.
+        self.practise()
+        names = ("emil", "fred", "anna")
+        for number in (2, 3, 4):
+            self.receive(1, *(batch(name, 1) for name in names))
+            self.receive(number, *(batch(name, 1) for name in names))
+        for number in (2, 3, 4):
+            self.receive(number, *(have(name, 1, 2) for name in names))
+        self.assertEqual(sorted(self.asked(self.wait(0.2))), [2, 3, 4])
+
+    def test_claims_are_clipped_to_what_is_proven_and_some(self) -> None:
+        # A lie of 2^62 would be the best announcer of everything, for ever.
+        self.receive(1, batch("emil", 1, 5))
+        effects = self.receive(2, have("emil", 1, 2**62))
+        self.assertEqual(self.wants(effects, 2), [("emil", 6, 5 + 2**20)])
+        # What waits behind a hole is proven as well.
+        self.star()
+        self.receive(1, batch("fred", 100))
+        effects = self.receive(2, have("fred", 1, 2**62))
+        self.assertEqual(self.wants(effects, 2), [("fred", 1, 99)])
+        # Who is known by claims alone has proven nothing.
+        self.star()
+        self.assertEqual(self.wants(self.receive(3, have("cleo", 1, 2**62)), 3), [("cleo", 1, 2**20)])
+
+    def test_an_announcement_of_an_unknown_author_opens_no_stream(self) -> None:
+        self.receive(2, have("emil", 1, 9))
+        self.assertEqual(self.node.footprint()["open_streams"], 0)
+
+    def test_an_announcement_on_a_closing_link_is_not_asked_for(self) -> None:
+        self.handle(LinkClosing(2))
+        self.assertEqual(self.receive(2, have("emil", 1, 2)), [])
+        self.assertEqual(self.node.footprint()["pulls"], 0)
+
+
+class TestOneAtATime(RepairTestCase):
+    """A stream has one asked link; the next is asked when that one has done or does nothing."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.make_quiet(2, 3, 4)
+
+    def announce(self, *numbers: int, high: int = 9) -> None:
+        """Links *numbers* announce Emil's messages; none is ripe."""
+        for number in numbers:
+            self.receive(number, have("emil", 1, high))
+
+    def test_one_link_is_asked_though_all_have_it(self) -> None:
+        self.announce(2, 3, 4)
+        self.assertEqual(len(self.asked(self.wait(0.9))), 1)
+
+    def test_two_streams_may_be_asked_of_one_link_at_once(self) -> None:
+        effects = self.receive(2, have("fred", 1, 2), have("anna", 1, 2))
+        self.assertEqual(len(self.asked(effects)), 2)
+
+    def test_the_next_is_asked_after_the_closing_have(self) -> None:
+        self.announce(2, 3)
+        self.assertEqual(self.asked(self.wait(0.2)), [2])
+        effects = self.answer(2, batch("emil", 2, 2), high=3)
+        self.assertEqual((self.wants(effects, 3), self.asked(effects)), ([("emil", 4, 9)], [3]))
+
+    def test_an_announcement_is_not_taken_for_the_closing_have(self) -> None:
+        self.announce(2, 3)
+        self.wait(0.2)
+        self.assertEqual(self.asked(self.receive(2, have("emil", 1, 9), have("emil", 1, 10))), [])
+
+    def test_an_answer_nobody_asked_for_changes_nothing(self) -> None:
+        self.announce(2, 3)
+        self.assertEqual(self.asked(self.wait(0.2)), [2])
+        self.assertEqual(self.asked(self.answer(3, high=9)), [])
+        self.assertEqual(self.asked(self.receive(4, have("emil", 1, 1, answer=True))), [])
+
+    def test_what_comes_keeps_others_from_being_asked_however_long_it_takes(self) -> None:
+        # By the clock instead, a slow line is sent the same from everyone.
+        self.announce(2, 3, high=20)
+        self.assertEqual(self.asked(self.wait(0.2)), [2])
+        for first in range(2, 20):
+            self.assertEqual(self.asked(self.wait(0.9) + self.receive(2, batch("emil", first))), [])
+
+    def test_other_streams_that_come_over_the_link_show_that_it_is_on_its_way(self) -> None:
+        # A link is first in, first out.
+        self.announce(2, 3)
+        self.wait(0.2)
+        for first in range(1, 5):
+            self.assertEqual(self.asked(self.wait(0.9) + self.receive(2, batch("fred", first))), [])
+
+    def test_but_not_for_ever(self) -> None:
+        self.announce(2, 3)
+        self.wait(0.2)
+        asked = []
+        for first in range(1, 7):
+            asked += self.asked(self.wait(0.9) + self.receive(2, batch("fred", first)))
+        self.assertEqual(asked, [3])
+
+    def test_without_progress_the_next_is_asked(self) -> None:
+        self.announce(2, 3)
+        self.assertEqual(self.asked(self.wait(0.2)), [2])
+        self.assertEqual(self.asked(self.wait(0.9)), [])
+        self.assertEqual(self.asked(self.wait(0.1)), [3])
+
+    def test_what_is_here_already_is_no_progress(self) -> None:
+        # Else who sends old messages again keeps a stream from being repaired.
+        self.announce(2, 3)
+        self.assertEqual(self.asked(self.wait(0.2)), [2])
+        asked = []
+        for _ in range(6):
+            asked += self.asked(self.wait(0.9) + self.receive(2, batch("emil", 1)))
+        self.assertEqual(asked, [3])
+
+    def test_patience_fits_a_link_with_a_long_round_trip(self) -> None:
+        self.now += 0.5
+        self.receive(2, Pong(0))
+        effects = self.receive(2, have("fred", 1, 9)) + self.receive(3, have("fred", 1, 9))
+        self.assertEqual(self.asked(effects), [2])
+        self.assertEqual(self.asked(self.wait(1.9)), [])
+        self.assertEqual(self.asked(self.wait(0.2)), [3])
+
+    def test_when_the_asked_link_goes_another_is_asked_at_once(self) -> None:
+        for gone in (LinkClosing(2), LinkClosed(2)):
+            self.star()
+            self.make_quiet(2, 3)
+            self.announce(2, 3)
+            self.assertEqual(self.asked(self.wait(0.2)), [2])
+            self.assertEqual(self.asked(self.handle(gone)), [3])
+
+    def test_what_was_pushed_meanwhile_is_not_asked_for_again(self) -> None:
+        self.announce(2, 3)
+        self.wait(0.2)
+        self.receive(1, batch("emil", 2, 8))
+        self.assertEqual(self.asked(self.answer(2, high=9)), [])
+        self.assertEqual(self.node.footprint()["pulls"], 0)
+
+
+class TestJoiningOn(RepairTestCase):
+    """A snapshot's claims are debts: the newcomer pulls what it misses, from one after the other."""
+
+    def test_what_a_snapshot_names_is_pulled_at_once(self) -> None:
+        self.make()
+        effects = self.up(1, "anna", entry("emil", 9, low=4), entry("fred", 5))
+        self.assertEqual(self.wants(effects, 1), [("emil", 4, 9)])
+
+    def test_a_second_neighbour_with_as_much_is_not_asked(self) -> None:
+        self.make()
+        self.up(1, "anna", entry("emil", 9, low=4))
+        self.assertEqual(self.asked(self.up(2, "bert", entry("emil", 9, low=4))), [])

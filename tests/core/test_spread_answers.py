@@ -1,0 +1,140 @@
+"""What goes out over each link as it takes it: answers, and what a slow one is owed."""
+
+from __future__ import annotations
+
+from msgspec import structs
+
+from tests.core.network import batch, have, of, want
+from tests.core.node_case import TriangleTestCase
+from twisted_mesh.core.events import Effect, LinkClosing
+from twisted_mesh.wire.native import SignedBatch, size
+
+#: Bytes of a batch of one short message: as a frame, and what its author signed of it.
+FRAME = size(batch("dora", 1))
+ARRAY = len(batch("dora", 1).array)
+
+
+class TestAnswering(TriangleTestCase):
+    """A WANT is answered with whole batches, and closed by a HAVE."""
+
+    def ask(self, first: int, last: int) -> list[Effect]:
+        """Link 3 asks for some of Dora's."""
+        return self.receive(3, want("dora", first, last))
+
+    def test_whole_batches_from_the_first_message_on_closed_by_a_have(self) -> None:
+        self.receive(1, batch("dora", 1, 3), batch("dora", 4, 3), batch("dora", 7, 3))
+        effects = self.ask(5, 7)
+        self.assertEqual(self.sent(effects, 3), [(4, 6), (7, 9)])
+        self.assertEqual(self.haves(effects, 3, answer=True), [("dora", 1, 9)])
+        self.assertEqual(self.haves(effects[-1:], 3, answer=True), [("dora", 1, 9)])
+
+    def test_what_came_is_handed_on_one_hop_further(self) -> None:
+        self.receive(1, structs.replace(batch("dora", 1), hops=4))
+        [frame] = of(self.frames(self.ask(1, 1), 3), SignedBatch)
+        self.assertEqual((frame.hops, frame.array), (5, batch("dora", 1).array))
+
+    def test_an_answer_ends_at_its_limit_and_never_within_a_batch(self) -> None:
+        # Else one WANT makes a node queue all it has.
+        for limit, most in ((1, 1), (2.5 * ARRAY, 2), (100 * ARRAY, 9)):
+            self.triangle(answer_bytes=int(limit))
+            self.receive(1, *(batch("dora", first) for first in range(1, 10)))
+            self.accept(3)
+            effects = self.ask(1, 9)
+            self.assertEqual(self.sent(effects, 3), [(first, first) for first in range(1, most + 1)])
+            self.assertEqual(self.haves(effects, 3, answer=True), [("dora", 1, 9)])
+
+    def test_what_is_not_held_is_answered_with_what_is(self) -> None:
+        self.receive(1, batch("dora", 1, 3))
+        effects = self.ask(4, 9)
+        self.assertEqual(
+            (self.sent(effects, 3), self.haves(effects, 3, answer=True)), ([], [("dora", 1, 3)])
+        )
+
+    def test_an_unknown_stream_is_answered_with_nothing(self) -> None:
+        self.assertEqual(self.haves(self.ask(1, 9), 3, answer=True), [("dora", 1, 0)])
+        self.assertEqual(self.node.footprint()["open_streams"], 0)
+
+    def test_what_waits_behind_a_hole_is_answered_with_too_and_not_taken_for_all_before_it(self) -> None:
+        self.receive(1, batch("dora", 1, 3), batch("dora", 7, 3))
+        self.receive(3, have("dora", 1, 3))
+        effects = self.ask(4, 9)
+        self.assertEqual(self.sent(effects, 3), [(7, 9)])
+        self.assertEqual(self.haves(effects, 3, answer=True), [("dora", 1, 3)])
+        # The hole's filling is as new to the peer as it is here.
+        self.assertEqual(self.sent(self.receive(1, batch("dora", 4, 3)), 3), [(4, 6)])
+
+    def test_while_much_is_queued_an_answer_waits_for_the_link(self) -> None:
+        self.triangle(answer_bytes=5 * ARRAY)
+        self.receive(1, *(batch("dora", first) for first in range(1, 10)))  # pushed to 3, not accepted
+        self.assertEqual(self.ask(1, 9), [])
+        self.assertEqual(self.node.footprint()["wants"], 1)
+        self.assertEqual(len(self.sent(self.accept(3), 3)), 5)
+        self.assertEqual(self.node.footprint()["wants"], 0)
+
+    def test_one_want_a_stream_the_newest_counts(self) -> None:
+        self.triangle(answer_bytes=5 * ARRAY)
+        self.receive(1, *(batch("dora", first) for first in range(1, 10)))
+        self.ask(1, 9)
+        self.ask(8, 9)
+        self.assertEqual(self.sent(self.accept(3), 3), [(8, 8), (9, 9)])
+
+    def test_beyond_the_limit_the_oldest_want_is_forgotten(self) -> None:
+        self.triangle(answer_bytes=1, claims_limit=2)
+        self.receive(1, *(batch(name, 1) for name in ("dora", "emil", "fred")))
+        for name in ("dora", "emil", "fred"):
+            self.receive(3, want(name, 1))
+        self.assertEqual(self.node.footprint()["wants"], 2)
+        answered = self.accept(3) + self.accept(3) + self.accept(3)
+        self.assertEqual([name for name, _, _ in self.haves(answered, 3, answer=True)], ["emil", "fred"])
+
+    def test_a_want_on_a_closing_link_is_not_answered(self) -> None:
+        self.receive(1, batch("dora", 1))
+        self.handle(LinkClosing(3))
+        self.assertEqual(self.ask(1, 1), [])
+
+
+class TestSlowLinks(TriangleTestCase):
+    """A link whose queue is full is owed announcements and pulls, and holds up nobody."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.triangle(link_queue_bytes=2 * FRAME - 1, answer_bytes=2 * ARRAY)
+
+    def say(self, first: int) -> list[Effect]:
+        """One more of Dora's, which the transports of all links but the third take."""
+        effects = self.receive(1, batch("dora", first))
+        self.accept(1)
+        self.accept(2)
+        return effects
+
+    def test_a_full_link_is_not_pushed_to_and_delays_nobody(self) -> None:
+        effects = [self.say(first) for first in range(1, 10)]
+        self.assertEqual([self.sent(these, 2) for these in effects], [[(n, n)] for n in range(1, 10)])
+        self.assertEqual([bool(self.sent(these, 3)) for these in effects], [True] * 2 + [False] * 7)
+        self.assertEqual(self.closed([one for these in effects for one in these]), [])
+
+    def test_nothing_is_announced_to_it_while_it_is_full(self) -> None:
+        for first in range(1, 5):
+            self.say(first)
+        self.assertEqual(self.frames(self.wait(5), 3), [])
+
+    def test_when_it_flows_again_it_is_told_and_pulls(self) -> None:
+        for first in range(1, 6):
+            self.say(first)
+        self.wait(5)
+        self.assertEqual(self.haves(self.accept(3), 3), [])
+        self.assertEqual(self.haves(self.wait(0.05), 3), [("dora", 1, 5)])
+        self.assertEqual(self.sent(self.receive(3, want("dora", 3, 5)), 3), [(3, 3), (4, 4)])
+        # Still behind: nothing is pushed past what it has to pull.
+        self.assertEqual(self.sent(self.say(6), 3), [])
+        self.accept(3)
+        self.assertEqual(self.sent(self.receive(3, want("dora", 5, 6)), 3), [(5, 5), (6, 6)])
+        self.accept(3)
+        self.assertEqual(self.sent(self.say(7), 3), [(7, 7)])
+
+    def test_other_origins_are_owed_as_well(self) -> None:
+        for first in range(1, 4):
+            self.say(first)
+        self.assertEqual(self.sent(self.receive(1, batch("emil", 1)), 3), [])
+        self.accept(3)
+        self.assertEqual(sorted(self.haves(self.wait(1), 3)), [("dora", 1, 3), ("emil", 1, 1)])

@@ -1,0 +1,257 @@
+"""Properties of the history and the outbox: whatever comes, in whatever order, their promises hold."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from itertools import pairwise
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.core.network import DIGEST, entries, origin_of, signature_of
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.events import GapFound
+from twisted_mesh.core.history import History, Ready, Run, Stream, cost
+from twisted_mesh.core.outbox import Outbox
+from twisted_mesh.wire.native import Batch, SignedBatch
+
+fixed = settings(derandomize=True, deadline=None, database=None, max_examples=60)
+
+ME: Run = (origin_of("me"), 1)
+RUNS: list[Run] = [(origin_of("anna"), 1), (origin_of("anna"), 2), (origin_of("bert"), 1)]
+END = 40  # no batch goes further
+ALL = 10**9
+
+runs = st.sampled_from(RUNS)
+spans = st.tuples(st.integers(1, 33), st.integers(1, 6))  # first, count
+steps = st.one_of(
+    st.tuples(st.just("take"), runs, spans),
+    st.tuples(st.just("take"), runs, spans),
+    st.tuples(st.just("take"), st.just(RUNS[0]), spans),
+    st.tuples(st.just("whole"), runs, st.randoms(use_true_random=False)),
+    st.tuples(st.just("publish"), st.integers(1, 5)),
+    st.tuples(st.just("accept"), st.integers(0, 9)),
+    st.tuples(st.just("start"), runs, st.integers(0, 12), st.integers(0, 12)),
+    st.tuples(st.just("wait"), st.integers(1, 30)),
+    st.tuples(st.just("age")),
+)
+
+
+def batch_of(run: Run, first: int, count: int) -> SignedBatch:
+    """A batch without a body; its cost depends on where it begins."""
+    return SignedBatch(Batch(*run, first, count, 0, 0, b""), b"", bytes(first * 7 % 5 * 50))
+
+
+def numbers(batches: Iterable[SignedBatch]) -> set[int]:
+    """The messages in *batches*."""
+    return {number for one in batches for number in range(one.batch.first, one.batch.last + 1)}
+
+
+class Keeper:
+    """A history as a node keeps it, and what its application is told."""
+
+    def __init__(self, test: SynchronousTestCase, config: MeshConfig) -> None:
+        self._test = test
+        self._config = config
+        self.history = History(config)
+        self.now = 0.0
+        self.own_head = self.own_taken = 0
+        self._heads: dict[Run, int] = defaultdict(int)
+        self._told: dict[Run, int] = {}  # the last message that was delivered or told as lost
+        self._bases: dict[Run, int] = defaultdict(int)
+
+    def do(self, step: tuple[object, ...]) -> None:
+        """Carry out *step*, and hold the history to all it promises."""
+        match step:
+            case "take", tuple(run), (int(first), int(count)):
+                self.take(run, first, count)
+            case "whole", tuple(run), random:
+                firsts = list(range(1, END, 3))
+                random.shuffle(firsts)  # type: ignore[attr-defined]
+                for first in firsts:
+                    self.take(run, first, 3)
+            case "publish", int(count):
+                self.history.take(batch_of(ME, self.own_head + 1, count), self.now)
+                self.own_head += count
+            case "accept", int(more):
+                self.own_taken = min(self.own_taken + more, self.own_head)
+            case "start", tuple(run), int(head), int(more):
+                if run not in self._bases:
+                    self._bases[run] = head + more
+                    self.history.start_at(run, head, head + more, self.now)
+            case "wait", int(seconds):
+                self.now += seconds
+                self.lost(self.history.give_up(self.now, 20))
+                for stream in self.history:
+                    since = stream.hole_since
+                    self._test.assertTrue(since is None or since + 20 > self.now)
+            case ("age",):
+                self.history.age(self.now, ME, self.own_taken)
+                self.check_age()
+        self.lost(self.history.evict(self.now, ME, self.own_taken))
+        self.check()
+
+    def take(self, run: Run, first: int, count: int) -> None:
+        """Take a batch if a node would."""
+        self._bases[run] += 0  # met: it is too late to start elsewhere
+        signed = batch_of(run, first, count)
+        duplicate = self.history.is_duplicate(signed.batch)
+        stream = self.history.get(run)
+        if stream is not None:
+            held = [one.batch for one in stream.serve(1, END, ALL)]
+            within = any(one.first <= first and signed.batch.last <= one.last for one in held)
+            self._test.assertEqual(duplicate, within or signed.batch.last <= stream.head)
+        if not duplicate and self.history.has_room(signed):
+            self.deliver(run, self.history.take(signed, self.now))
+            self._test.assertTrue(self.history.is_duplicate(signed.batch))
+
+    def lost(self, gaps: Iterable[tuple[GapFound, list[Ready]]]) -> None:
+        """What was given up, and what follows."""
+        for gap, ready in gaps:
+            run = (gap.origin, gap.epoch)
+            if gap.first <= gap.last:
+                self.tell(run, gap.first, gap.last)
+            self.deliver(run, ready)
+
+    def deliver(self, run: Run, ready: list[Ready]) -> None:
+        """Hand what can be delivered to the application."""
+        for item in ready:
+            self._test.assertLessEqual(item.batch.first, item.start)
+            self.tell(run, item.start, item.batch.last)
+
+    def tell(self, run: Run, first: int, last: int) -> None:
+        """Each message once, delivered or lost, in order, from the base on, none left out."""
+        self._test.assertLessEqual(first, last)
+        self._test.assertEqual(first, self._told.get(run, self._bases[run]) + 1)
+        self._told[run] = last
+
+    def check(self) -> None:
+        """All that holds after every step."""
+        test, history, config = self._test, self.history, self._config
+        for run in RUNS:
+            test.assertGreaterEqual(history.head(run), self._heads[run])
+            self._heads[run] = history.head(run)
+            told = self._told.get(run, self._bases[run])
+            test.assertEqual(max(history.head(run), self._bases[run]), told)
+        streams = list(history)
+        for stream in streams:
+            self.check_stream(stream)
+        test.assertEqual(history.held_bytes, sum(stream.held_bytes for stream in streams))
+        test.assertEqual(history.waiting_bytes, sum(stream.waiting_bytes for stream in streams))
+        test.assertLessEqual(history.waiting_bytes, config.waiting_bytes)
+        test.assertLessEqual(len(streams), config.open_streams)
+        since = [stream.hole_since for stream in streams if stream.hole_since is not None]
+        test.assertEqual(history.oldest_hole, min(since, default=None))
+        if history.held_bytes > config.history_bytes:
+            test.assertEqual({stream.run for stream in streams if stream.held_bytes}, {ME})
+            own = history.get(ME)
+            oldest = None if own is None else own.oldest()
+            assert oldest is not None
+            test.assertGreater(oldest[1], self.own_taken)
+        if self.own_head:
+            own = history.get(ME)
+            assert own is not None
+            unsent = set(range(self.own_taken + 1, self.own_head + 1))
+            test.assertLessEqual(unsent, numbers(own.serve(1, ALL, ALL)))
+
+    def check_stream(self, stream: Stream) -> None:
+        """All that one stream says of itself."""
+        test = self._test
+        kept = list(stream.serve(1, ALL, ALL))
+        held = [one for one in kept if one.batch.first <= stream.head]
+        waiting = kept[len(held) :]
+        test.assertEqual(len(stream), len(kept))
+        test.assertEqual(stream.held_bytes, sum(map(cost, held)))
+        test.assertEqual(stream.waiting_bytes, sum(map(cost, waiting)))
+        for one, other in pairwise(kept):
+            test.assertLess(one.batch.first, other.batch.first)
+            test.assertLess(one.batch.last, other.batch.last)
+        test.assertTrue(not waiting or waiting[0].batch.first > stream.head + 1)
+        test.assertEqual(stream.first_waiting, waiting[0].batch.first if waiting else None)
+        # What is announced is held, and served whoever asks from where.
+        test.assertLessEqual(stream.low, stream.head + 1)
+        test.assertGreaterEqual(stream.high, max([stream.head, *(one.batch.last for one in waiting)]))
+        there = numbers(waiting) | set(range(stream.low, stream.head + 1))
+        for number in range(stream.low, END + 1):
+            (*before, found) = [None, *stream.serve(number, number, 0)]
+            test.assertLessEqual(len(before), 1)
+            test.assertEqual(found is not None, number in there)
+            test.assertTrue(found is None or number in numbers([found]))
+        # What is asked for next is missing, all of it, and nothing below it is.
+        come = numbers(waiting) | set(range(1, stream.head + 1))
+        for low, high in ((1, END), (stream.head + 1, stream.head + 9), (7, 20), (15, 16)):
+            missing = [number for number in range(low, high + 1) if number not in come]
+            hole = stream.next_missing(low, high)
+            if hole is None:
+                test.assertEqual(missing, [])
+            else:
+                test.assertEqual(missing[0], hole[0])
+                test.assertEqual(missing[: hole[1] - hole[0] + 1], list(range(hole[0], hole[1] + 1)))
+                test.assertTrue(hole[1] == high or hole[1] + 1 in come)
+
+    def check_age(self) -> None:
+        """Nothing too old is left, but own messages that no neighbour has."""
+        for stream in self.history:
+            oldest = stream.oldest()
+            if oldest is not None and oldest[0] <= self.now - self._config.history_seconds:
+                self._test.assertEqual(stream.run, ME)
+                self._test.assertGreater(oldest[1], self.own_taken)
+
+
+class TestHistory(SynchronousTestCase):
+    """Batches of several runs, cut anyhow, in any order, again and again, and nothing stays for ever."""
+
+    @settings(fixed, max_examples=120)
+    @given(
+        st.lists(steps, max_size=40),
+        st.sampled_from((900, 2000, 10**6)),
+        st.sampled_from((700, 2500, 10**6)),
+        st.sampled_from((1, 2, 9)),
+    )
+    def test_whatever_comes(
+        self, happens: list[tuple[object, ...]], waiting: int, held: int, open_streams: int
+    ) -> None:
+        config = MeshConfig(
+            waiting_bytes=waiting, history_bytes=held, history_seconds=60, open_streams=open_streams
+        )
+        keeper = Keeper(self, config)
+        for step in happens:
+            keeper.do(step)
+
+    @fixed
+    @given(st.lists(spans, max_size=25), st.randoms(use_true_random=False))
+    def test_with_room_and_time_everything_is_delivered(
+        self, cuts: list[tuple[int, int]], random: object
+    ) -> None:
+        keeper = Keeper(self, MeshConfig())
+        comes = cuts + [(first, 1) for first in range(1, END)]
+        random.shuffle(comes)  # type: ignore[attr-defined]
+        for first, count in comes:
+            keeper.do(("take", RUNS[0], (first, count)))
+        stream = keeper.history.get(RUNS[0])
+        assert stream is not None
+        self.assertEqual((stream.low, stream.head, stream.waiting_bytes), (1, END - 1, 0))
+
+
+class TestOutbox(SynchronousTestCase):
+    """What was published is unsent until it was taken."""
+
+    @fixed
+    @given(st.lists(st.tuples(st.sampled_from(("publish", "accept")), st.integers(0, 8)), max_size=40))
+    def test_sums_are_those_of_what_is_unsent(self, happens: list[tuple[str, int]]) -> None:
+        outbox = Outbox(*ME, DIGEST, lambda text: signature_of(ME[0], text), 40)
+        unsent: dict[int, int] = {}  # last message -> bytes
+        taken = 0
+        for what, number in happens:
+            if what == "publish":
+                for signed in outbox.publish(entries(*"abcdefgh"[:number]), 0):
+                    unsent[signed.batch.last] = len(signed.array)
+                    self.assertEqual(signed.batch.last, outbox.head)
+            else:
+                outbox.accepted(taken + number)
+                taken = max([taken, *(last for last in unsent if last <= taken + number)])
+                unsent = {last: size for last, size in unsent.items() if last > taken}
+            self.assertEqual(outbox.taken, taken)
+            self.assertEqual((len(outbox), outbox.unsent_bytes), (len(unsent), sum(unsent.values())))

@@ -1,0 +1,247 @@
+"""What was missed while a link was down, a node away or a line dead comes later: once, and in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from tests.support.meshcase import MeshCase, batch
+from twisted_mesh.identity import Identity
+from twisted_mesh.service import MeshService
+from twisted_mesh.wire.native import Have, HaveEntry, Prune, SignedBatch, Want
+
+
+class HealingCase(MeshCase):
+    def assert_all_have(self, nodes: Sequence[MeshService], authors: dict[MeshService, list[Any]]) -> None:
+        """Each of *nodes* was delivered what each of *authors* said, once and in order, without a gap."""
+        for node in nodes:
+            for author, said in authors.items():
+                if node is not author:
+                    self.assertEqual(self.got(node, author), said)
+            self.assertEqual(self.happened(node, "gap") + self.happened(node, "failure"), [])
+
+    def stop(self, service: MeshService) -> None:
+        """Stop a node, its farewell included."""
+        stopped = service.stopService()
+        self.network.advance(3)
+        self.successResultOf(stopped)
+
+    def crash(self, service: MeshService) -> None:
+        """End every connection of a node without a word, and the node."""
+        for other in self.services:
+            self.network.cut(self.host(service), self.host(other))
+        self.stop(service)
+
+
+class TestRestartedRelay(HealingCase):
+    """A chain whose middle is away for a while, and remembers nothing."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.b = self.node()
+        self.a, self.c = (self.node(peers=[self.address(self.b)]) for _ in range(2))
+        self.network.pump()
+        self.said: dict[MeshService, list[Any]] = {self.a: [], self.c: []}
+        self.say("before")
+        self.assertEqual(self.got(self.b), ["before"] * 2)
+
+    def say(self, *packets: object) -> None:
+        for packet in packets:
+            for author, said in self.said.items():
+                author.send(packet)
+                said.append(packet)
+            self.network.advance(0.1)
+
+    def test_both_ends_have_what_was_said_meanwhile(self) -> None:
+        for leave in (self.stop, self.crash):
+            self.say(f"before {leave.__name__}")
+            leave(self.b)
+            self.say(*range(20))
+            before = len(self.got(self.b))
+            self.b.startService()
+            self.network.advance(30)
+            self.say("after")
+            self.assert_all_have([self.a, self.c], self.said)
+            # It remembers nothing, so it is a newcomer: what came while it was away is not all its own.
+            came = self.inboxes[self.b.id][before:]
+            self.assertEqual(len({message.id for message in came}), len(came))
+            self.assertEqual([message.packets[1] for message in came[-2:]], ["after"] * 2)
+
+    def test_again_and_again(self) -> None:
+        for number in range(5):
+            self.crash(self.b)
+            self.say(number, "x" * 100_000)
+            self.b.startService()
+            self.say("while it starts")
+            self.network.advance(30)
+            self.assert_all_have([self.a, self.c], self.said)
+
+    def test_what_the_restarted_node_says_itself(self) -> None:
+        self.crash(self.b)
+        self.b.startService()
+        self.b.send("new run")
+        self.network.advance(30)
+        self.assertEqual(self.got(self.a, self.b), ["new run"])
+        self.assertEqual(self.got(self.c, self.b), ["new run"])
+
+
+class TestPartition(HealingCase):
+    """Six in a ring of which two halves are apart for a while."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.nodes = [self.node() for _ in range(6)]
+        self.link(*pairwise([*self.nodes, self.nodes[0]]))
+        self.said: dict[MeshService, list[Any]] = {node: [] for node in self.nodes}
+
+    def say(self, *packets: object) -> None:
+        for packet in packets:
+            for node in self.nodes:
+                node.send(packet)
+                self.said[node].append(packet)
+            self.network.advance(0.1)
+
+    def part(self) -> None:
+        hosts = [self.host(node) for node in self.nodes]
+        self.network.part(hosts[:3], hosts[3:])
+
+    def test_both_sides_have_everything_when_it_is_over(self) -> None:
+        for seconds in (1, 60):  # shorter and longer than it takes to notice
+            self.say("before")
+            self.part()
+            self.say(*range(5))
+            self.network.advance(seconds)
+            self.say("late")
+            self.assertNotIn("late", self.got(self.nodes[5], self.nodes[0])[-1:])
+            self.network.heal()
+            self.network.advance(90)
+            self.say("after")
+            self.assert_all_have(self.nodes, self.said)
+
+    def test_links_that_are_cut_at_random(self) -> None:
+        for number in range(30):
+            self.say(number)
+            one, other = self.network.random.sample(self.nodes, 2)
+            self.network.cut(self.host(one), self.host(other))
+        self.network.advance(60)
+        self.say("after")
+        self.assert_all_have(self.nodes, self.said)
+
+
+class TestTrees(HealingCase):
+    def triangle(self) -> tuple[MeshService, MeshService, MeshService]:
+        a, b, c = (self.node() for _ in range(3))
+        self.link((a, b), (b, c), (c, a))
+        a.send("warm")  # floods, and prunes what was too much
+        self.network.advance(1)
+        return a, b, c
+
+    def test_what_is_pushed_goes_over_each_node_once(self) -> None:
+        a, b, c = self.triangle()
+        before = [node._run.hub.node.counts["duplicates"] for node in (a, b, c)]
+        for number in range(20):
+            a.send(number)
+            self.network.advance(0.1)
+        self.assertEqual([node._run.hub.node.counts["duplicates"] for node in (a, b, c)], before)
+        self.assert_all_have([b, c], {a: ["warm", *range(20)]})
+
+    def test_a_dead_line_in_the_tree_is_grafted_around_before_it_is_noticed(self) -> None:
+        a, b, c = self.triangle()
+        self.network.unplug(self.host(a), self.host(b))
+        a.send("around")
+        self.network.advance(0.5)
+        self.assertEqual(self.got(b), ["warm", "around"])
+        self.assertEqual(set(a.routing_table), {b.id, c.id})  # nobody has noticed
+        a.send("over the new branch")
+        self.network.pump()  # in no time at all
+        self.assertEqual(self.got(b)[2:], ["over the new branch"])
+        self.network.advance(60)
+        self.assert_all_have([b, c], {a: ["warm", "around", "over the new branch"]})
+
+    def test_a_pruned_link_is_told_and_pushes_again_when_it_is_asked(self) -> None:
+        a = self.node()
+        puppet = self.joined(a)
+        puppet.send(Prune([a._identity.origin]))
+        self.network.pump()
+        a.send("one")
+        self.network.advance(0.1)
+        self.assertEqual(self.batches(puppet), [])
+        puppet.send(Want(*a._run.hub.node.outbox.run, 1, 1, True))
+        self.network.pump()
+        self.assertEqual(self.batches(puppet), [1])
+        a.send("two")
+        self.network.pump()
+        self.assertEqual(self.batches(puppet), [1, 2])
+
+    def test_what_is_due_sooner_is_not_kept_waiting_by_what_is_due_later(self) -> None:
+        a = self.node()
+        one, other, author = self.joined(a), self.joined(a), self.puppet().me
+        for puppet in (one, other):  # the second is told to push that author's no more
+            puppet.send(batch(author, 1, "first"))
+            self.network.pump()
+        self.assertIn(Prune([author.origin]), other.frames())
+        # One is asked at once and has a second to answer; of the other's the push is awaited first.
+        one.send(Have([HaveEntry(one.me.origin, 1, 1, 5)], False))
+        other.send(Have([HaveEntry(author.origin, 1, 1, 2)], False))
+        self.network.advance(0.1)
+        self.assertEqual((len(self.wants(one)), self.wants(other)), (1, []))
+        self.network.advance(0.1)
+        self.assertEqual(self.wants(other), [Want(author.origin, 1, 2, 2, True)])
+
+    def wants(self, puppet: Any) -> list[Want]:
+        """What it was asked for."""
+        return [frame for frame in puppet.frames() if isinstance(frame, Want)]
+
+    def batches(self, puppet: Any) -> list[int]:
+        """The first numbers of the batches that came."""
+        return [frame.batch.first for frame in puppet.frames() if isinstance(frame, SignedBatch)]
+
+
+class TestGap(HealingCase):
+    def test_a_hole_that_another_neighbour_fills_late_is_none(self) -> None:
+        a, b = self.chain(2)
+        key = Identity.generate()
+        here, there = self.joined(a, identity=key), self.puppet(identity=key)
+        here.send(batch(here.me, 1, 1), batch(here.me, 3, 3))
+        self.network.advance(14)
+        self.assertEqual(self.got(a), [1])
+        self.dial(there, b, host="10.8.8.8")
+        self.network.pump()
+        there.send(batch(here.me, 1, 1), batch(here.me, 2, 2))
+        self.network.advance(1)
+        self.assertEqual((self.got(a), self.got(b)), ([1, 2, 3], [1, 2, 3]))
+        self.network.advance(60)
+        self.assertEqual(self.happened(a, "gap") + self.happened(b, "gap"), [])
+
+    def test_what_nobody_has_any_more_is_told_to_who_was_away(self) -> None:
+        a, b, c = self.chain(3, limits={"history_bytes": 200_000})
+        self.network.part([self.host(a), self.host(b)], [self.host(c)])
+        self.network.cut(self.host(b), self.host(c))
+        for number in range(50):
+            a.send(number, b"x" * 10_000)
+            self.network.advance(0.1)
+        self.assertLess(b.footprint()["held_bytes"], 200_001)
+        self.network.heal()
+        self.network.advance(50)
+        (gap,) = self.happened(c, "gap")
+        self.assertEqual((gap.sender, gap.first), (a.id, 1))
+        self.assertEqual(self.got(c), list(range(gap.last, 50)))
+        self.assertGreater(len(self.got(c)), 5)
+        self.assertEqual(self.got(b), list(range(50)))
+
+    def test_what_only_the_author_had_is_lost_with_it_and_told_to_nobody(self) -> None:
+        # Nobody can know of what nobody ever got: there is no evidence of it.
+        a, b = self.chain(2)
+        self.network.part([self.host(a)], [self.host(b)])
+        self.network.cut(self.host(a), self.host(b))
+        a.send("to nobody")
+        self.stop(a)
+        self.network.heal()
+        a.startService()
+        self.link((a, b))
+        a.send("new")
+        self.network.advance(60)
+        self.assertEqual(self.got(b), ["new"])
+        self.assertEqual(self.happened(b, "gap"), [])
+        self.assertEqual(self.log("taken by no neighbour"), ["1 messages were taken by no neighbour"])

@@ -1,0 +1,1 @@
+"""The core under its simulator: the promises, and how much it costs to keep them."""

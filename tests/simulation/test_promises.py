@@ -1,0 +1,273 @@
+"""Whatever happens to a network, its promises hold; and a broken one does not go unseen."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+import twisted_mesh
+from twisted_mesh.core import events
+from twisted_mesh.core.history import Run
+from twisted_mesh.core.links import Link
+from twisted_mesh.core.node import Node
+from twisted_mesh.core.repair import Repair
+from twisted_mesh.core.spread import Spread
+from twisted_mesh.simulation.__main__ import nodes_for
+from twisted_mesh.simulation.judge import check_at_rest, check_complete
+from twisted_mesh.simulation.liars import LIARS
+from twisted_mesh.simulation.schedules import SCHEDULES, Play
+from twisted_mesh.simulation.world import COUNTED, Member, World, random_graph, real_keys
+
+#: Each schedule with five seeds: forty runs of 12 to 30 nodes.  Seconds of traffic are fewer than the
+#: command line's, and what happens in one is the same.
+SEEDS = {name: range(5 * number, 5 * number + 5) for number, name in enumerate(SCHEDULES)}
+SECONDS = 3.0
+
+
+def play(name: str, seed: int, nodes: int = 0, seconds: float = SECONDS) -> World:
+    """One run of a schedule to its end."""
+    schedule = SCHEDULES[name]
+    partition = min(schedule.partition, seconds / 2)
+    return Play(
+        replace(schedule, seconds=seconds, partition=partition), seed, nodes or nodes_for(seed)
+    ).run()
+
+
+class TestPromises(SynchronousTestCase):
+    """Exactly once, in order, nothing missed, no false gap, no stall."""
+
+    def assert_kept(self, name: str) -> None:
+        """Assert that every promise holds in each run of a schedule."""
+        for seed in SEEDS[name]:
+            world = play(name, seed)
+            self.assertEqual(world.violations, [], f"--schedule {name} --seed {seed}")
+            self.assertGreater(world.counts["deliveries"], 200)
+
+    def test_in_calm(self) -> None:
+        self.assert_kept("calm")
+
+    def test_when_links_come_and_go(self) -> None:
+        self.assert_kept("flapping")
+
+    def test_when_nodes_crash_and_come_back_without_memory_or_never(self) -> None:
+        self.assert_kept("crashes")
+
+    def test_when_the_network_is_parted_and_healed(self) -> None:
+        self.assert_kept("partition")
+
+    def test_when_nodes_join_under_fire(self) -> None:
+        self.assert_kept("joins")
+
+    def test_when_readers_are_slow(self) -> None:
+        self.assert_kept("slow")
+
+    def test_when_some_lie(self) -> None:
+        self.assert_kept("liars")
+
+    def test_when_everything_happens_at_once(self) -> None:
+        self.assert_kept("everything")
+
+    def test_in_a_hundred_nodes(self) -> None:
+        for name in ("flapping", "everything"):
+            world = play(name, 7, nodes=100, seconds=3.0)
+            self.assertEqual(world.violations, [], name)
+
+    def test_every_schedule_is_played(self) -> None:
+        self.assertEqual(sum(len(seeds) for seeds in SEEDS.values()), 40)
+
+    def test_with_real_keys(self) -> None:
+        world = World(3, 5, keys=real_keys)
+        random_graph(world, world.members, 3)
+        world.run_until(1.0)
+        for _ in range(4):
+            for member in world.members:
+                member.publish("signed")
+            world.run_until(world.now + 0.5)
+        check_at_rest(world)
+        check_complete(world)
+        self.assertEqual((world.violations, world.counts["deliveries"]), ([], 5 * 4 * 4))
+
+
+class TestLiars(SynchronousTestCase):
+    """Whoever lies, everyone honest has everything the honest sent."""
+
+    def test_each_kind_of_liar_alone(self) -> None:
+        for kind in LIARS:
+            world = World(11, 14, latency=(0.01, 0.04), members=[kind] * 3)
+            liars, honest = world.members[:3], world.members[3:]
+            random_graph(world, honest, 4)
+            for number, liar in enumerate(liars):
+                for other in honest[number::3]:
+                    world.link(liar, other)
+            world.run_until(1.0)
+            for round_ in range(40):
+                world.random.choice(world.members).publish("x" * world.random.randrange(200))
+                if round_ % 8 == 7:  # honest links come and go, so that much has to be pulled
+                    link = world.random.choice([one for one in world.links.values() if not lies(one.ends)])
+                    world.cut(link.number)
+                    world.at(world.now + 1.0, partial(world.link, *link.ends))
+                world.run_until(world.now + 0.2)
+            world.run_until(world.now + 40)
+            check_at_rest(world)
+            check_complete(world)
+            self.assertEqual(world.violations, [], kind.__name__)
+
+
+def lies(ends: tuple[Member, Member]) -> bool:
+    """Whether one of two members does."""
+    return any(member.lies for member in ends)
+
+
+class TestReplay(SynchronousTestCase):
+    """The same seed gives the same run, frame by frame: a finding can be had again."""
+
+    def test_twice_in_one_process(self) -> None:
+        traces: list[list[str]] = [[], []]
+        for trace in traces:
+            schedule = replace(SCHEDULES["everything"], seconds=3.0, partition=1.0)
+            Play(schedule, 5, 12, trace.append).run()
+        self.assertGreater(len(traces[0]), 1000)
+        self.assertEqual(traces[0], traces[1])
+
+    def test_in_another_process_with_other_hashes(self) -> None:
+        traces = []
+        for seed in ("1", "2"):
+            done = subprocess.run(
+                [
+                    *(sys.executable, "-m", "twisted_mesh.simulation"),
+                    *("--schedule", "crashes", "--seed", "3", "--nodes", "8", "--trace"),
+                ],
+                cwd=Path(twisted_mesh.__file__).parent.parent,  # where it is found, installed or not
+                env={**os.environ, "PYTHONHASHSEED": seed},
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            traces.append([line for line in done.stdout.splitlines() if "->" in line])
+        self.assertGreater(len(traces[0]), 1000)
+        self.assertEqual(traces[0], traces[1])
+
+
+class Swallower(Member):
+    """Its application is not handed every tenth delivery."""
+
+    handed = 0
+
+    def _take(self, deliver: events.Deliver) -> None:
+        self.handed += 1
+        if self.handed % 10:
+            super()._take(deliver)
+
+
+class Doubler(Member):
+    """Its application is handed every tenth delivery twice."""
+
+    handed = 0
+
+    def _take(self, deliver: events.Deliver) -> None:
+        self.handed += 1
+        super()._take(deliver)
+        if not self.handed % 10:
+            super()._take(deliver)
+
+
+class TestJudge(SynchronousTestCase):
+    """The simulator is able to fail: what is broken on purpose is seen."""
+
+    def broken(self, name: str, seed: int = 1) -> set[str]:
+        """What kinds of promises were broken in a run."""
+        world = play(name, seed, nodes=12)
+        return {kind for kind in COUNTED[2:] if world.counts[kind]}
+
+    def of_member(self, kind: type[Member]) -> World:
+        """A calm world in which one member's application is not told the truth."""
+        world = World(1, 6, members=[kind])
+        random_graph(world, world.members, 3)
+        world.run_until(1.0)
+        for _ in range(30):
+            world.members[3].publish("x")
+            world.run_until(world.now + 0.1)
+        check_at_rest(world)
+        return world
+
+    def test_a_message_that_is_swallowed(self) -> None:
+        self.assertGreater(self.of_member(Swallower).counts["disorder"], 0)
+
+    def test_a_message_that_comes_twice(self) -> None:
+        self.assertEqual(self.of_member(Doubler).counts["duplicates"], 3)
+
+    def test_the_last_message_that_is_swallowed(self) -> None:
+        world = World(1, 2)
+        world.link(*world.members)
+        world.run_until(1.0)
+        self.patch(Member, "_take", lambda self, deliver: None)
+        world.members[0].publish("x")
+        world.run_until(2.0)
+        check_at_rest(world)
+        self.assertEqual(world.counts["missed"], 1)
+
+    def test_a_core_that_never_asks(self) -> None:
+        self.patch(Repair, "announced", lambda self, link, run, now, debt: None)
+        self.patch(Repair, "orphaned", lambda self, run, now: None)
+        self.assertIn("missed", self.broken("flapping"))
+
+    def test_a_core_that_announces_nothing(self) -> None:
+        self.patch(Spread, "announce", lambda self, link, runs: None)
+        self.assertIn("missed", self.broken("flapping"))
+
+    def test_a_core_that_forgets_what_is_asked_of_it(self) -> None:
+        self.patch(Spread, "wanted", lambda self, link, want, now: None)
+        self.assertIn("missed", self.broken("partition"))
+
+    def test_a_core_that_takes_everything_for_held(self) -> None:
+        def extend(link: Link, run: Run, first: int, last: int) -> None:
+            link.claim(run, 1, last)
+
+        self.patch(Link, "extend", extend)
+        self.patch(Spread, "announce", lambda self, link, runs: None)
+        self.assertNotEqual(self.broken("flapping"), set())
+
+    def test_a_gap_of_what_a_neighbour_holds(self) -> None:
+        world = World(1, 2)
+        author, reader = world.members
+        world.link(author, reader)
+        world.run_until(1.0)
+        author.publish("x")
+        world.run_until(2.0)
+        world.count_gap(reader, events.GapFound(*author.run, 2, 3))
+        self.assertEqual((world.counts["gaps"], world.counts["false gaps"]), (1, 0))
+        world.count_gap(reader, events.GapFound(*author.run, 1, 3))
+        self.assertEqual((world.counts["gaps"], world.counts["false gaps"]), (2, 1))
+
+    def test_a_hole_that_is_left(self) -> None:
+        world = World(1, 2)
+        author, reader = world.members
+        world.link(author, reader)
+        world.run_until(1.0)
+        self.patch(Repair, "announced", lambda self, link, run, now, debt: None)
+        self.patch(Spread, "_push", lambda self, signed, source, now, follows=True: None)
+        for _ in range(3):
+            author.publish("x")
+        stream = author.node.history.get(author.run)
+        assert stream is not None
+        [third] = stream.serve(3, 3, 1)
+        [link] = reader.links
+        reader.handle(events.Received(link, (third,)))
+        check_at_rest(world)
+        self.assertEqual((world.counts["stalls"], world.counts["missed"]), (1, 1))
+
+    def test_own_messages_that_come_back_as_news(self) -> None:
+        world = World(1, 1)
+        [member] = world.members
+        member.handle(events.Publish([], 0))
+        self.patch(
+            Node, "handle", lambda self, event, now: [events.Deliver(0, *member.run, 1, 0, 1, [None])]
+        )
+        member.handle(events.Publish([], 0))
+        self.assertEqual(world.counts["duplicates"], 1)

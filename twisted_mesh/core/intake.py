@@ -1,0 +1,158 @@
+"""What happens to a batch that came over a link, up to its delivery.
+
+Contract: :meth:`Intake.batch` looks at numbers first, so that a duplicate costs no verification; then it
+verifies, keeps, passes on and delivers.  What its author got wrong inside is one Poisoned for the
+application and nothing for the honest link that brought it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core import events
+from twisted_mesh.core.events import Deliver, Effect, Emit
+from twisted_mesh.core.handshake import Myself
+from twisted_mesh.core.history import History, Ready, Run
+from twisted_mesh.core.links import Link
+from twisted_mesh.core.outbox import Outbox
+from twisted_mesh.core.repair import Repair
+from twisted_mesh.core.spread import Spread
+from twisted_mesh.errors import PoisonedBody, Reason, RemoteError
+from twisted_mesh.wire import native
+from twisted_mesh.wire.native import SignedBatch
+from twisted_mesh.wire.packets import unpack_entries
+
+Gaps = Iterable[tuple[events.GapFound, list[Ready]]]
+
+
+class Intake:
+    """The batches that come in.
+
+    :ivar disowned: whether the own key is used elsewhere, so that nothing more may be published.
+    :ivar counts: what was ignored so far, by name.
+    """
+
+    def __init__(
+        self,
+        myself: Myself,
+        config: MeshConfig,
+        history: History,
+        outbox: Outbox,
+        repair: Repair,
+        spread: Spread,
+        effect: Callable[[Effect], None],
+        watch_holes: Callable[[], None],
+    ) -> None:
+        """
+        :param watch_holes: sees to it that a hole nothing fills is given up in time.
+        """
+        self._myself = myself
+        self._config = config
+        self._network = native.network_digest(myself.network.id)
+        self._history = history
+        self._outbox = outbox
+        self._repair = repair
+        self._spread = spread
+        self._effect = effect
+        self._watch_holes = watch_holes
+        self.disowned = False
+        self.counts = {"duplicates": 0, "no_room": 0, "poisoned": 0}
+
+    def batch(self, link: Link, signed: SignedBatch, now: float) -> None:
+        """Take a batch that came over *link*.
+
+        :raises RemoteError: its signature is false; nothing of it was kept.
+        """
+        batch = signed.batch
+        run = (batch.origin, batch.epoch)
+        asked = self._repair.is_asked(link.number, run)
+        link.extend(run, batch.first, batch.last)
+        link.fetched = now
+        if run == self._outbox.run or self._history.is_duplicate(batch):
+            self.counts["duplicates"] += 1
+            self._check_equivocation(run, signed)
+            if not asked:
+                self._spread.duplicate(link, run, batch.first, run == self._outbox.run)
+            return
+        if not self._history.has_room(signed):
+            # Not kept, so not relayed either: what is relayed but unknown would go in circles.
+            self.counts["no_room"] += 1
+            if asked:
+                self._verify(signed)
+                self._repair.progressed(link.number, run, now, len(signed.array))
+            self._repair.no_room(run, now)
+            return
+        self._verify(signed)
+        if asked:
+            self._repair.progressed(link.number, run, now, len(signed.array))
+        if batch.origin == self._myself.origin and batch.epoch > self._myself.epoch:
+            self._disown(batch.epoch)
+        ready = self._history.take(signed, now)
+        self._spread.arrived(link, signed, now)
+        self._deliver(ready, link.number)
+        self.give_up(self._history.evict(now, self._outbox.run, self._outbox.taken), now)
+        self._watch_holes()
+
+    def whisper(self, link: Link, frame: native.Whisper) -> None:
+        """Deliver what the peer of *link* whispers.
+
+        :raises RemoteError: it cannot be read: unsigned, so the link itself is to blame.
+        """
+        try:
+            entries = unpack_entries(frame.body)
+        except PoisonedBody as error:
+            raise RemoteError(error.detail, Reason.SHAPE) from None
+        if len(entries) > native.MAX_BATCH_COUNT:
+            raise RemoteError("a whisper of too many messages", Reason.LIMIT)
+        self._effect(
+            Deliver(link.number, link.peer.origin, link.peer.epoch, 0, 0, len(frame.body), entries)
+        )
+
+    def _verify(self, signed: SignedBatch) -> None:
+        text = native.signed_text(self._network, signed.array)
+        if not self._myself.verify(signed.batch.origin, signed.signature, text):
+            raise RemoteError("a batch with a false signature", Reason.SIGNATURE)
+
+    def _disown(self, epoch: int) -> None:
+        """The own key is used elsewhere, in a run that counts as the newer one."""
+        if not self.disowned:
+            self.disowned = True
+            self._tell(events.KeyInUse(epoch))
+
+    def _check_equivocation(self, run: Run, signed: SignedBatch) -> None:
+        stream = self._history.get(run)
+        held = None if stream is None else stream.same_first(signed.batch)
+        if stream is None or held is None or held.array == signed.array or stream.equivocated:
+            return
+        self._verify(signed)
+        stream.equivocated = True
+        self._tell(events.Equivocation(*run, signed.batch.first))
+
+    def give_up(self, gaps: Iterable[tuple[events.GapFound, list[Ready]]], now: float) -> None:
+        """Tell each of *gaps*, and go on behind it."""
+        for gap, behind in gaps:
+            if gap.first <= gap.last:
+                self._tell(gap)
+            self._deliver(behind)
+            self._spread.went_on((gap.origin, gap.epoch), now)
+
+    def _deliver(self, ready: Iterable[Ready], link: int = 0) -> None:
+        for item in ready:
+            batch = item.batch
+            if batch.origin == self._myself.origin:
+                continue  # an own run: relayed, never delivered to itself
+            try:
+                if batch.encoding != 0:
+                    raise PoisonedBody(f"unknown encoding {batch.encoding}")
+                entries = unpack_entries(batch.body, batch.count)[item.start - batch.first :]
+            except PoisonedBody as error:
+                self.counts["poisoned"] += 1
+                self._tell(events.Poisoned(batch.origin, batch.epoch, item.start, batch.last, error))
+                continue
+            self._effect(
+                Deliver(link, batch.origin, batch.epoch, item.start, batch.sent, len(batch.body), entries)
+            )
+
+    def _tell(self, what: events.Happening) -> None:
+        self._effect(Emit(what))

@@ -1,0 +1,318 @@
+"""Repair: getting what others have and this node misses, once and from one link at a time.
+
+Contract: :meth:`Repair.announced` is told of every claim that goes beyond what is held here;
+:meth:`Repair.due` says which WANTs to send now and :attr:`Repair.wake` when to look again.  Rules, each
+with what goes wrong without it:
+
+* an announcement on a quiet link is given ``graft_timeout``, since the push is probably on its way over
+  the tree; on any other link the peer could not push, so it is asked for at once;
+* a stream has one asked link at a time; the next is asked after the closing HAVE, or when nothing came
+  for a while: by progress, not by clock, or a slow line gets the same data from everyone;
+* an announcer that failed three times for a range is not asked again for it: claims are unsigned, and
+  a false one would be asked for ever;
+* a lost link grafts at once every origin whose parent it was: waiting for an announcement costs
+  ``have_delay`` and ``graft_timeout`` on top.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from heapq import heappop, heappush
+from typing import Final
+
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.history import History, Run
+from twisted_mesh.core.links import Link, Links
+from twisted_mesh.wire.native import MAX_NUMBER, Want
+
+TRIES: Final = 3  # of one announcer for one range
+_ROUND_TRIPS: Final = 4  # without progress, before another link is asked
+_AT_ONCE: Final = 2  # streams that may always be asked for: one link that is silent holds up none
+_PATIENT: Final = 5  # times that, where the link brings other things meanwhile
+
+_NEVER: Final[OrderedDict[Run, tuple[int, int]]] = OrderedDict()
+
+
+class Pull:
+    """The repair of one run.
+
+    :ivar asked: the link that was asked, or None.
+    :ivar progress: when it was asked, or last sent something that was missing.
+    :ivar got: bytes it has sent since; :ivar counts: whether they are counted on by the window.
+    """
+
+    __slots__ = (
+        "announced",
+        "asked",
+        "counts",
+        "got",
+        "not_before",
+        "progress",
+        "want",
+    )
+
+    def __init__(self) -> None:
+        self.announced: dict[int, deque[tuple[float, int]]] = {}  # link -> (when ripe, high)
+        self.asked: int | None = None
+        self.progress = 0.0
+        self.got = 0
+        self.counts = False
+        self.not_before = 0.0
+        self.want: Want | None = None
+
+
+class Repair:
+    """The pulls of a node."""
+
+    def __init__(self, history: History, links: Links, config: MeshConfig) -> None:
+        self._history = history
+        self._links = links
+        self._config = config
+        self._pulls: dict[Run, Pull] = {}
+        self._asked: dict[int, int] = {}  # pulls that wait for each link
+        self._counted = 0  # pulls that wait for anything and are no grafts
+        self._weight = float(config.answer_bytes)  # of an answer, as answers were lately
+        self._moved = 0.0  # when any link that was asked last sent something that was missing
+        self._queued: OrderedDict[Run, None] = OrderedDict()  # runs that wait until more may be asked for
+        self._wakes: list[tuple[float, Run]] = []  # a heap; entries may be out of date
+        # link -> run -> (the head it failed to go on from, how often)
+        self._failed: dict[int, OrderedDict[Run, tuple[int, int]]] = {}
+
+    def footprint(self) -> dict[str, int]:
+        """Entries of every table."""
+        return {
+            "pulls": len(self._pulls),
+            "queued_pulls": len(self._queued),
+            "failures": sum(map(len, self._failed.values())),
+            "wakes": len(self._wakes),
+        }
+
+    @property
+    def wake(self) -> float | None:
+        """When to call :meth:`due` next, or None."""
+        return self._wakes[0][0] if self._wakes else None
+
+    def is_asked(self, link: int, run: Run) -> bool:
+        """Whether *link* was asked for *run* and has not finished its answer."""
+        pull = self._pulls.get(run)
+        return pull is not None and pull.asked == link
+
+    def announced(self, link: Link, run: Run, now: float, *, debt: bool) -> None:
+        """The claim of *link* on *run* goes beyond what is held here."""
+        pull = self._pulls.get(run)
+        if pull is None:
+            pull = self._pulls[run] = Pull()
+        ripe = now if debt else now + max(self._config.graft_timeout, 2 * link.rtt)
+        known = pull.announced.setdefault(link.number, deque())
+        high = link.claims[run][1]
+        if debt:
+            known.clear()
+        elif known and known[-1][1] >= high:
+            return
+        known.append((ripe, high))
+        self._wake(ripe, run)
+
+    def orphaned(self, run: Run, now: float) -> None:
+        """The parent of *run* is gone: graft to whoever has the most of it, unasked for or not."""
+        best = max(
+            (link for link in self._links.fed if link.told and run in link.claims),
+            key=lambda link: link.claims[run][1],
+            default=None,
+        )
+        if best is None:
+            return
+        pull = self._pulls.get(run)
+        if pull is None:
+            pull = self._pulls[run] = Pull()
+        pull.announced[best.number] = deque([(now, MAX_NUMBER)])
+        self._wake(now, run)
+
+    def progressed(self, link: int, run: Run, now: float, size: int) -> None:
+        """*link*, which was asked, sent something of *run* that was missing here."""
+        pull = self._pulls[run]
+        pull.progress = self._moved = now
+        pull.got += size
+        self._link(link).failures = 0
+
+    def answered(self, link: int, run: Run, now: float) -> None:
+        """*link* has closed its answer about *run*."""
+        pull = self._pulls.get(run)
+        if pull is not None and pull.asked == link:
+            known = pull.announced.get(link)
+            if known and known[-1][1] == MAX_NUMBER:
+                del pull.announced[link]  # the tree is mended, whatever else that brought
+            else:
+                self._weight += (pull.got - self._weight) / 2
+                if not pull.got:
+                    self._note_failure(link, run)
+            self._release(pull)
+            self._wake(now, run)
+
+    def no_room(self, run: Run, now: float) -> None:
+        """Something of *run* could not be kept: asking on at once would go in circles."""
+        pull = self._pulls.get(run)
+        if pull is not None:
+            pull.not_before = now + self._config.graft_retry
+
+    def link_gone(self, link: int, now: float) -> None:
+        """*link* answers nothing any more."""
+        for run, pull in self._pulls.items():
+            pull.announced.pop(link, None)
+            if pull.asked == link:
+                self._release(pull)
+                self._wake(now, run)
+        self._failed.pop(link, None)
+
+    def due(self, now: float) -> list[tuple[Link, Want]]:
+        """The WANTs to send now."""
+        wants: list[tuple[Link, Want]] = []
+        while True:
+            runs: dict[Run, None] = {}
+            while self._wakes and self._wakes[0][0] <= now:
+                runs[heappop(self._wakes)[1]] = None
+            for run in runs:
+                self._look(run, now, wants, may_ask=not self._queued)
+            if self._queued and self._has_room():
+                self._look(self._queued.popitem(last=False)[0], now, wants, may_ask=True)
+            elif not runs:
+                return wants
+
+    def _has_room(self) -> bool:
+        """Whether what is asked for leaves room for more.
+
+        All answers share this node's line: asked for more than comes through it in time, links would
+        seem silent that are not, and others be asked for the same.
+        """
+        counted = self._counted
+        return counted < _AT_ONCE or counted * self._weight < self._config.answer_bytes
+
+    def _look(self, run: Run, now: float, wants: list[tuple[Link, Want]], *, may_ask: bool) -> None:
+        pull = self._pulls.get(run)
+        if pull is None:
+            return
+        if pull.asked is not None:
+            deadline = self._deadline(pull, pull.asked)
+            if now < deadline:
+                self._wake(deadline, run)
+                return
+            self._note_failure(pull.asked, run)
+            self._release(pull)
+        if now < pull.not_before:
+            self._wake(pull.not_before, run)
+            return
+        stream = self._history.get(run)
+        if stream is not None and stream.equivocated:
+            self._forget(run)
+            return
+        best = self._best(pull, run, now)
+        if best is not None:
+            link, want = best
+            counts = want.last < MAX_NUMBER  # a graft asks for what little there may be behind the head
+            if counts and not (may_ask and self._has_room()):
+                self._queued[run] = None
+                return
+            self._queued.pop(run, None)
+            pull.asked, pull.progress, pull.got, pull.want = link.number, now, 0, want
+            pull.counts = counts
+            self._counted += counts
+            self._asked[link.number] = self._asked.get(link.number, 0) + 1
+            self._wake(self._deadline(pull, link.number), run)
+            wants.append(best)
+            return
+        later = [ripe for known in pull.announced.values() for ripe, _ in known if ripe > now]
+        if later:
+            self._wake(min(later), run)
+        else:
+            self._forget(run)
+
+    def _forget(self, run: Run) -> None:
+        del self._pulls[run]
+        self._queued.pop(run, None)
+
+    def _best(self, pull: Pull, run: Run, now: float) -> tuple[Link, Want] | None:
+        """The announcer of the lowest range that is missing; of several the one with the most."""
+        head = self._history.head(run)
+        best: tuple[tuple[int, int, int, int], Link, Want] | None = None
+        for number, known in list(pull.announced.items()):
+            link = self._links.get(number)
+            failures = self._failures(number, run)
+            if link is None or link.closing or failures >= TRIES:
+                del pull.announced[number]
+                continue
+            ripe = 0
+            while known and known[0][0] <= now:
+                ripe = known.popleft()[1]
+            if ripe:
+                known.appendleft((now, ripe))
+            missing = self._missing(link, run, head, ripe)
+            if missing is None:
+                if ripe and len(known) == 1:
+                    del pull.announced[number]
+                continue
+            first, last = missing
+            # Who failed before is asked last: a false claim is always the highest.
+            rank = (first, failures + link.failures, self._asked.get(number, 0), -last)
+            if best is None or rank < best[0]:
+                best = rank, link, Want(*run, first, last, True)
+        return None if best is None else (best[1], best[2])
+
+    def _missing(self, link: Link, run: Run, head: int, ripe: int) -> tuple[int, int] | None:
+        if not ripe:
+            return None
+        if ripe == MAX_NUMBER:  # a graft: whatever there is behind the head
+            return head + 1, MAX_NUMBER
+        claim = link.claims.get(run)
+        if claim is None:
+            return None
+        low, high = claim[0], min(claim[1], ripe)
+        stream = self._history.get(run)
+        if stream is not None:
+            return stream.next_missing(low, high)
+        first = max(low, head + 1)
+        return (first, high) if first <= high else None
+
+    def _deadline(self, pull: Pull, number: int) -> float:
+        """Until when the asked link may be silent.
+
+        A link is first in, first out: while it brings other batches it is on its way to this one.
+        And all links share this node's line: while answers come over others it may be this line's
+        fault.  But only so long, or a peer could keep a run from being repaired by sending others.
+        """
+        link = self._link(number)
+        patience = max(self._config.graft_retry, _ROUND_TRIPS * link.rtt)
+        moved = max(pull.progress, link.fetched, self._moved)
+        return min(moved + patience, pull.progress + _PATIENT * patience)
+
+    def _release(self, pull: Pull) -> None:
+        """The asked link is asked no more."""
+        assert pull.asked is not None
+        left = self._asked.get(pull.asked, 1) - 1
+        if left:
+            self._asked[pull.asked] = left
+        else:
+            self._asked.pop(pull.asked, None)
+        self._counted -= pull.counts
+        pull.asked = None
+
+    def _failures(self, link: int, run: Run) -> int:
+        """How often *link* has failed to bring what is missing now."""
+        head, times = self._failed.get(link, _NEVER).get(run, (0, 0))
+        return times if head == self._history.head(run) else 0
+
+    def _note_failure(self, link: int, run: Run) -> None:
+        times = self._failures(link, run) + 1
+        failed = self._failed.setdefault(link, OrderedDict())
+        failed[run] = self._history.head(run), times
+        failed.move_to_end(run)
+        if len(failed) > self._config.claims_limit:
+            failed.popitem(last=False)
+        self._link(link).failures += 1
+
+    def _link(self, number: int) -> Link:
+        """The link that is asked; one that goes is asked no more (:meth:`link_gone`)."""
+        link = self._links.get(number)
+        assert link is not None
+        return link
+
+    def _wake(self, at: float, run: Run) -> None:
+        heappush(self._wakes, (at, run))

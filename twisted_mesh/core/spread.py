@@ -1,0 +1,171 @@
+"""Spreading: what is pushed, announced and answered over each link.
+
+Contract: a new batch is pushed to every link whose peer lacks just that, and announced to the others:
+to those who asked for announcements (mute), to those who are behind and pull, and to those whose
+queue is full.  Answers to WANTs go out as fast as the link takes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.events import Timer
+from twisted_mesh.core.history import History, Run
+from twisted_mesh.core.links import Link, Links
+from twisted_mesh.core.tree import Bringers, Parents
+from twisted_mesh.wire import native
+from twisted_mesh.wire.native import Have, HaveEntry, Prune, SignedBatch, Want
+
+_HAVE_STREAMS = 1000  # entries in a frame: at most 53 bytes each, so under 64 KiB
+
+SendTo = Callable[[Iterable[Link], "native.SignedBatch | native.Plain"], None]
+
+
+class Spread:
+    """What goes out over the links of a node.
+
+    :ivar parents: over which link each origin's newest came.
+    """
+
+    def __init__(
+        self,
+        history: History,
+        links: Links,
+        config: MeshConfig,
+        send: SendTo,
+        set_timer: Callable[[Timer, float], None],
+    ) -> None:
+        self._history = history
+        self._links = links
+        self._config = config
+        self._send = send
+        self._set_timer = set_timer
+        self._bringers = Bringers()
+        self.parents = Parents()
+
+    def publish(self, signed: SignedBatch, now: float, *, follows: bool = True) -> None:
+        """Spread an own batch; where it *follows* nothing that no neighbour has, newcomers get it, too.
+
+        A newcomer pulls what is before it: pushed at once, it would make that seem taken.
+        """
+        self._push(signed, None, now, follows=follows)
+
+    def arrived(self, link: Link, signed: SignedBatch, now: float) -> None:
+        """Spread a new batch that came over *link*."""
+        batch = signed.batch
+        run = (batch.origin, batch.epoch)
+        self._bringers.note(run, batch.first, link.number, now)
+        self.parents.note(run, batch.last, link.number)
+        self._push(signed.relayed(), link, now)
+        if self._history.head(run) > batch.last:
+            self.went_on(run, now)
+
+    def duplicate(self, link: Link, run: Run, first: int, own: bool) -> None:
+        """A batch came again over *link*, unasked for: prune it, if another link serves the origin."""
+        if run[0] in link.quiet or link.closing:
+            return
+        if not own:
+            number = self._bringers.of(run, first)
+            bringer = None if number is None else self._links.get(number)
+            if bringer is None or bringer is link or bringer.closing or run[0] in bringer.quiet:
+                return
+        if len(link.quiet) >= self._config.claims_limit:
+            link.quiet.pop()
+        link.quiet.add(run[0])
+        self._send((link,), Prune([run[0]]))
+
+    def pruned(self, link: Link, prune: Prune) -> None:
+        """The peer wants some origins pushed no more; of too many one is forgotten, and pushed again."""
+        link.mute.update(prune.origins)
+        while len(link.mute) > self._config.claims_limit:
+            link.mute.pop()
+
+    def wanted(self, link: Link, want: Want, now: float) -> None:
+        """The peer asks for something."""
+        run = (want.origin, want.epoch)
+        if want.graft:
+            link.mute.discard(want.origin)
+        link.wants[run] = want
+        if len(link.wants) > self._config.claims_limit:
+            link.wants.popitem(last=False)
+        self.flowing(link, now)
+
+    def flowing(self, link: Link, now: float) -> None:
+        """The link takes more: answer what the peer asked for, and tell what it is owed."""
+        if link.owed and not self._is_slow(link):
+            self._set_timer(Timer.ANNOUNCE, now + self._config.have_delay)
+        while link.wants and link.queued < self._config.answer_bytes and not link.closing:
+            run, want = link.wants.popitem(last=False)
+            stream = self._history.get(run)
+            if stream is not None:
+                for signed in stream.serve(want.first, want.last, self._config.answer_bytes):
+                    self._send((link,), signed.relayed())
+                    if signed.batch.last <= stream.head:  # what waits here leaves the hole open there
+                        link.served(run, want.first, signed.batch.last)
+            self._send((link,), Have([self._entry(run)], True))
+
+    def went_on(self, run: Run, now: float) -> None:
+        """The head of *run* has moved over what waited: tell those who have not had it."""
+        head = self._history.head(run)
+        for link in self._links.fed:
+            if link.holds(run) < head:
+                self._owe(link, run, now)
+
+    def announce(self, link: Link, runs: Sequence[Run]) -> None:
+        """Tell the peer what is held of *runs* now."""
+        for at in range(0, len(runs), _HAVE_STREAMS):
+            entries = [self._entry(run) for run in runs[at : at + _HAVE_STREAMS]]
+            self._send((link,), Have(entries, False))
+
+    def announce_owed(self) -> None:
+        """Tell every peer what it is owed, unless it announced as much itself."""
+        for link in self._links.fed:
+            if link.owed and not self._is_slow(link):
+                owed, link.owed = link.owed, set()
+                self.announce(link, sorted(r for r in owed if link.holds(r) < self._history.head(r)))
+
+    def footprint(self) -> dict[str, int]:
+        """Entries of every table."""
+        return {
+            "bringers": len(self._bringers),
+            "parents": len(self.parents),
+            "quiet": sum(len(link.quiet) for link in self._links.fed),
+            "mute": sum(len(link.mute) for link in self._links.fed),
+            "owed": sum(len(link.owed) for link in self._links.fed),
+            "wants": sum(len(link.wants) for link in self._links.fed),
+        }
+
+    def _push(self, signed: SignedBatch, source: Link | None, now: float, *, follows: bool = True) -> None:
+        batch = signed.batch
+        run = (batch.origin, batch.epoch)
+        pushed = []
+        for link in self._links.fed:
+            if link is source:
+                continue
+            claim = link.claims.get(run)
+            if claim is not None and claim[0] <= batch.first and claim[1] >= batch.last:
+                continue  # it has announced this itself
+            lacks = (0 if claim is None else claim[1]) < batch.first - 1
+            behind = lacks and (link.told or not follows)
+            if behind or self._is_slow(link) or batch.origin in link.mute:
+                self._owe(link, run, now)
+                continue
+            link.extend(run, batch.first, batch.last)
+            pushed.append(link)
+        if pushed:
+            self._send(pushed, signed)
+
+    def _owe(self, link: Link, run: Run, now: float) -> None:
+        link.owed.add(run)
+        self._set_timer(Timer.ANNOUNCE, now + self._config.have_delay)
+
+    def _is_slow(self, link: Link) -> bool:
+        return link.queued > self._config.link_queue_bytes
+
+    def _entry(self, run: Run) -> HaveEntry:
+        stream = self._history.get(run)
+        if stream is None:
+            head = self._history.head(run)
+            return HaveEntry(*run, head + 1, head)
+        return HaveEntry(*run, stream.low, stream.head)

@@ -1,0 +1,86 @@
+"""The trees: over which links new frames of an origin are pushed, one tree for each origin.
+
+Contract: two bits a link and origin, each owned by one side.  *quiet*: this node told the peer to stop
+pushing (a PRUNE), until it grafts (a WANT with graft).  *mute*: the peer told this node.  A new link
+starts with both clear, so the first frame of an origin floods, each duplicate prunes the link it came
+over, and what is left is a tree along the fastest links.  What is not pushed over a mute link is
+announced, so that a broken tree heals (:mod:`twisted_mesh.core.repair`).
+
+A tree for each origin settles after its first frame; one shared tree is pruned by one sender and
+grafted by the next for ever (measured: up to 1.9 needless copies a message with many senders).
+Source: Plumtree (Leitao, Pereira, Rodrigues 2007); Scuttlebutt keeps a tree for each feed likewise.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from twisted_mesh.core.history import Run
+
+REMEMBERED: Final = 10.0  # seconds a batch's bringer is known for: duplicates come sooner (guess)
+REMEMBERED_MOST: Final = 65_536  # batches whose bringer is known; the oldest is forgotten (guess)
+PARENTS_MOST: Final = 65_536  # origins whose parent is known; the longest idle is forgotten (guess)
+
+_Key = tuple[Run, int]  # run, first sequence
+
+
+class Bringers:
+    """Which link brought a batch first."""
+
+    def __init__(self) -> None:
+        self._links: OrderedDict[_Key, tuple[int, float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._links)
+
+    def note(self, run: Run, first: int, link: int, now: float) -> None:
+        """*link* brought the batch."""
+        self._links[run, first] = link, now
+        self._links.move_to_end((run, first))
+        while len(self._links) > REMEMBERED_MOST or self._oldest() <= now - REMEMBERED:
+            self._links.popitem(last=False)
+
+    def of(self, run: Run, first: int) -> int | None:
+        """The link that brought the batch, if that was lately."""
+        known = self._links.get((run, first))
+        return None if known is None else known[0]
+
+    def _oldest(self) -> float:
+        return next(iter(self._links.values()))[1]
+
+
+class Parents:
+    """Over which link the newest of each run came first: the way back towards its author.
+
+    It has no cycles, since numbers only grow along it; "the latest in time" has.
+    """
+
+    def __init__(self) -> None:
+        # origin -> epoch, sequence, link; the longest idle first
+        self._best: OrderedDict[bytes, tuple[int, int, int]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._best)
+
+    def note(self, run: Run, last: int, link: int) -> None:
+        """*link* brought a new batch of *run* that ends at *last*."""
+        origin, epoch = run
+        best = self._best.get(origin)
+        if best is None or (epoch, last) > best[:2]:
+            self._best[origin] = epoch, last, link
+            self._best.move_to_end(origin)
+            if len(self._best) > PARENTS_MOST:
+                self._best.popitem(last=False)
+
+    def of(self, origin: bytes) -> int | None:
+        """The link towards *origin*, if one is known."""
+        best = self._best.get(origin)
+        return None if best is None else best[2]
+
+    def orphaned(self, link: int) -> list[Run]:
+        """The newest runs whose parent was *link*, which is gone; they have none now."""
+        lost = [(origin, best[0]) for origin, best in self._best.items() if best[2] == link]
+        for origin, _ in lost:
+            del self._best[origin]
+        return lost

@@ -1,0 +1,55 @@
+"""Asking silent links whether they live, and closing those that do not answer.
+
+Contract: the clock of :mod:`twisted_mesh.core.liveness`, which decides; this carries it out for all links
+of the routing table, several times per ``ping_after``, until it is stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from twisted.internet.interfaces import IReactorTime
+
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.liveness import Verdict
+from twisted_mesh.errors import Reason, RemoteError
+from twisted_mesh.protocol import MeshProtocol
+from twisted_mesh.wire import native
+
+_LOOKS: Final = 5  # per ping_after
+
+
+class SilenceWatch:
+    """Watches the links of one run."""
+
+    def __init__(
+        self, clock: IReactorTime, config: MeshConfig, table: Mapping[bytes, MeshProtocol]
+    ) -> None:
+        self._clock = clock
+        self._table = table
+        self._stall_grace = config.stall_grace
+        self._every = config.ping_after / _LOOKS
+        self._looked = clock.seconds()
+        self._next = clock.callLater(self._every, self._look)
+
+    def stop(self) -> None:
+        """Watch no more."""
+        self._next.cancel()
+
+    def _look(self) -> None:
+        now = self._clock.seconds()
+        late = now - self._looked - self._every
+        self._looked = now
+        self._next = self._clock.callLater(self._every, self._look)
+        for link in list(self._table.values()):
+            if late > self._stall_grace:
+                link.liveness.doubt(late)
+            match link.liveness.check(now):
+                case Verdict.PING:
+                    link.write(native.encode(native.Ping(link.number)))
+                case Verdict.DEAD:
+                    silence = link.liveness.silent_for(now)
+                    link.close(RemoteError(f"silent for {silence:.0f} s", Reason.SILENT))
+                case Verdict.FINE:
+                    pass

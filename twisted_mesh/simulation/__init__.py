@@ -1,0 +1,1 @@
+"""A seeded network of cores, and the promises held against it: ``python -m twisted_mesh.simulation``."""

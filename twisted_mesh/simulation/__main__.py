@@ -1,0 +1,81 @@
+"""``python -m twisted_mesh.simulation``: play schedules and hold the promises against them.
+
+Contract: exit status 0 if every promise held in every run; else 1, with what was broken and for each
+run the one command that plays it again with a trace.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+
+from twisted_mesh.simulation.report import Result, measure, summary, table
+from twisted_mesh.simulation.schedules import SCHEDULES, Play
+
+_BAR = 30
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m twisted_mesh.simulation",
+        description="Play schedules of loss, crash and partition, and check every promise.",
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of the first run (default 1)")
+    parser.add_argument("--runs", type=int, default=1, help="seeds to play, one after the other")
+    parser.add_argument("--nodes", type=int, default=0, help="in each run (default: 12 to 30, by seed)")
+    parser.add_argument(
+        "--schedule", choices=[*SCHEDULES, "all"], default="all", help="what happens (default: all)"
+    )
+    parser.add_argument("--minutes", type=float, default=0.0, help="begin no run after so long")
+    parser.add_argument("--trace", action="store_true", help="print every frame (of one run)")
+    return parser.parse_args(arguments)
+
+
+def nodes_for(seed: int) -> int:
+    """How many nodes a seed plays with, where it is not said."""
+    return 12 + seed % 19
+
+
+def play(name: str, seed: int, nodes: int, trace: bool, bar: bool) -> Result:
+    """One run."""
+
+    def progress(share: float) -> None:
+        if bar:
+            done = int(share * _BAR)
+            print(f"\r{name:>12} {seed:>6} [{'#' * done:<{_BAR}}]", end="", file=sys.stderr)
+
+    began = time.perf_counter()
+    world = Play(SCHEDULES[name], seed, nodes, print if trace else None).run(progress)
+    return measure(name, seed, world, time.perf_counter() - began)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Play what the command line asks for; the exit status."""
+    options = parse(arguments)
+    names = list(SCHEDULES) if options.schedule == "all" else [options.schedule]
+    deadline = time.monotonic() + 60 * options.minutes if options.minutes else None
+    results: list[Result] = []
+    for seed in range(options.seed, options.seed + options.runs):
+        for name in names:
+            if deadline is None or time.monotonic() < deadline:
+                nodes = options.nodes or nodes_for(seed)
+                results.append(play(name, seed, nodes, options.trace, sys.stderr.isatty()))
+    if sys.stderr.isatty():
+        print("\r" + " " * (_BAR + 24) + "\r", end="", file=sys.stderr)
+    print(table([result.row() for result in results]) if len(results) <= 40 else summary(results))
+    broken = [result for result in results if result.violations]
+    for result in broken[:10]:
+        print(
+            f"\n{result.violations[0]}\n  and {len(result.violations) - 1} more; again, with a trace:\n"
+            f"  python -m twisted_mesh.simulation --schedule {result.schedule} --seed {result.seed} "
+            f"--nodes {result.nodes} --trace"
+        )
+    print(f"\n{len(results)} runs, {len(broken)} with a broken promise")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,49 @@
+"""What must be true of a world that has come to rest.
+
+Contract: pure looking; each function notes what is broken in the world's violations.  What must be true
+at every moment (once, in order, no false gap) the world's members watch themselves.
+"""
+
+from __future__ import annotations
+
+from twisted_mesh.simulation.trace import show
+from twisted_mesh.simulation.world import Member, World
+
+
+def check_at_rest(world: World) -> None:
+    """Neighbours have the same, no hole is left, what is held was delivered."""
+    for member in world.honest():
+        for link in member.links.values():
+            other = link.other(member)
+            if not other.lies:
+                _compare(world, member, other)
+        for stream in member.node.history:
+            if stream.run[0] == member.origin or stream.equivocated:
+                continue
+            if stream.first_waiting is not None:
+                world.violated(member, "stalls", f"a hole in {show(stream.run)}")
+            if max(member.delivered.get(stream.run, 0), stream.base) < stream.head:
+                world.violated(member, "missed", f"{show(stream.run)} is held but not delivered")
+
+
+def check_complete(world: World) -> None:
+    """Every honest member has everything the honest members that are up have sent."""
+    for author in world.honest():
+        for member in world.honest():
+            if member is not author and world.published.get(author.run):
+                has = member.node.history.head(author.run)
+                if has != world.published[author.run]:
+                    what = f"{has} of {world.published[author.run]} of node {author.number}"
+                    world.violated(member, "missed", what)
+
+
+def _compare(world: World, member: Member, other: Member) -> None:
+    """*member* has all that its neighbour *other* has."""
+    for stream in other.node.history:
+        has = member.node.history.head(stream.run)
+        mine = member.node.history.get(stream.run)
+        if stream.equivocated or (mine is not None and mine.equivocated):
+            continue  # its author signed two things: pulled no more
+        if has < stream.head:
+            what = f"{show(stream.run)} at {has}, neighbour {other.number} at {stream.head}"
+            world.violated(member, "missed", what)

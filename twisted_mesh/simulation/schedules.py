@@ -1,0 +1,184 @@
+"""What can happen to a network, drawn from a seed.
+
+Contract: a :class:`Schedule` turns a seed into a run of a World that
+ends at rest, checked.  The same seed gives the same run, frame by frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+
+from twisted_mesh.simulation.judge import check_at_rest, check_complete
+from twisted_mesh.simulation.liars import LIARS
+from twisted_mesh.simulation.world import Member, World, random_graph
+
+Pair = tuple[int, int]
+REST = 45.0  # seconds to come to rest in: a gap's patience, a comparison, and some
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How much of what happens in a run.
+
+    :ivar seconds: of traffic; :ivar rate: messages a second, all members together.
+    :ivar cuts: links lost a second, back within three; :ivar crashes: members, back within six.
+    :ivar partition: seconds the network is in two halves, in the middle of the run.
+    :ivar slow: share of members that receive 64 KiB/s only; :ivar liars: share that breaks the rules.
+    :ivar vanish: share of members that crash for good while they send.
+    :ivar late: share of members that start in the middle of the run.
+    """
+
+    seconds: float = 12.0
+    rate: float = 20.0
+    cuts: float = 0.0
+    crashes: float = 0.0
+    partition: float = 0.0
+    slow: float = 0.0
+    liars: float = 0.0
+    vanish: float = 0.0
+    late: float = 0.0
+    degree: float = 5.0
+    latency: tuple[float, float] = (0.01, 0.04)
+
+
+SCHEDULES = {
+    "calm": Schedule(latency=(0.02, 0.01)),
+    "flapping": Schedule(cuts=5.0),
+    "crashes": Schedule(crashes=0.5, vanish=0.1),
+    "partition": Schedule(partition=6.0),
+    "joins": Schedule(late=0.3, cuts=0.5),
+    "slow": Schedule(slow=0.2, rate=60.0),
+    "liars": Schedule(liars=0.15, cuts=1.0),
+    "everything": Schedule(
+        cuts=2.0, crashes=0.3, partition=5.0, slow=0.1, liars=0.1, vanish=0.05, late=0.1
+    ),
+}
+
+
+class Play:
+    """One run of a schedule."""
+
+    def __init__(
+        self, schedule: Schedule, seed: int, count: int, trace: Callable[[str], None] | None = None
+    ) -> None:
+        dishonest = int(count * schedule.liars)
+        kinds = [LIARS[(seed + number) % len(LIARS)] for number in range(dishonest)]
+        self.world = World(seed, count, latency=schedule.latency, members=kinds, trace=trace)
+        self.schedule = schedule
+        self._wanted: set[Pair] = set()
+        self._apart: set[Pair] = set()  # pairs on two sides of a partition
+        self._gone: set[int] = set()
+
+    def run(self, progress: Callable[[float], None] = lambda share: None) -> World:
+        """Play to the end; the world, at rest and checked."""
+        world, schedule = self.world, self.schedule
+        self._begin()
+        start = world.now
+        self._draw(start)
+        end = start + schedule.seconds + REST
+        while world.now < end:
+            world.run_until(min(world.now + 1.0, end))
+            progress((world.now - start) / (end - start))
+        check_at_rest(world)
+        check_complete(world)
+        return world
+
+    def _begin(self) -> None:
+        world, schedule = self.world, self.schedule
+        random = world.random
+        honest = [member for member in world.members if not member.lies]
+        for member in random.sample(honest, int(len(honest) * schedule.slow)):
+            member.bandwidth = 64 * 1024
+        # Whoever lies hangs on a network that is connected without it.
+        random_graph(world, honest, schedule.degree)
+        for liar in world.members:
+            if liar.lies:
+                for other in random.sample(honest, min(4, len(honest))):
+                    world.link(liar, other)
+        self._wanted = {pair_of(*link.ends) for link in world.links.values()}
+        for member in random.sample(honest, int(len(honest) * schedule.late)):
+            world.crash(member)
+            world.at(schedule.seconds / 2 * (1 + random.random()), partial(self._back, member))
+        world.run_until(1.0)
+
+    def _draw(self, start: float) -> None:
+        world, schedule = self.world, self.schedule
+        end = start + schedule.seconds
+        self._draw_each(start, end, schedule.rate, self._publish)
+        self._draw_each(start, end, schedule.cuts, self._cut)
+        self._draw_each(start, end, schedule.crashes, self._crash)
+        vanishing = [member for member in world.members if not member.lies]
+        for member in world.random.sample(vanishing, int(len(vanishing) * schedule.vanish)):
+            world.at(start + world.random.random() * schedule.seconds, partial(self._vanish, member))
+        if schedule.partition:
+            at = start + (schedule.seconds - schedule.partition) / 2
+            world.at(at, self._part)
+            world.at(at + schedule.partition, self._heal)
+
+    def _draw_each(self, start: float, end: float, rate: float, call: Callable[[], None]) -> None:
+        at = start
+        while rate and (at := at + self.world.random.expovariate(rate)) < end:
+            self.world.at(at, call)
+
+    def _publish(self) -> None:
+        world = self.world
+        author = world.random.choice(world.alive())
+        author.publish("x" * world.random.randrange(300))
+
+    def _cut(self) -> None:
+        world = self.world
+        if world.links:
+            link = world.random.choice(list(world.links.values()))
+            world.cut(link.number)
+            world.at(world.now + 3 * world.random.random(), partial(self._relink, pair_of(*link.ends)))
+
+    def _crash(self) -> None:
+        world = self.world
+        honest = world.honest()
+        if len(honest) > 0.7 * len(world.members):
+            member = world.random.choice(honest)
+            world.crash(member)
+            world.at(world.now + 0.5 + 5.5 * world.random.random(), partial(self._back, member))
+
+    def _back(self, member: Member) -> None:
+        if member.core is None and member.number not in self._gone:
+            member.start()
+            for pair in sorted(self._wanted):
+                if member.number in pair:
+                    self.world.at(self.world.now + self.world.random.random(), partial(self._relink, pair))
+
+    def _vanish(self, member: Member) -> None:
+        self._gone.add(member.number)
+        self.world.crash(member)
+        # Its neighbours find each other, as an overlay would see to.
+        around = sorted({n for pair in self._wanted if member.number in pair for n in pair} - self._gone)
+        for pair in pairwise(around):
+            self._wanted.add(pair)
+            self._relink(pair)
+
+    def _part(self) -> None:
+        world = self.world
+        side = set(world.random.sample(range(len(world.members)), len(world.members) // 2))
+        self._apart = {pair for pair in self._wanted if (pair[0] in side) != (pair[1] in side)}
+        for link in list(world.links.values()):
+            if pair_of(*link.ends) in self._apart:
+                world.cut(link.number, "partition")
+
+    def _heal(self) -> None:
+        apart, self._apart = self._apart, set()
+        for pair in sorted(apart):
+            self.world.at(self.world.now + self.world.random.random(), partial(self._relink, pair))
+
+    def _relink(self, pair: Pair) -> None:
+        world = self.world
+        a, b = world.members[pair[0]], world.members[pair[1]]
+        if self._gone.isdisjoint(pair) and pair not in self._apart and a.core and b.core:
+            world.link(a, b)
+
+
+def pair_of(a: Member, b: Member) -> Pair:
+    """Two members, whichever comes first."""
+    return (a.number, b.number) if a.number < b.number else (b.number, a.number)

@@ -1,0 +1,29 @@
+"""Frames and runs as text, for traces and findings."""
+
+from __future__ import annotations
+
+from twisted_mesh.core.history import Run
+from twisted_mesh.wire import native
+
+AnyFrame = native.SignedBatch | native.Plain
+
+
+def show(run: Run) -> str:
+    """A run for people."""
+    return f"{run[0].hex()[:6]}/{run[1]}"
+
+
+def describe(frame: AnyFrame) -> str:
+    """A frame for a trace."""
+    match frame:
+        case native.SignedBatch(batch=batch):
+            return f"BATCH {show((batch.origin, batch.epoch))} {batch.first}-{batch.last}"
+        case native.Have(streams=streams):
+            held = (f"{show((entry.origin, entry.epoch))} {entry.low}-{entry.high}" for entry in streams)
+            return f"HAVE{' (answer)' if frame.answer else ''} {', '.join(held)}"
+        case native.Want():
+            return f"WANT {show((frame.origin, frame.epoch))} {frame.first}-{frame.last}"
+        case native.Prune():
+            return f"PRUNE {', '.join(origin.hex()[:6] for origin in frame.origins)}"
+        case _:
+            return type(frame).__name__.upper()
