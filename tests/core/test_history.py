@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.core.network import batch, origin_of
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import GapFound
-from twisted_mesh.core.history import History, Ready, Stream, cost
+from twisted_mesh.core.history import BETWEEN_HOLES, History, Ready, Stream, cost
 from twisted_mesh.wire.native import Batch, SignedBatch
 
 ANNA = (origin_of("anna"), 1)
@@ -373,9 +373,19 @@ class TestPatience(HistoryTestCase):
         self.take(3, now=0)
         self.take(6, now=5)
         self.take(9, now=20)
-        self.assertEqual(self.give_up(35), [(1, 2, [(3, 3)]), (4, 5, [(6, 6)])])
+        self.assertEqual(self.give_up(35), [(1, 2, [(3, 3)])])
+        self.assertEqual(self.give_up(36), [(4, 5, [(6, 6)])])
         self.assertEqual(self.history.oldest_hole, 20)
         self.assertEqual(self.give_up(50), [(7, 8, [(9, 9)])])
+
+    def test_what_lies_between_two_holes_is_there_to_be_asked_for(self) -> None:
+        # Given up together, what lies between them would be gone before a neighbour could ask.
+        self.take(3, now=0)
+        self.take(6, now=0)
+        self.give_up(40)
+        self.assertEqual((self.stream().low, self.stream().head), (3, 3))
+        self.assertEqual(self.give_up(40 + BETWEEN_HOLES / 2), [])
+        self.assertEqual(self.give_up(40 + BETWEEN_HOLES), [(4, 5, [(6, 6)])])
 
     def test_giving_up_is_no_progress(self) -> None:
         self.take(3, now=0)
@@ -402,7 +412,8 @@ class TestPatience(HistoryTestCase):
         self.take(7, 2)
         self.take(9)
         self.take(12)
-        self.assertEqual(self.give_up(30), [(4, 6, [(7, 8), (9, 9)]), (10, 11, [(12, 12)])])
+        self.assertEqual(self.give_up(30), [(4, 6, [(7, 8), (9, 9)])])
+        self.assertEqual(self.give_up(31), [(10, 11, [(12, 12)])])
         self.assertEqual(self.marks(), (12, 12, 1))
         self.assertEqual(self.history.held_bytes, cost(batch("anna", 12)))
         self.assertEqual(self.history.waiting_bytes, 0)
@@ -464,6 +475,8 @@ class TestBounds(HistoryTestCase):
         self.take(107)
         self.assertEqual(len(self.stream()), 4)
         self.give_up(1, 1)
+        self.assertEqual(self.history.waiting_bytes, cost(batch("anna", 107)))
+        self.give_up(2, 1)
         self.assertEqual(self.history.waiting_bytes, 0)
         self.assertEqual(self.history.head(ANNA), 107)
 
@@ -740,9 +753,13 @@ class TestCost(HistoryTestCase):
         self.quick(lambda: self.fill(range(MANY, 0, -1)))
         self.assertEqual(self.history.head(ANNA), MANY)
 
-    def test_holes_are_given_up_at_once(self) -> None:
+    def test_holes_are_given_up_one_as_fast_as_another(self) -> None:
         self.fill(range(2, 2 * MANY, 2))
-        self.assertEqual(len(self.quick(lambda: self.give_up(30))), MANY - 1)
+
+        def give_all_up() -> int:
+            return sum(len(self.give_up(second)) for second in range(30, 30 + MANY))
+
+        self.assertEqual(self.quick(give_all_up), MANY - 1)
 
     def test_the_next_hole_is_found_at_once(self) -> None:
         self.fill(range(2, 2 * MANY, 2))

@@ -89,6 +89,15 @@ class TestPushing(TriangleTestCase):
         self.open(4, "emil")
         self.assertEqual(self.sent(self.receive(1, batch("dora", 6)), 4), [(6, 6)])
 
+    def test_what_was_pushed_to_a_peer_that_turns_out_to_be_behind_is_not_all_it_holds(self) -> None:
+        self.receive(1, batch("dora", 1, 5))
+        self.open(4, "emil")
+        self.receive(1, batch("dora", 6))
+        self.receive(4, Snapshot(True, []))
+        effects = self.receive(1, batch("dora", 7))
+        self.assertEqual(self.sent(effects, 4), [])
+        self.assertEqual(self.haves(self.wait(1), 4), [("dora", 1, 7)])
+
     def test_what_went_on_behind_a_hole_is_announced_where_only_its_filling_was_pushed(self) -> None:
         # Else the peer learns of it with the next batch or comparison only.
         self.receive(1, have("dora", 1, 9))
@@ -130,6 +139,8 @@ class TestPruning(TriangleTestCase):
                 self.handle(LinkClosing(1))
             else:
                 self.receive(1, Snapshot(True, []))  # which breaks the rules: closed and forgotten
+            for number in (2, 3):  # whoever was grafted has nothing new
+                self.receive(number, have("dora", 1, 1, answer=True))
             self.assertEqual(self.prunes(self.receive(2, batch("dora", 1)), 2), [])
 
     def test_a_copy_prunes_nothing_when_the_first_bringer_is_quiet(self) -> None:

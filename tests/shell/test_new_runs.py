@@ -9,11 +9,12 @@ from typing import Any
 
 from twisted.python.failure import Failure
 
-from tests.support.meshcase import MIB, PORT, MeshCase, batch
+from tests.support.meshcase import MIB, PORT, MeshCase, Puppet, batch
 from twisted_mesh import flags
 from twisted_mesh.core.handshake import Side, Stage
+from twisted_mesh.core.joining import MOST_CLAIMED
 from twisted_mesh.errors import Congested, IdentityError, KeyInUse, Reason, RemoteError
-from twisted_mesh.identity import MAX_EPOCH, Identity
+from twisted_mesh.identity import Identity
 from twisted_mesh.service import MeshService
 from twisted_mesh.wire import native
 from twisted_mesh.wire.native import SnapshotEntry
@@ -140,19 +141,37 @@ class TestEpochTaken(MeshCase):
         self.assertEqual(len(self.network.dials), 3)  # one of them was the first run's
         self.link((again, self.other))
 
-    def test_a_claim_no_run_can_be_above_of(self) -> None:
-        again = self.again()
+    def claim(self, again: MeshService, epoch: int) -> Puppet:
+        """A peer whose frontier names a run of the node's own key."""
         puppet = self.dial(self.puppet(frontier=False), again)
         self.network.pump()
-        entry = SnapshotEntry(again._identity.origin, MAX_EPOCH, 1, 1, 1)
-        puppet.send(native.Snapshot(True, [entry]))
+        puppet.send(native.Snapshot(True, [SnapshotEntry(again._identity.origin, epoch, 1, 1, 1)]))
         self.network.pump()
+        return puppet
+
+    def test_a_claim_no_clock_can_have_given_is_passed_over(self) -> None:
+        # Believed, it would leave this key no epochs to begin runs with.
+        again = self.again()
+        puppet = self.claim(again, MOST_CLAIMED + 1)
+        self.assertEqual(self.happened(again, "failure"), [])
+        self.assertIsNone(puppet.lost)
+        self.assertEqual(len(again.routing_table), 1)
+
+    def test_a_new_run_that_cannot_be_numbered(self) -> None:
+        again = self.again()
+        path = again._identity.path
+        assert path is not None
+        in_the_way = path.with_name(path.name + ".epoch.new")
+        in_the_way.mkdir()
+        puppet = self.claim(again, MOST_CLAIMED)
         (failure,) = self.happened(again, "failure")
         self.assertIs(failure.type, IdentityError)
         self.assertEqual(len(self.log("no new run can begin: epoch")), 1)
         self.network.advance(11)
         self.assertIsNotNone(puppet.lost)
-        self.link((again, self.other))
+        in_the_way.rmdir()
+        again.connect(self.host(self.other), PORT)
+        self.network.advance(3)
         self.assertEqual(list(again.routing_table), [self.other.id])
 
 

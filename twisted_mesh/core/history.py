@@ -26,6 +26,7 @@ from twisted_mesh.wire.native import Batch, SignedBatch
 
 Run = tuple[bytes, int]  # origin, epoch
 _PER_BATCH: Final = 500  # bytes of Python around a batch's own (measured: 480)
+BETWEEN_HOLES: Final = 1.0  # seconds from one given up hole of a stream to the next (guess)
 _SLACK: Final = 16  # at the limit a sixteenth is given up at once, so that it is not looked for each time
 
 
@@ -289,11 +290,18 @@ class History:
         return min((at for at in since if at is not None), default=None)
 
     def give_up(self, now: float, patience: float) -> Iterator[tuple[GapFound, list[Ready]]]:
-        """Give up the holes without progress for *patience*; each gap and what follows."""
+        """Give up the lowest hole of each stream without progress for *patience*; gaps and what follows.
+
+        The next hole of the stream is not given up before :data:`BETWEEN_HOLES`: what lies between the
+        two is announced now, and would be gone before a neighbour could ask for it.
+        """
         for stream in list(self._holed.values()):
             # As a timer for it is computed: what is due when it fires must not fail by rounding.
             while (hole := stream.hole_since) is not None and hole + patience <= now:
-                yield self._skip(stream)
+                gap, ready = self._skip(stream)
+                if gap.first <= gap.last:
+                    stream.progress = now - patience + BETWEEN_HOLES
+                yield gap, ready
 
     def evict(self, now: float, own: Run, own_taken: int) -> Iterator[tuple[GapFound, list[Ready]]]:
         """Keep to the limits; gaps for streams that had to be closed with a hole.

@@ -14,6 +14,7 @@ from twisted_mesh.core.history import History, Run
 from twisted_mesh.core.outbox import Outbox
 from twisted_mesh.wire.native import Snapshot, SnapshotEntry
 
+MOST_CLAIMED: Final = 2**43  # an epoch is milliseconds since 1970: this one is in the year 2248
 STREAMS_A_FRAME: Final = 800  # at most 71 bytes each, so under the 64 KiB of a frame
 
 
@@ -49,13 +50,15 @@ def epoch_taken(entries: Iterable[SnapshotEntry], outbox: Outbox) -> int | None:
     """The highest epoch of the own key that others know and that is not below the own run's, if any.
 
     It means that the key's epochs were not kept, or that the clock went back: numbers of such a run
-    would be used again for other messages.
+    would be used again for other messages.  The claim is unsigned, so one that no clock can have
+    given is passed over: it would use up the epochs of this key.
     """
     origin, epoch = outbox.run
     known = [
         entry.epoch
         for entry in entries
         if entry.origin == origin
+        and entry.epoch <= MOST_CLAIMED
         and (entry.epoch > epoch or (entry.epoch == epoch and entry.high > outbox.head))
     ]
     return max(known, default=None)

@@ -1,0 +1,79 @@
+"""``python -m twisted_mesh.simulation``: what it prints, and how it ends."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_mesh.simulation.__main__ import main, nodes_for, parse
+from twisted_mesh.simulation.report import COLUMNS, quantile
+from twisted_mesh.simulation.schedules import SCHEDULES, Play
+from twisted_mesh.simulation.world import World
+
+
+class TestCommand(SynchronousTestCase):
+    """The command as a user runs it, on small networks."""
+
+    def run_with(self, *arguments: str, terminal: bool = False) -> tuple[int, str, str]:
+        """The exit status, and what was printed on both outputs."""
+        out, err = io.StringIO(), io.StringIO()
+        err.isatty = lambda: terminal  # type: ignore[method-assign]
+        self.patch(sys, "stdout", out)
+        self.patch(sys, "stderr", err)
+        return main(arguments), out.getvalue(), err.getvalue()
+
+    def test_a_run_is_a_line_of_a_table(self) -> None:
+        status, out, err = self.run_with("--schedule", "calm", "--nodes", "4")
+        head, row, *_, last = out.splitlines()
+        self.assertEqual(head.split()[0], COLUMNS[0])
+        self.assertEqual(row.split()[:3], ["calm", "1", "4"])
+        self.assertEqual((status, last, err), (0, "1 runs, 0 with a broken promise", ""))
+
+    def test_many_runs_are_a_line_for_each_schedule(self) -> None:
+        status, out, _ = self.run_with("--schedule", "calm", "--nodes", "3", "--runs", "41")
+        self.assertEqual(status, 0)
+        self.assertEqual(len([line for line in out.splitlines() if line.strip().startswith("calm")]), 1)
+        self.assertIn("41 runs, 0 with a broken promise", out)
+
+    def test_all_schedules_unless_one_is_named(self) -> None:
+        _, out, _ = self.run_with("--nodes", "4")
+        for name in SCHEDULES:
+            self.assertIn(f"{name} ", out)
+
+    def test_how_far_it_is_is_shown_on_a_terminal(self) -> None:
+        _, out, err = self.run_with("--schedule", "calm", "--nodes", "3", terminal=True)
+        self.assertIn("[###", err)
+        self.assertNotIn("[###", out)
+
+    def test_after_so_many_minutes_no_run_begins(self) -> None:
+        _, out, _ = self.run_with("--nodes", "3", "--runs", "9", "--minutes", "1e-12")
+        self.assertIn("0 runs, 0 with a broken promise", out)
+
+    def test_a_trace_has_every_frame_and_every_lost_link(self) -> None:
+        _, out, _ = self.run_with("--schedule", "flapping", "--nodes", "5", "--trace")
+        for what in ("->", "BATCH", "HAVE (answer)", "WANT", "PRUNE", "SNAPSHOT", ": cut"):
+            self.assertIn(what, out)
+
+    def test_a_broken_promise_is_told_with_the_command_that_plays_it_again(self) -> None:
+        play = Play.run
+
+        def run(self: Play, *progress: object) -> World:
+            world = play(self)
+            world.violated(world.members[0], "missed", "a message")
+            return world
+
+        self.patch(Play, "run", run)
+        status, out, _ = self.run_with("--schedule", "calm", "--seed", "9", "--nodes", "3")
+        self.assertEqual(status, 1)
+        self.assertIn("node 0: missed: a message", out)
+        command = "--schedule calm --seed 9 --nodes 3 --trace"
+        self.assertIn(f"python -m twisted_mesh.simulation {command}", out)
+        self.assertEqual(parse(command.split()).seed, 9)
+
+    def test_a_seed_says_how_many_nodes(self) -> None:
+        self.assertEqual({nodes_for(seed) for seed in range(100)}, set(range(12, 31)))
+
+    def test_quantiles_of_nothing(self) -> None:
+        self.assertEqual((quantile([], 0.5), quantile([1.0, 2.0], 1.0)), (0.0, 2.0))
