@@ -12,8 +12,9 @@ from twisted_mesh.simulation.world import World
 
 COLUMNS = (
     "schedule", "seed", "nodes", "delivered", "redundancy", "HAVE", "WANT",
-    "p50 s", "p99 s", "max s", "hops", "gaps", "broken", "frames/s",
+    "p50 s", "p99 s", "max s", "hops", "gaps", "false", "twice", "order", "missed", "stalls", "frames/s",
 )  # fmt: skip
+_BROKEN = ("false gaps", "duplicates", "disorder", "missed", "stalls")  # as they are counted
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Result:
 
     :ivar redundancy: batches that went over links, for each delivery, less the one it takes.
     :ivar announcements: HAVE frames for each delivery.
+    :ivar broken: promises, by kind: false gaps, messages delivered twice, out of order, missed, and
+        holes that were left.
     :ivar latencies: of the deliveries in seconds, sorted.
     """
 
@@ -35,6 +38,7 @@ class Result:
     latencies: Sequence[float]
     hops: float
     gaps: int
+    broken: Sequence[int]
     violations: Sequence[str]
     frames_a_second: float
 
@@ -51,7 +55,7 @@ class Result:
             *(f"{quantile(self.latencies, share):.3f}" for share in (0.5, 0.99, 1.0)),
             f"{self.hops:.1f}",
             str(self.gaps),
-            str(len(self.violations)),
+            *map(str, self.broken),
             f"{self.frames_a_second:.0f}",
         ]
 
@@ -70,6 +74,7 @@ def measure(schedule: str, seed: int, world: World, seconds: float) -> Result:
         sorted(world.latencies),
         world.hops / max(world.kinds.get("SignedBatch", 0), 1),
         world.counts["gaps"],
+        [world.counts[kind] for kind in _BROKEN],
         world.violations,
         world.frames / seconds,
     )
@@ -106,6 +111,7 @@ def summary(results: Sequence[Result]) -> str:
             latencies,
             sum(run.hops for run in runs) / len(runs),
             sum(run.gaps for run in runs),
+            [sum(counts) for counts in zip(*(run.broken for run in runs), strict=True)],
             [violation for run in runs for violation in run.violations],
             sum(run.frames_a_second for run in runs) / len(runs),
         )
