@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from tests.core.network import batch, have, prune, raw_batch
+from tests.core.network import batch, have, of, prune, raw_batch
 from tests.core.repair_case import RepairTestCase
-from twisted_mesh.core.events import LinkClosed, LinkClosing
-from twisted_mesh.wire.native import MAX_NUMBER, SignedBatch
+from twisted_mesh.core.events import LinkClosed, LinkClosing, Send
+from twisted_mesh.core.links import DIGEST_PAUSE
+from twisted_mesh.core.repair import HEARSAY_MOST, STEPS_MOST
+from twisted_mesh.wire.native import MAX_NUMBER, Digest, Pong, SignedBatch
 
 
 class TestFailing(RepairTestCase):
@@ -266,7 +268,8 @@ class TestManyStreams(RepairTestCase):
             raw_batch("emil", 1, 5, b"x" * 2**20),
             have("emil", 1, 9, answer=True),  # there is more of it, behind the others
         )
-        self.assertEqual([name for name, _, _ in self.wants(effects, 2)], ["anna"])
+        # A batch of it has come, so it waits behind the others no longer.
+        self.assertEqual([name for name, _, _ in self.wants(effects, 2)], ["emil", "anna"])
         effects = self.receive(2, raw_batch("fred", 1, 9, b"x" * 2**20), have("fred", 1, 9, answer=True))
         self.assertEqual([name for name, _, _ in self.wants(effects, 2)], ["cleo"])
 
@@ -311,3 +314,60 @@ class TestManyStreams(RepairTestCase):
         for first in range(1, 5):
             self.assertEqual(self.asked(self.wait(0.9) + self.receive(2, batch("emil", first))), [])
         self.assertIn(4, self.asked(self.wait(1.5)))
+
+
+class TestHearsay(RepairTestCase):
+    """Claims are unsigned: what is known by them alone must cost little, and hold up nothing."""
+
+    def test_made_up_streams_do_not_hold_up_real_ones(self) -> None:
+        self.receive(1, batch("emil", 1))
+        self.receive(2, *(have(f"nobody {number}", 1, 1) for number in range(200)))
+        effects = self.receive(3, have("emil", 1, 9))
+        self.assertEqual(self.wants(effects, 3), [("emil", 2, 9)])
+
+    def test_who_answers_nothing_is_believed_nothing_more(self) -> None:
+        self.receive(2, *(have(f"nobody {number}", 1, 1) for number in range(200)))
+        self.wait(10)
+        self.assertEqual(self.node.footprint()["hearsay"], 0)
+        self.assertEqual(self.wants(self.receive(2, have("nobody", 1, 1)), 2), [])
+        # What is proven is asked for all the same, and an answer makes up for everything.
+        self.receive(1, batch("emil", 1))
+        self.assertEqual(self.wants(self.receive(2, have("emil", 1, 2)), 2), [("emil", 2, 2)])
+        self.answer(2, batch("emil", 2), high=2)
+        self.assertEqual(self.wants(self.receive(2, have("fred", 1, 1)), 2), [("fred", 1, 1)])
+
+    def test_hearsay_is_bounded(self) -> None:
+        self.receive(2, *(have(f"nobody {number}", 1, 1) for number in range(HEARSAY_MOST + 9)))
+        self.assertEqual(self.node.footprint()["hearsay"], HEARSAY_MOST)
+        self.assertEqual(self.node.footprint()["pulls"], HEARSAY_MOST)
+
+    def test_announcements_that_only_rise_take_no_room(self) -> None:
+        self.make_quiet(2)
+        for high in range(2, 100):
+            self.receive(2, have("emil", 1, high))
+        self.assertLessEqual(self.node.footprint()["wakes"], STEPS_MOST + 1)
+        self.assertEqual(self.wants(self.wait(0.2), 2), [("emil", 2, 99)])
+
+    def test_how_long_a_peer_is_waited_for_is_not_its_own_choice(self) -> None:
+        self.now += 29
+        self.receive(2, Pong(0))
+        self.assertEqual(self.wants(self.receive(2, have("fred", 1, 9)), 2), [("fred", 1, 9)])
+        self.receive(3, have("fred", 1, 9))
+        self.assertEqual(self.wants(self.wait(4.1), 3), [("fred", 1, 9)])
+
+    def test_old_messages_do_not_make_a_silent_link_look_busy(self) -> None:
+        self.receive(2, batch("emil", 1))
+        self.receive(2, have("fred", 1, 9))
+        self.receive(3, have("fred", 1, 9))
+        asked = []
+        for _ in range(4):
+            asked += self.wants(self.wait(0.5) + self.receive(2, batch("emil", 1)), 3)
+        self.assertEqual(asked, [("fred", 1, 9)])
+
+    def test_a_flood_of_digests_is_answered_once(self) -> None:
+        self.receive(1, batch("emil", 1))
+        self.wait(DIGEST_PAUSE)
+        answered = [of(self.receive(2, Digest([])), Send) for _ in range(50)]
+        self.assertEqual([len(sent) for sent in answered], [1] + [0] * 49)
+        self.wait(DIGEST_PAUSE)
+        self.assertEqual(len(of(self.receive(2, Digest([])), Send)), 1)

@@ -60,27 +60,28 @@ texts = st.text("\0\x1f a~\x7f\x80\xff\u07ff\u0800\u20ac\ud7ff\ue000\uffff\U0001
 # ---- Frames ----
 
 numbers = st.one_of(st.integers(0, 300), st.integers(0, MAX_NUMBER), st.just(MAX_NUMBER))
+heads = numbers.filter(lambda number: number < MAX_NUMBER)
 keys = st.binary(min_size=32, max_size=32)
 signatures = st.binary(min_size=64, max_size=64)
 
 
 @st.composite
 def snapshot_entries(draw: st.DrawFn) -> SnapshotEntry:
-    high = draw(numbers)
-    low = draw(st.integers(1, min(high + 1, MAX_NUMBER)))
+    high = draw(heads)
+    low = draw(st.integers(1, high + 1))
     return SnapshotEntry(draw(keys), draw(numbers), low, high, draw(st.integers(0, high)))
 
 
 @st.composite
 def have_entries(draw: st.DrawFn) -> HaveEntry:
-    high = draw(numbers)
-    return HaveEntry(draw(keys), draw(numbers), draw(st.integers(1, min(high + 1, MAX_NUMBER))), high)
+    high = draw(heads)
+    return HaveEntry(draw(keys), draw(numbers), draw(st.integers(1, high + 1)), high)
 
 
 @st.composite
 def signed_batches(draw: st.DrawFn) -> SignedBatch:
     count = draw(st.integers(1, MAX_BATCH_COUNT))
-    first = draw(st.integers(1, MAX_NUMBER + 1 - count))
+    first = draw(st.integers(1, MAX_NUMBER - count))
     body = draw(st.binary(max_size=300))
     batch = Batch(draw(keys), draw(numbers), first, count, draw(numbers), draw(numbers), body)
     return SignedBatch(batch, draw(signatures), pack(batch), draw(st.integers(0, 255)))

@@ -168,10 +168,10 @@ class TestBounds(NativeCase):
         self.assert_bounds(PLAIN[2][1], 1, [[], streams * 50], [None, {}, 1, [[]], [None]])
 
     def test_snapshot_entry(self) -> None:
-        for low, high, base in ((1, 0, 0), (1, 5, 5), (6, 5, 0), (MAX_NUMBER,) * 3):
+        for low, high, base in ((1, 0, 0), (1, 5, 5), (6, 5, 0), (MAX_NUMBER - 1,) * 3):
             entry = [KEY, EPOCH, low, high, base]
             self.assert_bounds(PLAIN[2][1], 1, [[entry], [[*entry, "later"]]], [[entry[:4]]])
-        for low, high, base in ((0, 5, 0), (7, 5, 0), (1, 5, 6), (2, 0, 0), (1, MAX_NUMBER + 1, 0)):
+        for low, high, base in ((0, 5, 0), (7, 5, 0), (1, 5, 6), (2, 0, 0), (1, MAX_NUMBER, 0)):
             self.assert_bounds(PLAIN[2][1], 1, [], [[[KEY, EPOCH, low, high, base]]])
         self.assert_bounds(PLAIN[2][1], 1, [], [[[KEY[:31], EPOCH, 1, 5, 0]], [[KEY, -1, 1, 5, 0]]])
 
@@ -189,10 +189,10 @@ class TestBounds(NativeCase):
 
     def test_have(self) -> None:
         frame = PLAIN[6][1]
-        for low, high in ((1, 0), (1, 5), (6, 5), (MAX_NUMBER,) * 2):
+        for low, high in ((1, 0), (1, 5), (6, 5), (MAX_NUMBER, MAX_NUMBER - 1)):
             entry = [KEY, EPOCH, low, high]
             self.assert_bounds(frame, 0, [[], [entry], [entry] * 900, [[*entry, "later"]]], [[entry[:3]]])
-        for low, high in ((0, 5), (7, 5), (2, 0), (1, MAX_NUMBER + 1), (MAX_NUMBER + 1, MAX_NUMBER)):
+        for low, high in ((0, 5), (7, 5), (2, 0), (1, MAX_NUMBER), (MAX_NUMBER + 1, MAX_NUMBER)):
             self.assert_bounds(frame, 0, [], [[[KEY, EPOCH, low, high]]])
         self.assert_bounds(frame, 0, [], [[[KEY[:31], EPOCH, 1, 5]], [[KEY, -1, 1, 5]], None, {}, [None]])
         self.assert_bounds(frame, 1, [True, False], [0, 1, None])
@@ -231,13 +231,14 @@ class TestBounds(NativeCase):
         self.assert_batch(0, *self.keys)
         for at in (1, 4, 5):
             self.assert_batch(at, good, bad)
-        self.assert_batch(2, [1, MAX_NUMBER - 1], [0, MAX_NUMBER, *bad])
+        self.assert_batch(2, [1, MAX_NUMBER - 2], [0, MAX_NUMBER - 1, *bad])
         self.assert_batch(3, [1, MAX_BATCH_COUNT], [0, MAX_BATCH_COUNT + 1, *bad])
         self.assert_batch(6, [b"", bytes(2**20)], ["", None, 1, []])
 
-    def test_a_batch_ends_at_2_to_the_62nd(self) -> None:
-        self.assertEqual(Batch(KEY, EPOCH, MAX_NUMBER - 1, 2, 0, 0, b"").last, MAX_NUMBER)
-        self.assertRaises(ValueError, Batch, KEY, EPOCH, MAX_NUMBER, 2, 0, 0, b"")
+    def test_a_batch_ends_below_2_to_the_62nd(self) -> None:
+        # What is behind it must have a number too, or an honest node could not ask for it.
+        self.assertEqual(Batch(KEY, EPOCH, MAX_NUMBER - 2, 2, 0, 0, b"").last, MAX_NUMBER - 1)
+        self.assertRaises(ValueError, Batch, KEY, EPOCH, MAX_NUMBER - 1, 2, 0, 0, b"")
 
 
 class TestSigned(NativeCase):

@@ -7,7 +7,7 @@ alone, so that it can be asked before a signature is verified: memory is O(open 
 time-outs and without a cache of what was seen.
 
 What is held is bounded by bytes and age.  The largest stream gives up its oldest batch first, so no
-author can push out another's; own messages no neighbour has taken yet are never given up.  A stream
+run can push out another's; own messages no neighbour has taken yet are never given up.  A stream
 of which nothing is held keeps only its head (*closed*), and those are bounded too.
 """
 

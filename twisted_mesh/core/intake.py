@@ -68,7 +68,6 @@ class Intake:
         run = (batch.origin, batch.epoch)
         asked = self._repair.is_asked(link.number, run)
         link.extend(run, batch.first, batch.last)
-        link.fetched = now
         if run == self._outbox.run or self._history.is_duplicate(batch):
             self.counts["duplicates"] += 1
             self._check_equivocation(run, signed)
@@ -88,6 +87,7 @@ class Intake:
             self._repair.progressed(link.number, run, now, len(signed.array))
         if batch.origin == self._myself.origin and batch.epoch > self._myself.epoch:
             self._disown(batch.epoch)
+        link.fetched = now
         ready = self._history.take(signed, now)
         self._spread.arrived(link, signed, now)
         self._deliver(ready, link.number)

@@ -10,12 +10,17 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import ValuesView
+from math import inf
+from typing import Final
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import LinkOpened
 from twisted_mesh.core.handshake import Myself, Peer
 from twisted_mesh.core.history import Run
 from twisted_mesh.wire.native import SnapshotEntry, Want
+
+RTT_MOST: Final = 1.0  # seconds: how long a peer is waited for is not the peer's to choose (guess)
+DIGEST_PAUSE: Final = 5.0  # seconds between answers to DIGESTs: each looks at all streams (guess)
 
 Claim = tuple[int, int]  # low, high: what a peer holds of a run
 
@@ -28,6 +33,7 @@ class Link:
     :ivar overrides: whether the older link to its node was silent when it came.
     :ivar compares: whether both ends are settled, so that their frontiers are DIGESTs.
     :ivar heard: when a frame last came; :ivar fetched: when a batch did.
+    :ivar compared: when a DIGEST of the peer was last answered.
     :ivar failures: WANTs it left unanswered since it last answered one.
     :ivar rtt: the round trip in seconds, 0 until it is known.
     :ivar sent: bytes given to the link so far; :ivar accepted: those its transport has taken.
@@ -45,6 +51,7 @@ class Link:
         "bases",
         "claims",
         "closing",
+        "compared",
         "compares",
         "failures",
         "fetched",
@@ -75,6 +82,7 @@ class Link:
         self.rtt = 0.0
         self.bases: dict[Run, int] | None = None
         self.failures = 0
+        self.compared = -inf
         self.compares = False
         self.overrides = False
         self.sent = self.accepted = 0

@@ -4,9 +4,7 @@ Contract: ``handle(event, now) -> effects``; ``now`` is seconds of any steady cl
 committed before the effects are returned.  A peer that breaks the protocol gets a Close effect and
 changes nothing else; any exception out of :meth:`Node.handle` is a fault of ours.
 
-What happens to a batch is told here; the rules it follows stand in the modules it passes through:
-duplicates and holes in :mod:`history`, whom it is pushed to in :mod:`spread` and :mod:`tree`, how what is
-missing is fetched in :mod:`repair`, where a newcomer starts in :mod:`joining`.
+What comes in goes through :mod:`intake` and :mod:`history`, out by :mod:`spread`; see :mod:`repair`.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from twisted_mesh.core.events import Close, Effect, Emit, Event, Send, SetTimer,
 from twisted_mesh.core.handshake import Myself
 from twisted_mesh.core.history import History, Run
 from twisted_mesh.core.intake import Intake
-from twisted_mesh.core.links import Link, Links
+from twisted_mesh.core.links import DIGEST_PAUSE, RTT_MOST, Link, Links
 from twisted_mesh.core.outbox import Outbox
 from twisted_mesh.core.repair import Repair
 from twisted_mesh.core.spread import Spread
@@ -237,7 +235,7 @@ class Node:
                     self._send((link,), native.Pong(frame.token))
             case native.Pong():
                 if frame.token == 0 and not link.rtt:
-                    link.rtt = now - link.opened
+                    link.rtt = min(now - link.opened, RTT_MOST)
                     link.bases = None  # the snapshot was read before this was answered
             case native.Unknown():
                 self._unknown_frames += 1
@@ -275,6 +273,9 @@ class Node:
             if not link.compares:
                 raise RemoteError("a digest where a snapshot was due", Reason.ORDER)
             self._now_told(link, now)
+        elif now < link.compared + DIGEST_PAUSE:
+            return  # honest ones come every compare_interval, and the next tells the same
+        link.compared = now
         heads = dict(self._heads())
         differing = dict.fromkeys(compare.differing(heads.items(), frame))
         if not link.closing:

@@ -10,6 +10,8 @@ with what goes wrong without it:
   for a while: by progress, not by clock, or a slow line gets the same data from everyone;
 * an announcer that failed three times for a range is not asked again for it: claims are unsigned, and
   a false one would be asked for ever;
+* what is known by hearsay alone (no signed batch of the run has come) waits in a line of its own, and
+  not behind a link that leaves its WANTs unanswered: made-up runs would else hold up the real ones;
 * a lost link grafts at once every origin whose parent it was: waiting for an announcement costs
   ``have_delay`` and ``graft_timeout`` on top.
 """
@@ -26,6 +28,8 @@ from twisted_mesh.core.links import Link, Links
 from twisted_mesh.wire.native import MAX_NUMBER, Want
 
 TRIES: Final = 3  # of one announcer for one range
+HEARSAY_MOST: Final = 1024  # runs known by hearsay alone that are pulled at a time (guess)
+STEPS_MOST: Final = 8  # announcements of a link on a run that ripen one after the other (guess)
 _ROUND_TRIPS: Final = 4  # without progress, before another link is asked
 _AT_ONCE: Final = 2  # streams that may always be asked for: one link that is silent holds up none
 _PATIENT: Final = 5  # times that, where the link brings other things meanwhile
@@ -38,7 +42,8 @@ class Pull:
 
     :ivar asked: the link that was asked, or None.
     :ivar progress: when it was asked, or last sent something that was missing.
-    :ivar got: bytes it has sent since; :ivar counts: whether they are counted on by the window.
+    :ivar got: bytes it has sent since; :ivar counts: towards which window they count, of proven
+        runs or of others; None for grafts.
     """
 
     __slots__ = (
@@ -56,7 +61,7 @@ class Pull:
         self.asked: int | None = None
         self.progress = 0.0
         self.got = 0
-        self.counts = False
+        self.counts: bool | None = None
         self.not_before = 0.0
         self.want: Want | None = None
 
@@ -70,10 +75,13 @@ class Repair:
         self._config = config
         self._pulls: dict[Run, Pull] = {}
         self._asked: dict[int, int] = {}  # pulls that wait for each link
-        self._counted = 0  # pulls that wait for anything and are no grafts
+        # Whether a run is proven -> pulls of such that wait for an answer and are no grafts.
+        self._counted = {True: 0, False: 0}
         self._weight = float(config.answer_bytes)  # of an answer, as answers were lately
         self._moved = 0.0  # when any link that was asked last sent something that was missing
-        self._queued: OrderedDict[Run, None] = OrderedDict()  # runs that wait until more may be asked for
+        # Likewise: runs that wait until more may be asked for.
+        self._queued: dict[bool, OrderedDict[Run, None]] = {True: OrderedDict(), False: OrderedDict()}
+        self._hearsay: set[Run] = set()  # pulled, and not proven when they were announced
         self._wakes: list[tuple[float, Run]] = []  # a heap; entries may be out of date
         # link -> run -> (the head it failed to go on from, how often)
         self._failed: dict[int, OrderedDict[Run, tuple[int, int]]] = {}
@@ -82,7 +90,9 @@ class Repair:
         """Entries of every table."""
         return {
             "pulls": len(self._pulls),
-            "queued_pulls": len(self._queued),
+            "queued_pulls": sum(map(len, self._queued.values())),
+            "hearsay": len(self._hearsay),
+            "announcements": sum(len(pull.announced) for pull in self._pulls.values()),
             "failures": sum(map(len, self._failed.values())),
             "wakes": len(self._wakes),
         }
@@ -101,6 +111,10 @@ class Repair:
         """The claim of *link* on *run* goes beyond what is held here."""
         pull = self._pulls.get(run)
         if pull is None:
+            if not self._is_proven(run):
+                if len(self._hearsay) >= HEARSAY_MOST or link.failures >= TRIES:
+                    return  # the next comparison tells again
+                self._hearsay.add(run)
             pull = self._pulls[run] = Pull()
         ripe = now if debt else now + max(self._config.graft_timeout, 2 * link.rtt)
         known = pull.announced.setdefault(link.number, deque())
@@ -108,6 +122,9 @@ class Repair:
         if debt:
             known.clear()
         elif known and known[-1][1] >= high:
+            return
+        if len(known) == STEPS_MOST:
+            known[-1] = (known[-1][0], high)  # a little sooner than its time, rather than without end
             return
         known.append((ripe, high))
         self._wake(ripe, run)
@@ -171,19 +188,31 @@ class Repair:
             while self._wakes and self._wakes[0][0] <= now:
                 runs[heappop(self._wakes)[1]] = None
             for run in runs:
-                self._look(run, now, wants, may_ask=not self._queued)
-            if self._queued and self._has_room():
-                self._look(self._queued.popitem(last=False)[0], now, wants, may_ask=True)
+                self._look(run, now, wants, may_ask=not self._queued[self._is_proven(run)])
+            next_run = self._next_queued()
+            if next_run is not None:
+                self._look(next_run, now, wants, may_ask=True)
             elif not runs:
                 return wants
 
-    def _has_room(self) -> bool:
+    def _next_queued(self) -> Run | None:
+        """A run that waited and may be asked for now."""
+        for proven, queued in self._queued.items():
+            if queued and self._has_room(proven):
+                return queued.popitem(last=False)[0]
+        return None
+
+    def _is_proven(self, run: Run) -> bool:
+        """Whether a signed batch of *run* has come, or a base was told, so that it is no hearsay."""
+        return self._history.get(run) is not None or self._history.head(run) > 0
+
+    def _has_room(self, proven: bool) -> bool:
         """Whether what is asked for leaves room for more.
 
         All answers share this node's line: asked for more than comes through it in time, links would
         seem silent that are not, and others be asked for the same.
         """
-        counted = self._counted
+        counted = self._counted[proven]
         return counted < _AT_ONCE or counted * self._weight < self._config.answer_bytes
 
     def _look(self, run: Run, now: float, wants: list[tuple[Link, Want]], *, may_ask: bool) -> None:
@@ -208,13 +237,15 @@ class Repair:
         if best is not None:
             link, want = best
             counts = want.last < MAX_NUMBER  # a graft asks for what little there may be behind the head
-            if counts and not (may_ask and self._has_room()):
-                self._queued[run] = None
+            proven = self._is_proven(run)
+            if counts and not (may_ask and self._has_room(proven)):
+                self._queued[proven][run] = None
                 return
-            self._queued.pop(run, None)
+            self._unqueue(run)
             pull.asked, pull.progress, pull.got, pull.want = link.number, now, 0, want
-            pull.counts = counts
-            self._counted += counts
+            pull.counts = proven if counts else None
+            if counts:
+                self._counted[proven] += 1
             self._asked[link.number] = self._asked.get(link.number, 0) + 1
             self._wake(self._deadline(pull, link.number), run)
             wants.append(best)
@@ -227,7 +258,12 @@ class Repair:
 
     def _forget(self, run: Run) -> None:
         del self._pulls[run]
-        self._queued.pop(run, None)
+        self._hearsay.discard(run)
+        self._unqueue(run)
+
+    def _unqueue(self, run: Run) -> None:
+        for queued in self._queued.values():
+            queued.pop(run, None)
 
     def _best(self, pull: Pull, run: Run, now: float) -> tuple[Link, Want] | None:
         """The announcer of the lowest range that is missing; of several the one with the most."""
@@ -236,7 +272,8 @@ class Repair:
         for number, known in list(pull.announced.items()):
             link = self._links.get(number)
             failures = self._failures(number, run)
-            if link is None or link.closing or failures >= TRIES:
+            hearsay = link is not None and link.failures >= TRIES and not self._is_proven(run)
+            if link is None or link.closing or failures >= TRIES or hearsay:
                 del pull.announced[number]
                 continue
             ripe = 0
@@ -291,7 +328,8 @@ class Repair:
             self._asked[pull.asked] = left
         else:
             self._asked.pop(pull.asked, None)
-        self._counted -= pull.counts
+        if pull.counts is not None:
+            self._counted[pull.counts] -= 1
         pull.asked = None
 
     def _failures(self, link: int, run: Run) -> int:

@@ -13,7 +13,7 @@ from twisted_mesh.simulation.world import Member, World
 from twisted_mesh.wire import native
 from twisted_mesh.wire.native import Batch, SignedBatch
 
-_FAR = 2**62
+_FAR = 2**62 - 1
 
 
 class Boaster(Member):

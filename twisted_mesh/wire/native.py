@@ -31,6 +31,7 @@ _SIGNATURE: Final = 64
 
 Origin = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
+Head = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER - 1)]  # so that the next one is a number, too
 Sequence = Annotated[int, msgspec.Meta(ge=1, le=MAX_NUMBER)]
 
 
@@ -81,8 +82,8 @@ class SnapshotEntry(msgspec.Struct, array_like=True, frozen=True):
     origin: Origin
     epoch: Number
     low: Sequence
-    high: Number
-    base: Number
+    high: Head
+    base: Head
 
     def __post_init__(self) -> None:
         if self.low > self.high + 1 or self.base > self.high:
@@ -102,7 +103,7 @@ class HaveEntry(msgspec.Struct, array_like=True, frozen=True):
     origin: Origin
     epoch: Number
     low: Sequence
-    high: Number
+    high: Head
 
     def __post_init__(self) -> None:
         if self.low > self.high + 1:
@@ -161,8 +162,8 @@ class Batch(msgspec.Struct, array_like=True, frozen=True):
     body: bytes
 
     def __post_init__(self) -> None:
-        if self.last > MAX_NUMBER:
-            raise ValueError("a batch that ends beyond 2^62")
+        if self.last >= MAX_NUMBER:
+            raise ValueError("a batch that ends at 2^62 or beyond")
 
     @property
     def last(self) -> int:
