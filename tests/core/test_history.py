@@ -723,6 +723,13 @@ class TestBase(HistoryTestCase):
         self.assertEqual([self.history.head((origin_of(name), 1)) for name in names], [0, 2, 3, 4, 5])
 
 
+def processor_time(do: Callable[[], None]) -> float:
+    """Seconds of the processor that *do* takes."""
+    began = time.process_time()
+    do()
+    return time.process_time() - began
+
+
 class TestCost(HistoryTestCase):
     """No order of arrival costs more than its bytes, tens of thousands of batches or not."""
 
@@ -736,12 +743,21 @@ class TestCost(HistoryTestCase):
             self.assertFalse(self.history.is_duplicate(signed.batch) or not self.history.has_room(signed))
             self.history.take(signed, 0)
 
+    def look_up(self) -> None:
+        """As many of the cheapest questions as there are batches: the yardstick of :meth:`quick`."""
+        history, asked = History(MeshConfig()), bare(ANNA, 1).batch
+        for _ in range(MANY):
+            history.is_duplicate(asked)
+
     def quick(self, do: Callable[[], T]) -> T:
-        """Assert that *do* takes less than 0.3 s of the processor; it takes a fifth of that."""
-        began = time.process_time()
-        result = do()
-        self.assertLess(time.process_time() - began, 0.3)
-        return result
+        """Assert that *do* takes less than 100 times the yardstick; a fifth of that is normal.
+
+        Seconds would measure the machine, and whether coverage is: the yardstick bears the same.
+        """
+        yardstick = min(processor_time(self.look_up) for _ in range(5))
+        results: list[T] = []
+        self.assertLess(processor_time(lambda: results.append(do())), 100 * yardstick)
+        return results[0]
 
     def test_what_waits_drains_at_once(self) -> None:
         self.fill(range(2, MANY))
