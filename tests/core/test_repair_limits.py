@@ -105,6 +105,16 @@ class TestFailing(RepairTestCase):
         self.assertEqual(self.node.footprint()["pulls"], 0)
 
 
+class TestFailures(RepairTestCase):
+    def test_they_are_remembered_of_so_many_streams(self) -> None:
+        self.star(claims_limit=2)
+        for name in ("emil", "fred", "gina"):
+            self.receive(1, batch(name, 1))
+            self.receive(2, have(name, 1, 9))
+            self.wait(10)
+        self.assertEqual(self.node.footprint()["failures"], 2)
+
+
 class TestNoRoom(RepairTestCase):
     """What had no room is not asked for again at once."""
 
