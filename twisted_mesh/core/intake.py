@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.events import Deliver, Effect, Emit
 from twisted_mesh.core.handshake import Myself
@@ -36,7 +35,6 @@ class Intake:
     def __init__(
         self,
         myself: Myself,
-        config: MeshConfig,
         history: History,
         outbox: Outbox,
         repair: Repair,
@@ -48,7 +46,6 @@ class Intake:
         :param watch_holes: sees to it that a hole nothing fills is given up in time.
         """
         self._myself = myself
-        self._config = config
         self._network = native.network_digest(myself.network.id)
         self._history = history
         self._outbox = outbox
@@ -129,7 +126,7 @@ class Intake:
         stream.equivocated = True
         self._tell(events.Equivocation(*run, signed.batch.first))
 
-    def give_up(self, gaps: Iterable[tuple[events.GapFound, list[Ready]]], now: float) -> None:
+    def give_up(self, gaps: Gaps, now: float) -> None:
         """Tell each of *gaps*, and go on behind it."""
         for gap, behind in gaps:
             if gap.first <= gap.last:

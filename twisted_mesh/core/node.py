@@ -53,7 +53,6 @@ class Node:
         self.congested = False
         self._intake = Intake(
             myself,
-            config,
             self.history,
             self.outbox,
             self._repair,

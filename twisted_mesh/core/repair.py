@@ -53,7 +53,6 @@ class Pull:
         "got",
         "not_before",
         "progress",
-        "want",
     )
 
     def __init__(self) -> None:
@@ -63,7 +62,6 @@ class Pull:
         self.got = 0
         self.counts: bool | None = None
         self.not_before = 0.0
-        self.want: Want | None = None
 
 
 class Repair:
@@ -242,7 +240,7 @@ class Repair:
                 self._queued[proven][run] = None
                 return
             self._unqueue(run)
-            pull.asked, pull.progress, pull.got, pull.want = link.number, now, 0, want
+            pull.asked, pull.progress, pull.got = link.number, now, 0
             pull.counts = proven if counts else None
             if counts:
                 self._counted[proven] += 1
