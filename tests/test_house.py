@@ -41,6 +41,7 @@ FLOORS = {
         "observer",
         "outlet",
         "protocol",
+        "ranges",
         "run",
         "service",
         "silence",

@@ -72,8 +72,8 @@ class MeshConfig:
     open_streams: int = 16_384
     #: Heads kept of streams that are closed; the oldest is forgotten (docs/protocol.rst).
     closed_streams: int = 2**18
-    #: Messages that wait in one ``messages()``; the oldest is dropped and told as a gap
-    #: (10,000 was too few for a burst of short lines while a terminal was busy: measured).
+    #: Messages that wait in one ``messages()``; what comes beyond stays in the history and is read from
+    #: there (10,000 was too few for a burst of short lines while a terminal was busy: measured).
     queue_limit: int = 100_000
     #: Likewise by bytes, as they were packed (guess).
     queue_bytes: int = 16 * MIB

@@ -1,55 +1,172 @@
-"""``async for message in service.messages()``: one consumer's queue.
+"""One consumer's messages: ``async for message in service.messages()``, and what ``recv()`` takes from.
 
-Contract: a consumer that is slow holds up nobody.  Its queue is bounded by number and bytes; at the
-bound the oldest message is dropped, and the consumer is told the gap before it gets the next one.
+Contract: a consumer that is slow holds up nobody and misses nothing that is still held.  What waits for
+it here is bounded by number and bytes; what comes beyond that stays in the history, and is read from
+there once it has taken what waits.  What has left the history by then is told as a gap, before the next
+message.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_mesh.message import Gap, Message
+from twisted_mesh.ranges import Ranges
 
-_Run = tuple[bytes, int]
+READ_BYTES: Final = 1024 * 1024  # read from the history at a time (guess)
+
+RunKey = tuple[bytes, int]  # origin, epoch
+_log = Logger()
+
+
+class Held(NamedTuple):
+    """Messages *first* to *last* of a run as the history still has them, each with its size in bytes."""
+
+    first: int
+    last: int
+    messages: list[tuple[Message, int]]
+
+
+#: (run, after, upto, most bytes) -> what is held of that, in order.
+Reader = Callable[[RunKey, int, int, int], Iterable[Held]]
+
+
+def read_nothing(run: RunKey, after: int, upto: int, most: int) -> Iterable[Held]:
+    """The reader of a service that never started."""
+    return ()
+
+
+class Bounds(NamedTuple):
+    """What may wait for one consumer.
+
+    :ivar messages: that wait here, and ranges of numbers remembered that were not for it.
+    :ivar bytes: of the messages that wait here.
+    :ivar runs: with messages that wait in the history.
+    """
+
+    messages: int
+    bytes: int
+    runs: int
+
+
+class _Mark:
+    """How far the consumer is in a run of which it has not taken everything.
+
+    :ivar taken: the last message it was handed.
+    :ivar queued: the last that waits here, or was told as lost; what follows is in the history.
+    :ivar seen: the last that came for it.
+    :ivar here: how many wait here.
+    :ivar others: what lies between *queued* and *seen* and is not for it: a handler took that.
+    """
+
+    __slots__ = ("here", "others", "queued", "seen", "sender", "taken")
+
+    def __init__(self, sender: bytes, taken: int) -> None:
+        self.sender = sender
+        self.taken = self.queued = self.seen = taken
+        self.here = 0
+        self.others = Ranges()
 
 
 class MessageQueue:
-    """An async iterator over messages; one consumer at a time.
+    """The messages of one consumer: an async iterator, or :meth:`take` without waiting.
 
-    :ivar dropped: how many were dropped so far.
+    :ivar reader: reads what is held.
+    :ivar dropped: whispers that found no room, since the history has them not; and the oldest
+        messages while only the newest are kept.
     """
 
-    def __init__(self, limit: int, bytes_limit: int, tell: Callable[[Gap], None]) -> None:
-        self._limit = limit
-        self._bytes_limit = bytes_limit
+    def __init__(
+        self,
+        bounds: Bounds,
+        tell: Callable[[Gap], None],
+        reader: Reader,
+        notify: Callable[[], None] | None = None,
+    ) -> None:
+        """
+        :param tell: is told what was lost.
+        :param notify: is called after each message that came.  With it only the newest are kept until
+            the first is taken: nobody may ever ask for one.
+        """
+        self._bounds = bounds
         self._tell = tell
+        self._notify = notify
+        self._only_newest = notify is not None
         self._queue: deque[tuple[Message, int]] = deque()
         self._bytes = 0
-        self._gaps: dict[_Run, tuple[int, int]] = {}  # dropped since the consumer last asked
+        self._marks: dict[RunKey, _Mark] = {}
+        self._behind: OrderedDict[RunKey, _Mark] = OrderedDict()  # something waits in the history
+        self._ranges = 0  # in all marks
+        self._gaps: list[Gap] = []  # not told yet
         self._waiting: Deferred[Message] | None = None
         self._closed = False
+        self.reader = reader
         self.dropped = 0
 
     def __len__(self) -> int:
+        """Messages that wait here."""
         return len(self._queue)
 
+    @property
+    def runs_behind(self) -> int:
+        """Runs of which something waits in the history."""
+        return len(self._behind)
+
+    @property
+    def untaken(self) -> int:
+        """Numbers that have come and are not taken yet, here and in the history."""
+        return sum(mark.seen - mark.taken for mark in self._marks.values())
+
     def put(self, message: Message, size: int) -> None:
-        """Queue *message* of *size* bytes, or hand it to who waits."""
+        """A message of *size* bytes came; those of one run come in order."""
         if self._waiting is not None:
             waiting, self._waiting = self._waiting, None
             waiting.callback(message)
-            return
-        self._queue.append((message, size))
-        self._bytes += size
-        while len(self._queue) > self._limit or (self._bytes > self._bytes_limit and len(self) > 1):
+        elif self._only_newest:
+            self._append(message, size)
+            while len(self) > self._bounds.messages or (len(self) > 1 and self._bytes > self._bounds.bytes):
+                self._pop()
+                self._drop()
+        elif message.sequence is not None:
+            self._put_numbered(message, message.sequence, size)
+        elif self._fits(size):
+            self._append(message, size)
+        else:
             self._drop()
+        if self._notify is not None:
+            self._notify()
+
+    def take(self) -> Message | None:
+        """The next message, or None if there is none now."""
+        if self._only_newest:
+            self._end_of_newest()
+        if not self._queue:
+            self._read_on()
+        gaps, self._gaps = self._gaps, []
+        for gap in gaps:
+            self._tell(gap)
+        if not self._queue:
+            return None
+        message = self._pop()
+        if message.sequence is not None:
+            mark = self._marks[message.source.run]
+            mark.taken = message.sequence
+            mark.here -= 1
+            self._tidy(message.source.run, mark)
+        return message
+
+    def peek(self) -> list[Message]:
+        """What waits here, the next one first."""
+        return [message for message, _ in self._queue]
 
     def close(self) -> None:
-        """End the iteration after what is queued."""
+        """End the iteration after what has come."""
         self._closed = True
         if self._waiting is not None:
             waiting, self._waiting = self._waiting, None
@@ -59,13 +176,8 @@ class MessageQueue:
         return self
 
     async def __anext__(self) -> Message:
-        if self._gaps:
-            gaps, self._gaps = self._gaps, {}
-            for (sender, epoch), (first, last) in gaps.items():
-                self._tell(Gap(sender, epoch, first, last, "the consumer was too slow"))
-        if self._queue:
-            message, size = self._queue.popleft()
-            self._bytes -= size
+        message = self.take()
+        if message is not None:
             return message
         if self._closed:
             raise StopAsyncIteration
@@ -77,11 +189,108 @@ class MessageQueue:
     def _cancelled(self, _: Deferred[Message]) -> None:
         self._waiting = None
 
-    def _drop(self) -> None:
+    # ── what waits here ─────────────────────────────────────────────────────────────
+
+    def _put_numbered(self, message: Message, sequence: int, size: int) -> None:
+        run = message.source.run
+        mark = self._mark(message, sequence)
+        # While anything is behind the rest queues up there too, or a busy run would keep the room
+        # here for itself.
+        if not self._behind and self._fits(size):
+            self._append(message, size)
+            mark.here += 1
+            mark.queued = mark.seen = sequence
+            return
+        if sequence > mark.seen + 1:
+            self._ranges -= len(mark.others)
+            mark.others.add(mark.seen + 1, sequence - 1)
+            self._ranges += len(mark.others)
+        mark.seen = sequence
+        self._behind[run] = mark
+        if len(self._behind) > self._bounds.runs or self._ranges > self._bounds.messages:
+            self._give_up(*self._behind.popitem(last=False))
+
+    def _end_of_newest(self) -> None:
+        self._only_newest = False
+        for message, _ in self._queue:
+            if message.sequence is not None:
+                mark = self._mark(message, message.sequence)
+                mark.here += 1
+                mark.queued = mark.seen = message.sequence
+
+    def _mark(self, message: Message, sequence: int) -> _Mark:
+        run = message.source.run
+        mark = self._marks.get(run)
+        if mark is None:
+            mark = self._marks[run] = _Mark(message.sender, sequence - 1)
+        return mark
+
+    def _fits(self, size: int) -> bool:
+        """Whether a message of *size* bytes finds room; one always does."""
+        bounds = self._bounds
+        return not self or (len(self) < bounds.messages and self._bytes + size <= bounds.bytes)
+
+    def _append(self, message: Message, size: int) -> None:
+        self._queue.append((message, size))
+        self._bytes += size
+
+    def _pop(self) -> Message:
         message, size = self._queue.popleft()
         self._bytes -= size
+        return message
+
+    def _drop(self) -> None:
+        if not self.dropped:
+            _log.warn("a consumer is too slow: messages that are not held are dropped from now on")
         self.dropped += 1
-        if message.sequence is not None:  # a whisper has no number to tell it by
-            run = (message.sender, message.source.epoch)
-            first, _ = self._gaps.get(run, (message.sequence, 0))
-            self._gaps[run] = (first, message.sequence)
+
+    # ── what waits in the history ───────────────────────────────────────────────────
+
+    def _read_on(self) -> None:
+        """Fetch what waits in the history, of one run after the other."""
+        while self._behind and not self._queue:
+            run, mark = self._behind.popitem(last=False)
+            if self._read(run, mark):
+                mark.queued = mark.seen
+            else:
+                self._behind[run] = mark  # the others first
+            self._tidy(run, mark)
+
+    def _read(self, run: RunKey, mark: _Mark) -> bool:
+        """Queue what is held of one run; whether that was all."""
+        came = False
+        for first, last, messages in self.reader(run, mark.queued, mark.seen, READ_BYTES):
+            came = True
+            self._lost(run, mark, first - 1)
+            for message, size in messages:
+                assert message.sequence is not None
+                if message.sequence in mark.others:
+                    continue
+                if not self._fits(size):
+                    return False
+                self._append(message, size)
+                mark.here += 1
+                mark.queued = message.sequence
+            mark.queued = last
+        if not came:
+            self._lost(run, mark, mark.seen)
+        return mark.queued >= mark.seen
+
+    def _give_up(self, run: RunKey, mark: _Mark) -> None:
+        """Tell what waits of a run in the history as lost, since too much would have to be remembered."""
+        self._lost(run, mark, mark.seen)
+        self._tidy(run, mark)  # of what waits here nothing is lost
+
+    def _lost(self, run: RunKey, mark: _Mark, last: int) -> None:
+        first, mark.queued = mark.queued + 1, max(mark.queued, last)
+        if first <= last and not mark.others.cover(first, last):
+            self._gaps.append(Gap(mark.sender, run[1], first, last, "the consumer was too slow"))
+
+    def _tidy(self, run: RunKey, mark: _Mark) -> None:
+        """Forget what *mark* has no more use for, itself included."""
+        if mark.others:
+            self._ranges -= len(mark.others)
+            mark.others.drop_to(mark.queued)
+            self._ranges += len(mark.others)
+        if not mark.here and run not in self._behind:
+            del self._marks[run]

@@ -8,7 +8,7 @@ emitted once as ``failure``, and neither reaches a link nor silences the next li
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -17,10 +17,10 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_mesh.consumer import MessageQueue
+from twisted_mesh.consumer import Bounds, MessageQueue, Reader, read_nothing
 from twisted_mesh.core.events import Deliver
 from twisted_mesh.message import Gap, Message, Source, shown
-from twisted_mesh.wire.packets import USER_ENTRY
+from twisted_mesh.wire.packets import USER_ENTRY, Entry
 
 if TYPE_CHECKING:
     from twisted_mesh.protocol import MeshProtocol
@@ -53,6 +53,19 @@ class Listeners(EventEmitter):
             self.emit("failure", failure)
 
 
+def messages_of(
+    entries: Sequence[Entry], first: int, size: int, source: Source
+) -> Iterator[tuple[Message, int]]:
+    """The messages among *entries* of one batch, each with its share of the *size* in bytes.
+
+    :param first: the number of the first entry, 0 for whispers, which have none.
+    """
+    share = size // max(1, len(entries))
+    for number, entry in enumerate(entries, first):
+        if entry[0] == USER_ENTRY:  # other kinds belong to later versions
+            yield Message(entry, number if first else None, source), share
+
+
 class Delivery:
     """The application's side of one service: handlers, listeners and queues.
 
@@ -60,11 +73,14 @@ class Delivery:
     :ivar unheard: messages nobody was there for.
     """
 
-    def __init__(self, *, queue_limit: int, queue_bytes: int, debug_level: int) -> None:
+    def __init__(self, *, bounds: Bounds, debug_level: int) -> None:
+        """
+        :param bounds: of what waits for each consumer.
+        """
         self.listeners = Listeners()
         self.unheard = 0
-        self._queue_limit = queue_limit
-        self._queue_bytes = queue_bytes
+        self._bounds = bounds
+        self._reader: Reader = read_nothing
         self._debug = debug_level
         self._handlers: list[Handler] = []
         self._queues: WeakSet[MessageQueue] = WeakSet()  # dropped iterators drop out
@@ -85,9 +101,25 @@ class Delivery:
 
     def messages(self) -> MessageQueue:
         """A new iterator over the messages no handler takes from now on."""
-        queue = MessageQueue(self._queue_limit, self._queue_bytes, self.emit_gap)
+        return self._queue(None)
+
+    def receive_queue(self, notify: Callable[[], None]) -> MessageQueue:
+        """A queue of the newest messages no handler takes, until the first is taken; then of all.
+
+        :param notify: is called after each message that came.
+        """
+        return self._queue(notify)
+
+    def _queue(self, notify: Callable[[], None] | None) -> MessageQueue:
+        queue = MessageQueue(self._bounds, self.emit_gap, self._reader, notify)
         self._queues.add(queue)
         return queue
+
+    def begin(self, reader: Reader) -> None:
+        """A run begins, and *reader* reads what it holds; queues of earlier runs keep theirs."""
+        self._reader = reader
+        for queue in self._queues:
+            queue.reader = reader
 
     def emit_gap(self, gap: Gap) -> None:
         """Tell the application of messages it will not get."""
@@ -96,13 +128,18 @@ class Delivery:
 
     def deliver(self, deliver: Deliver, source: Source, link: MeshProtocol | None) -> None:
         """Hand one batch on, message by message."""
-        sequence: int | None = deliver.first or None
-        size = deliver.size // max(1, len(deliver.entries))
-        for entry in deliver.entries:
-            if entry[0] == USER_ENTRY:  # other kinds belong to later versions
-                self._hand_over(Message(entry, sequence, source), size, link)
-            if sequence is not None:
-                sequence += 1
+        for message, size in messages_of(deliver.entries, deliver.first, deliver.size, source):
+            self._hand_over(message, size, link)
+
+    def footprint(self) -> dict[str, int]:
+        """Entries and bytes of what waits for consumers."""
+        queues = list(self._queues)
+        return {
+            "consumers": len(queues),
+            "queued_messages": sum(map(len, queues)),
+            "untaken_messages": sum(queue.untaken for queue in queues),
+            "runs_behind": sum(queue.runs_behind for queue in queues),
+        }
 
     def close(self) -> None:
         """No more messages: every ``messages()`` ends after what it holds."""

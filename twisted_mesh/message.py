@@ -30,6 +30,11 @@ class Source(msgspec.Struct, frozen=True):
     time: float
     replier: Replier
 
+    @property
+    def run(self) -> tuple[bytes, int]:
+        """The run the batch is of: origin and epoch."""
+        return self.origin, self.epoch
+
 
 class Message(msgspec.Struct, frozen=True, eq=False):
     """A message as it was received.

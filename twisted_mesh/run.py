@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -16,9 +16,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.consumer import Held
 from twisted_mesh.core import events
 from twisted_mesh.core.handshake import Myself
-from twisted_mesh.delivery import Delivery
+from twisted_mesh.core.reading import read
+from twisted_mesh.delivery import Delivery, messages_of
 from twisted_mesh.dialler import Dialler
 from twisted_mesh.dialling import Dial, Dialling
 from twisted_mesh.errors import IdentityError, KeyInUse, Reason, RemoteError
@@ -60,6 +62,7 @@ class Run:
         self._new_run = new_run
         self.hub = Hub(reactor, new_run(0), config, self, debug_level)
         self.dialling = Dialling(reactor, self.hub, tls, dial)
+        delivery.begin(self.read)
         self.dialler = Dialler(reactor, config, self.dialling.link_to, self.hub.table, random.random)
 
     def reply_to(self, member: bytes, packets: tuple[object, ...]) -> Deferred[None]:
@@ -89,10 +92,18 @@ class Run:
 
     def deliver(self, deliver: events.Deliver, link: MeshProtocol | None) -> None:
         """Messages for the application."""
-        seconds = deliver.sent / 1000 if deliver.sent else time.time()
-        sender = id_of(deliver.origin)
-        source = Source(deliver.origin, deliver.epoch, sender, seconds, self)
+        source = self._source(deliver.origin, deliver.epoch, deliver.sent)
         self._delivery.deliver(deliver, source, link)
+
+    def read(self, run: tuple[bytes, int], after: int, upto: int, most: int) -> Iterator[Held]:
+        """Messages that were delivered, as they are held still (consumer.Reader)."""
+        for piece in read(self.hub.node.history, run, after, upto, most):
+            source = self._source(*run, piece.sent)
+            messages = messages_of(piece.entries, piece.first, piece.size, source)
+            yield Held(piece.first, piece.last, list(messages))
+
+    def _source(self, origin: bytes, epoch: int, sent: int) -> Source:
+        return Source(origin, epoch, id_of(origin), sent / 1000 if sent else time.time(), self)
 
     def gap(self, gap: events.GapFound) -> None:
         """Messages that will not come."""

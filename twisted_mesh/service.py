@@ -33,7 +33,7 @@ from twisted_mesh.addresses import (
     this_host,
 )
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.consumer import MessageQueue
+from twisted_mesh.consumer import Bounds, MessageQueue
 from twisted_mesh.core.handshake import Myself
 from twisted_mesh.delivery import Delivery, Handler
 from twisted_mesh.dialling import Dial
@@ -101,11 +101,9 @@ class MeshService(Service):
         self._dial = dial
         self._debug = debug_level
         self._tls = Tls(reactor) if self._network.encrypted else None
-        self._delivery = Delivery(
-            queue_limit=self._config.queue_limit,
-            queue_bytes=self._config.queue_bytes,
-            debug_level=debug_level,
-        )
+        limits = self._config
+        bounds = Bounds(limits.queue_limit, limits.queue_bytes, limits.open_streams)
+        self._delivery = Delivery(bounds=bounds, debug_level=debug_level)
         self._listening = Listening(self._endpoints)
         self._run: Run | None = None
         self._stopping = False
@@ -157,7 +155,7 @@ class MeshService(Service):
 
     def footprint(self) -> dict[str, int]:
         """Entries and bytes of every table, for tests and metrics; empty while stopped."""
-        return {} if self._run is None else self._run.hub.footprint()
+        return {} if self._run is None else {**self._run.hub.footprint(), **self._delivery.footprint()}
 
     # ── starting and stopping ───────────────────────────────────────────────────────
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 from unittest.mock import patch
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -51,9 +52,10 @@ class LineSplitterTests(SynchronousTestCase):
 
 
 class LinesDoorTests(DoorCase):
-    def lines_door(self, **options: object) -> Screen:
+    def lines_door(self, **options: Any) -> Screen:
         """A node that is linked with another one, ``self.other``."""
-        screen = self.door(LinesDoor, limits=LIMITS, **options)
+        options.setdefault("limits", LIMITS)
+        screen = self.door(LinesDoor, **options)
         self.other: MeshService = self.node()
         self.link((self.other, self.node_of_door))
         return screen
@@ -161,19 +163,32 @@ class LinesDoorTests(DoorCase):
         self.assertTrue(screen.reads)
         self.assertEqual(len(self.got(other)), typed)
 
-    def test_output_that_nobody_reads_is_bounded_and_its_loss_told(self) -> None:
+    def test_output_that_nobody_reads_waits_in_bounds_and_nothing_held_is_lost(self) -> None:
         screen = self.lines_door()
         screen.blocked = True
         for number in range(150):
             self.other.send(str(number))
             self.network.pump()
         self.assertEqual(screen.lines, ["0"])
+        self.assertEqual(self.node_of_door.footprint()["queued_messages"], LIMITS["queue_limit"])
         screen.read_on()
         self.network.pump()
-        # One was taken by the terminal; of the others the latest are kept, and the gap is told.
-        self.assertEqual(screen.lines, [str(number) for number in (0, *range(50, 150))])
-        gap = self.happened(self.node_of_door, "gap")[0]
-        self.assertEqual((gap.sender, gap.first, gap.last), (self.other.id, 2, 50))
+        self.assertEqual(screen.lines, [str(number) for number in range(150)])
+        self.assertEqual(self.happened(self.node_of_door, "gap"), [])
+
+    def test_of_output_that_nobody_reads_what_is_held_no_more_is_told(self) -> None:
+        screen = self.lines_door(limits=LIMITS | {"history_seconds": 60})
+        screen.blocked = True
+        for number in range(150):
+            self.other.send(str(number))
+            self.network.pump()
+        self.network.advance(120)
+        screen.read_on()
+        self.network.pump()
+        # One was taken by the terminal and 100 waited for it; the others had left the history.
+        self.assertEqual(screen.lines, [str(number) for number in range(101)])
+        (gap,) = self.happened(self.node_of_door, "gap")
+        self.assertEqual((gap.sender, gap.first, gap.last), (self.other.id, 102, 150))
 
     def test_at_the_end_a_slow_reader_gets_what_has_come(self) -> None:
         screen = self.lines_door()

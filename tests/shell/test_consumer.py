@@ -7,8 +7,9 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from tests.support.meshcase import MeshCase
+from tests.support.meshcase import MeshCase, batch
 from twisted_mesh.consumer import MessageQueue
+from twisted_mesh.message import Message
 from twisted_mesh.service import MeshService
 
 
@@ -74,44 +75,179 @@ class TestMessages(MeshCase):
         self.say(a, 1)
         self.assertEqual(self.run_to_end(take(queue, 1)), [1])
 
-    def test_queue_limit_drops_the_oldest_and_tells_the_gap_first(self) -> None:
+    def test_what_finds_no_room_is_read_from_the_history_later(self) -> None:
         a, b = self.pair(queue_limit=10)
         queue, other = b.messages(), b.messages()
-        self.say(a, *range(5))
-        self.run_to_end(take(other, 5))
-        self.say(a, *range(5, 15))
-        self.assertEqual((len(queue), queue.dropped, other.dropped), (10, 5, 0))
+        self.say(a, *range(100))
+        self.assertEqual((len(queue), queue.untaken), (10, 100))
+        self.assertEqual(self.run_to_end(take(other, 100)), list(range(100)))
+        self.say(a, *range(100, 105))
+        self.assertEqual((len(queue), len(other)), (10, 5))
+        self.assertEqual(self.run_to_end(take(queue, 105)), list(range(105)))
         self.assertEqual(self.happened(b, "gap"), [])
-        self.assertEqual(self.run_to_end(take(queue, 10)), list(range(5, 15)))
-        self.assertEqual(self.run_to_end(take(other, 10)), list(range(5, 15)))
-        (gap,) = self.happened(b, "gap")
-        self.assertEqual((gap.sender, gap.first, gap.last), (a.id, 1, 5))
-        self.assertEqual(gap.reason, "the consumer was too slow")
-        self.assertEqual(self.got(b), list(range(15)))
+        self.assertEqual((queue.untaken, queue.runs_behind, queue.dropped), (0, 0, 0))
+        self.say(a, 105)
+        self.assertEqual(len(queue), 1)  # and it is up to date again
+        self.assertEqual(self.got(b), list(range(106)))
 
-    def test_queue_bytes_drops_the_oldest_but_never_the_newest(self) -> None:
+    def test_it_is_bounded_by_bytes_but_takes_one_message_however_large(self) -> None:
         a, b = self.pair(queue_bytes=1000)
         queue = b.messages()
         for number in range(5):
             self.say(a, [number, b"x" * 390])
         self.assertEqual(len(queue), 2)
         self.say(a, [5, b"x" * 5000])
-        self.assertEqual(len(queue), 1)
-        ((number, _),) = self.run_to_end(take(queue, 1))
-        self.assertEqual(number, 5)
-        (gap,) = self.happened(b, "gap")
-        self.assertEqual((gap.first, gap.last), (1, 5))
-        self.say(a, [6, b""])
-        self.assertEqual(self.run_to_end(take(queue, 1))[0][0], 6)
+        got = []
+        for _ in range(6):
+            ((number, _),) = self.run_to_end(take(queue, 1))
+            got.append(number)
+            self.assertLessEqual(len(queue), 2)
+        self.assertEqual(got, list(range(6)))
 
-    def test_dropped_whispers_have_no_number_to_tell(self) -> None:
+    def test_what_has_left_the_history_is_a_gap_told_before_the_next_message(self) -> None:
+        a, b = self.pair(queue_limit=10, history_bytes=20_000)
+        queue = b.messages()
+        for number in range(100):
+            self.say(a, [number, b"x" * 500])
+        held = next(iter(b._run.hub.node.history)).low
+        self.assertEqual([n for n, _ in self.run_to_end(take(queue, 10))], list(range(10)))
+        self.assertEqual(self.happened(b, "gap"), [])
+        self.assertEqual(self.run_to_end(take(queue, 1))[0][0], held - 1)
+        (gap,) = self.happened(b, "gap")
+        self.assertEqual((gap.sender, gap.first, gap.last), (a.id, 11, held - 1))
+        self.assertEqual(gap.reason, "the consumer was too slow")
+        self.assertEqual([n for n, _ in self.run_to_end(take(queue, 100 - held))], list(range(held, 100)))
+
+    def test_where_all_has_left_the_history_the_gap_is_told_and_the_wait_goes_on(self) -> None:
+        a, b = self.pair(queue_limit=2, history_seconds=10)
+        queue = b.messages()
+        self.say(a, *range(5))
+        self.network.advance(30)
+        self.run_to_end(take(queue, 2))
+        waiting = Deferred.fromCoroutine(take(queue, 1))
+        self.assertNoResult(waiting)
+        self.assertEqual([(gap.first, gap.last) for gap in self.happened(b, "gap")], [(3, 5)])
+        self.say(a, 5)
+        self.assertEqual(self.successResultOf(waiting), [5])
+        self.assertEqual(queue.untaken, 0)
+
+    def test_a_gap_within_what_waits_is_told_once_and_the_order_kept(self) -> None:
+        b = self.node(limits={"queue_limit": 2, "gap_patience": 5, "compare_interval": 100})
+        puppet = self.joined(b)
+        queue = b.messages()
+        puppet.send(batch(puppet.me, 1, 1, 2, 3), batch(puppet.me, 6, 6, 7))
+        self.network.advance(7)
+        self.assertEqual(self.run_to_end(take(queue, 4)), [1, 2, 6, 7])
+        # The first is the hole, the second what the consumer had not taken when it was given up.
+        self.assertEqual([(gap.first, gap.last) for gap in self.happened(b, "gap")], [(4, 5), (3, 5)])
+
+    def test_what_a_handler_took_is_not_read_later(self) -> None:
+        a, b = self.pair(queue_limit=15)
+        b.register_handler(lambda message, link: message.packets[1] % 3 == 0)
+        queue = b.messages()
+        self.say(a, *range(60))
+        self.assertEqual(self.run_to_end(take(queue, 40)), [n for n in range(60) if n % 3])
+        self.assertEqual((queue.untaken, len(queue)), (0, 0))
+
+    def test_what_a_handler_took_is_no_gap(self) -> None:
+        a, b = self.pair(queue_limit=1, history_bytes=2000)
+        b.register_handler(lambda message, link: message.packets[1][0] in range(2, 50))
+        queue = b.messages()
+        for number in range(1, 51):
+            self.say(a, [number, b"x" * 500])
+        self.assertEqual([n for n, _ in self.run_to_end(take(queue, 2))], [1, 50])
+        self.assertEqual(self.happened(b, "gap"), [])
+
+    def test_what_a_handler_took_is_remembered_within_bounds(self) -> None:
+        a, b = self.pair(queue_limit=4)
+        b.register_handler(lambda message, link: message.packets[1] % 2)
+        queue = b.messages()
+        self.say(a, *range(40))
+        got = self.run_to_end(take(queue, 4))
+        waits = b.footprint()["untaken_messages"]
+        while len(queue) or queue.untaken:
+            got += self.run_to_end(take(queue, 1))
+        self.assertEqual(got, sorted(got))
+        lost = sum(gap.last - gap.first + 1 for gap in self.happened(b, "gap"))
+        self.assertGreater(lost, 0)
+        missing = set(range(0, 40, 2)) - set(got)
+        told = {n - 1 for gap in self.happened(b, "gap") for n in range(gap.first, gap.last + 1)}
+        self.assertLessEqual(missing, told)  # nothing is lost without a word
+        self.assertEqual(set(got) & told, set())
+        self.assertLessEqual(waits, 40)
+
+    def test_of_too_many_runs_the_one_that_waits_longest_is_given_up(self) -> None:
+        b = self.node(limits={"queue_limit": 1, "open_streams": 3})
+        puppet = self.joined(b)
+        queue = b.messages()
+        authors = [self.puppet().me for _ in range(6)]
+        for author in authors:
+            puppet.send(batch(author, 1, "a", "b"))
+        self.network.pump()
+        self.assertEqual(queue.runs_behind, 3)
+        got = self.run_to_end(take(queue, 7))
+        self.assertEqual(got, list("aaaabbb"))
+        gaps = [(gap.sender, gap.first, gap.last) for gap in self.happened(b, "gap")]
+        self.assertEqual(gaps, [(authors[0].id, 2, 2), (authors[1].id, 1, 2), (authors[2].id, 1, 2)])
+
+    def test_a_busy_author_does_not_keep_the_others_waiting(self) -> None:
+        a, c, b = self.node(), self.node(), self.node(limits={"queue_limit": 5})
+        self.link((a, b), (c, b))
+        queue = b.messages()
+        self.say(a, *range(20))
+        self.say(c, "c")
+        got: list[object] = []
+        for number in range(20, 40):
+            got += self.run_to_end(take(queue, 2))
+            self.say(a, number)
+        self.assertIn("c", got)
+        self.assertEqual([n for n in got if n != "c"], list(range(39)))
+
+    def test_a_message_that_cannot_be_read_is_no_gap(self) -> None:
+        b = self.node(limits={"queue_limit": 1})
+        puppet = self.joined(b)
+        queue = b.messages()
+        puppet.send(batch(puppet.me, 1, 1, 2), batch(puppet.me, 3, 3, encoding=9), batch(puppet.me, 4, 4))
+        self.network.pump()
+        self.assertEqual(self.run_to_end(take(queue, 3)), [1, 2, 4])
+        self.assertEqual((len(self.happened(b, "failure")), self.happened(b, "gap")), (1, []))
+
+    def test_a_listener_that_takes_within_a_batch_gets_each_message_once(self) -> None:
+        a, b = self.pair(queue_limit=2)
+        queue = b.messages()
+        got: list[object] = []
+
+        def listener(message: Message) -> None:
+            if message.packets[1] >= 4:
+                got.extend(m.packets[1] for m in iter(queue.take, None))
+
+        b.on("message", listener)
+        self.say(a, *range(8))
+        got.extend(m.packets[1] for m in iter(queue.take, None))
+        self.assertEqual(got, list(range(8)))
+
+    def test_the_history_is_read_to_its_end_after_the_stop(self) -> None:
+        a, b = self.pair(queue_limit=3)
+        queue = b.messages()
+        self.say(a, *range(20))
+        b.stopService()
+        self.network.advance(5)
+        b.startService()
+
+        async def rest() -> list[object]:
+            return [message.packets[1] async for message in queue]
+
+        self.assertEqual(self.run_to_end(rest()), list(range(20)))
+
+    def test_whispers_beyond_the_bounds_are_dropped_counted_and_logged_once(self) -> None:
         a, b = self.pair(queue_limit=2)
         queue = b.messages()
         for number in range(5):
             a.routing_table[b.id].whisper(number)
         self.network.pump()
-        self.assertEqual(self.run_to_end(take(queue, 2)), [3, 4])
+        self.assertEqual(self.run_to_end(take(queue, 2)), [0, 1])
         self.assertEqual((queue.dropped, self.happened(b, "gap")), (3, []))
+        self.assertEqual(len(self.log("a consumer is too slow")), 1)
 
     def test_an_iterator_nobody_holds_is_forgotten(self) -> None:
         a, b = self.pair()
@@ -139,3 +275,49 @@ class TestMessages(MeshCase):
         self.failureResultOf(waiting, CancelledError)
         self.say(a, 1)
         self.assertEqual(self.run_to_end(take(queue, 1)), [1])
+
+
+class TestReceiveQueue(MeshCase):
+    """The queue behind `recv()`: of the newest until somebody asks."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.a, self.b = self.node(), self.node(limits={"queue_limit": 4})
+        self.link((self.a, self.b))
+        self.notified = 0
+        self.queue = self.b._delivery.receive_queue(self.notify)
+
+    def notify(self) -> None:
+        self.notified += 1
+
+    def say(self, *packets: object) -> None:
+        for packet in packets:
+            self.a.send(packet)
+        self.network.pump()
+
+    def taken(self) -> list[object]:
+        return [message.packets[1] for message in iter(self.queue.take, None)]
+
+    def test_until_the_first_is_taken_the_newest_are_kept_and_the_rest_counted(self) -> None:
+        self.say(*range(10))
+        self.assertEqual((len(self.queue), self.queue.dropped, self.notified), (4, 6, 10))
+        self.assertEqual([message.packets[1] for message in self.queue.peek()], [6, 7, 8, 9])
+        self.assertEqual(self.taken(), [6, 7, 8, 9])
+        self.assertEqual(self.happened(self.b, "gap"), [])
+
+    def test_the_newest_are_bounded_by_bytes_too_but_one_is_kept(self) -> None:
+        for number in range(3):
+            message = Message([0, 0, number], None, None)  # type: ignore[arg-type]
+            self.queue.put(message, self.b.config.queue_bytes + 1)
+        self.assertEqual([message.packets[1] for message in self.queue.peek()], [2])
+
+    def test_from_then_on_nothing_is_missed(self) -> None:
+        self.say(*range(10))
+        self.a.routing_table[self.b.id].whisper("psst")
+        self.network.pump()
+        first = self.queue.take()
+        assert first is not None
+        self.say(*range(10, 30))
+        self.assertEqual([first.packets[1], *self.taken()], [7, 8, 9, "psst", *range(10, 30)])
+        self.assertIsNone(self.queue.take())
+        self.assertEqual(self.b.footprint()["untaken_messages"], 0)

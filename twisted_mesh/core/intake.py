@@ -15,6 +15,7 @@ from twisted_mesh.core.handshake import Myself
 from twisted_mesh.core.history import History, Ready, Run
 from twisted_mesh.core.links import Link
 from twisted_mesh.core.outbox import Outbox
+from twisted_mesh.core.reading import entries_of
 from twisted_mesh.core.repair import Repair
 from twisted_mesh.core.spread import Spread
 from twisted_mesh.errors import PoisonedBody, Reason, RemoteError
@@ -140,9 +141,7 @@ class Intake:
             if batch.origin == self._myself.origin:
                 continue  # an own run: relayed, never delivered to itself
             try:
-                if batch.encoding != 0:
-                    raise PoisonedBody(f"unknown encoding {batch.encoding}")
-                entries = unpack_entries(batch.body, batch.count)[item.start - batch.first :]
+                entries = entries_of(batch)[item.start - batch.first :]
             except PoisonedBody as error:
                 self.counts["poisoned"] += 1
                 self._tell(events.Poisoned(batch.origin, batch.epoch, item.start, batch.last, error))

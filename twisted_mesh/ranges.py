@@ -1,0 +1,43 @@
+"""A set of numbers that grows at its end: ranges in sixteen bytes each, however long they are.
+
+Contract: numbers are below 2^63; :meth:`Ranges.add` is called with rising ranges.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+
+
+class Ranges:
+    """Rising ranges of numbers; ``len()`` counts ranges."""
+
+    __slots__ = ("_firsts", "_lasts")
+
+    def __init__(self) -> None:
+        self._firsts = array("q")
+        self._lasts = array("q")
+
+    def __len__(self) -> int:
+        return len(self._firsts)
+
+    def __contains__(self, number: int) -> bool:
+        return self.cover(number, number)
+
+    def add(self, first: int, last: int) -> None:
+        """Add *first* to *last*, which lie above all that is in the set."""
+        if self._lasts and self._lasts[-1] == first - 1:
+            self._lasts[-1] = last
+        else:
+            self._firsts.append(first)
+            self._lasts.append(last)
+
+    def cover(self, first: int, last: int) -> bool:
+        """Whether all of *first* to *last* are in the set."""
+        at = bisect_left(self._lasts, last)
+        return at < len(self._lasts) and self._firsts[at] <= first
+
+    def drop_to(self, number: int) -> None:
+        """Forget the ranges that end at or under *number*."""
+        at = bisect_left(self._lasts, number + 1)
+        del self._firsts[:at], self._lasts[:at]
