@@ -35,6 +35,7 @@ from twisted_mesh.addresses import (
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.consumer import Bounds, MessageQueue
 from twisted_mesh.core.handshake import Myself
+from twisted_mesh.core.joining import replay_number
 from twisted_mesh.delivery import Delivery, Handler
 from twisted_mesh.dialling import Dial
 from twisted_mesh.errors import (
@@ -72,6 +73,8 @@ class MeshService(Service):
     :param identity: the node's key; None makes one for this process.
     :param out_addr: (host, port) others can dial, '' as host for the LAN address; None for where it
         listens.
+    :param replay: how much of what was sent before it joined is delivered, too: seconds since the
+        node it joins through received it, or ``"all"`` which that one holds.
     :param dial: makes the client endpoint for a host and port, for proxies and tests.
     :param debug_level: 1 logs links, 2 protocol decisions, 4 handlers entered, 5 messages in and out.
     :param config: every limit and interval.
@@ -87,6 +90,7 @@ class MeshService(Service):
         encryption: str = SSL,
         identity: Identity | None = None,
         out_addr: tuple[str, int] | None = None,
+        replay: float | str | None = None,
         dial: Dial | None = None,
         debug_level: int = 0,
         config: MeshConfig | None = None,
@@ -98,6 +102,7 @@ class MeshService(Service):
         self._endpoints = parse_listen(reactor, listen)
         self._peers = [parse_peer(peer) for peer in peers]
         self._out_addr = None if out_addr is None else (out_addr[0], check_port(out_addr[1]))
+        self._replay = replay_number(replay)
         self._dial = dial
         self._debug = debug_level
         self._tls = Tls(reactor) if self._network.encrypted else None
@@ -216,7 +221,9 @@ class MeshService(Service):
         """What to say of the node in a new run, whose epoch is above that of all it had and *above*."""
         me = self._identity
         epoch = me.next_epoch(max(above + 1, int(time.time() * 1000)))
-        return Myself(me.id, me.origin, epoch, self._network, self.out_addr, False, me.sign, verify)
+        return Myself(
+            me.id, me.origin, epoch, self._network, self.out_addr, False, me.sign, verify, self._replay
+        )
 
     async def _stop(self) -> None:
         super().stopService()

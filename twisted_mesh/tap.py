@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -17,6 +18,7 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from twisted_mesh.addresses import parse_host_port, parse_peer
+from twisted_mesh.core.joining import replay_number
 from twisted_mesh.errors import IdentityError, LocalError, NotRunning
 from twisted_mesh.identity import Identity
 from twisted_mesh.listening import parse_listen
@@ -35,6 +37,7 @@ class Options(usage.Options):
         ["out-addr", None, None, "HOST:PORT others can dial ('' as host: the LAN address)."],
         ["subnet", None, "mesh", "Link only with nodes of this subnet."],
         ["encryption", None, SSL, f"{SSL} (TLS 1.3) or {PLAINTEXT}."],
+        ["replay", None, None, "Deliver what was sent in the last SECONDS, too, or all that is held."],
         ["identity", None, None, "File of the node's key; made if there is none, mode 0600."],
         ["debug-level", None, "1", "0 warnings, 1 links, 2 decisions, 4 handlers, 5 messages."],
     ]
@@ -87,6 +90,10 @@ class Options(usage.Options):
             parse_peer(peer)
         if self["out-addr"] is not None:
             self["out-addr"] = parse_host_port(self["out-addr"])
+        if self["replay"] is not None:
+            with suppress(ValueError):
+                self["replay"] = float(self["replay"])
+            replay_number(self["replay"])
 
     def becomes_daemon(self) -> bool:
         """Whether this is twistd without -n (`twist` and Windows' twistd never go away)."""
@@ -113,6 +120,7 @@ def makeService(options: Options) -> MultiService:
             encryption=options["encryption"],
             identity=identity,
             out_addr=options["out-addr"],
+            replay=options["replay"],
             debug_level=int(options["debug-level"]),
         )
     except LocalError as error:

@@ -30,7 +30,7 @@ class JoiningTestCase(SynchronousTestCase):
 
     def snapshot(self) -> list[SnapshotEntry]:
         """What a newcomer is told, in one frame."""
-        (frame,) = joining.snapshot(self.history, joining.bases(self.history, self.outbox))
+        (frame,) = joining.snapshot(self.history, joining.bases(self.history, self.outbox, 0, 0))
         self.assertTrue(frame.last)
         return frame.streams
 
@@ -40,7 +40,7 @@ class TestSnapshot(JoiningTestCase):
 
     def test_a_node_that_knows_nothing_says_so(self) -> None:
         # A link is up with the snapshot: it must come, whatever there is to tell.
-        self.assertEqual(joining.bases(self.history, self.outbox), {})
+        self.assertEqual(joining.bases(self.history, self.outbox, 0, 0), {})
         self.assertEqual(list(joining.snapshot(self.history, {})), [Snapshot(True, [])])
 
     def test_a_newcomer_starts_behind_the_head_of_each_stream(self) -> None:
@@ -74,11 +74,31 @@ class TestSnapshot(JoiningTestCase):
     def test_another_link_can_repeat_the_bases_of_the_first(self) -> None:
         # What goes out over the first meanwhile may be lost with it, and counts as told by neither.
         self.history.take(batch("anna", 1, 3), 0)
-        starts = joining.bases(self.history, self.outbox)
+        starts = joining.bases(self.history, self.outbox, 0, 0)
         self.history.take(batch("anna", 4, 2), 0)
         self.history.take(batch("bert", 1, 2), 0)
         (frame,) = joining.snapshot(self.history, starts)
         self.assertEqual(frame.streams, [SnapshotEntry(ANNA, 1, 1, 5, 3), SnapshotEntry(BERT, 1, 1, 2, 0)])
+
+    def test_a_replay_starts_before_what_came_within_its_time_and_is_held(self) -> None:
+        for first, at in ((1, 10), (3, 20), (5, 30)):
+            self.history.take(batch("anna", first, 2), at)
+        for replay, base in ((0, 6), (5, 6), (10, 4), (19, 4), (20, 2), (30, 0), (MAX_NUMBER, 0)):
+            starts = joining.bases(self.history, self.outbox, replay, 40)
+            self.assertEqual(starts, {(ANNA, 1): base}, replay)
+
+    def test_a_replay_of_all_starts_with_what_is_held_without_a_hole(self) -> None:
+        for first, at in ((1, 0), (3, 300), (6, 400)):
+            self.history.take(batch("anna", first, 2), at)
+        self.history.age(601, self.outbox.run, 0)
+        self.assertEqual(joining.bases(self.history, self.outbox, MAX_NUMBER, 601), {(ANNA, 1): 2})
+
+    def test_a_replay_of_own_messages_is_not_less_than_what_nobody_has(self) -> None:
+        self.publish("a")
+        self.publish("b", "c")
+        self.outbox.accepted(1)
+        self.assertEqual(joining.bases(self.history, self.outbox, 1, 100), {(ME, 5): 1})
+        self.assertEqual(joining.bases(self.history, self.outbox, MAX_NUMBER, 100), {(ME, 5): 0})
 
     def test_a_base_is_never_beyond_the_head(self) -> None:
         # Of a stream that was forgotten and met anew; such an entry would close the link.
@@ -91,7 +111,7 @@ class TestSnapshot(JoiningTestCase):
         for number in range(joining.STREAMS_A_FRAME * 2 + 1):
             run = (b"\xff" * 24 + number.to_bytes(8, "big"), MAX_NUMBER)
             self.history.start_at(run, MAX_NUMBER - 1, MAX_NUMBER - 1, 0)
-        frames = list(joining.snapshot(self.history, joining.bases(self.history, self.outbox)))
+        frames = list(joining.snapshot(self.history, joining.bases(self.history, self.outbox, 0, 0)))
         self.assertEqual([frame.last for frame in frames], [False, False, True])
         self.assertEqual([len(frame.streams) for frame in frames], [joining.STREAMS_A_FRAME] * 2 + [1])
         for frame in frames:

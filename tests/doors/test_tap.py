@@ -66,6 +66,8 @@ class OptionsTests(SynchronousTestCase):
             ("--port 0 --encryption ssl", "encryption must be 'SSL' or 'Plaintext', not 'ssl'"),
             ("--port 0 --out-addr host", "address 'host': write host:port"),
             ("--port 0 --out-addr host:0", "port must be 1 to 65535, not 0"),
+            ("--port 0 --replay 0", "replay is a positive number of seconds or 'all', not 0.0"),
+            ("--port 0 --replay ever", "replay is a positive number of seconds or 'all', not 'ever'"),
             ("--port 0 --debug-level 6", "--debug-level is 0 to 5, not '6'"),
             ("--port 0 --debug-level x", "--debug-level is 0 to 5, not 'x'"),
             ("--port 0 --stdio --print", "--stdio and --print both write to standard output: choose one"),
@@ -98,6 +100,10 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(made["listen"], ["tcp:1", "tcp:2", "unix:/tmp/mesh"])
         self.assertEqual(made["peer"], ["a:1", f"{ID}@[::1]:2", "tcp:b:3"])
         self.assertEqual(made["out-addr"], ("", 9))
+
+    def test_a_replay_is_seconds_or_all(self) -> None:
+        self.assertEqual(options("--port=0", "--replay=1.5")["replay"], 1.5)
+        self.assertEqual(options("--port=0", "--replay=all")["replay"], "all")
 
 
 class MakeServiceTests(SynchronousTestCase):

@@ -76,6 +76,7 @@ class Myself(msgspec.Struct, frozen=True):
 
     :ivar address: where others can dial it, or None.
     :ivar settled: whether it has taken a base (docs/protocol.rst, Joining).
+    :ivar replay: what it asks to be delivered of the past, as in INTRO.
     """
 
     id: bytes
@@ -86,16 +87,21 @@ class Myself(msgspec.Struct, frozen=True):
     settled: bool
     sign: Sign
     verify: Verify
+    replay: int = 0
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """Who is at the far end of a link, proven."""
+    """Who is at the far end of a link, proven.
+
+    :ivar settled: and *replay*: as it said in INTRO.
+    """
 
     id: bytes
     origin: bytes
     epoch: int
     address: Address | None
     settled: bool
+    replay: int = 0
 
 
 class Handshake:
@@ -172,7 +178,7 @@ class Handshake:
 
     def _introduce(self) -> bytes:
         me = self._myself
-        intro = native.Intro(native.VERSION, me.epoch, 0, me.settled, me.origin, self._nonce, 0, 0)
+        intro = native.Intro(native.VERSION, me.epoch, 0, me.settled, me.origin, self._nonce, 0, me.replay)
         return self._note(native.encode(intro))
 
     def _note(self, data: bytes) -> bytes:
@@ -240,7 +246,12 @@ class Handshake:
             raise RemoteError("the proof of the peer's key is false", Reason.PROOF)
         self.stage = Stage.DONE
         self.peer = Peer(
-            self.greeting.id, intro.public_key, intro.epoch, self.greeting.address, intro.settled
+            self.greeting.id,
+            intro.public_key,
+            intro.epoch,
+            self.greeting.address,
+            intro.settled,
+            intro.replay,
         )
         return self._prove(exporter) if self._side is Side.ACCEPTOR else b""
 

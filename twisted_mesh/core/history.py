@@ -169,6 +169,15 @@ class Stream:
             return None
         return self._arrived[self._held[0]], self._batches[self._held[0]].batch.last
 
+    def first_since(self, at: float) -> int:
+        """The first message that is held with all up to the head and came at *at* or later; or head + 1."""
+        first = self.head + 1
+        for start in reversed(self._held):
+            if self._arrived[start] < at:
+                break
+            first = start
+        return first
+
     def drop_oldest(self) -> None:
         """Give up the oldest batch that does not wait."""
         signed = self._forget(self._held.popleft())

@@ -8,27 +8,50 @@ from either; it is only not delivered.  A stream met later starts at 1.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from math import ceil
 from typing import Final
 
 from twisted_mesh.core.history import History, Run
 from twisted_mesh.core.outbox import Outbox
-from twisted_mesh.wire.native import Snapshot, SnapshotEntry
+from twisted_mesh.errors import LocalError
+from twisted_mesh.wire.native import MAX_NUMBER, Snapshot, SnapshotEntry
 
 MOST_CLAIMED: Final = 2**43  # an epoch is milliseconds since 1970: this one is in the year 2248
 STREAMS_A_FRAME: Final = 800  # at most 71 bytes each, so under the 64 KiB of a frame
 
 
-def bases(history: History, outbox: Outbox) -> dict[Run, int]:
+def replay_number(replay: float | str | None) -> int:
+    """*replay* as INTRO says it.
+
+    :param replay: seconds of the past, ``"all"`` that is held, or None for nothing.
+    :raises LocalError: it is something else.
+    """
+    if replay is None:
+        return 0
+    if replay == "all":
+        return MAX_NUMBER
+    if type(replay) not in (int, float) or not 0 < replay < MAX_NUMBER:  # type: ignore[operator]
+        raise LocalError(f"replay is a positive number of seconds or 'all', not {replay!r}")
+    return ceil(replay)  # type: ignore[arg-type]
+
+
+def bases(history: History, outbox: Outbox, replay: int, now: float) -> dict[Run, int]:
     """Where a newcomer starts in each stream, as things are now.
 
     It is the head of each; of the own one it is what a neighbour has taken: the rest has reached
-    nobody yet, and the newcomer is the first to get it.
+    nobody yet, and the newcomer is the first to get it.  Where it asks for a replay it starts before
+    the first message that came here within that time and is held.
+
+    :param replay: seconds, 0 for none, MAX_NUMBER for all that is held.
     """
-    return {
-        stream.run: outbox.taken if stream.run == outbox.run else stream.head
-        for stream in history
-        if stream.head
-    }
+    starts = {}
+    for stream in history:
+        if stream.head:
+            start = outbox.taken if stream.run == outbox.run else stream.head
+            if replay:
+                start = min(start, stream.first_since(now - replay) - 1)
+            starts[stream.run] = start
+    return starts
 
 
 def snapshot(history: History, starts: Mapping[Run, int]) -> Iterable[Snapshot]:

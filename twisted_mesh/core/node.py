@@ -150,7 +150,7 @@ class Node:
             same = older is not None and older.peer.epoch == event.peer.epoch
             link.bases = older.bases if older is not None and same else None
             if link.bases is None:
-                link.bases = joining.bases(self.history, self.outbox)
+                link.bases = joining.bases(self.history, self.outbox, event.peer.replay, now)
             for frame in joining.snapshot(self.history, link.bases):
                 self._send((link,), frame)
         self._send((link,), native.Ping(0))

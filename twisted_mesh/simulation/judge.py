@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from twisted_mesh.simulation.trace import show
 from twisted_mesh.simulation.world import Member, World
+from twisted_mesh.wire.native import MAX_NUMBER
 
 
 def check_at_rest(world: World) -> None:
@@ -24,6 +25,8 @@ def check_at_rest(world: World) -> None:
                 world.violated(member, "stalls", f"a hole in {show(stream.run)}")
             if max(member.delivered.get(stream.run, 0), stream.base) < stream.head:
                 world.violated(member, "missed", f"{show(stream.run)} is held but not delivered")
+            if member.replay == MAX_NUMBER and stream.low <= min(stream.base, stream.head):
+                world.violated(member, "missed", f"the replay of {show(stream.run)}")
 
 
 def check_complete(world: World) -> None:

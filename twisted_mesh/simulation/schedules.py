@@ -14,6 +14,7 @@ from itertools import pairwise
 from twisted_mesh.simulation.judge import check_at_rest, check_complete
 from twisted_mesh.simulation.liars import LIARS
 from twisted_mesh.simulation.world import Member, World, random_graph
+from twisted_mesh.wire.native import MAX_NUMBER
 
 Pair = tuple[int, int]
 REST = 45.0  # seconds to come to rest in: a gap's patience, a comparison, and some
@@ -28,7 +29,7 @@ class Schedule:
     :ivar partition: seconds the network is in two halves, in the middle of the run.
     :ivar slow: share of members that receive 64 KiB/s only; :ivar liars: share that breaks the rules.
     :ivar vanish: share of members that crash for good while they send.
-    :ivar late: share of members that start in the middle of the run.
+    :ivar late: share of members that start in the middle of the run, some asking for a replay.
     """
 
     seconds: float = 12.0
@@ -101,6 +102,7 @@ class Play:
         self._wanted = {pair_of(*link.ends) for link in world.links.values()}
         for member in random.sample(honest, int(len(honest) * schedule.late)):
             world.crash(member)
+            member.replay = random.choice((0, int(schedule.seconds / 4), MAX_NUMBER))
             world.at(schedule.seconds / 2 * (1 + random.random()), partial(self._back, member))
         world.run_until(1.0)
 

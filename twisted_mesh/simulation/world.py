@@ -88,6 +88,7 @@ class Member:
     :ivar core: of the present run, or None while it is down.
     :ivar lies: whether it breaks the rules; nothing is asked of it then.
     :ivar bandwidth: bytes a second that come to it over all its links together; None: no limit.
+    :ivar replay: what it asks for of the past when it starts, as in INTRO.
     :ivar delivered: the last message of each run its application was handed.
     """
 
@@ -101,6 +102,7 @@ class Member:
         self.id = id_of(self.origin)
         self.epoch = 0
         self.bandwidth: float | None = None
+        self.replay = 0
         self.line_free = 0.0  # when what was given to its line is through
         self.core: Node | None = None
         self.links: dict[int, SimLink] = {}
@@ -274,7 +276,7 @@ class World:
         self._numbers += 1
         link = self.links[self._numbers] = SimLink(self._numbers, a, b)
         a.links[link.number] = b.links[link.number] = link
-        peers = {m: Peer(m.id, m.origin, m.epoch, None, m.node.settled) for m in (a, b)}
+        peers = {m: Peer(m.id, m.origin, m.epoch, None, m.node.settled, m.replay) for m in (a, b)}
         for member, outgoing in ((b, False), (a, True)):
             said = peers[member].settled
             peer = peers[link.other(member)]

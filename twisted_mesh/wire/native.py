@@ -55,8 +55,9 @@ class Kind(IntEnum):
 class Intro(msgspec.Struct, array_like=True, frozen=True):
     """Who a node is and what it wants of the link; the last frame before PROOF.
 
-    ``role``, ``purpose`` and ``replay`` have one value each so far: 0, a member that wants a
-    neighbour and no replay.
+    ``role`` and ``purpose`` have one value each so far: 0, a member that wants a neighbour.
+    ``replay`` is for a node that is not settled: the seconds of the past it wants delivered, 0 for
+    none, :data:`MAX_NUMBER` for all that is held.
     """
 
     version: Number
