@@ -91,7 +91,7 @@ class MeshConfig:
     compare_interval: float = 30.0
     #: Of one link's claims about runs the oldest is forgotten beyond this (guess).
     claims_limit: int = 65_536
-    #: What is held for others, in memory: the largest stream's oldest goes first (docs/protocol.rst).
+    #: What is held for others, in memory: the largest author's oldest goes first (docs/protocol.rst).
     history_bytes: int = 64 * MIB
     history_seconds: float = 600.0
 

@@ -12,7 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.core.network import batch, origin_of
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import GapFound
-from twisted_mesh.core.history import BETWEEN_HOLES, History, Ready, Stream, cost
+from twisted_mesh.core.history import BETWEEN_HOLES, SHARE, History
+from twisted_mesh.core.streams import Ready, Stream, cost
 from twisted_mesh.wire.native import Batch, SignedBatch
 
 ANNA = (origin_of("anna"), 1)
@@ -494,6 +495,35 @@ class TestBounds(HistoryTestCase):
         self.assertEqual(self.history.footprint()["closed_streams"], 1)
         self.assertEqual(self.history.held_bytes, sum(stream.held_bytes for stream in self.history))
 
+    def test_an_author_with_too_many_runs_loses_its_own_not_anothers(self) -> None:
+        # A key can sign runs without end: else one author would close the streams of all.
+        self.make(open_streams=2 * SHARE, closed_streams=100)
+        for first in range(1, 3):
+            for name in ("anna", "bert", "cleo"):
+                self.take(first, name=name)
+        for epoch in range(1, 5 * SHARE):
+            self.history.take(batch("dora", 1, epoch=epoch), 0)
+            self.evict()
+        footprint = self.history.footprint()
+        self.assertEqual(
+            (footprint["open_streams"], footprint["closed_streams"]), (2 * SHARE, 3 * SHARE + 2)
+        )
+        for name in ("anna", "bert", "cleo"):
+            self.assertIsNotNone(self.history.get((origin_of(name), 1)), name)
+        epochs = [stream.run[1] for stream in self.history if stream.run[0] == origin_of("dora")]
+        self.assertEqual(epochs, list(range(5 * SHARE))[-len(epochs) :])  # of its own the longest idle went
+
+    def test_within_its_share_an_author_loses_no_run_for_having_several(self) -> None:
+        self.make(open_streams=2 * SHARE)
+        self.take(1, name="anna")
+        self.history.take(batch("dora", 1, epoch=1), 0)
+        self.history.take(batch("dora", 1, epoch=2), 0)
+        for number in range(2 * SHARE):
+            self.history.take(batch(f"author {number}", 1), 0)
+            self.evict()
+        self.assertEqual(self.history.footprint()["open_streams"], 2 * SHARE)
+        self.assertEqual({stream.run[0] for stream in self.history} & {ANNA[0], origin_of("dora")}, set())
+
     def test_the_own_stream_is_never_closed(self) -> None:
         self.make(open_streams=1)
         self.take(1, 4, name="me")
@@ -571,6 +601,24 @@ class TestEviction(HistoryTestCase):
         self.fill("cleo", 14)
         self.evict()
         self.assertEqual([self.held(name) for name in ("anna", "bert", "cleo")], [12, 5, 13])
+
+    def test_nor_with_many_runs(self) -> None:
+        self.make(history_bytes=32 * 500, open_streams=100)
+        self.fill("bert", 8)
+        for epoch in range(1, 29):
+            self.history.take(bare((origin_of("anna"), epoch), 1), 0)
+        self.evict()
+        self.assertEqual(self.held("bert"), 8)
+        self.assertEqual(self.history.held_bytes, 30 * 500)
+
+    def test_of_own_runs_an_earlier_one_gives_up_first(self) -> None:
+        self.make(history_bytes=32 * 500)
+        self.fill("me", 20)
+        for first in range(1, 15):
+            self.history.take(bare((ME[0], ME[1] + 1), first), 0)
+        self.evict(own_taken=0)
+        self.assertEqual(self.marks(ME), (1, 20, 20))
+        self.assertEqual(len(self.stream((ME[0], ME[1] + 1))), 10)
 
     def test_the_oldest_of_a_stream_goes_first(self) -> None:
         self.make(history_bytes=32 * 500)

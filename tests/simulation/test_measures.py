@@ -10,7 +10,7 @@ from itertools import pairwise
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.history import Run
+from twisted_mesh.core.streams import Run
 from twisted_mesh.simulation.judge import check_at_rest, check_complete
 from twisted_mesh.simulation.report import quantile
 from twisted_mesh.simulation.schedules import SCHEDULES, Play, Schedule

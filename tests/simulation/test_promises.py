@@ -13,11 +13,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import twisted_mesh
 from twisted_mesh.core import events
-from twisted_mesh.core.history import Run
 from twisted_mesh.core.links import Link
 from twisted_mesh.core.node import Node
 from twisted_mesh.core.repair import Repair
 from twisted_mesh.core.spread import Spread
+from twisted_mesh.core.streams import Run
 from twisted_mesh.simulation.__main__ import nodes_for
 from twisted_mesh.simulation.judge import check_at_rest, check_complete
 from twisted_mesh.simulation.liars import LIARS

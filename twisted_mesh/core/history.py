@@ -1,235 +1,26 @@
-"""What this node holds: the batches of every run it has met, for delivery and for repair.
+"""What this node holds: the streams of every run it has met, for delivery and for repair.
 
-Contract: a stream is one run (origin, epoch) of a node, its messages numbered from 1.  Of it
-``low..head`` is held without a hole, ``head`` is the last number up to which everything came (held or
-once held), and what lies beyond a hole waits.  :meth:`History.is_duplicate` answers from numbers
-alone, so that it can be asked before a signature is verified: memory is O(open streams), without
-time-outs and without a cache of what was seen.
-
-What is held is bounded by bytes and age.  The largest stream gives up its oldest batch first, so no
-run can push out another's; own messages no neighbour has taken yet are never given up.  A stream
-of which nothing is held keeps only its head (*closed*), and those are bounded too.
+Contract: what is held is bounded by bytes and age.  The origin with the most bytes gives up first, of its
+largest stream the oldest batch, so that nobody can push out another's, with one run or with many; own
+messages no neighbour has taken yet are never given up.  A stream of which nothing is held keeps only
+its head (*closed*), and those are bounded too.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
-from itertools import islice
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import GapFound
+from twisted_mesh.core.streams import Ready, Run, Stream, cost
 from twisted_mesh.wire.native import Batch, SignedBatch
 
-Run = tuple[bytes, int]  # origin, epoch
-_PER_BATCH: Final = 500  # bytes of Python around a batch's own (measured: 480)
 BETWEEN_HOLES: Final = 1.0  # seconds from one given up hole of a stream to the next (guess)
 _SLACK: Final = 16  # at the limit a sixteenth is given up at once, so that it is not looked for each time
-
-
-class Ready:
-    """A batch to be delivered from its message number *start* on."""
-
-    __slots__ = ("batch", "start")
-
-    def __init__(self, batch: Batch, start: int) -> None:
-        self.batch = batch
-        self.start = start
-
-
-def cost(signed: SignedBatch) -> int:
-    """Bytes that keeping *signed* takes: its array, its body once more, and what is around them."""
-    return len(signed.array) + len(signed.batch.body) + _PER_BATCH
-
-
-class Stream:
-    """One run as this node has it.
-
-    :ivar head: the last number up to which everything came.
-    :ivar low: the lowest that is held together with all up to the head, or head + 1.
-    :ivar base: what is at or under it is held and handed on, but never delivered here.
-    :ivar high: the highest number a verified batch has shown.
-    :ivar held_bytes: of what does not wait; :ivar waiting_bytes: of what waits behind a hole.
-    :ivar equivocated: whether its author signed two different things under one number.
-    """
-
-    __slots__ = (
-        "_arrived",
-        "_batches",
-        "_held",
-        "_waiting",
-        "base",
-        "equivocated",
-        "head",
-        "held_bytes",
-        "high",
-        "low",
-        "progress",
-        "run",
-        "waiting_bytes",
-    )
-
-    def __init__(self, run: Run, head: int, base: int, now: float) -> None:
-        self.run = run
-        self.head = self.high = head
-        self.low = head + 1
-        self.base = base
-        self.progress = now  # when the head last moved by what came
-        self.held_bytes = self.waiting_bytes = 0
-        self.equivocated = False
-        self._batches: dict[int, SignedBatch] = {}  # by first sequence, all of them
-        self._arrived: dict[int, float] = {}
-        # The firsts of those up to the head and of those behind a hole, sorted.  Of neither does one lie
-        # within another, so that the lasts are sorted too.
-        self._held: deque[int] = deque()
-        self._waiting: list[int] = []
-
-    def __len__(self) -> int:
-        """Batches that are held or wait."""
-        return len(self._batches)
-
-    @property
-    def first_waiting(self) -> int | None:
-        """The number at which the lowest hole ends, or None where there is none."""
-        return self._waiting[0] if self._waiting else None
-
-    @property
-    def hole_since(self) -> float | None:
-        """Since when the lowest hole is without progress, or None where there is none."""
-        return max(self.progress, self._arrived[self._waiting[0]]) if self._waiting else None
-
-    def same_first(self, batch: Batch) -> SignedBatch | None:
-        """What is held from the same number on."""
-        return self._batches.get(batch.first)
-
-    def covers(self, batch: Batch) -> bool:
-        """Whether everything in *batch* has come already."""
-        if batch.last <= self.head:
-            return True
-        before = bisect_right(self._waiting, batch.first)
-        return before > 0 and self._batches[self._waiting[before - 1]].batch.last >= batch.last
-
-    def next_missing(self, low: int, high: int) -> tuple[int, int] | None:
-        """The lowest range of *low* to *high* that is missing here, or None."""
-        first = max(low, self.head + 1)
-        for at in range(max(bisect_right(self._waiting, first) - 1, 0), len(self._waiting)):
-            waiting = self._waiting[at]
-            if waiting > first or first > high:
-                high = min(high, waiting - 1)
-                break
-            first = max(first, self._batches[waiting].batch.last + 1)
-        return (first, high) if first <= high else None
-
-    def keep(self, signed: SignedBatch, now: float) -> list[Ready]:
-        """Hold *signed*, which is no duplicate; what can be delivered now."""
-        batch = signed.batch
-        self.high = max(self.high, batch.last)
-        if batch.first > self.head + 1:
-            self._wait(signed, now)
-            return []
-        self.progress = now
-        if self.low > self.head:
-            self.low = batch.first
-        return self._advance(signed, now)
-
-    def skip(self) -> tuple[GapFound, list[Ready]]:
-        """Give the lowest hole up: the gap, and what waited behind it.
-
-        The gap is empty, its first beyond its last, if nothing in the hole was to be delivered.
-        """
-        first = self._waiting.pop(0)
-        gap = GapFound(*self.run, max(self.head, self.base) + 1, first - 1)
-        while self._held:  # what lies below cannot be announced together with what lies above
-            self.drop_oldest()
-        self.head, self.low = first - 1, first
-        arrived = self._arrived[first]
-        signed = self._forget(first)
-        self.waiting_bytes -= cost(signed)
-        return gap, self._advance(signed, arrived)
-
-    def serve(self, first: int, last: int, most: int) -> Iterator[SignedBatch]:
-        """Held batches with messages *first* to *last*, in order: one, and more up to *most* bytes."""
-        size = 0
-        for firsts in (self._held, self._waiting):
-            for start in islice(firsts, max(bisect_right(firsts, first) - 1, 0), None):
-                signed = self._batches[start]
-                if signed.batch.last < first:
-                    continue
-                if signed.batch.first > last or (size and size + len(signed.array) > most):
-                    return
-                size += len(signed.array)
-                yield signed
-
-    def oldest(self) -> tuple[float, int] | None:
-        """When the oldest batch that does not wait came, and its last message."""
-        if not self._held:
-            return None
-        return self._arrived[self._held[0]], self._batches[self._held[0]].batch.last
-
-    def first_since(self, at: float) -> int:
-        """The first message that is held with all up to the head and came at *at* or later; or head + 1."""
-        first = self.head + 1
-        for start in reversed(self._held):
-            if self._arrived[start] < at:
-                break
-            first = start
-        return first
-
-    def drop_oldest(self) -> None:
-        """Give up the oldest batch that does not wait."""
-        signed = self._forget(self._held.popleft())
-        self.held_bytes -= cost(signed)
-        self.low = max(self.low, signed.batch.last + 1)
-
-    def _wait(self, signed: SignedBatch, now: float) -> None:
-        batch = signed.batch
-        start = end = bisect_left(self._waiting, batch.first)
-        # Of the same start only the length is news, so the hole before it is as old as it was.
-        arrived = self._arrived.get(batch.first, now)
-        while end < len(self._waiting) and self._batches[self._waiting[end]].batch.last <= batch.last:
-            self.waiting_bytes -= cost(self._forget(self._waiting[end]))
-            end += 1
-        self._waiting[start:end] = [batch.first]
-        self._batches[batch.first] = signed
-        self._arrived[batch.first] = arrived
-        self.waiting_bytes += cost(signed)
-
-    def _advance(self, signed: SignedBatch, arrived: float) -> list[Ready]:
-        """*signed* joins the head, and so does what it lets go on."""
-        ready: list[Ready] = []
-        self._hold(signed, arrived, ready)
-        joined = 0
-        for first in self._waiting:
-            if first > self.head + 1:
-                break
-            joined += 1
-            arrived = self._arrived[first]
-            waiting = self._forget(first)
-            self.waiting_bytes -= cost(waiting)
-            if waiting.batch.last > self.head:
-                self._hold(waiting, arrived, ready)
-        del self._waiting[:joined]  # at once: one by one it would be quadratic
-        return ready
-
-    def _hold(self, signed: SignedBatch, arrived: float, ready: list[Ready]) -> None:
-        batch = signed.batch
-        start = max(self.head, self.base) + 1
-        if batch.last >= start:
-            ready.append(Ready(batch, start))
-        self.head = batch.last
-        while self._held and self._held[-1] >= batch.first:
-            self.held_bytes -= cost(self._forget(self._held.pop()))
-        self._held.append(batch.first)
-        self._batches[batch.first] = signed
-        self._arrived[batch.first] = arrived
-        self.held_bytes += cost(signed)
-
-    def _forget(self, first: int) -> SignedBatch:
-        del self._arrived[first]
-        return self._batches.pop(first)
+SHARE: Final = 16  # an origin with more than this part of open_streams is the first to lose some (guess)
 
 
 class History:
@@ -242,6 +33,9 @@ class History:
     def __init__(self, config: MeshConfig) -> None:
         self._config = config
         self._open: OrderedDict[Run, Stream] = OrderedDict()  # the longest idle first
+        self._of: dict[bytes, OrderedDict[Run, Stream]] = {}  # likewise, of each origin
+        self._share = max(1, config.open_streams // SHARE)
+        self._greedy: dict[bytes, None] = {}  # origins with more than their share of open streams
         self._closed: OrderedDict[Run, int] = OrderedDict()  # heads alone, the oldest first
         self._holed: dict[Run, Stream] = {}  # those with a hole
         self.held_bytes = 0
@@ -264,7 +58,7 @@ class History:
         """Meet *run* with everything to *head* out of reach and to *base* not to be delivered."""
         if run not in self._open:
             closed = self._closed.pop(run, 0)
-            self._open[run] = Stream(run, max(head, closed), max(base, closed), now)
+            self._add(Stream(run, max(head, closed), max(base, closed), now))
 
     def is_duplicate(self, batch: Batch) -> bool:
         """Whether everything in *batch* has come already."""
@@ -285,8 +79,8 @@ class History:
         stream = self._open.get(run)
         if stream is None:
             closed = self._closed.pop(run, 0)
-            stream = self._open[run] = Stream(run, closed, closed, now)
-        self._open.move_to_end(run)  # the latest in use
+            stream = self._add(Stream(run, closed, closed, now))
+        self._use(stream)
         before = stream.held_bytes, stream.waiting_bytes
         ready = stream.keep(signed, now)
         self._account(stream, before)
@@ -321,9 +115,10 @@ class History:
         if self.held_bytes > config.history_bytes:
             self._evict_bytes(own, own_taken)
         while len(self._open) > config.open_streams:
-            stream = next(iter(self._open.values()))
+            streams = self._of[next(iter(self._greedy))] if self._greedy else self._open
+            stream = next(iter(streams.values()))
             if stream.run == own:
-                self._open.move_to_end(own)
+                self._use(stream)
                 continue
             while stream.first_waiting is not None:
                 yield self._skip(stream)
@@ -355,18 +150,25 @@ class History:
 
     def _evict_bytes(self, own: Run, own_taken: int) -> None:
         target = self._config.history_bytes * (_SLACK - 1) // _SLACK
-        largest = [(-stream.held_bytes, stream.run) for stream in self._open.values()]
-        heapify(largest)
-        while self.held_bytes > target and largest:
-            _, run = heappop(largest)
+        streams: dict[bytes, list[tuple[int, Run]]] = {}  # of each origin a heap, the largest first
+        for stream in self._open.values():
+            streams.setdefault(stream.run[0], []).append((-stream.held_bytes, stream.run))
+        origins = [(sum(size for size, _ in heap), origin) for origin, heap in streams.items()]
+        heapify(origins)
+        for heap in streams.values():
+            heapify(heap)
+        while self.held_bytes > target and origins:
+            held, origin = heappop(origins)
+            _, run = heappop(streams[origin])
             stream = self._open[run]
-            oldest = stream.oldest()
-            if oldest is None or (run == own and oldest[1] > own_taken):
-                continue
             was = stream.held_bytes, stream.waiting_bytes
-            stream.drop_oldest()
-            self._account(stream, was)
-            heappush(largest, (-stream.held_bytes, run))
+            oldest = stream.oldest()
+            if oldest is not None and (run != own or oldest[1] <= own_taken):
+                stream.drop_oldest()
+                self._account(stream, was)
+                heappush(streams[origin], (-stream.held_bytes, run))
+            if streams[origin]:
+                heappush(origins, (held + was[0] - stream.held_bytes, origin))
 
     def _skip(self, stream: Stream) -> tuple[GapFound, list[Ready]]:
         before = stream.held_bytes, stream.waiting_bytes
@@ -383,8 +185,28 @@ class History:
         else:
             self._holed.pop(stream.run, None)
 
+    def _add(self, stream: Stream) -> Stream:
+        origin = stream.run[0]
+        self._open[stream.run] = stream
+        siblings = self._of.setdefault(origin, OrderedDict())
+        siblings[stream.run] = stream
+        if len(siblings) > self._share:
+            self._greedy[origin] = None
+        return stream
+
+    def _use(self, stream: Stream) -> None:
+        """*stream* is the latest in use."""
+        self._open.move_to_end(stream.run)
+        self._of[stream.run[0]].move_to_end(stream.run)
+
     def _close(self, stream: Stream) -> None:
-        del self._open[stream.run]
+        origin = stream.run[0]
+        siblings = self._of[origin]
+        del self._open[stream.run], siblings[stream.run]
+        if not siblings:
+            del self._of[origin]
+        if len(siblings) <= self._share:
+            self._greedy.pop(origin, None)
         self.held_bytes -= stream.held_bytes
         # Nor may what was never to be delivered be so when the stream opens again.
         self._closed[stream.run] = max(stream.head, stream.base)

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 from math import ceil
 from typing import Final
 
-from twisted_mesh.core.history import History, Run
+from twisted_mesh.core.history import History
 from twisted_mesh.core.outbox import Outbox
+from twisted_mesh.core.streams import Run
 from twisted_mesh.errors import LocalError
 from twisted_mesh.wire.native import MAX_NUMBER, Snapshot, SnapshotEntry
 

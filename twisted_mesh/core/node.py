@@ -16,12 +16,13 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import compare, events, joining
 from twisted_mesh.core.events import Close, Effect, Emit, Event, Send, SetTimer, Timer
 from twisted_mesh.core.handshake import Myself
-from twisted_mesh.core.history import History, Run
+from twisted_mesh.core.history import History
 from twisted_mesh.core.intake import Intake
 from twisted_mesh.core.links import DIGEST_PAUSE, RTT_MOST, Link, Links
 from twisted_mesh.core.outbox import Outbox
 from twisted_mesh.core.repair import Repair
 from twisted_mesh.core.spread import Spread
+from twisted_mesh.core.streams import Run
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.wire import native
 from twisted_mesh.wire.native import Have, SignedBatch

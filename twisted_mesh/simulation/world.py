@@ -21,8 +21,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.handshake import Myself, Peer, Sign, Verify
-from twisted_mesh.core.history import Run
 from twisted_mesh.core.node import Node
+from twisted_mesh.core.streams import Run
 from twisted_mesh.identity import Identity, id_of, verify
 from twisted_mesh.network import Protocol
 from twisted_mesh.simulation.trace import AnyFrame, describe, show
