@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.core.network import batch, entry, have
+from tests.core.network import batch, entry, have, raw_batch
 from tests.core.repair_case import RepairTestCase
 from twisted_mesh.core.events import LinkClosed, LinkClosing
 from twisted_mesh.wire.native import Pong
@@ -185,7 +185,23 @@ class TestOneAtATime(RepairTestCase):
         self.announce(2, 3, high=20)
         self.assertEqual(self.asked(self.wait(0.2)), [2])
         for first in range(2, 20):
+            large = raw_batch("emil", first, 1, bytes(8192))
+            self.assertEqual(self.asked(self.wait(0.9) + self.receive(2, large)), [])
+
+    def test_a_trickle_is_given_up_and_asked_last_from_then_on(self) -> None:
+        # A liar could else hold up a stream for as long as it likes, a message a second.
+        self.announce(2, 3, high=50)
+        self.assertEqual(self.asked(self.wait(0.2)), [2])
+        for first in range(2, 7):
             self.assertEqual(self.asked(self.wait(0.9) + self.receive(2, batch("emil", first))), [])
+        self.assertEqual(self.asked(self.wait(0.9)), [3])
+        self.assertEqual(self.asked(self.answer(3, batch("emil", 7, 44), high=50)), [])
+        # Whoever else has as much is asked before it, and where nobody has it is asked all the same.
+        self.assertEqual(self.asked(self.receive(2, have("fred", 1, 9))), [2])
+        self.receive(2, batch("fred", 1, 9), have("fred", 1, 9, answer=True))
+        self.assertEqual(self.asked(self.receive(3, have("fred", 1, 19))), [3])
+        self.receive(2, have("fred", 1, 99))
+        self.assertEqual(self.wants(self.receive(3, have("fred", 1, 19, answer=True)), 3), [])
 
     def test_other_streams_that_come_over_the_link_show_that_it_is_on_its_way(self) -> None:
         # A link is first in, first out.

@@ -293,6 +293,13 @@ class TestAnnouncing(TriangleTestCase):
         for send in frames:
             self.assertLessEqual(send.size, 2**16)
 
+    def test_what_is_owed_to_who_reads_nothing_is_bounded(self) -> None:
+        # Each run of each author adds to it for as long as the link is slow.
+        self.triangle(claims_limit=3, link_queue_bytes=1)
+        for number in range(10):
+            self.receive(1, batch(f"author {number}", 1))
+        self.assertEqual(self.node.footprint()["owed"], 6)  # links 2 and 3
+
     def test_where_nothing_is_owed_nothing_is_sent(self) -> None:
         self.receive(1, batch("dora", 1))
         self.assertEqual(self.wait(5), [])

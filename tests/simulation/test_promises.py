@@ -12,6 +12,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 import twisted_mesh
+from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.links import Link
 from twisted_mesh.core.node import Node
@@ -20,9 +21,10 @@ from twisted_mesh.core.spread import Spread
 from twisted_mesh.core.streams import Run
 from twisted_mesh.simulation.__main__ import nodes_for
 from twisted_mesh.simulation.judge import check_at_rest, check_complete
-from twisted_mesh.simulation.liars import LIARS
+from twisted_mesh.simulation.liars import LIARS, ManyRuns, Trickler
 from twisted_mesh.simulation.schedules import SCHEDULES, Play
 from twisted_mesh.simulation.world import COUNTED, Member, World, random_graph, real_keys
+from twisted_mesh.wire.native import MAX_NUMBER
 
 #: Each schedule with five seeds: forty runs of 12 to 30 nodes.  Seconds of traffic are fewer than the
 #: command line's, and what happens in one is the same.
@@ -117,6 +119,41 @@ class TestLiars(SynchronousTestCase):
             check_at_rest(world)
             check_complete(world)
             self.assertEqual(world.violations, [], kind.__name__)
+
+    def test_a_trickle_holds_nobody_up_who_can_ask_another(self) -> None:
+        world = World(1, 3, members=[Trickler])
+        liar, author, newcomer = world.members
+        world.crash(newcomer)
+        world.link(liar, author)
+        for _ in range(200):
+            author.publish("x")
+            world.run_until(world.now + 0.05)
+        newcomer.replay = MAX_NUMBER
+        newcomer.start()
+        world.link(newcomer, liar)
+        world.run_until(world.now + 2)
+        world.link(newcomer, author)
+        world.run_until(world.now + 10)
+        self.assertEqual((newcomer.delivered[author.run], world.violations), (200, []))
+
+    def test_an_author_with_runs_without_end_pushes_nobody_out(self) -> None:
+        world = World(1, 4, MeshConfig(open_streams=32), members=[ManyRuns])
+        liar, author, busy, newcomer = world.members
+        world.crash(newcomer)
+        for one, other in ((liar, author), (author, busy), (busy, liar)):
+            world.link(one, other)
+        world.run_until(1.0)
+        for count, member in ((5, author), (200, busy)):
+            for _ in range(count):
+                member.publish("x")
+                world.run_until(world.now + 0.05)
+        self.assertGreater(busy.node.history.footprint()["closed_streams"], 100)
+        newcomer.replay = MAX_NUMBER
+        newcomer.start()
+        world.link(newcomer, busy)
+        world.run_until(world.now + 5)
+        heads = [newcomer.delivered.get(member.run) for member in (author, busy)]
+        self.assertEqual((heads, world.violations), ([5, 200], []))
 
 
 def lies(ends: tuple[Member, Member]) -> bool:

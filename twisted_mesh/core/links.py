@@ -35,6 +35,7 @@ class Link:
     :ivar heard: when a frame last came; :ivar fetched: when a batch did.
     :ivar compared: when a DIGEST of the peer was last answered.
     :ivar failures: WANTs it left unanswered since it last answered one.
+    :ivar trickles: WANTs it began to answer, and did not go on with.
     :ivar rtt: the round trip in seconds, 0 until it is known.
     :ivar sent: bytes given to the link so far; :ivar accepted: those its transport has taken.
     :ivar own_marks: (bytes sent by then, last own message in them), what is not yet accepted.
@@ -69,6 +70,7 @@ class Link:
         "sent",
         "snapshot",
         "told",
+        "trickles",
         "up",
         "wants",
     )
@@ -81,7 +83,7 @@ class Link:
         self.opened = self.fetched = now
         self.rtt = 0.0
         self.bases: dict[Run, int] | None = None
-        self.failures = 0
+        self.failures = self.trickles = 0
         self.compared = -inf
         self.compares = False
         self.overrides = False

@@ -8,6 +8,8 @@ with what goes wrong without it:
   the tree; on any other link the peer could not push, so it is asked for at once;
 * a stream has one asked link at a time; the next is asked after the closing HAVE, or when nothing came
   for a while: by progress, not by clock, or a slow line gets the same data from everyone;
+* who brings a trickle that never stalls is given up, too, and asked after the others from then on: it
+  would else hold up a run for as long as it likes;
 * an announcer that failed three times for a range is not asked again for it: claims are unsigned, and
   a false one would be asked for ever;
 * what is known by hearsay alone (no signed batch of the run has come) waits in a line of its own, and
@@ -34,6 +36,8 @@ STEPS_MOST: Final = 8  # announcements of a link on a run that ripen one after t
 _ROUND_TRIPS: Final = 4  # without progress, before another link is asked
 _AT_ONCE: Final = 2  # streams that may always be asked for: one link that is silent holds up none
 _PATIENT: Final = 5  # times that, where the link brings other things meanwhile
+_TRICKLE_SECONDS: Final = 5.0  # an answer may take so long, and longer if it brings more than
+_TRICKLE_BYTES: Final = 4096  # so many bytes a second that were missing (guess: a modem's)
 
 _NEVER: Final[OrderedDict[Run, tuple[int, int]]] = OrderedDict()
 
@@ -42,7 +46,8 @@ class Pull:
     """The repair of one run.
 
     :ivar asked: the link that was asked, or None.
-    :ivar progress: when it was asked, or last sent something that was missing.
+    :ivar since: when it was asked.
+    :ivar progress: likewise, or when it last sent something that was missing.
     :ivar got: bytes it has sent since; :ivar counts: towards which window they count, of proven
         runs or of others; None for grafts.
     """
@@ -54,12 +59,13 @@ class Pull:
         "got",
         "not_before",
         "progress",
+        "since",
     )
 
     def __init__(self) -> None:
         self.announced: dict[int, deque[tuple[float, int]]] = {}  # link -> (when ripe, high)
         self.asked: int | None = None
-        self.progress = 0.0
+        self.since = self.progress = 0.0
         self.got = 0
         self.counts: bool | None = None
         self.not_before = 0.0
@@ -224,6 +230,7 @@ class Repair:
                 self._wake(deadline, run)
                 return
             self._note_failure(pull.asked, run)
+            self._link(pull.asked).trickles += pull.got > 0
             self._release(pull)
         if now < pull.not_before:
             self._wake(pull.not_before, run)
@@ -241,7 +248,7 @@ class Repair:
                 self._queued[proven][run] = None
                 return
             self._unqueue(run)
-            pull.asked, pull.progress, pull.got = link.number, now, 0
+            pull.asked, pull.since, pull.progress, pull.got = link.number, now, now, 0
             pull.counts = proven if counts else None
             if counts:
                 self._counted[proven] += 1
@@ -287,7 +294,7 @@ class Repair:
                 continue
             first, last = missing
             # Who failed before is asked last: a false claim is always the highest.
-            rank = (first, failures + link.failures, self._asked.get(number, 0), -last)
+            rank = (first, failures + link.failures + link.trickles, self._asked.get(number, 0), -last)
             if best is None or rank < best[0]:
                 best = rank, link, Want(*run, first, last, True)
         return None if best is None else (best[1], best[2])
@@ -317,7 +324,8 @@ class Repair:
         link = self._link(number)
         patience = max(self._config.graft_retry, _ROUND_TRIPS * link.rtt)
         moved = max(pull.progress, link.fetched, self._moved)
-        return min(moved + patience, pull.progress + _PATIENT * patience)
+        trickle = pull.since + _TRICKLE_SECONDS + pull.got / _TRICKLE_BYTES
+        return min(moved + patience, pull.progress + _PATIENT * patience, trickle)
 
     def _release(self, pull: Pull) -> None:
         """The asked link is asked no more."""

@@ -158,6 +158,8 @@ class Spread:
             self._send(pushed, signed)
 
     def _owe(self, link: Link, run: Run, now: float) -> None:
+        if len(link.owed) >= self._config.claims_limit:
+            link.owed.pop()  # the next comparison tells it
         link.owed.add(run)
         self._set_timer(Timer.ANNOUNCE, now + self._config.have_delay)
 

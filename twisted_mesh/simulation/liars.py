@@ -6,14 +6,18 @@ out.  Everyone honest must still have everything the honest sent.
 
 from __future__ import annotations
 
+from functools import partial
+
 from msgspec.structs import replace
 
 from twisted_mesh.simulation.trace import AnyFrame
 from twisted_mesh.simulation.world import Member, World
 from twisted_mesh.wire import native
 from twisted_mesh.wire.native import Batch, SignedBatch
+from twisted_mesh.wire.packets import join_entries, pack_entry
 
 _FAR = 2**62 - 1
+_BODY = join_entries([pack_entry(0, ["once more"])])
 
 
 class Boaster(Member):
@@ -111,4 +115,51 @@ class Poisoner(Equivocator):
         Member.transmit(self, number, frame, size)
 
 
-LIARS: tuple[type[Member], ...] = (Boaster, Skipper, Repeater, Miser, Cutter, Equivocator, Poisoner)
+class Trickler(Boaster):
+    """Claims everything, and sends what it has of others so slowly that it just never stalls."""
+
+    def __init__(self, world: World, number: int) -> None:
+        super().__init__(world, number)
+        self._free: dict[int, float] = {}  # when a link may send the next
+
+    def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
+        """Send what is not its own, and what follows, just before the other end would ask another."""
+        world = self.world
+        free = max(self._free.get(number, 0.0), world.now)
+        if isinstance(frame, SignedBatch) and frame.batch.origin != self.origin:
+            free += 0.9 * world.config.graft_retry
+        self._free[number] = free
+        world.at(free, partial(super().transmit, number, frame, size))
+
+
+class ManyRuns(Equivocator):
+    """Signs another run of its own again and again: one author, streams without end."""
+
+    floods = True
+
+    def __init__(self, world: World, number: int) -> None:
+        super().__init__(world, number)
+        self._runs = 0
+        self._next = 0.0
+
+    def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
+        """Send the first message of another run along with what goes out, twenty times a second."""
+        Member.transmit(self, number, frame, size)
+        if not isinstance(frame, native.Snapshot) and self.world.now > self._next:
+            self._next = self.world.now + 0.05
+            self._runs += 1
+            batch = Batch(self.origin, 2**40 + self._runs, 1, 1, 0, 0, _BODY)
+            Member.transmit(self, number, self.forge(batch), len(_BODY))
+
+
+LIARS: tuple[type[Member], ...] = (
+    Boaster,
+    Skipper,
+    Repeater,
+    Miser,
+    Cutter,
+    Equivocator,
+    Poisoner,
+    Trickler,
+    ManyRuns,
+)

@@ -87,12 +87,14 @@ class Member:
 
     :ivar core: of the present run, or None while it is down.
     :ivar lies: whether it breaks the rules; nothing is asked of it then.
+    :ivar floods: whether it opens so many streams that nobody need keep them all.
     :ivar bandwidth: bytes a second that come to it over all its links together; None: no limit.
     :ivar replay: what it asks for of the past when it starts, as in INTRO.
     :ivar delivered: the last message of each run its application was handed.
     """
 
     lies = False
+    floods = False
 
     def __init__(self, world: World, number: int) -> None:
         self.world = world
