@@ -48,7 +48,7 @@ FLOORS = {
         "tls",
         "trust",
     ],
-    "doors": ["base", "mesh", "printing", "stdio", "tap", "terminal", "testing"],
+    "doors": ["base", "memory*", "mesh", "printing", "stdio", "tap", "terminal", "testing"],
     "package": ["__init__"],
     "plugin": ["twisted_mesh_plugin"],
 }

@@ -7,7 +7,6 @@ What the hub observes becomes messages and events here; none of that raises.
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -50,17 +49,23 @@ class Run:
         delivery: Delivery,
         service: object,
         debug_level: int,
+        wall_clock: Callable[[], float],
     ) -> None:
         """
         :param new_run: what the node says of itself in a run whose epoch is above the given one.
         :param service: what ``connect`` and ``disconnect`` listeners are given.
+        :param wall_clock: seconds since 1970.
         """
         self._delivery = delivery
         self._service = service
         self._new_run = new_run
-        self.hub = Hub(reactor, new_run(0), config, self, debug_level)
+        self._wall_clock = wall_clock
+        myself = new_run(0)
+        self.hub = Hub(reactor, myself, config, self, debug_level, wall_clock)
         self.dialling = Dialling(reactor, self.hub, tls, dial)
-        self.dialler = Dialler(reactor, config, self.dialling.link_to, self.hub.table, random.random)
+        # Jitter has to differ from node to node, no more: the same key gives the same again.
+        jitter = random.Random(myself.origin).random
+        self.dialler = Dialler(reactor, config, self.dialling.link_to, self.hub.table, jitter)
 
     def reply_to(self, member: bytes, packets: tuple[object, ...]) -> Deferred[None]:
         """Whisper *packets* to the node with the id *member* (message.Replier)."""
@@ -89,7 +94,7 @@ class Run:
 
     def deliver(self, deliver: events.Deliver, link: MeshProtocol | None) -> None:
         """Messages for the application."""
-        seconds = deliver.sent / 1000 if deliver.sent else time.time()
+        seconds = deliver.sent / 1000 if deliver.sent else self._wall_clock()
         sender = id_of(deliver.origin)
         source = Source(deliver.origin, deliver.epoch, sender, seconds, self)
         self._delivery.deliver(deliver, source, link)
