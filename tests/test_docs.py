@@ -11,12 +11,14 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mesh import MeshConfig, MeshService
+from twisted_mesh.testing import MemoryMesh
 from twisted_mesh.wire import framing, native, packets
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.rst").read_text()
 LIMITS = (ROOT / "docs" / "limits.rst").read_text()
 SERVICE = (ROOT / "docs" / "service.rst").read_text()
+TESTING = (ROOT / "docs" / "testing.rst").read_text()
 BLOCK = re.compile(r"\.\. code-block:: python\n\n((?:    .*\n|\n)+)")
 
 
@@ -25,11 +27,11 @@ def code_blocks(text: str) -> list[str]:
     return [re.sub(r"^    ", "", block, flags=re.M) for block in BLOCK.findall(text)]
 
 
-def run(source: str) -> subprocess.CompletedProcess[str]:
-    """Run an example as its reader would, from the project's folder."""
+def run(*arguments: str, at: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run Python as a reader would, in the folder *at*."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        [sys.executable, "-c", source], capture_output=True, text=True, timeout=30, env=environment
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=30, env=environment, cwd=at
     )
 
 
@@ -38,14 +40,25 @@ class ExamplesTests(SynchronousTestCase):
         (example,) = code_blocks(README)
         self.assertLessEqual(len([line for line in example.splitlines() if line]), 15)
         (promised,) = re.findall(r"print\(.*\)  # (.*)", example)
-        result = run(example)
+        result = run("-c", example)
         self.assertEqual((result.returncode, result.stdout, result.stderr), (0, f"{promised}\n", ""))
 
     def test_the_examples_of_the_service_page_run(self) -> None:
         for example in code_blocks(SERVICE):
-            result = run(example)
+            result = run("-c", example)
             promised = "".join(f"{line}\n" for line in re.findall(r"print\(.*\)  # (.*)", example))
             self.assertEqual((result.returncode, result.stdout, result.stderr), (0, promised, ""))
+
+    def test_the_example_of_the_testing_page_is_a_test_for_any_runner(self) -> None:
+        (example,) = code_blocks(TESTING)
+        at = Path(self.mktemp())
+        at.mkdir()
+        (at / "test_alarm.py").write_text(example)
+        for runner in ("twisted.trial", "unittest"):
+            self.assertIn(f"``python -m {runner} test_alarm``", TESTING)
+            result = run("-m", runner, "test_alarm", at=at)
+            self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+            self.assertIn("Ran 2 tests in", result.stdout + result.stderr)
 
     def test_the_readme_sets_everything_up_in_two_single_lines(self) -> None:
         commands = re.findall(r"^    (python3 -m venv .*)$", README, flags=re.M)
@@ -69,9 +82,18 @@ class LimitsTests(SynchronousTestCase):
             self.assertIn(words, LIMITS)
 
 
-class ServicePageTests(SynchronousTestCase):
+class PagesTests(SynchronousTestCase):
     def test_the_service_page_names_every_keyword_and_method(self) -> None:
         keywords = list(inspect.signature(MeshService).parameters)[1:]
         methods = [name for name in vars(MeshService) if not name.startswith("_") and name.islower()]
         for name in keywords + methods:
             self.assertIn(f"``{name}", SERVICE, f"docs/service.rst does not mention {name}")
+
+    def test_the_testing_page_names_every_keyword_and_method(self) -> None:
+        keywords = list(inspect.signature(MemoryMesh).parameters)
+        names = [name for name in vars(MemoryMesh) if not name.startswith("_")]
+        for name in [*keywords, *names, *vars(MemoryMesh(0))]:
+            if not name.startswith("_"):
+                self.assertRegex(
+                    TESTING, f"[`(. ]{name}[`(=.,]", f"docs/testing.rst does not mention {name}"
+                )

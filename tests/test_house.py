@@ -49,7 +49,7 @@ FLOORS = {
         "tls",
         "trust",
     ],
-    "doors": ["base", "mesh", "printing", "stdio", "tap", "terminal", "testing"],
+    "doors": ["base", "memory*", "mesh", "printing", "stdio", "tap", "terminal", "testing"],
     "package": ["__init__"],
     "plugin": ["twisted_mesh_plugin"],
 }

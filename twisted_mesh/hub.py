@@ -9,9 +9,8 @@ User code called from here may call back into it; its events wait their turn.
 from __future__ import annotations
 
 import os
-import time
 from collections import OrderedDict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import assert_never
 
@@ -51,7 +50,11 @@ class Hub:
         config: MeshConfig,
         observer: Observer,
         debug_level: int,
+        wall_clock: Callable[[], float],
     ) -> None:
+        """
+        :param wall_clock: seconds since 1970.
+        """
         self.clock = clock
         self.config = config
         self.node = Node(myself, config)
@@ -59,6 +62,7 @@ class Hub:
         self._myself = myself
         self._observer = observer
         self._debug = debug_level
+        self._wall_clock = wall_clock
         self._peer_log = PeerLog(_log, clock.seconds, config)
         self._links: dict[int, MeshProtocol] = {}  # every connection, proven or not
         self._strangers: OrderedDict[int, MeshProtocol] = OrderedDict()  # accepted, not proven
@@ -207,7 +211,7 @@ class Hub:
         """A handshake for a new connection."""
         myself = msgspec.structs.replace(self._myself, settled=self.node.settled)
         nonce = os.urandom(NONCE_BYTES)
-        return Handshake(side, myself, nonce=nonce, time=int(time.time()), expected=expected)
+        return Handshake(side, myself, nonce=nonce, time=int(self._wall_clock()), expected=expected)
 
     def proven(self, link: MeshProtocol, peer: Peer) -> None:
         """The peer has proven who it is."""
@@ -252,7 +256,7 @@ class Hub:
         self._turn = None
         if self._entries:
             entries, self._entries, self._entries_bytes = self._entries, [], 0
-            self._handle(events.Publish(entries, int(time.time() * 1000)))
+            self._handle(events.Publish(entries, int(self._wall_clock() * 1000)))
         # Flushing lets the core feed links on, so this goes on until their transports have enough.
         while self._to_flush:
             links, self._to_flush = self._to_flush, {}

@@ -7,7 +7,6 @@ What the hub observes becomes messages and events here; none of that raises.
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -52,18 +51,24 @@ class Run:
         delivery: Delivery,
         service: object,
         debug_level: int,
+        wall_clock: Callable[[], float],
     ) -> None:
         """
         :param new_run: what the node says of itself in a run whose epoch is above the given one.
         :param service: what ``connect`` and ``disconnect`` listeners are given.
+        :param wall_clock: seconds since 1970.
         """
         self._delivery = delivery
         self._service = service
         self._new_run = new_run
-        self.hub = Hub(reactor, new_run(0), config, self, debug_level)
+        self._wall_clock = wall_clock
+        myself = new_run(0)
+        self.hub = Hub(reactor, myself, config, self, debug_level, wall_clock)
         self.dialling = Dialling(reactor, self.hub, tls, dial)
         delivery.begin(self.read)
-        self.dialler = Dialler(reactor, config, self.dialling.link_to, self.hub.table, random.random)
+        # Jitter has to differ from node to node, no more: the same key gives the same again.
+        jitter = random.Random(myself.origin).random
+        self.dialler = Dialler(reactor, config, self.dialling.link_to, self.hub.table, jitter)
 
     def reply_to(self, member: bytes, packets: tuple[object, ...]) -> Deferred[None]:
         """Whisper *packets* to the node with the id *member* (message.Replier)."""
@@ -103,7 +108,7 @@ class Run:
             yield Held(piece.first, piece.last, list(messages))
 
     def _source(self, origin: bytes, epoch: int, sent: int) -> Source:
-        return Source(origin, epoch, id_of(origin), sent / 1000 if sent else time.time(), self)
+        return Source(origin, epoch, id_of(origin), sent / 1000 if sent else self._wall_clock(), self)
 
     def gap(self, gap: events.GapFound) -> None:
         """Messages that will not come."""

@@ -212,6 +212,7 @@ class MeshService(Service):
             self._delivery,
             self,
             self._debug,
+            self._wall_clock,
         )
         if self._debug >= 1:
             where = ", ".join(map(show, self.addresses)) or "nothing: it only dials"
@@ -220,10 +221,14 @@ class MeshService(Service):
     def _new_run(self, above: int) -> Myself:
         """What to say of the node in a new run, whose epoch is above that of all it had and *above*."""
         me = self._identity
-        epoch = me.next_epoch(max(above + 1, int(time.time() * 1000)))
+        epoch = me.next_epoch(max(above + 1, int(self._wall_clock() * 1000)))
         return Myself(
             me.id, me.origin, epoch, self._network, self.out_addr, False, me.sign, verify, self._replay
         )
+
+    def _wall_clock(self) -> float:
+        """Seconds since 1970, for what others are told; a mesh in memory has its own."""
+        return time.time()
 
     async def _stop(self) -> None:
         super().stopService()

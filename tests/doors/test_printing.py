@@ -69,7 +69,7 @@ class PrintDoorTests(DoorCase):
         self.assertEqual(len(line.splitlines()), 1)
         self.assertNotIn("\x9b", line)
         whisper, first, second = sorted(events(screen)[2:], key=lambda event: event["sequence"] or 0)
-        received = {message.sequence: message for message in self.inboxes[self.node_of_door.id]}
+        received = {message.sequence: message for message in self.received(self.node_of_door)}
         self.assertEqual(
             first,
             {

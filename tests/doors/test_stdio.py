@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.doors import DoorCase, Screen
 from tests.support.meshcase import MIB
+from twisted_mesh.message import Message
 from twisted_mesh.service import MeshService
 from twisted_mesh.stdio import LINE_BYTES, LinesDoor, LineSplitter
 
@@ -51,11 +52,18 @@ class LineSplitterTests(SynchronousTestCase):
             self.assertEqual(splitter.end(), lines)
 
 
+class FaultyDoor(LinesDoor):
+    """A door whose author made a mistake."""
+
+    def shown(self, message: Message) -> str | None:
+        raise ZeroDivisionError("a fault")
+
+
 class LinesDoorTests(DoorCase):
-    def lines_door(self, **options: Any) -> Screen:
+    def lines_door(self, kind: type[LinesDoor] = LinesDoor, **options: Any) -> Screen:
         """A node that is linked with another one, ``self.other``."""
         options.setdefault("limits", LIMITS)
-        screen = self.door(LinesDoor, **options)
+        screen = self.door(kind, **options)
         self.other: MeshService = self.node()
         self.link((self.other, self.node_of_door))
         return screen
@@ -252,20 +260,19 @@ class LinesDoorTests(DoorCase):
         self.assertTrue(self.has_ended)
         self.assertEqual((self.status, self.told.getvalue()), (0, ""))
 
-    def test_a_fault_of_ours_ends_the_process_and_is_logged(self) -> None:
-        screen = self.lines_door()
-        with patch.object(self.node_of_door, "send", side_effect=ZeroDivisionError("a fault")):
-            screen.at.dataReceived(b"one\n")
+    def test_a_fault_in_reading_ends_the_process_and_is_logged(self) -> None:
+        screen = self.door(LinesDoor, limits=LIMITS)
+        screen.fault = ZeroDivisionError("a fault")
+        screen.at.dataReceived((b"x" * 99_999 + b"\n") * 30)  # more than the mesh takes for now
         self.network.advance(1)
         self.assertEqual(self.status, 1)
         self.assertEqual(self.told.getvalue(), "mesh: a fault\n")
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_a_fault_in_printing_ends_the_process_and_is_logged(self) -> None:
-        self.lines_door()
-        with patch.object(LinesDoor, "shown", side_effect=ZeroDivisionError("a fault")):
-            self.other.send("one")
-            self.network.advance(1)
+        self.lines_door(FaultyDoor)
+        self.other.send("one")
+        self.network.advance(1)
         self.assertEqual(self.status, 1)
         self.assertEqual(self.told.getvalue(), "mesh: writing to standard output failed\n")
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)

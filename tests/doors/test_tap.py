@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mesh import tap, terminal
-from twisted_mesh.errors import IdentityError, LocalError
+from twisted_mesh.errors import LocalError
 from twisted_mesh.identity import Identity
 from twisted_mesh.printing import PrintDoor
 from twisted_mesh.service import MeshService
@@ -181,10 +181,12 @@ class StartTests(SynchronousTestCase):
         self.clock.stop = lambda: self.stopped.append(True)
         self.stopped: list[bool] = []
 
-    def process(self, endpoint: Any, *, is_daemon: bool = False) -> tap.Process:
+    def process(
+        self, endpoint: Any, *, is_daemon: bool = False, identity: Identity | None = None
+    ) -> tap.Process:
         """The process of a node that listens at *endpoint*."""
-        self.node = MeshService(self.clock, listen=[endpoint])
-        return tap.Process(self.clock, self.node, is_daemon=is_daemon)
+        node = MeshService(self.clock, listen=[endpoint], identity=identity)
+        return tap.Process(self.clock, node, is_daemon=is_daemon)
 
     def test_a_port_that_cannot_be_had_ends_the_process_with_a_line(self) -> None:
         taken = OSError(98, "Address already in use")
@@ -205,14 +207,14 @@ class StartTests(SynchronousTestCase):
         self.assertEqual(str(told), "cannot listen on port 4444: Address already in use")
 
     def test_a_run_that_cannot_be_numbered_ends_the_process_with_a_line(self) -> None:
-        process = self.process(Later())
-        self.patch(self.node, "_begin", self.damaged)
+        key = Path(self.mktemp())
+        identity = Identity.create(key)
+        epoch = key.with_name(key.name + ".epoch")
+        epoch.write_text("no number")
+        process = self.process(Later(), identity=identity)
         refusal = self.assertRaises(SystemExit, process.privilegedStartService)
-        self.assertEqual(refusal.code, "mesh: epoch x is damaged")
-
-    def damaged(self) -> None:
-        """What an epoch file does that cannot be read."""
-        raise IdentityError("epoch x is damaged")
+        told = f"mesh: epoch {epoch.absolute()} is damaged: delete it if the clock is right"
+        self.assertEqual(refusal.code, told)
 
     def test_a_listener_that_fails_later_ends_the_process_with_the_reason(self) -> None:
         for error, told in (

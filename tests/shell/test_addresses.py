@@ -6,7 +6,6 @@ import socket
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.memory import Network
 from twisted_mesh import addresses
 from twisted_mesh.addresses import (
     PeerAddress,
@@ -20,12 +19,13 @@ from twisted_mesh.addresses import (
 )
 from twisted_mesh.errors import LocalError
 from twisted_mesh.identity import Identity
+from twisted_mesh.memory import MemoryNetwork
 
 
 class TestParse(SynchronousTestCase):
     def test_what_names_a_peer(self) -> None:
         node_id = Identity.generate().id
-        endpoint = Network().dial_from("10.0.0.1")("10.0.0.2", 1)
+        endpoint = MemoryNetwork().dial_from("10.0.0.1")("10.0.0.2", 1)
         for text, expected in (
             ("mesh.example:4444", PeerAddress("mesh.example", 4444)),
             ("10.0.0.7:1", PeerAddress("10.0.0.7", 1)),

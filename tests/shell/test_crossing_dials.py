@@ -32,7 +32,7 @@ class TestTheWrongOneEndsFirst(MeshCase):
         self.network.pump()
 
     def names(self) -> list[str]:
-        return [name for name, _ in self.events[self.a.id] if "connect" in name]
+        return [name for name, _ in self.events(self.a) if "connect" in name]
 
     def test_the_node_is_not_gone(self) -> None:
         self.assertEqual(list(self.a.routing_table), [self.second.me.id])
@@ -89,7 +89,7 @@ class TestCrossingDials(MeshCase):
         self.assertNotEqual(a.routing_table[b.id].outgoing, b.routing_table[a.id].outgoing)
         for node in (a, b):
             self.assertEqual(self.got(node), [*range(COUNT), "after"], seed)
-            self.assertEqual([name for name, _ in self.events[node.id]], ["connect"], seed)
+            self.assertEqual([name for name, _ in self.events(node)], ["connect"], seed)
             self.assertEqual(node.footprint()["lingering_links"], 0)
 
     def assert_crossings_settle(self, seeds: int, encryption: str) -> None:

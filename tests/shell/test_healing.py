@@ -64,7 +64,7 @@ class TestRestartedRelay(HealingCase):
             self.say("after")
             self.assert_all_have([self.a, self.c], self.said)
             # It remembers nothing, so it is a newcomer: what came while it was away is not all its own.
-            came = self.inboxes[self.b.id][before:]
+            came = self.received(self.b)[before:]
             self.assertEqual(len({message.id for message in came}), len(came))
             self.assertEqual([message.packets[1] for message in came[-2:]], ["after"] * 2)
 

@@ -22,7 +22,7 @@ from twisted_mesh.wire import native
 
 class TestEvents(MeshCase):
     def names(self, service: object) -> list[str]:
-        return [name for name, _ in self.events[service.id] if "connect" in name]  # type: ignore[attr-defined]
+        return [name for name, _ in self.events(service) if "connect" in name]  # type: ignore[attr-defined]
 
     def test_connect_and_disconnect_tell_of_the_first_neighbour_and_the_last(self) -> None:
         a, b, c = self.node(), self.node(), self.node()

@@ -44,7 +44,7 @@ class TestEpochTaken(MeshCase):
 
     def assert_came(self, *packets: object) -> None:
         """All came once and in order, of one run above the first."""
-        first, *messages = self.inboxes[self.other.id]
+        first, *messages = self.received(self.other)
         self.assertEqual(first.id[1:], (self.taken, 1))
         self.assertEqual([message.packets[1] for message in messages], list(packets))
         self.assertEqual({message.id[1] for message in messages}, {self.taken + 1})
@@ -60,8 +60,8 @@ class TestEpochTaken(MeshCase):
         again.send("after")
         self.network.advance(1)
         self.assert_came(0, 1, 2, "after")
-        self.assertEqual(self.inboxes[again.id], [])
-        self.assertEqual([name for name, _ in self.events[again.id]], ["connect"])
+        self.assertEqual(self.received(again), [])
+        self.assertEqual([name for name, _ in self.events(again)], ["connect"])
         self.assertEqual(len(self.log(f"a run {self.taken} of this key is known to others")), 1)
         kept = self.file.with_name(self.file.name + ".epoch")
         self.assertEqual(int(kept.read_bytes()), self.taken + 1)

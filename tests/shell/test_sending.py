@@ -34,7 +34,7 @@ class TestSend(MeshCase):
         self.assertRaises(TypeError, link.whisper, object())
         a.send("good", type=0x30)
         self.network.pump()
-        (message,) = self.inboxes[b.id]
+        (message,) = self.received(b)
         self.assertEqual(message.packets, [0x30, "good"])
         self.assertEqual(message.id[2], 1)
 
@@ -43,7 +43,7 @@ class TestSend(MeshCase):
         packets = ["s", b"b", -1, 2**63, 1.5, True, None, [1, [2]], {"k": b"v", 1: None}, ()]
         a.send(*packets)
         self.network.pump()
-        got = self.inboxes[b.id][0].packets
+        got = self.received(b)[0].packets
         self.assertEqual(got, [0, *packets[:-1], []])
         self.assertEqual([type(one) for one in got[1:-1]], [type(one) for one in packets[:-1]])
 
@@ -157,7 +157,7 @@ class TestWhisper(MeshCase):
         a.send("me", flag=flags.whisper, type=0x40)
         self.network.pump()
         self.assertEqual((self.got(a), self.got(b), self.got(c)), (["hear"], ["me"], ["hear"]))
-        (message,) = self.inboxes[b.id]
+        (message,) = self.received(b)
         self.assertEqual((message.sender, message.type, message.id), (a.id, 0x40, None))
         self.assertTrue(message.verified)
         self.assertEqual(b.footprint()["open_streams"], 0)
@@ -178,7 +178,7 @@ class TestWhisper(MeshCase):
         self.network.clock.advance(0)
         self.successResultOf(whisper)
         self.network.pump()
-        self.assertEqual(self.inboxes[b.id][0].packets, [0x33, "x"])
+        self.assertEqual(self.received(b)[0].packets, [0x33, "x"])
 
     def test_it_fails_when_the_link_closes_before(self) -> None:
         a, b = self.chain(2)
@@ -210,7 +210,7 @@ class TestReply(MeshCase):
         self.a, self.b, self.c = self.chain(3)
         self.a.send("question")
         self.network.pump()
-        (self.at_b,), (self.at_c,) = self.inboxes[self.b.id], self.inboxes[self.c.id]
+        (self.at_b,), (self.at_c,) = self.received(self.b), self.received(self.c)
 
     def cut(self) -> None:
         self.network.cut(self.host(self.a), self.host(self.b))
@@ -219,7 +219,7 @@ class TestReply(MeshCase):
         reply = self.at_b.reply("yes", "I did")
         self.network.pump()
         self.successResultOf(reply)
-        (message,) = self.inboxes[self.a.id]
+        (message,) = self.received(self.a)
         self.assertEqual(message.packets, [2, "yes", "I did"])
         self.assertEqual(message.sender, self.b.id)
         self.assertEqual(self.got(self.c), ["question"])

@@ -76,7 +76,7 @@ class TestRuns(MeshCase):
         self.link((a, b))
         a.send(2)
         self.network.pump()
-        one, two = (message.id for message in self.inboxes[b.id])
+        one, two = (message.id for message in self.received(b))
         self.assertGreater(two[1], one[1])
         self.assertEqual((one[2], two[2]), (1, 1))
         self.assertEqual(self.got(b), [1, 2])

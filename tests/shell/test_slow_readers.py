@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.support.memory import BUFFER, End
 from tests.support.meshcase import MIB, PORT, MeshCase, Puppet
 from twisted_mesh.errors import Congested, Unreachable
+from twisted_mesh.memory_transport import BUFFER, MemoryTransport
 from twisted_mesh.service import MeshService
 from twisted_mesh.wire.native import Have, SignedBatch, Want
 
@@ -16,7 +16,7 @@ SLOW_LINE = "the peer reads too slowly for what is sent [slow]"
 
 
 class SlowCase(MeshCase):
-    def stuck(self, near: MeshService, far: MeshService) -> End:
+    def stuck(self, near: MeshService, far: MeshService) -> MemoryTransport:
         """The end at *far* of the link between them, which reads nothing from now on."""
         end = self.network.between(self.host(near), self.host(far))[1]
         end.reads = False
@@ -33,7 +33,7 @@ class SlowCase(MeshCase):
     def assert_has_all(self, node: MeshService, count: int) -> None:
         """It was delivered everything, once and in order, and was told of nothing else."""
         self.assertEqual(self.got(node), list(range(count)))
-        self.assertEqual([name for name, _ in self.events[node.id]], ["connect"])
+        self.assertEqual([name for name, _ in self.events(node)], ["connect"])
 
 
 class TestSlowReader(SlowCase):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from OpenSSL import SSL
+from twisted.internet.endpoints import wrapClientTLS
+from twisted.internet.protocol import Factory
 
-from tests.support.meshcase import MeshCase, Raw
+from tests.support.meshcase import PORT, MeshCase, Raw
 from twisted_mesh import tls
 
 
@@ -42,18 +44,24 @@ class TestTls(MeshCase):
         a, b = self.chain(2, encryption="Plaintext")
         self.assertEqual(tls.exporter(a.routing_table[b.id].transport), b"")
 
-    def test_older_versions_are_refused(self) -> None:
-        a = self.node()
+    def speaking(self, version: int) -> Raw:
+        """A peer that has dialled a node with no newer TLS than *version*, after a while."""
+        node = self.node()
         context = SSL.Context(SSL.TLS_CLIENT_METHOD)
-        context.set_max_proto_version(SSL.TLS1_2_VERSION)
-        old = self.tls()._creator
-        self.patch(old, "_context", context)
-        raw = self.dial(Raw(), a)
-        self.network.pump()
-        self.assertIsNotNone(raw.lost)
-        self.assertEqual(raw.received, b"")
+        context.set_max_proto_version(version)
+        endpoint = self.network.dial_from("10.9.9.9")(self.host(node), PORT)
+        old = wrapClientTLS(tls._AnyPeer(context), endpoint, clock=self.network.clock)
+        raw = Raw()
+        old.connect(Factory.forProtocol(lambda: raw))
         self.network.advance(3)
-        self.assertEqual(a.footprint()["connections"], 0)
+        self.assertEqual(node.footprint()["connections"], raw.lost is None)
+        return raw
+
+    def test_older_versions_are_refused(self) -> None:
+        self.assertNotEqual(self.speaking(SSL.TLS1_3_VERSION).received, b"")
+        old = self.speaking(SSL.TLS1_2_VERSION)
+        self.assertIsNotNone(old.lost)
+        self.assertEqual(old.received, b"")
 
     def test_what_openssl_says(self) -> None:
         error = SSL.Error([("SSL routines", "", "wrong version number")])

@@ -23,12 +23,14 @@ class Screen(StringTransport):
     Standard input and output: what was written, whether input is read, whether output is.
 
     :ivar blocked: what is written now has no reader.
+    :ivar fault: what it raises when it is to stop reading, which a sound terminal does not.
     """
 
     def __init__(self, at: Terminal) -> None:
         super().__init__()
         self.at = at
         self.blocked = False
+        self.fault: Exception | None = None
         at.makeConnection(self)
 
     @property
@@ -46,6 +48,12 @@ class Screen(StringTransport):
         super().write(data)
         if self.blocked and self.producer is not None:
             self.producer.pauseProducing()
+
+    def pauseProducing(self) -> None:
+        """Read no more of standard input."""
+        if self.fault is not None:
+            raise self.fault
+        super().pauseProducing()
 
     def read_on(self) -> None:
         """Somebody reads what is printed."""

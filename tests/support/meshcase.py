@@ -13,7 +13,6 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.memory import Network
 from twisted_mesh import tls
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.handshake import Handshake, Myself, Side, Stage
@@ -21,13 +20,13 @@ from twisted_mesh.identity import Identity, verify
 from twisted_mesh.message import Message
 from twisted_mesh.network import Protocol as MeshNetwork
 from twisted_mesh.service import MeshService
+from twisted_mesh.testing import PORT, MemoryMesh
 from twisted_mesh.tls import Tls
 from twisted_mesh.wire import native
 from twisted_mesh.wire.framing import MAX_FRAME_BYTES, FrameReader
 from twisted_mesh.wire.native import Batch, SignedBatch
 from twisted_mesh.wire.packets import join_entries, pack_entry
 
-PORT = 4444
 MIB = 2**20
 #: One for all scripted peers: making a certificate takes as long as a whole test.
 _tls: list[Tls] = []
@@ -120,51 +119,42 @@ class MeshCase(SynchronousTestCase):
     seed = 0
 
     def setUp(self) -> None:
-        self.network = Network(self.seed)
-        self.services: list[MeshService] = []
-        self.inboxes: dict[bytes, list[Message]] = {}
-        self.events: dict[bytes, list[tuple[str, Any]]] = {}
+        self.mesh = MemoryMesh(0, seed=self.seed)
+        self.network = self.mesh.network
+        self.services = self.mesh.services
         self._lines: list[Any] = []
         globalLogPublisher.addObserver(self._lines.append)
         self.addCleanup(globalLogPublisher.removeObserver, self._lines.append)
         self.addCleanup(self._stop_all)
 
     def _stop_all(self) -> None:
-        self.network.heal()
-        for service in self.services:
-            service.stopService()
         for end in list(self.network.ends):
             if not isinstance(end.protocol, Raw):
                 end.reads = True
-        self.network.advance(15)
-        left = [end for end in self.network.ends if not isinstance(end.protocol, Raw)]
+        self.mesh.stop()
+        hosts = set(map(self.host, self.services))
+        left = [end for end in self.network.ends if end.getHost().host in hosts]
         for end in list(self.network.ends):
             end.abortConnection()
         self.network.pump()
         self.assertEqual([service.footprint() for service in self.services if service.footprint()], [])
-        self.assertEqual([end for end in left if "mesh" in type(end.protocol).__module__], [])
+        self.assertEqual(left, [])
         self.assertEqual(self.network.clock.getDelayedCalls(), [])
 
     # ── nodes ───────────────────────────────────────────────────────────────────────
 
     def host(self, service: MeshService) -> str:
         """The host a service is on."""
-        return f"10.0.0.{self.services.index(service) + 1}"
+        host, _ = self.mesh.address(self.services.index(service))
+        return host
 
     def make(self, *, listens: bool = True, **options: Any) -> MeshService:
         """A service on a host of its own, not started."""
-        host = f"10.0.0.{len(self.services) + 1}"
-        options.setdefault("dial", self.network.dial_from(host))
-        options.setdefault("listen", [self.network.listen(host, PORT)] if listens else ())
+        if not listens:
+            options["listen"] = ()
         if limits := options.pop("limits", None):
             options["config"] = MeshConfig(**limits)
-        service = MeshService(self.network.clock, **options)
-        self.services.append(service)
-        inbox, happened = self.inboxes[service.id], self.events[service.id] = [], []
-        service.on("message", inbox.append)
-        for name in ("connect", "disconnect", "gap", "refused", "failure"):
-            service.on(name, lambda what, name=name: happened.append((name, what)))
-        return service
+        return self.mesh.add(started=False, **options)
 
     def node(self, **options: Any) -> MeshService:
         """A service that runs."""
@@ -189,17 +179,25 @@ class MeshCase(SynchronousTestCase):
         self.link(*pairwise(nodes))
         return nodes
 
+    def received(self, service: MeshService) -> list[Message]:
+        """Every message that came."""
+        return self.mesh.received(self.services.index(service))
+
+    def events(self, service: MeshService) -> list[tuple[str, Any]]:
+        """What was emitted besides them."""
+        return self.mesh.events(self.services.index(service))
+
     def got(self, service: MeshService, author: MeshService | None = None) -> list[Any]:
         """The first packet of every message that came, or of those of *author*."""
         return [
             message.packets[1]
-            for message in self.inboxes[service.id]
+            for message in self.received(service)
             if author is None or message.sender == author.id
         ]
 
     def happened(self, service: MeshService, name: str) -> list[Any]:
         """What was emitted as *name*."""
-        return [what for event, what in self.events[service.id] if event == name]
+        return [what for event, what in self.events(service) if event == name]
 
     def reasons(self, service: MeshService) -> list[str]:
         """Why connections were refused."""
