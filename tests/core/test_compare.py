@@ -7,7 +7,7 @@ import hashlib
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mesh.core.compare import BUCKETS, bucket_of, differing, digest
-from twisted_mesh.core.streams import Run
+from twisted_mesh.core.events import Run
 from twisted_mesh.wire import native
 from twisted_mesh.wire.framing import LENGTH_BYTES
 from twisted_mesh.wire.native import MAX_NUMBER, Bucket, Digest

@@ -12,10 +12,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core.network import DIGEST, entries, origin_of, signature_of
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.events import GapFound
+from twisted_mesh.core.events import GapFound, Run
 from twisted_mesh.core.history import History
 from twisted_mesh.core.outbox import Outbox
-from twisted_mesh.core.streams import Ready, Run, Stream, cost
+from twisted_mesh.core.streams import Ready, Stream, cost
 from twisted_mesh.wire.native import Batch, SignedBatch
 
 fixed = settings(derandomize=True, deadline=None, database=None, max_examples=60)

@@ -16,10 +16,11 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.simulation.__main__ import nodes_for
 from twisted_mesh.simulation.judge import check_at_rest, check_complete
+from twisted_mesh.simulation.keys import real_keys
 from twisted_mesh.simulation.liars import LIARS, ManyRuns, Trickler
-from twisted_mesh.simulation.schedules import SCHEDULES, Play, Schedule
+from twisted_mesh.simulation.schedules import SCHEDULES, Play, Schedule, random_graph
 from twisted_mesh.simulation.trace import AnyFrame
-from twisted_mesh.simulation.world import COUNTED, Member, World, random_graph, real_keys
+from twisted_mesh.simulation.world import COUNTED, Member, World
 from twisted_mesh.wire import native
 from twisted_mesh.wire.native import MAX_NUMBER
 
@@ -71,6 +72,9 @@ class TestPromises(SynchronousTestCase):
     def test_when_some_lie(self) -> None:
         self.assert_kept("liars")
 
+    def test_when_nodes_crash_and_go_on_with_what_they_had_stored(self) -> None:
+        self.assert_kept("restarts")
+
     def test_when_everything_happens_at_once(self) -> None:
         self.assert_kept("everything")
 
@@ -80,7 +84,7 @@ class TestPromises(SynchronousTestCase):
             self.assertEqual(world.violations, [], name)
 
     def test_every_schedule_is_played(self) -> None:
-        self.assertEqual(sum(len(seeds) for seeds in SEEDS.values()), 40)
+        self.assertEqual(sum(len(seeds) for seeds in SEEDS.values()), 45)
 
     def test_with_real_keys(self) -> None:
         world = World(3, 5, keys=real_keys)

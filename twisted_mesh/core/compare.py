@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from twisted_mesh.core.streams import Run
+from twisted_mesh.core.events import Run
 from twisted_mesh.wire.native import Bucket, Digest
 
 BUCKETS: Final = 64

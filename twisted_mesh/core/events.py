@@ -17,6 +17,8 @@ from twisted_mesh.errors import PoisonedBody, Reason
 from twisted_mesh.wire import native
 from twisted_mesh.wire.packets import Entry
 
+Run = tuple[bytes, int]  # origin, epoch
+
 
 class Timer(Enum):
     """The core's timers; setting one again moves it."""

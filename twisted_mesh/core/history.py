@@ -14,8 +14,10 @@ from heapq import heapify, heappop, heappush
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.events import GapFound
-from twisted_mesh.core.streams import Ready, Run, Stream, cost
+from twisted_mesh.core.events import GapFound, Run
+from twisted_mesh.core.journal import Journal
+from twisted_mesh.core.shelf import Restored
+from twisted_mesh.core.streams import Ready, Stream, cost
 from twisted_mesh.wire.native import Batch, SignedBatch
 
 BETWEEN_HOLES: Final = 1.0  # seconds from one given up hole of a stream to the next (guess)
@@ -30,8 +32,13 @@ class History:
     :ivar waiting_bytes: of what waits behind holes, all streams together.
     """
 
-    def __init__(self, config: MeshConfig) -> None:
+    def __init__(self, config: MeshConfig, journal: Journal | None = None) -> None:
+        """
+        :param journal: of what is to be stored; without one all is in memory.
+        """
         self._config = config
+        self._journal = journal
+        self._shelf = None if journal is None else journal.shelf
         self._open: OrderedDict[Run, Stream] = OrderedDict()  # the longest idle first
         self._of: dict[bytes, OrderedDict[Run, Stream]] = {}  # likewise, of each origin
         self._share = max(1, config.open_streams // SHARE)
@@ -58,7 +65,27 @@ class History:
         """Meet *run* with everything to *head* out of reach and to *base* not to be delivered."""
         if run not in self._open:
             closed = self._closed.pop(run, 0)
-            self._add(Stream(run, max(head, closed), max(base, closed), now))
+            self._add(Stream(run, max(head, closed), max(base, closed), now, self._shelf))
+            self.changed(run)
+
+    def restore(self, restored: Restored, now: float) -> None:
+        """Begin with what a store held."""
+        for run, head in restored.closed:
+            self._closed[run] = head
+        for marks in restored.marks:
+            stream = self._add(Stream(marks.run, marks.head, marks.base, now, self._shelf))
+            stream.low, stream.equivocated = marks.low, marks.equivocated
+
+    def changed(self, run: Run) -> None:
+        """Something of *run* is to be stored, if it is open still."""
+        if self._journal is not None and run in self._open:
+            self._journal.changed(run)
+
+    def discard(self, run: Run) -> None:
+        """Forget *run* but for its head."""
+        stream = self._open.get(run)
+        if stream is not None:
+            self._close(stream)
 
     def is_duplicate(self, batch: Batch) -> bool:
         """Whether everything in *batch* has come already."""
@@ -79,8 +106,9 @@ class History:
         stream = self._open.get(run)
         if stream is None:
             closed = self._closed.pop(run, 0)
-            stream = self._add(Stream(run, closed, closed, now))
+            stream = self._add(Stream(run, closed, closed, now, self._shelf))
         self._use(stream)
+        self.changed(run)
         before = stream.held_bytes, stream.waiting_bytes
         ready = stream.keep(signed, now)
         self._account(stream, before)
@@ -113,7 +141,10 @@ class History:
         """
         config = self._config
         if self.held_bytes > config.history_bytes:
-            self._evict_bytes(own, own_taken)
+            if self._shelf is not None:
+                self._evict_bytes(own, own_taken, lost=False)
+            if self.held_bytes > config.history_bytes:
+                self._evict_bytes(own, own_taken, lost=True)
         while len(self._open) > config.open_streams:
             streams = self._of[next(iter(self._greedy))] if self._greedy else self._open
             stream = next(iter(streams.values()))
@@ -132,9 +163,12 @@ class History:
             while (oldest := stream.oldest()) is not None and oldest[0] <= before:
                 if stream.run == own and oldest[1] > own_taken:
                     break
+                if self._shelf is not None and oldest[1] > stream.stored:
+                    break  # it waited behind a hole for so long, and is about to be stored
                 stream.drop_oldest()
             self._account(stream, was)
-            if not len(stream) and stream.run != own and stream.progress <= before:
+            idle = stream.low > stream.head and not len(stream) and stream.progress <= before
+            if idle and stream.run != own:
                 self._close(stream)
 
     def footprint(self) -> dict[str, int]:
@@ -148,7 +182,11 @@ class History:
             "waiting_bytes": self.waiting_bytes,
         }
 
-    def _evict_bytes(self, own: Run, own_taken: int) -> None:
+    def _evict_bytes(self, own: Run, own_taken: int, *, lost: bool) -> None:
+        """Give up what is in memory down to the limit.
+
+        :param lost: also what is not stored, because that cannot be done or takes too long.
+        """
         target = self._config.history_bytes * (_SLACK - 1) // _SLACK
         streams: dict[bytes, list[tuple[int, Run]]] = {}  # of each origin a heap, the largest first
         for stream in self._open.values():
@@ -163,7 +201,8 @@ class History:
             stream = self._open[run]
             was = stream.held_bytes, stream.waiting_bytes
             oldest = stream.oldest()
-            if oldest is not None and (run != own or oldest[1] <= own_taken):
+            last = None if oldest is None else oldest[1]
+            if last is not None and (run != own or last <= own_taken) and (lost or last <= stream.stored):
                 stream.drop_oldest()
                 self._account(stream, was)
                 heappush(streams[origin], (-stream.held_bytes, run))
@@ -174,6 +213,7 @@ class History:
         before = stream.held_bytes, stream.waiting_bytes
         gap, ready = stream.skip()
         self._account(stream, before)
+        self.changed(stream.run)
         return gap, ready
 
     def _account(self, stream: Stream, before: tuple[int, int]) -> None:
@@ -210,5 +250,7 @@ class History:
         self.held_bytes -= stream.held_bytes
         # Nor may what was never to be delivered be so when the stream opens again.
         self._closed[stream.run] = max(stream.head, stream.base)
+        if self._journal is not None:
+            self._journal.closed(stream.run, self._closed[stream.run])
         if len(self._closed) > self._config.closed_streams:
             self._closed.popitem(last=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from twisted_mesh.core import events
-from twisted_mesh.core.events import Deliver, Effect, Emit
+from twisted_mesh.core.events import Deliver, Effect, Emit, Run
 from twisted_mesh.core.handshake import Myself
 from twisted_mesh.core.history import History
 from twisted_mesh.core.links import Link
@@ -18,7 +18,7 @@ from twisted_mesh.core.outbox import Outbox
 from twisted_mesh.core.reading import entries_of
 from twisted_mesh.core.repair import Repair
 from twisted_mesh.core.spread import Spread
-from twisted_mesh.core.streams import Ready, Run
+from twisted_mesh.core.streams import Ready
 from twisted_mesh.errors import PoisonedBody, Reason, RemoteError
 from twisted_mesh.wire import native
 from twisted_mesh.wire.native import SignedBatch
@@ -126,6 +126,7 @@ class Intake:
             return
         self._verify(signed)
         stream.equivocated = True
+        self._history.changed(run)
         self._tell(events.Equivocation(*run, signed.batch.first))
 
     def give_up(self, gaps: Gaps, now: float) -> None:

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from math import ceil
 from typing import Final
 
+from twisted_mesh.core.events import Run
 from twisted_mesh.core.history import History
 from twisted_mesh.core.outbox import Outbox
-from twisted_mesh.core.streams import Run
 from twisted_mesh.errors import LocalError
 from twisted_mesh.wire.native import MAX_NUMBER, Snapshot, SnapshotEntry
 
@@ -50,7 +50,8 @@ def bases(history: History, outbox: Outbox, replay: int, now: float) -> dict[Run
         if stream.head:
             start = outbox.taken if stream.run == outbox.run else stream.head
             if replay:
-                start = min(start, stream.first_since(now - replay) - 1)
+                first = stream.low if replay == MAX_NUMBER else stream.first_since(replay, now)
+                start = min(start, first - 1)
             starts[stream.run] = start
     return starts
 

@@ -14,9 +14,8 @@ from math import inf
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.events import LinkOpened
+from twisted_mesh.core.events import LinkOpened, Run
 from twisted_mesh.core.handshake import Myself, Peer
-from twisted_mesh.core.streams import Run
 from twisted_mesh.wire.native import SnapshotEntry, Want
 
 RTT_MOST: Final = 1.0  # seconds: how long a peer is waited for is not the peer's to choose (guess)

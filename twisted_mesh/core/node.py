@@ -14,7 +14,7 @@ from typing import assert_never
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import compare, events, joining
-from twisted_mesh.core.events import Close, Effect, Emit, Event, Send, SetTimer, Timer
+from twisted_mesh.core.events import Close, Effect, Emit, Event, Run, Send, SetTimer, Timer
 from twisted_mesh.core.handshake import Myself
 from twisted_mesh.core.history import History
 from twisted_mesh.core.intake import Intake
@@ -22,7 +22,6 @@ from twisted_mesh.core.links import DIGEST_PAUSE, RTT_MOST, Link, Links
 from twisted_mesh.core.outbox import Outbox
 from twisted_mesh.core.repair import Repair
 from twisted_mesh.core.spread import Spread
-from twisted_mesh.core.streams import Run
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.wire import native
 from twisted_mesh.wire.native import Have, SignedBatch
@@ -40,26 +39,25 @@ class Node:
     :ivar congested: whether somebody was refused room and waits for Drained.
     """
 
-    def __init__(self, myself: Myself, config: MeshConfig) -> None:
+    def __init__(
+        self, myself: Myself, config: MeshConfig, history: History | None = None, settled: bool = False
+    ) -> None:
+        """
+        :param history: what it holds to begin with; *settled*: whether it has a base for it.
+        """
         self._myself = myself
         self._config = config
         self._network = native.network_digest(myself.network.id)
         self._effects: list[Effect] = []
         self._links = Links(myself, config)
-        self.history = History(config)
+        self.history = History(config) if history is None else history
         self._repair = Repair(self.history, self._links, config)
         self._spread = Spread(self.history, self._links, config, self._send, self._set_timer)
         self.outbox = Outbox(myself.origin, myself.epoch, self._network, myself.sign, config.batch_bytes)
-        self.settled = False
+        self.settled = settled
         self.congested = False
         self._intake = Intake(
-            myself,
-            self.history,
-            self.outbox,
-            self._repair,
-            self._spread,
-            self._effect,
-            self._watch_holes,
+            myself, self.history, self.outbox, self._repair, self._spread, self._effect, self._watch_holes
         )
         self._unknown_frames = 0
         self._timers: dict[Timer, float] = {}

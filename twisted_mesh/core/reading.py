@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from twisted_mesh.core.events import Run
 from twisted_mesh.core.history import History
-from twisted_mesh.core.streams import Run
 from twisted_mesh.errors import PoisonedBody
 from twisted_mesh.wire.native import Batch
 from twisted_mesh.wire.packets import Entry, unpack_entries

@@ -25,9 +25,9 @@ from heapq import heappop, heappush
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.events import Run
 from twisted_mesh.core.history import History
 from twisted_mesh.core.links import Link, Links
-from twisted_mesh.core.streams import Run
 from twisted_mesh.wire.native import MAX_NUMBER, Want
 
 TRIES: Final = 3  # of one announcer for one range

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
-from twisted_mesh.core.events import GapFound
+from twisted_mesh.core.events import GapFound, Run
+from twisted_mesh.core.shelf import Marks, Shelf
 from twisted_mesh.wire.native import Batch, SignedBatch
 
-Run = tuple[bytes, int]  # origin, epoch
 _PER_BATCH: Final = 500  # bytes of Python around a batch's own (measured: 480)
 
 
@@ -40,10 +40,12 @@ class Stream:
     """One run as this node has it.
 
     :ivar head: the last number up to which everything came.
-    :ivar low: the lowest that is held together with all up to the head, or head + 1.
+    :ivar low: the lowest that is held together with all up to the head, or head + 1; what is not in
+        memory of that is on the shelf.
     :ivar base: what is at or under it is held and handed on, but never delivered here.
     :ivar high: the highest number a verified batch has shown.
     :ivar held_bytes: of what does not wait; :ivar waiting_bytes: of what waits behind a hole.
+    :ivar stored: the last that is on the shelf; :ivar storing: that is, or is being put there.
     :ivar equivocated: whether its author signed two different things under one number.
     """
 
@@ -51,6 +53,8 @@ class Stream:
         "_arrived",
         "_batches",
         "_held",
+        "_shelf",
+        "_shelf_low",
         "_waiting",
         "base",
         "equivocated",
@@ -60,13 +64,18 @@ class Stream:
         "low",
         "progress",
         "run",
+        "stored",
+        "storing",
         "waiting_bytes",
     )
 
-    def __init__(self, run: Run, head: int, base: int, now: float) -> None:
+    def __init__(self, run: Run, head: int, base: int, now: float, shelf: Shelf | None = None) -> None:
         self.run = run
+        self._shelf = shelf
+        self._shelf_low = 0  # nothing below is on the shelf
         self.head = self.high = head
         self.low = head + 1
+        self.stored = self.storing = head
         self.base = base
         self.progress = now  # when the head last moved by what came
         self.held_bytes = self.waiting_bytes = 0
@@ -135,6 +144,7 @@ class Stream:
         gap = GapFound(*self.run, max(self.head, self.base) + 1, first - 1)
         while self._held:  # what lies below cannot be announced together with what lies above
             self.drop_oldest()
+        self.stored = self.storing = first - 1
         self.head, self.low = first - 1, first
         arrived = self._arrived[first]
         signed = self._forget(first)
@@ -144,6 +154,17 @@ class Stream:
     def serve(self, first: int, last: int, most: int) -> Iterator[SignedBatch]:
         """Held batches with messages *first* to *last*, in order: one, and more up to *most* bytes."""
         size = 0
+        in_memory = self._held[0] if self._held else self.head + 1
+        if self._shelf is not None and first < in_memory and self.low < in_memory:
+            shelved = min(last, in_memory - 1)
+            for signed in self._shelf.read(self.run, max(first, self.low), shelved, most):
+                size += len(signed.array)
+                first = signed.batch.last + 1
+                yield signed
+            if not size:
+                self.low = in_memory  # what cannot be read is held no more
+            elif first <= shelved:
+                return
         for firsts in (self._held, self._waiting):
             for start in islice(firsts, max(bisect_right(firsts, first) - 1, 0), None):
                 signed = self._batches[start]
@@ -160,20 +181,48 @@ class Stream:
             return None
         return self._arrived[self._held[0]], self._batches[self._held[0]].batch.last
 
-    def first_since(self, at: float) -> int:
-        """The first message that is held with all up to the head and came at *at* or later; or head + 1."""
+    def first_since(self, seconds: float, now: float) -> int:
+        """The first message that is held up to the head and came in the last *seconds*; or head + 1."""
         first = self.head + 1
         for start in reversed(self._held):
-            if self._arrived[start] < at:
-                break
+            if self._arrived[start] < now - seconds:
+                return first
             first = start
+        if self._shelf is not None and self.low < first:
+            stored = self._shelf.first_since(self.run, seconds)
+            if stored is not None:
+                first = min(first, max(stored, self.low))
         return first
+
+    def unstored(self) -> list[tuple[float, SignedBatch]]:
+        """What is in memory up to the head and not on the shelf, nor on its way there, and when it came."""
+        fresh: list[tuple[float, SignedBatch]] = []
+        for start in reversed(self._held):
+            signed = self._batches[start]
+            if signed.batch.last <= self.storing:
+                break
+            fresh.append((self._arrived[start], signed))
+        fresh.reverse()
+        return fresh
+
+    def marks(self, taken: int) -> Marks:
+        """Where the stream stands, with *taken* of it handed to the application."""
+        low = min(self.low, self.head + 1)
+        return Marks(self.run, self.head, low, self.base, min(taken, self.head), self.equivocated)
+
+    def given_up(self, low: int) -> None:
+        """Nothing below *low* is on the shelf any more."""
+        self._shelf_low = low
+        in_memory = self._held[0] if self._held else self.head + 1
+        self.low = max(self.low, min(low, in_memory))
 
     def drop_oldest(self) -> None:
         """Give up the oldest batch that does not wait."""
         signed = self._forget(self._held.popleft())
         self.held_bytes -= cost(signed)
-        self.low = max(self.low, signed.batch.last + 1)
+        behind = signed.batch.last + 1
+        on_shelf = self._shelf is not None and behind <= self.stored + 1
+        self.low = max(self.low, min(self._shelf_low, behind) if on_shelf else behind)
 
     def _wait(self, signed: SignedBatch, now: float) -> None:
         batch = signed.batch

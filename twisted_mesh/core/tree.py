@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
-from twisted_mesh.core.streams import Run
+from twisted_mesh.core.events import Run
 
 REMEMBERED: Final = 10.0  # seconds a batch's bringer is known for: duplicates come sooner (guess)
 REMEMBERED_MOST: Final = 65_536  # batches whose bringer is known; the oldest is forgotten (guess)

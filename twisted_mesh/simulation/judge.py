@@ -30,22 +30,30 @@ def check_at_rest(world: World) -> None:
 
 
 def check_complete(world: World) -> None:
-    """Every honest member has everything the honest members that are up have sent."""
+    """Every honest member has everything the honest members that are up have sent.
+
+    Of what those sent before they went down it has what they had stored.
+    """
     for author in world.honest():
+        sent = {run: head for run, head in world.kept.items() if run[0] == author.origin}
+        sent[author.run] = world.published.get(author.run, 0)
         for member in world.honest():
-            if member is not author and world.published.get(author.run):
-                has = member.node.history.head(author.run)
-                if has != world.published[author.run]:
-                    what = f"{has} of {world.published[author.run]} of node {author.number}"
+            for run, head in sent.items():
+                has = member.node.history.head(run)
+                if member is not author and has < head:
+                    what = f"{has} of {head} of {show(run)}, node {author.number}"
                     world.violated(member, "missed", what)
 
 
 def _compare(world: World, member: Member, other: Member) -> None:
     """*member* has all that its neighbour *other* has."""
     floods = {author.origin for author in world.members if author.floods}
+    lies = {author.origin for author in world.members if author.lies}
     for stream in other.node.history:
         if stream.run[0] in floods:
             continue
+        if stream.run[0] in lies and member.node.history.get(stream.run) is None:
+            continue  # closed, and that its author had signed two things is forgotten with it
         has = member.node.history.head(stream.run)
         mine = member.node.history.get(stream.run)
         if stream.equivocated or (mine is not None and mine.equivocated):

@@ -6,14 +6,15 @@ ends at rest, checked.  The same seed gives the same run, frame by frame.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 
 from twisted_mesh.simulation.judge import check_at_rest, check_complete
 from twisted_mesh.simulation.liars import LIARS
-from twisted_mesh.simulation.world import Member, World, random_graph
+from twisted_mesh.simulation.storing import SimStore
+from twisted_mesh.simulation.world import Member, World
 from twisted_mesh.wire.native import MAX_NUMBER
 
 Pair = tuple[int, int]
@@ -29,6 +30,7 @@ class Schedule:
     :ivar partition: seconds the network is in two halves, in the middle of the run.
     :ivar slow: share of members that receive 64 KiB/s only; :ivar liars: share that breaks the rules.
     :ivar vanish: share of members that crash for good while they send.
+    :ivar stored: share of members that store what they have, and keep little of it in memory.
     :ivar late: share of members that start in the middle of the run, some asking for a replay.
     """
 
@@ -41,6 +43,7 @@ class Schedule:
     liars: float = 0.0
     vanish: float = 0.0
     late: float = 0.0
+    stored: float = 0.0
     degree: float = 5.0
     latency: tuple[float, float] = (0.01, 0.04)
 
@@ -49,12 +52,13 @@ SCHEDULES = {
     "calm": Schedule(latency=(0.02, 0.01)),
     "flapping": Schedule(cuts=5.0),
     "crashes": Schedule(crashes=0.5, vanish=0.1),
+    "restarts": Schedule(crashes=1.0, stored=0.7, cuts=0.5),
     "partition": Schedule(partition=6.0),
     "joins": Schedule(late=0.3, cuts=0.5),
     "slow": Schedule(slow=0.2, rate=60.0),
     "liars": Schedule(liars=0.15, cuts=1.0),
     "everything": Schedule(
-        cuts=2.0, crashes=0.3, partition=5.0, slow=0.1, liars=0.1, vanish=0.05, late=0.1
+        cuts=2.0, crashes=0.3, partition=5.0, slow=0.1, liars=0.1, vanish=0.05, late=0.1, stored=0.3
     ),
 }
 
@@ -93,6 +97,10 @@ class Play:
         honest = [member for member in world.members if not member.lies]
         for member in random.sample(honest, int(len(honest) * schedule.slow)):
             member.bandwidth = 64 * 1024
+        for member in random.sample(honest, int(len(honest) * schedule.stored)):
+            member.store = SimStore()
+            world.configs[member.number] = replace(world.config, history_bytes=200_000, history_seconds=2.0)
+            member.start()
         # Whoever lies hangs on a network that is connected without it.
         random_graph(world, honest, schedule.degree)
         for liar in world.members:
@@ -179,6 +187,17 @@ class Play:
         a, b = world.members[pair[0]], world.members[pair[1]]
         if self._gone.isdisjoint(pair) and pair not in self._apart and a.core and b.core:
             world.link(a, b)
+
+
+def random_graph(world: World, members: Sequence[Member], degree: float) -> None:
+    """Link *members*: a ring, so that all are connected, and chords up to *degree* on average."""
+    order = list(members)
+    world.random.shuffle(order)
+    for a, b in zip(order, order[1:] + order[:1], strict=True):
+        world.link(a, b)
+    wanted = min(degree, len(order) - 1) * len(order) / 2
+    while len(world.links) < int(wanted):
+        world.link(*world.random.sample(order, 2))
 
 
 def pair_of(a: Member, b: Member) -> Pair:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twisted_mesh.core.streams import Run
+from twisted_mesh.core.events import Run
 from twisted_mesh.wire import native
 
 AnyFrame = native.SignedBatch | native.Plain

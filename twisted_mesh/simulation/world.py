@@ -16,44 +16,25 @@ from functools import partial
 from heapq import heappop, heappush
 from typing import assert_never
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
-from twisted_mesh.core.handshake import Myself, Peer, Sign, Verify
+from twisted_mesh.core.events import Run
+from twisted_mesh.core.handshake import Myself, Peer
 from twisted_mesh.core.node import Node
-from twisted_mesh.core.streams import Run
-from twisted_mesh.identity import Identity, id_of, verify
+from twisted_mesh.core.reading import read
+from twisted_mesh.core.shelf import Marks
+from twisted_mesh.identity import id_of
 from twisted_mesh.network import Protocol
+from twisted_mesh.simulation.keys import Keys, stand_in
+from twisted_mesh.simulation.storing import Scribe, SimStore
 from twisted_mesh.simulation.trace import AnyFrame, describe, show
 from twisted_mesh.wire import native
 from twisted_mesh.wire.packets import pack_entry
 
 NETWORK = Protocol("simulated", "Plaintext")
 
-
 #: What a report shows; the last five must stay zero.
 COUNTED = ("deliveries", "gaps", "duplicates", "disorder", "false gaps", "missed", "stalls")
-
-Keys = Callable[[bytes], tuple[bytes, Sign, Verify]]
-
-
-def real_keys(seed: bytes) -> tuple[bytes, Sign, Verify]:
-    """Ed25519 from 32 bytes."""
-    identity = Identity(Ed25519PrivateKey.from_private_bytes(seed))
-    return identity.origin, identity.sign, verify
-
-
-def stand_in(seed: bytes) -> tuple[bytes, Sign, Verify]:
-    """Signing and verifying at a hundredth of the cost; wrong where a real one is, but forgeable."""
-
-    def sign(data: bytes) -> bytes:
-        return hashlib.sha512(seed + data).digest()
-
-    def check(origin: bytes, signature: bytes, data: bytes) -> bool:
-        return hashlib.sha512(origin + data).digest() == signature
-
-    return seed, sign, check
 
 
 class Wire:
@@ -89,7 +70,7 @@ class Member:
     :ivar lies: whether it breaks the rules; nothing is asked of it then.
     :ivar floods: whether it opens so many streams that nobody need keep them all.
     :ivar bandwidth: bytes a second that come to it over all its links together; None: no limit.
-    :ivar replay: what it asks for of the past when it starts, as in INTRO.
+    :ivar replay: as in INTRO; :ivar store: what it finds again after a crash; None: nothing.
     :ivar delivered: the last message of each run its application was handed.
     """
 
@@ -105,6 +86,8 @@ class Member:
         self.epoch = 0
         self.bandwidth: float | None = None
         self.replay = 0
+        self.store: SimStore | None = None
+        self._scribe: Scribe | None = None
         self.line_free = 0.0  # when what was given to its line is through
         self.core: Node | None = None
         self.links: dict[int, SimLink] = {}
@@ -123,11 +106,37 @@ class Member:
         return self.core
 
     def start(self) -> None:
-        """Begin a run without any memory."""
+        """Begin a run, with what was stored of earlier ones."""
+        world = self.world
         self.epoch += 1
-        myself = Myself(self.id, self.origin, self.epoch, NETWORK, None, False, self.sign, self._verify)
-        self.core = Node(myself, self.world.configs.get(self.number, self.world.config))
         self.delivered, self._timers = {}, {}
+        myself = Myself(self.id, self.origin, self.epoch, NETWORK, None, False, self.sign, self._verify)
+        config = world.configs.get(self.number, world.config)
+        if self.store is None:
+            self.core = Node(myself, config)
+            return
+        restored = self.store.restored()
+        self._scribe = Scribe(self.store, world, self._stored)
+        self.core = self._scribe.node(myself, config, restored)
+        for marks in restored.marks:
+            self.delivered[marks.run] = max(marks.taken, marks.base)
+            if marks.run[0] != self.origin:
+                self._deliver_again(marks.run, marks.head)
+
+    def stop(self) -> None:
+        """End the run, in the middle of whatever it does."""
+        self.core = None
+        if self._scribe is not None:
+            self._scribe.stop()
+
+    def _stored(self, marks: Marks) -> None:
+        if marks.run[0] == self.origin:
+            self.world.kept[marks.run] = marks.head
+
+    def _deliver_again(self, run: Run, head: int) -> None:
+        """Hand out what was stored before it was stored that it had been handed out."""
+        for piece in read(self.node.history, run, self.delivered[run], head, 2**40):
+            self._told(run, self.delivered[run] + 1, piece.last)  # retention may have made a gap
 
     def handle(self, event: events.Event) -> None:
         """Let the core handle *event*, and carry out what follows."""
@@ -148,6 +157,8 @@ class Member:
                     self._hear(effect.what)
                 case _:
                     assert_never(effect)
+        if self._scribe is not None:
+            self._scribe.look(self.delivered)
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
         """Send a frame; what lies does it here."""
@@ -231,7 +242,7 @@ class World:
         self.seed = seed
         self.random = random.Random(seed)
         self.config = config or MeshConfig()
-        self.configs = configs or {}
+        self.configs = dict(configs or {})
         self.latency = latency
         self.keys = keys
         self.trace = trace
@@ -243,6 +254,7 @@ class World:
         self.counts = dict.fromkeys(COUNTED, 0)
         self.latencies: list[float] = []
         self.published: dict[Run, int] = {}
+        self.kept: dict[Run, int] = {}  # what of that its author has stored
         self.born: dict[tuple[Run, int], float] = {}
         self.violations: list[str] = []
         self.links: dict[int, SimLink] = {}
@@ -342,8 +354,8 @@ class World:
     # ── members ─────────────────────────────────────────────────────────────────────
 
     def crash(self, member: Member) -> None:
-        """A member is gone, with all it knew."""
-        member.core = None
+        """A member is gone, with all it knew and had not stored."""
+        member.stop()
         for number in list(member.links):
             self.cut(number, "crash")
 
@@ -367,14 +379,18 @@ class World:
                 self.latencies.append(self.now - born)
 
     def count_gap(self, member: Member, gap: events.GapFound) -> None:
-        """A gap is false if a live neighbour holds what it names."""
+        """A gap is false if a live neighbour holds what it names, and would give it away."""
         self.counts["gaps"] += 1
         mine = member.node.history.get((gap.origin, gap.epoch))
         if mine is not None and mine.equivocated:
             return  # its author signed two things: pulled no more
         for link in member.links.values():
             other = link.other(member)
-            stream = None if other.core is None else other.core.history.get((gap.origin, gap.epoch))
+            stream = (
+                None
+                if other.core is None or other.lies
+                else other.core.history.get((gap.origin, gap.epoch))
+            )
             if stream is not None and any(stream.serve(gap.first, gap.last, 1)):
                 what = f"{show((gap.origin, gap.epoch))} {gap.first} to {gap.last}, held by {other.number}"
                 self.violated(member, "false gaps", what)
@@ -382,14 +398,3 @@ class World:
     def honest(self) -> list[Member]:
         """The members that are up and do not lie."""
         return [member for member in self.alive() if not member.lies]
-
-
-def random_graph(world: World, members: Sequence[Member], degree: float) -> None:
-    """Link *members*: a ring, so that all are connected, and chords up to *degree* on average."""
-    order = list(members)
-    world.random.shuffle(order)
-    for a, b in zip(order, order[1:] + order[:1], strict=True):
-        world.link(a, b)
-    wanted = min(degree, len(order) - 1) * len(order) / 2
-    while len(world.links) < int(wanted):
-        world.link(*world.random.sample(order, 2))

@@ -1,0 +1,325 @@
+"""What a history tells its store, and how both go on from there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.core.network import batch, origin_of
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.events import Run
+from twisted_mesh.core.history import History
+from twisted_mesh.core.journal import Journal
+from twisted_mesh.core.shelf import Flush, Flushed, Marks, Restored
+from twisted_mesh.simulation.storing import SimStore, to_ms
+from twisted_mesh.wire.native import SignedBatch
+
+ANNA, BERT, ME = ((origin_of(name), 1) for name in ("anna", "bert", "me"))
+
+
+class Unreadable(SimStore):
+    """A store whose file was damaged under it."""
+
+    def read(self, run: Run, first: int, last: int, most: int) -> Iterator[SignedBatch]:
+        return iter(())
+
+
+class JournalTestCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.make(SimStore())
+
+    def make(self, store: SimStore, **limits: float) -> None:
+        """A history on *store*."""
+        self.store = store
+        self.taken: dict[Run, int] = {}
+        self.settled = False
+        self.own_taken = 0
+        self.config = MeshConfig(**limits)  # type: ignore[arg-type]
+        self.journal = Journal(store)
+        self.history = History(self.config, self.journal)
+        self.history.restore(store.restored(), 0.0)
+
+    def restart(self) -> None:
+        """What is not stored is forgotten."""
+        self.make(self.store)
+
+    def take(self, first: int, count: int = 1, name: str = "anna", now: float = 0.0) -> None:
+        self.history.take(batch(name, first, count), now)
+
+    def begin(self) -> Flush | None:
+        """Begin a flush."""
+        own = (ME, self.own_taken)
+        return self.journal.flush(
+            self.history.get, lambda run, head: self.taken.get(run, head), own, self.settled, to_ms
+        )
+
+    def flush(self, now: float = 0.0) -> Flush:
+        """Store all there is to store."""
+        flush = self.begin()
+        assert flush is not None
+        self.journal.stored(self.store.flush(flush, now), self.history.get)
+        return flush
+
+    def marks(self, run: Run = ANNA) -> tuple[int, int, int]:
+        """Low, head, and how many batches are in memory."""
+        stream = self.history.get(run)
+        assert stream is not None
+        return stream.low, stream.head, len(stream)
+
+    def served(self, first: int, last: int, most: int = 2**20) -> list[tuple[int, int]]:
+        stream = self.history.get(ANNA)
+        assert stream is not None
+        return [(signed.batch.first, signed.batch.last) for signed in stream.serve(first, last, most)]
+
+
+class TestFlush(JournalTestCase):
+    """What is to be stored, once."""
+
+    def test_what_came_is_stored_with_where_its_stream_stands(self) -> None:
+        self.take(1, 2, now=3.0)
+        self.take(3, now=4.0)
+        self.taken[ANNA] = 1
+        flush = self.flush()
+        self.assertEqual([(came, b.batch.first) for came, b in flush.batches], [(3000, 1), (4000, 3)])
+        self.assertEqual(flush.marks, [Marks(ANNA, 3, 1, 0, 1, False)])
+        self.assertIsNone(self.begin())
+        self.take(4)
+        self.assertEqual([signed.batch.first for _, signed in self.flush().batches], [4])
+
+    def test_there_is_one_flush_at_a_time(self) -> None:
+        self.take(1)
+        flush = self.begin()
+        assert flush is not None
+        self.take(2)
+        self.assertIsNone(self.begin())
+        self.journal.stored(self.store.flush(flush, 0), self.history.get)
+        self.assertEqual([signed.batch.first for _, signed in self.flush().batches], [2])
+
+    def test_what_waits_behind_a_hole_is_not_stored(self) -> None:
+        self.take(1)
+        self.take(3)
+        self.assertEqual([signed.batch.first for _, signed in self.flush().batches], [1])
+        self.take(2)
+        self.assertEqual([signed.batch.first for _, signed in self.flush().batches], [2, 3])
+
+    def test_what_failed_is_stored_the_next_time(self) -> None:
+        self.take(1)
+        self.take(1, name="bert")
+        self.history.discard(BERT)
+        self.begin()
+        self.take(2)
+        self.journal.failed(self.history.get)
+        flush = self.flush()
+        self.assertEqual([signed.batch.first for _, signed in flush.batches], [1, 2])
+        self.assertEqual(flush.closed, [(BERT, 1)])
+
+    def test_what_failed_and_has_changed_since_is_stored_as_it_is_now(self) -> None:
+        self.take(1)
+        self.take(1, name="bert")
+        self.history.discard(BERT)
+        self.begin()
+        self.take(2, name="bert")  # opens it again
+        self.history.discard(ANNA)
+        self.journal.failed(self.history.get)
+        flush = self.flush()
+        self.assertEqual([marks.run for marks in flush.marks], [BERT])
+        self.assertEqual(flush.closed, [(ANNA, 1)])
+
+    def test_a_stream_that_closes_while_it_is_stored_is_closed_there_next(self) -> None:
+        self.take(1)
+        flush = self.begin()
+        assert flush is not None
+        self.history.discard(ANNA)
+        self.journal.stored(Flushed([(ANNA, 2)]), self.history.get)
+        self.assertEqual((len(self.journal), self.flush().closed), (1, [(ANNA, 1)]))
+
+    def test_that_a_node_has_a_base_is_stored_though_nothing_else_is(self) -> None:
+        self.settled = True
+        self.assertEqual(self.flush(), Flush([], [], [], (ME, 0), True))
+        self.assertTrue(self.store.restored().settled)
+        self.assertIsNone(self.begin())
+
+    def test_without_a_store_nothing_is_noted(self) -> None:
+        history = History(MeshConfig())
+        history.take(batch("anna", 1), 0)
+        history.changed(ANNA)
+        self.assertEqual(history.head(ANNA), 1)
+
+    def test_a_change_of_a_closed_stream_is_none(self) -> None:
+        self.history.changed(ANNA)
+        self.history.discard(ANNA)
+        self.assertEqual(len(self.journal), 0)
+
+
+class TestRestart(JournalTestCase):
+    """What was stored is there after a crash, and what was not is not."""
+
+    def test_heads_bases_and_verdicts_are_as_they_were_stored(self) -> None:
+        self.history.start_at(BERT, 5, 7, 0)
+        self.take(1, 3)
+        stream = self.history.get(ANNA)
+        assert stream is not None
+        stream.equivocated = True
+        self.history.changed(ANNA)
+        self.flush()
+        self.take(4)
+        self.restart()
+        self.assertEqual((self.marks(), self.marks(BERT)), ((1, 3, 0), (6, 5, 0)))
+        again = self.history.get(ANNA)
+        assert again is not None
+        self.assertTrue(again.equivocated)
+        self.assertTrue(self.history.is_duplicate(batch("anna", 3).batch))
+        self.assertEqual(self.history.take(batch("bert", 6, 3), 0)[0].start, 8)
+
+    def test_closed_heads_are_closed_still_and_open_again_at_them(self) -> None:
+        self.take(1, 3)
+        self.history.discard(ANNA)
+        self.flush()
+        self.restart()
+        self.assertTrue(self.history.is_duplicate(batch("anna", 3).batch))
+        self.assertIsNone(self.history.get(ANNA))
+        self.take(4)
+        self.flush()
+        self.assertEqual(self.store.restored().closed, [])
+        self.restart()
+        self.assertEqual(self.marks(), (4, 4, 0))
+
+    def test_it_goes_on_and_serves_both_what_is_stored_and_what_is_new(self) -> None:
+        self.take(1, 2)
+        self.take(3)
+        self.flush()
+        self.restart()
+        self.take(4)
+        self.assertEqual(self.served(1, 9), [(1, 2), (3, 3), (4, 4)])
+        self.assertEqual(self.served(2, 3), [(1, 2), (3, 3)])
+        self.assertEqual(self.served(4, 4), [(4, 4)])
+
+    def test_an_empty_store_restores_nothing(self) -> None:
+        self.assertEqual(self.store.restored(), Restored([], [], False))
+
+
+class TestShelf(JournalTestCase):
+    """What is stored need not be in memory."""
+
+    def fill(self, count: int, now: float = 0.0) -> None:
+        for first in range(1, count + 1):
+            self.take(first, now=now)
+
+    def test_what_is_stored_is_held_though_it_has_left_the_memory(self) -> None:
+        self.fill(10)
+        self.flush()
+        self.history.age(1000, ME, 0)
+        self.assertEqual(self.marks(), (1, 10, 0))
+        self.assertEqual(self.served(4, 6), [(4, 4), (5, 5), (6, 6)])
+        self.assertEqual(self.history.held_bytes, 0)
+
+    def test_an_answer_that_is_full_ends_within_what_is_stored(self) -> None:
+        self.fill(4)
+        self.flush()
+        self.history.age(1000, ME, 0)
+        self.take(5)
+        self.assertEqual(self.served(1, 9, most=1), [(1, 1)])
+
+    def test_what_is_not_stored_yet_does_not_age(self) -> None:
+        # It waited behind a hole for so long that it is too old the moment it joins.
+        self.fill(3)
+        self.history.age(1000, ME, 0)
+        self.assertEqual(self.marks(), (1, 3, 3))
+
+    def test_what_is_stored_leaves_the_memory_first(self) -> None:
+        self.make(SimStore(), history_bytes=6 * 1000)
+        for first in range(1, 4):
+            self.history.take(batch("bert", first), 0)
+        self.flush()
+        self.fill(20)  # the larger stream, and nothing of it is stored
+        list(self.history.evict(0, ME, 0))
+        self.assertEqual(self.marks(BERT), (1, 3, 0))
+
+    def test_what_is_stored_leaves_the_memory_at_its_limit_and_nothing_is_lost(self) -> None:
+        self.make(SimStore(), history_bytes=6 * 1000)
+        self.fill(30)
+        self.flush()
+        list(self.history.evict(0, ME, 0))
+        low, head, in_memory = self.marks()
+        self.assertEqual((low, head, 0 < in_memory < 30), (1, 30, True))
+        self.assertEqual(self.served(1, 30), [(first, first) for first in range(1, 31)])
+
+    def test_what_cannot_be_stored_leaves_it_all_the_same_and_is_held_no_more(self) -> None:
+        self.make(SimStore(), history_bytes=6 * 1000)
+        self.fill(2)
+        self.flush()
+        for first in range(3, 30):
+            self.take(first)
+            if first == 3:
+                self.begin()
+        list(self.history.evict(0, ME, 0))
+        low, head, _ = self.marks()
+        self.assertEqual((low > 3, head), (True, 29))
+        self.assertEqual(self.served(1, 3), [])
+        self.journal.failed(self.history.get)
+        flush = self.flush()  # what is left follows a new low, and voids what was stored below
+        self.assertEqual((flush.marks[0].low, flush.batches[0][1].batch.first), (low, low))
+        self.restart()
+        self.assertEqual(self.marks(), (low, 29, 0))
+        self.assertEqual(self.served(1, low), [(low, low)])
+
+    def test_a_gap_voids_what_is_stored_below(self) -> None:
+        self.fill(2)
+        self.flush()
+        self.take(5)
+        list(self.history.give_up(100, 30))
+        self.assertEqual((self.marks(), self.served(1, 9)), ((5, 5, 1), [(5, 5)]))
+        self.flush()
+        self.restart()
+        self.assertEqual((self.marks(), self.served(1, 9)), ((5, 5, 0), [(5, 5)]))
+
+    def test_retention_is_the_stores_and_what_is_in_memory_is_held_still(self) -> None:
+        self.make(SimStore(seconds=100))
+        for first in range(1, 7):
+            self.take(first, now=20.0 * first)
+        self.flush(now=150)
+        self.assertEqual(self.marks(), (1, 6, 6))  # all is in memory
+        self.history.age(660, ME, 0)
+        self.assertEqual(self.marks(), (3, 6, 3))
+        self.take(7, now=660)
+        self.flush(now=700)
+        self.history.age(2000, ME, 0)
+        self.assertEqual(self.marks(), (7, 7, 0))
+
+    def test_a_stream_of_which_nothing_is_stored_any_more_is_closed(self) -> None:
+        self.make(SimStore(seconds=100))
+        self.take(1)
+        self.flush()
+        self.history.age(1000, ME, 0)
+        self.assertEqual(self.marks(), (1, 1, 0))
+        self.take(1, name="bert", now=1000)
+        self.flush(now=1000)
+        self.history.age(1000, ME, 0)
+        self.assertIsNone(self.history.get(ANNA))
+        self.assertEqual(self.history.head(ANNA), 1)
+
+    def test_what_cannot_be_read_is_held_no_more(self) -> None:
+        self.make(Unreadable())
+        self.fill(3)
+        self.flush()
+        self.history.age(1000, ME, 0)
+        self.take(4, now=1000)
+        self.assertEqual(self.served(1, 9), [(4, 4)])
+        self.assertEqual(self.marks(), (4, 4, 1))
+
+    def test_a_replay_finds_its_start_in_what_is_stored(self) -> None:
+        for first in range(1, 5):
+            self.take(first, now=100.0 * first)
+        self.flush(now=400)
+        self.history.age(950, ME, 0)
+        stream = self.history.get(ANNA)
+        assert stream is not None
+        self.assertEqual(self.marks(), (1, 4, 1))
+        self.take(5, now=410)
+        starts = [stream.first_since(seconds, 410) for seconds in (5, 20, 120, 250, 1000)]
+        self.assertEqual(starts, [5, 4, 3, 2, 1])
+        self.history.age(2000, ME, 0)
+        self.flush(now=2000)
+        self.history.age(2000, ME, 0)
+        self.assertEqual(stream.first_since(1, 2000), 6)
