@@ -57,6 +57,10 @@ class IdentityError(LocalError):
     """An identity file that cannot be used; the text says what to do about it."""
 
 
+class StoreError(LocalError):
+    """A history file that cannot be used; the text says why, and what to do about it."""
+
+
 class KeyInUse(LocalError):
     """Another node signs with this node's key, in a newer run: this one may publish no more."""
 
@@ -69,6 +73,14 @@ class Congested(MeshError):
     """Own messages that no neighbour has taken yet fill ``unsent_bytes``; wait for ``drained()``.
 
     The message it was raised for was not sent.
+    """
+
+
+class StoreFull(MeshError):
+    """The history cannot be written, as when the disk is full: a message might be lost in a crash.
+
+    The message it was raised for was not sent.  Receiving goes on, and so does sending once the history
+    can be written again.
     """
 
 
