@@ -45,7 +45,7 @@ FLOORS = {
         "run",
         "service",
         "silence",
-        "store",
+        "store*",
         "tls",
         "trust",
     ],
