@@ -95,6 +95,15 @@ class MeshConfig:
     history_bytes: int = 64 * MIB
     history_seconds: float = 600.0
 
+    # Storing, where there is a history file.
+    #: From the first change to the flush that stores it: so much is delivered again after a crash (guess).
+    flush_interval: float = 0.05
+    #: A history that cannot be written is tried again in this interval (guess).
+    store_retry: float = 5.0
+    #: What the file holds: the largest author's oldest goes first (docs/protocol.rst).
+    store_bytes: int = 1024 * MIB
+    store_seconds: float = 7 * 86_400.0
+
     # Telling.
     #: Log lines for each remote host and interval; the rest is counted and told in one (guess).
     log_burst: int = 5

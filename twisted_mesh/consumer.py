@@ -87,15 +87,18 @@ class MessageQueue:
         bounds: Bounds,
         tell: Callable[[Gap], None],
         reader: Reader,
+        changed: Callable[[RunKey], None],
         notify: Callable[[], None] | None = None,
     ) -> None:
         """
         :param tell: is told what was lost.
+        :param changed: is told of each run of which something was taken.
         :param notify: is called after each message that came.  With it only the newest are kept until
             the first is taken: nobody may ever ask for one.
         """
         self._bounds = bounds
         self._tell = tell
+        self._changed = changed
         self._notify = notify
         self._only_newest = notify is not None
         self._queue: deque[tuple[Message, int]] = deque()
@@ -159,7 +162,18 @@ class MessageQueue:
             mark.taken = message.sequence
             mark.here -= 1
             self._tidy(message.source.run, mark)
+            self._changed(message.source.run)
         return message
+
+    def taken(self, run: RunKey, head: int) -> int:
+        """The last message of *run* that was taken; *head*, the last that came, if none waits."""
+        mark = self._marks.get(run)
+        return head if mark is None or self._only_newest else mark.taken
+
+    def follow(self, run: RunKey, sender: bytes, taken: int, head: int) -> None:
+        """Of *run*, whose author has the id *sender*, *taken* to *head* wait in the history."""
+        mark = self._marks[run] = self._behind[run] = _Mark(sender, taken)
+        mark.seen = head
 
     def peek(self) -> list[Message]:
         """What waits here, the next one first."""

@@ -8,49 +8,28 @@ emitted once as ``failure``, and neither reaches a link nor silences the next li
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final
 from weakref import WeakSet
 
-from pyee.base import EventEmitter
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_mesh.consumer import Bounds, MessageQueue, Reader, read_nothing
+from twisted_mesh.consumer import Bounds, MessageQueue, Reader, RunKey, read_nothing
 from twisted_mesh.core.events import Deliver
+from twisted_mesh.listeners import Listeners
 from twisted_mesh.message import Gap, Message, Source, shown
 from twisted_mesh.wire.packets import USER_ENTRY, Entry
 
 if TYPE_CHECKING:
     from twisted_mesh.protocol import MeshProtocol
 
+BACKLOG_MESSAGES: Final = 1000  # of an earlier process, handed on in one turn (guess)
+
+Waiting = tuple[RunKey, bytes, int, int]  # a run, its author's id, what of it was taken, and its head
 Handler = Callable[[Message, "MeshProtocol | None"], object]
 _log = Logger()
-
-
-class Listeners(EventEmitter):
-    """pyee's emitter, except that a listener's failure stays with that listener.
-
-    pyee alone would raise it into whoever emits, and leave the listeners behind it out.
-    """
-
-    def _emit_run(self, f: Callable[..., Any], args: Any, kwargs: Any) -> None:
-        try:
-            result = f(*args, **kwargs)
-        except Exception:
-            self._failed(f, Failure())
-            return
-        if inspect.iscoroutine(result):
-            result = Deferred.fromCoroutine(result)
-        if isinstance(result, Deferred):
-            result.addErrback(lambda failure: self._failed(f, failure))
-
-    def _failed(self, listener: Callable[..., Any], failure: Failure) -> None:
-        _log.failure("listener {listener} failed", failure, listener=listener)
-        # A failing listener of failures is only logged, or it would be called for ever.
-        if listener not in self.listeners("failure"):
-            self.emit("failure", failure)
 
 
 def messages_of(
@@ -81,9 +60,11 @@ class Delivery:
         self.unheard = 0
         self._bounds = bounds
         self._reader: Reader = read_nothing
+        self._when_taken: Callable[[RunKey], None] = _ignore
         self._debug = debug_level
         self._handlers: list[Handler] = []
         self._queues: WeakSet[MessageQueue] = WeakSet()  # dropped iterators drop out
+        self._backlog: MessageQueue | None = None  # of an earlier process, for the handlers
 
     def register_handler(self, handler: Handler) -> None:
         """Let *handler* see messages first, after the handlers before it.
@@ -111,15 +92,45 @@ class Delivery:
         return self._queue(notify)
 
     def _queue(self, notify: Callable[[], None] | None) -> MessageQueue:
-        queue = MessageQueue(self._bounds, self.emit_gap, self._reader, notify)
+        queue = MessageQueue(self._bounds, self.emit_gap, self._reader, self._changed, notify)
         self._queues.add(queue)
         return queue
 
-    def begin(self, reader: Reader) -> None:
-        """A run begins, and *reader* reads what it holds; queues of earlier runs keep theirs."""
-        self._reader = reader
+    def begin(self, reader: Reader, changed: Callable[[RunKey], None], backlog: Iterable[Waiting]) -> None:
+        """A run begins; queues of earlier runs go on with theirs.
+
+        :param reader: reads what it holds.
+        :param changed: is told of each run of which a consumer took something.
+        :param backlog: what was stored and not taken by every consumer of an earlier process.
+        """
+        self._reader, self._when_taken = reader, changed
         for queue in self._queues:
             queue.reader = reader
+        waiting = MessageQueue(self._bounds, self.emit_gap, reader, changed)
+        for run, sender, taken, head in backlog:
+            waiting.follow(run, sender, taken, head)
+        self._backlog = waiting if waiting.runs_behind else None
+
+    def catch_up(self) -> bool:
+        """Hand on some of the backlog; whether there is more.
+
+        What comes meanwhile waits behind it, so that each run stays in order.
+        """
+        for _ in range(BACKLOG_MESSAGES):
+            message = None if self._backlog is None else self._backlog.take()
+            if message is None:
+                self._backlog = None
+                return False
+            self._hand_over(message, 0, None)
+        return True
+
+    def taken(self, run: RunKey, head: int) -> int:
+        """The last message of *run* that every consumer has taken, of those up to *head*."""
+        queues = [*self._queues, *([] if self._backlog is None else [self._backlog])]
+        return min((queue.taken(run, head) for queue in queues), default=head)
+
+    def _changed(self, run: RunKey) -> None:
+        self._when_taken(run)
 
     def emit_gap(self, gap: Gap) -> None:
         """Tell the application of messages it will not get."""
@@ -128,12 +139,16 @@ class Delivery:
 
     def deliver(self, deliver: Deliver, source: Source, link: MeshProtocol | None) -> None:
         """Hand one batch on, message by message."""
+        backlog = self._backlog if deliver.first else None
         for message, size in messages_of(deliver.entries, deliver.first, deliver.size, source):
-            self._hand_over(message, size, link)
+            if backlog is None:
+                self._hand_over(message, size, link)
+            else:
+                backlog.put(message, size)
 
     def footprint(self) -> dict[str, int]:
         """Entries and bytes of what waits for consumers."""
-        queues = list(self._queues)
+        queues = [*self._queues, *([] if self._backlog is None else [self._backlog])]
         return {
             "consumers": len(queues),
             "queued_messages": sum(map(len, queues)),
@@ -183,6 +198,10 @@ class Delivery:
                 _log.failure("handler {handler} failed", failure, handler=handler)
                 self.listeners.emit("failure", failure)
         return False
+
+
+def _ignore(run: RunKey) -> None:
+    """Nothing is to be done while no service has started."""
 
 
 def _discard(awaitable: Awaitable[object]) -> None:

@@ -23,8 +23,10 @@ from twisted_mesh.addresses import show
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.handshake import NONCE_BYTES, Handshake, Myself, Peer, Side
+from twisted_mesh.core.history import History
 from twisted_mesh.core.node import Node
 from twisted_mesh.errors import Reason, RemoteError
+from twisted_mesh.keeper import Keeper
 from twisted_mesh.logs import PeerLog
 from twisted_mesh.message import Refusal
 from twisted_mesh.observer import Observer
@@ -50,14 +52,18 @@ class Hub:
         config: MeshConfig,
         observer: Observer,
         debug_level: int,
+        keeper: Keeper | None,
         wall_clock: Callable[[], float],
     ) -> None:
         """
+        :param keeper: of its history, if that outlives the run.
         :param wall_clock: seconds since 1970.
         """
         self.clock = clock
         self.config = config
-        self.node = Node(myself, config)
+        self._keeper = keeper
+        history = History(config) if keeper is None else keeper.history(myself.origin)
+        self.node = Node(myself, config, history, keeper is not None and keeper.store.restored.settled)
         self.renewals = 0
         self._myself = myself
         self._observer = observer
@@ -138,14 +144,15 @@ class Hub:
         It is not settled, so no link is up: those that are being made are made again.
         """
         old = self.node
-        self._entries[:0] = old.unsent_entries()  # they come before those of this turn
+        self._entries[:0] = old.outbox.unsent(old.history)  # they come before those of this turn
         self._entries_bytes = sum(map(len, self._entries))
         for timer in self._timers.values():
             if timer.active():
                 timer.cancel()
         self._timers = {}
         self._myself = myself
-        self.node = Node(myself, self.config)
+        old.history.discard(old.outbox.run)  # its messages are the new run's now
+        self.node = Node(myself, self.config, old.history)
         self.node.congested = old.congested  # who waits for Drained still does
         self.renewals += 1
         self.close_all(RemoteError("the node begins a new run", Reason.LEAVING))
@@ -175,6 +182,8 @@ class Hub:
         # Until then what is queued goes out, and what the peers had sent comes in.
         await self.all_gone()
         self._watch.stop()
+        if self._keeper is not None:
+            await self._keeper.stop()
         for call in (self._turn, *self._timers.values()):
             if call is not None and call.active():
                 call.cancel()
@@ -183,6 +192,7 @@ class Hub:
         """Entries and bytes of every table of this run."""
         return {
             **self.node.footprint(),
+            **({} if self._keeper is None else self._keeper.footprint()),
             "connections": len(self._links),
             "strangers": len(self._strangers),
             "routing_table": len(self._table),
@@ -286,7 +296,13 @@ class Hub:
                     self._carry_out(effect)
         finally:
             self._busy = False
+        self.look()
         self._tell_handed_over()
+
+    def look(self) -> None:
+        """Something may have changed that is to be stored."""
+        if self._keeper is not None:
+            self._keeper.look(self.node)
 
     def _carry_out(self, effect: events.Effect) -> None:
         match effect:

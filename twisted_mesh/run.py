@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -19,15 +20,17 @@ from twisted_mesh.consumer import Held
 from twisted_mesh.core import events
 from twisted_mesh.core.handshake import Myself
 from twisted_mesh.core.reading import read
-from twisted_mesh.delivery import Delivery, messages_of
+from twisted_mesh.delivery import Delivery, Waiting, messages_of
 from twisted_mesh.dialler import Dialler
 from twisted_mesh.dialling import Dial, Dialling
 from twisted_mesh.errors import IdentityError, KeyInUse, Reason, RemoteError
 from twisted_mesh.hub import Hub
 from twisted_mesh.identity import id_of
+from twisted_mesh.keeper import Keeper
 from twisted_mesh.message import Gap, Refusal, Source
 from twisted_mesh.outlet import unreachable
 from twisted_mesh.protocol import MeshProtocol
+from twisted_mesh.store import Store
 from twisted_mesh.tls import Tls
 
 _log = Logger()
@@ -37,6 +40,7 @@ class Run:
     """A node between start and stop.
 
     :ivar hub: core, links and timers.
+    :ivar keeper: stores what it holds, where there is a history file.
     :ivar dialling: makes single links.
     :ivar dialler: keeps those that are wanted.
     """
@@ -51,11 +55,13 @@ class Run:
         delivery: Delivery,
         service: object,
         debug_level: int,
+        store: Store | None,
         wall_clock: Callable[[], float],
     ) -> None:
         """
         :param new_run: what the node says of itself in a run whose epoch is above the given one.
         :param service: what ``connect`` and ``disconnect`` listeners are given.
+        :param store: the history file, which is the run's to close.
         :param wall_clock: seconds since 1970.
         """
         self._delivery = delivery
@@ -63,9 +69,16 @@ class Run:
         self._new_run = new_run
         self._wall_clock = wall_clock
         myself = new_run(0)
-        self.hub = Hub(reactor, myself, config, self, debug_level, wall_clock)
+        self._reactor = reactor
+        self.keeper = (
+            None
+            if store is None
+            else Keeper(reactor, store, config, delivery.taken, self._not_stored, wall_clock)
+        )
+        self.hub = Hub(reactor, myself, config, self, debug_level, self.keeper, wall_clock)
         self.dialling = Dialling(reactor, self.hub, tls, dial)
-        delivery.begin(self.read)
+        delivery.begin(self.read, self._taken, () if store is None else _backlog(store, myself))
+        self._catching_up: IDelayedCall | None = reactor.callLater(0, self._catch_up)
         # Jitter has to differ from node to node, no more: the same key gives the same again.
         jitter = random.Random(myself.origin).random
         self.dialler = Dialler(reactor, config, self.dialling.link_to, self.hub.table, jitter)
@@ -76,6 +89,25 @@ class Run:
         if link is not None:
             return link.whisper(*packets)
         return unreachable(f"no direct link to {member.decode()}")
+
+    def _taken(self, run: tuple[bytes, int]) -> None:
+        """A consumer has taken something of *run*."""
+        self.hub.node.history.changed(run)
+        self.hub.look()
+
+    def _not_stored(self, failure: Failure) -> None:
+        self._delivery.listeners.emit("failure", failure)
+
+    def _catch_up(self) -> None:
+        """Hand on what an earlier process stored and had not handed on, a turn at a time."""
+        more = self._delivery.catch_up()
+        self._catching_up = self._reactor.callLater(0, self._catch_up) if more else None
+
+    async def stop(self) -> None:
+        """Close every link; when the last is gone the run is over."""
+        await self.hub.stop()
+        if self._catching_up is not None:
+            self._catching_up.cancel()
 
     # ── hub.Observer ────────────────────────────────────────────────────────────────
 
@@ -151,3 +183,12 @@ class Run:
         error = KeyInUse("another node uses this node's key: this one publishes no more")
         _log.error("{error} (its run is {epoch})", error=error, epoch=epoch)
         self._delivery.listeners.emit("failure", Failure(error))
+
+
+def _backlog(store: Store, myself: Myself) -> Iterator[Waiting]:
+    """What is stored and was not taken by every consumer; own messages are for nobody here."""
+    for marks in store.restored.marks:
+        origin, _ = marks.run
+        taken = max(marks.taken, marks.base)
+        if taken < marks.head and origin != myself.origin:
+            yield marks.run, id_of(origin), taken, marks.head

@@ -7,8 +7,9 @@ happens in between is the :class:`~twisted_mesh.run.Run`'s; this is the applicat
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -45,15 +46,18 @@ from twisted_mesh.errors import (
     NotRunning,
     Reason,
     RemoteError,
+    StoreFull,
     Unreachable,
 )
 from twisted_mesh.hub import Hub
 from twisted_mesh.identity import Identity, verify
+from twisted_mesh.listeners import Emitting
 from twisted_mesh.listening import Listening, parse_listen
 from twisted_mesh.message import shown
 from twisted_mesh.network import SSL, Protocol
 from twisted_mesh.protocol import MeshFactory, MeshProtocol
 from twisted_mesh.run import Run
+from twisted_mesh.store import Store
 from twisted_mesh.tls import Tls
 from twisted_mesh.wire.packets import pack_entry
 
@@ -61,7 +65,7 @@ _log = Logger()
 _NOBODY: Mapping[bytes, MeshProtocol] = MappingProxyType({})
 
 
-class MeshService(Service):
+class MeshService(Service, Emitting):
     """A node of the mesh.
 
     :param reactor: for endpoints and time; it need not run yet.
@@ -73,6 +77,8 @@ class MeshService(Service):
     :param identity: the node's key; None makes one for this process.
     :param out_addr: (host, port) others can dial, '' as host for the LAN address; None for where it
         listens.
+    :param history: file for what was sent and received, so that the node goes on from there after a
+        restart; None to have that in memory alone.
     :param replay: how much of what was sent before it joined is delivered, too: seconds since the
         node it joins through received it, or ``"all"`` which that one holds.
     :param dial: makes the client endpoint for a host and port, for proxies and tests.
@@ -90,6 +96,7 @@ class MeshService(Service):
         encryption: str = SSL,
         identity: Identity | None = None,
         out_addr: tuple[str, int] | None = None,
+        history: str | os.PathLike[str] | None = None,
         replay: float | str | None = None,
         dial: Dial | None = None,
         debug_level: int = 0,
@@ -102,6 +109,7 @@ class MeshService(Service):
         self._endpoints = parse_listen(reactor, listen)
         self._peers = [parse_peer(peer) for peer in peers]
         self._out_addr = None if out_addr is None else (out_addr[0], check_port(out_addr[1]))
+        self._history = None if history is None else os.fspath(history)
         self._replay = replay_number(replay)
         self._dial = dial
         self._debug = debug_level
@@ -109,6 +117,7 @@ class MeshService(Service):
         limits = self._config
         bounds = Bounds(limits.queue_limit, limits.queue_bytes, limits.open_streams)
         self._delivery = Delivery(bounds=bounds, debug_level=debug_level)
+        self._emitter = self._delivery.listeners
         self._listening = Listening(self._endpoints)
         self._run: Run | None = None
         self._stopping = False
@@ -169,6 +178,7 @@ class MeshService(Service):
 
         :raises twisted.internet.error.CannotListenError: and whatever else an endpoint refuses with.
         :raises IdentityError: the run's number cannot be kept beside the key.
+        :raises StoreError: the history file cannot be used.
         """
         super().privilegedStartService()
         if self._run is None:
@@ -197,10 +207,13 @@ class MeshService(Service):
         return self._listening.ready()
 
     def _begin(self) -> None:
+        store = self._open_history()
         try:
             self._listening.start(self.factory)
         except BaseException:
             self._listening = Listening(self._endpoints)
+            if store is not None:
+                store.close()
             raise
         self._stopping = False
         self._run = Run(
@@ -212,11 +225,25 @@ class MeshService(Service):
             self._delivery,
             self,
             self._debug,
+            store,
             self._wall_clock,
         )
         if self._debug >= 1:
             where = ", ".join(map(show, self.addresses)) or "nothing: it only dials"
             _log.info("node {id} listens on {where}", id=self.id.decode(), where=where)
+
+    def _open_history(self) -> Store | None:
+        if self._history is None:
+            return None
+        config = self._config
+        return Store(
+            self._history,
+            network=self._network.id,
+            bytes_limit=config.store_bytes,
+            seconds_limit=config.store_seconds,
+            closed_limit=config.closed_streams,
+            wall_ms=lambda: int(self._wall_clock() * 1000),
+        )
 
     def _new_run(self, above: int) -> Myself:
         """What to say of the node in a new run, whose epoch is above that of all it had and *above*."""
@@ -250,7 +277,7 @@ class MeshService(Service):
         except DeferredTimeout:
             if run.hub.unsent:
                 _log.warn("{count} messages were taken by no neighbour", count=run.hub.unsent)
-        await run.hub.stop()
+        await run.stop()
         for listener in stopped:
             await listener
         self._run = None
@@ -298,6 +325,7 @@ class MeshService(Service):
         :raises TypeError: and ValueError for packets, a flag or a type that cannot be sent.
         :raises MessageTooLarge: over 1 MiB packed.
         :raises Congested: ``unsent_bytes`` of own messages wait; nothing was sent.
+        :raises StoreFull: the history cannot be written, as when the disk is full; nothing was sent.
         :raises KeyInUse: another node publishes with this node's key.
         :raises NotRunning: the service does not run.
         """
@@ -310,6 +338,8 @@ class MeshService(Service):
         if flag == flags.whisper:
             for link in list(run.hub.table.values()):
                 link.whisper_entry(entry).addErrback(lambda failure: failure.trap(Unreachable))
+        elif run.keeper is not None and run.keeper.full:
+            raise StoreFull(f"the history {self._history} cannot be written: nothing is sent until it can")
         elif run.hub.node.disowned:
             raise KeyInUse("another node uses this node's key: this one may publish no more")
         elif not run.hub.publish(entry):
@@ -347,44 +377,6 @@ class MeshService(Service):
     def messages(self) -> MessageQueue:
         """Iterate over the messages from now on: ``async for message in service.messages()``."""
         return self._delivery.messages()
-
-    def on(self, event: str, f: Callable[..., Any] | None = None) -> Any:
-        """Call *f* at each *event*; as a decorator without *f*.
-
-        Events: ``message(Message)``, ``connect(service)``, ``disconnect(service)``, ``gap(Gap)``,
-        ``refused(Refusal)``, ``failure(Failure)``.
-        """
-        listeners = self._delivery.listeners
-        return listeners.on(event) if f is None else listeners.on(event, f)
-
-    def once(self, event: str, f: Callable[..., Any] | None = None) -> Any:
-        """As :meth:`on`, for the next time alone."""
-        listeners = self._delivery.listeners
-        return listeners.once(event) if f is None else listeners.once(event, f)
-
-    def emit(self, event: str, *args: Any, **kwargs: Any) -> bool:
-        """Call the listeners of *event*; whether there was one."""
-        return self._delivery.listeners.emit(event, *args, **kwargs)
-
-    def add_listener(self, event: str, f: Callable[..., Any]) -> Callable[..., Any]:
-        """Call *f* at each *event*."""
-        return self._delivery.listeners.add_listener(event, f)
-
-    def remove_listener(self, event: str, f: Callable[..., Any]) -> None:
-        """Call *f* no more."""
-        self._delivery.listeners.remove_listener(event, f)
-
-    def remove_all_listeners(self, event: str | None = None) -> None:
-        """Call nobody at *event* any more, or at any."""
-        self._delivery.listeners.remove_all_listeners(event)
-
-    def listeners(self, event: str) -> list[Callable[..., Any]]:
-        """Who is called at *event*."""
-        return self._delivery.listeners.listeners(event)
-
-    def event_names(self) -> set[str]:
-        """The events somebody listens to."""
-        return self._delivery.listeners.event_names()
 
     def _running(self, stopping: bool = False) -> Run:
         if self._run is None or (self._stopping and not stopping):

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 
 from twisted_mesh.addresses import parse_host_port, parse_peer
 from twisted_mesh.core.joining import replay_number
-from twisted_mesh.errors import IdentityError, LocalError, NotRunning
+from twisted_mesh.errors import IdentityError, LocalError, NotRunning, StoreError
 from twisted_mesh.identity import Identity
 from twisted_mesh.listening import parse_listen
 from twisted_mesh.network import PLAINTEXT, SSL, Protocol
@@ -37,6 +37,7 @@ class Options(usage.Options):
         ["out-addr", None, None, "HOST:PORT others can dial ('' as host: the LAN address)."],
         ["subnet", None, "mesh", "Link only with nodes of this subnet."],
         ["encryption", None, SSL, f"{SSL} (TLS 1.3) or {PLAINTEXT}."],
+        ["history", None, None, "File for what was sent and received; made if there is none."],
         ["replay", None, None, "Deliver what was sent in the last SECONDS, too, or all that is held."],
         ["identity", None, None, "File of the node's key; made if there is none, mode 0600."],
         ["debug-level", None, "1", "0 warnings, 1 links, 2 decisions, 4 handlers, 5 messages."],
@@ -120,6 +121,7 @@ def makeService(options: Options) -> MultiService:
             encryption=options["encryption"],
             identity=identity,
             out_addr=options["out-addr"],
+            history=options["history"],
             replay=options["replay"],
             debug_level=int(options["debug-level"]),
         )
@@ -158,7 +160,7 @@ class Process(MultiService):
     def _start(self, start: Callable[[], None]) -> None:
         try:
             start()
-        except (CannotListenError, IdentityError) as error:
+        except (CannotListenError, IdentityError, StoreError) as error:
             text = _told(error)
         else:
             return
@@ -175,7 +177,7 @@ class Process(MultiService):
 def _told(error: BaseException | None) -> str:
     """Why a node does not start, in a line."""
     if not isinstance(error, CannotListenError):
-        return str(error) if isinstance(error, IdentityError) else f"cannot listen: {error}"
+        return str(error) if isinstance(error, LocalError) else f"cannot listen: {error}"
     reason = getattr(error.socketError, "strerror", None) or error.socketError
     where = f"{error.interface}:{error.port}" if error.interface else f"port {error.port}"
     return f"cannot listen on {where}: {reason}"

@@ -67,9 +67,12 @@ class TestSnapshot(JoiningTestCase):
         self.outbox.accepted(2)
         self.assertEqual(self.snapshot(), [SnapshotEntry(ME, 5, 1, 3, 2)])
 
-    def test_of_earlier_own_runs_nothing_is_the_newcomers(self) -> None:
+    def test_of_earlier_own_runs_what_no_neighbour_has_is_the_newcomers_too(self) -> None:
         self.history.take(batch("me", 1, 3, epoch=4), 0)
-        self.assertEqual(self.snapshot(), [SnapshotEntry(ME, 4, 1, 3, 3)])
+        for taken, base in ((2, 2), (1, 2), (9, 3)):
+            self.history.taken_of_earlier((ME, 4), taken)
+            self.assertEqual(self.snapshot(), [SnapshotEntry(ME, 4, 1, 3, base)])
+        self.history.taken_of_earlier((ME, 3), 1)
 
     def test_another_link_can_repeat_the_bases_of_the_first(self) -> None:
         # What goes out over the first meanwhile may be lost with it, and counts as told by neither.

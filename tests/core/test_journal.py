@@ -38,7 +38,7 @@ class JournalTestCase(SynchronousTestCase):
         self.config = MeshConfig(**limits)  # type: ignore[arg-type]
         self.journal = Journal(store)
         self.history = History(self.config, self.journal)
-        self.history.restore(store.restored(), 0.0)
+        self.history.restore(store.restored(), ME[0], 0.0)
 
     def restart(self) -> None:
         """What is not stored is forgotten."""
@@ -197,6 +197,26 @@ class TestRestart(JournalTestCase):
 
     def test_an_empty_store_restores_nothing(self) -> None:
         self.assertEqual(self.store.restored(), Restored([], [], False))
+
+
+class TestOwnRuns(JournalTestCase):
+    """Of own messages it is stored what some neighbour has, so that the rest reaches the next one."""
+
+    def test_of_this_run(self) -> None:
+        self.take(1, 5, name="me")
+        self.own_taken = 3
+        self.assertEqual(self.flush().marks[0].taken, 3)
+
+    def test_of_earlier_runs(self) -> None:
+        self.history.take(batch("me", 1, 5, epoch=9), 0)
+        self.history.taken_of_earlier((ME[0], 9), 4)
+        self.assertEqual(self.flush().marks[0].taken, 4)
+        self.restart()
+        stream = self.history.get((ME[0], 9))
+        assert stream is not None
+        self.assertEqual(stream.base, 4)
+        self.history.taken_of_earlier((ME[0], 9), 5)
+        self.assertEqual(self.flush().marks[0].taken, 5)
 
 
 class TestShelf(JournalTestCase):

@@ -193,13 +193,13 @@ class TestUnsent(NodeTestCase):
     """What can be handed to another run, and whether all that can be has been given away."""
 
     def test_what_nobody_has_can_be_had_again(self) -> None:
-        self.assertEqual(self.node.unsent_entries(), [])
+        self.assertEqual(self.node.outbox.unsent(self.node.history), [])
         self.up(1)
         self.publish("a")
         self.accept(1)
         self.publish("b", "c")
         self.publish("d")
-        self.assertEqual(len(self.node.unsent_entries()), 3)
+        self.assertEqual(len(self.node.outbox.unsent(self.node.history)), 3)
 
     def test_all_is_given_when_every_neighbour_that_gets_it_here_has_it(self) -> None:
         self.assertTrue(self.node.is_given_to_all())

@@ -68,13 +68,28 @@ class History:
             self._add(Stream(run, max(head, closed), max(base, closed), now, self._shelf))
             self.changed(run)
 
-    def restore(self, restored: Restored, now: float) -> None:
-        """Begin with what a store held."""
+    def restore(self, restored: Restored, origin: bytes, now: float) -> None:
+        """Begin with what a store held.
+
+        :param origin: the own one.  Of its runs nothing is delivered here, and *base* is what some
+            neighbour has of them.
+        """
+        if self._journal is not None:
+            self._journal.settled = restored.settled
         for run, head in restored.closed:
             self._closed[run] = head
         for marks in restored.marks:
             stream = self._add(Stream(marks.run, marks.head, marks.base, now, self._shelf))
             stream.low, stream.equivocated = marks.low, marks.equivocated
+            if marks.run[0] == origin:
+                stream.base = marks.taken
+
+    def taken_of_earlier(self, run: Run, sequence: int) -> None:
+        """A neighbour has everything up to *sequence* of an earlier own run."""
+        stream = self._open.get(run)
+        if stream is not None and stream.base < min(sequence, stream.head):
+            stream.base = min(sequence, stream.head)
+            self.changed(run)
 
     def changed(self, run: Run) -> None:
         """Something of *run* is to be stored, if it is open still."""

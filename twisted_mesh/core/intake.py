@@ -88,6 +88,8 @@ class Intake:
             self._disown(batch.epoch)
         link.fetched = now
         ready = self._history.take(signed, now)
+        if batch.origin == self._myself.origin:
+            self._history.taken_of_earlier(run, batch.last)
         self._spread.arrived(link, signed, now)
         self._deliver(ready, link.number)
         self.give_up(self._history.evict(now, self._outbox.run, self._outbox.taken), now)

@@ -39,7 +39,7 @@ def replay_number(replay: float | str | None) -> int:
 def bases(history: History, outbox: Outbox, replay: int, now: float) -> dict[Run, int]:
     """Where a newcomer starts in each stream, as things are now.
 
-    It is the head of each; of the own one it is what a neighbour has taken: the rest has reached
+    It is the head of each; of own ones it is what a neighbour has taken: the rest has reached
     nobody yet, and the newcomer is the first to get it.  Where it asks for a replay it starts before
     the first message that came here within that time and is held.
 
@@ -48,7 +48,9 @@ def bases(history: History, outbox: Outbox, replay: int, now: float) -> dict[Run
     starts = {}
     for stream in history:
         if stream.head:
-            start = outbox.taken if stream.run == outbox.run else stream.head
+            start = stream.head
+            if stream.run[0] == outbox.run[0]:
+                start = outbox.taken if stream.run == outbox.run else stream.base
             if replay:
                 first = stream.low if replay == MAX_NUMBER else stream.first_since(replay, now)
                 start = min(start, first - 1)

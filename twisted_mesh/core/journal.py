@@ -21,14 +21,14 @@ Taken = Callable[[Run, int], int]
 class Journal:
     """The changes of one history.
 
-    :ivar shelf: what is stored.
+    :ivar shelf: what is stored; :ivar settled: whether it is stored that the node has a base.
     """
 
     def __init__(self, shelf: Shelf) -> None:
         self.shelf = shelf
         self._changed: dict[Run, None] = {}
         self._closed: dict[Run, int] = {}
-        self._settled = False
+        self.settled = False
         self._flushing: Flush | None = None
 
     def __len__(self) -> int:
@@ -58,7 +58,7 @@ class Journal:
         :param own: the own run and the last of it that a neighbour has.
         :param wall_ms: what the wall clock showed at a time of this node.
         """
-        if self._flushing is not None or not (self or settled != self._settled):
+        if self._flushing is not None or not (self or settled != self.settled):
             return None
         batches, marks = [], []
         for run in self._changed:
@@ -66,7 +66,7 @@ class Journal:
             assert stream is not None  # it would be closed
             batches += [(wall_ms(arrived), signed) for arrived, signed in stream.unstored()]
             stream.storing = stream.head
-            marks.append(stream.marks(taken(run, stream.head)))
+            marks.append(stream.marks(_handed(stream, taken, own)))
         flush = Flush(batches, marks, list(self._closed.items()), own, settled)
         self._flushing, self._changed, self._closed = flush, {}, {}
         return flush
@@ -74,7 +74,7 @@ class Journal:
     def stored(self, flushed: Flushed, streams: Callable[[Run], Stream | None]) -> None:
         """The flush was stored."""
         flush = self._end()
-        self._settled = flush.settled
+        self.settled = flush.settled
         for marks in flush.marks:
             stream = streams(marks.run)
             if stream is not None:
@@ -100,3 +100,10 @@ class Journal:
         flush, self._flushing = self._flushing, None
         assert flush is not None
         return flush
+
+
+def _handed(stream: Stream, taken: Taken, own: tuple[Run, int]) -> int:
+    """The last message of *stream* that has gone where it should: of own ones, to some neighbour."""
+    if stream.run == own[0]:
+        return own[1]
+    return stream.base if stream.run[0] == own[0][0] else taken(stream.run, stream.head)

@@ -25,7 +25,6 @@ from twisted_mesh.core.spread import Spread
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.wire import native
 from twisted_mesh.wire.native import Have, SignedBatch
-from twisted_mesh.wire.packets import split_entries
 
 _DOUBLE = "another link to this node is kept"
 _CLAIM_AHEAD = 2**20  # messages a claim may go beyond signed evidence; more is a lie (protocol)
@@ -103,14 +102,6 @@ class Node:
             return True
         self.congested = True  # from now on the outside waits for Drained
         return False
-
-    def unsent_entries(self) -> list[bytes]:
-        """The own messages no neighbour has, packed."""
-        stream = self.history.get(self.outbox.run)
-        if stream is None:
-            return []
-        unsent = stream.serve(self.outbox.taken + 1, self.outbox.head, self.outbox.unsent_bytes)
-        return [packed for signed in unsent for packed in split_entries(signed.batch.body)]
 
     def is_given_to_all(self) -> bool:
         """Whether every neighbour that gets own messages from here has been given all of them."""
@@ -283,8 +274,7 @@ class Node:
                 continue
             if link.holds(run) < head:  # the peer knows as much
                 link.claim(run, head + 1, head)
-            if run == self.outbox.run:
-                self._taken(head)
+            self._taken_there(run, head)
 
     def _on_have(self, link: Link, frame: Have, now: float) -> None:
         for entry in frame.streams:
@@ -295,9 +285,9 @@ class Node:
                 self._repair.answered(link.number, run, now)
 
     def _claimed(self, link: Link, run: Run, low: int, high: int, now: float, *, debt: bool) -> None:
+        self._taken_there(run, high)
         if run == self.outbox.run:
             link.claim(run, low, min(high, self.outbox.head))
-            self._taken(high)
             return
         stream = self.history.get(run)
         evidence = self.history.head(run) if stream is None else stream.high
@@ -322,6 +312,13 @@ class Node:
         while link.own_marks and link.own_marks[0][0] <= event.size:
             self._taken(link.own_marks.popleft()[1])
         self._spread.flowing(link, now)
+
+    def _taken_there(self, run: Run, high: int) -> None:
+        """A neighbour has everything of *run* up to *high*, which matters of own runs."""
+        if run == self.outbox.run:
+            self._taken(high)
+        elif run[0] == self._myself.origin:
+            self.history.taken_of_earlier(run, high)
 
     def _taken(self, sequence: int) -> None:
         self.outbox.accepted(sequence)

@@ -11,9 +11,10 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 from twisted_mesh.core.handshake import Sign
+from twisted_mesh.core.history import History
 from twisted_mesh.wire import native
 from twisted_mesh.wire.native import Batch, SignedBatch
-from twisted_mesh.wire.packets import join_entries
+from twisted_mesh.wire.packets import join_entries, split_entries
 
 
 class Outbox:
@@ -52,6 +53,14 @@ class Outbox:
             self._unsent.append((self.head, len(array)))
             self.unsent_bytes += len(array)
             yield SignedBatch(batch, signature, array)
+
+    def unsent(self, history: History) -> list[bytes]:
+        """What no neighbour has, packed message by message."""
+        stream = history.get(self.run)
+        if stream is None:
+            return []
+        batches = stream.serve(self.taken + 1, self.head, self.unsent_bytes)
+        return [packed for signed in batches for packed in split_entries(signed.batch.body)]
 
     def accepted(self, sequence: int) -> None:
         """A neighbour has everything up to *sequence*."""

@@ -126,7 +126,7 @@ class Scribe:
     def node(self, myself: Myself, config: MeshConfig, restored: Restored) -> Node:
         """The core of a run that goes on with what was *restored*."""
         history = History(config, self._journal)
-        history.restore(restored, self._clock.now)
+        history.restore(restored, myself.origin, self._clock.now)
         self._node = Node(myself, config, history, restored.settled)
         return self._node
 

@@ -1,0 +1,265 @@
+"""Services whose history outlives them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.error import CannotListenError
+
+from tests.support.meshcase import MeshCase, batch
+from twisted_mesh.core.events import Deliver
+from twisted_mesh.errors import StoreError, StoreFull
+from twisted_mesh.identity import Identity
+from twisted_mesh.message import Message
+from twisted_mesh.service import MeshService
+from twisted_mesh.wire.packets import unpack_entries
+
+MIB = 2**20
+
+
+class HistoryCase(MeshCase):
+    def keeping(self, name: str = "node", **options: Any) -> MeshService:
+        """A service, not started, with key and history of that *name*."""
+        folder = Path(self.path)
+        options.setdefault("history", folder / f"{name}.history")
+        return self.make(identity=Identity.load_or_create(folder / f"{name}.key"), **options)
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.path = self.mktemp()
+        Path(self.path).mkdir()
+
+    def started(self, name: str = "node", **options: Any) -> MeshService:
+        service = self.keeping(name, **options)
+        service.startService()
+        return service
+
+    def stop(self, service: MeshService) -> None:
+        stopped = service.stopService()
+        self.network.advance(15)
+        self.successResultOf(stopped)
+
+    def crashed(self, name: str, copy: str) -> None:
+        """What a crash at this moment would leave of the history of *name*, as that of *copy*."""
+        for path in Path(self.path).glob(f"{name}.*"):
+            if not path.name.endswith("lock"):
+                shutil.copy(path, path.with_name(copy + path.name.removeprefix(name)))
+
+    def stored(self) -> None:
+        """Let every flush come to its end."""
+        self.network.advance(1)
+
+
+class TestRestart(HistoryCase):
+    def test_it_goes_on_where_it_was_and_gets_what_was_sent_meanwhile(self) -> None:
+        a = self.node()
+        b = self.started()
+        self.link((b, a))
+        for number in range(5):
+            a.send(number)
+        self.network.pump()
+        self.stop(b)
+        for number in range(5, 10):
+            a.send(number)
+        again = self.started()
+        self.link((again, a))
+        self.stored()
+        self.assertEqual((self.got(b), self.got(again)), ([*range(5)], [*range(5, 10)]))
+        self.assertEqual(self.happened(again, "gap"), [])
+
+    def test_after_a_crash_only_what_was_handed_out_since_the_last_flush_comes_again(self) -> None:
+        a, b = self.node(), self.started(limits={"flush_interval": 10.0})
+        self.link((b, a))
+        a.send("stored")
+        self.network.advance(11)
+        a.send("handed out")
+        self.network.pump()
+        self.crashed("node", "copy")
+        again = self.started("copy", listens=False)
+        self.stop(b)
+        self.link((again, a))
+        self.stored()
+        self.assertEqual((self.got(b), self.got(again)), (["stored", "handed out"], ["handed out"]))
+
+    def test_what_was_stored_and_not_taken_is_delivered_at_the_start_in_order(self) -> None:
+        a, b = self.node(), self.started(limits={"queue_limit": 10})
+        self.link((b, a))
+        queue = b.messages()
+        for number in range(50):
+            a.send(number)
+        self.network.pump()
+        taken = [queue.take() for _ in range(20)]
+        self.stored()
+        self.assertEqual(b.footprint()["untaken_messages"], 30)
+        self.stop(b)
+        again = self.started()
+        self.network.pump()
+        self.assertEqual(len(taken), 20)
+        self.assertEqual(self.got(again), list(range(20, 50)))
+        self.stop(again)
+        last = self.started()
+        self.stored()
+        self.assertEqual(self.got(last), [])
+
+    def test_what_comes_while_a_long_backlog_is_handed_on_waits_behind_it(self) -> None:
+        author, b = self.puppet().me, self.started(limits={"queue_limit": 100})
+        link = self.joined(b)
+        queue = b.messages()
+        link.send(batch(author, 1, *range(1, 3001)))
+        self.network.pump()
+        self.stored()
+        self.assertEqual(len(queue), 100)
+        self.crashed("node", "copy")
+        again = self.keeping("copy", limits={"queue_limit": 100})
+
+        def listener(message: Message) -> None:
+            if message.packets[1] == 1500:  # in the middle of a turn, and of the backlog
+                assert again._run is not None
+                late = batch(author, 3001, 3001)
+                again._run.hub.node.history.take(late, self.network.clock.seconds())
+                deliver = Deliver(0, author.origin, 1, 3001, 1000, 9, unpack_entries(late.batch.body))
+                again._run.deliver(deliver, None)
+                again._run.deliver(Deliver(0, author.origin, 1, 0, 0, 9, [[0, 2, "psst"]]), None)
+
+        again.on("message", listener)
+        again.startService()
+        self.network.pump()
+        whisper = self.got(again).index("psst")
+        self.assertLess(whisper, 1600)  # it is in no order
+        self.assertEqual([number for number in self.got(again) if number != "psst"], list(range(1, 3002)))
+
+    def test_a_backlog_is_left_where_it_is_when_the_service_stops_first(self) -> None:
+        a, b = self.node(), self.started()
+        self.link((b, a))
+        queue = b.messages()
+        a.send("one")
+        self.network.pump()
+        self.stored()
+        self.assertEqual(len(queue), 1)
+        self.stop(b)
+        between = self.started()
+        self.stop(between)
+        again = self.started()
+        self.network.pump()
+        self.assertEqual(sorted(self.got(between) + self.got(again)), ["one"])
+
+    def test_own_messages_nobody_had_reach_the_others_after_a_crash(self) -> None:
+        b = self.started()
+        b.send("alone")
+        self.stored()
+        self.crashed("node", "copy")
+        again = self.started("copy", listens=False)
+        a = self.node()
+        self.link((again, a))
+        self.network.advance(5)
+        self.assertEqual(self.got(a), ["alone"])
+        self.assertEqual(self.got(again), [])
+
+    def test_what_is_stored_serves_others_though_it_has_left_the_memory(self) -> None:
+        a, b = self.node(limits={"history_seconds": 20.0}), self.started(limits={"history_seconds": 20.0})
+        self.link((b, a))
+        for number in range(20):
+            a.send(number)
+        self.network.advance(60)
+        self.stop(a)
+        self.assertEqual(b.footprint()["held_batches"], 0)
+        c = self.node(replay="all")
+        self.link((c, b))
+        self.network.advance(5)
+        self.assertEqual(self.got(c), list(range(20)))
+
+    def test_a_settled_node_stays_so_and_a_replay_is_for_newcomers(self) -> None:
+        a, b = self.node(), self.started(replay="all")
+        a.send("before")
+        self.link((b, a))
+        self.stored()
+        self.stop(b)
+        again = self.started(replay="all")
+        self.link((again, a))
+        self.stored()
+        self.assertEqual((self.got(b), self.got(again)), (["before"], []))
+
+
+class TestRefusal(HistoryCase):
+    def test_one_file_is_one_nodes(self) -> None:
+        b = self.started()
+        other = self.keeping("other", history=Path(self.path) / "node.history")
+        error = self.assertRaises(StoreError, other.startService)
+        self.assertIn("node.history", str(error))
+        self.stop(b)
+        other.startService()
+        self.assertEqual(len(other.addresses), 1)
+
+    def test_another_networks_history_is_refused_and_nothing_listens(self) -> None:
+        self.stop(self.started())
+        other = self.keeping(subnet="another")
+        self.assertRaises(StoreError, other.startService)
+        self.assertEqual(other.addresses, ())
+        self.stop(self.started())
+
+    def test_a_folder_that_is_not_there_is_named(self) -> None:
+        service = self.keeping(history=Path(self.path) / "nowhere" / "x.history")
+        self.assertIn("nowhere", str(self.assertRaises(StoreError, service.startService)))
+
+    def test_where_it_cannot_listen_the_history_is_let_go(self) -> None:
+        first = self.node()
+        service = self.keeping(listen=[self.network.listen(self.host(first), 4444)])
+        self.assertRaises(CannotListenError, service.startService)
+        other = self.started("other", history=Path(self.path) / "node.history")
+        self.assertEqual(len(other.addresses), 1)
+
+
+class TestFull(HistoryCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.a, self.b = self.node(), self.started()
+        self.link((self.b, self.a))
+        self.b.send("before")
+        self.stored()
+        assert self.b._run is not None and self.b._run.keeper is not None
+        self.writer = self.b._run.keeper.store._writer
+        (pages,) = self.writer.execute("PRAGMA page_count").fetchone()
+        self.writer.execute(f"PRAGMA max_page_count={pages}")
+        for number in range(3):
+            self.a.send(number, b"x" * 100_000)
+        self.stored()
+
+    def make_room(self) -> None:
+        self.writer.execute("PRAGMA max_page_count=1000000")
+        self.network.advance(self.b.config.store_retry + 1)
+
+    def test_what_comes_is_delivered_and_nothing_is_sent(self) -> None:
+        self.assertEqual(self.got(self.b), [0, 1, 2])
+        error = self.assertRaises(StoreFull, self.b.send, "lost in a crash")
+        self.assertIn("node.history cannot be written: nothing is sent until it can", str(error))
+        (failure,) = self.happened(self.b, "failure")
+        self.assertIsInstance(failure.value, StoreFull)
+        self.network.advance(60)
+        self.assertEqual(len(self.happened(self.b, "failure")), 1)
+        self.assertEqual(len(self.log("nothing is sent until it can be written again")), 1)
+        self.a.send("still heard")
+        self.network.pump()
+        self.assertEqual(self.got(self.b)[3:], ["still heard"])
+
+    def test_with_room_again_it_goes_on_without_a_restart(self) -> None:
+        self.make_room()
+        self.b.send("after")
+        self.network.pump()
+        self.assertEqual(self.got(self.a), ["before", "after"])
+        self.assertEqual(len(self.log("the history can be written again")), 1)
+        self.stored()
+        self.assertEqual(self.b.footprint()["unstored_streams"], 0)
+        self.stop(self.b)
+        again = self.started()
+        self.link((again, self.a))
+        self.stored()
+        self.assertEqual(self.got(again), [])
+
+    def test_a_node_that_stops_meanwhile_gets_it_again(self) -> None:
+        self.stop(self.b)
+        again = self.started()
+        self.link((again, self.a))
+        self.stored()
+        self.assertEqual(self.got(again), [0, 1, 2])

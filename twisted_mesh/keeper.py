@@ -1,0 +1,150 @@
+"""Keeping the history: what the core changed goes to the store, off the reactor's thread.
+
+Contract: one flush at a time, ``flush_interval`` after the first change that it holds; the core never
+waits for it.  While the store cannot be written it is tried again every ``store_retry``, and
+:attr:`Keeper.full` says so; everything else goes on in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, execute
+from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.history import History
+from twisted_mesh.core.journal import Journal, Taken
+from twisted_mesh.core.node import Node
+from twisted_mesh.core.shelf import Flush, Flushed
+from twisted_mesh.errors import StoreError, StoreFull
+from twisted_mesh.store import Store
+
+_log = Logger()
+
+
+class Keeper:
+    """The store of one run of a service, from start to stop.
+
+    :ivar store: the history file.
+    :ivar full: whether what changed lately could not be stored.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        store: Store,
+        config: MeshConfig,
+        taken: Taken,
+        failed: Callable[[Failure], None],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        """
+        :param taken: the last of a run's messages that every consumer was handed.
+        :param failed: is told when the store cannot be written any more, with StoreFull.
+        """
+        self.store = store
+        self.full = False
+        self._reactor = reactor
+        self._config = config
+        self._taken = taken
+        self._failed = failed
+        self._wall_clock = wall_clock
+        self._journal = Journal(store)
+        self._node: Node | None = None
+        self._due: IDelayedCall | None = None
+        self._writing: Deferred[None] | None = None
+        self._pool: ThreadPool | None = None
+        if IReactorFromThreads.providedBy(reactor):  # a Clock has no threads
+            self._pool = ThreadPool(1, 1, "history")
+            self._pool.start()
+
+    def history(self, origin: bytes) -> History:
+        """A history of the node *origin* that begins with what is stored."""
+        history = History(self._config, self._journal)
+        history.restore(self.store.restored, origin, self._reactor.seconds())
+        return history
+
+    def look(self, node: Node) -> None:
+        """Something of *node* may have changed."""
+        self._node = node
+        if self._due is None and self._writing is None and self._has_work(node):
+            self._due = self._reactor.callLater(self._config.flush_interval, self._flush)
+
+    def footprint(self) -> dict[str, int]:
+        """Entries and bytes of what is stored, and of what is not yet."""
+        return {**self.store.footprint(), "unstored_streams": len(self._journal)}
+
+    async def stop(self) -> None:
+        """Store what is left, if it can be, and let others have the file."""
+        if self._writing is not None:
+            await self._writing
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        node = self._node
+        if node is not None and self._has_work(node):
+            self._flush()
+            if self._writing is not None:
+                await self._writing
+        if self._due is not None:
+            self._due.cancel()
+        if self._pool is not None:
+            self._pool.stop()  # at once: nothing is under way
+        self.store.close()
+
+    def _has_work(self, node: Node) -> bool:
+        return len(self._journal) > 0 or node.settled != self._journal.settled
+
+    def _flush(self) -> None:
+        self._due = None
+        node = self._node
+        assert node is not None
+        outbox = node.outbox
+        flush = self._journal.flush(
+            node.history.get, self._taken, (outbox.run, outbox.taken), node.settled, self._wall_ms
+        )
+        if flush is None:
+            return
+        done: Deferred[None] = Deferred()
+        self._writing = done
+        self._write(flush).addCallbacks(self._stored, self._not_stored, (node,), {}, (node,), {}).addBoth(
+            lambda _: self._written(node, done)
+        )
+
+    def _write(self, flush: Flush) -> Deferred[Flushed]:
+        if self._pool is None:
+            return execute(self.store.flush, flush)
+        return deferToThreadPool(self._reactor, self._pool, self.store.flush, flush)
+
+    def _stored(self, flushed: Flushed, node: Node) -> None:
+        self._journal.stored(flushed, node.history.get)
+        if self.full:
+            self.full = False
+            _log.warn("the history can be written again")
+
+    def _not_stored(self, failure: Failure, node: Node) -> None:
+        self._journal.failed(node.history.get)
+        if failure.check(StoreError) is None:
+            _log.failure("storing the history failed", failure)
+        if not self.full:
+            self.full = True
+            error = StoreFull(f"{failure.getErrorMessage()}; nothing is sent until it can be written again")
+            _log.error("{error}", error=error)
+            self._failed(Failure(error))
+
+    def _written(self, node: Node, done: Deferred[None]) -> None:
+        self._writing = None
+        if self.full:
+            self._due = self._reactor.callLater(self._config.store_retry, self._flush)
+        else:
+            self.look(node)
+        done.callback(None)
+
+    def _wall_ms(self, at: float) -> int:
+        return int((self._wall_clock() - (self._reactor.seconds() - at)) * 1000)
