@@ -128,10 +128,10 @@ class MeetingTests(ProcessCase):
 
 class EndingTests(ProcessCase):
     async def test_interrupt_and_termination_end_it_promptly_and_with_a_goodbye(self) -> None:
+        alone = self.twistd("mesh", "--peer=127.0.0.1:1", "--stdio")
         node = self.mesh("--print")
         await self.until_listening(node)
         others = [self.mesh("--stdio", peers=(node,)), self.mesh("--print", peers=(node,))]
-        alone = self.twistd("mesh", "--peer=127.0.0.1:1", "--stdio")
         await self.until(lambda: [other.links for other in others] == [1, 1])
         await self.until(lambda: "cannot link" in alone.log)
         for child, name in ((alone, "INT"), (others[0], "INT"), (others[1], "TERM")):

@@ -24,6 +24,7 @@ from tests.support.processes import ANYWHERE, ROOT, Child, ProcessCase, reactor
 TAC = ROOT / "tests" / "support" / "node.tac"
 SILENT = 100
 SLOW = 100
+AT_ONCE = 40  # a part of all: the queue of a port that listens holds 50 (Twisted)
 LIMITS = {"handshake_timeout": 1.5, "close_timeout": 0.5}
 HELD = frozenset(("held_batches", "held_bytes", "bringers"))
 RUBBISH = Random(3).randbytes(5_000_000)
@@ -79,6 +80,11 @@ class HostileConnectionsTests(ProcessCase):
         status = self.directory / "status.json"
         return json.loads(status.read_text()) if status.exists() else {}
 
+    def met(self) -> int:
+        """How many strangers the middle has accepted, at least."""
+        status = self.status()
+        return status["footprint"]["strangers"] + sum(status["refused"].values())
+
     def connect(self, encrypted: bool = False) -> Deferred[Stranger]:
         """A connection to the middle."""
         endpoint: Any = TCP4ClientEndpoint(reactor, "127.0.0.1", self.port)
@@ -102,9 +108,10 @@ class HostileConnectionsTests(ProcessCase):
         await self.flows(ends, "before")
         before = await self.settled(2)
         strangers: list[Stranger] = []
-        while len(strangers) < SILENT + SLOW:
-            # Few at a time: what the system's queue has no room for would never be accepted.
-            strangers += await gatherResults([self.connect() for _ in range(20)])
+        for count in range(AT_ONCE, SILENT + SLOW + 1, AT_ONCE):
+            # Few at a time: what the system's queue has no room for is dialled again a second later.
+            strangers += await gatherResults([self.connect() for _ in range(AT_ONCE)])
+            await self.until(lambda count=count: self.met() >= count)
         hello = iter(client_hello())
 
         def drip() -> None:

@@ -31,7 +31,7 @@ class TestCommand(SynchronousTestCase):
         self.assertEqual((status, last, err), (0, "1 runs, 0 with a broken promise", ""))
 
     def test_many_runs_are_a_line_for_each_schedule(self) -> None:
-        status, out, _ = self.run_with("--schedule", "calm", "--nodes", "3", "--runs", "41")
+        status, out, _ = self.run_with("--schedule", "calm", "--nodes", "2", "--runs", "41")
         self.assertEqual(status, 0)
         self.assertEqual(len([line for line in out.splitlines() if line.strip().startswith("calm")]), 1)
         self.assertIn("41 runs, 0 with a broken promise", out)

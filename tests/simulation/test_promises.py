@@ -99,6 +99,12 @@ class TestPromises(SynchronousTestCase):
         self.assertEqual((world.violations, world.counts["deliveries"]), ([], 5 * 4 * 4))
 
 
+class Hasty(ManyRuns):
+    """Opens more streams than anybody keeps."""
+
+    pace = 0.05
+
+
 class TestLiars(SynchronousTestCase):
     """Whoever lies, everyone honest has everything the honest sent."""
 
@@ -140,7 +146,7 @@ class TestLiars(SynchronousTestCase):
         self.assertEqual((newcomer.delivered[author.run], world.violations), (200, []))
 
     def test_an_author_with_runs_without_end_pushes_nobody_out(self) -> None:
-        world = World(1, 4, MeshConfig(open_streams=32), members=[ManyRuns])
+        world = World(1, 4, MeshConfig(open_streams=32), members=[Hasty])
         liar, author, busy, newcomer = world.members
         world.crash(newcomer)
         for one, other in ((liar, author), (author, busy), (busy, liar)):
@@ -176,20 +182,23 @@ class TestReplay(SynchronousTestCase):
         self.assertEqual(traces[0], traces[1])
 
     def test_in_another_process_with_other_hashes(self) -> None:
-        traces = []
-        for seed in ("1", "2"):
-            done = subprocess.run(
-                [
-                    *(sys.executable, "-m", "twisted_mesh.simulation"),
-                    *("--schedule", "crashes", "--seed", "3", "--nodes", "8", "--trace"),
-                ],
+        command = [
+            *(sys.executable, "-m", "twisted_mesh.simulation"),
+            *("--schedule", "crashes", "--seed", "3", "--nodes", "8", "--trace"),
+        ]
+        playing = [
+            subprocess.Popen(
+                command,
                 cwd=Path(twisted_mesh.__file__).parent.parent,  # where it is found, installed or not
                 env={**os.environ, "PYTHONHASHSEED": seed},
-                capture_output=True,
+                stdout=subprocess.PIPE,
                 text=True,
-                check=True,
             )
-            traces.append([line for line in done.stdout.splitlines() if "->" in line])
+            for seed in ("1", "2")
+        ]
+        outputs = [process.communicate()[0] for process in playing]
+        self.assertEqual([process.returncode for process in playing], [0, 0])
+        traces = [[line for line in output.splitlines() if "->" in line] for output in outputs]
         self.assertGreater(len(traces[0]), 1000)
         self.assertEqual(traces[0], traces[1])
 

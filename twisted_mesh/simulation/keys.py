@@ -26,9 +26,9 @@ def stand_in(seed: bytes) -> tuple[bytes, Sign, Verify]:
     """Signing and verifying at a hundredth of the cost; wrong where a real one is, but forgeable."""
 
     def sign(data: bytes) -> bytes:
-        return hashlib.sha512(seed + data).digest()
+        return hashlib.sha256(seed + data).digest() * 2  # as long as a real one
 
     def check(origin: bytes, signature: bytes, data: bytes) -> bool:
-        return hashlib.sha512(origin + data).digest() == signature
+        return hashlib.sha256(origin + data).digest() * 2 == signature
 
     return seed, sign, check

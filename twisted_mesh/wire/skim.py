@@ -34,7 +34,8 @@ def check(body: bytes) -> None:
 
     :raises ValueError: it does not, or it is no msgpack.
     """
-    if _large_dict(body):
+    # `in` takes a fiftieth of the search (measured), and is all that most bodies need.
+    if (b"\xde" in body or b"\xdf" in body) and _large_dict(body):
         try:
             _skim(body, 0, 1, -2)  # the body and its entries are the two lists around packets
         except IndexError:
