@@ -10,7 +10,7 @@ from typing import Any
 from tests.support.processes import ROOT, Child, ProcessCase, reactor
 
 LONG = "MESH_LONG" in os.environ
-STOPPED = 60.0 if LONG else 2.0  # seconds; a link is given up after 15
+STOPPED = 60.0 if LONG else 3.0  # seconds; a link is given up after 15
 ROUNDS = 3
 LINES = 500
 LOAD = ROOT / "tests" / "support" / "load.tac"
