@@ -198,7 +198,8 @@ class Store:
         try:
             free = number(self._writer, "freelist_count")
             if free > _GIVE_BACK_PAGES and free * 4 > number(self._writer, "page_count"):
-                self._writer.execute(f"PRAGMA incremental_vacuum({_GIVE_BACK_PAGES})").fetchall()
+                # Each page is a step of it, of which execute() does the first alone.
+                self._writer.executescript(f"PRAGMA incremental_vacuum({_GIVE_BACK_PAGES})")
         except sqlite3.Error as error:
             _log.warn("{error}", error=explain(self.path, error))
 

@@ -239,7 +239,8 @@ class Ledger:
 
     def _put(self, entry: Entry, arrived: int, signed: SignedBatch) -> None:
         batch = signed.batch
-        self._told.setdefault(entry.run, entry.low)
+        if batch.last < self._told.setdefault(entry.run, entry.low):
+            return  # the marks say that it is given up since
         if not entry.batches:
             entry.low = batch.first
         elif batch.first > entry.end + 1:

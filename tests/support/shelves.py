@@ -1,0 +1,275 @@
+"""What tests of the store start from: flushes as a core makes them, and what ought to be stored then."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_mesh.core.shelf import Flush, Marks
+from twisted_mesh.core.streams import Run
+from twisted_mesh.store import Store
+from twisted_mesh.store_ledger import ROW_BYTES
+from twisted_mesh.wire import native
+from twisted_mesh.wire.native import Batch, SignedBatch
+
+MIB = 2**20
+NETWORK = b"the id of a network"
+NOW = 1_800_000_000_000
+ANNA: Run = (b"a" * 32, 7)
+BERT: Run = (b"b" * 32, 2**62 - 1)
+ME: Run = (b"m" * 32, NOW)
+ALL = 2**62
+
+
+def folder_of(test: SynchronousTestCase) -> Path:
+    """A folder for one test, where it can be had in memory: how fast a disk syncs is not tested."""
+    memory = "/dev/shm"
+    path = tempfile.mkdtemp(prefix="mesh-", dir=memory if os.access(memory, os.W_OK) else None)
+    test.addCleanup(shutil.rmtree, path)
+    return Path(path)
+
+
+def batch_of(run: Run, first: int, count: int = 1, size: int = 100, hops: int = 0) -> SignedBatch:
+    """A batch with a body of *size* bytes that follow from the rest."""
+    body = Random(f"{run[0].hex()} {first} {count} {size}").randbytes(size)
+    batch = Batch(*run, first, count, NOW, 0, body)
+    return SignedBatch(batch, body[:64].ljust(64, b"s"), native.pack(batch), hops)
+
+
+def size_of(signed: SignedBatch) -> int:
+    """What a batch counts against the limit."""
+    return native.size(signed) - 4 + ROW_BYTES
+
+
+def marks_of(run: Run, head: int, low: int = 1, taken: int = 0) -> Marks:
+    """Marks without anything special."""
+    return Marks(run, head, low, 0, taken, False)
+
+
+def flush_of(
+    *batches: SignedBatch,
+    marks: Sequence[Marks] | None = None,
+    closed: Sequence[tuple[Run, int]] = (),
+    own: tuple[Run, int] = (ME, 0),
+    settled: bool = False,
+    at: int = NOW,
+) -> Flush:
+    """A flush of *batches* that all came at *at*; with marks from 1 on, or these."""
+    if marks is None:
+        heads = {(one.batch.origin, one.batch.epoch): one.batch.last for one in batches}
+        marks = [marks_of(run, head) for run, head in heads.items()]
+    return Flush([(at, signed) for signed in batches], marks, closed, own, settled)
+
+
+class Contents(NamedTuple):
+    """All that a store holds."""
+
+    marks: dict[Run, Marks]
+    batches: dict[Run, list[SignedBatch]]
+    closed: list[tuple[Run, int]]
+    settled: bool
+
+
+def open_store(path: object, **options: Any) -> Store:
+    """A store with room for everything."""
+    limits = {"bytes_limit": 2**40, "seconds_limit": 1e9, "closed_limit": 1000, "wall_ms": lambda: NOW}
+    return Store(str(path), **{"network": NETWORK, **limits, **options})
+
+
+def contents(store: Store) -> Contents:
+    """What *store* held when it was opened, together with its batches."""
+    restored = store.restored
+    marks = {one.run: one for one in restored.marks}
+    batches = {run: list(store.read(run, 1, ALL, 2**40)) for run in marks}
+    return Contents(marks, batches, list(restored.closed), restored.settled)
+
+
+@dataclass
+class _Stored:
+    marks: Marks
+    low: int
+    rows: list[tuple[int, SignedBatch]] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        return sum(size_of(signed) for _, signed in self.rows)
+
+
+class Model:
+    """The promises of a store, kept in a dict and without haste."""
+
+    def __init__(
+        self, bytes_limit: int = 2**40, seconds_limit: float = 1e9, closed_limit: int = 1000
+    ) -> None:
+        self.limits = {
+            "bytes_limit": bytes_limit,
+            "seconds_limit": seconds_limit,
+            "closed_limit": closed_limit,
+        }
+        self.streams: dict[Run, _Stored] = {}
+        self.closed: dict[Run, int] = {}
+        self.settled = False
+
+    def flush(self, flush: Flush, now: int) -> dict[Run, int]:
+        """The lows that the flush has to tell."""
+        told = {run: stored.low for run, stored in self.streams.items()}
+        for run, head in flush.closed:
+            self.streams.pop(run, None)
+            self.closed.pop(run, None)
+            self.closed[run] = head
+        for marks in flush.marks:
+            self.closed.pop(marks.run, None)
+            stored = self.streams.setdefault(marks.run, _Stored(marks, marks.low))
+            stored.marks, stored.low = marks, max(marks.low, stored.low)
+            stored.rows = [row for row in stored.rows if row[1].batch.last >= marks.low]
+            told[marks.run] = marks.low
+        for arrived, signed in flush.batches:
+            run = (signed.batch.origin, signed.batch.epoch)
+            if run in self.streams and signed.batch.last >= told.get(run, 0):
+                self._put(self.streams[run], arrived, signed)
+        own, own_taken = flush.own
+        for run, stored in self.streams.items():
+            while stored.rows and stored.rows[0][0] <= now - self.limits["seconds_limit"] * 1000:
+                if run == own and stored.rows[0][1].batch.last > own_taken:
+                    break
+                self._give_up(stored)
+        self._evict(own, own_taken)
+        self.settled = flush.settled
+        for run in list(self.closed)[: -int(self.limits["closed_limit"])]:
+            del self.closed[run]
+        for stored in self.streams.values():
+            if not stored.rows:
+                stored.low = stored.marks.head + 1
+        return {run: stored.low for run, stored in self.streams.items() if stored.low > told[run]}
+
+    def contents(self) -> Contents:
+        """All that a store must hold now."""
+        return Contents(
+            {run: stored.marks._replace(low=stored.low) for run, stored in self.streams.items()},
+            {run: [signed for _, signed in stored.rows] for run, stored in self.streams.items()},
+            list(self.closed.items()),
+            self.settled,
+        )
+
+    def first_since(self, run: Run, at: float) -> int | None:
+        """The first of the first batch of *run* that joined at *at* or later."""
+        rows = self.streams[run].rows if run in self.streams else []
+        return next((signed.batch.first for arrived, signed in rows if arrived >= at), None)
+
+    @property
+    def footprint(self) -> dict[str, int]:
+        """What the store has to say of itself."""
+        return {
+            "stored_streams": len(self.streams),
+            "stored_closed": len(self.closed),
+            "stored_batches": sum(len(stored.rows) for stored in self.streams.values()),
+            "stored_bytes": sum(stored.size for stored in self.streams.values()),
+        }
+
+    def _put(self, stored: _Stored, arrived: int, signed: SignedBatch) -> None:
+        if stored.rows:
+            arrived = max(arrived, stored.rows[-1][0])
+        else:
+            stored.low = signed.batch.first
+        kept = [row for row in stored.rows if row[1].batch.first < signed.batch.first]
+        stored.rows = [*kept, (arrived, signed)]
+
+    def _give_up(self, stored: _Stored) -> None:
+        stored.low = max(stored.low, stored.rows.pop(0)[1].batch.last + 1)
+
+    def _evict(self, own: Run, own_taken: int) -> None:
+        limit = int(self.limits["bytes_limit"])
+        if sum(stored.size for stored in self.streams.values()) <= limit:
+            return
+        while sum(stored.size for stored in self.streams.values()) > limit * 15 // 16:
+            of: dict[bytes, int] = {}
+            for run, stored in self.streams.items():
+                of[run[0]] = of.get(run[0], 0) + stored.size
+            may = [
+                (-of[run[0]], run[0], -stored.size, run)
+                for run, stored in self.streams.items()
+                if stored.rows and (run != own or stored.rows[0][1].batch.last <= own_taken)
+            ]
+            if not may:
+                return
+            self._give_up(self.streams[min(may)[-1]])
+
+
+class Script:
+    """What a core has a store do, drawn from *random*: everything that the contract of a flush allows."""
+
+    def __init__(self, random: Random, runs: Sequence[Run], size: int = 300) -> None:
+        self._random = random
+        self._runs = runs
+        self._size = size
+        self._open: dict[Run, Marks] = {}
+        self._closed: dict[Run, int] = {}
+        self._settled = False
+        self._own_taken = 0
+        self.now = NOW
+
+    def flush(self) -> Flush:
+        """The next."""
+        random = self._random
+        self.now += random.choice((0, 1, 500, 20_000, -3000))
+        batches: list[tuple[int, SignedBatch]] = []
+        changed: dict[Run, None] = {}
+        closed: list[tuple[Run, int]] = []
+        for _ in range(random.randrange(6)):
+            run = random.choice(self._runs)
+            if run in dict(closed):
+                continue
+            step = random.random()
+            if run in self._open and run not in changed and run != ME and step < 0.12:
+                marks = self._open.pop(run)
+                self._closed[run] = marks.head
+                closed.append((run, marks.head))
+                continue
+            changed[run] = None
+            if run not in self._open:
+                head = max(random.choice((0, 0, 5)), self._closed.pop(run, 0)) if run != ME else 0
+                self._open[run] = Marks(run, head, head + 1, head, 0, False)
+            if step < 0.9:
+                batches += self._batches(run, skip=step < 0.2 and run != ME)
+        self._settled = self._settled or random.random() < 0.1
+        if ME in self._open:
+            self._own_taken = random.randint(self._own_taken, self._open[ME].head)
+        marks = [self._open[run] for run in changed]
+        return Flush(batches, marks, closed, (ME, self._own_taken), self._settled)
+
+    def lows(self, lows: Sequence[tuple[Run, int]]) -> None:
+        """What a flush gave up; now and then that comes too late for the next one."""
+        for run, low in lows:
+            if run in self._open and self._random.random() < 0.7:
+                marks = self._open[run]
+                self._open[run] = marks._replace(low=max(low, marks.low))
+
+    def _batches(self, run: Run, skip: bool) -> list[tuple[int, SignedBatch]]:
+        random = self._random
+        made = []
+        for _ in range(random.randint(1, 4)):
+            marks = self._open[run]
+            first = marks.head + 1
+            if skip:
+                first += random.randint(1, 5)
+                marks = marks._replace(low=first)
+                skip = False
+            elif run != ME and marks.head and random.random() < 0.2:
+                first = random.randint(max(1, marks.head - 4), marks.head)
+            last = max(first, marks.head + 1) + random.randrange(4)
+            low = min(first, marks.low) if marks.low > marks.head else marks.low
+            taken = random.randint(marks.taken, last)
+            self._open[run] = Marks(run, last, low, marks.base, taken, random.random() < 0.1)
+            signed = batch_of(
+                run, first, last - first + 1, random.randrange(self._size), random.randrange(9)
+            )
+            made.append((self.now - random.choice((0, 0, 100)), signed))
+        return made
