@@ -10,11 +10,13 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+import twisted_mesh
 from twisted_mesh import MeshConfig, MeshService
 from twisted_mesh.testing import MemoryMesh
 from twisted_mesh.wire import framing, native, packets
 
 ROOT = Path(__file__).parent.parent
+API = (ROOT / "docs" / "api.rst").read_text()
 README = (ROOT / "README.rst").read_text()
 LIMITS = (ROOT / "docs" / "limits.rst").read_text()
 SERVICE = (ROOT / "docs" / "service.rst").read_text()
@@ -83,6 +85,11 @@ class LimitsTests(SynchronousTestCase):
 
 
 class PagesTests(SynchronousTestCase):
+    def test_the_api_page_has_every_public_name(self) -> None:
+        told = re.findall(r"^\.\. auto(?:class|module):: ([\w.]+)", API, flags=re.M)
+        names = {f"twisted_mesh.{name}" for name in [*twisted_mesh.__all__, "testing.MemoryMesh"]}
+        self.assertEqual(names.difference(told), set())
+
     def test_the_service_page_names_every_keyword_and_method(self) -> None:
         keywords = list(inspect.signature(MeshService).parameters)[1:]
         methods = [name for name in vars(MeshService) if not name.startswith("_") and name.islower()]

@@ -338,7 +338,7 @@ class MeshService(Service):
     # ── receiving ───────────────────────────────────────────────────────────────────
 
     def register_handler(self, handler: Handler) -> None:
-        """Let *handler*(message, link) see messages first; a true result stops the chain.
+        """Let ``handler(message, link)`` see messages first; a true result stops the chain.
 
         :raises ValueError: it does not take exactly two arguments.
         """
