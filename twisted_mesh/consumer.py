@@ -1,4 +1,4 @@
-"""``async for message in service.messages()``: one consumer's queue.
+"""``async for message in service.messages()`` and a socket's receive queue: one consumer's queue.
 
 Contract: a consumer that is slow holds up nobody.  Its queue is bounded by number and bytes; at the
 bound the oldest message is dropped, and the consumer is told the gap before it gets the next one.
@@ -18,15 +18,28 @@ _Run = tuple[bytes, int]
 
 
 class MessageQueue:
-    """An async iterator over messages; one consumer at a time.
+    """Messages for one consumer: an async iterator, or taken one by one without waiting.
 
     :ivar dropped: how many were dropped so far.
     """
 
-    def __init__(self, limit: int, bytes_limit: int, tell: Callable[[Gap], None]) -> None:
+    def __init__(
+        self,
+        limit: int,
+        bytes_limit: int,
+        tell: Callable[[Gap], None],
+        notify: Callable[[], None] | None = None,
+    ) -> None:
+        """
+        :param tell: is given the gaps the consumer gets.
+        :param notify: is called after each message that can be taken.  With it nobody is known to
+            consume yet: until the first :meth:`take` what is dropped is counted and not told.
+        """
         self._limit = limit
         self._bytes_limit = bytes_limit
         self._tell = tell
+        self._notify = notify
+        self._consumed = notify is None
         self._queue: deque[tuple[Message, int]] = deque()
         self._bytes = 0
         self._gaps: dict[_Run, tuple[int, int]] = {}  # dropped since the consumer last asked
@@ -47,6 +60,25 @@ class MessageQueue:
         self._bytes += size
         while len(self._queue) > self._limit or (self._bytes > self._bytes_limit and len(self) > 1):
             self._drop()
+        if self._notify is not None:
+            self._notify()
+
+    def take(self) -> Message | None:
+        """The next message, or None if none is there; from the first call on gaps are told."""
+        self._consumed = True
+        if self._gaps:
+            gaps, self._gaps = self._gaps, {}
+            for (sender, epoch), (first, last) in gaps.items():
+                self._tell(Gap(sender, epoch, first, last, "the consumer was too slow"))
+        if not self._queue:
+            return None
+        message, size = self._queue.popleft()
+        self._bytes -= size
+        return message
+
+    def peek(self) -> list[Message]:
+        """What waits, the next one first; it goes on waiting."""
+        return [message for message, _ in self._queue]
 
     def close(self) -> None:
         """End the iteration after what is queued."""
@@ -59,13 +91,8 @@ class MessageQueue:
         return self
 
     async def __anext__(self) -> Message:
-        if self._gaps:
-            gaps, self._gaps = self._gaps, {}
-            for (sender, epoch), (first, last) in gaps.items():
-                self._tell(Gap(sender, epoch, first, last, "the consumer was too slow"))
-        if self._queue:
-            message, size = self._queue.popleft()
-            self._bytes -= size
+        message = self.take()
+        if message is not None:
             return message
         if self._closed:
             raise StopAsyncIteration
@@ -81,7 +108,7 @@ class MessageQueue:
         message, size = self._queue.popleft()
         self._bytes -= size
         self.dropped += 1
-        if message.sequence is not None:  # a whisper has no number to tell it by
+        if self._consumed and message.sequence is not None:  # a whisper has no number to tell it by
             run = (message.sender, message.source.epoch)
             first, _ = self._gaps.get(run, (message.sequence, 0))
             self._gaps[run] = (first, message.sequence)

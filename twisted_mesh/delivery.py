@@ -89,6 +89,15 @@ class Delivery:
         self._queues.add(queue)
         return queue
 
+    def receive_queue(self, notify: Callable[[], None]) -> MessageQueue:
+        """A queue of the messages no handler takes, for a consumer that may never come.
+
+        :param notify: is called after each message that can be taken.
+        """
+        queue = MessageQueue(self._queue_limit, self._queue_bytes, self.emit_gap, notify)
+        self._queues.add(queue)
+        return queue
+
     def emit_gap(self, gap: Gap) -> None:
         """Tell the application of messages it will not get."""
         _log.warn("messages {gap.first} to {gap.last} of {gap.sender} are lost: {gap.reason}", gap=gap)
