@@ -31,6 +31,7 @@ from twisted_mesh.message import Refusal
 from twisted_mesh.observer import Observer
 from twisted_mesh.protocol import MeshProtocol, Phase
 from twisted_mesh.silence import SilenceWatch
+from twisted_mesh.tls import abort_unfinished
 from twisted_mesh.wire import native
 from twisted_mesh.wire.framing import MAX_FRAME_BYTES
 
@@ -165,6 +166,8 @@ class Hub:
         """Close every link and let no other in; when the last is gone, this run is over."""
         self._leaving = RemoteError("the node stops", Reason.LEAVING)
         self.close_all(self._leaving)
+        for link in list(self._links.values()):
+            abort_unfinished(link.transport)
         waiting, self._drained = self._drained, []
         for drained in waiting:
             drained.callback(None)
