@@ -148,6 +148,11 @@ class Hub:
         self.close_all(RemoteError("the node begins a new run", Reason.LEAVING))
         self._schedule()
 
+    def awaiting(self) -> list[MeshProtocol]:
+        """Connections that may still come into the routing table."""
+        links = list(self._links.values())  # in one step: other threads may ask
+        return [link for link in links if not link.is_up and link.error is None]
+
     def all_gone(self) -> Deferred[None]:
         """Fires when there is no connection left."""
         waiting: Deferred[None] = Deferred()
