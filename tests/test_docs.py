@@ -10,13 +10,14 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_mesh import MeshConfig, MeshService
+from twisted_mesh import MeshConfig, MeshService, MeshSocket
 from twisted_mesh.wire import framing, native, packets
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.rst").read_text()
 LIMITS = (ROOT / "docs" / "limits.rst").read_text()
 SERVICE = (ROOT / "docs" / "service.rst").read_text()
+SOCKET = (ROOT / "docs" / "socket.rst").read_text()
 BLOCK = re.compile(r"\.\. code-block:: python\n\n((?:    .*\n|\n)+)")
 
 
@@ -34,15 +35,15 @@ def run(source: str) -> subprocess.CompletedProcess[str]:
 
 
 class ExamplesTests(SynchronousTestCase):
-    def test_the_example_of_the_readme_prints_what_it_says(self) -> None:
-        (example,) = code_blocks(README)
-        self.assertLessEqual(len([line for line in example.splitlines() if line]), 15)
-        (promised,) = re.findall(r"print\(.*\)  # (.*)", example)
-        result = run(example)
-        self.assertEqual((result.returncode, result.stdout, result.stderr), (0, f"{promised}\n", ""))
+    def test_the_examples_of_the_readme_print_what_they_say(self) -> None:
+        for example in code_blocks(README):
+            self.assertLessEqual(len([line for line in example.splitlines() if line]), 15)
+            (promised,) = re.findall(r"print\(.*\)  # (.*)", example)
+            result = run(example)
+            self.assertEqual((result.returncode, result.stdout, result.stderr), (0, f"{promised}\n", ""))
 
-    def test_the_examples_of_the_service_page_run(self) -> None:
-        for example in code_blocks(SERVICE):
+    def test_the_examples_of_the_service_and_socket_pages_run(self) -> None:
+        for example in code_blocks(SERVICE) + code_blocks(SOCKET):
             result = run(example)
             promised = "".join(f"{line}\n" for line in re.findall(r"print\(.*\)  # (.*)", example))
             self.assertEqual((result.returncode, result.stdout, result.stderr), (0, promised, ""))
@@ -75,3 +76,11 @@ class ServicePageTests(SynchronousTestCase):
         methods = [name for name in vars(MeshService) if not name.startswith("_") and name.islower()]
         for name in keywords + methods:
             self.assertIn(f"``{name}", SERVICE, f"docs/service.rst does not mention {name}")
+
+
+class SocketPageTests(SynchronousTestCase):
+    def test_the_socket_page_names_every_keyword_and_method(self) -> None:
+        keywords = list(inspect.signature(MeshSocket).parameters)
+        names = [name for name in vars(MeshSocket) if not name.startswith("_")]
+        for name in keywords + names:
+            self.assertRegex(SOCKET, rf"``{name}\b", f"docs/socket.rst does not mention {name}")
