@@ -252,7 +252,9 @@ class _Call:
         """It has no result but *error*."""
         if isinstance(error, MeshError):
             # It says what is wrong; how the reactor came upon it is forty lines of no interest.
-            error = error.with_traceback(None)
+            error.__traceback__ = None
+            if error.__cause__ is not None:
+                error.__cause__.__traceback__ = None
         if not self._done.is_set():
             self._error = error
             self._done.set()

@@ -258,6 +258,7 @@ class ConnectTests(SocketCase):
         frames = [frame.name for frame in traceback.extract_tb(caught.exception.__traceback__)]
         self.assertEqual(frames[0], "test_nobody_listens")
         self.assertLess(len(frames), 6, frames)
+        self.assertIsNone(caught.exception.__cause__.__traceback__)
         self.assertRaises(LocalError, a.connect, "", 0)
 
     @blocks
