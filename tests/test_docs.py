@@ -11,7 +11,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 import twisted_mesh
-from twisted_mesh import MeshConfig, MeshService
+from twisted_mesh import MeshConfig, MeshService, MeshSocket
 from twisted_mesh.testing import MemoryMesh
 from twisted_mesh.wire import framing, native, packets
 
@@ -20,6 +20,7 @@ API = (ROOT / "docs" / "api.rst").read_text()
 README = (ROOT / "README.rst").read_text()
 LIMITS = (ROOT / "docs" / "limits.rst").read_text()
 SERVICE = (ROOT / "docs" / "service.rst").read_text()
+SOCKET = (ROOT / "docs" / "socket.rst").read_text()
 TESTING = (ROOT / "docs" / "testing.rst").read_text()
 BLOCK = re.compile(r"\.\. code-block:: python\n\n((?:    .*\n|\n)+)")
 
@@ -38,15 +39,15 @@ def run(*arguments: str, at: Path | None = None) -> subprocess.CompletedProcess[
 
 
 class ExamplesTests(SynchronousTestCase):
-    def test_the_example_of_the_readme_prints_what_it_says(self) -> None:
-        (example,) = code_blocks(README)
-        self.assertLessEqual(len([line for line in example.splitlines() if line]), 15)
-        (promised,) = re.findall(r"print\(.*\)  # (.*)", example)
-        result = run("-c", example)
-        self.assertEqual((result.returncode, result.stdout, result.stderr), (0, f"{promised}\n", ""))
+    def test_the_examples_of_the_readme_print_what_they_say(self) -> None:
+        for example in code_blocks(README):
+            self.assertLessEqual(len([line for line in example.splitlines() if line]), 15)
+            (promised,) = re.findall(r"print\(.*\)  # (.*)", example)
+            result = run("-c", example)
+            self.assertEqual((result.returncode, result.stdout, result.stderr), (0, f"{promised}\n", ""))
 
-    def test_the_examples_of_the_service_page_run(self) -> None:
-        for example in code_blocks(SERVICE):
+    def test_the_examples_of_the_service_and_socket_pages_run(self) -> None:
+        for example in code_blocks(SERVICE) + code_blocks(SOCKET):
             result = run("-c", example)
             promised = "".join(f"{line}\n" for line in re.findall(r"print\(.*\)  # (.*)", example))
             self.assertEqual((result.returncode, result.stdout, result.stderr), (0, promised, ""))
@@ -104,3 +105,9 @@ class PagesTests(SynchronousTestCase):
                 self.assertRegex(
                     TESTING, f"[`(. ]{name}[`(=.,]", f"docs/testing.rst does not mention {name}"
                 )
+
+    def test_the_socket_page_names_every_keyword_and_method(self) -> None:
+        keywords = list(inspect.signature(MeshSocket).parameters)
+        names = [name for name in vars(MeshSocket) if not name.startswith("_")]
+        for name in keywords + names:
+            self.assertRegex(SOCKET, rf"``{name}\b", f"docs/socket.rst does not mention {name}")

@@ -30,6 +30,7 @@ from twisted_mesh.message import Refusal
 from twisted_mesh.observer import Observer
 from twisted_mesh.protocol import MeshProtocol, Phase
 from twisted_mesh.silence import SilenceWatch
+from twisted_mesh.tls import abort_unfinished
 from twisted_mesh.wire import native
 from twisted_mesh.wire.framing import MAX_FRAME_BYTES
 
@@ -151,6 +152,11 @@ class Hub:
         self.close_all(RemoteError("the node begins a new run", Reason.LEAVING))
         self._schedule()
 
+    def awaiting(self) -> list[MeshProtocol]:
+        """Connections that may still come into the routing table."""
+        links = list(self._links.values())  # in one step: other threads may ask
+        return [link for link in links if not link.is_up and link.error is None]
+
     def all_gone(self) -> Deferred[None]:
         """Fires when there is no connection left."""
         waiting: Deferred[None] = Deferred()
@@ -169,6 +175,8 @@ class Hub:
         """Close every link and let no other in; when the last is gone, this run is over."""
         self._leaving = RemoteError("the node stops", Reason.LEAVING)
         self.close_all(self._leaving)
+        for link in list(self._links.values()):
+            abort_unfinished(link.transport)
         waiting, self._drained = self._drained, []
         for drained in waiting:
             drained.callback(None)

@@ -134,7 +134,8 @@ class MeshService(Service):
     @property
     def routing_table(self) -> Mapping[bytes, MeshProtocol]:
         """The neighbours by id, read-only and live."""
-        return _NOBODY if self._run is None else self._run.hub.table
+        run = self._run  # once: another thread may look while this one stops
+        return _NOBODY if run is None else run.hub.table
 
     @property
     def addresses(self) -> tuple[tuple[str, int], ...]:
