@@ -11,6 +11,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 import twisted_mesh
+from tests.support.processes import Child, ProcessCase
 from twisted_mesh import MeshConfig, MeshService, MeshSocket
 from twisted_mesh.testing import MemoryMesh
 from twisted_mesh.wire import framing, native, packets
@@ -21,6 +22,7 @@ README = (ROOT / "README.rst").read_text()
 LIMITS = (ROOT / "docs" / "limits.rst").read_text()
 SERVICE = (ROOT / "docs" / "service.rst").read_text()
 SOCKET = (ROOT / "docs" / "socket.rst").read_text()
+TUTORIAL = (ROOT / "docs" / "tutorial.rst").read_text()
 TESTING = (ROOT / "docs" / "testing.rst").read_text()
 BLOCK = re.compile(r"\.\. code-block:: python\n\n((?:    .*\n|\n)+)")
 
@@ -28,6 +30,11 @@ BLOCK = re.compile(r"\.\. code-block:: python\n\n((?:    .*\n|\n)+)")
 def code_blocks(text: str) -> list[str]:
     """The Python examples of a page, without their indentation."""
     return [re.sub(r"^    ", "", block, flags=re.M) for block in BLOCK.findall(text)]
+
+
+def promised(example: str) -> list[str]:
+    """What an example says it prints."""
+    return re.findall(r"print\(.*\)  # (.*)", example)
 
 
 def run(*arguments: str, at: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -39,18 +46,19 @@ def run(*arguments: str, at: Path | None = None) -> subprocess.CompletedProcess[
 
 
 class ExamplesTests(SynchronousTestCase):
-    def test_the_examples_of_the_readme_print_what_they_say(self) -> None:
-        for example in code_blocks(README):
-            self.assertLessEqual(len([line for line in example.splitlines() if line]), 15)
-            (promised,) = re.findall(r"print\(.*\)  # (.*)", example)
-            result = run("-c", example)
-            self.assertEqual((result.returncode, result.stdout, result.stderr), (0, f"{promised}\n", ""))
+    def test_the_example_of_the_readme_prints_what_it_says(self) -> None:
+        *machines, example = code_blocks(README)
+        for text in ("".join(machines), example):
+            self.assertLessEqual(len([line for line in text.splitlines() if line]), 15)
+        (output,) = promised(example)
+        result = run("-c", example)
+        self.assertEqual((result.returncode, result.stdout, result.stderr), (0, f"{output}\n", ""))
 
     def test_the_examples_of_the_service_and_socket_pages_run(self) -> None:
         for example in code_blocks(SERVICE) + code_blocks(SOCKET):
             result = run("-c", example)
-            promised = "".join(f"{line}\n" for line in re.findall(r"print\(.*\)  # (.*)", example))
-            self.assertEqual((result.returncode, result.stdout, result.stderr), (0, promised, ""))
+            output = "".join(f"{line}\n" for line in promised(example))
+            self.assertEqual((result.returncode, result.stdout, result.stderr), (0, output, ""))
 
     def test_the_example_of_the_testing_page_is_a_test_for_any_runner(self) -> None:
         (example,) = code_blocks(TESTING)
@@ -68,6 +76,31 @@ class ExamplesTests(SynchronousTestCase):
         self.assertEqual(len(commands), 2)
         self.assertIn("twistd -n --pidfile= mesh --port 4444 --stdio", commands[0])
         self.assertTrue(commands[1].endswith("-m twisted.trial tests"))
+
+
+class TwoMachinesTests(ProcessCase):
+    """What is typed on two machines, in two processes; they run side by side."""
+
+    async def two_machines(self, here: str, there: str) -> dict[Child, list[str]]:
+        """Start what is typed here, and there when the address is known; what each must print."""
+        (listen,) = set(re.findall(r"MeshSocket\(.*?\)", here + there))
+        (address,) = re.findall(r"(?<=sock\.connect\().*(?=\))", there)
+        self.assertEqual(promised(here)[0], f"({address})".replace('"', "'"))
+        loopback = 'MeshSocket("127.0.0.1", 0)'
+        first = self.start("-c", here.replace(listen, loopback))
+        await self.until(lambda: first.lines)
+        told = first.lines[0]
+        second = self.start("-c", there.replace(listen, loopback).replace(address, told[1:-1]))
+        return {first: [told, *promised(here)[1:]], second: promised(there)}
+
+    async def test_they_talk_and_the_rest_of_the_tutorial_does_what_it_says(self) -> None:
+        here, there, heard, answered, *more, service = code_blocks(TUTORIAL)
+        printed = {self.start("-c", text): promised(text) for text in ("".join(more), service)}
+        printed |= await self.two_machines(*code_blocks(README)[:2])
+        printed |= await self.two_machines(here + heard, there + answered)
+        self.assertEqual(await self.until_ended(*printed), [0] * 6, self.children)
+        for child, lines in printed.items():
+            self.assertEqual((child.lines, child.log), (lines, ""))
 
 
 class LimitsTests(SynchronousTestCase):
