@@ -10,14 +10,19 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_mesh import MeshConfig, MeshService
+import twisted_mesh
+from tests.support.processes import Child, ProcessCase
+from twisted_mesh import MeshConfig, MeshService, MeshSocket
 from twisted_mesh.testing import MemoryMesh
 from twisted_mesh.wire import framing, native, packets
 
 ROOT = Path(__file__).parent.parent
+API = (ROOT / "docs" / "api.rst").read_text()
 README = (ROOT / "README.rst").read_text()
 LIMITS = (ROOT / "docs" / "limits.rst").read_text()
 SERVICE = (ROOT / "docs" / "service.rst").read_text()
+SOCKET = (ROOT / "docs" / "socket.rst").read_text()
+TUTORIAL = (ROOT / "docs" / "tutorial.rst").read_text()
 TESTING = (ROOT / "docs" / "testing.rst").read_text()
 BLOCK = re.compile(r"\.\. code-block:: python\n\n((?:    .*\n|\n)+)")
 
@@ -25,6 +30,11 @@ BLOCK = re.compile(r"\.\. code-block:: python\n\n((?:    .*\n|\n)+)")
 def code_blocks(text: str) -> list[str]:
     """The Python examples of a page, without their indentation."""
     return [re.sub(r"^    ", "", block, flags=re.M) for block in BLOCK.findall(text)]
+
+
+def promised(example: str) -> list[str]:
+    """What an example says it prints."""
+    return re.findall(r"print\(.*\)  # (.*)", example)
 
 
 def run(*arguments: str, at: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -37,17 +47,18 @@ def run(*arguments: str, at: Path | None = None) -> subprocess.CompletedProcess[
 
 class ExamplesTests(SynchronousTestCase):
     def test_the_example_of_the_readme_prints_what_it_says(self) -> None:
-        (example,) = code_blocks(README)
-        self.assertLessEqual(len([line for line in example.splitlines() if line]), 15)
-        (promised,) = re.findall(r"print\(.*\)  # (.*)", example)
+        *machines, example = code_blocks(README)
+        for text in ("".join(machines), example):
+            self.assertLessEqual(len([line for line in text.splitlines() if line]), 15)
+        (output,) = promised(example)
         result = run("-c", example)
-        self.assertEqual((result.returncode, result.stdout, result.stderr), (0, f"{promised}\n", ""))
+        self.assertEqual((result.returncode, result.stdout, result.stderr), (0, f"{output}\n", ""))
 
-    def test_the_examples_of_the_service_page_run(self) -> None:
-        for example in code_blocks(SERVICE):
+    def test_the_examples_of_the_service_and_socket_pages_run(self) -> None:
+        for example in code_blocks(SERVICE) + code_blocks(SOCKET):
             result = run("-c", example)
-            promised = "".join(f"{line}\n" for line in re.findall(r"print\(.*\)  # (.*)", example))
-            self.assertEqual((result.returncode, result.stdout, result.stderr), (0, promised, ""))
+            output = "".join(f"{line}\n" for line in promised(example))
+            self.assertEqual((result.returncode, result.stdout, result.stderr), (0, output, ""))
 
     def test_the_example_of_the_testing_page_is_a_test_for_any_runner(self) -> None:
         (example,) = code_blocks(TESTING)
@@ -67,6 +78,31 @@ class ExamplesTests(SynchronousTestCase):
         self.assertTrue(commands[1].endswith("-m twisted.trial tests"))
 
 
+class TwoMachinesTests(ProcessCase):
+    """What is typed on two machines, in two processes; they run side by side."""
+
+    async def two_machines(self, here: str, there: str) -> dict[Child, list[str]]:
+        """Start what is typed here, and there when the address is known; what each must print."""
+        (listen,) = set(re.findall(r"MeshSocket\(.*?\)", here + there))
+        (address,) = re.findall(r"(?<=sock\.connect\().*(?=\))", there)
+        self.assertEqual(promised(here)[0], f"({address})".replace('"', "'"))
+        loopback = 'MeshSocket("127.0.0.1", 0)'
+        first = self.start("-c", here.replace(listen, loopback))
+        await self.until(lambda: first.lines)
+        told = first.lines[0]
+        second = self.start("-c", there.replace(listen, loopback).replace(address, told[1:-1]))
+        return {first: [told, *promised(here)[1:]], second: promised(there)}
+
+    async def test_they_talk_and_the_rest_of_the_tutorial_does_what_it_says(self) -> None:
+        here, there, heard, answered, *more, service = code_blocks(TUTORIAL)
+        printed = {self.start("-c", text): promised(text) for text in ("".join(more), service)}
+        printed |= await self.two_machines(*code_blocks(README)[:2])
+        printed |= await self.two_machines(here + heard, there + answered)
+        self.assertEqual(await self.until_ended(*printed), [0] * 6, self.children)
+        for child, lines in printed.items():
+            self.assertEqual((child.lines, child.log), (lines, ""))
+
+
 class LimitsTests(SynchronousTestCase):
     def test_the_limits_page_has_every_limit_with_its_default(self) -> None:
         told = dict(re.findall(r"^``(\w+)`` +([\d.]+) ", LIMITS, flags=re.M))
@@ -83,6 +119,11 @@ class LimitsTests(SynchronousTestCase):
 
 
 class PagesTests(SynchronousTestCase):
+    def test_the_api_page_has_every_public_name(self) -> None:
+        told = re.findall(r"^\.\. auto(?:class|module):: ([\w.]+)", API, flags=re.M)
+        names = {f"twisted_mesh.{name}" for name in [*twisted_mesh.__all__, "testing.MemoryMesh"]}
+        self.assertEqual(names.difference(told), set())
+
     def test_the_service_page_names_every_keyword_and_method(self) -> None:
         keywords = list(inspect.signature(MeshService).parameters)[1:]
         methods = [name for name in vars(MeshService) if not name.startswith("_") and name.islower()]
@@ -97,3 +138,9 @@ class PagesTests(SynchronousTestCase):
                 self.assertRegex(
                     TESTING, f"[`(. ]{name}[`(=.,]", f"docs/testing.rst does not mention {name}"
                 )
+
+    def test_the_socket_page_names_every_keyword_and_method(self) -> None:
+        keywords = list(inspect.signature(MeshSocket).parameters)
+        names = [name for name in vars(MeshSocket) if not name.startswith("_")]
+        for name in keywords + names:
+            self.assertRegex(SOCKET, rf"``{name}\b", f"docs/socket.rst does not mention {name}")

@@ -3,6 +3,7 @@
 from twisted_mesh import errors, flags
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.identity import Identity
+from twisted_mesh.mesh import MeshSocket
 from twisted_mesh.message import Gap, Message, Refusal
 from twisted_mesh.network import Protocol
 from twisted_mesh.protocol import MeshFactory, MeshProtocol
@@ -15,6 +16,7 @@ __all__ = [
     "MeshFactory",
     "MeshProtocol",
     "MeshService",
+    "MeshSocket",
     "Message",
     "Protocol",
     "Refusal",

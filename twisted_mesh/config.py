@@ -110,6 +110,8 @@ class MeshConfig:
     log_interval: float = 60.0
     #: Hosts whose log lines are counted at a time; the oldest is forgotten (guess).
     log_hosts: int = 1024
+    #: Failures a socket's ``status`` tells; the oldest is forgotten (guess).
+    failures_limit: int = 100
 
     def __post_init__(self) -> None:
         for field in fields(self):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import (
     HostnameEndpoint,
     TCP4ClientEndpoint,
@@ -25,13 +25,13 @@ from twisted_mesh.addresses import PeerAddress
 from twisted_mesh.errors import ConnectFailed, Reason, RemoteError
 from twisted_mesh.hub import Hub
 from twisted_mesh.protocol import MeshFactory, MeshProtocol
-from twisted_mesh.tls import Tls
+from twisted_mesh.tls import Tls, abort_unfinished
 
 Dial = Callable[[str, int], IStreamClientEndpoint]
 
 
 class Dialling:
-    """Makes links for one run of a service."""
+    """Makes links for one run of a service; an attempt that is cancelled leaves nothing behind."""
 
     def __init__(self, reactor: object, hub: Hub, tls: Tls | None, dial: Dial | None) -> None:
         """
@@ -70,6 +70,10 @@ class Dialling:
         assert isinstance(link, MeshProtocol)
         try:
             return await link.when_up()
+        except CancelledError:
+            link.close(RemoteError("nobody waits for this link any more", Reason.LEAVING))
+            abort_unfinished(link.transport)
+            raise
         except RemoteError as error:
             if error.reason is not Reason.DUPLICATE or link.id is None:
                 raise

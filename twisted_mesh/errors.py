@@ -92,6 +92,13 @@ class ConnectFailed(MeshError, OSError):
     """No connection to the address could be made; the text holds the system's reason."""
 
 
+class ListenFailed(MeshError, OSError):
+    """A socket cannot listen where it was told to; it is not open.
+
+    :ivar errno: the system's number for the reason.
+    """
+
+
 class Unreachable(MeshError):
     """A message for one member could not be handed over; the text says why."""
 

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import assert_never
 
 import msgspec
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
@@ -32,6 +32,8 @@ from twisted_mesh.message import Refusal
 from twisted_mesh.observer import Observer
 from twisted_mesh.protocol import MeshProtocol, Phase
 from twisted_mesh.silence import SilenceWatch
+from twisted_mesh.tls import abort_unfinished
+from twisted_mesh.waiters import Waiters
 from twisted_mesh.wire import native
 from twisted_mesh.wire.framing import MAX_FRAME_BYTES
 
@@ -82,9 +84,9 @@ class Hub:
         self._to_flush: dict[int, MeshProtocol] = {}
         self._turn: IDelayedCall | None = None
         self._timers: dict[events.Timer, IDelayedCall] = {}
-        self._drained: list[Deferred[None]] = []
+        self._drained = Waiters()
         self._handed_over: dict[Deferred[None], bool] = {}  # whether to all
-        self._idle: list[Deferred[None]] = []  # waiting for the last connection to go
+        self._idle = Waiters()  # for the last connection to go
         self._leaving: RemoteError | None = None
         self._watch = SilenceWatch(clock, config, self._table)
         # The core alone never lets so much wait, however small link_queue_bytes is.
@@ -108,12 +110,7 @@ class Hub:
 
     def drained(self) -> Deferred[None]:
         """Fires when there is room again; at once if there is."""
-        waiting: Deferred[None] = Deferred()
-        if self.node.congested:
-            self._drained.append(waiting)
-        else:
-            waiting.callback(None)
-        return waiting
+        return self._drained.wait() if self.node.congested else succeed(None)
 
     def handed_over(self, *, to_all: bool = False) -> Deferred[None]:
         """Fires when every own message was taken by a link, or given *to_all*; can be cancelled."""
@@ -158,14 +155,14 @@ class Hub:
         self.close_all(RemoteError("the node begins a new run", Reason.LEAVING))
         self._schedule()
 
+    def awaiting(self) -> list[MeshProtocol]:
+        """Connections that may still come into the routing table."""
+        links = list(self._links.values())  # in one step: other threads may ask
+        return [link for link in links if not link.is_up and link.error is None]
+
     def all_gone(self) -> Deferred[None]:
         """Fires when there is no connection left."""
-        waiting: Deferred[None] = Deferred()
-        if self._links:
-            self._idle.append(waiting)
-        else:
-            waiting.callback(None)
-        return waiting
+        return self._idle.wait() if self._links else succeed(None)
 
     def close_all(self, error: RemoteError) -> None:
         """Close every link with *error*."""
@@ -176,9 +173,9 @@ class Hub:
         """Close every link and let no other in; when the last is gone, this run is over."""
         self._leaving = RemoteError("the node stops", Reason.LEAVING)
         self.close_all(self._leaving)
-        waiting, self._drained = self._drained, []
-        for drained in waiting:
-            drained.callback(None)
+        for link in list(self._links.values()):
+            abort_unfinished(link.transport)
+        self._drained.happened()
         # Until then what is queued goes out, and what the peers had sent comes in.
         await self.all_gone()
         self._watch.stop()
@@ -252,9 +249,7 @@ class Hub:
         self._to_flush.pop(link.number, None)
         self._handle(events.LinkClosed(link.number))
         if not self._links:
-            waiting, self._idle = self._idle, []
-            for idle in waiting:
-                idle.callback(None)
+            self._idle.happened()
 
     # ── turns ───────────────────────────────────────────────────────────────────────
 
@@ -342,9 +337,7 @@ class Hub:
             case events.KeyInUse():
                 self._observer.key_in_use(what.epoch)
             case events.Drained():
-                waiting, self._drained = self._drained, []
-                for drained in waiting:
-                    drained.callback(None)
+                self._drained.happened()
             case _:
                 assert_never(what)
 

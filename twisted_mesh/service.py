@@ -143,7 +143,8 @@ class MeshService(Service, Emitting):
     @property
     def routing_table(self) -> Mapping[bytes, MeshProtocol]:
         """The neighbours by id, read-only and live."""
-        return _NOBODY if self._run is None else self._run.hub.table
+        run = self._run  # once: another thread may look while this one stops
+        return _NOBODY if run is None else run.hub.table
 
     @property
     def addresses(self) -> tuple[tuple[str, int], ...]:
@@ -368,7 +369,7 @@ class MeshService(Service, Emitting):
     # ── receiving ───────────────────────────────────────────────────────────────────
 
     def register_handler(self, handler: Handler) -> None:
-        """Let *handler*(message, link) see messages first; a true result stops the chain.
+        """Let ``handler(message, link)`` see messages first; a true result stops the chain.
 
         :raises ValueError: it does not take exactly two arguments.
         """

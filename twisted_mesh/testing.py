@@ -82,7 +82,7 @@ class MemoryMesh:
         :param neighbours: numbers of nodes that it dials, and dials again when it has lost them.
         :param started: False to prepare it first: then start it with its ``startService()``.
         :param options: of its :class:`~twisted_mesh.service.MeshService`.
-        :return: its service, the last of :attr:`services`.
+        :return: its service, the last of ``services``.
         """
         number = len(self.services)
         host = _host(number)
@@ -120,7 +120,7 @@ class MemoryMesh:
     def run(self, seconds: float = 0.0) -> None:
         """Let everything happen that does in so many *seconds*; with 0 what needs no time.
 
-        What code of the application's raises from a timer of :attr:`clock` is raised here.
+        What code of the application's raises from a timer of ``clock`` is raised here.
 
         :raises RuntimeError: there is no end to what happens at one moment.
         """
@@ -162,7 +162,7 @@ class MemoryMesh:
     def start(self, node: int) -> MeshService:
         """Start a node that was killed: a new service of the same key, which knows nothing.
 
-        :return: it, also in :attr:`services`; what :meth:`received` and :meth:`events` tell begins anew.
+        :return: it, also in ``services``; what :meth:`received` and :meth:`events` tell begins anew.
         :raises RuntimeError: it was not killed; a service that was stopped has its own ``startService()``.
         """
         if self._at(node).clock.runs:

@@ -81,6 +81,15 @@ def exporter(transport: object) -> bytes:
     return keyed
 
 
+def abort_unfinished(transport: object) -> None:
+    """Cut *transport* off if no TLS session has come about on it, in which it could be told anything.
+
+    Without this a stranger that says nothing holds up whoever wants to leave, for ``close_timeout``.
+    """
+    if isinstance(transport, TLSMemoryBIOProtocol) and transport.getHandle().get_peer_finished() is None:
+        transport.abortConnection()
+
+
 def failure_text(error: SSL.Error) -> str:
     """What OpenSSL says went wrong."""
     reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []

@@ -1,0 +1,640 @@
+"""
+MeshSocket, used as scripts use it: each test blocks in a thread of its own.
+
+The reactor is that of the tests, so these sockets use one that runs already and is not theirs;
+sockets that start one are processes' (`tests.processes.test_threads_and_exit`).
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from pyee.base import EventEmitter
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import blockingCallFromThread, deferToThread
+from twisted.logger import globalLogPublisher
+from twisted.trial.unittest import TestCase
+
+from tests.support.processes import eventually, reactor
+from twisted_mesh import MeshConfig, MeshSocket, base, mesh, standard_error
+from twisted_mesh.addresses import lan_address
+from twisted_mesh.errors import (
+    Congested,
+    ConnectFailed,
+    ListenFailed,
+    LocalError,
+    MessageTooLarge,
+    NotRunning,
+    SubnetMismatch,
+    Unreachable,
+)
+from twisted_mesh.identity import Identity
+
+MIB = 2**20
+
+
+def blocks(test: Callable[[Any], None]) -> Callable[[Any], Deferred[None]]:
+    """Run a test in a thread."""
+
+    @wraps(test)
+    def run(self: Any) -> Deferred[None]:
+        return deferToThread(test, self)
+
+    return run
+
+
+class SocketCase(TestCase):
+    """Makes sockets and closes them."""
+
+    timeout = 60
+
+    def setUp(self) -> None:
+        self.told = io.StringIO()
+        self.patch(sys, "stderr", self.told)
+        self.patch(standard_error._observer, "verbose", False)
+        self.addCleanup(globalLogPublisher.removeObserver, standard_error._observer)
+
+    def socket(self, *prot: base.Protocol, addr: str = "127.0.0.1", **options: Any) -> MeshSocket:
+        """An open socket."""
+        sock = MeshSocket(addr, 0, *prot, **options)
+        self.addCleanup(deferToThread, sock.close)
+        return sock
+
+    def pair(self, **options: Any) -> tuple[MeshSocket, MeshSocket]:
+        """Two of them, linked: both know it."""
+        a, b = self.socket(**options), self.socket()
+        a.connect(*b.out_addr)
+        self.soon(lambda: b.routing_table)
+        return a, b
+
+    def soon(self, condition: Callable[[], Any]) -> Any:
+        """Wait until *condition* is true."""
+        return blockingCallFromThread(reactor, eventually, condition)
+
+    def in_reactor(self, f: Callable[[], Any]) -> Any:
+        """What *f* gives in the reactor's thread; a Deferred as it is."""
+        return blockingCallFromThread(reactor, lambda: [f()])[0]
+
+
+class OpenTests(SocketCase):
+    @blocks
+    def test_what_it_says_of_itself(self) -> None:
+        sock = self.socket()
+        host, port = sock.out_addr
+        self.assertEqual(host, "127.0.0.1")
+        self.assertGreater(port, 0)
+        self.assertEqual(sock.protocol, mesh.default_protocol)
+        self.assertEqual(repr(mesh.default_protocol), "Protocol(subnet='mesh', encryption='SSL')")
+        self.assertIsInstance(sock.id, bytes)
+        self.assertEqual(sock.status, "Nominal")
+        self.assertEqual((sock.routing_table, sock.awaiting_ids, sock.queue), ({}, [], []))
+        self.assertEqual((sock.outgoing, sock.incoming), ([], []))
+        self.assertEqual(repr(sock), f"<MeshSocket {sock.id.decode()} at {sock.out_addr}, links: 0>")
+        sock.close()
+        self.assertTrue(repr(sock).endswith(", closed>"))
+
+    @blocks
+    def test_it_listens_everywhere_and_tells_the_lan_address(self) -> None:
+        peer = self.socket()
+        for addr in ("", "0.0.0.0"):
+            sock = self.socket(addr=addr)
+            self.assertEqual(sock.out_addr[0], lan_address())
+            for host in ("127.0.0.1", lan_address()):
+                socket.create_connection((host, sock.out_addr[1])).close()
+        peer.connect(*sock.out_addr)
+        self.assertEqual(list(peer.routing_table), [sock.id])
+
+    @blocks
+    def test_what_others_are_told_to_dial(self) -> None:
+        self.assertEqual(self.socket(out_addr=("", 44565)).out_addr, (lan_address(), 44565))
+        self.assertEqual(self.socket(out_addr=("10.1.2.3", 4)).out_addr, ("10.1.2.3", 4))
+
+    @blocks
+    def test_names_and_the_later_protocol(self) -> None:
+        sock = self.socket(addr="localhost")
+        later = MeshSocket("::1", 0)
+        self.addCleanup(deferToThread, later.close)
+        self.assertEqual((sock.out_addr[0], later.out_addr[0]), ("127.0.0.1", "::1"))
+        later.connect("localhost", sock.out_addr[1])
+        self.assertEqual(later.outgoing, [sock.id])
+
+    @blocks
+    def test_options_of_the_service(self) -> None:
+        identity = Identity.generate()
+        self.assertEqual(self.socket(identity=identity).id, identity.id)
+        for name in ("listen", "subnet", "encryption", "reactor"):
+            error = self.assertRaises(TypeError, MeshSocket, "", 0, **{name: ()})
+            self.assertIn(f"no {name}=", str(error))
+        self.assertRaises(TypeError, MeshSocket, "", 0, colour="red")
+        self.assertRaises(LocalError, MeshSocket, "", 0, base.Protocol("mesh", "ROT13"))
+        for port in (-1, 65536, "4444", None):
+            self.assertRaises(LocalError, MeshSocket, "", port)
+
+    @blocks
+    def test_peers_are_dialled_without_waiting(self) -> None:
+        a = self.socket()
+        b = self.socket(peers=[f"127.0.0.1:{a.out_addr[1]}"])
+        self.soon(lambda: b.routing_table and a.routing_table)
+
+    @blocks
+    def test_a_port_that_another_socket_has(self) -> None:
+        sock = self.socket()
+        error = self.assertRaises(ListenFailed, MeshSocket, "", sock.out_addr[1])
+        self.assertIsInstance(error, OSError)
+        self.assertEqual(error.errno, errno.EADDRINUSE)
+        self.assertIn(f"port {sock.out_addr[1]} is taken by another MeshSocket of this process", str(error))
+        sock.close()
+        again = MeshSocket("127.0.0.1", sock.out_addr[1])
+        self.assertEqual(again.out_addr, sock.out_addr)
+        again.close()
+
+    @blocks
+    def test_a_port_that_somebody_else_has_and_other_reasons(self) -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            error = self.assertRaises(OSError, MeshSocket, "127.0.0.1", port)
+            self.assertEqual(error.errno, errno.EADDRINUSE)
+            self.assertIn(f"cannot listen on port {port} of 127.0.0.1: Address already in use", str(error))
+        error = self.assertRaises(OSError, MeshSocket, "203.0.113.1", 0)
+        self.assertEqual(error.errno, errno.EADDRNOTAVAIL)
+
+    @blocks
+    def test_closing_is_done_once_and_by_with(self) -> None:
+        with self.socket() as sock:
+            peer = self.socket()
+            peer.connect(*sock.out_addr)
+            sock.send("the last")
+        self.assertEqual(peer.recv(timeout=30).packets, [0, "the last"])
+        sock.close()
+        for call in (lambda: sock.send("x"), lambda: sock.connect(*peer.out_addr)):
+            self.assertIn("the socket is closed", str(self.assertRaises(NotRunning, call)))
+
+
+class ConnectTests(SocketCase):
+    @blocks
+    def test_it_blocks_until_the_peer_is_in_the_table_and_the_listeners_have_run(self) -> None:
+        a, b = self.socket(), self.socket()
+        seen: list[Any] = []
+
+        @a.on("connect")
+        def connected(sock: MeshSocket) -> None:
+            seen.append((sock, list(sock.routing_table)))
+
+        for _ in range(5):
+            self.assertIs(a.connect("", b.out_addr[1]), None)
+            self.assertEqual(list(a.routing_table), [b.id])
+            self.assertEqual(seen, [(a, [b.id])])
+            seen.clear()
+            b.close()
+            self.soon(lambda: not a.routing_table)
+            b = self.socket()
+
+    @blocks
+    def test_the_listeners_have_run_even_where_no_other_thread_gives_them_time(self) -> None:
+        a, b = self.socket(), self.socket()
+        seen: list[Any] = []
+        a.on("connect", seen.append)
+        connected = self.in_reactor(lambda: a.connect(*b.out_addr).addCallback(lambda _: seen[:]))
+        self.assertEqual(blockingCallFromThread(reactor, lambda: connected), [a])
+
+    @blocks
+    def test_connect_and_once_and_disconnect(self) -> None:
+        a, b = self.pair()
+        happened: list[Any] = []
+        b.once("connect", lambda sock: happened.append(("once", sock)))
+        b.on("connect", lambda sock: happened.append(("on", sock)))
+        b.on("disconnect", lambda sock: happened.append(("off", sock)))
+        for _ in range(2):
+            a.close()
+            self.soon(lambda: not b.routing_table)
+            a = self.socket()
+            a.connect(*b.out_addr)
+            self.soon(lambda: b.routing_table)
+        self.assertEqual(happened, [("off", b), ("once", b), ("on", b), ("off", b), ("on", b)])
+
+    @blocks
+    def test_false_for_itself_and_for_whom_it_is_linked_with(self) -> None:
+        a, b = self.pair()
+        self.assertIs(a.connect("", b.out_addr[1]), False)
+        self.assertIs(b.connect("", a.out_addr[1]), False)
+        everywhere = self.socket(addr="")
+        for host in ("", "127.0.0.1", "localhost", "0.0.0.0", lan_address()):
+            self.assertIs(everywhere.connect(host, everywhere.out_addr[1]), False, host)
+        self.assertIs(a.connect("", a.out_addr[1]), False)
+        self.assertEqual(list(a.routing_table), [b.id])
+
+    @blocks
+    def test_another_subnet_is_told_to_both(self) -> None:
+        a, b = self.socket(), self.socket(base.Protocol("mesh2", "SSL"))
+        refused: list[Any] = []
+        b.on("refused", refused.append)
+        error = self.assertRaises(SubnetMismatch, a.connect, *b.out_addr)
+        self.assertIn("mesh", str(error))
+        self.soon(lambda: refused)
+        self.assertEqual((a.routing_table, b.routing_table), ({}, {}))
+        self.assertRegex(self.told.getvalue(), "mesh: connection from .* refused: .*'mesh2'")
+
+    @blocks
+    def test_nobody_listens(self) -> None:
+        a, b = self.pair()
+        address = b.out_addr
+        b.close()
+        c = self.socket()
+        with self.assertRaises(OSError) as caught:
+            c.connect(*address)
+        self.assertIsInstance(caught.exception, ConnectFailed)
+        self.assertIn("refused", str(caught.exception))
+        frames = [frame.name for frame in traceback.extract_tb(caught.exception.__traceback__)]
+        self.assertEqual(frames[0], "test_nobody_listens")
+        self.assertLess(len(frames), 6, frames)
+        self.assertIsNone(caught.exception.__cause__.__traceback__)
+        self.assertRaises(LocalError, a.connect, "", 0)
+
+    @blocks
+    def test_what_no_rule_foresees_tells_where_it_comes_from(self) -> None:
+        with self.assertRaises(TypeError) as caught:
+            self.socket().send({1, 2})
+        frames = [frame.name for frame in traceback.extract_tb(caught.exception.__traceback__)]
+        self.assertEqual((frames[0], "pack_entry" in frames), (self._testMethodName, True))
+
+    @blocks
+    def test_closing_ends_a_connect_that_is_under_way(self) -> None:
+        with socket.socket() as silent:
+            silent.bind(("127.0.0.1", 0))
+            silent.listen()
+            sock = self.socket()
+            raised: list[Exception] = []
+
+            def connect() -> None:
+                try:
+                    sock.connect(*silent.getsockname())
+                except Exception as error:
+                    raised.append(error)
+
+            thread = threading.Thread(target=connect)
+            thread.start()
+            self.soon(lambda: sock.awaiting_ids)
+            (link,) = sock.awaiting_ids
+            self.assertEqual((link.id, link.address, link.outgoing), (None, silent.getsockname(), True))
+            sock.close()
+            thread.join(30)
+            self.assertIsInstance(raised[0], NotRunning)
+            self.assertEqual(sock.awaiting_ids, [])
+
+    @blocks
+    def test_links_and_snapshots_of_them(self) -> None:
+        a, b = self.pair()
+        table = a.routing_table
+        link = table[b.id]
+        self.assertEqual((link.id, link.address, link.addr), (b.id, b.out_addr, b.out_addr))
+        self.assertEqual((a.outgoing, a.incoming, b.outgoing, b.incoming), ([b.id], [], [], [a.id]))
+        self.assertEqual({link}, set(a.routing_table.values()))
+        self.assertEqual(repr(link), f"<link 1 to 127.0.0.1:{b.out_addr[1]} open>")
+        self.assertIs(link.whisper("psst"), None)
+        self.assertIs(link.send(base.flags.whisper, 0x30, "psst"), None)
+        self.assertEqual([m.packets for m in self.all_of(b, 2)], [[2, "psst"], [0x30, "psst"]])
+        a.disconnect(link)
+        self.assertEqual(a.routing_table, {})
+        self.assertEqual(table, {b.id: link})
+        self.assertRaises(Unreachable, link.whisper, "psst")
+        self.assertRaises(ValueError, link.send, base.flags.broadcast, 0, "x")
+
+    def all_of(self, sock: MeshSocket, count: int) -> list[base.Message]:
+        """So many messages."""
+        got: list[base.Message] = []
+        while len(got) < count:
+            got += sock.recv(count - len(got) + 1, timeout=30)
+        return got
+
+
+class MessageTests(SocketCase):
+    @blocks
+    def test_each_argument_is_a_packet(self) -> None:
+        a, b = self.pair()
+        self.assertIs(a.send("this is", "a test"), None)
+        message = b.recv(timeout=30)
+        self.assertEqual(message.packets, [0, "this is", "a test"])
+        self.assertEqual((message.type, message.sender), (0, a.id))
+        self.assertIs(message.reply(b"yes", b"I did"), None)
+        reply = a.recv(timeout=30)
+        self.assertEqual(repr(reply), f"message(type=2, packets=[b'yes', b'I did'], sender={b.id!r})")
+        self.assertEqual(reply.packets, [2, b"yes", b"I did"])
+        self.assertIsNone(a.recv())
+        self.assertEqual(a.recv(10), [])
+
+    @blocks
+    def test_a_whisper_is_not_relayed(self) -> None:
+        a, b = self.pair()
+        c = self.socket()
+        c.connect(*b.out_addr)
+        a.send("near", flag=base.flags.whisper, type=0x31)
+        a.send("far")
+        self.assertEqual(c.recv(timeout=30).packets, [0, "far"])
+        self.soon(lambda: len(b.queue) == 2)
+        self.assertEqual(sorted(m.packets for m in b.recv(2)), [[0, "far"], [0x31, "near"]])
+        self.assertIsNone(c.recv())
+
+    @blocks
+    def test_replying_to_a_list(self) -> None:
+        a, b = self.pair()
+        for number in range(3):
+            a.send(number)
+        self.soon(lambda: len(b.queue) == 3)
+        waiting = b.queue
+        self.assertEqual([m.packets[1] for m in waiting], [0, 1, 2])
+        for message in b.recv(10):
+            message.reply("Replying to a list")
+        waiting[0].reply("and to what still waited")
+        self.soon(lambda: len(a.queue) == 4)
+        self.assertEqual([m.packets[1] for m in a.recv(3)], ["Replying to a list"] * 3)
+
+    @blocks
+    def test_a_sender_that_is_gone(self) -> None:
+        a, b = self.pair()
+        a.send("bye")
+        message = b.recv(timeout=30)
+        a.close()
+        self.soon(lambda: not b.routing_table)
+        self.assertRaises(Unreachable, message.reply, "too late")
+
+    @blocks
+    def test_waiting_for_a_message(self) -> None:
+        a, b = self.pair()
+        began = time.monotonic()
+        self.assertIsNone(b.recv(timeout=0.05))
+        self.assertEqual(b.recv(5, timeout=0.05), [])
+        self.assertGreater(time.monotonic() - began, 0.1)
+        self.assertEqual((b.recv(0, timeout=30), b.recv(-1, timeout=30)), ([], []))
+        got: list[Any] = []
+        threads = [threading.Thread(target=lambda: got.append(b.recv(timeout=None))) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for number in range(2):
+            a.send(number)
+        self.soon(lambda: len(got) == 2)
+        b.close()
+        for thread in threads:
+            thread.join(30)
+        self.assertEqual(sorted(m.packets[1] for m in got[:2]), [0, 1])
+        self.assertIsNone(got[2])
+
+    @blocks
+    def test_what_had_come_can_be_received_when_it_is_closed(self) -> None:
+        a, b = self.pair()
+        a.send("x")
+        a.close()
+        self.soon(lambda: len(b.queue) == 1)
+        b.close()
+        self.assertEqual(b.recv(timeout=None).packets, [0, "x"])
+        self.assertIsNone(b.recv(timeout=None))
+
+    @blocks
+    def test_what_cannot_be_sent(self) -> None:
+        sock = self.socket()
+        self.assertRaises(TypeError, sock.send, object())
+        self.assertRaises(ValueError, sock.send, "x", type=5)
+        self.assertRaises(ValueError, sock.send, "x", flag=1)
+        self.assertRaises(MessageTooLarge, sock.send, bytes(MIB))
+
+    @blocks
+    def test_it_waits_for_room_while_a_neighbour_takes_what_was_sent(self) -> None:
+        a, b = self.pair(config=MeshConfig(unsent_bytes=2 * MIB))
+        received: list[int] = []
+        b.register_handler(lambda message, link: received.append(message.packets[1]) or True)
+        for number in range(12):
+            a.send(number, bytes(MIB - 100))
+        self.soon(lambda: len(received) == 12)
+        self.assertEqual(received, list(range(12)))
+
+    @blocks
+    def test_without_one_it_does_not_wait_for_ever(self) -> None:
+        sock = self.socket(config=MeshConfig(unsent_bytes=2 * MIB, handover_timeout=0.05))
+        sock.send(bytes(MIB - 100))
+        sock.send(bytes(MIB - 100))
+        self.assertRaises(Congested, sock.send, bytes(MIB - 100))
+        sock.close()
+        self.assertIn("mesh: 2 messages were taken by no neighbour", self.told.getvalue())
+
+    @blocks
+    def test_threads_may_share_it(self) -> None:
+        a, b = self.pair()
+
+        def send(author: int) -> None:
+            for number in range(50):
+                a.send(author, number)
+                a.routing_table, a.queue, a.recv()
+
+        threads = [threading.Thread(target=send, args=(author,)) for author in range(4)]
+        for thread in threads:
+            thread.start()
+        got: list[Any] = []
+        while len(got) < 200:
+            got += [m.packets[1:] for m in b.recv(7, timeout=30)]
+        self.assertEqual(sorted(got), [[author, number] for author in range(4) for number in range(50)])
+        for thread in threads:
+            thread.join(30)
+
+
+class HandlerTests(SocketCase):
+    @blocks
+    def test_handlers_are_called_until_one_takes_it(self) -> None:
+        a, b = self.pair()
+        called: list[str] = []
+
+        def register_1(msg: Any, handler: Any) -> object:
+            called.append("1")
+            if msg.packets[1] == b"test":
+                msg.reply(b"success")
+                return True
+            return None
+
+        def register_2(msg: Any, handler: Any) -> object:
+            called.append("2")
+            if msg.packets[1] == b"other":
+                handler.send(base.flags.whisper, base.flags.whisper, b"success", b"too")
+            return msg.packets[1] == b"other"
+
+        self.assertIs(b.register_handler(register_1), None)
+        b.register_handler(register_2)
+        for packet in (b"test", b"other", b"neither"):
+            a.send(packet)
+        self.assertEqual(b.recv(timeout=30).packets, [0, b"neither"])
+        self.assertEqual(called, ["1", "1", "2", "1", "2"])
+        self.soon(lambda: len(a.queue) == 2)
+        self.assertEqual([m.packets for m in a.recv(2)], [[2, b"success"], [2, b"success", b"too"]])
+
+    @blocks
+    def test_anything_but_two_arguments(self) -> None:
+        sock = self.socket()
+        for f in (lambda: None, lambda one: None, lambda one, two, three: None, lambda *many: None, 5):
+            self.assertRaises(ValueError, sock.register_handler, f)
+
+        class Keeper:
+            def method(self, msg: Any, handler: Any) -> None: ...
+
+            def __call__(self, msg: Any, handler: Any) -> None: ...
+
+        sock.register_handler(Keeper().method)
+        sock.register_handler(Keeper())
+
+    @blocks
+    def test_what_a_handler_keeps_can_be_used_in_another_thread(self) -> None:
+        a, b = self.pair()
+        kept: list[Any] = []
+        b.register_handler(lambda message, link: kept.append((message, link)) or True)
+        a.send("x")
+        self.soon(lambda: kept)
+        message, link = kept[0]
+        self.assertEqual((link, link.id), (b.routing_table[a.id], a.id))
+        message.reply("one")
+        link.whisper("two")
+        self.soon(lambda: len(a.queue) == 2)
+
+    @blocks
+    def test_a_link_that_is_gone_when_its_message_comes(self) -> None:
+        link = self.socket()._crossing.link(None)
+        self.assertEqual((link.id, link.address, link.outgoing), (None, None, False))
+        self.assertEqual(repr(link), "<link that is gone>")
+        self.assertRaises(Unreachable, link.whisper, "x")
+
+    @blocks
+    def test_listeners_of_messages_get_the_socket_and_receive_themselves(self) -> None:
+        a, b = self.pair()
+        got: list[Any] = []
+
+        @b.on("message")
+        def handle(conn: MeshSocket) -> None:
+            msg = conn.recv()
+            got.append((conn, len(conn.queue), msg.packets))
+            msg.reply("this is an example")
+
+        a.send(1)
+        a.send(2)
+        self.assertEqual(a.recv(timeout=30).packets, [2, "this is an example"])
+        self.soon(lambda: len(got) == 2)
+        self.assertEqual(got, [(b, 0, [0, 1]), (b, 0, [0, 2])])
+        self.assertIsNone(b.recv())
+        self.assertIsInstance(b, EventEmitter)
+        self.assertEqual((b.listeners("message"), b.event_names()), ([handle], {"message"}))
+
+    @blocks
+    def test_failures_are_kept_and_told_and_take_nothing_with_them(self) -> None:
+        a, b = self.pair()
+        failures: list[Any] = []
+        b.on("failure", failures.append)
+        b.on("message", lambda sock: 1 / 0)
+
+        def fails(message: Any, link: Any) -> None:
+            raise KeyError("a handler's")
+
+        b.register_handler(fails)
+        for number in range(60):
+            a.send(number)
+        self.soon(lambda: len(failures) == 120)
+        self.assertEqual(len(b.recv(100)), 60)
+        self.assertEqual(len(b.status), MeshConfig().failures_limit)
+        self.assertIn("a handler's", b.status[-2])
+        self.assertIn("ZeroDivisionError", b.status[-1])
+        self.assertEqual((a.status, list(b.routing_table)), ("Nominal", [a.id]))
+        self.assertEqual(len(self.flushLoggedErrors(KeyError, ZeroDivisionError)), 120)
+
+    @blocks
+    def test_each_level_shows_what_it_says(self) -> None:
+        for level, shows in ((0, []), (1, ["linked"]), (4, ["linked", "entered"])):
+            a, b = self.pair()
+            b.close()
+            self.told.truncate(0)
+            b = self.socket(debug_level=level)
+            b.register_handler(lambda message, link: False)
+            b.connect(*a.out_addr)
+            a.send("x")
+            b.recv(timeout=30)
+            lines = self.told.getvalue()
+            told = [word for word in ("linked", "entered", "in:", "out:") if word in lines]
+            self.assertEqual(told, shows)
+            self.assertIs(bool(lines), bool(shows))
+            a.close()
+            b.close()
+
+    @blocks
+    def test_the_highest_shows_each_handler_and_each_message_in_or_out(self) -> None:
+        a, b = self.pair(debug_level=5)
+
+        def named(message: Any, handler: Any) -> None:
+            handler.whisper("out 2")
+
+        a.register_handler(named)
+        a.send("out 1", "y" * 100)
+        b.recv(timeout=30).reply("in 1")
+        a.recv(timeout=30).reply("out 3")
+        self.soon(lambda: len(b.queue) == 2)
+        lines = self.told.getvalue()
+        self.assertRegex(lines, r"mesh: out: type 0, 1\d\d bytes, \[0, 'out 1', 'yyyyyy*…\n")
+        self.assertRegex(lines, r"mesh: in: type 2, \d+ bytes, \[2, 'in 1'\]\n")
+        self.assertRegex(lines, r"mesh: handler <function .*named at .*> entered\n")
+        self.assertRegex(lines, r"mesh: out: type 2, \d+ bytes, \[2, 'out 2'\]\n")
+        self.assertRegex(lines, r"mesh: out: type 2, \d+ bytes, \[2, 'out 3'\]\n")
+
+
+class ReactorThreadTests(SocketCase):
+    """Inside the reactor's thread nothing waits: it works at once, gives a Deferred, or raises."""
+
+    @blocks
+    def test_what_works_there(self) -> None:
+        a, b = self.socket(), self.socket()
+        connected = self.in_reactor(lambda: a.connect(*b.out_addr))
+        self.assertIsInstance(connected, Deferred)
+        self.assertIs(blockingCallFromThread(reactor, lambda: connected), None)
+        again = blockingCallFromThread(reactor, a.connect, *b.out_addr)
+        self.assertIs(again, False)
+        self.assertIs(self.in_reactor(lambda: a.send("x")), None)
+        self.soon(lambda: len(b.queue) == 1)
+        message = self.in_reactor(lambda: b.recv(timeout=5))
+        replied = self.in_reactor(lambda: message.reply("y"))
+        self.assertIsInstance(replied, Deferred)
+        self.assertIs(blockingCallFromThread(reactor, lambda: replied), None)
+        self.assertEqual(a.recv(timeout=30).packets, [2, "y"])
+        self.assertEqual(self.in_reactor(lambda: (a.recv(), a.recv(3), a.queue)), (None, [], []))
+        c = self.in_reactor(lambda: MeshSocket("127.0.0.1", 0))
+        c.close()
+
+    @blocks
+    def test_what_would_wait_raises_at_once(self) -> None:
+        sock = self.socket()
+        for call in (
+            sock.close,
+            lambda: sock.recv(timeout=1),
+            lambda: sock.recv(5, timeout=None),
+            lambda: sock.__exit__(None, None, None),
+        ):
+            error = self.assertRaises(RuntimeError, self.in_reactor, call)
+            self.assertIn("use MeshService", str(error))
+
+    @blocks
+    def test_what_would_wait_in_a_listener_is_its_failure(self) -> None:
+        a, b = self.pair()
+        failures: list[Any] = []
+        b.on("failure", failures.append)
+        b.on("message", lambda sock: sock.recv(2, timeout=1) and sock.recv(timeout=1))
+        a.send("x")
+        self.soon(lambda: failures)
+        self.assertIsInstance(failures[0].value, RuntimeError)
+        self.flushLoggedErrors(RuntimeError)
+
+    @blocks
+    def test_congested_is_raised_at_once(self) -> None:
+        sock = self.socket(config=MeshConfig(unsent_bytes=2 * MIB))
+        for _ in range(2):
+            sock.send(bytes(MIB - 100))
+        self.assertRaises(Congested, self.in_reactor, lambda: sock.send(bytes(MIB - 100)))

@@ -1,0 +1,12 @@
+"""The names code written for py2p imports from its ``base``.
+
+Contract: names alone: ``from twisted_mesh import base`` stands for ``from py2p import base``.
+"""
+
+from __future__ import annotations
+
+from twisted_mesh import flags
+from twisted_mesh.message import Message
+from twisted_mesh.network import Protocol
+
+__all__ = ["Message", "Protocol", "flags"]

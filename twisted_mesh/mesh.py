@@ -1,0 +1,382 @@
+"""MeshSocket: the mesh for scripts, threads and the interactive prompt, without Twisted in sight.
+
+Contract: code written for py2p's MeshSocket runs with its import changed.  A call blocks until it is
+done or raises why it cannot be; user code that the socket calls (handlers, listeners) runs in the
+reactor's thread, where nothing may block: there :meth:`MeshSocket.connect` and replies give Deferreds
+and what would wait raises.  All else is :class:`~twisted_mesh.service.MeshService`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from functools import wraps
+from typing import Any, Final, Literal, Self, overload
+
+from twisted.internet.abstract import isIPv6Address
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+
+from twisted_mesh import flags
+from twisted_mesh.addresses import LOOPBACK, WILDCARDS, this_host
+from twisted_mesh.consumer import MessageQueue
+from twisted_mesh.errors import Congested, LocalError, NotRunning, SelfConnection
+from twisted_mesh.listeners import Listeners
+from twisted_mesh.message import Message
+from twisted_mesh.network import Protocol
+from twisted_mesh.protocol import MeshProtocol
+from twisted_mesh.reactor_thread import reactor_thread
+from twisted_mesh.service import MeshService
+from twisted_mesh.standard_error import log_to_standard_error
+from twisted_mesh.threadsafe import Crossing, Link
+
+default_protocol: Final = Protocol("mesh", "SSL")
+
+_OURS = ("reactor", "listen", "subnet", "encryption")
+
+
+class _Node(MeshService):
+    """The service behind a socket."""
+
+    stopping: Callable[[], None]
+    stopped: Callable[[], None]
+
+    def receive_queue(self, notify: Callable[[], None]) -> MessageQueue:
+        return self._delivery.receive_queue(notify)
+
+    def awaiting(self) -> list[MeshProtocol]:
+        run = self._run
+        return [] if run is None else run.hub.awaiting()
+
+    def stopService(self) -> Deferred[None]:
+        self.stopping()
+        return super().stopService().addCallback(lambda _: self.stopped())
+
+
+class MeshSocket(Listeners):
+    """A node of the mesh whose calls block.
+
+    It is open when it is made, and until :meth:`close` or the end of the process, which hands over
+    what is unsent.  The reactor runs in a daemon thread; one that runs already is used instead.  An
+    application that calls ``reactor.run()`` itself makes its sockets in other threads once it runs,
+    or uses MeshService: behind a MeshSocket ``reactor.run()`` raises ReactorAlreadyRunning.
+
+    Events, for ``on``, ``once`` and the rest of an ``EventEmitter``: ``connect``, ``disconnect`` and
+    ``message`` with the socket; ``gap``, ``refused`` and ``failure`` as MeshService has them.
+
+    :param addr: the address to listen on; '' for all, which tells others the LAN address.
+    :param port: from 0 to 65535; 0 for one that is free.
+    :param prot: the network it belongs to.
+    :param out_addr: (host, port) others can dial, '' as host for this one; None for where it listens.
+    :param debug_level: 1 logs links, 2 protocol decisions, 4 handlers entered, 5 messages in and out,
+        all to standard error, as are warnings at any level.
+    :param service_options: any other keyword of MeshService.
+    :raises ListenFailed: an OSError: the port is taken, or what else the system says.
+    :raises LocalError: an argument that cannot work.
+    """
+
+    def __init__(
+        self,
+        addr: str,
+        port: int,
+        prot: Protocol = default_protocol,
+        out_addr: tuple[str, int] | None = None,
+        debug_level: int = 0,
+        **service_options: Any,
+    ) -> None:
+        super().__init__()
+        if taken := [name for name in _OURS if name in service_options]:
+            raise TypeError(f"MeshSocket has no {taken[0]}=: it is made of addr, port and prot")
+        if type(port) is not int or not 0 <= port < 65536:
+            raise LocalError(f"port must be 0 to 65535, not {port!r}")
+        self._connecting: set[Deferred[bool | None]] = set()
+        self._arrivals: set[Deferred[bool]] = set()  # who waits for a message
+        self._closed = False
+        self._thread = reactor_thread()
+        self._crossing = Crossing(self._thread, debug_level)
+        self._node: _Node
+        self._queue: MessageQueue
+        self._failures: deque[str]
+        log_to_standard_error(debug_level)
+        options = service_options | {"out_addr": out_addr, "debug_level": debug_level}
+        self._thread.call(self._open, addr, port, Protocol(*prot), options)
+
+    def _open(self, addr: str, port: int, prot: Protocol, options: dict[str, Any]) -> None:
+        reactor = self._thread.reactor
+        endpoint = TCP6ServerEndpoint if isIPv6Address(addr) else TCP4ServerEndpoint
+        listen = [endpoint(reactor, port, interface=addr)]
+        node = self._node = _Node(
+            reactor, listen=listen, subnet=prot.subnet, encryption=prot.encryption, **options
+        )
+        self._failures = deque(maxlen=node.config.failures_limit)
+        node.stopping, node.stopped = self._stopping, self._wake
+        for event in ("connect", "disconnect"):
+            node.on(event, lambda _, event=event: self.emit(event, self))
+        for event in ("gap", "refused"):
+            node.on(event, lambda what, event=event: self.emit(event, what))
+        node.on("failure", self._node_failed)
+        self._queue = node.receive_queue(self._arrived)
+        self._thread.start(node)
+        self._out_addr = node.out_addr
+
+    # ── what it is ──────────────────────────────────────────────────────────────────
+
+    @property
+    def id(self) -> bytes:
+        """This node's id, base58."""
+        return self._node.id
+
+    @property
+    def out_addr(self) -> tuple[str, int] | None:
+        """(host, port) others are told to dial."""
+        return self._out_addr
+
+    @property
+    def protocol(self) -> Protocol:
+        """The network it belongs to."""
+        return self._node.protocol
+
+    @property
+    def routing_table(self) -> dict[bytes, Link]:
+        """The neighbours by id, as they are now."""
+        # A copy in one step: the table is the reactor's, which goes on meanwhile.
+        table: dict[bytes, MeshProtocol] = self._node.routing_table.copy()  # type: ignore[attr-defined]
+        return {node_id: self._crossing.link(link) for node_id, link in table.items()}
+
+    @property
+    def awaiting_ids(self) -> list[Link]:
+        """Connections, as they are now, whose far end has not told who it is."""
+        return [self._crossing.link(link) for link in self._node.awaiting()]
+
+    @property
+    def outgoing(self) -> list[bytes]:
+        """The ids of the neighbours this node dialled."""
+        return [node_id for node_id, link in self.routing_table.items() if link.outgoing]
+
+    @property
+    def incoming(self) -> list[bytes]:
+        """The ids of the neighbours that dialled this node."""
+        return [node_id for node_id, link in self.routing_table.items() if not link.outgoing]
+
+    @property
+    def queue(self) -> list[Message]:
+        """The messages that wait for :meth:`recv`, the next one first."""
+        waiting: list[Message] = self._thread.call(self._queue.peek)
+        return [self._crossing.message(message) for message in waiting]
+
+    @property
+    def status(self) -> str | list[str]:
+        """``"Nominal"``, or the tracebacks of what failed, handlers and listeners included.
+
+        Of many failures the newest ``failures_limit`` are kept.
+        """
+        return list(self._failures) or "Nominal"
+
+    # ── links ───────────────────────────────────────────────────────────────────────
+
+    def connect(self, addr: str, port: int) -> Any:
+        """Link with the node at *addr* ('' for this host) and *port*, and stay so.
+
+        It blocks until that node is in the routing table and the listeners of ``connect`` have run.
+
+        :return: None; False for this very node, or one it is linked with already.  In the reactor's
+            thread a Deferred of that.
+        :raises ConnectFailed: an OSError: nothing listens there.
+        :raises SubnetMismatch: the node there is of another subnet; EncryptionMismatch,
+            HandshakeTimeout and other RemoteErrors for what else it refuses.
+        :raises LocalError: a port that cannot be; NotRunning if the socket is closed.
+        """
+        return self._thread.call(self._connect, addr, port)
+
+    def _connect(self, addr: str, port: int) -> Deferred[bool | None]:
+        connecting = Deferred.fromCoroutine(self._link(addr, port))
+        self._connecting.add(connecting)
+
+        def over(result: Any) -> Any:
+            self._connecting.discard(connecting)
+            return result
+
+        return connecting.addBoth(over)
+
+    async def _link(self, addr: str, port: int) -> bool | None:
+        self._check_open()
+        if self._is_own(addr, port):
+            return False
+        known = set(self._node.routing_table)
+        try:
+            link = await self._node.connect(addr, port)
+        except SelfConnection:
+            return False
+        except CancelledError:
+            self._check_open()
+            raise
+        # The listeners of `connect` are called in the same turn, but later than this.
+        await deferLater(self._thread.reactor, 0)
+        return False if link.id in known else None
+
+    def _is_own(self, addr: str, port: int) -> bool:
+        """Whether this very node is told to be there, or listens there: no need to ask it."""
+        if (addr, port) == self._out_addr:
+            return True
+        host = this_host(addr)
+        return any(
+            port == bound and (host == listens or (host == LOOPBACK and listens in WILDCARDS))
+            for listens, bound in self._node.addresses
+        )
+
+    def disconnect(self, link: Link) -> None:
+        """Close *link*, and do not dial its node for a minute."""
+        if link.inner is not None:
+            self._thread.call(self._node.disconnect, link.inner)
+
+    # ── sending and receiving ───────────────────────────────────────────────────────
+
+    def send(self, *packets: object, flag: int = flags.broadcast, type: int = flags.broadcast) -> None:
+        """Send a message to everyone, each argument a packet.
+
+        While neighbours are slow it waits, up to ``handover_timeout``, for room.
+
+        :param packets: ``str bytes int float bool None list dict``.
+        :param flag: ``flags.whisper`` to reach direct peers only.
+        :param type: what stands in ``packets[0]``: 0, 2, or the application's own from 0x30 on.
+        :raises TypeError: and ValueError for packets, a flag or a type that cannot be sent.
+        :raises MessageTooLarge: over 1 MiB packed.
+        :raises Congested: no neighbour takes what was sent before; this was not sent.
+        :raises NotRunning: the socket is closed.
+        """
+        if self._thread.is_here:
+            self._send(packets, flag, type)
+        else:
+            self._thread.wait(self._send_in_turn, packets, flag, type)
+
+    def _send(self, packets: tuple[object, ...], flag: int, type: int) -> None:
+        self._check_open()
+        self._node.send(*packets, flag=flag, type=type)
+
+    def _send_in_turn(self, packets: tuple[object, ...], flag: int, type: int) -> Deferred[None] | None:
+        try:
+            self._send(packets, flag, type)
+        except Congested:
+            return Deferred.fromCoroutine(self._send_later(packets, flag, type))
+        return None
+
+    async def _send_later(self, packets: tuple[object, ...], flag: int, type: int) -> None:
+        reactor = self._thread.reactor
+        until = reactor.seconds() + self._node.config.handover_timeout
+        while True:
+            with suppress(DeferredTimeout):
+                await self._node.drained().addTimeout(until - reactor.seconds(), reactor)
+            try:
+                return self._send(packets, flag, type)
+            except Congested:
+                if reactor.seconds() >= until:
+                    raise
+
+    @overload
+    def recv(self, quantity: Literal[1] = 1, timeout: float | None = 0) -> Message | None: ...  # type: ignore[overload-overlap]
+
+    @overload
+    def recv(self, quantity: int, timeout: float | None = 0) -> list[Message]: ...
+
+    def recv(self, quantity: int = 1, timeout: float | None = 0) -> Message | list[Message] | None:
+        """The next message no handler took, or None if there is none.
+
+        :param quantity: other than 1: a list of up to so many, which can be empty.
+        :param timeout: seconds to wait for the first one; None for ever, or until the socket closes.
+        :raises RuntimeError: it would have to wait in the reactor's thread.
+        """
+        taken: list[Message] = self._thread.call(self._take, quantity)
+        until = None if timeout is None else time.monotonic() + timeout
+        while not taken and quantity > 0:
+            left = None if until is None else until - time.monotonic()
+            if (left is not None and left <= 0) or not self._thread.wait(self._arrival, left):
+                break
+            taken = self._thread.call(self._take, quantity)
+        if quantity != 1:
+            return taken
+        return taken[0] if taken else None
+
+    def _take(self, quantity: int) -> list[Message]:
+        taken: list[Message] = []
+        while len(taken) < quantity and (message := self._queue.take()) is not None:
+            taken.append(self._crossing.message(message))
+        return taken
+
+    def _arrival(self, seconds: float | None) -> Deferred[bool]:
+        """Fires with whether a message can be there, at the latest after *seconds*."""
+        if len(self._queue) or self._closed:
+            return succeed(bool(len(self._queue)))
+        arrival: Deferred[bool] = Deferred(self._arrivals.discard)
+        self._arrivals.add(arrival)
+        if seconds is not None:
+            arrival.addTimeout(seconds, self._thread.reactor, lambda *_: False)
+        return arrival
+
+    def _arrived(self) -> None:
+        if self.listeners("message"):
+            self.emit("message", self)
+        self._wake()
+
+    def _wake(self) -> None:
+        waiting = list(self._arrivals)
+        self._arrivals.clear()
+        for arrival in waiting:
+            arrival.callback(True)
+
+    def register_handler(self, handler: Callable[[Message, Link], object]) -> None:
+        """Let ``handler(message, link)`` see messages first; a true result stops the chain.
+
+        Handlers are called in turn, in the reactor's thread: there they may send and reply, and must
+        not block.
+
+        :raises ValueError: it does not take exactly two arguments.
+        """
+
+        @wraps(handler)
+        def handle(message: Message, link: MeshProtocol | None) -> object:
+            return handler(self._crossing.message(message), self._crossing.link(link))
+
+        self._node.register_handler(handle)
+
+    # ── failures and the end ────────────────────────────────────────────────────────
+
+    def _failed(self, listener: Callable[..., Any], failure: Failure) -> None:
+        self._failures.append(failure.getTraceback())
+        super()._failed(listener, failure)
+
+    def _node_failed(self, failure: Failure) -> None:
+        self._failures.append(failure.getTraceback())
+        self.emit("failure", failure)
+
+    def close(self) -> None:
+        """Hand over what is unsent, within bounds, say goodbye, and free the port.
+
+        What had come by then can still be received.  Closing what is closed does nothing.
+
+        :raises RuntimeError: in the reactor's thread.
+        """
+        self._thread.wait(self._thread.stop, self._node)
+
+    def _stopping(self) -> None:
+        self._closed = True
+        for connecting in list(self._connecting):
+            connecting.cancel()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise NotRunning("the socket is closed")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"links: {len(self._node.routing_table)}"
+        return f"<MeshSocket {self.id.decode()} at {self._out_addr}, {state}>"
