@@ -242,9 +242,11 @@ class ThreadTests(ScriptCase):
         stopped = self.script(
             OPEN + "from twisted.internet import reactor\n"
             "reactor.callFromThread(reactor.stop)\n"
-            + attempt.format("sock.recv(timeout=None); sock.recv(timeout=1); sock.send('x')")
-            + attempt.format("sock.close()")
+            + attempt.format("sock.recv(timeout=None); sock.recv(timeout=1); sock.connect('', port)")
+            + "while reactor.running: pass\n"
+            + attempt.format("sock.send('x')")
             + attempt.format("mesh.MeshSocket('', 0)")
+            + "sock.close()"
         )
         forked = self.script(
             "import os, warnings\nwarnings.simplefilter('ignore')  # of a fork beside threads\n"
@@ -296,6 +298,21 @@ class InterruptTests(ScriptCase):
         self.assertEqual(script.lines[:-1], ["waits", "interrupted"] * 3 + ["Nominal"])
         self.assertEqual(script.log, "")
         self.assert_ended_at_once(script)
+
+    async def test_a_handler_of_signals_can_send_and_leave(self) -> None:
+        script = self.script(
+            LINK + "import signal\n"
+            "def leave(number, frame):\n"
+            "    sock.send('going down'); sys.exit(5)\n"
+            "signal.signal(signal.SIGTERM, leave)\n"
+            "print('waits')\n"
+            "sock.recv(timeout=None)"
+        )
+        await self.until(lambda: script.lines)
+        script.signal("TERM")
+        self.assertEqual(await self.until_ended(script), [5])
+        await self.until(lambda: self.got)
+        self.assertEqual((self.got, script.log), (["going down"], ""))
 
     async def test_so_can_the_last_one(self) -> None:
         script = self.script(
