@@ -360,7 +360,11 @@ class MeshSocket(Listeners):
 
         :raises RuntimeError: in the reactor's thread.
         """
-        self._thread.wait(self._thread.stop, self._node)
+        try:
+            self._thread.wait(self._thread.stop, self._node)
+        except NotRunning:
+            if not self._closed:  # by the end of the reactor
+                raise
 
     def _stopping(self) -> None:
         self._closed = True

@@ -13,7 +13,7 @@ import errno
 import os
 import time
 from collections.abc import Callable
-from threading import Event, Lock, Thread
+from threading import Event, Lock, RLock, Thread
 from typing import Any, NoReturn, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -53,7 +53,7 @@ class ReactorThread:
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
         self._process = os.getpid()
-        self._lock = Lock()
+        self._lock = RLock()  # a signal's handler can call in the middle of a call
         self._ended = False
         self._calls: set[_Call] = set()  # somebody waits for them in another thread
         self._services: set[MeshService] = set()
