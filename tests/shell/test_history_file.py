@@ -16,7 +16,7 @@ from twisted_mesh.message import Message
 from twisted_mesh.service import MeshService
 from twisted_mesh.wire.packets import unpack_entries
 
-MIB = 2**20
+STOPPED = {"queue_limit": 50, "queue_bytes": 20_000, "history_bytes": 200_000}
 
 
 class HistoryCase(MeshCase):
@@ -180,6 +180,60 @@ class TestRestart(HistoryCase):
         self.link((again, a))
         self.stored()
         self.assertEqual((self.got(b), self.got(again)), (["before"], []))
+
+
+class TestStoppedConsumer(HistoryCase):
+    """A consumer that stops for a minute under full load holds up nobody, and misses what is told."""
+
+    def load(self, seconds: int) -> None:
+        """A hundred messages a second."""
+        for _ in range(seconds * 10):
+            for _ in range(10):
+                self.a.send(self.said, b"x" * 200)
+                self.said += 1
+            self.network.advance(0.1)
+
+    def stopped(self, **limits: Any) -> None:
+        self.a, self.b = self.node(), self.started(limits=STOPPED | limits)
+        self.link((self.b, self.a))
+        self.said = 0
+        self.slow, self.quick = self.b.messages(), self.b.messages()
+        self.load(1)
+        self.assertEqual([m.packets[1] for m in iter(self.slow.take, None)], list(range(100)))
+        for second in range(1, 61):
+            self.load(1)
+            got = [message.packets[1] for message in iter(self.quick.take, None)]
+            self.assertEqual(got[-100:], list(range(100 * second, 100 * (second + 1))))
+            footprint = self.b.footprint()
+            self.assertLessEqual(footprint["queued_messages"], 50)
+            self.assertLessEqual(footprint["held_bytes"], 200_000)
+
+    def taken_since(self) -> list[int]:
+        return [message.packets[1] for message in iter(self.slow.take, None)]
+
+    def test_afterwards_it_has_everything_within_the_retention(self) -> None:
+        self.stopped()
+        self.assertEqual(self.b.footprint()["untaken_messages"], 6000)
+        self.load(1)
+        self.assertEqual(self.taken_since(), list(range(100, 6200)))
+        self.assertEqual(self.happened(self.b, "gap"), [])
+
+    def test_and_is_told_what_lies_beyond(self) -> None:
+        self.stopped(store_bytes=500_000)
+        self.load(1)
+        got = self.taken_since()
+        (gap,) = self.happened(self.b, "gap")
+        lost = range(gap.first - 1, gap.last)  # what was sent first has the number 1
+        self.assertGreater(len(lost), 1000)
+        self.assertEqual(sorted([*got, *lost]), list(range(100, 6200)))
+        self.assertEqual(got, sorted(got))
+
+    def test_its_mark_stands_still_over_a_restart(self) -> None:
+        self.stopped()
+        self.stop(self.b)
+        again = self.started(limits=STOPPED)
+        self.network.advance(1)
+        self.assertEqual(self.got(again), list(range(100, 6100)))
 
 
 class TestRefusal(HistoryCase):
