@@ -122,9 +122,11 @@ class Scribe:
         self._journal = Journal(store)
         self._node: Node | None = None
         self._due = False
+        self._taken: dict[Run, int] = {}  # what the application had been handed at the last flush
 
     def node(self, myself: Myself, config: MeshConfig, restored: Restored) -> Node:
         """The core of a run that goes on with what was *restored*."""
+        self._taken = {marks.run: marks.taken for marks in restored.marks}
         history = History(config, self._journal)
         history.restore(restored, myself.origin, self._clock.now)
         self._node = Node(myself, config, history, restored.settled)
@@ -146,9 +148,14 @@ class Scribe:
         if node is None:
             return
         outbox = node.outbox
-        flush = self._journal.flush(
-            node.history.get, taken.get, (outbox.run, outbox.taken), node.settled, to_ms
-        )
+        before, self._taken = self._taken, dict(taken)  # a consumer that lags by a flush
+
+        def taken_before(run: Run, head: int) -> int:
+            stream = node.history.get(run)
+            return head if stream is None else before.get(run, stream.base)
+
+        own = (outbox.run, outbox.taken)
+        flush = self._journal.flush(node.history.get, taken_before, own, node.settled, to_ms)
         if flush is not None:
             clock.at(clock.now + WRITE_SECONDS * clock.random.random(), partial(self._write, flush))
 
