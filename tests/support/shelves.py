@@ -33,6 +33,7 @@ def folder_of(test: SynchronousTestCase) -> Path:
     """A folder for one test, where it can be had in memory: how fast a disk syncs is not tested."""
     memory = "/dev/shm"
     path = tempfile.mkdtemp(prefix="mesh-", dir=memory if os.access(memory, os.W_OK) else None)
+    os.chmod(path, 0o755)
     test.addCleanup(shutil.rmtree, path)
     return Path(path)
 
