@@ -248,7 +248,7 @@ class Script:
 
     def lows(self, lows: Sequence[tuple[Run, int]]) -> None:
         """What a flush gave up; now and then that comes too late for the next one."""
-        for run, low in lows:
+        for run, low in sorted(lows):
             if run in self._open and self._random.random() < 0.7:
                 marks = self._open[run]
                 self._open[run] = marks._replace(low=max(low, marks.low))
