@@ -9,7 +9,6 @@ One thread may flush while another reads: a reader never waits for a flush and n
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Final
 from zlib import crc32
@@ -19,7 +18,7 @@ from twisted.logger import Logger
 from twisted_mesh.core.events import Run
 from twisted_mesh.core.shelf import Flush, Flushed
 from twisted_mesh.errors import RemoteError, StoreError
-from twisted_mesh.store_file import explain, number, numbers, open_history, transaction
+from twisted_mesh.store_file import TROUBLE, explain, number, numbers, open_history, transaction
 from twisted_mesh.store_ledger import Ledger, Limits
 from twisted_mesh.wire import native
 from twisted_mesh.wire.native import SignedBatch
@@ -78,7 +77,7 @@ class Store:
         try:
             ledger = Ledger(self._writer, self._limits)
             self.restored = ledger.restored()
-        except sqlite3.Error as error:
+        except TROUBLE as error:
             self.close()
             raise explain(self.path, error) from error
         self._ledger: Ledger | None = ledger
@@ -100,7 +99,7 @@ class Store:
                 if ledger is None:
                     ledger = Ledger(self._writer, self._limits)
                 lows = ledger.apply(flush, self._wall_ms())
-        except sqlite3.Error as error:
+        except TROUBLE as error:
             raise explain(self.path, error) from error
         self._ledger = ledger
         self._footprint = _footprint(ledger)
@@ -136,7 +135,7 @@ class Store:
                 return self._search(run, self._wall_ms() - seconds * 1000)
             finally:
                 self._reader.execute("ROLLBACK")
-        except sqlite3.Error as error:
+        except TROUBLE as error:
             self._tell(error)
             return None
 
@@ -167,7 +166,7 @@ class Store:
                         return batches, True
             finally:
                 cursor.close()
-        except (sqlite3.Error, RemoteError) as error:
+        except (*TROUBLE, RemoteError) as error:
             self._tell(error)
         return batches, False
 
@@ -200,7 +199,7 @@ class Store:
             if free > _GIVE_BACK_PAGES and free * 4 > number(self._writer, "page_count"):
                 # Each page is a step of it, of which execute() does the first alone.
                 self._writer.executescript(f"PRAGMA incremental_vacuum({_GIVE_BACK_PAGES})")
-        except sqlite3.Error as error:
+        except TROUBLE as error:
             _log.warn("{error}", error=explain(self.path, error))
 
     def _tell(self, error: Exception) -> None:

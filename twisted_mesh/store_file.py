@@ -26,6 +26,9 @@ _MIB: Final = 2**20
 _WAL_PAGES: Final = 2000  # of 4 KiB: the log is copied into the file so often (twice SQLite's 1000; guess)
 _WAL_BYTES: Final = 16 * _MIB  # of the log that stay on disk when it was copied (guess)
 _PATIENCE: Final = 1.0  # seconds to wait for a program that looks into the file and locks it (guess)
+_ANY: Final = 2**63
+#: What comes out of a file that is damaged, or full: the second where SQLite's words quote the damage.
+TROUBLE: Final = (sqlite3.Error, UnicodeDecodeError)
 _READ_PATIENCE: Final = 0.05  # the same in the reactor's thread, where it hardly ever happens (guess)
 
 #: As SQLite keeps it, so that another schema is noticed.  The batches have an ordinary table with an index
@@ -135,24 +138,24 @@ def open_history(path: str, network: bytes) -> Opened:
     with contextlib.ExitStack() as undo:
         lock = Lock(path)
         undo.callback(lock.release)
-        _make_file(path)
+        size = _make_file(path)
         try:
             writer = _connect(path, _PATIENCE)
             undo.callback(writer.close)
-            _check(writer, path, network)
+            _check(writer, path, network, size)
             _set_up(writer, path)
             reader = _connect(path, _READ_PATIENCE)
             undo.callback(reader.close)
             reader.execute("PRAGMA query_only = ON")
             reader.execute("SELECT count(*) FROM about").fetchone()
-        except sqlite3.Error as error:
+        except TROUBLE as error:
             raise explain(path, error) from error
         undo.pop_all()
     return Opened(writer, reader, lock)
 
 
-def explain(path: str, error: sqlite3.Error) -> StoreError:
-    """What *error* of SQLite means for the history at *path*."""
+def explain(path: str, error: Exception) -> StoreError:
+    """What *error*, one of :data:`TROUBLE`, means for the history at *path*."""
     match getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF:
         case sqlite3.SQLITE_NOTADB:
             return _foreign(path)
@@ -169,11 +172,11 @@ def explain(path: str, error: sqlite3.Error) -> StoreError:
 
 
 @contextlib.contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+def transaction(connection: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
     """All that is written within is stored at its end; nothing of it if anything raises."""
     if connection.in_transaction:  # one before could not be rolled back
         connection.execute("ROLLBACK")
-    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(begin)
     try:
         yield
         connection.execute("COMMIT")
@@ -200,24 +203,27 @@ def numbers(row: Sequence[object] | None) -> list[int]:
     return values
 
 
-def _make_file(path: str) -> None:
-    """See to it that there is a file; SQLite would make one that others can read."""
+def _make_file(path: str) -> int:
+    """See to it that there is a file, which SQLite would make for others to read, too.
+
+    :return: what must be there, in bytes.  With a log beside it that is not known: the rest is in the log.
+    """
     try:
-        status = os.stat(path)
-    except FileNotFoundError:
-        try:
+        if not os.path.exists(path):
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        except OSError as error:
-            raise _unwritable(path, error.strerror) from error
-        return
+            return 0
+        status = os.stat(path)
+        log = os.stat(f"{path}-wal").st_size if os.path.exists(f"{path}-wal") else 0
     except OSError as error:
         raise _unwritable(path, error.strerror) from error
     if not stat.S_ISREG(status.st_mode):
         raise StoreError(f"history {path} is not a regular file: name another")
-    log = f"{path}-wal"
-    if not status.st_size and os.path.exists(log) and os.path.getsize(log):
+    if not os.access(path, os.R_OK | os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise _unwritable(path, "permission denied")
+    if log and not status.st_size:
         # SQLite would take the file for a new one, and throw away the log.
         raise _damaged(path, "empty, but its log is not")
+    return _ANY if log else status.st_size
 
 
 def _connect(path: str, patience: float) -> sqlite3.Connection:
@@ -228,12 +234,12 @@ def _connect(path: str, patience: float) -> sqlite3.Connection:
     return connection
 
 
-def _check(writer: sqlite3.Connection, path: str, network: bytes) -> None:
-    """Make the tables in an empty file, or see whether those in it are ours and whole."""
+def _check(writer: sqlite3.Connection, path: str, network: bytes, size: int) -> None:
+    """Make the tables in an empty file, or see whether those in one of *size* bytes are ours and whole."""
     if not number(writer, "page_count"):
-        # All in one, so that a crash leaves an empty file or a history; before the first table.
-        writer.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        with transaction(writer):
+        # All in one, so that a crash leaves an empty file or a history; even this first of it writes.
+        with transaction(writer, "BEGIN DEFERRED"):
+            writer.execute("PRAGMA auto_vacuum = INCREMENTAL")
             writer.execute(f"PRAGMA application_id = {APPLICATION}")
             writer.execute(f"PRAGMA user_version = {VERSION}")
             for statement in SCHEMA:
@@ -248,6 +254,8 @@ def _check(writer: sqlite3.Connection, path: str, network: bytes) -> None:
             f"history {path} is of version {version}, which this twisted_mesh does not know: "
             f"use a newer twisted_mesh, or another file"
         )
+    if number(writer, "page_count") * number(writer, "page_size") > size:
+        raise _damaged(path, "its end is missing")
     tables = {sql for (sql,) in writer.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")}
     if tables != set(SCHEMA):
         raise _damaged(path, "other tables")
@@ -274,8 +282,7 @@ def _set_up(writer: sqlite3.Connection, path: str) -> None:
     writer.execute("PRAGMA synchronous = NORMAL")
     writer.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
     writer.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
-    with transaction(writer):  # a file that can only be read is refused here
-        pass
+    writer.execute("UPDATE about SET settled = settled")  # refused, it is told now
 
 
 def _foreign(path: str) -> StoreError:

@@ -33,6 +33,7 @@ def folder_of(test: SynchronousTestCase) -> Path:
     """A folder for one test, where it can be had in memory: how fast a disk syncs is not tested."""
     memory = "/dev/shm"
     path = tempfile.mkdtemp(prefix="mesh-", dir=memory if os.access(memory, os.W_OK) else None)
+    os.chmod(path, 0o755)
     test.addCleanup(shutil.rmtree, path)
     return Path(path)
 
@@ -247,7 +248,7 @@ class Script:
 
     def lows(self, lows: Sequence[tuple[Run, int]]) -> None:
         """What a flush gave up; now and then that comes too late for the next one."""
-        for run, low in lows:
+        for run, low in sorted(lows):
             if run in self._open and self._random.random() < 0.7:
                 marks = self._open[run]
                 self._open[run] = marks._replace(low=max(low, marks.low))

@@ -1,0 +1,532 @@
+"""The file of the history: what it survives, and what is refused."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+import socket
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
+from pathlib import Path
+from random import Random
+
+from twisted.trial.unittest import SkipTest
+
+from tests.shell.test_store import StoreCase, logged
+from tests.support.shelves import (
+    ALL,
+    ANNA,
+    BERT,
+    ME,
+    NETWORK,
+    Contents,
+    Model,
+    Script,
+    batch_of,
+    contents,
+    flush_of,
+    marks_of,
+    open_store,
+)
+from twisted_mesh import store_file
+from twisted_mesh.core.shelf import Flush
+from twisted_mesh.core.streams import Run
+from twisted_mesh.errors import StoreError
+from twisted_mesh.store import Store
+from twisted_mesh.store_file import VERSION
+
+LONG = "MESH_LONG" in os.environ
+RUNS: list[Run] = [ANNA, BERT, ME]
+NOBODY = 65534
+
+
+class FileCase(StoreCase):
+    """What the tests of the file share."""
+
+    def assert_refused(self, text: str, network: bytes = NETWORK, by_nobody: bool = False) -> None:
+        """Opening fails with *text*, names the file, and leaves all as it was."""
+        before = self.files()
+        with nobody() if by_nobody else nullcontext():
+            error = self.assertRaises(StoreError, self.open, network=network)
+        self.assertIn(f"history {self.path}", str(error))
+        self.assertIn(text, str(error))
+        self.assertNotIn("\n", str(error))
+        self.assertEqual(self.files(), before)
+
+    def files(self) -> dict[str, bytes | None]:
+        """What lies in the folder."""
+        return {path.name: path.read_bytes() if path.is_file() else None for path in self.folder.iterdir()}
+
+    def fill(self, number: int = 60) -> list[Flush]:
+        """Make a history and close it."""
+        store, script = self.open(), Script(Random(11), RUNS)
+        flushes = [script.flush() for _ in range(number)]
+        for flush in flushes:
+            store.flush(flush)
+        self.close()
+        return flushes
+
+    def change(self, *statements: str) -> None:
+        """Have another program change the file."""
+        with closing(sqlite3.connect(self.path, isolation_level=None)) as other:
+            for statement in statements:
+                other.execute(statement)
+
+    def check(self, store: Store) -> None:
+        """SQLite has nothing to complain of."""
+        self.assertEqual(store._writer.execute("PRAGMA integrity_check").fetchall(), [("ok",)])
+
+
+class TestOpening(FileCase):
+    def test_the_files_are_the_owners_alone(self) -> None:
+        self.addCleanup(os.umask, os.umask(0))
+        self.open().flush(flush_of(batch_of(ANNA, 1)))
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in self.folder.iterdir()}
+        names = ("history", "history-lock", "history-shm", "history-wal")
+        self.assertEqual(modes, dict.fromkeys(names, 0o600))
+
+    def test_nothing_but_the_history_is_left_when_it_is_closed(self) -> None:
+        self.open().flush(flush_of(batch_of(ANNA, 1)))
+        self.close()
+        self.assertEqual(list(self.files()), ["history"])
+
+    def test_an_empty_file_is_a_new_history(self) -> None:
+        self.path.touch()
+        self.open().flush(flush_of(batch_of(ANNA, 1)))
+        self.assertEqual(self.held(self.open()), [1])
+
+    def test_the_path_stays_where_it_is_when_a_daemon_changes_its_directory(self) -> None:
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.folder)
+        store = open_store("history")
+        self.addCleanup(store.close)
+        os.chdir("/")
+        store.flush(flush_of(batch_of(ANNA, 1)))
+        self.assertEqual(store.path, str(self.path))
+        self.assertEqual(self.held(store), [1])
+
+    def test_a_missing_folder_is_told(self) -> None:
+        self.path = self.folder / "missing" / "history"
+        self.assert_refused("there is no such folder: make it first")
+
+    def test_a_folder_that_is_a_file_is_told(self) -> None:
+        (self.folder / "file").touch()
+        self.path = self.folder / "file" / "history"
+        self.assert_refused("there is no such folder: make it first")
+
+    def test_what_is_no_file_is_refused(self) -> None:
+        self.path.mkdir()
+        self.assert_refused("is not a regular file: name another")
+        self.path.rmdir()
+        os.mkfifo(self.path)
+        self.assert_refused("is not a regular file: name another")
+        self.path.unlink()
+        with closing(socket.socket(socket.AF_UNIX)) as listening:
+            listening.bind(str(self.path))
+            self.assert_refused("is not a regular file: name another")
+
+    def test_a_folder_that_may_not_be_written_is_told(self) -> None:
+        self.fill()
+        self.path.chmod(0o666)
+        for name in ("history", "new"):
+            self.path = self.folder / name
+            self.assert_refused("cannot be written (Permission denied): let this user", by_nobody=True)
+
+    def test_a_file_that_may_not_be_written_is_told(self) -> None:
+        self.fill()
+        self.folder.chmod(0o777)
+        for mode in (0o444, 0o600):
+            self.path.chmod(mode)
+            self.assert_refused("cannot be written (permission denied): let this user", by_nobody=True)
+
+    def test_a_history_of_another_network_is_refused(self) -> None:
+        self.fill()
+        self.assert_refused("is of another network: name another file, or the subnet", network=b"other")
+        self.open(network=NETWORK)
+
+    def test_a_newer_version_is_refused_by_its_number(self) -> None:
+        self.fill()
+        self.change(f"PRAGMA user_version = {VERSION + 1}")
+        self.assert_refused(
+            f"is of version {VERSION + 1}, which this twisted_mesh does not know: use a newer"
+        )
+
+    def test_what_is_no_history_is_refused_and_left_alone(self) -> None:
+        for content in (b"precious", b"precious" * 1000, Random(1).randbytes(9999)):
+            self.path.write_bytes(content)
+            self.assert_refused("is not a history of twisted_mesh: name another file")
+
+    def test_another_programs_database_is_refused_and_left_alone(self) -> None:
+        for statement in (
+            "CREATE TABLE stream (x)",
+            "PRAGMA application_id = 5",
+            "PRAGMA user_version = 1",
+        ):
+            self.path.unlink(missing_ok=True)
+            self.change(statement)
+            self.assert_refused("is not a history of twisted_mesh: name another file")
+
+    def test_another_program_that_locks_the_file_is_told(self) -> None:
+        self.fill()
+        self.patch(store_file, "_PATIENCE", 0.0)
+        with closing(sqlite3.connect(self.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            error = self.assertRaises(StoreError, self.open)
+            self.assertIn("is locked by another program: let that end first", str(error))
+        self.open()
+
+    def test_a_flush_while_another_program_locks_the_file_fails_and_the_next_succeeds(self) -> None:
+        self.patch(store_file, "_PATIENCE", 0.0)
+        store = self.open()
+        with closing(sqlite3.connect(self.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            error = self.assertRaises(StoreError, store.flush, flush_of(batch_of(ANNA, 1)))
+            self.assertIn("is locked by another program", str(error))
+        store.flush(flush_of(batch_of(ANNA, 1)))
+        self.assertEqual(self.held(store), [1])
+
+
+class TestTwoStores(FileCase):
+    def test_a_file_in_use_is_refused_whatever_it_is_called(self) -> None:
+        store = self.open()
+        link = self.folder / "link"
+        link.symlink_to(self.path)
+        for path in (self.path, link, f"{self.folder}/../{self.folder.name}/history"):
+            error = self.assertRaises(StoreError, open_store, path)
+            self.assertIn(f"{self.path} is in use by another node: give each a file of its own", str(error))
+        # The one that has it is not troubled by the attempt, nor by what it closed.
+        store.flush(flush_of(batch_of(ANNA, 1)))
+        self.assertEqual(self.held(store), [1])
+        self.close()
+        open_store(link).close()
+
+    def test_a_lock_on_a_file_that_was_removed_meanwhile_does_not_count(self) -> None:
+        lock = self.folder / "history-lock"
+        flock, removed = fcntl.flock, []
+
+        def late(descriptor: int, how: int) -> None:
+            if not removed:
+                removed.append(True)
+                lock.unlink()  # as the one that had it does just now
+            flock(descriptor, how)
+
+        self.patch(fcntl, "flock", late)
+        self.open()
+        self.assertTrue(removed)
+        self.assertRaises(StoreError, open_store, self.path)
+
+    def test_a_lock_file_left_behind_is_no_hindrance(self) -> None:
+        (self.folder / "history-lock").touch()
+        self.open()
+
+    def test_an_opening_that_fails_leaves_the_file_free(self) -> None:
+        self.fill()
+        self.assertRaises(StoreError, self.open, network=b"other")
+        self.open()
+
+
+class TestCrashes(FileCase):
+    """The files as a crash at any moment leaves them: opened, they hold the flushes up to one."""
+
+    def images(
+        self, random: Random, before: list[bytes], after: list[bytes]
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """What a process that dies within a flush leaves: the file and its log.
+
+        First the log is written from its beginning or where it ended, in order; when it is long enough
+        it is copied into the file, again in order.
+        """
+        for _ in range(3):
+            cut = random.randrange(len(after[1]) + 1)
+            yield before[0], after[1][:cut] + before[1][cut:]
+        for _ in range(3 if after[0] != before[0] else 0):
+            cut = random.randrange(len(after[0]) + 1)
+            yield after[0][:cut] + before[0][cut:], after[1]
+
+    def test_a_crash_at_any_moment(self) -> None:
+        self.patch(store_file, "_WAL_PAGES", 25)
+        for seed in range(40 if LONG else 2):
+            self.crash_anywhere(Random(seed))
+
+    def crash_anywhere(self, random: Random) -> None:
+        self.path = self.folder / f"history{random.random()}"
+        limits = {"bytes_limit": 60_000, "closed_limit": 3}
+        store, script, model = self.open(**limits), Script(random, RUNS, size=6000), Model(**limits)
+        names = (self.path, Path(f"{self.path}-wal"))
+        copied = 0
+
+        def files() -> list[bytes]:
+            return [name.read_bytes() for name in names]
+
+        for _ in range(40):
+            flush = script.flush()
+            earlier, before = model.contents(), files()
+            between: list[list[bytes]] = []
+            store._writer.set_trace_callback(lambda _, between=between: between.append(files()))
+            store.flush(flush)
+            store._writer.set_trace_callback(None)
+            model.flush(flush, script.now)
+            after = files()
+            for image in random.sample(between, 1):
+                self.reopened(image, [earlier, model.contents()])
+            for image in self.images(random, before, after):
+                self.reopened(image, [earlier, model.contents()])
+            self.reopened(after, [model.contents()])
+            copied += after[0] != before[0]
+        self.assertGreater(copied, 3)
+
+    def reopened(self, image: tuple[bytes, bytes] | list[bytes], allowed: list[Contents]) -> None:
+        """What a node finds that starts after the crash."""
+        path = self.folder / "image"
+        path.write_bytes(image[0])
+        Path(f"{path}-wal").write_bytes(image[1])
+        with closing(open_store(path)) as store:
+            self.check(store)
+            self.assertIn(contents(store), allowed)
+            store.flush(flush_of(batch_of((b"z" * 32, 1), 1)))
+
+    def test_a_crash_while_the_file_is_made(self) -> None:
+        """It is empty, or an empty history."""
+        images: list[dict[str, bytes | None]] = []
+        connect = sqlite3.connect
+
+        def traced(*args: object, **options: object) -> sqlite3.Connection:
+            connection = connect(*args, **options)  # type: ignore[call-overload]
+            connection.set_trace_callback(lambda _: images.append(self.files()))
+            return connection
+
+        self.patch(sqlite3, "connect", traced)
+        self.open()
+        self.patch(sqlite3, "connect", connect)
+        images.append(self.files())
+        self.close()
+        self.assertGreater(len(images), 15)
+        for image in images:
+            for name in self.files():
+                (self.folder / name).unlink()
+            for name, content in image.items():
+                if not name.endswith(("-shm", "-lock")):
+                    (self.folder / name).write_bytes(content or b"")
+            store = self.open()
+            self.check(store)
+            self.assertEqual(contents(store), Model().contents())
+            store.flush(flush_of(batch_of(ANNA, 1)))
+            self.assertEqual(self.held(self.open()), [1])
+            self.close()
+
+
+class TestDamage(FileCase):
+    def test_a_file_that_was_cut_off_is_refused(self) -> None:
+        self.fill()
+        content = self.path.read_bytes()
+        random = Random(2)
+        for length in (4096, len(content) - 1, *(random.randrange(600, len(content)) for _ in range(20))):
+            self.path.write_bytes(content[:length])
+            self.assert_refused("is damaged (")
+
+    def test_a_file_that_was_emptied_is_not_taken_for_a_new_one(self) -> None:
+        store = self.open()
+        store.flush(flush_of(batch_of(ANNA, 1)))
+        log = Path(f"{self.path}-wal").read_bytes()
+        self.close()
+        self.path.write_bytes(b"")
+        Path(f"{self.path}-wal").write_bytes(log)
+        self.assert_refused("is damaged (empty, but its log is not): put a copy of it back, or delete it")
+        # Deleted as it was told to be, there is nothing left of it.
+        self.path.unlink()
+        store = self.open()
+        self.assertEqual(contents(store), Model().contents())
+        self.check(store)
+
+    def test_marks_that_cannot_be_are_refused(self) -> None:
+        for change in (
+            "UPDATE stream SET head = -1",
+            "UPDATE stream SET low = head + 2",
+            "UPDATE stream SET epoch = 'x'",
+            "UPDATE stream SET bytes = NULL",
+            "UPDATE stream SET origin = x'00'",
+            "UPDATE closed SET head = 'x'",
+            "UPDATE about SET settled = 7",
+            "DELETE FROM about",
+            "DROP INDEX batch_order",
+            "CREATE TABLE other (x)",
+        ):
+            self.path.unlink(missing_ok=True)
+            store = self.open()
+            store.flush(flush_of(batch_of(ANNA, 1), closed=[(BERT, 1)]))
+            self.close()
+            with closing(sqlite3.connect(self.path)) as other:
+                other.execute("PRAGMA ignore_check_constraints = ON")
+                other.execute("PRAGMA writable_schema = ON")
+                # SQLite would not store some of it either.
+                other.execute("UPDATE sqlite_master SET sql = replace(sql, 'NOT NULL', '')")
+                other.commit()
+            with closing(sqlite3.connect(self.path)) as other:
+                other.execute("PRAGMA ignore_check_constraints = ON")
+                other.execute(change)
+                other.commit()
+                other.execute("PRAGMA writable_schema = ON")
+                for name, sql in list(other.execute("SELECT name, sql FROM sqlite_master")):
+                    right = next(
+                        (one for one in store_file.SCHEMA if f" {name} " in one.splitlines()[0]), sql
+                    )
+                    other.execute("UPDATE sqlite_master SET sql = ? WHERE name = ?", (right, name))
+                other.commit()
+            self.assert_refused("is damaged (")
+
+    def test_a_damaged_batch_is_never_handed_out(self) -> None:
+        store = self.open()
+        store.flush(flush_of(*(batch_of(ANNA, first) for first in range(1, 10)), batch_of(BERT, 1)))
+        whole = store._writer.execute("SELECT payload FROM batch WHERE first = 4").fetchone()[0]
+        for change, value in (
+            ("payload = ?", whole[:-1] + b"!"),
+            ("payload = ?", b""),
+            ("payload = ?", "text"),
+            ("payload = ?, checksum = 0", None),
+            ("checksum = ?", "x"),
+            ("last = ?", 5),
+            ("stream = ?", 77),
+        ):
+            with closing(sqlite3.connect(self.path, isolation_level=None)) as other:
+                other.execute("PRAGMA ignore_check_constraints = ON")
+                other.execute("BEGIN")
+                if value is None:
+                    continue
+                other.execute(f"UPDATE batch SET {change} WHERE first = 4", (value,))
+                other.execute("COMMIT")
+                with logged() as texts:
+                    store = self.open()
+                    held = self.held(store)
+                    self.assertEqual(held[:3], [1, 2, 3])
+                    self.assertNotIn(4, held)
+                    self.assertEqual(self.held(store), held)
+                    self.assertEqual(
+                        list(store.read(ANNA, 5, 6, 2**40)), [batch_of(ANNA, 5), batch_of(ANNA, 6)]
+                    )
+                    self.assertEqual(self.held(store, BERT), [1])
+                if "stream" not in change:
+                    self.assertEqual((len(texts), held), (1, [1, 2, 3]))
+                    self.assertIn("cannot be read in part", texts[0])
+                other.execute("DELETE FROM batch WHERE first = 4")
+                row = "INSERT INTO batch SELECT stream, 4, 4, arrived, 0, ? FROM batch WHERE first = 3"
+                other.execute(row, (whole,))
+
+    def test_bytes_overwritten_anywhere(self) -> None:
+        """It is refused, or what can be read of it is what was stored; and nothing worse comes of it."""
+        flushes = self.fill(200)
+        content = self.path.read_bytes()
+        stored = {
+            (signed.batch.origin, signed.batch.first, signed.array)
+            for flush in flushes
+            for _, signed in flush.batches
+        }
+        seeds = range(3000 if LONG else 120)
+        outcomes = {self.overwritten(Random(seed), content, stored) for seed in seeds}
+        self.assertEqual(outcomes, {"refused", "not flushed", "flushed"})  # each was tried
+
+    def overwritten(self, random: Random, content: bytes, stored: set[tuple[bytes, int, bytes]]) -> str:
+        """What becomes of a history with some bytes of chance in it."""
+        length = random.choice((1, 8, 500, 5000))
+        at = random.randrange(100, len(content) - length)
+        self.path.write_bytes(content[:at] + random.randbytes(length) + content[at + length :])
+        Path(f"{self.path}-wal").unlink(missing_ok=True)
+        with logged() as texts:
+            try:
+                store = self.open(bytes_limit=random.choice((1000, 2**40)))
+            except StoreError as error:
+                self.assertRegex(str(error), "is damaged|is not a history|is of version|another network")
+                return "refused"
+            for marks in store.restored.marks:
+                for signed in store.read(marks.run, 1, ALL, 2**40):
+                    self.assertIn((marks.run[0], signed.batch.first, signed.array), stored)
+                store.first_since(marks.run, random.choice((0, 100, 1e6)))
+            try:
+                heads = {marks.run: marks.head for marks in store.restored.marks}
+                for run in RUNS:
+                    head = heads.get(run, 0) + 1
+                    store.flush(flush_of(batch_of(run, head), marks=[marks_of(run, head, low=head)]))
+            except StoreError as error:
+                self.assertIn(str(self.path), str(error))
+                return "not flushed"
+            finally:
+                self.close()
+        self.assertLess(len(texts), 2)
+        return "flushed"
+
+
+class TestFullDisks(FileCase):
+    def test_a_full_disk_is_told_and_the_next_flush_succeeds(self) -> None:
+        store = self.open()
+        store.flush(flush_of(batch_of(ANNA, 1)))
+        before = store.footprint()
+        store._writer.execute("PRAGMA max_page_count = 20")
+        big = flush_of(*(batch_of(ANNA, first, size=20_000) for first in range(2, 9)))
+        error = self.assertRaises(StoreError, store.flush, big)
+        self.assertIn(f"history {self.path} cannot be written: the disk is full: make room", str(error))
+        self.assertEqual((self.held(store), store.footprint()), ([1], before))
+        store._writer.execute("PRAGMA max_page_count = 100000")
+        store.flush(big)
+        self.assertEqual(self.held(store), list(range(1, 9)))
+        self.check(store)
+
+    def test_a_disk_that_is_full_at_any_byte(self) -> None:
+        """A flush is stored or not, at once and after a restart; then the disk has room again."""
+        self.patch(store_file, "_WAL_PAGES", 25)
+        random = Random(4)
+        limits = {"bytes_limit": 60_000}
+        store, script, model = self.open(**limits), Script(random, RUNS, size=6000), Model(**limits)
+        failed = 0
+        for _ in range(300 if LONG else 60):
+            flush = script.flush()
+            earlier = {run: list(batches) for run, batches in model.contents().batches.items()}
+            written = Path(f"{self.path}-wal").stat().st_size
+            try:
+                with room(random.choice((0, 9000, written + random.randrange(30_000)))):
+                    store.flush(flush)
+            except StoreError as error:
+                self.assertIn("is its disk full, or failing?", str(error))
+                failed += 1
+                for run in RUNS:
+                    self.assertEqual(list(store.read(run, 1, ALL, 2**40)), earlier.get(run, []))
+                self.assertEqual(store.footprint(), model.footprint)
+                if random.random() < 0.2:
+                    store = self.open(**limits)
+                    self.assertEqual(contents(store), model.contents())
+                store.flush(flush)
+            model.flush(flush, script.now)
+            self.assertEqual(store.footprint(), model.footprint)
+        self.assertGreater(failed, 10)
+        self.check(store)
+        self.assertEqual(contents(self.open(**limits)), model.contents())
+
+    def test_a_disk_that_is_full_when_the_history_is_made(self) -> None:
+        with room(0):
+            error = self.assertRaises(StoreError, self.open)
+        self.assertIn("is its disk full, or failing?", str(error))
+        self.open().flush(flush_of(batch_of(ANNA, 1)))
+
+
+@contextmanager
+def room(size: int) -> Iterator[None]:
+    """No file may grow beyond *size* bytes while this lasts, for root as well."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Permissions bind while this lasts, for root as well."""
+    if os.geteuid():
+        raise SkipTest("needs files of another user")
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
