@@ -64,6 +64,7 @@ class ExamplesTests(ProcessCase):
             child.signal("INT")
         status = await self.until_ended(ann, watcher, program, application)
         self.assertEqual(status, [0, 0, 0, -signal.SIGINT], self.children)
+        self.assertEqual("".join(child.log for child in self.children), "")
 
     def test_each_fits_on_a_screen_and_says_how_to_start_it(self) -> None:
         for path in EXAMPLES.iterdir():
