@@ -25,7 +25,7 @@ from twisted.python.failure import Failure
 from twisted_mesh import flags
 from twisted_mesh.addresses import LOOPBACK, WILDCARDS, this_host
 from twisted_mesh.consumer import MessageQueue
-from twisted_mesh.errors import Congested, LocalError, NotRunning, SelfConnection
+from twisted_mesh.errors import Congested, LocalError, NotHandedOver, NotRunning, SelfConnection
 from twisted_mesh.listeners import Listeners
 from twisted_mesh.message import Message
 from twisted_mesh.network import Protocol
@@ -55,7 +55,16 @@ class _Node(MeshService):
 
     def stopService(self) -> Deferred[None]:
         self.stopping()
-        return super().stopService().addCallback(lambda _: self.stopped())
+        return Deferred.fromCoroutine(self._stop_at_last())
+
+    async def _stop_at_last(self) -> None:
+        run = self._run
+        if self._peers and run is not None and run.hub.unsent and not run.hub.table:
+            # Nobody had to wait until they were reached, but a message for them must.
+            with suppress(NotHandedOver):
+                await self.handed_over(self.config.handover_timeout)
+        await super().stopService()
+        self.stopped()
 
 
 class MeshSocket(Listeners):

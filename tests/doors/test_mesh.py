@@ -427,6 +427,20 @@ class MessageTests(SocketCase):
         self.assertIn("mesh: 2 messages were taken by no neighbour", self.told.getvalue())
 
     @blocks
+    def test_peers_that_are_not_reached_in_time(self) -> None:
+        gone = self.socket()
+        address = f"127.0.0.1:{gone.out_addr[1]}"
+        gone.close()
+        config = MeshConfig(handover_timeout=0.1)
+        for options in ({}, {"peers": [address], "config": config}):
+            sock = self.socket(**options)
+            sock.send("x")
+            sock.close()
+            told = self.told.getvalue()
+            self.assertEqual(told.count("mesh: 1 messages were taken by no neighbour"), 1, told)
+            self.told.truncate(0)
+
+    @blocks
     def test_threads_may_share_it(self) -> None:
         a, b = self.pair()
 

@@ -39,6 +39,10 @@ ENDS = {
     "whisper": (LINK + "sock.send(name, flag=base.flags.whisper)", 0),
     "exception": (LINK + f"sock.send(name){END}; raise SystemError('on purpose')", 1),
     "sys.exit": (LINK + f"sock.send(name){END}; sys.exit(3)", 3),
+    "peers": (
+        "sock = mesh.MeshSocket('127.0.0.1', 0, peers=[f'127.0.0.1:{port}'])\nsock.send(name)",
+        0,
+    ),
     "close": (LINK + "sock.send(name); sock.close()", 0),
     "more than may wait": (LINK + "[sock.send(name, bytes(10**6)) for _ in range(10)]", 0),
     "two sockets": (
