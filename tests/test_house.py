@@ -34,6 +34,7 @@ FLOORS = {
         "delivery",
         "dialler",
         "dialling",
+        "gathering",
         "hub",
         "keeper",
         "link*",

@@ -19,7 +19,8 @@ MIB = 2**20
 class MeshConfig:
     """The limits and intervals of a node; every one can be given by name.
 
-    :raises LocalError: a value that is not a positive number, or two that contradict each other.
+    :raises LocalError: a value that is not a positive number (``batch_delay`` may be 0), or two that
+        contradict each other.
     """
 
     # Links.
@@ -58,6 +59,9 @@ class MeshConfig:
     # Sending.
     #: Own messages no neighbour has taken yet; beyond it ``send()`` raises Congested (docs/protocol.rst).
     unsent_bytes: int = 8 * MIB
+    #: Who sent within so long waits for it to be over: what is sent in a row shares batches; 0: nobody
+    #: waits (docs/protocol.rst).
+    batch_delay: float = 0.002
     #: A batch is closed at this size; a larger message is a batch of its own (docs/protocol.rst).
     batch_bytes: int = 256 * 1024
     #: How long stopping waits for own messages to be handed over (guess).
@@ -117,7 +121,8 @@ class MeshConfig:
         for field in fields(self):
             value = getattr(self, field.name)
             number = (int,) if field.type == "int" else (int, float)
-            if type(value) not in number or not 0 < value < float("inf"):
+            may_be_none = field.name == "batch_delay" and value == 0
+            if type(value) not in number or not (may_be_none or 0 < value < float("inf")):
                 raise LocalError(f"{field.name} must be a positive {field.type}, not {value!r}")
         if self.ping_after >= self.dead_after:
             raise LocalError("ping_after must be below dead_after")

@@ -26,6 +26,7 @@ from twisted_mesh.core.handshake import NONCE_BYTES, Handshake, Myself, Peer, Si
 from twisted_mesh.core.history import History
 from twisted_mesh.core.node import Node
 from twisted_mesh.errors import Reason, RemoteError
+from twisted_mesh.gathering import Gathering
 from twisted_mesh.keeper import Keeper
 from twisted_mesh.logs import PeerLog
 from twisted_mesh.message import Refusal
@@ -79,8 +80,7 @@ class Hub:
         self._numbers = 0
         self._events: deque[events.Event] = deque()
         self._busy = False
-        self._entries: list[bytes] = []  # the application's, of this turn
-        self._entries_bytes = 0
+        self._gathering = Gathering(clock, config, self._publish)
         self._to_flush: dict[int, MeshProtocol] = {}
         self._turn: IDelayedCall | None = None
         self._timers: dict[events.Timer, IDelayedCall] = {}
@@ -97,14 +97,13 @@ class Hub:
     @property
     def unsent(self) -> int:
         """Own messages no link has taken yet."""
-        return self.node.outbox.head - self.node.outbox.taken + len(self._entries)
+        return self.node.outbox.head - self.node.outbox.taken + len(self._gathering)
 
     def publish(self, entry: bytes) -> bool:
-        """Send a packed message to everyone at the end of this turn; False if there is no room."""
-        if not self.node.room_for(self._entries_bytes + len(entry)):
+        """Send a packed message to everyone at the end of this turn or soon; False if there is no room."""
+        if not self.node.room_for(self._gathering.bytes + len(entry)):
             return False
-        self._entries.append(entry)
-        self._entries_bytes += len(entry)
+        self._gathering.add(entry)
         self._schedule()
         return True
 
@@ -141,8 +140,7 @@ class Hub:
         It is not settled, so no link is up: those that are being made are made again.
         """
         old = self.node
-        self._entries[:0] = old.outbox.unsent(old.history)  # they come before those of this turn
-        self._entries_bytes = sum(map(len, self._entries))
+        self._gathering.put_first(old.outbox.unsent(old.history))
         for timer in self._timers.values():
             if timer.active():
                 timer.cancel()
@@ -171,6 +169,7 @@ class Hub:
 
     async def stop(self) -> None:
         """Close every link and let no other in; when the last is gone, this run is over."""
+        self._gathering.stop()
         self._leaving = RemoteError("the node stops", Reason.LEAVING)
         self.close_all(self._leaving)
         for link in list(self._links.values()):
@@ -259,14 +258,15 @@ class Hub:
 
     def _end_of_turn(self) -> None:
         self._turn = None
-        if self._entries:
-            entries, self._entries, self._entries_bytes = self._entries, [], 0
-            self._handle(events.Publish(entries, int(self._wall_clock() * 1000)))
+        self._gathering.end_of_turn()
         # Flushing lets the core feed links on, so this goes on until their transports have enough.
         while self._to_flush:
             links, self._to_flush = self._to_flush, {}
             for link in links.values():
                 self._flush(link)
+
+    def _publish(self, entries: list[bytes]) -> None:
+        self._handle(events.Publish(entries, int(self._wall_clock() * 1000)))
 
     def _flush(self, link: MeshProtocol) -> None:
         before = link.accepted

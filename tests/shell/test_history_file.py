@@ -145,6 +145,17 @@ class TestRestart(HistoryCase):
         self.network.pump()
         self.assertEqual(sorted(self.got(between) + self.got(again)), ["one"])
 
+    def test_what_was_sent_just_before_the_stop_to_nobody_is_sent_by_the_next_process(self) -> None:
+        b = self.started(limits={"batch_delay": 1.0})
+        b.send("one")
+        self.network.pump()
+        b.send("two")
+        self.stop(b)
+        a, again = self.node(), self.started()
+        self.link((again, a))
+        self.stored()
+        self.assertEqual(self.got(a), ["one", "two"])
+
     def test_own_messages_nobody_had_reach_the_others_after_a_crash(self) -> None:
         b = self.started()
         b.send("alone")

@@ -60,6 +60,52 @@ class TestSend(MeshCase):
         self.assertRaises(NotRunning, a.send, "x")
 
 
+class TestGathering(MeshCase):
+    """What is sent in a row shares batches."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.a, self.b = self.chain(2, limits={"batch_delay": 0.002})
+
+    def batches(self) -> list[int]:
+        """How many messages are in each batch that came."""
+        assert self.b._run is not None
+        (stream,) = self.b._run.hub.node.history
+        return [signed.batch.count for signed in stream.serve(1, 2**20, 2**20)]
+
+    def test_a_lone_message_leaves_in_its_turn(self) -> None:
+        for number in range(3):
+            self.a.send(number)
+            self.network.pump()
+            self.assertEqual(self.got(self.b), list(range(number + 1)))
+            self.network.advance(0.002)
+
+    def test_who_has_just_sent_waits_for_the_delay_to_be_over(self) -> None:
+        for number in range(5):
+            self.a.send(number)
+            self.network.pump()
+        self.assertEqual(self.got(self.b), [0])
+        self.network.advance(0.001)
+        self.assertEqual(self.got(self.b), [0])
+        self.network.advance(0.001)
+        self.assertEqual((self.got(self.b), self.batches()), ([*range(5)], [1, 4]))
+
+    def test_a_full_batch_does_not_wait(self) -> None:
+        self.a.send("first")
+        self.network.pump()
+        self.a.send(BIG)
+        self.network.pump()
+        self.assertEqual(self.batches(), [1, 1])
+
+    def test_what_waits_is_handed_over_before_the_stop(self) -> None:
+        for number in range(3):
+            self.a.send(number)
+            self.network.pump()
+        self.a.stopService()
+        self.network.advance(5)
+        self.assertEqual(self.got(self.b), [0, 1, 2])
+
+
 class TestCongestion(MeshCase):
     def fill(self, service: MeshService) -> int:
         for count in range(100):

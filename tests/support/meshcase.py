@@ -152,8 +152,9 @@ class MeshCase(SynchronousTestCase):
         """A service on a host of its own, not started."""
         if not listens:
             options["listen"] = ()
-        if limits := options.pop("limits", None):
-            options["config"] = MeshConfig(**limits)
+        # Most tests look at what happens in no time at all.
+        limits = {"batch_delay": 0} | (options.pop("limits", None) or {})
+        options.setdefault("config", MeshConfig(**limits))
         return self.mesh.add(started=False, **options)
 
     def node(self, **options: Any) -> MeshService:
