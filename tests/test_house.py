@@ -29,7 +29,7 @@ FLOORS = {
     "core": ["core"],
     "simulation": ["simulation"],
     "shell": [
-        "addresses",
+        "address*",
         "consumer",
         "delivery",
         "dialler",
@@ -47,6 +47,7 @@ FLOORS = {
         "ranges",
         "reactor_thread",
         "run",
+        "seeker",
         "service",
         "silence",
         "store*",

@@ -56,6 +56,11 @@ class MeshConfig:
     #: ``disconnect()`` forbids dialling that peer again for so long (docs/protocol.rst).
     redial_forbidden: float = 60.0
 
+    #: A node without a link dials those it was linked with before, after so long (guess).
+    isolated_after: float = 5.0
+    #: Addresses of such nodes that are kept (guess).
+    address_book_limit: int = 64
+
     # Sending.
     #: Own messages no neighbour has taken yet; beyond it ``send()`` raises Congested (docs/protocol.rst).
     unsent_bytes: int = 8 * MIB

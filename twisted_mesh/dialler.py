@@ -91,6 +91,10 @@ class Dialler:
         self._forbidden = {known: until for known, until in self._forbidden.items() if until > now}
         self._forbidden[node_id] = now + self._config.redial_forbidden
 
+    def may_dial(self, node_id: bytes) -> bool:
+        """Whether the application has not disconnected this node lately."""
+        return self._forbidden.get(node_id, 0.0) <= self._clock.seconds()
+
     def allow(self, node_id: bytes | None) -> None:
         """The application wants this node again."""
         if node_id is not None:

@@ -129,11 +129,8 @@ class Identity:
         if epoch > MAX_EPOCH:
             raise IdentityError(f"epoch {epoch} is beyond 2^62: is this machine's clock right?")
         if self._epoch_file is not None:
-            beside = self._epoch_file.with_name(self._epoch_file.name + ".new")
             try:
-                _write_synced(beside, b"%d\n" % epoch, os.O_TRUNC)
-                os.replace(beside, self._epoch_file)
-                _sync_directory(self._epoch_file)
+                replace_synced(self._epoch_file, b"%d\n" % epoch)
             except OSError as error:
                 raise IdentityError(f"epoch {self._epoch_file}: {error.strerror}") from error
         self._newest_epoch = epoch
@@ -157,6 +154,17 @@ class Identity:
         except OSError as error:
             raise IdentityError(f"epoch {self._epoch_file}: {error.strerror}") from error
         return max(kept, self._newest_epoch)
+
+
+def replace_synced(file: Path, content: bytes) -> None:
+    """Let *file* hold *content*, mode 0600; a crash leaves what it held or this, and nothing between.
+
+    :raises OSError: it cannot be written; it holds what it held.
+    """
+    beside = file.with_name(file.name + ".new")
+    _write_synced(beside, content, os.O_TRUNC)
+    os.replace(beside, file)
+    _sync_directory(file)
 
 
 def _write_synced(file: Path, content: bytes, how: int) -> None:

@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_mesh.address_book import AddressBook, dialled_at
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.consumer import Held
 from twisted_mesh.core import events
@@ -30,6 +31,7 @@ from twisted_mesh.keeper import Keeper
 from twisted_mesh.message import Gap, Refusal, Source
 from twisted_mesh.outlet import unreachable
 from twisted_mesh.protocol import MeshProtocol
+from twisted_mesh.seeker import Seeker
 from twisted_mesh.store import Store
 from twisted_mesh.tls import Tls
 
@@ -56,17 +58,20 @@ class Run:
         service: object,
         debug_level: int,
         store: Store | None,
+        book: AddressBook | None,
         wall_clock: Callable[[], float],
     ) -> None:
         """
         :param new_run: what the node says of itself in a run whose epoch is above the given one.
         :param service: what ``connect`` and ``disconnect`` listeners are given.
         :param store: the history file, which is the run's to close.
+        :param book: of the nodes that were linked with.
         :param wall_clock: seconds since 1970.
         """
         self._delivery = delivery
         self._service = service
         self._new_run = new_run
+        self._stopping = False
         self._wall_clock = wall_clock
         myself = new_run(0)
         self._reactor = reactor
@@ -81,7 +86,14 @@ class Run:
         self._catching_up: IDelayedCall | None = reactor.callLater(0, self._catch_up)
         # Jitter has to differ from node to node, no more: the same key gives the same again.
         jitter = random.Random(myself.origin).random
-        self.dialler = Dialler(reactor, config, self.dialling.link_to, self.hub.table, jitter)
+        link_to = self.dialling.link_to
+        self.dialler = Dialler(reactor, config, link_to, self.hub.table, jitter)
+        self._book, self._seeker = book, None
+        if book is not None:
+            self._seeker = Seeker(
+                reactor, config, book, link_to, self.hub.table, self.dialler.may_dial, jitter
+            )
+            self._seeker.isolated()
 
     def reply_to(self, member: bytes, packets: tuple[object, ...]) -> Deferred[None]:
         """Whisper *packets* to the node with the id *member* (message.Replier)."""
@@ -105,6 +117,9 @@ class Run:
 
     async def stop(self) -> None:
         """Close every link; when the last is gone the run is over."""
+        self._stopping = True
+        if self._seeker is not None:
+            self._seeker.stop()
         await self.hub.stop()
         if self._catching_up is not None:
             self._catching_up.cancel()
@@ -113,6 +128,12 @@ class Run:
 
     def up(self, link: MeshProtocol) -> None:
         """A node came into the routing table."""
+        if self._book is not None and self._seeker is not None and link.id is not None:
+            self._seeker.linked()
+            host, _ = link.remote
+            where = dialled_at(link.remote if link.outgoing else link.address, host)
+            if where is not None:
+                self._book.note(link.id, where)
         if len(self.hub.table) == 1:
             self._delivery.listeners.emit("connect", self._service)
 
@@ -121,6 +142,8 @@ class Run:
         assert link.id is not None
         self.dialler.link_lost(link.id)
         if not self.hub.table:
+            if self._seeker is not None and not self._stopping:
+                self._seeker.isolated()
             self._delivery.listeners.emit("disconnect", self._service)
 
     def refused(self, refusal: Refusal) -> None:

@@ -24,6 +24,7 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 
 from twisted_mesh import flags
+from twisted_mesh.address_book import AddressBook
 from twisted_mesh.addresses import (
     WILDCARDS,
     PeerAddress,
@@ -217,6 +218,7 @@ class MeshService(Service, Emitting):
                 store.close()
             raise
         self._stopping = False
+        path = self._identity.path
         self._run = Run(
             self._reactor,
             self._new_run,
@@ -227,6 +229,7 @@ class MeshService(Service, Emitting):
             self,
             self._debug,
             store,
+            None if path is None else AddressBook(path, self._config.address_book_limit),
             self._wall_clock,
         )
         if self._debug >= 1:

@@ -1,0 +1,111 @@
+"""Finding the mesh again: a node that has no link left dials those it knows.
+
+Contract: after ``isolated_after`` without a link the addresses of the book are dialled one after the other,
+with jittered back-off and for ever, until there is a link again, whoever made it.  The nodes an
+application wants a link to are the dialler's; these are only a way back.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection
+
+from twisted.application.internet import backoffPolicy
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_mesh.address_book import AddressBook
+from twisted_mesh.addresses import PeerAddress
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.errors import MeshError
+from twisted_mesh.protocol import MeshProtocol
+
+_log = Logger()
+
+
+class Seeker:
+    """Seeks for one run of a service."""
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        config: MeshConfig,
+        book: AddressBook,
+        dial: Callable[[PeerAddress], Deferred[MeshProtocol]],
+        table: Collection[bytes],
+        may_dial: Callable[[bytes], bool],
+        jitter: Callable[[], float],
+    ) -> None:
+        """
+        :param table: the ids of the routing table.
+        :param may_dial: whether the application has not just disconnected the node with that id.
+        """
+        self._clock = clock
+        self._config = config
+        self._book = book
+        self._dial = dial
+        self._table = table
+        self._may_dial = may_dial
+        self._delay = backoffPolicy(
+            config.redial_initial, config.redial_longest, config.redial_factor, jitter
+        )
+        self._left: deque[PeerAddress] = deque()  # of this round
+        self._failures = 0
+        self._next: IDelayedCall | None = None
+        self._attempt: Deferred[MeshProtocol] | None = None
+
+    def isolated(self) -> None:
+        """There is no link, or none any more."""
+        if self._next is None and self._attempt is None:
+            self._left.clear()
+            self._failures = 0
+            self._next = self._clock.callLater(self._config.isolated_after, self._seek)
+
+    def linked(self) -> None:
+        """There is a link, perhaps the one that is being made."""
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+
+    def stop(self) -> None:
+        """No link is wanted any more."""
+        self.linked()
+        if self._attempt is not None:
+            self._attempt.cancel()
+
+    def _seek(self) -> None:
+        self._next = None
+        if not self._left:
+            self._left.extend(self._book)
+            if self._left and not self._failures:
+                text = "no link is left: {count} nodes that were linked with are dialled"
+                _log.info(text, count=len(self._left))
+        while self._left:
+            address = self._left.popleft()
+            assert address.id is not None
+            if self._may_dial(address.id):
+                self._attempt = attempt = self._dial(address)
+                attempt.addCallbacks(self._reached, self._failed)
+                return
+        self._again()
+
+    def _reached(self, link: MeshProtocol) -> None:
+        self._attempt = None
+        if not self._table:  # it came and went meanwhile
+            self._again()
+
+    def _failed(self, failure: Failure) -> None:
+        self._attempt = None
+        if failure.check(CancelledError):
+            return
+        if not failure.check(MeshError):
+            _log.failure("dialling failed", failure)
+        if not self._table:
+            self._again()
+
+    def _again(self) -> None:
+        self._failures += 1
+        wait = 0.0 if self._left else self._delay(self._failures)
+        self._next = self._clock.callLater(wait, self._seek)
