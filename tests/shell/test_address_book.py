@@ -161,7 +161,7 @@ class TestIsolation(MeshCase):
 
     def test_who_has_a_link_again_seeks_no_more(self) -> None:
         a, c, b = self.node(), self.node(), self.known("b")
-        self.link((b, a))
+        self.link((a, b))
         self.stop(a)
         self.link((c, b))
         a.startService()

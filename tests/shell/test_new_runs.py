@@ -124,7 +124,7 @@ class TestEpochTaken(MeshCase):
         self.assertEqual(self.network.clock.getDelayedCalls(), [])
 
     def test_a_peer_that_always_knows_a_later_run_is_asked_twice(self) -> None:
-        again = self.again()
+        again = self.again(limits={"isolated_after": 100})  # nor does it seek another way meanwhile
         epochs = count(self.taken, 5)
 
         def lie(answer: bytes) -> bytes:

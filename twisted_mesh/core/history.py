@@ -74,8 +74,8 @@ class History:
         :param origin: the own one.  Of its runs nothing is delivered here, and *base* is what some
             neighbour has of them.
         """
-        if self._journal is not None:
-            self._journal.settled = restored.settled
+        assert self._journal is not None  # of the store
+        self._journal.settled = restored.settled
         for run, head in restored.closed:
             self._closed[run] = head
         for marks in restored.marks:
