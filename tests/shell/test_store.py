@@ -138,6 +138,8 @@ class TestFlushing(StoreCase):
         # As far as it lies below: a batch that goes on above is held.
         store.flush(flush_of(marks=[marks_of(ANNA, 23, low=22)]))
         self.assertEqual(self.held(store), [21])
+        store = self.open()
+        self.assertEqual(list(store.restored.marks), [marks_of(ANNA, 23, low=22)])
         store.flush(flush_of(marks=[marks_of(ANNA, 30, low=31)]))
         self.assertEqual(self.held(store), [])
         self.assertEqual(store.footprint()["stored_bytes"], 0)
