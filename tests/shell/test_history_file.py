@@ -145,6 +145,30 @@ class TestRestart(HistoryCase):
         self.network.pump()
         self.assertEqual(sorted(self.got(between) + self.got(again)), ["one"])
 
+    def test_a_backlog_waits_for_a_consumer_within_its_bounds_and_leaves_turns_to_others(self) -> None:
+        a, b = self.node(), self.started(limits={"batch_bytes": 1})
+        self.link((b, a))
+        before = b.messages()
+        for number in range(30):
+            a.send(number, b"x" * 100_000)
+        self.network.pump()
+        self.stored()
+        self.assertEqual(before.untaken, 30)
+        self.stop(b)
+        again = self.keeping(limits={"queue_bytes": 500_000})
+        queue = again.messages()
+        in_a_turn: list[int] = []
+
+        def first(message: Message) -> None:
+            self.network.clock.callLater(0, lambda: in_a_turn.append(len(self.got(again))))
+
+        again.once("message", first)
+        again.startService()
+        self.network.pump()
+        self.assertEqual((in_a_turn, len(self.got(again))), ([11], 30))  # a megabyte at once
+        self.assertEqual((len(queue), queue.untaken), (4, 30))
+        self.assertEqual([message.packets[1] for message in iter(queue.take, None)], list(range(30)))
+
     def test_own_messages_nobody_had_reach_the_others_after_a_crash(self) -> None:
         b = self.started()
         b.send("alone")
