@@ -105,9 +105,11 @@ class Run:
 
     async def stop(self) -> None:
         """Close every link; when the last is gone the run is over."""
-        await self.hub.stop()
+        # First, or what is handed on while the last flush is written would come again.
         if self._catching_up is not None:
             self._catching_up.cancel()
+            self._catching_up = None
+        await self.hub.stop()
 
     # ── hub.Observer ────────────────────────────────────────────────────────────────
 

@@ -10,7 +10,7 @@ from twisted.internet.error import CannotListenError
 
 from tests.support.meshcase import MeshCase, batch
 from twisted_mesh.core.events import Deliver
-from twisted_mesh.errors import StoreError, StoreFull
+from twisted_mesh.errors import IdentityError, StoreError, StoreFull
 from twisted_mesh.identity import Identity
 from twisted_mesh.message import Message
 from twisted_mesh.service import MeshService
@@ -259,6 +259,19 @@ class TestStoppedConsumer(HistoryCase):
         self.network.advance(1)
         self.assertEqual(self.got(again), list(range(100, 6100)))
 
+    def test_one_that_goes_on_after_the_stop_asks_nothing_of_the_closed_file(self) -> None:
+        a, b = self.node(), self.started()
+        self.link((b, a))
+        queue = b.messages()
+        for number in range(3):
+            a.send(number)
+        self.network.pump()
+        self.stop(b)
+        self.assertEqual([message.packets[1] for message in iter(queue.take, None)], [0, 1, 2])
+        self.network.advance(60)
+        self.assertEqual(self.happened(b, "failure"), [])
+        self.assertEqual(self.log("closed"), [])
+
 
 class TestRefusal(HistoryCase):
     def test_one_file_is_one_nodes(self) -> None:
@@ -287,6 +300,16 @@ class TestRefusal(HistoryCase):
         self.assertRaises(CannotListenError, service.startService)
         other = self.started("other", history=Path(self.path) / "node.history")
         self.assertEqual(len(other.addresses), 1)
+
+    def test_where_no_run_can_begin_the_history_is_let_go_and_nothing_listens(self) -> None:
+        service = self.keeping()
+        epoch = Path(self.path) / "node.key.epoch"
+        epoch.write_text("damaged")
+        self.assertRaises(IdentityError, service.startService)
+        self.assertEqual(service.addresses, ())
+        epoch.unlink()
+        service.startService()
+        self.assertEqual(len(service.addresses), 1)
 
 
 class TestFull(HistoryCase):
