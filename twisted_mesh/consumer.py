@@ -147,6 +147,11 @@ class MessageQueue:
 
     def take(self) -> Message | None:
         """The next message, or None if there is none now."""
+        taken = self.take_sized()
+        return None if taken is None else taken[0]
+
+    def take_sized(self) -> tuple[Message, int] | None:
+        """The next message and its size in bytes, or None if there is none now."""
         if self._only_newest:
             self._end_of_newest()
         if not self._queue:
@@ -156,14 +161,14 @@ class MessageQueue:
             self._tell(gap)
         if not self._queue:
             return None
-        message = self._pop()
+        message, size = self._pop()
         if message.sequence is not None:
             mark = self._marks[message.source.run]
             mark.taken = message.sequence
             mark.here -= 1
             self._tidy(message.source.run, mark)
             self._changed(message.source.run)
-        return message
+        return message, size
 
     def taken(self, run: RunKey, head: int) -> int:
         """The last message of *run* that was taken; *head*, the last that came, if none waits."""
@@ -248,10 +253,10 @@ class MessageQueue:
         self._queue.append((message, size))
         self._bytes += size
 
-    def _pop(self) -> Message:
+    def _pop(self) -> tuple[Message, int]:
         message, size = self._queue.popleft()
         self._bytes -= size
-        return message
+        return message, size
 
     def _drop(self) -> None:
         if not self.dropped:

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_mesh.consumer import Bounds, MessageQueue, Reader, RunKey, read_nothing
+from twisted_mesh.consumer import READ_BYTES, Bounds, MessageQueue, Reader, RunKey, read_nothing
 from twisted_mesh.core.events import Deliver
 from twisted_mesh.listeners import Listeners
 from twisted_mesh.message import Gap, Message, Source, shown
@@ -25,7 +25,7 @@ from twisted_mesh.wire.packets import USER_ENTRY, Entry
 if TYPE_CHECKING:
     from twisted_mesh.protocol import MeshProtocol
 
-BACKLOG_MESSAGES: Final = 1000  # of an earlier process, handed on in one turn (guess)
+BACKLOG_MESSAGES: Final = 1000  # of an earlier process, handed on in one turn, or READ_BYTES (guess)
 
 Waiting = tuple[RunKey, bytes, int, int]  # a run, its author's id, what of it was taken, and its head
 Handler = Callable[[Message, "MeshProtocol | None"], object]
@@ -116,12 +116,17 @@ class Delivery:
 
         What comes meanwhile waits behind it, so that each run stays in order.
         """
+        handed = 0
         for _ in range(BACKLOG_MESSAGES):
-            message = None if self._backlog is None else self._backlog.take()
-            if message is None:
+            taken = None if self._backlog is None else self._backlog.take_sized()
+            if taken is None:
                 self._backlog = None
                 return False
-            self._hand_over(message, 0, None)
+            message, size = taken
+            self._hand_over(message, size, None)
+            handed += size
+            if handed >= READ_BYTES:
+                break
         return True
 
     def taken(self, run: RunKey, head: int) -> int:

@@ -59,6 +59,7 @@ class Keeper:
         self._node: Node | None = None
         self._due: IDelayedCall | None = None
         self._writing: Deferred[None] | None = None
+        self._stopped = False
         self._pool: ThreadPool | None = None
         if IReactorFromThreads.providedBy(reactor):  # a Clock has no threads
             self._pool = ThreadPool(1, 1, "history")
@@ -73,6 +74,8 @@ class Keeper:
     def look(self, node: Node) -> None:
         """Something of *node* may have changed."""
         self._node = node
+        if self._stopped:  # a consumer goes on with what it has
+            return
         if self._due is None and self._writing is None and self._has_work(node):
             self._due = self._reactor.callLater(self._config.flush_interval, self._flush)
 
@@ -92,6 +95,7 @@ class Keeper:
             self._flush()
             if self._writing is not None:
                 await self._writing
+        self._stopped = True
         if self._due is not None:
             self._due.cancel()
         if self._pool is not None:

@@ -120,9 +120,11 @@ class Run:
         self._stopping = True
         if self._seeker is not None:
             self._seeker.stop()
-        await self.hub.stop()
+        # First, or what is handed on while the last flush is written would come again.
         if self._catching_up is not None:
             self._catching_up.cancel()
+            self._catching_up = None
+        await self.hub.stop()
 
     # ── hub.Observer ────────────────────────────────────────────────────────────────
 

@@ -209,29 +209,31 @@ class MeshService(Service, Emitting):
         return self._listening.ready()
 
     def _begin(self) -> None:
+        path = self._identity.path
         store = self._open_history()
         try:
             self._listening.start(self.factory)
+            run = Run(
+                self._reactor,
+                self._new_run,
+                self._config,
+                self._tls,
+                self._dial,
+                self._delivery,
+                self,
+                self._debug,
+                store,
+                None if path is None else AddressBook(path, self._config.address_book_limit),
+                self._wall_clock,
+            )
         except BaseException:
+            self._listening.stop()
             self._listening = Listening(self._endpoints)
             if store is not None:
                 store.close()
             raise
         self._stopping = False
-        path = self._identity.path
-        self._run = Run(
-            self._reactor,
-            self._new_run,
-            self._config,
-            self._tls,
-            self._dial,
-            self._delivery,
-            self,
-            self._debug,
-            store,
-            None if path is None else AddressBook(path, self._config.address_book_limit),
-            self._wall_clock,
-        )
+        self._run = run
         if self._debug >= 1:
             where = ", ".join(map(show, self.addresses)) or "nothing: it only dials"
             _log.info("node {id} listens on {where}", id=self.id.decode(), where=where)

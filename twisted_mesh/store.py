@@ -9,6 +9,7 @@ One thread may flush while another reads: a reader never waits for a flush and n
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Final
 from zlib import crc32
@@ -109,18 +110,20 @@ class Store:
     def read(self, run: Run, first: int, last: int, most: int) -> Iterator[SignedBatch]:
         """Stored batches with messages *first* to *last*, in order: one, and more up to *most* bytes.
 
-        What is damaged is logged once and ends it.
+        What is damaged is left out, counts as if it were not, and is logged once.
+
+        :raises StoreError: it cannot be read now, as when the disk fails; that is logged once, too.
         """
         size = 0
-        more = True
-        while more and first <= last:
-            batches, more = self._read(run, first, last, min(most - size, _READ_BYTES))
-            for signed in batches:
-                if size and size + len(signed.array) > most:
+        going_on: int | None = first
+        while going_on is not None and going_on <= last:
+            rows, going_on = self._read(run, going_on, last, min(most - size, _READ_BYTES))
+            for signed, length in rows:
+                if size and size + length > most:
                     return
-                size += len(signed.array)
-                first = signed.batch.last + 1
-                yield signed
+                size += length
+                if signed is not None:
+                    yield signed
 
     def first_since(self, run: Run, seconds: float) -> int | None:
         """The first message of the first stored batch that came within the last *seconds*, or None.
@@ -149,26 +152,44 @@ class Store:
             self._closed = True
             self._opened.close()
 
-    def _read(self, run: Run, first: int, last: int, most: int) -> tuple[list[SignedBatch], bool]:
-        """Some batches, about *most* bytes, and whether there may be more."""
-        batches: list[SignedBatch] = []
+    def _read(
+        self, run: Run, first: int, last: int, most: int
+    ) -> tuple[list[tuple[SignedBatch | None, int]], int | None]:
+        """Some batches, each with its bytes and None if it is damaged; from where there may be more."""
+        rows: list[tuple[SignedBatch | None, int]] = []
         if self._closed:
-            return batches, False
+            return rows, None
         origin, epoch = run
         wanted = {"origin": origin, "epoch": epoch, "first": first, "last": min(last, _MAX)}
         try:
             cursor = self._reader.execute(_FIND_BATCHES, wanted)
             try:
                 for row in cursor:
-                    batches.append(_checked(run, *row))
-                    most -= len(batches[-1].array)
+                    rows.append(self._checked(run, *row))
+                    most -= rows[-1][1]
                     if most < 0:
-                        return batches, True
+                        return rows, max(numbers(row[:2])) + 1
             finally:
                 cursor.close()
-        except (*TROUBLE, RemoteError) as error:
+        except TROUBLE as error:
             self._tell(error)
-        return batches, False
+            if isinstance(error, sqlite3.OperationalError):  # damage is another DatabaseError
+                raise explain(self.path, error) from error
+        return rows, None
+
+    def _checked(
+        self, run: Run, first: object, last: object, checksum: object, payload: object
+    ) -> tuple[SignedBatch | None, int]:
+        """The batch in a row and its bytes; None if it is not what was stored.
+
+        No neighbour may get it, it would close the link.
+        """
+        try:
+            signed = _decoded(run, first, last, checksum, payload)
+        except RemoteError as error:
+            self._tell(error)
+            return None, len(payload) if isinstance(payload, (bytes, str)) else 0
+        return signed, len(signed.array)
 
     def _search(self, run: Run, since: float) -> int | None:
         stream = self._reader.execute(
@@ -208,7 +229,7 @@ class Store:
             _log.error("history {path} cannot be read in part: {error}", path=self.path, error=error)
 
 
-def _checked(run: Run, first: object, last: object, checksum: object, payload: object) -> SignedBatch:
+def _decoded(run: Run, first: object, last: object, checksum: object, payload: object) -> SignedBatch:
     """The batch in a row.
 
     :raises RemoteError: it is not what was stored; no neighbour may get it, it would close the link.

@@ -12,6 +12,7 @@ from twisted_mesh.core.events import Run
 from twisted_mesh.core.history import History
 from twisted_mesh.core.journal import Journal
 from twisted_mesh.core.shelf import Flush, Flushed, Marks, Restored
+from twisted_mesh.errors import StoreError
 from twisted_mesh.simulation.storing import SimStore, to_ms
 from twisted_mesh.wire.native import SignedBatch
 
@@ -23,6 +24,22 @@ class Unreadable(SimStore):
 
     def read(self, run: Run, first: int, last: int, most: int) -> Iterator[SignedBatch]:
         return iter(())
+
+
+class Damaged(SimStore):
+    """A store whose batches *damaged* cannot be read, and none while it is busy."""
+
+    def __init__(self, damaged: set[int]) -> None:
+        super().__init__()
+        self.damaged = damaged
+        self.busy = False
+
+    def read(self, run: Run, first: int, last: int, most: int) -> Iterator[SignedBatch]:
+        if self.busy:
+            raise StoreError("busy")
+        for signed in super().read(run, first, last, most):
+            if signed.batch.first not in self.damaged:
+                yield signed
 
 
 class JournalTestCase(SynchronousTestCase):
@@ -226,6 +243,11 @@ class TestShelf(JournalTestCase):
         for first in range(1, count + 1):
             self.take(first, now=now)
 
+    def flush_after(self, first: int) -> None:
+        """Store one batch more."""
+        self.take(first, now=1000)
+        self.flush()
+
     def test_what_is_stored_is_held_though_it_has_left_the_memory(self) -> None:
         self.fill(10)
         self.flush()
@@ -327,6 +349,39 @@ class TestShelf(JournalTestCase):
         self.take(4, now=1000)
         self.assertEqual(self.served(1, 9), [(4, 4)])
         self.assertEqual(self.marks(), (4, 4, 1))
+
+    def test_behind_what_is_damaged_all_is_held_still(self) -> None:
+        for damaged, served in (({4}, [1, 2, 3, 5, 6]), ({1, 2}, [3, 4, 5, 6]), ({4, 6}, [1, 2, 3, 5])):
+            self.make(Damaged(damaged))
+            self.fill(6)
+            self.flush()
+            self.history.age(1000, ME, 0)
+            self.assertEqual(self.served(1, 6), [(first, first) for first in served])
+            self.assertEqual(self.marks()[0], 3 if 2 in damaged else 5)
+            self.flush_after(7)
+            self.restart()
+            self.assertEqual(self.served(5, 5), [(5, 5)])
+
+    def test_an_answer_that_begins_within_what_is_damaged_finds_its_end(self) -> None:
+        self.make(Damaged({2, 3, 4}))
+        self.fill(6)
+        self.flush()
+        self.history.age(1000, ME, 0)
+        self.assertEqual(self.served(3, 3), [])
+        self.assertEqual((self.marks()[0], self.served(3, 6)), (5, [(5, 5), (6, 6)]))
+
+    def test_what_cannot_be_read_now_is_held_still(self) -> None:
+        store = Damaged(set())
+        self.make(store)
+        self.fill(3)
+        self.flush()
+        self.history.age(1000, ME, 0)
+        self.take(4, now=1000)
+        store.busy = True
+        self.assertEqual((self.served(1, 4), self.served(4, 4)), ([], [(4, 4)]))
+        self.flush()
+        store.busy = False
+        self.assertEqual(self.served(1, 4), [(first, first) for first in range(1, 5)])
 
     def test_a_replay_finds_its_start_in_what_is_stored(self) -> None:
         for first in range(1, 5):

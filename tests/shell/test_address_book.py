@@ -144,7 +144,7 @@ class TestIsolation(MeshCase):
 
     def test_another_node_at_the_address_is_not_taken_for_it(self) -> None:
         a, b = self.node(), self.known("b")
-        self.link((b, a))
+        self.link((a, b))
         self.stop(a)
         other = self.puppet(Side.ACCEPTOR)
         self.serve([other, self.puppet(Side.ACCEPTOR)], host=self.host(a))

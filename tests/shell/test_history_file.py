@@ -10,7 +10,7 @@ from twisted.internet.error import CannotListenError
 
 from tests.support.meshcase import MeshCase, batch
 from twisted_mesh.core.events import Deliver
-from twisted_mesh.errors import StoreError, StoreFull
+from twisted_mesh.errors import IdentityError, StoreError, StoreFull
 from twisted_mesh.identity import Identity
 from twisted_mesh.message import Message
 from twisted_mesh.service import MeshService
@@ -156,6 +156,30 @@ class TestRestart(HistoryCase):
         self.stored()
         self.assertEqual(self.got(a), ["one", "two"])
 
+    def test_a_backlog_waits_for_a_consumer_within_its_bounds_and_leaves_turns_to_others(self) -> None:
+        a, b = self.node(), self.started(limits={"batch_bytes": 1})
+        self.link((b, a))
+        before = b.messages()
+        for number in range(30):
+            a.send(number, b"x" * 100_000)
+        self.network.pump()
+        self.stored()
+        self.assertEqual(before.untaken, 30)
+        self.stop(b)
+        again = self.keeping(limits={"queue_bytes": 500_000})
+        queue = again.messages()
+        in_a_turn: list[int] = []
+
+        def first(message: Message) -> None:
+            self.network.clock.callLater(0, lambda: in_a_turn.append(len(self.got(again))))
+
+        again.once("message", first)
+        again.startService()
+        self.network.pump()
+        self.assertEqual((in_a_turn, len(self.got(again))), ([11], 30))  # a megabyte at once
+        self.assertEqual((len(queue), queue.untaken), (4, 30))
+        self.assertEqual([message.packets[1] for message in iter(queue.take, None)], list(range(30)))
+
     def test_own_messages_nobody_had_reach_the_others_after_a_crash(self) -> None:
         b = self.started()
         b.send("alone")
@@ -246,6 +270,19 @@ class TestStoppedConsumer(HistoryCase):
         self.network.advance(1)
         self.assertEqual(self.got(again), list(range(100, 6100)))
 
+    def test_one_that_goes_on_after_the_stop_asks_nothing_of_the_closed_file(self) -> None:
+        a, b = self.node(), self.started()
+        self.link((b, a))
+        queue = b.messages()
+        for number in range(3):
+            a.send(number)
+        self.network.pump()
+        self.stop(b)
+        self.assertEqual([message.packets[1] for message in iter(queue.take, None)], [0, 1, 2])
+        self.network.advance(60)
+        self.assertEqual(self.happened(b, "failure"), [])
+        self.assertEqual(self.log("closed"), [])
+
 
 class TestRefusal(HistoryCase):
     def test_one_file_is_one_nodes(self) -> None:
@@ -274,6 +311,16 @@ class TestRefusal(HistoryCase):
         self.assertRaises(CannotListenError, service.startService)
         other = self.started("other", history=Path(self.path) / "node.history")
         self.assertEqual(len(other.addresses), 1)
+
+    def test_where_no_run_can_begin_the_history_is_let_go_and_nothing_listens(self) -> None:
+        service = self.keeping()
+        epoch = Path(self.path) / "node.key.epoch"
+        epoch.write_text("damaged")
+        self.assertRaises(IdentityError, service.startService)
+        self.assertEqual(service.addresses, ())
+        epoch.unlink()
+        service.startService()
+        self.assertEqual(len(service.addresses), 1)
 
 
 class TestFull(HistoryCase):

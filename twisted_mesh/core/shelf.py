@@ -68,10 +68,13 @@ class Restored(NamedTuple):
 
 
 class Shelf(Protocol):
-    """What is stored, to be read; what cannot be read is left out."""
+    """What is stored, to be read; what is damaged is left out."""
 
     def read(self, run: Run, first: int, last: int, most: int) -> Iterator[SignedBatch]:
-        """Stored batches with messages *first* to *last*, in order: one, and more up to *most* bytes."""
+        """Stored batches with messages *first* to *last*, in order: one, and more up to *most* bytes.
+
+        :raises StoreError: it cannot be read now; that says nothing of what is stored.
+        """
         ...  # pragma: no cover
 
     def first_since(self, run: Run, seconds: float) -> int | None:

@@ -16,9 +16,12 @@ from typing import Final
 
 from twisted_mesh.core.events import GapFound, Run
 from twisted_mesh.core.shelf import Marks, Shelf
+from twisted_mesh.errors import StoreError
 from twisted_mesh.wire.native import Batch, SignedBatch
 
 _PER_BATCH: Final = 500  # bytes of Python around a batch's own (measured: 480)
+
+_LOOK_ON: Final = 2**20  # bytes behind what is damaged in which something whole is looked for (guess)
 
 
 class Ready:
@@ -156,14 +159,19 @@ class Stream:
         size = 0
         in_memory = self._held[0] if self._held else self.head + 1
         if self._shelf is not None and first < in_memory and self.low < in_memory:
-            shelved = min(last, in_memory - 1)
-            for signed in self._shelf.read(self.run, max(first, self.low), shelved, most):
-                size += len(signed.array)
-                first = signed.batch.last + 1
-                yield signed
-            if not size:
-                self.low = in_memory  # what cannot be read is held no more
-            elif first <= shelved:
+            first, shelved = max(first, self.low), min(last, in_memory - 1)
+            try:
+                for signed in self._shelf.read(self.run, first, shelved, most):
+                    if signed.batch.first > first:  # what is damaged is held no more, nor what lies below
+                        self.low = signed.batch.first
+                    size += len(signed.array)
+                    first = signed.batch.last + 1
+                    yield signed
+                if not size:
+                    self._hold_no_more(shelved, in_memory)
+            except StoreError:
+                return  # another time
+            if size and first <= shelved:
                 return
         for firsts in (self._held, self._waiting):
             for start in islice(firsts, max(bisect_right(firsts, first) - 1, 0), None):
@@ -223,6 +231,16 @@ class Stream:
         behind = signed.batch.last + 1
         on_shelf = self._shelf is not None and behind <= self.stored + 1
         self.low = max(self.low, min(self._shelf_low, behind) if on_shelf else behind)
+
+    def _hold_no_more(self, last: int, in_memory: int) -> None:
+        """What lies up to *last* is damaged: what is held begins behind it.
+
+        :raises StoreError: that cannot be read now.
+        """
+        assert self._shelf is not None
+        rest = iter(self._shelf.read(self.run, last + 1, in_memory - 1, _LOOK_ON))
+        following = next(rest, None)
+        self.low = in_memory if following is None else following.batch.first
 
     def _wait(self, signed: SignedBatch, now: float) -> None:
         batch = signed.batch
