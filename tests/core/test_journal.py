@@ -151,6 +151,17 @@ class TestFlush(JournalTestCase):
         self.journal.stored(Flushed([(ANNA, 2)]), self.history.get)
         self.assertEqual((len(self.journal), self.flush().closed), (1, [(ANNA, 1)]))
 
+    def test_a_stream_that_is_forgotten_while_it_is_stored_and_begins_anew_is_stored_anew(self) -> None:
+        self.make(SimStore(), open_streams=1, closed_streams=1)
+        self.take(1, 3)
+        flush = self.begin()
+        assert flush is not None
+        for name in ("bert", "carl", "anna"):
+            self.take(1, name=name)
+            list(self.history.evict(0, ME, 0))
+        self.journal.stored(self.store.flush(flush, 0), self.history.get)
+        self.assertEqual([signed.batch.last for _, signed in self.flush().batches], [1])
+
     def test_heads_of_closed_streams_wait_for_a_store_that_is_full_within_bounds(self) -> None:
         self.make(SimStore(), open_streams=2, closed_streams=5)
         runs = [origin_of(str(number)) for number in range(20)]

@@ -80,7 +80,8 @@ class Journal:
         self.settled = flush.settled
         for marks in flush.marks:
             stream = streams(marks.run)
-            if stream is not None:
+            # One that was closed meanwhile, forgotten even by its head, and began anew is another.
+            if stream is not None and marks.head <= stream.head:
                 stream.stored = max(stream.stored, marks.head)
         for run, low in flushed.lows:
             stream = streams(run)
