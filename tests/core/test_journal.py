@@ -159,8 +159,12 @@ class TestFlush(JournalTestCase):
         for name in ("bert", "carl", "anna"):
             self.take(1, name=name)
             list(self.history.evict(0, ME, 0))
+        self.take(2, 3)
         self.journal.stored(self.store.flush(flush, 0), self.history.get)
-        self.assertEqual([signed.batch.last for _, signed in self.flush().batches], [1])
+        stream = self.history.get(ANNA)
+        assert stream is not None
+        self.assertEqual(stream.stored, 0)
+        self.assertEqual([signed.batch.last for _, signed in self.flush().batches], [1, 4])
 
     def test_heads_of_closed_streams_wait_for_a_store_that_is_full_within_bounds(self) -> None:
         self.make(SimStore(), open_streams=2, closed_streams=5)

@@ -81,7 +81,7 @@ class Journal:
         for marks in flush.marks:
             stream = streams(marks.run)
             # One that was closed meanwhile, forgotten even by its head, and began anew is another.
-            if stream is not None and marks.head <= stream.head:
+            if stream is not None and marks.head <= stream.storing:
                 stream.stored = max(stream.stored, marks.head)
         for run, low in flushed.lows:
             stream = streams(run)
