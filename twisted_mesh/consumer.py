@@ -156,9 +156,7 @@ class MessageQueue:
             self._end_of_newest()
         if not self._queue:
             self._read_on()
-        gaps, self._gaps = self._gaps, []
-        for gap in gaps:
-            self._tell(gap)
+        self._tell_gaps()
         if not self._queue:
             return None
         message, size = self._pop()
@@ -299,6 +297,13 @@ class MessageQueue:
         """Tell what waits of a run in the history as lost, since too much would have to be remembered."""
         self._lost(run, mark, mark.seen)
         self._tidy(run, mark)  # of what waits here nothing is lost
+        if len(self._gaps) > self._bounds.runs:  # nobody may ever take a message
+            self._tell_gaps()
+
+    def _tell_gaps(self) -> None:
+        gaps, self._gaps = self._gaps, []
+        for gap in gaps:
+            self._tell(gap)
 
     def _lost(self, run: RunKey, mark: _Mark, last: int) -> None:
         first, mark.queued = mark.queued + 1, max(mark.queued, last)

@@ -199,14 +199,18 @@ class Ledger:
         return self._write_streams()
 
     def _close(self, run: Run, head: int) -> None:
-        entry = self._entries.pop(run, None)
+        entry = self._entries.get(run)
         if entry is not None:
-            self._database.execute("DELETE FROM batch WHERE stream = ?", (entry.id,))
-            self._database.execute("DELETE FROM stream WHERE origin = ? AND epoch = ?", run)
-            self._count(entry, -entry.batches, -entry.bytes)
+            self._drop(entry)
         self._forget_closed(run)  # so that it is the newest again
         self._database.execute("INSERT INTO closed VALUES (NULL, ?, ?, ?)", (*run, head))
         self.closed += 1
+
+    def _drop(self, entry: Entry) -> None:
+        del self._entries[entry.run]
+        self._database.execute("DELETE FROM batch WHERE stream = ?", (entry.id,))
+        self._database.execute("DELETE FROM stream WHERE origin = ? AND epoch = ?", entry.run)
+        self._count(entry, -entry.batches, -entry.bytes)
 
     def _forget_closed(self, run: Run) -> None:
         self.closed -= self._database.execute(
@@ -223,6 +227,9 @@ class Ledger:
 
     def _mark(self, marks: Marks) -> None:
         entry = self._entries.get(marks.run)
+        if entry is not None and marks.head < entry.head:
+            self._drop(entry)  # it was closed, forgotten even by its head, and began anew
+            entry = None
         if entry is None:
             entry = self._entries[marks.run] = Entry(marks.run, self._next_id)
             self._next_id += 1

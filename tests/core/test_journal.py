@@ -151,6 +151,35 @@ class TestFlush(JournalTestCase):
         self.journal.stored(Flushed([(ANNA, 2)]), self.history.get)
         self.assertEqual((len(self.journal), self.flush().closed), (1, [(ANNA, 1)]))
 
+    def test_a_stream_that_is_forgotten_while_it_is_stored_and_begins_anew_is_stored_anew(self) -> None:
+        self.make(SimStore(), open_streams=1, closed_streams=1)
+        self.take(1, 3)
+        flush = self.begin()
+        assert flush is not None
+        for name in ("bert", "carl", "anna"):
+            self.take(1, name=name)
+            list(self.history.evict(0, ME, 0))
+        self.take(2, 3)
+        self.journal.stored(self.store.flush(flush, 0), self.history.get)
+        stream = self.history.get(ANNA)
+        assert stream is not None
+        self.assertEqual(stream.stored, 0)
+        self.assertEqual([signed.batch.last for _, signed in self.flush().batches], [1, 4])
+
+    def test_heads_of_closed_streams_wait_for_a_store_that_is_full_within_bounds(self) -> None:
+        self.make(SimStore(), open_streams=2, closed_streams=5)
+        runs = [origin_of(str(number)) for number in range(20)]
+        for number in range(20):
+            self.take(1, name=str(number))
+            list(self.history.evict(0, ME, 0))
+            if number % 3 == 0:
+                self.begin()
+                self.journal.failed(self.history.get)
+            self.assertLessEqual(len(self.journal), 2 + 5 + 1)
+        self.flush()
+        closed = [run[0] for run, _ in self.store.restored().closed]
+        self.assertEqual(closed, runs[13:18])
+
     def test_that_a_node_has_a_base_is_stored_though_nothing_else_is(self) -> None:
         self.settled = True
         self.assertEqual(self.flush(), Flush([], [], [], (ME, 0), True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from typing import Any
 
+import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 
 from tests.support.meshcase import MeshCase, batch
@@ -189,6 +190,18 @@ class TestMessages(MeshCase):
         self.assertEqual(got, list("aaaabbb"))
         gaps = [(gap.sender, gap.first, gap.last) for gap in self.happened(b, "gap")]
         self.assertEqual(gaps, [(authors[0].id, 2, 2), (authors[1].id, 1, 2), (authors[2].id, 1, 2)])
+
+    def test_who_takes_nothing_is_told_before_there_is_too_much_to_tell(self) -> None:
+        b = self.node(limits={"queue_limit": 1, "open_streams": 3})
+        puppet = self.joined(b)
+        queue = b.messages()
+        me = self.puppet().me
+        for epoch in range(1, 21):
+            puppet.send(batch(msgspec.structs.replace(me, epoch=epoch), 1, "a", "b"))
+        self.network.pump()
+        gaps = [gap.epoch for gap in self.happened(b, "gap")]
+        self.assertEqual(gaps, list(range(1, 17)))
+        self.assertEqual((len(queue), queue.runs_behind), (1, 3))
 
     def test_a_busy_author_does_not_keep_the_others_waiting(self) -> None:
         a, c, b = self.node(), self.node(), self.node(limits={"queue_limit": 5})

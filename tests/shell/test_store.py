@@ -211,6 +211,22 @@ class TestClosedStreams(StoreCase):
         )
         self.assertEqual((self.held(store), self.held(store, BERT)), ([3], [1]))
 
+    def test_a_stream_that_was_forgotten_before_it_was_stored_as_closed_begins_anew(self) -> None:
+        for low, head, batches in ((1, 2, [(1, 2)]), (4, 3, []), (3, 4, [(3, 2)])):
+            store = self.open()
+            store.flush(flush_of(closed=[(ANNA, 10)]))
+            store.flush(flush_of(*(batch_of(ANNA, first) for first in range(1, 11))))
+            store.flush(flush_of(marks=[marks_of(ANNA, 10, low=8)]))
+            anew = [batch_of(ANNA, first, count) for first, count in batches]
+            store.flush(
+                flush_of(*anew, batch_of(BERT, 1), marks=[marks_of(ANNA, head, low), marks_of(BERT, 1)])
+            )
+            self.assertEqual(self.held(store), [first for first, _ in batches])
+            store = self.open()
+            self.assertIn(marks_of(ANNA, head, low), store.restored.marks)
+            store.flush(flush_of(closed=[(ANNA, 10), (BERT, 1)]))
+            self.assertEqual(store.footprint()["stored_bytes"], 0)
+
     def test_of_closed_heads_the_oldest_is_forgotten(self) -> None:
         runs = [(bytes([number]) * 32, number) for number in range(9)]
         store = self.open(closed_limit=4)

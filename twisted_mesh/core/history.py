@@ -266,6 +266,6 @@ class History:
         # Nor may what was never to be delivered be so when the stream opens again.
         self._closed[stream.run] = max(stream.head, stream.base)
         if self._journal is not None:
-            self._journal.closed(stream.run, self._closed[stream.run])
+            self._journal.closed(stream.run, self._closed[stream.run], self._config.closed_streams)
         if len(self._closed) > self._config.closed_streams:
             self._closed.popitem(last=False)

@@ -8,6 +8,7 @@ and is told whatever is still held when it can.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 
 from twisted_mesh.core.events import Run
@@ -27,7 +28,7 @@ class Journal:
     def __init__(self, shelf: Shelf) -> None:
         self.shelf = shelf
         self._changed: dict[Run, None] = {}
-        self._closed: dict[Run, int] = {}
+        self._closed: OrderedDict[Run, int] = OrderedDict()  # the oldest first
         self.settled = False
         self._flushing: Flush | None = None
 
@@ -40,10 +41,12 @@ class Journal:
         self._changed[run] = None
         self._closed.pop(run, None)
 
-    def closed(self, run: Run, head: int) -> None:
-        """Of *run* only the head is to be kept."""
+    def closed(self, run: Run, head: int, most: int) -> None:
+        """Of *run* only the head is to be kept; of more than *most* the oldest is forgotten."""
         self._changed.pop(run, None)
         self._closed[run] = head
+        while len(self._closed) > most:
+            self._closed.popitem(last=False)
 
     def flush(
         self,
@@ -68,7 +71,7 @@ class Journal:
             stream.storing = stream.head
             marks.append(stream.marks(_handed(stream, taken, own)))
         flush = Flush(batches, marks, list(self._closed.items()), own, settled)
-        self._flushing, self._changed, self._closed = flush, {}, {}
+        self._flushing, self._changed, self._closed = flush, {}, OrderedDict()
         return flush
 
     def stored(self, flushed: Flushed, streams: Callable[[Run], Stream | None]) -> None:
@@ -77,7 +80,8 @@ class Journal:
         self.settled = flush.settled
         for marks in flush.marks:
             stream = streams(marks.run)
-            if stream is not None:
+            # One that was closed meanwhile, forgotten even by its head, and began anew is another.
+            if stream is not None and marks.head <= stream.storing:
                 stream.stored = max(stream.stored, marks.head)
         for run, low in flushed.lows:
             stream = streams(run)
@@ -87,9 +91,12 @@ class Journal:
     def failed(self, streams: Callable[[Run], Stream | None]) -> None:
         """Nothing of the flush was stored: all of it is to be stored still."""
         flush = self._end()
-        for run, head in flush.closed:
-            if run not in self._changed:
-                self._closed.setdefault(run, head)
+        since, self._closed = self._closed, OrderedDict(flush.closed)
+        for run in self._changed:
+            self._closed.pop(run, None)
+        for run, head in since.items():
+            self._closed.pop(run, None)  # so that it is the newer
+            self._closed[run] = head
         for marks in flush.marks:
             stream = streams(marks.run)
             if stream is not None:
