@@ -380,8 +380,10 @@ class Hub:
         if error.reason is Reason.LOST and not link.outgoing:
             self._note(2, "{link} went without a word", link=link)
             return
-        way = "to" if link.outgoing else "from"
-        self._peer_log.line(link.remote[0], f"connection {way} {show(link.remote)} refused: {error}")
+        if link.outgoing:  # who dialled is told by what it dialled with
+            self._note(2, "connection to {to} refused: {why}", to=show(link.remote), why=error)
+        else:
+            self._peer_log.line(link.remote[0], f"connection from {show(link.remote)} refused: {error}")
         self._observer.refused(Refusal(link.remote, link.outgoing, error.reason.value, error.detail))
 
     def _note(self, level: int, text: str, **fields: object) -> None:

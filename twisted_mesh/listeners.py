@@ -26,7 +26,7 @@ class Listeners(EventEmitter):
     def _emit_run(self, f: Callable[..., Any], args: Any, kwargs: Any) -> None:
         try:
             result = f(*args, **kwargs)
-        except Exception:
+        except (Exception, SystemExit):  # the reactor lets none of them end the process
             self._failed(f, Failure())
             return
         if inspect.iscoroutine(result):

@@ -36,12 +36,13 @@ def reactor_thread() -> ReactorThread:
 
     :raises RuntimeError: the reactor cannot run, because it did and was stopped.
     """
-    with _lock:
-        if not _of_this_process:
-            from twisted.internet import reactor
+    if not _of_this_process:  # else without the lock, which a fork can have left locked for ever
+        with _lock:
+            if not _of_this_process:
+                from twisted.internet import reactor
 
-            _of_this_process.append(ReactorThread(reactor))
-        return _of_this_process[0]
+                _of_this_process.append(ReactorThread(reactor))
+    return _of_this_process[0]
 
 
 class ReactorThread:
@@ -65,8 +66,8 @@ class ReactorThread:
 
     @property
     def is_here(self) -> bool:
-        """Whether the caller is in the reactor's thread."""
-        return bool(isInIOThread())
+        """Whether the caller is in the reactor's thread, and not in one that was forked off it."""
+        return bool(isInIOThread()) and self._process == os.getpid()
 
     def call(self, f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """What *f* gives when called in the reactor's thread.
@@ -90,12 +91,10 @@ class ReactorThread:
         return self._begun(lambda: f(*args)).wait()
 
     def _begun(self, f: Callable[[], Any]) -> _Call:
+        if self._process != os.getpid():  # asked first: a fork can have left the lock locked
+            raise NotRunning("a forked process has no reactor: fork before the first MeshSocket, or spawn")
         call = _Call(self.reactor, f, self._calls.discard)
         with self._lock:
-            if self._process != os.getpid():
-                raise NotRunning(
-                    "a forked process has no reactor: fork before the first MeshSocket, or spawn"
-                )
             if self._ended or not self.reactor.running:
                 raise NotRunning("the reactor of this process was stopped, and cannot run again")
             self._calls.add(call)

@@ -243,7 +243,8 @@ class ConnectTests(SocketCase):
         self.assertIn("mesh", str(error))
         self.soon(lambda: refused)
         self.assertEqual((a.routing_table, b.routing_table), ({}, {}))
-        self.assertRegex(self.told.getvalue(), "mesh: connection from .* refused: .*'mesh2'")
+        # Whose connect raises it is told by that, and only where it listens by a line.
+        self.assertRegex(self.told.getvalue(), "^mesh: connection from .* refused: .*'mesh2'.*\n$")
 
     @blocks
     def test_nobody_listens(self) -> None:
@@ -562,6 +563,20 @@ class HandlerTests(SocketCase):
         self.assertIn("ZeroDivisionError", b.status[-1])
         self.assertEqual((a.status, list(b.routing_table)), ("Nominal", [a.id]))
         self.assertEqual(len(self.flushLoggedErrors(KeyError, ZeroDivisionError)), 120)
+
+    @blocks
+    def test_what_would_end_the_program_ends_nothing_and_costs_no_link(self) -> None:
+        a, b = self.pair()
+        table = b.routing_table
+        b.on("message", lambda sock: sys.exit("in a listener"))
+        b.register_handler(lambda message, link: sys.exit("in a handler"))
+        a.send("x")
+        self.soon(lambda: len(b.status) == 2)
+        self.assertIn("in a handler", b.status[0])
+        self.assertIn("in a listener", b.status[1])
+        self.assertEqual(b.recv(timeout=30).packets, [0, "x"])
+        self.assertEqual(b.routing_table, table)
+        self.assertEqual(len(self.flushLoggedErrors(SystemExit)), 2)
 
     @blocks
     def test_each_level_shows_what_it_says(self) -> None:

@@ -275,6 +275,39 @@ class ThreadTests(ScriptCase):
             self.assertRegex(line, "^NotRunning the (reactor|socket)")
         self.assertEqual(sum("a forked process has no reactor" in line for line in forked.lines), 2)
 
+    async def test_a_fork_in_the_middle_of_something(self) -> None:
+        begin = OPEN + (
+            "import os, signal, threading, warnings\n"
+            "warnings.simplefilter('ignore')  # of a fork beside threads\n"
+            "def attempts():\n"
+            "    signal.alarm(20)\n"
+            "    for call in (lambda: sock.send('x'), lambda: sock.queue, lambda: mesh.MeshSocket('', 0)):\n"
+            "        try: call()\n"
+            "        except Exception as error: print(error, flush=True)\n"
+            "    os._exit(0)\n"
+            "held, over = threading.Event(), threading.Event()\n"
+        )
+        while_another_thread_calls = self.script(
+            begin + "def call():\n"
+            "    with sock._thread._lock: held.set(); over.wait()\n"
+            "threading.Thread(target=call).start()\n"
+            "held.wait()\n"
+            "if not os.fork(): attempts()\n"
+            "os.wait(); over.set()"
+        )
+        in_the_reactors_thread = self.script(
+            begin + "@sock.on('connect')\n"
+            "def fork(sock):\n"
+            "    if not os.fork(): attempts()\n"
+            "    os.wait()\n"
+            "sock.connect('', port)"
+        )
+        scripts = [while_another_thread_calls, in_the_reactors_thread]
+        self.assertEqual(await self.until_ended(*scripts), [0] * 2)
+        for script in scripts:
+            refused = [line for line in script.lines if "a forked process has no reactor" in line]
+            self.assertEqual(len(refused), 3, str(script))
+
 
 class InterruptTests(ScriptCase):
     async def interrupt(self, child: Child, times: int) -> None:
