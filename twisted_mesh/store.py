@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Final
 from zlib import crc32
 
@@ -65,7 +66,7 @@ class Store:
         :param bytes_limit: of batches; beyond it the origin with the most gives up its oldest.
         :param seconds_limit: how long a batch is kept, by this host's clock.
         :param closed_limit: heads of closed streams; of more, the oldest is forgotten.
-        :param wall_ms: milliseconds since 1970.
+        :param wall_ms: milliseconds since 1970; any thread that flushes calls it.
         :raises StoreError: it cannot be used; the text says why, and what to do about it.
         """
         self.path = os.path.realpath(path)
@@ -157,15 +158,12 @@ class Store:
         origin, epoch = run
         wanted = {"origin": origin, "epoch": epoch, "first": first, "last": min(last, _MAX)}
         try:
-            cursor = self._reader.execute(_FIND_BATCHES, wanted)
-            try:
-                for row in cursor:
+            with closing(self._reader.execute(_FIND_BATCHES, wanted)) as rows:
+                for row in rows:
                     batches.append(_checked(run, *row))
                     most -= len(batches[-1].array)
                     if most < 0:
                         return batches, True
-            finally:
-                cursor.close()
         except (*TROUBLE, RemoteError) as error:
             self._tell(error)
         return batches, False
