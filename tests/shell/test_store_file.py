@@ -429,6 +429,14 @@ class TestDamage(FileCase):
                 other.execute("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?)", row)
                 self.assertEqual(self.held(store), list(range(1, 10)))
 
+    def test_a_damaged_length_does_not_fill_the_memory(self) -> None:
+        store = self.open()
+        store.flush(flush_of(batch_of(ANNA, 1)))
+        self.change("UPDATE batch SET payload = zeroblob(50000000)")
+        with logged() as texts:
+            self.assertEqual(self.held(store), [])
+        self.assertIn("string or blob too big", texts[0])
+
     def test_a_flush_that_meets_damage_fails_and_the_next_may_succeed(self) -> None:
         store = self.open()
         store.flush(flush_of(batch_of(ANNA, 1), batch_of(ANNA, 2)))
