@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Final
 from zlib import crc32
 
@@ -66,7 +67,7 @@ class Store:
         :param bytes_limit: of batches; beyond it the origin with the most gives up its oldest.
         :param seconds_limit: how long a batch is kept, by this host's clock.
         :param closed_limit: heads of closed streams; of more, the oldest is forgotten.
-        :param wall_ms: milliseconds since 1970.
+        :param wall_ms: milliseconds since 1970; any thread that flushes calls it.
         :raises StoreError: it cannot be used; the text says why, and what to do about it.
         """
         self.path = os.path.realpath(path)
@@ -162,15 +163,12 @@ class Store:
         origin, epoch = run
         wanted = {"origin": origin, "epoch": epoch, "first": first, "last": min(last, _MAX)}
         try:
-            cursor = self._reader.execute(_FIND_BATCHES, wanted)
-            try:
-                for row in cursor:
+            with closing(self._reader.execute(_FIND_BATCHES, wanted)) as found:
+                for row in found:
                     rows.append(self._checked(run, *row))
                     most -= rows[-1][1]
                     if most < 0:
                         return rows, max(numbers(row[:2])) + 1
-            finally:
-                cursor.close()
         except TROUBLE as error:
             self._tell(error)
             if isinstance(error, sqlite3.OperationalError):  # damage is another DatabaseError

@@ -146,8 +146,7 @@ def open_history(path: str, network: bytes) -> Opened:
             _set_up(writer, path)
             reader = _connect(path, _READ_PATIENCE)
             undo.callback(reader.close)
-            reader.execute("PRAGMA query_only = ON")
-            reader.execute("SELECT count(*) FROM about").fetchone()
+            reader.execute("SELECT * FROM about").fetchone()
         except TROUBLE as error:
             raise explain(path, error) from error
         undo.pop_all()
@@ -230,7 +229,6 @@ def _connect(path: str, patience: float) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
     # A damaged length must not make us ask for a gigabyte of memory.
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2 * MAX_FRAME_BYTES)
-    connection.execute("PRAGMA cell_size_check = ON")
     return connection
 
 

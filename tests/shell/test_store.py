@@ -9,7 +9,7 @@ from itertools import count
 from random import Random
 from threading import Event, Thread
 
-from twisted.logger import globalLogPublisher
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.shelves import (
@@ -71,7 +71,7 @@ def logged() -> Iterator[list[str]]:
 
     def keep(event: dict[str, object]) -> None:
         if str(event.get("log_namespace")).startswith("twisted_mesh"):
-            texts.append(str(event["log_format"]))
+            texts.append(formatEvent(event))
 
     globalLogPublisher.addObserver(keep)
     try:
@@ -164,6 +164,7 @@ class TestFlushing(StoreCase):
             flush_of(batch_of(ANNA, 2), marks=[marks_of(ANNA, 2), marks_of(BERT, 3), marks_of(ANNA, 1)]),
         ):
             self.assertRaises(ValueError, store.flush, wrong)
+            self.assertFalse(store._writer.in_transaction)
             self.assertEqual((self.held(store), store.footprint()["stored_streams"]), ([1], 1))
         store.flush(flush_of(batch_of(ANNA, 2)))
         self.assertEqual(self.held(store), [1, 2])
