@@ -90,6 +90,7 @@ class Keeper:
         if self._due is not None:
             self._due.cancel()
             self._due = None
+        self._journal.look_again()
         node = self._node
         if node is not None and self._has_work(node):
             self._flush()

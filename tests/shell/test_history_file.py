@@ -259,6 +259,21 @@ class TestStoppedConsumer(HistoryCase):
         self.network.advance(1)
         self.assertEqual(self.got(again), list(range(100, 6100)))
 
+    def test_one_that_was_dropped_holds_nothing_up_over_a_restart(self) -> None:
+        a, b = self.node(), self.started()
+        self.link((b, a))
+        queue = b.messages()
+        for number in range(3):
+            a.send(number)
+        self.network.pump()
+        queue.take()
+        self.stored()
+        del queue
+        self.stop(b)
+        again = self.started()
+        self.stored()
+        self.assertEqual(self.got(again), [])
+
     def test_one_that_goes_on_after_the_stop_asks_nothing_of_the_closed_file(self) -> None:
         a, b = self.node(), self.started()
         self.link((b, a))
