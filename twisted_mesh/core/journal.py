@@ -61,13 +61,15 @@ class Journal:
         own: tuple[Run, int],
         settled: bool,
         wall_ms: Callable[[float], int],
+        anyway: bool = False,
     ) -> Flush | None:
         """What is to be stored now, or None: there is nothing, or a flush has not ended.
 
         :param own: the own run and the last of it that a neighbour has.
         :param wall_ms: what the wall clock showed at a time of this node.
+        :param anyway: also if it is nothing.
         """
-        if self._flushing is not None or not (self or settled != self.settled):
+        if self._flushing is not None or not (self or anyway or settled != self.settled):
             return None
         batches, marks = [], []
         for run in self._changed:
