@@ -182,6 +182,28 @@ class TestRestart(HistoryCase):
         self.stored()
         self.assertEqual(self.got(newcomer), [])
 
+    def test_its_next_run_is_above_those_it_stored_though_its_epochs_and_the_time_are_lost(self) -> None:
+        a = self.node()
+        self.network.advance(86_400)
+        b = self.started(limits={"flush_interval": 10.0})
+        self.link((b, a))
+        b.send("stored")
+        self.network.advance(11)
+        b.send("not stored")
+        self.network.pump()
+        self.crashed("node", "copy")
+        (Path(self.path) / "copy.key.epoch").unlink()
+        self.stop(b)
+        again = self.keeping("copy", listens=False)
+        again._wall_clock = lambda: 1.0  # type: ignore[method-assign]
+        again.startService()
+        self.link((again, a))
+        self.stored()
+        again.send("new")
+        self.stored()
+        self.assertEqual(self.got(a), ["stored", "not stored", "new"])
+        self.assertEqual(self.happened(again, "failure"), [])
+
     def test_own_messages_nobody_had_reach_the_others_after_a_crash(self) -> None:
         b = self.started()
         b.send("alone")
