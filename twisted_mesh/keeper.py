@@ -1,14 +1,14 @@
 """Keeping the history: what the core changed goes to the store, off the reactor's thread.
 
-Contract: one flush at a time, ``flush_interval`` after the first change that it holds; the core never
-waits for it.  While the store cannot be written it is tried again every ``store_retry``, and
-:attr:`Keeper.full` says so; everything else goes on in memory.
+Contract: one flush at a time, ``flush_interval`` after the first change that it holds, or for what has
+become too old; the core never waits for it.  While the store cannot be written it is tried again every
+``store_retry``, and :attr:`Keeper.full` says so; everything else goes on in memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads
@@ -25,6 +25,9 @@ from twisted_mesh.core.shelf import Flush, Flushed
 from twisted_mesh.errors import StoreError, StoreFull
 from twisted_mesh.store import Store
 
+_LOOK_AT_AGES: Final = (
+    60.0  # seconds after a flush; own messages nobody has may be too old for ever (guess)
+)
 _log = Logger()
 
 
@@ -60,6 +63,7 @@ class Keeper:
         self._due: IDelayedCall | None = None
         self._writing: Deferred[None] | None = None
         self._stopped = False
+        self._flushed = reactor.seconds()  # when the last flush ended
         self._pool: ThreadPool | None = None
         if IReactorFromThreads.providedBy(reactor):  # a Clock has no threads
             self._pool = ThreadPool(1, 1, "history")
@@ -90,6 +94,7 @@ class Keeper:
         if self._due is not None:
             self._due.cancel()
             self._due = None
+        self._journal.look_again()
         node = self._node
         if node is not None and self._has_work(node):
             self._flush()
@@ -103,7 +108,12 @@ class Keeper:
         self.store.close()
 
     def _has_work(self, node: Node) -> bool:
-        return len(self._journal) > 0 or node.settled != self._journal.settled
+        changed = len(self._journal) > 0 or node.settled != self._journal.settled
+        return changed or self._gives_up()
+
+    def _gives_up(self) -> bool:
+        """Whether a flush is due for what is too old: on a quiet node nothing else has one made."""
+        return self._reactor.seconds() - self._flushed >= _LOOK_AT_AGES and self.store.is_overdue()
 
     def _flush(self) -> None:
         self._due = None
@@ -111,7 +121,12 @@ class Keeper:
         assert node is not None
         outbox = node.outbox
         flush = self._journal.flush(
-            node.history.get, self._taken, (outbox.run, outbox.taken), node.settled, self._wall_ms
+            node.history.get,
+            self._taken,
+            (outbox.run, outbox.taken),
+            node.settled,
+            self._wall_ms,
+            self.full or self._gives_up(),
         )
         if flush is None:
             return
@@ -144,6 +159,7 @@ class Keeper:
 
     def _written(self, node: Node, done: Deferred[None]) -> None:
         self._writing = None
+        self._flushed = self._reactor.seconds()
         if self.full:
             self._due = self._reactor.callLater(self._config.store_retry, self._flush)
         else:

@@ -20,6 +20,7 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.consumer import Held
 from twisted_mesh.core import events
 from twisted_mesh.core.handshake import Myself
+from twisted_mesh.core.joining import MOST_CLAIMED
 from twisted_mesh.core.reading import read
 from twisted_mesh.delivery import Delivery, Waiting, messages_of
 from twisted_mesh.dialler import Dialler
@@ -74,6 +75,8 @@ class Run:
         self._stopping = False
         self._wall_clock = wall_clock
         myself = new_run(0)
+        if store is not None and (newest := _newest_own(store, myself.origin)) >= myself.epoch:
+            myself = new_run(newest)  # the file beside the key is gone, and the clock was set back
         self._reactor = reactor
         self.keeper = (
             None
@@ -208,6 +211,13 @@ class Run:
         error = KeyInUse("another node uses this node's key: this one publishes no more")
         _log.error("{error} (its run is {epoch})", error=error, epoch=epoch)
         self._delivery.listeners.emit("failure", Failure(error))
+
+
+def _newest_own(store: Store, origin: bytes) -> int:
+    """The newest stored run of *origin* that a clock can have given, or 0."""
+    restored = store.restored
+    runs = [*(marks.run for marks in restored.marks), *(run for run, _ in restored.closed)]
+    return max((epoch for author, epoch in runs if author == origin and epoch <= MOST_CLAIMED), default=0)
 
 
 def _backlog(store: Store, myself: Myself) -> Iterator[Waiting]:

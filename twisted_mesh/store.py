@@ -143,6 +143,11 @@ class Store:
             self._tell(error)
             return None
 
+    def is_overdue(self) -> bool:
+        """Whether the next flush gives up what is too old; False while one is under way."""
+        ledger = self._ledger
+        return ledger is not None and ledger.is_overdue(self._wall_ms())
+
     def footprint(self) -> dict[str, int]:
         """Entries and bytes of what is stored, as of the last flush."""
         return dict(self._footprint)

@@ -170,6 +170,10 @@ class Ledger:
         closed = [((origin, epoch), head) for origin, epoch, head in rows[-self._limits.closed :]]
         return Restored(marks, closed, bool(self._settled))
 
+    def is_overdue(self, now: int) -> bool:
+        """Whether something is too old at *now*, in milliseconds since 1970."""
+        return self._due <= now - self._limits.seconds * 1000
+
     def apply(self, flush: Flush, now: int) -> Sequence[tuple[Run, int]]:
         """Write *flush*, then give up what is too much or too old; the lows its caller does not know.
 

@@ -180,6 +180,41 @@ class TestRestart(HistoryCase):
         self.assertEqual((len(queue), queue.untaken), (4, 30))
         self.assertEqual([message.packets[1] for message in iter(queue.take, None)], list(range(30)))
 
+    def test_on_a_quiet_node_what_is_too_old_goes_as_well(self) -> None:
+        a, b = self.node(), self.started(limits={"store_seconds": 1000.0, "history_seconds": 60.0})
+        self.link((b, a))
+        a.send("old")
+        self.network.advance(900)
+        self.assertEqual(b.footprint()["stored_batches"], 1)
+        self.network.advance(200)
+        self.assertEqual(b.footprint()["stored_batches"], 0)
+        newcomer = self.node(replay="all")
+        self.link((newcomer, b))
+        self.stored()
+        self.assertEqual(self.got(newcomer), [])
+
+    def test_its_next_run_is_above_those_it_stored_though_its_epochs_and_the_time_are_lost(self) -> None:
+        a = self.node()
+        self.network.advance(86_400)
+        b = self.started(limits={"flush_interval": 10.0})
+        self.link((b, a))
+        b.send("stored")
+        self.network.advance(11)
+        b.send("not stored")
+        self.network.pump()
+        self.crashed("node", "copy")
+        (Path(self.path) / "copy.key.epoch").unlink()
+        self.stop(b)
+        again = self.keeping("copy", listens=False)
+        again._wall_clock = lambda: 1.0  # type: ignore[method-assign]
+        again.startService()
+        self.link((again, a))
+        self.stored()
+        again.send("new")
+        self.stored()
+        self.assertEqual(self.got(a), ["stored", "not stored", "new"])
+        self.assertEqual(self.happened(again, "failure"), [])
+
     def test_own_messages_nobody_had_reach_the_others_after_a_crash(self) -> None:
         b = self.started()
         b.send("alone")
@@ -270,6 +305,21 @@ class TestStoppedConsumer(HistoryCase):
         self.network.advance(1)
         self.assertEqual(self.got(again), list(range(100, 6100)))
 
+    def test_one_that_was_dropped_holds_nothing_up_over_a_restart(self) -> None:
+        a, b = self.node(), self.started()
+        self.link((b, a))
+        queue = b.messages()
+        for number in range(3):
+            a.send(number)
+        self.network.pump()
+        queue.take()
+        self.stored()
+        del queue
+        self.stop(b)
+        again = self.started()
+        self.stored()
+        self.assertEqual(self.got(again), [])
+
     def test_one_that_goes_on_after_the_stop_asks_nothing_of_the_closed_file(self) -> None:
         a, b = self.node(), self.started()
         self.link((b, a))
@@ -326,7 +376,7 @@ class TestRefusal(HistoryCase):
 class TestFull(HistoryCase):
     def setUp(self) -> None:
         super().setUp()
-        self.a, self.b = self.node(), self.started()
+        self.a, self.b = self.node(), self.started(limits={"store_seconds": 1000.0})
         self.link((self.b, self.a))
         self.b.send("before")
         self.stored()
@@ -368,6 +418,18 @@ class TestFull(HistoryCase):
         self.link((again, self.a))
         self.stored()
         self.assertEqual(self.got(again), [])
+
+    def test_also_where_there_is_nothing_new_to_write(self) -> None:
+        self.make_room()
+        self.stored()
+        keeper = self.b._run.keeper if self.b._run else None
+        assert keeper is not None
+        self.writer.execute("PRAGMA query_only = ON")
+        self.network.advance(self.b.config.store_seconds + 1000)
+        self.assertTrue(keeper.full)
+        self.writer.execute("PRAGMA query_only = OFF")
+        self.network.advance(self.b.config.store_retry + 1)
+        self.assertFalse(keeper.full)
 
     def test_a_node_that_stops_meanwhile_gets_it_again(self) -> None:
         self.stop(self.b)

@@ -29,6 +29,7 @@ class Journal:
         self.shelf = shelf
         self._changed: dict[Run, None] = {}
         self._closed: OrderedDict[Run, int] = OrderedDict()  # the oldest first
+        self._behind: dict[Run, None] = {}  # of which not all was handed out when it was stored
         self.settled = False
         self._flushing: Flush | None = None
 
@@ -44,9 +45,14 @@ class Journal:
     def closed(self, run: Run, head: int, most: int) -> None:
         """Of *run* only the head is to be kept; of more than *most* the oldest is forgotten."""
         self._changed.pop(run, None)
+        self._behind.pop(run, None)
         self._closed[run] = head
         while len(self._closed) > most:
             self._closed.popitem(last=False)
+
+    def look_again(self) -> None:
+        """What was to be handed out still may have been, or have nobody to go to any more."""
+        self._changed.update(self._behind)
 
     def flush(
         self,
@@ -55,13 +61,15 @@ class Journal:
         own: tuple[Run, int],
         settled: bool,
         wall_ms: Callable[[float], int],
+        anyway: bool = False,
     ) -> Flush | None:
         """What is to be stored now, or None: there is nothing, or a flush has not ended.
 
         :param own: the own run and the last of it that a neighbour has.
         :param wall_ms: what the wall clock showed at a time of this node.
+        :param anyway: also if it is nothing.
         """
-        if self._flushing is not None or not (self or settled != self.settled):
+        if self._flushing is not None or not (self or anyway or settled != self.settled):
             return None
         batches, marks = [], []
         for run in self._changed:
@@ -70,6 +78,10 @@ class Journal:
             batches += [(wall_ms(arrived), signed) for arrived, signed in stream.unstored()]
             stream.storing = stream.head
             marks.append(stream.marks(_handed(stream, taken, own)))
+            if marks[-1].taken < stream.head:
+                self._behind[run] = None
+            else:
+                self._behind.pop(run, None)
         flush = Flush(batches, marks, list(self._closed.items()), own, settled)
         self._flushing, self._changed, self._closed = flush, {}, OrderedDict()
         return flush

@@ -1,0 +1,164 @@
+"""What a user sees when the history file cannot be used, or not any more, and how it goes on then."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import select
+import sqlite3
+from contextlib import closing
+
+from tests.support.processes import Child, ProcessCase
+from tests.support.shelves import ANNA, batch_of, flush_of, open_store
+from twisted_mesh.network import SSL, Protocol
+
+PAGE = 4096
+WHILE_FULL = 40  # messages of the size of a page
+SENT = 400  # likewise
+
+
+class RefusedTests(ProcessCase):
+    async def test_each_fault_is_one_line_and_the_file_stays_as_it_was(self) -> None:
+        good = self.directory / "good"
+        store = open_store(good, network=Protocol("mesh", SSL).id)
+        store.flush(flush_of(*(batch_of(ANNA, number, size=PAGE) for number in range(1, 20))))
+        store.close()
+        whole = good.read_bytes()
+        (self.directory / "newer").write_bytes(whole)
+        with closing(sqlite3.connect(self.directory / "newer")) as newer:
+            newer.execute("PRAGMA user_version = 2")
+        with closing(sqlite3.connect(self.directory / "other")) as other:
+            other.execute("CREATE TABLE albums (title TEXT)")
+        (self.directory / "cut").write_bytes(whole[: len(whole) // 2])
+        at = whole.index(ANNA[0])
+        (self.directory / "damaged").write_bytes(whole[:at] + b"\xff" * 99 + whole[at + 99 :])
+        (self.directory / "text").write_text("no database\n" * 100)
+        faults = {
+            "newer": "is of version 2, which this twisted_mesh does not know",
+            "other": "is not a history of twisted_mesh: name another file",
+            "text": "is not a history of twisted_mesh: name another file",
+            "cut": "is damaged (",
+            "damaged": "is damaged (",
+            "nowhere/history": "there is no such folder",
+        }
+        if os.path.isdir("/proc/self"):  # a folder that not even root may write
+            faults["/proc/history"] = "cannot be written ("
+        before = {path: path.read_bytes() for path in self.directory.iterdir()}
+        children = [self.mesh("--print", f"--history={name}") for name in faults]
+        self.assertEqual(await self.until_ended(*children), [1] * len(faults))
+        for child, (name, told) in zip(children, faults.items(), strict=True):
+            lines = [line for line in child.log.splitlines() if "mesh: " in line]
+            self.assertEqual(len(lines), 1, str(child))
+            self.assertIn(f"mesh: history {self.directory / name}", lines[0])
+            self.assertIn(told, lines[0])
+            self.assertEqual(child.out, b"")
+        self.assertEqual({path: path.read_bytes() for path in self.directory.iterdir()}, before)
+
+    async def test_a_file_in_use_is_told_and_free_again_after_a_kill(self) -> None:
+        first = self.mesh("--print", "--history=history")
+        await self.until_listening(first)
+        second = self.mesh("--print", "--history=./history")
+        self.assertEqual(await self.until_ended(second), [1])
+        self.assertIn("is in use by another node: give each a file of its own", second.log)
+        self.assertIsNone(first.status)
+        first.signal("KILL")
+        await self.until_ended(first)
+        await self.until_listening(self.mesh("--print", "--history=history"))
+
+
+class FullTests(ProcessCase):
+    def limit(self, child: Child, size: int) -> None:
+        """Let no file of *child* grow beyond *size* bytes from now on."""
+        pid = child.transport.pid  # type: ignore[union-attr]
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+    def got(self, child: Child) -> list[str]:
+        return [event["packets"][0] for event in child.events if event["event"] == "message"]
+
+    async def test_a_file_that_may_not_grow_is_told_and_written_again_when_it_may(self) -> None:
+        if not hasattr(resource, "prlimit"):
+            self.skipTest("no prlimit() here")
+        author = self.mesh("--stdio")
+        await self.until_listening(author)
+        options = ("--print", "--identity=key", "--history=history")
+        node = self.mesh(*options, peers=(author,))
+        await self.until(lambda: author.links)
+        author.type("before\n")
+        await self.until(lambda: self.got(node))
+        log = self.directory / "history-wal"
+        self.limit(node, max(log.stat().st_size, (self.directory / "history").stat().st_size) + PAGE)
+        texts = [f"{number} ".ljust(PAGE, "x") for number in range(WHILE_FULL)]
+        author.type("\n".join(texts) + "\n")
+        failure = await self.until(lambda: node.event("failure"))
+        self.assertRegex(failure["error"], "history .* cannot be written .*; nothing is sent until it can")
+        await self.until(lambda: len(self.got(node)) == 1 + WHILE_FULL)
+        author.type("still heard\n")
+        await self.until(lambda: self.got(node)[-1] == "still heard")
+        self.limit(node, resource.RLIM_INFINITY)
+        await self.until(lambda: "the history can be written again" in node.log)
+        author.type("after\n")
+        await self.until(lambda: self.got(node)[-1] == "after")
+        node.signal("TERM")
+        await self.until_ended(node)
+        with closing(sqlite3.connect(self.directory / "history")) as history:
+            self.assertEqual(history.execute("PRAGMA integrity_check").fetchall(), [("ok",)])
+        again = self.mesh(*options, peers=(author,))
+        await self.until(lambda: author.links == 1 and again.event("connect"))
+        author.type("last\n")
+        await self.until(lambda: self.got(again))
+        self.assertEqual(self.got(again), ["last"])
+        self.assertEqual(self.got(node), ["before", *texts, "still heard", "after"])
+        self.assertEqual([child.log.count("are lost") for child in (node, again)], [0, 0])
+
+
+class BlockedPipeTests(ProcessCase):
+    async def test_who_does_not_read_for_a_while_holds_up_nobody_and_has_everything_afterwards(
+        self,
+    ) -> None:
+        author, other = self.mesh("--stdio"), self.mesh("--stdio")
+        await self.until_listening(author, other)
+        reads, writes = os.pipe()
+        self.addCleanup(os.close, reads)
+        os.set_blocking(reads, False)
+        options = ("--print", "--identity=key", "--history=history")
+        node = self.mesh(*options, peers=(author, other), fds={0: "w", 1: writes, 2: "r"})
+        os.close(writes)
+        await self.until(lambda: author.links == other.links == 1)
+        for first in range(0, SENT, 20):
+            texts = [f"{number} ".ljust(PAGE, "x") for number in range(first, first + 20)]
+            author.type("\n".join(texts) + "\n")
+            await self.until(lambda first=first: len(other.lines) == first + 20)
+        await self.until(lambda: self.marks()[0] == SENT)
+        _, taken = self.marks()
+        self.assertLess(taken * PAGE, 2**18)  # what the pipe and its writer hold
+        read = bytearray()
+
+        def numbers() -> list[int]:
+            while readable(reads):
+                read.extend(os.read(reads, 2**16))
+            events = [json.loads(line) for line in read.decode().split("\n")[:-1]]
+            self.assertEqual([event for event in events if event["event"] == "gap"], [])
+            return [int(event["packets"][0].split()[0]) for event in events if event["event"] == "message"]
+
+        await self.until(lambda: len(numbers()) == SENT)
+        self.assertEqual(numbers(), list(range(SENT)))
+        await self.until(lambda: self.marks() == (SENT, SENT))
+        node.signal("TERM")
+        await self.until_ended(node)
+        again = self.mesh(*options, peers=(author,))
+        await self.until(lambda: again.event("connect"))
+        author.type(f"{SENT}\n")
+        await self.until(lambda: again.event("message"))
+        self.assertEqual(again.event("message")["packets"], [str(SENT)])
+
+    def marks(self) -> tuple[int, int]:
+        """What is stored of the author's run, read beside the node that writes: head and taken."""
+        with closing(sqlite3.connect(f"file:{self.directory}/history?mode=ro", uri=True)) as reader:
+            rows = reader.execute("SELECT head, taken FROM stream").fetchall()
+        return max(rows, default=(0, 0))
+
+
+def readable(descriptor: int) -> bool:
+    """Whether there is something to read."""
+    return bool(select.select([descriptor], [], [], 0)[0])
