@@ -34,6 +34,7 @@ FLOORS = {
         "delivery",
         "dialler",
         "dialling",
+        "factory",
         "hub",
         "keeper",
         "link*",

@@ -23,8 +23,9 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 
 from twisted_mesh.addresses import PeerAddress
 from twisted_mesh.errors import ConnectFailed, Reason, RemoteError
+from twisted_mesh.factory import MeshFactory
 from twisted_mesh.hub import Hub
-from twisted_mesh.protocol import MeshFactory, MeshProtocol
+from twisted_mesh.protocol import MeshProtocol
 from twisted_mesh.tls import Tls, abort_unfinished
 
 Dial = Callable[[str, int], IStreamClientEndpoint]

@@ -28,7 +28,7 @@ from twisted_mesh.core.node import Node
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.keeper import Keeper
 from twisted_mesh.logs import PeerLog
-from twisted_mesh.message import Refusal
+from twisted_mesh.message import Refusal, shown
 from twisted_mesh.observer import Observer
 from twisted_mesh.protocol import MeshProtocol, Phase
 from twisted_mesh.silence import SilenceWatch
@@ -250,6 +250,12 @@ class Hub:
         self._handle(events.LinkClosed(link.number))
         if not self._links:
             self._idle.happened()
+
+    def sending(self, type: int, packets: tuple[object, ...], size: int) -> None:
+        """A message of the application's goes out."""
+        if self._debug >= 5:
+            text = shown([type, *packets])
+            _log.info("out: type {type}, {size} bytes, {text}", type=type, size=size, text=text)
 
     # ── turns ───────────────────────────────────────────────────────────────────────
 

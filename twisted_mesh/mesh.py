@@ -98,7 +98,7 @@ class MeshSocket(Listeners):
         self._arrivals: set[Deferred[bool]] = set()  # who waits for a message
         self._closed = False
         self._thread = reactor_thread()
-        self._crossing = Crossing(self._thread, debug_level)
+        self._crossing = Crossing(self._thread)
         self._node: _Node
         self._queue: MessageQueue
         self._failures: deque[str]

@@ -49,13 +49,13 @@ from twisted_mesh.errors import (
     StoreFull,
     Unreachable,
 )
+from twisted_mesh.factory import MeshFactory
 from twisted_mesh.hub import Hub
 from twisted_mesh.identity import Identity, verify
 from twisted_mesh.listeners import Emitting
 from twisted_mesh.listening import Listening, parse_listen
-from twisted_mesh.message import shown
 from twisted_mesh.network import SSL, Protocol
-from twisted_mesh.protocol import MeshFactory, MeshProtocol
+from twisted_mesh.protocol import MeshProtocol
 from twisted_mesh.run import Run
 from twisted_mesh.store import Store
 from twisted_mesh.tls import Tls
@@ -345,9 +345,7 @@ class MeshService(Service, Emitting):
             raise KeyInUse("another node uses this node's key: this one may publish no more")
         elif not run.hub.publish(entry):
             raise Congested(f"{self._config.unsent_bytes} bytes wait: await drained()")
-        if self._debug >= 5:
-            text = shown([type, *packets])
-            _log.info("out: type {type}, {size} bytes, {text}", type=type, size=len(entry), text=text)
+        run.hub.sending(type, packets, len(entry))
 
     def drained(self) -> Deferred[None]:
         """Fires when there is room again after Congested; at once where there is."""

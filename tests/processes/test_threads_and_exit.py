@@ -277,7 +277,7 @@ class ThreadTests(ScriptCase):
             "warnings.simplefilter('ignore')  # of a fork beside threads\n"
             "def attempts():\n"
             "    signal.alarm(20)\n"
-            "    for call in (lambda: sock.send('x'), lambda: sock.queue, lambda: mesh.MeshSocket('', 0)):\n"
+            "    for call in (lambda: sock.send(1), lambda: sock.queue, lambda: mesh.MeshSocket('', 0)):\n"
             "        try: call()\n"
             "        except Exception as error: print(error, flush=True)\n"
             "    os._exit(0)\n"
