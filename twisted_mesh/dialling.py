@@ -65,7 +65,8 @@ class Dialling:
             endpoint = self._tls.client(endpoint)
         try:
             link = await endpoint.connect(factory)
-        except (ConnectError, ConnectTimeout, DNSLookupError, OSError) as error:
+        except (ConnectError, ConnectTimeout, DNSLookupError, OSError, ValueError) as error:
+            # A ValueError is Twisted's word for a name that none can have.
             why = str(error).removesuffix(".")
             raise ConnectFailed(f"no connection to {address}: {why}") from error
         assert isinstance(link, MeshProtocol)

@@ -27,6 +27,7 @@ from twisted_mesh import flags
 from twisted_mesh.addresses import (
     WILDCARDS,
     PeerAddress,
+    check_address,
     check_port,
     lan_address,
     parse_peer,
@@ -42,6 +43,7 @@ from twisted_mesh.dialling import Dial
 from twisted_mesh.errors import (
     Congested,
     KeyInUse,
+    LocalError,
     NotHandedOver,
     NotRunning,
     Reason,
@@ -105,10 +107,14 @@ class MeshService(Service, Emitting):
         self._reactor = reactor
         self._config = config or MeshConfig()
         self._network = Protocol(subnet, encryption).checked()
+        if not isinstance(identity, Identity | None):
+            raise LocalError(f"an identity is Identity.load_or_create(path), not {identity!r}")
         self._identity = identity or Identity.generate()
         self._endpoints = parse_listen(reactor, listen)
+        if isinstance(peers, str):
+            raise LocalError(f"peers is a sequence, such as ('host:4444',), not {peers!r}")
         self._peers = [parse_peer(peer) for peer in peers]
-        self._out_addr = None if out_addr is None else (out_addr[0], check_port(out_addr[1]))
+        self._out_addr = None if out_addr is None else check_address(out_addr)
         self._history = None if history is None else os.fspath(history)
         self._replay = replay_number(replay)
         self._dial = dial

@@ -170,6 +170,35 @@ class OpenTests(SocketCase):
         self.assertEqual(error.errno, errno.EADDRNOTAVAIL)
 
     @blocks
+    def test_arguments_that_cannot_be_say_so(self) -> None:
+        prot: Any
+        for prot in ("mesh", None, ("mesh",), "ab", ("mesh", "rot13")):
+            self.assertRaises(LocalError, MeshSocket, "127.0.0.1", 0, prot)
+        for addr in (None, 5, b""):
+            self.assertRaises(LocalError, MeshSocket, addr, 0)
+        wrong: dict[str, Any]
+        for wrong in (
+            {"out_addr": "ab"},
+            {"out_addr": ("a",)},
+            {"out_addr": (5, 5)},
+            {"out_addr": ("a", "5")},
+            {"debug_level": "5"},
+            {"debug_level": None},
+            {"identity": "node.key"},
+            {"peers": "127.0.0.1:4444"},
+        ):
+            self.assertRaises(LocalError, MeshSocket, "127.0.0.1", 0, **wrong)
+        sock: Any = self.socket()
+        for arguments in (("1",), (None,), (1.5,), (1, "1"), (1, float("nan"))):
+            self.assertRaises(LocalError, sock.recv, *arguments)
+        self.assertEqual((sock.recv(0), sock.recv(-1), sock.recv(timeout=-1)), ([], [], None))
+        self.assertRaises(LocalError, sock.disconnect, b"id")
+        for host in (None, b"127.0.0.1"):
+            self.assertRaises(LocalError, sock.connect, host, 4444)
+        for host in ("[::1]", "a host", "x" * 300):
+            self.assertRaises(ConnectFailed, sock.connect, host, 4444)
+
+    @blocks
     def test_closing_is_done_once_and_by_with(self) -> None:
         with self.socket() as sock:
             peer = self.socket()
