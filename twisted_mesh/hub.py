@@ -38,6 +38,7 @@ from twisted_mesh.wire import native
 from twisted_mesh.wire.framing import MAX_FRAME_BYTES
 
 _log = Logger()
+_NO_FAULT = frozenset({Reason.LEAVING, Reason.DISCONNECT, Reason.DUPLICATE})
 
 
 class Hub:
@@ -362,7 +363,9 @@ class Hub:
         for node_id, link in self._table.items():
             if link.number == number:
                 del self._table[node_id]
-                self._note(1, "link with {id} ended: {why}", id=node_id.decode(), why=link.error)
+                # Any other reason has a line of its own, at every level.
+                why = f": {link.error}" if link.error and link.error.reason in _NO_FAULT else ""
+                self._note(1, "link with {id} ended{why}", id=node_id.decode(), why=why)
                 self._observer.down(link)
                 return
 
@@ -377,7 +380,7 @@ class Hub:
 
     def _tell_closing(self, link: MeshProtocol, error: RemoteError) -> None:
         if link.is_up:
-            if error.reason not in (Reason.LEAVING, Reason.DISCONNECT, Reason.DUPLICATE):
+            if error.reason not in _NO_FAULT:
                 self._peer_log.line(link.remote[0], f"link {show(link.remote)} closed: {error}")
             return
         # Who connects and leaves without a word (a port scan) is nobody to tell about.
