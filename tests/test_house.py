@@ -34,6 +34,7 @@ FLOORS = {
         "delivery",
         "dialler",
         "dialling",
+        "factory",
         "gathering",
         "hub",
         "keeper",

@@ -2,11 +2,12 @@
 
 from twisted_mesh import errors, flags
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.factory import MeshFactory
 from twisted_mesh.identity import Identity
 from twisted_mesh.mesh import MeshSocket
 from twisted_mesh.message import Gap, Message, Refusal
 from twisted_mesh.network import Protocol
-from twisted_mesh.protocol import MeshFactory, MeshProtocol
+from twisted_mesh.protocol import MeshProtocol
 from twisted_mesh.service import MeshService
 
 __all__ = [

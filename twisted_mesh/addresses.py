@@ -115,8 +115,23 @@ def refuse_tls(description: str) -> str:
     return description
 
 
+def check_address(address: object) -> tuple[str, int]:
+    """*address* if it is one others can be told.
+
+    :raises LocalError: not a host and a port.
+    """
+    if not isinstance(address, tuple | list) or len(address) != 2 or not isinstance(address[0], str):
+        raise LocalError(f"an address is (host, port), not {address!r}")
+    return address[0], check_port(address[1])
+
+
 def this_host(host: str) -> str:
-    """*host* as it can be dialled from here: this host for '' and the wildcards."""
+    """*host* as it can be dialled from here: this host for '' and the wildcards.
+
+    :raises LocalError: not a str.
+    """
+    if not isinstance(host, str):
+        raise LocalError(f"a host is a str, not {host!r}")
     return LOOPBACK if host in WILDCARDS else host
 
 

@@ -135,13 +135,13 @@ class MessageQueue:
             self._append(message, size)
             while len(self) > self._bounds.messages or (len(self) > 1 and self._bytes > self._bounds.bytes):
                 self._pop()
-                self._drop()
+                self._drop("no message was taken yet: the oldest that wait are dropped from now on")
         elif message.sequence is not None:
             self._put_numbered(message, message.sequence, size)
         elif self._fits(size):
             self._append(message, size)
         else:
-            self._drop()
+            self._drop("a consumer is too slow: messages that are not held are dropped from now on")
         if self._notify is not None:
             self._notify()
 
@@ -256,9 +256,9 @@ class MessageQueue:
         self._bytes -= size
         return message, size
 
-    def _drop(self) -> None:
+    def _drop(self, why: str) -> None:
         if not self.dropped:
-            _log.warn("a consumer is too slow: messages that are not held are dropped from now on")
+            _log.warn(why)
         self.dropped += 1
 
     # ── what waits in the history ───────────────────────────────────────────────────

@@ -23,8 +23,9 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 
 from twisted_mesh.addresses import PeerAddress
 from twisted_mesh.errors import ConnectFailed, Reason, RemoteError
+from twisted_mesh.factory import MeshFactory
 from twisted_mesh.hub import Hub
-from twisted_mesh.protocol import MeshFactory, MeshProtocol
+from twisted_mesh.protocol import MeshProtocol
 from twisted_mesh.tls import Tls, abort_unfinished
 
 Dial = Callable[[str, int], IStreamClientEndpoint]
@@ -64,7 +65,8 @@ class Dialling:
             endpoint = self._tls.client(endpoint)
         try:
             link = await endpoint.connect(factory)
-        except (ConnectError, ConnectTimeout, DNSLookupError, OSError) as error:
+        except (ConnectError, ConnectTimeout, DNSLookupError, OSError, ValueError) as error:
+            # A ValueError is Twisted's word for a name that none can have.
             why = str(error).removesuffix(".")
             raise ConnectFailed(f"no connection to {address}: {why}") from error
         assert isinstance(link, MeshProtocol)

@@ -29,7 +29,7 @@ from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.gathering import Gathering
 from twisted_mesh.keeper import Keeper
 from twisted_mesh.logs import PeerLog
-from twisted_mesh.message import Refusal
+from twisted_mesh.message import Refusal, shown
 from twisted_mesh.observer import Observer
 from twisted_mesh.protocol import MeshProtocol, Phase
 from twisted_mesh.silence import SilenceWatch
@@ -39,6 +39,7 @@ from twisted_mesh.wire import native
 from twisted_mesh.wire.framing import MAX_FRAME_BYTES
 
 _log = Logger()
+_NO_FAULT = frozenset({Reason.LEAVING, Reason.DISCONNECT, Reason.DUPLICATE})
 
 
 class Hub:
@@ -250,6 +251,12 @@ class Hub:
         if not self._links:
             self._idle.happened()
 
+    def sending(self, type: int, packets: tuple[object, ...], size: int) -> None:
+        """A message of the application's goes out."""
+        if self._debug >= 5:
+            text = shown([type, *packets])
+            _log.info("out: type {type}, {size} bytes, {text}", type=type, size=size, text=text)
+
     # ── turns ───────────────────────────────────────────────────────────────────────
 
     def _schedule(self) -> None:
@@ -356,7 +363,9 @@ class Hub:
         for node_id, link in self._table.items():
             if link.number == number:
                 del self._table[node_id]
-                self._note(1, "link with {id} ended: {why}", id=node_id.decode(), why=link.error)
+                # Any other reason has a line of its own, at every level.
+                why = f": {link.error}" if link.error and link.error.reason in _NO_FAULT else ""
+                self._note(1, "link with {id} ended{why}", id=node_id.decode(), why=why)
                 self._observer.down(link)
                 return
 
@@ -371,7 +380,7 @@ class Hub:
 
     def _tell_closing(self, link: MeshProtocol, error: RemoteError) -> None:
         if link.is_up:
-            if error.reason not in (Reason.LEAVING, Reason.DISCONNECT, Reason.DUPLICATE):
+            if error.reason not in _NO_FAULT:
                 self._peer_log.line(link.remote[0], f"link {show(link.remote)} closed: {error}")
             return
         # Who connects and leaves without a word (a port scan) is nobody to tell about.

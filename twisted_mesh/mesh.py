@@ -103,11 +103,15 @@ class MeshSocket(Listeners):
             raise TypeError(f"MeshSocket has no {taken[0]}=: it is made of addr, port and prot")
         if type(port) is not int or not 0 <= port < 65536:
             raise LocalError(f"port must be 0 to 65535, not {port!r}")
+        if not isinstance(prot, tuple) or len(prot) != 2:
+            raise LocalError(f"prot must be a base.Protocol, not {prot!r}")
+        if type(debug_level) is not int:
+            raise LocalError(f"debug_level must be 0 to 5, not {debug_level!r}")
         self._connecting: set[Deferred[bool | None]] = set()
         self._arrivals: set[Deferred[bool]] = set()  # who waits for a message
         self._closed = False
         self._thread = reactor_thread()
-        self._crossing = Crossing(self._thread, debug_level)
+        self._crossing = Crossing(self._thread)
         self._node: _Node
         self._queue: MessageQueue
         self._failures: deque[str]
@@ -117,7 +121,7 @@ class MeshSocket(Listeners):
 
     def _open(self, addr: str, port: int, prot: Protocol, options: dict[str, Any]) -> None:
         reactor = self._thread.reactor
-        endpoint = TCP6ServerEndpoint if isIPv6Address(addr) else TCP4ServerEndpoint
+        endpoint = TCP6ServerEndpoint if isIPv6Address(this_host(addr)) else TCP4ServerEndpoint
         listen = [endpoint(reactor, port, interface=addr)]
         node = self._node = _Node(
             reactor, listen=listen, subnet=prot.subnet, encryption=prot.encryption, **options
@@ -239,7 +243,12 @@ class MeshSocket(Listeners):
         )
 
     def disconnect(self, link: Link) -> None:
-        """Close *link*, and do not dial its node for a minute."""
+        """Close *link*, and do not dial its node for a minute.
+
+        :raises LocalError: not a link, as those in :attr:`routing_table` are.
+        """
+        if not isinstance(link, Link):
+            raise LocalError(f"only a link of routing_table can be closed, not {link!r}")
         if link.inner is not None:
             self._thread.call(self._node.disconnect, link.inner)
 
@@ -298,7 +307,12 @@ class MeshSocket(Listeners):
         :param quantity: other than 1: a list of up to so many, which can be empty.
         :param timeout: seconds to wait for the first one; None for ever, or until the socket closes.
         :raises RuntimeError: it would have to wait in the reactor's thread.
+        :raises LocalError: a quantity or timeout that is no number.
         """
+        if not isinstance(quantity, int):
+            raise LocalError(f"quantity must be an int, not {quantity!r}")
+        if timeout is not None and not (isinstance(timeout, int | float) and timeout == timeout):
+            raise LocalError(f"timeout must be seconds or None, not {timeout!r}")
         taken: list[Message] = self._thread.call(self._take, quantity)
         until = None if timeout is None else time.monotonic() + timeout
         while not taken and quantity > 0:

@@ -20,7 +20,7 @@ from typing import cast
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITCPTransport
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from twisted_mesh import flags, tls
@@ -85,6 +85,10 @@ class Switch(Interface):
 
     def lost(self, link: MeshProtocol) -> None:
         """The connection is gone."""
+        ...  # pragma: no cover
+
+    def sending(self, type: int, packets: tuple[object, ...], size: int) -> None:
+        """A message of the application's goes out, *size* bytes packed."""
         ...  # pragma: no cover
 
 
@@ -153,7 +157,10 @@ class MeshProtocol(Protocol):
             raise ValueError("a link can only whisper: send(flags.whisper, type, *packets)")
         if not flags.is_user_type(type):
             raise ValueError(f"type must be 0, 2 or 0x30 and above, not {type!r}")
-        return self.whisper_entry(pack_entry(type, packets))
+        entry = pack_entry(type, packets)
+        if self.phase is Phase.OPEN:
+            self._switch.sending(type, packets, len(entry))
+        return self.whisper_entry(entry)
 
     def __repr__(self) -> str:
         arrow = "to" if self.outgoing else "from"
@@ -368,30 +375,3 @@ class MeshProtocol(Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-class MeshFactory(Factory):
-    """Makes the links of one service.
-
-    :param switch: gives what they work for, or None while the service does not run.
-    :param outgoing: whether the connections were dialled from here.
-    :param expected: the id the node there must have, if it is known.
-    """
-
-    noisy = False
-
-    def __init__(
-        self,
-        switch: Callable[[], Switch | None],
-        *,
-        outgoing: bool = False,
-        expected: bytes | None = None,
-    ) -> None:
-        self._switch = switch
-        self._outgoing = outgoing
-        self._expected = expected
-
-    def buildProtocol(self, addr: IAddress | None) -> MeshProtocol | None:
-        """A new link, or None to refuse the connection."""
-        switch = self._switch()
-        return None if switch is None else switch.link(addr, self._outgoing, self._expected)

@@ -28,6 +28,7 @@ from twisted_mesh.address_book import AddressBook
 from twisted_mesh.addresses import (
     WILDCARDS,
     PeerAddress,
+    check_address,
     check_port,
     lan_address,
     parse_peer,
@@ -43,6 +44,7 @@ from twisted_mesh.dialling import Dial
 from twisted_mesh.errors import (
     Congested,
     KeyInUse,
+    LocalError,
     NotHandedOver,
     NotRunning,
     Reason,
@@ -50,13 +52,13 @@ from twisted_mesh.errors import (
     StoreFull,
     Unreachable,
 )
+from twisted_mesh.factory import MeshFactory
 from twisted_mesh.hub import Hub
 from twisted_mesh.identity import Identity, verify
 from twisted_mesh.listeners import Emitting
 from twisted_mesh.listening import Listening, parse_listen
-from twisted_mesh.message import shown
 from twisted_mesh.network import SSL, Protocol
-from twisted_mesh.protocol import MeshFactory, MeshProtocol
+from twisted_mesh.protocol import MeshProtocol
 from twisted_mesh.run import Run
 from twisted_mesh.store import Store
 from twisted_mesh.tls import Tls
@@ -106,10 +108,14 @@ class MeshService(Service, Emitting):
         self._reactor = reactor
         self._config = config or MeshConfig()
         self._network = Protocol(subnet, encryption).checked()
+        if not isinstance(identity, Identity | None):
+            raise LocalError(f"an identity is Identity.load_or_create(path), not {identity!r}")
         self._identity = identity or Identity.generate()
         self._endpoints = parse_listen(reactor, listen)
+        if isinstance(peers, str):
+            raise LocalError(f"peers is a sequence, such as ('host:4444',), not {peers!r}")
         self._peers = [parse_peer(peer) for peer in peers]
-        self._out_addr = None if out_addr is None else (out_addr[0], check_port(out_addr[1]))
+        self._out_addr = None if out_addr is None else check_address(out_addr)
         self._history = None if history is None else os.fspath(history)
         self._replay = replay_number(replay)
         self._dial = dial
@@ -350,9 +356,7 @@ class MeshService(Service, Emitting):
             raise KeyInUse("another node uses this node's key: this one may publish no more")
         elif not run.hub.publish(entry):
             raise Congested(f"{self._config.unsent_bytes} bytes wait: await drained()")
-        if self._debug >= 5:
-            text = shown([type, *packets])
-            _log.info("out: type {type}, {size} bytes, {text}", type=type, size=len(entry), text=text)
+        run.hub.sending(type, packets, len(entry))
 
     def drained(self) -> Deferred[None]:
         """Fires when there is room again after Congested; at once where there is."""

@@ -8,6 +8,7 @@ same run.  It needs no test framework and works in any.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import combinations, pairwise
@@ -52,18 +53,22 @@ class MemoryMesh:
         :param topology: who is linked with whom: ``"full"`` (everyone with everyone, so that any part
             of the mesh holds together without the rest), ``"ring"``, ``"chain"``, or pairs of numbers.
         :param options: of every :class:`~twisted_mesh.service.MeshService`, such as ``config``; a key
-            can only be one node's, see :meth:`add`.
-        :raises ValueError: an unknown topology, or a pair that cannot be.
+            or a history file can only be one node's, see :meth:`add`.
+        :raises ValueError: an unknown topology, or a count or pair that cannot be.
         :raises RuntimeError: two nodes were not linked, with the reasons.
         """
-        if "identity" in options:
-            raise ValueError("identity is one node's: give it to add()")
+        for option in ("identity", "listen", "history"):
+            if option in options:
+                raise ValueError(f"{option} is one node's: give it to add()")
+        if type(count) is not int or count < 0:
+            raise ValueError(f"count is a number of nodes, not {count!r}")
         self.network = MemoryNetwork(seed)
         self.clock: Clock = self.network.clock
         self.services: list[MeshService] = []
         self._nodes: list[_Node] = []
         self._seed = seed
         self._stopped = False
+        self._runs = False
         pairs = _pairs(topology, count)
         for number in range(count):
             self.add(*(lower for lower, higher in pairs if higher == number), **options)
@@ -122,11 +127,22 @@ class MemoryMesh:
 
         What code of the application's raises from a timer of ``clock`` is raised here.
 
-        :raises RuntimeError: there is no end to what happens at one moment.
+        :raises RuntimeError: there is no end to what happens at one moment, or it is called by what
+            happens, such as a listener.
+        :raises ValueError: less than nothing, or without an end.
         """
-        if seconds < 0:
-            raise ValueError(f"time does not run back: {seconds!r}")
-        self.network.advance(seconds)
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"time goes on, and ends: not {seconds!r} seconds")
+        self._check_idle()
+        self._runs = True
+        try:
+            self.network.advance(seconds)
+        finally:
+            self._runs = False
+
+    def _check_idle(self) -> None:
+        if self._runs:
+            raise RuntimeError("this is called by what happens in run(), which has to return first")
 
     # ── what goes wrong ─────────────────────────────────────────────────────────────
 
@@ -138,6 +154,8 @@ class MemoryMesh:
 
         :raises ValueError: no such node, or one in two groups.
         """
+        if any(isinstance(group, int) for group in groups):
+            raise ValueError(f"a group is several nodes, such as (0, 1): not {groups}")
         named = [number for group in groups for number in group]
         rest = set(range(len(self.services))).difference(named)
         if len(named) + len(rest) != len(self.services):
@@ -176,8 +194,9 @@ class MemoryMesh:
     def stop(self) -> None:
         """Heal, and stop every node as an application would; for ``addCleanup``. Again is harmless.
 
-        :raises RuntimeError: a node did not stop in the time its limits give it.
+        :raises RuntimeError: a node did not stop in the time its limits give it, or as :meth:`run`.
         """
+        self._check_idle()
         if self._stopped:
             return
         self._stopped = True
@@ -205,6 +224,8 @@ class MemoryMesh:
         self.stop()
 
     def _at(self, node: int) -> _Node:
+        if type(node) is not int:
+            raise TypeError(f"a node is told by its number, from 0 on, not by {node!r}")
         if not 0 <= node < len(self._nodes):
             raise IndexError(f"there is no node {node}")
         return self._nodes[node]

@@ -11,24 +11,19 @@ from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from twisted_mesh import flags
-from twisted_mesh.message import Message, Replier, shown
+from twisted_mesh.message import Message, Replier
 from twisted_mesh.outlet import unreachable
 from twisted_mesh.protocol import MeshProtocol
 from twisted_mesh.reactor_thread import ReactorThread
-from twisted_mesh.wire.packets import pack_entry
-
-_log = Logger()
 
 
 class Crossing:
     """Where what a service gives leaves the reactor's thread, and what its user sends enters it."""
 
-    def __init__(self, thread: ReactorThread, debug_level: int) -> None:
+    def __init__(self, thread: ReactorThread) -> None:
         self._thread = thread
-        self._debug = debug_level
 
     def message(self, message: Message) -> Message:
         """*message*, such that it can be replied to in any thread."""
@@ -40,18 +35,9 @@ class Crossing:
         """*link*, such that it can be used in any thread."""
         return Link(self, link)
 
-    def send(self, type: int, packets: tuple[object, ...], send: Callable[[], Deferred[None]]) -> Any:
-        """Call *send*, which whispers *packets*; None, or in the reactor's thread its Deferred."""
-        return self._thread.call(self._send, type, packets, send)
-
-    def _send(
-        self, type: int, packets: tuple[object, ...], send: Callable[[], Deferred[None]]
-    ) -> Deferred[None]:
-        sent = send()
-        if self._debug >= 5:
-            size, text = len(pack_entry(type, packets)), shown([type, *packets])
-            _log.info("out: type {type}, {size} bytes, {text}", type=type, size=size, text=text)
-        return sent
+    def send(self, send: Callable[[], Deferred[None]]) -> Any:
+        """Call *send*, which whispers; None, or in the reactor's thread its Deferred."""
+        return self._thread.call(send)
 
 
 class _Replier:
@@ -64,7 +50,7 @@ class _Replier:
     def reply_to(self, member: bytes, packets: tuple[object, ...]) -> Any:
         """Whisper *packets* to the node with the id *member*."""
         reply = self._replier.reply_to
-        return self._crossing.send(flags.whisper, packets, lambda: reply(member, packets))
+        return self._crossing.send(lambda: reply(member, packets))
 
 
 class Link:
@@ -117,7 +103,7 @@ class Link:
                 return unreachable("the link this message came over is gone")
             return inner.send(main, type, *packets)
 
-        return self._crossing.send(type, packets, send)
+        return self._crossing.send(send)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Link) and self.inner is other.inner

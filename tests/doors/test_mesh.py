@@ -80,6 +80,13 @@ class SocketCase(TestCase):
         """Wait until *condition* is true."""
         return blockingCallFromThread(reactor, eventually, condition)
 
+    def all_of(self, sock: MeshSocket, count: int) -> list[base.Message]:
+        """So many messages."""
+        got: list[base.Message] = []
+        while len(got) < count:
+            got += sock.recv(count - len(got) + 1, timeout=30)
+        return got
+
     def in_reactor(self, f: Callable[[], Any]) -> Any:
         """What *f* gives in the reactor's thread; a Deferred as it is."""
         return blockingCallFromThread(reactor, lambda: [f()])[0]
@@ -168,6 +175,35 @@ class OpenTests(SocketCase):
             self.assertIn(f"cannot listen on port {port} of 127.0.0.1: Address already in use", str(error))
         error = self.assertRaises(OSError, MeshSocket, "203.0.113.1", 0)
         self.assertEqual(error.errno, errno.EADDRNOTAVAIL)
+
+    @blocks
+    def test_arguments_that_cannot_be_say_so(self) -> None:
+        prot: Any
+        for prot in ("mesh", None, ("mesh",), "ab", ("mesh", "rot13")):
+            self.assertRaises(LocalError, MeshSocket, "127.0.0.1", 0, prot)
+        for addr in (None, 5, b""):
+            self.assertRaises(LocalError, MeshSocket, addr, 0)
+        wrong: dict[str, Any]
+        for wrong in (
+            {"out_addr": "ab"},
+            {"out_addr": ("a",)},
+            {"out_addr": (5, 5)},
+            {"out_addr": ("a", "5")},
+            {"debug_level": "5"},
+            {"debug_level": None},
+            {"identity": "node.key"},
+            {"peers": "127.0.0.1:4444"},
+        ):
+            self.assertRaises(LocalError, MeshSocket, "127.0.0.1", 0, **wrong)
+        sock: Any = self.socket()
+        for arguments in (("1",), (None,), (1.5,), (1, "1"), (1, float("nan"))):
+            self.assertRaises(LocalError, sock.recv, *arguments)
+        self.assertEqual((sock.recv(0), sock.recv(-1), sock.recv(timeout=-1)), ([], [], None))
+        self.assertRaises(LocalError, sock.disconnect, b"id")
+        for host in (None, b"127.0.0.1"):
+            self.assertRaises(LocalError, sock.connect, host, 4444)
+        for host in ("[::1]", "a host", "x" * 300):
+            self.assertRaises(ConnectFailed, sock.connect, host, 4444)
 
     @blocks
     def test_closing_is_done_once_and_by_with(self) -> None:
@@ -311,13 +347,6 @@ class ConnectTests(SocketCase):
         self.assertRaises(Unreachable, link.whisper, "psst")
         self.assertRaises(ValueError, link.send, base.flags.broadcast, 0, "x")
 
-    def all_of(self, sock: MeshSocket, count: int) -> list[base.Message]:
-        """So many messages."""
-        got: list[base.Message] = []
-        while len(got) < count:
-            got += sock.recv(count - len(got) + 1, timeout=30)
-        return got
-
 
 class MessageTests(SocketCase):
     @blocks
@@ -399,6 +428,24 @@ class MessageTests(SocketCase):
         b.close()
         self.assertEqual(b.recv(timeout=None).packets, [0, "x"])
         self.assertIsNone(b.recv(timeout=None))
+
+    @blocks
+    def test_with_a_history_what_was_not_received_is_there_at_the_next_start(self) -> None:
+        file = self.mktemp()
+        options: dict[str, Any] = {"identity": Identity.generate(), "history": file}
+        a, b = self.pair(**options)
+        for number in range(5):
+            b.send(number)
+        self.soon(lambda: len(a.queue) == 5)
+        self.assertEqual([m.packets[1] for m in a.recv(2)], [0, 1])
+        a.close()
+        again = self.socket(**options)
+        self.soon(lambda: len(again.queue) == 3)
+        b.send("while it was away")
+        again.connect(*b.out_addr)
+        self.assertEqual([m.packets[1] for m in self.all_of(again, 4)], [2, 3, 4, "while it was away"])
+        again.close()
+        self.assertEqual(self.socket(**options).recv(10, timeout=0.1), [])
 
     @blocks
     def test_what_cannot_be_sent(self) -> None:
@@ -595,6 +642,19 @@ class HandlerTests(SocketCase):
             self.assertIs(bool(lines), bool(shows))
             a.close()
             b.close()
+
+    @blocks
+    def test_why_a_link_ended_is_told_once(self) -> None:
+        a, b = self.pair(debug_level=1)
+        a.close()
+        self.assertRegex(self.told.getvalue(), r"link with \w+ ended: .* \[leaving\]\n$")
+        a = self.socket(debug_level=1)
+        a.connect(*b.out_addr)
+        (link,) = a.routing_table.values()
+        self.in_reactor(link.inner.transport.abortConnection)
+        self.soon(lambda: " ended\n" in self.told.getvalue())
+        self.assertRegex(self.told.getvalue(), r"link 127\.0\.0\.1:\d+ closed: .* \[lost\]\n")
+        self.assertNotRegex(self.told.getvalue(), r"ended: .* \[lost\]")
 
     @blocks
     def test_the_highest_shows_each_handler_and_each_message_in_or_out(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -101,6 +102,12 @@ class TestTopology(MeshTests):
     def test_one_that_cannot_be_is_refused(self) -> None:
         for topology in ("star", [(0, 3)], [(1, 1)], [(-1, 0)]):
             self.assertRaises(ValueError, MemoryMesh, 3, topology=topology)
+        count: Any
+        for count in (-1, "3", 2.5):
+            self.assertRaises(ValueError, MemoryMesh, count)
+        for option in ("identity", "listen", "history"):
+            error = self.assertRaises(ValueError, MemoryMesh, 2, **{option: None})
+            self.assertIn("add()", str(error))
 
     def test_nodes_that_do_not_link_are_told_with_the_reason(self) -> None:
         error = self.assertRaises(RuntimeError, MemoryMesh, 3, config=MeshConfig(links_limit=1))
@@ -133,6 +140,8 @@ class TestTopology(MeshTests):
         for ask in (mesh.address, mesh.received, mesh.events, mesh.kill, mesh.start, mesh.add):
             for number in (-1, 2):
                 self.assertRaises(IndexError, ask, number)
+        node: Any = mesh.services[0]
+        self.assertRaises(TypeError, mesh.received, node)
         self.assertEqual(len(mesh.services), 2)
 
 
@@ -176,7 +185,19 @@ class TestReceived(MeshTests):
         mesh.run()
         self.assertEqual([message.time for message in mesh.received(1)], [100.0, 200.0, 300.0])
         self.assertEqual(mesh.clock.seconds(), 300.0)
-        self.assertRaises(ValueError, mesh.run, -1)
+        for seconds in (-1, math.nan, math.inf):
+            self.assertRaises(ValueError, mesh.run, seconds)
+
+    def test_what_happens_does_not_let_happen(self) -> None:
+        mesh = self.mesh(2)
+        mesh.services[0].on("message", lambda message: mesh.run(1))
+        mesh.services[0].on("message", lambda message: mesh.stop())
+        mesh.services[1].send("x")
+        mesh.run(1)
+        failures = [failure for name, failure in mesh.events(0) if name == "failure"]
+        self.assertEqual([failure.type for failure in failures], [RuntimeError] * 2)
+        self.assertEqual(mesh.clock.seconds(), 1.0)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 2)
 
     def test_what_never_ends_is_an_error(self) -> None:
         mesh = self.mesh(2)
@@ -247,7 +268,8 @@ class TestPartition(MeshTests):
 
     def test_a_node_that_is_in_two_groups_or_does_not_exist_is_refused(self) -> None:
         mesh = self.mesh(3)
-        for groups in ([(0, 1), (1, 2)], [(0, 3)], [(-1,)]):
+        groups: Any
+        for groups in ([(0, 1), (1, 2)], [(0, 3)], [(-1,)], [0, 1]):
             self.assertRaises(ValueError, mesh.partition, *groups)
 
 

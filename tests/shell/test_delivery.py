@@ -9,6 +9,8 @@ from twisted.internet.defer import Deferred, fail
 from twisted.logger import formatEvent
 
 from tests.support.meshcase import MeshCase, batch
+from twisted_mesh import flags
+from twisted_mesh.errors import Unreachable
 
 
 class Oops(Exception):
@@ -293,3 +295,22 @@ class TestDebugLevels(MeshCase):
             self.assertIn("[0, 'xxx", line)
             self.assertLess(len(line), 140)
             self.assertTrue(line.endswith("…"))
+
+    def test_each_message_out_is_shown_once_whatever_sent_it(self) -> None:
+        a, b = self.node(debug_level=5), self.node()
+        self.link((a, b))
+        b.send("ask")
+        self.network.pump()
+        a.send("sent")
+        a.send("beside", flag=flags.whisper)
+        a.routing_table[b.id].whisper("over a link")
+        a.routing_table[b.id].send(flags.whisper, 0x30, "of another type")
+        self.received(a)[0].reply("replied")
+        out = self.log("out: ")
+        for number, line in enumerate(("sent", "beside", "over a link", "of another type", "replied")):
+            self.assertIn(line, out[number])
+        self.assertEqual((len(out), out[3]), (5, "out: type 48, 19 bytes, [48, 'of another type']"))
+        link = a.routing_table[b.id]
+        a.disconnect(link)
+        self.failureResultOf(link.whisper("nothing goes out"), Unreachable)
+        self.assertEqual(self.log("nothing goes out"), [])

@@ -47,6 +47,7 @@ class TestReceiveQueue(MeshCase):
     def test_nobody_reads_it_so_the_newest_stay_and_the_rest_is_counted(self) -> None:
         self.say(*range(25))
         self.assertEqual((len(self.queue), self.queue.dropped), (10, 15))
+        self.assertEqual(len(self.log("no message was taken yet: the oldest that wait")), 1)
         self.assertEqual(self.taken(), list(range(15, 25)))
         self.assertEqual(self.happened(self.b, "gap"), [])
 
