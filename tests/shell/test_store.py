@@ -29,6 +29,7 @@ from tests.support.shelves import (
     size_of,
 )
 from twisted_mesh import store as module
+from twisted_mesh import store_ledger as ledger
 from twisted_mesh.core.shelf import Marks, Restored, Shelf
 from twisted_mesh.core.streams import Run
 from twisted_mesh.errors import StoreError
@@ -406,6 +407,26 @@ class TestRetention(StoreCase):
         flushed = store.flush(flush_of(batch_of(ANNA, 1160)))
         self.assertEqual(len(self.held(store)), 150)
         self.assertEqual(list(flushed.lows), [(ANNA, 1011)])
+
+    def test_much_is_given_up_in_pieces_so_that_no_flush_takes_long(self) -> None:
+        self.patch(ledger, "_PIECE", 4)
+        size = size_of(batch_of(ANNA, 1000))
+        store = self.open(bytes_limit=160 * size, seconds_limit=10)
+        store.flush(flush_of(*(batch_of(ANNA, first) for first in range(1000, 1160))))
+        held = []
+        for first in range(1160, 1170, 2):
+            store.flush(flush_of(batch_of(ANNA, first), batch_of(ANNA, first + 1)))
+            held.append(len(self.held(store)))
+        self.assertEqual(held, [158, 156, 154, 152, 150])
+        # Below the sixteenth none is given up any more; what is above the limit goes whatever it is.
+        store.flush(flush_of(*(batch_of(ANNA, first) for first in range(1170, 1180))))
+        self.assertEqual(len(self.held(store)), 160)
+        store.flush(flush_of(*(batch_of(ANNA, first) for first in range(1180, 1280))))
+        self.assertEqual(len(self.held(store)), 160)
+        self.now += 10_000
+        for left in range(156, -1, -4):
+            store.flush(flush_of())
+            self.assertEqual(len(self.held(store)), left)
 
     def test_a_lower_limit_holds_at_the_next_flush(self) -> None:
         store = self.open()
