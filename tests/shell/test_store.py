@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from itertools import count
 from random import Random
 from threading import Event, Thread
@@ -29,6 +29,8 @@ from tests.support.shelves import (
     size_of,
 )
 from twisted_mesh import store as module
+from twisted_mesh import store_file
+from twisted_mesh import store_ledger as ledger
 from twisted_mesh.core.shelf import Marks, Restored, Shelf
 from twisted_mesh.core.streams import Run
 from twisted_mesh.errors import StoreError
@@ -423,6 +425,26 @@ class TestRetention(StoreCase):
         self.assertEqual(len(self.held(store)), 150)
         self.assertEqual(list(flushed.lows), [(ANNA, 1011)])
 
+    def test_much_is_given_up_in_pieces_so_that_no_flush_takes_long(self) -> None:
+        self.patch(ledger, "_PIECE", 4)
+        size = size_of(batch_of(ANNA, 1000))
+        store = self.open(bytes_limit=160 * size, seconds_limit=10)
+        store.flush(flush_of(*(batch_of(ANNA, first) for first in range(1000, 1160))))
+        held = []
+        for first in range(1160, 1170, 2):
+            store.flush(flush_of(batch_of(ANNA, first), batch_of(ANNA, first + 1)))
+            held.append(len(self.held(store)))
+        self.assertEqual(held, [158, 156, 154, 152, 150])
+        # Below the sixteenth none is given up any more; what is above the limit goes whatever it is.
+        store.flush(flush_of(*(batch_of(ANNA, first) for first in range(1170, 1180))))
+        self.assertEqual(len(self.held(store)), 160)
+        store.flush(flush_of(*(batch_of(ANNA, first) for first in range(1180, 1280))))
+        self.assertEqual(len(self.held(store)), 160)
+        self.now += 10_000
+        for left in range(156, -1, -4):
+            store.flush(flush_of())
+            self.assertEqual(len(self.held(store)), left)
+
     def test_a_lower_limit_holds_at_the_next_flush(self) -> None:
         store = self.open()
         store.flush(flush_of(*(batch_of(ANNA, first) for first in range(1, 100))))
@@ -488,6 +510,24 @@ class TestRetention(StoreCase):
         store = self.open()
         self.assertEqual(self.held(store, BERT), [1])
         self.assertEqual(store._writer.execute("PRAGMA integrity_check").fetchall(), [("ok",)])
+
+    def test_space_that_cannot_be_given_back_now_is_told_and_the_flush_counts(self) -> None:
+        self.patch(module, "_GIVE_BACK_PAGES", 100)
+        self.patch(store_file, "_PATIENCE", 0.0)
+        store = self.open()
+        store.flush(flush_of(*(batch_of(ANNA, first, size=20_000) for first in range(1, 200))))
+        with closing(sqlite3.connect(self.path, isolation_level=None)) as other, logged() as texts:
+
+            def lock(statement: str) -> None:
+                if statement == "PRAGMA freelist_count":
+                    other.execute("BEGIN IMMEDIATE")
+
+            store._writer.set_trace_callback(lock)
+            store.flush(flush_of(batch_of(BERT, 1), closed=[(ANNA, 199)]))
+            store._writer.set_trace_callback(None)
+        self.assertEqual(len(texts), 1)
+        self.assertIn("is locked by another program", texts[0])
+        self.assertEqual(self.held(store, BERT), [1])
 
     def test_sums_are_right_after_a_flush_that_failed(self) -> None:
         store, model = self.open(bytes_limit=30_000), Model(bytes_limit=30_000)

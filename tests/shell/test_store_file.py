@@ -239,6 +239,25 @@ class TestTwoStores(FileCase):
         self.assertRaises(StoreError, self.open, network=b"other")
         self.open()
 
+    def test_an_opening_that_fails_at_its_end_leaves_the_file_free(self) -> None:
+        connect = sqlite3.connect
+
+        def failing(*args: object, **options: object) -> sqlite3.Connection:
+            connection = connect(*args, **options)  # type: ignore[call-overload]
+
+            def stop(statement: str) -> None:
+                if statement == "SELECT * FROM stream":
+                    connection.interrupt()
+
+            connection.set_trace_callback(stop)
+            return connection
+
+        self.fill()
+        self.patch(sqlite3, "connect", failing)
+        self.assertRaises(StoreError, self.open)
+        self.patch(sqlite3, "connect", connect)
+        self.open()
+
 
 class TestCrashes(FileCase):
     """The files as a crash at any moment leaves them: opened, they hold the flushes up to one."""
