@@ -45,12 +45,19 @@ def check_complete(world: World) -> None:
                     world.violated(member, "missed", what)
 
 
+def is_waiting(world: World) -> bool:
+    """Whether anyone honest still waits for a hole to be filled, or for its patience to be over."""
+    return any(
+        stream.first_waiting is not None for member in world.honest() for stream in member.node.history
+    )
+
+
 def _compare(world: World, member: Member, other: Member) -> None:
     """*member* has all that its neighbour *other* has."""
-    floods = {author.origin for author in world.members if author.floods}
+    unreliable = {author.origin for author in world.members if author.unreliable}
     lies = {author.origin for author in world.members if author.lies}
     for stream in other.node.history:
-        if stream.run[0] in floods:
+        if stream.run[0] in unreliable:
             continue
         if stream.run[0] in lies and member.node.history.get(stream.run) is None:
             continue  # closed, and that its author had signed two things is forgotten with it

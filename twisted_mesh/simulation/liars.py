@@ -118,6 +118,8 @@ class Poisoner(Equivocator):
 class Trickler(Boaster):
     """Claims everything, and sends what it has of others so slowly that it just never stalls."""
 
+    unreliable = True  # its own messages wait behind the others'
+
     def __init__(self, world: World, number: int) -> None:
         super().__init__(world, number)
         self._free: dict[int, float] = {}  # when a link may send the next
@@ -138,7 +140,7 @@ class ManyRuns(Equivocator):
     :cvar pace: seconds between two; a schedule's traffic is long enough for dozens of them.
     """
 
-    floods = True
+    unreliable = True
     pace = 0.2
 
     def __init__(self, world: World, number: int) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 
-from twisted_mesh.simulation.judge import check_at_rest, check_complete
+from twisted_mesh.simulation.judge import check_at_rest, check_complete, is_waiting
 from twisted_mesh.simulation.liars import LIARS
 from twisted_mesh.simulation.storing import SimStore
 from twisted_mesh.simulation.world import Member, World
@@ -19,6 +19,7 @@ from twisted_mesh.wire.native import MAX_NUMBER
 
 Pair = tuple[int, int]
 REST = 45.0  # seconds to come to rest in: a gap's patience, a comparison, and some
+HOPS_MOST = 6  # that a gap goes through
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,9 @@ class Play:
         while world.now < end:
             world.run_until(min(world.now + 1.0, end))
             progress((world.now - start) / (end - start))
+        # What is told as a gap in one place is given up in the next when it has been patient as well.
+        while is_waiting(world) and world.now < end + HOPS_MOST * world.config.gap_patience:
+            world.run_until(world.now + 1.0)
         check_at_rest(world)
         check_complete(world)
         return world

@@ -68,14 +68,14 @@ class Member:
 
     :ivar core: of the present run, or None while it is down.
     :ivar lies: whether it breaks the rules; nothing is asked of it then.
-    :ivar floods: whether it opens so many streams that nobody need keep them all.
+    :ivar unreliable: whether nobody can be expected to have all that it sent itself.
     :ivar bandwidth: bytes a second that come to it over all its links together; None: no limit.
     :ivar replay: as in INTRO; :ivar store: what it finds again after a crash; None: nothing.
     :ivar delivered: the last message of each run its application was handed.
     """
 
     lies = False
-    floods = False
+    unreliable = False
 
     def __init__(self, world: World, number: int) -> None:
         self.world = world
@@ -382,8 +382,8 @@ class World:
         """A gap is false if a live neighbour holds what it names, and would give it away."""
         self.counts["gaps"] += 1
         mine = member.node.history.get((gap.origin, gap.epoch))
-        if mine is not None and mine.equivocated:
-            return  # its author signed two things: pulled no more
+        if member.lies or (mine is not None and mine.equivocated):
+            return  # a liar hurts itself; what its author signed twice is pulled no more
         for link in member.links.values():
             other = link.other(member)
             stream = (
