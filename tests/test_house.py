@@ -61,6 +61,7 @@ FLOORS = {
         "memory*",
         "mesh",
         "printing",
+        "socket_node",
         "standard_error",
         "stdio",
         "tap",

@@ -25,46 +25,19 @@ from twisted.python.failure import Failure
 from twisted_mesh import flags
 from twisted_mesh.addresses import LOOPBACK, WILDCARDS, this_host
 from twisted_mesh.consumer import MessageQueue
-from twisted_mesh.errors import Congested, LocalError, NotHandedOver, NotRunning, SelfConnection
+from twisted_mesh.errors import Congested, LocalError, NotRunning, SelfConnection
 from twisted_mesh.listeners import Listeners
 from twisted_mesh.message import Message
 from twisted_mesh.network import Protocol
 from twisted_mesh.protocol import MeshProtocol
 from twisted_mesh.reactor_thread import reactor_thread
-from twisted_mesh.service import MeshService
+from twisted_mesh.socket_node import SocketNode
 from twisted_mesh.standard_error import log_to_standard_error
 from twisted_mesh.threadsafe import Crossing, Link
 
 default_protocol: Final = Protocol("mesh", "SSL")
 
 _OURS = ("reactor", "listen", "subnet", "encryption")
-
-
-class _Node(MeshService):
-    """The service behind a socket."""
-
-    stopping: Callable[[], None]
-    stopped: Callable[[], None]
-
-    def receive_queue(self, notify: Callable[[], None]) -> MessageQueue:
-        return self._delivery.receive_queue(notify)
-
-    def awaiting(self) -> list[MeshProtocol]:
-        run = self._run
-        return [] if run is None else run.hub.awaiting()
-
-    def stopService(self) -> Deferred[None]:
-        self.stopping()
-        return Deferred.fromCoroutine(self._stop_at_last())
-
-    async def _stop_at_last(self) -> None:
-        run = self._run
-        if self._peers and run is not None and run.hub.unsent and not run.hub.table:
-            # Nobody had to wait until they were reached, but a message for them must.
-            with suppress(NotHandedOver):
-                await self.handed_over(self.config.handover_timeout)
-        await super().stopService()
-        self.stopped()
 
 
 class MeshSocket(Listeners):
@@ -112,7 +85,7 @@ class MeshSocket(Listeners):
         self._closed = False
         self._thread = reactor_thread()
         self._crossing = Crossing(self._thread)
-        self._node: _Node
+        self._node: SocketNode
         self._queue: MessageQueue
         self._failures: deque[str]
         log_to_standard_error(debug_level)
@@ -123,7 +96,7 @@ class MeshSocket(Listeners):
         reactor = self._thread.reactor
         endpoint = TCP6ServerEndpoint if isIPv6Address(this_host(addr)) else TCP4ServerEndpoint
         listen = [endpoint(reactor, port, interface=addr)]
-        node = self._node = _Node(
+        node = self._node = SocketNode(
             reactor, listen=listen, subnet=prot.subnet, encryption=prot.encryption, **options
         )
         self._failures = deque(maxlen=node.config.failures_limit)
