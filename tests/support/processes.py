@@ -158,7 +158,7 @@ class ProcessCase(TestCase):
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         if environment.pop("PYTHONDONTWRITEBYTECODE", None):
             # Every start would compile the package again, a third of what a start takes (measured).
-            environment["PYTHONPYCACHEPREFIX"] = os.path.abspath("bytecode")
+            environment["PYTHONPYCACHEPREFIX"] = str(ROOT / "build" / "bytecode")  # once for all
         path = environment.get("PYTHONPATH")
         environment["PYTHONPATH"] = f"{ROOT}{os.pathsep}{path}" if path else str(ROOT)
         command = [sys.executable, *arguments]
