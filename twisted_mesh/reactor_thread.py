@@ -169,8 +169,12 @@ class ReactorThread:
         return thread
 
     def _watch(self) -> None:
-        self.reactor.addSystemEventTrigger("before", "shutdown", self._stop_all)
+        # Its end comes before its thread pool's, which waits for threads that may call a socket.
+        self.reactor.addSystemEventTrigger("before", "shutdown", self._stop_for_good)
         self.reactor.addSystemEventTrigger("after", "shutdown", self._end)
+
+    def _stop_for_good(self) -> Deferred[None]:
+        return self._stop_all().addBoth(lambda _: self._end())
 
     def _stop_all(self) -> Deferred[None]:
         return Deferred.fromCoroutine(self._stop_in_turn())
