@@ -12,10 +12,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import Run
 from twisted_mesh.simulation.judge import check_at_rest, check_complete
+from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.report import quantile
 from twisted_mesh.simulation.schedules import SCHEDULES, Play, Schedule, random_graph
 from twisted_mesh.simulation.trace import AnyFrame
-from twisted_mesh.simulation.world import Member, World
+from twisted_mesh.simulation.world import World
 from twisted_mesh.wire import native
 
 MIB = 2**20

@@ -10,9 +10,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import Run
 from twisted_mesh.simulation.judge import check_at_rest, check_complete
+from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.schedules import SCHEDULES, Play
 from twisted_mesh.simulation.storing import SimStore
-from twisted_mesh.simulation.world import Member, World
+from twisted_mesh.simulation.world import World
 from twisted_mesh.wire.native import SignedBatch
 
 SHORT = MeshConfig(history_seconds=10.0)  # of what is in memory

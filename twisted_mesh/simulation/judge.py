@@ -6,8 +6,9 @@ at every moment (once, in order, no false gap) the world's members watch themsel
 
 from __future__ import annotations
 
+from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.trace import show
-from twisted_mesh.simulation.world import Member, World
+from twisted_mesh.simulation.world import World
 from twisted_mesh.wire.native import MAX_NUMBER
 
 

@@ -1,6 +1,6 @@
 """Members that break the rules, each in one way.
 
-Contract: a liar is a :class:`~twisted_mesh.simulation.world.Member` whose frames are bent on their way
+Contract: a liar is a :class:`~twisted_mesh.simulation.member.Member` whose frames are bent on their way
 out.  Everyone honest must still have everything the honest sent.
 """
 
@@ -10,8 +10,8 @@ from functools import partial
 
 from msgspec.structs import replace
 
+from twisted_mesh.simulation.member import Member, Surroundings
 from twisted_mesh.simulation.trace import AnyFrame
-from twisted_mesh.simulation.world import Member, World
 from twisted_mesh.wire import native
 from twisted_mesh.wire.native import Batch, SignedBatch
 from twisted_mesh.wire.packets import join_entries, pack_entry
@@ -49,7 +49,7 @@ class Skipper(Member):
 class Repeater(Boaster):
     """Claims everything, and answers with the first message it ever had of whom it is asked for."""
 
-    def __init__(self, world: World, number: int) -> None:
+    def __init__(self, world: Surroundings, number: int) -> None:
         super().__init__(world, number)
         self._first: dict[bytes, SignedBatch] = {}
 
@@ -120,7 +120,7 @@ class Trickler(Boaster):
 
     unreliable = True  # its own messages wait behind the others'
 
-    def __init__(self, world: World, number: int) -> None:
+    def __init__(self, world: Surroundings, number: int) -> None:
         super().__init__(world, number)
         self._free: dict[int, float] = {}  # when a link may send the next
 
@@ -143,7 +143,7 @@ class ManyRuns(Equivocator):
     unreliable = True
     pace = 0.2
 
-    def __init__(self, world: World, number: int) -> None:
+    def __init__(self, world: Surroundings, number: int) -> None:
         super().__init__(world, number)
         self._runs = 0
         self._next = 0.0

@@ -13,8 +13,9 @@ from itertools import pairwise
 
 from twisted_mesh.simulation.judge import check_at_rest, check_complete, is_waiting
 from twisted_mesh.simulation.liars import LIARS
+from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.storing import SimStore
-from twisted_mesh.simulation.world import Member, World
+from twisted_mesh.simulation.world import World
 from twisted_mesh.wire.native import MAX_NUMBER
 
 Pair = tuple[int, int]

@@ -1,0 +1,249 @@
+"""A member of a simulated network, and the links it has.
+
+Contract: a :class:`Member` is one :class:`~twisted_mesh.core.node.Node` after the other, from crash to
+crash, and carries out their effects: frames go to the world, messages to an application that notes what
+breaks a promise (once, in order, nothing left out).  What is around it is a :class:`Surroundings`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Protocol as Interface
+from typing import assert_never
+
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core import events
+from twisted_mesh.core.events import Run
+from twisted_mesh.core.handshake import Myself
+from twisted_mesh.core.node import Node
+from twisted_mesh.core.reading import read
+from twisted_mesh.core.shelf import Marks
+from twisted_mesh.identity import id_of
+from twisted_mesh.network import Protocol
+from twisted_mesh.simulation.keys import Keys
+from twisted_mesh.simulation.storing import Scribe, SimClock, SimStore
+from twisted_mesh.simulation.trace import AnyFrame, show
+from twisted_mesh.wire.packets import pack_entry
+
+NETWORK = Protocol("simulated", "Plaintext")
+
+
+class Surroundings(SimClock, Interface):
+    """What a member needs of its world.
+
+    :ivar seed: of everything that is drawn; :ivar keys: makes keys; :ivar digest: of the network.
+    """
+
+    seed: int
+    config: MeshConfig
+    keys: Keys
+    digest: bytes
+
+    def config_of(self, number: int) -> MeshConfig:
+        """The limits of the member with that number."""
+        # pragma: no cover
+
+    def transmit(self, source: Member, number: int, frame: AnyFrame, size: int) -> None:
+        """Put a frame on the line."""
+        # pragma: no cover
+
+    def cut(self, number: int, why: str = "cut") -> None:
+        """Lose a link and what is under way on it."""
+        # pragma: no cover
+
+    def count_published(self, run: Run) -> None:
+        """*run* has one message more."""
+        # pragma: no cover
+
+    def count_stored(self, run: Run, head: int) -> None:
+        """The author of *run* has stored it up to *head*."""
+        # pragma: no cover
+
+    def count_delivery(self, run: Run, first: int, count: int) -> None:
+        """Measure a delivery."""
+        # pragma: no cover
+
+    def count_gap(self, member: Member, gap: events.GapFound) -> None:
+        """*member* was told of a gap."""
+        # pragma: no cover
+
+    def violated(self, member: Member, kind: str, what: str) -> None:
+        """Note a broken promise."""
+        # pragma: no cover
+
+
+class Wire:
+    """One direction of a link."""
+
+    __slots__ = ("accepted", "arrival")
+
+    def __init__(self) -> None:
+        self.arrival = 0.0  # of the last frame: the next comes no sooner
+        self.accepted = 0  # bytes the line has taken
+
+
+class SimLink:
+    """A link between two nodes; each end knows it by the same number."""
+
+    __slots__ = ("ends", "number", "open", "wires")
+
+    def __init__(self, number: int, a: Member, b: Member) -> None:
+        self.number = number
+        self.ends = (a, b)
+        self.open = True
+        self.wires = {a: Wire(), b: Wire()}
+
+    def other(self, member: Member) -> Member:
+        """The far end."""
+        return self.ends[1] if member is self.ends[0] else self.ends[0]
+
+
+class Member:
+    """A node of the world, over its crashes.
+
+    :ivar core: of the present run, or None while it is down.
+    :ivar lies: whether it breaks the rules; nothing is asked of it then.
+    :ivar unreliable: whether nobody can be expected to have all that it sent itself.
+    :ivar bandwidth: bytes a second that come to it over all its links together; None: no limit.
+    :ivar replay: as in INTRO; :ivar store: what it finds again after a crash; None: nothing.
+    :ivar delivered: the last message of each run its application was handed.
+    """
+
+    lies = False
+    unreliable = False
+
+    def __init__(self, world: Surroundings, number: int) -> None:
+        self.world = world
+        self.number = number
+        key = hashlib.sha256(b"%d %d" % (world.seed, number)).digest()
+        self.origin, self.sign, self._verify = world.keys(key)
+        self.id = id_of(self.origin)
+        self.epoch = 0
+        self.bandwidth: float | None = None
+        self.replay = 0
+        self.store: SimStore | None = None
+        self._scribe: Scribe | None = None
+        self.line_free = 0.0  # when what was given to its line is through
+        self.core: Node | None = None
+        self.links: dict[int, SimLink] = {}
+        self.delivered: dict[Run, int] = {}
+        self._timers: dict[events.Timer, int] = {}
+
+    @property
+    def run(self) -> Run:
+        """Of the present run."""
+        return self.origin, self.epoch
+
+    @property
+    def node(self) -> Node:
+        """The core, of a member that is up."""
+        assert self.core is not None
+        return self.core
+
+    def start(self) -> None:
+        """Begin a run, with what was stored of earlier ones."""
+        world = self.world
+        self.epoch += 1
+        self.delivered, self._timers = {}, {}
+        myself = Myself(self.id, self.origin, self.epoch, NETWORK, None, False, self.sign, self._verify)
+        config = world.config_of(self.number)
+        if self.store is None:
+            self.core = Node(myself, config)
+            return
+        restored = self.store.restored()
+        self._scribe = Scribe(self.store, world, self._stored)
+        self.core = self._scribe.node(myself, config, restored)
+        for marks in restored.marks:
+            self.delivered[marks.run] = max(marks.taken, marks.base)
+            if marks.run[0] != self.origin:
+                self._deliver_again(marks.run, marks.head)
+
+    def stop(self) -> None:
+        """End the run, in the middle of whatever it does."""
+        self.core = None
+        if self._scribe is not None:
+            self._scribe.stop()
+
+    def _stored(self, marks: Marks) -> None:
+        if marks.run[0] == self.origin:
+            self.world.count_stored(marks.run, marks.head)
+
+    def _deliver_again(self, run: Run, head: int) -> None:
+        """Hand out what was stored before it was stored that it had been handed out."""
+        for piece in read(self.node.history, run, self.delivered[run], head, 2**40):
+            self._told(run, self.delivered[run] + 1, piece.last)  # retention may have made a gap
+
+    def handle(self, event: events.Event) -> None:
+        """Let the core handle *event*, and carry out what follows."""
+        if self.core is None:
+            return
+        for effect in self.core.handle(event, self.world.now):
+            match effect:
+                case events.Send():
+                    for number in effect.links:
+                        self.transmit(number, effect.frame, effect.size)
+                case events.Deliver():
+                    self._take(effect)
+                case events.SetTimer():
+                    self._set_timer(effect)
+                case events.Close():
+                    self.world.cut(effect.link, f"{effect.reason}: {effect.detail}")
+                case events.Emit():
+                    self._hear(effect.what)
+                case _:
+                    assert_never(effect)
+        if self._scribe is not None:
+            self._scribe.look(self.delivered)
+
+    def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
+        """Send a frame; what lies does it here."""
+        self.world.transmit(self, number, frame, size)
+
+    def publish(self, *packets: object) -> bool:
+        """Send a message; False if the core has no room for it."""
+        entry = pack_entry(0, packets)
+        if not self.node.room_for(len(entry)):
+            return False
+        self.world.count_published(self.run)
+        self.handle(events.Publish((entry,), int(self.world.now * 1000)))
+        return True
+
+    def _take(self, deliver: events.Deliver) -> None:
+        run = (deliver.origin, deliver.epoch)
+        self._told(run, deliver.first, deliver.first + len(deliver.entries) - 1)
+        self.world.count_delivery(run, deliver.first, len(deliver.entries))
+
+    def _hear(self, what: events.Happening) -> None:
+        match what:
+            case events.GapFound():
+                self._told((what.origin, what.epoch), what.first, what.last)
+                self.world.count_gap(self, what)
+            case events.Poisoned():
+                self._told((what.origin, what.epoch), what.first, what.last)
+            case _:
+                pass
+
+    def _told(self, run: Run, first: int, last: int) -> None:
+        """Messages were delivered, or told as lost or unreadable: each once, none left out."""
+        before = self.delivered.get(run)
+        if before is None:
+            stream = self.node.history.get(run)
+            before = 0 if stream is None else stream.base
+        if run[0] == self.origin:
+            self.world.violated(self, "duplicates", f"its own {first}")
+        elif first <= before:
+            self.world.violated(self, "duplicates", f"{show(run)} {first} after {before}")
+        elif first != before + 1:
+            self.world.violated(self, "disorder", f"{show(run)} {first} after {before}")
+        self.delivered[run] = last
+
+    def _set_timer(self, effect: events.SetTimer) -> None:
+        """Fire a core's timer in time, unless it is set again before."""
+        core, serial = self.core, self._timers.get(effect.timer, 0) + 1
+        self._timers[effect.timer] = serial
+
+        def fire() -> None:
+            if self.core is core and self._timers.get(effect.timer) == serial:
+                self.handle(events.TimerFired(effect.timer))
+
+        self.world.at(max(effect.at, self.world.now), fire)
