@@ -30,6 +30,7 @@ FLOORS = {
     "simulation": ["simulation"],
     "shell": [
         "address*",
+        "connections",
         "consumer",
         "delivery",
         "dialler",
@@ -52,6 +53,7 @@ FLOORS = {
         "service",
         "silence",
         "store*",
+        "timers",
         "tls",
         "trust",
         "waiters",

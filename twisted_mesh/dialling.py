@@ -80,7 +80,7 @@ class Dialling:
             if error.reason is not Reason.DUPLICATE or link.id is None:
                 raise
             # Another link to that node is kept: that is the one that was wanted.
-            return await self._hub.link_with(link.id)
+            return await self._hub.connections.link_with(link.id)
 
     def _endpoint(self, address: PeerAddress) -> IStreamClientEndpoint:
         if address.host is None:

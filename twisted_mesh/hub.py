@@ -9,18 +9,16 @@ User code called from here may call back into it; its events wait their turn.
 from __future__ import annotations
 
 import os
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import assert_never
 
 import msgspec
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
-from twisted.logger import Logger
 
-from twisted_mesh.addresses import show
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.connections import Connections
 from twisted_mesh.core import events
 from twisted_mesh.core.handshake import NONCE_BYTES, Handshake, Myself, Peer, Side
 from twisted_mesh.core.history import History
@@ -28,24 +26,21 @@ from twisted_mesh.core.node import Node
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.gathering import Gathering
 from twisted_mesh.keeper import Keeper
-from twisted_mesh.logs import PeerLog
-from twisted_mesh.message import Refusal, shown
+from twisted_mesh.link_log import LinkLog
 from twisted_mesh.observer import Observer
-from twisted_mesh.protocol import MeshProtocol, Phase
+from twisted_mesh.protocol import MeshProtocol
 from twisted_mesh.silence import SilenceWatch
+from twisted_mesh.timers import Timers
 from twisted_mesh.tls import abort_unfinished
 from twisted_mesh.waiters import Waiters
 from twisted_mesh.wire import native
 from twisted_mesh.wire.framing import MAX_FRAME_BYTES
 
-_log = Logger()
-_NO_FAULT = frozenset({Reason.LEAVING, Reason.DISCONNECT, Reason.DUPLICATE})
-
 
 class Hub:
     """The core and what surrounds it, from start to stop.
 
-    :ivar table: the routing table, by id, read-only.
+    :ivar connections: all there are; :ivar table: of these the routing table, by id, read-only.
     :ivar renewals: how often the core had to begin a new run.
     """
 
@@ -71,25 +66,20 @@ class Hub:
         self.renewals = 0
         self._myself = myself
         self._observer = observer
-        self._debug = debug_level
         self._wall_clock = wall_clock
-        self._peer_log = PeerLog(_log, clock.seconds, config)
-        self._links: dict[int, MeshProtocol] = {}  # every connection, proven or not
-        self._strangers: OrderedDict[int, MeshProtocol] = OrderedDict()  # accepted, not proven
-        self._table: dict[bytes, MeshProtocol] = {}
-        self.table: Mapping[bytes, MeshProtocol] = MappingProxyType(self._table)
+        self._log = LinkLog(clock, config, debug_level)
+        self.connections = Connections(config)
+        self.table: Mapping[bytes, MeshProtocol] = self.connections.table
         self._numbers = 0
         self._events: deque[events.Event] = deque()
         self._busy = False
         self._gathering = Gathering(clock, config, self._publish)
         self._to_flush: dict[int, MeshProtocol] = {}
         self._turn: IDelayedCall | None = None
-        self._timers: dict[events.Timer, IDelayedCall] = {}
+        self._timers = Timers(clock, self._handle)
         self._drained = Waiters()
         self._handed_over: dict[Deferred[None], bool] = {}  # whether to all
-        self._idle = Waiters()  # for the last connection to go
-        self._leaving: RemoteError | None = None
-        self._watch = SilenceWatch(clock, config, self._table)
+        self._watch = SilenceWatch(clock, config, self.table)
         # The core alone never lets so much wait, however small link_queue_bytes is.
         self._too_much = 2 * max(config.link_queue_bytes, config.answer_bytes + MAX_FRAME_BYTES)
 
@@ -125,16 +115,6 @@ class Hub:
                 del self._handed_over[waiting]
                 waiting.callback(None)
 
-    def link_with(self, node_id: bytes) -> Deferred[MeshProtocol]:
-        """The link with a node that is or will be in the routing table.
-
-        It fails with LOST when there is none left that could be.
-        """
-        for link in self._links.values():
-            if link.id == node_id and link.error is None:
-                return link.when_up()
-        return fail(RemoteError("the link that was kept is gone", Reason.LOST))
-
     def renew(self, myself: Myself) -> None:
         """Begin a new run of the core, with what no neighbour has taken of the old one's messages.
 
@@ -142,58 +122,37 @@ class Hub:
         """
         old = self.node
         self._gathering.put_first(old.outbox.unsent(old.history))
-        for timer in self._timers.values():
-            if timer.active():
-                timer.cancel()
-        self._timers = {}
+        self._timers.stop()
         self._myself = myself
         old.history.discard(old.outbox.run)  # its messages are the new run's now
         self.node = Node(myself, self.config, old.history)
         self.node.congested = old.congested  # who waits for Drained still does
         self.renewals += 1
-        self.close_all(RemoteError("the node begins a new run", Reason.LEAVING))
+        self.connections.close_all(RemoteError("the node begins a new run", Reason.LEAVING))
         self._schedule()
-
-    def awaiting(self) -> list[MeshProtocol]:
-        """Connections that may still come into the routing table."""
-        links = list(self._links.values())  # in one step: other threads may ask
-        return [link for link in links if not link.is_up and link.error is None]
-
-    def all_gone(self) -> Deferred[None]:
-        """Fires when there is no connection left."""
-        return self._idle.wait() if self._links else succeed(None)
-
-    def close_all(self, error: RemoteError) -> None:
-        """Close every link with *error*."""
-        for link in list(self._links.values()):
-            link.close(error)
 
     async def stop(self) -> None:
         """Close every link and let no other in; when the last is gone, this run is over."""
         self._gathering.stop()
-        self._leaving = RemoteError("the node stops", Reason.LEAVING)
-        self.close_all(self._leaving)
-        for link in list(self._links.values()):
+        self.connections.end(RemoteError("the node stops", Reason.LEAVING))
+        for link in self.connections:
             abort_unfinished(link.transport)
         self._drained.happened()
         # Until then what is queued goes out, and what the peers had sent comes in.
-        await self.all_gone()
+        await self.connections.all_gone()
         self._watch.stop()
         if self._keeper is not None:
             await self._keeper.stop()
-        for call in (self._turn, *self._timers.values()):
-            if call is not None and call.active():
-                call.cancel()
+        self._timers.stop()
+        if self._turn is not None:
+            self._turn.cancel()
 
     def footprint(self) -> dict[str, int]:
         """Entries and bytes of every table of this run."""
         return {
             **self.node.footprint(),
             **({} if self._keeper is None else self._keeper.footprint()),
-            "connections": len(self._links),
-            "strangers": len(self._strangers),
-            "routing_table": len(self._table),
-            "queued_bytes": sum(link.queued_bytes for link in self._links.values()),
+            **self.connections.footprint(),
         }
 
     # ── what links ask for (protocol.Switch) ────────────────────────────────────────
@@ -204,15 +163,8 @@ class Hub:
         return MeshProtocol(self, self._numbers, outgoing, expected, source)
 
     def made(self, link: MeshProtocol) -> None:
-        """A connection is there, nothing proven; strangers are many only at their own cost."""
-        self._links[link.number] = link
-        if self._leaving is not None:
-            link.close(self._leaving)
-        elif not link.outgoing:
-            self._strangers[link.number] = link
-            if len(self._strangers) > self.config.handshakes_limit:
-                _, oldest = self._strangers.popitem(last=False)
-                oldest.close(RemoteError("too many connections that prove nothing", Reason.FULL))
+        """A connection is there, nothing proven."""
+        self.connections.made(link)
 
     def handshake(self, side: Side, expected: bytes | None) -> Handshake:
         """A handshake for a new connection."""
@@ -222,11 +174,8 @@ class Hub:
 
     def proven(self, link: MeshProtocol, peer: Peer) -> None:
         """The peer has proven who it is."""
-        self._strangers.pop(link.number, None)
-        if sum(other.phase is Phase.OPEN for other in self._links.values()) > self.config.links_limit:
-            link.close(RemoteError("this node has no room for another link", Reason.FULL))
-            return
-        self._handle(events.LinkOpened(link.number, peer, link.outgoing, link.said_settled))
+        if self.connections.proven(link):
+            self._handle(events.LinkOpened(link.number, peer, link.outgoing, link.said_settled))
 
     def received(self, link: MeshProtocol, frames: list[native.Frame]) -> None:
         """Frames of a proven peer."""
@@ -239,23 +188,22 @@ class Hub:
 
     def closing(self, link: MeshProtocol, error: RemoteError) -> None:
         """Nothing more can be sent over *link*."""
-        self._strangers.pop(link.number, None)
-        self._tell_closing(link, error)
+        self.connections.closing(link)
+        refusal = self._log.closing(link, error)
+        if refusal is not None:
+            self._observer.refused(refusal)
         self._handle(events.LinkClosing(link.number))
 
     def lost(self, link: MeshProtocol) -> None:
         """The connection is gone."""
-        self._links.pop(link.number, None)
+        self.connections.lost(link)
         self._to_flush.pop(link.number, None)
         self._handle(events.LinkClosed(link.number))
-        if not self._links:
-            self._idle.happened()
+        self.connections.tell_if_gone()
 
     def sending(self, type: int, packets: tuple[object, ...], size: int) -> None:
         """A message of the application's goes out."""
-        if self._debug >= 5:
-            text = shown([type, *packets])
-            _log.info("out: type {type}, {size} bytes, {text}", type=type, size=size, text=text)
+        self._log.sending(type, packets, size)
 
     # ── turns ───────────────────────────────────────────────────────────────────────
 
@@ -311,17 +259,17 @@ class Hub:
             case events.Send():
                 data = native.encode(effect.frame)
                 for number in effect.links:
-                    link = self._links.get(number)
+                    link = self.connections.get(number)
                     if link is not None:
                         link.write(data, counted=True)
             case events.Deliver():
-                self._observer.deliver(effect, self._links.get(effect.link))
+                self._observer.deliver(effect, self.connections.get(effect.link))
             case events.Close():
-                link = self._links.get(effect.link)
+                link = self.connections.get(effect.link)
                 if link is not None:
                     link.close(RemoteError.of(effect.reason, effect.detail))
             case events.SetTimer():
-                self._set_timer(effect.timer, effect.at)
+                self._timers.set(effect.timer, effect.at)
             case events.Emit():
                 self._tell(effect.what)
             case _:
@@ -330,7 +278,7 @@ class Hub:
     def _tell(self, what: events.Happening) -> None:
         match what:
             case events.LinkUp():
-                self._on_up(self._links.get(what.link))
+                self._on_up(self.connections.get(what.link))
             case events.LinkDown():
                 self._on_down(what.link)
             case events.GapFound():
@@ -351,50 +299,15 @@ class Hub:
     def _on_up(self, link: MeshProtocol | None) -> None:
         if link is None or link.id is None:
             return
-        is_new = link.id not in self._table
-        self._table[link.id] = link
-        told = "linked with {id} {link}" if is_new else "with {id} now {link}"
-        self._note(1, told, id=link.id.decode(), link=link)
+        is_new = self.connections.up(link, link.id)
+        self._log.up(link, link.id, is_new)
         link.now_up()
         if is_new:
             self._observer.up(link)
 
     def _on_down(self, number: int) -> None:
-        for node_id, link in self._table.items():
-            if link.number == number:
-                del self._table[node_id]
-                # Any other reason has a line of its own, at every level.
-                why = f": {link.error}" if link.error and link.error.reason in _NO_FAULT else ""
-                self._note(1, "link with {id} ended{why}", id=node_id.decode(), why=why)
-                self._observer.down(link)
-                return
-
-    def _set_timer(self, timer: events.Timer, at: float) -> None:
-        running = self._timers.pop(timer, None)
-        if running is not None and running.active():
-            running.cancel()
-        delay = max(0.0, at - self.clock.seconds())
-        self._timers[timer] = self.clock.callLater(delay, self._handle, events.TimerFired(timer))
-
-    # ── telling ─────────────────────────────────────────────────────────────────────
-
-    def _tell_closing(self, link: MeshProtocol, error: RemoteError) -> None:
-        if link.is_up:
-            if error.reason not in _NO_FAULT:
-                self._peer_log.line(link.remote[0], f"link {show(link.remote)} closed: {error}")
-            return
-        # Who connects and leaves without a word (a port scan) is nobody to tell about.
-        if error.reason in (Reason.DUPLICATE, Reason.LEAVING):
-            return
-        if error.reason is Reason.LOST and not link.outgoing:
-            self._note(2, "{link} went without a word", link=link)
-            return
-        if link.outgoing:  # who dialled is told by what it dialled with
-            self._note(2, "connection to {to} refused: {why}", to=show(link.remote), why=error)
-        else:
-            self._peer_log.line(link.remote[0], f"connection from {show(link.remote)} refused: {error}")
-        self._observer.refused(Refusal(link.remote, link.outgoing, error.reason.value, error.detail))
-
-    def _note(self, level: int, text: str, **fields: object) -> None:
-        if self._debug >= level:
-            _log.info(text, **fields)
+        gone = self.connections.down(number)
+        if gone is not None:
+            node_id, link = gone
+            self._log.down(link, node_id)
+            self._observer.down(link)

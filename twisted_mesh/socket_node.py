@@ -32,7 +32,7 @@ class SocketNode(MeshService):
     def awaiting(self) -> list[MeshProtocol]:
         """Connections that may still become links."""
         run = self._run
-        return [] if run is None else run.hub.awaiting()
+        return [] if run is None else run.hub.connections.awaiting()
 
     def stopService(self) -> Deferred[None]:
         """Stop, once a last message has had its time to find a peer that was not reached yet."""

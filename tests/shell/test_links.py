@@ -313,9 +313,11 @@ class TestTheApplicationsSide(MeshCase):
 
     def test_there_may_be_no_other_link_to_wait_for(self) -> None:
         a, b = self.chain(2)
-        hub = a._run.hub
-        self.assertIs(self.successResultOf(hub.link_with(b.id)), a.routing_table[b.id])
-        self.assertIs(self.failureResultOf(hub.link_with(b"?"), RemoteError).value.reason, Reason.LOST)
+        connections = a._run.hub.connections
+        self.assertIs(self.successResultOf(connections.link_with(b.id)), a.routing_table[b.id])
+        self.assertIs(
+            self.failureResultOf(connections.link_with(b"?"), RemoteError).value.reason, Reason.LOST
+        )
 
     def test_a_peer_that_keeps_a_closed_connection_open_is_cut_off(self) -> None:
         a = self.node()

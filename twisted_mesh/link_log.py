@@ -1,0 +1,67 @@
+"""What the log is told of links and of the messages that go out.
+
+Contract: what a peer can bring about is told at a bounded rate, the rest from its ``debug_level`` on; a
+payload is shown at level 5 only.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from twisted_mesh.addresses import show
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.errors import Reason, RemoteError
+from twisted_mesh.logs import PeerLog
+from twisted_mesh.message import Refusal, shown
+from twisted_mesh.protocol import MeshProtocol
+
+_log = Logger()
+_NO_FAULT = frozenset({Reason.LEAVING, Reason.DISCONNECT, Reason.DUPLICATE})
+
+
+class LinkLog:
+    """The log of one run."""
+
+    def __init__(self, clock: IReactorTime, config: MeshConfig, debug_level: int) -> None:
+        self._debug = debug_level
+        self._peers = PeerLog(_log, clock.seconds, config)
+
+    def up(self, link: MeshProtocol, node_id: bytes, is_new: bool) -> None:
+        """A link is in the routing table; *is_new* if its node was not."""
+        told = "linked with {id} {link}" if is_new else "with {id} now {link}"
+        self._note(1, told, id=node_id.decode(), link=link)
+
+    def down(self, link: MeshProtocol, node_id: bytes) -> None:
+        """A node left the routing table."""
+        # Any other reason has a line of its own, at every level.
+        why = f": {link.error}" if link.error and link.error.reason in _NO_FAULT else ""
+        self._note(1, "link with {id} ended{why}", id=node_id.decode(), why=why)
+
+    def closing(self, link: MeshProtocol, error: RemoteError) -> Refusal | None:
+        """A connection closes; what the application is to be told of it if it was no link yet."""
+        if link.is_up:
+            if error.reason not in _NO_FAULT:
+                self._peers.line(link.remote[0], f"link {show(link.remote)} closed: {error}")
+            return None
+        # Who connects and leaves without a word (a port scan) is nobody to tell about.
+        if error.reason in (Reason.DUPLICATE, Reason.LEAVING):
+            return None
+        if error.reason is Reason.LOST and not link.outgoing:
+            self._note(2, "{link} went without a word", link=link)
+            return None
+        if link.outgoing:  # who dialled is told by what it dialled with
+            self._note(2, "connection to {to} refused: {why}", to=show(link.remote), why=error)
+        else:
+            self._peers.line(link.remote[0], f"connection from {show(link.remote)} refused: {error}")
+        return Refusal(link.remote, link.outgoing, error.reason.value, error.detail)
+
+    def sending(self, type: int, packets: tuple[object, ...], size: int) -> None:
+        """A message of the application's goes out, *size* bytes packed."""
+        if self._debug >= 5:
+            text = shown([type, *packets])
+            _log.info("out: type {type}, {size} bytes, {text}", type=type, size=size, text=text)
+
+    def _note(self, level: int, text: str, **fields: object) -> None:
+        if self._debug >= level:
+            _log.info(text, **fields)
