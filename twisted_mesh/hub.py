@@ -41,7 +41,7 @@ class Hub:
     """The core and what surrounds it, from start to stop.
 
     :ivar connections: all there are; :ivar table: of these the routing table, by id, read-only.
-    :ivar renewals: how often the core had to begin a new run.
+    :ivar log: of its links; :ivar renewals: how often the core had to begin a new run.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Hub:
         self._myself = myself
         self._observer = observer
         self._wall_clock = wall_clock
-        self._log = LinkLog(clock, config, debug_level)
+        self.log = LinkLog(clock, config, debug_level)
         self.connections = Connections(config)
         self.table: Mapping[bytes, MeshProtocol] = self.connections.table
         self._numbers = 0
@@ -189,7 +189,7 @@ class Hub:
     def closing(self, link: MeshProtocol, error: RemoteError) -> None:
         """Nothing more can be sent over *link*."""
         self.connections.closing(link)
-        refusal = self._log.closing(link, error)
+        refusal = self.log.closing(link, error)
         if refusal is not None:
             self._observer.refused(refusal)
         self._handle(events.LinkClosing(link.number))
@@ -203,7 +203,7 @@ class Hub:
 
     def sending(self, type: int, packets: tuple[object, ...], size: int) -> None:
         """A message of the application's goes out."""
-        self._log.sending(type, packets, size)
+        self.log.sending(type, packets, size)
 
     # ── turns ───────────────────────────────────────────────────────────────────────
 
@@ -300,7 +300,7 @@ class Hub:
         if link is None or link.id is None:
             return
         is_new = self.connections.up(link, link.id)
-        self._log.up(link, link.id, is_new)
+        self.log.up(link, link.id, is_new)
         link.now_up()
         if is_new:
             self._observer.up(link)
@@ -309,5 +309,5 @@ class Hub:
         gone = self.connections.down(number)
         if gone is not None:
             node_id, link = gone
-            self._log.down(link, node_id)
+            self.log.down(link, node_id)
             self._observer.down(link)

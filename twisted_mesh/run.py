@@ -1,7 +1,8 @@
 """One run of a service, from start to stop: its hub, its dialler, and what they tell the application.
 
 Contract: a service makes a new one at each start, so that nothing of an earlier run is left in it.
-What the hub observes becomes messages and events here; none of that raises.
+What the application asks of a node that runs is done here; what the hub observes becomes messages and
+events, and none of that raises.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_mesh.address_book import AddressBook, dialled_at
+from twisted_mesh.addresses import PeerAddress
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.consumer import Held
 from twisted_mesh.core import events
@@ -25,7 +28,16 @@ from twisted_mesh.core.reading import read
 from twisted_mesh.delivery import Delivery, Waiting, messages_of
 from twisted_mesh.dialler import Dialler
 from twisted_mesh.dialling import Dial, Dialling
-from twisted_mesh.errors import IdentityError, KeyInUse, Reason, RemoteError
+from twisted_mesh.errors import (
+    Congested,
+    IdentityError,
+    KeyInUse,
+    NotHandedOver,
+    Reason,
+    RemoteError,
+    StoreFull,
+    Unreachable,
+)
 from twisted_mesh.hub import Hub
 from twisted_mesh.identity import id_of
 from twisted_mesh.keeper import Keeper
@@ -35,6 +47,7 @@ from twisted_mesh.protocol import MeshProtocol
 from twisted_mesh.seeker import Seeker
 from twisted_mesh.store import Store
 from twisted_mesh.tls import Tls
+from twisted_mesh.wire.packets import pack_entry
 
 _log = Logger()
 
@@ -69,6 +82,7 @@ class Run:
         :param book: of the nodes that were linked with.
         :param wall_clock: seconds since 1970.
         """
+        self._config = config
         self._delivery = delivery
         self._service = service
         self._new_run = new_run
@@ -98,6 +112,60 @@ class Run:
             )
             self._seeker.isolated()
 
+    # ── what the service asks for ───────────────────────────────────────────────────
+
+    async def connect(self, address: PeerAddress) -> MeshProtocol:
+        """Link with the node at *address*, and stay so (MeshService.connect)."""
+        link = self.hub.table.get(self.dialler.found_at(address) or b"")
+        if link is None or link.error is not None:  # it can be closed, until another relieves it
+            link = await self.dialling.link_to(address)
+            self.dialler.allow(link.id)
+            self.dialler.add(address, link.id)
+        return link
+
+    def send(self, type: int, packets: tuple[object, ...], *, whisper: bool) -> None:
+        """Send a message to everyone, or to direct peers only (MeshService.send)."""
+        entry = pack_entry(type, packets)
+        if whisper:
+            for link in list(self.hub.table.values()):
+                link.whisper_entry(entry).addErrback(lambda failure: failure.trap(Unreachable))
+        elif self.keeper is not None and self.keeper.full:
+            path = self.keeper.store.path
+            raise StoreFull(f"the history {path} cannot be written: nothing is sent until it can")
+        elif self.hub.node.disowned:
+            raise KeyInUse("another node uses this node's key: this one may publish no more")
+        elif not self.hub.publish(entry):
+            raise Congested(f"{self._config.unsent_bytes} bytes wait: await drained()")
+        self.hub.log.sending(type, packets, len(entry))
+
+    async def handed_over(self, timeout: float) -> None:
+        """Wait until a neighbour has taken every message sent so far (MeshService.handed_over)."""
+        try:
+            await self.hub.handed_over().addTimeout(timeout, self._reactor)
+        except DeferredTimeout:
+            raise NotHandedOver(f"{self.hub.unsent} messages were taken by no neighbour") from None
+
+    async def stop(self) -> None:
+        """Hand over what is unsent and close every link, within bounds; then the run is over."""
+        self.dialler.stop()
+        try:
+            # To slower neighbours as well; without a neighbour there is nobody to wait for.
+            seconds = self._config.handover_timeout if self.hub.table else 0
+            await self.hub.handed_over(to_all=True).addTimeout(seconds, self._reactor)
+        except DeferredTimeout:
+            if self.hub.unsent:
+                _log.warn("{count} messages were taken by no neighbour", count=self.hub.unsent)
+        self._stopping = True
+        if self._seeker is not None:
+            self._seeker.stop()
+        # First, or what is handed on while the last flush is written would come again.
+        if self._catching_up is not None:
+            self._catching_up.cancel()
+            self._catching_up = None
+        await self.hub.stop()
+
+    # ── what its parts ask for ──────────────────────────────────────────────────────
+
     def reply_to(self, member: bytes, packets: tuple[object, ...]) -> Deferred[None]:
         """Whisper *packets* to the node with the id *member* (message.Replier)."""
         link = self.hub.table.get(member)
@@ -117,17 +185,6 @@ class Run:
         """Hand on what an earlier process stored and had not handed on, a turn at a time."""
         more = self._delivery.catch_up()
         self._catching_up = self._reactor.callLater(0, self._catch_up) if more else None
-
-    async def stop(self) -> None:
-        """Close every link; when the last is gone the run is over."""
-        self._stopping = True
-        if self._seeker is not None:
-            self._seeker.stop()
-        # First, or what is handed on while the last flush is written would come again.
-        if self._catching_up is not None:
-            self._catching_up.cancel()
-            self._catching_up = None
-        await self.hub.stop()
 
     # ── hub.Observer ────────────────────────────────────────────────────────────────
 

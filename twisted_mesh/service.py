@@ -1,8 +1,8 @@
 """MeshService: a node of the mesh as a Twisted service.
 
 Contract: ``__init__`` checks its arguments and opens nothing (twistd forks afterwards); starting
-listens, or raises, and begins a new run; stopping hands over what is unsent, within bounds.  What
-happens in between is the :class:`~twisted_mesh.run.Run`'s; this is the application's side of it.
+listens, or raises, and begins a new run; stopping ends it, within bounds.  What takes a node that runs
+is the :class:`~twisted_mesh.run.Run`'s; this is what the application sees of it, running or not.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import (
     IProtocolFactory,
     IStreamClientEndpoint,
@@ -41,19 +40,8 @@ from twisted_mesh.core.handshake import Myself
 from twisted_mesh.core.joining import replay_number
 from twisted_mesh.delivery import Delivery, Handler
 from twisted_mesh.dialling import Dial
-from twisted_mesh.errors import (
-    Congested,
-    KeyInUse,
-    LocalError,
-    NotHandedOver,
-    NotRunning,
-    Reason,
-    RemoteError,
-    StoreFull,
-    Unreachable,
-)
+from twisted_mesh.errors import LocalError, NotRunning, Reason, RemoteError
 from twisted_mesh.factory import MeshFactory
-from twisted_mesh.hub import Hub
 from twisted_mesh.identity import Identity, verify
 from twisted_mesh.listeners import Emitting
 from twisted_mesh.listening import Listening, parse_listen
@@ -62,7 +50,6 @@ from twisted_mesh.protocol import MeshProtocol
 from twisted_mesh.run import Run
 from twisted_mesh.store import Store
 from twisted_mesh.tls import Tls
-from twisted_mesh.wire.packets import pack_entry
 
 _log = Logger()
 _NOBODY: Mapping[bytes, MeshProtocol] = MappingProxyType({})
@@ -280,15 +267,7 @@ class MeshService(Service, Emitting):
             await stopping
             return
         self._stopping = True
-        run.dialler.stop()
         stopped = self._listening.stop()
-        try:
-            # To slower neighbours as well; without a neighbour there is nobody to wait for.
-            seconds = self._config.handover_timeout if run.hub.table else 0
-            await run.hub.handed_over(to_all=True).addTimeout(seconds, self._reactor)
-        except DeferredTimeout:
-            if run.hub.unsent:
-                _log.warn("{count} messages were taken by no neighbour", count=run.hub.unsent)
         await run.stop()
         for listener in stopped:
             await listener
@@ -310,15 +289,7 @@ class MeshService(Service, Emitting):
         :raises LocalError: a port that cannot be; NotRunning if the service does not run.
         """
         address = PeerAddress(this_host(host), check_port(port))
-        return Deferred.fromCoroutine(self._connect(self._running(), address))
-
-    async def _connect(self, run: Run, address: PeerAddress) -> MeshProtocol:
-        link = run.hub.table.get(run.dialler.found_at(address) or b"")
-        if link is None or link.error is not None:  # it can be closed, until another relieves it
-            link = await run.dialling.link_to(address)
-            run.dialler.allow(link.id)
-            run.dialler.add(address, link.id)
-        return link
+        return Deferred.fromCoroutine(self._running().connect(address))
 
     def disconnect(self, link: MeshProtocol) -> None:
         """Close *link* and do not dial its node for ``redial_forbidden`` seconds."""
@@ -346,17 +317,7 @@ class MeshService(Service, Emitting):
             raise ValueError(f"flag must be flags.broadcast or flags.whisper, not {flag!r}")
         if not flags.is_user_type(type):
             raise ValueError(f"type must be 0, 2 or 0x30 and above, not {type!r}")
-        entry = pack_entry(type, packets)
-        if flag == flags.whisper:
-            for link in list(run.hub.table.values()):
-                link.whisper_entry(entry).addErrback(lambda failure: failure.trap(Unreachable))
-        elif run.keeper is not None and run.keeper.full:
-            raise StoreFull(f"the history {self._history} cannot be written: nothing is sent until it can")
-        elif run.hub.node.disowned:
-            raise KeyInUse("another node uses this node's key: this one may publish no more")
-        elif not run.hub.publish(entry):
-            raise Congested(f"{self._config.unsent_bytes} bytes wait: await drained()")
-        run.hub.sending(type, packets, len(entry))
+        run.send(type, packets, whisper=flag == flags.whisper)
 
     def drained(self) -> Deferred[None]:
         """Fires when there is room again after Congested; at once where there is."""
@@ -367,13 +328,7 @@ class MeshService(Service, Emitting):
 
         :param timeout: seconds; then it fails with NotHandedOver.
         """
-        return Deferred.fromCoroutine(self._handed_over(self._running(stopping=True).hub, timeout))
-
-    async def _handed_over(self, hub: Hub, timeout: float) -> None:
-        try:
-            await hub.handed_over().addTimeout(timeout, self._reactor)
-        except DeferredTimeout:
-            raise NotHandedOver(f"{hub.unsent} messages were taken by no neighbour") from None
+        return Deferred.fromCoroutine(self._running(stopping=True).handed_over(timeout))
 
     # ── receiving ───────────────────────────────────────────────────────────────────
 
