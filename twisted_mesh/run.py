@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_mesh.address_book import AddressBook, dialled_at
+from twisted_mesh.address_book import AddressBook
 from twisted_mesh.addresses import PeerAddress
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.consumer import Held
@@ -86,7 +86,6 @@ class Run:
         self._delivery = delivery
         self._service = service
         self._new_run = new_run
-        self._stopping = False
         self._wall_clock = wall_clock
         myself = new_run(0)
         if store is not None and (newest := _newest_own(store, myself.origin)) >= myself.epoch:
@@ -105,7 +104,7 @@ class Run:
         jitter = random.Random(myself.origin).random
         link_to = self.dialling.link_to
         self.dialler = Dialler(reactor, config, link_to, self.hub.table, jitter)
-        self._book, self._seeker = book, None
+        self._seeker: Seeker | None = None
         if book is not None:
             self._seeker = Seeker(
                 reactor, config, book, link_to, self.hub.table, self.dialler.may_dial, jitter
@@ -155,7 +154,6 @@ class Run:
         except DeferredTimeout:
             if self.hub.unsent:
                 _log.warn("{count} messages were taken by no neighbour", count=self.hub.unsent)
-        self._stopping = True
         if self._seeker is not None:
             self._seeker.stop()
         # First, or what is handed on while the last flush is written would come again.
@@ -190,12 +188,8 @@ class Run:
 
     def up(self, link: MeshProtocol) -> None:
         """A node came into the routing table."""
-        if self._book is not None and self._seeker is not None and link.id is not None:
-            self._seeker.linked()
-            host, _ = link.remote
-            where = dialled_at(link.remote if link.outgoing else link.address, host)
-            if where is not None:
-                self._book.note(link.id, where)
+        if self._seeker is not None:
+            self._seeker.linked(link)
         if len(self.hub.table) == 1:
             self._delivery.listeners.emit("connect", self._service)
 
@@ -204,7 +198,7 @@ class Run:
         assert link.id is not None
         self.dialler.link_lost(link.id)
         if not self.hub.table:
-            if self._seeker is not None and not self._stopping:
+            if self._seeker is not None:
                 self._seeker.isolated()
             self._delivery.listeners.emit("disconnect", self._service)
 

@@ -1,8 +1,9 @@
 """Finding the mesh again: a node that has no link left dials those it knows.
 
-Contract: after ``isolated_after`` without a link the addresses of the book are dialled one after the other,
-with jittered back-off and for ever, until there is a link again, whoever made it.  The nodes an
-application wants a link to are the dialler's; these are only a way back.
+Contract: whom it is linked with goes into the address book.  After ``isolated_after`` without a link the
+addresses of the book are dialled one after the other, with jittered back-off and for ever, until there is
+a link again, whoever made it, or it is stopped.  The nodes an application wants a link to are the
+dialler's; these are only a way back.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from collections import deque
 from collections.abc import Callable, Collection
 
 from twisted.application.internet import backoffPolicy
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_mesh.address_book import AddressBook
+from twisted_mesh.address_book import AddressBook, dialled_at
 from twisted_mesh.addresses import PeerAddress
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.errors import MeshError
@@ -39,6 +40,7 @@ class Seeker:
         jitter: Callable[[], float],
     ) -> None:
         """
+        :param book: of the nodes that were linked with, which is the seeker's to keep.
         :param table: the ids of the routing table.
         :param may_dial: whether the application has not just disconnected the node with that id.
         """
@@ -55,25 +57,35 @@ class Seeker:
         self._failures = 0
         self._next: IDelayedCall | None = None
         self._attempt: Deferred[MeshProtocol] | None = None
+        self._stopped = False
 
     def isolated(self) -> None:
-        """There is no link, or none any more."""
-        if self._next is None and self._attempt is None:
+        """There is no link, or none any more; nothing follows from that once it was stopped."""
+        if self._next is None and self._attempt is None and not self._stopped:
             self._left.clear()
             self._failures = 0
             self._next = self._clock.callLater(self._config.isolated_after, self._seek)
 
-    def linked(self) -> None:
-        """There is a link, perhaps the one that is being made."""
-        if self._next is not None:
-            self._next.cancel()
-            self._next = None
+    def linked(self, link: MeshProtocol) -> None:
+        """There is a link, perhaps the one that is being made; where its node can be dialled is noted."""
+        assert link.id is not None
+        self._wait_no_more()
+        host, _ = link.remote
+        where = dialled_at(link.remote if link.outgoing else link.address, host)
+        if where is not None:
+            self._book.note(link.id, where)
 
     def stop(self) -> None:
         """No link is wanted any more."""
-        self.linked()
+        self._stopped = True
+        self._wait_no_more()
         if self._attempt is not None:
             self._attempt.cancel()
+
+    def _wait_no_more(self) -> None:
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
 
     def _seek(self) -> None:
         self._next = None
@@ -98,7 +110,7 @@ class Seeker:
 
     def _failed(self, failure: Failure) -> None:
         self._attempt = None
-        if failure.check(CancelledError):
+        if self._stopped:
             return
         if not failure.check(MeshError):
             _log.failure("dialling failed", failure)

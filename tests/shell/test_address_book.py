@@ -167,6 +167,13 @@ class TestIsolation(MeshCase):
         self.network.advance(100)
         self.assertEqual([*b.routing_table], [c.id])
 
+    def test_a_node_that_was_stopped_seeks_nobody(self) -> None:
+        a, b = self.node(), self.known("b")
+        self.link((b, a))
+        self.stop(b)
+        self.network.advance(100)
+        self.assertEqual((self.log("no link is left"), len(a.routing_table)), ([], 0))
+
     def test_a_stop_in_the_middle_of_an_attempt(self) -> None:
         a, b = self.node(), self.known("b")
         self.link((b, a))
