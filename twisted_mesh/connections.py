@@ -30,7 +30,7 @@ class Connections:
         self._strangers: OrderedDict[int, MeshProtocol] = OrderedDict()  # accepted, not proven
         self._table: dict[bytes, MeshProtocol] = {}
         self.table: Mapping[bytes, MeshProtocol] = MappingProxyType(self._table)
-        self._idle = Waiters()  # for the last connection to go
+        self._idle = Waiters[None]()  # for the last connection to go
         self._over: RemoteError | None = None  # why no other is let in
 
     def __iter__(self) -> Iterator[MeshProtocol]:
@@ -124,4 +124,4 @@ class Connections:
     def tell_if_gone(self) -> None:
         """Fire :meth:`all_gone`, once all that follows from the loss of the last one is done."""
         if not self._links:
-            self._idle.happened()
+            self._idle.happened(None)

@@ -77,8 +77,9 @@ class Hub:
         self._to_flush: dict[int, MeshProtocol] = {}
         self._turn: IDelayedCall | None = None
         self._timers = Timers(clock, self._handle)
-        self._drained = Waiters()
-        self._handed_over: dict[Deferred[None], bool] = {}  # whether to all
+        self._drained = Waiters[None]()
+        self._taken = Waiters[None]()  # for every own message to be taken by a link
+        self._given = Waiters[None]()  # or by all
         self._watch = SilenceWatch(clock, config, self.table)
         # The core alone never lets so much wait, however small link_queue_bytes is.
         self._too_much = 2 * max(config.link_queue_bytes, config.answer_bytes + MAX_FRAME_BYTES)
@@ -104,16 +105,15 @@ class Hub:
 
     def handed_over(self, *, to_all: bool = False) -> Deferred[None]:
         """Fires when every own message was taken by a link, or given *to_all*; can be cancelled."""
-        waiting: Deferred[None] = Deferred(self._handed_over.__delitem__)
-        self._handed_over[waiting] = to_all
+        waiting = (self._given if to_all else self._taken).wait()
         self._tell_handed_over()
         return waiting
 
     def _tell_handed_over(self) -> None:
-        for waiting, to_all in list(self._handed_over.items()):
-            if not self.unsent and (not to_all or self.node.is_given_to_all()):
-                del self._handed_over[waiting]
-                waiting.callback(None)
+        if self._taken and not self.unsent:
+            self._taken.happened(None)
+        if self._given and not self.unsent and self.node.is_given_to_all():
+            self._given.happened(None)
 
     def renew(self, myself: Myself) -> None:
         """Begin a new run of the core, with what no neighbour has taken of the old one's messages.
@@ -137,7 +137,7 @@ class Hub:
         self.connections.end(RemoteError("the node stops", Reason.LEAVING))
         for link in self.connections:
             abort_unfinished(link.transport)
-        self._drained.happened()
+        self._drained.happened(None)
         # Until then what is queued goes out, and what the peers had sent comes in.
         await self.connections.all_gone()
         self._watch.stop()
@@ -292,7 +292,7 @@ class Hub:
             case events.KeyInUse():
                 self._observer.key_in_use(what.epoch)
             case events.Drained():
-                self._drained.happened()
+                self._drained.happened(None)
             case _:
                 assert_never(what)
 

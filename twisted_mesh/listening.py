@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 
 from twisted_mesh.addresses import refuse_tls
 from twisted_mesh.errors import LocalError, NotRunning
+from twisted_mesh.waiters import Waiters
 
 
 def parse_listen(reactor: IReactorCore | None, listen: object) -> list[IStreamServerEndpoint]:
@@ -50,7 +51,7 @@ class Listening:
         self._ports: list[IListeningPort] = []
         self._pending: list[Deferred[IListeningPort]] = []
         self._failure: Failure | None = None
-        self._waiting: list[Deferred[None]] = []
+        self._ready = Waiters[None]()
         self._started = False
 
     @property
@@ -75,8 +76,7 @@ class Listening:
 
     def ready(self) -> Deferred[None]:
         """Fires when it was started and all are bound, fails with why one never will be."""
-        waiting: Deferred[None] = Deferred()
-        self._waiting.append(waiting)
+        waiting = self._ready.wait()
         self._tell()
         return waiting
 
@@ -85,9 +85,7 @@ class Listening:
         pending, self._pending = self._pending, []
         for listening in pending:
             listening.cancel()
-        waiting, self._waiting = self._waiting, []
-        for ready in waiting:
-            ready.errback(Failure(NotRunning("stopped before every listener was up")))
+        self._ready.failed(Failure(NotRunning("stopped before every listener was up")))
         ports, self._ports = self._ports, []
         stopped = [port.stopListening() for port in ports]
         return [deferred for deferred in stopped if deferred is not None]
@@ -107,9 +105,7 @@ class Listening:
     def _tell(self) -> None:
         if not self._started or (self._pending and self._failure is None):
             return
-        waiting, self._waiting = self._waiting, []
-        for deferred in waiting:
-            if self._failure is not None:
-                deferred.errback(self._failure)
-            else:
-                deferred.callback(None)
+        if self._failure is not None:
+            self._ready.failed(self._failure)
+        else:
+            self._ready.happened(None)

@@ -34,6 +34,7 @@ from twisted_mesh.reactor_thread import reactor_thread
 from twisted_mesh.socket_node import SocketNode
 from twisted_mesh.standard_error import log_to_standard_error
 from twisted_mesh.threadsafe import Crossing, Link
+from twisted_mesh.waiters import Waiters
 
 default_protocol: Final = Protocol("mesh", "SSL")
 
@@ -81,7 +82,7 @@ class MeshSocket(Listeners):
         if type(debug_level) is not int:
             raise LocalError(f"debug_level must be 0 to 5, not {debug_level!r}")
         self._connecting: set[Deferred[bool | None]] = set()
-        self._arrivals: set[Deferred[bool]] = set()  # who waits for a message
+        self._arrivals = Waiters[bool]()  # for a message
         self._closed = False
         self._thread = reactor_thread()
         self._crossing = Crossing(self._thread)
@@ -307,8 +308,7 @@ class MeshSocket(Listeners):
         """Fires with whether a message can be there, at the latest after *seconds*."""
         if len(self._queue) or self._closed:
             return succeed(bool(len(self._queue)))
-        arrival: Deferred[bool] = Deferred(self._arrivals.discard)
-        self._arrivals.add(arrival)
+        arrival = self._arrivals.wait()
         if seconds is not None:
             arrival.addTimeout(seconds, self._thread.reactor, lambda *_: False)
         return arrival
@@ -319,10 +319,7 @@ class MeshSocket(Listeners):
         self._wake()
 
     def _wake(self) -> None:
-        waiting = list(self._arrivals)
-        self._arrivals.clear()
-        for arrival in waiting:
-            arrival.callback(True)
+        self._arrivals.happened(True)
 
     def register_handler(self, handler: Callable[[Message, Link], object]) -> None:
         """Let ``handler(message, link)`` see messages first; a true result stops the chain.

@@ -18,7 +18,7 @@ from typing import Protocol as Interface
 from typing import cast
 
 from OpenSSL import SSL
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -30,6 +30,7 @@ from twisted_mesh.core.handshake import Handshake, Peer, Side, Stage, told
 from twisted_mesh.core.liveness import Liveness
 from twisted_mesh.errors import HandshakeTimeout, Reason, RemoteError
 from twisted_mesh.outlet import Outlet, Transport, unreachable
+from twisted_mesh.waiters import Waiters
 from twisted_mesh.wire import native
 from twisted_mesh.wire.framing import MAX_FRAME_BYTES, FrameReader
 from twisted_mesh.wire.packets import join_entries, pack_entry
@@ -124,7 +125,7 @@ class MeshProtocol(Protocol):
         self._opening = b""  # the first bytes, which tell TLS from plain text
         self._handshake = switch.handshake(Side.DIALLER if outgoing else Side.ACCEPTOR, expected)
         self._timer: IDelayedCall | None = None
-        self._waiting: list[Deferred[MeshProtocol]] = []
+        self._up = Waiters[MeshProtocol]()
         self.is_up = False
 
     # ── what users see ──────────────────────────────────────────────────────────────
@@ -203,22 +204,15 @@ class MeshProtocol(Protocol):
 
     def when_up(self) -> Deferred[MeshProtocol]:
         """Fires with this link when it is in the routing table, fails with why it never will."""
-        up: Deferred[MeshProtocol] = Deferred()
         if self.error is not None:
-            up.errback(Failure(self.error))
-        elif self.is_up:
-            up.callback(self)
-        else:
-            self._waiting.append(up)
-        return up
+            return fail(self.error)
+        return succeed(self) if self.is_up else self._up.wait()
 
     def now_up(self) -> None:
         """The link is in the routing table."""
         self.is_up = True
         self._stop_timer()
-        waiting, self._waiting = self._waiting, []
-        for up in waiting:
-            up.callback(self)
+        self._up.happened(self)
 
     def close(self, error: RemoteError) -> None:
         """Close with a reason, which is told to the peer if it can still be."""
@@ -274,10 +268,8 @@ class MeshProtocol(Protocol):
         self._stop_timer()
         self.phase = Phase.CLOSED
         self._outlet.drop(f"the link to {show(self.remote)} is gone")
-        waiting, self._waiting = self._waiting, []
-        for up in waiting:
-            assert self.error is not None
-            up.errback(Failure(self.error))
+        assert self.error is not None
+        self._up.failed(Failure(self.error))
         self._switch.lost(self)
 
     # ── inside ──────────────────────────────────────────────────────────────────────

@@ -50,6 +50,7 @@ from twisted_mesh.protocol import MeshProtocol
 from twisted_mesh.run import Run
 from twisted_mesh.store import Store
 from twisted_mesh.tls import Tls
+from twisted_mesh.waiters import Waiters
 
 _log = Logger()
 _NOBODY: Mapping[bytes, MeshProtocol] = MappingProxyType({})
@@ -115,7 +116,7 @@ class MeshService(Service, Emitting):
         self._listening = Listening(self._endpoints)
         self._run: Run | None = None
         self._stopping = False
-        self._ended: list[Deferred[None]] = []  # waiting for the end of stopping
+        self._ended = Waiters[None]()  # for the end of stopping
 
     # ── what it is ──────────────────────────────────────────────────────────────────
 
@@ -262,9 +263,7 @@ class MeshService(Service, Emitting):
         if run is None:
             return
         if self._stopping:
-            stopping: Deferred[None] = Deferred()
-            self._ended.append(stopping)
-            await stopping
+            await self._ended.wait()
             return
         self._stopping = True
         stopped = self._listening.stop()
@@ -274,9 +273,7 @@ class MeshService(Service, Emitting):
         self._run = None
         self._listening = Listening(self._endpoints)
         self._delivery.close()
-        ended, self._ended = self._ended, []
-        for waiting in ended:
-            waiting.callback(None)
+        self._ended.happened(None)
 
     # ── links ───────────────────────────────────────────────────────────────────────
 

@@ -1,24 +1,47 @@
-"""Whoever waits for the same thing: Deferreds that fire together, once."""
+"""Whoever waits for the same thing: Deferreds that fire together, once.
+
+Contract: one that is cancelled waits no more.  Whatever one that fires brings about, the others fire as
+well: it can wait anew, or cancel one whose turn has not come.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+T = TypeVar("T")
 
 
-class Waiters:
-    """Deferreds that wait for one thing to happen; one that is cancelled waits no more."""
+class Waiters(Generic[T]):
+    """Deferreds that wait for one thing to happen; ``len()`` counts them."""
 
     def __init__(self) -> None:
-        self._waiting: dict[Deferred[None], None] = {}
+        self._waiting: dict[Deferred[T], None] = {}
 
-    def wait(self) -> Deferred[None]:
-        """Fires the next time it happens."""
-        waiting: Deferred[None] = Deferred(self._waiting.__delitem__)
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def wait(self) -> Deferred[T]:
+        """Fires the next time it happens, or fails with why it never will."""
+        waiting: Deferred[T] = Deferred(self._waiting.__delitem__)
         self._waiting[waiting] = None
         return waiting
 
-    def happened(self) -> None:
+    def happened(self, result: T) -> None:
         """Fire all that wait now."""
+        for deferred in self._all():
+            deferred.callback(result)
+
+    def failed(self, failure: Failure) -> None:
+        """Fail all that wait now."""
+        for deferred in self._all():
+            deferred.errback(failure)
+
+    def _all(self) -> Iterator[Deferred[T]]:
         waiting, self._waiting = self._waiting, {}
         for deferred in list(waiting):
-            deferred.callback(None)
+            if deferred in waiting:  # else one before it has cancelled it
+                yield deferred

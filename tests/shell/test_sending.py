@@ -174,6 +174,15 @@ class TestHandingOver(MeshCase):
         self.link((b, a))
         self.successResultOf(handed_over)
 
+    def test_who_asks_again_at_once_keeps_nobody_from_being_told(self) -> None:
+        a, b = self.node(), self.node()
+        a.send("x")
+        waiting = [a.handed_over(5) for _ in range(3)]
+        waiting[0].addCallback(lambda _: a.handed_over(5))
+        self.link((b, a))
+        for each in waiting:
+            self.successResultOf(each)
+
     def test_it_fails_when_the_time_is_over(self) -> None:
         a = self.node()
         a.send("x")

@@ -1,0 +1,52 @@
+"""Deferreds that wait for the same thing."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_mesh.waiters import Waiters
+
+
+class TestWaiters(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.waiters = Waiters[int]()
+
+    def test_all_fire_together_and_once(self) -> None:
+        first, second = self.waiters.wait(), self.waiters.wait()
+        self.assertEqual(len(self.waiters), 2)
+        self.waiters.happened(5)
+        self.waiters.happened(6)
+        self.assertEqual([self.successResultOf(each) for each in (first, second)], [5, 5])
+        self.assertEqual(len(self.waiters), 0)
+
+    def test_all_fail_together(self) -> None:
+        waiting = [self.waiters.wait() for _ in range(2)]
+        self.waiters.failed(Failure(ValueError("never")))
+        for each in waiting:
+            self.failureResultOf(each, ValueError)
+        self.assertEqual(len(self.waiters), 0)
+
+    def test_one_that_is_cancelled_waits_no_more(self) -> None:
+        gone, left = self.waiters.wait(), self.waiters.wait()
+        gone.cancel()
+        self.failureResultOf(gone, CancelledError)
+        self.assertEqual(len(self.waiters), 1)
+        self.waiters.happened(5)
+        self.assertEqual(self.successResultOf(left), 5)
+
+    def test_one_that_another_cancels_when_it_happens_is_cancelled(self) -> None:
+        first, second, third = (self.waiters.wait() for _ in range(3))
+        first.addCallback(lambda _: second.cancel())
+        self.waiters.happened(5)
+        self.failureResultOf(second, CancelledError)
+        self.assertEqual(self.successResultOf(third), 5)
+
+    def test_who_waits_anew_when_it_happens_waits_for_the_next_time(self) -> None:
+        anew: list[Deferred[int]] = []
+        self.waiters.wait().addCallback(lambda _: anew.append(self.waiters.wait()))
+        self.waiters.happened(5)
+        self.assertNoResult(anew[0])
+        self.waiters.happened(6)
+        self.assertEqual(self.successResultOf(anew[0]), 6)
