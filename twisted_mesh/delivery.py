@@ -49,7 +49,6 @@ class Delivery:
     """The application's side of one service: handlers, listeners and queues.
 
     :ivar listeners: the event emitter.
-    :ivar unheard: messages nobody was there for.
     """
 
     def __init__(self, *, bounds: Bounds, debug_level: int) -> None:
@@ -57,7 +56,7 @@ class Delivery:
         :param bounds: of what waits for each consumer.
         """
         self.listeners = Listeners()
-        self.unheard = 0
+        self._unheard = 0  # messages nobody was there for
         self._bounds = bounds
         self._reader: Reader = read_nothing
         self._when_taken: Callable[[RunKey], None] = _ignore
@@ -131,8 +130,11 @@ class Delivery:
 
     def taken(self, run: RunKey, head: int) -> int:
         """The last message of *run* that every consumer has taken, of those up to *head*."""
-        queues = [*self._queues, *([] if self._backlog is None else [self._backlog])]
+        queues = self._consumers()
         return min((queue.taken(run, head) for queue in queues), default=head)
+
+    def _consumers(self) -> list[MessageQueue]:
+        return [*self._queues] if self._backlog is None else [*self._queues, self._backlog]
 
     def _changed(self, run: RunKey) -> None:
         self._when_taken(run)
@@ -152,13 +154,14 @@ class Delivery:
                 backlog.put(message, size)
 
     def footprint(self) -> dict[str, int]:
-        """Entries and bytes of what waits for consumers."""
-        queues = [*self._queues, *([] if self._backlog is None else [self._backlog])]
+        """Entries of what waits for consumers, and how many messages found none."""
+        queues = self._consumers()
         return {
             "consumers": len(queues),
             "queued_messages": sum(map(len, queues)),
             "untaken_messages": sum(queue.untaken for queue in queues),
             "runs_behind": sum(queue.runs_behind for queue in queues),
+            "unheard_messages": self._unheard,
         }
 
     def close(self) -> None:
@@ -185,7 +188,7 @@ class Delivery:
             heard = True
             queue.put(message, size)
         if not heard:
-            self.unheard += 1
+            self._unheard += 1
 
     def _is_taken(self, message: Message, link: MeshProtocol | None) -> bool:
         for handler in self._handlers:

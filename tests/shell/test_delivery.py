@@ -223,9 +223,17 @@ class TestListeners(DeliveryCase):
         self.assertFalse(b.emit("anything", key="word"))
 
     def test_messages_nobody_was_there_for_are_counted(self) -> None:
+        self.say("heard")
+        self.assertEqual(self.b.footprint()["unheard_messages"], 0)
         self.b.remove_all_listeners("message")
         self.say("x")
-        self.assertEqual(self.b._delivery.unheard, 1)
+        self.assertEqual(self.b.footprint()["unheard_messages"], 1)
+        self.b.messages()
+        self.say("kept for nobody: that iterator was let go of")
+        self.assertEqual(self.b.footprint()["unheard_messages"], 2)
+        queue = self.b.messages()
+        self.say("heard")
+        self.assertEqual((len(queue), self.b.footprint()["unheard_messages"]), (1, 2))
 
 
 class TestGap(DeliveryCase):
