@@ -25,9 +25,8 @@ from twisted_mesh.core.shelf import Flush, Flushed
 from twisted_mesh.errors import StoreError, StoreFull
 from twisted_mesh.store import Store
 
-_LOOK_AT_AGES: Final = (
-    60.0  # seconds after a flush; own messages nobody has may be too old for ever (guess)
-)
+#: Seconds from a flush to one for what is too old alone; own messages nobody has are that for ever (guess).
+_LOOK_AT_AGES: Final = 60.0
 _log = Logger()
 
 
