@@ -171,6 +171,8 @@ class ReactorThread:
     def _watch(self) -> None:
         # Its end comes before its thread pool's, which waits for threads that may call a socket.
         self.reactor.addSystemEventTrigger("before", "shutdown", self._stop_for_good)
+        # For who makes the first socket while the reactor stops already: what comes before has begun
+        # by then, and is not begun again.
         self.reactor.addSystemEventTrigger("after", "shutdown", self._end)
 
     def _stop_for_good(self) -> Deferred[None]:
