@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from random import Random
 from typing import Any
-from unittest.mock import patch
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -68,6 +68,14 @@ class LinesDoorTests(DoorCase):
         self.link((self.other, self.node_of_door))
         return screen
 
+    def shown(self, text: str, is_terminal: bool) -> list[str]:
+        """The lines that come of a message of *text*, on a terminal or on something else."""
+        self.patch(os, "isatty", lambda descriptor: is_terminal)
+        screen = self.lines_door()
+        self.other.send(text)
+        self.network.pump()
+        return screen.lines
+
     def end_input(self, screen: Screen) -> None:
         """There is no more to read."""
         screen.at.readConnectionLost()
@@ -84,24 +92,15 @@ class LinesDoorTests(DoorCase):
         self.assertEqual(screen.lines, ["one", "two words", "", " ", "Zoë ☃"])
 
     def test_a_message_is_one_line_whatever_it_holds(self) -> None:
-        screen = self.lines_door()
-        self.other.send("two\nlines\r\n")
-        self.network.pump()
-        self.assertEqual(screen.lines, [r"two\nlines\r\n"])
+        for is_terminal in (True, False):
+            self.assertEqual(self.shown("two\nlines\r\n", is_terminal), [r"two\nlines\r\n"])
 
     def test_a_stranger_cannot_steer_the_terminal(self) -> None:
-        with patch("os.isatty", return_value=True):
-            screen = self.lines_door()
-        self.other.send("\x1b]0;title\x07 \x9b2J \x7f tab\t\u202e ☃")
-        self.network.pump()
-        self.assertEqual(screen.lines, ["\\x1b]0;title\\x07 \\x9b2J \\x7f tab\t\u202e ☃"])
+        lines = self.shown("\x1b]0;title\x07 \x9b2J \x7f tab\t\u202e ☃", is_terminal=True)
+        self.assertEqual(lines, ["\\x1b]0;title\\x07 \\x9b2J \\x7f tab\t\u202e ☃"])
 
     def test_where_no_terminal_is_nothing_but_line_ends_is_changed(self) -> None:
-        with patch("os.isatty", return_value=False):
-            screen = self.lines_door()
-        self.other.send("\x1b[1m \x00 \\n")
-        self.network.pump()
-        self.assertEqual(screen.lines, ["\x1b[1m \x00 \\n"])
+        self.assertEqual(self.shown("\x1b[1m \x00 \\n", is_terminal=False), ["\x1b[1m \x00 \\n"])
 
     def test_end_of_input_ends_with_0_once_all_is_handed_over(self) -> None:
         screen = self.lines_door()

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core.network import batch, entries, myself, origin_of, peer, raw_batch
+from tests.properties.profile import fixed
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.compare import digest
@@ -30,8 +31,6 @@ from twisted_mesh.wire.native import (
     Whisper,
 )
 from twisted_mesh.wire.packets import join_entries
-
-fixed = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 
 NAMES = ("anna", "bert", "me")
 spans = st.tuples(st.integers(1, 30), st.integers(1, 6))  # first, count

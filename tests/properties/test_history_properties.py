@@ -11,14 +11,13 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core.network import DIGEST, entries, origin_of, signature_of
+from tests.properties.profile import fixed
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import GapFound, Run
 from twisted_mesh.core.history import History
 from twisted_mesh.core.outbox import Outbox
 from twisted_mesh.core.streams import Ready, Stream, cost
 from twisted_mesh.wire.native import Batch, SignedBatch
-
-fixed = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 
 ME: Run = (origin_of("me"), 1)
 RUNS: list[Run] = [(origin_of("anna"), 1), (origin_of("anna"), 2), (origin_of("bert"), 1)]

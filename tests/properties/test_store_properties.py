@@ -10,11 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.properties.profile import fixed
 from tests.support.shelves import ANNA, BERT, ME, Model, Script, contents, folder_of, open_store
 from twisted_mesh.core.streams import Run
 from twisted_mesh.store import Store
-
-fixed = settings(derandomize=True, deadline=None, database=None, max_examples=25)
 
 RUNS: list[Run] = [ANNA, (ANNA[0], 8), BERT, ME]
 
@@ -25,7 +24,7 @@ class TestStore(SynchronousTestCase):
     def setUp(self) -> None:
         self.folder = folder_of(self)
 
-    @fixed
+    @settings(fixed, max_examples=25)
     @given(
         st.randoms(use_true_random=False),
         st.integers(1, 25),

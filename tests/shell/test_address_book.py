@@ -104,11 +104,6 @@ class TestIsolation(MeshCase):
         """A node with a key in a file, which runs."""
         return self.node(identity=Identity.load_or_create(self.folder / name), **options)
 
-    def stop(self, service: MeshService) -> None:
-        stopped = service.stopService()
-        self.network.advance(15)
-        self.successResultOf(stopped)
-
     def test_a_node_that_starts_without_peers_finds_those_it_was_linked_with(self) -> None:
         a, b = self.node(), self.known("b")
         self.link((b, a))

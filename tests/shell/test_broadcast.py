@@ -19,8 +19,8 @@ class TestBroadcast(MeshCase):
                 expected = [] if author is node else list(range(count))
                 self.assertEqual(self.got(node, author), expected)
 
-    def test_a_chain_delivers_exactly_once_in_order_to_all_but_the_sender(self) -> None:
-        nodes = self.chain(4)
+    def assert_each_reaches_all(self, nodes: list[MeshService]) -> None:
+        """What each sends, some of it in one turn, the others get."""
         for number in range(50):
             for node in nodes:
                 node.send(number)
@@ -29,16 +29,13 @@ class TestBroadcast(MeshCase):
         self.network.pump()
         self.assert_all_to_all(nodes, 50)
 
+    def test_a_chain_delivers_exactly_once_in_order_to_all_but_the_sender(self) -> None:
+        self.assert_each_reaches_all(self.chain(4))
+
     def test_a_triangle_delivers_exactly_once_in_order_to_all_but_the_sender(self) -> None:
         nodes = self.triangle()
         self.network.cuts = True
-        for number in range(50):
-            for node in nodes:
-                node.send(number)
-            if number % 7 == 0:
-                self.network.pump()
-        self.network.pump()
-        self.assert_all_to_all(nodes, 50)
+        self.assert_each_reaches_all(nodes)
 
     def test_one_turn_is_one_batch(self) -> None:
         node = self.node()

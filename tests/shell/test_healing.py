@@ -21,12 +21,6 @@ class HealingCase(MeshCase):
                     self.assertEqual(self.got(node, author), said)
             self.assertEqual(self.happened(node, "gap") + self.happened(node, "failure"), [])
 
-    def stop(self, service: MeshService) -> None:
-        """Stop a node, its farewell included."""
-        stopped = service.stopService()
-        self.network.advance(3)
-        self.successResultOf(stopped)
-
     def crash(self, service: MeshService) -> None:
         """End every connection of a node without a word, and the node."""
         for other in self.services:

@@ -9,6 +9,7 @@ from typing import Any
 from twisted.internet.error import CannotListenError
 
 from tests.support.meshcase import MeshCase, batch
+from twisted_mesh.consumer import MessageQueue
 from twisted_mesh.core.events import Deliver
 from twisted_mesh.errors import IdentityError, StoreError, StoreFull
 from twisted_mesh.identity import Identity
@@ -36,16 +37,21 @@ class HistoryCase(MeshCase):
         service.startService()
         return service
 
-    def stop(self, service: MeshService) -> None:
-        stopped = service.stopService()
-        self.network.advance(15)
-        self.successResultOf(stopped)
-
     def crashed(self, name: str, copy: str) -> None:
         """What a crash at this moment would leave of the history of *name*, as that of *copy*."""
         for path in Path(self.path).glob(f"{name}.*"):
             if not path.name.endswith("lock"):
                 shutil.copy(path, path.with_name(copy + path.name.removeprefix(name)))
+
+    def queue_of_three(self, service: MeshService) -> MessageQueue:
+        """An iterator of *service*, for which three messages have come."""
+        author = self.node()
+        self.link((service, author))
+        queue = service.messages()
+        for number in range(3):
+            author.send(number)
+        self.network.pump()
+        return queue
 
     def stored(self) -> None:
         """Let every flush come to its end."""
@@ -306,12 +312,8 @@ class TestStoppedConsumer(HistoryCase):
         self.assertEqual(self.got(again), list(range(100, 6100)))
 
     def test_one_that_was_dropped_holds_nothing_up_over_a_restart(self) -> None:
-        a, b = self.node(), self.started()
-        self.link((b, a))
-        queue = b.messages()
-        for number in range(3):
-            a.send(number)
-        self.network.pump()
+        b = self.started()
+        queue = self.queue_of_three(b)
         queue.take()
         self.stored()
         del queue
@@ -321,12 +323,8 @@ class TestStoppedConsumer(HistoryCase):
         self.assertEqual(self.got(again), [])
 
     def test_one_that_goes_on_after_the_stop_asks_nothing_of_the_closed_file(self) -> None:
-        a, b = self.node(), self.started()
-        self.link((b, a))
-        queue = b.messages()
-        for number in range(3):
-            a.send(number)
-        self.network.pump()
+        b = self.started()
+        queue = self.queue_of_three(b)
         self.stop(b)
         self.assertEqual([message.packets[1] for message in iter(queue.take, None)], [0, 1, 2])
         self.network.advance(60)

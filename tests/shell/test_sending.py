@@ -6,12 +6,9 @@ import gc
 
 from twisted.internet.defer import Deferred, succeed
 
-from tests.support.meshcase import MIB, MeshCase
+from tests.support.meshcase import BIG, MIB, MeshCase
 from twisted_mesh import flags
 from twisted_mesh.errors import Congested, MessageTooLarge, NotHandedOver, NotRunning, Unreachable
-from twisted_mesh.service import MeshService
-
-BIG = b"x" * 300_000
 
 
 class TestSend(MeshCase):
@@ -107,15 +104,6 @@ class TestGathering(MeshCase):
 
 
 class TestCongestion(MeshCase):
-    def fill(self, service: MeshService) -> int:
-        for count in range(100):
-            try:
-                service.send(count, BIG)
-            except Congested:
-                return count
-            self.network.clock.advance(0)
-        raise AssertionError("never congested")
-
     def test_unsent_bytes_without_a_neighbour(self) -> None:
         a, b = self.node(limits={"unsent_bytes": 2 * MIB}), self.node()
         count = self.fill(a)

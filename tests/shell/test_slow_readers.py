@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.support.meshcase import MIB, PORT, MeshCase, Puppet
+from tests.support.meshcase import BIG, MIB, PORT, MeshCase, Puppet
 from twisted_mesh.errors import Congested, Unreachable
 from twisted_mesh.memory_transport import BUFFER, MemoryTransport
 from twisted_mesh.service import MeshService
 from twisted_mesh.wire.native import Have, SignedBatch, Want
 
-BIG = b"x" * 300_000
 LIMIT = 2 * MIB
 SLOW_LINE = "the peer reads too slowly for what is sent [slow]"
 
@@ -172,16 +171,6 @@ class TestItsOwnDoing(SlowCase):
 
 
 class TestCongestion(SlowCase):
-    def fill(self, service: MeshService) -> int:
-        """Send until there is no more room; how many were sent."""
-        for count in range(100):
-            try:
-                service.send(count, BIG)
-            except Congested:
-                return count
-            self.network.pump()
-        raise AssertionError("never congested")
-
     def test_an_only_neighbour_that_pulls(self) -> None:
         a = self.node(limits={"unsent_bytes": 4 * MIB, "link_queue_bytes": MIB})
         b = self.node()

@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_mesh import tls
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.handshake import Handshake, Myself, Side, Stage
+from twisted_mesh.errors import Congested
 from twisted_mesh.identity import Identity, verify
 from twisted_mesh.message import Message
 from twisted_mesh.network import Protocol as MeshNetwork
@@ -28,6 +29,7 @@ from twisted_mesh.wire.native import Batch, SignedBatch
 from twisted_mesh.wire.packets import join_entries, pack_entry
 
 MIB = 2**20
+BIG = b"x" * 300_000
 #: One for all scripted peers: making a certificate takes as long as a whole test.
 _tls: list[Tls] = []
 
@@ -179,6 +181,22 @@ class MeshCase(SynchronousTestCase):
         nodes = [self.node(**options) for _ in range(count)]
         self.link(*pairwise(nodes))
         return nodes
+
+    def stop(self, service: MeshService) -> None:
+        """Stop a node, its farewell included."""
+        stopped = service.stopService()
+        self.network.advance(3)
+        self.successResultOf(stopped)
+
+    def fill(self, service: MeshService) -> int:
+        """Send until there is no more room; how many were sent."""
+        for count in range(100):
+            try:
+                service.send(count, BIG)
+            except Congested:
+                return count
+            self.network.pump()
+        raise AssertionError("never congested")
 
     def received(self, service: MeshService) -> list[Message]:
         """Every message that came."""
