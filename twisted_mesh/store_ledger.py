@@ -11,11 +11,11 @@ from __future__ import annotations
 import sqlite3
 from collections import deque
 from collections.abc import Sequence
-from heapq import heapify, heappop, heappush
 from typing import Final, NamedTuple
 from zlib import crc32
 
 from twisted_mesh.core.events import Run
+from twisted_mesh.core.shares import Shares, room_at
 from twisted_mesh.core.shelf import Flush, Marks, Restored
 from twisted_mesh.store_file import numbers
 from twisted_mesh.wire import native
@@ -25,7 +25,6 @@ from twisted_mesh.wire.native import SignedBatch
 #: Around a payload: the rest of its row, its key in the index (measured: 52 to 58 where the payload is
 #: small; where it is 2 KiB, of which no two fit in a page of the file, it takes twice its size).
 ROW_BYTES: Final = 56
-_SLACK: Final = 16  # at the limit a sixteenth is given up, so that it is not looked for each time
 _PIECE: Final = 4096  # batches of it in one flush, so that none takes seconds (25 to 70 ms: measured)
 _AHEAD: Final = 64  # rows that are looked at together
 _NEVER: Final = 2**63 - 1
@@ -309,27 +308,19 @@ class Ledger:
 
         What is above the limit goes now, the rest in pieces.
         """
-        target = self._limits.bytes * (_SLACK - 1) // _SLACK
-        streams: dict[bytes, list[tuple[int, Run]]] = {}  # of each origin a heap, the largest first
-        for entry in self._entries.values():
-            streams.setdefault(entry.run[0], []).append((-entry.bytes, entry.run))
-        origins = [(sum(size for size, _ in heap), origin) for origin, heap in streams.items()]
-        heapify(origins)
-        for heap in streams.values():
-            heapify(heap)
+        target = room_at(self._limits.bytes)
+        shares = Shares((entry.run, entry.bytes) for entry in self._entries.values())
         touched: dict[Run, _Oldest] = {}
-        while self.bytes > target and origins and (self._left > 0 or self.bytes > self._limits.bytes):
-            held, origin = heappop(origins)
-            _, run = heappop(streams[origin])
-            entry = self._entries[run]
-            oldest = touched.get(run) or touched.setdefault(run, self._oldest(entry, own))
+        while self.bytes > target and (run := shares.turn) is not None:
+            if self._left <= 0 and self.bytes <= self._limits.bytes:
+                break
+            oldest = touched.get(run) or touched.setdefault(run, self._oldest(self._entries[run], own))
             if (row := oldest.next) is not None:
                 self._give_up(oldest, row)
-                heappush(streams[origin], (-entry.bytes, run))
-                held += row.cost
-            if streams[origin]:
-                heappush(origins, (held, origin))
-        self._evicting = self.bytes > target and bool(origins)
+                shares.gave_up(row.cost)
+            else:
+                shares.pass_over()
+        self._evicting = self.bytes > target and shares.turn is not None
         for oldest in touched.values():
             oldest.delete()
 

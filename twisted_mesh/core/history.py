@@ -10,18 +10,17 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from heapq import heapify, heappop, heappush
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import GapFound, Run
 from twisted_mesh.core.journal import Journal
+from twisted_mesh.core.shares import Shares, room_at
 from twisted_mesh.core.shelf import Restored
 from twisted_mesh.core.streams import Ready, Stream, cost
 from twisted_mesh.wire.native import Batch, SignedBatch
 
 BETWEEN_HOLES: Final = 1.0  # seconds from one given up hole of a stream to the next (guess)
-_SLACK: Final = 16  # at the limit a sixteenth is given up at once, so that it is not looked for each time
 SHARE: Final = 16  # an origin with more than this part of open_streams is the first to lose some (guess)
 
 
@@ -202,17 +201,9 @@ class History:
 
         :param lost: also what is not stored, because that cannot be done or takes too long.
         """
-        target = self._config.history_bytes * (_SLACK - 1) // _SLACK
-        streams: dict[bytes, list[tuple[int, Run]]] = {}  # of each origin a heap, the largest first
-        for stream in self._open.values():
-            streams.setdefault(stream.run[0], []).append((-stream.held_bytes, stream.run))
-        origins = [(sum(size for size, _ in heap), origin) for origin, heap in streams.items()]
-        heapify(origins)
-        for heap in streams.values():
-            heapify(heap)
-        while self.held_bytes > target and origins:
-            held, origin = heappop(origins)
-            _, run = heappop(streams[origin])
+        target = room_at(self._config.history_bytes)
+        shares = Shares((stream.run, stream.held_bytes) for stream in self._open.values())
+        while self.held_bytes > target and (run := shares.turn) is not None:
             stream = self._open[run]
             was = stream.held_bytes, stream.waiting_bytes
             oldest = stream.oldest()
@@ -220,9 +211,9 @@ class History:
             if last is not None and (run != own or last <= own_taken) and (lost or last <= stream.stored):
                 stream.drop_oldest()
                 self._account(stream, was)
-                heappush(streams[origin], (-stream.held_bytes, run))
-            if streams[origin]:
-                heappush(origins, (held + was[0] - stream.held_bytes, origin))
+                shares.gave_up(was[0] - stream.held_bytes)
+            else:
+                shares.pass_over()
 
     def _skip(self, stream: Stream) -> tuple[GapFound, list[Ready]]:
         before = stream.held_bytes, stream.waiting_bytes
