@@ -9,7 +9,7 @@ import select
 import sqlite3
 from contextlib import closing
 
-from tests.support.processes import Child, ProcessCase
+from tests.support.processes import ANYWHERE, TWISTD, Child, ProcessCase
 from tests.support.shelves import ANNA, batch_of, flush_of, open_store
 from twisted_mesh.network import SSL, Protocol
 
@@ -45,7 +45,8 @@ class RefusedTests(ProcessCase):
         if os.path.isdir("/proc/self"):  # a folder that not even root may write
             faults["/proc/history"] = "cannot be written ("
         before = {path: path.read_bytes() for path in self.directory.iterdir()}
-        children = [self.mesh("--print", f"--history={name}") for name in faults]
+        arguments = ("-n", "--pidfile=", "mesh", f"--listen={ANYWHERE}", "--print")
+        children = [self.fork(TWISTD[-1], *arguments, f"--history={name}") for name in faults]
         self.assertEqual(await self.until_ended(*children), [1] * len(faults))
         for child, (name, told) in zip(children, faults.items(), strict=True):
             lines = [line for line in child.log.splitlines() if "mesh: " in line]

@@ -12,6 +12,7 @@ from twisted_mesh.errors import StoreError
 
 KILLS = 60 if "MESH_LONG" in os.environ else 4
 AT_ONCE = 4
+FLUSHER = "from tests.support.flusher import main; main()"
 
 
 class KilledWriterTests(ProcessCase):
@@ -21,9 +22,7 @@ class KilledWriterTests(ProcessCase):
         random = Random(6)
         for first in range(0, KILLS, AT_ONCE):
             seeds = range(first, first + AT_ONCE)
-            children = [
-                self.start("-m", "tests.support.flusher", f"history{seed}", str(seed)) for seed in seeds
-            ]
+            children = [self.fork(FLUSHER, f"history{seed}", str(seed)) for seed in seeds]
             for seed, child in zip(seeds, children, strict=True):
                 some = random.randrange(1, 200)
                 await self.until(lambda child=child, some=some: len(child.lines) >= some)

@@ -134,7 +134,7 @@ class ScriptCase(ProcessCase):
 
     def script(self, text: str, *, name: str = "", port: int | None = None) -> Child:
         """Start a script; it can dial *port*."""
-        return self.start("-c", f"name = {name!r}\n{BEGIN}{text}{END}\n", str(port or self.port))
+        return self.fork(f"name = {name!r}\n{BEGIN}{text}{END}\n", str(port or self.port))
 
     def assert_ended_at_once(self, child: Child) -> None:
         """What it had to do at exit took less than a second."""

@@ -8,13 +8,16 @@ traceback by then.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,6 +37,17 @@ TWISTD = ("-c", "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd
 TWIST = ("-m", "twisted")
 _INTERVAL = 0.02
 _TAIL = 3000
+
+
+def environment() -> dict[str, str]:
+    """What a process of the tests has as its environment."""
+    given = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    if given.pop("PYTHONDONTWRITEBYTECODE", None):
+        # Every start would compile the package again, a third of what a start takes (measured).
+        given["PYTHONPYCACHEPREFIX"] = str(ROOT / "build" / "bytecode")  # once for all
+    path = given.get("PYTHONPATH")
+    given["PYTHONPATH"] = f"{ROOT}{os.pathsep}{path}" if path else str(ROOT)
+    return given
 
 
 def eventually(
@@ -135,6 +149,64 @@ class Child(ProcessProtocol):
         return f"\n$ {self.command}\nstatus {self.status}\nstdout …{out}\nstderr …{err}"
 
 
+class Forker:
+    """
+    The process that runs scripts in forks of itself: one for all tests, since its start is what they save.
+
+    It ends when its input does, so no later than this process.
+    """
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.forker"],
+            cwd=ROOT,
+            env=environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        atexit.register(self._process.communicate)
+
+    def ask(self, question: object) -> Any:
+        """The answer to *question*; it is there at once."""
+        questions, answers = self._process.stdin, self._process.stdout
+        assert questions is not None
+        assert answers is not None
+        print(json.dumps(question), file=questions, flush=True)
+        return json.loads(answers.readline())
+
+
+the_forker = cache(Forker)
+
+
+class Forked(Child):
+    """A script in a fork. Its output is a file, and its input at its end."""
+
+    def __init__(self, output: Path, text: str, arguments: tuple[str, ...], directory: Path) -> None:
+        """
+        :param output: where its output is kept, less the suffix.
+        """
+        super().__init__(f"python -c '{text}' {' '.join(arguments)}")
+        self._files = [output.with_suffix(suffix) for suffix in (".out", ".err")]
+        for file in self._files:
+            file.touch()
+        self._process = the_forker().ask(
+            {"text": text, "arguments": arguments, "directory": str(directory), "output": str(output)}
+        )
+        self._looking = LoopingCall(self._look)
+        self._looking.start(_INTERVAL)
+
+    def _look(self) -> None:
+        self.status = the_forker().ask(self._process)
+        self.out, self.err = (file.read_bytes() for file in self._files)
+        if self.status is not None:
+            self._looking.stop()
+
+    def signal(self, name: str) -> None:
+        if self.status is None:  # so nobody has asked for it, and the id is still its own
+            os.kill(self._process, getattr(signal, f"SIG{name}"))
+
+
 ChildT = TypeVar("ChildT", bound=Child)
 
 
@@ -155,16 +227,21 @@ class ProcessCase(TestCase):
         self, *arguments: str, fds: dict[int, int | str] | None = None, kind: type[ChildT] = Child
     ) -> ChildT:
         """Start Python with *arguments*, in the test's directory."""
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        if environment.pop("PYTHONDONTWRITEBYTECODE", None):
-            # Every start would compile the package again, a third of what a start takes (measured).
-            environment["PYTHONPYCACHEPREFIX"] = str(ROOT / "build" / "bytecode")  # once for all
-        path = environment.get("PYTHONPATH")
-        environment["PYTHONPATH"] = f"{ROOT}{os.pathsep}{path}" if path else str(ROOT)
         command = [sys.executable, *arguments]
         child = kind(" ".join(command))
         self.children.append(child)
-        reactor.spawnProcess(child, command[0], command, environment, str(self.directory), childFDs=fds)
+        reactor.spawnProcess(child, command[0], command, environment(), str(self.directory), childFDs=fds)
+        return child
+
+    def fork(self, text: str, *arguments: str) -> Child:
+        """
+        Run a script as ``python -c`` would, in a fork of a process that has imported the package.
+
+        For tests of what a script does and how it ends, of which there are many; it cannot be typed to.
+        """
+        output = Path(self.mktemp()).absolute()
+        child = Forked(output, text, arguments, self.directory)
+        self.children.append(child)
         return child
 
     def twistd(self, *arguments: str, **options: Any) -> Any:
