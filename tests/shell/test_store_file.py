@@ -279,7 +279,7 @@ class TestCrashes(FileCase):
 
     def test_a_crash_at_any_moment(self) -> None:
         self.patch(store_file, "_WAL_PAGES", 25)
-        for seed in range(40 if LONG else 2):
+        for seed in range(40 if LONG else 1):
             self.crash_anywhere(Random(seed))
 
     def crash_anywhere(self, random: Random) -> None:
@@ -497,7 +497,7 @@ class TestDamage(FileCase):
             for flush in flushes
             for _, signed in flush.batches
         }
-        seeds = range(3000 if LONG else 120)
+        seeds = range(3000 if LONG else 60)
         outcomes = {self.overwritten(Random(seed), content, stored) for seed in seeds}
         self.assertEqual(outcomes, {"refused", "not flushed", "flushed"})  # each was tried
 
