@@ -164,7 +164,7 @@ def explain(path: str, error: Exception) -> StoreError:
             return _unwritable(path, str(error))
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return StoreError(f"history {path} is locked by another program: let that end first")
-        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_ERROR:
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_ERROR | sqlite3.SQLITE_TOOBIG:
             return _damaged(path, str(error))
         case _:
             return StoreError(f"history {path} cannot be written ({error}): is its disk full, or failing?")
@@ -229,6 +229,8 @@ def _connect(path: str, patience: float) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
     # A damaged length must not make us ask for a gigabyte of memory.
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2 * MAX_FRAME_BYTES)
+    # A damaged text is one wrong value, and not the end of all reading.
+    connection.text_factory = lambda text: text.decode("utf-8", "replace")
     return connection
 
 

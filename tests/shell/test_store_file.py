@@ -425,6 +425,7 @@ class TestDamage(FileCase):
             ("payload = ?", b""),
             ("payload = ?", "text"),
             ("checksum = ?", "x"),
+            ("checksum = CAST(? AS TEXT)", b"\xff"),  # no UTF-8
             ("last = ?", 5),
             ("stream = ?", 77),
         ):
@@ -454,6 +455,9 @@ class TestDamage(FileCase):
         with logged() as texts:
             self.assertEqual(self.held(store), [])
         self.assertIn("string or blob too big", texts[0])
+        self.close()
+        self.change("UPDATE about SET network = zeroblob(5000000)")
+        self.assert_refused("is damaged (string or blob too big")
 
     def test_a_flush_that_meets_damage_fails_and_the_next_may_succeed(self) -> None:
         store = self.open()
