@@ -5,14 +5,16 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.factory import MeshFactory
 from twisted_mesh.identity import Identity
 from twisted_mesh.mesh import MeshSocket
-from twisted_mesh.message import Gap, Message, Refusal
+from twisted_mesh.message import Gap, Member, Message, Refusal
 from twisted_mesh.network import Protocol
 from twisted_mesh.protocol import MeshProtocol
+from twisted_mesh.receipt import Receipt
 from twisted_mesh.service import MeshService
 
 __all__ = [
     "Gap",
     "Identity",
+    "Member",
     "MeshConfig",
     "MeshFactory",
     "MeshProtocol",
@@ -20,6 +22,7 @@ __all__ = [
     "MeshSocket",
     "Message",
     "Protocol",
+    "Receipt",
     "Refusal",
     "errors",
     "flags",

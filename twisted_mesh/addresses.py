@@ -16,6 +16,7 @@ from twisted.internet.endpoints import clientFromString
 from twisted.internet.interfaces import IStreamClientEndpoint
 
 from twisted_mesh.errors import LocalError
+from twisted_mesh.wire.membership import MAX_HOST
 
 LOOPBACK: Final = "127.0.0.1"
 WILDCARDS: Final = frozenset({"", "0.0.0.0", "::"})
@@ -122,6 +123,8 @@ def check_address(address: object) -> tuple[str, int]:
     """
     if not isinstance(address, tuple | list) or len(address) != 2 or not isinstance(address[0], str):
         raise LocalError(f"an address is (host, port), not {address!r}")
+    if len(address[0]) > MAX_HOST or not address[0].isprintable():
+        raise LocalError(f"a host is at most {MAX_HOST} characters, not {address[0]!r}")
     return address[0], check_port(address[1])
 
 

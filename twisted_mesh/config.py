@@ -61,6 +61,110 @@ class MeshConfig:
     #: Addresses of such nodes that are kept (guess).
     address_book_limit: int = 64
 
+    # The overlay: who is whose neighbour.
+    #: Neighbours a node looks for; up to one more node than this every one is linked with every other
+    #: (HyParView's 10,000 nodes).
+    active_view: int = 5
+    #: Other nodes it could dial (HyParView).
+    passive_view: int = 30
+    #: Steps of the walk of a newcomer, and those left when it is written down (HyParView).
+    active_walk: int = 6
+    passive_walk: int = 3
+    #: Contacts of each view in a shuffle (HyParView).
+    shuffle_active: int = 3
+    shuffle_passive: int = 4
+    #: From one shuffle to the next, up to a quarter more or less (Partisan's).
+    shuffle_interval: float = 10.0
+    #: Walks of shuffles whose way back is known; the oldest is forgotten (guess).
+    shuffle_walks: int = 64
+    #: The overlay looks in this interval whether it has neighbours enough, or too many (guess).
+    overlay_interval: float = 0.5
+    #: How long it waits for a link it asked another node to make (guess).
+    move_timeout: float = 10.0
+    #: Addresses that peers told and that are being dialled at a time, all purposes together (guess).
+    dials_at_once: int = 4
+    #: Such dials in a row, and a second on average (guess).
+    dial_burst: int = 10
+    dial_rate: float = 2.0
+    #: An address where the node it should be was not found is left alone for so long (guess).
+    dial_again: float = 60.0
+    #: Such addresses that are remembered; the oldest is forgotten (guess).
+    failed_dials: int = 1024
+
+    # The roster: who is a member, and whether it is there.
+    #: A node's PRESENCE is renewed in this interval ...
+    presence_interval: float = 30.0
+    #: ... in a large mesh so that all together send no more than this a second (docs/protocol.rst).
+    presence_rate: float = 33.0
+    #: The first PRESENCE is followed by another after so long, when the node's links have settled: most
+    #: learned of the first from rosters, over links that were moved since (guess).
+    presence_settle: float = 5.0
+    #: Intervals of silence after which a member is down (docs/protocol.rst).
+    presence_missed: int = 3
+    #: A member that is suspected is down after so long without a word (docs/protocol.rst).
+    suspect_patience: float = 15.0
+    #: From one refutation of a suspicion to the next (docs/protocol.rst).
+    refute_pause: float = 5.0
+    #: From one accusation to the next by the same member (docs/protocol.rst).
+    accuse_pause: float = 1.0
+    #: A member that is down is forgotten after so long, an ephemeral one after the other
+    #: (docs/protocol.rst).
+    member_memory: float = 86_400.0
+    ephemeral_memory: float = 60.0
+    #: Members of the roster; for one more the one that is down longest goes, else it waits (guess).
+    members_limit: int = 4096
+    #: Authors a link may bring that nobody heard of, in a row and a minute on average; what comes of
+    #: others waits (guess).
+    authors_burst: int = 1024
+    authors_a_minute: float = 256.0
+
+    # The exchange with nodes that are no neighbours.
+    #: From one exchange to the next, up to a quarter more or less (docs/protocol.rst).
+    exchange_interval: float = 60.0
+    #: An exchange is over when nothing has come for so long, and after so long in any case (guess).
+    exchange_idle: float = 2.0
+    exchange_timeout: float = 60.0
+    #: Exchanges at a time that others dialled; one more is refused (guess).
+    exchanges_limit: int = 64
+    #: Members that are asked for what no neighbour has (docs/protocol.rst).
+    gap_members: int = 8
+    #: Nodes that were linked with once, the latest (guess: as many as the address book has).
+    remembered_contacts: int = 64
+    #: A configured peer that passed this node on to others is tried again after so long
+    #: (docs/protocol.rst).
+    peer_interval: float = 300.0
+
+    # Receipts and direct messages.
+    #: Receipts for one author are gathered for so long before they go on (docs/protocol.rst).
+    receipt_delay: float = 0.05
+    #: ... and those of one member come no faster than so many seconds for each member there is, so that
+    #: the author has 500 a second to verify (docs/protocol.rst).
+    receipt_share: float = 0.002
+    #: A receipt is told again after so long, then twice that, up to the longest: a relay may have died with
+    #: it (guess).
+    receipt_repeat: float = 5.0
+    receipt_repeat_longest: float = 600.0
+    #: Own messages of which a receipt is open; the oldest is closed (guess).
+    receipts_limit: int = 4096
+    #: Receipts on their way through this node; one more is dropped, and comes again (guess).
+    receipts_carried: int = 16_384
+    #: What a link may bring of receipts and direct messages in a row, and a second on average; the rest is
+    #: dropped unread, and comes again (guess: each costs a verification of some 70 us).
+    reverse_burst: int = 2048
+    reverse_rate: float = 1024.0
+    #: A direct message is repeated after so long, then twice that, up to the longest (guess).
+    direct_repeat: float = 1.0
+    direct_repeat_longest: float = 8.0
+    #: Until then it must be acknowledged, or its sender is told Unreachable (guess).
+    direct_timeout: float = 30.0
+    #: Direct messages to one node that wait to be acknowledged; one more is refused (docs/protocol.rst).
+    direct_window: int = 1024
+    #: Likewise by bytes, to all nodes together (guess).
+    direct_bytes: int = 8 * MIB
+    #: Runs that sent direct messages to this node and are remembered, so that none is delivered twice; the
+    #: longest idle is forgotten (guess).
+    direct_senders: int = 4096
+
     # Sending.
     #: Own messages no neighbour has taken yet; beyond it ``send()`` raises Congested (docs/protocol.rst).
     unsent_bytes: int = 8 * MIB

@@ -47,13 +47,13 @@ class Connections:
         It fails with LOST when there is none left that could be.
         """
         for link in self:
-            if link.id == node_id and link.error is None:
+            if link.id == node_id and link.error is None and not link.visits:
                 return link.when_up()
         return fail(RemoteError("the link that was kept is gone", Reason.LOST))
 
     def awaiting(self) -> list[MeshProtocol]:
         """Connections that may still come into the routing table."""
-        return [link for link in self if not link.is_up and link.error is None]
+        return [link for link in self if not (link.is_up or link.visits) and link.error is None]
 
     def all_gone(self) -> Deferred[None]:
         """Fires when there is no connection left."""

@@ -85,13 +85,13 @@ class MessageQueue:
     def __init__(
         self,
         bounds: Bounds,
-        tell: Callable[[Gap], None],
+        tell: Callable[[RunKey, Gap], None],
         reader: Reader,
         changed: Callable[[RunKey], None],
         notify: Callable[[], None] | None = None,
     ) -> None:
         """
-        :param tell: is told what was lost.
+        :param tell: is told of each run what was lost.
         :param changed: is told of each run of which something was taken.
         :param notify: is called after each message that came.  With it only the newest are kept until
             the first is taken: nobody may ever ask for one.
@@ -106,7 +106,7 @@ class MessageQueue:
         self._marks: dict[RunKey, _Mark] = {}
         self._behind: OrderedDict[RunKey, _Mark] = OrderedDict()  # something waits in the history
         self._ranges = 0  # in all marks
-        self._gaps: list[Gap] = []  # not told yet
+        self._gaps: list[tuple[RunKey, Gap]] = []  # not told yet
         self._waiting: Deferred[Message] | None = None
         self._closed = False
         self.reader = reader
@@ -302,13 +302,14 @@ class MessageQueue:
 
     def _tell_gaps(self) -> None:
         gaps, self._gaps = self._gaps, []
-        for gap in gaps:
-            self._tell(gap)
+        for run, gap in gaps:
+            self._tell(run, gap)
 
     def _lost(self, run: RunKey, mark: _Mark, last: int) -> None:
         first, mark.queued = mark.queued + 1, max(mark.queued, last)
         if first <= last and not mark.others.cover(first, last):
-            self._gaps.append(Gap(mark.sender, run[1], first, last, "the consumer was too slow"))
+            gap = Gap(mark.sender, run[1], first, last, "the consumer was too slow")
+            self._gaps.append((run, gap))
 
     def _tidy(self, run: RunKey, mark: _Mark) -> None:
         """Forget what *mark* has no more use for, itself included."""

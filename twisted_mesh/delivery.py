@@ -20,7 +20,7 @@ from twisted_mesh.consumer import READ_BYTES, Bounds, MessageQueue, Reader, RunK
 from twisted_mesh.core.events import Deliver
 from twisted_mesh.listeners import Listeners
 from twisted_mesh.message import Gap, Message, Source, shown
-from twisted_mesh.wire.packets import USER_ENTRY, Entry
+from twisted_mesh.wire.packets import Entry, is_users
 
 if TYPE_CHECKING:
     from twisted_mesh.protocol import MeshProtocol
@@ -41,7 +41,7 @@ def messages_of(
     """
     share = size // max(1, len(entries))
     for number, entry in enumerate(entries, first):
-        if entry[0] == USER_ENTRY:  # other kinds belong to later versions
+        if is_users(entry):  # other kinds belong to later versions
             yield Message(entry, number if first else None, source), share
 
 
@@ -60,6 +60,7 @@ class Delivery:
         self._bounds = bounds
         self._reader: Reader = read_nothing
         self._when_taken: Callable[[RunKey], None] = _ignore
+        self._when_skipped: Callable[[RunKey, int], None] = _ignore
         self._debug = debug_level
         self._handlers: list[Handler] = []
         self._queues: WeakSet[MessageQueue] = WeakSet()  # dropped iterators drop out
@@ -91,21 +92,28 @@ class Delivery:
         return self._queue(notify)
 
     def _queue(self, notify: Callable[[], None] | None) -> MessageQueue:
-        queue = MessageQueue(self._bounds, self.emit_gap, self._reader, self._changed, notify)
+        queue = MessageQueue(self._bounds, self._lost, self._reader, self._changed, notify)
         self._queues.add(queue)
         return queue
 
-    def begin(self, reader: Reader, changed: Callable[[RunKey], None], backlog: Iterable[Waiting]) -> None:
+    def begin(
+        self,
+        reader: Reader,
+        changed: Callable[[RunKey], None],
+        skipped: Callable[[RunKey, int], None],
+        backlog: Iterable[Waiting],
+    ) -> None:
         """A run begins; queues of earlier runs go on with theirs.
 
         :param reader: reads what it holds.
         :param changed: is told of each run of which a consumer took something.
+        :param skipped: is told of each run up to where a consumer lost some of it.
         :param backlog: what was stored and not taken by every consumer of an earlier process.
         """
-        self._reader, self._when_taken = reader, changed
+        self._reader, self._when_taken, self._when_skipped = reader, changed, skipped
         for queue in self._queues:
             queue.reader = reader
-        waiting = MessageQueue(self._bounds, self.emit_gap, reader, changed)
+        waiting = MessageQueue(self._bounds, self._lost, reader, changed)
         for run, sender, taken, head in backlog:
             waiting.follow(run, sender, taken, head)
         self._backlog = waiting if waiting.runs_behind else None
@@ -138,6 +146,10 @@ class Delivery:
 
     def _changed(self, run: RunKey) -> None:
         self._when_taken(run)
+
+    def _lost(self, run: RunKey, gap: Gap) -> None:
+        self._when_skipped(run, gap.last)
+        self.emit_gap(gap)
 
     def emit_gap(self, gap: Gap) -> None:
         """Tell the application of messages it will not get."""
@@ -208,7 +220,7 @@ class Delivery:
         return False
 
 
-def _ignore(run: RunKey) -> None:
+def _ignore(*_: object) -> None:
     """Nothing is to be done while no service has started."""
 
 

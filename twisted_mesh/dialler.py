@@ -5,11 +5,16 @@ found there is in the routing table, whoever dialled it, and again when that lin
 jittered exponential back-off, for ever.  A refusal counts as a failed attempt (a TCP connection
 that is refused by the mesh behind it is no success).  A target that turns out to be this very
 node is dropped.
+
+A target whose node has passed this one on to others, for want of room, is not dialled for a link: that
+would undo what the overlay did.  While there are other links it is visited instead, every
+``peer_interval``, so that what is configured is heard of whatever becomes of the rest; without any it is
+dialled like the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Collection
 
 from twisted.application.internet import backoffPolicy
 from twisted.internet.defer import Deferred
@@ -19,6 +24,7 @@ from twisted.python.failure import Failure
 
 from twisted_mesh.addresses import PeerAddress
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.disconnected import Disconnected
 from twisted_mesh.errors import MeshError, SelfConnection
 from twisted_mesh.logs import PeerLog
 from twisted_mesh.protocol import MeshProtocol
@@ -27,14 +33,29 @@ _log = Logger()
 
 
 class _Target:
-    __slots__ = ("address", "attempt", "failures", "node_id", "retry")
+    __slots__ = ("_node_id", "_visit", "address", "attempt", "failures", "passed_on", "retry")
 
     def __init__(self, address: PeerAddress, node_id: bytes | None) -> None:
         self.address = address
-        self.node_id = node_id  # of the node found there
+        self._node_id = node_id
+        self._visit: MeshProtocol | None = None
         self.failures = 0
+        self.passed_on = False  # its node had no room for this one
         self.attempt: Deferred[MeshProtocol] | None = None
         self.retry: IDelayedCall | None = None
+
+    @property
+    def node_id(self) -> bytes | None:
+        """Of the node found there last."""
+        visited = None if self._visit is None else self._visit.id
+        return visited or self._node_id
+
+    def found(self, link: MeshProtocol) -> None:
+        """*link* leads there, or will once it is proven."""
+        if link.visits:
+            self._visit = link
+        else:
+            self._node_id, self._visit = link.id, None
 
 
 class Dialler:
@@ -45,24 +66,30 @@ class Dialler:
         clock: IReactorTime,
         config: MeshConfig,
         dial: Callable[[PeerAddress], Deferred[MeshProtocol]],
-        linked: Container[bytes],
+        visit: Callable[[PeerAddress], Deferred[MeshProtocol]],
+        linked: Collection[bytes],
+        disconnected: Disconnected,
         jitter: Callable[[], float],
     ) -> None:
         """
         :param dial: makes one attempt; fires with the link, or fails with a MeshError.
+        :param visit: makes an exchange; fires with its connection, or fails with a MeshError.
         :param linked: the ids of the routing table.
+        :param disconnected: the nodes that are not to be dialled now.
         :param jitter: draws from 0 to 1.
         """
         self._clock = clock
         self._config = config
         self._dial = dial
+        self._visit = visit
         self._linked = linked
+        self._disconnected = disconnected
+        self._jitter = jitter
         self._delay = backoffPolicy(
             config.redial_initial, config.redial_longest, config.redial_factor, jitter
         )
         self._log = PeerLog(_log, clock.seconds, config)
         self._targets: dict[PeerAddress, _Target] = {}
-        self._forbidden: dict[bytes, float] = {}  # until when, by id
 
     def __len__(self) -> int:
         return len(self._targets)
@@ -79,26 +106,25 @@ class Dialler:
         target = self._targets.get(address)
         return None if target is None else target.node_id
 
-    def link_lost(self, node_id: bytes) -> None:
-        """A node left the routing table: dial it again soon, if it is a target."""
+    def link_lost(self, node_id: bytes, passed_on: bool) -> None:
+        """A node left the routing table: dial it again soon, if it is a target.
+
+        :param passed_on: whether that was for want of room, and another took its place.
+        """
         for target in self._targets.values():
             if target.node_id == node_id:
+                target.passed_on = passed_on
                 self._again(target)
 
-    def forbid(self, node_id: bytes) -> None:
-        """The application disconnected this node: do not dial it for ``redial_forbidden``."""
-        now = self._clock.seconds()
-        self._forbidden = {known: until for known, until in self._forbidden.items() if until > now}
-        self._forbidden[node_id] = now + self._config.redial_forbidden
-
-    def may_dial(self, node_id: bytes) -> bool:
-        """Whether the application has not disconnected this node lately."""
-        return self._forbidden.get(node_id, 0.0) <= self._clock.seconds()
-
-    def allow(self, node_id: bytes | None) -> None:
-        """The application wants this node again."""
-        if node_id is not None:
-            self._forbidden.pop(node_id, None)
+    def isolated(self) -> None:
+        """No link is left: those who passed this node on are dialled like the others."""
+        for target in self._targets.values():
+            if target.passed_on:
+                target.passed_on = False
+                if target.retry is not None:
+                    target.retry.cancel()
+                    target.retry = None
+                self._again(target)
 
     def stop(self) -> None:
         """Dial nobody any more."""
@@ -113,15 +139,16 @@ class Dialler:
         target.retry = None
         if target.node_id in self._linked:
             return
-        attempt = target.attempt = self._dial(target.address)
+        dial = self._visit if target.passed_on else self._dial
+        attempt = target.attempt = dial(target.address)
         attempt.addCallbacks(self._reached, self._failed, callbackArgs=(target,), errbackArgs=(target,))
         attempt.addErrback(lambda failure: _log.failure("dialling failed", failure))
 
     def _reached(self, link: MeshProtocol, target: _Target) -> None:
         target.attempt = None
         target.failures = 0
-        target.node_id = link.id
-        if link.id not in self._linked:  # it came and went meanwhile
+        target.found(link)
+        if link.visits or link.id not in self._linked:  # it came and went meanwhile
             self._again(target)
 
     def _failed(self, failure: Failure, target: _Target) -> None:
@@ -146,8 +173,9 @@ class Dialler:
     def _again(self, target: _Target) -> None:
         if target.retry is not None or target.attempt is not None:
             return
-        now = self._clock.seconds()
-        wait = self._delay(target.failures)
-        if target.node_id is not None:
-            wait = max(wait, self._forbidden.get(target.node_id, now) - now)
+        if target.passed_on:
+            wait = self._config.peer_interval * (0.75 + self._jitter() / 2)
+        else:
+            wait = self._delay(target.failures)
+        wait = max(wait, self._disconnected.left(target.node_id))
         target.retry = self._clock.callLater(wait, self._attempt, target)

@@ -20,14 +20,19 @@ from twisted.internet.endpoints import (
 from twisted.internet.error import ConnectError, DNSLookupError
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from twisted_mesh.addresses import PeerAddress
+from twisted_mesh.addresses import PeerAddress, show
+from twisted_mesh.core import events
 from twisted_mesh.errors import ConnectFailed, Reason, RemoteError
 from twisted_mesh.factory import MeshFactory
 from twisted_mesh.hub import Hub
 from twisted_mesh.protocol import MeshProtocol
 from twisted_mesh.tls import Tls, abort_unfinished
+from twisted_mesh.wire.membership import Contact, Purpose
 
+_log = Logger()
 Dial = Callable[[str, int], IStreamClientEndpoint]
 
 
@@ -43,10 +48,15 @@ class Dialling:
         self._hub = hub
         self._tls = tls
         self._dial = dial
+        self._knocking: set[Deferred[MeshProtocol]] = set()
 
     def link_to(self, address: PeerAddress) -> Deferred[MeshProtocol]:
         """A link to the node at *address*."""
         return Deferred.fromCoroutine(self._link_to(address))
+
+    def visit(self, address: PeerAddress) -> Deferred[MeshProtocol]:
+        """An exchange with the node at *address*: fires with its connection, of which nothing is proven."""
+        return Deferred.fromCoroutine(self._connect(address, Purpose.EXCHANGE))
 
     async def _link_to(self, address: PeerAddress) -> MeshProtocol:
         renewals = self._hub.renewals
@@ -58,8 +68,38 @@ class Dialling:
         # This node began a new run because of what it was told there, and once is enough for that.
         return await self._attempt(address)
 
-    async def _attempt(self, address: PeerAddress) -> MeshProtocol:
-        factory = MeshFactory(lambda: self._hub, outgoing=True, expected=address.id)
+    def knock(self, dial: events.Dial) -> None:
+        """Carry out what the core wants; what comes of it is a link, or the core is told otherwise."""
+        contact = dial.contact
+        knocking = Deferred.fromCoroutine(
+            self._connect(PeerAddress(contact.host, contact.port, contact.id), dial.purpose)
+        )
+        self._knocking.add(knocking)
+
+        def over(result: object) -> None:
+            if knocking not in self._knocking:
+                return  # stopped
+            self._knocking.discard(knocking)
+            if isinstance(result, Failure):
+                self._nobody_there(result, contact)
+
+        knocking.addBoth(over)
+
+    def stop(self) -> None:
+        """Knock no more."""
+        knocking, self._knocking = self._knocking, set()
+        for one in knocking:
+            one.cancel()
+
+    def _nobody_there(self, failure: Failure, contact: Contact) -> None:
+        if not failure.check(ConnectFailed):  # dial= can be the application's, and fail as it likes
+            address = show((contact.host, contact.port))
+            _log.failure("dialling {address} failed", failure, address=address)
+        self._hub.dial_failed(contact.id)
+
+    async def _connect(self, address: PeerAddress, purpose: Purpose) -> MeshProtocol:
+        """A connection, nothing proven."""
+        factory = MeshFactory(lambda: self._hub, outgoing=True, expected=address.id, purpose=purpose)
         endpoint = self._endpoint(address)
         if self._tls is not None:
             endpoint = self._tls.client(endpoint)
@@ -70,6 +110,10 @@ class Dialling:
             why = str(error).removesuffix(".")
             raise ConnectFailed(f"no connection to {address}: {why}") from error
         assert isinstance(link, MeshProtocol)
+        return link
+
+    async def _attempt(self, address: PeerAddress) -> MeshProtocol:
+        link = await self._connect(address, Purpose.JOIN)
         try:
             return await link.when_up()
         except CancelledError:

@@ -14,6 +14,7 @@ Contract: every exception this package raises on purpose is a :class:`MeshError`
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
 
 
 class Reason(StrEnum):
@@ -36,6 +37,8 @@ class Reason(StrEnum):
     SILENT = "silent"  #: nothing was heard for too long
     SLOW = "slow"  #: the peer reads too slowly for what is sent to it
     DUPLICATE = "duplicate"  #: another link to the same node is kept
+    ROOM = "room"  #: the overlay has no room for the link, or another takes its place
+    DONE = "done"  #: an exchange is over
     DISCONNECT = "disconnect"  #: the application asked for it
     LEAVING = "leaving"  #: the node stops
     LOST = "lost"  #: the connection ended without a word
@@ -101,6 +104,25 @@ class ListenFailed(MeshError, OSError):
 
 class Unreachable(MeshError):
     """A message for one member could not be handed over; the text says why."""
+
+
+class NoMembers(MeshError):
+    """A receipt that nobody can sign: no other member is known."""
+
+
+class NotDelivered(MeshError):
+    """Not every member that should have a message has it, or nobody will know any more.
+
+    :ivar receipt: the :class:`~twisted_mesh.Receipt`, which says who has.
+    """
+
+    def __init__(self, detail: str, receipt: Any) -> None:
+        super().__init__(detail)
+        self.receipt = receipt
+
+
+class ReceiptTimeout(NotDelivered):
+    """Likewise, when the time for it was over; some may get it still."""
 
 
 class RemoteError(MeshError):

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 
 from twisted_mesh.protocol import MeshProtocol, Switch
+from twisted_mesh.wire.membership import Purpose
 
 
 class MeshFactory(Factory):
@@ -19,6 +20,7 @@ class MeshFactory(Factory):
     :param switch: gives what they work for, or None while the service does not run.
     :param outgoing: whether the connections were dialled from here.
     :param expected: the id the node there must have, if it is known.
+    :param purpose: what the connections are dialled for.
     """
 
     noisy = False
@@ -29,12 +31,16 @@ class MeshFactory(Factory):
         *,
         outgoing: bool = False,
         expected: bytes | None = None,
+        purpose: Purpose = Purpose.JOIN,
     ) -> None:
         self._switch = switch
         self._outgoing = outgoing
         self._expected = expected
+        self._purpose = purpose
 
     def buildProtocol(self, addr: IAddress | None) -> MeshProtocol | None:
         """A new link, or None to refuse the connection."""
         switch = self._switch()
-        return None if switch is None else switch.link(addr, self._outgoing, self._expected)
+        if switch is None:
+            return None
+        return switch.link(addr, self._outgoing, self._expected, self._purpose)

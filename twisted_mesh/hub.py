@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import assert_never
 
 import msgspec
@@ -23,6 +23,8 @@ from twisted_mesh.core import events
 from twisted_mesh.core.handshake import NONCE_BYTES, Handshake, Myself, Peer, Side
 from twisted_mesh.core.history import History
 from twisted_mesh.core.node import Node
+from twisted_mesh.core.views import Dice
+from twisted_mesh.disconnected import Disconnected
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.gathering import Gathering
 from twisted_mesh.keeper import Keeper
@@ -35,6 +37,9 @@ from twisted_mesh.tls import abort_unfinished
 from twisted_mesh.waiters import Waiters
 from twisted_mesh.wire import native
 from twisted_mesh.wire.framing import MAX_FRAME_BYTES
+from twisted_mesh.wire.membership import Contact, Purpose
+
+_OVERLAY = frozenset({Purpose.NEIGHBOUR, Purpose.URGENT})  #: what an overlay dials for, at either end
 
 
 class Hub:
@@ -42,6 +47,8 @@ class Hub:
 
     :ivar connections: all there are; :ivar table: of these the routing table, by id, read-only.
     :ivar log: of its links; :ivar renewals: how often the core had to begin a new run.
+    :ivar myself: what the node says of itself in its present run.
+    :ivar disconnected: the nodes the application does not want as neighbours now.
     """
 
     def __init__(
@@ -53,24 +60,30 @@ class Hub:
         debug_level: int,
         keeper: Keeper | None,
         wall_clock: Callable[[], float],
+        dice: Dice,
     ) -> None:
         """
         :param keeper: of its history, if that outlives the run.
         :param wall_clock: seconds since 1970.
+        :param dice: where the overlay's chance comes from.
         """
         self.clock = clock
         self.config = config
         self._keeper = keeper
         history = History(config) if keeper is None else keeper.history(myself.origin)
-        self.node = Node(myself, config, history, keeper is not None and keeper.store.restored.settled)
+        self._dice = dice
+        settled = keeper is not None and keeper.store.restored.settled
+        self.node = Node(myself, config, dice, history, settled)
         self.renewals = 0
-        self._myself = myself
+        self.myself = myself
         self._observer = observer
         self._wall_clock = wall_clock
         self.log = LinkLog(clock, config, debug_level)
+        self.disconnected = Disconnected(clock, config)
         self.connections = Connections(config)
         self.table: Mapping[bytes, MeshProtocol] = self.connections.table
         self._numbers = 0
+        self._published = 0  # messages of this run of the service that have a number
         self._events: deque[events.Event] = deque()
         self._busy = False
         self._gathering = Gathering(clock, config, self._publish)
@@ -91,17 +104,25 @@ class Hub:
         """Own messages no link has taken yet."""
         return self.node.outbox.head - self.node.outbox.taken + len(self._gathering)
 
-    def publish(self, entry: bytes) -> bool:
-        """Send a packed message to everyone at the end of this turn or soon; False if there is no room."""
-        if not self.node.room_for(self._gathering.bytes + len(entry)):
-            return False
+    def publish(self, entry: bytes) -> int | None:
+        """Send a packed message to everyone at the end of this turn or soon.
+
+        :return: its place in all that is sent in this run of the service; None if there is no room for it.
+        """
+        if not self.node.sending.room_for(self._gathering.bytes + len(entry)):
+            return None
+        place = self._published + len(self._gathering)
         self._gathering.add(entry)
         self._schedule()
-        return True
+        return place
+
+    def handle(self, event: events.Asking) -> None:
+        """Something the application does about messages that are on their way."""
+        self._handle(event)
 
     def drained(self) -> Deferred[None]:
         """Fires when there is room again; at once if there is."""
-        return self._drained.wait() if self.node.congested else succeed(None)
+        return self._drained.wait() if self.node.sending.congested else succeed(None)
 
     def handed_over(self, *, to_all: bool = False) -> Deferred[None]:
         """Fires when every own message was taken by a link, or given *to_all*; can be cancelled."""
@@ -112,7 +133,7 @@ class Hub:
     def _tell_handed_over(self) -> None:
         if self._taken and not self.unsent:
             self._taken.happened(None)
-        if self._given and not self.unsent and self.node.is_given_to_all():
+        if self._given and not self.unsent and self.node.sending.is_given_to_all():
             self._given.happened(None)
 
     def renew(self, myself: Myself) -> None:
@@ -121,12 +142,15 @@ class Hub:
         It is not settled, so no link is up: those that are being made are made again.
         """
         old = self.node
-        self._gathering.put_first(old.outbox.unsent(old.history))
+        unsent = old.outbox.unsent(old.history)
+        self._gathering.put_first(unsent)
+        self._published -= len(unsent)
+        self._observer.renumbered(old.outbox.taken)
         self._timers.stop()
-        self._myself = myself
+        self.myself = myself
         old.history.discard(old.outbox.run)  # its messages are the new run's now
-        self.node = Node(myself, self.config, old.history)
-        self.node.congested = old.congested  # who waits for Drained still does
+        self.node = Node(myself, self.config, self._dice, old.history)
+        self.node.sending.congested = old.sending.congested  # who waits for Drained still does
         self.renewals += 1
         self.connections.close_all(RemoteError("the node begins a new run", Reason.LEAVING))
         self._schedule()
@@ -134,6 +158,7 @@ class Hub:
     async def stop(self) -> None:
         """Close every link and let no other in; when the last is gone, this run is over."""
         self._gathering.stop()
+        self._handle(events.Leaving())
         self.connections.end(RemoteError("the node stops", Reason.LEAVING))
         for link in self.connections:
             abort_unfinished(link.transport)
@@ -153,29 +178,50 @@ class Hub:
             **self.node.footprint(),
             **({} if self._keeper is None else self._keeper.footprint()),
             **self.connections.footprint(),
+            **self.disconnected.footprint(),
         }
+
+    def dial_failed(self, node_id: bytes) -> None:
+        """What the core had dialled was not there."""
+        self._handle(events.DialFailed(node_id))
+
+    def known(self, contacts: Sequence[Contact]) -> None:
+        """Nodes that were linked with in earlier runs, the latest last."""
+        self._handle(events.Known(contacts))
 
     # ── what links ask for (protocol.Switch) ────────────────────────────────────────
 
-    def link(self, source: IAddress | None, outgoing: bool, expected: bytes | None) -> MeshProtocol:
+    def link(
+        self, source: IAddress | None, outgoing: bool, expected: bytes | None, purpose: Purpose
+    ) -> MeshProtocol:
         """A new link."""
         self._numbers += 1
-        return MeshProtocol(self, self._numbers, outgoing, expected, source)
+        return MeshProtocol(self, self._numbers, outgoing, expected, source, purpose)
 
     def made(self, link: MeshProtocol) -> None:
         """A connection is there, nothing proven."""
         self.connections.made(link)
 
-    def handshake(self, side: Side, expected: bytes | None) -> Handshake:
+    def handshake(self, side: Side, expected: bytes | None, purpose: Purpose) -> Handshake:
         """A handshake for a new connection."""
-        myself = msgspec.structs.replace(self._myself, settled=self.node.settled)
-        nonce = os.urandom(NONCE_BYTES)
-        return Handshake(side, myself, nonce=nonce, time=int(self._wall_clock()), expected=expected)
+        myself = msgspec.structs.replace(self.myself, settled=self.node.settled)
+        nonce, time = os.urandom(NONCE_BYTES), int(self._wall_clock())
+        return Handshake(side, myself, nonce=nonce, time=time, expected=expected, purpose=purpose)
 
     def proven(self, link: MeshProtocol, peer: Peer) -> None:
         """The peer has proven who it is."""
-        if self.connections.proven(link):
-            self._handle(events.LinkOpened(link.number, peer, link.outgoing, link.said_settled))
+        purpose = peer.purpose if link.dialled_for is None else link.dialled_for
+        link.visits = purpose is Purpose.EXCHANGE
+        if purpose in _OVERLAY and peer.id in self.disconnected:
+            link.close(RemoteError("the application disconnected this node", Reason.ROOM))
+        elif self.connections.proven(link):
+            host, _ = link.remote
+            self._handle(
+                events.LinkOpened(link.number, peer, link.outgoing, link.said_settled, purpose, host)
+            )
+            return
+        if link.expected is not None:
+            self.dial_failed(link.expected)  # else the core would hear nothing of it
 
     def received(self, link: MeshProtocol, frames: list[native.Frame]) -> None:
         """Frames of a proven peer."""
@@ -192,7 +238,9 @@ class Hub:
         refusal = self.log.closing(link, error)
         if refusal is not None:
             self._observer.refused(refusal)
-        self._handle(events.LinkClosing(link.number))
+        if link.peer is None and link.expected is not None:
+            self.dial_failed(link.expected)
+        self._handle(events.LinkClosing(link.number, error.reason))
 
     def lost(self, link: MeshProtocol) -> None:
         """The connection is gone."""
@@ -221,7 +269,10 @@ class Hub:
                 self._flush(link)
 
     def _publish(self, entries: list[bytes]) -> None:
+        place, first = self._published, self.node.outbox.head + 1
+        self._published += len(entries)
         self._handle(events.Publish(entries, int(self._wall_clock() * 1000)))
+        self._observer.numbered(self.node.outbox.run, place, len(entries), first)
 
     def _flush(self, link: MeshProtocol) -> None:
         before = link.accepted
@@ -237,22 +288,38 @@ class Hub:
 
     def _handle(self, event: events.Event) -> None:
         self._events.append(event)
-        if self._busy:
-            return
+        if not self._busy:
+            self._run_core()
+
+    def _run_core(self) -> None:
+        """Let the core handle what has happened, and what follows from that."""
         self._busy = True
         try:
-            while self._events:
+            while self._events or self._has_taken():
                 for effect in self.node.handle(self._events.popleft(), self.clock.seconds()):
                     self._carry_out(effect)
         finally:
             self._busy = False
-        self.look()
+        if self._keeper is not None:
+            self._keeper.look(self.node)
         self._tell_handed_over()
 
     def look(self) -> None:
-        """Something may have changed that is to be stored."""
-        if self._keeper is not None:
-            self._keeper.look(self.node)
+        """The application has taken something, or something is stored."""
+        if not self._busy:
+            self._run_core()
+
+    def _has_taken(self) -> bool:
+        """Whether something was taken, for good where there is a store, that the core is to be told of."""
+        receipts = self.node.reverse.receipts
+        for run in receipts.waiting:
+            stream = self.node.history.get(run)
+            if stream is not None:
+                kept = self._keeper is not None
+                taken = stream.kept if kept else self._observer.taken(run, stream.head)
+                if taken > receipts.asked[run].taken:
+                    self._events.append(events.Taken(run, taken))
+        return bool(self._events)
 
     def _carry_out(self, effect: events.Effect) -> None:
         match effect:
@@ -268,6 +335,8 @@ class Hub:
                 link = self.connections.get(effect.link)
                 if link is not None:
                     link.close(RemoteError.of(effect.reason, effect.detail))
+            case events.Dial():
+                self._observer.dial(effect)
             case events.SetTimer():
                 self._timers.set(effect.timer, effect.at)
             case events.Emit():
@@ -280,7 +349,19 @@ class Hub:
             case events.LinkUp():
                 self._on_up(self.connections.get(what.link))
             case events.LinkDown():
-                self._on_down(what.link)
+                self._on_down(what)
+            case events.Visiting():
+                self._on_visiting(self.connections.get(what.link))
+            case events.Joined():
+                self._observer.joined()
+            case events.MemberChanged() | events.MemberGone():
+                self._observer.member_changed(what.origin)
+            case events.Receipted():
+                self._observer.receipted(what.sequences)
+            case events.ReceiptClosed():
+                self._observer.receipt_closed(what.sequence, what.holders)
+            case events.DirectEnded():
+                self._observer.direct_ended(what.token, what.why)
             case events.GapFound():
                 self._observer.gap(what)
             case events.Poisoned():
@@ -305,9 +386,14 @@ class Hub:
         if is_new:
             self._observer.up(link)
 
-    def _on_down(self, number: int) -> None:
-        gone = self.connections.down(number)
+    def _on_visiting(self, link: MeshProtocol | None) -> None:
+        if link is not None and link.id is not None:
+            link.now_visiting()
+            self.log.visiting(link, link.id)
+
+    def _on_down(self, down: events.LinkDown) -> None:
+        gone = self.connections.down(down.link)
         if gone is not None:
             node_id, link = gone
             self.log.down(link, node_id)
-            self._observer.down(link)
+            self._observer.down(link, down.reason)

@@ -43,11 +43,13 @@ class Keeper:
         store: Store,
         config: MeshConfig,
         taken: Taken,
+        stored: Callable[[], None],
         failed: Callable[[Failure], None],
         wall_clock: Callable[[], float],
     ) -> None:
         """
         :param taken: the last of a run's messages that every consumer was handed.
+        :param stored: is told after each flush.
         :param failed: is told when the store cannot be written any more, with StoreFull.
         """
         self.store = store
@@ -55,6 +57,7 @@ class Keeper:
         self._reactor = reactor
         self._config = config
         self._taken = taken
+        self._told = stored
         self._failed = failed
         self._wall_clock = wall_clock
         self._journal = Journal(store)
@@ -131,9 +134,10 @@ class Keeper:
             return
         done: Deferred[None] = Deferred()
         self._writing = done
-        self._write(flush).addCallbacks(self._stored, self._not_stored, (node,), {}, (node,), {}).addBoth(
-            lambda _: self._written(node, done)
-        )
+        written = self._write(flush)
+        written.addCallbacks(self._stored, self._not_stored, (node,), {}, (node,), {})
+        written.addErrback(lambda failure: _log.failure("after a flush", failure))  # a fault of ours
+        written.addBoth(lambda _: self._written(node, done))
 
     def _write(self, flush: Flush) -> Deferred[Flushed]:
         if self._pool is None:
@@ -142,6 +146,7 @@ class Keeper:
 
     def _stored(self, flushed: Flushed, node: Node) -> None:
         self._journal.stored(flushed, node.history.get)
+        self._told()
         if self.full:
             self.full = False
             _log.warn("the history can be written again")

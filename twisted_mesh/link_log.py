@@ -11,13 +11,14 @@ from twisted.logger import Logger
 
 from twisted_mesh.addresses import show
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.events import Dial
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.logs import PeerLog
-from twisted_mesh.message import Refusal, shown
+from twisted_mesh.message import Member, Refusal, shown
 from twisted_mesh.protocol import MeshProtocol
 
 _log = Logger()
-_NO_FAULT = frozenset({Reason.LEAVING, Reason.DISCONNECT, Reason.DUPLICATE})
+_NO_FAULT = frozenset({Reason.LEAVING, Reason.DISCONNECT, Reason.DUPLICATE, Reason.ROOM, Reason.DONE})
 
 
 class LinkLog:
@@ -38,14 +39,37 @@ class LinkLog:
         why = f": {link.error}" if link.error and link.error.reason in _NO_FAULT else ""
         self._note(1, "link with {id} ended{why}", id=node_id.decode(), why=why)
 
+    def dialling(self, dial: Dial) -> None:
+        """The core has a node dialled."""
+        contact = dial.contact
+        self._note(
+            2,
+            "dials {to} for {purpose}: {id}",
+            to=show((contact.host, contact.port)),
+            purpose=dial.purpose.name.lower(),
+            id=contact.id.decode(),
+        )
+
+    def visiting(self, link: MeshProtocol, node_id: bytes) -> None:
+        """An exchange has begun."""
+        self._note(2, "exchange with {id} {link}", id=node_id.decode(), link=link)
+
+    def member(self, member: Member) -> None:
+        """A member is new, or has changed."""
+        text = "member {who} is {state}" if member.label is None else "member {who} {label!r} is {state}"
+        self._note(1, text, who=member.id.decode(), label=member.label, state=member.state)
+
     def closing(self, link: MeshProtocol, error: RemoteError) -> Refusal | None:
         """A connection closes; what the application is to be told of it if it was no link yet."""
-        if link.is_up:
+        if link.has_begun and link.visits and error.reason in _NO_FAULT:
+            self._note(2, "exchange with {to} ended: {why}", to=show(link.remote), why=error)
+        if link.is_up or link.has_begun:
             if error.reason not in _NO_FAULT:
                 self._peers.line(link.remote[0], f"link {show(link.remote)} closed: {error}")
             return None
-        # Who connects and leaves without a word (a port scan) is nobody to tell about.
-        if error.reason in (Reason.DUPLICATE, Reason.LEAVING):
+        # Who connects and leaves without a word (a port scan) is nobody to tell about, and that the
+        # overlay tries for neighbours is no news.
+        if error.reason in (Reason.DUPLICATE, Reason.LEAVING, Reason.ROOM, Reason.DONE):
             return None
         if error.reason is Reason.LOST and not link.outgoing:
             self._note(2, "{link} went without a word", link=link)

@@ -50,7 +50,7 @@ class Emitting:
         """Call *f* at each *event*; as a decorator without *f*.
 
         Events: ``message(Message)``, ``connect(service)``, ``disconnect(service)``, ``gap(Gap)``,
-        ``refused(Refusal)``, ``failure(Failure)``.
+        ``member(Member)``, ``refused(Refusal)``, ``failure(Failure)``.
         """
         return self._emitter.on(event) if f is None else self._emitter.on(event, f)
 

@@ -11,29 +11,28 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from functools import wraps
 from typing import Any, Final, Literal, Self, overload
 
 from twisted.internet.abstract import isIPv6Address
 from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from twisted_mesh import flags
-from twisted_mesh.addresses import LOOPBACK, WILDCARDS, this_host
+from twisted_mesh.addresses import this_host
 from twisted_mesh.consumer import MessageQueue
-from twisted_mesh.errors import Congested, LocalError, NotRunning, SelfConnection
+from twisted_mesh.errors import LocalError, NotRunning, SelfConnection
 from twisted_mesh.listeners import Listeners
-from twisted_mesh.message import Message
+from twisted_mesh.message import Member, Message
 from twisted_mesh.network import Protocol
 from twisted_mesh.protocol import MeshProtocol
 from twisted_mesh.reactor_thread import reactor_thread
+from twisted_mesh.receipt import Receipt as ServiceReceipt
 from twisted_mesh.socket_node import SocketNode
 from twisted_mesh.standard_error import log_to_standard_error
-from twisted_mesh.threadsafe import Crossing, Link
+from twisted_mesh.threadsafe import Crossing, Link, Receipt
 from twisted_mesh.waiters import Waiters
 
 default_protocol: Final = Protocol("mesh", "SSL")
@@ -50,7 +49,8 @@ class MeshSocket(Listeners):
     or uses MeshService: behind a MeshSocket ``reactor.run()`` raises ReactorAlreadyRunning.
 
     Events, for ``on``, ``once`` and the rest of an ``EventEmitter``: ``connect``, ``disconnect`` and
-    ``message`` with the socket; ``gap``, ``refused`` and ``failure`` as MeshService has them.
+    ``message`` with the socket; ``receipt`` with a receipt as :meth:`send` gives them; ``member``, ``gap``,
+    ``refused`` and ``failure`` as MeshService has them.
 
     :param addr: the address to listen on; '' for all, which tells others the LAN address.
     :param port: from 0 to 65535; 0 for one that is free.
@@ -83,7 +83,6 @@ class MeshSocket(Listeners):
             raise LocalError(f"debug_level must be 0 to 5, not {debug_level!r}")
         self._connecting: set[Deferred[bool | None]] = set()
         self._arrivals = Waiters[bool]()  # for a message
-        self._closed = False
         self._thread = reactor_thread()
         self._crossing = Crossing(self._thread)
         self._node: SocketNode
@@ -104,8 +103,9 @@ class MeshSocket(Listeners):
         node.stopping, node.stopped = self._stopping, self._wake
         for event in ("connect", "disconnect"):
             node.on(event, lambda _, event=event: self.emit(event, self))
-        for event in ("gap", "refused"):
+        for event in ("member", "gap", "refused"):
             node.on(event, lambda what, event=event: self.emit(event, what))
+        node.on("receipt", lambda receipt: self.emit("receipt", self._crossing.receipt(receipt)))
         node.on("failure", self._node_failed)
         self._queue = node.receive_queue(self._arrived)
         self._thread.start(node)
@@ -134,6 +134,12 @@ class MeshSocket(Listeners):
         # A copy in one step: the table is the reactor's, which goes on meanwhile.
         table: dict[bytes, MeshProtocol] = self._node.routing_table.copy()  # type: ignore[attr-defined]
         return {node_id: self._crossing.link(link) for node_id, link in table.items()}
+
+    @property
+    def members(self) -> dict[bytes, Member]:
+        """The other members by id, as this node knows them now."""
+        members: dict[bytes, Member] = self._node.members.copy()  # type: ignore[attr-defined]
+        return members
 
     @property
     def awaiting_ids(self) -> list[Link]:
@@ -191,7 +197,7 @@ class MeshSocket(Listeners):
         return connecting.addBoth(over)
 
     async def _link(self, addr: str, port: int) -> bool | None:
-        self._check_open()
+        self._node.check_open()
         if self._is_own(addr, port):
             return False
         known = set(self._node.routing_table)
@@ -200,7 +206,7 @@ class MeshSocket(Listeners):
         except SelfConnection:
             return False
         except CancelledError:
-            self._check_open()
+            self._node.check_open()
             raise
         # The listeners of `connect` are called in the same turn, but later than this.
         await deferLater(self._thread.reactor, 0)
@@ -208,13 +214,22 @@ class MeshSocket(Listeners):
 
     def _is_own(self, addr: str, port: int) -> bool:
         """Whether this very node is told to be there, or listens there: no need to ask it."""
-        if (addr, port) == self._out_addr:
-            return True
-        host = this_host(addr)
-        return any(
-            port == bound and (host == listens or (host == LOOPBACK and listens in WILDCARDS))
-            for listens, bound in self._node.addresses
-        )
+        return (addr, port) == self._out_addr or self._node.is_at(addr, port)
+
+    def joined(self, timeout: float | None = None) -> bool:
+        """Wait until a first neighbour has told who the members are.
+
+        :param timeout: seconds; None for as long as it takes.
+        :return: whether one has.
+        :raises RuntimeError: in the reactor's thread.
+        :raises NotRunning: the socket is closed, or is closed meanwhile.
+        """
+        has: bool = self._thread.wait(self._joins, timeout)
+        return has
+
+    def _joins(self, timeout: float | None) -> Deferred[bool]:
+        self._node.check_open()
+        return self._node.joins(timeout)
 
     def disconnect(self, link: Link) -> None:
         """Close *link*, and do not dial its node for a minute.
@@ -228,7 +243,21 @@ class MeshSocket(Listeners):
 
     # ── sending and receiving ───────────────────────────────────────────────────────
 
-    def send(self, *packets: object, flag: int = flags.broadcast, type: int = flags.broadcast) -> None:
+    @overload
+    def send(
+        self, *packets: object, flag: int = ..., type: int = ..., receipt: Literal[False] = False
+    ) -> None: ...
+
+    @overload
+    def send(self, *packets: object, type: int = ..., receipt: Literal[True]) -> Receipt: ...
+
+    def send(
+        self,
+        *packets: object,
+        flag: int = flags.broadcast,
+        type: int = flags.broadcast,
+        receipt: bool = False,
+    ) -> Receipt | None:
         """Send a message to everyone, each argument a packet.
 
         While neighbours are slow it waits, up to ``handover_timeout``, for room.
@@ -236,38 +265,34 @@ class MeshSocket(Listeners):
         :param packets: ``str bytes int float bool None list dict``.
         :param flag: ``flags.whisper`` to reach direct peers only.
         :param type: what stands in ``packets[0]``: 0, 2, or the application's own from 0x30 on.
+        :param receipt: whether to hear who has it: the result is a live
+            :class:`~twisted_mesh.threadsafe.Receipt` then.  It goes with broadcasts only.
         :raises TypeError: and ValueError for packets, a flag or a type that cannot be sent.
         :raises MessageTooLarge: over 1 MiB packed.
         :raises Congested: no neighbour takes what was sent before; this was not sent.
         :raises NotRunning: the socket is closed.
         """
-        if self._thread.is_here:
-            self._send(packets, flag, type)
-        else:
-            self._thread.wait(self._send_in_turn, packets, flag, type)
+        send = self._node.send_now if self._thread.is_here else self._node.send_in_turn
+        sent: ServiceReceipt | None = self._thread.call(send, packets, flag, type, receipt)
+        return self._crossing.receipt(sent)
 
-    def _send(self, packets: tuple[object, ...], flag: int, type: int) -> None:
-        self._check_open()
-        self._node.send(*packets, flag=flag, type=type)
+    def send_to(self, member: bytes, *packets: object, type: int = flags.whisper) -> Any:
+        """Send a message to one member alone, wherever in the mesh it is.
 
-    def _send_in_turn(self, packets: tuple[object, ...], flag: int, type: int) -> Deferred[None] | None:
-        try:
-            self._send(packets, flag, type)
-        except Congested:
-            return Deferred.fromCoroutine(self._send_later(packets, flag, type))
-        return None
+        It blocks until that member has acknowledged the message.
 
-    async def _send_later(self, packets: tuple[object, ...], flag: int, type: int) -> None:
-        reactor = self._thread.reactor
-        until = reactor.seconds() + self._node.config.handover_timeout
-        while True:
-            with suppress(DeferredTimeout):
-                await self._node.drained().addTimeout(until - reactor.seconds(), reactor)
-            try:
-                return self._send(packets, flag, type)
-            except Congested:
-                if reactor.seconds() >= until:
-                    raise
+        :param member: its id, as in :attr:`members`.
+        :param packets: and *type*: as for :meth:`send`.
+        :return: None; in the reactor's thread a Deferred of that.
+        :raises Unreachable: it has not in ``direct_timeout``; the text says why.
+        :raises TypeError: and ValueError for packets, a type or an id that cannot be.
+        :raises NotRunning: the socket is closed.
+        """
+        return self._thread.call(self._send_to, member, packets, type)
+
+    def _send_to(self, member: bytes, packets: tuple[object, ...], type: int) -> Deferred[None]:
+        self._node.check_open()
+        return self._node.send_to(member, *packets, type=type)
 
     @overload
     def recv(self, quantity: Literal[1] = 1, timeout: float | None = 0) -> Message | None: ...  # type: ignore[overload-overlap]
@@ -306,7 +331,7 @@ class MeshSocket(Listeners):
 
     def _arrival(self, seconds: float | None) -> Deferred[bool]:
         """Fires with whether a message can be there, at the latest after *seconds*."""
-        if len(self._queue) or self._closed:
+        if len(self._queue) or self._node.closed:
             return succeed(bool(len(self._queue)))
         arrival = self._arrivals.wait()
         if seconds is not None:
@@ -356,17 +381,12 @@ class MeshSocket(Listeners):
         try:
             self._thread.wait(self._thread.stop, self._node)
         except NotRunning:
-            if not self._closed:  # by the end of the reactor
+            if not self._node.closed:  # by the end of the reactor
                 raise
 
     def _stopping(self) -> None:
-        self._closed = True
         for connecting in list(self._connecting):
             connecting.cancel()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise NotRunning("the socket is closed")
 
     def __enter__(self) -> Self:
         return self
@@ -375,5 +395,5 @@ class MeshSocket(Listeners):
         self.close()
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else f"links: {len(self._node.routing_table)}"
+        state = "closed" if self._node.closed else f"links: {len(self._node.routing_table)}"
         return f"<MeshSocket {self.id.decode()} at {self._out_addr}, {state}>"

@@ -16,8 +16,8 @@ _SHOWN = 80  # characters of a payload in a log line or repr of a refusal
 class Replier(Protocol):
     """What sends a reply on its way."""
 
-    def reply_to(self, member: bytes, packets: tuple[object, ...]) -> Deferred[None]:
-        """Whisper *packets* to the node with the id *member*."""
+    def reply_to(self, origin: bytes, packets: tuple[object, ...]) -> Deferred[None]:
+        """Send *packets* to the node *origin* alone."""
         ...  # pragma: no cover
 
 
@@ -80,13 +80,13 @@ class Message(msgspec.Struct, frozen=True, eq=False):
         return True
 
     def reply(self, *packets: object) -> Deferred[None]:
-        """Whisper *packets* to the sender.
+        """Send *packets* to the sender alone, wherever in the mesh it is.
 
-        :return: fires when the link to it has accepted them; fails with
-            :class:`~twisted_mesh.errors.Unreachable` where there is no direct link to it.
+        :return: fires when it has acknowledged them; fails with
+            :class:`~twisted_mesh.errors.Unreachable` where it has not in ``direct_timeout``.
         :raises TypeError: and ValueError for packets that cannot be sent.
         """
-        return self.source.replier.reply_to(self.sender, packets)
+        return self.source.replier.reply_to(self.source.origin, packets)
 
     def __repr__(self) -> str:
         return f"message(type={self.type}, packets={self.entry[2:]!r}, sender={self.sender!r})"
@@ -104,6 +104,33 @@ class Gap(msgspec.Struct, frozen=True):
     first: int
     last: int
     reason: str
+
+
+class Member(msgspec.Struct, frozen=True):
+    """A member of the mesh as this node last heard of it; a later word of it is another value.
+
+    :ivar id: base58, as bytes.
+    :ivar label: its own name for itself, at most 64 characters of whatever it likes, or None.
+    :ivar tags: likewise, what else it says of itself; do not change it.
+    :ivar address: (host, port) where it says that others can dial it, or None.
+    :ivar role: ``"member"``; guests are on no roster.
+    :ivar state: ``"up"``; ``"suspect"``, a neighbour lost it without a word; ``"down"``, not heard of for
+        too long; ``"left"``, it said that it stops; ``"gone"``, it is on the roster no more.
+    :ivar since: when this node saw it enter that state, seconds since 1970 by this node's clock.
+    :ivar epoch: the number of its run, greater with each start.
+    """
+
+    id: bytes
+    label: str | None
+    tags: dict[str, str]
+    address: tuple[str, int] | None
+    role: str
+    state: str
+    since: float
+    epoch: int
+
+    def __hash__(self) -> int:
+        return hash(self.id)
 
 
 class Refusal(msgspec.Struct, frozen=True):

@@ -5,9 +5,12 @@ Contract: an interface; every method may run user code, none may raise.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol as Interface
 
 from twisted_mesh.core import events
+from twisted_mesh.core.tally import Holders
+from twisted_mesh.errors import Reason
 from twisted_mesh.message import Refusal
 from twisted_mesh.protocol import MeshProtocol
 
@@ -19,8 +22,44 @@ class Observer(Interface):
         """A node came into the routing table."""
         ...  # pragma: no cover
 
-    def down(self, link: MeshProtocol) -> None:
-        """A node left the routing table."""
+    def down(self, link: MeshProtocol, reason: Reason) -> None:
+        """A node left the routing table because of *reason*, which the link may not know yet."""
+        ...  # pragma: no cover
+
+    def dial(self, dial: events.Dial) -> None:
+        """The core wants a link, or an exchange."""
+        ...  # pragma: no cover
+
+    def joined(self) -> None:
+        """A neighbour has told who the others are."""
+        ...  # pragma: no cover
+
+    def member_changed(self, origin: bytes) -> None:
+        """A member is new, has something else to say of itself, or is in another state."""
+        ...  # pragma: no cover
+
+    def numbered(self, run: tuple[bytes, int], place: int, count: int, first: int) -> None:
+        """Own messages have numbers of *run*, from *first* on: *count*, from *place* of all on."""
+        ...  # pragma: no cover
+
+    def renumbered(self, taken: int) -> None:
+        """Own messages above *taken* will get other numbers, of a new run."""
+        ...  # pragma: no cover
+
+    def taken(self, run: tuple[bytes, int], head: int) -> int:
+        """The last message of *run*, up to *head*, that the application has taken."""
+        ...  # pragma: no cover
+
+    def receipted(self, sequences: Sequence[int]) -> None:
+        """More is known of who has these own messages."""
+        ...  # pragma: no cover
+
+    def receipt_closed(self, sequence: int, holders: Holders) -> None:
+        """The receipt of an own message is not kept up any more; who had it by then."""
+        ...  # pragma: no cover
+
+    def direct_ended(self, token: int, why: str | None) -> None:
+        """A direct message was acknowledged, or given up."""
         ...  # pragma: no cover
 
     def refused(self, refusal: Refusal) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 from typing import Protocol as Interface
 
 from twisted.internet.defer import DebugInfo, Deferred
@@ -44,8 +45,8 @@ class Handover(Deferred[None]):
     traceback.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, canceller: Callable[[Deferred[Any]], None] | None = None) -> None:
+        super().__init__(canceller)
         self._debugInfo = _OneLine()
 
 

@@ -2,7 +2,8 @@
 
 Contract: each line is one JSON object (RFC 8259: no NaN) and holds no other line end.  The first is
 ``{"event": "listening", "port": …}``; then one follows for each message and event.  Every value of a
-message can be told from every other one; :func:`as_json` says how.  Standard input is not read.
+message can be told from every other one; :func:`as_json` says how.  Standard input is not read, but with
+``--receipts``, when the lines on it are broadcast.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from typing import Any, Final
 
 from twisted.python.failure import Failure
 
-from twisted_mesh.message import Gap, Message, Refusal
+from twisted_mesh.lines import TypingDoor
+from twisted_mesh.message import Gap, Member, Message, Refusal
+from twisted_mesh.receipt import Receipt
 from twisted_mesh.service import MeshService
-from twisted_mesh.terminal import Door
 
 #: What a terminal obeys or a reader of lines takes for a line's end, though JSON allows it in a str.
 _UNSAFE: Final = {code: rf"\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
@@ -43,14 +45,15 @@ def as_json(value: Any) -> Any:
     return value
 
 
-class PrintDoor(Door):
+class PrintDoor(TypingDoor):
     """Prints a node's messages and events."""
 
-    def __init__(self, reactor: Any, node: MeshService) -> None:
-        super().__init__(reactor, node)
+    def __init__(self, reactor: Any, node: MeshService, receipts: bool = False) -> None:
+        super().__init__(reactor, node, receipts)
         self._skipped = 0
         node.on("connect", lambda _: self._event("connect", peers=self._peers()))
         node.on("disconnect", lambda _: self._event("disconnect"))
+        node.on("member", self._on_member)
         node.on("gap", self._on_gap)
         node.on("refused", self._on_refused)
         node.on("failure", self._on_failure)
@@ -62,8 +65,27 @@ class PrintDoor(Door):
         self._node.ready().addCallbacks(lambda _: self._listening(), lambda _: None)
 
     def input_descriptor(self) -> int:
-        """Nothing is read: a node in a shell's background would be stopped for trying."""
-        return os.open(os.devnull, os.O_RDONLY)
+        """Nothing is read unless asked for: a node in a shell's background would be stopped for trying."""
+        return super().input_descriptor() if self._receipts else os.open(os.devnull, os.O_RDONLY)
+
+    def typed(self, data: bytes) -> None:
+        """Broadcast the lines that are complete, if that was asked for."""
+        if self._receipts:
+            super().typed(data)
+
+    def told(self, line: int, receipt: Receipt) -> None:
+        """Print how many have it."""
+        self._event(
+            "receipt",
+            line=line,
+            epoch=None if receipt.id is None else receipt.id[1],
+            sequence=None if receipt.id is None else receipt.id[2],
+            delivered=len(receipt.delivered),
+            pending=len(receipt.pending),
+            missed=len(receipt.missed),
+            complete=receipt.is_complete,
+            closed=receipt.closed,
+        )
 
     def shown(self, message: Message) -> str:
         """*message* as JSON."""
@@ -83,6 +105,19 @@ class PrintDoor(Door):
 
     def _peers(self) -> list[str]:
         return [node_id.decode() for node_id in self._node.routing_table]
+
+    def _on_member(self, member: Member) -> None:
+        self._event(
+            "member",
+            id=member.id.decode(),
+            label=member.label,
+            tags=member.tags,
+            address=member.address,
+            role=member.role,
+            state=member.state,
+            since=member.since,
+            epoch=member.epoch,
+        )
 
     def _on_gap(self, gap: Gap) -> None:
         self._event(

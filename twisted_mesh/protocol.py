@@ -33,10 +33,11 @@ from twisted_mesh.outlet import Outlet, Transport, unreachable
 from twisted_mesh.waiters import Waiters
 from twisted_mesh.wire import native
 from twisted_mesh.wire.framing import MAX_FRAME_BYTES, FrameReader
+from twisted_mesh.wire.membership import Purpose
 from twisted_mesh.wire.packets import join_entries, pack_entry
 
 #: After these the peer's frames are wanted to the end and ours are sent to the end.
-_POLITE = frozenset({Reason.DUPLICATE, Reason.DISCONNECT, Reason.LEAVING})
+_POLITE = frozenset({Reason.DUPLICATE, Reason.DISCONNECT, Reason.LEAVING, Reason.ROOM, Reason.DONE})
 _DETAIL = 512  # characters of a BYE's sentence
 
 
@@ -56,7 +57,9 @@ class Switch(Interface):
     clock: IReactorTime
     config: MeshConfig
 
-    def link(self, source: IAddress | None, outgoing: bool, expected: bytes | None) -> MeshProtocol:
+    def link(
+        self, source: IAddress | None, outgoing: bool, expected: bytes | None, purpose: Purpose
+    ) -> MeshProtocol:
         """A new link."""
         ...  # pragma: no cover
 
@@ -64,7 +67,7 @@ class Switch(Interface):
         """A connection is there, nothing proven."""
         ...  # pragma: no cover
 
-    def handshake(self, side: Side, expected: bytes | None) -> Handshake:
+    def handshake(self, side: Side, expected: bytes | None, purpose: Purpose) -> Handshake:
         """A handshake for a new connection."""
         ...  # pragma: no cover
 
@@ -102,6 +105,10 @@ class MeshProtocol(Protocol):
     :ivar phase: how far it is.
     :ivar error: why it closed, once it does.
     :ivar is_up: whether it is or was in the routing table.
+    :ivar visits: whether it is an exchange, as far as is known, and stays out of it.
+    :ivar has_begun: whether it is or was an exchange with all that it takes.
+    :ivar expected: the id the far end must have, if that was known beforehand.
+    :ivar dialled_for: what it was dialled for, where this node dialled.
     :ivar remote: the far end's address as the connection has it.
     """
 
@@ -112,6 +119,7 @@ class MeshProtocol(Protocol):
         outgoing: bool,
         expected: bytes | None,
         source: IAddress | None,
+        purpose: Purpose = Purpose.JOIN,
     ) -> None:
         self.number = number
         self.outgoing = outgoing
@@ -123,7 +131,12 @@ class MeshProtocol(Protocol):
         self._config = switch.config
         self._reader = FrameReader()
         self._opening = b""  # the first bytes, which tell TLS from plain text
-        self._handshake = switch.handshake(Side.DIALLER if outgoing else Side.ACCEPTOR, expected)
+        side = Side.DIALLER if outgoing else Side.ACCEPTOR
+        self._handshake = switch.handshake(side, expected, purpose)
+        self.expected = expected
+        self.dialled_for = purpose if outgoing else None
+        self.visits = self.dialled_for is Purpose.EXCHANGE
+        self.has_begun = False
         self._timer: IDelayedCall | None = None
         self._up = Waiters[MeshProtocol]()
         self.is_up = False
@@ -208,9 +221,14 @@ class MeshProtocol(Protocol):
             return fail(self.error)
         return succeed(self) if self.is_up else self._up.wait()
 
+    def now_visiting(self) -> None:
+        """The link is an exchange that has begun well: the core ends it in time."""
+        self.visits = self.has_begun = True
+        self._stop_timer()
+
     def now_up(self) -> None:
         """The link is in the routing table."""
-        self.is_up = True
+        self.is_up, self.visits = True, False
         self._stop_timer()
         self._up.happened(self)
 

@@ -8,15 +8,16 @@ events, and none of that raises.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_mesh import flags
 from twisted_mesh.address_book import AddressBook
 from twisted_mesh.addresses import PeerAddress
 from twisted_mesh.config import MeshConfig
@@ -25,6 +26,8 @@ from twisted_mesh.core import events
 from twisted_mesh.core.handshake import Myself
 from twisted_mesh.core.joining import MOST_CLAIMED
 from twisted_mesh.core.reading import read
+from twisted_mesh.core.tally import Holders
+from twisted_mesh.correspondence import Correspondence
 from twisted_mesh.delivery import Delivery, Waiting, messages_of
 from twisted_mesh.dialler import Dialler
 from twisted_mesh.dialling import Dial, Dialling
@@ -33,6 +36,7 @@ from twisted_mesh.errors import (
     IdentityError,
     KeyInUse,
     NotHandedOver,
+    NotRunning,
     Reason,
     RemoteError,
     StoreFull,
@@ -41,12 +45,15 @@ from twisted_mesh.errors import (
 from twisted_mesh.hub import Hub
 from twisted_mesh.identity import id_of
 from twisted_mesh.keeper import Keeper
+from twisted_mesh.members import Members
 from twisted_mesh.message import Gap, Refusal, Source
 from twisted_mesh.outlet import unreachable
 from twisted_mesh.protocol import MeshProtocol
+from twisted_mesh.receipt import Receipt
 from twisted_mesh.seeker import Seeker
 from twisted_mesh.store import Store
 from twisted_mesh.tls import Tls
+from twisted_mesh.waiters import Waiters
 from twisted_mesh.wire.packets import pack_entry
 
 _log = Logger()
@@ -59,6 +66,7 @@ class Run:
     :ivar keeper: stores what it holds, where there is a history file.
     :ivar dialling: makes single links.
     :ivar dialler: keeps those that are wanted.
+    :ivar members: the others of the roster.
     """
 
     def __init__(
@@ -94,37 +102,62 @@ class Run:
         self.keeper = (
             None
             if store is None
-            else Keeper(reactor, store, config, delivery.taken, self._not_stored, wall_clock)
+            else Keeper(reactor, store, config, delivery.taken, self._stored, self._not_stored, wall_clock)
         )
-        self.hub = Hub(reactor, myself, config, self, debug_level, self.keeper, wall_clock)
+        # Chance has to differ from node to node, no more.
+        dice = random.Random(myself.origin + myself.epoch.to_bytes(8, "big"))
+        self.members = Members()
+        self._joined = Waiters[None]()
+        self.hub = Hub(reactor, myself, config, self, debug_level, self.keeper, wall_clock, dice)
         self.dialling = Dialling(reactor, self.hub, tls, dial)
-        delivery.begin(self.read, self._taken, () if store is None else _backlog(store, myself))
+        self.correspondence = Correspondence(
+            reactor, self.hub.handle, lambda: self.hub.node.reverse, self._receipt_changed
+        )
+        delivery.begin(
+            self.read, self._consumed, self._skipped, () if store is None else _backlog(store, myself)
+        )
         self._catching_up: IDelayedCall | None = reactor.callLater(0, self._catch_up)
-        # Jitter has to differ from node to node, no more: the same key gives the same again.
-        jitter = random.Random(myself.origin).random
-        link_to = self.dialling.link_to
-        self.dialler = Dialler(reactor, config, link_to, self.hub.table, jitter)
-        self._seeker: Seeker | None = None
-        if book is not None:
-            self._seeker = Seeker(
-                reactor, config, book, link_to, self.hub.table, self.dialler.may_dial, jitter
+        jitter = dice.random
+        dialling, hub = self.dialling, self.hub
+        away = hub.disconnected
+        self.dialler = Dialler(reactor, config, dialling.link_to, dialling.visit, hub.table, away, jitter)
+        self._seeker = (
+            None
+            if book is None
+            else Seeker(
+                reactor, config, book, dialling.link_to, hub.known, myself.overlay, hub.table, away, jitter
             )
-            self._seeker.isolated()
+        )
+        self._stopping = False
 
     # ── what the service asks for ───────────────────────────────────────────────────
+
+    def dial_out(self, peers: Iterable[PeerAddress]) -> None:
+        """Dial *peers*, and those that were linked with in earlier runs."""
+        for peer in peers:
+            self.dialler.add(peer)
+        if self._seeker is not None:
+            self._seeker.begin()
+
+    def when_joined(self) -> Deferred[None]:
+        """Fires when a neighbour has told its roster (MeshService.joined)."""
+        return succeed(None) if self.hub.node.membership.joined else self._joined.wait()
 
     async def connect(self, address: PeerAddress) -> MeshProtocol:
         """Link with the node at *address*, and stay so (MeshService.connect)."""
         link = self.hub.table.get(self.dialler.found_at(address) or b"")
         if link is None or link.error is not None:  # it can be closed, until another relieves it
             link = await self.dialling.link_to(address)
-            self.dialler.allow(link.id)
+            self.hub.disconnected.discard(link.id)
             self.dialler.add(address, link.id)
         return link
 
-    def send(self, type: int, packets: tuple[object, ...], *, whisper: bool) -> None:
+    def send(
+        self, type: int, packets: tuple[object, ...], *, whisper: bool, receipt: bool
+    ) -> Receipt | None:
         """Send a message to everyone, or to direct peers only (MeshService.send)."""
-        entry = pack_entry(type, packets)
+        entry = pack_entry(type, packets, asks=receipt)
+        place: int | None = None
         if whisper:
             for link in list(self.hub.table.values()):
                 link.whisper_entry(entry).addErrback(lambda failure: failure.trap(Unreachable))
@@ -133,9 +166,25 @@ class Run:
             raise StoreFull(f"the history {path} cannot be written: nothing is sent until it can")
         elif self.hub.node.disowned:
             raise KeyInUse("another node uses this node's key: this one may publish no more")
-        elif not self.hub.publish(entry):
+        elif (place := self.hub.publish(entry)) is None:
             raise Congested(f"{self._config.unsent_bytes} bytes wait: await drained()")
         self.hub.log.sending(type, packets, len(entry))
+        return self.correspondence.ask(place) if receipt and place is not None else None
+
+    def send_to(self, member: bytes, type: int, packets: tuple[object, ...]) -> Deferred[None]:
+        """Send a message to the node with the id *member* alone (MeshService.send_to)."""
+        link = self.hub.table.get(member)
+        known = self.members.origin(member) if link is None or link.peer is None else link.peer.origin
+        if known is None:
+            pack_entry(type, packets)  # what cannot be sent is told before who is not there
+            name = member.decode("ascii", "replace")
+            return unreachable(f"{name}: no member with that id is known here")
+        return self._send_direct(known, type, packets)
+
+    def _send_direct(self, origin: bytes, type: int, packets: tuple[object, ...]) -> Deferred[None]:
+        entry = pack_entry(type, packets)
+        self.hub.log.sending(type, packets, len(entry))
+        return self.correspondence.send(origin, id_of(origin).decode(), entry)
 
     async def handed_over(self, timeout: float) -> None:
         """Wait until a neighbour has taken every message sent so far (MeshService.handed_over)."""
@@ -146,7 +195,10 @@ class Run:
 
     async def stop(self) -> None:
         """Hand over what is unsent and close every link, within bounds; then the run is over."""
+        self._stopping = True
         self.dialler.stop()
+        self.dialling.stop()
+        self._joined.failed(Failure(NotRunning("the service stopped before it had joined")))
         try:
             # To slower neighbours as well; without a neighbour there is nobody to wait for.
             seconds = self._config.handover_timeout if self.hub.table else 0
@@ -161,20 +213,37 @@ class Run:
             self._catching_up.cancel()
             self._catching_up = None
         await self.hub.stop()
+        self.correspondence.stop()
+
+    def footprint(self) -> dict[str, int]:
+        """Entries and bytes of every table of this run."""
+        return {
+            **self.hub.footprint(),
+            **self.members.footprint(),
+            **self.correspondence.footprint(),
+            "dialled_peers": len(self.dialler),
+        }
 
     # ── what its parts ask for ──────────────────────────────────────────────────────
 
-    def reply_to(self, member: bytes, packets: tuple[object, ...]) -> Deferred[None]:
-        """Whisper *packets* to the node with the id *member* (message.Replier)."""
-        link = self.hub.table.get(member)
-        if link is not None:
-            return link.whisper(*packets)
-        return unreachable(f"no direct link to {member.decode()}")
+    def reply_to(self, origin: bytes, packets: tuple[object, ...]) -> Deferred[None]:
+        """Send *packets* to the node *origin* alone (message.Replier)."""
+        return self._send_direct(origin, flags.whisper, packets)
 
-    def _taken(self, run: tuple[bytes, int]) -> None:
+    def _consumed(self, run: tuple[bytes, int]) -> None:
         """A consumer has taken something of *run*."""
         self.hub.node.history.changed(run)
         self.hub.look()
+
+    def _skipped(self, run: tuple[bytes, int], sequence: int) -> None:
+        """A consumer has lost something of *run*, up to *sequence*."""
+        self.hub.handle(events.Skipped(run, sequence))
+
+    def _stored(self) -> None:
+        self.hub.look()
+
+    def _receipt_changed(self, receipt: Receipt) -> None:
+        self._delivery.listeners.emit("receipt", receipt)
 
     def _not_stored(self, failure: Failure) -> None:
         self._delivery.listeners.emit("failure", failure)
@@ -193,14 +262,60 @@ class Run:
         if len(self.hub.table) == 1:
             self._delivery.listeners.emit("connect", self._service)
 
-    def down(self, link: MeshProtocol) -> None:
+    def down(self, link: MeshProtocol, reason: Reason) -> None:
         """A node left the routing table."""
         assert link.id is not None
-        self.dialler.link_lost(link.id)
+        self.dialler.link_lost(link.id, reason is Reason.ROOM)
         if not self.hub.table:
+            self.dialler.isolated()
             if self._seeker is not None:
                 self._seeker.isolated()
             self._delivery.listeners.emit("disconnect", self._service)
+
+    def dial(self, dial: events.Dial) -> None:
+        """The core wants a link, or an exchange."""
+        if self._stopping or dial.contact.id in self.hub.disconnected:
+            self.hub.dial_failed(dial.contact.id)
+        else:
+            self.hub.log.dialling(dial)
+            self.dialling.knock(dial)
+
+    def joined(self) -> None:
+        """A neighbour has told who the others are."""
+        self._joined.happened(None)
+
+    def member_changed(self, origin: bytes) -> None:
+        """A member is new, has something else to say of itself, or is in another state."""
+        entry = self.hub.node.roster.get(origin)
+        ago = 0.0 if entry is None else self._reactor.seconds() - entry.since
+        member = self.members.changed(origin, entry, ago, self._wall_clock())
+        if member is not None:
+            self.hub.log.member(member)
+            self._delivery.listeners.emit("member", member)
+
+    def numbered(self, run: tuple[bytes, int], place: int, count: int, first: int) -> None:
+        """Own messages have numbers."""
+        self.correspondence.numbered(run, place, count, first)
+
+    def renumbered(self, taken: int) -> None:
+        """Own messages above *taken* will get other numbers, of a new run."""
+        self.correspondence.renumbered(taken)
+
+    def taken(self, run: tuple[bytes, int], head: int) -> int:
+        """What the application has taken of *run*."""
+        return self._delivery.taken(run, head)
+
+    def receipted(self, sequences: Sequence[int]) -> None:
+        """More is known of who has these own messages."""
+        self.correspondence.receipted(sequences)
+
+    def receipt_closed(self, sequence: int, holders: Holders) -> None:
+        """The receipt of an own message is not kept up any more."""
+        self.correspondence.receipt_closed(sequence, holders)
+
+    def direct_ended(self, token: int, why: str | None) -> None:
+        """A direct message was acknowledged, or given up."""
+        self.correspondence.ended(token, why)
 
     def refused(self, refusal: Refusal) -> None:
         """A connection did not become a link."""
@@ -253,9 +368,10 @@ class Run:
             myself = self._new_run(epoch)
         except IdentityError as error:
             _log.error("no new run can begin: {error}", error=error)
+            myself = self.hub.myself  # the next neighbour will say the same, and it is tried again
             self._delivery.listeners.emit("failure", Failure(error))
-        else:
-            self.hub.renew(myself)
+        self.members.clear()
+        self.hub.renew(myself)
 
     def key_in_use(self, epoch: int) -> None:
         """The key is used elsewhere: nothing more can be published."""

@@ -1,15 +1,18 @@
 """Finding the mesh again: a node that has no link left dials those it knows.
 
-Contract: whom it is linked with goes into the address book.  After ``isolated_after`` without a link the
-addresses of the book are dialled one after the other, with jittered back-off and for ever, until there is
-a link again, whoever made it, or it is stopped.  The nodes an application wants a link to are the
-dialler's; these are only a way back.
+Contract: whom it is linked with goes into the address book.  The core is told the book at the start.  After
+``isolated_after`` without a link its nodes are tried, with jittered back-off and for ever, until there is a
+link again, whoever made it, or it is stopped.  The nodes an application wants a link to are the dialler's;
+these are only a way back.
+
+An overlay dials whom it is told of, and forgets whom it did not find: it is told of the whole book again
+and again.  Without one the core makes no links, and the seeker dials the book itself, one after the other.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 from twisted.application.internet import backoffPolicy
 from twisted.internet.defer import Deferred
@@ -20,10 +23,13 @@ from twisted.python.failure import Failure
 from twisted_mesh.address_book import AddressBook, dialled_at
 from twisted_mesh.addresses import PeerAddress
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.disconnected import Disconnected
 from twisted_mesh.errors import MeshError
 from twisted_mesh.protocol import MeshProtocol
+from twisted_mesh.wire.membership import Contact
 
 _log = Logger()
+_ID_LENGTHS = range(32, 67)  # of a Contact (wire/membership.py)
 
 
 class Seeker:
@@ -35,21 +41,26 @@ class Seeker:
         config: MeshConfig,
         book: AddressBook,
         dial: Callable[[PeerAddress], Deferred[MeshProtocol]],
+        known: Callable[[Sequence[Contact]], None],
+        has_overlay: bool,
         table: Collection[bytes],
-        may_dial: Callable[[bytes], bool],
+        disconnected: Disconnected,
         jitter: Callable[[], float],
     ) -> None:
         """
         :param book: of the nodes that were linked with, which is the seeker's to keep.
+        :param known: tells the core of nodes, the latest last; *has_overlay*: whether it then dials them.
         :param table: the ids of the routing table.
-        :param may_dial: whether the application has not just disconnected the node with that id.
+        :param disconnected: the nodes that are not to be dialled now.
         """
         self._clock = clock
         self._config = config
         self._book = book
         self._dial = dial
         self._table = table
-        self._may_dial = may_dial
+        self._known = known
+        self._has_overlay = has_overlay
+        self._disconnected = disconnected
         self._delay = backoffPolicy(
             config.redial_initial, config.redial_longest, config.redial_factor, jitter
         )
@@ -58,6 +69,11 @@ class Seeker:
         self._next: IDelayedCall | None = None
         self._attempt: Deferred[MeshProtocol] | None = None
         self._stopped = False
+
+    def begin(self) -> None:
+        """There is no link yet."""
+        self._tell_core()
+        self.isolated()
 
     def isolated(self) -> None:
         """There is no link, or none any more; nothing follows from that once it was stopped."""
@@ -87,17 +103,26 @@ class Seeker:
             self._next.cancel()
             self._next = None
 
+    def _tell_core(self) -> None:
+        contacts = [
+            Contact(address.id, address.host, address.port)
+            for address in self._book
+            if address.host is not None and address.id is not None and len(address.id) in _ID_LENGTHS
+        ]
+        self._known(contacts[::-1])
+
     def _seek(self) -> None:
         self._next = None
-        if not self._left:
+        if len(self._book) and not self._left and not self._failures:
+            text = "no link is left: {count} nodes that were linked with are dialled"
+            _log.info(text, count=len(self._book))
+        if self._has_overlay:
+            self._tell_core()
+        elif not self._left:
             self._left.extend(self._book)
-            if self._left and not self._failures:
-                text = "no link is left: {count} nodes that were linked with are dialled"
-                _log.info(text, count=len(self._left))
         while self._left:
             address = self._left.popleft()
-            assert address.id is not None
-            if self._may_dial(address.id):
+            if address.id not in self._disconnected:
                 self._attempt = attempt = self._dial(address)
                 attempt.addCallbacks(self._reached, self._failed)
                 return

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, overload
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -25,35 +25,34 @@ from twisted.logger import Logger
 from twisted_mesh import flags
 from twisted_mesh.address_book import AddressBook
 from twisted_mesh.addresses import (
-    WILDCARDS,
     PeerAddress,
-    check_address,
     check_port,
-    lan_address,
     parse_peer,
     show,
     this_host,
 )
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.consumer import Bounds, MessageQueue
-from twisted_mesh.core.handshake import Myself
-from twisted_mesh.core.joining import replay_number
 from twisted_mesh.delivery import Delivery, Handler
 from twisted_mesh.dialling import Dial
 from twisted_mesh.errors import LocalError, NotRunning, Reason, RemoteError
 from twisted_mesh.factory import MeshFactory
-from twisted_mesh.identity import Identity, verify
+from twisted_mesh.identity import Identity
 from twisted_mesh.listeners import Emitting
 from twisted_mesh.listening import Listening, parse_listen
+from twisted_mesh.message import Member
 from twisted_mesh.network import SSL, Protocol
 from twisted_mesh.protocol import MeshProtocol
+from twisted_mesh.receipt import Receipt
 from twisted_mesh.run import Run
-from twisted_mesh.store import Store
+from twisted_mesh.settings import Settings
 from twisted_mesh.tls import Tls
 from twisted_mesh.waiters import Waiters
 
 _log = Logger()
 _NOBODY: Mapping[bytes, MeshProtocol] = MappingProxyType({})
+_NO_MEMBERS: Mapping[bytes, Member] = MappingProxyType({})
+_NO_TAGS: Mapping[str, str] = MappingProxyType({})
 
 
 class MeshService(Service, Emitting):
@@ -72,6 +71,11 @@ class MeshService(Service, Emitting):
         restart; None to have that in memory alone.
     :param replay: how much of what was sent before it joined is delivered, too: seconds since the
         node it joins through received it, or ``"all"`` which that one holds.
+    :param overlay: whether it looks for neighbours by itself, beside those it is told to link with.
+    :param role: ``"member"``; or ``"guest"``, which is on no roster and is otherwise like a member.
+    :param label: a name for people, at most 64 characters; it need not be the only one of its kind.
+    :param tags: what else the others are to know of it: at most 16, names of up to 32 characters with
+        values of up to 128.
     :param dial: makes the client endpoint for a host and port, for proxies and tests.
     :param debug_level: 1 logs links, 2 protocol decisions, 4 handlers entered, 5 messages in and out.
     :param config: every limit and interval.
@@ -89,27 +93,27 @@ class MeshService(Service, Emitting):
         out_addr: tuple[str, int] | None = None,
         history: str | os.PathLike[str] | None = None,
         replay: float | str | None = None,
+        overlay: bool = True,
+        role: str = "member",
+        label: str | None = None,
+        tags: Mapping[str, str] = _NO_TAGS,
         dial: Dial | None = None,
         debug_level: int = 0,
         config: MeshConfig | None = None,
     ) -> None:
         self._reactor = reactor
-        self._config = config or MeshConfig()
-        self._network = Protocol(subnet, encryption).checked()
-        if not isinstance(identity, Identity | None):
-            raise LocalError(f"an identity is Identity.load_or_create(path), not {identity!r}")
-        self._identity = identity or Identity.generate()
+        self._settings = Settings(
+            Protocol(subnet, encryption), identity, out_addr, history, replay, overlay, role, label, tags,
+            config, self._wall_clock,
+        )  # fmt: skip
         self._endpoints = parse_listen(reactor, listen)
         if isinstance(peers, str):
             raise LocalError(f"peers is a sequence, such as ('host:4444',), not {peers!r}")
         self._peers = [parse_peer(peer) for peer in peers]
-        self._out_addr = None if out_addr is None else check_address(out_addr)
-        self._history = None if history is None else os.fspath(history)
-        self._replay = replay_number(replay)
         self._dial = dial
         self._debug = debug_level
-        self._tls = Tls(reactor) if self._network.encrypted else None
-        limits = self._config
+        self._tls = Tls(reactor) if self.protocol.encrypted else None
+        limits = self.config
         bounds = Bounds(limits.queue_limit, limits.queue_bytes, limits.open_streams)
         self._delivery = Delivery(bounds=bounds, debug_level=debug_level)
         self._emitter = self._delivery.listeners
@@ -123,23 +127,29 @@ class MeshService(Service, Emitting):
     @property
     def id(self) -> bytes:
         """This node's id, base58."""
-        return self._identity.id
+        return self._settings.identity.id
 
     @property
     def protocol(self) -> Protocol:
         """The network it belongs to."""
-        return self._network
+        return self._settings.network
 
     @property
     def config(self) -> MeshConfig:
         """Its limits and intervals."""
-        return self._config
+        return self._settings.config
 
     @property
     def routing_table(self) -> Mapping[bytes, MeshProtocol]:
         """The neighbours by id, read-only and live."""
         run = self._run  # once: another thread may look while this one stops
         return _NOBODY if run is None else run.hub.table
+
+    @property
+    def members(self) -> Mapping[bytes, Member]:
+        """The other members by id, read-only and live, as long as the service runs."""
+        run = self._run
+        return _NO_MEMBERS if run is None else run.members.table
 
     @property
     def addresses(self) -> tuple[tuple[str, int], ...]:
@@ -149,13 +159,7 @@ class MeshService(Service, Emitting):
     @property
     def out_addr(self) -> tuple[str, int] | None:
         """Where others are told to dial this node, or None where nobody can."""
-        if self._out_addr is not None:
-            host, port = self._out_addr
-        elif self.addresses:
-            host, port = self.addresses[0]
-        else:
-            return None
-        return (lan_address() if host in WILDCARDS else host), port
+        return self._settings.out_addr(self.addresses)
 
     @property
     def factory(self) -> IProtocolFactory:
@@ -165,7 +169,9 @@ class MeshService(Service, Emitting):
 
     def footprint(self) -> dict[str, int]:
         """Entries and bytes of every table, for tests and metrics; empty while stopped."""
-        return {} if self._run is None else {**self._run.hub.footprint(), **self._delivery.footprint()}
+        if self._run is None:
+            return {}
+        return {**self._run.footprint(), **self._delivery.footprint()}
 
     # ── starting and stopping ───────────────────────────────────────────────────────
 
@@ -191,8 +197,7 @@ class MeshService(Service, Emitting):
             self._begin()
         super().startService()
         assert self._run is not None
-        for peer in self._peers:
-            self._run.dialler.add(peer)
+        self._run.dial_out(self._peers)
 
     def stopService(self) -> Deferred[None]:
         """Hand over what is unsent, say goodbye and close everything, within bounds."""
@@ -202,22 +207,31 @@ class MeshService(Service, Emitting):
         """Fires when every listener is up, fails with why one never will be."""
         return self._listening.ready()
 
+    def joined(self) -> Deferred[None]:
+        """Fires when a first neighbour has told who the others are; at once if one has.
+
+        It fails with NotRunning if the service stops before.
+
+        :raises NotRunning: the service does not run.
+        """
+        return self._running().when_joined()
+
     def _begin(self) -> None:
-        path = self._identity.path
-        store = self._open_history()
+        config, path = self.config, self._settings.identity.path
+        store = self._settings.open_history()
         try:
             self._listening.start(self.factory)
             run = Run(
                 self._reactor,
-                self._new_run,
-                self._config,
+                lambda above: self._settings.new_run(above, self.out_addr),
+                config,
                 self._tls,
                 self._dial,
                 self._delivery,
                 self,
                 self._debug,
                 store,
-                None if path is None else AddressBook(path, self._config.address_book_limit),
+                None if path is None else AddressBook(path, config.address_book_limit),
                 self._wall_clock,
             )
         except BaseException:
@@ -231,27 +245,6 @@ class MeshService(Service, Emitting):
         if self._debug >= 1:
             where = ", ".join(map(show, self.addresses)) or "nothing: it only dials"
             _log.info("node {id} listens on {where}", id=self.id.decode(), where=where)
-
-    def _open_history(self) -> Store | None:
-        if self._history is None:
-            return None
-        config = self._config
-        return Store(
-            self._history,
-            network=self._network.id,
-            bytes_limit=config.store_bytes,
-            seconds_limit=config.store_seconds,
-            closed_limit=config.closed_streams,
-            wall_ms=lambda: int(self._wall_clock() * 1000),
-        )
-
-    def _new_run(self, above: int) -> Myself:
-        """What to say of the node in a new run, whose epoch is above that of all it had and *above*."""
-        me = self._identity
-        epoch = me.next_epoch(max(above + 1, int(self._wall_clock() * 1000)))
-        return Myself(
-            me.id, me.origin, epoch, self._network, self.out_addr, False, me.sign, verify, self._replay
-        )
 
     def _wall_clock(self) -> float:
         """Seconds since 1970, for what others are told; a mesh in memory has its own."""
@@ -291,17 +284,33 @@ class MeshService(Service, Emitting):
     def disconnect(self, link: MeshProtocol) -> None:
         """Close *link* and do not dial its node for ``redial_forbidden`` seconds."""
         if link.id is not None:
-            self._running().dialler.forbid(link.id)
+            self._running().hub.disconnected.add(link.id)
         link.close(RemoteError("the application disconnected", Reason.DISCONNECT))
 
     # ── sending ─────────────────────────────────────────────────────────────────────
 
-    def send(self, *packets: object, flag: int = flags.broadcast, type: int = flags.broadcast) -> None:
+    @overload
+    def send(
+        self, *packets: object, flag: int = ..., type: int = ..., receipt: Literal[False] = False
+    ) -> None: ...
+
+    @overload
+    def send(self, *packets: object, type: int = ..., receipt: Literal[True]) -> Receipt: ...
+
+    def send(
+        self,
+        *packets: object,
+        flag: int = flags.broadcast,
+        type: int = flags.broadcast,
+        receipt: bool = False,
+    ) -> Receipt | None:
         """Send a message to everyone.
 
         :param packets: ``str bytes int float bool None list dict``.
         :param flag: ``flags.whisper`` to reach direct peers only.
         :param type: what stands in ``packets[0]``: 0, 2, or the application's own from 0x30 on.
+        :param receipt: whether to hear who has it: the result is a live
+            :class:`~twisted_mesh.receipt.Receipt` then.  It goes with broadcasts only.
         :raises TypeError: and ValueError for packets, a flag or a type that cannot be sent.
         :raises MessageTooLarge: over 1 MiB packed.
         :raises Congested: ``unsent_bytes`` of own messages wait; nothing was sent.
@@ -314,7 +323,28 @@ class MeshService(Service, Emitting):
             raise ValueError(f"flag must be flags.broadcast or flags.whisper, not {flag!r}")
         if not flags.is_user_type(type):
             raise ValueError(f"type must be 0, 2 or 0x30 and above, not {type!r}")
-        run.send(type, packets, whisper=flag == flags.whisper)
+        if receipt and flag == flags.whisper:
+            raise ValueError("a whisper has no receipt: send_to() says when one member has a message")
+        return run.send(type, packets, whisper=flag == flags.whisper, receipt=receipt)
+
+    def send_to(self, member: bytes, *packets: object, type: int = flags.whisper) -> Deferred[None]:
+        """Send a message to one member alone, wherever in the mesh it is.
+
+        :param member: its id, as in :attr:`members`.
+        :param packets: and *type*: as for :meth:`send`.
+        :return: fires when it has acknowledged the message, once in its present run; fails with
+            Unreachable, and why, where it has not in ``direct_timeout``.
+        :raises TypeError: and ValueError for packets, a type or an id that cannot be.
+        :raises NotRunning: the service does not run.
+        """
+        run = self._running()
+        if not isinstance(member, bytes):
+            raise TypeError(f"a member is named by its id, bytes as in members, not {member!r}")
+        if member == self.id:
+            raise ValueError("that is the id of this node itself")
+        if not flags.is_user_type(type):
+            raise ValueError(f"type must be 0, 2 or 0x30 and above, not {type!r}")
+        return run.send_to(member, type, packets)
 
     def drained(self) -> Deferred[None]:
         """Fires when there is room again after Congested; at once where there is."""

@@ -9,10 +9,14 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.python.failure import Failure
 
+from twisted_mesh.addresses import LOOPBACK, WILDCARDS, this_host
 from twisted_mesh.consumer import MessageQueue
-from twisted_mesh.errors import NotHandedOver
+from twisted_mesh.errors import Congested, NotHandedOver, NotRunning
 from twisted_mesh.protocol import MeshProtocol
+from twisted_mesh.receipt import Receipt
 from twisted_mesh.service import MeshService
 
 
@@ -20,10 +24,50 @@ class SocketNode(MeshService):
     """The service behind a socket.
 
     :ivar stopping: called before it stops; :ivar stopped: once it has.
+    :ivar closed: whether it stops, or has.
     """
 
     stopping: Callable[[], None]
     stopped: Callable[[], None]
+    closed = False
+
+    def check_open(self) -> None:
+        """
+        :raises NotRunning: the socket is closed.
+        """
+        if self.closed:
+            raise NotRunning("the socket is closed")
+
+    def send_now(self, packets: tuple[object, ...], flag: int, type: int, receipt: bool) -> Receipt | None:
+        """Send a message to everyone.
+
+        :raises NotRunning: the socket is closed; and what else MeshService.send() raises.
+        """
+        self.check_open()
+        send: Callable[..., Receipt | None] = self.send
+        return send(*packets, flag=flag, type=type, receipt=receipt)
+
+    def send_in_turn(
+        self, packets: tuple[object, ...], flag: int, type: int, receipt: bool
+    ) -> Receipt | Deferred[Receipt | None] | None:
+        """As :meth:`send_now`, but where there is no room it waits for some, up to ``handover_timeout``."""
+        try:
+            return self.send_now(packets, flag, type, receipt)
+        except Congested:
+            return Deferred.fromCoroutine(self._send_later(packets, flag, type, receipt))
+
+    async def _send_later(
+        self, packets: tuple[object, ...], flag: int, type: int, receipt: bool
+    ) -> Receipt | None:
+        until = self._reactor.seconds() + self.config.handover_timeout
+        while True:
+            with suppress(DeferredTimeout):
+                await self.drained().addTimeout(until - self._reactor.seconds(), self._reactor)
+            try:
+                return self.send_now(packets, flag, type, receipt)
+            except Congested:
+                if self._reactor.seconds() >= until:
+                    raise
 
     def receive_queue(self, notify: Callable[[], None]) -> MessageQueue:
         """What comes, for ``recv()``; *notify* is called after each message."""
@@ -34,8 +78,30 @@ class SocketNode(MeshService):
         run = self._run
         return [] if run is None else run.hub.connections.awaiting()
 
+    def is_at(self, host: str, port: int) -> bool:
+        """Whether this very node listens there: no need to ask it."""
+        host = this_host(host)
+        return any(
+            port == bound and (host == listens or (host == LOOPBACK and listens in WILDCARDS))
+            for listens, bound in self.addresses
+        )
+
+    def joins(self, seconds: float | None) -> Deferred[bool]:
+        """Fires with whether a neighbour has told who the others are, at the latest after *seconds*."""
+        joining = self.joined()
+        if seconds is not None:
+            joining.addTimeout(seconds, self._reactor)
+        told = joining.addCallback(lambda _: True)
+
+        def has_not(failure: Failure) -> bool:
+            failure.trap(DeferredTimeout)
+            return False
+
+        return told.addErrback(has_not)
+
     def stopService(self) -> Deferred[None]:
         """Stop, once a last message has had its time to find a peer that was not reached yet."""
+        self.closed = True
         self.stopping()
         return Deferred.fromCoroutine(self._stop_at_last())
 

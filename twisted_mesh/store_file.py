@@ -48,6 +48,7 @@ SCHEMA: Final = (
     base INTEGER NOT NULL CHECK (typeof(base) = 'integer' AND base >= 0),
     taken INTEGER NOT NULL CHECK (typeof(taken) = 'integer' AND taken >= 0),
     equivocated INTEGER NOT NULL CHECK (equivocated IN (0, 1)),
+    whole INTEGER NOT NULL CHECK (typeof(whole) = 'integer' AND whole >= 1),
     batches INTEGER NOT NULL CHECK (typeof(batches) = 'integer' AND batches >= 0),
     bytes INTEGER NOT NULL CHECK (typeof(bytes) = 'integer' AND bytes >= 0),
     oldest INTEGER NOT NULL CHECK (typeof(oldest) = 'integer'),

@@ -59,12 +59,13 @@ class Entry:
         "oldest",
         "run",
         "taken",
+        "whole",
     )
 
     def __init__(self, run: Run, id: int) -> None:
         self.run, self.id = run, id
         self.head = self.base = self.taken = 0
-        self.low = 1
+        self.low = self.whole = 1
         self.equivocated = False
         self.batches = self.bytes = self.oldest = self.newest = 0
         self.end = 0  # the last number of the last batch, if there is any
@@ -72,7 +73,7 @@ class Entry:
     def row(self) -> tuple[bytes | int, ...]:
         """Itself as a row of the table."""
         return (
-            *(*self.run, self.id, self.head, self.low, self.base, self.taken, self.equivocated),
+            *(*self.run, self.id, self.head, self.low, self.base, self.taken, self.equivocated, self.whole),
             *(self.batches, self.bytes, self.oldest, self.newest),
         )
 
@@ -150,7 +151,7 @@ class Ledger:
         for origin, epoch, *values in database.execute("SELECT * FROM stream"):
             entry = self._entries[origin, epoch] = Entry((origin, epoch), values[0])
             entry.head, entry.low, entry.base, entry.taken, entry.equivocated = values[1:6]
-            entry.batches, entry.bytes, entry.oldest, entry.newest = values[6:]
+            entry.whole, entry.batches, entry.bytes, entry.oldest, entry.newest = values[6:]
             entry.end = entry.head
         entries = self._entries.values()
         self._next_id = max((entry.id for entry in entries), default=0) + 1
@@ -167,7 +168,15 @@ class Ledger:
     def restored(self) -> Restored:
         """What a node that opens the history begins with."""
         marks = [
-            Marks(entry.run, entry.head, entry.low, entry.base, entry.taken, bool(entry.equivocated))
+            Marks(
+                entry.run,
+                entry.head,
+                entry.low,
+                entry.base,
+                entry.taken,
+                bool(entry.equivocated),
+                entry.whole,
+            )
             for entry in self._entries.values()
         ]
         rows = self._database.execute("SELECT origin, epoch, head FROM closed ORDER BY id").fetchall()
@@ -244,7 +253,7 @@ class Ledger:
             self._next_id += 1
             self._forget_closed(marks.run)
         entry.head, entry.base = marks.head, marks.base
-        entry.taken, entry.equivocated = marks.taken, marks.equivocated
+        entry.taken, entry.equivocated, entry.whole = marks.taken, marks.equivocated, marks.whole
         self._told[marks.run] = marks.low
         if entry.batches and marks.low > entry.low:
             oldest = _Oldest(self._database, entry, marks.low - 1)
@@ -353,5 +362,7 @@ class Ledger:
             if entry.low > told:
                 lows.append((run, entry.low))
             rows.append(entry.row())
-        self._database.executemany("REPLACE INTO stream VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        self._database.executemany(
+            "REPLACE INTO stream VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
+        )
         return lows

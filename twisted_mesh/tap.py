@@ -22,6 +22,7 @@ from twisted_mesh.core.joining import replay_number
 from twisted_mesh.errors import IdentityError, LocalError, NotRunning, StoreError
 from twisted_mesh.identity import Identity
 from twisted_mesh.listening import parse_listen
+from twisted_mesh.members import check_label, check_said, check_tags
 from twisted_mesh.network import PLAINTEXT, SSL, Protocol
 from twisted_mesh.printing import PrintDoor
 from twisted_mesh.service import MeshService
@@ -37,20 +38,24 @@ class Options(usage.Options):
         ["out-addr", None, None, "HOST:PORT others can dial ('' as host: the LAN address)."],
         ["subnet", None, "mesh", "Link only with nodes of this subnet."],
         ["encryption", None, SSL, f"{SSL} (TLS 1.3) or {PLAINTEXT}."],
+        ["label", None, None, "A name for people, told to all members; at most 64 characters."],
         ["history", None, None, "File for what was sent and received; made if there is none."],
         ["replay", None, None, "Deliver what was sent in the last SECONDS, too, or all that is held."],
         ["identity", None, None, "File of the node's key; made if there is none, mode 0600."],
         ["debug-level", None, "1", "0 warnings, 1 links, 2 decisions, 4 handlers, 5 messages."],
     ]
     optFlags = [
+        ["no-overlay", None, "Link with no other nodes than those it is told to."],
         ["stdio", None, "Broadcast each line typed; print each text message received as a line."],
         ["print", None, "Print what happens as JSON lines."],
+        ["receipts", None, "With either: send the lines typed, and tell how many members have each."],
     ]
 
     def __init__(self) -> None:
         super().__init__()
         self["listen"] = []
         self["peer"] = []
+        self["tag"] = {}
 
     def opt_listen(self, endpoint: str) -> None:
         """Listen on this server endpoint, such as tcp:4444:interface=127.0.0.1; may be repeated."""
@@ -59,6 +64,15 @@ class Options(usage.Options):
     def opt_peer(self, peer: str) -> None:
         """Stay linked with the node at HOST:PORT or ID@HOST:PORT; may be repeated."""
         self["peer"].append(peer)
+
+    def opt_tag(self, tag: str) -> None:
+        """KEY=VALUE that all members are told of this node; may be repeated."""
+        key, equals, value = tag.partition("=")
+        if not equals or not key:
+            raise usage.UsageError(f"--tag is KEY=VALUE, not {tag!r}")
+        if key in self["tag"]:
+            raise usage.UsageError(f"--tag {key}= is given twice")
+        self["tag"][key] = value
 
     def postOptions(self) -> None:
         """Refuse what cannot work."""
@@ -74,6 +88,8 @@ class Options(usage.Options):
             raise usage.UsageError(f"--debug-level is 0 to 5, not {self['debug-level']!r}")
         if self["stdio"] and self["print"]:
             raise usage.UsageError("--stdio and --print both write to standard output: choose one")
+        if self["receipts"] and not (self["stdio"] or self["print"]):
+            raise usage.UsageError("--receipts goes with --stdio or --print, which have lines typed")
         if (self["stdio"] or self["print"]) and self.becomes_daemon():
             raise usage.UsageError("--stdio and --print need the terminal: use twistd -n")
         if (self["stdio"] or self["print"]) and None in (sys.__stdin__, sys.__stdout__):
@@ -89,6 +105,7 @@ class Options(usage.Options):
         parse_listen(None, self["listen"])
         for peer in self["peer"]:
             parse_peer(peer)
+        check_said(check_label(self["label"]), check_tags(self["tag"]))
         if self["out-addr"] is not None:
             self["out-addr"] = parse_host_port(self["out-addr"])
         if self["replay"] is not None:
@@ -123,6 +140,9 @@ def makeService(options: Options) -> MultiService:
             out_addr=options["out-addr"],
             history=options["history"],
             replay=options["replay"],
+            overlay=not options["no-overlay"],
+            label=options["label"],
+            tags=options["tag"],
             debug_level=int(options["debug-level"]),
         )
     except LocalError as error:
@@ -130,8 +150,8 @@ def makeService(options: Options) -> MultiService:
     process = Process(reactor, node, is_daemon=options.becomes_daemon())
     if options["stdio"] or options["print"]:
         _log_to_stderr(options)
-        door = LinesDoor(reactor, node) if options["stdio"] else PrintDoor(reactor, node)
-        door.setServiceParent(process)
+        door = LinesDoor if options["stdio"] else PrintDoor
+        door(reactor, node, bool(options["receipts"])).setServiceParent(process)
     return process
 
 

@@ -29,7 +29,7 @@ from twisted_mesh.protocol import MeshProtocol
 from twisted_mesh.service import MeshService
 
 PORT: Final = 4444  # of every node; each has a host of its own
-EVENTS: Final = ("connect", "disconnect", "gap", "refused", "failure")
+EVENTS: Final = ("connect", "disconnect", "member", "gap", "receipt", "refused", "failure")
 
 Pairs = Iterable[tuple[int, int]]
 
@@ -96,6 +96,7 @@ class MemoryMesh:
                 "listen": [self.network.listen(host, PORT)],
                 "dial": self.network.dial_from(host),
                 "identity": self._identity(number),
+                "overlay": False,
                 **options,
                 "peers": [*map(self._dialled, neighbours), *options.get("peers", ())],
             }
@@ -176,9 +177,14 @@ class MemoryMesh:
         """
         self._at(node).clock.stop()
         self.network.kill(self.address(node)[0])
+        service = self.services[node]
+        if isinstance(service, _Service):
+            service.died()
 
     def start(self, node: int) -> MeshService:
-        """Start a node that was killed: a new service of the same key, which knows nothing.
+        """Start a node that was killed: a new service of the same key and history file.
+
+        Without a history it knows nothing of before.
 
         :return: it, also in ``services``; what :meth:`received` and :meth:`events` tell begins anew.
         :raises RuntimeError: it was not killed; a service that was stopped has its own ``startService()``.
@@ -286,6 +292,11 @@ class _Service(MeshService):
     def _wall_clock(self) -> float:
         seconds: float = self._reactor.seconds()
         return seconds
+
+    def died(self) -> None:
+        """The process is gone, and with it its hold on the history file."""
+        if self._run is not None and self._run.keeper is not None:
+            self._run.keeper.store.close()
 
 
 @dataclass

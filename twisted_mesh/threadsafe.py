@@ -1,22 +1,26 @@
-"""Messages and links as the user of a socket holds them: in whatever thread.
+"""Messages, links and receipts as the user of a socket holds them: in whatever thread.
 
 Contract: in the reactor's thread what is sent gives a Deferred, as with a service's messages and
-links; in any other it waits until it is handed over, and raises what prevents that.
+links; in any other it waits until it is handed over, or for a reply until it is acknowledged, and raises
+what prevents that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn, Self, overload
 
 import msgspec
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from twisted_mesh import flags
+from twisted_mesh.errors import NotDelivered
 from twisted_mesh.message import Message, Replier
 from twisted_mesh.outlet import unreachable
 from twisted_mesh.protocol import MeshProtocol
 from twisted_mesh.reactor_thread import ReactorThread
+from twisted_mesh.receipt import Receipt as ServiceReceipt
 
 
 class Crossing:
@@ -35,8 +39,18 @@ class Crossing:
         """*link*, such that it can be used in any thread."""
         return Link(self, link)
 
+    @overload
+    def receipt(self, receipt: ServiceReceipt) -> Receipt: ...
+
+    @overload
+    def receipt(self, receipt: None) -> None: ...
+
+    def receipt(self, receipt: ServiceReceipt | None) -> Receipt | None:
+        """*receipt*, such that it can be looked at in any thread."""
+        return None if receipt is None else Receipt(self._thread, receipt)
+
     def send(self, send: Callable[[], Deferred[None]]) -> Any:
-        """Call *send*, which whispers; None, or in the reactor's thread its Deferred."""
+        """Call *send*, which sends to one node; None, or in the reactor's thread its Deferred."""
         return self._thread.call(send)
 
 
@@ -47,10 +61,86 @@ class _Replier:
         self._crossing = crossing
         self._replier = replier
 
-    def reply_to(self, member: bytes, packets: tuple[object, ...]) -> Any:
-        """Whisper *packets* to the node with the id *member*."""
+    def reply_to(self, origin: bytes, packets: tuple[object, ...]) -> Any:
+        """Send *packets* to the node *origin* alone."""
         reply = self._replier.reply_to
-        return self._crossing.send(lambda: reply(member, packets))
+        return self._crossing.send(lambda: reply(origin, packets))
+
+
+class Receipt:
+    """Who has one message: each set is as it is when it is looked at.
+
+    :ivar inner: the service's receipt, of the reactor's thread alone.
+    """
+
+    __slots__ = ("_thread", "inner")
+
+    def __init__(self, thread: ReactorThread, inner: ServiceReceipt) -> None:
+        self._thread = thread
+        self.inner = inner
+
+    @property
+    def id(self) -> tuple[bytes, int, int] | None:
+        """``(origin, epoch, sequence)`` of the message, once it has a number; else None."""
+        return self.inner.id
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everybody who should have the message has it."""
+        return self.inner.is_complete
+
+    @property
+    def closed(self) -> str | None:
+        """Why the receipt is not kept up any more, though it is not complete; or None."""
+        return self.inner.closed
+
+    @property
+    def delivered(self) -> frozenset[bytes]:
+        """The ids of the members that have taken it: each has signed for that."""
+        return self._look(lambda: self.inner.delivered)
+
+    @property
+    def pending(self) -> frozenset[bytes]:
+        """The ids of those that should have it and have not said so yet."""
+        return self._look(lambda: self.inner.pending)
+
+    @property
+    def missed(self) -> frozenset[bytes]:
+        """The ids of those that will not get it: they began later, lost it, or are gone for good."""
+        return self._look(lambda: self.inner.missed)
+
+    def complete(self, timeout: float | None = None) -> Self:
+        """Wait until everybody who should have the message has it.
+
+        :param timeout: seconds; None for as long as it takes.
+        :return: this receipt.
+        :raises ReceiptTimeout: some have it not yet; NotDelivered: some will not get it, or nobody will
+            know.  Both hold this receipt.
+        :raises NoMembers: there is nobody to have it.
+        :raises NotRunning: the socket is closed first.
+        :raises RuntimeError: in the reactor's thread, where the event ``receipt`` tells what is new.
+        """
+        self._thread.wait(lambda: self.inner.complete(timeout).addErrback(self._with_this))
+        return self
+
+    def _with_this(self, failure: Failure) -> NoReturn:
+        failure.trap(NotDelivered)
+        assert isinstance(failure.value, NotDelivered)
+        raise type(failure.value)(str(failure.value), self)
+
+    def _look(self, look: Callable[[], frozenset[bytes]]) -> frozenset[bytes]:
+        seen: frozenset[bytes] = self._thread.call(look)
+        return seen
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Receipt) and self.inner is other.inner
+
+    def __hash__(self) -> int:
+        return hash(self.inner)
+
+    def __repr__(self) -> str:
+        shown: str = self._thread.call(repr, self.inner)
+        return shown
 
 
 class Link:

@@ -23,16 +23,27 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.handshake import Myself, Peer
 from twisted_mesh.core.node import Node
+from twisted_mesh.core.seal import signer
 from twisted_mesh.errors import Reason
 from twisted_mesh.identity import id_of
 from twisted_mesh.network import Protocol
 from twisted_mesh.wire import native
 from twisted_mesh.wire.framing import LENGTH_BYTES
-from twisted_mesh.wire.native import Batch, SignedBatch, SnapshotEntry
+from twisted_mesh.wire.membership import Presence, Roster, RosterEntry, Stay, Suspect
+from twisted_mesh.wire.native import Batch, Kind, SignedBatch, SnapshotEntry
 from twisted_mesh.wire.packets import join_entries, pack_entry
+from twisted_mesh.wire.reverse import Direct, DirectAck, Receipt, SignedReceipt
+from twisted_mesh.wire.signed import Record, SignedRecord
 
 NETWORK = Protocol("tests", "Plaintext")
 DIGEST = native.network_digest(NETWORK.id)
+
+_KINDS = {
+    Presence: Kind.PRESENCE,
+    Suspect: Kind.SUSPECT,
+    Direct: Kind.DIRECT,
+    DirectAck: Kind.DIRECT_ACK,
+}
 
 E = TypeVar("E")
 
@@ -88,10 +99,91 @@ def raw_batch(name: str, first: int, count: int, body: bytes, encoding: int = 0)
     return signed(Batch(origin_of(name), 1, first, count, 1000, encoding, body))
 
 
+def signed_record(record: Record) -> SignedRecord:
+    """*record*, with the signature of whom it comes from."""
+    array = native.pack(record)
+    text = native.signed_text(DIGEST, array, _KINDS[type(record)])
+    return SignedRecord(record, signature_of(signer(record), text), array)
+
+
+def receipt(
+    member: str,
+    author: str,
+    low: int,
+    high: int,
+    *,
+    epoch: int = 1,
+    member_epoch: int = 1,
+    hops: int = 0,
+) -> SignedReceipt:
+    """*member* has *low* to *high* of *author*."""
+    value = Receipt(origin_of(author), epoch, low, high, origin_of(member), member_epoch)
+    array = native.pack(value)
+    text = native.signed_text(DIGEST, array, Kind.RECEIPT)
+    return SignedReceipt(signature_of(value.member, text), array, hops)
+
+
+def direct(
+    origin: str,
+    destination: str,
+    number: int,
+    *,
+    oldest: int = 1,
+    epoch: int = 1,
+    destination_epoch: int = 1,
+    body: bytes | None = None,
+) -> SignedRecord:
+    """The *number*-th message of *origin* for *destination*; its packet is its number."""
+    body = join_entries([pack_entry(2, [number])]) if body is None else body
+    ends = (origin_of(origin), epoch, origin_of(destination), destination_epoch)
+    return signed_record(Direct(*ends, number, oldest, body))
+
+
+def acknowledged(
+    destination: str, origin: str, number: int, *, epoch: int = 1, destination_epoch: int = 1
+) -> SignedRecord:
+    """*destination* has the *number*-th message of *origin* for it."""
+    ends = (origin_of(destination), destination_epoch, origin_of(origin), epoch)
+    return signed_record(DirectAck(*ends, number))
+
+
+def asking(name: str, first: int, count: int = 1, *, epoch: int = 1) -> SignedBatch:
+    """Messages of *name*, of which the last asks who has it."""
+    packed = [pack_entry(0, [at], asks=at == first + count - 1) for at in range(first, first + count)]
+    return signed(Batch(origin_of(name), epoch, first, count, 1000, 0, join_entries(packed)))
+
+
+def presence(
+    name: str, counter: int = 1, sequence: int = 0, epoch: int = 1, **more: object
+) -> SignedRecord:
+    """What *name* says of itself for the *counter*-th time, with *sequence* messages published.
+
+    :param more: other fields of it.
+    """
+    record = Presence(origin_of(name), epoch, counter, sequence, None, 0, None, {}, 0, 30_000, 0, b"")
+    return signed_record(structs.replace(record, **more))
+
+
+def suspect(accuser: str, member: str, counter: int = 1, epoch: int = 1) -> SignedRecord:
+    """*accuser* has lost its link to *member* without a word."""
+    return signed_record(Suspect(origin_of(accuser), origin_of(member), epoch, counter))
+
+
+def roster(*records: SignedRecord, age: float = 0, last: bool = True, stay: Stay = Stay.CONTENT) -> Roster:
+    """A peer tells *records*, each *age* seconds old."""
+    entries = [RosterEntry(int(age * 1000), native.payload(record)) for record in records]
+    return Roster(last, entries, stay)
+
+
 def of(effects: Iterable[object], kind: type[E]) -> list[E]:
     """Those of *effects*, or of what they emit, that are of *kind*."""
     inner = (effect.what if isinstance(effect, events.Emit) else effect for effect in effects)
     return [effect for effect in inner if isinstance(effect, kind)]
+
+
+def closing(link: int, reason: Reason = Reason.DISCONNECT) -> events.LinkClosing:
+    """Either end closes a link, as a rule because it likes to."""
+    return events.LinkClosing(link, reason)
 
 
 def entry(name: str, base: int, epoch: int = 1, low: int | None = None) -> SnapshotEntry:
@@ -130,7 +222,7 @@ class End:
         self.deaf = False  # nothing arrives here
         self.opened = self.closing = self.gone = False
 
-    def send(self, frame: native.SignedBatch | native.Plain, size: int) -> None:
+    def send(self, frame: native.Signed | native.Plain, size: int) -> None:
         """Queue *frame*, which the node says is of *size* bytes."""
         if not self.opened or self.closing or self.gone:
             raise AssertionError(f"{type(frame).__name__} over a link that is not open")
@@ -186,13 +278,13 @@ class End:
 
     def hang_up(self) -> None:
         """The application asked for the end of this link."""
-        self.member.handle(events.LinkClosing(self.number))
+        self.member.handle(closing(self.number))
         self.close(Reason.DISCONNECT, "enough")
 
     def answer(self, bye: native.Bye) -> None:
         """The peer closes: what is queued still goes to it, and then the connection ends."""
         self.member.byes.append(bye)
-        self.member.handle(events.LinkClosing(self.number))
+        self.member.handle(closing(self.number, Reason(bye.reason)))
         self.closing = True
         self.queue.append((_FIN, 0))
 
@@ -226,7 +318,7 @@ class Member:
         self.name = name
         self.peer = peer(name, epoch)
         self.run = (self.peer.origin, epoch)
-        self.node = Node(myself(name, epoch), config)
+        self.node = Node(myself(name, epoch), config, Random(1))
         self.ends: dict[int, End] = {}
         self.delivered: dict[tuple[bytes, int], list[int]] = {}
         self.happened: list[events.Happening] = []

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from random import Random
+from typing import ClassVar
 
+from msgspec import structs
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core import network
@@ -28,10 +31,15 @@ from twisted_mesh.core.events import (
 from twisted_mesh.core.node import Node
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire import native
+from twisted_mesh.wire.membership import Purpose, Roster
 from twisted_mesh.wire.native import Have, Prune, SignedBatch, Snapshot, SnapshotEntry, Want
+from twisted_mesh.wire.signed import SignedRecord
 
 ALL = Snapshot(True, [])  # of a peer that knows nothing
+Society = Roster | SignedRecord  # what nodes say of who is there
 PING = native.Ping(0)  # behind a node's own frontier, for the round trip
+
+HOST = "192.0.2.1"  # where every peer is, as the connections have it
 
 NAMES = {origin_of(name): name for name in ("me", "anna", "bert", "cleo", "dora", "emil", "fred")}
 
@@ -43,11 +51,15 @@ class NodeTestCase(SynchronousTestCase):
         self.verified = 0
         self.make()
 
+    #: What the node says of itself besides what :func:`myself` has.
+    manner: ClassVar[dict[str, object]] = {}
+
     def make(self, epoch: int = 1, **limits: float) -> None:
         """Begin anew with *limits*."""
         self.now = 50.0
         self.config = MeshConfig(**limits)  # type: ignore[arg-type]
-        self.node = Node(myself("me", epoch, verify=self.verify), self.config)
+        me = structs.replace(myself("me", epoch, verify=self.verify), **self.manner)
+        self.node = Node(me, self.config, Random(1))
         self.timers: dict[Timer, float] = {}
         self.queued: Counter[int] = Counter()  # bytes that were ever sent over each link
 
@@ -75,9 +87,15 @@ class NodeTestCase(SynchronousTestCase):
         epoch: int = 1,
         outgoing: bool = False,
         settled: bool = False,
+        purpose: Purpose = Purpose.JOIN,
+        **more: object,
     ) -> list[Effect]:
-        """A proven link to *name*; *settled* where the handshake said so at both ends."""
-        return self.handle(LinkOpened(number, peer(name, epoch, settled), outgoing, settled))
+        """A proven link to *name*; *settled* where the handshake said so at both ends.
+
+        :param more: other things the peer said of itself.
+        """
+        who = structs.replace(peer(name, epoch, settled), **more)
+        return self.handle(LinkOpened(number, who, outgoing, settled, purpose, HOST))
 
     def receive(self, number: int, *frames: native.Frame) -> list[Effect]:
         """*frames* over a link."""
@@ -136,7 +154,11 @@ class NodeTestCase(SynchronousTestCase):
         return [(close.link, close.reason) for close in of(effects, Close)]
 
     def frames(self, effects: list[Effect], number: int) -> list[object]:
-        """The frames that are sent over a link."""
+        """The frames that are sent over a link but for those about who is there."""
+        return [frame for frame in self.all_frames(effects, number) if not isinstance(frame, Society)]
+
+    def all_frames(self, effects: list[Effect], number: int) -> list[object]:
+        """Every frame that is sent over a link."""
         return [send.frame for send in of(effects, Send) if number in send.links]
 
     def sent(self, effects: list[Effect], number: int) -> list[tuple[int, int]]:

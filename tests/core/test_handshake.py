@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable
 
 import msgspec
+from msgspec import structs
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mesh.core.handshake import Handshake, Myself, Peer, Side, Stage, told
@@ -24,6 +25,7 @@ from twisted_mesh.wire import greeting as greetings
 from twisted_mesh.wire import native
 from twisted_mesh.wire.framing import FrameReader
 from twisted_mesh.wire.greeting import Greeting
+from twisted_mesh.wire.membership import Purpose, Role
 
 HERE = Protocol("here", "SSL")
 
@@ -62,9 +64,12 @@ class Party:
         myself: Myself,
         expected: bytes | None = None,
         exporter: Callable[[], bytes] = exporter,
+        purpose: Purpose = Purpose.JOIN,
     ) -> None:
         nonce = bytes([len(side.value)]) * 32
-        self.shake = Handshake(side, myself, nonce=nonce, time=1_700_000_000, expected=expected)
+        self.shake = Handshake(
+            side, myself, nonce=nonce, time=1_700_000_000, expected=expected, purpose=purpose
+        )
         self._exporter = exporter
 
     def take(self, data: bytes) -> bytes:
@@ -120,6 +125,30 @@ class TestBothSides(HandshakeTestCase):
         proof, _ = self.introduced()
         self.dialler.take(self.acceptor.take(proof))
         self.assertIsNotNone(self.dialler.shake.peer)
+
+    def test_each_side_learns_what_the_other_is_and_the_acceptor_what_it_was_dialled_for(self) -> None:
+        for role, purpose in ((Role.GUEST, Purpose.EXCHANGE), (Role.MEMBER, Purpose.URGENT)):
+            self.setUp()
+            self.dialler = Party(Side.DIALLER, structs.replace(self.anna, role=role), purpose=purpose)
+            proof, _ = self.introduced()
+            self.dialler.take(self.acceptor.take(proof))
+            who, other = self.acceptor.shake.peer, self.dialler.shake.peer
+            assert who is not None and other is not None
+            self.assertEqual((who.role, who.purpose), (role, purpose))
+            self.assertIs(self.dialler.shake.purpose, purpose)
+            self.assertEqual((other.role, other.purpose), (Role.MEMBER, Purpose.JOIN))
+
+    def test_what_a_later_version_calls_itself_or_wants_counts_as_the_usual(self) -> None:
+        later = structs.replace(self.anna, role=7)
+        self.dialler = Party(Side.DIALLER, later, purpose=9)  # type: ignore[arg-type]
+        proof, _ = self.introduced()
+        self.dialler.take(self.acceptor.take(proof))
+        who = self.acceptor.shake.peer
+        assert who is not None
+        self.assertEqual((who.role, who.purpose), (Role.MEMBER, Purpose.JOIN))
+
+    def test_it_knows_what_it_said_of_itself(self) -> None:
+        self.assertEqual((self.dialler.shake.said_settled, self.acceptor.shake.said_settled), (False, True))
 
     def test_the_dialler_says_nothing_before_the_greeting_and_proves_itself_first(self) -> None:
         self.assertEqual(self.dialler.shake.start(), b"")

@@ -218,6 +218,21 @@ class TestRestart(JournalTestCase):
         self.assertTrue(self.history.is_duplicate(batch("anna", 3).batch))
         self.assertEqual(self.history.take(batch("bert", 6, 3), 0)[0].start, 8)
 
+    def test_from_where_on_nothing_is_missing_is_as_it_was_stored(self) -> None:
+        self.take(1, 2)
+        self.take(5, 2)
+        list(self.history.give_up(100.0, 0.0))  # 3 and 4
+        self.take(1, 4, name="bert")
+        self.flush()
+        self.history.skipped(BERT, 3)  # the application will not take them
+        self.assertEqual([marks.whole for marks in self.flush().marks], [4])
+        self.history.skipped(BERT, 4)
+        self.restart()
+        wholes = [getattr(self.history.get(run), "whole", None) for run in (ANNA, BERT)]
+        self.assertEqual(wholes, [5, 4])  # what was not stored is found out again
+        self.history.skipped(BERT, 2)
+        self.assertEqual(len(self.journal), 0)
+
     def test_closed_heads_are_closed_still_and_open_again_at_them(self) -> None:
         self.take(1, 3)
         self.history.discard(ANNA)

@@ -41,6 +41,14 @@ class TestTable(SynchronousTestCase):
         self.assertTrue(self.links.is_kept(link))
         return link
 
+    def test_of_too_many_authors_that_a_peer_told_of_the_first_is_forgotten(self) -> None:
+        config = MeshConfig(claims_limit=2)
+        link = Link(LinkOpened(1, peer("bert"), True, False), 0, config)
+        for name in ("anna", "cleo", "dora"):
+            link.heard_record(origin_of(name), (1, 1))
+        told = [link.has_told(origin_of(name)) for name in ("anna", "cleo", "dora")]
+        self.assertEqual(told, [False, True, True])
+
     def test_an_open_link_is_fed(self) -> None:
         link = self.open(1)
         self.assertEqual(numbers(self.links), [1])
@@ -172,6 +180,20 @@ class TestClaims(SynchronousTestCase):
             way((self.RUN[0], 4))
             self.assertEqual(self.links.footprint()["claims"], 3)
             self.assertEqual([epoch for _, epoch in self.link.claims], [3, 1, 4])
+
+    def test_of_too_many_records_the_longest_idle_is_forgotten(self) -> None:
+        for name, rank in (
+            ("a", (1, 1)),
+            ("b", (1, 1)),
+            ("c", (1, 1)),
+            ("a", (1, 2)),
+            ("b", (1, 1)),
+            ("d", (1, 1)),
+        ):
+            self.link.told_record(origin_of(name), rank)
+        known = {name: self.link.knows_record(origin_of(name)) for name in "abcd"}
+        self.assertEqual(known, {"a": (1, 2), "b": (0, 0), "c": (1, 1), "d": (1, 1)})
+        self.assertEqual(self.links.footprint()["known_records"], 3)
 
     def test_what_waits_behind_the_transport_is_counted(self) -> None:
         self.assertEqual(self.link.queued, 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.core import network
-from tests.core.network import batch, entries, entry, have, myself, of, origin_of, prune, want
+from tests.core.network import batch, closing, entries, entry, have, myself, of, origin_of, prune, want
 from tests.core.node_case import ALL, PING, NodeTestCase
 from twisted_mesh.core.compare import digest
 from twisted_mesh.core.events import (
@@ -11,7 +11,6 @@ from twisted_mesh.core.events import (
     Close,
     Deliver,
     LinkClosed,
-    LinkClosing,
     LinkDown,
     LinkUp,
     Received,
@@ -83,7 +82,7 @@ class TestOpening(NodeTestCase):
 
     def test_a_link_that_was_up_goes_down_once(self) -> None:
         self.up(1)
-        self.assertEqual(of(self.handle(LinkClosing(1)), LinkDown), [LinkDown(1)])
+        self.assertEqual(of(self.handle(closing(1)), LinkDown), [LinkDown(1, Reason.DISCONNECT)])
         self.assertEqual(self.handle(LinkClosed(1)), [])
 
     def test_a_link_that_was_never_up_does_not_go_down(self) -> None:
@@ -104,7 +103,7 @@ class TestOrderOfFrames(NodeTestCase):
             self.receive(2, ALL)
         effects = self.receive(2, *frames)
         self.assertEqual(self.closed(effects), [(2, reason)])
-        self.assertEqual(of(effects, LinkDown), [LinkDown(2)] if told else [])
+        self.assertEqual(of(effects, LinkDown), [LinkDown(2, reason)] if told else [])
         self.assertEqual(of(effects, Send) + of(effects, Deliver), [])
         self.assertEqual(self.receive(2, batch("cleo", 1)), [])
         self.assert_untouched(before, 2)
@@ -178,7 +177,7 @@ class TestOrderOfFrames(NodeTestCase):
 
     def test_a_bad_frame_on_a_draining_link_ends_its_draining(self) -> None:
         self.up(1)
-        self.handle(LinkClosing(1))
+        self.handle(closing(1))
         self.assertEqual(self.closed(self.receive(1, ALL)), [(1, Reason.ORDER)])
         self.assertEqual(self.receive(1, batch("bert", 1)), [])
 
@@ -193,14 +192,14 @@ class TestOrderOfFrames(NodeTestCase):
         self.open(1)
         self.assertEqual(self.frames(self.receive(1, native.Ping(7)), 1), [native.Pong(7)])
         self.assertEqual(self.receive(1, native.Pong(7)), [])
-        self.handle(LinkClosing(1))
+        self.handle(closing(1))
         self.assertEqual(self.receive(1, native.Ping(7)), [])
 
     def test_events_of_links_that_are_gone_are_ignored(self) -> None:
         self.up(1)
         self.publish("a")
         before = self.node.footprint()
-        for event in (Received(9, [batch("bert", 1)]), Accepted(9, 1), LinkClosing(9), LinkClosed(9)):
+        for event in (Received(9, [batch("bert", 1)]), Accepted(9, 1), closing(9), LinkClosed(9)):
             self.assertEqual(self.handle(event), [])
         self.assertEqual(self.node.footprint(), before)
 
@@ -229,7 +228,7 @@ class TestFootprint(NodeTestCase):
         self.accept(1)
         self.assertNotEqual(self.node.footprint(), before)
         for number in (2, 3, 4):
-            self.handle(LinkClosing(number))
+            self.handle(closing(number))
             self.handle(LinkClosed(number))
         self.wait(20)
         after = self.node.footprint()

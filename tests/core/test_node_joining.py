@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tests.core.network import batch, entry, have, of, origin_of, want
+from tests.core.network import batch, closing, entry, have, of, origin_of, presence, roster, want
 from tests.core.node_case import PING, NodeTestCase
 from twisted_mesh.core.compare import digest
-from twisted_mesh.core.events import EpochTaken, KeyInUse, LinkClosed, LinkClosing, LinkUp, Send
+from twisted_mesh.core.events import EpochTaken, KeyInUse, LinkClosed, LinkUp, Send
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire import native
 from twisted_mesh.wire.native import SignedBatch, Snapshot, SnapshotEntry
@@ -96,6 +96,14 @@ class TestOwnKeyElsewhere(NodeTestCase):
             self.assertFalse(self.node.settled)
             self.assertEqual(of(effects, LinkUp), [])
 
+    def test_what_came_behind_it_counts_no_more(self) -> None:
+        # Nor is it out of order: the peer is not to blame for the end of the run.
+        self.open(1)
+        snapshot = Snapshot(True, [entry("me", 4, epoch=7)])
+        effects = self.receive(1, snapshot, roster(presence("dora")), batch("dora", 1), presence("emil"))
+        self.assertEqual((self.closed(effects), self.delivered(effects)), ([], []))
+        self.assertEqual(len(self.node.roster), 0)
+
     def test_own_messages_that_came_around_are_not(self) -> None:
         self.publish("a", "b", "c")
         effects = self.up(1, "bert", entry("me", 3))
@@ -180,7 +188,7 @@ class TestComparing(NodeTestCase):
 
     def test_a_digest_on_a_closing_link_is_not_answered(self) -> None:
         self.meet(2, "bert", dora=5, emil=2)
-        self.handle(LinkClosing(2))
+        self.handle(closing(2))
         effects = self.receive(2, digest([((origin_of("dora"), 1), 3)]))
         self.assertEqual(self.frames(effects, 2), [])
 
@@ -197,7 +205,7 @@ class TestComparing(NodeTestCase):
         self.handle(LinkClosed(1))
         self.assertEqual(of(self.wait(100), Send), [])
         self.up(2, "bert")
-        self.assertEqual(len(of(self.wait(31), Send)), 1)
+        self.assertEqual(len(self.frames(self.wait(31), 2)), 1)
 
     def test_what_a_lost_frame_left_out_is_found_by_comparing(self) -> None:
         self.up(2, "bert")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from tests.core import network
-from tests.core.network import batch, of
+from tests.core.network import batch, closing, of
 from tests.core.node_case import ALL, NodeTestCase
-from twisted_mesh.core.events import Close, LinkClosed, LinkClosing, LinkDown, LinkUp, Send
+from twisted_mesh.core.events import Close, LinkClosed, LinkDown, LinkUp, Send
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire import native
+
+RELIEVED = LinkDown(1, Reason.DUPLICATE)  #: another is in its place
 
 
 class TestDoubleLinks(NodeTestCase):
@@ -20,10 +22,9 @@ class TestDoubleLinks(NodeTestCase):
         self.assertEqual({tuple(send.links) for send in of(effects, Send)}, {(2,)})
         effects = self.receive(2, ALL)
         # There is always one in the routing table.
-        self.assertEqual(of(effects, LinkUp) + of(effects, LinkDown), [LinkUp(2), LinkDown(1)])
-        self.assertLess(
-            effects.index(network.events.Emit(LinkUp(2))), effects.index(network.events.Emit(LinkDown(1)))
-        )
+        self.assertEqual(of(effects, LinkUp) + of(effects, LinkDown), [LinkUp(2), RELIEVED])
+        up, down = network.events.Emit(LinkUp(2)), network.events.Emit(RELIEVED)
+        self.assertLess(effects.index(up), effects.index(down))
         self.assertEqual(self.closed(effects), [(1, Reason.DUPLICATE)])
 
     def test_of_two_dialled_from_here_the_peer_says_which_goes(self) -> None:
@@ -32,10 +33,12 @@ class TestDoubleLinks(NodeTestCase):
         self.assertEqual(self.closed(effects), [])
         self.assertEqual(of(effects, LinkUp), [LinkUp(2)])
         # The peer closes the newer one: the older takes its place before it goes.
-        effects = self.handle(LinkClosing(2))
-        self.assertEqual(of(effects, LinkUp) + of(effects, LinkDown), [LinkUp(1), LinkDown(2)])
-        effects = self.handle(LinkClosing(1))
-        self.assertEqual(of(effects, LinkUp) + of(effects, LinkDown), [LinkDown(1)])
+        effects = self.handle(closing(2))
+        self.assertEqual(
+            of(effects, LinkUp) + of(effects, LinkDown), [LinkUp(1), LinkDown(2, Reason.DISCONNECT)]
+        )
+        effects = self.handle(closing(1))
+        self.assertEqual(of(effects, LinkUp) + of(effects, LinkDown), [LinkDown(1, Reason.DISCONNECT)])
 
     def test_what_waited_for_another_to_come_up_is_settled_when_that_goes(self) -> None:
         # Two come in, a third is dialled to the same node: it is kept, but never comes up.
@@ -43,7 +46,7 @@ class TestDoubleLinks(NodeTestCase):
         self.open(2)
         self.open(3, outgoing=True)
         self.assertEqual(self.closed(self.receive(2, ALL)), [])
-        effects = self.handle(LinkClosing(3))
+        effects = self.handle(closing(3))
         self.assertEqual(self.closed(effects), [(1, Reason.DUPLICATE)])
 
     def test_any_number_of_links_of_one_node_become_one(self) -> None:
@@ -77,16 +80,16 @@ class TestDoubleLinks(NodeTestCase):
 
     def test_a_node_whose_next_link_is_proven_is_not_gone(self) -> None:
         # Of two that crossed, the end of the one can overtake the frontier on the other.
-        for closed in (LinkClosing(1), LinkClosed(1)):
+        for closed in (closing(1), LinkClosed(1)):
             self.make()
             self.up(1, outgoing=True)
             self.open(2)
             self.assertEqual(of(self.handle(closed), LinkDown), [])
             effects = self.receive(2, ALL)
-            self.assertEqual(of(effects, LinkUp) + of(effects, LinkDown), [LinkUp(2), LinkDown(1)])
+            self.assertEqual(of(effects, LinkUp) + of(effects, LinkDown), [LinkUp(2), RELIEVED])
 
     def test_it_is_gone_when_that_goes_too(self) -> None:
         self.up(1, outgoing=True)
         self.open(2)
         self.handle(LinkClosed(1))
-        self.assertEqual(of(self.handle(LinkClosed(2)), LinkDown), [LinkDown(1)])
+        self.assertEqual(of(self.handle(LinkClosed(2)), LinkDown), [LinkDown(1, Reason.LOST)])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.core.network import entry, have, of, want
+from tests.core.network import closing, entry, have, of, want
 from tests.core.node_case import NodeTestCase
-from twisted_mesh.core.events import Accepted, Deliver, Drained, LinkClosed, LinkClosing
+from twisted_mesh.core.events import Accepted, Deliver, Drained, LinkClosed, Send
 from twisted_mesh.wire.native import SignedBatch, Snapshot
 
 
@@ -29,7 +29,7 @@ class TestPublishing(NodeTestCase):
         self.assertEqual(self.sent(self.publish(*["x" * 400] * 5), 1), [(1, 2), (3, 4), (5, 5)])
 
     def test_messages_nobody_has_go_to_the_first_link_that_ever_comes(self) -> None:
-        self.assertEqual(self.publish("a", "b"), [])
+        self.assertEqual(of(self.publish("a", "b"), Send), [])
         self.publish("c")
         [told, _ping] = self.frames(self.open(1), 1)
         assert isinstance(told, Snapshot)
@@ -57,7 +57,7 @@ class TestPublishing(NodeTestCase):
     def test_a_closing_link_takes_nothing(self) -> None:
         self.up(1)
         self.publish("a")
-        self.handle(LinkClosing(1))
+        self.handle(closing(1))
         self.accept(1)
         self.assertEqual(self.node.outbox.taken, 0)
         self.assertEqual(self.publish("b"), [])
@@ -142,11 +142,11 @@ class TestCongested(NodeTestCase):
     def fill(self) -> None:
         """Seven messages of an eighth each, and one refused."""
         for _ in range(7):
-            self.assertTrue(self.node.room_for(self.SIZE))
+            self.assertTrue(self.node.sending.room_for(self.SIZE))
             self.publish("x" * self.SIZE)
-        self.assertFalse(self.node.congested)
-        self.assertFalse(self.node.room_for(self.SIZE))
-        self.assertTrue(self.node.congested)
+        self.assertFalse(self.node.sending.congested)
+        self.assertFalse(self.node.sending.room_for(self.SIZE))
+        self.assertTrue(self.node.sending.congested)
 
     def test_congested_then_drained(self) -> None:
         self.up(1)
@@ -154,11 +154,11 @@ class TestCongested(NodeTestCase):
         for _ in range(7):
             self.publish("x" * self.SIZE)
             marks.append(self.queued[1])
-        self.assertFalse(self.node.room_for(self.SIZE))
+        self.assertFalse(self.node.sending.room_for(self.SIZE))
         # Below half is reached with the fourth of seven.
         told = [bool(of(self.handle(Accepted(1, mark)), Drained)) for mark in marks]
         self.assertEqual(told, [False, False, False, True, False, False, False])
-        self.assertFalse(self.node.congested)
+        self.assertFalse(self.node.sending.congested)
 
     def test_what_is_pulled_drains_as_well(self) -> None:
         self.fill()
@@ -184,7 +184,7 @@ class TestCongested(NodeTestCase):
         self.up(1, "fast")
         self.up(2, "dead")
         for _ in range(50):
-            self.assertTrue(self.node.room_for(self.SIZE))
+            self.assertTrue(self.node.sending.room_for(self.SIZE))
             self.publish("x" * self.SIZE)
             self.accept(1)
 
@@ -202,12 +202,12 @@ class TestUnsent(NodeTestCase):
         self.assertEqual(len(self.node.outbox.unsent(self.node.history)), 3)
 
     def test_all_is_given_when_every_neighbour_that_gets_it_here_has_it(self) -> None:
-        self.assertTrue(self.node.is_given_to_all())
+        self.assertTrue(self.node.sending.is_given_to_all())
         self.up(1, "bert")
         self.up(2, "cleo")
         self.publish("a")
-        self.assertFalse(self.node.is_given_to_all())
+        self.assertFalse(self.node.sending.is_given_to_all())
         self.accept(1)
-        self.assertFalse(self.node.is_given_to_all())
+        self.assertFalse(self.node.sending.is_given_to_all())
         self.accept(2)
-        self.assertTrue(self.node.is_given_to_all())
+        self.assertTrue(self.node.sending.is_given_to_all())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.core.network import batch, entry, have, raw_batch
+from tests.core.network import batch, closing, entry, have, raw_batch
 from tests.core.repair_case import RepairTestCase
-from twisted_mesh.core.events import LinkClosed, LinkClosing
+from twisted_mesh.core.events import LinkClosed
 from twisted_mesh.wire.native import Pong
 
 
@@ -138,7 +138,7 @@ class TestAsking(RepairTestCase):
         self.assertEqual(self.node.footprint()["open_streams"], 0)
 
     def test_an_announcement_on_a_closing_link_is_not_asked_for(self) -> None:
-        self.handle(LinkClosing(2))
+        self.handle(closing(2))
         self.assertEqual(self.receive(2, have("emil", 1, 2)), [])
         self.assertEqual(self.node.footprint()["pulls"], 0)
 
@@ -243,7 +243,7 @@ class TestOneAtATime(RepairTestCase):
         self.assertEqual(self.asked(self.wait(0.2)), [3])
 
     def test_when_the_asked_link_goes_another_is_asked_at_once(self) -> None:
-        for gone in (LinkClosing(2), LinkClosed(2)):
+        for gone in (closing(2), LinkClosed(2)):
             self.star()
             self.make_quiet(2, 3)
             self.announce(2, 3)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.core.network import batch, have, of, prune, raw_batch
+from tests.core.network import batch, closing, have, of, prune, raw_batch
 from tests.core.repair_case import RepairTestCase
-from twisted_mesh.core.events import LinkClosed, LinkClosing, Send
+from twisted_mesh.core.events import LinkClosed, Send
 from twisted_mesh.core.links import DIGEST_PAUSE
 from twisted_mesh.core.repair import HEARSAY_MOST, STEPS_MOST
 from twisted_mesh.wire.native import MAX_NUMBER, Digest, Pong, SignedBatch
@@ -160,7 +160,7 @@ class TestGrafting(RepairTestCase):
 
     def test_a_lost_parent_is_replaced_at_once(self) -> None:
         # Waiting for an announcement costs its delay and the time-out on top.
-        for gone in (LinkClosing(1), LinkClosed(1)):
+        for gone in (closing(1), LinkClosed(1)):
             self.star()
             self.make_quiet(2)
             self.receive(2, have("emil", 1, 1))
@@ -222,7 +222,7 @@ class TestGrafting(RepairTestCase):
     def test_each_origin_is_grafted_once(self) -> None:
         self.receive(1, batch("emil", 1), batch("fred", 1))
         self.receive(2, batch("emil", 1), batch("fred", 1))
-        effects = self.handle(LinkClosing(1))
+        effects = self.handle(closing(1))
         effects += self.handle(LinkClosed(1))
         self.assertEqual(sorted(self.wants(effects, 2) + self.wants(effects, 3) + self.wants(effects, 4)),
                          [("emil", 2, MAX_NUMBER), ("fred", 2, MAX_NUMBER)])  # fmt: skip

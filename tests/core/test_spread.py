@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.core.network import batch, entry, have, of, prune, want
+from tests.core.network import batch, closing, entry, have, of, prune, want
 from tests.core.node_case import TriangleTestCase
-from twisted_mesh.core.events import LinkClosing, Send
+from twisted_mesh.core.events import Send
 from twisted_mesh.wire.native import SignedBatch, Snapshot
 
 #: Bytes of a batch of one short message that its author signed.
@@ -108,7 +108,7 @@ class TestPushing(TriangleTestCase):
         self.assertEqual(self.haves(self.wait(1), 2), [("dora", 1, 9)])
 
     def test_a_closing_link_gets_nothing(self) -> None:
-        self.handle(LinkClosing(2))
+        self.handle(closing(2))
         effects = self.receive(1, batch("dora", 1), batch("dora", 1))
         self.assertEqual((self.frames(effects, 2), self.sent(effects, 3)), ([], [(1, 1)]))
 
@@ -132,11 +132,11 @@ class TestPruning(TriangleTestCase):
         self.assertEqual(self.prunes(self.receive(1, batch("dora", 1)), 1), [])
 
     def test_a_copy_prunes_nothing_when_the_first_bringer_is_gone(self) -> None:
-        for closing in (True, False):
+        for politely in (True, False):
             self.triangle()
             self.receive(1, batch("dora", 1))
-            if closing:
-                self.handle(LinkClosing(1))
+            if politely:
+                self.handle(closing(1))
             else:
                 self.receive(1, Snapshot(True, []))  # which breaks the rules: closed and forgotten
             for number in (2, 3):  # whoever was grafted has nothing new
@@ -171,7 +171,7 @@ class TestPruning(TriangleTestCase):
 
     def test_a_closing_link_is_not_pruned(self) -> None:
         self.receive(1, batch("dora", 1))
-        self.handle(LinkClosing(2))
+        self.handle(closing(2))
         self.assertEqual(self.frames(self.receive(2, batch("dora", 1)), 2), [])
 
     def test_prune_is_for_one_origin(self) -> None:
@@ -191,7 +191,7 @@ class TestPruning(TriangleTestCase):
     def test_a_new_link_begins_with_nothing_pruned(self) -> None:
         self.receive(1, batch("dora", 1))
         self.receive(2, batch("dora", 1), prune("dora"))
-        self.handle(LinkClosing(2))
+        self.handle(closing(2))
         self.up(5, "bert", entry("dora", 1))
         self.assertEqual(self.sent(self.receive(1, batch("dora", 2)), 5), [(2, 2)])
         self.assertEqual(self.prunes(self.receive(5, batch("dora", 2)), 5), ["dora"])
@@ -302,7 +302,7 @@ class TestAnnouncing(TriangleTestCase):
 
     def test_where_nothing_is_owed_nothing_is_sent(self) -> None:
         self.receive(1, batch("dora", 1))
-        self.assertEqual(self.wait(5), [])
+        self.assertEqual(of(self.wait(4), Send), [])
 
     def test_what_a_new_link_is_owed_is_told_when_its_peers_frontier_has_come(self) -> None:
         self.open(4, "emil")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from tests.core.network import batch, have, of, want
+from tests.core.network import batch, closing, have, of, want
 from tests.core.node_case import TriangleTestCase
-from twisted_mesh.core.events import Effect, LinkClosing
+from twisted_mesh.core.events import Effect
 from twisted_mesh.wire.native import SignedBatch, size
 
 #: Bytes of a batch of one short message: as a frame, and what its author signed of it.
@@ -89,7 +89,7 @@ class TestAnswering(TriangleTestCase):
 
     def test_a_want_on_a_closing_link_is_not_answered(self) -> None:
         self.receive(1, batch("dora", 1))
-        self.handle(LinkClosing(3))
+        self.handle(closing(3))
         self.assertEqual(self.ask(1, 1), [])
 
 

@@ -25,7 +25,7 @@ from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from tests.support.processes import eventually, reactor
-from twisted_mesh import MeshConfig, MeshSocket, base, mesh, standard_error
+from twisted_mesh import Member, MeshConfig, MeshSocket, base, mesh, standard_error
 from twisted_mesh.addresses import lan_address
 from twisted_mesh.errors import (
     Congested,
@@ -346,6 +346,61 @@ class ConnectTests(SocketCase):
         self.assertEqual(table, {b.id: link})
         self.assertRaises(Unreachable, link.whisper, "psst")
         self.assertRaises(ValueError, link.send, base.flags.broadcast, 0, "x")
+
+
+class MemberTests(SocketCase):
+    @blocks
+    def test_who_the_others_are(self) -> None:
+        a = self.socket(label="a", tags={"floor": "3"})
+        self.assertEqual((a.members, a.joined(timeout=0)), ({}, False))
+        told: list[Member] = []
+        b, c = self.socket(), self.socket(label="c")
+        c.on("member", told.append)
+        b.connect(*a.out_addr)
+        c.connect(*b.out_addr)
+        self.assertIs(c.joined(timeout=30), True)
+        self.assertIs(c.joined(), True)
+        members = c.members
+        self.assertEqual(set(members), {a.id, b.id})
+        member = members[a.id]
+        said = (member.label, member.tags, member.address, member.state)
+        self.assertEqual(said, ("a", {"floor": "3"}, a.out_addr, "up"))
+        self.soon(lambda: len(a.members) == 2)
+        self.assertEqual(a.members[c.id].label, "c")
+        a.close()
+        self.soon(lambda: c.members[a.id].state == "left")
+        self.assertEqual(members[a.id].state, "up")
+        self.assertEqual([told.state for told in told if told.id == a.id], ["up", "left"])
+
+    @blocks
+    def test_they_link_with_each_other_unless_told_otherwise(self) -> None:
+        for overlay, links in ((True, 3), (False, 1)):
+            first = self.socket(overlay=overlay)
+            others = [self.socket(overlay=overlay) for _ in range(3)]
+            for sock in others:
+                sock.connect(*first.out_addr)
+                self.assertTrue(sock.joined(timeout=30))
+            self.soon(lambda first=first: len(first.members) == 3)
+            self.soon(lambda others=others, n=links: [len(o.routing_table) for o in others] == [n] * 3)
+
+    @blocks
+    def test_who_waits_for_them_is_told_that_it_is_closed(self) -> None:
+        sock = self.socket()
+        raised: list[BaseException] = []
+
+        def wait() -> None:
+            try:
+                sock.joined()
+            except BaseException as error:
+                raised.append(error)
+
+        thread = threading.Thread(target=wait, daemon=True)
+        thread.start()
+        self.soon(lambda: len(sock._node._run._joined))
+        sock.close()
+        thread.join(30)
+        self.assertIsInstance(raised[0], NotRunning)
+        self.assertRaises(NotRunning, sock.joined)
 
 
 class MessageTests(SocketCase):
@@ -703,6 +758,7 @@ class ReactorThreadTests(SocketCase):
         sock = self.socket()
         for call in (
             sock.close,
+            sock.joined,
             lambda: sock.recv(timeout=1),
             lambda: sock.recv(5, timeout=None),
             lambda: sock.__exit__(None, None, None),

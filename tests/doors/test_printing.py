@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.doors import DoorCase, Screen
 from twisted_mesh.message import Gap
 from twisted_mesh.printing import PrintDoor, as_json
+from twisted_mesh.service import MeshService
 
 
 def events(screen: Screen) -> list[Any]:
@@ -45,6 +46,13 @@ class AsJsonTests(SynchronousTestCase):
             json.dumps(as_json(value), allow_nan=False)
 
 
+class TellingDoor(PrintDoor):
+    """A door with ``--receipts``."""
+
+    def __init__(self, reactor: Any, node: MeshService) -> None:
+        super().__init__(reactor, node, receipts=True)
+
+
 class PrintDoorTests(DoorCase):
     def test_listening_is_first_and_names_every_port(self) -> None:
         screen = self.door(PrintDoor, listen=[self.network.listen("10.0.0.1", port) for port in (1, 2)])
@@ -68,7 +76,8 @@ class PrintDoorTests(DoorCase):
         (line,) = [line for line in screen.lines if "☃" in line]
         self.assertEqual(len(line.splitlines()), 1)
         self.assertNotIn("\x9b", line)
-        whisper, first, second = sorted(events(screen)[2:], key=lambda event: event["sequence"] or 0)
+        messages = [event for event in events(screen) if event["event"] == "message"]
+        whisper, first, second = sorted(messages, key=lambda event: event["sequence"] or 0)
         received = {message.sequence: message for message in self.received(self.node_of_door)}
         self.assertEqual(
             first,
@@ -87,7 +96,7 @@ class PrintDoorTests(DoorCase):
 
     def test_events_are_printed_with_what_they_tell(self) -> None:
         screen = self.door(PrintDoor)
-        node, other = self.node_of_door, self.node()
+        node, other = self.node_of_door, self.node(label="a\nb", tags={"floor": "3"})
         self.link((other, node))
         self.network.cut("10.0.0.1", "10.0.0.2")
         self.network.pump()
@@ -98,7 +107,26 @@ class PrintDoorTests(DoorCase):
         self.network.pump()
         printed = events(screen)
         self.assertEqual(printed[1], {"event": "connect", "peers": [other.id.decode()]})
-        self.assertEqual(printed[2], {"event": "disconnect"})
+        member = other.id.decode(), other._run.hub.myself.epoch
+        self.assertEqual(
+            printed[2],
+            {
+                "event": "member",
+                "id": member[0],
+                "label": "a\nb",
+                "tags": {"floor": "3"},
+                "address": ["10.0.0.2", 4444],
+                "role": "member",
+                "state": "up",
+                "since": 0.0,
+                "epoch": member[1],
+            },
+        )
+        self.assertEqual(printed[3], {"event": "disconnect"})
+        suspect = printed[4]
+        self.assertEqual(
+            (suspect["event"], suspect["id"], suspect["state"]), ("member", member[0], "suspect")
+        )
         refused = next(event for event in printed if event["event"] == "refused")
         self.assertEqual((refused["reason"], refused["outgoing"]), ("subnet", False))
         self.assertEqual(refused["address"][0], "10.0.0.3")
@@ -125,7 +153,38 @@ class PrintDoorTests(DoorCase):
 
     def test_standard_input_is_not_the_doors(self) -> None:
         screen = self.door(PrintDoor)
-        screen.at.dataReceived(b"whatever")
+        screen.at.dataReceived(b"whatever\nit is\n")
         screen.at.readConnectionLost()
         self.network.advance(30)
         self.assertFalse(self.stopping)
+        self.assertEqual(self.node_of_door._run.hub.unsent, 0)  # type: ignore[union-attr]
+
+    def test_with_receipts_lines_are_sent_and_who_has_them_is_printed(self) -> None:
+        screen = self.door(TellingDoor)
+        node, other = self.node_of_door, self.node()
+        self.link((other, node))
+        self.network.advance(1)
+        screen.at.dataReceived(b"fire\nagain")
+        screen.at.readConnectionLost()
+        self.network.advance(1)
+        self.assertEqual(self.got(other), ["fire", "again"])
+        told = [event for event in events(screen) if event["event"] == "receipt"]
+        epoch = node._run.hub.myself.epoch  # type: ignore[union-attr]
+        first = {"event": "receipt", "line": 1, "epoch": epoch, "sequence": 1, "missed": 0, "closed": None}
+        self.assertEqual(
+            [event for event in told if event["line"] == 1],
+            [
+                {**first, "delivered": 0, "pending": 1, "complete": False},
+                {**first, "delivered": 1, "pending": 0, "complete": True},
+            ],
+        )
+        self.assertEqual(told[-1]["sequence"], 2)
+        self.network.advance(60)
+        self.assertFalse(self.stopping)  # the end of input ends nothing
+
+    def test_before_it_has_joined_nobody_is_known(self) -> None:
+        screen = self.door(TellingDoor)
+        screen.at.dataReceived(b"early\n")
+        self.network.advance(1)
+        told = events(screen)[-1]
+        self.assertEqual((told["event"], told["pending"], told["complete"]), ("receipt", 0, False))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from random import Random
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.doors import DoorCase, Screen
-from tests.support.meshcase import MIB
+from tests.support.meshcase import MIB, MeshCase
+from twisted_mesh.lines import LINE_BYTES, LineSplitter
 from twisted_mesh.message import Message
 from twisted_mesh.service import MeshService
-from twisted_mesh.stdio import LINE_BYTES, LinesDoor, LineSplitter
+from twisted_mesh.stdio import LinesDoor
 
 LIMITS = {"handover_timeout": 10.0, "close_timeout": 2.0, "unsent_bytes": 2 * MIB, "queue_limit": 100}
 
@@ -57,6 +59,13 @@ class FaultyDoor(LinesDoor):
 
     def shown(self, message: Message) -> str | None:
         raise ZeroDivisionError("a fault")
+
+
+class TellingDoor(LinesDoor):
+    """A door with ``--receipts``."""
+
+    def __init__(self, reactor: Any, node: MeshService) -> None:
+        super().__init__(reactor, node, receipts=True)
 
 
 class LinesDoorTests(DoorCase):
@@ -275,3 +284,145 @@ class LinesDoorTests(DoorCase):
         self.assertEqual(self.status, 1)
         self.assertEqual(self.told.getvalue(), "mesh: writing to standard output failed\n")
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+
+class ReceiptsTests(DoorCase):
+    """``--stdio --receipts``: who has each line is told on standard error."""
+
+    def lines_door(self, others: int, **limits: Any) -> Screen:
+        """A node in a chain with *others*."""
+        screen = self.door(TellingDoor, limits={**LIMITS, **limits})
+        nodes = [self.node_of_door, *(self.node() for _ in range(others))]
+        self.link(*pairwise(nodes))
+        self.network.advance(1)
+        self.others = nodes[1:]
+        return screen
+
+    def lines(self) -> list[str]:
+        """What was told since this was asked last."""
+        told = self.told.getvalue().splitlines()
+        self.told.truncate(0)
+        self.told.seek(0)
+        return told
+
+    def end_input(self, screen: Screen) -> None:
+        """There is no more to read."""
+        screen.at.readConnectionLost()
+        self.network.pump()
+
+    def test_each_line_tells_how_many_of_how_many_have_it_as_that_changes(self) -> None:
+        screen = self.lines_door(2)
+        screen.at.dataReceived(b"fire\n")
+        self.network.advance(1)
+        told = [f"mesh: line 1: {count} of 2 have it" for count in range(3)]
+        self.assertEqual(self.lines(), told)
+        self.assertEqual(screen.lines, [])
+        queue = self.others[1].messages()
+        screen.at.dataReceived(b"again\nand again")
+        self.network.advance(1)
+        self.assertEqual(self.lines(), [told[0].replace("1:", "2:"), told[1].replace("1:", "2:")])
+        self.assertIsNotNone(queue.take())
+        self.network.advance(1)
+        self.assertEqual(self.lines(), ["mesh: line 2: 2 of 2 have it"])
+        self.assertEqual(screen.lines, [])
+
+    def test_at_the_end_of_input_it_waits_until_everybody_has_all(self) -> None:
+        screen = self.lines_door(2)
+        queue = self.others[1].messages()
+        screen.at.dataReceived(b"one\ntwo")
+        self.end_input(screen)
+        self.network.advance(5)
+        self.assertFalse(self.stopping)
+        while queue.take() is not None:
+            pass
+        self.network.advance(1)
+        self.assertTrue(self.stopping)
+        self.network.advance(3)
+        self.assertEqual(self.status, 0)
+        self.assertCountEqual(
+            self.lines(), [f"mesh: line {n}: {has} of 2 have it" for n in (1, 2) for has in range(3)]
+        )
+
+    def test_a_member_that_has_not_all_in_time_is_a_reason_to_end_with_1(self) -> None:
+        screen = self.lines_door(2)
+        queue = self.others[1].messages()
+        screen.at.dataReceived(b"one\n" + b"x" * MIB + b"\ntwo\n")
+        self.end_input(screen)
+        self.network.advance(LIMITS["handover_timeout"] + 0.1)
+        self.network.advance(3)
+        self.assertEqual(self.status, 1)
+        self.assertEqual(
+            self.lines()[-1],
+            "mesh: 1 line was too long and not sent; 2 lines were not known to be with everybody",
+        )
+        self.assertEqual(len(queue), 2)
+
+    def test_alone_nobody_has_it(self) -> None:
+        screen = self.lines_door(0)
+        screen.at.dataReceived(b"anyone?\n")
+        self.network.advance(1)
+        self.assertEqual(self.lines(), ["mesh: line 1: 0 of 0 have it"])
+        other = self.node()
+        self.link((other, self.node_of_door))
+        self.network.advance(1)
+        self.assertEqual(self.lines()[-1], "mesh: line 1: 1 of 1 have it")
+        MeshCase.stop(self, other)  # type: ignore[arg-type]
+        self.network.advance(200)
+        self.assertEqual(dict(self.node_of_door.members), {})
+        screen.at.dataReceived(b"still?\n")
+        self.network.advance(1)
+        (line,) = self.lines()
+        self.assertRegex(line, "^mesh: line 2: 0 of 0 have it; no other member is known that could")
+        self.end_input(screen)
+        self.network.advance(15)
+        self.assertEqual(self.status, 1)
+
+    def test_who_missed_it_is_counted(self) -> None:
+        screen = self.lines_door(2)
+        self.mesh.kill(2)
+        self.others[1]._run = None
+        screen.at.dataReceived(b"x\n")
+        self.network.advance(200)
+        self.assertEqual(self.lines()[-1], "mesh: line 1: 1 of 2 have it, 1 missed it")
+
+    def test_input_is_read_no_faster_than_receipts_come_in(self) -> None:
+        screen = self.lines_door(1, receipts_limit=8)
+        queue = self.others[0].messages()
+        screen.at.dataReceived(b"".join(b"%d\n" % number for number in range(20)))
+        self.network.advance(1)
+        self.assertFalse(screen.reads)
+        self.assertEqual(len(queue), 4)
+        got = []
+        while len(got) < 20:
+            message = queue.take()
+            if message is None:
+                self.network.advance(0.5)
+            else:
+                got.append(message.packets[1])
+        self.network.advance(1)
+        self.assertTrue(screen.reads)
+        self.assertEqual(got, [str(number) for number in range(20)])
+        self.assertEqual(sum("1 of 1 have it" in line for line in self.lines()), 20)
+
+    def test_but_for_a_member_that_does_not_answer_only_once(self) -> None:
+        screen = self.lines_door(1, receipts_limit=8)
+        queue = self.others[0].messages()
+        screen.at.dataReceived(b"".join(b"%d\n" % number for number in range(20)))
+        self.end_input(screen)
+        self.network.advance(LIMITS["handover_timeout"] + 1)
+        self.assertEqual(len(queue), 20)
+        closed = [line for line in self.lines() if line.endswith("; too many receipts are open")]
+        self.assertEqual(len(closed), 12)
+        self.network.advance(2 * LIMITS["handover_timeout"])
+        self.assertEqual(self.status, 1)
+        self.assertEqual(self.lines(), ["mesh: 20 lines were not known to be with everybody"])
+
+    def test_a_signal_meanwhile_is_no_reason(self) -> None:
+        screen = self.lines_door(1)
+        queue = self.others[0].messages()
+        screen.at.dataReceived(b"x")
+        self.end_input(screen)
+        self.stop()
+        self.network.advance(20)
+        self.assertEqual(self.status, 0)
+        self.assertEqual(len(queue), 1)

@@ -23,6 +23,7 @@ from twisted_mesh.identity import Identity
 from twisted_mesh.printing import PrintDoor
 from twisted_mesh.service import MeshService
 from twisted_mesh.stdio import LinesDoor
+from twisted_mesh.wire.membership import Role
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "commandline.rst"
 ID = Identity.generate().id.decode()
@@ -66,11 +67,19 @@ class OptionsTests(SynchronousTestCase):
             ("--port 0 --encryption ssl", "encryption must be 'SSL' or 'Plaintext', not 'ssl'"),
             ("--port 0 --out-addr host", "address 'host': write host:port"),
             ("--port 0 --out-addr host:0", "port must be 1 to 65535, not 0"),
+            ("--port 0 --tag floor", "--tag is KEY=VALUE, not 'floor'"),
+            ("--port 0 --tag =3", "--tag is KEY=VALUE, not '=3'"),
+            ("--port 0 --tag a=1 --tag a=2", "--tag a= is given twice"),
+            (f"--port 0 --tag {'k' * 33}=v", "a tag's name is at most 32 characters, not 33"),
+            (f"--port 0 --tag k={'v' * 129}", "tag 'k' is at most 128 characters, not 129"),
+            ("--port 0 --tag k=\udcff", "tag 'k' is text, not '\\udcff'"),
+            (f"--port 0 --label {'l' * 65}", "label is at most 64 characters, not 65"),
             ("--port 0 --replay 0", "replay is a positive number of seconds or 'all', not 0.0"),
             ("--port 0 --replay ever", "replay is a positive number of seconds or 'all', not 'ever'"),
             ("--port 0 --debug-level 6", "--debug-level is 0 to 5, not '6'"),
             ("--port 0 --debug-level x", "--debug-level is 0 to 5, not 'x'"),
             ("--port 0 --stdio --print", "--stdio and --print both write to standard output: choose one"),
+            ("--port 0 --receipts", "--receipts goes with --stdio or --print, which have lines typed"),
             ("--port 0 --bogus", "option --bogus not recognized"),
             ("--port 0 more", "Wrong number of arguments."),
         ):
@@ -101,6 +110,10 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual(made["peer"], ["a:1", f"{ID}@[::1]:2", "tcp:b:3"])
         self.assertEqual(made["out-addr"], ("", 9))
 
+    def test_tags_have_a_key_and_any_value(self) -> None:
+        made = options("--port=0", "--tag=floor=3", "--tag", "where=a=b", "--tag=empty=")
+        self.assertEqual(made["tag"], {"floor": "3", "where": "a=b", "empty": ""})
+
     def test_a_replay_is_seconds_or_all(self) -> None:
         self.assertEqual(options("--port=0", "--replay=1.5")["replay"], 1.5)
         self.assertEqual(options("--port=0", "--replay=all")["replay"], "all")
@@ -116,7 +129,8 @@ class MakeServiceTests(SynchronousTestCase):
     def test_options_become_those_of_the_service(self) -> None:
         key = self.mktemp()
         process = self.make(
-            *("--port=0", "--subnet=s", "--encryption=Plaintext", f"--identity={key}", "--out-addr=h:1")
+            *("--port=0", "--subnet=s", "--encryption=Plaintext", f"--identity={key}", "--out-addr=h:1"),
+            *("--label=mine", "--tag=floor=3", "--no-overlay"),
         )
         (node,) = process
         self.assertIsInstance(node, MeshService)
@@ -124,6 +138,11 @@ class MakeServiceTests(SynchronousTestCase):
         self.assertEqual(node.out_addr, ("h", 1))
         self.assertEqual(node.id, Identity.load(key).id)
         self.assertEqual(node.footprint(), {})
+        myself = node._settings.new_run(0, None)
+        said = myself.label, myself.tags, myself.overlay, myself.role
+        self.assertEqual(said, ("mine", {"floor": "3"}, False, Role.MEMBER))
+        (other,) = self.make("--port=0")
+        self.assertTrue(other._settings.new_run(0, None).overlay)
 
     def test_an_identity_others_can_read_is_refused_in_one_line(self) -> None:
         key = Path(self.mktemp())

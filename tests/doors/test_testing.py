@@ -121,6 +121,15 @@ class TestTopology(MeshTests):
             self.assertEqual(service.protocol.encryption, "SSL")
         self.assertRaises(ValueError, MemoryMesh, 2, identity=None)
 
+    def test_with_an_overlay_they_find_neighbours_as_they_do_in_life(self) -> None:
+        mesh = self.mesh(20, topology="chain", overlay=True)
+        mesh.run(35)
+        self.assertTrue(all(len(service.members) == 19 for service in mesh.services))
+        self.assertGreaterEqual(min(len(service.routing_table) for service in mesh.services), 3)
+        mesh.services[0].send("x")
+        mesh.run(1)
+        self.assertTrue(all(len(mesh.received(number)) == 1 for number in range(1, 20)))
+
     def test_a_node_may_come_later_and_be_another(self) -> None:
         mesh = self.mesh(2)
         late = mesh.add(1, listen=(), config=QUICK)
@@ -172,10 +181,12 @@ class TestReceived(MeshTests):
 
     def test_events_are_there_as_well(self) -> None:
         mesh = self.mesh(2, config=QUICK)
-        self.assertEqual(mesh.events(0), [("connect", mesh.services[0])])
+        member = mesh.services[0].members[mesh.services[1].id]
+        self.assertEqual(mesh.events(0), [("connect", mesh.services[0]), ("member", member)])
         mesh.network.cut(mesh.address(0)[0], mesh.address(1)[0])
         mesh.run(5)
-        self.assertEqual([name for name, _ in mesh.events(0)], ["connect", "disconnect", "connect"])
+        names = [name for name, _ in mesh.events(0)]
+        self.assertEqual(names, ["connect", "member", "disconnect", "member", "connect", "member"])
 
     def test_time_is_the_clocks(self) -> None:
         mesh = self.mesh(2)
@@ -208,6 +219,7 @@ class TestReceived(MeshTests):
         error = self.assertRaises(RuntimeError, mesh.network.pump, 1000)
         self.assertEqual(str(error), "still moving after 1000 steps without time passing")
         self.enough = True
+        mesh.run()  # so that the last of them is acknowledged
 
 
 class TestPartition(MeshTests):
@@ -236,7 +248,8 @@ class TestPartition(MeshTests):
             say(mesh, said, "after")
             for node in range(4):
                 self.assertEqual(self.got(mesh, node), {a: said[a] for a in range(4) if a != node})
-                self.assertEqual([name for name, _ in mesh.events(node)], ["connect"])
+                told = [name for name, _ in mesh.events(node) if name != "member"]
+                self.assertEqual(told, ["connect"])
                 self.assertEqual(len(mesh.services[node].routing_table), 3)
 
     def test_who_is_in_no_group_is_with_all_others_of_none(self) -> None:
@@ -314,7 +327,9 @@ class TestKill(MeshTests):
         there.reads = True
         mesh.run()
         self.assertEqual(self.got(mesh, 1), {0: ["last words"]})
-        self.assertEqual([name for name, _ in mesh.events(1)], ["connect", "disconnect"])
+        self.assertEqual(
+            [name for name, _ in mesh.events(1) if name != "member"], ["connect", "disconnect"]
+        )
 
     def test_with_something_unread_the_connection_is_reset(self) -> None:
         mesh = self.mesh(2, topology="chain")

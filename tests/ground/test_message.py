@@ -45,7 +45,7 @@ class TestMessage(SynchronousTestCase):
 
     def test_a_reply_goes_to_the_sender(self) -> None:
         self.assertIsNone(self.successResultOf(self.message.reply("thanks", 5)))
-        self.assertEqual(self.replies.taken, [(b"sender", ("thanks", 5))])
+        self.assertEqual(self.replies.taken, [(b"o" * 32, ("thanks", 5))])
 
     def test_its_repr_shows_type_packets_and_sender(self) -> None:
         shown = "message(type=2, packets=[b'yes', b'I did'], sender=b'sender')"

@@ -131,7 +131,7 @@ class EndingTests(ProcessCase):
         alone = self.twistd("mesh", "--peer=127.0.0.1:1", "--stdio")
         node = self.mesh("--print")
         await self.until_listening(node)
-        others = [self.mesh("--stdio", peers=(node,)), self.mesh("--print", peers=(node,))]
+        others = [self.mesh("--no-overlay", door, peers=(node,)) for door in ("--stdio", "--print")]
         await self.until(lambda: [other.links for other in others] == [1, 1])
         await self.until(lambda: "cannot link" in alone.log)
         for child, name in ((alone, "INT"), (others[0], "INT"), (others[1], "TERM")):
@@ -142,15 +142,16 @@ class EndingTests(ProcessCase):
         await self.until(lambda: node.log.count("ended: the peer closed: the node stops [leaving]") == 2)
 
     async def test_a_chain_whose_middle_was_killed_and_came_back_carries_messages_again(self) -> None:
-        middle = self.mesh("--identity=middle.key", "--stdio")
+        chain = ("--no-overlay", "--stdio")
+        middle = self.mesh("--identity=middle.key", *chain)
         await self.until_listening(middle)
         port = middle.ports[0]
-        ends = [self.mesh("--print", peers=(middle,)), self.mesh("--stdio", peers=(middle,))]
+        ends = [self.mesh("--no-overlay", "--print", peers=(middle,)), self.mesh(*chain, peers=(middle,))]
         await self.until(lambda: middle.links == 2)
         middle.signal("KILL")
         await self.until(lambda: ends[0].event("disconnect") and "[lost]" in ends[1].log)
         where = f"--listen=tcp:{port}:interface=127.0.0.1"
-        again = self.twistd("mesh", where, "--identity=middle.key", "--stdio")
+        again = self.twistd("mesh", where, "--identity=middle.key", *chain)
         await self.until(lambda: again.links == 2)
         ends[1].type("over the middle\n")
         message = await self.until(lambda: ends[0].event("message"))
@@ -256,8 +257,8 @@ class PrintTests(ProcessCase):
         node.signal("INT")
         await self.until_ended(node)
         names = [event["event"] for event in node.events]
-        self.assertEqual(names, ["listening", "connect", "message", "disconnect"])
-        listening, connect, message, _ = node.events
+        self.assertEqual(names, ["listening", "connect", "member", "message", "member", "disconnect"])
+        listening, connect, _, message, _, _ = node.events
         self.assertEqual(listening["port"], node.ports[0])
         self.assertEqual(listening["ports"], node.ports)
         self.assertEqual(connect["peers"], [message["sender"]])

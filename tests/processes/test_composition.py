@@ -20,7 +20,7 @@ class CompositionTests(ProcessCase):
         by_twistd = self.twistd("mesh", peer, "--stdio")
         by_twist = self.start(*TWIST, "--log-format=text", "mesh", peer, "--stdio")
         ends = [by_twistd, by_twist]
-        await self.until(lambda: [node.links for node in ends] == [1, 1])
+        await self.until(lambda: all(node.links for node in ends))
         greeting = "hello from the application"
         await self.until(lambda: any(greeting in node.lines for node in ends))
         by_twistd.type("from twistd\n")

@@ -66,12 +66,13 @@ def client_hello() -> bytes:
 class HostileConnectionsTests(ProcessCase):
     async def start_chain(self) -> list[Child]:
         """A chain whose middle tells how it is."""
-        arguments = {"listen": [ANYWHERE], "limits": LIMITS}
+        arguments = {"listen": [ANYWHERE], "limits": LIMITS, "overlay": False}
         (self.directory / "node.json").write_text(json.dumps(arguments))
         middle = self.twistd("-y", str(TAC))
         await self.until_listening(middle)
         self.port = middle.ports[0]
-        ends = [self.twistd("mesh", f"--peer=127.0.0.1:{self.port}", "--stdio") for _ in range(2)]
+        peer = f"--peer=127.0.0.1:{self.port}"
+        ends = [self.twistd("mesh", peer, "--no-overlay", "--stdio") for _ in range(2)]
         await self.until(lambda: [end.links for end in ends] == [1, 1])
         return ends
 

@@ -19,7 +19,7 @@ SEQUENCE = re.compile(rb'^{"event": "message", .{0,300}?"sequence": (\d+), ')
 
 class RestartedRelayTests(ProcessCase):
     async def test_what_was_said_while_the_middle_was_dead_arrives_once_and_in_order(self) -> None:
-        ends = [self.mesh("--stdio") for _ in range(2)]
+        ends = [self.mesh("--no-overlay", "--stdio") for _ in range(2)]
         await self.until_listening(*ends)
         said: list[str] = []
 
@@ -36,7 +36,7 @@ class RestartedRelayTests(ProcessCase):
                 self.assertEqual(end.lines, said)
 
         for round_ in range(ROUNDS):
-            middle = self.mesh(peers=(ends[0], ends[1]))  # it remembers nothing
+            middle = self.mesh("--no-overlay", peers=(ends[0], ends[1]))  # it remembers nothing
             await self.until(lambda: [end.links for end in ends] == [1, 1])
             say()
             if round_ == 0:
@@ -47,7 +47,7 @@ class RestartedRelayTests(ProcessCase):
             say()
             await self.until(lambda: [end.links for end in ends] == [0, 0])
             say()
-        self.mesh(peers=(ends[0], ends[1]))
+        self.mesh("--no-overlay", peers=(ends[0], ends[1]))
         await all_said_is_there()
         for end in ends:
             self.assertNotIn("are lost", end.log)
@@ -108,7 +108,8 @@ class StoppedReaderTests(ProcessCase):
         sender = self.twistd("-y", str(LOAD))
         await self.until_listening(sender)
         peer = f"--peer=127.0.0.1:{sender.ports[0]}"
-        fast, slow = (self.twistd("mesh", peer, "--print", kind=Reader) for _ in range(2))
+        options = (peer, "--no-overlay", "--print")
+        fast, slow = (self.twistd("mesh", *options, kind=Reader) for _ in range(2))
         await self.until(lambda: min(fast.known, slow.known) > 100)
         slow.signal("STOP")
         before = self.load()["sent"]

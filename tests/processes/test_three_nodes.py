@@ -26,9 +26,9 @@ class ThreeNodesTests(ProcessCase):
                 self.assertEqual(got, [f"{other} {number}" for number in range(LINES)])
 
     async def test_chain_delivers_a_thousand_lines_of_each_once_and_in_order(self) -> None:
-        middle = self.mesh("--stdio")
+        middle = self.mesh("--no-overlay", "--stdio")
         await self.until_listening(middle)
-        ends = [self.mesh("--stdio", peers=(middle,)) for _ in range(2)]
+        ends = [self.mesh("--no-overlay", "--stdio", peers=(middle,)) for _ in range(2)]
         await self.type_all_at_once([ends[0], middle, ends[1]], [1, 2, 1])
 
     async def test_triangle_delivers_a_thousand_lines_of_each_once_and_in_order(self) -> None:
@@ -36,5 +36,5 @@ class ThreeNodesTests(ProcessCase):
         await self.until_listening(first)
         second = self.mesh("--stdio", peers=(first,))
         await self.until_listening(second)
-        third = self.mesh("--stdio", peers=(first, second))
+        third = self.mesh("--stdio", peers=(second,))  # it finds the first by itself
         await self.type_all_at_once([first, second, third], [2, 2, 2])

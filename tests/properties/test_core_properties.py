@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from random import Random
 
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.core.network import batch, entries, myself, origin_of, peer, raw_batch
+from tests.core.network import (
+    batch,
+    closing,
+    entries,
+    myself,
+    origin_of,
+    peer,
+    presence,
+    raw_batch,
+    roster,
+    suspect,
+)
 from tests.properties.profile import fixed
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
@@ -17,9 +29,18 @@ from twisted_mesh.core.compare import digest
 from twisted_mesh.core.handshake import Handshake, Side, Stage
 from twisted_mesh.core.liveness import Liveness, Verdict
 from twisted_mesh.core.node import Node
-from twisted_mesh.errors import RemoteError
+from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.wire import native
 from twisted_mesh.wire.framing import LENGTH_BYTES
+from twisted_mesh.wire.membership import (
+    Contact,
+    ForwardJoin,
+    Purpose,
+    Role,
+    Shuffle,
+    ShuffleReply,
+    Stay,
+)
 from twisted_mesh.wire.native import (
     Have,
     HaveEntry,
@@ -56,7 +77,41 @@ have_entries = st.builds(
     numbers,
     numbers,
 )
+presences = st.builds(
+    lambda name, counter, sequence, epoch, interval, flags, role, address: presence(
+        name, counter, sequence, epoch, interval=interval, flags=flags, role=role, address=address
+    ),
+    names,
+    st.integers(1, 4),
+    st.one_of(st.integers(0, 30), st.just(2**62 - 1)),
+    st.integers(1, 3),
+    st.sampled_from((1, 1000, 30_000)),
+    st.integers(0, 3),
+    st.sampled_from((Role.MEMBER, Role.MEMBER, Role.GUEST)),
+    st.sampled_from((None, ("192.0.2.7", 1), ("nowhere!", 1))),
+)
+rosters = st.builds(
+    lambda some, age, last, stay: roster(*some, age=age, last=last, stay=stay),
+    st.lists(presences, max_size=3),
+    st.sampled_from((0, 5, 100, 10**9)),
+    st.booleans(),
+    st.sampled_from([*Stay]),
+)
+contacts = st.builds(
+    lambda name, host: Contact(peer(name).id, host, 1), names, st.sampled_from(("192.0.2.7", "::1"))
+)
+society = st.one_of(
+    presences,
+    presences,
+    rosters,
+    st.builds(suspect, names, names, st.integers(0, 4), st.integers(1, 3)),
+    st.builds(lambda signed: msgspec.structs.replace(signed, signature=bytes(64)), presences),
+    st.builds(ForwardJoin, contacts, st.integers(0, 9), st.booleans()),
+    st.builds(Shuffle, st.integers(0, 3), st.lists(contacts, max_size=3), st.integers(0, 9)),
+    st.builds(ShuffleReply, st.integers(0, 3), st.lists(contacts, max_size=3)),
+)
 frames = st.one_of(
+    society,
     batches,
     batches,
     batches,
@@ -91,13 +146,20 @@ frames = st.one_of(
     ),
 )
 steps = st.one_of(
-    st.tuples(st.just("open"), links, names, st.integers(1, 2), st.booleans(), st.booleans()),
+    st.tuples(
+        *(st.just("open"), links, names, st.integers(1, 2), st.booleans(), st.booleans()),
+        st.sampled_from([*Purpose, Purpose.JOIN]),
+    ),
     st.tuples(st.just("greet"), links),
+    st.tuples(st.just("receive"), links, st.lists(society, max_size=4)),
+    st.tuples(st.just("dialled"), names),
+    st.tuples(st.just("stall"), st.integers(1, 60)),
+    st.tuples(st.just("leaving")),
     st.tuples(st.just("receive"), links, st.lists(frames, max_size=4)),
     st.tuples(st.just("receive"), links, st.lists(batches, max_size=4)),
     st.tuples(st.just("publish"), st.integers(0, 4)),
     st.tuples(st.just("accept"), links, st.integers(1, 2000)),
-    st.tuples(st.just("closing"), links),
+    st.tuples(st.just("closing"), links, st.sampled_from((Reason.DISCONNECT, Reason.LOST))),
     st.tuples(st.just("closed"), links),
     st.tuples(st.just("wait"), st.integers(1, 20)),
     st.tuples(st.just("wait"), st.floats(0.01, 0.5)),
@@ -107,9 +169,10 @@ steps = st.one_of(
 class Outside:
     """A node's surroundings, as strict as the contract of events lets them be."""
 
-    def __init__(self, test: SynchronousTestCase, **limits: float) -> None:
+    def __init__(self, test: SynchronousTestCase, *, overlay: bool = False, **limits: float) -> None:
         self._test = test
-        self.node = Node(myself("me", 2), MeshConfig(**limits))  # type: ignore[arg-type]
+        me = msgspec.structs.replace(myself("me", 2), overlay=overlay, address=("192.0.2.1", 1))
+        self.node = Node(me, MeshConfig(**limits), Random(1))  # type: ignore[arg-type]
         self.now = 0.0
         self._numbers = 0
         self._slots: dict[int, int] = {}  # the link of each slot
@@ -124,16 +187,28 @@ class Outside:
     def do(self, step: tuple[object, ...]) -> None:
         """Carry out *step* if it makes sense now."""
         match step:
-            case "open", int(slot), str(name), int(epoch), bool(outgoing), bool(settled):
+            case "open", int(slot), str(name), int(epoch), *said:
+                outgoing, settled, purpose = said
+                assert isinstance(outgoing, bool) and isinstance(settled, bool)
+                assert isinstance(purpose, Purpose)
                 if slot not in self._slots and name != "me":
                     self._numbers += 1
                     self._slots[slot] = self._numbers
                     self._open.add(self._numbers)
                     self._whose[self._numbers] = name
-                    who = peer(name, epoch, settled)
-                    self.handle(events.LinkOpened(self._numbers, who, outgoing, self.node.settled))
+                    who = msgspec.structs.replace(peer(name, epoch, settled), address=("192.0.2.7", 1))
+                    host = "192.0.2.7"
+                    self.handle(
+                        events.LinkOpened(self._numbers, who, outgoing, self.node.settled, purpose, host)
+                    )
             case "greet", int(slot):
                 self.receive(slot, [Snapshot(True, [])])
+            case "dialled", str(name):
+                self.handle(events.DialFailed(peer(name).id))
+            case "stall", int(seconds):
+                self.now += seconds
+            case ("leaving",):
+                self.handle(events.Leaving())
             case "receive", int(slot), list(frames):
                 self.receive(slot, frames)
             case "publish", int(count):
@@ -143,10 +218,10 @@ class Outside:
                 if self._accepted[number] < self._sent[number]:
                     self._accepted[number] = min(self._accepted[number] + size, self._sent[number])
                     self.handle(events.Accepted(number, self._accepted[number]))
-            case "closing", int(slot):
+            case "closing", int(slot), Reason() as reason:
                 number = self._slots.get(slot, 0)
                 self._open.discard(number)
-                self.handle(events.LinkClosing(number))
+                self.handle(closing(number, reason))
             case "closed", int(slot):
                 number = self._slots.pop(slot, 0)
                 self._open.discard(number)
@@ -192,7 +267,7 @@ class Outside:
                 case events.Close():
                     self._open.discard(effect.link)
                 case events.SetTimer():
-                    test.assertGreaterEqual(effect.at, self.now)
+                    test.assertGreater(effect.at, self.now - 61)  # one that was due in a stall
                     self._timers[effect.timer] = effect.at
                 case events.Emit(what=events.GapFound() | events.Poisoned() as what):
                     self.tell(what.origin, what.epoch, what.first, what.last)
@@ -223,6 +298,7 @@ class Outside:
         for table in (
             *("links", "fed_links", "linked_nodes", "snapshot_entries", "claims", "waiting_bytes"),
             *("pulls", "queued_pulls", "failures", "wakes", "quiet", "mute", "owed", "wants"),
+            *("visits", "exchanges", "known_records", "to_visit"),
         ):
             self._test.assertEqual(footprint[table], 0, table)
 
@@ -231,10 +307,17 @@ class TestNode(SynchronousTestCase):
     """Any events at all: no exception, nothing twice, nothing left behind."""
 
     @settings(fixed, max_examples=150)
-    @given(st.lists(steps, max_size=40), st.sampled_from((1, 2, 100)))
-    def test_whatever_happens(self, happens: list[tuple[object, ...]], open_streams: int) -> None:
+    @given(st.lists(steps, max_size=40), st.sampled_from((1, 2, 100)), st.booleans())
+    def test_whatever_happens(
+        self, happens: list[tuple[object, ...]], open_streams: int, overlay: bool
+    ) -> None:
         outside = Outside(
             self,
+            overlay=overlay,
+            members_limit=2,
+            authors_burst=2,
+            exchanges_limit=1,
+            remembered_contacts=2,
             batch_bytes=1,
             waiting_bytes=1500,
             history_bytes=4000,
@@ -245,7 +328,7 @@ class TestNode(SynchronousTestCase):
             open_streams=open_streams,
         )
         for slot, name in enumerate(("anna", "bert", "anna")):
-            outside.do(("open", slot, name, 1, slot == 2, False))
+            outside.do(("open", slot, name, 1, slot == 2, False, Purpose.JOIN))
         outside.do(("greet", 0))
         for step in happens:
             outside.do(step)
@@ -256,7 +339,7 @@ class TestNode(SynchronousTestCase):
     def test_open_links_and_batches_alone(self, comes: list[tuple[int, list[SignedBatch]]]) -> None:
         outside = Outside(self)
         for slot, name in enumerate(("anna", "bert", "cleo", "dora")):
-            outside.do(("open", slot, name, 1, True, False))
+            outside.do(("open", slot, name, 1, True, False, Purpose.JOIN))
             outside.do(("greet", slot))
         for slot, some in comes:
             outside.do(("receive", slot, some))

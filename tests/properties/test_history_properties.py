@@ -34,6 +34,18 @@ steps = st.one_of(
     st.tuples(st.just("publish"), st.integers(1, 5)),
     st.tuples(st.just("accept"), st.integers(0, 9)),
     st.tuples(st.just("start"), runs, st.integers(0, 12), st.integers(0, 12)),
+    st.tuples(st.just("hint"), runs, st.integers(0, END)),
+    st.tuples(st.just("wait"), st.integers(1, 30)),
+    st.tuples(st.just("age")),
+)
+#: What can happen to one run, of which a neighbour said where to start.
+claimed_steps = st.one_of(
+    st.tuples(st.just("take"), st.just(RUNS[0]), spans),
+    st.tuples(st.just("take"), st.just(RUNS[0]), st.tuples(st.integers(1, 4), st.integers(1, 4))),
+    st.tuples(st.just("hint"), st.just(RUNS[0]), st.integers(0, END)),
+    st.tuples(st.just("hint"), st.just(RUNS[0]), st.integers(END // 2, END)),
+    st.tuples(st.just("lower"), st.just(RUNS[0]), st.integers(0, END // 2), st.integers(0, 9)),
+    st.tuples(st.just("lower"), st.just(RUNS[0]), st.integers(0, 9), st.integers(0, 9)),
     st.tuples(st.just("wait"), st.integers(1, 30)),
     st.tuples(st.just("age")),
 )
@@ -61,6 +73,7 @@ class Keeper:
         self._heads: dict[Run, int] = defaultdict(int)
         self._told: dict[Run, int] = {}  # the last message that was delivered or told as lost
         self._bases: dict[Run, int] = defaultdict(int)
+        self._signed: dict[Run, int] = defaultdict(int)  # the highest number their authors have shown
 
     def do(self, step: tuple[object, ...]) -> None:
         """Carry out *step*, and hold the history to all it promises."""
@@ -81,6 +94,16 @@ class Keeper:
                 if run not in self._bases:
                     self._bases[run] = head + more
                     self.history.start_at(run, head, head + more, self.now)
+            case "hint", tuple(run), int(sequence):
+                self._bases[run] += 0
+                self._signed[run] = max(self._signed[run], sequence)
+                self.history.hinted(run, sequence, self.now)
+                stream = self.history.get(run)
+                self._test.assertGreaterEqual(
+                    self.history.head(run) if stream is None else stream.high, sequence
+                )
+            case "lower", tuple(run), int(sequence), int(less):
+                self.lower(run, sequence, max(sequence - less, 0))
             case "wait", int(seconds):
                 self.now += seconds
                 self.lost(self.history.give_up(self.now, 20))
@@ -104,8 +127,26 @@ class Keeper:
             within = any(one.first <= first and signed.batch.last <= one.last for one in held)
             self._test.assertEqual(duplicate, within or signed.batch.last <= stream.head)
         if not duplicate and self.history.has_room(signed):
+            self._signed[run] = max(self._signed[run], signed.batch.last)
             self.deliver(run, self.history.take(signed, self.now))
             self._test.assertTrue(self.history.is_duplicate(signed.batch))
+
+    def lower(self, run: Run, sequence: int, start: int) -> None:
+        """The author says that it has sent no more than *sequence*."""
+        stream = self.history.get(run)
+        before = None if stream is None else (stream.base, stream.head)
+        may = stream is not None and stream.base > max(sequence, self._signed[run])
+        lowered = self.history.lowered(run, sequence, start)
+        self._test.assertEqual(lowered is not None, may)
+        if lowered is None:
+            self._test.assertEqual(before, None if stream is None else (stream.base, stream.head))
+            return
+        assert stream is not None
+        self._test.assertEqual(stream.base, start)
+        self._bases[run] = start
+        self._heads[run] = min(self._heads[run], stream.head)
+        self._test.assertNotIn(run, self._told)
+        self.lost([lowered])
 
     def lost(self, gaps: Iterable[tuple[GapFound, list[Ready]]]) -> None:
         """What was given up, and what follows."""
@@ -217,6 +258,16 @@ class TestHistory(SynchronousTestCase):
             waiting_bytes=waiting, history_bytes=held, history_seconds=60, open_streams=open_streams
         )
         keeper = Keeper(self, config)
+        for step in happens:
+            keeper.do(step)
+
+    @settings(fixed, max_examples=120)
+    @given(st.integers(0, 12), st.integers(0, 24), st.lists(claimed_steps, max_size=15))
+    def test_whatever_was_claimed_what_its_author_signs_counts(
+        self, head: int, more: int, happens: list[tuple[object, ...]]
+    ) -> None:
+        keeper = Keeper(self, MeshConfig(history_bytes=700, history_seconds=60))
+        keeper.do(("start", RUNS[0], head, more))
         for step in happens:
             keeper.do(step)
 

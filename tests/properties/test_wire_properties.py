@@ -17,11 +17,28 @@ from tests.properties.profile import fixed
 from tests.wire.samples import VECTORS, greeting, payload
 from twisted_mesh.errors import RemoteError
 from twisted_mesh.wire import greeting as greetings
+from twisted_mesh.wire import native
+from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.framing import MAX_FRAME_BYTES, FrameReader, frame
 from twisted_mesh.wire.greeting import Greeting
+from twisted_mesh.wire.membership import (
+    MAX_CONTACTS,
+    MAX_INTERVAL,
+    MAX_RECORD,
+    MAX_TAGS,
+    MAX_WALK,
+    Contact,
+    ForwardJoin,
+    Presence,
+    Roster,
+    RosterEntry,
+    Shuffle,
+    ShuffleReply,
+    Stay,
+    Suspect,
+)
 from twisted_mesh.wire.native import (
     MAX_BATCH_COUNT,
-    MAX_NUMBER,
     Batch,
     Bucket,
     Bye,
@@ -44,6 +61,8 @@ from twisted_mesh.wire.native import (
     pack,
 )
 from twisted_mesh.wire.packets import join_entries, pack_entry, unpack_entries
+from twisted_mesh.wire.reverse import MAX_RECEIPT, Direct, DirectAck, Receipt, Receipts, SignedReceipt
+from twisted_mesh.wire.signed import SignedRecord
 
 wire = settings(fixed, max_examples=120, suppress_health_check=[HealthCheck.too_slow])
 
@@ -80,7 +99,49 @@ def signed_batches(draw: st.DrawFn) -> SignedBatch:
     return SignedBatch(batch, draw(signatures), pack(batch), draw(st.integers(0, 255)))
 
 
+short_texts = texts.map(lambda text: text[:32])
+names = st.text("ab.-:ü", min_size=1, max_size=40)
+ports = st.integers(1, 65535)
+contacts = st.builds(Contact, st.binary(min_size=32, max_size=66), names, ports)
+walks = st.integers(0, MAX_WALK)
+records = st.one_of(
+    st.builds(
+        Presence,
+        *(keys, numbers, numbers.filter(bool), heads),
+        st.none() | st.tuples(names, ports),
+        numbers,
+        st.none() | short_texts,
+        st.dictionaries(short_texts, short_texts, max_size=MAX_TAGS),
+        *(numbers, st.integers(1, MAX_INTERVAL), numbers, st.binary(max_size=100)),
+    ),
+    st.builds(Suspect, keys, keys, numbers, numbers),
+    st.builds(Direct, keys, numbers, keys, numbers, *[numbers.filter(bool)] * 2, st.binary(max_size=300)),
+    st.builds(DirectAck, keys, numbers, keys, numbers, numbers.filter(bool)),
+)
+signed_records = st.builds(
+    lambda record, signature, hops: SignedRecord(record, signature, pack(record), hops),
+    records,
+    signatures,
+    st.integers(0, 255),
+)
+receipts = st.builds(
+    lambda have, member, epoch: Receipt(have.origin, have.epoch, have.low, have.high, member, epoch),
+    *(have_entries(), keys, numbers),
+)
+signed_receipts = st.builds(
+    SignedReceipt,
+    signatures,
+    receipts.map(pack) | st.binary(max_size=MAX_RECEIPT),
+    *[st.integers(0, 255)] * 2,
+)
+roster_entries = st.builds(RosterEntry, numbers, st.binary(max_size=300))
+
 frames = st.one_of(
+    signed_records,
+    st.builds(Roster, st.booleans(), st.lists(roster_entries, max_size=3), st.sampled_from([*Stay])),
+    st.builds(ForwardJoin, contacts, walks, st.booleans()),
+    st.builds(Shuffle, numbers, st.lists(contacts, max_size=MAX_CONTACTS), walks),
+    st.builds(ShuffleReply, numbers, st.lists(contacts, max_size=MAX_CONTACTS)),
     st.builds(Intro, numbers, numbers, numbers, st.booleans(), keys, keys, numbers, numbers),
     st.builds(Proof, signatures, st.binary(max_size=32)),
     st.builds(Snapshot, st.booleans(), st.lists(snapshot_entries(), max_size=5)),
@@ -90,6 +151,7 @@ frames = st.one_of(
     st.builds(Prune, st.lists(keys, max_size=5)),
     st.builds(Digest, st.lists(st.builds(Bucket, st.integers(0, 63), keys), max_size=5)),
     st.builds(Whisper, st.binary(max_size=300)),
+    st.builds(Receipts, st.lists(signed_receipts, max_size=4)),
     st.builds(Ping, numbers),
     st.builds(Pong, numbers),
     st.builds(Bye, texts.map(lambda text: text[:32]), texts),
@@ -217,6 +279,7 @@ class TestFrames(SynchronousTestCase):
         got: Any = decode(data)
         assert got == value and type(got) is type(value)
         assert encode(got) == encoded
+        assert not isinstance(got, SignedRecord) or len(got.array) <= MAX_RECORD
 
     @wire
     @given(st.lists(st.binary(min_size=1, max_size=60), max_size=8), st.data())
@@ -253,6 +316,17 @@ class TestFrames(SynchronousTestCase):
     @given(damaged(frames.map(encode).map(payload)))
     def test_a_damaged_frame_is_a_frame_or_a_remote_error(self, data: bytes) -> None:
         refused(decode, data)
+
+    @wire
+    @given(receipts)
+    def test_every_receipt_comes_out_as_it_went_in(self, value: Receipt) -> None:
+        assert native.receipt(pack(value)) == value
+        assert len(pack(value)) <= MAX_RECEIPT - 100
+
+    @wire
+    @given(soups | damaged(receipts.map(pack)))
+    def test_any_array_is_a_receipt_or_a_remote_error(self, array: bytes) -> None:
+        refused(native.receipt, array)
 
 
 class TestGreetings(SynchronousTestCase):

@@ -43,11 +43,11 @@ class BadPeer(MeshCase):
     def setUp(self) -> None:
         super().setUp()
         self.a, self.b = self.chain(2)
-        self.before = self.a.footprint()
+        self.before = self.lasting(self.a.footprint())
 
     def assert_nothing_left(self, *, links: int = 1) -> None:
         self.network.advance(3)
-        after = self.a.footprint()
+        after = self.lasting(self.a.footprint())
         self.assertEqual(after, self.before)
         self.assertEqual(len(self.a.routing_table), links)
         self.a.send("still")

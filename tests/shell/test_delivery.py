@@ -314,6 +314,7 @@ class TestDebugLevels(MeshCase):
         a.routing_table[b.id].whisper("over a link")
         a.routing_table[b.id].send(flags.whisper, 0x30, "of another type")
         self.received(a)[0].reply("replied")
+        self.network.pump()
         out = self.log("out: ")
         for number, line in enumerate(("sent", "beside", "over a link", "of another type", "replied")):
             self.assertIn(line, out[number])

@@ -13,6 +13,7 @@ from twisted_mesh.addresses import PeerAddress
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.dialler import Dialler
 from twisted_mesh.dialling import Dialling
+from twisted_mesh.disconnected import Disconnected
 from twisted_mesh.errors import ConnectFailed, LocalError
 
 
@@ -26,7 +27,9 @@ class TestBackOff(SynchronousTestCase):
         self.jitter = 0.0
 
     def dialler(self, **limits: float) -> Dialler:
-        return Dialler(self.clock, MeshConfig(**limits), self.dial, {}, lambda: self.jitter)  # type: ignore[arg-type]
+        config = MeshConfig(**limits)  # type: ignore[arg-type]
+        away = Disconnected(self.clock, config)
+        return Dialler(self.clock, config, self.dial, self.dial, {}, away, lambda: self.jitter)
 
     def dial(self, address: PeerAddress) -> Deferred:
         self.attempts.append(self.clock.seconds())
@@ -71,7 +74,7 @@ class TestBackOff(SynchronousTestCase):
         dialler.add(address)
         dialler.add(address)
         self.assertEqual((len(self.attempts), len(dialler)), (1, 1))
-        dialler.link_lost(b"unknown")
+        dialler.link_lost(b"unknown", False)
         dialler.stop()
         self.assertEqual((len(dialler), self.clock.getDelayedCalls()), (0, []))
         dialler.add(address)

@@ -156,7 +156,7 @@ class TestTrees(HealingCase):
     def test_a_pruned_link_is_told_and_pushes_again_when_it_is_asked(self) -> None:
         a = self.node()
         puppet = self.joined(a)
-        puppet.send(Prune([a._identity.origin]))
+        puppet.send(Prune([a._settings.identity.origin]))
         self.network.pump()
         a.send("one")
         self.network.advance(0.1)

@@ -114,6 +114,23 @@ class TestEpochTaken(MeshCase):
         self.successResultOf(drained)
         self.assert_came(*range(number))
 
+    def test_receipts_of_what_was_sent_go_on_in_the_new_run(self) -> None:
+        again = self.again()
+        early = [again.send(number, receipt=number != 1) for number in range(3)]
+        self.network.pump()
+        waits = early[2].complete()
+        never = again.send("gathered", receipt=True)
+        self.link((again, self.other))
+        late = again.send("late", receipt=True)
+        self.network.advance(2)
+        self.assertEqual(again._run.hub.renewals, 1)  # type: ignore[union-attr]
+        receipts = (early[0], early[2], never, late)
+        for number, receipt in zip((1, 3, 4, 5), receipts, strict=True):
+            self.assertEqual(receipt.id[1:], (self.taken + 1, number))
+            self.assertEqual(receipt.delivered, {self.other.id})
+        self.assertIs(self.successResultOf(waits), early[2])
+        self.assert_came(0, 1, 2, "gathered", "late")
+
     def test_the_timers_of_the_run_that_is_over_are_too(self) -> None:
         again = self.again()
         self.link((again, self.other))
@@ -128,7 +145,7 @@ class TestEpochTaken(MeshCase):
         epochs = count(self.taken, 5)
 
         def lie(answer: bytes) -> bytes:
-            entry = SnapshotEntry(again._identity.origin, next(epochs), 1, 1, 1)
+            entry = SnapshotEntry(again._settings.identity.origin, next(epochs), 1, 1, 1)
             return answer + native.encode(native.Snapshot(True, [entry]))
 
         puppets = [self.puppet(Side.ACCEPTOR, frontier=False) for _ in range(3)]
@@ -138,14 +155,15 @@ class TestEpochTaken(MeshCase):
         link = again.connect("10.9.9.9", PORT)
         self.network.advance(60)
         self.assertIs(self.failureResultOf(link, RemoteError).value.reason, Reason.LEAVING)
-        self.assertEqual(len(self.network.dials), 3)  # one of them was the first run's
+        dials = [target for source, target, _ in self.network.dials if source == self.host(again)]
+        self.assertEqual(dials, [("10.9.9.9", PORT)] * 2)
         self.link((again, self.other))
 
     def claim(self, again: MeshService, epoch: int) -> Puppet:
         """A peer whose frontier names a run of the node's own key."""
         puppet = self.dial(self.puppet(frontier=False), again)
         self.network.pump()
-        puppet.send(native.Snapshot(True, [SnapshotEntry(again._identity.origin, epoch, 1, 1, 1)]))
+        puppet.send(native.Snapshot(True, [SnapshotEntry(again._settings.identity.origin, epoch, 1, 1, 1)]))
         self.network.pump()
         return puppet
 
@@ -159,7 +177,7 @@ class TestEpochTaken(MeshCase):
 
     def test_a_new_run_that_cannot_be_numbered(self) -> None:
         again = self.again()
-        path = again._identity.path
+        path = again._settings.identity.path
         assert path is not None
         in_the_way = path.with_name(path.name + ".epoch.new")
         in_the_way.mkdir()
@@ -187,12 +205,13 @@ class TestKeyInUse(MeshCase):
         self.one, self.two = self.node(), self.node()
         self.new = self.node(identity=key)
         # Apart from each other: of two links of one key a node would keep the newer.
-        self.link((self.old, self.one), (self.one, self.two), (self.two, self.new))
-
-    def test_the_older_run_publishes_no_more_and_says_so_once(self) -> None:
+        self.link((self.old, self.one), (self.one, self.two))
         self.old.send("old")
         self.network.pump()
         self.assertEqual(self.failures, [])
+        self.link((self.two, self.new))
+
+    def test_the_older_run_publishes_no_more_and_says_so_once(self) -> None:
         for number in range(3):
             self.new.send(number)
             self.network.advance(1)
@@ -217,9 +236,11 @@ class TestKeyInUse(MeshCase):
         self.assertEqual(sorted(self.got(end)), ["psst", "through"])
         self.assertEqual(self.at_old, ["through"])
 
-    def test_the_newer_run_is_not_told(self) -> None:
-        self.old.send("old")
+    def test_that_it_is_there_is_enough(self) -> None:
         self.network.pump()
+        self.assertEqual([failure.type for failure in self.failures], [KeyInUse])
+
+    def test_the_newer_run_is_not_told(self) -> None:
         self.new.send("new")
         self.network.pump()
         self.assertEqual(self.happened(self.new, "failure"), [])

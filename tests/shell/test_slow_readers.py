@@ -147,7 +147,7 @@ class TestItsOwnDoing(SlowCase):
         self.say(a, 30)
         stuck = self.network.between("10.9.9.9", self.host(a))[0]
         stuck.reads = False
-        run = (a._identity.origin, a._run.hub.node.outbox.run[1])
+        run = (a._settings.identity.origin, a._run.hub.node.outbox.run[1])
         for _ in range(200):
             puppet.send(Want(*run, 1, 30, False))
             self.network.pump()

@@ -102,7 +102,7 @@ class TestFlushing(StoreCase):
             batch_of(ANNA, 5, 1, size=MIB),
         ]
         bert = [batch_of(BERT, 9, 7)]
-        marks = [Marks(ANNA, 5, 1, 0, 4, True), Marks(BERT, 15, 9, 20, 0, False)]
+        marks = [Marks(ANNA, 5, 1, 0, 4, True, 6), Marks(BERT, 15, 9, 20, 0, False, 1)]
         flushed = store.flush(flush_of(*anna, *bert, marks=marks, closed=[(ME, 3)], settled=True))
         self.assertEqual(list(flushed.lows), [])
         self.assertTrue(list(store.read(ANNA, 1, ALL, 2**40)) == anna)

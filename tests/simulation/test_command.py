@@ -7,7 +7,8 @@ import sys
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_mesh.simulation.__main__ import main, nodes_for, parse
+from twisted_mesh.simulation import __main__ as simulation
+from twisted_mesh.simulation.__main__ import STAGED, main, nodes_for, parse
 from twisted_mesh.simulation.report import COLUMNS, quantile
 from twisted_mesh.simulation.schedules import SCHEDULES, Schedule
 
@@ -37,9 +38,15 @@ class TestCommand(SynchronousTestCase):
         self.assertIn("41 runs, 0 with a broken promise", out)
 
     def test_all_schedules_unless_one_is_named(self) -> None:
+        self.patch(simulation, "STAGED", {"door": STAGED["door"], "crowd": STAGED["crowd"]})
         _, out, _ = self.run_with("--nodes", "4")
-        for name in SCHEDULES:
+        for name in (*SCHEDULES, "door"):
             self.assertIn(f"{name} ", out)
+        self.assertNotIn("crowd", out)  # it takes minutes
+
+    def test_what_a_scene_has_shown_follows_its_table(self) -> None:
+        _, out, _ = self.run_with("--schedule", "suspicion", "--nodes", "4")
+        self.assertRegex(out, r"\nsuspicion 1: \d+ SUSPECT over links")
 
     def test_how_far_it_is_is_shown_on_a_terminal(self) -> None:
         _, out, err = self.run_with("--schedule", "calm", "--nodes", "3", terminal=True)

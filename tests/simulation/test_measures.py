@@ -168,7 +168,7 @@ class TestRepairing(SynchronousTestCase):
             live.publish("live")
             world.run_until(world.now + 0.05)
         took = world.now - start
-        sent = sum(link.wires[link.other(newcomer)].accepted for link in newcomer.links.values())
+        sent = sum(link.wires[link.other(newcomer)].given for link in newcomer.links.values())
         world.run_until(world.now + 3)
         self.assertEqual(world.violations, [])
         useful = sum(
@@ -176,7 +176,8 @@ class TestRepairing(SynchronousTestCase):
             for stream in newcomer.node.history
             for signed in stream.serve(1, stream.head, total * 2)
         )
-        slowest = quantile(sorted(world.latencies), 0.8)
+        # One delivery in five or more is the newcomer's own, behind all that it pulls.
+        slowest = quantile(sorted(world.latencies), 0.75)
         self.assertGreater(useful, 0.95 * total)
         return sent / useful, took * line / useful, slowest
 

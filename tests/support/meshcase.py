@@ -203,8 +203,9 @@ class MeshCase(SynchronousTestCase):
         return self.mesh.received(self.services.index(service))
 
     def events(self, service: MeshService) -> list[tuple[str, Any]]:
-        """What was emitted besides them."""
-        return self.mesh.events(self.services.index(service))
+        """What was emitted besides them, and besides ``member``, which comes and goes with anything."""
+        events = self.mesh.events(self.services.index(service))
+        return [(name, what) for name, what in events if name != "member"]
 
     def got(self, service: MeshService, author: MeshService | None = None) -> list[Any]:
         """The first packet of every message that came, or of those of *author*."""
@@ -216,7 +217,8 @@ class MeshCase(SynchronousTestCase):
 
     def happened(self, service: MeshService, name: str) -> list[Any]:
         """What was emitted as *name*."""
-        return [what for event, what in self.events(service) if event == name]
+        events = self.mesh.events(self.services.index(service))
+        return [what for event, what in events if event == name]
 
     def reasons(self, service: MeshService) -> list[str]:
         """Why connections were refused."""
@@ -225,6 +227,11 @@ class MeshCase(SynchronousTestCase):
     def run_to_end(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """The result of a coroutine that has all it needs."""
         return self.successResultOf(Deferred.fromCoroutine(coroutine))
+
+    @staticmethod
+    def lasting(footprint: dict[str, int]) -> dict[str, int]:
+        """*footprint* without what comes and goes with time alone: who brought the latest records."""
+        return {name: count for name, count in footprint.items() if name != "bringers"}
 
     # ── the log ─────────────────────────────────────────────────────────────────────
 

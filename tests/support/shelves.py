@@ -268,7 +268,8 @@ class Script:
             last = max(first, marks.head + 1) + random.randrange(4)
             low = min(first, marks.low) if marks.low > marks.head else marks.low
             taken = random.randint(marks.taken, last)
-            self._open[run] = Marks(run, last, low, marks.base, taken, random.random() < 0.1)
+            whole = marks.whole if random.random() < 0.8 else random.randint(marks.whole, last + 1)
+            self._open[run] = Marks(run, last, low, marks.base, taken, random.random() < 0.1, whole)
             signed = batch_of(
                 run, first, last - first + 1, random.randrange(self._size), random.randrange(9)
             )

@@ -8,11 +8,23 @@ import re
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.wire.samples import EPOCH, IDENTITY, NETWORK, TESTS, VECTORS, payload
+from twisted_mesh.core.direct import WINDOW
+from twisted_mesh.core.routes import MOST_HOPS
 from twisted_mesh.errors import Reason
 from twisted_mesh.identity import verify
-from twisted_mesh.wire import framing, greeting, native, skim
+from twisted_mesh.wire import framing, greeting, membership, native, skim
 from twisted_mesh.wire.framing import FrameReader
 from twisted_mesh.wire.greeting import Greeting
+from twisted_mesh.wire.membership import (
+    Contact,
+    ForwardJoin,
+    Presence,
+    Roster,
+    RosterEntry,
+    Shuffle,
+    ShuffleReply,
+    Suspect,
+)
 from twisted_mesh.wire.native import (
     Batch,
     Bucket,
@@ -34,7 +46,9 @@ from twisted_mesh.wire.native import (
     decode,
     encode,
 )
-from twisted_mesh.wire.packets import join_entries, pack_entry, unpack_entries
+from twisted_mesh.wire.packets import ASKS, join_entries, pack_entry, unpack_entries
+from twisted_mesh.wire.reverse import MAX_RECEIPT, Direct, DirectAck, Receipt, Receipts, SignedReceipt
+from twisted_mesh.wire.signed import Record, SignedRecord
 
 GREETING = Greeting(IDENTITY.id, NETWORK.id, ("192.0.2.1", 4444), True, 1_800_000_000)
 MESSAGES = [
@@ -51,6 +65,54 @@ BATCH = Batch(
     encoding=0,
     body=BODY,
 )
+PRESENCE = Presence(
+    origin=IDENTITY.origin,
+    epoch=EPOCH,
+    counter=3,
+    sequence=8,
+    address=("192.0.2.1", 4444),
+    role=0,
+    label="kitchen",
+    tags={"floor": "1"},
+    retention=600,
+    interval=30_000,
+    flags=1,
+    credential=b"",
+)
+SUSPECT = Suspect(accuser=IDENTITY.origin, member=bytes(range(32)), epoch=1, counter=5)
+DIRECT = Direct(
+    origin=IDENTITY.origin,
+    epoch=EPOCH,
+    destination=bytes(range(32)),
+    destination_epoch=1,
+    number=3,
+    oldest=2,
+    body=join_entries([pack_entry(2, ["psst"])]),
+)
+DIRECT_ACK = DirectAck(
+    destination=IDENTITY.origin,
+    destination_epoch=EPOCH,
+    origin=bytes(range(32)),
+    epoch=1,
+    number=3,
+)
+RECORDS: dict[str, Record] = {
+    "presence": PRESENCE,
+    "suspect": SUSPECT,
+    "direct": DIRECT,
+    "direct_ack": DIRECT_ACK,
+}
+RECEIPT = Receipt(
+    origin=bytes(range(32)),
+    epoch=1,
+    low=5,
+    high=8,
+    member=IDENTITY.origin,
+    member_epoch=EPOCH,
+)
+RECEIPT_ARRAY = native.pack(RECEIPT)
+RECEIPT_TEXT = native.signed_text(native.network_digest(NETWORK.id), RECEIPT_ARRAY, native.Kind.RECEIPT)
+CONTACT = Contact(id=IDENTITY.id, host="192.0.2.1", port=4444)
 PLAIN: dict[str, Frame] = {
     "intro": Intro(
         version=1,
@@ -65,6 +127,11 @@ PLAIN: dict[str, Frame] = {
     "snapshot": Snapshot(
         last=True,
         streams=[SnapshotEntry(origin=IDENTITY.origin, epoch=EPOCH, low=1, high=2, base=2)],
+    ),
+    "roster": Roster(
+        last=True,
+        entries=[RosterEntry(age=1500, frame=payload(VECTORS["presence"]))],
+        stay=1,
     ),
     "have": Have(
         streams=[
@@ -91,6 +158,12 @@ PLAIN: dict[str, Frame] = {
             )
         ]
     ),
+    "forward_join": ForwardJoin(contact=CONTACT, left=5, instead=False),
+    "shuffle": Shuffle(token=7, contacts=[CONTACT], left=5),
+    "shuffle_reply": ShuffleReply(token=7, contacts=[CONTACT]),
+    "receipt": Receipts(
+        entries=[SignedReceipt(signature=IDENTITY.sign(RECEIPT_TEXT), array=RECEIPT_ARRAY, hops=2, tries=1)]
+    ),
     "ping": Ping(7),
     "bye": Bye("leaving", "the node stops"),
 }
@@ -98,7 +171,7 @@ PLAIN: dict[str, Frame] = {
 
 class TestVectors(SynchronousTestCase):
     def test_each_vector_is_one_whole_frame(self) -> None:
-        self.assertEqual(set(VECTORS), {"greeting", "batch", *PLAIN})
+        self.assertEqual(set(VECTORS), {"greeting", "batch", *RECORDS, *PLAIN})
         for frame in VECTORS.values():
             self.assertEqual(list(FrameReader().feed(frame)), [payload(frame)])
 
@@ -126,6 +199,30 @@ class TestVectors(SynchronousTestCase):
         self.assertTrue(verify(IDENTITY.origin, got.signature, text))
         self.assertEqual(IDENTITY.sign(text), got.signature)
 
+    def test_the_signed_records(self) -> None:
+        for name, record in RECORDS.items():
+            got = decode(payload(VECTORS[name]))
+            assert isinstance(got, SignedRecord)
+            self.assertEqual((got.record, got.hops), (record, 0))
+            self.assertEqual(native.pack(record), got.array)
+            self.assertEqual(encode(got), VECTORS[name])
+            kind = native.Kind[name.upper()]
+            text = native.signed_text(native.network_digest(NETWORK.id), got.array, kind)
+            self.assertTrue(verify(IDENTITY.origin, got.signature, text))
+            self.assertEqual(IDENTITY.sign(text), got.signature)
+
+    def test_a_receipt_is_signed_by_its_member(self) -> None:
+        got = decode(payload(VECTORS["receipt"]))
+        assert isinstance(got, Receipts)
+        [signed] = got.entries
+        self.assertEqual(native.receipt(signed.array), RECEIPT)
+        text = native.signed_text(native.network_digest(NETWORK.id), signed.array, native.Kind.RECEIPT)
+        self.assertTrue(verify(RECEIPT.member, signed.signature, text))
+
+    def test_a_message_that_asks_says_so_in_its_kind(self) -> None:
+        self.assertEqual(pack_entry(0, ["x"], asks=True), b"\x93\x40\x00\xa1x")
+        self.assertIn(f"*kind* {ASKS} ", TestDocumentation.page)
+
 
 class TestDocumentation(SynchronousTestCase):
     """docs/protocol.rst says what is built."""
@@ -140,18 +237,32 @@ class TestDocumentation(SynchronousTestCase):
         self.assertEqual(self.page.count("::\n\n    0000"), len(VECTORS))
 
     def test_it_has_every_kind_with_its_fields_in_order(self) -> None:
-        rows = re.findall(r"^(\d+) +([A-Z]+) +(.+\n(?: +.+\n)*)", self.page, re.MULTILINE)
+        rows = re.findall(r"^(\d+) +([A-Z_]+) +(.+\n(?: +.+\n)*)", self.page, re.MULTILINE)
         self.assertEqual({name: int(number) for number, name, _ in rows}, native.Kind.__members__)
-        classes = (Intro, Proof, Snapshot, Batch, Have, Want, Prune, Digest, Ping, Pong, Bye)
-        inner = {Snapshot: SnapshotEntry, Have: HaveEntry, Digest: Bucket}
+        classes = {
+            *(Intro, Proof, Snapshot, Roster, Batch, Have, Want, Prune, Presence, Suspect, Digest),
+            *(ForwardJoin, Shuffle, ShuffleReply, Receipts, Direct, DirectAck, Ping, Pong, Bye),
+        }
+        inner = {
+            Snapshot: SnapshotEntry,
+            Roster: RosterEntry,
+            Have: HaveEntry,
+            Digest: Bucket,
+            Receipts: SignedReceipt,
+        }
         for name, text in ((name, text) for _, name, text in rows if name != "WHISPER"):
-            (cls,) = (cls for cls in classes if cls.__name__.upper() == name)
+            called = {"RECEIPT": "RECEIPTS"}.get(name, name.replace("_", ""))
+            (cls,) = (cls for cls in classes if cls.__name__.upper() == called)
             fields: list[str] = []
             for field in cls.__struct_fields__:
                 fields.append(field)
-                if field in ("streams", "buckets"):
+                if field in ("streams", "buckets", "entries"):
                     fields += inner[cls].__struct_fields__
             self.assertEqual(re.findall(r"\*(\w+)\*", text), fields)
+
+    def test_it_has_the_fields_of_a_receipt_in_order(self) -> None:
+        text = self.page.partition("The *array* of a RECEIPT's entry")[2].partition("\n\n")[0]
+        self.assertEqual(tuple(re.findall(r"\*(\w+)\*", text))[:6], Receipt.__struct_fields__)
 
     def test_it_has_every_reason(self) -> None:
         table = self.page.partition("The reasons of a BYE:")[2].partition("\n---")[0]
@@ -165,6 +276,19 @@ class TestDocumentation(SynchronousTestCase):
             framing.MAX_MESSAGE_BYTES,
             native.MAX_AROUND_BODY,
             native.MAX_BATCH_COUNT,
+            native.MAX_LATER,
+            MAX_RECEIPT,
+            MOST_HOPS,
+            WINDOW,
+            membership.MAX_RECORD,
+            membership.MAX_LABEL,
+            membership.MAX_TAGS,
+            membership.MAX_TAG_KEY,
+            membership.MAX_TAG_VALUE,
+            membership.MAX_HOST,
+            membership.MAX_CONTACTS,
+            membership.MAX_WALK,
+            membership.MAX_INTERVAL,
             skim.MAX_DEPTH,
             skim.MAX_NUMBER_KEYS,
             greeting.MAX_BYTES,

@@ -13,8 +13,10 @@ from enum import Enum
 import msgspec
 
 from twisted_mesh.core.handshake import Peer
+from twisted_mesh.core.tally import Holders
 from twisted_mesh.errors import PoisonedBody, Reason
 from twisted_mesh.wire import native
+from twisted_mesh.wire.membership import Contact, Purpose
 from twisted_mesh.wire.packets import Entry
 
 Run = tuple[bytes, int]  # origin, epoch
@@ -28,6 +30,10 @@ class Timer(Enum):
     REPAIR = "repair"
     COMPARE = "compare"
     AGE = "age"
+    ROSTER = "roster"
+    OVERLAY = "overlay"
+    EXCHANGE = "exchange"
+    REVERSE = "reverse"
 
 
 # ── events ──────────────────────────────────────────────────────────────────────────
@@ -37,18 +43,28 @@ class LinkOpened(msgspec.Struct, frozen=True):
     """A peer has proven who it is over connection *link*.
 
     :ivar settled: what this node said of itself in the handshake.
+    :ivar purpose: what the link was dialled for, by whichever end.
+    :ivar host: where the far end is as the connection has it; "" where that is no host.
     """
 
     link: int
     peer: Peer
     outgoing: bool
     settled: bool
+    purpose: Purpose = Purpose.JOIN
+    host: str = ""
 
 
 class LinkClosing(msgspec.Struct, frozen=True):
-    """Our BYE is on its way: nothing more goes out over *link*, what still comes in counts."""
+    """A BYE is on its way, or the connection broke: nothing more goes out over *link*.
+
+    What still comes in counts.
+
+    :ivar reason: of the end that closes it; LOST or SILENT where nobody said a word.
+    """
 
     link: int
+    reason: Reason
 
 
 class LinkClosed(msgspec.Struct, frozen=True):
@@ -78,13 +94,80 @@ class Publish(msgspec.Struct, frozen=True):
     wall_ms: int
 
 
+class DialFailed(msgspec.Struct, frozen=True):
+    """What was dialled for a :class:`Dial` did not prove to be the node with that *id*."""
+
+    id: bytes
+
+
+class Known(msgspec.Struct, frozen=True):
+    """Nodes that were linked with in earlier runs, the latest last."""
+
+    contacts: Sequence[Contact]
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """The application has taken *run* up to message *sequence*, for good where it is stored."""
+
+    run: Run
+    sequence: int
+
+
+class Skipped(msgspec.Struct, frozen=True):
+    """The application will never take *run* up to message *sequence*, or some of it."""
+
+    run: Run
+    sequence: int
+
+
+class SendDirect(msgspec.Struct, frozen=True):
+    """A message, as a *body* of one entry, for one node; *token* names it in DirectEnded."""
+
+    token: int
+    destination: bytes
+    body: bytes
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """The application waits to hear who has these own messages, by number."""
+
+    sequences: Sequence[int]
+
+
+class Forget(msgspec.Struct, frozen=True):
+    """Nobody waits for the receipt of the own message *sequence* any more."""
+
+    sequence: int
+
+
+class Leaving(msgspec.Struct, frozen=True):
+    """This node is about to stop."""
+
+
 class TimerFired(msgspec.Struct, frozen=True):
     """The time of a SetTimer has come."""
 
     timer: Timer
 
 
-Event = LinkOpened | LinkClosing | LinkClosed | Received | Accepted | Publish | TimerFired
+Asking = Taken | Skipped | SendDirect | Ask | Forget
+Event = (
+    LinkOpened
+    | LinkClosing
+    | LinkClosed
+    | Received
+    | Accepted
+    | Publish
+    | DialFailed
+    | Known
+    | Taken
+    | Skipped
+    | SendDirect
+    | Ask
+    | Forget
+    | Leaving
+    | TimerFired
+)
 
 # ── effects ─────────────────────────────────────────────────────────────────────────
 
@@ -93,7 +176,7 @@ class Send(msgspec.Struct, frozen=True):
     """Send *frame*, of *size* bytes as encoded, over each of *links*."""
 
     links: Sequence[int]
-    frame: native.SignedBatch | native.Plain
+    frame: native.Signed | native.Plain
     size: int
 
 
@@ -123,6 +206,13 @@ class Close(msgspec.Struct, frozen=True):
     detail: str
 
 
+class Dial(msgspec.Struct, frozen=True):
+    """Dial *contact* once, for *purpose*; a link comes of it, or :class:`DialFailed`."""
+
+    contact: Contact
+    purpose: Purpose
+
+
 class SetTimer(msgspec.Struct, frozen=True):
     """Fire *timer* at the time *at*."""
 
@@ -137,9 +227,52 @@ class LinkUp(msgspec.Struct, frozen=True):
 
 
 class LinkDown(msgspec.Struct, frozen=True):
-    """*link* is out of the routing table."""
+    """*link* is out of the routing table, because of *reason*."""
 
     link: int
+    reason: Reason
+
+
+class Visiting(msgspec.Struct, frozen=True):
+    """*link*, which is an exchange, has begun well: it stays out of the routing table."""
+
+    link: int
+
+
+class MemberChanged(msgspec.Struct, frozen=True):
+    """A member of the roster is new, has other things to say of itself, or is in another state."""
+
+    origin: bytes
+
+
+class MemberGone(msgspec.Struct, frozen=True):
+    """A member was down for so long that the roster has forgotten it."""
+
+    origin: bytes
+
+
+class Joined(msgspec.Struct, frozen=True):
+    """A neighbour has told its roster: this node knows of the others."""
+
+
+class Receipted(msgspec.Struct, frozen=True):
+    """More is known of who has these own messages, by number, whose receipts are open."""
+
+    sequences: Sequence[int]
+
+
+class ReceiptClosed(msgspec.Struct, frozen=True):
+    """The receipt of the own message *sequence* was given up, there are too many: who had it by then."""
+
+    sequence: int
+    holders: Holders
+
+
+class DirectEnded(msgspec.Struct, frozen=True):
+    """A direct message was acknowledged, or given up: *why*."""
+
+    token: int
+    why: str | None
 
 
 class GapFound(msgspec.Struct, frozen=True):
@@ -185,7 +318,23 @@ class Drained(msgspec.Struct, frozen=True):
     """Own messages not yet taken are below half of ``unsent_bytes``."""
 
 
-Happening = LinkUp | LinkDown | GapFound | Poisoned | Equivocation | EpochTaken | KeyInUse | Drained
+Happening = (
+    LinkUp
+    | LinkDown
+    | Visiting
+    | MemberChanged
+    | MemberGone
+    | Joined
+    | Receipted
+    | ReceiptClosed
+    | DirectEnded
+    | GapFound
+    | Poisoned
+    | Equivocation
+    | EpochTaken
+    | KeyInUse
+    | Drained
+)
 
 
 class Emit(msgspec.Struct, frozen=True):
@@ -194,4 +343,4 @@ class Emit(msgspec.Struct, frozen=True):
     what: Happening
 
 
-Effect = Send | Deliver | Close | SetTimer | Emit
+Effect = Send | Deliver | Close | Dial | SetTimer | Emit

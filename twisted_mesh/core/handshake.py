@@ -24,7 +24,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from enum import Enum
-from typing import Final, assert_never
+from typing import Final, TypeVar, assert_never
 
 import msgspec
 
@@ -42,10 +42,12 @@ from twisted_mesh.wire import greeting as greetings
 from twisted_mesh.wire import native
 from twisted_mesh.wire.framing import frame
 from twisted_mesh.wire.greeting import Address, Greeting
+from twisted_mesh.wire.membership import Purpose, Role
 
 NONCE_BYTES: Final = 32
 _TLS_RECORD: Final = b"\x16\x03"  # a ClientHello's first bytes, any version
 
+_Word = TypeVar("_Word", Role, Purpose)
 Sign = Callable[[bytes], bytes]
 Verify = Callable[[bytes, bytes, bytes], bool]
 
@@ -77,6 +79,10 @@ class Myself(msgspec.Struct, frozen=True):
     :ivar address: where others can dial it, or None.
     :ivar settled: whether it has taken a base (docs/protocol.rst, Joining).
     :ivar replay: what it asks to be delivered of the past, as in INTRO.
+    :ivar overlay: whether it looks for neighbours by itself.
+    :ivar label: and *tags*, *retention*: as in PRESENCE.
+    :ivar ephemeral: whether its key was made for this run alone.
+    :ivar keeps: whether it has a store, and goes on from there.
     """
 
     id: bytes
@@ -88,12 +94,19 @@ class Myself(msgspec.Struct, frozen=True):
     sign: Sign
     verify: Verify
     replay: int = 0
+    role: Role = Role.MEMBER
+    overlay: bool = False
+    label: str | None = None
+    tags: dict[str, str] = {}
+    retention: int = 0
+    ephemeral: bool = False
+    keeps: bool = False
 
 
 class Peer(msgspec.Struct, frozen=True):
     """Who is at the far end of a link, proven.
 
-    :ivar settled: and *replay*: as it said in INTRO.
+    :ivar settled: and *replay*, *role*, *purpose*: as it said in INTRO.
     """
 
     id: bytes
@@ -102,6 +115,8 @@ class Peer(msgspec.Struct, frozen=True):
     address: Address | None
     settled: bool
     replay: int = 0
+    role: Role = Role.MEMBER
+    purpose: Purpose = Purpose.JOIN
 
 
 class Handshake:
@@ -110,15 +125,24 @@ class Handshake:
     :ivar stage: what is expected next.
     :ivar greeting: the peer's, once it has come.
     :ivar peer: who it is, once proven.
+    :ivar purpose: what this end said the link is for; it means something at the dialler's alone.
     """
 
     def __init__(
-        self, side: Side, myself: Myself, *, nonce: bytes, time: int, expected: bytes | None = None
+        self,
+        side: Side,
+        myself: Myself,
+        *,
+        nonce: bytes,
+        time: int,
+        expected: bytes | None = None,
+        purpose: Purpose = Purpose.JOIN,
     ) -> None:
         """
         :param nonce: 32 random bytes, never used before.
         :param time: wall clock, whole seconds since 1970.
         :param expected: the id the peer must have, where it is known beforehand.
+        :param purpose: what the link is dialled for, by a dialler.
         """
         self.stage = Stage.GREETING
         self.greeting: Greeting | None = None
@@ -128,6 +152,7 @@ class Handshake:
         self._nonce = nonce
         self._time = time
         self._expected = expected
+        self.purpose = purpose
         self._sent = b""
         self._received = b""
         self._intro: native.Intro | None = None
@@ -178,7 +203,16 @@ class Handshake:
 
     def _introduce(self) -> bytes:
         me = self._myself
-        intro = native.Intro(native.VERSION, me.epoch, 0, me.settled, me.origin, self._nonce, 0, me.replay)
+        intro = native.Intro(
+            native.VERSION,
+            me.epoch,
+            me.role,
+            me.settled,
+            me.origin,
+            self._nonce,
+            self.purpose,
+            me.replay,
+        )
         return self._note(native.encode(intro))
 
     def _note(self, data: bytes) -> bytes:
@@ -252,6 +286,8 @@ class Handshake:
             self.greeting.address,
             intro.settled,
             intro.replay,
+            _known(Role, intro.role),
+            _known(Purpose, intro.purpose),
         )
         return self._prove(exporter) if self._side is Side.ACCEPTOR else b""
 
@@ -259,6 +295,14 @@ class Handshake:
         if isinstance(got, native.Bye):
             return told(got)
         return RemoteError(f"{type(got).__name__} where {self.stage.value} was expected", Reason.ORDER)
+
+
+def _known(kind: type[_Word], number: int) -> _Word:
+    """*number* as one of *kind*; a word of a later version counts as the first."""
+    try:
+        return kind(number)
+    except ValueError:
+        return kind(0)
 
 
 def told(bye: native.Bye) -> RemoteError:

@@ -80,6 +80,8 @@ class History:
         for marks in restored.marks:
             stream = self._add(Stream(marks.run, marks.head, marks.base, now, self._shelf))
             stream.low, stream.equivocated = marks.low, marks.equivocated
+            stream.whole, stream.kept = marks.whole, marks.taken
+            stream.proven = stream.signed = marks.head
             if marks.run[0] == origin:
                 stream.base = marks.taken
 
@@ -128,6 +130,42 @@ class History:
         self._account(stream, before)
         return ready
 
+    def hinted(self, run: Run, sequence: int, now: float) -> None:
+        """The author of *run* has said that *sequence* is the last of it; what is missing is a hole."""
+        stream = self._open.get(run)
+        if stream is None:
+            closed = self._closed.get(run, 0)
+            if sequence <= closed:
+                return
+            self._closed.pop(run, None)
+            stream = self._add(Stream(run, closed, closed, now, self._shelf))
+            self.changed(run)
+        stream.hint(sequence, now)
+        self._account(stream, (stream.held_bytes, stream.waiting_bytes))
+
+    def skipped(self, run: Run, sequence: int) -> None:
+        """The application will not take all of *run* up to *sequence*."""
+        stream = self._open.get(run)
+        if stream is not None and stream.whole <= sequence:
+            stream.whole = sequence + 1
+            self.changed(run)
+
+    def lowered(self, run: Run, sequence: int, start: int) -> tuple[GapFound, list[Ready]] | None:
+        """Start *run* lower if a neighbour's unsigned word made it start too high: :meth:`Stream.lower`."""
+        stream = self._open.get(run)
+        lowered = None if stream is None else stream.lower(sequence, start)
+        if stream is not None and lowered is not None:
+            self._account(stream, (stream.held_bytes, stream.waiting_bytes))
+            self.changed(run)
+        return lowered
+
+    def holes(self) -> Iterator[tuple[Run, float]]:
+        """The runs of which something is missing, each with when its lowest hole last shrank."""
+        for stream in self._holed.values():
+            since = stream.hole_since
+            assert since is not None  # it has one
+            yield stream.run, since
+
     @property
     def oldest_hole(self) -> float | None:
         """Since when the hole that is longest without progress is so, or None without holes."""
@@ -165,7 +203,7 @@ class History:
             if stream.run == own:
                 self._use(stream)
                 continue
-            while stream.first_waiting is not None:
+            while stream.has_hole:
                 yield self._skip(stream)
             self._close(stream)
 
@@ -182,7 +220,7 @@ class History:
                 stream.drop_oldest()
             self._account(stream, was)
             idle = stream.low > stream.head and not len(stream) and stream.progress <= before
-            if idle and stream.run != own:
+            if idle and not stream.has_hole and stream.run != own:
                 self._close(stream)
 
     def footprint(self) -> dict[str, int]:
@@ -226,7 +264,7 @@ class History:
         """Keep the sums over all streams right after *stream*, which held *before*, changed."""
         self.held_bytes += stream.held_bytes - before[0]
         self.waiting_bytes += stream.waiting_bytes - before[1]
-        if stream.first_waiting is not None:
+        if stream.has_hole:
             self._holed[stream.run] = stream
         else:
             self._holed.pop(stream.run, None)

@@ -7,7 +7,7 @@ application and nothing for the honest link that brought it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from twisted_mesh.core import events
 from twisted_mesh.core.events import Deliver, Effect, Emit, Run
@@ -22,7 +22,7 @@ from twisted_mesh.core.streams import Ready
 from twisted_mesh.errors import PoisonedBody, Reason, RemoteError
 from twisted_mesh.wire import native
 from twisted_mesh.wire.native import SignedBatch
-from twisted_mesh.wire.packets import unpack_entries
+from twisted_mesh.wire.packets import Entry, unpack_entries
 
 Gaps = Iterable[tuple[events.GapFound, list[Ready]]]
 
@@ -43,8 +43,14 @@ class Intake:
         spread: Spread,
         effect: Callable[[Effect], None],
         watch_holes: Callable[[], None],
+        may_bring: Callable[[Link, bytes, float], bool],
+        handed: Callable[[Run, int, Sequence[Entry]], None],
+        gapped: Callable[[events.GapFound, float], None],
     ) -> None:
         """
+        :param handed: is told what goes to the application: the run, the first number, the messages.
+        :param gapped: is told of each gap.
+        :param may_bring: whether a link may bring an author nobody here has heard of.
         :param watch_holes: sees to it that a hole nothing fills is given up in time.
         """
         self._myself = myself
@@ -55,6 +61,9 @@ class Intake:
         self._spread = spread
         self._effect = effect
         self._watch_holes = watch_holes
+        self._may_bring = may_bring
+        self._handed = handed
+        self._gapped = gapped
         self.disowned = False
         self.counts = {"duplicates": 0, "no_room": 0, "poisoned": 0}
 
@@ -73,7 +82,7 @@ class Intake:
             if not asked:
                 self._spread.duplicate(link, run, batch.first, run == self._outbox.run)
             return
-        if not self._history.has_room(signed):
+        if not self._history.has_room(signed) or not self._is_admitted(link, run, now):
             # Not kept, so not relayed either: what is relayed but unknown would go in circles.
             self.counts["no_room"] += 1
             if asked:
@@ -85,7 +94,7 @@ class Intake:
         if asked:
             self._repair.progressed(link.number, run, now, len(signed.array))
         if batch.origin == self._myself.origin and batch.epoch > self._myself.epoch:
-            self._disown(batch.epoch)
+            self.disown(batch.epoch)
         link.fetched = now
         ready = self._history.take(signed, now)
         if batch.origin == self._myself.origin:
@@ -110,12 +119,17 @@ class Intake:
             Deliver(link.number, link.peer.origin, link.peer.epoch, 0, 0, len(frame.body), entries)
         )
 
+    def _is_admitted(self, link: Link, run: Run, now: float) -> bool:
+        """Whether its author is known here, or one more may come over *link*."""
+        known = self._history.get(run) is not None or self._history.head(run) > 0
+        return known or self._may_bring(link, run[0], now)
+
     def _verify(self, signed: SignedBatch) -> None:
         text = native.signed_text(self._network, signed.array)
         if not self._myself.verify(signed.batch.origin, signed.signature, text):
             raise RemoteError("a batch with a false signature", Reason.SIGNATURE)
 
-    def _disown(self, epoch: int) -> None:
+    def disown(self, epoch: int) -> None:
         """The own key is used elsewhere, in a run that counts as the newer one."""
         if not self.disowned:
             self.disowned = True
@@ -136,6 +150,7 @@ class Intake:
         for gap, behind in gaps:
             if gap.first <= gap.last:
                 self._tell(gap)
+                self._gapped(gap, now)
             self._deliver(behind)
             self._spread.went_on((gap.origin, gap.epoch), now)
 
@@ -153,6 +168,7 @@ class Intake:
             self._effect(
                 Deliver(link, batch.origin, batch.epoch, item.start, batch.sent, len(batch.body), entries)
             )
+            self._handed((batch.origin, batch.epoch), item.start, entries)
 
     def _tell(self, what: events.Happening) -> None:
         self._effect(Emit(what))

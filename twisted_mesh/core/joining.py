@@ -15,7 +15,8 @@ from twisted_mesh.core.events import Run
 from twisted_mesh.core.history import History
 from twisted_mesh.core.outbox import Outbox
 from twisted_mesh.errors import LocalError
-from twisted_mesh.wire.native import MAX_NUMBER, Snapshot, SnapshotEntry
+from twisted_mesh.wire.fields import MAX_NUMBER
+from twisted_mesh.wire.native import Snapshot, SnapshotEntry
 
 MOST_CLAIMED: Final = 2**43  # an epoch is milliseconds since 1970: this one is in the year 2248
 STREAMS_A_FRAME: Final = 800  # at most 71 bytes each, so under the 64 KiB of a frame

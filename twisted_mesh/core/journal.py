@@ -95,6 +95,7 @@ class Journal:
             # One that was closed meanwhile, forgotten even by its head, and began anew is another.
             if stream is not None and marks.head <= stream.storing:
                 stream.stored = max(stream.stored, marks.head)
+                stream.kept = marks.taken
         for run, low in flushed.lows:
             stream = streams(run)
             if stream is not None:

@@ -4,6 +4,9 @@ Contract: a link is *fed* from its proof to our BYE, *up* (in the routing table)
 snapshot to our BYE, and *draining* from our BYE until the connection ends: what the peer had sent by
 then still counts, so that settling a double link loses nothing.  A node leaves the routing table when
 none of the links to it is left, so that of two the wrong one may end first.
+
+A link that *visits* is an exchange between nodes that are no neighbours: it is answered like any other,
+but never fed, never in the routing table, and no double of another.
 """
 
 from __future__ import annotations
@@ -14,8 +17,10 @@ from math import inf
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.bucket import Bucket
 from twisted_mesh.core.events import LinkOpened, Run
 from twisted_mesh.core.handshake import Myself, Peer
+from twisted_mesh.wire.membership import Purpose
 from twisted_mesh.wire.native import SnapshotEntry, Want
 
 RTT_MOST: Final = 1.0  # seconds: how long a peer is waited for is not the peer's to choose (guess)
@@ -27,7 +32,9 @@ Claim = tuple[int, int]  # low, high: what a peer holds of a run
 class Link:
     """One proven connection.
 
-    :ivar told: whether the peer's frontier has come whole.
+    :ivar told: whether the peer's frontier has come whole; :ivar listed: its roster.
+    :ivar visits: whether it is an exchange; :ivar host: where the far end is, as the connection has it.
+    :ivar purpose: what it was dialled for.
     :ivar snapshot: what has come of it.
     :ivar overrides: whether the older link to its node was silent when it came.
     :ivar compares: whether both ends are settled, so that their frontiers are DIGESTs.
@@ -43,11 +50,16 @@ class Link:
     :ivar quiet: origins the peer was told not to push; :ivar mute: those it told us not to push.
     :ivar owed: runs to announce when ``have_delay`` is over.
     :ivar wants: what the peer asked for and has not been sent.
+    :ivar authors: how many more it may bring that nobody has heard of; :ivar receipts: and of receipts
+        and direct messages.
     """
 
     __slots__ = (
         "_claims_limit",
+        "_records",
+        "_told",
         "accepted",
+        "authors",
         "bases",
         "claims",
         "closing",
@@ -56,6 +68,8 @@ class Link:
         "failures",
         "fetched",
         "heard",
+        "host",
+        "listed",
         "mute",
         "number",
         "opened",
@@ -64,17 +78,20 @@ class Link:
         "owed",
         "own_marks",
         "peer",
+        "purpose",
         "quiet",
+        "receipts",
         "rtt",
         "sent",
         "snapshot",
         "told",
         "trickles",
         "up",
+        "visits",
         "wants",
     )
 
-    def __init__(self, opened: LinkOpened, now: float, claims_limit: int) -> None:
+    def __init__(self, opened: LinkOpened, now: float, config: MeshConfig) -> None:
         self.number = opened.link
         self.peer: Peer = opened.peer
         self.outgoing = opened.outgoing
@@ -88,10 +105,17 @@ class Link:
         self.overrides = False
         self.sent = self.accepted = 0
         self.own_marks: deque[tuple[int, int]] = deque()
-        self.told = self.up = self.closing = False
+        self.told = self.listed = self.up = self.closing = False
+        self.purpose = opened.purpose
+        self.visits = opened.purpose is Purpose.EXCHANGE
+        self.host = opened.host
         self.snapshot: list[SnapshotEntry] = []
         self.claims: OrderedDict[Run, Claim] = OrderedDict()
-        self._claims_limit = claims_limit
+        self._claims_limit = config.claims_limit
+        self._records: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
+        self._told: OrderedDict[bytes, None] = OrderedDict()
+        self.authors = Bucket(config.authors_burst, config.authors_a_minute / 60)
+        self.receipts = Bucket(config.reverse_burst, config.reverse_rate)
         self.quiet: set[bytes] = set()
         self.mute: set[bytes] = set()
         self.owed: set[Run] = set()
@@ -134,6 +158,33 @@ class Link:
         elif claim[0] <= first <= claim[1] + 1:
             self.claim(run, claim[0], max(claim[1], last))
 
+    def knows_record(self, origin: bytes) -> tuple[int, int]:
+        """Epoch and counter of the newest record of *origin* that went over the link, either way."""
+        return self._records.get(origin, (0, 0))
+
+    def records(self) -> int:
+        """How many records are known to have gone over the link."""
+        return len(self._records)
+
+    def told_record(self, origin: bytes, rank: tuple[int, int]) -> None:
+        """A record of *origin* went over the link, either way; of too many one is forgotten."""
+        if rank > self.knows_record(origin):
+            self._records[origin] = rank
+            self._records.move_to_end(origin)
+            if len(self._records) > self._claims_limit:
+                self._records.popitem(last=False)
+
+    def heard_record(self, origin: bytes, rank: tuple[int, int]) -> None:
+        """The peer told a record of *origin*, so it has a way to it, or had."""
+        self.told_record(origin, rank)
+        self._told[origin] = None
+        if len(self._told) > self._claims_limit:
+            self._told.popitem(last=False)
+
+    def has_told(self, origin: bytes) -> bool:
+        """Whether the peer told a record of *origin*."""
+        return origin in self._told
+
 
 class Links:
     """Every link of a node, by number."""
@@ -141,9 +192,10 @@ class Links:
     def __init__(self, myself: Myself, config: MeshConfig) -> None:
         self._own_id = myself.id
         self._silence = config.crossing_silence
-        self._claims_limit = config.claims_limit
+        self._config = config
         self._all: dict[int, Link] = {}
         self._fed: dict[int, Link] = {}
+        self._visits: dict[int, Link] = {}
         self._ways: dict[bytes, Link] = {}  # the links that are up, by origin
         self._lingering: dict[bytes, int] = {}  # closed, and in the routing table until another is up
 
@@ -152,17 +204,39 @@ class Links:
         """The links that new frames go to."""
         return self._fed.values()
 
+    @property
+    def visits(self) -> ValuesView[Link]:
+        """The exchanges that are open."""
+        return self._visits.values()
+
     def get(self, number: int) -> Link | None:
         """The link, draining ones included."""
         return self._all.get(number)
 
     def open(self, opened: LinkOpened, now: float) -> tuple[Link, Link | None]:
         """The new link, and the one to the same node that was kept so far, if there is one."""
-        link = Link(opened, now, self._claims_limit)
+        link = Link(opened, now, self._config)
+        if link.visits:
+            self._all[link.number] = self._visits[link.number] = link
+            return link, None
         older = self._kept(self.to(link.peer.origin))
         link.overrides = older is not None and now - older.heard >= self._silence
         self._all[link.number] = self._fed[link.number] = link
         return link, older
+
+    def stays(self, link: Link) -> None:
+        """*link*, an exchange, becomes a link between neighbours."""
+        del self._visits[link.number]
+        link.visits = False
+        self._fed[link.number] = link
+
+    def way_to(self, origin: bytes) -> Link | None:
+        """The link that is the way to *origin*, if that is a neighbour."""
+        return self._ways.get(origin)
+
+    def is_neighbour(self, origin: bytes) -> bool:
+        """Whether *origin* is in the routing table."""
+        return origin in self._ways
 
     def to(self, origin: bytes) -> list[Link]:
         """The links to one node that are fed, in the order they came."""
@@ -171,6 +245,13 @@ class Links:
     def is_kept(self, link: Link) -> bool:
         """Whether *link* is the one that stays, of those to its node."""
         return self._kept(self.to(link.peer.origin)) is link
+
+    def is_wanted(self, link: Link) -> bool:
+        """Whether a new link is of use: a visit only to who is no neighbour, and once at a time."""
+        if not link.visits:
+            return self.is_kept(link)
+        others = (other for other in (*self.fed, *self.visits) if other is not link)
+        return all(other.peer.origin != link.peer.origin for other in others)
 
     def replaced(self, origin: bytes) -> list[Link]:
         """The links to one node that must go because the one that stays is up.
@@ -210,7 +291,7 @@ class Links:
 
         The second is the link that is the way to its node now, if it was that until now.
         """
-        link = self._fed.pop(number, None)
+        link = self._fed.pop(number, None) or self._visits.pop(number, None)
         if link is None:
             return None, None
         link.closing = True
@@ -233,10 +314,12 @@ class Links:
         return {
             "links": len(self._all),
             "fed_links": len(self._fed),
+            "visits": len(self._visits),
             "linked_nodes": len(self._ways),
             "lingering_links": len(self._lingering),
             "snapshot_entries": sum(len(link.snapshot) for link in self._all.values()),
             "claims": sum(len(link.claims) for link in self._all.values()),
+            "known_records": sum(map(Link.records, self._all.values())),
         }
 
     def _kept(self, links: list[Link]) -> Link | None:

@@ -28,7 +28,8 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import Run
 from twisted_mesh.core.history import History
 from twisted_mesh.core.links import Link, Links
-from twisted_mesh.wire.native import MAX_NUMBER, Want
+from twisted_mesh.wire.fields import MAX_NUMBER
+from twisted_mesh.wire.native import Want
 
 TRIES: Final = 3  # of one announcer for one range
 HEARSAY_MOST: Final = 1024  # runs known by hearsay alone that are pulled at a time (guess)
@@ -112,6 +113,20 @@ class Repair:
         pull = self._pulls.get(run)
         return pull is not None and pull.asked == link
 
+    def is_pulled(self, run: Run) -> bool:
+        """Whether somebody is asked for what is missing of *run*, or about to be."""
+        return run in self._pulls
+
+    def asks(self, link: int) -> bool:
+        """Whether *link* is asked for anything."""
+        return link in self._asked
+
+    def ask_again(self, run: Run, now: float) -> None:
+        """What seemed held of *run* is not: ask those who claim to hold it."""
+        for link in self._links.fed:
+            if link.holds(run) > self._history.head(run):
+                self.announced(link, run, now, debt=True)
+
     def announced(self, link: Link, run: Run, now: float, *, debt: bool) -> None:
         """The claim of *link* on *run* goes beyond what is held here."""
         pull = self._pulls.get(run)
@@ -134,20 +149,30 @@ class Repair:
         known.append((ripe, high))
         self._wake(ripe, run)
 
-    def orphaned(self, run: Run, now: float) -> None:
-        """The parent of *run* is gone: graft to whoever has the most of it, unasked for or not."""
+    def orphaned(self, run: Run, now: float) -> int | None:
+        """The parent of *run* is gone: graft to whoever has the most of it, unasked for or not.
+
+        :return: the link that is asked, which is the way to the origin until there is news over another.
+        """
+        origin = run[0]
+        # Who was told to be quiet had a way of its own to the origin; who told of it, some way.
         best = max(
-            (link for link in self._links.fed if link.told and run in link.claims),
-            key=lambda link: link.claims[run][1],
+            (
+                link
+                for link in self._links.fed
+                if link.told and (run in link.claims or link.has_told(origin))
+            ),
+            key=lambda link: (link.holds(run), origin in link.quiet, link.has_told(origin)),
             default=None,
         )
         if best is None:
-            return
+            return None
         pull = self._pulls.get(run)
         if pull is None:
             pull = self._pulls[run] = Pull()
         pull.announced[best.number] = deque([(now, MAX_NUMBER)])
         self._wake(now, run)
+        return best.number
 
     def progressed(self, link: int, run: Run, now: float, size: int) -> None:
         """*link*, which was asked, sent something of *run* that was missing here."""

@@ -22,6 +22,7 @@ class Marks(NamedTuple):
     :ivar base: what is at or under it is never delivered here.
     :ivar taken: the last that the application was handed, at most the head.
     :ivar equivocated: whether its author signed two different things under one number.
+    :ivar whole: from this number on nothing was missing of what was handed out.
     """
 
     run: Run
@@ -30,6 +31,7 @@ class Marks(NamedTuple):
     base: int
     taken: int
     equivocated: bool
+    whole: int = 1
 
 
 class Flush(NamedTuple):

@@ -19,7 +19,7 @@ from twisted_mesh.wire.native import Have, HaveEntry, Prune, SignedBatch, Want
 
 _HAVE_STREAMS = 1000  # entries in a frame: at most 53 bytes each, so under 64 KiB
 
-SendTo = Callable[[Iterable[Link], "native.SignedBatch | native.Plain"], None]
+SendTo = Callable[[Iterable[Link], native.Signed | native.Plain], None]
 
 
 class Spread:
@@ -35,12 +35,17 @@ class Spread:
         config: MeshConfig,
         send: SendTo,
         set_timer: Callable[[Timer, float], None],
+        introduce: Callable[[Link, bytes], None],
     ) -> None:
+        """
+        :param introduce: tells a peer who an origin is, unless it knows.
+        """
         self._history = history
         self._links = links
         self._config = config
         self._send = send
         self._set_timer = set_timer
+        self._introduce = introduce
         self._bringers = Bringers()
         self.parents = Parents()
 
@@ -55,14 +60,24 @@ class Spread:
         """Spread a new batch that came over *link*."""
         batch = signed.batch
         run = (batch.origin, batch.epoch)
-        self._bringers.note(run, batch.first, link.number, now)
-        self.parents.note(run, batch.last, link.number)
+        if not link.visits:
+            self._bringers.note(run, batch.first, link.number, now)
+            self.parents.note(run, batch.last, link.number)
         self._push(signed.relayed(), link, now)
         if self._history.head(run) > batch.last:
             self.went_on(run, now)
 
+    def record_arrived(self, link: Link, run: Run, sequence: int, counter: int, now: float) -> None:
+        """A new record of presence came over *link*, and goes on over the tree of its origin."""
+        if not link.visits:
+            self._bringers.note(run, -counter, link.number, now)
+            self.parents.note(run, sequence, link.number, counter)
+
     def duplicate(self, link: Link, run: Run, first: int, own: bool) -> None:
-        """A batch came again over *link*, unasked for: prune it, if another link serves the origin."""
+        """Something came again over *link*, unasked for: prune it, if another link serves the origin.
+
+        :param first: of a batch its first number, of a record its counter, below zero.
+        """
         if run[0] in link.quiet or link.closing:
             return
         if not own:
@@ -97,6 +112,7 @@ class Spread:
             self._set_timer(Timer.ANNOUNCE, now + self._config.have_delay)
         while link.wants and link.queued < self._config.answer_bytes and not link.closing:
             run, want = link.wants.popitem(last=False)
+            self._introduce(link, run[0])
             stream = self._history.get(run)
             if stream is not None:
                 for signed in stream.serve(want.first, want.last, self._config.answer_bytes):
@@ -127,13 +143,14 @@ class Spread:
 
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""
+        links = (*self._links.fed, *self._links.visits)
         return {
             "bringers": len(self._bringers),
             "parents": len(self.parents),
-            "quiet": sum(len(link.quiet) for link in self._links.fed),
-            "mute": sum(len(link.mute) for link in self._links.fed),
-            "owed": sum(len(link.owed) for link in self._links.fed),
-            "wants": sum(len(link.wants) for link in self._links.fed),
+            "quiet": sum(len(link.quiet) for link in links),
+            "mute": sum(len(link.mute) for link in links),
+            "owed": sum(len(link.owed) for link in links),
+            "wants": sum(len(link.wants) for link in links),
         }
 
     def _push(self, signed: SignedBatch, source: Link | None, now: float, *, follows: bool = True) -> None:

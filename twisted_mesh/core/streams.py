@@ -17,6 +17,7 @@ from typing import Final
 from twisted_mesh.core.events import GapFound, Run
 from twisted_mesh.core.shelf import Marks, Shelf
 from twisted_mesh.errors import StoreError
+from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.native import Batch, SignedBatch
 
 _PER_BATCH: Final = 500  # bytes of Python around a batch's own (measured: 480)
@@ -46,7 +47,11 @@ class Stream:
     :ivar low: the lowest that is held together with all up to the head, or head + 1; what is not in
         memory of that is on the shelf.
     :ivar base: what is at or under it is held and handed on, but never delivered here.
-    :ivar high: the highest number a verified batch has shown.
+    :ivar kept: the last that is stored as handed to the application.
+    :ivar whole: from this number on nothing is missing that was to be delivered.
+    :ivar high: the highest number that what its author signed has shown.
+    :ivar proven: the highest of a verified batch; 0 where there was none in this run of the node.
+    :ivar signed: likewise, or the highest that its author has said there is.
     :ivar held_bytes: of what does not wait; :ivar waiting_bytes: of what waits behind a hole.
     :ivar stored: the last that is on the shelf; :ivar storing: that is, or is being put there.
     :ivar equivocated: whether its author signed two different things under one number.
@@ -56,6 +61,7 @@ class Stream:
         "_arrived",
         "_batches",
         "_held",
+        "_hinted",
         "_shelf",
         "_shelf_low",
         "_waiting",
@@ -64,12 +70,16 @@ class Stream:
         "head",
         "held_bytes",
         "high",
+        "kept",
         "low",
         "progress",
+        "proven",
         "run",
+        "signed",
         "stored",
         "storing",
         "waiting_bytes",
+        "whole",
     )
 
     def __init__(self, run: Run, head: int, base: int, now: float, shelf: Shelf | None = None) -> None:
@@ -80,7 +90,11 @@ class Stream:
         self.low = head + 1
         self.stored = self.storing = head
         self.base = base
+        self.whole = base + 1
+        self.kept = 0
+        self.proven = self.signed = 0
         self.progress = now  # when the head last moved by what came
+        self._hinted = now  # when its author last said that there is more
         self.held_bytes = self.waiting_bytes = 0
         self.equivocated = False
         self._batches: dict[int, SignedBatch] = {}  # by first sequence, all of them
@@ -100,9 +114,45 @@ class Stream:
         return self._waiting[0] if self._waiting else None
 
     @property
+    def has_hole(self) -> bool:
+        """Whether something is missing that is known to be there: before what waits, or at the end."""
+        return self.high > self.head
+
+    @property
     def hole_since(self) -> float | None:
         """Since when the lowest hole is without progress, or None where there is none."""
-        return max(self.progress, self._arrived[self._waiting[0]]) if self._waiting else None
+        if self._waiting:
+            return max(self.progress, self._arrived[self._waiting[0]])
+        return max(self.progress, self._hinted) if self.has_hole else None
+
+    def hint(self, sequence: int, now: float) -> None:
+        """Its author has said that *sequence* is the last of it."""
+        self.signed = max(self.signed, sequence)
+        if sequence > self.high:
+            self.high = sequence
+            self._hinted = now
+
+    def lower(self, sequence: int, start: int) -> tuple[GapFound, list[Ready]] | None:
+        """What a neighbour said to start behind is beyond all that the author had sent: start lower.
+
+        :param sequence: the last message, as the author has signed since.
+        :param start: likewise, as it had when this node joined.
+        :return: of what was held for others alone, the part that is held no more, as a gap that may be
+            empty, and what can be delivered; None where the base stays, since it may be true.
+        """
+        if self.base <= max(self.signed, sequence):
+            return None
+        self.base = start
+        if self.low > self.head:  # nothing is held, so that nothing but hearsay says that it came
+            self.head = self.stored = self.storing = min(self.head, start)
+            self.high = max(self.head, self.signed)
+            self.low = self.head + 1
+        ready = [
+            Ready(signed.batch, max(signed.batch.first, start + 1))
+            for signed in self.serve(start + 1, self.head, MAX_NUMBER)
+        ]
+        self.whole = ready[0].start if ready else self.head + 1
+        return GapFound(*self.run, start + 1, self.whole - 1), ready
 
     def same_first(self, batch: Batch) -> SignedBatch | None:
         """What is held from the same number on."""
@@ -130,6 +180,8 @@ class Stream:
         """Hold *signed*, which is no duplicate; what can be delivered now."""
         batch = signed.batch
         self.high = max(self.high, batch.last)
+        self.proven = max(self.proven, batch.last)
+        self.signed = max(self.signed, batch.last)
         if batch.first > self.head + 1:
             self._wait(signed, now)
             return []
@@ -143,12 +195,12 @@ class Stream:
 
         The gap is empty, its first beyond its last, if nothing in the hole was to be delivered.
         """
+        if not self._waiting:
+            return self._skip_to_the_end(), []
         first = self._waiting.pop(0)
         gap = GapFound(*self.run, max(self.head, self.base) + 1, first - 1)
-        while self._held:  # what lies below cannot be announced together with what lies above
-            self.drop_oldest()
-        self.stored = self.storing = first - 1
-        self.head, self.low = first - 1, first
+        self._jump(first - 1)
+        self.whole = max(self.whole, first)  # what lies up to the base was never to be handed out
         arrived = self._arrived[first]
         signed = self._forget(first)
         self.waiting_bytes -= cost(signed)
@@ -216,7 +268,9 @@ class Stream:
     def marks(self, taken: int) -> Marks:
         """Where the stream stands, with *taken* of it handed to the application."""
         low = min(self.low, self.head + 1)
-        return Marks(self.run, self.head, low, self.base, min(taken, self.head), self.equivocated)
+        return Marks(
+            self.run, self.head, low, self.base, min(taken, self.head), self.equivocated, self.whole
+        )
 
     def given_up(self, low: int) -> None:
         """Nothing below *low* is on the shelf any more."""
@@ -241,6 +295,20 @@ class Stream:
         rest = iter(self._shelf.read(self.run, last + 1, in_memory - 1, _LOOK_ON))
         following = next(rest, None)
         self.low = in_memory if following is None else following.batch.first
+
+    def _skip_to_the_end(self) -> GapFound:
+        """Give up what the author said there is and nobody sent."""
+        gap = GapFound(*self.run, max(self.head, self.base) + 1, self.high)
+        self._jump(self.high)
+        self.whole = max(self.whole, self.high + 1)
+        return gap
+
+    def _jump(self, head: int) -> None:
+        """Go on behind *head*, without what is missing up to it."""
+        while self._held:  # what lies below cannot be announced together with what lies above
+            self.drop_oldest()
+        self.stored = self.storing = self.head = head
+        self.low = head + 1
 
     def _wait(self, signed: SignedBatch, now: float) -> None:
         batch = signed.batch

@@ -22,11 +22,11 @@ REMEMBERED: Final = 10.0  # seconds a batch's bringer is known for: duplicates c
 REMEMBERED_MOST: Final = 65_536  # batches whose bringer is known; the oldest is forgotten (guess)
 PARENTS_MOST: Final = 65_536  # origins whose parent is known; the longest idle is forgotten (guess)
 
-_Key = tuple[Run, int]  # run, first sequence
+_Key = tuple[Run, int]  # run, first sequence; of a record its counter, below zero
 
 
 class Bringers:
-    """Which link brought a batch first."""
+    """Which link brought a batch, or a record of presence, first."""
 
     def __init__(self) -> None:
         self._links: OrderedDict[_Key, tuple[int, float]] = OrderedDict()
@@ -57,18 +57,21 @@ class Parents:
     """
 
     def __init__(self) -> None:
-        # origin -> epoch, sequence, link; the longest idle first
-        self._best: OrderedDict[bytes, tuple[int, int, int]] = OrderedDict()
+        # origin -> epoch, sequence, counter, link; the longest idle first
+        self._best: OrderedDict[bytes, tuple[int, int, int, int]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._best)
 
-    def note(self, run: Run, last: int, link: int) -> None:
-        """*link* brought a new batch of *run* that ends at *last*."""
+    def note(self, run: Run, last: int, link: int, counter: int = 0) -> None:
+        """*link* brought something new of *run*: a batch that ends at *last*, or a record.
+
+        :param counter: of the record, which names *last* as what was published by then.
+        """
         origin, epoch = run
         best = self._best.get(origin)
-        if best is None or (epoch, last) > best[:2]:
-            self._best[origin] = epoch, last, link
+        if best is None or (epoch, last, counter) > best[:3]:
+            self._best[origin] = epoch, last, counter, link
             self._best.move_to_end(origin)
             if len(self._best) > PARENTS_MOST:
                 self._best.popitem(last=False)
@@ -76,11 +79,16 @@ class Parents:
     def of(self, origin: bytes) -> int | None:
         """The link towards *origin*, if one is known."""
         best = self._best.get(origin)
-        return None if best is None else best[2]
+        return None if best is None else best[3]
+
+    def sure_of(self, origin: bytes) -> int | None:
+        """Likewise, if something came over it: not if it was only asked, in place of one that is gone."""
+        best = self._best.get(origin)
+        return None if best is None or not (best[1] or best[2]) else best[3]
 
     def orphaned(self, link: int) -> list[Run]:
         """The newest runs whose parent was *link*, which is gone; they have none now."""
-        lost = [(origin, best[0]) for origin, best in self._best.items() if best[2] == link]
+        lost = [(origin, best[0]) for origin, best in self._best.items() if best[3] == link]
         for origin, _ in lost:
             del self._best[origin]
         return lost

@@ -11,10 +11,17 @@ import sys
 import time
 from collections.abc import Sequence
 
+from twisted_mesh.simulation.asking import ASKING, Asking
+from twisted_mesh.simulation.attacks import ATTACKS
+from twisted_mesh.simulation.masses import MASSES
 from twisted_mesh.simulation.report import Result, measure, summary, table
+from twisted_mesh.simulation.scenes import SCENES
 from twisted_mesh.simulation.schedules import SCHEDULES, Play
+from twisted_mesh.simulation.stage import Scene
 
 _BAR = 30
+#: What a mesh that forms by itself is put through.
+STAGED: dict[str, Scene] = {**SCENES, **ATTACKS, **MASSES}
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -25,9 +32,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=1, help="of the first run (default 1)")
     parser.add_argument("--runs", type=int, default=1, help="seeds to play, one after the other")
-    parser.add_argument("--nodes", type=int, default=0, help="in each run (default: 12 to 30, by seed)")
+    parser.add_argument("--nodes", type=int, default=0, help="in each run (default: as the schedule says)")
     parser.add_argument(
-        "--schedule", choices=[*SCHEDULES, "all"], default="all", help="what happens (default: all)"
+        "--schedule",
+        choices=[*SCHEDULES, *ASKING, *STAGED, "all"],
+        default="all",
+        metavar="NAME",
+        help=f"one of {', '.join((*SCHEDULES, *ASKING, *STAGED))} "
+        "(default: all but those that take minutes)",
     )
     parser.add_argument("--minutes", type=float, default=0.0, help="begin no run after so long")
     parser.add_argument("--trace", action="store_true", help="print every frame (of one run)")
@@ -48,24 +60,38 @@ def play(name: str, seed: int, nodes: int, trace: bool, bar: bool) -> Result:
             print(f"\r{name:>12} {seed:>6} [{'#' * done:<{_BAR}}]", end="", file=sys.stderr)
 
     began = time.perf_counter()
-    world = Play(SCHEDULES[name], seed, nodes, print if trace else None).run(progress)
-    return measure(name, seed, world, time.perf_counter() - began)
+    tracing = print if trace else None
+    notes: Sequence[str] = ()
+    if name in SCHEDULES:
+        world = Play(SCHEDULES[name], seed, nodes or nodes_for(seed), tracing).run(progress)
+    elif name in ASKING:
+        world = Asking(ASKING[name], seed, nodes or nodes_for(seed), tracing).run(progress)
+    else:
+        stage = STAGED[name].run(seed, nodes, tracing)
+        world, notes = stage.world, stage.notes
+        progress(1.0)
+    return measure(name, seed, world, time.perf_counter() - began, notes)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Play what the command line asks for; the exit status."""
     options = parse(arguments)
-    names = list(SCHEDULES) if options.schedule == "all" else [options.schedule]
+    everything = [*SCHEDULES, *ASKING, *(name for name in STAGED if not STAGED[name].is_large)]
+    names = everything if options.schedule == "all" else [options.schedule]
     deadline = time.monotonic() + 60 * options.minutes if options.minutes else None
     results: list[Result] = []
     for seed in range(options.seed, options.seed + options.runs):
-        for name in names:
-            if deadline is None or time.monotonic() < deadline:
-                nodes = options.nodes or nodes_for(seed)
-                results.append(play(name, seed, nodes, options.trace, sys.stderr.isatty()))
+        results.extend(
+            play(name, seed, options.nodes, options.trace, sys.stderr.isatty())
+            for name in names
+            if deadline is None or time.monotonic() < deadline
+        )
     if sys.stderr.isatty():
         print("\r" + " " * (_BAR + 24) + "\r", end="", file=sys.stderr)
     print(table([result.row() for result in results]) if len(results) <= 40 else summary(results))
+    for result in results if len(results) <= 40 or len(names) == 1 else ():
+        for note in result.notes:
+            print(f"{result.schedule} {result.seed}: {note}")
     broken = [result for result in results if result.violations]
     for result in broken[:10]:
         print(

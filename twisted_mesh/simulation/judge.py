@@ -9,16 +9,17 @@ from __future__ import annotations
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.trace import show
 from twisted_mesh.simulation.world import World
-from twisted_mesh.wire.native import MAX_NUMBER
+from twisted_mesh.wire.fields import MAX_NUMBER
 
 
 def check_at_rest(world: World) -> None:
     """Neighbours have the same, no hole is left, what is held was delivered."""
+    authors = _Authors(world)
     for member in world.honest():
         for link in member.links.values():
             other = link.other(member)
             if not other.lies:
-                _compare(world, member, other)
+                _compare(world, authors, member, other)
         for stream in member.node.history:
             if stream.run[0] == member.origin or stream.equivocated:
                 continue
@@ -35,10 +36,11 @@ def check_complete(world: World) -> None:
 
     Of what those sent before they went down it has what they had stored.
     """
-    for author in world.honest():
+    honest = world.honest()
+    for author in honest:
         sent = {run: head for run, head in world.kept.items() if run[0] == author.origin}
         sent[author.run] = world.published.get(author.run, 0)
-        for member in world.honest():
+        for member in honest if any(sent.values()) else ():
             for run, head in sent.items():
                 has = member.node.history.head(run)
                 if member is not author and has < head:
@@ -48,24 +50,30 @@ def check_complete(world: World) -> None:
 
 def is_waiting(world: World) -> bool:
     """Whether anyone honest still waits for a hole to be filled, or for its patience to be over."""
-    return any(
-        stream.first_waiting is not None for member in world.honest() for stream in member.node.history
-    )
+    streams = (stream for member in world.honest() for stream in member.node.history)
+    return any(stream.first_waiting is not None for stream in streams)
 
 
-def _compare(world: World, member: Member, other: Member) -> None:
+class _Authors:
+    """Whose messages are asked for: of made up authors some wait everywhere, and not the same ones.
+
+    :ivar honest: and those of *lies*, of which the unreliable ones are left out.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.honest = {author.origin for author in world.members if not author.lies}
+        self.lies = {a.origin for a in world.members if a.lies and not a.unreliable}
+
+
+def _compare(world: World, authors: _Authors, member: Member, other: Member) -> None:
     """*member* has all that its neighbour *other* has."""
-    unreliable = {author.origin for author in world.members if author.unreliable}
-    lies = {author.origin for author in world.members if author.lies}
     for stream in other.node.history:
-        if stream.run[0] in unreliable:
-            continue
-        if stream.run[0] in lies and member.node.history.get(stream.run) is None:
-            continue  # closed, and that its author had signed two things is forgotten with it
-        has = member.node.history.head(stream.run)
         mine = member.node.history.get(stream.run)
+        if stream.run[0] not in authors.honest and (stream.run[0] not in authors.lies or mine is None):
+            continue  # of a liar's closed stream it is forgotten that its author had signed two things
         if stream.equivocated or (mine is not None and mine.equivocated):
             continue  # its author signed two things: pulled no more
+        has = member.node.history.head(stream.run)
         if has < stream.head:
             what = f"{show(stream.run)} at {has}, neighbour {other.number} at {stream.head}"
             world.violated(member, "missed", what)

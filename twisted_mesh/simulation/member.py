@@ -8,6 +8,9 @@ breaks a promise (once, in order, nothing left out).  What is around it is a :cl
 from __future__ import annotations
 
 import hashlib
+import random
+from collections.abc import Callable
+from math import inf
 from typing import Protocol as Interface
 from typing import assert_never
 
@@ -18,11 +21,14 @@ from twisted_mesh.core.handshake import Myself
 from twisted_mesh.core.node import Node
 from twisted_mesh.core.reading import read
 from twisted_mesh.core.shelf import Marks
+from twisted_mesh.errors import Reason
 from twisted_mesh.identity import id_of
 from twisted_mesh.network import Protocol
 from twisted_mesh.simulation.keys import Keys
 from twisted_mesh.simulation.storing import Scribe, SimClock, SimStore
 from twisted_mesh.simulation.trace import AnyFrame, show
+from twisted_mesh.wire.greeting import Address
+from twisted_mesh.wire.membership import Contact, Purpose, Role
 from twisted_mesh.wire.packets import pack_entry
 
 NETWORK = Protocol("simulated", "Plaintext")
@@ -32,11 +38,13 @@ class Surroundings(SimClock, Interface):
     """What a member needs of its world.
 
     :ivar seed: of everything that is drawn; :ivar keys: makes keys; :ivar digest: of the network.
+    :ivar overlay: whether members look for neighbours by themselves.
     """
 
     seed: int
     config: MeshConfig
     keys: Keys
+    overlay: bool
     digest: bytes
 
     def config_of(self, number: int) -> MeshConfig:
@@ -47,8 +55,31 @@ class Surroundings(SimClock, Interface):
         """Put a frame on the line."""
         # pragma: no cover
 
-    def cut(self, number: int, why: str = "cut") -> None:
+    def listens(self, member: Member) -> None:
+        """*member* can be dialled at its address from now on, and answers while it is up."""
+        # pragma: no cover
+
+    def call(
+        self,
+        member: Member,
+        where: Address,
+        id: bytes | None,
+        purpose: Purpose,
+        failed: Callable[[], None],
+    ) -> None:
+        """*member* dials *where*."""
+        # pragma: no cover
+
+    def has_changed(self, member: Member, origin: bytes) -> None:
+        """*member* shows the author *origin* in another way than before."""
+        # pragma: no cover
+
+    def cut(self, number: int, why: str = "cut", reason: Reason = Reason.LOST) -> None:
         """Lose a link and what is under way on it."""
+        # pragma: no cover
+
+    def dial(self, member: Member, dial: events.Dial) -> None:
+        """*member* dials somebody."""
         # pragma: no cover
 
     def count_published(self, run: Run) -> None:
@@ -72,14 +103,36 @@ class Surroundings(SimClock, Interface):
         # pragma: no cover
 
 
-class Wire:
-    """One direction of a link."""
+class Caller(Interface):
+    """Dials what an application wants a link to."""
 
-    __slots__ = ("accepted", "arrival")
+    def started(self) -> None:
+        """A run of the member has begun."""
+        # pragma: no cover
+
+    def linked(self, other: Member) -> None:
+        """A node is in the routing table."""
+        # pragma: no cover
+
+    def ended(self, other: Member, reason: Reason) -> None:
+        """A connection to a node has ended."""
+        # pragma: no cover
+
+
+class Wire:
+    """One direction of a link.
+
+    :ivar arrival: of the last frame: the next comes no sooner; :ivar under_way: what comes with it.
+    :ivar given: bytes; :ivar accepting: whether the sender is about to be told that they are taken.
+    """
+
+    __slots__ = ("accepting", "arrival", "given", "under_way")
 
     def __init__(self) -> None:
-        self.arrival = 0.0  # of the last frame: the next comes no sooner
-        self.accepted = 0  # bytes the line has taken
+        self.arrival = 0.0
+        self.under_way: list[AnyFrame] = []
+        self.given = 0
+        self.accepting = False
 
 
 class SimLink:
@@ -105,6 +158,12 @@ class Member:
     :ivar lies: whether it breaks the rules; nothing is asked of it then.
     :ivar unreliable: whether nobody can be expected to have all that it sent itself.
     :ivar bandwidth: bytes a second that come to it over all its links together; None: no limit.
+    :ivar host: where its connections come from.
+    :ivar address: where it can be dialled, or None; :ivar role: and *retention*: as it says of itself.
+    :ivar caller: dials for its application, if anybody does.
+    :ivar table: its routing table: the link that is the way to each node, by id.
+    :ivar since: when its run began, or ended; :ivar linked_since: since when it has had a link.
+    :ivar held_until: when it does something again.
     :ivar replay: as in INTRO; :ivar store: what it finds again after a crash; None: nothing.
     :ivar delivered: the last message of each run its application was handed.
     """
@@ -121,12 +180,23 @@ class Member:
         self.epoch = 0
         self.bandwidth: float | None = None
         self.replay = 0
+        self.role = Role.MEMBER
+        self.retention = 0
+        self.host = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
+        self.address: Address | None = (self.host, 4444)
+        self.caller: Caller | None = None
+        self.table: dict[bytes, int] = {}
+        self.since = self.held_until = 0.0
+        self.linked_since = inf
+        self._held: list[events.Event] | None = None
         self.store: SimStore | None = None
         self._scribe: Scribe | None = None
         self.line_free = 0.0  # when what was given to its line is through
         self.core: Node | None = None
         self.links: dict[int, SimLink] = {}
         self.delivered: dict[Run, int] = {}
+        self.directs: list[tuple[bytes, list[object]]] = []
+        self.ended: list[events.DirectEnded] = []
         self._timers: dict[events.Timer, int] = {}
 
     @property
@@ -140,19 +210,46 @@ class Member:
         assert self.core is not None
         return self.core
 
+    @property
+    def contacts(self) -> list[Contact]:
+        """Whom its overlay could dial: nothing a node tells its application, so looked for inside."""
+        return self.node.membership.contacts
+
     def start(self) -> None:
         """Begin a run, with what was stored of earlier ones."""
         world = self.world
         self.epoch += 1
-        self.delivered, self._timers = {}, {}
-        myself = Myself(self.id, self.origin, self.epoch, NETWORK, None, False, self.sign, self._verify)
+        self.delivered, self._timers, self.table = {}, {}, {}
+        self._held, self.held_until = None, 0.0
+        self.since, self.linked_since = world.now, inf
+        world.listens(self)
+        myself = Myself(
+            self.id,
+            self.origin,
+            self.epoch,
+            NETWORK,
+            self.address,
+            False,
+            self.sign,
+            self._verify,
+            role=self.role,
+            overlay=world.overlay,
+            retention=self.retention,
+            keeps=self.store is not None,
+        )
         config = world.config_of(self.number)
+        dice = random.Random(world.seed * 100_003 + self.number * 101 + self.epoch)
         if self.store is None:
-            self.core = Node(myself, config)
-            return
-        restored = self.store.restored()
-        self._scribe = Scribe(self.store, world, self._stored)
-        self.core = self._scribe.node(myself, config, restored)
+            self.core = Node(myself, config, dice)
+        else:
+            self._restore(self.store, myself, config, dice)
+        if self.caller is not None:
+            self.caller.started()
+
+    def _restore(self, store: SimStore, myself: Myself, config: MeshConfig, dice: random.Random) -> None:
+        restored = store.restored()
+        self._scribe = Scribe(store, self.world, self._stored)
+        self.core = self._scribe.node(myself, config, dice, restored)
         for marks in restored.marks:
             self.delivered[marks.run] = max(marks.taken, marks.base)
             if marks.run[0] != self.origin:
@@ -161,21 +258,40 @@ class Member:
     def stop(self) -> None:
         """End the run, in the middle of whatever it does."""
         self.core = None
+        self.since = self.world.now
         if self._scribe is not None:
             self._scribe.stop()
 
     def _stored(self, marks: Marks) -> None:
         if marks.run[0] == self.origin:
             self.world.count_stored(marks.run, marks.head)
+        self._tell_taken()
 
     def _deliver_again(self, run: Run, head: int) -> None:
         """Hand out what was stored before it was stored that it had been handed out."""
         for piece in read(self.node.history, run, self.delivered[run], head, 2**40):
             self._told(run, self.delivered[run] + 1, piece.last)  # retention may have made a gap
 
+    def hold(self, until: float) -> None:
+        """Do nothing before *until*."""
+        self._held, self.held_until = [], until
+
+    def release(self, core: Node | None) -> None:
+        """Handle what came meanwhile, if it is still the same run."""
+        if self.core is not core or self._held is None:
+            return
+        held, self._held = self._held, None
+        if self.world.random.random() < 0.5:  # a reactor may come to either first
+            held.sort(key=lambda event: not isinstance(event, events.TimerFired))
+        for event in held:
+            self.handle(event)
+
     def handle(self, event: events.Event) -> None:
         """Let the core handle *event*, and carry out what follows."""
         if self.core is None:
+            return
+        if self._held is not None:
+            self._held.append(event)
             return
         for effect in self.core.handle(event, self.world.now):
             match effect:
@@ -187,39 +303,74 @@ class Member:
                 case events.SetTimer():
                     self._set_timer(effect)
                 case events.Close():
-                    self.world.cut(effect.link, f"{effect.reason}: {effect.detail}")
+                    self.world.cut(effect.link, f"{effect.reason}: {effect.detail}", effect.reason)
+                case events.Dial():
+                    self.world.dial(self, effect)
                 case events.Emit():
                     self._hear(effect.what)
                 case _:
                     assert_never(effect)
         if self._scribe is not None:
             self._scribe.look(self.delivered)
+        self._tell_taken()
+
+    def _tell_taken(self) -> None:
+        """Let the core know what was taken, where somebody asks; and stored, where there is a store."""
+        receipts = self.node.reverse.receipts
+        for run in list(receipts.waiting):
+            stream = self.node.history.get(run)
+            if stream is not None:
+                taken = stream.kept if self._scribe else self.delivered.get(run, 0)
+                if taken > receipts.asked[run].taken:
+                    self.handle(events.Taken(run, taken))
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
         """Send a frame; what lies does it here."""
         self.world.transmit(self, number, frame, size)
 
-    def publish(self, *packets: object) -> bool:
-        """Send a message; False if the core has no room for it."""
-        entry = pack_entry(0, packets)
-        if not self.node.room_for(len(entry)):
+    def publish(self, *packets: object, asks: bool = False) -> bool:
+        """Send a message; False if the core has no room for it.
+
+        :param asks: whether it asks who has it.
+        """
+        entry = pack_entry(0, packets, asks=asks)
+        if not self.node.sending.room_for(len(entry)):
             return False
         self.world.count_published(self.run)
         self.handle(events.Publish((entry,), int(self.world.now * 1000)))
+        if asks:
+            self.handle(events.Ask((self.node.outbox.head,)))
         return True
 
     def _take(self, deliver: events.Deliver) -> None:
         run = (deliver.origin, deliver.epoch)
+        if not deliver.first:
+            self.directs.append((deliver.origin, deliver.entries[0][2:]))
+            return
         self._told(run, deliver.first, deliver.first + len(deliver.entries) - 1)
         self.world.count_delivery(run, deliver.first, len(deliver.entries))
 
     def _hear(self, what: events.Happening) -> None:
         match what:
+            case events.LinkUp():
+                other = self.links[what.link].other(self)
+                self.table[other.id] = what.link
+                self.linked_since = min(self.linked_since, self.world.now)
+                if self.caller is not None:
+                    self.caller.linked(other)
+            case events.LinkDown():
+                self.table = {id: link for id, link in self.table.items() if link != what.link}
+                if not self.table:
+                    self.linked_since = inf
+            case events.MemberChanged():
+                self.world.has_changed(self, what.origin)
             case events.GapFound():
                 self._told((what.origin, what.epoch), what.first, what.last)
                 self.world.count_gap(self, what)
             case events.Poisoned():
                 self._told((what.origin, what.epoch), what.first, what.last)
+            case events.DirectEnded():
+                self.ended.append(what)
             case _:
                 pass
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from twisted_mesh.simulation.world import World
+from twisted_mesh.simulation.world import BROKEN, World
 
 COLUMNS = (
     "schedule", "seed", "nodes", "delivered", "redundancy", "HAVE", "WANT",
-    "p50 s", "p99 s", "max s", "hops", "gaps", "false", "twice", "order", "missed", "stalls", "frames/s",
+    "p50 s", "p99 s", "max s", "hops", "gaps", "false", "twice", "order", "missed", "stalls",
+    "islands", "rosters", "downs", "limits", "receipts", "directs", "frames/s",
 )  # fmt: skip
-_BROKEN = ("false gaps", "duplicates", "disorder", "missed", "stalls")  # as they are counted
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,9 @@ class Result:
     :ivar redundancy: batches that went over links, for each delivery, less the one it takes.
     :ivar announcements: HAVE frames for each delivery.
     :ivar broken: promises, by kind: false gaps, messages delivered twice, out of order, missed, and
-        holes that were left.
+        holes that were left; and of the society what :mod:`twisted_mesh.simulation.society` has.
     :ivar latencies: of the deliveries in seconds, sorted.
+    :ivar notes: lines on what else was seen.
     """
 
     schedule: str
@@ -41,6 +42,7 @@ class Result:
     broken: Sequence[int]
     violations: Sequence[str]
     frames_a_second: float
+    notes: Sequence[str] = ()
 
     def row(self) -> list[str]:
         """The cells of the table."""
@@ -60,7 +62,7 @@ class Result:
         ]
 
 
-def measure(schedule: str, seed: int, world: World, seconds: float) -> Result:
+def measure(schedule: str, seed: int, world: World, seconds: float, notes: Sequence[str] = ()) -> Result:
     """The numbers of a run that took *seconds* of real time."""
     delivered = max(world.counts["deliveries"], 1)
     return Result(
@@ -74,9 +76,10 @@ def measure(schedule: str, seed: int, world: World, seconds: float) -> Result:
         sorted(world.latencies),
         world.hops / max(world.kinds.get("SignedBatch", 0), 1),
         world.counts["gaps"],
-        [world.counts[kind] for kind in _BROKEN],
+        [world.counts[kind] for kind in BROKEN],
         world.violations,
         world.frames / seconds,
+        notes,
     )
 
 

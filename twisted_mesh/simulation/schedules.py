@@ -16,7 +16,7 @@ from twisted_mesh.simulation.liars import LIARS
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.storing import SimStore
 from twisted_mesh.simulation.world import World
-from twisted_mesh.wire.native import MAX_NUMBER
+from twisted_mesh.wire.fields import MAX_NUMBER
 
 Pair = tuple[int, int]
 REST = 45.0  # seconds to come to rest in: a gap's patience, a comparison, and some
@@ -178,12 +178,14 @@ class Play:
         world = self.world
         side = set(world.random.sample(range(len(world.members)), len(world.members) // 2))
         self._apart = {pair for pair in self._wanted if (pair[0] in side) != (pair[1] in side)}
+        world.reaches = lambda member, other: (member.number in side) == (other.number in side)
         for link in list(world.links.values()):
             if pair_of(*link.ends) in self._apart:
                 world.cut(link.number, "partition")
 
     def _heal(self) -> None:
         apart, self._apart = self._apart, set()
+        self.world.heal()
         for pair in sorted(apart):
             self.world.at(self.world.now + self.world.random.random(), partial(self._relink, pair))
 

@@ -18,6 +18,7 @@ from twisted_mesh.core.history import History
 from twisted_mesh.core.journal import Journal
 from twisted_mesh.core.node import Node
 from twisted_mesh.core.shelf import Flush, Flushed, Marks, Restored
+from twisted_mesh.core.views import Dice
 from twisted_mesh.wire.native import SignedBatch
 
 FLUSH_SECONDS = 0.05  # from the first change to its flush
@@ -124,12 +125,12 @@ class Scribe:
         self._due = False
         self._taken: dict[Run, int] = {}  # what the application had been handed at the last flush
 
-    def node(self, myself: Myself, config: MeshConfig, restored: Restored) -> Node:
+    def node(self, myself: Myself, config: MeshConfig, dice: Dice, restored: Restored) -> Node:
         """The core of a run that goes on with what was *restored*."""
         self._taken = {marks.run: marks.taken for marks in restored.marks}
         history = History(config, self._journal)
         history.restore(restored, myself.origin, self._clock.now)
-        self._node = Node(myself, config, history, restored.settled)
+        self._node = Node(myself, config, dice, history, restored.settled)
         return self._node
 
     def look(self, taken: Mapping[Run, int]) -> None:
@@ -154,6 +155,7 @@ class Scribe:
             stream = node.history.get(run)
             return head if stream is None else before.get(run, stream.base)
 
+        self._journal.look_again()
         own = (outbox.run, outbox.taken)
         flush = self._journal.flush(node.history.get, taken_before, own, node.settled, to_ms)
         if flush is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted_mesh.core.events import Run
 from twisted_mesh.wire import native
 
-AnyFrame = native.SignedBatch | native.Plain
+AnyFrame = native.Signed | native.Plain
 
 
 def show(run: Run) -> str:

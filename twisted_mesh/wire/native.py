@@ -17,22 +17,27 @@ from typing import Annotated, Final
 import msgspec
 
 from twisted_mesh.errors import Reason, RemoteError
-from twisted_mesh.identity import MAX_EPOCH
+from twisted_mesh.wire.fields import MAX_NUMBER, Head, Number, Origin, Sequence
 from twisted_mesh.wire.framing import LENGTH_BYTES
+from twisted_mesh.wire.membership import (
+    MAX_RECORD,
+    ForwardJoin,
+    Presence,
+    Roster,
+    Shuffle,
+    ShuffleReply,
+    Suspect,
+)
+from twisted_mesh.wire.reverse import Direct, DirectAck, Receipt, Receipts
+from twisted_mesh.wire.signed import MAX_HOPS, Record, SignedRecord
 
 VERSION: Final = 1  # of everything behind the greeting
 DOMAIN: Final = b"twisted_mesh/1"  # in front of everything that is signed
-MAX_NUMBER: Final = MAX_EPOCH  # epochs, sequences and times beyond 2^62 are false claims
 MAX_BATCH_COUNT: Final = 16_384  # messages in a batch: bounds what 1 MiB can unfold to (guess)
-MAX_HOPS: Final = 255
 MAX_AROUND_BODY: Final = 256  # bytes of a BATCH's array besides its body, unknown fields included
+MAX_LATER: Final = 256  # bytes of a signed record's array beyond its known fields as packed here
 _HEADER: Final = 2
 _SIGNATURE: Final = 64
-
-Origin = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
-Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
-Head = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER - 1)]  # so that the next one is a number, too
-Sequence = Annotated[int, msgspec.Meta(ge=1, le=MAX_NUMBER)]
 
 
 class Kind(IntEnum):
@@ -41,12 +46,21 @@ class Kind(IntEnum):
     INTRO = 1
     PROOF = 2
     SNAPSHOT = 3
+    ROSTER = 4
     BATCH = 5
     HAVE = 6
     WANT = 7
     PRUNE = 8
+    PRESENCE = 9
+    SUSPECT = 10
+    RECEIPT = 11
+    DIRECT = 12
+    DIRECT_ACK = 13
     WHISPER = 14
     DIGEST = 15
+    FORWARD_JOIN = 16
+    SHUFFLE = 17
+    SHUFFLE_REPLY = 18
     PING = 19
     PONG = 20
     BYE = 21
@@ -55,7 +69,8 @@ class Kind(IntEnum):
 class Intro(msgspec.Struct, array_like=True, frozen=True):
     """Who a node is and what it wants of the link; the last frame before PROOF.
 
-    ``role`` and ``purpose`` have one value each so far: 0, a member that wants a neighbour.
+    ``role`` is a :class:`~twisted_mesh.wire.membership.Role`, ``purpose`` a
+    :class:`~twisted_mesh.wire.membership.Purpose` of who dialled; unknown numbers count as 0.
     ``replay`` is for a node that is not settled: the seconds of the past it wants delivered, 0 for
     none, :data:`MAX_NUMBER` for all that is held.
     """
@@ -217,23 +232,54 @@ class Unknown(msgspec.Struct, frozen=True):
     kind: int
 
 
-Plain = Intro | Proof | Snapshot | Have | Want | Prune | Digest | Ping | Pong | Bye
-Frame = Plain | SignedBatch | Whisper | Unknown
+Plain = (
+    Intro
+    | Proof
+    | Snapshot
+    | Roster
+    | Have
+    | Want
+    | Prune
+    | Digest
+    | ForwardJoin
+    | Shuffle
+    | ShuffleReply
+    | Receipts
+    | Ping
+    | Pong
+    | Bye
+)
+Signed = SignedBatch | SignedRecord
+Frame = Plain | Signed | Whisper | Unknown
 
 _PLAIN: Final[dict[int, type[Plain]]] = {
     Kind.INTRO: Intro,
     Kind.PROOF: Proof,
     Kind.SNAPSHOT: Snapshot,
+    Kind.ROSTER: Roster,
     Kind.HAVE: Have,
     Kind.WANT: Want,
     Kind.PRUNE: Prune,
+    Kind.RECEIPT: Receipts,
     Kind.DIGEST: Digest,
+    Kind.FORWARD_JOIN: ForwardJoin,
+    Kind.SHUFFLE: Shuffle,
+    Kind.SHUFFLE_REPLY: ShuffleReply,
     Kind.PING: Ping,
     Kind.PONG: Pong,
     Kind.BYE: Bye,
 }
 _KINDS: Final = {cls: int(kind) for kind, cls in _PLAIN.items()}
 _DECODERS: Final = {kind: msgspec.msgpack.Decoder(cls).decode for kind, cls in _PLAIN.items()}
+_RECORDS: Final[dict[int, type[Record]]] = {
+    Kind.PRESENCE: Presence,
+    Kind.SUSPECT: Suspect,
+    Kind.DIRECT: Direct,
+    Kind.DIRECT_ACK: DirectAck,
+}
+_RECORD_KINDS: Final = {cls: int(kind) for kind, cls in _RECORDS.items()}
+_RECORD_DECODERS: Final = {kind: msgspec.msgpack.Decoder(cls).decode for kind, cls in _RECORDS.items()}
+_decode_receipt = msgspec.msgpack.Decoder(Receipt).decode
 _decode_batch = msgspec.msgpack.Decoder(Batch).decode
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -251,6 +297,8 @@ def decode(payload: bytes) -> Frame:
             return _signed_batch(payload)
         if kind == Kind.WHISPER:
             return Whisper(payload[_HEADER:])
+        if kind in _RECORDS:
+            return _signed_record(payload)
         decoder = _DECODERS.get(kind)
         return Unknown(kind) if decoder is None else decoder(payload[_HEADER:])
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
@@ -267,13 +315,42 @@ def _signed_batch(payload: bytes) -> SignedBatch:
     return SignedBatch(batch, payload[_HEADER : _HEADER + _SIGNATURE], array, payload[1])
 
 
-def encode(frame: SignedBatch | Whisper | Plain) -> bytes:
+def _signed_record(payload: bytes) -> SignedRecord:
+    array = payload[_HEADER + _SIGNATURE :]
+    record = _RECORD_DECODERS[payload[0]](array)
+    if len(array) > MAX_RECORD and not isinstance(record, Direct):
+        raise ValueError(f"more than {MAX_RECORD} bytes")
+    if len(array) - len(_encode(record)) > MAX_LATER:  # for the same reason
+        raise ValueError(f"more than {MAX_LATER} bytes that this version does not know")
+    return SignedRecord(record, payload[_HEADER : _HEADER + _SIGNATURE], array, payload[1])
+
+
+def receipt(array: bytes) -> Receipt:
+    """The receipt whose array is *array*.
+
+    :raises RemoteError: it is none.
+    """
+    try:
+        return _decode_receipt(array)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise RemoteError(f"RECEIPT: {error}", Reason.SHAPE) from None
+
+
+def encode(frame: Signed | Whisper | Plain) -> bytes:
     """The bytes of *frame*, length included."""
     if isinstance(frame, SignedBatch):
         return _join(bytes((Kind.BATCH, frame.hops)), frame.signature, frame.array)
+    if isinstance(frame, SignedRecord):
+        header = bytes((_RECORD_KINDS[type(frame.record)], frame.hops))
+        return _join(header, frame.signature, frame.array)
     if isinstance(frame, Whisper):
         return _join(bytes((Kind.WHISPER, 0)), b"", frame.body)
     return _join(bytes((_KINDS[type(frame)], 0)), b"", _encode(frame))
+
+
+def payload(record: SignedRecord) -> bytes:
+    """The bytes of *record* without their length, as they stand in a ROSTER."""
+    return encode(record)[LENGTH_BYTES:]
 
 
 def _join(header: bytes, signature: bytes, array: bytes) -> bytes:
@@ -281,9 +358,9 @@ def _join(header: bytes, signature: bytes, array: bytes) -> bytes:
     return b"".join((length.to_bytes(LENGTH_BYTES, "big"), header, signature, array))
 
 
-def pack(batch: Batch) -> bytes:
-    """The array of *batch*: what its author signs."""
-    return _encode(batch)
+def pack(signed: Batch | Record | Receipt) -> bytes:
+    """The array of what is to be signed."""
+    return _encode(signed)
 
 
 def network_digest(protocol_id: bytes) -> bytes:
@@ -291,17 +368,17 @@ def network_digest(protocol_id: bytes) -> bytes:
     return hashlib.sha256(protocol_id).digest()
 
 
-def signed_text(network: bytes, array: bytes) -> bytes:
-    """What the author of a BATCH signs.
+def signed_text(network: bytes, array: bytes, kind: Kind = Kind.BATCH) -> bytes:
+    """What is signed of a frame of that *kind*.
 
     :param network: :func:`network_digest` of the network it is for.
-    :param array: :func:`pack` of the batch.
+    :param array: :func:`pack` of it.
     """
-    return b"".join((DOMAIN, bytes((Kind.BATCH,)), network, array))
+    return b"".join((DOMAIN, bytes((kind,)), network, array))
 
 
-def size(frame: SignedBatch | Whisper | Plain) -> int:
+def size(frame: Signed | Whisper | Plain) -> int:
     """Bytes of *frame* as encoded, length included."""
-    if isinstance(frame, SignedBatch):
+    if isinstance(frame, Signed):
         return LENGTH_BYTES + _HEADER + _SIGNATURE + len(frame.array)
     return len(encode(frame))

@@ -23,6 +23,7 @@ from twisted_mesh.wire.framing import MAX_MESSAGE_BYTES
 from twisted_mesh.wire.skim import MAX_DEPTH, MAX_NUMBER_KEYS
 
 USER_ENTRY: Final = 0  # the kind of an entry that holds an application's message
+ASKS: Final = 64  # added to an entry's kind: its author asks who has it
 
 _SCALARS: Final = frozenset({str, bytes, int, float, bool, type(None)})
 _encode = msgspec.msgpack.Encoder().encode
@@ -31,9 +32,15 @@ _decode = msgspec.msgpack.Decoder(list[list[Any]]).decode
 Entry = list[Any]
 
 
-def pack_entry(type_: int, packets: Sequence[object]) -> bytes:
+def is_users(entry: Entry) -> bool:
+    """Whether *entry* holds an application's message."""
+    return bool(entry[0] in (USER_ENTRY, USER_ENTRY | ASKS))
+
+
+def pack_entry(type_: int, packets: Sequence[object], *, asks: bool = False) -> bytes:
     """One message of an application, packed.
 
+    :param asks: whether its author asks who has it.
     :raises TypeError: a packet, or something in it, of a type that would not come out as it was.
     :raises ValueError: depth over 32, a list or dict inside itself, a dict with over 4,096 numbers
         as keys, an integer outside -2^63..2^64-1, text that is no Unicode.
@@ -42,7 +49,7 @@ def pack_entry(type_: int, packets: Sequence[object]) -> bytes:
     if not _SCALARS.issuperset(map(type, packets)):
         _Walk().message(packets)
     try:
-        packed = _encode([USER_ENTRY, type_, *packets])
+        packed = _encode([USER_ENTRY | ASKS if asks else USER_ENTRY, type_, *packets])
     except OverflowError:
         raise ValueError("integers must be within -2^63..2^64-1") from None
     if len(packed) > MAX_MESSAGE_BYTES:
@@ -79,7 +86,7 @@ def unpack_entries(body: bytes, count: int | None = None) -> list[Entry]:
     for entry in entries:
         if len(entry) < 2 or type(entry[0]) is not int or type(entry[1]) is not int:
             raise PoisonedBody("an entry that does not begin with its kind and type")
-    for type_ in {entry[1] for entry in entries if entry[0] == USER_ENTRY}:
+    for type_ in {entry[1] for entry in entries if is_users(entry)}:
         if not is_user_type(type_):
             raise PoisonedBody(f"a message of the protocol's own type {type_}")
     # One set of types for the whole batch costs a tenth of looking at each value in Python.

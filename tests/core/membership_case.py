@@ -1,0 +1,80 @@
+"""What the tests of membership share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tests.core.network import of, origin_of, roster
+from tests.core.node_case import NAMES, NodeTestCase
+from twisted_mesh.core.events import Effect, MemberChanged, MemberGone
+from twisted_mesh.core.roster import Entry, State
+from twisted_mesh.wire import native
+from twisted_mesh.wire.membership import Presence, Roster, Suspect
+from twisted_mesh.wire.signed import SignedRecord
+
+
+class MembershipTestCase(NodeTestCase):
+    """A node "me", the records it sends, and its roster."""
+
+    def star(self, *names: str, **limits: float) -> None:
+        """Begin anew with *limits*, and with a link to each of *names* that has told all, from 1 on."""
+        self.make(**limits)
+        for number, name in enumerate(names, 1):
+            self.up(number, name)
+            self.receive(number, roster())
+            self.accept(number)
+
+    def presences(self, effects: list[Effect], number: int) -> list[tuple[str, int, int]]:
+        """Whose records are sent over a link, each with its counter and sequence."""
+        return [
+            (NAMES[record.origin], record.counter, record.sequence)
+            for record in self._records(effects, number)
+            if isinstance(record, Presence)
+        ]
+
+    def suspicions(self, effects: list[Effect], number: int) -> list[tuple[str, str, int]]:
+        """The suspicions that are sent over a link: whose, of whom, and of which record of it."""
+        return [
+            (NAMES[record.accuser], NAMES[record.member], record.counter)
+            for record in self._records(effects, number)
+            if isinstance(record, Suspect)
+        ]
+
+    def _records(self, effects: list[Effect], number: int) -> Iterable[Presence | Suspect]:
+        return [frame.record for frame in of(self.all_frames(effects, number), SignedRecord)]
+
+    def told(self, effects: list[Effect], number: int) -> dict[str, tuple[int, int]]:
+        """Who is in the rosters that are sent over a link: counter and age in ms."""
+        told = {}
+        for entry in (entry for frame in self.rosters(effects, number) for entry in frame.entries):
+            signed = native.decode(entry.frame)
+            assert isinstance(signed, SignedRecord) and isinstance(signed.record, Presence)
+            told[NAMES[signed.record.origin]] = signed.record.counter, entry.age
+        return told
+
+    def rosters(self, effects: list[Effect], number: int) -> list[Roster]:
+        """The rosters that are sent over a link."""
+        return of(self.all_frames(effects, number), Roster)
+
+    def changed(self, effects: list[Effect]) -> list[str]:
+        """Whose entries are told as new or different."""
+        return [NAMES[one.origin] for one in of(effects, MemberChanged)]
+
+    def gone(self, effects: list[Effect]) -> list[str]:
+        """Who is told as forgotten."""
+        return [NAMES[one.origin] for one in of(effects, MemberGone)]
+
+    def entry(self, name: str) -> Entry:
+        """What is known of *name*."""
+        entry = self.node.roster.get(origin_of(name))
+        assert entry is not None
+        return entry
+
+    def state(self, name: str) -> State | None:
+        """Whether *name* is there; None if it is not known."""
+        entry = self.node.roster.get(origin_of(name))
+        return None if entry is None else entry.state
+
+    def count(self, name: str) -> int:
+        """What was ignored or refused so far under that *name*."""
+        return self.node.counts[name]

@@ -1,0 +1,135 @@
+"""What the tests of the reverse path share."""
+
+from __future__ import annotations
+
+from tests.core.membership_case import MembershipTestCase
+from tests.core.network import asking, of, origin_of, presence
+from tests.core.node_case import NAMES
+from twisted_mesh.core.events import (
+    Ask,
+    Deliver,
+    DirectEnded,
+    Effect,
+    Receipted,
+    SendDirect,
+    Skipped,
+    Taken,
+)
+from twisted_mesh.core.tally import Holders
+from twisted_mesh.wire import native
+from twisted_mesh.wire.native import Frame
+from twisted_mesh.wire.packets import join_entries, pack_entry
+from twisted_mesh.wire.reverse import Direct, DirectAck, Receipts, SignedReceipt
+from twisted_mesh.wire.signed import SignedRecord
+
+Told = list[tuple[str, int, int]]
+MEMBERS = ("anna", "bert", "cleo")
+
+
+class ReverseTestCase(MembershipTestCase):
+    """A node "me" between Anna, Bert and Cleo; Dora is behind Anna."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.begin()
+
+    def begin(self, **limits: float) -> None:
+        """Begin anew with *limits*; nothing is due for a while."""
+        self.star(*MEMBERS, presence_settle=1e6, presence_interval=3000.0, **limits)
+        for number, name in enumerate(MEMBERS, 1):
+            self.receive(number, presence(name, interval=3_000_000))
+        self.receive(1, presence("dora", interval=3_000_000))
+
+    # ── receipts ────────────────────────────────────────────────────────────────────
+
+    def ask(self, *texts: object) -> list[Effect]:
+        """Publish messages, and wait to hear who has the last of them."""
+        effects = self.publish(*texts)
+        return effects + self.handle(Ask((self.node.outbox.head,)))
+
+    def get(self, first: int, count: int = 1, author: str = "dora", link: int = 1) -> list[Effect]:
+        """Messages of *author*, the last of which asks; the application takes them at once."""
+        effects = self.receive(link, asking(author, first, count))
+        return effects + self.take(first + count - 1, author)
+
+    def take(self, sequence: int, author: str = "dora", epoch: int = 1) -> list[Effect]:
+        """The application has taken all up to *sequence*."""
+        return self.handle(Taken((origin_of(author), epoch), sequence))
+
+    def lose(self, sequence: int, author: str = "dora") -> list[Effect]:
+        """The application will not take all up to *sequence*."""
+        return self.handle(Skipped((origin_of(author), 1), sequence))
+
+    def bring(self, number: int, *receipts: SignedReceipt) -> list[Effect]:
+        """Receipts over a link, in one frame."""
+        return self.receive(number, Receipts(list(receipts)))
+
+    def receipts(self, effects: list[Effect], number: int) -> Told:
+        """The receipts that are sent over a link: whose, and from where to where."""
+        return [one for frame in self.receipt_frames(effects, number) for one in frame]
+
+    def receipt_frames(self, effects: list[Effect], number: int) -> list[Told]:
+        """Likewise, by frame."""
+        frames = []
+        for frame in of(self.all_frames(effects, number), Receipts):
+            values = [native.receipt(signed.array) for signed in frame.entries]
+            frames.append([(NAMES[one.member], one.low, one.high) for one in values])
+        return frames
+
+    def no_receipts(self, effects: list[Effect]) -> None:
+        """Assert that none is sent."""
+        self.assertEqual([self.receipts(effects, number) for number in range(1, 9)], [[]] * 8)
+
+    def holders(self, sequence: int = 1) -> tuple[str, str, str]:
+        """Who has an own message, who may get it still, and who never will."""
+        holders = self.node.reverse.holders(sequence)
+        assert isinstance(holders, Holders)
+        delivered, pending, missed = (" ".join(sorted(NAMES[one] for one in some)) for some in holders)
+        return delivered, pending, missed
+
+    def news(self, effects: list[Effect]) -> list[int]:
+        """The own messages of which more is known."""
+        return [sequence for one in of(effects, Receipted) for sequence in one.sequences]
+
+    # ── direct messages ─────────────────────────────────────────────────────────────
+
+    def send(self, token: int, name: str = "dora", text: object = "psst") -> list[Effect]:
+        """Send a message to one node."""
+        body = join_entries([pack_entry(2, [text])])
+        return self.handle(SendDirect(token, origin_of(name), body))
+
+    def directs(self, effects: list[Effect], number: int) -> list[tuple[str, int, int]]:
+        """The direct messages that are sent over a link: for whom, which number, the oldest repeated."""
+        records = [one.record for one in of(self.all_frames(effects, number), SignedRecord)]
+        return [
+            (NAMES[record.destination], record.number, record.oldest)
+            for record in records
+            if isinstance(record, Direct)
+        ]
+
+    def acks(self, effects: list[Effect], number: int) -> list[tuple[str, int]]:
+        """What is acknowledged over a link: whose, which number."""
+        records = [one.record for one in of(self.all_frames(effects, number), SignedRecord)]
+        return [(NAMES[one.origin], one.number) for one in records if isinstance(one, DirectAck)]
+
+    def over(self, effects: list[Effect]) -> list[int]:
+        """The links that direct messages are sent over."""
+        return [number for number in range(1, 9) for _ in self.directs(effects, number)]
+
+    def got(self, effects: list[Effect]) -> list[object]:
+        """What of direct messages is delivered."""
+        return [entry[2] for one in of(effects, Deliver) if not one.first for entry in one.entries]
+
+    def ended(self, effects: list[Effect]) -> list[tuple[int, bool]]:
+        """The direct messages that are over, and whether each was acknowledged."""
+        return [(one.token, one.why is None) for one in of(effects, DirectEnded)]
+
+    def strays(self, *frames: Frame, link: int = 2) -> list[str]:
+        """Bring each over a link; assert that none has any effect, and say how each was counted."""
+        kinds = []
+        for frame in frames:
+            before = dict(self.node.counts)
+            self.assertEqual(self.receive(link, frame), [], frame)
+            counts = self.node.counts
+            kinds += [name for name in counts for _ in range(counts[name] - before[name])]
+        return kinds

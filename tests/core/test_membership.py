@@ -1,0 +1,593 @@
+"""Joining, evidence and visits: what the society of a node means for its messages."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from tests.core.membership_case import MembershipTestCase
+from tests.core.network import batch, closing, entry, have, of, origin_of, presence, roster
+from tests.core.node_case import ALL, HOST
+from twisted_mesh.core.events import (
+    Dial,
+    DialFailed,
+    Effect,
+    GapFound,
+    Joined,
+    Known,
+    LinkClosed,
+    LinkDown,
+    LinkUp,
+    Send,
+    Timer,
+    Visiting,
+)
+from twisted_mesh.errors import Reason
+from twisted_mesh.identity import id_of
+from twisted_mesh.wire import native
+from twisted_mesh.wire.fields import MAX_NUMBER
+from twisted_mesh.wire.membership import (
+    Contact,
+    ForwardJoin,
+    Purpose,
+    Role,
+    Shuffle,
+    ShuffleReply,
+    Stay,
+)
+from twisted_mesh.wire.native import SnapshotEntry
+
+EXCHANGE = Purpose.EXCHANGE
+
+
+def contact(name: str, host: str = HOST) -> Contact:
+    """Where *name* can be dialled."""
+    return Contact(id_of(origin_of(name)), host, 4444)
+
+
+class EvidenceTestCase(MembershipTestCase):
+    """A node whose application is told what is lost."""
+
+    def gaps(self, effects: list[Effect]) -> list[tuple[int, int]]:
+        """What the application is told as lost."""
+        return [(gap.first, gap.last) for gap in of(effects, GapFound)]
+
+    def join(self, *streams: SnapshotEntry, **sequences: int) -> list[Effect]:
+        """Join at Anna, who holds *streams* and whose roster has authors with these sequences."""
+        self.make()
+        effects = self.up(1, "anna", *streams)
+        records = [presence(name, 3, sequence) for name, sequence in sequences.items()]
+        return effects + self.receive(1, roster(*records))
+
+
+class TestContacts(MembershipTestCase):
+    """Whom a node could dial."""
+
+    def test_without_an_overlay_there_is_nobody(self) -> None:
+        self.assertEqual(self.node.membership.contacts, [])
+
+
+class TestJoining(EvidenceTestCase):
+    """Where a node starts: at what its first neighbour says, and at what authors say of themselves."""
+
+    def test_when_the_first_neighbour_has_told_its_roster_the_node_has_joined(self) -> None:
+        self.assertEqual(of(self.up(1, "anna"), Joined), [])
+        self.assertFalse(self.node.membership.joined)
+        self.assertEqual(of(self.receive(1, roster(last=False)), Joined), [])
+        self.assertEqual(of(self.receive(1, roster()), Joined), [Joined()])
+        self.assertTrue(self.node.membership.joined)
+        self.up(2, "bert")
+        self.assertEqual(of(self.receive(2, roster()), Joined), [])
+
+    def test_a_visit_is_no_neighbour(self) -> None:
+        self.open(1, "anna", purpose=EXCHANGE)
+        self.assertEqual(of(self.receive(1, ALL, roster()), Joined), [])
+
+    def test_nor_is_a_link_that_closes_before_it_is_up(self) -> None:
+        self.open(1, "anna")
+        self.handle(closing(1, Reason.ROOM))
+        self.assertEqual(of(self.receive(1, ALL, roster()), Joined), [])
+        self.assertFalse(self.node.membership.joined)
+
+    def test_an_idle_authors_messages_of_before_are_no_gap(self) -> None:
+        # Its stream is closed everywhere, so no snapshot has it; its record tells where it stands.
+        effects = self.join(dora=5)
+        effects += self.wait(35)  # longer than a gap's patience, and its next word is not overdue
+        self.assertEqual((self.gaps(effects), self.asked(effects)), ([], []))
+        effects = self.receive(1, presence("dora", 4, 5), batch("dora", 6))
+        self.assertEqual(self.delivered(effects), [(6, [6])])
+        self.assertEqual(self.gaps(self.wait(100)), [])
+
+    def test_where_the_snapshot_has_its_stream_that_counts(self) -> None:
+        self.join(entry("dora", 7), dora=5)
+        self.assertEqual(self.delivered(self.receive(1, batch("dora", 6, 3))), [(8, [8])])
+
+    def test_what_an_author_published_since_is_missing(self) -> None:
+        self.join(entry("dora", 3), dora=5)
+        self.assertEqual(self.gaps(self.wait(31)), [(4, 5)])
+
+    def test_of_who_was_met_later_everything_is(self) -> None:
+        self.join()
+        self.receive(1, presence("dora", 1, 2))
+        self.assertEqual(self.gaps(self.wait(31)), [(1, 2)])
+
+    def test_until_the_roster_is_here_no_record_counts(self) -> None:
+        self.up(1, "anna", entry("emil", 9))
+        self.up(2, "bert")
+        self.receive(2, presence("dora", 1, 5), presence("emil", 1, 4))
+        self.receive(1, roster())
+        effects = self.wait(100)
+        self.assertEqual(self.gaps(effects), [])
+        self.assertEqual(self.delivered(self.receive(1, batch("emil", 9, 2))), [(10, [10])])
+
+    def test_only_the_roster_behind_the_first_snapshot_tells_where_to_start(self) -> None:
+        self.join()
+        self.up(2, "bert")
+        self.receive(2, roster(presence("dora", 1, 2)))
+        self.assertEqual(self.delivered(self.receive(2, batch("dora", 1, 2))), [(1, [1, 2])])
+
+    def test_a_link_that_goes_before_its_roster_came_holds_up_nothing(self) -> None:
+        for ends in ([closing(1), LinkClosed(1)], [LinkClosed(1)]):
+            self.make()
+            self.up(1, "anna", entry("dora", MAX_NUMBER - 2))
+            self.up(2, "bert")
+            self.receive(2, roster(presence("dora", 1, 5)))
+            for end in ends:
+                self.handle(end)
+            self.receive(2, presence("dora", 2, 5))
+            self.assertEqual(self.delivered(self.receive(2, batch("dora", 6))), [(6, [6])])
+
+    def test_nor_does_one_that_breaks_the_rules(self) -> None:
+        self.up(1, "anna", entry("dora", MAX_NUMBER - 2))
+        self.up(2, "bert")
+        self.receive(1, native.Bye("full", ""))
+        self.receive(2, presence("dora", 1, 5), presence("dora", 2, 5))
+        self.assertEqual(self.delivered(self.receive(2, batch("dora", 6))), [(6, [6])])
+
+    def test_a_link_that_drains_when_its_snapshot_comes_tells_where_to_start_as_well(self) -> None:
+        # Its roster is still on its way; records of before it must not lower what it said.
+        self.open(1, "anna")
+        self.open(2, "bert")
+        self.handle(closing(1, Reason.ROOM))
+        self.receive(1, native.Snapshot(True, [SnapshotEntry(origin_of("dora"), 1, 51, 50, 50)]))
+        self.receive(1, roster(presence("dora", 3, 40)))
+        self.receive(2, ALL)
+        effects = self.receive(2, batch("dora", 41, 11))
+        self.assertEqual(self.delivered(effects), [(51, [51])])
+
+
+class TestEvidence(EvidenceTestCase):
+    """An author's record tells what there is: a lost tail, and a neighbour's lie."""
+
+    def test_a_lost_tail_is_told_asked_for_and_then_given_up(self) -> None:
+        self.join()
+        self.receive(1, presence("dora", 1), batch("dora", 1, 2))
+        effects = self.receive(1, presence("dora", 2, 4))
+        effects += self.receive(1, have("dora", 1, 4))
+        effects += self.wait(0.5)
+        self.assertEqual(self.wants(effects, 1), [("dora", 3, 4)])
+        self.assertEqual(self.gaps(self.wait(29)), [])
+        self.assertEqual(self.gaps(self.wait(1)), [(3, 4)])
+        self.assertEqual(self.delivered(self.receive(1, batch("dora", 3, 3))), [(5, [5])])
+
+    def test_what_comes_in_time_is_no_gap(self) -> None:
+        self.join()
+        self.receive(1, presence("dora", 1, 4), batch("dora", 1, 2))
+        self.wait(29)
+        self.receive(1, batch("dora", 3))
+        self.assertEqual(self.gaps(self.wait(29)), [])
+        self.receive(1, batch("dora", 4))
+        self.assertEqual(self.gaps(self.wait(100)), [])
+
+    def test_a_record_that_overtakes_the_batch_it_names_is_no_loss(self) -> None:
+        self.join()
+        self.receive(1, presence("dora", 1, 4))
+        self.assertEqual(self.delivered(self.receive(1, batch("dora", 1, 4))), [(1, [1, 2, 3, 4])])
+        self.assertEqual(self.gaps(self.wait(100)), [])
+
+    def test_a_claim_that_is_a_lie_does_not_make_a_newcomer_deaf(self) -> None:
+        # What an author signs is what there is.
+        for low in (1, MAX_NUMBER - 1):
+            lie = SnapshotEntry(origin_of("dora"), 1, low, MAX_NUMBER - 2, MAX_NUMBER - 2)
+            self.join(lie, dora=5)
+            self.up(2, "bert")
+            self.receive(2, roster(), have("dora", 6, 5))
+            effects = self.receive(2, presence("dora", 4, 5), batch("dora", 6, 2))
+            effects += self.wait(31)  # of what is below, nothing comes
+            self.assertEqual(self.delivered(effects), [(6, [6, 7])])
+            self.assertEqual(self.gaps(effects), [])
+
+    def test_what_came_meanwhile_is_not_lost_by_it(self) -> None:
+        lie = SnapshotEntry(origin_of("dora"), 1, MAX_NUMBER - 1, MAX_NUMBER - 2, MAX_NUMBER - 2)
+        self.join(lie, dora=5)
+        self.up(2, "bert")
+        self.receive(2, roster(), batch("dora", 6, 2), have("dora", 6, 7))
+        effects = self.receive(2, presence("dora", 4, 7))
+        effects += self.wait(1)
+        self.assertEqual(self.wants(effects, 2)[0], ("dora", 6, 7))
+        self.assertEqual(self.delivered(self.receive(2, batch("dora", 6, 2))), [(6, [6, 7])])
+
+    def test_nor_what_was_held_for_others_meanwhile(self) -> None:
+        lie = SnapshotEntry(origin_of("dora"), 1, 1, MAX_NUMBER - 2, MAX_NUMBER - 2)
+        self.join(lie, dora=2)
+        self.up(2, "bert")
+        self.receive(2, roster())
+        self.assertEqual(self.delivered(self.receive(2, batch("dora", 1, 3), batch("dora", 4))), [])
+        effects = self.receive(2, presence("dora", 4, 5))
+        self.assertEqual(self.delivered(effects), [(3, [3]), (4, [4])])
+        self.assertEqual(self.delivered(self.receive(2, batch("dora", 5))), [(5, [5])])
+
+    def test_what_of_it_is_held_no_more_is_a_gap(self) -> None:
+        lie = SnapshotEntry(origin_of("dora"), 1, 1, MAX_NUMBER - 2, MAX_NUMBER - 2)
+        self.join(lie, dora=2)
+        self.up(2, "bert")
+        self.receive(2, roster(), batch("dora", 1, 3))
+        self.wait(590)
+        self.receive(2, batch("dora", 4))
+        self.wait(65)
+        self.assertEqual(self.node.footprint()["held_batches"], 1)
+        effects = self.receive(2, presence("dora", 40, 5))
+        self.assertEqual((self.gaps(effects), self.delivered(effects)), ([(3, 3)], [(4, [4])]))
+
+    def test_a_base_that_is_true_is_not_lowered_by_a_later_record(self) -> None:
+        # What was published between the record in the roster and the base is of before.
+        for sequence in (50, 51):
+            self.join(SnapshotEntry(origin_of("dora"), 1, 51, 50, 50), dora=40)
+            effects = self.receive(1, presence("dora", 4, sequence), batch("dora", 51))
+            self.assertEqual(self.delivered(effects), [(51, [51])])
+            self.assertEqual(self.gaps(self.wait(100)), [])
+
+    def test_nor_by_the_record_of_the_roster_itself(self) -> None:
+        self.join(SnapshotEntry(origin_of("dora"), 1, 51, 50, 50), dora=40)
+        self.receive(1, presence("dora", 3, 40))
+        self.assertEqual(self.delivered(self.receive(1, batch("dora", 41, 11))), [(51, [51])])
+
+    def test_nor_where_a_batch_has_shown_that_it_is_true(self) -> None:
+        self.join(SnapshotEntry(origin_of("dora"), 1, 51, 50, 50), dora=40)
+        self.receive(1, batch("dora", 50, 1), batch("dora", 51, 2))
+        self.receive(1, presence("dora", 4, 45))
+        self.assertEqual(self.delivered(self.receive(1, batch("dora", 46, 8))), [(53, [53])])
+
+    def test_nor_where_the_author_has_signed_that_it_is(self) -> None:
+        self.join(SnapshotEntry(origin_of("dora"), 1, 51, 50, 50), dora=40)
+        self.receive(1, presence("dora", 4, 50))
+        self.receive(1, presence("dora", 5, 45))  # no honest author goes back
+        self.assertEqual(self.delivered(self.receive(1, batch("dora", 46, 6))), [(51, [51])])
+
+    def test_another_run_of_the_author_is_another_matter(self) -> None:
+        lie = SnapshotEntry(origin_of("dora"), 2, MAX_NUMBER - 1, MAX_NUMBER - 2, MAX_NUMBER - 2)
+        self.join(lie, dora=40)
+        effects = self.receive(1, presence("dora", 1, 3, epoch=2), batch("dora", 4, epoch=2))
+        self.assertEqual(self.delivered(effects), [(4, [4])])
+
+    def test_a_settled_nodes_streams_start_at_1_whatever_their_author_says_first(self) -> None:
+        self.join()
+        self.receive(1, presence("dora", 9, 3))
+        self.assertEqual(self.delivered(self.receive(1, batch("dora", 1, 3))), [(1, [1, 2, 3])])
+
+    def test_an_author_with_many_runs_opens_no_more_streams_than_others_may(self) -> None:
+        # Each is a hole, told by a record alone: no batch may ever come.
+        self.make(open_streams=4)
+        self.up(1, "anna")
+        self.receive(1, roster())
+        effects = []
+        for epoch in range(1, 50):
+            effects += self.receive(1, presence("dora", 1, 7, epoch=epoch))
+            self.assertLessEqual(self.node.footprint()["open_streams"], 4)
+        effects += self.wait(31)
+        self.assertEqual(self.gaps(effects), [(1, 7)] * 49)
+        self.assertEqual(self.node.footprint()["holed_streams"], 0)
+
+    def test_a_tail_of_an_old_stream_is_waited_for_like_any_other(self) -> None:
+        # The stream is about to be closed when its author tells of more.
+        self.join(entry("dora", 2))
+        self.wait(595)
+        self.receive(1, presence("dora", 1, 3))
+        effects = self.wait(29)
+        self.assertEqual((self.gaps(effects), self.node.footprint()["holed_streams"]), ([], 1))
+        self.assertEqual(self.gaps(self.wait(2)), [(3, 3)])
+        self.assertEqual(self.delivered(self.receive(1, batch("dora", 3, 2))), [(4, [4])])
+
+
+class TestVisits(EvidenceTestCase):
+    """An exchange is answered like any link, and is no neighbour."""
+
+    def visit(self, number: int = 9, name: str = "dora", *, outgoing: bool = False) -> list[Effect]:
+        """A visit that has begun well."""
+        effects = self.open(number, name, outgoing=outgoing, purpose=EXCHANGE)
+        return effects + self.receive(number, ALL)
+
+    def test_it_tells_and_is_told_like_any_other(self) -> None:
+        self.star("anna")
+        self.receive(1, batch("emil", 1))
+        frames = self.all_frames(self.visit(), 9)
+        self.assertEqual([type(frame).__name__ for frame in frames], ["Snapshot", "Roster", "Ping"])
+        effects = self.receive(9, roster(), have("emil", 1, 3))
+        self.assertEqual(self.wants(effects, 9), [("emil", 2, 3)])
+        self.assertEqual(self.delivered(self.receive(9, batch("emil", 2, 2))), [(2, [2, 3])])
+
+    def test_it_is_not_in_the_routing_table(self) -> None:
+        self.star("anna")
+        effects = self.visit()
+        self.assertEqual((of(effects, LinkUp), of(effects, Visiting)), ([], [Visiting(9)]))
+        self.assertEqual(of(self.handle(closing(9)), LinkDown), [])
+
+    def test_nothing_is_pushed_over_it(self) -> None:
+        self.star("anna")
+        self.visit()
+        effects = self.publish("a")
+        effects += self.receive(1, presence("emil"), batch("emil", 1))
+        effects += self.wait(1)
+        self.assertEqual(self.all_frames(effects, 9), [])
+
+    def test_of_one_node_there_is_one_and_none_of_a_neighbour(self) -> None:
+        self.star("anna")
+        self.visit()
+        self.assertEqual(self.closed(self.visit(10)), [(10, Reason.DUPLICATE)])
+        self.assertEqual(self.closed(self.visit(11, "anna")), [(11, Reason.DUPLICATE)])
+        self.handle(closing(9))
+        self.assertEqual(self.closed(self.visit(12)), [])
+
+    def test_so_many_that_others_dialled_and_no_more(self) -> None:
+        self.make(exchanges_limit=2)
+        self.visit(1, "anna")
+        self.visit(2, "bert")
+        self.assertEqual(self.closed(self.visit(3, "cleo")), [(3, Reason.ROOM)])
+        self.assertEqual(self.closed(self.visit(4, "dora", outgoing=True)), [])
+        self.handle(closing(1))
+        self.assertEqual(self.closed(self.visit(5, "emil")), [])
+
+    def test_who_dialled_ends_it_when_it_is_idle(self) -> None:
+        self.star("anna")
+        self.visit(outgoing=True)
+        self.assertEqual(self.closed(self.wait(10)), [])  # its roster is not here
+        self.receive(9, roster())
+        self.accept(9)
+        self.assertEqual(self.closed(self.wait(1.9)), [])
+        self.assertEqual(self.closed(self.wait(1.2)), [(9, Reason.DONE)])
+        self.assertEqual(self.node.footprint()["exchanges"], 0)
+
+    def test_not_while_anything_is_under_way(self) -> None:
+        self.star("anna")
+        self.visit(outgoing=True)
+        self.receive(9, roster())
+        self.assertEqual(self.closed(self.wait(10)), [])  # what was sent is not accepted yet
+        self.accept(9)
+        self.receive(9, have("emil", 1, 3))
+        self.accept(9)
+        self.assertEqual(self.closed(self.wait(0.9)), [])  # it is asked for something
+        self.receive(9, batch("emil", 1, 3), have("emil", 1, 3, answer=True))
+        self.accept(9)
+        self.assertEqual(self.closed(self.wait(4)), [(9, Reason.DONE)])
+
+    def test_it_ends_in_any_case(self) -> None:
+        for outgoing, seconds in ((True, 60), (False, 65)):
+            self.star("anna")
+            self.visit(outgoing=outgoing)
+            effects = []
+            for _ in range(seconds - 1):
+                effects += self.wait(1)
+                effects += self.receive(9, native.Pong(1))
+            self.assertEqual(self.closed(effects), [])
+            self.assertEqual(self.closed(self.wait(2)), [(9, Reason.DONE)])
+
+    def test_one_that_never_says_what_it_has_ends_too(self) -> None:
+        self.open(9, "dora", purpose=EXCHANGE)
+        self.assertEqual(self.closed(self.wait(66)), [(9, Reason.DONE)])
+
+    def test_without_an_overlay_it_stays_a_visit(self) -> None:
+        for stay in Stay:
+            self.star("anna")
+            effects = self.visit()
+            [told] = self.rosters(effects, 9)
+            self.assertIs(Stay(told.stay), Stay.NEVER)
+            self.assertEqual(of(self.receive(9, roster(stay=stay)), LinkUp), [])
+
+    def test_all_of_it_is_given_back(self) -> None:
+        self.star("anna")
+        self.wait(20)
+        before = self.node.footprint()
+        self.visit()
+        self.receive(9, roster(), have("emil", 1, 3), native.Prune([origin_of("emil")]))
+        self.assertNotEqual(self.node.footprint(), before)
+        self.handle(closing(9))
+        self.wait(20)
+        self.assert_untouched(before, 9)
+
+    def test_what_it_still_brings_counts(self) -> None:
+        self.star("anna", "bert")
+        self.visit()
+        self.handle(closing(9))
+        effects = self.receive(9, presence("emil"), batch("emil", 1), roster())
+        self.assertEqual(self.delivered(effects), [(1, [1])])
+        self.assertEqual(self.all_frames(effects, 9), [])
+
+
+class TestStaying(EvidenceTestCase):
+    """A visit between two that did not know of each other becomes a link: there may be two islands."""
+
+    manner: ClassVar[dict[str, object]] = {"overlay": True}
+
+    def visit(self, number: int = 9, name: str = "dora", *, outgoing: bool = False) -> list[Effect]:
+        """A visit that has begun well."""
+        effects = self.open(number, name, outgoing=outgoing, purpose=EXCHANGE)
+        return effects + self.receive(number, ALL)
+
+    def knows(self, *names: str) -> None:
+        """A node with a link to Anna, whose roster has *names*."""
+        self.star("anna")
+        self.receive(1, *(presence(name) for name in names))
+
+    def test_where_either_did_not_know_the_other_it_stays(self) -> None:
+        for known, theirs, stays in (
+            (True, Stay.CONTENT, False),
+            (True, Stay.WANTED, True),
+            (False, Stay.CONTENT, True),
+            (False, Stay.WANTED, True),
+            (False, Stay.NEVER, False),
+        ):
+            self.knows(*(["dora"] if known else []))
+            [told] = self.rosters(self.visit(), 9)
+            self.assertIs(Stay(told.stay), Stay.CONTENT if known else Stay.WANTED)
+            effects = self.receive(9, roster(stay=theirs))
+            self.assertEqual(of(effects, LinkUp), [LinkUp(9)] if stays else [])
+            effects = self.publish("a")
+            self.assertEqual(self.sent(effects, 9), [(1, 1)] if stays else [])
+
+    def test_one_that_is_down_here_is_not_known(self) -> None:
+        self.knows("dora")
+        self.wait(100)
+        [told] = self.rosters(self.visit(), 9)
+        self.assertIs(Stay(told.stay), Stay.WANTED)
+
+    def test_a_guest_is_on_no_roster_and_yet_known(self) -> None:
+        self.star("anna")
+        effects = self.open(9, "dora", purpose=EXCHANGE, role=Role.GUEST)
+        self.assertIs(Stay(self.rosters(effects, 9)[0].stay), Stay.CONTENT)
+
+    def test_it_is_no_visit_any_more(self) -> None:
+        self.knows()
+        self.visit(outgoing=True)
+        self.receive(9, roster())
+        self.accept(9)
+        self.assertEqual([number for number, _ in self.closed(self.wait(100)) if number == 9], [])
+        self.assertEqual(self.node.footprint()["visits"], 0)
+        self.assertEqual(of(self.handle(closing(9)), LinkDown), [LinkDown(9, Reason.DISCONNECT)])
+
+    def test_it_joins(self) -> None:
+        self.visit()
+        self.assertEqual(of(self.receive(9, roster()), Joined), [Joined()])
+
+    def test_while_its_roster_is_incomplete_it_is_undecided(self) -> None:
+        self.knows()
+        self.visit()
+        self.assertEqual(of(self.receive(9, roster(last=False)), LinkUp), [])
+        self.assertEqual(of(self.receive(9, roster()), LinkUp), [LinkUp(9)])
+
+    def test_where_a_link_was_made_meanwhile_one_of_both_stays(self) -> None:
+        for outgoing in (True, False):
+            self.knows()
+            self.visit(outgoing=outgoing)
+            self.up(10, "dora", outgoing=outgoing)
+            effects = self.receive(9, roster())
+            self.assertEqual(of(effects, LinkUp), [LinkUp(9)])
+            # Of two that the same end dialled the acceptor keeps the one that came later to be.
+            down = [] if outgoing else [LinkDown(10, Reason.DUPLICATE)]
+            self.assertEqual(of(effects, LinkDown), down)
+            self.assertEqual(self.closed(effects), [] if outgoing else [(10, Reason.DUPLICATE)])
+            if outgoing:  # it is for the other end to say, and it says either
+                for number, left in ((9, 10), (10, 9)):
+                    effects = self.handle(closing(number, Reason.DUPLICATE))
+                    self.assertEqual(of(effects, LinkUp), [LinkUp(left)] if number == 9 else [])
+                    break
+
+    def test_where_that_is_of_a_later_run_the_visit_goes(self) -> None:
+        self.knows()
+        self.visit()
+        self.open(10, "dora", epoch=2)
+        self.receive(10, ALL)
+        effects = self.receive(9, roster())
+        self.assertEqual(self.closed(effects), [(9, Reason.DUPLICATE)])
+        self.assertEqual(of(effects, LinkUp) + of(effects, LinkDown), [])
+
+    def test_on_one_that_closes_nothing_comes_of_it(self) -> None:
+        self.knows()
+        self.visit()
+        self.handle(closing(9))
+        effects = self.receive(9, roster())
+        self.assertEqual(of(effects, LinkUp) + self.closed(effects), [])
+
+
+class TestDials(EvidenceTestCase):
+    """What was dialled is over when it is linked, or was not there."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.star("anna", dials_at_once=1)
+        self.receive(1, presence("dora", 1, 0, address=(HOST, 4444)))
+
+    def drawn(self) -> list[Dial]:
+        """Whom the node dials in the next minutes."""
+        effects = self.wait(80)
+        self.receive(1, presence("dora", self.entry("dora").rank[1] + 1, 0, address=(HOST, 4444)))
+        return of(effects, Dial)
+
+    def test_one_that_was_linked_is(self) -> None:
+        self.assertEqual(self.drawn(), [Dial(contact("dora"), EXCHANGE)])
+        self.assertEqual(self.node.footprint()["dials_under_way"], 1)
+        self.open(9, "dora", outgoing=True, purpose=EXCHANGE)
+        self.assertEqual(self.node.footprint()["dials_under_way"], 0)
+
+    def test_even_if_it_is_not_wanted(self) -> None:
+        self.drawn()
+        self.up(8, "dora")
+        self.assertEqual(
+            self.closed(self.open(9, "dora", outgoing=True, purpose=EXCHANGE)), [(9, Reason.DUPLICATE)]
+        )
+        self.assertEqual(self.node.footprint()["dials_under_way"], 0)
+
+
+class TestOverlay(EvidenceTestCase):
+    """What the overlay is told of, and what becomes of what it wants."""
+
+    manner: ClassVar[dict[str, object]] = {"overlay": True, "address": (HOST, 4444)}
+
+    def gossip(self, effects: list[Effect], number: int) -> list[object]:
+        """The words between overlays that are sent over a link."""
+        kinds = ForwardJoin | Shuffle | ShuffleReply
+        return [frame for frame in self.all_frames(effects, number) if isinstance(frame, kinds)]
+
+    def full(self) -> None:
+        """A node with as many neighbours as it looks for, and one more."""
+        self.star(active_view=2)
+        for number, name in enumerate(("anna", "bert", "cleo"), 1):
+            self.open(number, name, address=(HOST, 4000 + number))
+            self.receive(number, ALL, roster())
+
+    def test_who_would_like_to_be_a_neighbour_is_refused_where_there_is_no_room(self) -> None:
+        self.full()
+        effects = self.open(9, "dora", purpose=Purpose.NEIGHBOUR)
+        self.assertEqual(self.closed(effects), [(9, Reason.ROOM)])
+        self.assertEqual(self.all_frames(effects, 9), [])
+
+    def test_members_that_can_be_dialled_are_made_neighbours(self) -> None:
+        self.star("anna")
+        told = presence("dora", address=(HOST, 4445))
+        effects = self.receive(1, told) + self.wait(5)
+        self.assertEqual(of(effects, Dial)[0].contact, Contact(id_of(origin_of("dora")), HOST, 4445))
+        self.assertIs(of(effects, Dial)[0].purpose, Purpose.NEIGHBOUR)
+        # Where it is not there another is tried, and that one left alone for a while.
+        self.handle(DialFailed(id_of(origin_of("dora"))))
+        self.assertEqual(self.node.footprint()["dials_under_way"], 0)
+        self.assertEqual([dial for dial in of(self.wait(20), Dial) if dial.contact.port == 4445], [])
+
+    def test_so_are_those_of_earlier_runs(self) -> None:
+        self.handle(Known([contact("dora")]))
+        self.assertEqual(of(self.wait(5), Dial)[0].contact, contact("dora"))
+
+    def test_its_words_come_to_it_over_links_that_are_up(self) -> None:
+        self.star("anna", "bert", "cleo")
+        walk = ForwardJoin(Contact(id_of(origin_of("emil")), HOST, 4446), 0, False)
+        self.assertEqual([dial.contact for dial in of(self.receive(1, walk), Dial)], [walk.contact])
+        effects = self.receive(2, Shuffle(7, [], 0))
+        self.assertEqual([type(frame) for frame in self.gossip(effects, 2)], [ShuffleReply])
+        self.receive(3, ShuffleReply(8, []))  # which nobody asked for
+
+    def test_and_over_no_other(self) -> None:
+        self.full()
+        self.receive(1, presence("dora"))
+        self.open(9, "dora", purpose=EXCHANGE)
+        self.receive(9, ALL, roster())
+        self.assertEqual(self.gossip(self.receive(9, Shuffle(7, [], 0)), 9), [])
+        self.handle(closing(1))
+        self.assertEqual(of(self.receive(1, Shuffle(7, [], 0)), Send), [])
+
+    def test_without_one_they_are_nothing(self) -> None:
+        self.manner = {"overlay": False}  # type: ignore[misc]
+        self.star("anna", "bert")
+        walk = ForwardJoin(Contact(id_of(origin_of("emil")), HOST, 4446), 1, False)
+        for frame in (walk, Shuffle(7, [], 0), ShuffleReply(7, [])):
+            self.assertEqual(self.receive(1, frame), [])
+        self.receive(1, presence("dora", address=(HOST, 4445)))
+        self.handle(DialFailed(id_of(origin_of("dora"))))
+        self.assertEqual(of(self.wait(20), Dial), [])
+        self.assertNotIn(Timer.OVERLAY, self.timers)

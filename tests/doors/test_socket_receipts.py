@@ -1,0 +1,116 @@
+"""A MeshSocket sees who has a message, and writes to one member: in threads that wait for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.doors.test_mesh import SocketCase, blocks
+from twisted_mesh import MeshConfig, base
+from twisted_mesh.errors import NoMembers, NotRunning, ReceiptTimeout, Unreachable
+
+
+class ReceiptTests(SocketCase):
+    @blocks
+    def test_it_blocks_until_everybody_has_the_message(self) -> None:
+        a, b = self.pair()
+        c = self.socket()
+        c.connect(*b.out_addr)
+        self.soon(lambda: len(a.members) == 2)
+        seen: list[Any] = []
+        a.on("receipt", seen.append)
+        receipt = a.send("fire!", receipt=True)
+        self.assertIs(receipt.complete(30), receipt)
+        self.assertEqual(receipt.delivered, {b.id, c.id})
+        self.assertEqual((receipt.pending, receipt.missed, receipt.closed), (set(), set(), None))
+        self.assertTrue(receipt.is_complete)
+        self.assertEqual(b.recv(timeout=30).id, receipt.id)
+        self.assertEqual(repr(receipt), "<receipt: 2 delivered, 0 pending, 0 missed>")
+        self.assertEqual({*seen}, {receipt})
+        self.assertNotEqual(receipt, a.send("more", receipt=True))
+        self.assertIsNone(a.send("without"))
+
+    @blocks
+    def test_a_message_nobody_has_received_yet_is_pending(self) -> None:
+        a, b = self.pair()
+        a.send("first")
+        self.assertEqual(b.recv(timeout=30).packets, [0, "first"])
+        receipt = a.send("second", receipt=True)
+        error = self.assertRaises(ReceiptTimeout, receipt.complete, 0.2)
+        self.assertIs(error.receipt, receipt)
+        self.assertEqual(str(error), "1 of 1 members have not got the message after 0.2 s")
+        self.assertEqual((receipt.pending, receipt.delivered), ({b.id}, set()))
+        self.assertEqual(b.recv(timeout=30).packets, [0, "second"])
+        receipt.complete(30)
+
+    @blocks
+    def test_alone_there_is_nobody_to_have_it(self) -> None:
+        a = self.socket()
+        receipt = a.send("anyone?", receipt=True)
+        self.assertRaises(NoMembers, receipt.complete, 0)
+        b = self.socket()
+        b.connect(*a.out_addr)
+        self.assertEqual(receipt.complete(30).delivered, {b.id})
+
+    @blocks
+    def test_in_the_reactors_thread_it_raises_and_the_event_tells(self) -> None:
+        a, b = self.pair()
+        receipt = self.in_reactor(lambda: a.send("x", receipt=True))
+        self.assertRaises(RuntimeError, self.in_reactor, receipt.complete)
+        self.soon(lambda: receipt.delivered == {b.id})
+        self.assertEqual(self.in_reactor(lambda: receipt.pending), set())
+
+    @blocks
+    def test_closing_ends_the_wait_and_keeps_what_is_known(self) -> None:
+        a, b = self.pair()
+        a.send("first")
+        b.recv(timeout=30)
+        receipt = a.send("second", receipt=True)
+        self.soon(lambda: receipt.pending == {b.id})
+        a.close()
+        self.assertRaises(NotRunning, receipt.complete)
+        self.assertEqual((receipt.pending, receipt.closed), ({b.id}, "the service has stopped"))
+        self.assertRaises(NotRunning, a.send, "third", receipt=True)
+
+    @blocks
+    def test_a_whisper_has_none(self) -> None:
+        a, _ = self.pair()
+        send: Any = a.send
+        self.assertRaises(ValueError, send, "x", flag=base.flags.whisper, receipt=True)
+
+
+class DirectMessageTests(SocketCase):
+    @blocks
+    def test_it_blocks_until_the_member_has_acknowledged_it(self) -> None:
+        a, b = self.socket(overlay=False), self.socket(overlay=False)
+        c = self.socket(overlay=False)
+        a.connect(*b.out_addr)
+        c.connect(*b.out_addr)
+        self.soon(lambda: c.id in a.members)
+        self.assertIsNone(a.send_to(c.id, "psst", b"!"))
+        message = c.recv()  # it is there
+        self.assertEqual((message.packets, message.sender), ([2, "psst", b"!"], a.id))
+        self.assertIsNone(message.reply("yes?"))
+        self.assertEqual(a.recv().packets, [2, "yes?"])
+        self.assertEqual(b.queue, [])
+        a.send_to(c.id, 1, type=0x30)
+        self.assertEqual(c.recv().type, 0x30)
+
+    @blocks
+    def test_who_cannot_be_reached(self) -> None:
+        a, b = self.pair(config=MeshConfig(direct_timeout=0.3))
+        for member, error in ((a.id, ValueError), ("b", TypeError)):
+            self.assertRaises(error, a.send_to, member, "x")
+        self.assertRaises(TypeError, a.send_to, b.id, object())
+        self.assertRaises(Unreachable, a.send_to, b"nobody", "x")
+        b.close()
+        error = self.assertRaises(Unreachable, a.send_to, b.id, "x")
+        self.assertRegex(str(error), rf"{b.id.decode()}: this node has no link; nobody .* in 0.3 s$")
+        a.close()
+        self.assertRaises(NotRunning, a.send_to, b.id, "x")
+
+    @blocks
+    def test_in_the_reactors_thread_it_gives_a_deferred(self) -> None:
+        a, b = self.pair()
+        b.register_handler(lambda message, link: b.send_to(message.sender, "from the handler") and None)
+        a.send("x")
+        self.assertEqual(a.recv(timeout=30).packets, [2, "from the handler"])

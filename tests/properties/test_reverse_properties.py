@@ -1,0 +1,148 @@
+"""What holds for all receipts and numbers, in whatever order and however often they come."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.core.network import origin_of
+from tests.properties.profile import fixed
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.direct import WINDOW, Incoming
+from twisted_mesh.core.receipts import Asked
+from twisted_mesh.core.tally import RANGES_MOST, Taken, Tally
+
+reverse = settings(fixed, max_examples=200)
+
+spans = st.tuples(st.integers(1, 30), st.integers(0, 8))  # low, how many
+MEMBERS = [origin_of(name) for name in ("anna", "bert", "cleo")]
+EVERYBODY = frozenset(MEMBERS[:2])
+
+tally_steps = st.one_of(
+    st.tuples(st.just("take"), st.sampled_from(MEMBERS), spans),
+    st.tuples(st.just("take"), st.sampled_from(MEMBERS), spans),
+    st.tuples(st.just("lose"), st.sampled_from(MEMBERS), st.integers(0, 30)),
+    st.tuples(st.just("close"), st.integers(1, 30)),
+)
+
+direct_steps = st.one_of(
+    st.tuples(st.just("takes"), st.integers(1, 40)),
+    st.tuples(st.just("takes"), st.integers(1, 3 * WINDOW)),
+    st.tuples(st.just("given up"), st.integers(1, 50)),
+    st.tuples(st.just("given up"), st.integers(1, 3 * WINDOW)),
+)
+
+asked_steps = st.one_of(
+    st.tuples(st.just("asks"), st.integers(1, 5)),
+    st.tuples(st.just("takes"), st.integers(1, 5)),
+    st.tuples(st.just("gap"), st.integers(1, 3)),
+)
+
+
+class TestTaken(SynchronousTestCase):
+    @reverse
+    @given(st.lists(spans, max_size=RANGES_MOST))
+    def test_ranges_are_the_sum_of_what_was_added(self, added: list[tuple[int, int]]) -> None:
+        taken, has = Taken(), set[int]()
+        for low, count in added:
+            span = set(range(low, low + count))
+            news = [
+                number
+                for first, last in taken.add(low, low + count - 1)
+                for number in range(first, last + 1)
+            ]
+            assert sorted(span - has) == news
+            has |= span
+            assert {number for number in range(50) if taken.has(number)} == has
+        assert taken.ranges == sorted(taken.ranges)
+        for (_, last), (first, _) in zip(taken.ranges, taken.ranges[1:], strict=False):
+            assert last + 1 < first
+
+
+class TestTally(SynchronousTestCase):
+    @reverse
+    @given(st.integers(1, 30), st.lists(tally_steps, max_size=25))
+    def test_delivered_is_what_a_member_signed_and_nothing_else(
+        self, count: int, steps: list[tuple[object, ...]]
+    ) -> None:
+        tally = Tally(MeshConfig())
+        tally.expect(range(1, count + 1), EVERYBODY)
+        open_ = set(range(1, count + 1))
+        signed: dict[bytes, set[int]] = {member: set() for member in MEMBERS}
+        lost: dict[bytes, set[int]] = {member: set() for member in MEMBERS}
+        for step in steps:
+            before = {number: tally.of(number) for number in open_}
+            changed: set[int] = set()
+            match step:
+                case "take", bytes(member), (int(low), int(many)):
+                    changed = set(tally.take(member, low, low + many - 1))
+                    signed[member] |= set(range(low, low + many))
+                    lost[member] |= set(range(1, low)) - signed[member]
+                case "lose", bytes(member), int(head):
+                    changed = set(tally.lose(member, head))
+                    lost[member] |= set(range(1, head + 1)) - signed[member]
+                case "close", int(number):
+                    tally.close(number)
+                    open_.discard(number)
+            for number in open_:
+                holders = tally.of(number)
+                assert holders.delivered == {one for one in MEMBERS if number in signed[one]}
+                waited = EVERYBODY - holders.delivered
+                assert holders.missed == {one for one in waited if number in lost[one]}
+                assert holders.pending == waited - holders.missed
+                assert holders == before[number] or number in changed
+                assert tally.is_settled(number) == (holders.delivered >= EVERYBODY)
+
+
+class TestAsked(SynchronousTestCase):
+    @reverse
+    @given(st.lists(asked_steps, max_size=40))
+    def test_no_range_has_what_was_not_taken(self, steps: list[tuple[str, int]]) -> None:
+        # What comes from the stream, as numbers that are there or are in a gap; and a slow application.
+        asked, there, head, cursor = Asked(0, 1, 0, 5.0), set[int](), 0, 0
+        for kind, count in steps:
+            if kind == "asks":
+                there |= set(range(head + 1, head + count + 1))
+                head += count
+                asked.asked = head
+            elif kind == "gap":
+                asked.gaps.append((head + 1, head + count))
+                head += count
+            else:
+                cursor = min(cursor + count, head)
+                while cursor not in there and cursor < head and cursor:
+                    cursor += 1  # it is told of a gap as a whole
+                if cursor not in there:
+                    cursor = head
+                asked.taken = max(asked.taken, cursor)
+                asked.goes_on()
+            for low, high in (*asked.closed, asked.range):
+                claimed = set(range(low, high + 1))
+                assert claimed <= {number for number in there if number <= cursor}
+
+
+class TestIncoming(SynchronousTestCase):
+    @reverse
+    @given(st.lists(direct_steps, max_size=60))
+    def test_each_number_is_delivered_once_within_the_window(self, steps: list[tuple[str, int]]) -> None:
+        incoming, seen, over = Incoming(1), set[int](), 0
+        for kind, number in steps:
+            if kind == "given up":
+                incoming.given_up_below(number)
+                over = max(over, number - 1)
+            else:
+                head = incoming.head
+                news = incoming.takes(number)
+                if number <= over or number in seen:
+                    assert news is False
+                elif number > head + WINDOW:
+                    assert news is None
+                else:
+                    assert news is True
+                    seen.add(number)
+            while over + 1 in seen:
+                over += 1
+            assert incoming.head == over
+            assert incoming.above == {one for one in seen if one > over}
+            assert len(incoming.above) < WINDOW

@@ -1,0 +1,225 @@
+"""Receipts are never false and never held up, and a direct message comes once: whatever happens."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_mesh.core import events
+from twisted_mesh.core.routes import DETOURS, MOST_HOPS
+from twisted_mesh.simulation.__main__ import nodes_for
+from twisted_mesh.simulation.asking import ASKING, Asker, Asking, Book
+from twisted_mesh.simulation.member import Member
+from twisted_mesh.simulation.perjurers import PERJURERS, Swallower
+from twisted_mesh.simulation.schedules import random_graph
+from twisted_mesh.simulation.trace import AnyFrame
+from twisted_mesh.simulation.world import World
+from twisted_mesh.wire.reverse import Direct, DirectAck, Receipts
+from twisted_mesh.wire.signed import SignedRecord
+
+SECONDS = 3.0
+
+
+def play(name: str, seed: int, nodes: int = 0, seconds: float = SECONDS) -> Asking:
+    """One run of a schedule to its end."""
+    schedule = ASKING[name]
+    schedule = replace(schedule, seconds=seconds, partition=min(schedule.partition, seconds / 2))
+    playing = Asking(schedule, seed, nodes or nodes_for(seed))
+    playing.run()
+    return playing
+
+
+def asking(count: int, members: tuple[type[Member], ...] = (), seed: int = 1) -> World:
+    """A mesh of *count* that has had two seconds, the first members of other kinds."""
+    Asker.book = Book()
+    world = World(seed, count, latency=(0.01, 0.04), members=[*members, *[Asker] * (count - len(members))])
+    Asker.book.liars = {member.origin for member in world.members if member.lies}
+    honest = [member for member in world.members if not member.lies]
+    random_graph(world, honest, 4)  # whoever lies hangs on a network that is connected without it
+    for liar in world.members[: len(members)]:
+        for other in world.random.sample(honest, min(4, len(honest))):
+            world.link(liar, other)
+    world.run_until(2.0)
+    return world
+
+
+def askers(world: World) -> list[Asker]:
+    """The honest members."""
+    return [member for member in world.members if isinstance(member, Asker)]
+
+
+def unknown(asker: Asker, members: list[Asker]) -> set[tuple[int, int]]:
+    """Which of its messages are not known to be with which of *members*."""
+    found = set()
+    for sequence in asker.asked:
+        holders = asker.node.reverse.holders(sequence)
+        assert holders is not None
+        found |= {(sequence, one.number) for one in members if one.origin not in holders.delivered}
+    return {(sequence, number) for sequence, number in found if number != asker.number}
+
+
+class TestPromises(SynchronousTestCase):
+    def test_they_hold_in_every_schedule(self) -> None:
+        for number, name in enumerate(ASKING):
+            for seed in range(2 * number, 2 * number + 2):
+                playing = play(name, seed)
+                self.assertEqual(playing.world.violations, [], f"--schedule {name} --seed {seed}")
+                self.assertGreater(len(playing.book.letters), 20)
+                self.assertGreater(playing.world.kinds["Receipts"], 50)
+
+    def test_in_a_hundred_nodes(self) -> None:
+        playing = play("asking-flapping", 7, nodes=100, seconds=2.0)
+        self.assertEqual(playing.world.violations, [])
+        self.assertLess(playing.book.hops, 2 * DETOURS)  # nothing goes a long way round
+
+    def test_with_each_kind_of_liar(self) -> None:
+        for kind in PERJURERS:
+            world = asking(14, (kind, kind, kind), seed=5)
+            honest = askers(world)
+            for number in range(12):
+                honest[number % 4].ask("x", number)
+                for reader in honest:
+                    if reader is not honest[number % 4]:
+                        honest[number % 4].write(reader)
+                world.run_until(world.now + 0.1)
+            end = world.now + 160
+            while world.now < end and any(unknown(asker, honest) for asker in honest[:4]):
+                world.run_until(world.now + 5)
+            world.run_until(world.now + 30)
+            self.assertEqual(world.violations, [], kind.__name__)
+            for asker in honest[:4]:
+                self.assertEqual(unknown(asker, honest), set(), kind.__name__)
+            self.assertEqual({letter.ended for letter in Asker.book.letters}, {""}, kind.__name__)
+
+
+class TestCost(SynchronousTestCase):
+    def test_none_when_nobody_asks(self) -> None:
+        world = asking(20)
+        for asker in askers(world):
+            asker.publish("x")
+            world.run_until(world.now + 0.1)
+        world.run_until(world.now + 60)
+        self.assertGreater(world.counts["deliveries"], 300)
+        self.assertEqual(world.kinds.get("Receipts", 0), 0)
+
+    def test_one_message_costs_each_edge_of_its_tree_a_frame_or_two(self) -> None:
+        world = asking(100)
+        world.run_until(20.0)
+        author = askers(world)[0]
+        author.ask("x")
+        world.run_until(world.now + 2.0)
+        holders = author.node.reverse.holders(author.node.outbox.head)
+        assert holders is not None
+        self.assertEqual((len(holders.delivered), len(holders.pending)), (99, 0))
+        # A relay tells at once what it has itself, and what it gathers after that.
+        self.assertLessEqual(world.kinds["Receipts"], 2 * 99 + 10)
+
+    def test_many_cost_each_edge_a_frame_each_interval(self) -> None:
+        world = asking(20)
+        world.run_until(20.0)
+        author = askers(world)[0]
+        for _ in range(300):
+            author.ask("x")
+            world.run_until(world.now + 0.01)
+        intervals = 3.0 / world.config.receipt_delay
+        self.assertLessEqual(world.kinds["Receipts"], 1.1 * 19 * intervals)
+        self.assertEqual(world.violations, [])  # Asker looks at each pair of frames
+
+    def test_a_direct_message_costs_its_way_and_back(self) -> None:
+        world = asking(20)
+        world.run_until(20.0)
+        before = world.kinds.get("Direct", 0), world.kinds.get("DirectAck", 0)
+        self.assertEqual(before, (0, 0))
+        first, second, *_ = askers(world)
+        first.write(second)
+        world.run_until(world.now + 60)
+        self.assertEqual(Asker.book.letters[0].ended, "")
+        self.assertLess(Asker.book.hops, 6)
+
+
+class Liar(Asker):
+    """Says that it has taken what it has not."""
+
+    def _take(self, deliver: events.Deliver) -> None:
+        if deliver.first:
+            self.delivered[deliver.origin, deliver.epoch] = deliver.first
+        else:
+            super()._take(deliver)
+
+
+class Twice(Asker):
+    """Its application gets each direct message twice."""
+
+    def _take(self, deliver: events.Deliver) -> None:
+        super()._take(deliver)
+        if not deliver.first:
+            super()._take(deliver)
+
+
+class Early(Asker):
+    """Acknowledges what its application never gets."""
+
+    def _take(self, deliver: events.Deliver) -> None:
+        if deliver.first:
+            super()._take(deliver)
+
+
+class Chatty(Asker):
+    """Sends every receipt twice."""
+
+    def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
+        super().transmit(number, frame, size)
+        if isinstance(frame, Receipts):
+            super().transmit(number, frame, size)
+
+
+class Mute(Asker):
+    """Sends nothing that goes back."""
+
+    def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
+        back = isinstance(frame, SignedRecord) and isinstance(frame.record, Direct | DirectAck)
+        if not back and not isinstance(frame, Receipts):
+            super().transmit(number, frame, size)
+
+
+class TestJudge(SynchronousTestCase):
+    """What is broken on purpose is seen."""
+
+    def broken(self, kind: type[Asker]) -> dict[str, int]:
+        """What is counted in a calm run with one member of *kind*."""
+        schedule = replace(ASKING["asking-calm"], seconds=SECONDS)
+        playing = Asking(schedule, 3, 8)
+        world = playing.world = World(3, 8, latency=schedule.latency, members=[kind, *[Asker] * 7])
+        playing.run()
+        return {name: world.counts[name] for name in ("receipts", "directs")}
+
+    def test_a_false_receipt(self) -> None:
+        self.assertGreater(self.broken(Liar)["receipts"], 0)
+
+    def test_a_message_that_comes_twice(self) -> None:
+        self.assertGreater(self.broken(Twice)["directs"], 0)
+
+    def test_one_that_never_comes_and_is_acknowledged(self) -> None:
+        self.assertGreater(self.broken(Early)["directs"], 0)
+
+    def test_frames_that_come_too_often(self) -> None:
+        self.assertGreater(self.broken(Chatty)["receipts"], 0)
+
+    def test_receipts_that_never_come_and_messages_that_are_not_acknowledged(self) -> None:
+        counts = self.broken(Mute)
+        self.assertGreater(counts["receipts"], 0)
+        self.assertGreater(counts["directs"], 0)
+
+    def test_what_goes_too_far(self) -> None:
+        schedule = replace(ASKING["asking-calm"], seconds=SECONDS)
+        playing = Asking(schedule, 3, 8)
+        playing.book.hops = MOST_HOPS
+        self.assertEqual(len(playing.run().violations), 1)
+
+    def test_all_swallow(self) -> None:
+        world = asking(6, (Swallower,) * 3)
+        for asker in askers(world):
+            asker.ask("x")
+        world.run_until(world.now + 30)
+        self.assertEqual(world.violations, [])  # that nothing is known is not false

@@ -1,0 +1,78 @@
+"""Whatever some members say of the others, the mesh is as it was."""
+
+from __future__ import annotations
+
+import os
+from unittest import SkipTest
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_mesh.simulation.attacks import ATTACKS, VICTIM
+from twisted_mesh.simulation.impostors import Minter
+from twisted_mesh.simulation.stage import Stage
+
+LONG = "MESH_LONG" in os.environ
+
+
+def at_length() -> None:
+    """Play what follows only where there is time for it."""
+    if not LONG:
+        raise SkipTest("takes seconds: with MESH_LONG")
+
+
+class TestAttacks(SynchronousTestCase):
+    """Everything honest is delivered, rosters are right, and no table is larger than its limit."""
+
+    def assert_nothing_comes_of(self, name: str, nodes: int) -> Stage:
+        """Assert that every promise holds while some attack."""
+        stage = ATTACKS[name].run(1, nodes)
+        command = f"python -m twisted_mesh.simulation --schedule {name} --seed 1 --nodes {nodes}"
+        self.assertEqual(stage.world.violations, [], command)
+        self.assertGreater(stage.world.counts["deliveries"], 100)
+        return stage
+
+    def test_presence_with_a_false_signature(self) -> None:
+        self.assert_nothing_comes_of("forged", 10)
+
+    def test_presence_said_again_of_the_living_and_the_dead(self) -> None:
+        at_length()
+        self.assert_nothing_comes_of("replayed", 10)
+
+    def test_one_that_accuses_everybody_as_fast_as_it_can(self) -> None:
+        stage = self.assert_nothing_comes_of("storm", 10)
+        self.assertEqual(stage.society.wrongs, [])
+
+    def test_accusers_that_are_made_up(self) -> None:
+        stage = self.assert_nothing_comes_of("minted-accusers", 8)
+        self.assertEqual(stage.society.wrongs, [])
+
+    def test_authors_without_end_through_one_member(self) -> None:
+        stage = self.assert_nothing_comes_of("minted", 8)
+        [minter] = [member for member in stage.world.members if isinstance(member, Minter)]
+        self.assertGreater(minter.minted, 4_000)
+        for member in stage.world.honest():
+            self.assertGreater(member.node.counts["authors_waiting"], 500)
+            self.assertLess(len(member.node.roster), 1_000)
+
+    def test_authors_that_fill_every_roster_push_nobody_out_who_was_there(self) -> None:
+        at_length()
+        stage = self.assert_nothing_comes_of("full-roster", 8)
+        self.assertEqual({len(member.node.roster) for member in stage.world.honest()}, {128})
+
+    def test_addresses_of_rubbish_loopback_and_the_local_link(self) -> None:
+        stage = self.assert_nothing_comes_of("rubbish", 10)
+        self.assertGreater(sum(host.startswith("10.250.") for host, _ in stage.world.knocks), 5)
+
+    def test_addresses_of_one_victim(self) -> None:
+        stage = self.assert_nothing_comes_of("victim", 10)
+        knocks = sum(count for (host, _), count in stage.world.knocks.items() if host == VICTIM)
+        honest = len(stage.world.honest())
+        # Not even one node that dials for others makes more than this of itself.
+        most = stage.world.config.dial_burst + stage.world.config.dial_rate * stage.world.now
+        self.assertLess(knocks, honest * most)
+
+    def test_a_newcomer_that_liars_surround_has_honest_neighbours(self) -> None:
+        at_length()
+        stage = self.assert_nothing_comes_of("eclipse", 20)
+        links, _ = stage.shares
+        self.assertLess(links, 0.7)

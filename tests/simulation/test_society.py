@@ -1,0 +1,200 @@
+"""The simulator's own plumbing of a society, and that its judge is able to find fault."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.roster import State
+from twisted_mesh.simulation.bootstrap import bootstrap
+from twisted_mesh.simulation.member import Member
+from twisted_mesh.simulation.society import Society, check_society, islands, patience
+from twisted_mesh.simulation.stage import Stage
+from twisted_mesh.simulation.trace import AnyFrame
+from twisted_mesh.simulation.world import World
+from twisted_mesh.wire import membership
+from twisted_mesh.wire.membership import Presence, Purpose, Role
+from twisted_mesh.wire.signed import SignedRecord
+
+
+class Wordless(Member):
+    """Never says that it is there."""
+
+    def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
+        if isinstance(frame, membership.Roster):
+            frame = membership.Roster(frame.last, [], frame.stay)
+        if not (isinstance(frame, SignedRecord) and self.is_own(frame)):
+            super().transmit(number, frame, size)
+
+    def is_own(self, frame: SignedRecord) -> bool:
+        return isinstance(frame.record, Presence) and frame.record.origin == self.origin
+
+
+class Unlisting(Member):
+    """Tells nobody its roster."""
+
+    def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
+        if not isinstance(frame, membership.Roster):
+            super().transmit(number, frame, size)
+
+
+def gathered(count: int, members: Sequence[type[Member]] = (), config: MeshConfig | None = None) -> Stage:
+    """A mesh that has had ten seconds to form."""
+    stage = Stage(1, count, config, members)
+    stage.gather()
+    stage.run(10.0)
+    return stage
+
+
+class TestJudge(SynchronousTestCase):
+    """What is broken on purpose is seen."""
+
+    def counted(self, stage: Stage) -> set[str]:
+        """What kinds of promises are broken."""
+        check_society(stage.world)
+        return {kind for kind in ("islands", "rosters", "downs", "limits") if stage.world.counts[kind]}
+
+    def test_nothing_where_nothing_is_wrong(self) -> None:
+        self.assertEqual(self.counted(gathered(8)), set())
+
+    def test_an_island(self) -> None:
+        stage = gathered(8)
+        stage.world.part(lambda member: member.number < 3)
+        stage.run(20.0)  # the links are lost, and nobody is given up
+        self.assertEqual(self.counted(stage), {"islands"})
+        self.assertEqual([len(group) for group in islands(stage.world.members)], [5, 3])
+
+    def test_a_member_that_is_not_shown(self) -> None:
+        stage = gathered(8, [Member, Wordless])
+        self.assertEqual(self.counted(stage), {"rosters"})
+        self.assertEqual(stage.world.counts["rosters"], 7)
+
+    def test_a_node_that_was_told_no_roster(self) -> None:
+        self.assertEqual(self.counted(gathered(2, [Unlisting])), {"rosters"})
+
+    def test_a_member_that_is_shown_and_gone(self) -> None:
+        stage = gathered(6, config=MeshConfig(presence_missed=100))
+        gone = stage.world.members[3]
+        for member in stage.world.members:
+            member.role = Role.GUEST  # who are guests when they come back accuse nobody
+        stage.world.crash(gone)
+        gone.since = -10_000.0
+        self.assertEqual(self.counted(stage), {"rosters"})
+
+    def test_a_table_over_its_limit(self) -> None:
+        stage = gathered(8)
+        stage.world.configs[2] = MeshConfig(members_limit=3)
+        self.assertEqual(self.counted(stage), {"limits"})
+
+    def test_who_is_wrongly_shown_as_gone_and_for_how_long(self) -> None:
+        stage = gathered(3)
+        stage.run(patience(stage.world.config))
+        viewer, subject, _ = stage.world.members
+        entry = viewer.node.roster.get(subject.origin)
+        assert entry is not None
+        entry.state = State.DOWN
+        stage.world.has_changed(viewer, subject.origin)
+        self.assertEqual(stage.world.counts["downs"], 1)
+        stage.run(5.0)
+        entry.state = State.UP
+        stage.world.has_changed(viewer, subject.origin)
+        self.assertEqual(stage.society.wrongs, [5.0])
+
+
+class TestPeers(SynchronousTestCase):
+    """What the shell does for configured peers, as the simulator has it."""
+
+    def world(self, count: int, *peers: int) -> World:
+        """Members that are down, each of whom will know those *peers*."""
+        world = World(1, count, overlay=True, start=False)
+        Society(world)
+        bootstrap(world, world.members, *(world.members[peer] for peer in peers))
+        return world
+
+    def test_a_peer_that_is_not_up_is_dialled_until_it_is(self) -> None:
+        world = self.world(2, 0)
+        contact, member = world.members
+        member.start()
+        world.run_until(500.0)
+        assert contact.address is not None
+        knocks = world.knocks[contact.address]
+        self.assertTrue(500 / 62 < knocks < 30, knocks)
+        contact.start()
+        world.run_until(world.now + 62.0)
+        self.assertEqual(set(member.table), {contact.id})
+
+    def test_a_peer_that_had_no_room_is_visited_now_and_then(self) -> None:
+        world = self.world(30, 0)
+        for member in world.members:
+            member.start()
+        world.run_until(30.0)
+        contact = world.members[0]
+        assert contact.address is not None
+        self.assertLess(len(contact.table), 12)
+        before = world.knocks[contact.address]
+        world.run_until(30.0 + world.config.peer_interval)
+        apart = 29 - len(contact.table)
+        # One or the other is linked with it again by then.
+        self.assertGreater(world.knocks[contact.address] - before, apart * 3 // 4)
+
+    def test_who_was_linked_with_is_remembered_over_a_crash(self) -> None:
+        world = self.world(6, 0)
+        for member in world.members:
+            member.start()
+        world.run_until(30.0)
+        contact, member = world.members[:2]
+        world.crash(contact)
+        world.crash(member)
+        world.run_until(60.0)
+        member.start()
+        world.run_until(90.0)
+        self.assertGreater(len(member.table), 0)
+        self.assertEqual(len(islands(world.honest())), 1)
+
+    def test_nobody_is_dialled_over_the_border_of_a_partition(self) -> None:
+        world = self.world(6, 0)
+        for member in world.members:
+            member.start()
+        world.run_until(10.0)
+        world.part(lambda member: member.number % 2)
+        world.run_until(200.0)
+        self.assertTrue(all(world.reaches(*link.ends) for link in world.links.values()))
+        self.assertEqual(sorted(map(len, islands(world.members))), [3, 3])
+
+    def test_a_node_finds_neither_itself_nor_another_under_an_id(self) -> None:
+        world = self.world(2)
+        one, other = world.members
+        one.start()
+        other.start()
+        assert one.address is not None and other.address is not None
+        failed: list[float] = []
+        for address, id in ((one.address, None), (other.address, one.id), (("192.0.2.1", 1), None)):
+            world.call(one, address, id, Purpose.JOIN, lambda: failed.append(world.now))
+        world.run_until(30.0)
+        self.assertEqual((len(failed), len(world.links)), (3, 0))
+        self.assertGreater(
+            failed[-1], world.config.connect_timeout - 1e-9
+        )  # where nobody is nobody answers
+
+    def test_who_leaves_says_so(self) -> None:
+        stage = gathered(6)
+        gone = stage.world.members[2]
+        stage.world.leave(gone)
+        stage.run(1.0)
+        for member in stage.world.honest():
+            entry = member.node.roster.get(gone.origin)
+            assert entry is not None
+            self.assertIs(entry.state, State.LEFT)
+
+    def test_who_stalls_handles_what_came_when_it_is_over(self) -> None:
+        stage = gathered(4)
+        held = stage.world.members[2]
+        stage.world.stall(held, 5.0)
+        author = stage.world.members[0]
+        author.publish("x")
+        stage.run(4.9)
+        self.assertEqual(held.delivered.get(author.run), None)
+        stage.run(0.2)
+        self.assertEqual(held.delivered.get(author.run), 1)

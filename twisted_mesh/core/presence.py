@@ -1,0 +1,307 @@
+"""Presence: what nodes say of themselves, and what others say of those who no longer do.
+
+Contract: a PRESENCE travels like a batch, along its origin's tree: news goes to every link that is not
+mute, the same again prunes, what is older is dropped.  So the tree of an author stands before its first
+message.  A ROSTER tells a new neighbour all at once; what of it is fresh and news goes on from there, or
+two parts of a mesh would know of each other only with the next word of everybody.  A SUSPECT floods,
+since it must reach the suspect by whatever way is left: once for each record of it.
+
+What is unsigned decides nothing here, and of what is signed only the newest: whoever is accused says
+another word, and is up again.  A node that was held up itself doubts itself first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core import events
+from twisted_mesh.core.announcing import Announcing
+from twisted_mesh.core.contacts import believed
+from twisted_mesh.core.events import Emit, Timer
+from twisted_mesh.core.handshake import Myself
+from twisted_mesh.core.links import Link, Links
+from twisted_mesh.core.outbox import Outbox
+from twisted_mesh.core.reverse import ReversePath
+from twisted_mesh.core.roster import Entry, Roster, State
+from twisted_mesh.core.seal import Seal
+from twisted_mesh.core.spread import SendTo, Spread
+from twisted_mesh.core.suspicion import Suspicion
+from twisted_mesh.errors import Reason, RemoteError
+from twisted_mesh.identity import id_of
+from twisted_mesh.wire import membership, native
+from twisted_mesh.wire.membership import (
+    Contact,
+    Presence,
+    RosterEntry,
+    Suspect,
+)
+from twisted_mesh.wire.signed import SignedRecord
+
+_ROSTER_BYTES: Final = 48 * 1024  # of records in one frame, so that it is under 64 KiB with what is around
+_LOOKS: Final = 10  # times an interval the roster is looked through
+
+
+class Presences:
+    """The records of a node's own presence and of the others'.
+
+    :ivar roster: all authors but this node.
+    :ivar announcing: the own record; :ivar suspicion: of members, and of this one.
+    """
+
+    def __init__(
+        self,
+        myself: Myself,
+        config: MeshConfig,
+        links: Links,
+        outbox: Outbox,
+        spread: Spread,
+        roster: Roster,
+        reverse: ReversePath,
+        send: SendTo,
+        effect: Callable[[events.Effect], None],
+        set_timer: Callable[[Timer, float], None],
+        disown: Callable[[int], None],
+    ) -> None:
+        """
+        :param disown: is told of a newer run of the own key.
+        """
+        self._myself = myself
+        self._config = config
+        self._links = links
+        self._run = outbox.run
+        self._spread = spread
+        self._reverse = reverse
+        self._send = send
+        self._effect = effect
+        self._set_timer = set_timer
+        self._disown = disown
+        self.roster = roster
+        self._seal = Seal(myself)
+        self.announcing = Announcing(
+            myself, config, outbox, roster, self._seal, lambda: reverse.asks, self._announced, self._look_at
+        )
+        self.suspicion = Suspicion(
+            myself.origin, config, links, roster, self.announcing, self._seal, spread.parents, send, effect,
+            self._look_at, self._late,
+        )  # fmt: skip
+        self._counts = {"old_records": 0, "authors_waiting": 0}
+        self._next_look: float | None = None
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What was ignored so far, by name."""
+        return {**self._counts, "idle_suspicions": self.suspicion.idle}
+
+    # ── what goes to one link ───────────────────────────────────────────────────────
+
+    def tell(self, link: Link, stay: int, now: float) -> None:
+        """Tell a new neighbour, or a visitor, all that is known."""
+        for frame in self._rosters(stay, now):
+            self._send((link,), frame)
+        for entry in self.roster:
+            if entry.is_member:
+                link.told_record(entry.presence.origin, entry.rank)
+        if self.announcing.own is not None:
+            link.told_record(self._myself.origin, self.announcing.rank)
+
+    def _rosters(self, stay: int, now: float) -> Iterator[membership.Roster]:
+        entries: list[RosterEntry] = []
+        size = 0
+        known = [(entry.signed, self.roster.age(entry, now)) for entry in self.roster if entry.is_member]
+        own = self.announcing.own
+        if own is not None and self.announcing.speaks:
+            known.append((own, self.announcing.age(now)))
+        for signed, age in known:
+            payload = native.payload(signed)
+            if entries and size + len(payload) > _ROSTER_BYTES:
+                yield membership.Roster(False, entries, stay)
+                entries, size = [], 0
+            entries.append(RosterEntry(int(age * 1000), payload))
+            size += len(payload)
+        yield membership.Roster(True, entries, stay)
+
+    def before_answer(self, link: Link, origin: bytes) -> None:
+        """Send the peer the newest record of *origin*, unless it has it: an answer about it follows."""
+        if origin == self._myself.origin:
+            signed, rank = self.announcing.own, self.announcing.rank
+        else:
+            entry = self.roster.get(origin)
+            signed, rank = (None, (0, 0)) if entry is None else (entry.signed, entry.rank)
+        if signed is not None and link.knows_record(origin) < rank:
+            link.told_record(origin, rank)
+            self._send((link,), signed.relayed() if origin != self._myself.origin else signed)
+
+    # ── what comes in ───────────────────────────────────────────────────────────────
+
+    def received(self, link: Link, signed: SignedRecord, now: float) -> Entry | None:
+        """A PRESENCE or a SUSPECT came over *link*; whose newer record that is.
+
+        :raises RemoteError: its signature is false.
+        """
+        if isinstance(signed.record, Presence):
+            return self._on_presence(link, signed, signed.record, now)
+        assert isinstance(signed.record, Suspect)  # the node gives no other here
+        self.suspicion.received(link, signed, signed.record, now)
+        return None
+
+    def on_roster(self, link: Link, entries: Iterable[RosterEntry], now: float) -> list[Entry]:
+        """The peer's roster; what of it is news here.
+
+        :raises RemoteError: there is something else in it, or a signature is false.
+        """
+        news = []
+        for told in entries:
+            signed = native.decode(told.frame)
+            if not isinstance(signed, SignedRecord) or not isinstance(signed.record, Presence):
+                raise RemoteError("a roster with something else in it", Reason.SHAPE)
+            presence = signed.record
+            link.heard_record(presence.origin, (presence.epoch, presence.counter))
+            heard = now - told.age / 1000
+            if presence.origin == self._myself.origin:
+                if self._is_said_elsewhere(signed, presence):
+                    self._disown(presence.epoch)
+            elif not self.roster.is_forgotten(presence, heard, now):
+                entry = self._take(link, signed, presence, heard, now)
+                if entry is not None:
+                    news.append(entry)
+                    if not link.visits:  # who told of it has a way to it
+                        run = (presence.origin, presence.epoch)
+                        self._spread.parents.note(run, presence.sequence, link.number, presence.counter)
+                    if entry.state is State.UP and heard + entry.interval > now:
+                        self._push(signed.relayed(), presence, link)
+        return news
+
+    def _on_presence(
+        self, link: Link, signed: SignedRecord, presence: Presence, now: float
+    ) -> Entry | None:
+        origin, rank = presence.origin, (presence.epoch, presence.counter)
+        link.heard_record(origin, rank)
+        run = (origin, presence.epoch)
+        if origin == self._myself.origin:
+            self._on_own(link, signed, presence)
+            return None
+        known = self.roster.rank(origin)
+        if rank == known:
+            self._spread.duplicate(link, run, -presence.counter, False)
+            return None
+        if rank < known:
+            self._counts["old_records"] += 1
+            return None
+        entry = self._take(link, signed, presence, now, now)
+        if entry is not None:
+            self._spread.record_arrived(link, run, presence.sequence, presence.counter, now)
+            self._push(signed.relayed(), presence, link)
+        return entry
+
+    def _on_own(self, link: Link, signed: SignedRecord, presence: Presence) -> None:
+        """Something this node said, or says elsewhere, came back."""
+        if self._is_said_elsewhere(signed, presence):
+            self._disown(presence.epoch)
+        elif presence.epoch == self._myself.epoch:
+            self._spread.duplicate(link, self._run, -presence.counter, True)
+
+    def _is_said_elsewhere(self, signed: SignedRecord, presence: Presence) -> bool:
+        """Whether the own key signed what this node never said, and others take for the newest."""
+        if (presence.epoch, presence.counter) <= self.announcing.rank:
+            return False
+        self._seal.require(signed)
+        return True
+
+    def _take(
+        self, link: Link, signed: SignedRecord, presence: Presence, heard: float, now: float
+    ) -> Entry | None:
+        """Keep the record if it is newer than what is known, and there is room for its author."""
+        origin = presence.origin
+        if (presence.epoch, presence.counter) <= self.roster.rank(origin):
+            return None
+        if not self.may_bring(link, origin, now):
+            return None
+        self._seal.require(signed)
+        known = self.roster.get(origin)
+        was_member = known is not None and known.is_member
+        was_gone = known is not None and not known.is_there
+        is_new_run = known is not None and known.presence.epoch < presence.epoch
+        changed = self.roster.take(signed, presence, self._contact(link, presence), heard, now)
+        if changed is None:
+            self._counts["authors_waiting"] += 1
+            return None
+        entry = self.roster.get(origin)
+        assert entry is not None
+        if entry.is_member and is_new_run:
+            self._reverse.renewed(entry)
+        if was_member and not entry.is_member:
+            self._reverse.forgotten(entry)
+        if was_gone and entry.is_there:
+            self._reverse.returned(origin, now)
+        if changed and (entry.is_member or was_member):
+            self._effect(Emit(events.MemberChanged(origin)))
+        self._look_again(now)
+        return entry
+
+    def may_bring(self, link: Link, origin: bytes, now: float) -> bool:
+        """Whether *link* may bring an author nobody here has heard of."""
+        known = origin == link.peer.origin or self.roster.get(origin) is not None
+        if known or link.authors.take(now):
+            return True
+        self._counts["authors_waiting"] += 1
+        return False
+
+    def _contact(self, link: Link, presence: Presence) -> Contact | None:
+        if presence.address is None or not believed(presence.address[0], link.host):
+            return None
+        return Contact(id_of(presence.origin), *presence.address)
+
+    def _announced(self, signed: SignedRecord, presence: Presence) -> None:
+        self._push(signed, presence, None)
+
+    def _push(self, signed: SignedRecord, presence: Presence, source: Link | None) -> None:
+        """Send a record along its origin's tree."""
+        origin, rank = presence.origin, (presence.epoch, presence.counter)
+        links = [
+            link
+            for link in self._links.fed
+            if link is not source and origin not in link.mute and link.knows_record(origin) < rank
+        ]
+        for link in links:
+            link.told_record(origin, rank)
+        if links:
+            self._send(links, signed)
+
+    # ── time ────────────────────────────────────────────────────────────────────────
+
+    def tick(self, now: float) -> list[Entry]:
+        """Renew the own record, and see who is gone; the overdue, to whom other ways are to be tried."""
+        late = self._late(now)
+        self._next_look = None
+        if late > self._config.stall_grace:
+            self.roster.doubt(late)
+        self.announcing.tick(now)
+        changed, gone = self.roster.tick(now)
+        for entry in changed:
+            if entry.is_member:
+                self._effect(Emit(events.MemberChanged(entry.presence.origin)))
+        for entry in gone:
+            if entry.is_member:
+                self._reverse.forgotten(entry)
+                self._effect(Emit(events.MemberGone(entry.presence.origin)))
+        self._look_again(now)
+        return self.roster.silent(now)
+
+    def _look_again(self, now: float) -> None:
+        if self.announcing.own is not None or len(self.roster):
+            self._look_at(now + self._config.presence_interval / _LOOKS)
+        suspected = self.roster.suspected_until
+        if suspected is not None:
+            self._look_at(suspected)
+        self.announcing.look_again()
+
+    def _look_at(self, at: float) -> None:
+        if self._next_look is None or at < self._next_look:
+            self._next_look = at
+        self._set_timer(Timer.ROSTER, at)
+
+    def _late(self, now: float) -> float:
+        """Seconds since the roster should have been looked through: this node was held up."""
+        return 0.0 if self._next_look is None else now - self._next_look

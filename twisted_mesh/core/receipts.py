@@ -1,0 +1,371 @@
+"""Receipts on their way: what this node has taken of others' messages, and what it hands on for others.
+
+Contract: a member answers for the ranges it has *taken* without a hole, up to the highest message that
+asks for it, no faster than its author can verify.  Every relay verifies, merges what comes within
+``receipt_delay`` and sends it on over its best way to the author, one frame a link and interval.  What is
+lost is repeated: at once when a link is lost or the author is back, else ever more rarely, and each time
+over the next best way, so that no relay alone can hold it up.  Ranges only grow, so that loss, repetition
+and other ways do no harm.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import inf
+from typing import Final
+
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.events import GapFound, Run
+from twisted_mesh.core.handshake import Myself
+from twisted_mesh.core.history import History
+from twisted_mesh.core.links import Link
+from twisted_mesh.core.outbox import Outbox
+from twisted_mesh.core.roster import Roster
+from twisted_mesh.core.routes import MOST_HOPS, Routes
+from twisted_mesh.core.seal import Seal
+from twisted_mesh.core.spread import SendTo
+from twisted_mesh.core.streams import Stream
+from twisted_mesh.core.tally import RANGES_MOST, Tally
+from twisted_mesh.wire import native
+from twisted_mesh.wire.membership import Role
+from twisted_mesh.wire.reverse import MAX_RECEIPT, MAX_TRIES, Receipt, Receipts, SignedReceipt
+
+_IN_A_FRAME: Final = 64 * 1024 // (MAX_RECEIPT + 80)  # so that a frame is under 64 KiB
+
+Key = tuple[int, bytes, int, int]  # epoch of the author, the member, its epoch, low
+
+
+class Asked:
+    """A run of which some message asks who has it.
+
+    :ivar base: below which nothing was to be delivered when this began.
+    :ivar asked: the highest message that does; :ivar taken: what this node's application has.
+    :ivar low: from here on it has all of that; :ivar closed: what it has below, before gaps.
+    :ivar gaps: those behind what it has, the first and the last message of each.
+    :ivar told: the range it has answered for last.
+    :ivar route: over which link that went, 0 for none; :ivar tries: how often it went.
+    :ivar again: when it is told again, unless something changes; :ivar wait: and after how long then.
+    """
+
+    __slots__ = (
+        *("again", "asked", "base", "closed", "gaps", "low"),
+        *("route", "taken", "told", "tries", "wait"),
+    )
+
+    def __init__(self, base: int, low: int, taken: int, first_wait: float) -> None:
+        self.asked = 0
+        self.base = base
+        self.taken = taken
+        self.low = low
+        self.closed: list[tuple[int, int]] = []
+        self.gaps: list[tuple[int, int]] = []
+        self.told = (low, low - 1)
+        self.route = self.tries = 0
+        self.again: float | None = None
+        self.wait = first_wait
+
+    @property
+    def range(self) -> tuple[int, int]:
+        """What to answer for, of what follows the last gap."""
+        return self.low, max(min(self.asked, self.taken), self.low - 1)
+
+    def goes_on(self) -> None:
+        """The application has passed the gaps that lie before what it has taken."""
+        while self.gaps and self.taken >= self.gaps[0][1]:
+            first, last = self.gaps.pop(0)
+            self.begins_at(last + 1, first - 1)
+
+    def begins_at(self, low: int, before: int) -> None:
+        """Something below *low* will not come; what was taken before it ends at *before*."""
+        high = min(before, self.asked)
+        if high >= self.low:
+            self.closed = [*self.closed, (self.low, high)][-RANGES_MOST + 1 :]
+        self.low = low
+
+
+class Carried:
+    """Receipts for one author that are about to go out.
+
+    :ivar due: when those of others are, :ivar own_due: and the own ones; never, while there are none.
+    :ivar own: the runs of which this node owes one.
+    """
+
+    __slots__ = ("due", "own", "own_due", "receipts")
+
+    def __init__(self) -> None:
+        self.due = self.own_due = inf
+        self.own: dict[Run, None] = {}
+        self.receipts: dict[Key, tuple[int, int, SignedReceipt]] = {}  # source link, high, receipt
+
+
+class Receipting:
+    """The receipts a node gives and carries.
+
+    :ivar asked: the runs that others want to hear of, by run.
+    :ivar waiting: those of them of which the application has not taken what asks.
+    :ivar counts: what was dropped so far, by name.
+    :ivar wake: when to call :meth:`tick` next, or None.
+    """
+
+    def __init__(
+        self,
+        myself: Myself,
+        config: MeshConfig,
+        history: History,
+        outbox: Outbox,
+        roster: Roster,
+        routes: Routes,
+        tally: Tally,
+        send: SendTo,
+        changed: Callable[[Iterable[int]], None],
+    ) -> None:
+        """
+        :param changed: is told of own messages of which more is known.
+        """
+        self._myself = myself
+        self._config = config
+        self._seal = Seal(myself)
+        self._history = history
+        self._outbox = outbox
+        self._roster = roster
+        self._routes = routes
+        self._tally = tally
+        self._send = send
+        self._changed = changed
+        self.asked: dict[Run, Asked] = {}
+        self.waiting: dict[Run, None] = {}
+        self.counts = {"stray_receipts": 0}
+        self._carried: dict[bytes, Carried] = {}  # by author
+        # When an own receipt last went towards an author, and when any did; the longest ago first.
+        self._sent: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
+        self._entries = 0  # of others, in all that is carried
+        self.wake: float | None = None
+
+    # ── what this node has taken ────────────────────────────────────────────────────
+
+    def asks(self, run: Run, sequence: int) -> None:
+        """A message that is delivered asks who has it."""
+        stream = self._history.get(run)
+        if stream is None or self._myself.role is Role.GUEST:
+            return
+        asked = self._asked(stream, stream.base)
+        asked.asked = max(asked.asked, sequence)
+        if asked.asked > asked.taken:
+            self.waiting[run] = None
+
+    def taken(self, run: Run, sequence: int, now: float) -> None:
+        """The application has taken *run* up to *sequence*."""
+        stream = self._history.get(run)
+        if stream is not None and run in self.asked:
+            asked = self._asked(stream, stream.base)
+            asked.taken = max(asked.taken, sequence)
+            self._look(run, asked, now)
+
+    def gap(self, gap: GapFound, now: float) -> None:
+        """Something will not come: it may have asked who has it, so its author should know."""
+        run = (gap.origin, gap.epoch)
+        stream = self._history.get(run)
+        if stream is None or self._myself.role is Role.GUEST:
+            return
+        known = self.asked.get(run)
+        asked = self._asked(stream, gap.last)
+        if asked is not known:
+            asked.told = (0, 0)
+        else:
+            asked.gaps.append((gap.first, gap.last))
+            if len(asked.gaps) > RANGES_MOST:
+                asked.begins_at(asked.gaps.pop(0)[1] + 1, asked.taken)
+        self._look(run, asked, now)
+
+    def skipped(self, run: Run, sequence: int, now: float) -> None:
+        """The application will not take all of *run* up to *sequence*."""
+        asked = self.asked.get(run)
+        if asked is None:
+            self.gap(GapFound(*run, sequence, sequence), now)
+        elif sequence >= asked.low:
+            asked.gaps = [gap for gap in asked.gaps if gap[1] > sequence]
+            asked.begins_at(sequence + 1, asked.taken if asked.taken < sequence else 0)
+            self._look(run, asked, now)
+
+    def link_gone(self, link: int, now: float) -> None:
+        """A link is gone: what went over it lately may be lost."""
+        for run, asked in self.asked.items():
+            if asked.route == link:
+                self._tell_anew(run, asked, now)
+
+    def link_up(self, now: float) -> None:
+        """There is another way: what had none can go."""
+        for run, asked in self.asked.items():
+            if asked.tries and not asked.route:
+                self._tell_anew(run, asked, now)
+
+    def returned(self, author: bytes, now: float) -> None:
+        """An author that was gone is back."""
+        for run, asked in self.asked.items():
+            if run[0] == author and asked.tries:
+                self._tell_anew(run, asked, now)
+
+    def _asked(self, stream: Stream, taken: int) -> Asked:
+        run = stream.run
+        known = asked = self.asked.get(run)
+        if asked is None or asked.base != stream.base:  # it was lowered: what counted as taken may come
+            asked = self.asked[run] = Asked(stream.base, stream.whole, taken, self._config.receipt_repeat)
+            asked.asked = 0 if known is None else known.asked
+            while len(self.asked) > self._config.open_streams:
+                self._forget(next(iter(self.asked)))
+        return asked
+
+    def _look(self, run: Run, asked: Asked, now: float) -> None:
+        """Tell what is news of what the application has."""
+        asked.goes_on()
+        if asked.taken >= asked.asked:
+            self.waiting.pop(run, None)
+        if asked.range != asked.told:
+            self._tell_anew(run, asked, now)
+
+    def _tell_anew(self, run: Run, asked: Asked, now: float) -> None:
+        asked.tries = 0
+        asked.wait = self._config.receipt_repeat
+        self._tell(run, asked, now)
+
+    def _tell(self, run: Run, asked: Asked, now: float) -> None:
+        asked.told = asked.range
+        asked.again = None
+        author = run[0]
+        carried = self._carried.setdefault(author, Carried())
+        carried.own[run] = None
+        if carried.own_due == inf:
+            own, others = self._sent.get(author, (-inf, -inf))
+            carried.own_due = max(now, own + self._interval(), others + self._config.receipt_delay)
+        self._wake_at(carried.own_due)
+
+    def _interval(self) -> float:
+        """Seconds between two receipts of this node for one author: it verifies those of all members."""
+        return max(self._config.receipt_delay, self._roster.there * self._config.receipt_share)
+
+    # ── what it hands on ────────────────────────────────────────────────────────────
+
+    def received(self, link: Link, frame: Receipts, now: float) -> None:
+        """Receipts came over *link*.
+
+        :raises RemoteError: a signature is false, or something else is in the frame.
+        """
+        changed: set[int] = set()
+        try:
+            for signed in frame.entries:
+                receipt = native.receipt(signed.array)
+                if not self._counts(link, receipt, signed.hops, now):
+                    self.counts["stray_receipts"] += 1
+                    continue
+                self._seal.require_receipt(receipt, signed)
+                if receipt.origin == self._myself.origin:
+                    changed.update(self._tally.take(receipt.member, receipt.low, receipt.high))
+                else:
+                    self._carry(receipt, signed, link.number, now)
+        finally:
+            self._changed(changed)  # whatever followed
+
+    def _counts(self, link: Link, receipt: Receipt, hops: int, now: float) -> bool:
+        """Whether a receipt is worth verifying: of a member, for what there is."""
+        member = self._roster.get(receipt.member)
+        if member is None or not member.is_member or receipt.member_epoch > member.presence.epoch:
+            return False
+        if receipt.origin == self._myself.origin:  # of earlier runs nobody waits to hear
+            known = self._outbox.head if receipt.epoch == self._myself.epoch else 0
+        else:
+            stream = self._history.get((receipt.origin, receipt.epoch))
+            known = 0 if stream is None or hops >= MOST_HOPS else stream.high
+        return 0 < known >= receipt.high and link.receipts.take(now)
+
+    def _carry(self, receipt: Receipt, signed: SignedReceipt, source: int, now: float) -> None:
+        if self._entries >= self._config.receipts_carried:
+            self.counts["stray_receipts"] += 1
+            return  # it comes again
+        carried = self._carried.setdefault(receipt.origin, Carried())
+        key = (receipt.epoch, receipt.member, receipt.member_epoch, receipt.low)
+        before = carried.receipts.get(key)
+        if before is None:
+            self._entries += 1
+        elif before[1] >= receipt.high:
+            return
+        carried.receipts[key] = source, receipt.high, signed.relayed()
+        if carried.due == inf:
+            carried.due = now + self._config.receipt_delay
+            self._wake_at(carried.due)
+
+    # ── time ────────────────────────────────────────────────────────────────────────
+
+    def tick(self, now: float) -> None:
+        """Send what is due."""
+        for run, asked in list(self.asked.items()):
+            if asked.again is not None and asked.again <= now:
+                if self._history.get(run) is None:
+                    self._forget(run)
+                else:
+                    self._tell(run, asked, now)
+        for author, carried in list(self._carried.items()):
+            if min(carried.due, carried.own_due) <= now:
+                self._flush(author, carried, now)
+        times = [min(carried.due, carried.own_due) for carried in self._carried.values()]
+        times += [asked.again for asked in self.asked.values() if asked.again is not None]
+        self.wake = min(times, default=None)
+
+    def _wake_at(self, at: float) -> None:
+        self.wake = at if self.wake is None else min(self.wake, at)
+
+    def _forget(self, run: Run) -> None:
+        del self.asked[run]
+        self.waiting.pop(run, None)
+
+    def _flush(self, author: bytes, carried: Carried, now: float) -> None:
+        """Send what others gave, and what is owed if that may go."""
+        entries: dict[int, list[SignedReceipt]] = {}  # by link
+        ways = {way.number: way for way in self._routes.all_to(author)}
+        self._entries -= len(carried.receipts)
+        for source, _, signed in carried.receipts.values():
+            route = self._routes.on(author, source, signed.hops, signed.tries)
+            if route is not None:
+                entries.setdefault(route.number, []).append(signed)
+        own_sent, _ = self._sent.pop(author, (-inf, -inf))
+        if carried.own_due <= now:
+            for run in carried.own:
+                for link, signed in self._own(run, list(ways), now):
+                    entries.setdefault(link, []).append(signed)
+            del self._carried[author]
+            own_sent = now
+        else:
+            carried.receipts, carried.due = {}, inf
+            carried.own_due = max(carried.own_due, now + self._config.receipt_delay)
+            if not carried.own:
+                del self._carried[author]
+        self._sent[author] = own_sent, now
+        if len(self._sent) > self._config.open_streams:
+            self._sent.popitem(last=False)
+        for number, some in entries.items():
+            for at in range(0, len(some), _IN_A_FRAME):
+                self._send((ways[number],), Receipts(some[at : at + _IN_A_FRAME]))
+
+    def _own(self, run: Run, ways: Sequence[int], now: float) -> Iterator[tuple[int, SignedReceipt]]:
+        """The receipts this node owes of *run*, and over which of the links *ways* each is to go."""
+        asked = self.asked.get(run)
+        if asked is None:
+            return
+        asked.route = ways[asked.tries % len(ways)] if ways else 0
+        tries, asked.tries = min(asked.tries, MAX_TRIES), asked.tries + 1
+        asked.again = now + asked.wait
+        asked.wait = min(2 * asked.wait, self._config.receipt_repeat_longest)
+        if asked.route:
+            for low, high in (*asked.closed, asked.told):
+                receipt = Receipt(*run, low, high, self._myself.origin, self._myself.epoch)
+                yield asked.route, self._seal.receipt(receipt, tries)
+
+    def footprint(self) -> dict[str, int]:
+        """Entries of every table."""
+        return {
+            "asked_runs": len(self.asked),
+            "asked_ranges": sum(len(asked.closed) + len(asked.gaps) for asked in self.asked.values()),
+            "carried_authors": len(self._carried),
+            "carried_receipts": self._entries,
+            "receipt_times": len(self._sent),
+        }

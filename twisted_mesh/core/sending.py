@@ -1,0 +1,82 @@
+"""What leaves the core: frames over links, and how far own messages have come with it.
+
+Contract: :meth:`Sending.send` is the one way out.  An own message is *taken* once some neighbour has it:
+its transport accepted the bytes, or it announced as much.  Beyond ``unsent_bytes`` that nobody has taken
+the application is refused room, and told when there is some again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core import events
+from twisted_mesh.core.events import Emit, Send
+from twisted_mesh.core.links import Link, Links
+from twisted_mesh.core.outbox import Outbox
+from twisted_mesh.wire import native
+from twisted_mesh.wire.native import SignedBatch
+
+
+class Sending:
+    """The way out of one run.
+
+    :ivar congested: whether somebody was refused room and waits for Drained.
+    """
+
+    def __init__(
+        self,
+        config: MeshConfig,
+        outbox: Outbox,
+        links: Links,
+        effect: Callable[[events.Effect], None],
+    ) -> None:
+        self._limit = config.unsent_bytes
+        self._outbox = outbox
+        self._links = links
+        self._effect = effect
+        self.congested = False
+
+    def room_for(self, size: int) -> bool:
+        """Whether *size* more bytes of own messages fit beside those no neighbour has."""
+        if self._outbox.unsent_bytes + size <= self._limit:
+            return True
+        self.congested = True  # from now on the outside waits for Drained
+        return False
+
+    def send(self, links: Iterable[Link], frame: native.Signed | native.Plain) -> None:
+        """Send *frame* over each of *links*."""
+        size = native.size(frame)
+        mark = 0
+        if isinstance(frame, SignedBatch) and (frame.batch.origin, frame.batch.epoch) == self._outbox.run:
+            mark = frame.batch.last
+        numbers = []
+        for link in links:
+            link.sent += size
+            numbers.append(link.number)
+            if mark:
+                link.own_marks.append((link.sent, mark))
+        self._effect(Send(numbers, frame, size))
+
+    def accepted(self, link: Link, size: int) -> None:
+        """The transport of *link* has taken *size* bytes in all."""
+        link.accepted = size
+        while link.own_marks and link.own_marks[0][0] <= size:
+            self.taken(link.own_marks.popleft()[1])
+
+    def taken(self, sequence: int) -> None:
+        """A neighbour has own messages up to *sequence*."""
+        self._outbox.accepted(sequence)
+        if self.congested and self._outbox.unsent_bytes < self._limit / 2:
+            self.congested = False
+            self._effect(Emit(events.Drained()))
+
+    def is_given_to_all(self) -> bool:
+        """Whether every neighbour that gets own messages from here has been given all of them."""
+        run = self._outbox.run
+        return all(
+            not link.up
+            or run[0] in link.mute
+            or (link.holds(run) >= self._outbox.head and not link.own_marks)
+            for link in self._links.fed
+        )

@@ -1,0 +1,43 @@
+"""The nodes that the application has disconnected, which nobody here dials for a while.
+
+Contract: it forbids for ``redial_forbidden`` seconds, or until the application wants the node again.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IReactorTime
+
+from twisted_mesh.config import MeshConfig
+
+
+class Disconnected:
+    """Ids, and until when they are forbidden."""
+
+    def __init__(self, clock: IReactorTime, config: MeshConfig) -> None:
+        self._clock = clock
+        self._seconds = config.redial_forbidden
+        self._until: dict[bytes, float] = {}
+
+    def add(self, node_id: bytes) -> None:
+        """The application disconnects this node."""
+        now = self._clock.seconds()
+        self._until = {known: until for known, until in self._until.items() if until > now}
+        self._until[node_id] = now + self._seconds
+
+    def __contains__(self, node_id: object) -> bool:
+        return isinstance(node_id, bytes) and self.left(node_id) > 0
+
+    def left(self, node_id: bytes | None) -> float:
+        """Seconds for which the node is not dialled; 0 where it may be."""
+        if node_id is None or node_id not in self._until:
+            return 0.0
+        return max(0.0, self._until[node_id] - self._clock.seconds())
+
+    def discard(self, node_id: bytes | None) -> None:
+        """The application wants this node again."""
+        if node_id is not None:
+            self._until.pop(node_id, None)
+
+    def footprint(self) -> dict[str, int]:
+        """Entries of every table."""
+        return {"disconnected": len(self._until)}

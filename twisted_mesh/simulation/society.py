@@ -1,0 +1,133 @@
+"""Who is there, held against what the members of a world show of each other.
+
+Contract: :class:`Society` watches a world while it runs: nobody who lives and is connected is ever shown
+down.  :func:`check_society` looks at one at rest: the members that are up are one mesh, all have joined,
+every roster agrees with who is there, and no table is larger than its limit.  Of liars nothing is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.simulation.member import Member
+from twisted_mesh.simulation.world import World
+from twisted_mesh.wire.membership import Role
+
+
+class Society:
+    """Watches how the members of a world show each other.
+
+    :ivar wrongs: seconds for which a living member was shown down by another one, each.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._origins = {member.origin: member for member in world.members}
+        self._since: dict[tuple[Member, Member], float] = {}  # wrongly shown down: by whom, who
+        self.wrongs: list[float] = []
+        world.changed = self._changed
+
+    def _changed(self, viewer: Member, origin: bytes) -> None:
+        subject = self._origins.get(origin)
+        if subject is None or viewer.core is None or viewer.lies:
+            return
+        world = self._world
+        entry = viewer.core.roster.get(origin)
+        if entry is not None and entry.is_there:
+            since = self._since.pop((viewer, subject), None)
+            if since is not None:
+                self.wrongs.append(world.now - since)
+        elif subject.core is not None and not subject.lies and world.reaches(viewer, subject):
+            self._since.setdefault((viewer, subject), world.now)
+            if self._is_settled(viewer) and self._is_settled(subject):
+                world.violated(viewer, "downs", f"shows {subject.number} as gone, which is there")
+
+    def _is_settled(self, member: Member) -> bool:
+        """Whether it has had links for as long as it takes to be known to be there."""
+        world = self._world
+        well = max(member.linked_since, world.healed)
+        return well + patience(world.config) < world.now
+
+
+def patience(config: MeshConfig) -> float:
+    """Seconds until everybody knows who is there, and who is not: of silence, and a suspicion."""
+    return config.presence_missed * config.presence_interval + config.suspect_patience
+
+
+def islands(members: Iterable[Member]) -> list[list[Member]]:
+    """The groups of *members* that are connected by links in the routing table, the largest first."""
+    left = {member.id: member for member in members}
+    groups = []
+    while left:
+        _, first = left.popitem()
+        group, todo = [first], [first]
+        while todo:
+            for id in todo.pop().table:
+                other = left.pop(id, None)
+                if other is not None:
+                    group.append(other)
+                    todo.append(other)
+        groups.append(group)
+    return sorted(groups, key=len, reverse=True)
+
+
+def check_society(world: World) -> None:
+    """One mesh, joined, with rosters that are right, and every table within its limit."""
+    honest = world.honest()
+    for group in islands(honest)[1:]:
+        world.violated(group[0], "islands", f"{len(group)} nodes are apart from the rest")
+    members = [member for member in honest if member.role is Role.MEMBER]
+    gone = [member for member in world.members if member.core is None]
+    for viewer in honest:
+        if not viewer.node.membership.joined:
+            world.violated(viewer, "rosters", "has not joined")
+        _check_roster(world, viewer, members, gone)
+        _check_limits(world, viewer)
+
+
+def _check_roster(world: World, viewer: Member, members: Sequence[Member], gone: Sequence[Member]) -> None:
+    roster = viewer.node.roster
+    for other in members:
+        entry = roster.get(other.origin)
+        if other is not viewer and (entry is None or not entry.is_there):
+            shown = "not at all" if entry is None else f"as {entry.state.value}"
+            world.violated(viewer, "rosters", f"shows {other.number}, which is there, {shown}")
+    for other in gone:
+        if roster.is_there(other.origin) and other.since + patience(world.config) < world.now:
+            world.violated(viewer, "rosters", f"shows {other.number}, which is gone, as there")
+
+
+def _check_limits(world: World, member: Member) -> None:
+    footprint = member.node.footprint()
+    for table, limit in limits(world.config_of(member.number), footprint["links"]).items():
+        if footprint[table] > limit:
+            world.violated(member, "limits", f"{footprint[table]} in {table}, of {limit}")
+
+
+def limits(config: MeshConfig, links: int) -> dict[str, int]:
+    """What each table may hold at most, of a node with so many links."""
+    contacts = config.active_view + config.passive_view
+    return {
+        "links": config.links_limit,
+        "snapshot_entries": config.claims_limit * links,
+        "claims": config.claims_limit * links,
+        "known_records": config.claims_limit * links,
+        "open_streams": config.open_streams,
+        "closed_streams": config.closed_streams,
+        "held_bytes": config.history_bytes,
+        "waiting_bytes": config.waiting_bytes,
+        "unsent_bytes": config.unsent_bytes,
+        "roster": config.members_limit,
+        "exchanges": config.exchanges_limit + config.dials_at_once,
+        "remembered_contacts": config.remembered_contacts,
+        "dials_under_way": config.dials_at_once,
+        "overlay_dials": config.dials_at_once,
+        "failed_dials": config.failed_dials,
+        "passive_view": config.passive_view,
+        "passive_sources": contacts,
+        "shuffle_walks": config.shuffle_walks,
+        "moves_asked": links,
+        "moves_declined": links,
+        "walk_rates": links,
+    }

@@ -1,0 +1,157 @@
+"""The frames by which nodes know of each other: who is there, and where it can be dialled.
+
+Contract: values; :mod:`~twisted_mesh.wire.native` makes bytes of them.  The order of fields is the
+specification.  A PRESENCE and a SUSPECT are signed by whom they come from and keep their array as it
+came; every other frame here is the word of the peer that sends it, and no more.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+from typing import Annotated, Final
+
+import msgspec
+
+from twisted_mesh.wire.fields import Head, Number, Origin, Sequence
+
+MAX_RECORD: Final = 4096  # bytes of a PRESENCE's array, unknown fields included (guess)
+MAX_LABEL: Final = 64  # characters (guess)
+MAX_TAGS: Final = 16  # of a member (guess)
+MAX_TAG_KEY: Final = 32  # characters (guess)
+MAX_TAG_VALUE: Final = 128  # characters (guess)
+MAX_HOST: Final = 253  # characters: the longest name DNS has
+MAX_CONTACTS: Final = 16  # in one frame: a shuffle has eight
+MAX_WALK: Final = 16  # steps of a walk: the overlay's longest has six
+MAX_INTERVAL: Final = 3_600_000  # ms between two records of a member: 20,000 members need 600,000
+
+Host = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_HOST)]
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+Walk = Annotated[int, msgspec.Meta(ge=0, le=MAX_WALK)]
+
+
+class Purpose(IntEnum):
+    """What a link was dialled for, as INTRO says it."""
+
+    JOIN = 0  #: somebody wants this link: an application, or a node that knows no other way in
+    NEIGHBOUR = 1  #: the overlay would like it, if there is room
+    URGENT = 2  #: the overlay needs it: it is the dialler's only link, or takes another's place
+    EXCHANGE = 3  #: both ends tell what they have, and part again
+
+
+class Role(IntEnum):
+    """What a node is, as INTRO and PRESENCE say it."""
+
+    MEMBER = 0  #: is on the roster
+    GUEST = 1  #: relays and publishes like a member, and is on no roster
+
+
+class Standing(IntFlag):
+    """The flags of a PRESENCE."""
+
+    EPHEMERAL = 1  #: the key was made for this run, and never comes back
+    LEAVING = 2  #: the node stops
+    KEEPS = 4  #: it has a history file, and goes on from there after a restart
+    ASKS = 8  #: it waits to hear who has its messages; whoever has not told may have forgotten that
+
+
+class Stay(IntEnum):
+    """What the sender of a ROSTER thinks of turning an exchange into a link that stays."""
+
+    CONTENT = 0  #: it knew that the peer was up
+    WANTED = 1  #: it did not: the two may be of two islands
+    NEVER = 2  #: it has no overlay
+
+
+class Contact(msgspec.Struct, array_like=True, frozen=True):
+    """A node and where it is said to be; only a link proves it.
+
+    :ivar id: base58, as bytes.
+    """
+
+    id: Annotated[bytes, msgspec.Meta(min_length=32, max_length=66)]
+    host: Host
+    port: Port
+
+
+class Presence(msgspec.Struct, array_like=True, frozen=True):
+    """A node's own word of itself; of one run the highest ``counter`` is the newest.
+
+    :ivar sequence: the last message it had published then.
+    :ivar address: [host, port] where others can dial it, or None.
+    :ivar retention: seconds it holds messages for others.
+    :ivar interval: ms until the next record of it comes, at the latest.
+    :ivar flags: of :class:`Standing`.
+    :ivar credential: what lets it be an author; empty where anyone may.
+    """
+
+    origin: Origin
+    epoch: Number
+    counter: Sequence
+    sequence: Head
+    address: tuple[Host, Port] | None
+    role: Number
+    label: Annotated[str, msgspec.Meta(max_length=MAX_LABEL)] | None
+    tags: Annotated[
+        dict[
+            Annotated[str, msgspec.Meta(max_length=MAX_TAG_KEY)],
+            Annotated[str, msgspec.Meta(max_length=MAX_TAG_VALUE)],
+        ],
+        msgspec.Meta(max_length=MAX_TAGS),
+    ]
+    retention: Number
+    interval: Annotated[int, msgspec.Meta(ge=1, le=MAX_INTERVAL)]
+    flags: Number
+    credential: Annotated[bytes, msgspec.Meta(max_length=1024)]
+
+
+class Suspect(msgspec.Struct, array_like=True, frozen=True):
+    """``accuser`` lost its link to ``member`` without a word, whose newest record was ``counter``."""
+
+    accuser: Origin
+    member: Origin
+    epoch: Number
+    counter: Number
+
+
+class RosterEntry(msgspec.Struct, array_like=True, frozen=True):
+    """A member's newest PRESENCE, as a payload, and how many ms ago the sender of this got it."""
+
+    age: Number
+    frame: Annotated[bytes, msgspec.Meta(max_length=MAX_RECORD + 66)]
+
+
+class Roster(msgspec.Struct, array_like=True, frozen=True):
+    """The sender's roster when the link came up, itself included, in one or more frames."""
+
+    last: bool
+    entries: list[RosterEntry]
+    stay: Annotated[int, msgspec.Meta(ge=0, le=2)]
+
+
+class ForwardJoin(msgspec.Struct, array_like=True, frozen=True):
+    """A node looks for neighbours: a walk of ``left`` more steps.
+
+    :ivar instead: whether the receiver is to link with it and then end the link this came over.
+    """
+
+    contact: Contact
+    left: Walk
+    instead: bool
+
+
+class Shuffle(msgspec.Struct, array_like=True, frozen=True):
+    """Some contacts for some others: a walk of ``left`` more steps, answered over the way it came.
+
+    :ivar token: drawn at random, the same in the answer.
+    """
+
+    token: Number
+    contacts: Annotated[list[Contact], msgspec.Meta(max_length=MAX_CONTACTS)]
+    left: Walk
+
+
+class ShuffleReply(msgspec.Struct, array_like=True, frozen=True):
+    """The answer to a SHUFFLE, with its token."""
+
+    token: Number
+    contacts: Annotated[list[Contact], msgspec.Meta(max_length=MAX_CONTACTS)]

@@ -1,0 +1,82 @@
+"""The frames that travel towards one node, over the way its own came: receipts and direct messages.
+
+Contract: values; :mod:`~twisted_mesh.wire.native` makes bytes of them.  The order of fields is the
+specification.  All are signed by whom they come from; what a relay does is hand them on.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+
+from twisted_mesh.wire.fields import Head, Number, Origin, Sequence
+
+MAX_TRIES: Final = 255
+MAX_RECEIPT: Final = 256  # bytes of a receipt's array, unknown fields included: it has 90 to 110
+
+
+class Receipt(msgspec.Struct, array_like=True, frozen=True):
+    """The run ``member_epoch`` of ``member`` has taken ``low..high`` of a run, without a hole.
+
+    ``low = high + 1``: it has taken nothing, and nothing below ``low`` will be.
+    """
+
+    origin: Origin
+    epoch: Number
+    low: Sequence
+    high: Head
+    member: Origin
+    member_epoch: Number
+
+    def __post_init__(self) -> None:
+        if self.low > self.high + 1:
+            raise ValueError("a receipt's low is beyond its high")
+
+
+class SignedReceipt(msgspec.Struct, array_like=True, frozen=True):
+    """A receipt as it travels: what signs it, and its array as it came.
+
+    :ivar hops: how many have handed it on; :ivar tries: how often it was sent before.
+    """
+
+    signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
+    array: Annotated[bytes, msgspec.Meta(max_length=MAX_RECEIPT)]
+    hops: Annotated[int, msgspec.Meta(ge=0, le=255)] = 0
+    tries: Annotated[int, msgspec.Meta(ge=0, le=MAX_TRIES)] = 0
+
+    def relayed(self) -> SignedReceipt:
+        """The same, one hop further."""
+        return SignedReceipt(self.signature, self.array, min(self.hops + 1, 255), self.tries)
+
+
+class Receipts(msgspec.Struct, array_like=True, frozen=True):
+    """What one link brings an author, or several, at a time."""
+
+    entries: list[SignedReceipt]
+
+
+class Direct(msgspec.Struct, array_like=True, frozen=True):
+    """Messages for one run of one node; ``number`` counts what ``origin``'s run sends to it, from 1.
+
+    :ivar oldest: the lowest number that is still repeated: what is below was given up.
+    :ivar body: as in BATCH.
+    """
+
+    origin: Origin
+    epoch: Number
+    destination: Origin
+    destination_epoch: Number
+    number: Sequence
+    oldest: Sequence
+    body: bytes
+
+
+class DirectAck(msgspec.Struct, array_like=True, frozen=True):
+    """``destination`` has handed the direct message ``number`` of ``origin``'s run to its application."""
+
+    destination: Origin
+    destination_epoch: Number
+    origin: Origin
+    epoch: Number
+    number: Sequence

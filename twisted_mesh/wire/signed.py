@@ -1,0 +1,31 @@
+"""What is signed, but for batches: the value, and the very bytes its author signed.
+
+Contract: one class for every kind, so that a relay need not know what it hands on.  ``hops`` is the only
+byte a relay changes.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from twisted_mesh.wire.membership import Presence, Suspect
+from twisted_mesh.wire.reverse import Direct, DirectAck
+
+MAX_HOPS: Final = 255
+
+Record = Presence | Suspect | Direct | DirectAck
+
+
+class SignedRecord(msgspec.Struct, frozen=True):
+    """A PRESENCE, SUSPECT, DIRECT or DIRECT_ACK as it travels."""
+
+    record: Record
+    signature: bytes
+    array: bytes
+    hops: int = 0
+
+    def relayed(self) -> SignedRecord:
+        """The same, one hop further."""
+        return SignedRecord(self.record, self.signature, self.array, min(self.hops + 1, MAX_HOPS))
