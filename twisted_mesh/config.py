@@ -155,8 +155,9 @@ class MeshConfig:
     #: A direct message is repeated after so long, then twice that, up to the longest (guess).
     direct_repeat: float = 1.0
     direct_repeat_longest: float = 8.0
-    #: Until then it must be acknowledged, or its sender is told Unreachable (guess).
-    direct_timeout: float = 30.0
+    #: Until then it must be acknowledged, or its sender is told Unreachable: longer than presence_interval,
+    #: since a lost way to a node that says nothing is known again with its next PRESENCE (guess).
+    direct_timeout: float = 45.0
     #: Direct messages to one node that wait to be acknowledged; one more is refused (docs/protocol.rst).
     direct_window: int = 1024
     #: Likewise by bytes, to all nodes together (guess).

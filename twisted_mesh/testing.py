@@ -177,9 +177,7 @@ class MemoryMesh:
         """
         self._at(node).clock.stop()
         self.network.kill(self.address(node)[0])
-        service = self.services[node]
-        if isinstance(service, _Service):
-            service.died()
+        self._at(node).service.died()
 
     def start(self, node: int) -> MeshService:
         """Start a node that was killed: a new service of the same key and history file.
@@ -304,18 +302,19 @@ class _Node:
     """What outlives the process on a host.
 
     :ivar options: of the service.
-    :ivar clock: of the present process.
+    :ivar clock: of the present process; :ivar service: in it.
     """
 
     options: dict[str, Any]
     clock: HostClock = field(init=False)
+    service: _Service = field(init=False)
     received: list[Message] = field(init=False)
     events: list[tuple[str, Any]] = field(init=False)
 
     def make(self, clock: Clock) -> MeshService:
         """The service of a new process, watched."""
         self.clock = HostClock(clock)
-        service = _Service(self.clock, **self.options)
+        service = self.service = _Service(self.clock, **self.options)
         received, events = self.received, self.events = [], []
 
         # First in the chain, so that it sees what the application's handlers take.

@@ -75,36 +75,36 @@ class TestSending(ReverseTestCase):
 
     def test_it_is_repeated_over_the_next_best_way_each_time_later(self) -> None:
         links = self.over(self.send(1))
-        for wait in (1, 2, 4, 8, 8):
+        for wait in (1, 2, 4, 8, 8, 8, 8):
             self.assertEqual(self.over(self.wait(wait - 0.1)), [])
             links += self.over(self.wait(0.1))
-        self.assertEqual(links, [1, 2, 3, 1, 2, 3])
+        self.assertEqual(links, [1, 2, 3, 1, 2, 3, 1, 2])
 
     def test_it_is_given_up_with_the_reason(self) -> None:
         self.send(1)
         self.wait(10)
         self.send(2)
-        effects = self.wait(20)
+        effects = self.wait(35)
         [ended] = of(effects, DirectEnded)
         self.assertEqual(ended.token, 1)
-        self.assertEqual(ended.why, "it was not acknowledged in 30 s; it is up as far as this node knows")
+        self.assertEqual(ended.why, "it was not acknowledged in 45 s; it is up as far as this node knows")
         self.assertEqual(self.ended(self.wait(10)), [(2, False)])
         self.assertEqual(self.node.footprint()["direct_bytes"], 0)
 
     def test_the_reason_says_what_is_known(self) -> None:
         self.receive(1, presence("dora", 2, flags=Standing.LEAVING))
         self.send(1)
-        [ended] = of(self.wait(30), DirectEnded)
+        [ended] = of(self.wait(45), DirectEnded)
         self.assertIn("it is left", ended.why or "")
         self.send(2)
         for number in (1, 2, 3):
             self.handle(closing(number))
-        [ended] = of(self.wait(30), DirectEnded)
+        [ended] = of(self.wait(45), DirectEnded)
         self.assertIn("no link", ended.why or "")
         self.up(4, "fred")
         self.send(3, "fred")
-        [ended] = of(self.wait(30), DirectEnded)
-        self.assertEqual(ended.why, "it was not acknowledged in 30 s")
+        [ended] = of(self.wait(45), DirectEnded)
+        self.assertEqual(ended.why, "it was not acknowledged in 45 s")
 
     def test_who_was_never_heard_of_is_unreachable_at_once(self) -> None:
         self.assertEqual(
@@ -173,7 +173,7 @@ class TestBounds(ReverseTestCase):
         self.begin(direct_bytes=1500)
         self.assertEqual([self.refused(1, text="x" * 400), self.refused(2, "bert")], [False, False])
         self.assertEqual([self.refused(3), self.refused(4, "bert")], [True, True])
-        self.wait(30)
+        self.wait(45)
         self.assertFalse(self.refused(5))
 
     def test_destinations(self) -> None:
@@ -229,15 +229,14 @@ class TestTaking(ReverseTestCase):
             (self.got(effects), self.acks(effects, 2), self.acks(effects, 1)), ([], [("dora", 1)], [])
         )
 
-    def test_what_came_over_another_way_is_acknowledged_over_the_best(self) -> None:
+    def test_what_came_over_another_way_is_acknowledged_over_that_and_the_best(self) -> None:
         effects = self.receive(3, direct("dora", "me", 1))
-        self.assertEqual(self.acks(effects, 1), [("dora", 1)])
-        # Where none is known it goes back as it came.
+        self.assertEqual((self.acks(effects, 1), self.acks(effects, 3)), ([("dora", 1)], [("dora", 1)]))
+        # Where no other is known it goes back as it came.
         self.receive(2, presence("emil"))
-        self.node._spread.parents.orphaned(2)
         self.handle(closing(2))
         effects = self.receive(3, direct("emil", "me", 1))
-        self.assertEqual(self.acks(effects, 3), [("emil", 1)])
+        self.assertEqual((self.acks(effects, 1), self.acks(effects, 3)), ([], [("emil", 1)]))
 
     def test_in_any_order_once(self) -> None:
         got = []

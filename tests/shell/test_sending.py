@@ -279,12 +279,12 @@ class TestReply(MeshCase):
     def test_it_fails_when_nobody_has_acknowledged_it_in_time(self) -> None:
         self.cut()
         reply = self.at_c.reply("yes")
-        self.network.advance(29.9)
+        self.network.advance(44.9)
         self.assertNoResult(reply)
         self.network.advance(0.1)
         error = self.failureResultOf(reply, Unreachable).value
         self.assertRegex(
-            str(error), rf"^{self.a.id.decode()}: it was not acknowledged in 30 s; it is \w+ as far as"
+            str(error), rf"^{self.a.id.decode()}: it was not acknowledged in 45 s; it is \w+ as far as"
         )
 
     def test_packets_that_cannot_be_sent(self) -> None:
@@ -293,10 +293,10 @@ class TestReply(MeshCase):
     def test_an_unwatched_failure_is_one_log_line(self) -> None:
         self.cut()
         self.at_b.reply("yes")
-        self.network.advance(30)
+        self.network.advance(45)
         gc.collect()
         (line,) = self.log("a message was not delivered: ")
-        self.assertIn(f"{self.a.id.decode()}: it was not acknowledged in 30 s", line)
+        self.assertIn(f"{self.a.id.decode()}: it was not acknowledged in 45 s", line)
         self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_a_watched_failure_is_no_log_line(self) -> None:
@@ -315,7 +315,7 @@ class TestReply(MeshCase):
         outer: Deferred[None] = Deferred()
         outer.addCallback(lambda _: self.at_b.reply("yes"))
         outer.callback(None)
-        self.network.advance(30)
+        self.network.advance(45)
         self.successResultOf(asked)
         self.failureResultOf(inner, Unreachable)
         self.failureResultOf(outer, Unreachable)

@@ -32,7 +32,7 @@ class TestAttacks(SynchronousTestCase):
         return stage
 
     def test_presence_with_a_false_signature(self) -> None:
-        self.assert_nothing_comes_of("forged", 10)
+        self.assert_nothing_comes_of("forged", 8)
 
     def test_presence_said_again_of_the_living_and_the_dead(self) -> None:
         at_length()
@@ -60,11 +60,11 @@ class TestAttacks(SynchronousTestCase):
         self.assertEqual({len(member.node.roster) for member in stage.world.honest()}, {128})
 
     def test_addresses_of_rubbish_loopback_and_the_local_link(self) -> None:
-        stage = self.assert_nothing_comes_of("rubbish", 10)
+        stage = self.assert_nothing_comes_of("rubbish", 8)
         self.assertGreater(sum(host.startswith("10.250.") for host, _ in stage.world.knocks), 5)
 
     def test_addresses_of_one_victim(self) -> None:
-        stage = self.assert_nothing_comes_of("victim", 10)
+        stage = self.assert_nothing_comes_of("victim", 8)
         knocks = sum(count for (host, _), count in stage.world.knocks.items() if host == VICTIM)
         honest = len(stage.world.honest())
         # Not even one node that dials for others makes more than this of itself.

@@ -268,9 +268,10 @@ class Directs:
             run = (direct.origin, direct.epoch)
             self._effect(Deliver(own, *run, 0, 0, len(direct.body), entries))
         ack = DirectAck(*self._own, direct.origin, direct.epoch, direct.number)
-        # A repeat may have come because the best way swallows what acknowledges it.
-        route = self._routes.known_to(direct.origin) if news else link
-        self._send((route or link,), self._seal.signed(ack))
+        # The best way may swallow it, and so may the way it came: over that one it goes in any case.
+        route = self._routes.known_to(direct.origin) if news else None
+        links = (link,) if route is None or route is link else (route, link)
+        self._send(links, self._seal.signed(ack))
 
     def _entries(self, direct: Direct) -> list[Entry] | None:
         """What is in it, if this run of this node can read it."""

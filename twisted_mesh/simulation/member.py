@@ -319,10 +319,10 @@ class Member:
         receipts = self.node.reverse.receipts
         for run in list(receipts.waiting):
             stream = self.node.history.get(run)
-            if stream is not None:
-                taken = stream.kept if self._scribe else self.delivered.get(run, 0)
-                if taken > receipts.asked[run].taken:
-                    self.handle(events.Taken(run, taken))
+            kept = 0 if stream is None else stream.kept
+            taken = kept if self._scribe else self.delivered.get(run, 0)
+            if taken > receipts.asked[run].taken:
+                self.handle(events.Taken(run, taken))
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
         """Send a frame; what lies does it here."""

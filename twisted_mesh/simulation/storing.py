@@ -130,6 +130,8 @@ class Scribe:
         self._taken = {marks.run: marks.taken for marks in restored.marks}
         history = History(config, self._journal)
         history.restore(restored, myself.origin, self._clock.now)
+        for marks in restored.marks:  # what is handed out again is to be stored as such
+            history.changed(marks.run)
         self._node = Node(myself, config, dice, history, restored.settled)
         return self._node
 
