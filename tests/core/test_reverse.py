@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.core.network import asking, batch, direct, origin_of, receipt
+from tests.core.network import asking, batch, direct, of, origin_of, receipt
 from tests.core.reverse_case import ReverseTestCase
 from twisted_mesh.core.events import Timer
 from twisted_mesh.wire.reverse import Receipts
@@ -23,6 +23,15 @@ class TestReversePath(ReverseTestCase):
         self.assertEqual(self.timers[Timer.REVERSE], self.now + 1)
         self.wait(1.5)
         self.assertEqual(self.timers[Timer.REVERSE], self.now + 1.5)
+
+    def test_what_is_for_one_author_does_not_wait_for_what_is_for_another(self) -> None:
+        self.get(1)
+        self.wait(0)
+        self.get(2)  # too soon after that
+        self.get(1, author="anna")
+        effects = self.wait(0)
+        self.assertEqual(len(of(self.all_frames(effects, 1), Receipts)), 1)
+        self.assertEqual(self.node.footprint()["carried_authors"], 1)
 
     def test_what_does_not_ask_leaves_nothing(self) -> None:
         before = self.node.footprint()
