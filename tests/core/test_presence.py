@@ -685,3 +685,24 @@ class TestExchangeLinks(MembershipTestCase):
         self.assertEqual(self.presences(effects, 1), [("dora", 1, 0)])
         self.assertEqual(self.prunes(self.receive(1, presence("dora", 1)), 1), [])
         self.assertEqual(self.asked(self.handle(closing(3))), [])
+
+    def test_nor_does_it_go_to_who_brings_that_author_here(self) -> None:
+        # That one would take this node for its way, and prune its own.
+        for told in ([roster(presence("dora", 2))], [roster(), presence("dora", 2)]):
+            self.star("anna", "bert")
+            self.receive(1, presence("dora", 1))
+            self.open(3, "cleo", purpose=Purpose.EXCHANGE)
+            effects = self.receive(3, ALL, *told)
+            self.assertEqual(self.presences(effects, 1), [])
+            self.assertEqual(self.presences(effects, 2), [("dora", 2, 0)])
+            # From where it was to come it comes, and prunes nothing.
+            effects = self.receive(1, presence("dora", 2))
+            self.assertEqual((self.prunes(effects, 1), self.presences(effects, 2)), ([], []))
+
+    def test_unless_nothing_has_come_from_there_for_long(self) -> None:
+        self.star("anna", "bert")
+        self.receive(1, presence("dora", 1))
+        self.wait(30)
+        self.open(3, "cleo", purpose=Purpose.EXCHANGE)
+        effects = self.receive(3, ALL, roster(presence("dora", 2)))
+        self.assertEqual(self.presences(effects, 1), [("dora", 2, 0)])

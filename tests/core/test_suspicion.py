@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from tests.core.membership_case import MembershipTestCase
-from tests.core.network import closing, of, presence, signature_of, suspect
+from tests.core.network import closing, of, presence, prune, signature_of, suspect
 from tests.core.node_case import ALL
 from twisted_mesh.core.events import Leaving, LinkClosed, MemberChanged, Send, Timer
 from twisted_mesh.core.roster import State
@@ -169,6 +169,28 @@ class TestHearing(MembershipTestCase):
             suspect("emil", "dora", 7, epoch=2),
             suspect("emil", "dora", 7, epoch=4),
         )
+
+    def test_who_lacks_the_newest_record_is_sent_it_once(self) -> None:
+        self.receive(2, prune("dora"))
+        self.assertEqual(self.presences(self.receive(1, presence("dora", 8, epoch=3)), 2), [])
+        effects = self.receive(2, suspect("emil", "dora", 7, epoch=3))
+        self.assertEqual(self.presences(effects, 2), [("dora", 8, 0)])
+        self.assertIs(self.state("dora"), State.UP)
+        self.assert_idle(suspect("anna", "dora", 7, epoch=3), suspect("emil", "dora", 9, epoch=3))
+
+    def test_over_a_link_that_ends_it_is_not(self) -> None:
+        self.receive(2, prune("dora"))
+        self.receive(1, presence("dora", 8, epoch=3))
+        self.handle(closing(2))
+        self.assert_idle(suspect("emil", "dora", 7, epoch=3))
+
+    def test_so_is_who_lacks_that_of_this_node(self) -> None:
+        self.receive(2, prune("me"))
+        self.wait(40)
+        effects = self.receive(2, suspect("emil", "me", 1))
+        [(name, counter, _)] = self.presences(effects, 2)
+        self.assertEqual((name, counter), ("me", self.node.membership.presences.announcing.rank[1]))
+        self.assertGreater(counter, 1)
 
     def test_nor_of_one_nobody_knows(self) -> None:
         self.assert_idle(suspect("emil", "fred", 0, epoch=0), suspect("emil", "fred", 1))

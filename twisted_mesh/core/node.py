@@ -71,7 +71,7 @@ class Node:
         self._repair = Repair(self.history, self._links, config)
         self._spread = Spread(
             self.history, self._links, config, send, self._set_timer,
-            lambda link, origin: self.membership.presences.before_answer(link, origin),
+            lambda link, origin: self.membership.presences.introduce(link, origin),
         )  # fmt: skip
         self._frontier = Frontier(
             config, self.history, self.outbox, self._repair, self._spread, send, self._emit,

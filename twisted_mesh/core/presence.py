@@ -84,7 +84,7 @@ class Presences:
         )
         self.suspicion = Suspicion(
             myself.origin, config, links, roster, self.announcing, self._seal, spread.parents, send, effect,
-            self._look_at, self._late,
+            self._look_at, self._late, self.introduce,
         )  # fmt: skip
         self._counts = {"old_records": 0, "authors_waiting": 0}
         self._next_look: float | None = None
@@ -122,8 +122,8 @@ class Presences:
             size += len(payload)
         yield membership.Roster(True, entries, stay)
 
-    def before_answer(self, link: Link, origin: bytes) -> None:
-        """Send the peer the newest record of *origin*, unless it has it: an answer about it follows."""
+    def introduce(self, link: Link, origin: bytes) -> None:
+        """Send the peer the newest record of *origin*, unless it has it."""
         if origin == self._myself.origin:
             signed, rank = self.announcing.own, self.announcing.rank
         else:
@@ -163,6 +163,7 @@ class Presences:
                 if self._is_said_elsewhere(signed, presence):
                     self._disown(presence.epoch)
             elif not self.roster.is_forgotten(presence, heard, now):
+                parent = self._served_by(link, presence.origin, now)
                 entry = self._take(link, signed, presence, heard, now)
                 if entry is not None:
                     news.append(entry)
@@ -170,7 +171,7 @@ class Presences:
                         run = (presence.origin, presence.epoch)
                         self._spread.parents.note(run, presence.sequence, link.number, presence.counter)
                     if entry.state is State.UP and heard + entry.interval > now:
-                        self._push(signed.relayed(), presence, link)
+                        self._push(signed.relayed(), presence, link, parent)
         return news
 
     def _on_presence(
@@ -189,10 +190,11 @@ class Presences:
         if rank < known:
             self._counts["old_records"] += 1
             return None
+        parent = self._served_by(link, origin, now)
         entry = self._take(link, signed, presence, now, now)
         if entry is not None:
             self._spread.record_arrived(link, run, presence.sequence, presence.counter, now)
-            self._push(signed.relayed(), presence, link)
+            self._push(signed.relayed(), presence, link, parent)
         return entry
 
     def _on_own(self, link: Link, signed: SignedRecord, presence: Presence) -> None:
@@ -256,13 +258,28 @@ class Presences:
     def _announced(self, signed: SignedRecord, presence: Presence) -> None:
         self._push(signed, presence, None)
 
-    def _push(self, signed: SignedRecord, presence: Presence, source: Link | None) -> None:
-        """Send a record along its origin's tree."""
+    def _served_by(self, link: Link, origin: bytes, now: float) -> int | None:
+        """The link that a record is not to be pushed to, which came by a visit over *link*.
+
+        A visit is no branch.  Who brings *origin*'s records here, and gets one from here first, takes this
+        node for its way to *origin* and prunes its own: then neither has one.
+        """
+        known = self.roster.get(origin)
+        is_served = known is not None and known.is_there and known.heard + known.interval > now
+        return self._spread.parents.of(origin) if link.visits and is_served else None
+
+    def _push(
+        self, signed: SignedRecord, presence: Presence, source: Link | None, parent: int | None = None
+    ) -> None:
+        """Send a record along its origin's tree, but not to *source* and *parent*."""
         origin, rank = presence.origin, (presence.epoch, presence.counter)
         links = [
             link
             for link in self._links.fed
-            if link is not source and origin not in link.mute and link.knows_record(origin) < rank
+            if link is not source
+            and link.number != parent
+            and origin not in link.mute
+            and link.knows_record(origin) < rank
         ]
         for link in links:
             link.told_record(origin, rank)

@@ -3,7 +3,8 @@
 Contract: the ex-neighbour's SUSPECT names the newest record it knows; the first for each record counts and
 floods, since it must reach the suspect by whatever way is left.  The suspect's next record ends it; without
 one it is down after ``suspect_patience``.  Only members accuse, each once in ``accuse_pause``, so that
-nobody can keep the mesh busy with it.
+nobody can keep the mesh busy with it.  Who suspects for the lack of a newer record is sent that, by whoever
+has it.
 """
 
 from __future__ import annotations
@@ -42,11 +43,13 @@ class Suspicion:
         effect: Callable[[events.Effect], None],
         look_at: Callable[[float], None],
         late: Callable[[float], float],
+        introduce: Callable[[Link, bytes], None],
     ) -> None:
         """
         :param origin: of this node.
         :param look_at: has the roster looked through at that time.
         :param late: seconds this node was held up by.
+        :param introduce: tells a peer the newest record of an origin, unless it has it.
         """
         self._origin = origin
         self._config = config
@@ -59,6 +62,7 @@ class Suspicion:
         self._effect = effect
         self._look_at = look_at
         self._late = late
+        self._introduce = introduce
         self._accused = float("-inf")
         self.idle = 0
 
@@ -90,14 +94,17 @@ class Suspicion:
         rank: Rank = (suspect.epoch, suspect.counter)
         entry = self._roster.get(suspect.member)
         if suspect.member == self._origin:
-            counts = self._announcing.is_accused(rank)
+            counts, newest = self._announcing.is_accused(rank), self._announcing.rank
         else:
+            newest = self._roster.rank(suspect.member)
             counts = (
                 entry is not None and entry.rank == rank and entry.state is State.UP and entry.is_member
             )
         may_accuse = accuser is not None and accuser is not entry and accuser.is_there and accuser.is_member
         if accuser is None or not counts or not may_accuse:
             self.idle += 1
+            if rank < newest and not link.closing:
+                self._introduce(link, suspect.member)
             return
         if entry is not None and now < accuser.accused + self._config.accuse_pause:
             self.idle += 1

@@ -74,6 +74,8 @@ def _compare(world: World, authors: _Authors, member: Member, other: Member) -> 
         if stream.equivocated or (mine is not None and mine.equivocated):
             continue  # its author signed two things: pulled no more
         has = member.node.history.head(stream.run)
+        if stream.run[0] == member.origin and not any(stream.serve(has + 1, stream.head, 1)):
+            continue  # nobody tells an author what an earlier run of its own has lost for all
         if has < stream.head:
             what = f"{show(stream.run)} at {has}, neighbour {other.number} at {stream.head}"
             world.violated(member, "missed", what)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from twisted_mesh.core.events import Run
 from twisted_mesh.wire import native
+from twisted_mesh.wire.membership import Presence, Suspect
+from twisted_mesh.wire.signed import SignedRecord
 
 AnyFrame = native.Signed | native.Plain
 
@@ -25,5 +27,11 @@ def describe(frame: AnyFrame) -> str:
             return f"WANT {show((frame.origin, frame.epoch))} {frame.first}-{frame.last}"
         case native.Prune():
             return f"PRUNE {', '.join(origin.hex()[:6] for origin in frame.origins)}"
+        case SignedRecord(record=Presence() as said):
+            return f"PRESENCE {show((said.origin, said.epoch))} {said.counter}, at {said.sequence}"
+        case SignedRecord(record=Suspect() as said):
+            return f"SUSPECT {show((said.member, said.epoch))} {said.counter}, by {said.accuser.hex()[:6]}"
+        case SignedRecord(record=record):
+            return type(record).__name__.upper()
         case _:
             return type(frame).__name__.upper()
