@@ -26,7 +26,7 @@ from twisted_mesh.core.routes import MOST_HOPS
 from twisted_mesh.core.tally import RANGES_MOST
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.membership import Presence, Role, Standing
-from twisted_mesh.wire.native import Batch
+from twisted_mesh.wire.native import Batch, SnapshotEntry
 from twisted_mesh.wire.packets import join_entries
 from twisted_mesh.wire.reverse import Receipts
 from twisted_mesh.wire.signed import SignedRecord
@@ -92,6 +92,15 @@ class TestGiving(ReverseTestCase):
         self.wait(31)  # 3 and 4 are given up
         self.receive(1, batch("dora", 7))
         self.assertEqual(self.receipts(self.get(8) + self.wait(0), 1), [("me", 8, 8)])
+
+    def test_nor_was_what_lies_below_one_that_a_record_lowers(self) -> None:
+        self.make()
+        self.up(1, "anna", SnapshotEntry(origin_of("dora"), 1, 1, 8, 8))
+        self.receive(1, roster(presence("anna"), presence("dora", 1, 2)))
+        self.receive(1, presence("dora", 2, 7))
+        self.receive(1, batch("dora", 1, 8))
+        effects = self.get(9) + self.wait(1)
+        self.assertEqual(self.receipts(effects, 1), [("me", 3, 9)])
 
 
 class TestGaps(ReverseTestCase):

@@ -151,7 +151,7 @@ class Stream:
             Ready(signed.batch, max(signed.batch.first, start + 1))
             for signed in self.serve(start + 1, self.head, MAX_NUMBER)
         ]
-        self.whole = ready[0].start if ready else self.head + 1
+        self.whole = ready[0].start if ready else max(self.head, start) + 1
         return GapFound(*self.run, start + 1, self.whole - 1), ready
 
     def same_first(self, batch: Batch) -> SignedBatch | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted_mesh.core.events import Run
 from twisted_mesh.wire import native
 from twisted_mesh.wire.membership import Presence, Suspect
+from twisted_mesh.wire.reverse import Direct, DirectAck, Receipts, SignedReceipt
 from twisted_mesh.wire.signed import SignedRecord
 
 AnyFrame = native.Signed | native.Plain
@@ -13,6 +14,12 @@ AnyFrame = native.Signed | native.Plain
 def show(run: Run) -> str:
     """A run for people."""
     return f"{run[0].hex()[:6]}/{run[1]}"
+
+
+def _receipt(signed: SignedReceipt) -> str:
+    receipt = native.receipt(signed.array)
+    what = f"{show((receipt.origin, receipt.epoch))} {receipt.low}-{receipt.high}"
+    return f"{what} by {show((receipt.member, receipt.member_epoch))}"
 
 
 def describe(frame: AnyFrame) -> str:
@@ -31,7 +38,11 @@ def describe(frame: AnyFrame) -> str:
             return f"PRESENCE {show((said.origin, said.epoch))} {said.counter}, at {said.sequence}"
         case SignedRecord(record=Suspect() as said):
             return f"SUSPECT {show((said.member, said.epoch))} {said.counter}, by {said.accuser.hex()[:6]}"
-        case SignedRecord(record=record):
-            return type(record).__name__.upper()
+        case SignedRecord(record=Direct() | DirectAck() as said):
+            ends = [show((said.origin, said.epoch)), show((said.destination, said.destination_epoch))]
+            kind = "DIRECT" if isinstance(said, Direct) else "DIRECT_ACK"
+            return f"{kind} {' to '.join(ends)} {said.number}, {frame.hops} hops"
+        case Receipts(entries=entries):
+            return f"RECEIPTS {', '.join(map(_receipt, entries))}"
         case _:
             return type(frame).__name__.upper()
