@@ -131,20 +131,27 @@ def direct(
     oldest: int = 1,
     epoch: int = 1,
     destination_epoch: int = 1,
+    tries: int = 0,
     body: bytes | None = None,
 ) -> SignedRecord:
     """The *number*-th message of *origin* for *destination*; its packet is its number."""
     body = join_entries([pack_entry(2, [number])]) if body is None else body
     ends = (origin_of(origin), epoch, origin_of(destination), destination_epoch)
-    return signed_record(Direct(*ends, number, oldest, body))
+    return signed_record(Direct(*ends, number, oldest, tries, body))
 
 
 def acknowledged(
-    destination: str, origin: str, number: int, *, epoch: int = 1, destination_epoch: int = 1
+    destination: str,
+    origin: str,
+    number: int,
+    *,
+    epoch: int = 1,
+    destination_epoch: int = 1,
+    tries: int = 0,
 ) -> SignedRecord:
     """*destination* has the *number*-th message of *origin* for it."""
     ends = (origin_of(destination), destination_epoch, origin_of(origin), epoch)
-    return signed_record(DirectAck(*ends, number))
+    return signed_record(DirectAck(*ends, number, tries))
 
 
 def asking(name: str, first: int, count: int = 1, *, epoch: int = 1) -> SignedBatch:

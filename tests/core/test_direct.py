@@ -75,10 +75,14 @@ class TestSending(ReverseTestCase):
 
     def test_it_is_repeated_over_the_next_best_way_each_time_later(self) -> None:
         links = self.over(self.send(1))
+        tries = []
         for wait in (1, 2, 4, 8, 8, 8, 8):
             self.assertEqual(self.over(self.wait(wait - 0.1)), [])
-            links += self.over(self.wait(0.1))
-        self.assertEqual(links, [1, 2, 3, 1, 2, 3, 1, 2])
+            effects = self.wait(0.1)
+            links += self.over(effects)
+            [frame] = of(self.all_frames(effects, links[-1]), SignedRecord)
+            tries.append(getattr(frame.record, "tries", None))
+        self.assertEqual((links, tries), ([1, 2, 3, 1, 2, 3, 1, 2], [1, 2, 3, 4, 5, 6, 7]))
 
     def test_it_is_given_up_with_the_reason(self) -> None:
         self.send(1)
@@ -228,6 +232,8 @@ class TestTaking(ReverseTestCase):
         self.assertEqual(
             (self.got(effects), self.acks(effects, 2), self.acks(effects, 1)), ([], [("dora", 1)], [])
         )
+        effects = self.receive(2, direct("dora", "me", 1, tries=7))
+        self.assertIn(acknowledged("me", "dora", 1, tries=7), self.all_frames(effects, 2))
 
     def test_what_came_over_another_way_is_acknowledged_over_that_and_the_best(self) -> None:
         effects = self.receive(3, direct("dora", "me", 1))
@@ -284,6 +290,14 @@ class TestRelaying(ReverseTestCase):
         effects = self.receive(1, acknowledged("dora", "bert", 1))
         self.assertEqual(self.acks(effects, 2), [("bert", 1)])
         self.assertEqual((self.node.footprint(), self.over(self.wait(100))), (before, []))
+
+    def test_what_is_sent_again_goes_on_over_another_way(self) -> None:
+        self.receive(3, presence("dora"))
+        for frame in (direct("bert", "dora", 1, tries=1), acknowledged("bert", "dora", 1, tries=1)):
+            effects = self.receive(2, frame)
+            self.assertEqual(
+                [len(of(self.all_frames(effects, number), SignedRecord)) for number in (1, 3)], [0, 1]
+            )
 
     def test_it_never_goes_back(self) -> None:
         self.assertEqual(self.strays(direct("bert", "dora", 1), link=1), STRAY)

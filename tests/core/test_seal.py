@@ -45,7 +45,7 @@ class TestSeal(SynchronousTestCase):
 
     def test_a_signature_is_good_for_one_kind(self) -> None:
         signed = direct("me", "anna", 1)
-        other = DirectAck(origin_of("me"), 1, origin_of("anna"), 1, 1)
+        other = DirectAck(origin_of("me"), 1, origin_of("anna"), 1, 1, 0)
         self.assert_refused(SignedRecord(other, signed.signature, signed.array))
 
     def test_and_for_one_network(self) -> None:

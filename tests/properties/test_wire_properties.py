@@ -61,7 +61,15 @@ from twisted_mesh.wire.native import (
     pack,
 )
 from twisted_mesh.wire.packets import join_entries, pack_entry, unpack_entries
-from twisted_mesh.wire.reverse import MAX_RECEIPT, Direct, DirectAck, Receipt, Receipts, SignedReceipt
+from twisted_mesh.wire.reverse import (
+    MAX_RECEIPT,
+    MAX_TRIES,
+    Direct,
+    DirectAck,
+    Receipt,
+    Receipts,
+    SignedReceipt,
+)
 from twisted_mesh.wire.signed import SignedRecord
 
 wire = settings(fixed, max_examples=120, suppress_health_check=[HealthCheck.too_slow])
@@ -104,10 +112,12 @@ names = st.text("ab.-:ü", min_size=1, max_size=40)
 ports = st.integers(1, 65535)
 contacts = st.builds(Contact, st.binary(min_size=32, max_size=66), names, ports)
 walks = st.integers(0, MAX_WALK)
+sequences = numbers.filter(bool)
+tries = st.integers(0, MAX_TRIES)
 records = st.one_of(
     st.builds(
         Presence,
-        *(keys, numbers, numbers.filter(bool), heads),
+        *(keys, numbers, sequences, heads),
         st.none() | st.tuples(names, ports),
         numbers,
         st.none() | short_texts,
@@ -115,8 +125,8 @@ records = st.one_of(
         *(numbers, st.integers(1, MAX_INTERVAL), numbers, st.binary(max_size=100)),
     ),
     st.builds(Suspect, keys, keys, numbers, numbers),
-    st.builds(Direct, keys, numbers, keys, numbers, *[numbers.filter(bool)] * 2, st.binary(max_size=300)),
-    st.builds(DirectAck, keys, numbers, keys, numbers, numbers.filter(bool)),
+    st.builds(Direct, keys, numbers, keys, numbers, *[sequences] * 2, tries, st.binary(max_size=300)),
+    st.builds(DirectAck, keys, numbers, keys, numbers, sequences, tries),
 )
 signed_records = st.builds(
     lambda record, signature, hops: SignedRecord(record, signature, pack(record), hops),

@@ -22,12 +22,13 @@ OTHER = bytes(range(32))
 RECEIPT = Receipt(OTHER, 1, 5, 8, KEY, EPOCH)
 SIGNED = SignedReceipt(bytes(64), native.pack(RECEIPT), 3, 1)
 RECEIPTS = Receipts([SIGNED, SIGNED])
-DIRECT = Direct(KEY, EPOCH, OTHER, 1, 3, 2, b"\x91\x93\0\2\xa4psst")
-ACK = DirectAck(KEY, EPOCH, OTHER, 1, 3)
+DIRECT = Direct(KEY, EPOCH, OTHER, 1, 3, 2, 1, b"\x91\x93\0\2\xa4psst")
+ACK = DirectAck(KEY, EPOCH, OTHER, 1, 3, 1)
 RECORDS: list[tuple[Kind, Direct | DirectAck]] = [(Kind.DIRECT, DIRECT), (Kind.DIRECT_ACK, ACK)]
 
 NUMBERS = ([0, 1, MAX_NUMBER], [-1, MAX_NUMBER + 1, True, 1.0, "1", None, [1]])
 SEQUENCES = ([1, MAX_NUMBER], [0, -1, MAX_NUMBER + 1, True, 1.0, "1", None])
+TRIES = ([0, 255], [-1, 256, True, None, 1.0])
 KEYS = ([bytes(32)], [bytes(31), bytes(33), b"", "k" * 32, 32, None])
 
 
@@ -77,7 +78,7 @@ class TestReceipts(ReverseCase):
     def test_bounds_of_the_frame(self) -> None:
         signatures = ([bytes(64)], [bytes(63), bytes(65), "s" * 64, None])
         arrays = ([b"", bytes(MAX_RECEIPT)], [bytes(MAX_RECEIPT + 1), "", None])
-        hops = ([0, 255], [-1, 256, True, None, 1.0])
+        hops = TRIES
         for at, (good, bad) in enumerate((signatures, arrays, hops, hops)):
             entries = [
                 [[[*fields_of(SIGNED)[:at], one, *fields_of(SIGNED)[at + 1 :]]] for one in some]
@@ -139,10 +140,10 @@ class TestDirect(ReverseCase):
             self.assertEqual(native.size(signed), len(encoded))
 
     def test_bounds(self) -> None:
-        direct = (KEYS, NUMBERS, KEYS, NUMBERS, SEQUENCES, SEQUENCES, ([b"", bytes(9)], ["", None, 1]))
+        direct = (KEYS, NUMBERS, KEYS, NUMBERS, *[SEQUENCES] * 2, TRIES, ([b"", bytes(9)], ["", None, 1]))
         for at, (good, bad) in enumerate(direct):
             self.assert_bounds(Kind.DIRECT, DIRECT, at, good, bad)
-        for at, (good, bad) in enumerate((KEYS, NUMBERS, KEYS, NUMBERS, SEQUENCES)):
+        for at, (good, bad) in enumerate((KEYS, NUMBERS, KEYS, NUMBERS, SEQUENCES, TRIES)):
             self.assert_bounds(Kind.DIRECT_ACK, ACK, at, good, bad)
 
     def test_what_is_none_is_refused(self) -> None:
@@ -166,7 +167,7 @@ class TestDirect(ReverseCase):
 
     def test_the_largest_message_fits_in_a_frame_and_may_be_larger_than_a_record(self) -> None:
         most = Direct(
-            KEY, MAX_NUMBER, OTHER, MAX_NUMBER, MAX_NUMBER, MAX_NUMBER, bytes(MAX_MESSAGE_BYTES + 5)
+            KEY, MAX_NUMBER, OTHER, MAX_NUMBER, MAX_NUMBER, MAX_NUMBER, 255, bytes(MAX_MESSAGE_BYTES + 5)
         )
         signed = SignedRecord(most, bytes(64), native.pack(most))
         self.assertGreater(len(signed.array), MAX_RECORD)

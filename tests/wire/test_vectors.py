@@ -87,6 +87,7 @@ DIRECT = Direct(
     destination_epoch=1,
     number=3,
     oldest=2,
+    tries=1,
     body=join_entries([pack_entry(2, ["psst"])]),
 )
 DIRECT_ACK = DirectAck(
@@ -95,6 +96,7 @@ DIRECT_ACK = DirectAck(
     origin=bytes(range(32)),
     epoch=1,
     number=3,
+    tries=1,
 )
 RECORDS: dict[str, Record] = {
     "presence": PRESENCE,

@@ -23,7 +23,7 @@ from twisted_mesh.core.spread import SendTo
 from twisted_mesh.errors import PoisonedBody
 from twisted_mesh.wire import native
 from twisted_mesh.wire.packets import Entry, unpack_entries
-from twisted_mesh.wire.reverse import Direct, DirectAck
+from twisted_mesh.wire.reverse import MAX_TRIES, Direct, DirectAck
 from twisted_mesh.wire.signed import SignedRecord
 
 _AROUND: Final = 500  # bytes that a message which waits takes besides its body (guess)
@@ -181,7 +181,8 @@ class Directs:
         if links:
             link = links[sent.tries % len(links)]
             oldest = next(iter(outgoing.waiting))
-            direct = Direct(*self._own, destination, outgoing.epoch, number, oldest, sent.body)
+            tries = min(sent.tries, MAX_TRIES)
+            direct = Direct(*self._own, destination, outgoing.epoch, number, oldest, tries, sent.body)
             self._send((link,), self._seal.signed(direct))
         wait = min(self._config.direct_repeat * 2**sent.tries, self._config.direct_repeat_longest)
         sent.tries += 1
@@ -229,14 +230,14 @@ class Directs:
             return
         self._seal.require(signed)
         if target != self._myself.origin:
-            self._relay(link, signed, target)
+            self._relay(link, signed, target, record.tries)
         elif isinstance(record, DirectAck):
             self._acknowledged(record)
         else:
             self._take(link, record)
 
-    def _relay(self, link: Link, signed: SignedRecord, target: bytes) -> None:
-        route = self._routes.on(target, link.number, signed.hops)
+    def _relay(self, link: Link, signed: SignedRecord, target: bytes, tries: int) -> None:
+        route = self._routes.on(target, link.number, signed.hops, tries)
         if route is None or signed.hops >= MOST_HOPS:
             self.counts["stray_directs"] += 1
             return
@@ -267,7 +268,7 @@ class Directs:
             own = link.number if link.peer.origin == direct.origin else 0
             run = (direct.origin, direct.epoch)
             self._effect(Deliver(own, *run, 0, 0, len(direct.body), entries))
-        ack = DirectAck(*self._own, direct.origin, direct.epoch, direct.number)
+        ack = DirectAck(*self._own, direct.origin, direct.epoch, direct.number, direct.tries)
         # The best way may swallow it, and so may the way it came: over that one it goes in any case.
         route = self._routes.known_to(direct.origin) if news else None
         links = (link,) if route is None or route is link else (route, link)

@@ -44,12 +44,11 @@ class Routes:
         :param tries: how often it was sent before: it takes another way each time, as long as it has few
             hops behind it, since a node further on may drop whatever takes the best one.
         """
-        ways = list(self._known(origin) if hops < DETOURS else self._sure(origin))
-        if tries and hops < DETOURS and not self._links.is_neighbour(origin):
-            others = [way for way in ways if way.number != source]
-            return others[tries % len(others)] if others else None
-        # Back over its own way it would go in a circle.
-        return ways[0] if ways and ways[0].number != source else None
+        if hops >= DETOURS or self._links.is_neighbour(origin):
+            best = next(self._sure(origin), None)
+            return None if best is None or best.number == source else best
+        others = [way for way in self._known(origin) if way.number != source]
+        return others[tries % len(others)] if others else None
 
     def _sure(self, origin: bytes) -> Iterator[Link]:
         parent = self._parents.sure_of(origin)

@@ -99,8 +99,8 @@ class Forger(Perjurer):
         body = join_entries([pack_entry(2, [1])])
         forged: list[AnyFrame] = [
             self.receipts(Receipt(author.origin, author.epoch, 1, 1, victim.origin, victim.epoch)),
-            self.signed(Direct(*ends, 1, 1, body), Kind.DIRECT),
-            self.signed(DirectAck(*ends, 1), Kind.DIRECT_ACK),
+            self.signed(Direct(*ends, 1, 1, 0, body), Kind.DIRECT),
+            self.signed(DirectAck(*ends, 1, 0), Kind.DIRECT_ACK),
         ]
         self.put_to(random.choice(list(self.links)), random.choice(forged))
 
@@ -117,7 +117,9 @@ class Rusher(Perjurer):
         known = [entry.presence for entry in self.node.roster]
         for presence in self.world.random.sample(known, min(_SOME, len(known))):
             for epoch, number, oldest in ((self.epoch, _FAR, 1), (count, 1, 1), (self.epoch, 1, _FAR)):
-                record = Direct(self.origin, epoch, presence.origin, presence.epoch, number, oldest, body)
+                record = Direct(
+                    self.origin, epoch, presence.origin, presence.epoch, number, oldest, 0, body
+                )
                 self.put(self.signed(record, Kind.DIRECT))
 
 

@@ -13,6 +13,8 @@ import msgspec
 from twisted_mesh.wire.fields import Head, Number, Origin, Sequence
 
 MAX_TRIES: Final = 255
+
+Tries = Annotated[int, msgspec.Meta(ge=0, le=MAX_TRIES)]
 MAX_RECEIPT: Final = 256  # bytes of a receipt's array, unknown fields included: it has 90 to 110
 
 
@@ -43,7 +45,7 @@ class SignedReceipt(msgspec.Struct, array_like=True, frozen=True):
     signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
     array: Annotated[bytes, msgspec.Meta(max_length=MAX_RECEIPT)]
     hops: Annotated[int, msgspec.Meta(ge=0, le=255)] = 0
-    tries: Annotated[int, msgspec.Meta(ge=0, le=MAX_TRIES)] = 0
+    tries: Tries = 0
 
     def relayed(self) -> SignedReceipt:
         """The same, one hop further."""
@@ -60,7 +62,7 @@ class Direct(msgspec.Struct, array_like=True, frozen=True):
     """Messages for one run of one node; ``number`` counts what ``origin``'s run sends to it, from 1.
 
     :ivar oldest: the lowest number that is still repeated: what is below was given up.
-    :ivar body: as in BATCH.
+    :ivar tries: how often it was sent before; :ivar body: as in BATCH.
     """
 
     origin: Origin
@@ -69,14 +71,19 @@ class Direct(msgspec.Struct, array_like=True, frozen=True):
     destination_epoch: Number
     number: Sequence
     oldest: Sequence
+    tries: Tries
     body: bytes
 
 
 class DirectAck(msgspec.Struct, array_like=True, frozen=True):
-    """``destination`` has handed the direct message ``number`` of ``origin``'s run to its application."""
+    """``destination`` has handed the direct message ``number`` of ``origin``'s run to its application.
+
+    :ivar tries: of what it answers.
+    """
 
     destination: Origin
     destination_epoch: Number
     origin: Origin
     epoch: Number
     number: Sequence
+    tries: Tries
