@@ -9,12 +9,13 @@ from tests.core.network import acknowledged, closing, direct, of, origin_of, pre
 from tests.core.node_case import ALL
 from tests.core.reverse_case import ReverseTestCase
 from twisted_mesh.core.direct import WINDOW, Incoming
-from twisted_mesh.core.events import Deliver, DirectEnded, LinkClosed, SendDirect, Timer
+from twisted_mesh.core.events import Deliver, DirectEnded, Effect, LinkClosed, SendDirect, Timer
 from twisted_mesh.core.routes import MOST_HOPS
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.membership import Standing
 from twisted_mesh.wire.native import MAX_BATCH_COUNT
 from twisted_mesh.wire.packets import join_entries, pack_entry
+from twisted_mesh.wire.reverse import Direct
 from twisted_mesh.wire.signed import SignedRecord
 
 STRAY = ["stray_directs"]
@@ -73,16 +74,21 @@ class TestSending(ReverseTestCase):
         self.receive(1, acknowledged("dora", "me", 1), acknowledged("dora", "me", 3))
         self.assertEqual(self.directs(self.send(4), 1), [("dora", 4, 2)])
 
-    def test_it_is_repeated_over_the_next_best_way_each_time_later(self) -> None:
-        links = self.over(self.send(1))
-        tries = []
+    def test_it_is_repeated_over_the_best_and_the_next_best_way_each_time_later(self) -> None:
+        self.assertEqual(self.attempts(self.send(1)), [(1, 0)])
+        others = []
         for wait in (1, 2, 4, 8, 8, 8, 8):
             self.assertEqual(self.over(self.wait(wait - 0.1)), [])
-            effects = self.wait(0.1)
-            links += self.over(effects)
-            [frame] = of(self.all_frames(effects, links[-1]), SignedRecord)
-            tries.append(getattr(frame.record, "tries", None))
-        self.assertEqual((links, tries), ([1, 2, 3, 1, 2, 3, 1, 2], [1, 2, 3, 4, 5, 6, 7]))
+            best, other = sorted(self.attempts(self.wait(0.1)), key=lambda attempt: attempt[1])
+            self.assertEqual(best, (1, 0))
+            others.append(other)
+        self.assertEqual(others, [(2, 1), (3, 2), (1, 3), (2, 4), (3, 5), (1, 6), (2, 7)])
+
+    def attempts(self, effects: list[Effect]) -> list[tuple[int, int]]:
+        """Over which links it is sent, each with how relays are to take it."""
+        frames = [(number, self.all_frames(effects, number)) for number in range(1, 9)]
+        records = [(number, one.record) for number, some in frames for one in of(some, SignedRecord)]
+        return [(number, record.tries) for number, record in records if isinstance(record, Direct)]
 
     def test_it_is_given_up_with_the_reason(self) -> None:
         self.send(1)
@@ -123,14 +129,14 @@ class TestSending(ReverseTestCase):
         effects = self.up(4, "dora")
         self.assertEqual(self.directs(effects, 4), [("dora", 1, 1), ("dora", 2, 1)])
         self.assertEqual(self.over(self.wait(0.9)), [])
-        self.assertEqual(self.over(self.wait(0.1)), [1, 1])  # the next best
+        self.assertEqual(self.over(self.wait(0.1)), [1, 1, 4, 4])  # the next best, too
 
     def test_without_any_link_it_waits_for_one(self) -> None:
         for number in (1, 2, 3):
             self.handle(closing(number))
         self.assertEqual(self.over(self.send(1)), [])
         self.up(4, "emil")
-        self.assertEqual(self.over(self.wait(3)), [4, 4])
+        self.assertEqual(self.over(self.wait(3)), [4] * 4)
 
     def test_a_new_run_of_the_destination_gets_what_waits(self) -> None:
         for token in range(1, 5):
@@ -279,7 +285,7 @@ class TestTaking(ReverseTestCase):
 
 
 class TestRelaying(ReverseTestCase):
-    """Relays verify, hand on, and keep nothing."""
+    """Relays verify, hand on, and keep nothing but where it came from."""
 
     def test_it_goes_on_towards_its_destination(self) -> None:
         before = self.node.footprint()
@@ -289,7 +295,27 @@ class TestRelaying(ReverseTestCase):
         self.assertEqual(frame.hops, 1)
         effects = self.receive(1, acknowledged("dora", "bert", 1))
         self.assertEqual(self.acks(effects, 2), [("bert", 1)])
-        self.assertEqual((self.node.footprint(), self.over(self.wait(100))), (before, []))
+        # But for a while over which link it came.
+        footprint = {**before, "direct_bringers": 1}
+        self.assertEqual((self.node.footprint(), self.over(self.wait(100))), (footprint, []))
+
+    def test_what_acknowledges_it_goes_back_as_it_came_first(self) -> None:
+        self.receive(3, direct("bert", "dora", 1))
+        self.receive(2, direct("bert", "dora", 1), direct("bert", "dora", 2))
+        effects = self.receive(1, acknowledged("dora", "bert", 1), acknowledged("dora", "bert", 2))
+        self.assertEqual((self.acks(effects, 3), self.acks(effects, 2)), ([("bert", 1)], [("bert", 2)]))
+        # As often as it was sent, it may have come another way.
+        self.receive(1, direct("bert", "cleo", 1, tries=1))
+        effects = self.receive(3, acknowledged("cleo", "bert", 1), acknowledged("cleo", "bert", 1, tries=1))
+        self.assertEqual((self.acks(effects, 2), self.acks(effects, 1)), ([("bert", 1)], [("bert", 1)]))
+
+    def test_unless_it_cannot(self) -> None:
+        self.receive(3, direct("bert", "dora", 1))
+        effects = self.receive(3, acknowledged("dora", "bert", 1))  # that is where it comes from
+        self.assertEqual((self.acks(effects, 3), self.acks(effects, 2)), ([], [("bert", 1)]))
+        self.handle(closing(3))
+        effects = self.receive(1, acknowledged("dora", "bert", 1))
+        self.assertEqual(self.acks(effects, 2), [("bert", 1)])
 
     def test_what_is_sent_again_goes_on_over_another_way(self) -> None:
         self.receive(3, presence("dora"))

@@ -72,6 +72,8 @@ class TestRoutes(SynchronousTestCase):
             self.link[number].heard_record(DORA, (1, 1))
         self.assertEqual([self.on(3, tries=tries) for tries in range(4)], [1, 2, 1, 2])
         self.assertEqual([self.on(4, tries=tries) for tries in range(4)], [1, 2, 3, 1])
+        self.assertEqual([self.on(4, hops, tries=1) for hops in range(4)], [2, 3, 1, 2])  # in a circle
+        self.assertEqual([self.on(4, hops) for hops in range(4)], [1] * 4)
         self.assertEqual(self.on(1, tries=1), 3)
         self.up(5, "dora")
         self.assertEqual([self.on(3, tries=tries) for tries in range(4)], [5] * 4)

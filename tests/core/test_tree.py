@@ -6,6 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core.network import origin_of
 from twisted_mesh.core import tree
+from twisted_mesh.core.events import Run
 from twisted_mesh.core.tree import Bringers, Parents
 
 ANNA, BERT, CLEO = origin_of("anna"), origin_of("bert"), origin_of("cleo")
@@ -15,47 +16,47 @@ class TestBringers(SynchronousTestCase):
     """Which link brought a batch first: only while that one serves is another's push needless."""
 
     def setUp(self) -> None:
-        self.bringers = Bringers()
+        self.bringers: Bringers[tuple[Run, int]] = Bringers()
 
     def test_the_link_that_brought_a_batch_is_known(self) -> None:
-        self.bringers.note((ANNA, 1), 1, 7, 0)
-        self.bringers.note((ANNA, 1), 2, 8, 0)
-        self.assertEqual(self.bringers.of((ANNA, 1), 1), 7)
-        self.assertEqual(self.bringers.of((ANNA, 1), 2), 8)
+        self.bringers.note(((ANNA, 1), 1), 7, 0)
+        self.bringers.note(((ANNA, 1), 2), 8, 0)
+        self.assertEqual(self.bringers.of(((ANNA, 1), 1)), 7)
+        self.assertEqual(self.bringers.of(((ANNA, 1), 2)), 8)
 
     def test_of_another_batch_or_run_nothing_is_known(self) -> None:
         # What another batch came over says nothing of who serves this one.
-        self.bringers.note((ANNA, 1), 1, 7, 0)
-        self.assertIsNone(self.bringers.of((ANNA, 1), 2))
-        self.assertIsNone(self.bringers.of((ANNA, 2), 1))
-        self.assertIsNone(self.bringers.of((BERT, 1), 1))
+        self.bringers.note(((ANNA, 1), 1), 7, 0)
+        self.assertIsNone(self.bringers.of(((ANNA, 1), 2)))
+        self.assertIsNone(self.bringers.of(((ANNA, 2), 1)))
+        self.assertIsNone(self.bringers.of(((BERT, 1), 1)))
 
     def test_what_came_long_ago_is_forgotten(self) -> None:
         for first, now in enumerate((0, 1, 5), 1):
-            self.bringers.note((ANNA, 1), first, 7, now)
-        self.bringers.note((ANNA, 1), 4, 7, 9.9)
+            self.bringers.note(((ANNA, 1), first), 7, now)
+        self.bringers.note(((ANNA, 1), 4), 7, 9.9)
         self.assertEqual(len(self.bringers), 4)
-        self.bringers.note((ANNA, 1), 5, 7, 11)
+        self.bringers.note(((ANNA, 1), 5), 7, 11)
         self.assertEqual(len(self.bringers), 3)
         self.assertEqual(
-            [self.bringers.of((ANNA, 1), first) for first in range(1, 6)], [None, None, 7, 7, 7]
+            [self.bringers.of(((ANNA, 1), first)) for first in range(1, 6)], [None, None, 7, 7, 7]
         )
 
     def test_what_comes_again_is_remembered_from_then_on(self) -> None:
         # A longer batch of the same start is a new one, and must not keep older ones from going.
-        self.bringers.note((ANNA, 1), 1, 7, 0)
-        self.bringers.note((ANNA, 1), 2, 7, 1)
-        self.bringers.note((ANNA, 1), 1, 8, 5)
-        self.bringers.note((ANNA, 1), 3, 7, 12)
-        self.assertEqual([self.bringers.of((ANNA, 1), first) for first in (1, 2, 3)], [8, None, 7])
+        self.bringers.note(((ANNA, 1), 1), 7, 0)
+        self.bringers.note(((ANNA, 1), 2), 7, 1)
+        self.bringers.note(((ANNA, 1), 1), 8, 5)
+        self.bringers.note(((ANNA, 1), 3), 7, 12)
+        self.assertEqual([self.bringers.of(((ANNA, 1), first)) for first in (1, 2, 3)], [8, None, 7])
 
     def test_no_more_are_remembered_than_the_limit(self) -> None:
         self.patch(tree, "REMEMBERED_MOST", 3)
         for first in range(1, 6):
-            self.bringers.note((ANNA, 1), first, first, 0)
+            self.bringers.note(((ANNA, 1), first), first, 0)
         self.assertEqual(len(self.bringers), 3)
         self.assertEqual(
-            [self.bringers.of((ANNA, 1), first) for first in range(1, 6)], [None, None, 3, 4, 5]
+            [self.bringers.of(((ANNA, 1), first)) for first in range(1, 6)], [None, None, 3, 4, 5]
         )
 
 

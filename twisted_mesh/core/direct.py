@@ -2,13 +2,14 @@
 
 Contract: what is sent is repeated until the destination has signed for it, each time over the next best
 way, or until ``direct_timeout``.  The destination remembers of every sender's run a head and what lies
-above it, so that a repeat is acknowledged again and not delivered again.  Relays verify, and keep nothing.
+above it, so that a repeat is acknowledged again and not delivered again.  Relays verify, and keep nothing
+but over which link each came first: where it got through, its acknowledgement gets back the same way.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
@@ -20,6 +21,7 @@ from twisted_mesh.core.roster import Roster
 from twisted_mesh.core.routes import MOST_HOPS, Routes
 from twisted_mesh.core.seal import Seal, signer
 from twisted_mesh.core.spread import SendTo
+from twisted_mesh.core.tree import Bringers
 from twisted_mesh.errors import PoisonedBody
 from twisted_mesh.wire import native
 from twisted_mesh.wire.packets import Entry, unpack_entries
@@ -28,6 +30,10 @@ from twisted_mesh.wire.signed import SignedRecord
 
 _AROUND: Final = 500  # bytes that a message which waits takes besides its body (guess)
 WINDOW: Final = 1024  # numbers ahead of the head that are taken (docs/protocol.rst)
+
+
+# Origin, epoch, destination, destination_epoch, number, tries: of one message, as often as it was sent.
+_Passage = tuple[bytes, int, bytes, int, int, int]
 
 
 class Sent:
@@ -123,6 +129,7 @@ class Directs:
         self._effect = effect
         self._outgoing: dict[bytes, Outgoing] = {}
         self._incoming: OrderedDict[bytes, Incoming] = OrderedDict()  # the longest idle first
+        self._bringers: Bringers[_Passage] = Bringers()
         self._bytes = 0  # of all that waits to be acknowledged
         self._highest = 0  # number ever given: whoever is forgotten and written to again knows lower ones
         self.counts = {"stray_directs": 0}
@@ -177,17 +184,25 @@ class Directs:
             self._begin_anew(destination, outgoing, epoch, now)
             return
         sent = outgoing.waiting[number]
-        links = list(self._routes.all_to(destination))
-        if links:
-            link = links[sent.tries % len(links)]
-            oldest = next(iter(outgoing.waiting))
-            tries = min(sent.tries, MAX_TRIES)
+        oldest = next(iter(outgoing.waiting))
+        for link, tries in self._ways(destination, sent.tries):
             direct = Direct(*self._own, destination, outgoing.epoch, number, oldest, tries, sent.body)
             self._send((link,), self._seal.signed(direct))
         wait = min(self._config.direct_repeat * 2**sent.tries, self._config.direct_repeat_longest)
         sent.tries += 1
         sent.again = min(now + wait, sent.until)
         self._wake_at(sent.again)
+
+    def _ways(self, destination: bytes, tries: int) -> Iterator[tuple[Link, int]]:
+        """Over which links it goes when it was sent so often before, and how each relay is to take it.
+
+        Over the best, which may be another by now; and what is sent again over the next one, too.
+        """
+        links = list(self._routes.all_to(destination))
+        if links:
+            yield links[0], 0
+        if links and tries:
+            yield links[tries % len(links)], min(tries, MAX_TRIES)
 
     def _begin_anew(self, destination: bytes, outgoing: Outgoing, epoch: int, now: float) -> None:
         """The destination began another run: what it has not acknowledged is for that one."""
@@ -230,14 +245,28 @@ class Directs:
             return
         self._seal.require(signed)
         if target != self._myself.origin:
-            self._relay(link, signed, target, record.tries)
+            self._relay(link, signed, record, now)
         elif isinstance(record, DirectAck):
             self._acknowledged(record)
         else:
             self._take(link, record)
 
-    def _relay(self, link: Link, signed: SignedRecord, target: bytes, tries: int) -> None:
-        route = self._routes.on(target, link.number, signed.hops, tries)
+    def _relay(self, link: Link, signed: SignedRecord, record: Direct | DirectAck, now: float) -> None:
+        """Hand it on: a message over one of the ways to its destination, what acknowledges it back.
+
+        Along those that brought it first there is no circle.
+        """
+        ends = record.origin, record.epoch, record.destination, record.destination_epoch
+        passage = (*ends, record.number, record.tries)
+        bringer = self._bringers.of(passage)
+        if isinstance(record, DirectAck):
+            target = record.origin
+            back = None if bringer == link.number else self._routes.over(bringer)
+        else:
+            target, back = record.destination, None
+            if bringer is None:
+                self._bringers.note(passage, link.number, now)
+        route = back or self._routes.on(target, link.number, signed.hops, record.tries)
         if route is None or signed.hops >= MOST_HOPS:
             self.counts["stray_directs"] += 1
             return
@@ -338,5 +367,6 @@ class Directs:
             "direct_waiting": sum(len(outgoing.waiting) for outgoing in self._outgoing.values()),
             "direct_bytes": self._bytes,
             "direct_senders": len(self._incoming),
+            "direct_bringers": len(self._bringers),
             "direct_ahead": sum(len(incoming.above) for incoming in self._incoming.values()),
         }

@@ -34,6 +34,11 @@ class Routes:
         others = [link for link in self._links.fed if self._is_free(link) and link not in known]
         yield from sorted(others, key=lambda link: (link.rtt, link.number))
 
+    def over(self, number: int | None) -> Link | None:
+        """The link of that number, if it can take something now."""
+        link = None if number is None else self._links.get(number)
+        return link if link is not None and self._is_free(link) else None
+
     def known_to(self, origin: bytes) -> Link | None:
         """The best link that *origin* is known to be behind."""
         return next(self._known(origin), None)
@@ -48,7 +53,8 @@ class Routes:
             best = next(self._sure(origin), None)
             return None if best is None or best.number == source else best
         others = [way for way in self._known(origin) if way.number != source]
-        return others[tries % len(others)] if others else None
+        at = tries + hops if tries else 0  # what comes by in a circle goes on another way
+        return others[at % len(others)] if others else None
 
     def _sure(self, origin: bytes) -> Iterator[Link]:
         parent = self._parents.sure_of(origin)

@@ -46,7 +46,8 @@ class Spread:
         self._send = send
         self._set_timer = set_timer
         self._introduce = introduce
-        self._bringers = Bringers()
+        # Of batches by their first sequence, of records by their counter, below zero.
+        self._bringers: Bringers[tuple[Run, int]] = Bringers()
         self.parents = Parents()
 
     def publish(self, signed: SignedBatch, now: float, *, follows: bool = True) -> None:
@@ -61,7 +62,7 @@ class Spread:
         batch = signed.batch
         run = (batch.origin, batch.epoch)
         if not link.visits:
-            self._bringers.note(run, batch.first, link.number, now)
+            self._bringers.note((run, batch.first), link.number, now)
             self.parents.note(run, batch.last, link.number)
         self._push(signed.relayed(), link, now)
         if self._history.head(run) > batch.last:
@@ -70,7 +71,7 @@ class Spread:
     def record_arrived(self, link: Link, run: Run, sequence: int, counter: int, now: float) -> None:
         """A new record of presence came over *link*, and goes on over the tree of its origin."""
         if not link.visits:
-            self._bringers.note(run, -counter, link.number, now)
+            self._bringers.note((run, -counter), link.number, now)
             self.parents.note(run, sequence, link.number, counter)
 
     def duplicate(self, link: Link, run: Run, first: int, own: bool) -> None:
@@ -81,7 +82,7 @@ class Spread:
         if run[0] in link.quiet or link.closing:
             return
         if not own:
-            number = self._bringers.of(run, first)
+            number = self._bringers.of((run, first))
             bringer = None if number is None else self._links.get(number)
             if bringer is None or bringer is link or bringer.closing or run[0] in bringer.quiet:
                 return

@@ -14,36 +14,37 @@ Source: Plumtree (Leitao, Pereira, Rodrigues 2007); Scuttlebutt keeps a tree for
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final
+from collections.abc import Hashable
+from typing import Final, Generic, TypeVar
 
 from twisted_mesh.core.events import Run
 
-REMEMBERED: Final = 10.0  # seconds a batch's bringer is known for: duplicates come sooner (guess)
-REMEMBERED_MOST: Final = 65_536  # batches whose bringer is known; the oldest is forgotten (guess)
+REMEMBERED: Final = 10.0  # seconds a bringer is known for: duplicates and answers come sooner (guess)
+REMEMBERED_MOST: Final = 65_536  # things whose bringer is known; the oldest is forgotten (guess)
 PARENTS_MOST: Final = 65_536  # origins whose parent is known; the longest idle is forgotten (guess)
 
-_Key = tuple[Run, int]  # run, first sequence; of a record its counter, below zero
+_What = TypeVar("_What", bound=Hashable)
 
 
-class Bringers:
-    """Which link brought a batch, or a record of presence, first."""
+class Bringers(Generic[_What]):
+    """Which link brought something first, for what came lately."""
 
     def __init__(self) -> None:
-        self._links: OrderedDict[_Key, tuple[int, float]] = OrderedDict()
+        self._links: OrderedDict[_What, tuple[int, float]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._links)
 
-    def note(self, run: Run, first: int, link: int, now: float) -> None:
-        """*link* brought the batch."""
-        self._links[run, first] = link, now
-        self._links.move_to_end((run, first))
+    def note(self, what: _What, link: int, now: float) -> None:
+        """*link* brought it."""
+        self._links[what] = link, now
+        self._links.move_to_end(what)
         while len(self._links) > REMEMBERED_MOST or self._oldest() <= now - REMEMBERED:
             self._links.popitem(last=False)
 
-    def of(self, run: Run, first: int) -> int | None:
-        """The link that brought the batch, if that was lately."""
-        known = self._links.get((run, first))
+    def of(self, what: _What) -> int | None:
+        """The link that brought it, if that was lately."""
+        known = self._links.get(what)
         return None if known is None else known[0]
 
     def _oldest(self) -> float:

@@ -6,6 +6,8 @@ at every moment (once, in order, no false gap) the world's members watch themsel
 
 from __future__ import annotations
 
+from math import inf
+
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.trace import show
 from twisted_mesh.simulation.world import World
@@ -74,8 +76,9 @@ def _compare(world: World, authors: _Authors, member: Member, other: Member) -> 
         if stream.equivocated or (mine is not None and mine.equivocated):
             continue  # its author signed two things: pulled no more
         has = member.node.history.head(stream.run)
-        if stream.run[0] == member.origin and not any(stream.serve(has + 1, stream.head, 1)):
-            continue  # nobody tells an author what an earlier run of its own has lost for all
+        was_before = world.born.get((stream.run, stream.head), inf) < member.since
+        if was_before and not any(stream.serve(has + 1, stream.head, 1)):
+            continue  # nobody has it, and this run of the member need not hear that it was there
         if has < stream.head:
             what = f"{show(stream.run)} at {has}, neighbour {other.number} at {stream.head}"
             world.violated(member, "missed", what)
