@@ -10,6 +10,7 @@ from typing import TypeVar
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core.network import batch, origin_of
+from tests.support.length import at_length
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import GapFound
 from twisted_mesh.core.history import BETWEEN_HOLES, SHARE, History
@@ -19,7 +20,7 @@ from twisted_mesh.wire.native import Batch, SignedBatch
 ANNA = (origin_of("anna"), 1)
 BERT = (origin_of("bert"), 1)
 ME = (origin_of("me"), 1)
-MANY = 10_000
+MANY = at_length(10_000, 5_000)
 SMALL = cost(batch("anna", 100))  # bytes of a batch of one message, roughly: a number takes 1 to 5
 
 T = TypeVar("T")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core.overlay_network import contact_of
+from tests.support.length import at_length
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import moves
 from twisted_mesh.core.moves import Moves
@@ -16,7 +16,7 @@ from twisted_mesh.core.views import ActiveView, Neighbour
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.membership import Contact, ForwardJoin, Purpose
 
-GRAPHS = 30_000 if "MESH_LONG" in os.environ else 400
+GRAPHS = at_length(30_000, 200)
 STEPS = 300  # in each graph
 
 #: One neighbour is enough for everybody, so that all who have more move them on, all at once.

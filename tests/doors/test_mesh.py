@@ -446,7 +446,7 @@ class MessageTests(SocketCase):
 
     @blocks
     def test_a_sender_that_is_gone(self) -> None:
-        a, b = self.pair()
+        b, a = self.pair(config=MeshConfig(direct_timeout=0.5))
         a.send("bye")
         message = b.recv(timeout=30)
         a.close()

@@ -122,13 +122,13 @@ class TestTopology(MeshTests):
         self.assertRaises(ValueError, MemoryMesh, 2, identity=None)
 
     def test_with_an_overlay_they_find_neighbours_as_they_do_in_life(self) -> None:
-        mesh = self.mesh(20, topology="chain", overlay=True)
+        mesh = self.mesh(12, topology="chain", overlay=True)
         mesh.run(35)
-        self.assertTrue(all(len(service.members) == 19 for service in mesh.services))
+        self.assertTrue(all(len(service.members) == 11 for service in mesh.services))
         self.assertGreaterEqual(min(len(service.routing_table) for service in mesh.services), 3)
         mesh.services[0].send("x")
         mesh.run(1)
-        self.assertTrue(all(len(mesh.received(number)) == 1 for number in range(1, 20)))
+        self.assertTrue(all(len(mesh.received(number)) == 1 for number in range(1, 12)))
 
     def test_a_node_may_come_later_and_be_another(self) -> None:
         mesh = self.mesh(2)

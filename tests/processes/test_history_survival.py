@@ -6,10 +6,11 @@ import os
 import sqlite3
 from random import Random
 
+from tests.support.length import at_length
 from tests.support.processes import Child, ProcessCase, eventually, reactor
 
 #: Kills at moments drawn from a seed; the long run of CI has fifty, and an option more.
-KILLS = int(os.environ.get("MESH_KILLS", "50" if "MESH_LONG" in os.environ else "5"))
+KILLS = int(os.environ.get("MESH_KILLS", at_length("50", "5")))
 
 
 class KilledTests(ProcessCase):

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from random import Random
 
 from tests.support.flusher import LIMITS, RUNS, SIZE
+from tests.support.length import at_length
 from tests.support.processes import Child, ProcessCase
 from tests.support.shelves import Model, Script, contents, open_store
 from twisted_mesh.errors import StoreError
 
-KILLS = 60 if "MESH_LONG" in os.environ else 4
+KILLS = at_length(60, 4)
 AT_ONCE = 4
 FLUSHER = "from tests.support.flusher import main; main()"
 
 
 class KilledWriterTests(ProcessCase):
-    timeout = 400 if "MESH_LONG" in os.environ else 100
+    timeout = at_length(400, 100)
 
     async def test_a_process_that_is_killed_at_any_moment_loses_nothing_that_was_flushed(self) -> None:
         random = Random(6)

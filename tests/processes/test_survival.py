@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from typing import Any
 
+from tests.support.length import LONG, at_length
 from tests.support.processes import ROOT, Child, ProcessCase, reactor
 
-LONG = "MESH_LONG" in os.environ
-STOPPED = 60.0 if LONG else 3.0  # seconds; a link is given up after 15
+STOPPED = at_length(60.0, 3.0)  # seconds; a link is given up after 15
 ROUNDS = 3
 LINES = 500
 LOAD = ROOT / "tests" / "support" / "load.tac"
@@ -87,7 +86,7 @@ class Reader(Child):
 
 
 class StoppedReaderTests(ProcessCase):
-    timeout = 400 if LONG else 100
+    timeout = at_length(400, 100)
 
     def load(self) -> dict[str, Any]:
         """What the sender says of itself."""
@@ -124,7 +123,7 @@ class StoppedReaderTests(ProcessCase):
         self.assertGreater(load["owed"], 0)
         self.assertLess(load["queued"], 3 * 4 * 2**20)
         slow.signal("CONT")
-        await self.until(lambda: slow.known == load["sent"], deadline=150 if LONG else 30)
+        await self.until(lambda: slow.known == load["sent"], deadline=at_length(150, 30))
         everything = list(range(1, load["sent"] + 1))
         self.assertEqual((fast.got, fast.gaps), (everything, []))
         lost = [number for first, last, _ in slow.gaps for number in range(first, last + 1)]

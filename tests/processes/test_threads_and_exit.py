@@ -7,17 +7,17 @@ whom it talks to is a service in the process of the tests. Scripts run side by s
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Any
 
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.protocol import Factory, Protocol
 
+from tests.support.length import at_length
 from tests.support.processes import ANYWHERE, Child, ProcessCase, reactor
 from twisted_mesh.service import MeshService
 
-RUNS = 20 if "MESH_LONG" in os.environ else 5
+RUNS = at_length(20, 5)
 AT_A_TIME = 5
 
 #: What a script says last is how long everything took that was done at exit.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.error import CannotListenError
 
+from tests.support.length import at_length
 from tests.support.meshcase import MeshCase, batch
 from twisted_mesh.consumer import MessageQueue
 from twisted_mesh.core.events import Deliver
@@ -19,7 +19,7 @@ from twisted_mesh.service import MeshService
 from twisted_mesh.wire.packets import unpack_entries
 
 #: How long a consumer stands still; its memory holds what came in five of them.
-SECONDS = 60 if "MESH_LONG" in os.environ else 20
+SECONDS = at_length(60, 20)
 STOPPED = {"queue_limit": 50, "queue_bytes": 20_000, "history_bytes": 200_000}
 
 

@@ -191,7 +191,7 @@ class TestMembers(MembersCase):
         self.assertEqual(self.told(a, c), ["up", "suspect", "up"])
 
     def test_who_had_a_key_for_one_process_is_forgotten_after_a_minute_and_others_are_not(self) -> None:
-        a, short, long = self.keyed(), self.node(identity=None), self.keyed()
+        a, short, long = self.keyed(limits={"member_memory": 600.0}), self.node(identity=None), self.keyed()
         self.link((a, short), (a, long))
         self.stop(short)
         self.stop(long)
@@ -200,7 +200,7 @@ class TestMembers(MembersCase):
         gone = self.happened(a, "member")[-1]
         self.assertEqual((gone.id, gone.state), (short.id, "gone"))
         self.assertTrue(60 <= gone.since <= 70, gone)
-        self.network.advance(86_400)
+        self.network.advance(600)
         self.assertEqual(dict(a.members), {})
 
     def test_a_new_run_is_the_same_member_with_another_epoch(self) -> None:

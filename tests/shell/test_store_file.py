@@ -14,6 +14,7 @@ from pathlib import Path
 from random import Random
 
 from tests.shell.test_store import StoreCase, logged
+from tests.support.length import at_length
 from tests.support.shelves import (
     ALL,
     ANNA,
@@ -36,7 +37,6 @@ from twisted_mesh.errors import StoreError
 from twisted_mesh.store import Store
 from twisted_mesh.store_file import VERSION
 
-LONG = "MESH_LONG" in os.environ
 RUNS: list[Run] = [ANNA, BERT, ME]
 NOBODY = 65534
 
@@ -279,7 +279,7 @@ class TestCrashes(FileCase):
 
     def test_a_crash_at_any_moment(self) -> None:
         self.patch(store_file, "_WAL_PAGES", 25)
-        for seed in range(40 if LONG else 1):
+        for seed in range(at_length(40, 1)):
             self.crash_anywhere(Random(seed))
 
     def crash_anywhere(self, random: Random) -> None:
@@ -501,7 +501,7 @@ class TestDamage(FileCase):
             for flush in flushes
             for _, signed in flush.batches
         }
-        seeds = range(3000 if LONG else 60)
+        seeds = range(at_length(3000, 60))
         outcomes = {self.overwritten(Random(seed), content, stored) for seed in seeds}
         self.assertEqual(outcomes, {"refused", "not flushed", "flushed"})  # each was tried
 
@@ -566,7 +566,7 @@ class TestFullDisks(FileCase):
         limits = {"bytes_limit": 60_000}
         store, script, model = self.open(**limits), Script(random, RUNS, size=6000), Model(**limits)
         failed = 0
-        for _ in range(300 if LONG else 60):
+        for _ in range(at_length(300, 60)):
             flush = script.flush()
             earlier = {run: list(batches) for run, batches in model.contents().batches.items()}
             written = Path(f"{self.path}-wal").stat().st_size

@@ -6,10 +6,12 @@ from dataclasses import replace
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.length import at_length
 from twisted_mesh.core import events
 from twisted_mesh.core.routes import DETOURS, MOST_HOPS
 from twisted_mesh.simulation.__main__ import nodes_for
 from twisted_mesh.simulation.asking import ASKING, Asker, Asking, Book
+from twisted_mesh.simulation.impostors import Impostor
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.perjurers import PERJURERS, Swallower
 from twisted_mesh.simulation.schedules import random_graph
@@ -18,7 +20,7 @@ from twisted_mesh.simulation.world import World
 from twisted_mesh.wire.reverse import Direct, DirectAck, Receipts
 from twisted_mesh.wire.signed import SignedRecord
 
-SECONDS = 3.0
+SECONDS = at_length(3.0, 2.0)
 
 
 def play(name: str, seed: int, nodes: int = 0, seconds: float = SECONDS) -> Asking:
@@ -60,16 +62,19 @@ def unknown(asker: Asker, members: list[Asker]) -> set[tuple[int, int]]:
 
 
 class TestPromises(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.patch(Impostor, "pace", at_length(Impostor.pace, 1.0))
+
     def test_they_hold_in_every_schedule(self) -> None:
         for number, name in enumerate(ASKING):
-            for seed in range(2 * number, 2 * number + 2):
-                playing = play(name, seed)
+            for seed in range(2 * number, 2 * number + at_length(2, 1)):
+                playing = play(name, seed, nodes=at_length(0, 12))
                 self.assertEqual(playing.world.violations, [], f"--schedule {name} --seed {seed}")
                 self.assertGreater(len(playing.book.letters), 20)
                 self.assertGreater(playing.world.kinds["Receipts"], 50)
 
     def test_in_a_hundred_nodes(self) -> None:
-        playing = play("asking-flapping", 7, nodes=100, seconds=2.0)
+        playing = play("asking-flapping", 7, nodes=at_length(100, 30), seconds=2.0)
         self.assertEqual(playing.world.violations, [])
         self.assertLess(playing.book.hops, 2 * DETOURS)  # nothing goes a long way round
 
@@ -104,16 +109,17 @@ class TestCost(SynchronousTestCase):
         self.assertEqual(world.kinds.get("Receipts", 0), 0)
 
     def test_one_message_costs_each_edge_of_its_tree_a_frame_or_two(self) -> None:
-        world = asking(100)
+        count = at_length(100, 40)
+        world = asking(count)
         world.run_until(20.0)
         author = askers(world)[0]
         author.ask("x")
         world.run_until(world.now + 2.0)
         holders = author.node.reverse.holders(author.node.outbox.head)
         assert holders is not None
-        self.assertEqual((len(holders.delivered), len(holders.pending)), (99, 0))
+        self.assertEqual((len(holders.delivered), len(holders.pending)), (count - 1, 0))
         # A relay tells at once what it has itself, and what it gathers after that.
-        self.assertLessEqual(world.kinds["Receipts"], 2 * 99 + 10)
+        self.assertLessEqual(world.kinds["Receipts"], 2 * (count - 1) + 10)
 
     def test_many_cost_each_edge_a_frame_each_interval(self) -> None:
         world = asking(20)

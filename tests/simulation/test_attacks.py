@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from unittest import SkipTest
-
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.length import at_length, only_at_length
 from twisted_mesh.simulation.attacks import ATTACKS, VICTIM
 from twisted_mesh.simulation.impostors import Minter
 from twisted_mesh.simulation.stage import Stage
-
-LONG = "MESH_LONG" in os.environ
-
-
-def at_length() -> None:
-    """Play what follows only where there is time for it."""
-    if not LONG:
-        raise SkipTest("takes seconds: with MESH_LONG")
 
 
 class TestAttacks(SynchronousTestCase):
@@ -35,18 +25,20 @@ class TestAttacks(SynchronousTestCase):
         self.assert_nothing_comes_of("forged", 8)
 
     def test_presence_said_again_of_the_living_and_the_dead(self) -> None:
-        at_length()
+        only_at_length()
         self.assert_nothing_comes_of("replayed", 10)
 
     def test_one_that_accuses_everybody_as_fast_as_it_can(self) -> None:
-        stage = self.assert_nothing_comes_of("storm", 10)
+        stage = self.assert_nothing_comes_of("storm", at_length(10, 7))
         self.assertEqual(stage.society.wrongs, [])
 
     def test_accusers_that_are_made_up(self) -> None:
+        only_at_length()
         stage = self.assert_nothing_comes_of("minted-accusers", 8)
         self.assertEqual(stage.society.wrongs, [])
 
     def test_authors_without_end_through_one_member(self) -> None:
+        only_at_length()
         stage = self.assert_nothing_comes_of("minted", 8)
         [minter] = [member for member in stage.world.members if isinstance(member, Minter)]
         self.assertGreater(minter.minted, 4_000)
@@ -55,11 +47,12 @@ class TestAttacks(SynchronousTestCase):
             self.assertLess(len(member.node.roster), 1_000)
 
     def test_authors_that_fill_every_roster_push_nobody_out_who_was_there(self) -> None:
-        at_length()
+        only_at_length()
         stage = self.assert_nothing_comes_of("full-roster", 8)
         self.assertEqual({len(member.node.roster) for member in stage.world.honest()}, {128})
 
     def test_addresses_of_rubbish_loopback_and_the_local_link(self) -> None:
+        only_at_length()
         stage = self.assert_nothing_comes_of("rubbish", 8)
         self.assertGreater(sum(host.startswith("10.250.") for host, _ in stage.world.knocks), 5)
 
@@ -72,7 +65,7 @@ class TestAttacks(SynchronousTestCase):
         self.assertLess(knocks, honest * most)
 
     def test_a_newcomer_that_liars_surround_has_honest_neighbours(self) -> None:
-        at_length()
+        only_at_length()
         stage = self.assert_nothing_comes_of("eclipse", 20)
         links, _ = stage.shares
         self.assertLess(links, 0.7)

@@ -5,20 +5,18 @@ The numbers are those of the defaults; each holds for every seed that is run.
 
 from __future__ import annotations
 
-import os
 from functools import partial
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core.overlay_network import Host, Network
+from tests.support.length import at_length
 from twisted_mesh.config import MeshConfig
-
-LONG = "MESH_LONG" in os.environ
 
 
 def seeds(few: int, many: int) -> range:
     """The seeds to run: a few, or with MESH_LONG many."""
-    return range(many if LONG else few)
+    return range(at_length(many, few))
 
 
 class OverlayCase(SynchronousTestCase):
@@ -163,7 +161,7 @@ class TestFootprint(OverlayCase):
     def test_every_table_stays_within_its_limit(self) -> None:
         network = Network(1, rosters=True)
         network.gather(100, 1)
-        for second in range(1, 60 if LONG else 20):
+        for second in range(1, at_length(60, 20)):
             network.run(second)
             for host in network.alive():
                 self.assert_bounded(host)

@@ -12,6 +12,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 import twisted_mesh
+from tests.support.length import at_length
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.simulation.__main__ import nodes_for
@@ -25,10 +26,9 @@ from twisted_mesh.simulation.world import COUNTED, World
 from twisted_mesh.wire import native
 from twisted_mesh.wire.fields import MAX_NUMBER
 
-LONG = "MESH_LONG" in os.environ
-#: Runs of each schedule, with 12 to 30 nodes.  Seconds of traffic are fewer than the command line's, and
-#: what happens in one is the same.
-RUNS = 5 if LONG else 3
+#: Runs of each schedule, with 12 nodes or a few more.  Nodes and seconds of traffic are fewer than the
+#: command line's, and what happens in one is the same.
+RUNS = at_length(5, 2)
 SEEDS = {name: range(5 * number, 5 * number + RUNS) for number, name in enumerate(SCHEDULES)}
 SECONDS = 3.0
 
@@ -50,7 +50,7 @@ class TestPromises(SynchronousTestCase):
     def assert_kept(self, name: str) -> None:
         """Assert that every promise holds in each run of a schedule."""
         for seed in SEEDS[name]:
-            world = play(name, seed)
+            world = play(name, seed, at_length(0, 12 + seed % 3))
             self.assertEqual(world.violations, [], f"--schedule {name} --seed {seed}")
             self.assertGreater(world.counts["deliveries"], 200)
 
@@ -83,7 +83,7 @@ class TestPromises(SynchronousTestCase):
 
     def test_in_many_nodes(self) -> None:
         for name, nodes in (("flapping", 100), ("everything", 60)):
-            world = play(name, 7, nodes=nodes if LONG else nodes // 3, seconds=3.0)
+            world = play(name, 7, nodes=at_length(nodes, nodes // 4), seconds=3.0)
             self.assertEqual(world.violations, [], name)
 
     def test_every_schedule_is_played(self) -> None:
@@ -120,7 +120,7 @@ class TestLiars(SynchronousTestCase):
                 for other in honest[number::3]:
                     world.link(liar, other)
             world.run_until(1.0)
-            for round_ in range(40):
+            for round_ in range(at_length(40, 24)):
                 world.random.choice(world.members).publish("x" * world.random.randrange(200))
                 if round_ % 8 == 7:  # honest links come and go, so that much has to be pulled
                     link = world.random.choice([one for one in world.links.values() if not lies(one.ends)])

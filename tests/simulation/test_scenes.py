@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.length import at_length
 from twisted_mesh.simulation.masses import fail
 from twisted_mesh.simulation.scenes import SCENES
 from twisted_mesh.simulation.stage import Stage
-
-LONG = "MESH_LONG" in os.environ
 
 
 class TestScenes(SynchronousTestCase):
@@ -27,28 +24,28 @@ class TestScenes(SynchronousTestCase):
         return stages
 
     def test_many_are_one_mesh_ten_seconds_after_they_had_one_address(self) -> None:
-        count = 100 if LONG else 40
+        count = at_length(100, 40)
         [stage] = self.assert_kept("bootstrap", count, range(1, 2))
         self.assertEqual(stage.world.counts["deliveries"], count * (count - 1))
 
     def test_nine_that_join_one_contact_at_once_never_leave_an_island(self) -> None:
-        self.assert_kept("door", 10, range(1, 501 if LONG else 11))
+        self.assert_kept("door", 10, range(1, at_length(501, 11)))
 
     def test_a_partition_of_ten_minutes_heals_with_all_that_was_said(self) -> None:
-        for stage in self.assert_kept("parted", 16 if LONG else 8, range(1, 2)):
+        for stage in self.assert_kept("parted", at_length(16, 8), range(1, 2)):
             self.assertEqual(stage.world.counts["gaps"], 0)
             self.assertGreater(max(stage.world.latencies), 300.0)  # what waited for the other half
 
     def test_a_partition_longer_than_the_rosters_memory_heals_likewise(self) -> None:
-        [stage] = self.assert_kept("parted-day", 16 if LONG else 6, range(1, 2))
+        [stage] = self.assert_kept("parted-day", at_length(16, 6), range(1, 2))
         self.assertEqual(stage.world.counts["gaps"], 0)
         self.assertGreater(max(stage.world.latencies), 12 * 3600.0)
 
     def test_nodes_that_come_and_go(self) -> None:
-        self.assert_kept("coming-and-going", 12, range(1, 2))
+        self.assert_kept("coming-and-going", at_length(12, 8), range(1, 2))
 
     def test_links_that_are_lost_let_nobody_be_shown_as_gone(self) -> None:
-        [stage] = self.assert_kept("suspicion", 12, range(1, 2))
+        [stage] = self.assert_kept("suspicion", at_length(12, 8), range(1, 2))
         self.assertGreater(stage.world.kinds["Suspect"], 100)
         self.assertEqual(stage.society.wrongs, [])
 
@@ -68,7 +65,7 @@ class TestScenes(SynchronousTestCase):
         self.assertLess(batches, 0.1)
 
     def test_four_in_five_fail_at_once_and_the_rest_is_one_mesh(self) -> None:
-        for silent in (False, True):
-            stage = Stage(1, 40)
+        for silent in at_length((False, True), (True,)):
+            stage = Stage(1, at_length(40, 30))
             fail(stage, 0.8, silent)
             self.assertEqual(stage.world.violations, [], f"silent: {silent}")

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.length import at_length
 from twisted_mesh.errors import MessageTooLarge, PoisonedBody
 from twisted_mesh.wire.framing import MAX_MESSAGE_BYTES
 from twisted_mesh.wire.packets import join_entries, pack_entry, unpack_entries
@@ -156,7 +157,8 @@ class TestPackEntry(SynchronousTestCase):
 
     def test_what_shared_values_unfold_to_is_too_large_without_being_unfolded(self) -> None:
         text, key = "x" * MAX_MESSAGE_BYTES, {"k" * MAX_MESSAGE_BYTES: 1}
-        for leaf in ([], {}, [None] * 1000, [text], {"k": text}, key):
+        leaves: list[Any] = [[None] * 1000, [text], {"k": text}, key, [], {}]
+        for leaf in at_length(leaves, leaves[:-2]):
             value: list[Any] = [leaf]
             for _ in range(28):
                 value = [value, value]

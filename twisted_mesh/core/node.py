@@ -43,8 +43,7 @@ class Node:
     """The core of one run of one node.
 
     :ivar history: what it holds; :ivar roster: all authors but this node.
-    :ivar sending: the way out; :ivar reverse: receipts and direct messages;
-    :ivar membership: who is there.
+    :ivar sending: the way out; :ivar reverse: the way back; :ivar membership: who is there.
     """
 
     def __init__(
@@ -104,8 +103,9 @@ class Node:
         match event:
             case events.Received():
                 self._on_received(event, now)
-            case events.Accepted():
+            case events.Accepted():  # every second event, and it makes nothing else due
                 self._on_accepted(event, now)
+                return effects
             case events.Publish():
                 self._on_publish(event, now)
             case events.LinkOpened():
