@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+from tests.support.length import at_length
 from tests.support.meshcase import MeshCase, batch
 from twisted_mesh.identity import Identity
 from twisted_mesh.service import MeshService
@@ -114,7 +115,7 @@ class TestPartition(HealingCase):
             self.assert_all_have(self.nodes, self.said)
 
     def test_links_that_are_cut_at_random(self) -> None:
-        for number in range(30):
+        for number in range(at_length(30, 12)):
             self.say(number)
             one, other = self.network.random.sample(self.nodes, 2)
             self.network.cut(self.host(one), self.host(other))

@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.shell.test_members import presence
+from tests.support.length import at_length, only_at_length
 from tests.support.meshcase import PORT, MeshCase, Puppet
 from twisted_mesh.addresses import PeerAddress
 from twisted_mesh.config import MeshConfig
@@ -68,16 +69,17 @@ class TestForming(OverlayCase):
         self.assertEqual(len(self.network.dials), made)  # what is complete is left alone
 
     def test_more_become_one_mesh_in_which_nobody_has_too_many(self) -> None:
-        nodes = self.bootstrapped(14)
+        count = at_length(14, 10)
+        nodes = self.bootstrapped(count)
         self.network.advance(20)
         for node in nodes:
-            self.assertEqual(len(node.members), 13)
+            self.assertEqual(len(node.members), count - 1)
             self.assertTrue(3 <= len(node.routing_table) <= 7, len(node.routing_table))
         for number, node in enumerate(nodes):
             node.send(number)
         self.network.advance(2)
         for number, node in enumerate(nodes):
-            self.assertEqual(sorted(self.got(node)), [n for n in range(14) if n != number])
+            self.assertEqual(sorted(self.got(node)), [n for n in range(count) if n != number])
 
     def test_a_chain_of_peers_becomes_a_full_mesh(self) -> None:
         nodes = [self.node()]
@@ -157,7 +159,7 @@ class TestPassedOn(OverlayCase):
         self.assertEqual(self.neighbours(node), {other.id})
         before = len(self.dials(node, there))
         # Exchanges go there, too, now and then: these are so many that they cannot be all.
-        self.network.advance(1000)
+        self.network.advance(at_length(1000, 500))
         times = [when - began for when in self.dials(node, there)[before:]]
         self.assertTrue(times)
         self.assertEqual(self.neighbours(node), {other.id})
@@ -174,6 +176,7 @@ class TestPassedOn(OverlayCase):
         self.assertEqual(self.neighbours(node), {there.id})
 
     def test_what_the_overlay_does_with_many_stays_done(self) -> None:
+        only_at_length()
         nodes = self.bootstrapped(16, limits={"peer_interval": 40.0})
         self.network.advance(30)
         first = nodes[0]

@@ -501,7 +501,7 @@ class TestDamage(FileCase):
             for flush in flushes
             for _, signed in flush.batches
         }
-        seeds = range(at_length(3000, 60))
+        seeds = range(at_length(3000, 30))
         outcomes = {self.overwritten(Random(seed), content, stored) for seed in seeds}
         self.assertEqual(outcomes, {"refused", "not flushed", "flushed"})  # each was tried
 
@@ -566,7 +566,7 @@ class TestFullDisks(FileCase):
         limits = {"bytes_limit": 60_000}
         store, script, model = self.open(**limits), Script(random, RUNS, size=6000), Model(**limits)
         failed = 0
-        for _ in range(at_length(300, 60)):
+        for _ in range(at_length(300, 30)):
             flush = script.flush()
             earlier = {run: list(batches) for run, batches in model.contents().batches.items()}
             written = Path(f"{self.path}-wal").stat().st_size
