@@ -211,9 +211,28 @@ class TestHelp(ExchangeTestCase):
         self.assertEqual(self.node.footprint()["to_visit"], 0)
         self.assertEqual(self.node.footprint()["helped_runs"], 0)
 
+    def test_neighbours_are_asked_too_for_what_waits_behind_holes_of_theirs(self) -> None:
+        # Nobody claims that: all would give up the hole at once, and announce it a moment too late.
+        self.star("anna", "bert", "cleo")
+        self.receive(1, dialable("fred", 1, 9), batch("fred", 1, 2), batch("fred", 9))
+        asked: list[tuple[str, int, int]] = []
+        effects: list[Effect] = []
+        for _ in range(20):
+            effects = effects if self.asked(effects) else self.wait(0.2)
+        while links := self.asked(effects):
+            [number] = links
+            asked += self.wants(effects, number)
+            frames = [batch("fred", 6, 3)] if number == 2 else []
+            effects = self.receive(number, *frames, have("fred", 1, 2, answer=True))
+        self.assertEqual(asked, [("fred", 3, 8)] * 2 + [("fred", 3, 5)])
+        effects = self.wait(40)
+        self.assertEqual([(gap.first, gap.last) for gap in of(effects, GapFound)], [(3, 5)])
+        self.assertEqual(self.delivered(effects), [(6, [6, 7, 8]), (9, [9])])
+
     def test_what_the_visit_brings_fills_it(self) -> None:
         self.hole()
-        self.wait(5)
+        self.assertEqual(set(self.asked(self.wait(4))), {1})
+        self.receive(1, have("fred", 1, 0, answer=True))  # the neighbour has nothing
         self.open(9, "fred", outgoing=True, purpose=Purpose.EXCHANGE)
         effects = self.receive(9, ALL, roster(), have("fred", 1, 3))
         self.assertEqual(self.wants(effects, 9), [("fred", 1, 3)])

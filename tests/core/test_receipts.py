@@ -21,10 +21,11 @@ from tests.core.network import (
     signed_record,
 )
 from tests.core.reverse_case import ReverseTestCase
-from twisted_mesh.core.events import Accepted, Forget, Leaving, ReceiptClosed, Send, Timer
+from twisted_mesh.core.events import Accepted, Effect, Forget, Leaving, ReceiptClosed, Send, Timer
 from twisted_mesh.core.routes import MOST_HOPS
 from twisted_mesh.core.tally import RANGES_MOST
 from twisted_mesh.errors import Reason
+from twisted_mesh.wire import native
 from twisted_mesh.wire.membership import Presence, Role, Standing
 from twisted_mesh.wire.native import Batch, SnapshotEntry
 from twisted_mesh.wire.packets import join_entries
@@ -183,33 +184,59 @@ class TestGaps(ReverseTestCase):
 class TestRepeating(ReverseTestCase):
     """What may be lost comes again, over other ways, ever more rarely."""
 
-    def test_after_five_seconds_then_twice_as_long_over_the_next_best_way(self) -> None:
-        effects = self.get(1) + self.wait(0)
-        start, links = self.now, []
-        for wait in (0, 5, 10, 20):
-            if wait:
-                self.no_receipts(self.wait(wait - 0.1))
-                effects = self.wait(0.1)
-            links += [number for number in (1, 2, 3) if self.receipts(effects, number) == [("me", 1, 1)]]
-        self.assertEqual((links, self.now - start), ([1, 2, 3, 1], 35))
+    def attempts(self, effects: list[Effect]) -> list[tuple[int, int]]:
+        """Over which links receipts of the first message go, each with how relays are to take it."""
+        attempts = []
+        for number in (1, 2, 3):
+            for frame in of(self.all_frames(effects, number), Receipts):
+                self.assertEqual({native.receipt(one.array).high for one in frame.entries}, {1})
+                attempts += [(number, one.tries) for one in frame.entries]
+        return sorted(attempts, key=lambda attempt: attempt[1])
+
+    def test_after_five_seconds_then_twice_as_long_over_the_best_and_the_next_best_way(self) -> None:
+        self.assertEqual(self.attempts(self.get(1) + self.wait(0)), [(1, 0)])
+        for wait, other in ((5, (2, 1)), (10, (3, 2)), (20, (1, 3)), (40, (2, 4))):
+            self.no_receipts(self.wait(wait - 0.1))
+            self.assertEqual(self.attempts(self.wait(0.1)), [(1, 0), other])
 
     def test_it_never_ends_while_the_stream_is_there_and_no_longer(self) -> None:
         self.begin(receipt_repeat_longest=20.0, history_seconds=100.0)
         self.get(1)
         self.wait(90)
-        effects = self.wait(6)
-        self.assertEqual(sum(len(self.receipts(effects, number)) for number in (1, 2, 3)), 1)
+        self.assertEqual(len(self.attempts(self.wait(6))), 2)
         self.wait(200)
         self.assertIsNone(self.node.history.get((origin_of("dora"), 1)))
         self.assertEqual(self.node.footprint()["asked_runs"], 0)
         self.no_receipts(self.wait(100))
 
+    def test_unless_its_author_says_that_it_waits(self) -> None:
+        self.begin(receipt_repeat_longest=20.0, history_seconds=100.0)
+        self.get(1)
+        self.receive(1, presence("dora", 2, 1, interval=3_000_000, flags=Standing.ASKS))
+        self.wait(290)
+        self.assertIsNone(self.node.history.get((origin_of("dora"), 1)))
+        self.assertEqual(len(self.attempts(self.wait(20))), 2)
+        self.receive(1, presence("dora", 3, 1, interval=3_000_000))
+        self.wait(20)
+        self.no_receipts(self.wait(100))
+        self.assertEqual(self.node.footprint()["asked_runs"], 0)
+
+    def test_nor_does_it_for_a_run_that_is_over(self) -> None:
+        for ends in (presence("dora", epoch=2, flags=Standing.ASKS), presence("dora", 3, role=Role.GUEST)):
+            self.begin(receipt_repeat_longest=20.0, history_seconds=100.0)
+            self.get(1)
+            self.receive(1, presence("dora", 2, 1, interval=3_000_000, flags=Standing.ASKS))
+            self.receive(1, ends)
+            self.wait(400)
+            self.assertEqual(self.node.footprint()["asked_runs"], 0)
+
     def test_news_begins_again_with_the_best(self) -> None:
         self.get(1)
         self.wait(16)
         effects = self.get(2) + self.wait(1)
-        self.assertEqual(self.receipts(effects, 1), [("me", 1, 2)])
-        self.assertEqual(self.receipts(self.wait(4), 2), [("me", 1, 2)])
+        self.assertEqual((self.receipts(effects, 1), self.receipts(effects, 2)), ([("me", 1, 2)], []))
+        effects = self.wait(4)
+        self.assertEqual([len(self.receipts(effects, number)) for number in (1, 2, 3)], [1, 1, 0])
 
     def test_a_lost_link_is_made_good_at_once(self) -> None:
         self.get(1)
@@ -340,6 +367,29 @@ class TestHandingOn(ReverseTestCase):
             self.bring(2, receipt("bert", "dora", 1, high))
         self.bring(2, receipt("bert", "dora", 4, 6))
         self.assertEqual(self.receipts(self.wait(0.1), 1), [("bert", 1, 7), ("bert", 4, 6)])
+
+    def test_what_was_sent_more_often_goes_another_way_beside_it(self) -> None:
+        self.receive(3, presence("dora", interval=3_000_000))
+        told = receipt("bert", "dora", 1, 9)
+        self.bring(2, told, structs.replace(told, tries=1))
+        effects = self.wait(0.1)
+        self.assertEqual([self.receipts(effects, number) for number in (1, 3)], [[("bert", 1, 9)]] * 2)
+
+    def test_a_stream_of_which_nothing_is_held_any_more_is_none_the_less(self) -> None:
+        # Members may hold for longer than relays, and one that was away tells later than that.
+        self.begin(history_seconds=10.0)
+        self.receive(1, batch("dora", 1, 9))
+        self.wait(30)
+        self.assertIsNone(self.node.history.get((origin_of("dora"), 1)))
+        self.bring(2, receipt("bert", "dora", 1, 9))
+        self.assertEqual(self.receipts(self.wait(0.1), 1), [("bert", 1, 9)])
+
+    def test_nor_is_one_that_its_author_alone_has_told_of(self) -> None:
+        self.receive(1, presence("emil", 1, 4, interval=3_000_000))
+        self.node.history.discard((origin_of("emil"), 1))
+        self.bring(2, receipt("bert", "emil", 1, 4))
+        self.assertEqual(self.receipts(self.wait(0.1), 1), [("bert", 1, 4)])
+        self.assertEqual(self.strays(Receipts([receipt("bert", "emil", 1, 5)])), ["stray_receipts"])
 
     def test_two_runs_do_not_push_each_other_out(self) -> None:
         self.receive(1, batch("dora", 1, 2, epoch=2))

@@ -135,8 +135,9 @@ class TestNoRoom(RepairTestCase):
         self.receive(2, have("emil", 5, 9))
         asked = []
         for _ in range(9):
-            asked += self.asked(self.answer(2, batch("emil", 5, 5), low=5, high=9) + self.wait(1))
-        self.assertEqual(asked, [2] * 9)
+            effects = self.answer(2, batch("emil", 5, 5), low=5, high=9) + self.wait(1)
+            asked += [want for want in self.wants(effects, 2) if want[0] == "emil"]
+        self.assertEqual(asked, [("emil", 5, 9)] * 9)
 
     def test_a_false_signature_is_found_though_there_is_no_room(self) -> None:
         # Unverified it would count as an answer, as often as its sender likes.

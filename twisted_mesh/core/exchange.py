@@ -117,16 +117,20 @@ class Exchange:
         """A link is gone."""
         self._visits.pop(number, None)
 
-    def help(self, runs: Iterable[Run], now: float) -> None:
-        """Something is missing of *runs* that no neighbour is being asked for: look further."""
+    def help(self, runs: Iterable[Run], now: float) -> list[Run]:
+        """Something is missing of *runs* that no neighbour is being asked for: look further.
+
+        :return: those for which that begins now: it does once in a gap's patience.
+        """
         patience = self._config.gap_patience
         self._helped = {run: at for run, at in self._helped.items() if at + patience > now}
-        for run in runs:
-            if run not in self._helped:
-                self._helped[run] = now
-                for contact in self._helpers(run[0]):
-                    self._to_visit[contact.id] = contact, now + patience
+        fresh = [run for run in runs if run not in self._helped]
+        for run in fresh:
+            self._helped[run] = now
+            for contact in self._helpers(run[0]):
+                self._to_visit[contact.id] = contact, now + patience
         self._visit(now)
+        return fresh
 
     def _visit(self, now: float) -> None:
         """Dial those to visit, as far as may be now."""

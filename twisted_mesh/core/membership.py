@@ -280,7 +280,8 @@ class Membership:
             for run, since in self._history.holes()
             if since + _HELP_AFTER <= now and not self._repair.is_pulled(run)
         ]
-        self.exchange.help(missing, now)
+        for run in self.exchange.help(missing, now):
+            self._repair.seek(run, now)
 
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""

@@ -4,8 +4,8 @@ Contract: a member answers for the ranges it has *taken* without a hole, up to t
 asks for it, no faster than its author can verify.  Every relay verifies, merges what comes within
 ``receipt_delay`` and sends it on over its best way to the author, one frame a link and interval.  What is
 lost is repeated: at once when a link is lost or the author is back, else ever more rarely, and each time
-over the next best way, so that no relay alone can hold it up.  Ranges only grow, so that loss, repetition
-and other ways do no harm.
+over the next best way, too, so that no relay alone can hold it up; as long as the stream is held, or its
+author says that it waits.  Ranges only grow, so that loss, repetition and other ways do no harm.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import inf
 from typing import Final
+
+from msgspec.structs import replace
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import GapFound, Run
@@ -28,12 +30,12 @@ from twisted_mesh.core.spread import SendTo
 from twisted_mesh.core.streams import Stream
 from twisted_mesh.core.tally import RANGES_MOST, Tally
 from twisted_mesh.wire import native
-from twisted_mesh.wire.membership import Role
+from twisted_mesh.wire.membership import Role, Standing
 from twisted_mesh.wire.reverse import MAX_RECEIPT, MAX_TRIES, Receipt, Receipts, SignedReceipt
 
 _IN_A_FRAME: Final = 64 * 1024 // (MAX_RECEIPT + 80)  # so that a frame is under 64 KiB
 
-Key = tuple[int, bytes, int, int]  # epoch of the author, the member, its epoch, low
+Key = tuple[int, bytes, int, int, int]  # epoch of the author, the member, its epoch, low, tries
 
 
 class Asked:
@@ -274,16 +276,24 @@ class Receipting:
         if receipt.origin == self._myself.origin:  # of earlier runs nobody waits to hear
             known = self._outbox.head if receipt.epoch == self._myself.epoch else 0
         else:
-            stream = self._history.get((receipt.origin, receipt.epoch))
-            known = 0 if stream is None or hops >= MOST_HOPS else stream.high
+            known = 0 if hops >= MOST_HOPS else self._published(receipt)
         return 0 < known >= receipt.high and link.receipts.take(now)
+
+    def _published(self, receipt: Receipt) -> int:
+        """The last message of that run as far as this node knows, which may have held it long ago."""
+        run = (receipt.origin, receipt.epoch)
+        stream, author = self._history.get(run), self._roster.get(receipt.origin)
+        known = self._history.head(run) if stream is None else stream.high
+        if author is not None and author.presence.epoch == receipt.epoch:
+            known = max(known, author.presence.sequence)
+        return known
 
     def _carry(self, receipt: Receipt, signed: SignedReceipt, source: int, now: float) -> None:
         if self._entries >= self._config.receipts_carried:
             self.counts["stray_receipts"] += 1
             return  # it comes again
         carried = self._carried.setdefault(receipt.origin, Carried())
-        key = (receipt.epoch, receipt.member, receipt.member_epoch, receipt.low)
+        key = (receipt.epoch, receipt.member, receipt.member_epoch, receipt.low, signed.tries)
         before = carried.receipts.get(key)
         if before is None:
             self._entries += 1
@@ -300,16 +310,23 @@ class Receipting:
         """Send what is due."""
         for run, asked in list(self.asked.items()):
             if asked.again is not None and asked.again <= now:
-                if self._history.get(run) is None:
-                    self._forget(run)
-                else:
+                if self._history.get(run) is not None or self._is_waited_for(run):
                     self._tell(run, asked, now)
+                else:
+                    self._forget(run)
         for author, carried in list(self._carried.items()):
             if min(carried.due, carried.own_due) <= now:
                 self._flush(author, carried, now)
         times = [min(carried.due, carried.own_due) for carried in self._carried.values()]
         times += [asked.again for asked in self.asked.values() if asked.again is not None]
         self.wake = min(times, default=None)
+
+    def _is_waited_for(self, run: Run) -> bool:
+        """Whether its author waits for receipts, as it said last."""
+        entry = self._roster.get(run[0])
+        if entry is None or entry.presence.epoch != run[1]:
+            return False
+        return bool(entry.presence.flags & Standing.ASKS)
 
     def _wake_at(self, at: float) -> None:
         self.wake = at if self.wake is None else min(self.wake, at)
@@ -324,7 +341,7 @@ class Receipting:
         ways = {way.number: way for way in self._routes.all_to(author)}
         self._entries -= len(carried.receipts)
         for source, _, signed in carried.receipts.values():
-            route = self._routes.on(author, source, signed.hops, signed.tries)
+            route = self._routes.on(author, source, signed.hops - 1, signed.tries)
             if route is not None:
                 entries.setdefault(route.number, []).append(signed)
         own_sent, _ = self._sent.pop(author, (-inf, -inf))
@@ -347,18 +364,23 @@ class Receipting:
                 self._send((ways[number],), Receipts(some[at : at + _IN_A_FRAME]))
 
     def _own(self, run: Run, ways: Sequence[int], now: float) -> Iterator[tuple[int, SignedReceipt]]:
-        """The receipts this node owes of *run*, and over which of the links *ways* each is to go."""
+        """The receipts this node owes of *run*, and over which of the links *ways* each is to go.
+
+        That is the best, which may be another by now; and where they are told again the next one, too.
+        """
         asked = self.asked.get(run)
         if asked is None:
             return
-        asked.route = ways[asked.tries % len(ways)] if ways else 0
+        asked.route = ways[0] if ways else 0
         tries, asked.tries = min(asked.tries, MAX_TRIES), asked.tries + 1
         asked.again = now + asked.wait
         asked.wait = min(2 * asked.wait, self._config.receipt_repeat_longest)
-        if asked.route:
-            for low, high in (*asked.closed, asked.told):
-                receipt = Receipt(*run, low, high, self._myself.origin, self._myself.epoch)
-                yield asked.route, self._seal.receipt(receipt, tries)
+        for low, high in (*asked.closed, asked.told) if ways else ():
+            receipt = Receipt(*run, low, high, self._myself.origin, self._myself.epoch)
+            signed = self._seal.receipt(receipt)
+            yield ways[0], signed
+            if tries:
+                yield ways[tries % len(ways)], replace(signed, tries=tries)
 
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""

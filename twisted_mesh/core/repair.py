@@ -174,6 +174,16 @@ class Repair:
         self._wake(now, run)
         return best.number
 
+    def seek(self, run: Run, now: float) -> None:
+        """Nobody claims what is missing of *run*: what waits behind a hole is held and not claimed."""
+        pull = self._pulls.get(run)
+        if pull is None:
+            pull = self._pulls[run] = Pull()
+        for link in self._links.fed:
+            if link.told:
+                pull.announced[link.number] = deque([(now, MAX_NUMBER)])
+        self._wake(now, run)
+
     def progressed(self, link: int, run: Run, now: float, size: int) -> None:
         """*link*, which was asked, sent something of *run* that was missing here."""
         pull = self._pulls[run]
@@ -266,8 +276,8 @@ class Repair:
             return
         best = self._best(pull, run, now)
         if best is not None:
-            link, want = best
-            counts = want.last < MAX_NUMBER  # a graft asks for what little there may be behind the head
+            link, _ = best
+            counts = pull.announced[link.number][0][1] < MAX_NUMBER  # a graft asks for what little there is
             proven = self._is_proven(run)
             if counts and not (may_ask and self._has_room(proven)):
                 self._queued[proven][run] = None
@@ -327,13 +337,14 @@ class Repair:
     def _missing(self, link: Link, run: Run, head: int, ripe: int) -> tuple[int, int] | None:
         if not ripe:
             return None
+        stream = self._history.get(run)
         if ripe == MAX_NUMBER:  # a graft: whatever there is behind the head
-            return head + 1, MAX_NUMBER
+            waiting = None if stream is None else stream.first_waiting
+            return head + 1, MAX_NUMBER if waiting is None else waiting - 1
         claim = link.claims.get(run)
         if claim is None:
             return None
         low, high = claim[0], min(claim[1], ripe)
-        stream = self._history.get(run)
         if stream is not None:
             return stream.next_missing(low, high)
         first = max(low, head + 1)

@@ -30,10 +30,10 @@ class Seal:
         array = native.pack(record)
         return SignedRecord(record, self._signature(record, array), array)
 
-    def receipt(self, receipt: Receipt, tries: int = 0) -> SignedReceipt:
-        """*receipt*, which names this node as the member, to be sent again after so many *tries*."""
+    def receipt(self, receipt: Receipt) -> SignedReceipt:
+        """*receipt*, which names this node as the member."""
         array = native.pack(receipt)
-        return SignedReceipt(self._signature(receipt, array), array, 0, tries)
+        return SignedReceipt(self._signature(receipt, array), array)
 
     def require(self, signed: SignedRecord) -> None:
         """Let *signed* pass.

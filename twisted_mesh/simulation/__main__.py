@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from twisted_mesh.simulation.asking import ASKING, Asking
 from twisted_mesh.simulation.attacks import ATTACKS
+from twisted_mesh.simulation.joint import Joint
 from twisted_mesh.simulation.masses import MASSES
 from twisted_mesh.simulation.report import Result, measure, summary, table
 from twisted_mesh.simulation.scenes import SCENES
@@ -20,6 +21,7 @@ from twisted_mesh.simulation.schedules import SCHEDULES, Play
 from twisted_mesh.simulation.stage import Scene
 
 _BAR = 30
+JOINT = "joint"  # everything at once, as the seed says
 #: What a mesh that forms by itself is put through.
 STAGED: dict[str, Scene] = {**SCENES, **ATTACKS, **MASSES}
 
@@ -35,10 +37,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--nodes", type=int, default=0, help="in each run (default: as the schedule says)")
     parser.add_argument(
         "--schedule",
-        choices=[*SCHEDULES, *ASKING, *STAGED, "all"],
+        choices=[*SCHEDULES, *ASKING, JOINT, *STAGED, "all"],
         default="all",
         metavar="NAME",
-        help=f"one of {', '.join((*SCHEDULES, *ASKING, *STAGED))} "
+        help=f"one of {', '.join((*SCHEDULES, *ASKING, JOINT, *STAGED))} "
         "(default: all but those that take minutes)",
     )
     parser.add_argument("--minutes", type=float, default=0.0, help="begin no run after so long")
@@ -66,6 +68,8 @@ def play(name: str, seed: int, nodes: int, trace: bool, bar: bool) -> Result:
         world = Play(SCHEDULES[name], seed, nodes or nodes_for(seed), tracing).run(progress)
     elif name in ASKING:
         world = Asking(ASKING[name], seed, nodes or nodes_for(seed), tracing).run(progress)
+    elif name == JOINT:
+        world = Joint(seed, nodes or nodes_for(seed), tracing).run(progress)
     else:
         stage = STAGED[name].run(seed, nodes, tracing)
         world, notes = stage.world, stage.notes
@@ -76,7 +80,7 @@ def play(name: str, seed: int, nodes: int, trace: bool, bar: bool) -> Result:
 def main(arguments: Sequence[str]) -> int:
     """Play what the command line asks for; the exit status."""
     options = parse(arguments)
-    everything = [*SCHEDULES, *ASKING, *(name for name in STAGED if not STAGED[name].is_large)]
+    everything = [*SCHEDULES, *ASKING, JOINT, *(name for name in STAGED if not STAGED[name].is_large)]
     names = everything if options.schedule == "all" else [options.schedule]
     deadline = time.monotonic() + 60 * options.minutes if options.minutes else None
     results: list[Result] = []

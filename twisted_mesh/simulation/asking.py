@@ -23,6 +23,7 @@ from twisted_mesh.simulation.schedules import SCHEDULES, Play, Schedule
 from twisted_mesh.simulation.trace import AnyFrame, show
 from twisted_mesh.simulation.world import World
 from twisted_mesh.wire import native
+from twisted_mesh.wire.membership import Role
 from twisted_mesh.wire.packets import join_entries, pack_entry
 from twisted_mesh.wire.reverse import Direct, DirectAck, Receipts
 from twisted_mesh.wire.signed import SignedRecord
@@ -165,15 +166,14 @@ class Asking(Play):
     def __init__(
         self, schedule: Schedule, seed: int, count: int, trace: Callable[[str], None] | None = None
     ) -> None:
-        super().__init__(schedule, seed, count, trace)
-        dishonest = int(count * schedule.liars)
-        kinds: list[type[Member]] = [
-            PERJURERS[(seed + number) % len(PERJURERS)] for number in range(dishonest)
-        ]
-        kinds += [Asker] * (count - dishonest)
         self.book = Asker.book = Book()
-        self.world = World(seed, count, latency=schedule.latency, members=kinds, trace=trace)
+        super().__init__(schedule, seed, count, trace)
         self.book.liars = {member.origin for member in self.world.members if member.lies}
+
+    def _kinds(self, count: int) -> list[type[Member]]:
+        dishonest = int(count * self.schedule.liars)
+        liars = [PERJURERS[(self.seed + number) % len(PERJURERS)] for number in range(dishonest)]
+        return [*liars, *[Asker] * (count - dishonest)]
 
     def run(self, progress: Callable[[float], None] = lambda share: None) -> World:
         """Play to the end, and for as long as the last receipts may take."""
@@ -190,7 +190,8 @@ class Asking(Play):
 
     def _publish(self) -> None:
         random = self.world.random
-        askers = [member for member in self.world.honest() if isinstance(member, Asker)]
+        now = self.world.now
+        askers = [one for one in self.world.honest() if isinstance(one, Asker) and one.held_until <= now]
         asker, reader = random.choice(askers), random.choice(self.world.members)
         if random.random() < 0.5:
             asker.ask("x" * random.randrange(300))
@@ -208,7 +209,7 @@ class Asking(Play):
                 holders = asker.node.reverse.holders(sequence)
                 for member in self.world.honest():
                     stream = member.node.history.get(asker.run)
-                    if holders is None or member is asker or stream is None:
+                    if holders is None or member is asker or stream is None or member.role is Role.GUEST:
                         continue
                     has = stream.whole <= sequence <= member.delivered.get(asker.run, 0)
                     if has and member.origin not in holders.delivered:

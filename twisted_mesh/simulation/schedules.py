@@ -66,18 +66,30 @@ SCHEDULES = {
 
 
 class Play:
-    """One run of a schedule."""
+    """One run of a schedule.
+
+    :cvar rest: seconds after the traffic until the promises are checked.
+    """
+
+    rest = REST
 
     def __init__(
         self, schedule: Schedule, seed: int, count: int, trace: Callable[[str], None] | None = None
     ) -> None:
-        dishonest = int(count * schedule.liars)
-        kinds = [LIARS[(seed + number) % len(LIARS)] for number in range(dishonest)]
-        self.world = World(seed, count, latency=schedule.latency, members=kinds, trace=trace)
         self.schedule = schedule
+        self.seed = seed
+        self.world = self._world(count, self._kinds(count), trace)
         self._wanted: set[Pair] = set()
         self._apart: set[Pair] = set()  # pairs on two sides of a partition
         self._gone: set[int] = set()
+
+    def _kinds(self, count: int) -> list[type[Member]]:
+        """Classes of the first members, where they are not plain ones."""
+        dishonest = int(count * self.schedule.liars)
+        return [LIARS[(self.seed + number) % len(LIARS)] for number in range(dishonest)]
+
+    def _world(self, count: int, kinds: list[type[Member]], trace: Callable[[str], None] | None) -> World:
+        return World(self.seed, count, latency=self.schedule.latency, members=kinds, trace=trace)
 
     def run(self, progress: Callable[[float], None] = lambda share: None) -> World:
         """Play to the end; the world, at rest and checked."""
@@ -85,16 +97,19 @@ class Play:
         self._begin()
         start = world.now
         self._draw(start)
-        end = start + schedule.seconds + REST
+        end = start + schedule.seconds + self.rest
         while world.now < end:
             world.run_until(min(world.now + 1.0, end))
             progress((world.now - start) / (end - start))
         # What is told as a gap in one place is given up in the next when it has been patient as well.
         while is_waiting(world) and world.now < end + HOPS_MOST * world.config.gap_patience:
             world.run_until(world.now + 1.0)
-        check_at_rest(world)
-        check_complete(world)
+        self._check()
         return world
+
+    def _check(self) -> None:
+        check_at_rest(self.world)
+        check_complete(self.world)
 
     def _begin(self) -> None:
         world, schedule = self.world, self.schedule
@@ -152,11 +167,15 @@ class Play:
 
     def _crash(self) -> None:
         world = self.world
-        honest = world.honest()
-        if len(honest) > 0.7 * len(world.members):
-            member = world.random.choice(honest)
+        member = self._one_to_spare()
+        if member is not None:
             world.crash(member)
             world.at(world.now + 0.5 + 5.5 * world.random.random(), partial(self._back, member))
+
+    def _one_to_spare(self) -> Member | None:
+        """An honest member, unless many are down."""
+        honest = self.world.honest()
+        return self.world.random.choice(honest) if len(honest) > 0.7 * len(self.world.members) else None
 
     def _back(self, member: Member) -> None:
         if member.core is None and member.number not in self._gone:
