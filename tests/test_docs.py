@@ -18,6 +18,7 @@ from twisted_mesh.wire import framing, native, packets
 
 ROOT = Path(__file__).parent.parent
 API = (ROOT / "docs" / "api.rst").read_text()
+ARCHITECTURE = (ROOT / "docs" / "architecture.rst").read_text()
 README = (ROOT / "README.rst").read_text()
 LIMITS = (ROOT / "docs" / "limits.rst").read_text()
 SERVICE = (ROOT / "docs" / "service.rst").read_text()
@@ -123,6 +124,13 @@ class PagesTests(SynchronousTestCase):
         told = re.findall(r"^\.\. auto(?:class|module):: ([\w.]+)", API, flags=re.M)
         names = {f"twisted_mesh.{name}" for name in [*twisted_mesh.__all__, "testing.MemoryMesh"]}
         self.assertEqual(names.difference(told), set())
+
+    def test_the_architecture_page_names_every_module_and_no_other(self) -> None:
+        package = Path(twisted_mesh.__file__).parent
+        modules = {path.stem for path in package.rglob("*.py") if not path.stem.startswith("__")}
+        *_, table = ARCHITECTURE.split("\nModules\n")
+        table, _ = table.split("\nRules that")
+        self.assertEqual(set(re.findall(r"``(\w+)``", table)), modules)
 
     def test_the_service_page_names_every_keyword_and_method(self) -> None:
         keywords = list(inspect.signature(MeshService).parameters)[1:]
