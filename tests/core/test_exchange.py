@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 
 from tests.core.membership_case import MembershipTestCase
 from tests.core.network import batch, closing, have, of, origin_of, presence, roster
 from tests.core.node_case import ALL, HOST
 from twisted_mesh.core.events import Dial, DialFailed, Effect, GapFound, Known
+from twisted_mesh.core.roster import Entry, Roster
 from twisted_mesh.identity import id_of
 from twisted_mesh.wire.membership import Contact, Purpose, Standing
 from twisted_mesh.wire.signed import SignedRecord
@@ -169,6 +171,22 @@ class TestHelp(ExchangeTestCase):
         self.receive(1, *(dialable(name) for name in ("bert", "cleo", "dora")))
         self.hole()
         self.assertEqual(len(self.dialled(self.wait(5))), 2)
+
+    def test_the_roster_is_looked_through_once_for_all_that_is_missing(self) -> None:
+        looks: list[Roster] = []
+        look = Roster.__iter__
+
+        def counted(roster: Roster) -> Iterator[Entry]:
+            looks.append(roster)
+            return look(roster)
+
+        self.patch(Roster, "__iter__", counted)
+        self.receive(1, *(dialable(name) for name in ("bert", "cleo", "dora")))
+        self.receive(1, *(batch("emil", 5, epoch=epoch) for epoch in range(1, 101)))
+        looks.clear()
+        self.wait(4.0)
+        self.assertEqual(self.node.footprint()["helped_runs"], 100)
+        self.assertLess(len(looks), 10)
 
     def test_once_in_the_time_a_hole_is_waited_for(self) -> None:
         self.hole()

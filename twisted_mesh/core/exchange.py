@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from heapq import nsmallest
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
@@ -125,9 +126,11 @@ class Exchange:
         patience = self._config.gap_patience
         self._helped = {run: at for run, at in self._helped.items() if at + patience > now}
         fresh = [run for run in runs if run not in self._helped]
+        # Drawn up once: one author can begin runs with holes by the thousand, in as many small frames.
+        keepers = self._keepers() if fresh else []
         for run in fresh:
             self._helped[run] = now
-            for contact in self._helpers(run[0]):
+            for contact in self._helpers(run[0], keepers):
                 self._to_visit[contact.id] = contact, now + patience
         self._visit(now)
         return fresh
@@ -138,14 +141,22 @@ class Exchange:
             if until <= now or self._dial(contact, Purpose.EXCHANGE):
                 del self._to_visit[node_id]
 
-    def _helpers(self, author: bytes) -> list[Contact]:
+    def _keepers(self) -> list[Entry]:
+        """Who says that it holds things longest, of those that can be visited; one more than are asked."""
+        keepers = [entry for entry in self._roster if entry.is_there and self._can_be_visited(entry)]
+        # One of them can be the author.
+        return nsmallest(self._config.gap_members + 1, keepers, lambda entry: -entry.presence.retention)
+
+    def _helpers(self, author: bytes, keepers: list[Entry]) -> list[Contact]:
         mine = self._roster.get(author)
-        others = [entry for entry in self._roster if entry is not mine and entry.is_there]
-        others.sort(key=lambda entry: -entry.presence.retention)
-        entries = others if mine is None else [mine, *others]
-        return [
-            entry.contact for entry in entries if entry.contact is not None and not self._is_linked(entry)
-        ][: self._config.gap_members]
+        entries = [entry for entry in keepers if entry is not mine]
+        if mine is not None and self._can_be_visited(mine):
+            entries.insert(0, mine)
+        contacts = [entry.contact for entry in entries[: self._config.gap_members]]
+        return [contact for contact in contacts if contact is not None]
+
+    def _can_be_visited(self, entry: Entry) -> bool:
+        return entry.contact is not None and not self._is_linked(entry)
 
     def _is_linked(self, entry: Entry) -> bool:
         origin = entry.presence.origin
