@@ -188,6 +188,17 @@ class TestSuspicion(RosterTestCase):
         self.assertIs(self.state("anna"), State.UP)
         self.assertEqual(self.wait(20), ([], []))
 
+    def test_until_the_first_of_them_is_given_up_or_speaks(self) -> None:
+        until = self.now + 15
+        self.take(presence("bert"))
+        self.wait(5)
+        self.roster.suspect(self.entry("bert"), self.now)
+        self.assertEqual(self.roster.suspected_until, until)
+        self.take(presence("anna", 2))
+        self.assertEqual(self.roster.suspected_until, until + 5)
+        self.assertEqual(self.wait(15), ([origin_of("bert")], []))
+        self.assertIsNone(self.roster.suspected_until)
+
 
 class TestForgetting(RosterTestCase):
     """Who is gone is remembered for a day; who cannot come back, for a minute."""

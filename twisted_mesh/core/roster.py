@@ -117,6 +117,7 @@ class Roster:
         self._config = config
         self._entries: dict[bytes, Entry] = {}
         self._displaced: list[Entry] = []  # forgotten since the last tick
+        self._suspects: dict[bytes, Entry] = {}  # those in that state, of which there are few
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())
@@ -201,8 +202,9 @@ class Roster:
     @property
     def suspected_until(self) -> float | None:
         """When the first of those that are suspected is given up, or None if none is."""
-        since = [entry.since for entry in self._entries.values() if entry.state is State.SUSPECT]
-        return min(since) + self._config.suspect_patience if since else None
+        # Asked for with every record, so it must not look through all of the roster.
+        first = min((entry.since for entry in self._suspects.values()), default=None)
+        return None if first is None else first + self._config.suspect_patience
 
     def silent(self, now: float) -> list[Entry]:
         """Those whose record is overdue, now and then: what comes from them may have lost its way."""
@@ -241,6 +243,10 @@ class Roster:
         if entry.state is state:
             return False
         entry.state, entry.since = state, now
+        if state is State.SUSPECT:
+            self._suspects[entry.presence.origin] = entry
+        else:
+            self._suspects.pop(entry.presence.origin, None)
         return True
 
     def _patience(self, presence: Presence) -> float:
