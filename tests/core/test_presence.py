@@ -630,6 +630,13 @@ class TestNewAuthors(MembershipTestCase):
         self.assertIs(self.state("fred"), State.UP)
         self.assertEqual(self.gone(self.wait(3)), ["dora"])
 
+    def test_a_member_that_made_room_and_is_back_as_a_guest_is_gone(self) -> None:
+        self.star("anna", members_limit=2)
+        self.receive(1, presence("dora", flags=Standing.LEAVING), presence("emil", flags=Standing.LEAVING))
+        self.receive(1, presence("fred"), presence("dora", epoch=2, role=Role.GUEST))
+        self.assertIs(self.state("dora"), State.UP)
+        self.assertEqual(sorted(self.gone(self.wait(3))), ["dora", "emil"])
+
 
 class TestForgetting(MembershipTestCase):
     """Time does its work on the roster, and the application is told."""

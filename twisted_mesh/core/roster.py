@@ -184,7 +184,7 @@ class Roster:
     def tick(self, now: float) -> tuple[list[Entry], list[Entry]]:
         """Let time do its work: those in another state now, and those that were forgotten."""
         changed: list[Entry] = []
-        gone = [entry for entry in self._displaced if entry.presence.origin not in self._entries]
+        gone = [entry for entry in self._displaced if not self._is_shown(entry.presence.origin)]
         self._displaced = []
         for entry in list(self._entries.values()):
             if entry.is_there:
@@ -248,6 +248,11 @@ class Roster:
         else:
             self._suspects.pop(entry.presence.origin, None)
         return True
+
+    def _is_shown(self, origin: bytes) -> bool:
+        """Whether it is a member here; who made room as one can be back as a guest."""
+        entry = self._entries.get(origin)
+        return entry is not None and entry.is_member
 
     def _patience(self, presence: Presence) -> float:
         return self._config.presence_missed * presence.interval / 1000
