@@ -15,7 +15,8 @@ from typing import Final
 
 from twisted.logger import Logger
 
-from twisted_mesh.addresses import WILDCARDS, PeerAddress, parse_peer
+from twisted_mesh.addresses import PeerAddress, parse_peer
+from twisted_mesh.core.contacts import believed
 from twisted_mesh.errors import LocalError
 from twisted_mesh.identity import replace_synced
 
@@ -94,21 +95,14 @@ class AddressBook:
 def dialled_at(told: tuple[str, int], source: str) -> tuple[str, int] | None:
     """Where a node that came from the host *source* can be dialled, by what it *told*; None for nowhere.
 
-    An address that means another host on each host (this one, or one of the same wire) is taken for
-    that of the host it came from: else a peer could have a node dial whatever listens beside it.
+    What would not be believed of who is far away (:func:`~twisted_mesh.core.contacts.believed`), as an
+    address that means another host on each host (this one, or one of the same wire), is taken for that of
+    the host it came from: else a peer could have a node dial whatever listens beside it.
     """
     host, port = told
     if not 0 < port < 65536 or len(host) > HOST_CHARACTERS or not host.isascii() or not host.isprintable():
         return None
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        usable = host not in WILDCARDS and host != "localhost" and not set(host) & set(" @:/[]")
-    else:
-        usable = not (
-            address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified
-        )
-    if usable:
+    if believed(host, ""):
         return host, port
     try:
         ipaddress.ip_address(source)

@@ -83,6 +83,16 @@ class DialledAtTests(SynchronousTestCase):
             "169.254.1.1",
             "fe80::1",
             "224.0.0.1",
+            "localhost.localdomain",
+            "LOCALHOST",
+            "a.localhost",
+            "127.1",
+            "0x7f000001",
+            "2130706433",
+            "::ffff:127.0.0.1",
+            "::ffff:169.254.1.1",
+            "0.1.2.3",
+            "fd00::1%eth0",
         ):
             self.assertEqual(dialled_at((host, 5), "10.0.0.7"), ("10.0.0.7", 5), host)
         self.assertEqual(dialled_at(("127.0.0.1", 5), "127.0.0.1"), ("127.0.0.1", 5))
