@@ -121,6 +121,12 @@ class TestDrawing(ExchangeTestCase):
         self.handle(closing(2))
         self.assertEqual(self.draw(2), ["bert"] * 2)
 
+    def test_who_has_moved_since_is_visited_where_it_said_so_last(self) -> None:
+        moved = Contact(contact("bert").id, HOST, 5555)
+        self.handle(Known([contact("bert")]))
+        self.receive(1, presence("bert", address=(HOST, 5555), flags=Standing.LEAVING))
+        self.assertEqual(of(self.wait(80), Dial), [Dial(moved, Purpose.EXCHANGE)])
+
     def test_and_in_earlier_runs(self) -> None:
         self.handle(Known([contact("cleo")]))
         self.assertEqual(self.draw(2), ["cleo"] * 2)

@@ -200,7 +200,7 @@ class Exchange:
         linked = {link.peer.id for link in (*self._links.fed, *self._links.visits)}
         for contact in self._remembered.values():
             if contact.id not in up and contact.id not in linked:
-                away[contact.id] = contact
+                away.setdefault(contact.id, contact)  # what the roster has is its newest word
         first, second = (away, up) if self._dice.random() < _NOT_UP else (up, away)
         drawn = list((first or second).values())
         return self._dice.choice(drawn) if drawn else None
