@@ -233,6 +233,13 @@ class TestLinks(OverlayCase):
         self.overlay.known([contact_of(index) for index in range(100, 1100)], 1, self.now)
         self.assertEqual(self.passive(), self.config.passive_view)
 
+    def test_a_made_up_node_at_the_place_of_another_does_not_keep_that_from_being_dialled(self) -> None:
+        place = contact_of(2)
+        self.link(1)
+        self.overlay.shuffle(1, Shuffle(7, [Contact(b"9" * 32, place.host, place.port)], 0), self.now)
+        self.overlay.known([place], 1, self.now)
+        self.assertEqual(self.overlay.contacts(), [place])
+
 
 class TestWalks(OverlayCase):
     """The way of a newcomer's address."""

@@ -69,6 +69,23 @@ class TestPassiveView(SynchronousTestCase):
         self.assertEqual(self.view.contacts(), [])
         self.assertNotIn(contact_of(1).id, self.view)
 
+    def test_but_not_against_the_nodes_own_word(self) -> None:
+        first, second = contact_of(1), contact_of(2)
+        elsewhere = Contact(first.id, "10.9.9.9", 1)
+        self.view.add(elsewhere, BERT)
+        self.view.add(Contact(contact_of(3).id, first.host, first.port), BERT)
+        self.view.add(first, ANNA, own_word=True)
+        self.assertEqual(self.view.contacts(), [first])
+        self.view.add(elsewhere, BERT, own_word=True)
+        self.assertEqual(self.view.contacts(), [first])
+        self.assertEqual(self.view.footprint(), {"passive_view": 1, "passive_sources": 1})
+        self.view.add(second, BERT)
+        self.view.had_no_room(second.id, 0)
+        self.view.add(second, ANNA, own_word=True)
+        self.assertEqual(self.view.ready(0), [first])  # it still has none
+        self.view.add(Contact(second.id, "10.9.9.9", 1), ANNA, own_word=True)
+        self.assertEqual(self.view.contacts(), [first, second])
+
     def test_the_first_word_on_a_node_or_a_place_stays_until_it_is_removed(self) -> None:
         first = contact_of(1)
         self.view.add(first, ANNA)

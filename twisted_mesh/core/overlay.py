@@ -202,7 +202,7 @@ class Overlay:
     # ── frames ──────────────────────────────────────────────────────────────────────
 
     def known(self, contacts: Sequence[Contact], number: int | None, now: float) -> None:
-        """Nodes are told of over link *number*; None: by this node's own memory."""
+        """Nodes have said over link *number* where they are; None: this node's own memory has."""
         if number is None:
             self._learn(contacts, MET, now)
             return
@@ -210,7 +210,7 @@ class Overlay:
         if node is not None:
             believable = [contact for contact in contacts if node.fits(contact)]
             self._unbelieved += len(contacts) - len(believable)
-            self._learn(believable, node.id, now)
+            self._learn(believable, node.id, now, own_word=True)
 
     def forward_join(self, number: int, frame: ForwardJoin, now: float) -> None:
         """A FORWARD_JOIN came over link *number*."""
@@ -293,10 +293,12 @@ class Overlay:
         self._dropped_walks += not taken
         return taken
 
-    def _learn(self, contacts: Sequence[Contact], source: bytes, now: float) -> None:
+    def _learn(
+        self, contacts: Sequence[Contact], source: bytes, now: float, *, own_word: bool = False
+    ) -> None:
         """*source* told of nodes; of a long list some that are drawn."""
         if len(contacts) > self._config.passive_view:
             contacts = self._dice.sample(contacts, self._config.passive_view)
         for contact in contacts:
-            self._passive.add(contact, source)
+            self._passive.add(contact, source, own_word=own_word or source == MET)
         self._search.resume(now, now)

@@ -131,14 +131,15 @@ class ActiveView:
 
 
 class _Entry:
-    """A contact, and who told it."""
+    """A contact, and who told it; *own_word*: whether it is the node's own."""
 
-    __slots__ = ("contact", "full", "site", "source", "until")
+    __slots__ = ("contact", "full", "own_word", "site", "source", "until")
 
-    def __init__(self, contact: Contact, source: bytes) -> None:
+    def __init__(self, contact: Contact, source: bytes, own_word: bool) -> None:
         self.contact = contact
         self.site = site_of(contact.host)
         self.source = source
+        self.own_word = own_word
         self.full = 0  # how often in a row it had no room
         self.until = 0.0  # when it may be asked again
 
@@ -169,21 +170,34 @@ class PassiveView:
         """All of them."""
         return [entry.contact for entry in self._entries.values()]
 
-    def add(self, contact: Contact, source: bytes, sent: Collection[bytes] = ()) -> None:
+    def add(
+        self, contact: Contact, source: bytes, sent: Collection[bytes] = (), *, own_word: bool = False
+    ) -> None:
         """*source* says that *contact* is a node; what is known of it or of its place already stays.
+
+        Not against the node's own word: else a made up id at its place would keep it from being dialled.
 
         In a full view one of the host that has most makes room: of those first one of *sent*, which
         the other end has now as well, else one of the source that told most.
 
         :param sent: ids that went out for this one.
+        :param own_word: whether the node itself has signed that, or was met there.
         """
         place = (contact.host, contact.port)
-        known = contact.id == self._own_id or contact.id in self._entries or place in self._places
-        if known or self._active.get(contact.id) is not None:
+        if contact.id == self._own_id or self._active.get(contact.id) is not None:
             return
+        ids = {contact.id, self._places.get(place, contact.id)}
+        known = [self._entries[id] for id in ids if id in self._entries]
+        if known and (not own_word or any(entry.own_word for entry in known)):
+            return
+        for entry in known:
+            if entry.contact == contact:
+                entry.own_word = True
+                return
+            self.remove(entry.contact.id)
         if len(self._entries) >= self._limit:
             self._make_room(site_of(contact.host), source, sent)
-        entry = self._entries[contact.id] = _Entry(contact, source)
+        entry = self._entries[contact.id] = _Entry(contact, source, own_word)
         self._places[place] = contact.id
         self._told[source] += 1
         self._sites[entry.site] += 1
