@@ -8,10 +8,12 @@ from itertools import pairwise
 from tests.core.membership_case import MembershipTestCase
 from tests.core.network import batch, closing, have, of, origin_of, presence, roster
 from tests.core.node_case import ALL, HOST
+from twisted_mesh.core import membership
 from twisted_mesh.core.events import Dial, DialFailed, Effect, GapFound, Known
 from twisted_mesh.core.roster import Entry, Roster
 from twisted_mesh.identity import id_of
 from twisted_mesh.wire.membership import Contact, Purpose, Standing
+from twisted_mesh.wire.native import Want
 from twisted_mesh.wire.signed import SignedRecord
 
 NAMES = ("me", "anna", "bert", "cleo", "dora", "emil", "fred")
@@ -252,6 +254,15 @@ class TestHelp(ExchangeTestCase):
         effects = self.wait(40)
         self.assertEqual([(gap.first, gap.last) for gap in of(effects, GapFound)], [(3, 5)])
         self.assertEqual(self.delivered(effects), [(6, [6, 7, 8]), (9, [9])])
+
+    def test_but_not_for_runs_without_end(self) -> None:
+        self.patch(membership, "_SOUGHT_MOST", 2)
+        for epoch in range(1, 6):
+            self.receive(1, batch("fred", 9, epoch=epoch))
+        asked = set()
+        for _ in range(10):
+            asked |= {frame.epoch for frame in of(self.all_frames(self.wait(0.5), 1), Want)}
+        self.assertEqual(len(asked), 2)
 
     def test_what_the_visit_brings_fills_it(self) -> None:
         self.hole()

@@ -40,6 +40,7 @@ from twisted_mesh.wire.membership import (
 from twisted_mesh.wire.signed import SignedRecord
 
 Gossip = ForwardJoin | Shuffle | ShuffleReply
+_SOUGHT_MOST = 64  # runs that are asked of all neighbours at a time: one author can begin thousands (guess)
 _HELP_AFTER = 1.0  # seconds a hole is left to the neighbours before others are asked (guess)
 
 
@@ -280,7 +281,7 @@ class Membership:
             for run, since in self._history.holes()
             if since + _HELP_AFTER <= now and not self._repair.is_pulled(run)
         ]
-        for run in self.exchange.help(missing, now):
+        for run in self.exchange.help(missing, now)[:_SOUGHT_MOST]:
             self._repair.seek(run, now)
 
     def footprint(self) -> dict[str, int]:

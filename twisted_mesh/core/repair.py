@@ -276,8 +276,8 @@ class Repair:
             return
         best = self._best(pull, run, now)
         if best is not None:
-            link, _ = best
-            counts = pull.announced[link.number][0][1] < MAX_NUMBER  # a graft asks for what little there is
+            link, want = best
+            counts = want.last < MAX_NUMBER  # a graft asks for what little there may be behind the head
             proven = self._is_proven(run)
             if counts and not (may_ask and self._has_room(proven)):
                 self._queued[proven][run] = None
@@ -338,9 +338,9 @@ class Repair:
         if not ripe:
             return None
         stream = self._history.get(run)
-        if ripe == MAX_NUMBER:  # a graft: whatever there is behind the head
-            waiting = None if stream is None else stream.first_waiting
-            return head + 1, MAX_NUMBER if waiting is None else waiting - 1
+        if ripe == MAX_NUMBER:  # a graft: what is missing, or else whatever there is behind the head
+            hole = None if stream is None else stream.next_missing(head + 1, stream.high)
+            return hole or (head + 1, MAX_NUMBER)
         claim = link.claims.get(run)
         if claim is None:
             return None
