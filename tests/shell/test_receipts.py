@@ -445,6 +445,25 @@ class TestTaking(ReceiptCase):
             else:
                 self.assert_sets(receipt, missed=[b])
 
+    def test_nor_is_what_it_had_to_forget_of_a_run_before_it_took_any(self) -> None:
+        # Of so many ranges that a handler took the oldest run that waits is given up.
+        a, c, b = self.node(), self.node(), self.node(limits={"queue_limit": 1})
+        self.link((a, b), (c, b))
+        self.network.advance(1)
+        b.register_handler(lambda message, link: message.packets[1] == "taken")
+        queue = b.messages()
+        self.ask(c, "fills the queue")
+        receipt = self.ask(a, "lost")
+        for _ in range(3):
+            self.ask(c, "taken")
+            self.ask(c, "left")
+        self.network.advance(1)
+        self.assertNotIn(b.id, receipt.delivered)
+        self.assertIn(b.id, receipt.missed)
+        while (message := queue.take()) is not None:
+            self.assertNotEqual(message.packets[1], "lost")
+        self.assertIn((a.id, 1, 1), [(gap.sender, gap.first, gap.last) for gap in self.happened(b, "gap")])
+
     def test_with_a_store_it_counts_once_it_is_stored(self) -> None:
         a, b = self.keyed(), self.with_history(limits={"flush_interval": 3.0})
         self.link((a, b))
