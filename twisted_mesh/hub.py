@@ -311,14 +311,15 @@ class Hub:
 
     def _has_taken(self) -> bool:
         """Whether something was taken, for good where there is a store, that the core is to be told of."""
-        receipts = self.node.reverse.receipts
+        receipts, history = self.node.reverse.receipts, self.node.history
         for run in receipts.waiting:
-            stream = self.node.history.get(run)
-            if stream is not None:
-                kept = self._keeper is not None
-                taken = stream.kept if kept else self._observer.taken(run, stream.head)
-                if taken > receipts.asked[run].taken:
-                    self._events.append(events.Taken(run, taken))
+            if self._keeper is None:  # a closed stream has a head, too
+                taken = self._observer.taken(run, history.head(run))
+            else:
+                stream = history.get(run)
+                taken = 0 if stream is None else stream.kept
+            if taken > receipts.asked[run].taken:
+                self._events.append(events.Taken(run, taken))
         return bool(self._events)
 
     def _carry_out(self, effect: events.Effect) -> None:

@@ -206,7 +206,6 @@ class TestRepeating(ReverseTestCase):
         self.assertEqual(len(self.attempts(self.wait(6))), 2)
         self.wait(200)
         self.assertIsNone(self.node.history.get((origin_of("dora"), 1)))
-        self.assertEqual(self.node.footprint()["asked_runs"], 0)
         self.no_receipts(self.wait(100))
 
     def test_unless_its_author_says_that_it_waits(self) -> None:
@@ -219,7 +218,6 @@ class TestRepeating(ReverseTestCase):
         self.receive(1, presence("dora", 3, 1, interval=3_000_000))
         self.wait(20)
         self.no_receipts(self.wait(100))
-        self.assertEqual(self.node.footprint()["asked_runs"], 0)
 
     def test_nor_does_it_for_a_run_that_is_over(self) -> None:
         for ends in (presence("dora", epoch=2, flags=Standing.ASKS), presence("dora", 3, role=Role.GUEST)):
@@ -227,8 +225,35 @@ class TestRepeating(ReverseTestCase):
             self.get(1)
             self.receive(1, presence("dora", 2, 1, interval=3_000_000, flags=Standing.ASKS))
             self.receive(1, ends)
-            self.wait(400)
-            self.assertEqual(self.node.footprint()["asked_runs"], 0)
+            self.wait(150)
+            self.no_receipts(self.wait(400))
+
+    def test_then_when_the_author_still_asks(self) -> None:
+        self.begin(history_seconds=100.0)
+        self.get(1, 3)
+        self.wait(1000)
+        self.assertIsNone(self.node.history.get((origin_of("dora"), 1)))
+        again = presence("dora", 2, 3, interval=3_000_000, flags=Standing.ASKS)
+        effects = self.receive(1, again) + self.wait(0.1)
+        self.assertEqual([self.receipts(effects, n) for n in (1, 2, 3)].count([("me", 1, 3)]), 2)
+
+    def test_or_when_there_is_a_way_at_last(self) -> None:
+        self.begin(history_seconds=100.0)
+        self.receive(1, asking("dora", 1, 3))
+        self.take(3)
+        for number in (1, 2, 3):
+            self.handle(closing(number))
+        self.wait(300)
+        self.up(4, "emil")
+        self.assertEqual(self.receipts(self.wait(0.1), 4), [("me", 1, 3)])
+
+    def test_what_is_taken_later_is_told_still_and_so_is_what_follows(self) -> None:
+        self.begin(history_seconds=100.0)
+        self.receive(1, asking("dora", 1, 3))
+        self.wait(300)
+        self.assertIsNone(self.node.history.get((origin_of("dora"), 1)))
+        self.assertEqual(self.receipts(self.take(3) + self.wait(0.1), 1), [("me", 1, 3)])
+        self.assertEqual(self.receipts(self.get(4) + self.wait(0.1), 1), [("me", 1, 4)])
 
     def test_news_begins_again_with_the_best(self) -> None:
         self.get(1)

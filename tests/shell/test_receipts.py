@@ -464,6 +464,18 @@ class TestTaking(ReceiptCase):
             self.assertNotEqual(message.packets[1], "lost")
         self.assertIn((a.id, 1, 1), [(gap.sender, gap.first, gap.last) for gap in self.happened(b, "gap")])
 
+    def test_what_it_takes_when_nobody_holds_it_any_more_counts(self) -> None:
+        a, b = self.node(limits={"history_seconds": 60.0}), self.node(limits={"history_seconds": 60.0})
+        self.link((a, b))
+        self.network.advance(1)
+        queue = b.messages()
+        receipt = self.ask(a, "x")
+        self.network.advance(300)
+        self.assert_sets(receipt, pending=[b])
+        self.assertIsNotNone(queue.take())
+        self.network.advance(1)
+        self.assertTrue(receipt.is_complete)
+
     def test_with_a_store_it_counts_once_it_is_stored(self) -> None:
         a, b = self.keyed(), self.with_history(limits={"flush_interval": 3.0})
         self.link((a, b))

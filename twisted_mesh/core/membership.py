@@ -303,7 +303,7 @@ class Membership:
                 self._history.start_at(run, presence.sequence, presence.sequence, now)
             entry.at_join = presence.epoch, presence.sequence
             self._history.hinted(run, presence.sequence, now)
-            self._reverse.evident(presence)
+            self._reverse.evident(presence, now)
         self._keep_to_limits(now)
 
     def _evident(self, entry: Entry, now: float) -> None:
@@ -320,7 +320,7 @@ class Membership:
             self._intake.give_up([lowered], now)
             self._repair.ask_again(run, now)
         self._history.hinted(run, presence.sequence, now)
-        self._reverse.evident(presence)
+        self._reverse.evident(presence, now)
         self._keep_to_limits(now)
 
     def _keep_to_limits(self, now: float) -> None:

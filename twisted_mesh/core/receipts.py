@@ -156,13 +156,23 @@ class Receipting:
         if asked.asked > asked.taken:
             self.waiting[run] = None
 
+    def asks_still(self, run: Run, sequence: int, now: float) -> None:
+        """The newest record of an author asks who has all up to *sequence*."""
+        self.asks(run, sequence)
+        asked = self.asked.get(run)
+        if asked is not None and asked.tries and asked.again is None and self._history.get(run) is None:
+            self._tell(run, asked, now)  # the repeats ended with the stream, and it may not have one
+
     def taken(self, run: Run, sequence: int, now: float) -> None:
-        """The application has taken *run* up to *sequence*."""
+        """The application has taken *run* up to *sequence*, maybe when the stream was closed already."""
+        asked = self.asked.get(run)
+        if asked is None:
+            return
         stream = self._history.get(run)
-        if stream is not None and run in self.asked:
+        if stream is not None:
             asked = self._asked(stream, stream.base)
-            asked.taken = max(asked.taken, sequence)
-            self._look(run, asked, now)
+        asked.taken = max(asked.taken, sequence)
+        self._look(run, asked, now)
 
     def gap(self, gap: GapFound, now: float) -> None:
         """Something will not come: it may have asked who has it, so its author should know."""
@@ -211,6 +221,8 @@ class Receipting:
     def _asked(self, stream: Stream, taken: int) -> Asked:
         run = stream.run
         known = asked = self.asked.get(run)
+        if known is not None and stream.base > known.base:  # it was closed, and goes on from there
+            known.base = stream.base
         if asked is None or asked.base != stream.base:  # it was lowered: what counted as taken may come
             asked = self.asked[run] = Asked(stream.base, stream.whole, taken, self._config.receipt_repeat)
             asked.asked = 0 if known is None else known.asked
@@ -313,7 +325,7 @@ class Receipting:
                 if self._history.get(run) is not None or self._is_waited_for(run):
                     self._tell(run, asked, now)
                 else:
-                    self._forget(run)
+                    asked.again = None  # it is told again when its author asks again
         for author, carried in list(self._carried.items()):
             if min(carried.due, carried.own_due) <= now:
                 self._flush(author, carried, now)

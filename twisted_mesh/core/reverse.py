@@ -137,11 +137,11 @@ class ReversePath:
         """Whether somebody waits to hear who has an own message."""
         return bool(len(self._tally))
 
-    def evident(self, presence: Presence) -> None:
+    def evident(self, presence: Presence, now: float) -> None:
         """An author's newest record: if it waits for receipts it is told what this node has."""
         run = (presence.origin, presence.epoch)
         if presence.flags & Standing.ASKS and presence.sequence:
-            self.receipts.asks(run, presence.sequence)
+            self.receipts.asks_still(run, presence.sequence, now)
 
     def holders(self, sequence: int) -> Holders | None:
         """Who has the own message *sequence*; None if its receipt is not open."""
