@@ -67,6 +67,19 @@ class TestGiving(ReverseTestCase):
         self.receive(1, presence("dora", 2, 3, interval=3_000_000, flags=Standing.ASKS))
         self.assertEqual(self.receipts(self.take(3) + self.wait(0), 1), [("me", 1, 3)])
 
+    def test_of_an_author_only_the_newest_run_is_told(self) -> None:
+        # Nobody waits for those before; and who begins one after the other would have all others sign.
+        self.get(1)
+        self.wait(1)
+        for epoch in range(2, 100):
+            self.receive(1, presence("dora", 1, 1, epoch=epoch, interval=3_000_000, flags=Standing.ASKS))
+        footprint = self.node.footprint()
+        self.assertEqual((footprint["asked_runs"], len(self.node.reverse.receipts.waiting)), (1, 1))
+        self.receive(1, asking("dora", 2))
+        self.take(2)
+        effects = self.take(1, epoch=99) + self.wait(1)
+        self.assertEqual(self.receipts(effects, 1), [("me", 1, 1)])
+
     def test_a_guest_tells_nothing(self) -> None:
         self.manner = {"role": Role.GUEST}  # type: ignore[misc]
         self.begin()
@@ -298,8 +311,8 @@ class TestRepeating(ReverseTestCase):
 
     def test_of_too_many_runs_one_is_forgotten(self) -> None:
         self.begin(open_streams=3)
-        for epoch in range(1, 6):
-            self.receive(1, asking("dora", 1, epoch=epoch))
+        for name in ("anna", "bert", "cleo", "dora", "emil"):
+            self.receive(1, asking(name, 1))
         self.assertEqual(self.node.footprint()["asked_runs"], 3)
         self.assertLessEqual(len(self.node.reverse.receipts.waiting), 3)
 

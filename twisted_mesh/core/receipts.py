@@ -138,6 +138,7 @@ class Receipting:
         self.asked: dict[Run, Asked] = {}
         self.waiting: dict[Run, None] = {}
         self.counts = {"stray_receipts": 0}
+        self._newest: dict[bytes, int] = {}  # epoch of the one run of an author that is in *asked*
         self._carried: dict[bytes, Carried] = {}  # by author
         # When an own receipt last went towards an author, and when any did; the longest ago first.
         self._sent: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
@@ -149,7 +150,7 @@ class Receipting:
     def asks(self, run: Run, sequence: int) -> None:
         """A message that is delivered asks who has it."""
         stream = self._history.get(run)
-        if stream is None or self._myself.role is Role.GUEST:
+        if stream is None or self._myself.role is Role.GUEST or not self._is_newest(run):
             return
         asked = self._asked(stream, stream.base)
         asked.asked = max(asked.asked, sequence)
@@ -178,7 +179,7 @@ class Receipting:
         """Something will not come: it may have asked who has it, so its author should know."""
         run = (gap.origin, gap.epoch)
         stream = self._history.get(run)
-        if stream is None or self._myself.role is Role.GUEST:
+        if stream is None or self._myself.role is Role.GUEST or not self._is_newest(run):
             return
         known = self.asked.get(run)
         asked = self._asked(stream, gap.last)
@@ -218,6 +219,10 @@ class Receipting:
             if run[0] == author and asked.tries:
                 self._tell_anew(run, asked, now)
 
+    def _is_newest(self, run: Run) -> bool:
+        """Whether somebody may wait to hear of *run*: one author's runs are no more work than one run."""
+        return run[1] >= max(self._newest.get(run[0], 0), self._roster.rank(run[0])[0])
+
     def _asked(self, stream: Stream, taken: int) -> Asked:
         run = stream.run
         known = asked = self.asked.get(run)
@@ -226,6 +231,9 @@ class Receipting:
         if asked is None or asked.base != stream.base:  # it was lowered: what counted as taken may come
             asked = self.asked[run] = Asked(stream.base, stream.whole, taken, self._config.receipt_repeat)
             asked.asked = 0 if known is None else known.asked
+            if known is None and run[0] in self._newest:
+                self._forget((run[0], self._newest[run[0]]))
+            self._newest[run[0]] = run[1]
             while len(self.asked) > self._config.open_streams:
                 self._forget(next(iter(self.asked)))
         return asked
@@ -344,7 +352,7 @@ class Receipting:
         self.wake = at if self.wake is None else min(self.wake, at)
 
     def _forget(self, run: Run) -> None:
-        del self.asked[run]
+        del self.asked[run], self._newest[run[0]]
         self.waiting.pop(run, None)
 
     def _flush(self, author: bytes, carried: Carried, now: float) -> None:
