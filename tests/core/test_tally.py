@@ -100,6 +100,22 @@ class TestTally(SynchronousTestCase):
             self.tally.take(ANNA, low, low)
         self.assertEqual({self.of(low) for low in range(10, last, 10)}, {("a", "b", "")})
 
+    def test_nor_is_the_same_news_for_ever(self) -> None:
+        # A member could make each of its receipts one event for every message that is open.
+        for member in (ANNA, CLEO):
+            self.tally = Tally(MeshConfig())
+            self.tally.expect(range(1, 2000), ALL)
+            for low in range(1002, 1002 + 2 * RANGES_MOST, 2):
+                self.tally.take(member, low, low)
+            self.tally.take(member, 1, 1000)
+            self.assertEqual(self.tally.take(member, 1, 1000), [])
+
+    def test_who_never_told_anything_leaves_nothing_behind(self) -> None:
+        self.tally.expect([1], ALL)
+        self.assertEqual(self.tally.lose(CLEO, 1), [])
+        self.assertEqual(self.tally.lose(BERT, 1), [1])
+        self.assertEqual(self.tally.footprint()["tallied_members"], 0)
+
     def test_who_has_it_and_was_not_known_when_this_node_joined_has_it(self) -> None:
         self.tally.expect([1], None)
         self.tally.take(CLEO, 1, 1)

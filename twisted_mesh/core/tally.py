@@ -41,7 +41,12 @@ class Taken:
         self.gone = 0
 
     def add(self, low: int, high: int) -> list[tuple[int, int]]:
-        """It has *low* to *high*: what of that is news, in ranges."""
+        """It has *low* to *high*: what of that is news, in ranges.
+
+        What lies below as many as are remembered would be forgotten at once, and be news again and again.
+        """
+        if len(self.ranges) >= RANGES_MOST and high + 1 < self.ranges[0][0]:
+            return []
         news = []
         merged = []
         start, first, last = low, low, high
@@ -137,12 +142,17 @@ class Tally:
         """A member has signed that it has *low* to *high*; of which messages that is news."""
         if not self._open:
             return ()
+        taken = self._of(member)
         changed = self._lose(member, low - 1)
-        for first, last in self._of(member).add(low, high):
+        for first, last in taken.add(low, high):
             for sequence in self._between(first, last):
-                changed.append(sequence)
-                self._open[sequence].pending.discard(member)
-                self._open[sequence].missed.discard(member)
+                open = self._open[sequence]
+                if member not in (open.expected or ()):
+                    changed.append(sequence)
+                elif member in open.pending or member in open.missed:  # else it was forgotten and is told again
+                    changed.append(sequence)
+                    open.pending.discard(member)
+                    open.missed.discard(member)
         return changed
 
     def lose(self, member: bytes, head: int) -> Sequence[int]:
@@ -171,7 +181,8 @@ class Tally:
         return {"open_receipts": len(self._open), "tallied_members": len(self._taken)}
 
     def _lose(self, member: bytes, head: int) -> list[int]:
-        taken = self._of(member)
+        # Of who comes and goes without a word nothing is kept: there may be any number of them.
+        taken = self._taken.get(member, Taken())
         changed = []
         for sequence in self._between(taken.gone + 1, head):
             open = self._open[sequence]
