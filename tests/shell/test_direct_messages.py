@@ -253,6 +253,16 @@ class TestReceiving(MeshCase):
         self.successResultOf(left)
         self.assertEqual([message.packets[1] for message in queue.peek()], ["yours"])
 
+    def test_from_a_guest_that_published_nothing(self) -> None:
+        a, b = self.chain(2)
+        guest = self.node(role="guest")
+        self.link((guest, b))
+        self.network.advance(1)
+        sent = guest.send_to(a.id, "question")
+        self.network.pump()
+        self.successResultOf(sent)
+        self.assertEqual(self.got(a), ["question"])
+
     def test_the_reply_to_a_guest(self) -> None:
         a, b = self.chain(2)
         guest = self.node(role="guest")

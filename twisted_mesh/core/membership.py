@@ -166,6 +166,10 @@ class Membership:
         if link.up and wordless and not self._links.to(link.peer.origin):
             self.presences.suspicion.lost(link.peer.origin, now)
 
+    def speak(self, now: float) -> None:
+        """This node is about to sign what is dropped where nobody has a record of it."""
+        self.presences.announcing.announce_first(now)
+
     def forgotten(self, number: int, now: float) -> None:
         """Nothing more comes over a link; if it was to tell where to start, it has told all it will."""
         if self.settled_by == number:

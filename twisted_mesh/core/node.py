@@ -85,7 +85,7 @@ class Node:
         self.roster = Roster(config)
         self.reverse = ReversePath(
             myself, config, self._links, self.history, self.outbox, self.roster, self._spread.parents,
-            send, self._effect, lambda: self.membership.joined,
+            send, self._effect, lambda: self.membership.joined, lambda now: self.membership.speak(now),
         )  # fmt: skip
         self.membership = Membership(
             myself, config, self._links, self.history, self.outbox, self._repair, self._spread,

@@ -48,9 +48,11 @@ class ReversePath:
         send: SendTo,
         effect: Callable[[events.Effect], None],
         joined: Callable[[], bool],
+        speak: Callable[[float], None],
     ) -> None:
         """
         :param joined: whether this node knows who the members are.
+        :param speak: sees to it that this node, be it a guest, has said that it is there.
         """
         routes = Routes(links, parents, config)
         self._links = links
@@ -59,6 +61,7 @@ class ReversePath:
         self._roster = roster
         self._effect = effect
         self._joined = joined
+        self._speak = speak
         self._tally = Tally(config)
         self.receipts = Receipting(
             myself, config, history, outbox, roster, routes, self._tally, send, self._receipted
@@ -74,6 +77,7 @@ class ReversePath:
                 self._history.skipped(event.run, event.sequence)
                 self.receipts.skipped(event.run, event.sequence, now)
             case events.SendDirect():
+                self._speak(now)
                 self.directs.send(event, now)
             case events.Ask():
                 members = self._members() if self._joined() else None
