@@ -138,29 +138,46 @@ class TestSending(ReverseTestCase):
         self.up(4, "emil")
         self.assertEqual(self.over(self.wait(3)), [4] * 4)
 
+    def test_a_run_it_knew_is_written_to_with_other_numbers(self) -> None:
+        # A number that its run had already would be acknowledged, and not delivered.
+        self.begin(direct_senders=1)
+        self.open(4, "emil", epoch=2)
+        self.receive(4, ALL)
+        used = self.directs(self.send(1, "emil"), 4)
+        self.receive(4, acknowledged("emil", "me", 1, destination_epoch=2))
+        self.handle(closing(4))
+        self.receive(1, presence("emil", interval=3_000_000))  # an old one
+        self.send(2, "bert")
+        self.receive(2, acknowledged("bert", "me", 2))
+        self.send(3, "emil")
+        self.receive(1, presence("emil", 2, epoch=2, interval=3_000_000))
+        again = [number for _, number, _ in self.directs(self.wait(1), 1)]
+        self.assertEqual(([number for _, number, _ in used], len(set(again))), ([1], 1))
+        self.assertNotIn(1, again)
+
     def test_a_new_run_of_the_destination_gets_what_waits(self) -> None:
         for token in range(1, 5):
             self.send(token)
         self.receive(1, acknowledged("dora", "me", 2))
         self.receive(1, presence("dora", epoch=2, interval=3_000_000))
         effects = self.wait(1)
-        self.assertEqual(self.directs(effects, 1), [("dora", 1, 1), ("dora", 2, 1), ("dora", 3, 1)])
-        self.assertEqual(self.ended(self.receive(1, acknowledged("dora", "me", 1))), [])
-        late = acknowledged("dora", "me", 1, destination_epoch=2)
+        self.assertEqual(self.directs(effects, 1), [("dora", 5, 5), ("dora", 6, 5), ("dora", 7, 5)])
+        self.assertEqual(self.ended(self.receive(1, acknowledged("dora", "me", 5))), [])
+        late = acknowledged("dora", "me", 5, destination_epoch=2)
         self.assertEqual(self.ended(self.receive(1, late)), [(1, True)])
-        self.assertEqual(self.directs(self.send(9), 1), [("dora", 4, 2)])
+        self.assertEqual(self.directs(self.send(9), 1), [("dora", 8, 6)])
 
     def test_also_over_a_new_link_and_each_of_it_once(self) -> None:
         for token in range(1, 5):
             self.send(token)
         effects = self.open(4, "dora", epoch=2)
         effects += self.receive(4, ALL)
-        self.assertEqual([number for _, number, _ in self.directs(effects, 4)], [1, 2, 3, 4])
+        self.assertEqual([number for _, number, _ in self.directs(effects, 4)], [5, 6, 7, 8])
 
     def test_and_so_does_what_is_sent_just_then(self) -> None:
         self.send(1)
         self.receive(1, presence("dora", epoch=2, interval=3_000_000))
-        self.assertEqual([number for _, number, _ in self.directs(self.send(2), 1)], [1, 2])
+        self.assertEqual([number for _, number, _ in self.directs(self.send(2), 1)], [3, 4])
 
 
 class TestBounds(ReverseTestCase):

@@ -206,11 +206,12 @@ class Directs:
 
     def _begin_anew(self, destination: bytes, outgoing: Outgoing, epoch: int, now: float) -> None:
         """The destination began another run: what it has not acknowledged is for that one."""
-        fresh = self._outgoing[destination] = Outgoing(epoch, 1)
+        fresh = self._outgoing[destination] = Outgoing(epoch, self._highest + 1)
         for sent in outgoing.waiting.values():
             sent.tries = 0
             fresh.waiting[fresh.next] = sent
             fresh.next += 1
+        self._highest = max(self._highest, fresh.next - 1)
         for number in list(fresh.waiting):
             self._leave(destination, fresh, number, now)
 
