@@ -80,6 +80,14 @@ class TestGiving(ReverseTestCase):
         effects = self.take(1, epoch=99) + self.wait(1)
         self.assertEqual(self.receipts(effects, 1), [("me", 1, 1)])
 
+    def test_who_begins_above_what_a_record_asks_for_says_so(self) -> None:
+        self.make()
+        self.up(1, "anna", SnapshotEntry(origin_of("dora"), 1, 1, 8, 8))
+        self.receive(1, roster(presence("anna"), presence("dora", 1, 8, flags=Standing.ASKS)))
+        self.assertEqual(self.receipts(self.wait(1), 1), [("me", 9, 8)])
+        self.receive(1, presence("dora", 2, 8, flags=Standing.ASKS))
+        self.no_receipts(self.wait(3))
+
     def test_a_guest_tells_nothing(self) -> None:
         self.manner = {"role": Role.GUEST}  # type: ignore[misc]
         self.begin()
@@ -597,10 +605,13 @@ class TestHearing(ReverseTestCase):
         self.assertEqual(self.news(self.receive(2, presence("bert", 2, role=Role.GUEST))), [1])
         self.assertEqual(self.holders(), ("", "anna cleo dora", "bert"))
 
-    def test_a_new_run_that_keeps_nothing_has_missed_what_it_had_not_told(self) -> None:
+    def test_a_new_run_has_missed_what_lies_below_where_it_begins(self) -> None:
         self.ask("a")
         self.bring(3, receipt("cleo", "me", 1, 1))
         effects = self.receive(2, presence("bert", epoch=2)) + self.receive(3, presence("cleo", epoch=2))
+        self.assertEqual(self.news(effects), [])  # it may be the first to get it
+        effects = self.bring(2, receipt("bert", "me", 2, 1, member_epoch=2))
+        effects += self.bring(3, receipt("cleo", "me", 2, 1, member_epoch=2))
         self.assertEqual(self.news(effects), [1])
         self.assertEqual(self.holders(), ("cleo", "anna dora", "bert"))
         # What it gets after all counts, and so does what comes later.

@@ -358,6 +358,19 @@ class TestRestarts(ReceiptCase):
         self.assertNotIsInstance(error, ReceiptTimeout)
         self.failureResultOf(receipt.complete(), NotDelivered)
 
+    def test_one_without_history_that_is_the_first_to_get_it_has_it(self) -> None:
+        a, b = self.keyed(), self.keyed()
+        self.link((a, b))
+        self.network.advance(1)
+        number = self.kill(b)
+        self.network.advance(30)
+        receipt = self.ask(a, "x")
+        waits = receipt.complete()
+        b = self.mesh.start(number)
+        self.network.advance(70)
+        self.assertEqual(self.got(b), ["x"])
+        self.assertIs(self.successResultOf(waits), receipt)
+
     def test_one_that_restarts_after_it_had_it_still_has_had_it(self) -> None:
         a, b, c = self.keyed(), self.keyed(), self.keyed()
         self.link((a, b), (b, c))

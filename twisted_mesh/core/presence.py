@@ -224,15 +224,12 @@ class Presences:
         known = self.roster.get(origin)
         was_member = known is not None and known.is_member
         was_gone = known is not None and not known.is_there
-        is_new_run = known is not None and known.presence.epoch < presence.epoch
         changed = self.roster.take(signed, presence, self._contact(link, presence), heard, now)
         if changed is None:
             self._counts["authors_waiting"] += 1
             return None
         entry = self.roster.get(origin)
         assert entry is not None
-        if entry.is_member and is_new_run:
-            self._reverse.renewed(entry)
         if was_member and not entry.is_member:
             self._reverse.forgotten(entry)
         if was_gone and entry.is_there:

@@ -161,8 +161,12 @@ class Receipting:
         """The newest record of an author asks who has all up to *sequence*."""
         self.asks(run, sequence)
         asked = self.asked.get(run)
-        if asked is not None and asked.tries and asked.again is None and self._history.get(run) is None:
-            self._tell(run, asked, now)  # the repeats ended with the stream, and it may not have one
+        if asked is None:
+            return
+        begins_above = asked.low > 1 and not asked.tries  # it may wait for what never comes here
+        has_ended = asked.tries and asked.again is None and self._history.get(run) is None
+        if begins_above or has_ended:  # the repeats ended with the stream, and it may not have one
+            self._tell(run, asked, now)
 
     def taken(self, run: Run, sequence: int, now: float) -> None:
         """The application has taken *run* up to *sequence*, maybe when the stream was closed already."""

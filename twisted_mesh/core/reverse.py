@@ -123,11 +123,6 @@ class ReversePath:
         """This node knows now who the members are."""
         self._receipted(self._tally.joined(self._members()))
 
-    def renewed(self, entry: Entry) -> None:
-        """A member has begun another run."""
-        if not entry.presence.flags & Standing.KEEPS:
-            self._receipted(self._tally.lose(entry.presence.origin, self._outbox.head))
-
     def returned(self, origin: bytes, now: float) -> None:
         """A member that was gone is there again."""
         self.receipts.returned(origin, now)
