@@ -297,7 +297,7 @@ class MessageQueue:
         """Tell what waits of a run in the history as lost, since too much would have to be remembered."""
         self._lost(run, mark, mark.seen)
         self._tidy(run, mark)  # of what waits here nothing is lost
-        # Without a mark all counts as taken, so what is lost is told first.  Nor may anybody ever take a message.
+        # Without a mark all counts as taken, so what is lost is told first; and nobody may ever take any.
         if run not in self._marks or len(self._gaps) > self._bounds.runs:
             self._tell_gaps()
 

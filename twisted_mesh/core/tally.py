@@ -149,7 +149,7 @@ class Tally:
                 open = self._open[sequence]
                 if member not in (open.expected or ()):
                     changed.append(sequence)
-                elif member in open.pending or member in open.missed:  # else it was forgotten and is told again
+                elif member in open.pending or member in open.missed:  # else it is told again
                     changed.append(sequence)
                     open.pending.discard(member)
                     open.missed.discard(member)
