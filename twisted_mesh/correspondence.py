@@ -16,7 +16,7 @@ from twisted_mesh.core import events
 from twisted_mesh.core.reverse import ReversePath
 from twisted_mesh.core.tally import Holders
 from twisted_mesh.errors import Unreachable
-from twisted_mesh.outlet import Handover
+from twisted_mesh.outlet import Handover, unreachable
 from twisted_mesh.receipt import Receipt, Receipts
 from twisted_mesh.wire.packets import join_entries
 
@@ -44,6 +44,7 @@ class Correspondence:
             lambda number: handle(events.Forget(number)),
             changed,
         )
+        self._stopped = False
         self._tokens = 0
         self._waiting: dict[int, tuple[str, Deferred[None]]] = {}  # direct messages, by token
 
@@ -57,6 +58,8 @@ class Correspondence:
         :return: fires when it has acknowledged it; fails with Unreachable.  Cancelled, it is not waited for
             any more; it may arrive all the same.
         """
+        if self._stopped:  # a reply to what came in an earlier run: no link of that is left
+            return unreachable(f"{name}: the run this is for has stopped: use send_to()")
         body = join_entries((entry,))
         token = self._tokens = self._tokens + 1
         waiting = Handover(lambda _: self._cancelled(token))
@@ -98,6 +101,7 @@ class Correspondence:
 
     def stop(self) -> None:
         """Nobody hears back any more."""
+        self._stopped = True
         self._receipts.stop()
         waiting, self._waiting = self._waiting, {}
         for name, deferred in waiting.values():

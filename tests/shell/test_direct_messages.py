@@ -263,6 +263,23 @@ class TestReceiving(MeshCase):
         self.successResultOf(sent)
         self.assertEqual(self.got(a), ["question"])
 
+    def test_a_reply_to_what_came_before_a_restart_fails_at_once(self) -> None:
+        a, b = self.chain(2)
+        self.network.advance(1)
+        a.send("question")
+        self.network.pump()
+        queue = b.messages()
+        a.send("another")
+        self.network.pump()
+        message = queue.take()
+        assert message is not None
+        b.stopService()
+        self.network.advance(5)
+        self.failureResultOf(message.reply("late"), Unreachable)
+        b.startService()
+        self.network.advance(5)
+        self.failureResultOf(message.reply("late"), Unreachable)
+
     def test_the_reply_to_a_guest(self) -> None:
         a, b = self.chain(2)
         guest = self.node(role="guest")
