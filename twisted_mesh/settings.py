@@ -107,5 +107,4 @@ class Settings:
             tags=self._tags,
             retention=int(limits.history_seconds if self._history is None else limits.store_seconds),
             ephemeral=me.path is None,
-            keeps=self._history is not None,
         )  # fmt: skip

@@ -620,11 +620,6 @@ class TestHearing(ReverseTestCase):
         self.bring(2, receipt("bert", "me", 1, 2, member_epoch=2))
         self.assertEqual((self.holders(1)[0], self.holders(2)[0]), ("bert cleo", "bert"))
 
-    def test_one_that_keeps_what_it_had_is_waited_for(self) -> None:
-        self.ask("a")
-        self.assertEqual(self.news(self.receive(2, presence("bert", epoch=2, flags=Standing.KEEPS))), [])
-        self.assertEqual(self.holders()[1], "anna bert cleo dora")
-
     def test_who_leaves_is_waited_for_and_who_is_forgotten_is_not(self) -> None:
         self.receive(1, presence("emil", flags=Standing.EPHEMERAL, interval=3_000_000))
         self.ask("a")

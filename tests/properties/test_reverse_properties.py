@@ -9,8 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.core.network import origin_of
 from tests.properties.profile import fixed
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.asked import Asked
 from twisted_mesh.core.direct import WINDOW, Incoming
-from twisted_mesh.core.receipts import Asked
 from twisted_mesh.core.tally import RANGES_MOST, Taken, Tally
 
 reverse = settings(fixed, max_examples=200)

@@ -225,7 +225,7 @@ class TestMembers(MembersCase):
         said = [roster.get(node._settings.identity.origin).presence for node in (kept, short)]
         self.assertEqual(
             [(one.retention, one.flags) for one in said],
-            [(1234, Standing.KEEPS), (77, Standing.EPHEMERAL)],
+            [(1234, 0), (77, Standing.EPHEMERAL)],
         )
 
     def test_listeners_get_the_member_and_what_they_do_harms_nobody(self) -> None:

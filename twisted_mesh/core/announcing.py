@@ -95,7 +95,6 @@ class Announcing:
             interval,
             (Standing.LEAVING if self._leaving else 0)
             | (Standing.EPHEMERAL if me.ephemeral else 0)
-            | (Standing.KEEPS if me.keeps else 0)
             | (Standing.ASKS if self._asks() else 0),
             b"",
         )

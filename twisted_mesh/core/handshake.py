@@ -82,7 +82,6 @@ class Myself(msgspec.Struct, frozen=True):
     :ivar overlay: whether it looks for neighbours by itself.
     :ivar label: and *tags*, *retention*: as in PRESENCE.
     :ivar ephemeral: whether its key was made for this run alone.
-    :ivar keeps: whether it has a store, and goes on from there.
     """
 
     id: bytes
@@ -100,7 +99,6 @@ class Myself(msgspec.Struct, frozen=True):
     tags: dict[str, str] = {}
     retention: int = 0
     ephemeral: bool = False
-    keeps: bool = False
 
 
 class Peer(msgspec.Struct, frozen=True):

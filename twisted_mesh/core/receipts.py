@@ -18,6 +18,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.asked import Asked
 from twisted_mesh.core.events import GapFound, Run
 from twisted_mesh.core.handshake import Myself
 from twisted_mesh.core.history import History
@@ -28,7 +29,7 @@ from twisted_mesh.core.routes import MOST_HOPS, Routes
 from twisted_mesh.core.seal import Seal
 from twisted_mesh.core.spread import SendTo
 from twisted_mesh.core.streams import Stream
-from twisted_mesh.core.tally import RANGES_MOST, Tally
+from twisted_mesh.core.tally import Tally
 from twisted_mesh.wire import native
 from twisted_mesh.wire.membership import Role, Standing
 from twisted_mesh.wire.reverse import MAX_RECEIPT, MAX_TRIES, Receipt, Receipts, SignedReceipt
@@ -36,54 +37,6 @@ from twisted_mesh.wire.reverse import MAX_RECEIPT, MAX_TRIES, Receipt, Receipts,
 _IN_A_FRAME: Final = 64 * 1024 // (MAX_RECEIPT + 80)  # so that a frame is under 64 KiB
 
 Key = tuple[int, bytes, int, int, int]  # epoch of the author, the member, its epoch, low, tries
-
-
-class Asked:
-    """A run of which some message asks who has it.
-
-    :ivar base: below which nothing was to be delivered when this began.
-    :ivar asked: the highest message that does; :ivar taken: what this node's application has.
-    :ivar low: from here on it has all of that; :ivar closed: what it has below, before gaps.
-    :ivar gaps: those behind what it has, the first and the last message of each.
-    :ivar told: the range it has answered for last.
-    :ivar route: over which link that went, 0 for none; :ivar tries: how often it went.
-    :ivar again: when it is told again, unless something changes; :ivar wait: and after how long then.
-    """
-
-    __slots__ = (
-        *("again", "asked", "base", "closed", "gaps", "low"),
-        *("route", "taken", "told", "tries", "wait"),
-    )
-
-    def __init__(self, base: int, low: int, taken: int, first_wait: float) -> None:
-        self.asked = 0
-        self.base = base
-        self.taken = taken
-        self.low = low
-        self.closed: list[tuple[int, int]] = []
-        self.gaps: list[tuple[int, int]] = []
-        self.told = (low, low - 1)
-        self.route = self.tries = 0
-        self.again: float | None = None
-        self.wait = first_wait
-
-    @property
-    def range(self) -> tuple[int, int]:
-        """What to answer for, of what follows the last gap."""
-        return self.low, max(min(self.asked, self.taken), self.low - 1)
-
-    def goes_on(self) -> None:
-        """The application has passed the gaps that lie before what it has taken."""
-        while self.gaps and self.taken >= self.gaps[0][1]:
-            first, last = self.gaps.pop(0)
-            self.begins_at(last + 1, first - 1)
-
-    def begins_at(self, low: int, before: int) -> None:
-        """Something below *low* will not come; what was taken before it ends at *before*."""
-        high = min(before, self.asked)
-        if high >= self.low:
-            self.closed = [*self.closed, (self.low, high)][-RANGES_MOST + 1 :]
-        self.low = low
 
 
 class Carried:
@@ -190,9 +143,7 @@ class Receipting:
         if asked is not known:
             asked.told = (0, 0)
         else:
-            asked.gaps.append((gap.first, gap.last))
-            if len(asked.gaps) > RANGES_MOST:
-                asked.begins_at(asked.gaps.pop(0)[1] + 1, asked.taken)
+            asked.lacks(gap.first, gap.last)
         self._look(run, asked, now)
 
     def skipped(self, run: Run, sequence: int, now: float) -> None:

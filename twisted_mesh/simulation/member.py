@@ -235,7 +235,6 @@ class Member:
             role=self.role,
             overlay=world.overlay,
             retention=self.retention,
-            keeps=self.store is not None,
         )
         config = world.config_of(self.number)
         dice = random.Random(world.seed * 100_003 + self.number * 101 + self.epoch)

@@ -50,8 +50,7 @@ class Standing(IntFlag):
 
     EPHEMERAL = 1  #: the key was made for this run, and never comes back
     LEAVING = 2  #: the node stops
-    KEEPS = 4  #: it has a history file, and goes on from there after a restart
-    ASKS = 8  #: it waits to hear who has its messages; whoever has not told may have forgotten that
+    ASKS = 4  #: it waits to hear who has its messages; whoever has not told may have forgotten that
 
 
 class Stay(IntEnum):
