@@ -511,6 +511,18 @@ class TestHandingOn(ReverseTestCase):
         self.assertEqual(sum(len(send.frame.entries) for send in sends), 500)  # type: ignore[union-attr]
         self.assertLess(max(send.size for send in sends), 2**16)
 
+    def test_one_member_takes_no_more_of_it_than_it_can_have_to_tell(self) -> None:
+        for low in range(1, 10):
+            for high in (9, low):  # the longest of each counts
+                self.bring(
+                    2, *(structs.replace(receipt("bert", "dora", low, high), tries=n) for n in (0, 1, 2))
+                )
+        self.bring(2, receipt("cleo", "dora", 1, 9))
+        told = self.receipts(self.wait(0.1), 1)
+        self.assertEqual(len(told), 2 * RANGES_MOST + 1)
+        self.bring(2, receipt("bert", "dora", 9, 9))
+        self.assertEqual(self.receipts(self.wait(0.1), 1), [("bert", 9, 9)])
+
     def test_what_is_on_its_way_is_bounded(self) -> None:
         self.begin(receipts_carried=2)
         self.receive(1, batch("dora", 1, 9))

@@ -136,6 +136,14 @@ class TestTally(SynchronousTestCase):
         self.tally.expect([1], frozenset())
         self.assertTrue(self.tally.is_settled(1))
 
+    def test_of_too_many_members_no_more_are_remembered(self) -> None:
+        tally = Tally(MeshConfig(members_limit=2))
+        tally.expect([1], ALL)
+        self.assertEqual(
+            [len(tally.take(member, 1, 1)) for member in (CLEO, ANNA, BERT, ANNA)], [1, 1, 0, 0]
+        )
+        self.assertEqual(tally.footprint()["tallied_members"], 2)
+
     def test_of_too_many_the_oldest_are_given_up(self) -> None:
         self.assertEqual(self.tally.expect(range(1, 11), ALL), [])
         self.tally.take(ANNA, 1, 1)

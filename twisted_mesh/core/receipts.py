@@ -10,7 +10,7 @@ author says that it waits.  Ranges only grow, so that loss, repetition and other
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import inf
 from typing import Final
@@ -29,11 +29,12 @@ from twisted_mesh.core.routes import MOST_HOPS, Routes
 from twisted_mesh.core.seal import Seal
 from twisted_mesh.core.spread import SendTo
 from twisted_mesh.core.streams import Stream
-from twisted_mesh.core.tally import Tally
+from twisted_mesh.core.tally import RANGES_MOST, Tally
 from twisted_mesh.wire import native
 from twisted_mesh.wire.membership import Role, Standing
 from twisted_mesh.wire.reverse import MAX_RECEIPT, MAX_TRIES, Receipt, Receipts, SignedReceipt
 
+_SHARE: Final = 2 * RANGES_MOST  # of one member are handed on at a time: told anew, and what is told again
 _IN_A_FRAME: Final = 64 * 1024 // (MAX_RECEIPT + 80)  # so that a frame is under 64 KiB
 
 Key = tuple[int, bytes, int, int, int]  # epoch of the author, the member, its epoch, low, tries
@@ -44,14 +45,16 @@ class Carried:
 
     :ivar due: when those of others are, :ivar own_due: and the own ones; never, while there are none.
     :ivar own: the runs of which this node owes one.
+    :ivar shares: how many of the others' are of each run of a member and the author.
     """
 
-    __slots__ = ("due", "own", "own_due", "receipts")
+    __slots__ = ("due", "own", "own_due", "receipts", "shares")
 
     def __init__(self) -> None:
         self.due = self.own_due = inf
         self.own: dict[Run, None] = {}
         self.receipts: dict[Key, tuple[int, int, SignedReceipt]] = {}  # source link, high, receipt
+        self.shares: Counter[tuple[int, bytes, int]] = Counter()
 
 
 class Receipting:
@@ -268,9 +271,14 @@ class Receipting:
             self.counts["stray_receipts"] += 1
             return  # it comes again
         carried = self._carried.setdefault(receipt.origin, Carried())
-        key = (receipt.epoch, receipt.member, receipt.member_epoch, receipt.low, signed.tries)
+        share = (receipt.epoch, receipt.member, receipt.member_epoch)
+        key = (*share, receipt.low, signed.tries)
         before = carried.receipts.get(key)
         if before is None:
+            if carried.shares[share] >= _SHARE:
+                self.counts["stray_receipts"] += 1
+                return
+            carried.shares[share] += 1
             self._entries += 1
         elif before[1] >= receipt.high:
             return
@@ -328,6 +336,7 @@ class Receipting:
             own_sent = now
         else:
             carried.receipts, carried.due = {}, inf
+            carried.shares.clear()
             carried.own_due = max(carried.own_due, now + self._config.receipt_delay)
             if not carried.own:
                 del self._carried[author]

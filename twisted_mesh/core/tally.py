@@ -140,7 +140,7 @@ class Tally:
 
     def take(self, member: bytes, low: int, high: int) -> Sequence[int]:
         """A member has signed that it has *low* to *high*; of which messages that is news."""
-        if not self._open:
+        if not self._open or (member not in self._taken and len(self._taken) >= self._config.members_limit):
             return ()
         taken = self._of(member)
         changed = self._lose(member, low - 1)
