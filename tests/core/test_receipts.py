@@ -514,12 +514,10 @@ class TestHandingOn(ReverseTestCase):
     def test_one_member_takes_no_more_of_it_than_it_can_have_to_tell(self) -> None:
         for low in range(1, 10):
             for high in (9, low):  # the longest of each counts
-                self.bring(
-                    2, *(structs.replace(receipt("bert", "dora", low, high), tries=n) for n in (0, 1, 2))
-                )
+                told = receipt("bert", "dora", low, high)
+                self.bring(2, *(structs.replace(told, tries=tries) for tries in (0, 1, 2)))
         self.bring(2, receipt("cleo", "dora", 1, 9))
-        told = self.receipts(self.wait(0.1), 1)
-        self.assertEqual(len(told), 2 * RANGES_MOST + 1)
+        self.assertEqual(len(self.receipts(self.wait(0.1), 1)), 2 * RANGES_MOST + 1)
         self.bring(2, receipt("bert", "dora", 9, 9))
         self.assertEqual(self.receipts(self.wait(0.1), 1), [("bert", 9, 9)])
 

@@ -226,9 +226,12 @@ class Asking(Play):
             sender, reader = members[letter.sender[0]], members[letter.reader]
             if sender.core is None or sender.run != letter.sender or sender.lies:
                 continue
+            # Of a guest that has said nothing in its present run nobody knows that there is one.
+            is_known = reader.role is not Role.GUEST or reader.run in world.published
+            was_there = reader.core is not None and reader.since == letter.since and is_known
             if letter.ended is None:
                 world.violated(sender, "directs", f"{token} has not ended")
-            elif letter.ended and not reader.lies and reader.core and reader.since == letter.since:
+            elif letter.ended and was_there and not reader.lies:
                 world.violated(sender, "directs", f"{token}: {letter.ended}")
 
 
