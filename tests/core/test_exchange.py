@@ -240,6 +240,7 @@ class TestHelp(ExchangeTestCase):
     def test_neighbours_are_asked_too_for_what_waits_behind_holes_of_theirs(self) -> None:
         # Nobody claims that: all would give up the hole at once, and announce it a moment too late.
         self.star("anna", "bert", "cleo")
+        self.open(4, "dora")  # which has not told yet what it holds
         self.receive(1, dialable("fred", 1, 9), batch("fred", 1, 2), batch("fred", 9))
         asked: list[tuple[str, int, int]] = []
         effects: list[Effect] = []

@@ -92,7 +92,9 @@ class TestGiving(ReverseTestCase):
         self.manner = {"role": Role.GUEST}  # type: ignore[misc]
         self.begin()
         self.receive(1, batch("dora", 4))
-        self.no_receipts(self.get(1) + self.wait(100))
+        effects = self.get(1) + self.wait(1)
+        effects += self.receive(1, presence("dora", 2, 4, interval=3_000_000, flags=Standing.ASKS))
+        self.no_receipts(effects + self.wait(100))
 
     def test_what_comes_straddling_counts_from_where_it_is_new(self) -> None:
         self.receive(1, batch("dora", 1, 2))

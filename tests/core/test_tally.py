@@ -136,6 +136,13 @@ class TestTally(SynchronousTestCase):
         self.tally.expect([1], frozenset())
         self.assertTrue(self.tally.is_settled(1))
 
+    def test_nor_is_what_counts_already_though_its_range_was_forgotten(self) -> None:
+        tally = Tally(MeshConfig())
+        tally.expect(range(1, 20), ALL)
+        for sequence in range(1, 2 * RANGES_MOST + 2, 2):
+            tally.take(ANNA, sequence, sequence)
+        self.assertEqual(tally.take(ANNA, 1, 2), [2])
+
     def test_of_too_many_members_no_more_are_remembered(self) -> None:
         tally = Tally(MeshConfig(members_limit=2))
         tally.expect([1], ALL)

@@ -269,7 +269,7 @@ class TestJudge(SynchronousTestCase):
         """What kinds of promises were broken in a run where every member is of *kind*."""
         playing = Play(brief(name, SECONDS), 1, 12)
         # What each author had sent is told by its record, which would heal much.
-        config = MeshConfig(presence_settle=1e6)
+        config = MeshConfig(presence_settle=1e6, presence_interval=3000.0)
         playing.world = World(1, 12, config, latency=playing.schedule.latency, members=[kind] * 12)
         world = playing.run()
         return {promise for promise in COUNTED[2:] if world.counts[promise]}

@@ -175,10 +175,8 @@ class Repair:
         return best.number
 
     def seek(self, run: Run, now: float) -> None:
-        """Nobody claims what is missing of *run*: what waits behind a hole is held and not claimed."""
-        pull = self._pulls.get(run)
-        if pull is None:
-            pull = self._pulls[run] = Pull()
+        """*run*, which is not pulled, lacks what nobody claims: what waits behind holes is not claimed."""
+        pull = self._pulls[run] = Pull()
         for link in self._links.fed:
             if link.told:
                 pull.announced[link.number] = deque([(now, MAX_NUMBER)])
