@@ -706,6 +706,16 @@ class TestExchangeLinks(MembershipTestCase):
             effects = self.receive(1, presence("dora", 2))
             self.assertEqual((self.prunes(effects, 1), self.presences(effects, 2)), ([], []))
 
+    def test_nor_what_comes_over_a_link_that_was_told_to_push_no_more(self) -> None:
+        # As whoever is suspected of being gone is answered for.
+        self.star("anna", "bert", "cleo")
+        self.receive(1, presence("dora", 1))
+        self.assertEqual(self.prunes(self.receive(2, presence("dora", 1)), 2), ["dora"])
+        effects = self.receive(2, presence("dora", 2))
+        self.assertEqual([self.presences(effects, number) for number in (1, 3)], [[], [("dora", 2, 0)]])
+        self.assertEqual(self.prunes(self.receive(1, presence("dora", 2)), 1), [])
+        self.assertEqual(self.asked(self.handle(closing(1))), [2])
+
     def test_unless_nothing_has_come_from_there_for_long(self) -> None:
         self.star("anna", "bert")
         self.receive(1, presence("dora", 1))

@@ -4,4 +4,6 @@ from __future__ import annotations
 
 from hypothesis import settings
 
-fixed = settings(derandomize=True, deadline=None, database=None, max_examples=60)
+from tests.support.length import at_length
+
+fixed = settings(derandomize=True, deadline=None, database=None, max_examples=at_length(300, 50))

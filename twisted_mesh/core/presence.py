@@ -193,7 +193,8 @@ class Presences:
         parent = self._served_by(link, origin, now)
         entry = self._take(link, signed, presence, now, now)
         if entry is not None:
-            self._spread.record_arrived(link, run, presence.sequence, presence.counter, now)
+            if parent is None:
+                self._spread.record_arrived(link, run, presence.sequence, presence.counter, now)
             self._push(signed.relayed(), presence, link, parent)
         return entry
 
@@ -256,14 +257,16 @@ class Presences:
         self._push(signed, presence, None)
 
     def _served_by(self, link: Link, origin: bytes, now: float) -> int | None:
-        """The link that a record is not to be pushed to, which came by a visit over *link*.
+        """The link *origin*'s records come over, if *link*, which brings one, is no branch of its tree.
 
-        A visit is no branch.  Who brings *origin*'s records here, and gets one from here first, takes this
-        node for its way to *origin* and prunes its own: then neither has one.
+        That is a visit, or a neighbour that was told to push no more and answers a suspicion.  Who brings
+        the records here, and gets one from here first, would take this node for its way to *origin* and
+        prune its own: then neither had one.
         """
         known = self.roster.get(origin)
         is_served = known is not None and known.is_there and known.heard + known.interval > now
-        return self._spread.parents.of(origin) if link.visits and is_served else None
+        is_branch = not link.visits and origin not in link.quiet
+        return self._spread.parents.of(origin) if is_served and not is_branch else None
 
     def _push(
         self, signed: SignedRecord, presence: Presence, source: Link | None, parent: int | None = None

@@ -6,8 +6,6 @@ at every moment (once, in order, no false gap) the world's members watch themsel
 
 from __future__ import annotations
 
-from math import inf
-
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.trace import show
 from twisted_mesh.simulation.world import World
@@ -76,9 +74,7 @@ def _compare(world: World, authors: _Authors, member: Member, other: Member) -> 
         if stream.equivocated or (mine is not None and mine.equivocated):
             continue  # its author signed two things: pulled no more
         has = member.node.history.head(stream.run)
-        was_before = world.born.get((stream.run, stream.head), inf) < member.since
-        if was_before and not any(stream.serve(has + 1, stream.head, 1)):
-            continue  # nobody has it, and this run of the member need not hear that it was there
-        if has < stream.head:
+        # What was lost for all, with its author, is told to those alone who had heard of it from that.
+        if has < stream.head and any(stream.serve(has + 1, stream.head, 1)):
             what = f"{show(stream.run)} at {has}, neighbour {other.number} at {stream.head}"
             world.violated(member, "missed", what)
