@@ -102,10 +102,10 @@ class TestCrossingDials(MeshCase):
             self.network.pump()
 
     def test_every_message_arrives_once_and_connect_is_told_once(self) -> None:
-        self.assert_crossings_settle(at_length(60, 20), "Plaintext")
+        self.assert_crossings_settle(at_length(60, 10), "Plaintext")
 
     def test_under_tls(self) -> None:
-        self.assert_crossings_settle(at_length(12, 6), "SSL")
+        self.assert_crossings_settle(at_length(12, 3), "SSL")
 
     def test_two_that_dial_each_other_as_peers_stay_with_one_link(self) -> None:
         a = self.make(peers=["10.0.0.2:4444"])

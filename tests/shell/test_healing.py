@@ -64,7 +64,7 @@ class TestRestartedRelay(HealingCase):
             self.assertEqual([message.packets[1] for message in came[-2:]], ["after"] * 2)
 
     def test_again_and_again(self) -> None:
-        for number in range(5):
+        for number in range(at_length(5, 2)):
             self.crash(self.b)
             self.say(number, "x" * 100_000)
             self.b.startService()
@@ -102,7 +102,7 @@ class TestPartition(HealingCase):
         self.network.part(hosts[:3], hosts[3:])
 
     def test_both_sides_have_everything_when_it_is_over(self) -> None:
-        for seconds in (1, 60):  # shorter and longer than it takes to notice
+        for seconds in at_length((1, 60), (60,)):  # shorter and longer than it takes to notice
             self.say("before")
             self.part()
             self.say(*range(5))
@@ -115,7 +115,7 @@ class TestPartition(HealingCase):
             self.assert_all_have(self.nodes, self.said)
 
     def test_links_that_are_cut_at_random(self) -> None:
-        for number in range(at_length(30, 12)):
+        for number in range(at_length(30, 8)):
             self.say(number)
             one, other = self.network.random.sample(self.nodes, 2)
             self.network.cut(self.host(one), self.host(other))

@@ -69,7 +69,7 @@ class TestForming(OverlayCase):
         self.assertEqual(len(self.network.dials), made)  # what is complete is left alone
 
     def test_more_become_one_mesh_in_which_nobody_has_too_many(self) -> None:
-        count = at_length(14, 10)
+        count = at_length(14, 8)
         nodes = self.bootstrapped(count)
         self.network.advance(20)
         for node in nodes:
@@ -122,7 +122,7 @@ class TestNoOverlay(OverlayCase):
     def test_it_has_the_links_that_are_made_and_no_others(self) -> None:
         nodes = [self.node(overlay=False) for _ in range(5)]
         self.link(*itertools.pairwise(nodes))
-        self.network.advance(300)
+        self.network.advance(at_length(300, 100))
         self.assertEqual([len(node.routing_table) for node in nodes], [1, 2, 2, 2, 1])
         self.assertTrue(all(len(node.members) == 4 for node in nodes))
 
