@@ -182,8 +182,8 @@ class ReactorThread:
         return Deferred.fromCoroutine(self._stop_in_turn())
 
     async def _stop_in_turn(self) -> None:
-        for group in _inner_first(list(self._services)):
-            await DeferredList([self.stop(service) for service in group])
+        for service in _inner_first(list(self._services)):
+            await DeferredList([self.stop(service)])
 
     def _end(self) -> None:
         """Nothing runs in the reactor any more: whoever waits for it has waited in vain."""
@@ -273,11 +273,12 @@ class _Call:
             self._deferred.cancel()
 
 
-def _inner_first(services: list[MeshService]) -> list[list[MeshService]]:
-    """*services* in the order to stop them, those of a group at a time.
+def _inner_first(services: list[MeshService]) -> list[MeshService]:
+    """*services* in the order to stop them, one after the other.
 
     What one says can have to go through another of the same process, which must not be gone by then:
-    so those with neighbours elsewhere come last, before them their own neighbours, and so on.
+    so those with neighbours elsewhere come last, before them their own neighbours, and so on.  Of several
+    with the same right the latest made goes first.
     """
     ids = {service.id for service in services}
     group = [service for service in services if not service.routing_table.keys() <= ids]
@@ -286,7 +287,7 @@ def _inner_first(services: list[MeshService]) -> list[list[MeshService]]:
         groups.insert(0, group)
         services = [service for service in services if service not in group]
         group = [each for each in services if any(outer.id in each.routing_table for outer in group)]
-    return [services, *groups]
+    return [each for group in (services, *groups) for each in reversed(group)]
 
 
 def _runs_already(*_: object, **__: object) -> NoReturn:
