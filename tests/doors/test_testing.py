@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 import twisted_mesh
-from tests.support.length import at_length
+from tests.support.length import at_length, only_at_length
 from twisted_mesh import MeshConfig, MeshService, flags
 from twisted_mesh.testing import MemoryMesh
 
@@ -396,6 +396,7 @@ class TestSeed(SynchronousTestCase):
         self.assertNotEqual(story(8), self.told)
 
     def test_in_another_process_too_and_without_a_reactor(self) -> None:
+        only_at_length()
         code = (
             "import sys; from tests.doors.test_testing import story; print(*story(7), sep='\\n');"
             "assert 'twisted.internet.reactor' not in sys.modules"

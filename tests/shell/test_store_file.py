@@ -566,7 +566,7 @@ class TestFullDisks(FileCase):
         limits = {"bytes_limit": 60_000}
         store, script, model = self.open(**limits), Script(random, RUNS, size=6000), Model(**limits)
         failed = 0
-        for _ in range(at_length(300, 30)):
+        for _ in range(at_length(300, 20)):
             flush = script.flush()
             earlier = {run: list(batches) for run, batches in model.contents().batches.items()}
             written = Path(f"{self.path}-wal").stat().st_size
