@@ -16,7 +16,7 @@ from collections.abc import Callable
 from threading import Event, Lock, RLock, Thread
 from typing import Any, NoReturn, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError, ReactorAlreadyRunning
 from twisted.logger import Logger
 from twisted.python.threadable import isInIOThread
@@ -183,7 +183,8 @@ class ReactorThread:
 
     async def _stop_in_turn(self) -> None:
         for service in _inner_first(list(self._services)):
-            await DeferredList([self.stop(service)])
+            # One that does not stop as it should is logged, and keeps no other from stopping.
+            await self.stop(service).addErrback(lambda why: _log.failure("a socket did not stop", why))
 
     def _end(self) -> None:
         """Nothing runs in the reactor any more: whoever waits for it has waited in vain."""
@@ -198,7 +199,7 @@ class ReactorThread:
         if self._ended or self._process != os.getpid() or self.is_here or not self.reactor.running:
             return
         configs = [service.config for service in list(self._services)] or [MeshConfig()]
-        until = time.monotonic() + max(each.handover_timeout + each.close_timeout for each in configs)
+        until = time.monotonic() + sum(each.handover_timeout + each.close_timeout for each in configs)
         try:
             self._begun(self._stop_all).wait(until - time.monotonic())
             if self._thread is not None:

@@ -7,13 +7,15 @@ from collections.abc import Callable
 from functools import partial
 from queue import SimpleQueue
 from threading import Thread
+from time import monotonic
 from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_mesh.config import MeshConfig
 from twisted_mesh.errors import NotRunning
-from twisted_mesh.reactor_thread import ReactorThread
+from twisted_mesh.reactor_thread import ReactorThread, _inner_first
 from twisted_mesh.testing import MemoryMesh
 
 DEADLINE = 30
@@ -112,3 +114,25 @@ class ShutdownTests(SynchronousTestCase):
         self.reactor.fire("during")
         self.reactor.fire("after")
         self.assertIsInstance(caller.error(), NotRunning)
+
+
+class StopInTurnTests(SynchronousTestCase):
+    def test_who_is_linked_elsewhere_stops_after_those_who_need_it(self) -> None:
+        with MemoryMesh(4, topology="chain") as mesh:
+            nodes = mesh.services
+            self.assertEqual(_inner_first([nodes[2], nodes[1], nodes[0]]), [nodes[0], nodes[1], nodes[2]])
+            self.assertEqual(_inner_first([nodes[3], nodes[1]]), [nodes[1], nodes[3]])
+
+    def test_the_exit_gives_each_its_own_time(self) -> None:
+        reactor = StoppableReactor()
+        threads = ReactorThread(reactor)  # its reactor runs, and does nothing
+        self.addCleanup(atexit.unregister, threads._at_exit)
+        with MemoryMesh(2, config=MeshConfig(handover_timeout=0.15, close_timeout=0.1)) as mesh:
+            for node in mesh.services:
+                threads._services.add(node)
+            begun = monotonic()
+            ending = Thread(target=threads._at_exit, daemon=True)
+            ending.start()
+            ending.join(DEADLINE)
+            self.assertFalse(ending.is_alive())
+            self.assertGreaterEqual(monotonic() - begun, 0.5)
