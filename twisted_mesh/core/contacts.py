@@ -2,9 +2,9 @@
 
 Contract: an address that came from a peer is that peer's word and no more.  It can send this node
 wherever the peer likes, so what it may name is narrow: never a host that is no host, and an own
-address (loopback) or one of the local link only where the peer itself is there.  A name that leads to
-such an address is for whoever resolves it to refuse.  All dials of told addresses, whatever they are
-for, share one :class:`Dials`: nobody can make this node knock on many doors.
+address (loopback) or one of the local link only where the peer itself is there.  What a name resolves
+to is not looked at: one that leads to such an address is dialled.  All dials of told addresses,
+whatever they are for, share one :class:`Dials`: nobody can make this node knock on many doors.
 """
 
 from __future__ import annotations
