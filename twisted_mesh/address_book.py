@@ -11,7 +11,6 @@ import ipaddress
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 from twisted.logger import Logger
 
@@ -19,8 +18,7 @@ from twisted_mesh.addresses import PeerAddress, parse_peer
 from twisted_mesh.core.contacts import believed
 from twisted_mesh.errors import LocalError
 from twisted_mesh.identity import replace_synced
-
-HOST_CHARACTERS: Final = 253  # of a host name (RFC 1035)
+from twisted_mesh.wire.membership import MAX_HOST
 
 _log = Logger()
 
@@ -100,7 +98,7 @@ def dialled_at(told: tuple[str, int], source: str) -> tuple[str, int] | None:
     the host it came from: else a peer could have a node dial whatever listens beside it.
     """
     host, port = told
-    if not 0 < port < 65536 or len(host) > HOST_CHARACTERS or not host.isascii() or not host.isprintable():
+    if not 0 < port < 65536 or len(host) > MAX_HOST or not host.isascii() or not host.isprintable():
         return None
     if believed(host, ""):
         return host, port

@@ -26,10 +26,9 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.disconnected import Disconnected
 from twisted_mesh.errors import MeshError
 from twisted_mesh.protocol import MeshProtocol
-from twisted_mesh.wire.membership import Contact
+from twisted_mesh.wire.membership import MAX_ID, MIN_ID, Contact
 
 _log = Logger()
-_ID_LENGTHS = range(32, 67)  # of a Contact (wire/membership.py)
 
 
 class Seeker:
@@ -107,7 +106,7 @@ class Seeker:
         contacts = [
             Contact(address.id, address.host, address.port)
             for address in self._book
-            if address.host is not None and address.id is not None and len(address.id) in _ID_LENGTHS
+            if address.host is not None and address.id is not None and MIN_ID <= len(address.id) <= MAX_ID
         ]
         self._known(contacts[::-1])
 

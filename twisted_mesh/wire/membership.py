@@ -20,6 +20,8 @@ MAX_TAGS: Final = 16  # of a member (guess)
 MAX_TAG_KEY: Final = 32  # characters (guess)
 MAX_TAG_VALUE: Final = 128  # characters (guess)
 MAX_HOST: Final = 253  # characters: the longest name DNS has
+MIN_ID: Final = 32  # characters: base58 of SHA-384, shorter by what it begins with of zeros (guess)
+MAX_ID: Final = 66  # characters: base58 of the largest SHA-384
 MAX_CONTACTS: Final = 16  # in one frame: a shuffle has eight
 MAX_WALK: Final = 16  # steps of a walk: the overlay's longest has six
 MAX_INTERVAL: Final = 3_600_000  # ms between two records of a member: 20,000 members need 600,000
@@ -67,7 +69,7 @@ class Contact(msgspec.Struct, array_like=True, frozen=True):
     :ivar id: base58, as bytes.
     """
 
-    id: Annotated[bytes, msgspec.Meta(min_length=32, max_length=66)]
+    id: Annotated[bytes, msgspec.Meta(min_length=MIN_ID, max_length=MAX_ID)]
     host: Host
     port: Port
 
