@@ -1,12 +1,13 @@
 """TLS for links: throw-away certificates, and what binds a PROOF to its session.
 
 Contract: links are TLS 1.3 and nothing older.  The certificate proves nothing (PROOF does, by the
-exporter of the very session), so each start makes one and nobody checks it.
+exporter of the very session), so each process makes one and nobody checks it.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -37,10 +38,7 @@ class Tls:
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        key, certificate = _throw_away()
-        self._options = CertificateOptions(
-            privateKey=key, certificate=certificate, raiseMinimumTo=TLSVersion.TLSv1_3
-        )
+        self._options = _throw_away()
         # An exception in a connection creator would hang connect(): make the context now.
         self._creator = _AnyPeer(self._options.getContext())
 
@@ -96,7 +94,9 @@ def failure_text(error: SSL.Error) -> str:
     return ", ".join(entry[-1] for entry in reasons if entry[-1]) or "the TLS session failed"
 
 
-def _throw_away() -> tuple[crypto.PKey, crypto.X509]:
+@lru_cache(maxsize=1)  # half of what it takes to make a service, where a process has many (measured)
+def _throw_away() -> CertificateOptions:
+    """A key and a certificate for this process."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "twisted_mesh")])
     now = datetime.now(UTC)
@@ -110,4 +110,8 @@ def _throw_away() -> tuple[crypto.PKey, crypto.X509]:
         .not_valid_after(now + _LIFETIME)
         .sign(key, hashes.SHA256())
     )
-    return crypto.PKey.from_cryptography_key(key), crypto.X509.from_cryptography(certificate)
+    return CertificateOptions(
+        privateKey=crypto.PKey.from_cryptography_key(key),
+        certificate=crypto.X509.from_cryptography(certificate),
+        raiseMinimumTo=TLSVersion.TLSv1_3,
+    )

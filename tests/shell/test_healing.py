@@ -115,7 +115,7 @@ class TestPartition(HealingCase):
             self.assert_all_have(self.nodes, self.said)
 
     def test_links_that_are_cut_at_random(self) -> None:
-        for number in range(at_length(30, 8)):
+        for number in range(at_length(30, 5)):
             self.say(number)
             one, other = self.network.random.sample(self.nodes, 2)
             self.network.cut(self.host(one), self.host(other))

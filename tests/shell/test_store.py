@@ -12,6 +12,7 @@ from threading import Event, Thread
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.length import at_length
 from tests.support.shelves import (
     ALL,
     ANNA,
@@ -370,7 +371,7 @@ class TestReadingWhileWriting(StoreCase):
 
         def write() -> None:
             try:
-                for first in range(1, 2000, 10):
+                for first in range(1, at_length(2000, 800), 10):
                     store.flush(flush_of(*(batch_of(ANNA, first + n) for n in range(10))))
             except Exception as error:
                 failures.append(error)

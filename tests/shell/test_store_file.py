@@ -292,7 +292,7 @@ class TestCrashes(FileCase):
         def files() -> list[bytes]:
             return [name.read_bytes() for name in names]
 
-        for _ in range(40):
+        for _ in range(at_length(40, 15)):
             flush = script.flush()
             earlier, before = model.contents(), files()
             between: list[list[bytes]] = []
