@@ -4,8 +4,9 @@ Contract: a member answers for the ranges it has *taken* without a hole, up to t
 asks for it, no faster than its author can verify.  Every relay verifies, merges what comes within
 ``receipt_delay`` and sends it on over its best way to the author, one frame a link and interval.  What is
 lost is repeated: at once when a link is lost or the author is back, else ever more rarely, and each time
-over the next best way, too, so that no relay alone can hold it up; as long as the stream is held, or its
-author says that it waits.  Ranges only grow, so that loss, repetition and other ways do no harm.
+over other ways, too, up to three of them, so that no relay alone can hold it up; as long as the stream is
+held, or its author says that it waits.  Ranges only grow, so that loss, repetition and other ways do no
+harm.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from twisted_mesh.wire.membership import Role, Standing
 from twisted_mesh.wire.reverse import MAX_RECEIPT, MAX_TRIES, Receipt, Receipts, SignedReceipt
 
 _SHARE: Final = 2 * RANGES_MOST  # of one member are handed on at a time: told anew, and what is told again
+_WAYS: Final = 3  # that a repeat goes over besides the best: one at a time ended at one relay (measured)
 _IN_A_FRAME: Final = 64 * 1024 // (MAX_RECEIPT + 80)  # so that a frame is under 64 KiB
 
 Key = tuple[int, bytes, int, int, int]  # epoch of the author, the member, its epoch, low, tries
@@ -350,7 +352,7 @@ class Receipting:
     def _own(self, run: Run, ways: Sequence[int], now: float) -> Iterator[tuple[int, SignedReceipt]]:
         """The receipts this node owes of *run*, and over which of the links *ways* each is to go.
 
-        That is the best, which may be another by now; and where they are told again the next one, too.
+        That is the best, which may be another by now; and where they are told again some of the others.
         """
         asked = self.asked.get(run)
         if asked is None:
@@ -363,8 +365,9 @@ class Receipting:
             receipt = Receipt(*run, low, high, self._myself.origin, self._myself.epoch)
             signed = self._seal.receipt(receipt)
             yield ways[0], signed
-            if tries:
-                yield ways[tries % len(ways)], replace(signed, tries=tries)
+            again = [ways[(tries + more) % len(ways)] for more in range(min(tries, _WAYS))]
+            for way in dict.fromkeys(again):
+                yield way, replace(signed, tries=tries)
 
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""
