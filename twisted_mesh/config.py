@@ -176,6 +176,8 @@ class MeshConfig:
     batch_bytes: int = 256 * 1024
     #: How long stopping waits for own messages to be handed over (guess).
     handover_timeout: float = 10.0
+    #: And then for neighbours to say that they know of it (guess).
+    farewell_timeout: float = 1.0
 
     # Receiving.
     #: A hole without progress becomes a told gap after so long (docs/protocol.rst).

@@ -34,7 +34,7 @@ from twisted_mesh.protocol import MeshProtocol
 from twisted_mesh.silence import SilenceWatch
 from twisted_mesh.timers import Timers
 from twisted_mesh.tls import abort_unfinished
-from twisted_mesh.waiters import Waiters
+from twisted_mesh.waiters import Conditions, Waiters
 from twisted_mesh.wire import native
 from twisted_mesh.wire.framing import MAX_FRAME_BYTES
 from twisted_mesh.wire.membership import Contact, Purpose
@@ -91,8 +91,7 @@ class Hub:
         self._turn: IDelayedCall | None = None
         self._timers = Timers(clock, self._handle)
         self._drained = Waiters[None]()
-        self._taken = Waiters[None]()  # for every own message to be taken by a link
-        self._given = Waiters[None]()  # or by all
+        self._conditions = Conditions()  # of what the core has come to
         self._watch = SilenceWatch(clock, config, self.table)
         # The core alone never lets so much wait, however small link_queue_bytes is.
         self._too_much = 2 * max(config.link_queue_bytes, config.answer_bytes + MAX_FRAME_BYTES)
@@ -124,17 +123,19 @@ class Hub:
         """Fires when there is room again; at once if there is."""
         return self._drained.wait() if self.node.sending.congested else succeed(None)
 
-    def handed_over(self, *, to_all: bool = False) -> Deferred[None]:
-        """Fires when every own message was taken by a link, or given *to_all*; can be cancelled."""
-        waiting = (self._given if to_all else self._taken).wait()
-        self._tell_handed_over()
-        return waiting
+    def taken(self) -> Deferred[None]:
+        """Fires when every own message was taken by a neighbour; can be cancelled."""
+        return self._conditions.when(lambda: not self.unsent)
 
-    def _tell_handed_over(self) -> None:
-        if self._taken and not self.unsent:
-            self._taken.happened(None)
-        if self._given and not self.unsent and self.node.sending.is_given_to_all():
-            self._given.happened(None)
+    def given_to_all(self) -> Deferred[None]:
+        """Fires when every own message was given to each neighbour; can be cancelled."""
+        return self._conditions.when(lambda: not self.unsent and self.node.sending.is_given_to_all())
+
+    def parted(self) -> Deferred[None]:
+        """Fires when every neighbour knows that this node leaves, and what it sent before has come."""
+        self._gathering.stop()
+        self._handle(events.Leaving())
+        return self._conditions.when(lambda: self.node.sending.has_parted())
 
     def renew(self, myself: Myself) -> None:
         """Begin a new run of the core, with what no neighbour has taken of the old one's messages.
@@ -157,8 +158,6 @@ class Hub:
 
     async def stop(self) -> None:
         """Close every link and let no other in; when the last is gone, this run is over."""
-        self._gathering.stop()
-        self._handle(events.Leaving())
         self.connections.end(RemoteError("the node stops", Reason.LEAVING))
         for link in self.connections:
             abort_unfinished(link.transport)
@@ -302,7 +301,7 @@ class Hub:
             self._busy = False
         if self._keeper is not None:
             self._keeper.look(self.node)
-        self._tell_handed_over()
+        self._conditions.look()
 
     def look(self) -> None:
         """The application has taken something, or something is stored."""

@@ -188,10 +188,8 @@ class Run:
 
     async def handed_over(self, timeout: float) -> None:
         """Wait until a neighbour has taken every message sent so far (MeshService.handed_over)."""
-        try:
-            await self.hub.handed_over().addTimeout(timeout, self._reactor)
-        except DeferredTimeout:
-            raise NotHandedOver(f"{self.hub.unsent} messages were taken by no neighbour") from None
+        if not await self._is_in_time(self.hub.taken(), timeout):
+            raise NotHandedOver(f"{self.hub.unsent} messages were taken by no neighbour")
 
     async def stop(self) -> None:
         """Hand over what is unsent and close every link, within bounds; then the run is over."""
@@ -199,13 +197,11 @@ class Run:
         self.dialler.stop()
         self.dialling.stop()
         self._joined.failed(Failure(NotRunning("the service stopped before it had joined")))
-        try:
-            # To slower neighbours as well; without a neighbour there is nobody to wait for.
-            seconds = self._config.handover_timeout if self.hub.table else 0
-            await self.hub.handed_over(to_all=True).addTimeout(seconds, self._reactor)
-        except DeferredTimeout:
-            if self.hub.unsent:
-                _log.warn("{count} messages were taken by no neighbour", count=self.hub.unsent)
+        # To slower neighbours as well; without a neighbour there is nobody to wait for.
+        seconds = self._config.handover_timeout if self.hub.table else 0
+        if not await self._is_in_time(self.hub.given_to_all(), seconds) and self.hub.unsent:
+            _log.warn("{count} messages were taken by no neighbour", count=self.hub.unsent)
+        await self._is_in_time(self.hub.parted(), self._config.farewell_timeout)
         if self._seeker is not None:
             self._seeker.stop()
         # First, or what is handed on while the last flush is written would come again.
@@ -214,6 +210,13 @@ class Run:
             self._catching_up = None
         await self.hub.stop()
         self.correspondence.stop()
+
+    async def _is_in_time(self, waited_for: Deferred[None], seconds: float) -> bool:
+        try:
+            await waited_for.addTimeout(seconds, self._reactor)
+        except DeferredTimeout:
+            return False
+        return True
 
     def footprint(self) -> dict[str, int]:
         """Entries and bytes of every table of this run."""

@@ -1,4 +1,4 @@
-"""Whoever waits for the same thing: Deferreds that fire together, once.
+"""Whoever waits for the same thing: Deferreds that fire together, once; or each when something is so.
 
 Contract: one that is cancelled waits no more.  Whatever one that fires brings about, the others fire as
 well: it can wait anew, or cancel one whose turn has not come.
@@ -6,7 +6,7 @@ well: it can wait anew, or cancel one whose turn has not come.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -45,3 +45,25 @@ class Waiters(Generic[T]):
         for deferred in list(waiting):
             if deferred in waiting:  # else one before it has cancelled it
                 yield deferred
+
+
+class Conditions:
+    """Deferreds that each wait for something to be so."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Deferred[None], Callable[[], bool]] = {}
+
+    def when(self, is_so: Callable[[], bool]) -> Deferred[None]:
+        """Fires when *is_so*, at once if it is."""
+        waiting: Deferred[None] = Deferred(self._waiting.__delitem__)
+        self._waiting[waiting] = is_so
+        self.look()
+        return waiting
+
+    def look(self) -> None:
+        """Something has changed: fire those that have waited for just that."""
+        if not self._waiting:
+            return
+        for waiting in [each for each, is_so in self._waiting.items() if is_so()]:
+            if self._waiting.pop(waiting, None) is not None:  # else one before it has cancelled it
+                waiting.callback(None)

@@ -88,6 +88,13 @@ class TestRelaying(NodeTestCase):
         self.assertEqual(self.frames(effects, 2), [batch("me", 1, epoch=1).relayed()])
         self.assertEqual(self.sent(self.receive(2, batch("me", 1, epoch=1)), 3), [])
 
+    def test_nor_is_a_hole_in_it_told_as_a_gap(self) -> None:
+        self.make(epoch=2)
+        self.triangle()
+        self.receive(1, batch("me", 1, epoch=1), batch("me", 4, epoch=1))
+        self.assertEqual(of(self.wait(40), GapFound), [])
+        self.assertEqual(self.node.history.head((origin_of("me"), 1)), 4)
+
     def test_an_earlier_run_of_its_own_goes_on_behind_its_base(self) -> None:
         self.make(epoch=2)
         self.up(1, "bert", entry("me", 5))
@@ -96,10 +103,14 @@ class TestRelaying(NodeTestCase):
         self.assertEqual(self.sent(effects, 2), [(6, 6)])
         self.assertEqual(of(effects, SetTimer), [])
 
-    def test_what_waits_behind_a_hole_is_relayed_to_whom_it_joins_on(self) -> None:
+    def test_what_waits_behind_a_hole_is_relayed_to_who_is_not_further_behind(self) -> None:
+        # Who has the same hole gets it as well: else it would reach nobody there, once each had asked
+        # the others too early, and be told as lost.
+        self.receive(1, batch("anna", 1, 2))
         self.receive(3, have("anna", 1, 4))
+        self.up(4, "dora")
         effects = self.receive(1, batch("anna", 5))
-        self.assertEqual((self.sent(effects, 2), self.sent(effects, 3)), ([], [(5, 5)]))
+        self.assertEqual([self.sent(effects, link) for link in (2, 3, 4)], [[(5, 5)], [(5, 5)], []])
         self.assertEqual(of(effects, Deliver), [])
 
     def test_what_has_no_room_is_neither_kept_nor_relayed(self) -> None:

@@ -197,7 +197,7 @@ class ThreadTests(ScriptCase):
 
     async def test_a_reactor_that_never_answers_is_not_waited_for_for_ever(self) -> None:
         script = self.script(
-            "short = MeshConfig(handover_timeout=0.3, close_timeout=0.1)\n"
+            "short = MeshConfig(handover_timeout=0.3, farewell_timeout=0.1, close_timeout=0.1)\n"
             "sock = mesh.MeshSocket('127.0.0.1', 0, config=short)\nsock.connect('', port)\n"
             "sock.on('message', lambda sock: time.sleep(100))\n"
             "sock.send('asked')\n"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from twisted.internet.defer import CancelledError
 
+from tests.support.length import at_length
 from tests.support.meshcase import PORT, MeshCase, Raw
 
 
@@ -43,3 +46,31 @@ class TestGivingUp(MeshCase):
             del self.network.ports["10.7.7.7", PORT]
         self.network.advance(30)
         self.assertEqual(self.log(), [])
+
+
+class TestRelay(MeshCase):
+    """Whoever stops hands on what others had given it by then; else they would have given it to nobody."""
+
+    def steps(self, number: int) -> None:
+        """Let *number* things happen, or all that can."""
+        with contextlib.suppress(RuntimeError):  # there is more
+            self.network.pump(number)
+
+    def test_a_message_given_to_a_relay_that_stops_is_handed_on_or_told(self) -> None:
+        for seed in range(at_length(200, 25)):
+            self.network.random.seed(seed)
+            a, b, c = self.chain(3, overlay=False)
+            a.send("before")
+            self.network.pump()
+            told = len(self.log("taken by no neighbour"))
+            stopped = [b.stopService()]
+            self.steps(self.network.random.randrange(12))
+            a.send("last")
+            self.steps(self.network.random.randrange(8))
+            stopped.append(a.stopService())
+            self.network.advance(30)
+            for each in stopped:
+                self.successResultOf(each)
+            if len(self.log("taken by no neighbour")) == told:
+                self.assertEqual(self.got(c)[-1], "last", seed)
+            self.stop(c)

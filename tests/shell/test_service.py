@@ -171,7 +171,8 @@ class TestHandingOver(MeshCase):
         self.assertEqual((self.got(b), self.got(c)), (list(range(40)),) * 2)
 
     def test_within_its_bound(self) -> None:
-        a, b = self.node(limits={"handover_timeout": 4.0, "close_timeout": 1.0}), self.node()
+        limits = {"handover_timeout": 4.0, "farewell_timeout": 0.5, "close_timeout": 1.0}
+        a, b = self.node(limits=limits), self.node()
         self.link((a, b))
         self.network.between(self.host(a), self.host(b))[1].reads = False
         for number in range(10):
@@ -180,7 +181,7 @@ class TestHandingOver(MeshCase):
         stopped = a.stopService()
         self.network.advance(3.9)
         self.assertNoResult(stopped)
-        self.network.advance(1.2)
+        self.network.advance(1.7)
         self.successResultOf(stopped)
         self.assertEqual(len(self.log("messages were taken by no neighbour")), 1)
 

@@ -16,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_mesh import tls
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.handshake import Handshake, Myself, Side, Stage
+from twisted_mesh.core.links import READ_ALL
 from twisted_mesh.errors import Congested
 from twisted_mesh.identity import Identity, verify
 from twisted_mesh.message import Message
@@ -24,12 +25,13 @@ from twisted_mesh.service import MeshService
 from twisted_mesh.testing import PORT, MemoryMesh
 from twisted_mesh.tls import Tls
 from twisted_mesh.wire import native
-from twisted_mesh.wire.framing import MAX_FRAME_BYTES, FrameReader
+from twisted_mesh.wire.framing import LENGTH_BYTES, MAX_FRAME_BYTES, FrameReader
 from twisted_mesh.wire.native import Batch, SignedBatch
 from twisted_mesh.wire.packets import join_entries, pack_entry
 
 MIB = 2**20
 BIG = b"x" * 300_000
+_READ_ALL = native.encode(native.Ping(READ_ALL))[LENGTH_BYTES:]
 #: One for all scripted peers: making a certificate takes as long as a whole test.
 _tls: list[Tls] = []
 
@@ -76,7 +78,7 @@ class Raw(Protocol):
 
 class Puppet(Raw):
     """
-    A peer that shakes hands as a node would, and from then on says what the test writes.
+    A peer that shakes hands as a node would, lets go of who leaves, and says what the test writes.
 
     :param frontier: whether it tells what it holds, which is nothing, behind its proof.
     :ivar twist: by stage, what becomes of its answer to the frame of that stage.
@@ -97,6 +99,8 @@ class Puppet(Raw):
         super().dataReceived(data)
         for payload in self._reader.feed(data):
             stage = self.handshake.stage
+            if payload == _READ_ALL:
+                self.send(native.Pong(READ_ALL))
             if stage is Stage.DONE or (payload[0] == native.Kind.BYE and stage is not Stage.GREETING):
                 continue
             answer = self.handshake.receive(payload, lambda: tls.exporter(self.transport))

@@ -148,7 +148,7 @@ class Intake:
     def give_up(self, gaps: Gaps, now: float) -> None:
         """Tell each of *gaps*, and go on behind it."""
         for gap, behind in gaps:
-            if gap.first <= gap.last:
+            if gap.first <= gap.last and gap.origin != self._myself.origin:  # own runs are for others alone
                 self._tell(gap)
                 self._gapped(gap, now)
             self._deliver(behind)

@@ -20,10 +20,13 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.bucket import Bucket
 from twisted_mesh.core.events import LinkOpened, Run
 from twisted_mesh.core.handshake import Myself, Peer
+from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.membership import Purpose
 from twisted_mesh.wire.native import SnapshotEntry, Want
 
 RTT_MOST: Final = 1.0  # seconds: how long a peer is waited for is not the peer's to choose (guess)
+READ_SNAPSHOT: Final = 0  # the token of the PING behind a SNAPSHOT
+READ_ALL: Final = MAX_NUMBER  # and of the last one, from a node that leaves
 DIGEST_PAUSE: Final = 5.0  # seconds between answers to DIGESTs: each looks at all streams (guess)
 
 Claim = tuple[int, int]  # low, high: what a peer holds of a run
@@ -42,6 +45,8 @@ class Link:
     :ivar compared: when a DIGEST of the peer was last answered.
     :ivar failures: WANTs it left unanswered since it last answered one.
     :ivar trickles: WANTs it began to answer, and did not go on with.
+    :ivar leaves: whether its node has said that it stops: what it is given now may go no further.
+    :ivar parts: whether it was asked to say that it has read all, and has not.
     :ivar rtt: the round trip in seconds, 0 until it is known.
     :ivar sent: bytes given to the link so far; :ivar accepted: those its transport has taken.
     :ivar own_marks: (bytes sent by then, last own message in them), what is not yet accepted.
@@ -69,6 +74,7 @@ class Link:
         "fetched",
         "heard",
         "host",
+        "leaves",
         "listed",
         "mute",
         "number",
@@ -77,6 +83,7 @@ class Link:
         "overrides",
         "owed",
         "own_marks",
+        "parts",
         "peer",
         "purpose",
         "quiet",
@@ -102,7 +109,7 @@ class Link:
         self.failures = self.trickles = 0
         self.compared = -inf
         self.compares = False
-        self.overrides = False
+        self.overrides = self.leaves = self.parts = False
         self.sent = self.accepted = 0
         self.own_marks: deque[tuple[int, int]] = deque()
         self.told = self.listed = self.up = self.closing = False
@@ -125,6 +132,14 @@ class Link:
     def queued(self) -> int:
         """Bytes that wait behind the transport."""
         return self.sent - self.accepted
+
+    def answered(self, token: int, now: float) -> None:
+        """The peer has read everything up to the PING with that *token*."""
+        if token == READ_SNAPSHOT and not self.rtt:
+            self.rtt = min(now - self.opened, RTT_MOST)
+            self.bases = None
+        elif token == READ_ALL:
+            self.parts = False
 
     def holds(self, run: Run) -> int:
         """The highest message of *run* the peer is believed to hold without a hole; 0 for none."""
@@ -233,6 +248,11 @@ class Links:
     def way_to(self, origin: bytes) -> Link | None:
         """The link that is the way to *origin*, if that is a neighbour."""
         return self._ways.get(origin)
+
+    def left(self, origin: bytes, epoch: int) -> None:
+        """The node *origin* has said that this run of it stops."""
+        for link in self.to(origin):
+            link.leaves = link.leaves or link.peer.epoch == epoch
 
     def is_neighbour(self, origin: bytes) -> bool:
         """Whether *origin* is in the routing table."""

@@ -20,7 +20,7 @@ from twisted_mesh.core.frontier import Frontier
 from twisted_mesh.core.handshake import Myself
 from twisted_mesh.core.history import History
 from twisted_mesh.core.intake import Intake
-from twisted_mesh.core.links import RTT_MOST, Link, Links
+from twisted_mesh.core.links import READ_SNAPSHOT, Link, Links
 from twisted_mesh.core.membership import Membership
 from twisted_mesh.core.outbox import Outbox
 from twisted_mesh.core.repair import Repair
@@ -121,6 +121,7 @@ class Node:
                 self.membership.known(event.contacts, now)
             case events.Leaving():
                 self.membership.presences.announcing.leave(now)
+                self.sending.part()
             case events.TimerFired():
                 self._on_timer(event.timer, now)
             case _:
@@ -176,7 +177,7 @@ class Node:
             return
         self._frontier.tell(link, older, event.settled, now)
         self.membership.tell(link, now)
-        self.sending.send((link,), native.Ping(0))
+        self.sending.send((link,), native.Ping(READ_SNAPSHOT))
         self._set_timer(Timer.AGE, now + self._config.history_seconds / 10)
 
     def _on_closing(self, number: int, reason: Reason, now: float) -> None:
@@ -287,9 +288,7 @@ class Node:
                 if not link.closing:
                     self.sending.send((link,), native.Pong(frame.token))
             case native.Pong():
-                if frame.token == 0 and not link.rtt:
-                    link.rtt = min(now - link.opened, RTT_MOST)
-                    link.bases = None  # the snapshot was read before this was answered
+                link.answered(frame.token, now)
             case native.Unknown():
                 self._unknown_frames += 1
             case native.Intro() | native.Proof() | native.Bye():

@@ -1,8 +1,8 @@
 """What leaves the core: frames over links, and how far own messages have come with it.
 
-Contract: :meth:`Sending.send` is the one way out.  An own message is *taken* once some neighbour has it:
-its transport accepted the bytes, or it announced as much.  Beyond ``unsent_bytes`` that nobody has taken
-the application is refused room, and told when there is some again.
+Contract: :meth:`Sending.send` is the one way out.  An own message is *taken* once some neighbour that does
+not leave has it: its transport accepted the bytes, or it announced as much.  Beyond ``unsent_bytes`` that
+nobody has taken the application is refused room, and told when there is some again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.events import Emit, Send
-from twisted_mesh.core.links import Link, Links
+from twisted_mesh.core.links import READ_ALL, Link, Links
 from twisted_mesh.core.outbox import Outbox
 from twisted_mesh.wire import native
 from twisted_mesh.wire.native import SignedBatch
@@ -62,7 +62,9 @@ class Sending:
         """The transport of *link* has taken *size* bytes in all."""
         link.accepted = size
         while link.own_marks and link.own_marks[0][0] <= size:
-            self.taken(link.own_marks.popleft()[1])
+            last = link.own_marks.popleft()[1]
+            if not link.leaves:
+                self.taken(last)
 
     def taken(self, sequence: int) -> None:
         """A neighbour has own messages up to *sequence*."""
@@ -71,11 +73,27 @@ class Sending:
             self.congested = False
             self._effect(Emit(events.Drained()))
 
+    def part(self) -> None:
+        """Have every neighbour say when it knows that this node leaves.
+
+        What it had sent by then has come and gone on before it says so.
+        """
+        links = [link for link in self._links.fed if link.up]
+        for link in links:
+            link.parts = True
+        if links:
+            self.send(links, native.Ping(READ_ALL))
+
+    def has_parted(self) -> bool:
+        """Whether every neighbour that was asked has said so, or is gone."""
+        return not any(link.parts for link in self._links.fed)
+
     def is_given_to_all(self) -> bool:
         """Whether every neighbour that gets own messages from here has been given all of them."""
         run = self._outbox.run
         return all(
             not link.up
+            or link.leaves
             or run[0] in link.mute
             or (link.holds(run) >= self._outbox.head and not link.own_marks)
             for link in self._links.fed

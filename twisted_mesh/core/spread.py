@@ -157,6 +157,7 @@ class Spread:
     def _push(self, signed: SignedBatch, source: Link | None, now: float, *, follows: bool = True) -> None:
         batch = signed.batch
         run = (batch.origin, batch.epoch)
+        before = min(batch.first - 1, self._history.head(run))
         pushed = []
         for link in self._links.fed:
             if link is source:
@@ -164,7 +165,7 @@ class Spread:
             claim = link.claims.get(run)
             if claim is not None and claim[0] <= batch.first and claim[1] >= batch.last:
                 continue  # it has announced this itself
-            lacks = (0 if claim is None else claim[1]) < batch.first - 1
+            lacks = (0 if claim is None else claim[1]) < before
             behind = lacks and (link.told or not follows)
             if behind or self._is_slow(link) or batch.origin in link.mute:
                 self._owe(link, run, now)
