@@ -244,7 +244,7 @@ class TestBounds(NativeCase):
 class TestSigned(NativeCase):
     def test_the_author_signs_domain_kind_network_and_array(self) -> None:
         digest = hashlib.sha256(NETWORK.id).digest()
-        text = b"twisted_mesh/1" + b"\x05" + digest + native.pack(BATCH)
+        text = b"twisted_mesh/1" + b"\x05" + digest + hashlib.sha256(native.pack(BATCH)).digest()
         self.assertEqual(native.network_digest(NETWORK.id), digest)
         self.assertEqual(native.signed_text(digest, native.pack(BATCH)), text)
         self.assertTrue(verify(KEY, signed(BATCH).signature, text))

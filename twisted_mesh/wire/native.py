@@ -369,12 +369,15 @@ def network_digest(protocol_id: bytes) -> bytes:
 
 
 def signed_text(network: bytes, array: bytes, kind: Kind = Kind.BATCH) -> bytes:
-    """What is signed of a frame of that *kind*.
+    """What is signed of a frame of that *kind*: 79 bytes, however long it is.
+
+    The array goes in as its SHA-256: Ed25519 alone reads what it signs twice and what it verifies once,
+    with SHA-512, which takes seven and four times as long for a batch of 256 KiB (measured).
 
     :param network: :func:`network_digest` of the network it is for.
     :param array: :func:`pack` of it.
     """
-    return b"".join((DOMAIN, bytes((kind,)), network, array))
+    return b"".join((DOMAIN, bytes((kind,)), network, hashlib.sha256(array).digest()))
 
 
 def size(frame: Signed | Whisper | Plain) -> int:
