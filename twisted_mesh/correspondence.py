@@ -7,6 +7,7 @@ here; when the run ends, everybody who waits is told.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from weakref import WeakMethod
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -16,9 +17,29 @@ from twisted_mesh.core import events
 from twisted_mesh.core.reverse import ReversePath
 from twisted_mesh.core.tally import Holders
 from twisted_mesh.errors import Unreachable
+from twisted_mesh.identity import id_of
 from twisted_mesh.outlet import Handover, unreachable
 from twisted_mesh.receipt import Receipt, Receipts
 from twisted_mesh.wire.packets import join_entries
+
+
+class Replies:
+    """Sends the replies to the messages of a run, for as long as that lasts (message.Replier)."""
+
+    def __init__(self, reply: Callable[[bytes, tuple[object, ...]], Deferred[None]]) -> None:
+        """
+        :param reply: a method of the run, to which nothing leads from here: messages hold this.
+        """
+        self._reply = WeakMethod(reply)
+
+    def reply_to(self, origin: bytes, packets: tuple[object, ...]) -> Deferred[None]:
+        """Send *packets* to the node *origin* alone."""
+        reply = self._reply()
+        return _over(id_of(origin).decode()) if reply is None else reply(origin, packets)
+
+
+def _over(name: str) -> Deferred[None]:
+    return unreachable(f"{name}: the run this is for has stopped: use send_to()")
 
 
 class Correspondence:
@@ -59,7 +80,7 @@ class Correspondence:
             any more; it may arrive all the same.
         """
         if self._stopped:  # a reply to what came in an earlier run: no link of that is left
-            return unreachable(f"{name}: the run this is for has stopped: use send_to()")
+            return _over(name)
         body = join_entries((entry,))
         token = self._tokens = self._tokens + 1
         waiting = Handover(lambda _: self._cancelled(token))

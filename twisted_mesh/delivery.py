@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
-from weakref import WeakSet
+from weakref import ref
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -20,7 +20,7 @@ from twisted_mesh.consumer import READ_BYTES, Bounds, MessageQueue, Reader, RunK
 from twisted_mesh.core.events import Deliver
 from twisted_mesh.listeners import Listeners
 from twisted_mesh.message import Gap, Message, Source, shown
-from twisted_mesh.wire.packets import Entry, is_users
+from twisted_mesh.wire.packets import USERS, Entry
 
 if TYPE_CHECKING:
     from twisted_mesh.protocol import MeshProtocol
@@ -41,7 +41,7 @@ def messages_of(
     """
     share = size // max(1, len(entries))
     for number, entry in enumerate(entries, first):
-        if is_users(entry):  # other kinds belong to later versions
+        if entry[0] in USERS:  # other kinds belong to later versions
             yield Message(entry, number if first else None, source), share
 
 
@@ -63,7 +63,7 @@ class Delivery:
         self._when_skipped: Callable[[RunKey, int], None] = _ignore
         self._debug = debug_level
         self._handlers: list[Handler] = []
-        self._queues: WeakSet[MessageQueue] = WeakSet()  # dropped iterators drop out
+        self._queues: tuple[ref[MessageQueue], ...] = ()  # dropped iterators drop out
         self._backlog: MessageQueue | None = None  # of an earlier process, for the handlers
 
     def register_handler(self, handler: Handler) -> None:
@@ -93,8 +93,11 @@ class Delivery:
 
     def _queue(self, notify: Callable[[], None] | None) -> MessageQueue:
         queue = MessageQueue(self._bounds, self._lost, self._reader, self._changed, notify)
-        self._queues.add(queue)
+        self._queues = (*self._queues, ref(queue, self._dropped))
         return queue
+
+    def _dropped(self, gone: ref[MessageQueue]) -> None:
+        self._queues = tuple(reference for reference in self._queues if reference is not gone)
 
     def begin(
         self,
@@ -111,7 +114,7 @@ class Delivery:
         :param backlog: what was stored and not taken by every consumer of an earlier process.
         """
         self._reader, self._when_taken, self._when_skipped = reader, changed, skipped
-        for queue in self._queues:
+        for queue in self._live():
             queue.reader = reader
         waiting = MessageQueue(self._bounds, self._lost, reader, changed)
         for run, sender, taken, head in backlog:
@@ -142,7 +145,10 @@ class Delivery:
         return min((queue.taken(run, head) for queue in queues), default=head)
 
     def _consumers(self) -> list[MessageQueue]:
-        return [*self._queues] if self._backlog is None else [*self._queues, self._backlog]
+        return self._live() if self._backlog is None else [*self._live(), self._backlog]
+
+    def _live(self) -> list[MessageQueue]:
+        return [queue for reference in self._queues if (queue := reference()) is not None]
 
     def _changed(self, run: RunKey) -> None:
         self._when_taken(run)
@@ -178,9 +184,9 @@ class Delivery:
 
     def close(self) -> None:
         """No more messages: every ``messages()`` ends after what it holds."""
-        for queue in list(self._queues):
+        for queue in self._live():
             queue.close()
-        self._queues.clear()
+        self._queues = ()
 
     def _hand_over(self, message: Message, size: int, link: MeshProtocol | None) -> None:
         if self._debug >= 5:
@@ -193,12 +199,14 @@ class Delivery:
         if self._handlers and self._is_taken(message, link):
             return
         heard = False
-        if self.listeners.listeners("message"):
+        for listener in self.listeners.called("message"):
             heard = True
-            self.listeners.emit("message", message)
-        for queue in list(self._queues):
-            heard = True
-            queue.put(message, size)
+            self.listeners.call(listener, message)
+        for reference in self._queues:
+            queue = reference()
+            if queue is not None:
+                heard = True
+                queue.put(message, size)
         if not heard:
             self._unheard += 1
 

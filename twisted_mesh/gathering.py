@@ -35,10 +35,12 @@ class Gathering:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def add(self, entry: bytes) -> None:
-        """One more message."""
+    def add(self, entry: bytes) -> int:
+        """One more message; how many there were before it."""
+        place = len(self._entries)
         self._entries.append(entry)
         self.bytes += len(entry)
+        return place
 
     def put_first(self, entries: list[bytes]) -> None:
         """Messages that come before all others."""

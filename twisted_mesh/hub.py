@@ -108,12 +108,12 @@ class Hub:
 
         :return: its place in all that is sent in this run of the service; None if there is no room for it.
         """
-        if not self.node.sending.room_for(self._gathering.bytes + len(entry)):
+        gathering = self._gathering
+        if not self.node.sending.room_for(gathering.bytes + len(entry)):
             return None
-        place = self._published + len(self._gathering)
-        self._gathering.add(entry)
-        self._schedule()
-        return place
+        if self._turn is None:
+            self._schedule()
+        return self._published + gathering.add(entry)
 
     def handle(self, event: events.Asking) -> None:
         """Something the application does about messages that are on their way."""

@@ -27,7 +27,7 @@ from twisted_mesh.core.handshake import Myself
 from twisted_mesh.core.joining import MOST_CLAIMED
 from twisted_mesh.core.reading import read
 from twisted_mesh.core.tally import Holders
-from twisted_mesh.correspondence import Correspondence
+from twisted_mesh.correspondence import Correspondence, Replies
 from twisted_mesh.delivery import Delivery, Waiting, messages_of
 from twisted_mesh.dialler import Dialler
 from twisted_mesh.dialling import Dial, Dialling
@@ -229,8 +229,7 @@ class Run:
 
     # ── what its parts ask for ──────────────────────────────────────────────────────
 
-    def reply_to(self, origin: bytes, packets: tuple[object, ...]) -> Deferred[None]:
-        """Send *packets* to the node *origin* alone (message.Replier)."""
+    def _reply(self, origin: bytes, packets: tuple[object, ...]) -> Deferred[None]:
         return self._send_direct(origin, flags.whisper, packets)
 
     def _consumed(self, run: tuple[bytes, int]) -> None:
@@ -337,7 +336,8 @@ class Run:
             yield Held(piece.first, piece.last, list(messages))
 
     def _source(self, origin: bytes, epoch: int, sent: int) -> Source:
-        return Source(origin, epoch, id_of(origin), sent / 1000 if sent else self._wall_clock(), self)
+        at = sent / 1000 if sent else self._wall_clock()
+        return Source(origin, epoch, id_of(origin), at, Replies(self._reply))
 
     def gap(self, gap: events.GapFound) -> None:
         """Messages that will not come."""

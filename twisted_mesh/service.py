@@ -319,9 +319,9 @@ class MeshService(Service, Emitting):
         :raises NotRunning: the service does not run.
         """
         run = self._running()
-        if flag not in (flags.broadcast, flags.whisper):
+        if flag is not flags.broadcast and flag not in (flags.broadcast, flags.whisper):
             raise ValueError(f"flag must be flags.broadcast or flags.whisper, not {flag!r}")
-        if not flags.is_user_type(type):
+        if type is not flags.broadcast and not flags.is_user_type(type):
             raise ValueError(f"type must be 0, 2 or 0x30 and above, not {type!r}")
         if receipt and flag == flags.whisper:
             raise ValueError("a whisper has no receipt: send_to() says when one member has a message")

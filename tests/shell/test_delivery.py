@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import formatEvent
 
 from tests.support.meshcase import MeshCase, batch
-from twisted_mesh import flags
+from twisted_mesh import MeshService, Message, flags
+from twisted_mesh.consumer import MessageQueue
 from twisted_mesh.errors import Unreachable
+from twisted_mesh.run import Run
 
 
 class Oops(Exception):
@@ -221,6 +225,45 @@ class TestListeners(DeliveryCase):
         b.remove_all_listeners("message")
         self.assertFalse(b.emit("message", None))
         self.assertFalse(b.emit("anything", key="word"))
+
+    def test_who_comes_or_goes_within_a_batch_does_so_from_the_next_message_on(self) -> None:
+        late: list[int] = []
+
+        def comes(message: Message) -> None:
+            late.append(message.packets[1])
+
+        def decides(message: Message) -> None:
+            match message.packets[1]:
+                case 1:
+                    self.b.on("message", comes)
+                    self.b.once("message", lambda message: late.append(-message.packets[1]))
+                case 4:
+                    self.b.remove_listener("message", comes)
+                case 5:
+                    self.b.remove_all_listeners("message")
+
+        self.b.on("message", decides)
+        for number in range(8):
+            self.a.send(number)
+        self.network.pump()
+        # Whoever is called at a message was there when it came.
+        self.assertEqual((self.heard, late), ([0, 1, 2, 3, 4, 5], [2, -2, 3, 4]))
+        self.assertEqual(self.b.footprint()["unheard_messages"], 2)
+
+    def test_nothing_leads_from_a_message_back_to_the_service(self) -> None:
+        # The garbage collector does not look into messages: such a circle would stay for ever.
+        seen: list[Message] = []
+        self.b.on("message", seen.append)
+        self.say("x")
+        (message,) = seen
+        reached: list[object] = [message]
+        known = {id(message)}
+        for one in reached:
+            for held in gc.get_referents(one):
+                if id(held) not in known and not isinstance(held, type | ModuleType):
+                    known.add(id(held))
+                    reached.append(held)
+        self.assertFalse(any(isinstance(one, MeshService | Run | MessageQueue) for one in reached))
 
     def test_messages_nobody_was_there_for_are_counted(self) -> None:
         self.say("heard")

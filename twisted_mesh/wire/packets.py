@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from itertools import chain
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -31,10 +32,12 @@ _decode = msgspec.msgpack.Decoder(list[list[Any]]).decode
 
 Entry = list[Any]
 
+#: The kinds of entries that hold an application's message.
+USERS: Final = frozenset({USER_ENTRY, USER_ENTRY | ASKS})
 
-def is_users(entry: Entry) -> bool:
-    """Whether *entry* holds an application's message."""
-    return bool(entry[0] in (USER_ENTRY, USER_ENTRY | ASKS))
+_INTEGERS: Final = frozenset({int})
+_kind_of: Final = itemgetter(0)
+_type_of: Final = itemgetter(1)
 
 
 def pack_entry(type_: int, packets: Sequence[object], *, asks: bool = False) -> bytes:
@@ -83,13 +86,15 @@ def unpack_entries(body: bytes, count: int | None = None) -> list[Entry]:
         raise PoisonedBody(f"a body that is no list of messages: {error}") from None
     if count is not None and len(entries) != count:
         raise PoisonedBody(f"a body of {len(entries)} messages that says it has {count}")
-    for entry in entries:
-        if len(entry) < 2 or type(entry[0]) is not int or type(entry[1]) is not int:
-            raise PoisonedBody("an entry that does not begin with its kind and type")
-    for type_ in {entry[1] for entry in entries if is_users(entry)}:
+    # Whole batches go through map and sets, which takes a fraction of a loop over entries (measured).
+    if not _begin_with_integers(entries):
+        raise PoisonedBody("an entry that does not begin with its kind and type")
+    users = entries
+    if not USERS.issuperset(map(_kind_of, entries)):
+        users = [entry for entry in entries if entry[0] in USERS]
+    for type_ in set(map(_type_of, users)):
         if not is_user_type(type_):
             raise PoisonedBody(f"a message of the protocol's own type {type_}")
-    # One set of types for the whole batch costs a tenth of looking at each value in Python.
     if not _SCALARS.issuperset(map(type, chain.from_iterable(entries))):
         try:
             for entry in entries:
@@ -97,6 +102,14 @@ def unpack_entries(body: bytes, count: int | None = None) -> list[Entry]:
         except ValueError as error:
             raise PoisonedBody(f"a message that cannot be unpacked: {error}") from None
     return entries
+
+
+def _begin_with_integers(entries: list[Entry]) -> bool:
+    try:
+        kinds, types = map(type, map(_kind_of, entries)), map(type, map(_type_of, entries))
+        return _INTEGERS.issuperset(kinds) and _INTEGERS.issuperset(types)
+    except IndexError:
+        return False
 
 
 def _check_decoded(values: Collection[object], depth: int) -> None:
