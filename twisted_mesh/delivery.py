@@ -198,16 +198,19 @@ class Delivery:
             )
         if self._handlers and self._is_taken(message, link):
             return
-        heard = False
-        for listener in self.listeners.called("message"):
-            heard = True
-            self.listeners.call(listener, message)
-        for reference in self._queues:
-            queue = reference()
-            if queue is not None:
-                heard = True
-                queue.put(message, size)
-        if not heard:
+        called = self.listeners.called("message")
+        for listener in called:
+            try:
+                result = listener(message)
+            except (Exception, SystemExit):
+                self.listeners.failed(listener, Failure())
+            else:
+                if result is not None:
+                    self.listeners.returned(listener, result)
+        queues = self._live() if self._queues else ()
+        for queue in queues:
+            queue.put(message, size)
+        if not (called or queues):
             self._unheard += 1
 
     def _is_taken(self, message: Message, link: MeshProtocol | None) -> bool:

@@ -363,9 +363,9 @@ class MeshSocket(Listeners):
 
     # ── failures and the end ────────────────────────────────────────────────────────
 
-    def _failed(self, listener: Callable[..., Any], failure: Failure) -> None:
+    def failed(self, listener: Callable[..., Any], failure: Failure) -> None:
         self._failures.append(failure.getTraceback())
-        super()._failed(listener, failure)
+        super().failed(listener, failure)
 
     def _node_failed(self, failure: Failure) -> None:
         self._failures.append(failure.getTraceback())

@@ -7,8 +7,10 @@ never given up: beyond ``unsent_bytes`` the caller is told Congested instead.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 from twisted_mesh.core.handshake import Sign
 from twisted_mesh.core.history import History
@@ -68,15 +70,11 @@ class Outbox:
             self.taken, size = self._unsent.popleft()
             self.unsent_bytes -= size
 
-    def _grouped(self, entries: Sequence[bytes]) -> Iterator[list[bytes]]:
-        group: list[bytes] = []
-        size = 0
-        for entry in entries:
-            full = size + len(entry) > self._batch_bytes or len(group) == native.MAX_BATCH_COUNT
-            if group and full:
-                yield group
-                group, size = [], 0
-            group.append(entry)
-            size += len(entry)
-        if group:
-            yield group
+    def _grouped(self, entries: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+        ends = list(accumulate(map(len, entries)))  # bytes up to and with each
+        first = sent = 0
+        while first < len(entries):
+            behind = bisect_right(ends, sent + self._batch_bytes, first)
+            behind = min(max(behind, first + 1), first + native.MAX_BATCH_COUNT)
+            yield entries[first:behind]
+            first, sent = behind, ends[behind - 1]

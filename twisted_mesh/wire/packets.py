@@ -49,8 +49,10 @@ def pack_entry(type_: int, packets: Sequence[object], *, asks: bool = False) -> 
         as keys, an integer outside -2^63..2^64-1, text that is no Unicode.
     :raises MessageTooLarge: over 1 MiB packed.
     """
-    if not _SCALARS.issuperset(map(type, packets)):
-        _Walk().message(packets)
+    for packet in packets:
+        if type(packet) not in _SCALARS:
+            _Walk().message(packets)
+            break
     try:
         packed = _encode([USER_ENTRY | ASKS if asks else USER_ENTRY, type_, *packets])
     except OverflowError:
