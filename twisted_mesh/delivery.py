@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from twisted_mesh.consumer import READ_BYTES, Bounds, MessageQueue, Reader, RunKey, read_nothing
 from twisted_mesh.core.events import Deliver
-from twisted_mesh.listeners import Listeners
+from twisted_mesh.listeners import Listeners, emit_one
 from twisted_mesh.message import Gap, Message, Source, shown
 from twisted_mesh.wire.packets import USERS, Entry
 
@@ -198,19 +198,11 @@ class Delivery:
             )
         if self._handlers and self._is_taken(message, link):
             return
-        called = self.listeners.called("message")
-        for listener in called:
-            try:
-                result = listener(message)
-            except (Exception, SystemExit):
-                self.listeners.failed(listener, Failure())
-            else:
-                if result is not None:
-                    self.listeners.returned(listener, result)
-        queues = self._live() if self._queues else ()
-        for queue in queues:
+        heard = emit_one(self.listeners, "message", message)
+        for queue in self._live() if self._queues else ():
+            heard = True
             queue.put(message, size)
-        if not (called or queues):
+        if not heard:
             self._unheard += 1
 
     def _is_taken(self, message: Message, link: MeshProtocol | None) -> bool:

@@ -7,7 +7,7 @@ become too old; the core never waits for it.  While the store cannot be written 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, execute
@@ -18,11 +18,15 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.handshake import Myself
 from twisted_mesh.core.history import History
+from twisted_mesh.core.joining import MOST_CLAIMED
 from twisted_mesh.core.journal import Journal, Taken
 from twisted_mesh.core.node import Node
 from twisted_mesh.core.shelf import Flush, Flushed
+from twisted_mesh.delivery import Waiting
 from twisted_mesh.errors import StoreError, StoreFull
+from twisted_mesh.identity import id_of
 from twisted_mesh.store import Store
 
 #: Seconds from a flush to one for what is too old alone; own messages nobody has are that for ever (guess).
@@ -172,3 +176,19 @@ class Keeper:
 
     def _wall_ms(self, at: float) -> int:
         return int((self._wall_clock() - (self._reactor.seconds() - at)) * 1000)
+
+
+def newest_own(store: Store, origin: bytes) -> int:
+    """The newest stored run of *origin* that a clock can have given, or 0."""
+    restored = store.restored
+    runs = [*(marks.run for marks in restored.marks), *(run for run, _ in restored.closed)]
+    return max((epoch for author, epoch in runs if author == origin and epoch <= MOST_CLAIMED), default=0)
+
+
+def backlog(store: Store, myself: Myself) -> Iterator[Waiting]:
+    """What is stored and was not taken by every consumer; own messages are for nobody here."""
+    for marks in store.restored.marks:
+        origin, _ = marks.run
+        taken = max(marks.taken, marks.base)
+        if taken < marks.head and origin != myself.origin:
+            yield marks.run, id_of(origin), taken, marks.head

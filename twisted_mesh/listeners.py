@@ -28,31 +28,6 @@ class Listeners(EventEmitter):
         super().__init__()
         self._called: dict[str, tuple[Listener, ...]] = {}  # until somebody comes or goes
 
-    def called(self, event: str) -> tuple[Listener, ...]:
-        """Whom :meth:`emit` would call now, in order: who calls them as it does saves most of its time.
-
-        What they raise and return goes to :meth:`failed` and :meth:`returned`.
-        """
-        called = self._called.get(event)
-        if called is None:
-            with self._lock:
-                called = self._called[event] = tuple(self._events.get(event, {}).values())
-        return called
-
-    def failed(self, listener: Listener, failure: Failure) -> None:
-        """*listener* has failed: that is told, and goes no further."""
-        _log.failure("listener {listener} failed", failure, listener=listener)
-        # A failing listener of failures is only logged, or it would be called for ever.
-        if listener not in self.listeners("failure"):
-            self.emit("failure", failure)
-
-    def returned(self, listener: Listener, result: object) -> None:
-        """*listener* may have begun something that takes longer."""
-        if inspect.iscoroutine(result):
-            result = Deferred.fromCoroutine(result)
-        if isinstance(result, Deferred):
-            result.addErrback(lambda failure: self.failed(listener, failure))
-
     def remove_all_listeners(self, event: str | None = None) -> None:
         """Call nobody at *event* any more, or at any."""
         super().remove_all_listeners(event)
@@ -72,9 +47,43 @@ class Listeners(EventEmitter):
         try:
             result = f(*args, **kwargs)
         except (Exception, SystemExit):  # the reactor lets none of them end the process
-            self.failed(f, Failure())
+            self._failed(f, Failure())
         else:
-            self.returned(f, result)
+            self._returned(f, result)
+
+    def _calls(self, event: str) -> tuple[Listener, ...]:
+        with self._lock:
+            called = self._called[event] = tuple(self._events.get(event, {}).values())
+        return called
+
+    def _failed(self, listener: Listener, failure: Failure) -> None:
+        _log.failure("listener {listener} failed", failure, listener=listener)
+        # A failing listener of failures is only logged, or it would be called for ever.
+        if listener not in self.listeners("failure"):
+            self.emit("failure", failure)
+
+    def _returned(self, listener: Listener, result: object) -> None:
+        """*listener* may have begun something that takes longer."""
+        if inspect.iscoroutine(result):
+            result = Deferred.fromCoroutine(result)
+        if isinstance(result, Deferred):
+            result.addErrback(lambda failure: self._failed(listener, failure))
+
+
+def emit_one(listeners: Listeners, event: str, what: object) -> bool:
+    """``listeners.emit(event, what)`` in a third of the time (measured): for what happens very often."""
+    called = listeners._called.get(event)
+    if called is None:
+        called = listeners._calls(event)
+    for listener in called:
+        try:
+            result = listener(what)
+        except (Exception, SystemExit):
+            listeners._failed(listener, Failure())
+        else:
+            if result is not None:
+                listeners._returned(listener, result)
+    return bool(called)
 
 
 class Emitting:

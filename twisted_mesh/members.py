@@ -117,10 +117,12 @@ class Members:
         )
         return member
 
-    def clear(self) -> None:
-        """Nothing is known of anybody."""
+    def clear(self, now: float) -> list[Member]:
+        """Nothing is known of anybody; what is to be told of those who were shown."""
+        gone = [msgspec.structs.replace(member, state=GONE, since=now) for member in self._table.values()]
         self._table.clear()
         self._origins.clear()
+        return gone
 
     def origin(self, node_id: bytes) -> bytes | None:
         """The public key of the member with that id, if it is known."""

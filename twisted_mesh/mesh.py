@@ -363,9 +363,9 @@ class MeshSocket(Listeners):
 
     # ── failures and the end ────────────────────────────────────────────────────────
 
-    def failed(self, listener: Callable[..., Any], failure: Failure) -> None:
+    def _failed(self, listener: Callable[..., Any], failure: Failure) -> None:
         self._failures.append(failure.getTraceback())
-        super().failed(listener, failure)
+        super()._failed(listener, failure)
 
     def _node_failed(self, failure: Failure) -> None:
         self._failures.append(failure.getTraceback())

@@ -24,11 +24,10 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.consumer import Held
 from twisted_mesh.core import events
 from twisted_mesh.core.handshake import Myself
-from twisted_mesh.core.joining import MOST_CLAIMED
 from twisted_mesh.core.reading import read
 from twisted_mesh.core.tally import Holders
 from twisted_mesh.correspondence import Correspondence, Replies
-from twisted_mesh.delivery import Delivery, Waiting, messages_of
+from twisted_mesh.delivery import Delivery, messages_of
 from twisted_mesh.dialler import Dialler
 from twisted_mesh.dialling import Dial, Dialling
 from twisted_mesh.errors import (
@@ -44,9 +43,9 @@ from twisted_mesh.errors import (
 )
 from twisted_mesh.hub import Hub
 from twisted_mesh.identity import id_of
-from twisted_mesh.keeper import Keeper
+from twisted_mesh.keeper import Keeper, backlog, newest_own
 from twisted_mesh.members import Members
-from twisted_mesh.message import Gap, Refusal, Source
+from twisted_mesh.message import Gap, Member, Refusal, Source
 from twisted_mesh.outlet import unreachable
 from twisted_mesh.protocol import MeshProtocol
 from twisted_mesh.receipt import Receipt
@@ -96,7 +95,7 @@ class Run:
         self._new_run = new_run
         self._wall_clock = wall_clock
         myself = new_run(0)
-        if store is not None and (newest := _newest_own(store, myself.origin)) >= myself.epoch:
+        if store is not None and (newest := newest_own(store, myself.origin)) >= myself.epoch:
             myself = new_run(newest)  # the file beside the key is gone, and the clock was set back
         self._reactor = reactor
         self.keeper = (
@@ -114,7 +113,7 @@ class Run:
             reactor, self.hub.handle, lambda: self.hub.node.reverse, self._receipt_changed
         )
         delivery.begin(
-            self.read, self._consumed, self._skipped, () if store is None else _backlog(store, myself)
+            self.read, self._consumed, self._skipped, () if store is None else backlog(store, myself)
         )
         self._catching_up: IDelayedCall | None = reactor.callLater(0, self._catch_up)
         jitter = dice.random
@@ -292,8 +291,11 @@ class Run:
         ago = 0.0 if entry is None else self._reactor.seconds() - entry.since
         member = self.members.changed(origin, entry, ago, self._wall_clock())
         if member is not None:
-            self.hub.log.member(member)
-            self._delivery.listeners.emit("member", member)
+            self._tell_of(member)
+
+    def _tell_of(self, member: Member) -> None:
+        self.hub.log.member(member)
+        self._delivery.listeners.emit("member", member)
 
     def numbered(self, run: tuple[bytes, int], place: int, count: int, first: int) -> None:
         """Own messages have numbers."""
@@ -373,7 +375,8 @@ class Run:
             _log.error("no new run can begin: {error}", error=error)
             myself = self.hub.myself  # the next neighbour will say the same, and it is tried again
             self._delivery.listeners.emit("failure", Failure(error))
-        self.members.clear()
+        for gone in self.members.clear(self._wall_clock()):
+            self._tell_of(gone)
         self.hub.renew(myself)
 
     def key_in_use(self, epoch: int) -> None:
@@ -381,19 +384,3 @@ class Run:
         error = KeyInUse("another node uses this node's key: this one publishes no more")
         _log.error("{error} (its run is {epoch})", error=error, epoch=epoch)
         self._delivery.listeners.emit("failure", Failure(error))
-
-
-def _newest_own(store: Store, origin: bytes) -> int:
-    """The newest stored run of *origin* that a clock can have given, or 0."""
-    restored = store.restored
-    runs = [*(marks.run for marks in restored.marks), *(run for run, _ in restored.closed)]
-    return max((epoch for author, epoch in runs if author == origin and epoch <= MOST_CLAIMED), default=0)
-
-
-def _backlog(store: Store, myself: Myself) -> Iterator[Waiting]:
-    """What is stored and was not taken by every consumer; own messages are for nobody here."""
-    for marks in store.restored.marks:
-        origin, _ = marks.run
-        taken = max(marks.taken, marks.base)
-        if taken < marks.head and origin != myself.origin:
-            yield marks.run, id_of(origin), taken, marks.head

@@ -66,6 +66,14 @@ class TestEpochTaken(MeshCase):
         kept = self.file.with_name(self.file.name + ".epoch")
         self.assertEqual(int(kept.read_bytes()), self.taken + 1)
 
+    def test_who_was_shown_until_then_is_told_as_gone(self) -> None:
+        a, b = self.chain(2)
+        assert a._run is not None
+        a._run.epoch_taken(a._run.hub.myself.epoch)
+        self.assertEqual(dict(a.members), {})
+        told = self.happened(a, "member")
+        self.assertEqual([(member.id, member.state) for member in told[-1:]], [(b.id, "gone")])
+
     def test_as_a_peer_that_is_dialled_for_ever(self) -> None:
         again = self.again(peers=[self.address(self.other)])
         again.send("before")

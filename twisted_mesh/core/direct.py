@@ -1,9 +1,10 @@
 """Direct messages: to one node wherever it is, acknowledged, once in a run.
 
-Contract: what is sent is repeated until the destination has signed for it, each time over the next best
-way, or until ``direct_timeout``.  The destination remembers of every sender's run a head and what lies
-above it, so that a repeat is acknowledged again and not delivered again.  Relays verify, and keep nothing
-but over which link each came first: where it got through, its acknowledgement gets back the same way.
+Contract: what is sent is repeated until the destination has signed for it, or until ``direct_timeout``:
+each time over the best way and over another one, too.  The destination remembers of every sender's run a
+head and what lies above it, so that a repeat is acknowledged again and not delivered again.  Relays verify,
+and keep nothing but over which link each came first: where it got through, its acknowledgement gets back
+the same way.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ _HELP_AFTER = 1.0  # seconds a hole is left to the neighbours before others are 
 class Membership:
     """The society of a node.
 
-    :ivar presences: its own record, and the roster.
+    :ivar presences: its own record, and those of the others.
     :ivar overlay: whom it is linked with and could be; None where that is the application's affair.
     :ivar exchange: its visits.
     :ivar joined: whether a neighbour has told its roster.
@@ -82,6 +82,7 @@ class Membership:
         self._outbox = outbox
         self._repair = repair
         self._intake = intake
+        self._roster = roster
         self._reverse = reverse
         self._effect = effect
         self._set_timer = set_timer
@@ -96,16 +97,9 @@ class Membership:
             if myself.overlay
             else None
         )
-        self.exchange = Exchange(
-            myself, config, links, self.presences.roster, repair, dice, self._dial, close
-        )
+        self.exchange = Exchange(myself, config, links, roster, repair, dice, self._dial, close)
         self.joined = False
         self.settled_by: int | None = None
-
-    @property
-    def roster(self) -> Roster:
-        """All authors but this node."""
-        return self.presences.roster
 
     @property
     def contacts(self) -> list[Contact]:
@@ -293,7 +287,7 @@ class Membership:
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""
         return {
-            **self.roster.footprint(),
+            **self._roster.footprint(),
             **self.exchange.footprint(),
             **self._dials.footprint(),
             **({} if self.overlay is None else self.overlay.footprint()),
@@ -302,7 +296,7 @@ class Membership:
     def _start(self, now: float) -> None:
         """The first neighbour has told all: where it knew of no stream, what the author says counts."""
         self.settled_by = None
-        for entry in self.roster:
+        for entry in self._roster:
             presence = entry.presence
             run = (presence.origin, presence.epoch)
             if presence.sequence and not self._history.head(run) and self._history.get(run) is None:

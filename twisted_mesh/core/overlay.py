@@ -52,7 +52,6 @@ class Overlay:
     Frames of a link count from :meth:`up` on.
 
     :ivar me: where this node can be dialled, None if nobody can.
-    :ivar counts: what was dropped so far, by name.
     """
 
     def __init__(

@@ -46,7 +46,6 @@ _LOOKS: Final = 10  # times an interval the roster is looked through
 class Presences:
     """The records of a node's own presence and of the others'.
 
-    :ivar roster: all authors but this node.
     :ivar announcing: the own record; :ivar suspicion: of members, and of this one.
     """
 
@@ -77,7 +76,7 @@ class Presences:
         self._effect = effect
         self._set_timer = set_timer
         self._disown = disown
-        self.roster = roster
+        self._roster = roster
         self._seal = Seal(myself)
         self.announcing = Announcing(
             myself, config, outbox, roster, self._seal, lambda: reverse.asks, self._announced, self._look_at
@@ -100,7 +99,7 @@ class Presences:
         """Tell a new neighbour, or a visitor, all that is known."""
         for frame in self._rosters(stay, now):
             self._send((link,), frame)
-        for entry in self.roster:
+        for entry in self._roster:
             if entry.is_member:
                 link.told_record(entry.presence.origin, entry.rank)
         if self.announcing.own is not None:
@@ -109,7 +108,7 @@ class Presences:
     def _rosters(self, stay: int, now: float) -> Iterator[membership.Roster]:
         entries: list[RosterEntry] = []
         size = 0
-        known = [(entry.signed, self.roster.age(entry, now)) for entry in self.roster if entry.is_member]
+        known = [(entry.signed, self._roster.age(entry, now)) for entry in self._roster if entry.is_member]
         own = self.announcing.own
         if own is not None and self.announcing.speaks:
             known.append((own, self.announcing.age(now)))
@@ -127,7 +126,7 @@ class Presences:
         if origin == self._myself.origin:
             signed, rank = self.announcing.own, self.announcing.rank
         else:
-            entry = self.roster.get(origin)
+            entry = self._roster.get(origin)
             signed, rank = (None, (0, 0)) if entry is None else (entry.signed, entry.rank)
         if signed is not None and link.knows_record(origin) < rank:
             link.told_record(origin, rank)
@@ -162,7 +161,7 @@ class Presences:
             if presence.origin == self._myself.origin:
                 if self._is_said_elsewhere(signed, presence):
                     self._disown(presence.epoch)
-            elif not self.roster.is_forgotten(presence, heard, now):
+            elif not self._roster.is_forgotten(presence, heard, now):
                 parent = self._served_by(link, presence.origin, now)
                 entry = self._take(link, signed, presence, heard, now)
                 if entry is not None:
@@ -183,7 +182,7 @@ class Presences:
         if origin == self._myself.origin:
             self._on_own(link, signed, presence)
             return None
-        known = self.roster.rank(origin)
+        known = self._roster.rank(origin)
         if rank == known:
             self._spread.duplicate(link, run, -presence.counter, False)
             return None
@@ -217,19 +216,19 @@ class Presences:
     ) -> Entry | None:
         """Keep the record if it is newer than what is known, and there is room for its author."""
         origin = presence.origin
-        if (presence.epoch, presence.counter) <= self.roster.rank(origin):
+        if (presence.epoch, presence.counter) <= self._roster.rank(origin):
             return None
         if not self.may_bring(link, origin, now):
             return None
         self._seal.require(signed)
-        known = self.roster.get(origin)
+        known = self._roster.get(origin)
         was_member = known is not None and known.is_member
         was_gone = known is not None and not known.is_there
-        changed = self.roster.take(signed, presence, self._contact(link, presence), heard, now)
+        changed = self._roster.take(signed, presence, self._contact(link, presence), heard, now)
         if changed is None:
             self._counts["authors_waiting"] += 1
             return None
-        entry = self.roster.get(origin)
+        entry = self._roster.get(origin)
         assert entry is not None
         if was_member and not entry.is_member:
             self._reverse.forgotten(entry)
@@ -242,7 +241,7 @@ class Presences:
 
     def may_bring(self, link: Link, origin: bytes, now: float) -> bool:
         """Whether *link* may bring an author nobody here has heard of."""
-        known = origin == link.peer.origin or self.roster.get(origin) is not None
+        known = origin == link.peer.origin or self._roster.get(origin) is not None
         if known or link.authors.take(now):
             return True
         self._counts["authors_waiting"] += 1
@@ -263,7 +262,7 @@ class Presences:
         the records here, and gets one from here first, would take this node for its way to *origin* and
         prune its own: then neither had one.
         """
-        known = self.roster.get(origin)
+        known = self._roster.get(origin)
         is_served = known is not None and known.is_there and known.heard + known.interval > now
         is_branch = not link.visits and origin not in link.quiet
         return self._spread.parents.of(origin) if is_served and not is_branch else None
@@ -293,9 +292,9 @@ class Presences:
         late = self._late(now)
         self._next_look = None
         if late > self._config.stall_grace:
-            self.roster.doubt(late)
+            self._roster.doubt(late)
         self.announcing.tick(now)
-        changed, gone = self.roster.tick(now)
+        changed, gone = self._roster.tick(now)
         for entry in changed:
             if entry.is_member:
                 self._effect(Emit(events.MemberChanged(entry.presence.origin)))
@@ -304,12 +303,12 @@ class Presences:
                 self._reverse.forgotten(entry)
                 self._effect(Emit(events.MemberGone(entry.presence.origin)))
         self._look_again(now)
-        return self.roster.silent(now)
+        return self._roster.silent(now)
 
     def _look_again(self, now: float) -> None:
-        if self.announcing.own is not None or len(self.roster):
+        if self.announcing.own is not None or len(self._roster):
             self._look_at(now + self._config.presence_interval / _LOOKS)
-        suspected = self.roster.suspected_until
+        suspected = self._roster.suspected_until
         if suspected is not None:
             self._look_at(suspected)
         self.announcing.look_again()
