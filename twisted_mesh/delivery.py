@@ -131,13 +131,14 @@ class Delivery:
             taken = None if self._backlog is None else self._backlog.take_sized()
             if taken is None:
                 self._backlog = None
-                return False
+                break
             message, size = taken
             self._hand_over(message, size, None)
             handed += size
             if handed >= READ_BYTES:
                 break
-        return True
+        self._wake()
+        return self._backlog is not None
 
     def taken(self, run: RunKey, head: int) -> int:
         """The last message of *run* that every consumer has taken, of those up to *head*."""
@@ -146,6 +147,10 @@ class Delivery:
 
     def _consumers(self) -> list[MessageQueue]:
         return self._live() if self._backlog is None else [*self._live(), self._backlog]
+
+    def _wake(self) -> None:
+        for queue in self._live():
+            queue.wake()
 
     def _live(self) -> list[MessageQueue]:
         return [queue for reference in self._queues if (queue := reference()) is not None]
@@ -170,6 +175,7 @@ class Delivery:
                 self._hand_over(message, size, link)
             else:
                 backlog.put(message, size)
+        self._wake()
 
     def footprint(self) -> dict[str, int]:
         """Entries of what waits for consumers, and how many messages found none."""
@@ -199,9 +205,11 @@ class Delivery:
         if self._handlers and self._is_taken(message, link):
             return
         heard = emit_one(self.listeners, "message", message)
-        for queue in self._live() if self._queues else ():
-            heard = True
-            queue.put(message, size)
+        for reference in self._queues:
+            queue = reference()
+            if queue is not None:
+                heard = True
+                queue.put(message, size)
         if not heard:
             self._unheard += 1
 

@@ -24,18 +24,15 @@ class Replier(Protocol):
 
 
 class Source(msgspec.Struct, frozen=True, gc=False):
-    """What the messages of one batch share."""
+    """What the messages of one batch share.
 
-    origin: bytes
-    epoch: int
+    :ivar run: of its author: origin and epoch.
+    """
+
+    run: tuple[bytes, int]
     sender: bytes
     time: float
     replier: Replier
-
-    @property
-    def run(self) -> tuple[bytes, int]:
-        """The run the batch is of: origin and epoch."""
-        return self.origin, self.epoch
 
 
 class Message(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -74,7 +71,7 @@ class Message(msgspec.Struct, frozen=True, eq=False, gc=False):
         """``(origin, epoch, sequence)``, the same on every node; None for a whisper."""
         if self.sequence is None:
             return None
-        return self.source.origin, self.source.epoch, self.sequence
+        return *self.source.run, self.sequence
 
     @property
     def verified(self) -> bool:
@@ -88,7 +85,8 @@ class Message(msgspec.Struct, frozen=True, eq=False, gc=False):
             :class:`~twisted_mesh.errors.Unreachable` where it has not in ``direct_timeout``.
         :raises TypeError: and ValueError for packets that cannot be sent.
         """
-        return self.source.replier.reply_to(self.source.origin, packets)
+        origin, _ = self.source.run
+        return self.source.replier.reply_to(origin, packets)
 
     def __repr__(self) -> str:
         return f"message(type={self.type}, packets={self.entry[2:]!r}, sender={self.sender!r})"

@@ -92,7 +92,7 @@ class PrintDoor(TypingDoor):
         return self._line(
             "message",
             sender=message.sender.decode(),
-            epoch=message.source.epoch,
+            epoch=message.source.run[1],
             sequence=message.sequence,
             time=message.time,
             type=message.type,

@@ -233,8 +233,10 @@ class Run:
 
     def _consumed(self, run: tuple[bytes, int]) -> None:
         """A consumer has taken something of *run*."""
-        self.hub.node.history.changed(run)
-        self.hub.look()
+        if self.keeper is not None:
+            self.hub.node.history.changed(run)
+        if self.hub.node.reverse.receipts.waiting:
+            self.hub.look()
 
     def _skipped(self, run: tuple[bytes, int], sequence: int) -> None:
         """A consumer has lost something of *run*, up to *sequence*."""
@@ -327,19 +329,19 @@ class Run:
 
     def deliver(self, deliver: events.Deliver, link: MeshProtocol | None) -> None:
         """Messages for the application."""
-        source = self._source(deliver.origin, deliver.epoch, deliver.sent)
+        source = self._source((deliver.origin, deliver.epoch), deliver.sent)
         self._delivery.deliver(deliver, source, link)
 
     def read(self, run: tuple[bytes, int], after: int, upto: int, most: int) -> Iterator[Held]:
         """Messages that were delivered, as they are held still (consumer.Reader)."""
         for piece in read(self.hub.node.history, run, after, upto, most):
-            source = self._source(*run, piece.sent)
+            source = self._source(run, piece.sent)
             messages = messages_of(piece.entries, piece.first, piece.size, source)
             yield Held(piece.first, piece.last, list(messages))
 
-    def _source(self, origin: bytes, epoch: int, sent: int) -> Source:
+    def _source(self, run: tuple[bytes, int], sent: int) -> Source:
         at = sent / 1000 if sent else self._wall_clock()
-        return Source(origin, epoch, id_of(origin), at, Replies(self._reply))
+        return Source(run, id_of(run[0]), at, Replies(self._reply))
 
     def gap(self, gap: events.GapFound) -> None:
         """Messages that will not come."""

@@ -84,7 +84,7 @@ class PrintDoorTests(DoorCase):
             {
                 "event": "message",
                 "sender": other.id.decode(),
-                "epoch": received[1].source.epoch,
+                "epoch": received[1].source.run[1],
                 "sequence": 1,
                 "time": received[1].time,
                 "type": 0x30,

@@ -22,7 +22,7 @@ class Replies:
 class TestMessage(SynchronousTestCase):
     def setUp(self) -> None:
         self.replies = Replies()
-        self.source = Source(b"o" * 32, 7, b"sender", 1.5, self.replies)
+        self.source = Source((b"o" * 32, 7), b"sender", 1.5, self.replies)
         self.message = Message([0, 2, b"yes", b"I did"], 9, self.source)
 
     def test_it_says_what_was_sent_when_and_by_whom(self) -> None:

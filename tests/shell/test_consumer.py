@@ -51,6 +51,19 @@ class TestMessages(MeshCase):
         self.network.advance(5)
         self.successResultOf(done)
 
+    def test_one_that_keeps_up_misses_nothing_however_large_a_batch_and_small_its_bounds_are(self) -> None:
+        a, b = self.pair(queue_limit=3, history_bytes=1)
+        got: list[object] = []
+
+        async def consume() -> None:
+            [got.append(message.packets[1]) async for message in b.messages()]
+
+        done = Deferred.fromCoroutine(consume())
+        self.say(a, *range(100))
+        self.assertEqual((got, self.happened(b, "gap")), (list(range(100)), []))
+        done.cancel()
+        self.failureResultOf(done, CancelledError)
+
     def test_it_ends_at_stop_after_what_is_queued_and_stays_so(self) -> None:
         a, b = self.pair()
         queue = b.messages()
