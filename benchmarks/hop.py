@@ -110,7 +110,7 @@ class RawMouth(Protocol):
 async def raw_ear(reactor: Any, size: int, most: int) -> float:
     """Listen, say where, and count."""
     count = Count(most)
-    factory = Factory.forProtocol(lambda: RawEar(count))  # type: ignore[arg-type]
+    factory = Factory.forProtocol(lambda: RawEar(count))
     port = reactor.listenTCP(0, factory, interface=HOST)
     say(port.getHost().port)
     return await count.done

@@ -22,6 +22,7 @@ def once(delay: float) -> tuple[float, float]:
         MeshSocket("127.0.0.1", 0, config=config) as ear,
         MeshSocket("127.0.0.1", 0, config=config) as mouth,
     ):
+        assert ear.out_addr is not None
         mouth.connect(*ear.out_addr)
         ear.recv()  # from now on it keeps everything
         began = time.perf_counter()

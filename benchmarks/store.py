@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
+from twisted_mesh.core.events import Run
 from twisted_mesh.core.shelf import Flush, Marks
-from twisted_mesh.core.streams import Run
 from twisted_mesh.store import Store
 from twisted_mesh.wire import native
 from twisted_mesh.wire.native import Batch, SignedBatch
