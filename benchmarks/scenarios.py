@@ -1,0 +1,203 @@
+"""What is measured: each scenario plays once with one system and gives figures.
+
+Contract: :meth:`Scenario.play` starts the processes it needs, and none is left when it returns or raises
+:class:`~benchmarks.cast.Failed`.  Each wait is bounded: what has not come when nothing came for
+``PATIENCE`` seconds, or when the scenario's time is over, is lost.  Figures are plain numbers by name, as
+they are written to JSON; what they mean stands in :mod:`benchmarks.figures`.
+"""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from benchmarks.cast import Cast
+from benchmarks.catalogue import System, Wiring
+from benchmarks.figures import Figures, delay_figures, rate_between, transfer_figures
+
+PATIENCE: Final = 2.0
+_FIRST: Final = 10.0  # seconds until the first comes
+_POLL: Final = 0.05
+_SETTLE: Final = 0.3  # overlays and new connections have their say before anything is measured
+_LINK_SETTLE: Final = 0.1
+_LINKS: Final = 8
+
+#: Starts (nodes, alone) of a system: what the command passes in, with the environment and the server.
+Casting = Callable[[int, bool], Cast]
+
+
+@dataclass(frozen=True)
+class Scenario(ABC):
+    """One measurement.
+
+    :ivar name: for the command line and the results.
+    :ivar title: for the page.
+    """
+
+    name: str
+    title: str
+
+    def suits(self, system: System) -> bool:
+        """Whether *system* can play it."""
+        return True
+
+    @abstractmethod
+    def play(self, system: System, cast: Casting, part: float) -> Figures:
+        """Measure once.
+
+        :param part: of the messages: 1 for all.
+        """
+
+
+@dataclass(frozen=True)
+class Transfer(Scenario):
+    """Messages as fast as the system takes them, from the first nodes to all others.
+
+    :ivar count: messages over all senders.
+    :ivar seconds: how long it may take.
+    :ivar long: whether the beginning is compared with the end.
+    """
+
+    nodes: int
+    senders: int
+    size: int
+    count: int
+    seconds: float = 60.0
+    long: bool = False
+
+    def play(self, system: System, cast: Casting, part: float) -> Figures:
+        """Send, and wait until all have come or no more do."""
+        each = max(1, round(self.count * part * system.share / self.senders))
+        with cast(self.nodes, False) as nodes:
+            nodes.link_all()
+            time.sleep(_SETTLE)
+            senders = nodes.players[: self.senders]
+            wanted = [each * (self.senders - (player in senders)) for player in nodes.players]
+            for player, most in zip(nodes.players, wanted, strict=True):
+                player.ask("expect", max(1, most), False)
+            before = cpu_seconds(nodes)
+            for player in senders:
+                player.tell("send", each, self.size)
+            for player in senders:
+                player.answer()
+            early = self._wait(nodes, wanted)
+            after = cpu_seconds(nodes)
+            began = min(player.ask("heard")[1] for player in senders)
+            marks = [
+                player.ask("marks") for player, most in zip(nodes.players, wanted, strict=True) if most
+            ]
+            heard = [player.ask("heard")[0] for player in nodes.players]
+            figures = transfer_figures(sum(wanted), sum(heard), began, marks, after - before)
+            figures |= memory_figures(nodes)
+            if self.long and early:
+                figures |= {"sender_early": early, "sender_late": nodes.players[0].ask("heard")[3]}
+                figures |= rate_between(marks[0], wanted[-1])
+            return figures
+
+    def _wait(self, nodes: Cast, wanted: list[int]) -> float:
+        """Until all is there; the first sender's memory when the first tenth was."""
+        until = time.monotonic() + self.seconds
+        early, last, patient = 0.0, 0, time.monotonic() + _FIRST
+        while True:
+            for player in nodes.players:
+                player.tell("heard")
+            told = [player.answer() for player in nodes.players]
+            heard = [count for count, *_ in told]
+            if not early and sum(heard) >= sum(wanted) / 10:
+                early = float(told[0][3])
+            if all(count >= most for count, most in zip(heard, wanted, strict=True)):
+                return early
+            now = time.monotonic()
+            if sum(heard) > last:
+                last, patient = sum(heard), now + PATIENCE
+            if now > min(patient, until):
+                return early
+            time.sleep(_POLL)
+
+
+@dataclass(frozen=True)
+class Latency(Scenario):
+    """One message after the other, at a moderate rate, over so many hops.
+
+    :ivar rate: messages a second.
+    """
+
+    hops: int
+    count: int
+    rate: float
+    size: int = 64
+
+    def suits(self, system: System) -> bool:
+        """Only what relays can go further than one hop."""
+        return self.hops == 1 or system.lines
+
+    def play(self, system: System, cast: Casting, part: float) -> Figures:
+        """Send from one end of a line to the other."""
+        count = max(10, round(self.count * part))
+        with cast(self.hops + 1, self.hops > 1) as nodes:
+            nodes.link_line() if self.hops > 1 else nodes.link_all()
+            time.sleep(_SETTLE)
+            for player in nodes.players:
+                player.ask("expect", count, True)
+            nodes.players[0].ask("pace", count, self.size, self.rate)
+            ear = nodes.players[-1]
+            until = time.monotonic() + 2 * count / self.rate + PATIENCE
+            while ear.ask("heard")[0] < count and time.monotonic() < until:
+                time.sleep(_POLL)
+            return delay_figures(count, ear.ask("delays"))
+
+
+@dataclass(frozen=True)
+class Memory(Scenario):
+    """What an idle node takes, and what each link adds; a client's link is in its server."""
+
+    def play(self, system: System, cast: Casting, part: float) -> Figures:
+        """One node, and one neighbour after the other."""
+        with cast(1 + _LINKS, True) as nodes:
+            hub = nodes.players[0]
+            time.sleep(_SETTLE)
+            idle, ends = hub.usage()["rss"], []
+            holder = nodes.server or hub
+            if system.wiring is Wiring.SERVER:
+                nodes.link(0, 0)
+            for number in range(1, 1 + _LINKS):
+                nodes.link(number, 0)
+                time.sleep(_LINK_SETTLE)
+                if number in (1, _LINKS):
+                    ends.append(holder.usage()["rss"])
+            figures: Figures = {"idle": idle, "linked": hub.usage()["rss"]}
+            figures["link"] = (ends[1] - ends[0]) / (_LINKS - 1)
+            return figures | memory_figures(nodes)
+
+
+def cpu_seconds(nodes: Cast) -> float:
+    """Of all processes, the server's as well."""
+    server = nodes.server.usage()["cpu"] if nodes.server else 0.0
+    return server + sum(player.usage()["cpu"] for player in nodes.players)
+
+
+def memory_figures(nodes: Cast) -> Figures:
+    """The most that the fattest node had, and the server."""
+    figures: Figures = {"peak": max(player.usage()["peak"] for player in nodes.players)}
+    if nodes.server:
+        figures["server"] = nodes.server.usage()["peak"]
+    return figures
+
+
+SCENARIOS: Final = {
+    scenario.name: scenario
+    for scenario in (
+        Transfer("hop-64", "One hop, 64 B", nodes=2, senders=1, size=64, count=400_000),
+        Transfer("hop-1k", "One hop, 1 KiB", nodes=2, senders=1, size=1024, count=150_000),
+        Transfer("hop-64k", "One hop, 64 KiB", nodes=2, senders=1, size=65_536, count=6_000),
+        Transfer("eight-one", "Eight nodes, one sends, 64 B", nodes=8, senders=1, size=64, count=100_000),
+        Transfer("eight-all", "Eight nodes, all send, 64 B", nodes=8, senders=8, size=64, count=100_000),
+        Latency("latency", "Latency, one hop", hops=1, count=1_000, rate=200),
+        Latency("latency-3", "Latency, three hops", hops=3, count=1_000, rate=200),
+        Transfer("sustained", "Sustained, 64 B", nodes=2, senders=1, size=64, count=1_000_000, long=True),
+        Memory("memory", "Memory"),
+    )
+}

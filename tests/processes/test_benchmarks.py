@@ -1,0 +1,96 @@
+"""The benchmarks with real nodes, at a size at which their figures mean nothing."""
+
+import json
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from benchmarks import scenarios
+from benchmarks.cast import ROOT, Cast, Failed
+from benchmarks.catalogue import SYSTEMS
+from benchmarks.figures import Figures
+from benchmarks.scenarios import Latency, Memory, Scenario, Transfer
+from tests.support.length import only_at_length
+
+
+def pids_of_nodes() -> set[str]:
+    """Of processes that are nodes of this process."""
+    mine = set()
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            if f"\nPPid:\t{os.getpid()}\n" in status.read_text():
+                mine.add(status.parent.name)
+        except OSError:
+            pass  # it has just ended
+    return mine
+
+
+class PlayTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.patch(scenarios, "_SETTLE", 0.0)
+        self.patch(scenarios, "_LINK_SETTLE", 0.0)
+        before = pids_of_nodes()
+        self.addCleanup(lambda: self.assertEqual(pids_of_nodes(), before))
+
+    def play(self, name: str, scenario: Scenario) -> Figures:
+        """Once."""
+        system = SYSTEMS[name]
+        return scenario.play(system, partial(Cast, system, Path(sys.executable), None), 1.0)
+
+    def test_raw_twisted_delivers_to_all(self) -> None:
+        figures = self.play("raw", Transfer("", "", nodes=3, senders=1, size=64, count=1000))
+        self.assertEqual((figures["wanted"], figures["delivered"], figures["lost"]), (2000, 2000, 0))
+        self.assertGreater(figures["rate"], 0)
+
+    def test_the_mesh_delivers_whoever_sends(self) -> None:
+        only_at_length()
+        figures = self.play("mesh", Transfer("", "", nodes=3, senders=3, size=64, count=300, long=True))
+        self.assertEqual((figures["wanted"], figures["delivered"]), (600, 600))
+        self.assertGreater(figures["sender_late"], 0)
+
+    def test_latency_over_hops(self) -> None:
+        only_at_length()
+        for name, hops in (("raw", 1), ("mesh", 1), ("mesh", 3)):
+            figures = self.play(name, Latency("", "", hops=hops, count=20, rate=200))
+            self.assertEqual(figures["lost"], 0)
+            self.assertTrue(0 < figures["p50"] <= figures["max"] < 10)
+
+    def test_memory(self) -> None:
+        only_at_length()
+        for name in ("raw", "mesh"):
+            figures = self.play(name, Memory("", ""))
+            self.assertGreater(min(figures["idle"], figures["linked"], figures["peak"]), 2**20)
+
+    def test_what_a_node_cannot_do_is_told(self) -> None:
+        system = SYSTEMS["raw"]
+        with Cast(system, Path(sys.executable), None, 1, False) as nodes:
+            told = self.assertRaises(Failed, nodes.players[0].ask, "connect", 1)
+            self.assertIn("node 0 of raw: ConnectionRefusedError", str(told))
+            nodes.players[0].end()
+            told = self.assertRaises(Failed, nodes.players[0].answer)
+            self.assertEqual(str(told), "node 0 of raw has ended: without a word")
+
+    def test_the_command_prints_tables_and_writes_what_it_measured(self) -> None:
+        only_at_length()
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        figures, plot = folder.absolute() / "figures.json", folder.absolute() / "plot.svg"
+        command = [sys.executable, "-m", "benchmarks", "--quick", "--rounds", "1", "--only", "raw"]
+        command += ["--scenario", "hop-64k", "--json", str(figures), "--plot", str(plot)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("**One hop, 64 KiB**", done.stdout)
+        self.assertEqual(len(json.loads(figures.read_text())["records"]), 1)
+        self.assertIn("<circle", plot.read_text())
+        again = subprocess.run(
+            [sys.executable, "-m", "benchmarks", "--read", str(figures)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        self.assertEqual(again.stdout, done.stdout)
