@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks.cast import Cast
+from benchmarks.cast import Cast, Failed
 from benchmarks.catalogue import System, Wiring
 from benchmarks.figures import Figures, delay_figures, rate_between, transfer_figures
 
@@ -93,12 +93,15 @@ class Transfer(Scenario):
             figures = transfer_figures(sum(wanted), sum(heard), began, marks, after - before)
             figures |= memory_figures(nodes)
             if self.long and early:
-                figures |= {"sender_early": early, "sender_late": nodes.players[0].ask("heard")[3]}
+                figures |= {"sender_early": early, "sender_late": nodes.players[0].ask("heard")[2]}
                 figures |= rate_between(marks[0], wanted[-1])
             return figures
 
     def _wait(self, nodes: Cast, wanted: list[int]) -> float:
-        """Until all is there; the first sender's memory when the first tenth was."""
+        """Until all is there; the first sender's memory when the first tenth was.
+
+        :raises Failed: a sender broke off.
+        """
         until = time.monotonic() + self.seconds
         early, last, patient = 0.0, 0, time.monotonic() + _FIRST
         while True:
@@ -107,13 +110,14 @@ class Transfer(Scenario):
             told = [player.answer() for player in nodes.players]
             heard = [count for count, *_ in told]
             if not early and sum(heard) >= sum(wanted) / 10:
-                early = float(told[0][3])
+                early = float(told[0][2])
             if all(count >= most for count, most in zip(heard, wanted, strict=True)):
                 return early
             now = time.monotonic()
             if sum(heard) > last:
                 last, patient = sum(heard), now + PATIENCE
             if now > min(patient, until):
+                whole(nodes)
                 return early
             time.sleep(_POLL)
 
@@ -147,6 +151,7 @@ class Latency(Scenario):
             until = time.monotonic() + 2 * count / self.rate + PATIENCE
             while ear.ask("heard")[0] < count and time.monotonic() < until:
                 time.sleep(_POLL)
+            whole(nodes)
             return delay_figures(count, ear.ask("delays"))
 
 
@@ -171,6 +176,16 @@ class Memory(Scenario):
             figures: Figures = {"idle": idle, "linked": hub.usage()["rss"]}
             figures["link"] = (ends[1] - ends[0]) / (_LINKS - 1)
             return figures | memory_figures(nodes)
+
+
+def whole(nodes: Cast) -> None:
+    """See that what is missing was lost, and not left unsent.
+
+    :raises Failed: a sender broke off.
+    """
+    for player in nodes.players:
+        if trouble := player.ask("heard")[3]:
+            raise Failed(f"{player.name} broke off: {trouble}")
 
 
 def cpu_seconds(nodes: Cast) -> float:

@@ -90,7 +90,12 @@ def peak(results: Results, scenario: str, system: str) -> str:
 def change(before: str, after: str, unit: float) -> Callable[..., str]:
     """The cell of what became of a figure."""
     ends = figure(before, unit), figure(after, unit)
-    return lambda *where: " to ".join(end(*where) for end in ends)
+
+    def cell(results: Results, scenario: str, system: str) -> str:
+        told = [end(results, scenario, system) for end in ends]
+        return _NONE if _NONE in told else " to ".join(told)
+
+    return cell
 
 
 COLUMNS: dict[str, list[Column]] = {

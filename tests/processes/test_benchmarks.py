@@ -70,6 +70,9 @@ class PlayTests(SynchronousTestCase):
         with Cast(system, Path(sys.executable), None, 1, False) as nodes:
             told = self.assertRaises(Failed, nodes.players[0].ask, "connect", 1)
             self.assertIn("node 0 of raw: ConnectionRefusedError", str(told))
+            nodes.players[0].ask("pace", 1, 64, "never")
+            told = self.assertRaises(Failed, scenarios.whole, nodes)
+            self.assertIn("node 0 of raw broke off: TypeError", str(told))
             nodes.players[0].end()
             told = self.assertRaises(Failed, nodes.players[0].answer)
             self.assertEqual(str(told), "node 0 of raw has ended: without a word")
