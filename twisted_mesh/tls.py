@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from operator import attrgetter
 from typing import Final
 
 from cryptography import x509
@@ -15,10 +16,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from OpenSSL import SSL, crypto
-from twisted.internet.endpoints import wrapClientTLS
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
     IOpenSSLClientConnectionCreator,
+    IProtocol,
     IProtocolFactory,
     IReactorTime,
     ISSLTransport,
@@ -48,11 +50,34 @@ class Tls:
 
     def client(self, endpoint: IStreamClientEndpoint) -> IStreamClientEndpoint:
         """*endpoint* with TLS."""
-        return wrapClientTLS(self._creator, endpoint, clock=self._clock)
+        return _Client(self._creator, endpoint, self._clock)
 
 
-class _Acceptor(TLSMemoryBIOFactory):
-    """Twisted's, except that the factory behind it may refuse a connection."""
+class _Unbuffered(TLSMemoryBIOFactory):
+    """Twisted's, without its gathering of small writes for another turn: an outlet has done that."""
+
+    protocol = TLSMemoryBIOProtocol
+
+
+@implementer(IStreamClientEndpoint)
+class _Client:
+    """An endpoint with TLS, as ``wrapClientTLS`` makes one."""
+
+    def __init__(
+        self, creator: IOpenSSLClientConnectionCreator, endpoint: IStreamClientEndpoint, clock: IReactorTime
+    ) -> None:
+        self._creator = creator
+        self._endpoint = endpoint
+        self._clock = clock
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """Connect, and speak TLS in front of what *protocolFactory* makes."""
+        factory = _Unbuffered(self._creator, True, protocolFactory, clock=self._clock)
+        return self._endpoint.connect(factory).addCallback(attrgetter("wrappedProtocol"))
+
+
+class _Acceptor(_Unbuffered):
+    """It, except that the factory behind it may refuse a connection."""
 
     def buildProtocol(self, addr: IAddress | None) -> TLSMemoryBIOProtocol | None:  # type: ignore[override]
         acceptor = self.wrappedFactory.buildProtocol(addr)
