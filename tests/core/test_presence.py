@@ -8,6 +8,7 @@ from tests.core.membership_case import MembershipTestCase
 from tests.core.network import (
     batch,
     closing,
+    have,
     of,
     origin_of,
     presence,
@@ -395,6 +396,31 @@ class TestParents(MembershipTestCase):
         effects = self.wait(36)
         self.assertEqual(self.asked(effects), [])
         self.assertEqual(self.wants(self.wait(3), 2)[0], ("dora", 1, native.MAX_NUMBER))
+
+    def test_it_is_sought_where_wants_are_answered(self) -> None:
+        # It has published nothing, so that all that is claimed of it is hearsay, which a link that left
+        # its WANTs unanswered is not asked for; that one was chosen again and again, and nobody asked.
+        for number in (2, 1, 3):
+            self.receive(number, presence("dora", 1))
+        self.receive(1, have("emil", 1, 9))
+        self.wait(20)
+        effects = self.handle(closing(2))
+        self.assertEqual(self.wants(effects, 3), [("dora", 1, native.MAX_NUMBER)])
+
+    def test_who_answers_no_want_is_sought_if_there_is_nobody_else(self) -> None:
+        for number in (2, 1):
+            self.receive(number, presence("dora", 1))
+        self.receive(1, have("emil", 1, 9))
+        self.wait(20)
+        effects = self.handle(closing(2))
+        self.assertEqual(self.wants(effects, 1), [("dora", 1, native.MAX_NUMBER)])
+
+    def test_who_was_sought_in_vain_is_asked_anew_the_next_time(self) -> None:
+        for number in (1, 2):
+            self.receive(number, presence("dora", 1))
+        self.handle(closing(3))
+        self.assertEqual(self.asked(self.handle(closing(1)) + self.wait(30)), [2, 2, 2])
+        self.assertEqual(self.asked(self.wait(10)), [2, 2, 2])
 
 
 class TestAnswers(MembershipTestCase):

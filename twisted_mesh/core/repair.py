@@ -54,15 +54,7 @@ class Pull:
         runs or of others; None for grafts.
     """
 
-    __slots__ = (
-        "announced",
-        "asked",
-        "counts",
-        "got",
-        "not_before",
-        "progress",
-        "since",
-    )
+    __slots__ = ("announced", "asked", "counts", "got", "not_before", "progress", "since")
 
     def __init__(self) -> None:
         self.announced: dict[int, deque[tuple[float, int]]] = {}  # link -> (when ripe, high)
@@ -155,19 +147,25 @@ class Repair:
 
         :return: the link that is asked, which is the way to the origin until there is news over another.
         """
-        origin = run[0]
         # Who was told to be quiet had a way of its own to the origin; who told of it, some way.
         best = max(
             (
                 link
                 for link in self._links.fed
-                if link.told and (run in link.claims or link.has_told(origin))
+                if link.told and (run in link.claims or link.has_told(run[0]))
             ),
-            key=lambda link: (link.holds(run), origin in link.quiet, link.has_told(origin)),
+            key=lambda link: (
+                not self._has_failed(link, run),
+                link.holds(run),
+                run[0] in link.quiet,
+                link.has_told(run[0]),
+            ),
             default=None,
         )
         if best is None:
             return None
+        if best.number in self._failed:
+            self._failed[best.number].pop(run, None)  # it is asked anew: there is no better one
         pull = self._pulls.get(run)
         if pull is None:
             pull = self._pulls[run] = Pull()
@@ -312,7 +310,8 @@ class Repair:
         for number, known in list(pull.announced.items()):
             link = self._links.get(number)
             failures = self._failures(number, run)
-            hearsay = link is not None and link.failures >= TRIES and not self._is_proven(run)
+            claims = known[-1][1] < MAX_NUMBER  # a graft is for the author's sake, whatever is claimed
+            hearsay = link is not None and claims and link.failures >= TRIES and not self._is_proven(run)
             if link is None or link.closing or failures >= TRIES or hearsay:
                 del pull.announced[number]
                 continue
@@ -378,6 +377,10 @@ class Repair:
         """How often *link* has failed to bring what is missing now."""
         head, times = self._failed.get(link, _NEVER).get(run, (0, 0))
         return times if head == self._history.head(run) else 0
+
+    def _has_failed(self, link: Link, run: Run) -> bool:
+        """Whether *link* left WANTs unanswered, these or any lately: others are grafted first."""
+        return max(link.failures, self._failures(link.number, run)) >= TRIES
 
     def _note_failure(self, link: int, run: Run) -> None:
         times = self._failures(link, run) + 1
