@@ -218,6 +218,16 @@ class TestRestart(JournalTestCase):
         self.assertTrue(self.history.is_duplicate(batch("anna", 3).batch))
         self.assertEqual(self.history.take(batch("bert", 6, 3), 0)[0].start, 8)
 
+    def test_a_base_that_nothing_has_reached_may_still_be_lowered(self) -> None:
+        # Which records came with it is not stored, so each of them counts: rather too much than too little.
+        self.history.start_at(ANNA, 12, 12, 0)
+        self.history.start_at(BERT, 0, 12, 0)
+        self.flush()
+        self.restart()
+        self.assertIsNone(self.history.lowered(ANNA, 10, 10))
+        self.assertIsNotNone(self.history.lowered(BERT, 10, 10))
+        self.assertEqual(self.history.take(batch("bert", 1, 12), 0)[0].start, 11)
+
     def test_from_where_on_nothing_is_missing_is_as_it_was_stored(self) -> None:
         self.take(1, 2)
         self.take(5, 2)

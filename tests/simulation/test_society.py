@@ -198,3 +198,14 @@ class TestPeers(SynchronousTestCase):
         self.assertEqual(held.delivered.get(author.run), None)
         stage.run(0.2)
         self.assertEqual(held.delivered.get(author.run), 1)
+
+    def test_a_link_that_ends_meanwhile_was_up_for_a_moment_only(self) -> None:
+        world = World(1, 2)
+        held, other = world.members
+        world.stall(held, 5.0)
+        link = world.link(held, other)
+        assert link is not None
+        world.run_until(4.0)
+        world.cut(link.number)
+        world.run_until(6.0)
+        self.assertEqual((held.table, other.table), ({}, {}))

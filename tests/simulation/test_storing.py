@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import Run
+from twisted_mesh.core.shelf import Flush, Marks
 from twisted_mesh.simulation.judge import check_at_rest, check_complete
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.schedules import SCHEDULES, Play
@@ -100,6 +101,26 @@ class TestCrash(SynchronousTestCase):
             check_complete(world)  # each delivery was held against the stored mark, too
             self.assertEqual((world.violations, node.delivered[author.run]), ([], 20), step)
         self.assertGreater(len(marks), 5)
+
+    def test_what_was_told_as_the_base_and_never_came_may_be_delivered_after_it(self) -> None:
+        # Its author's record names less, and no other is remembered: the base may have been a lie.
+        world = World(1, 3)
+        author, other, node = world.members
+        world.link(author, other)
+        world.run_until(1.0)
+        for _ in range(12):
+            author.publish("x")
+        world.run_until(2.0)
+        node.store = SimStore()
+        marks = Marks(author.run, 0, 1, 12, 0, False)
+        node.store.flush(Flush([], [marks], [], (node.run, 0), True), world.now)
+        node.start()
+        world.link(author, node)
+        world.run_until(20.0)
+        self.assertEqual((world.violations, node.delivered[author.run]), ([], 12))
+        author.publish("x")
+        world.run_until(21.0)
+        self.assertEqual((world.violations, node.delivered[author.run]), ([], 13))
 
     def test_what_is_not_delivered_again_is_seen_by_the_judge(self) -> None:
         class Unreadable(SimStore):

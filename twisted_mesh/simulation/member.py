@@ -249,7 +249,8 @@ class Member:
         restored = store.restored()
         self._scribe = Scribe(store, self.world, self._stored)
         self.core = self._scribe.node(myself, config, dice, restored)
-        for marks in restored.marks:
+        # Up to a base that is beyond what came nothing was handed out, and it may still be lowered.
+        for marks in (marks for marks in restored.marks if marks.head >= marks.base):
             self.delivered[marks.run] = max(marks.taken, marks.base)
             if marks.run[0] != self.origin:
                 self._deliver_again(marks.run, marks.head)
@@ -351,7 +352,7 @@ class Member:
 
     def _hear(self, what: events.Happening) -> None:
         match what:
-            case events.LinkUp():
+            case events.LinkUp() if what.link in self.links:  # one may have ended before it was looked at
                 other = self.links[what.link].other(self)
                 self.table[other.id] = what.link
                 self.linked_since = min(self.linked_since, self.world.now)
