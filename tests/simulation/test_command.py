@@ -37,6 +37,12 @@ class TestCommand(SynchronousTestCase):
         self.assertEqual(len([line for line in out.splitlines() if line.strip().startswith("calm")]), 1)
         self.assertIn("41 runs, 0 with a broken promise", out)
 
+    def test_the_number_of_nodes_may_go_from_seed_to_seed(self) -> None:
+        _, out, _ = self.run_with("--schedule", "calm", "--seed", "4", "--runs", "4", "--nodes", "2-4")
+        self.assertEqual([line.split()[2] for line in out.splitlines()[1:5]], ["3", "4", "2", "3"])
+        for wrong in ("4-2", "few"):
+            self.assertRaises(SystemExit, self.run_with, "--nodes", wrong)
+
     def test_all_schedules_unless_one_is_named(self) -> None:
         self.patch(simulation, "STAGED", {"door": STAGED["door"], "crowd": STAGED["crowd"]})
         _, out, _ = self.run_with("--nodes", "3")

@@ -34,7 +34,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--seed", type=int, default=1, help="of the first run (default 1)")
     parser.add_argument("--runs", type=int, default=1, help="seeds to play, one after the other")
-    parser.add_argument("--nodes", type=int, default=0, help="in each run (default: as the schedule says)")
+    parser.add_argument(
+        "--nodes",
+        type=span,
+        default=range(1),
+        metavar="N",
+        help="in each run; LOW-HIGH goes through these from seed to seed (default: as the schedule says)",
+    )
     parser.add_argument(
         "--schedule",
         choices=[*SCHEDULES, *ASKING, JOINT, *STAGED, "all"],
@@ -46,6 +52,15 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=0.0, help="begin no run after so long")
     parser.add_argument("--trace", action="store_true", help="print every frame (of one run)")
     return parser.parse_args(arguments)
+
+
+def span(text: str) -> range:
+    """The numbers of nodes that ``--nodes`` names."""
+    low, _, high = text.partition("-")
+    nodes = range(int(low), int(high or low) + 1)
+    if not nodes:
+        raise ValueError
+    return nodes
 
 
 def nodes_for(seed: int) -> int:
@@ -86,7 +101,7 @@ def main(arguments: Sequence[str]) -> int:
     results: list[Result] = []
     for seed in range(options.seed, options.seed + options.runs):
         results.extend(
-            play(name, seed, options.nodes, options.trace, sys.stderr.isatty())
+            play(name, seed, options.nodes[seed % len(options.nodes)], options.trace, sys.stderr.isatty())
             for name in names
             if deadline is None or time.monotonic() < deadline
         )

@@ -97,14 +97,14 @@ class Asker(Member):
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
         """Look at what goes out."""
-        hops = 0
-        if isinstance(frame, Receipts):
-            hops = max(signed.hops for signed in frame.entries)
+        book = self.book
+        if isinstance(frame, SignedRecord):
+            if frame.hops > book.hops and isinstance(frame.record, Direct | DirectAck):
+                book.hops = frame.hops
+        elif isinstance(frame, Receipts):
+            book.hops = max(book.hops, *(signed.hops for signed in frame.entries))
             for author in {native.receipt(signed.array).origin for signed in frame.entries}:
                 self._paced((number, self.origin, author))
-        elif isinstance(frame, SignedRecord) and isinstance(frame.record, Direct | DirectAck):
-            hops = frame.hops
-        self.book.hops = max(self.book.hops, hops)
         super().transmit(number, frame, size)
 
     def _paced(self, key: tuple[int, bytes, bytes]) -> None:
