@@ -57,6 +57,7 @@ FLOORS = {
         "service",
         "settings",
         "silence",
+        "steady",
         "store*",
         "timers",
         "tls",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, execute
-from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads
+from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -44,6 +44,7 @@ class Keeper:
     def __init__(
         self,
         reactor: Any,
+        clock: IReactorTime,
         store: Store,
         config: MeshConfig,
         taken: Taken,
@@ -52,6 +53,7 @@ class Keeper:
         wall_clock: Callable[[], float],
     ) -> None:
         """
+        :param reactor: for threads; :param clock: for timers.
         :param taken: the last of a run's messages that every consumer was handed.
         :param stored: is told after each flush.
         :param failed: is told when the store cannot be written any more, with StoreFull.
@@ -59,6 +61,7 @@ class Keeper:
         self.store = store
         self.full = False
         self._reactor = reactor
+        self._clock = clock
         self._config = config
         self._taken = taken
         self._told = stored
@@ -69,7 +72,7 @@ class Keeper:
         self._due: IDelayedCall | None = None
         self._writing: Deferred[None] | None = None
         self._stopped = False
-        self._flushed = reactor.seconds()  # when the last flush ended
+        self._flushed = clock.seconds()  # when the last flush ended
         self._pool: ThreadPool | None = None
         if IReactorFromThreads.providedBy(reactor):  # a Clock has no threads
             self._pool = ThreadPool(1, 1, "history")
@@ -78,7 +81,7 @@ class Keeper:
     def history(self, origin: bytes) -> History:
         """A history of the node *origin* that begins with what is stored."""
         history = History(self._config, self._journal)
-        history.restore(self.store.restored, origin, self._reactor.seconds())
+        history.restore(self.store.restored, origin, self._clock.seconds())
         return history
 
     def look(self, node: Node) -> None:
@@ -87,7 +90,7 @@ class Keeper:
         if self._stopped:  # a consumer goes on with what it has
             return
         if self._due is None and self._writing is None and self._has_work(node):
-            self._due = self._reactor.callLater(self._config.flush_interval, self._flush)
+            self._due = self._clock.callLater(self._config.flush_interval, self._flush)
 
     def footprint(self) -> dict[str, int]:
         """Entries and bytes of what is stored, and of what is not yet."""
@@ -119,7 +122,7 @@ class Keeper:
 
     def _gives_up(self) -> bool:
         """Whether a flush is due for what is too old: on a quiet node nothing else has one made."""
-        return self._reactor.seconds() - self._flushed >= _LOOK_AT_AGES and self.store.is_overdue()
+        return self._clock.seconds() - self._flushed >= _LOOK_AT_AGES and self.store.is_overdue()
 
     def _flush(self) -> None:
         self._due = None
@@ -167,15 +170,15 @@ class Keeper:
 
     def _written(self, node: Node, done: Deferred[None]) -> None:
         self._writing = None
-        self._flushed = self._reactor.seconds()
+        self._flushed = self._clock.seconds()
         if self.full:
-            self._due = self._reactor.callLater(self._config.store_retry, self._flush)
+            self._due = self._clock.callLater(self._config.store_retry, self._flush)
         else:
             self.look(node)
         done.callback(None)
 
     def _wall_ms(self, at: float) -> int:
-        return int((self._wall_clock() - (self._reactor.seconds() - at)) * 1000)
+        return int((self._wall_clock() - (self._clock.seconds() - at)) * 1000)
 
 
 def newest_own(store: Store, origin: bytes) -> int:

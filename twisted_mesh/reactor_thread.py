@@ -24,6 +24,7 @@ from twisted.python.threadable import isInIOThread
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.errors import ListenFailed, MeshError, NotRunning
 from twisted_mesh.service import MeshService
+from twisted_mesh.steady import make_steady
 
 T = TypeVar("T")
 _log = Logger()
@@ -159,6 +160,7 @@ class ReactorThread:
                 self._end()
                 running.set()
 
+        make_steady(self.reactor)
         # Whatever threads the reactor starts are daemons as this one: none holds up the exit.
         thread = Thread(target=run, name="twisted_mesh reactor", daemon=True)
         thread.start()

@@ -13,7 +13,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -71,6 +71,7 @@ class Run:
     def __init__(
         self,
         reactor: Any,
+        clock: IReactorTime,
         new_run: Callable[[int], Myself],
         config: MeshConfig,
         tls: Tls | None,
@@ -83,6 +84,7 @@ class Run:
         wall_clock: Callable[[], float],
     ) -> None:
         """
+        :param clock: its timers.
         :param new_run: what the node says of itself in a run whose epoch is above the given one.
         :param service: what ``connect`` and ``disconnect`` listeners are given.
         :param store: the history file, which is the run's to close.
@@ -97,34 +99,32 @@ class Run:
         myself = new_run(0)
         if store is not None and (newest := newest_own(store, myself.origin)) >= myself.epoch:
             myself = new_run(newest)  # the file beside the key is gone, and the clock was set back
-        self._reactor = reactor
-        self.keeper = (
-            None
-            if store is None
-            else Keeper(reactor, store, config, delivery.taken, self._stored, self._not_stored, wall_clock)
-        )
+        self._clock = clock
+        self.keeper: Keeper | None = None
+        if store is not None:
+            told = (delivery.taken, self._stored, self._not_stored)
+            self.keeper = Keeper(reactor, clock, store, config, *told, wall_clock)
         # Chance has to differ from node to node, no more.
         dice = random.Random(myself.origin + myself.epoch.to_bytes(8, "big"))
         self.members = Members()
         self._joined = Waiters[None]()
-        self.hub = Hub(reactor, myself, config, self, debug_level, self.keeper, wall_clock, dice)
+        self.hub = Hub(clock, myself, config, self, debug_level, self.keeper, wall_clock, dice)
         self.dialling = Dialling(reactor, self.hub, tls, dial)
         self.correspondence = Correspondence(
-            reactor, self.hub.handle, lambda: self.hub.node.reverse, self._receipt_changed
+            clock, self.hub.handle, lambda: self.hub.node.reverse, self._receipt_changed
         )
         delivery.begin(
             self.read, self._consumed, self._skipped, () if store is None else backlog(store, myself)
         )
-        self._catching_up: IDelayedCall | None = reactor.callLater(0, self._catch_up)
-        jitter = dice.random
-        dialling, hub = self.dialling, self.hub
+        self._catching_up: IDelayedCall | None = clock.callLater(0, self._catch_up)
+        dialling, hub, jitter = self.dialling, self.hub, dice.random
         away = hub.disconnected
-        self.dialler = Dialler(reactor, config, dialling.link_to, dialling.visit, hub.table, away, jitter)
+        self.dialler = Dialler(clock, config, dialling.link_to, dialling.visit, hub.table, away, jitter)
         self._seeker = (
             None
             if book is None
             else Seeker(
-                reactor, config, book, dialling.link_to, hub.known, myself.overlay, hub.table, away, jitter
+                clock, config, book, dialling.link_to, hub.known, myself.overlay, hub.table, away, jitter
             )
         )
         self._stopping = False
@@ -212,7 +212,7 @@ class Run:
 
     async def _is_in_time(self, waited_for: Deferred[None], seconds: float) -> bool:
         try:
-            await waited_for.addTimeout(seconds, self._reactor)
+            await waited_for.addTimeout(seconds, self._clock)
         except DeferredTimeout:
             return False
         return True
@@ -254,7 +254,7 @@ class Run:
     def _catch_up(self) -> None:
         """Hand on what an earlier process stored and had not handed on, a turn at a time."""
         more = self._delivery.catch_up()
-        self._catching_up = self._reactor.callLater(0, self._catch_up) if more else None
+        self._catching_up = self._clock.callLater(0, self._catch_up) if more else None
 
     # ── hub.Observer ────────────────────────────────────────────────────────────────
 
@@ -290,7 +290,7 @@ class Run:
     def member_changed(self, origin: bytes) -> None:
         """A member is new, has something else to say of itself, or is in another state."""
         entry = self.hub.node.roster.get(origin)
-        ago = 0.0 if entry is None else self._reactor.seconds() - entry.since
+        ago = 0.0 if entry is None else self._clock.seconds() - entry.since
         member = self.members.changed(origin, entry, ago, self._wall_clock())
         if member is not None:
             self._tell_of(member)

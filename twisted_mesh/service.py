@@ -46,6 +46,7 @@ from twisted_mesh.protocol import MeshProtocol
 from twisted_mesh.receipt import Receipt
 from twisted_mesh.run import Run
 from twisted_mesh.settings import Settings
+from twisted_mesh.steady import steady
 from twisted_mesh.tls import Tls
 from twisted_mesh.waiters import Waiters
 
@@ -102,6 +103,7 @@ class MeshService(Service, Emitting):
         config: MeshConfig | None = None,
     ) -> None:
         self._reactor = reactor
+        self._clock = steady(reactor)
         self._settings = Settings(
             Protocol(subnet, encryption), identity, out_addr, history, replay, overlay, role, label, tags,
             config, self._wall_clock,
@@ -112,7 +114,7 @@ class MeshService(Service, Emitting):
         self._peers = [parse_peer(peer) for peer in peers]
         self._dial = dial
         self._debug = debug_level
-        self._tls = Tls(reactor) if self.protocol.encrypted else None
+        self._tls = Tls(self._clock) if self.protocol.encrypted else None
         limits = self.config
         bounds = Bounds(limits.queue_limit, limits.queue_bytes, limits.open_streams)
         self._delivery = Delivery(bounds=bounds, debug_level=debug_level)
@@ -223,6 +225,7 @@ class MeshService(Service, Emitting):
             self._listening.start(self.factory)
             run = Run(
                 self._reactor,
+                self._clock,
                 lambda above: self._settings.new_run(above, self.out_addr),
                 config,
                 self._tls,

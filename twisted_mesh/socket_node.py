@@ -59,14 +59,14 @@ class SocketNode(MeshService):
     async def _send_later(
         self, packets: tuple[object, ...], flag: int, type: int, receipt: bool
     ) -> Receipt | None:
-        until = self._reactor.seconds() + self.config.handover_timeout
+        until = self._clock.seconds() + self.config.handover_timeout
         while True:
             with suppress(DeferredTimeout):
-                await self.drained().addTimeout(until - self._reactor.seconds(), self._reactor)
+                await self.drained().addTimeout(until - self._clock.seconds(), self._clock)
             try:
                 return self.send_now(packets, flag, type, receipt)
             except Congested:
-                if self._reactor.seconds() >= until:
+                if self._clock.seconds() >= until:
                     raise
 
     def receive_queue(self, notify: Callable[[], None]) -> MessageQueue:
@@ -90,7 +90,7 @@ class SocketNode(MeshService):
         """Fires with whether a neighbour has told who the others are, at the latest after *seconds*."""
         joining = self.joined()
         if seconds is not None:
-            joining.addTimeout(seconds, self._reactor)
+            joining.addTimeout(seconds, self._clock)
         told = joining.addCallback(lambda _: True)
 
         def has_not(failure: Failure) -> bool:

@@ -27,6 +27,7 @@ from twisted_mesh.network import PLAINTEXT, SSL, Protocol
 from twisted_mesh.printing import PrintDoor
 from twisted_mesh.service import MeshService
 from twisted_mesh.stdio import LinesDoor
+from twisted_mesh.steady import make_steady
 from twisted_mesh.terminal import end_process
 
 
@@ -128,6 +129,7 @@ def makeService(options: Options) -> MultiService:
     """The service *options* describe, with what reads and writes the terminal."""
     from twisted.internet import reactor
 
+    make_steady(reactor)
     try:
         identity = None if options["identity"] is None else Identity.load_or_create(options["identity"])
         node = MeshService(

@@ -288,7 +288,7 @@ class _Service(MeshService):
     """Its wall clock is the mesh's: so are the times and numbers of its messages."""
 
     def _wall_clock(self) -> float:
-        seconds: float = self._reactor.seconds()
+        seconds: float = self._clock.seconds()
         return seconds
 
     def died(self) -> None:
