@@ -1,0 +1,1 @@
+"""A second opinion on the promises: real processes, and a proxy between them that misbehaves."""

@@ -1,0 +1,81 @@
+"""``python -m tests.ordeal``: real processes, a proxy between them, and what the judge says of them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from tests.ordeal.judge import Judge
+from tests.ordeal.stage import Ordeal
+from tests.ordeal.table import table
+from tests.support.processes import reactor
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.ordeal",
+        description="Trouble a mesh of processes, and hold the promises against what they tell.",
+    )
+    parser.add_argument("--minutes", type=float, default=2.0, help="of trouble (default 2)")
+    parser.add_argument("--seed", type=int, default=1, help="what happens is drawn from it (default 1)")
+    parser.add_argument("--nodes", type=int, default=6, help="to begin with (default 6)")
+    parser.add_argument("--keep", type=Path, help="where logs and histories are kept")
+    return parser.parse_args(arguments)
+
+
+def report(ordeal: Ordeal, options: argparse.Namespace) -> int:
+    """Print what came of it; the exit status."""
+    judge = Judge(ordeal.lives)
+    broken = judge.all()
+    for line in table(ordeal.actors, judge):
+        print(line)
+    done = ", ".join(f"{count} {kind}" for kind, count in sorted(ordeal.faults.done.items()))
+    print(f"seed {options.seed}, {options.minutes:g} minutes, {ordeal.proxy.carried} connections: {done}")
+    if ordeal.settled is None:
+        broken.append("not at rest in time")
+    else:
+        print(f"at rest {ordeal.settled:.0f} s after the last of it")
+    for text in broken:
+        print(f"BROKEN: {text}")
+    if broken:
+        print(
+            f"again: python -m tests.ordeal --seed {options.seed} --minutes {options.minutes:g}"
+            f" --nodes {options.nodes} --keep FOLDER"
+        )
+    return 1 if broken else 0
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Play one ordeal."""
+    options = parse(arguments)
+    # In memory where that can be had: how fast a disk syncs is not tested.
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="ordeal-", dir=memory) as temporary:
+        folder = Path(temporary) if options.keep is None else options.keep
+        folder.mkdir(parents=True, exist_ok=True)
+        ordeal = Ordeal(options.seed, options.nodes, 60 * options.minutes, folder.absolute(), print)
+        failures: list[Failure] = []
+
+        def begin() -> None:
+            playing = Deferred.fromCoroutine(ordeal.play())
+            playing.addErrback(failures.append)
+            playing.addBoth(lambda _: reactor.stop())
+
+        reactor.callWhenRunning(begin)
+        reactor.run()
+        for failure in failures:
+            failure.printTraceback()
+            return 1
+        return report(ordeal, options)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

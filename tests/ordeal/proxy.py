@@ -1,0 +1,271 @@
+"""
+The proxy between nodes: every connection of theirs is one of its :class:`Passage`.
+
+Contract: each node has a :class:`Gate`, which is where others are told to dial it. A node dials from a
+loopback address of its own (:func:`home`), so a passage knows both of its ends. Nothing happens to a
+passage by itself; what is to happen is asked for, passage by passage or with :meth:`Proxy.part`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from random import Random
+from typing import Any, Final
+
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint, connectProtocol
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IListeningPort
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tests.ordeal.way import CALM, Way, Weather
+
+LOOPBACK: Final = "127.0.0.1"
+_HOMES: Final = 10  # 127.0.0.10 is the first node's
+
+
+def home(node: int) -> str:
+    """The address that a node dials from."""
+    return f"127.0.0.{_HOMES + node}"
+
+
+@implementer(IHalfCloseableProtocol)
+class End(Protocol):
+    """One of the two connections of a passage."""
+
+    def __init__(self, passage: Passage) -> None:
+        self._passage = passage
+        self.out: Way | None = None  # what it says goes there
+
+    def connectionMade(self) -> None:
+        self.transport.setTcpNoDelay(True)  # type: ignore[union-attr]
+        self._passage.made(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        assert self.out is not None
+        self.out.take(data)
+
+    def readConnectionLost(self) -> None:
+        if self.out is None:
+            self._passage.reset()
+        else:
+            self.out.end()
+            self._passage.close_if_over()
+
+    def writeConnectionLost(self) -> None:
+        self._passage.close_if_over()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._passage.lost(self, reason.check(ConnectionDone) is not None)
+
+
+class Passage:
+    """
+    A connection between two nodes.
+
+    :ivar source: the number of the node that dialled.
+    :ivar target: and of the one it dialled.
+    """
+
+    def __init__(self, proxy: Proxy, source: int, target: int) -> None:
+        self.source = source
+        self.target = target
+        self._proxy = proxy
+        self._ends: list[End] = []
+        self._ways: list[Way] = []
+        self._over = False
+
+    @property
+    def ways(self) -> list[Way]:
+        """There, and back; none as long as the node that was dialled has not answered."""
+        return [] if self._over else self._ways
+
+    def made(self, end: End) -> None:
+        """One more of its ends is there."""
+        self._ends.append(end)
+        near: Any = self._ends[0].transport
+        if len(self._ends) == 1:
+            near.pauseProducing()
+            self._proxy.dial(self)
+            return
+        far: Any = end.transport
+        clock, dice = self._proxy.reactor, self._proxy.dice
+        self._ways = [Way(clock, dice, near, far), Way(clock, dice, far, near)]
+        self._ends[0].out, end.out = self._ways
+        near.resumeProducing()
+        self.now(self._proxy.weather)
+        if self._proxy.is_parted(self.source, self.target):
+            self.hold()
+
+    def now(self, weather: Weather) -> None:
+        """Have that weather both ways."""
+        for way in self._ways:
+            way.weather = weather
+
+    def hold(self) -> None:
+        """Let nothing through either way."""
+        for way in self.ways:
+            way.hold()
+
+    def release(self) -> None:
+        """Let everything through again."""
+        for way in self.ways:
+            way.release()
+
+    def reset(self) -> None:
+        """Cut it: RST to both."""
+        for end in self._ends:
+            end.transport.abortConnection()  # type: ignore[union-attr]
+
+    def close(self) -> None:
+        """Cut it: FIN to both, and nothing on its way arrives."""
+        for way in self.ways:
+            way.shut()
+        self.close_if_over()
+
+    def close_if_over(self) -> None:
+        """Both ways have ended: so does the passage."""
+        if self._ways and all(way.has_ended for way in self._ways):
+            for end in self._ends:
+                end.transport.loseConnection()  # type: ignore[union-attr]
+
+    def lost(self, end: End, orderly: bool) -> None:
+        """One of its ends is gone."""
+        if self._over:
+            return
+        self._over = True
+        self._proxy.passages.discard(self)
+        for way in self._ways:
+            way.stop()
+        for other in self._ends:
+            if other is not end and orderly:
+                other.transport.loseConnection()  # type: ignore[union-attr]
+            elif other is not end:
+                other.transport.abortConnection()  # type: ignore[union-attr]
+
+
+class Gate(Factory):
+    """
+    Where others dial one node.
+
+    :ivar port: of the gate.
+    :ivar target: the port behind it; None where the node is not there.
+    """
+
+    noisy = False
+
+    def __init__(self, proxy: Proxy, node: int) -> None:
+        self._proxy = proxy
+        self._node = node
+        self._listening: IListeningPort | None = None
+        self.port = 0
+        self.target: int | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anybody can connect."""
+        return self._listening is not None
+
+    async def open(self) -> None:
+        """Listen; the second time where it did the first."""
+        endpoint = TCP4ServerEndpoint(self._proxy.reactor, self.port, interface=LOOPBACK)
+        self._listening = listening = await endpoint.listen(self)
+        self.port = listening.getHost().port
+
+    async def close(self) -> None:
+        """Refuse every new connection, as a host without the process does."""
+        if self._listening is not None:
+            listening, self._listening = self._listening, None
+            await maybeDeferred(listening.stopListening)
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:
+        source = int(addr.host.rpartition(".")[2]) - _HOMES  # type: ignore[union-attr]
+        if self.target is None or self._proxy.refuses(source, self._node):
+            return None
+        passage = Passage(self._proxy, source, self._node)
+        self._proxy.passages.add(passage)
+        return End(passage)
+
+
+class Proxy:
+    """
+    All gates and passages.
+
+    :ivar weather: of passages from now on.
+    :ivar passages: those that are open.
+    :ivar carried: how many there have been.
+    """
+
+    def __init__(self, reactor: Any, dice: Random) -> None:
+        self.reactor = reactor
+        self.dice = dice
+        self.weather = CALM
+        self.gates: list[Gate] = []
+        self.passages: set[Passage] = set()
+        self.carried = 0
+        self._side: dict[int, int] = {}
+        self._swallows = False
+
+    async def add(self) -> Gate:
+        """A gate for one more node."""
+        gate = Gate(self, len(self.gates))
+        self.gates.append(gate)
+        await gate.open()
+        return gate
+
+    def dial(self, passage: Passage) -> None:
+        """Make the other half of *passage*."""
+        self.carried += 1
+        target = self.gates[passage.target].target
+        endpoint = TCP4ClientEndpoint(self.reactor, LOOPBACK, target or 0, timeout=5)
+        connectProtocol(endpoint, End(passage)).addErrback(lambda _: passage.reset())
+
+    def now(self, weather: Weather) -> None:
+        """Have that weather everywhere."""
+        self.weather = weather
+        for passage in self.passages:
+            passage.now(weather)
+
+    def part(self, nodes: Iterable[int], swallows: bool) -> None:
+        """
+        Let nothing pass between *nodes* and the others.
+
+        :param swallows: whether new connections are made and nothing comes of them; else they are refused.
+        """
+        self._side = dict.fromkeys(nodes, 1)
+        self._swallows = swallows
+        self._each_parted(Passage.hold)
+
+    def heal(self) -> None:
+        """Let everything pass that a part holds up."""
+        side, self._side = self._side, {}
+        for passage in list(self.passages):
+            if side.get(passage.source, 0) != side.get(passage.target, 0):
+                passage.release()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether everything may pass."""
+        return not self._side
+
+    def is_parted(self, source: int, target: int) -> bool:
+        """Whether nothing passes between two nodes."""
+        return self._side.get(source, 0) != self._side.get(target, 0)
+
+    def refuses(self, source: int, target: int) -> bool:
+        """Whether *source* may not even connect."""
+        return self.is_parted(source, target) and not self._swallows
+
+    def _each_parted(self, do: Callable[[Passage], None]) -> None:
+        for passage in list(self.passages):
+            if self.is_parted(passage.source, passage.target):
+                do(passage)
+
+    async def close(self) -> None:
+        """Let everything go."""
+        for gate in self.gates:
+            await gate.close()
+        for passage in list(self.passages):
+            passage.reset()

@@ -1,0 +1,161 @@
+"""
+An ordeal from its beginning to its end: a mesh comes together, is troubled, is left alone, and stops.
+
+Contract: :meth:`Ordeal.play` fires when all that was begun has ended, whatever happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+from twisted.internet.task import LoopingCall, deferLater
+
+from tests.ordeal.cast import Actor
+from tests.ordeal.faults import Faults
+from tests.ordeal.judge import at_rest
+from tests.ordeal.proxy import LOOPBACK, Proxy
+from tests.ordeal.told import Life
+from tests.support.processes import reactor
+
+TURN: Final = 0.1  # seconds between two things that the stage does
+PATIENCE: Final = 75.0  # seconds until all must be at rest, when nothing more happens to it
+
+
+class Ordeal:
+    """
+    One ordeal.
+
+    :ivar actors: the nodes; :ivar faults: what happened to them.
+    :ivar settled: how long it took until all was at rest.
+    """
+
+    def __init__(
+        self, seed: int, nodes: int, seconds: float, folder: Path, say: Callable[[str], None]
+    ) -> None:
+        self.actors: list[Actor] = []
+        self.proxy = Proxy(reactor, Random(f"proxy {seed}"))
+        self.settled: float | None = None
+        self._dice = Random(f"talk {seed}")
+        self._nodes = nodes
+        self._seconds = seconds
+        self._folder = folder
+        self._say = say
+        self.faults = Faults(
+            reactor, Random(f"faults {seed}"), self.proxy, self.actors, self._start, self._join
+        )
+
+    @property
+    def lives(self) -> list[Life]:
+        """All that was told."""
+        return [life for actor in self.actors for life in actor.lives]
+
+    async def play(self) -> None:
+        """All of it."""
+        try:
+            for number in range(self._nodes):
+                await self._add(number)
+            await self._until(self._all_linked, 30.0)
+            await self._look()
+            for actor in self.actors:
+                actor.life.at_first = actor.life.looks[-1]
+            self._say(f"{self._nodes} nodes are one mesh")
+            await self._trouble()
+            await self._rest()
+            for actor in self.actors:
+                actor.life.lasted = actor.runs
+        finally:
+            await self._end()
+
+    # ── the nodes ───────────────────────────────────────────────────────────────────
+
+    async def _add(self, number: int) -> None:
+        """One more: the last two that are there at first have no file, another reads slowly."""
+        gate = await self.proxy.add()
+        stored = number >= self._nodes or number < max(1, self._nodes - 2)
+        actor = Actor(number, gate, self._folder, stored=stored, slow=number == self._nodes // 2 - 1)
+        self.actors.append(actor)
+        self._start(actor)
+
+    def _start(self, actor: Actor) -> None:
+        """Start, with two of the others as peers."""
+        others = [other.gate.port for other in self.actors if other is not actor]
+        peers = self._dice.sample(others, min(2, len(others)))
+        actor.start([f"{LOOPBACK}:{port}" for port in peers], debug=2)
+
+    def _join(self, wait_for: Callable[[Any], None]) -> bool:
+        if len(self.actors) >= self._nodes + 2:
+            return False
+        wait_for(self._add(len(self.actors)))
+        return True
+
+    # ── its parts ───────────────────────────────────────────────────────────────────
+
+    async def _trouble(self) -> None:
+        talking = LoopingCall(self._talk)
+        talking.start(TURN)
+        end = reactor.seconds() + self._seconds
+        while reactor.seconds() < end:
+            await deferLater(reactor, self._dice.expovariate(1.0))
+            self.faults.one()
+        await self.faults.over()
+        self._say("nothing more happens to them")
+        await deferLater(reactor, 3.0)
+        talking.stop()
+
+    def _talk(self) -> None:
+        """Some say something, and slow readers read on."""
+        for actor in self.actors:
+            if actor.slow:
+                actor.tell(do="take", count=self._dice.choice((0, 0, 1, 5, 10)))
+            if self._dice.random() < 0.3:
+                count = self._dice.choice((1, 1, 2, 5))
+                sizes = [int(2 ** self._dice.uniform(4, 14)) for _ in range(count)]
+                actor.tell(do="send", sizes=sizes, receipt=self._dice.random() < 0.2)
+
+    async def _rest(self) -> None:
+        """Wait until everybody has everything, and everybody knows it."""
+        began = reactor.seconds()
+        while reactor.seconds() < began + PATIENCE:
+            for actor in self.actors:
+                if actor.slow:
+                    actor.tell(do="take", count=10_000)
+            await deferLater(reactor, 2.0)
+            await self._look()
+            if self._all_linked() and at_rest(self.lives):
+                self.settled = reactor.seconds() - began
+                return
+
+    def _all_linked(self) -> bool:
+        """Whether everybody shows everybody as there."""
+        ids = {actor.life.id for actor in self.actors}
+        for actor in self.actors:
+            looks = actor.life.looks
+            up = {id for id, state in looks[-1]["members"].items() if state == "up"} if looks else set()
+            if not actor.life.id or up != ids - {actor.life.id}:
+                return False
+        return True
+
+    async def _look(self) -> None:
+        """Have everybody tell what it holds."""
+        asked = {actor: actor.look() for actor in self.actors if actor.runs}
+        await self._until_true(lambda: all(actor.has_told(token) for actor, token in asked.items()), 15.0)
+
+    async def _until(self, condition: Callable[[], bool], seconds: float) -> None:
+        end = reactor.seconds() + seconds
+        while not condition() and reactor.seconds() < end:
+            await deferLater(reactor, 0.3)
+            await self._look()
+
+    async def _until_true(self, condition: Callable[[], bool], seconds: float) -> None:
+        end = reactor.seconds() + seconds
+        while not condition() and reactor.seconds() < end:
+            await deferLater(reactor, TURN)
+
+    async def _end(self) -> None:
+        """Stop all in good order."""
+        for ending in [actor.stop() for actor in self.actors if actor.runs]:
+            await ending
+        await self.proxy.close()

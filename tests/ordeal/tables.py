@@ -1,0 +1,53 @@
+"""
+What a node may hold when all is at rest, by its ``footprint()`` and its open descriptors.
+
+Contract: :func:`too_much` gives a sentence for each table that is too large. The limits of
+``docs/limits.rst`` are for meshes of thousands; here a table may have entries for each node and run there
+was, and none for each message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+#: What is under way, of which nothing is when all is at rest.
+PASSING: Final = frozenset(
+    {
+        *("holed_streams", "waiting_bytes", "owed", "wants", "pulls", "queued_pulls"),
+        *("unsent_batches", "unsent_bytes", "queued_bytes", "untaken_messages", "runs_behind"),
+        *("direct_waiting", "direct_bytes", "unacknowledged"),
+    }
+)
+#: What grows with what was sent, up to limits of its own.
+HISTORY: Final = frozenset(
+    {"held_batches", "held_bytes", "stored_batches", "stored_bytes", "unheard_messages"}
+)
+#: Entries that any table may have beside those for runs and nodes, such as for what came ten seconds ago.
+BESIDE: Final = 512
+#: Descriptors that come beside those of connections when a history is first written.
+FILES: Final = 6
+
+
+def too_much(look: dict[str, Any], at_first: dict[str, Any], nodes: int, runs: int) -> Iterator[str]:
+    """
+    Say which tables are too large.
+
+    :param look: what a node told at rest.
+    :param at_first: the same when the mesh had come together; empty if it was not there.
+    :param nodes: there are; :param runs: there have been.
+    """
+    most = nodes * (nodes + runs) + BESIDE
+    for table, entries in look["footprint"].items():
+        if table in PASSING and entries:
+            yield f"{table} still has {entries}"
+        elif table not in HISTORY and table not in PASSING and entries > most:
+            yield f"{table} has {entries}, above {most}"
+    if at_first and files(look) > files(at_first) + FILES:
+        yield f"it has {files(look)} descriptors beside its connections, and had {files(at_first)}"
+
+
+def files(look: dict[str, Any]) -> int:
+    """Open descriptors that are no connections."""
+    descriptors: int = look["descriptors"] - look["footprint"]["connections"]
+    return descriptors

@@ -1,0 +1,125 @@
+"""
+What the lives of nodes have told: all that the judge knows.
+
+A *life* is one process. Moments are by the clock of the one who listens to all of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+#: An author's run: which node, and which of its lives.
+Run = tuple[int, int]
+
+KILLED: Final = "killed"
+STOPPED: Final = "stopped"
+
+
+class Got(NamedTuple):
+    """A message that was delivered."""
+
+    run: Run
+    counter: int
+    at: float
+
+
+class GapTold(NamedTuple):
+    """Messages that were told to be lost, by their numbers in the mesh."""
+
+    id: str
+    epoch: int
+    first: int
+    last: int
+    why: str
+
+
+class ReceiptTold(NamedTuple):
+    """Who has a message, as its author's node says."""
+
+    counter: int
+    delivered: frozenset[str]
+    pending: frozenset[str]
+    missed: frozenset[str]
+
+
+@dataclass
+class Life:
+    """
+    One process of a node.
+
+    :ivar stored: whether it has a history file, and an identity; :ivar slow: whether it reads slowly.
+    :ivar joined: when it said that it had joined.
+    :ivar sent: when it said so of each of its messages.
+    :ivar known: (id, epoch, sequence) -> whose message that was, and which.
+    :ivar unanswered: messages that ``send`` refused.
+    :ivar naps: from when to when it stood still.
+    :ivar awake: when it was last known to run, where it was stopped or killed.
+    :ivar looks: what its tables held, whenever it was asked.
+    :ivar at_first: the same when the mesh had come together; nothing of who joined later.
+    :ivar ended: how; :ivar lasted: whether that was when all was over, and at rest.
+    """
+
+    node: int
+    number: int
+    stored: bool = True
+    slow: bool = False
+    id: str = ""
+    began: float = 0.0
+    joined: float | None = None
+    sent: list[float] = field(default_factory=list)
+    got: list[Got] = field(default_factory=list)
+    gaps: list[GapTold] = field(default_factory=list)
+    receipts: dict[int, ReceiptTold] = field(default_factory=dict)
+    known: dict[tuple[str, int, int], tuple[Run, int]] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    refused: int = 0
+    naps: list[tuple[float, float]] = field(default_factory=list)
+    awake: float = 0.0
+    ended: str | None = None
+    lasted: bool = False
+    status: int | None = None
+    complaints: int = 0
+    at_first: dict[str, Any] = field(default_factory=dict)
+    looks: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def run(self) -> Run:
+        """As an author."""
+        return self.node, self.number
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it runs, or did as long as anything was asked of it."""
+        return self.ended is None or self.lasted
+
+    def before_its_end(self, at: float) -> float:
+        """How many seconds it still ran after that moment."""
+        asleep = sum(max(0.0, end - max(begin, at)) for begin, end in self.naps)
+        return self.awake - at - asleep
+
+    def take(self, event: dict[str, Any], at: float) -> None:
+        """One of its lines."""
+        match event["event"]:
+            case "got":
+                run = (event["a"], event["r"])
+                self.got.append(Got(run, event["c"], at))
+                self.known[event["id"], event["e"], event["s"]] = (run, event["c"])
+            case "sent":
+                self.sent += [at] * (event["upto"] - len(self.sent))
+            case "gap":
+                self.gaps.append(
+                    GapTold(event["id"], event["e"], event["first"], event["last"], event["why"])
+                )
+            case "look":
+                self.looks.append(event)
+                for counter, *sets in event["receipts"]:
+                    self.receipts[counter] = ReceiptTold(counter, *map(frozenset, sets))
+            case "listening":
+                self.id = event["id"]
+            case "joined":
+                self.joined = at
+            case "failure":
+                self.failures.append(event["why"])
+            case "refused":
+                self.refused += 1
