@@ -27,6 +27,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=2.0, help="of trouble (default 2)")
     parser.add_argument("--seed", type=int, default=1, help="what happens is drawn from it (default 1)")
     parser.add_argument("--nodes", type=int, default=6, help="to begin with (default 6)")
+    parser.add_argument("--every", type=float, default=1.0, help="seconds from fault to fault (default 1)")
     parser.add_argument("--keep", type=Path, help="where logs and histories are kept")
     return parser.parse_args(arguments)
 
@@ -48,7 +49,7 @@ def report(ordeal: Ordeal, options: argparse.Namespace) -> int:
     if broken:
         print(
             f"again: python -m tests.ordeal --seed {options.seed} --minutes {options.minutes:g}"
-            f" --nodes {options.nodes} --keep FOLDER"
+            f" --nodes {options.nodes} --every {options.every:g} --keep FOLDER"
         )
     return 1 if broken else 0
 
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="ordeal-", dir=memory) as temporary:
         folder = Path(temporary) if options.keep is None else options.keep
         folder.mkdir(parents=True, exist_ok=True)
-        ordeal = Ordeal(options.seed, options.nodes, 60 * options.minutes, folder.absolute(), print)
+        ordeal = Ordeal(options, folder.absolute())
         failures: list[Failure] = []
 
         def begin() -> None:

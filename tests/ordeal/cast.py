@@ -48,9 +48,11 @@ class Process(Child):
         self.ended: Deferred[None] = Deferred()
         self._gate = gate
         self._log = log
+        self._told = log.with_suffix(".told").open("wb")
         self._line = b""
 
     def outReceived(self, data: bytes) -> None:
+        self._told.write(data)
         *lines, self._line = (self._line + data).split(b"\n")
         for line in lines:
             event = json.loads(line)
@@ -62,6 +64,7 @@ class Process(Child):
         super().processEnded(reason)
         self._gate.target = None
         self._log.write_bytes(self.err)
+        self._told.close()
         self.life.status = self.status
         self.life.complaints = sum(self.err.count(word) for word in ALARMING)
         if self.life.ended is None:

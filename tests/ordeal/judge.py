@@ -178,7 +178,11 @@ class Judge:
     # ── receipts ────────────────────────────────────────────────────────────────────
 
     def receipts(self, life: Life) -> Iterator[str]:
-        """Nobody is named who was not delivered it; at rest, nobody left out who is there and was."""
+        """Nobody is named who was not delivered it; at rest, nobody waited for who is there and was.
+
+        Whom the author did not know when it sent the message it does not wait for; and once all those have
+        it that it did, it listens no more.
+        """
         if not life.receipts:
             return
         have: dict[int, set[str]] = defaultdict(set)
@@ -192,10 +196,10 @@ class Judge:
             if not life.is_there:
                 continue
             there = {each.id for each in self.living} & have[told.counter]
-            if there - told.delivered:
-                who = sorted(name(each) for each in self.living if each.id in there - told.delivered)
-                where = "missed" if there - told.delivered <= told.missed else "pending"
-                yield f"{name(life)}: its receipt {told.counter} has {', '.join(who)} as {where}"
+            for where, ids in (("pending", told.pending), ("missed", told.missed)):
+                who = sorted(name(each) for each in self.living if each.id in there & ids)
+                if who:
+                    yield f"{name(life)}: its receipt {told.counter} has {', '.join(who)} as {where}"
 
     # ── bounds ──────────────────────────────────────────────────────────────────────
 

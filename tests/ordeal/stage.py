@@ -6,6 +6,7 @@ Contract: :meth:`Ordeal.play` fires when all that was begun has ended, whatever 
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -32,17 +33,19 @@ class Ordeal:
     :ivar settled: how long it took until all was at rest.
     """
 
-    def __init__(
-        self, seed: int, nodes: int, seconds: float, folder: Path, say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, options: Namespace, folder: Path) -> None:
+        """
+        :param options: of the command line.
+        :param folder: for the nodes' files.
+        """
+        seed = options.seed
         self.actors: list[Actor] = []
         self.proxy = Proxy(reactor, Random(f"proxy {seed}"))
         self.settled: float | None = None
         self._dice = Random(f"talk {seed}")
-        self._nodes = nodes
-        self._seconds = seconds
+        self._options = options
+        self._nodes: int = options.nodes
         self._folder = folder
-        self._say = say
         self.faults = Faults(
             reactor, Random(f"faults {seed}"), self.proxy, self.actors, self._start, self._join
         )
@@ -61,7 +64,7 @@ class Ordeal:
             await self._look()
             for actor in self.actors:
                 actor.life.at_first = actor.life.looks[-1]
-            self._say(f"{self._nodes} nodes are one mesh")
+            print(f"{self._nodes} nodes are one mesh")
             await self._trouble()
             await self._rest()
             for actor in self.actors:
@@ -96,12 +99,12 @@ class Ordeal:
     async def _trouble(self) -> None:
         talking = LoopingCall(self._talk)
         talking.start(TURN)
-        end = reactor.seconds() + self._seconds
+        end = reactor.seconds() + 60 * self._options.minutes
         while reactor.seconds() < end:
-            await deferLater(reactor, self._dice.expovariate(1.0))
+            await deferLater(reactor, self._dice.expovariate(1 / self._options.every))
             self.faults.one()
         await self.faults.over()
-        self._say("nothing more happens to them")
+        print("nothing more happens to them")
         await deferLater(reactor, 3.0)
         talking.stop()
 
