@@ -28,8 +28,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1, help="what happens is drawn from it (default 1)")
     parser.add_argument("--nodes", type=int, default=6, help="to begin with (default 6)")
     parser.add_argument("--every", type=float, default=1.0, help="seconds from fault to fault (default 1)")
-    parser.add_argument("--keep", type=Path, help="where logs and histories are kept")
-    return parser.parse_args(arguments)
+    parser.add_argument("--keep", type=Path, help="where logs and histories are kept; empty")
+    options = parser.parse_args(arguments)
+    if options.keep is not None and options.keep.exists() and any(options.keep.iterdir()):
+        parser.error(f"{options.keep} is not empty")
+    return options
 
 
 def report(ordeal: Ordeal, options: argparse.Namespace) -> int:
@@ -63,19 +66,21 @@ def main(arguments: Sequence[str]) -> int:
         folder = Path(temporary) if options.keep is None else options.keep
         folder.mkdir(parents=True, exist_ok=True)
         ordeal = Ordeal(options, folder.absolute())
-        failures: list[Failure] = []
+        ended: list[Failure | None] = []
 
         def begin() -> None:
             playing = Deferred.fromCoroutine(ordeal.play())
-            playing.addErrback(failures.append)
+            playing.addBoth(ended.append)
             playing.addBoth(lambda _: reactor.stop())
 
         reactor.callWhenRunning(begin)
         reactor.run()
-        for failure in failures:
-            failure.printTraceback()
-            return 1
-        return report(ordeal, options)
+        if ended == [None]:
+            return report(ordeal, options)
+        for failure in ended:
+            if failure is not None:
+                failure.printTraceback()
+        return 1
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from contextlib import suppress
 
 from tests.ordeal import skewed
 
@@ -25,6 +26,7 @@ from typing import Any
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
+from twisted.internet.error import ConnectionDone, ReactorNotRunning
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import globalLogBeginner, textFileLogObserver
 from zope.interface import implementer
@@ -81,17 +83,19 @@ class Node:
         return "input"
 
     def connectionLost(self, reason: object) -> None:
-        """The reactor has ended."""
-
-    def doRead(self) -> None:
-        data = os.read(0, 65536)
-        if not data:  # whoever started it is gone
-            reactor.removeReader(self)
+        """Whoever started it is gone, or the reactor has ended."""
+        with suppress(ReactorNotRunning):
             reactor.stop()
+
+    def doRead(self) -> Exception | None:  # type: ignore[override]
+        data = os.read(0, 65536)
+        if not data:
+            return ConnectionDone()
         *lines, self._line = (self._line + data).split(b"\n")
         for line in lines:
             asked = json.loads(line)
             getattr(self, "do_" + asked.pop("do"))(**asked)
+        return None
 
     def do_send(self, sizes: list[int], receipt: bool) -> None:
         """Send messages of so many bytes, the last with a receipt if that is wanted."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from functools import cached_property
 from typing import Final
 
 from tests.ordeal.tables import too_much
@@ -45,8 +45,9 @@ class Judge:
 
     def _holds(self, life: Life) -> dict[Run, int]:
         held: dict[Run, int] = defaultdict(int)
-        for got in chain.from_iterable(each.got for each in self._memory(life)):
-            held[got.run] = max(held[got.run], got.counter)
+        for each in self._memory(life):
+            for run, through in each.through.items():
+                held[run] = max(held[run], through)
         return held
 
     def _last(self, run: Run) -> int:
@@ -83,11 +84,10 @@ class Judge:
     def order(self, life: Life) -> Iterator[str]:
         """What one life was delivered: each run in order, without a hole, and once."""
         through: dict[Run, int] = {}
-        told = {run: self._through(life, run) for run in {got.run for got in life.got}}
         lost = self._lost_numbers(life)
         for run, counter, _ in life.got:
             if run not in through:
-                yield from self._first(life, run, counter, told[run])
+                yield from self._first(life, run, counter, lost)
             elif counter <= through[run]:
                 yield f"{name(life)}: {show(run)} {counter} came twice, or behind {through[run]}"
             elif any((run, between) not in lost for between in range(through[run] + 1, counter)):
@@ -98,24 +98,21 @@ class Judge:
 
     def _through(self, life: Life, run: Run) -> int:
         """The last of *run* that earlier lives were delivered, as far as this one knows of them."""
-        earlier = self._memory(life)[:-1]
-        return max((got.counter for each in earlier for got in each.got if got.run == run), default=0)
+        return max((each.through.get(run, 0) for each in self._memory(life)[:-1]), default=0)
 
-    def _first(self, life: Life, run: Run, counter: int, through: int) -> Iterator[str]:
-        lost = self._lost_numbers(life)
+    def _first(self, life: Life, run: Run, counter: int, lost: set[tuple[Run, int]]) -> Iterator[str]:
+        through = self._through(life, run)
         if counter > through + 1:
             newcomer = not through and self._joined_after(life, run, counter)
             if not newcomer and any((run, each) not in lost for each in range(through + 1, counter)):
                 yield f"{name(life)}: {show(run)} began with {counter}, not {through + 1}"
         for again in range(counter, through + 1):
             self.again[life.node] += 1
-            before = next(
-                each
-                for each in reversed(self._memory(life)[:-1])
-                if any(got.run == run and got.counter == again for got in each.got)
-            )
-            at = max(got.at for got in before.got if got.run == run and got.counter == again)
-            ago = before.before_its_end(at)
+            earlier = reversed(self._memory(life)[:-1])
+            before = next((each for each in earlier if again in each.delivered.get(run, ())), None)
+            if before is None:  # it had been told that it will not get that one
+                continue
+            ago = before.before_its_end(before.delivered[run][again])
             if before.ended == STOPPED or ago > MOMENT:
                 when = f"{ago:.1f} s before it was {before.ended}"
                 yield f"{name(life)}: {show(run)} {again} came again, delivered {when}"
@@ -143,7 +140,9 @@ class Judge:
 
     # ── no silent loss, and no false alarm ──────────────────────────────────────────
 
+    @cached_property
     def _numbers(self) -> dict[tuple[str, int, int], tuple[Run, int]]:
+        """Whose messages those are that have been seen, by their numbers in the mesh."""
         known: dict[tuple[str, int, int], tuple[Run, int]] = {}
         for life in self.lives:
             known.update(life.known)
@@ -151,10 +150,8 @@ class Judge:
 
     def _lost_numbers(self, life: Life) -> set[tuple[Run, int]]:
         """What *life*, or one it goes on from, was told it will not get."""
-        if not any(each.gaps for each in self._memory(life)):
-            return set()
-        known = self._numbers()
         gaps = [gap for each in self._memory(life) for gap in each.gaps]
+        known = self._numbers if gaps else {}
         return {
             known[gap.id, gap.epoch, number]
             for gap in gaps
@@ -166,10 +163,11 @@ class Judge:
         """A gap is false where somebody who is there has what it names."""
         for gap in life.gaps:
             for other in self.living:
-                numbers = {
-                    (id, epoch, number) for each in self._memory(other) for id, epoch, number in each.known
-                }
-                there = [n for n in range(gap.first, gap.last + 1) if (gap.id, gap.epoch, n) in numbers]
+                there = any(
+                    (gap.id, gap.epoch, number) in each.known
+                    for each in self._memory(other)
+                    for number in range(gap.first, gap.last + 1)
+                )
                 if there and other.node != life.node:
                     who = f"{gap.id[:6]} {gap.first} to {gap.last}"
                     yield f"{name(life)}: a gap was told of {who} ({gap.why}), which {name(other)} has"
@@ -185,17 +183,16 @@ class Judge:
         """
         if not life.receipts:
             return
-        have: dict[int, set[str]] = defaultdict(set)
-        for other in self.lives:
-            for got in other.got:
-                if got.run == life.run:
-                    have[got.counter].add(other.id)
+        heard = [
+            (other.id, other.delivered[life.run]) for other in self.lives if life.run in other.delivered
+        ]
         for told in life.receipts.values():
-            if wrong := told.delivered - have[told.counter]:
+            have = {id for id, delivered in heard if told.counter in delivered}
+            if wrong := told.delivered - have:
                 yield f"{name(life)}: its receipt {told.counter} names {len(wrong)} without the message"
             if not life.is_there:
                 continue
-            there = {each.id for each in self.living} & have[told.counter]
+            there = {each.id for each in self.living} & have
             for where, ids in (("pending", told.pending), ("missed", told.missed)):
                 who = sorted(name(each) for each in self.living if each.id in there & ids)
                 if who:

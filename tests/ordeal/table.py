@@ -31,7 +31,7 @@ def table(actors: Iterable[Actor], judge: Judge) -> Iterator[str]:
 def _row(actor: Actor, judge: Judge) -> Sequence[str]:
     lives = actor.lives
     kind = ("store" if actor.stored else "memory") + (", slow" if actor.slow else "")
-    first, last = lives[0].at_first, lives[-1].looks[-1]
+    first, last = lives[0].at_first, lives[-1].looks[-1] if lives[-1].looks else {}
     return (
         str(actor.number),
         kind,
@@ -44,7 +44,7 @@ def _row(actor: Actor, judge: Judge) -> Sequence[str]:
         str(actor.stops),
         str(actor.jumps),
         f"{entries(first)}-{entries(last)}",
-        f"{first.get('descriptors', '')}-{last['descriptors']}",
+        f"{first.get('descriptors', '')}-{last.get('descriptors', '')}",
     )
 
 

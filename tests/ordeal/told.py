@@ -6,6 +6,7 @@ A *life* is one process. Moments are by the clock of the one who listens to all 
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -51,6 +52,8 @@ class Life:
     :ivar stored: whether it has a history file, and an identity; :ivar slow: whether it reads slowly.
     :ivar joined: when it said that it had joined.
     :ivar sent: when it said so of each of its messages.
+    :ivar delivered: author's run -> message -> when it was delivered last.
+    :ivar through: author's run -> the last of it that was delivered.
     :ivar known: (id, epoch, sequence) -> whose message that was, and which.
     :ivar unanswered: messages that ``send`` refused.
     :ivar naps: from when to when it stood still.
@@ -69,6 +72,8 @@ class Life:
     joined: float | None = None
     sent: list[float] = field(default_factory=list)
     got: list[Got] = field(default_factory=list)
+    delivered: dict[Run, dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
+    through: dict[Run, int] = field(default_factory=lambda: defaultdict(int))
     gaps: list[GapTold] = field(default_factory=list)
     receipts: dict[int, ReceiptTold] = field(default_factory=dict)
     known: dict[tuple[str, int, int], tuple[Run, int]] = field(default_factory=dict)
@@ -104,6 +109,8 @@ class Life:
             case "got":
                 run = (event["a"], event["r"])
                 self.got.append(Got(run, event["c"], at))
+                self.delivered[run][event["c"]] = at
+                self.through[run] = max(self.through[run], event["c"])
                 self.known[event["id"], event["e"], event["s"]] = (run, event["c"])
             case "sent":
                 self.sent += [at] * (event["upto"] - len(self.sent))
