@@ -163,7 +163,7 @@ class Hub:
             abort_unfinished(link.transport)
         self._drained.happened(None)
         # Until then what is queued goes out, and what the peers had sent comes in.
-        await self.connections.all_gone()
+        await self.connections.all_gone(self.clock)
         self._watch.stop()
         if self._keeper is not None:
             await self._keeper.stop()
@@ -243,10 +243,10 @@ class Hub:
 
     def lost(self, link: MeshProtocol) -> None:
         """The connection is gone."""
-        self.connections.lost(link)
         self._to_flush.pop(link.number, None)
-        self._handle(events.LinkClosed(link.number))
-        self.connections.tell_if_gone()
+        if self.connections.lost(link):
+            self._handle(events.LinkClosed(link.number))
+            self.connections.tell_if_gone()
 
     def sending(self, type: int, packets: tuple[object, ...], size: int) -> None:
         """A message of the application's goes out."""

@@ -30,6 +30,23 @@ class TestLeaving(MeshCase):
         self.successResultOf(stopped)
         self.failureResultOf(link)
 
+    def test_nor_does_a_connection_that_was_cut_off_and_does_not_say_so(self) -> None:
+        a, b = self.chain(2)
+        transport = a.routing_table[b.id].transport
+        self.network.unplug(self.host(a), self.host(b))
+        cut_off = transport.abortConnection
+        for word in ("loseConnection", "abortConnection"):
+            self.patch(transport, word, lambda: None)
+        stopped = a.stopService()
+        self.network.advance(a.config.close_timeout * 1.5)
+        self.assertNoResult(stopped)
+        self.network.advance(a.config.close_timeout)
+        self.successResultOf(stopped)
+        self.assertEqual(len(self.log("were cut off, and do not say so")), 1)
+        cut_off()  # and when it does after all nothing follows
+        self.network.pump()
+        self.assertEqual(a.footprint(), {})
+
 
 class TestGivingUp(MeshCase):
     def test_a_connect_that_is_cancelled_leaves_no_connection_and_no_word(self) -> None:
