@@ -184,7 +184,13 @@ class ReactorThread:
         return Deferred.fromCoroutine(self._stop_in_turn())
 
     async def _stop_in_turn(self) -> None:
-        for service in _inner_first(list(self._services)):
+        services = list(self._services)
+        for service in services:
+            for other in services:
+                # Else those that stop later would dial it again and again, and say so on standard error.
+                if other is not service and other.running:
+                    other.leave_alone(service.id)
+        for service in _inner_first(services):
             # One that does not stop as it should is logged, and keeps no other from stopping.
             await self.stop(service).addErrback(lambda why: _log.failure("a socket did not stop", why))
 

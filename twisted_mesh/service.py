@@ -287,8 +287,15 @@ class MeshService(Service, Emitting):
     def disconnect(self, link: MeshProtocol) -> None:
         """Close *link* and do not dial its node for ``redial_forbidden`` seconds."""
         if link.id is not None:
-            self._running().hub.disconnected.add(link.id)
+            self.leave_alone(link.id)
         link.close(RemoteError("the application disconnected", Reason.DISCONNECT))
+
+    def leave_alone(self, node_id: bytes) -> None:
+        """Do not dial that node for ``redial_forbidden`` seconds, as one that is about to stop.
+
+        :raises NotRunning: the service does not run.
+        """
+        self._running().hub.disconnected.add(node_id)
 
     # ── sending ─────────────────────────────────────────────────────────────────────
 

@@ -13,6 +13,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.support.logs import logged
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.errors import NotRunning
 from twisted_mesh.reactor_thread import ReactorThread, _inner_first
@@ -122,6 +123,24 @@ class StopInTurnTests(SynchronousTestCase):
             nodes = mesh.services
             self.assertEqual(_inner_first([nodes[2], nodes[1], nodes[0]]), [nodes[0], nodes[1], nodes[2]])
             self.assertEqual(_inner_first([nodes[3], nodes[1]]), [nodes[1], nodes[3]])
+
+    def test_none_dials_one_that_stops(self) -> None:
+        threads = ReactorThread(StoppableReactor())
+        self.addCleanup(atexit.unregister, threads._at_exit)
+        with MemoryMesh(2) as mesh, logged() as texts:
+            threads._services.update(mesh.services)
+            dials, stops = mesh.services
+            dials.connect(*stops.addresses[0])  # so that it is dialled again when the link is lost
+            mesh.run()
+            gone: Deferred[None] = Deferred()
+            stops._run.hub.connections.all_gone = lambda clock: gone  # type: ignore
+            stopped = threads._stop_all()
+            mesh.run(30)
+            self.assertEqual((dials.running, dict(dials.routing_table)), (1, {}))
+            gone.callback(None)
+            mesh.run(5)
+            self.successResultOf(stopped)
+        self.assertEqual([text for text in texts if "cannot link" in text], [])
 
     def test_the_exit_gives_each_its_own_time(self) -> None:
         reactor = StoppableReactor()

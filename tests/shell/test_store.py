@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from itertools import count
 from random import Random
 from threading import Event, Thread
 
-from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.length import at_length
+from tests.support.logs import logged
 from tests.support.shelves import (
     ALL,
     ANNA,
@@ -65,22 +64,6 @@ class StoreCase(SynchronousTestCase):
     def held(self, store: Store, run: Run = ANNA) -> list[int]:
         """The first numbers of all that can be read of *run*."""
         return [signed.batch.first for signed in store.read(run, 1, ALL, 2**40)]
-
-
-@contextmanager
-def logged() -> Iterator[list[str]]:
-    """What this package logs meanwhile."""
-    texts: list[str] = []
-
-    def keep(event: dict[str, object]) -> None:
-        if str(event.get("log_namespace")).startswith("twisted_mesh"):
-            texts.append(formatEvent(event))
-
-    globalLogPublisher.addObserver(keep)
-    try:
-        yield texts
-    finally:
-        globalLogPublisher.removeObserver(keep)
 
 
 class TestFlushing(StoreCase):

@@ -12,9 +12,8 @@ with what goes wrong without it:
   would else hold up a run for as long as it likes;
 * an announcer that failed three times for a range is not asked again for it: claims are unsigned, and
   a false one would be asked for ever;
-* what is known by hearsay alone (no signed batch of the run has come) waits in a line of its own, and
-  not behind a link that leaves its WANTs unanswered: made-up runs would else hold up the real ones;
-* what nobody claims is asked of every neighbour, once: what waits behind a hole of theirs is not claimed;
+* what is known by hearsay alone (no signed batch of the run came) waits in a line of its own, and not
+  behind a link that leaves its WANTs unanswered: made-up runs would else hold up the real ones;
 * a lost link grafts at once every origin whose parent it was: waiting for an announcement costs
   ``have_delay`` and ``graft_timeout`` on top.
 """
