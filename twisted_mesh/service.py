@@ -37,7 +37,7 @@ from twisted_mesh.delivery import Delivery, Handler
 from twisted_mesh.dialling import Dial
 from twisted_mesh.errors import LocalError, NotRunning, Reason, RemoteError
 from twisted_mesh.factory import MeshFactory
-from twisted_mesh.identity import Identity
+from twisted_mesh.identity import Identity, verify
 from twisted_mesh.listeners import Emitting
 from twisted_mesh.listening import Listening, parse_listen
 from twisted_mesh.message import Member
@@ -106,7 +106,7 @@ class MeshService(Service, Emitting):
         self._clock = steady(reactor)
         self._settings = Settings(
             Protocol(subnet, encryption), identity, out_addr, history, replay, overlay, role, label, tags,
-            config, self._wall_clock,
+            config, self._wall_clock, self._verify,
         )  # fmt: skip
         self._endpoints = parse_listen(reactor, listen)
         if isinstance(peers, str):
@@ -248,6 +248,10 @@ class MeshService(Service, Emitting):
         if self._debug >= 1:
             where = ", ".join(map(show, self.addresses)) or "nothing: it only dials"
             _log.info("node {id} listens on {where}", id=self.id.decode(), where=where)
+
+    def _verify(self, origin: bytes, signature: bytes, data: bytes) -> bool:
+        """Whether a signature is right; of a mesh in memory each is looked at once."""
+        return verify(origin, signature, data)
 
     def _wall_clock(self) -> float:
         """Seconds since 1970, for what others are told; a mesh in memory has its own."""

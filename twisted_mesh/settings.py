@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from twisted_mesh.addresses import WILDCARDS, check_address, lan_address
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.handshake import Myself
+from twisted_mesh.core.handshake import Myself, Verify
 from twisted_mesh.core.joining import replay_number
 from twisted_mesh.errors import LocalError
-from twisted_mesh.identity import Identity, verify
+from twisted_mesh.identity import Identity
 from twisted_mesh.members import check_label, check_role, check_said, check_tags
 from twisted_mesh.network import Protocol
 from twisted_mesh.store import Store
@@ -41,9 +41,10 @@ class Settings:
         tags: Mapping[str, str],
         config: MeshConfig | None,
         wall_clock: Callable[[], float],
+        verify: Verify,
     ) -> None:
         """
-        :param wall_clock: seconds since 1970.
+        :param wall_clock: seconds since 1970; :param verify: what looks at signatures.
         """
         self.config = config or MeshConfig()
         self.network = network.checked()
@@ -60,6 +61,7 @@ class Settings:
         self._label, self._tags = check_label(label), check_tags(tags)
         check_said(self._label, self._tags)
         self._wall_clock = wall_clock
+        self._verify = verify
 
     def out_addr(self, bound: Sequence[Address]) -> Address | None:
         """Where others are told to dial the node, or None where nobody can.
@@ -100,7 +102,7 @@ class Settings:
         me, limits = self.identity, self.config
         epoch = me.next_epoch(max(above + 1, int(self._wall_clock() * 1000)))
         return Myself(
-            me.id, me.origin, epoch, self.network, address, False, me.sign, verify, self._replay,
+            me.id, me.origin, epoch, self.network, address, False, me.sign, self._verify, self._replay,
             role=self._role,
             overlay=self._overlay,
             label=self._label,

@@ -280,7 +280,7 @@ class TestMessages(MeshCase):
         queue = b.messages()
         self.assertEqual(len(b._delivery._queues), 1)
         del queue
-        gc.collect()
+        gc.collect(1)
         self.assertEqual(len(b._delivery._queues), 0)
         self.say(a, 1)
 

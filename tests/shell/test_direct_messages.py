@@ -210,7 +210,7 @@ class TestSendTo(MeshCase):
         self.mesh.partition([0])
         a.send_to(b.id, "x")
         self.network.advance(3)
-        gc.collect()
+        gc.collect(1)
         (line,) = self.log("a message was not delivered: ")
         self.assertIn(b.id.decode(), line)
         self.assertEqual(self.flushLoggedErrors(), [])

@@ -210,7 +210,7 @@ class TestWhisper(MeshCase):
         a.send("late", flag=flags.whisper)
         self.network.cut(self.host(a), self.host(b))
         self.network.pump()
-        gc.collect()
+        gc.collect(1)
         self.assertEqual(self.log("not delivered"), [])
 
     def test_it_fires_when_the_transport_has_it(self) -> None:
@@ -294,7 +294,7 @@ class TestReply(MeshCase):
         self.cut()
         self.at_b.reply("yes")
         self.network.advance(45)
-        gc.collect()
+        gc.collect(1)
         (line,) = self.log("a message was not delivered: ")
         self.assertIn(f"{self.a.id.decode()}: it was not acknowledged in 45 s", line)
         self.assertEqual(self.flushLoggedErrors(), [])
@@ -319,7 +319,7 @@ class TestReply(MeshCase):
         self.successResultOf(asked)
         self.failureResultOf(inner, Unreachable)
         self.failureResultOf(outer, Unreachable)
-        gc.collect()
+        gc.collect(1)
         self.assertEqual(seen, ["raised", Unreachable])
         self.assertEqual(self.log("not delivered"), [])
 
