@@ -58,7 +58,7 @@ class ReactorThread:
         self._lock = RLock()  # a signal's handler can call in the middle of a call
         self._ended = False
         self._calls: set[_Call] = set()  # somebody waits for them in another thread
-        self._services: set[MeshService] = set()
+        self._services: dict[MeshService, None] = {}  # in the order they were made
         self._thread = None if self.reactor.running else self._started()
         self.reactor.callFromThread(self._watch)
         atexit.register(self._at_exit)
@@ -113,7 +113,7 @@ class ReactorThread:
             service.startService()
         except CannotListenError as error:
             raise self._why_deaf(error) from None
-        self._services.add(service)
+        self._services[service] = None
 
     def stop(self, service: MeshService) -> Deferred[None]:
         """Stop *service*; in the reactor's thread.
@@ -127,7 +127,7 @@ class ReactorThread:
         return stopped
 
     def _stopped(self, result: T, service: MeshService) -> T:
-        self._services.discard(service)
+        self._services.pop(service, None)
         return result
 
     def _why_deaf(self, error: CannotListenError) -> ListenFailed:

@@ -128,7 +128,7 @@ class StopInTurnTests(SynchronousTestCase):
         threads = ReactorThread(StoppableReactor())
         self.addCleanup(atexit.unregister, threads._at_exit)
         with MemoryMesh(2) as mesh, logged() as texts:
-            threads._services.update(mesh.services)
+            threads._services.update(dict.fromkeys(mesh.services))
             dials, stops = mesh.services
             dials.connect(*stops.addresses[0])  # so that it is dialled again when the link is lost
             mesh.run()
@@ -148,7 +148,7 @@ class StopInTurnTests(SynchronousTestCase):
         self.addCleanup(atexit.unregister, threads._at_exit)
         with MemoryMesh(2, config=MeshConfig(handover_timeout=0.15, close_timeout=0.1)) as mesh:
             for node in mesh.services:
-                threads._services.add(node)
+                threads._services[node] = None
             begun = monotonic()
             ending = Thread(target=threads._at_exit, daemon=True)
             ending.start()
