@@ -198,6 +198,7 @@ class MessageQueue:
     def close(self) -> None:
         """End the iteration after what has come."""
         self._closed = True
+        self.wake()
         if self._waiting is not None:
             waiting, self._waiting = self._waiting, None
             waiting.errback(Failure(StopAsyncIteration()))

@@ -128,8 +128,9 @@ class Hub:
         return self._conditions.when(lambda: not self.unsent)
 
     def given_to_all(self) -> Deferred[None]:
-        """Fires when every own message was given to each neighbour; can be cancelled."""
-        return self._conditions.when(lambda: not self.unsent and self.node.sending.is_given_to_all())
+        """Fires when every own message was given to each neighbour that stays, or there is none left."""
+        self._gathering.stop()
+        return self._conditions.when(lambda: self.node.sending.is_given_to_all())
 
     def parted(self) -> Deferred[None]:
         """Fires when every neighbour knows that this node leaves, and what it sent before has come."""

@@ -208,7 +208,7 @@ class ReactorThread:
             return
         configs = [service.config for service in list(self._services)] or [MeshConfig()]
         until = time.monotonic() + sum(
-            each.handover_timeout + each.farewell_timeout + each.close_timeout for each in configs
+            each.handover_timeout + each.farewell_timeout + 2 * each.close_timeout for each in configs
         )
         try:
             self._begun(self._stop_all).wait(until - time.monotonic())

@@ -14,6 +14,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -196,9 +197,9 @@ class Run:
         self.dialler.stop()
         self.dialling.stop()
         self._joined.failed(Failure(NotRunning("the service stopped before it had joined")))
-        # To slower neighbours as well; without a neighbour there is nobody to wait for.
-        seconds = self._config.handover_timeout if self.hub.table else 0
-        if not await self._is_in_time(self.hub.given_to_all(), seconds) and self.hub.unsent:
+        await deferLater(self._clock, 0)  # never within a delivery, whose events wait for its end
+        await self._is_in_time(self.hub.given_to_all(), self._config.handover_timeout)
+        if self.hub.unsent:
             _log.warn("{count} messages were taken by no neighbour", count=self.hub.unsent)
         await self._is_in_time(self.hub.parted(), self._config.farewell_timeout)
         if self._seeker is not None:
@@ -235,6 +236,7 @@ class Run:
         """A consumer has taken something of *run*."""
         if self.keeper is not None:
             self.hub.node.history.changed(run)
+            self.keeper.look(self.hub.node)
         if self.hub.node.reverse.receipts.waiting:
             self.hub.look()
 
@@ -253,8 +255,9 @@ class Run:
 
     def _catch_up(self) -> None:
         """Hand on what an earlier process stored and had not handed on, a turn at a time."""
-        more = self._delivery.catch_up()
-        self._catching_up = self._clock.callLater(0, self._catch_up) if more else None
+        self._catching_up = None  # who is handed a message can stop this run
+        if self._delivery.catch_up() and not self._stopping:
+            self._catching_up = self._clock.callLater(0, self._catch_up)
 
     # ── hub.Observer ────────────────────────────────────────────────────────────────
 

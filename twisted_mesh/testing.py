@@ -23,6 +23,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_mesh.config import MeshConfig
 from twisted_mesh.identity import Identity, verify
 from twisted_mesh.memory import MemoryNetwork
 from twisted_mesh.message import Message
@@ -213,7 +214,7 @@ class MemoryMesh:
         for stop in stops.values():
             stop.addErrback(failures.append)
         limits = [self.services[number].config for number in alive]
-        longest = max((of.handover_timeout + 2 * of.close_timeout for of in limits), default=0.0)
+        longest = max(map(_longest_stop, limits), default=0.0)
         self.run(longest + 1.0)
         for failure in failures:
             failure.raiseException()
@@ -334,6 +335,10 @@ class _Node:
         for name in EVENTS:
             service.on(name, lambda what, name=name: events.append((name, what)))
         return service
+
+
+def _longest_stop(config: MeshConfig) -> float:
+    return config.handover_timeout + config.farewell_timeout + 2 * config.close_timeout
 
 
 def _host(node: int) -> str:

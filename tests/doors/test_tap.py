@@ -249,6 +249,7 @@ class StartTests(SynchronousTestCase):
             self.stopped.clear()
             self.assertTrue(self.told.getvalue().endswith(f"mesh: {told}\n"))
             process.stopService()
+            self.clock.advance(0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_stopping_before_a_listener_is_up_is_no_failure(self) -> None:

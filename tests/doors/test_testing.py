@@ -470,7 +470,7 @@ class TestStop(MeshTests):
         mesh = MemoryMesh(1)
         mesh.add(listen=[Stubborn(Deferred)])
         error = self.assertRaises(RuntimeError, mesh.stop)
-        self.assertEqual(str(error), "nodes [1] did not stop within 15.0 s")
+        self.assertEqual(str(error), "nodes [1] did not stop within 16.0 s")
 
     def test_what_a_node_fails_to_stop_with_is_raised(self) -> None:
         mesh = MemoryMesh(1)

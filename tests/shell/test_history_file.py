@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 
 from tests.support.length import at_length
@@ -313,6 +314,45 @@ class TestStoppedConsumer(HistoryCase):
         again = self.started(limits=STOPPED)
         self.network.advance(1)
         self.assertEqual(self.got(again), list(range(100, self.said)))
+
+    def with_a_backlog(self) -> int:
+        """A node that was killed with five messages no consumer has taken; its number."""
+        a, b = self.node(), self.started()
+        self.link((b, a))
+        queue = b.messages()
+        for number in range(5):
+            a.send(number)
+        self.network.advance(1)
+        self.stop(a)
+        node = self.services.index(b)
+        del queue
+        self.mesh.kill(node)
+        return node
+
+    def test_what_is_handed_out_is_stored_though_nothing_else_happens(self) -> None:
+        node = self.with_a_backlog()
+        again = self.mesh.start(node)
+        self.network.advance(60)
+        self.assertEqual(self.got(again), [*range(5)])
+        self.mesh.kill(node)
+        again = self.mesh.start(node)
+        self.network.advance(60)
+        self.assertEqual(self.got(again), [])
+
+    def test_who_stops_in_the_midst_of_it_has_stopped_and_its_consumers_have_it(self) -> None:
+        again = self.mesh.start(self.with_a_backlog())
+        had: list[object] = []
+        stops: list[Deferred[None]] = []
+
+        async def consume() -> None:
+            [had.append(message.packets[1]) async for message in again.messages()]
+
+        ended = Deferred.fromCoroutine(consume())
+        again.on("message", lambda message: message.packets[1] == 2 and stops.append(again.stopService()))
+        self.network.advance(5)
+        self.successResultOf(stops[0])
+        self.successResultOf(ended)
+        self.assertEqual(had, [*range(5)])
 
     def test_one_that_was_dropped_holds_nothing_up_over_a_restart(self) -> None:
         b = self.started()

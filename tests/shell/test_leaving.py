@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 
 from tests.support.length import at_length
 from tests.support.meshcase import PORT, MeshCase, Raw
+from twisted_mesh.errors import RemoteError
 
 
 class TestLeaving(MeshCase):
@@ -72,6 +73,74 @@ class TestRelay(MeshCase):
         """Let *number* things happen, or all that can."""
         with contextlib.suppress(RuntimeError):  # there is more
             self.network.pump(number)
+
+    def test_who_has_nobody_left_to_give_it_to_waits_no_longer(self) -> None:
+        a, b = self.chain(2)
+        self.network.between(self.host(a), self.host(b))[1].reads = False
+        for number in range(10):
+            a.send(number, b"x" * 500_000)
+        self.network.pump()
+        stopped = a.stopService()
+        self.network.advance(1)
+        self.assertNoResult(stopped)
+        self.network.cut(self.host(a), self.host(b))
+        self.network.pump()
+        self.successResultOf(stopped)
+        self.assertEqual(len(self.log("taken by no neighbour")), 1)
+
+    def test_nor_do_two_that_stop_at_the_same_time_with_something_said(self) -> None:
+        for seed in range(20):
+            self.network.random.seed(seed)
+            a, b = self.chain(2)
+            stopped = [a.stopService()]
+            self.steps(self.network.random.randrange(8))
+            b.send("late")
+            self.steps(self.network.random.randrange(3))
+            stopped.append(b.stopService())
+            self.network.advance(0.5)
+            for each in stopped:
+                self.successResultOf(each)
+
+    def test_who_stops_while_it_is_handed_a_message_says_goodbye_as_well(self) -> None:
+        a, b, c = self.chain(3, overlay=False)
+        b.on("message", lambda message: message.packets[1] == 1 and self.stops.append(b.stopService()))
+        self.stops: list[Deferred[None]] = []
+        a.send(1)
+        self.network.clock.advance(0)  # it is written, and not read
+        a.send(2)
+        self.network.clock.advance(0)
+        self.network.pump()
+        states = [member.state for member in c.members.values() if member.id == b.id]
+        self.assertEqual((self.got(c), states), ([1, 2], ["left"]))
+        self.network.advance(3)
+        self.successResultOf(self.stops[0])
+
+    def test_what_a_guest_that_leaves_is_given_too_late_is_not_taken(self) -> None:
+        a, b = self.node(overlay=False), self.node(overlay=False, role="guest")  # and has never spoken
+        self.link((a, b))
+        assert a._run is not None and b._run is not None
+        end = b._run.hub.connections.end
+
+        def late(error: RemoteError) -> None:
+            a.send("late")
+            end(error)
+
+        b._run.hub.connections.end = late  # type: ignore[method-assign]
+        stopped = b.stopService()
+        self.network.advance(1)
+        self.successResultOf(stopped)
+        self.assertEqual(a._run.hub.unsent, 1)
+
+    def test_what_it_has_taken_just_before_is_in_the_receipt(self) -> None:
+        for seconds in (0.0, 0.02):
+            a, b = self.chain(2)
+            self.network.advance(1)
+            a.send(1, receipt=True)
+            self.network.advance(0.001)
+            receipt = a.send(2, receipt=True)
+            self.network.advance(seconds)
+            self.stop(b)
+            self.assertEqual(receipt.delivered, {b.id})
 
     def test_a_message_given_to_a_relay_that_stops_is_handed_on_or_told(self) -> None:
         for seed in range(at_length(200, 8)):

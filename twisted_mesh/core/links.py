@@ -133,6 +133,11 @@ class Link:
         """Bytes that wait behind the transport."""
         return self.sent - self.accepted
 
+    def asked(self, token: int) -> bool:
+        """The peer has sent a PING with that *token*; whether to answer it."""
+        self.leaves = self.leaves or token == READ_ALL
+        return not self.closing
+
     def answered(self, token: int, now: float) -> None:
         """The peer has read everything up to the PING with that *token*."""
         if token == READ_SNAPSHOT and not self.rtt:
@@ -248,11 +253,6 @@ class Links:
     def way_to(self, origin: bytes) -> Link | None:
         """The link that is the way to *origin*, if that is a neighbour."""
         return self._ways.get(origin)
-
-    def left(self, origin: bytes, epoch: int) -> None:
-        """The node *origin* has said that this run of it stops."""
-        for link in self.to(origin):
-            link.leaves = link.leaves or link.peer.epoch == epoch
 
     def is_neighbour(self, origin: bytes) -> bool:
         """Whether *origin* is in the routing table."""

@@ -24,7 +24,7 @@ from twisted_mesh.core.overlay import Overlay
 from twisted_mesh.core.presence import Presences
 from twisted_mesh.core.repair import Repair
 from twisted_mesh.core.reverse import ReversePath
-from twisted_mesh.core.roster import Entry, Roster, State
+from twisted_mesh.core.roster import Entry, Roster
 from twisted_mesh.core.spread import SendTo, Spread
 from twisted_mesh.core.views import Dice
 from twisted_mesh.errors import Reason, RemoteError
@@ -188,8 +188,6 @@ class Membership:
         self._now = now
         entry = self.presences.received(link, signed, now)
         if entry is not None:
-            if entry.state is State.LEFT:
-                self._links.left(entry.presence.origin, entry.presence.epoch)
             self._evident(entry, now)
             self._know([entry], link.number)
 

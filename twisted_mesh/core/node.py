@@ -120,6 +120,7 @@ class Node:
             case events.Known():
                 self.membership.known(event.contacts, now)
             case events.Leaving():
+                self.reverse.receipts.leave(now)
                 self.membership.presences.announcing.leave(now)
                 self.sending.part()
             case events.TimerFired():
@@ -285,7 +286,7 @@ class Node:
                 self._require_frontier(link)
                 self._intake.whisper(link, frame)
             case native.Ping():
-                if not link.closing:
+                if link.asked(frame.token):
                     self.sending.send((link,), native.Pong(frame.token))
             case native.Pong():
                 link.answered(frame.token, now)

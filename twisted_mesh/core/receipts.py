@@ -36,7 +36,7 @@ from twisted_mesh.wire.membership import Role, Standing
 from twisted_mesh.wire.reverse import MAX_RECEIPT, MAX_TRIES, Receipt, Receipts, SignedReceipt
 
 _SHARE: Final = 2 * RANGES_MOST  # of one member are handed on at a time: told anew, and what is told again
-_WAYS: Final = 3  # that a repeat goes over besides the best: one at a time ended at one relay (measured)
+_WAYS: Final = 3  # that a repeat goes over once more: one at a time ended at one relay (measured)
 _IN_A_FRAME: Final = 64 * 1024 // (MAX_RECEIPT + 80)  # so that a frame is under 64 KiB
 
 Key = tuple[int, bytes, int, int, int]  # epoch of the author, the member, its epoch, low, tries
@@ -305,6 +305,12 @@ class Receipting:
         times = [min(carried.due, carried.own_due) for carried in self._carried.values()]
         times += [asked.again for asked in self.asked.values() if asked.again is not None]
         self.wake = min(times, default=None)
+
+    def leave(self, now: float) -> None:
+        """This node stops: what is owed or carried goes out now."""
+        for carried in self._carried.values():
+            carried.due = carried.own_due = now
+        self.tick(now)
 
     def _is_waited_for(self, run: Run) -> bool:
         """Whether its author waits for receipts, as it said last."""

@@ -89,12 +89,21 @@ class Sending:
         return not any(link.parts for link in self._links.fed)
 
     def is_given_to_all(self) -> bool:
-        """Whether every neighbour that gets own messages from here has been given all of them."""
+        """Whether some neighbour has every own message, and each that gets them from here was given all.
+
+        Who leaves does not count: where nobody else is there, there is nobody to wait for.
+        """
+        staying = [link for link in self._links.fed if link.up and not link.leaves]
+        some_has_all = self._outbox.taken >= self._outbox.head
+        return not staying or (some_has_all and not any(map(self._is_owed, staying)))
+
+    def _is_owed(self, link: Link) -> bool:
+        """Whether own messages are on their way to the peer, or about to be.
+
+        Of a peer that holds less, as far as is known, and asks for nothing, they may have come another way.
+        """
         run = self._outbox.run
-        return all(
-            not link.up
-            or link.leaves
-            or run[0] in link.mute
-            or (link.holds(run) >= self._outbox.head and not link.own_marks)
-            for link in self._links.fed
-        )
+        if run[0] in link.mute or link.own_marks:
+            return bool(link.own_marks)
+        lacks = link.holds(run) < self._outbox.head
+        return lacks and bool(link.wants or link.owed or link.queued)
