@@ -47,7 +47,7 @@ class Message(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     @property
     def packets(self) -> list[Any]:
-        """``[type, *packets]``, a fresh list."""
+        """``[type, *packets]``, a fresh list; do not put the message into one of its own lists or dicts."""
         return self.entry[1:]
 
     @property

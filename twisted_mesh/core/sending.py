@@ -1,7 +1,7 @@
 """What leaves the core: frames over links, and how far own messages have come with it.
 
-Contract: :meth:`Sending.send` is the one way out.  An own message is *taken* once some neighbour that does
-not leave has it: its transport accepted the bytes, or it announced as much.  Beyond ``unsent_bytes`` that
+Contract: :meth:`Sending.send` is the one way out.  An own message is *taken* once some neighbour has it: it
+announced as much, or does not leave and its transport accepted the bytes.  Beyond ``unsent_bytes`` that
 nobody has taken the application is refused room, and told when there is some again.
 """
 
