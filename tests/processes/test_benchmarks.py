@@ -42,6 +42,7 @@ class PlayTests(SynchronousTestCase):
         return scenario.play(system, partial(Cast, system, Path(sys.executable), None), 1.0)
 
     def test_raw_twisted_delivers_to_all(self) -> None:
+        only_at_length()
         figures = self.play("raw", Transfer("", "", nodes=3, senders=1, size=64, count=1000))
         self.assertEqual((figures["wanted"], figures["delivered"], figures["lost"]), (2000, 2000, 0))
         self.assertGreater(figures["rate"], 0)
