@@ -108,12 +108,10 @@ class Hub:
 
         :return: its place in all that is sent in this run of the service; None if there is no room for it.
         """
-        gathering = self._gathering
-        if not self.node.sending.room_for(gathering.bytes + len(entry)):
+        if not self.node.sending.room_for(self._gathering.bytes + len(entry)):
             return None
-        if self._turn is None:
-            self._schedule()
-        return self._published + gathering.add(entry)
+        self._schedule()
+        return self._published + self._gathering.add(entry)
 
     def handle(self, event: events.Asking) -> None:
         """Something the application does about messages that are on their way."""
@@ -133,10 +131,12 @@ class Hub:
         return self._conditions.when(lambda: self.node.sending.is_given_to_all())
 
     def parted(self) -> Deferred[None]:
-        """Fires when every neighbour knows that this node leaves, and what it sent before has come."""
+        """Fires when every neighbour knows that this node leaves, and the receipts it owes are out."""
         self._gathering.stop()
         self._handle(events.Leaving())
-        return self._conditions.when(lambda: self.node.sending.has_parted())
+        return self._conditions.when(
+            lambda: self.node.sending.has_parted() and self.node.reverse.receipts.are_out
+        )
 
     def renew(self, myself: Myself) -> None:
         """Begin a new run of the core, with what no neighbour has taken of the old one's messages.

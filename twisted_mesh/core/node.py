@@ -120,7 +120,6 @@ class Node:
             case events.Known():
                 self.membership.known(event.contacts, now)
             case events.Leaving():
-                self.reverse.receipts.leave(now)
                 self.membership.presences.announcing.leave(now)
                 self.sending.part()
             case events.TimerFired():

@@ -306,11 +306,10 @@ class Receipting:
         times += [asked.again for asked in self.asked.values() if asked.again is not None]
         self.wake = min(times, default=None)
 
-    def leave(self, now: float) -> None:
-        """This node stops: what is owed or carried goes out now."""
-        for carried in self._carried.values():
-            carried.due = carried.own_due = now
-        self.tick(now)
+    @property
+    def are_out(self) -> bool:
+        """Whether nothing that is owed or carried waits for its time."""
+        return not self._carried
 
     def _is_waited_for(self, run: Run) -> bool:
         """Whether its author waits for receipts, as it said last."""

@@ -109,10 +109,7 @@ class Asker(Member):
 
     def _paced(self, key: tuple[int, bytes, bytes]) -> None:
         now, last = self.world.now, self.book.sent.get(key, float("-inf"))
-        announcing = self.node.membership.presences.announcing
-        # Who leaves sends what it owes at once.
-        leaves = announcing.own is not None and not announcing.is_announced
-        if now - last < self.world.config.receipt_delay - _PART and not leaves:
+        if now - last < self.world.config.receipt_delay - _PART:
             self.world.violated(self, "receipts", f"two frames in {now - last:.3f} s over link {key[0]}")
         self.book.sent[key] = now
 
