@@ -1,8 +1,8 @@
 """Spreading: what is pushed, announced and answered over each link.
 
-Contract: a new batch is pushed to every link whose peer lacks just that, and announced to the others:
-to those who asked for announcements (mute), to those who are behind and pull, and to those whose
-queue is full.  Answers to WANTs go out as fast as the link takes them.
+Contract: a new batch is pushed to every link whose peer has all that was here before it, and announced
+to the others: to those who asked for announcements (mute), to those who are behind and pull, and to
+those whose queue is full.  Answers to WANTs go out as fast as the link takes them.
 """
 
 from __future__ import annotations
@@ -157,6 +157,8 @@ class Spread:
     def _push(self, signed: SignedBatch, source: Link | None, now: float, *, follows: bool = True) -> None:
         batch = signed.batch
         run = (batch.origin, batch.epoch)
+        # To be sent it at once a peer must have what this node has.  Of what waits behind a hole nobody is
+        # told by a claim, and whoever has the same hole may get it from nobody else in time.
         before = min(batch.first - 1, self._history.head(run))
         pushed = []
         for link in self._links.fed:
