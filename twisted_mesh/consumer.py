@@ -96,8 +96,7 @@ class MessageQueue:
         :param notify: is called after each message that came.  With it only the newest are kept until
             the first is taken: nobody may ever ask for one.
         """
-        self._bounds = bounds
-        self._most, self._most_bytes, _ = bounds
+        self._most, self._most_bytes, self._most_runs = bounds
         self._tell = tell
         self._changed = changed
         self._notify = notify
@@ -238,7 +237,7 @@ class MessageQueue:
             self._ranges += len(mark.others)
         mark.seen = sequence
         self._behind[run] = mark
-        if len(self._behind) > self._bounds.runs or self._ranges > self._bounds.messages:
+        if len(self._behind) > self._most_runs or self._ranges > self._most:
             self._give_up(*self._behind.popitem(last=False))
 
     def _end_of_newest(self) -> None:
@@ -312,7 +311,7 @@ class MessageQueue:
         self._lost(run, mark, mark.seen)
         self._tidy(run, mark)  # of what waits here nothing is lost
         # Without a mark all counts as taken, so what is lost is told first; and nobody may ever take any.
-        if run not in self._marks or len(self._gaps) > self._bounds.runs:
+        if run not in self._marks or len(self._gaps) > self._most_runs:
             self._tell_gaps()
 
     def _tell_gaps(self) -> None:

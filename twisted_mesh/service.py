@@ -333,6 +333,7 @@ class MeshService(Service, Emitting):
         :raises NotRunning: the service does not run.
         """
         run = self._running()
+        # What nearly every call has is seen at a glance: this is the hot path.
         if flag is not flags.broadcast and flag not in (flags.broadcast, flags.whisper):
             raise ValueError(f"flag must be flags.broadcast or flags.whisper, not {flag!r}")
         if type is not flags.broadcast and not flags.is_user_type(type):

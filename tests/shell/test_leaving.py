@@ -76,10 +76,7 @@ class TestRelay(MeshCase):
 
     def test_who_has_nobody_left_to_give_it_to_waits_no_longer(self) -> None:
         a, b = self.chain(2)
-        self.network.between(self.host(a), self.host(b))[1].reads = False
-        for number in range(10):
-            a.send(number, b"x" * 500_000)
-        self.network.pump()
+        self.say_too_much(a, b)
         stopped = a.stopService()
         self.network.advance(1)
         self.assertNoResult(stopped)

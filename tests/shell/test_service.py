@@ -174,10 +174,7 @@ class TestHandingOver(MeshCase):
         limits = {"handover_timeout": 4.0, "farewell_timeout": 0.5, "close_timeout": 1.0}
         a, b = self.node(limits=limits), self.node()
         self.link((a, b))
-        self.network.between(self.host(a), self.host(b))[1].reads = False
-        for number in range(10):
-            a.send(number, b"x" * 500_000)
-        self.network.pump()
+        self.say_too_much(a, b)
         stopped = a.stopService()
         self.network.advance(3.9)
         self.assertNoResult(stopped)

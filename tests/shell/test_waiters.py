@@ -6,7 +6,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_mesh.waiters import Waiters
+from twisted_mesh.waiters import Conditions, Waiters
 
 
 class TestWaiters(SynchronousTestCase):
@@ -50,3 +50,28 @@ class TestWaiters(SynchronousTestCase):
         self.assertNoResult(anew[0])
         self.waiters.happened(6)
         self.assertEqual(self.successResultOf(anew[0]), 6)
+
+
+class TestConditions(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.conditions = Conditions()
+        self.number = 0
+
+    def at_least(self, number: int) -> Deferred[None]:
+        return self.conditions.when(lambda: self.number >= number)
+
+    def test_each_fires_when_its_own_is_so_and_once(self) -> None:
+        waiting = [self.at_least(number) for number in (0, 1, 2)]
+        self.successResultOf(waiting[0])  # it is so already
+        for self.number in (1, 2, 3):
+            self.conditions.look()
+        for each in waiting[1:]:
+            self.successResultOf(each)
+
+    def test_one_that_is_cancelled_waits_no_more_even_by_one_before_it(self) -> None:
+        first, second = self.at_least(1), self.at_least(1)
+        first.addCallback(lambda _: second.cancel())
+        self.number = 1
+        self.conditions.look()
+        self.successResultOf(first)
+        self.failureResultOf(second, CancelledError)

@@ -192,6 +192,13 @@ class MeshCase(SynchronousTestCase):
         self.network.advance(3)
         self.successResultOf(stopped)
 
+    def say_too_much(self, service: MeshService, to: MeshService) -> None:
+        """Let *service* say more than fits into the link to its neighbour, which does not read any more."""
+        self.network.between(self.host(service), self.host(to))[1].reads = False
+        for number in range(10):
+            service.send(number, b"x" * 500_000)
+        self.network.pump()
+
     def fill(self, service: MeshService) -> int:
         """Send until there is no more room; how many were sent."""
         for count in range(100):

@@ -7,7 +7,6 @@ is repeated by whom it comes from until it is known to have arrived, so that rel
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from operator import itemgetter
 from typing import assert_never
 
 from twisted_mesh.config import MeshConfig
@@ -25,12 +24,10 @@ from twisted_mesh.core.spread import SendTo
 from twisted_mesh.core.tally import Holders, Tally
 from twisted_mesh.core.tree import Parents
 from twisted_mesh.wire.membership import Presence, Role, Standing
-from twisted_mesh.wire.packets import ASKS
+from twisted_mesh.wire.packets import ASKS, kind_of
 from twisted_mesh.wire.packets import Entry as Message
 from twisted_mesh.wire.reverse import Receipts
 from twisted_mesh.wire.signed import SignedRecord
-
-_kind_of = itemgetter(0)
 
 
 class ReversePath:
@@ -93,7 +90,7 @@ class ReversePath:
 
     def delivered(self, run: Run, first: int, entries: Sequence[Message]) -> None:
         """Messages of *run* from *first* on go to the application: some may ask who has them."""
-        if any(map(_kind_of, entries)):  # else all are plain messages, as nearly always
+        if any(map(kind_of, entries)):  # else all are plain messages, as nearly always
             asks = [number for number, entry in enumerate(entries, first) if entry[0] & ASKS]
             if asks:
                 self.receipts.asks(run, asks[-1])

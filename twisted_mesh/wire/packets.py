@@ -36,7 +36,7 @@ Entry = list[Any]
 USERS: Final = frozenset({USER_ENTRY, USER_ENTRY | ASKS})
 
 _INTEGERS: Final = frozenset({int})
-_kind_of: Final = itemgetter(0)
+kind_of: Final = itemgetter(0)  #: of an entry
 _type_of: Final = itemgetter(1)
 
 
@@ -92,7 +92,7 @@ def unpack_entries(body: bytes, count: int | None = None) -> list[Entry]:
     if not _begin_with_integers(entries):
         raise PoisonedBody("an entry that does not begin with its kind and type")
     users = entries
-    if not USERS.issuperset(map(_kind_of, entries)):
+    if not USERS.issuperset(map(kind_of, entries)):
         users = [entry for entry in entries if entry[0] in USERS]
     for type_ in set(map(_type_of, users)):
         if not is_user_type(type_):
@@ -108,7 +108,7 @@ def unpack_entries(body: bytes, count: int | None = None) -> list[Entry]:
 
 def _begin_with_integers(entries: list[Entry]) -> bool:
     try:
-        kinds, types = map(type, map(_kind_of, entries)), map(type, map(_type_of, entries))
+        kinds, types = map(type, map(kind_of, entries)), map(type, map(_type_of, entries))
         return _INTEGERS.issuperset(kinds) and _INTEGERS.issuperset(types)
     except IndexError:
         return False
