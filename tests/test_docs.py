@@ -88,15 +88,15 @@ class TwoMachinesTests(ProcessCase):
         (address,) = re.findall(r"(?<=sock\.connect\().*(?=\))", there)
         self.assertEqual(promised(here)[0], f"({address})".replace('"', "'"))
         loopback = 'MeshSocket("127.0.0.1", 0)'
-        first = self.start("-c", here.replace(listen, loopback))
+        first = self.fork(here.replace(listen, loopback))
         await self.until(lambda: first.lines)
         told = first.lines[0]
-        second = self.start("-c", there.replace(listen, loopback).replace(address, told[1:-1]))
+        second = self.fork(there.replace(listen, loopback).replace(address, told[1:-1]))
         return {first: [told, *promised(here)[1:]], second: promised(there)}
 
     async def test_they_talk_and_the_rest_of_the_tutorial_does_what_it_says(self) -> None:
         here, there, heard, answered, *more, service = code_blocks(TUTORIAL)
-        printed = {self.start("-c", text): promised(text) for text in ("".join(more), service)}
+        printed = {self.fork(text): promised(text) for text in ("".join(more), service)}
         printed |= await self.two_machines(*code_blocks(README)[:2])
         printed |= await self.two_machines(here + heard, there + answered)
         self.assertEqual(await self.until_ended(*printed), [0] * 6, self.children)

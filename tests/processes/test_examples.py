@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-from typing import Any
 from unittest import mock
 
 from tests.support.processes import ROOT, Child, ProcessCase
@@ -22,9 +21,9 @@ def text(child: Child) -> str:
 class ExamplesTests(ProcessCase):
     """All are of one mesh, side by side: most of what a process takes is Python's start."""
 
-    def run_example(self, name: str, *arguments: str, **options: Any) -> Child:
+    def run_example(self, name: str, *arguments: str) -> Child:
         """Start the example *name*, a Python program."""
-        return self.start(str(EXAMPLES / name), *arguments, **options)
+        return self.start(str(EXAMPLES / name), *arguments)
 
     async def port(self, child: Child) -> str:
         """The port it says it listens on."""

@@ -1,10 +1,11 @@
 """
-Runs scripts without the start of Python, which is most of what a short one takes.
+Runs scripts without the start of Python and the imports, which is most of what a short one takes.
 
 ``python -m tests.support.forker`` imports the package and starts nothing. It runs each script in a fork of
-itself, as ``python -c`` would, with its output in files. A line of its input is a question as JSON, the
-next line of its output the answer: to what :func:`run` takes, the id of the new process; to such an id,
-the status with which that process has ended, null while it runs.
+itself, as ``python -c`` would. Its standard input is a socket of packets, and each packet a question as
+JSON, which is answered in the same way: a question to :func:`run` comes with the descriptors of the new
+process from 0 on, and is answered with its id; a question that is such an id with the status with which
+that process has ended, null while it runs.
 """
 
 from __future__ import annotations
@@ -12,23 +13,33 @@ from __future__ import annotations
 import gc
 import json
 import os
+import socket
 import sys
+from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
+
+#: Bytes of the longest question: a script and its arguments.
+LONGEST: Final = 100_000
+#: The most descriptors that come with one.
+MOST: Final = 8
 
 
-def run(text: str, arguments: list[str], directory: str, output: str) -> None:
-    """
-    Be the script *text* from now on.
-
-    :param output: path of what it prints, less ``.out`` and ``.err``.
-    """
+def run(
+    text: str,
+    arguments: list[str],
+    directory: str,
+    environment: dict[str, str],
+    descriptors: Sequence[int],
+) -> None:
+    """Be the script *text* from now on."""
+    os.environ.clear()
+    os.environ.update(environment)
     os.chdir(directory)
-    for descriptor, path in enumerate((os.devnull, f"{output}.out", f"{output}.err")):
-        opened = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        os.dup2(opened, descriptor)
-        os.close(opened)
+    for number, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, number)
+    os.closerange(len(descriptors), max(descriptors) + 1)
     sys.argv = ["-c", *arguments]
     sys.path[0] = ""
     main = sys.modules["__main__"] = ModuleType("__main__")
@@ -47,16 +58,23 @@ def main() -> None:
         import_module(name)
     assert "twisted.internet.reactor" not in sys.modules  # each script has one of its own
     gc.freeze()  # else a fork's first collection copies all that is imported
-    for line in sys.stdin:
-        question: Any = json.loads(line)
+    asking = socket.socket(fileno=os.dup(0))
+    while True:
+        packet, descriptors, _, _ = socket.recv_fds(asking, LONGEST, MOST)
+        if not packet:
+            return
+        question: Any = json.loads(packet)
         if isinstance(question, int):
             answer = status_of(question)
         else:
             answer = os.fork()
             if not answer:
-                run(**question)
+                asking.close()
+                run(**question, descriptors=descriptors)
                 return  # and end as a script does that is at its end
-        print(json.dumps(answer), flush=True)
+            for descriptor in descriptors:
+                os.close(descriptor)
+        asking.send(json.dumps(answer).encode())
 
 
 if __name__ == "__main__":

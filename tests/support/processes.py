@@ -8,15 +8,13 @@ traceback by then.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import json
 import os
 import re
 import signal
-import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,12 +27,16 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
+from tests.support.forks import Fork, Forker
+
 T = TypeVar("T")
 reactor: Any = _reactor
 ROOT = Path(__file__).parent.parent.parent
 ANYWHERE = "tcp:0:interface=127.0.0.1"
 TWISTD = ("-c", "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd import run; run()")
 TWIST = ("-m", "twisted")
+#: What a process has as standard streams, if nothing else is said.
+PIPES: Mapping[int, int | str] = {0: "w", 1: "r", 2: "r"}
 _INTERVAL = 0.02
 _TAIL = 3000
 
@@ -149,62 +151,10 @@ class Child(ProcessProtocol):
         return f"\n$ {self.command}\nstatus {self.status}\nstdout …{out}\nstderr …{err}"
 
 
-class Forker:
-    """
-    The process that runs scripts in forks of itself: one for all tests, since its start is what they save.
-
-    It ends when its input does, so no later than this process.
-    """
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.forker"],
-            cwd=ROOT,
-            env=environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        atexit.register(self._process.communicate)
-
-    def ask(self, question: object) -> Any:
-        """The answer to *question*; it is there at once."""
-        questions, answers = self._process.stdin, self._process.stdout
-        assert questions is not None
-        assert answers is not None
-        print(json.dumps(question), file=questions, flush=True)
-        return json.loads(answers.readline())
-
-
-the_forker = cache(Forker)
-
-
-class Forked(Child):
-    """A script in a fork. Its output is a file, and its input at its end."""
-
-    def __init__(self, output: Path, text: str, arguments: tuple[str, ...], directory: Path) -> None:
-        """
-        :param output: where its output is kept, less the suffix.
-        """
-        super().__init__(f"python -c '{text}' {' '.join(arguments)}")
-        self._files = [output.with_suffix(suffix) for suffix in (".out", ".err")]
-        for file in self._files:
-            file.touch()
-        self._process = the_forker().ask(
-            {"text": text, "arguments": arguments, "directory": str(directory), "output": str(output)}
-        )
-        self._looking = LoopingCall(self._look)
-        self._looking.start(_INTERVAL)
-
-    def _look(self) -> None:
-        self.status = the_forker().ask(self._process)
-        self.out, self.err = (file.read_bytes() for file in self._files)
-        if self.status is not None:
-            self._looking.stop()
-
-    def signal(self, name: str) -> None:
-        if self.status is None:  # so nobody has asked for it, and the id is still its own
-            os.kill(self._process, getattr(signal, f"SIG{name}"))
+@cache
+def the_forker() -> Forker:
+    """The one of this process."""
+    return Forker(ROOT, environment())
 
 
 ChildT = TypeVar("ChildT", bound=Child)
@@ -223,33 +173,39 @@ class ProcessCase(TestCase):
         self.children: list[Child] = []
         self.addCleanup(self._end_all)
 
-    def start(
-        self, *arguments: str, fds: dict[int, int | str] | None = None, kind: type[ChildT] = Child
-    ) -> ChildT:
+    def start(self, *arguments: str) -> Child:
         """Start Python with *arguments*, in the test's directory."""
         command = [sys.executable, *arguments]
-        child = kind(" ".join(command))
+        child = Child(" ".join(command))
         self.children.append(child)
-        reactor.spawnProcess(child, command[0], command, environment(), str(self.directory), childFDs=fds)
+        reactor.spawnProcess(child, command[0], command, environment(), str(self.directory))
         return child
 
-    def fork(self, text: str, *arguments: str) -> Child:
-        """
-        Run a script as ``python -c`` would, in a fork of a process that has imported the package.
-
-        For tests of what a script does and how it ends, of which there are many; it cannot be typed to.
-        """
-        output = Path(self.mktemp()).absolute()
-        child = Forked(output, text, arguments, self.directory)
+    def fork(
+        self,
+        text: str,
+        *arguments: str,
+        fds: Mapping[int, int | str] = PIPES,
+        kind: type[ChildT] = Child,  # type: ignore[assignment]
+    ) -> ChildT:
+        """Run a script as ``python -c`` would, in a fork of a process that has imported the package."""
+        child = kind(" ".join(("python -c", text, *arguments)))
         self.children.append(child)
+        script = {
+            "text": text,
+            "arguments": arguments,
+            "directory": str(self.directory),
+            "environment": environment(),
+        }
+        Fork(reactor, child, the_forker(), script, fds)
         return child
 
     def twistd(self, *arguments: str, **options: Any) -> Any:
-        """Start ``twistd -n`` without a pid file; a Child, or what *kind* says."""
-        return self.start(*TWISTD, "-n", "--pidfile=", *arguments, **options)
+        """Fork off a ``twistd -n`` without a pid file; a Child, or what *kind* says."""
+        return self.fork(TWISTD[-1], "-n", "--pidfile=", *arguments, **options)
 
     def mesh(self, *arguments: str, peers: tuple[Child | int, ...] = (), **options: Any) -> Child:
-        """Start ``twistd mesh`` on a free port of loopback, with *peers* that listen."""
+        """Fork off a ``twistd mesh`` on a free port of loopback, with *peers* that listen."""
         where = [f"--peer=127.0.0.1:{peer if isinstance(peer, int) else peer.ports[0]}" for peer in peers]
         return self.twistd("mesh", f"--listen={ANYWHERE}", *where, *arguments, **options)
 
