@@ -73,6 +73,13 @@ class TestPromises(SynchronousTestCase):
                 self.assertGreater(len(playing.book.letters), 20)
                 self.assertGreater(playing.world.kinds["Receipts"], 50)
 
+    def test_nobody_asks_while_all_stand_still(self) -> None:
+        playing = Asking(ASKING["asking-flapping"], 1, 3)
+        for member in playing.world.members:
+            playing.world.stall(member, 5.0)
+        playing._publish()
+        self.assertEqual(playing.book.letters, [])
+
     def test_in_a_hundred_nodes(self) -> None:
         playing = play("asking-flapping", 7, nodes=at_length(100, 30), seconds=2.0)
         self.assertEqual(playing.world.violations, [])
