@@ -68,7 +68,7 @@ class TestPromises(SynchronousTestCase):
     def test_they_hold_in_every_schedule(self) -> None:
         for number, name in enumerate(ASKING):
             for seed in range(2 * number, 2 * number + at_length(2, 1)):
-                playing = play(name, seed, nodes=at_length(0, 12))
+                playing = play(name, seed, nodes=at_length(0, 9))
                 self.assertEqual(playing.world.violations, [], f"--schedule {name} --seed {seed}")
                 self.assertGreater(len(playing.book.letters), 20)
                 self.assertGreater(playing.world.kinds["Receipts"], 50)
@@ -81,13 +81,13 @@ class TestPromises(SynchronousTestCase):
         self.assertEqual(playing.book.letters, [])
 
     def test_in_a_hundred_nodes(self) -> None:
-        playing = play("asking-flapping", 7, nodes=at_length(100, 30), seconds=2.0)
+        playing = play("asking-flapping", 7, nodes=at_length(100, 20), seconds=2.0)
         self.assertEqual(playing.world.violations, [])
         self.assertLess(playing.book.hops, 2 * DETOURS)  # nothing goes a long way round
 
     def test_with_each_kind_of_liar(self) -> None:
         for kind in PERJURERS:
-            world = asking(14, (kind, kind, kind), seed=5)
+            world = asking(at_length(14, 10), (kind, kind, kind), seed=5)
             honest = askers(world)
             for number in range(12):
                 honest[number % 4].ask("x", number)

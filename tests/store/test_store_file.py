@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from random import Random
 
-from tests.shell.test_store import StoreCase, logged
+from tests.store.test_store import StoreCase, logged
 from tests.support.length import at_length
 from tests.support.shelves import (
     ALL,

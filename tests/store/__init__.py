@@ -1,0 +1,1 @@
+"""What is stored, in files of a real disk."""
