@@ -196,10 +196,12 @@ class TestHelp(ExchangeTestCase):
         self.assertEqual(self.node.footprint()["helped_runs"], 100)
         self.assertLess(len(looks), 10)
 
-    def test_once_in_the_time_a_hole_is_waited_for(self) -> None:
+    def test_twice_in_the_time_a_hole_is_waited_for(self) -> None:
         self.hole()
         self.assertEqual(self.fail_dials(self.wait(5)), ["fred"])
-        self.assertEqual(self.fail_dials(self.wait(24)), [])
+        self.assertEqual(self.fail_dials(self.wait(10)), [])
+        self.assertEqual(self.fail_dials(self.wait(5)), ["fred"])
+        self.assertEqual(self.fail_dials(self.wait(9)), [])
         effects = self.wait(5)
         self.assertEqual([(gap.first, gap.last) for gap in of(effects, GapFound)], [(1, 3)])
 
@@ -255,6 +257,21 @@ class TestHelp(ExchangeTestCase):
         effects = self.wait(40)
         self.assertEqual([(gap.first, gap.last) for gap in of(effects, GapFound)], [(3, 5)])
         self.assertEqual(self.delivered(effects), [(6, [6, 7, 8]), (9, [9])])
+
+    def test_who_got_it_since_is_asked_again(self) -> None:
+        self.star("anna", "bert", "cleo")
+        self.receive(1, dialable("fred", 1, 9), batch("fred", 1, 2), batch("fred", 9))
+        asked: list[int] = []
+        gaps: list[tuple[int, int]] = []
+        for _ in range(300):
+            effects = self.wait(0.2)
+            gaps += [(gap.first, gap.last) for gap in of(effects, GapFound)]
+            while links := self.asked(effects):
+                [number] = links
+                asked.append(number)
+                frames = [batch("fred", 6, 3)] if asked == [1, 2, 3, 1, 2] else []
+                effects = self.receive(number, *frames, have("fred", 1, 2, answer=True))
+        self.assertEqual(gaps, [(3, 5)])
 
     def test_but_not_for_runs_without_end(self) -> None:
         self.patch(membership, "_SOUGHT_MOST", 2)

@@ -75,6 +75,16 @@ class TestPushing(TriangleTestCase):
         self.receive(2, batch("dora", 5))
         self.assertEqual(self.sent(self.receive(1, batch("dora", 1, 4)), 2), [(1, 4)])
 
+    def test_what_is_no_longer_held_here_leaves_nobody_behind(self) -> None:
+        # It cannot be pulled here, and what waits behind a hole is claimed by nobody: not pushed, it would
+        # be taken for lost by who lacks it, though a neighbour has it.
+        self.make(history_seconds=100, compare_interval=1000)
+        self.up(1, "anna")
+        self.receive(1, batch("dora", 1, 3))
+        self.wait(120)
+        self.up(2, "bert", entry("dora", 2))
+        self.assertEqual(self.sent(self.receive(1, batch("dora", 5)), 2), [(5, 5)])
+
     def test_an_announcement_replaces_what_was_pushed(self) -> None:
         # A push the peer had no room for is not held there, whatever went over the link.
         self.receive(1, batch("dora", 1, 5))  # pushed to both others

@@ -29,6 +29,7 @@ from twisted_mesh.wire.membership import Contact, Purpose, Role, Stay
 
 _NOT_UP: Final = 1 / 3  # of the draws are of those that are not up (docs/protocol.rst)
 _LOOK: Final = 1.0  # seconds from one look at open visits to the next (guess)
+_ROUNDS: Final = 2  # of looking in a gap's patience: who got it meanwhile does not always claim it (guess)
 _GRACE: Final = 5.0  # seconds more than the dialler has, before the other end ends a visit (guess)
 
 
@@ -121,9 +122,9 @@ class Exchange:
     def help(self, runs: Iterable[Run], now: float) -> list[Run]:
         """Something is missing of *runs* that no neighbour is being asked for: look further.
 
-        :return: those for which that begins now: it does once in a gap's patience.
+        :return: those for which that begins now: it does twice in a gap's patience.
         """
-        patience = self._config.gap_patience
+        patience = self._config.gap_patience / _ROUNDS
         self._helped = {run: at for run, at in self._helped.items() if at + patience > now}
         fresh = [run for run in runs if run not in self._helped]
         # Drawn up once: one author can begin runs with holes by the thousand, in as many small frames.

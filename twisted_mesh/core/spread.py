@@ -157,9 +157,12 @@ class Spread:
     def _push(self, signed: SignedBatch, source: Link | None, now: float, *, follows: bool = True) -> None:
         batch = signed.batch
         run = (batch.origin, batch.epoch)
-        # To be sent it at once a peer must have what this node has.  Of what waits behind a hole nobody is
-        # told by a claim, and whoever has the same hole may get it from nobody else in time.
+        # To be sent it at once a peer must have what this node has to give.  Of what waits behind a hole
+        # nobody is told by a claim, and whoever has the same hole may get it from nobody else in time.
+        stream = self._history.get(run)
         before = min(batch.first - 1, self._history.head(run))
+        if stream is not None and stream.low > before:
+            before = 0  # it was held once: a peer that lacks it cannot pull it here
         pushed = []
         for link in self._links.fed:
             if link is source:
