@@ -16,6 +16,7 @@ from twisted_mesh.simulation.trace import AnyFrame
 from twisted_mesh.simulation.world import World
 from twisted_mesh.wire import membership
 from twisted_mesh.wire.membership import Presence, Purpose, Role
+from twisted_mesh.wire.native import Prune
 from twisted_mesh.wire.signed import SignedRecord
 
 
@@ -101,6 +102,22 @@ class TestJudge(SynchronousTestCase):
         entry.state = State.UP
         stage.world.has_changed(viewer, subject.origin)
         self.assertEqual(stage.society.wrongs, [5.0])
+
+    def test_but_not_by_whom_what_is_sent_reaches_too_late(self) -> None:
+        stage = gathered(3)
+        stage.run(patience(stage.world.config))
+        viewer, subject, flooder = stage.world.members
+        viewer.bandwidth = 1000.0
+        [link] = (link for link in viewer.links.values() if link.other(viewer) is flooder)
+        late = int(viewer.bandwidth * stage.world.config.suspect_patience)
+        entry = viewer.node.roster.get(subject.origin)
+        assert entry is not None
+        entry.state = State.DOWN
+        for size, downs in ((late + 100, 0), (late - 100, 1)):
+            viewer.line_free = viewer.behind_until = 0.0
+            flooder.transmit(link.number, Prune([]), size)
+            stage.world.has_changed(viewer, subject.origin)
+            self.assertEqual(stage.world.counts["downs"], downs)
 
 
 class TestPeers(SynchronousTestCase):

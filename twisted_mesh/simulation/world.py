@@ -261,6 +261,8 @@ class World:
         done = self.now
         if target.bandwidth is not None:
             done = target.line_free = max(target.line_free, self.now) + size / target.bandwidth
+            if done - self.now > self.config.suspect_patience:
+                target.behind_until = done
         low, spread = self.latency
         arrival = max(wire.arrival, done + low + spread * self.random.random())
         wire.given += size
