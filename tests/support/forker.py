@@ -2,8 +2,8 @@
 Runs scripts without the start of Python and the imports, which is most of what a short one takes.
 
 ``python -m tests.support.forker`` imports the package and starts nothing. It runs each script in a fork of
-itself, as ``python -c`` would. Its standard input is a socket of packets, and each packet a question as
-JSON, which is answered in the same way: a question to :func:`run` comes with the descriptors of the new
+itself, as ``python -c`` would. Its standard input is a socket; each line that comes is a question as JSON,
+and answered by one before the next comes. A question to :func:`run` comes with the descriptors of the new
 process from 0 on, and is answered with its id; a question that is such an id with the status with which
 that process has ended, null while it runs.
 """
@@ -20,10 +20,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, Final
 
-#: Bytes of the longest question: a script and its arguments.
-LONGEST: Final = 100_000
-#: The most descriptors that come with one.
-MOST: Final = 8
+_MOST_BYTES: Final = 65536  # that are read at once (guess)
+_MOST_DESCRIPTORS: Final = 8  # of one process; three is what there are (guess)
 
 
 def run(
@@ -52,6 +50,19 @@ def status_of(process: int) -> int | None:
     return os.waitstatus_to_exitcode(status) if ended else None
 
 
+def asked(asking: socket.socket) -> tuple[Any, list[int]]:
+    """The next question, None if there are no more, and what descriptors came with it."""
+    line = b""
+    descriptors: list[int] = []
+    while not line.endswith(b"\n"):
+        data, more, _, _ = socket.recv_fds(asking, _MOST_BYTES, _MOST_DESCRIPTORS)
+        if not data:
+            return None, []
+        line += data
+        descriptors += more
+    return json.loads(line), descriptors
+
+
 def main() -> None:
     """Answer until there are no more questions."""
     for name in ("twisted_mesh.tap", "twisted.scripts.twistd"):
@@ -60,10 +71,9 @@ def main() -> None:
     gc.freeze()  # else a fork's first collection copies all that is imported
     asking = socket.socket(fileno=os.dup(0))
     while True:
-        packet, descriptors, _, _ = socket.recv_fds(asking, LONGEST, MOST)
-        if not packet:
+        question, descriptors = asked(asking)
+        if question is None:
             return
-        question: Any = json.loads(packet)
         if isinstance(question, int):
             answer = status_of(question)
         else:
@@ -74,7 +84,7 @@ def main() -> None:
                 return  # and end as a script does that is at its end
             for descriptor in descriptors:
                 os.close(descriptor)
-        asking.send(json.dumps(answer).encode())
+        asking.sendall(json.dumps(answer).encode() + b"\n")
 
 
 if __name__ == "__main__":

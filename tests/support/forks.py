@@ -25,8 +25,6 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
-from tests.support.forker import LONGEST
-
 #: Seconds between two looks whether a process has ended.
 _INTERVAL = 0.02
 
@@ -39,23 +37,25 @@ class Forker:
     """
 
     def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
-        self._asking, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._asking, theirs = socket.socketpair()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.forker"], cwd=directory, env=environment, stdin=theirs
         )
         theirs.close()
+        self._answers = self._asking.makefile("r")
         atexit.register(self._end)
 
     def _end(self) -> None:
+        self._answers.close()
         self._asking.close()
         self._process.wait()
 
     def ask(self, question: object, descriptors: Sequence[int] = ()) -> Any:
         """The answer to *question*; it is there at once."""
-        packet = json.dumps(question).encode()
-        assert len(packet) <= LONGEST, "too long a script"
-        socket.send_fds(self._asking, [packet], descriptors)
-        return json.loads(self._asking.recv(LONGEST))
+        line = json.dumps(question).encode() + b"\n"
+        # What follows the first part has no descriptors with it.
+        self._asking.sendall(line[socket.send_fds(self._asking, [line], descriptors) :])
+        return json.loads(self._answers.readline())
 
 
 class Fork:
