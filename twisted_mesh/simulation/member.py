@@ -163,7 +163,7 @@ class Member:
     :ivar caller: dials for its application, if anybody does.
     :ivar table: its routing table: the link that is the way to each node, by id.
     :ivar since: when its run began, or ended; :ivar linked_since: since when it has had a link.
-    :ivar held_until: when it does something again; :ivar behind_until: until then what comes is stale.
+    :ivar held_until: when it does something again; :ivar behind_until: till then liars fill its line.
     :ivar replay: as in INTRO; :ivar store: what it finds again after a crash; None: nothing.
     :ivar delivered: the last message of each run its application was handed.
     """

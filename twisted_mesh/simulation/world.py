@@ -261,7 +261,7 @@ class World:
         done = self.now
         if target.bandwidth is not None:
             done = target.line_free = max(target.line_free, self.now) + size / target.bandwidth
-            if done - self.now > self.config.suspect_patience:
+            if source.lies and done - self.now > self.config.suspect_patience:
                 target.behind_until = done
         low, spread = self.latency
         arrival = max(wire.arrival, done + low + spread * self.random.random())
@@ -383,10 +383,10 @@ class World:
                 self.latencies.append(self.now - born)
 
     def count_gap(self, member: Member, gap: events.GapFound) -> None:
-        """A gap is false if a live neighbour holds what it names, and would give it away."""
+        """A gap is false if a live neighbour holds what it names, would give it away, and could by now."""
         self.counts["gaps"] += 1
         mine = member.node.history.get((gap.origin, gap.epoch))
-        if member.lies or (mine is not None and mine.equivocated):
+        if member.lies or member.behind_until > self.now or (mine is not None and mine.equivocated):
             return  # a liar hurts itself; what its author signed twice is pulled no more
         for link in member.links.values():
             other = link.other(member)
