@@ -49,7 +49,7 @@ class TestNetwork(SynchronousTestCase):
             self.assertEqual([member.node.counts["duplicates"] for member in members], [0] * 5)
 
     def test_triangle_gives_each_exactly_once(self) -> None:
-        for seed in range(at_length(10, 5)):
+        for seed in range(at_length(10, 3)):
             mesh = Mesh(seed)
             a, b, c = self.members(mesh, "abc")
             mesh.linked((a, b), (b, c), (c, a))
@@ -75,7 +75,7 @@ class TestNetwork(SynchronousTestCase):
             self.assert_all_got(mesh)
 
     def test_messages_published_while_links_come_up_arrive(self) -> None:
-        for seed in range(at_length(10, 5)):
+        for seed in range(at_length(10, 3)):
             mesh = Mesh(seed)
             members = self.members(mesh, "abc")
             for one, other in ((0, 1), (1, 2), (2, 0)):
@@ -107,7 +107,7 @@ class TestNetwork(SynchronousTestCase):
         self.assertEqual(got, list(range(author.published + 1 - len(got), author.published + 1)))
 
     def test_joining_under_fire_leaves_no_hole(self) -> None:
-        for seed in range(at_length(15, 8)):
+        for seed in range(at_length(15, 5)):
             mesh = Mesh(seed)
             a, b = self.members(mesh, "ab")
             mesh.linked((a, b))
@@ -127,7 +127,7 @@ class TestNetwork(SynchronousTestCase):
             self.assertEqual(joiner.node.footprint()["waiting_bytes"], 0)
 
     def test_dials_that_cross_or_repeat_settle_on_one_link_without_loss(self) -> None:
-        for seed in range(at_length(60, 20)):
+        for seed in range(at_length(60, 12)):
             random = Random(seed)
             mesh = Mesh(seed, batch_bytes=1, crossing_silence=5.0)
             a, b, c = members = self.members(mesh, "abc")
@@ -151,7 +151,7 @@ class TestNetwork(SynchronousTestCase):
             self.assertEqual({bye.reason for bye in a.byes + b.byes}, {"duplicate"})
 
     def test_while_a_link_is_replaced_there_is_always_one_at_the_end_that_replaces_it(self) -> None:
-        for seed in range(at_length(20, 8)):
+        for seed in range(at_length(20, 5)):
             mesh = Mesh(seed)
             a, b = self.members(mesh, "ab")
             mesh.linked((a, b))
@@ -162,7 +162,7 @@ class TestNetwork(SynchronousTestCase):
             self.assertNotEqual(b.table["a"], first)
 
     def test_closing_a_link_politely_loses_nothing(self) -> None:
-        for seed in range(at_length(10, 5)):
+        for seed in range(at_length(10, 3)):
             mesh = Mesh(seed)
             a, b, c = self.members(mesh, "abc")
             mesh.linked((a, b), (b, c), (c, a))
@@ -176,7 +176,7 @@ class TestNetwork(SynchronousTestCase):
             self.assertEqual([one.node.footprint()["links"] for one in (a, b, c)], [1, 1, 2])
 
     def test_a_ring_that_loses_a_link_under_fire_loses_no_message(self) -> None:
-        for seed in range(at_length(20, 8)):
+        for seed in range(at_length(20, 5)):
             random = Random(seed)
             mesh = Mesh(seed)
             members = self.members(mesh, "abcd")
@@ -191,7 +191,7 @@ class TestNetwork(SynchronousTestCase):
             self.assert_all_got(mesh)
 
     def test_whatever_is_cut_everything_arrives_once_all_are_linked_again(self) -> None:
-        for seed in range(at_length(12, 6)):
+        for seed in range(at_length(12, 4)):
             random = Random(seed)
             mesh = Mesh(seed, gap_patience=30.0)
             members = self.members(mesh, "abcd")

@@ -123,7 +123,7 @@ class TestTopology(MeshTests):
         self.assertRaises(ValueError, MemoryMesh, 2, identity=None)
 
     def test_with_an_overlay_they_find_neighbours_as_they_do_in_life(self) -> None:
-        count = at_length(20, 8)
+        count = at_length(20, 6)
         mesh = self.mesh(count, topology="chain", overlay=True)
         mesh.run(35)
         self.assertTrue(all(len(service.members) == count - 1 for service in mesh.services))

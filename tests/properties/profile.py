@@ -6,4 +6,4 @@ from hypothesis import settings
 
 from tests.support.length import at_length
 
-fixed = settings(derandomize=True, deadline=None, database=None, max_examples=at_length(300, 40))
+fixed = settings(derandomize=True, deadline=None, database=None, max_examples=at_length(300, 30))

@@ -417,7 +417,7 @@ class TestRefusal(HistoryCase):
 class TestFull(HistoryCase):
     def setUp(self) -> None:
         super().setUp()
-        self.a, self.b = self.node(), self.started(limits={"store_seconds": 1000.0})
+        self.a, self.b = self.node(), self.started(limits={"store_seconds": 200.0})
         self.link((self.b, self.a))
         self.b.send("before")
         self.stored()
@@ -466,7 +466,7 @@ class TestFull(HistoryCase):
         keeper = self.b._run.keeper if self.b._run else None
         assert keeper is not None
         self.writer.execute("PRAGMA query_only = ON")
-        self.network.advance(self.b.config.store_seconds + 1000)
+        self.network.advance(self.b.config.store_seconds + 200)
         self.assertTrue(keeper.full)
         self.writer.execute("PRAGMA query_only = OFF")
         self.network.advance(self.b.config.store_retry + 1)

@@ -140,7 +140,7 @@ class TestRelay(MeshCase):
             self.assertEqual(receipt.delivered, {b.id})
 
     def test_a_message_given_to_a_relay_that_stops_is_handed_on_or_told(self) -> None:
-        for seed in range(at_length(200, 8)):
+        for seed in range(at_length(200, 5)):
             self.network.random.seed(seed)
             a, b, c = self.chain(3, overlay=False)
             a.send("before")

@@ -69,7 +69,7 @@ class TestForming(OverlayCase):
         self.assertEqual(len(self.network.dials), made)  # what is complete is left alone
 
     def test_more_become_one_mesh_in_which_nobody_has_too_many(self) -> None:
-        count = at_length(14, 8)
+        count = at_length(14, 7)
         nodes = self.bootstrapped(count)
         self.network.advance(20)
         for node in nodes:
@@ -159,7 +159,7 @@ class TestPassedOn(OverlayCase):
         self.assertEqual(self.neighbours(node), {other.id})
         before = len(self.dials(node, there))
         # Exchanges go there, too, now and then: these are so many that they cannot be all.
-        self.network.advance(at_length(1000, 500))
+        self.network.advance(at_length(1000, 300))
         times = [when - began for when in self.dials(node, there)[before:]]
         self.assertTrue(times)
         self.assertEqual(self.neighbours(node), {other.id})

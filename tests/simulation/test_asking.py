@@ -116,7 +116,7 @@ class TestCost(SynchronousTestCase):
         self.assertEqual(world.kinds.get("Receipts", 0), 0)
 
     def test_one_message_costs_each_edge_of_its_tree_a_frame_or_two(self) -> None:
-        count = at_length(100, 40)
+        count = at_length(100, 30)
         world = asking(count)
         world.run_until(20.0)
         author = askers(world)[0]

@@ -50,7 +50,7 @@ class TestPromises(SynchronousTestCase):
     def assert_kept(self, name: str) -> None:
         """Assert that every promise holds in each run of a schedule."""
         for seed in SEEDS[name]:
-            world = play(name, seed, at_length(0, 12 + seed % 3))
+            world = play(name, seed, at_length(0, 9 + seed % 3))
             self.assertEqual(world.violations, [], f"--schedule {name} --seed {seed}")
             self.assertGreater(world.counts["deliveries"], 200)
 
@@ -120,7 +120,7 @@ class TestLiars(SynchronousTestCase):
                 for other in honest[number::3]:
                     world.link(liar, other)
             world.run_until(1.0)
-            for round_ in range(at_length(40, 24)):
+            for round_ in range(at_length(40, 16)):
                 world.random.choice(world.members).publish("x" * world.random.randrange(200))
                 if round_ % 8 == 7:  # honest links come and go, so that much has to be pulled
                     link = world.random.choice([one for one in world.links.values() if not lies(one.ends)])

@@ -24,7 +24,7 @@ class TestScenes(SynchronousTestCase):
         return stages
 
     def test_many_are_one_mesh_ten_seconds_after_they_had_one_address(self) -> None:
-        count = at_length(100, 40)
+        count = at_length(100, 30)
         [stage] = self.assert_kept("bootstrap", count, range(1, 2))
         self.assertEqual(stage.world.counts["deliveries"], count * (count - 1))
 

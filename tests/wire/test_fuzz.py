@@ -16,7 +16,7 @@ from twisted_mesh.wire.greeting import decode as decode_greeting
 from twisted_mesh.wire.native import SignedBatch, decode
 from twisted_mesh.wire.packets import pack_entry, unpack_entries
 
-INPUTS = at_length(5_000, 2_500)  # for each of four tests
+INPUTS = at_length(5_000, 1_500)  # for each of four tests
 
 # First bytes of msgpack values, and what sizes and integers are made of.
 TOKENS = [bytes((n,)) for n in (*range(0x80, 0x83), *range(0x90, 0x94), *range(0xC0, 0xE0))]
