@@ -9,6 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from tests.support.length import at_length
 from tests.support.meshcase import PORT, MeshCase, Raw
 from twisted_mesh.errors import RemoteError
+from twisted_mesh.service import MeshService
 
 
 class TestLeaving(MeshCase):
@@ -74,6 +75,25 @@ class TestRelay(MeshCase):
         with contextlib.suppress(RuntimeError):  # there is more
             self.network.pump(number)
 
+    def stop_both(
+        self, seed: int, first: MeshService, second: MeshService, steps: tuple[int, int], seconds: float
+    ) -> None:
+        """
+        Stop *first*; some time after it *second* says its last word, and stops some time after that.
+
+        :param steps: fewer than so many lie before either; :param seconds: in which both have stopped.
+        """
+        random = self.network.random
+        random.seed(seed)
+        stopped = [first.stopService()]
+        self.steps(random.randrange(steps[0]))
+        second.send("last")
+        self.steps(random.randrange(steps[1]))
+        stopped.append(second.stopService())
+        self.network.advance(seconds)
+        for each in stopped:
+            self.successResultOf(each)
+
     def test_who_has_nobody_left_to_give_it_to_waits_no_longer(self) -> None:
         a, b = self.chain(2)
         self.say_too_much(a, b)
@@ -87,16 +107,8 @@ class TestRelay(MeshCase):
 
     def test_nor_do_two_that_stop_at_the_same_time_with_something_said(self) -> None:
         for seed in range(20):
-            self.network.random.seed(seed)
             a, b = self.chain(2)
-            stopped = [a.stopService()]
-            self.steps(self.network.random.randrange(8))
-            b.send("late")
-            self.steps(self.network.random.randrange(3))
-            stopped.append(b.stopService())
-            self.network.advance(0.5)
-            for each in stopped:
-                self.successResultOf(each)
+            self.stop_both(seed, a, b, (8, 3), 0.5)
 
     def test_who_stops_while_it_is_handed_a_message_says_goodbye_as_well(self) -> None:
         a, b, c = self.chain(3, overlay=False)
@@ -141,19 +153,11 @@ class TestRelay(MeshCase):
 
     def test_a_message_given_to_a_relay_that_stops_is_handed_on_or_told(self) -> None:
         for seed in range(at_length(200, 5)):
-            self.network.random.seed(seed)
             a, b, c = self.chain(3, overlay=False)
             a.send("before")
             self.network.pump()
             told = len(self.log("taken by no neighbour"))
-            stopped = [b.stopService()]
-            self.steps(self.network.random.randrange(12))
-            a.send("last")
-            self.steps(self.network.random.randrange(8))
-            stopped.append(a.stopService())
-            self.network.advance(30)
-            for each in stopped:
-                self.successResultOf(each)
+            self.stop_both(seed, b, a, (12, 8), 30)
             if len(self.log("taken by no neighbour")) == told:
                 self.assertEqual(self.got(c)[-1], "last", seed)
             self.stop(c)
