@@ -25,8 +25,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
-#: Seconds between two looks whether a process has ended.
-_INTERVAL = 0.02
+_INTERVAL = 0.02  # seconds between two looks whether a process has ended (guess)
 
 
 class Forker:
@@ -79,7 +78,6 @@ class Fork:
         :param script: what :func:`tests.support.forker.run` takes.
         :param descriptors: from 0 on, as ``childFDs`` of ``reactor.spawnProcess``.
         """
-        self._reactor = reactor
         self._protocol = protocol
         self._forker = forker
         self._status: int | None = None
@@ -129,12 +127,14 @@ class Fork:
             self._protocol.processEnded(Failure(ended if self._status else ProcessDone(0)))
 
     def write(self, data: bytes) -> None:
-        """Type *data*."""
-        self._pipes[0].write(data)
+        """Type *data*, if it still reads."""
+        if 0 in self._pipes:
+            self._pipes[0].write(data)
 
     def closeStdin(self) -> None:
         """Type no more."""
-        self._pipes[0].loseConnection()
+        if 0 in self._pipes:
+            self._pipes[0].loseConnection()
 
     def signalProcess(self, number: int) -> None:
         """Send it a signal."""
