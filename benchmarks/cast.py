@@ -24,7 +24,7 @@ ROOT: Final = Path(__file__).parent.parent
 _ANSWER_SECONDS: Final = 30.0  # a node that is busy sending answers late
 _LINK_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 5.0
-_POLL: Final = 0.05
+POLL: Final = 0.05  # seconds from one look to the next (guess)
 _CHUNK: Final = 2**16
 
 
@@ -227,7 +227,7 @@ class Cast:
         while not done():
             if time.monotonic() > until:
                 raise Failed(f"{self.system.name}: no {what} within {seconds:.0f} s")
-            time.sleep(_POLL)
+            time.sleep(POLL)
 
 
 def told_port(folder: Path) -> int:
@@ -242,5 +242,5 @@ def told_port(folder: Path) -> int:
                 return int(json.loads(path.read_text())["nats"][0].rpartition(":")[2])
             except (ValueError, LookupError):
                 pass  # half written
-        time.sleep(_POLL)
+        time.sleep(POLL)
     raise Failed("nats-server did not say where it listens")

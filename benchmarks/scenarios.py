@@ -14,15 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks.cast import Cast, Failed
+from benchmarks.cast import POLL, Cast, Failed
 from benchmarks.catalogue import System, Wiring
 from benchmarks.figures import Figures, delay_figures, rate_between, transfer_figures
 
 PATIENCE: Final = 2.0
 _FIRST: Final = 10.0  # seconds until the first comes
-_POLL: Final = 0.05
-_SETTLE: Final = 0.3  # overlays and new connections have their say before anything is measured
-_LINK_SETTLE: Final = 0.1
+_SETTLE: Final = 0.3  # overlays and new connections have their say before anything is measured (guess)
+_LINK_SETTLE: Final = 0.1  # and what a link takes is allocated (guess)
 _LINKS: Final = 8
 
 #: Starts (nodes, alone) of a system: what the command passes in, with the environment and the server.
@@ -119,7 +118,7 @@ class Transfer(Scenario):
             if now > min(patient, until):
                 whole(nodes)
                 return early
-            time.sleep(_POLL)
+            time.sleep(POLL)
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,7 @@ class Latency(Scenario):
             ear = nodes.players[-1]
             until = time.monotonic() + 2 * count / self.rate + PATIENCE
             while ear.ask("heard")[0] < count and time.monotonic() < until:
-                time.sleep(_POLL)
+                time.sleep(POLL)
             whole(nodes)
             return delay_figures(count, ear.ask("delays"))
 
