@@ -192,7 +192,7 @@ class Asking(Play):
         random = self.world.random
         now = self.world.now
         askers = [one for one in self.world.honest() if isinstance(one, Asker) and one.held_until <= now]
-        if not askers:  # of a few, all can be down or cut off at once
+        if not askers:  # of a few, all can be down or stand still at once
             return
         asker, reader = random.choice(askers), random.choice(self.world.members)
         if random.random() < 0.5:
