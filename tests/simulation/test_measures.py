@@ -17,6 +17,7 @@ from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.report import quantile
 from twisted_mesh.simulation.schedules import SCHEDULES, Play, Schedule, random_graph
 from twisted_mesh.simulation.trace import AnyFrame
+from twisted_mesh.simulation.wires import Line
 from twisted_mesh.simulation.world import World
 from twisted_mesh.wire import native
 
@@ -161,7 +162,7 @@ class TestRepairing(SynchronousTestCase):
         start = world.now
         world.latencies.clear()
         newcomer.start()
-        newcomer.bandwidth = line
+        newcomer.line = Line(world, line)
         for other in others[-5:]:
             world.link(other, newcomer)
         live = others[0] if streams < 3 else others[-1]

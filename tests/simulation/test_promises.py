@@ -20,9 +20,10 @@ from twisted_mesh.simulation.judge import check_at_rest, check_complete
 from twisted_mesh.simulation.keys import real_keys
 from twisted_mesh.simulation.liars import LIARS, ManyRuns, Trickler
 from twisted_mesh.simulation.member import Member
+from twisted_mesh.simulation.observing import COUNTED
 from twisted_mesh.simulation.schedules import SCHEDULES, Play, Schedule, random_graph
 from twisted_mesh.simulation.trace import AnyFrame
-from twisted_mesh.simulation.world import COUNTED, World
+from twisted_mesh.simulation.world import World
 from twisted_mesh.wire import native
 from twisted_mesh.wire.fields import MAX_NUMBER
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.events import GapFound
 from twisted_mesh.core.roster import State
 from twisted_mesh.simulation.bootstrap import bootstrap
 from twisted_mesh.simulation.member import Member
@@ -17,7 +16,6 @@ from twisted_mesh.simulation.trace import AnyFrame
 from twisted_mesh.simulation.world import World
 from twisted_mesh.wire import membership
 from twisted_mesh.wire.membership import Presence, Purpose, Role
-from twisted_mesh.wire.native import Prune
 from twisted_mesh.wire.signed import SignedRecord
 
 
@@ -32,12 +30,6 @@ class Wordless(Member):
 
     def is_own(self, frame: SignedRecord) -> bool:
         return isinstance(frame.record, Presence) and frame.record.origin == self.origin
-
-
-class Flooder(Member):
-    """Is a liar, and else as others are."""
-
-    lies = True
 
 
 class Unlisting(Member):
@@ -109,25 +101,6 @@ class TestJudge(SynchronousTestCase):
         entry.state = State.UP
         stage.world.has_changed(viewer, subject.origin)
         self.assertEqual(stage.society.wrongs, [5.0])
-
-    def test_but_not_by_whom_what_is_sent_reaches_too_late_for_a_liars_flood(self) -> None:
-        for flooding, late, downs in ((Flooder, 100, 0), (Flooder, -100, 1), (Member, 100, 1)):
-            stage = gathered(3, [flooding])
-            stage.run(patience(stage.world.config))
-            flooder, viewer, subject = stage.world.members
-            viewer.bandwidth = 1000.0
-            [link] = (link for link in viewer.links.values() if link.other(viewer) is flooder)
-            entry = viewer.node.roster.get(subject.origin)
-            assert entry is not None
-            entry.state = State.DOWN
-            size = int(viewer.bandwidth * stage.world.config.suspect_patience) + late
-            flooder.transmit(link.number, Prune([]), size)
-            stage.world.has_changed(viewer, subject.origin)
-            self.assertEqual(stage.world.counts["downs"], downs)
-            run = (subject.origin, subject.epoch)
-            subject.publish("x")
-            stage.world.count_gap(viewer, GapFound(*run, 1, 1))
-            self.assertEqual(stage.world.counts["false gaps"], downs)
 
 
 class TestPeers(SynchronousTestCase):

@@ -24,6 +24,7 @@ from twisted_mesh.simulation.schedules import REST, Pair, Schedule
 from twisted_mesh.simulation.society import Society, check_society, islands
 from twisted_mesh.simulation.stage import FORMED, later
 from twisted_mesh.simulation.storing import SimStore
+from twisted_mesh.simulation.wires import Line
 from twisted_mesh.simulation.world import World
 from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.membership import Role
@@ -113,7 +114,7 @@ class Joint(Asking):
             return random.sample(others, int(len(others) * share))
 
         for member in some(schedule.slow):
-            member.bandwidth = 64 * 1024
+            member.line = Line(world, 64 * 1024)
         for member in some(schedule.guests):
             member.role = Role.GUEST
         for member in some(schedule.hidden):

@@ -27,6 +27,7 @@ from twisted_mesh.network import Protocol
 from twisted_mesh.simulation.keys import Keys
 from twisted_mesh.simulation.storing import Scribe, SimClock, SimStore
 from twisted_mesh.simulation.trace import AnyFrame, show
+from twisted_mesh.simulation.wires import Line, Wire
 from twisted_mesh.wire.greeting import Address
 from twisted_mesh.wire.membership import Contact, Purpose, Role
 from twisted_mesh.wire.packets import pack_entry
@@ -119,22 +120,6 @@ class Caller(Interface):
         # pragma: no cover
 
 
-class Wire:
-    """One direction of a link.
-
-    :ivar arrival: of the last frame: the next comes no sooner; :ivar under_way: what comes with it.
-    :ivar given: bytes; :ivar accepting: whether the sender is about to be told that they are taken.
-    """
-
-    __slots__ = ("accepting", "arrival", "given", "under_way")
-
-    def __init__(self) -> None:
-        self.arrival = 0.0
-        self.under_way: list[AnyFrame] = []
-        self.given = 0
-        self.accepting = False
-
-
 class SimLink:
     """A link between two nodes; each end knows it by the same number."""
 
@@ -145,6 +130,12 @@ class SimLink:
         self.ends = (a, b)
         self.open = True
         self.wires = {a: Wire(), b: Wire()}
+
+    def end(self) -> None:
+        """Nothing comes over it any more."""
+        self.open = False
+        for wire in self.wires.values():
+            wire.lost = True
 
     def other(self, member: Member) -> Member:
         """The far end."""
@@ -157,13 +148,13 @@ class Member:
     :ivar core: of the present run, or None while it is down.
     :ivar lies: whether it breaks the rules; nothing is asked of it then.
     :ivar unreliable: whether nobody can be expected to have all that it sent itself.
-    :ivar bandwidth: bytes a second that come to it over all its links together; None: no limit.
+    :ivar line: what comes to it over all its links together goes over this; None: no limit.
     :ivar host: where its connections come from.
     :ivar address: where it can be dialled, or None; :ivar role: and *retention*: as it says of itself.
     :ivar caller: dials for its application, if anybody does.
     :ivar table: its routing table: the link that is the way to each node, by id.
     :ivar since: when its run began, or ended; :ivar linked_since: since when it has had a link.
-    :ivar held_until: when it does something again; :ivar behind_until: till then liars fill its line.
+    :ivar held_until: when it does something again.
     :ivar replay: as in INTRO; :ivar store: what it finds again after a crash; None: nothing.
     :ivar delivered: the last message of each run its application was handed.
     """
@@ -178,7 +169,7 @@ class Member:
         self.origin, self.sign, self._verify = world.keys(key)
         self.id = id_of(self.origin)
         self.epoch = 0
-        self.bandwidth: float | None = None
+        self.line: Line | None = None
         self.replay = 0
         self.role = Role.MEMBER
         self.retention = 0
@@ -186,12 +177,11 @@ class Member:
         self.address: Address | None = (self.host, 4444)
         self.caller: Caller | None = None
         self.table: dict[bytes, int] = {}
-        self.since = self.held_until = self.behind_until = 0.0
+        self.since = self.held_until = 0.0
         self.linked_since = inf
         self._held: list[events.Event] | None = None
         self.store: SimStore | None = None
         self._scribe: Scribe | None = None
-        self.line_free = 0.0  # when what was given to its line is through
         self.core: Node | None = None
         self.links: dict[int, SimLink] = {}
         self.delivered: dict[Run, int] = {}
@@ -209,6 +199,11 @@ class Member:
         """The core, of a member that is up."""
         assert self.core is not None
         return self.core
+
+    def gives(self, gap: events.GapFound) -> bool:
+        """Whether it would give away some of what another was told is missing everywhere."""
+        stream = None if self.core is None or self.lies else self.core.history.get((gap.origin, gap.epoch))
+        return stream is not None and any(stream.serve(gap.first, gap.last, 1))
 
     @property
     def contacts(self) -> list[Contact]:

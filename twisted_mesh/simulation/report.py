@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from twisted_mesh.simulation.world import BROKEN, World
+from twisted_mesh.simulation.observing import BROKEN
+from twisted_mesh.simulation.world import World
 
 COLUMNS = (
     "schedule", "seed", "nodes", "delivered", "redundancy", "HAVE", "WANT",

@@ -15,6 +15,7 @@ from twisted_mesh.simulation.judge import check_at_rest, check_complete, is_wait
 from twisted_mesh.simulation.liars import LIARS
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.storing import SimStore
+from twisted_mesh.simulation.wires import Line
 from twisted_mesh.simulation.world import World
 from twisted_mesh.wire.fields import MAX_NUMBER
 
@@ -116,7 +117,7 @@ class Play:
         random = world.random
         honest = [member for member in world.members if not member.lies]
         for member in random.sample(honest, int(len(honest) * schedule.slow)):
-            member.bandwidth = 64 * 1024
+            member.line = Line(world, 64 * 1024)
         for member in random.sample(honest, int(len(honest) * schedule.stored)):
             member.store = SimStore()
             world.configs[member.number] = replace(world.config, history_bytes=200_000, history_seconds=2.0)

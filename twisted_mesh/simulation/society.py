@@ -44,12 +44,9 @@ class Society:
                 world.violated(viewer, "downs", f"shows {subject.number} as gone, which is there")
 
     def _is_settled(self, member: Member) -> bool:
-        """Whether it has had links for as long as it takes to be known to be there, and to know of others.
-
-        A neighbour can fill a slow line, and what comes over it is older than a suspicion lasts then.
-        """
+        """Whether it has had links for as long as it takes to be known to be there."""
         world = self._world
-        well = max(member.linked_since, member.behind_until, world.healed)
+        well = max(member.linked_since, world.healed)
         return well + patience(world.config) < world.now
 
 

@@ -1,10 +1,10 @@
 """A network of cores without sockets: seeded, and the same again from the same seed.
 
 Contract: :class:`World` runs members against each other on a clock of its own.  Every frame draws its
-latency (constant latency hides what jitter does to trees) but links stay first in, first out; a link may
-have a bandwidth; links and nodes come and go, by themselves or because somebody dials.  While it runs each
-delivery is held against the promises: once, in order, and no gap told about what a neighbour has.
-Signatures are a stand-in unless real keys are asked for.
+latency (constant latency hides what jitter does to trees) but links stay first in, first out; those of one
+member may share a slow line; links and nodes come and go, by themselves or because somebody dials.  What
+happens is counted and judged by :class:`~twisted_mesh.simulation.observing.Observed`.  Signatures are a
+stand-in unless real keys are asked for.
 """
 
 from __future__ import annotations
@@ -18,41 +18,24 @@ from math import inf
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
-from twisted_mesh.core.events import Run
 from twisted_mesh.core.handshake import Peer
 from twisted_mesh.core.node import Node
 from twisted_mesh.errors import Reason
 from twisted_mesh.simulation.keys import Keys, stand_in
-from twisted_mesh.simulation.member import NETWORK, Member, SimLink, Wire
-from twisted_mesh.simulation.trace import AnyFrame, describe, show
+from twisted_mesh.simulation.member import NETWORK, Member, SimLink
+from twisted_mesh.simulation.observing import Observed
+from twisted_mesh.simulation.trace import AnyFrame, describe
+from twisted_mesh.simulation.wires import Wire
 from twisted_mesh.wire import native
 from twisted_mesh.wire.greeting import Address
 from twisted_mesh.wire.membership import Purpose
-from twisted_mesh.wire.signed import SignedRecord
 
 HANDSHAKE = 6  # times the latency: TCP, TLS, greetings and proofs
 
-#: What must not happen, as it is counted.
-BROKEN = (
-    "false gaps",
-    "duplicates",
-    "disorder",
-    "missed",
-    "stalls",
-    "islands",
-    "rosters",
-    "downs",
-    "limits",
-    "receipts",
-    "directs",
-)
-COUNTED = ("deliveries", "gaps", *BROKEN)
 
-
-class World:
+class World(Observed):
     """All members, their links and the clock.
 
-    :ivar violations: what was broken, as text.
     :ivar reaches: whether packets of one member find their way to the other, and back.
     :ivar healed: when that was last changed to the better.
     :ivar changed: is told when a member shows another, by origin, in another way than before.
@@ -80,6 +63,7 @@ class World:
         :param start: whether all members are up from the beginning.
         :param trace: is given a line for each frame and each lost link.
         """
+        super().__init__()
         self.seed = seed
         self.random = random.Random(seed)
         self.config = config or MeshConfig()
@@ -92,17 +76,6 @@ class World:
         self.healed = 0.0
         self.changed: Callable[[Member, bytes], None] = lambda member, origin: None
         self.knocks: Counter[Address] = Counter()
-        self.now = 0.0
-        self.frames = 0
-        self.bytes = 0
-        self.hops = 0  # of all batches that were sent, together
-        self.kinds: dict[str, int] = {}
-        self.counts = dict.fromkeys(COUNTED, 0)
-        self.latencies: list[float] = []
-        self.published: dict[Run, int] = {}
-        self.kept: dict[Run, int] = {}  # what of that its author has stored
-        self.born: dict[tuple[Run, int], float] = {}
-        self.violations: list[str] = []
         self.links: dict[int, SimLink] = {}
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = 0
@@ -225,14 +198,14 @@ class World:
             return
         if self.trace:
             self.trace(f"{self.now:.3f} link {number} {link.ends[0].number}-{link.ends[1].number}: {why}")
-        link.open = False
+        link.end()
         for member in link.ends:
             member.links.pop(number, None)
             self.at(self.now, partial(self._tell_closed, member, member.core, link, reason))
 
     def lose(self, link: SimLink) -> None:
         """Nothing goes over a link any more, which both ends find out by the silence."""
-        link.open = False
+        link.end()
         self.at(self.now + self.config.dead_after, partial(self.cut, link.number, "dead", Reason.SILENT))
 
     @staticmethod
@@ -248,35 +221,31 @@ class World:
         link = self.links.get(number)
         if link is None or not link.open:
             return
-        self.frames += 1
-        self.bytes += size
-        if isinstance(frame, native.SignedBatch):
-            self.hops += frame.hops + 1
-        kind = type(frame.record if isinstance(frame, SignedRecord) else frame).__name__
-        self.kinds[kind] = self.kinds.get(kind, 0) + 1
+        self.count_frame(frame, size)
         wire = link.wires[source]
         target = link.other(source)
         if self.trace:
             self.trace(f"{self.now:.3f} {source.number}->{target.number} {describe(frame)}")
-        done = self.now
-        if target.bandwidth is not None:
-            done = target.line_free = max(target.line_free, self.now) + size / target.bandwidth
-            if source.lies and done - self.now > self.config.suspect_patience:
-                target.behind_until = done
-        low, spread = self.latency
-        arrival = max(wire.arrival, done + low + spread * self.random.random())
         wire.given += size
-        if done > self.now:
-            self.at(done, partial(self._accept, source, link, wire.given))
-        elif not wire.accepting:  # else all that is given in one moment is told at once
+        if target.line is not None:
+            target.line.put(wire, size, partial(self._through, source, link, frame, wire.given))
+            return
+        if not wire.accepting:  # all that is given in one moment is told at once
             wire.accepting = True
-            self.at(done, partial(self._accept, source, link, None))
-        if arrival > wire.arrival or not wire.under_way:
-            wire.arrival = arrival
-            wire.under_way = [frame]
-            self.at(arrival, partial(self._arrive, target, link, wire, wire.under_way))
-        else:  # it catches up with the one before
-            wire.under_way.append(frame)
+            self.at(self.now, partial(self._accept, source, link, None))
+        self._sent(source, link, frame)
+
+    def _through(self, source: Member, link: SimLink, frame: AnyFrame, given: int) -> None:
+        """A frame is over the line, and with it all that *source* had given to the link by then."""
+        self._sent(source, link, frame)
+        self._accept(source, link, given)
+
+    def _sent(self, source: Member, link: SimLink, frame: AnyFrame) -> None:
+        wire = link.wires[source]
+        low, spread = self.latency
+        frames = wire.carry(frame, self.now + low + spread * self.random.random())
+        if frames is not None:
+            self.at(wire.arrival, partial(self._arrive, link.other(source), link, wire, frames))
 
     @staticmethod
     def _accept(source: Member, link: SimLink, size: int | None) -> None:
@@ -339,8 +308,15 @@ class World:
         links = list(member.links.values())
         member.stop()
         for link in links:
-            arrived = max(wire.arrival for wire in link.wires.values())
-            self.at(max(arrived, self.now), partial(self.cut, link.number, "left", Reason.LEAVING))
+            line = link.other(member).line
+            if line is None:
+                self._left(link)
+            else:
+                line.put(link.wires[member], 0, partial(self._left, link))
+
+    def _left(self, link: SimLink) -> None:
+        arrived = max(wire.arrival for wire in link.wires.values())
+        self.at(max(arrived, self.now), partial(self.cut, link.number, "left", Reason.LEAVING))
 
     def alive(self) -> list[Member]:
         """The members that are up."""
@@ -354,47 +330,6 @@ class World:
         """The limits of the member with that number."""
         return self.configs.get(number, self.config)
 
-    # ── judging ─────────────────────────────────────────────────────────────────────
-
     def has_changed(self, member: Member, origin: bytes) -> None:
         """*member* shows the author *origin* in another way than before."""
         self.changed(member, origin)
-
-    def count_published(self, run: Run) -> None:
-        """*run* has one message more."""
-        self.published[run] = self.published.get(run, 0) + 1
-        self.born[run, self.published[run]] = self.now
-
-    def count_stored(self, run: Run, head: int) -> None:
-        """The author of *run* has stored it up to *head*."""
-        self.kept[run] = head
-
-    def violated(self, member: Member, kind: str, what: str) -> None:
-        """Note a broken promise."""
-        self.counts[kind] += 1
-        self.violations.append(f"{self.now:.3f} s, node {member.number}: {kind}: {what}")
-
-    def count_delivery(self, run: Run, first: int, count: int) -> None:
-        """Measure a delivery."""
-        self.counts["deliveries"] += count
-        for sequence in range(first, first + count):
-            born = self.born.get((run, sequence))
-            if born is not None:
-                self.latencies.append(self.now - born)
-
-    def count_gap(self, member: Member, gap: events.GapFound) -> None:
-        """A gap is false if a live neighbour holds what it names, would give it away, and could by now."""
-        self.counts["gaps"] += 1
-        mine = member.node.history.get((gap.origin, gap.epoch))
-        if member.lies or member.behind_until > self.now or (mine is not None and mine.equivocated):
-            return  # a liar hurts itself; what its author signed twice is pulled no more
-        for link in member.links.values():
-            other = link.other(member)
-            stream = (
-                None
-                if other.core is None or other.lies
-                else other.core.history.get((gap.origin, gap.epoch))
-            )
-            if stream is not None and any(stream.serve(gap.first, gap.last, 1)):
-                what = f"{show((gap.origin, gap.epoch))} {gap.first} to {gap.last}, held by {other.number}"
-                self.violated(member, "false gaps", what)
