@@ -25,7 +25,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
-_INTERVAL = 0.02  # seconds between two looks whether a process has ended (guess)
+POLL = 0.02  # seconds between two looks at what nobody tells, as that a process has ended (guess)
 
 
 class Forker:
@@ -98,7 +98,7 @@ class Fork:
         }
         protocol.makeConnection(self)  # type: ignore[arg-type]
         self._looking = LoopingCall(self._look)
-        self._looking.start(_INTERVAL)
+        self._looking.start(POLL)
 
     def _look(self) -> None:
         self._status = self._forker.ask(self.pid)

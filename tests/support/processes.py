@@ -27,7 +27,7 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from tests.support.forks import Fork, Forker
+from tests.support.forks import POLL, Fork, Forker
 
 T = TypeVar("T")
 reactor: Any = _reactor
@@ -37,7 +37,6 @@ TWISTD = ("-c", "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd
 TWIST = ("-m", "twisted")
 #: What a process has as standard streams, if nothing else is said.
 PIPES: Mapping[int, int | str] = {0: "w", 1: "r", 2: "r"}
-_INTERVAL = 0.02
 _TAIL = 3000
 
 
@@ -72,7 +71,7 @@ def eventually(
             raise AssertionError(f"not within {deadline} s: {told()}")
 
     polling = LoopingCall(poll)
-    polling.start(_INTERVAL).addErrback(result.errback)
+    polling.start(POLL).addErrback(result.errback)
     return result
 
 
