@@ -59,7 +59,7 @@ class Host:
         self.alive = True
         self.wires: dict[int, Wire] = {}
         self.ups: set[int] = set()
-        self.dials = Dials(network.config)
+        self.dials = Dials(network.config, None)
         self.dialled = 0
         self.refused = 0
         self.woken: float | None = None

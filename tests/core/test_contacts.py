@@ -75,7 +75,7 @@ class TestDials(SynchronousTestCase):
     """All dials of told addresses have one budget."""
 
     def dials(self, **config: float) -> Dials:
-        return Dials(MeshConfig(**config))  # type: ignore[arg-type]
+        return Dials(MeshConfig(**config), ("10.0.0.99", 4444))  # type: ignore[arg-type]
 
     def begin(self, dials: Dials, contact: Contact, now: float = 0) -> bool:
         """Dial if that may be; whether it could."""
@@ -105,6 +105,12 @@ class TestDials(SynchronousTestCase):
         self.assertFalse(self.begin(dials, Contact(here.id, "10.9.9.9", 1)))
         self.assertFalse(self.begin(dials, Contact(contact_of(2).id, here.host, here.port)))
         self.assertTrue(self.begin(dials, Contact(contact_of(2).id, here.host, here.port + 1)))
+
+    def test_never_the_own_place_whoever_was_there_before(self) -> None:
+        dials = self.dials()
+        self.assertFalse(self.begin(dials, Contact(contact_of(1).id, "10.0.0.99", 4444)))
+        self.assertTrue(self.begin(dials, Contact(contact_of(1).id, "10.0.0.99", 4445)))
+        self.assertTrue(self.begin(dials, Contact(contact_of(2).id, "10.0.0.98", 4444)))
 
     def test_a_place_where_the_node_was_not_found_is_left_alone(self) -> None:
         dials = self.dials(dial_again=60)

@@ -549,6 +549,11 @@ class TestOverlay(EvidenceTestCase):
         self.assertEqual(self.closed(effects), [(9, Reason.ROOM)])
         self.assertEqual(self.all_frames(effects, 9), [])
 
+    def test_one_whose_place_this_node_has_now_is_not_dialled(self) -> None:
+        self.star("anna")
+        effects = self.receive(1, presence("dora", address=(HOST, 4444))) + self.wait(80)
+        self.assertEqual(of(effects, Dial), [])
+
     def test_members_that_can_be_dialled_are_made_neighbours(self) -> None:
         self.star("anna")
         told = presence("dora", address=(HOST, 4445))
@@ -561,8 +566,9 @@ class TestOverlay(EvidenceTestCase):
         self.assertEqual([dial for dial in of(self.wait(20), Dial) if dial.contact.port == 4445], [])
 
     def test_so_are_those_of_earlier_runs(self) -> None:
-        self.handle(Known([contact("dora")]))
-        self.assertEqual(of(self.wait(5), Dial)[0].contact, contact("dora"))
+        dora = contact("dora", "10.0.0.9")
+        self.handle(Known([dora]))
+        self.assertEqual(of(self.wait(5), Dial)[0].contact, dora)
 
     def test_its_words_come_to_it_over_links_that_are_up(self) -> None:
         self.star("anna", "bert", "cleo")

@@ -1,10 +1,11 @@
 """Which told addresses are believed, and how fast they are dialled.
 
 Contract: an address that came from a peer is that peer's word and no more.  It can send this node
-wherever the peer likes, so what it may name is narrow: never a host that is no host, and an own
-address (loopback) or one of the local link only where the peer itself is there.  What a name resolves
-to is not looked at: one that leads to such an address is dialled.  All dials of told addresses,
-whatever they are for, share one :class:`Dials`: nobody can make this node knock on many doors.
+wherever the peer likes, so what it may name is narrow: never a host that is no host, nor the place where
+this node listens itself, and an own address (loopback) or one of the local link only where the peer itself
+is there.  What a name resolves to is not looked at: one that leads to such an address is dialled.  All
+dials of told addresses, whatever they are for, share one :class:`Dials`: nobody can make this node knock on
+many doors.
 """
 
 from __future__ import annotations
@@ -102,7 +103,12 @@ Place = tuple[str, int]  # host, port
 class Dials:
     """Every dial of an address that peers told, whatever for."""
 
-    def __init__(self, config: MeshConfig) -> None:
+    def __init__(self, config: MeshConfig, own: Place | None) -> None:
+        """
+        :param own: where this node can be dialled itself: another that was there a moment ago is told of as
+            long as nobody knows better.
+        """
+        self._own = own
         self._most = config.dials_at_once
         self._again = config.dial_again
         self._failed_most = config.failed_dials
@@ -120,6 +126,7 @@ class Dials:
         return (
             len(self._under_way) < self._most
             and contact.id not in self._under_way
+            and place != self._own
             and place not in self._failed
             and all(place != other for other, _, _ in self._under_way.values())
             and self._bucket.has(now)

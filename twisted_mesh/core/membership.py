@@ -86,7 +86,7 @@ class Membership:
         self._reverse = reverse
         self._effect = effect
         self._set_timer = set_timer
-        self._dials = Dials(config)
+        self._dials = Dials(config, myself.address)
         self._now = 0.0
         self.presences = Presences(
             myself, config, links, outbox, spread, roster, reverse, send, effect, set_timer, intake.disown
