@@ -9,7 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.core.network import myself, origin_of, peer
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import LinkOpened
-from twisted_mesh.core.links import Link, Links
+from twisted_mesh.core.link import Link
+from twisted_mesh.core.links import Links
 from twisted_mesh.identity import id_of
 
 #: Two nodes, the lesser id first.

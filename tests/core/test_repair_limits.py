@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.core.network import batch, closing, have, of, prune, raw_batch
 from tests.core.repair_case import RepairTestCase
 from twisted_mesh.core.events import LinkClosed, Send
-from twisted_mesh.core.links import DIGEST_PAUSE
+from twisted_mesh.core.link import DIGEST_PAUSE
 from twisted_mesh.core.repair import HEARSAY_MOST, STEPS_MOST
 from twisted_mesh.wire.native import MAX_NUMBER, Digest, Pong, SignedBatch
 

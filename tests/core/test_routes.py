@@ -7,7 +7,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.core.network import myself, origin_of, peer
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import LinkOpened
-from twisted_mesh.core.links import Link, Links
+from twisted_mesh.core.link import Link
+from twisted_mesh.core.links import Links
 from twisted_mesh.core.routes import DETOURS, Routes
 from twisted_mesh.core.tree import Parents
 

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_mesh import tls
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.handshake import Handshake, Myself, Side, Stage
-from twisted_mesh.core.links import READ_ALL
+from twisted_mesh.core.link import READ_ALL
 from twisted_mesh.errors import Congested
 from twisted_mesh.identity import Identity, verify
 from twisted_mesh.message import Message

@@ -17,7 +17,8 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.events import Deliver, Effect, Emit
 from twisted_mesh.core.handshake import Myself
-from twisted_mesh.core.links import Link, Links
+from twisted_mesh.core.link import Link
+from twisted_mesh.core.links import Links
 from twisted_mesh.core.roster import Roster
 from twisted_mesh.core.routes import MOST_HOPS, Routes
 from twisted_mesh.core.seal import Seal, signer

@@ -20,7 +20,8 @@ from typing import Final
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import Run
 from twisted_mesh.core.handshake import Myself
-from twisted_mesh.core.links import Link, Links
+from twisted_mesh.core.link import Link
+from twisted_mesh.core.links import Links
 from twisted_mesh.core.repair import Repair
 from twisted_mesh.core.roster import Entry, Roster
 from twisted_mesh.core.views import Dice

@@ -15,7 +15,7 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import compare, events, joining
 from twisted_mesh.core.events import Run
 from twisted_mesh.core.history import History
-from twisted_mesh.core.links import DIGEST_PAUSE, Link
+from twisted_mesh.core.link import DIGEST_PAUSE, Link
 from twisted_mesh.core.outbox import Outbox
 from twisted_mesh.core.repair import Repair
 from twisted_mesh.core.spread import SendTo, Spread

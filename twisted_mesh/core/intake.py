@@ -13,7 +13,7 @@ from twisted_mesh.core import events
 from twisted_mesh.core.events import Deliver, Effect, Emit, Run
 from twisted_mesh.core.handshake import Myself
 from twisted_mesh.core.history import History
-from twisted_mesh.core.links import Link
+from twisted_mesh.core.link import Link
 from twisted_mesh.core.outbox import Outbox
 from twisted_mesh.core.reading import entries_of
 from twisted_mesh.core.repair import Repair

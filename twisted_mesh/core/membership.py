@@ -18,7 +18,8 @@ from twisted_mesh.core.exchange import Exchange
 from twisted_mesh.core.handshake import Myself
 from twisted_mesh.core.history import History
 from twisted_mesh.core.intake import Intake
-from twisted_mesh.core.links import Link, Links
+from twisted_mesh.core.link import Link
+from twisted_mesh.core.links import Links
 from twisted_mesh.core.outbox import Outbox
 from twisted_mesh.core.overlay import Overlay
 from twisted_mesh.core.presence import Presences

@@ -20,7 +20,8 @@ from twisted_mesh.core.frontier import Frontier
 from twisted_mesh.core.handshake import Myself
 from twisted_mesh.core.history import History
 from twisted_mesh.core.intake import Intake
-from twisted_mesh.core.links import READ_SNAPSHOT, Link, Links
+from twisted_mesh.core.link import READ_SNAPSHOT, Link
+from twisted_mesh.core.links import Links
 from twisted_mesh.core.membership import Membership
 from twisted_mesh.core.outbox import Outbox
 from twisted_mesh.core.repair import Repair
@@ -285,10 +286,10 @@ class Node:
                 self._require_frontier(link)
                 self._intake.whisper(link, frame)
             case native.Ping():
-                if link.asked(frame.token):
+                if link.pinged(frame.token):
                     self.sending.send((link,), native.Pong(frame.token))
             case native.Pong():
-                link.answered(frame.token, now)
+                link.ponged(frame.token, now)
             case native.Unknown():
                 self._unknown_frames += 1
             case native.Intro() | native.Proof() | native.Bye():

@@ -21,7 +21,8 @@ from twisted_mesh.core.announcing import Announcing
 from twisted_mesh.core.contacts import believed
 from twisted_mesh.core.events import Emit, Timer
 from twisted_mesh.core.handshake import Myself
-from twisted_mesh.core.links import Link, Links
+from twisted_mesh.core.link import Link
+from twisted_mesh.core.links import Links
 from twisted_mesh.core.outbox import Outbox
 from twisted_mesh.core.reverse import ReversePath
 from twisted_mesh.core.roster import Entry, Roster, State

@@ -23,7 +23,7 @@ from twisted_mesh.core.asked import Asked
 from twisted_mesh.core.events import GapFound, Run
 from twisted_mesh.core.handshake import Myself
 from twisted_mesh.core.history import History
-from twisted_mesh.core.links import Link
+from twisted_mesh.core.link import Link
 from twisted_mesh.core.outbox import Outbox
 from twisted_mesh.core.roster import Roster
 from twisted_mesh.core.routes import MOST_HOPS, Routes

@@ -27,7 +27,8 @@ from typing import Final
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import Run
 from twisted_mesh.core.history import History
-from twisted_mesh.core.links import Link, Links
+from twisted_mesh.core.link import Link
+from twisted_mesh.core.links import Links
 from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.native import Want
 

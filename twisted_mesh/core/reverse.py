@@ -15,7 +15,8 @@ from twisted_mesh.core.direct import Directs
 from twisted_mesh.core.events import Emit, Run
 from twisted_mesh.core.handshake import Myself
 from twisted_mesh.core.history import History
-from twisted_mesh.core.links import Link, Links
+from twisted_mesh.core.link import Link
+from twisted_mesh.core.links import Links
 from twisted_mesh.core.outbox import Outbox
 from twisted_mesh.core.receipts import Receipting
 from twisted_mesh.core.roster import Entry, Roster

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.links import Link, Links
+from twisted_mesh.core.link import Link
+from twisted_mesh.core.links import Links
 from twisted_mesh.core.tree import Parents
 
 MOST_HOPS: Final = 32  # that anything goes on the reverse path (docs/protocol.rst)

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.events import Emit, Send
-from twisted_mesh.core.links import READ_ALL, Link, Links
+from twisted_mesh.core.link import READ_ALL, Link
+from twisted_mesh.core.links import Links
 from twisted_mesh.core.outbox import Outbox
 from twisted_mesh.wire import native
 from twisted_mesh.wire.native import SignedBatch

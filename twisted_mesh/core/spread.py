@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import Run, Timer
 from twisted_mesh.core.history import History
-from twisted_mesh.core.links import Link, Links
+from twisted_mesh.core.link import Link
+from twisted_mesh.core.links import Links
 from twisted_mesh.core.tree import Bringers, Parents
 from twisted_mesh.wire import native
 from twisted_mesh.wire.native import Have, HaveEntry, Prune, SignedBatch, Want

@@ -15,7 +15,8 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.announcing import Announcing
 from twisted_mesh.core.events import Emit
-from twisted_mesh.core.links import Link, Links
+from twisted_mesh.core.link import Link
+from twisted_mesh.core.links import Links
 from twisted_mesh.core.roster import Entry, Rank, Roster, State
 from twisted_mesh.core.seal import Seal
 from twisted_mesh.core.spread import SendTo

@@ -1,0 +1,204 @@
+"""One link: what this node knows of a peer by one connection.
+
+Contract: what the peer is believed to hold (claims, unsigned: a reason to ask it, and no more), which
+records of presence went over, what it asked for and is owed, and how much of what it was given its
+transport has taken.  Which links there are, and which stays of two, is
+:mod:`~twisted_mesh.core.links`'s.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from math import inf
+from typing import Final
+
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.bucket import Bucket
+from twisted_mesh.core.events import LinkOpened, Run
+from twisted_mesh.core.handshake import Peer
+from twisted_mesh.wire.fields import MAX_NUMBER
+from twisted_mesh.wire.membership import Purpose
+from twisted_mesh.wire.native import SnapshotEntry, Want
+
+RTT_MOST: Final = 1.0  # seconds: how long a peer is waited for is not the peer's to choose (guess)
+READ_SNAPSHOT: Final = 0  # the token of the PING behind a SNAPSHOT
+READ_ALL: Final = MAX_NUMBER  # and of the last one, from a node that leaves
+DIGEST_PAUSE: Final = 5.0  # seconds between answers to DIGESTs: each looks at all streams (guess)
+
+Claim = tuple[int, int]  # low, high: what a peer holds of a run
+
+
+class Link:
+    """One proven connection.
+
+    :ivar told: whether the peer's frontier has come whole; :ivar listed: its roster.
+    :ivar up: whether it is in the routing table, or was; :ivar closing: whether it is draining, as
+        :mod:`~twisted_mesh.core.links` has it: what still comes counts.
+    :ivar visits: whether it is an exchange; :ivar host: where the far end is, as the connection has it.
+    :ivar purpose: what it was dialled for.
+    :ivar snapshot: what has come of it.
+    :ivar overrides: whether the older link to its node was silent when it came.
+    :ivar compares: whether both ends are settled, so that their frontiers are DIGESTs.
+    :ivar heard: when a frame last came; :ivar fetched: when a batch did.
+    :ivar compared: when a DIGEST of the peer was last answered.
+    :ivar failures: WANTs it left unanswered since it last answered one.
+    :ivar trickles: WANTs it began to answer, and did not go on with.
+    :ivar leaves: whether its node has said that it stops: what it is given now may go no further.
+    :ivar parts: whether it was asked to say that it has read all, and has not.
+    :ivar rtt: the round trip in seconds, 0 until it is known.
+    :ivar sent: bytes given to the link so far; :ivar accepted: those its transport has taken.
+    :ivar own_marks: (bytes sent by then, last own message in them), what is not yet accepted.
+    :ivar bases: what the peer was told to start from, until it is known to have read it.
+    :ivar claims: what the peer is believed to hold, by run, the longest idle first.
+    :ivar quiet: origins the peer was told not to push; :ivar mute: those it told us not to push.
+    :ivar owed: runs to announce when ``have_delay`` is over.
+    :ivar wants: what the peer asked for and has not been sent.
+    :ivar authors: how many more it may bring that nobody has heard of; :ivar receipts: and of receipts
+        and direct messages.
+    """
+
+    __slots__ = (
+        "_claims_limit",
+        "_records",
+        "_told",
+        "accepted",
+        "authors",
+        "bases",
+        "claims",
+        "closing",
+        "compared",
+        "compares",
+        "failures",
+        "fetched",
+        "heard",
+        "host",
+        "leaves",
+        "listed",
+        "mute",
+        "number",
+        "opened",
+        "outgoing",
+        "overrides",
+        "owed",
+        "own_marks",
+        "parts",
+        "peer",
+        "purpose",
+        "quiet",
+        "receipts",
+        "rtt",
+        "sent",
+        "snapshot",
+        "told",
+        "trickles",
+        "up",
+        "visits",
+        "wants",
+    )
+
+    def __init__(self, opened: LinkOpened, now: float, config: MeshConfig) -> None:
+        self.number = opened.link
+        self.peer: Peer = opened.peer
+        self.outgoing = opened.outgoing
+        self.heard = now
+        self.opened = self.fetched = now
+        self.rtt = 0.0
+        self.bases: dict[Run, int] | None = None
+        self.failures = self.trickles = 0
+        self.compared = -inf
+        self.compares = False
+        self.overrides = self.leaves = self.parts = False
+        self.sent = self.accepted = 0
+        self.own_marks: deque[tuple[int, int]] = deque()
+        self.told = self.listed = self.up = self.closing = False
+        self.purpose = opened.purpose
+        self.visits = opened.purpose is Purpose.EXCHANGE
+        self.host = opened.host
+        self.snapshot: list[SnapshotEntry] = []
+        self.claims: OrderedDict[Run, Claim] = OrderedDict()
+        self._claims_limit = config.claims_limit
+        self._records: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
+        self._told: OrderedDict[bytes, None] = OrderedDict()
+        self.authors = Bucket(config.authors_burst, config.authors_a_minute / 60)
+        self.receipts = Bucket(config.reverse_burst, config.reverse_rate)
+        self.quiet: set[bytes] = set()
+        self.mute: set[bytes] = set()
+        self.owed: set[Run] = set()
+        self.wants: OrderedDict[Run, Want] = OrderedDict()
+
+    @property
+    def queued(self) -> int:
+        """Bytes that wait behind the transport."""
+        return self.sent - self.accepted
+
+    def pinged(self, token: int) -> bool:
+        """The peer has sent a PING with that *token*; whether to answer it."""
+        self.leaves = self.leaves or token == READ_ALL
+        return not self.closing
+
+    def ponged(self, token: int, now: float) -> None:
+        """The peer has read everything up to the PING with that *token*."""
+        if token == READ_SNAPSHOT and not self.rtt:
+            self.rtt = min(now - self.opened, RTT_MOST)
+            self.bases = None
+        elif token == READ_ALL:
+            self.parts = False
+
+    def holds(self, run: Run) -> int:
+        """The highest message of *run* the peer is believed to hold without a hole; 0 for none."""
+        claim = self.claims.get(run)
+        return 0 if claim is None else claim[1]
+
+    def claim(self, run: Run, low: int, high: int) -> None:
+        """The peer is believed to hold *low* to *high* of *run*; of too many runs one is forgotten."""
+        self.claims[run] = (low, high)
+        self.claims.move_to_end(run)
+        if len(self.claims) > self._claims_limit:
+            self.claims.popitem(last=False)
+
+    def served(self, run: Run, first: int, last: int) -> None:
+        """Messages up to *last* went over the link in answer to a WANT from *first* on."""
+        claim = self.claims.get(run)
+        if claim is not None and first <= claim[1] + 1:
+            first = min(claim[0], first)
+        self.claim(run, first, last)
+
+    def extend(self, run: Run, first: int, last: int) -> None:
+        """Messages *first* to *last* went over the link, either way.
+
+        Only what joins on extends the claim: of two nodes with the same hole each would else
+        believe that the other holds it, and wait for ever.
+        """
+        claim = self.claims.get(run)
+        if claim is None:
+            if first == 1:
+                self.claim(run, first, last)
+        elif claim[0] <= first <= claim[1] + 1:
+            self.claim(run, claim[0], max(claim[1], last))
+
+    def knows_record(self, origin: bytes) -> tuple[int, int]:
+        """Epoch and counter of the newest record of *origin* that went over the link, either way."""
+        return self._records.get(origin, (0, 0))
+
+    def records(self) -> int:
+        """How many records are known to have gone over the link."""
+        return len(self._records)
+
+    def told_record(self, origin: bytes, rank: tuple[int, int]) -> None:
+        """A record of *origin* went over the link, either way; of too many one is forgotten."""
+        if rank > self.knows_record(origin):
+            self._records[origin] = rank
+            self._records.move_to_end(origin)
+            if len(self._records) > self._claims_limit:
+                self._records.popitem(last=False)
+
+    def heard_record(self, origin: bytes, rank: tuple[int, int]) -> None:
+        """The peer told a record of *origin*, so it has a way to it, or had."""
+        self.told_record(origin, rank)
+        self._told[origin] = None
+        if len(self._told) > self._claims_limit:
+            self._told.popitem(last=False)
+
+    def has_told(self, origin: bytes) -> bool:
+        """Whether the peer told a record of *origin*."""
+        return origin in self._told
