@@ -20,48 +20,45 @@ with what goes wrong without it:
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from heapq import heappop, heappush
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import Run
+from twisted_mesh.core.failures import TRIES, Failures
 from twisted_mesh.core.history import History
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
+from twisted_mesh.core.window import Window
 from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.native import Want
 
-TRIES: Final = 3  # of one announcer for one range
 HEARSAY_MOST: Final = 1024  # runs known by hearsay alone that are pulled at a time (guess)
 STEPS_MOST: Final = 8  # announcements of a link on a run that ripen one after the other (guess)
 _ROUND_TRIPS: Final = 4  # without progress, before another link is asked
-_AT_ONCE: Final = 2  # streams that may always be asked for: one link that is silent holds up none
 _PATIENT: Final = 5  # times that, where the link brings other things meanwhile
 _TRICKLE_SECONDS: Final = 5.0  # an answer may take so long, and longer if it brings more than
 _TRICKLE_BYTES: Final = 4096  # so many bytes a second that were missing (guess: a modem's)
-
-_NEVER: Final[OrderedDict[Run, tuple[int, int]]] = OrderedDict()
 
 
 class Pull:
     """The repair of one run.
 
     :ivar asked: the link that was asked, or None.
-    :ivar since: when it was asked.
-    :ivar progress: likewise, or when it last sent something that was missing.
-    :ivar got: bytes it has sent since; :ivar counts: towards which window they count, of proven
-        runs or of others; None for grafts.
+    :ivar since: when it was asked; :ivar progress: then, or when it last sent something that was missing.
+    :ivar got: bytes it has sent since; :ivar window: whether it is in the one of proven runs, or that
+        of others; None: in neither, since it mends the tree.
     """
 
-    __slots__ = ("announced", "asked", "counts", "got", "not_before", "progress", "since")
+    __slots__ = ("announced", "asked", "got", "not_before", "progress", "since", "window")
 
     def __init__(self) -> None:
         self.announced: dict[int, deque[tuple[float, int]]] = {}  # link -> (when ripe, high)
         self.asked: int | None = None
         self.since = self.progress = 0.0
         self.got = 0
-        self.counts: bool | None = None
+        self.window: bool | None = None
         self.not_before = 0.0
 
 
@@ -74,25 +71,20 @@ class Repair:
         self._config = config
         self._pulls: dict[Run, Pull] = {}
         self._asked: dict[int, int] = {}  # pulls that wait for each link
-        # Whether a run is proven -> pulls of such that wait for an answer and are no grafts.
-        self._counted = {True: 0, False: 0}
-        self._weight = float(config.answer_bytes)  # of an answer, as answers were lately
+        self._window = Window(config.answer_bytes)
+        self._failures = Failures(history, config.claims_limit)
         self._moved = 0.0  # when any link that was asked last sent something that was missing
-        # Likewise: runs that wait until more may be asked for.
-        self._queued: dict[bool, OrderedDict[Run, None]] = {True: OrderedDict(), False: OrderedDict()}
         self._hearsay: set[Run] = set()  # pulled, and not proven when they were announced
         self._wakes: list[tuple[float, Run]] = []  # a heap; entries may be out of date
-        # link -> run -> (the head it failed to go on from, how often)
-        self._failed: dict[int, OrderedDict[Run, tuple[int, int]]] = {}
 
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""
         return {
             "pulls": len(self._pulls),
-            "queued_pulls": sum(map(len, self._queued.values())),
+            "queued_pulls": len(self._window),
             "hearsay": len(self._hearsay),
             "announcements": sum(len(pull.announced) for pull in self._pulls.values()),
-            "failures": sum(map(len, self._failed.values())),
+            "failures": len(self._failures),
             "wakes": len(self._wakes),
         }
 
@@ -155,7 +147,7 @@ class Repair:
                 if link.told and (run in link.claims or link.has_told(run[0]))
             ),
             key=lambda link: (
-                not self._has_failed(link, run),
+                not self._failures.has_failed(link, run),
                 link.holds(run),
                 run[0] in link.quiet,
                 link.has_told(run[0]),
@@ -164,8 +156,7 @@ class Repair:
         )
         if best is None:
             return None
-        if best.number in self._failed:
-            self._failed[best.number].pop(run, None)  # it is asked anew: there is no better one
+        self._failures.forgive(best.number, run)  # there is no better one
         pull = self._pulls.get(run)
         if pull is None:
             pull = self._pulls[run] = Pull()
@@ -196,9 +187,9 @@ class Repair:
             if known and known[-1][1] == MAX_NUMBER:
                 del pull.announced[link]  # the tree is mended, whatever else that brought
             else:
-                self._weight += (pull.got - self._weight) / 2
+                self._window.answered(pull.got)
                 if not pull.got:
-                    self._note_failure(link, run)
+                    self._failures.note(self._link(link), run)
             self._release(pull)
             self._wake(now, run)
 
@@ -215,7 +206,7 @@ class Repair:
             if pull.asked == link:
                 self._release(pull)
                 self._wake(now, run)
-        self._failed.pop(link, None)
+        self._failures.forget(link)
 
     def due(self, now: float) -> list[tuple[Link, Want]]:
         """The WANTs to send now."""
@@ -225,32 +216,16 @@ class Repair:
             while self._wakes and self._wakes[0][0] <= now:
                 runs[heappop(self._wakes)[1]] = None
             for run in runs:
-                self._look(run, now, wants, may_ask=not self._queued[self._is_proven(run)])
-            next_run = self._next_queued()
+                self._look(run, now, wants, may_ask=not self._window.is_waited_for(self._is_proven(run)))
+            next_run = self._window.next_run()
             if next_run is not None:
                 self._look(next_run, now, wants, may_ask=True)
             elif not runs:
                 return wants
 
-    def _next_queued(self) -> Run | None:
-        """A run that waited and may be asked for now."""
-        for proven, queued in self._queued.items():
-            if queued and self._has_room(proven):
-                return queued.popitem(last=False)[0]
-        return None
-
     def _is_proven(self, run: Run) -> bool:
         """Whether a signed batch of *run* has come, or a base was told, so that it is no hearsay."""
         return self._history.get(run) is not None or self._history.head(run) > 0
-
-    def _has_room(self, proven: bool) -> bool:
-        """Whether what is asked for leaves room for more.
-
-        All answers share this node's line: asked for more than comes through it in time, links would
-        seem silent that are not, and others be asked for the same.
-        """
-        counted = self._counted[proven]
-        return counted < _AT_ONCE or counted * self._weight < self._config.answer_bytes
 
     def _look(self, run: Run, now: float, wants: list[tuple[Link, Want]], *, may_ask: bool) -> None:
         pull = self._pulls.get(run)
@@ -261,8 +236,9 @@ class Repair:
             if now < deadline:
                 self._wake(deadline, run)
                 return
-            self._note_failure(pull.asked, run)
-            self._link(pull.asked).trickles += pull.got > 0
+            link = self._link(pull.asked)
+            self._failures.note(link, run)
+            link.trickles += pull.got > 0
             self._release(pull)
         if now < pull.not_before:
             self._wake(pull.not_before, run)
@@ -274,16 +250,16 @@ class Repair:
         best = self._best(pull, run, now)
         if best is not None:
             link, want = best
-            counts = want.last < MAX_NUMBER  # a graft asks for what little there may be behind the head
+            counts = want.last < MAX_NUMBER  # else it mends the tree: there may be little behind the head
             proven = self._is_proven(run)
-            if counts and not (may_ask and self._has_room(proven)):
-                self._queued[proven][run] = None
+            if counts and not (may_ask and self._window.has_room(proven)):
+                self._window.wait(run, proven)
                 return
-            self._unqueue(run)
+            self._window.drop(run)
             pull.asked, pull.since, pull.progress, pull.got = link.number, now, now, 0
-            pull.counts = proven if counts else None
+            pull.window = proven if counts else None
             if counts:
-                self._counted[proven] += 1
+                self._window.asked(proven)
             self._asked[link.number] = self._asked.get(link.number, 0) + 1
             self._wake(self._deadline(pull, link.number), run)
             wants.append(best)
@@ -297,11 +273,7 @@ class Repair:
     def _forget(self, run: Run) -> None:
         del self._pulls[run]
         self._hearsay.discard(run)
-        self._unqueue(run)
-
-    def _unqueue(self, run: Run) -> None:
-        for queued in self._queued.values():
-            queued.pop(run, None)
+        self._window.drop(run)
 
     def _best(self, pull: Pull, run: Run, now: float) -> tuple[Link, Want] | None:
         """The announcer of the lowest range that is missing; of several the one with the most."""
@@ -309,7 +281,7 @@ class Repair:
         best: tuple[tuple[int, int, int, int], Link, Want] | None = None
         for number, known in list(pull.announced.items()):
             link = self._links.get(number)
-            failures = self._failures(number, run)
+            failures = self._failures.of(number, run)
             claims = known[-1][1] < MAX_NUMBER  # a graft is for the author's sake, whatever is claimed
             hearsay = link is not None and claims and link.failures >= TRIES and not self._is_proven(run)
             if link is None or link.closing or failures >= TRIES or hearsay:
@@ -329,7 +301,7 @@ class Repair:
             # Who failed before is asked last: a false claim is always the highest.
             rank = (first, failures + link.failures + link.trickles, self._asked.get(number, 0), -last)
             if best is None or rank < best[0]:
-                best = rank, link, Want(*run, first, last, True)
+                best = rank, link, Want(*run, first, last, graft=True)  # who is asked may push from now on
         return None if best is None else (best[1], best[2])
 
     def _missing(self, link: Link, run: Run, head: int, ripe: int) -> tuple[int, int] | None:
@@ -369,27 +341,9 @@ class Repair:
             self._asked[pull.asked] = left
         else:
             self._asked.pop(pull.asked, None)
-        if pull.counts is not None:
-            self._counted[pull.counts] -= 1
+        if pull.window is not None:
+            self._window.released(pull.window)
         pull.asked = None
-
-    def _failures(self, link: int, run: Run) -> int:
-        """How often *link* has failed to bring what is missing now."""
-        head, times = self._failed.get(link, _NEVER).get(run, (0, 0))
-        return times if head == self._history.head(run) else 0
-
-    def _has_failed(self, link: Link, run: Run) -> bool:
-        """Whether *link* left WANTs unanswered, these or any lately: others are grafted first."""
-        return max(link.failures, self._failures(link.number, run)) >= TRIES
-
-    def _note_failure(self, link: int, run: Run) -> None:
-        times = self._failures(link, run) + 1
-        failed = self._failed.setdefault(link, OrderedDict())
-        failed[run] = self._history.head(run), times
-        failed.move_to_end(run)
-        if len(failed) > self._config.claims_limit:
-            failed.popitem(last=False)
-        self._link(link).failures += 1
 
     def _link(self, number: int) -> Link:
         """The link that is asked; one that goes is asked no more (:meth:`link_gone`)."""

@@ -1,0 +1,71 @@
+"""How much may be asked for at a time: the window of WANTs over all links, and the runs that wait for it.
+
+Contract: runs of which a signed batch has come, or a base was told, are *proven* and have a window of their
+own, so that runs made up by a claim keep none of them waiting.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from twisted_mesh.core.events import Run
+
+_AT_ONCE: Final = 2  # streams that may always be asked for: one link that is silent holds up none
+
+
+class Window:
+    """What is asked for, and what waits for that; ``len()`` counts the runs that wait."""
+
+    def __init__(self, answer_bytes: int) -> None:
+        """
+        :param answer_bytes: that may be expected at a time.
+        """
+        self._answer_bytes = answer_bytes
+        self._weight = float(answer_bytes)  # of an answer, as answers were lately
+        self._asked = {True: 0, False: 0}  # by whether they are proven
+        self._waiting: dict[bool, OrderedDict[Run, None]] = {True: OrderedDict(), False: OrderedDict()}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._waiting.values()))
+
+    def has_room(self, proven: bool) -> bool:
+        """Whether what is asked for leaves room for more.
+
+        All answers share this node's line: asked for more than comes through it in time, links would
+        seem silent that are not, and others be asked for the same.
+        """
+        asked = self._asked[proven]
+        return asked < _AT_ONCE or asked * self._weight < self._answer_bytes
+
+    def asked(self, proven: bool) -> None:
+        """One more is asked for."""
+        self._asked[proven] += 1
+
+    def released(self, proven: bool) -> None:
+        """One that was is so no more."""
+        self._asked[proven] -= 1
+
+    def answered(self, size: int) -> None:
+        """An answer brought *size* bytes."""
+        self._weight += (size - self._weight) / 2
+
+    def wait(self, run: Run, proven: bool) -> None:
+        """*run* waits until there is room."""
+        self._waiting[proven][run] = None
+
+    def is_waited_for(self, proven: bool) -> bool:
+        """Whether some run waits, and comes first."""
+        return bool(self._waiting[proven])
+
+    def next_run(self) -> Run | None:
+        """One that waited and may be asked for now: it waits no more."""
+        for proven, waiting in self._waiting.items():
+            if waiting and self.has_room(proven):
+                return waiting.popitem(last=False)[0]
+        return None
+
+    def drop(self, run: Run) -> None:
+        """*run* waits no more."""
+        for waiting in self._waiting.values():
+            waiting.pop(run, None)
