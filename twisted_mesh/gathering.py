@@ -28,7 +28,7 @@ class Gathering:
         self._config = config
         self._publish = publish
         self._entries: list[bytes] = []
-        self._published = -inf  # when some were, last
+        self._last = -inf  # when some were published, last
         self._waiting: IDelayedCall | None = None
         self.bytes = 0
 
@@ -52,9 +52,9 @@ class Gathering:
         if not self._entries:
             return
         now = self._clock.seconds()
-        wait = self._published + self._config.batch_delay - now
+        wait = self._last + self._config.batch_delay - now
         if wait <= 0 or self.bytes >= self._config.batch_bytes:
-            self._published = now
+            self._last = now
             self._publish_all()
         elif self._waiting is None:
             self._waiting = self._clock.callLater(wait, self._waited)

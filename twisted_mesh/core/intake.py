@@ -101,7 +101,7 @@ class Intake:
             self._history.taken_of_earlier(run, batch.last)
         self._spread.arrived(link, signed, now)
         self._deliver(ready, link.number)
-        self.give_up(self._history.evict(now, self._outbox.run, self._outbox.taken), now)
+        self.tell_gaps(self._history.evict(now, self._outbox.run, self._outbox.taken), now)
         self._watch_holes()
 
     def whisper(self, link: Link, frame: native.Whisper) -> None:
@@ -145,7 +145,7 @@ class Intake:
         self._history.changed(run)
         self._tell(events.Equivocation(*run, signed.batch.first))
 
-    def give_up(self, gaps: Gaps, now: float) -> None:
+    def tell_gaps(self, gaps: Gaps, now: float) -> None:
         """Tell each of *gaps*, and go on behind it."""
         for gap, behind in gaps:
             if gap.first <= gap.last and gap.origin != self._myself.origin:  # own runs are for others alone

@@ -316,7 +316,7 @@ class Membership:
             start = entry.at_join[1]
         lowered = self._history.lowered(run, presence.sequence, start)
         if lowered is not None:
-            self._intake.give_up([lowered], now)
+            self._intake.tell_gaps([lowered], now)
             self._repair.ask_again(run, now)
         self._history.hinted(run, presence.sequence, now)
         self._reverse.evident(presence, now)
@@ -324,7 +324,7 @@ class Membership:
 
     def _keep_to_limits(self, now: float) -> None:
         """A record alone may have opened a stream, and no batch need ever come."""
-        self._intake.give_up(self._history.evict(now, self._outbox.run, self._outbox.taken), now)
+        self._intake.tell_gaps(self._history.evict(now, self._outbox.run, self._outbox.taken), now)
 
     def _know(self, entries: Iterable[Entry], link: int) -> None:
         if self.overlay is not None:

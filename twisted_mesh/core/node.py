@@ -331,7 +331,7 @@ class Node:
         for signed in self.outbox.publish(event.entries, event.wall_ms):
             self.history.take(signed, now)
             self._spread.publish(signed, now, follows=self.outbox.taken >= signed.batch.first - 1)
-        self._intake.give_up(self.history.evict(now, self.outbox.run, self.outbox.taken), now)
+        self._intake.tell_gaps(self.history.evict(now, self.outbox.run, self.outbox.taken), now)
 
     def _on_accepted(self, event: events.Accepted, now: float) -> None:
         link = self._links.get(event.link)
@@ -345,7 +345,7 @@ class Node:
         self._timers.pop(timer, None)
         match timer:
             case Timer.GAPS:
-                self._intake.give_up(self.history.give_up(now, self._config.gap_patience), now)
+                self._intake.tell_gaps(self.history.give_up(now, self._config.gap_patience), now)
                 self._watch_holes()
             case Timer.ANNOUNCE:
                 self._spread.announce_owed()
