@@ -135,7 +135,7 @@ class Hub:
         self._gathering.stop()
         self._handle(events.Leaving())
         return self._conditions.when(
-            lambda: self.node.sending.has_parted() and self.node.reverse.receipts.are_out
+            lambda: self.node.sending.has_parted() and self.node.reverse.carrying.is_empty
         )
 
     def renew(self, myself: Myself) -> None:

@@ -11,6 +11,7 @@ from typing import assert_never
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
+from twisted_mesh.core.carrying import Carrying
 from twisted_mesh.core.direct import Directs
 from twisted_mesh.core.events import Emit, Run
 from twisted_mesh.core.handshake import Myself
@@ -34,7 +35,7 @@ from twisted_mesh.wire.signed import SignedRecord
 class ReversePath:
     """The reverse path at one node.
 
-    :ivar receipts: those it gives and carries; :ivar directs: its direct messages.
+    :ivar receipts: those it gives; :ivar carrying: those on their way; :ivar directs: its direct messages.
     """
 
     def __init__(
@@ -64,9 +65,11 @@ class ReversePath:
         self._joined = joined
         self._speak = speak
         self._tally = Tally(config)
-        self.receipts = Receipting(
-            myself, config, history, outbox, roster, routes, self._tally, send, self._receipted
-        )
+        self.carrying = Carrying(
+            myself, config, history, outbox, roster, routes, self._tally, send, self._receipted,
+            lambda run, ways, now: self.receipts.own(run, ways, now),
+        )  # fmt: skip
+        self.receipts = Receipting(myself, config, history, roster, self.carrying.owe)
         self.directs = Directs(myself, config, links, roster, routes, send, effect)
 
     def handle(self, event: events.Asking, now: float) -> None:
@@ -102,7 +105,7 @@ class ReversePath:
 
     def on_receipts(self, link: Link, frame: Receipts, now: float) -> None:
         """Receipts came over *link*."""
-        self.receipts.received(link, frame, now)
+        self.carrying.received(link, frame, now)
 
     def on_direct(self, link: Link, signed: SignedRecord, now: float) -> None:
         """A DIRECT or a DIRECT_ACK came over *link*."""
@@ -158,18 +161,21 @@ class ReversePath:
     @property
     def counts(self) -> dict[str, int]:
         """What was dropped so far, by name."""
-        return {**self.receipts.counts, **self.directs.counts}
+        return {**self.carrying.counts, **self.directs.counts}
 
     @property
     def wake(self) -> float | None:
         """When to call :meth:`tick` next."""
-        times = (self.receipts.wake, self.directs.wake)
+        times = (self.receipts.wake, self.carrying.wake, self.directs.wake)
         return min((time for time in times if time is not None), default=None)
 
     def tick(self, now: float) -> None:
         """Send what is due."""
-        if self.receipts.wake is not None and self.receipts.wake <= now:
-            self.receipts.tick(now)
+        receipts = [time for time in (self.receipts.wake, self.carrying.wake) if time is not None]
+        if receipts and min(receipts) <= now:
+            self.receipts.repeat(now)
+            self.carrying.tick(now)
+            self.receipts.schedule()
         if self.directs.wake is not None and self.directs.wake <= now:
             self.directs.tick(now)
 
@@ -177,6 +183,7 @@ class ReversePath:
         """Entries of every table."""
         return {
             **self.receipts.footprint(),
+            **self.carrying.footprint(),
             **self._tally.footprint(),
             **self.directs.footprint(),
         }
