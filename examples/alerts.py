@@ -11,6 +11,7 @@ With '' in place of ``LOOPBACK`` other hosts can be told, too.
 import socket
 import sys
 from contextlib import suppress
+from threading import Thread
 
 from twisted_mesh import errors, mesh
 
@@ -24,8 +25,12 @@ def watch(port):
             match message.packets[1:]:
                 case ["alert", host, text]:
                     print(f"ALERT from {host}: {text}", flush=True)
-                    with suppress(errors.Unreachable):  # it came from far away
-                        message.reply("seen", socket.gethostname())
+                    Thread(target=answer, args=(message,)).start()  # the next alert does not wait for it
+
+
+def answer(message):
+    with suppress(errors.Unreachable):  # who raised it has been answered, and is gone
+        message.reply("seen", socket.gethostname())
 
 
 def raise_alert(peer, text):

@@ -122,6 +122,25 @@ class TestSending(ReverseTestCase):
         )
         self.assertEqual(self.node.footprint()["direct_destinations"], 0)
 
+    def test_who_has_left_and_never_comes_back_is_unreachable_at_once(self) -> None:
+        self.receive(1, presence("dora", 2, flags=Standing.EPHEMERAL | Standing.LEAVING))
+        [ended] = of(self.send(1), DirectEnded)
+        self.assertIn("it has left", ended.why or "")
+        self.assertEqual(self.node.footprint()["direct_destinations"], 0)
+
+    def test_what_is_under_way_to_who_leaves_for_good_is_given_up_when_it_is_gone(self) -> None:
+        self.send(1)
+        self.receive(1, presence("dora", 2, flags=Standing.EPHEMERAL | Standing.LEAVING))
+        self.assertEqual(of(self.wait(0.9), DirectEnded), [])
+        [ended] = of(self.wait(0.1), DirectEnded)
+        self.assertIn("it has left", ended.why or "")
+
+    def test_or_acknowledged_with_its_last_breath(self) -> None:
+        self.send(1)
+        self.receive(1, presence("dora", 2, flags=Standing.EPHEMERAL | Standing.LEAVING))
+        effects = self.receive(1, acknowledged("dora", "me", 1))
+        self.assertEqual(of(effects, DirectEnded), [DirectEnded(1, None)])
+
     def test_a_link_that_comes_up_gets_it_at_once(self) -> None:
         self.send(1)
         self.send(2)

@@ -612,6 +612,14 @@ class TestHearing(ReverseTestCase):
         self.ask("a")
         self.assertNotIn("emil", self.holders()[1])
 
+    def test_nor_is_who_has_left_and_never_comes_back(self) -> None:
+        self.receive(1, presence("emil", interval=3_000_000))
+        self.receive(1, presence("emil", 2, flags=Standing.LEAVING))  # it may be started again
+        self.receive(2, presence("bert", 2, flags=Standing.EPHEMERAL))  # it is there still
+        self.receive(3, presence("cleo", 2, flags=Standing.EPHEMERAL | Standing.LEAVING))
+        self.ask("a")
+        self.assertEqual(self.holders()[1], "anna bert dora emil")
+
     def test_a_member_that_becomes_one_is_waited_for_no_more(self) -> None:
         self.ask("a")
         self.assertEqual(self.news(self.receive(2, presence("bert", 2, role=Role.GUEST))), [1])

@@ -32,7 +32,7 @@ from twisted_mesh.wire.signed import SignedRecord
 
 _AROUND: Final = 500  # bytes that a message which waits takes besides its body (guess)
 WINDOW: Final = 1024  # numbers ahead of the head that are taken (docs/protocol.rst)
-
+_ENDED: Final = "it has left, and its key was made for that run alone"
 
 # Origin, epoch, destination, destination_epoch, number, tries: of one message, as often as it was sent.
 _Passage = tuple[bytes, int, bytes, int, int, int]
@@ -146,6 +146,9 @@ class Directs:
         if epoch is None:
             self._end(event.token, "this node has never heard of it")
             return
+        if self._has_ended(destination):
+            self._end(event.token, _ENDED)
+            return
         outgoing = self._outgoing.get(destination)
         waiting = 0 if outgoing is None else len(outgoing.waiting)
         sent = Sent(event.token, event.body, now + self._config.direct_timeout)
@@ -173,6 +176,18 @@ class Directs:
                     break  # it has begun anew, and all of it was sent again
                 sent.tries = 0
                 self._leave(origin, outgoing, number, now)
+
+    def leaves(self, origin: bytes, now: float) -> None:
+        """*origin* leaves for good: what is under way may still come, but nobody acknowledges it later."""
+        outgoing = self._outgoing.get(origin)
+        for sent in () if outgoing is None else outgoing.waiting.values():
+            sent.until = min(sent.until, now + self._config.farewell_timeout)
+            sent.again = min(sent.again, sent.until)
+            self._wake_at(sent.again)
+
+    def _has_ended(self, destination: bytes) -> bool:
+        entry = self._roster.get(destination)
+        return entry is not None and entry.has_ended
 
     def _epoch_of(self, destination: bytes) -> int | None:
         """The newest run of a node that is known."""
@@ -350,6 +365,8 @@ class Directs:
         self.wake = min(times, default=None)
 
     def _why(self, destination: bytes) -> str:
+        if self._has_ended(destination):
+            return _ENDED
         seconds = self._config.direct_timeout
         if not any(link.up for link in self._links.fed):
             return f"this node has no link; nobody acknowledged it in {seconds:g} s"

@@ -141,8 +141,13 @@ class ReversePath:
         return bool(len(self._tally))
 
     def evident(self, presence: Presence, now: float) -> None:
-        """An author's newest record: if it waits for receipts it is told what this node has."""
+        """An author's newest record: if it waits for receipts it is told what this node has.
+
+        And who leaves for good has little time to acknowledge what was sent to it.
+        """
         run = (presence.origin, presence.epoch)
+        if presence.flags & Standing.EPHEMERAL and presence.flags & Standing.LEAVING:
+            self.directs.leaves(presence.origin, now)
         if presence.flags & Standing.ASKS and presence.sequence:
             self.receipts.asks_still(run, presence.sequence, now)
 
@@ -189,12 +194,14 @@ class ReversePath:
         }
 
     def _members(self) -> frozenset[bytes]:
-        """Who is on the roster, and the neighbours: two new nodes link before either has a record."""
+        """Who is on the roster, and the neighbours: two new nodes link before either has a record.
+
+        But for those that have left and never come back.
+        """
         neighbours = [link.peer for link in self._links.fed if link.told]
-        return frozenset(
-            [entry.presence.origin for entry in self._roster if entry.is_member]
-            + [peer.origin for peer in neighbours if peer.role is not Role.GUEST]
-        )
+        members = {entry.presence.origin for entry in self._roster if entry.is_member}
+        members.update(peer.origin for peer in neighbours if peer.role is not Role.GUEST)
+        return frozenset(members.difference(e.presence.origin for e in self._roster if e.has_ended))
 
     def _receipted(self, sequences: Iterable[int]) -> None:
         changed = sorted(sequences)

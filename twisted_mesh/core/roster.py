@@ -94,6 +94,11 @@ class Entry:
         return self.state in (State.UP, State.SUSPECT)
 
     @property
+    def has_ended(self) -> bool:
+        """Whether it has left for good: its key was made for the run that is over."""
+        return self.state is State.LEFT and bool(self.presence.flags & Standing.EPHEMERAL)
+
+    @property
     def interval(self) -> float:
         """Seconds until its next record is due."""
         return self.presence.interval / 1000
