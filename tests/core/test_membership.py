@@ -13,6 +13,7 @@ from twisted_mesh.core.events import (
     Effect,
     GapFound,
     Joined,
+    KeyInUse,
     Known,
     LinkClosed,
     LinkDown,
@@ -35,6 +36,7 @@ from twisted_mesh.wire.membership import (
     Stay,
 )
 from twisted_mesh.wire.native import SnapshotEntry
+from twisted_mesh.wire.signed import SignedRecord
 
 EXCHANGE = Purpose.EXCHANGE
 
@@ -495,6 +497,44 @@ class TestStaying(EvidenceTestCase):
         self.handle(closing(9))
         effects = self.receive(9, roster())
         self.assertEqual(of(effects, LinkUp) + self.closed(effects), [])
+
+
+class TestKeyElsewhere(EvidenceTestCase):
+    """Of two nodes with one key the older is told why it is let in no more."""
+
+    def test_one_that_is_not_let_in_for_a_newer_run_is_sent_its_record(self) -> None:
+        self.star("bert")
+        self.open(3, "anna", epoch=2)
+        self.receive(3, ALL, presence("anna", 3, epoch=2))
+        effects = self.open(4, "anna")
+        self.assertEqual(self.closed(effects), [(4, Reason.DUPLICATE)])
+        self.assertEqual(self.presences(effects, 4), [("anna", 3, 0)])
+
+    def test_a_double_of_the_same_run_brings_none(self) -> None:
+        self.star("bert")
+        self.open(3, "anna", outgoing=True)
+        self.receive(3, ALL, presence("anna", 3))
+        effects = self.open(4, "anna", outgoing=True) + self.receive(4, ALL)
+        self.assertEqual(self.presences(effects, 3) + self.presences(effects, 4), [])
+
+    def test_who_is_told_so_before_the_frontier_says_that_its_key_is_in_use(self) -> None:
+        self.make()
+        self.open(1, "bert")
+        effects = self.receive(1, presence("me", 3, epoch=8))
+        self.assertEqual((of(effects, KeyInUse), self.closed(effects)), ([KeyInUse(8)], []))
+        self.assertTrue(self.node.disowned)
+
+    def test_with_a_false_signature_it_is_not(self) -> None:
+        self.make()
+        self.open(1, "bert")
+        false = presence("me", 3, epoch=8)
+        effects = self.receive(1, SignedRecord(false.record, bytes(64), false.array))
+        self.assertEqual((of(effects, KeyInUse), self.closed(effects)), ([], [(1, Reason.SIGNATURE)]))
+
+    def test_no_other_record_comes_before_the_frontier(self) -> None:
+        self.make()
+        self.open(1, "bert")
+        self.assertEqual(self.closed(self.receive(1, presence("anna", 3))), [(1, Reason.ORDER)])
 
 
 class TestDials(EvidenceTestCase):

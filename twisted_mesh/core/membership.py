@@ -149,6 +149,8 @@ class Membership:
     def closed(self, link: Link, reason: Reason, now: float) -> None:
         """A link ends."""
         self._now = now
+        if reason is Reason.DUPLICATE:
+            self.presences.outdated(link)
         self.exchange.closed(link.number)
         if link.visits:
             return

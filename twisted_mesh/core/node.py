@@ -38,6 +38,8 @@ from twisted_mesh.wire.reverse import Receipts
 from twisted_mesh.wire.signed import SignedRecord
 
 _DOUBLE = "another link to this node is kept"
+#: What may come before the frontier of a peer, or is that.
+_EARLY = (native.Snapshot, native.Digest, native.Prune, native.Ping, native.Pong, native.Unknown)
 
 
 class Node:
@@ -250,40 +252,33 @@ class Node:
             self._forget(link.number, now)
 
     def _on_frame(self, link: Link, frame: native.Frame, now: float) -> None:
+        if not link.told and not self._may_come_early(frame):
+            raise RemoteError(f"{type(frame).__name__} before the snapshot", Reason.ORDER)
         match frame:
             case native.SignedBatch():
-                self._require_frontier(link)
                 self._intake.batch(link, frame, now)
             case native.Have():
-                self._require_frontier(link)
                 self._frontier.on_have(link, frame, now)
             case native.Want():
-                self._require_frontier(link)
                 self._spread.wanted(link, frame, now)
             case native.Prune():
                 self._spread.pruned(link, frame)
             case SignedRecord(record=Presence() | Suspect()):
-                self._require_frontier(link)
                 self.membership.on_record(link, frame, now)
                 self._watch_holes()
             case SignedRecord():
-                self._require_frontier(link)
                 self.reverse.on_direct(link, frame, now)
             case Receipts():
-                self._require_frontier(link)
                 self.reverse.on_receipts(link, frame, now)
             case RosterFrame():
-                self._require_frontier(link)
                 self._on_roster(link, frame, now)
             case ForwardJoin() | Shuffle() | ShuffleReply():
-                self._require_frontier(link)
                 self.membership.on_gossip(link, frame, now)
             case native.Snapshot():
                 self._on_snapshot(link, frame, now)
             case native.Digest():
                 self._on_digest(link, frame, now)
             case native.Whisper():
-                self._require_frontier(link)
                 self._intake.whisper(link, frame)
             case native.Ping():
                 if link.pinged(frame.token):
@@ -297,9 +292,14 @@ class Node:
             case _:
                 assert_never(frame)
 
-    def _require_frontier(self, link: Link) -> None:
-        if not link.told:
-            raise RemoteError("a frame before the snapshot", Reason.ORDER)
+    def _may_come_early(self, frame: native.Frame) -> bool:
+        """Whether *frame* may come before the peer's frontier.
+
+        A record of the own key may, which says that it is used elsewhere: the link ends with that.
+        """
+        if isinstance(frame, SignedRecord) and isinstance(frame.record, Presence):
+            return frame.record.origin == self.outbox.run[0]
+        return isinstance(frame, _EARLY)
 
     def _on_snapshot(self, link: Link, frame: native.Snapshot, now: float) -> None:
         was_settled = self.settled

@@ -133,6 +133,12 @@ class Presences:
             link.told_record(origin, rank)
             self._send((link,), signed.relayed() if origin != self._myself.origin else signed)
 
+    def outdated(self, link: Link) -> None:
+        """The link is a double of another: if that is of a newer run of its key the peer should know."""
+        origin = link.peer.origin
+        if self._roster.rank(origin)[0] > link.peer.epoch:
+            self.introduce(link, origin)
+
     # ── what comes in ───────────────────────────────────────────────────────────────
 
     def received(self, link: Link, signed: SignedRecord, now: float) -> Entry | None:
