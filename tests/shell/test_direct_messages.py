@@ -105,7 +105,8 @@ class TestSendTo(MeshCase):
     def test_without_any_link(self) -> None:
         a, b = self.chain(2, limits={"direct_timeout": 3.0})
         self.network.advance(1)
-        self.stop(b)
+        self.mesh.partition((0,), (1,))
+        self.network.advance(60)
         sent = a.send_to(b.id, "x")
         self.network.advance(4)
         error = self.failureResultOf(sent, Unreachable).value
@@ -114,14 +115,30 @@ class TestSendTo(MeshCase):
     def test_a_link_that_comes_in_time(self) -> None:
         a, b = self.chain(2)
         self.network.advance(1)
-        self.stop(b)
+        self.mesh.partition((0,), (1,))
+        self.network.advance(60)
+        self.assertNotIn(b.id, a.routing_table)
         sent = a.send_to(b.id, "x")
         self.network.advance(10)
-        b.startService()
+        self.mesh.heal()
         self.link((b, a))
         self.network.advance(1)
         self.successResultOf(sent)
         self.assertEqual(self.got(b), ["x"])
+
+    def test_to_who_has_left_it_fails_at_once_and_when_it_is_back_it_arrives(self) -> None:
+        a, b = self.chain(2)
+        self.network.advance(1)
+        self.stop(b)
+        error = self.failureResultOf(a.send_to(b.id, "x"), Unreachable).value
+        self.assertEqual(str(error), f"{b.id.decode()}: it has left")
+        b.startService()
+        self.link((b, a))
+        self.network.advance(1)
+        sent = a.send_to(b.id, "y")
+        self.network.advance(1)
+        self.successResultOf(sent)
+        self.assertEqual(self.got(b), ["y"])
 
     def test_a_partition_that_heals_in_time_costs_nothing(self) -> None:
         nodes = self.chain(4)

@@ -32,7 +32,7 @@ from twisted_mesh.wire.signed import SignedRecord
 
 _AROUND: Final = 500  # bytes that a message which waits takes besides its body (guess)
 WINDOW: Final = 1024  # numbers ahead of the head that are taken (docs/protocol.rst)
-_ENDED: Final = "it has left, and its key was made for that run alone"
+_ENDED: Final = "it has left"
 
 # Origin, epoch, destination, destination_epoch, number, tries: of one message, as often as it was sent.
 _Passage = tuple[bytes, int, bytes, int, int, int]

@@ -143,7 +143,7 @@ class ReversePath:
     def evident(self, presence: Presence, now: float) -> None:
         """An author's newest record: if it waits for receipts it is told what this node has.
 
-        And who leaves for good has little time to acknowledge what was sent to it.
+        And who leaves with a key made for one process has little time to acknowledge what was sent to it.
         """
         run = (presence.origin, presence.epoch)
         if presence.flags & Standing.EPHEMERAL and presence.flags & Standing.LEAVING:
@@ -196,7 +196,7 @@ class ReversePath:
     def _members(self) -> frozenset[bytes]:
         """Who is on the roster, and the neighbours: two new nodes link before either has a record.
 
-        But for those that have left and never come back.
+        But for those that have left with a key made for one process.
         """
         neighbours = [link.peer for link in self._links.fed if link.told]
         members = {entry.presence.origin for entry in self._roster if entry.is_member}

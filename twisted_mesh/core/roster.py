@@ -95,7 +95,7 @@ class Entry:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it has left for good: its key was made for the run that is over."""
+        """Whether it has left, with a key made for one process: it will hardly be seen again."""
         return self.state is State.LEFT and bool(self.presence.flags & Standing.EPHEMERAL)
 
     @property
