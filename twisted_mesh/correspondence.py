@@ -99,7 +99,7 @@ class Correspondence:
             self._receipts.changed(numbers)  # who should have them
 
     def renumbered(self, taken: int) -> None:
-        """Messages will get other numbers (Observer)."""
+        """Messages will get other numbers, in a new run (Observer)."""
         self._receipts.renumber(taken)
 
     def receipted(self, sequences: Sequence[int]) -> None:

@@ -147,13 +147,13 @@ class Hub:
         unsent = old.outbox.unsent(old.history)
         self._gathering.put_first(unsent)
         self._published -= len(unsent)
-        self._observer.renumbered(old.outbox.taken)
         self._timers.stop()
         self.myself = myself
         old.history.discard(old.outbox.run)  # its messages are the new run's now
         self.node = Node(myself, self.config, self._dice, old.history)
         self.node.sending.congested = old.sending.congested  # who waits for Drained still does
         self.renewals += 1
+        self._observer.renumbered(old.outbox.taken)
         self.connections.close_all(RemoteError("the node begins a new run", Reason.LEAVING))
         self._schedule()
 

@@ -43,7 +43,7 @@ class Observer(Interface):
         ...  # pragma: no cover
 
     def renumbered(self, taken: int) -> None:
-        """Own messages above *taken* will get other numbers, of a new run."""
+        """A new run has begun: own messages above *taken* will get other numbers, of that."""
         ...  # pragma: no cover
 
     def taken(self, run: tuple[bytes, int], head: int) -> int:

@@ -2,8 +2,9 @@
 
 Contract: a :class:`Receipt` is what ``send(..., receipt=True)`` gives; its sets are the ids of members, as
 this node knows them now.  It is settled, and changes no more, once everybody who should have the message
-has it; until then it goes on, also while members are away.  :class:`Receipts` holds those of one run that
-are not settled, and numbers them when their messages are.
+has it; until then it goes on, also while members are away.  :class:`Receipts` holds those that are not
+settled, and numbers them when their messages are.  A receipt is of one run of the core: where a new one
+begins, those of messages that go into it go on there, and the others are closed.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ class Receipt:
 
         :param timeout: seconds; None for as long as it takes.
         :return: fires with this receipt.  Fails with ReceiptTimeout; with NotDelivered when nobody is
-            pending and somebody missed it, or the receipt is closed for others; with NoMembers where there
-            is nobody to have it; with NotRunning when the service stops.  The first two hold this receipt.
+            pending and somebody missed it, or the receipt is closed; with NoMembers where there is nobody
+            to have it; with NotRunning when the service stops.  The first two hold this receipt.
         """
         if self._failure is not None:
             return fail(self._failure)
@@ -106,9 +107,9 @@ class Receipt:
             self._last = self._look(self) or self._last
         return self._last
 
-    def _end(self, failure: Failure, closed: str) -> None:
-        """Nothing more will be known; *closed* says why."""
-        self._last = self._holders()
+    def _end(self, holders: Holders, failure: Failure, closed: str) -> None:
+        """Nothing more will be known than *holders*; *closed* says why."""
+        self._last = holders
         self._failure, self.closed = failure, closed
 
     def _tell(self) -> None:
@@ -177,11 +178,19 @@ class Receipts:
         return numbers
 
     def renumber(self, taken: int) -> None:
-        """What no neighbour has gets other numbers: those above *taken*."""
-        again = sorted((self._places.pop(n), self._open.pop(n)) for n in list(self._open) if n > taken)
+        """A new run has begun: the messages above *taken* get other numbers, in that.
+
+        The others stay in the run that is over, of which nothing more is heard: they are closed.
+        """
+        numbers, self._open = self._open, {}
+        places, self._places = self._places, {}
+        again = sorted((places[number], receipt) for number, receipt in numbers.items() if number > taken)
         for _, receipt in again:
             receipt.id = None
         self._unnumbered = OrderedDict([*again, *self._unnumbered.items()])
+        for number, receipt in numbers.items():
+            if number <= taken:
+                self._close(receipt, receipt._last, "a new run of this node has begun")
 
     def changed(self, numbers: Iterable[int]) -> None:
         """More is known of who has these messages."""
@@ -199,11 +208,13 @@ class Receipts:
         receipt = self._open.pop(number, None)
         self._places.pop(number, None)
         if receipt is not None:
-            receipt._last = holders
-            not_known = f"{why}: who has the message is not known any more"
-            receipt._end(Failure(NotDelivered(not_known, receipt)), why)
-            self._changed(receipt)
-            receipt._tell()
+            self._close(receipt, holders, why)
+
+    def _close(self, receipt: Receipt, holders: Holders, why: str) -> None:
+        not_known = f"{why}: who has the message is not known any more"
+        receipt._end(holders, Failure(NotDelivered(not_known, receipt)), why)
+        self._changed(receipt)
+        receipt._tell()
 
     def stop(self) -> None:
         """Nothing more will be known."""
@@ -213,7 +224,7 @@ class Receipts:
         self._open.clear()
         self._places.clear()
         for receipt in receipts:
-            receipt._end(failure, "the service has stopped")
+            receipt._end(receipt._holders(), failure, "the service has stopped")
             receipt._tell()
 
     def _judge(self, number: int, receipt: Receipt) -> Failure | None:
@@ -231,7 +242,7 @@ class Receipts:
         if holders.delivered:
             receipt.is_complete = True
         else:
-            receipt._end(Failure(NoMembers(_NO_MEMBERS)), _NO_MEMBERS)
+            receipt._end(holders, Failure(NoMembers(_NO_MEMBERS)), _NO_MEMBERS)
         return None
 
     def _look(self, receipt: Receipt) -> Holders | None:

@@ -307,7 +307,7 @@ class Run:
         self.correspondence.numbered(run, place, count, first)
 
     def renumbered(self, taken: int) -> None:
-        """Own messages above *taken* will get other numbers, of a new run."""
+        """A new run has begun: own messages above *taken* will get other numbers, of that."""
         self.correspondence.renumbered(taken)
 
     def taken(self, run: tuple[bytes, int], head: int) -> int:

@@ -13,8 +13,9 @@ from tests.support.meshcase import MIB, PORT, MeshCase, Puppet, batch
 from twisted_mesh import flags
 from twisted_mesh.core.handshake import Side, Stage
 from twisted_mesh.core.joining import MOST_CLAIMED
-from twisted_mesh.errors import Congested, IdentityError, KeyInUse, Reason, RemoteError
+from twisted_mesh.errors import Congested, IdentityError, KeyInUse, NotDelivered, Reason, RemoteError
 from twisted_mesh.identity import Identity
+from twisted_mesh.receipt import Receipt
 from twisted_mesh.service import MeshService
 from twisted_mesh.wire import native
 from twisted_mesh.wire.native import SnapshotEntry
@@ -138,6 +139,36 @@ class TestEpochTaken(MeshCase):
             self.assertEqual(receipt.delivered, {self.other.id})
         self.assertIs(self.successResultOf(waits), early[2])
         self.assert_came(0, 1, 2, "gathered", "late")
+
+    def test_of_what_a_neighbour_took_of_the_run_that_is_over_the_receipt_is_closed(self) -> None:
+        again = self.again()
+        puppet = self.dial(self.puppet(frontier=False), again)
+        self.network.pump()  # the link is proven, and the peer has not said what it knows
+        receipts = [again.send(number, receipt=True) for number in range(2)]
+        waits = receipts[1].complete()
+        self.network.pump()
+        outbox = again._run.hub.node.outbox  # type: ignore[union-attr]
+        self.assertEqual(outbox.taken, 2)
+        puppet.send(native.Snapshot(True, [SnapshotEntry(outbox.run[0], outbox.run[1] + 1, 1, 1, 1)]))
+        anew: list[Receipt] = []
+        again.once("receipt", lambda _: anew.append(again.send("while it is told", receipt=True)))
+        self.network.pump()
+        for receipt in receipts:
+            self.assertEqual(
+                (receipt.id[:2], receipt.closed), (outbox.run, "a new run of this node has begun")
+            )
+            error = self.failureResultOf(receipt.complete(), NotDelivered).value
+            self.assertIs(error.receipt, receipt)
+            self.assertTrue(str(error).startswith("a new run of this node has begun: "), error)
+        self.failureResultOf(waits, NotDelivered)
+        self.assertEqual(self.happened(again, "receipt"), [*receipts, *receipts, *anew])
+        self.link((again, self.other))
+        late = again.send("late", receipt=True)
+        self.network.advance(2)
+        # They have the numbers those had, in another run.
+        self.assertEqual([receipt.id[2] for receipt in (*receipts, *anew, late)], [1, 2, 1, 2])
+        self.assertEqual([receipt.delivered for receipt in receipts], [set(), set()])
+        self.assertEqual([receipt.delivered for receipt in (*anew, late)], [{self.other.id}] * 2)
 
     def test_the_timers_of_the_run_that_is_over_are_too(self) -> None:
         again = self.again()
