@@ -14,7 +14,7 @@ Contract: every exception this package raises on purpose is a :class:`MeshError`
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 
 class Reason(StrEnum):
@@ -42,6 +42,10 @@ class Reason(StrEnum):
     DISCONNECT = "disconnect"  #: the application asked for it
     LEAVING = "leaving"  #: the node stops
     LOST = "lost"  #: the connection ended without a word
+
+
+#: Nobody is to blame: after these what was queued is sent to the end, and what the peer had sent counts.
+NO_FAULT: Final = frozenset({Reason.DUPLICATE, Reason.DISCONNECT, Reason.LEAVING, Reason.ROOM, Reason.DONE})
 
 
 class MeshError(Exception):

@@ -12,13 +12,12 @@ from twisted.logger import Logger
 from twisted_mesh.addresses import show
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import Dial
-from twisted_mesh.errors import Reason, RemoteError
+from twisted_mesh.errors import NO_FAULT, Reason, RemoteError
 from twisted_mesh.logs import PeerLog
 from twisted_mesh.message import Member, Refusal, shown
 from twisted_mesh.protocol import MeshProtocol
 
 _log = Logger()
-_NO_FAULT = frozenset({Reason.LEAVING, Reason.DISCONNECT, Reason.DUPLICATE, Reason.ROOM, Reason.DONE})
 
 
 class LinkLog:
@@ -36,7 +35,7 @@ class LinkLog:
     def down(self, link: MeshProtocol, node_id: bytes) -> None:
         """A node left the routing table."""
         # Any other reason has a line of its own, at every level.
-        why = f": {link.error}" if link.error and link.error.reason in _NO_FAULT else ""
+        why = f": {link.error}" if link.error and link.error.reason in NO_FAULT else ""
         self._note(1, "link with {id} ended{why}", id=node_id.decode(), why=why)
 
     def dialling(self, dial: Dial) -> None:
@@ -61,10 +60,10 @@ class LinkLog:
 
     def closing(self, link: MeshProtocol, error: RemoteError) -> Refusal | None:
         """A connection closes; what the application is to be told of it if it was no link yet."""
-        if link.has_begun and link.visits and error.reason in _NO_FAULT:
+        if link.has_begun and link.visits and error.reason in NO_FAULT:
             self._note(2, "exchange with {to} ended: {why}", to=show(link.remote), why=error)
         if link.is_up or link.has_begun:
-            if error.reason not in _NO_FAULT:
+            if error.reason not in NO_FAULT:
                 self._peers.line(link.remote[0], f"link {show(link.remote)} closed: {error}")
             return None
         # Who connects and leaves without a word (a port scan) is nobody to tell about, and that the

@@ -28,7 +28,7 @@ from twisted_mesh.addresses import show
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.handshake import Handshake, Peer, Side, Stage, told
 from twisted_mesh.core.liveness import Liveness
-from twisted_mesh.errors import HandshakeTimeout, Reason, RemoteError
+from twisted_mesh.errors import NO_FAULT, HandshakeTimeout, Reason, RemoteError
 from twisted_mesh.outlet import Outlet, Transport, unreachable
 from twisted_mesh.waiters import Waiters
 from twisted_mesh.wire import native
@@ -36,8 +36,6 @@ from twisted_mesh.wire.framing import MAX_FRAME_BYTES, FrameReader
 from twisted_mesh.wire.membership import Purpose
 from twisted_mesh.wire.packets import join_entries, pack_entry
 
-#: After these the peer's frames are wanted to the end and ours are sent to the end.
-_POLITE = frozenset({Reason.DUPLICATE, Reason.DISCONNECT, Reason.LEAVING, Reason.ROOM, Reason.DONE})
 _DETAIL = 512  # characters of a BYE's sentence
 
 
@@ -234,7 +232,7 @@ class MeshProtocol(Protocol):
 
     def close(self, error: RemoteError) -> None:
         """Close with a reason, which is told to the peer if it can still be."""
-        if self.phase is Phase.OPEN and error.reason in _POLITE:
+        if self.phase is Phase.OPEN and error.reason in NO_FAULT:
             self._outlet.put(native.encode(native.Bye(error.reason.value, error.detail[:_DETAIL])))
             self._leave(Phase.DRAINING, error)
             self.flush()
@@ -340,7 +338,7 @@ class MeshProtocol(Protocol):
     def _peer_leaves(self, error: RemoteError) -> None:
         """The peer said BYE: all it sent is here, and ours it reads only where nobody is to blame."""
         if self.phase is Phase.OPEN:
-            if error.reason in _POLITE:
+            if error.reason in NO_FAULT:
                 self._outlet.flush(everything=True)
             self._outlet.drop("the peer closed the link")
             self._leave(Phase.CLOSING, error)

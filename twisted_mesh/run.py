@@ -202,6 +202,10 @@ class Run:
         if self.hub.unsent:
             _log.warn("{count} messages were taken by no neighbour", count=self.hub.unsent)
         await self._is_in_time(self.hub.parted(), self._config.farewell_timeout)
+        sending = self.hub.node.sending
+        if sending.unanswered and (lost := sending.unread):
+            told = "{lost} messages may have reached nobody: {silent} neighbours did not answer at the end"
+            _log.warn(told, lost=lost, silent=sending.unanswered)
         if self._seeker is not None:
             self._seeker.stop()
         # First, or what is handed on while the last flush is written would come again.

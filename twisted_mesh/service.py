@@ -202,7 +202,11 @@ class MeshService(Service, Emitting):
         self._run.dial_out(self._peers)
 
     def stopService(self) -> Deferred[None]:
-        """Hand over what is unsent, say goodbye and close everything, within bounds."""
+        """Hand over what is unsent, say goodbye and close everything, within bounds.
+
+        How many messages no neighbour took is logged, and how many may have reached nobody: neighbours
+        did not answer the goodbye, and none is known to have read them.
+        """
         return Deferred.fromCoroutine(self._stop())
 
     def ready(self) -> Deferred[None]:
@@ -367,6 +371,9 @@ class MeshService(Service, Emitting):
 
     def handed_over(self, timeout: float) -> Deferred[None]:
         """Fires when a neighbour has taken every message sent so far.
+
+        It took a message once the transport of its link accepted the bytes, or it announced that it has it.
+        Whether it has read the bytes is not known by that: a receipt says who has a message.
 
         :param timeout: seconds; then it fails with NotHandedOver.
         """

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from tests.core.network import closing, entry, have, of, want
+from tests.core.network import closing, entry, have, of, origin_of, want
 from tests.core.node_case import NodeTestCase
-from twisted_mesh.core.events import Accepted, Deliver, Drained, LinkClosed, Send
-from twisted_mesh.wire.native import SignedBatch, Snapshot
+from twisted_mesh.core.events import Accepted, Deliver, Drained, Leaving, LinkClosed, Send
+from twisted_mesh.core.link import READ_ALL
+from twisted_mesh.errors import Reason
+from twisted_mesh.wire.native import Pong, Prune, SignedBatch, Snapshot
 
 
 class TestPublishing(NodeTestCase):
@@ -211,3 +213,69 @@ class TestUnsent(NodeTestCase):
         self.assertFalse(self.node.sending.is_given_to_all())
         self.accept(2)
         self.assertTrue(self.node.sending.is_given_to_all())
+
+
+class TestLastWord(NodeTestCase):
+    """Of what was taken when the node leaves, what is known to have come somewhere."""
+
+    def leave(self) -> None:
+        """Three messages, taken by Bert and Cleo, and the node leaves."""
+        self.up(1, "bert")
+        self.up(2, "cleo")
+        self.publish("a", "b", "c")
+        self.accept(1)
+        self.accept(2)
+        self.handle(Leaving())
+
+    def assert_told(self, unanswered: int, unread: int) -> None:
+        """How many neighbours did not answer, and how many messages are not known to have come."""
+        sending = self.node.sending
+        self.assertEqual((sending.unanswered, sending.unread), (unanswered, unread))
+
+    def test_a_transport_that_accepted_it_is_no_proof(self) -> None:
+        self.leave()
+        self.assertEqual(self.node.outbox.taken, 3)
+        self.assert_told(2, 3)
+
+    def test_who_answers_has_read_all_it_was_given(self) -> None:
+        self.leave()
+        self.receive(1, Pong(READ_ALL))
+        self.assert_told(1, 0)
+        self.receive(2, Pong(READ_ALL))
+        self.assert_told(0, 0)
+
+    def test_what_was_not_given_to_who_answers_is_not_known_to_have_come(self) -> None:
+        self.up(1, "bert")
+        self.publish("a")
+        self.accept(1)
+        self.receive(1, Prune([origin_of("me")]))
+        self.up(2, "cleo", entry("me", 1))
+        self.publish("b")
+        self.accept(2)
+        self.handle(Leaving())
+        self.receive(1, Pong(READ_ALL))
+        self.assertEqual(self.node.outbox.taken, 2)
+        self.assert_told(1, 1)
+
+    def test_who_announces_it_has_it(self) -> None:
+        self.leave()
+        self.receive(2, have("me", 1, 2))
+        self.assert_told(2, 1)
+
+    def test_a_claim_to_more_than_was_sent_is_none_to_what_comes(self) -> None:
+        self.up(1, "bert")
+        self.publish("a")
+        self.receive(1, have("me", 1, 100))
+        self.publish("b")
+        self.accept(1)
+        self.handle(Leaving())
+        self.assert_told(1, 1)
+
+    def test_an_end_without_a_word_is_no_answer_and_a_goodbye_needs_none(self) -> None:
+        self.leave()
+        self.handle(LinkClosed(1))
+        self.assertFalse(self.node.sending.has_parted())
+        self.assert_told(2, 3)
+        self.handle(closing(2, Reason.LEAVING))
+        self.assertTrue(self.node.sending.has_parted())
+        self.assert_told(1, 3)

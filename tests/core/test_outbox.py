@@ -54,6 +54,12 @@ class TestPublish(OutboxTestCase):
         self.assertEqual(self.spans(self.publish("c")), [(3, 3)])
         self.assertEqual(self.outbox.head, 3)
 
+    def test_what_is_confirmed_has_no_hole(self) -> None:
+        self.publish(*"abcd")
+        for low, high, confirmed in ((1, 2, 2), (4, 4, 2), (1, 1, 2), (3, 9, 4), (5, 4, 4)):
+            self.outbox.confirm(low, high)
+            self.assertEqual(self.outbox.confirmed, confirmed)
+
     def test_a_turn_without_messages_publishes_nothing(self) -> None:
         self.assertEqual(self.publish(), [])
         self.assertEqual((self.outbox.head, len(self.outbox)), (0, 0))

@@ -27,6 +27,7 @@ from twisted.trial.unittest import TestCase
 from tests.support.processes import eventually, reactor
 from twisted_mesh import Member, MeshConfig, MeshSocket, base, mesh, standard_error
 from twisted_mesh.addresses import lan_address
+from twisted_mesh.core.link import Link
 from twisted_mesh.errors import (
     Congested,
     ConnectFailed,
@@ -542,6 +543,17 @@ class MessageTests(SocketCase):
             told = self.told.getvalue()
             self.assertEqual(told.count("mesh: 1 messages were taken by no neighbour"), 1, told)
             self.told.truncate(0)
+
+    @blocks
+    def test_what_may_have_reached_nobody_is_told_at_the_end(self) -> None:
+        self.patch(Link, "pinged", lambda link, token: False)  # nobody answers
+        a, _b = self.pair(config=MeshConfig(farewell_timeout=0.05))
+        a.send("x")
+        a.close()
+        self.assertIn(
+            "mesh: 1 messages may have reached nobody: 1 neighbours did not answer at the end\n",
+            self.told.getvalue(),
+        )
 
     @blocks
     def test_threads_may_share_it(self) -> None:

@@ -50,6 +50,65 @@ class TestLeaving(MeshCase):
         self.assertEqual(a.footprint(), {})
 
 
+class TestLastWord(MeshCase):
+    """What may have reached nobody is told: that a transport accepted it says nothing of its reader."""
+
+    TOLD = "1 messages may have reached nobody: 1 neighbours did not answer at the end"
+
+    def apart(self) -> tuple[MeshService, MeshService]:
+        """Two nodes that cannot hear each other, and do not know it; the first has just said something."""
+        a, b = self.chain(2)
+        self.network.part([self.host(a)], [self.host(b)])
+        a.send("last")
+        handed_over = a.handed_over(1)
+        self.network.pump()
+        self.successResultOf(handed_over)
+        return a, b
+
+    def test_who_stops_in_a_partition_says_so_once(self) -> None:
+        a, b = self.apart()
+        self.stop(a)
+        self.assertEqual((self.got(b), self.log("neighbour")), ([], [self.TOLD]))
+
+    def test_also_where_the_link_is_lost_meanwhile(self) -> None:
+        a, b = self.apart()
+        stopped = a.stopService()
+        self.network.advance(0.1)
+        self.assertNoResult(stopped)
+        self.network.cut(self.host(a), self.host(b))
+        self.network.pump()
+        self.successResultOf(stopped)
+        self.assertEqual(self.log("neighbour"), [self.TOLD])
+
+    def test_what_another_neighbour_has_read_is_not_lost(self) -> None:
+        b, a, c = self.chain(3, overlay=False)
+        self.network.part([self.host(a), self.host(c)], [self.host(b)])
+        a.send("last")
+        self.stop(a)
+        self.assertEqual((self.got(b), self.got(c), self.log("neighbour")), ([], ["last"], []))
+
+    def test_nor_is_what_was_announced_back_or_has_a_receipt(self) -> None:
+        for receipt, seconds in ((False, 61), (True, 1)):
+            a, b = self.chain(2)
+            if receipt:
+                a.send("first", receipt=True)
+            else:
+                a.send("first")
+            self.network.advance(seconds)
+            self.network.part([self.host(a)], [self.host(b)])
+            self.stop(a)
+            self.assertEqual((self.got(b), self.log("neighbour")), (["first"], []))
+            self.network.heal()
+
+    def test_where_nothing_was_said_nothing_is_told(self) -> None:
+        a, b = self.chain(2)
+        b.send("heard")
+        self.network.advance(1)
+        self.network.part([self.host(a)], [self.host(b)])
+        self.stop(a)
+        self.assertEqual(self.log("neighbour"), [])
+
+
 class TestGivingUp(MeshCase):
     def test_a_connect_that_is_cancelled_leaves_no_connection_and_no_word(self) -> None:
         for encryption in ("SSL", "Plaintext"):

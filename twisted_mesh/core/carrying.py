@@ -125,6 +125,7 @@ class Carrying:
                     continue
                 self._seal.require_receipt(receipt, signed)
                 if receipt.origin == self._myself.origin:
+                    self._outbox.confirm(receipt.low, receipt.high)
                     changed.update(self._tally.take(receipt.member, receipt.low, receipt.high))
                 else:
                     self._carry(receipt, signed, link.number, now)

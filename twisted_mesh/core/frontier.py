@@ -42,11 +42,11 @@ class Frontier:
         spread: Spread,
         send: SendTo,
         emit: Callable[[events.Happening], None],
-        taken: Callable[[int], None],
+        announced: Callable[[int], None],
         settled: bool,
     ) -> None:
         """
-        :param taken: is told up to which message a neighbour has the own run.
+        :param announced: is told up to which message a neighbour says that it has the own run.
         """
         self._config = config
         self._history = history
@@ -55,7 +55,7 @@ class Frontier:
         self._spread = spread
         self._send = send
         self._emit = emit
-        self._taken = taken
+        self._announced = announced
         self.settled = settled
         self.is_void = False
 
@@ -149,7 +149,7 @@ class Frontier:
     def _taken_there(self, run: Run, high: int) -> None:
         """A neighbour has everything of *run* up to *high*, which matters of own runs."""
         if run == self._outbox.run:
-            self._taken(high)
+            self._announced(high)
         elif run[0] == self._outbox.run[0]:
             self._history.taken_of_earlier(run, high)
 

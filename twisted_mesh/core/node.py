@@ -38,7 +38,6 @@ from twisted_mesh.wire.reverse import Receipts
 from twisted_mesh.wire.signed import SignedRecord
 
 _DOUBLE = "another link to this node is kept"
-#: What may come before the frontier of a peer, or is that.
 _EARLY = (native.Snapshot, native.Digest, native.Prune, native.Ping, native.Pong, native.Unknown)
 
 
@@ -77,7 +76,7 @@ class Node:
         )  # fmt: skip
         self._frontier = Frontier(
             config, self.history, self.outbox, self._repair, self._spread, send, self._emit,
-            self.sending.taken, settled,
+            self.sending.announced, settled,
         )  # fmt: skip
         self._intake = Intake(
             myself, self.history, self.outbox, self._repair, self._spread, self._effect, self._watch_holes,
@@ -197,6 +196,7 @@ class Node:
         link, heir = self._links.close(number)
         if link is None:
             return None
+        self.sending.ended(link, reason)
         if heir is not None:
             self._emit(events.LinkUp(heir.number))
         for gone in self._links.gone(link):

@@ -1,8 +1,10 @@
-"""The own stream: messages become numbered, signed batches; which of them a neighbour has.
+"""The own stream: messages become numbered, signed batches; which of them were taken, and which have come.
 
-Contract: :meth:`Outbox.publish` makes batches, which the history then holds; :attr:`Outbox.taken` is the
-highest message some neighbour has: its transport has accepted it, or it announced it.  What none has is
-never given up: beyond ``unsent_bytes`` the caller is told Congested instead.
+Contract: :meth:`Outbox.publish` makes batches, which the history then holds.  :attr:`Outbox.taken` is the
+highest message that some neighbour took: the transport of its link accepted the bytes, or it announced the
+message.  Bytes that a transport accepted can be lost with it: what is known to have come somewhere ends at
+:attr:`Outbox.confirmed`.  What none took is never given up: beyond ``unsent_bytes`` the caller is told
+Congested instead.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ class Outbox:
     """The messages of this run.
 
     :ivar head: the last number given to a message.
-    :ivar taken: the highest that a neighbour has.
+    :ivar taken: the highest that a neighbour took; :ivar confirmed: that somebody has said to have.
     :ivar unsent_bytes: of the batches above :attr:`taken`.
     """
 
@@ -38,11 +40,11 @@ class Outbox:
         self._batch_bytes = batch_bytes
         self._unsent: deque[tuple[int, int]] = deque()  # last message and bytes of each batch
         self.head = 0
-        self.taken = 0
+        self.taken = self.confirmed = 0
         self.unsent_bytes = 0
 
     def __len__(self) -> int:
-        """Batches no neighbour has."""
+        """Batches no neighbour took."""
         return len(self._unsent)
 
     def publish(self, entries: Sequence[bytes], wall_ms: int) -> Iterator[SignedBatch]:
@@ -57,7 +59,7 @@ class Outbox:
             yield SignedBatch(batch, signature, array)
 
     def unsent(self, history: History) -> list[bytes]:
-        """What no neighbour has, packed message by message."""
+        """What no neighbour took, packed message by message."""
         stream = history.get(self.run)
         if stream is None:
             return []
@@ -65,10 +67,15 @@ class Outbox:
         return [packed for signed in batches for packed in split_entries(signed.batch.body)]
 
     def accepted(self, sequence: int) -> None:
-        """A neighbour has everything up to *sequence*."""
+        """A neighbour took everything up to *sequence*."""
         while self._unsent and self._unsent[0][0] <= sequence:
             self.taken, size = self._unsent.popleft()
             self.unsent_bytes -= size
+
+    def confirm(self, low: int, high: int) -> None:
+        """Somebody has said to have *low* to *high*."""
+        if low <= self.confirmed + 1:
+            self.confirmed = max(self.confirmed, min(high, self.head))
 
     def _grouped(self, entries: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
         ends = list(accumulate(map(len, entries)))  # bytes up to and with each

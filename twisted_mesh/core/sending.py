@@ -1,7 +1,8 @@
 """What leaves the core: frames over links, and how far own messages have come with it.
 
-Contract: :meth:`Sending.send` is the one way out.  An own message is *taken* once some neighbour has it: it
-announced as much, or does not leave and its transport accepted the bytes.  Beyond ``unsent_bytes`` that
+Contract: :meth:`Sending.send` is the one way out.  An own message is *taken* once some neighbour announced
+it, or does not leave and the transport of its link accepted the bytes: these may still be lost with the
+link, so what is known to have come is told apart, by :attr:`Sending.unread`.  Beyond ``unsent_bytes`` that
 nobody has taken the application is refused room, and told when there is some again.
 """
 
@@ -15,6 +16,7 @@ from twisted_mesh.core.events import Emit, Send
 from twisted_mesh.core.link import READ_ALL, Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.outbox import Outbox
+from twisted_mesh.errors import NO_FAULT, Reason
 from twisted_mesh.wire import native
 from twisted_mesh.wire.native import SignedBatch
 
@@ -36,10 +38,11 @@ class Sending:
         self._outbox = outbox
         self._links = links
         self._effect = effect
+        self._parting: dict[Link, int] = {}  # who was asked by part(), and the last own message given to it
         self.congested = False
 
     def room_for(self, size: int) -> bool:
-        """Whether *size* more bytes of own messages fit beside those no neighbour has."""
+        """Whether *size* more bytes of own messages fit beside those no neighbour took."""
         if self._outbox.unsent_bytes + size <= self._limit:
             return True
         self.congested = True  # from now on the outside waits for Drained
@@ -67,8 +70,13 @@ class Sending:
             if not link.leaves:
                 self.taken(last)
 
+    def announced(self, sequence: int) -> None:
+        """A neighbour says that it has own messages up to *sequence*."""
+        self._outbox.confirm(1, sequence)
+        self.taken(sequence)
+
     def taken(self, sequence: int) -> None:
-        """A neighbour has own messages up to *sequence*."""
+        """A neighbour took own messages up to *sequence*."""
         self._outbox.accepted(sequence)
         if self.congested and self._outbox.unsent_bytes < self._limit / 2:
             self.congested = False
@@ -82,21 +90,38 @@ class Sending:
         links = [link for link in self._links.fed if link.up]
         for link in links:
             link.parts = True
+            self._parting[link] = link.holds(self._outbox.run)
         if links:
             self.send(links, native.Ping(READ_ALL))
+
+    def ended(self, link: Link, reason: Reason) -> None:
+        """*link* is fed no more: who says goodbye first need not answer."""
+        if link.parts and reason in NO_FAULT:
+            del self._parting[link]
+
+    @property
+    def unanswered(self) -> int:
+        """How many of those that :meth:`part` asked have neither answered nor said goodbye."""
+        return sum(link.parts for link in self._parting)
+
+    @property
+    def unread(self) -> int:
+        """How many own messages were taken, and are not known to have been read by anybody."""
+        read = [last for link, last in self._parting.items() if not link.parts]
+        return max(0, self._outbox.taken - max(self._outbox.confirmed, *read, 0))
 
     def has_parted(self) -> bool:
         """Whether every neighbour that was asked has said so, or is gone."""
         return not any(link.parts for link in self._links.fed)
 
     def is_given_to_all(self) -> bool:
-        """Whether some neighbour has every own message, and each that gets them from here was given all.
+        """Whether some neighbour took every own message, and each that gets them from here was given all.
 
         Who leaves does not count: where nobody else is there, there is nobody to wait for.
         """
         staying = [link for link in self._links.fed if link.up and not link.leaves]
-        some_has_all = self._outbox.taken >= self._outbox.head
-        return not staying or (some_has_all and not any(map(self._is_owed, staying)))
+        some_took_all = self._outbox.taken >= self._outbox.head
+        return not staying or (some_took_all and not any(map(self._is_owed, staying)))
 
     def _is_owed(self, link: Link) -> bool:
         """Whether own messages are on their way to the peer, or about to be.
