@@ -33,6 +33,15 @@ class TestAnswering(TriangleTestCase):
         [frame] = of(self.frames(self.ask(1, 1), 3), SignedBatch)
         self.assertEqual((frame.hops, frame.array), (5, batch("dora", 1).array))
 
+    def test_what_its_author_answers_with_nobody_has_handed_on(self) -> None:
+        self.publish("a")
+        [frame] = of(self.frames(self.receive(3, want("me", 1, 1)), 3), SignedBatch)
+        self.assertEqual(frame.hops, 0)
+        # An earlier run of its own it may have from others, who have handed that on.
+        self.receive(1, structs.replace(batch("me", 1, epoch=0), hops=1))
+        [frame] = of(self.frames(self.receive(3, want("me", 1, 1, epoch=0)), 3), SignedBatch)
+        self.assertEqual(frame.hops, 2)
+
     def test_an_answer_ends_at_its_limit_and_never_within_a_batch(self) -> None:
         # Else one WANT makes a node queue all it has.
         for limit, most in ((1, 1), (2.5 * ARRAY, 2), (100 * ARRAY, 9)):

@@ -71,7 +71,7 @@ class Node:
         send = self.sending.send
         self._repair = Repair(self.history, self._links, config)
         self._spread = Spread(
-            self.history, self._links, config, send, self._set_timer,
+            myself.origin, self.history, self._links, config, send, self._set_timer,
             lambda link, origin: self.membership.presences.introduce(link, origin),
         )  # fmt: skip
         self._frontier = Frontier(

@@ -32,6 +32,7 @@ class Spread:
 
     def __init__(
         self,
+        own: bytes,
         history: History,
         links: Links,
         config: MeshConfig,
@@ -40,8 +41,9 @@ class Spread:
         introduce: Callable[[Link, bytes], None],
     ) -> None:
         """
-        :param introduce: tells a peer who an origin is, unless it knows.
+        :param own: the origin of this node; *introduce*: tells a peer who an origin is, unless it knows.
         """
+        self._own = own
         self._history = history
         self._links = links
         self._config = config
@@ -119,7 +121,8 @@ class Spread:
             stream = self._history.get(run)
             if stream is not None:
                 for signed in stream.serve(want.first, want.last, self._config.answer_bytes):
-                    self._send((link,), signed.relayed())
+                    first_hand = run[0] == self._own and not signed.hops
+                    self._send((link,), signed if first_hand else signed.relayed())
                     if signed.batch.last <= stream.head:  # what waits here leaves the hole open there
                         link.served(run, want.first, signed.batch.last)
             self._send((link,), Have([self._entry(run)], True))
