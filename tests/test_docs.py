@@ -12,7 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import twisted_mesh
 from tests.support.processes import Child, ProcessCase
-from twisted_mesh import MeshConfig, MeshService, MeshSocket
+from twisted_mesh import MeshConfig, MeshService, MeshSocket, testing
+from twisted_mesh.listeners import Emitting
 from twisted_mesh.testing import MemoryMesh
 from twisted_mesh.wire import framing, native, packets
 
@@ -137,6 +138,19 @@ class PagesTests(SynchronousTestCase):
         methods = [name for name in vars(MeshService) if not name.startswith("_") and name.islower()]
         for name in keywords + methods:
             self.assertIn(f"``{name}", SERVICE, f"docs/service.rst does not mention {name}")
+
+    def test_every_list_of_the_events_has_those_that_are_emitted(self) -> None:
+        package = Path(twisted_mesh.__file__).parent
+        modules = [path.read_text() for path in package.glob("*.py")]
+        events = {name for text in modules for name in re.findall(r'emit\("(\w+)"', text)}
+        self.assertEqual(events, {"message", *testing.EVENTS})
+        for page in (SERVICE, SOCKET):
+            _, table = page.split("\nEvent              When\n")
+            table, _ = re.split(r"^=+  =+$", table, maxsplit=2, flags=re.M)[1:]
+            self.assertEqual(set(re.findall(r"^``(\w+)`` ", table, flags=re.M)), events)
+        self.assertEqual(set(re.findall(r"``(\w+)\(\w+\)``", inspect.getdoc(Emitting.on) or "")), events)
+        (sentence,) = re.findall(r"``events\(node\)`` are([^.]*)\.", TESTING)
+        self.assertEqual(set(re.findall(r"``(\w+)``", sentence)), events - {"message"})
 
     def test_the_testing_page_names_every_keyword_and_method(self) -> None:
         keywords = list(inspect.signature(MemoryMesh).parameters)

@@ -94,8 +94,8 @@ class Emitting:
     def on(self, event: str, f: Callable[..., Any] | None = None) -> Any:
         """Call *f* at each *event*; as a decorator without *f*.
 
-        Events: ``message(Message)``, ``connect(service)``, ``disconnect(service)``, ``gap(Gap)``,
-        ``member(Member)``, ``refused(Refusal)``, ``failure(Failure)``.
+        Events: ``message(Message)``, ``connect(service)``, ``disconnect(service)``, ``member(Member)``,
+        ``gap(Gap)``, ``receipt(Receipt)``, ``refused(Refusal)``, ``failure(Failure)``.
         """
         return self._emitter.on(event) if f is None else self._emitter.on(event, f)
 
