@@ -191,7 +191,7 @@ class MeshService(Service, Emitting):
     def startService(self) -> None:
         """Begin a run, if that has not happened yet, and dial the peers.
 
-        :raises NotRunning: it is still stopping.
+        :raises NotRunning: it is still stopping: wait for what stopService gave.
         """
         if self._run is not None:
             self._running()
@@ -393,6 +393,8 @@ class MeshService(Service, Emitting):
         return self._delivery.messages()
 
     def _running(self, stopping: bool = False) -> Run:
-        if self._run is None or (self._stopping and not stopping):
+        if self._run is not None and self._stopping and not stopping:
+            raise NotRunning("the service is still stopping: wait for the Deferred that stopService() gave")
+        if self._run is None:
             raise NotRunning("the service does not run: start it, or the application it belongs to")
         return self._run

@@ -104,10 +104,12 @@ class TestRuns(MeshCase):
         self.network.pump()
         self.assertNoResult(first)
         self.assertNoResult(second)
-        self.assertRaises(NotRunning, a.startService)
+        for call in (a.startService, a.joined, a.drained):
+            self.assertIn("is still stopping: wait for", str(self.assertRaises(NotRunning, call)))
         self.network.advance(3)
         self.successResultOf(first)
         self.successResultOf(second)
+        self.assertIn("does not run: start it", str(self.assertRaises(NotRunning, a.joined)))
 
     def test_connections_made_while_it_stops_or_stands_still_are_refused(self) -> None:
         for encryption in ("SSL", "Plaintext"):
