@@ -20,3 +20,11 @@ def is_user_type(number: object) -> bool:
     return type(number) is int and (
         number in (broadcast, whisper) or user_types_from <= number <= user_types_to
     )
+
+
+def check_user_type(number: object) -> None:
+    """
+    :raises ValueError: *number* may not be the type of an application's message.
+    """
+    if not is_user_type(number):
+        raise ValueError(f"type must be 0, 2 or 0x30 and above, not {number!r}")

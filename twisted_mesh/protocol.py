@@ -167,8 +167,7 @@ class MeshProtocol(Protocol):
         """
         if main != flags.whisper:
             raise ValueError("a link can only whisper: send(flags.whisper, type, *packets)")
-        if not flags.is_user_type(type):
-            raise ValueError(f"type must be 0, 2 or 0x30 and above, not {type!r}")
+        flags.check_user_type(type)
         entry = pack_entry(type, packets)
         if self.phase is Phase.OPEN:
             self._switch.sending(type, packets, len(entry))

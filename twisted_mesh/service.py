@@ -340,8 +340,8 @@ class MeshService(Service, Emitting):
         # What nearly every call has is seen at a glance: this is the hot path.
         if flag is not flags.broadcast and flag not in (flags.broadcast, flags.whisper):
             raise ValueError(f"flag must be flags.broadcast or flags.whisper, not {flag!r}")
-        if type is not flags.broadcast and not flags.is_user_type(type):
-            raise ValueError(f"type must be 0, 2 or 0x30 and above, not {type!r}")
+        if type is not flags.broadcast:
+            flags.check_user_type(type)
         if receipt and flag == flags.whisper:
             raise ValueError("a whisper has no receipt: send_to() says when one member has a message")
         return run.send(type, packets, whisper=flag == flags.whisper, receipt=receipt)
@@ -361,8 +361,7 @@ class MeshService(Service, Emitting):
             raise TypeError(f"a member is named by its id, bytes as in members, not {member!r}")
         if member == self.id:
             raise ValueError("that is the id of this node itself")
-        if not flags.is_user_type(type):
-            raise ValueError(f"type must be 0, 2 or 0x30 and above, not {type!r}")
+        flags.check_user_type(type)
         return run.send_to(member, type, packets)
 
     def drained(self) -> Deferred[None]:
