@@ -229,6 +229,14 @@ class MeshConfig:
     #: Failures a socket's ``status`` tells; the oldest is forgotten (guess).
     failures_limit: int = 100
 
+    @property
+    def longest_stop(self) -> float:
+        """Seconds that stopping takes at most: handing over, saying goodbye, and closing twice over.
+
+        The second ``close_timeout`` is for connections that do not say that they are cut off.
+        """
+        return self.handover_timeout + self.farewell_timeout + 2 * self.close_timeout
+
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)

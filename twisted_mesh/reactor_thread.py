@@ -207,9 +207,7 @@ class ReactorThread:
         if self._ended or self._process != os.getpid() or self.is_here or not self.reactor.running:
             return
         configs = [service.config for service in list(self._services)] or [MeshConfig()]
-        until = time.monotonic() + sum(
-            each.handover_timeout + each.farewell_timeout + 2 * each.close_timeout for each in configs
-        )
+        until = time.monotonic() + sum(each.longest_stop for each in configs)
         try:
             self._begun(self._stop_all).wait(until - time.monotonic())
             if self._thread is not None:

@@ -201,8 +201,7 @@ class Door(Service):
             self._limit_wait()
         try:
             if self._copying is not None:
-                longest = config.handover_timeout + 2 * config.close_timeout
-                await self._copying.addTimeout(longest, self._reactor)
+                await self._copying.addTimeout(config.longest_stop, self._reactor)
                 self._terminal.finish()
                 await self._terminal.gone.addTimeout(config.close_timeout, self._reactor)
         except (DeferredTimeout, CancelledError):

@@ -23,7 +23,6 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from twisted_mesh.config import MeshConfig
 from twisted_mesh.identity import Identity, verify
 from twisted_mesh.memory import MemoryNetwork
 from twisted_mesh.message import Message
@@ -213,8 +212,7 @@ class MemoryMesh:
         stops = {number: self.services[number].stopService() for number in alive}
         for stop in stops.values():
             stop.addErrback(failures.append)
-        limits = [self.services[number].config for number in alive]
-        longest = max(map(_longest_stop, limits), default=0.0)
+        longest = max((self.services[number].config.longest_stop for number in alive), default=0.0)
         self.run(longest + 1.0)
         for failure in failures:
             failure.raiseException()
@@ -335,10 +333,6 @@ class _Node:
         for name in EVENTS:
             service.on(name, lambda what, name=name: events.append((name, what)))
         return service
-
-
-def _longest_stop(config: MeshConfig) -> float:
-    return config.handover_timeout + config.farewell_timeout + 2 * config.close_timeout
 
 
 def _host(node: int) -> str:

@@ -232,6 +232,19 @@ class LinesDoorTests(DoorCase):
         self.assertEqual(self.log("standard output was not read to its end"), self.log("standard output"))
         self.assertEqual(len(self.log("standard output")), 1)
 
+    def test_what_comes_while_the_node_says_goodbye_is_shown(self) -> None:
+        screen = self.lines_door(limits=LIMITS | {"farewell_timeout": 5.0})
+        node = self.node_of_door
+        self.network.between(self.host(node), self.host(self.other))[1].reads = False
+        self.fill(node)
+        self.stop()
+        self.network.advance(LIMITS["handover_timeout"] + 4.5)
+        self.other.send("before it is over")
+        self.network.advance(5)
+        self.assertTrue(self.has_ended)
+        self.assertEqual(screen.lines, ["before it is over"])
+        self.assertEqual(self.log("standard output"), [])
+
     def test_what_nobody_reads_at_the_very_end_is_not_waited_for_but_told(self) -> None:
         screen = self.lines_door()
         self.other.send("never read")

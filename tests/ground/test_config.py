@@ -50,6 +50,10 @@ class TestMeshConfig(SynchronousTestCase):
         MeshConfig(unsent_bytes=2 * MIB)
         MeshConfig(batch_bytes=MIB)
 
+    def test_the_longest_stop_is_the_sum_of_what_stopping_waits_for(self) -> None:
+        config = MeshConfig(handover_timeout=100, farewell_timeout=20, close_timeout=3)
+        self.assertEqual(config.longest_stop, 126)
+
     def test_a_configuration_never_changes(self) -> None:
         with self.assertRaises(FrozenInstanceError):
             MeshConfig().links_limit = 3  # type: ignore[misc]
