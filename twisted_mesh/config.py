@@ -1,9 +1,9 @@
 """Every limit and interval of a node, in one frozen value.
 
-Contract: nothing in the package has a bound or a wait that is not named here or, where both ends of
-a link must agree, in :mod:`twisted_mesh.wire.framing`.  Times are seconds, sizes bytes.  Each
-default says where it comes from: a paper or a measurement, or that it is a guess.
-docs/limits.rst lists the same names with the policy at each limit.
+Contract: what a user may want to set is named here.  Every other bound or wait is a constant with its
+reason beside it: those both ends of a link must agree on in :mod:`twisted_mesh.wire`, those of one rule
+beside that rule.  Times are seconds, sizes bytes.  Each default says where it comes from: a paper or a
+measurement, or that it is a guess.  docs/limits.rst lists the same names with the policy at each limit.
 """
 
 from __future__ import annotations
@@ -162,8 +162,9 @@ class MeshConfig:
     direct_window: int = 1024
     #: Likewise by bytes, to all nodes together (guess).
     direct_bytes: int = 8 * MIB
-    #: Runs that sent direct messages to this node and are remembered, so that none is delivered twice; the
-    #: longest idle is forgotten (guess).
+    #: Nodes that sent direct messages to this one and are remembered, each with its newest run, so that
+    #: none is delivered twice: the longest idle is forgotten.  And nodes this one sent some to: for one
+    #: more one for which nothing waits is forgotten, or what is to go there is refused (guess).
     direct_senders: int = 4096
 
     # Sending.

@@ -1,6 +1,8 @@
 """Errors that say whose fault it was.
 
-Contract: every exception this package raises on purpose is a :class:`MeshError`.
+Contract: what can go wrong with a mesh is a :class:`MeshError`.  What is wrong with the program is Python's
+own: TypeError, ValueError or IndexError for an argument that can never be right, RuntimeError for a call
+that has no place where it is made.
 
 * :class:`LocalError`: the caller did something that cannot work; nothing was sent.
 * :class:`RemoteError`: a peer broke the protocol or refused us.  Bytes from a peer raise this and
@@ -49,7 +51,7 @@ NO_FAULT: Final = frozenset({Reason.DUPLICATE, Reason.DISCONNECT, Reason.LEAVING
 
 
 class MeshError(Exception):
-    """Base of everything this package raises on purpose."""
+    """Base of everything this package raises on purpose, but for mistakes in the program that calls it."""
 
 
 class LocalError(MeshError):
