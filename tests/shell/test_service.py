@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.application.service import IService, MultiService
 from twisted.internet.address import IPv4Address
 from zope.interface.verify import verifyObject
 
 from tests.support.meshcase import PORT, MeshCase, Raw, batch
+from twisted_mesh.core.intake import Intake
 from twisted_mesh.errors import LocalError, NotRunning, Reason, RemoteError
 from twisted_mesh.identity import Identity
 from twisted_mesh.network import Protocol
@@ -144,6 +147,27 @@ class TestRuns(MeshCase):
         self.network.advance(5)
         self.assertIs(self.failureResultOf(link, RemoteError).value.reason, Reason.LEAVING)
         self.assertEqual((dict(b.routing_table), self.network.ends), ({}, []))
+
+
+class TestFault(MeshCase):
+    def test_a_fault_of_ours_is_seen_and_costs_no_more_than_its_event(self) -> None:
+        a, b = self.chain(2)
+        batch = Intake.batch
+
+        def faulty(intake: Intake, *arguments: Any) -> None:
+            self.patch(Intake, "batch", batch)
+            raise ZeroDivisionError
+
+        self.patch(Intake, "batch", faulty)
+        a.send("lost by it")
+        self.assertRaises(ZeroDivisionError, self.network.pump)
+        self.network.cut(self.host(a), self.host(b))  # as Twisted's reactor would, and log it
+        self.network.advance(5)
+        a.send("after it")
+        b.send("and back")
+        self.network.advance(1)
+        self.assertEqual((self.got(b), self.got(a)), (["lost by it", "after it"], ["and back"]))
+        self.assertEqual(self.happened(b, "failure"), [])
 
 
 class TestHandingOver(MeshCase):
