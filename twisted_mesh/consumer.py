@@ -85,20 +85,24 @@ class MessageQueue:
     def __init__(
         self,
         bounds: Bounds,
-        tell: Callable[[RunKey, Gap], None],
+        tell: Callable[[RunKey, Gap, bool], None],
         reader: Reader,
         changed: Callable[[RunKey], None],
+        closing: Callable[[MessageQueue], None],
         notify: Callable[[], None] | None = None,
     ) -> None:
         """
-        :param tell: is told of each run what was lost.
-        :param changed: is told of each run of which something was taken.
+        :param tell: is told of each run what was lost, and whether that concerns its author: not what a
+            closed queue lost.
+        :param changed: is told of each run of which something was taken, or counts as taken now.
+        :param closing: is told that the queue closes.
         :param notify: is called after each message that came.  With it only the newest are kept until
             the first is taken: nobody may ever ask for one.
         """
         self._most, self._most_bytes, self._most_runs = bounds
         self._tell = tell
         self._changed = changed
+        self._closing = closing
         self._notify = notify
         self._only_newest = notify is not None
         self._queue: deque[tuple[Message, int]] = deque()
@@ -132,6 +136,8 @@ class MessageQueue:
         Who waits for one gets it with :meth:`wake`, once all that came together is here: to go on once a
         batch and not once a message is two thirds of the time less (measured).
         """
+        if self._closed:  # since the turn began in which this is handed out
+            return
         if self._waiting is not None and not self._fits(size):
             self.wake()
         if self._only_newest:
@@ -195,7 +201,18 @@ class MessageQueue:
         return [message for message, _ in self._queue]
 
     def close(self) -> None:
-        """End the iteration after what has come."""
+        """Receive nothing more and hold up nobody's receipt; the iteration ends after what has come.
+
+        What has come and is not taken yet counts as taken from now on.
+        """
+        if not self._closed:
+            self._closing(self)
+            self.end()
+            for run in list(self._marks):
+                self._changed(run)
+
+    def end(self) -> None:
+        """Receive nothing more; the iteration ends after what has come."""
         self._closed = True
         self.wake()
         if self._waiting is not None:
@@ -317,7 +334,7 @@ class MessageQueue:
     def _tell_gaps(self) -> None:
         gaps, self._gaps = self._gaps, []
         for run, gap in gaps:
-            self._tell(run, gap)
+            self._tell(run, gap, not self._closed)
 
     def _lost(self, run: RunKey, mark: _Mark, last: int) -> None:
         first, mark.queued = mark.queued + 1, max(mark.queued, last)

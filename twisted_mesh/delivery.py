@@ -92,12 +92,15 @@ class Delivery:
         return self._queue(notify)
 
     def _queue(self, notify: Callable[[], None] | None) -> MessageQueue:
-        queue = MessageQueue(self._bounds, self._lost, self._reader, self._changed, notify)
+        queue = MessageQueue(self._bounds, self._lost, self._reader, self._changed, self._closing, notify)
         self._queues = (*self._queues, ref(queue, self._dropped))
         return queue
 
     def _dropped(self, gone: ref[MessageQueue]) -> None:
         self._queues = tuple(reference for reference in self._queues if reference is not gone)
+
+    def _closing(self, closed: MessageQueue) -> None:
+        self._queues = tuple(reference for reference in self._queues if reference() is not closed)
 
     def begin(
         self,
@@ -116,7 +119,7 @@ class Delivery:
         self._reader, self._when_taken, self._when_skipped = reader, changed, skipped
         for queue in self._live():
             queue.reader = reader
-        waiting = MessageQueue(self._bounds, self._lost, reader, changed)
+        waiting = MessageQueue(self._bounds, self._lost, reader, changed, self._closing)
         for run, sender, taken, head in backlog:
             waiting.follow(run, sender, taken, head)
         self._backlog = waiting if waiting.runs_behind else None
@@ -158,8 +161,9 @@ class Delivery:
     def _changed(self, run: RunKey) -> None:
         self._when_taken(run)
 
-    def _lost(self, run: RunKey, gap: Gap) -> None:
-        self._when_skipped(run, gap.last)
+    def _lost(self, run: RunKey, gap: Gap, counts: bool) -> None:
+        if counts:
+            self._when_skipped(run, gap.last)
         self.emit_gap(gap)
 
     def emit_gap(self, gap: Gap) -> None:
@@ -190,8 +194,10 @@ class Delivery:
 
     def close(self) -> None:
         """No more messages: every ``messages()`` ends after what it holds."""
+        # What they take from now on is of no run: its file is closed, and nobody is left to be told.
+        self._when_taken = _ignore
         for queue in self._live():
-            queue.close()
+            queue.end()
         self._queues = ()
 
     def _hand_over(self, message: Message, size: int, link: MeshProtocol | None) -> None:

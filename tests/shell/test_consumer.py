@@ -265,6 +265,46 @@ class TestMessages(MeshCase):
 
         self.assertEqual(self.run_to_end(rest()), list(range(20)))
 
+    def test_one_that_is_closed_receives_nothing_more_and_ends_after_what_had_come(self) -> None:
+        a, b = self.pair(queue_limit=3)
+        queue = b.messages()
+        self.say(a, *range(10))
+        queue.close()
+        queue.close()  # as often as one likes
+        self.say(a, *range(10, 20))
+        self.assertEqual((len(queue), b.footprint()["consumers"]), (3, 0))
+
+        async def rest() -> list[object]:
+            return [message.packets[1] async for message in queue]
+
+        self.assertEqual(self.run_to_end(rest()), list(range(10)))
+        self.assertEqual((self.run_to_end(rest()), self.happened(b, "gap")), ([], []))
+
+    def test_one_that_closes_another_within_a_batch_is_obeyed_at_once(self) -> None:
+        a, b = self.pair()
+        queue = b.messages()
+
+        def listener(message: Message) -> None:
+            if message.packets[1] == 2:
+                queue.close()
+
+        b.on("message", listener)
+        for number in range(5):
+            a.send(number)  # one batch
+        self.network.pump()
+        self.assertEqual([message.packets[1] for message in queue.peek()], [0, 1])
+
+    def test_who_waits_for_one_that_is_closed_is_at_its_end(self) -> None:
+        _, b = self.pair()
+        queue = b.messages()
+
+        async def rest() -> list[object]:
+            return [message.packets[1] async for message in queue]
+
+        done = Deferred.fromCoroutine(rest())
+        queue.close()
+        self.assertEqual(self.successResultOf(done), [])
+
     def test_whispers_beyond_the_bounds_are_dropped_counted_and_logged_once(self) -> None:
         a, b = self.pair(queue_limit=2)
         queue = b.messages()

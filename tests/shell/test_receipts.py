@@ -438,6 +438,52 @@ class TestTaking(ReceiptCase):
         self.network.advance(5)
         self.assert_sets(receipt, delivered=[b])
 
+    def test_one_that_is_closed_holds_no_receipt_back(self) -> None:
+        for with_history in (False, True):
+            a = self.node()
+            b = self.with_history() if with_history else self.node()
+            self.link((a, b))
+            queue, other = b.messages(), b.messages()
+            receipt = self.ask(a, "one")
+            other.take()
+            self.network.advance(2)
+            self.assert_sets(receipt, pending=[b])
+            queue.close()
+            self.network.advance(2)
+            self.assert_sets(receipt, delivered=[b])
+            self.assertEqual(len(queue), 1)
+            later = self.ask(a, "two")
+            other.take()
+            self.network.advance(2)
+            self.assert_sets(later, delivered=[b])
+            self.stop(a)
+            self.stop(b)
+
+    def test_what_one_lost_after_it_was_closed_is_the_authors_no_more(self) -> None:
+        a, b = self.node(), self.node(limits={"queue_limit": 2, "history_seconds": 20.0})
+        self.link((a, b))
+        queue = b.messages()
+        receipts = [a.send(number, receipt=True) for number in range(5)]
+        self.network.pump()
+        queue.close()
+        self.network.advance(40)
+        self.assertEqual(len([*iter(queue.take, None)]), 2)
+        self.network.advance(2)
+        self.assertEqual([(gap.first, gap.last) for gap in self.happened(b, "gap")], [(3, 5)])
+        for receipt in receipts:
+            assert receipt is not None
+            self.assert_sets(receipt, delivered=[b])
+
+    def test_what_is_taken_after_the_stop_is_told_to_nobody(self) -> None:
+        a, b = self.node(), self.node()
+        self.link((a, b))
+        queue, closed = b.messages(), b.messages()
+        receipt = self.ask(a, "one")
+        self.stop(b)
+        closed.close()
+        self.assertEqual(len([*iter(queue.take, None)]), 1)  # and no timer is left of it
+        self.assert_sets(receipt, pending=[b])
+
     def test_what_a_slow_consumer_lost_is_never_counted(self) -> None:
         a = self.node()
         b = self.node(limits={"queue_limit": 2, "history_bytes": 700_000})
