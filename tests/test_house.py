@@ -30,6 +30,7 @@ FLOORS = {
     "simulation": ["simulation"],
     "shell": [
         "address*",
+        "catching_up",
         "connections",
         "correspondence",
         "consumer",

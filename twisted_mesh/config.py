@@ -215,7 +215,7 @@ class MeshConfig:
     # Storing, where there is a history file.
     #: From the first change to the flush that stores it: so much is delivered again after a crash (guess).
     flush_interval: float = 0.05
-    #: A history that cannot be written is tried again in this interval (guess).
+    #: A history that cannot be written, or read, is tried again in this interval (guess).
     store_retry: float = 5.0
     #: What the file holds: the largest author's oldest goes first (docs/protocol.rst).
     store_bytes: int = 1024 * MIB

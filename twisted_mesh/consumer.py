@@ -3,7 +3,7 @@
 Contract: a consumer that is slow holds up nobody and misses nothing that is still held.  What waits for
 it here is bounded by number and bytes; what comes beyond that stays in the history, and is read from
 there once it has taken what waits.  What has left the history by then is told as a gap, before the next
-message.
+message.  What cannot be read is not lost: it is read later.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_mesh.errors import StoreError
 from twisted_mesh.message import Gap, Message
 from twisted_mesh.ranges import Ranges
 
@@ -33,7 +34,7 @@ class Held(NamedTuple):
     messages: list[tuple[Message, int]]
 
 
-#: (run, after, upto, most bytes) -> what is held of that, in order.
+#: (run, after, upto, most bytes) -> what is held of that, in order; or StoreError: not now.
 Reader = Callable[[RunKey, int, int, int], Iterable[Held]]
 
 
@@ -113,6 +114,7 @@ class MessageQueue:
         self._gaps: list[tuple[RunKey, Gap]] = []  # not told yet
         self._waiting: Deferred[Message] | None = None
         self._closed = False
+        self._unreadable = False  # what waits in the history, until it is to be tried again
         self.reader = reader
         self.dropped = 0
 
@@ -124,6 +126,11 @@ class MessageQueue:
     def runs_behind(self) -> int:
         """Runs of which something waits in the history."""
         return len(self._behind)
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether there is no next message because what waits in the history cannot be read now."""
+        return self._unreadable and not self._queue
 
     @property
     def untaken(self) -> int:
@@ -200,10 +207,16 @@ class MessageQueue:
         """What waits here, the next one first."""
         return [message for message, _ in self._queue]
 
+    def read_again(self) -> None:
+        """What could not be read is to be tried again."""
+        self._unreadable = False
+        self.wake()
+
     def close(self) -> None:
         """Receive nothing more and hold up nobody's receipt; the iteration ends after what has come.
 
-        What has come and is not taken yet counts as taken from now on.
+        That ends sooner where the history file cannot be read then.  What has come and is not taken yet
+        counts as taken from now on.
         """
         if not self._closed:
             self._closing(self)
@@ -212,8 +225,9 @@ class MessageQueue:
                 self._changed(run)
 
     def end(self) -> None:
-        """Receive nothing more; the iteration ends after what has come."""
+        """Receive nothing more; the iteration ends after what has come and can be read."""
         self._closed = True
+        self._unreadable = False
         self.wake()
         if self._waiting is not None:
             waiting, self._waiting = self._waiting, None
@@ -295,16 +309,25 @@ class MessageQueue:
 
     def _read_on(self) -> None:
         """Fetch what waits in the history, of one run after the other."""
-        while self._behind and not self._queue:
+        readable = not self._unreadable
+        while readable and self._behind and not self._queue:
             run, mark = self._behind.popitem(last=False)
-            if self._read(run, mark):
+            try:
+                is_all = self._read(run, mark)
+            except StoreError:
+                is_all = readable = False
+                self._unreadable = not self._closed  # nobody tells a closed one when to try again
+            if is_all:
                 mark.queued = mark.seen
             else:
                 self._behind[run] = mark  # the others first
             self._tidy(run, mark)
 
     def _read(self, run: RunKey, mark: _Mark) -> bool:
-        """Queue what is held of one run; whether that was all."""
+        """Queue what is held of one run; whether that was all.
+
+        :raises StoreError: the rest of it cannot be read now.
+        """
         came = False
         for first, last, messages in self.reader(run, mark.queued, mark.seen, READ_BYTES):
             came = True

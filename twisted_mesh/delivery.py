@@ -125,7 +125,7 @@ class Delivery:
         self._backlog = waiting if waiting.runs_behind else None
 
     def catch_up(self) -> bool:
-        """Hand on some of the backlog; whether there is more.
+        """Hand on some of the backlog; whether there is more that can be read now.
 
         What comes meanwhile waits behind it, so that each run stays in order.
         """
@@ -133,7 +133,8 @@ class Delivery:
         for _ in range(BACKLOG_MESSAGES):
             taken = None if self._backlog is None else self._backlog.take_sized()
             if taken is None:
-                self._backlog = None
+                if self._backlog is not None and not self._backlog.is_held_up:
+                    self._backlog = None
                 break
             message, size = taken
             self._hand_over(message, size, None)
@@ -141,7 +142,12 @@ class Delivery:
             if handed >= READ_BYTES:
                 break
         self._wake()
-        return self._backlog is not None
+        return self._backlog is not None and not self._backlog.is_held_up
+
+    def read_again(self) -> None:
+        """What consumers could not read may be read now."""
+        for queue in self._consumers():
+            queue.read_again()
 
     def taken(self, run: RunKey, head: int) -> int:
         """The last message of *run* that every consumer has taken, of those up to *head*."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from twisted_mesh import flags
 from twisted_mesh.address_book import AddressBook
 from twisted_mesh.addresses import PeerAddress
+from twisted_mesh.catching_up import CatchingUp
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.consumer import Held
 from twisted_mesh.core import events
@@ -114,10 +115,9 @@ class Run:
         self.correspondence = Correspondence(
             clock, self.hub.handle, lambda: self.hub.node.reverse, self._receipt_changed
         )
-        delivery.begin(
-            self.read, self._consumed, self._skipped, () if store is None else backlog(store, myself)
-        )
-        self._catching_up: IDelayedCall | None = clock.callLater(0, self._catch_up)
+        self._catching_up = CatchingUp(clock, delivery, self.read, config.store_retry)
+        waiting = () if store is None else backlog(store, myself)
+        delivery.begin(self._catching_up.read, self._consumed, self._skipped, waiting)
         dialling, hub, jitter = self.dialling, self.hub, dice.random
         away = hub.disconnected
         self.dialler = Dialler(clock, config, dialling.link_to, dialling.visit, hub.table, away, jitter)
@@ -194,6 +194,7 @@ class Run:
     async def stop(self) -> None:
         """Hand over what is unsent and close every link, within bounds; then the run is over."""
         self._stopping = True
+        self._catching_up.stop()  # what is handed on while the last flush is written would come again
         self.dialler.stop()
         self.dialling.stop()
         self._joined.failed(Failure(NotRunning("the service stopped before it had joined")))
@@ -208,10 +209,6 @@ class Run:
             _log.warn(told, lost=lost, silent=sending.unanswered)
         if self._seeker is not None:
             self._seeker.stop()
-        # First, or what is handed on while the last flush is written would come again.
-        if self._catching_up is not None:
-            self._catching_up.cancel()
-            self._catching_up = None
         await self.hub.stop()
         self.correspondence.stop()
 
@@ -256,12 +253,6 @@ class Run:
 
     def _not_stored(self, failure: Failure) -> None:
         self._delivery.listeners.emit("failure", failure)
-
-    def _catch_up(self) -> None:
-        """Hand on what an earlier process stored and had not handed on, a turn at a time."""
-        self._catching_up = None  # who is handed a message can stop this run
-        if self._delivery.catch_up() and not self._stopping:
-            self._catching_up = self._clock.callLater(0, self._catch_up)
 
     # ── hub.Observer ────────────────────────────────────────────────────────────────
 
@@ -340,7 +331,10 @@ class Run:
         self._delivery.deliver(deliver, source, link)
 
     def read(self, run: tuple[bytes, int], after: int, upto: int, most: int) -> Iterator[Held]:
-        """Messages that were delivered, as they are held still (consumer.Reader)."""
+        """Messages that were delivered, as they are held still (consumer.Reader).
+
+        :raises StoreError: they cannot be read now.
+        """
         for piece in read(self.hub.node.history, run, after, upto, most):
             source = self._source(run, piece.sent)
             messages = messages_of(piece.entries, piece.first, piece.size, source)

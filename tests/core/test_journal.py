@@ -11,6 +11,7 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import Run
 from twisted_mesh.core.history import History
 from twisted_mesh.core.journal import Journal
+from twisted_mesh.core.reading import read
 from twisted_mesh.core.shelf import Flush, Flushed, Marks, Restored
 from twisted_mesh.errors import StoreError
 from twisted_mesh.simulation.storing import SimStore, to_ms
@@ -433,6 +434,8 @@ class TestShelf(JournalTestCase):
         self.take(4, now=1000)
         store.busy = True
         self.assertEqual((self.served(1, 4), self.served(4, 4)), ([], [(4, 4)]))
+        with self.assertRaises(StoreError):  # a consumer here is not to take that for nothing
+            list(read(self.history, ANNA, 0, 4, 2**20))
         self.flush()
         store.busy = False
         self.assertEqual(self.served(1, 4), [(first, first) for first in range(1, 5)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from twisted_mesh.core.events import Deliver
 from twisted_mesh.errors import IdentityError, StoreError, StoreFull
 from twisted_mesh.identity import Identity
 from twisted_mesh.message import Message
+from twisted_mesh.receipt import Receipt
 from twisted_mesh.service import MeshService
 from twisted_mesh.wire.packets import unpack_entries
 
@@ -373,6 +375,109 @@ class TestStoppedConsumer(HistoryCase):
         self.network.advance(60)
         self.assertEqual(self.happened(b, "failure"), [])
         self.assertEqual(self.log("closed"), [])
+
+
+class TestUnreadable(HistoryCase):
+    """A file that cannot be read for a while: what is in it comes later, and nothing of it is lost."""
+
+    def break_reads(self, service: MeshService, times: int) -> Failing:
+        """Let the next reads of its file fail."""
+        assert service._run is not None and service._run.keeper is not None
+        store = service._run.keeper.store
+        failing = Failing(store._reader, times)
+        store._reader = failing  # type: ignore[assignment]
+        return failing
+
+    def behind(self) -> tuple[MeshService, MeshService, MessageQueue, list[Receipt | None]]:
+        """An author, a node that listens to it, a consumer there that is behind, and the receipts."""
+        a, b = self.node(), self.started(limits={"queue_limit": 5, "history_bytes": 20_000})
+        self.link((a, b))
+        queue = b.messages()
+        receipts = []
+        for number in range(100):
+            receipts.append(a.send(number, b"x" * 1000, receipt=number == 50))
+            self.network.advance(0.1)
+        return a, b, queue, receipts
+
+    def test_a_consumer_that_is_behind_gets_all_later_and_no_gap(self) -> None:
+        a, b, queue, receipts = self.behind()
+        failing = self.break_reads(b, 2)
+        got: list[int] = []
+
+        async def consume() -> None:
+            [got.append(message.packets[1]) async for message in queue]
+
+        Deferred.fromCoroutine(consume())
+        for number in range(100, 140):  # whatever comes meanwhile
+            a.send(number)
+            self.network.advance(0.1)
+        self.assertEqual((got, failing.reads), ([*range(5)], 1))
+        self.network.advance(5)
+        self.assertEqual((got, failing.reads), ([*range(5)], 2))
+        self.network.advance(5)
+        self.assertEqual(got, [*range(140)])
+        self.assertEqual(self.happened(b, "gap"), [])
+        assert receipts[50] is not None
+        self.assertEqual(receipts[50].delivered, {b.id})
+        self.assertEqual(len(self.log("cannot be read")), 1)
+
+    def test_one_that_asks_now_and_then_is_given_what_can_be_read_by_then(self) -> None:
+        _, b, queue, _ = self.behind()
+        self.break_reads(b, 1)
+        self.assertEqual([len([*iter(queue.take, None)]) for _ in range(3)], [5, 0, 0])
+        self.assertEqual((queue.untaken, self.happened(b, "gap")), (95, []))
+        self.network.advance(6)
+        self.assertEqual([m.packets[1] for m in iter(queue.take, None)], [*range(5, 100)])
+
+    def test_one_that_is_closed_tries_whenever_it_is_asked(self) -> None:
+        _, b, queue, _ = self.behind()
+        failing = self.break_reads(b, 2)
+        self.assertEqual(len([*iter(queue.take, None)]), 5)
+        queue.close()
+
+        async def rest() -> list[object]:
+            return [message.packets[1] async for message in queue]
+
+        self.assertEqual((self.run_to_end(rest()), failing.reads), ([], 2))
+        self.assertEqual(self.run_to_end(rest()), [*range(5, 100)])
+        self.assertEqual(self.happened(b, "gap"), [])
+
+    def test_a_backlog_is_handed_on_later(self) -> None:
+        _, b, queue, _ = self.behind()
+        self.assertEqual(queue.untaken, 100)
+        self.stop(b)
+        again = self.started()
+        failing = self.break_reads(again, 1)
+        self.network.advance(2)
+        self.assertEqual((self.got(again), failing.reads), ([], 1))
+        self.network.advance(5)
+        self.assertEqual(self.got(again), [*range(100)])
+        self.assertEqual(self.happened(again, "gap"), [])
+
+    def test_who_stops_meanwhile_has_stopped(self) -> None:
+        _, b, queue, _ = self.behind()
+        self.break_reads(b, 1000)
+        self.assertEqual(len([*iter(queue.take, None)]), 5)
+        self.stop(b)
+        again = self.started()
+        self.network.advance(1)
+        self.assertEqual(self.got(again), [*range(5, 100)])
+
+
+class Failing:
+    """A connection to a file on a disk that fails so many *times*; :ivar reads: were tried."""
+
+    def __init__(self, connection: Any, times: int) -> None:
+        self._connection = connection
+        self._times = times
+        self.reads = 0
+
+    def execute(self, *arguments: Any) -> Any:
+        """Read."""
+        self.reads += 1
+        if self.reads <= self._times:
+            raise sqlite3.OperationalError("disk I/O error")
+        return self._connection.execute(*arguments)
 
 
 class TestRefusal(HistoryCase):

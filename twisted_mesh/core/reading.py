@@ -46,11 +46,12 @@ def read(history: History, run: Run, after: int, upto: int, most: int) -> Iterat
     """What is held of *run* behind *after*, in order: one batch, and more up to *most* bytes.
 
     :param upto: at or under the head of the run.
+    :raises StoreError: it cannot be read now; that says nothing of what is held.
     """
     stream = history.get(run)
     if stream is None:
         return
-    for signed in stream.serve(after + 1, upto, most):
+    for signed in stream.read(after + 1, upto, most):
         batch = signed.batch
         first, last = max(after + 1, batch.first), min(upto, batch.last)
         after = last

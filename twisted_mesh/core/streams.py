@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import Final
 
@@ -207,22 +208,27 @@ class Stream:
         return gap, self._advance(signed, arrived)
 
     def serve(self, first: int, last: int, most: int) -> Iterator[SignedBatch]:
-        """Held batches with messages *first* to *last*, in order: one, and more up to *most* bytes."""
+        """What :meth:`read` gives; nothing, another time, of what cannot be read now."""
+        with suppress(StoreError):
+            yield from self.read(first, last, most)
+
+    def read(self, first: int, last: int, most: int) -> Iterator[SignedBatch]:
+        """Held batches with messages *first* to *last*, in order: one, and more up to *most* bytes.
+
+        :raises StoreError: what is on the shelf cannot be read now; that says nothing of what is held.
+        """
         size = 0
         in_memory = self._held[0] if self._held else self.head + 1
         if self._shelf is not None and first < in_memory and self.low < in_memory:
             first, shelved = max(first, self.low), min(last, in_memory - 1)
-            try:
-                for signed in self._shelf.read(self.run, first, shelved, most):
-                    if signed.batch.first > first:  # what is damaged is held no more, nor what lies below
-                        self.low = signed.batch.first
-                    size += len(signed.array)
-                    first = signed.batch.last + 1
-                    yield signed
-                if not size:
-                    self._hold_no_more(shelved, in_memory)
-            except StoreError:
-                return  # another time
+            for signed in self._shelf.read(self.run, first, shelved, most):
+                if signed.batch.first > first:  # what is damaged is held no more, nor what lies below
+                    self.low = signed.batch.first
+                size += len(signed.array)
+                first = signed.batch.last + 1
+                yield signed
+            if not size:
+                self._hold_no_more(shelved, in_memory)
             if size and first <= shelved:
                 return
         for firsts in (self._held, self._waiting):
