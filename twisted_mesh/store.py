@@ -94,7 +94,7 @@ class Store:
         :raises ValueError: it does not fit what is stored: the core's fault.
         """
         if self._closed:
-            raise StoreError(f"history {self.path} is closed")
+            raise self._is_closed()
         ledger, self._ledger = self._ledger, None  # what a failure leaves of it is wrong
         try:
             with transaction(self._writer):
@@ -113,7 +113,8 @@ class Store:
 
         What is damaged is left out, counts as if it were not, and is logged once.
 
-        :raises StoreError: it cannot be read now, as when the disk fails; that is logged once, too.
+        :raises StoreError: it cannot be read now, as when the disk fails, which is logged once, too; or
+            the store is closed.
         """
         size = 0
         going_on: int | None = first
@@ -164,7 +165,7 @@ class Store:
         """Some batches, each with its bytes and None if it is damaged; from where there may be more."""
         rows: list[tuple[SignedBatch | None, int]] = []
         if self._closed:
-            return rows, None
+            raise self._is_closed()
         origin, epoch = run
         wanted = {"origin": origin, "epoch": epoch, "first": first, "last": min(last, _MAX)}
         try:
@@ -225,6 +226,9 @@ class Store:
                 self._writer.executescript(f"PRAGMA incremental_vacuum({_GIVE_BACK_PAGES})")
         except TROUBLE as error:
             _log.warn("{error}", error=explain(self.path, error))
+
+    def _is_closed(self) -> StoreError:
+        return StoreError(f"history {self.path} is closed")
 
     def _tell(self, error: Exception) -> None:
         if not self._complained:

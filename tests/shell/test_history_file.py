@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
@@ -462,6 +462,71 @@ class TestUnreadable(HistoryCase):
         again = self.started()
         self.network.advance(1)
         self.assertEqual(self.got(again), [*range(5, 100)])
+
+
+class TestStopped(HistoryCase):
+    """A consumer that is behind when its service stops: what is in the file stays there for the next."""
+
+    LIMITS: ClassVar = {"queue_limit": 5, "history_bytes": 20_000}
+
+    def stopped(self) -> tuple[MeshService, MeshService, MessageQueue]:
+        """An author, a node that has stopped, and its consumer, which has taken one of a hundred."""
+        a, b = self.node(), self.started(limits=self.LIMITS)
+        self.link((a, b))
+        queue = b.messages()
+        for number in range(100):
+            a.send(number, b"x" * 1000)
+            self.network.advance(0.1)
+        self.assertIsNotNone(queue.take())
+        self.stored()
+        self.stop(b)
+        return a, b, queue
+
+    def test_its_iteration_ends_after_what_waited_here_and_no_gap_is_told(self) -> None:
+        _, b, queue = self.stopped()
+
+        async def rest() -> list[object]:
+            return [message.packets[1] async for message in queue]
+
+        self.assertEqual(self.run_to_end(rest()), [1, 2, 3, 4])
+        self.assertEqual((self.run_to_end(rest()), queue.take()), ([], None))
+        self.network.advance(60)
+        self.assertEqual(self.happened(b, "gap"), [])
+
+    def test_the_rest_is_delivered_after_the_next_start_of_the_same_service_too(self) -> None:
+        a, b, queue = self.stopped()
+        self.assertEqual(len([*iter(queue.take, None)]), 4)
+        heard = len(self.got(b))
+        again = b.messages()
+        b.startService()
+        self.link((a, b))
+        a.send("after")
+        self.network.advance(1)
+        got = [message.packets[1] for message in iter(again.take, None)]
+        self.assertEqual(got, [*range(1, 100), "after"])
+        self.assertEqual(self.got(b)[heard:], got)
+        self.assertEqual((self.happened(b, "gap"), queue.take()), ([], None))
+
+    def test_one_that_waits_when_the_file_is_closed_is_at_its_end(self) -> None:
+        a, b = self.node(), self.started(limits=self.LIMITS)
+        self.link((a, b))
+        got: list[object] = []
+
+        async def consume() -> None:
+            async for message in b.messages():
+                got.append(message.packets[1])
+                if len(got) == 1:
+                    await stopped
+
+        stopped: Deferred[None] = Deferred()
+        done = Deferred.fromCoroutine(consume())
+        for number in range(100):
+            a.send(number, b"x" * 1000)
+            self.network.advance(0.1)
+        self.stop(b)
+        stopped.callback(None)
+        self.successResultOf(done)
+        self.assertEqual((got, self.happened(b, "gap")), ([*range(6)], []))
 
 
 class Failing:

@@ -164,7 +164,9 @@ class TestFlushing(StoreCase):
         error = self.assertRaises(StoreError, store.flush, flush_of())
         self.assertIn("is closed", str(error))
         with logged() as texts:
-            self.assertEqual((list(begun), self.held(store), store.first_since(ANNA, 9)), ([], [], None))
+            for read in (begun, store.read(ANNA, 1, 2, 2**40)):  # nothing would mean that nothing is stored
+                self.assertIn("is closed", str(self.assertRaises(StoreError, next, read)))
+            self.assertIsNone(store.first_since(ANNA, 9))
         self.assertEqual(texts, [])
 
 
