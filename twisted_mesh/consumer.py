@@ -64,15 +64,17 @@ class _Mark:
     :ivar seen: the last that came for it.
     :ivar here: how many wait here.
     :ivar others: what lies between *queued* and *seen* and is not for it: a handler took that.
+    :ivar told: what lies above *queued* and was told as a gap when it did not come.
     """
 
-    __slots__ = ("here", "others", "queued", "seen", "sender", "taken")
+    __slots__ = ("here", "others", "queued", "seen", "sender", "taken", "told")
 
     def __init__(self, sender: bytes, taken: int) -> None:
         self.sender = sender
         self.taken = self.queued = self.seen = taken
         self.here = 0
         self.others = Ranges()
+        self.told = Ranges()
 
 
 class MessageQueue:
@@ -160,6 +162,15 @@ class MessageQueue:
             self._drop("a consumer is too slow: messages that are not held are dropped from now on")
         if self._notify is not None:
             self._notify()
+
+    def missing(self, run: RunKey, first: int, last: int) -> None:
+        """Messages *first* to *last* of *run* will not come; that is told already."""
+        mark = self._marks.get(run)
+        if mark is not None:
+            self._ranges -= len(mark.told)
+            mark.told.drop_to(mark.queued)
+            mark.told.add(first, last)
+            self._ranges += len(mark.told)
 
     def wake(self) -> None:
         """Give who waits the next message, if there is one."""
@@ -361,15 +372,17 @@ class MessageQueue:
 
     def _lost(self, run: RunKey, mark: _Mark, last: int) -> None:
         first, mark.queued = mark.queued + 1, max(mark.queued, last)
-        if first <= last and not mark.others.cover(first, last):
-            gap = Gap(mark.sender, run[1], first, last, "the consumer was too slow")
-            self._gaps.append((run, gap))
+        for low, high in mark.told.outside(first, last):
+            if not mark.others.cover(low, high):
+                gap = Gap(mark.sender, run[1], low, high, "the consumer was too slow")
+                self._gaps.append((run, gap))
 
     def _tidy(self, run: RunKey, mark: _Mark) -> None:
         """Forget what *mark* has no more use for, itself included."""
-        if mark.others:
-            self._ranges -= len(mark.others)
-            mark.others.drop_to(mark.queued)
-            self._ranges += len(mark.others)
+        for ranges in (mark.others, mark.told):
+            if ranges:
+                self._ranges -= len(ranges)
+                ranges.drop_to(mark.queued)
+                self._ranges += len(ranges)
         if not mark.here and run not in self._behind:
             del self._marks[run]

@@ -172,6 +172,12 @@ class Delivery:
             self._when_skipped(run, gap.last)
         self.emit_gap(gap)
 
+    def missing(self, run: RunKey, gap: Gap) -> None:
+        """Tell the application what of *run* will not come, and the consumers that it is told."""
+        for queue in self._consumers():
+            queue.missing(run, gap.first, gap.last)
+        self.emit_gap(gap)
+
     def emit_gap(self, gap: Gap) -> None:
         """Tell the application of messages it will not get."""
         _log.warn("messages {gap.first} to {gap.last} of {gap.sender} are lost: {gap.reason}", gap=gap)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from collections.abc import Iterator
 
 
 class Ranges:
@@ -36,6 +37,17 @@ class Ranges:
         """Whether all of *first* to *last* are in the set."""
         at = bisect_left(self._lasts, last)
         return at < len(self._lasts) and self._firsts[at] <= first
+
+    def outside(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """The parts of *first* to *last* that are not in the set, in order."""
+        at = bisect_left(self._lasts, first)
+        while at < len(self._lasts) and self._firsts[at] <= last:
+            if first < self._firsts[at]:
+                yield first, self._firsts[at] - 1
+            first = self._lasts[at] + 1
+            at += 1
+        if first <= last:
+            yield first, last
 
     def drop_to(self, number: int) -> None:
         """Forget the ranges that end at or under *number*."""

@@ -346,9 +346,11 @@ class Run:
 
     def gap(self, gap: events.GapFound) -> None:
         """Messages that will not come."""
-        self._delivery.emit_gap(
-            Gap(id_of(gap.origin), gap.epoch, gap.first, gap.last, "no neighbour sent them in time")
-        )
+        run, below = (gap.origin, gap.epoch), gap.first - 1
+        if self._delivery.taken(run, below) >= below:  # else it is held for who has not, within its limits
+            self.hub.node.history.all_taken(run, below)
+        why = "no neighbour sent them in time"
+        self._delivery.missing(run, Gap(id_of(gap.origin), gap.epoch, gap.first, gap.last, why))
 
     def poisoned(self, poisoned: events.Poisoned) -> None:
         """Messages that cannot be read."""

@@ -44,9 +44,13 @@ class Limits(NamedTuple):
 
 
 class Entry:
-    """One stream as it is stored; ``oldest`` and ``newest`` say when the lowest and the last batch came."""
+    """One stream as it is stored; ``oldest`` and ``newest`` say when the lowest and the last batch came.
+
+    :ivar apart: whether batches below ``low`` may be stored, for consumers that have not taken them.
+    """
 
     __slots__ = (
+        "apart",
         "base",
         "batches",
         "bytes",
@@ -66,7 +70,7 @@ class Entry:
         self.run, self.id = run, id
         self.head = self.base = self.taken = 0
         self.low = self.whole = 1
-        self.equivocated = False
+        self.equivocated = self.apart = False
         self.batches = self.bytes = self.oldest = self.newest = 0
         self.end = 0  # the last number of the last batch, if there is any
 
@@ -102,7 +106,7 @@ class _Oldest:
     @property
     def next(self) -> _Row | None:
         """The lowest that may be given up, or None."""
-        row = self._peek()
+        row = self.lowest
         return None if row is None or row.last > self._limit else row
 
     def pass_by(self) -> None:
@@ -116,10 +120,12 @@ class _Oldest:
         self._database.execute(
             "DELETE FROM batch WHERE stream = ? AND first <= ?", (self.entry.id, self._passed)
         )
-        if (row := self._peek()) is not None:
+        if (row := self.lowest) is not None:
             self.entry.oldest = row.arrived
 
-    def _peek(self) -> _Row | None:
+    @property
+    def lowest(self) -> _Row | None:
+        """The lowest of the rest, or None."""
         if not self._rows:
             rows = self._database.execute(
                 "SELECT first, last, arrived, length(payload) FROM batch "
@@ -153,6 +159,7 @@ class Ledger:
             entry.head, entry.low, entry.base, entry.taken, entry.equivocated = values[1:6]
             entry.whole, entry.batches, entry.bytes, entry.oldest, entry.newest = values[6:]
             entry.end = entry.head
+            entry.apart = entry.taken < entry.low - 1
         entries = self._entries.values()
         self._next_id = max((entry.id for entry in entries), default=0) + 1
         self._due = min((entry.oldest for entry in entries if entry.batches), default=_NEVER)
@@ -256,11 +263,19 @@ class Ledger:
         entry.taken, entry.equivocated, entry.whole = marks.taken, marks.equivocated, marks.whole
         self._told[marks.run] = marks.low
         if entry.batches and marks.low > entry.low:
-            oldest = _Oldest(self._database, entry, marks.low - 1)
-            while (row := oldest.next) is not None:
-                self._give_up(oldest, row)
-            oldest.delete()
             entry.low = marks.low
+            entry.end = max(entry.end, marks.low - 1)
+            entry.apart = True
+        if entry.apart:
+            self._clear(entry)
+
+    def _clear(self, entry: Entry) -> None:
+        """Give up what lies below the low, but for what some consumer has not taken."""
+        oldest = _Oldest(self._database, entry, min(entry.low - 1, entry.taken))
+        while (row := oldest.next) is not None:
+            self._give_up(oldest, row)
+        oldest.delete()
+        entry.apart = (rest := oldest.lowest) is not None and rest.last < entry.low
 
     def _put(self, entry: Entry, arrived: int, signed: SignedBatch) -> None:
         batch = signed.batch

@@ -416,9 +416,71 @@ class TestPatience(HistoryTestCase):
         self.take(12)
         self.assertEqual(self.give_up(30), [(4, 6, [(7, 8), (9, 9)])])
         self.assertEqual(self.give_up(31), [(10, 11, [(12, 12)])])
+        self.assertEqual(self.marks(), (12, 12, 4))
+        self.assertEqual((self.served(1, 11), self.served(1, 12)), ([], [(12, 12)]))
+        self.history.all_taken(ANNA, 9)
         self.assertEqual(self.marks(), (12, 12, 1))
         self.assertEqual(self.history.held_bytes, cost(batch("anna", 12)))
         self.assertEqual(self.history.waiting_bytes, 0)
+
+    def test_but_is_read_by_who_is_behind_within_the_limits(self) -> None:
+        self.take(1, 3, now=0)
+        self.take(4, now=1)
+        self.take(7, 2, now=2)
+        self.take(11, now=3)
+        self.give_up(40)
+        self.give_up(41)
+        self.assertEqual(self.history.held_bytes, sum(map(cost, self.readable())))
+        self.assertEqual(self.spans(), [(1, 3), (4, 4), (7, 8), (11, 11)])
+        self.history.all_taken(ANNA, 3)
+        self.assertEqual(self.spans(), [(4, 4), (7, 8), (11, 11)])
+        self.age(601)
+        self.assertEqual(self.spans(), [(7, 8), (11, 11)])
+        self.history.discard(ANNA)
+        self.assertEqual(self.history.held_bytes, 0)
+
+    def test_and_is_the_first_to_go_where_there_is_no_room(self) -> None:
+        self.make(history_bytes=4 * 500)
+        for first in (1, 2, 3, 10):
+            self.history.take(bare(ANNA, first), 0)
+        self.give_up(30)
+        self.evict()
+        self.assertEqual(self.spans(), [(1, 1), (2, 2), (3, 3), (10, 10)])
+        self.history.take(bare(ANNA, 11), 30)
+        self.evict()
+        self.assertEqual(self.spans(), [(3, 3), (10, 10), (11, 11)])
+        self.assertEqual((self.marks(), self.history.held_bytes), ((10, 11, 3), 3 * 500))
+
+    def test_a_batch_across_such_a_hole_takes_its_place(self) -> None:
+        self.take(1, 3)
+        self.take(4, 2)
+        self.take(9)
+        self.give_up(30)
+        self.assertEqual(self.take(4, 8), [(10, 11)])
+        self.assertEqual(self.spans(), [(1, 3), (4, 5), (4, 11)])
+        self.assertEqual(self.served(9, 9), [(4, 11)])
+        self.age(1000)
+        self.assertEqual((self.history.held_bytes, self.history.get(ANNA)), (0, None))
+
+    def test_what_was_for_others_alone_is_kept_for_nobody_below_a_hole(self) -> None:
+        self.history.start_at(ANNA, 0, 6, 0)
+        for first in (1, 4, 6):
+            self.take(first, 2)
+        self.take(12)
+        self.give_up(30)
+        self.give_up(31)
+        self.assertEqual(self.spans(), [(6, 7), (12, 12)])
+
+    def readable(self) -> list[SignedBatch]:
+        """What a consumer here reads that has taken nothing, reading on and on."""
+        got: list[SignedBatch] = []
+        while some := list(self.stream().read(got[-1].batch.last + 1 if got else 1, 10**6, 1)):
+            got += some
+        return got
+
+    def spans(self) -> list[tuple[int, int]]:
+        """The first and last message of each batch of that."""
+        return [(signed.batch.first, signed.batch.last) for signed in self.readable()]
 
     def test_patience_to_the_tick(self) -> None:
         # Whatever the floats: a hole is due when the timer set for it fires, or it fires for ever.

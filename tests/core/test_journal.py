@@ -366,10 +366,50 @@ class TestShelf(JournalTestCase):
         self.flush()
         self.take(5)
         list(self.history.give_up(100, 30))
+        self.history.all_taken(ANNA, 2)
+        self.taken[ANNA] = 5
         self.assertEqual((self.marks(), self.served(1, 9)), ((5, 5, 1), [(5, 5)]))
         self.flush()
         self.restart()
         self.assertEqual((self.marks(), self.served(1, 9)), ((5, 5, 0), [(5, 5)]))
+        self.assertEqual(list(self.store.read(ANNA, 1, 4, 2**20)), [])
+
+    def test_but_for_what_a_consumer_has_not_taken_which_is_its_alone(self) -> None:
+        self.make(self.store, history_seconds=50.0)
+        self.fill(2)
+        self.take(3, now=10)
+        self.take(4, now=10)
+        self.flush()
+        self.history.age(52, ME, 0)  # two of them are in memory still
+        self.take(7)
+        self.taken[ANNA] = 1
+        list(self.history.give_up(100, 30))
+        self.take(8)
+        self.flush()
+        self.assertEqual((self.marks(), self.served(1, 9)), ((7, 8, 4), [(7, 7), (8, 8)]))
+        for in_memory in (4, 2, 0):
+            if in_memory == 2:
+                self.history.age(1000, ME, 0)
+                self.take(9, now=1000)
+                self.take(10, now=1000)
+            elif not in_memory:
+                self.flush(now=1000)
+                self.restart()
+            self.assertEqual(self.marks()[2], in_memory)
+            for most in (1, 2**20):
+                self.assertEqual(self.read_on(1, 8, most), [2, 3, 4, 7, 8])
+        self.taken[ANNA] = 3
+        self.history.changed(ANNA)
+        self.flush(now=1000)
+        self.assertEqual(self.read_on(1, 8, 1), [4, 7, 8])
+
+    def read_on(self, after: int, upto: int, most: int) -> list[int]:
+        """What a consumer gets that is behind, reading so many bytes at a time."""
+        got: list[int] = []
+        while pieces := list(read(self.history, ANNA, after, upto, most)):
+            got += [number for piece in pieces for number in range(piece.first, piece.last + 1)]
+            after = got[-1]
+        return got
 
     def test_retention_is_the_stores_and_what_is_in_memory_is_held_still(self) -> None:
         self.make(SimStore(seconds=100))

@@ -49,6 +49,13 @@ claimed_steps = st.one_of(
     st.tuples(st.just("wait"), st.integers(1, 30)),
     st.tuples(st.just("age")),
 )
+#: What can happen to one run of which much is given up.
+holed_steps = st.one_of(
+    st.tuples(st.just("take"), st.just(RUNS[0]), spans),
+    st.tuples(st.just("take"), st.just(RUNS[0]), st.tuples(st.integers(1, 12), st.integers(1, 4))),
+    st.tuples(st.just("hint"), st.just(RUNS[0]), st.integers(0, END)),
+    st.tuples(st.just("wait"), st.integers(10, 30)),
+)
 
 
 def batch_of(run: Run, first: int, count: int) -> SignedBatch:
@@ -59,6 +66,14 @@ def batch_of(run: Run, first: int, count: int) -> SignedBatch:
 def numbers(batches: Iterable[SignedBatch]) -> set[int]:
     """The messages in *batches*."""
     return {number for one in batches for number in range(one.batch.first, one.batch.last + 1)}
+
+
+def readable(stream: Stream) -> list[SignedBatch]:
+    """What a consumer here that has taken nothing reads, a batch at a time."""
+    got: list[SignedBatch] = []
+    while some := list(stream.read(got[-1].batch.last + 1 if got else 1, stream.head, 1)):
+        got += some
+    return got
 
 
 class Keeper:
@@ -72,6 +87,7 @@ class Keeper:
         self.own_head = self.own_taken = 0
         self._heads: dict[Run, int] = defaultdict(int)
         self._told: dict[Run, int] = {}  # the last message that was delivered or told as lost
+        self.delivered: dict[Run, set[int]] = defaultdict(set)
         self._bases: dict[Run, int] = defaultdict(int)
         self._signed: dict[Run, int] = defaultdict(int)  # the highest number their authors have shown
 
@@ -161,6 +177,7 @@ class Keeper:
         for item in ready:
             self._test.assertLessEqual(item.batch.first, item.start)
             self.tell(run, item.start, item.batch.last)
+            self.delivered[run].update(range(item.start, item.batch.last + 1))
 
     def tell(self, run: Run, first: int, last: int) -> None:
         """Each message once, delivered or lost, in order, from the base on, none left out."""
@@ -203,8 +220,9 @@ class Keeper:
         kept = list(stream.serve(1, ALL, ALL))
         held = [one for one in kept if one.batch.first <= stream.head]
         waiting = kept[len(held) :]
-        test.assertEqual(len(stream), len(kept))
-        test.assertEqual(stream.held_bytes, sum(map(cost, held)))
+        apart = [one for one in readable(stream) if one not in held]
+        test.assertEqual(len(stream), len(kept) + len(apart))
+        test.assertEqual(stream.held_bytes, sum(map(cost, held + apart)))
         test.assertEqual(stream.waiting_bytes, sum(map(cost, waiting)))
         for one, other in pairwise(kept):
             test.assertLess(one.batch.first, other.batch.first)
@@ -270,6 +288,19 @@ class TestHistory(SynchronousTestCase):
         keeper.do(("start", RUNS[0], head, more))
         for step in happens:
             keeper.do(step)
+
+    @settings(fixed, max_examples=120)
+    @given(st.integers(0, 6), st.lists(holed_steps, max_size=25))
+    def test_what_was_delivered_is_read_whatever_was_given_up(
+        self, base: int, happens: list[tuple[object, ...]]
+    ) -> None:
+        keeper = Keeper(self, MeshConfig())
+        keeper.do(("start", RUNS[0], 0, base))
+        for step in happens:
+            keeper.do(step)
+            stream = keeper.history.get(RUNS[0])
+            assert stream is not None
+            self.assertLessEqual(keeper.delivered[RUNS[0]], numbers(readable(stream)))
 
     @fixed
     @given(st.lists(spans, max_size=25), st.randoms(use_true_random=False))

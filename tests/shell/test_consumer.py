@@ -151,9 +151,48 @@ class TestMessages(MeshCase):
         queue = b.messages()
         puppet.send(batch(puppet.me, 1, 1, 2, 3), batch(puppet.me, 6, 6, 7))
         self.network.advance(7)
-        self.assertEqual(self.run_to_end(take(queue, 4)), [1, 2, 6, 7])
-        # The first is the hole, the second what the consumer had not taken when it was given up.
-        self.assertEqual([(gap.first, gap.last) for gap in self.happened(b, "gap")], [(4, 5), (3, 5)])
+        self.assertEqual(self.run_to_end(take(queue, 5)), [1, 2, 3, 6, 7])
+        self.assertEqual([(gap.first, gap.last) for gap in self.happened(b, "gap")], [(4, 5)])
+
+    def holed(self, **limits: Any) -> tuple[MeshService, MessageQueue]:
+        """A node that was sent 1 to 60 but for 21 to 30 and 41 to 50, which it has given up; a consumer."""
+        b = self.node(limits={"queue_limit": 5, "gap_patience": 5, "compare_interval": 100, **limits})
+        puppet = self.joined(b)
+        queue = b.messages()
+        for first in (*range(1, 21), *range(31, 41), *range(51, 61)):
+            puppet.send(batch(puppet.me, first, first))
+            self.network.advance(0.01)
+        self.network.advance(20)
+        self.assertEqual([(gap.first, gap.last) for gap in self.happened(b, "gap")], [(21, 30), (41, 50)])
+        return b, queue
+
+    def test_what_lies_below_holes_that_were_given_up_is_read_all_the_same(self) -> None:
+        b, queue = self.holed()
+        got = [message.packets[1] for message in iter(queue.take, None)]
+        self.assertEqual(got, [*range(1, 21), *range(31, 41), *range(51, 61)])
+        self.assertEqual((len(self.happened(b, "gap")), queue.untaken), (2, 0))
+
+    def test_what_of_it_has_left_the_history_is_told_and_no_number_twice(self) -> None:
+        b, queue = self.holed(history_seconds=30)
+        self.network.advance(60)
+        self.assertEqual([message.packets[1] for message in iter(queue.take, None)], [1, 2, 3, 4, 5])
+        gaps = [(gap.first, gap.last, gap.reason) for gap in self.happened(b, "gap")]
+        self.assertEqual([gap[:2] for gap in gaps[2:]], [(6, 20), (31, 40), (51, 60)])
+        self.assertEqual({gap[2] for gap in gaps[:2]}, {"no neighbour sent them in time"})
+        self.assertEqual({gap[2] for gap in gaps[2:]}, {"the consumer was too slow"})
+
+    def test_of_a_hole_nothing_is_held_where_every_consumer_has_what_came_before(self) -> None:
+        b = self.node(limits={"gap_patience": 5, "compare_interval": 100})
+        puppet = self.joined(b)
+        queue = b.messages()
+        puppet.send(batch(puppet.me, 1, 1, 2, 3), batch(puppet.me, 6, 6), batch(puppet.me, 9, 9))
+        self.network.pump()
+        self.assertEqual(self.run_to_end(take(queue, 3)), [1, 2, 3])
+        self.network.advance(6)
+        self.assertEqual(b.footprint()["held_batches"], 2)  # 6, and 9 behind the second hole
+        self.network.advance(6)
+        self.assertEqual(b.footprint()["held_batches"], 2)  # 6 is not taken
+        self.assertEqual(self.run_to_end(take(queue, 2)), [6, 9])
 
     def test_what_a_handler_took_is_not_read_later(self) -> None:
         a, b = self.pair(queue_limit=15)

@@ -529,6 +529,46 @@ class TestStopped(HistoryCase):
         self.assertEqual((got, self.happened(b, "gap")), ([*range(6)], []))
 
 
+class TestHoles(HistoryCase):
+    """What lies below a hole that was given up is in the file for who has not taken it."""
+
+    LIMITS: ClassVar = {"queue_limit": 5, "gap_patience": 5, "compare_interval": 100, "history_seconds": 10}
+
+    def holed(self) -> tuple[MeshService, MessageQueue]:
+        """A node that was sent 1 to 50 but for 21 to 40, and has them in its file alone; a consumer."""
+        b = self.started(limits=self.LIMITS)
+        puppet = self.joined(b)
+        queue = b.messages()
+        for first in (*range(1, 21), *range(41, 51)):
+            puppet.send(batch(puppet.me, first, first))
+            self.network.advance(0.1)
+        self.network.advance(60)
+        self.assertEqual(b.footprint()["held_batches"], 0)
+        self.assertEqual([(gap.first, gap.last) for gap in self.happened(b, "gap")], [(21, 40)])
+        return b, queue
+
+    def test_it_is_read_there(self) -> None:
+        b, queue = self.holed()
+        got = [message.packets[1] for message in iter(queue.take, None)]
+        self.assertEqual(got, [*range(1, 21), *range(41, 51)])
+        self.assertEqual(len(self.happened(b, "gap")), 1)
+        self.stored()
+        self.assertEqual(b.footprint()["stored_batches"], 10)  # nobody has a use for the rest any more
+
+    def test_it_is_handed_on_after_a_restart(self) -> None:
+        b, queue = self.holed()
+        self.assertEqual([queue.take() is not None for _ in range(10)], [True] * 10)
+        self.stored()
+        self.stop(b)
+        again = self.started(limits=self.LIMITS)
+        self.network.advance(1)
+        self.assertEqual(self.got(again), [*range(11, 21), *range(41, 51)])
+        # It is not known any more why they did not come.
+        self.assertEqual([(gap.first, gap.last) for gap in self.happened(again, "gap")], [(21, 40)])
+        self.stored()
+        self.assertEqual(again.footprint()["stored_batches"], 10)
+
+
 class Failing:
     """A connection to a file on a disk that fails so many *times*; :ivar reads: were tried."""
 

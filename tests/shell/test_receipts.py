@@ -504,6 +504,31 @@ class TestTaking(ReceiptCase):
             else:
                 self.assert_sets(receipt, missed=[b])
 
+    def test_what_it_takes_of_below_a_hole_that_was_given_up_counts(self) -> None:
+        limits = {"queue_limit": 2, "gap_patience": 5.0, "compare_interval": 1.0}
+        a, c = self.node(limits={"history_seconds": 10.0}), self.node(limits={"history_seconds": 10.0})
+        b = self.node(limits=limits)
+        self.link((a, b), (a, c))
+        self.network.advance(1)
+        queue = b.messages()
+        before = [self.ask(a, number) for number in range(6)]
+        self.mesh.partition((0, 1), (2,))
+        lost = [self.ask(a, number) for number in range(6, 9)]
+        self.network.advance(120)  # until nobody holds them any more
+        self.mesh.heal()
+        self.network.advance(60)
+        after = self.ask(a, 9)
+        self.network.advance(30)
+        self.assertEqual([(gap.first, gap.last) for gap in self.happened(b, "gap")], [(7, 9)])
+        got = [message.packets[1] for message in iter(queue.take, None)]
+        self.network.advance(5)
+        self.assertEqual(got, [*range(6), 9])
+        for receipt in (*before, after):
+            self.assert_sets(receipt, delivered=[b, c])
+        for receipt in lost:
+            self.assertNotIn(b.id, receipt.delivered)
+        self.assertEqual(len(self.happened(b, "gap")), 1)
+
     def test_nor_is_what_it_had_to_forget_of_a_run_before_it_took_any(self) -> None:
         # Of so many ranges that a handler took the oldest run that waits is given up.
         a, c, b = self.node(), self.node(), self.node(limits={"queue_limit": 1})

@@ -118,18 +118,44 @@ class TestFlushing(StoreCase):
     def test_a_new_low_makes_what_lies_below_void(self) -> None:
         store = self.open()
         store.flush(flush_of(*(batch_of(ANNA, first, 2) for first in (1, 3, 5))))
-        store.flush(flush_of(batch_of(ANNA, 20), marks=[marks_of(ANNA, 20, low=20)]))
+        store.flush(flush_of(batch_of(ANNA, 20), marks=[marks_of(ANNA, 20, low=20, taken=20)]))
         self.assertEqual(self.held(store), [20])
-        store.flush(flush_of(batch_of(ANNA, 21, 3), marks=[marks_of(ANNA, 23, low=20)]))
+        store.flush(flush_of(batch_of(ANNA, 21, 3), marks=[marks_of(ANNA, 23, low=20, taken=23)]))
         # As far as it lies below: a batch that goes on above is held.
-        store.flush(flush_of(marks=[marks_of(ANNA, 23, low=22)]))
+        store.flush(flush_of(marks=[marks_of(ANNA, 23, low=22, taken=23)]))
         self.assertEqual(self.held(store), [21])
         store = self.open()
-        self.assertEqual(list(store.restored.marks), [marks_of(ANNA, 23, low=22)])
-        store.flush(flush_of(marks=[marks_of(ANNA, 30, low=31)]))
+        self.assertEqual(list(store.restored.marks), [marks_of(ANNA, 23, low=22, taken=23)])
+        store.flush(flush_of(marks=[marks_of(ANNA, 30, low=31, taken=30)]))
         self.assertEqual(self.held(store), [])
         self.assertEqual(store.footprint()["stored_bytes"], 0)
-        self.assertEqual(list(self.open().restored.marks), [marks_of(ANNA, 30, low=31)])
+        self.assertEqual(list(self.open().restored.marks), [marks_of(ANNA, 30, low=31, taken=30)])
+
+    def test_what_lies_below_a_new_low_is_there_for_who_has_not_taken_it(self) -> None:
+        store = self.open()
+        store.flush(flush_of(*(batch_of(ANNA, first, 2) for first in (1, 3, 5))))
+        store.flush(flush_of(batch_of(ANNA, 20), marks=[marks_of(ANNA, 20, low=20, taken=2)]))
+        self.assertEqual(self.held(store), [3, 5, 20])
+        # Of two holes, too, and with nothing stored behind the second.
+        store.flush(flush_of(marks=[marks_of(ANNA, 30, low=31, taken=2)]))
+        store = self.open()
+        self.assertEqual(list(store.restored.marks), [marks_of(ANNA, 30, low=31, taken=2)])
+        self.assertEqual(self.held(store), [3, 5, 20])
+        for taken, held in ((5, [5, 20, 31]), (6, [20, 31]), (20, [31])):
+            marks = [marks_of(ANNA, 31, low=31, taken=taken)]
+            store.flush(flush_of(*[batch_of(ANNA, 31)] * (taken == 5), marks=marks))
+            self.assertEqual(self.held(store), held)
+
+    def test_what_lies_below_a_new_low_goes_by_the_limits_as_all_does(self) -> None:
+        now = NOW
+        store = self.open(wall_ms=lambda: now, seconds_limit=100.0)
+        store.flush(flush_of(batch_of(ANNA, 1)))
+        now += 60_000
+        store.flush(flush_of(batch_of(ANNA, 9), marks=[marks_of(ANNA, 9, low=9)], at=now))
+        self.assertEqual(self.held(store), [1, 9])
+        now += 60_000
+        self.assertEqual(list(store.flush(flush_of()).lows), [])
+        self.assertEqual(self.held(store), [9])
 
     def test_what_the_same_flush_makes_void_is_not_stored(self) -> None:
         store = self.open()

@@ -130,7 +130,8 @@ class Model:
             self.closed.pop(marks.run, None)
             stored = self.streams.setdefault(marks.run, _Stored(marks, marks.low))
             stored.marks, stored.low = marks, max(marks.low, stored.low)
-            stored.rows = [row for row in stored.rows if row[1].batch.last >= marks.low]
+            dropped = min(stored.low, marks.taken + 1)  # below the low for who has not taken it
+            stored.rows = [row for row in stored.rows if row[1].batch.last >= dropped]
             told[marks.run] = marks.low
         for arrived, signed in flush.batches:
             run = (signed.batch.origin, signed.batch.epoch)

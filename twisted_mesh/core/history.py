@@ -150,6 +150,14 @@ class History:
             stream.whole = sequence + 1
             self.changed(run)
 
+    def all_taken(self, run: Run, sequence: int) -> None:
+        """Every consumer here has *run* up to *sequence*, behind which a hole was given up."""
+        stream = self._open.get(run)
+        if stream is not None:
+            before = stream.held_bytes, stream.waiting_bytes
+            stream.drop_apart(sequence)
+            self._account(stream, before)
+
     def lowered(self, run: Run, sequence: int, start: int) -> tuple[GapFound, list[Ready]] | None:
         """Start *run* lower if a neighbour's unsigned word made it start too high: :meth:`Stream.lower`."""
         stream = self._open.get(run)

@@ -18,7 +18,8 @@ class Marks(NamedTuple):
     """Where one stream stands.
 
     :ivar head: the last number up to which everything came.
-    :ivar low: the lowest that is held together with all up to the head, or head + 1.
+    :ivar low: the lowest that is held together with all up to the head, or head + 1.  Below it only what
+        lies above *taken* stays stored.
     :ivar base: what is at or under it is never delivered here.
     :ivar taken: the last that the application was handed, at most the head.
     :ivar equivocated: whether its author signed two different things under one number.

@@ -3,7 +3,8 @@
 Contract: ``low..head`` is held without a hole, ``head`` is the last number up to which everything came
 (held or once held), and what lies beyond a hole waits.  What is a duplicate follows from numbers alone,
 so that it can be asked before a signature is verified: memory is O(open streams), without time-outs and
-without a cache of what was seen.
+without a cache of what was seen.  What lies below a hole that was given up is held apart, for consumers
+here alone.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import Final
 
+from twisted_mesh.core.apart import Apart, read_apart
 from twisted_mesh.core.events import GapFound, Run
 from twisted_mesh.core.shelf import Marks, Shelf
 from twisted_mesh.errors import StoreError
@@ -59,6 +61,7 @@ class Stream:
     """
 
     __slots__ = (
+        "_apart",
         "_arrived",
         "_batches",
         "_held",
@@ -100,14 +103,15 @@ class Stream:
         self.equivocated = False
         self._batches: dict[int, SignedBatch] = {}  # by first sequence, all of them
         self._arrived: dict[int, float] = {}
+        self._apart: Apart | None = None  # below a hole that was given up
         # The firsts of those up to the head and of those behind a hole, sorted.  Of neither does one lie
         # within another, so that the lasts are sorted too.
         self._held: deque[int] = deque()
         self._waiting: list[int] = []
 
     def __len__(self) -> int:
-        """Batches that are held or wait."""
-        return len(self._batches)
+        """Batches that are held, apart or not, or wait."""
+        return len(self._batches) + (len(self._apart) if self._apart else 0)
 
     @property
     def first_waiting(self) -> int | None:
@@ -208,15 +212,28 @@ class Stream:
         return gap, self._advance(signed, arrived)
 
     def serve(self, first: int, last: int, most: int) -> Iterator[SignedBatch]:
-        """What :meth:`read` gives; nothing, another time, of what cannot be read now."""
+        """Held batches with messages *first* to *last*, in order: one, and more up to *most* bytes.
+
+        What cannot be read now is left for another time.
+        """
         with suppress(StoreError):
-            yield from self.read(first, last, most)
+            yield from self._read(first, last, most)
 
     def read(self, first: int, last: int, most: int) -> Iterator[SignedBatch]:
-        """Held batches with messages *first* to *last*, in order: one, and more up to *most* bytes.
+        """Likewise, for consumers here; where there is anything apart, that alone.
 
         :raises StoreError: what is on the shelf cannot be read now; that says nothing of what is held.
         """
+        came = False
+        if first < self.low:
+            last_apart = min(last, self.low - 1)
+            for signed in read_apart(self._apart, self._shelf, self.run, first, last_apart, most):
+                came = True
+                yield signed
+        if not came:
+            yield from self._read(first, last, most)
+
+    def _read(self, first: int, last: int, most: int) -> Iterator[SignedBatch]:
         size = 0
         in_memory = self._held[0] if self._held else self.head + 1
         if self._shelf is not None and first < in_memory and self.low < in_memory:
@@ -243,6 +260,8 @@ class Stream:
 
     def oldest(self) -> tuple[float, int] | None:
         """When the oldest batch that does not wait came, and its last message."""
+        if self._apart:
+            return self._apart.oldest[0], self._apart.oldest[1].batch.last
         if not self._held:
             return None
         return self._arrived[self._held[0]], self._batches[self._held[0]].batch.last
@@ -286,11 +305,19 @@ class Stream:
 
     def drop_oldest(self) -> None:
         """Give up the oldest batch that does not wait."""
+        if self._apart:
+            self.held_bytes -= cost(self._apart.pop())
+            return
         signed = self._forget(self._held.popleft())
         self.held_bytes -= cost(signed)
         behind = signed.batch.last + 1
         on_shelf = self._shelf is not None and behind <= self.stored + 1
         self.low = max(self.low, min(self._shelf_low, behind) if on_shelf else behind)
+
+    def drop_apart(self, upto: int) -> None:
+        """Give up what is held apart up to *upto*."""
+        while self._apart and self._apart.oldest[1].batch.last <= upto:
+            self.drop_oldest()
 
     def _hold_no_more(self, last: int, in_memory: int) -> None:
         """What lies up to *last* is damaged: what is held begins behind it.
@@ -311,8 +338,15 @@ class Stream:
 
     def _jump(self, head: int) -> None:
         """Go on behind *head*, without what is missing up to it."""
-        while self._held:  # what lies below cannot be announced together with what lies above
-            self.drop_oldest()
+        apart = self._apart or Apart()
+        for first in self._held:  # what lies below cannot be announced together with what lies above
+            arrived, signed = self._arrived[first], self._forget(first)
+            if signed.batch.last > self.base:  # the rest was for others alone
+                apart.add(arrived, signed)
+            else:
+                self.held_bytes -= cost(signed)
+        self._apart = apart or None
+        self._held.clear()
         self.stored = self.storing = self.head = head
         self.low = head + 1
 

@@ -72,7 +72,7 @@ class SimStore:
         for marks in flush.marks:
             self._closed.pop(marks.run, None)
             self._marks[marks.run] = marks
-            self._drop_below(marks.run, marks.low)
+            self._drop_below(marks.run, min(marks.low, marks.taken + 1))
         self._settled = flush.settled
         return Flushed(list(self._age(flush)))
 
@@ -99,15 +99,15 @@ class SimStore:
             low = max(old, default=0) + 1
             if run == flush.own[0]:
                 low = min(low, flush.own[1] + 1)
+            self._drop_below(run, low)
             if low > self._marks[run].low:
-                self._drop_below(run, low)
+                self._marks[run] = self._marks[run]._replace(low=low)
                 yield run, low
 
     def _drop_below(self, run: Run, low: int) -> None:
         stored = self._batches.get(run, {})
         for start in [start for start, (_, signed) in stored.items() if signed.batch.last < low]:
             del stored[start]
-        self._marks[run] = self._marks[run]._replace(low=max(low, self._marks[run].low))
 
 
 class Scribe:
