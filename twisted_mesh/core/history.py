@@ -81,7 +81,7 @@ class History:
             stream = self._add(Stream(marks.run, marks.head, marks.base, now, self._shelf))
             stream.low, stream.equivocated = marks.low, marks.equivocated
             stream.whole, stream.kept = marks.whole, marks.taken
-            stream.proven = stream.signed = marks.head
+            stream.signed = marks.head
             if marks.run[0] == origin:
                 stream.base = marks.taken
 

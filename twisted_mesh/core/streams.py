@@ -53,8 +53,7 @@ class Stream:
     :ivar kept: the last that is stored as handed to the application.
     :ivar whole: from this number on nothing is missing that was to be delivered.
     :ivar high: the highest number that what its author signed has shown.
-    :ivar proven: the highest of a verified batch; 0 where there was none in this run of the node.
-    :ivar signed: likewise, or the highest that its author has said there is.
+    :ivar signed: the highest of a verified batch, or that its author has said there is.
     :ivar held_bytes: of what does not wait; :ivar waiting_bytes: of what waits behind a hole.
     :ivar stored: the last that is on the shelf; :ivar storing: that is, or is being put there.
     :ivar equivocated: whether its author signed two different things under one number.
@@ -77,7 +76,6 @@ class Stream:
         "kept",
         "low",
         "progress",
-        "proven",
         "run",
         "signed",
         "stored",
@@ -96,7 +94,7 @@ class Stream:
         self.base = base
         self.whole = base + 1
         self.kept = 0
-        self.proven = self.signed = 0
+        self.signed = 0
         self.progress = now  # when the head last moved by what came
         self._hinted = now  # when its author last said that there is more
         self.held_bytes = self.waiting_bytes = 0
@@ -185,7 +183,6 @@ class Stream:
         """Hold *signed*, which is no duplicate; what can be delivered now."""
         batch = signed.batch
         self.high = max(self.high, batch.last)
-        self.proven = max(self.proven, batch.last)
         self.signed = max(self.signed, batch.last)
         if batch.first > self.head + 1:
             self._wait(signed, now)
