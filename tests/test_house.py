@@ -40,6 +40,7 @@ FLOORS = {
         "disconnected",
         "factory",
         "gathering",
+        "handover",
         "hub",
         "keeper",
         "link*",

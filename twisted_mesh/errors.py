@@ -94,7 +94,7 @@ class StoreFull(MeshError):
 
 
 class NotHandedOver(MeshError):
-    """Own messages were still not taken by any neighbour when the time for it was over."""
+    """Of some own messages no neighbour is known to have read them, and the time for it is over."""
 
 
 class ConnectFailed(MeshError, OSError):

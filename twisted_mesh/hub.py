@@ -113,7 +113,7 @@ class Hub:
         self._schedule()
         return self._published + self._gathering.add(entry)
 
-    def handle(self, event: events.Asking) -> None:
+    def handle(self, event: events.Asking | events.Check) -> None:
         """Something the application does about messages that are on their way."""
         self._handle(event)
 
@@ -121,9 +121,9 @@ class Hub:
         """Fires when there is room again; at once if there is."""
         return self._drained.wait() if self.node.sending.congested else succeed(None)
 
-    def taken(self) -> Deferred[None]:
-        """Fires when every own message was taken by a neighbour; can be cancelled."""
-        return self._conditions.when(lambda: not self.unsent)
+    def when(self, is_so: Callable[[], bool]) -> Deferred[None]:
+        """Fires when something *is_so* in the core; can be cancelled."""
+        return self._conditions.when(is_so)
 
     def given_to_all(self) -> Deferred[None]:
         """Fires when every own message was given to each neighbour that stays, or there is none left."""

@@ -369,10 +369,9 @@ class MeshService(Service, Emitting):
         return self._running().hub.drained()
 
     def handed_over(self, timeout: float) -> Deferred[None]:
-        """Fires when a neighbour has taken every message sent so far.
+        """Fires when a neighbour has read every message sent so far, and hands it on.
 
-        It took a message once the transport of its link accepted the bytes, or it announced that it has it.
-        Whether it has read the bytes is not known by that: a receipt says who has a message.
+        That an application has taken it is not known by that: a receipt says who has a message.
 
         :param timeout: seconds; then it fails with NotHandedOver.
         """

@@ -162,6 +162,43 @@ class TestHandingOver(MeshCase):
         self.link((b, a))
         self.successResultOf(handed_over)
 
+    def test_it_does_not_before_one_has_read_it(self) -> None:
+        a, b = self.chain(2)
+        self.network.part([self.host(a)], [self.host(b)])  # what its system takes comes nowhere
+        a.send("x")
+        a.send("y")
+        handed_over = a.handed_over(5)
+        self.network.advance(4.9)
+        self.assertNoResult(handed_over)
+        self.network.advance(0.1)
+        error = self.failureResultOf(handed_over, NotHandedOver).value
+        self.assertEqual(str(error), "2 messages are not known to have been read by any neighbour")
+
+    def test_one_that_stood_still_is_waited_for(self) -> None:
+        a, b = self.chain(2)
+        self.network.between(self.host(a), self.host(b))[1].reads = False
+        a.send("x")
+        handed_over = a.handed_over(10)
+        self.network.advance(5)
+        self.assertNoResult(handed_over)
+        self.network.between(self.host(a), self.host(b))[1].reads = True
+        self.network.advance(1)
+        self.successResultOf(handed_over)
+        self.assertEqual(self.got(b), ["x"])
+
+    def test_another_that_comes_meanwhile_will_do(self) -> None:
+        a, b, c = self.node(overlay=False), self.node(overlay=False), self.node(overlay=False)
+        self.link((b, a))
+        self.network.part([self.host(a), self.host(c)], [self.host(b)])
+        a.send("x")
+        handed_over = a.handed_over(10)
+        self.network.advance(3)
+        self.link((c, a))
+        self.network.advance(2)
+        a.send("y")  # goes to all, and what came before it is asked for
+        self.network.advance(4)
+        self.successResultOf(handed_over)
+
     def test_who_asks_again_at_once_keeps_nobody_from_being_told(self) -> None:
         a, b = self.node(), self.node()
         a.send("x")

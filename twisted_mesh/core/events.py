@@ -150,6 +150,10 @@ class TimerFired(msgspec.Struct, frozen=True):
     timer: Timer
 
 
+class Check(msgspec.Struct, frozen=True):
+    """The application waits until some neighbour has read what it has sent."""
+
+
 Asking = Taken | Skipped | SendDirect | Ask | Forget
 Event = (
     LinkOpened
@@ -160,6 +164,7 @@ Event = (
     | Publish
     | DialFailed
     | Known
+    | Check
     | Taken
     | Skipped
     | SendDirect

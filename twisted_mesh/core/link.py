@@ -23,6 +23,7 @@ from twisted_mesh.wire.native import SnapshotEntry, Want
 RTT_MOST: Final = 1.0  # seconds: how long a peer is waited for is not the peer's to choose (guess)
 READ_SNAPSHOT: Final = 0  # the token of the PING behind a SNAPSHOT
 READ_ALL: Final = MAX_NUMBER  # and of the last one, from a node that leaves
+READ_OWN: Final = MAX_NUMBER - 1  # of one behind own messages of which somebody wants to know
 DIGEST_PAUSE: Final = 5.0  # seconds between answers to DIGESTs: each looks at all streams (guess)
 
 Claim = tuple[int, int]  # low, high: what a peer holds of a run
@@ -45,6 +46,8 @@ class Link:
     :ivar trickles: WANTs it began to answer, and did not go on with.
     :ivar leaves: whether its node has said that it stops: what it is given now may go no further.
     :ivar parts: whether it was asked to say that it has read all, and has not.
+    :ivar checked: the last own message it was given before the PING that asks whether it has read that,
+        until it answers; 0: none.
     :ivar rtt: the round trip in seconds, 0 until it is known.
     :ivar sent: bytes given to the link so far; :ivar accepted: those its transport has taken.
     :ivar own_marks: (bytes sent by then, last own message in them), what is not yet accepted.
@@ -64,6 +67,7 @@ class Link:
         "accepted",
         "authors",
         "bases",
+        "checked",
         "claims",
         "closing",
         "compared",
@@ -108,7 +112,7 @@ class Link:
         self.compared = -inf
         self.compares = False
         self.overrides = self.leaves = self.parts = False
-        self.sent = self.accepted = 0
+        self.sent = self.accepted = self.checked = 0
         self.own_marks: deque[tuple[int, int]] = deque()
         self.told = self.listed = self.up = self.closing = False
         self.purpose = opened.purpose

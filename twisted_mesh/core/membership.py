@@ -239,20 +239,21 @@ class Membership:
 
     # ── the outside ─────────────────────────────────────────────────────────────────
 
-    def dial_failed(self, node_id: bytes, now: float) -> None:
-        """What was dialled was not there."""
+    def handle(self, event: events.DialFailed | events.Known, now: float) -> None:
+        """What was dialled was not there; or there are nodes that were linked with in earlier runs."""
         self._now = now
-        self._dials.over(node_id, now, False)
-        if self.overlay is not None:
-            self.overlay.dial_failed(node_id, now)
-
-    def known(self, contacts: Iterable[Contact], now: float) -> None:
-        """Nodes of earlier runs."""
-        contacts = list(contacts)
-        for contact in contacts:
-            self.exchange.remember(contact)
-        if self.overlay is not None:
-            self.overlay.known(contacts, None, now)
+        match event:
+            case events.DialFailed():
+                self._dials.over(event.id, now, False)
+                if self.overlay is not None:
+                    self.overlay.dial_failed(event.id, now)
+            case events.Known():
+                for contact in event.contacts:
+                    self.exchange.remember(contact)
+                if self.overlay is not None:
+                    self.overlay.known(event.contacts, None, now)
+            case _:
+                assert_never(event)
 
     def schedule(self) -> None:
         """See to it that the overlay and the reverse path look again in time."""

@@ -117,10 +117,10 @@ class Node:
             case events.LinkClosed():
                 self._on_closing(event.link, Reason.LOST, now)
                 self._forget(event.link, now)
-            case events.DialFailed():
-                self.membership.dial_failed(event.id, now)
-            case events.Known():
-                self.membership.known(event.contacts, now)
+            case events.DialFailed() | events.Known():
+                self.membership.handle(event, now)
+            case events.Check():
+                self.sending.check()
             case events.Leaving():
                 self.membership.presences.announcing.leave(now)
                 self.sending.part()
@@ -284,7 +284,7 @@ class Node:
                 if link.pinged(frame.token):
                     self.sending.send((link,), native.Pong(frame.token))
             case native.Pong():
-                link.ponged(frame.token, now)
+                self.sending.answered(link, frame.token, now)
             case native.Unknown():
                 self._unknown_frames += 1
             case native.Intro() | native.Proof() | native.Bye():

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.events import Emit, Send
-from twisted_mesh.core.link import READ_ALL, Link
+from twisted_mesh.core.link import READ_ALL, READ_OWN, Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.outbox import Outbox
 from twisted_mesh.errors import NO_FAULT, Reason
@@ -81,6 +81,22 @@ class Sending:
         if self.congested and self._outbox.unsent_bytes < self._limit / 2:
             self.congested = False
             self._effect(Emit(events.Drained()))
+
+    def check(self) -> None:
+        """Have the neighbours say when they have read the own messages they were given."""
+        run, known = self._outbox.run, self._outbox.confirmed
+        links = [link for link in self._links.fed if not link.checked and link.holds(run) > known]
+        for link in links:
+            link.checked = link.holds(run)
+        if links:
+            self.send(links, native.Ping(READ_OWN))
+
+    def answered(self, link: Link, token: int, now: float) -> None:
+        """The peer has read everything up to the PING with that *token*."""
+        if token == READ_OWN:
+            self._outbox.confirm(1, link.checked)
+            link.checked = 0
+        link.ponged(token, now)
 
     def part(self) -> None:
         """Have every neighbour say when it knows that this node leaves.
