@@ -13,6 +13,7 @@ from benchmarks import scenarios
 from benchmarks.cast import ROOT, Cast, Failed
 from benchmarks.catalogue import SYSTEMS
 from benchmarks.figures import Figures
+from benchmarks.lone import RECEIVER, SENDER
 from benchmarks.scenarios import Latency, Memory, Scenario, Transfer
 from tests.support.length import only_at_length
 
@@ -98,3 +99,19 @@ class PlayTests(SynchronousTestCase):
             timeout=60,
         )
         self.assertEqual(again.stdout, done.stdout)
+
+    def test_a_lone_message_is_timed_step_by_step(self) -> None:
+        only_at_length()
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.lone", "--messages", "20"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        self.assertEqual(done.returncode, 0, done.stderr)
+        *lines, whole = done.stdout.splitlines()
+        each = {line[:30].strip(): int(line[30:]) for line in lines}
+        self.assertEqual(list(each), [*SENDER, *RECEIVER])
+        self.assertGreater(min(each.values()), 0)  # they end in this order
+        self.assertIn("in all", whole)
