@@ -1,7 +1,8 @@
 """Standard input and output of a node's process, and how it ends.
 
 Contract: :class:`Door` copies messages to standard output as fast as it is read and no faster; what
-waits meanwhile waits in a bounded queue.  :func:`end_process` ends the process with an exit status.
+waits meanwhile waits in a bounded queue.  That nobody reads any more ends the process with status 0, and
+that standard output cannot be written with 1; :func:`end_process` is how.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IHalfCloseableProtocol, IPushProducer
+from twisted.internet.main import CONNECTION_LOST
+from twisted.internet.process import ProcessReader, ProcessWriter
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.stdio import StandardIO
 from twisted.logger import Logger
@@ -66,6 +69,7 @@ class Terminal(Protocol):
     """Both standard streams as one connection.
 
     :ivar gone: fires when everything is written or nobody reads it.
+    :ivar fault: why a write failed, where it was not that nobody reads.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class Terminal(Protocol):
         self._output_closed = output_closed
         self._room: Deferred[None] | None = None
         self.gone: Deferred[None] = Deferred()
+        self.fault: OSError | None = None
 
     @property
     def has_room(self) -> bool:
@@ -104,7 +109,7 @@ class Terminal(Protocol):
         self.transport.registerProducer(self, True)  # type: ignore[union-attr]
 
     def writeConnectionLost(self) -> None:
-        """Nobody reads the output any more."""
+        """Nobody reads the output any more, or it cannot be written."""
         self.connectionLost()
         self._output_closed()
 
@@ -135,6 +140,36 @@ class Terminal(Protocol):
         self.transport.loseConnection()  # type: ignore[union-attr]
 
 
+class _Writer(ProcessWriter):
+    """Standard output, which tells the terminal why it cannot be written."""
+
+    proc: Streams
+
+    def writeSomeData(self, data: bytes) -> Any:
+        """Write what there is room for; the number of bytes, or CONNECTION_LOST."""
+        written = super().writeSomeData(data)
+        if written is CONNECTION_LOST:  # Twisted forgets why: it is tried again to hear that
+            try:
+                return os.write(self.fd, data)
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # nobody reads
+            except OSError as error:
+                self.proc.terminal.fault = error
+        return written
+
+
+class Streams(StandardIO):
+    """Standard input and output as the transport of a terminal."""
+
+    def __init__(self, terminal: Terminal, stdin: int, reactor: Any) -> None:
+        # In place of StandardIO's own, which makes another writer.
+        self.protocol = self.terminal = terminal
+        self._writer = _Writer(reactor, self, "write", STDOUT)
+        self._reader = ProcessReader(reactor, self, "read", stdin)
+        self._reader.startReading()
+        terminal.makeConnection(self)
+
+
 class Door(Service):
     """Between one node and the terminal; what a message looks like is a subclass's to say."""
 
@@ -161,8 +196,7 @@ class Door(Service):
 
     def open(self, descriptor: int) -> None:
         """Connect the terminal to *descriptor* and to standard output."""
-        # mypy reads the Windows version, which has no choice of streams.
-        StandardIO(self._terminal, stdin=descriptor, reactor=self._reactor)  # type: ignore[call-arg]
+        Streams(self._terminal, descriptor, self._reactor)
 
     def input_descriptor(self) -> int:
         """What to read as standard input."""
@@ -204,13 +238,17 @@ class Door(Service):
                 await self._copying.addTimeout(config.longest_stop, self._reactor)
                 self._terminal.finish()
                 await self._terminal.gone.addTimeout(config.close_timeout, self._reactor)
+                if self._terminal.fault is not None:
+                    self._output_closed()  # it failed at the very end
         except (DeferredTimeout, CancelledError):
             _log.warn("standard output was not read to its end")
         finally:
             self._modes.restore()
 
     def _output_closed(self) -> None:
-        end_process(self._reactor)
+        fault, self._terminal.fault = self._terminal.fault, None
+        reason = None if fault is None else f"cannot write to standard output: {fault.strerror}"
+        end_process(self._reactor, reason)
 
     def _copying_failed(self, failure: Failure) -> Failure | None:
         if not self.running and failure.check(CancelledError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from itertools import pairwise
 from random import Random
@@ -271,6 +272,28 @@ class LinesDoorTests(DoorCase):
         self.assertTrue(self.has_ended)
         self.assertEqual((self.status, self.told.getvalue()), (0, ""))
         self.assertEqual(self.got(self.other), ["last words"])
+
+    def test_output_that_cannot_be_written_ends_the_process_with_1_and_says_why_once(self) -> None:
+        screen = self.lines_door()
+        screen.at.fault = OSError(errno.ENOSPC, "No space left on device")
+        screen.close_output()
+        self.network.advance(1)
+        self.assertEqual(self.status, 1)
+        self.assertEqual(
+            self.told.getvalue(), "mesh: cannot write to standard output: No space left on device\n"
+        )
+
+    def test_output_that_cannot_be_written_at_the_very_end_is_a_reason_to_end_with_1(self) -> None:
+        screen = self.lines_door()
+        screen.blocked = True
+        self.end_input(screen)
+        screen.at.fault = OSError(errno.EIO, "Input/output error")
+        screen.at.connectionLost()
+        self.network.advance(1)
+        self.assertEqual(self.status, 1)
+        self.assertEqual(
+            self.told.getvalue(), "mesh: cannot write to standard output: Input/output error\n"
+        )
 
     def test_input_that_ends_when_the_process_was_stopped_changes_nothing(self) -> None:
         screen = self.door(LinesDoor, limits=LIMITS)

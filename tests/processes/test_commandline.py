@@ -230,6 +230,14 @@ class StdioTests(ProcessCase):
         self.assertNotIn("warn]", second.log)
         self.assertNotIn("error]", second.log)
 
+    async def test_a_full_disk_is_not_a_reader_that_left(self) -> None:
+        writes = os.open("/dev/full", os.O_WRONLY)
+        node = self.mesh("--print", fds={0: "w", 1: writes, 2: "r"})
+        os.close(writes)
+        self.assertEqual(await self.until_ended(node), [1])
+        told = "mesh: cannot write to standard output: No space left on device\n"
+        self.assertEqual(node.log.count(told), 1)
+
     async def test_the_terminal_blocks_again_for_who_uses_it_next(self) -> None:
         ours, theirs = socket.socketpair()
         self.addCleanup(ours.close)
