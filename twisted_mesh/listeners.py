@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from pyee.base import EventEmitter
 from twisted.internet.defer import Deferred
@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 Listener = Callable[..., Any]
+F = TypeVar("F", bound=Listener)
 _log = Logger()
 
 
@@ -91,7 +92,13 @@ class Emitting:
 
     _emitter: Listeners
 
-    def on(self, event: str, f: Callable[..., Any] | None = None) -> Any:
+    @overload
+    def on(self, event: str, f: None = None) -> Callable[[F], F]: ...
+
+    @overload
+    def on(self, event: str, f: F) -> F: ...
+
+    def on(self, event: str, f: Listener | None = None) -> Listener:
         """Call *f* at each *event*; as a decorator without *f*.
 
         Events: ``message(Message)``, ``connect(service)``, ``disconnect(service)``, ``member(Member)``,
@@ -99,7 +106,13 @@ class Emitting:
         """
         return self._emitter.on(event) if f is None else self._emitter.on(event, f)
 
-    def once(self, event: str, f: Callable[..., Any] | None = None) -> Any:
+    @overload
+    def once(self, event: str, f: None = None) -> Callable[[F], F]: ...
+
+    @overload
+    def once(self, event: str, f: F) -> F: ...
+
+    def once(self, event: str, f: Listener | None = None) -> Listener:
         """As :meth:`on`, for the next time alone."""
         return self._emitter.once(event) if f is None else self._emitter.once(event, f)
 
