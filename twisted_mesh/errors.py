@@ -117,7 +117,7 @@ class NoMembers(MeshError):
 
 
 class NotDelivered(MeshError):
-    """Not every member that should have a message has it, or nobody will know any more.
+    """Not every member that should have a message has taken it, or nobody will know any more.
 
     :ivar receipt: the :class:`~twisted_mesh.Receipt`, which says who has.
     """
@@ -128,7 +128,7 @@ class NotDelivered(MeshError):
 
 
 class ReceiptTimeout(NotDelivered):
-    """Likewise, when the time for it was over; some may get it still."""
+    """Likewise, when the time for it was over; some may take it still."""
 
 
 class RemoteError(MeshError):

@@ -62,7 +62,7 @@ class Receipt:
         return _ids(self._holders().missed)
 
     def complete(self, timeout: float | None = None) -> Deferred[Receipt]:
-        """Wait until everybody who should have the message has it.
+        """Wait until everybody who should have the message has taken it.
 
         Those are the members on this node's roster when it was sent; where it had not joined by then, when
         it joined.
@@ -99,7 +99,7 @@ class Receipt:
         missing = len(holders.pending) + len(holders.missed)
         of = missing + len(holders.delivered)
         raise ReceiptTimeout(
-            f"{missing} of {of} members have not got the message after {timeout:g} s", self
+            f"{missing} of {of} members have not taken the message after {timeout:g} s", self
         )
 
     def _holders(self) -> Holders:

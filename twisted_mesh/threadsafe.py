@@ -86,7 +86,7 @@ class Receipt:
 
     @property
     def is_complete(self) -> bool:
-        """Whether everybody who should have the message has it."""
+        """Whether everybody who should have the message has taken it."""
         return self.inner.is_complete
 
     @property
@@ -110,12 +110,12 @@ class Receipt:
         return self._look(lambda: self.inner.missed)
 
     def complete(self, timeout: float | None = None) -> Self:
-        """Wait until everybody who should have the message has it.
+        """Wait until everybody who should have the message has taken it.
 
         :param timeout: seconds; None for as long as it takes.
         :return: this receipt.
-        :raises ReceiptTimeout: some have it not yet; NotDelivered: some will not get it, or nobody will
-            know.  Both hold this receipt.
+        :raises ReceiptTimeout: some have not taken it yet; NotDelivered: some will not get it, or nobody
+            will know.  Both hold this receipt.
         :raises NoMembers: there is nobody to have it.
         :raises NotRunning: the socket is closed first.
         :raises RuntimeError: in the reactor's thread, where the event ``receipt`` tells what is new.

@@ -37,7 +37,7 @@ class ReceiptTests(SocketCase):
         receipt = a.send("second", receipt=True)
         error = self.assertRaises(ReceiptTimeout, receipt.complete, 0.2)
         self.assertIs(error.receipt, receipt)
-        self.assertEqual(str(error), "1 of 1 members have not got the message after 0.2 s")
+        self.assertEqual(str(error), "1 of 1 members have not taken the message after 0.2 s")
         self.assertEqual((receipt.pending, receipt.delivered), ({b.id}, set()))
         self.assertEqual(b.recv(timeout=30).packets, [0, "second"])
         receipt.complete(30)

@@ -145,7 +145,7 @@ class TestWaiting(ReceiptCase):
         self.assertNoResult(waits)
         self.network.advance(0.2)
         error = self.failureResultOf(waits, ReceiptTimeout).value
-        self.assertEqual(str(error), "1 of 2 members have not got the message after 5 s")
+        self.assertEqual(str(error), "1 of 2 members have not taken the message after 5 s")
         self.assertIs(error.receipt, receipt)
         self.assert_sets(error.receipt, delivered=[b], pending=[c])
         late = receipt.complete(-1)
