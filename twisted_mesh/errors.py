@@ -89,7 +89,7 @@ class StoreFull(MeshError):
     """The history cannot be written, as when the disk is full: a message might be lost in a crash.
 
     The message it was raised for was not sent.  Receiving goes on, and so does sending once the history
-    can be written again.
+    can be written again; wait for ``drained()``.
     """
 
 

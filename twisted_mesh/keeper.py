@@ -28,6 +28,7 @@ from twisted_mesh.delivery import Waiting
 from twisted_mesh.errors import StoreError, StoreFull
 from twisted_mesh.identity import id_of
 from twisted_mesh.store import Store
+from twisted_mesh.waiters import Waiters
 
 #: Seconds from a flush to one for what is too old alone; own messages nobody has are that for ever (guess).
 _LOOK_AT_AGES: Final = 60.0
@@ -71,6 +72,7 @@ class Keeper:
         self._node: Node | None = None
         self._due: IDelayedCall | None = None
         self._writing: Deferred[None] | None = None
+        self._writable = Waiters[None]()
         self._stopped = False
         self._flushed = clock.seconds()  # when the last flush ended
         self._pool: ThreadPool | None = None
@@ -92,6 +94,10 @@ class Keeper:
         if self._due is None and self._writing is None and self._has_work(node):
             self._due = self._clock.callLater(self._config.flush_interval, self._flush)
 
+    def writable(self) -> Deferred[None]:
+        """Fires when the history can be written again, or this ends; only while it cannot."""
+        return self._writable.wait()
+
     def footprint(self) -> dict[str, int]:
         """Entries and bytes of what is stored, and of what is not yet."""
         return {**self.store.footprint(), "unstored_streams": len(self._journal)}
@@ -110,6 +116,7 @@ class Keeper:
             if self._writing is not None:
                 await self._writing
         self._stopped = True
+        self._writable.happened(None)
         if self._due is not None:
             self._due.cancel()
         if self._pool is not None:
@@ -157,6 +164,7 @@ class Keeper:
         if self.full:
             self.full = False
             _log.warn("the history can be written again")
+            self._writable.happened(None)
 
     def _not_stored(self, failure: Failure, node: Node) -> None:
         self._journal.failed(node.history.get)

@@ -1,7 +1,8 @@
 """Lines typed, and what becomes of them.
 
-Contract: each line typed is broadcast as a str.  Where the mesh takes no more for now, standard input is
-not read; with receipts it is read no faster than they come in, as long as all members answer.
+Contract: each line typed is broadcast as a str.  Where the mesh takes no more for now, or the history
+cannot be written, lines wait, and only a little more is read of standard input; with receipts it is read no
+faster than they come in, as long as all members answer.
 """
 
 from __future__ import annotations
@@ -9,16 +10,26 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_mesh.errors import Congested, MeshError, MessageTooLarge, NoMembers, NotDelivered
+from twisted_mesh.errors import (
+    Congested,
+    MeshError,
+    MessageTooLarge,
+    NoMembers,
+    NotDelivered,
+    NotHandedOver,
+    StoreFull,
+)
 from twisted_mesh.receipt import Receipt
 from twisted_mesh.service import MeshService
 from twisted_mesh.terminal import Door, end_process
 
 LINE_BYTES: Final = 2**20 - 64  # the longest line that fits into a message
+#: Characters read while no line is taken.  Some have to be, or the end of a short input would not be seen.
+READ_AHEAD: Final = 64 * 1024
 _log = Logger()
 
 
@@ -54,7 +65,12 @@ class LineSplitter:
 
 
 class TypingDoor(Door):
-    """A door that broadcasts the lines typed, and may follow who has them."""
+    """A door that broadcasts the lines typed, and may follow who has them.
+
+    :cvar ends_with_input: whether the process ends when the input does.
+    """
+
+    ends_with_input = False
 
     def __init__(self, reactor: Any, node: MeshService, receipts: bool = False) -> None:
         """
@@ -69,6 +85,7 @@ class TypingDoor(Door):
         self._given_up = 0  # of them
         self._too_long = 0
         self._sending = False
+        self._refused: Deferred[None] | None = None  # fires when lines are taken again
         self._paced = receipts
         self._at_end = False
         if receipts:
@@ -77,13 +94,19 @@ class TypingDoor(Door):
     def typed(self, data: bytes) -> None:
         """Broadcast the lines that are complete."""
         self._lines.extend(self._splitter.feed(data))
-        self._send_lines()
+        if self._refused is None:
+            self._send_lines()
+        else:
+            self._read_a_little_ahead()
 
     def end_of_input(self) -> None:
         """Broadcast the rest."""
         self._lines.extend(self._splitter.end())
         self._at_end = True
-        self._send_lines()
+        if self._refused is None:
+            self._send_lines()
+        else:
+            self._limit(self._refused)
 
     async def all_sent(self) -> None:
         """The last line was sent."""
@@ -108,13 +131,50 @@ class TypingDoor(Door):
                 continue
             try:
                 self._send_line(self._lines[0])
-            except Congested:
-                await self._paused(self._node.drained())
+            except (Congested, StoreFull) as refusal:
+                await self._taken_again(refusal)
             else:
                 self._lines.popleft()
         if self._at_end:
             await self.all_sent()
         self._sending = False
+
+    async def _taken_again(self, refusal: Congested | StoreFull) -> None:
+        """Wait until lines are taken again: at the end of input for ``handover_timeout`` at most.
+
+        :raises NotHandedOver: the time is over.
+        """
+        self._refused = waiting = self._node.drained()
+        self._read_a_little_ahead()
+        if self._at_end:
+            self._limit(waiting)
+        try:
+            await waiting
+        except CancelledError:
+            is_full = isinstance(refusal, Congested)
+            why = "too much waits that no neighbour has taken" if is_full else str(refusal)
+            raise NotHandedOver(f"{lines_were(len(self._lines))} not sent: {why}") from None
+        finally:
+            self._refused = None
+        self._terminal.transport.resumeProducing()  # type: ignore[union-attr]
+
+    def _read_a_little_ahead(self) -> None:
+        """Read no more once that much waits."""
+        if sum(len(line or "") + 1 for line in self._lines) > READ_AHEAD:
+            self._terminal.transport.pauseProducing()  # type: ignore[union-attr]
+
+    def _limit(self, waiting: Deferred[None]) -> None:
+        """The input is at its end: lines that are not taken in time never are."""
+        if not self.ends_with_input:
+            return
+        call = self._reactor.callLater(self._node.config.handover_timeout, waiting.cancel)
+
+        def over(result: Any) -> Any:
+            if call.active():
+                call.cancel()
+            return result
+
+        waiting.addBoth(over)
 
     async def _paused(self, waiting: Deferred[Any]) -> bool:
         """Read nothing until *waiting* fires; whether it gave something true."""
@@ -163,3 +223,8 @@ class TypingDoor(Door):
         if not failure.check(MeshError):
             _log.failure("reading standard input failed", failure)
         end_process(self._reactor, failure.getErrorMessage())
+
+
+def lines_were(count: int) -> str:
+    """``1 line was`` or ``2 lines were``, for a sentence that goes on."""
+    return "1 line was" if count == 1 else f"{count} lines were"

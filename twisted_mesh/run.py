@@ -171,6 +171,12 @@ class Run:
         self.hub.log.sending(type, packets, len(entry))
         return self.correspondence.ask(place) if receipt and place is not None else None
 
+    def drained(self) -> Deferred[None]:
+        """Fires when there is room again, and the history can be written (MeshService.drained)."""
+        if self.keeper is None or not self.keeper.full:
+            return self.hub.drained()
+        return self.keeper.writable().addCallback(lambda _: self.hub.drained())
+
     def send_to(self, member: bytes, type: int, packets: tuple[object, ...]) -> Deferred[None]:
         """Send a message to the node with the id *member* alone (MeshService.send_to)."""
         link = self.hub.table.get(member)

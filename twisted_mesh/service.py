@@ -365,8 +365,8 @@ class MeshService(Service, Emitting):
         return run.send_to(member, type, packets)
 
     def drained(self) -> Deferred[None]:
-        """Fires when there is room again after Congested; at once where there is."""
-        return self._running().hub.drained()
+        """Fires when messages are taken again after Congested or StoreFull; at once where they are."""
+        return self._running().drained()
 
     def handed_over(self, timeout: float) -> Deferred[None]:
         """Fires when a neighbour has read every message sent so far, and hands it on.

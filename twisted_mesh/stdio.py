@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from twisted.internet.defer import DeferredList
 
-from twisted_mesh.lines import TypingDoor
+from twisted_mesh.lines import TypingDoor, lines_were
 from twisted_mesh.message import Message
 from twisted_mesh.receipt import Receipt
 from twisted_mesh.service import MeshService
@@ -30,6 +30,8 @@ _CONTROLS: Final = {
 
 class LinesDoor(TypingDoor):
     """Lines between the terminal and the mesh."""
+
+    ends_with_input = True
 
     def __init__(self, reactor: Any, node: MeshService, receipts: bool = False) -> None:
         super().__init__(reactor, node, receipts)
@@ -64,11 +66,7 @@ class LinesDoor(TypingDoor):
     def _told_at_end(self) -> str | None:
         reasons = []
         if self._too_long:
-            reasons.append(f"{_lines(self._too_long)} too long and not sent")
+            reasons.append(f"{lines_were(self._too_long)} too long and not sent")
         if self.missing:
-            reasons.append(f"{_lines(self.missing)} not known to be with everybody")
+            reasons.append(f"{lines_were(self.missing)} not known to be with everybody")
         return "; ".join(reasons) or None
-
-
-def _lines(count: int) -> str:
-    return "1 line was" if count == 1 else f"{count} lines were"

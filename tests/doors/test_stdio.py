@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from itertools import pairwise
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -12,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.doors import DoorCase, Screen
 from tests.support.meshcase import MIB, MeshCase
-from twisted_mesh.lines import LINE_BYTES, LineSplitter
+from twisted_mesh.lines import LINE_BYTES, READ_AHEAD, LineSplitter
 from twisted_mesh.message import Message
 from twisted_mesh.service import MeshService
 from twisted_mesh.stdio import LinesDoor
@@ -180,6 +181,18 @@ class LinesDoorTests(DoorCase):
         self.assertTrue(screen.reads)
         self.assertEqual(len(self.got(other)), typed)
 
+    def test_congested_at_the_end_of_input_ends_with_1_and_the_reason(self) -> None:
+        screen = self.door(LinesDoor, limits=LIMITS)
+        screen.at.dataReceived((b"x" * 999_999 + b"\n") * 3)
+        self.network.pump()
+        screen.at.readConnectionLost()
+        self.network.advance(LIMITS["handover_timeout"] + 0.1)
+        self.assertTrue(self.stopping)
+        self.network.advance(20)
+        self.assertEqual(self.status, 1)
+        told = "mesh: 1 line was not sent: too much waits that no neighbour has taken\n"
+        self.assertEqual(self.told.getvalue(), told)
+
     def test_output_that_nobody_reads_waits_in_bounds_and_nothing_held_is_lost(self) -> None:
         screen = self.lines_door()
         screen.blocked = True
@@ -320,6 +333,93 @@ class LinesDoorTests(DoorCase):
         self.assertEqual(self.status, 1)
         self.assertEqual(self.told.getvalue(), "mesh: writing to standard output failed\n")
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+
+class FullHistoryTests(DoorCase):
+    """``--stdio --history`` while the history cannot be written."""
+
+    def full_door(self) -> Screen:
+        """A node with a history that cannot be written, linked with ``self.other``."""
+        history = Path(self.mktemp())
+        screen = self.door(LinesDoor, limits=LIMITS, history=history)
+        self.other: MeshService = self.node()
+        self.link((self.other, self.node_of_door))
+        assert self.node_of_door._run is not None and self.node_of_door._run.keeper is not None
+        self.writer = self.node_of_door._run.keeper.store._writer
+        self.writer.execute("PRAGMA query_only = ON")
+        self.other.send("the last straw")
+        self.network.advance(1)
+        self.assertEqual(len(self.log("nothing is sent until it can be written again")), 1)
+        return screen
+
+    def make_room(self) -> None:
+        """It can be written again, and that is tried."""
+        self.writer.execute("PRAGMA query_only = OFF")
+        self.network.advance(self.node_of_door.config.store_retry + 1)
+
+    def test_lines_wait_what_comes_is_printed_and_with_room_again_it_goes_on(self) -> None:
+        screen = self.full_door()
+        screen.at.dataReceived(b"one\n")
+        self.network.advance(100)
+        self.other.send("meanwhile")
+        screen.at.dataReceived(b"two\n")
+        self.network.advance(1)
+        self.assertFalse(self.stopping)
+        self.assertEqual((screen.lines, self.got(self.other)), (["the last straw", "meanwhile"], []))
+        self.make_room()
+        self.assertEqual(self.got(self.other), ["one", "two"])
+        screen.at.readConnectionLost()
+        self.network.advance(1)
+        self.assertEqual((self.status, self.told.getvalue()), (0, ""))
+
+    def test_little_is_read_ahead(self) -> None:
+        screen = self.full_door()
+        typed = 0
+        while screen.reads:
+            screen.at.dataReceived(b"%07d\n" % typed * 128)
+            typed += 128
+        self.assertLessEqual(typed * 8, READ_AHEAD + 1024)
+        self.make_room()
+        self.assertTrue(screen.reads)
+        self.assertEqual(len(self.got(self.other)), typed)
+
+    def test_at_the_end_of_input_it_is_not_waited_for_ever(self) -> None:
+        screen = self.full_door()
+        screen.at.dataReceived(b"one\ntwo")
+        screen.at.readConnectionLost()
+        self.network.advance(LIMITS["handover_timeout"] - 0.1)
+        self.assertFalse(self.stopping)
+        self.network.advance(0.2)
+        self.network.advance(10)
+        self.assertEqual(self.status, 1)
+        self.assertRegex(
+            self.told.getvalue(), "^mesh: 2 lines were not sent: the history .* cannot be written: .*\n$"
+        )
+
+    def test_what_can_be_written_in_time_is_sent(self) -> None:
+        screen = self.full_door()
+        screen.at.dataReceived(b"one\ntwo")
+        screen.at.readConnectionLost()
+        self.network.advance(1)
+        self.make_room()
+        self.network.advance(10)
+        self.assertEqual((self.status, self.got(self.other)), (0, ["one", "two"]))
+
+    def test_a_last_line_without_an_end_waits_no_longer_than_others(self) -> None:
+        screen = self.full_door()
+        screen.at.dataReceived(b"one")
+        screen.at.readConnectionLost()
+        self.network.advance(LIMITS["handover_timeout"] + 0.1)
+        self.network.advance(10)
+        self.assertEqual(self.status, 1)
+        self.assertIn("mesh: 1 line was not sent: ", self.told.getvalue())
+
+    def test_a_signal_meanwhile_ends_it(self) -> None:
+        screen = self.full_door()
+        screen.at.dataReceived(b"one\n")
+        self.stop()
+        self.network.advance(30)
+        self.assertEqual((self.status, self.told.getvalue()), (0, ""))
 
 
 class ReceiptsTests(DoorCase):

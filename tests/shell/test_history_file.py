@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any, ClassVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import CannotListenError
 
 from tests.support.length import at_length
@@ -657,7 +657,13 @@ class TestFull(HistoryCase):
         self.assertEqual(self.got(self.b)[3:], ["still heard"])
 
     def test_with_room_again_it_goes_on_without_a_restart(self) -> None:
+        drained, left = self.b.drained(), self.b.drained()
+        left.cancel()
+        self.failureResultOf(left, CancelledError)
+        self.assertNoResult(drained)
         self.make_room()
+        self.successResultOf(drained)
+        self.successResultOf(self.b.drained())
         self.b.send("after")
         self.network.pump()
         self.assertEqual(self.got(self.a), ["before", "after"])
@@ -683,7 +689,9 @@ class TestFull(HistoryCase):
         self.assertFalse(keeper.full)
 
     def test_a_node_that_stops_meanwhile_gets_it_again(self) -> None:
+        drained = self.b.drained()
         self.stop(self.b)
+        self.successResultOf(drained)
         again = self.started()
         self.link((again, self.a))
         self.stored()
