@@ -6,9 +6,10 @@ then nothing listens; what an endpoint decides later is :meth:`Listening.ready`'
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 
-from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import (
@@ -19,7 +20,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.python.failure import Failure
 
-from twisted_mesh.addresses import refuse_tls
+from twisted_mesh.addresses import refuse_tls, show
 from twisted_mesh.errors import LocalError, NotRunning
 from twisted_mesh.waiters import Waiters
 
@@ -59,6 +60,11 @@ class Listening:
         """(host, port) of every TCP port that is bound."""
         hosts = [port.getHost() for port in self._ports]
         return tuple((at.host, at.port) for at in hosts if isinstance(at, (IPv4Address, IPv6Address)))
+
+    def __str__(self) -> str:
+        if not self._endpoints:
+            return "nothing: it only dials"
+        return ", ".join(_shown(port.getHost()) for port in self._ports) or "nothing yet"
 
     def start(self, factory: IProtocolFactory) -> None:
         """Listen everywhere, or raise and listen nowhere."""
@@ -109,3 +115,12 @@ class Listening:
             self._ready.failed(self._failure)
         else:
             self._ready.happened(None)
+
+
+def _shown(address: object) -> str:
+    """Where a port is bound, as people write it."""
+    if isinstance(address, (IPv4Address, IPv6Address)):
+        return show((address.host, address.port))
+    if isinstance(address, UNIXAddress) and address.name is not None:
+        return f"unix:{os.fsdecode(address.name)}"
+    return str(address)

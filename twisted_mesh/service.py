@@ -28,7 +28,6 @@ from twisted_mesh.addresses import (
     PeerAddress,
     check_port,
     parse_peer,
-    show,
     this_host,
 )
 from twisted_mesh.config import MeshConfig
@@ -250,8 +249,7 @@ class MeshService(Service, Emitting):
         self._stopping = False
         self._run = run
         if self._debug >= 1:
-            where = ", ".join(map(show, self.addresses)) or "nothing: it only dials"
-            _log.info("node {id} listens on {where}", id=self.id.decode(), where=where)
+            _log.info("node {id} listens on {where}", id=self.id.decode(), where=str(self._listening))
 
     def _verify(self, origin: bytes, signature: bytes, data: bytes) -> bool:
         """Whether a signature is right; of a mesh in memory each is looked at once."""

@@ -182,7 +182,7 @@ class Process(MultiService):
     def _start(self, start: Callable[[], None]) -> None:
         try:
             start()
-        except (CannotListenError, IdentityError, StoreError) as error:
+        except (CannotListenError, OSError, IdentityError, StoreError) as error:
             text = _told(error)
         else:
             return
@@ -198,11 +198,18 @@ class Process(MultiService):
 
 def _told(error: BaseException | None) -> str:
     """Why a node does not start, in a line."""
-    if not isinstance(error, CannotListenError):
-        return str(error) if isinstance(error, LocalError) else f"cannot listen: {error}"
-    reason = getattr(error.socketError, "strerror", None) or error.socketError
-    where = f"{error.interface}:{error.port}" if error.interface else f"port {error.port}"
-    return f"cannot listen on {where}: {reason}"
+    if isinstance(error, CannotListenError):
+        if isinstance(error.port, bytes):  # the path of a UNIX socket
+            where = os.fsdecode(error.port)
+        else:
+            where = f"{error.interface}:{error.port}" if error.interface else f"port {error.port}"
+        if error.socketError == "Cannot acquire lock":  # which Twisted has beside each UNIX socket
+            return f"cannot listen on {where}: another process does"
+        reason = getattr(error.socketError, "strerror", None) or error.socketError
+        return f"cannot listen on {where}: {reason}"
+    if isinstance(error, OSError) and (lock := error.filename2 or error.filename):
+        return f"cannot listen on {os.fsdecode(lock).removesuffix('.lock')}: {error.strerror}"
+    return str(error) if isinstance(error, LocalError) else f"cannot listen: {error}"
 
 
 def _log_to_stderr(options: Options) -> None:

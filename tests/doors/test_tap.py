@@ -212,7 +212,16 @@ class StartTests(SynchronousTestCase):
         for error, told in (
             (CannotListenError("127.0.0.1", 4444, taken), "127.0.0.1:4444: Address already in use"),
             (CannotListenError("", 4444, taken), "port 4444: Address already in use"),
-            (CannotListenError("", "/tmp/mesh", OSError("strange")), "port /tmp/mesh: strange"),
+            (
+                CannotListenError(None, b"/run/mesh", OSError("AF_UNIX path too long")),
+                "/run/mesh: AF_UNIX path too long",
+            ),
+            (
+                CannotListenError(None, b"/run/mesh", "Cannot acquire lock"),
+                "/run/mesh: another process does",
+            ),
+            (FileNotFoundError(2, "No such file", "1", None, "/run/m.lock"), "/run/m: No such file"),
+            (PermissionError(13, "Permission denied", b"/run/m.lock"), "/run/m: Permission denied"),
         ):
             for start in ("privilegedStartService", "startService"):
                 process = self.process(Refusing(error))

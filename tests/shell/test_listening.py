@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
 from twisted.internet.endpoints import TCP4ServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
@@ -68,6 +72,23 @@ class TestPorts(TestCase):
         other.startService()  # now that it is free
         yield other.ready()
         self.assertEqual(other.addresses[1], ("127.0.0.1", port))
+
+    def test_the_log_says_where_it_listens(self) -> None:
+        events: list[Any] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        folder = tempfile.mkdtemp()  # a short path: that of a socket has 107 bytes at most
+        self.addCleanup(shutil.rmtree, folder)
+        socket = os.path.join(folder, "socket")
+        for listen, told in (
+            ([f"unix:{socket}"], f"unix:{socket}"),
+            ([], "nothing: it only dials"),
+            ([Later()], "nothing yet"),
+        ):
+            self.node(*listen, debug_level=1).startService()
+            (line,) = [line for line in map(formatEvent, events) if " listens on " in line]
+            self.assertTrue(line.endswith(f" listens on {told}"), line)
+            events.clear()
 
     @inlineCallbacks
     def test_links_over_the_factory_and_other_endpoints(self) -> Iterator[Deferred[Any]]:
