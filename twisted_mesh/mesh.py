@@ -52,7 +52,8 @@ class MeshSocket(Listeners):
     ``message`` with the socket; ``receipt`` with a receipt as :meth:`send` gives them; ``member``, ``gap``,
     ``refused`` and ``failure`` as MeshService has them.
 
-    :param addr: the address to listen on; '' for all, which tells others the LAN address.
+    :param addr: the address to listen on; '' for all of IPv4 and '::' for those of IPv6 as well: others
+        are told the LAN address then.
     :param port: from 0 to 65535; 0 for one that is free.
     :param prot: the network it belongs to.
     :param out_addr: (host, port) others can dial, '' as host for this one; None for where it listens.

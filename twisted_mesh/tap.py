@@ -35,7 +35,7 @@ class Options(usage.Options):
     """The options of ``twistd mesh``; docs/commandline.rst tells them with examples."""
 
     optParameters = [
-        ["port", "p", None, "Listen on this TCP port of all interfaces (same as --listen tcp:N)."],
+        ["port", "p", None, "Listen on this TCP port of all IPv4 interfaces (same as --listen tcp:N)."],
         ["out-addr", None, None, "HOST:PORT others can dial ('' as host: the LAN address)."],
         ["subnet", None, "mesh", "Link only with nodes of this subnet."],
         ["encryption", None, SSL, f"{SSL} (TLS 1.3) or {PLAINTEXT}."],
