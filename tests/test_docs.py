@@ -122,7 +122,7 @@ class LimitsTests(SynchronousTestCase):
 
 class PagesTests(SynchronousTestCase):
     def test_the_api_page_has_every_public_name(self) -> None:
-        told = re.findall(r"^\.\. auto(?:class|module):: ([\w.]+)", API, flags=re.M)
+        told = re.findall(r"^\.\. (?:autoclass|automodule|py:data):: ([\w.]+)", API, flags=re.M)
         names = {f"twisted_mesh.{name}" for name in [*twisted_mesh.__all__, "testing.MemoryMesh"]}
         self.assertEqual(names.difference(told), set())
 

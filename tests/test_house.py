@@ -24,7 +24,7 @@ import twisted_mesh
 #: Lowest floor first. A name is what follows `twisted_mesh.`, up to the next dot: `core` stands
 #: for all in it. A new module is entered here, on the lowest floor that has what it imports.
 FLOORS = {
-    "ground": ["errors", "flags", "config", "message", "network", "identity"],
+    "ground": ["errors", "flags", "config", "message", "network", "identity", "version"],
     "wire": ["wire"],
     "core": ["core"],
     "simulation": ["simulation"],

@@ -10,6 +10,7 @@ from twisted_mesh.network import Protocol
 from twisted_mesh.protocol import MeshProtocol
 from twisted_mesh.receipt import Receipt
 from twisted_mesh.service import MeshService
+from twisted_mesh.version import __version__
 
 __all__ = [
     "Gap",
@@ -24,6 +25,7 @@ __all__ = [
     "Protocol",
     "Receipt",
     "Refusal",
+    "__version__",
     "errors",
     "flags",
 ]

@@ -29,6 +29,7 @@ from twisted_mesh.service import MeshService
 from twisted_mesh.stdio import LinesDoor
 from twisted_mesh.steady import make_steady
 from twisted_mesh.terminal import end_process
+from twisted_mesh.version import __version__
 
 
 class Options(usage.Options):
@@ -74,6 +75,11 @@ class Options(usage.Options):
         if key in self["tag"]:
             raise usage.UsageError(f"--tag {key}= is given twice")
         self["tag"][key] = value
+
+    def opt_version(self) -> None:
+        """Print the versions of this package and of Twisted, and end."""
+        print("twisted_mesh version:", __version__)
+        super().opt_version()
 
     def postOptions(self) -> None:
         """Refuse what cannot work."""

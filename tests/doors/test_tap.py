@@ -17,6 +17,7 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+import twisted_mesh
 from twisted_mesh import tap, terminal
 from twisted_mesh.errors import LocalError
 from twisted_mesh.identity import Identity
@@ -84,6 +85,15 @@ class OptionsTests(SynchronousTestCase):
             ("--port 0 more", "Wrong number of arguments."),
         ):
             self.assertIn(told, self.refused(*arguments.split()))
+
+    def test_the_version_is_told_with_that_of_twisted(self) -> None:
+        told = io.StringIO()
+        self.patch(sys, "stdout", told)
+        ended = self.assertRaises(SystemExit, options, "--version")
+        self.assertEqual(ended.code, 0)
+        first, second = told.getvalue().splitlines()
+        self.assertEqual(first, f"twisted_mesh version: {twisted_mesh.__version__}")
+        self.assertRegex(second, r"^Twisted version: \d+\.")
 
     def test_a_terminal_is_refused_to_a_daemon(self) -> None:
         told = "--stdio and --print need the terminal: use twistd -n"
