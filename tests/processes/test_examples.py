@@ -48,9 +48,9 @@ class ExamplesTests(ProcessCase):
         self.assertRegex(alarm.lines[0], "^seen on .")
 
         await self.until(lambda: "* Bob came" in ann.lines)
-        bob.type("hello\n")
+        bob.type("hello\x1b[2J\n")
         ann.type("who is it?\n")
-        await self.until(lambda: "Bob: hello" in ann.lines and "Ann: who is it?" in bob.lines)
+        await self.until(lambda: r"Bob: hello\x1b[2J" in ann.lines and "Ann: who is it?" in bob.lines)
         bob.end_input()
         self.assertEqual(await self.until_ended(bob), [0], bob)
         await self.until(lambda: "* Bob went" in ann.lines)
