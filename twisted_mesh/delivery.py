@@ -180,7 +180,8 @@ class Delivery:
 
     def emit_gap(self, gap: Gap) -> None:
         """Tell the application of messages it will not get."""
-        _log.warn("messages {gap.first} to {gap.last} of {gap.sender} are lost: {gap.reason}", gap=gap)
+        text = "messages {gap.first} to {gap.last} of {sender} are lost: {gap.reason}"
+        _log.warn(text, gap=gap, sender=gap.sender.decode())
         self.listeners.emit("gap", gap)
 
     def deliver(self, deliver: Deliver, source: Source, link: MeshProtocol | None) -> None:

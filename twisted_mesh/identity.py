@@ -82,16 +82,16 @@ class Identity:
                 pem = stream.read()
         except OSError as error:
             raise IdentityError(f"identity {file}: {error.strerror}") from error
-        if mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise IdentityError(f"identity {file} can be read by others: chmod 600 {file}")
         try:
             key = load_pem_private_key(pem, password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise IdentityError(
-                f"identity {file} holds no private key in PEM: restore or delete it"
+                f"identity {file} holds no private key in PEM: restore it, or name another file"
             ) from error
         if not isinstance(key, Ed25519PrivateKey):
             raise IdentityError(f"identity {file} holds another kind of key than Ed25519")
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):  # last, since the advice is for a key alone
+            raise IdentityError(f"identity {file} can be read by others: chmod 600 {file}")
         return cls(key, file)
 
     @classmethod

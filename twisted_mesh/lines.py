@@ -206,7 +206,8 @@ class TypingDoor(Door):
         self._count += 1
         if line is None:
             self._too_long += 1
-            _log.warn("a line of over {limit} bytes was not sent", limit=LINE_BYTES)
+            text = "line {line} has over {limit} bytes and was not sent"
+            _log.warn(text, line=self._count, limit=LINE_BYTES)
 
     def _on_receipt(self, receipt: Receipt) -> None:
         line = self._followed.get(receipt)

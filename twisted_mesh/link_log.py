@@ -55,8 +55,9 @@ class LinkLog:
 
     def member(self, member: Member) -> None:
         """A member is new, or has changed."""
-        text = "member {who} is {state}" if member.label is None else "member {who} {label!r} is {state}"
-        self._note(1, text, who=member.id.decode(), label=member.label, state=member.state)
+        text = "member {who} {state}" if member.label is None else "member {who} {label!r} {state}"
+        state = f"{'has' if member.state == 'left' else 'is'} {member.state}"
+        self._note(1, text, who=member.id.decode(), label=member.label, state=state)
 
     def closing(self, link: MeshProtocol, error: RemoteError) -> Refusal | None:
         """A connection closes; what the application is to be told of it if it was no link yet."""

@@ -162,7 +162,11 @@ class TestKeyFiles(IdentityCase):
     def test_a_damaged_file_is_refused(self) -> None:
         for content in (b"", b"\xff" * 40, PEM[:40], PEM.replace(b"BCIE", b"BCI"), PEM[28:]):
             self.write(content)
-            self.assert_refused("holds no private key in PEM: restore or delete it")
+            self.assert_refused("holds no private key in PEM: restore it, or name another file")
+
+    def test_of_a_file_that_is_no_key_nobody_is_told_to_change_the_mode(self) -> None:
+        self.write(b"root:x:0:0::/root:/bin/sh\n", 0o644)
+        self.assert_refused("holds no private key in PEM: ")
 
     def test_a_key_of_no_known_kind_is_refused(self) -> None:
         self.write(PEM.replace(b"K2Vw", b"K2V5"))

@@ -242,7 +242,7 @@ class TestMembers(MembersCase):
         self.link((a, b))
         self.stop(b)
         lines = self.log("member ")
-        self.assertEqual([line.rpartition(" is ")[2] for line in lines], ["up", "left"])
+        self.assertEqual([line.rpartition("' ")[2] for line in lines], ["is up", "has left"])
         self.assertNotIn("\x1b", "".join(lines))
 
 
