@@ -13,6 +13,7 @@ import sys
 from typing import Any, Final
 
 from twisted.internet.defer import DeferredList
+from twisted.logger import Logger
 
 from twisted_mesh.lines import TypingDoor, lines_were
 from twisted_mesh.message import Message
@@ -26,6 +27,7 @@ _LINE_ENDS: Final = {ord("\n"): r"\n", ord("\r"): r"\r"}
 _CONTROLS: Final = {
     code: rf"\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != ord("\t")
 } | _LINE_ENDS
+_log = Logger()
 
 
 class LinesDoor(TypingDoor):
@@ -53,6 +55,12 @@ class LinesDoor(TypingDoor):
         if receipt.closed is not None:
             text += f"; {receipt.closed}"
         print(f"mesh: {text}", file=sys.__stderr__)
+
+    def end_of_input(self) -> None:
+        """Broadcast the rest, and end the process when all is sent."""
+        if self.running:
+            _log.info("end of input: the node ends when what was typed is handed over")
+        super().end_of_input()
 
     async def all_sent(self) -> None:
         """Hand everything over, then end the process."""

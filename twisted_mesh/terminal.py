@@ -247,8 +247,11 @@ class Door(Service):
 
     def _output_closed(self) -> None:
         fault, self._terminal.fault = self._terminal.fault, None
-        reason = None if fault is None else f"cannot write to standard output: {fault.strerror}"
-        end_process(self._reactor, reason)
+        if fault is not None:
+            end_process(self._reactor, f"cannot write to standard output: {fault.strerror}")
+        elif self.running:
+            _log.info("nobody reads the output any more")
+            end_process(self._reactor)
 
     def _copying_failed(self, failure: Failure) -> Failure | None:
         if not self.running and failure.check(CancelledError):

@@ -121,6 +121,7 @@ class LinesDoorTests(DoorCase):
         self.assertTrue(self.has_ended)
         self.assertEqual((self.status, self.told.getvalue()), (0, ""))
         self.assertEqual(self.got(self.other), ["one", "two"])
+        self.assertEqual(len(self.log("end of input")), 1)
 
     def test_end_of_input_without_a_peer_waits_and_ends_with_1_and_the_reason(self) -> None:
         screen = self.door(LinesDoor, limits=LIMITS)
@@ -286,6 +287,7 @@ class LinesDoorTests(DoorCase):
         self.assertTrue(self.has_ended)
         self.assertEqual((self.status, self.told.getvalue()), (0, ""))
         self.assertEqual(self.got(self.other), ["last words"])
+        self.assertEqual(len(self.log("nobody reads the output any more")), 1)
 
     def test_output_that_cannot_be_written_ends_the_process_with_1_and_says_why_once(self) -> None:
         screen = self.lines_door()
@@ -316,6 +318,15 @@ class LinesDoorTests(DoorCase):
         self.stop()
         self.network.advance(LIMITS["handover_timeout"] + 1)
         self.assertTrue(self.has_ended)
+        self.assertEqual((self.status, self.told.getvalue()), (0, ""))
+
+    def test_of_a_process_that_was_stopped_input_and_output_tell_nothing(self) -> None:
+        screen = self.door(LinesDoor, limits=LIMITS)
+        self.stop()
+        self.network.advance(1)
+        screen.at.readConnectionLost()
+        screen.close_output()
+        self.assertEqual(self.log("end of input") + self.log("nobody reads"), [])
         self.assertEqual((self.status, self.told.getvalue()), (0, ""))
 
     def test_a_fault_in_reading_ends_the_process_and_is_logged(self) -> None:
