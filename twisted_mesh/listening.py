@@ -37,6 +37,8 @@ def parse_listen(reactor: IReactorCore | None, listen: object) -> list[IStreamSe
         if IStreamServerEndpoint.providedBy(item):
             endpoints.append(item)
             continue
+        if not isinstance(item, str):
+            raise LocalError(f"listen {item!r}: write 'tcp:PORT:interface=ADDRESS', or give an endpoint")
         try:
             endpoints.append(serverFromString(reactor, refuse_tls(item)))
         except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -30,14 +30,12 @@ from twisted_mesh.network import Protocol
 from twisted_mesh.protocol import MeshProtocol
 from twisted_mesh.reactor_thread import reactor_thread
 from twisted_mesh.receipt import Receipt as ServiceReceipt
-from twisted_mesh.socket_node import SocketNode
+from twisted_mesh.socket_node import OPTIONS, SocketNode
 from twisted_mesh.standard_error import log_to_standard_error
 from twisted_mesh.threadsafe import Crossing, Link, Receipt
-from twisted_mesh.waiters import Waiters
+from twisted_mesh.waiters import Waiters, check_timeout
 
 default_protocol: Final = Protocol("mesh", "SSL")
-
-_OURS = ("reactor", "listen", "subnet", "encryption")
 
 
 class MeshSocket(Listeners):
@@ -74,8 +72,9 @@ class MeshSocket(Listeners):
         **service_options: Any,
     ) -> None:
         super().__init__()
-        if taken := [name for name in _OURS if name in service_options]:
-            raise TypeError(f"MeshSocket has no {taken[0]}=: it is made of addr, port and prot")
+        if wrong := [name for name in service_options if name not in OPTIONS]:
+            others = ", ".join(OPTIONS)
+            raise TypeError(f"MeshSocket has no {wrong[0]}=: beside addr, port and prot there are {others}")
         if type(port) is not int or not 0 <= port < 65536:
             raise LocalError(f"port must be 0 to 65535, not {port!r}")
         if not isinstance(prot, tuple) or len(prot) != 2:
@@ -311,8 +310,7 @@ class MeshSocket(Listeners):
         """
         if not isinstance(quantity, int):
             raise LocalError(f"quantity must be an int, not {quantity!r}")
-        if timeout is not None and not (isinstance(timeout, int | float) and timeout == timeout):
-            raise LocalError(f"timeout must be seconds or None, not {timeout!r}")
+        check_timeout(timeout)
         taken: list[Message] = self._thread.call(self._take, quantity)
         until = None if timeout is None else time.monotonic() + timeout
         while not taken and quantity > 0:

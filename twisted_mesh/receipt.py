@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from twisted_mesh.core.tally import Holders
 from twisted_mesh.errors import NoMembers, NotDelivered, NotRunning, ReceiptTimeout
 from twisted_mesh.identity import id_of
-from twisted_mesh.waiters import Waiters
+from twisted_mesh.waiters import Waiters, check_timeout
 
 _NOBODY: frozenset[bytes] = frozenset()
 _NO_MEMBERS = "no other member is known that could have the message"
@@ -71,7 +71,9 @@ class Receipt:
         :return: fires with this receipt.  Fails with ReceiptTimeout; with NotDelivered when nobody is
             pending and somebody missed it, or the receipt is closed; with NoMembers where there is nobody
             to have it; with NotRunning when the service stops.  The first two hold this receipt.
+        :raises LocalError: a timeout that is no number.
         """
+        check_timeout(timeout)
         if self._failure is not None:
             return fail(self._failure)
         if self.is_complete:

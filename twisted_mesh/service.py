@@ -111,6 +111,8 @@ class MeshService(Service, Emitting):
         if isinstance(peers, str):
             raise LocalError(f"peers is a sequence, such as ('host:4444',), not {peers!r}")
         self._peers = [parse_peer(peer) for peer in peers]
+        if not (dial is None or callable(dial)):
+            raise LocalError(f"dial makes a client endpoint of a host and a port: it is not {dial!r}")
         self._dial = dial
         self._debug = debug_level
         self._tls = Tls(self._clock) if self.protocol.encrypted else None

@@ -46,6 +46,8 @@ class Settings:
         """
         :param wall_clock: seconds since 1970; :param verify: what looks at signatures.
         """
+        if not isinstance(config, MeshConfig | None):
+            raise LocalError(f"config is a MeshConfig, such as MeshConfig(ping_after=2.0), not {config!r}")
         self.config = config or MeshConfig()
         self.network = network.checked()
         if not isinstance(identity, Identity | None):

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from inspect import signature
+from typing import Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
@@ -18,6 +20,13 @@ from twisted_mesh.errors import Congested, NotHandedOver, NotRunning
 from twisted_mesh.protocol import MeshProtocol
 from twisted_mesh.receipt import Receipt
 from twisted_mesh.service import MeshService
+
+#: The keywords of a service that are a socket's, too; the others follow from its addr, port and prot.
+OPTIONS: Final = tuple(
+    name
+    for name in signature(MeshService).parameters
+    if name not in ("reactor", "listen", "subnet", "encryption")
+)
 
 
 class SocketNode(MeshService):

@@ -26,6 +26,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from twisted_mesh.errors import LocalError
+
 #: Seconds the clocks may drift apart before what is pending is set anew: so late can a call be (guess).
 _DRIFT: Final = 0.5
 _CANCELLED: Final = 64  # so many calls are kept though cancelled, or as many as are not (guess)
@@ -33,7 +35,12 @@ _log = Logger()
 
 
 def steady(reactor: Any) -> IReactorTime:
-    """The time of *reactor*, if that is steady already or no real reactor; else a :class:`Steady` on it."""
+    """The time of *reactor*, if that is steady already or no real reactor; else a :class:`Steady` on it.
+
+    :raises LocalError: it tells no time.
+    """
+    if not IReactorTime.providedBy(reactor):
+        raise LocalError(f"reactor is what `from twisted.internet import reactor` gives, not {reactor!r}")
     if isinstance(reactor, ReactorBase) and reactor.seconds is not time.monotonic:
         return Steady(reactor)
     given: IReactorTime = reactor

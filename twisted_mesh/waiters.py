@@ -12,7 +12,18 @@ from typing import Generic, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from twisted_mesh.errors import LocalError
+
 T = TypeVar("T")
+
+
+def check_timeout(timeout: object) -> None:
+    """See that *timeout* is how long to wait: seconds, or None for as long as it takes.
+
+    :raises LocalError: it is not.
+    """
+    if timeout is not None and not (isinstance(timeout, int | float) and timeout == timeout):
+        raise LocalError(f"timeout must be seconds or None, not {timeout!r}")
 
 
 class Waiters(Generic[T]):

@@ -142,7 +142,11 @@ class OpenTests(SocketCase):
         for name in ("listen", "subnet", "encryption", "reactor"):
             error = self.assertRaises(TypeError, MeshSocket, "", 0, **{name: ()})
             self.assertIn(f"no {name}=", str(error))
-        self.assertRaises(TypeError, MeshSocket, "", 0, colour="red")
+        error = self.assertRaises(TypeError, MeshSocket, "", 0, colour="red")
+        told = "MeshSocket has no colour=: beside addr, port and prot there are peers, identity, out_addr, "
+        self.assertTrue(str(error).startswith(told), error)
+        error = self.assertRaises(LocalError, MeshSocket, "", 0, config={"ping_after": 1.0})
+        self.assertIn("config is a MeshConfig", str(error))
         self.assertRaises(LocalError, MeshSocket, "", 0, base.Protocol("mesh", "ROT13"))
         for port in (-1, 65536, "4444", None):
             self.assertRaises(LocalError, MeshSocket, "", port)

@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.doors.test_mesh import SocketCase, blocks
 from twisted_mesh import MeshConfig, base
-from twisted_mesh.errors import NoMembers, NotRunning, ReceiptTimeout, Unreachable
+from twisted_mesh.errors import LocalError, NoMembers, NotRunning, ReceiptTimeout, Unreachable
 
 
 class ReceiptTests(SocketCase):
@@ -37,6 +37,7 @@ class ReceiptTests(SocketCase):
         receipt = a.send("second", receipt=True)
         error = self.assertRaises(ReceiptTimeout, receipt.complete, 0.2)
         self.assertIs(error.receipt, receipt)
+        self.assertRaises(LocalError, receipt.complete, "x")
         self.assertEqual(str(error), "1 of 1 members have not taken the message after 0.2 s")
         self.assertEqual((receipt.pending, receipt.delivered), ({b.id}, set()))
         self.assertEqual(b.recv(timeout=30).packets, [0, "second"])

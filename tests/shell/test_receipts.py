@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from tests.shell.test_members import presence
 from tests.support.meshcase import BIG, MeshCase, batch
-from twisted_mesh.errors import NoMembers, NotDelivered, NotRunning, ReceiptTimeout
+from twisted_mesh.errors import LocalError, NoMembers, NotDelivered, NotRunning, ReceiptTimeout
 from twisted_mesh.identity import Identity
 from twisted_mesh.receipt import Receipt
 from twisted_mesh.service import MeshService
@@ -134,6 +134,14 @@ class TestLive(ReceiptCase):
 
 
 class TestWaiting(ReceiptCase):
+    def test_a_timeout_that_is_no_number_is_refused_at_once(self) -> None:
+        a, b = self.keyed(), self.keyed()
+        self.link((a, b))
+        receipt = self.ask(a, "x")
+        for timeout in ("x", float("nan")):
+            error = self.assertRaises(LocalError, receipt.complete, timeout)
+            self.assertEqual(str(error), f"timeout must be seconds or None, not {timeout!r}")
+
     def test_a_time_out_holds_the_receipt_which_goes_on(self) -> None:
         a, b, c = self.keyed(), self.keyed(), self.with_history()
         self.link((a, b), (b, c))

@@ -44,6 +44,19 @@ class TestConstruction(MeshCase):
             with self.assertRaises(LocalError, msg=str(options)):
                 MeshService(self.network.clock, **options)  # type: ignore[arg-type]
 
+    def test_arguments_of_another_kind_are_told_what_to_be(self) -> None:
+        for options, told in (
+            ({"listen": [("127.0.0.1", 0)]}, "write 'tcp:PORT:interface=ADDRESS', or give an endpoint"),
+            ({"config": {}}, "config is a MeshConfig, such as MeshConfig(ping_after=2.0), not {}"),
+            ({"dial": 5}, "dial makes a client endpoint of a host and a port: it is not 5"),
+        ):
+            error = self.assertRaises(LocalError, MeshService, self.network.clock, **options)
+            self.assertIn(told, str(error))
+        error = self.assertRaises(LocalError, MeshService, None)
+        self.assertEqual(
+            str(error), "reactor is what `from twisted.internet import reactor` gives, not None"
+        )
+
     def test_the_table_is_live_and_read_only(self) -> None:
         a, b = self.node(), self.node()
         table = a.routing_table
