@@ -7,6 +7,7 @@ process with exit status 1 and one line that names it.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -183,6 +184,7 @@ class Process(MultiService):
     def startService(self) -> None:
         """Start, or end the process with status 1, now or when a listener fails later."""
         self._start(super().startService)
+        self._reactor.addSystemEventTrigger("before", "shutdown", _ignore_further_signals)
         self._node.ready().addErrback(self._never_ready)
 
     def _start(self, start: Callable[[], None]) -> None:
@@ -200,6 +202,12 @@ class Process(MultiService):
     def _never_ready(self, failure: Failure) -> None:
         if not failure.check(NotRunning):  # stopped before all were up
             end_process(self._reactor, _told(failure.value))
+
+
+def _ignore_further_signals() -> None:
+    """It stops already, within bounds; Twisted would log a traceback of having been told so twice."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _told(error: BaseException | None) -> str:

@@ -208,6 +208,7 @@ class StartTests(SynchronousTestCase):
         self.patch(terminal.atexit, "register", lambda *call: self.registered.append(call))  # type: ignore[attr-defined]
         self.clock: Any = Clock()
         self.clock.stop = lambda: self.stopped.append(True)
+        self.clock.addSystemEventTrigger = lambda *trigger: None  # the signals of the tests are not its
         self.stopped: list[bool] = []
 
     def process(

@@ -230,6 +230,20 @@ class StdioTests(ProcessCase):
         self.assertNotIn("warn]", second.log)
         self.assertNotIn("error]", second.log)
 
+    async def test_a_second_interrupt_changes_nothing(self) -> None:
+        reads, writes = os.pipe()
+        self.addCleanup(os.close, reads)  # which nobody reads, so that the end takes its time
+        first, second = await self.pair("--stdio", "--stdio", fds={0: "w", 1: writes, 2: "r"})
+        os.close(writes)
+        first.type("x" * 500_000 + "\n")
+        await self.until(lambda: readable(reads))
+        second.signal("INT")
+        await self.until(lambda: "the node stops [leaving]" in second.log)
+        second.signal("INT")
+        second.signal("TERM")
+        self.assertEqual(await self.until_ended(second), [-signal.SIGINT])
+        self.assertNotIn("Traceback", second.log)
+
     async def test_a_full_disk_is_not_a_reader_that_left(self) -> None:
         writes = os.open("/dev/full", os.O_WRONLY)
         node = self.mesh("--print", fds={0: "w", 1: writes, 2: "r"})
