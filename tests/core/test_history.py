@@ -438,6 +438,8 @@ class TestPatience(HistoryTestCase):
         self.assertEqual(self.spans(), [(7, 8), (11, 11)])
         self.history.discard(ANNA)
         self.assertEqual(self.history.held_bytes, 0)
+        self.history.all_taken(ANNA, 12)  # a gap that is told when its stream is gone
+        self.assertIsNone(self.history.get(ANNA))
 
     def test_and_is_the_first_to_go_where_there_is_no_room(self) -> None:
         self.make(history_bytes=4 * 500)
