@@ -199,6 +199,14 @@ class TestHandingOver(MeshCase):
         self.network.advance(4)
         self.successResultOf(handed_over)
 
+    def test_who_has_read_it_and_left_in_good_order_has_said_so(self) -> None:
+        a, b = self.chain(2)
+        a.send("x")
+        self.network.advance(5)
+        self.stop(b)
+        self.assertEqual(self.got(b), ["x"])
+        self.successResultOf(a.handed_over(5))
+
     def test_who_asks_again_at_once_keeps_nobody_from_being_told(self) -> None:
         a, b = self.node(), self.node()
         a.send("x")

@@ -281,8 +281,7 @@ class Node:
             case native.Whisper():
                 self._intake.whisper(link, frame)
             case native.Ping():
-                if link.pinged(frame.token):
-                    self.sending.send((link,), native.Pong(frame.token))
+                self.sending.pinged(link, frame.token)
             case native.Pong():
                 self.sending.answered(link, frame.token, now)
             case native.Unknown():

@@ -84,12 +84,22 @@ class Sending:
 
     def check(self) -> None:
         """Have the neighbours say when they have read the own messages they were given."""
+        self._check(self._links.fed)
+
+    def _check(self, asked: Iterable[Link]) -> None:
         run, known = self._outbox.run, self._outbox.confirmed
-        links = [link for link in self._links.fed if not link.checked and link.holds(run) > known]
+        links = [link for link in asked if not link.checked and link.holds(run) > known]
         for link in links:
             link.checked = link.holds(run)
         if links:
             self.send(links, native.Ping(READ_OWN))
+
+    def pinged(self, link: Link, token: int) -> None:
+        """The peer has sent a PING with that *token*."""
+        if link.pinged(token):
+            if link.leaves:  # before it has our answer, with which it may go
+                self._check((link,))
+            self.send((link,), native.Pong(token))
 
     def answered(self, link: Link, token: int, now: float) -> None:
         """The peer has read everything up to the PING with that *token*."""
