@@ -11,14 +11,13 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.protocol import MeshProtocol, Phase
-from twisted_mesh.waiters import Waiters
+from twisted_mesh.waiters import Waiters, is_in_time
 
 _log = Logger()
 
@@ -62,14 +61,12 @@ class Connections:
 
     async def all_gone(self, clock: IReactorTime) -> None:
         """Wait until there is no connection left; ``close_timeout`` after it was closed each is cut off."""
-        if self._links:
-            try:
-                await self._idle.wait().addTimeout(2 * self._config.close_timeout, clock)
-            except DeferredTimeout:
-                # Twisted tells the end of a connection that was cut off by a timer of the reactor, which is
-                # late by hours where the clock was set back at that very moment.
-                _log.warn("{count} connections were cut off, and do not say so", count=len(self._links))
-                self._links.clear()
+        longest = 2 * self._config.close_timeout
+        if self._links and not await is_in_time(self._idle.wait(), longest, clock):
+            # Twisted tells the end of a connection that was cut off by a timer of the reactor, which is
+            # late by hours where the clock was set back at that very moment.
+            _log.warn("{count} connections were cut off, and do not say so", count=len(self._links))
+            self._links.clear()
 
     def close_all(self, error: RemoteError) -> None:
         """Close every link with *error*."""

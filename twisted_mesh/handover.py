@@ -6,16 +6,15 @@ read them.  One that has done so hands them on, and others that have them are as
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
-from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 
 from twisted_mesh.core import events
 from twisted_mesh.errors import NotHandedOver
 from twisted_mesh.hub import Hub
+from twisted_mesh.waiters import is_in_time
 
 CHECK: Final = 1.0  # seconds until those are asked, too, that were given the rest since (guess)
 
@@ -27,14 +26,7 @@ async def handed_over(hub: Hub, clock: IReactorTime, timeout: float) -> None:
     """
     until = clock.seconds() + timeout
 
-    async def in_time(is_so: Callable[[], bool]) -> bool:
-        try:
-            await hub.when(is_so).addTimeout(until - clock.seconds(), clock)
-        except DeferredTimeout:
-            return False
-        return True
-
-    if not await in_time(lambda: not hub.unsent):
+    if not await is_in_time(hub.when(lambda: not hub.unsent), timeout, clock):
         raise NotHandedOver(f"{hub.unsent} messages were taken by no neighbour")
     last = hub.node.outbox.head
 
@@ -46,7 +38,8 @@ async def handed_over(hub: Hub, clock: IReactorTime, timeout: float) -> None:
     checking.clock = clock
     checking.start(CHECK).addErrback(lambda _: None)
     try:
-        if not await in_time(lambda: not unread()):
+        left = until - clock.seconds()
+        if not await is_in_time(hub.when(lambda: not unread()), left, clock):
             raise NotHandedOver(f"{unread()} messages are not known to have been read by any neighbour")
     finally:
         checking.stop()

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -54,7 +53,7 @@ from twisted_mesh.receipt import Receipt
 from twisted_mesh.seeker import Seeker
 from twisted_mesh.store import Store
 from twisted_mesh.tls import Tls
-from twisted_mesh.waiters import Waiters
+from twisted_mesh.waiters import Waiters, is_in_time
 from twisted_mesh.wire.packets import pack_entry
 
 _log = Logger()
@@ -204,10 +203,10 @@ class Run:
         self.dialling.stop()
         self._joined.failed(Failure(NotRunning("the service stopped before it had joined")))
         await deferLater(self._clock, 0)  # never within a delivery, whose events wait for its end
-        await self._is_in_time(self.hub.given_to_all(), self._config.handover_timeout)
+        await is_in_time(self.hub.given_to_all(), self._config.handover_timeout, self._clock)
         if self.hub.unsent:
             _log.warn("{count} messages were taken by no neighbour", count=self.hub.unsent)
-        await self._is_in_time(self.hub.parted(), self._config.farewell_timeout)
+        await is_in_time(self.hub.parted(), self._config.farewell_timeout, self._clock)
         sending = self.hub.node.sending
         if sending.unanswered and (lost := sending.unread):
             told = "{lost} messages may have reached nobody: {silent} neighbours did not answer at the end"
@@ -216,13 +215,6 @@ class Run:
             self._seeker.stop()
         await self.hub.stop()
         self.correspondence.stop()
-
-    async def _is_in_time(self, waited_for: Deferred[None], seconds: float) -> bool:
-        try:
-            await waited_for.addTimeout(seconds, self._clock)
-        except DeferredTimeout:
-            return False
-        return True
 
     def footprint(self) -> dict[str, int]:
         """Entries and bytes of every table of this run."""

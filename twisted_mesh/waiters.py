@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from twisted_mesh.errors import LocalError
@@ -24,6 +26,15 @@ def check_timeout(timeout: object) -> None:
     """
     if timeout is not None and not (isinstance(timeout, int | float) and timeout == timeout):
         raise LocalError(f"timeout must be seconds or None, not {timeout!r}")
+
+
+async def is_in_time(waiting: Deferred[T], seconds: float, clock: IReactorTime) -> bool:
+    """Whether *waiting* fires within so many *seconds*; none or fewer: at once.  Else it is cancelled."""
+    try:
+        await waiting.addTimeout(max(0.0, seconds), clock)
+    except DeferredTimeout:
+        return False
+    return True
 
 
 class Waiters(Generic[T]):
