@@ -178,7 +178,7 @@ class Directs:
                 self._leave(origin, outgoing, number, now)
 
     def leaves(self, origin: bytes, now: float) -> None:
-        """*origin* leaves for good: what is under way may still come, but nobody acknowledges it later."""
+        """*origin* leaves with a key of one process: what is under way is acknowledged soon, or never."""
         outgoing = self._outgoing.get(origin)
         for sent in () if outgoing is None else outgoing.waiting.values():
             sent.until = min(sent.until, now + self._config.farewell_timeout)

@@ -22,13 +22,10 @@ from twisted_mesh.core.history import History
 from twisted_mesh.core.roster import Roster
 from twisted_mesh.core.seal import Seal
 from twisted_mesh.core.streams import Stream
-from twisted_mesh.core.tally import RANGES_MOST
 from twisted_mesh.wire.membership import Role, Standing
-from twisted_mesh.wire.reverse import MAX_RECEIPT, MAX_TRIES, Receipt, SignedReceipt
+from twisted_mesh.wire.reverse import MAX_TRIES, Receipt, SignedReceipt
 
-_SHARE: Final = 2 * RANGES_MOST  # of one member are handed on at a time: told anew, and what is told again
 _WAYS: Final = 3  # that a repeat goes over once more: one at a time ended at one relay (measured)
-_IN_A_FRAME: Final = 64 * 1024 // (MAX_RECEIPT + 80)  # so that a frame is under 64 KiB
 
 
 class Receipting:

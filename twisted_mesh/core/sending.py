@@ -106,6 +106,8 @@ class Sending:
         if token == READ_OWN:
             self._outbox.confirm(1, link.checked)
             link.checked = 0
+        elif token == READ_ALL:
+            self._outbox.confirm(1, self._parting.get(link, 0))
         link.ponged(token, now)
 
     def part(self) -> None:
@@ -133,8 +135,7 @@ class Sending:
     @property
     def unread(self) -> int:
         """How many own messages were taken, and are not known to have been read by anybody."""
-        read = [last for link, last in self._parting.items() if not link.parts]
-        return max(0, self._outbox.taken - max(self._outbox.confirmed, *read, 0))
+        return max(0, self._outbox.taken - self._outbox.confirmed)
 
     def has_parted(self) -> bool:
         """Whether every neighbour that was asked has said so, or is gone."""
