@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from twisted.internet.base import DelayedCall
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_mesh.waiters import Conditions, Waiters
+from twisted_mesh.waiters import Conditions, Waiters, is_in_time
 
 
 class TestWaiters(SynchronousTestCase):
@@ -75,3 +79,34 @@ class TestConditions(SynchronousTestCase):
         self.conditions.look()
         self.successResultOf(first)
         self.failureResultOf(second, CancelledError)
+
+
+class RefusingClock(Clock):
+    """Refuses to call in the past, as a reactor does."""
+
+    def callLater(self, when: float, what: Callable[..., object], *a: object, **kw: object) -> DelayedCall:
+        assert when >= 0, when
+        return super().callLater(when, what, *a, **kw)
+
+
+class TestIsInTime(SynchronousTestCase):
+    def begin(self, waiting: Deferred[None], seconds: float) -> tuple[Deferred[bool], Clock]:
+        clock = RefusingClock()
+        return Deferred.fromCoroutine(is_in_time(waiting, seconds, clock)), clock
+
+    def test_what_fires_is(self) -> None:
+        waiting: Deferred[None] = Deferred()
+        told, clock = self.begin(waiting, 2.0)
+        clock.advance(1.9)
+        self.assertNoResult(told)
+        waiting.callback(None)
+        self.assertIs(self.successResultOf(told), True)
+        self.assertEqual(clock.getDelayedCalls(), [])
+
+    def test_what_does_not_is_cancelled_and_is_not(self) -> None:
+        for seconds in (2.0, 0.0, -0.1):  # what is left of a time can be less than none
+            cancelled: list[object] = []
+            told, clock = self.begin(Deferred(cancelled.append), seconds)
+            clock.advance(max(0.0, seconds))
+            self.assertIs(self.successResultOf(told), False)
+            self.assertEqual(len(cancelled), 1)
