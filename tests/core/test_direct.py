@@ -84,6 +84,16 @@ class TestSending(ReverseTestCase):
             others.append(other)
         self.assertEqual(others, [(2, 1), (3, 2), (1, 3), (2, 4), (3, 5), (1, 6), (2, 7)])
 
+    def test_it_is_repeated_for_hours_where_so_long_is_waited_for_it(self) -> None:
+        hour = 3600.0
+        self.begin(direct_timeout=10 * hour)
+        self.send(1)
+        for _ in range(1500):  # 2 to the power of 1,024 is no float
+            self.assertTrue(self.over(self.wait(8)))
+        self.assertEqual(self.directs(self.send(2), 1), [("dora", 2, 1)])
+        self.assertEqual({number for _, number, _ in self.directs(self.wait(8), 1)}, {1, 2})
+        self.assertEqual(self.ended(self.wait(10 * hour)), [(1, False), (2, False)])
+
     def attempts(self, effects: list[Effect]) -> list[tuple[int, int]]:
         """Over which links it is sent, each with how relays are to take it."""
         frames = [(number, self.all_frames(effects, number)) for number in range(1, 9)]

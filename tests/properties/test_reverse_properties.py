@@ -100,7 +100,7 @@ class TestAsked(SynchronousTestCase):
     @given(st.lists(asked_steps, max_size=40))
     def test_no_range_has_what_was_not_taken(self, steps: list[tuple[str, int]]) -> None:
         # What comes from the stream, as numbers that are there or are in a gap; and a slow application.
-        asked, there, head, cursor = Asked(0, 1, 0, 5.0), set[int](), 0, 0
+        asked, there, head, cursor = Asked(0, 1, 0), set[int](), 0, 0
         for kind, count in steps:
             if kind == "asks":
                 there |= set(range(head + 1, head + count + 1))

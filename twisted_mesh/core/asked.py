@@ -18,15 +18,12 @@ class Asked:
     :ivar gaps: those behind what it has, the first and the last message of each.
     :ivar told: the range it has answered for last.
     :ivar route: over which link that went, 0 for none; :ivar tries: how often it went.
-    :ivar again: when it is told again, unless something changes; :ivar wait: and after how long then.
+    :ivar again: when it is told again, unless something changes.
     """
 
-    __slots__ = (
-        *("again", "asked", "base", "closed", "gaps", "low"),
-        *("route", "taken", "told", "tries", "wait"),
-    )
+    __slots__ = ("again", "asked", "base", "closed", "gaps", "low", "route", "taken", "told", "tries")
 
-    def __init__(self, base: int, low: int, taken: int, first_wait: float) -> None:
+    def __init__(self, base: int, low: int, taken: int) -> None:
         self.asked = 0
         self.base = base
         self.taken = taken
@@ -36,7 +33,6 @@ class Asked:
         self.told = (low, low - 1)
         self.route = self.tries = 0
         self.again: float | None = None
-        self.wait = first_wait
 
     @property
     def range(self) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from typing import Final
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
+from twisted_mesh.core.backoff import backoff
 from twisted_mesh.core.events import Deliver, Effect, Emit
 from twisted_mesh.core.handshake import Myself
 from twisted_mesh.core.link import Link
@@ -205,7 +206,8 @@ class Directs:
         for link, tries in self._ways(destination, sent.tries):
             direct = Direct(*self._own, destination, outgoing.epoch, number, oldest, tries, sent.body)
             self._send((link,), self._seal.signed(direct))
-        wait = min(self._config.direct_repeat * 2**sent.tries, self._config.direct_repeat_longest)
+        config = self._config
+        wait = backoff(config.direct_repeat, sent.tries, config.direct_repeat_longest)
         sent.tries += 1
         sent.again = min(now + wait, sent.until)
         self._wake_at(sent.again)

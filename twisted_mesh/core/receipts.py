@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.asked import Asked
+from twisted_mesh.core.backoff import backoff
 from twisted_mesh.core.events import GapFound, Run
 from twisted_mesh.core.handshake import Myself
 from twisted_mesh.core.history import History
@@ -144,7 +145,7 @@ class Receipting:
         if known is not None and stream.base > known.base:  # it was closed, and goes on from there
             known.base = stream.base
         if asked is None or asked.base != stream.base:  # it was lowered: what counted as taken may come
-            asked = self.asked[run] = Asked(stream.base, stream.whole, taken, self._config.receipt_repeat)
+            asked = self.asked[run] = Asked(stream.base, stream.whole, taken)
             asked.asked = 0 if known is None else known.asked
             if known is None and run[0] in self._newest:
                 self._forget((run[0], self._newest[run[0]]))
@@ -163,7 +164,6 @@ class Receipting:
 
     def _tell_anew(self, run: Run, asked: Asked, now: float) -> None:
         asked.tries = 0
-        asked.wait = self._config.receipt_repeat
         self._tell(run, asked, now)
 
     def _tell(self, run: Run, asked: Asked, now: float) -> None:
@@ -207,9 +207,9 @@ class Receipting:
         if asked is None:
             return
         asked.route = ways[0] if ways else 0
+        config = self._config
+        asked.again = now + backoff(config.receipt_repeat, asked.tries, config.receipt_repeat_longest)
         tries, asked.tries = min(asked.tries, MAX_TRIES), asked.tries + 1
-        asked.again = now + asked.wait
-        asked.wait = min(2 * asked.wait, self._config.receipt_repeat_longest)
         for low, high in (*asked.closed, asked.told) if ways else ():
             receipt = Receipt(*run, low, high, self._myself.origin, self._myself.epoch)
             signed = self._seal.receipt(receipt)

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.backoff import backoff
 from twisted_mesh.core.bucket import Bucket
 from twisted_mesh.core.views import FULL_LONGEST, ActiveView, Dice, PassiveView, jitter
 from twisted_mesh.wire.membership import Contact, Purpose
@@ -162,5 +163,4 @@ class Search:
     def _pause(self) -> float:
         """Seconds until the next attempt: where nobody has room longer and longer."""
         longest = FULL_LONGEST if len(self._active) > self._few else HASTY_LONGEST
-        pause = self._config.overlay_interval * 2 ** min(self._refusals, 16)
-        return jitter(min(pause, longest), self._dice)
+        return jitter(backoff(self._config.overlay_interval, self._refusals, longest), self._dice)

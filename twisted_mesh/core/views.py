@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Final, Protocol, TypeVar
 
+from twisted_mesh.core.backoff import backoff
 from twisted_mesh.core.contacts import Place, believed, site_of
 from twisted_mesh.wire.membership import Contact
 
@@ -214,8 +215,8 @@ class PassiveView:
         """The node refused a link: it is left alone for a while, longer each time."""
         entry = self._entries.get(id)
         if entry is not None:
-            pause = min(FULL_FIRST * 2**entry.full, FULL_LONGEST)
-            entry.full = min(entry.full + 1, 16)
+            pause = backoff(FULL_FIRST, entry.full, FULL_LONGEST)
+            entry.full += 1
             entry.until = now + jitter(pause, self._dice)
 
     def put_off(self, id: bytes, until: float) -> None:
