@@ -203,10 +203,10 @@ class TestClaims(SynchronousTestCase):
 
     def test_a_new_link_is_pushed_to_both_ways(self) -> None:
         # Bits of an earlier link to the same node would keep a branch cut that nobody grafts.
-        self.link.quiet.add(self.RUN[0])
-        self.link.mute.add(self.RUN[0])
+        self.link.quiet[self.RUN[0]] = None
+        self.link.mute[self.RUN[0]] = None
         other, _ = self.links.open(LinkOpened(2, peer("bert"), True, False), 0)
-        self.assertEqual((other.quiet, other.mute, other.claims), (set(), set(), {}))
+        self.assertEqual((other.quiet, other.mute, other.claims), ({}, {}, {}))
 
 
 class TestRoutingTable(SynchronousTestCase):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tests.core.network import batch, closing, entry, have, of, prune, want
+from tests.core.network import batch, closing, entry, have, of, origin_of, prune, want
 from tests.core.node_case import TriangleTestCase
-from twisted_mesh.core.events import Send
-from twisted_mesh.wire.native import SignedBatch, Snapshot
+from twisted_mesh.core.events import Accepted, Send
+from twisted_mesh.wire.native import Have, Prune, SignedBatch, Snapshot
 
 #: Bytes of a batch of one short message that its author signed.
 ARRAY = len(batch("dora", 1).array)
@@ -189,7 +189,7 @@ class TestPruning(TriangleTestCase):
         self.receive(2, batch("dora", 1))
         self.assertEqual(self.prunes(self.receive(2, batch("emil", 1)), 2), ["emil"])
 
-    def test_of_too_many_origins_one_is_pruned_again(self) -> None:
+    def test_of_too_many_origins_the_oldest_is_pruned_again(self) -> None:
         # A table that each new author adds to, on every link, for ever.
         self.triangle(claims_limit=3)
         names = [f"author {number}" for number in range(10)]
@@ -197,6 +197,8 @@ class TestPruning(TriangleTestCase):
             self.receive(1, batch(name, 1))
             self.assertEqual(len(of(self.receive(2, batch(name, 1)), Send)), 1)
         self.assertEqual(self.node.footprint()["quiet"], 3)
+        for name, prunes in (("author 9", []), ("author 6", [Prune([origin_of("author 6")])])):
+            self.assertEqual(self.frames(self.receive(2, batch(name, 1)), 2), prunes)
 
     def test_a_new_link_begins_with_nothing_pruned(self) -> None:
         self.receive(1, batch("dora", 1))
@@ -234,12 +236,14 @@ class TestMute(TriangleTestCase):
             self.receive(2, type(asked)(asked.origin, 1, 1, 1, graft))
             self.assertEqual(self.sent(self.receive(1, batch("dora", 2)), 2), [(2, 2)] * graft)
 
-    def test_of_too_many_origins_one_is_pushed_again(self) -> None:
+    def test_of_too_many_origins_the_oldest_is_pushed_again(self) -> None:
         # It prunes again; closed for it, an honest link would go after the 65,536th author.
         self.triangle(claims_limit=3)
         for number in range(10):
             self.assertEqual(self.receive(2, prune(f"author {number}")), [])
         self.assertEqual(self.node.footprint()["mute"], 3)
+        for number, pushed in ((7, []), (6, [(1, 1)])):
+            self.assertEqual(self.sent(self.receive(1, batch(f"author {number}", 1)), 2), pushed)
 
     def test_own_messages_are_not_pushed_over_a_mute_link_either(self) -> None:
         self.receive(2, prune("me"))
@@ -309,6 +313,10 @@ class TestAnnouncing(TriangleTestCase):
         for number in range(10):
             self.receive(1, batch(f"author {number}", 1))
         self.assertEqual(self.node.footprint()["owed"], 6)  # links 2 and 3
+        self.handle(Accepted(2, 2**20))
+        [told] = of(self.frames(self.wait(1), 2), Have)
+        last = sorted(origin_of(f"author {number}") for number in (7, 8, 9))
+        self.assertEqual([one.origin for one in told.streams], last)
 
     def test_where_nothing_is_owed_nothing_is_sent(self) -> None:
         self.receive(1, batch("dora", 1))

@@ -68,6 +68,17 @@ class TestCommand(SynchronousTestCase):
         for what in ("->", "BATCH", "HAVE (answer)", "WANT", "PRUNE", "SNAPSHOT", ": cut"):
             self.assertIn(what, out)
 
+    def test_a_digest_is_the_same_for_the_same_trace_and_another_for_another(self) -> None:
+        told = []
+        for seed in ("1", "1", "2"):
+            _, out, _ = self.run_with("--schedule", "calm", "--nodes", "3", "--seed", seed, "--digest")
+            self.assertNotIn("->", out)
+            [line] = [line for line in out.splitlines() if line.startswith(f"calm {seed}, 3 nodes: ")]
+            told.append(line.split()[-1])
+        self.assertEqual({len(digest) for digest in told}, {64})
+        self.assertEqual((told[0] == told[1], told[1] == told[2]), (True, False))
+        self.assertRaises(SystemExit, self.run_with, "--digest", "--trace")
+
     def test_a_broken_promise_is_told_with_the_command_that_plays_it_again(self) -> None:
         # Every frame is under way for longer than the run, so nothing arrives.
         SCHEDULES["hopeless"] = Schedule(seconds=1.0, latency=(1000.0, 0.0))

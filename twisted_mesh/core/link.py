@@ -53,8 +53,9 @@ class Link:
     :ivar own_marks: (bytes sent by then, last own message in them), what is not yet accepted.
     :ivar bases: what the peer was told to start from, until it is known to have read it.
     :ivar claims: what the peer is believed to hold, by run, the longest idle first.
-    :ivar quiet: origins the peer was told not to push; :ivar mute: those it told us not to push.
-    :ivar owed: runs to announce when ``have_delay`` is over.
+    :ivar quiet: origins the peer was told not to push; :ivar mute: those it told us not to push; of both
+        the oldest first.
+    :ivar owed: runs to announce when ``have_delay`` is over, the oldest first.
     :ivar wants: what the peer asked for and has not been sent.
     :ivar authors: how many more it may bring that nobody has heard of; :ivar receipts: and of receipts
         and direct messages.
@@ -125,9 +126,9 @@ class Link:
         self._told: OrderedDict[bytes, None] = OrderedDict()
         self.authors = Bucket(config.authors_burst, config.authors_a_minute / 60)
         self.receipts = Bucket(config.reverse_burst, config.reverse_rate)
-        self.quiet: set[bytes] = set()
-        self.mute: set[bytes] = set()
-        self.owed: set[Run] = set()
+        self.quiet: OrderedDict[bytes, None] = OrderedDict()
+        self.mute: OrderedDict[bytes, None] = OrderedDict()
+        self.owed: OrderedDict[Run, None] = OrderedDict()
         self.wants: OrderedDict[Run, Want] = OrderedDict()
 
     @property

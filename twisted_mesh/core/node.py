@@ -380,7 +380,7 @@ class Node:
         if self._repair.wake is None:
             return
         for link, want in self._repair.due(now):
-            link.quiet.discard(want.origin)
+            link.quiet.pop(want.origin, None)
             self.sending.send((link,), want)
         if self._repair.wake is not None:
             self._set_timer(Timer.REPAIR, self._repair.wake, sooner=True)

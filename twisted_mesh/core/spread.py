@@ -8,6 +8,7 @@ them.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 
 from twisted_mesh.config import MeshConfig
@@ -91,21 +92,21 @@ class Spread:
             if bringer is None or bringer is link or bringer.closing or run[0] in bringer.quiet:
                 return
         if len(link.quiet) >= self._config.claims_limit:
-            link.quiet.pop()
-        link.quiet.add(run[0])
+            link.quiet.popitem(last=False)
+        link.quiet[run[0]] = None
         self._send((link,), Prune([run[0]]))
 
     def pruned(self, link: Link, prune: Prune) -> None:
-        """The peer wants some origins pushed no more; of too many one is forgotten, and pushed again."""
-        link.mute.update(prune.origins)
+        """The peer wants some origins pushed no more; of too many the oldest is pushed again."""
+        link.mute.update(dict.fromkeys(prune.origins))
         while len(link.mute) > self._config.claims_limit:
-            link.mute.pop()
+            link.mute.popitem(last=False)
 
     def wanted(self, link: Link, want: Want, now: float) -> None:
         """The peer asks for something."""
         run = (want.origin, want.epoch)
         if want.graft:
-            link.mute.discard(want.origin)
+            link.mute.pop(want.origin, None)
         link.wants[run] = want
         if len(link.wants) > self._config.claims_limit:
             link.wants.popitem(last=False)
@@ -144,7 +145,7 @@ class Spread:
         """Tell every peer what it is owed, unless it announced as much itself."""
         for link in self._links.fed:
             if link.owed and not self._is_slow(link):
-                owed, link.owed = link.owed, set()
+                owed, link.owed = link.owed, OrderedDict()
                 self.announce(link, sorted(r for r in owed if link.holds(r) < self._history.head(r)))
 
     def footprint(self) -> dict[str, int]:
@@ -187,8 +188,8 @@ class Spread:
 
     def _owe(self, link: Link, run: Run, now: float) -> None:
         if len(link.owed) >= self._config.claims_limit:
-            link.owed.pop()  # the next comparison tells it
-        link.owed.add(run)
+            link.owed.popitem(last=False)  # the next comparison tells it
+        link.owed[run] = None
         self._set_timer(Timer.ANNOUNCE, now + self._config.have_delay)
 
     def _is_slow(self, link: Link) -> bool:

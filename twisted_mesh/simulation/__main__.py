@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from twisted_mesh.simulation.asking import ASKING, Asking
 from twisted_mesh.simulation.attacks import ATTACKS
@@ -19,6 +19,8 @@ from twisted_mesh.simulation.report import Result, measure, summary, table
 from twisted_mesh.simulation.scenes import SCENES
 from twisted_mesh.simulation.schedules import SCHEDULES, Play
 from twisted_mesh.simulation.stage import Scene
+from twisted_mesh.simulation.trace import TraceDigest
+from twisted_mesh.simulation.world import World
 
 _BAR = 30
 JOINT = "joint"  # everything at once, as the seed says
@@ -50,7 +52,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "(default: all but those that take minutes)",
     )
     parser.add_argument("--minutes", type=float, default=0.0, help="begin no run after so long")
-    parser.add_argument("--trace", action="store_true", help="print every frame (of one run)")
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("--trace", action="store_true", help="print every frame (of one run)")
+    shown.add_argument(
+        "--digest", action="store_true", help="print the SHA-256 of each run's trace, to compare runs"
+    )
     return parser.parse_args(arguments)
 
 
@@ -68,16 +74,19 @@ def nodes_for(seed: int) -> int:
     return 12 + seed % 19
 
 
-def play(name: str, seed: int, nodes: int, trace: bool, bar: bool) -> Result:
-    """One run."""
+def play(
+    name: str, seed: int, nodes: int, tracing: Callable[[str], None] | None = None, bar: bool = False
+) -> tuple[World, Sequence[str]]:
+    """One run: the world at its end, and notes on what else was seen.
+
+    :param tracing: is given each line of the trace; *bar*: whether to show how far it is.
+    """
 
     def progress(share: float) -> None:
         if bar:
             done = int(share * _BAR)
             print(f"\r{name:>12} {seed:>6} [{'#' * done:<{_BAR}}]", end="", file=sys.stderr)
 
-    began = time.perf_counter()
-    tracing = print if trace else None
     notes: Sequence[str] = ()
     if name in SCHEDULES:
         world = Play(SCHEDULES[name], seed, nodes or nodes_for(seed), tracing).run(progress)
@@ -89,7 +98,18 @@ def play(name: str, seed: int, nodes: int, trace: bool, bar: bool) -> Result:
         stage = STAGED[name].run(seed, nodes, tracing)
         world, notes = stage.world, stage.notes
         progress(1.0)
-    return measure(name, seed, world, time.perf_counter() - began, notes)
+    return world, notes
+
+
+def result_of(name: str, seed: int, options: argparse.Namespace) -> Result:
+    """Play one run; its numbers."""
+    began = time.perf_counter()
+    digest = TraceDigest() if options.digest else None
+    tracing = print if options.trace else None if digest is None else digest.add
+    nodes = options.nodes[seed % len(options.nodes)]
+    world, notes = play(name, seed, nodes, tracing, sys.stderr.isatty())
+    seconds = time.perf_counter() - began
+    return measure(name, seed, world, seconds, notes, "" if digest is None else str(digest))
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -101,7 +121,7 @@ def main(arguments: Sequence[str]) -> int:
     results: list[Result] = []
     for seed in range(options.seed, options.seed + options.runs):
         results.extend(
-            play(name, seed, options.nodes[seed % len(options.nodes)], options.trace, sys.stderr.isatty())
+            result_of(name, seed, options)
             for name in names
             if deadline is None or time.monotonic() < deadline
         )
@@ -111,6 +131,9 @@ def main(arguments: Sequence[str]) -> int:
     for result in results if len(results) <= 40 or len(names) == 1 else ():
         for note in result.notes:
             print(f"{result.schedule} {result.seed}: {note}")
+    for result in results:
+        if result.digest:
+            print(f"{result.schedule} {result.seed}, {result.nodes} nodes: {result.digest}")
     broken = [result for result in results if result.violations]
     for result in broken[:10]:
         print(

@@ -103,7 +103,7 @@ class Asker(Member):
                 book.hops = frame.hops
         elif isinstance(frame, Receipts):
             book.hops = max(book.hops, *(signed.hops for signed in frame.entries))
-            for author in {native.receipt(signed.array).origin for signed in frame.entries}:
+            for author in dict.fromkeys(native.receipt(signed.array).origin for signed in frame.entries):
                 self._paced((number, self.origin, author))
         super().transmit(number, frame, size)
 

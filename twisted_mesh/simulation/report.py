@@ -28,6 +28,7 @@ class Result:
         holes that were left; and of the society what :mod:`twisted_mesh.simulation.society` has.
     :ivar latencies: of the deliveries in seconds, sorted.
     :ivar notes: lines on what else was seen.
+    :ivar digest: of its trace, where it was asked for.
     """
 
     schedule: str
@@ -44,6 +45,7 @@ class Result:
     violations: Sequence[str]
     frames_a_second: float
     notes: Sequence[str] = ()
+    digest: str = ""
 
     def row(self) -> list[str]:
         """The cells of the table."""
@@ -63,7 +65,9 @@ class Result:
         ]
 
 
-def measure(schedule: str, seed: int, world: World, seconds: float, notes: Sequence[str] = ()) -> Result:
+def measure(
+    schedule: str, seed: int, world: World, seconds: float, notes: Sequence[str] = (), digest: str = ""
+) -> Result:
     """The numbers of a run that took *seconds* of real time."""
     delivered = max(world.counts["deliveries"], 1)
     return Result(
@@ -81,6 +85,7 @@ def measure(schedule: str, seed: int, world: World, seconds: float, notes: Seque
         world.violations,
         world.frames / seconds,
         notes,
+        digest,
     )
 
 

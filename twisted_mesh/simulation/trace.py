@@ -1,6 +1,8 @@
-"""Frames and runs as text, for traces and findings."""
+"""Frames and runs as text, for traces and findings, and whole traces in one line."""
 
 from __future__ import annotations
+
+import hashlib
 
 from twisted_mesh.core.events import Run
 from twisted_mesh.wire import native
@@ -9,6 +11,21 @@ from twisted_mesh.wire.reverse import Direct, DirectAck, Receipts, SignedReceipt
 from twisted_mesh.wire.signed import SignedRecord
 
 AnyFrame = native.Signed | native.Plain
+
+
+class TraceDigest:
+    """A trace in one line: two runs have the same one if and only if they have the same trace."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def add(self, line: str) -> None:
+        """The next line of the trace."""
+        self._hash.update(line.encode() + b"\n")
+
+    def __str__(self) -> str:
+        """64 hexadecimal digits."""
+        return self._hash.hexdigest()
 
 
 def show(run: Run) -> str:

@@ -1,0 +1,44 @@
+"""A run of the simulator is the same again from its seed, in whatever order a process keeps its sets."""
+
+from __future__ import annotations
+
+import sys
+
+from twisted.internet import reactor
+
+from tests.support.processes import Child, ProcessCase, environment
+
+#: Of each table of a link that can overflow most is forgotten, so that which is decides what follows.
+SMALL = """
+from dataclasses import replace
+from functools import partial
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.simulation import joint, schedules
+from twisted_mesh.simulation.__main__ import play
+from twisted_mesh.simulation.trace import TraceDigest
+from twisted_mesh.simulation.world import World
+
+schedules.World = partial(World, config=MeshConfig(claims_limit=4))
+joint.CONFIG = replace(joint.CONFIG, claims_limit=4)
+for name in ("flapping", "slow", "joint", "asking-liars"):
+    digest = TraceDigest()
+    play(name, 3, 8, digest.add)
+    print(name, digest)
+"""
+
+
+class SameAgainTests(ProcessCase):
+    def start_with(self, hash_seed: int) -> Child:
+        """Start it with sets in another order."""
+        child = Child(f"PYTHONHASHSEED={hash_seed}")
+        self.children.append(child)
+        command = [sys.executable, "-c", SMALL]
+        around = {**environment(), "PYTHONHASHSEED": str(hash_seed)}
+        reactor.spawnProcess(child, command[0], command, around, str(self.directory))
+        return child
+
+    async def test_the_order_of_sets_decides_nothing(self) -> None:
+        children = [self.start_with(hash_seed) for hash_seed in (1, 2)]
+        self.assertEqual(await self.until_ended(*children, deadline=90), [0, 0])
+        first, second = (child.lines for child in children)
+        self.assertEqual((len(first), first), (4, second))
