@@ -35,6 +35,11 @@ class Gathering:
     def __len__(self) -> int:
         return len(self._entries)
 
+    @property
+    def waits(self) -> bool:
+        """Whether what there is leaves by itself, so that the end of this turn has nothing to do."""
+        return self._waiting is not None and self.bytes < self._config.batch_bytes
+
     def add(self, entry: bytes) -> int:
         """One more message; how many there were before it."""
         place = len(self._entries)

@@ -88,6 +88,7 @@ class Hub:
         self._busy = False
         self._gathering = Gathering(clock, config, self._publish)
         self._to_flush: dict[int, MeshProtocol] = {}
+        self._flushing = False
         self._turn: IDelayedCall | None = None
         self._timers = Timers(clock, self._handle)
         self._drained = Waiters[None]()
@@ -110,8 +111,10 @@ class Hub:
         """
         if not self.node.sending.room_for(self._gathering.bytes + len(entry)):
             return None
-        self._schedule()
-        return self._published + self._gathering.add(entry)
+        place = self._published + self._gathering.add(entry)
+        if self._turn is None and not self._gathering.waits:
+            self._schedule()
+        return place
 
     def handle(self, event: events.Asking | events.Check) -> None:
         """Something the application does about messages that are on their way."""
@@ -230,7 +233,8 @@ class Hub:
     def wants_flush(self, link: MeshProtocol) -> None:
         """Flush *link* at the end of this turn."""
         self._to_flush[link.number] = link
-        self._schedule()
+        if not self._flushing:
+            self._schedule()
 
     def closing(self, link: MeshProtocol, error: RemoteError) -> None:
         """Nothing more can be sent over *link*."""
@@ -261,12 +265,16 @@ class Hub:
 
     def _end_of_turn(self) -> None:
         self._turn = None
-        self._gathering.end_of_turn()
-        # Flushing lets the core feed links on, so this goes on until their transports have enough.
-        while self._to_flush:
-            links, self._to_flush = self._to_flush, {}
-            for link in links.values():
-                self._flush(link)
+        self._flushing = True
+        try:
+            self._gathering.end_of_turn()
+            # Flushing lets the core feed links on, so this goes on until their transports have enough.
+            while self._to_flush:
+                self._flush(self._to_flush.pop(next(iter(self._to_flush))))
+        finally:
+            self._flushing = False
+            if self._to_flush:  # the core failed: the other links are flushed all the same
+                self._schedule()
 
     def _publish(self, entries: list[bytes]) -> None:
         place, first = self._published, self.node.outbox.head + 1

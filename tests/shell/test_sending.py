@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gc
+from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall
 
 from tests.support.meshcase import BIG, MIB, MeshCase
 from twisted_mesh import flags
 from twisted_mesh.errors import Congested, MessageTooLarge, NotHandedOver, NotRunning, Unreachable
+from twisted_mesh.service import MeshService
 
 
 class TestSend(MeshCase):
@@ -93,6 +96,41 @@ class TestGathering(MeshCase):
         self.a.send(BIG)
         self.network.pump()
         self.assertEqual(self.batches(), [1, 1])
+
+    def test_no_turn_is_scheduled_that_finds_nothing_to_do(self) -> None:
+        self.network.advance(1)
+        scheduled = self.scheduled_by(self.a)
+        self.a.send("alone")
+        self.network.pump()
+        self.assertEqual(scheduled, ["_end_of_turn"])
+        for number in range(100):
+            self.a.send(number)
+            self.network.pump()
+        self.assertEqual(scheduled[1:], ["_end_of_turn", "_waited"])
+        self.network.advance(0.002)
+        self.assertEqual((scheduled[3:], self.batches()), (["_end_of_turn"], [1, 100]))
+
+    def scheduled_by(self, service: MeshService) -> list[str]:
+        """What a node has the clock call for its messages from now on, in order."""
+        assert service._run is not None
+        hub = service._run.hub
+        clock: Any = hub.clock
+        scheduled: list[str] = []
+        call_later = clock.callLater
+
+        def noting(delay: float, call: Any, *args: Any, **more: Any) -> IDelayedCall:
+            if getattr(call, "__self__", None) in (hub, hub._gathering):
+                scheduled.append(call.__name__)
+            return call_later(delay, call, *args, **more)
+
+        self.patch(clock, "callLater", noting)
+        return scheduled
+
+    def test_what_is_sent_while_a_turn_ends_leaves_in_the_next(self) -> None:
+        taken = self.a.routing_table[self.b.id].whisper("first")
+        taken.addCallback(lambda _: self.a.send("second"))
+        self.network.pump()
+        self.assertEqual(self.got(self.b), ["first", "second"])
 
     def test_what_waits_is_handed_over_before_the_stop(self) -> None:
         for number in range(3):

@@ -10,6 +10,7 @@ from zope.interface.verify import verifyObject
 
 from tests.support.meshcase import PORT, MeshCase, Raw, batch
 from twisted_mesh.core.intake import Intake
+from twisted_mesh.core.sending import Sending
 from twisted_mesh.errors import LocalError, NotRunning, Reason, RemoteError
 from twisted_mesh.identity import Identity
 from twisted_mesh.network import Protocol
@@ -181,6 +182,20 @@ class TestFault(MeshCase):
         self.network.advance(1)
         self.assertEqual((self.got(b), self.got(a)), (["lost by it", "after it"], ["and back"]))
         self.assertEqual(self.happened(b, "failure"), [])
+
+    def test_a_fault_while_one_link_is_flushed_holds_up_no_other(self) -> None:
+        b, a, c = self.chain(3)
+        accepted = Sending.accepted
+
+        def faulty(sending: Sending, *arguments: Any) -> None:
+            self.patch(Sending, "accepted", accepted)
+            raise ZeroDivisionError
+
+        self.patch(Sending, "accepted", faulty)
+        a.send("to both")
+        self.assertRaises(ZeroDivisionError, self.network.pump)
+        self.network.pump()
+        self.assertEqual((self.got(b), self.got(c)), (["to both"], ["to both"]))
 
 
 class TestHandingOver(MeshCase):
