@@ -92,9 +92,12 @@ class MessageQueue:
         reader: Reader,
         changed: Callable[[RunKey], None],
         closing: Callable[[MessageQueue], None],
+        waited_for: set[MessageQueue],
         notify: Callable[[], None] | None = None,
     ) -> None:
         """
+        :param waited_for: where it is while somebody waits for its next message: nothing else holds a
+            consumer of which the application keeps nothing.
         :param tell: is told of each run what was lost, and whether that concerns its author: not what a
             closed queue lost.
         :param changed: is told of each run of which something was taken, or counts as taken now.
@@ -106,6 +109,7 @@ class MessageQueue:
         self._tell = tell
         self._changed = changed
         self._closing = closing
+        self._waited_for = waited_for
         self._notify = notify
         self._only_newest = notify is not None
         self._queue: deque[tuple[Message, int]] = deque()
@@ -175,8 +179,7 @@ class MessageQueue:
     def wake(self) -> None:
         """Give who waits the next message, if there is one."""
         if self._waiting is not None and (message := self.take()) is not None:
-            waiting, self._waiting = self._waiting, None
-            waiting.callback(message)
+            self._wait_no_more().callback(message)
 
     def take(self) -> Message | None:
         """The next message, or None if there is none now."""
@@ -241,8 +244,7 @@ class MessageQueue:
         self._unreadable = False
         self.wake()
         if self._waiting is not None:
-            waiting, self._waiting = self._waiting, None
-            waiting.errback(Failure(StopAsyncIteration()))
+            self._wait_no_more().errback(Failure(StopAsyncIteration()))
 
     def __aiter__(self) -> MessageQueue:
         return self
@@ -255,11 +257,15 @@ class MessageQueue:
             raise StopAsyncIteration
         if self._waiting is not None:
             raise RuntimeError("messages() has one consumer at a time: call it again for another")
-        self._waiting = Deferred(self._cancelled)
+        self._waiting = Deferred(lambda _: self._wait_no_more())
+        self._waited_for.add(self)
         return await self._waiting
 
-    def _cancelled(self, _: Deferred[Message]) -> None:
-        self._waiting = None
+    def _wait_no_more(self) -> Deferred[Message]:
+        waiting, self._waiting = self._waiting, None
+        self._waited_for.discard(self)
+        assert waiting is not None
+        return waiting
 
     # ── what waits here ─────────────────────────────────────────────────────────────
 

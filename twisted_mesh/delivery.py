@@ -64,6 +64,7 @@ class Delivery:
         self._debug = debug_level
         self._handlers: list[Handler] = []
         self._queues: tuple[ref[MessageQueue], ...] = ()  # dropped iterators drop out
+        self._waited_for: set[MessageQueue] = set()  # but not while somebody waits for their next message
         self._backlog: MessageQueue | None = None  # of an earlier process, for the handlers
 
     def register_handler(self, handler: Handler) -> None:
@@ -92,7 +93,9 @@ class Delivery:
         return self._queue(notify)
 
     def _queue(self, notify: Callable[[], None] | None) -> MessageQueue:
-        queue = MessageQueue(self._bounds, self._lost, self._reader, self._changed, self._closing, notify)
+        queue = MessageQueue(
+            self._bounds, self._lost, self._reader, self._changed, self._closing, self._waited_for, notify
+        )
         self._queues = (*self._queues, ref(queue, self._dropped))
         return queue
 
@@ -119,7 +122,7 @@ class Delivery:
         self._reader, self._when_taken, self._when_skipped = reader, changed, skipped
         for queue in self._live():
             queue.reader = reader
-        waiting = MessageQueue(self._bounds, self._lost, reader, changed, self._closing)
+        waiting = MessageQueue(self._bounds, self._lost, reader, changed, self._closing, self._waited_for)
         for run, sender, taken, head in backlog:
             waiting.follow(run, sender, taken, head)
         self._backlog = waiting if waiting.runs_behind else None

@@ -363,6 +363,33 @@ class TestMessages(MeshCase):
         self.assertEqual(len(b._delivery._queues), 0)
         self.say(a, 1)
 
+    def test_one_that_somebody_waits_for_is_kept_though_nobody_holds_it(self) -> None:
+        a, b = self.pair()
+        got: list[object] = []
+
+        async def consume() -> None:
+            [got.append(message.packets[1]) async for message in b.messages()]
+
+        Deferred.fromCoroutine(consume())
+        for number in range(3):
+            gc.collect()
+            self.say(a, number)
+        self.assertEqual((got, b.footprint()["consumers"]), ([0, 1, 2], 1))
+        self.stop(b)
+        gc.collect()
+        self.assertEqual((len(b._delivery._queues), b._delivery._waited_for), (0, set()))
+
+    def test_one_whose_wait_was_given_up_is_held_no_more(self) -> None:
+        _, b = self.pair()
+        waiting = Deferred.fromCoroutine(take(b.messages(), 1))
+        gc.collect()
+        self.assertEqual(b.footprint()["consumers"], 1)
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        del waiting
+        gc.collect()
+        self.assertEqual(b.footprint()["consumers"], 0)
+
     def test_one_consumer_at_a_time(self) -> None:
         _, b = self.pair()
         queue = b.messages()
