@@ -257,9 +257,12 @@ class MessageQueue:
             raise StopAsyncIteration
         if self._waiting is not None:
             raise RuntimeError("messages() has one consumer at a time: call it again for another")
-        self._waiting = Deferred(lambda _: self._wait_no_more())
+        self._waiting = Deferred(self._cancelled)
         self._waited_for.add(self)
         return await self._waiting
+
+    def _cancelled(self, _: Deferred[Message]) -> None:
+        self._wait_no_more()
 
     def _wait_no_more(self) -> Deferred[Message]:
         waiting, self._waiting = self._waiting, None
