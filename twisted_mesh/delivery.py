@@ -246,7 +246,7 @@ class Delivery:
                     raise TypeError(f"handler {handler} returned an awaitable: use a listener")
                 if taken:
                     return True
-            except (Exception, SystemExit):  # it would end nothing but the link
+            except BaseException:  # it would end nothing but the link
                 failure = Failure()
                 _log.failure("handler {handler} failed", failure, handler=handler)
                 self.listeners.emit("failure", failure)

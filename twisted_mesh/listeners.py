@@ -47,7 +47,7 @@ class Listeners(EventEmitter):
     def _emit_run(self, f: Listener, args: Any, kwargs: Any) -> None:
         try:
             result = f(*args, **kwargs)
-        except (Exception, SystemExit):  # the reactor lets none of them end the process
+        except BaseException:  # none would end the process, but the link whose bytes are read
             self._failed(f, Failure())
         else:
             self._returned(f, result)
@@ -79,7 +79,7 @@ def emit_one(listeners: Listeners, event: str, what: object) -> bool:
     for listener in called:
         try:
             result = listener(what)
-        except (Exception, SystemExit):
+        except BaseException:
             listeners._failed(listener, Failure())
         else:
             if result is not None:

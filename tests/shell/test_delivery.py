@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from functools import partial
 from types import ModuleType
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.logger import formatEvent
 
 from tests.support.meshcase import MeshCase, batch
@@ -19,6 +20,21 @@ from twisted_mesh.run import Run
 
 class Oops(Exception):
     """What fails on purpose."""
+
+
+class Leave(BaseException):
+    """What an application leaves with, past every ``except Exception``."""
+
+
+#: What user code can raise that is no Exception, and what is one but means that somebody gives up.
+BASES: tuple[type[BaseException], ...] = (
+    asyncio.CancelledError,
+    CancelledError,
+    GeneratorExit,
+    KeyboardInterrupt,
+    Leave,
+    SystemExit,
+)
 
 
 class DeliveryCase(MeshCase):
@@ -277,6 +293,67 @@ class TestListeners(DeliveryCase):
         queue = self.b.messages()
         self.say("heard")
         self.assertEqual((len(queue), self.b.footprint()["unheard_messages"]), (1, 2))
+
+
+class TestWhatIsNoException(DeliveryCase):
+    def raised(self, error: type[BaseException], times: int) -> None:
+        """It was logged and emitted so often."""
+        self.assertEqual(len(self.flushLoggedErrors(error)), times, error)
+        failures = [failure for failure in self.happened(self.b, "failure") if failure.type is error]
+        self.assertEqual(len(failures), times, error)
+
+    def test_in_a_handler_or_listener_it_costs_no_link_and_nobody_a_message(self) -> None:
+        for error in BASES:
+            self.fail_with_messages(error)
+
+    def fail_with_messages(self, error: type[BaseException]) -> None:
+        def fails(message: object, link: object = None) -> None:
+            raise error
+
+        async def later(message: object) -> None:
+            raise error
+
+        a, self.b = self.chain(2)
+        heard: list[int] = []
+        self.b.register_handler(fails)
+        self.b.on("message", fails)
+        self.b.on("message", later)
+        self.b.on("message", lambda message: heard.append(message.packets[1]))
+        for number in range(3):
+            a.send(number)  # one batch
+        self.network.pump()
+        self.assertEqual((heard, list(self.b.routing_table)), ([0, 1, 2], [a.id]), error)
+        self.raised(error, 9)
+
+    def test_in_a_listener_of_anything_else_it_costs_no_link_either(self) -> None:
+        for error in BASES:
+            self.fail_with_events(error)
+
+    def fail_with_events(self, error: type[BaseException]) -> None:
+        def fails(what: object) -> None:
+            raise error
+
+        a, self.b = self.node(), self.node()
+        for event in ("connect", "disconnect", "member", "receipt"):
+            self.b.on(event, fails)
+        self.link((a, self.b))
+        receipt = self.b.send("who has it?", receipt=True)
+        self.network.advance(1)
+        self.assertEqual((receipt.is_complete, list(self.b.routing_table)), (True, [a.id]), error)
+        self.stop(a)
+        events = [name for name, _ in self.mesh.events(self.services.index(self.b)) if name != "failure"]
+        self.assertLessEqual({"connect", "disconnect", "member", "receipt"}, set(events))
+        self.raised(error, len(events))
+
+    def test_in_a_listener_of_failures_it_is_logged_alone(self) -> None:
+        def fails(*_: object) -> None:
+            raise Leave
+
+        self.b.on("failure", fails)
+        self.b.on("message", self.failing)
+        self.say("x")
+        self.assertEqual((self.heard, self.oopses()), (["x"], 1))
+        self.assertEqual(len(self.flushLoggedErrors(Leave)), 1)
 
 
 class TestGap(DeliveryCase):
