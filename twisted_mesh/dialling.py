@@ -17,7 +17,7 @@ from twisted.internet.endpoints import (
     TCP6ClientEndpoint,
     clientFromString,
 )
-from twisted.internet.error import ConnectError, DNSLookupError
+from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.logger import Logger
@@ -105,6 +105,8 @@ class Dialling:
             endpoint = self._tls.client(endpoint)
         try:
             link = await endpoint.connect(factory)
+        except ConnectingCancelledError:  # Twisted's word for it, which no addTimeout() knows
+            raise CancelledError from None
         except (ConnectError, ConnectTimeout, DNSLookupError, OSError, ValueError) as error:
             # A ValueError is Twisted's word for a name that none can have.
             why = str(error).removesuffix(".")

@@ -17,6 +17,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.error import (
     CannotListenError,
+    ConnectingCancelledError,
     ConnectionLost,
     ConnectionRefusedError,
     TimeoutError,
@@ -94,11 +95,15 @@ class MemoryClientEndpoint:
         network.dials.append((self._source, self._target, network.clock.seconds()))
         hosts = frozenset((self._source, self._target[0]))
         wait = CONNECT_TIMEOUT if network.is_apart(hosts) else network.connect_takes
-        dialled: Deferred[IProtocol] = Deferred(lambda _: call.cancel())
+        dialled: Deferred[IProtocol] = Deferred(lambda _: self._cancelled(dialled, call))
         deaths = network.deaths[self._source]
         call = network.clock.callLater(wait, self._made, dialled, protocolFactory, deaths)
         network.dialling(hosts, call)
         return dialled
+
+    def _cancelled(self, dialled: Deferred[IProtocol], call: IDelayedCall) -> None:
+        call.cancel()
+        dialled.errback(Failure(ConnectingCancelledError(IPv4Address("TCP", *self._target))))
 
     def _made(self, dialled: Deferred[IProtocol], factory: IProtocolFactory, deaths: int) -> None:
         network = self._network

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -56,6 +56,7 @@ from twisted_mesh.tls import Tls
 from twisted_mesh.waiters import Waiters, is_in_time
 from twisted_mesh.wire.packets import pack_entry
 
+T = TypeVar("T")
 _log = Logger()
 
 
@@ -127,6 +128,7 @@ class Run:
                 clock, config, book, dialling.link_to, hub.known, myself.overlay, hub.table, away, jitter
             )
         )
+        self._connecting: dict[Deferred[MeshProtocol], None] = {}  # the application waits for these links
         self._stopping = False
 
     # ── what the service asks for ───────────────────────────────────────────────────
@@ -142,11 +144,26 @@ class Run:
         """Fires when a neighbour has told its roster (MeshService.joined)."""
         return succeed(None) if self.hub.node.membership.joined else self._joined.wait()
 
-    async def connect(self, address: PeerAddress) -> MeshProtocol:
+    def connect(self, address: PeerAddress) -> Deferred[MeshProtocol]:
         """Link with the node at *address*, and stay so (MeshService.connect)."""
+        connecting = Deferred.fromCoroutine(self._connect(address))
+        self._connecting[connecting] = None
+
+        def over(result: T) -> T:
+            del self._connecting[connecting]
+            return result
+
+        return connecting.addBoth(over)
+
+    async def _connect(self, address: PeerAddress) -> MeshProtocol:
         link = self.hub.table.get(self.dialler.found_at(address) or b"")
         if link is None or link.error is not None:  # it can be closed, until another relieves it
-            link = await self.dialling.link_to(address)
+            try:
+                link = await self.dialling.link_to(address)
+            except CancelledError:
+                if self._stopping:
+                    raise NotRunning(f"the service stopped before it was linked with {address}") from None
+                raise
             self.hub.disconnected.discard(link.id)
             self.dialler.add(address, link.id)
         return link
@@ -201,6 +218,8 @@ class Run:
         self._catching_up.stop()  # what is handed on while the last flush is written would come again
         self.dialler.stop()
         self.dialling.stop()
+        for connecting in list(self._connecting):
+            connecting.cancel()
         self._joined.failed(Failure(NotRunning("the service stopped before it had joined")))
         await deferLater(self._clock, 0)  # never within a delivery, whose events wait for its end
         await is_in_time(self.hub.given_to_all(), self._config.handover_timeout, self._clock)

@@ -47,7 +47,7 @@ from twisted_mesh.run import Run
 from twisted_mesh.settings import Settings
 from twisted_mesh.steady import steady
 from twisted_mesh.tls import Tls
-from twisted_mesh.waiters import Waiters
+from twisted_mesh.waiters import Waiters, wait_for
 
 _log = Logger()
 _NOBODY: Mapping[bytes, MeshProtocol] = MappingProxyType({})
@@ -205,10 +205,12 @@ class MeshService(Service, Emitting):
     def stopService(self) -> Deferred[None]:
         """Hand over what is unsent, say goodbye and close everything, within bounds.
 
+        It stops even if the Deferred is cancelled: who waits can only give up waiting.
+
         How many messages no neighbour took is logged, and how many may have reached nobody: neighbours
         did not answer the goodbye, and none is known to have read them.
         """
-        return Deferred.fromCoroutine(self._stop())
+        return wait_for(self._stop())
 
     def ready(self) -> Deferred[None]:
         """Fires when every listener is up, fails with why one never will be."""
@@ -286,11 +288,11 @@ class MeshService(Service, Emitting):
 
         :return: fires with the link once it is in the routing table.  Fails with ConnectFailed,
             SubnetMismatch, EncryptionMismatch, SelfConnection, HandshakeTimeout or another
-            RemoteError; then it is not tried again.
+            RemoteError; then it is not tried again.  Fails with NotRunning if the service stops first.
         :raises LocalError: a port that cannot be; NotRunning if the service does not run.
         """
         address = PeerAddress(this_host(host), check_port(port))
-        return Deferred.fromCoroutine(self._running().connect(address))
+        return self._running().connect(address)
 
     def disconnect(self, link: MeshProtocol) -> None:
         """Close *link* and do not dial its node for ``redial_forbidden`` seconds."""

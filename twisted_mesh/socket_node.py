@@ -20,6 +20,7 @@ from twisted_mesh.errors import Congested, NotHandedOver, NotRunning
 from twisted_mesh.protocol import MeshProtocol
 from twisted_mesh.receipt import Receipt
 from twisted_mesh.service import MeshService
+from twisted_mesh.waiters import wait_for
 
 #: The keywords of a service that are a socket's, too; the others follow from its addr, port and prot.
 OPTIONS: Final = tuple(
@@ -112,7 +113,7 @@ class SocketNode(MeshService):
         """Stop, once a last message has had its time to find a peer that was not reached yet."""
         self.closed = True
         self.stopping()
-        return Deferred.fromCoroutine(self._stop_at_last())
+        return wait_for(self._stop_at_last())
 
     async def _stop_at_last(self) -> None:
         run = self._run

@@ -1,22 +1,24 @@
 """Whoever waits for the same thing: Deferreds that fire together, once; or each when something is so.
 
-Contract: one that is cancelled waits no more.  Whatever one that fires brings about, the others fire as
-well: it can wait anew, or cancel one whose turn has not come.
+Contract: one that is cancelled waits no more, and nothing else changes by that.  Whatever one that fires
+brings about, the others fire as well: it can wait anew, or cancel one whose turn has not come.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_mesh.errors import LocalError
 
 T = TypeVar("T")
+_log = Logger()
 
 
 def check_timeout(timeout: object) -> None:
@@ -35,6 +37,23 @@ async def is_in_time(waiting: Deferred[T], seconds: float, clock: IReactorTime) 
     except DeferredTimeout:
         return False
     return True
+
+
+def wait_for(work: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
+    """Fires when *work* is done.
+
+    If the Deferred is cancelled the work goes on, and what that fails with is logged.
+    """
+    waiting: Deferred[T] = Deferred()
+
+    def failed(failure: Failure) -> None:
+        if waiting.called:
+            _log.failure("work that nobody waits for any more has failed", failure)
+        else:
+            waiting.errback(failure)
+
+    Deferred.fromCoroutine(work).addCallbacks(waiting.callback, failed)
+    return waiting
 
 
 class Waiters(Generic[T]):

@@ -6,12 +6,13 @@ from typing import Any
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import CancelledError, TimeoutError
 from zope.interface.verify import verifyObject
 
 from tests.support.meshcase import PORT, MeshCase, Raw, batch
 from twisted_mesh.core.intake import Intake
 from twisted_mesh.core.sending import Sending
-from twisted_mesh.errors import LocalError, NotRunning, Reason, RemoteError
+from twisted_mesh.errors import LocalError, NotRunning
 from twisted_mesh.identity import Identity
 from twisted_mesh.network import Protocol
 from twisted_mesh.service import MeshService
@@ -151,16 +152,59 @@ class TestRuns(MeshCase):
             self.assertEqual(late.bye.reason, "leaving")
             del self.network.ports[self.host(a), PORT]
 
-    def test_a_connect_that_is_under_way_at_the_end_makes_no_link(self) -> None:
+    def test_a_connect_that_is_under_way_at_the_end_fails_at_once_and_makes_no_link(self) -> None:
+        for connect_takes in (1.0, 0.0):
+            a, b = self.node(), self.node()
+            self.network.connect_takes = connect_takes
+            link = a.connect(self.host(b), PORT)
+            self.network.clock.advance(0)  # a connection that is made has still to prove itself
+            self.assertNoResult(link)
+            stopped = a.stopService()
+            error = self.failureResultOf(link, NotRunning).value
+            self.assertEqual(str(error), f"the service stopped before it was linked with {self.address(b)}")
+            self.network.pump()
+            self.successResultOf(stopped)
+            self.network.advance(5)
+            self.assertEqual((dict(b.routing_table), self.network.ends), ({}, []))
+
+    def test_a_connect_that_is_given_up_says_so_in_twisteds_words(self) -> None:
         a, b = self.node(), self.node()
-        self.network.connect_takes = 1.0
-        link = a.connect(self.host(b), PORT)
-        stopped = a.stopService()
-        self.network.pump()
-        self.successResultOf(stopped)
-        self.network.advance(5)
-        self.assertIs(self.failureResultOf(link, RemoteError).value.reason, Reason.LEAVING)
-        self.assertEqual((dict(b.routing_table), self.network.ends), ({}, []))
+        for connect_takes in (1.0, 0.0):
+            self.network.connect_takes = connect_takes
+            in_time = a.connect(self.host(b), PORT).addTimeout(0.5, self.network.clock)
+            given_up = a.connect(self.host(b), PORT)
+            given_up.cancel()
+            self.failureResultOf(given_up, CancelledError)
+            if connect_takes:
+                self.network.clock.advance(0.5)
+                self.failureResultOf(in_time, TimeoutError)
+                self.network.advance(5)
+                self.assertEqual((dict(a.routing_table), self.network.ends), ({}, []))
+            else:
+                self.network.pump()
+                self.successResultOf(in_time)
+
+    def test_who_gives_up_waiting_for_the_stop_changes_nothing_of_it(self) -> None:
+        for when in (0.0, 0.5, 2.5):
+            parent = MultiService()
+            a, b = self.make(), self.node()
+            a.setServiceParent(parent)
+            parent.startService()
+            self.link((a, b))
+            self.say_too_much(a, b)  # so that it takes its time
+            given_up = a.stopService()
+            again = a.stopService()
+            self.network.advance(when)
+            given_up.cancel()
+            self.failureResultOf(given_up, CancelledError)
+            at_the_end = parent.stopService()
+            self.network.advance(15)
+            self.successResultOf(again)
+            self.successResultOf(at_the_end)
+            self.assertEqual(a.footprint(), {})
+            a.startService()
+            self.assertEqual(self.network.ports.keys() >= {(self.host(a), PORT)}, True)
+            self.stop(a)
 
 
 class TestFault(MeshCase):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.internet.base import DelayedCall
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_mesh.waiters import Conditions, Waiters, is_in_time
+from twisted_mesh.waiters import Conditions, Waiters, is_in_time, wait_for
 
 
 class TestWaiters(SynchronousTestCase):
@@ -54,6 +54,36 @@ class TestWaiters(SynchronousTestCase):
         self.assertNoResult(anew[0])
         self.waiters.happened(6)
         self.assertEqual(self.successResultOf(anew[0]), 6)
+
+
+class TestWaitFor(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.done: Deferred[int] = Deferred()
+
+    async def work(self) -> int:
+        return await self.done + 1
+
+    def test_it_fires_or_fails_as_the_work_does(self) -> None:
+        waiting = wait_for(self.work())
+        self.assertNoResult(waiting)
+        self.done.callback(1)
+        self.assertEqual(self.successResultOf(waiting), 2)
+        self.done = fail(ZeroDivisionError())
+        self.failureResultOf(wait_for(self.work()), ZeroDivisionError)
+
+    def test_the_work_goes_on_when_the_wait_is_cancelled(self) -> None:
+        waiting = wait_for(self.work())
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        self.assertNoResult(self.done)
+        self.done.callback(1)
+
+    def test_a_failure_nobody_waits_for_is_logged(self) -> None:
+        waiting = wait_for(self.work())
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        self.done.errback(ZeroDivisionError())
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
 
 class TestConditions(SynchronousTestCase):
