@@ -25,7 +25,6 @@ async def handed_over(hub: Hub, clock: IReactorTime, timeout: float) -> None:
     :raises NotHandedOver: after *timeout* seconds.
     """
     until = clock.seconds() + timeout
-
     if not await is_in_time(hub.when(lambda: not hub.unsent), timeout, clock):
         raise NotHandedOver(f"{hub.unsent} messages were taken by no neighbour")
     last = hub.node.outbox.head

@@ -33,7 +33,7 @@ from twisted_mesh.receipt import Receipt as ServiceReceipt
 from twisted_mesh.socket_node import OPTIONS, SocketNode
 from twisted_mesh.standard_error import log_to_standard_error
 from twisted_mesh.threadsafe import Crossing, Link, Receipt
-from twisted_mesh.waiters import Waiters, check_timeout
+from twisted_mesh.waiters import Waiters, is_in_time, seconds_of
 
 default_protocol: Final = Protocol("mesh", "SSL")
 
@@ -219,17 +219,18 @@ class MeshSocket(Listeners):
     def joined(self, timeout: float | None = None) -> bool:
         """Wait until a first neighbour has told who the members are.
 
-        :param timeout: seconds; None for as long as it takes.
+        :param timeout: seconds, none if less than 0; None for as long as it takes.
         :return: whether one has.
         :raises RuntimeError: in the reactor's thread.
+        :raises LocalError: a timeout that is no number.
         :raises NotRunning: the socket is closed, or is closed meanwhile.
         """
-        has: bool = self._thread.wait(self._joins, timeout)
+        has: bool = self._thread.wait(self._joins, seconds_of(timeout))
         return has
 
-    def _joins(self, timeout: float | None) -> Deferred[bool]:
+    def _joins(self, seconds: float) -> Deferred[bool]:
         self._node.check_open()
-        return self._node.joins(timeout)
+        return self._node.joins(seconds)
 
     def disconnect(self, link: Link) -> None:
         """Close *link*, and do not dial its node for a minute.
@@ -304,18 +305,18 @@ class MeshSocket(Listeners):
         """The next message no handler took, or None if there is none.
 
         :param quantity: other than 1: a list of up to so many, which can be empty.
-        :param timeout: seconds to wait for the first one; None for ever, or until the socket closes.
+        :param timeout: seconds to wait for the first one, none if less than 0; None for ever, or until the
+            socket closes.
         :raises RuntimeError: it would have to wait in the reactor's thread.
         :raises LocalError: a quantity or timeout that is no number.
         """
         if not isinstance(quantity, int):
             raise LocalError(f"quantity must be an int, not {quantity!r}")
-        check_timeout(timeout)
+        until = time.monotonic() + seconds_of(timeout)
         taken: list[Message] = self._thread.call(self._take, quantity)
-        until = None if timeout is None else time.monotonic() + timeout
         while not taken and quantity > 0:
-            left = None if until is None else until - time.monotonic()
-            if (left is not None and left <= 0) or not self._thread.wait(self._arrival, left):
+            left = until - time.monotonic()
+            if left <= 0 or not self._thread.wait(self._arrival, left):
                 break
             taken = self._thread.call(self._take, quantity)
         if quantity != 1:
@@ -328,14 +329,11 @@ class MeshSocket(Listeners):
             taken.append(self._crossing.message(message))
         return taken
 
-    def _arrival(self, seconds: float | None) -> Deferred[bool]:
+    def _arrival(self, seconds: float) -> Deferred[bool]:
         """Fires with whether a message can be there, at the latest after *seconds*."""
         if len(self._queue) or self._node.closed:
             return succeed(bool(len(self._queue)))
-        arrival = self._arrivals.wait()
-        if seconds is not None:
-            arrival.addTimeout(seconds, self._thread.reactor, lambda *_: False)
-        return arrival
+        return Deferred.fromCoroutine(is_in_time(self._arrivals.wait(), seconds, self._thread.reactor))
 
     def _arrived(self) -> None:
         if self.listeners("message"):

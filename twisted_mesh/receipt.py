@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from math import inf
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
@@ -20,7 +21,7 @@ from twisted.python.failure import Failure
 from twisted_mesh.core.tally import Holders
 from twisted_mesh.errors import NoMembers, NotDelivered, NotRunning, ReceiptTimeout
 from twisted_mesh.identity import id_of
-from twisted_mesh.waiters import Waiters, check_timeout
+from twisted_mesh.waiters import Waiters, seconds_of
 
 _NOBODY: frozenset[bytes] = frozenset()
 _NO_MEMBERS = "no other member is known that could have the message"
@@ -67,13 +68,13 @@ class Receipt:
         Those are the members on this node's roster when it was sent; where it had not joined by then, when
         it joined.
 
-        :param timeout: seconds; None for as long as it takes.
+        :param timeout: seconds, none if less than 0; None for as long as it takes.
         :return: fires with this receipt.  Fails with ReceiptTimeout; with NotDelivered when nobody is
             pending and somebody missed it, or the receipt is closed; with NoMembers where there is nobody
             to have it; with NotRunning when the service stops.  The first two hold this receipt.
         :raises LocalError: a timeout that is no number.
         """
-        check_timeout(timeout)
+        seconds = seconds_of(timeout)
         if self._failure is not None:
             return fail(self._failure)
         if self.is_complete:
@@ -82,9 +83,9 @@ class Receipt:
         if holders.missed and not holders.pending:
             return fail(self._not_delivered(holders))
         waiting = self._waiting.wait()
-        if timeout is not None:
-            waiting.addTimeout(max(0.0, timeout), self._clock)
-            waiting.addErrback(self._too_late, timeout)
+        if seconds < inf:
+            waiting.addTimeout(seconds, self._clock)
+            waiting.addErrback(self._too_late, seconds)
         return waiting
 
     def _not_delivered(self, holders: Holders) -> Failure:

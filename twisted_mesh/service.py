@@ -47,7 +47,7 @@ from twisted_mesh.run import Run
 from twisted_mesh.settings import Settings
 from twisted_mesh.steady import steady
 from twisted_mesh.tls import Tls
-from twisted_mesh.waiters import Waiters, wait_for
+from twisted_mesh.waiters import Waiters, seconds_of, wait_for
 
 _log = Logger()
 _NOBODY: Mapping[bytes, MeshProtocol] = MappingProxyType({})
@@ -370,14 +370,17 @@ class MeshService(Service, Emitting):
         """Fires when messages are taken again after Congested or StoreFull; at once where they are."""
         return self._running().drained()
 
-    def handed_over(self, timeout: float) -> Deferred[None]:
+    def handed_over(self, timeout: float | None) -> Deferred[None]:
         """Fires when a neighbour has read every message sent so far, and hands it on.
 
         That an application has taken it is not known by that: a receipt says who has a message.
 
-        :param timeout: seconds; then it fails with NotHandedOver.
+        :param timeout: seconds, none if less than 0; then it fails with NotHandedOver.  None for as long as
+            it takes.
+        :raises LocalError: a timeout that is no number; NotRunning: the service does not run.
         """
-        return Deferred.fromCoroutine(self._running(stopping=True).handed_over(timeout))
+        seconds = seconds_of(timeout)
+        return Deferred.fromCoroutine(self._running(stopping=True).handed_over(seconds))
 
     # ── receiving ───────────────────────────────────────────────────────────────────
 

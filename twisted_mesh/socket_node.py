@@ -11,8 +11,6 @@ from inspect import signature
 from typing import Final
 
 from twisted.internet.defer import Deferred
-from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.python.failure import Failure
 
 from twisted_mesh.addresses import LOOPBACK, WILDCARDS, this_host
 from twisted_mesh.consumer import MessageQueue
@@ -20,7 +18,7 @@ from twisted_mesh.errors import Congested, NotHandedOver, NotRunning
 from twisted_mesh.protocol import MeshProtocol
 from twisted_mesh.receipt import Receipt
 from twisted_mesh.service import MeshService
-from twisted_mesh.waiters import wait_for
+from twisted_mesh.waiters import is_in_time, wait_for
 
 #: The keywords of a service that are a socket's, too; the others follow from its addr, port and prot.
 OPTIONS: Final = tuple(
@@ -71,8 +69,7 @@ class SocketNode(MeshService):
     ) -> Receipt | None:
         until = self._clock.seconds() + self.config.handover_timeout
         while True:
-            with suppress(DeferredTimeout):
-                await self.drained().addTimeout(until - self._clock.seconds(), self._clock)
+            await is_in_time(self.drained(), until - self._clock.seconds(), self._clock)
             try:
                 return self.send_now(packets, flag, type, receipt)
             except Congested:
@@ -96,18 +93,9 @@ class SocketNode(MeshService):
             for listens, bound in self.addresses
         )
 
-    def joins(self, seconds: float | None) -> Deferred[bool]:
+    def joins(self, seconds: float) -> Deferred[bool]:
         """Fires with whether a neighbour has told who the others are, at the latest after *seconds*."""
-        joining = self.joined()
-        if seconds is not None:
-            joining.addTimeout(seconds, self._clock)
-        told = joining.addCallback(lambda _: True)
-
-        def has_not(failure: Failure) -> bool:
-            failure.trap(DeferredTimeout)
-            return False
-
-        return told.addErrback(has_not)
+        return Deferred.fromCoroutine(is_in_time(self.joined(), seconds, self._clock))
 
     def stopService(self) -> Deferred[None]:
         """Stop, once a last message has had its time to find a peer that was not reached yet."""

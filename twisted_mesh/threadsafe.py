@@ -112,12 +112,12 @@ class Receipt:
     def complete(self, timeout: float | None = None) -> Self:
         """Wait until everybody who should have the message has taken it.
 
-        :param timeout: seconds; None for as long as it takes.
+        :param timeout: seconds, none if less than 0; None for as long as it takes.
         :return: this receipt.
         :raises ReceiptTimeout: some have not taken it yet; NotDelivered: some will not get it, or nobody
             will know.  Both hold this receipt.
         :raises NoMembers: there is nobody to have it.
-        :raises NotRunning: the socket is closed first.
+        :raises NotRunning: the socket is closed first; LocalError: a timeout that is no number.
         :raises RuntimeError: in the reactor's thread, where the event ``receipt`` tells what is new.
         """
         self._thread.wait(lambda: self.inner.complete(timeout).addErrback(self._with_this))

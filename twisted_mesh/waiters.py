@@ -7,7 +7,8 @@ brings about, the others fire as well: it can wait anew, or cancel one whose tur
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, Generic, TypeVar
+from math import inf
+from typing import Any, Final, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
@@ -17,23 +18,29 @@ from twisted.python.failure import Failure
 
 from twisted_mesh.errors import LocalError
 
+_FOR_EVER: Final = 1e9  # seconds: no timer is set for what no process lives to see (guess)
 T = TypeVar("T")
 _log = Logger()
 
 
-def check_timeout(timeout: object) -> None:
-    """See that *timeout* is how long to wait: seconds, or None for as long as it takes.
+def seconds_of(timeout: object) -> float:
+    """How long to wait where the application says *timeout*: at least 0.0; infinite for None.
 
-    :raises LocalError: it is not.
+    :raises LocalError: it is neither a number of seconds nor None.
     """
-    if timeout is not None and not (isinstance(timeout, int | float) and timeout == timeout):
+    if timeout is None:
+        return inf
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout != timeout:
         raise LocalError(f"timeout must be seconds or None, not {timeout!r}")
+    return inf if timeout > _FOR_EVER else max(0.0, timeout)
 
 
 async def is_in_time(waiting: Deferred[T], seconds: float, clock: IReactorTime) -> bool:
     """Whether *waiting* fires within so many *seconds*; none or fewer: at once.  Else it is cancelled."""
+    if seconds < inf:
+        waiting.addTimeout(max(0.0, seconds), clock)
     try:
-        await waiting.addTimeout(max(0.0, seconds), clock)
+        await waiting
     except DeferredTimeout:
         return False
     return True

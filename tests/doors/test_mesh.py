@@ -24,6 +24,7 @@ from twisted.internet.threads import blockingCallFromThread, deferToThread
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
 
+from tests.support.meshcase import NO_TIMEOUTS
 from tests.support.processes import eventually, reactor
 from twisted_mesh import Member, MeshConfig, MeshSocket, base, mesh, standard_error
 from twisted_mesh.addresses import lan_address
@@ -201,8 +202,12 @@ class OpenTests(SocketCase):
         ):
             self.assertRaises(LocalError, MeshSocket, "127.0.0.1", 0, **wrong)
         sock: Any = self.socket()
-        for arguments in (("1",), (None,), (1.5,), (1, "1"), (1, float("nan"))):
-            self.assertRaises(LocalError, sock.recv, *arguments)
+        for quantity in ("1", None, 1.5):
+            self.assertRaises(LocalError, sock.recv, quantity)
+        for timeout in NO_TIMEOUTS:
+            for wait in (sock.recv, sock.joined):
+                error = self.assertRaises(LocalError, wait, timeout=timeout)
+                self.assertEqual(str(error), f"timeout must be seconds or None, not {timeout!r}")
         self.assertEqual((sock.recv(0), sock.recv(-1), sock.recv(timeout=-1)), ([], [], None))
         self.assertRaises(LocalError, sock.disconnect, b"id")
         for host in (None, b"127.0.0.1"):
@@ -357,7 +362,8 @@ class MemberTests(SocketCase):
     @blocks
     def test_who_the_others_are(self) -> None:
         a = self.socket(label="a", tags={"floor": "3"})
-        self.assertEqual((a.members, a.joined(timeout=0)), ({}, False))
+        self.assertEqual((a.members, a.joined(timeout=0), a.joined(timeout=-1)), ({}, False, False))
+        self.assertEqual(len(a._node._run._joined), 0)
         told: list[Member] = []
         b, c = self.socket(), self.socket(label="c")
         c.on("member", told.append)

@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 
 from tests.shell.test_members import presence
-from tests.support.meshcase import BIG, MeshCase, batch
+from tests.support.meshcase import BIG, NO_TIMEOUTS, MeshCase, batch
 from twisted_mesh.errors import LocalError, NoMembers, NotDelivered, NotRunning, ReceiptTimeout
 from twisted_mesh.identity import Identity
 from twisted_mesh.receipt import Receipt
@@ -138,9 +138,19 @@ class TestWaiting(ReceiptCase):
         a, b = self.keyed(), self.keyed()
         self.link((a, b))
         receipt = self.ask(a, "x")
-        for timeout in ("x", float("nan")):
+        for timeout in NO_TIMEOUTS:
             error = self.assertRaises(LocalError, receipt.complete, timeout)
             self.assertEqual(str(error), f"timeout must be seconds or None, not {timeout!r}")
+        self.assertEqual(len(receipt._waiting), 0)
+
+    def test_one_that_no_process_lives_to_see_is_as_none(self) -> None:
+        a, b = self.keyed(), self.keyed()
+        self.link((a, b))
+        receipt = a.send("x", receipt=True)
+        waiting = [receipt.complete(timeout) for timeout in (float("inf"), 10**400, None)]
+        self.network.advance(1)
+        for each in waiting:
+            self.successResultOf(each)
 
     def test_a_time_out_holds_the_receipt_which_goes_on(self) -> None:
         a, b, c = self.keyed(), self.keyed(), self.with_history()

@@ -8,9 +8,16 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall
 
-from tests.support.meshcase import BIG, MIB, MeshCase
+from tests.support.meshcase import BIG, MIB, NO_TIMEOUTS, MeshCase
 from twisted_mesh import flags
-from twisted_mesh.errors import Congested, MessageTooLarge, NotHandedOver, NotRunning, Unreachable
+from twisted_mesh.errors import (
+    Congested,
+    LocalError,
+    MessageTooLarge,
+    NotHandedOver,
+    NotRunning,
+    Unreachable,
+)
 from twisted_mesh.service import MeshService
 
 
@@ -264,6 +271,27 @@ class TestHandingOver(MeshCase):
         error = self.failureResultOf(handed_over, NotHandedOver).value
         self.assertEqual(str(error), "1 messages were taken by no neighbour")
         self.assertEqual(a.footprint()["unsent_batches"], 1)
+
+    def test_it_fails_at_once_where_there_is_no_time(self) -> None:
+        a = self.node()
+        a.send("x")
+        for timeout in (0, -1, float("-inf"), -(10**400)):
+            handed_over = a.handed_over(timeout)
+            self.network.advance(0)
+            self.failureResultOf(handed_over, NotHandedOver)
+        for timeout in NO_TIMEOUTS:
+            error = self.assertRaises(LocalError, a.handed_over, timeout)
+            self.assertEqual(str(error), f"timeout must be seconds or None, not {timeout!r}")
+
+    def test_without_a_time_it_takes_as_long_as_it_takes(self) -> None:
+        a, b = self.node(), self.node()
+        a.send("x")
+        waiting = [a.handed_over(timeout) for timeout in (None, float("inf"), 10**400)]
+        self.network.advance(3600)
+        self.link((a, b))
+        self.network.advance(1)
+        for each in waiting:
+            self.successResultOf(each)
 
     def test_a_slow_neighbour_does_not_count(self) -> None:
         b, a, slow = self.chain(3)

@@ -31,6 +31,8 @@ from twisted_mesh.wire.packets import join_entries, pack_entry
 
 MIB = 2**20
 BIG = b"x" * 300_000
+#: What no time-out can be.
+NO_TIMEOUTS: tuple[Any, ...] = ("1", b"1", float("nan"), True, False, [1], 1j)
 _READ_ALL = native.encode(native.Ping(READ_ALL))[LENGTH_BYTES:]
 #: One for all scripted peers: making a certificate takes as long as a whole test.
 _tls: list[Tls] = []
