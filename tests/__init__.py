@@ -1,1 +1,8 @@
-"""The tests of twisted_mesh, laid out as the package is: ``python -m twisted.trial tests``."""
+"""The tests of twisted_mesh, laid out as the package is: ``python -m twisted.trial tests``.
+
+A deprecated call that the package or a test makes is a failure (:mod:`tests.support.deprecated`).
+"""
+
+from tests.support.deprecated import make_failures
+
+make_failures()

@@ -11,6 +11,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 import twisted_mesh
+from tests.support.deprecated import for_processes
 from tests.support.processes import Child, ProcessCase
 from twisted_mesh import MeshConfig, MeshService, MeshSocket, testing
 from twisted_mesh.listeners import Emitting
@@ -41,7 +42,7 @@ def promised(example: str) -> list[str]:
 
 def run(*arguments: str, at: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run Python as a reader would, in the folder *at*."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": for_processes()}
     return subprocess.run(
         [sys.executable, *arguments], capture_output=True, text=True, timeout=30, env=environment, cwd=at
     )

@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from OpenSSL import SSL, crypto
+from OpenSSL import SSL
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
@@ -136,7 +136,8 @@ def _throw_away() -> CertificateOptions:
         .sign(key, hashes.SHA256())
     )
     return CertificateOptions(
-        privateKey=crypto.PKey.from_cryptography_key(key),
-        certificate=crypto.X509.from_cryptography(certificate),
+        # Twisted hands them on to OpenSSL, which takes these; its own kinds are deprecated.
+        privateKey=key,  # type: ignore[arg-type]
+        certificate=certificate,  # type: ignore[arg-type]
         raiseMinimumTo=TLSVersion.TLSv1_3,
     )

@@ -69,7 +69,12 @@ def main() -> None:
         import_module(name)
     assert "twisted.internet.reactor" not in sys.modules  # each script has one of its own
     gc.freeze()  # else a fork's first collection copies all that is imported
-    asking = socket.socket(fileno=os.dup(0))
+    with socket.socket(fileno=os.dup(0)) as asking:
+        answer_all(asking)
+
+
+def answer_all(asking: socket.socket) -> None:
+    """Likewise, over *asking*."""
     while True:
         question, descriptors = asked(asking)
         if question is None:

@@ -27,6 +27,7 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
+from tests.support.deprecated import for_processes
 from tests.support.forks import POLL, Fork, Forker
 
 T = TypeVar("T")
@@ -43,6 +44,8 @@ _TAIL = 3000
 def environment() -> dict[str, str]:
     """What a process of the tests has as its environment."""
     given = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    told = given.get("PYTHONWARNINGS")  # a later one comes before it
+    given["PYTHONWARNINGS"] = f"{told},{for_processes()}" if told else for_processes()
     if given.pop("PYTHONDONTWRITEBYTECODE", None):
         # Every start would compile the package again, a third of what a start takes (measured).
         given["PYTHONPYCACHEPREFIX"] = str(ROOT / "build" / "bytecode")  # once for all
