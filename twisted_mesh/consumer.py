@@ -21,17 +21,23 @@ from twisted_mesh.message import Gap, Message
 from twisted_mesh.ranges import Ranges
 
 READ_BYTES: Final = 1024 * 1024  # read from the history at a time (guess)
+_TOO_SLOW: Final = "the consumer was too slow"
+_DAMAGED: Final = "they are damaged in the history file of this node"
 
 RunKey = tuple[bytes, int]  # origin, epoch
 _log = Logger()
 
 
 class Held(NamedTuple):
-    """Messages *first* to *last* of a run as the history still has them, each with its size in bytes."""
+    """Messages *first* to *last* of a run as the history still has them, each with its size in bytes.
+
+    :ivar damaged: whether it has them and cannot read them, so that there are none.
+    """
 
     first: int
     last: int
     messages: list[tuple[Message, int]]
+    damaged: bool = False
 
 
 #: (run, after, upto, most bytes) -> what is held of that, in order; or StoreError: not now.
@@ -349,9 +355,12 @@ class MessageQueue:
         :raises StoreError: the rest of it cannot be read now.
         """
         came = False
-        for first, last, messages in self.reader(run, mark.queued, mark.seen, READ_BYTES):
+        for first, last, messages, damaged in self.reader(run, mark.queued, mark.seen, READ_BYTES):
             came = True
             self._lost(run, mark, first - 1)
+            if damaged:
+                self._lost(run, mark, last, _DAMAGED)
+                continue
             for message, size in messages:
                 assert message.sequence is not None
                 if message.sequence in mark.others:
@@ -379,11 +388,11 @@ class MessageQueue:
         for run, gap in gaps:
             self._tell(run, gap, not self._closed)
 
-    def _lost(self, run: RunKey, mark: _Mark, last: int) -> None:
+    def _lost(self, run: RunKey, mark: _Mark, last: int, why: str = _TOO_SLOW) -> None:
         first, mark.queued = mark.queued + 1, max(mark.queued, last)
         for low, high in mark.told.outside(first, last):
             if not mark.others.cover(low, high):
-                gap = Gap(mark.sender, run[1], low, high, "the consumer was too slow")
+                gap = Gap(mark.sender, run[1], low, high, why)
                 self._gaps.append((run, gap))
 
     def _tidy(self, run: RunKey, mark: _Mark) -> None:

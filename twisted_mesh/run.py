@@ -26,6 +26,7 @@ from twisted_mesh.consumer import Held
 from twisted_mesh.core import events
 from twisted_mesh.core.handshake import Myself
 from twisted_mesh.core.reading import read
+from twisted_mesh.core.shelf import Missing
 from twisted_mesh.core.tally import Holders
 from twisted_mesh.correspondence import Correspondence, Replies
 from twisted_mesh.delivery import Delivery, messages_of
@@ -352,6 +353,9 @@ class Run:
         :raises StoreError: they cannot be read now.
         """
         for piece in read(self.hub.node.history, run, after, upto, most):
+            if isinstance(piece, Missing):
+                yield Held(piece.first, piece.last, [], damaged=True)
+                continue
             source = self._source(run, piece.sent)
             messages = messages_of(piece.entries, piece.first, piece.size, source)
             yield Held(piece.first, piece.last, list(messages))

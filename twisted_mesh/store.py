@@ -11,33 +11,21 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from typing import Final
-from zlib import crc32
 
 from twisted.logger import Logger
 
 from twisted_mesh.core.events import Run
-from twisted_mesh.core.shelf import Flush, Flushed
-from twisted_mesh.errors import RemoteError, StoreError
+from twisted_mesh.core.shelf import Flush, Flushed, Piece
+from twisted_mesh.errors import StoreError
 from twisted_mesh.store_file import TROUBLE, explain, number, numbers, open_history, transaction
 from twisted_mesh.store_ledger import Ledger, Limits
-from twisted_mesh.wire import native
-from twisted_mesh.wire.native import SignedBatch
+from twisted_mesh.store_reader import Reader
 
-_READ_BYTES: Final = 2**20  # what is read at once: no statement stays open, it would keep the log growing
 _GIVE_BACK_PAGES: Final = 1024  # of 4 KiB to the file system after a flush, where a quarter is free (guess)
-_MAX: Final = 2**63 - 1  # SQLite's integers
 
 _log = Logger()
 
-_FIND_BATCHES: Final = """
-SELECT batch.first, batch.last, checksum, payload FROM stream JOIN batch ON batch.stream = stream.id
-WHERE origin = :origin AND epoch = :epoch AND batch.first <= :last AND batch.last >= :first
-AND batch.first >= coalesce(
-    (SELECT max(first) FROM batch AS before WHERE before.stream = stream.id AND before.first <= :first), 0)
-ORDER BY batch.first
-"""
 _ENDS: Final = """
 SELECT (SELECT min(first) FROM batch WHERE stream = :id), (SELECT max(first) FROM batch WHERE stream = :id)
 """
@@ -75,6 +63,7 @@ class Store:
         self._limits = Limits(bytes_limit, seconds_limit, closed_limit)
         self._opened = open_history(self.path, network)
         self._writer, self._reader = self._opened.writer, self._opened.reader
+        self._batches = Reader(self._reader, self._cannot_read)
         self._closed = self._complained = False
         try:
             ledger = Ledger(self._writer, self._limits)
@@ -108,24 +97,16 @@ class Store:
         self._give_back()
         return Flushed(lows)
 
-    def read(self, run: Run, first: int, last: int, most: int) -> Iterator[SignedBatch]:
+    def read(self, run: Run, first: int, last: int, most: int) -> Iterator[Piece]:
         """Stored batches with messages *first* to *last*, in order: one, and more up to *most* bytes.
 
-        What is damaged is left out, counts as if it were not, and is logged once.
+        Where something is damaged its place is taken by one Missing; it counts as if it were not, and is
+        logged once.
 
         :raises StoreError: it cannot be read now, as when the disk fails, which is logged once, too; or
             the store is closed.
         """
-        size = 0
-        going_on: int | None = first
-        while going_on is not None and going_on <= last:
-            rows, going_on = self._read(run, going_on, last, min(most - size, _READ_BYTES))
-            for signed, length in rows:
-                if size and size + length > most:
-                    return
-                size += length
-                if signed is not None:
-                    yield signed
+        return self._batches.read(run, first, last, most)
 
     def first_since(self, run: Run, seconds: float) -> int | None:
         """The first message of the first stored batch that came within the last *seconds*, or None.
@@ -159,42 +140,6 @@ class Store:
             self._closed = True
             self._opened.close()
 
-    def _read(
-        self, run: Run, first: int, last: int, most: int
-    ) -> tuple[list[tuple[SignedBatch | None, int]], int | None]:
-        """Some batches, each with its bytes and None if it is damaged; from where there may be more."""
-        rows: list[tuple[SignedBatch | None, int]] = []
-        if self._closed:
-            raise self._is_closed()
-        origin, epoch = run
-        wanted = {"origin": origin, "epoch": epoch, "first": first, "last": min(last, _MAX)}
-        try:
-            with closing(self._reader.execute(_FIND_BATCHES, wanted)) as found:
-                for row in found:
-                    rows.append(self._checked(run, *row))
-                    most -= rows[-1][1]
-                    if most < 0:
-                        return rows, max(numbers(row[:2])) + 1
-        except TROUBLE as error:
-            self._tell(error)
-            if isinstance(error, sqlite3.OperationalError):  # damage is another DatabaseError
-                raise explain(self.path, error) from error
-        return rows, None
-
-    def _checked(
-        self, run: Run, first: object, last: object, checksum: object, payload: object
-    ) -> tuple[SignedBatch | None, int]:
-        """The batch in a row and its bytes; None if it is not what was stored.
-
-        No neighbour may get it, it would close the link.
-        """
-        try:
-            signed = _decoded(run, first, last, checksum, payload)
-        except RemoteError as error:
-            self._tell(error)
-            return None, len(payload) if isinstance(payload, (bytes, str)) else 0
-        return signed, len(signed.array)
-
     def _search(self, run: Run, since: float) -> int | None:
         stream = self._reader.execute(
             "SELECT id, oldest, newest FROM stream WHERE origin = ? AND epoch = ? AND batches > 0", run
@@ -227,6 +172,17 @@ class Store:
         except TROUBLE as error:
             _log.warn("{error}", error=explain(self.path, error))
 
+    def _cannot_read(self, error: Exception) -> None:
+        """Something cannot be read.
+
+        :raises StoreError: that says nothing of what is stored.
+        """
+        if self._closed:
+            raise self._is_closed()
+        self._tell(error)
+        if isinstance(error, sqlite3.OperationalError):  # damage is another DatabaseError
+            raise explain(self.path, error) from error
+
     def _is_closed(self) -> StoreError:
         return StoreError(f"history {self.path} is closed")
 
@@ -234,20 +190,6 @@ class Store:
         if not self._complained:
             self._complained = True
             _log.error("history {path} cannot be read in part: {error}", path=self.path, error=error)
-
-
-def _decoded(run: Run, first: object, last: object, checksum: object, payload: object) -> SignedBatch:
-    """The batch in a row.
-
-    :raises RemoteError: it is not what was stored; no neighbour may get it, it would close the link.
-    """
-    if isinstance(payload, bytes) and crc32(payload) == checksum:
-        signed = native.decode(payload)
-        if isinstance(signed, SignedBatch):
-            batch = signed.batch
-            if (batch.origin, batch.epoch, batch.first, batch.last) == (*run, first, last):
-                return signed
-    raise RemoteError(f"the batch from {first} on is damaged")
 
 
 def _footprint(ledger: Ledger) -> dict[str, int]:

@@ -12,7 +12,7 @@ from twisted_mesh.core.events import Run
 from twisted_mesh.core.history import History
 from twisted_mesh.core.journal import Journal
 from twisted_mesh.core.reading import read
-from twisted_mesh.core.shelf import Flush, Flushed, Marks, Restored
+from twisted_mesh.core.shelf import Flush, Flushed, Marks, Missing, Piece, Restored
 from twisted_mesh.errors import StoreError
 from twisted_mesh.simulation.storing import SimStore, to_ms
 from twisted_mesh.wire.native import SignedBatch
@@ -21,9 +21,9 @@ ANNA, BERT, ME = ((origin_of(name), 1) for name in ("anna", "bert", "me"))
 
 
 class Unreadable(SimStore):
-    """A store whose file was damaged under it."""
+    """A store that has lost what was in its file."""
 
-    def read(self, run: Run, first: int, last: int, most: int) -> Iterator[SignedBatch]:
+    def read(self, run: Run, first: int, last: int, most: int) -> Iterator[Piece]:
         return iter(())
 
 
@@ -35,12 +35,13 @@ class Damaged(SimStore):
         self.damaged = damaged
         self.busy = False
 
-    def read(self, run: Run, first: int, last: int, most: int) -> Iterator[SignedBatch]:
+    def read(self, run: Run, first: int, last: int, most: int) -> Iterator[Piece]:
         if self.busy:
             raise StoreError("busy")
-        for signed in super().read(run, first, last, most):
-            if signed.batch.first not in self.damaged:
-                yield signed
+        for piece in super().read(run, first, last, most):
+            assert isinstance(piece, SignedBatch)
+            is_damaged = piece.batch.first in self.damaged
+            yield Missing(piece.batch.first, piece.batch.last, True) if is_damaged else piece
 
 
 class JournalTestCase(SynchronousTestCase):
@@ -88,7 +89,13 @@ class JournalTestCase(SynchronousTestCase):
     def served(self, first: int, last: int, most: int = 2**20) -> list[tuple[int, int]]:
         stream = self.history.get(ANNA)
         assert stream is not None
-        return [(signed.batch.first, signed.batch.last) for signed in stream.serve(first, last, most)]
+        served = []
+        for piece in stream.serve(first, last, most):
+            if isinstance(piece, Missing):
+                self.history.missing(ANNA, piece.last)
+            else:
+                served.append((piece.batch.first, piece.batch.last))
+        return served
 
 
 class TestFlush(JournalTestCase):
@@ -446,7 +453,7 @@ class TestShelf(JournalTestCase):
         self.assertEqual(self.marks(), (4, 4, 1))
 
     def test_behind_what_is_damaged_all_is_held_still(self) -> None:
-        for damaged, served in (({4}, [1, 2, 3, 5, 6]), ({1, 2}, [3, 4, 5, 6]), ({4, 6}, [1, 2, 3, 5])):
+        for damaged, served in (({4}, [1, 2, 3, 5, 6]), ({1, 2}, [3, 4, 5, 6]), ({3, 4}, [1, 2, 5, 6])):
             self.make(Damaged(damaged))
             self.fill(6)
             self.flush()
@@ -457,6 +464,15 @@ class TestShelf(JournalTestCase):
             self.restart()
             self.assertEqual(self.served(5, 5), [(5, 5)])
 
+    def test_where_the_last_is_damaged_nothing_is_announced(self) -> None:
+        """A claim goes up to the head, without a hole."""
+        self.make(Damaged({4, 6}))
+        self.fill(6)
+        self.flush()
+        self.history.age(1000, ME, 0)
+        self.assertEqual(self.served(1, 6), [(first, first) for first in (1, 2, 3, 5)])
+        self.assertEqual(self.marks(), (7, 6, 0))
+
     def test_an_answer_that_begins_within_what_is_damaged_finds_its_end(self) -> None:
         self.make(Damaged({2, 3, 4}))
         self.fill(6)
@@ -464,6 +480,52 @@ class TestShelf(JournalTestCase):
         self.history.age(1000, ME, 0)
         self.assertEqual(self.served(3, 3), [])
         self.assertEqual((self.marks()[0], self.served(3, 6)), (5, [(5, 5), (6, 6)]))
+
+    def test_reading_below_a_hole_changes_nothing_of_what_is_announced(self) -> None:
+        """A neighbour's WANT for what is kept for a consumer here had it announced, with the hole in it."""
+        self.make(self.store, history_seconds=50.0)
+        self.fill(8)
+        self.take(10)
+        list(self.history.give_up(100, 30))
+        self.flush_after(11)
+        self.history.age(2000, ME, 0)
+        self.assertEqual(self.marks(), (10, 11, 0))
+        self.assertEqual(self.served(1, 5), [])
+        self.assertEqual((self.marks(), self.served(1, 20)), ((10, 11, 0), [(10, 10), (11, 11)]))
+
+    def test_reading_alone_never_changes_what_is_announced(self) -> None:
+        for store in (SimStore(), Unreadable(), Damaged({2, 3, 8})):
+            self.make(store)
+            self.fill(5)
+            self.take(7)
+            list(self.history.give_up(100, 30))
+            for first in range(8, 12):
+                self.take(first, now=1000)
+            self.flush(now=1000)
+            self.history.age(2000, ME, 0)
+            stream = self.history.get(ANNA)
+            assert stream is not None
+            for first in range(1, 12):
+                for last in range(first, 12):
+                    for most in (1, 2**20):
+                        list(stream.serve(first, last, most))
+                        list(stream.read(first, last, most))
+            self.assertEqual(stream.marks(0).low, 7)
+
+    def test_what_is_damaged_is_told_to_who_reads_and_the_rest_is_read(self) -> None:
+        self.make(Damaged({3, 4, 8}))
+        self.fill(8)
+        self.flush()
+        self.history.age(1000, ME, 0)
+        for most in (1, 2**20):
+            told, after = [], 0
+            while pieces := list(read(self.history, ANNA, after, 8, most)):
+                for piece in pieces:
+                    numbers = range(piece.first, piece.last + 1)
+                    told += [(number, isinstance(piece, Missing)) for number in numbers]
+                after = told[-1][0]
+            self.assertEqual(told, [(number, number in (3, 4, 8)) for number in range(1, 9)])
+        self.assertEqual(self.marks(), (9, 8, 0))
 
     def test_what_cannot_be_read_now_is_held_still(self) -> None:
         store = Damaged(set())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -385,7 +386,7 @@ class TestUnreadable(HistoryCase):
         assert service._run is not None and service._run.keeper is not None
         store = service._run.keeper.store
         failing = Failing(store._reader, times)
-        store._reader = failing  # type: ignore[assignment]
+        store._reader = store._batches._database = failing  # type: ignore[assignment]
         return failing
 
     def behind(self) -> tuple[MeshService, MeshService, MessageQueue, list[Receipt | None]]:
@@ -462,6 +463,67 @@ class TestUnreadable(HistoryCase):
         again = self.started()
         self.network.advance(1)
         self.assertEqual(self.got(again), [*range(5, 100)])
+
+
+class TestDamaged(HistoryCase):
+    """A file that is damaged under a node: what is whole is handed on, the rest is a gap that says so."""
+
+    def behind(self) -> tuple[MeshService, MessageQueue]:
+        """A node, and a consumer there that has a hundred messages to read in the file."""
+        a, b = self.node(), self.started(limits={"queue_limit": 5, "history_bytes": 20_000})
+        self.link((a, b))
+        queue = b.messages()
+        for number in range(1, 101):
+            a.send(number, b"x" * 1000)
+            self.network.advance(0.1)
+        self.stored()
+        self.author = a
+        return b, queue
+
+    def damage(self, firsts: tuple[int, ...]) -> None:
+        """Let the batches with these first numbers be other than they were."""
+        with closing(sqlite3.connect(Path(self.path) / "node.history")) as other:
+            other.executemany(
+                "UPDATE batch SET checksum = 0 WHERE first = ?", [(first,) for first in firsts]
+            )
+            other.commit()
+
+    def test_a_consumer_that_is_behind_gets_the_rest_and_a_gap_that_says_what_it_was(self) -> None:
+        b, queue = self.behind()
+        self.damage((30, 31, 60))
+        got = [message.packets[1] for message in iter(queue.take, None)]
+        self.assertEqual(got, [number for number in range(1, 101) if number not in (30, 31, 60)])
+        self.check_told(b)
+
+    def test_and_after_a_restart_the_backlog_has_it(self) -> None:
+        b, _ = self.behind()
+        self.stop(b)
+        self.damage((30, 31, 60))
+        again = self.started()
+        self.network.advance(2)
+        self.assertEqual(self.got(again), [n for n in range(1, 101) if n not in (30, 31, 60)])
+        self.check_told(again)
+        self.assertEqual(again.footprint()["unstored_streams"], 0)  # it can be written
+
+    def check_told(self, service: MeshService) -> None:
+        """What was damaged is told as that, and once."""
+        gaps = [(gap.first, gap.last, gap.reason) for gap in self.happened(service, "gap")]
+        why = "they are damaged in the history file of this node"
+        self.assertEqual(gaps, [(30, 31, why), (60, 60, why)])
+        self.assertEqual(len(self.log(f"are lost: {why}")), 2)
+        self.assertEqual(len(self.log("cannot be read in part: the batch from 30 on is damaged")), 1)
+
+    def test_a_neighbour_is_told_that_it_is_not_here(self) -> None:
+        b, _ = self.behind()
+        self.damage((30,))
+        self.stop(self.author)
+        c = self.node(replay="all")
+        self.link((c, b))
+        self.network.advance(60)
+        self.assertEqual(self.got(c), [n for n in range(1, 101) if n != 30])
+        self.assertEqual([(gap.first, gap.last) for gap in self.happened(c, "gap")], [(30, 30)])
+        assert b._run is not None
+        self.assertIn(31, [stream.low for stream in b._run.hub.node.history])
 
 
 class TestStopped(HistoryCase):

@@ -21,6 +21,7 @@ from tests.support.shelves import (
     NOW,
     Model,
     batch_of,
+    batches_in,
     contents,
     flush_of,
     folder_of,
@@ -29,7 +30,7 @@ from tests.support.shelves import (
     size_of,
 )
 from twisted_mesh import store as module
-from twisted_mesh import store_file
+from twisted_mesh import store_file, store_reader
 from twisted_mesh import store_ledger as ledger
 from twisted_mesh.core.shelf import Marks, Restored, Shelf
 from twisted_mesh.core.streams import Run
@@ -63,7 +64,7 @@ class StoreCase(SynchronousTestCase):
 
     def held(self, store: Store, run: Run = ANNA) -> list[int]:
         """The first numbers of all that can be read of *run*."""
-        return [signed.batch.first for signed in store.read(run, 1, ALL, 2**40)]
+        return [signed.batch.first for signed in batches_in(store.read(run, 1, ALL, 2**40))]
 
 
 class TestFlushing(StoreCase):
@@ -283,7 +284,7 @@ class TestReading(StoreCase):
         batches = [batch_of(ANNA, first, 2, random.randrange(400)) for first in range(1, 80, 2)]
         store.flush(flush_of(*batches))
         for at_once in (1, 300, 1000):
-            self.patch(module, "_READ_BYTES", at_once)
+            self.patch(store_reader, "_READ_BYTES", at_once)
             self.assertEqual(list(store.read(ANNA, 6, 61, 2**40)), batches[2:31])
             self.assertEqual(list(store.read(ANNA, 6, 61, 700)), self.served(batches[2:31], 700))
 

@@ -25,17 +25,19 @@ from tests.support.shelves import (
     Model,
     Script,
     batch_of,
+    batches_in,
     contents,
     flush_of,
     marks_of,
     open_store,
 )
 from twisted_mesh import store_file
-from twisted_mesh.core.shelf import Flush
+from twisted_mesh.core.shelf import Flush, Missing
 from twisted_mesh.core.streams import Run
 from twisted_mesh.errors import StoreError
 from twisted_mesh.store import Store
 from twisted_mesh.store_file import VERSION
+from twisted_mesh.wire.native import SignedBatch
 
 RUNS: list[Run] = [ANNA, BERT, ME]
 NOBODY = 65534
@@ -477,9 +479,51 @@ class TestDamage(FileCase):
         store._writer.execute("UPDATE batch SET checksum = 0 WHERE first IN (1, 3, 4)")
         with logged() as texts:
             reads = [store.read(ANNA, 1, ALL, most) for most in (1, 2500, 5500, 2**40)]
-            held = [[signed.batch.first for signed in read] for read in reads]
+            held = [[signed.batch.first for signed in batches_in(read)] for read in reads]
         self.assertEqual(held, [[], [2], [2, 5], [2, 5, 6, 7, 8, 9]])
         self.assertEqual(len(texts), 1)
+
+    def test_one_damaged_page_costs_what_is_in_it_and_says_so(self) -> None:
+        store = self.open()
+        batches = [batch_of(ANNA, first, size=1000) for first in range(1, 301)]
+        store.flush(flush_of(*batches))
+        self.close()
+        content = self.path.read_bytes()
+        dice = Random(9)
+        lost = []
+        for page in range(4096, len(content), 4096):
+            junk = dice.choice((bytes(4096), dice.randbytes(4096)))
+            self.path.write_bytes(content[:page] + junk + content[page + 4096 :])
+            with logged() as texts:
+                try:
+                    store = self.open()
+                except StoreError:
+                    continue
+                for most in (2**40, 5000):
+                    pieces = self.pieces(store, most)
+                    self.assertEqual(
+                        [number for piece in pieces for number in range(piece[0], piece[1] + 1)],
+                        list(range(1, 301)),
+                    )
+                    read = [signed for *_, signed in pieces if signed is not None]
+                    self.assertEqual(read, [each for each in batches if each in read])
+            lost.append(300 - len(read))
+            self.assertEqual(len(texts), min(lost[-1], 1))
+            self.close()
+        # But for the few pages that say where the others are.
+        self.assertGreater(sum(number <= 4 for number in lost), 0.9 * len(content) / 4096)
+
+    def pieces(self, store: Store, most: int) -> list[tuple[int, int, SignedBatch | None]]:
+        """All of Anna's, read *most* bytes at a time: from where to where, None for damaged ones."""
+        pieces: list[tuple[int, int, SignedBatch | None]] = []
+        while not pieces or pieces[-1][1] < 300:
+            for piece in store.read(ANNA, pieces[-1][1] + 1 if pieces else 1, 300, most):
+                if isinstance(piece, Missing):
+                    self.assertTrue(piece.damaged)
+                    pieces.append((piece.first, piece.last, None))
+                else:
+                    pieces.append((piece.batch.first, piece.batch.last, piece))
+        return pieces
 
     def test_what_cannot_be_read_now_is_told_apart_from_damage(self) -> None:
         store = self.open()
@@ -518,7 +562,7 @@ class TestDamage(FileCase):
                 self.assertRegex(str(error), "is damaged|is not a history|is of version|another network")
                 return "refused"
             for marks in store.restored.marks:
-                for signed in store.read(marks.run, 1, ALL, 2**40):
+                for signed in batches_in(store.read(marks.run, 1, ALL, 2**40)):
                     self.assertIn((marks.run[0], signed.batch.first, signed.array), stored)
                 store.first_since(marks.run, random.choice((0, 100, 1e6)))
             try:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from twisted_mesh.core.events import Run
-from twisted_mesh.core.shelf import Shelf
+from twisted_mesh.core.shelf import Piece, Shelf
 from twisted_mesh.wire.native import SignedBatch
 
 
@@ -54,7 +54,7 @@ class Apart:
 
 def read_apart(
     apart: Apart | None, shelf: Shelf | None, run: Run, first: int, last: int, most: int
-) -> Iterator[SignedBatch]:
+) -> Iterator[Piece]:
     """What is kept of *run*, as :meth:`Apart.read`: of the shelf where it begins there, or of *apart*.
 
     :raises StoreError: the shelf cannot be read now; that says nothing of what is on it.
@@ -62,8 +62,8 @@ def read_apart(
     came = False
     in_memory = apart.oldest[1].batch.first if apart else last + 1
     if shelf is not None and first < in_memory:
-        for signed in shelf.read(run, first, min(last, in_memory - 1), most):
+        for piece in shelf.read(run, first, min(last, in_memory - 1), most):
             came = True
-            yield signed
+            yield piece
     if apart and not came:  # else what follows is read from there on
         yield from apart.read(first, last, most)

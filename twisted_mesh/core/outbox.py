@@ -16,6 +16,7 @@ from itertools import accumulate
 
 from twisted_mesh.core.handshake import Sign
 from twisted_mesh.core.history import History
+from twisted_mesh.core.shelf import Missing
 from twisted_mesh.wire import native
 from twisted_mesh.wire.native import Batch, SignedBatch
 from twisted_mesh.wire.packets import join_entries, split_entries
@@ -63,8 +64,9 @@ class Outbox:
         stream = history.get(self.run)
         if stream is None:
             return []
-        batches = stream.serve(self.taken + 1, self.head, self.unsent_bytes)
-        return [packed for signed in batches for packed in split_entries(signed.batch.body)]
+        pieces = stream.serve(self.taken + 1, self.head, self.unsent_bytes)
+        batches = [piece.batch for piece in pieces if not isinstance(piece, Missing)]
+        return [packed for batch in batches for packed in split_entries(batch.body)]
 
     def accepted(self, sequence: int) -> None:
         """A neighbour took everything up to *sequence*."""

@@ -1,6 +1,7 @@
 """Reading messages from what is held: as they came, and again for who was too slow to take them then.
 
-Contract: values out of the history, which stays as it is.  What an author got wrong inside a batch is
+Contract: values out of the history, of which nothing changes but that what turns out to be missing is
+announced no more.  What an author got wrong inside a batch is
 its own affair: it is told once, when the batch comes, and read as nothing afterwards.
 """
 
@@ -12,6 +13,7 @@ import msgspec
 
 from twisted_mesh.core.events import Run
 from twisted_mesh.core.history import History
+from twisted_mesh.core.shelf import Missing
 from twisted_mesh.errors import PoisonedBody
 from twisted_mesh.wire.native import Batch
 from twisted_mesh.wire.packets import Entry, unpack_entries
@@ -42,8 +44,10 @@ def entries_of(batch: Batch) -> list[Entry]:
     return unpack_entries(batch.body, batch.count)
 
 
-def read(history: History, run: Run, after: int, upto: int, most: int) -> Iterator[Piece]:
+def read(history: History, run: Run, after: int, upto: int, most: int) -> Iterator[Piece | Missing]:
     """What is held of *run* behind *after*, in order: one batch, and more up to *most* bytes.
+
+    In the place of what is stored and damaged stands that it is missing.
 
     :param upto: at or under the head of the run.
     :raises StoreError: it cannot be read now; that says nothing of what is held.
@@ -51,8 +55,14 @@ def read(history: History, run: Run, after: int, upto: int, most: int) -> Iterat
     stream = history.get(run)
     if stream is None:
         return
-    for signed in stream.read(after + 1, upto, most):
-        batch = signed.batch
+    for held in stream.read(after + 1, upto, most):
+        if isinstance(held, Missing):
+            history.missing(run, held.last)
+            if held.damaged:
+                first, after = max(after + 1, held.first), min(upto, held.last)
+                yield Missing(first, after, True)
+            continue
+        batch = held.batch
         first, last = max(after + 1, batch.first), min(upto, batch.last)
         after = last
         try:

@@ -70,11 +70,27 @@ class Restored(NamedTuple):
     settled: bool
 
 
-class Shelf(Protocol):
-    """What is stored, to be read; what is damaged is left out."""
+class Missing(NamedTuple):
+    """Messages *first* to *last* of a run that should be here and are not.
 
-    def read(self, run: Run, first: int, last: int, most: int) -> Iterator[SignedBatch]:
+    :ivar damaged: whether they are stored and cannot be read.
+    """
+
+    first: int
+    last: int
+    damaged: bool
+
+
+Piece = SignedBatch | Missing
+
+
+class Shelf(Protocol):
+    """What is stored, to be read."""
+
+    def read(self, run: Run, first: int, last: int, most: int) -> Iterator[Piece]:
         """Stored batches with messages *first* to *last*, in order: one, and more up to *most* bytes.
+
+        Where batches are damaged their place is taken by one :class:`Missing`.
 
         :raises StoreError: it cannot be read now; that says nothing of what is stored.
         """

@@ -16,6 +16,7 @@ from twisted_mesh.core.events import Run, Timer
 from twisted_mesh.core.history import History
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
+from twisted_mesh.core.shelf import Missing
 from twisted_mesh.core.tree import Bringers, Parents
 from twisted_mesh.wire import native
 from twisted_mesh.wire.native import Have, HaveEntry, Prune, SignedBatch, Want
@@ -122,6 +123,9 @@ class Spread:
             stream = self._history.get(run)
             if stream is not None:
                 for signed in stream.serve(want.first, want.last, self._config.answer_bytes):
+                    if isinstance(signed, Missing):
+                        self._history.missing(run, signed.last)
+                        continue
                     first_hand = run[0] == self._own and not signed.hops
                     self._send((link,), signed if first_hand else signed.relayed())
                     if signed.batch.last <= stream.head:  # what waits here leaves the hole open there

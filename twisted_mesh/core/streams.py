@@ -4,7 +4,8 @@ Contract: ``low..head`` is held without a hole, ``head`` is the last number up t
 (held or once held), and what lies beyond a hole waits.  What is a duplicate follows from numbers alone,
 so that it can be asked before a signature is verified: memory is O(open streams), without time-outs and
 without a cache of what was seen.  What lies below a hole that was given up is held apart, for consumers
-here alone.
+here alone.  Reading changes nothing: whoever finds something :class:`~twisted_mesh.core.shelf.Missing`
+says so to :meth:`Stream.begin_behind`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Final
 
 from twisted_mesh.core.apart import Apart, read_apart
 from twisted_mesh.core.events import GapFound, Run
-from twisted_mesh.core.shelf import Marks, Shelf
+from twisted_mesh.core.shelf import Marks, Missing, Piece, Shelf
 from twisted_mesh.errors import StoreError
 from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.native import Batch, SignedBatch
@@ -150,10 +151,12 @@ class Stream:
             self.head = self.stored = self.storing = min(self.head, start)
             self.high = max(self.head, self.signed)
             self.low = self.head + 1
-        ready = [
-            Ready(signed.batch, max(signed.batch.first, start + 1))
-            for signed in self.serve(start + 1, self.head, MAX_NUMBER)
-        ]
+        ready: list[Ready] = []
+        for piece in self.serve(start + 1, self.head, MAX_NUMBER):
+            if isinstance(piece, Missing):
+                ready.clear()  # so that all up to it is in the gap
+            else:
+                ready.append(Ready(piece.batch, max(piece.batch.first, start + 1)))
         self.whole = ready[0].start if ready else max(self.head, start) + 1
         return GapFound(*self.run, start + 1, self.whole - 1), ready
 
@@ -208,15 +211,16 @@ class Stream:
         self.waiting_bytes -= cost(signed)
         return gap, self._advance(signed, arrived)
 
-    def serve(self, first: int, last: int, most: int) -> Iterator[SignedBatch]:
+    def serve(self, first: int, last: int, most: int) -> Iterator[Piece]:
         """Held batches with messages *first* to *last*, in order: one, and more up to *most* bytes.
 
-        What cannot be read now is left for another time.
+        What cannot be read now is left for another time.  What is missing of what is announced is told
+        in its place, and what of it follows up to the next batch.
         """
         with suppress(StoreError):
             yield from self._read(first, last, most)
 
-    def read(self, first: int, last: int, most: int) -> Iterator[SignedBatch]:
+    def read(self, first: int, last: int, most: int) -> Iterator[Piece]:
         """Likewise, for consumers here; where there is anything apart, that alone.
 
         :raises StoreError: what is on the shelf cannot be read now; that says nothing of what is held.
@@ -224,26 +228,34 @@ class Stream:
         came = False
         if first < self.low:
             last_apart = min(last, self.low - 1)
-            for signed in read_apart(self._apart, self._shelf, self.run, first, last_apart, most):
+            for piece in read_apart(self._apart, self._shelf, self.run, first, last_apart, most):
                 came = True
-                yield signed
+                yield piece
         if not came:
             yield from self._read(first, last, most)
 
-    def _read(self, first: int, last: int, most: int) -> Iterator[SignedBatch]:
+    def begin_behind(self, last: int) -> None:
+        """What is announced begins behind *last*, up to which something is missing on the shelf."""
+        self.low = max(self.low, min(last + 1, self._in_memory))
+
+    @property
+    def _in_memory(self) -> int:
+        """The lowest number from which on all up to the head is in memory."""
+        return self._held[0] if self._held else self.head + 1
+
+    def _read(self, first: int, last: int, most: int) -> Iterator[Piece]:
         size = 0
-        in_memory = self._held[0] if self._held else self.head + 1
-        if self._shelf is not None and first < in_memory and self.low < in_memory:
-            first, shelved = max(first, self.low), min(last, in_memory - 1)
-            for signed in self._shelf.read(self.run, first, shelved, most):
-                if signed.batch.first > first:  # what is damaged is held no more, nor what lies below
-                    self.low = signed.batch.first
-                size += len(signed.array)
-                first = signed.batch.last + 1
-                yield signed
-            if not size:
-                self._hold_no_more(shelved, in_memory)
-            if size and first <= shelved:
+        first = max(first, self.low)
+        shelved = min(last, self._in_memory - 1)
+        if self._shelf is not None and first <= shelved:
+            for piece in self._read_shelf(self._shelf, first, shelved, most):
+                if isinstance(piece, Missing):
+                    first = piece.last + 1
+                else:
+                    first = piece.batch.last + 1
+                    size += len(piece.array)
+                yield piece
+            if first <= shelved:
                 return
         for firsts in (self._held, self._waiting):
             for start in islice(firsts, max(bisect_right(firsts, first) - 1, 0), None):
@@ -297,8 +309,7 @@ class Stream:
     def given_up(self, low: int) -> None:
         """Nothing below *low* is on the shelf any more."""
         self._shelf_low = low
-        in_memory = self._held[0] if self._held else self.head + 1
-        self.low = max(self.low, min(low, in_memory))
+        self.low = max(self.low, min(low, self._in_memory))
 
     def drop_oldest(self) -> None:
         """Give up the oldest batch that does not wait."""
@@ -316,15 +327,36 @@ class Stream:
         while self._apart and self._apart.oldest[1].batch.last <= upto:
             self.drop_oldest()
 
-    def _hold_no_more(self, last: int, in_memory: int) -> None:
-        """What lies up to *last* is damaged: what is held begins behind it.
+    def _read_shelf(self, shelf: Shelf, first: int, last: int, most: int) -> Iterator[Piece]:
+        """What is on the shelf of *first* to *last*, all of which should be there.
 
-        :raises StoreError: that cannot be read now.
+        :raises StoreError: it cannot be read now.
         """
-        assert self._shelf is not None
-        rest = iter(self._shelf.read(self.run, last + 1, in_memory - 1, _LOOK_ON))
-        following = next(rest, None)
-        self.low = in_memory if following is None else following.batch.first
+        end, came = first - 1, False  # of what was read so far
+        missing: Missing | None = None
+        for piece in shelf.read(self.run, first, last, most):
+            came = True
+            if isinstance(piece, Missing):
+                end = piece.last
+                missing = piece
+                continue
+            if missing is not None or piece.batch.first > end + 1:
+                yield Missing(first, piece.batch.first - 1, missing is not None)
+            yield piece
+            end, missing = piece.batch.last, None
+            first = end + 1
+        if missing is not None or not came:
+            yield Missing(first, self._end_of_missing(shelf, end if came else last), missing is not None)
+
+    def _end_of_missing(self, shelf: Shelf, last: int) -> int:
+        """The last number that is missing on the shelf, if all up to *last* is."""
+        came = False
+        for piece in shelf.read(self.run, last + 1, self._in_memory - 1, _LOOK_ON):
+            came = True
+            if not isinstance(piece, Missing):
+                return piece.batch.first - 1
+            last = piece.last
+        return last if came else self._in_memory - 1
 
     def _skip_to_the_end(self) -> GapFound:
         """Give up what the author said there is and nobody sent."""

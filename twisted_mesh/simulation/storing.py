@@ -17,7 +17,7 @@ from twisted_mesh.core.handshake import Myself
 from twisted_mesh.core.history import History
 from twisted_mesh.core.journal import Journal
 from twisted_mesh.core.node import Node
-from twisted_mesh.core.shelf import Flush, Flushed, Marks, Restored
+from twisted_mesh.core.shelf import Flush, Flushed, Marks, Piece, Restored
 from twisted_mesh.core.views import Dice
 from twisted_mesh.wire.native import SignedBatch
 
@@ -76,7 +76,7 @@ class SimStore:
         self._settled = flush.settled
         return Flushed(list(self._age(flush)))
 
-    def read(self, run: Run, first: int, last: int, most: int) -> Iterator[SignedBatch]:
+    def read(self, run: Run, first: int, last: int, most: int) -> Iterator[Piece]:
         """Stored batches, in order."""
         size = 0
         for start, (_, signed) in sorted(self._batches.get(run, {}).items()):
