@@ -222,11 +222,13 @@ class MeshConfig:
     store_seconds: float = 7 * 86_400.0
 
     # Telling.
-    #: Log lines for each remote host and interval; the rest is counted and told in one (guess).
+    #: Log lines for each remote host, or author, and interval; the rest is counted and told in one (guess).
     log_burst: int = 5
     log_interval: float = 60.0
     #: Hosts whose log lines are counted at a time; the oldest is forgotten (guess).
     log_hosts: int = 1024
+    #: Log lines about the authors of messages, all of them together, in an interval (guess).
+    log_authors: int = 50
     #: Failures a socket's ``status`` tells; the oldest is forgotten (guess).
     failures_limit: int = 100
 

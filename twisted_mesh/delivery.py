@@ -16,9 +16,12 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_mesh.config import MeshConfig
 from twisted_mesh.consumer import READ_BYTES, Bounds, MessageQueue, Reader, RunKey, read_nothing
 from twisted_mesh.core.events import Deliver
+from twisted_mesh.errors import RemoteError
 from twisted_mesh.listeners import Listeners, emit_one
+from twisted_mesh.logs import AuthorLog
 from twisted_mesh.message import Gap, Message, Source, shown
 from twisted_mesh.wire.packets import USERS, Entry
 
@@ -51,10 +54,14 @@ class Delivery:
     :ivar listeners: the event emitter.
     """
 
-    def __init__(self, *, bounds: Bounds, debug_level: int) -> None:
+    def __init__(
+        self, *, bounds: Bounds, debug_level: int, seconds: Callable[[], float], config: MeshConfig
+    ) -> None:
         """
         :param bounds: of what waits for each consumer.
+        :param seconds: the time, for the log's quotas.
         """
+        self._authors = AuthorLog(_log, seconds, config)
         self.listeners = Listeners()
         self._unheard = 0  # messages nobody was there for
         self._bounds = bounds
@@ -183,9 +190,15 @@ class Delivery:
 
     def emit_gap(self, gap: Gap) -> None:
         """Tell the application of messages it will not get."""
-        text = "messages {gap.first} to {gap.last} of {sender} are lost: {gap.reason}"
-        _log.warn(text, gap=gap, sender=gap.sender.decode())
+        sender = gap.sender.decode()
+        text = f"messages {gap.first} to {gap.last} of {sender} are lost: {gap.reason}"
+        self._authors.line(gap.sender, text)
         self.listeners.emit("gap", gap)
+
+    def blame(self, author: bytes, text: str, error: RemoteError) -> None:
+        """Tell the application that the author with that id did wrong, and the log as *text*."""
+        self._authors.line(author, text)
+        self.listeners.emit("failure", Failure(error))
 
     def deliver(self, deliver: Deliver, source: Source, link: MeshProtocol | None) -> None:
         """Hand one batch on, message by message."""

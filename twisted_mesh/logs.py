@@ -3,12 +3,17 @@
 Contract: :meth:`PeerLog.line` writes at most ``log_burst`` lines for each remote host and
 ``log_interval``; what it held back is counted and told with the first line of the next interval.  Of
 the hosts at most ``log_hosts`` are remembered, the oldest is forgotten.
+
+:meth:`AuthorLog.line` is for what an author causes, whoever brings it: at most ``log_burst`` lines for
+each author and ``log_interval``, and ``log_authors`` lines for all authors together.  A key costs nothing,
+so the second bound holds where one member writes under many.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
+from math import inf
 
 from twisted.logger import Logger
 
@@ -48,3 +53,30 @@ class PeerLog:
             self._log.warn("{text}", text=text)
         else:
             quota.held_back += 1
+
+
+class AuthorLog:
+    """Tells of authors without letting any of them, or all together, fill the log."""
+
+    def __init__(self, log: Logger, seconds: Callable[[], float], config: MeshConfig) -> None:
+        self._log = log
+        self._seconds = seconds
+        self._config = config
+        self._until = -inf
+        self._lines: Counter[bytes] = Counter()  # of this interval, by author: log_authors entries at most
+        self._held_back = 0
+
+    def line(self, author: bytes, text: str) -> None:
+        """Write *text*, about *author*, if its quota and that of all authors allow."""
+        now, config = self._seconds(), self._config
+        if now >= self._until:
+            self._until = now + config.log_interval
+            self._lines.clear()
+            if self._held_back:
+                text += f" ({self._held_back} more lines about authors were held back)"
+            self._held_back = 0
+        if self._lines[author] < config.log_burst and self._lines.total() < config.log_authors:
+            self._lines[author] += 1
+            self._log.warn("{text}", text=text)
+        else:
+            self._held_back += 1

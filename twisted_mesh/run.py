@@ -374,22 +374,18 @@ class Run:
 
     def poisoned(self, poisoned: events.Poisoned) -> None:
         """Messages that cannot be read."""
-        _log.warn(
-            "messages {what.first} to {what.last} of {sender} cannot be read: {what.error}",
-            what=poisoned,
-            sender=id_of(poisoned.origin).decode(),
-        )
-        self._delivery.listeners.emit("failure", Failure(poisoned.error))
+        sender, error = id_of(poisoned.origin), poisoned.error
+        text = f"messages {poisoned.first} to {poisoned.last} of {sender.decode()} cannot be read: {error}"
+        self._delivery.blame(sender, text, error)
 
     def equivocation(self, equivocation: events.Equivocation) -> None:
         """An author signed two things under one number."""
-        sender = id_of(equivocation.origin).decode()
-        error = RemoteError(
-            f"{sender} signed two different messages {equivocation.first}; it is repaired no more",
-            Reason.SIGNATURE,
+        sender = id_of(equivocation.origin)
+        text = (
+            f"{sender.decode()} signed two different messages {equivocation.first}; it is repaired no more"
         )
-        _log.warn("{error}", error=error)
-        self._delivery.listeners.emit("failure", Failure(error))
+        error = RemoteError(text, Reason.SIGNATURE)
+        self._delivery.blame(sender, str(error), error)
 
     def epoch_taken(self, epoch: int) -> None:
         """The run must begin anew, above *epoch*."""

@@ -118,7 +118,9 @@ class MeshService(Service, Emitting):
         self._tls = Tls(self._clock) if self.protocol.encrypted else None
         limits = self.config
         bounds = Bounds(limits.queue_limit, limits.queue_bytes, limits.open_streams)
-        self._delivery = Delivery(bounds=bounds, debug_level=debug_level)
+        self._delivery = Delivery(
+            bounds=bounds, debug_level=debug_level, seconds=self._clock.seconds, config=limits
+        )
         self._emitter = self._delivery.listeners
         self._listening = Listening(self._endpoints)
         self._run: Run | None = None

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
+from msgspec import structs
+
 from tests.support.meshcase import MeshCase, Puppet, Raw, batch
 from twisted_mesh.core.handshake import Side, Stage
 from twisted_mesh.identity import Identity
@@ -364,6 +366,30 @@ class TestTelling(BadPeer):
         self.dial(Raw(), self.a, host="10.9.9.1").write(b"\xff" * 9)
         self.network.pump()
         self.assertEqual(len(self.log("(45 more lines about this host were held back)")), 1)
+
+    def test_log_lines_about_an_author_are_bounded_and_what_is_wrong_is_told_all_the_same(self) -> None:
+        author = self.puppet().me
+        self.joined(self.a).send(*(batch(author, number, "x", encoding=1) for number in range(1, 501)))
+        self.network.pump()
+        self.assertEqual(len(self.log("cannot be read")), 2 * 5)
+        self.network.advance(61)
+        runs = [structs.replace(author, epoch=epoch) for epoch in range(2, 52)]
+        self.joined(self.a).send(*(batch(run, 2, "x") for run in runs))
+        self.network.advance(31)
+        self.assertEqual(len(self.log("are lost")), 2 * 5)
+        self.assertEqual(len(self.log("(495 more lines about authors were held back)")), 2)
+        for node in (self.a, self.b):
+            self.assertEqual(len(self.happened(node, "failure")), 500)
+            self.assertEqual([gap.epoch for gap in self.happened(node, "gap")], [*range(2, 52)])
+
+    def test_many_keys_write_no_more_than_is_allowed_for_all_authors(self) -> None:
+        puppet = self.joined(self.a)
+        for _ in range(60):
+            author = self.puppet().me
+            puppet.send(*(batch(author, number, "x", encoding=1) for number in (1, 2, 3)))
+        self.network.pump()
+        self.assertEqual(len(self.happened(self.b, "failure")), 60 * 3)
+        self.assertEqual(len(self.log("cannot be read")), 2 * 50)
 
     def test_a_peers_words_are_cut_to_size_and_to_one_line(self) -> None:
         puppet = self.joined(self.a)

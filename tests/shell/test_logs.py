@@ -7,16 +7,22 @@ from twisted.logger import Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.logs import PeerLog
+from twisted_mesh.logs import AuthorLog, PeerLog
+
+CONFIG = MeshConfig(log_burst=2, log_interval=10.0, log_hosts=3, log_authors=5)
 
 
-class TestPeerLog(SynchronousTestCase):
+class LogTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.lines: list[str] = []
-        logger = Logger(observer=lambda event: self.lines.append(formatEvent(event)))
-        config = MeshConfig(log_burst=2, log_interval=10.0, log_hosts=3)
-        self.log = PeerLog(logger, self.clock.seconds, config)
+        self.logger = Logger(observer=lambda event: self.lines.append(formatEvent(event)))
+
+
+class TestPeerLog(LogTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.log = PeerLog(self.logger, self.clock.seconds, CONFIG)
 
     def test_a_burst_and_then_one_line_for_the_rest(self) -> None:
         for number in range(5):
@@ -43,4 +49,37 @@ class TestPeerLog(SynchronousTestCase):
 
     def test_braces_are_no_fields(self) -> None:
         self.log.line("h", "{secret} {0}")
+        self.assertEqual(self.lines, ["{secret} {0}"])
+
+
+class TestAuthorLog(LogTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.log = AuthorLog(self.logger, self.clock.seconds, CONFIG)
+
+    def tell(self, authors: bytes) -> str:
+        """A line about each of *authors*, a byte each; of whom one was written."""
+        before = len(self.lines)
+        for author in authors:
+            self.log.line(bytes([author]), chr(author))
+        return " ".join(self.lines[before:])
+
+    def test_each_author_has_a_quota(self) -> None:
+        self.assertEqual(self.tell(b"aaaab"), "a a b")
+
+    def test_and_all_of_them_have_one_so_that_keys_are_no_use(self) -> None:
+        self.assertEqual(self.tell(b"abcdefgh"), "a b c d e")
+        self.assertEqual(len(self.log._lines), 5)
+
+    def test_how_many_were_held_back_is_told_when_the_quota_is_open_again(self) -> None:
+        self.tell(b"aaaabcdef")
+        self.clock.advance(9.9)
+        self.assertEqual(self.tell(b"abc"), "")
+        self.clock.advance(0.1)
+        self.assertEqual(self.tell(b"bab"), "b (7 more lines about authors were held back) a b")
+        self.clock.advance(100)
+        self.assertEqual(self.tell(b"a"), "a")
+
+    def test_braces_are_no_fields(self) -> None:
+        self.log.line(b"a", "{secret} {0}")
         self.assertEqual(self.lines, ["{secret} {0}"])
