@@ -1,24 +1,35 @@
 """The nodes this one was linked with, and where they can be dialled; kept beside the identity.
 
 Contract: a line ``ID@host:port`` for each, the newest first, at most so many.  What a peer says of itself
-is checked here.  The file is a help and no more: what cannot be read or written of it is logged once,
-and the node goes on without.
+is checked here.  The file is written off the reactor's thread, which would wait for the disk, once at a
+time; what changes meanwhile is written together.  It is a help and no more: what cannot be read or
+written of it is logged once, and the node goes on without.
 """
 
 from __future__ import annotations
 
 import ipaddress
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from twisted.internet.defer import Deferred, execute, succeed
+from twisted.internet.interfaces import IReactorThreads
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from twisted_mesh.addresses import PeerAddress, parse_peer
 from twisted_mesh.core.contacts import believed
 from twisted_mesh.errors import LocalError
 from twisted_mesh.identity import replace_synced
+from twisted_mesh.waiters import Waiters
 from twisted_mesh.wire.membership import MAX_HOST
+
+#: Does something off the reactor's thread, and fires or fails with what came of it.
+Aside = Callable[[Callable[[], None]], Deferred[None]]
 
 _log = Logger()
 
@@ -26,15 +37,19 @@ _log = Logger()
 class AddressBook:
     """Where nodes can be dialled, by id."""
 
-    def __init__(self, identity: Path, limit: int) -> None:
+    def __init__(self, identity: Path, limit: int, aside: Aside = execute) -> None:
         """
         :param identity: the file of the key; the book is ``IDENTITY.peers``.
         :param limit: addresses; of more the one that was linked with longest ago is forgotten.
+        :param aside: how it is written.
         """
         self._path = identity.with_name(identity.name + ".peers")
         self._limit = limit
         self._known: OrderedDict[bytes, tuple[str, int]] = OrderedDict()  # the newest last
         self._can_write = True
+        self._aside = aside
+        self._is_writing = self._has_changed = False
+        self._written = Waiters[None]()
         for address in self._read():
             assert address.id is not None and address.host is not None
             self._known[address.id] = address.host, address.port
@@ -54,8 +69,13 @@ class AddressBook:
         self._known.move_to_end(node_id)
         while len(self._known) > self._limit:
             self._known.popitem(last=False)
-        if known != address:  # the order alone is not worth a write that waits for the disk
+        if known != address:  # the order alone is not worth a write
+            self._has_changed = True
             self._write()
+
+    def written(self) -> Deferred[None]:
+        """Fires when all that was noted so far is on disk, or could not be written."""
+        return self._written.wait() if self._is_writing else succeed(None)
 
     def _read(self) -> list[PeerAddress]:
         """What the file holds, the newest last."""
@@ -79,15 +99,38 @@ class AddressBook:
         return addresses[::-1]
 
     def _write(self) -> None:
+        """Write all there is, unless a write is under way that is followed by another."""
+        if self._is_writing:
+            return
+        self._is_writing, self._has_changed = True, False
         lines = [f"{address.id.decode()}@{address}\n" for address in self if address.id is not None]
-        try:
-            replace_synced(self._path, "".join(lines).encode())
-        except OSError as error:
-            if self._can_write:
-                _log.warn("address book {path}: {why}", path=self._path, why=error.strerror)
-            self._can_write = False
+        writing = self._aside(partial(replace_synced, self._path, "".join(lines).encode()))
+        writing.addCallbacks(self._could_write, self._could_not_write)
+        writing.addBoth(self._go_on)
+
+    def _could_write(self, _: None) -> None:
+        self._can_write = True
+
+    def _could_not_write(self, failure: Failure) -> None:
+        if not isinstance(error := failure.value, OSError):
+            _log.failure("writing the address book failed", failure)
+        elif self._can_write:
+            _log.warn("address book {path}: {why}", path=self._path, why=error.strerror)
+        self._can_write = False
+
+    def _go_on(self, _: None) -> None:
+        self._is_writing = False
+        if self._has_changed:
+            self._write()
         else:
-            self._can_write = True
+            self._written.happened(None)
+
+
+def aside(reactor: Any) -> Aside:
+    """How to do something in a thread of *reactor*; at once, if it has none (a Clock)."""
+    if not IReactorThreads.providedBy(reactor):
+        return execute
+    return partial(deferToThreadPool, reactor, reactor.getThreadPool())
 
 
 def dialled_at(told: tuple[str, int], source: str) -> tuple[str, int] | None:

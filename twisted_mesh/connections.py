@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from types import MappingProxyType
 
 from twisted.internet.defer import Deferred, fail
@@ -70,8 +71,9 @@ class Connections:
 
     def close_all(self, error: RemoteError) -> None:
         """Close every link with *error*."""
-        for link in self:
-            link.close(error)
+        with ExitStack() as closing:  # all of them, whatever fails
+            for link in self:
+                closing.callback(link.close, error)
 
     def end(self, error: RemoteError) -> None:
         """Close every link with *error*, and each that is still made."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from typing import assert_never
 
 import msgspec
@@ -162,16 +163,20 @@ class Hub:
 
     async def stop(self) -> None:
         """Close every link and let no other in; when the last is gone, this run is over."""
-        self.connections.end(RemoteError("the node stops", Reason.LEAVING))
-        for link in self.connections:
-            abort_unfinished(link.transport)
-        self._drained.happened(None)
-        # Until then what is queued goes out, and what the peers had sent comes in.
-        await self.connections.all_gone(self.clock)
-        self._watch.stop()
-        if self._keeper is not None:
-            await self._keeper.stop()
-        self._timers.stop()
+        async with AsyncExitStack() as end:  # whatever fails all of it is done, the last first
+            end.callback(self._no_more_turns)
+            end.callback(self._timers.stop)
+            if self._keeper is not None:
+                end.push_async_callback(self._keeper.stop)
+            end.callback(self._watch.stop)
+            # Until then what is queued goes out, and what the peers had sent comes in.
+            end.push_async_callback(self.connections.all_gone, self.clock)
+            end.callback(self._drained.happened, None)
+            for link in self.connections:
+                end.callback(abort_unfinished, link.transport)
+            end.callback(self.connections.end, RemoteError("the node stops", Reason.LEAVING))
+
+    def _no_more_turns(self) -> None:
         if self._turn is not None:
             self._turn.cancel()
 

@@ -8,6 +8,7 @@ become too old; the core never waits for it.  While the store cannot be written 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, execute
@@ -77,7 +78,7 @@ class Keeper:
         self._flushed = clock.seconds()  # when the last flush ended
         self._pool: ThreadPool | None = None
         if IReactorFromThreads.providedBy(reactor):  # a Clock has no threads
-            self._pool = ThreadPool(1, 1, "history")
+            self._pool = ThreadPool(0, 1, "history")  # its thread begins with the first flush
             self._pool.start()
 
     def history(self, origin: bytes) -> History:
@@ -104,24 +105,30 @@ class Keeper:
 
     async def stop(self) -> None:
         """Store what is left, if it can be, and let others have the file."""
-        if self._writing is not None:
-            await self._writing
+        with ExitStack() as end:  # whatever fails all of it is done, the last first
+            end.callback(self.store.close)
+            if self._pool is not None:
+                end.callback(self._pool.stop)  # at once: nothing is under way
+            end.callback(self._over)
+            if self._writing is not None:
+                await self._writing
+            self._cancel_due()
+            self._journal.look_again()
+            node = self._node
+            if node is not None and self._has_work(node):
+                self._flush()
+                if self._writing is not None:
+                    await self._writing
+
+    def _over(self) -> None:
+        self._stopped = True
+        self._cancel_due()
+        self._writable.happened(None)
+
+    def _cancel_due(self) -> None:
         if self._due is not None:
             self._due.cancel()
             self._due = None
-        self._journal.look_again()
-        node = self._node
-        if node is not None and self._has_work(node):
-            self._flush()
-            if self._writing is not None:
-                await self._writing
-        self._stopped = True
-        self._writable.happened(None)
-        if self._due is not None:
-            self._due.cancel()
-        if self._pool is not None:
-            self._pool.stop()  # at once: nothing is under way
-        self.store.close()
 
     def _has_work(self, node: Node) -> bool:
         changed = len(self._journal) > 0 or node.settled != self._journal.settled

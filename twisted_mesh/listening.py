@@ -95,8 +95,7 @@ class Listening:
             listening.cancel()
         self._ready.failed(Failure(NotRunning("stopped before every listener was up")))
         ports, self._ports = self._ports, []
-        stopped = [port.stopListening() for port in ports]
-        return [deferred for deferred in stopped if deferred is not None]
+        return [Deferred.fromCoroutine(_closed(port)) for port in ports]
 
     def _bound(self, port: IListeningPort, listening: Deferred[IListeningPort]) -> None:
         self._pending.remove(listening)
@@ -117,6 +116,11 @@ class Listening:
             self._ready.failed(self._failure)
         else:
             self._ready.happened(None)
+
+
+async def _closed(port: IListeningPort) -> None:
+    if (closed := port.stopListening()) is not None:
+        await closed
 
 
 def _shown(address: object) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -216,12 +217,24 @@ class Run:
     async def stop(self) -> None:
         """Hand over what is unsent and close every link, within bounds; then the run is over."""
         self._stopping = True
-        self._catching_up.stop()  # what is handed on while the last flush is written would come again
-        self.dialler.stop()
-        self.dialling.stop()
-        for connecting in list(self._connecting):
-            connecting.cancel()
-        self._joined.failed(Failure(NotRunning("the service stopped before it had joined")))
+        async with AsyncExitStack() as end:  # whatever fails all of it is done, the last first
+            if self._seeker is not None:
+                end.push_async_callback(self._seeker.wait_for_book)
+            end.callback(self.correspondence.stop)
+            end.push_async_callback(self.hub.stop)
+            if self._seeker is not None:
+                end.callback(self._seeker.stop)
+            end.push_async_callback(self._say_goodbye)
+            never = NotRunning("the service stopped before it had joined")
+            end.callback(self._joined.failed, Failure(never))
+            for connecting in list(self._connecting):
+                end.callback(connecting.cancel)
+            end.callback(self.dialling.stop)
+            end.callback(self.dialler.stop)
+            # What is handed on while the last flush is written would come again.
+            end.callback(self._catching_up.stop)
+
+    async def _say_goodbye(self) -> None:
         await deferLater(self._clock, 0)  # never within a delivery, whose events wait for its end
         await is_in_time(self.hub.given_to_all(), self._config.handover_timeout, self._clock)
         if self.hub.unsent:
@@ -231,10 +244,6 @@ class Run:
         if sending.unanswered and (lost := sending.unread):
             told = "{lost} messages may have reached nobody: {silent} neighbours did not answer at the end"
             _log.warn(told, lost=lost, silent=sending.unanswered)
-        if self._seeker is not None:
-            self._seeker.stop()
-        await self.hub.stop()
-        self.correspondence.stop()
 
     def footprint(self) -> dict[str, int]:
         """Entries and bytes of every table of this run."""

@@ -26,6 +26,7 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.disconnected import Disconnected
 from twisted_mesh.errors import MeshError
 from twisted_mesh.protocol import MeshProtocol
+from twisted_mesh.waiters import is_in_time
 from twisted_mesh.wire.membership import MAX_ID, MIN_ID, Contact
 
 _log = Logger()
@@ -96,6 +97,11 @@ class Seeker:
         self._wait_no_more()
         if self._attempt is not None:
             self._attempt.cancel()
+
+    async def wait_for_book(self) -> None:
+        """Wait until what was noted is on disk, at most ``close_timeout``."""
+        if not await is_in_time(self._book.written(), self._config.close_timeout, self._clock):
+            _log.warn("the address book is not written yet: what is new in it may be lost")
 
     def _wait_no_more(self) -> None:
         if self._next is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack, ExitStack
 from types import MappingProxyType
 from typing import Any, Literal, overload
 
@@ -23,7 +24,7 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 
 from twisted_mesh import flags
-from twisted_mesh.address_book import AddressBook
+from twisted_mesh.address_book import AddressBook, aside
 from twisted_mesh.addresses import (
     PeerAddress,
     check_port,
@@ -228,34 +229,37 @@ class MeshService(Service, Emitting):
         return self._running().when_joined()
 
     def _begin(self) -> None:
-        config, path = self.config, self._settings.identity.path
         store = self._settings.open_history()
-        try:
+        with ExitStack() as undo:
+            if store is not None:
+                undo.callback(store.close)
+            undo.callback(self._stop_listening)
             self._listening.start(self.factory)
             run = Run(
                 self._reactor,
                 self._clock,
                 lambda above: self._settings.new_run(above, self.out_addr),
-                config,
+                self.config,
                 self._tls,
                 self._dial,
                 self._delivery,
                 self,
                 self._debug,
                 store,
-                None if path is None else AddressBook(path, config.address_book_limit),
+                self._address_book(),
                 self._wall_clock,
             )
-        except BaseException:
-            self._listening.stop()
-            self._listening = Listening(self._endpoints)
-            if store is not None:
-                store.close()
-            raise
+            undo.pop_all()
         self._stopping = False
         self._run = run
         if self._debug >= 1:
             _log.info("node {id} listens on {where}", id=self.id.decode(), where=str(self._listening))
+
+    def _address_book(self) -> AddressBook | None:
+        path = self._settings.identity.path
+        if path is None:
+            return None
+        return AddressBook(path, self.config.address_book_limit, aside(self._reactor))
 
     def _verify(self, origin: bytes, signature: bytes, data: bytes) -> bool:
         """Whether a signature is right; of a mesh in memory each is looked at once."""
@@ -274,14 +278,23 @@ class MeshService(Service, Emitting):
             await self._ended.wait()
             return
         self._stopping = True
-        stopped = self._listening.stop()
-        await run.stop()
-        for listener in stopped:
-            await listener
+        async with AsyncExitStack() as end:  # whatever fails all of it is done, the last first
+            end.callback(self._ended.happened, None)
+            end.callback(self._delivery.close)
+            end.callback(self._over)
+            closed: list[Deferred[None]] = []
+            end.push_async_callback(_until_all, closed)
+            end.push_async_callback(run.stop)
+            closed += self._listening.stop()
+
+    def _over(self) -> None:
         self._run = None
         self._listening = Listening(self._endpoints)
-        self._delivery.close()
-        self._ended.happened(None)
+
+    def _stop_listening(self) -> None:
+        """Close the ports; the next start opens them again."""
+        listening, self._listening = self._listening, Listening(self._endpoints)
+        listening.stop()
 
     # ── links ───────────────────────────────────────────────────────────────────────
 
@@ -403,3 +416,8 @@ class MeshService(Service, Emitting):
         if self._run is None:
             raise NotRunning("the service does not run: start it, or the application it belongs to")
         return self._run
+
+
+async def _until_all(closed: Iterable[Deferred[None]]) -> None:
+    for each in closed:
+        await each

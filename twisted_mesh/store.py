@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Final
 
 from twisted.logger import Logger
@@ -65,12 +66,14 @@ class Store:
         self._writer, self._reader = self._opened.writer, self._opened.reader
         self._batches = Reader(self._reader, self._cannot_read)
         self._closed = self._complained = False
-        try:
-            ledger = Ledger(self._writer, self._limits)
-            self.restored = ledger.restored()
-        except TROUBLE as error:
-            self.close()
-            raise explain(self.path, error) from error
+        with ExitStack() as undo:
+            undo.callback(self.close)
+            try:
+                ledger = Ledger(self._writer, self._limits)
+                self.restored = ledger.restored()
+            except TROUBLE as error:
+                raise explain(self.path, error) from error
+            undo.pop_all()
         self._ledger: Ledger | None = ledger
         self._footprint = _footprint(ledger)
 

@@ -122,9 +122,10 @@ class Opened(NamedTuple):
 
     def close(self) -> None:
         """Close both, and let others have the file.  The writer is the last: it copies the log."""
-        self.reader.close()
-        self.writer.close()
-        self.lock.release()
+        with contextlib.ExitStack() as end:  # whatever fails all of it is done, the last first
+            end.callback(self.lock.release)
+            end.callback(self.writer.close)
+            end.callback(self.reader.close)
 
 
 def open_history(path: str, network: bytes) -> Opened:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from threading import get_ident
 from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from tests.support.logs import logged
 from tests.support.meshcase import MeshCase
-from twisted_mesh.address_book import AddressBook, dialled_at
+from twisted_mesh.address_book import AddressBook, aside, dialled_at
 from twisted_mesh.core.handshake import Side
 from twisted_mesh.identity import Identity
 from twisted_mesh.service import MeshService
@@ -65,6 +71,60 @@ class BookTests(SynchronousTestCase):
             book.note(node_id, ("a.example", 1))
         self.assertEqual(len(book), 5)
         self.assertEqual(self.flushLoggedErrors(), [])
+
+
+class WritingTests(SynchronousTestCase):
+    """The disk is written aside, and no more often than it takes."""
+
+    def setUp(self) -> None:
+        self.identity = Path(self.mktemp())
+        self.file = self.identity.with_name(self.identity.name + ".peers")
+        self.writes: list[tuple[Callable[[], None], Deferred[None]]] = []
+        self.book = AddressBook(self.identity, 10, self.aside)
+
+    def aside(self, write: Callable[[], None]) -> Deferred[None]:
+        """Do it when the test says so."""
+        done: Deferred[None] = Deferred()
+        self.writes.append((write, done))
+        return done
+
+    def write(self) -> None:
+        """Do what is due."""
+        write, done = self.writes.pop()
+        write()
+        done.callback(None)
+
+    def test_it_is_written_aside_and_all_that_changes_meanwhile_at_once(self) -> None:
+        for node_id in IDS:
+            self.book.note(node_id, ("a.example", 1))
+        self.assertEqual((len(self.writes), self.file.exists()), (1, False))
+        written = self.book.written()
+        self.write()
+        self.assertEqual((len(self.writes), len(self.file.read_text().splitlines())), (1, 1))
+        self.assertNoResult(written)
+        self.write()
+        self.assertEqual((len(self.writes), len(self.file.read_text().splitlines())), (0, 5))
+        self.successResultOf(written)
+        self.successResultOf(self.book.written())
+
+    def test_what_fails_is_told_once_and_tried_with_the_next_address(self) -> None:
+        with logged() as texts:
+            for node_id in IDS:
+                self.book.note(node_id, ("a.example", 1))
+                self.writes.pop()[1].errback(OSError(28, "disk full"))
+            self.assertEqual(len(texts), 1)
+            self.book.note(IDS[0], ("b.example", 1))
+            self.write()
+        self.assertEqual(len(self.file.read_text().splitlines()), 5)
+
+
+class AsideTests(TestCase):
+    async def test_it_is_a_thread_of_a_reactor_that_has_some_and_no_other(self) -> None:
+        threads: list[int] = []
+        for around in (reactor, Clock()):
+            await aside(around)(lambda: threads.append(get_ident()))
+        self.assertNotEqual(threads[0], get_ident())
+        self.assertEqual(threads[1], get_ident())
 
 
 class DialledAtTests(SynchronousTestCase):
@@ -125,6 +185,33 @@ class TestIsolation(MeshCase):
         self.assertEqual([*again.routing_table], [a.id])
         self.network.advance(60)
         self.assertEqual(len(self.log("no link is left")), 1)
+
+    def test_what_is_new_when_it_stops_is_on_disk_when_it_has_stopped(self) -> None:
+        pending: list[Callable[[], None]] = []
+
+        def slow(write: Callable[[], None]) -> Deferred[None]:
+            pending.append(write)
+            return waiting
+
+        waiting: Deferred[None] = Deferred()
+        a, b = self.node(), self.known("b")
+        assert b._run is not None and b._run._seeker is not None
+        b._run._seeker._book._aside = slow
+        self.link((a, b))
+        stopped = b.stopService()
+        self.network.advance(1)
+        self.assertNoResult(stopped)
+        pending.pop()()
+        waiting.callback(None)
+        self.successResultOf(stopped)
+
+    def test_a_disk_that_hangs_does_not_keep_it_from_stopping(self) -> None:
+        a, b = self.node(), self.known("b")
+        assert b._run is not None and b._run._seeker is not None
+        b._run._seeker._book._aside = lambda write: Deferred()
+        self.link((a, b))
+        self.stop(b)
+        self.assertEqual(len(self.log("the address book is not written yet")), 1)
 
     def test_so_does_one_that_was_dialled(self) -> None:
         a, b = self.node(), self.known("b")

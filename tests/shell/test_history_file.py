@@ -639,12 +639,73 @@ class Failing:
         self._times = times
         self.reads = 0
 
+    def close(self) -> None:
+        """Close it, as far as that goes."""
+        self._connection.close()
+        raise sqlite3.OperationalError("disk I/O error")
+
     def execute(self, *arguments: Any) -> Any:
         """Read."""
         self.reads += 1
         if self.reads <= self._times:
             raise sqlite3.OperationalError("disk I/O error")
         return self._connection.execute(*arguments)
+
+
+class TestFailedStop(HistoryCase):
+    """Something fails while a service stops: all else is closed, the file let go, and the failure told."""
+
+    def failing(self, b: MeshService, what: str) -> None:
+        """Let a part of *b* fail at the end of what it does when *b* stops."""
+        assert b._run is not None and b._run.keeper is not None
+        hub, keeper = b._run.hub, b._run.keeper
+        part, name = {
+            "ports": (b._listening, "stop"),
+            "dialler": (b._run.dialler, "stop"),
+            "goodbye": (hub, "given_to_all"),
+            "links": (hub.connections, "end"),
+            "silence": (hub._watch, "stop"),
+            "flush": (keeper._journal, "look_again"),
+            "timers": (hub._timers, "stop"),
+        }[what]
+        done = getattr(part, name)
+
+        def fail(*arguments: object) -> None:
+            done(*arguments)
+            raise ZeroDivisionError
+
+        self.patch(part, name, fail)
+
+    def test_whatever_fails_the_rest_is_done(self) -> None:
+        for what in ("ports", "dialler", "goodbye", "links", "silence", "flush", "timers"):
+            a, b = self.node(), self.started()
+            self.link((a, b))
+            self.failing(b, what)
+            stopped = b.stopService()
+            self.network.advance(30)
+            self.failureResultOf(stopped, ZeroDivisionError)
+            self.assertEqual(b.footprint(), {}, what)
+            self.assertEqual([*a.routing_table], [], what)
+            again = self.started()
+            self.link((a, again))
+            self.stop(again)
+
+    def test_a_file_that_cannot_be_closed_whole_is_let_go_all_the_same(self) -> None:
+        b = self.started()
+        assert b._run is not None and b._run.keeper is not None
+        opened = b._run.keeper.store._opened
+        failing = Failing(opened.reader, 0)
+        b._run.keeper.store._opened = opened._replace(reader=failing)  # type: ignore[arg-type]
+        stopped = b.stopService()
+        self.network.advance(1)
+        self.failureResultOf(stopped, sqlite3.OperationalError)
+        self.stop(self.started())
+
+    def test_a_start_that_fails_gives_back_what_it_had(self) -> None:
+        b = self.keeping()
+        self.patch(b, "_address_book", lambda: 1 // 0)
+        self.assertRaises(ZeroDivisionError, b.startService)
+        self.stop(self.started())
 
 
 class TestRefusal(HistoryCase):
