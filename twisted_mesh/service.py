@@ -69,7 +69,7 @@ class MeshService(Service, Emitting):
     :param out_addr: (host, port) others can dial, '' as host for the LAN address; None for where it
         listens.
     :param history: file for what was sent and received, so that the node goes on from there after a
-        restart; None to have that in memory alone.
+        restart; None to have that in memory alone. A relative path starts where the process is now.
     :param replay: how much of what was sent before it joined is delivered, too: seconds since the
         node it joins through received it, or ``"all"`` which that one holds.
     :param overlay: whether it looks for neighbours by itself, beside those it is told to link with.

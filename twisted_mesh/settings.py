@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from twisted_mesh.addresses import WILDCARDS, check_address, lan_address
 from twisted_mesh.config import MeshConfig
@@ -54,7 +55,7 @@ class Settings:
             raise LocalError(f"an identity is Identity.load_or_create(path), not {identity!r}")
         self.identity = identity or Identity.generate()
         self._out_addr = None if out_addr is None else check_address(out_addr)
-        self._history = None if history is None else os.fspath(history)
+        self._history = None if history is None else Path(history).absolute()
         self._replay = replay_number(replay)
         if type(overlay) is not bool:
             raise LocalError(f"overlay is True or False, not {overlay!r}")

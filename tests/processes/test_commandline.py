@@ -88,6 +88,17 @@ class RefusedTests(ProcessCase):
 
 
 class MeetingTests(ProcessCase):
+    async def test_relative_paths_start_where_the_command_does(self) -> None:
+        (self.directory / "elsewhere").mkdir()
+        options = ("mesh", f"--listen={ANYWHERE}", "--identity=node.key", "--history=node.history")
+        child = self.twistd("--rundir=elsewhere", *options)
+        await self.until_listening(child)
+        child.signal("TERM")
+        await self.until_ended(child)
+        self.assertEqual(os.listdir(self.directory / "elsewhere"), [])
+        names = ["elsewhere", "node.history", "node.key", "node.key.epoch"]
+        self.assertEqual(sorted(os.listdir(self.directory)), names)
+
     async def test_two_nodes_live_in_one_directory(self) -> None:
         first = self.mesh("--identity=a.key", "--stdio")
         await self.until_listening(first)
