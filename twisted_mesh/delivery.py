@@ -196,7 +196,7 @@ class Delivery:
         self.listeners.emit("gap", gap)
 
     def blame(self, author: bytes, text: str, error: RemoteError) -> None:
-        """Tell the application that the author with that id did wrong, and the log as *text*."""
+        """Tell the application, and the log with *text*, that the author with that id did wrong."""
         self._authors.line(author, text)
         self.listeners.emit("failure", Failure(error))
 

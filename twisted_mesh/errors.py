@@ -157,7 +157,7 @@ class RemoteError(MeshError):
 
 
 class SubnetMismatch(RemoteError):
-    """The peer is of another subnet, or of the same name with another encryption."""
+    """The peer is of another subnet, or of the same with another encryption; neither is told which."""
 
     reason = Reason.SUBNET
 

@@ -182,7 +182,7 @@ class TestGreeting(HandshakeTestCase):
                 SubnetMismatch,
                 Reason.SUBNET,
             )
-            self.assertIn("'here' with SSL", said)
+            self.assertEqual(said, "another subnet")
             self.assertIsNone(dialler.shake.peer)
 
     def test_self(self) -> None:
@@ -346,11 +346,6 @@ class TestProof(HandshakeTestCase):
 class TestFarewell(HandshakeTestCase):
     """What the refused are told, and what is understood of it."""
 
-    def words(self, data: bytes) -> list[object]:
-        """The greeting and the frames behind it."""
-        hello, *frames = payloads(data)
-        return [greetings.decode(hello), *map(native.decode, frames)]
-
     def test_bye_at_each_stage_becomes_the_matching_error(self) -> None:
         kinds = {
             Reason.SUBNET: SubnetMismatch,
@@ -373,33 +368,45 @@ class TestFarewell(HandshakeTestCase):
                 )
                 self.assertIn("so it is", said)
 
-    def test_bye_in_place_of_a_greeting_is_no_greeting(self) -> None:
+    def test_bye_in_place_of_a_greeting_is_no_greeting_but_a_diallers(self) -> None:
         bye = native.encode(native.Bye("full", "no room"))
         self.refusal(lambda: self.dialler.take(bye), RemoteError, Reason.GREETING)
+        said = self.refusal(lambda: self.acceptor.take(bye), RemoteError, Reason.FULL)
+        self.assertIn("no room", said)
+        ping = native.encode(native.Ping(1))
+        self.refusal(lambda: self.acceptor.take(ping), RemoteError, Reason.GREETING)
 
     def test_a_reason_of_a_later_version_is_still_told(self) -> None:
         error = told(native.Bye("tired", ""))
         self.assertIs(error.reason, Reason.LOST)
         self.assertIn("tired", error.detail)
 
-    def test_farewell_holds_the_greeting_if_it_was_not_sent(self) -> None:
-        # So that the refused learn of the other network, not only of the BYE.
+    def test_a_dialler_tells_another_subnet_nothing_of_itself(self) -> None:
         stranger = Party(Side.ACCEPTOR, node(Protocol("there", "SSL")))
-        self.assertRaises(SubnetMismatch, self.dialler.take, stranger.shake.start())
-        last = self.dialler.shake.farewell(Reason.SUBNET, "other subnet")
-        hello, bye = self.words(last)
-        self.assertEqual(bye, native.Bye("subnet", "other subnet"))
-        assert isinstance(hello, Greeting)
-        self.assertEqual(hello.id, self.anna.id)
-        self.assertRaises(SubnetMismatch, stranger.take, last)
+        error = self.assertRaises(SubnetMismatch, self.dialler.take, stranger.shake.start())
+        last = self.dialler.shake.farewell(error.reason, error.detail)
+        self.assertEqual(last, native.encode(native.Bye("subnet", "another subnet")))
+        said = self.refusal(lambda: stranger.take(last), SubnetMismatch, Reason.SUBNET)
+        self.assertEqual(said, "the peer closed: another subnet")
 
-    def test_farewell_to_silence_holds_the_greeting(self) -> None:
-        self.assertEqual(len(payloads(self.dialler.shake.farewell(Reason.TIMEOUT, "late"))), 2)
-
-    def test_farewell_is_a_bye_alone_once_the_greeting_was_sent(self) -> None:
+    def test_and_so_does_who_accepts(self) -> None:
         self.acceptor.shake.start()
-        last = self.acceptor.shake.farewell(Reason.FULL, "no room")
-        self.assertEqual(last, native.encode(native.Bye("full", "no room")))
+        hello = greetings.encode(Greeting(self.anna.id, Protocol("there", "SSL").id, None, True, 0))
+        error = self.assertRaises(SubnetMismatch, self.acceptor.take, hello)
+        last = self.acceptor.shake.farewell(error.reason, error.detail)
+        self.assertEqual(last, native.encode(native.Bye("subnet", "another subnet")))
+
+    def test_whoever_has_not_greeted_is_told_the_reason_alone(self) -> None:
+        self.acceptor.shake.start()
+        for party in (self.acceptor, self.dialler):
+            last = party.shake.farewell(Reason.TIMEOUT, "the handshake was not over after 10 s")
+            self.assertEqual(last, native.encode(native.Bye("timeout", "")))
+
+    def test_whoever_is_of_the_subnet_is_told_more(self) -> None:
+        self.introduced()
+        for party in (self.acceptor, self.dialler):
+            last = party.shake.farewell(Reason.FULL, "no room")
+            self.assertEqual(last, native.encode(native.Bye("full", "no room")))
 
     def test_farewell_to_py2p_is_silence(self) -> None:
         hello = greetings.encode(Greeting(self.bert.id, HERE.id, None, False, 0))

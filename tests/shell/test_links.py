@@ -17,7 +17,10 @@ from twisted_mesh.errors import (
     SubnetMismatch,
 )
 from twisted_mesh.identity import Identity
+from twisted_mesh.wire import greeting as greetings
 from twisted_mesh.wire import native
+from twisted_mesh.wire.framing import frame
+from twisted_mesh.wire.greeting import Greeting
 
 
 class TestEvents(MeshCase):
@@ -124,11 +127,36 @@ class TestRefusals(MeshCase):
 
     def test_another_subnet_is_told_to_both(self) -> None:
         a, b = self.node(subnet="one"), self.node(subnet="other")
-        self.assert_refused(a, b, SubnetMismatch, "subnet")
+        text = self.assert_refused(a, b, SubnetMismatch, "subnet")
+        self.assertEqual(text, "another subnet [subnet]")
         self.assertEqual(self.reasons(b), ["subnet"])
         (refusal,) = self.happened(b, "refused")
         self.assertFalse(refusal.outgoing)
+        self.assertEqual(refusal.detail, "the peer closed: another subnet")
         self.assertEqual(refusal.address[0], self.host(a))
+
+    def test_who_is_not_of_the_subnet_is_told_nothing_by_a_refusal_but_its_reason(self) -> None:
+        a = self.node(subnet="nobody's business")
+        outsider = self.puppet().me
+        hello = greetings.encode(Greeting(outsider.id, outsider.network.id, None, True, 0))
+        refusals = {
+            hello: native.Bye("subnet", "another subnet"),
+            frame(b"GET / HTTP/1.1"): native.Bye("greeting", ""),
+            b"GET / HTTP/1.1": native.Bye("framing", ""),
+            b"": native.Bye("timeout", ""),
+        }
+        dialled = [Raw() for _ in refusals]
+        self.serve(dialled)
+        for raw, (said, told) in zip(dialled, refusals.items(), strict=True):
+            link = a.connect("10.9.9.9", PORT)
+            stranger = self.dial(Raw(), a)
+            self.network.pump()
+            for one in (raw, stranger):
+                one.write(said)
+            self.network.advance(13)
+            self.failureResultOf(link, RemoteError)
+            self.assertEqual(raw.received, native.encode(told))
+            self.assertEqual(stranger.frames(), [told])
 
     def test_tls_meets_plain_text(self) -> None:
         a, b = self.node(), self.node(encryption="Plaintext")

@@ -17,7 +17,7 @@ from twisted_mesh import tls
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.handshake import Handshake, Myself, Side, Stage
 from twisted_mesh.core.link import READ_ALL
-from twisted_mesh.errors import Congested
+from twisted_mesh.errors import Congested, RemoteError
 from twisted_mesh.identity import Identity, verify
 from twisted_mesh.message import Message
 from twisted_mesh.network import Protocol as MeshNetwork
@@ -69,13 +69,23 @@ class Raw(Protocol):
         return list(FrameReader(MAX_FRAME_BYTES).feed(self.received))
 
     def frames(self) -> list[native.Frame]:
-        """Those behind the greeting."""
-        return [native.decode(payload) for payload in self.payloads()[1:]]
+        """Those behind the greeting, or all where a BYE takes its place."""
+        payloads = self.payloads()
+        behind = 0 if payloads and is_bye(payloads[0]) else 1
+        return [native.decode(payload) for payload in payloads[behind:]]
 
     @property
     def bye(self) -> native.Bye | None:
         """The BYE that came."""
         return next((frame for frame in self.frames() if isinstance(frame, native.Bye)), None)
+
+
+def is_bye(payload: bytes) -> bool:
+    """Whether a frame is a BYE; a greeting's first byte can be the same."""
+    try:
+        return isinstance(native.decode(payload), native.Bye)
+    except RemoteError:
+        return False
 
 
 class Puppet(Raw):
@@ -103,7 +113,7 @@ class Puppet(Raw):
             stage = self.handshake.stage
             if payload == _READ_ALL:
                 self.send(native.Pong(READ_ALL))
-            if stage is Stage.DONE or (payload[0] == native.Kind.BYE and stage is not Stage.GREETING):
+            if stage is Stage.DONE or is_bye(payload):
                 continue
             answer = self.handshake.receive(payload, lambda: tls.exporter(self.transport))
             self.write(self.twist.get(stage, lambda answer: answer)(answer))

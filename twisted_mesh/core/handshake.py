@@ -13,8 +13,8 @@ How it goes::
                         <------       PROOF
     PROOF               ------>
 
-The dialler waits for the greeting, so that it never talks to a node of another network, and proves
-itself first, so that a scanner learns nothing signed.  A PROOF signs the side it comes from, every
+The dialler waits for the greeting, so that a node of another network hears nothing of it but a BYE, and
+proves itself first, so that a scanner learns nothing signed.  A PROOF signs the side it comes from, every
 byte either side sent up to and with INTRO, and under TLS the session's exporter (RFC 9266): a
 replayed PROOF meets other nonces, a reflected one the other side, a relayed one another session.
 """
@@ -183,11 +183,15 @@ class Handshake:
                 assert_never(self.stage)
 
     def farewell(self, reason: Reason, detail: str) -> bytes:
-        """The last bytes for a peer that is refused, so that it learns why as well."""
+        """The last bytes for a peer that is refused, so that it learns why as well.
+
+        Nothing of this node is told to a peer that has not shown yet that it is of the same subnet.
+        """
         if self.greeting is not None and not self.greeting.native:
             return b""  # it would take a BYE for damage
-        hello = b"" if self._sent else self._greet()
-        return hello + native.encode(native.Bye(reason.value, detail))
+        if self.stage is Stage.GREETING and reason is not Reason.SUBNET:
+            detail = ""
+        return native.encode(native.Bye(reason.value, detail))
 
     def not_a_frame(self, opening: bytes, error: RemoteError) -> RemoteError:
         """A better word for the framing *error* of a connection that began with *opening*."""
@@ -218,13 +222,11 @@ class Handshake:
         return data
 
     def _on_greeting(self, payload: bytes) -> bytes:
-        greeting = self.greeting = greetings.decode(payload)
+        greeting = self.greeting = self._read_greeting(payload)
         self._received += frame(payload)
         me = self._myself
         if greeting.protocol_id != me.network.id:
-            raise SubnetMismatch(
-                f"the peer is not of subnet {me.network.subnet!r} with {me.network.encryption}"
-            )
+            raise SubnetMismatch("another subnet")  # and nothing of this one: it is told to the peer
         if greeting.id == me.id:
             raise SelfConnection("the address leads back to this node")
         if not greeting.native:
@@ -233,6 +235,14 @@ class Handshake:
         self.stage = Stage.INTRO
         hello = b"" if self._sent else self._greet()
         return hello + self._introduce()
+
+    def _read_greeting(self, payload: bytes) -> Greeting:
+        try:
+            return greetings.decode(payload)
+        except RemoteError as error:
+            # A dialler that refuses this node's greeting sends none of its own.
+            refusal = _refusal_in(payload) if self._side is Side.ACCEPTOR else None
+            raise refusal or error from None
 
     def _require(self, peer_id: bytes) -> None:
         if self._expected is not None and peer_id != self._expected:
@@ -301,6 +311,15 @@ def _known(kind: type[_Word], number: int) -> _Word:
         return kind(number)
     except ValueError:
         return kind(0)
+
+
+def _refusal_in(payload: bytes) -> RemoteError | None:
+    """What a first frame says that is no greeting, if it is a BYE."""
+    try:
+        bye = native.decode(payload)
+    except RemoteError:
+        return None
+    return told(bye) if isinstance(bye, native.Bye) else None
 
 
 def told(bye: native.Bye) -> RemoteError:
