@@ -79,7 +79,7 @@ class Hub:
         self.myself = myself
         self._observer = observer
         self._wall_clock = wall_clock
-        self.log = LinkLog(clock, config, debug_level)
+        self.log = LinkLog(clock, config, debug_level, myself.network)
         self.disconnected = Disconnected(clock, config)
         self.connections = Connections(config)
         self.table: Mapping[bytes, MeshProtocol] = self.connections.table

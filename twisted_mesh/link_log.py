@@ -15,6 +15,7 @@ from twisted_mesh.core.events import Dial
 from twisted_mesh.errors import NO_FAULT, Reason, RemoteError
 from twisted_mesh.logs import PeerLog
 from twisted_mesh.message import Member, Refusal, shown
+from twisted_mesh.network import Protocol as Network
 from twisted_mesh.protocol import MeshProtocol
 
 _log = Logger()
@@ -23,8 +24,12 @@ _log = Logger()
 class LinkLog:
     """The log of one run."""
 
-    def __init__(self, clock: IReactorTime, config: MeshConfig, debug_level: int) -> None:
+    def __init__(self, clock: IReactorTime, config: MeshConfig, debug_level: int, network: Network) -> None:
+        """
+        :param network: the node's, which its own log names where another meets it, and nobody else is told.
+        """
         self._debug = debug_level
+        self._network = f"this node is of subnet {network.subnet!r} with {network.encryption}"
         self._peers = PeerLog(_log, clock.seconds, config)
 
     def up(self, link: MeshProtocol, node_id: bytes, is_new: bool) -> None:
@@ -74,10 +79,11 @@ class LinkLog:
         if error.reason is Reason.LOST and not link.outgoing:
             self._note(2, "{link} went without a word", link=link)
             return None
+        why = f"{error}; {self._network}" if error.reason is Reason.SUBNET else str(error)
         if link.outgoing:  # who dialled is told by what it dialled with
-            self._note(2, "connection to {to} refused: {why}", to=show(link.remote), why=error)
+            self._note(2, "connection to {to} refused: {why}", to=show(link.remote), why=why)
         else:
-            self._peers.line(link.remote[0], f"connection from {show(link.remote)} refused: {error}")
+            self._peers.line(link.remote[0], f"connection from {show(link.remote)} refused: {why}")
         return Refusal(link.remote, link.outgoing, error.reason.value, error.detail)
 
     def sending(self, type: int, packets: tuple[object, ...], size: int) -> None:
