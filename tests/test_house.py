@@ -32,6 +32,7 @@ FLOORS = {
     "shell": [
         "address*",
         "catching_up",
+        "client_endpoints",
         "connections",
         "correspondence",
         "consumer",
@@ -49,6 +50,7 @@ FLOORS = {
         "listening",
         "logs",
         "members",
+        "names",
         "observer",
         "outlet",
         "protocol",

@@ -11,7 +11,7 @@ import socket
 from dataclasses import dataclass
 from typing import Final
 
-from twisted.internet.abstract import isIPv6Address
+from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.endpoints import clientFromString
 from twisted.internet.interfaces import IStreamClientEndpoint
 
@@ -126,6 +126,11 @@ def check_address(address: object) -> tuple[str, int]:
     if len(address[0]) > MAX_HOST or not address[0].isprintable():
         raise LocalError(f"a host is at most {MAX_HOST} characters, not {address[0]!r}")
     return address[0], check_port(address[1])
+
+
+def is_numeric(host: str) -> bool:
+    """Whether *host* is an IP address, so that it leads where it leads now for ever."""
+    return isIPAddress(host) or isIPv6Address(host)
 
 
 def this_host(host: str) -> str:

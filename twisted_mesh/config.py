@@ -30,7 +30,8 @@ class MeshConfig:
     handshakes_limit: int = 512
     #: Links in all; one more is refused (guess; select-free reactors hold far more).
     links_limit: int = 1024
-    #: How long a TCP connection may take to be made (Twisted's endpoints use 30; guess).
+    #: How long a connection may take to be made, the look-up of a name included (Twisted's endpoints use 30
+    #: for a connection alone; guess).
     connect_timeout: float = 10.0
     #: From our BYE to cutting the connection, if the peer does not close it (guess).
     close_timeout: float = 2.0
@@ -53,6 +54,9 @@ class MeshConfig:
     redial_initial: float = 0.5
     redial_factor: float = 1.5
     redial_longest: float = 60.0
+    #: Names that are looked up at a time, and as many again of those that peers tell: a thread each (guess:
+    #: a name whose name servers are silent keeps its thread for half a minute).
+    lookups_at_once: int = 8
     #: ``disconnect()`` forbids dialling that peer again for so long (docs/protocol.rst).
     redial_forbidden: float = 60.0
 

@@ -3,8 +3,9 @@
 Contract: a *target* is an address this node wants a link to.  It is dialled until a link to the node
 found there is in the routing table, whoever dialled it, and again when that link goes: with
 jittered exponential back-off, for ever.  A refusal counts as a failed attempt (a TCP connection
-that is refused by the mesh behind it is no success).  A target that turns out to be this very
-node is dropped.
+that is refused by the mesh behind it is no success).  An IP address that turns out to be this very
+node's is dropped; a name can lead to others later, so one that leads to this node alone is left alone
+for ``redial_longest``.
 
 A target whose node has passed this one on to others, for want of room, is not dialled for a link: that
 would undo what the overlay did.  While there are other links it is visited instead, every
@@ -22,7 +23,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_mesh.addresses import PeerAddress
+from twisted_mesh.addresses import PeerAddress, is_numeric
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.disconnected import Disconnected
 from twisted_mesh.errors import MeshError, SelfConnection
@@ -33,7 +34,7 @@ _log = Logger()
 
 
 class _Target:
-    __slots__ = ("_node_id", "_visit", "address", "attempt", "failures", "passed_on", "retry")
+    __slots__ = ("_node_id", "_visit", "address", "attempt", "failures", "is_self", "passed_on", "retry")
 
     def __init__(self, address: PeerAddress, node_id: bytes | None) -> None:
         self.address = address
@@ -41,6 +42,7 @@ class _Target:
         self._visit: MeshProtocol | None = None
         self.failures = 0
         self.passed_on = False  # its node had no room for this one
+        self.is_self = False  # only this node was found there
         self.attempt: Deferred[MeshProtocol] | None = None
         self.retry: IDelayedCall | None = None
 
@@ -51,7 +53,8 @@ class _Target:
         return visited or self._node_id
 
     def found(self, link: MeshProtocol) -> None:
-        """*link* leads there, or will once it is proven."""
+        """*link* leads there."""
+        self.is_self = False
         if link.visits:
             self._visit = link
         else:
@@ -146,6 +149,8 @@ class Dialler:
 
     def _reached(self, link: MeshProtocol, target: _Target) -> None:
         target.attempt = None
+        if self._targets.get(target.address) is not target:  # stopped
+            return
         target.failures = 0
         target.found(link)
         if link.visits or link.id not in self._linked:  # it came and went meanwhile
@@ -153,16 +158,15 @@ class Dialler:
 
     def _failed(self, failure: Failure, target: _Target) -> None:
         target.attempt = None
-        if target.address not in self._targets:  # stopped
+        if self._targets.get(target.address) is not target:  # stopped
             return
         if not failure.check(MeshError):
             # Endpoints and dial= can be the application's, and fail as they like.
             _log.failure("dialling {address} failed", failure, address=target.address)
         if failure.check(SelfConnection):
-            del self._targets[target.address]
-            text = "{address} is this node itself, or has its identity: not dialled again"
-            _log.info(text, address=target.address)
+            self._met_itself(target)
             return
+        target.is_self = False
         target.failures += 1
         self._again(target)
         assert target.retry is not None
@@ -170,10 +174,24 @@ class Dialler:
         wait = target.retry.getTime() - self._clock.seconds()
         self._log.line(str(target.address), f"{text}; next attempt in {wait:.1f} s")
 
+    def _met_itself(self, target: _Target) -> None:
+        address = target.address
+        text = "{address} is this node itself, or has its identity: "
+        if address.host is not None and is_numeric(address.host):
+            del self._targets[address]
+            _log.info(text + "not dialled again", address=address)
+            return
+        if not target.is_self:
+            _log.info(text + "looked up again later, for others that may be there", address=address)
+        target.is_self = True
+        self._again(target)
+
     def _again(self, target: _Target) -> None:
         if target.retry is not None or target.attempt is not None:
             return
-        if target.passed_on:
+        if target.is_self:
+            wait = self._config.redial_longest * (0.75 + self._jitter() / 2)
+        elif target.passed_on:
             wait = self._config.peer_interval * (0.75 + self._jitter() / 2)
         else:
             wait = self._delay(target.failures)

@@ -224,12 +224,10 @@ class Hub:
             link.close(RemoteError("the application disconnected this node", Reason.ROOM))
         elif self.connections.proven(link):
             host, _ = link.remote
+            link.now_proven()
             self._handle(
                 events.LinkOpened(link.number, peer, link.outgoing, link.said_settled, purpose, host)
             )
-            return
-        if link.expected is not None:
-            self.dial_failed(link.expected)  # else the core would hear nothing of it
 
     def received(self, link: MeshProtocol, frames: list[native.Frame]) -> None:
         """Frames of a proven peer."""
@@ -247,8 +245,6 @@ class Hub:
         refusal = self.log.closing(link, error)
         if refusal is not None:
             self._observer.refused(refusal)
-        if link.peer is None and link.expected is not None:
-            self.dial_failed(link.expected)
         self._handle(events.LinkClosing(link.number, error.reason))
 
     def lost(self, link: MeshProtocol) -> None:

@@ -136,6 +136,7 @@ class MeshProtocol(Protocol):
         self.visits = self.dialled_for is Purpose.EXCHANGE
         self.has_begun = False
         self._timer: IDelayedCall | None = None
+        self._proven = Waiters[MeshProtocol]()
         self._up = Waiters[MeshProtocol]()
         self.is_up = False
 
@@ -217,6 +218,16 @@ class MeshProtocol(Protocol):
         if self.error is not None:
             return fail(self.error)
         return succeed(self) if self.is_up else self._up.wait()
+
+    def when_proven(self) -> Deferred[MeshProtocol]:
+        """Fires with this link when its peer has proven itself, fails with why it is not let in."""
+        if self.peer is not None and self.error is None:
+            return succeed(self)
+        return self._proven.wait() if self.error is None else fail(self.error)
+
+    def now_proven(self) -> None:
+        """The peer has proven itself, and the core is told of the link next."""
+        self._proven.happened(self)
 
     def now_visiting(self) -> None:
         """The link is an exchange that has begun well: the core ends it in time."""
@@ -348,6 +359,7 @@ class MeshProtocol(Protocol):
         self.phase, self.error = phase, error
         self._restart_timer(self._config.close_timeout, self._abort)
         self._switch.closing(self, error)
+        self._proven.failed(Failure(error))
 
     def _end(self) -> None:
         """Read nothing more; the connection closes when what was written is out."""

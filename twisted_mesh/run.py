@@ -22,6 +22,7 @@ from twisted_mesh import flags
 from twisted_mesh.address_book import AddressBook
 from twisted_mesh.addresses import PeerAddress
 from twisted_mesh.catching_up import CatchingUp
+from twisted_mesh.client_endpoints import ClientEndpoints
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.consumer import Held
 from twisted_mesh.core import events
@@ -32,7 +33,7 @@ from twisted_mesh.core.tally import Holders
 from twisted_mesh.correspondence import Correspondence, Replies
 from twisted_mesh.delivery import Delivery, messages_of
 from twisted_mesh.dialler import Dialler
-from twisted_mesh.dialling import Dial, Dialling
+from twisted_mesh.dialling import Dialling
 from twisted_mesh.errors import (
     Congested,
     IdentityError,
@@ -79,7 +80,7 @@ class Run:
         new_run: Callable[[int], Myself],
         config: MeshConfig,
         tls: Tls | None,
-        dial: Dial | None,
+        client_endpoints: ClientEndpoints,
         delivery: Delivery,
         service: object,
         debug_level: int,
@@ -113,7 +114,7 @@ class Run:
         self.members = Members()
         self._joined = Waiters[None]()
         self.hub = Hub(clock, myself, config, self, debug_level, self.keeper, wall_clock, dice)
-        self.dialling = Dialling(reactor, self.hub, tls, dial)
+        self.dialling = Dialling(client_endpoints, self.hub, tls)
         self.correspondence = Correspondence(
             clock, self.hub.handle, lambda: self.hub.node.reverse, self._receipt_changed
         )
@@ -252,6 +253,7 @@ class Run:
             **self.members.footprint(),
             **self.correspondence.footprint(),
             "dialled_peers": len(self.dialler),
+            **self.dialling.footprint(),
         }
 
     # ── what its parts ask for ──────────────────────────────────────────────────────

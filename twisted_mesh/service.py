@@ -31,10 +31,10 @@ from twisted_mesh.addresses import (
     parse_peer,
     this_host,
 )
+from twisted_mesh.client_endpoints import ClientEndpoints, Dial
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.consumer import Bounds, MessageQueue
 from twisted_mesh.delivery import Delivery, Handler
-from twisted_mesh.dialling import Dial
 from twisted_mesh.errors import LocalError, NotRunning, Reason, RemoteError
 from twisted_mesh.factory import MeshFactory
 from twisted_mesh.identity import Identity, verify
@@ -114,10 +114,10 @@ class MeshService(Service, Emitting):
         self._peers = [parse_peer(peer) for peer in peers]
         if not (dial is None or callable(dial)):
             raise LocalError(f"dial makes a client endpoint of a host and a port: it is not {dial!r}")
-        self._dial = dial
         self._debug = debug_level
         self._tls = Tls(self._clock) if self.protocol.encrypted else None
         limits = self.config
+        self._client_endpoints = ClientEndpoints(reactor, limits, dial)
         bounds = Bounds(limits.queue_limit, limits.queue_bytes, limits.open_streams)
         self._delivery = Delivery(
             bounds=bounds, debug_level=debug_level, seconds=self._clock.seconds, config=limits
@@ -241,7 +241,7 @@ class MeshService(Service, Emitting):
                 lambda above: self._settings.new_run(above, self.out_addr),
                 self.config,
                 self._tls,
-                self._dial,
+                self._client_endpoints,
                 self._delivery,
                 self,
                 self._debug,

@@ -6,13 +6,14 @@ import itertools
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.meshcase import PORT, MeshCase, Raw
 from twisted_mesh.addresses import PeerAddress
+from twisted_mesh.client_endpoints import ClientEndpoints
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.dialler import Dialler
-from twisted_mesh.dialling import Dialling
 from twisted_mesh.disconnected import Disconnected
 from twisted_mesh.errors import ConnectFailed, LocalError
 
@@ -188,15 +189,19 @@ class TestPeers(MeshCase):
 class TestEndpoints(MeshCase):
     def test_the_endpoint_for_each_kind_of_address(self) -> None:
         a = self.node()
-        dialling = Dialling(self.network.clock, a._run.hub, None, None)
+        endpoints = ClientEndpoints(MemoryReactorClock(), a.config, None)
+        lookup = endpoints.lookup(told=False)
         for address, kind in (
             (PeerAddress("10.0.0.9", 1), "TCP4ClientEndpoint"),
             (PeerAddress("::1", 1), "TCP6ClientEndpoint"),
             (PeerAddress("mesh.example", 1), "HostnameEndpoint"),
             (PeerAddress(endpoint="tcp:10.0.0.9:1"), "TCP4ClientEndpoint"),
+            (PeerAddress(endpoint="tcp:mesh.example:1"), "HostnameEndpoint"),
+            (
+                PeerAddress(endpoint="tcp:host=mesh.example:port=1:bindAddress=10.0.0.1:timeout=9"),
+                "HostnameEndpoint",
+            ),
             (PeerAddress(endpoint="unix:/tmp/x"), "UNIXClientEndpoint"),
         ):
-            if kind == "HostnameEndpoint":
-                continue
-            self.assertEqual(type(dialling._endpoint(address)).__name__, kind)
+            self.assertEqual(type(endpoints.endpoint(address, lookup)).__name__, kind)
         self.assertRaises(LocalError, self.make, peers=["tls:10.0.0.9:1"])
