@@ -8,7 +8,7 @@ message.  What cannot be read is not lost: it is read later.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
@@ -99,6 +99,7 @@ class MessageQueue:
         changed: Callable[[RunKey], None],
         closing: Callable[[MessageQueue], None],
         waited_for: set[MessageQueue],
+        counts: Counter[str],
         notify: Callable[[], None] | None = None,
     ) -> None:
         """
@@ -108,6 +109,7 @@ class MessageQueue:
             closed queue lost.
         :param changed: is told of each run of which something was taken, or counts as taken now.
         :param closing: is told that the queue closes.
+        :param counts: of what all consumers of the service dropped.
         :param notify: is called after each message that came.  With it only the newest are kept until
             the first is taken: nobody may ever ask for one.
         """
@@ -116,6 +118,7 @@ class MessageQueue:
         self._changed = changed
         self._closing = closing
         self._waited_for = waited_for
+        self._counts = counts
         self._notify = notify
         self._only_newest = notify is not None
         self._queue: deque[tuple[Message, int]] = deque()
@@ -330,6 +333,7 @@ class MessageQueue:
         if not self.dropped:
             _log.warn(why)
         self.dropped += 1
+        self._counts["dropped_messages"] += 1
 
     # ── what waits in the history ───────────────────────────────────────────────────
 

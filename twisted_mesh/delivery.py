@@ -8,6 +8,7 @@ emitted once as ``failure``, and neither reaches a link nor silences the next li
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 from weakref import ref
@@ -52,6 +53,7 @@ class Delivery:
     """The application's side of one service: handlers, listeners and queues.
 
     :ivar listeners: the event emitter.
+    :ivar counts: messages that consumers dropped, as they are counted in ``MeshService.dropped``.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Delivery:
         """
         self._authors = AuthorLog(_log, seconds, config)
         self.listeners = Listeners()
+        self.counts = Counter(dropped_messages=0)
         self._unheard = 0  # messages nobody was there for
         self._bounds = bounds
         self._reader: Reader = read_nothing
@@ -100,11 +103,15 @@ class Delivery:
         return self._queue(notify)
 
     def _queue(self, notify: Callable[[], None] | None) -> MessageQueue:
-        queue = MessageQueue(
-            self._bounds, self._lost, self._reader, self._changed, self._closing, self._waited_for, notify
-        )
+        queue = self._new_queue(self._changed, notify)
         self._queues = (*self._queues, ref(queue, self._dropped))
         return queue
+
+    def _new_queue(
+        self, changed: Callable[[RunKey], None], notify: Callable[[], None] | None
+    ) -> MessageQueue:
+        told = self._lost, self._reader, changed, self._closing
+        return MessageQueue(self._bounds, *told, self._waited_for, self.counts, notify)
 
     def _dropped(self, gone: ref[MessageQueue]) -> None:
         self._queues = tuple(reference for reference in self._queues if reference is not gone)
@@ -129,7 +136,7 @@ class Delivery:
         self._reader, self._when_taken, self._when_skipped = reader, changed, skipped
         for queue in self._live():
             queue.reader = reader
-        waiting = MessageQueue(self._bounds, self._lost, reader, changed, self._closing, self._waited_for)
+        waiting = self._new_queue(changed, None)
         for run, sender, taken, head in backlog:
             waiting.follow(run, sender, taken, head)
         self._backlog = waiting if waiting.runs_behind else None

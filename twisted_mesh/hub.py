@@ -9,7 +9,7 @@ User code called from here may call back into it; its events wait their turn.
 from __future__ import annotations
 
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import assert_never
@@ -30,6 +30,7 @@ from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.gathering import Gathering
 from twisted_mesh.keeper import Keeper
 from twisted_mesh.link_log import LinkLog
+from twisted_mesh.logs import DropLog
 from twisted_mesh.observer import Observer
 from twisted_mesh.protocol import MeshProtocol
 from twisted_mesh.silence import SilenceWatch
@@ -95,6 +96,8 @@ class Hub:
         self._drained = Waiters[None]()
         self._conditions = Conditions()  # of what the core has come to
         self._watch = SilenceWatch(clock, config, self.table)
+        self._earlier = Counter[str]()  # what was dropped in runs of the core before the present one
+        self._drops = DropLog(clock, config.log_interval, lambda: self.counts)
         # The core alone never lets so much wait, however small link_queue_bytes is.
         self._too_much = 2 * max(config.link_queue_bytes, config.answer_bytes + MAX_FRAME_BYTES)
 
@@ -152,6 +155,7 @@ class Hub:
         self._gathering.put_first(unsent)
         self._published -= len(unsent)
         self._timers.stop()
+        self._earlier.update(old.counts)
         self.myself = myself
         old.history.discard(old.outbox.run)  # its messages are the new run's now
         self.node = Node(myself, self.config, self._dice, old.history)
@@ -169,6 +173,7 @@ class Hub:
             if self._keeper is not None:
                 end.push_async_callback(self._keeper.stop)
             end.callback(self._watch.stop)
+            end.callback(self._drops.stop)
             # Until then what is queued goes out, and what the peers had sent comes in.
             end.push_async_callback(self.connections.all_gone, self.clock)
             end.callback(self._drained.happened, None)
@@ -179,6 +184,13 @@ class Hub:
     def _no_more_turns(self) -> None:
         if self._turn is not None:
             self._turn.cancel()
+
+    @property
+    def counts(self) -> Counter[str]:
+        """What the core ignored or dropped so far, by name."""
+        counts = self._earlier.copy()
+        counts.update(self.node.counts)
+        return counts
 
     def footprint(self) -> dict[str, int]:
         """Entries and bytes of every table of this run."""

@@ -7,6 +7,8 @@ the hosts at most ``log_hosts`` are remembered, the oldest is forgotten.
 :meth:`AuthorLog.line` is for what an author causes, whoever brings it: at most ``log_burst`` lines for
 each author and ``log_interval``, and ``log_authors`` lines for all authors together.  A key costs nothing,
 so the second bound holds where one member writes under many.
+
+:class:`DropLog` writes one line for all that limits made this node drop in a ``log_interval``.
 """
 
 from __future__ import annotations
@@ -15,9 +17,13 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from math import inf
 
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.node import DROPPED
+
+_log = Logger()
 
 
 class _Quota:
@@ -80,3 +86,33 @@ class AuthorLog:
             self._log.warn("{text}", text=text)
         else:
             self._held_back += 1
+
+
+class DropLog:
+    """Tells how much of what had to be dropped, until it is stopped."""
+
+    def __init__(self, clock: IReactorTime, interval: float, counts: Callable[[], Counter[str]]) -> None:
+        """
+        :param counts: what was dropped so far, by kind (``MeshService.dropped``).
+        """
+        self._clock = clock
+        self._interval = interval
+        self._counts = counts
+        self._told = Counter[str]()
+        self._next = clock.callLater(interval, self._look)
+
+    def stop(self) -> None:
+        """Tell the rest, and nothing more."""
+        self._next.cancel()
+        self._tell()
+
+    def _look(self) -> None:
+        self._next = self._clock.callLater(self._interval, self._look)
+        self._tell()
+
+    def _tell(self) -> None:
+        counts = self._counts()
+        news = counts - self._told  # those above 0
+        if what := ", ".join(f"{news[kind]} {kind}" for kind in sorted(DROPPED & news.keys())):
+            _log.warn("dropped for want of room: {what}", what=what)
+        self._told = counts

@@ -163,6 +163,11 @@ class MeshSocket(Listeners):
         return [self._crossing.message(message) for message in waiting]
 
     @property
+    def dropped(self) -> dict[str, int]:
+        """What was dropped or ignored so far, by kind, as it is now (docs/service.rst)."""
+        return dict(self._node.dropped)
+
+    @property
     def status(self) -> str | list[str]:
         """``"Nominal"``, or the tracebacks of what failed, handlers and listeners included.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from types import MappingProxyType
@@ -124,6 +125,7 @@ class MeshService(Service, Emitting):
         )
         self._emitter = self._delivery.listeners
         self._listening = Listening(self._endpoints)
+        self._dropped = Counter[str]()  # in earlier runs
         self._run: Run | None = None
         self._stopping = False
         self._ended = Waiters[None]()  # for the end of stopping
@@ -178,6 +180,18 @@ class MeshService(Service, Emitting):
         if self._run is None:
             return {}
         return {**self._run.footprint(), **self._delivery.footprint()}
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """What was dropped or ignored since the service was made, by kind, as it is now; read-only.
+
+        docs/service.rst names the kinds.
+        """
+        counts, run = self._dropped.copy(), self._run
+        counts.update(self._delivery.counts)
+        if run is not None:
+            counts.update(run.hub.counts)
+        return MappingProxyType(counts)
 
     # ── starting and stopping ───────────────────────────────────────────────────────
 
@@ -288,6 +302,8 @@ class MeshService(Service, Emitting):
             closed += self._listening.stop()
 
     def _over(self) -> None:
+        if self._run is not None:
+            self._dropped.update(self._run.hub.counts)
         self._run = None
         self._listening = Listening(self._endpoints)
 

@@ -529,7 +529,7 @@ class TestHandingOn(ReverseTestCase):
         three = [receipt(name, "dora", 1, 2) for name in ("anna", "bert", "cleo")]
         self.bring(2, *three)
         self.assertEqual(self.node.footprint()["carried_receipts"], 2)
-        self.assertEqual(self.node.counts["stray_receipts"], 1)
+        self.assertEqual(self.node.counts["dropped_receipts"], 1)
         self.assertEqual(len(self.receipts(self.wait(0.1), 1)), 2)
         # For an author of whom nothing is on its way nothing is left behind either.
         self.receive(1, batch("emil", 1))
@@ -749,7 +749,7 @@ class TestAttacks(ReverseTestCase):
         self.assertEqual(self.verified, 10)
         self.now += 1
         self.bring(2, *flood)
-        self.assertEqual((self.verified, self.node.counts["stray_receipts"]), (15, 1985))
+        self.assertEqual((self.verified, self.node.counts["dropped_receipts"]), (15, 1985))
         # It is the link's flood, and nobody else's.
         self.bring(3, receipt("cleo", "me", 1, 1))
         self.assertEqual(self.holders()[0], "bert cleo")

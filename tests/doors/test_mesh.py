@@ -107,6 +107,7 @@ class OpenTests(SocketCase):
         self.assertEqual(sock.status, "Nominal")
         self.assertEqual((sock.routing_table, sock.awaiting_ids, sock.queue), ({}, [], []))
         self.assertEqual((sock.outgoing, sock.incoming), ([], []))
+        self.assertEqual((sock.dropped["no_room"], set(sock.dropped.values())), (0, {0}))
         self.assertEqual(repr(sock), f"<MeshSocket {sock.id.decode()} at {sock.out_addr}, links: 0>")
         sock.close()
         self.assertTrue(repr(sock).endswith(", closed>"))

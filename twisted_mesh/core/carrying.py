@@ -52,7 +52,7 @@ class Carried:
 class Carrying:
     """The receipts that leave a node.
 
-    :ivar counts: what was dropped so far, by name.
+    :ivar counts: what was ignored, or dropped for want of room, so far, by name.
     :ivar wake: when to call :meth:`tick` next, or None.
     """
 
@@ -85,7 +85,7 @@ class Carrying:
         self._send = send
         self._changed = changed
         self._own = own
-        self.counts = {"stray_receipts": 0}
+        self.counts = {"stray_receipts": 0, "dropped_receipts": 0}
         self._carried: dict[bytes, Carried] = {}  # by author
         # When an own receipt last went towards an author, and when any did; the longest ago first.
         self._sent: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
@@ -120,8 +120,11 @@ class Carrying:
         try:
             for signed in frame.entries:
                 receipt = native.receipt(signed.array)
-                if not self._counts(link, receipt, signed.hops, now):
+                if not self._counts(receipt, signed.hops):
                     self.counts["stray_receipts"] += 1
+                    continue
+                if not link.receipts.take(now):
+                    self.counts["dropped_receipts"] += 1
                     continue
                 self._seal.require_receipt(receipt, signed)
                 if receipt.origin == self._myself.origin:
@@ -132,7 +135,7 @@ class Carrying:
         finally:
             self._changed(changed)  # whatever followed
 
-    def _counts(self, link: Link, receipt: Receipt, hops: int, now: float) -> bool:
+    def _counts(self, receipt: Receipt, hops: int) -> bool:
         """Whether a receipt is worth verifying: of a member, for what there is."""
         member = self._roster.get(receipt.member)
         if member is None or not member.is_member or receipt.member_epoch > member.presence.epoch:
@@ -141,7 +144,7 @@ class Carrying:
             known = self._outbox.head if receipt.epoch == self._myself.epoch else 0
         else:
             known = 0 if hops >= MOST_HOPS else self._published(receipt)
-        return 0 < known >= receipt.high and link.receipts.take(now)
+        return 0 < known >= receipt.high
 
     def _published(self, receipt: Receipt) -> int:
         """The last message of that run as far as this node knows, which may have held it long ago."""
@@ -154,7 +157,7 @@ class Carrying:
 
     def _carry(self, receipt: Receipt, signed: SignedReceipt, source: int, now: float) -> None:
         if self._entries >= self._config.receipts_carried:
-            self.counts["stray_receipts"] += 1
+            self.counts["dropped_receipts"] += 1
             return  # it comes again
         carried = self._carried.setdefault(receipt.origin, Carried())
         share = (receipt.epoch, receipt.member, receipt.member_epoch)
@@ -162,7 +165,7 @@ class Carrying:
         before = carried.receipts.get(key)
         if before is None:
             if carried.shares[share] >= _SHARE:
-                self.counts["stray_receipts"] += 1
+                self.counts["dropped_receipts"] += 1
                 return
             carried.shares[share] += 1
             self._entries += 1

@@ -108,7 +108,7 @@ class Incoming:
 class Directs:
     """The direct messages of a node.
 
-    :ivar counts: what was dropped so far, by name.
+    :ivar counts: what was ignored, or dropped for want of room, so far, by name.
     :ivar wake: when to call :meth:`tick` next, or None.
     """
 
@@ -135,7 +135,7 @@ class Directs:
         self._bringers: Bringers[_Passage] = Bringers()
         self._bytes = 0  # of all that waits to be acknowledged
         self._highest = 0  # number ever given: whoever is forgotten and written to again knows lower ones
-        self.counts = {"stray_directs": 0}
+        self.counts = {"stray_directs": 0, "dropped_directs": 0}
         self.wake: float | None = None
 
     # ── sending ─────────────────────────────────────────────────────────────────────
@@ -260,8 +260,11 @@ class Directs:
         assert isinstance(record, Direct | DirectAck)
         author, target = signer(record), record.origin if is_ack else record.destination
         known = author == link.peer.origin or self._roster.get(author) is not None
-        if not known or author == self._myself.origin or not link.receipts.take(now):
+        if not known or author == self._myself.origin:
             self.counts["stray_directs"] += 1
+            return
+        if not link.receipts.take(now):
+            self.counts["dropped_directs"] += 1
             return
         self._seal.require(signed)
         if target != self._myself.origin:
@@ -311,7 +314,7 @@ class Directs:
         incoming.given_up_below(direct.oldest)
         news = incoming.takes(direct.number)
         if news is None:
-            self.counts["stray_directs"] += 1
+            self.counts["dropped_directs"] += 1
             return
         if news:
             own = link.number if link.peer.origin == direct.origin else 0

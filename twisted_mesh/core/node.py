@@ -11,7 +11,7 @@ by :mod:`frontier` and got by :mod:`repair`; who is there and whose neighbour is
 from __future__ import annotations
 
 from functools import partial
-from typing import assert_never
+from typing import Final, assert_never
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
@@ -39,6 +39,11 @@ from twisted_mesh.wire.signed import SignedRecord
 
 _DOUBLE = "another link to this node is kept"
 _EARLY = (native.Snapshot, native.Digest, native.Prune, native.Ping, native.Pong, native.Unknown)
+
+#: Of :attr:`Node.counts` what a bound had dropped; the others were of no use.
+DROPPED: Final = frozenset(
+    {"no_room", "authors_waiting", "dropped_receipts", "dropped_directs", "dropped_walks"}
+)
 
 
 class Node:
@@ -144,11 +149,13 @@ class Node:
 
     @property
     def counts(self) -> dict[str, int]:
-        """What was ignored or refused so far, by name."""
+        """What was ignored, or dropped for want of room (:data:`DROPPED`), so far, by name."""
+        overlay = self.membership.overlay
         return {
             **self._intake.counts,
             **self.membership.presences.counts,
             **self.reverse.counts,
+            **({} if overlay is None else overlay.counts),
             "unknown_frames": self._unknown_frames,
         }
 

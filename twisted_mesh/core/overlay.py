@@ -90,7 +90,7 @@ class Overlay:
 
     @property
     def counts(self) -> dict[str, int]:
-        """What was dropped so far, by name."""
+        """What was ignored, or dropped for want of room, so far, by name."""
         return {
             "dropped_walks": self._dropped_walks,
             "unbelieved_contacts": self._unbelieved + self._shuffles.unbelieved,

@@ -165,7 +165,7 @@ class ReversePath:
 
     @property
     def counts(self) -> dict[str, int]:
-        """What was dropped so far, by name."""
+        """What was ignored, or dropped for want of room, so far, by name."""
         return {**self.carrying.counts, **self.directs.counts}
 
     @property
