@@ -104,6 +104,13 @@ class Dialler:
             if node_id is None:
                 self._attempt(target)
 
+    def forget(self, host: str, port: int) -> bool:
+        """Dial the node at *host* and *port* no more, whatever its id; whether it was a target."""
+        gone = [address for address in self._targets if (address.host, address.port) == (host, port)]
+        for address in gone:
+            _end(self._targets.pop(address))
+        return bool(gone)
+
     def found_at(self, address: PeerAddress) -> bytes | None:
         """The id of the node that was found at *address*, if it is a target."""
         target = self._targets.get(address)
@@ -133,10 +140,7 @@ class Dialler:
         """Dial nobody any more."""
         targets, self._targets = self._targets, {}
         for target in targets.values():
-            if target.retry is not None:
-                target.retry.cancel()
-            if target.attempt is not None:
-                target.attempt.cancel()
+            _end(target)
 
     def _attempt(self, target: _Target) -> None:
         target.retry = None
@@ -149,7 +153,7 @@ class Dialler:
 
     def _reached(self, link: MeshProtocol, target: _Target) -> None:
         target.attempt = None
-        if self._targets.get(target.address) is not target:  # stopped
+        if self._targets.get(target.address) is not target:  # stopped, or forgotten
             return
         target.failures = 0
         target.found(link)
@@ -158,7 +162,7 @@ class Dialler:
 
     def _failed(self, failure: Failure, target: _Target) -> None:
         target.attempt = None
-        if self._targets.get(target.address) is not target:  # stopped
+        if self._targets.get(target.address) is not target:  # stopped, or forgotten
             return
         if not failure.check(MeshError):
             # Endpoints and dial= can be the application's, and fail as they like.
@@ -197,3 +201,11 @@ class Dialler:
             wait = self._delay(target.failures)
         wait = max(wait, self._disconnected.left(target.node_id))
         target.retry = self._clock.callLater(wait, self._attempt, target)
+
+
+def _end(target: _Target) -> None:
+    """Dial *target*, which is none any more, neither now nor later."""
+    if target.retry is not None:
+        target.retry.cancel()
+    if target.attempt is not None:
+        target.attempt.cancel()

@@ -237,6 +237,21 @@ class MeshSocket(Listeners):
         self._node.check_open()
         return self._node.joins(seconds)
 
+    def forget(self, addr: str, port: int) -> bool:
+        """Keep up no link to *addr* and *port* any more, which :meth:`connect` or ``peers`` was given.
+
+        A link that is there stays, until it is lost or :meth:`disconnect` closes it.
+
+        :return: whether one was kept up, or tried to be.
+        :raises LocalError: a port that cannot be; NotRunning if the socket is closed.
+        """
+        has: bool = self._thread.call(self._forget, addr, port)
+        return has
+
+    def _forget(self, addr: str, port: int) -> bool:
+        self._node.check_open()
+        return self._node.forget(addr, port)
+
     def disconnect(self, link: Link) -> None:
         """Close *link*, and do not dial its node for a minute.
 

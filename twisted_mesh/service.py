@@ -325,6 +325,17 @@ class MeshService(Service, Emitting):
         address = PeerAddress(this_host(host), check_port(port))
         return self._running().connect(address)
 
+    def forget(self, host: str, port: int) -> bool:
+        """Keep up no link to *host* and *port* any more: the end of what :meth:`connect` began.
+
+        A link that is there stays, until it is lost or :meth:`disconnect` closes it.  Of *peers* one that
+        was given by host and port is forgotten until the service is started again.
+
+        :return: whether one was kept up, or tried to be.
+        :raises LocalError: a port that cannot be; NotRunning if the service does not run.
+        """
+        return self._running().dialler.forget(this_host(host), check_port(port))
+
     def disconnect(self, link: MeshProtocol) -> None:
         """Close *link* and do not dial its node for ``redial_forbidden`` seconds."""
         if link.id is not None:

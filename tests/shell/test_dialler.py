@@ -15,7 +15,7 @@ from twisted_mesh.client_endpoints import ClientEndpoints
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.dialler import Dialler
 from twisted_mesh.disconnected import Disconnected
-from twisted_mesh.errors import ConnectFailed, LocalError
+from twisted_mesh.errors import ConnectFailed, LocalError, NotRunning
 
 
 class TestBackOff(SynchronousTestCase):
@@ -135,6 +135,39 @@ class TestPeers(MeshCase):
         dials = len(self.network.dials)
         self.network.advance(100)
         self.assertEqual(len(self.network.dials), dials)
+
+    def test_what_is_forgotten_is_not_dialled_again(self) -> None:
+        a, b = self.chain(2)
+        self.assertIs(a.forget(self.host(b), PORT), True)
+        self.assertIs(a.forget(self.host(b), PORT), False)
+        self.assertEqual(list(a.routing_table), [b.id])
+        a.disconnect(a.routing_table[b.id])
+        for _ in range(20):
+            self.network.advance(10)
+            self.assertEqual(dict(a.routing_table), {})
+        self.assertEqual(a.footprint()["dialled_peers"], 0)
+        self.link((a, b))
+        self.network.cut(self.host(a), self.host(b))
+        self.network.advance(3)
+        self.assertEqual(list(a.routing_table), [b.id])
+
+    def test_a_peer_can_be_forgotten_whatever_its_id_and_while_it_is_dialled(self) -> None:
+        name = "1" * 60
+        self.network.connect_takes = 1.0
+        a = self.node(peers=["10.0.0.9:4444", f"{name}@10.0.0.9:4444", "10.0.0.8:4444"])
+        self.network.advance(0.5)
+        self.assertIs(a.forget("10.0.0.9", 4444), True)
+        self.network.advance(30)
+        dialled = [host for _, (host, _), _ in self.network.dials]
+        self.assertEqual(dialled.count("10.0.0.9"), 2)
+        self.assertGreater(dialled.count("10.0.0.8"), 2)
+        self.assertEqual(self.log("10.0.0.9"), [])
+
+    def test_what_cannot_be_forgotten(self) -> None:
+        a = self.node()
+        self.assertRaises(LocalError, a.forget, "10.0.0.9", 0)
+        self.stop(a)
+        self.assertRaises(NotRunning, a.forget, "10.0.0.9", 1)
 
     def test_disconnect_forbids_dialling_for_a_while(self) -> None:
         a, b = self.chain(2)
