@@ -57,6 +57,9 @@ class MeshConfig:
     #: Names that are looked up at a time, and as many again of those that peers tell: a thread each (guess:
     #: a name whose name servers are silent keeps its thread for half a minute).
     lookups_at_once: int = 8
+    #: While another node uses the key, in a newer run: between dials of one peer, a quarter more or less,
+    #: and between all dials of the overlay and for exchanges (as long as ``suspect_patience``; guess).
+    key_retry: float = 15.0
     #: ``disconnect()`` forbids dialling that peer again for so long (docs/protocol.rst).
     redial_forbidden: float = 60.0
 

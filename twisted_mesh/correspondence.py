@@ -102,6 +102,10 @@ class Correspondence:
         """Messages will get other numbers, in a new run (Observer)."""
         self._receipts.renumber(taken)
 
+    def begin_anew(self) -> None:
+        """A new run has begun, which knows of no direct messages."""
+        self._fail_all("a new run of this node has begun, and the old one will not hear of it")
+
     def receipted(self, sequences: Sequence[int]) -> None:
         """More is known of who has some messages (Observer)."""
         self._receipts.changed(sequences)
@@ -124,9 +128,12 @@ class Correspondence:
         """Nobody hears back any more."""
         self._stopped = True
         self._receipts.stop()
+        self._fail_all("the service stopped first")
+
+    def _fail_all(self, why: str) -> None:
         waiting, self._waiting = self._waiting, {}
         for name, deferred in waiting.values():
-            deferred.errback(Failure(Unreachable(f"{name}: the service stopped first")))
+            deferred.errback(Failure(Unreachable(f"{name}: {why}")))
 
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""

@@ -73,6 +73,7 @@ class Dialler:
         linked: Collection[bytes],
         disconnected: Disconnected,
         jitter: Callable[[], float],
+        pause: Callable[[], float | None] = lambda: None,
     ) -> None:
         """
         :param dial: makes one attempt; fires with the link, or fails with a MeshError.
@@ -80,6 +81,7 @@ class Dialler:
         :param linked: the ids of the routing table.
         :param disconnected: the nodes that are not to be dialled now.
         :param jitter: draws from 0 to 1.
+        :param pause: seconds between attempts in place of the back-off, if it has to be something else.
         """
         self._clock = clock
         self._config = config
@@ -88,6 +90,7 @@ class Dialler:
         self._linked = linked
         self._disconnected = disconnected
         self._jitter = jitter
+        self._pause = pause
         self._delay = backoffPolicy(
             config.redial_initial, config.redial_longest, config.redial_factor, jitter
         )
@@ -193,10 +196,13 @@ class Dialler:
     def _again(self, target: _Target) -> None:
         if target.retry is not None or target.attempt is not None:
             return
+        pause = self._pause()
         if target.is_self:
-            wait = self._config.redial_longest * (0.75 + self._jitter() / 2)
+            pause = self._config.redial_longest
         elif target.passed_on:
-            wait = self._config.peer_interval * (0.75 + self._jitter() / 2)
+            pause = self._config.peer_interval
+        if pause is not None:
+            wait = pause * (0.75 + self._jitter() / 2)
         else:
             wait = self._delay(target.failures)
         wait = max(wait, self._disconnected.left(target.node_id))

@@ -197,10 +197,16 @@ class Dialling:
         try:
             return await link.when_up()
         except RemoteError as error:
-            if error.reason is not Reason.DUPLICATE or link.id is None:
+            if error.reason not in (Reason.DUPLICATE, Reason.KEY) or link.id is None:
                 raise
             # Another link to that node is kept: that is the one that was wanted.
-            return await self._hub.connections.link_with(link.id)
+            kept = self._hub.connections.link_with(link.id)
+            if error.reason is Reason.DUPLICATE:
+                return await kept
+            try:
+                return await kept
+            except RemoteError:
+                raise error from None  # it is this node's key that is in use elsewhere
 
 
 def _tells(error: RemoteError | ConnectFailed) -> int:

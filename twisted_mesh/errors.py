@@ -39,6 +39,7 @@ class Reason(StrEnum):
     SILENT = "silent"  #: nothing was heard for too long
     SLOW = "slow"  #: the peer reads too slowly for what is sent to it
     DUPLICATE = "duplicate"  #: another link to the same node is kept
+    KEY = "key"  #: a newer run of the same key is linked: another node uses it, or the older run is over
     ROOM = "room"  #: the overlay has no room for the link, or another takes its place
     DONE = "done"  #: an exchange is over
     DISCONNECT = "disconnect"  #: the application asked for it
@@ -47,7 +48,9 @@ class Reason(StrEnum):
 
 
 #: Nobody is to blame: after these what was queued is sent to the end, and what the peer had sent counts.
-NO_FAULT: Final = frozenset({Reason.DUPLICATE, Reason.DISCONNECT, Reason.LEAVING, Reason.ROOM, Reason.DONE})
+NO_FAULT: Final = frozenset(
+    {Reason.DUPLICATE, Reason.KEY, Reason.DISCONNECT, Reason.LEAVING, Reason.ROOM, Reason.DONE}
+)
 
 
 class MeshError(Exception):
@@ -71,7 +74,7 @@ class StoreError(LocalError):
 
 
 class KeyInUse(LocalError):
-    """Another node signs with this node's key, in a newer run: this one may publish no more."""
+    """Another node uses this node's key, in a newer run: nothing is published until that one stops."""
 
 
 class NotRunning(LocalError):

@@ -146,23 +146,34 @@ class Hub:
         )
 
     def renew(self, myself: Myself) -> None:
-        """Begin a new run of the core, with what no neighbour has taken of the old one's messages.
+        """Begin a new run of the core; every link is closed and made again.
 
-        It is not settled, so no link is up: those that are being made are made again.
+        If the old run is not settled, nobody can have its messages but by accident: those no neighbour has
+        taken become the new run's.  Else all stay in it and are held for others, as after a restart.
         """
         old = self.node
-        unsent = old.outbox.unsent(old.history)
-        self._gathering.put_first(unsent)
-        self._published -= len(unsent)
         self._timers.stop()
         self._earlier.update(old.counts)
         self.myself = myself
-        old.history.discard(old.outbox.run)  # its messages are the new run's now
-        self.node = Node(myself, self.config, self._dice, old.history)
-        self.node.sending.congested = old.sending.congested  # who waits for Drained still does
+        if old.settled:
+            last = old.outbox.head
+            old.history.taken_of_earlier(old.outbox.run, old.outbox.taken)
+        else:
+            last = old.outbox.taken
+            unsent = old.outbox.unsent(old.history)
+            self._gathering.put_first(unsent)
+            self._published -= len(unsent)
+            old.history.discard(old.outbox.run)  # its messages are the new run's now
+        self.node = Node(myself, self.config, self._dice, old.history, old.settled)
         self.renewals += 1
-        self._observer.renumbered(old.outbox.taken)
+        self._observer.renumbered(last)
         self.connections.close_all(RemoteError("the node begins a new run", Reason.LEAVING))
+        for link in list(self.table.values()):  # of which the new core knows nothing
+            self._on_down(events.LinkDown(link.number, Reason.LEAVING))
+        if old.settled:
+            self._drained.happened(None)
+        else:
+            self.node.sending.congested = old.sending.congested  # who waits for Drained still does
         self._schedule()
 
     async def stop(self) -> None:
@@ -200,6 +211,11 @@ class Hub:
             **self.connections.footprint(),
             **self.disconnected.footprint(),
         }
+
+    @property
+    def redial_pause(self) -> float | None:
+        """Seconds between attempts at a link while another node uses this node's key; else None."""
+        return self.config.key_retry if self.node.disowned else None
 
     def dial_failed(self, node_id: bytes) -> None:
         """What the core had dialled was not there."""
@@ -393,7 +409,7 @@ class Hub:
             case events.EpochTaken():
                 self._observer.epoch_taken(what.epoch)
             case events.KeyInUse():
-                self._observer.key_in_use(what.epoch)
+                self._observer.key_in_use(what.epoch, what.proven)
             case events.Drained():
                 self._drained.happened(None)
             case _:

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 
 from twisted_mesh.errors import (
     Congested,
+    KeyInUse,
     MeshError,
     MessageTooLarge,
     NoMembers,
@@ -131,7 +132,7 @@ class TypingDoor(Door):
                 continue
             try:
                 self._send_line(self._lines[0])
-            except (Congested, StoreFull) as refusal:
+            except (Congested, StoreFull, KeyInUse) as refusal:
                 await self._taken_again(refusal)
             else:
                 self._lines.popleft()
@@ -139,7 +140,7 @@ class TypingDoor(Door):
             await self.all_sent()
         self._sending = False
 
-    async def _taken_again(self, refusal: Congested | StoreFull) -> None:
+    async def _taken_again(self, refusal: Congested | StoreFull | KeyInUse) -> None:
         """Wait until lines are taken again: at the end of input for ``handover_timeout`` at most.
 
         :raises NotHandedOver: the time is over.

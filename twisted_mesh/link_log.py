@@ -17,6 +17,7 @@ from twisted_mesh.logs import PeerLog
 from twisted_mesh.message import Member, Refusal, shown
 from twisted_mesh.network import Protocol as Network
 from twisted_mesh.protocol import MeshProtocol
+from twisted_mesh.wire.membership import Purpose
 
 _log = Logger()
 
@@ -80,10 +81,12 @@ class LinkLog:
             self._note(2, "{link} went without a word", link=link)
             return None
         why = f"{error}; {self._network}" if error.reason is Reason.SUBNET else str(error)
-        if link.outgoing:  # who dialled is told by what it dialled with
+        in_use = error.reason is Reason.KEY and link.dialled_for is not Purpose.JOIN
+        if link.outgoing and not in_use:  # who dialled is told by what it dialled with
             self._note(2, "connection to {to} refused: {why}", to=show(link.remote), why=why)
         else:
-            self._peers.line(link.remote[0], f"connection from {show(link.remote)} refused: {why}")
+            way = "to" if link.outgoing else "from"
+            self._peers.line(link.remote[0], f"connection {way} {show(link.remote)} refused: {why}")
         return Refusal(link.remote, link.outgoing, error.reason.value, error.detail)
 
     def sending(self, type: int, packets: tuple[object, ...], size: int) -> None:

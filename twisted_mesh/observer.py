@@ -43,7 +43,10 @@ class Observer(Interface):
         ...  # pragma: no cover
 
     def renumbered(self, taken: int) -> None:
-        """A new run has begun: own messages above *taken* will get other numbers, of that."""
+        """A new run has begun: own messages above *taken* will get other numbers, of that.
+
+        Nothing more is heard of the others, nor of direct messages that were under way.
+        """
         ...  # pragma: no cover
 
     def taken(self, run: tuple[bytes, int], head: int) -> int:
@@ -86,6 +89,6 @@ class Observer(Interface):
         """The run must begin anew, above *epoch*."""
         ...  # pragma: no cover
 
-    def key_in_use(self, epoch: int) -> None:
-        """The key is used elsewhere: nothing more can be published."""
+    def key_in_use(self, epoch: int, proven: bool) -> None:
+        """The key is used elsewhere: nothing more can be published.  Told again once that is *proven*."""
         ...  # pragma: no cover

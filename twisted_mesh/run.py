@@ -113,6 +113,9 @@ class Run:
         dice = random.Random(myself.origin + myself.epoch.to_bytes(8, "big"))
         self.members = Members()
         self._joined = Waiters[None]()
+        self._key_lost = Waiters[KeyInUse]()
+        self._key_is_back = Waiters[None]()
+        self._key_in_use: KeyInUse | None = None  # once that is proven
         self.hub = Hub(clock, myself, config, self, debug_level, self.keeper, wall_clock, dice)
         self.dialling = Dialling(client_endpoints, self.hub, tls)
         self.correspondence = Correspondence(
@@ -123,14 +126,10 @@ class Run:
         delivery.begin(self._catching_up.read, self._consumed, self._skipped, waiting)
         dialling, hub, jitter = self.dialling, self.hub, dice.random
         away = hub.disconnected
-        self.dialler = Dialler(clock, config, dialling.link_to, dialling.visit, hub.table, away, jitter)
-        self._seeker = (
-            None
-            if book is None
-            else Seeker(
-                clock, config, book, dialling.link_to, hub.known, myself.overlay, hub.table, away, jitter
-            )
-        )
+        when = (hub.table, away, jitter, lambda: hub.redial_pause)
+        self.dialler = Dialler(clock, config, dialling.link_to, dialling.visit, *when)
+        finds = (dialling.link_to, hub.known, myself.overlay, *when)
+        self._seeker = None if book is None else Seeker(clock, config, book, *finds)
         self._connecting: dict[Deferred[MeshProtocol], None] = {}  # the application waits for these links
         self._stopping = False
 
@@ -146,6 +145,10 @@ class Run:
     def when_joined(self) -> Deferred[None]:
         """Fires when a neighbour has told its roster (MeshService.joined)."""
         return succeed(None) if self.hub.node.membership.joined else self._joined.wait()
+
+    def when_key_in_use(self) -> Deferred[KeyInUse]:
+        """Fires when another node is proven to use the key (MeshService.key_in_use)."""
+        return self._key_lost.wait() if self._key_in_use is None else succeed(self._key_in_use)
 
     def connect(self, address: PeerAddress) -> Deferred[MeshProtocol]:
         """Link with the node at *address*, and stay so (MeshService.connect)."""
@@ -184,14 +187,16 @@ class Run:
             path = self.keeper.store.path
             raise StoreFull(f"the history {path} cannot be written: nothing is sent until it can")
         elif self.hub.node.disowned:
-            raise KeyInUse("another node uses this node's key: this one may publish no more")
+            raise KeyInUse("another node uses this node's key: this one may publish no more meanwhile")
         elif (place := self.hub.publish(entry)) is None:
             raise Congested(f"{self._config.unsent_bytes} bytes wait: await drained()")
         self.hub.log.sending(type, packets, len(entry))
         return self.correspondence.ask(place) if receipt and place is not None else None
 
     def drained(self) -> Deferred[None]:
-        """Fires when there is room again, and the history can be written (MeshService.drained)."""
+        """Fires when own messages are taken again (MeshService.drained)."""
+        if self.hub.node.disowned:
+            return self._key_is_back.wait()
         if self.keeper is None or not self.keeper.full:
             return self.hub.drained()
         return self.keeper.writable().addCallback(lambda _: self.hub.drained())
@@ -228,6 +233,8 @@ class Run:
             end.push_async_callback(self._say_goodbye)
             never = NotRunning("the service stopped before it had joined")
             end.callback(self._joined.failed, Failure(never))
+            end.callback(self._key_is_back.happened, None)
+            end.callback(self._key_lost.failed, Failure(NotRunning("the service stopped first")))
             for connecting in list(self._connecting):
                 end.callback(connecting.cancel)
             end.callback(self.dialling.stop)
@@ -400,19 +407,34 @@ class Run:
 
     def epoch_taken(self, epoch: int) -> None:
         """The run must begin anew, above *epoch*."""
-        _log.warn("a run {epoch} of this key is known to others: a new one begins", epoch=epoch)
+        if self.hub.node.disowned:
+            text = "the other node with this node's key is gone: a new run begins above its run {epoch}"
+            _log.warn(text, epoch=epoch)
+        else:
+            _log.warn("a run {epoch} of this key is known to others: a new one begins", epoch=epoch)
         try:
             myself = self._new_run(epoch)
         except IdentityError as error:
             _log.error("no new run can begin: {error}", error=error)
-            myself = self.hub.myself  # the next neighbour will say the same, and it is tried again
             self._delivery.listeners.emit("failure", Failure(error))
+            if self.hub.node.settled:
+                return  # its numbers are not to be used again; the core asks again in key_retry
+            myself = self.hub.myself  # the next neighbour will say the same, and it is tried again
+        self._key_in_use = None
+        self.correspondence.begin_anew()
         for gone in self.members.clear(self._wall_clock()):
             self._tell_of(gone)
         self.hub.renew(myself)
+        self._key_is_back.happened(None)
 
-    def key_in_use(self, epoch: int) -> None:
+    def key_in_use(self, epoch: int, proven: bool) -> None:
         """The key is used elsewhere: nothing more can be published."""
-        error = KeyInUse("another node uses this node's key: this one publishes no more")
-        _log.error("{error} (its run is {epoch})", error=error, epoch=epoch)
-        self._delivery.listeners.emit("failure", Failure(error))
+        error = KeyInUse(
+            "another node uses this node's key: this one publishes no more until that has stopped"
+        )
+        if proven:
+            self._key_in_use = error
+            self._key_lost.happened(error)
+        else:
+            _log.error("{error} (its run is {epoch})", error=error, epoch=epoch)
+            self._delivery.listeners.emit("failure", Failure(error))

@@ -46,12 +46,14 @@ class Seeker:
         table: Collection[bytes],
         disconnected: Disconnected,
         jitter: Callable[[], float],
+        pause: Callable[[], float | None] = lambda: None,
     ) -> None:
         """
         :param book: of the nodes that were linked with, which is the seeker's to keep.
         :param known: tells the core of nodes, the latest last; *has_overlay*: whether it then dials them.
         :param table: the ids of the routing table.
         :param disconnected: the nodes that are not to be dialled now.
+        :param pause: seconds between attempts in place of the back-off, if it has to be something else.
         """
         self._clock = clock
         self._config = config
@@ -64,6 +66,8 @@ class Seeker:
         self._delay = backoffPolicy(
             config.redial_initial, config.redial_longest, config.redial_factor, jitter
         )
+        self._jitter = jitter
+        self._pause = pause
         self._left: deque[PeerAddress] = deque()  # of this round
         self._failures = 0
         self._next: IDelayedCall | None = None
@@ -149,5 +153,9 @@ class Seeker:
 
     def _again(self) -> None:
         self._failures += 1
-        wait = 0.0 if self._left else self._delay(self._failures)
+        pause = self._pause()
+        if pause is not None:
+            wait = pause * (0.75 + self._jitter() / 2)
+        else:
+            wait = 0.0 if self._left else self._delay(self._failures)
         self._next = self._clock.callLater(wait, self._seek)

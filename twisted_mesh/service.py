@@ -36,7 +36,7 @@ from twisted_mesh.client_endpoints import ClientEndpoints, Dial
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.consumer import Bounds, MessageQueue
 from twisted_mesh.delivery import Delivery, Handler
-from twisted_mesh.errors import LocalError, NotRunning, Reason, RemoteError
+from twisted_mesh.errors import KeyInUse, LocalError, NotRunning, Reason, RemoteError
 from twisted_mesh.factory import MeshFactory
 from twisted_mesh.identity import Identity, verify
 from twisted_mesh.listeners import Emitting
@@ -242,6 +242,17 @@ class MeshService(Service, Emitting):
         """
         return self._running().when_joined()
 
+    def key_in_use(self) -> Deferred[KeyInUse]:
+        """Fires with the error when another node is proven to use this node's key now, in a newer run.
+
+        That is some seconds after ``failure`` has told of the other run, as that one may be over.  The
+        service runs on, publishes nothing, and begins a new run once the other node has stopped.  The
+        Deferred fails with NotRunning if the service stops before.
+
+        :raises NotRunning: the service does not run.
+        """
+        return self._running().when_key_in_use()
+
     def _begin(self) -> None:
         store = self._settings.open_history()
         with ExitStack() as undo:
@@ -377,7 +388,7 @@ class MeshService(Service, Emitting):
         :raises MessageTooLarge: over 1 MiB packed.
         :raises Congested: ``unsent_bytes`` of own messages wait; nothing was sent.
         :raises StoreFull: the history cannot be written, as when the disk is full; nothing was sent.
-        :raises KeyInUse: another node publishes with this node's key.
+        :raises KeyInUse: another node uses this node's key, in a newer run, and has not stopped yet.
         :raises NotRunning: the service does not run.
         """
         run = self._running()
@@ -409,7 +420,7 @@ class MeshService(Service, Emitting):
         return run.send_to(member, type, packets)
 
     def drained(self) -> Deferred[None]:
-        """Fires when messages are taken again after Congested or StoreFull; at once where they are."""
+        """Fires when messages are taken again after Congested, StoreFull or KeyInUse; at once where so."""
         return self._running().drained()
 
     def handed_over(self, timeout: float | None) -> Deferred[None]:

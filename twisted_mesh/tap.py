@@ -1,7 +1,7 @@
 """``twistd mesh``: options to a service.
 
 Contract: a wrong option is a usage error before anything listens; a port that is taken ends the
-process with exit status 1 and one line that names it.
+process with exit status 1 and one line that names it, another node with the same key with 78.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from twisted.application.service import MultiService
 from twisted.internet.error import CannotListenError
@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 
 from twisted_mesh.addresses import parse_host_port, parse_peer
 from twisted_mesh.core.joining import replay_number
-from twisted_mesh.errors import IdentityError, LocalError, NotRunning, StoreError
+from twisted_mesh.errors import IdentityError, KeyInUse, LocalError, NotRunning, StoreError
 from twisted_mesh.identity import Identity
 from twisted_mesh.listening import parse_listen
 from twisted_mesh.members import check_label, check_said, check_tags
@@ -31,6 +31,9 @@ from twisted_mesh.stdio import LinesDoor
 from twisted_mesh.steady import make_steady
 from twisted_mesh.terminal import end_process
 from twisted_mesh.version import __version__
+
+#: EX_CONFIG of sysexits.h: to start again is of no use while the other node runs.
+KEY_IN_USE: Final = 78
 
 
 class Options(usage.Options):
@@ -186,6 +189,7 @@ class Process(MultiService):
         self._start(super().startService)
         self._reactor.addSystemEventTrigger("before", "shutdown", _ignore_further_signals)
         self._node.ready().addErrback(self._never_ready)
+        self._node.key_in_use().addCallbacks(self._key_is_lost, lambda why: why.trap(NotRunning))
 
     def _start(self, start: Callable[[], None]) -> None:
         try:
@@ -202,6 +206,9 @@ class Process(MultiService):
     def _never_ready(self, failure: Failure) -> None:
         if not failure.check(NotRunning):  # stopped before all were up
             end_process(self._reactor, _told(failure.value))
+
+    def _key_is_lost(self, error: KeyInUse) -> None:
+        end_process(self._reactor, str(error), KEY_IN_USE)
 
 
 def _ignore_further_signals() -> None:

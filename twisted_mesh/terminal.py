@@ -35,12 +35,12 @@ STDOUT: Final = 1
 _log = Logger()
 
 
-def end_process(reactor: Any, reason: str | None = None) -> None:
-    """Stop the services and end the process: with status 0, or with 1 and the *reason*."""
+def end_process(reactor: Any, reason: str | None = None, status: int = 1) -> None:
+    """Stop the services and end the process: with status 0, or with *status* and the *reason*."""
     if reason is not None:
         print(f"mesh: {reason}", file=sys.__stderr__)
         # twistd itself can only end with 0; this runs when all it had to do is done.
-        atexit.register(os._exit, 1)
+        atexit.register(os._exit, status)
     with suppress(ReactorNotRunning):  # it is on its way already
         reactor.stop()
 

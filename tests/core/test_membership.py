@@ -488,7 +488,7 @@ class TestStaying(EvidenceTestCase):
         self.open(10, "dora", epoch=2)
         self.receive(10, ALL)
         effects = self.receive(9, roster())
-        self.assertEqual(self.closed(effects), [(9, Reason.DUPLICATE)])
+        self.assertEqual(self.closed(effects), [(9, Reason.KEY)])
         self.assertEqual(of(effects, LinkUp) + of(effects, LinkDown), [])
 
     def test_on_one_that_closes_nothing_comes_of_it(self) -> None:
@@ -507,7 +507,7 @@ class TestKeyElsewhere(EvidenceTestCase):
         self.open(3, "anna", epoch=2)
         self.receive(3, ALL, presence("anna", 3, epoch=2))
         effects = self.open(4, "anna")
-        self.assertEqual(self.closed(effects), [(4, Reason.DUPLICATE)])
+        self.assertEqual(self.closed(effects), [(4, Reason.KEY)])
         self.assertEqual(self.presences(effects, 4), [("anna", 3, 0)])
 
     def test_a_double_of_the_same_run_brings_none(self) -> None:

@@ -59,7 +59,7 @@ class TestDoubleLinks(NodeTestCase):
     def test_one_that_loses_at_once_gets_nothing_but_a_bye(self) -> None:
         self.open(1, epoch=5)
         effects = self.open(2, epoch=4)
-        self.assertEqual(effects, [Close(2, Reason.DUPLICATE, "another link to this node is kept")])
+        self.assertEqual(effects, [Close(2, Reason.KEY, "another node uses this key, in a newer run")])
 
     def test_what_the_loser_brings_still_counts(self) -> None:
         self.open(1, epoch=5)

@@ -152,6 +152,27 @@ class EndingTests(ProcessCase):
         await self.until(lambda: node.event("disconnect"))
         await self.until(lambda: node.log.count("ended: the peer closed: the node stops [leaving]") == 2)
 
+    async def test_the_older_of_two_with_one_key_ends_with_status_78_and_the_newer_stays(self) -> None:
+        ends = [self.mesh("--no-overlay")]
+        await self.until_listening(*ends)
+        ends.append(self.mesh("--no-overlay", "--stdio", peers=(ends[0],)))
+        await self.until(lambda: ends[1].links == 1)
+        older = self.mesh("--no-overlay", "--identity=node.key", "--stdio", peers=(ends[0],))
+        await self.until(lambda: older.links == 1)
+        older.type("before\n")
+        await self.until(lambda: ends[1].lines == ["before"])
+        newer = self.mesh("--no-overlay", "--identity=node.key", "--stdio", peers=(ends[1],))
+        await self.until(lambda: "another node uses this node's key" in older.log)
+        older.type("not sent any more\n")
+        self.assertEqual(await self.until_ended(older), [78])
+        told = (
+            "mesh: another node uses this node's key: this one publishes no more until that has stopped\n"
+        )
+        self.assertIn(told, older.log)
+        newer.type("after\n")
+        await self.until(lambda: ends[1].lines == ["before", "after"])
+        self.assertNotIn("another node uses this node's key", newer.log)
+
     async def test_a_chain_whose_middle_was_killed_and_came_back_carries_messages_again(self) -> None:
         chain = ("--no-overlay", "--stdio")
         middle = self.mesh("--identity=middle.key", *chain)

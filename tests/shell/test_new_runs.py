@@ -11,14 +11,26 @@ from twisted.python.failure import Failure
 
 from tests.support.meshcase import MIB, PORT, MeshCase, Puppet, batch
 from twisted_mesh import flags
-from twisted_mesh.core.handshake import Side, Stage
+from twisted_mesh.core.handshake import Myself, Side, Stage
 from twisted_mesh.core.joining import MOST_CLAIMED
-from twisted_mesh.errors import Congested, IdentityError, KeyInUse, NotDelivered, Reason, RemoteError
+from twisted_mesh.core.seal import Seal
+from twisted_mesh.errors import (
+    Congested,
+    IdentityError,
+    KeyInUse,
+    NotDelivered,
+    NotRunning,
+    Reason,
+    RemoteError,
+    Unreachable,
+)
 from twisted_mesh.identity import Identity
 from twisted_mesh.receipt import Receipt
 from twisted_mesh.service import MeshService
 from twisted_mesh.wire import native
+from twisted_mesh.wire.membership import Presence, Role
 from twisted_mesh.wire.native import SnapshotEntry
+from twisted_mesh.wire.signed import SignedRecord
 
 AHEAD = 10**9  # ms: the clock of the first run was that much later
 
@@ -284,6 +296,186 @@ class TestKeyInUse(MeshCase):
         self.network.pump()
         self.assertEqual(self.happened(self.new, "failure"), [])
         self.new.send("still")
+
+
+class TestKeyGivenBack(MeshCase):
+    """The older of two nodes with one key is refused until the newer has stopped, and then itself again."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.x, self.y = self.chain(2)
+        self.key = Identity.generate()
+        self.old = self.copy("old")
+        self.network.advance(10)
+        self.old.send("early")
+        self.network.advance(1)
+        self.new = self.copy("new")
+
+    def copy(self, label: str, **options: Any) -> MeshService:
+        """A node with the key and the peers of the other."""
+        peers = [self.address(self.x), self.address(self.y)]
+        return self.node(identity=self.key, label=label, peers=peers, **options)
+
+    def shown(self) -> set[tuple[str | None, str]]:
+        """How the node is shown on the rosters of the others: its label and state."""
+        members = [service.members[self.old.id] for service in (self.x, self.y)]
+        return {(member.label, member.state) for member in members}
+
+    def assert_is_itself_again(self) -> None:
+        """The older node is up everywhere, and is heard by all; nothing came twice."""
+        self.assertEqual(self.shown(), {("old", "up")})
+        self.assertEqual(set(self.old.routing_table), {self.x.id, self.y.id})
+        receipt = self.old.send("again", receipt=True)
+        assert receipt is not None
+        self.x.send("to all")
+        self.network.advance(2)
+        self.assertEqual(receipt.delivered, {self.x.id, self.y.id})
+        for service in (self.x, self.y):
+            self.assertEqual(self.got(service, self.old), ["early", "again"])
+        self.assertEqual(self.got(self.old), ["to all"])
+        self.assertEqual(len(self.log("the other node with this node's key is gone")), 1)
+
+    def test_once_the_newer_has_stopped(self) -> None:
+        self.network.advance(60)
+        self.assertEqual(self.shown(), {("new", "up")})
+        self.assertRaises(KeyInUse, self.old.send, "no")
+        drained = self.old.drained()
+        self.assertNoResult(drained)
+        self.stop(self.new)
+        self.network.advance(20)
+        self.successResultOf(drained)
+        self.assert_is_itself_again()
+
+    def test_once_the_newer_was_killed_and_counts_as_down(self) -> None:
+        self.network.advance(60)
+        self.mesh.kill(self.services.index(self.new))
+        self.new._run = None  # of a process that is gone nothing can be left
+        self.network.advance(45)  # an attempt, within 18.75 s, and a suspicion's 15
+        self.assert_is_itself_again()
+
+    def test_as_often_as_that_happens(self) -> None:
+        for _ in range(3):
+            self.network.advance(60)
+            self.assertEqual(self.shown(), {("new", "up")})
+            self.stop(self.new)
+            self.network.advance(20)
+            self.assertEqual(self.shown(), {("old", "up")})
+            self.new = self.copy("new")
+        self.assertEqual([failure.type for failure in self.happened(self.old, "failure")], [KeyInUse] * 3)
+
+    def test_until_then_it_tries_seldom_and_both_ends_say_why(self) -> None:
+        self.network.advance(30)
+        before, [lines] = len(self.network.dials), [len(self.log())]
+        self.network.advance(600)
+        dials = [source for source, _, _ in self.network.dials[before:]]
+        self.assertEqual(set(dials), {self.host(self.old)})
+        self.assertLessEqual(len(dials), 2 * 600 / 11.25)  # two peers, and a quarter of key_retry less
+        told = "another node uses this key, in a newer run [key]"
+        said = [line for line in self.log()[lines:] if told in line]
+        self.assertEqual(said, self.log()[lines:])
+        for beginning in ("cannot link with", f"connection from {self.host(self.old)}"):
+            count = sum(line.startswith(beginning) for line in said)
+            self.assertGreater(count, len(dials) / 2 - 10, beginning)
+
+    def test_it_is_proven_once_the_newer_speaks_on(self) -> None:
+        proven = self.old.key_in_use()
+        self.network.advance(3)
+        self.assertEqual([failure.type for failure in self.happened(self.old, "failure")], [KeyInUse])
+        self.assertNoResult(proven)
+        self.network.advance(60)
+        self.assertIsInstance(self.successResultOf(proven), KeyInUse)
+        self.assertIsInstance(self.successResultOf(self.old.key_in_use()), KeyInUse)
+        self.assertEqual(len(self.happened(self.old, "failure")), 1)
+        never = self.new.key_in_use()
+        self.stop(self.new)
+        self.failureResultOf(never, NotRunning)
+        self.network.advance(20)
+        again = self.old.key_in_use()
+        self.assertNoResult(again)
+        self.stop(self.old)
+        self.failureResultOf(again, NotRunning)
+
+    def test_a_direct_message_under_way_is_told_as_lost(self) -> None:
+        self.network.advance(3)
+        self.assertRaises(KeyInUse, self.old.send, "no")
+        direct = self.old.send_to(self.x.id, "nobody will acknowledge this")
+        self.stop(self.new)
+        self.network.advance(20)
+        self.assertIn("a new run", self.failureResultOf(direct, Unreachable).getErrorMessage())
+
+    def test_where_no_new_run_can_be_numbered_it_is_tried_again(self) -> None:
+        file = Path(self.mktemp())
+        self.key = Identity.create(file)
+        old, new = self.copy("first"), self.copy("second")
+        self.network.advance(60)
+        in_the_way = file.with_name(file.name + ".epoch.new")
+        in_the_way.mkdir()
+        self.stop(new)
+        self.network.advance(60)
+        failures = [failure.type for failure in self.happened(old, "failure")]
+        self.assertEqual(failures[:2], [KeyInUse, IdentityError])
+        self.assertRaises(KeyInUse, old.send, "no")
+        in_the_way.rmdir()
+        self.network.advance(40)
+        old.send("at last")
+        self.network.advance(1)
+        self.assertEqual(self.got(self.x, old), ["at last"])
+
+
+class TestLateWords(MeshCase):
+    """An own run whose number was lost, as when files were restored, is no other node."""
+
+    def test_a_record_of_it_that_is_replayed_is_given_up_in_time(self) -> None:
+        key = Identity.generate()
+        a, b = self.node(identity=key), self.node()
+        self.link((a, b))
+        proven = a.key_in_use()
+        lost = self.puppet(identity=key, epoch=2**42)
+        liar = self.joined(a)
+        for _ in range(5):
+            liar.send(presence(lost.me, 7))
+            self.network.advance(17)
+        self.assertRaises(KeyInUse, a.send, "not yet")
+        self.network.advance(10)
+        liar.send(presence(lost.me, 7))
+        self.network.advance(5)
+        self.assertNoResult(proven)
+        a.send("a run above it")
+        self.network.advance(2)
+        self.assertEqual(self.got(b), ["a run above it"])
+        self.assertGreater(self.received(b)[0].id[1], 2**42)
+        proven.addErrback(lambda failure: failure.trap(NotRunning))
+
+    def test_one_that_nobody_signed_brings_nothing_about(self) -> None:
+        key = Identity.generate()
+        a, b = self.node(identity=key), self.node()
+        self.link((a, b))
+        liar = self.joined(a)
+        said = presence(self.puppet(identity=key, epoch=2**42).me, 7)
+        liar.send(SignedRecord(said.record, bytes(64), said.array))
+        self.network.advance(5)
+        self.assertEqual(liar.bye.reason, "signature")  # type: ignore[union-attr]
+        a.send("as ever")
+
+    def test_a_peers_word_alone_stops_nothing(self) -> None:
+        a = self.node()
+        puppet = self.puppet(Side.ACCEPTOR, frontier=False)
+        puppet.twist[Stage.PROOF] = lambda answer: answer + native.encode(native.Bye("key", "in use"))
+        self.serve([puppet])
+        link = a.connect("10.9.9.9", PORT)
+        self.network.pump()
+        self.assertIs(self.failureResultOf(link, RemoteError).value.reason, Reason.KEY)
+        a.send("as ever")
+        self.assertEqual(self.happened(a, "failure"), [])
+
+
+def presence(author: Myself, counter: int) -> SignedRecord:
+    """A record of presence as *author* signs it."""
+    return Seal(author).signed(
+        Presence(
+            author.origin, author.epoch, counter, 0, None, Role.MEMBER, None, {}, 600, 30_000, 0, b""
+        )
+    )  # fmt: skip
 
 
 class TestEquivocation(MeshCase):

@@ -126,7 +126,7 @@ class Puppet(Raw):
         peer = self.handshake.peer
         return peer is not None and peer.settled and self.me.settled
 
-    def send(self, *frames: SignedBatch | native.Whisper | native.Plain) -> None:
+    def send(self, *frames: native.Signed | native.Plain) -> None:
         """Send frames."""
         self.write(b"".join(map(native.encode, frames)))
 

@@ -2,7 +2,8 @@
 
 Contract: :meth:`Announcing.announce` signs the next record and has it pushed.  It is renewed in an interval
 that grows with the mesh, once more when the first links have settled, at once when this node is said to be
-gone, though no faster than ``refute_pause``, and when it leaves.
+gone, though no faster than ``refute_pause``, and when it leaves.  While there is a key conflict it says
+nothing: the other node's word is the newer.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from math import ceil, inf
 
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.conflict import KeyConflict
 from twisted_mesh.core.handshake import Myself
 from twisted_mesh.core.outbox import Outbox
 from twisted_mesh.core.roster import Rank, Roster
@@ -31,6 +33,7 @@ class Announcing:
         config: MeshConfig,
         outbox: Outbox,
         roster: Roster,
+        conflict: KeyConflict,
         seal: Seal,
         asks: Callable[[], bool],
         push: Callable[[SignedRecord, Presence], None],
@@ -45,6 +48,7 @@ class Announcing:
         self._config = config
         self._outbox = outbox
         self._roster = roster
+        self._conflict = conflict
         self._seal = seal
         self._asks = asks
         self._push = push
@@ -70,8 +74,8 @@ class Announcing:
 
     @property
     def is_announced(self) -> bool:
-        """Whether this node has said that it is there, and not that it stops."""
-        return self.own is not None and not self._leaving
+        """Whether this node has said that it is there, and not that it stops, and nobody else says so."""
+        return self.own is not None and not self._leaving and not self._conflict
 
     def age(self, now: float) -> float:
         """Seconds since the newest record."""
@@ -105,7 +109,7 @@ class Announcing:
 
     def announce_first(self, now: float) -> None:
         """Say so unless it was said."""
-        if self.own is None:
+        if self.own is None and not self._conflict:
             self.announce(now)
             self._settles = now + self._config.presence_settle
             self.look_again()

@@ -314,9 +314,13 @@ class EpochTaken(msgspec.Struct, frozen=True):
 
 
 class KeyInUse(msgspec.Struct, frozen=True):
-    """Somebody signs with the own key in a newer run: this node publishes no more."""
+    """Another node signs with the own key, in a newer run: this one publishes nothing meanwhile.
+
+    :ivar proven: whether it runs now, and this is not a late word of a run that is over.
+    """
 
     epoch: int
+    proven: bool = False
 
 
 class Drained(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from twisted_mesh.core import events
+from twisted_mesh.core.conflict import KeyConflict
 from twisted_mesh.core.events import Deliver, Effect, Emit, Run
 from twisted_mesh.core.handshake import Myself
 from twisted_mesh.core.history import History
@@ -30,7 +31,6 @@ Gaps = Iterable[tuple[events.GapFound, list[Ready]]]
 class Intake:
     """The batches that come in.
 
-    :ivar disowned: whether the own key is used elsewhere, so that nothing more may be published.
     :ivar counts: what was ignored so far, by name.
     """
 
@@ -39,6 +39,7 @@ class Intake:
         myself: Myself,
         history: History,
         outbox: Outbox,
+        conflict: KeyConflict,
         repair: Repair,
         spread: Spread,
         effect: Callable[[Effect], None],
@@ -57,6 +58,7 @@ class Intake:
         self._network = native.network_digest(myself.network.id)
         self._history = history
         self._outbox = outbox
+        self._conflict = conflict
         self._repair = repair
         self._spread = spread
         self._effect = effect
@@ -64,7 +66,6 @@ class Intake:
         self._may_bring = may_bring
         self._handed = handed
         self._gapped = gapped
-        self.disowned = False
         self.counts = {"duplicates": 0, "no_room": 0, "poisoned": 0}
 
     def batch(self, link: Link, signed: SignedBatch, now: float) -> None:
@@ -94,7 +95,7 @@ class Intake:
         if asked:
             self._repair.progressed(link.number, run, now, len(signed.array))
         if batch.origin == self._myself.origin and batch.epoch > self._myself.epoch:
-            self.disown(batch.epoch)
+            self._conflict.published(batch.epoch, now)
         link.fetched = now
         ready = self._history.take(signed, now)
         if batch.origin == self._myself.origin:
@@ -128,12 +129,6 @@ class Intake:
         text = native.signed_text(self._network, signed.array)
         if not self._myself.verify(signed.batch.origin, signed.signature, text):
             raise RemoteError("a batch with a false signature", Reason.SIGNATURE)
-
-    def disown(self, epoch: int) -> None:
-        """The own key is used elsewhere, in a run that counts as the newer one."""
-        if not self.disowned:
-            self.disowned = True
-            self._tell(events.KeyInUse(epoch))
 
     def _check_equivocation(self, run: Run, signed: SignedBatch) -> None:
         stream = self._history.get(run)

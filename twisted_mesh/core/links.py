@@ -86,6 +86,10 @@ class Links:
         others = (other for other in (*self.fed, *self.visits) if other is not link)
         return all(other.peer.origin != link.peer.origin for other in others)
 
+    def is_outrun(self, link: Link) -> bool:
+        """Whether another link to its node is of a newer run."""
+        return any(other.peer.epoch > link.peer.epoch for other in self.to(link.peer.origin))
+
     def replaced(self, origin: bytes) -> list[Link]:
         """The links to one node that must go because the one that stays is up.
 

@@ -12,6 +12,7 @@ from typing import assert_never
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
+from twisted_mesh.core.conflict import KeyConflict
 from twisted_mesh.core.contacts import Dials, believed
 from twisted_mesh.core.events import Dial, Emit, Timer
 from twisted_mesh.core.exchange import Exchange
@@ -65,6 +66,7 @@ class Membership:
         repair: Repair,
         spread: Spread,
         intake: Intake,
+        conflict: KeyConflict,
         send: SendTo,
         effect: Callable[[events.Effect], None],
         set_timer: Callable[[Timer, float], None],
@@ -83,14 +85,16 @@ class Membership:
         self._outbox = outbox
         self._repair = repair
         self._intake = intake
+        self._conflict = conflict
         self._roster = roster
         self._reverse = reverse
         self._effect = effect
         self._set_timer = set_timer
         self._dials = Dials(config, myself.address)
         self._now = 0.0
+        self._quiet_until = 0.0  # while there is a key conflict nobody is dialled before
         self.presences = Presences(
-            myself, config, links, outbox, spread, roster, reverse, send, effect, set_timer, intake.disown
+            myself, config, links, outbox, conflict, spread, roster, reverse, send, effect, set_timer
         )
         me = None if myself.address is None else Contact(myself.id, *myself.address)
         self.overlay = (
@@ -149,7 +153,7 @@ class Membership:
     def closed(self, link: Link, reason: Reason, now: float) -> None:
         """A link ends."""
         self._now = now
-        if reason is Reason.DUPLICATE:
+        if reason in (Reason.DUPLICATE, Reason.KEY):
             self.presences.outdated(link)
         self.exchange.closed(link.number)
         if link.visits:
@@ -336,8 +340,10 @@ class Membership:
                 self.overlay.known(contacts, link, self._now)
 
     def _dial(self, contact: Contact, purpose: Purpose) -> bool:
-        if not self._dials.may(contact, self._now):
+        is_quiet = self._conflict and self._now < self._quiet_until
+        if is_quiet or not self._dials.may(contact, self._now):
             return False
+        self._quiet_until = self._now + self._config.key_retry
         self._dials.began(contact, purpose, self._now)
         self._effect(Dial(contact, purpose))
         return True

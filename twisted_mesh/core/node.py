@@ -15,6 +15,7 @@ from typing import Final, assert_never
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
+from twisted_mesh.core.conflict import KeyConflict
 from twisted_mesh.core.events import Close, Effect, Emit, Event, SetTimer, Timer
 from twisted_mesh.core.frontier import Frontier
 from twisted_mesh.core.handshake import Myself
@@ -38,6 +39,8 @@ from twisted_mesh.wire.reverse import Receipts
 from twisted_mesh.wire.signed import SignedRecord
 
 _DOUBLE = "another link to this node is kept"
+_OUTRUN = "another node uses this key, in a newer run"
+_SUCCEEDED = "a newer run of this key is linked: the node was restarted, or another one uses its key"
 _EARLY = (native.Snapshot, native.Digest, native.Prune, native.Ping, native.Pong, native.Unknown)
 
 #: Of :attr:`Node.counts` what a bound had dropped; the others were of no use.
@@ -74,6 +77,7 @@ class Node:
         self.outbox = Outbox(myself.origin, myself.epoch, self._network, myself.sign, config.batch_bytes)
         self.sending = Sending(config, self.outbox, self._links, self._effect)
         send = self.sending.send
+        self._conflict = KeyConflict(config, self._emit)
         self._repair = Repair(self.history, self._links, config)
         self._spread = Spread(
             myself.origin, self.history, self._links, config, send, self._set_timer,
@@ -84,7 +88,8 @@ class Node:
             self.sending.announced, settled,
         )  # fmt: skip
         self._intake = Intake(
-            myself, self.history, self.outbox, self._repair, self._spread, self._effect, self._watch_holes,
+            myself, self.history, self.outbox, self._conflict, self._repair, self._spread, self._effect,
+            self._watch_holes,
             lambda link, origin, now: self.membership.presences.may_bring(link, origin, now),
             lambda run, first, entries: self.reverse.delivered(run, first, entries),
             lambda gap, now: self.reverse.gap(gap, now),
@@ -96,7 +101,7 @@ class Node:
         )  # fmt: skip
         self.membership = Membership(
             myself, config, self._links, self.history, self.outbox, self._repair, self._spread,
-            self._intake, send, self._effect, partial(self._set_timer, sooner=True),
+            self._intake, self._conflict, send, self._effect, partial(self._set_timer, sooner=True),
             lambda number, reason, why: self._close(number, reason, why, self._now),
             self.roster, self.reverse, dice,
         )  # fmt: skip
@@ -145,7 +150,7 @@ class Node:
     @property
     def disowned(self) -> bool:
         """Whether the own key is used elsewhere, so that nothing more may be published."""
-        return self._intake.disowned
+        return bool(self._conflict)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -178,7 +183,7 @@ class Node:
         link, older = self._links.open(event, now)
         self.membership.proven(link, now)
         if not self._links.is_wanted(link):
-            self._close(link.number, Reason.DUPLICATE, _DOUBLE, now)
+            self._close(link.number, *self._why_double(link), now)
             return
         no_room = self.membership.opened(link, now)
         if no_room is not None:
@@ -196,8 +201,14 @@ class Node:
 
     def _settle_double(self, origin: bytes, now: float) -> None:
         for link in self._links.replaced(origin):
-            self._stop_feeding(link.number, Reason.DUPLICATE, now)
-            self._effects.append(Close(link.number, Reason.DUPLICATE, _DOUBLE))
+            outrun = self._links.is_outrun(link)
+            why = (Reason.KEY, _SUCCEEDED) if outrun else (Reason.DUPLICATE, _DOUBLE)
+            self._stop_feeding(link.number, why[0], now)
+            self._effects.append(Close(link.number, *why))
+
+    def _why_double(self, link: Link) -> tuple[Reason, str]:
+        """Why *link*, which is new, goes, of two to its node."""
+        return (Reason.KEY, _OUTRUN) if self._links.is_outrun(link) else (Reason.DUPLICATE, _DOUBLE)
 
     def _stop_feeding(self, number: int, reason: Reason, now: float) -> Link | None:
         link, heir = self._links.close(number)
@@ -327,7 +338,7 @@ class Node:
             if self._links.is_kept(link):
                 self._now_up(link, now)
             else:
-                self._close(link.number, Reason.DUPLICATE, _DOUBLE, now)
+                self._close(link.number, *self._why_double(link), now)
         self._watch_holes()
 
     # ── what goes out ───────────────────────────────────────────────────────────────

@@ -40,7 +40,7 @@ WALKS: Final = 2
 #: After these a node is well, or may come back; after any other it left, was sent away, or misbehaved.
 _COMES_BACK: Final = frozenset(
     (
-        *(Reason.ROOM, Reason.FULL, Reason.DUPLICATE),
+        *(Reason.ROOM, Reason.FULL, Reason.DUPLICATE, Reason.KEY),
         *(Reason.LOST, Reason.SILENT, Reason.SLOW, Reason.TIMEOUT),
     )
 )

@@ -18,6 +18,7 @@ from typing import Final
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.announcing import Announcing
+from twisted_mesh.core.conflict import KeyConflict
 from twisted_mesh.core.contacts import believed
 from twisted_mesh.core.events import Emit, Timer
 from twisted_mesh.core.handshake import Myself
@@ -25,7 +26,7 @@ from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.outbox import Outbox
 from twisted_mesh.core.reverse import ReversePath
-from twisted_mesh.core.roster import Entry, Roster, State
+from twisted_mesh.core.roster import Entry, Rank, Roster, State
 from twisted_mesh.core.seal import Seal
 from twisted_mesh.core.spread import SendTo, Spread
 from twisted_mesh.core.suspicion import Suspicion
@@ -56,35 +57,33 @@ class Presences:
         config: MeshConfig,
         links: Links,
         outbox: Outbox,
+        conflict: KeyConflict,
         spread: Spread,
         roster: Roster,
         reverse: ReversePath,
         send: SendTo,
         effect: Callable[[events.Effect], None],
         set_timer: Callable[[Timer, float], None],
-        disown: Callable[[int], None],
     ) -> None:
-        """
-        :param disown: is told of a newer run of the own key.
-        """
         self._myself = myself
         self._config = config
         self._links = links
         self._run = outbox.run
+        self._conflict = conflict
         self._spread = spread
         self._reverse = reverse
         self._send = send
         self._effect = effect
         self._set_timer = set_timer
-        self._disown = disown
         self._roster = roster
         self._seal = Seal(myself)
         self.announcing = Announcing(
-            myself, config, outbox, roster, self._seal, lambda: reverse.asks, self._announced, self._look_at
-        )
+            myself, config, outbox, roster, conflict, self._seal, lambda: reverse.asks, self._announced,
+            self._look_at,
+        )  # fmt: skip
         self.suspicion = Suspicion(
-            myself.origin, config, links, roster, self.announcing, self._seal, spread.parents, send, effect,
-            self._look_at, self._late, self.introduce,
+            myself.origin, config, links, roster, self.announcing, conflict, self._seal, spread.parents,
+            send, effect, self._look_at, self._late, self.introduce,
         )  # fmt: skip
         self._counts = {"old_records": 0, "authors_waiting": 0}
         self._next_look: float | None = None
@@ -103,8 +102,15 @@ class Presences:
         for entry in self._roster:
             if entry.is_member:
                 link.told_record(entry.presence.origin, entry.rank)
-        if self.announcing.own is not None:
-            link.told_record(self._myself.origin, self.announcing.rank)
+        signed, rank = self._own()
+        if signed is not None:
+            link.told_record(self._myself.origin, rank)
+
+    def _own(self) -> tuple[SignedRecord | None, Rank]:
+        """The newest record of the own key, by whichever node, and its rank."""
+        if self._conflict.signed is not None:
+            return self._conflict.signed.relayed(), self._conflict.rank
+        return self.announcing.own, self.announcing.rank
 
     def _rosters(self, stay: int, now: float) -> Iterator[membership.Roster]:
         entries: list[RosterEntry] = []
@@ -113,6 +119,8 @@ class Presences:
         own = self.announcing.own
         if own is not None and self.announcing.speaks:
             known.append((own, self.announcing.age(now)))
+        if self._conflict.signed is not None:
+            known.append((self._conflict.signed, self._conflict.age(now)))
         for signed, age in known:
             payload = native.payload(signed)
             if entries and size + len(payload) > _ROSTER_BYTES:
@@ -125,7 +133,7 @@ class Presences:
     def introduce(self, link: Link, origin: bytes) -> None:
         """Send the peer the newest record of *origin*, unless it has it."""
         if origin == self._myself.origin:
-            signed, rank = self.announcing.own, self.announcing.rank
+            signed, rank = self._own()
         else:
             entry = self._roster.get(origin)
             signed, rank = (None, (0, 0)) if entry is None else (entry.signed, entry.rank)
@@ -166,8 +174,7 @@ class Presences:
             link.heard_record(presence.origin, (presence.epoch, presence.counter))
             heard = now - told.age / 1000
             if presence.origin == self._myself.origin:
-                if self._is_said_elsewhere(signed, presence):
-                    self._disown(presence.epoch)
+                self._said_elsewhere(link, signed, presence, heard, now)
             elif not self._roster.is_forgotten(presence, heard, now):
                 parent = self._served_by(link, presence.origin, now)
                 entry = self._take(link, signed, presence, heard, now)
@@ -187,7 +194,7 @@ class Presences:
         link.heard_record(origin, rank)
         run = (origin, presence.epoch)
         if origin == self._myself.origin:
-            self._on_own(link, signed, presence)
+            self._on_own(link, signed, presence, now)
             return None
         known = self._roster.rank(origin)
         if rank == known:
@@ -204,19 +211,24 @@ class Presences:
             self._push(signed.relayed(), presence, link, parent)
         return entry
 
-    def _on_own(self, link: Link, signed: SignedRecord, presence: Presence) -> None:
-        """Something this node said, or says elsewhere, came back."""
-        if self._is_said_elsewhere(signed, presence):
-            self._disown(presence.epoch)
+    def _on_own(self, link: Link, signed: SignedRecord, presence: Presence, now: float) -> None:
+        """Something this node said came back, or something that another with its key says."""
+        if (presence.epoch, presence.counter) > self.announcing.rank:
+            self._said_elsewhere(link, signed, presence, now, now)
         elif presence.epoch == self._myself.epoch:
             self._spread.duplicate(link, self._run, -presence.counter, True)
 
-    def _is_said_elsewhere(self, signed: SignedRecord, presence: Presence) -> bool:
-        """Whether the own key signed what this node never said, and others take for the newest."""
-        if (presence.epoch, presence.counter) <= self.announcing.rank:
-            return False
+    def _said_elsewhere(
+        self, link: Link, signed: SignedRecord, presence: Presence, heard: float, now: float
+    ) -> None:
+        """A record of the own key: if this node never said it, and it is news, it goes on like others."""
+        if (presence.epoch, presence.counter) <= max(self.announcing.rank, self._conflict.rank):
+            return
         self._seal.require(signed)
-        return True
+        self._conflict.recorded(signed, presence, heard, now)
+        if heard + presence.interval / 1000 > now:
+            self._push(signed.relayed(), presence, link)
+        self._look_at(max(now, self._conflict.until))
 
     def _take(
         self, link: Link, signed: SignedRecord, presence: Presence, heard: float, now: float
@@ -300,6 +312,10 @@ class Presences:
         self._next_look = None
         if late > self._config.stall_grace:
             self._roster.doubt(late)
+            self._conflict.doubt(late)
+        over = self._conflict.over(now)
+        if over is not None:
+            self._effect(Emit(events.EpochTaken(over)))
         self.announcing.tick(now)
         changed, gone = self._roster.tick(now)
         for entry in changed:
@@ -318,6 +334,8 @@ class Presences:
         suspected = self._roster.suspected_until
         if suspected is not None:
             self._look_at(suspected)
+        if self._conflict:
+            self._look_at(self._conflict.until)
         self.announcing.look_again()
 
     def _look_at(self, at: float) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.announcing import Announcing
+from twisted_mesh.core.conflict import KeyConflict
 from twisted_mesh.core.events import Emit
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
@@ -38,6 +39,7 @@ class Suspicion:
         links: Links,
         roster: Roster,
         announcing: Announcing,
+        conflict: KeyConflict,
         seal: Seal,
         parents: Parents,
         send: SendTo,
@@ -57,6 +59,7 @@ class Suspicion:
         self._links = links
         self._roster = roster
         self._announcing = announcing
+        self._conflict = conflict
         self._seal = seal
         self._parents = parents
         self._send = send
@@ -94,7 +97,9 @@ class Suspicion:
         accuser = self._roster.get(suspect.accuser)
         rank: Rank = (suspect.epoch, suspect.counter)
         entry = self._roster.get(suspect.member)
-        if suspect.member == self._origin:
+        if suspect.member == self._origin and self._conflict:
+            counts, newest = rank == self._conflict.rank, self._conflict.rank
+        elif suspect.member == self._origin:
             counts, newest = self._announcing.is_accused(rank), self._announcing.rank
         else:
             newest = self._roster.rank(suspect.member)
@@ -113,7 +118,10 @@ class Suspicion:
             return
         self._seal.require(signed)
         accuser.accused = now
-        if entry is None:
+        if entry is None and self._conflict:
+            self._conflict.suspected(now)
+            self._flood(signed.relayed(), link, now)
+        elif entry is None:
             self._announcing.refute(now)
         else:
             self._suspected(entry, signed.relayed(), link, now)
@@ -140,6 +148,9 @@ class Suspicion:
     def _suspected(self, entry: Entry, signed: SignedRecord, source: Link | None, now: float) -> None:
         self._roster.suspect(entry, now)
         self._effect(Emit(events.MemberChanged(entry.presence.origin)))
+        self._flood(signed, source, now)
+
+    def _flood(self, signed: SignedRecord, source: Link | None, now: float) -> None:
         links = [link for link in self._links.fed if link is not source]
         if links:
             self._send(links, signed)

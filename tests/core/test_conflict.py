@@ -1,0 +1,206 @@
+"""A key conflict: another node with the own key, in a newer run, and what comes of it until it stops."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from tests.core.membership_case import MembershipTestCase
+from tests.core.network import batch, closing, of, presence, roster, suspect
+from tests.core.node_case import ALL
+from twisted_mesh.core.events import Dial, DialFailed, Effect, EpochTaken, KeyInUse, Leaving
+from twisted_mesh.errors import Reason
+from twisted_mesh.wire.membership import Standing
+from twisted_mesh.wire.signed import SignedRecord
+
+INTERVAL = 30.0  # ``presence_interval``
+
+
+class ConflictTestCase(MembershipTestCase):
+    """A node "me" of run 1 with the neighbours Anna and Bert."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.star("anna", "bert")
+        self.receive(1, presence("anna"), presence("bert"))
+
+    def other(self, counter: int = 1, epoch: int = 2, flags: int = 0) -> SignedRecord:
+        """A record of the other node with the own key."""
+        return presence("me", counter, epoch=epoch, flags=flags)
+
+    def in_use(self, effects: list[Effect]) -> list[KeyInUse]:
+        """That the key is used elsewhere."""
+        return of(effects, KeyInUse)
+
+    def begins(self, effects: list[Effect]) -> list[EpochTaken]:
+        """Above which runs a new one is to begin."""
+        return of(effects, EpochTaken)
+
+
+class TestTheOthersWord(ConflictTestCase):
+    """While there is another node it is the one that is shown everywhere."""
+
+    def test_its_records_go_on_like_any_others(self) -> None:
+        effects = self.receive(1, self.other())
+        self.assertEqual((self.presences(effects, 2), self.presences(effects, 1)), ([("me", 1, 0)], []))
+        effects = self.receive(2, self.other())
+        self.assertEqual(self.presences(effects, 1), [])
+        effects = self.receive(2, self.other(2))
+        self.assertEqual(self.presences(effects, 1), [("me", 2, 0)])
+
+    def test_this_node_says_nothing_of_itself(self) -> None:
+        self.receive(1, self.other())
+        effects = self.wait(INTERVAL * 2) + self.receive(1, suspect("anna", "me"))
+        effects += self.handle(Leaving())
+        self.assertEqual(self.presences(effects, 1) + self.presences(effects, 2), [])
+
+    def test_nor_before_its_first_link_is_up(self) -> None:
+        self.make()
+        self.open(1, "anna")
+        self.receive(1, self.other())
+        effects = self.receive(1, ALL)
+        self.assertEqual(self.presences(effects, 1), [])
+
+    def test_whom_it_links_with_is_told_of_the_other_node(self) -> None:
+        self.receive(1, self.other(7))
+        self.wait(10)
+        told = self.told(self.open(3, "cleo"), 3)
+        self.assertEqual(told["me"], (7, 10_000))
+
+    def test_it_accuses_nobody(self) -> None:
+        # Its word would be taken for the other node's.
+        self.receive(1, self.other())
+        effects = self.handle(closing(1, Reason.LOST))
+        self.assertEqual(self.suspicions(effects, 2), [])
+
+
+class TestProof(ConflictTestCase):
+    """What proves that the other node runs now, and is no late word of an own run whose number was lost."""
+
+    def test_one_that_speaks_on_is_proven_once(self) -> None:
+        self.assertEqual(self.in_use(self.receive(1, self.other())), [KeyInUse(2)])
+        self.wait(5)
+        self.assertEqual(self.in_use(self.receive(1, self.other(2))), [KeyInUse(2, proven=True)])
+        self.wait(5)
+        self.assertEqual(self.in_use(self.receive(1, self.other(3))), [])
+
+    def test_nothing_that_is_said_again_proves_anything(self) -> None:
+        self.receive(1, self.other(5))
+        self.wait(5)
+        again = (self.other(5), self.other(4), roster(self.other(5)))
+        self.up(3, "cleo")
+        for number, record in ((1, again[0]), (2, again[1]), (3, again[2])):
+            self.assertEqual(self.in_use(self.receive(number, record)), [])
+
+    def test_nor_what_was_still_on_its_way(self) -> None:
+        self.receive(1, self.other())
+        self.wait(1)
+        self.assertEqual(self.in_use(self.receive(2, self.other(2))), [])
+
+    def test_nor_what_a_roster_tells_that_came_before(self) -> None:
+        self.receive(1, self.other())
+        self.wait(5)
+        self.up(3, "cleo")
+        self.assertEqual(self.in_use(self.receive(3, roster(self.other(2), age=20_000))), [])
+
+    def test_nor_that_it_has_stopped(self) -> None:
+        self.receive(1, self.other())
+        self.wait(5)
+        effects = self.receive(1, self.other(2, flags=Standing.LEAVING))
+        self.assertEqual(self.in_use(effects), [])
+
+    def test_nor_a_record_behind_messages_of_that_run(self) -> None:
+        # They are held and handed on for long after a run.
+        self.assertEqual(self.in_use(self.receive(1, batch("me", 1, epoch=2))), [KeyInUse(2)])
+        self.wait(5)
+        self.assertEqual(self.in_use(self.receive(1, self.other())), [])
+
+
+class TestTheEnd(ConflictTestCase):
+    """The other node is gone: a new run begins, above its own."""
+
+    def test_when_it_has_said_that_it_stops(self) -> None:
+        self.receive(1, self.other())
+        self.wait(5)
+        effects = self.receive(1, self.other(2, flags=Standing.LEAVING)) + self.wait(0)
+        self.assertEqual(self.begins(effects), [EpochTaken(2)])
+
+    def test_when_a_roster_says_that_it_has_stopped(self) -> None:
+        self.up(3, "cleo")
+        effects = self.receive(3, roster(self.other(flags=Standing.LEAVING), age=1000)) + self.wait(0)
+        self.assertEqual((self.in_use(effects), self.begins(effects)), ([KeyInUse(2)], [EpochTaken(2)]))
+
+    def test_when_a_roster_says_that_it_is_down(self) -> None:
+        self.up(3, "cleo")
+        effects = self.receive(3, roster(self.other(), age=3 * INTERVAL * 1000)) + self.wait(0)
+        self.assertEqual(self.begins(effects), [EpochTaken(2)])
+
+    def test_when_it_has_said_nothing_for_long(self) -> None:
+        self.receive(1, self.other())
+        self.wait(INTERVAL)
+        self.receive(1, self.other(2))
+        self.assertEqual(self.begins(self.wait(3 * INTERVAL - 1)), [])
+        self.assertEqual(self.begins(self.wait(1)), [EpochTaken(2)])
+
+    def test_when_only_its_messages_came_and_nobody_has_a_record(self) -> None:
+        self.receive(1, batch("me", 1, epoch=8))
+        self.assertEqual(self.begins(self.wait(3 * INTERVAL - 1)), [])
+        self.assertEqual(self.begins(self.wait(4)), [EpochTaken(8)])
+
+    def test_when_a_neighbour_has_lost_it_and_it_says_nothing(self) -> None:
+        self.receive(1, self.other())
+        effects = self.receive(1, suspect("anna", "me", 1, epoch=2))
+        self.assertEqual(self.suspicions(effects, 2), [("anna", "me", 1)])  # it must hear of it
+        self.assertEqual(self.begins(self.wait(14)), [])
+        self.assertEqual(self.begins(self.wait(1)), [EpochTaken(2)])
+
+    def test_not_when_it_refutes_that(self) -> None:
+        self.receive(1, self.other())
+        self.receive(1, suspect("anna", "me", 1, epoch=2))
+        self.wait(5)
+        self.receive(2, self.other(2))
+        self.assertEqual(self.begins(self.wait(30)), [])
+
+    def test_not_when_an_older_record_is_suspected_or_by_whom_nobody_knows(self) -> None:
+        self.receive(1, self.other(3))
+        effects = self.receive(1, suspect("anna", "me", 2, epoch=2), suspect("dora", "me", 3, epoch=2))
+        self.assertEqual(self.presences(effects, 1), [])  # it knows that one
+        self.assertEqual(self.begins(self.wait(30)), [])
+
+    def test_the_time_this_node_was_held_up_itself_does_not_count(self) -> None:
+        self.receive(1, self.other())
+        self.now += 200
+        self.assertEqual(self.begins(self.wait(0)), [])
+        self.assertEqual(self.begins(self.wait(3 * INTERVAL)), [EpochTaken(2)])
+
+    def test_where_no_run_can_begin_it_is_tried_again_in_key_retry(self) -> None:
+        self.receive(1, self.other(flags=Standing.LEAVING))
+        self.wait(0)
+        self.assertEqual(self.begins(self.wait(14)), [])
+        self.assertEqual(self.begins(self.wait(1)), [EpochTaken(2)])
+
+
+class TestDials(ConflictTestCase):
+    """While there is a conflict others are dialled seldom."""
+
+    manner: ClassVar[dict[str, object]] = {"overlay": True}
+
+    def dials(self, seconds: float) -> int:
+        """How many nodes are dialled in that time, of which none lets this one in."""
+        count, until = 0, self.now + seconds
+        while self.now < until:
+            for dial in of(self.wait(0.5), Dial):
+                self.handle(DialFailed(dial.contact.id))
+                count += 1
+        return count
+
+    def test_none_more_often_than_once_in_key_retry(self) -> None:
+        for is_in_use in (False, True):
+            self.star("anna", authors_burst=100)
+            for number in range(40):
+                address = (f"host{number}.example", 4444)
+                self.receive(1, presence(f"author {number}", address=address))
+            if not is_in_use:
+                self.assertGreater(self.dials(60), 10)
+            else:
+                self.receive(1, self.other())
+                self.assertIn(self.dials(60), (3, 4))
