@@ -41,6 +41,7 @@ FLOORS = {
         "dialling",
         "disconnected",
         "factory",
+        "forked",
         "gathering",
         "handover",
         "hub",

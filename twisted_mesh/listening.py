@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 
 from twisted_mesh.addresses import refuse_tls, show
 from twisted_mesh.errors import LocalError, NotRunning
+from twisted_mesh.forked import close_socket
 from twisted_mesh.waiters import Waiters
 
 
@@ -87,6 +88,11 @@ class Listening:
         waiting = self._ready.wait()
         self._tell()
         return waiting
+
+    def close_in_fork(self) -> None:
+        """In a forked process: the ports are the parent's alone."""
+        for port in self._ports:
+            close_socket(port)
 
     def stop(self) -> list[Deferred[None]]:
         """Close all; fires when they are."""

@@ -44,6 +44,7 @@ from twisted_mesh.errors import (
     StoreFull,
     Unreachable,
 )
+from twisted_mesh.forked import close_socket
 from twisted_mesh.handover import handed_over
 from twisted_mesh.hub import Hub
 from twisted_mesh.identity import id_of
@@ -252,6 +253,13 @@ class Run:
         if sending.unanswered and (lost := sending.unread):
             told = "{lost} messages may have reached nobody: {silent} neighbours did not answer at the end"
             _log.warn(told, lost=lost, silent=sending.unanswered)
+
+    def close_in_fork(self) -> None:
+        """In a forked process: links and history are the parent's alone."""
+        for link in self.hub.connections:
+            close_socket(link.transport)
+        if self.keeper is not None:
+            self.keeper.store.close_in_fork()
 
     def footprint(self) -> dict[str, int]:
         """Entries and bytes of every table of this run."""

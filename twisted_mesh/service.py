@@ -38,6 +38,7 @@ from twisted_mesh.consumer import Bounds, MessageQueue
 from twisted_mesh.delivery import Delivery, Handler
 from twisted_mesh.errors import KeyInUse, LocalError, NotRunning, Reason, RemoteError
 from twisted_mesh.factory import MeshFactory
+from twisted_mesh.forked import close_in_forks, closed
 from twisted_mesh.identity import Identity, verify
 from twisted_mesh.listeners import Emitting
 from twisted_mesh.listening import Listening, parse_listen
@@ -277,6 +278,7 @@ class MeshService(Service, Emitting):
             undo.pop_all()
         self._stopping = False
         self._run = run
+        close_in_forks(self._close_in_fork)
         if self._debug >= 1:
             _log.info("node {id} listens on {where}", id=self.id.decode(), where=str(self._listening))
 
@@ -307,12 +309,20 @@ class MeshService(Service, Emitting):
             end.callback(self._ended.happened, None)
             end.callback(self._delivery.close)
             end.callback(self._over)
-            closed: list[Deferred[None]] = []
-            end.push_async_callback(_until_all, closed)
+            ports: list[Deferred[None]] = []
+            end.push_async_callback(_until_all, ports)
             end.push_async_callback(run.stop)
-            closed += self._listening.stop()
+            ports += self._listening.stop()
+
+    def _close_in_fork(self) -> None:
+        """In a forked process: the node is the parent's alone."""
+        run, self._run = self._run, None
+        self._listening.close_in_fork()
+        if run is not None:
+            run.close_in_fork()
 
     def _over(self) -> None:
+        closed(self._close_in_fork)
         if self._run is not None:
             self._dropped.update(self._run.hub.counts)
         self._run = None
@@ -456,6 +466,6 @@ class MeshService(Service, Emitting):
         return self._run
 
 
-async def _until_all(closed: Iterable[Deferred[None]]) -> None:
-    for each in closed:
+async def _until_all(waiting: Iterable[Deferred[None]]) -> None:
+    for each in waiting:
         await each

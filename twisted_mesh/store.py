@@ -109,7 +109,9 @@ class Store:
         :raises StoreError: it cannot be read now, as when the disk fails, which is logged once, too; or
             the store is closed.
         """
-        return self._batches.read(run, first, last, most)
+        if self._closed:
+            raise self._is_closed()
+        yield from self._batches.read(run, first, last, most)
 
     def first_since(self, run: Run, seconds: float) -> int | None:
         """The first message of the first stored batch that came within the last *seconds*, or None.
@@ -142,6 +144,11 @@ class Store:
         if not self._closed:
             self._closed = True
             self._opened.close()
+
+    def close_in_fork(self) -> None:
+        """In a forked process: it is the parent's alone."""
+        self._closed = True
+        self._opened.close_in_fork()
 
     def _search(self, run: Run, since: float) -> int | None:
         stream = self._reader.execute(

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from twisted_mesh.errors import StoreError
+from twisted_mesh.forked import never_free
 from twisted_mesh.wire.framing import MAX_FRAME_BYTES
 
 VERSION: Final = 1
@@ -106,6 +107,10 @@ class Lock:
                     return
             os.close(descriptor)
 
+    def close_in_fork(self) -> None:
+        """In a forked process: leave it to the parent, with whom this process would share it."""
+        os.close(self._descriptor)
+
     def release(self) -> None:
         """Let others have it."""
         with contextlib.suppress(OSError):
@@ -119,6 +124,16 @@ class Opened(NamedTuple):
     writer: sqlite3.Connection
     reader: sqlite3.Connection
     lock: Lock
+
+    def close_in_fork(self) -> None:
+        """In a forked process: leave all of it to the parent.
+
+        To close a connection, or to free it, would write what the parent is about to write.  Its files
+        stay open, which keeps nobody from them: their locks are the parent's alone.
+        """
+        never_free(self.reader)
+        never_free(self.writer)
+        self.lock.close_in_fork()
 
     def close(self) -> None:
         """Close both, and let others have the file.  The writer is the last: it copies the log."""

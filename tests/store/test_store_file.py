@@ -351,6 +351,19 @@ class TestCrashes(FileCase):
             self.close()
 
 
+class TestForks(FileCase):
+    def test_in_a_fork_it_is_the_parents(self) -> None:
+        store = self.open()
+        store.flush(flush_of(batch_of(ANNA, 1)))
+        store.close_in_fork()
+        for use in (lambda: self.held(store), lambda: store.flush(flush_of(batch_of(ANNA, 2)))):
+            self.assertIn("is closed", str(self.assertRaises(StoreError, use)))
+        self.assertIsNone(store.first_since(ANNA, 1))
+        self.close()
+        self.assertTrue(Path(f"{self.path}-lock").exists())  # whoever holds it removes it
+        self.assertEqual(self.held(self.open()), [1])
+
+
 class TestDamage(FileCase):
     def test_a_file_that_was_cut_off_is_refused(self) -> None:
         self.fill()
