@@ -14,8 +14,9 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Protocol
+from weakref import WeakMethod
 
-_open: dict[Callable[[], None], None] = {}
+_open: set[WeakMethod[Callable[[], None]]] = set()  # of whoever is dropped nothing is open
 
 
 class _Closes(Protocol):
@@ -23,16 +24,16 @@ class _Closes(Protocol):
 
 
 def close_in_forks(close: Callable[[], None]) -> None:
-    """Let *close* be called in each child that is forked off from now on, until :func:`closed`.
+    """Let the method *close* be called in each child that is forked off from now on, until :func:`closed`.
 
     It takes no lock, which a thread that is not in the child may hold, and uses no reactor.
     """
-    _open[close] = None
+    _open.add(WeakMethod(close, _open.discard))
 
 
 def closed(close: Callable[[], None]) -> None:
     """In children to come there is nothing to *close* any more."""
-    _open.pop(close, None)
+    _open.discard(WeakMethod(close))
 
 
 def close_socket(transport: object) -> None:
@@ -55,8 +56,9 @@ def never_free(thing: object) -> None:
 
 def _in_child() -> None:
     with ExitStack() as each:  # all of them, whatever fails
-        for close in _open:
-            each.callback(close)
+        for reference in _open:
+            if (close := reference()) is not None:
+                each.callback(close)
         _open.clear()
 
 

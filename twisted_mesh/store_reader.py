@@ -109,14 +109,14 @@ class Reader:
         try:
             with closing(self._database.execute(_FIND_BATCHES, wanted)) as found:
                 for number, *values in found:
-                    self._check_order(rows, number)
+                    _check_order(number, start)
                     rows.append(self._checked(run, number, *values))
+                    start = number + 1
                     most -= rows[-1].size
                     if most < 0:
-                        return _Rows(rows, number + 1)
+                        return _Rows(rows, start)
         except TROUBLE as error:
             self._failed(error)
-            start = rows[-1].first + 1 if rows else start
             by_key, start = self._read_by_key(run, first, last, start, most)
             return _Rows([*rows, *by_key], start)
         return _Rows(rows, None)
@@ -135,7 +135,7 @@ class Reader:
             with closing(self._database.execute(_FIND_KEYS, (id, start, last))) as found:
                 for key in found:
                     number, rowid = numbers(key)
-                    self._check_order(rows, number)
+                    _check_order(number, start)
                     rows.append(self._row(run, number, rowid))
                     start = number + 1
                     most -= rows[-1].size
@@ -197,13 +197,14 @@ class Reader:
             return _Row(first, None, len(payload) if isinstance(payload, (bytes, str)) else 0)
         return _Row(first, signed, len(signed.array))
 
-    def _check_order(self, rows: Sequence[_Row], number: object) -> None:
-        """Whether *number* is the first of another row behind *rows*.
 
-        :raises sqlite3.DatabaseError: it is not: the index is damaged.
-        """
-        if not isinstance(number, int) or (rows and number <= rows[-1].first):
-            raise sqlite3.DatabaseError("the keys of the batches are damaged")
+def _check_order(number: object, start: int | None) -> None:
+    """Whether *number* is the first of a batch at *start* or behind: else to go on would have no end.
+
+    :raises sqlite3.DatabaseError: it is not: the index is damaged.
+    """
+    if not isinstance(number, int) or (start is not None and number < start):
+        raise sqlite3.DatabaseError("the keys of the batches are damaged")
 
 
 def _decoded(run: Run, first: object, last: object, checksum: object, payload: object) -> SignedBatch:

@@ -527,6 +527,26 @@ class TestShelf(JournalTestCase):
             self.assertEqual(told, [(number, number in (3, 4, 8)) for number in range(1, 9)])
         self.assertEqual(self.marks(), (9, 8, 0))
 
+    def test_what_the_store_has_lost_is_told_to_nobody_as_damaged(self) -> None:
+        self.make(Unreadable())
+        self.fill(3)
+        self.flush()
+        self.history.age(1000, ME, 0)
+        self.take(4, now=1000)
+        self.assertEqual([piece.first for piece in read(self.history, ANNA, 0, 4, 2**20)], [4])
+        self.assertEqual(self.marks(), (4, 4, 1))
+
+    def test_where_it_starts_lower_a_gap_holds_all_up_to_what_is_damaged(self) -> None:
+        self.make(Damaged({3}))
+        self.history.start_at(ANNA, 0, 9, 0.0)  # by a neighbour's word
+        self.fill(5)
+        self.flush()
+        self.history.age(1000, ME, 0)
+        lowered = self.history.lowered(ANNA, 5, 0)
+        assert lowered is not None
+        gap, ready = lowered
+        self.assertEqual((gap.first, gap.last, [one.start for one in ready]), (1, 3, [4, 5]))
+
     def test_what_cannot_be_read_now_is_held_still(self) -> None:
         store = Damaged(set())
         self.make(store)

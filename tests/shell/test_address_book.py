@@ -117,6 +117,13 @@ class WritingTests(SynchronousTestCase):
             self.write()
         self.assertEqual(len(self.file.read_text().splitlines()), 5)
 
+    def test_a_fault_of_ours_is_logged_as_that_and_keeps_nobody_waiting(self) -> None:
+        self.book.note(IDS[0], ("a.example", 1))
+        written = self.book.written()
+        self.writes.pop()[1].errback(ZeroDivisionError())
+        self.successResultOf(written)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
 
 class AsideTests(TestCase):
     async def test_it_is_a_thread_of_a_reactor_that_has_some_and_no_other(self) -> None:

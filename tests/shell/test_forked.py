@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 
 from tests.support.meshcase import MeshCase
@@ -23,6 +24,18 @@ class Connected:
         self.socket = socket
 
 
+class Opened:
+    """Something that a fork must close, which fails; :ivar closed: how often that was tried."""
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    def close(self) -> None:
+        """Fail."""
+        self.closed += 1
+        raise ZeroDivisionError
+
+
 class TestForked(MeshCase):
     def test_a_socket_is_found_below_what_is_around_it_and_closed_without_a_word(self) -> None:
         ours, theirs = socket.socketpair()
@@ -38,15 +51,17 @@ class TestForked(MeshCase):
         forked.close_socket(Around(object()))
 
     def test_all_are_closed_once_whatever_fails_and_none_that_was_closed_before(self) -> None:
-        calls: list[int] = []
-        self.patch(forked, "_open", {})
-        kept = [lambda number=number: calls.append(number) for number in range(3)]
-        for each in (*kept, lambda: 1 // 0):
-            forked.close_in_forks(each)
-        forked.closed(kept[1])
+        self.patch(forked, "_open", set())
+        kept = [Opened() for _ in range(3)]
+        for each in (*kept, Opened()):  # nobody holds the last one
+            forked.close_in_forks(each.close)
+        del each
+        gc.collect()
+        self.assertEqual(len(forked._open), 3)
+        forked.closed(kept[1].close)
         self.assertRaises(ZeroDivisionError, forked._in_child)
         forked._in_child()
-        self.assertEqual(sorted(calls), [0, 2])
+        self.assertEqual([each.closed for each in kept], [1, 0, 1])
 
     def test_a_service_that_has_stopped_is_not_registered(self) -> None:
         before = len(forked._open)
@@ -59,7 +74,8 @@ class TestForked(MeshCase):
         service, other = self.node(), self.node()
         self.link((service, other))
         run = service._run
-        self.patch(forked, "_open", {service._close_in_fork: None})
+        self.patch(forked, "_open", set())
+        forked.close_in_forks(service._close_in_fork)
         forked._in_child()
         self.assertRaises(NotRunning, service.send, "x")
         service._run = run  # there was no fork

@@ -526,6 +526,48 @@ class TestDamage(FileCase):
         # But for the few pages that say where the others are.
         self.assertGreater(sum(number <= 4 for number in lost), 0.9 * len(content) / 4096)
 
+    def test_a_damaged_page_of_keys_costs_the_batches_it_names_and_no_others(self) -> None:
+        store = self.open()
+        batches = [batch_of(ANNA, first, size=8) for first in range(1, 1501)]
+        store.flush(flush_of(*batches))
+        self.close()
+        content = self.path.read_bytes()
+        pages = [at for at in range(4096, len(content), 4096) if content[at] == 10]  # leaves of an index
+        keys = [at for at in pages if int.from_bytes(content[at + 3 : at + 5], "big") > 100]
+        self.assertGreater(len(keys), 3)
+        for page in keys:
+            self.path.write_bytes(content[:page] + bytes(4096) + content[page + 4096 :])
+            with logged():
+                store = self.open()
+                for first, last in ((1, 1500), (700, 1500), (1490, 1495), (1500, 1500)):
+                    pieces = list(store.read(ANNA, first, last, 2**40))
+                    damaged = [piece for piece in pieces if isinstance(piece, Missing)]
+                    read = {number for piece in batches_in(pieces) for number in [piece.batch.first]}
+                    lost = {number for each in damaged for number in range(each.first, each.last + 1)}
+                    self.assertEqual(read | lost, set(range(first, last + 1)))
+                    self.assertLess(len(lost), 500)
+                    self.assertLessEqual(len(damaged), 1)
+                self.assertEqual([*store.read(ANNA, 1500, 1500, 1)], [*store.read(ANNA, 1500, 1500, 2**40)])
+                self.close()
+
+    def test_keys_that_are_out_of_order_lead_nowhere_and_end(self) -> None:
+        store = self.open()
+        store.flush(flush_of(*(batch_of(ANNA, first) for first in range(1, 10))))
+        self.close()
+        content = self.path.read_bytes()
+        [page] = [
+            at for at in range(4096, len(content), 4096) if content[at] == 10 and content[at + 4] == 9
+        ]
+        order = content[page + 8 : page + 26]
+        for changed in (order[:4] + order[:2] + order[6:], order[::-1], order[2:4] * 9):
+            self.path.write_bytes(content[: page + 8] + changed + content[page + 26 :])
+            with logged():
+                store = self.open()
+                for most in (1, 2**40):
+                    for signed in batches_in(store.read(ANNA, 1, 9, most)):
+                        self.assertEqual(signed, batch_of(ANNA, signed.batch.first))
+                self.close()
+
     def pieces(self, store: Store, most: int) -> list[tuple[int, int, SignedBatch | None]]:
         """All of Anna's, read *most* bytes at a time: from where to where, None for damaged ones."""
         pieces: list[tuple[int, int, SignedBatch | None]] = []
