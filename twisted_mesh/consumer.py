@@ -9,7 +9,7 @@ message.  What cannot be read is not lost: it is read later.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
 from twisted.internet.defer import Deferred
@@ -215,6 +215,22 @@ class MessageQueue:
                 self._tidy(run, mark)
             self._changed(run)
         return taken
+
+    def put_back(self, taken: Sequence[tuple[Message, int]]) -> None:
+        """What was *taken*, as :meth:`take_sized` gave it and in that order, is the next again.
+
+        It did not reach who took it.  What waits can be more than its bounds by that.
+        """
+        for message, size in reversed(taken):
+            self._queue.appendleft((message, size))
+            self._bytes += size
+            if message.sequence is not None:
+                mark = self._mark(message, message.sequence)
+                mark.here += 1
+                mark.taken = min(mark.taken, message.sequence - 1)
+                mark.queued = max(mark.queued, message.sequence)
+                mark.seen = max(mark.seen, message.sequence)
+                self._changed(message.source.run)
 
     def taken(self, run: RunKey, head: int) -> int:
         """The last message of *run* that was taken; *head*, the last that came, if none waits."""

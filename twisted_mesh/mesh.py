@@ -90,7 +90,11 @@ class MeshSocket(Listeners):
         self._failures: deque[str]
         log_to_standard_error(debug_level)
         options = service_options | {"out_addr": out_addr, "debug_level": debug_level}
-        self._thread.call(self._open, addr, port, Protocol(*prot), options)
+        try:
+            self._thread.call(self._open, addr, port, Protocol(*prot), options)
+        except BaseException:  # also a signal's: whoever made the socket does not have it, to close it
+            self._thread.later(self._give_up)
+            raise
 
     def _open(self, addr: str, port: int, prot: Protocol, options: dict[str, Any]) -> None:
         reactor = self._thread.reactor
@@ -110,6 +114,11 @@ class MeshSocket(Listeners):
         self._queue = node.receive_queue(self._arrived)
         self._thread.start(node)
         self._out_addr = node.out_addr
+
+    def _give_up(self) -> None:
+        node: SocketNode | None = self.__dict__.get("_node")
+        if node is not None and node.running:
+            self._thread.stop(node)
 
     # ── what it is ──────────────────────────────────────────────────────────────────
 
@@ -333,21 +342,30 @@ class MeshSocket(Listeners):
         if not isinstance(quantity, int):
             raise LocalError(f"quantity must be an int, not {quantity!r}")
         until = time.monotonic() + seconds_of(timeout)
-        taken: list[Message] = self._thread.call(self._take, quantity)
-        while not taken and quantity > 0:
-            left = until - time.monotonic()
-            if left <= 0 or not self._thread.wait(self._arrival, left):
-                break
-            taken = self._thread.call(self._take, quantity)
-        if quantity != 1:
-            return taken
-        return taken[0] if taken else None
+        taken: list[tuple[Message, int]] = []
+        try:
+            self._thread.call(self._take, quantity, taken)
+            while not taken and quantity > 0:
+                left = until - time.monotonic()
+                if left <= 0 or not self._thread.wait(self._arrival, left):
+                    break
+                self._thread.call(self._take, quantity, taken)
+            messages = [self._crossing.message(message) for message, _ in taken]
+            if quantity != 1:
+                return messages
+            return messages[0] if messages else None
+        except BaseException:  # also a signal's, at any point: what is taken by then, or is just being
+            self._thread.later(self._put_back, taken)
+            raise
 
-    def _take(self, quantity: int) -> list[Message]:
-        taken: list[Message] = []
-        while len(taken) < quantity and (message := self._queue.take()) is not None:
-            taken.append(self._crossing.message(message))
-        return taken
+    def _take(self, quantity: int, taken: list[tuple[Message, int]]) -> None:
+        while len(taken) < quantity and (message := self._queue.take_sized()) is not None:
+            taken.append(message)
+
+    def _put_back(self, taken: list[tuple[Message, int]]) -> None:
+        if taken:
+            self._queue.put_back(taken)
+            self._wake()  # others may wait for it
 
     def _arrival(self, seconds: float) -> Deferred[bool]:
         """Fires with whether a message can be there, at the latest after *seconds*."""

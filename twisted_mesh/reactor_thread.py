@@ -91,6 +91,11 @@ class ReactorThread:
             raise RuntimeError("this would wait in the reactor's own thread, for ever: use MeshService")
         return self._begun(lambda: f(*args)).wait()
 
+    def later(self, f: Callable[..., object], *args: Any) -> None:
+        """Call *f* in the reactor's thread, after all that was called there before; nobody waits for it."""
+        if self._process == os.getpid():
+            self.reactor.callFromThread(f, *args)
+
     def _begun(self, f: Callable[[], Any]) -> _Call:
         if self._process != os.getpid():  # asked first: a fork can have left the lock locked
             raise NotRunning("a forked process has no reactor: fork before the first MeshSocket, or spawn")
@@ -228,7 +233,10 @@ class _Call:
         self._f = f
         self._over = over
         self._deferred: Deferred[Any] | None = None
-        self._done = Event()
+        # An Event takes several steps to wait, and has a signal that comes between them raise RuntimeError.
+        self._running = Lock()
+        self._running.acquire()
+        self._has_ended = False
         self._result: Any = None
         self._error: BaseException | None = None
 
@@ -248,7 +256,7 @@ class _Call:
     def wait(self, timeout: float | None = None) -> Any:
         """Its result; who is interrupted while waiting has it cancelled."""
         try:
-            if not self._done.wait(timeout):
+            if not self._running.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
                 raise TimeoutError
         except BaseException:
             self._reactor.callFromThread(self._cancel)
@@ -269,13 +277,16 @@ class _Call:
             error.__traceback__ = None
             if error.__cause__ is not None:
                 error.__cause__.__traceback__ = None
-        if not self._done.is_set():
-            self._error = error
-            self._done.set()
+        self._end(None, error)
 
     def _succeed(self, result: Any) -> None:
-        self._result = result
-        self._done.set()
+        self._end(result, None)
+
+    def _end(self, result: Any, error: BaseException | None) -> None:
+        if not self._has_ended:
+            self._result, self._error = result, error
+            self._has_ended = True
+            self._running.release()
 
     def _cancel(self) -> None:
         if self._deferred is not None:

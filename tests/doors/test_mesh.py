@@ -7,8 +7,10 @@ sockets that start one are processes' (`tests.processes.test_threads_and_exit`).
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
+import os
 import socket
 import sys
 import threading
@@ -16,6 +18,7 @@ import time
 import traceback
 from collections.abc import Callable
 from functools import wraps
+from types import FrameType
 from typing import Any
 
 from pyee.base import EventEmitter
@@ -40,8 +43,10 @@ from twisted_mesh.errors import (
     Unreachable,
 )
 from twisted_mesh.identity import Identity
+from twisted_mesh.reactor_thread import reactor_thread
 
 MIB = 2**20
+OURS = os.path.dirname(mesh.__file__)
 
 
 def blocks(test: Callable[[Any], None]) -> Callable[[Any], Deferred[None]]:
@@ -756,6 +761,88 @@ class HandlerTests(SocketCase):
         self.assertRegex(lines, r"mesh: handler <function .*named at .*> entered\n")
         self.assertRegex(lines, r"mesh: out: type 2, \d+ bytes, \[2, 'out 2'\]\n")
         self.assertRegex(lines, r"mesh: out: type 2, \d+ bytes, \[2, 'out 3'\]\n")
+
+
+class Interrupted(BaseException):
+    """What a signal's handler raises."""
+
+
+def interrupted_at(number: int, call: Callable[[], Any]) -> Any:
+    """*call*, interrupted at the line of that *number* that it runs of ours, as by a signal just then."""
+    lines = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        nonlocal lines
+        code = frame.f_code
+        # A `with` ends with a line event before it lets go of its lock, where no signal can come.
+        if event == "line" and code.co_filename.startswith(OURS) and code.co_name != "_begun":
+            lines += 1
+            if lines == number:
+                raise Interrupted
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        return call()
+    finally:
+        sys.settrace(before)
+
+
+class InterruptTests(SocketCase):
+    def interrupt_everywhere(self, call: Callable[[], Any]) -> Any:
+        """*call*, interrupted at one line after the other; what it gives when it is not any more."""
+        number = 0
+        while True:
+            number += 1
+            with contextlib.suppress(Interrupted):
+                result = interrupted_at(number, call)
+                self.assertGreater(number, 10)
+                return result
+
+    @blocks
+    def test_what_an_interrupted_recv_has_taken_is_the_next_again(self) -> None:
+        a, b = self.pair()
+        for number in range(10):
+            a.send(number)
+        self.soon(lambda: len(b.queue) == 10)
+        got = [self.interrupt_everywhere(b.recv)]
+        got += self.interrupt_everywhere(lambda: b.recv(3))
+        got.append(self.interrupt_everywhere(lambda: b.recv(timeout=30)))
+        got += b.recv(10)
+        self.assertEqual([message.packets[1] for message in got], list(range(10)))
+        self.assertEqual((b.status, b.recv()), ("Nominal", None))
+
+    @blocks
+    def test_one_that_is_interrupted_while_it_waits_takes_nothing(self) -> None:
+        a, b = self.pair()
+        self.assertIsNone(self.interrupt_everywhere(lambda: b.recv(timeout=0.001)))
+        a.send("x")
+        self.assertEqual(b.recv(timeout=30).packets, [0, "x"])
+        self.soon(lambda: not len(b._arrivals))
+
+    @blocks
+    def test_another_that_waits_gets_what_is_put_back(self) -> None:
+        a, b = self.pair()
+        taken: list[Any] = []
+        got: list[Any] = []
+        a.send("x")
+        self.soon(lambda: b.queue)
+        self.in_reactor(lambda: b._take(1, taken))
+        thread = threading.Thread(target=lambda: got.append(b.recv(timeout=30)), daemon=True)
+        thread.start()
+        self.soon(lambda: len(b._arrivals))
+        self.in_reactor(lambda: b._put_back(taken))
+        thread.join(30)
+        self.assertEqual([message.packets for message in got], [[0, "x"]])
+
+    @blocks
+    def test_a_socket_whose_making_is_interrupted_is_closed(self) -> None:
+        open_before = set(reactor_thread()._services)
+        sock = self.interrupt_everywhere(lambda: MeshSocket("127.0.0.1", 0))
+        self.assertEqual(sock.status, "Nominal")
+        sock.close()
+        self.soon(lambda: set(reactor_thread()._services) == open_before)
 
 
 class ReactorThreadTests(SocketCase):

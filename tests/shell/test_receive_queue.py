@@ -72,3 +72,52 @@ class TestReceiveQueue(MeshCase):
         self.say(*range(15, 40))
         self.assertEqual([first.packets[1], *self.taken()], [*range(6, 15), "psst", *range(15, 40)])
         self.assertEqual(self.b.footprint()["untaken_messages"], 0)
+
+    def take(self, count: int) -> list[tuple[Message, int]]:
+        """So many messages, each with its size."""
+        return [taken for _ in range(count) if (taken := self.queue.take_sized()) is not None]
+
+    def test_what_is_put_back_is_the_next_again_and_not_taken(self) -> None:
+        self.say(*range(5))
+        taken = self.take(3)
+        run = taken[0][0].source.run
+        self.assertEqual(self.queue.taken(run, 5), 3)
+        self.queue.put_back(taken[1:])
+        self.assertEqual((len(self.queue), self.queue.taken(run, 5)), (4, 1))
+        self.assertEqual((self.taken(), self.queue.taken(run, 5)), ([1, 2, 3, 4], 5))
+        self.assertEqual(self.b.footprint()["untaken_messages"], 0)
+
+    def test_what_is_put_back_when_all_was_taken_or_more_has_come_is_as_well(self) -> None:
+        self.say(1, 2)
+        taken = self.take(2)
+        self.queue.put_back(taken[1:])
+        self.assertEqual(self.queue.taken(taken[0][0].source.run, 2), 1)
+        taken = self.take(1)
+        self.say(*range(3, 25))  # more than there is room for
+        self.queue.put_back(taken)
+        self.assertEqual(len(self.queue), 11)
+        self.assertEqual(self.taken(), list(range(2, 25)))
+        self.assertEqual((self.happened(self.b, "gap"), self.b.footprint()["untaken_messages"]), ([], 0))
+
+    def test_whispers_are_put_back_too(self) -> None:
+        self.say(1)
+        self.a.routing_table[self.b.id].whisper("psst")
+        self.say(2)
+        self.queue.put_back(self.take(2))
+        self.assertEqual(self.taken(), [1, "psst", 2])
+
+    def test_what_one_thread_puts_back_is_not_taken_though_another_has_what_follows(self) -> None:
+        self.say(*range(4))
+        first, second = self.take(1), self.take(1)
+        run = first[0][0].source.run
+        self.queue.put_back(first)
+        self.assertEqual(self.queue.taken(run, 4), 0)
+        self.assertEqual(([message.packets[1] for message, _ in second], self.taken()), ([1], [0, 2, 3]))
+        self.assertEqual(self.queue.taken(run, 4), 4)
+
+    def test_what_is_put_back_when_the_service_has_stopped_can_be_taken(self) -> None:
+        self.say(1, 2)
+        taken = self.take(1)
+        self.stop(self.b)
+        self.queue.put_back(taken)
+        self.assertEqual(self.taken(), [1, 2])
