@@ -21,7 +21,7 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.consumer import READ_BYTES, Bounds, MessageQueue, Reader, RunKey, read_nothing
 from twisted_mesh.core.events import Deliver
 from twisted_mesh.errors import RemoteError
-from twisted_mesh.listeners import Listeners, emit_one
+from twisted_mesh.listeners import Listeners, emit_one, explained
 from twisted_mesh.logs import AuthorLog
 from twisted_mesh.message import Gap, Message, Source, shown
 from twisted_mesh.wire.packets import USERS, Entry
@@ -267,7 +267,7 @@ class Delivery:
                 if taken:
                     return True
             except BaseException:  # it would end nothing but the link
-                failure = Failure()
+                failure = explained(Failure())
                 _log.failure("handler {handler} failed", failure, handler=handler)
                 self.listeners.emit("failure", failure)
         return False

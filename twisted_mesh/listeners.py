@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, TypeVar, overload
+from typing import Any, Final, TypeVar, overload
 
 from pyee.base import EventEmitter
 from twisted.internet.defer import Deferred
@@ -17,6 +17,14 @@ from twisted.python.failure import Failure
 Listener = Callable[..., Any]
 F = TypeVar("F", bound=Listener)
 _log = Logger()
+#: What asyncio says where nothing drives its futures, and what to do about it.
+_UNDRIVEN: Final = ("await wasn't used with future", "no running event loop")
+_REMEDY: Final = (
+    "Twisted's reactor calls handlers and listeners, and a listener awaits Deferreds. For what is asyncio's"
+    " install twisted.internet.asyncioreactor first of all, and in a listener"
+    " `await Deferred.fromFuture(asyncio.ensure_future(...))`;"
+    " those of a MeshSocket give it to their loop with asyncio.run_coroutine_threadsafe()"
+)
 
 
 class Listeners(EventEmitter):
@@ -48,7 +56,7 @@ class Listeners(EventEmitter):
         try:
             result = f(*args, **kwargs)
         except BaseException:  # none would end the process, but the link whose bytes are read
-            self._failed(f, Failure())
+            self._failed(f, explained(Failure()))
         else:
             self._returned(f, result)
 
@@ -68,7 +76,14 @@ class Listeners(EventEmitter):
         if inspect.iscoroutine(result):
             result = Deferred.fromCoroutine(result)
         if isinstance(result, Deferred):
-            result.addErrback(lambda failure: self._failed(listener, failure))
+            result.addErrback(lambda failure: self._failed(listener, explained(failure)))
+
+
+def explained(failure: Failure) -> Failure:
+    """*failure*, which says what to do if user code awaited what asyncio alone can wait for."""
+    if isinstance(failure.value, RuntimeError) and (text := failure.getErrorMessage()) in _UNDRIVEN:
+        failure.value.args = (f"{text}: {_REMEDY}",)
+    return failure
 
 
 def emit_one(listeners: Listeners, event: str, what: object) -> bool:
@@ -80,7 +95,7 @@ def emit_one(listeners: Listeners, event: str, what: object) -> bool:
         try:
             result = listener(what)
         except BaseException:
-            listeners._failed(listener, Failure())
+            listeners._failed(listener, explained(Failure()))
         else:
             if result is not None:
                 listeners._returned(listener, result)

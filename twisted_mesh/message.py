@@ -12,6 +12,8 @@ from typing import Any, Protocol
 import msgspec
 from twisted.internet.defer import Deferred
 
+from twisted_mesh.errors import LocalError
+
 _SHOWN = 80  # characters of a payload in a log line or repr of a refusal
 
 
@@ -21,6 +23,19 @@ class Replier(Protocol):
     def reply_to(self, origin: bytes, packets: tuple[object, ...]) -> Deferred[None]:
         """Send *packets* to the node *origin* alone."""
         ...  # pragma: no cover
+
+
+class NoWayBack:
+    """Of the copies of messages, which have no node to send with (Replier)."""
+
+    def reply_to(self, origin: bytes, packets: tuple[object, ...]) -> Deferred[None]:
+        """Send nothing.
+
+        :raises LocalError: always.
+        """
+        raise LocalError(
+            "a copy of a message cannot be replied to: reply to the one that came, or use send_to()"
+        )
 
 
 class Source(msgspec.Struct, frozen=True, gc=False):
@@ -34,9 +49,14 @@ class Source(msgspec.Struct, frozen=True, gc=False):
     time: float
     replier: Replier
 
+    def __reduce__(self) -> tuple[type[Source], tuple[object, ...]]:
+        return Source, (self.run, self.sender, self.time, NoWayBack())
+
 
 class Message(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A message as it was received.
+
+    It can be pickled and copied in depth; such a copy cannot be replied to.
 
     :ivar sequence: its number in its author's run, or None for a whisper.
     """
@@ -84,6 +104,7 @@ class Message(msgspec.Struct, frozen=True, eq=False, gc=False):
         :return: fires when it has acknowledged them; fails with
             :class:`~twisted_mesh.errors.Unreachable` where it has not in ``direct_timeout``.
         :raises TypeError: and ValueError for packets that cannot be sent.
+        :raises LocalError: this is a copy, by :mod:`pickle` or ``copy.deepcopy``.
         """
         origin, _ = self.source.run
         return self.source.replier.reply_to(origin, packets)

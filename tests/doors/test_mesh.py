@@ -8,9 +8,11 @@ sockets that start one are processes' (`tests.processes.test_threads_and_exit`).
 from __future__ import annotations
 
 import contextlib
+import copy
 import errno
 import io
 import os
+import pickle
 import socket
 import sys
 import threading
@@ -464,6 +466,15 @@ class MessageTests(SocketCase):
         waiting[0].reply("and to what still waited")
         self.soon(lambda: len(a.queue) == 4)
         self.assertEqual([m.packets[1] for m in a.recv(3)], ["Replying to a list"] * 3)
+
+    @blocks
+    def test_one_can_be_copied_without_the_way_to_reply(self) -> None:
+        a, b = self.pair()
+        a.send("x")
+        message = b.recv(timeout=30)
+        for copied in (pickle.loads(pickle.dumps(message)), copy.deepcopy(message)):
+            self.assertEqual((copied.packets, copied.id), (message.packets, message.id))
+            self.assertRaises(LocalError, copied.reply, "yes")
 
     @blocks
     def test_a_sender_that_is_gone(self) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_mesh.errors import LocalError
 from twisted_mesh.message import Message, Source, shown
 
 
@@ -30,6 +34,21 @@ class TestMessage(SynchronousTestCase):
         self.assertEqual(self.message.packets, [2, b"yes", b"I did"])
         self.assertEqual((self.message.sender, self.message.time), (b"sender", 1.5))
         self.assertTrue(self.message.verified)
+
+    def test_it_can_be_copied_and_pickled_without_the_way_to_reply(self) -> None:
+        for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+            self.assert_copy(pickle.loads(pickle.dumps(self.message, protocol)))
+        self.assert_copy(copy.deepcopy(self.message))
+        self.assert_copy(copy.deepcopy(pickle.loads(pickle.dumps(self.message))))
+
+    def assert_copy(self, copied: Message) -> None:
+        """It is the same, and says that it cannot be replied to."""
+        self.assertEqual(
+            (copied.packets, copied.sender, copied.time, copied.id, copied.verified, repr(copied)),
+            (*(self.message.packets, b"sender", 1.5, self.message.id, True), repr(self.message)),
+        )
+        error = self.assertRaises(LocalError, copied.reply, "yes")
+        self.assertIn("a copy of a message cannot be replied to", str(error))
 
     def test_packets_is_a_fresh_list_each_time(self) -> None:
         self.message.packets.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import pickle
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -14,7 +15,7 @@ from twisted.logger import formatEvent
 from tests.support.meshcase import MeshCase, batch
 from twisted_mesh import MeshService, Message, flags
 from twisted_mesh.consumer import MessageQueue
-from twisted_mesh.errors import Unreachable
+from twisted_mesh.errors import LocalError, Unreachable
 from twisted_mesh.run import Run
 
 
@@ -193,10 +194,44 @@ class TestListeners(DeliveryCase):
         waiting.callback(None)
         self.assertEqual((self.oopses(), len(self.happened(self.b, "failure"))), (1, 1))
 
+    def test_what_asyncio_alone_can_wait_for_says_what_to_do(self) -> None:
+        loop = asyncio.new_event_loop()
+        self.addCleanup(loop.close)
+
+        async def sleeps(message: object) -> None:
+            await asyncio.sleep(1)
+
+        async def awaits(message: object) -> None:
+            await loop.create_future()
+
+        def begins(message: object, link: object = None) -> None:
+            asyncio.get_running_loop()
+
+        self.b.register_handler(begins)
+        for listener in (sleeps, awaits, begins):
+            self.b.on("message", listener)
+        self.say("x")
+        failures = self.happened(self.b, "failure")
+        logged = [failure.getErrorMessage() for failure in self.flushLoggedErrors(RuntimeError)]
+        self.assertEqual([failure.getErrorMessage() for failure in failures], logged)
+        told = ["no running event loop"] * 3 + ["await wasn't used with future"]
+        self.assertEqual(sorted(text.split(": ")[0] for text in logged), sorted(told))
+        for text in logged:
+            for remedy in ("asyncioreactor", "Deferred.fromFuture(", "run_coroutine_threadsafe("):
+                self.assertIn(remedy, text)
+
     def test_the_failure_of_a_deferred_is_logged_and_emitted_once(self) -> None:
         self.b.on("message", lambda message: fail(Oops()))
         self.say("x")
         self.assertEqual((self.oopses(), len(self.happened(self.b, "failure"))), (1, 1))
+
+    def test_a_message_that_came_can_be_pickled(self) -> None:
+        seen: list[Message] = []
+        self.b.on("message", seen.append)
+        self.say("x", [1, {"a": b"b"}])
+        copied = pickle.loads(pickle.dumps(seen[0]))
+        self.assertEqual((copied.packets, copied.id), (seen[0].packets, seen[0].id))
+        self.assertRaises(LocalError, copied.reply, "yes")
 
     def test_listeners_of_connect_and_refused_that_fail(self) -> None:
         for event in ("connect", "disconnect", "refused", "gap"):
