@@ -45,6 +45,7 @@ FLOORS = {
         "gathering",
         "handover",
         "hub",
+        "interfaces",
         "keeper",
         "link*",
         "listeners",

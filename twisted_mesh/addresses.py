@@ -7,19 +7,24 @@ and raises :class:`~twisted_mesh.errors.LocalError` with what to write instead.
 from __future__ import annotations
 
 import re
-import socket
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from socket import AddressFamily
 from typing import Final
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.endpoints import clientFromString
 from twisted.internet.interfaces import IStreamClientEndpoint
 
+from twisted_mesh.core.contacts import Reach, reach_of
 from twisted_mesh.errors import LocalError
+from twisted_mesh.interfaces import interface_addresses, routed_address
 from twisted_mesh.wire.membership import MAX_HOST
 
 LOOPBACK: Final = "127.0.0.1"
 WILDCARDS: Final = frozenset({"", "0.0.0.0", "::"})
+_BOTH: Final = (AddressFamily.AF_INET, AddressFamily.AF_INET6)  # the one that more hosts reach first
+_REACHES: Final = (Reach.ANY, Reach.LINK, Reach.OWN, Reach.NOWHERE)  # the farthest first
 _PEER: Final = re.compile(
     r"(?:(?P<id>[1-9A-HJ-NP-Za-km-z]{60,70})@)?(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:@\[\]]*)):(?P<port>\d+)"
 )
@@ -143,13 +148,49 @@ def this_host(host: str) -> str:
     return LOOPBACK if host in WILDCARDS else host
 
 
-def lan_address() -> str:
-    """The address other hosts of the network reach this one by; 127.0.0.1 without a route."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            # Connecting a datagram socket sends nothing; it only asks the routing table.
-            probe.connect(("192.0.2.1", 9))
-        except OSError:
-            return LOOPBACK
-        host: str = probe.getsockname()[0]
-    return host
+def lan_address(families: Collection[AddressFamily] = _BOTH) -> str | None:
+    """The address other hosts of the network reach this one by.
+
+    It is where the default route begins, else that of an interface.  If no host but this one reaches any
+    of the interfaces, it is 127.0.0.1.
+
+    :param families: where it listens.
+    :return: None where others reach this host, though by no address of *families*.
+    """
+    routed = [routed_address(family) for family in _BOTH if family in families]
+    interfaces = interface_addresses()
+    return choose_address([host for host in routed if host is not None], interfaces, families)
+
+
+def choose_address(
+    routed: Sequence[str], interfaces: Sequence[str], families: Collection[AddressFamily]
+) -> str | None:
+    """As :func:`lan_address`, of those where routes begin and those of *interfaces*."""
+    by_family = [
+        host
+        for family in _BOTH
+        if family in families
+        for host in interfaces
+        if (family == AddressFamily.AF_INET6) == isIPv6Address(host)
+    ]
+    far = [host for host in (*routed, *by_family) if reach_of(host) is Reach.ANY]
+    # An IPv6 address of the local link means nothing without an interface, which has another name there.
+    near = [host for host in by_family if reach_of(host) is Reach.LINK and isIPAddress(host)]
+    for host in (*far, *near):
+        return host
+    return None if any(reach_of(host) is Reach.ANY for host in interfaces) else LOOPBACK
+
+
+def told_address(bound: Iterable[tuple[str, int]]) -> tuple[str, int] | None:
+    """Where others are told to dial a node that is bound to these hosts and ports; None for nowhere.
+
+    It is the first that most others reach: one of loopback only where there is no other.
+    """
+    told = [(host, port) for listens, port in bound if (host := _told_host(listens)) is not None]
+    return min(told, key=lambda address: _REACHES.index(reach_of(address[0])), default=None)
+
+
+def _told_host(listens: str) -> str | None:
+    if listens not in WILDCARDS:
+        return listens
+    return lan_address(_BOTH if listens == "::" else (AddressFamily.AF_INET,))

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from twisted_mesh.addresses import WILDCARDS, check_address, lan_address
+from twisted_mesh.addresses import WILDCARDS, check_address, lan_address, told_address
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.handshake import Myself, Verify
 from twisted_mesh.core.joining import replay_number
@@ -71,13 +71,13 @@ class Settings:
 
         :param bound: where it listens.
         """
-        if self._out_addr is not None:
-            host, port = self._out_addr
-        elif bound:
-            host, port = bound[0]
-        else:
-            return None
-        return (lan_address() if host in WILDCARDS else host), port
+        if self._out_addr is None:
+            return told_address(bound)
+        host, port = self._out_addr
+        if host not in WILDCARDS:
+            return host, port
+        reached = lan_address()
+        return None if reached is None else (reached, port)
 
     def open_history(self) -> Store | None:
         """The history file, if there is to be one.

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import socket
+from socket import AF_INET, AF_INET6
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_mesh import addresses
 from twisted_mesh.addresses import (
     PeerAddress,
     check_port,
+    choose_address,
     lan_address,
     parse_host_port,
     parse_peer,
     refuse_tls,
     show,
     this_host,
+    told_address,
 )
+from twisted_mesh.core.contacts import Reach, reach_of
 from twisted_mesh.errors import LocalError
 from twisted_mesh.identity import Identity
+from twisted_mesh.interfaces import interface_addresses
 from twisted_mesh.memory import MemoryNetwork
 
 
@@ -88,15 +92,41 @@ class TestThisHost(SynchronousTestCase):
         with socket.socket() as probe:
             probe.bind((lan_address(), 0))
 
-    def test_without_a_route(self) -> None:
-        class NoRoute(socket.socket):
-            def connect(self, address: object) -> None:
-                raise OSError("no route")
+    def test_without_a_route_it_is_the_address_of_an_interface(self) -> None:
+        both, v4 = (AF_INET, AF_INET6), (AF_INET,)
+        all_of_them = ["127.0.0.1", "169.254.1.1", "10.0.0.7", "192.168.0.7", "::1", "fe80::1", "fd00::7"]
+        for routed, interfaces, families, expected in (
+            (["10.0.0.9", "fd00::9"], all_of_them, both, "10.0.0.9"),
+            (["fd00::9"], all_of_them, both, "fd00::9"),
+            (["127.0.0.1"], all_of_them, both, "10.0.0.7"),  # a route that leads to the host itself
+            ([], all_of_them, both, "10.0.0.7"),
+            ([], all_of_them, v4, "10.0.0.7"),
+            ([], ["127.0.0.1", "::1", "fe80::1", "fd00::7"], both, "fd00::7"),
+            ([], ["127.0.0.1", "169.254.1.1", "fe80::1"], both, "169.254.1.1"),
+        ):
+            self.assertEqual(choose_address(routed, interfaces, families), expected)
 
-        class Sockets:
-            AF_INET, SOCK_DGRAM = socket.AF_INET, socket.SOCK_DGRAM
+    def test_a_loopback_address_is_told_only_where_there_is_no_other(self) -> None:
+        both, v4 = (AF_INET, AF_INET6), (AF_INET,)
+        self.assertIsNone(choose_address([], ["127.0.0.1", "::1", "fd00::7"], v4))
+        for interfaces in ([], ["127.0.0.1", "::1"], ["127.0.0.1", "::1", "fe80::1"]):
+            for families in (both, v4):
+                self.assertEqual(choose_address([], interfaces, families), "127.0.0.1")
 
-        Sockets.socket = NoRoute  # type: ignore[attr-defined]
+    def test_of_several_places_the_one_that_most_others_reach(self) -> None:
+        loopback, link, far = ("127.0.0.1", 1), ("169.254.1.1", 2), ("10.0.0.7", 3)
+        self.assertEqual(told_address([loopback, link, far, ("10.0.0.8", 4)]), far)
+        self.assertEqual(told_address([loopback, link]), link)
+        self.assertEqual(told_address([loopback, ("127.0.0.1", 5)]), loopback)
+        self.assertIsNone(told_address([]))
+        lan = lan_address()
+        if lan != "127.0.0.1":
+            self.assertEqual(told_address([loopback, ("::", 6)]), (lan, 6))
 
-        self.patch(addresses, "socket", Sockets)
-        self.assertEqual(lan_address(), "127.0.0.1")
+    def test_the_interfaces_are_this_hosts(self) -> None:
+        found = interface_addresses()
+        self.assertIn("127.0.0.1", found)
+        for host in found:
+            if reach_of(host) in (Reach.ANY, Reach.OWN):
+                with socket.socket(AF_INET6 if ":" in host else AF_INET) as probe:
+                    probe.bind((host, 0))

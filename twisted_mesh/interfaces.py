@@ -1,0 +1,77 @@
+"""The addresses of this host's interfaces, and the ones its routes begin at.
+
+Contract: nothing is sent and nothing waited for.  Where the system cannot be asked, as on Windows, no
+interface is known.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import socket
+import sys
+from ctypes import POINTER, Structure, byref, c_char_p, c_uint, c_void_p
+from typing import Any, Final
+
+_UP: Final = 1  # IFF_UP, the same on every system that has getifaddrs()
+#: Where the address begins in a sockaddr_in and a sockaddr_in6, and its length.
+_PLACES: Final = {socket.AF_INET: (4, 4), socket.AF_INET6: (8, 16)}
+#: Addresses for documentation (RFC 5737, RFC 3849): whatever leads to them is the default route.
+_FAR: Final = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
+
+
+class _Interface(Structure):
+    """``struct ifaddrs`` up to the address; what follows differs from system to system."""
+
+
+_Interface._fields_ = [
+    ("next", POINTER(_Interface)),
+    ("name", c_char_p),
+    ("flags", c_uint),
+    ("address", c_void_p),
+]
+
+
+def interface_addresses() -> list[str]:
+    """The IP addresses of the interfaces that are up, in the system's order, loopback included."""
+    try:
+        library: Any = ctypes.CDLL(None)
+        ask, free = library.getifaddrs, library.freeifaddrs
+    except (AttributeError, OSError, TypeError):
+        return []
+    first = POINTER(_Interface)()
+    if ask(byref(first)) != 0:
+        return []
+    found: list[str] = []
+    try:
+        each = first
+        while each:
+            interface = each.contents
+            if interface.flags & _UP and interface.address:
+                found += _address(interface.address)
+            each = interface.next
+    finally:
+        free(first)
+    return found
+
+
+def _address(at: int) -> list[str]:
+    """The IP address in the sockaddr *at* that place in memory, if there is one in it."""
+    head = ctypes.string_at(at, 2)
+    # BSD has a byte with the length there first.
+    family = int.from_bytes(head, sys.byteorder) if sys.platform == "linux" else head[1]
+    if family not in _PLACES:
+        return []
+    begin, length = _PLACES[socket.AddressFamily(family)]
+    return [socket.inet_ntop(family, ctypes.string_at(at + begin, length))]
+
+
+def routed_address(family: socket.AddressFamily) -> str | None:
+    """The address this host's default route begins at; None where it has none."""
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            # Connecting a datagram socket sends nothing; it only asks the routing table.
+            probe.connect((_FAR[family], 9))
+            host: str = probe.getsockname()[0]
+    except OSError:
+        return None
+    return host
