@@ -39,6 +39,7 @@ from twisted_mesh.tls import abort_unfinished
 from twisted_mesh.waiters import Conditions, Waiters
 from twisted_mesh.wire import native
 from twisted_mesh.wire.framing import MAX_FRAME_BYTES
+from twisted_mesh.wire.greeting import Address
 from twisted_mesh.wire.membership import Contact, Purpose
 
 _OVERLAY = frozenset({Purpose.NEIGHBOUR, Purpose.URGENT})  #: what an overlay dials for, at either end
@@ -63,11 +64,13 @@ class Hub:
         keeper: Keeper | None,
         wall_clock: Callable[[], float],
         dice: Dice,
+        where: Callable[[], Address | None],
     ) -> None:
         """
         :param keeper: of its history, if that outlives the run.
         :param wall_clock: seconds since 1970.
         :param dice: where the overlay's chance comes from.
+        :param where: tells where others can dial the node now.
         """
         self.clock = clock
         self.config = config
@@ -80,6 +83,7 @@ class Hub:
         self.myself = myself
         self._observer = observer
         self._wall_clock = wall_clock
+        self._where = where
         self.log = LinkLog(clock, config, debug_level, myself.network)
         self.disconnected = Disconnected(clock, config)
         self.connections = Connections(config)
@@ -92,7 +96,7 @@ class Hub:
         self._to_flush: dict[int, MeshProtocol] = {}
         self._flushing = False
         self._turn: IDelayedCall | None = None
-        self._timers = Timers(clock, self._handle)
+        self._timers = Timers(clock, self._fire)
         self._drained = Waiters[None]()
         self._conditions = Conditions()  # of what the core has come to
         self._watch = SilenceWatch(clock, config, self.table)
@@ -240,6 +244,7 @@ class Hub:
 
     def handshake(self, side: Side, expected: bytes | None, purpose: Purpose) -> Handshake:
         """A handshake for a new connection."""
+        self._see_where()
         myself = msgspec.structs.replace(self.myself, settled=self.node.settled)
         nonce, time = os.urandom(NONCE_BYTES), int(self._wall_clock())
         return Handshake(side, myself, nonce=nonce, time=time, expected=expected, purpose=purpose)
@@ -322,6 +327,18 @@ class Hub:
             link.close(RemoteError(detail, Reason.SLOW))
 
     # ── the core ────────────────────────────────────────────────────────────────────
+
+    def _fire(self, fired: events.TimerFired) -> None:
+        if fired.timer is events.Timer.ROSTER:  # when the own record is renewed
+            self._see_where()
+        self._handle(fired)
+
+    def _see_where(self) -> None:
+        """Tell others where this node can be dialled now: a host's address changes."""
+        address = self._where()
+        if address != self.myself.address:
+            self.myself = msgspec.structs.replace(self.myself, address=address)
+            self._handle(events.Moved(address))
 
     def _handle(self, event: events.Event) -> None:
         self._events.append(event)

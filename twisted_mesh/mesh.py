@@ -113,7 +113,7 @@ class MeshSocket(Listeners):
         node.on("failure", self._node_failed)
         self._queue = node.receive_queue(self._arrived)
         self._thread.start(node)
-        self._out_addr = node.out_addr
+        self._out_addr = node.shown_at()
 
     def _give_up(self) -> None:
         node: SocketNode | None = self.__dict__.get("_node")
@@ -129,7 +129,8 @@ class MeshSocket(Listeners):
 
     @property
     def out_addr(self) -> tuple[str, int] | None:
-        """(host, port) others are told to dial."""
+        """(host, port) others are told to dial; where this host reaches it, if no other is told any."""
+        self._out_addr = self._node.shown_at() or self._out_addr
         return self._out_addr
 
     @property
@@ -228,7 +229,7 @@ class MeshSocket(Listeners):
 
     def _is_own(self, addr: str, port: int) -> bool:
         """Whether this very node is told to be there, or listens there: no need to ask it."""
-        return (addr, port) == self._out_addr or self._node.is_at(addr, port)
+        return (addr, port) == self.out_addr or self._node.is_at(addr, port)
 
     def joined(self, timeout: float | None = None) -> bool:
         """Wait until a first neighbour has told who the members are.
@@ -431,4 +432,4 @@ class MeshSocket(Listeners):
 
     def __repr__(self) -> str:
         state = "closed" if self._node.closed else f"links: {len(self._node.routing_table)}"
-        return f"<MeshSocket {self.id.decode()} at {self._out_addr}, {state}>"
+        return f"<MeshSocket {self.id.decode()} at {self.out_addr}, {state}>"

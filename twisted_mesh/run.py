@@ -58,6 +58,7 @@ from twisted_mesh.seeker import Seeker
 from twisted_mesh.store import Store
 from twisted_mesh.tls import Tls
 from twisted_mesh.waiters import Waiters, is_in_time
+from twisted_mesh.wire.greeting import Address
 from twisted_mesh.wire.packets import pack_entry
 
 T = TypeVar("T")
@@ -88,6 +89,7 @@ class Run:
         store: Store | None,
         book: AddressBook | None,
         wall_clock: Callable[[], float],
+        where: Callable[[], Address | None],
     ) -> None:
         """
         :param clock: its timers.
@@ -95,7 +97,7 @@ class Run:
         :param service: what ``connect`` and ``disconnect`` listeners are given.
         :param store: the history file, which is the run's to close.
         :param book: of the nodes that were linked with.
-        :param wall_clock: seconds since 1970.
+        :param wall_clock: seconds since 1970; :param where: where others can dial the node now.
         """
         self._config = config
         self._delivery = delivery
@@ -110,14 +112,13 @@ class Run:
         if store is not None:
             told = (delivery.taken, self._stored, self._not_stored)
             self.keeper = Keeper(reactor, clock, store, config, *told, wall_clock)
-        # Chance has to differ from node to node, no more.
-        dice = random.Random(myself.origin + myself.epoch.to_bytes(8, "big"))
+        dice = random.Random(myself.origin + myself.epoch.to_bytes(8, "big"))  # differs from node to node
         self.members = Members()
         self._joined = Waiters[None]()
         self._key_lost = Waiters[KeyInUse]()
         self._key_is_back = Waiters[None]()
         self._key_in_use: KeyInUse | None = None  # once that is proven
-        self.hub = Hub(clock, myself, config, self, debug_level, self.keeper, wall_clock, dice)
+        self.hub = Hub(clock, myself, config, self, debug_level, self.keeper, wall_clock, dice, where)
         self.dialling = Dialling(client_endpoints, self.hub, tls)
         self.correspondence = Correspondence(
             clock, self.hub.handle, lambda: self.hub.node.reverse, self._receipt_changed

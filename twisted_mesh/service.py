@@ -128,6 +128,7 @@ class MeshService(Service, Emitting):
         self._listening = Listening(self._endpoints)
         self._dropped = Counter[str]()  # in earlier runs
         self._run: Run | None = None
+        self._unreachable = False  # no other can be told where to dial it
         self._stopping = False
         self._ended = Waiters[None]()  # for the end of stopping
 
@@ -264,7 +265,7 @@ class MeshService(Service, Emitting):
             run = Run(
                 self._reactor,
                 self._clock,
-                lambda above: self._settings.new_run(above, self.out_addr),
+                lambda above: self._settings.new_run(above, self._where()),
                 self.config,
                 self._tls,
                 self._client_endpoints,
@@ -274,6 +275,7 @@ class MeshService(Service, Emitting):
                 store,
                 self._address_book(),
                 self._wall_clock,
+                self._where,
             )
             undo.pop_all()
         self._stopping = False
@@ -281,6 +283,20 @@ class MeshService(Service, Emitting):
         close_in_forks(self._close_in_fork)
         if self._debug >= 1:
             _log.info("node {id} listens on {where}", id=self.id.decode(), where=str(self._listening))
+
+    def _where(self) -> tuple[str, int] | None:
+        """Where others can dial this node now; while it stops, where they could before."""
+        if self._stopping and self._run is not None:
+            return self._run.hub.myself.address
+        address = self.out_addr
+        unreachable = address is None and bool(self.addresses)
+        if unreachable and not self._unreachable:
+            _log.warn(
+                "no other node is told where to dial this one: it listens for IPv4 alone, and others reach "
+                "this host by IPv6 alone; listen with tcp6:PORT, or give out_addr"
+            )
+        self._unreachable = unreachable
+        return address
 
     def _address_book(self) -> AddressBook | None:
         path = self._settings.identity.path

@@ -85,6 +85,14 @@ class SocketNode(MeshService):
         run = self._run
         return [] if run is None else run.hub.connections.awaiting()
 
+    def shown_at(self) -> tuple[str, int] | None:
+        """Where others are told to dial it, or where this host reaches it; None once it is stopped."""
+        addresses = self.addresses
+        if not addresses:
+            return None
+        host, port = addresses[0]
+        return self.out_addr or (this_host(host), port)
+
     def is_at(self, host: str, port: int) -> bool:
         """Whether this very node listens there: no need to ask it."""
         host = this_host(host)

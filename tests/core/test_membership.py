@@ -18,6 +18,7 @@ from twisted_mesh.core.events import (
     LinkClosed,
     LinkDown,
     LinkUp,
+    Moved,
     Send,
     Timer,
     Visiting,
@@ -29,6 +30,7 @@ from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.membership import (
     Contact,
     ForwardJoin,
+    Presence,
     Purpose,
     Role,
     Shuffle,
@@ -66,6 +68,15 @@ class TestContacts(MembershipTestCase):
 
     def test_without_an_overlay_there_is_nobody(self) -> None:
         self.assertEqual(self.node.membership.contacts, [])
+
+    def test_a_node_whose_address_changes_tells_the_new_one_from_then_on(self) -> None:
+        self.star("anna")
+        for address in (("10.0.0.9", 9), None):
+            self.handle(Moved(address))
+            told = [
+                record.address for record in self._records(self.wait(31), 1) if isinstance(record, Presence)
+            ]
+            self.assertEqual(told[-1:], [address])
 
 
 class TestJoining(EvidenceTestCase):

@@ -194,6 +194,15 @@ class TestLinks(OverlayCase):
         self.overlay.closed(4, Reason.LOST, self.now)
         self.assertEqual(self.passive(), 0)
 
+    def test_a_neighbour_is_where_its_newest_record_says(self) -> None:
+        self.link(1)
+        self.link(2)
+        moved = Contact(contact_of(1).id, "10.9.9.9", 9)
+        self.overlay.known([moved, Contact(contact_of(2).id, "127.0.0.1", 9)], 2, self.now)
+        for index in (1, 2):
+            self.overlay.closed(index, Reason.LOST, self.now)
+        self.assertEqual(self.overlay.contacts(), [moved, contact_of(2)])
+
     def test_what_is_told_of_no_link_is_ignored(self) -> None:
         self.overlay.up(1, self.now)
         self.overlay.closed(1, Reason.LOST, self.now)

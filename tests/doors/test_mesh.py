@@ -31,7 +31,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.support.meshcase import NO_TIMEOUTS
 from tests.support.processes import eventually, reactor
-from twisted_mesh import Member, MeshConfig, MeshSocket, base, mesh, standard_error
+from twisted_mesh import Member, MeshConfig, MeshSocket, addresses, base, mesh, standard_error
 from twisted_mesh.addresses import lan_address
 from twisted_mesh.core.link import Link
 from twisted_mesh.errors import (
@@ -134,6 +134,17 @@ class OpenTests(SocketCase):
     def test_what_others_are_told_to_dial(self) -> None:
         self.assertEqual(self.socket(out_addr=("", 44565)).out_addr, (lan_address(), 44565))
         self.assertEqual(self.socket(out_addr=("10.1.2.3", 4)).out_addr, ("10.1.2.3", 4))
+
+    @blocks
+    def test_where_no_other_host_can_be_told_it_says_how_this_one_reaches_it(self) -> None:
+        self.patch(addresses, "routed_address", lambda family: None)
+        self.patch(addresses, "interface_addresses", lambda: ["127.0.0.1", "fd00::7"])
+        sock, peer = self.socket(addr=""), self.socket()
+        self.assertEqual(sock.out_addr[0], "127.0.0.1")
+        peer.connect(*sock.out_addr)
+        self.assertEqual(peer.routing_table[sock.id].address, sock.out_addr)
+        self.soon(lambda: sock.id in peer.members)
+        self.assertIsNone(peer.members[sock.id].address)
 
     @blocks
     def test_names_and_the_later_protocol(self) -> None:

@@ -9,15 +9,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from twisted.internet import reactor
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
 from twisted.internet.endpoints import TCP4ServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
 from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from tests.support.meshcase import PORT, MeshCase
+from twisted_mesh import addresses
 from twisted_mesh.addresses import lan_address
 from twisted_mesh.errors import NotRunning
 from twisted_mesh.service import MeshService
@@ -170,3 +172,90 @@ class TestOutAddr(MeshCase):
         self.assertEqual(self.node(listen=[wild]).out_addr, (lan_address(), PORT))
         self.assertEqual(self.node(listens=False, out_addr=("", 9)).out_addr, (lan_address(), 9))
         self.assertEqual(self.node(out_addr=("a.example", 9)).out_addr, ("a.example", 9))
+        also_far = [self.network.listen("127.0.0.1", PORT + 1), self.network.listen("10.5.0.1", PORT)]
+        self.assertEqual(self.node(listen=also_far).out_addr, ("10.5.0.1", PORT))
+
+    def test_where_no_other_node_can_be_told_it_is_said_once(self) -> None:
+        self.patch(addresses, "routed_address", lambda family: None)
+        self.patch(addresses, "interface_addresses", lambda: ["127.0.0.1", "::1", "fd00::7"])
+        wild = self.network.listen("0.0.0.0", PORT)
+        node = self.node(listen=[wild])
+        self.assertIsNone(node.out_addr)
+        self.link((node, self.node()))
+        self.network.advance(100)
+        self.assertEqual(len(self.log("no other node is told where to dial this one")), 1)
+        self.assertEqual(self.node(listen=[self.network.listen("::", PORT)]).out_addr, ("fd00::7", PORT))
+
+
+@implementer(IListeningPort)
+class Roaming:
+    """A port of a host whose address changes."""
+
+    def __init__(self, port: Any) -> None:
+        self.host = port.getHost().host
+        self.startListening, self.stopListening = port.startListening, port.stopListening
+
+    def getHost(self) -> IPv4Address:
+        return IPv4Address("TCP", self.host, PORT)
+
+
+@implementer(IStreamServerEndpoint)
+class RoamingEndpoint:
+    """Where it listens."""
+
+    def __init__(self, endpoint: Any) -> None:
+        self._endpoint = endpoint
+
+    def listen(self, factory: Any) -> Deferred[Any]:
+        def bound(port: Any) -> Roaming:
+            self.port = Roaming(port)
+            return self.port
+
+        return self._endpoint.listen(factory).addCallback(bound)
+
+
+class TestRoaming(MeshCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.endpoint = RoamingEndpoint(self.network.listen("10.5.0.1", PORT))
+        self.a = self.node(listen=[self.endpoint], overlay=True)
+        self.b = self.node(overlay=True)
+        self.link((self.a, self.b))
+        self.network.advance(10)
+
+    def move(self) -> None:
+        """Give the host of *a* another address."""
+        self.endpoint.port.host = "10.5.0.2"
+        self.successResultOf(self.network.listen("10.5.0.2", PORT).listen(self.a.factory))
+
+    def test_the_next_record_tells_the_new_address(self) -> None:
+        self.assertEqual(self.b.members[self.a.id].address, ("10.5.0.1", PORT))
+        self.move()
+        self.network.advance(31)
+        self.assertEqual(self.b.members[self.a.id].address, ("10.5.0.2", PORT))
+
+    def test_a_new_link_is_told_the_new_address(self) -> None:
+        self.move()
+        c = self.node()
+        self.link((self.a, c))
+        self.assertEqual(c.routing_table[self.a.id].address, ("10.5.0.2", PORT))
+
+    def test_a_neighbour_tells_others_the_new_address(self) -> None:
+        self.move()
+        self.network.advance(31)
+        c = self.node(overlay=True)
+        self.link((c, self.b))
+        self.network.advance(20)
+        self.assertIn(self.a.id, c.routing_table)
+        dialled = {host for _, (host, _), _ in self.network.dials}
+        self.assertNotIn("10.5.0.1", dialled)
+
+    def test_a_node_that_stops_tells_where_it_was_however_long_that_takes(self) -> None:
+        slow = self.node()
+        self.link((self.a, slow))
+        self.say_too_much(self.a, slow)
+        stopped = self.a.stopService()
+        self.network.advance(15)
+        self.successResultOf(stopped)
+        left = self.b.members[self.a.id]
+        self.assertEqual((left.state, left.address), ("left", ("10.5.0.1", PORT)))

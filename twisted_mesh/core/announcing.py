@@ -25,6 +25,7 @@ class Announcing:
     """What one run of a node says of itself.
 
     :ivar own: its newest record; None while it has said nothing.
+    :ivar address: where others can dial it, as the next record will say; None for nowhere.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Announcing:
         self._push = push
         self._look_at = look_at
         self.own: SignedRecord | None = None
+        self.address = myself.address
         self._counter = 0
         self._published = -inf
         self._due = inf  # when the next one was promised for
@@ -91,7 +93,7 @@ class Announcing:
             me.epoch,
             self._counter,
             self._outbox.head,
-            me.address,
+            self.address,
             me.role,
             me.label,
             me.tags,

@@ -101,14 +101,14 @@ Place = tuple[str, int]  # host, port
 
 
 class Dials:
-    """Every dial of an address that peers told, whatever for."""
+    """Every dial of an address that peers told, whatever for.
+
+    :ivar own: where this node can be dialled itself: another that was there a moment ago is told of as
+        long as nobody knows better.
+    """
 
     def __init__(self, config: MeshConfig, own: Place | None) -> None:
-        """
-        :param own: where this node can be dialled itself: another that was there a moment ago is told of as
-            long as nobody knows better.
-        """
-        self._own = own
+        self.own = own
         self._most = config.dials_at_once
         self._again = config.dial_again
         self._failed_most = config.failed_dials
@@ -126,7 +126,7 @@ class Dials:
         return (
             len(self._under_way) < self._most
             and contact.id not in self._under_way
-            and place != self._own
+            and place != self.own
             and place not in self._failed
             and all(place != other for other, _, _ in self._under_way.values())
             and self._bucket.has(now)

@@ -106,6 +106,12 @@ class Known(msgspec.Struct, frozen=True):
     contacts: Sequence[Contact]
 
 
+class Moved(msgspec.Struct, frozen=True):
+    """Others can dial this node at *address* from now on, or nowhere."""
+
+    address: tuple[str, int] | None
+
+
 class Taken(msgspec.Struct, frozen=True):
     """The application has taken *run* up to message *sequence*, for good where it is stored."""
 
@@ -164,6 +170,7 @@ Event = (
     | Publish
     | DialFailed
     | Known
+    | Moved
     | Check
     | Taken
     | Skipped

@@ -13,7 +13,7 @@ from typing import assert_never
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.conflict import KeyConflict
-from twisted_mesh.core.contacts import Dials, believed
+from twisted_mesh.core.contacts import Dials, Place, believed
 from twisted_mesh.core.events import Dial, Emit, Timer
 from twisted_mesh.core.exchange import Exchange
 from twisted_mesh.core.handshake import Myself
@@ -96,9 +96,10 @@ class Membership:
         self.presences = Presences(
             myself, config, links, outbox, conflict, spread, roster, reverse, send, effect, set_timer
         )
-        me = None if myself.address is None else Contact(myself.id, *myself.address)
         self.overlay = (
-            Overlay(me, myself.id, config, dice, self._gossip(send), self._dial, close)
+            Overlay(
+                _at(myself, myself.address), myself.id, config, dice, self._gossip(send), self._dial, close
+            )
             if myself.overlay
             else None
         )
@@ -243,8 +244,8 @@ class Membership:
 
     # ── the outside ─────────────────────────────────────────────────────────────────
 
-    def handle(self, event: events.DialFailed | events.Known, now: float) -> None:
-        """What was dialled was not there; or there are nodes that were linked with in earlier runs."""
+    def handle(self, event: events.DialFailed | events.Known | events.Moved, now: float) -> None:
+        """What was dialled was not there; there are nodes from earlier runs; or this one has moved."""
         self._now = now
         match event:
             case events.DialFailed():
@@ -256,6 +257,11 @@ class Membership:
                     self.exchange.remember(contact)
                 if self.overlay is not None:
                     self.overlay.known(event.contacts, None, now)
+            case events.Moved():
+                self._dials.own = event.address
+                self.presences.announcing.address = event.address
+                if self.overlay is not None:
+                    self.overlay.me = _at(self._myself, event.address)
             case _:
                 assert_never(event)
 
@@ -355,3 +361,8 @@ class Membership:
             send((link,), frame)
 
         return to
+
+
+def _at(myself: Myself, address: Place | None) -> Contact | None:
+    """This node as others can dial it at *address*."""
+    return None if address is None else Contact(myself.id, *address)

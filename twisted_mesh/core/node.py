@@ -127,7 +127,7 @@ class Node:
             case events.LinkClosed():
                 self._on_closing(event.link, Reason.LOST, now)
                 self._forget(event.link, now)
-            case events.DialFailed() | events.Known():
+            case events.DialFailed() | events.Known() | events.Moved():
                 self.membership.handle(event, now)
             case events.Check():
                 self.sending.check()

@@ -208,6 +208,8 @@ class Overlay:
         node = self._active.over(number)
         if node is not None:
             believable = [contact for contact in contacts if node.fits(contact)]
+            for contact in believable:
+                self._moved(contact)
             self._unbelieved += len(contacts) - len(believable)
             self._learn(believable, node.id, now, own_word=True)
 
@@ -291,6 +293,13 @@ class Overlay:
         taken = bucket.take(now)
         self._dropped_walks += not taken
         return taken
+
+    def _moved(self, contact: Contact) -> None:
+        """A node says that it can be dialled there: of a neighbour others are told that from now on."""
+        neighbour = self._active.get(contact.id)
+        if neighbour is not None and neighbour.fits(contact):
+            neighbour.contact = contact
+            self._introduce(neighbour)
 
     def _learn(
         self, contacts: Sequence[Contact], source: bytes, now: float, *, own_word: bool = False
