@@ -75,6 +75,7 @@ class Delivery:
         self._handlers: list[Handler] = []
         self._queues: tuple[ref[MessageQueue], ...] = ()  # dropped iterators drop out
         self._waited_for: set[MessageQueue] = set()  # but not while somebody waits for their next message
+        self._gone = False  # some queue, since somebody asked
         self._backlog: MessageQueue | None = None  # of an earlier process, for the handlers
 
     def register_handler(self, handler: Handler) -> None:
@@ -113,7 +114,14 @@ class Delivery:
         told = self._lost, self._reader, changed, self._closing
         return MessageQueue(self._bounds, *told, self._waited_for, self.counts, notify)
 
+    def consumer_gone(self) -> bool:
+        """Whether a consumer is gone since this was asked last, without a word of the runs it held up."""
+        gone, self._gone = self._gone, False
+        return gone
+
     def _dropped(self, gone: ref[MessageQueue]) -> None:
+        # In whatever thread the garbage is collected, in the middle of whatever is done there.
+        self._gone = True
         self._queues = tuple(reference for reference in self._queues if reference is not gone)
 
     def _closing(self, closed: MessageQueue) -> None:

@@ -358,15 +358,27 @@ class Hub:
             self._keeper.look(self.node)
         self._conditions.look()
 
-    def look(self) -> None:
-        """The application has taken something, or something is stored."""
+    def consumed(self, run: events.Run) -> None:
+        """A consumer has taken something of *run*, or counts as having done so."""
+        receipts = self.node.reverse.receipts
+        receipts.moves(run)
+        if receipts.moved and not self._busy:
+            self._run_core()
+
+    def stored(self) -> None:
+        """Something is stored, of whatever run."""
+        receipts = self.node.reverse.receipts
+        receipts.moved.update(receipts.waiting)
         if not self._busy:
             self._run_core()
 
     def _has_taken(self) -> bool:
         """Whether something was taken, for good where there is a store, that the core is to be told of."""
         receipts, history = self.node.reverse.receipts, self.node.history
-        for run in receipts.waiting:
+        if receipts.waiting and self._observer.consumer_gone():
+            receipts.moved.update(receipts.waiting)
+        moved, receipts.moved = receipts.moved, {}
+        for run in moved:
             if self._keeper is None:  # a closed stream has a head, too
                 taken = self._observer.taken(run, history.head(run))
             else:

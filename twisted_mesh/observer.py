@@ -53,6 +53,10 @@ class Observer(Interface):
         """The last message of *run*, up to *head*, that the application has taken."""
         ...  # pragma: no cover
 
+    def consumer_gone(self) -> bool:
+        """Whether a consumer is gone since this was asked last, which can have held up any run."""
+        ...  # pragma: no cover
+
     def receipted(self, sequences: Sequence[int]) -> None:
         """More is known of who has these own messages."""
         ...  # pragma: no cover

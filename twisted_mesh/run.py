@@ -279,18 +279,18 @@ class Run:
 
     def _consumed(self, run: tuple[bytes, int]) -> None:
         """A consumer has taken something of *run*."""
-        if self.keeper is not None:
+        if self.keeper is None:
+            self.hub.consumed(run)
+        else:  # it counts once it is stored
             self.hub.node.history.changed(run)
             self.keeper.look(self.hub.node)
-        if self.hub.node.reverse.receipts.waiting:
-            self.hub.look()
 
     def _skipped(self, run: tuple[bytes, int], sequence: int) -> None:
         """A consumer has lost something of *run*, up to *sequence*."""
         self.hub.handle(events.Skipped(run, sequence))
 
     def _stored(self) -> None:
-        self.hub.look()
+        self.hub.stored()
 
     def _receipt_changed(self, receipt: Receipt) -> None:
         self._delivery.listeners.emit("receipt", receipt)
@@ -352,6 +352,10 @@ class Run:
     def taken(self, run: tuple[bytes, int], head: int) -> int:
         """What the application has taken of *run*."""
         return self._delivery.taken(run, head)
+
+    def consumer_gone(self) -> bool:
+        """Whether a consumer is gone that the application let go of."""
+        return self._delivery.consumer_gone()
 
     def receipted(self, sequences: Sequence[int]) -> None:
         """More is known of who has these own messages."""

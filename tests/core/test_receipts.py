@@ -15,6 +15,7 @@ from tests.core.network import (
     of,
     origin_of,
     presence,
+    raw_batch,
     receipt,
     roster,
     signed,
@@ -50,6 +51,25 @@ class TestGiving(ReverseTestCase):
         self.assertEqual(self.receipts(self.take(1) + self.wait(0.04), 1), [("me", 1, 1)])
         self.assertEqual(self.receipts(self.take(3) + self.wait(1), 1), [("me", 1, 3)])
         self.assertEqual(list(self.node.reverse.receipts.waiting), [])
+
+    def test_whoever_asks_how_far_the_application_is_asks_of_what_moved_alone(self) -> None:
+        receipts = self.node.reverse.receipts
+        run = (origin_of("dora"), 1)
+        self.receive(1, asking("dora", 1, 3))
+        self.assertEqual(list(receipts.moved), [run])
+        receipts.moved = {}
+        self.receive(1, asking("emil", 1, 1), batch("paul", 1, 1))
+        self.assertEqual(list(receipts.moved), [(origin_of("emil"), 1)])
+        receipts.moved = {}
+        for more in (batch("dora", 4, 1), raw_batch("dora", 5, 1, b"\xff")):  # also what cannot be read
+            self.receive(1, more)
+            self.assertEqual(list(receipts.moved), [run])
+            receipts.moved = {}
+        receipts.moves(run)
+        self.take(3)  # all that it asked for
+        self.assertEqual((receipts.moved, list(receipts.waiting)), ({}, [(origin_of("emil"), 1)]))
+        receipts.moves(run)
+        self.assertEqual(receipts.moved, {})
 
     def test_only_up_to_what_asks(self) -> None:
         self.receive(1, asking("dora", 1, 2), batch("dora", 3, 3))

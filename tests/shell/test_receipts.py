@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import sys
+from collections import Counter
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
+from tests.shell.test_consumer import take
 from tests.shell.test_members import presence
 from tests.support.meshcase import BIG, NO_TIMEOUTS, MeshCase, batch
+from twisted_mesh.delivery import Delivery
 from twisted_mesh.errors import LocalError, NoMembers, NotDelivered, NotRunning, ReceiptTimeout
 from twisted_mesh.identity import Identity
 from twisted_mesh.receipt import Receipt
 from twisted_mesh.service import MeshService
+from twisted_mesh.wire import native
 from twisted_mesh.wire.packets import join_entries, pack_entry
 
 
@@ -607,6 +612,46 @@ class TestTaking(ReceiptCase):
         self.network.advance(20)
         self.assert_sets(receipt, delivered=[b])
         self.flushLoggedErrors(OSError)
+
+    def test_consumers_are_asked_of_runs_that_changed_alone_however_many_wait_for_one(self) -> None:
+        b = self.node()
+        peer = self.joined(b)
+        queue = b.messages()
+        node = b._run.hub.node  # type: ignore[union-attr]
+        asked: Counter[tuple[bytes, int]] = Counter()
+        taken = Delivery.taken
+
+        def counted(delivery: Delivery, run: tuple[bytes, int], head: int) -> int:
+            asked[run] += 1
+            return taken(delivery, run, head)
+
+        self.patch(Delivery, "taken", counted)
+        authors = [self.puppet().me for _ in range(100)]
+        asking = join_entries([pack_entry(0, ["x"], asks=True)])
+        for author in authors:
+            peer.send(presence(author), batch(author, 1, "x", body=asking))
+        self.network.pump()
+        runs = [(author.origin, author.epoch) for author in authors]
+        self.assertEqual((len(node.reverse.receipts.waiting), asked), (100, Counter(runs)))
+        asked.clear()
+        for number in range(1, 20):
+            peer.send(native.Ping(number), batch(peer.me, number, "asks nothing"))
+            b.send(number)
+            self.network.advance(0.1)
+        self.assertEqual(asked, Counter())
+        peer.send(batch(authors[5], 2, "more"))
+        self.network.pump()
+        self.assertEqual(asked, Counter(runs[5:6]))
+        asked.clear()
+        self.run_to_end(take(queue, 1))
+        self.assertEqual((asked, len(node.reverse.receipts.waiting)), (Counter(runs[:1]), 99))
+        asked.clear()
+        del queue
+        gc.collect()
+        peer.send(native.Ping(20))
+        self.network.pump()
+        self.assertEqual((asked, len(node.reverse.receipts.waiting)), (Counter(runs[1:]), 0))
+        self.assertEqual(node.reverse.receipts.moved, {})
 
     def test_what_many_authors_ask_is_stored_at_once(self) -> None:
         b = self.with_history(limits={"flush_interval": 5.0})

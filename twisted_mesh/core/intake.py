@@ -49,7 +49,8 @@ class Intake:
         gapped: Callable[[events.GapFound, float], None],
     ) -> None:
         """
-        :param handed: is told what goes to the application: the run, the first number, the messages.
+        :param handed: is told what goes to the application: the run, the first number, the messages,
+            of which there are none where they cannot be read.
         :param gapped: is told of each gap.
         :param may_bring: whether a link may bring an author nobody here has heard of.
         :param watch_holes: sees to it that a hole nothing fills is given up in time.
@@ -159,6 +160,7 @@ class Intake:
             except PoisonedBody as error:
                 self.counts["poisoned"] += 1
                 self._tell(events.Poisoned(batch.origin, batch.epoch, item.start, batch.last, error))
+                self._handed((batch.origin, batch.epoch), item.start, ())
                 continue
             self._effect(
                 Deliver(link, batch.origin, batch.epoch, item.start, batch.sent, len(batch.body), entries)

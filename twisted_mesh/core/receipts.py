@@ -34,6 +34,8 @@ class Receipting:
 
     :ivar asked: the runs that others want to hear of, by run.
     :ivar waiting: those of them of which the application has not taken what asks.
+    :ivar moved: those of these of which it may have taken more since the last time that this was looked at:
+        nothing else is asked how far it is, since thousands can wait for one consumer.
     :ivar wake: when to call :meth:`repeat` next, or None.
     """
 
@@ -56,6 +58,7 @@ class Receipting:
         self._owe = owe
         self.asked: dict[Run, Asked] = {}
         self.waiting: dict[Run, None] = {}
+        self.moved: dict[Run, None] = {}
         self._newest: dict[bytes, int] = {}  # epoch of the one run of an author that is in *asked*
         self.wake: float | None = None
 
@@ -69,7 +72,12 @@ class Receipting:
         asked = self._asked(stream, stream.base)
         asked.asked = max(asked.asked, sequence)
         if asked.asked > asked.taken:
-            self.waiting[run] = None
+            self.waiting[run] = self.moved[run] = None
+
+    def moves(self, run: Run) -> None:
+        """The application may have taken more of *run*, or more of it may count as taken."""
+        if run in self.waiting:
+            self.moved[run] = None
 
     def asks_still(self, run: Run, sequence: int, now: float) -> None:
         """The newest record of an author asks who has all up to *sequence*."""
@@ -105,6 +113,7 @@ class Receipting:
             asked.told = (0, 0)
         else:
             asked.lacks(gap.first, gap.last)
+        self.moves(run)
         self._look(run, asked, now)
 
     def skipped(self, run: Run, sequence: int, now: float) -> None:
@@ -116,6 +125,7 @@ class Receipting:
             asked.gaps = [gap for gap in asked.gaps if gap[1] > sequence]
             asked.begins_at(sequence + 1, asked.taken if asked.taken < sequence else 0)
             self._look(run, asked, now)
+        self.moves(run)
 
     def link_gone(self, link: int, now: float) -> None:
         """A link is gone: what went over it lately may be lost."""
@@ -158,7 +168,7 @@ class Receipting:
         """Tell what is news of what the application has."""
         asked.goes_on()
         if asked.taken >= asked.asked:
-            self.waiting.pop(run, None)
+            self._wait_no_more(run)
         if asked.range != asked.told:
             self._tell_anew(run, asked, now)
 
@@ -196,7 +206,11 @@ class Receipting:
 
     def _forget(self, run: Run) -> None:
         del self.asked[run], self._newest[run[0]]
+        self._wait_no_more(run)
+
+    def _wait_no_more(self, run: Run) -> None:
         self.waiting.pop(run, None)
+        self.moved.pop(run, None)
 
     def own(self, run: Run, ways: Sequence[int], now: float) -> Iterator[tuple[int, SignedReceipt]]:
         """The receipts this node owes of *run*, and over which of the links *ways* each is to go.

@@ -93,7 +93,11 @@ class ReversePath:
                 assert_never(event)
 
     def delivered(self, run: Run, first: int, entries: Sequence[Message]) -> None:
-        """Messages of *run* from *first* on go to the application: some may ask who has them."""
+        """Messages of *run* from *first* on go to the application: some may ask who has them.
+
+        There are none where they cannot be read.
+        """
+        self.receipts.moves(run)
         if any(map(kind_of, entries)):  # else all are plain messages, as nearly always
             asks = [number for number, entry in enumerate(entries, first) if entry[0] & ASKS]
             if asks:

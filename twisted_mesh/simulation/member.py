@@ -260,6 +260,7 @@ class Member:
     def _stored(self, marks: Marks) -> None:
         if marks.run[0] == self.origin:
             self.world.count_stored(marks.run, marks.head)
+        self.node.reverse.receipts.moves(marks.run)
         self._tell_taken()
 
     def _deliver_again(self, run: Run, head: int) -> None:
@@ -312,11 +313,12 @@ class Member:
     def _tell_taken(self) -> None:
         """Let the core know what was taken, where somebody asks; and stored, where there is a store."""
         receipts = self.node.reverse.receipts
-        for run in list(receipts.waiting):
+        moved, receipts.moved = receipts.moved, {}
+        for run in moved:
             stream = self.node.history.get(run)
             kept = 0 if stream is None else stream.kept
             taken = kept if self._scribe else self.delivered.get(run, 0)
-            if taken > receipts.asked[run].taken:
+            if run in receipts.asked and taken > receipts.asked[run].taken:
                 self.handle(events.Taken(run, taken))
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
