@@ -17,6 +17,7 @@ from typing import assert_never
 import msgspec
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.connections import Connections
@@ -26,7 +27,7 @@ from twisted_mesh.core.history import History
 from twisted_mesh.core.node import Node
 from twisted_mesh.core.views import Dice
 from twisted_mesh.disconnected import Disconnected
-from twisted_mesh.errors import Reason, RemoteError
+from twisted_mesh.errors import NotRunning, Reason, RemoteError
 from twisted_mesh.gathering import Gathering
 from twisted_mesh.keeper import Keeper
 from twisted_mesh.link_log import LinkLog
@@ -183,6 +184,8 @@ class Hub:
     async def stop(self) -> None:
         """Close every link and let no other in; when the last is gone, this run is over."""
         async with AsyncExitStack() as end:  # whatever fails all of it is done, the last first
+            over = NotRunning("the service stopped first")
+            end.callback(self._conditions.stop, Failure(over))
             end.callback(self._no_more_turns)
             end.callback(self._timers.stop)
             if self._keeper is not None:

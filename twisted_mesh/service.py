@@ -455,7 +455,7 @@ class MeshService(Service, Emitting):
         That an application has taken it is not known by that: a receipt says who has a message.
 
         :param timeout: seconds, none if less than 0; then it fails with NotHandedOver.  None for as long as
-            it takes.
+            it takes.  It fails with NotRunning when the service has stopped.
         :raises LocalError: a timeout that is no number; NotRunning: the service does not run.
         """
         seconds = seconds_of(timeout)

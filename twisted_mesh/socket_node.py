@@ -115,7 +115,7 @@ class SocketNode(MeshService):
         run = self._run
         if self._peers and run is not None and run.hub.unsent and not run.hub.table:
             # Nobody had to wait until they were reached, but a message for them must.
-            with suppress(NotHandedOver):
+            with suppress(NotHandedOver, NotRunning):  # another call may have stopped it meanwhile
                 await self.handed_over(self.config.handover_timeout)
         await super().stopService()
         self.stopped()

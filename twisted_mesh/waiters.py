@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from math import inf
 from typing import Any, Final, Generic, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -100,9 +100,12 @@ class Conditions:
 
     def __init__(self) -> None:
         self._waiting: dict[Deferred[None], Callable[[], bool]] = {}
+        self._over: Failure | None = None
 
     def when(self, is_so: Callable[[], bool]) -> Deferred[None]:
-        """Fires when *is_so*, at once if it is."""
+        """Fires when *is_so*, at once if it is; fails when :meth:`stop` says why it never will be."""
+        if self._over is not None:
+            return fail(self._over)
         waiting: Deferred[None] = Deferred(self._waiting.__delitem__)
         self._waiting[waiting] = is_so
         self.look()
@@ -115,3 +118,10 @@ class Conditions:
         for waiting in [each for each, is_so in self._waiting.items() if is_so()]:
             if self._waiting.pop(waiting, None) is not None:  # else one before it has cancelled it
                 waiting.callback(None)
+
+    def stop(self, failure: Failure) -> None:
+        """Nothing changes any more: fail all that wait, and whoever comes later."""
+        self._over = failure
+        while self._waiting:
+            waiting, _ = self._waiting.popitem()
+            waiting.errback(failure)

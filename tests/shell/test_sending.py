@@ -293,6 +293,25 @@ class TestHandingOver(MeshCase):
         for each in waiting:
             self.successResultOf(each)
 
+    def test_it_ends_with_the_service(self) -> None:
+        a = self.node()
+        a.send("x")
+        waiting = a.handed_over(None)
+        again = a.handed_over(None).addErrback(lambda _: a.handed_over(None))
+        self.stop(a)
+        for each in (waiting, again):
+            self.assertEqual(str(self.failureResultOf(each, NotRunning).value), "the service stopped first")
+        b, c = self.chain(2)
+        self.network.part([self.host(b)], [self.host(c)])
+        b.send("on its way")
+        waiting = b.handed_over(None)
+        self.network.advance(1)
+        self.assertNoResult(waiting)
+        stopped = b.stopService()
+        self.network.advance(30)
+        self.successResultOf(stopped)
+        self.failureResultOf(waiting, NotRunning)
+
     def test_a_slow_neighbour_does_not_count(self) -> None:
         b, a, slow = self.chain(3)
         self.network.between(self.host(a), self.host(slow))[1].reads = False
