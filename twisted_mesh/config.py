@@ -190,6 +190,9 @@ class MeshConfig:
     # Receiving.
     #: A hole without progress becomes a told gap after so long (docs/protocol.rst).
     gap_patience: float = 30.0
+    #: ... and one that something is on its way to fill after so long: others hold it no longer than
+    #: ``history_seconds``, by default (docs/protocol.rst).
+    gap_longest: float = 600.0
     #: Batches that wait behind holes, all streams together; what has no room is pulled again (guess).
     waiting_bytes: int = 16 * MIB
     #: Streams with their full state; beyond it the longest idle keeps only its head (guess).
@@ -256,6 +259,8 @@ class MeshConfig:
                 raise LocalError(f"{field.name} must be a positive {field.type}, not {value!r}")
         if self.ping_after >= self.dead_after:
             raise LocalError("ping_after must be below dead_after")
+        if self.gap_patience > self.gap_longest:
+            raise LocalError("gap_longest must be at least gap_patience")
         if self.redial_factor < 1:
             raise LocalError("redial_factor must be 1 or more")
         if self.redial_initial > self.redial_longest:

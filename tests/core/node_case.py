@@ -28,6 +28,7 @@ from twisted_mesh.core.events import (
     Timer,
     TimerFired,
 )
+from twisted_mesh.core.link import READ_SO_FAR
 from twisted_mesh.core.node import Node
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire import native
@@ -62,6 +63,7 @@ class NodeTestCase(SynchronousTestCase):
         self.node = Node(me, self.config, Random(1))
         self.timers: dict[Timer, float] = {}
         self.queued: Counter[int] = Counter()  # bytes that were ever sent over each link
+        self.pings: dict[int, list[int]] = {}  # of those that ask whether a peer has read all: their tokens
 
     def verify(self, origin: bytes, signature: bytes, text: bytes) -> bool:
         """Verify and count."""
@@ -77,6 +79,9 @@ class NodeTestCase(SynchronousTestCase):
             self.timers[timer.timer] = timer.at
         for send in of(effects, Send):
             self.queued.update(dict.fromkeys(send.links, send.size))
+            if send.frame in (native.Ping(READ_SO_FAR), PING):
+                for number in send.links:
+                    self.pings.setdefault(number, []).append(send.frame.token)
         return effects
 
     def open(
@@ -119,8 +124,12 @@ class NodeTestCase(SynchronousTestCase):
         return self.handle(Publish(entries(*texts), 1000))
 
     def accept(self, number: int) -> list[Effect]:
-        """The transport of a link takes all it was given."""
-        return self.handle(Accepted(number, self.queued[number]))
+        """The transport of a link takes all it was given, and its peer reads that."""
+        effects = self.handle(Accepted(number, self.queued[number]))
+        while tokens := self.pings.pop(number, ()):
+            for token in tokens:
+                effects += self.receive(number, native.Pong(token))
+        return effects
 
     def wait(self, seconds: float) -> list[Effect]:
         """Time passes; what comes due on the way fires exactly then."""
@@ -154,8 +163,12 @@ class NodeTestCase(SynchronousTestCase):
         return [(close.link, close.reason) for close in of(effects, Close)]
 
     def frames(self, effects: list[Effect], number: int) -> list[object]:
-        """The frames that are sent over a link but for those about who is there."""
-        return [frame for frame in self.all_frames(effects, number) if not isinstance(frame, Society)]
+        """The frames that are sent over a link but for those about who is there, or how fast it is."""
+        return [
+            frame
+            for frame in self.all_frames(effects, number)
+            if not isinstance(frame, Society) and frame != native.Ping(READ_SO_FAR)
+        ]
 
     def all_frames(self, effects: list[Effect], number: int) -> list[object]:
         """Every frame that is sent over a link."""

@@ -152,6 +152,8 @@ class TestCongested(NodeTestCase):
 
     def test_congested_then_drained(self) -> None:
         self.up(1)
+        self.publish("x" * 5000)
+        self.accept(1)  # so fast a peer is pushed all of what follows
         marks = []
         for _ in range(7):
             self.publish("x" * self.SIZE)

@@ -231,8 +231,7 @@ class TestOneAtATime(RepairTestCase):
         asked = []
         for _ in range(6):
             asked += self.asked(self.wait(0.9) + self.receive(2, batch("emil", 1)))
-        # Neither brings anything that is missing: they are asked in turn.
-        self.assertEqual(asked, [3, 2, 3, 2, 3])
+        self.assertEqual(asked, [3])  # and neither again, as long as what it was asked for may still come
 
     def test_patience_fits_a_link_with_a_long_round_trip(self) -> None:
         self.now += 0.5

@@ -95,7 +95,9 @@ def snapshot_entries(draw: st.DrawFn) -> SnapshotEntry:
 @st.composite
 def have_entries(draw: st.DrawFn) -> HaveEntry:
     high = draw(heads)
-    return HaveEntry(draw(keys), draw(numbers), draw(st.integers(1, high + 1)), high)
+    return HaveEntry(
+        draw(keys), draw(numbers), draw(st.integers(1, high + 1)), high, draw(st.integers(0, 255))
+    )
 
 
 @st.composite

@@ -176,6 +176,7 @@ class TestCongestion(MeshCase):
     def test_a_neighbour_that_does_not_read(self) -> None:
         a, b = self.node(limits={"unsent_bytes": 2 * MIB}), self.node()
         self.link((a, b))
+        self.measured(a)
         stuck = self.network.between(self.host(a), self.host(b))[1]
         stuck.reads = False
         count = self.fill(a)
@@ -314,6 +315,7 @@ class TestHandingOver(MeshCase):
 
     def test_a_slow_neighbour_does_not_count(self) -> None:
         b, a, slow = self.chain(3)
+        self.measured(a)
         self.network.between(self.host(a), self.host(slow))[1].reads = False
         for _ in range(10):
             a.send(BIG)

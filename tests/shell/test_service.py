@@ -245,6 +245,7 @@ class TestFault(MeshCase):
 class TestHandingOver(MeshCase):
     def test_stopping_hands_over_what_is_unsent(self) -> None:
         a, b = self.chain(2)
+        self.measured(a)
         for number in range(30):
             a.send(number, b"x" * 50_000)
         stopped = a.stopService()
@@ -255,6 +256,7 @@ class TestHandingOver(MeshCase):
 
     def test_to_slower_neighbours_as_well(self) -> None:
         b, a, c = self.chain(3)
+        self.measured(a)
         slow = self.network.between(self.host(a), self.host(c))[1]
         slow.reads = False
         for number in range(40):

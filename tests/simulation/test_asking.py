@@ -200,10 +200,10 @@ class TestJudge(SynchronousTestCase):
     """What is broken on purpose is seen."""
 
     def broken(self, kind: type[Asker]) -> dict[str, int]:
-        """What is counted in a calm run with one member of *kind*."""
+        """What is counted in a calm run with one member of *kind*, to which others write."""
         schedule = replace(ASKING["asking-calm"], seconds=SECONDS)
-        playing = Asking(schedule, 3, 8)
-        world = playing.world = World(3, 8, latency=schedule.latency, members=[kind, *[Asker] * 7])
+        playing = Asking(schedule, 4, 8)
+        world = playing.world = World(4, 8, latency=schedule.latency, members=[kind, *[Asker] * 7])
         playing.run()
         return {name: world.counts[name] for name in ("receipts", "directs")}
 

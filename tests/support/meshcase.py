@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_mesh import tls
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.handshake import Handshake, Myself, Side, Stage
-from twisted_mesh.core.link import READ_ALL
+from twisted_mesh.core.link import READ_ALL, READ_SNAPSHOT, READ_SO_FAR
 from twisted_mesh.errors import Congested, RemoteError
 from twisted_mesh.identity import Identity, verify
 from twisted_mesh.message import Message
@@ -33,7 +33,12 @@ MIB = 2**20
 BIG = b"x" * 300_000
 #: What no time-out can be.
 NO_TIMEOUTS: tuple[Any, ...] = ("1", b"1", float("nan"), True, False, [1], 1j)
-_READ_ALL = native.encode(native.Ping(READ_ALL))[LENGTH_BYTES:]
+#: What asks a peer whether it has read all so far, and its answer.
+_READ = {
+    native.encode(native.Ping(token))[LENGTH_BYTES:]: native.Pong(token)
+    for token in (READ_SNAPSHOT, READ_SO_FAR, READ_ALL)
+}
+_MEASURING = "how fast"
 #: One for all scripted peers: making a certificate takes as long as a whole test.
 _tls: list[Tls] = []
 
@@ -111,8 +116,8 @@ class Puppet(Raw):
         super().dataReceived(data)
         for payload in self._reader.feed(data):
             stage = self.handshake.stage
-            if payload == _READ_ALL:
-                self.send(native.Pong(READ_ALL))
+            if payload in _READ:
+                self.send(_READ[payload])
             if stage is Stage.DONE or is_bye(payload):
                 continue
             answer = self.handshake.receive(payload, lambda: tls.exporter(self.transport))
@@ -235,8 +240,14 @@ class MeshCase(SynchronousTestCase):
         return [
             message.packets[1]
             for message in self.received(service)
-            if author is None or message.sender == author.id
+            if (author is None or message.sender == author.id) and message.packets[1] != _MEASURING
         ]
+
+    def measured(self, *services: MeshService) -> None:
+        """Those know how fast their neighbours read, so that these are pushed what comes next."""
+        for service in services:
+            service.send(_MEASURING, bytes(5000))
+        self.network.pump()
 
     def happened(self, service: MeshService, name: str) -> list[Any]:
         """What was emitted as *name*."""

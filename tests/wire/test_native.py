@@ -191,7 +191,10 @@ class TestBounds(NativeCase):
         frame = PLAIN[6][1]
         for low, high in ((1, 0), (1, 5), (6, 5), (MAX_NUMBER, MAX_NUMBER - 1)):
             entry = [KEY, EPOCH, low, high]
-            self.assert_bounds(frame, 0, [[], [entry], [entry] * 900, [[*entry, "later"]]], [[entry[:3]]])
+            good = [[], [entry], [entry] * 900, [[*entry, 0]], [[*entry, 255]], [[*entry, 1, "later"]]]
+            self.assert_bounds(
+                frame, 0, good, [[entry[:3]], [[*entry, -1]], [[*entry, 256]], [[*entry, "1"]]]
+            )
         for low, high in ((0, 5), (7, 5), (2, 0), (1, MAX_NUMBER), (MAX_NUMBER + 1, MAX_NUMBER)):
             self.assert_bounds(frame, 0, [], [[[KEY, EPOCH, low, high]]])
         self.assert_bounds(frame, 0, [], [[[KEY[:31], EPOCH, 1, 5]], [[KEY, -1, 1, 5]], None, {}, [None]])

@@ -16,6 +16,7 @@ from twisted_mesh.core.handshake import Peer
 from twisted_mesh.core.tally import Holders
 from twisted_mesh.errors import PoisonedBody, Reason
 from twisted_mesh.wire import native
+from twisted_mesh.wire.begun import Begun
 from twisted_mesh.wire.membership import Contact, Purpose
 from twisted_mesh.wire.packets import Entry
 
@@ -78,6 +79,20 @@ class Received(msgspec.Struct, frozen=True):
 
     link: int
     frames: Sequence[native.Frame]
+
+
+class Arriving(msgspec.Struct, frozen=True):
+    """Over *link* a frame of *length* bytes is coming, and *size* bytes of it are here.
+
+    It takes long enough to be told; :mod:`~twisted_mesh.core.arriving` says when.
+
+    :ivar begun: the batch it is, by the peer's word; None: another frame.
+    """
+
+    link: int
+    begun: Begun | None
+    size: int
+    length: int
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -166,6 +181,7 @@ Event = (
     | LinkClosing
     | LinkClosed
     | Received
+    | Arriving
     | Accepted
     | Publish
     | DialFailed

@@ -13,8 +13,9 @@ that they hold things longest.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from heapq import nsmallest
+from operator import itemgetter
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
@@ -120,14 +121,15 @@ class Exchange:
         """A link is gone."""
         self._visits.pop(number, None)
 
-    def help(self, runs: Iterable[Run], now: float) -> list[Run]:
+    def help(self, runs: Iterable[Run], most: int, now: float) -> list[Run]:
         """Something is missing of *runs* that no neighbour is being asked for: look further.
 
-        :return: those for which that begins now: it does twice in a gap's patience.
+        :return: those for which that begins now, up to *most*, their authors in turn: one author can begin
+            runs with holes by the thousand.  It does twice in a gap's patience.
         """
         patience = self._config.gap_patience / _ROUNDS
         self._helped = {run: at for run, at in self._helped.items() if at + patience > now}
-        fresh = [run for run in runs if run not in self._helped]
+        fresh = _in_turn([run for run in runs if run not in self._helped])[:most]
         # Drawn up once: one author can begin runs with holes by the thousand, in as many small frames.
         keepers = self._keepers() if fresh else []
         for run in fresh:
@@ -224,3 +226,13 @@ class Exchange:
 
     def _end(self, visit: Visit, why: str) -> None:
         self._close(visit.link.number, Reason.DONE, why)
+
+
+def _in_turn(runs: Sequence[Run]) -> list[Run]:
+    """One run of each author, then the next of each, and so on."""
+    of_author: dict[bytes, int] = {}
+    rounds = []
+    for run in runs:
+        rounds.append(of_author.get(run[0], 0))
+        of_author[run[0]] = rounds[-1] + 1
+    return [run for _, run in sorted(zip(rounds, runs, strict=True), key=itemgetter(0))]

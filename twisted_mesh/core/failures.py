@@ -38,9 +38,9 @@ class Failures:
         head, times = self._failed.get(link, _NEVER).get(run, (0, 0))
         return times if head == self._history.head(run) else 0
 
-    def has_failed(self, link: Link, run: Run) -> bool:
-        """Whether *link* left WANTs unanswered, these or any lately: others are grafted first."""
-        return max(link.failures, self.of(link.number, run)) >= TRIES
+    def lately(self, link: Link, run: Run) -> int:
+        """How many WANTs *link* left unanswered, these or any lately."""
+        return max(link.failures, self.of(link.number, run))
 
     def note(self, link: Link, run: Run) -> None:
         """*link* has not brought what it was asked for."""

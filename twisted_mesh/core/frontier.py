@@ -17,6 +17,7 @@ from twisted_mesh.core.events import Run
 from twisted_mesh.core.history import History
 from twisted_mesh.core.link import DIGEST_PAUSE, Link
 from twisted_mesh.core.outbox import Outbox
+from twisted_mesh.core.patience import Patience
 from twisted_mesh.core.repair import Repair
 from twisted_mesh.core.spread import SendTo, Spread
 from twisted_mesh.errors import Reason, RemoteError
@@ -40,6 +41,7 @@ class Frontier:
         outbox: Outbox,
         repair: Repair,
         spread: Spread,
+        patience: Patience,
         send: SendTo,
         emit: Callable[[events.Happening], None],
         announced: Callable[[int], None],
@@ -53,6 +55,7 @@ class Frontier:
         self._outbox = outbox
         self._repair = repair
         self._spread = spread
+        self._patience = patience
         self._send = send
         self._emit = emit
         self._announced = announced
@@ -131,6 +134,10 @@ class Frontier:
             run = (entry.origin, entry.epoch)
             debt = entry.origin not in link.quiet
             self._claimed(link, run, entry.low, entry.high, now, debt=debt)
+            if entry.coming:
+                self._patience.heard(run, entry.coming, now)
+            if entry.coming == 1:
+                link.now_sent(run, now)
             if frame.answer:
                 self._repair.answered(link.number, run, now)
 

@@ -110,6 +110,17 @@ class History:
             return batch.last <= self._closed.get((batch.origin, batch.epoch), 0)
         return stream.covers(batch)
 
+    def has_hole(self, run: Run) -> bool:
+        """Whether something of *run* is missing that is known to be there."""
+        return run in self._holed
+
+    def lacks(self, run: Run, first: int, last: int) -> bool:
+        """Whether any of messages *first* to *last* of *run* has not come."""
+        stream = self._open.get(run)
+        if stream is None:
+            return last > self._closed.get(run, 0)
+        return stream.next_missing(first, last) is not None
+
     def has_room(self, signed: SignedBatch) -> bool:
         """Whether *signed* may be kept: it joins its head, or the waiting room has space."""
         batch = signed.batch
@@ -184,8 +195,14 @@ class History:
     @property
     def oldest_hole(self) -> float | None:
         """Since when the hole that is longest without progress is so, or None without holes."""
-        since = [stream.hole_since for stream in self._holed.values()]
+        since = [stream.patient_since for stream in self._holed.values()]
         return min((at for at in since if at is not None), default=None)
+
+    def wait_on(self, run: Run, now: float) -> None:
+        """What fills the lowest hole of *run* is on its way."""
+        stream = self._open.get(run)
+        if stream is not None:
+            stream.wait_on(now)
 
     def give_up(self, now: float, patience: float) -> Iterator[tuple[GapFound, list[Ready]]]:
         """Give up the lowest hole of each stream without progress for *patience*; gaps and what follows.
@@ -195,7 +212,7 @@ class History:
         """
         for stream in list(self._holed.values()):
             # As a timer for it is computed: what is due when it fires must not fail by rounding.
-            while (hole := stream.hole_since) is not None and hole + patience <= now:
+            while (hole := stream.patient_since) is not None and hole + patience <= now:
                 gap, ready = self._skip(stream)
                 if gap.first <= gap.last:
                     stream.progress = now - patience + BETWEEN_HOLES

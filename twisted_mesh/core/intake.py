@@ -84,20 +84,18 @@ class Intake:
             if not asked:
                 self._spread.duplicate(link, run, batch.first, run == self._outbox.run)
             return
+        self._verify(signed)
         if not self._history.has_room(signed) or not self._is_admitted(link, run, now):
             # Not kept, so not relayed either: what is relayed but unknown would go in circles.
             self.counts["no_room"] += 1
-            if asked:
-                self._verify(signed)
-                self._repair.progressed(link.number, run, now, len(signed.array))
-            self._repair.no_room(run, now)
+            self._repair.no_room(link.number, run)
             return
-        self._verify(signed)
         if asked:
             self._repair.progressed(link.number, run, now, len(signed.array))
         if batch.origin == self._myself.origin and batch.epoch > self._myself.epoch:
             self._conflict.published(batch.epoch, now)
         link.fetched = now
+        self._repair.arrived(link.number, run, batch.last, now)
         ready = self._history.take(signed, now)
         if batch.origin == self._myself.origin:
             self._history.taken_of_earlier(run, batch.last)

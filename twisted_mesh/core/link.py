@@ -13,9 +13,11 @@ from math import inf
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.arriving import Partial
 from twisted_mesh.core.bucket import Bucket
-from twisted_mesh.core.events import LinkOpened, Run
+from twisted_mesh.core.events import Arriving, LinkOpened, Run
 from twisted_mesh.core.handshake import Peer
+from twisted_mesh.core.meter import Meter
 from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.membership import Purpose
 from twisted_mesh.wire.native import SnapshotEntry, Want
@@ -24,6 +26,10 @@ RTT_MOST: Final = 1.0  # seconds: how long a peer is waited for is not the peer'
 READ_SNAPSHOT: Final = 0  # the token of the PING behind a SNAPSHOT
 READ_ALL: Final = MAX_NUMBER  # and of the last one, from a node that leaves
 READ_OWN: Final = MAX_NUMBER - 1  # of one behind own messages of which somebody wants to know
+READ_SO_FAR: Final = MAX_NUMBER - 2  # of one that measures how fast the peer reads
+#: From the last word about a frame that takes long until the line counts as free again (guess).
+SLOWED_SECONDS: Final = 5.0
+COMING_SECONDS: Final = 10.0  # for which a peer that is being sent a run is not pushed more of it (guess)
 DIGEST_PAUSE: Final = 5.0  # seconds between answers to DIGESTs: each looks at all streams (guess)
 
 Claim = tuple[int, int]  # low, high: what a peer holds of a run
@@ -42,6 +48,9 @@ class Link:
     :ivar compares: whether both ends are settled, so that their frontiers are DIGESTs.
     :ivar heard: when a frame last came; :ivar fetched: when a batch did.
     :ivar compared: when a DIGEST of the peer was last answered.
+    :ivar partial: the batch in the middle of which it is, if that takes long.
+    :ivar pace: bytes a second it brought lately when it brought as much as it could; 0: not known.
+    :ivar answered: when it last ended an answer, or was asked and had none to give before.
     :ivar failures: WANTs it left unanswered since it last answered one.
     :ivar trickles: WANTs it began to answer, and did not go on with.
     :ivar leaves: whether its node has said that it stops: what it is given now may go no further.
@@ -50,12 +59,14 @@ class Link:
         until it answers; 0: none.
     :ivar rtt: the round trip in seconds, 0 until it is known.
     :ivar sent: bytes given to the link so far; :ivar accepted: those its transport has taken.
+    :ivar meter: how fast its peer reads them.
     :ivar own_marks: (bytes sent by then, last own message in them), what is not yet accepted.
     :ivar bases: what the peer was told to start from, until it is known to have read it.
     :ivar claims: what the peer is believed to hold, by run, the longest idle first.
     :ivar quiet: origins the peer was told not to push; :ivar mute: those it told us not to push; of both
         the oldest first.
     :ivar owed: runs to announce when ``have_delay`` is over, the oldest first.
+    :ivar coming: runs of which some is on its way to the peer over another link, and when it said so.
     :ivar wants: what the peer asked for and has not been sent.
     :ivar authors: how many more it may bring that nobody has heard of; :ivar receipts: and of receipts
         and direct messages.
@@ -64,13 +75,16 @@ class Link:
     __slots__ = (
         "_claims_limit",
         "_records",
+        "_slowed",
         "_told",
         "accepted",
+        "answered",
         "authors",
         "bases",
         "checked",
         "claims",
         "closing",
+        "coming",
         "compared",
         "compares",
         "failures",
@@ -79,6 +93,7 @@ class Link:
         "host",
         "leaves",
         "listed",
+        "meter",
         "mute",
         "number",
         "opened",
@@ -86,6 +101,8 @@ class Link:
         "overrides",
         "owed",
         "own_marks",
+        "pace",
+        "partial",
         "parts",
         "peer",
         "purpose",
@@ -106,7 +123,10 @@ class Link:
         self.peer: Peer = opened.peer
         self.outgoing = opened.outgoing
         self.heard = now
-        self.opened = self.fetched = now
+        self.opened = self.fetched = self.answered = now
+        self.partial: Partial | None = None
+        self.pace = 0.0
+        self._slowed = -inf
         self.rtt = 0.0
         self.bases: dict[Run, int] | None = None
         self.failures = self.trickles = 0
@@ -115,6 +135,7 @@ class Link:
         self.overrides = self.leaves = self.parts = False
         self.sent = self.accepted = self.checked = 0
         self.own_marks: deque[tuple[int, int]] = deque()
+        self.meter = Meter()
         self.told = self.listed = self.up = self.closing = False
         self.purpose = opened.purpose
         self.visits = opened.purpose is Purpose.EXCHANGE
@@ -129,12 +150,35 @@ class Link:
         self.quiet: OrderedDict[bytes, None] = OrderedDict()
         self.mute: OrderedDict[bytes, None] = OrderedDict()
         self.owed: OrderedDict[Run, None] = OrderedDict()
+        self.coming: OrderedDict[Run, float] = OrderedDict()
         self.wants: OrderedDict[Run, Want] = OrderedDict()
 
     @property
     def queued(self) -> int:
         """Bytes that wait behind the transport."""
         return self.sent - self.accepted
+
+    @property
+    def unread(self) -> int:
+        """Bytes that the peer is not known to have read."""
+        return self.sent - self.meter.read
+
+    def is_slowed(self, now: float) -> bool:
+        """Whether frames take long to come over it now."""
+        return self._slowed + SLOWED_SECONDS > now
+
+    def arriving(self, arriving: Arriving, now: float) -> None:
+        """Some of a frame has come."""
+        self.heard = self._slowed = now
+        begun, partial = arriving.begun, self.partial
+        if begun is None:
+            self.partial = None
+            return
+        if partial is None or not partial.is_of(arriving):
+            run = (begun.origin, begun.epoch)
+            partial = self.partial = Partial(run, begun.first, begun.last, arriving.length, now)
+        partial.grew(arriving.size, now)
+        self.pace = partial.pace or self.pace
 
     def pinged(self, token: int) -> bool:
         """The peer has sent a PING with that *token*; whether to answer it."""
@@ -145,6 +189,7 @@ class Link:
         """The peer has read everything up to the PING with that *token*."""
         if token == READ_SNAPSHOT and not self.rtt:
             self.rtt = min(now - self.opened, RTT_MOST)
+            self.meter.has_read(now)
             self.bases = None
         elif token == READ_ALL:
             self.parts = False
@@ -153,6 +198,17 @@ class Link:
         """The highest message of *run* the peer is believed to hold without a hole; 0 for none."""
         claim = self.claims.get(run)
         return 0 if claim is None else claim[1]
+
+    def is_sent(self, run: Run, now: float) -> bool:
+        """Whether the peer has just said that some of *run* is on its way to it over another link."""
+        return self.coming.get(run, -inf) + COMING_SECONDS > now
+
+    def now_sent(self, run: Run, now: float) -> None:
+        """The peer says so; of too many runs the oldest word is forgotten."""
+        self.coming[run] = now
+        self.coming.move_to_end(run)
+        if len(self.coming) > self._claims_limit:
+            self.coming.popitem(last=False)
 
     def claim(self, run: Run, low: int, high: int) -> None:
         """The peer is believed to hold *low* to *high* of *run*; of too many runs one is forgotten."""

@@ -7,14 +7,14 @@ to the history, and what is missing is then repaired like anything else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import assert_never
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, assert_never
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.conflict import KeyConflict
 from twisted_mesh.core.contacts import Dials, Place, believed
-from twisted_mesh.core.events import Dial, Emit, Timer
+from twisted_mesh.core.events import Dial, Emit, Run, Timer
 from twisted_mesh.core.exchange import Exchange
 from twisted_mesh.core.handshake import Myself
 from twisted_mesh.core.history import History
@@ -42,7 +42,8 @@ from twisted_mesh.wire.membership import (
 from twisted_mesh.wire.signed import SignedRecord
 
 Gossip = ForwardJoin | Shuffle | ShuffleReply
-_SOUGHT_MOST = 64  # runs that are asked of all neighbours at a time: one author can begin thousands (guess)
+#: Runs that are asked of all neighbours at a time: one author can begin thousands (guess).
+SOUGHT_MOST: Final = 64
 _HELP_AFTER = 1.0  # seconds a hole is left to the neighbours before others are asked (guess)
 
 
@@ -287,13 +288,18 @@ class Membership:
         """See who was not heard of, and what nobody here has."""
         self._now = now
         for entry in self.presences.tick(now):
-            self._repair.orphaned((entry.presence.origin, entry.presence.epoch), now)
+            if not self._repair.is_slowed(entry.presence.origin, now):
+                self._repair.orphaned((entry.presence.origin, entry.presence.epoch), now)
         missing = [
             run
             for run, since in self._history.holes()
             if since + _HELP_AFTER <= now and not self._repair.is_pulled(run)
         ]
-        for run in self.exchange.help(missing, now)[:_SOUGHT_MOST]:
+        self.seek(self.exchange.help(missing, SOUGHT_MOST, now), now)
+
+    def seek(self, runs: Sequence[Run], now: float) -> None:
+        """Ask every neighbour for what is missing of *runs*, if nobody is asked yet."""
+        for run in [run for run in runs if not self._repair.is_pulled(run)][:SOUGHT_MOST]:
             self._repair.seek(run, now)
 
     def footprint(self) -> dict[str, int]:

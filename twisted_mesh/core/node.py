@@ -25,11 +25,13 @@ from twisted_mesh.core.link import READ_SNAPSHOT, Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.membership import Membership
 from twisted_mesh.core.outbox import Outbox
+from twisted_mesh.core.patience import Patience
 from twisted_mesh.core.repair import Repair
 from twisted_mesh.core.reverse import ReversePath
 from twisted_mesh.core.roster import Roster
 from twisted_mesh.core.sending import Sending
 from twisted_mesh.core.spread import Spread
+from twisted_mesh.core.tree import Parents
 from twisted_mesh.core.views import Dice
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.wire import native
@@ -78,13 +80,15 @@ class Node:
         self.sending = Sending(config, self.outbox, self._links, self._effect)
         send = self.sending.send
         self._conflict = KeyConflict(config, self._emit)
-        self._repair = Repair(self.history, self._links, config)
+        parents = Parents()
+        self._repair = Repair(self.history, self._links, parents, config)
         self._spread = Spread(
-            myself.origin, self.history, self._links, config, send, self._set_timer,
+            myself.origin, self.history, self._links, parents, config, send, self._set_timer,
             lambda link, origin: self.membership.presences.introduce(link, origin),
         )  # fmt: skip
+        self._patience = Patience(config, self.history, self._repair, self._spread)
         self._frontier = Frontier(
-            config, self.history, self.outbox, self._repair, self._spread, send, self._emit,
+            config, self.history, self.outbox, self._repair, self._spread, self._patience, send, self._emit,
             self.sending.announced, settled,
         )  # fmt: skip
         self._intake = Intake(
@@ -115,6 +119,8 @@ class Node:
         match event:
             case events.Received():
                 self._on_received(event, now)
+            case events.Arriving():
+                self._on_arriving(event, now)
             case events.Accepted():  # every second event, and it makes nothing else due
                 self._on_accepted(event, now)
                 return effects
@@ -171,6 +177,7 @@ class Node:
             **self.history.footprint(),
             **self._spread.footprint(),
             **self._repair.footprint(),
+            **self._patience.footprint(),
             **self.membership.footprint(),
             **self.reverse.footprint(),
             "unsent_batches": len(self.outbox),
@@ -191,6 +198,7 @@ class Node:
             return
         self._frontier.tell(link, older, event.settled, now)
         self.membership.tell(link, now)
+        link.meter.sent(link.sent, now, least=0)
         self.sending.send((link,), native.Ping(READ_SNAPSHOT))
         self._set_timer(Timer.AGE, now + self._config.history_seconds / 10)
 
@@ -261,6 +269,7 @@ class Node:
         if link is None:  # closed by an earlier event of the same turn
             return
         link.heard = now
+        link.partial = None
         try:
             for frame in event.frames:
                 if not self._frontier.is_void:
@@ -268,6 +277,14 @@ class Node:
         except RemoteError as error:
             self._close(link.number, error.reason, error.detail, now)
             self._forget(link.number, now)
+
+    def _on_arriving(self, event: events.Arriving, now: float) -> None:
+        link = self._links.get(event.link)
+        if link is not None:
+            link.arriving(event, now)
+            run = self._repair.arriving(link, now)
+            if run is not None:
+                self._spread.under_way(link, run, now)
 
     def _on_frame(self, link: Link, frame: native.Frame, now: float) -> None:
         if not link.told and not self._may_come_early(frame):
@@ -302,6 +319,8 @@ class Node:
                 self.sending.pinged(link, frame.token)
             case native.Pong():
                 self.sending.answered(link, frame.token, now)
+                self._spread.measure(link, now)
+                self._spread.flowing(link, now)
             case native.Unknown():
                 self._unknown_frames += 1
             case native.Intro() | native.Proof() | native.Bye():
@@ -362,7 +381,7 @@ class Node:
         self._timers.pop(timer, None)
         match timer:
             case Timer.GAPS:
-                self._intake.tell_gaps(self.history.give_up(now, self._config.gap_patience), now)
+                self._give_up_holes(now)
                 self._watch_holes()
             case Timer.ANNOUNCE:
                 self._spread.announce_owed()
@@ -378,6 +397,7 @@ class Node:
                 self._set_timer(Timer.AGE, now + self._config.history_seconds / 10)
             case Timer.ROSTER:
                 self.membership.on_roster_time(now)
+                self._patience.tick(now)
                 self._watch_holes()
             case Timer.OVERLAY:
                 self.membership.on_overlay(now)
@@ -387,6 +407,14 @@ class Node:
                 self.reverse.tick(now)
             case _:
                 assert_never(timer)
+
+    def _give_up_holes(self, now: float) -> None:
+        self._patience.put_off(now)
+        gaps = list(self.history.give_up(now, self._config.gap_patience))
+        self._intake.tell_gaps(gaps, now)
+        # A neighbour that waits behind the hole may have the next one's messages, and claims none of them.
+        behind = dict.fromkeys((gap.origin, gap.epoch) for gap, _ in gaps)
+        self.membership.seek([run for run in behind if self.history.has_hole(run)], now)
 
     def _watch_holes(self) -> None:
         if Timer.GAPS not in self._timers:
@@ -398,8 +426,10 @@ class Node:
         if self._repair.wake is None:
             return
         for link, want in self._repair.due(now):
-            link.quiet.pop(want.origin, None)
+            if want.graft:
+                link.quiet.pop(want.origin, None)
             self.sending.send((link,), want)
+            self._spread.measure(link, now, least=1)
         if self._repair.wake is not None:
             self._set_timer(Timer.REPAIR, self._repair.wake, sooner=True)
 

@@ -313,6 +313,8 @@ class Presences:
         if late > self._config.stall_grace:
             self._roster.doubt(late)
             self._conflict.doubt(late)
+        if any(link.is_slowed(now) for link in self._links.fed):
+            self._roster.wait_for_suspects(now)  # their word may stand in the queue of a slow line
         over = self._conflict.over(now)
         if over is not None:
             self._effect(Emit(events.EpochTaken(over)))

@@ -19,6 +19,7 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.wire.membership import Contact, Presence, Role, Standing
 from twisted_mesh.wire.signed import SignedRecord
 
+_SPARED: Final = 5.0  # seconds for which suspects are not given up while a line is slow (guess)
 _OVERDUE: Final = 1.25  # intervals of silence after which another way to an author is tried (guess)
 
 Rank = tuple[int, int]  # epoch, counter: the higher is the newer
@@ -210,6 +211,11 @@ class Roster:
         # Asked for with every record, so it must not look through all of the roster.
         first = min((entry.since for entry in self._suspects.values()), default=None)
         return None if first is None else first + self._config.suspect_patience
+
+    def wait_for_suspects(self, now: float) -> None:
+        """Give nobody up for a suspicion now; whose record is overdue is down all the same."""
+        for entry in self._suspects.values():
+            entry.since = max(entry.since, now + _SPARED - self._config.suspect_patience)
 
     def silent(self, now: float) -> list[Entry]:
         """Those whose record is overdue, now and then: what comes from them may have lost its way."""

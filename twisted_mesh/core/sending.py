@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.events import Emit, Send
-from twisted_mesh.core.link import READ_ALL, READ_OWN, Link
+from twisted_mesh.core.link import READ_ALL, READ_OWN, READ_SO_FAR, Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.outbox import Outbox
 from twisted_mesh.errors import NO_FAULT, Reason
@@ -108,6 +108,8 @@ class Sending:
             link.checked = 0
         elif token == READ_ALL:
             self._outbox.confirm(1, self._parting.get(link, 0))
+        elif token == READ_SO_FAR:
+            link.meter.has_read(now)
         link.ponged(token, now)
 
     def part(self) -> None:

@@ -66,6 +66,7 @@ class Stream:
         "_batches",
         "_held",
         "_hinted",
+        "_on_its_way",
         "_shelf",
         "_shelf_low",
         "_waiting",
@@ -98,6 +99,7 @@ class Stream:
         self.signed = 0
         self.progress = now  # when the head last moved by what came
         self._hinted = now  # when its author last said that there is more
+        self._on_its_way = now  # when what is missing last was
         self.held_bytes = self.waiting_bytes = 0
         self.equivocated = False
         self._batches: dict[int, SignedBatch] = {}  # by first sequence, all of them
@@ -128,6 +130,16 @@ class Stream:
         if self._waiting:
             return max(self.progress, self._arrived[self._waiting[0]])
         return max(self.progress, self._hinted) if self.has_hole else None
+
+    @property
+    def patient_since(self) -> float | None:
+        """Likewise, and without anything on its way to fill it."""
+        since = self.hole_since
+        return None if since is None else max(since, self._on_its_way)
+
+    def wait_on(self, now: float) -> None:
+        """What fills the lowest hole is on its way."""
+        self._on_its_way = now
 
     def hint(self, sequence: int, now: float) -> None:
         """Its author has said that *sequence* is the last of it."""

@@ -15,13 +15,17 @@ _AT_ONCE: Final = 2  # streams that may always be asked for: one link that is si
 
 
 class Window:
-    """What is asked for, and what waits for that; ``len()`` counts the runs that wait."""
+    """What is asked for, and what waits for that; ``len()`` counts the runs that wait.
+
+    :ivar bytes: that may be expected at a time.
+    """
 
     def __init__(self, answer_bytes: int) -> None:
         """
         :param answer_bytes: that may be expected at a time.
         """
         self._answer_bytes = answer_bytes
+        self.bytes: float = answer_bytes
         self._weight = float(answer_bytes)  # of an answer, as answers were lately
         self._asked = {True: 0, False: 0}  # by whether they are proven
         self._waiting: dict[bool, OrderedDict[Run, None]] = {True: OrderedDict(), False: OrderedDict()}
@@ -36,7 +40,11 @@ class Window:
         seem silent that are not, and others be asked for the same.
         """
         asked = self._asked[proven]
-        return asked < _AT_ONCE or asked * self._weight < self._answer_bytes
+        return asked < _AT_ONCE or asked * self._weight < self.bytes
+
+    def narrow(self, size: float) -> None:
+        """No more than *size* bytes come in time, nor more than always."""
+        self.bytes = min(size, self._answer_bytes)
 
     def asked(self, proven: bool) -> None:
         """One more is asked for."""
@@ -53,6 +61,10 @@ class Window:
     def wait(self, run: Run, proven: bool) -> None:
         """*run* waits until there is room."""
         self._waiting[proven][run] = None
+
+    def is_waiting(self, run: Run) -> bool:
+        """Whether *run* waits until there is room."""
+        return any(run in waiting for waiting in self._waiting.values())
 
     def is_waited_for(self, proven: bool) -> bool:
         """Whether some run waits, and comes first."""

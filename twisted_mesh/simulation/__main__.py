@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from twisted_mesh.simulation.asking import ASKING, Asking
 from twisted_mesh.simulation.attacks import ATTACKS
 from twisted_mesh.simulation.joint import Joint
+from twisted_mesh.simulation.lines import LINES
 from twisted_mesh.simulation.masses import MASSES
 from twisted_mesh.simulation.report import Result, measure, summary, table
 from twisted_mesh.simulation.scenes import SCENES
@@ -25,7 +26,7 @@ from twisted_mesh.simulation.world import World
 _BAR = 30
 JOINT = "joint"  # everything at once, as the seed says
 #: What a mesh that forms by itself is put through.
-STAGED: dict[str, Scene] = {**SCENES, **ATTACKS, **MASSES}
+STAGED: dict[str, Scene] = {**SCENES, **LINES, **ATTACKS, **MASSES}
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

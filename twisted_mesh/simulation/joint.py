@@ -39,10 +39,18 @@ KINDS: Final = (
     impostors.Misleader,
 )
 #: What happens by the clock happens three to four times as often as by default.
+#: A direct message may stand in the queue of a slow line for longer than it is waited for by default.
 CONFIG: Final = MeshConfig(
-    presence_interval=10.0, exchange_interval=15.0, compare_interval=10.0, peer_interval=60.0
+    presence_interval=10.0,
+    exchange_interval=15.0,
+    compare_interval=10.0,
+    peer_interval=60.0,
+    direct_timeout=120.0,
 )
 _STALLS: Final = (1.0, 10.0)  # seconds; after 15 a link counts as dead
+_SLOWEST: Final = 2_000.0  # bytes a second, both ways, of members with slow lines
+_SLOW: Final = 64_000.0
+_DRAIN: Final = 150.0  # seconds in which the slowest line carries what was offered, some 300 kB
 _HOLD: Final = (2.0, 30.0, 600.0)  # seconds that members hold messages for
 
 
@@ -70,7 +78,7 @@ def draw(seed: int) -> Drawn:
         cuts=random.choice((0.0, 0.5, 2.0)),
         crashes=random.choice((0.0, 0.1, 0.3)),
         partition=random.choice((0.0, 0.0, 3.0, 10.0)),
-        slow=random.choice((0.0, 0.1)),
+        slow=random.choice((0.0, 0.2)),
         liars=0.1,
         vanish=random.choice((0.0, 0.05)),
         late=random.choice((0.0, 0.1, 0.2)),
@@ -86,12 +94,13 @@ def draw(seed: int) -> Drawn:
 class Joint(Asking):
     """One run."""
 
-    rest = REST + CONFIG.presence_missed * CONFIG.presence_interval
-
     schedule: Drawn
 
     def __init__(self, seed: int, count: int, trace: Callable[[str], None] | None = None) -> None:
         super().__init__(draw(seed), seed, count, trace)
+        self.rest = REST + CONFIG.presence_missed * CONFIG.presence_interval
+        if self.schedule.slow:
+            self.rest += _DRAIN
         self.society = Society(self.world)
 
     def _kinds(self, count: int) -> list[type[Member]]:
@@ -114,7 +123,8 @@ class Joint(Asking):
             return random.sample(others, int(len(others) * share))
 
         for member in some(schedule.slow):
-            member.line = Line(world, 64 * 1024)
+            bandwidth = _SLOWEST * (_SLOW / _SLOWEST) ** random.random()
+            member.line, member.uplink = Line(world, bandwidth), Line(world, bandwidth)
         for member in some(schedule.guests):
             member.role = Role.GUEST
         for member in some(schedule.hidden):

@@ -148,7 +148,8 @@ class Member:
     :ivar core: of the present run, or None while it is down.
     :ivar lies: whether it breaks the rules; nothing is asked of it then.
     :ivar unreliable: whether nobody can be expected to have all that it sent itself.
-    :ivar line: what comes to it over all its links together goes over this; None: no limit.
+    :ivar line: what comes to it over all its links together goes over this, and what it sends over
+        :ivar uplink:; None: no limit.
     :ivar host: where its connections come from.
     :ivar address: where it can be dialled, or None; :ivar role: and *retention*: as it says of itself.
     :ivar caller: dials for its application, if anybody does.
@@ -170,6 +171,7 @@ class Member:
         self.id = id_of(self.origin)
         self.epoch = 0
         self.line: Line | None = None
+        self.uplink: Line | None = None
         self.replay = 0
         self.role = Role.MEMBER
         self.retention = 0

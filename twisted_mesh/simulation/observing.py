@@ -36,6 +36,7 @@ class Observed:
     :ivar now: in seconds since it began.
     :ivar frames: that were sent; :ivar bytes: in all of them; :ivar kinds: how many of each kind.
     :ivar hops: of all batches that were sent, together.
+    :ivar batch_bytes: of batches that arrived; :ivar fresh_bytes: of those with something that was missing.
     :ivar counts: of what is in ``COUNTED``; :ivar violations: what was broken, as text.
     :ivar latencies: of each delivery, in seconds.
     :ivar published: the last message of each run; :ivar kept: what of it its author has stored.
@@ -45,6 +46,7 @@ class Observed:
     def __init__(self) -> None:
         self.now = 0.0
         self.frames = self.bytes = self.hops = 0
+        self.batch_bytes = self.fresh_bytes = 0
         self.kinds: dict[str, int] = {}
         self.counts = dict.fromkeys(COUNTED, 0)
         self.violations: list[str] = []
@@ -61,6 +63,14 @@ class Observed:
             self.hops += frame.hops + 1
         kind = type(frame.record if isinstance(frame, SignedRecord) else frame).__name__
         self.kinds[kind] = self.kinds.get(kind, 0) + 1
+
+    def count_arrived(self, member: Member, frame: AnyFrame) -> None:
+        """A frame is about to be read."""
+        if isinstance(frame, native.SignedBatch) and member.core is not None:
+            batch, size = frame.batch, native.size(frame)
+            self.batch_bytes += size
+            if member.core.history.lacks((batch.origin, batch.epoch), batch.first, batch.last):
+                self.fresh_bytes += size
 
     def count_published(self, run: Run) -> None:
         """*run* has one message more."""

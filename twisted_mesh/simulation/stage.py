@@ -38,12 +38,14 @@ class Stage:
         members: Sequence[type[Member]] = (),
         latency: tuple[float, float] = (0.01, 0.04),
         trace: Callable[[str], None] | None = None,
+        overlay: bool = True,
     ) -> None:
         """
         :param members: classes of the first members, where they are not plain ones.
+        :param overlay: whether they look for neighbours by themselves.
         """
         self.world = World(
-            seed, count, config, latency=latency, members=members, trace=trace, overlay=True, start=False
+            seed, count, config, latency=latency, members=members, trace=trace, overlay=overlay, start=False
         )
         self.society = Society(self.world)
         self.notes: list[str] = []
@@ -127,6 +129,8 @@ class Scene:
     :ivar play: lets it happen; :ivar nodes: how many there are unless it is said.
     :ivar config: their limits; :ivar kinds: classes of the first members.
     :ivar is_large: whether it is played only when it is named.
+    :ivar overlay: whether members look for neighbours by themselves.
+    :ivar latencies: of its frames, in seconds, of which the seed draws one.
     """
 
     play: Callable[[Stage], None]
@@ -134,11 +138,14 @@ class Scene:
     config: MeshConfig | None = None
     kinds: Sequence[type[Member]] = ()
     is_large: bool = False
+    overlay: bool = True
+    latencies: Sequence[tuple[float, float]] = ((0.01, 0.04),)
 
     def run(self, seed: int, count: int = 0, trace: Callable[[str], None] | None = None) -> Stage:
         """Play it to its end."""
         count = max(count or self.nodes, len(self.kinds) + HONEST)
-        stage = Stage(seed, count, self.config, self.kinds, trace=trace)
+        latency = self.latencies[seed % len(self.latencies)]
+        stage = Stage(seed, count, self.config, self.kinds, latency, trace, self.overlay)
         self.play(stage)
         return stage
 

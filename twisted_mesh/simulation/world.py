@@ -25,7 +25,7 @@ from twisted_mesh.simulation.keys import Keys, stand_in
 from twisted_mesh.simulation.member import NETWORK, Member, SimLink
 from twisted_mesh.simulation.observing import Observed
 from twisted_mesh.simulation.trace import AnyFrame, describe
-from twisted_mesh.simulation.wires import Wire
+from twisted_mesh.simulation.wires import BUFFERED, Wire, carry
 from twisted_mesh.wire import native
 from twisted_mesh.wire.greeting import Address
 from twisted_mesh.wire.membership import Purpose
@@ -227,18 +227,42 @@ class World(Observed):
         if self.trace:
             self.trace(f"{self.now:.3f} {source.number}->{target.number} {describe(frame)}")
         wire.given += size
-        if target.line is not None:
-            target.line.put(wire, size, partial(self._through, source, link, frame, wire.given))
+        lines = [line for line in (source.uplink, target.line) if line is not None]
+        if lines:
+            self._accept_ahead(source, link)
+            carry(lines, wire, size, partial(self._passed, source, link, frame, size, wire.given - size))
             return
         if not wire.accepting:  # all that is given in one moment is told at once
             wire.accepting = True
             self.at(self.now, partial(self._accept, source, link, None))
         self._sent(source, link, frame)
 
-    def _through(self, source: Member, link: SimLink, frame: AnyFrame, given: int) -> None:
-        """A frame is over the line, and with it all that *source* had given to the link by then."""
-        self._sent(source, link, frame)
-        self._accept(source, link, given)
+    def _passed(
+        self, source: Member, link: SimLink, frame: AnyFrame, size: int, before: int, done: int
+    ) -> None:
+        """Of a frame *done* bytes are over the lines, and all that was given to the link before it."""
+        wire = link.wires[source]
+        wire.passed = before + done
+        arriving = wire.shows(frame, done, size, link.number, self.now)
+        if arriving is not None:
+            at = max(self.now + self.latency[0], wire.arrival)
+            self.at(at, partial(self._arriving, link.other(source), link, arriving))
+        if done == size:
+            self._sent(source, link, frame)
+        self._accept_ahead(source, link)
+
+    def _accept_ahead(self, source: Member, link: SimLink) -> None:
+        """Tell *source* what its system has taken by now: what is over the lines, and a buffer full."""
+        wire = link.wires[source]
+        accepted = min(wire.given, wire.passed + BUFFERED)
+        if accepted > wire.accepted:
+            wire.accepted = accepted
+            self.at(self.now, partial(self._accept, source, link, accepted))
+
+    @staticmethod
+    def _arriving(target: Member, link: SimLink, arriving: events.Arriving) -> None:
+        if link.open and target.core is not None:
+            target.handle(arriving)
 
     def _sent(self, source: Member, link: SimLink, frame: AnyFrame) -> None:
         wire = link.wires[source]
@@ -256,11 +280,12 @@ class World(Observed):
         if link.open and source.core is not None:
             source.handle(events.Accepted(link.number, size))
 
-    @staticmethod
-    def _arrive(target: Member, link: SimLink, wire: Wire, frames: list[AnyFrame]) -> None:
+    def _arrive(self, target: Member, link: SimLink, wire: Wire, frames: list[AnyFrame]) -> None:
         if wire.under_way is frames:
             wire.under_way = []
         if link.open and target.core is not None:
+            for frame in frames:
+                self.count_arrived(target, frame)
             target.handle(events.Received(link.number, frames))
 
     # ── members ─────────────────────────────────────────────────────────────────────
@@ -308,13 +333,13 @@ class World(Observed):
         links = list(member.links.values())
         member.stop()
         for link in links:
-            line = link.other(member).line
-            if line is None:
-                self._left(link)
+            lines = [line for line in (member.uplink, link.other(member).line) if line is not None]
+            if lines:
+                carry(lines, link.wires[member], 0, partial(self._left, link))
             else:
-                line.put(link.wires[member], 0, partial(self._left, link))
+                self._left(link)
 
-    def _left(self, link: SimLink) -> None:
+    def _left(self, link: SimLink, _: int = 0) -> None:
         arrived = max(wire.arrival for wire in link.wires.values())
         self.at(max(arrived, self.now), partial(self.cut, link.number, "left", Reason.LEAVING))
 

@@ -114,12 +114,17 @@ class Snapshot(msgspec.Struct, array_like=True, frozen=True):
 
 
 class HaveEntry(msgspec.Struct, array_like=True, frozen=True):
-    """One stream: ``low..high`` is held without a hole and high is the head; low = high + 1: nothing."""
+    """One stream: ``low..high`` is held without a hole and high is the head; low = high + 1: nothing.
+
+    ``coming`` is 0, or some of what is missing behind ``high`` is on its way to a node so many hops off, 1
+    being the sender.
+    """
 
     origin: Origin
     epoch: Number
     low: Sequence
     high: Head
+    coming: Annotated[int, msgspec.Meta(ge=0, le=255)] = 0
 
     def __post_init__(self) -> None:
         if self.low > self.high + 1:
@@ -134,7 +139,11 @@ class Have(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Want(msgspec.Struct, array_like=True, frozen=True):
-    """Asks for what is held of messages ``first..last``; ``graft``: and push this origin again."""
+    """Asks for what is held of messages ``first..last``, and with ``graft`` to push this origin again.
+
+    Without ``graft`` it only takes the place of one for the same stream that is not answered yet: less is
+    missing by now, or nothing, where ``first`` is ``last`` + 1.
+    """
 
     origin: Origin
     epoch: Number

@@ -1,0 +1,62 @@
+"""What a frame is of which only the beginning has come.
+
+Contract: :func:`begun` reads the numbers in front of a BATCH's body.  They are the peer's word: nothing of
+them is verified, and the rest may never come.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from twisted_mesh.wire.fields import MAX_NUMBER
+from twisted_mesh.wire.native import MAX_BATCH_COUNT, Kind
+
+HEAD_BYTES: Final = (
+    2 + 64 + 3 + 34 + 3 * 9
+)  # header, signature, array, origin and three numbers at their longest
+_ARRAY: Final = 2 + 64
+_WIDTHS: Final = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}  # of MessagePack's unsigned numbers
+
+
+class Begun(msgspec.Struct, frozen=True):
+    """A BATCH that is on its way: messages *first* to *last* of a run."""
+
+    origin: bytes
+    epoch: int
+    first: int
+    last: int
+
+
+def begun(head: bytes) -> Begun | None:
+    """The BATCH whose payload begins with *head*; None: it is none, or *head* is too short.
+
+    :param head: its first :data:`HEAD_BYTES`, or as many as there are.
+    """
+    if not head or head[0] != Kind.BATCH:
+        return None
+    try:
+        at = _ARRAY + (3 if head[_ARRAY] == 0xDC else 1)
+        if head[at : at + 2] != b"\xc4\x20":
+            return None
+        origin = head[at + 2 : at + 34]
+        epoch, at = _number(head, at + 34)
+        first, at = _number(head, at)
+        count, _ = _number(head, at)
+    except (IndexError, KeyError):
+        return None
+    if not (0 < first < MAX_NUMBER and 0 < count <= MAX_BATCH_COUNT):
+        return None
+    return Begun(origin, epoch, first, first + count - 1)
+
+
+def _number(head: bytes, at: int) -> tuple[int, int]:
+    """The number at *at*, and where it ends."""
+    byte = head[at]
+    if byte < 0x80:
+        return byte, at + 1
+    end = at + 1 + _WIDTHS[byte]
+    if end > len(head):
+        raise IndexError
+    return int.from_bytes(head[at + 1 : end], "big"), end
