@@ -36,6 +36,18 @@ class TestFrameReader(SynchronousTestCase):
             self.assertEqual(got, payloads)
             self.assertEqual(reader.kept, 0)
 
+    def test_what_is_there_of_a_frame_is_told(self) -> None:
+        reader = FrameReader()
+        self.assertEqual((reader.kept, reader.need, reader.head(3)), (0, 4, b""))
+        self.assertEqual(list(reader.feed(b"\0\0\0")), [])
+        self.assertEqual((reader.kept, reader.need, reader.head(3)), (3, 4, b""))
+        self.assertEqual(list(reader.feed(b"\5a")), [])
+        self.assertEqual((reader.kept, reader.need, reader.head(3)), (5, 9, b"a"))
+        self.assertEqual(list(reader.feed(b"bcd")), [])
+        self.assertEqual((reader.kept, reader.need, reader.head(3)), (8, 9, b"abc"))
+        self.assertEqual(list(reader.feed(b"e\0\0\0\1f")), [b"abcde", b"f"])
+        self.assertEqual((reader.kept, reader.need, reader.head(3)), (0, 4, b""))
+
     def test_an_empty_chunk_changes_nothing(self) -> None:
         reader = FrameReader()
         self.assertEqual(list(reader.feed(b"")), [])

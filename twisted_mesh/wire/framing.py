@@ -37,6 +37,15 @@ class FrameReader:
         """Bytes of an unfinished frame that are held now."""
         return len(self._kept)
 
+    @property
+    def need(self) -> int:
+        """Bytes of the unfinished frame once it is whole; of its length alone, until that is known."""
+        return self._need
+
+    def head(self, most: int) -> bytes:
+        """The first *most* bytes of the unfinished frame's payload, or as many as there are."""
+        return bytes(self._kept[LENGTH_BYTES : LENGTH_BYTES + most])
+
     def feed(self, data: bytes) -> Iterator[bytes]:
         """The payloads that *data* completes, in order; what is left over waits for the next call.
 
