@@ -100,7 +100,7 @@ class Hub:
         self._timers = Timers(clock, self._fire)
         self._drained = Waiters[None]()
         self._conditions = Conditions()  # of what the core has come to
-        self._watch = SilenceWatch(clock, config, self.table)
+        self._watch = SilenceWatch(clock, config, self.connections, self.table)
         self._earlier = Counter[str]()  # what was dropped in runs of the core before the present one
         self._drops = DropLog(clock, config.log_interval, lambda: self.counts)
         # The core alone never lets so much wait, however small link_queue_bytes is.
@@ -268,6 +268,10 @@ class Hub:
     def received(self, link: MeshProtocol, frames: list[native.Frame]) -> None:
         """Frames of a proven peer."""
         self._handle(events.Received(link.number, frames))
+
+    def arriving(self, arriving: events.Arriving) -> None:
+        """A frame of a proven peer is not whole yet, and takes long."""
+        self._handle(arriving)
 
     def wants_flush(self, link: MeshProtocol) -> None:
         """Flush *link* at the end of this turn."""

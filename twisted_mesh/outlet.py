@@ -71,7 +71,7 @@ class Outlet:
     """The queue of one link.
 
     :ivar queued_bytes: what waits behind the transport.
-    :ivar accepted: bytes of counted frames the transport has taken so far.
+    :ivar accepted: bytes of counted frames the transport has taken so far; :ivar written: of all frames.
     :ivar paused: whether the transport has enough for now.
     """
 
@@ -88,7 +88,7 @@ class Outlet:
         self._resumed = resumed
         self._queue: deque[_Item] = deque()
         self.queued_bytes = 0
-        self.accepted = 0
+        self.accepted = self.written = 0
         self.paused = False
 
     def put(self, data: bytes, *, counted: bool = False) -> None:
@@ -119,6 +119,7 @@ class Outlet:
                 if taken is not None:
                     awaited.append(taken)
             self.queued_bytes -= size
+            self.written += size
             self._write(parts[0] if len(parts) == 1 else b"".join(parts))
             for taken in awaited:
                 taken.callback(None)

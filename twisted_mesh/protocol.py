@@ -6,7 +6,7 @@ for, and whatever the peer does wrong ends in :meth:`MeshProtocol.close` with a 
 to the peer in a BYE.
 
 Where nobody is to blame, closing is patient: ours is sent to the end, what the peer had sent by then
-still counts, and the connection ends when the peer ends it or after ``close_timeout``.  Cutting it
+still counts, and the connection ends when the peer ends it, or after ``close_timeout``.  Cutting it
 at once would reset it, and what the peer's system had not yet handed up of ours would be gone.
 """
 
@@ -26,13 +26,16 @@ from twisted.python.failure import Failure
 from twisted_mesh import flags, tls
 from twisted_mesh.addresses import show
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.arriving import Arrival
+from twisted_mesh.core.events import Arriving
 from twisted_mesh.core.handshake import Handshake, Peer, Side, Stage, told
 from twisted_mesh.core.liveness import Liveness
 from twisted_mesh.errors import NO_FAULT, HandshakeTimeout, Reason, RemoteError
 from twisted_mesh.outlet import Outlet, Transport, unreachable
 from twisted_mesh.waiters import Waiters
 from twisted_mesh.wire import native
-from twisted_mesh.wire.framing import MAX_FRAME_BYTES, FrameReader
+from twisted_mesh.wire.begun import HEAD_BYTES, begun
+from twisted_mesh.wire.framing import LENGTH_BYTES, MAX_FRAME_BYTES, FrameReader
 from twisted_mesh.wire.membership import Purpose
 from twisted_mesh.wire.packets import join_entries, pack_entry
 
@@ -75,6 +78,10 @@ class Switch(Interface):
 
     def received(self, link: MeshProtocol, frames: list[native.Frame]) -> None:
         """Frames of a proven peer."""
+        ...  # pragma: no cover
+
+    def arriving(self, arriving: Arriving) -> None:
+        """A frame of a proven peer is not whole yet, and takes long."""
         ...  # pragma: no cover
 
     def wants_flush(self, link: MeshProtocol) -> None:
@@ -128,6 +135,8 @@ class MeshProtocol(Protocol):
         self._switch = switch
         self._config = switch.config
         self._reader = FrameReader()
+        self._arrival = Arrival()
+        self._read = 0  # bytes that came, of TLS in whole records
         self._opening = b""  # the first bytes, which tell TLS from plain text
         side = Side.DIALLER if outgoing else Side.ACCEPTOR
         self._handshake = switch.handshake(side, expected, purpose)
@@ -213,6 +222,15 @@ class MeshProtocol(Protocol):
         """What waits behind the transport."""
         return self._outlet.queued_bytes
 
+    @property
+    def read_bytes(self) -> int:
+        """Bytes that came so far, those of an unfinished TLS record included."""
+        return self.transport.read_bytes if isinstance(self.transport, tls.Session) else self._read
+
+    def owes_a_sign(self, now: float) -> bool:
+        """Whether the peer is to be told that what it sends is read, and nothing in the queue tells it."""
+        return self.liveness.owes_a_sign(self._outlet.written, now) and not self.queued_bytes
+
     def when_up(self) -> Deferred[MeshProtocol]:
         """Fires with this link when it is in the routing table, fails with why it never will."""
         if self.error is not None:
@@ -271,7 +289,9 @@ class MeshProtocol(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """The one place where a peer's bytes become frames."""
-        self.liveness.heard(self._switch.clock.seconds())
+        now = self._switch.clock.seconds()
+        self.liveness.heard(now)
+        self._read += len(data)
         if not self._reads:
             return
         if len(self._opening) < 4:
@@ -285,7 +305,11 @@ class MeshProtocol(Protocol):
                 self._end()
             self.close(self._handshake.not_a_frame(self._opening, error))
         else:
-            self._deliver(frames)
+            if frames:
+                self._arrival.ended()
+                self._deliver(frames)
+            if self._reader.kept > LENGTH_BYTES and self._arrival.grew(now):
+                self._tell_arriving()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone, for whatever reason."""
@@ -330,6 +354,12 @@ class MeshProtocol(Protocol):
         if frames and self._reads:
             self._switch.received(self, frames[:])
         frames.clear()
+
+    def _tell_arriving(self) -> None:
+        if self.phase in (Phase.OPEN, Phase.DRAINING):
+            reader = self._reader
+            batch = begun(reader.head(HEAD_BYTES))
+            self._switch.arriving(Arriving(self.number, batch, reader.kept, reader.need))
 
     def _shake(self, payload: bytes) -> None:
         answer = self._handshake.receive(payload, lambda: tls.exporter(self.transport))

@@ -54,3 +54,38 @@ class TestLiveness(SynchronousTestCase):
         self.liveness.doubt(30)
         self.assertIs(self.liveness.check(154.9), Verdict.PING)
         self.assertIs(self.liveness.check(155), Verdict.DEAD)
+
+    def owes(self, now: float, written: int = 0, *, heard: bool = True) -> bool:
+        """Whether a sign of life is due at a look, bytes having come since the last one or not."""
+        if heard:
+            self.liveness.heard(now)
+        return self.liveness.owes_a_sign(written, now)
+
+    def test_who_receives_says_that_it_lives_within_ping_after(self) -> None:
+        looks = [101, 102, 103, 104, 105]
+        self.assertEqual([self.owes(look) for look in looks], [False, False, True, True, True])
+
+    def test_who_writes_anything_has_said_it(self) -> None:
+        self.assertFalse(self.owes(104, written=10))
+        self.assertFalse(self.owes(106, written=10))
+        self.assertTrue(self.owes(107, written=10))
+        self.assertFalse(self.owes(108, written=20))
+
+    def test_who_hears_nothing_says_nothing(self) -> None:
+        self.assertFalse(self.owes(110, heard=False))
+        self.assertTrue(self.owes(110))
+        self.assertTrue(self.owes(112, heard=False))
+        self.assertFalse(self.owes(113, heard=False))
+
+    def test_bytes_of_what_is_not_whole_are_a_sign_of_life(self) -> None:
+        for now in range(101, 120):
+            self.liveness.has_read(now, now)
+            self.assertIs(self.liveness.check(now), Verdict.FINE)
+            self.assertEqual(self.liveness.owes_a_sign(0, now), now >= 103)
+        self.liveness.has_read(119, 124)  # no more than before
+        self.check(PING=124, DEAD=134)
+
+    def test_when_bytes_came_is_known_no_worse_for_that(self) -> None:
+        self.liveness.heard(101.5)
+        self.liveness.has_read(10, 102)
+        self.assertEqual(self.liveness.silent_for(102), 0.5)

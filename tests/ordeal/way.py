@@ -2,7 +2,7 @@
 One direction of a connection through the proxy: bytes that are late, slow, held, or come to an end.
 
 Contract: what is taken comes out in order and unchanged, unless the way is shut, from when on nothing does.
-What waits is bounded: past :data:`ROOM` the source is not read any more.
+What waits is bounded: past *room* bytes the source is not read any more.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ class Way:
     :ivar has_ended: whether the end was passed on.
     """
 
-    def __init__(self, clock: IReactorTime, dice: Random, source: Any, target: Any) -> None:
+    def __init__(
+        self, clock: IReactorTime, dice: Random, source: Any, target: Any, room: int = ROOM
+    ) -> None:
         self.weather = CALM
         self.has_ended = False
         self._clock = clock
@@ -54,6 +56,7 @@ class Way:
         self._target = target
         self._waiting: deque[tuple[float, bytes]] = deque()
         self._bytes = 0
+        self._room = room
         self._last = 0.0  # when what was taken last is due
         self._call: IDelayedCall | None = None
         self._ending = False
@@ -146,7 +149,7 @@ class Way:
         self._go_on()
 
     def _read_or_not(self) -> None:
-        paused = not self.has_ended and (self._held or self._full or self._bytes > ROOM)
+        paused = not self.has_ended and (self._held or self._full or self._bytes > self._room)
         if paused != self._paused:
             self._paused = paused
             if paused:

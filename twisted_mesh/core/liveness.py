@@ -2,13 +2,22 @@
 
 Contract: :meth:`Liveness.check` is called about once a second and says what to do.  A link lives as
 long as bytes come from it, or as long as it accepts bytes of ours: a peer that is busy reading
-64 MiB is not dead.  A node that was itself held up doubts itself first (Lifeguard): all deadlines move
-by as much as it was late.
+64 MiB is not dead.  Over a slow line neither may happen for long, while a large frame goes one way: so who
+receives says at least every ``ping_after`` that it lives (:meth:`Liveness.owes_a_sign`).  A node that was
+itself held up doubts itself first (Lifeguard): all deadlines move by as much as it was late.
 """
 
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
+
+from twisted_mesh.wire.fields import MAX_NUMBER
+
+ALIVE: Final = MAX_NUMBER - 3  # the token of a PONG that nobody asked for
+_LATELY: Final = (
+    0.5  # of ping_after: with looks a fifth apart, a sign of life is out after four fifths (guess)
+)
 
 
 class Verdict(Enum):
@@ -26,18 +35,31 @@ class Liveness:
     :ivar accepted: when the transport last took bytes of ours, moved likewise.
     """
 
-    __slots__ = ("_dead_after", "_ping_after", "_pinged", "accepted", "received")
+    __slots__ = (
+        *("_came", "_dead_after", "_lately", "_ping_after", "_pinged", "_read", "_written", "_wrote"),
+        *("accepted", "received"),
+    )
 
     def __init__(self, now: float, *, ping_after: float, dead_after: float) -> None:
         self.received = self.accepted = now
-        self._pinged = False
+        self._pinged = self._came = False
+        self._read = self._written = 0
+        self._wrote = now  # when bytes of ours were last seen to have gone out
         self._ping_after = ping_after
+        self._lately = ping_after * _LATELY
         self._dead_after = dead_after
 
     def heard(self, now: float) -> None:
         """Bytes came from the peer."""
         self.received = now
         self._pinged = False
+        self._came = True
+
+    def has_read(self, read: int, now: float) -> None:
+        """*read* bytes have come so far: some may be of a TLS record that heard() is not told of yet."""
+        if read != self._read and not self._came:
+            self.heard(now)
+        self._read, self._came = read, False
 
     def silent_for(self, now: float) -> float:
         """Seconds since the last byte came."""
@@ -56,3 +78,12 @@ class Liveness:
             self._pinged = True
             return Verdict.PING
         return Verdict.FINE
+
+    def owes_a_sign(self, written: int, now: float) -> bool:
+        """Whether bytes come, and the peer has had none from this node for long: it is to be told of that.
+
+        :param written: bytes that were written to the link so far.
+        """
+        if written != self._written:
+            self._written, self._wrote = written, now
+        return now - self.received < self._lately <= now - self._wrote

@@ -1,0 +1,111 @@
+"""
+Two nodes and a slow line between them, on loopback: all comes, and hardly more than that is carried.
+
+By default lines are ten times as fast as with ``MESH_LONG``, and times as short.
+"""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any, Final
+
+from twisted.internet import reactor as _reactor
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+from tests.support.length import at_length
+from tests.support.processes import ANYWHERE, eventually
+from tests.support.slow_line import SlowLine
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.service import MeshService
+
+reactor: Any = _reactor
+_FASTER: Final = at_length(1, 10)
+_CONFIG: Final = at_length(
+    MeshConfig(),
+    MeshConfig(ping_after=0.5, dead_after=1.5, gap_patience=3.0, graft_retry=0.1, compare_interval=3.0),
+)
+_AROUND: Final = 1.1  # times the payload, with TLS and all else that is said, both ways
+
+
+class SlowLineCase(TestCase):
+    timeout = 300
+
+    async def linked(self, rate: float, *, room: int = 65536, config: MeshConfig = _CONFIG) -> None:
+        """Two nodes, linked over a line of *rate* bytes a second."""
+        self.got: list[Any] = []
+        self.gaps: list[Any] = []
+        options: dict[str, Any] = {"overlay": False, "config": config}
+        self.reader = await self.node(listen=(ANYWHERE,), **options)
+        self.reader.on("message", lambda message: self.got.append(message.packets[1]))
+        self.reader.on("gap", self.gaps.append)
+        self.line = SlowLine(reactor, rate * _FASTER, room)
+        await self.line.open(self.reader.addresses[0][1])
+        self.addCleanup(self.line.cut)
+        peers = (f"127.0.0.1:{self.line.port}",)
+        self.author = await self.node(listen=(), peers=peers, **options)
+        await self.author.joined()
+        await self.reader.joined()
+        self.before = self.line.carried
+
+    async def node(self, **options: Any) -> MeshService:
+        """A node that runs until the end of the test."""
+        node = MeshService(reactor, **options)
+        node.startService()
+        self.addCleanup(node.stopService)
+        await node.ready()
+        return node
+
+    async def assert_all_came(self, expected: list[Any], payload: int, links: int = 1) -> None:
+        """All of it, in order, over so many links and with next to nothing carried in vain."""
+        await eventually(
+            lambda: len(self.got) >= len(expected) or self.gaps, 280, lambda: (len(self.got), self.gaps)
+        )
+        self.assertEqual(self.got, expected)
+        self.assertEqual(self.gaps, [])
+        self.assertLess(self.line.carried - self.before, _AROUND * payload)
+        self.assertEqual(self.line.links, links)
+
+
+class LifeTests(SlowLineCase):
+    async def test_a_frame_that_takes_twice_dead_after(self) -> None:
+        for room in (65536, 2**20):  # the system has all of it soon, or has not
+            await self.linked(30_000, room=room)
+            self.author.send("large", noise(1_000_000))
+            self.author.send("small")
+            await self.assert_all_came(["large", "small"], 1_000_000)
+
+    async def test_a_frame_each_way(self) -> None:
+        await self.linked(30_000, room=2**20)
+        back: list[Any] = []
+        self.author.on("message", lambda message: back.append(message.packets[1]))
+        for node in (self.author, self.reader):
+            node.send("large", noise(1_000_000))
+            node.send("small")
+        await self.assert_all_came(["large", "small"], 2_000_000)
+        await eventually(lambda: len(back) == 2)
+
+
+class RepairTests(SlowLineCase):
+    async def test_what_was_said_while_the_link_was_away(self) -> None:
+        await self.linked(50_000)
+        await self.line.cut()
+        said = self.say(1500)
+        await deferLater(reactor, 1)
+        await self.line.open()
+        await self.assert_all_came(said, 1_500_000, links=2)
+
+    async def test_more_at_once_than_the_line_takes(self) -> None:
+        await self.linked(100_000)
+        await self.assert_all_came(self.say(at_length(7000, 3500)), at_length(7_000_000, 3_500_000))
+
+    def say(self, count: int) -> list[int]:
+        """Say so many messages of 1 kB at once."""
+        for number in range(count):
+            self.author.send(number, noise(1000))
+        return list(range(count))
+
+
+def noise(size: int) -> bytes:
+    """So many bytes."""
+    return Random(size).randbytes(size)
