@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from typing import Final, cast
 from typing import Protocol as Interface
-from typing import cast
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred, fail, succeed
@@ -40,6 +40,8 @@ from twisted_mesh.wire.membership import Purpose
 from twisted_mesh.wire.packets import join_entries, pack_entry
 
 _DETAIL = 512  # characters of a BYE's sentence
+_FRONTIER_WAITS: Final = 30  # times handshake_timeout, for a frontier over a slow line (guess: 600 kB)
+_FRONTIER_LEAST: Final = 1024  # bytes of it in each of them (guess: signs of life alone are a tenth)
 
 
 class Phase(Enum):
@@ -137,6 +139,8 @@ class MeshProtocol(Protocol):
         self._reader = FrameReader()
         self._arrival = Arrival()
         self._read = 0  # bytes that came, of TLS in whole records
+        self._frontier_waits = 0
+        self._frontier_seen = 0  # bytes that had come when it was last waited for
         self._opening = b""  # the first bytes, which tell TLS from plain text
         side = Side.DIALLER if outgoing else Side.ACCEPTOR
         self._handshake = switch.handshake(side, expected, purpose)
@@ -368,6 +372,7 @@ class MeshProtocol(Protocol):
             self.peer = self._handshake.peer
             self._reader.limit = MAX_FRAME_BYTES
             self.phase = Phase.OPEN
+            self._frontier_seen = self.read_bytes
             self._switch.proven(self, self.peer)
 
     def _write_now(self, data: bytes) -> None:
@@ -405,8 +410,17 @@ class MeshProtocol(Protocol):
     def _too_late(self) -> None:
         self._timer = None
         seconds = self._config.handshake_timeout
+        if self.phase is Phase.OPEN and self._frontier_comes():
+            self._restart_timer(seconds, self._too_late)
+            return
         hint = "" if self._opening else "; nothing came: does only one side speak TLS?"
         self.close(HandshakeTimeout(f"the handshake was not over after {seconds:g} s{hint}"))
+
+    def _frontier_comes(self) -> bool:
+        """Whether to wait on for the peer's frontier, since enough of it has come lately."""
+        before, self._frontier_seen = self._frontier_seen, self.read_bytes
+        self._frontier_waits += 1
+        return self._frontier_seen >= before + _FRONTIER_LEAST and self._frontier_waits < _FRONTIER_WAITS
 
     def _why_lost(self, reason: Failure) -> RemoteError:
         if self.phase is Phase.HANDSHAKE and isinstance(reason.value, SSL.Error) and not self._opening:

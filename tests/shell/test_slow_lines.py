@@ -9,7 +9,7 @@ from twisted_mesh.core.liveness import ALIVE
 from twisted_mesh.memory_transport import MemoryTransport
 from twisted_mesh.service import MeshService
 from twisted_mesh.wire import native
-from twisted_mesh.wire.native import Have, HaveEntry, Pong, Want
+from twisted_mesh.wire.native import Have, HaveEntry, Pong, SnapshotEntry, Want
 
 LIMITS = {"ping_after": 2.0, "dead_after": 6.0}
 _STEP = 0.125  # seconds: a power of two, so that none is called twice
@@ -145,3 +145,37 @@ class TestArriving(SlowLineCase):
                 self.drip(author, said[5_000:], 15)
                 self.assertEqual(self.got(a), [b"x" * 50_000])
                 self.assertEqual([frame for frame in other.frames() if isinstance(frame, Want)], [])
+
+
+class TestFrontier(SlowLineCase):
+    def long(self) -> bytes:
+        """A snapshot that a slow line takes long for."""
+        entries = [SnapshotEntry(bytes([number]) * 32, 1, 1, 1, 0) for number in range(1, 200)]
+        return native.encode(native.Snapshot(True, entries))
+
+    def test_it_may_take_longer_than_a_handshake(self) -> None:
+        a = self.node(limits={"handshake_timeout": 3.0})
+        puppet = self.dial(self.puppet(frontier=False, settled=False), a)
+        self.network.pump()
+        self.drip(puppet, self.long(), 20)
+        self.assertIn(puppet.me.id, a.routing_table)
+
+    def test_whoever_drips_it_is_cut_off(self) -> None:
+        a = self.node(limits={"handshake_timeout": 3.0})
+        puppet = self.dial(self.puppet(frontier=False, settled=False), a)
+        self.network.pump()
+        self.drip(puppet, self.long()[:500], 5)
+        self.assertEqual(puppet.bye.reason, "timeout")
+
+    def test_it_may_not_take_for_ever(self) -> None:
+        a = self.node(limits={"handshake_timeout": 3.0})
+        puppet = self.dial(self.puppet(frontier=False, settled=False), a)
+        self.network.pump()
+        noise = native.encode(Pong(5)) * 100
+        for _ in range(89):
+            puppet.write(noise)
+            self.network.advance(1)
+        self.assertIsNone(puppet.bye)
+        puppet.write(noise)
+        self.network.advance(2)
+        self.assertEqual(puppet.bye.reason, "timeout")
