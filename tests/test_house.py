@@ -54,6 +54,7 @@ FLOORS = {
         "members",
         "names",
         "observer",
+        "on_its_way",
         "outlet",
         "protocol",
         "ranges",

@@ -105,7 +105,8 @@ class Connections:
     def proven(self, link: MeshProtocol) -> bool:
         """The peer has proven who it is; False, and it is closed, if there is no room for it."""
         self._strangers.pop(link.number, None)
-        if sum(other.phase is Phase.OPEN for other in self._links.values()) <= self._config.links_limit:
+        taken = sum(other.phase is Phase.OPEN or other.is_patient for other in self._links.values())
+        if taken <= self._config.links_limit:
             return True
         link.close(RemoteError("this node has no room for another link", Reason.FULL))
         return False

@@ -146,6 +146,10 @@ class MemoryTransport:
     def setTcpKeepAlive(self, enabled: bool) -> None:
         """Nothing is ever sent in silence."""
 
+    def on_its_way(self) -> int:
+        """Bytes that were written here and are not read at the far end."""
+        return len(self._unsent) + len(self.far._arrived)
+
     def loseWriteConnection(self) -> None:
         """Not here: no link closes one direction alone."""
         raise NotImplementedError

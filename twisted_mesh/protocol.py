@@ -6,14 +6,16 @@ for, and whatever the peer does wrong ends in :meth:`MeshProtocol.close` with a 
 to the peer in a BYE.
 
 Where nobody is to blame, closing is patient: ours is sent to the end, what the peer had sent by then
-still counts, and the connection ends when the peer ends it, or after ``close_timeout``.  Cutting it
-at once would reset it, and what the peer's system had not yet handed up of ours would be gone.
+still counts, and the connection ends when the peer ends it, or when nothing moves for ``close_timeout``.
+Cutting it at once would reset it, and what the peer's system had not yet handed up of ours would be gone.
+Who leaves waits for ``close_timeout`` and no longer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from typing import Final, cast
 from typing import Protocol as Interface
 
@@ -31,6 +33,7 @@ from twisted_mesh.core.events import Arriving
 from twisted_mesh.core.handshake import Handshake, Peer, Side, Stage, told
 from twisted_mesh.core.liveness import Liveness
 from twisted_mesh.errors import NO_FAULT, HandshakeTimeout, Reason, RemoteError
+from twisted_mesh.on_its_way import on_its_way
 from twisted_mesh.outlet import Outlet, Transport, unreachable
 from twisted_mesh.waiters import Waiters
 from twisted_mesh.wire import native
@@ -42,6 +45,8 @@ from twisted_mesh.wire.packets import join_entries, pack_entry
 _DETAIL = 512  # characters of a BYE's sentence
 _FRONTIER_WAITS: Final = 30  # times handshake_timeout, for a frontier over a slow line (guess: 600 kB)
 _FRONTIER_LEAST: Final = 1024  # bytes of it in each of them (guess: signs of life alone are a tenth)
+_END_WAITS: Final = 150  # times close_timeout, until the end of a link over a slow line (guess: 600 kB)
+_END_LOOKS: Final = 2  # in each of them
 
 
 class Phase(Enum):
@@ -247,6 +252,12 @@ class MeshProtocol(Protocol):
             return succeed(self)
         return self._proven.wait() if self.error is None else fail(self.error)
 
+    @property
+    def is_patient(self) -> bool:
+        """Whether the link is closing, and what is under way over it may take long."""
+        error = self.error
+        return error is not None and error.reason in NO_FAULT and error.reason is not Reason.LEAVING
+
     def now_proven(self) -> None:
         """The peer has proven itself, and the core is told of the link next."""
         self._proven.happened(self)
@@ -273,6 +284,8 @@ class MeshProtocol(Protocol):
             self._transport.write(self._handshake.farewell(error.reason, error.detail[:_DETAIL]))
             self._leave(Phase.CLOSING, error)
             self._end()
+        elif error.reason is Reason.LEAVING and self.is_patient and self.phase is not Phase.CLOSED:
+            self._restart_timer(self._config.close_timeout, self._abort)  # and no longer
 
     # ── Twisted's side ──────────────────────────────────────────────────────────────
 
@@ -392,7 +405,12 @@ class MeshProtocol(Protocol):
     def _leave(self, phase: Phase, error: RemoteError) -> None:
         """Nothing more can be sent from now on."""
         self.phase, self.error = phase, error
-        self._restart_timer(self._config.close_timeout, self._abort)
+        timeout = self._config.close_timeout
+        if self.is_patient:
+            look = partial(self._look_at_end, (), 0, _END_WAITS * _END_LOOKS)
+            self._restart_timer(timeout / _END_LOOKS, look)
+        else:
+            self._restart_timer(timeout, self._abort)
         self._switch.closing(self, error)
         self._proven.failed(Failure(error))
 
@@ -402,6 +420,18 @@ class MeshProtocol(Protocol):
             self.phase = Phase.CLOSING
         self._transport.unregisterProducer()
         self._transport.loseConnection()
+
+    def _look_at_end(self, before: tuple[int, ...], still: int, left: int) -> None:
+        """Cut the connection once nothing moves over it, or after so many looks."""
+        self._timer = None
+        moves = (self.read_bytes, on_its_way(self.transport))
+        still = 0 if before and moves != before else still + 1
+        left -= 1
+        if still < _END_LOOKS and left:
+            again = partial(self._look_at_end, moves, still, left)
+            self._restart_timer(self._config.close_timeout / _END_LOOKS, again)
+        else:
+            self._abort()
 
     def _abort(self) -> None:
         self._timer = None

@@ -85,6 +85,13 @@ class LifeTests(SlowLineCase):
         await self.assert_all_came(["large", "small"], 2_000_000)
         await eventually(lambda: len(back) == 2)
 
+    async def test_a_frame_in_the_middle_of_which_the_link_is_closed(self) -> None:
+        await self.linked(30_000, config=MeshConfig(close_timeout=at_length(20.0, 2.0)))
+        self.author.send("large", noise(1_000_000))
+        await deferLater(reactor, 10 / _FASTER)
+        self.author.disconnect(self.author.routing_table[self.reader.id])
+        await self.assert_all_came(["large"], 1_000_000)
+
 
 class RepairTests(SlowLineCase):
     async def test_what_was_said_while_the_link_was_away(self) -> None:

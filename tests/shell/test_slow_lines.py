@@ -179,3 +179,68 @@ class TestFrontier(SlowLineCase):
         puppet.write(noise)
         self.network.advance(2)
         self.assertEqual(puppet.bye.reason, "timeout")
+
+
+class TestTheEnd(SlowLineCase):
+    def test_a_frame_in_the_middle_of_which_a_link_is_closed_still_comes(self) -> None:
+        for closing in (0, 1):
+            with self.subTest(closing=("author", "reader")[closing]):
+                nodes = a, b = self.chain(2, overlay=False)
+                self.slowed(a, b, 5_000)
+                a.send("large", b"x" * 50_000)
+                self.network.advance(3)
+                ends = self.network.between(self.host(a), self.host(b))
+                nodes[closing].disconnect(nodes[closing].routing_table[nodes[not closing].id])
+                self.network.advance(5)
+                self.assertEqual([end.closed for end in ends], [False, False])
+                self.network.advance(5)
+                self.assertEqual([end.closed for end in ends], [True, True])
+                self.assertEqual(self.got(b), ["large"])
+
+    def test_a_peer_that_does_not_read_is_not_waited_for(self) -> None:
+        a, b = self.chain(2, overlay=False)
+        a.send("large", b"x" * 50_000)
+        self.network.between(self.host(a), self.host(b))[1].reads = False
+        self.network.pump()
+        a.disconnect(a.routing_table[b.id])
+        self.network.advance(2.1)
+        self.assertEqual(a.footprint()["connections"], 0)
+
+    def test_it_comes_when_nothing_moves_any_more(self) -> None:
+        a = self.node()
+        puppet = self.joined(a)
+        a.disconnect(a.routing_table[puppet.me.id])
+        self.drip(puppet, native.encode(batch(puppet.me, 1, b"x" * 10_000))[:-100], 10)
+        self.assertEqual(a.footprint()["connections"], 1)
+        self.network.advance(3)
+        self.assertEqual(a.footprint()["connections"], 0)
+
+    def test_it_comes_whatever_still_moves(self) -> None:
+        a = self.node(limits={"close_timeout": 0.2})
+        puppet = self.joined(a)
+        a.disconnect(a.routing_table[puppet.me.id])
+        for _ in range(295):  # of 30 s
+            puppet.send(Pong(5))
+            self.network.advance(0.1)
+        self.assertEqual(a.footprint()["connections"], 1)
+        self.network.advance(0.6)
+        self.assertEqual(a.footprint()["connections"], 0)
+
+    def test_a_node_that_stops_does_not_wait_for_it(self) -> None:
+        a = self.node()
+        puppet = self.joined(a)
+        a.disconnect(a.routing_table[puppet.me.id])
+        said = native.encode(batch(puppet.me, 1, b"x" * 10_000))
+        self.drip(puppet, said[:1000], 5)
+        stopped = a.stopService()
+        self.drip(puppet, said[1000:2000], 3)
+        self.successResultOf(stopped)
+        self.assertEqual(self.log("do not say so"), [])
+
+    def test_links_at_their_end_count_as_links(self) -> None:
+        a = self.node(limits={"links_limit": 1})
+        puppet = self.joined(a)
+        a.disconnect(a.routing_table[puppet.me.id])
+        other = self.dial(self.puppet(), a)
+        self.network.pump()
+        self.assertEqual(other.bye.reason, "full")
