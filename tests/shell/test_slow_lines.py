@@ -5,10 +5,12 @@ from __future__ import annotations
 from twisted.internet.task import LoopingCall
 
 from tests.support.meshcase import MeshCase, Puppet, batch
+from twisted_mesh.core.handshake import Handshake, Side
 from twisted_mesh.core.liveness import ALIVE
 from twisted_mesh.memory_transport import MemoryTransport
 from twisted_mesh.service import MeshService
 from twisted_mesh.wire import native
+from twisted_mesh.wire.membership import Purpose
 from twisted_mesh.wire.native import Have, HaveEntry, Pong, SnapshotEntry, Want
 
 LIMITS = {"ping_after": 2.0, "dead_after": 6.0}
@@ -96,6 +98,21 @@ class TestLife(SlowLineCase):
                     said = said[1000:]
                     self.assertGreaterEqual(self.signs(puppet), count)
                 self.assertEqual(self.got(a), [])
+
+    def test_who_reads_says_so_in_an_exchange_and_before_a_link_is_up(self) -> None:
+        for purpose in (Purpose.EXCHANGE, Purpose.JOIN):
+            with self.subTest(purpose=purpose):
+                a = self.node(limits=LIMITS)
+                puppet = self.puppet(frontier=purpose is Purpose.EXCHANGE)
+                puppet.handshake = Handshake(
+                    Side.DIALLER, puppet.me, nonce=bytes(range(32)), time=1, purpose=purpose
+                )
+                self.dial(puppet, a)
+                self.network.pump()
+                self.drip(puppet, native.encode(batch(puppet.me, 1, b"x" * 10_000))[:9_000], 9)
+                self.assertNotIn(puppet.me.id, a.routing_table)
+                self.assertIsNone(puppet.bye)
+                self.assertGreaterEqual(self.signs(puppet), 4)
 
     def test_where_nothing_comes_nobody_says_that_it_lives(self) -> None:
         a = self.node(limits=LIMITS)
