@@ -15,9 +15,7 @@ from typing import Final
 from twisted_mesh.wire.fields import MAX_NUMBER
 
 ALIVE: Final = MAX_NUMBER - 3  # the token of a PONG that nobody asked for
-_LATELY: Final = (
-    0.5  # of ping_after: with looks a fifth apart, a sign of life is out after four fifths (guess)
-)
+_LATELY: Final = 0.5  # of ping_after; looks are a fifth apart, so a sign is out after four fifths (guess)
 
 
 class Verdict(Enum):
