@@ -295,7 +295,10 @@ class MeshProtocol(Protocol):
         config, clock = self._config, self._switch.clock
         self._outlet = Outlet(transport.write, config.write_bytes, self._on_resumed)
         self.liveness = Liveness(
-            clock.seconds(), ping_after=config.ping_after, dead_after=config.dead_after
+            clock.seconds(),
+            ping_after=config.ping_after,
+            dead_after=config.dead_after,
+            close_timeout=config.close_timeout,
         )
         transport.registerProducer(self._outlet, True)
         if ITCPTransport.providedBy(transport):
@@ -407,7 +410,7 @@ class MeshProtocol(Protocol):
         self.phase, self.error = phase, error
         timeout = self._config.close_timeout
         if self.is_patient:
-            look = partial(self._look_at_end, (), 0, _END_WAITS * _END_LOOKS)
+            look = partial(self._look_at_end, self.read_bytes, None, 0, _END_WAITS * _END_LOOKS)
             self._restart_timer(timeout / _END_LOOKS, look)
         else:
             self._restart_timer(timeout, self._abort)
@@ -421,14 +424,15 @@ class MeshProtocol(Protocol):
         self._transport.unregisterProducer()
         self._transport.loseConnection()
 
-    def _look_at_end(self, before: tuple[int, ...], still: int, left: int) -> None:
+    def _look_at_end(self, read: int, given: int | None, still: int, left: int) -> None:
         """Cut the connection once nothing moves over it, or after so many looks."""
         self._timer = None
-        moves = (self.read_bytes, on_its_way(self.transport))
-        still = 0 if before and moves != before else still + 1
+        given_now = on_its_way(self.transport)
+        moves = self.read_bytes != read or given not in (None, given_now)
+        still = 0 if moves else still + 1
         left -= 1
         if still < _END_LOOKS and left:
-            again = partial(self._look_at_end, moves, still, left)
+            again = partial(self._look_at_end, self.read_bytes, given_now, still, left)
             self._restart_timer(self._config.close_timeout / _END_LOOKS, again)
         else:
             self._abort()

@@ -12,6 +12,7 @@ class TestLiveness(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.liveness = Liveness(100, ping_after=5, dead_after=15)
+        self.read = 0
 
     def check(self, **expected: float) -> None:
         """Check at the times given by verdict, in order."""
@@ -55,10 +56,10 @@ class TestLiveness(SynchronousTestCase):
         self.assertIs(self.liveness.check(154.9), Verdict.PING)
         self.assertIs(self.liveness.check(155), Verdict.DEAD)
 
-    def owes(self, now: float, written: int = 0, *, heard: bool = True) -> bool:
-        """Whether a sign of life is due at a look, bytes having come since the last one or not."""
-        if heard:
-            self.liveness.heard(now)
+    def owes(self, now: float, written: int = 0, *, heard: int = 1000) -> bool:
+        """Whether a sign of life is due at a look, when so many bytes have come since the last one."""
+        self.read += heard
+        self.liveness.has_read(self.read, now)
         return self.liveness.owes_a_sign(written, now)
 
     def test_who_receives_says_that_it_lives_within_ping_after(self) -> None:
@@ -72,18 +73,25 @@ class TestLiveness(SynchronousTestCase):
         self.assertFalse(self.owes(108, written=20))
 
     def test_who_hears_nothing_says_nothing(self) -> None:
-        self.assertFalse(self.owes(110, heard=False))
+        self.assertFalse(self.owes(110, heard=0))
         self.assertTrue(self.owes(110))
-        self.assertTrue(self.owes(112, heard=False))
-        self.assertFalse(self.owes(113, heard=False))
+        self.assertTrue(self.owes(112, heard=0))
+        self.assertFalse(self.owes(113, heard=0))
 
     def test_bytes_of_what_is_not_whole_are_a_sign_of_life(self) -> None:
         for now in range(101, 120):
-            self.liveness.has_read(now, now)
+            self.liveness.has_read(100 * now, now)
             self.assertIs(self.liveness.check(now), Verdict.FINE)
             self.assertEqual(self.liveness.owes_a_sign(0, now), now >= 103)
-        self.liveness.has_read(119, 124)  # no more than before
+        self.liveness.has_read(11_900, 124)  # no more than before
         self.check(PING=124, DEAD=134)
+
+    def test_a_sign_of_life_is_not_answered_with_one(self) -> None:
+        self.assertEqual([self.owes(104, heard=38), self.owes(105, heard=38)], [False, False])
+
+    def test_it_is_said_within_close_timeout(self) -> None:
+        self.liveness = Liveness(100, ping_after=5, dead_after=15, close_timeout=2)
+        self.assertEqual([self.owes(100.5), self.owes(101)], [False, True])
 
     def test_when_bytes_came_is_known_no_worse_for_that(self) -> None:
         self.liveness.heard(101.5)

@@ -10,12 +10,16 @@ itself held up doubts itself first (Lifeguard): all deadlines move by as much as
 from __future__ import annotations
 
 from enum import Enum
+from math import inf
 from typing import Final
 
 from twisted_mesh.wire.fields import MAX_NUMBER
 
 ALIVE: Final = MAX_NUMBER - 3  # the token of a PONG that nobody asked for
-_LATELY: Final = 0.5  # of ping_after; looks are a fifth apart, so a sign is out after four fifths (guess)
+_LATELY: Final = 0.5  # of ping_after or close_timeout: looks and the line come on top (guess)
+_FLOW: Final = (
+    128  # bytes that are an answer to nothing: else signs would be answered with signs (one has 38)
+)
 
 
 class Verdict(Enum):
@@ -34,17 +38,30 @@ class Liveness:
     """
 
     __slots__ = (
-        *("_came", "_dead_after", "_lately", "_ping_after", "_pinged", "_read", "_written", "_wrote"),
+        *(
+            "_came",
+            "_dead_after",
+            "_lately",
+            "_ping_after",
+            "_pinged",
+            "_read",
+            "_said",
+            "_written",
+            "_wrote",
+        ),
         *("accepted", "received"),
     )
 
-    def __init__(self, now: float, *, ping_after: float, dead_after: float) -> None:
+    def __init__(
+        self, now: float, *, ping_after: float, dead_after: float, close_timeout: float = inf
+    ) -> None:
         self.received = self.accepted = now
         self._pinged = self._came = False
         self._read = self._written = 0
+        self._said = 0  # bytes that had come when bytes of ours were last seen to have gone out
         self._wrote = now  # when bytes of ours were last seen to have gone out
         self._ping_after = ping_after
-        self._lately = ping_after * _LATELY
+        self._lately = min(ping_after, close_timeout) * _LATELY
         self._dead_after = dead_after
 
     def heard(self, now: float) -> None:
@@ -83,5 +100,6 @@ class Liveness:
         :param written: bytes that were written to the link so far.
         """
         if written != self._written:
-            self._written, self._wrote = written, now
-        return now - self.received < self._lately <= now - self._wrote
+            self._written, self._wrote, self._said = written, now, self._read
+        flows = self._read - self._said >= _FLOW
+        return flows and now - self.received < self._lately <= now - self._wrote
