@@ -7,6 +7,7 @@ from typing import ClassVar
 from tests.core.membership_case import MembershipTestCase
 from tests.core.network import batch, closing, entry, have, of, origin_of, presence, roster
 from tests.core.node_case import ALL, HOST
+from twisted_mesh.core import events
 from twisted_mesh.core.events import (
     Dial,
     DialFailed,
@@ -382,6 +383,18 @@ class TestVisits(EvidenceTestCase):
                 effects += self.receive(9, native.Pong(1))
             self.assertEqual(self.closed(effects), [])
             self.assertEqual(self.closed(self.wait(2)), [(9, Reason.DONE)])
+
+    def test_as_long_as_a_slow_line_carries_something_it_goes_on_but_not_for_ever(self) -> None:
+        for outgoing in (True, False):
+            self.star("anna", gap_longest=200)
+            self.visit(outgoing=outgoing)
+            closed = []
+            for second in range(199):
+                self.handle(events.Arriving(9, None, 1000 * second, 2**20))
+                closed += self.closed(self.wait(1))
+            self.assertEqual(closed, [])
+            self.handle(events.Arriving(9, None, 2**20 - 1, 2**20))
+            self.assertEqual(self.closed(self.wait(3)), [(9, Reason.DONE)])
 
     def test_one_that_never_says_what_it_has_ends_too(self) -> None:
         self.open(9, "dora", purpose=EXCHANGE)

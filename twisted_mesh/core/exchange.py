@@ -23,6 +23,7 @@ from twisted_mesh.core.events import Run
 from twisted_mesh.core.handshake import Myself
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
+from twisted_mesh.core.meter import FLOOR
 from twisted_mesh.core.repair import Repair
 from twisted_mesh.core.roster import Entry, Roster
 from twisted_mesh.core.views import Dice
@@ -212,6 +213,8 @@ class Exchange:
     def _look_at(self, visit: Visit, now: float) -> None:
         config, link = self._config, visit.link
         since = now - visit.since
+        if _is_moving(link, now) and since < config.gap_longest:
+            return  # what others hold takes as long as the line takes
         if not visit.outgoing:
             if since >= config.exchange_timeout + _GRACE:
                 self._end(visit, "the exchange took too long")
@@ -226,6 +229,11 @@ class Exchange:
 
     def _end(self, visit: Visit, why: str) -> None:
         self._close(visit.link.number, Reason.DONE, why)
+
+
+def _is_moving(link: Link, now: float) -> bool:
+    """Whether more is on its way over *link* than a fast line takes in a moment."""
+    return link.is_slowed(now) or (link.meter.is_waiting and link.unread > FLOOR)
 
 
 def _in_turn(runs: Sequence[Run]) -> list[Run]:

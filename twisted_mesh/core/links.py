@@ -42,6 +42,11 @@ class Links:
         """The exchanges that are open."""
         return self._visits.values()
 
+    @property
+    def all(self) -> ValuesView[Link]:
+        """Every link, draining ones included."""
+        return self._all.values()
+
     def get(self, number: int) -> Link | None:
         """The link, draining ones included."""
         return self._all.get(number)

@@ -6,7 +6,6 @@ nothing they sign: it decides who is asked, and who is waited for, for a bounded
 
 from __future__ import annotations
 
-from itertools import chain
 from math import inf
 from typing import Final
 
@@ -105,11 +104,11 @@ class Pace:
         return _SECONDS * sum(link.pace for link in slowed) if slowed else inf
 
     def _slowed(self, now: float) -> list[Link]:
-        return [link for link in chain(self._links.fed, self._links.visits) if link.is_slowed(now)]
+        return [link for link in self._links.all if link.is_slowed(now)]
 
     def under_way(self, run: Run) -> list[tuple[Link, Partial]]:
         """The links that are in the middle of a batch of *run*."""
-        links = chain(self._links.fed, self._links.visits)
+        links = self._links.all
         return [(one, one.partial) for one in links if one.partial is not None and one.partial.run == run]
 
     def passed(self, run: Run, rival: Link, now: float) -> list[tuple[int, int]]:
