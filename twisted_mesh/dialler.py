@@ -183,7 +183,7 @@ class Dialler:
 
     def _met_itself(self, target: _Target) -> None:
         address = target.address
-        text = "{address} is this node itself, or has its identity: "
+        text = "{address} is this node itself: "
         if address.host is not None and is_numeric(address.host):
             del self._targets[address]
             _log.info(text + "not dialled again", address=address)

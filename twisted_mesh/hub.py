@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.connections import Connections
 from twisted_mesh.core import events
-from twisted_mesh.core.handshake import NONCE_BYTES, Handshake, Myself, Peer, Side
+from twisted_mesh.core.handshake import FRESH_BYTES, NONCE_BYTES, Handshake, Myself, Nonces, Peer, Side
 from twisted_mesh.core.history import History
 from twisted_mesh.core.node import Node
 from twisted_mesh.core.views import Dice
@@ -89,6 +89,7 @@ class Hub:
         self.disconnected = Disconnected(clock, config)
         self.connections = Connections(config)
         self.table: Mapping[bytes, MeshProtocol] = self.connections.table
+        self._nonces = Nonces(os.urandom(NONCE_BYTES))
         self._numbers = 0
         self._published = 0  # messages of this run of the service that have a number
         self._events: deque[events.Event] = deque()
@@ -249,14 +250,19 @@ class Hub:
         """A handshake for a new connection."""
         self._see_where()
         myself = msgspec.structs.replace(self.myself, settled=self.node.settled)
-        nonce, time = os.urandom(NONCE_BYTES), int(self._wall_clock())
-        return Handshake(side, myself, nonce=nonce, time=time, expected=expected, purpose=purpose)
+        nonce, time = self._nonces.make(os.urandom(FRESH_BYTES)), int(self._wall_clock())
+        return Handshake(
+            side, myself, nonce=nonce, time=time, expected=expected, purpose=purpose,
+            is_own=self._nonces.is_own,
+        )  # fmt: skip
 
     def proven(self, link: MeshProtocol, peer: Peer) -> None:
         """The peer has proven who it is."""
         purpose = peer.purpose if link.dialled_for is None else link.dialled_for
         link.visits = purpose is Purpose.EXCHANGE
-        if purpose in _OVERLAY and peer.id in self.disconnected:
+        if peer.id == self.myself.id:
+            self._handle(events.SameKey(link.number, peer.epoch, link.outgoing))
+        elif purpose in _OVERLAY and peer.id in self.disconnected:
             link.close(RemoteError("the application disconnected this node", Reason.ROOM))
         elif self.connections.proven(link):
             host, _ = link.remote

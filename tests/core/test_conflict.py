@@ -7,7 +7,16 @@ from typing import ClassVar
 from tests.core.membership_case import MembershipTestCase
 from tests.core.network import batch, closing, of, presence, roster, suspect
 from tests.core.node_case import ALL
-from twisted_mesh.core.events import Dial, DialFailed, Effect, EpochTaken, KeyInUse, Leaving
+from twisted_mesh.core.events import (
+    Close,
+    Dial,
+    DialFailed,
+    Effect,
+    EpochTaken,
+    KeyInUse,
+    Leaving,
+    SameKey,
+)
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.membership import Standing
 from twisted_mesh.wire.signed import SignedRecord
@@ -113,6 +122,60 @@ class TestProof(ConflictTestCase):
         self.assertEqual(self.in_use(self.receive(1, batch("me", 1, epoch=2))), [KeyInUse(2)])
         self.wait(5)
         self.assertEqual(self.in_use(self.receive(1, self.other())), [])
+
+
+class TestMeeting(ConflictTestCase):
+    """The other node has proven in a handshake with this one that it has the key."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.make(epoch=5)  # with nobody else there
+
+    def meet(self, epoch: int, outgoing: bool = True) -> list[Effect]:
+        """The other node is there, in that run; whichever it is, it is let go of."""
+        effects = self.handle(SameKey(9, epoch, outgoing))
+        (close,) = of(effects, Close)
+        self.assertEqual((close.link, close.reason), (9, Reason.KEY))
+        self.assertIn("give each an identity of its own", close.detail)
+        return effects
+
+    def test_a_later_run_is_proven_at_once(self) -> None:
+        for outgoing in (True, False):
+            self.make(epoch=5)
+            self.assertEqual(self.in_use(self.meet(7, outgoing)), [KeyInUse(7), KeyInUse(7, proven=True)])
+            self.assertTrue(self.node.disowned)
+            self.assertEqual(self.in_use(self.meet(7, outgoing)), [])
+
+    def test_so_is_one_of_which_a_record_had_come(self) -> None:
+        self.up(1, "anna")
+        self.assertEqual(self.in_use(self.receive(1, self.other(epoch=7))), [KeyInUse(7)])
+        self.assertEqual(self.in_use(self.meet(7)), [KeyInUse(7, proven=True)])
+
+    def test_an_earlier_run_changes_nothing(self) -> None:
+        for outgoing in (True, False):
+            effects = self.meet(3, outgoing)
+            self.assertEqual((self.in_use(effects), self.begins(effects)), ([], []))
+            self.assertFalse(self.node.disowned)
+
+    def test_of_one_number_for_two_runs_the_end_that_was_dialled_begins_another(self) -> None:
+        self.assertEqual(self.begins(self.meet(5, outgoing=True)), [])
+        self.assertEqual(self.begins(self.meet(5, outgoing=False)), [EpochTaken(5)])
+        self.assertFalse(self.node.disowned)
+
+    def test_a_new_run_begins_once_it_was_not_met_for_long(self) -> None:
+        self.meet(7)
+        self.wait(2 * INTERVAL)
+        self.meet(7)
+        self.assertEqual(self.begins(self.wait(3 * INTERVAL - 1)), [])
+        self.assertEqual(self.begins(self.wait(1)), [EpochTaken(7)])
+
+    def test_who_is_met_is_suspected_no_more(self) -> None:
+        self.star("anna")
+        self.receive(1, presence("anna"))
+        self.receive(1, self.other(), suspect("anna", "me", 1, epoch=2))
+        self.wait(5)
+        self.meet(2)
+        self.assertEqual(self.begins(self.wait(3 * INTERVAL - 1)), [])
 
 
 class TestTheEnd(ConflictTestCase):

@@ -9,7 +9,17 @@ import msgspec
 from msgspec import structs
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_mesh.core.handshake import Handshake, Myself, Peer, Side, Stage, told
+from twisted_mesh.core.handshake import (
+    FRESH_BYTES,
+    NONCE_BYTES,
+    Handshake,
+    Myself,
+    Nonces,
+    Peer,
+    Side,
+    Stage,
+    told,
+)
 from twisted_mesh.errors import (
     EncryptionMismatch,
     HandshakeTimeout,
@@ -65,10 +75,18 @@ class Party:
         expected: bytes | None = None,
         exporter: Callable[[], bytes] = exporter,
         purpose: Purpose = Purpose.JOIN,
+        nonces: Nonces | None = None,
     ) -> None:
-        nonce = bytes([len(side.value)]) * 32
+        fresh = bytes([len(side.value)])
+        nonces = nonces or Nonces(side.value)
         self.shake = Handshake(
-            side, myself, nonce=nonce, time=1_700_000_000, expected=expected, purpose=purpose
+            side,
+            myself,
+            nonce=nonces.make(fresh * FRESH_BYTES),
+            time=1_700_000_000,
+            expected=expected,
+            purpose=purpose,
+            is_own=nonces.is_own,
         )
         self._exporter = exporter
 
@@ -185,10 +203,6 @@ class TestGreeting(HandshakeTestCase):
             self.assertEqual(said, "another subnet")
             self.assertIsNone(dialler.shake.peer)
 
-    def test_self(self) -> None:
-        mirror = Party(Side.ACCEPTOR, self.anna)
-        self.refusal(lambda: self.dialler.take(mirror.shake.start()), SelfConnection, Reason.SELF)
-
     def test_py2p_peer(self) -> None:
         hello = greetings.encode(Greeting(self.bert.id, HERE.id, None, False, 0))
         said = self.refusal(lambda: self.dialler.take(hello), RemoteError, Reason.GREETING)
@@ -220,6 +234,79 @@ class TestGreeting(HandshakeTestCase):
         self.acceptor.take(self.dialler.take(self.acceptor.shake.start()))
         # Behind a greeting the same two bytes are the beginning of nothing but a length.
         self.assertIs(self.acceptor.shake.not_a_frame(b"\x16\x03", framing), framing)
+
+
+class TestOwnKey(HandshakeTestCase):
+    """A greeting with the own id: of this very node, of another with its key, or of a liar."""
+
+    def one_key(self, epochs: tuple[int, int], nonces: Nonces | None = None) -> None:
+        """Both ends have Anna's key, in runs of those *epochs*; with *nonces* they are one node."""
+        dialler, acceptor = (structs.replace(self.anna, epoch=epoch) for epoch in epochs)
+        self.dialler = Party(Side.DIALLER, dialler, nonces=nonces)
+        self.acceptor = Party(Side.ACCEPTOR, acceptor, nonces=nonces)
+
+    def test_a_node_that_meets_itself_is_told_so_at_both_ends(self) -> None:
+        for expected in (None, self.anna.id, self.bert.id):
+            nonces = Nonces(b"the node's")
+            self.one_key((7, 7), nonces)
+            self.dialler = Party(Side.DIALLER, self.anna, expected=expected, nonces=nonces)
+            hello, intro = payloads(self.dialler.take(self.acceptor.shake.start()))
+            answer = self.acceptor.shake.receive(hello, exporter)
+            for party, data in ((self.acceptor, intro), (self.dialler, *payloads(answer))):
+                self.refusal(
+                    lambda party=party, data=data: party.shake.receive(data, exporter),
+                    SelfConnection,
+                    Reason.SELF,
+                )
+
+    def test_so_is_one_that_has_begun_a_new_run_meanwhile(self) -> None:
+        self.one_key((7, 9), Nonces(b"the node's"))
+        hello = self.dialler.take(self.acceptor.shake.start())
+        self.refusal(lambda: self.acceptor.take(hello), SelfConnection, Reason.SELF)
+
+    def test_another_node_with_the_key_proves_itself_and_shows_its_run(self) -> None:
+        for epochs in ((7, 9), (9, 7), (7, 7)):
+            self.one_key(epochs)
+            proof, _ = self.introduced()
+            self.dialler.take(self.acceptor.take(proof))
+            met = [party.shake.peer for party in (self.acceptor, self.dialler)]
+            self.assertEqual([peer and (peer.id, peer.epoch) for peer in met], [
+                (self.anna.id, epoch) for epoch in epochs
+            ])  # fmt: skip
+
+    def test_it_does_so_whatever_id_was_expected(self) -> None:
+        self.one_key((7, 9))
+        self.dialler = Party(Side.DIALLER, self.anna, expected=self.bert.id)
+        proof, _ = self.introduced()
+        self.dialler.take(self.acceptor.take(proof))
+        self.assertEqual(self.dialler.shake.peer and self.dialler.shake.peer.id, self.anna.id)
+
+    def test_who_has_not_the_key_proves_nothing(self) -> None:
+        liar = structs.replace(self.anna, epoch=99, sign=node().sign)
+        for side in Side:
+            self.one_key((7, 7))
+            if side is Side.DIALLER:
+                self.dialler, cheated = Party(side, liar), self.acceptor
+            else:
+                self.acceptor, cheated = Party(side, liar), self.dialler
+            proof, _ = self.introduced()
+            with self.assertRaises(RemoteError) as caught:
+                self.dialler.take(self.acceptor.take(proof))
+            self.assertIs(caught.exception.reason, Reason.PROOF)
+            self.assertIsNone(cheated.shake.peer)
+
+    def test_the_own_id_with_another_key_is_refused(self) -> None:
+        self.acceptor = Party(Side.ACCEPTOR, structs.replace(self.bert, id=self.anna.id))
+        intro = self.acceptor.take(self.dialler.take(self.acceptor.shake.start()))
+        self.refusal(lambda: self.dialler.take(intro), IdentityMismatch, Reason.IDENTITY)
+
+    def test_nobody_else_makes_a_nodes_nonces(self) -> None:
+        nonces, fresh = Nonces(b"the node's"), b"n" * FRESH_BYTES
+        made = nonces.make(fresh)
+        self.assertEqual(len(made), NONCE_BYTES)
+        self.assertTrue(nonces.is_own(made))
+        for other in (Nonces(b"another's").make(fresh), bytes(NONCE_BYTES), made[:-1] + b"?", fresh * 2):
+            self.assertFalse(nonces.is_own(other))
 
 
 class TestIntro(HandshakeTestCase):
@@ -312,7 +399,8 @@ class TestProof(HandshakeTestCase):
 
     def test_reflection_of_everything_meets_itself(self) -> None:
         mirror = greetings.encode(Greeting(self.anna.id, HERE.id, None, True, 0))
-        self.refusal(lambda: self.dialler.take(mirror), SelfConnection, Reason.SELF)
+        _greeting, intro = payloads(self.dialler.take(mirror))
+        self.refusal(lambda: self.dialler.shake.receive(intro, exporter), SelfConnection, Reason.SELF)
 
     def test_proof_relayed_into_another_tls_session(self) -> None:
         # A man in the middle passes every byte on; he ends two TLS sessions, with two exporters.

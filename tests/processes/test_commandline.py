@@ -173,6 +173,28 @@ class EndingTests(ProcessCase):
         await self.until(lambda: ends[1].lines == ["before", "after"])
         self.assertNotIn("another node uses this node's key", newer.log)
 
+    async def test_so_does_the_older_of_two_that_know_only_each_other_whichever_dials(self) -> None:
+        told = (
+            "two nodes use this key, and the one started later keeps it: give each an identity of its own"
+        )
+        port = bound(listening=False)
+        self.addCleanup(port.close)
+        taken = port.getsockname()[1]
+        first = self.mesh("--identity=node.key", "--stdio", peers=(taken,))
+        await self.until_listening(first)
+        port.close()
+        where = f"--listen=tcp:{taken}:interface=127.0.0.1"
+        second = self.twistd("mesh", where, "--identity=node.key", "--stdio")
+        self.assertEqual(await self.until_ended(first), [78])
+        third = self.mesh("--identity=node.key", "--stdio", peers=(taken,))
+        self.assertEqual(await self.until_ended(second), [78])
+        for newer in (second, third):
+            await self.until(lambda newer=newer: told in newer.log)
+        for child in (first, second):
+            self.assertIn("mesh: another node uses this node's key", child.log)
+        self.assertNotIn("another node uses this node's key", third.log)
+        self.assertIsNone(third.status)
+
     async def test_a_chain_whose_middle_was_killed_and_came_back_carries_messages_again(self) -> None:
         chain = ("--no-overlay", "--stdio")
         middle = self.mesh("--identity=middle.key", *chain)

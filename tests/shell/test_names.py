@@ -171,7 +171,7 @@ class TestOnlyItself(NamedCase):
         a = self.named(HOST, HOST, peers=[f"{NAME}:{PORT}"])
         self.network.advance(140)
         self.assertIn(len(self.dialled()), (2, 3))
-        self.assertEqual(len(self.log("is this node itself, or has its identity: looked up again")), 1)
+        self.assertEqual(len(self.log("is this node itself: looked up again")), 1)
         b = self.node()
         self.table.names[NAME] = [HOST, self.host(b)]
         self.network.advance(80)

@@ -22,6 +22,7 @@ from twisted_mesh.errors import (
     NotRunning,
     Reason,
     RemoteError,
+    SelfConnection,
     Unreachable,
 )
 from twisted_mesh.identity import Identity
@@ -420,6 +421,102 @@ class TestKeyGivenBack(MeshCase):
         old.send("at last")
         self.network.advance(1)
         self.assertEqual(self.got(self.x, old), ["at last"])
+
+
+class TestOnlyEachOther(MeshCase):
+    """Two nodes with one key that nobody else is linked with: either may dial."""
+
+    TOLD = (
+        "two nodes use this key, and the one started later keeps it: give each an identity of its own [key]"
+    )
+
+    def both(self, older_dials: bool, key: Identity | None = None) -> tuple[MeshService, MeshService]:
+        """The older and the newer of two nodes of which one dials the other."""
+        key = key or Identity.generate()
+        if not older_dials:
+            older = self.node(identity=key)
+            return older, self.node(identity=key, peers=[self.address(older)])
+        newer = self.make(identity=key)
+        older = self.node(identity=key, peers=[self.address(newer)])
+        self.network.clock.advance(0.01)  # it is dialled when it listens already
+        newer.startService()
+        return older, newer
+
+    def test_both_say_so_and_the_newer_goes_on(self) -> None:
+        for older_dials in (True, False):
+            before = len(self.log(self.TOLD))
+            older, newer = self.both(older_dials)
+            self.network.advance(3)
+            failures = [failure.type for failure in self.happened(older, "failure")]
+            self.assertEqual((failures, self.happened(newer, "failure")), ([KeyInUse], []))
+            self.assertIsInstance(self.successResultOf(older.key_in_use()), KeyInUse)
+            self.assertRaises(KeyInUse, older.send, "no")
+            newer.send("as ever")
+            for service in (older, newer):
+                self.assertEqual(set(self.reasons(service)), {"key"})
+                self.assertEqual(service.routing_table, {})
+            self.assertEqual({line.split(" ")[0] for line in self.log(self.TOLD)[before:]}, {
+                "cannot", "connection"
+            })  # fmt: skip
+            never = newer.key_in_use()
+            self.assertNoResult(never)
+            self.stop(older)
+            self.stop(newer)
+            self.failureResultOf(never, NotRunning)
+
+    def test_it_is_tried_seldom_and_told_at_each_attempt(self) -> None:
+        older, newer = self.both(older_dials=True)
+        self.network.advance(30)
+        dials, lines = len(self.network.dials), len(self.log())
+        self.network.advance(600)
+        count = len(self.network.dials) - dials
+        self.assertIn(count, range(600 // 19, 600 // 11))  # a quarter of key_retry more or less
+        said = self.log()[lines:]
+        self.assertEqual([line for line in said if self.TOLD not in line], [])
+        for beginning in ("cannot link with", f"connection from {self.host(older)}"):
+            self.assertGreaterEqual(sum(line.startswith(beginning) for line in said), count - 1, beginning)
+        self.assertEqual(self.happened(newer, "failure"), [])
+
+    def test_the_older_is_itself_again_once_the_newer_has_stopped(self) -> None:
+        for older_dials in (True, False):
+            older, newer = self.both(older_dials)
+            self.network.advance(600)
+            self.assertRaises(KeyInUse, older.send, "no")
+            self.stop(newer)
+            self.network.advance(90)
+            other = self.node()
+            self.link((other, older))
+            older.send("again")
+            self.network.advance(1)
+            self.assertEqual(self.got(other), ["again"])
+            self.stop(older)
+
+    def test_who_connects_is_told(self) -> None:
+        key = Identity.generate()
+        older, newer = self.node(identity=key), self.node(identity=key)
+        link = newer.connect(self.host(older), PORT)
+        self.network.pump()
+        self.assertIs(self.failureResultOf(link, RemoteError).value.reason, Reason.KEY)
+        itself = newer.connect(self.host(newer), PORT)
+        self.network.pump()
+        self.failureResultOf(itself, SelfConnection)
+
+    def test_who_has_not_the_key_brings_nothing_about(self) -> None:
+        key, liar = Identity.generate(), Identity.generate()
+        a, b = self.node(identity=key), self.node()
+        self.link((a, b))
+        claims = {"id": key.id, "origin": key.origin, "epoch": 2**42}
+        dials = self.dial(self.puppet(identity=liar, **claims), a)
+        self.network.pump()
+        self.assertEqual(dials.bye.reason, "proof")
+        self.serve([served := self.puppet(Side.ACCEPTOR, identity=liar, **claims)])
+        link = a.connect("10.9.9.9", PORT)
+        self.network.pump()
+        self.assertIs(self.failureResultOf(link, RemoteError).value.reason, Reason.PROOF)
+        self.assertIsNotNone(served.lost)
+        a.send("as ever")
+        self.assertEqual(self.log(self.TOLD), [])
+        self.assertEqual(self.happened(a, "failure"), [])
 
 
 class TestLateWords(MeshCase):

@@ -6,7 +6,7 @@ node has said that it stops, or was silent for as long as makes a member *down*:
 
 A record alone does not prove that the other node runs now.  It can be of an own run: its number was lost,
 as when the key's file was restored, and the clock set back.  Proven is a node that speaks on after it was
-first heard of.
+first heard of, or shakes hands with this one.
 """
 
 from __future__ import annotations
@@ -61,16 +61,21 @@ class KeyConflict:
             self.until = now
             return
         self.until = heard + self._config.presence_missed * presence.interval / 1000
-        speaks_on = not is_first and self.until > now and heard >= self._began + _ON_ITS_WAY
-        if speaks_on and not self._is_proven:
-            self._is_proven = True
-            self._emit(events.KeyInUse(self.epoch, proven=True))
+        if not is_first and self.until > now and heard >= self._began + _ON_ITS_WAY:
+            self._prove()
 
     def published(self, epoch: int, now: float) -> None:
         """A verified batch of the own key came, of a run above the own one."""
         if epoch > self.epoch:
             self._begin(epoch, now)
             self.until = now + self._config.presence_missed * self._config.presence_interval
+
+    def met(self, epoch: int, now: float) -> None:
+        """It has signed something fresh, in a handshake with this node, in a run above the own one."""
+        until = now + self._config.presence_missed * self._config.presence_interval
+        self.until = max(self.until, until) if self else until
+        self._begin(epoch, now)
+        self._prove()
 
     def suspected(self, now: float) -> None:
         """A neighbour has lost it: it has ``suspect_patience`` for another word."""
@@ -93,6 +98,11 @@ class KeyConflict:
     def age(self, now: float) -> float:
         """Seconds since its newest record was heard of."""
         return max(0.0, now - self._heard)
+
+    def _prove(self) -> None:
+        if not self._is_proven:
+            self._is_proven = True
+            self._emit(events.KeyInUse(self.epoch, proven=True))
 
     def _begin(self, epoch: int, now: float) -> None:
         if not self:

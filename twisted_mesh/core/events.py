@@ -56,6 +56,14 @@ class LinkOpened(msgspec.Struct, frozen=True):
     host: str = ""
 
 
+class SameKey(msgspec.Struct, frozen=True):
+    """Another node has proven over connection *link* that it has the own key, and is now in run *epoch*."""
+
+    link: int
+    epoch: int
+    outgoing: bool
+
+
 class LinkClosing(msgspec.Struct, frozen=True):
     """A BYE is on its way, or the connection broke: nothing more goes out over *link*.
 
@@ -178,6 +186,7 @@ class Check(msgspec.Struct, frozen=True):
 Asking = Taken | Skipped | SendDirect | Ask | Forget
 Event = (
     LinkOpened
+    | SameKey
     | LinkClosing
     | LinkClosed
     | Received

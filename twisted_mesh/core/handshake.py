@@ -17,6 +17,9 @@ The dialler waits for the greeting, so that a node of another network hears noth
 proves itself first, so that a scanner learns nothing signed.  A PROOF signs the side it comes from, every
 byte either side sent up to and with INTRO, and under TLS the session's exporter (RFC 9266): a
 replayed PROOF meets other nonces, a reflected one the other side, a relayed one another session.
+
+A greeting with the own id comes from this node itself or from another with its key.  INTRO tells which: of
+itself it has a nonce that this node has made.  Another node goes on to its PROOF, and is no peer for that.
 """
 
 from __future__ import annotations
@@ -45,6 +48,8 @@ from twisted_mesh.wire.greeting import Address, Greeting
 from twisted_mesh.wire.membership import Purpose, Role
 
 NONCE_BYTES: Final = 32
+#: Of these that many are random: enough that no two nonces are ever the same.
+FRESH_BYTES: Final = NONCE_BYTES // 2
 _TLS_RECORD: Final = b"\x16\x03"  # a ClientHello's first bytes, any version
 
 _Word = TypeVar("_Word", Role, Purpose)
@@ -117,12 +122,33 @@ class Peer(msgspec.Struct, frozen=True):
     purpose: Purpose = Purpose.JOIN
 
 
+class Nonces:
+    """The nonces of one node: to others they are random, and it knows its own without keeping them."""
+
+    def __init__(self, secret: bytes) -> None:
+        """
+        :param secret: 32 random bytes that never leave the node.
+        """
+        self._secret = secret
+
+    def make(self, fresh: bytes) -> bytes:
+        """A nonce of :data:`FRESH_BYTES` random bytes, never used before."""
+        return fresh + self._mark(fresh)
+
+    def is_own(self, nonce: bytes) -> bool:
+        """Whether this node has made *nonce*."""
+        return nonce[FRESH_BYTES:] == self._mark(nonce[:FRESH_BYTES])
+
+    def _mark(self, fresh: bytes) -> bytes:
+        return hashlib.blake2b(fresh, digest_size=NONCE_BYTES - FRESH_BYTES, key=self._secret).digest()
+
+
 class Handshake:
     """One connection's way from its first byte to a proven peer.
 
     :ivar stage: what is expected next.
     :ivar greeting: the peer's, once it has come.
-    :ivar peer: who it is, once proven.
+    :ivar peer: who it is, once proven; with the own id it is another node with the own key.
     :ivar purpose: what this end said the link is for; it means something at the dialler's alone.
     """
 
@@ -135,9 +161,11 @@ class Handshake:
         time: int,
         expected: bytes | None = None,
         purpose: Purpose = Purpose.JOIN,
+        is_own: Callable[[bytes], bool] = lambda nonce: False,
     ) -> None:
         """
         :param nonce: 32 random bytes, never used before.
+        :param is_own: whether another handshake of this node has a nonce (:meth:`Nonces.is_own`).
         :param time: wall clock, whole seconds since 1970.
         :param expected: the id the peer must have, where it is known beforehand.
         :param purpose: what the link is dialled for, by a dialler.
@@ -148,6 +176,7 @@ class Handshake:
         self._side = side
         self._myself = myself
         self._nonce = nonce
+        self._is_own = is_own
         self._time = time
         self._expected = expected
         self.purpose = purpose
@@ -227,11 +256,10 @@ class Handshake:
         me = self._myself
         if greeting.protocol_id != me.network.id:
             raise SubnetMismatch("another subnet")  # and nothing of this one: it is told to the peer
-        if greeting.id == me.id:
-            raise SelfConnection("the address leads back to this node")
         if not greeting.native:
             raise RemoteError("the peer is a py2p node", Reason.GREETING)
-        self._require(greeting.id)
+        if greeting.id != me.id:  # else INTRO tells whether it is this node, and nobody's id is required
+            self._require(greeting.id)
         self.stage = Stage.INTRO
         hello = b"" if self._sent else self._greet()
         return hello + self._introduce()
@@ -263,6 +291,8 @@ class Handshake:
         assert self.greeting is not None
         if id_of(intro.public_key) != self.greeting.id:
             raise IdentityMismatch("the peer's id is not the one of its key")
+        if intro.nonce == self._nonce or self._is_own(intro.nonce):
+            raise SelfConnection("the address leads back to this node")
         self._intro = intro
         self._received += frame(payload)
         self.stage = Stage.PROOF

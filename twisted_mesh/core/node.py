@@ -43,6 +43,7 @@ from twisted_mesh.wire.signed import SignedRecord
 _DOUBLE = "another link to this node is kept"
 _OUTRUN = "another node uses this key, in a newer run"
 _SUCCEEDED = "a newer run of this key is linked: the node was restarted, or another one uses its key"
+_SHARED = "two nodes use this key, and the one started later keeps it: give each an identity of its own"
 _EARLY = (native.Snapshot, native.Digest, native.Prune, native.Ping, native.Pong, native.Unknown)
 
 #: Of :attr:`Node.counts` what a bound had dropped; the others were of no use.
@@ -128,6 +129,8 @@ class Node:
                 self._on_publish(event, now)
             case events.LinkOpened():
                 self._on_opened(event, now)
+            case events.SameKey():
+                self._on_same_key(event, now)
             case events.LinkClosing():
                 self._on_closing(event.link, event.reason, now)
             case events.LinkClosed():
@@ -201,6 +204,15 @@ class Node:
         link.meter.sent(link.sent, now, least=0)
         self.sending.send((link,), native.Ping(READ_SNAPSHOT))
         self._set_timer(Timer.AGE, now + self._config.history_seconds / 10)
+
+    def _on_same_key(self, event: events.SameKey, now: float) -> None:
+        """Another node has the own key: only one of the two goes on, and both say so."""
+        _, epoch = self.outbox.run
+        self._effects.append(Close(event.link, Reason.KEY, _SHARED))
+        if event.epoch > epoch:
+            self.membership.presences.met(event.epoch, now)
+        elif event.epoch == epoch and not event.outgoing:
+            self._emit(events.EpochTaken(epoch))  # one end alone, so that they differ from then on
 
     def _on_closing(self, number: int, reason: Reason, now: float) -> None:
         link = self._stop_feeding(number, reason, now)

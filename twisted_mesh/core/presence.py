@@ -230,6 +230,11 @@ class Presences:
             self._push(signed.relayed(), presence, link)
         self._look_at(max(now, self._conflict.until))
 
+    def met(self, epoch: int, now: float) -> None:
+        """Another node with the own key has proven that it runs now, in the later run *epoch*."""
+        self._conflict.met(epoch, now)
+        self._look_at(self._conflict.until)
+
     def _take(
         self, link: Link, signed: SignedRecord, presence: Presence, heard: float, now: float
     ) -> Entry | None:
