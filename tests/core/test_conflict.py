@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from tests.core.membership_case import MembershipTestCase
-from tests.core.network import batch, closing, of, presence, roster, suspect
+from tests.core.network import batch, closing, of, origin_of, presence, roster, suspect
 from tests.core.node_case import ALL
 from twisted_mesh.core.events import (
     Close,
@@ -18,7 +18,8 @@ from twisted_mesh.core.events import (
     SameKey,
 )
 from twisted_mesh.errors import Reason
-from twisted_mesh.wire.membership import Standing
+from twisted_mesh.identity import id_of
+from twisted_mesh.wire.membership import Contact, Purpose, Standing
 from twisted_mesh.wire.signed import SignedRecord
 
 INTERVAL = 30.0  # ``presence_interval``
@@ -32,9 +33,10 @@ class ConflictTestCase(MembershipTestCase):
         self.star("anna", "bert")
         self.receive(1, presence("anna"), presence("bert"))
 
-    def other(self, counter: int = 1, epoch: int = 2, flags: int = 0) -> SignedRecord:
-        """A record of the other node with the own key."""
-        return presence("me", counter, epoch=epoch, flags=flags)
+    def other(self, counter: int = 1, epoch: int = 2, flags: int = 0, host: str = "") -> SignedRecord:
+        """A record of the other node with the own key, which can be dialled at *host* if there is one."""
+        address = (host, 4444) if host else None
+        return presence("me", counter, epoch=epoch, flags=flags, address=address)
 
     def in_use(self, effects: list[Effect]) -> list[KeyInUse]:
         """That the key is used elsewhere."""
@@ -267,3 +269,30 @@ class TestDials(ConflictTestCase):
             else:
                 self.receive(1, self.other())
                 self.assertIn(self.dials(60), (3, 4))
+
+    def test_the_other_node_is_dialled_where_it_says_it_is_so_that_both_can_prove_themselves(self) -> None:
+        self.star("anna")
+        self.receive(1, presence("anna"), self.other(host="two.example"))
+        dials = of(self.wait(5), Dial)
+        mine = id_of(origin_of("me"))
+        self.assertEqual(dials, [Dial(Contact(mine, "two.example", 4444), Purpose.EXCHANGE)])
+        self.handle(DialFailed(mine))
+        self.receive(1, self.other(2, host="two.example"))
+        self.assertEqual(self.dials(50), 0)  # of ``dial_again``
+        self.assertEqual(self.dials(15), 1)
+
+    def test_not_where_that_is_not_believed_or_it_has_stopped(self) -> None:
+        stopped = self.other(host="two.example", flags=Standing.LEAVING)
+        for record in (self.other(host="127.0.0.1"), self.other(host="192.168.0.256"), stopped):
+            self.star("anna")
+            self.receive(1, presence("anna"), record)
+            self.assertEqual(of(self.wait(40), Dial), [])
+
+    def test_not_by_the_word_of_an_earlier_run_or_of_who_has_not_the_key(self) -> None:
+        self.make(epoch=5)
+        self.up(1, "anna")
+        said = self.other(epoch=7, host="two.example")
+        self.receive(1, roster(), self.other(epoch=1, host="two.example"))
+        self.receive(1, SignedRecord(said.record, bytes(64), said.array))
+        self.assertEqual(of(self.wait(40), Dial), [])
+        self.assertFalse(self.node.disowned)

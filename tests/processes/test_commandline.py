@@ -13,6 +13,7 @@ from tests.support.processes import ANYWHERE, TWIST, TWISTD, Child, ProcessCase
 
 PROMPT = 5.0  # seconds in which a node ends that has nothing to hand over, also on a busy machine
 LOG_BURST = 5
+SHARED = "two nodes use this key, and the one started later keeps it: give each an identity of its own"
 
 
 def bound(listening: bool) -> socket.socket:
@@ -169,14 +170,12 @@ class EndingTests(ProcessCase):
             "mesh: another node uses this node's key: this one publishes no more until that has stopped\n"
         )
         self.assertIn(told, older.log)
+        await self.until(lambda: SHARED in newer.log)
         newer.type("after\n")
         await self.until(lambda: ends[1].lines == ["before", "after"])
         self.assertNotIn("another node uses this node's key", newer.log)
 
     async def test_so_does_the_older_of_two_that_know_only_each_other_whichever_dials(self) -> None:
-        told = (
-            "two nodes use this key, and the one started later keeps it: give each an identity of its own"
-        )
         port = bound(listening=False)
         self.addCleanup(port.close)
         taken = port.getsockname()[1]
@@ -189,7 +188,7 @@ class EndingTests(ProcessCase):
         third = self.mesh("--identity=node.key", "--stdio", peers=(taken,))
         self.assertEqual(await self.until_ended(second), [78])
         for newer in (second, third):
-            await self.until(lambda newer=newer: told in newer.log)
+            await self.until(lambda newer=newer: SHARED in newer.log)
         for child in (first, second):
             self.assertIn("mesh: another node uses this node's key", child.log)
         self.assertNotIn("another node uses this node's key", third.log)

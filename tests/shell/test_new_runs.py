@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.python.failure import Failure
 
@@ -34,6 +34,9 @@ from twisted_mesh.wire.native import SnapshotEntry
 from twisted_mesh.wire.signed import SignedRecord
 
 AHEAD = 10**9  # ms: the clock of the first run was that much later
+SHARED = (
+    "two nodes use this key, and the one started later keeps it: give each an identity of its own [key]"
+)
 
 
 class TestEpochTaken(MeshCase):
@@ -299,8 +302,11 @@ class TestKeyInUse(MeshCase):
         self.new.send("still")
 
 
-class TestKeyGivenBack(MeshCase):
-    """The older of two nodes with one key is refused until the newer has stopped, and then itself again."""
+class OneKeyCase(MeshCase):
+    """Two nodes with one key and the same peers; of the older others have heard already."""
+
+    #: Of the newer one.
+    options: ClassVar[dict[str, Any]] = {}
 
     def setUp(self) -> None:
         super().setUp()
@@ -310,7 +316,7 @@ class TestKeyGivenBack(MeshCase):
         self.network.advance(10)
         self.old.send("early")
         self.network.advance(1)
-        self.new = self.copy("new")
+        self.new = self.copy("new", **self.options)
 
     def copy(self, label: str, **options: Any) -> MeshService:
         """A node with the key and the peers of the other."""
@@ -321,6 +327,10 @@ class TestKeyGivenBack(MeshCase):
         """How the node is shown on the rosters of the others: its label and state."""
         members = [service.members[self.old.id] for service in (self.x, self.y)]
         return {(member.label, member.state) for member in members}
+
+
+class TestKeyGivenBack(OneKeyCase):
+    """The older of two nodes with one key is refused until the newer has stopped, and then itself again."""
 
     def assert_is_itself_again(self) -> None:
         """The older node is up everywhere, and is heard by all; nothing came twice."""
@@ -373,28 +383,12 @@ class TestKeyGivenBack(MeshCase):
         self.assertLessEqual(len(dials), 2 * 600 / 11.25)  # two peers, and a quarter of key_retry less
         told = "another node uses this key, in a newer run [key]"
         said = [line for line in self.log()[lines:] if told in line]
-        self.assertEqual(said, self.log()[lines:])
+        met = [line for line in self.log()[lines:] if SHARED in line]
+        self.assertEqual(len(said) + len(met), len(self.log()[lines:]))
+        self.assertIn(len(met), range(16, 21))  # of ten dials, from both ends
         for beginning in ("cannot link with", f"connection from {self.host(self.old)}"):
             count = sum(line.startswith(beginning) for line in said)
             self.assertGreater(count, len(dials) / 2 - 10, beginning)
-
-    def test_it_is_proven_once_the_newer_speaks_on(self) -> None:
-        proven = self.old.key_in_use()
-        self.network.advance(3)
-        self.assertEqual([failure.type for failure in self.happened(self.old, "failure")], [KeyInUse])
-        self.assertNoResult(proven)
-        self.network.advance(60)
-        self.assertIsInstance(self.successResultOf(proven), KeyInUse)
-        self.assertIsInstance(self.successResultOf(self.old.key_in_use()), KeyInUse)
-        self.assertEqual(len(self.happened(self.old, "failure")), 1)
-        never = self.new.key_in_use()
-        self.stop(self.new)
-        self.failureResultOf(never, NotRunning)
-        self.network.advance(20)
-        again = self.old.key_in_use()
-        self.assertNoResult(again)
-        self.stop(self.old)
-        self.failureResultOf(again, NotRunning)
 
     def test_a_direct_message_under_way_is_told_as_lost(self) -> None:
         self.network.advance(3)
@@ -423,12 +417,59 @@ class TestKeyGivenBack(MeshCase):
         self.assertEqual(self.got(self.x, old), ["at last"])
 
 
+class TestMeeting(OneKeyCase):
+    """The older dials the newer, so that both have proof of each other."""
+
+    def test_both_say_so(self) -> None:
+        proven = self.old.key_in_use()
+        self.network.advance(6)
+        self.assertIsInstance(self.successResultOf(proven), KeyInUse)
+        self.assertEqual(self.reasons(self.new), ["key"])
+        begins = [f"connection from {self.host(self.old)}:", f"connection to {self.host(self.new)}:"]
+        lines = self.log(SHARED)
+        self.assertEqual(len(lines), 2)
+        for beginning in begins:
+            self.assertEqual(sum(line.startswith(beginning) for line in lines), 1)
+
+    def test_the_newer_goes_on(self) -> None:
+        never = self.new.key_in_use()
+        self.network.advance(200)
+        self.assertNoResult(never)
+        self.new.send("as ever")
+        self.network.advance(1)
+        self.assertEqual(self.got(self.x, self.new), ["early", "as ever"])
+        self.assertEqual(self.happened(self.new, "failure"), [])
+        self.stop(self.new)
+        self.failureResultOf(never, NotRunning)
+
+
+class TestTheNewerCannotBeDialled(OneKeyCase):
+    """Then the older follows its records alone, and the newer hears nothing."""
+
+    options: ClassVar[dict[str, Any]] = {"listens": False}
+
+    def test_it_is_proven_once_the_newer_speaks_on(self) -> None:
+        proven = self.old.key_in_use()
+        self.network.advance(3)
+        self.assertEqual([failure.type for failure in self.happened(self.old, "failure")], [KeyInUse])
+        self.assertNoResult(proven)
+        self.network.advance(60)
+        self.assertIsInstance(self.successResultOf(proven), KeyInUse)
+        self.assertIsInstance(self.successResultOf(self.old.key_in_use()), KeyInUse)
+        self.assertEqual(len(self.happened(self.old, "failure")), 1)
+        self.assertEqual(self.log(SHARED), [])
+        never = self.new.key_in_use()
+        self.stop(self.new)
+        self.failureResultOf(never, NotRunning)
+        self.network.advance(20)
+        again = self.old.key_in_use()
+        self.assertNoResult(again)
+        self.stop(self.old)
+        self.failureResultOf(again, NotRunning)
+
+
 class TestOnlyEachOther(MeshCase):
     """Two nodes with one key that nobody else is linked with: either may dial."""
-
-    TOLD = (
-        "two nodes use this key, and the one started later keeps it: give each an identity of its own [key]"
-    )
 
     def both(self, older_dials: bool, key: Identity | None = None) -> tuple[MeshService, MeshService]:
         """The older and the newer of two nodes of which one dials the other."""
@@ -444,7 +485,7 @@ class TestOnlyEachOther(MeshCase):
 
     def test_both_say_so_and_the_newer_goes_on(self) -> None:
         for older_dials in (True, False):
-            before = len(self.log(self.TOLD))
+            before = len(self.log(SHARED))
             older, newer = self.both(older_dials)
             self.network.advance(3)
             failures = [failure.type for failure in self.happened(older, "failure")]
@@ -455,7 +496,7 @@ class TestOnlyEachOther(MeshCase):
             for service in (older, newer):
                 self.assertEqual(set(self.reasons(service)), {"key"})
                 self.assertEqual(service.routing_table, {})
-            self.assertEqual({line.split(" ")[0] for line in self.log(self.TOLD)[before:]}, {
+            self.assertEqual({line.split(" ")[0] for line in self.log(SHARED)[before:]}, {
                 "cannot", "connection"
             })  # fmt: skip
             never = newer.key_in_use()
@@ -472,7 +513,7 @@ class TestOnlyEachOther(MeshCase):
         count = len(self.network.dials) - dials
         self.assertIn(count, range(600 // 19, 600 // 11))  # a quarter of key_retry more or less
         said = self.log()[lines:]
-        self.assertEqual([line for line in said if self.TOLD not in line], [])
+        self.assertEqual([line for line in said if SHARED not in line], [])
         for beginning in ("cannot link with", f"connection from {self.host(older)}"):
             self.assertGreaterEqual(sum(line.startswith(beginning) for line in said), count - 1, beginning)
         self.assertEqual(self.happened(newer, "failure"), [])
@@ -515,7 +556,7 @@ class TestOnlyEachOther(MeshCase):
         self.assertIs(self.failureResultOf(link, RemoteError).value.reason, Reason.PROOF)
         self.assertIsNotNone(served.lost)
         a.send("as ever")
-        self.assertEqual(self.log(self.TOLD), [])
+        self.assertEqual(self.log(SHARED), [])
         self.assertEqual(self.happened(a, "failure"), [])
 
 

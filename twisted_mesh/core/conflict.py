@@ -4,6 +4,9 @@ Contract: what comes here is signed with the own key, so nobody without it can b
 While there is a conflict this node publishes nothing and says nothing of itself.  It is over when the other
 node has said that it stops, or was silent for as long as makes a member *down*: :attr:`KeyConflict.until`.
 
+The other node hears of this one by a handshake alone.  A record of an older run proves nothing to it: who
+has kept one of its own earlier runs can say that again.  So this node dials it where its record says it is.
+
 A record alone does not prove that the other node runs now.  It can be of an own run: its number was lost,
 as when the key's file was restored, and the clock set back.  Proven is a node that speaks on after it was
 first heard of, or shakes hands with this one.
@@ -18,7 +21,7 @@ from typing import Final
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.roster import Rank
-from twisted_mesh.wire.membership import Presence, Standing
+from twisted_mesh.wire.membership import Contact, Presence, Standing
 from twisted_mesh.wire.signed import SignedRecord
 
 _ON_ITS_WAY: Final = 2.0  # seconds a record may take from its author to here (guess)
@@ -30,6 +33,7 @@ class KeyConflict:
     :ivar epoch: of its newest run; 0 while there is no conflict.
     :ivar signed: its newest record, None if only messages of it came.
     :ivar rank: of that record, (0, 0) without one.
+    :ivar contact: where that record says it can be dialled; None if that is not believed, or it is gone.
     :ivar until: when it counts as gone unless it says another word.
     """
 
@@ -39,6 +43,7 @@ class KeyConflict:
         self.epoch = 0
         self.signed: SignedRecord | None = None
         self.rank: Rank = (0, 0)
+        self.contact: Contact | None = None
         self.until = inf
         self._began = 0.0
         self._heard = 0.0
@@ -48,7 +53,9 @@ class KeyConflict:
         """Whether there is a conflict."""
         return self.epoch > 0
 
-    def recorded(self, signed: SignedRecord, presence: Presence, heard: float, now: float) -> None:
+    def recorded(
+        self, signed: SignedRecord, presence: Presence, contact: Contact | None, heard: float, now: float
+    ) -> None:
         """A verified record of the own key came that is newer than all known of it.
 
         :param heard: when it came, to whoever told of it.
@@ -56,6 +63,7 @@ class KeyConflict:
         is_first = self.signed is None
         self._begin(presence.epoch, now)
         self.signed, self.rank = signed, (presence.epoch, presence.counter)
+        self.contact = contact
         self._heard = heard
         if presence.flags & Standing.LEAVING:
             self.until = now
@@ -93,6 +101,7 @@ class KeyConflict:
         if not self or now < self.until:
             return None
         self.until = now + self._config.key_retry
+        self.contact = None
         return self.epoch
 
     def age(self, now: float) -> float:

@@ -93,7 +93,7 @@ class Membership:
         self._set_timer = set_timer
         self._dials = Dials(config, myself.address)
         self._now = 0.0
-        self._quiet_until = 0.0  # while there is a key conflict nobody is dialled before
+        self._quiet_until = 0.0  # while there is a key conflict no others are dialled before
         self.presences = Presences(
             myself, config, links, outbox, conflict, spread, roster, reverse, send, effect, set_timer
         )
@@ -296,6 +296,9 @@ class Membership:
             if since + _HELP_AFTER <= now and not self._repair.is_pulled(run)
         ]
         self.seek(self.exchange.help(missing, SOUGHT_MOST, now), now)
+        other = self._conflict.contact
+        if other is not None:  # so that both have proof of each other
+            self._knock(other, Purpose.EXCHANGE)
 
     def seek(self, runs: Sequence[Run], now: float) -> None:
         """Ask every neighbour for what is missing of *runs*, if nobody is asked yet."""
@@ -353,9 +356,14 @@ class Membership:
 
     def _dial(self, contact: Contact, purpose: Purpose) -> bool:
         is_quiet = self._conflict and self._now < self._quiet_until
-        if is_quiet or not self._dials.may(contact, self._now):
+        if is_quiet or not self._knock(contact, purpose):
             return False
         self._quiet_until = self._now + self._config.key_retry
+        return True
+
+    def _knock(self, contact: Contact, purpose: Purpose) -> bool:
+        if not self._dials.may(contact, self._now):
+            return False
         self._dials.began(contact, purpose, self._now)
         self._effect(Dial(contact, purpose))
         return True

@@ -225,7 +225,7 @@ class Presences:
         if (presence.epoch, presence.counter) <= max(self.announcing.rank, self._conflict.rank):
             return
         self._seal.require(signed)
-        self._conflict.recorded(signed, presence, heard, now)
+        self._conflict.recorded(signed, presence, self._contact(link, presence), heard, now)
         if heard + presence.interval / 1000 > now:
             self._push(signed.relayed(), presence, link)
         self._look_at(max(now, self._conflict.until))
