@@ -41,6 +41,8 @@ class TestMeshConfig(SynchronousTestCase):
             {"redial_factor": 0.99},
             {"unsent_bytes": 2 * MIB - 1},
             {"batch_bytes": MIB + 1},
+            {"gap_longest": 29.9},
+            {"gap_patience": 601},
         ):
             self.assertRaises(LocalError, MeshConfig, **values)
 
@@ -49,6 +51,7 @@ class TestMeshConfig(SynchronousTestCase):
         MeshConfig(redial_factor=1)
         MeshConfig(unsent_bytes=2 * MIB)
         MeshConfig(batch_bytes=MIB)
+        MeshConfig(gap_longest=30.0)
 
     def test_the_longest_stop_is_the_sum_of_what_stopping_waits_for(self) -> None:
         config = MeshConfig(handover_timeout=100, farewell_timeout=20, close_timeout=3)

@@ -1,0 +1,98 @@
+"""A frame that takes long to come is told of, now and then; a fast line's never."""
+
+from __future__ import annotations
+
+from math import inf
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.core.network import origin_of
+from twisted_mesh.core.arriving import TOLD_AFTER, TOLD_EVERY, Arrival, Partial
+from twisted_mesh.core.events import Arriving
+from twisted_mesh.wire.begun import Begun
+
+EMIL = origin_of("emil")
+LENGTH = 10_000
+
+
+class TestArrival(SynchronousTestCase):
+    """The bytes of one link, in a frame that began at 50."""
+
+    def setUp(self) -> None:
+        self.arrival = Arrival()
+        self.assertFalse(self.arrival.grew(50.0))
+
+    def test_a_frame_that_comes_at_once_is_not_told_of(self) -> None:
+        for number in range(1, 100):
+            self.assertFalse(self.arrival.grew(50.0 + number * TOLD_AFTER / 100))
+
+    def test_nor_are_many_that_each_do(self) -> None:
+        for number in range(1, 100):
+            self.arrival.ended()
+            self.assertFalse(self.arrival.grew(50.0 + number * TOLD_AFTER * 0.9))
+
+    def test_one_that_takes_long_is(self) -> None:
+        self.assertTrue(self.arrival.grew(50.0 + TOLD_AFTER))
+
+    def test_and_again_only_after_a_while(self) -> None:
+        told = [number / 100 for number in range(200) if self.arrival.grew(50.0 + number / 100)]
+        self.assertEqual(len(told), 4)
+        for before, after in zip(told, told[1:], strict=False):
+            self.assertAlmostEqual(after - before, TOLD_EVERY)
+
+    def test_the_next_frame_is_told_of_by_its_own_time(self) -> None:
+        self.assertTrue(self.arrival.grew(50.2))
+        self.arrival.ended()
+        self.assertFalse(self.arrival.grew(50.25))
+        self.assertTrue(self.arrival.grew(50.25 + TOLD_AFTER))
+
+
+class TestPartial(SynchronousTestCase):
+    """A batch of Emil's messages 5 to 9, heard of at 50."""
+
+    def setUp(self) -> None:
+        self.partial = Partial((EMIL, 1), 5, 9, LENGTH, 50.0)
+
+    def arriving(
+        self, size: int, first: int = 5, last: int = 9, epoch: int = 1, length: int = LENGTH
+    ) -> Arriving:
+        return Arriving(1, Begun(EMIL, epoch, first, last), size, length)
+
+    def test_more_of_it_is_known_by_its_numbers_and_its_length(self) -> None:
+        self.partial.grew(1000, 50.0)
+        self.assertTrue(self.partial.is_of(self.arriving(1000)))
+        self.assertTrue(self.partial.is_of(self.arriving(2000)))
+        for other in (
+            self.arriving(2000, first=4),
+            self.arriving(2000, last=8),
+            self.arriving(2000, epoch=2),
+            self.arriving(2000, length=LENGTH + 1),
+            Arriving(1, None, 2000, LENGTH),
+        ):
+            self.assertFalse(self.partial.is_of(other))
+
+    def test_the_same_from_its_beginning_is_another(self) -> None:
+        self.partial.grew(1000, 50.0)
+        self.assertFalse(self.partial.is_of(self.arriving(999)))
+
+    def test_how_long_it_takes_is_unknown_at_first(self) -> None:
+        self.partial.grew(1000, 50.0)
+        self.assertEqual((self.partial.pace, self.partial.seconds_left), (0.0, inf))
+
+    def test_its_pace_is_that_of_what_came_since(self) -> None:
+        self.partial.grew(1000, 50.0)
+        self.partial.grew(2000, 51.0)
+        self.assertEqual((self.partial.pace, self.partial.seconds_left), (1000.0, 8.0))
+
+    def test_and_follows_the_line(self) -> None:
+        self.partial.grew(1000, 50.0)
+        self.partial.grew(2000, 51.0)
+        self.partial.grew(5000, 52.0)
+        self.assertEqual((self.partial.pace, self.partial.seconds_left), (2000.0, 2.5))
+
+    def test_two_words_of_one_moment_say_nothing_of_it(self) -> None:
+        self.partial.grew(1000, 50.0)
+        self.partial.grew(3000, 50.0)
+        self.assertEqual(self.partial.pace, 0.0)
+        self.partial.grew(4000, 50.5)
+        self.assertEqual(self.partial.pace, 2000.0)
