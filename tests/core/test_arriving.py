@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import inf
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -37,7 +38,7 @@ class TestArrival(SynchronousTestCase):
     def test_and_again_only_after_a_while(self) -> None:
         told = [number / 100 for number in range(200) if self.arrival.grew(50.0 + number / 100)]
         self.assertEqual(len(told), 4)
-        for before, after in zip(told, told[1:], strict=False):
+        for before, after in pairwise(told):
             self.assertAlmostEqual(after - before, TOLD_EVERY)
 
     def test_the_next_frame_is_told_of_by_its_own_time(self) -> None:

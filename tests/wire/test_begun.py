@@ -75,7 +75,9 @@ class TestBegun(SynchronousTestCase):
             data = bytearray(whole[: random.randrange(len(whole))])
             for _ in range(random.randrange(4)):
                 if data:
-                    data[random.randrange(len(data))] = random.choice((0, 0x7F, 0x80, 0xCC, 0xCF, 0xDC, 0xFF))
+                    data[random.randrange(len(data))] = random.choice(
+                        (0, 0x7F, 0x80, 0xCC, 0xCF, 0xDC, 0xFF)
+                    )
             read = begun(bytes(data))
             if read is not None:
                 self.assertTrue(0 < read.first <= read.last < read.first + MAX_BATCH_COUNT)

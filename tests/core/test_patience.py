@@ -1,0 +1,224 @@
+"""A gap is put off while what is missing is on its way, here or to a neighbour: and not for ever."""
+
+from __future__ import annotations
+
+from tests.core.network import batch, have, of, origin_of
+from tests.core.node_case import NAMES
+from tests.core.repair_case import RepairTestCase
+from twisted_mesh.core.events import Arriving, Effect, GapFound, Timer
+from twisted_mesh.wire import native
+from twisted_mesh.wire.begun import Begun
+
+LARGE = 10_000_000
+
+
+class PatienceTestCase(RepairTestCase):
+    """A node that lacks Emil's messages 2 to 4; Anna's link brought the others."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.lack()
+
+    def lack(self, **limits: float) -> None:
+        """Begin anew with *limits*."""
+        self.star(compare_interval=10_000, **limits)
+        self.receive(1, batch("emil", 1), batch("emil", 5))
+
+    def gaps(self, effects: list[Effect]) -> list[tuple[int, int]]:
+        """The gaps that are told."""
+        return [(gap.first, gap.last) for gap in of(effects, GapFound)]
+
+    def say(self, number: int, coming: int, name: str = "emil", high: int = 1) -> list[Effect]:
+        """A neighbour says that what is missing is on its way to a node so many hops off."""
+        return self.receive(
+            number, native.Have([native.HaveEntry(origin_of(name), 1, 1, high, coming)], False)
+        )
+
+    def arrive(self, number: int, size: int, name: str = "emil") -> list[Effect]:
+        """So much of what is missing has come."""
+        return self.handle(Arriving(number, Begun(origin_of(name), 1, 2, 4), size, LARGE))
+
+    def said(self, effects: list[Effect], number: int) -> list[tuple[str, int]]:
+        """What a neighbour is told to be coming: whose, and how many hops off."""
+        return [
+            (NAMES[one.origin], one.coming)
+            for frame in of(self.frames(effects, number), native.Have)
+            for one in frame.streams
+            if one.coming
+        ]
+
+
+class TestPuttingOff(PatienceTestCase):
+    """When a gap is told."""
+
+    def saying(self, coming: int, seconds: int) -> list[Effect]:
+        """So long Bert says so, every ten seconds."""
+        effects = []
+        for _ in range(seconds // 10):
+            effects += self.say(2, coming) + self.wait(10)
+        return effects
+
+    def test_where_nothing_is_coming_it_is_told_after_its_patience(self) -> None:
+        self.assertEqual(self.gaps(self.wait(29.9)), [])
+        self.assertEqual(self.gaps(self.wait(0.2)), [(2, 4)])
+
+    def test_a_gap_is_not_told_while_a_neighbour_is_being_sent_what_is_missing(self) -> None:
+        self.assertEqual(self.gaps(self.saying(1, 300)), [])
+        effects = self.receive(2, batch("emil", 2, 3))
+        self.assertEqual(self.delivered(effects), [(2, [2, 3, 4]), (5, [5])])
+        self.assertEqual(self.gaps(self.wait(60)), [])
+
+    def test_nor_while_one_hears_of_it(self) -> None:
+        self.assertEqual(self.gaps(self.saying(8, 300)), [])
+
+    def test_but_no_further_than_that(self) -> None:
+        self.assertEqual(self.gaps(self.saying(9, 40)), [(2, 4)])
+
+    def test_and_only_for_the_patience_after_the_last_word(self) -> None:
+        self.wait(20)
+        self.say(2, 1)
+        self.assertEqual(self.gaps(self.wait(29.9)), [])
+        self.assertEqual(self.gaps(self.wait(0.2)), [(2, 4)])
+
+    def test_and_not_for_ever(self) -> None:
+        self.lack(gap_longest=100)
+        self.assertEqual(self.gaps(self.saying(1, 90)), [])
+        self.assertEqual(self.gaps(self.saying(1, 40)), [(2, 4)])
+
+    def test_a_gap_is_not_told_while_it_is_coming_here(self) -> None:
+        effects = []
+        for step in range(600):
+            effects += self.arrive(2, 1 + 50 * step) + self.wait(0.5)
+        self.assertEqual(self.gaps(effects), [])
+
+    def test_nor_that_for_ever(self) -> None:
+        self.lack(gap_longest=100)
+        effects = []
+        for step in range(260):
+            effects += self.arrive(2, 1 + 50 * step) + self.wait(0.5)
+        self.assertEqual(self.gaps(effects), [(2, 4)])
+
+    def test_nor_while_one_that_claims_it_has_a_slow_line(self) -> None:
+        self.receive(2, have("emil", 1, 4))
+        link = self.node._links.get(2)
+        assert link is not None
+        link.pace = 10_000
+        self.assertEqual(self.gaps(self.wait(29) + self.slow(50)), [])
+
+    def slow(self, seconds: float) -> list[Effect]:
+        """So long other frames come slowly over the links to Bert and Anna."""
+        effects = []
+        for _ in range(int(2 * seconds)):
+            for number in (1, 2):
+                effects += self.handle(Arriving(number, None, 100, 1000))
+            effects += self.wait(0.5)
+        return effects
+
+    def test_one_that_claims_nothing_of_it_is_no_reason_to_wait(self) -> None:
+        # All neighbours are asked for what is missing, whatever they claim.
+        self.assertEqual(sorted(set(self.asked(self.wait(29.9)))), [1, 2, 3, 4])
+        self.assertEqual(self.gaps(self.wait(0.2)), [(2, 4)])
+
+    def test_nor_what_comes_over_a_link_that_is_no_parent_and_was_not_asked(self) -> None:
+        effects = []
+        for _ in range(70):
+            effects += self.handle(Arriving(4, None, 100, 1000)) + self.wait(0.5)
+        self.assertEqual(self.gaps(effects), [(2, 4)])
+
+    def test_a_slow_parent_that_is_about_to_push_it_is_one(self) -> None:
+        self.arrive(1, 1, "fred")
+        self.receive(2, have("emil", 1, 4))
+        effects = []
+        for step in range(58):
+            effects += self.arrive(1, 1 + 100 * step, "fred") + self.wait(0.5)
+        self.assertEqual(self.asked(effects), [])
+        for step in range(58, 80):
+            effects += self.arrive(1, 1 + 100 * step, "fred") + self.wait(0.5)
+        self.assertEqual(self.gaps(effects), [])
+
+    def test_what_waits_for_the_window_is_waited_for_like_what_is_asked(self) -> None:
+        self.star(compare_interval=10_000)
+        for number in range(1, 6):
+            self.receive(1, batch("fred", 1, epoch=number), batch("fred", 5, epoch=number))
+        for link in (2, 3):
+            asked = self.node._links.get(link)
+            assert asked is not None
+            asked.pace = 10_000
+        self.handle(Arriving(2, None, 100, 1000))
+        for number in range(1, 6):
+            self.receive(2, have("fred", 1, 4, epoch=number))
+        self.assertGreater(self.node.footprint()["queued_pulls"], 0)
+        effects = []
+        for _ in range(80):
+            effects += self.handle(Arriving(2, None, 100, 1000)) + self.wait(0.5)
+        self.assertEqual(self.gaps(effects), [])
+
+    def test_of_a_run_without_a_hole_nothing_is_kept(self) -> None:
+        self.say(2, 1, "fred")
+        self.receive(1, batch("cleo", 1))
+        self.say(2, 1, "cleo")
+        self.assertEqual(self.node.footprint()["expected_runs"], 0)
+
+    def test_nor_when_the_hole_is_filled(self) -> None:
+        self.receive(1, batch("fred", 5))
+        self.say(2, 1)
+        self.assertEqual(self.node.footprint()["expected_runs"], 1)
+        self.receive(1, batch("emil", 2, 3))
+        self.wait(31)
+        self.assertEqual(self.node.footprint()["expected_runs"], 0)
+
+
+class TestPassingOn(PatienceTestCase):
+    """The word of what is coming goes from node to node."""
+
+    def tick(self, seconds: float) -> list[Effect]:
+        """So much later it is looked at what is coming."""
+        return self.fire(Timer.ROSTER, self.now + seconds)
+
+    def test_what_is_coming_here_is_told_to_all(self) -> None:
+        self.arrive(2, 1000)
+        effects = self.tick(10)
+        self.assertEqual([self.said(effects, number) for number in (1, 2, 3, 4)], [[("emil", 1)]] * 4)
+
+    def test_the_word_of_what_is_coming_goes_on_from_node_to_node_and_not_for_ever(self) -> None:
+        for coming, told in ((1, [("emil", 2)]), (7, [("emil", 8)]), (8, []), (255, [])):
+            self.lack()
+            self.say(2, coming)
+            effects = self.tick(10)
+            self.assertEqual([self.said(effects, number) for number in (1, 3, 4)], [told] * 3)
+
+    def test_of_a_hole_that_is_new_nothing_is_told(self) -> None:
+        self.arrive(2, 1000)
+        self.say(2, 1)
+        self.assertEqual(self.said(self.tick(9.9), 3), [])
+
+    def test_nor_by_a_word_that_is_old(self) -> None:
+        self.say(2, 1)
+        self.assertEqual(self.said(self.tick(10.1), 3), [])
+
+    def test_it_is_said_every_ten_seconds(self) -> None:
+        self.tick(10)
+        effects = []
+        for step in range(120):
+            self.arrive(4, 1 + 10 * step)
+            effects += self.tick(0.5)
+        self.assertEqual(len(self.said(effects, 3)), 6)
+
+    def test_not_to_a_link_that_has_not_told_what_it_has(self) -> None:
+        self.open(5, "fred")
+        self.say(2, 1)
+        effects = self.tick(10)
+        self.assertEqual((self.said(effects, 3), self.said(effects, 5)), ([("emil", 2)], []))
+
+    def test_two_nodes_that_tell_each_other_stop_when_nothing_is_coming(self) -> None:
+        # Bert says what he heard from here, one hop further each time.
+        self.wait(10)
+        self.say(2, 1)
+        hops = 1
+        told = []
+        for _ in range(20):
+            for _, coming in self.said(self.tick(10), 2):
+                told.append(coming)
+                hops = coming + 1
+                self.say(2, hops)
+        self.assertEqual(told, [2, 4, 6, 8])
