@@ -940,3 +940,66 @@ class TestCost(HistoryTestCase):
 
         self.quick(meet)
         self.assertEqual(self.history.footprint()["closed_streams"], MANY // 2)
+
+
+class TestOnItsWay(HistoryTestCase):
+    """A hole that something is on its way to fill is waited for anew."""
+
+    def test_the_time_of_a_hole_begins_anew_with_each_sign(self) -> None:
+        self.take(1, now=1)
+        self.take(5, now=2)
+        self.history.wait_on(ANNA, 20)
+        self.assertEqual(self.history.oldest_hole, 20)
+        self.assertEqual(self.give_up(49.9), [])
+        self.assertEqual(self.give_up(50), [(2, 4, [(5, 5)])])
+
+    def test_since_when_nothing_came_is_not_changed_by_that(self) -> None:
+        self.take(1, now=1)
+        self.take(5, now=2)
+        self.history.wait_on(ANNA, 20)
+        self.assertEqual(dict(self.history.holes()), {ANNA: 2})
+
+    def test_each_stream_by_itself(self) -> None:
+        for name in ("anna", "bert"):
+            self.take(1, name=name, now=1)
+            self.take(5, name=name, now=2)
+        self.history.wait_on(ANNA, 20)
+        self.assertEqual(self.history.oldest_hole, 2)
+        self.assertEqual(len(self.give_up(32)), 1)
+
+    def test_of_what_is_not_here_nothing_is_waited_for(self) -> None:
+        self.history.wait_on(ANNA, 20)
+        self.assertIsNone(self.history.oldest_hole)
+
+    def test_which_run_has_a_hole_is_known(self) -> None:
+        self.take(1, now=1)
+        self.assertFalse(self.history.has_hole(ANNA))
+        self.take(5, now=2)
+        self.assertTrue(self.history.has_hole(ANNA))
+        self.take(2, 3, now=3)
+        self.assertFalse(self.history.has_hole(ANNA))
+
+    def test_what_is_lacking_is_known(self) -> None:
+        self.assertTrue(self.history.lacks(ANNA, 1, 1))
+        self.take(1, 3)
+        self.take(7, 3)
+        lacking = [
+            (first, last)
+            for first in range(1, 12)
+            for last in range(first, 12)
+            if self.history.lacks(ANNA, first, last)
+        ]
+        expected = [(first, last) for first in range(1, 12) for last in range(first, 12)]
+        have = {1, 2, 3, 7, 8, 9}
+        self.assertEqual(
+            lacking, [one for one in expected if not have.issuperset(range(one[0], one[1] + 1))]
+        )
+
+    def test_and_of_a_stream_of_which_only_the_head_is_kept(self) -> None:
+        self.make(open_streams=1)
+        self.take(1, 3, now=1)
+        self.take(1, name="bert", now=2)
+        self.evict()
+        self.assertIsNone(self.history.get(ANNA))
+        lacking = [self.history.lacks(ANNA, *span) for span in ((1, 3), (3, 3), (3, 4), (4, 4))]
+        self.assertEqual(lacking, [False, False, True, True])

@@ -7,7 +7,7 @@ from typing import ClassVar
 from tests.core.membership_case import MembershipTestCase
 from tests.core.network import closing, of, presence, prune, signature_of, suspect
 from tests.core.node_case import ALL
-from twisted_mesh.core.events import Leaving, LinkClosed, MemberChanged, Send, Timer
+from twisted_mesh.core.events import Arriving, Leaving, LinkClosed, MemberChanged, Send, Timer
 from twisted_mesh.core.roster import State
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.membership import Purpose, Role, Standing
@@ -104,6 +104,34 @@ class TestAccusing(MembershipTestCase):
         self.handle(closing(1, Reason.LOST))
         self.assertEqual(self.changed(self.wait(14.9)), [])
         self.assertEqual(self.changed(self.wait(0.1)), ["anna"])
+        self.assertIs(self.state("anna"), State.DOWN)
+
+    def slow(self, seconds: float) -> list[str]:
+        """Who is shown differently while frames come slowly over the link to Bert for so long."""
+        changed = []
+        for _ in range(int(2 * seconds)):
+            changed += self.changed(self.handle(Arriving(2, None, 100, 1000)) + self.wait(0.5))
+        return changed
+
+    def test_while_a_line_is_slow_nobody_is_given_up_for_a_suspicion(self) -> None:
+        # What refutes it may stand in the queue of that line.
+        self.handle(closing(1, Reason.LOST))
+        self.assertEqual(self.slow(40), [])
+        self.assertIs(self.state("anna"), State.SUSPECT)
+        self.receive(2, presence("anna", 5))
+        self.assertIs(self.state("anna"), State.UP)
+
+    def test_when_it_is_slow_no_more_it_is_down_soon(self) -> None:
+        self.handle(closing(1, Reason.LOST))
+        self.slow(40)
+        self.assertEqual(self.changed(self.wait(15)), ["anna"])
+        self.assertIs(self.state("anna"), State.DOWN)
+
+    def test_whose_record_is_overdue_is_down_all_the_same(self) -> None:
+        self.handle(closing(1, Reason.LOST))
+        self.slow(3 * 30 - 1)
+        self.assertIs(self.state("anna"), State.SUSPECT)
+        self.slow(10)
         self.assertIs(self.state("anna"), State.DOWN)
 
     def test_who_links_again_and_counts_as_gone_is_told_so(self) -> None:
