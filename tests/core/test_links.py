@@ -8,10 +8,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core.network import myself, origin_of, peer
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.events import LinkOpened
-from twisted_mesh.core.link import Link
+from twisted_mesh.core.events import Arriving, LinkOpened
+from twisted_mesh.core.link import SLOWED_SECONDS, Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.identity import id_of
+from twisted_mesh.wire.begun import Begun
 
 #: Two nodes, the lesser id first.
 LESSER, GREATER = sorted(("anna", "bert"), key=lambda name: id_of(origin_of(name)))
@@ -49,6 +50,27 @@ class TestTable(SynchronousTestCase):
             link.heard_record(origin_of(name), (1, 1))
         told = [link.has_told(origin_of(name)) for name in ("anna", "cleo", "dora")]
         self.assertEqual(told, [False, True, True])
+
+    def test_a_link_in_the_middle_of_a_frame_is_not_silent_and_has_a_slow_line_for_a_while(self) -> None:
+        link = self.open(1)
+        self.assertFalse(link.is_slowed(0))
+        link.arriving(Arriving(1, None, 100, 1000), 7)
+        self.assertEqual(link.heard, 7)
+        self.assertTrue(link.is_slowed(7 + SLOWED_SECONDS - 0.1))
+        self.assertFalse(link.is_slowed(7 + SLOWED_SECONDS))
+
+    def test_what_it_is_in_the_middle_of_is_known_until_it_is_another(self) -> None:
+        link = self.open(1)
+        for size, now in ((100, 1), (300, 2)):
+            link.arriving(Arriving(1, Begun(origin_of("emil"), 1, 5, 9), size, 1000), now)
+        partial = link.partial
+        assert partial is not None
+        self.assertEqual((partial.first, partial.last, partial.size, link.pace), (5, 9, 300, 200))
+        link.arriving(Arriving(1, Begun(origin_of("emil"), 1, 10, 12), 50, 1000), 3)
+        self.assertIsNot(link.partial, partial)
+        self.assertEqual(link.pace, 200)  # until more is known
+        link.arriving(Arriving(1, None, 50, 1000), 4)
+        self.assertIsNone(link.partial)
 
     def test_an_open_link_is_fed(self) -> None:
         link = self.open(1)

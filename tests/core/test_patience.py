@@ -119,6 +119,19 @@ class TestPuttingOff(PatienceTestCase):
         self.assertEqual(sorted(set(self.asked(self.wait(29.9)))), [1, 2, 3, 4])
         self.assertEqual(self.gaps(self.wait(0.2)), [(2, 4)])
 
+    def test_nor_where_its_line_is_slow(self) -> None:
+        # Else whoever has a slow line would put off every gap of its neighbours.
+        for number in (2, 3, 4):
+            link = self.node._links.get(number)
+            assert link is not None
+            link.pace = 10_000
+        self.handle(Arriving(4, None, 100, 1000))
+        effects = []
+        for _ in range(61):
+            effects += self.handle(Arriving(4, None, 100, 1000)) + self.wait(0.5)
+        self.assertGreater(len(self.asked(effects)), 0)
+        self.assertEqual(self.gaps(effects), [(2, 4)])
+
     def test_nor_what_comes_over_a_link_that_is_no_parent_and_was_not_asked(self) -> None:
         effects = []
         for _ in range(70):

@@ -88,6 +88,15 @@ class TestComing(SlowLinesTestCase):
         self.assertEqual(self.delivered(effects), [(1, [1, 2, 3, 4, 5, 6, 7, 8, 9])])
         self.assertEqual(self.node.footprint()["pulls"], 0)
 
+    def test_nor_while_other_things_come_before_it(self) -> None:
+        # A link is first in, first out.
+        self.receive(2, have("emil", 1, 9))
+        effects = []
+        for step in range(300):
+            size = 1 + 50_000 * step
+            effects += self.arrive(2, 1, 9, size, name="fred", length=10**9) + self.wait(0.5)
+        self.assertEqual((self.asked(effects), self.node.footprint()["failures"]), ([], 0))
+
     def test_nor_is_another_asked_that_is_no_faster(self) -> None:
         self.receive(2, have("emil", 1, 9))
         self.receive(3, have("emil", 1, 9))
@@ -157,6 +166,21 @@ class TestComing(SlowLinesTestCase):
             effects = self.receive(2, have("emil", 1, 19)) + self.receive(3, have("emil", 1, 19))
             effects += self.wait(0.2)
             self.assertEqual(self.grafts(effects, 2), [])
+
+    def test_who_stops_in_the_middle_is_asked_after_the_others_from_then_on(self) -> None:
+        self.make_quiet(2, 3)
+        self.receive(2, have("emil", 1, 9))
+        self.receive(3, have("emil", 1, 9))
+        self.assertEqual(self.grafts(self.wait(0.2), 2), [(2, 9)])
+        self.receive(2, batch("emil", 2))
+        self.assertEqual(self.grafts(self.wait(1.1), 3), [(3, 9)])
+        self.answer(3, batch("emil", 9), high=9)
+        self.answer(2, batch("emil", 3, 6), high=9)  # after all
+        self.receive(1, batch("fred", 1))
+        for number in (2, 3):
+            self.receive(number, batch("fred", 1))
+            self.receive(number, have("fred", 1, 9))
+        self.assertEqual(self.asked(self.wait(0.2)), [3])
 
     def test_nor_does_one_that_sends_other_things_slowly(self) -> None:
         self.receive(2, have("emil", 1, 9))
@@ -269,6 +293,7 @@ class TestOwing(SlowLinesTestCase):
             self.receive(2, have("emil", 1, 9))
             self.wait(2)
             self.handle(gone)
+            self.assertEqual(self.node.footprint()["pulls"], 0)  # nothing is waited for any more
             self.assertEqual(self.grafts(self.receive(3, have("emil", 1, 9)), 3), [(1, 9)])
 
 
