@@ -58,10 +58,11 @@ class Pull:
     :ivar ranges: what each link was asked for that has not answered.
     :ivar revised: when these were last held against what came another way.
     :ivar put_off: since when nobody is asked because the parent is about to bring it.
+    :ivar look_at: when it is looked at next, as far as it set that itself.
     """
 
     __slots__ = (
-        *("announced", "asked", "full", "got", "not_before", "owing"),
+        *("announced", "asked", "full", "got", "look_at", "not_before", "owing"),
         *("progress", "put_off", "ranges", "revised", "since", "window"),
     )
 
@@ -72,7 +73,7 @@ class Pull:
         self.got = 0
         self.window: bool | None = None
         self.full = False
-        self.not_before = 0.0
+        self.not_before = self.look_at = 0.0
         self.owing: dict[int, float] = {}
         self.ranges: dict[int, tuple[int, int]] = {}
         self.put_off: float | None = None
@@ -331,7 +332,7 @@ class Repair:
         if pull.asked is not None and not self._gives_up(pull, run, now):
             return
         if now < pull.not_before:
-            self._wake(pull.not_before, run)
+            self._look_at(pull, run, pull.not_before, now)
             return
         stream = self._history.get(run)
         if stream is not None and stream.equivocated:
@@ -343,7 +344,7 @@ class Repair:
             return
         link, want = best
         if self._is_pushed(pull, run, link, want.first, now):
-            self._wake(now + LOOK_AGAIN, run)
+            self._look_at(pull, run, now + LOOK_AGAIN, now)
             return
         counts = want.last < MAX_NUMBER  # else it mends the tree: there may be little behind the head
         proven = self._is_proven(run)
@@ -357,7 +358,7 @@ class Repair:
             self._window.asked(proven)
         pull.ranges[link.number] = want.first, want.last
         self._ask(pull, link, now)
-        self._wake(self._stalls_at(pull, link, now), run)
+        self._look_at(pull, run, self._stalls_at(pull, link, now), now)
         wants.append(best)
 
     def _revised(self, pull: Pull, run: Run, now: float) -> Iterator[tuple[Link, Want]]:
@@ -386,7 +387,7 @@ class Repair:
                 later.append(self._owes_until(since, link, now))
         later = [at for at in later if at > now]
         if later:
-            self._wake(min(later), run)
+            self._look_at(pull, run, min(later), now)
         else:
             self._forget(run)
 
@@ -402,7 +403,7 @@ class Repair:
         else:
             if best is None or not self._pace.is_outrun(link, best[0], pull.since, pull.got, now):
                 look_at = min(stalls_at, self._pace.outrun_at(link, pull.since, pull.got, now))
-                self._wake(look_at if look_at > now else now + LOOK_AGAIN, run)
+                self._look_at(pull, run, look_at if look_at > now else now + LOOK_AGAIN, now)
                 return False
             link.trickles += 1
         pull.owing[link.number] = now
@@ -560,6 +561,12 @@ class Repair:
         link = None if number is None else self._links.get(number)
         assert link is not None
         return link
+
+    def _look_at(self, pull: Pull, run: Run, at: float, now: float) -> None:
+        """Look at *pull* again at the time *at*, unless that is done sooner: looks would else multiply."""
+        if not now < pull.look_at <= at:
+            pull.look_at = at
+            self._wake(at, run)
 
     def _wake(self, at: float, run: Run) -> None:
         heappush(self._wakes, (at, run))
