@@ -293,7 +293,7 @@ class Membership:
         missing = [
             run
             for run, since in self._history.holes()
-            if since + _HELP_AFTER <= now and not self._repair.is_pulled(run)
+            if since + _HELP_AFTER <= now and not self._repair.is_pulled(run, now)
         ]
         self.seek(self.exchange.help(missing, SOUGHT_MOST, now), now)
         other = self._conflict.contact
@@ -302,7 +302,7 @@ class Membership:
 
     def seek(self, runs: Sequence[Run], now: float) -> None:
         """Ask every neighbour for what is missing of *runs*, if nobody is asked yet."""
-        for run in [run for run in runs if not self._repair.is_pulled(run)][:SOUGHT_MOST]:
+        for run in [run for run in runs if not self._repair.is_pulled(run, now)][:SOUGHT_MOST]:
             self._repair.seek(run, now)
 
     def footprint(self) -> dict[str, int]:

@@ -51,7 +51,9 @@ class Pace:
 
         :param since: when *link* was asked; *got*: bytes it has brought since then.
         """
-        seconds = now - max(since, link.answered)
+        # It answers in turn, so that it begins when it has ended another answer; but only so long, or it
+        # could answer about its own runs for ever.
+        seconds = max(now - max(since, link.answered), now - since - self._config.gap_longest / _MUCH)
         if not link.is_slowed(now):  # and if it is silent, that is no question of pace
             return got > 0 and seconds >= _TRICKLE_SECONDS + got / _TRICKLE_BYTES
         if seconds < _TRICKLE_SECONDS:

@@ -44,6 +44,7 @@ HEARSAY_MOST: Final = 1024  # runs known by hearsay alone that are pulled at a t
 STEPS_MOST: Final = 8  # announcements of a link on a run that ripen one after the other (guess)
 _ROUND_TRIPS: Final = 4  # without progress, before another link is asked
 _PATIENT: Final = 5  # times that, where the link brings other things meanwhile
+_URGENT: Final = 1 / 2  # of gap_longest: for a hole so old nobody is waited for in particular (guess)
 
 
 class Pull:
@@ -120,8 +121,10 @@ class Repair:
         pull = self._pulls.get(run)
         return pull is not None and (pull.asked == link or link in pull.owing)
 
-    def is_pulled(self, run: Run) -> bool:
-        """Whether somebody sends what is missing of *run*, or is asked for it, or about to be."""
+    def is_pulled(self, run: Run, now: float) -> bool:
+        """Whether somebody sends what is missing of *run*, or is asked for it, or about to be, in time."""
+        if self._is_urgent(run, now):
+            return False
         pull = self._pulls.get(run)
         if pull is not None and (pull.asked is not None or not pull.owing):
             return True
@@ -237,7 +240,7 @@ class Repair:
             now  # a link is first in, first out: it stands before what is missing, if it is not that
         )
         run = partial.run
-        if not self._history.lacks(run, partial.first, partial.last):
+        if not self._history.lacks(run, partial.first, partial.last) or self._is_urgent(run, now):
             return None
         is_asked = self.is_asked(link.number, run)
         if is_asked:
@@ -349,7 +352,7 @@ class Repair:
         counts = want.last < MAX_NUMBER  # else it mends the tree: there may be little behind the head
         proven = self._is_proven(run)
         if counts and not (may_ask and self._window.has_room(proven)):
-            self._window.wait(run, proven)
+            self._window.wait(run, proven, link.number)
             return
         self._window.drop(run)
         pull.full, pull.put_off = False, None
@@ -395,6 +398,18 @@ class Repair:
         """Whether another link may be asked than the one that is."""
         assert pull.asked is not None
         link = self._link(pull.asked)
+        patient_until = pull.since + self._config.gap_patience
+        if pull.window is not None and now >= patient_until:
+            self._window.released(pull.window)  # others need not wait for it
+            pull.window = None
+        if self._is_urgent(run, now):
+            if now < patient_until:
+                self._look_at(pull, run, patient_until, now)
+                return False
+            link.trickles += 1
+            pull.owing[link.number] = now
+            self._release(pull)
+            return True
         stalls_at = self._stalls_at(pull, link, now)
         best = self._best(pull, run, now)
         if now >= stalls_at and not self._pace.is_patient(pull.progress, now):
@@ -409,6 +424,16 @@ class Repair:
         pull.owing[link.number] = now
         self._release(pull)
         return True
+
+    def _is_urgent(self, run: Run, now: float) -> bool:
+        """Whether *run* has a hole so old that slow lines have had their time.
+
+        All that is known of them is unsigned: a peer that drips, and ends other answers meanwhile, seems
+        to be at it.  In the time that is left each link that claims what is missing is asked in turn.
+        """
+        stream = self._history.get(run)
+        since = None if stream is None else stream.hole_since
+        return since is not None and now >= since + _URGENT * self._config.gap_longest
 
     def _stalls_at(self, pull: Pull, link: Link, now: float) -> float:
         """Until when the asked link may be silent.
@@ -431,7 +456,7 @@ class Repair:
 
         A parent that claims it, too, is not: then it could not push it.
         """
-        if not self.is_slowed(run[0], now):
+        if not self.is_slowed(run[0], now) or self._is_urgent(run, now):
             return False
         parent = self._link(self._parents.of(run[0]))
         if parent is link or parent.holds(run) >= first:
@@ -469,7 +494,7 @@ class Repair:
 
     def _best(self, pull: Pull, run: Run, now: float) -> tuple[Link, Want] | None:
         """The announcer of the lowest range that is missing; of several the one with the most."""
-        head = self._history.head(run)
+        head, is_urgent = self._history.head(run), self._is_urgent(run, now)
         best: tuple[tuple[int, int, bool, int, int], Link, Want] | None = None
         for number, known in list(pull.announced.items()):
             link = self._links.get(number)
@@ -491,7 +516,8 @@ class Repair:
                 if ripe and len(known) == 1:
                     del pull.announced[number]
                 continue
-            missing = self._besides(run, missing, self._pace.passed(run, link, now))
+            passed = [] if is_urgent else self._pace.passed(run, link, now)
+            missing = self._besides(run, missing, passed)
             if missing is None:
                 continue
             first, last = missing

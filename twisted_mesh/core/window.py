@@ -1,7 +1,8 @@
 """How much may be asked for at a time: the window of WANTs over all links, and the runs that wait for it.
 
 Contract: runs of which a signed batch has come, or a base was told, are *proven* and have a window of their
-own, so that runs made up by a claim keep none of them waiting.
+own, so that runs made up by a claim keep none of them waiting.  Those that wait take turns by the link they
+would be asked of: one link can claim runs by the thousand.
 """
 
 from __future__ import annotations
@@ -28,10 +29,15 @@ class Window:
         self.bytes: float = answer_bytes
         self._weight = float(answer_bytes)  # of an answer, as answers were lately
         self._asked = {True: 0, False: 0}  # by whether they are proven
-        self._waiting: dict[bool, OrderedDict[Run, None]] = {True: OrderedDict(), False: OrderedDict()}
+        # Likewise by link, the one whose turn is next first.
+        self._waiting: dict[bool, OrderedDict[int, OrderedDict[Run, None]]] = {
+            True: OrderedDict(),
+            False: OrderedDict(),
+        }
+        self._place: dict[Run, tuple[bool, int]] = {}  # of each run that waits: where
 
     def __len__(self) -> int:
-        return sum(map(len, self._waiting.values()))
+        return len(self._place)
 
     def has_room(self, proven: bool) -> bool:
         """Whether what is asked for leaves room for more.
@@ -58,13 +64,16 @@ class Window:
         """An answer brought *size* bytes."""
         self._weight += (size - self._weight) / 2
 
-    def wait(self, run: Run, proven: bool) -> None:
-        """*run* waits until there is room."""
-        self._waiting[proven][run] = None
+    def wait(self, run: Run, proven: bool, link: int) -> None:
+        """*run*, which *link* would be asked for, waits until there is room."""
+        if self._place.get(run) != (proven, link):
+            self.drop(run)
+            self._place[run] = proven, link
+            self._waiting[proven].setdefault(link, OrderedDict())[run] = None
 
     def is_waiting(self, run: Run) -> bool:
         """Whether *run* waits until there is room."""
-        return any(run in waiting for waiting in self._waiting.values())
+        return run in self._place
 
     def is_waited_for(self, proven: bool) -> bool:
         """Whether some run waits, and comes first."""
@@ -72,12 +81,21 @@ class Window:
 
     def next_run(self) -> Run | None:
         """One that waited and may be asked for now: it waits no more."""
-        for proven, waiting in self._waiting.items():
-            if waiting and self.has_room(proven):
-                return waiting.popitem(last=False)[0]
+        for proven, turns in self._waiting.items():
+            if turns and self.has_room(proven):
+                link, runs = next(iter(turns.items()))
+                turns.move_to_end(link)
+                run = next(iter(runs))
+                self.drop(run)
+                return run
         return None
 
     def drop(self, run: Run) -> None:
         """*run* waits no more."""
-        for waiting in self._waiting.values():
-            waiting.pop(run, None)
+        place = self._place.pop(run, None)
+        if place is not None:
+            proven, link = place
+            runs = self._waiting[proven][link]
+            del runs[run]
+            if not runs:
+                del self._waiting[proven][link]
