@@ -9,6 +9,7 @@ from tests.core.network import batch, closing, entry, have, of, origin_of, prese
 from tests.core.node_case import ALL, HOST
 from twisted_mesh.core import events
 from twisted_mesh.core.events import (
+    Arriving,
     Dial,
     DialFailed,
     Effect,
@@ -349,6 +350,17 @@ class TestVisits(EvidenceTestCase):
         self.assertEqual(self.closed(self.visit(4, "dora", outgoing=True)), [])
         self.handle(closing(1))
         self.assertEqual(self.closed(self.visit(5, "emil")), [])
+
+    def test_one_that_lasts_gives_its_place_up(self) -> None:
+        # For gap_longest a slow line keeps a visit open, and a few members could drip over all of them.
+        self.make(exchanges_limit=1)
+        self.visit(1, "anna")
+        effects = []
+        for _ in range(66):
+            effects += self.handle(Arriving(1, None, 100, 2**20)) + self.wait(1)
+        self.assertEqual(self.closed(effects), [])
+        self.assertEqual(self.closed(self.visit(2, "bert")), [(1, Reason.DONE)])
+        self.assertEqual(self.closed(self.visit(3, "cleo")), [(3, Reason.ROOM)])
 
     def test_who_dialled_ends_it_when_it_is_idle(self) -> None:
         self.star("anna")

@@ -99,10 +99,16 @@ class Exchange:
         return Stay.WANTED
 
     def opened(self, link: Link, mine: Stay, now: float) -> bool:
-        """A visit has begun; False: there are too many, it is to be refused."""
-        incoming = sum(not visit.outgoing for visit in self._visits.values())
-        if not link.outgoing and incoming >= self._config.exchanges_limit:
-            return False
+        """A visit has begun; False: there are too many, it is to be refused.
+
+        The first that a slow line kept beyond its time gives its place up: it may be dripped.
+        """
+        incoming = [visit for visit in self._visits.values() if not visit.outgoing]
+        if not link.outgoing and len(incoming) >= self._config.exchanges_limit:
+            oldest = incoming[0]
+            if now - oldest.since < self._config.exchange_timeout + _GRACE:
+                return False
+            self._end(oldest, "others wait for its place")
         self._visits[link.number] = Visit(link, mine, now)
         return True
 
