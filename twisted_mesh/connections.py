@@ -108,6 +108,10 @@ class Connections:
         taken = sum(other.phase is Phase.OPEN or other.is_patient for other in self._links.values())
         if taken <= self._config.links_limit:
             return True
+        late = next((other for other in self._links.values() if other.gives_way), None)
+        if late is not None:
+            late.cut()
+            return True
         link.close(RemoteError("this node has no room for another link", Reason.FULL))
         return False
 

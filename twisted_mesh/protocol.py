@@ -122,6 +122,7 @@ class MeshProtocol(Protocol):
     :ivar expected: the id the far end must have, if that was known beforehand.
     :ivar dialled_for: what it was dialled for, where this node dialled.
     :ivar remote: the far end's address as the connection has it.
+    :ivar gives_way: whether it is closing for longer than ``close_timeout``: another may have its place.
     """
 
     def __init__(
@@ -156,7 +157,7 @@ class MeshProtocol(Protocol):
         self._timer: IDelayedCall | None = None
         self._proven = Waiters[MeshProtocol]()
         self._up = Waiters[MeshProtocol]()
-        self.is_up = False
+        self.is_up = self.gives_way = False
 
     # ── what users see ──────────────────────────────────────────────────────────────
 
@@ -257,6 +258,12 @@ class MeshProtocol(Protocol):
         """Whether the link is closing, and what is under way over it may take long."""
         error = self.error
         return error is not None and error.reason in NO_FAULT and error.reason is not Reason.LEAVING
+
+    def cut(self) -> None:
+        """End the connection at once, whatever is under way over it."""
+        self.gives_way = False
+        self._stop_timer()
+        self._abort()
 
     def now_proven(self) -> None:
         """The peer has proven itself, and the core is told of the link next."""
@@ -431,6 +438,7 @@ class MeshProtocol(Protocol):
         moves = self.read_bytes != read or given not in (None, given_now)
         still = 0 if moves else still + 1
         left -= 1
+        self.gives_way = left <= (_END_WAITS - 1) * _END_LOOKS
         if still < _END_LOOKS and left:
             again = partial(self._look_at_end, self.read_bytes, given_now, still, left)
             self._restart_timer(self._config.close_timeout / _END_LOOKS, again)

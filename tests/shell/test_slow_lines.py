@@ -261,3 +261,15 @@ class TestTheEnd(SlowLineCase):
         other = self.dial(self.puppet(), a)
         self.network.pump()
         self.assertEqual(other.bye.reason, "full")
+
+    def test_and_give_way_to_others_when_they_last(self) -> None:
+        # Else who opens a thousand links, and drips over each at its end, keeps everybody out.
+        a = self.node(limits={"links_limit": 1})
+        puppet = self.joined(a)
+        a.disconnect(a.routing_table[puppet.me.id])
+        said = native.encode(batch(puppet.me, 1, b"x" * 10_000))
+        self.drip(puppet, said[:1000], 5)
+        other = self.dial(self.puppet(), a)
+        self.network.advance(1)
+        self.assertIsNone(other.bye)
+        self.assertEqual(a.footprint()["connections"], 1)
