@@ -184,6 +184,17 @@ class TestEvidence(EvidenceTestCase):
         self.assertEqual(self.gaps(self.wait(1)), [(3, 4)])
         self.assertEqual(self.delivered(self.receive(1, batch("dora", 3, 3))), [(5, [5])])
 
+    def test_that_its_author_speaks_on_puts_no_lost_tail_off(self) -> None:
+        self.join()
+        self.receive(1, batch("emil", 1))
+        gaps = []
+        for counter in range(1, 5):
+            gaps += self.gaps(
+                self.receive(1, presence("emil", counter, sequence=2 * counter)) + self.wait(20)
+            )
+        # What it said of first is given up; of what it said since it is not time to.
+        self.assertEqual(gaps, [(2, 2), (3, 4), (5, 6)])
+
     def test_what_comes_in_time_is_no_gap(self) -> None:
         self.join()
         self.receive(1, presence("dora", 1, 4), batch("dora", 1, 2))

@@ -65,7 +65,7 @@ class Stream:
         "_arrived",
         "_batches",
         "_held",
-        "_hinted",
+        "_hints",
         "_on_its_way",
         "_shelf",
         "_shelf_low",
@@ -98,7 +98,8 @@ class Stream:
         self.kept = 0
         self.signed = 0
         self.progress = now  # when the head last moved by what came
-        self._hinted = now  # when its author last said that there is more
+        # What its author said is the last, and when: the first such word beyond the head, and the newest.
+        self._hints: list[tuple[int, float]] = []
         self._on_its_way = now  # when what is missing last was
         self.held_bytes = self.waiting_bytes = 0
         self.equivocated = False
@@ -129,7 +130,7 @@ class Stream:
         """Since when the lowest hole is without progress, or None where there is none."""
         if self._waiting:
             return max(self.progress, self._arrived[self._waiting[0]])
-        return max(self.progress, self._hinted) if self.has_hole else None
+        return max(self.progress, self._hint[1]) if self.has_hole else None
 
     @property
     def patient_since(self) -> float | None:
@@ -145,8 +146,15 @@ class Stream:
         """Its author has said that *sequence* is the last of it."""
         self.signed = max(self.signed, sequence)
         if sequence > self.high:
+            # The hole is as old as the first word of it: an author that speaks on must not put it off.
+            first = [hint for hint in self._hints if hint[0] > self.head][:1]
             self.high = sequence
-            self._hinted = now
+            self._hints = [*first, (sequence, now)]
+
+    @property
+    def _hint(self) -> tuple[int, float]:
+        """Where the hole at the end ends that is longest known, and since when."""
+        return next((hint for hint in self._hints if hint[0] > self.head), (self.high, self.progress))
 
     def lower(self, sequence: int, start: int) -> tuple[GapFound, list[Ready]] | None:
         """What a neighbour said to start behind is beyond all that the author had sent: start lower.
@@ -371,10 +379,11 @@ class Stream:
         return last if came else self._in_memory - 1
 
     def _skip_to_the_end(self) -> GapFound:
-        """Give up what the author said there is and nobody sent."""
-        gap = GapFound(*self.run, max(self.head, self.base) + 1, self.high)
-        self._jump(self.high)
-        self.whole = max(self.whole, self.high + 1)
+        """Give up what the author said first that there is, and nobody sent."""
+        end = self._hint[0]
+        gap = GapFound(*self.run, max(self.head, self.base) + 1, end)
+        self._jump(end)
+        self.whole = max(self.whole, end + 1)
         return gap
 
     def _jump(self, head: int) -> None:
