@@ -6,6 +6,7 @@ nothing they sign: it decides who is asked, and who is waited for, for a bounded
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import inf
 from typing import Final
 
@@ -74,7 +75,7 @@ class Pace:
 
         If any line is slow it may be this node's own: then all are, and each would bring the same.
         """
-        return bool(self._slowed(now)) and now < since + self._config.gap_patience
+        return self._is_any_slowed(now) and now < since + self._config.gap_patience
 
     def silence(self, link: Link) -> float:
         """Seconds for which *link* may bring nothing since there is something in the queue before it."""
@@ -83,7 +84,7 @@ class Pace:
 
     def is_slow(self, link: Link, now: float) -> bool:
         """Whether *link* has a slow line, or any line is slow now, which may be the own one."""
-        return self._is_known_slow(link, now) or bool(self._slowed(now))
+        return self._is_known_slow(link, now) or self._is_any_slowed(now)
 
     def answers_within(self, link: Link, now: float) -> float:
         """Seconds for which an answer of *link*, of which nothing comes, may still be on its way."""
@@ -108,16 +109,21 @@ class Pace:
     def _slowed(self, now: float) -> list[Link]:
         return [link for link in self._links.all if link.is_slowed(now)]
 
+    def _is_any_slowed(self, now: float) -> bool:
+        return any(link.is_slowed(now) for link in self._links.all)
+
     def under_way(self, run: Run) -> list[tuple[Link, Partial]]:
         """The links that are in the middle of a batch of *run*."""
         links = self._links.all
         return [(one, one.partial) for one in links if one.partial is not None and one.partial.run == run]
 
-    def passed(self, run: Run, rival: Link, now: float) -> list[tuple[int, int]]:
-        """What *rival* need not be asked for, since it is under way: ranges, sorted."""
+    def passed(
+        self, under_way: Iterable[tuple[Link, Partial]], rival: Link, now: float
+    ) -> list[tuple[int, int]]:
+        """Of what is under way that for which *rival* need not be asked: ranges, sorted."""
         return sorted(
             (partial.first, partial.last)
-            for link, partial in self.under_way(run)
+            for link, partial in under_way
             if link is rival or not self._is_overtaken(partial, rival, now)
         )
 

@@ -411,11 +411,11 @@ class Repair:
             self._release(pull)
             return True
         stalls_at = self._stalls_at(pull, link, now)
-        best = self._best(pull, run, now)
         if now >= stalls_at and not self._pace.is_patient(pull.progress, now):
             self._failures.note(link, run)
             link.trickles += pull.got > 0
         else:
+            best = self._best(pull, run, now)
             if best is None or not self._pace.is_outrun(link, best[0], pull.since, pull.got, now):
                 look_at = min(stalls_at, self._pace.outrun_at(link, pull.since, pull.got, now))
                 self._look_at(pull, run, look_at if look_at > now else now + LOOK_AGAIN, now)
@@ -494,7 +494,9 @@ class Repair:
 
     def _best(self, pull: Pull, run: Run, now: float) -> tuple[Link, Want] | None:
         """The announcer of the lowest range that is missing; of several the one with the most."""
-        head, is_urgent = self._history.head(run), self._is_urgent(run, now)
+        head = self._history.head(run)
+        # Once for all of them: a HAVE makes this node look at a thousand runs.
+        under_way = [] if self._is_urgent(run, now) else self._pace.under_way(run)
         best: tuple[tuple[int, int, bool, int, int], Link, Want] | None = None
         for number, known in list(pull.announced.items()):
             link = self._links.get(number)
@@ -516,8 +518,7 @@ class Repair:
                 if ripe and len(known) == 1:
                     del pull.announced[number]
                 continue
-            passed = [] if is_urgent else self._pace.passed(run, link, now)
-            missing = self._besides(run, missing, passed)
+            missing = self._besides(run, missing, self._pace.passed(under_way, link, now))
             if missing is None:
                 continue
             first, last = missing
