@@ -417,7 +417,7 @@ class TestVisits(EvidenceTestCase):
                 closed += self.closed(self.wait(1))
             self.assertEqual(closed, [])
             self.handle(events.Arriving(9, None, 2**20 - 1, 2**20))
-            self.assertEqual(self.closed(self.wait(3)), [(9, Reason.DONE)])
+            self.assertEqual(self.closed(self.wait(8)), [(9, Reason.DONE)])
 
     def test_one_that_never_says_what_it_has_ends_too(self) -> None:
         self.open(9, "dora", purpose=EXCHANGE)

@@ -205,7 +205,7 @@ class TestUnderWay(PaceTestCase):
     """Anna is in the middle of Emil's 1 to 9."""
 
     def passed(self, rival: Link) -> list[tuple[int, int]]:
-        return self.pace.passed(EMIL, rival, self.now)
+        return self.pace.passed(self.pace.under_way(EMIL), rival, self.now)
 
     def drip(self, seconds: float, size: int) -> None:
         """So long *size* bytes a second come of it."""

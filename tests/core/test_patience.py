@@ -83,7 +83,7 @@ class TestPuttingOff(PatienceTestCase):
     def test_and_not_for_ever(self) -> None:
         self.lack(gap_longest=100)
         self.assertEqual(self.gaps(self.saying(1, 90)), [])
-        self.assertEqual(self.gaps(self.saying(1, 40)), [(2, 4)])
+        self.assertEqual(self.gaps(self.saying(1, 12)), [(2, 4)])
 
     def test_a_gap_is_not_told_while_it_is_coming_here(self) -> None:
         effects = []
@@ -94,7 +94,7 @@ class TestPuttingOff(PatienceTestCase):
     def test_nor_that_for_ever(self) -> None:
         self.lack(gap_longest=100)
         effects = []
-        for step in range(260):
+        for step in range(204):
             effects += self.arrive(2, 1 + 50 * step) + self.wait(0.5)
         self.assertEqual(self.gaps(effects), [(2, 4)])
 

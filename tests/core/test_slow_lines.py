@@ -595,3 +595,37 @@ class TestRevised(SlowLinesTestCase):
         effects = self.accept(2)
         self.assertEqual(self.sent(effects, 2), [])
         self.assertEqual(self.haves(effects, 2, answer=True), [("emil", 1, 9)])
+
+
+class TestWhatIsNoSlowLine(SlowLinesTestCase):
+    """A line that rests, or brings little because there is little, is not slow."""
+
+    def test_a_rest_is_not_taken_for_one(self) -> None:
+        # 20 kB a minute over a line with a round trip of a millisecond.
+        self.wait(60)
+        for first in range(1, 6):
+            effects = self.receive(1, raw_batch("emil", first, 1, bytes(20_000)))
+            self.assertEqual(self.sent(effects, 2), [(first, first)])
+            self.now += 0.001
+            for number in (1, 2, 3, 4):
+                self.accept(number)
+            self.receive(2, have("emil", 1, first))
+            self.wait(60)
+
+    def test_nor_is_a_small_answer(self) -> None:
+        # One message of some 120 bytes over a line with a round trip of 50 ms.
+        self.receive(2, have("fred", 1, 1))
+        self.wait(0.05)
+        self.receive(2, batch("fred", 1), have("fred", 1, 1, answer=True))
+        self.wait(10)
+        self.assertEqual(self.grafts(self.receive(2, have("emil", 1, 9)), 2), [(1, 9)])
+        self.receive(3, have("emil", 1, 9))
+        self.assertEqual(self.grafts(self.wait(1.0), 3), [(1, 9)])
+
+    def test_many_batches_are_looked_at_once_a_second(self) -> None:
+        self.receive(2, have("emil", 1, 2000))
+        self.receive(3, have("emil", 1, 2000))
+        self.wait(1.0)
+        for first in range(1, 1001):
+            self.receive(3, batch("emil", first))
+        self.assertLess(self.node.footprint()["wakes"], 50)

@@ -50,7 +50,7 @@ class TestWindow(SynchronousTestCase):
 
     def test_which_run_waits_is_known(self) -> None:
         for proven in (True, False):
-            self.window.wait(ANNA, proven)
+            self.window.wait(ANNA, proven, 1)
             self.assertEqual([self.window.is_waiting(run) for run in (ANNA, BERT)], [True, False])
             self.window.drop(ANNA)
             self.assertFalse(self.window.is_waiting(ANNA))

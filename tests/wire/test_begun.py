@@ -82,3 +82,19 @@ class TestBegun(SynchronousTestCase):
             if read is not None:
                 self.assertTrue(0 < read.first <= read.last < read.first + MAX_BATCH_COUNT)
                 self.assertEqual(len(read.origin), 32)
+
+    def test_numbers_that_no_frame_may_have(self) -> None:
+        # Told on, they would make honest neighbours blame this node.
+        def head(epoch: int, first: int, count: int) -> bytes:
+            numbers = b"".join(b"\xcf" + number.to_bytes(8, "big") for number in (epoch, first, count))
+            return bytes((native.Kind.BATCH, 0)) + bytes(64) + b"\x97\xc4\x20" + bytes(32) + numbers
+
+        self.assertIsNotNone(begun(head(MAX_NUMBER, 1, 9)))
+        for wrong in (
+            (MAX_NUMBER + 1, 1, 9),
+            (1, 0, 9),
+            (1, MAX_NUMBER - 1, 2),
+            (1, MAX_NUMBER, 1),
+            (1, 1, 0),
+        ):
+            self.assertIsNone(begun(head(*wrong)))

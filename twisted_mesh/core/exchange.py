@@ -218,15 +218,12 @@ class Exchange:
 
     def _look_at(self, visit: Visit, now: float) -> None:
         config, link = self._config, visit.link
-        since = now - visit.since
-        if _is_moving(link, now) and since < config.gap_longest:
-            return  # what others hold takes as long as the line takes
-        if not visit.outgoing:
-            if since >= config.exchange_timeout + _GRACE:
-                self._end(visit, "the exchange took too long")
-        elif since >= config.exchange_timeout:
+        since, longest = now - visit.since, config.exchange_timeout
+        if _is_moving(link, now):
+            longest = config.gap_longest  # what others hold takes as long as the line takes
+        if since >= longest + (0 if visit.outgoing else _GRACE):
             self._end(visit, "the exchange took too long")
-        elif link.told and visit.theirs is not None and self._is_idle(link, now):
+        elif visit.outgoing and link.told and visit.theirs is not None and self._is_idle(link, now):
             self._end(visit, "both have told what they have")
 
     def _is_idle(self, link: Link, now: float) -> bool:

@@ -44,7 +44,7 @@ class Meter:
 
     def sent(self, size: int, now: float, least: int = MEASURED) -> bool:
         """*size* bytes are sent in all; whether a PING is to follow, of *least* bytes that are not read."""
-        if self._sent <= self.read:
+        if self._sent - self.read < MEASURED:
             self._began = now
         self._sent = size
         enough = least if least < MEASURED else max(least, self.rate / _PER_SECOND)

@@ -44,7 +44,7 @@ class Pace:
 
     def answered(self, link: Link, size: int, since: float, now: float) -> None:
         """*link*, asked at *since*, has answered with *size* bytes: it is that fast at least."""
-        if now > since and not link.is_slowed(now):  # else its frames have told
+        if now > since and size >= _QUEUE and not link.is_slowed(now):  # else its frames have told
             link.pace = max(link.pace, size / (now - since))
 
     def is_outrun(self, link: Link, rival: Link, since: float, got: int, now: float) -> bool:

@@ -49,7 +49,7 @@ class Patience:
             signs = [self._repair.last_sign(run, now), self._heard.get(run, (None, 0))[0]]
             sign = max((at for at in signs if at is not None), default=None)
             if sign is not None and since + self._longest > now:
-                self._history.wait_on(run, sign)
+                self._history.wait_on(run, min(sign, since + self._longest - self._patience))
 
     def tick(self, now: float) -> None:
         """Tell the neighbours what is coming, if it is time to."""

@@ -57,20 +57,20 @@ class Pull:
     :ivar full: whether something it sent had no room; :ivar not_before: when to ask again after that.
     :ivar owing: links that were asked before it and have not answered, and when each was given up.
     :ivar ranges: what each link was asked for that has not answered.
-    :ivar revised: when these were last held against what came another way.
+    :ivar revised: when these were last held against what came another way; :ivar revise_at: and will be.
     :ivar put_off: since when nobody is asked because the parent is about to bring it.
     :ivar look_at: when it is looked at next, as far as it set that itself.
     """
 
     __slots__ = (
         *("announced", "asked", "full", "got", "look_at", "not_before", "owing"),
-        *("progress", "put_off", "ranges", "revised", "since", "window"),
+        *("progress", "put_off", "ranges", "revise_at", "revised", "since", "window"),
     )
 
     def __init__(self) -> None:
         self.announced: dict[int, deque[tuple[float, int]]] = {}  # link -> (when ripe, high)
         self.asked: int | None = None
-        self.since = self.progress = self.revised = 0.0
+        self.since = self.progress = self.revised = self.revise_at = 0.0
         self.got = 0
         self.window: bool | None = None
         self.full = False
@@ -258,8 +258,10 @@ class Repair:
         if link in pull.ranges:
             first, end = pull.ranges[link]
             pull.ranges[link] = max(first, min(last, end) + 1), end
-        if any(number != link for number in pull.ranges):
-            self._wake(max(now, pull.since + LOOK_AGAIN, pull.revised + LOOK_AGAIN), run)
+        at = max(now, pull.since + LOOK_AGAIN, pull.revised + LOOK_AGAIN)
+        if at != pull.revise_at and any(number != link for number in pull.ranges):
+            pull.revise_at = at  # once, however many batches come until then
+            self._wake(at, run)
 
     def progressed(self, link: int, run: Run, now: float, size: int) -> None:
         """*link*, which was asked, sent something of *run* that was missing here."""

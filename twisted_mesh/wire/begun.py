@@ -46,9 +46,10 @@ def begun(head: bytes) -> Begun | None:
         count, _ = _number(head, at)
     except (IndexError, KeyError):
         return None
-    if not (0 < first < MAX_NUMBER and 0 < count <= MAX_BATCH_COUNT):
+    last = first + count - 1
+    if not (epoch <= MAX_NUMBER and 0 < first <= last < MAX_NUMBER and count <= MAX_BATCH_COUNT):
         return None
-    return Begun(origin, epoch, first, first + count - 1)
+    return Begun(origin, epoch, first, last)
 
 
 def _number(head: bytes, at: int) -> tuple[int, int]:
