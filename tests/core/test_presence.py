@@ -415,6 +415,14 @@ class TestParents(MembershipTestCase):
         effects = self.handle(closing(2))
         self.assertEqual(self.wants(effects, 1), [("dora", 1, native.MAX_NUMBER)])
 
+    def test_an_author_that_is_a_neighbour_is_asked_itself(self) -> None:
+        # Neighbours that have its records from each other can all have pruned it: none of them has news.
+        self.up(9, "dora")
+        for number in (2, 1, 9):
+            self.receive(number, presence("dora", 1))
+        self.receive(1, have("dora", 1, 0))
+        self.assertEqual(self.asked(self.handle(closing(2))), [9])
+
     def test_who_was_sought_in_vain_is_asked_anew_the_next_time(self) -> None:
         for number in (1, 2):
             self.receive(number, presence("dora", 1))

@@ -143,7 +143,9 @@ class Repair:
         signs = [link.fetched for link, _ in self._pace.under_way(run)]
         if pull is not None:
             missing = self._history.head(run) + 1
-            owing = pull.owing if pull.asked is None else {**pull.owing, pull.asked: pull.since}
+            # Those that claim it and have a slow line have their turn behind the one that is asked.
+            owing = dict.fromkeys(pull.announced, pull.since) if pull.asked is not None else {}
+            owing |= pull.owing if pull.asked is None else {**pull.owing, pull.asked: pull.since}
             for link, since in ((self._link(number), since) for number, since in owing.items()):
                 low, high = link.claims.get(run, (1, 0))
                 if self._pace.is_slow(link, now):
@@ -191,7 +193,8 @@ class Repair:
 
         :return: the link that is asked, which is the way to the origin until there is news over another.
         """
-        # Who was told to be quiet had a way of its own to the origin; who told of it, some way.
+        # The author itself has its newest.  Who was told to be quiet had a way of its own to it; who told
+        # of it, some way.
         best = max(
             (
                 link
@@ -200,6 +203,7 @@ class Repair:
             ),
             key=lambda link: (
                 -self._failures.lately(link, run),
+                link.peer.origin == run[0],
                 link.holds(run),
                 run[0] in link.quiet,
                 link.has_told(run[0]),

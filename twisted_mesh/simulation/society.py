@@ -46,7 +46,9 @@ class Society:
     def _is_settled(self, member: Member) -> bool:
         """Whether it has had links for as long as it takes to be known to be there."""
         world = self._world
-        well = max(member.linked_since, world.healed)
+        # What was offered to a line beyond what it carries stands before the words of who is there.
+        late = (line.late_until for line in (member.line, member.uplink) if line is not None)
+        well = max(member.linked_since, world.healed, *late)
         return well + patience(world.config) < world.now
 
 

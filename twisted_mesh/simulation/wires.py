@@ -24,6 +24,7 @@ from twisted_mesh.wire.framing import LENGTH_BYTES
 
 SEGMENT: Final = 1460  # bytes that a line carries at a time: of Ethernet's frames with TCP's headers
 _PER_SECOND: Final = 50  # segments; a faster line carries more bytes at a time, for the simulator's sake
+_OVERFULL: Final = 5.0  # seconds of it that wait: more than tell a node to push no more
 BUFFERED: Final = (
     128 * 1024
 )  # bytes that a system takes from a sender ahead of the line (Linux': 87,380 and up)
@@ -71,7 +72,10 @@ class Wire:
 
 
 class Line:
-    """A slow line of one member, for all that comes to it, or all that it sends."""
+    """A slow line of one member, for all that comes to it, or all that it sends.
+
+    :ivar late_until: when what waited for it will have gone, where it was offered far more than it carries.
+    """
 
     def __init__(self, clock: SimClock, bandwidth: float) -> None:
         """
@@ -83,6 +87,8 @@ class Line:
         self._turns: dict[Wire, float] = {}  # of the last segment of each wire, in bytes
         self._busy = False
         self._numbers = 0
+        self._queued = 0
+        self.late_until = 0.0
         self._waiting: list[tuple[float, int, Wire, int, Callable[[], None]]] = []
 
     @property
@@ -93,6 +99,10 @@ class Line:
     def put(self, wire: Wire, size: int, through: Callable[[], None]) -> None:
         """Take a segment of *size* bytes from a wire; *through* is called when it is over the line."""
         self._numbers += 1
+        self._queued += size
+        behind = self._queued / self._bandwidth
+        if behind > _OVERFULL:
+            self.late_until = self._clock.now + behind
         turn = self._turns[wire] = max(self._turns.get(wire, 0.0), self._turn) + size
         heappush(self._waiting, (turn, self._numbers, wire, size, through))
         if not self._busy:
@@ -101,6 +111,7 @@ class Line:
     def _next(self) -> None:
         while self._waiting:
             self._turn, _, wire, size, through = heappop(self._waiting)
+            self._queued -= size
             if wire.lost:
                 self._turns.pop(wire, None)
             else:
