@@ -207,8 +207,14 @@ class Process(MultiService):
         if not failure.check(NotRunning):  # stopped before all were up
             end_process(self._reactor, _told(failure.value))
 
-    def _key_is_lost(self, error: KeyInUse) -> None:
-        end_process(self._reactor, str(error), KEY_IN_USE)
+    def _key_is_lost(self, _: KeyInUse) -> None:
+        end_process(self._reactor, _COPIED, KEY_IN_USE)
+
+
+_COPIED: Final = (
+    "another node that was started later uses the key of this one, which ends: "
+    "its identity file was copied; give each node one of its own"
+)
 
 
 def _ignore_further_signals() -> None:

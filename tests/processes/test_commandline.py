@@ -166,10 +166,7 @@ class EndingTests(ProcessCase):
         await self.until(lambda: "another node uses this node's key" in older.log)
         older.type("not sent any more\n")
         self.assertEqual(await self.until_ended(older), [78])
-        told = (
-            "mesh: another node uses this node's key: this one publishes no more until that has stopped\n"
-        )
-        self.assertIn(told, older.log)
+        self.assertIn("mesh: another node that was started later uses the key of this one", older.log)
         await self.until(lambda: SHARED in newer.log)
         newer.type("after\n")
         await self.until(lambda: ends[1].lines == ["before", "after"])
@@ -190,7 +187,7 @@ class EndingTests(ProcessCase):
         for newer in (second, third):
             await self.until(lambda newer=newer: SHARED in newer.log)
         for child in (first, second):
-            self.assertIn("mesh: another node uses this node's key", child.log)
+            self.assertIn("mesh: another node that was started later uses the key of this one", child.log)
         self.assertNotIn("another node uses this node's key", third.log)
         self.assertIsNone(third.status)
 
