@@ -26,12 +26,12 @@ from twisted.protocols.basic import LineOnlyReceiver
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 from twisted_mesh import MeshService
-from twisted_mesh.core.history import History
-from twisted_mesh.core.intake import Intake
+from twisted_mesh.core.broadcast.inbound import Intake
+from twisted_mesh.core.history.history import History
 from twisted_mesh.core.node import Node
-from twisted_mesh.hub import Hub
+from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.message import Message
-from twisted_mesh.protocol import MeshProtocol
+from twisted_mesh.runtime.driver import Hub
 
 HOST = "127.0.0.1"
 PAUSE = 0.005  # seconds from one message to the next

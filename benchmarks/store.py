@@ -21,11 +21,11 @@ from pathlib import Path
 from statistics import median
 
 from twisted_mesh.core.events import Run
-from twisted_mesh.core.shelf import Flush, Marks
-from twisted_mesh.store import Store
+from twisted_mesh.core.history.storage import Flush, Marks
+from twisted_mesh.storage.sqlite import Store
 from twisted_mesh.wire import native
+from twisted_mesh.wire.bodies import join_entries, pack_entry
 from twisted_mesh.wire.native import Batch, SignedBatch
-from twisted_mesh.wire.packets import join_entries, pack_entry
 
 MIB = 2**20
 ROUNDS = 5

@@ -14,9 +14,9 @@ import twisted_mesh
 from tests.support.deprecated import for_processes
 from tests.support.processes import Child, ProcessCase
 from twisted_mesh import MeshConfig, MeshService, MeshSocket, testing
-from twisted_mesh.listeners import Emitting
+from twisted_mesh.delivery.listeners import Emitting
 from twisted_mesh.testing import MemoryMesh
-from twisted_mesh.wire import framing, native, packets
+from twisted_mesh.wire import bodies, framing, native
 
 ROOT = Path(__file__).parent.parent
 API = (ROOT / "docs" / "api.rst").read_text()
@@ -116,7 +116,7 @@ class LimitsTests(SynchronousTestCase):
         self.assertEqual(framing.MAX_MESSAGE_BYTES, 2**20)
         self.assertEqual(framing.HANDSHAKE_FRAME_BYTES, 64 * 1024)
         self.assertEqual(native.MAX_BATCH_COUNT, 16_384)
-        self.assertEqual(packets.MAX_DEPTH, 32)
+        self.assertEqual(bodies.MAX_DEPTH, 32)
         for words in ("1 MiB for a message", "64 KiB", "16,384 messages", "32 levels"):
             self.assertIn(words, LIMITS)
 
@@ -142,7 +142,7 @@ class PagesTests(SynchronousTestCase):
 
     def test_every_list_of_the_events_has_those_that_are_emitted(self) -> None:
         package = Path(twisted_mesh.__file__).parent
-        modules = [path.read_text() for path in package.glob("*.py")]
+        modules = [path.read_text() for path in package.rglob("*.py")]
         events = {name for text in modules for name in re.findall(r'emit\("(\w+)"', text)}
         self.assertEqual(events, {"message", *testing.EVENTS})
         for page in (SERVICE, SOCKET):

@@ -1,9 +1,9 @@
 """
 The house rules, held by reading the source of every module.
 
-A module belongs to a floor; imports go down, or stay on the floor without a cycle. The core and
-the wire compute and touch nothing outside; modules and functions stay short; importing the
-package never installs a reactor.
+A room is a folder. Imports go down from room to room, and stay within a room without a cycle. The core
+and the wire compute and touch nothing outside; rooms, functions and constructors stay small; importing
+the package never installs a reactor.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
-from fnmatch import fnmatchcase
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -22,72 +21,77 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import twisted_mesh
 
-#: Lowest floor first. A name is what follows `twisted_mesh.`, up to the next dot: `core` stands
-#: for all in it. A new module is entered here, on the lowest floor that has what it imports.
-FLOORS = {
-    "ground": ["errors", "flags", "config", "message", "network", "identity", "version"],
-    "wire": ["wire"],
-    "core": ["core"],
-    "simulation": ["simulation"],
-    "shell": [
-        "address*",
-        "catching_up",
-        "client_endpoints",
-        "connections",
-        "correspondence",
-        "consumer",
-        "delivery",
-        "dialler",
-        "dialling",
-        "disconnected",
-        "factory",
-        "forked",
-        "gathering",
-        "handover",
-        "hub",
-        "interfaces",
-        "keeper",
-        "link*",
-        "listeners",
-        "listening",
-        "logs",
-        "members",
-        "names",
-        "observer",
-        "on_its_way",
-        "outlet",
-        "protocol",
-        "ranges",
-        "reactor_thread",
-        "receipt",
-        "run",
-        "seeker",
-        "service",
-        "settings",
-        "silence",
-        "steady",
-        "store*",
-        "timers",
-        "tls",
-        "trust",
-        "waiters",
-    ],
-    "doors": [
-        "base",
-        "lines",
-        "memory*",
-        "mesh",
-        "printing",
-        "socket_node",
-        "standard_error",
-        "stdio",
-        "tap",
-        "terminal",
-        "testing",
-        "threadsafe",
-    ],
-    "package": ["__init__"],
-    "plugin": ["twisted_mesh_plugin"],
+#: The rooms, the lowest first: a module imports from its own and from those before it. What is no folder is
+#: named one by one: the values all others speak of, the composition of the core, and the public doors.
+ROOMS = (
+    "values",
+    "wire",
+    "core",
+    "core.history",
+    "core.broadcast",
+    "core.membership",
+    "core.overlay",
+    "core.replies",
+    "core.node",
+    "simulation",
+    "simulation.invariants",
+    "simulation.adversaries",
+    "simulation.scenarios",
+    "simulation.__main__",
+    "eventloop",
+    "addressing",
+    "links",
+    "storage",
+    "delivery",
+    "runtime",
+    "service",
+    "cli",
+    "blocking",
+    "memory",
+    "doors",
+    "package",
+    "plugin",
+)
+#: Of these none imports another.
+SIDE_BY_SIDE = {"links", "storage", "delivery"}
+VALUES = {"errors", "flags", "config", "message", "network", "identity", "version"}
+DOORS = {"mesh", "base", "testing", "tap"}
+
+#: Imports that still lead up or across, each with the knot it is a thread of. The list only gets shorter.
+OWED = {
+    "core.broadcast.inbound -> core.membership.key_conflict",  # tells it of what the own key has signed
+    "core.membership.presence -> core.replies.replies",  # tells it whose records are news
+    "core.overlay.neighbourhood -> core.replies.replies",  # composes membership, overlay and replies
+    "delivery.delivery -> links.protocol",  # a handler is given the link a message came over
+    "storage.writer -> delivery.delivery",  # begins with what the application has not taken
+}
+
+#: Constructors with more than seven parameters, or more than two that are callables. The list only gets
+#: shorter; values and the public doors, whose options stay, are not counted.
+WIDE = {
+    "cli.terminal.Terminal",
+    "core.broadcast.frontier.Frontier",
+    "core.broadcast.inbound.Intake",
+    "core.broadcast.push.Spread",
+    "core.membership.announcing.Announcing",
+    "core.membership.presence.Presences",
+    "core.membership.suspicion.Suspicion",
+    "core.overlay.exchange.Exchange",
+    "core.overlay.neighbourhood.Membership",
+    "core.overlay.overlay.Overlay",
+    "core.overlay.rewiring.Moves",
+    "core.replies.receipt_relay.Carrying",
+    "core.replies.replies.ReversePath",
+    "delivery.direct.Correspondence",
+    "delivery.queue.MessageQueue",
+    "delivery.receipts.Receipts",
+    "links.peers.Dialler",
+    "links.rejoin.Seeker",
+    "runtime.driver.Hub",
+    "runtime.running_node.Run",
+    "runtime.settings.Settings",
+    "simulation.world.World",
+    "storage.writer.Keeper",
 }
 
 #: Clocks, randomness, I/O and threads are handed to the wire and the core from above.
@@ -98,6 +102,10 @@ OUTSIDE = {
 
 MODULE_LINES = 400
 FUNCTION_LINES = 60
+ROOM_MODULES = 16
+PARAMETERS = 7
+CALLABLES = 2
+PUBLIC_DOORS = {"MeshService", "MeshSocket", "MemoryMesh"}
 
 PACKAGE = "twisted_mesh"
 PLUGIN = "twisted.plugins.twisted_mesh_plugin"
@@ -116,14 +124,19 @@ def read_package() -> dict[str, str]:
     }
 
 
-def floors_of(module: str) -> list[str]:
-    """Name each floor whose entries fit a module: one, if the table is right."""
-    key = module.rpartition(".")[2] if module == PLUGIN else module.split(".")[1]
-    return [
-        floor
-        for floor, patterns in FLOORS.items()
-        if any(fnmatchcase(key, pattern) for pattern in patterns)
-    ]
+def room_of(module: str) -> str | None:
+    """The room of a module, None where it has none."""
+    if module == PLUGIN:
+        return "plugin"
+    name = module.removeprefix(f"{PACKAGE}.")
+    if name == "__init__":
+        return "package"
+    folder, _, last = name.rpartition(".")
+    if name in ROOMS:
+        return name
+    if folder:
+        return folder if folder in ROOMS else None
+    return "values" if last in VALUES else "doors" if last in DOORS else None
 
 
 def imported_names(module: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
@@ -155,26 +168,54 @@ def module_of(name: str, modules: Mapping[str, str]) -> str:
     return name
 
 
-def wrong_imports(modules: Mapping[str, str]) -> Iterator[str]:
-    """Say of each import whether it leads up, outside or round in a circle."""
-    ranks = list(FLOORS)
-    graph: dict[str, set[str]] = {}
+def imports(modules: Mapping[str, str]) -> Iterator[tuple[str, int, str]]:
+    """Yield each import: the module, the line, and the module of ours it leads to or a foreign name."""
     for module, source in modules.items():
-        floor = floors_of(module)[0]
         for line, name in imported_names(module, ast.parse(source)):
-            top = name.partition(".")[0]
-            if floor in ("wire", "core") and top in OUTSIDE:
-                yield f"{module}:{line}: {floor} must not import {top}, have it passed in"
-            target = module_of(name, modules)
-            if target not in modules:
-                continue
-            graph.setdefault(module, set()).add(target)
-            if ranks.index(floors_of(target)[0]) > ranks.index(floor):
-                yield f"{module}:{line}: imports {target}, which lies above it"
+            yield module, line, module_of(name, modules)
+
+
+def wrong_imports(modules: Mapping[str, str]) -> Iterator[str]:
+    """Say of each import whether it leads up, across, outside or round in a circle."""
+    graph: dict[str, set[str]] = {}
+    owed = set(OWED)
+    for module, line, target in imports(modules):
+        room = room_of(module) or ""
+        top = target.partition(".")[0]
+        if room.partition(".")[0] in ("wire", "core") and top in OUTSIDE:
+            yield f"{module}:{line}: {room} must not import {top}, have it passed in"
+        if target not in modules:
+            continue
+        graph.setdefault(module, set()).add(target)
+        there = room_of(target) or ""
+        edge = " -> ".join(name.removeprefix(f"{PACKAGE}.") for name in (module, target))
+        if ROOMS.index(there) > ROOMS.index(room) and edge not in OWED:
+            yield f"{module}:{line}: imports {target}, which lies above it"
+        elif {room, there} <= SIDE_BY_SIDE and room != there and edge not in OWED:
+            yield f"{module}:{line}: imports {target}, which lies beside it"
+        owed.discard(edge)
+    if len(modules) > len(OWED) * 10:  # the package, and not some modules of a test
+        yield from (f"{edge}: is owed no more, take it off the list" for edge in sorted(owed))
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         yield "imports in a circle: " + " <- ".join(error.args[1])
+
+
+def wide_constructors(module: str, source: str) -> Iterator[str]:
+    """Name each class whose constructor takes too much."""
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.ClassDef) or node.name in PUBLIC_DOORS:
+            continue
+        for method in node.body:
+            if isinstance(method, ast.FunctionDef) and method.name == "__init__":
+                args = method.args
+                given = [*args.posonlyargs, *args.args[1:], *args.kwonlyargs]
+                callables = [
+                    one for one in given if one.annotation and "Callable" in ast.unparse(one.annotation)
+                ]
+                if len(given) > PARAMETERS or len(callables) > CALLABLES:
+                    yield f"{module.removeprefix(f'{PACKAGE}.')}.{node.name}"
 
 
 def wrong_shapes(module: str, source: str) -> Iterator[str]:
@@ -223,14 +264,18 @@ def complaints(modules: Mapping[str, str]) -> list[str]:
     :param modules: dotted name -> source, as read_package returns it.
     """
     homeless = [
-        f"{module}: fits {fitting or 'no floor'}; enter it in FLOORS of tests/test_house.py, once"
+        f"{module}: is in no room; see ROOMS, VALUES and DOORS of tests/test_house.py"
         for module in modules
-        if len(fitting := floors_of(module)) != 1
+        if room_of(module) is None
     ]
     if homeless:
         return homeless
-    shapes = [text for module, source in modules.items() for text in wrong_shapes(module, source)]
-    return [*shapes, *wrong_imports(modules)]
+    found = [text for module, source in modules.items() for text in wrong_shapes(module, source)]
+    for room in ROOMS:
+        inside = [one for one in modules if room_of(one) == room and not one.endswith(".__init__")]
+        if len(inside) > ROOM_MODULES:
+            found.append(f"{room}: has {len(inside)} modules, above {ROOM_MODULES}")
+    return [*found, *wrong_imports(modules)]
 
 
 class TestHouse(SynchronousTestCase):
@@ -244,6 +289,13 @@ class TestHouse(SynchronousTestCase):
         self.assertEqual(found, [], "\n" + "\n".join(found))
         for text in long_modules(modules):
             warnings.warn(text, stacklevel=1)
+
+    def test_no_constructor_gets_wider(self) -> None:
+        wide = {
+            name for module, source in read_package().items() for name in wide_constructors(module, source)
+        }
+        self.assertEqual(wide - WIDE, set(), "at most 7 parameters, 2 of them callables")
+        self.assertEqual(WIDE - wide, set(), "wide no more: take it off the list")
 
     def modules_after(self, imported: str) -> set[str]:
         """Import a module in a fresh interpreter and return what it has loaded by then."""
@@ -289,8 +341,8 @@ class TestChecker(SynchronousTestCase):
         found = self.found(
             errors="import os",
             wire__framing="from twisted_mesh import errors\nimport struct",
-            core__streams="from ..wire.framing import Frame\nfrom ..errors import MeshError",
-            core__node="from . import streams\nfrom twisted_mesh.core.streams import Stream",
+            core__history__stream="from ...wire.framing import Frame\nfrom ...errors import MeshError",
+            core__node="from .history import stream\nfrom twisted_mesh.core.history.stream import Stream",
             service="from twisted_mesh.core import node\nimport time, twisted.internet.defer",
             tap="def make():\n    from twisted_mesh.service import MeshService",
         )
@@ -315,8 +367,8 @@ class TestChecker(SynchronousTestCase):
             self.assert_one(found, "mesh:2", "imports twisted_mesh.__init__")
 
     def test_import_in_a_circle(self) -> None:
-        found = self.found(core__tree="from . import repair", core__repair="from .tree import Tree")
-        self.assert_one(found, "circle", "core.tree", "core.repair")
+        found = self.found(core__link="from . import links", core__links="from .link import Link")
+        self.assert_one(found, "circle", "core.link", "core.links")
 
     def test_clocks_and_io_in_the_pure_floors(self) -> None:
         for pure in ("core__node", "wire__framing"):
@@ -328,12 +380,42 @@ class TestChecker(SynchronousTestCase):
             ):
                 self.assert_one(self.found(**{pure: statement}), f"must not import {name},")
 
-    def test_module_without_a_floor(self) -> None:
-        self.assert_one(self.found(cellar=""), "twisted_mesh.cellar", "FLOORS", "test_house.py")
+    def test_import_of_a_room_beside(self) -> None:
+        found = self.found(links__tls="", storage__sqlite="from twisted_mesh.links import tls")
+        self.assert_one(found, "storage.sqlite:2", "links.tls", "beside")
 
-    def test_module_on_two_floors(self) -> None:
-        self.patch(sys.modules[__name__], "FLOORS", {**FLOORS, "attic": ["service"]})
-        self.assert_one(self.found(service=""), "twisted_mesh.service", "shell", "attic")
+    def test_an_import_that_is_owed_passes_and_no_other(self) -> None:
+        self.patch(sys.modules[__name__], "OWED", {"wire.framing -> core.link"})
+        self.assertEqual(self.found(wire__framing="from ..core import link", core__link=""), [])
+        found = self.found(wire__frames="from ..core import link", core__link="")
+        self.assert_one(found, "wire.frames", "core.link", "above")
+
+    def test_one_that_is_owed_no_more(self) -> None:
+        self.patch(sys.modules[__name__], "OWED", {"wire.framing -> core.link"})
+        modules = {f"wire__m{number}": "" for number in range(11)}
+        self.assert_one(self.found(**modules), "wire.framing -> core.link", "no more")
+
+    def test_a_room_with_too_many_modules(self) -> None:
+        modules = {f"wire__m{number}": "" for number in range(ROOM_MODULES + 1)}
+        self.patch(sys.modules[__name__], "OWED", set())
+        self.assertEqual(self.found(**dict(list(modules.items())[1:])), [])
+        self.assert_one(self.found(**modules), "wire: has 17 modules")
+
+    def test_a_constructor_that_takes_too_much(self) -> None:
+        def wide(*parameters: str, name: str = "C") -> list[str]:
+            source = f"class {name}:\n    def __init__(self, {', '.join(parameters)}): pass"
+            return list(wide_constructors("twisted_mesh.links.tls", source))
+
+        numbers = [f"p{number}" for number in range(PARAMETERS)]
+        calls = [f"c{number}: Callable[[], None]" for number in range(CALLABLES)]
+        self.assertEqual(wide(*numbers) + wide(*calls), [])
+        self.assertEqual(wide(*numbers, "more"), ["links.tls.C"])
+        self.assertEqual(wide(*calls, "more: Callable[[], None]"), ["links.tls.C"])
+        self.assertEqual(wide(*numbers, "more", name="MeshService"), [])
+
+    def test_module_without_a_room(self) -> None:
+        self.assert_one(self.found(cellar=""), "twisted_mesh.cellar", "ROOMS", "test_house.py")
+        self.assert_one(self.found(cellar__wine=""), "twisted_mesh.cellar.wine", "no room")
 
     def test_module_without_a_docstring(self) -> None:
         self.assert_one(complaints({f"{PACKAGE}.errors": "import os\n"}), "errors:1", "docstring")

@@ -21,19 +21,21 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from twisted_mesh import flags
-from twisted_mesh.addresses import this_host
-from twisted_mesh.consumer import MessageQueue
+from twisted_mesh.addressing.addresses import this_host
+from twisted_mesh.blocking.proxies import Crossing, Link, Receipt
+from twisted_mesh.blocking.reactor_thread import reactor_thread
+from twisted_mesh.blocking.socket_node import OPTIONS, SocketNode
+from twisted_mesh.blocking.standard_error import log_to_standard_error
+from twisted_mesh.delivery.listeners import Listeners
+from twisted_mesh.delivery.queue import MessageQueue
+from twisted_mesh.delivery.receipts import Receipt as ServiceReceipt
 from twisted_mesh.errors import LocalError, NotRunning, SelfConnection
-from twisted_mesh.listeners import Listeners
+from twisted_mesh.eventloop.deferreds import Waiters, is_in_time, seconds_of
+from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.message import Member, Message
 from twisted_mesh.network import Protocol
-from twisted_mesh.protocol import MeshProtocol
-from twisted_mesh.reactor_thread import reactor_thread
-from twisted_mesh.receipt import Receipt as ServiceReceipt
-from twisted_mesh.socket_node import OPTIONS, SocketNode
-from twisted_mesh.standard_error import log_to_standard_error
-from twisted_mesh.threadsafe import Crossing, Link, Receipt
-from twisted_mesh.waiters import Waiters, is_in_time, seconds_of
+
+__all__ = ["Link", "MeshSocket", "MessageQueue", "Receipt", "default_protocol"]
 
 default_protocol: Final = Protocol("mesh", "SSL")
 
@@ -297,7 +299,7 @@ class MeshSocket(Listeners):
         :param flag: ``flags.whisper`` to reach direct peers only.
         :param type: what stands in ``packets[0]``: 0, 2, or the application's own from 0x30 on.
         :param receipt: whether to hear who has it: the result is a live
-            :class:`~twisted_mesh.threadsafe.Receipt` then.  It goes with broadcasts only.
+            :class:`~twisted_mesh.blocking.proxies.Receipt` then.  It goes with broadcasts only.
         :raises TypeError: and ValueError for packets, a flag or a type that cannot be sent.
         :raises MessageTooLarge: over 1 MiB packed.
         :raises Congested: no neighbour takes what was sent before; this was not sent.

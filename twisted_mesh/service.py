@@ -2,7 +2,7 @@
 
 Contract: ``__init__`` checks its arguments and opens nothing (twistd forks afterwards); starting
 listens, or raises, and begins a new run; stopping ends it, within bounds.  What takes a node that runs
-is the :class:`~twisted_mesh.run.Run`'s; this is what the application sees of it, running or not.
+is the ``Run``'s; this is what the application sees of it, running or not.
 """
 
 from __future__ import annotations
@@ -25,32 +25,27 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 
 from twisted_mesh import flags
-from twisted_mesh.address_book import AddressBook, aside
-from twisted_mesh.addresses import (
-    PeerAddress,
-    check_port,
-    parse_peer,
-    this_host,
-)
-from twisted_mesh.client_endpoints import ClientEndpoints, Dial
+from twisted_mesh.addressing.address_book import AddressBook, aside
+from twisted_mesh.addressing.addresses import PeerAddress, check_port, parse_peer, this_host
+from twisted_mesh.addressing.endpoints import ClientEndpoints, Dial
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.consumer import Bounds, MessageQueue
-from twisted_mesh.delivery import Delivery, Handler
+from twisted_mesh.delivery.delivery import Delivery, Handler
+from twisted_mesh.delivery.listeners import Emitting
+from twisted_mesh.delivery.queue import Bounds, MessageQueue
+from twisted_mesh.delivery.receipts import Receipt
 from twisted_mesh.errors import KeyInUse, LocalError, NotRunning, Reason, RemoteError
-from twisted_mesh.factory import MeshFactory
-from twisted_mesh.forked import close_in_forks, closed
+from twisted_mesh.eventloop.clock import steady
+from twisted_mesh.eventloop.deferreds import Waiters, seconds_of, wait_for
+from twisted_mesh.eventloop.forks import close_in_forks, closed
 from twisted_mesh.identity import Identity, verify
-from twisted_mesh.listeners import Emitting
-from twisted_mesh.listening import Listening, parse_listen
+from twisted_mesh.links.factory import MeshFactory
+from twisted_mesh.links.listening import Listening, parse_listen
+from twisted_mesh.links.protocol import MeshProtocol
+from twisted_mesh.links.tls import Tls
 from twisted_mesh.message import Member
 from twisted_mesh.network import SSL, Protocol
-from twisted_mesh.protocol import MeshProtocol
-from twisted_mesh.receipt import Receipt
-from twisted_mesh.run import Run
-from twisted_mesh.settings import Settings
-from twisted_mesh.steady import steady
-from twisted_mesh.tls import Tls
-from twisted_mesh.waiters import Waiters, seconds_of, wait_for
+from twisted_mesh.runtime.running_node import Run
+from twisted_mesh.runtime.settings import Settings
 
 _log = Logger()
 _NOBODY: Mapping[bytes, MeshProtocol] = MappingProxyType({})
@@ -409,7 +404,7 @@ class MeshService(Service, Emitting):
         :param flag: ``flags.whisper`` to reach direct peers only.
         :param type: what stands in ``packets[0]``: 0, 2, or the application's own from 0x30 on.
         :param receipt: whether to hear who has it: the result is a live
-            :class:`~twisted_mesh.receipt.Receipt` then.  It goes with broadcasts only.
+            :class:`~twisted_mesh.delivery.receipts.Receipt` then.  It goes with broadcasts only.
         :raises TypeError: and ValueError for packets, a flag or a type that cannot be sent.
         :raises MessageTooLarge: over 1 MiB packed.
         :raises Congested: ``unsent_bytes`` of own messages wait; nothing was sent.

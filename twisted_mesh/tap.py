@@ -18,18 +18,18 @@ from twisted.internet.error import CannotListenError
 from twisted.python import usage
 from twisted.python.failure import Failure
 
-from twisted_mesh.addresses import parse_host_port, parse_peer
-from twisted_mesh.core.joining import replay_number
+from twisted_mesh.addressing.addresses import parse_host_port, parse_peer
+from twisted_mesh.cli.jsonlines import PrintDoor
+from twisted_mesh.cli.stdio import LinesDoor
+from twisted_mesh.cli.terminal import end_process
+from twisted_mesh.core.broadcast.joining import replay_number
+from twisted_mesh.delivery.members import check_label, check_said, check_tags
 from twisted_mesh.errors import IdentityError, KeyInUse, LocalError, NotRunning, StoreError
+from twisted_mesh.eventloop.clock import make_steady
 from twisted_mesh.identity import Identity
-from twisted_mesh.listening import parse_listen
-from twisted_mesh.members import check_label, check_said, check_tags
+from twisted_mesh.links.listening import parse_listen
 from twisted_mesh.network import PLAINTEXT, SSL, Protocol
-from twisted_mesh.printing import PrintDoor
 from twisted_mesh.service import MeshService
-from twisted_mesh.stdio import LinesDoor
-from twisted_mesh.steady import make_steady
-from twisted_mesh.terminal import end_process
 from twisted_mesh.version import __version__
 
 #: EX_CONFIG of sysexits.h: to start again is of no use while the other node runs.

@@ -24,9 +24,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from twisted_mesh.identity import Identity, verify
-from twisted_mesh.memory import MemoryNetwork
+from twisted_mesh.links.protocol import MeshProtocol
+from twisted_mesh.memory.network import MemoryNetwork
 from twisted_mesh.message import Message
-from twisted_mesh.protocol import MeshProtocol
 from twisted_mesh.service import MeshService
 
 PORT: Final = 4444  # of every node; each has a host of its own

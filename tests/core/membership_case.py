@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from tests.core.network import of, origin_of, roster
 from tests.core.node_case import NAMES, NodeTestCase
 from twisted_mesh.core.events import Effect, MemberChanged, MemberGone
-from twisted_mesh.core.roster import Entry, State
+from twisted_mesh.core.membership.roster import Entry, State
 from twisted_mesh.wire import native
 from twisted_mesh.wire.membership import Presence, Roster, Suspect
 from twisted_mesh.wire.signed import SignedRecord

@@ -23,16 +23,16 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.handshake import Myself, Peer
 from twisted_mesh.core.node import Node
-from twisted_mesh.core.seal import signer
+from twisted_mesh.core.signing import signer
 from twisted_mesh.errors import Reason
 from twisted_mesh.identity import id_of
 from twisted_mesh.network import Protocol
 from twisted_mesh.wire import native
+from twisted_mesh.wire.bodies import join_entries, pack_entry
 from twisted_mesh.wire.framing import LENGTH_BYTES
 from twisted_mesh.wire.membership import Presence, Roster, RosterEntry, Stay, Suspect
 from twisted_mesh.wire.native import Batch, Kind, SignedBatch, SnapshotEntry
-from twisted_mesh.wire.packets import join_entries, pack_entry
-from twisted_mesh.wire.reverse import Direct, DirectAck, Receipt, SignedReceipt
+from twisted_mesh.wire.replies import Direct, DirectAck, Receipt, SignedReceipt
 from twisted_mesh.wire.signed import Record, SignedRecord
 
 NETWORK = Protocol("tests", "Plaintext")

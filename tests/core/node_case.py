@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.core import network
 from tests.core.network import entries, myself, of, origin_of, peer
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.compare import digest
+from twisted_mesh.core.broadcast.digest import digest
 from twisted_mesh.core.events import (
     Accepted,
     Close,

@@ -14,8 +14,8 @@ from random import Random
 from typing import TypeVar
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.contacts import Dials
-from twisted_mesh.core.overlay import Overlay
+from twisted_mesh.core.overlay.overlay import Overlay
+from twisted_mesh.core.reachability import Dials
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.membership import Contact, ForwardJoin, Purpose, Shuffle, ShuffleReply
 

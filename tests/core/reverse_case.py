@@ -10,16 +10,16 @@ from twisted_mesh.core.events import (
     Deliver,
     DirectEnded,
     Effect,
+    Holders,
     Receipted,
     SendDirect,
     Skipped,
     Taken,
 )
-from twisted_mesh.core.tally import Holders
 from twisted_mesh.wire import native
+from twisted_mesh.wire.bodies import join_entries, pack_entry
 from twisted_mesh.wire.native import Frame
-from twisted_mesh.wire.packets import join_entries, pack_entry
-from twisted_mesh.wire.reverse import Direct, DirectAck, Receipts, SignedReceipt
+from twisted_mesh.wire.replies import Direct, DirectAck, Receipts, SignedReceipt
 from twisted_mesh.wire.signed import SignedRecord
 
 Told = list[tuple[str, int, int]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.core import network
 from tests.core.network import batch, closing, entries, entry, have, myself, of, origin_of, prune, want
 from tests.core.node_case import ALL, PING, NodeTestCase
-from twisted_mesh.core.compare import digest
+from twisted_mesh.core.broadcast.digest import digest
 from twisted_mesh.core.events import (
     Accepted,
     Close,
@@ -20,9 +20,9 @@ from twisted_mesh.core.links import Links
 from twisted_mesh.errors import Reason
 from twisted_mesh.identity import MAX_EPOCH
 from twisted_mesh.wire import native
+from twisted_mesh.wire.bodies import join_entries
 from twisted_mesh.wire.framing import HANDSHAKE_FRAME_BYTES
 from twisted_mesh.wire.native import SignedBatch, Snapshot, SnapshotEntry, Whisper
-from twisted_mesh.wire.packets import join_entries
 
 
 def most_of(one: SnapshotEntry) -> tuple[int, int, int, int]:

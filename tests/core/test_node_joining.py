@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.core.network import batch, closing, entry, have, of, origin_of, presence, roster, want
 from tests.core.node_case import PING, NodeTestCase
-from twisted_mesh.core.compare import digest
+from twisted_mesh.core.broadcast.digest import digest
 from twisted_mesh.core.events import EpochTaken, KeyInUse, LinkClosed, LinkUp, Send
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire import native

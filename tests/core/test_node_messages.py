@@ -18,8 +18,8 @@ from twisted_mesh.core.events import (
     Timer,
 )
 from twisted_mesh.errors import Reason
+from twisted_mesh.wire.bodies import join_entries
 from twisted_mesh.wire.native import SignedBatch, Whisper
-from twisted_mesh.wire.packets import join_entries
 
 
 class TestRelaying(NodeTestCase):

@@ -33,7 +33,7 @@ from zope.interface import implementer
 
 from twisted_mesh import Identity, MeshConfig, MeshService, Message
 from twisted_mesh.errors import MeshError
-from twisted_mesh.steady import make_steady
+from twisted_mesh.eventloop.clock import make_steady
 
 reactor: Any = _reactor
 

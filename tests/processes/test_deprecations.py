@@ -17,7 +17,7 @@ class DeprecationTests(ProcessCase):
         self.assertRegex(told, r"test_others \.\.\. +\[OK\]\n +test_the_package")
 
     async def test_and_raises_in_the_processes_that_tests_start(self) -> None:
-        for module, ends in (("twisted_mesh.tls", 1), ("twisted_mesh.core.node", 1), ("msgspec", 0)):
+        for module, ends in (("twisted_mesh.links.tls", 1), ("twisted_mesh.core.node", 1), ("msgspec", 0)):
             code = WARNING.format(module=module)
             children = [self.start("-c", code), self.fork(code)]
             self.assertEqual(await self.until_ended(*children), [ends] * 2, module)

@@ -25,12 +25,13 @@ from tests.core.network import (
 from tests.properties.profile import fixed
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
-from twisted_mesh.core.compare import digest
+from twisted_mesh.core.broadcast.digest import digest
 from twisted_mesh.core.handshake import Handshake, Side, Stage
-from twisted_mesh.core.liveness import Liveness, Verdict
+from twisted_mesh.core.keepalive import Liveness, Verdict
 from twisted_mesh.core.node import Node
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.wire import native
+from twisted_mesh.wire.bodies import join_entries
 from twisted_mesh.wire.framing import LENGTH_BYTES
 from twisted_mesh.wire.membership import (
     Contact,
@@ -51,7 +52,6 @@ from twisted_mesh.wire.native import (
     Want,
     Whisper,
 )
-from twisted_mesh.wire.packets import join_entries
 
 NAMES = ("anna", "bert", "me")
 spans = st.tuples(st.integers(1, 30), st.integers(1, 6))  # first, count

@@ -13,10 +13,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.core.network import DIGEST, entries, origin_of, signature_of
 from tests.properties.profile import fixed
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.broadcast.outbox import Outbox
 from twisted_mesh.core.events import GapFound, Run
-from twisted_mesh.core.history import History
-from twisted_mesh.core.outbox import Outbox
-from twisted_mesh.core.streams import Ready, Stream, cost
+from twisted_mesh.core.history.history import History
+from twisted_mesh.core.history.stream import Ready, Stream, cost
 from twisted_mesh.wire.native import Batch, SignedBatch
 
 ME: Run = (origin_of("me"), 1)

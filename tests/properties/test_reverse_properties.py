@@ -9,9 +9,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.core.network import origin_of
 from tests.properties.profile import fixed
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.asked import Asked
-from twisted_mesh.core.direct import WINDOW, Incoming
-from twisted_mesh.core.tally import RANGES_MOST, Taken, Tally
+from twisted_mesh.core.replies.asked import Asked
+from twisted_mesh.core.replies.direct import WINDOW, Incoming
+from twisted_mesh.core.replies.receipt_tracker import RANGES_MOST, Taken, Tally
 
 reverse = settings(fixed, max_examples=200)
 

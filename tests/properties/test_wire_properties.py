@@ -18,6 +18,7 @@ from tests.wire.samples import VECTORS, greeting, payload
 from twisted_mesh.errors import RemoteError
 from twisted_mesh.wire import greeting as greetings
 from twisted_mesh.wire import native
+from twisted_mesh.wire.bodies import join_entries, pack_entry, unpack_entries
 from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.framing import MAX_FRAME_BYTES, FrameReader, frame
 from twisted_mesh.wire.greeting import Greeting
@@ -60,8 +61,7 @@ from twisted_mesh.wire.native import (
     encode,
     pack,
 )
-from twisted_mesh.wire.packets import join_entries, pack_entry, unpack_entries
-from twisted_mesh.wire.reverse import (
+from twisted_mesh.wire.replies import (
     MAX_RECEIPT,
     MAX_TRIES,
     Direct,

@@ -8,16 +8,16 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.length import at_length
 from twisted_mesh.core import events
-from twisted_mesh.core.routes import DETOURS, MOST_HOPS
+from twisted_mesh.core.replies.routes import DETOURS, MOST_HOPS
 from twisted_mesh.simulation.__main__ import nodes_for
-from twisted_mesh.simulation.asking import ASKING, Asker, Asking, Book
-from twisted_mesh.simulation.impostors import Impostor
+from twisted_mesh.simulation.adversaries.impostors import Impostor
+from twisted_mesh.simulation.adversaries.perjurers import PERJURERS, Swallower
 from twisted_mesh.simulation.member import Member
-from twisted_mesh.simulation.perjurers import PERJURERS, Swallower
-from twisted_mesh.simulation.schedules import random_graph
+from twisted_mesh.simulation.scenarios.asking import ASKING, Asker, Asking, Book
+from twisted_mesh.simulation.scenarios.schedules import random_graph
 from twisted_mesh.simulation.trace import AnyFrame
 from twisted_mesh.simulation.world import World
-from twisted_mesh.wire.reverse import Direct, DirectAck, Receipts
+from twisted_mesh.wire.replies import Direct, DirectAck, Receipts
 from twisted_mesh.wire.signed import SignedRecord
 
 SECONDS = at_length(3.0, 2.0)

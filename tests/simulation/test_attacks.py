@@ -5,9 +5,9 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.length import at_length, only_at_length
-from twisted_mesh.simulation.attacks import ATTACKS, VICTIM
-from twisted_mesh.simulation.impostors import Minter
-from twisted_mesh.simulation.stage import Stage
+from twisted_mesh.simulation.adversaries.impostors import Minter
+from twisted_mesh.simulation.scenarios.attacks import ATTACKS, VICTIM
+from twisted_mesh.simulation.scenarios.stage import Stage
 
 
 class TestAttacks(SynchronousTestCase):

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_mesh.simulation import __main__ as simulation
 from twisted_mesh.simulation.__main__ import STAGED, main, nodes_for, parse
 from twisted_mesh.simulation.report import COLUMNS, quantile
-from twisted_mesh.simulation.schedules import SCHEDULES, Schedule
+from twisted_mesh.simulation.scenarios.schedules import SCHEDULES, Schedule
 
 
 class TestCommand(SynchronousTestCase):

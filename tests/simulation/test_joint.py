@@ -5,10 +5,10 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.length import at_length
-from twisted_mesh.simulation.impostors import Impostor
-from twisted_mesh.simulation.joint import KINDS, Joint, draw
-from twisted_mesh.simulation.liars import LIARS
-from twisted_mesh.simulation.perjurers import PERJURERS
+from twisted_mesh.simulation.adversaries.impostors import Impostor
+from twisted_mesh.simulation.adversaries.liars import LIARS
+from twisted_mesh.simulation.adversaries.perjurers import PERJURERS
+from twisted_mesh.simulation.scenarios.joint import KINDS, Joint, draw
 
 
 class TestJoint(SynchronousTestCase):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.length import at_length
-from twisted_mesh.simulation.lines import LINES
+from twisted_mesh.simulation.scenarios.lines import LINES
 
 SEEDS = at_length(range(1, 45), range(1, 7))
 IN_VAIN = 1.1  # bytes of batches for each that was missing, over all seeds (measured: 1.05)

@@ -12,12 +12,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.length import at_length, only_at_length
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import Run
-from twisted_mesh.simulation.judge import check_at_rest, check_complete
+from twisted_mesh.simulation.invariants.judge import check_at_rest, check_complete
 from twisted_mesh.simulation.member import Member
+from twisted_mesh.simulation.network import Line
 from twisted_mesh.simulation.report import quantile
-from twisted_mesh.simulation.schedules import SCHEDULES, Play, Schedule, random_graph
+from twisted_mesh.simulation.scenarios.schedules import SCHEDULES, Play, Schedule, random_graph
 from twisted_mesh.simulation.trace import AnyFrame
-from twisted_mesh.simulation.wires import Line
 from twisted_mesh.simulation.world import World
 from twisted_mesh.wire import native
 

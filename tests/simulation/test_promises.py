@@ -16,12 +16,12 @@ from tests.support.length import at_length
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.simulation.__main__ import nodes_for
-from twisted_mesh.simulation.judge import check_at_rest, check_complete
+from twisted_mesh.simulation.adversaries.liars import LIARS, ManyRuns, Trickler
+from twisted_mesh.simulation.invariants.judge import check_at_rest, check_complete
 from twisted_mesh.simulation.keys import real_keys
-from twisted_mesh.simulation.liars import LIARS, ManyRuns, Trickler
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.observing import COUNTED
-from twisted_mesh.simulation.schedules import SCHEDULES, Play, Schedule, random_graph
+from twisted_mesh.simulation.scenarios.schedules import SCHEDULES, Play, Schedule, random_graph
 from twisted_mesh.simulation.trace import AnyFrame
 from twisted_mesh.simulation.world import World
 from twisted_mesh.wire import native

@@ -5,9 +5,9 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.length import at_length
-from twisted_mesh.simulation.masses import fail
-from twisted_mesh.simulation.scenes import SCENES
-from twisted_mesh.simulation.stage import Stage
+from twisted_mesh.simulation.scenarios.scenes import SCENES
+from twisted_mesh.simulation.scenarios.soak import fail
+from twisted_mesh.simulation.scenarios.stage import Stage
 
 
 class TestScenes(SynchronousTestCase):

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.roster import State
+from twisted_mesh.core.membership.roster import State
 from twisted_mesh.simulation.bootstrap import bootstrap
+from twisted_mesh.simulation.invariants.society import Society, check_society, islands, patience
 from twisted_mesh.simulation.member import Member
-from twisted_mesh.simulation.society import Society, check_society, islands, patience
-from twisted_mesh.simulation.stage import Stage
+from twisted_mesh.simulation.scenarios.stage import Stage
 from twisted_mesh.simulation.trace import AnyFrame
 from twisted_mesh.simulation.world import World
 from twisted_mesh.wire import membership

@@ -13,9 +13,9 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from tests.support.meshcase import MeshCase
-from twisted_mesh import terminal
+from twisted_mesh.cli import terminal
+from twisted_mesh.cli.terminal import Door, Terminal
 from twisted_mesh.service import MeshService
-from twisted_mesh.terminal import Door, Terminal
 
 
 class Screen(StringTransport):

@@ -9,7 +9,7 @@ import sys
 from random import Random
 
 from tests.support.shelves import ANNA, BERT, ME, Script, open_store
-from twisted_mesh import store_file
+from twisted_mesh.storage import sqlite_file
 
 RUNS = [ANNA, BERT, ME]
 LIMITS = {"bytes_limit": 200_000, "closed_limit": 3}
@@ -20,7 +20,7 @@ FLUSHES = 1_000_000  # nobody is there to kill it
 def main() -> None:
     """Flush."""
     path, seed = sys.argv[1:]
-    store_file._WAL_PAGES = 25  # so that the log is copied now and then
+    sqlite_file._WAL_PAGES = 25  # so that the log is copied now and then
     script = Script(Random(int(seed)), RUNS, SIZE)
     store = open_store(path, wall_ms=lambda: script.now, **LIMITS)
     for number in range(1, FLUSHES):

@@ -13,21 +13,21 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_mesh import tls
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.handshake import Handshake, Myself, Side, Stage
 from twisted_mesh.core.link import READ_ALL, READ_SNAPSHOT, READ_SO_FAR
 from twisted_mesh.errors import Congested, RemoteError
 from twisted_mesh.identity import Identity, verify
+from twisted_mesh.links import tls
+from twisted_mesh.links.tls import Tls
 from twisted_mesh.message import Message
 from twisted_mesh.network import Protocol as MeshNetwork
 from twisted_mesh.service import MeshService
 from twisted_mesh.testing import PORT, MemoryMesh
-from twisted_mesh.tls import Tls
 from twisted_mesh.wire import native
+from twisted_mesh.wire.bodies import join_entries, pack_entry
 from twisted_mesh.wire.framing import LENGTH_BYTES, MAX_FRAME_BYTES, FrameReader
 from twisted_mesh.wire.native import Batch, SignedBatch
-from twisted_mesh.wire.packets import join_entries, pack_entry
 
 MIB = 2**20
 BIG = b"x" * 300_000

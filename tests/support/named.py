@@ -14,7 +14,7 @@ from twisted.internet.interfaces import (
 )
 from zope.interface import implementer
 
-from twisted_mesh.memory import MemoryNetwork
+from twisted_mesh.memory.network import MemoryNetwork
 
 
 @implementer(IHostnameResolver)

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_mesh.core.shelf import Flush, Marks, Missing, Piece
-from twisted_mesh.core.streams import Run
-from twisted_mesh.store import Store
-from twisted_mesh.store_ledger import ROW_BYTES
+from twisted_mesh.core.history.storage import Flush, Marks, Missing, Piece
+from twisted_mesh.core.history.stream import Run
+from twisted_mesh.storage.catalogue import ROW_BYTES
+from twisted_mesh.storage.sqlite import Store
 from twisted_mesh.wire import native
 from twisted_mesh.wire.native import Batch, SignedBatch
 

@@ -11,7 +11,7 @@ from OpenSSL import crypto
 from twisted.internet.ssl import CertificateOptions
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_mesh import tls
+from twisted_mesh.links import tls
 
 
 class WarningCase(SynchronousTestCase):

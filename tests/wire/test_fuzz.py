@@ -11,10 +11,10 @@ from tests.support.length import at_length
 from tests.wire.samples import PY2P, VECTORS, greeting, payload
 from twisted_mesh.errors import RemoteError
 from twisted_mesh.wire import native
+from twisted_mesh.wire.bodies import pack_entry, unpack_entries
 from twisted_mesh.wire.framing import FrameReader
 from twisted_mesh.wire.greeting import decode as decode_greeting
 from twisted_mesh.wire.native import SignedBatch, decode
-from twisted_mesh.wire.packets import pack_entry, unpack_entries
 
 INPUTS = at_length(5_000, 1_500)  # for each of four tests
 

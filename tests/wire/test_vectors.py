@@ -8,11 +8,12 @@ import re
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.wire.samples import EPOCH, IDENTITY, NETWORK, TESTS, VECTORS, payload
-from twisted_mesh.core.direct import WINDOW
-from twisted_mesh.core.routes import MOST_HOPS
+from twisted_mesh.core.replies.direct import WINDOW
+from twisted_mesh.core.replies.routes import MOST_HOPS
 from twisted_mesh.errors import Reason
 from twisted_mesh.identity import verify
-from twisted_mesh.wire import framing, greeting, membership, native, skim
+from twisted_mesh.wire import framing, greeting, membership, native, unpack_guard
+from twisted_mesh.wire.bodies import ASKS, join_entries, pack_entry, unpack_entries
 from twisted_mesh.wire.framing import FrameReader
 from twisted_mesh.wire.greeting import Greeting
 from twisted_mesh.wire.membership import (
@@ -46,8 +47,7 @@ from twisted_mesh.wire.native import (
     decode,
     encode,
 )
-from twisted_mesh.wire.packets import ASKS, join_entries, pack_entry, unpack_entries
-from twisted_mesh.wire.reverse import MAX_RECEIPT, Direct, DirectAck, Receipt, Receipts, SignedReceipt
+from twisted_mesh.wire.replies import MAX_RECEIPT, Direct, DirectAck, Receipt, Receipts, SignedReceipt
 from twisted_mesh.wire.signed import Record, SignedRecord
 
 GREETING = Greeting(IDENTITY.id, NETWORK.id, ("192.0.2.1", 4444), True, 1_800_000_000)
@@ -291,8 +291,8 @@ class TestDocumentation(SynchronousTestCase):
             membership.MAX_CONTACTS,
             membership.MAX_WALK,
             membership.MAX_INTERVAL,
-            skim.MAX_DEPTH,
-            skim.MAX_NUMBER_KEYS,
+            unpack_guard.MAX_DEPTH,
+            unpack_guard.MAX_NUMBER_KEYS,
             greeting.MAX_BYTES,
             greeting.MAX_ID,
             greeting.NATIVE,

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 
 from twisted_mesh.core.handshake import Peer
-from twisted_mesh.core.tally import Holders
 from twisted_mesh.errors import PoisonedBody, Reason
 from twisted_mesh.wire import native
 from twisted_mesh.wire.begun import Begun
+from twisted_mesh.wire.bodies import Entry
 from twisted_mesh.wire.membership import Contact, Purpose
-from twisted_mesh.wire.packets import Entry
 
 Run = tuple[bytes, int]  # origin, epoch
 
@@ -35,6 +35,17 @@ class Timer(StrEnum):  # a plain Enum's members are keys that take four times as
     OVERLAY = "overlay"
     EXCHANGE = "exchange"
     REVERSE = "reverse"
+
+
+class Holders(NamedTuple):
+    """Who has a message: origins.
+
+    :ivar delivered: have it; :ivar pending: may get it still; :ivar missed: never will.
+    """
+
+    delivered: frozenset[bytes]
+    pending: frozenset[bytes]
+    missed: frozenset[bytes]
 
 
 # ── events ──────────────────────────────────────────────────────────────────────────

@@ -14,10 +14,10 @@ from typing import Final
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.arriving import Partial
-from twisted_mesh.core.bucket import Bucket
 from twisted_mesh.core.events import Arriving, LinkOpened, Run
 from twisted_mesh.core.handshake import Peer
 from twisted_mesh.core.meter import Meter
+from twisted_mesh.core.rate import Bucket
 from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.membership import Purpose
 from twisted_mesh.wire.native import SnapshotEntry, Want

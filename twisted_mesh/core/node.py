@@ -15,29 +15,29 @@ from typing import Final, assert_never
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
-from twisted_mesh.core.conflict import KeyConflict
+from twisted_mesh.core.broadcast.flow import Sending
+from twisted_mesh.core.broadcast.frontier import Frontier
+from twisted_mesh.core.broadcast.inbound import Intake
+from twisted_mesh.core.broadcast.outbox import Outbox
+from twisted_mesh.core.broadcast.patience import Patience
+from twisted_mesh.core.broadcast.push import Spread
+from twisted_mesh.core.broadcast.repair import Repair
+from twisted_mesh.core.broadcast.trees import Parents
 from twisted_mesh.core.events import Close, Effect, Emit, Event, SetTimer, Timer
-from twisted_mesh.core.frontier import Frontier
 from twisted_mesh.core.handshake import Myself
-from twisted_mesh.core.history import History
-from twisted_mesh.core.intake import Intake
+from twisted_mesh.core.history.history import History
 from twisted_mesh.core.link import READ_SNAPSHOT, Link
 from twisted_mesh.core.links import Links
-from twisted_mesh.core.membership import Membership
-from twisted_mesh.core.outbox import Outbox
-from twisted_mesh.core.patience import Patience
-from twisted_mesh.core.repair import Repair
-from twisted_mesh.core.reverse import ReversePath
-from twisted_mesh.core.roster import Roster
-from twisted_mesh.core.sending import Sending
-from twisted_mesh.core.spread import Spread
-from twisted_mesh.core.tree import Parents
-from twisted_mesh.core.views import Dice
+from twisted_mesh.core.membership.key_conflict import KeyConflict
+from twisted_mesh.core.membership.roster import Roster
+from twisted_mesh.core.overlay.neighbourhood import Membership
+from twisted_mesh.core.overlay.views import Dice
+from twisted_mesh.core.replies.replies import ReversePath
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.wire import native
 from twisted_mesh.wire.membership import ForwardJoin, Presence, Shuffle, ShuffleReply, Suspect
 from twisted_mesh.wire.membership import Roster as RosterFrame
-from twisted_mesh.wire.reverse import Receipts
+from twisted_mesh.wire.replies import Receipts
 from twisted_mesh.wire.signed import SignedRecord
 
 _DOUBLE = "another link to this node is kept"

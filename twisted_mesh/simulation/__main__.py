@@ -11,15 +11,15 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from twisted_mesh.simulation.asking import ASKING, Asking
-from twisted_mesh.simulation.attacks import ATTACKS
-from twisted_mesh.simulation.joint import Joint
-from twisted_mesh.simulation.lines import LINES
-from twisted_mesh.simulation.masses import MASSES
 from twisted_mesh.simulation.report import Result, measure, summary, table
-from twisted_mesh.simulation.scenes import SCENES
-from twisted_mesh.simulation.schedules import SCHEDULES, Play
-from twisted_mesh.simulation.stage import Scene
+from twisted_mesh.simulation.scenarios.asking import ASKING, Asking
+from twisted_mesh.simulation.scenarios.attacks import ATTACKS
+from twisted_mesh.simulation.scenarios.joint import Joint
+from twisted_mesh.simulation.scenarios.lines import LINES
+from twisted_mesh.simulation.scenarios.scenes import SCENES
+from twisted_mesh.simulation.scenarios.schedules import SCHEDULES, Play
+from twisted_mesh.simulation.scenarios.soak import MASSES
+from twisted_mesh.simulation.scenarios.stage import Scene
 from twisted_mesh.simulation.trace import TraceDigest
 from twisted_mesh.simulation.world import World
 

@@ -18,19 +18,19 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.events import Run
 from twisted_mesh.core.handshake import Myself
+from twisted_mesh.core.history.reader import read
+from twisted_mesh.core.history.storage import Marks
 from twisted_mesh.core.node import Node
-from twisted_mesh.core.reading import read
-from twisted_mesh.core.shelf import Marks
 from twisted_mesh.errors import Reason
 from twisted_mesh.identity import id_of
 from twisted_mesh.network import Protocol
 from twisted_mesh.simulation.keys import Keys
-from twisted_mesh.simulation.storing import Scribe, SimClock, SimStore
+from twisted_mesh.simulation.network import Line, Wire
+from twisted_mesh.simulation.storage import Scribe, SimClock, SimStore
 from twisted_mesh.simulation.trace import AnyFrame, show
-from twisted_mesh.simulation.wires import Line, Wire
+from twisted_mesh.wire.bodies import pack_entry
 from twisted_mesh.wire.greeting import Address
 from twisted_mesh.wire.membership import Contact, Purpose, Role
-from twisted_mesh.wire.packets import pack_entry
 
 NETWORK = Protocol("simulated", "Plaintext")
 

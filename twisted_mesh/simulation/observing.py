@@ -1,7 +1,7 @@
 """What happens in a world, counted, and held against the promises while it runs.
 
 Contract: a delivery comes once and in order (its member looks at that), and no gap is told about what a
-neighbour has.  What holds only at rest is :mod:`~twisted_mesh.simulation.judge`'s.
+neighbour has.  What holds only at rest is :mod:`~twisted_mesh.simulation.invariants.judge`'s.
 """
 
 from __future__ import annotations

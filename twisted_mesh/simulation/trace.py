@@ -7,7 +7,7 @@ import hashlib
 from twisted_mesh.core.events import Run
 from twisted_mesh.wire import native
 from twisted_mesh.wire.membership import Presence, Suspect
-from twisted_mesh.wire.reverse import Direct, DirectAck, Receipts, SignedReceipt
+from twisted_mesh.wire.replies import Direct, DirectAck, Receipts, SignedReceipt
 from twisted_mesh.wire.signed import SignedRecord
 
 AnyFrame = native.Signed | native.Plain

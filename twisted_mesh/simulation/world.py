@@ -23,9 +23,9 @@ from twisted_mesh.core.node import Node
 from twisted_mesh.errors import Reason
 from twisted_mesh.simulation.keys import Keys, stand_in
 from twisted_mesh.simulation.member import NETWORK, Member, SimLink
+from twisted_mesh.simulation.network import BUFFERED, Wire, carry
 from twisted_mesh.simulation.observing import Observed
 from twisted_mesh.simulation.trace import AnyFrame, describe
-from twisted_mesh.simulation.wires import BUFFERED, Wire, carry
 from twisted_mesh.wire import native
 from twisted_mesh.wire.greeting import Address
 from twisted_mesh.wire.membership import Purpose

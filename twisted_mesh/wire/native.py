@@ -28,7 +28,7 @@ from twisted_mesh.wire.membership import (
     ShuffleReply,
     Suspect,
 )
-from twisted_mesh.wire.reverse import Direct, DirectAck, Receipt, Receipts
+from twisted_mesh.wire.replies import Direct, DirectAck, Receipt, Receipts
 from twisted_mesh.wire.signed import MAX_HOPS, Record, SignedRecord
 
 VERSION: Final = 1  # of everything behind the greeting
@@ -175,7 +175,7 @@ class Batch(msgspec.Struct, array_like=True, frozen=True):
     """``count`` consecutive messages of one run, from ``first``.
 
     ``sent`` is the author's clock in milliseconds since 1970, ``encoding`` how the body is packed:
-    0, as :mod:`~twisted_mesh.wire.packets` does.
+    0, as :mod:`~twisted_mesh.wire.bodies` does.
     """
 
     origin: Origin

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from twisted_mesh.wire.membership import Presence, Suspect
-from twisted_mesh.wire.reverse import Direct, DirectAck
+from twisted_mesh.wire.replies import Direct, DirectAck
 
 MAX_HOPS: Final = 255
 

@@ -1,0 +1,576 @@
+"""``--stdio`` without a process: lines, room, and the end of input."""
+
+from __future__ import annotations
+
+import errno
+import os
+from itertools import pairwise
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support.doors import DoorCase, Screen
+from tests.support.meshcase import MIB, MeshCase
+from twisted_mesh.cli.lines import LINE_BYTES, READ_AHEAD, LineSplitter
+from twisted_mesh.cli.stdio import LinesDoor
+from twisted_mesh.message import Message
+from twisted_mesh.service import MeshService
+
+LIMITS = {"handover_timeout": 10.0, "close_timeout": 2.0, "unsent_bytes": 2 * MIB, "queue_limit": 100}
+
+
+class LineSplitterTests(SynchronousTestCase):
+    def test_any_cut_of_the_input_gives_the_same_lines(self) -> None:
+        random = Random(1)
+        data = "one\n\ntwo\r\nZoë ☃\n".encode() + b"\xff\n\rthree\n" + b"x" * 20 + b"\n" + b"four"
+        lines = ["one", "", "two", "Zoë ☃", r"\xff", "\rthree", None, "four"]
+        for _ in range(100):
+            splitter = LineSplitter(12)
+            got, rest = [], data
+            while rest:
+                size = random.randint(1, 9)
+                got += splitter.feed(rest[:size])
+                rest = rest[size:]
+            self.assertEqual(got + splitter.end(), lines)
+
+    def test_the_longest_line_passes_and_its_end_does_not_count(self) -> None:
+        for end in (b"\n", b"\r\n"):
+            for cut in (3, 4, 5):
+                splitter = LineSplitter(4)
+                data = b"1234" + end
+                self.assertEqual(splitter.feed(data[:cut]) + splitter.feed(data[cut:]), ["1234"])
+
+    def test_a_line_that_is_too_long_is_not_kept(self) -> None:
+        splitter = LineSplitter(10)
+        for _ in range(1000):
+            self.assertEqual(splitter.feed(b"123456"), [])
+            self.assertLessEqual(len(splitter._rest), 11)
+        self.assertEqual(splitter.feed(b"\nshort\n"), [None, "short"])
+
+    def test_end_of_input_ends_the_last_line(self) -> None:
+        for typed, lines in ((b"a", ["a"]), (b"a\n", []), (b"", []), (b"x" * 9, [None])):
+            splitter = LineSplitter(4)
+            splitter.feed(typed)
+            self.assertEqual(splitter.end(), lines)
+
+
+class FaultyDoor(LinesDoor):
+    """A door whose author made a mistake."""
+
+    def shown(self, message: Message) -> str | None:
+        raise ZeroDivisionError("a fault")
+
+
+class TellingDoor(LinesDoor):
+    """A door with ``--receipts``."""
+
+    def __init__(self, reactor: Any, node: MeshService) -> None:
+        super().__init__(reactor, node, receipts=True)
+
+
+class LinesDoorTests(DoorCase):
+    def lines_door(self, kind: type[LinesDoor] = LinesDoor, **options: Any) -> Screen:
+        """A node that is linked with another one, ``self.other``."""
+        options.setdefault("limits", LIMITS)
+        screen = self.door(kind, **options)
+        self.other: MeshService = self.node()
+        self.link((self.other, self.node_of_door))
+        return screen
+
+    def shown(self, text: str, is_terminal: bool) -> list[str]:
+        """The lines that come of a message of *text*, on a terminal or on something else."""
+        self.patch(os, "isatty", lambda descriptor: is_terminal)
+        screen = self.lines_door()
+        self.other.send(text)
+        self.network.pump()
+        return screen.lines
+
+    def end_input(self, screen: Screen) -> None:
+        """There is no more to read."""
+        screen.at.readConnectionLost()
+        self.network.pump()
+
+    def test_lines_typed_are_sent_and_messages_of_text_are_lines(self) -> None:
+        screen = self.lines_door()
+        screen.at.dataReceived(b"hello\nwor")
+        screen.at.dataReceived(b"ld\n")
+        for packets in (["one"], ["two", "words"], [], ["", ""], [b"bytes"], ["mixed", 1], ["Zoë ☃"]):
+            self.other.send(*packets)
+        self.network.pump()
+        self.assertEqual(self.got(self.other), ["hello", "world"])
+        self.assertEqual(screen.lines, ["one", "two words", "", " ", "Zoë ☃"])
+
+    def test_a_message_is_one_line_whatever_it_holds(self) -> None:
+        for is_terminal in (True, False):
+            self.assertEqual(self.shown("two\nlines\r\n", is_terminal), [r"two\nlines\r\n"])
+
+    def test_a_stranger_cannot_steer_the_terminal(self) -> None:
+        lines = self.shown("\x1b]0;title\x07 \x9b2J \x7f tab\t\u202e ☃", is_terminal=True)
+        self.assertEqual(lines, ["\\x1b]0;title\\x07 \\x9b2J \\x7f tab\t\u202e ☃"])
+
+    def test_where_no_terminal_is_nothing_but_line_ends_is_changed(self) -> None:
+        self.assertEqual(self.shown("\x1b[1m \x00 \\n", is_terminal=False), ["\x1b[1m \x00 \\n"])
+
+    def test_end_of_input_ends_with_0_once_all_is_handed_over(self) -> None:
+        screen = self.lines_door()
+        screen.at.dataReceived(b"one\ntwo")
+        self.end_input(screen)
+        self.network.advance(1)
+        self.assertTrue(self.has_ended)
+        self.assertEqual((self.status, self.told.getvalue()), (0, ""))
+        self.assertEqual(self.got(self.other), ["one", "two"])
+        self.assertEqual(len(self.log("end of input")), 1)
+
+    def test_end_of_input_without_a_peer_waits_and_ends_with_1_and_the_reason(self) -> None:
+        screen = self.door(LinesDoor, limits=LIMITS)
+        screen.at.dataReceived(b"one\ntwo\n")
+        self.end_input(screen)
+        self.network.advance(LIMITS["handover_timeout"] - 0.1)
+        self.assertFalse(self.stopping)
+        self.network.advance(0.2)
+        self.assertTrue(self.has_ended)
+        self.assertEqual(self.status, 1)
+        self.assertEqual(self.told.getvalue(), "mesh: 2 messages were taken by no neighbour\n")
+
+    def test_a_peer_that_comes_in_time_takes_what_was_typed(self) -> None:
+        screen = self.door(LinesDoor, limits=LIMITS)
+        screen.at.dataReceived(b"one\ntwo\n")
+        self.end_input(screen)
+        self.network.advance(5)
+        other = self.node()
+        self.link((other, self.node_of_door))
+        self.network.advance(1)
+        self.assertTrue(self.has_ended)
+        self.assertEqual((self.status, self.got(other)), (0, ["one", "two"]))
+
+    def test_end_of_empty_input_ends_at_once(self) -> None:
+        screen = self.door(LinesDoor, limits=LIMITS)
+        self.end_input(screen)
+        self.assertTrue(self.has_ended)
+        self.assertEqual(self.status, 0)
+
+    def test_a_line_that_was_not_sent_is_told_and_so_is_the_status(self) -> None:
+        screen = self.lines_door()
+        # The second is short enough as it is typed, and not as it would be sent.
+        screen.at.dataReceived(b"x" * (LINE_BYTES + 1) + b"\n" + b"\xff" * LINE_BYTES + b"\nshort\n")
+        self.end_input(screen)
+        self.network.advance(1)
+        self.assertEqual(self.got(self.other), ["short"])
+        for line in (1, 2):
+            self.assertEqual(len(self.log(f"line {line} has over 1048512 bytes and was not sent")), 1)
+        self.assertEqual(self.status, 1)
+        self.assertEqual(self.told.getvalue(), "mesh: 2 lines were too long and not sent\n")
+
+    def test_the_longest_line_is_sent(self) -> None:
+        screen = self.lines_door()
+        screen.at.dataReceived(b"x" * LINE_BYTES + b"\n")
+        self.network.pump()
+        self.assertEqual([len(line) for line in self.got(self.other)], [LINE_BYTES])
+
+    def test_input_is_not_read_while_the_mesh_is_congested(self) -> None:
+        screen = self.door(LinesDoor, limits=LIMITS)
+        typed = 0
+        while screen.reads:
+            screen.at.dataReceived(b"%0999d\n" % typed * 8)
+            typed += 8
+            self.network.pump()
+        self.assertLess(typed * 1000, 2 * LIMITS["unsent_bytes"])
+        other = self.node()
+        self.link((other, self.node_of_door))
+        self.network.advance(1)
+        self.assertTrue(screen.reads)
+        self.assertEqual(len(self.got(other)), typed)
+
+    def test_congested_at_the_end_of_input_ends_with_1_and_the_reason(self) -> None:
+        screen = self.door(LinesDoor, limits=LIMITS)
+        screen.at.dataReceived((b"x" * 999_999 + b"\n") * 3)
+        self.network.pump()
+        screen.at.readConnectionLost()
+        self.network.advance(LIMITS["handover_timeout"] + 0.1)
+        self.assertTrue(self.stopping)
+        self.network.advance(20)
+        self.assertEqual(self.status, 1)
+        told = "mesh: 1 line was not sent: too much waits that no neighbour has taken\n"
+        self.assertEqual(self.told.getvalue(), told)
+
+    def test_output_that_nobody_reads_waits_in_bounds_and_nothing_held_is_lost(self) -> None:
+        screen = self.lines_door()
+        screen.blocked = True
+        for number in range(150):
+            self.other.send(str(number))
+            self.network.pump()
+        self.assertEqual(screen.lines, ["0"])
+        self.assertEqual(self.node_of_door.footprint()["queued_messages"], LIMITS["queue_limit"])
+        screen.read_on()
+        self.network.pump()
+        self.assertEqual(screen.lines, [str(number) for number in range(150)])
+        self.assertEqual(self.happened(self.node_of_door, "gap"), [])
+
+    def test_of_output_that_nobody_reads_what_is_held_no_more_is_told(self) -> None:
+        screen = self.lines_door(limits=LIMITS | {"history_seconds": 60})
+        screen.blocked = True
+        for number in range(150):
+            self.other.send(str(number))
+            self.network.pump()
+        self.network.advance(120)
+        screen.read_on()
+        self.network.pump()
+        # One was taken by the terminal and 100 waited for it; the others had left the history.
+        self.assertEqual(screen.lines, [str(number) for number in range(101)])
+        (gap,) = self.happened(self.node_of_door, "gap")
+        self.assertEqual((gap.sender, gap.first, gap.last), (self.other.id, 102, 150))
+
+    def test_at_the_end_a_slow_reader_gets_what_has_come(self) -> None:
+        screen = self.lines_door()
+        screen.blocked = True
+        for number in range(5):
+            self.other.send(str(number))
+        self.network.pump()
+        self.end_input(screen)
+        self.network.advance(1)
+        self.assertFalse(self.has_ended)
+        screen.read_on()
+        self.network.advance(1)
+        self.assertTrue(self.has_ended)
+        self.assertEqual((screen.lines, self.status), ([str(number) for number in range(5)], 0))
+
+    def test_at_the_end_a_reader_that_does_not_read_is_not_waited_for(self) -> None:
+        screen = self.lines_door()
+        screen.blocked = True
+        for number in range(5):
+            self.other.send(str(number))
+        self.network.pump()
+        self.end_input(screen)
+        self.network.advance(LIMITS["close_timeout"] + 1)
+        self.assertTrue(self.has_ended)
+        self.assertEqual(self.log("standard output was not read to its end"), self.log("standard output"))
+        self.assertEqual(len(self.log("standard output")), 1)
+
+    def test_what_comes_while_the_node_says_goodbye_is_shown(self) -> None:
+        screen = self.lines_door(limits=LIMITS | {"farewell_timeout": 5.0})
+        node = self.node_of_door
+        self.network.between(self.host(node), self.host(self.other))[1].reads = False
+        self.fill(node)
+        self.stop()
+        self.network.advance(LIMITS["handover_timeout"] + 4.5)
+        self.other.send("before it is over")
+        self.network.advance(5)
+        self.assertTrue(self.has_ended)
+        self.assertEqual(screen.lines, ["before it is over"])
+        self.assertEqual(self.log("standard output"), [])
+
+    def test_what_nobody_reads_at_the_very_end_is_not_waited_for_but_told(self) -> None:
+        screen = self.lines_door()
+        self.other.send("never read")
+        self.network.pump()
+        screen.blocked = True
+        self.end_input(screen)
+        self.network.advance(LIMITS["close_timeout"] - 0.1)
+        self.assertFalse(self.has_ended)
+        self.network.advance(0.2)
+        self.assertEqual(self.status, 0)
+        self.assertEqual(len(self.log("standard output was not read to its end")), 1)
+
+    def test_closed_output_ends_the_process_and_what_was_typed_is_sent(self) -> None:
+        screen = self.lines_door()
+        screen.at.dataReceived(b"last words\n")
+        screen.blocked = True
+        self.other.send("one")
+        self.other.send("two")
+        self.network.pump()
+        screen.blocked = False
+        screen.close_output()
+        screen.at.readConnectionLost()  # and the input may end at the same time
+        self.network.advance(1)
+        self.assertTrue(self.has_ended)
+        self.assertEqual((self.status, self.told.getvalue()), (0, ""))
+        self.assertEqual(self.got(self.other), ["last words"])
+        self.assertEqual(len(self.log("nobody reads the output any more")), 1)
+
+    def test_output_that_cannot_be_written_ends_the_process_with_1_and_says_why_once(self) -> None:
+        screen = self.lines_door()
+        screen.at.fault = OSError(errno.ENOSPC, "No space left on device")
+        screen.close_output()
+        self.network.advance(1)
+        self.assertEqual(self.status, 1)
+        self.assertEqual(
+            self.told.getvalue(), "mesh: cannot write to standard output: No space left on device\n"
+        )
+
+    def test_output_that_cannot_be_written_at_the_very_end_is_a_reason_to_end_with_1(self) -> None:
+        screen = self.lines_door()
+        screen.blocked = True
+        self.end_input(screen)
+        screen.at.fault = OSError(errno.EIO, "Input/output error")
+        screen.at.connectionLost()
+        self.network.advance(1)
+        self.assertEqual(self.status, 1)
+        self.assertEqual(
+            self.told.getvalue(), "mesh: cannot write to standard output: Input/output error\n"
+        )
+
+    def test_input_that_ends_when_the_process_was_stopped_changes_nothing(self) -> None:
+        screen = self.door(LinesDoor, limits=LIMITS)
+        screen.at.dataReceived(b"one\n")
+        self.end_input(screen)
+        self.stop()
+        self.network.advance(LIMITS["handover_timeout"] + 1)
+        self.assertTrue(self.has_ended)
+        self.assertEqual((self.status, self.told.getvalue()), (0, ""))
+
+    def test_of_a_process_that_was_stopped_input_and_output_tell_nothing(self) -> None:
+        screen = self.door(LinesDoor, limits=LIMITS)
+        self.stop()
+        self.network.advance(1)
+        screen.at.readConnectionLost()
+        screen.close_output()
+        self.assertEqual(self.log("end of input") + self.log("nobody reads"), [])
+        self.assertEqual((self.status, self.told.getvalue()), (0, ""))
+
+    def test_a_fault_in_reading_ends_the_process_and_is_logged(self) -> None:
+        screen = self.door(LinesDoor, limits=LIMITS)
+        screen.fault = ZeroDivisionError("a fault")
+        screen.at.dataReceived((b"x" * 99_999 + b"\n") * 30)  # more than the mesh takes for now
+        self.network.advance(1)
+        self.assertEqual(self.status, 1)
+        self.assertEqual(self.told.getvalue(), "mesh: a fault\n")
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_a_fault_in_printing_ends_the_process_and_is_logged(self) -> None:
+        self.lines_door(FaultyDoor)
+        self.other.send("one")
+        self.network.advance(1)
+        self.assertEqual(self.status, 1)
+        self.assertEqual(self.told.getvalue(), "mesh: writing to standard output failed\n")
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+
+class FullHistoryTests(DoorCase):
+    """``--stdio --history`` while the history cannot be written."""
+
+    def full_door(self) -> Screen:
+        """A node with a history that cannot be written, linked with ``self.other``."""
+        history = Path(self.mktemp())
+        screen = self.door(LinesDoor, limits=LIMITS, history=history)
+        self.other: MeshService = self.node()
+        self.link((self.other, self.node_of_door))
+        assert self.node_of_door._run is not None and self.node_of_door._run.keeper is not None
+        self.writer = self.node_of_door._run.keeper.store._writer
+        self.writer.execute("PRAGMA query_only = ON")
+        self.other.send("the last straw")
+        self.network.advance(1)
+        self.assertEqual(len(self.log("nothing is sent until it can be written again")), 1)
+        return screen
+
+    def make_room(self) -> None:
+        """It can be written again, and that is tried."""
+        self.writer.execute("PRAGMA query_only = OFF")
+        self.network.advance(self.node_of_door.config.store_retry + 1)
+
+    def test_lines_wait_what_comes_is_printed_and_with_room_again_it_goes_on(self) -> None:
+        screen = self.full_door()
+        screen.at.dataReceived(b"one\n")
+        self.network.advance(100)
+        self.other.send("meanwhile")
+        screen.at.dataReceived(b"two\n")
+        self.network.advance(1)
+        self.assertFalse(self.stopping)
+        self.assertEqual((screen.lines, self.got(self.other)), (["the last straw", "meanwhile"], []))
+        self.make_room()
+        self.assertEqual(self.got(self.other), ["one", "two"])
+        screen.at.readConnectionLost()
+        self.network.advance(1)
+        self.assertEqual((self.status, self.told.getvalue()), (0, ""))
+
+    def test_little_is_read_ahead(self) -> None:
+        screen = self.full_door()
+        typed = 0
+        while screen.reads:
+            screen.at.dataReceived(b"%07d\n" % typed * 128)
+            typed += 128
+        self.assertLessEqual(typed * 8, READ_AHEAD + 1024)
+        self.make_room()
+        self.assertTrue(screen.reads)
+        self.assertEqual(len(self.got(self.other)), typed)
+
+    def test_at_the_end_of_input_it_is_not_waited_for_ever(self) -> None:
+        screen = self.full_door()
+        screen.at.dataReceived(b"one\ntwo")
+        screen.at.readConnectionLost()
+        self.network.advance(LIMITS["handover_timeout"] - 0.1)
+        self.assertFalse(self.stopping)
+        self.network.advance(0.2)
+        self.network.advance(10)
+        self.assertEqual(self.status, 1)
+        self.assertRegex(
+            self.told.getvalue(), "^mesh: 2 lines were not sent: the history .* cannot be written: .*\n$"
+        )
+
+    def test_what_can_be_written_in_time_is_sent(self) -> None:
+        screen = self.full_door()
+        screen.at.dataReceived(b"one\ntwo")
+        screen.at.readConnectionLost()
+        self.network.advance(1)
+        self.make_room()
+        self.network.advance(10)
+        self.assertEqual((self.status, self.got(self.other)), (0, ["one", "two"]))
+
+    def test_a_last_line_without_an_end_waits_no_longer_than_others(self) -> None:
+        screen = self.full_door()
+        screen.at.dataReceived(b"one")
+        screen.at.readConnectionLost()
+        self.network.advance(LIMITS["handover_timeout"] + 0.1)
+        self.network.advance(10)
+        self.assertEqual(self.status, 1)
+        self.assertIn("mesh: 1 line was not sent: ", self.told.getvalue())
+
+    def test_a_signal_meanwhile_ends_it(self) -> None:
+        screen = self.full_door()
+        screen.at.dataReceived(b"one\n")
+        self.stop()
+        self.network.advance(30)
+        self.assertEqual((self.status, self.told.getvalue()), (0, ""))
+
+
+class ReceiptsTests(DoorCase):
+    """``--stdio --receipts``: who has each line is told on standard error."""
+
+    def lines_door(self, others: int, **limits: Any) -> Screen:
+        """A node in a chain with *others*."""
+        screen = self.door(TellingDoor, limits={**LIMITS, **limits})
+        nodes = [self.node_of_door, *(self.node() for _ in range(others))]
+        self.link(*pairwise(nodes))
+        self.network.advance(1)
+        self.others = nodes[1:]
+        return screen
+
+    def lines(self) -> list[str]:
+        """What was told since this was asked last."""
+        told = self.told.getvalue().splitlines()
+        self.told.truncate(0)
+        self.told.seek(0)
+        return told
+
+    def end_input(self, screen: Screen) -> None:
+        """There is no more to read."""
+        screen.at.readConnectionLost()
+        self.network.pump()
+
+    def test_each_line_tells_how_many_of_how_many_have_it_as_that_changes(self) -> None:
+        screen = self.lines_door(2)
+        screen.at.dataReceived(b"fire\n")
+        self.network.advance(1)
+        told = [f"mesh: line 1: {count} of 2 have it" for count in range(3)]
+        self.assertEqual(self.lines(), told)
+        self.assertEqual(screen.lines, [])
+        queue = self.others[1].messages()
+        screen.at.dataReceived(b"again\nand again")
+        self.network.advance(1)
+        self.assertEqual(self.lines(), [told[0].replace("1:", "2:"), told[1].replace("1:", "2:")])
+        self.assertIsNotNone(queue.take())
+        self.network.advance(1)
+        self.assertEqual(self.lines(), ["mesh: line 2: 2 of 2 have it"])
+        self.assertEqual(screen.lines, [])
+
+    def test_at_the_end_of_input_it_waits_until_everybody_has_all(self) -> None:
+        screen = self.lines_door(2)
+        queue = self.others[1].messages()
+        screen.at.dataReceived(b"one\ntwo")
+        self.end_input(screen)
+        self.network.advance(5)
+        self.assertFalse(self.stopping)
+        while queue.take() is not None:
+            pass
+        self.network.advance(1)
+        self.assertTrue(self.stopping)
+        self.network.advance(3)
+        self.assertEqual(self.status, 0)
+        self.assertCountEqual(
+            self.lines(), [f"mesh: line {n}: {has} of 2 have it" for n in (1, 2) for has in range(3)]
+        )
+
+    def test_a_member_that_has_not_all_in_time_is_a_reason_to_end_with_1(self) -> None:
+        screen = self.lines_door(2)
+        queue = self.others[1].messages()
+        screen.at.dataReceived(b"one\n" + b"x" * MIB + b"\ntwo\n")
+        self.end_input(screen)
+        self.network.advance(LIMITS["handover_timeout"] + 0.1)
+        self.network.advance(3)
+        self.assertEqual(self.status, 1)
+        self.assertEqual(
+            self.lines()[-1],
+            "mesh: 1 line was too long and not sent; 2 lines were not known to be with everybody",
+        )
+        self.assertEqual(len(queue), 2)
+
+    def test_alone_nobody_has_it(self) -> None:
+        screen = self.lines_door(0)
+        screen.at.dataReceived(b"anyone?\n")
+        self.network.advance(1)
+        self.assertEqual(self.lines(), ["mesh: line 1: 0 of 0 have it"])
+        other = self.node()
+        self.link((other, self.node_of_door))
+        self.network.advance(1)
+        self.assertEqual(self.lines()[-1], "mesh: line 1: 1 of 1 have it")
+        MeshCase.stop(self, other)  # type: ignore[arg-type]
+        self.network.advance(200)
+        self.assertEqual(dict(self.node_of_door.members), {})
+        screen.at.dataReceived(b"still?\n")
+        self.network.advance(1)
+        (line,) = self.lines()
+        self.assertRegex(line, "^mesh: line 2: 0 of 0 have it; no other member is known that could")
+        self.end_input(screen)
+        self.network.advance(15)
+        self.assertEqual(self.status, 1)
+
+    def test_who_missed_it_is_counted(self) -> None:
+        screen = self.lines_door(2)
+        self.mesh.kill(2)
+        self.others[1]._run = None
+        screen.at.dataReceived(b"x\n")
+        self.network.advance(200)
+        self.assertEqual(self.lines()[-1], "mesh: line 1: 1 of 2 have it, 1 missed it")
+
+    def test_input_is_read_no_faster_than_receipts_come_in(self) -> None:
+        screen = self.lines_door(1, receipts_limit=8)
+        queue = self.others[0].messages()
+        screen.at.dataReceived(b"".join(b"%d\n" % number for number in range(20)))
+        self.network.advance(1)
+        self.assertFalse(screen.reads)
+        self.assertEqual(len(queue), 4)
+        got = []
+        while len(got) < 20:
+            message = queue.take()
+            if message is None:
+                self.network.advance(0.5)
+            else:
+                got.append(message.packets[1])
+        self.network.advance(1)
+        self.assertTrue(screen.reads)
+        self.assertEqual(got, [str(number) for number in range(20)])
+        self.assertEqual(sum("1 of 1 have it" in line for line in self.lines()), 20)
+
+    def test_but_for_a_member_that_does_not_answer_only_once(self) -> None:
+        screen = self.lines_door(1, receipts_limit=8)
+        queue = self.others[0].messages()
+        screen.at.dataReceived(b"".join(b"%d\n" % number for number in range(20)))
+        self.end_input(screen)
+        self.network.advance(LIMITS["handover_timeout"] + 1)
+        self.assertEqual(len(queue), 20)
+        closed = [line for line in self.lines() if line.endswith("; too many receipts are open")]
+        self.assertEqual(len(closed), 12)
+        self.network.advance(2 * LIMITS["handover_timeout"])
+        self.assertEqual(self.status, 1)
+        self.assertEqual(self.lines(), ["mesh: 20 lines were not known to be with everybody"])
+
+    def test_a_signal_meanwhile_is_no_reason(self) -> None:
+        screen = self.lines_door(1)
+        queue = self.others[0].messages()
+        screen.at.dataReceived(b"x")
+        self.end_input(screen)
+        self.stop()
+        self.network.advance(20)
+        self.assertEqual(self.status, 0)
+        self.assertEqual(len(queue), 1)

@@ -1,0 +1,296 @@
+"""The options of ``twistd mesh``, and the service they make."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.error import CannotListenError
+from twisted.internet.task import Clock
+from twisted.python import usage
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+import twisted_mesh
+from twisted_mesh import tap
+from twisted_mesh.cli import terminal
+from twisted_mesh.cli.jsonlines import PrintDoor
+from twisted_mesh.cli.stdio import LinesDoor
+from twisted_mesh.errors import LocalError
+from twisted_mesh.identity import Identity
+from twisted_mesh.service import MeshService
+from twisted_mesh.wire.membership import Role
+
+PAGE = Path(__file__).parent.parent.parent / "docs" / "commandline.rst"
+ID = Identity.generate().id.decode()
+
+
+def options(*arguments: str, parent: dict[str, Any] | None = None) -> tap.Options:
+    """The options of a command line, as twistd makes them."""
+    made = tap.Options()
+    made.parent = parent
+    made.parseOptions(arguments)
+    return made
+
+
+class OptionsTests(SynchronousTestCase):
+    def refused(self, *arguments: str, parent: dict[str, Any] | None = None) -> str:
+        """Why a command line is refused."""
+        error = self.assertRaises(usage.UsageError, options, *arguments, parent=parent)
+        return str(error)
+
+    def test_what_cannot_work_is_refused_with_what_to_write(self) -> None:
+        for arguments, told in (
+            ("", "neither --port, --listen nor --peer: this node could never meet another"),
+            ("--port x", "--port is a number from 0 to 65535, not 'x'"),
+            ("--port ²", "--port is a number from 0 to 65535, not '²'"),
+            ("--port 65536", "--port is a number from 0 to 65535, not '65536'"),
+            ("--port -1", "--port is a number from 0 to 65535, not '-1'"),
+            ("--peer host", "peer 'host': write host:port, [v6]:port or ID@host:port"),
+            ("--peer ::1:4444", "peer '::1:4444': write host:port"),
+            ("--peer host:0", "port must be 1 to 65535, not 0"),
+            ("--peer host:70000", "port must be 1 to 65535, not 70000"),
+            ("--peer short@host:1", "peer 'short@host:1': write host:port"),
+            ("--peer foo:bar", "peer 'foo:bar': write host:port (Unknown endpoint type: 'foo')"),
+            ("--peer tcp:host:x", "peer 'tcp:host:x': write host:port (invalid literal"),
+            ("--peer tcp:host", "peer 'tcp:host': write host:port ("),
+            ("--peer ssl:host:1", "'ssl:host:1': links are encrypted by the mesh itself, write tcp:"),
+            ("--listen 4444", "listen '4444': write tcp:PORT"),
+            ("--listen tcp:x", "listen 'tcp:x': write tcp:PORT"),
+            ("--listen foo:1", "listen 'foo:1': write tcp:PORT (Unknown endpoint type: 'foo')"),
+            ("--listen ssl:4444", "'ssl:4444': links are encrypted by the mesh itself, write tcp:"),
+            ("--port 0 --subnet \udcff", "subnet must be Unicode text, not '\\udcff'"),
+            ("--port 0 --encryption ssl", "encryption must be 'SSL' or 'Plaintext', not 'ssl'"),
+            ("--port 0 --out-addr host", "address 'host': write host:port"),
+            ("--port 0 --out-addr host:0", "port must be 1 to 65535, not 0"),
+            ("--port 0 --tag floor", "--tag is KEY=VALUE, not 'floor'"),
+            ("--port 0 --tag =3", "--tag is KEY=VALUE, not '=3'"),
+            ("--port 0 --tag a=1 --tag a=2", "--tag a= is given twice"),
+            (f"--port 0 --tag {'k' * 33}=v", "a tag's name is at most 32 characters, not 33"),
+            (f"--port 0 --tag k={'v' * 129}", "tag 'k' is at most 128 characters, not 129"),
+            ("--port 0 --tag k=\udcff", "tag 'k' is text, not '\\udcff'"),
+            (f"--port 0 --label {'l' * 65}", "label is at most 64 characters, not 65"),
+            ("--port 0 --replay 0", "replay is a positive number of seconds or 'all', not 0.0"),
+            ("--port 0 --replay ever", "replay is a positive number of seconds or 'all', not 'ever'"),
+            ("--port 0 --debug-level 6", "--debug-level is 0 to 5, not '6'"),
+            ("--port 0 --debug-level x", "--debug-level is 0 to 5, not 'x'"),
+            ("--port 0 --stdio --print", "--stdio and --print both write to standard output: choose one"),
+            ("--port 0 --receipts", "--receipts goes with --stdio or --print, which have lines typed"),
+            ("--port 0 --bogus", "option --bogus not recognized"),
+            ("--port 0 more", "Wrong number of arguments."),
+        ):
+            self.assertIn(told, self.refused(*arguments.split()))
+
+    def test_the_version_is_told_with_that_of_twisted(self) -> None:
+        told = io.StringIO()
+        self.patch(sys, "stdout", told)
+        ended = self.assertRaises(SystemExit, options, "--version")
+        self.assertEqual(ended.code, 0)
+        first, second = told.getvalue().splitlines()
+        self.assertEqual(first, f"twisted_mesh version: {twisted_mesh.__version__}")
+        self.assertRegex(second, r"^Twisted version: \d+\.")
+
+    def test_a_terminal_is_refused_to_a_daemon(self) -> None:
+        told = "--stdio and --print need the terminal: use twistd -n"
+        for door in ("--stdio", "--print"):
+            self.assertEqual(self.refused("--port=0", door, parent={"nodaemon": 0}), told)
+            options("--port=0", door, parent={"nodaemon": 1})
+            options("--port=0", door, parent={})  # twist, which never becomes one
+        options("--port=0", parent={"nodaemon": 0})
+
+    def test_closed_standard_streams_are_refused_to_a_door(self) -> None:
+        for name in ("__stdin__", "__stdout__"):
+            patch = self.patch(sys, name, None)
+            self.assertIn("not closed ones", self.refused("--port=0", "--stdio"))
+            options("--port=0")
+            patch.restore()
+
+    def test_listeners_and_peers_add_up(self) -> None:
+        made = options(
+            *("-p", "1", "--listen=tcp:2", "--listen=unix:/tmp/mesh"),
+            *("--peer=a:1", f"--peer={ID}@[::1]:2", "--peer=tcp:b:3"),
+            "--out-addr=:9",
+        )
+        self.assertEqual(made["listen"], ["tcp:1", "tcp:2", "unix:/tmp/mesh"])
+        self.assertEqual(made["peer"], ["a:1", f"{ID}@[::1]:2", "tcp:b:3"])
+        self.assertEqual(made["out-addr"], ("", 9))
+
+    def test_tags_have_a_key_and_any_value(self) -> None:
+        made = options("--port=0", "--tag=floor=3", "--tag", "where=a=b", "--tag=empty=")
+        self.assertEqual(made["tag"], {"floor": "3", "where": "a=b", "empty": ""})
+
+    def test_a_replay_is_seconds_or_all(self) -> None:
+        self.assertEqual(options("--port=0", "--replay=1.5")["replay"], 1.5)
+        self.assertEqual(options("--port=0", "--replay=all")["replay"], "all")
+
+
+class MakeServiceTests(SynchronousTestCase):
+    def make(self, *arguments: str) -> tap.Process:
+        """The service of a command line."""
+        made = tap.makeService(options(*arguments))
+        assert isinstance(made, tap.Process)
+        return made
+
+    def test_options_become_those_of_the_service(self) -> None:
+        key = self.mktemp()
+        process = self.make(
+            *("--port=0", "--subnet=s", "--encryption=Plaintext", f"--identity={key}", "--out-addr=h:1"),
+            *("--label=mine", "--tag=floor=3", "--no-overlay"),
+        )
+        (node,) = process
+        self.assertIsInstance(node, MeshService)
+        self.assertEqual(node.protocol, ("s", "Plaintext"))
+        self.assertEqual(node.out_addr, ("h", 1))
+        self.assertEqual(node.id, Identity.load(key).id)
+        self.assertEqual(node.footprint(), {})
+        myself = node._settings.new_run(0, None)
+        said = myself.label, myself.tags, myself.overlay, myself.role
+        self.assertEqual(said, ("mine", {"floor": "3"}, False, Role.MEMBER))
+        (other,) = self.make("--port=0")
+        self.assertTrue(other._settings.new_run(0, None).overlay)
+
+    def test_an_identity_others_can_read_is_refused_in_one_line(self) -> None:
+        key = Path(self.mktemp())
+        Identity.create(key)
+        key.chmod(0o640)
+        refusal = self.assertRaises(SystemExit, self.make, "--port=0", f"--identity={key}")
+        self.assertRegex(str(refusal.code), r"^mesh: identity .*chmod 600.*$")
+
+    def test_a_door_takes_standard_output_from_the_log(self) -> None:
+        for argument, kind in (("--stdio", LinesDoor), ("--print", PrintDoor)):
+            log, out = io.StringIO(), sys.__stdout__
+            self.patch(sys, "stderr", log)
+            self.patch(sys, "stdout", out)
+            made = options("--port=0", argument, parent={"logFile": out})
+            _, door = tap.makeService(made)
+            self.assertIsInstance(door, kind)
+            self.assertIs(sys.stdout, log)
+            self.assertIs(made.parent["logFile"], log)
+
+    def test_a_log_file_of_its_own_stays(self) -> None:
+        self.patch(sys, "stdout", sys.stdout)
+        log = io.StringIO()
+        made = options("--port=0", "--print", parent={"logFile": log})
+        tap.makeService(made)
+        self.assertIs(made.parent["logFile"], log)
+
+
+class Refusing(TCP4ServerEndpoint):
+    """An endpoint that cannot listen."""
+
+    def __init__(self, failure: Exception) -> None:
+        self.failure = failure
+
+    def listen(self, factory: object) -> Deferred[Any]:
+        return fail(self.failure)
+
+
+class Later(TCP4ServerEndpoint):
+    """An endpoint that needs a while."""
+
+    def __init__(self) -> None:
+        self.listening: Deferred[Any] = Deferred()
+
+    def listen(self, factory: object) -> Deferred[Any]:
+        return self.listening
+
+
+class StartTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.told = io.StringIO()
+        self.patch(terminal.sys, "__stderr__", self.told)  # type: ignore[attr-defined]
+        self.registered: list[Any] = []
+        self.patch(terminal.atexit, "register", lambda *call: self.registered.append(call))  # type: ignore[attr-defined]
+        self.clock: Any = Clock()
+        self.clock.stop = lambda: self.stopped.append(True)
+        self.clock.addSystemEventTrigger = lambda *trigger: None  # the signals of the tests are not its
+        self.stopped: list[bool] = []
+
+    def process(
+        self, endpoint: Any, *, is_daemon: bool = False, identity: Identity | None = None
+    ) -> tap.Process:
+        """The process of a node that listens at *endpoint*."""
+        node = MeshService(self.clock, listen=[endpoint], identity=identity)
+        return tap.Process(self.clock, node, is_daemon=is_daemon)
+
+    def test_a_port_that_cannot_be_had_ends_the_process_with_a_line(self) -> None:
+        taken = OSError(98, "Address already in use")
+        for error, told in (
+            (CannotListenError("127.0.0.1", 4444, taken), "127.0.0.1:4444: Address already in use"),
+            (CannotListenError("", 4444, taken), "port 4444: Address already in use"),
+            (
+                CannotListenError(None, b"/run/mesh", OSError("AF_UNIX path too long")),
+                "/run/mesh: AF_UNIX path too long",
+            ),
+            (
+                CannotListenError(None, b"/run/mesh", "Cannot acquire lock"),
+                "/run/mesh: another process does",
+            ),
+            (FileNotFoundError(2, "No such file", "1", None, "/run/m.lock"), "/run/m: No such file"),
+            (PermissionError(13, "Permission denied", b"/run/m.lock"), "/run/m: Permission denied"),
+        ):
+            for start in ("privilegedStartService", "startService"):
+                process = self.process(Refusing(error))
+                refusal = self.assertRaises(SystemExit, getattr(process, start))
+                self.assertEqual(refusal.code, f"mesh: cannot listen on {told}")
+
+    def test_a_daemon_hands_the_reason_to_who_started_it(self) -> None:
+        error = CannotListenError("", 4444, OSError(98, "Address already in use"))
+        process = self.process(Refusing(error), is_daemon=True)
+        told = self.assertRaises(LocalError, process.privilegedStartService)
+        self.assertEqual(str(told), "cannot listen on port 4444: Address already in use")
+
+    def test_a_run_that_cannot_be_numbered_ends_the_process_with_a_line(self) -> None:
+        key = Path(self.mktemp())
+        identity = Identity.create(key)
+        epoch = key.with_name(key.name + ".epoch")
+        epoch.write_text("no number")
+        process = self.process(Later(), identity=identity)
+        refusal = self.assertRaises(SystemExit, process.privilegedStartService)
+        told = f"mesh: epoch {epoch.absolute()} is damaged: delete it if the clock is right"
+        self.assertEqual(refusal.code, told)
+
+    def test_a_listener_that_fails_later_ends_the_process_with_the_reason(self) -> None:
+        for error, told in (
+            (CannotListenError("", 4444, OSError(98, "Taken")), "cannot listen on port 4444: Taken"),
+            (RuntimeError("no onion today"), "cannot listen: no onion today"),
+        ):
+            endpoint = Later()
+            process = self.process(endpoint)
+            process.startService()
+            self.assertEqual(self.stopped, [])
+            endpoint.listening.errback(Failure(error))
+            self.assertEqual((self.stopped, self.registered.pop()), ([True], (os._exit, 1)))
+            self.stopped.clear()
+            self.assertTrue(self.told.getvalue().endswith(f"mesh: {told}\n"))
+            process.stopService()
+            self.clock.advance(0)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_stopping_before_a_listener_is_up_is_no_failure(self) -> None:
+        process = self.process(Later())
+        process.startService()
+        process.stopService()
+        self.assertEqual((self.stopped, self.told.getvalue()), ([], ""))
+
+
+class PageTests(SynchronousTestCase):
+    def test_the_page_has_every_option_as_help_tells_it(self) -> None:
+        table = PAGE.read_text("utf-8").partition("Options\n-------\n")[2]
+        told = {}
+        for option, default in re.findall(r"^``(-[^`]*)``(?:, default ``([^`]*)``)?$", table, flags=re.M):
+            names = [part.partition("=")[0].split()[0] for part in option.split(", ")]
+            told[names[-1]] = (sorted(names), default)
+        synopsis = tap.Options().getUsage(width=1000)
+        helped = {}
+        for line in re.findall(r"^ +(-.*)$", synopsis, flags=re.M):
+            names = re.findall(r"(?:^|, )(--?[\w-]+)", line.split("  ")[0])
+            default = re.search(r"\[default: (.*)\]", line)
+            helped[names[-1]] = (sorted(names), default[1] if default else "")
+        self.assertEqual(told, helped)

@@ -1,0 +1,84 @@
+"""Where two histories differ: a hash for each bucket of origins."""
+
+from __future__ import annotations
+
+import hashlib
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_mesh.core.broadcast.digest import BUCKETS, bucket_of, differing, digest
+from twisted_mesh.core.events import Run
+from twisted_mesh.wire import native
+from twisted_mesh.wire.framing import LENGTH_BYTES
+from twisted_mesh.wire.native import MAX_NUMBER, Bucket, Digest
+
+
+def run_of(first_byte: int, epoch: int = 1, rest: int = 0) -> Run:
+    """A run whose origin begins with *first_byte*."""
+    return bytes((first_byte, rest)) + bytes(30), epoch
+
+
+class TestDigest(SynchronousTestCase):
+    """One frame for all that is held."""
+
+    def test_of_nothing_it_is_empty(self) -> None:
+        self.assertEqual(digest([]), Digest([]))
+
+    def test_a_bucket_is_the_first_byte_by_four(self) -> None:
+        numbers = [bucket_of(run_of(byte)) for byte in range(256)]
+        self.assertEqual(numbers, [byte // 4 for byte in range(256)])
+        self.assertEqual(set(numbers), set(range(BUCKETS)))
+
+    def test_a_bucket_is_hashed_in_the_order_of_origins_and_epochs(self) -> None:
+        one, two, three = run_of(8, 2**40), run_of(8, 2**40 + 1), run_of(9, 3)
+        text = b"".join(
+            run[0] + run[1].to_bytes(8, "big") + head.to_bytes(8, "big")
+            for run, head in ((one, 7), (two, MAX_NUMBER), (three, 1))
+        )
+        expected = Digest([Bucket(2, hashlib.sha256(text).digest())])
+        self.assertEqual(digest([(three, 1), (one, 7), (two, MAX_NUMBER)]), expected)
+
+    def test_buckets_are_in_order_and_empty_ones_left_out(self) -> None:
+        made = digest([(run_of(255), 1), (run_of(0), 1), (run_of(100), 1)])
+        self.assertEqual([bucket.number for bucket in made.buckets], [0, 25, 63])
+
+    def test_the_largest_fits_in_a_frame_and_can_be_read(self) -> None:
+        made = digest((run_of(byte, MAX_NUMBER), MAX_NUMBER) for byte in range(256))
+        self.assertEqual(len(made.buckets), BUCKETS)
+        self.assertEqual(native.decode(native.encode(made)[LENGTH_BYTES:]), made)
+
+
+class TestDiffering(SynchronousTestCase):
+    """What must be told to a peer whose digest is another."""
+
+    heads = [(run_of(0), 5), (run_of(1), 6), (run_of(100), 7), (run_of(255), 8)]
+
+    def differ(self, theirs: list[tuple[Run, int]]) -> list[Run]:
+        """The runs of ours that are told, if the peer holds *theirs*."""
+        return list(differing(iter(self.heads), digest(theirs)))
+
+    def test_of_equals_nothing_is_told(self) -> None:
+        self.assertEqual(self.differ(self.heads), [])
+        self.assertEqual(self.differ(self.heads[::-1]), [])
+
+    def test_all_of_an_unequal_bucket_is_told_and_nothing_else(self) -> None:
+        self.assertEqual(self.differ([(run_of(0), 4), *self.heads[1:]]), [run_of(0), run_of(1)])
+        self.assertEqual(self.differ([*self.heads[:3], (run_of(255), 9)]), [run_of(255)])
+
+    def test_an_epoch_is_a_difference(self) -> None:
+        self.assertEqual(self.differ([*self.heads[:3], (run_of(255, 2), 8)]), [run_of(255)])
+
+    def test_what_they_have_more_of_makes_the_bucket_unequal(self) -> None:
+        # Told of ours they see what we lack: the digest alone names no stream.
+        self.assertEqual(self.differ([*self.heads, (run_of(101), 1)]), [run_of(100)])
+
+    def test_a_bucket_they_have_nothing_in_is_told(self) -> None:
+        self.assertEqual(self.differ([]), [run for run, _ in self.heads])
+
+    def test_a_bucket_only_they_have_something_in_tells_nothing(self) -> None:
+        self.assertEqual(self.differ([*self.heads, (run_of(50), 1)]), [])
+
+    def test_a_bucket_named_twice_is_no_error(self) -> None:
+        whole = digest(self.heads)
+        twice = Digest([Bucket(0, bytes(32)), *whole.buckets])
+        self.assertEqual(list(differing(self.heads, twice)), [])

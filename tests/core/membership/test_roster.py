@@ -1,0 +1,346 @@
+"""The roster as a table: who is kept, in which state, and who makes room."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.core.network import origin_of, presence
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.membership.roster import Entry, Roster, State
+from twisted_mesh.wire.membership import Contact, Presence, Role, Standing
+from twisted_mesh.wire.signed import SignedRecord
+
+LEAVING, EPHEMERAL = Standing.LEAVING, Standing.EPHEMERAL
+
+
+class RosterTestCase(SynchronousTestCase):
+    """A roster, and the time it is."""
+
+    def setUp(self) -> None:
+        self.make()
+
+    def make(self, **limits: float) -> None:
+        """Begin anew with *limits*."""
+        self.now = 1000.0
+        self.roster = Roster(MeshConfig(**limits))  # type: ignore[arg-type]
+
+    def take(self, signed: SignedRecord, age: float = 0, contact: Contact | None = None) -> bool | None:
+        """A record that came *age* seconds ago."""
+        assert isinstance(signed.record, Presence)
+        return self.roster.take(signed, signed.record, contact, self.now - age, self.now)
+
+    def entry(self, name: str) -> Entry:
+        """What is known of *name*."""
+        entry = self.roster.get(origin_of(name))
+        assert entry is not None
+        return entry
+
+    def state(self, name: str) -> State | None:
+        """Whether *name* is there; None if nobody knows it."""
+        entry = self.roster.get(origin_of(name))
+        return None if entry is None else entry.state
+
+    def wait(self, seconds: float) -> tuple[list[bytes], list[bytes]]:
+        """Time passes; whose state has changed, and who was forgotten."""
+        self.now += seconds
+        changed, gone = self.roster.tick(self.now)
+        return [entry.presence.origin for entry in changed], [entry.presence.origin for entry in gone]
+
+
+class TestRecords(RosterTestCase):
+    """Of each author the newest."""
+
+    def test_nobody_is_known_at_first(self) -> None:
+        self.assertIsNone(self.roster.get(origin_of("anna")))
+        self.assertEqual(self.roster.rank(origin_of("anna")), (0, 0))
+        self.assertFalse(self.roster.is_there(origin_of("anna")))
+        self.assertEqual((len(self.roster), self.roster.there, list(self.roster)), (0, 0, []))
+
+    def test_who_is_new_is_there(self) -> None:
+        self.assertIs(self.take(presence("anna", 3, epoch=7)), True)
+        self.assertIs(self.state("anna"), State.UP)
+        self.assertEqual(self.roster.rank(origin_of("anna")), (7, 3))
+        self.assertTrue(self.roster.is_there(origin_of("anna")))
+        self.assertEqual((len(self.roster), self.roster.there), (1, 1))
+        self.assertEqual(self.roster.footprint(), {"roster": 1})
+
+    def test_that_it_is_still_there_is_no_news(self) -> None:
+        self.take(presence("anna", 1))
+        self.assertIs(self.take(presence("anna", 2, sequence=9, retention=5, interval=1)), False)
+        self.assertEqual(self.entry("anna").rank, (1, 2))
+
+    def test_whatever_it_says_anew_of_itself_is(self) -> None:
+        news: tuple[dict[str, object], ...] = (
+            {"epoch": 2},
+            {"address": ("192.0.2.9", 1)},
+            {"role": Role.GUEST},
+            {"label": "kitchen"},
+            {"tags": {"floor": "1"}},
+            {"flags": LEAVING},
+        )
+        for change in news:
+            self.make()
+            self.take(presence("anna", 1))
+            self.assertIs(self.take(presence("anna", 2, **change)), True, change)  # type: ignore[arg-type]
+
+    def test_since_tells_when_it_came_into_its_state(self) -> None:
+        self.take(presence("anna", 1))
+        self.wait(10)
+        self.take(presence("anna", 2))
+        self.assertEqual(self.entry("anna").since, 1000)
+        self.take(presence("anna", 3, flags=LEAVING))
+        self.assertEqual(self.entry("anna").since, 1010)
+
+    def test_where_it_can_be_dialled_is_its_newest_word(self) -> None:
+        contacts = [Contact(b"1" * 64, "192.0.2.9", port) for port in (1, 2)]
+        for counter, contact in enumerate([*contacts, None], 1):
+            self.take(presence("anna", counter), contact=contact)
+            self.assertEqual(self.entry("anna").contact, contact)
+
+
+class TestSilence(RosterTestCase):
+    """Who is not heard of is gone in time, and comes back with a word."""
+
+    def test_three_silent_intervals_of_its_own(self) -> None:
+        self.take(presence("anna", interval=30_000))
+        self.take(presence("bert", interval=5_000))
+        self.assertEqual(self.wait(14.9), ([], []))
+        self.assertEqual(self.wait(0.1), ([origin_of("bert")], []))
+        self.assertIs(self.state("bert"), State.DOWN)
+        self.assertEqual(self.roster.there, 1)
+        self.assertEqual(self.wait(74.9), ([], []))
+        self.assertEqual(self.wait(0.1), ([origin_of("anna")], []))
+
+    def test_a_word_begins_them_anew(self) -> None:
+        self.take(presence("anna", 1))
+        for counter in range(2, 9):
+            self.assertEqual(self.wait(80), ([], []))
+            self.take(presence("anna", counter))
+
+    def test_who_is_back_is_up(self) -> None:
+        self.take(presence("anna", 1))
+        self.wait(90)
+        self.assertIs(self.take(presence("anna", 2)), True)
+        self.assertIs(self.state("anna"), State.UP)
+
+    def test_one_told_as_old_is_down_at_once(self) -> None:
+        self.assertIs(self.take(presence("anna"), age=90), True)
+        self.assertIs(self.state("anna"), State.DOWN)
+        self.take(presence("bert"), age=89)
+        self.assertIs(self.state("bert"), State.UP)
+        self.assertEqual(self.wait(1), ([origin_of("bert")], []))
+
+    def test_one_that_said_so_has_left_however_old_that_is(self) -> None:
+        for name, age in (("anna", 0), ("bert", 100)):
+            self.take(presence(name, flags=LEAVING), age=age)
+            self.assertIs(self.state(name), State.LEFT)
+            self.assertEqual(self.wait(100)[0], [])
+
+    def test_one_that_left_and_is_started_again_is_up(self) -> None:
+        self.take(presence("anna", flags=LEAVING))
+        self.take(presence("anna", epoch=2))
+        self.assertIs(self.state("anna"), State.UP)
+
+    def test_a_node_that_was_held_up_itself_doubts_itself(self) -> None:
+        self.take(presence("anna"))
+        self.take(presence("bert"))
+        self.roster.suspect(self.entry("bert"), self.now)
+        self.take(presence("cleo"), age=90)
+        self.now += 100
+        self.roster.doubt(99)
+        self.assertEqual(self.wait(0), ([], []))
+        self.assertEqual(self.wait(14), ([origin_of("bert")], []))
+        self.assertEqual(self.wait(75), ([origin_of("anna")], []))
+
+    def test_the_overdue_are_told_now_and_then(self) -> None:
+        self.take(presence("anna"))
+        told = []
+        for second in range(100):
+            self.wait(1)
+            if self.roster.silent(self.now):
+                told.append(second + 1)
+        self.assertEqual(told, [38, 53, 68, 83])
+
+    def test_those_that_are_gone_are_not_among_them(self) -> None:
+        self.take(presence("anna", flags=LEAVING))
+        self.take(presence("bert"), age=90)
+        self.now += 50
+        self.assertEqual(self.roster.silent(self.now), [])
+
+
+class TestSuspicion(RosterTestCase):
+    """A member that is suspected is down unless it says a word."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.take(presence("anna"))
+        self.roster.suspect(self.entry("anna"), self.now)
+
+    def test_it_is_there_for_fifteen_seconds(self) -> None:
+        self.assertIs(self.state("anna"), State.SUSPECT)
+        self.assertTrue(self.roster.is_there(origin_of("anna")))
+        self.assertEqual(self.wait(14.9), ([], []))
+        self.assertEqual(self.wait(0.1), ([origin_of("anna")], []))
+        self.assertIs(self.state("anna"), State.DOWN)
+
+    def test_a_word_refutes_it(self) -> None:
+        self.assertIs(self.take(presence("anna", 2)), True)
+        self.assertIs(self.state("anna"), State.UP)
+        self.assertEqual(self.wait(20), ([], []))
+
+    def test_until_the_first_of_them_is_given_up_or_speaks(self) -> None:
+        until = self.now + 15
+        self.take(presence("bert"))
+        self.wait(5)
+        self.roster.suspect(self.entry("bert"), self.now)
+        self.assertEqual(self.roster.suspected_until, until)
+        self.take(presence("anna", 2))
+        self.assertEqual(self.roster.suspected_until, until + 5)
+        self.assertEqual(self.wait(15), ([origin_of("bert")], []))
+        self.assertIsNone(self.roster.suspected_until)
+
+
+class TestForgetting(RosterTestCase):
+    """Who is gone is remembered for a day; who cannot come back, for a minute."""
+
+    def test_a_member_after_a_day(self) -> None:
+        self.take(presence("anna", flags=LEAVING))
+        self.assertEqual(self.wait(86_399), ([], []))
+        self.assertEqual(self.wait(1), ([], [origin_of("anna")]))
+        self.assertIsNone(self.state("anna"))
+
+    def test_one_whose_key_was_made_for_its_run_after_a_minute(self) -> None:
+        self.take(presence("anna", flags=LEAVING | EPHEMERAL))
+        self.assertEqual(self.wait(59), ([], []))
+        self.assertEqual(self.wait(1), ([], [origin_of("anna")]))
+
+    def test_a_guest_likewise(self) -> None:
+        self.take(presence("anna", role=Role.GUEST))
+        self.assertEqual(self.wait(90), ([origin_of("anna")], []))
+        self.assertEqual(self.wait(60), ([], [origin_of("anna")]))
+
+    def test_who_is_there_is_never_forgotten(self) -> None:
+        self.take(presence("anna", 1, flags=EPHEMERAL))
+        for counter in range(2, 50):
+            self.assertEqual(self.wait(61), ([], []))
+            self.take(presence("anna", counter, flags=EPHEMERAL))
+
+
+class TestRoom(RosterTestCase):
+    """So many authors, and no more."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.make(members_limit=3)
+
+    def test_where_all_are_there_the_newcomer_waits(self) -> None:
+        for name in ("anna", "bert", "cleo"):
+            self.take(presence(name))
+        self.assertIsNone(self.take(presence("dora")))
+        self.assertIsNone(self.state("dora"))
+        self.assertEqual(len(self.roster), 3)
+        self.assertIs(self.take(presence("anna", 2)), False)  # those are heard
+
+    def test_who_is_gone_longest_makes_room(self) -> None:
+        self.take(presence("anna"))
+        for name in ("bert", "cleo"):
+            self.take(presence(name, flags=LEAVING))
+            self.wait(1)
+        self.assertIs(self.take(presence("dora")), True)
+        self.assertEqual([self.state(name) for name in ("bert", "cleo")], [None, State.LEFT])
+        self.assertEqual(self.wait(1), ([], [origin_of("bert")]))
+        self.assertEqual(self.wait(1), ([], []))
+
+    def test_who_cannot_come_back_makes_it_first(self) -> None:
+        for name, flags in (("anna", LEAVING), ("bert", LEAVING | EPHEMERAL), ("cleo", LEAVING)):
+            self.take(presence(name, flags=flags))
+            self.wait(1)
+        self.take(presence("dora"))
+        self.assertIsNone(self.state("bert"))
+
+
+class TestTelling(RosterTestCase):
+    """How old each is, for a neighbour's roster."""
+
+    def test_it_is_the_time_since_it_was_heard(self) -> None:
+        self.take(presence("anna"), age=20)
+        self.now += 5
+        self.assertEqual(self.roster.age(self.entry("anna"), self.now), 25)
+
+    def test_it_is_never_below_zero(self) -> None:
+        self.take(presence("anna"))
+        self.roster.doubt(9)
+        self.assertEqual(self.roster.age(self.entry("anna"), self.now), 0)
+
+    def test_who_is_gone_here_is_told_as_gone(self) -> None:
+        for gone in ({"flags": LEAVING}, {}):
+            self.take(presence("anna", **gone))  # type: ignore[arg-type]
+            self.roster.suspect(self.entry("anna"), self.now)
+            self.wait(15)
+            told = self.roster.age(self.entry("anna"), self.now)
+            other = Roster(MeshConfig())
+            signed = presence("anna")
+            assert isinstance(signed.record, Presence)
+            other.take(signed, signed.record, None, self.now - told, self.now)
+            self.assertFalse(other.is_there(origin_of("anna")))
+
+
+class TestGhosts(RosterTestCase):
+    """Nobody is kept for ever because every node tells it to the next."""
+
+    def tell(self, name: str, other: Roster) -> None:
+        """What this roster knows of *name* is told to *other*."""
+        entry = self.entry(name)
+        other.take(
+            entry.signed, entry.presence, None, self.now - self.roster.age(entry, self.now), self.now
+        )
+
+    def test_two_that_tell_each_other_forget_at_the_same_time(self) -> None:
+        # Else each learns from the other, anew, of whom it has just forgotten.
+        gone: tuple[tuple[int, float], ...] = ((0, 90), (0, 15), (LEAVING, 0))
+        for flags, silent in gone:
+            self.make()
+            self.take(presence("anna", flags=flags))
+            if silent == 15:
+                self.roster.suspect(self.entry("anna"), self.now)
+            self.wait(silent)
+            self.assertFalse(self.roster.is_there(origin_of("anna")))
+            others = [Roster(MeshConfig()) for _ in range(3)]
+            for other in others:
+                self.wait(20_000)
+                self.tell("anna", other)
+                self.assertEqual(len(other), 1)
+            self.assertEqual(self.wait(26_399), ([], []))
+            self.tell("anna", others[0])
+            for roster in (self.roster, *others):
+                self.assertEqual(len(roster.tick(self.now + 1.001)[1]), 1)
+
+    def test_who_would_be_forgotten_already_is_not_taken(self) -> None:
+        for flags, most in ((EPHEMERAL, 150), (0, 86_490)):
+            for name, age, forgotten in (("anna", most - 1, False), ("bert", most, True)):
+                signed = presence(name, flags=flags)
+                assert isinstance(signed.record, Presence)
+                told = self.roster.is_forgotten(signed.record, self.now - age, self.now)
+                self.assertIs(told, forgotten)
+
+    def test_who_is_known_is_taken_however_old_it_is_told(self) -> None:
+        self.take(presence("anna", 1))
+        newer = presence("anna", 2)
+        assert isinstance(newer.record, Presence)
+        self.assertFalse(self.roster.is_forgotten(newer.record, self.now - 10**6, self.now))
+
+    def test_a_tellers_age_takes_nobody_off_whom_this_node_has_heard_lately(self) -> None:
+        # Ages are unsigned, and the same record over the tree would be nothing new.
+        self.take(presence("anna", 1))
+        self.now += 5
+        self.take(presence("anna", 2), age=10**6)
+        self.assertIs(self.state("anna"), State.UP)
+        self.assertEqual(self.wait(84), ([], []))
+        self.assertEqual(self.wait(1), ([origin_of("anna")], []))
+
+    def test_who_made_room_and_came_back_at_once_is_not_told_as_gone(self) -> None:
+        self.make(members_limit=1)
+        self.take(presence("anna", 1, flags=LEAVING))
+        self.take(presence("bert", flags=LEAVING))
+        self.take(presence("anna", 2))
+        self.assertEqual(self.wait(1), ([], [origin_of("bert")]))

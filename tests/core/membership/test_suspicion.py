@@ -1,0 +1,403 @@
+"""Suspicion: who lost a link without a word says so, and whoever lives says otherwise."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from tests.core.membership_case import MembershipTestCase
+from tests.core.network import closing, of, presence, prune, signature_of, suspect
+from tests.core.node_case import ALL
+from twisted_mesh.core.events import Arriving, Leaving, LinkClosed, MemberChanged, Send, Timer
+from twisted_mesh.core.membership.roster import State
+from twisted_mesh.errors import Reason
+from twisted_mesh.wire.membership import Purpose, Role, Standing
+from twisted_mesh.wire.native import Ping
+from twisted_mesh.wire.signed import SignedRecord
+
+
+class TestAccusing(MembershipTestCase):
+    """Who lost its last link to a member without a word tells the others."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.begin()
+
+    def begin(self, **limits: float) -> None:
+        """Links to Anna, Bert and Cleo, who all said that they are there."""
+        self.star("anna", "bert", "cleo", **limits)
+        for number, name in enumerate(("anna", "bert", "cleo"), 1):
+            self.receive(number, presence(name, 4))
+
+    def test_a_lost_link_is_told_to_all(self) -> None:
+        for lost, silent in (
+            (closing(1, Reason.LOST), 0),
+            (closing(1, Reason.SILENT), 15),
+            (LinkClosed(1), 0),
+        ):
+            self.begin()
+            self.wait(silent)
+            effects = self.handle(lost)
+            for number in (2, 3):
+                self.assertEqual(self.suspicions(effects, number), [("me", "anna", 4)])
+            self.assertEqual(self.changed(effects), ["anna"])
+            self.assertIs(self.state("anna"), State.SUSPECT)
+
+    def test_who_says_that_this_node_was_silent_is_not(self) -> None:
+        # A node that was held up for long finds its links ended by those that waited for it.
+        self.wait(20)
+        self.receive(1, Ping(7))
+        self.assertEqual(self.suspicions(self.handle(closing(1, Reason.SILENT)), 2), [])
+        self.assertIs(self.state("anna"), State.UP)
+
+    def test_a_link_that_ended_with_a_word_is_not(self) -> None:
+        for reason in set(Reason) - {Reason.LOST, Reason.SILENT}:
+            self.begin()
+            self.assertEqual(self.suspicions(self.handle(closing(1, reason)), 2), [])
+            self.assertIs(self.state("anna"), State.UP)
+
+    def test_nor_is_the_end_of_its_connection_then(self) -> None:
+        self.handle(closing(1, Reason.DISCONNECT))
+        self.assertEqual(self.handle(LinkClosed(1)), [])
+
+    def test_while_there_is_another_link_nobody_is_accused(self) -> None:
+        self.open(4, "anna")
+        self.assertEqual(self.suspicions(self.handle(closing(1, Reason.LOST)), 2), [])
+        # Nor does one that never came up show anything.
+        self.assertEqual(self.suspicions(self.handle(closing(4, Reason.LOST)), 2), [])
+
+    def test_a_visit_that_ends_is_no_loss(self) -> None:
+        self.receive(2, presence("dora"))
+        self.up(4, "dora")
+        self.open(5, "emil", purpose=Purpose.EXCHANGE)
+        self.receive(2, presence("emil"))
+        self.assertEqual(self.suspicions(self.handle(closing(5, Reason.LOST)), 2), [])
+
+    def test_one_accusation_a_second(self) -> None:
+        self.handle(closing(1, Reason.LOST))
+        self.now += 0.9
+        self.assertEqual(self.suspicions(self.handle(closing(2, Reason.LOST)), 3), [])
+        self.begin()
+        self.handle(closing(1, Reason.LOST))
+        self.now += 1
+        self.assertEqual(self.suspicions(self.handle(closing(2, Reason.LOST)), 3), [("me", "bert", 4)])
+
+    def test_who_is_suspected_or_gone_already_is_not_accused_again(self) -> None:
+        self.receive(2, suspect("bert", "anna", 4))
+        self.assertEqual(self.suspicions(self.handle(closing(1, Reason.LOST)), 2), [])
+        self.begin()
+        self.receive(1, presence("anna", 5, flags=Standing.LEAVING))
+        self.assertEqual(self.suspicions(self.handle(closing(1, Reason.LOST)), 2), [])
+
+    def test_nor_is_who_is_no_member(self) -> None:
+        self.receive(1, presence("anna", 5, role=Role.GUEST))
+        self.assertEqual(self.suspicions(self.handle(closing(1, Reason.LOST)), 2), [])
+        self.up(4, "emil")
+        self.assertEqual(self.suspicions(self.handle(closing(4, Reason.LOST)), 2), [])
+
+    def test_alone_it_suspects_and_tells_nobody(self) -> None:
+        self.star("anna")
+        self.receive(1, presence("anna", 4))
+        effects = self.handle(closing(1, Reason.LOST))
+        self.assertEqual((self.changed(effects), of(effects, Send)), (["anna"], []))
+
+    def test_it_is_down_after_its_patience(self) -> None:
+        self.handle(closing(1, Reason.LOST))
+        self.assertEqual(self.changed(self.wait(14.9)), [])
+        self.assertEqual(self.changed(self.wait(0.1)), ["anna"])
+        self.assertIs(self.state("anna"), State.DOWN)
+
+    def slow(self, seconds: float) -> list[str]:
+        """Who is shown differently while frames come slowly over the link to Bert for so long."""
+        changed = []
+        for _ in range(int(2 * seconds)):
+            changed += self.changed(self.handle(Arriving(2, None, 100, 1000)) + self.wait(0.5))
+        return changed
+
+    def test_while_a_line_is_slow_nobody_is_given_up_for_a_suspicion(self) -> None:
+        # What refutes it may stand in the queue of that line.
+        self.handle(closing(1, Reason.LOST))
+        self.assertEqual(self.slow(40), [])
+        self.assertIs(self.state("anna"), State.SUSPECT)
+        self.receive(2, presence("anna", 5))
+        self.assertIs(self.state("anna"), State.UP)
+
+    def test_when_it_is_slow_no_more_it_is_down_soon(self) -> None:
+        self.handle(closing(1, Reason.LOST))
+        self.slow(40)
+        self.assertEqual(self.changed(self.wait(15)), ["anna"])
+        self.assertIs(self.state("anna"), State.DOWN)
+
+    def test_whose_record_is_overdue_is_down_all_the_same(self) -> None:
+        self.handle(closing(1, Reason.LOST))
+        self.slow(3 * 30 - 1)
+        self.assertIs(self.state("anna"), State.SUSPECT)
+        self.slow(10)
+        self.assertIs(self.state("anna"), State.DOWN)
+
+    def test_who_links_again_and_counts_as_gone_is_told_so(self) -> None:
+        # It may not know, and has no other reason to say a word soon.
+        self.handle(closing(1, Reason.LOST))
+        self.wait(15)
+        self.open(9, "anna")
+        effects = self.receive(9, ALL)
+        self.assertEqual(self.suspicions(effects, 9), [("me", "anna", 4)])
+        self.assertEqual(self.suspicions(effects, 2), [])
+
+    def test_who_left_said_so_itself(self) -> None:
+        self.receive(1, presence("anna", 5, flags=Standing.LEAVING))
+        self.handle(closing(1, Reason.LEAVING))
+        self.open(9, "anna")
+        self.assertEqual(self.suspicions(self.receive(9, ALL), 9), [])
+
+    def test_not_by_who_is_not_there_itself(self) -> None:
+        self.handle(closing(1, Reason.LOST))
+        self.handle(Leaving())
+        self.open(9, "anna")
+        self.assertEqual(self.suspicions(self.receive(9, ALL), 9), [])
+
+
+class TestHearing(MembershipTestCase):
+    """A suspicion counts once, if it is of the newest record and comes from a member."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.begin()
+
+    def begin(self) -> None:
+        """Links to Anna, Bert and Cleo; Dora and Emil are members behind them."""
+        self.star("anna", "bert", "cleo")
+        for number, name in enumerate(("anna", "bert", "cleo"), 1):
+            self.receive(number, presence(name, 4))
+        self.receive(1, presence("dora", 7, epoch=3), presence("emil", 1))
+
+    def assert_idle(self, *frames: SignedRecord) -> None:
+        """Assert that *frames* do nothing."""
+        for frame in frames:
+            idle = self.count("idle_suspicions")
+            effects = self.receive(2, frame)
+            self.assertEqual(of(effects, Send) + of(effects, MemberChanged), [])
+            self.assertEqual(self.count("idle_suspicions"), idle + 1)
+
+    def test_it_goes_to_all_others_one_hop_further(self) -> None:
+        effects = self.receive(2, suspect("emil", "dora", 7, epoch=3))
+        [send] = of(effects, Send)
+        self.assertEqual((send.links, send.frame), ([1, 3], suspect("emil", "dora", 7, epoch=3).relayed()))
+        self.assertEqual(self.changed(effects), ["dora"])
+        self.assertIs(self.state("dora"), State.SUSPECT)
+
+    def test_of_each_record_only_the_first_counts(self) -> None:
+        self.receive(2, suspect("emil", "dora", 7, epoch=3))
+        self.now += 5
+        self.assert_idle(suspect("emil", "dora", 7, epoch=3), suspect("anna", "dora", 7, epoch=3))
+
+    def test_of_an_older_or_a_newer_record_none_does(self) -> None:
+        self.assert_idle(
+            suspect("emil", "dora", 6, epoch=3),
+            suspect("emil", "dora", 8, epoch=3),
+            suspect("emil", "dora", 7, epoch=2),
+            suspect("emil", "dora", 7, epoch=4),
+        )
+
+    def test_who_lacks_the_newest_record_is_sent_it_once(self) -> None:
+        self.receive(2, prune("dora"))
+        self.assertEqual(self.presences(self.receive(1, presence("dora", 8, epoch=3)), 2), [])
+        effects = self.receive(2, suspect("emil", "dora", 7, epoch=3))
+        self.assertEqual(self.presences(effects, 2), [("dora", 8, 0)])
+        self.assertIs(self.state("dora"), State.UP)
+        self.assert_idle(suspect("anna", "dora", 7, epoch=3), suspect("emil", "dora", 9, epoch=3))
+
+    def test_over_a_link_that_ends_it_is_not(self) -> None:
+        self.receive(2, prune("dora"))
+        self.receive(1, presence("dora", 8, epoch=3))
+        self.handle(closing(2))
+        self.assert_idle(suspect("emil", "dora", 7, epoch=3))
+
+    def test_so_is_who_lacks_that_of_this_node(self) -> None:
+        self.receive(2, prune("me"))
+        self.wait(40)
+        effects = self.receive(2, suspect("emil", "me", 1))
+        [(name, counter, _)] = self.presences(effects, 2)
+        self.assertEqual((name, counter), ("me", self.node.membership.presences.announcing.rank[1]))
+        self.assertGreater(counter, 1)
+
+    def test_nor_of_one_nobody_knows(self) -> None:
+        self.assert_idle(suspect("emil", "fred", 0, epoch=0), suspect("emil", "fred", 1))
+
+    def test_an_accuser_must_be_a_member_that_is_there(self) -> None:
+        self.assert_idle(suspect("fred", "dora", 7, epoch=3))
+        self.receive(1, presence("fred", 1, role=Role.GUEST))
+        self.assert_idle(suspect("fred", "dora", 7, epoch=3))
+        self.receive(1, presence("emil", 2, flags=Standing.LEAVING))
+        self.assert_idle(suspect("emil", "dora", 7, epoch=3))
+
+    def test_who_accuses_itself_is_not_heard(self) -> None:
+        self.assert_idle(suspect("dora", "dora", 7, epoch=3))
+
+    def test_own_ones_that_come_back_are_nothing(self) -> None:
+        self.assert_idle(suspect("me", "dora", 7, epoch=3), suspect("me", "me", 1))
+
+    def test_a_forged_one_closes_the_link_and_does_nothing(self) -> None:
+        good = suspect("emil", "dora", 7, epoch=3)
+        for signature in (bytes(64), suspect("emil", "dora", 7).signature, signature_of(b"x", good.array)):
+            self.begin()
+            effects = self.receive(2, SignedRecord(good.record, signature, good.array))
+            self.assertEqual(self.closed(effects), [(2, Reason.SIGNATURE)])
+            self.assertIs(self.state("dora"), State.UP)
+
+    def test_one_a_second_and_accuser(self) -> None:
+        self.receive(2, suspect("emil", "dora", 7, epoch=3))
+        self.now += 0.9
+        effects = self.receive(2, suspect("emil", "anna", 4))
+        self.assertEqual(self.changed(effects), [])
+        # It may count elsewhere, so the suspect has to hear of it: once, and by the way to it.
+        self.assertEqual([self.suspicions(effects, number) for number in (2, 3)], [[], []])
+        self.assertEqual(len(self.suspicions(effects, 1)), 1)
+        self.assert_idle(suspect("emil", "anna", 4))
+        self.assertEqual(self.changed(self.receive(2, suspect("bert", "anna", 4))), ["anna"])
+        self.now += 0.1
+        self.assertEqual(self.changed(self.receive(2, suspect("emil", "cleo", 4))), ["cleo"])
+
+    def test_where_there_is_nobody_else_a_further_one_goes_nowhere(self) -> None:
+        self.star("anna")
+        self.receive(1, *(presence(name, 1) for name in ("anna", "dora", "emil")))
+        self.receive(1, suspect("anna", "dora", 1))
+        effects = self.receive(1, suspect("anna", "emil", 1))
+        self.assertEqual(of(effects, Send) + of(effects, MemberChanged), [])
+
+    def test_a_word_of_the_suspect_ends_it(self) -> None:
+        self.receive(2, suspect("emil", "dora", 7, epoch=3))
+        effects = self.receive(3, presence("dora", 8, epoch=3))
+        self.assertEqual(self.changed(effects), ["dora"])
+        self.assertIs(self.state("dora"), State.UP)
+        self.assert_idle(suspect("emil", "dora", 7, epoch=3))
+
+    def test_without_one_it_is_down(self) -> None:
+        self.receive(2, suspect("emil", "dora", 7, epoch=3))
+        self.assertEqual(self.changed(self.wait(15)), ["dora"])
+        self.assertIs(self.state("dora"), State.DOWN)
+
+    def test_guests_are_on_no_roster_to_be_suspected_on(self) -> None:
+        self.receive(1, presence("fred", 1, role=Role.GUEST))
+        self.assert_idle(suspect("emil", "fred", 1))
+        self.assertIs(self.state("fred"), State.UP)
+
+
+class TestRefuting(MembershipTestCase):
+    """Who is suspected itself says another word, but not more often than it likes."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.star("anna", "bert")
+        self.receive(1, presence("anna"))
+        self.receive(2, presence("bert"))
+
+    def test_with_the_next_counter_at_once(self) -> None:
+        effects = self.receive(2, suspect("anna", "me", 1))
+        for number in (1, 2):
+            self.assertEqual(self.presences(effects, number), [("me", 2, 0)])
+            self.assertEqual(self.suspicions(effects, number), [])
+
+    def test_only_where_the_newest_record_is_meant(self) -> None:
+        for false in (
+            suspect("anna", "me", 2),
+            suspect("anna", "me", 0),
+            suspect("anna", "me", 1, epoch=2),
+        ):
+            self.assertEqual(self.receive(2, false), [])
+
+    def test_at_most_every_five_seconds(self) -> None:
+        self.receive(2, suspect("anna", "me", 1))
+        self.now += 1
+        self.assertEqual(self.presences(self.receive(2, suspect("anna", "me", 2)), 1), [])
+        # More of them change nothing.
+        self.assertEqual(self.receive(2, suspect("bert", "me", 2)), [])
+        self.assertEqual(self.presences(self.wait(3.9), 1), [])
+        self.assertEqual(self.presences(self.wait(0.1), 1), [("me", 3, 0)])
+        self.assertEqual(self.presences(self.wait(25), 1), [])
+
+    def test_its_usual_word_is_as_good(self) -> None:
+        self.wait(34)
+        self.receive(2, presence("anna", 2), presence("bert", 2), suspect("anna", "me", 2))
+        self.now += 1
+        self.receive(2, suspect("anna", "me", 3))
+        effects = self.wait(10)
+        self.assertEqual(len(self.presences(effects, 1)), 1)
+
+    def test_a_storm_from_one_member_leaves_the_mesh_as_it_was(self) -> None:
+        names = ["cleo", "dora", "emil", "fred"]
+        counters = dict.fromkeys([*names, "me"], 1)
+        self.receive(2, *(presence(name) for name in names))
+        sent = 0
+        for second in range(120):
+            self.wait(1)
+            effects = []
+            for name in [*names, "me"]:  # Anna accuses all of whatever is newest, ten times a second
+                for _ in range(10):
+                    effects += self.receive(1, suspect("anna", name, counters[name]))
+            sent += len(self.suspicions(effects, 2))
+            for name in self.changed(effects):  # whoever is accused refutes it
+                counters[name] += 1
+                self.receive(2, presence(name, counters[name]))
+            for _, counter, _ in self.presences(effects, 2):
+                counters["me"] = counter
+            if second % 25 == 0:  # all say their usual word
+                self.receive(2, presence("anna", second + 2), presence("bert", second + 2))
+                for name in names:
+                    counters[name] += 1
+                    self.receive(2, presence(name, counters[name]))
+        self.assertEqual({self.state(name) for name in names}, {State.UP})
+        self.assertGreater(sent, 60)
+        # One a second counts and goes on, and of the rest one for each record, to whom it is about.
+        self.assertLessEqual(sent, 120 + sum(counters[name] for name in names))
+        self.assertLessEqual(counters["me"], 2 + 120 // 5)
+
+
+class TestStall(MembershipTestCase):
+    """A node that was held up itself accuses nobody."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.star("anna", "bert")
+        self.receive(1, presence("anna", 4), presence("dora", interval=5_000))
+        self.receive(2, presence("bert", 4))
+
+    def test_who_spoke_meanwhile_is_there(self) -> None:
+        effects = self.fire(Timer.ROSTER, self.now + 20)
+        self.assertEqual(self.changed(effects), [])
+        self.assertIs(self.state("dora"), State.UP)
+        # From now on it counts.
+        self.assertEqual(self.changed(self.wait(15)), ["dora"])
+
+    def test_a_suspect_has_its_whole_patience(self) -> None:
+        self.receive(2, suspect("bert", "anna", 4))
+        self.fire(Timer.ROSTER, self.now + 20)
+        self.assertIs(self.state("anna"), State.SUSPECT)
+
+    def test_a_little_late_is_no_stall(self) -> None:
+        due = self.timers[Timer.ROSTER]
+        self.fire(Timer.ROSTER, due + 1)
+        self.assertEqual(self.entry("dora").heard, 50)
+        self.fire(Timer.ROSTER, self.timers[Timer.ROSTER] + 1.5)
+        self.assertEqual(self.entry("dora").heard, 51.5)
+
+    def test_nobody_is_accused_of_what_was_lost_meanwhile(self) -> None:
+        # The reactor may hand over the ends of links before it comes to the timer.
+        self.now = self.timers[Timer.ROSTER] + 10
+        effects = self.handle(closing(1, Reason.LOST))
+        self.assertEqual((self.suspicions(effects, 2), self.changed(effects)), ([], []))
+        self.assertIs(self.state("anna"), State.UP)
+        self.fire(Timer.ROSTER, self.now)
+        self.assertEqual(self.suspicions(self.handle(closing(2, Reason.LOST)), 1), [])
+        self.assertIs(self.state("bert"), State.SUSPECT)
+
+
+class TestSilentGuest(MembershipTestCase):
+    """A guest that has not said that it is there cannot be made to."""
+
+    manner: ClassVar[dict[str, object]] = {"role": Role.GUEST}
+
+    def test_a_suspicion_of_it_is_not_answered(self) -> None:
+        self.star("anna")
+        self.receive(1, presence("anna"))
+        self.assertEqual(self.receive(1, suspect("anna", "me", 0)), [])
+        self.assertEqual(self.count("idle_suspicions"), 1)

@@ -1,0 +1,485 @@
+"""Moving neighbours on: whatever happens in whatever order, what was connected stays connected."""
+
+from __future__ import annotations
+
+from collections import deque
+from random import Random
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.core.overlay_network import contact_of
+from tests.support.length import at_length
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.overlay import rewiring
+from twisted_mesh.core.overlay.rewiring import Moves
+from twisted_mesh.core.overlay.views import ActiveView, Neighbour
+from twisted_mesh.errors import Reason
+from twisted_mesh.wire.membership import Contact, ForwardJoin, Purpose
+
+GRAPHS = at_length(30_000, 200)
+STEPS = 300  # in each graph
+
+#: One neighbour is enough for everybody, so that all who have more move them on, all at once.
+RESTLESS = MeshConfig(active_view=1, overlay_interval=0.5, shuffle_interval=0.5, move_timeout=4.0)
+
+
+class Line:
+    """A link: what is on its way to either end, and at which ends it is open."""
+
+    def __init__(self, ends: tuple[Mover, Mover]) -> None:
+        self.ends = ends
+        self.open: set[Mover] = set()
+        self.stands = False  # open at both ends, and neither has closed it
+        self.queues: dict[Mover, deque[object]] = {end: deque() for end in ends}
+        self.slow: set[Mover] = set()  # ends that news reach late
+
+    def other(self, end: Mover) -> Mover:
+        """The other end."""
+        return self.ends[self.ends[0] is end]
+
+
+class Mover:
+    """One node that does nothing but move its neighbours, on a clock of its own."""
+
+    def __init__(self, world: World, index: int) -> None:
+        self.world = world
+        self.index = index
+        self.contact = contact_of(index)
+        self.now = 0.0
+        self.active = ActiveView()
+        self.moves = Moves(self.active, RESTLESS, world.random, self.send, self.dial, self.close)
+
+    def send(self, number: int, frame: ForwardJoin) -> None:
+        """A frame is on its way."""
+        line = self.world.lines[number]
+        line.queues[line.other(self)].append(frame)
+
+    def dial(self, contact: Contact, purpose: Purpose) -> bool:
+        """A dial is under way, or refused."""
+        if self.world.random.random() < 0.1:
+            return False
+        self.world.dials.append((self, contact))
+        return True
+
+    def close(self, number: int, reason: Reason, detail: str) -> None:
+        """This end closes a link."""
+        line = self.world.lines[number]
+        self.end(number)
+        line.queues[line.other(self)].append(reason)
+
+    def open(self, number: int, other: Mover) -> None:
+        """The peer has proven itself, and says that its frontier follows."""
+        line = self.world.lines[number]
+        node = self.active.add(other.contact.id, number, self.now)
+        node.host, node.contact = "10.0.0.1", other.contact
+        line.open.add(self)
+        line.queues[other].append("frontier")
+        self.moves.review(self.now)
+
+    def end(self, number: int) -> None:
+        """The link is closed, by whichever end."""
+        node = self.active.remove(number)
+        if node is None:
+            return
+        self.world.lines[number].stands = False
+        self.world.check()
+        self.moves.closed(node, number)
+        self.moves.review(self.now)
+
+    def receive(self, number: int, what: object) -> None:
+        """Something has come over a link."""
+        node = self.active.over(number)
+        if node is None:
+            return
+        if what == "open":
+            self.open(number, self.world.lines[number].other(self))
+        elif isinstance(what, Reason):
+            self.end(number)
+        elif isinstance(what, ForwardJoin):
+            if what.left:
+                self.moves.answered(node, what.contact.id, self.now)
+            elif what.contact.id in (self.contact.id, node.id):
+                self.moves.refuse(number, what.contact)
+            else:
+                self.moves.asked(number, what.contact, self.now)
+        else:
+            node.links[number] = True
+            self.moves.up(node.id)
+
+
+class World:
+    """A small connected graph, and a scheduler that lets anything happen next."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)
+        self.slow = 0.0 if seed % 2 else 0.4  # so much of what is on its way takes long
+        self.lines: dict[int, Line] = {}
+        self.dials: list[tuple[Mover, Contact]] = []
+        self.moved = 0
+        self.movers = [Mover(self, index) for index in range(self.random.randint(3, 7))]
+        for index in range(1, len(self.movers)):
+            self.link(self.movers[index], self.movers[self.random.randrange(index)])
+        for _ in range(self.random.randrange(len(self.movers))):
+            self.link(*self.random.sample(self.movers, 2))
+        self.settle()
+
+    def link(self, one: Mover, other: Mover) -> None:
+        """A link is proven, at one end first."""
+        number = len(self.lines) + 1
+        line = self.lines[number] = Line((one, other))
+        line.slow = {end for end in line.ends if self.random.random() < self.slow}
+        other.open(number, one)
+        # The acceptor's proof goes ahead of all else that it sends.
+        line.queues[one].appendleft("open")
+
+    def settle(self) -> None:
+        """Let all that is on its way arrive."""
+        while self.deliver(hasty=True):
+            pass
+        self.check()
+
+    def deliver(self, *, hasty: bool = False) -> bool:
+        """Let the next thing on some link arrive; whether there was one."""
+        ways = [(n, end) for n, line in self.lines.items() for end, queue in line.queues.items() if queue]
+        if not ways:
+            return False
+        number, end = self.random.choice(ways)
+        line = self.lines[number]
+        if not hasty and end in line.slow and self.random.random() < 0.95:
+            return True
+        what = line.queues[end].popleft()
+        if what == "open":
+            end.open(number, line.other(end))
+            line.stands = line.other(end).active.over(number) is not None
+        else:
+            end.receive(number, what)
+        return True
+
+    def step(self) -> None:
+        """Let anything happen next."""
+        dice = self.random.random()
+        if dice < 0.6 and self.deliver():
+            return
+        if dice < 0.8 and self.dials:
+            dialler, contact = self.dials.pop(self.random.randrange(len(self.dials)))
+            if self.random.random() < 0.2:
+                dialler.moves.failed(contact.id)
+            else:
+                self.link(dialler, self.movers[int(contact.id)])
+            return
+        mover = self.random.choice(self.movers)
+        mover.now += self.random.choice((0.5, 1.0, 2.0))
+        mover.moves.tick(mover.now)
+
+    def check(self) -> None:
+        """All hangs together, by links that stand."""
+        left = set(self.movers)
+        edge = [left.pop()]
+        while edge:
+            node = edge.pop()
+            for line in self.lines.values():
+                if line.stands and node in line.ends and line.other(node) in left:
+                    left.discard(line.other(node))
+                    edge.append(line.other(node))
+        if left:
+            raise AssertionError("the graph fell apart")
+
+
+class TestAnyOrder(SynchronousTestCase):
+    """Moves alone never part what hangs together."""
+
+    def test_nothing_falls_apart(self) -> None:
+        # As many as can be, from all links alike: harder than what a node does.
+        self.patch(rewiring, "SPARE", 0)
+        self.patch(rewiring, "KEPT", 0)
+        self.patch(rewiring, "PART", 1)
+        closed = 0
+        for seed in range(GRAPHS):
+            world = World(seed)
+            try:
+                for _ in range(STEPS):
+                    world.step()
+            except AssertionError as error:
+                raise AssertionError(f"seed {seed}") from error
+            closed += sum(len(line.open) == 2 and not line.stands for line in world.lines.values())
+        self.assertGreater(closed, GRAPHS)  # it was not for want of moves
+
+
+class TestRules(SynchronousTestCase):
+    """One node, step by step: each rule that the argument needs."""
+
+    def setUp(self) -> None:
+        self.active = ActiveView()
+        self.sent: list[tuple[int, ForwardJoin]] = []
+        self.dialled: list[Contact] = []
+        self.closed: list[int] = []
+        self.may_dial = True
+        self.now = 100.0
+        self.config = MeshConfig()
+        self.moves = Moves(self.active, self.config, Random(1), self.send, self.dial, self.close)
+
+    def send(self, number: int, frame: ForwardJoin) -> None:
+        self.sent.append((number, frame))
+
+    def dial(self, contact: Contact, purpose: Purpose) -> bool:
+        self.assertIs(purpose, Purpose.URGENT)  # it is admitted in any case
+        if self.may_dial:
+            self.dialled.append(contact)
+        return self.may_dial
+
+    def close(self, number: int, reason: Reason, detail: str) -> None:
+        self.assertIs(reason, Reason.ROOM)
+        self.closed.append(number)
+
+    def node(
+        self, index: int, *, up: bool = True, address: bool = True, host: str = "10.0.0.1"
+    ) -> Neighbour:
+        """A neighbour over the link of that number."""
+        node = self.active.add(contact_of(index).id, index, 0)
+        node.host = host
+        node.contact = contact_of(index) if address else None
+        node.links[index] = up
+        self.moves.review(self.now)
+        return node
+
+    def nodes(self, count: int) -> list[Neighbour]:
+        """So many of them."""
+        return [self.node(index) for index in range(1, count + 1)]
+
+    def ask(self) -> tuple[Neighbour, Neighbour]:
+        """One round of one move; the victim and the anchor."""
+        self.sent.clear()
+        self.pass_rounds(1)
+        self.assertEqual(len(self.sent), 1)
+        number, frame = self.sent.pop()
+        victim, anchor = self.active.over(number), self.active.get(frame.contact.id)
+        assert victim is not None and anchor is not None
+        self.assertEqual((frame.left, frame.instead, frame.contact), (0, True, anchor.contact))
+        self.assertIsNot(victim, anchor)
+        return victim, anchor
+
+    def pass_rounds(self, rounds: int) -> None:
+        """Let so many rounds be due."""
+        for _ in range(rounds):
+            assert self.moves.wake is not None
+            self.now = self.moves.wake
+            self.moves.tick(self.now)
+
+    def refusals(self) -> list[tuple[int, bytes]]:
+        """Who was told that this node does not go, and to whom."""
+        self.assertTrue(all(frame.instead and frame.left == 1 for _, frame in self.sent))
+        return [(number, frame.contact.id) for number, frame in self.sent]
+
+    # ── the mover ───────────────────────────────────────────────────────────────────
+
+    def test_nothing_is_moved_while_there_are_not_too_many(self) -> None:
+        self.nodes(self.config.active_view)
+        self.assertIsNone(self.moves.wake)
+        self.moves.tick(self.now + 100)
+        self.node(6)  # one too many is no reason, either
+        self.pass_rounds(5)
+        self.assertEqual(self.sent, [])
+
+    def test_one_too_many_is_moved_to_who_looks_for_neighbours(self) -> None:
+        nodes = self.nodes(6)
+        nodes[2].seeks = True
+        _, anchor = self.ask()
+        self.assertIs(anchor, nodes[2])
+        self.pass_rounds(5)
+        self.assertEqual(self.sent, [])  # once
+
+    def test_a_part_of_what_is_too_much_is_moved_at_once(self) -> None:
+        self.nodes(22)
+        self.pass_rounds(1)
+        self.assertEqual(len(self.sent), 4)
+        victims = {number for number, _ in self.sent}
+        anchors = {int(frame.contact.id) for _, frame in self.sent}
+        self.assertEqual(len(victims), 4)
+        self.assertEqual(victims & anchors, set())
+        self.pass_rounds(1)
+        self.assertEqual(len(self.sent), 7)
+
+    def test_each_round_that_helps_nothing_makes_the_next_wait_longer(self) -> None:
+        self.nodes(7)
+        waits = []
+        for _ in range(60):
+            before = self.now
+            self.pass_rounds(1)
+            waits.append(self.now - before)
+        self.assertLess(max(waits[:3]), 1)
+        self.assertTrue(5 < max(waits[-10:]) <= 1.5 * self.config.shuffle_interval)
+        self.moves.joined()
+        self.pass_rounds(2)
+        self.active.remove(7)
+        self.moves.review(self.now)
+        self.active.remove(6)
+        self.moves.review(self.now)
+        self.assertIsNone(self.moves.wake)
+
+    def test_an_anchor_is_no_victim_and_whom_it_has_asked_no_anchor(self) -> None:
+        self.nodes(8)
+        roles: dict[int, set[bytes]] = {0: set(), 1: set()}
+        for _ in range(40):  # nobody answers, and rounds go on
+            self.now += self.config.move_timeout
+            self.pass_rounds(1)
+        for number, frame in self.sent:
+            roles[0].add(contact_of(number).id)
+            roles[1].add(frame.contact.id)
+        self.assertEqual(roles[0] & roles[1], set())
+        self.assertEqual(len(self.sent), len(roles[0]))  # and nobody is asked twice
+
+    def test_who_says_no_is_asked_again_later(self) -> None:
+        self.nodes(7)
+        victim, anchor = self.ask()
+        self.moves.answered(victim, contact_of(99).id, self.now)  # to another question
+        self.assertEqual(self.moves.footprint()["moves_asked"], 1)
+        self.moves.answered(victim, anchor.id, self.now)
+        self.assertEqual(self.moves.footprint(), {"moves_asked": 0, "moves_declined": 1})
+        other, _ = self.ask()
+        self.assertIsNot(other, victim)
+        self.moves.answered(victim, anchor.id, self.now)  # unasked
+
+    def test_a_victim_that_goes_makes_its_anchor_free(self) -> None:
+        self.nodes(7)
+        victim, anchor = self.ask()
+        self.moves.answered(victim, anchor.id, self.now)
+        victim, anchor = self.ask()
+        self.active.remove(victim.way)
+        self.moves.closed(victim, 0)
+        self.assertEqual(self.moves.footprint()["moves_asked"], 0)
+
+    def test_whom_the_application_wants_stays_and_two_this_node_has_dialled(self) -> None:
+        nodes = self.nodes(9)
+        for node in nodes[:5]:
+            node.ours = node.pinned = True
+        for node in nodes[5:7]:
+            node.ours = True
+        for _ in range(40):
+            self.now += self.config.move_timeout
+            self.pass_rounds(1)
+        self.assertEqual({number for number, _ in self.sent} & set(range(1, 6)), set())
+        self.active = ActiveView()
+        self.setUp()
+        for node in self.nodes(9)[:2]:
+            node.ours = True
+        for _ in range(40):
+            self.now += self.config.move_timeout
+            self.pass_rounds(1)
+        self.assertEqual({number for number, _ in self.sent} & {1, 2}, set())
+
+    def test_who_has_just_come_stays_for_a_moment(self) -> None:
+        for node in self.nodes(8):
+            node.since = self.now + 100
+        self.pass_rounds(3)
+        self.assertEqual(self.sent, [])
+
+    def test_without_addresses_nothing_can_be_moved(self) -> None:
+        for index in range(1, 9):
+            self.node(index, address=False)
+        self.pass_rounds(3)
+        self.assertEqual(self.sent, [])
+        # Nor is an address of the own host any good to those elsewhere.
+        self.active.over(1).contact = Contact(contact_of(1).id, "127.0.0.1", 1)  # type: ignore[union-attr]
+        self.pass_rounds(3)
+        self.assertEqual(self.sent, [])
+
+    # ── the victim ──────────────────────────────────────────────────────────────────
+
+    def test_a_request_is_followed_when_the_other_link_is_up(self) -> None:
+        self.node(1)
+        self.moves.asked(1, contact_of(2), self.now)
+        self.assertEqual(self.dialled, [contact_of(2)])
+        self.node(2, up=False)
+        self.moves.up(contact_of(3).id)
+        self.assertEqual(self.closed, [])
+        self.node(2)
+        self.moves.up(contact_of(2).id)
+        self.assertEqual((self.closed, self.sent, self.moves.deadline), ([1], [], None))
+
+    def test_with_the_other_link_up_it_is_followed_at_once(self) -> None:
+        self.node(1)
+        self.node(2)
+        self.moves.asked(1, contact_of(2), self.now)
+        self.assertEqual((self.closed, self.dialled), ([1], []))
+
+    def test_with_the_other_link_coming_it_is_waited_for(self) -> None:
+        self.node(1)
+        self.node(2, up=False)
+        self.moves.asked(1, contact_of(2), self.now)
+        self.assertEqual((self.closed, self.dialled), ([], []))
+        self.node(2)
+        self.moves.up(contact_of(2).id)
+        self.assertEqual(self.closed, [1])
+
+    def test_one_request_at_a_time(self) -> None:
+        self.node(1)
+        self.node(2)
+        self.moves.asked(1, contact_of(3), self.now)
+        self.moves.asked(2, contact_of(4), self.now)
+        self.assertEqual(self.refusals(), [(2, contact_of(4).id)])
+
+    def test_what_comes_to_nothing_is_answered(self) -> None:
+        self.node(1)
+        self.may_dial = False
+        self.moves.asked(1, contact_of(2), self.now)
+        self.assertEqual(self.refusals(), [(1, contact_of(2).id)])
+        self.may_dial = True
+        self.moves.asked(1, contact_of(3), self.now)
+        self.moves.failed(contact_of(9).id)
+        self.moves.failed(contact_of(3).id)
+        self.moves.asked(1, contact_of(4), self.now)
+        deadline = self.moves.deadline
+        assert deadline is not None
+        self.moves.tick(deadline - 0.1)
+        self.assertEqual(len(self.sent), 2)
+        self.moves.tick(deadline)
+        self.assertEqual([int(id) for _, id in self.refusals()], [2, 3, 4])
+        self.assertEqual(self.closed, [])
+
+    def test_an_anchor_that_ends_its_link_before_it_is_up_is_told(self) -> None:
+        self.node(1)
+        self.moves.asked(1, contact_of(2), self.now)
+        self.node(2, up=False)
+        node = self.active.remove(2)
+        assert node is not None
+        self.moves.closed(node, 2)
+        self.assertEqual(self.refusals(), [(1, contact_of(2).id)])
+
+    def test_a_request_ends_with_its_link(self) -> None:
+        node = self.node(1)
+        self.moves.asked(1, contact_of(2), self.now)
+        self.active.remove(1)
+        self.moves.closed(node, 1)
+        self.node(2)
+        self.moves.up(contact_of(2).id)
+        self.assertEqual((self.closed, self.sent), ([], []))
+        # With another link to the mover it is told so over that.
+        node = self.node(3)
+        self.moves.asked(3, contact_of(4), self.now)
+        self.active.add(node.id, 5, 0).links[5] = True
+        self.active.remove(3)
+        self.moves.closed(node, 3)
+        self.assertEqual(self.refusals(), [(5, contact_of(4).id)])
+
+    def test_a_link_that_came_after_the_request_is_not_ended(self) -> None:
+        node = self.node(1)
+        self.moves.asked(1, contact_of(2), self.now)
+        self.active.add(node.id, 5, 0)
+        self.node(2)
+        self.moves.up(contact_of(2).id)
+        self.assertEqual((self.closed, self.refusals()), ([], [(1, contact_of(2).id)]))
+
+    def test_an_anchor_of_its_own_is_not_left(self) -> None:
+        self.nodes(7)
+        _, anchor = self.ask()
+        self.moves.asked(anchor.way, contact_of(50), self.now)
+        self.node(50)
+        self.moves.up(contact_of(50).id)
+        self.assertEqual((self.closed, self.refusals()), ([], [(anchor.way, contact_of(50).id)]))
+
+    def test_whom_it_has_asked_to_go_is_not_counted_on(self) -> None:
+        self.nodes(7)
+        victim, anchor = self.ask()
+        mover = next(node for node in self.active if node not in (victim, anchor))
+        self.moves.asked(mover.way, contact_of(int(victim.id)), self.now)
+        self.assertEqual((self.closed, self.refusals()), ([], [(mover.way, victim.id)]))

@@ -1,0 +1,456 @@
+"""Direct messages: acknowledged, once in a run, and given up with a reason."""
+
+from __future__ import annotations
+
+from msgspec import structs
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.core.network import acknowledged, closing, direct, of, origin_of, presence
+from tests.core.node_case import ALL
+from tests.core.reverse_case import ReverseTestCase
+from twisted_mesh.core.events import Deliver, DirectEnded, Effect, LinkClosed, SendDirect, Timer
+from twisted_mesh.core.replies.direct import WINDOW, Incoming
+from twisted_mesh.core.replies.routes import MOST_HOPS
+from twisted_mesh.errors import Reason
+from twisted_mesh.wire.bodies import join_entries, pack_entry
+from twisted_mesh.wire.membership import Standing
+from twisted_mesh.wire.native import MAX_BATCH_COUNT
+from twisted_mesh.wire.replies import Direct
+from twisted_mesh.wire.signed import SignedRecord
+
+STRAY = ["stray_directs"]
+
+
+class TestIncoming(SynchronousTestCase):
+    """What one run sent: each number once, within the window."""
+
+    def test_each_number_is_news_once(self) -> None:
+        incoming = Incoming(1)
+        self.assertEqual(
+            [incoming.takes(number) for number in (1, 3, 2, 3, 1, 4)], [True] * 3 + [False] * 2 + [True]
+        )
+        self.assertEqual((incoming.head, incoming.above), (4, set()))
+
+    def test_what_is_too_far_ahead_is_not_remembered(self) -> None:
+        incoming = Incoming(1)
+        self.assertIsNone(incoming.takes(WINDOW + 1))
+        self.assertTrue(incoming.takes(WINDOW))
+        self.assertTrue(incoming.takes(1))
+        self.assertTrue(incoming.takes(WINDOW + 1))
+        self.assertEqual(incoming.head, 1)
+
+    def test_what_was_given_up_moves_the_head(self) -> None:
+        incoming = Incoming(1)
+        for number in (2, 5, 6, 9):
+            incoming.takes(number)
+        incoming.given_up_below(5)
+        self.assertEqual((incoming.head, incoming.above), (6, {9}))
+        incoming.given_up_below(3)
+        self.assertEqual(incoming.head, 6)
+        self.assertFalse(incoming.takes(4))
+        incoming.given_up_below(2**62)
+        self.assertEqual((incoming.head, incoming.above), (2**62 - 1, set()))
+
+
+class TestSending(ReverseTestCase):
+    def test_it_goes_over_the_best_way_at_once(self) -> None:
+        for count, (name, number) in enumerate((("bert", 2), ("dora", 1)), 1):
+            effects = self.send(1, name)
+            self.assertEqual(self.directs(effects, number), [(name, count, count)])
+            self.assertEqual(self.over(effects), [number])
+
+    def test_it_is_over_when_it_is_acknowledged(self) -> None:
+        self.send(7)
+        effects = self.receive(1, acknowledged("dora", "me", 1))
+        self.assertEqual(of(effects, DirectEnded), [DirectEnded(7, None)])
+        self.assertEqual(self.over(self.wait(100)), [])
+        footprint = self.node.footprint()
+        self.assertEqual((footprint["direct_waiting"], footprint["direct_bytes"]), (0, 0))
+
+    def test_each_destination_has_numbers_and_the_oldest_that_waits_is_told(self) -> None:
+        self.send(1)
+        self.send(2)
+        self.assertEqual(self.directs(self.send(3), 1), [("dora", 3, 1)])
+        self.receive(1, acknowledged("dora", "me", 1), acknowledged("dora", "me", 3))
+        self.assertEqual(self.directs(self.send(4), 1), [("dora", 4, 2)])
+
+    def test_it_is_repeated_over_the_best_and_the_next_best_way_each_time_later(self) -> None:
+        self.assertEqual(self.attempts(self.send(1)), [(1, 0)])
+        others = []
+        for wait in (1, 2, 4, 8, 8, 8, 8):
+            self.assertEqual(self.over(self.wait(wait - 0.1)), [])
+            best, other = sorted(self.attempts(self.wait(0.1)), key=lambda attempt: attempt[1])
+            self.assertEqual(best, (1, 0))
+            others.append(other)
+        self.assertEqual(others, [(2, 1), (3, 2), (1, 3), (2, 4), (3, 5), (1, 6), (2, 7)])
+
+    def test_it_is_repeated_for_hours_where_so_long_is_waited_for_it(self) -> None:
+        hour = 3600.0
+        self.begin(direct_timeout=10 * hour)
+        self.send(1)
+        for _ in range(1500):  # 2 to the power of 1,024 is no float
+            self.assertTrue(self.over(self.wait(8)))
+        self.assertEqual(self.directs(self.send(2), 1), [("dora", 2, 1)])
+        self.assertEqual({number for _, number, _ in self.directs(self.wait(8), 1)}, {1, 2})
+        self.assertEqual(self.ended(self.wait(10 * hour)), [(1, False), (2, False)])
+
+    def attempts(self, effects: list[Effect]) -> list[tuple[int, int]]:
+        """Over which links it is sent, each with how relays are to take it."""
+        frames = [(number, self.all_frames(effects, number)) for number in range(1, 9)]
+        records = [(number, one.record) for number, some in frames for one in of(some, SignedRecord)]
+        return [(number, record.tries) for number, record in records if isinstance(record, Direct)]
+
+    def test_it_is_given_up_with_the_reason(self) -> None:
+        self.send(1)
+        self.wait(10)
+        self.send(2)
+        effects = self.wait(35)
+        [ended] = of(effects, DirectEnded)
+        self.assertEqual(ended.token, 1)
+        self.assertEqual(ended.why, "it was not acknowledged in 45 s; it is up as far as this node knows")
+        self.assertEqual(self.ended(self.wait(10)), [(2, False)])
+        self.assertEqual(self.node.footprint()["direct_bytes"], 0)
+
+    def test_the_reason_says_what_is_known(self) -> None:
+        self.receive(1, presence("dora", 2, flags=Standing.LEAVING))
+        self.send(1)
+        [ended] = of(self.wait(45), DirectEnded)
+        self.assertIn("it is left", ended.why or "")
+        self.send(2)
+        for number in (1, 2, 3):
+            self.handle(closing(number))
+        [ended] = of(self.wait(45), DirectEnded)
+        self.assertIn("no link", ended.why or "")
+        self.up(4, "fred")
+        self.send(3, "fred")
+        [ended] = of(self.wait(45), DirectEnded)
+        self.assertEqual(ended.why, "it was not acknowledged in 45 s")
+
+    def test_who_was_never_heard_of_is_unreachable_at_once(self) -> None:
+        self.assertEqual(
+            of(self.send(1, "emil"), DirectEnded), [DirectEnded(1, "this node has never heard of it")]
+        )
+        self.assertEqual(self.node.footprint()["direct_destinations"], 0)
+
+    def test_who_has_left_and_never_comes_back_is_unreachable_at_once(self) -> None:
+        self.receive(1, presence("dora", 2, flags=Standing.EPHEMERAL | Standing.LEAVING))
+        [ended] = of(self.send(1), DirectEnded)
+        self.assertIn("it has left", ended.why or "")
+        self.assertEqual(self.node.footprint()["direct_destinations"], 0)
+
+    def test_what_is_under_way_to_who_leaves_for_good_is_given_up_when_it_is_gone(self) -> None:
+        self.send(1)
+        self.receive(1, presence("dora", 2, flags=Standing.EPHEMERAL | Standing.LEAVING))
+        self.assertEqual(of(self.wait(0.9), DirectEnded), [])
+        [ended] = of(self.wait(0.1), DirectEnded)
+        self.assertIn("it has left", ended.why or "")
+
+    def test_or_acknowledged_with_its_last_breath(self) -> None:
+        self.send(1)
+        self.receive(1, presence("dora", 2, flags=Standing.EPHEMERAL | Standing.LEAVING))
+        effects = self.receive(1, acknowledged("dora", "me", 1))
+        self.assertEqual(of(effects, DirectEnded), [DirectEnded(1, None)])
+
+    def test_a_link_that_comes_up_gets_it_at_once(self) -> None:
+        self.send(1)
+        self.send(2)
+        self.wait(4)
+        effects = self.up(4, "dora")
+        self.assertEqual(self.directs(effects, 4), [("dora", 1, 1), ("dora", 2, 1)])
+        self.assertEqual(self.over(self.wait(0.9)), [])
+        self.assertEqual(self.over(self.wait(0.1)), [1, 1, 4, 4])  # the next best, too
+
+    def test_without_any_link_it_waits_for_one(self) -> None:
+        for number in (1, 2, 3):
+            self.handle(closing(number))
+        self.assertEqual(self.over(self.send(1)), [])
+        self.up(4, "emil")
+        self.assertEqual(self.over(self.wait(3)), [4] * 4)
+
+    def test_a_run_it_knew_is_written_to_with_other_numbers(self) -> None:
+        # A number that its run had already would be acknowledged, and not delivered.
+        self.begin(direct_senders=1)
+        self.open(4, "emil", epoch=2)
+        self.receive(4, ALL)
+        used = self.directs(self.send(1, "emil"), 4)
+        self.receive(4, acknowledged("emil", "me", 1, destination_epoch=2))
+        self.handle(closing(4))
+        self.receive(1, presence("emil", interval=3_000_000))  # an old one
+        self.send(2, "bert")
+        self.receive(2, acknowledged("bert", "me", 2))
+        self.send(3, "emil")
+        self.receive(1, presence("emil", 2, epoch=2, interval=3_000_000))
+        again = [number for _, number, _ in self.directs(self.wait(1), 1)]
+        self.assertEqual(([number for _, number, _ in used], len(set(again))), ([1], 1))
+        self.assertNotIn(1, again)
+
+    def test_a_new_run_of_the_destination_gets_what_waits(self) -> None:
+        for token in range(1, 5):
+            self.send(token)
+        self.receive(1, acknowledged("dora", "me", 2))
+        self.receive(1, presence("dora", epoch=2, interval=3_000_000))
+        effects = self.wait(1)
+        self.assertEqual(self.directs(effects, 1), [("dora", 5, 5), ("dora", 6, 5), ("dora", 7, 5)])
+        self.assertEqual(self.ended(self.receive(1, acknowledged("dora", "me", 5))), [])
+        late = acknowledged("dora", "me", 5, destination_epoch=2)
+        self.assertEqual(self.ended(self.receive(1, late)), [(1, True)])
+        self.assertEqual(self.directs(self.send(9), 1), [("dora", 8, 6)])
+
+    def test_also_over_a_new_link_and_each_of_it_once(self) -> None:
+        for token in range(1, 5):
+            self.send(token)
+        effects = self.open(4, "dora", epoch=2)
+        effects += self.receive(4, ALL)
+        self.assertEqual([number for _, number, _ in self.directs(effects, 4)], [5, 6, 7, 8])
+
+    def test_and_so_does_what_is_sent_just_then(self) -> None:
+        self.send(1)
+        self.receive(1, presence("dora", epoch=2, interval=3_000_000))
+        self.assertEqual([number for _, number, _ in self.directs(self.send(2), 1)], [3, 4])
+
+
+class TestBounds(ReverseTestCase):
+    REFUSED = "too many direct messages wait to be acknowledged"
+
+    def refused(self, token: int, name: str = "dora", text: object = "psst") -> bool:
+        """Whether a message is refused at once."""
+        ended = of(self.send(token, name, text), DirectEnded)
+        self.assertIn(ended, ([], [DirectEnded(token, self.REFUSED)]))
+        return bool(ended)
+
+    def test_to_one_destination(self) -> None:
+        self.begin(direct_window=2)
+        self.assertEqual([self.refused(token) for token in (1, 2, 3)], [False, False, True])
+        self.assertFalse(self.refused(4, "bert"))
+        self.receive(1, acknowledged("dora", "me", 2))
+        self.assertFalse(self.refused(5))
+
+    def test_by_bytes_with_what_is_around(self) -> None:
+        self.begin(direct_bytes=1500)
+        self.assertEqual([self.refused(1, text="x" * 400), self.refused(2, "bert")], [False, False])
+        self.assertEqual([self.refused(3), self.refused(4, "bert")], [True, True])
+        self.wait(45)
+        self.assertFalse(self.refused(5))
+
+    def test_destinations(self) -> None:
+        self.begin(direct_senders=2)
+        self.assertEqual([self.refused(1, "anna"), self.refused(2, "bert")], [False, False])
+        self.assertTrue(self.refused(3, "cleo"))
+        self.assertFalse(self.refused(4, "bert"))
+        self.receive(1, acknowledged("anna", "me", 1))
+        self.assertFalse(self.refused(5, "cleo"))  # in place of Anna, for whom nothing waits
+        self.assertEqual(self.node.footprint()["direct_destinations"], 2)
+
+    def test_who_was_forgotten_and_is_written_to_again_takes_it_for_no_repeat(self) -> None:
+        self.begin(direct_senders=1)
+        for number in (1, 2, 3):
+            self.send(number, "anna")
+            self.receive(1, acknowledged("anna", "me", number))
+        self.send(4, "bert")
+        self.receive(2, acknowledged("bert", "me", 4))
+        [(_, number, oldest)] = self.directs(self.send(5, "anna"), 1)
+        self.assertGreater(number, 3)
+        self.assertEqual(oldest, number)  # so that its window begins there, however far ahead that is
+
+    def test_senders(self) -> None:
+        self.begin(direct_senders=2)
+        for name in ("anna", "bert", "anna", "cleo"):
+            self.receive(1, direct(name, "me", 1))
+        self.assertEqual(self.node.footprint()["direct_senders"], 2)
+        self.assertEqual(self.got(self.receive(1, direct("anna", "me", 1))), [])  # the longest idle went
+
+    def test_a_sender_with_runs_without_end_pushes_nobody_out(self) -> None:
+        self.begin(direct_senders=4)
+        self.receive(1, direct("anna", "me", 1))
+        for epoch in range(1, 20):
+            self.receive(2, direct("bert", "me", 1, epoch=epoch))
+        self.assertEqual(self.node.footprint()["direct_senders"], 2)
+        self.assertEqual(self.got(self.receive(2, direct("anna", "me", 1))), [])
+
+
+class TestTaking(ReverseTestCase):
+    def test_it_is_delivered_and_acknowledged(self) -> None:
+        effects = self.receive(1, direct("dora", "me", 1))
+        self.assertEqual((self.got(effects), self.acks(effects, 1)), ([1], [("dora", 1)]))
+
+    def test_the_link_is_named_only_if_it_is_the_senders(self) -> None:
+        for name, link in (("anna", 1), ("dora", 0)):
+            [deliver] = of(self.receive(1, direct(name, "me", 1)), Deliver)
+            self.assertEqual((deliver.link, deliver.origin, deliver.first), (link, origin_of(name), 0))
+
+    def test_a_repeat_is_acknowledged_again_over_the_link_it_came(self) -> None:
+        self.receive(1, direct("dora", "me", 1))
+        effects = self.receive(2, direct("dora", "me", 1))
+        self.assertEqual(
+            (self.got(effects), self.acks(effects, 2), self.acks(effects, 1)), ([], [("dora", 1)], [])
+        )
+        effects = self.receive(2, direct("dora", "me", 1, tries=7))
+        self.assertIn(acknowledged("me", "dora", 1, tries=7), self.all_frames(effects, 2))
+
+    def test_what_came_over_another_way_is_acknowledged_over_that_and_the_best(self) -> None:
+        effects = self.receive(3, direct("dora", "me", 1))
+        self.assertEqual((self.acks(effects, 1), self.acks(effects, 3)), ([("dora", 1)], [("dora", 1)]))
+        # Where no other is known it goes back as it came.
+        self.receive(2, presence("emil"))
+        self.handle(closing(2))
+        effects = self.receive(3, direct("emil", "me", 1))
+        self.assertEqual((self.acks(effects, 1), self.acks(effects, 3)), ([], [("emil", 1)]))
+
+    def test_in_any_order_once(self) -> None:
+        got = []
+        for number in (3, 1, 3, 2, 1, 2, 4):
+            got += self.got(self.receive(1, direct("dora", "me", number)))
+        self.assertEqual(got, [3, 1, 2, 4])
+        self.assertEqual(self.node.footprint()["direct_ahead"], 0)
+
+    def test_numbers_far_ahead_are_dropped(self) -> None:
+        self.assertEqual(
+            self.strays(direct("dora", "me", WINDOW + 1), direct("dora", "me", 2**62)),
+            ["dropped_directs"] * 2,
+        )
+        self.assertEqual(self.got(self.receive(1, direct("dora", "me", WINDOW))), [WINDOW])
+        far = direct("dora", "me", 10**9, oldest=10**9)
+        self.assertEqual(self.got(self.receive(1, far)), [10**9])
+        self.assertEqual(self.node.footprint()["direct_ahead"], 0)
+
+    def test_a_new_run_of_the_sender_begins_anew_and_the_old_one_is_over(self) -> None:
+        self.receive(1, direct("dora", "me", 1))
+        self.assertEqual(self.got(self.receive(1, direct("dora", "me", 1, epoch=2))), [1])
+        self.assertEqual(self.strays(direct("dora", "me", 2)), STRAY)
+        self.receive(1, presence("cleo", epoch=5))
+        self.assertEqual(self.strays(direct("cleo", "me", 1, epoch=4)), STRAY)
+
+    def test_for_another_run_of_this_node_it_is_dropped(self) -> None:
+        other = [direct("dora", "me", 1, destination_epoch=epoch) for epoch in (0, 2)]
+        self.assertEqual(self.strays(*other), STRAY * 2)
+
+    def test_what_cannot_be_read_is_dropped_and_not_acknowledged(self) -> None:
+        many = join_entries([pack_entry(2, [])] * (MAX_BATCH_COUNT + 1))
+        for body in (b"\xc1", b"", many):
+            self.assertEqual(self.strays(direct("dora", "me", 1, body=body)), STRAY)
+        self.assertEqual(self.got(self.receive(1, direct("dora", "me", 1))), [1])
+
+
+class TestRelaying(ReverseTestCase):
+    """Relays verify, hand on, and keep nothing but where it came from."""
+
+    def test_it_goes_on_towards_its_destination(self) -> None:
+        before = self.node.footprint()
+        effects = self.receive(2, direct("bert", "dora", 1))
+        self.assertEqual((self.over(effects), self.got(effects)), ([1], []))
+        [frame] = of(self.all_frames(effects, 1), SignedRecord)
+        self.assertEqual(frame.hops, 1)
+        effects = self.receive(1, acknowledged("dora", "bert", 1))
+        self.assertEqual(self.acks(effects, 2), [("bert", 1)])
+        # But for a while over which link it came.
+        footprint = {**before, "direct_bringers": 1}
+        self.assertEqual((self.node.footprint(), self.over(self.wait(100))), (footprint, []))
+
+    def test_what_acknowledges_it_goes_back_as_it_came_first(self) -> None:
+        self.receive(3, direct("bert", "dora", 1))
+        self.receive(2, direct("bert", "dora", 1), direct("bert", "dora", 2))
+        effects = self.receive(1, acknowledged("dora", "bert", 1), acknowledged("dora", "bert", 2))
+        self.assertEqual((self.acks(effects, 3), self.acks(effects, 2)), ([("bert", 1)], [("bert", 2)]))
+        # As often as it was sent, it may have come another way.
+        self.receive(1, direct("bert", "cleo", 1, tries=1))
+        effects = self.receive(3, acknowledged("cleo", "bert", 1), acknowledged("cleo", "bert", 1, tries=1))
+        self.assertEqual((self.acks(effects, 2), self.acks(effects, 1)), ([("bert", 1)], [("bert", 1)]))
+
+    def test_unless_it_cannot(self) -> None:
+        self.receive(3, direct("bert", "dora", 1))
+        effects = self.receive(3, acknowledged("dora", "bert", 1))  # that is where it comes from
+        self.assertEqual((self.acks(effects, 3), self.acks(effects, 2)), ([], [("bert", 1)]))
+        self.handle(closing(3))
+        effects = self.receive(1, acknowledged("dora", "bert", 1))
+        self.assertEqual(self.acks(effects, 2), [("bert", 1)])
+
+    def test_what_is_sent_again_goes_on_over_another_way(self) -> None:
+        self.receive(3, presence("dora"))
+        for frame in (direct("bert", "dora", 1, tries=1), acknowledged("bert", "dora", 1, tries=1)):
+            effects = self.receive(2, frame)
+            self.assertEqual(
+                [len(of(self.all_frames(effects, number), SignedRecord)) for number in (1, 3)], [0, 1]
+            )
+
+    def test_it_never_goes_back(self) -> None:
+        self.assertEqual(self.strays(direct("bert", "dora", 1), link=1), STRAY)
+
+    def test_it_stops_after_so_many_hops(self) -> None:
+        last = structs.replace(direct("bert", "dora", 1), hops=MOST_HOPS - 1)
+        self.assertEqual(self.over(self.receive(2, last)), [1])
+        self.assertEqual(self.strays(structs.replace(last, hops=MOST_HOPS)), STRAY)
+
+    def test_without_a_way_it_is_dropped(self) -> None:
+        self.assertEqual(self.strays(direct("bert", "emil", 1)), STRAY)
+
+    def test_nor_does_it_wait_for_a_link_that_reads_slowly(self) -> None:
+        self.begin(link_queue_bytes=500)
+        self.accept(1)
+        self.send(1, "anna", "x" * 600)
+        self.assertEqual(self.strays(direct("bert", "dora", 1)), STRAY)
+
+
+class TestAttacks(ReverseTestCase):
+    def test_a_false_origin(self) -> None:
+        for target in ("me", "dora"):
+            self.begin()
+            false = direct("bert", target, 1)
+            record = structs.replace(false.record, origin=origin_of("cleo"))
+            effects = self.receive(2, structs.replace(false, record=record))
+            self.assertEqual(self.closed(effects), [(2, Reason.SIGNATURE)])
+            self.assertEqual((self.got(effects), self.over(effects)), ([], []))
+
+    def test_another_body(self) -> None:
+        message = direct("bert", "me", 1)
+        changed = structs.replace(message, array=message.array[:-1] + b"\x02")
+        self.assertEqual(self.closed(self.receive(2, changed)), [(2, Reason.SIGNATURE)])
+
+    def test_a_forged_acknowledgement(self) -> None:
+        self.send(1)
+        forged = acknowledged("anna", "me", 1)
+        record = structs.replace(forged.record, destination=origin_of("dora"))
+        effects = self.receive(1, structs.replace(forged, record=record))
+        self.assertEqual((self.closed(effects), self.ended(effects)), ([(1, Reason.SIGNATURE)], []))
+
+    def test_an_acknowledgement_of_somebody_else(self) -> None:
+        self.send(1)
+        self.assertEqual(self.receive(1, acknowledged("anna", "me", 1)), [])
+        self.assertEqual(self.receive(1, acknowledged("dora", "me", 2)), [])
+        self.assertEqual(self.receive(1, acknowledged("dora", "me", 1, epoch=2)), [])
+        self.assertEqual(self.receive(1, acknowledged("dora", "me", 1, destination_epoch=2)), [])
+        self.assertEqual(self.ended(self.receive(1, acknowledged("dora", "me", 1))), [(1, True)])
+
+    def test_a_replay(self) -> None:
+        self.receive(1, direct("dora", "me", 1))
+        effects = self.receive(2, direct("dora", "me", 1))
+        self.assertEqual(self.got(effects), [])
+        self.make(epoch=2)
+        self.up(1, "anna")
+        self.receive(1, presence("dora"))
+        self.assertEqual(self.strays(direct("dora", "me", 1), link=1), STRAY)
+
+    def test_what_this_node_sent_itself(self) -> None:
+        self.assertEqual(self.strays(direct("me", "dora", 1), direct("me", "me", 1)), STRAY * 2)
+
+    def test_of_who_is_unknown(self) -> None:
+        strangers = [direct("a made-up name", "me", 1), direct("a made-up name", "dora", 1)]
+        self.assertEqual(self.strays(*strangers, acknowledged("a made-up name", "me", 1)), STRAY * 3)
+        # A neighbour that has not said that it is there yet is known by its link.
+        self.up(4, "emil")
+        self.assertEqual(self.got(self.receive(4, direct("emil", "me", 1))), [1])
+
+    def test_a_flood_costs_no_more_than_its_rate(self) -> None:
+        self.begin(reverse_burst=10, reverse_rate=5.0)
+        self.verified = 0
+        for number in range(1, 101):
+            self.receive(2, direct("bert", "me", number))
+        self.assertEqual((self.verified, self.count("dropped_directs")), (10, 90))
+        self.assertEqual(self.got(self.receive(3, direct("cleo", "me", 1))), [1])
+
+    def test_a_link_that_is_gone_brings_nothing(self) -> None:
+        self.handle(LinkClosed(2))
+        self.assertEqual(self.receive(2, direct("bert", "me", 1)), [])
+
+    def test_a_timer_too_many_does_no_harm(self) -> None:
+        self.handle(SendDirect(1, origin_of("dora"), b"x"))
+        self.assertEqual(self.over(self.fire(Timer.REVERSE, self.now)), [])

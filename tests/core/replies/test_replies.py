@@ -1,0 +1,61 @@
+"""The reverse path as a whole: what is counted, timed, and taken from the application."""
+
+from __future__ import annotations
+
+from tests.core.network import asking, batch, direct, of, origin_of, receipt
+from tests.core.reverse_case import ReverseTestCase
+from twisted_mesh.core.events import Timer
+from twisted_mesh.wire.replies import Receipts
+
+
+class TestReversePath(ReverseTestCase):
+    def test_without_anything_to_do_no_timer_is_set(self) -> None:
+        self.receive(1, batch("dora", 1))
+        self.assertNotIn(Timer.REVERSE, self.timers)
+        self.assertIsNone(self.node.reverse.wake)
+
+    def test_the_timer_is_for_what_comes_first(self) -> None:
+        self.send(1)
+        self.assertEqual(self.timers[Timer.REVERSE], self.now + 1)
+        self.get(1)
+        self.assertEqual(self.timers[Timer.REVERSE], self.now)
+        self.wait(0)
+        self.assertEqual(self.timers[Timer.REVERSE], self.now + 1)
+        self.wait(1.5)
+        self.assertEqual(self.timers[Timer.REVERSE], self.now + 1.5)
+
+    def test_what_is_for_one_author_does_not_wait_for_what_is_for_another(self) -> None:
+        self.get(1)
+        self.wait(0)
+        self.get(2)  # too soon after that
+        self.get(1, author="anna")
+        effects = self.wait(0)
+        self.assertEqual(len(of(self.all_frames(effects, 1), Receipts)), 1)
+        self.assertEqual(self.node.footprint()["carried_authors"], 1)
+
+    def test_what_does_not_ask_leaves_nothing(self) -> None:
+        before = self.node.footprint()
+        self.receive(1, batch("dora", 1))
+        self.take(1)
+        after = self.node.footprint()
+        tables = ("asked_runs", "asked_ranges", "carried_authors", "carried_receipts", "receipt_times")
+        self.assertEqual([after[name] for name in tables], [before[name] for name in tables])
+
+    def test_nor_does_an_entry_of_a_later_version(self) -> None:
+        self.node.reverse.delivered((origin_of("dora"), 1), 1, [[1, 0, "of a kind nobody knows"]])
+        self.assertEqual(self.node.reverse.receipts.asked, {})
+
+    def test_of_several_messages_the_last_that_asks_counts(self) -> None:
+        self.receive(1, asking("dora", 1), asking("dora", 2), batch("dora", 3))
+        asked = self.node.reverse.receipts.asked[origin_of("dora"), 1]
+        self.assertEqual((asked.asked, asked.taken), (2, 0))
+
+    def test_before_the_frontier_nothing_counts(self) -> None:
+        for frame in (Receipts([receipt("anna", "me", 1, 1)]), direct("anna", "me", 1)):
+            self.open(9, "emil")
+            self.assertEqual(len(self.closed(self.receive(9, frame))), 1)
+
+    def test_both_are_counted_by_name(self) -> None:
+        self.receive(2, Receipts([receipt("a made-up name", "me", 1, 1)]))
+        self.receive(2, direct("a made-up name", "me", 1))
+        self.assertEqual((self.count("stray_receipts"), self.count("stray_directs")), (1, 1))

@@ -1,0 +1,431 @@
+"""Who is a member: what a node says of itself, what it shows of the others, and when it tells."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import msgspec
+from twisted.internet.defer import CancelledError
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support.meshcase import PORT, MeshCase, Puppet
+from twisted_mesh.addressing.addresses import check_address
+from twisted_mesh.core.handshake import Myself
+from twisted_mesh.delivery.members import MOST_SAID, check_label, check_role, check_said, check_tags
+from twisted_mesh.errors import LocalError, NotRunning
+from twisted_mesh.identity import Identity
+from twisted_mesh.message import Member
+from twisted_mesh.service import MeshService
+from twisted_mesh.wire import native
+from twisted_mesh.wire.membership import Presence, Role, Roster, RosterEntry, Standing, Suspect
+from twisted_mesh.wire.native import Kind
+from twisted_mesh.wire.signed import SignedRecord
+
+LONGEST = {f"{number:032}": "v" * 128 for number in range(16)}
+
+
+def presence(author: Myself, counter: int = 1, **changed: object) -> SignedRecord:
+    """A PRESENCE as *author* signs it."""
+    values = {"sequence": 0, "address": None, "role": Role.MEMBER, "label": None, "tags": {}}
+    values |= {"retention": 600, "interval": 30_000, "flags": Standing(0), "credential": b""}
+    record = Presence(author.origin, author.epoch, counter, **(values | changed))  # type: ignore[arg-type]
+    array = native.pack(record)
+    text = native.signed_text(native.network_digest(author.network.id), array, Kind.PRESENCE)
+    return SignedRecord(record, author.sign(text), array)
+
+
+def payload(signed: SignedRecord) -> bytes:
+    """A record as it stands in a ROSTER."""
+    return native.payload(signed)
+
+
+class TestWhatIsSaid(SynchronousTestCase):
+    def test_roles(self) -> None:
+        self.assertEqual((check_role("member"), check_role("guest")), (Role.MEMBER, Role.GUEST))
+        for role in ("Guest", "", None, 1, ["member"]):
+            self.assertRaises(LocalError, check_role, role)
+
+    def test_labels(self) -> None:
+        self.assertEqual((check_label(None), check_label(""), check_label("ä" * 64)), (None, "", "ä" * 64))
+        for label, why in (("a" * 65, "64 characters"), (b"a", "is a str"), ("\udcff", "is text")):
+            self.assertIn(why, str(self.assertRaises(LocalError, check_label, label)))
+
+    def test_tags(self) -> None:
+        self.assertEqual(check_tags(LONGEST), LONGEST)
+        given = {"a": "b"}
+        self.assertIsNot(check_tags(given), given)
+        for tags, why in (
+            ({str(number): "" for number in range(17)}, "at most 16"),
+            ({"k" * 33: ""}, "a tag's name is at most 32 characters"),
+            ({"k": "v" * 129}, "tag 'k' is at most 128 characters"),
+            ({1: "a"}, "a tag's name is a str"),
+            ({"a": 1}, "tag 'a' is a str"),
+            ({"a": "\ud800"}, "tag 'a' is text"),
+            ([("a", "b")], "a dict of str to str"),
+        ):
+            self.assertIn(why, str(self.assertRaises(LocalError, check_tags, tags)))
+
+    def test_all_of_it_fits_into_one_record(self) -> None:
+        check_said("l" * 64, LONGEST)
+        error = self.assertRaises(LocalError, check_said, "l" * 63 + "é", LONGEST)
+        self.assertIn(f"at most {MOST_SAID} bytes", str(error))
+
+    def test_an_address_nobody_could_read(self) -> None:
+        self.assertRaises(LocalError, check_address, ("a" * 254, 1))
+        self.assertRaises(LocalError, check_address, ("\ud800", 1))
+
+    def test_a_member_can_be_compared_and_be_in_a_set(self) -> None:
+        member = Member(b"id", None, {"a": "b"}, None, "member", "up", 0.0, 1)
+        self.assertEqual(len({member, msgspec.structs.replace(member)}), 1)
+        self.assertRaises(AttributeError, setattr, member, "label", "x")
+
+
+class MembersCase(MeshCase):
+    def told(self, service: MeshService, of: MeshService | None = None) -> list[str]:
+        """The states that were told, of all or of one."""
+        told = self.happened(service, "member")
+        return [member.state for member in told if of is None or member.id == of.id]
+
+    def state(self, service: MeshService, of: MeshService) -> str | None:
+        """What a service shows of another one."""
+        member = service.members.get(of.id)
+        return None if member is None else member.state
+
+    def keyed(self, **options: object) -> MeshService:
+        """A node whose key is in a file, so that it is not ephemeral."""
+        return self.node(identity=Identity.create(self.mktemp()), **options)
+
+
+class TestMembers(MembersCase):
+    def test_everybody_knows_everybody_else_and_what_they_say(self) -> None:
+        said = [
+            {"label": "the first"},
+            {"label": "l" * 64, "tags": LONGEST},
+            {"out_addr": ("a.example", 9)},
+            {},
+        ]
+        nodes = [self.node(**options) for options in said]
+        self.link(*pairwise(nodes))
+        self.network.advance(1)
+        for node in nodes:
+            self.assertEqual(set(node.members), {other.id for other in nodes if other is not node})
+        first, second, third, fourth = nodes
+        self.assertEqual(
+            (fourth.members[first.id].label, fourth.members[second.id].label), ("the first", "l" * 64)
+        )
+        self.assertEqual(fourth.members[second.id].tags, LONGEST)
+        self.assertEqual(first.members[third.id].address, ("a.example", 9))
+        member = first.members[fourth.id]
+        epoch = fourth._run.hub.myself.epoch  # type: ignore[union-attr]
+        expected = Member(fourth.id, None, {}, (self.host(fourth), PORT), "member", "up", 0.0, epoch)
+        self.assertEqual(member, expected)
+        self.assertEqual(self.told(first), ["up"] * 3)
+
+    def test_the_mapping_is_live_and_read_only_and_shows_values(self) -> None:
+        a, b = self.node(), self.node()
+        members = a.members
+        self.link((a, b))
+        self.assertEqual(list(a.members), [b.id])
+        self.assertEqual(members, a.members)
+        with self.assertRaises(TypeError):
+            members[b"x"] = None  # type: ignore[index]
+        before = a.members[b.id]
+        before.tags["mine"] = "alone"
+        self.assertEqual(a._run.hub.node.roster.get(b._settings.identity.origin).presence.tags, {})  # type: ignore[union-attr]
+        self.assertEqual(a.footprint()["members"], 1)
+
+    def test_without_a_run_there_is_none(self) -> None:
+        a, b = self.chain(2)
+        self.stop(a)
+        self.assertEqual(dict(a.members), {})
+        a.startService()
+        self.assertEqual(dict(a.members), {})
+        self.link((b, a))
+        self.assertEqual(list(a.members), [b.id])
+
+    def test_who_stops_has_left(self) -> None:
+        a, b, c = self.chain(3)
+        self.network.advance(10)
+        self.stop(c)
+        self.assertEqual((self.state(a, c), self.state(b, c)), ("left", "left"))
+        self.assertEqual(self.told(a, c), ["up", "left"])
+        self.assertAlmostEqual(a.members[c.id].since, 10.0, places=1)
+
+    def test_who_is_silent_is_down_and_up_again_with_its_next_word(self) -> None:
+        a, b = self.keyed(), self.keyed()
+        self.link((a, b))
+        self.network.part([self.host(a)], [self.host(b)])
+        self.network.advance(200)
+        self.assertEqual(self.state(a, b), "down")
+        self.network.heal()
+        self.network.advance(100)
+        self.assertEqual((self.state(a, b), self.state(b, a)), ("up", "up"))
+        states = self.told(a, b)
+        self.assertEqual((states[0], states[-2:]), ("up", ["down", "up"]))
+
+    def test_who_is_lost_is_suspected_everywhere_and_down_if_it_says_nothing(self) -> None:
+        a, b = self.chain(2)
+        puppet = self.joined(b)
+        puppet.send(presence(puppet.me))
+        self.network.advance(1)
+        puppet.transport.abortConnection()
+        for seconds, state in ((0.1, "suspect"), (14.0, "suspect"), (4.0, "down")):
+            self.network.advance(seconds)
+            self.assertEqual({node.members[puppet.me.id].state for node in (a, b)}, {state})
+
+    def test_who_was_lost_and_lives_says_so(self) -> None:
+        a, b, c = self.chain(3)
+        self.link((c, a))
+        self.network.cut(self.host(b), self.host(c))
+        self.network.pump()
+        self.assertEqual(self.told(a, c), ["up", "suspect", "up"])
+        self.assertEqual((self.state(a, c), self.state(b, c)), ("up", "up"))
+
+    def test_who_comes_back_after_its_only_link_was_lost_says_so_as_well(self) -> None:
+        a, b, c = self.chain(3)
+        self.network.cut(self.host(b), self.host(c))
+        self.network.advance(3)
+        self.assertEqual((self.state(a, c), self.state(b, c)), ("up", "up"))
+        self.assertEqual(self.told(a, c), ["up", "suspect", "up"])
+        self.network.advance(20)
+        self.assertEqual(self.told(a, c), ["up", "suspect", "up"])
+
+    def test_who_had_a_key_for_one_process_is_forgotten_after_a_minute_and_others_are_not(self) -> None:
+        a, short, long = self.keyed(limits={"member_memory": 600.0}), self.node(identity=None), self.keyed()
+        self.link((a, short), (a, long))
+        self.stop(short)
+        self.stop(long)
+        self.network.advance(70)
+        self.assertEqual((self.state(a, short), self.state(a, long)), (None, "left"))
+        gone = self.happened(a, "member")[-1]
+        self.assertEqual((gone.id, gone.state), (short.id, "gone"))
+        self.assertTrue(60 <= gone.since <= 70, gone)
+        self.network.advance(600)
+        self.assertEqual(dict(a.members), {})
+
+    def test_a_new_run_is_the_same_member_with_another_epoch(self) -> None:
+        a, b = self.keyed(), self.keyed()
+        self.link((a, b))
+        before = a.members[b.id]
+        self.stop(b)
+        b.startService()
+        self.link((b, a))
+        after = a.members[b.id]
+        self.assertGreater(after.epoch, before.epoch)
+        self.assertEqual(self.told(a, b), ["up", "left", "up"])
+
+    def test_it_says_how_long_it_holds_messages_and_that_its_key_is_for_one_process(self) -> None:
+        key = Identity.create(self.mktemp())
+        kept = self.make(identity=key, history=self.mktemp(), limits={"store_seconds": 1234.5})
+        kept.startService()
+        short = self.node(identity=None, limits={"history_seconds": 77.0})
+        a = self.node()
+        self.link((a, kept), (a, short))
+        roster = a._run.hub.node.roster  # type: ignore[union-attr]
+        said = [roster.get(node._settings.identity.origin).presence for node in (kept, short)]
+        self.assertEqual(
+            [(one.retention, one.flags) for one in said],
+            [(1234, 0), (77, Standing.EPHEMERAL)],
+        )
+
+    def test_listeners_get_the_member_and_what_they_do_harms_nobody(self) -> None:
+        a, b = self.node(), self.node()
+        seen: list[Member] = []
+        a.once("member", lambda member: 1 / 0)
+        a.on("member", seen.append)
+        self.link((a, b))
+        self.assertEqual(seen, [a.members[b.id]])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_changes_are_logged_from_level_one_on(self) -> None:
+        a, b = self.node(debug_level=1), self.node(label="x\x1b[2J")
+        self.link((a, b))
+        self.stop(b)
+        lines = self.log("member ")
+        self.assertEqual([line.rpartition("' ")[2] for line in lines], ["is up", "has left"])
+        self.assertNotIn("\x1b", "".join(lines))
+
+
+class TestGuests(MembersCase):
+    def test_they_are_nowhere_shown_and_say_what_they_like(self) -> None:
+        a, guest, b = self.node(), self.node(role="guest"), self.node()
+        self.link((a, guest), (guest, b))
+        a.send("to the guest")
+        guest.send("from the guest")
+        self.network.advance(40)
+        self.assertEqual(sorted(self.got(b)), ["from the guest", "to the guest"])
+        self.assertEqual((set(a.members), set(b.members)), ({b.id}, {a.id}))
+        self.assertEqual(set(guest.members), {a.id, b.id})
+        self.assertEqual(self.told(a, guest), [])
+
+    def test_a_member_that_comes_back_as_one_is_shown_no_more(self) -> None:
+        a = self.node()
+        key = Identity.create(self.mktemp())
+        b = self.node(identity=key)
+        self.link((a, b))
+        self.stop(b)
+        again = self.make(identity=key, role="guest")
+        again.startService()
+        self.link((again, a))
+        again.send("as a guest")
+        self.network.advance(1)
+        self.assertEqual(self.got(a), ["as a guest"])
+        self.assertEqual(self.told(a, b), ["up", "left", "gone"])
+        self.assertEqual(dict(a.members), {})
+
+
+class TestJoined(MembersCase):
+    def test_it_fires_once_a_neighbour_has_told_who_is_there(self) -> None:
+        a, b, c = self.node(), self.node(), self.node()
+        self.link((a, b))
+        members: list[set[bytes]] = []
+        joined = c.joined()
+        joined.addCallback(lambda _: members.append(set(c.members)))
+        self.network.advance(100)
+        self.assertEqual(members, [])
+        self.link((c, b))
+        self.assertEqual(members, [{a.id, b.id}])
+        self.assertIsNone(self.successResultOf(c.joined()))
+
+    def test_by_all_who_wait_and_by_none_who_waits_no_more(self) -> None:
+        a, b = self.node(), self.node()
+        one, two, three = a.joined(), a.joined(), a.joined()
+        two.cancel()
+        self.failureResultOf(two, CancelledError)
+        self.link((a, b))
+        self.successResultOf(one)
+        self.successResultOf(three)
+
+    def test_it_fails_when_the_service_stops(self) -> None:
+        a = self.node()
+        joined = a.joined()
+        self.stop(a)
+        self.failureResultOf(joined, NotRunning)
+        self.assertRaises(NotRunning, a.joined)
+        a.startService()
+        again = a.joined()
+        self.link((self.node(), a))
+        self.successResultOf(again)
+
+    def test_a_link_alone_is_not_enough(self) -> None:
+        a = self.node()
+        joined = a.joined()
+        puppet = self.dial(self.puppet(), a)
+        self.network.pump()
+        self.assertEqual(len(a.routing_table), 1)
+        self.assertNoResult(joined)
+        puppet.send(Roster(False, [], 0))
+        self.network.pump()
+        self.assertNoResult(joined)
+        puppet.send(Roster(True, [], 0))
+        self.network.pump()
+        self.successResultOf(joined)
+
+
+class TestLyingPeers(MembersCase):
+    """What a peer can say that is not so: its link is closed, and all is as it was."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.a, self.b = self.chain(2)
+        self.network.advance(1)
+        self.before = self.lasting(self.a.footprint())
+        self.author = self.puppet().me
+
+    def assert_refused(self, puppet: Puppet, reason: str) -> None:
+        """The peer was told why its link was closed, and nothing of it is left."""
+        self.network.advance(3)
+        bye = puppet.bye
+        self.assertIsNotNone(bye)
+        self.assertEqual(bye.reason, reason)  # type: ignore[union-attr]
+        self.assertIsNotNone(puppet.lost)
+        after = self.lasting(self.a.footprint())
+        self.assertEqual({name: after[name] for name in after if after[name] != self.before[name]}, {})
+        self.assertEqual(list(self.a.members), [self.b.id])
+
+    def test_a_roster_that_comes_twice(self) -> None:
+        puppet = self.joined(self.a)
+        puppet.send(Roster(True, [], 0), Roster(True, [], 0))
+        self.assert_refused(puppet, "order")
+
+    def test_a_roster_before_the_frontier(self) -> None:
+        puppet = self.dial(self.puppet(frontier=False), self.a)
+        self.network.pump()
+        puppet.send(Roster(True, [], 0))
+        self.assert_refused(puppet, "order")
+
+    def test_a_roster_of_junk(self) -> None:
+        forged = msgspec.structs.replace(presence(self.author), signature=bytes(64))
+        ping = native.encode(native.Ping(1))[4:]
+        for entry, reason in (
+            (b"junk", "shape"),
+            (b"", "shape"),
+            (ping, "shape"),
+            (payload(forged), "signature"),
+        ):
+            puppet = self.joined(self.a)
+            puppet.send(Roster(True, [RosterEntry(0, entry)], 0))
+            self.assert_refused(puppet, reason)
+
+    def test_a_forged_presence(self) -> None:
+        signed = presence(self.author)
+        later = presence(msgspec.structs.replace(self.author, epoch=9))
+        for forged in (
+            msgspec.structs.replace(signed, signature=bytes(64)),
+            msgspec.structs.replace(signed, array=later.array),
+        ):
+            puppet = self.joined(self.a)
+            puppet.send(forged)
+            self.assert_refused(puppet, "signature")
+
+    def test_a_presence_of_another_network(self) -> None:
+        network = self.author.network._replace(subnet="another")
+        puppet = self.joined(self.a)
+        puppet.send(presence(msgspec.structs.replace(self.author, network=network)))
+        self.assert_refused(puppet, "signature")
+
+    def test_a_presence_with_more_than_may_be_in_it(self) -> None:
+        for changed in ({"label": "l" * 65}, {"tags": {str(n): "" for n in range(17)}}, {"interval": 0}):
+            puppet = self.joined(self.a)
+            puppet.send(presence(self.author, **changed))
+            self.assert_refused(puppet, "shape")
+
+    def test_an_old_presence_changes_nothing(self) -> None:
+        puppet = self.joined(self.a)
+        puppet.send(presence(puppet.me, 2, label="new"), presence(puppet.me, 1, label="old"))
+        self.network.pump()
+        self.assertEqual(self.a.members[puppet.me.id].label, "new")
+        self.assertIsNone(puppet.lost)
+
+    def test_who_accuses_in_anothers_name(self) -> None:
+        puppet = self.joined(self.a)
+        entry = self.a._run.hub.node.roster.get(self.b._settings.identity.origin)  # type: ignore[union-attr]
+        accusation = Suspect(
+            self.b._settings.identity.origin, self.a._settings.identity.origin, *entry.rank
+        )
+        array = native.pack(accusation)
+        puppet.send(SignedRecord(accusation, bytes(64), array))
+        self.network.advance(3)
+        self.assertEqual(self.state(self.b, self.a), "up")
+
+
+class TestConstruction(MeshCase):
+    def test_what_cannot_work_is_said_at_once(self) -> None:
+        for options in (
+            {"overlay": 1},
+            {"role": "chief"},
+            {"label": 7},
+            {"label": "l" * 65},
+            {"tags": {"k": None}},
+            {"tags": None},
+            {"out_addr": ("h" * 254, 1)},
+        ):
+            self.assertRaises(LocalError, self.make, **options)
+        self.assertEqual(self.services, [])
+
+    def test_tags_are_copied(self) -> None:
+        tags = {"a": "b"}
+        one, other = self.node(tags=tags), self.node()
+        tags["a"] = "changed"
+        self.link((one, other))
+        self.assertEqual(other.members[one.id].tags, {"a": "b"})

@@ -1,0 +1,672 @@
+"""Receipts: who has a message, over restarts, slow consumers, stores and partitions, on a Clock."""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import sys
+from collections import Counter
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+
+from tests.shell.test_consumer import take
+from tests.shell.test_members import presence
+from tests.support.meshcase import BIG, NO_TIMEOUTS, MeshCase, batch
+from twisted_mesh.delivery.delivery import Delivery
+from twisted_mesh.delivery.receipts import Receipt
+from twisted_mesh.errors import LocalError, NoMembers, NotDelivered, NotRunning, ReceiptTimeout
+from twisted_mesh.identity import Identity
+from twisted_mesh.service import MeshService
+from twisted_mesh.wire import native
+from twisted_mesh.wire.bodies import join_entries, pack_entry
+
+
+class ReceiptCase(MeshCase):
+    def keyed(self, **options: Any) -> MeshService:
+        """A node that is the same member after a restart."""
+        return self.node(identity=Identity.create(self.mktemp()), **options)
+
+    def with_history(self, **options: Any) -> MeshService:
+        """One that goes on where it was, too."""
+        return self.keyed(history=self.mktemp(), **options)
+
+    def kill(self, service: MeshService) -> int:
+        """End a node as ``kill -9`` would; its number."""
+        number = self.services.index(service)
+        self.mesh.kill(number)
+        service._run = None  # of a process that is gone nothing can be left
+        return number
+
+    def ask(self, service: MeshService, *packets: object) -> Receipt:
+        """Send with a receipt; what can be known at once is known."""
+        receipt = service.send(*packets, receipt=True)
+        self.network.pump()
+        return receipt
+
+    def assert_sets(
+        self, receipt: Receipt, delivered: Any = (), pending: Any = (), missed: Any = ()
+    ) -> None:
+        """Who has it, may get it, will not."""
+        found = [receipt.delivered, receipt.pending, receipt.missed]
+        self.assertEqual(found, [{node.id for node in nodes} for nodes in (delivered, pending, missed)])
+
+
+class TestLive(ReceiptCase):
+    def test_the_sets_grow_as_members_answer_and_every_change_is_an_event(self) -> None:
+        a, b, c = self.chain(3)
+        self.network.advance(1)
+        seen: list[tuple[Receipt, int]] = []
+        a.on("receipt", lambda receipt: seen.append((receipt, len(receipt.delivered))))
+        receipt = self.ask(a, "fire!")
+        complete = receipt.complete()
+        self.assertEqual(receipt.id, (*a._run.hub.node.outbox.run, 1))  # type: ignore[union-attr]
+        self.assert_sets(receipt, delivered=[b], pending=[c])
+        self.assertNoResult(complete)
+        self.assertFalse(receipt.is_complete)
+        self.network.advance(1)
+        self.assert_sets(receipt, delivered=[b, c])
+        self.assertIs(self.successResultOf(complete), receipt)
+        self.assertIs(self.successResultOf(receipt.complete(0)), receipt)
+        self.assertTrue(receipt.is_complete)
+        self.assertEqual(seen, [(receipt, 0), (receipt, 1), (receipt, 2)])
+        self.assertEqual(repr(receipt), "<receipt: 2 delivered, 0 pending, 0 missed>")
+        self.assertEqual(self.received(c)[0].id, receipt.id)
+
+    def test_it_is_complete_when_its_event_tells_so(self) -> None:
+        a, _b = self.chain(2)
+        told: list[bool] = []
+        a.on("receipt", lambda receipt: told.append(receipt.is_complete))
+        self.ask(a, "x")
+        self.network.advance(1)
+        self.assertEqual(told, [False, True])
+
+    def test_without_one_nobody_answers(self) -> None:
+        a, b = self.chain(2)
+        self.network.advance(1)
+        before = b.footprint()
+        self.assertIsNone(a.send("no receipt"))
+        self.network.pump()
+        self.assertEqual((b.footprint()["asked_runs"], before["asked_runs"]), (0, 0))
+        self.network.advance(1)
+        self.assertEqual(self.happened(a, "receipt"), [])
+
+    def test_a_whisper_has_none(self) -> None:
+        a, _ = self.chain(2)
+        send: Any = a.send
+        error = self.assertRaises(ValueError, send, "x", flag=2, receipt=True)
+        self.assertIn("send_to()", str(error))
+
+    def test_many_at_once_and_one_event_for_each_that_changed(self) -> None:
+        a, _b = self.chain(2)
+        self.network.advance(1)
+        receipts = [a.send(number, receipt=number % 2 == 0) for number in range(100)]
+        self.network.advance(1)
+        asked = [receipt for receipt in receipts if receipt is not None]
+        self.assertEqual(self.happened(a, "receipt"), asked * 2)
+        self.assertEqual([receipt.id[2] for receipt in asked if receipt.id], list(range(1, 101, 2)))
+        self.assertTrue(all(receipt.is_complete for receipt in asked))
+
+    def test_nothing_is_left_when_all_have_it(self) -> None:
+        a, b, c = self.chain(3)
+        a.send("first")
+        self.network.advance(10)
+        names = [name for name in a.footprint() if "receipt" in name or "asked" in name or "tall" in name]
+        self.assertIn("open_receipts", names)
+        self.ask(a, "x")
+        self.assertEqual((a.footprint()["receipts"], a.footprint()["open_receipts"]), (1, 1))
+        self.network.advance(10)
+        for node in (a, b, c):
+            left = node.footprint()
+            for name in ("receipts", "open_receipts", "tallied_members", "carried_receipts"):
+                self.assertEqual((name, left[name]), (name, 0))
+
+    def test_what_is_done_when_one_completes_harms_no_other(self) -> None:
+        a, _b = self.chain(2)
+        self.network.advance(1)
+        first, second = a.send("one", receipt=True), a.send("two", receipt=True)
+        stopped: list[Deferred[None]] = []
+        first.complete().addCallback(lambda _: stopped.append(a.stopService()))
+        also = first.complete()
+        waits = second.complete()
+        self.network.advance(1)
+        self.successResultOf(also)
+        self.assertIn(waits.called, (True,))
+        waits.addErrback(lambda failure: failure.trap(NotRunning))
+        self.network.advance(5)
+        self.successResultOf(stopped[0])
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+
+class TestWaiting(ReceiptCase):
+    def test_a_timeout_that_is_no_number_is_refused_at_once(self) -> None:
+        a, b = self.keyed(), self.keyed()
+        self.link((a, b))
+        receipt = self.ask(a, "x")
+        for timeout in NO_TIMEOUTS:
+            error = self.assertRaises(LocalError, receipt.complete, timeout)
+            self.assertEqual(str(error), f"timeout must be seconds or None, not {timeout!r}")
+        self.assertEqual(len(receipt._waiting), 0)
+
+    def test_one_that_no_process_lives_to_see_is_as_none(self) -> None:
+        a, b = self.keyed(), self.keyed()
+        self.link((a, b))
+        receipt = a.send("x", receipt=True)
+        waiting = [receipt.complete(timeout) for timeout in (float("inf"), 10**400, None)]
+        self.network.advance(1)
+        for each in waiting:
+            self.successResultOf(each)
+
+    def test_a_time_out_holds_the_receipt_which_goes_on(self) -> None:
+        a, b, c = self.keyed(), self.keyed(), self.with_history()
+        self.link((a, b), (b, c))
+        self.network.advance(1)
+        number = self.kill(c)
+        receipt = self.ask(a, "x")
+        waits, other = receipt.complete(5), receipt.complete()
+        self.network.advance(4.9)
+        self.assertNoResult(waits)
+        self.network.advance(0.2)
+        error = self.failureResultOf(waits, ReceiptTimeout).value
+        self.assertEqual(str(error), "1 of 2 members have not taken the message after 5 s")
+        self.assertIs(error.receipt, receipt)
+        self.assert_sets(error.receipt, delivered=[b], pending=[c])
+        late = receipt.complete(-1)
+        self.network.advance(0)
+        self.failureResultOf(late, ReceiptTimeout)
+        self.assertNoResult(other)
+        c = self.mesh.start(number)
+        self.network.advance(10)
+        self.assert_sets(receipt, delivered=[b, c])
+        self.successResultOf(other)
+
+    def test_who_is_cancelled_waits_no_more(self) -> None:
+        a, _b = self.chain(2)
+        receipt = a.send("x", receipt=True)
+        waits = receipt.complete(5)
+        waits.cancel()
+        self.failureResultOf(waits, CancelledError)
+        self.network.advance(6)
+        self.assertTrue(receipt.is_complete)
+
+    def test_stopping_fails_those_who_wait_and_leaves_what_was_known(self) -> None:
+        a, b = self.chain(2)
+        queue = b.messages()
+        receipt = self.ask(a, "x")
+        waits = receipt.complete()
+        never = a.send("in the same turn", receipt=True)
+        self.stop(a)
+        self.failureResultOf(waits, NotRunning)
+        self.failureResultOf(receipt.complete(), NotRunning)
+        self.failureResultOf(never.complete(), NotRunning)
+        self.assert_sets(receipt, pending=[b])
+        self.assertEqual(receipt.closed, "the service has stopped")
+        self.assertEqual(len(queue), 2)
+        self.assertRaises(NotRunning, a.send, "x", receipt=True)
+
+    def test_of_too_many_the_oldest_is_closed(self) -> None:
+        a, b = self.node(limits={"receipts_limit": 3}), self.node()
+        self.link((a, b))
+        self.network.advance(1)
+        queue = b.messages()
+        first, *rest = [a.send(number, receipt=True) for number in range(3)]
+        waits = first.complete(60)
+        self.network.advance(1)
+        last = self.ask(a, "one too many")
+        self.assertEqual(first.closed, "too many receipts are open")
+        error = self.failureResultOf(waits, NotDelivered).value
+        self.assertIs(error.receipt, first)
+        self.assertEqual(
+            str(error), "too many receipts are open: who has the message is not known any more"
+        )
+        self.failureResultOf(first.complete(), NotDelivered)
+        self.assert_sets(first, pending=[b])
+        self.assertEqual(self.happened(a, "receipt"), [first, *rest, first, last])
+        self.assertEqual(a.footprint()["receipts"], 3)
+        while queue.take() is not None:
+            pass
+        self.network.advance(1)
+        self.assertTrue(all(receipt.is_complete for receipt in (*rest, last)))
+        self.assertFalse(first.is_complete)
+
+    def test_what_is_known_when_it_is_closed_stays(self) -> None:
+        a, b, c = self.chain(3, limits={"receipts_limit": 1})
+        self.network.advance(1)
+        queue = c.messages()
+        first = self.ask(a, "x")
+        self.network.advance(1)
+        self.ask(a, "y")
+        self.assert_sets(first, delivered=[b], pending=[c])
+        self.assertEqual(len(queue), 2)
+
+
+class TestMembership(ReceiptCase):
+    def test_before_it_has_joined_it_waits_and_then_fails_with_no_members(self) -> None:
+        a = self.node()
+        receipt = self.ask(a, "anyone?")
+        waits = receipt.complete(5)
+        self.network.advance(6)
+        self.failureResultOf(waits, NoMembers)
+        self.assert_sets(receipt)
+        self.assertFalse(receipt.is_complete)
+
+    def test_what_was_sent_before_the_first_link_counts_those_it_finds(self) -> None:
+        a, b, c = self.node(), self.node(), self.node()
+        self.link((c, b))
+        self.network.advance(1)
+        receipt = self.ask(a, "early")
+        waits = receipt.complete()
+        self.network.advance(1)
+        self.assertNoResult(waits)
+        self.link((a, b))
+        self.network.advance(2)
+        self.successResultOf(waits)
+        self.assert_sets(receipt, delivered=[b, c])
+
+    def test_two_that_are_new_expect_each_other(self) -> None:
+        a, b = self.node(), self.node()
+        at_a, at_b = self.ask(a, "early"), self.ask(b, "too")
+        self.link((a, b))
+        self.network.advance(2)
+        self.assert_sets(at_a, delivered=[b])
+        self.assert_sets(at_b, delivered=[a])
+        self.assertTrue(at_a.is_complete and at_b.is_complete)
+
+    def test_alone_once_all_are_gone_for_good(self) -> None:
+        a, b = self.node(identity=None), self.node(identity=None)
+        self.link((a, b))
+        self.network.advance(1)
+        self.stop(b)
+        self.network.advance(120)
+        self.assertEqual(dict(a.members), {})
+        receipt = self.ask(a, "anyone?")
+        self.failureResultOf(receipt.complete(), NoMembers)
+        self.failureResultOf(receipt.complete(5), NoMembers)
+        self.assertEqual(a.footprint()["receipts"], 0)
+        self.assert_sets(receipt)
+
+    def test_who_came_later_is_not_expected_and_counts_if_it_has_it(self) -> None:
+        a, b = self.chain(2)
+        self.network.advance(1)
+        b.messages()  # nobody takes from it, so the receipt stays open
+        queue = b.messages()
+        receipt = self.ask(a, "x")
+        late, early = self.node(), self.node(replay="all")
+        self.link((late, b), (early, b))
+        self.network.advance(10)
+        self.assertEqual((self.got(late), self.got(early)), ([], ["x"]))
+        self.assertIn(early.id, receipt.delivered)
+        self.assertNotIn(late.id, receipt.delivered | receipt.pending | receipt.missed)
+        self.assertEqual(receipt.pending, {b.id})
+        self.assertEqual(len(queue), 1)
+
+    def test_guests_are_in_no_receipt_and_have_receipts_of_their_own(self) -> None:
+        a, b = self.chain(2)
+        guest = self.node(role="guest")
+        self.link((guest, b))
+        self.network.advance(1)
+        receipt = self.ask(a, "x")
+        self.network.advance(1)
+        self.assertEqual(self.got(guest), ["x"])
+        self.assert_sets(receipt, delivered=[b])
+        self.assertTrue(receipt.is_complete)
+        own = self.ask(guest, "y")
+        self.network.advance(1)
+        self.assert_sets(own, delivered=[a, b])
+
+    def test_a_member_that_is_gone_for_good_has_missed_it(self) -> None:
+        a, b, gone = self.chain(3, identity=None)
+        self.network.advance(1)
+        self.kill(gone)
+        receipt = self.ask(a, "x")
+        waits = receipt.complete()
+        self.network.advance(60)
+        self.assert_sets(receipt, delivered=[b], pending=[gone])
+        self.network.advance(120)
+        self.assert_sets(receipt, delivered=[b], missed=[gone])
+        error = self.failureResultOf(waits, NotDelivered).value
+        self.assertEqual(str(error), "1 of 2 members will not get the message")
+        self.failureResultOf(receipt.complete(5), NotDelivered)
+
+
+class TestRestarts(ReceiptCase):
+    def test_a_member_with_history_that_was_away_is_pending_and_then_has_it(self) -> None:
+        a, b, c = self.keyed(), self.keyed(), self.with_history()
+        self.link((a, b), (b, c))
+        a.send("before")
+        self.network.advance(1)
+        number = self.kill(c)
+        receipt = self.ask(a, "while it was away")
+        self.network.advance(120)
+        self.assertEqual(a.members[c.id].state, "down")
+        self.assert_sets(receipt, delivered=[b], pending=[c])
+        c = self.mesh.start(number)
+        self.network.advance(70)
+        self.assertEqual(self.got(c), ["while it was away"])
+        self.assert_sets(receipt, delivered=[b, c])
+        self.assertTrue(receipt.is_complete)
+
+    def test_one_with_history_that_is_killed_before_it_has_answered_answers_later(self) -> None:
+        a, b = self.keyed(), self.with_history()
+        self.link((a, b))
+        self.network.advance(1)
+        receipt = self.ask(a, "x")
+        self.assertEqual(self.got(b), ["x"])
+        path = b._run.keeper  # type: ignore[union-attr]
+        assert path is not None
+        path._flush()  # it is stored, and nobody was told
+        number = self.kill(b)
+        self.network.advance(20)
+        self.assert_sets(receipt, pending=[b])
+        b = self.mesh.start(number)
+        self.network.advance(70)
+        self.assertEqual(self.got(b), [])
+        self.assert_sets(receipt, delivered=[b])
+
+    def test_one_without_history_that_restarts_before_it_got_it_has_missed_it(self) -> None:
+        a, b, c = self.keyed(), self.keyed(), self.keyed()
+        self.link((a, b), (b, c))
+        self.network.advance(1)
+        number = self.kill(c)
+        receipt = self.ask(a, "x")
+        waits = receipt.complete()
+        self.network.advance(1)
+        self.assert_sets(receipt, delivered=[b], pending=[c])
+        c = self.mesh.start(number)
+        self.network.advance(70)
+        self.assertEqual(self.got(c), [])
+        self.assert_sets(receipt, delivered=[b], missed=[c])
+        error = self.failureResultOf(waits, NotDelivered).value
+        self.assertIs(error.receipt, receipt)
+        self.assertNotIsInstance(error, ReceiptTimeout)
+        self.failureResultOf(receipt.complete(), NotDelivered)
+
+    def test_one_without_history_that_is_the_first_to_get_it_has_it(self) -> None:
+        a, b = self.keyed(), self.keyed()
+        self.link((a, b))
+        self.network.advance(1)
+        number = self.kill(b)
+        self.network.advance(30)
+        receipt = self.ask(a, "x")
+        waits = receipt.complete()
+        b = self.mesh.start(number)
+        self.network.advance(70)
+        self.assertEqual(self.got(b), ["x"])
+        self.assertIs(self.successResultOf(waits), receipt)
+
+    def test_one_that_restarts_after_it_had_it_still_has_had_it(self) -> None:
+        a, b, c = self.keyed(), self.keyed(), self.keyed()
+        self.link((a, b), (b, c))
+        self.network.advance(1)
+        b.messages()
+        queue = b.messages()
+        receipt = self.ask(a, "x")
+        self.network.advance(1)
+        self.assert_sets(receipt, delivered=[c], pending=[b])
+        number = self.kill(c)
+        c = self.mesh.start(number)
+        self.network.advance(70)
+        self.assert_sets(receipt, delivered=[c], pending=[b])
+        self.run_to_end(queue.__anext__())
+        self.network.advance(1)
+        self.assertTrue(receipt.is_complete)
+
+    def test_a_partition_holds_it_up_and_no_more(self) -> None:
+        nodes = [self.keyed() for _ in range(4)]
+        self.link((nodes[0], nodes[1]), (nodes[1], nodes[2]), (nodes[2], nodes[3]))
+        self.network.advance(1)
+        self.mesh.partition((0, 1))
+        receipt = self.ask(nodes[0], "x")
+        self.network.advance(60)
+        self.assert_sets(receipt, delivered=[nodes[1]], pending=nodes[2:])
+        self.mesh.heal()
+        self.network.advance(120)
+        self.assert_sets(receipt, delivered=nodes[1:])
+
+
+class TestTaking(ReceiptCase):
+    def test_unheard_counts_as_taken(self) -> None:
+        a, b = self.chain(2)
+        self.network.advance(1)
+        service = MeshService(self.network.clock)
+        self.assertEqual(service.footprint(), {})
+        receipt = self.ask(a, "x")
+        self.network.advance(1)
+        self.assert_sets(receipt, delivered=[b])
+        self.assertEqual(b.footprint()["unheard_messages"], 1)
+
+    def test_a_consumer_has_it_when_it_has_taken_it(self) -> None:
+        a, b = self.chain(2)
+        self.network.advance(1)
+        queue = b.messages()
+        receipts = [self.ask(a, number) for number in range(3)]
+        self.network.advance(60)
+        for receipt in receipts:
+            self.assert_sets(receipt, pending=[b])
+        for receipt in receipts:
+            self.run_to_end(queue.__anext__())
+            self.network.advance(1)
+            self.assert_sets(receipt, delivered=[b])
+
+    def test_the_slowest_consumer_counts_and_one_that_is_gone_does_not(self) -> None:
+        a, b = self.chain(2)
+        self.network.advance(1)
+        slow, quick = b.messages(), b.messages()
+        receipt = self.ask(a, "x")
+        self.run_to_end(quick.__anext__())
+        self.network.advance(5)
+        self.assert_sets(receipt, pending=[b])
+        slow.close()
+        del slow
+        self.network.advance(5)
+        self.assert_sets(receipt, delivered=[b])
+
+    def test_one_that_is_closed_holds_no_receipt_back(self) -> None:
+        for with_history in (False, True):
+            a = self.node()
+            b = self.with_history() if with_history else self.node()
+            self.link((a, b))
+            queue, other = b.messages(), b.messages()
+            receipt = self.ask(a, "one")
+            other.take()
+            self.network.advance(2)
+            self.assert_sets(receipt, pending=[b])
+            queue.close()
+            self.network.advance(2)
+            self.assert_sets(receipt, delivered=[b])
+            self.assertEqual(len(queue), 1)
+            later = self.ask(a, "two")
+            other.take()
+            self.network.advance(2)
+            self.assert_sets(later, delivered=[b])
+            self.stop(a)
+            self.stop(b)
+
+    def test_what_one_lost_after_it_was_closed_is_the_authors_no_more(self) -> None:
+        a, b = self.node(), self.node(limits={"queue_limit": 2, "history_seconds": 20.0})
+        self.link((a, b))
+        queue = b.messages()
+        receipts = [a.send(number, receipt=True) for number in range(5)]
+        self.network.pump()
+        queue.close()
+        self.network.advance(40)
+        self.assertEqual(len([*iter(queue.take, None)]), 2)
+        self.network.advance(2)
+        self.assertEqual([(gap.first, gap.last) for gap in self.happened(b, "gap")], [(3, 5)])
+        for receipt in receipts:
+            assert receipt is not None
+            self.assert_sets(receipt, delivered=[b])
+
+    def test_what_is_taken_after_the_stop_is_told_to_nobody(self) -> None:
+        a, b = self.node(), self.node()
+        self.link((a, b))
+        queue, closed = b.messages(), b.messages()
+        receipt = self.ask(a, "one")
+        self.stop(b)
+        closed.close()
+        self.assertEqual(len([*iter(queue.take, None)]), 1)  # and no timer is left of it
+        self.assert_sets(receipt, pending=[b])
+
+    def test_what_a_slow_consumer_lost_is_never_counted(self) -> None:
+        a = self.node()
+        b = self.node(limits={"queue_limit": 2, "history_bytes": 700_000})
+        self.link((a, b))
+        self.network.advance(1)
+        queue = b.messages()
+        receipts = [self.ask(a, number, BIG) for number in range(6)]
+        self.network.advance(1)
+        got = []
+        while (message := queue.take()) is not None:
+            got.append(message.packets[1])
+        self.network.advance(1)
+        self.assertEqual(got, [0, 1, 5])
+        self.assertEqual([(gap.first, gap.last) for gap in self.happened(b, "gap")], [(3, 5)])
+        for number, receipt in enumerate(receipts):
+            if number in got:
+                self.assert_sets(receipt, delivered=[b])
+            else:
+                self.assert_sets(receipt, missed=[b])
+
+    def test_what_it_takes_of_below_a_hole_that_was_given_up_counts(self) -> None:
+        limits = {"queue_limit": 2, "gap_patience": 5.0, "compare_interval": 1.0}
+        a, c = self.node(limits={"history_seconds": 10.0}), self.node(limits={"history_seconds": 10.0})
+        b = self.node(limits=limits)
+        self.link((a, b), (a, c))
+        self.network.advance(1)
+        queue = b.messages()
+        before = [self.ask(a, number) for number in range(6)]
+        self.mesh.partition((0, 1), (2,))
+        lost = [self.ask(a, number) for number in range(6, 9)]
+        self.network.advance(120)  # until nobody holds them any more
+        self.mesh.heal()
+        self.network.advance(60)
+        after = self.ask(a, 9)
+        self.network.advance(30)
+        self.assertEqual([(gap.first, gap.last) for gap in self.happened(b, "gap")], [(7, 9)])
+        got = [message.packets[1] for message in iter(queue.take, None)]
+        self.network.advance(5)
+        self.assertEqual(got, [*range(6), 9])
+        for receipt in (*before, after):
+            self.assert_sets(receipt, delivered=[b, c])
+        for receipt in lost:
+            self.assertNotIn(b.id, receipt.delivered)
+        self.assertEqual(len(self.happened(b, "gap")), 1)
+
+    def test_nor_is_what_it_had_to_forget_of_a_run_before_it_took_any(self) -> None:
+        # Of so many ranges that a handler took the oldest run that waits is given up.
+        a, c, b = self.node(), self.node(), self.node(limits={"queue_limit": 1})
+        self.link((a, b), (c, b))
+        self.network.advance(1)
+        b.register_handler(lambda message, link: message.packets[1] == "taken")
+        queue = b.messages()
+        self.ask(c, "fills the queue")
+        receipt = self.ask(a, "lost")
+        for _ in range(3):
+            self.ask(c, "taken")
+            self.ask(c, "left")
+        self.network.advance(1)
+        self.assertNotIn(b.id, receipt.delivered)
+        self.assertIn(b.id, receipt.missed)
+        while (message := queue.take()) is not None:
+            self.assertNotEqual(message.packets[1], "lost")
+        self.assertIn((a.id, 1, 1), [(gap.sender, gap.first, gap.last) for gap in self.happened(b, "gap")])
+
+    def test_what_it_takes_when_nobody_holds_it_any_more_counts(self) -> None:
+        a, b = self.node(limits={"history_seconds": 60.0}), self.node(limits={"history_seconds": 60.0})
+        self.link((a, b))
+        self.network.advance(1)
+        queue = b.messages()
+        receipt = self.ask(a, "x")
+        self.network.advance(300)
+        self.assert_sets(receipt, pending=[b])
+        self.assertIsNotNone(queue.take())
+        self.network.advance(1)
+        self.assertTrue(receipt.is_complete)
+
+    def test_with_a_store_it_counts_once_it_is_stored(self) -> None:
+        a, b = self.keyed(), self.with_history(limits={"flush_interval": 3.0})
+        self.link((a, b))
+        self.network.advance(4)
+        receipt = self.ask(a, "x")
+        self.assertEqual(self.got(b), ["x"])
+        self.network.advance(2)
+        self.assert_sets(receipt, pending=[b])
+        self.network.advance(2)
+        self.assert_sets(receipt, delivered=[b])
+
+    def test_a_store_that_cannot_be_written_holds_it_up(self) -> None:
+        a, b = self.keyed(), self.with_history()
+        self.link((a, b))
+        self.network.advance(1)
+        store = b._run.keeper.store  # type: ignore[union-attr]
+
+        def full(flush: object) -> None:
+            raise OSError("no room")
+
+        self.patch(store, "flush", full)
+        receipt = self.ask(a, "x")
+        self.network.advance(20)
+        self.assertEqual(self.got(b), ["x"])
+        self.assert_sets(receipt, pending=[b])
+        del store.flush
+        self.network.advance(20)
+        self.assert_sets(receipt, delivered=[b])
+        self.flushLoggedErrors(OSError)
+
+    def test_consumers_are_asked_of_runs_that_changed_alone_however_many_wait_for_one(self) -> None:
+        b = self.node()
+        peer = self.joined(b)
+        queue = b.messages()
+        node = b._run.hub.node  # type: ignore[union-attr]
+        asked: Counter[tuple[bytes, int]] = Counter()
+        taken = Delivery.taken
+
+        def counted(delivery: Delivery, run: tuple[bytes, int], head: int) -> int:
+            asked[run] += 1
+            return taken(delivery, run, head)
+
+        self.patch(Delivery, "taken", counted)
+        authors = [self.puppet().me for _ in range(100)]
+        asking = join_entries([pack_entry(0, ["x"], asks=True)])
+        for author in authors:
+            peer.send(presence(author), batch(author, 1, "x", body=asking))
+        self.network.pump()
+        runs = [(author.origin, author.epoch) for author in authors]
+        self.assertEqual((len(node.reverse.receipts.waiting), asked), (100, Counter(runs)))
+        asked.clear()
+        for number in range(1, 20):
+            peer.send(native.Ping(number), batch(peer.me, number, "asks nothing"))
+            b.send(number)
+            self.network.advance(0.1)
+        self.assertEqual(asked, Counter())
+        peer.send(batch(authors[5], 2, "more"))
+        self.network.pump()
+        self.assertEqual(asked, Counter(runs[5:6]))
+        asked.clear()
+        self.run_to_end(take(queue, 1))
+        self.assertEqual((asked, len(node.reverse.receipts.waiting)), (Counter(runs[:1]), 99))
+        asked.clear()
+        del queue
+        gc.collect()
+        peer.send(native.Ping(20))
+        self.network.pump()
+        self.assertEqual((asked, len(node.reverse.receipts.waiting)), (Counter(runs[1:]), 0))
+        self.assertEqual(node.reverse.receipts.moved, {})
+
+    def test_what_many_authors_ask_is_stored_at_once(self) -> None:
+        b = self.with_history(limits={"flush_interval": 5.0})
+        peer = self.joined(b)
+        authors = [self.puppet().me for _ in range(150)]
+        asking = join_entries([pack_entry(0, ["x"], asks=True)])
+        for author in authors:
+            peer.send(presence(author), batch(author, 1, "x", body=asking))
+        self.network.pump()
+        self.assertEqual(len(self.got(b)), 150)
+        self.assertEqual(b.footprint()["asked_runs"], 150)
+        node = b._run.hub.node  # type: ignore[union-attr]
+        self.assertEqual(len(node.reverse.receipts.waiting), 150)
+        self.addCleanup(sys.setrecursionlimit, sys.getrecursionlimit())
+        sys.setrecursionlimit(len(inspect.stack()) + 200)  # no deeper for more of them
+        self.network.advance(6)
+        self.assertEqual(len(node.reverse.receipts.waiting), 0)
+        self.assertEqual(self.flushLoggedErrors(), [])

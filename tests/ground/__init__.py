@@ -1,1 +1,0 @@
-"""The tests of the ground floor: errors, flags, configuration, networks and identities."""

@@ -1,0 +1,275 @@
+"""Slow lines: a link lives while bytes flow over it, however long a frame takes."""
+
+from __future__ import annotations
+
+from twisted.internet.task import LoopingCall
+
+from tests.support.meshcase import MeshCase, Puppet, batch
+from twisted_mesh.core.handshake import Handshake, Side
+from twisted_mesh.core.keepalive import ALIVE
+from twisted_mesh.memory.transport import MemoryTransport
+from twisted_mesh.service import MeshService
+from twisted_mesh.wire import native
+from twisted_mesh.wire.membership import Purpose
+from twisted_mesh.wire.native import Have, HaveEntry, Pong, SnapshotEntry, Want
+
+LIMITS = {"ping_after": 2.0, "dead_after": 6.0}
+_STEP = 0.125  # seconds: a power of two, so that none is called twice
+
+
+class SlowLineCase(MeshCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self._reading: list[LoopingCall] = []
+        self.addCleanup(lambda: [call.stop() for call in self._reading])
+
+    def slow(self, end: MemoryTransport, rate: int) -> None:
+        """Let *end* read *rate* bytes a second from now on."""
+        end.reads = False
+        end.chunk = int(rate * _STEP)
+
+        def read() -> None:
+            others = len(end.moves())
+            end.reads = True
+            for arrive in end.moves()[others:]:
+                arrive()
+            end.reads = False
+
+        call = LoopingCall(read)
+        call.clock = self.network.clock
+        call.start(_STEP, now=False)
+        self._reading.append(call)
+
+    def slowed(self, one: MeshService, other: MeshService, rate: int) -> None:
+        """Let both ends of a link read *rate* bytes a second."""
+        for end in self.network.between(self.host(one), self.host(other)):
+            self.slow(end, rate)
+
+    def drip(self, puppet: Puppet, data: bytes, seconds: int) -> None:
+        """Say *data* bit by bit, in as many *seconds*."""
+        size = -(-len(data) // seconds)
+        for at in range(0, len(data), size):
+            puppet.write(data[at : at + size])
+            self.network.advance(1)
+
+    def signs(self, puppet: Puppet) -> int:
+        """How often the peer of *puppet* said that it lives."""
+        return puppet.frames().count(Pong(ALIVE))
+
+
+class TestLife(SlowLineCase):
+    def test_a_frame_may_take_longer_than_dead_after(self) -> None:
+        a, b = self.chain(2, limits=LIMITS, overlay=False)
+        self.slowed(a, b, 2_000)
+        a.send("large", b"x" * 60_000)
+        a.send("small")
+        self.network.advance(35)
+        self.assertEqual(self.got(b), ["large", "small"])
+        self.assertEqual(self.log("silent"), [])
+
+    def test_a_frame_each_way_may_take_longer_than_dead_after(self) -> None:
+        a, b = self.chain(2, limits=LIMITS, overlay=False)
+        self.slowed(a, b, 2_000)
+        for node in (a, b):
+            node.send("large", b"x" * 60_000)
+            node.send("small")
+        self.network.advance(40)
+        self.assertEqual((self.got(a), self.got(b)), (["large", "small"], ["large", "small"]))
+        self.assertEqual(self.log("silent"), [])
+
+    def test_a_tls_record_may_take_longer_than_dead_after(self) -> None:
+        a, b = self.chain(2, limits=LIMITS, overlay=False)
+        self.slowed(a, b, 1_000)  # 16 s for a record
+        a.send("large", b"x" * 30_000)
+        self.network.advance(45)
+        self.assertEqual(self.got(b), ["large"])
+        self.assertEqual(self.log("silent"), [])
+
+    def test_who_reads_a_long_frame_says_so_within_ping_after(self) -> None:
+        for encrypted in (True, False):
+            with self.subTest(encrypted=encrypted):
+                a = self.node(limits=LIMITS, encryption="SSL" if encrypted else "Plaintext")
+                puppet = self.puppet(encrypted=encrypted)
+                self.dial(puppet, a, encrypted=encrypted)
+                self.network.pump()
+                said = native.encode(batch(puppet.me, 1, b"x" * 10_000))
+                for count in range(1, 6):
+                    self.drip(puppet, said[:1000], 2)
+                    said = said[1000:]
+                    self.assertGreaterEqual(self.signs(puppet), count)
+                self.assertEqual(self.got(a), [])
+
+    def test_who_reads_says_so_in_an_exchange_and_before_a_link_is_up(self) -> None:
+        for purpose in (Purpose.EXCHANGE, Purpose.JOIN):
+            with self.subTest(purpose=purpose):
+                a = self.node(limits=LIMITS)
+                puppet = self.puppet(frontier=purpose is Purpose.EXCHANGE)
+                puppet.handshake = Handshake(
+                    Side.DIALLER, puppet.me, nonce=bytes(range(32)), time=1, purpose=purpose
+                )
+                self.dial(puppet, a)
+                self.network.pump()
+                self.drip(puppet, native.encode(batch(puppet.me, 1, b"x" * 10_000))[:9_000], 9)
+                self.assertNotIn(puppet.me.id, a.routing_table)
+                self.assertIsNone(puppet.bye)
+                self.assertGreaterEqual(self.signs(puppet), 4)
+
+    def test_where_nothing_comes_nobody_says_that_it_lives(self) -> None:
+        a = self.node(limits=LIMITS)
+        puppet = self.joined(a)
+        self.network.advance(5)
+        self.assertEqual(self.signs(puppet), 0)
+
+    def test_a_sign_of_life_means_nothing_else(self) -> None:
+        a = self.node(limits=LIMITS)
+        puppet = self.joined(a)
+        for _ in range(20):
+            puppet.send(Pong(ALIVE))
+            self.network.advance(1)
+        self.assertIsNone(puppet.bye)
+        self.assertIn(puppet.me.id, a.routing_table)
+
+    def test_a_peer_that_says_nothing_while_it_takes_nothing_is_dead(self) -> None:
+        a, b = self.chain(2, limits=LIMITS, overlay=False)
+        for end in self.network.between(self.host(a), self.host(b)):
+            end.reads = False
+        a.send("large", b"x" * 100_000)
+        self.network.advance(7)
+        self.assertEqual(len(self.log("silent for")), 2)
+
+    def test_a_gap_is_not_told_while_it_comes(self) -> None:
+        a = self.node()
+        puppet = self.joined(a)
+        puppet.send(batch(puppet.me, 2, "second"))
+        self.network.advance(1)
+        self.drip(puppet, native.encode(batch(puppet.me, 1, b"x" * 50_000)), 70)  # of gap_patience: 30 s
+        self.assertEqual(self.happened(a, "gap"), [])
+        self.assertEqual(self.got(a), [b"x" * 50_000, "second"])
+
+
+class TestArriving(SlowLineCase):
+    def test_nobody_else_is_asked_for_what_is_coming(self) -> None:
+        for encrypted in (True, False):
+            with self.subTest(encrypted=encrypted):
+                a = self.node(encryption="SSL" if encrypted else "Plaintext")
+                author, other = (self.puppet(encrypted=encrypted) for _ in range(2))
+                for puppet in (author, other):
+                    self.dial(puppet, a, encrypted=encrypted)
+                    self.network.pump()
+                said = native.encode(batch(author.me, 1, b"x" * 50_000))
+                self.drip(author, said[:5_000], 3)
+                other.send(Have([HaveEntry(author.me.origin, author.me.epoch, 1, 1)], False))
+                self.drip(author, said[5_000:], 15)
+                self.assertEqual(self.got(a), [b"x" * 50_000])
+                self.assertEqual([frame for frame in other.frames() if isinstance(frame, Want)], [])
+
+
+class TestFrontier(SlowLineCase):
+    def long(self) -> bytes:
+        """A snapshot that a slow line takes long for."""
+        entries = [SnapshotEntry(bytes([number]) * 32, 1, 1, 1, 0) for number in range(1, 200)]
+        return native.encode(native.Snapshot(True, entries))
+
+    def test_it_may_take_longer_than_a_handshake(self) -> None:
+        a = self.node(limits={"handshake_timeout": 3.0})
+        puppet = self.dial(self.puppet(frontier=False, settled=False), a)
+        self.network.pump()
+        self.drip(puppet, self.long(), 20)
+        self.assertIn(puppet.me.id, a.routing_table)
+
+    def test_whoever_drips_it_is_cut_off(self) -> None:
+        a = self.node(limits={"handshake_timeout": 3.0})
+        puppet = self.dial(self.puppet(frontier=False, settled=False), a)
+        self.network.pump()
+        self.drip(puppet, self.long()[:500], 5)
+        self.assertEqual(puppet.bye.reason, "timeout")
+
+    def test_it_may_not_take_for_ever(self) -> None:
+        a = self.node(limits={"handshake_timeout": 3.0})
+        puppet = self.dial(self.puppet(frontier=False, settled=False), a)
+        self.network.pump()
+        noise = native.encode(Pong(5)) * 100
+        for _ in range(89):
+            puppet.write(noise)
+            self.network.advance(1)
+        self.assertIsNone(puppet.bye)
+        puppet.write(noise)
+        self.network.advance(2)
+        self.assertEqual(puppet.bye.reason, "timeout")
+
+
+class TestTheEnd(SlowLineCase):
+    def test_a_frame_in_the_middle_of_which_a_link_is_closed_still_comes(self) -> None:
+        for closing in (0, 1):
+            with self.subTest(closing=("author", "reader")[closing]):
+                nodes = a, b = self.chain(2, overlay=False)
+                self.slowed(a, b, 5_000)
+                a.send("large", b"x" * 50_000)
+                self.network.advance(3)
+                ends = self.network.between(self.host(a), self.host(b))
+                nodes[closing].disconnect(nodes[closing].routing_table[nodes[not closing].id])
+                self.network.advance(5)
+                self.assertEqual([end.closed for end in ends], [False, False])
+                self.network.advance(5)
+                self.assertEqual([end.closed for end in ends], [True, True])
+                self.assertEqual(self.got(b), ["large"])
+
+    def test_a_peer_that_does_not_read_is_not_waited_for(self) -> None:
+        a, b = self.chain(2, overlay=False)
+        a.send("large", b"x" * 50_000)
+        self.network.between(self.host(a), self.host(b))[1].reads = False
+        self.network.pump()
+        a.disconnect(a.routing_table[b.id])
+        self.network.advance(2.1)
+        self.assertEqual(a.footprint()["connections"], 0)
+
+    def test_it_comes_when_nothing_moves_any_more(self) -> None:
+        a = self.node()
+        puppet = self.joined(a)
+        a.disconnect(a.routing_table[puppet.me.id])
+        self.drip(puppet, native.encode(batch(puppet.me, 1, b"x" * 10_000))[:-100], 10)
+        self.assertEqual(a.footprint()["connections"], 1)
+        self.network.advance(3)
+        self.assertEqual(a.footprint()["connections"], 0)
+
+    def test_it_comes_whatever_still_moves(self) -> None:
+        a = self.node(limits={"close_timeout": 0.2})
+        puppet = self.joined(a)
+        a.disconnect(a.routing_table[puppet.me.id])
+        for _ in range(295):  # of 30 s
+            puppet.send(Pong(5))
+            self.network.advance(0.1)
+        self.assertEqual(a.footprint()["connections"], 1)
+        self.network.advance(0.6)
+        self.assertEqual(a.footprint()["connections"], 0)
+
+    def test_a_node_that_stops_does_not_wait_for_it(self) -> None:
+        a = self.node()
+        puppet = self.joined(a)
+        a.disconnect(a.routing_table[puppet.me.id])
+        said = native.encode(batch(puppet.me, 1, b"x" * 10_000))
+        self.drip(puppet, said[:1000], 5)
+        stopped = a.stopService()
+        self.drip(puppet, said[1000:2000], 3)
+        self.successResultOf(stopped)
+        self.assertEqual(self.log("do not say so"), [])
+
+    def test_links_at_their_end_count_as_links(self) -> None:
+        a = self.node(limits={"links_limit": 1})
+        puppet = self.joined(a)
+        a.disconnect(a.routing_table[puppet.me.id])
+        other = self.dial(self.puppet(), a)
+        self.network.pump()
+        self.assertEqual(other.bye.reason, "full")
+
+    def test_and_give_way_to_others_when_they_last(self) -> None:
+        # Else who opens a thousand links, and drips over each at its end, keeps everybody out.
+        a = self.node(limits={"links_limit": 1})
+        puppet = self.joined(a)
+        a.disconnect(a.routing_table[puppet.me.id])
+        said = native.encode(batch(puppet.me, 1, b"x" * 10_000))
+        self.drip(puppet, said[:1000], 5)
+        other = self.dial(self.puppet(), a)
+        self.network.advance(1)
+        self.assertIsNone(other.bye)
+        self.assertEqual(a.footprint()["connections"], 1)

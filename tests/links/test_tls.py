@@ -1,0 +1,70 @@
+"""TLS of links: version, exporter, words."""
+
+from __future__ import annotations
+
+from OpenSSL import SSL
+from twisted.internet.endpoints import wrapClientTLS
+from twisted.internet.protocol import Factory
+
+from tests.support.meshcase import PORT, MeshCase, Raw
+from twisted_mesh.links import tls
+
+
+class TestTls(MeshCase):
+    def test_links_are_tls_1_3(self) -> None:
+        a, b = self.chain(2)
+        handle = a.routing_table[b.id].transport.getHandle()
+        self.assertEqual(handle.get_protocol_version_name(), "TLSv1.3")
+        self.assertIn(b"\x17\x03\x03", self.wire_bytes())
+
+    def wire_bytes(self) -> bytes:
+        """What a broadcast looks like on the wire."""
+        a, b = self.services
+        a.send("a secret of " + "x" * 20)
+        end = self.network.between(self.host(a), self.host(b))[1]
+        end.reads = False
+        self.network.pump()
+        seen = bytes(end._arrived)
+        end.reads = True
+        self.network.pump()
+        self.assertNotIn(b"secret", seen)
+        self.assertEqual(len(self.got(b)), 1)
+        return seen
+
+    def test_the_exporter_is_the_sessions(self) -> None:
+        a, b = self.chain(2)
+        c = self.node()
+        self.link((c, a))
+        near = tls.exporter(a.routing_table[b.id].transport)
+        self.assertEqual(len(near), 32)
+        self.assertEqual(near, tls.exporter(b.routing_table[a.id].transport))
+        self.assertNotEqual(near, tls.exporter(a.routing_table[c.id].transport))
+
+    def test_plain_text_has_none(self) -> None:
+        a, b = self.chain(2, encryption="Plaintext")
+        self.assertEqual(tls.exporter(a.routing_table[b.id].transport), b"")
+
+    def speaking(self, version: int) -> Raw:
+        """A peer that has dialled a node with no newer TLS than *version*, after a while."""
+        node = self.node()
+        context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+        context.set_max_proto_version(version)
+        endpoint = self.network.dial_from("10.9.9.9")(self.host(node), PORT)
+        old = wrapClientTLS(tls._AnyPeer(context), endpoint, clock=self.network.clock)
+        raw = Raw()
+        old.connect(Factory.forProtocol(lambda: raw))
+        self.network.advance(3)
+        self.assertEqual(node.footprint()["connections"], raw.lost is None)
+        return raw
+
+    def test_older_versions_are_refused(self) -> None:
+        self.assertNotEqual(self.speaking(SSL.TLS1_3_VERSION).received, b"")
+        old = self.speaking(SSL.TLS1_2_VERSION)
+        self.assertIsNotNone(old.lost)
+        self.assertEqual(old.received, b"")
+
+    def test_what_openssl_says(self) -> None:
+        error = SSL.Error([("SSL routines", "", "wrong version number")])
+        self.assertEqual(tls.failure_text(error), "wrong version number")
+        self.assertEqual(tls.failure_text(SSL.Error()), "the TLS session failed")
+        self.assertEqual(tls.failure_text(SSL.Error([])), "the TLS session failed")

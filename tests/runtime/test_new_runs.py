@@ -1,0 +1,645 @@
+"""One key, several runs: epochs that were not kept, keys in two places, authors that say two things."""
+
+from __future__ import annotations
+
+import time
+from itertools import count
+from pathlib import Path
+from typing import Any, ClassVar
+
+from twisted.python.failure import Failure
+
+from tests.support.meshcase import MIB, PORT, MeshCase, Puppet, batch
+from twisted_mesh import flags
+from twisted_mesh.core.broadcast.joining import MOST_CLAIMED
+from twisted_mesh.core.handshake import Myself, Side, Stage
+from twisted_mesh.core.signing import Seal
+from twisted_mesh.delivery.receipts import Receipt
+from twisted_mesh.errors import (
+    Congested,
+    IdentityError,
+    KeyInUse,
+    NotDelivered,
+    NotRunning,
+    Reason,
+    RemoteError,
+    SelfConnection,
+    Unreachable,
+)
+from twisted_mesh.identity import Identity
+from twisted_mesh.service import MeshService
+from twisted_mesh.wire import native
+from twisted_mesh.wire.membership import Presence, Role
+from twisted_mesh.wire.native import SnapshotEntry
+from twisted_mesh.wire.signed import SignedRecord
+
+AHEAD = 10**9  # ms: the clock of the first run was that much later
+SHARED = (
+    "two nodes use this key, and the one started later keeps it: give each an identity of its own [key]"
+)
+
+
+class TestEpochTaken(MeshCase):
+    """The key's file was restored without the file beside it, and the clock went back."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.file = Path(self.mktemp())
+        key = Identity.create(self.file)
+        self.taken = key.next_epoch(int(time.time() * 1000) + AHEAD) + 1
+        first, self.other = self.node(identity=key), self.node()
+        self.link((first, self.other))
+        first.send("of the first run")
+        self.network.pump()
+        first.stopService()
+        self.network.pump()
+        self.file.with_name(self.file.name + ".epoch").unlink()
+
+    def again(self, **options: Any) -> MeshService:
+        """A node of the same key that knows nothing of the first run."""
+        return self.node(identity=Identity.load(self.file), **options)
+
+    def assert_came(self, *packets: object) -> None:
+        """All came once and in order, of one run above the first."""
+        first, *messages = self.received(self.other)
+        self.assertEqual(first.id[1:], (self.taken, 1))
+        self.assertEqual([message.packets[1] for message in messages], list(packets))
+        self.assertEqual({message.id[1] for message in messages}, {self.taken + 1})
+        self.assertEqual([message.id[2] for message in messages], list(range(1, len(packets) + 1)))
+        self.assertEqual(self.happened(self.other, "gap") + self.happened(self.other, "failure"), [])
+
+    def test_what_was_sent_before_the_link_is_delivered_in_a_new_run(self) -> None:
+        again = self.again()
+        for number in range(3):
+            again.send(number)
+        self.network.pump()
+        self.link((again, self.other))
+        again.send("after")
+        self.network.advance(1)
+        self.assert_came(0, 1, 2, "after")
+        self.assertEqual(self.received(again), [])
+        self.assertEqual([name for name, _ in self.events(again)], ["connect"])
+        self.assertEqual(len(self.log(f"a run {self.taken} of this key is known to others")), 1)
+        kept = self.file.with_name(self.file.name + ".epoch")
+        self.assertEqual(int(kept.read_bytes()), self.taken + 1)
+
+    def test_who_was_shown_until_then_is_told_as_gone(self) -> None:
+        a, b = self.chain(2)
+        assert a._run is not None
+        a._run.epoch_taken(a._run.hub.myself.epoch)
+        self.assertEqual(dict(a.members), {})
+        told = self.happened(a, "member")
+        self.assertEqual([(member.id, member.state) for member in told[-1:]], [(b.id, "gone")])
+
+    def test_as_a_peer_that_is_dialled_for_ever(self) -> None:
+        again = self.again(peers=[self.address(self.other)])
+        again.send("before")
+        self.network.advance(5)
+        self.assertEqual(list(again.routing_table), [self.other.id])
+        self.assert_came("before")
+
+    def test_whoever_dials_the_node_dials_again(self) -> None:
+        again = self.make(identity=Identity.load(self.file))
+        again.startService()
+        again.send("before")
+        self.link((self.other, again))
+        self.assertEqual(dict(again.routing_table), {})
+        self.network.advance(3)
+        self.assertEqual(list(again.routing_table), [self.other.id])
+        self.assert_came("before")
+
+    def test_what_is_sent_while_it_happens_keeps_its_place(self) -> None:
+        again = self.again()
+        link = again.connect(self.host(self.other), PORT)
+        numbers = count()
+        while not again.routing_table:
+            again.send(next(numbers))
+            moves = [move for end in self.network.ends for move in end.moves()]
+            if moves:
+                self.network.random.choice(moves)()
+            self.network.clock.advance(0)
+        self.successResultOf(link)
+        self.network.advance(1)
+        self.assert_came(*range(next(numbers)))
+
+    def test_who_waits_for_room_gets_it(self) -> None:
+        again = self.again(limits={"unsent_bytes": 2 * MIB})
+        number = 0
+        for size in (30_000, 1000, 1):  # to the last byte
+            while True:
+                try:
+                    again.send(number, b"x" * size)
+                except Congested:
+                    break
+                self.network.clock.advance(0)
+                number += 1
+        drained = again.drained()
+        self.link((again, self.other))
+        self.network.advance(1)
+        self.successResultOf(drained)
+        self.assert_came(*range(number))
+
+    def test_receipts_of_what_was_sent_go_on_in_the_new_run(self) -> None:
+        again = self.again()
+        early = [again.send(number, receipt=number != 1) for number in range(3)]
+        self.network.pump()
+        waits = early[2].complete()
+        never = again.send("gathered", receipt=True)
+        self.link((again, self.other))
+        late = again.send("late", receipt=True)
+        self.network.advance(2)
+        self.assertEqual(again._run.hub.renewals, 1)  # type: ignore[union-attr]
+        receipts = (early[0], early[2], never, late)
+        for number, receipt in zip((1, 3, 4, 5), receipts, strict=True):
+            self.assertEqual(receipt.id[1:], (self.taken + 1, number))
+            self.assertEqual(receipt.delivered, {self.other.id})
+        self.assertIs(self.successResultOf(waits), early[2])
+        self.assert_came(0, 1, 2, "gathered", "late")
+
+    def test_of_what_a_neighbour_took_of_the_run_that_is_over_the_receipt_is_closed(self) -> None:
+        again = self.again()
+        puppet = self.dial(self.puppet(frontier=False), again)
+        self.network.pump()  # the link is proven, and the peer has not said what it knows
+        receipts = [again.send(number, receipt=True) for number in range(2)]
+        waits = receipts[1].complete()
+        self.network.pump()
+        outbox = again._run.hub.node.outbox  # type: ignore[union-attr]
+        self.assertEqual(outbox.taken, 2)
+        puppet.send(native.Snapshot(True, [SnapshotEntry(outbox.run[0], outbox.run[1] + 1, 1, 1, 1)]))
+        anew: list[Receipt] = []
+        again.once("receipt", lambda _: anew.append(again.send("while it is told", receipt=True)))
+        self.network.pump()
+        for receipt in receipts:
+            self.assertEqual(
+                (receipt.id[:2], receipt.closed), (outbox.run, "a new run of this node has begun")
+            )
+            error = self.failureResultOf(receipt.complete(), NotDelivered).value
+            self.assertIs(error.receipt, receipt)
+            self.assertTrue(str(error).startswith("a new run of this node has begun: "), error)
+        self.failureResultOf(waits, NotDelivered)
+        self.assertEqual(self.happened(again, "receipt"), [*receipts, *receipts, *anew])
+        self.link((again, self.other))
+        late = again.send("late", receipt=True)
+        self.network.advance(2)
+        # They have the numbers those had, in another run.
+        self.assertEqual([receipt.id[2] for receipt in (*receipts, *anew, late)], [1, 2, 1, 2])
+        self.assertEqual([receipt.delivered for receipt in receipts], [set(), set()])
+        self.assertEqual([receipt.delivered for receipt in (*anew, late)], [{self.other.id}] * 2)
+
+    def test_the_timers_of_the_run_that_is_over_are_too(self) -> None:
+        again = self.again()
+        self.link((again, self.other))
+        again.stopService()
+        self.network.pump()
+        self.other.stopService()
+        self.network.pump()
+        self.assertEqual(self.network.clock.getDelayedCalls(), [])
+
+    def test_a_peer_that_always_knows_a_later_run_is_asked_twice(self) -> None:
+        again = self.again(limits={"isolated_after": 100})  # nor does it seek another way meanwhile
+        epochs = count(self.taken, 5)
+
+        def lie(answer: bytes) -> bytes:
+            entry = SnapshotEntry(again._settings.identity.origin, next(epochs), 1, 1, 1)
+            return answer + native.encode(native.Snapshot(True, [entry]))
+
+        puppets = [self.puppet(Side.ACCEPTOR, frontier=False) for _ in range(3)]
+        for puppet in puppets:
+            puppet.twist[Stage.PROOF] = lie
+        self.serve(puppets)
+        link = again.connect("10.9.9.9", PORT)
+        self.network.advance(60)
+        self.assertIs(self.failureResultOf(link, RemoteError).value.reason, Reason.LEAVING)
+        dials = [target for source, target, _ in self.network.dials if source == self.host(again)]
+        self.assertEqual(dials, [("10.9.9.9", PORT)] * 2)
+        self.link((again, self.other))
+
+    def claim(self, again: MeshService, epoch: int) -> Puppet:
+        """A peer whose frontier names a run of the node's own key."""
+        puppet = self.dial(self.puppet(frontier=False), again)
+        self.network.pump()
+        puppet.send(native.Snapshot(True, [SnapshotEntry(again._settings.identity.origin, epoch, 1, 1, 1)]))
+        self.network.pump()
+        return puppet
+
+    def test_a_claim_no_clock_can_have_given_is_passed_over(self) -> None:
+        # Believed, it would leave this key no epochs to begin runs with.
+        again = self.again()
+        puppet = self.claim(again, MOST_CLAIMED + 1)
+        self.assertEqual(self.happened(again, "failure"), [])
+        self.assertIsNone(puppet.lost)
+        self.assertEqual(len(again.routing_table), 1)
+
+    def test_a_new_run_that_cannot_be_numbered(self) -> None:
+        again = self.again()
+        path = again._settings.identity.path
+        assert path is not None
+        in_the_way = path.with_name(path.name + ".epoch.new")
+        in_the_way.mkdir()
+        puppet = self.claim(again, MOST_CLAIMED)
+        (failure,) = self.happened(again, "failure")
+        self.assertIs(failure.type, IdentityError)
+        self.assertEqual(len(self.log("no new run can begin: epoch")), 1)
+        self.network.advance(11)
+        self.assertIsNotNone(puppet.lost)
+        in_the_way.rmdir()
+        again.connect(self.host(self.other), PORT)
+        self.network.advance(3)
+        self.assertEqual(list(again.routing_table), [self.other.id])
+
+
+class TestKeyInUse(MeshCase):
+    def setUp(self) -> None:
+        super().setUp()
+        key = Identity.generate()
+        self.old = self.node(identity=key)
+        self.failures: list[Failure] = []
+        self.old.on("failure", self.failures.append)
+        self.at_old: list[Any] = []
+        self.old.on("message", lambda message: self.at_old.append(message.packets[1]))
+        self.one, self.two = self.node(), self.node()
+        self.new = self.node(identity=key)
+        # Apart from each other: of two links of one key a node would keep the newer.
+        self.link((self.old, self.one), (self.one, self.two))
+        self.old.send("old")
+        self.network.pump()
+        self.assertEqual(self.failures, [])
+        self.link((self.two, self.new))
+
+    def test_the_older_run_publishes_no_more_and_says_so_once(self) -> None:
+        for number in range(3):
+            self.new.send(number)
+            self.network.advance(1)
+        (failure,) = self.failures
+        self.assertIs(failure.type, KeyInUse)
+        self.assertIn("another node uses this node's key", failure.getErrorMessage())
+        self.assertEqual(len(self.log("another node uses this node's key")), 1)
+        error = self.assertRaises(KeyInUse, self.old.send, "no more")
+        self.assertIn("may publish no more", str(error))
+        self.assertEqual(self.got(self.one), ["old", 0, 1, 2])
+        self.assertEqual(self.got(self.two), ["old", 0, 1, 2])
+        self.assertEqual(self.at_old, [])  # its own key's
+
+    def test_it_goes_on_relaying_and_whispering(self) -> None:
+        self.new.send("new")
+        self.network.pump()
+        end = self.node()
+        self.link((end, self.old))
+        self.two.send("through")
+        self.old.send("psst", flag=flags.whisper)
+        self.network.advance(1)
+        self.assertEqual(sorted(self.got(end)), ["psst", "through"])
+        self.assertEqual(self.at_old, ["through"])
+
+    def test_that_it_is_there_is_enough(self) -> None:
+        self.network.pump()
+        self.assertEqual([failure.type for failure in self.failures], [KeyInUse])
+
+    def test_the_newer_run_is_not_told(self) -> None:
+        self.new.send("new")
+        self.network.pump()
+        self.assertEqual(self.happened(self.new, "failure"), [])
+        self.new.send("still")
+
+
+class OneKeyCase(MeshCase):
+    """Two nodes with one key and the same peers; of the older others have heard already."""
+
+    #: Of the newer one.
+    options: ClassVar[dict[str, Any]] = {}
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.x, self.y = self.chain(2)
+        self.key = Identity.generate()
+        self.old = self.copy("old")
+        self.network.advance(10)
+        self.old.send("early")
+        self.network.advance(1)
+        self.new = self.copy("new", **self.options)
+
+    def copy(self, label: str, **options: Any) -> MeshService:
+        """A node with the key and the peers of the other."""
+        peers = [self.address(self.x), self.address(self.y)]
+        return self.node(identity=self.key, label=label, peers=peers, **options)
+
+    def shown(self) -> set[tuple[str | None, str]]:
+        """How the node is shown on the rosters of the others: its label and state."""
+        members = [service.members[self.old.id] for service in (self.x, self.y)]
+        return {(member.label, member.state) for member in members}
+
+
+class TestKeyGivenBack(OneKeyCase):
+    """The older of two nodes with one key is refused until the newer has stopped, and then itself again."""
+
+    def assert_is_itself_again(self) -> None:
+        """The older node is up everywhere, and is heard by all; nothing came twice."""
+        self.assertEqual(self.shown(), {("old", "up")})
+        self.assertEqual(set(self.old.routing_table), {self.x.id, self.y.id})
+        receipt = self.old.send("again", receipt=True)
+        assert receipt is not None
+        self.x.send("to all")
+        self.network.advance(2)
+        self.assertEqual(receipt.delivered, {self.x.id, self.y.id})
+        for service in (self.x, self.y):
+            self.assertEqual(self.got(service, self.old), ["early", "again"])
+        self.assertEqual(self.got(self.old), ["to all"])
+        self.assertEqual(len(self.log("the other node with this node's key is gone")), 1)
+
+    def test_once_the_newer_has_stopped(self) -> None:
+        self.network.advance(60)
+        self.assertEqual(self.shown(), {("new", "up")})
+        self.assertRaises(KeyInUse, self.old.send, "no")
+        drained = self.old.drained()
+        self.assertNoResult(drained)
+        self.stop(self.new)
+        self.network.advance(20)
+        self.successResultOf(drained)
+        self.assert_is_itself_again()
+
+    def test_once_the_newer_was_killed_and_counts_as_down(self) -> None:
+        self.network.advance(60)
+        self.mesh.kill(self.services.index(self.new))
+        self.new._run = None  # of a process that is gone nothing can be left
+        self.network.advance(45)  # an attempt, within 18.75 s, and a suspicion's 15
+        self.assert_is_itself_again()
+
+    def test_as_often_as_that_happens(self) -> None:
+        for _ in range(3):
+            self.network.advance(60)
+            self.assertEqual(self.shown(), {("new", "up")})
+            self.stop(self.new)
+            self.network.advance(20)
+            self.assertEqual(self.shown(), {("old", "up")})
+            self.new = self.copy("new")
+        self.assertEqual([failure.type for failure in self.happened(self.old, "failure")], [KeyInUse] * 3)
+
+    def test_until_then_it_tries_seldom_and_both_ends_say_why(self) -> None:
+        self.network.advance(30)
+        before, [lines] = len(self.network.dials), [len(self.log())]
+        self.network.advance(600)
+        dials = [source for source, _, _ in self.network.dials[before:]]
+        self.assertEqual(set(dials), {self.host(self.old)})
+        self.assertLessEqual(len(dials), 2 * 600 / 11.25)  # two peers, and a quarter of key_retry less
+        told = "another node uses this key, in a newer run [key]"
+        said = [line for line in self.log()[lines:] if told in line]
+        met = [line for line in self.log()[lines:] if SHARED in line]
+        self.assertEqual(len(said) + len(met), len(self.log()[lines:]))
+        self.assertIn(len(met), range(16, 21))  # of ten dials, from both ends
+        for beginning in ("cannot link with", f"connection from {self.host(self.old)}"):
+            count = sum(line.startswith(beginning) for line in said)
+            self.assertGreater(count, len(dials) / 2 - 10, beginning)
+
+    def test_a_direct_message_under_way_is_told_as_lost(self) -> None:
+        self.network.advance(3)
+        self.assertRaises(KeyInUse, self.old.send, "no")
+        direct = self.old.send_to(self.x.id, "nobody will acknowledge this")
+        self.stop(self.new)
+        self.network.advance(20)
+        self.assertIn("a new run", self.failureResultOf(direct, Unreachable).getErrorMessage())
+
+    def test_where_no_new_run_can_be_numbered_it_is_tried_again(self) -> None:
+        file = Path(self.mktemp())
+        self.key = Identity.create(file)
+        old, new = self.copy("first"), self.copy("second")
+        self.network.advance(60)
+        in_the_way = file.with_name(file.name + ".epoch.new")
+        in_the_way.mkdir()
+        self.stop(new)
+        self.network.advance(60)
+        failures = [failure.type for failure in self.happened(old, "failure")]
+        self.assertEqual(failures[:2], [KeyInUse, IdentityError])
+        self.assertRaises(KeyInUse, old.send, "no")
+        in_the_way.rmdir()
+        self.network.advance(40)
+        old.send("at last")
+        self.network.advance(1)
+        self.assertEqual(self.got(self.x, old), ["at last"])
+
+
+class TestMeeting(OneKeyCase):
+    """The older dials the newer, so that both have proof of each other."""
+
+    def test_both_say_so(self) -> None:
+        proven = self.old.key_in_use()
+        self.network.advance(6)
+        self.assertIsInstance(self.successResultOf(proven), KeyInUse)
+        self.assertEqual(self.reasons(self.new), ["key"])
+        begins = [f"connection from {self.host(self.old)}:", f"connection to {self.host(self.new)}:"]
+        lines = self.log(SHARED)
+        self.assertEqual(len(lines), 2)
+        for beginning in begins:
+            self.assertEqual(sum(line.startswith(beginning) for line in lines), 1)
+
+    def test_the_newer_goes_on(self) -> None:
+        never = self.new.key_in_use()
+        self.network.advance(200)
+        self.assertNoResult(never)
+        self.new.send("as ever")
+        self.network.advance(1)
+        self.assertEqual(self.got(self.x, self.new), ["early", "as ever"])
+        self.assertEqual(self.happened(self.new, "failure"), [])
+        self.stop(self.new)
+        self.failureResultOf(never, NotRunning)
+
+
+class TestTheNewerCannotBeDialled(OneKeyCase):
+    """Then the older follows its records alone, and the newer hears nothing."""
+
+    options: ClassVar[dict[str, Any]] = {"listens": False}
+
+    def test_it_is_proven_once_the_newer_speaks_on(self) -> None:
+        proven = self.old.key_in_use()
+        self.network.advance(3)
+        self.assertEqual([failure.type for failure in self.happened(self.old, "failure")], [KeyInUse])
+        self.assertNoResult(proven)
+        self.network.advance(60)
+        self.assertIsInstance(self.successResultOf(proven), KeyInUse)
+        self.assertIsInstance(self.successResultOf(self.old.key_in_use()), KeyInUse)
+        self.assertEqual(len(self.happened(self.old, "failure")), 1)
+        self.assertEqual(self.log(SHARED), [])
+        never = self.new.key_in_use()
+        self.stop(self.new)
+        self.failureResultOf(never, NotRunning)
+        self.network.advance(20)
+        again = self.old.key_in_use()
+        self.assertNoResult(again)
+        self.stop(self.old)
+        self.failureResultOf(again, NotRunning)
+
+
+class TestOnlyEachOther(MeshCase):
+    """Two nodes with one key that nobody else is linked with: either may dial."""
+
+    def both(self, older_dials: bool, key: Identity | None = None) -> tuple[MeshService, MeshService]:
+        """The older and the newer of two nodes of which one dials the other."""
+        key = key or Identity.generate()
+        if not older_dials:
+            older = self.node(identity=key)
+            return older, self.node(identity=key, peers=[self.address(older)])
+        newer = self.make(identity=key)
+        older = self.node(identity=key, peers=[self.address(newer)])
+        self.network.clock.advance(0.01)  # it is dialled when it listens already
+        newer.startService()
+        return older, newer
+
+    def test_both_say_so_and_the_newer_goes_on(self) -> None:
+        for older_dials in (True, False):
+            before = len(self.log(SHARED))
+            older, newer = self.both(older_dials)
+            self.network.advance(3)
+            failures = [failure.type for failure in self.happened(older, "failure")]
+            self.assertEqual((failures, self.happened(newer, "failure")), ([KeyInUse], []))
+            self.assertIsInstance(self.successResultOf(older.key_in_use()), KeyInUse)
+            self.assertRaises(KeyInUse, older.send, "no")
+            newer.send("as ever")
+            for service in (older, newer):
+                self.assertEqual(set(self.reasons(service)), {"key"})
+                self.assertEqual(service.routing_table, {})
+            self.assertEqual({line.split(" ")[0] for line in self.log(SHARED)[before:]}, {
+                "cannot", "connection"
+            })  # fmt: skip
+            never = newer.key_in_use()
+            self.assertNoResult(never)
+            self.stop(older)
+            self.stop(newer)
+            self.failureResultOf(never, NotRunning)
+
+    def test_it_is_tried_seldom_and_told_at_each_attempt(self) -> None:
+        older, newer = self.both(older_dials=True)
+        self.network.advance(30)
+        dials, lines = len(self.network.dials), len(self.log())
+        self.network.advance(600)
+        count = len(self.network.dials) - dials
+        self.assertIn(count, range(600 // 19, 600 // 11))  # a quarter of key_retry more or less
+        said = self.log()[lines:]
+        self.assertEqual([line for line in said if SHARED not in line], [])
+        for beginning in ("cannot link with", f"connection from {self.host(older)}"):
+            self.assertGreaterEqual(sum(line.startswith(beginning) for line in said), count - 1, beginning)
+        self.assertEqual(self.happened(newer, "failure"), [])
+
+    def test_the_older_is_itself_again_once_the_newer_has_stopped(self) -> None:
+        for older_dials in (True, False):
+            older, newer = self.both(older_dials)
+            self.network.advance(600)
+            self.assertRaises(KeyInUse, older.send, "no")
+            self.stop(newer)
+            self.network.advance(90)
+            other = self.node()
+            self.link((other, older))
+            older.send("again")
+            self.network.advance(1)
+            self.assertEqual(self.got(other), ["again"])
+            self.stop(older)
+
+    def test_who_connects_is_told(self) -> None:
+        key = Identity.generate()
+        older, newer = self.node(identity=key), self.node(identity=key)
+        link = newer.connect(self.host(older), PORT)
+        self.network.pump()
+        self.assertIs(self.failureResultOf(link, RemoteError).value.reason, Reason.KEY)
+        itself = newer.connect(self.host(newer), PORT)
+        self.network.pump()
+        self.failureResultOf(itself, SelfConnection)
+
+    def test_who_has_not_the_key_brings_nothing_about(self) -> None:
+        key, liar = Identity.generate(), Identity.generate()
+        a, b = self.node(identity=key), self.node()
+        self.link((a, b))
+        claims = {"id": key.id, "origin": key.origin, "epoch": 2**42}
+        dials = self.dial(self.puppet(identity=liar, **claims), a)
+        self.network.pump()
+        self.assertEqual(dials.bye.reason, "proof")
+        self.serve([served := self.puppet(Side.ACCEPTOR, identity=liar, **claims)])
+        link = a.connect("10.9.9.9", PORT)
+        self.network.pump()
+        self.assertIs(self.failureResultOf(link, RemoteError).value.reason, Reason.PROOF)
+        self.assertIsNotNone(served.lost)
+        a.send("as ever")
+        self.assertEqual(self.log(SHARED), [])
+        self.assertEqual(self.happened(a, "failure"), [])
+
+
+class TestLateWords(MeshCase):
+    """An own run whose number was lost, as when files were restored, is no other node."""
+
+    def test_a_record_of_it_that_is_replayed_is_given_up_in_time(self) -> None:
+        key = Identity.generate()
+        a, b = self.node(identity=key), self.node()
+        self.link((a, b))
+        proven = a.key_in_use()
+        lost = self.puppet(identity=key, epoch=2**42)
+        liar = self.joined(a)
+        for _ in range(5):
+            liar.send(presence(lost.me, 7))
+            self.network.advance(17)
+        self.assertRaises(KeyInUse, a.send, "not yet")
+        self.network.advance(10)
+        liar.send(presence(lost.me, 7))
+        self.network.advance(5)
+        self.assertNoResult(proven)
+        a.send("a run above it")
+        self.network.advance(2)
+        self.assertEqual(self.got(b), ["a run above it"])
+        self.assertGreater(self.received(b)[0].id[1], 2**42)
+        proven.addErrback(lambda failure: failure.trap(NotRunning))
+
+    def test_one_that_nobody_signed_brings_nothing_about(self) -> None:
+        key = Identity.generate()
+        a, b = self.node(identity=key), self.node()
+        self.link((a, b))
+        liar = self.joined(a)
+        said = presence(self.puppet(identity=key, epoch=2**42).me, 7)
+        liar.send(SignedRecord(said.record, bytes(64), said.array))
+        self.network.advance(5)
+        self.assertEqual(liar.bye.reason, "signature")  # type: ignore[union-attr]
+        a.send("as ever")
+
+    def test_a_peers_word_alone_stops_nothing(self) -> None:
+        a = self.node()
+        puppet = self.puppet(Side.ACCEPTOR, frontier=False)
+        puppet.twist[Stage.PROOF] = lambda answer: answer + native.encode(native.Bye("key", "in use"))
+        self.serve([puppet])
+        link = a.connect("10.9.9.9", PORT)
+        self.network.pump()
+        self.assertIs(self.failureResultOf(link, RemoteError).value.reason, Reason.KEY)
+        a.send("as ever")
+        self.assertEqual(self.happened(a, "failure"), [])
+
+
+def presence(author: Myself, counter: int) -> SignedRecord:
+    """A record of presence as *author* signs it."""
+    return Seal(author).signed(
+        Presence(
+            author.origin, author.epoch, counter, 0, None, Role.MEMBER, None, {}, 600, 30_000, 0, b""
+        )
+    )  # fmt: skip
+
+
+class TestEquivocation(MeshCase):
+    def test_the_first_wins_and_the_second_is_a_failure_once(self) -> None:
+        a, b = self.chain(2)
+        puppet = self.joined(b)
+        puppet.send(batch(puppet.me, 1, "first"))
+        for packet in ("second", "third", "first"):
+            puppet.send(batch(puppet.me, 1, packet))
+        puppet.send(batch(puppet.me, 2, "next"))
+        self.network.advance(1)
+        self.assertEqual((self.got(a), self.got(b)), (["first", "next"], ["first", "next"]))
+        (failure,) = self.happened(b, "failure")
+        self.assertIs(failure.type, RemoteError)
+        text = f"{puppet.me.id.decode()} signed two different messages 1"
+        self.assertIn(text, failure.getErrorMessage())
+        self.assertEqual(len(self.log(text)), 1)
+        self.assertEqual(self.happened(a, "failure"), [])
+        self.assertIn(puppet.me.id, b.routing_table)  # a relay cannot know
+
+    def test_what_the_author_did_not_sign_is_the_links_fault(self) -> None:
+        b = self.node()
+        puppet = self.joined(b)
+        puppet.send(batch(puppet.me, 1, "first"))
+        false = batch(puppet.me, 1, "second")
+        puppet.send(native.SignedBatch(false.batch, bytes(64), false.array))
+        self.network.pump()
+        self.assertEqual(self.happened(b, "failure"), [])
+        self.assertEqual(puppet.bye.reason, "signature")

@@ -1,1 +1,0 @@
-"""Services on in-memory links and a Clock, with real TLS."""

@@ -1,0 +1,718 @@
+"""The file of the history: what it survives, and what is refused."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+import socket
+import sqlite3
+import stat
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
+from pathlib import Path
+from random import Random
+
+from tests.store.test_store import StoreCase, logged
+from tests.support.length import at_length
+from tests.support.shelves import (
+    ALL,
+    ANNA,
+    BERT,
+    ME,
+    NETWORK,
+    Contents,
+    Model,
+    Script,
+    batch_of,
+    batches_in,
+    contents,
+    flush_of,
+    marks_of,
+    open_store,
+)
+from twisted_mesh.core.history.storage import Flush, Missing
+from twisted_mesh.core.history.stream import Run
+from twisted_mesh.errors import StoreError
+from twisted_mesh.storage import sqlite_file
+from twisted_mesh.storage.sqlite import Store
+from twisted_mesh.storage.sqlite_file import VERSION
+from twisted_mesh.wire.native import SignedBatch
+
+RUNS: list[Run] = [ANNA, BERT, ME]
+NOBODY = 65534
+
+
+class FileCase(StoreCase):
+    """What the tests of the file share."""
+
+    def assert_refused(self, text: str, network: bytes = NETWORK, by_nobody: bool = False) -> None:
+        """Opening fails with *text*, names the file, and leaves all as it was."""
+        before = self.files()
+        with nobody() if by_nobody else nullcontext():
+            error = self.assertRaises(StoreError, self.open, network=network)
+        self.assertIn(f"history {self.path}", str(error))
+        self.assertIn(text, str(error))
+        self.assertNotIn("\n", str(error))
+        self.assertEqual(self.files(), before)
+
+    def files(self) -> dict[str, bytes | None]:
+        """What lies in the folder."""
+        return {path.name: path.read_bytes() if path.is_file() else None for path in self.folder.iterdir()}
+
+    def fill(self, number: int = 60) -> list[Flush]:
+        """Make a history and close it."""
+        store, script = self.open(), Script(Random(11), RUNS)
+        flushes = [script.flush() for _ in range(number)]
+        for flush in flushes:
+            store.flush(flush)
+        self.close()
+        return flushes
+
+    def change(self, *statements: str) -> None:
+        """Have another program change the file."""
+        with closing(sqlite3.connect(self.path, isolation_level=None)) as other:
+            for statement in statements:
+                other.execute(statement)
+
+    def check(self, store: Store) -> None:
+        """SQLite has nothing to complain of."""
+        self.assertEqual(store._writer.execute("PRAGMA integrity_check").fetchall(), [("ok",)])
+
+
+class TestOpening(FileCase):
+    def test_the_files_are_the_owners_alone(self) -> None:
+        self.addCleanup(os.umask, os.umask(0))
+        self.open().flush(flush_of(batch_of(ANNA, 1)))
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in self.folder.iterdir()}
+        names = ("history", "history-lock", "history-shm", "history-wal")
+        self.assertEqual(modes, dict.fromkeys(names, 0o600))
+
+    def test_what_a_power_failure_may_do_rests_on_how_it_is_written(self) -> None:
+        store = self.open()
+        for pragma, value in (("journal_mode", "wal"), ("synchronous", 1), ("auto_vacuum", 2)):
+            self.assertEqual(store._writer.execute(f"PRAGMA {pragma}").fetchone(), (value,))
+
+    def test_the_log_is_small_again_after_a_large_flush(self) -> None:
+        self.patch(sqlite_file, "_WAL_BYTES", 100_000)
+        store = self.open()
+        store.flush(flush_of(*(batch_of(ANNA, first, size=1_000_000) for first in range(1, 12))))
+        store.flush(flush_of(batch_of(BERT, 1)))
+        self.assertLess(Path(f"{self.path}-wal").stat().st_size, 200_000)
+
+    def test_nothing_but_the_history_is_left_when_it_is_closed(self) -> None:
+        self.open().flush(flush_of(batch_of(ANNA, 1)))
+        self.close()
+        self.assertEqual(list(self.files()), ["history"])
+
+    def test_an_empty_file_is_a_new_history(self) -> None:
+        self.path.touch()
+        self.open().flush(flush_of(batch_of(ANNA, 1)))
+        self.assertEqual(self.held(self.open()), [1])
+
+    def test_the_path_stays_where_it_is_when_a_daemon_changes_its_directory(self) -> None:
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.folder)
+        store = open_store("history")
+        self.addCleanup(store.close)
+        os.chdir("/")
+        store.flush(flush_of(batch_of(ANNA, 1)))
+        self.assertEqual(store.path, str(self.path))
+        self.assertEqual(self.held(store), [1])
+
+    def test_a_missing_folder_is_told(self) -> None:
+        self.path = self.folder / "missing" / "history"
+        self.assert_refused("there is no such folder: make it first")
+
+    def test_a_folder_that_is_a_file_is_told(self) -> None:
+        (self.folder / "file").touch()
+        self.path = self.folder / "file" / "history"
+        self.assert_refused("there is no such folder: make it first")
+
+    def test_what_is_no_file_is_refused(self) -> None:
+        self.path.mkdir()
+        self.assert_refused("is not a regular file: name another")
+        self.path.rmdir()
+        os.mkfifo(self.path)
+        self.assert_refused("is not a regular file: name another")
+        self.path.unlink()
+        with closing(socket.socket(socket.AF_UNIX)) as listening:
+            listening.bind(str(self.path))
+            self.assert_refused("is not a regular file: name another")
+
+    def test_a_folder_that_may_not_be_written_is_told(self) -> None:
+        self.fill()
+        self.path.chmod(0o666)
+        self.folder.chmod(0o555)
+        self.addCleanup(self.folder.chmod, 0o755)
+        for name in ("history", "new"):
+            self.path = self.folder / name
+            self.assert_refused("cannot be written (Permission denied): let this user", by_nobody=True)
+
+    def test_a_file_that_may_not_be_written_is_told(self) -> None:
+        self.fill()
+        self.folder.chmod(0o777)
+        for mode in (0o444, 0o600) if not os.geteuid() else (0o444,):
+            self.path.chmod(mode)
+            self.assert_refused("cannot be written (permission denied): let this user", by_nobody=True)
+
+    def test_a_history_of_another_network_is_refused(self) -> None:
+        self.fill()
+        self.assert_refused("is of another network: name another file, or the subnet", network=b"other")
+        self.open(network=NETWORK)
+
+    def test_a_newer_version_is_refused_by_its_number(self) -> None:
+        self.fill()
+        self.change(f"PRAGMA user_version = {VERSION + 1}")
+        self.assert_refused(
+            f"is of version {VERSION + 1}, which this twisted_mesh does not know: use a newer"
+        )
+
+    def test_what_is_no_history_is_refused_and_left_alone(self) -> None:
+        for content in (b"precious", b"precious" * 1000, Random(1).randbytes(9999)):
+            self.path.write_bytes(content)
+            self.assert_refused("is not a history of twisted_mesh: name another file")
+
+    def test_another_programs_database_is_refused_and_left_alone(self) -> None:
+        for statement in (
+            "CREATE TABLE stream (x)",
+            "PRAGMA application_id = 5",
+            "PRAGMA user_version = 1",
+        ):
+            self.path.unlink(missing_ok=True)
+            self.change(statement)
+            self.assert_refused("is not a history of twisted_mesh: name another file")
+
+    def test_another_program_that_locks_the_file_is_told(self) -> None:
+        self.fill()
+        self.patch(sqlite_file, "_PATIENCE", 0.0)
+        with closing(sqlite3.connect(self.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            error = self.assertRaises(StoreError, self.open)
+            self.assertIn("is locked by another program: let that end first", str(error))
+        self.open()
+
+    def test_a_flush_while_another_program_locks_the_file_fails_and_the_next_succeeds(self) -> None:
+        self.patch(sqlite_file, "_PATIENCE", 0.0)
+        store = self.open()
+        with closing(sqlite3.connect(self.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            error = self.assertRaises(StoreError, store.flush, flush_of(batch_of(ANNA, 1)))
+            self.assertIn("is locked by another program", str(error))
+        store.flush(flush_of(batch_of(ANNA, 1)))
+        self.assertEqual(self.held(store), [1])
+
+
+class TestTwoStores(FileCase):
+    def test_a_file_in_use_is_refused_whatever_it_is_called(self) -> None:
+        store = self.open()
+        link = self.folder / "link"
+        link.symlink_to(self.path)
+        for path in (self.path, link, f"{self.folder}/../{self.folder.name}/history"):
+            error = self.assertRaises(StoreError, open_store, path)
+            self.assertIn(f"{self.path} is in use by another node: give each a file of its own", str(error))
+        # The one that has it is not troubled by the attempt, nor by what it closed.
+        store.flush(flush_of(batch_of(ANNA, 1)))
+        self.assertEqual(self.held(store), [1])
+        self.close()
+        open_store(link).close()
+
+    def test_a_lock_on_a_file_that_was_removed_meanwhile_does_not_count(self) -> None:
+        lock = self.folder / "history-lock"
+        flock, removed = fcntl.flock, []
+
+        def late(descriptor: int, how: int) -> None:
+            if not removed:
+                removed.append(True)
+                lock.unlink()  # as the one that had it does just now
+            flock(descriptor, how)
+
+        self.patch(fcntl, "flock", late)
+        self.open()
+        self.assertTrue(removed)
+        self.assertRaises(StoreError, open_store, self.path)
+
+    def test_a_lock_file_left_behind_is_no_hindrance(self) -> None:
+        (self.folder / "history-lock").touch()
+        self.open()
+
+    def test_an_opening_that_fails_leaves_the_file_free(self) -> None:
+        self.fill()
+        self.assertRaises(StoreError, self.open, network=b"other")
+        self.open()
+
+    def test_an_opening_that_fails_at_its_end_leaves_the_file_free(self) -> None:
+        connect = sqlite3.connect
+
+        def failing(*args: object, **options: object) -> sqlite3.Connection:
+            connection = connect(*args, **options)  # type: ignore[call-overload]
+
+            def stop(statement: str) -> None:
+                if statement == "SELECT * FROM stream":
+                    connection.interrupt()
+
+            connection.set_trace_callback(stop)
+            return connection
+
+        self.fill()
+        self.patch(sqlite3, "connect", failing)
+        self.assertRaises(StoreError, self.open)
+        self.patch(sqlite3, "connect", connect)
+        self.open()
+
+
+class TestCrashes(FileCase):
+    """The files as a crash at any moment leaves them: opened, they hold the flushes up to one."""
+
+    def images(
+        self, random: Random, before: list[bytes], after: list[bytes]
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """What a process that dies within a flush leaves: the file and its log.
+
+        First the log is written from its beginning or where it ended, in order; when it is long enough
+        it is copied into the file, again in order.
+        """
+        for _ in range(3):
+            cut = random.randrange(len(after[1]) + 1)
+            yield before[0], after[1][:cut] + before[1][cut:]
+        for _ in range(3 if after[0] != before[0] else 0):
+            cut = random.randrange(len(after[0]) + 1)
+            yield after[0][:cut] + before[0][cut:], after[1]
+
+    def test_a_crash_at_any_moment(self) -> None:
+        self.patch(sqlite_file, "_WAL_PAGES", 25)
+        for seed in range(at_length(40, 1)):
+            self.crash_anywhere(Random(seed))
+
+    def crash_anywhere(self, random: Random) -> None:
+        self.path = self.folder / f"history{random.random()}"
+        limits = {"bytes_limit": 60_000, "closed_limit": 3}
+        store, script, model = self.open(**limits), Script(random, RUNS, size=6000), Model(**limits)
+        names = (self.path, Path(f"{self.path}-wal"))
+        copied = 0
+
+        def files() -> list[bytes]:
+            return [name.read_bytes() for name in names]
+
+        for _ in range(at_length(40, 15)):
+            flush = script.flush()
+            earlier, before = model.contents(), files()
+            between: list[list[bytes]] = []
+            store._writer.set_trace_callback(lambda _, between=between: between.append(files()))
+            store.flush(flush)
+            store._writer.set_trace_callback(None)
+            model.flush(flush, script.now)
+            after = files()
+            for image in random.sample(between, 1):
+                self.reopened(image, [earlier, model.contents()])
+            for image in self.images(random, before, after):
+                self.reopened(image, [earlier, model.contents()])
+            self.reopened(after, [model.contents()])
+            copied += after[0] != before[0]
+        self.assertGreater(copied, 3)
+
+    def reopened(self, image: tuple[bytes, bytes] | list[bytes], allowed: list[Contents]) -> None:
+        """What a node finds that starts after the crash."""
+        path = self.folder / "image"
+        path.write_bytes(image[0])
+        Path(f"{path}-wal").write_bytes(image[1])
+        with closing(open_store(path)) as store:
+            self.check(store)
+            self.assertIn(contents(store), allowed)
+            store.flush(flush_of(batch_of((b"z" * 32, 1), 1)))
+
+    def test_a_crash_while_the_file_is_made(self) -> None:
+        """It is empty, or an empty history."""
+        images: list[dict[str, bytes | None]] = []
+        connect = sqlite3.connect
+
+        def traced(*args: object, **options: object) -> sqlite3.Connection:
+            connection = connect(*args, **options)  # type: ignore[call-overload]
+            connection.set_trace_callback(lambda _: images.append(self.files()))
+            return connection
+
+        self.patch(sqlite3, "connect", traced)
+        self.open()
+        self.patch(sqlite3, "connect", connect)
+        images.append(self.files())
+        self.close()
+        self.assertGreater(len(images), 15)
+        for image in images:
+            for name in self.files():
+                (self.folder / name).unlink()
+            for name, content in image.items():
+                if not name.endswith(("-shm", "-lock")):
+                    (self.folder / name).write_bytes(content or b"")
+            store = self.open()
+            self.check(store)
+            self.assertEqual(contents(store), Model().contents())
+            store.flush(flush_of(batch_of(ANNA, 1)))
+            self.assertEqual(self.held(self.open()), [1])
+            self.close()
+
+
+class TestForks(FileCase):
+    def test_in_a_fork_it_is_the_parents(self) -> None:
+        store = self.open()
+        store.flush(flush_of(batch_of(ANNA, 1)))
+        store.close_in_fork()
+        for use in (lambda: self.held(store), lambda: store.flush(flush_of(batch_of(ANNA, 2)))):
+            self.assertIn("is closed", str(self.assertRaises(StoreError, use)))
+        self.assertIsNone(store.first_since(ANNA, 1))
+        self.close()
+        self.assertTrue(Path(f"{self.path}-lock").exists())  # whoever holds it removes it
+        self.assertEqual(self.held(self.open()), [1])
+
+
+class TestDamage(FileCase):
+    def test_a_file_that_was_cut_off_is_refused(self) -> None:
+        self.fill()
+        content = self.path.read_bytes()
+        random = Random(2)
+        for length in (4096, len(content) - 1, *(random.randrange(600, len(content)) for _ in range(20))):
+            self.path.write_bytes(content[:length])
+            self.assert_refused("is damaged (")
+
+    def test_a_file_that_was_emptied_is_not_taken_for_a_new_one(self) -> None:
+        store = self.open()
+        store.flush(flush_of(batch_of(ANNA, 1)))
+        log = Path(f"{self.path}-wal").read_bytes()
+        self.close()
+        self.path.write_bytes(b"")
+        Path(f"{self.path}-wal").write_bytes(log)
+        self.assert_refused("is damaged (empty, but its log is not): put a copy of it back, or delete it")
+        # Deleted as it was told to be, there is nothing left of it.
+        self.path.unlink()
+        store = self.open()
+        self.assertEqual(contents(store), Model().contents())
+        self.check(store)
+
+    def test_marks_that_cannot_be_are_refused(self) -> None:
+        for change in (
+            "UPDATE stream SET head = -1",
+            "UPDATE stream SET low = head + 2",
+            "UPDATE stream SET epoch = 'x'",
+            "UPDATE stream SET bytes = NULL",
+            "UPDATE stream SET origin = x'00'",
+            "UPDATE closed SET head = 'x'",
+            "UPDATE about SET settled = 7",
+            "DELETE FROM about",
+            "DROP INDEX batch_order",
+            "CREATE TABLE other (x)",
+        ):
+            self.path.unlink(missing_ok=True)
+            store = self.open()
+            store.flush(flush_of(batch_of(ANNA, 1), closed=[(BERT, 1)]))
+            self.close()
+            with closing(sqlite3.connect(self.path)) as other:
+                other.execute("PRAGMA ignore_check_constraints = ON")
+                other.execute("PRAGMA writable_schema = ON")
+                # SQLite would not store some of it either.
+                other.execute("UPDATE sqlite_master SET sql = replace(sql, 'NOT NULL', '')")
+                other.commit()
+            with closing(sqlite3.connect(self.path)) as other:
+                other.execute("PRAGMA ignore_check_constraints = ON")
+                other.execute(change)
+                other.commit()
+                other.execute("PRAGMA writable_schema = ON")
+                for name, sql in list(other.execute("SELECT name, sql FROM sqlite_master")):
+                    right = next(
+                        (one for one in sqlite_file.SCHEMA if f" {name} " in one.splitlines()[0]), sql
+                    )
+                    other.execute("UPDATE sqlite_master SET sql = ? WHERE name = ?", (right, name))
+                other.commit()
+            self.assert_refused("is damaged (")
+
+    def test_damage_that_sqlite_quotes_is_told(self) -> None:
+        self.fill()
+        content = self.path.read_bytes()
+        schema = content.rindex(b"closedclosed")
+        self.path.write_bytes(content[:schema] + b"\x9c" * 40 + content[schema + 40 :])
+        self.assert_refused("is damaged (")
+
+    def test_a_damaged_batch_is_never_handed_out(self) -> None:
+        store = self.open()
+        store.flush(flush_of(*(batch_of(ANNA, first) for first in range(1, 10)), batch_of(BERT, 1)))
+        row = store._writer.execute("SELECT * FROM batch WHERE first = 4").fetchone()
+        whole = row[-1]
+        for change, value in (
+            ("payload = ?", whole[:-1] + b"!"),
+            ("payload = ?", b""),
+            ("payload = ?", "text"),
+            ("checksum = ?", "x"),
+            ("checksum = CAST(? AS TEXT)", b"\xff"),  # no UTF-8
+            ("last = ?", 5),
+            ("stream = ?", 77),
+        ):
+            with closing(sqlite3.connect(self.path, isolation_level=None)) as other:
+                other.execute("PRAGMA ignore_check_constraints = ON")
+                other.execute(f"UPDATE batch SET {change} WHERE first = 4", (value,))
+                with logged() as texts:
+                    store = self.open()
+                    held = self.held(store)
+                    self.assertEqual(held, [1, 2, 3, 5, 6, 7, 8, 9])
+                    self.assertEqual(self.held(store), held)
+                    self.assertEqual(
+                        list(store.read(ANNA, 5, 6, 2**40)), [batch_of(ANNA, 5), batch_of(ANNA, 6)]
+                    )
+                    self.assertEqual(self.held(store, BERT), [1])
+                if "stream" not in change:
+                    self.assertEqual(len(texts), 1)
+                    self.assertIn("cannot be read in part", texts[0])
+                other.execute("DELETE FROM batch WHERE first = 4")
+                other.execute("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?)", row)
+                self.assertEqual(self.held(store), list(range(1, 10)))
+
+    def test_a_damaged_length_does_not_fill_the_memory(self) -> None:
+        store = self.open()
+        store.flush(flush_of(batch_of(ANNA, 1)))
+        self.change("UPDATE batch SET payload = zeroblob(50000000)")
+        with logged() as texts:
+            self.assertEqual(self.held(store), [])
+        self.assertIn("string or blob too big", texts[0])
+        self.close()
+        self.change("UPDATE about SET network = zeroblob(5000000)")
+        self.assert_refused("is damaged (string or blob too big")
+
+    def test_a_flush_that_meets_damage_fails_and_the_next_may_succeed(self) -> None:
+        store = self.open()
+        store.flush(flush_of(batch_of(ANNA, 1), batch_of(ANNA, 2)))
+        self.change("UPDATE batch SET last = 'x' WHERE first = 2")
+        void = flush_of(batch_of(BERT, 1), marks=[marks_of(ANNA, 2, low=3), marks_of(BERT, 1)])
+        for _ in range(2):
+            error = self.assertRaises(StoreError, store.flush, void)
+            self.assertIn("is damaged (", str(error))
+            self.assertEqual((self.held(store, BERT), self.held(store)), ([], [1]))
+        store.flush(flush_of(batch_of(BERT, 1)))
+        self.assertEqual((self.held(store, BERT), self.held(store)), ([1], [1]))
+
+    def test_what_is_damaged_counts_as_what_is_read(self) -> None:
+        store = self.open()
+        store.flush(flush_of(*(batch_of(ANNA, first, size=1000) for first in range(1, 10))))
+        store._writer.execute("UPDATE batch SET checksum = 0 WHERE first IN (1, 3, 4)")
+        with logged() as texts:
+            reads = [store.read(ANNA, 1, ALL, most) for most in (1, 2500, 5500, 2**40)]
+            held = [[signed.batch.first for signed in batches_in(read)] for read in reads]
+        self.assertEqual(held, [[], [2], [2, 5], [2, 5, 6, 7, 8, 9]])
+        self.assertEqual(len(texts), 1)
+
+    def test_one_damaged_page_costs_what_is_in_it_and_says_so(self) -> None:
+        store = self.open()
+        batches = [batch_of(ANNA, first, size=1000) for first in range(1, 301)]
+        store.flush(flush_of(*batches))
+        self.close()
+        content = self.path.read_bytes()
+        dice = Random(9)
+        lost = []
+        for page in range(4096, len(content), 4096):
+            junk = dice.choice((bytes(4096), dice.randbytes(4096)))
+            self.path.write_bytes(content[:page] + junk + content[page + 4096 :])
+            with logged() as texts:
+                try:
+                    store = self.open()
+                except StoreError:
+                    continue
+                for most in (2**40, 5000):
+                    pieces = self.pieces(store, most)
+                    self.assertEqual(
+                        [number for piece in pieces for number in range(piece[0], piece[1] + 1)],
+                        list(range(1, 301)),
+                    )
+                    read = [signed for *_, signed in pieces if signed is not None]
+                    self.assertEqual(read, [each for each in batches if each in read])
+            lost.append(300 - len(read))
+            self.assertEqual(len(texts), min(lost[-1], 1))
+            self.close()
+        # But for the few pages that say where the others are.
+        self.assertGreater(sum(number <= 4 for number in lost), 0.9 * len(content) / 4096)
+
+    def test_a_damaged_page_of_keys_costs_the_batches_it_names_and_no_others(self) -> None:
+        store = self.open()
+        batches = [batch_of(ANNA, first, size=8) for first in range(1, 1501)]
+        store.flush(flush_of(*batches))
+        self.close()
+        content = self.path.read_bytes()
+        pages = [at for at in range(4096, len(content), 4096) if content[at] == 10]  # leaves of an index
+        keys = [at for at in pages if int.from_bytes(content[at + 3 : at + 5], "big") > 100]
+        self.assertGreater(len(keys), 3)
+        for page in keys:
+            self.path.write_bytes(content[:page] + bytes(4096) + content[page + 4096 :])
+            with logged():
+                store = self.open()
+                for first, last in ((1, 1500), (700, 1500), (1490, 1495), (1500, 1500)):
+                    pieces = list(store.read(ANNA, first, last, 2**40))
+                    damaged = [piece for piece in pieces if isinstance(piece, Missing)]
+                    read = {number for piece in batches_in(pieces) for number in [piece.batch.first]}
+                    lost = {number for each in damaged for number in range(each.first, each.last + 1)}
+                    self.assertEqual(read | lost, set(range(first, last + 1)))
+                    self.assertLess(len(lost), 500)
+                    self.assertLessEqual(len(damaged), 1)
+                self.assertEqual([*store.read(ANNA, 1500, 1500, 1)], [*store.read(ANNA, 1500, 1500, 2**40)])
+                self.close()
+
+    def test_keys_that_are_out_of_order_lead_nowhere_and_end(self) -> None:
+        store = self.open()
+        store.flush(flush_of(*(batch_of(ANNA, first) for first in range(1, 10))))
+        self.close()
+        content = self.path.read_bytes()
+        [page] = [
+            at for at in range(4096, len(content), 4096) if content[at] == 10 and content[at + 4] == 9
+        ]
+        order = content[page + 8 : page + 26]
+        for changed in (order[:4] + order[:2] + order[6:], order[::-1], order[2:4] * 9):
+            self.path.write_bytes(content[: page + 8] + changed + content[page + 26 :])
+            with logged():
+                store = self.open()
+                for most in (1, 2**40):
+                    for signed in batches_in(store.read(ANNA, 1, 9, most)):
+                        self.assertEqual(signed, batch_of(ANNA, signed.batch.first))
+                self.close()
+
+    def pieces(self, store: Store, most: int) -> list[tuple[int, int, SignedBatch | None]]:
+        """All of Anna's, read *most* bytes at a time: from where to where, None for damaged ones."""
+        pieces: list[tuple[int, int, SignedBatch | None]] = []
+        while not pieces or pieces[-1][1] < 300:
+            for piece in store.read(ANNA, pieces[-1][1] + 1 if pieces else 1, 300, most):
+                if isinstance(piece, Missing):
+                    self.assertTrue(piece.damaged)
+                    pieces.append((piece.first, piece.last, None))
+                else:
+                    pieces.append((piece.batch.first, piece.batch.last, piece))
+        return pieces
+
+    def test_what_cannot_be_read_now_is_told_apart_from_damage(self) -> None:
+        store = self.open()
+        store.flush(flush_of(batch_of(ANNA, 1)))
+        store._reader.set_progress_handler(lambda: 1, 1)
+        with logged() as texts:
+            for _ in range(2):
+                self.assertIn("cannot be", str(self.assertRaises(StoreError, self.held, store)))
+        self.assertEqual(len(texts), 1)
+        store._reader.set_progress_handler(None, 1)
+        self.assertEqual(self.held(store), [1])
+
+    def test_bytes_overwritten_anywhere(self) -> None:
+        """It is refused, or what can be read of it is what was stored; and nothing worse comes of it."""
+        flushes = self.fill(200)
+        content = self.path.read_bytes()
+        stored = {
+            (signed.batch.origin, signed.batch.first, signed.array)
+            for flush in flushes
+            for _, signed in flush.batches
+        }
+        seeds = range(at_length(3000, 30))
+        outcomes = {self.overwritten(Random(seed), content, stored) for seed in seeds}
+        self.assertEqual(outcomes, {"refused", "not flushed", "flushed"})  # each was tried
+
+    def overwritten(self, random: Random, content: bytes, stored: set[tuple[bytes, int, bytes]]) -> str:
+        """What becomes of a history with some bytes of chance in it."""
+        length = random.choice((1, 8, 500, 5000))
+        at = random.randrange(100, len(content) - length)
+        self.path.write_bytes(content[:at] + random.randbytes(length) + content[at + length :])
+        Path(f"{self.path}-wal").unlink(missing_ok=True)
+        with logged() as texts:
+            try:
+                store = self.open(bytes_limit=random.choice((1000, 2**40)))
+            except StoreError as error:
+                self.assertRegex(str(error), "is damaged|is not a history|is of version|another network")
+                return "refused"
+            for marks in store.restored.marks:
+                for signed in batches_in(store.read(marks.run, 1, ALL, 2**40)):
+                    self.assertIn((marks.run[0], signed.batch.first, signed.array), stored)
+                store.first_since(marks.run, random.choice((0, 100, 1e6)))
+            try:
+                heads = {marks.run: marks.head for marks in store.restored.marks}
+                for run in RUNS:
+                    head = heads.get(run, 0) + 1
+                    store.flush(flush_of(batch_of(run, head), marks=[marks_of(run, head, low=head)]))
+            except StoreError as error:
+                self.assertIn(str(self.path), str(error))
+                return "not flushed"
+            finally:
+                self.close()
+        self.assertLess(len(texts), 2)
+        return "flushed"
+
+
+class TestFullDisks(FileCase):
+    def test_a_full_disk_is_told_and_the_next_flush_succeeds(self) -> None:
+        store = self.open()
+        store.flush(flush_of(batch_of(ANNA, 1)))
+        before = store.footprint()
+        store._writer.execute("PRAGMA max_page_count = 20")
+        big = flush_of(*(batch_of(ANNA, first, size=20_000) for first in range(2, 9)))
+        error = self.assertRaises(StoreError, store.flush, big)
+        self.assertIn(f"history {self.path} cannot be written: the disk is full: make room", str(error))
+        self.assertEqual((self.held(store), store.footprint()), ([1], before))
+        self.assertFalse(store._writer.in_transaction)
+        store._writer.execute("PRAGMA max_page_count = 100000")
+        store.flush(big)
+        self.assertEqual(self.held(store), list(range(1, 9)))
+        self.check(store)
+
+    def test_what_could_not_be_rolled_back_is_so_before_the_next_flush(self) -> None:
+        store = self.open()
+        store.flush(flush_of(batch_of(ANNA, 1)))
+        store._writer.execute("BEGIN IMMEDIATE")
+        store._writer.execute("DELETE FROM batch")
+        store.flush(flush_of(batch_of(ANNA, 2)))
+        self.assertEqual(self.held(store), [1, 2])
+
+    def test_a_disk_that_is_full_at_any_byte(self) -> None:
+        """A flush is stored or not, at once and after a restart; then the disk has room again."""
+        self.patch(sqlite_file, "_WAL_PAGES", 25)
+        random = Random(4)
+        limits = {"bytes_limit": 60_000}
+        store, script, model = self.open(**limits), Script(random, RUNS, size=6000), Model(**limits)
+        failed = 0
+        for _ in range(at_length(300, 20)):
+            flush = script.flush()
+            earlier = {run: list(batches) for run, batches in model.contents().batches.items()}
+            written = Path(f"{self.path}-wal").stat().st_size
+            try:
+                with room(random.choice((0, 9000, written + random.randrange(30_000)))):
+                    store.flush(flush)
+            except StoreError as error:
+                self.assertIn("is its disk full, or failing?", str(error))
+                failed += 1
+                for run in RUNS:
+                    self.assertEqual(list(store.read(run, 1, ALL, 2**40)), earlier.get(run, []))
+                self.assertEqual(store.footprint(), model.footprint)
+                if random.random() < 0.2:
+                    store = self.open(**limits)
+                    self.assertEqual(contents(store), model.contents())
+                store.flush(flush)
+            model.flush(flush, script.now)
+            self.assertEqual(store.footprint(), model.footprint)
+        self.assertGreater(failed, 10)
+        self.check(store)
+        self.assertEqual(contents(self.open(**limits)), model.contents())
+
+    def test_a_disk_that_is_full_when_the_history_is_made(self) -> None:
+        with room(0):
+            error = self.assertRaises(StoreError, self.open)
+        self.assertIn("is its disk full, or failing?", str(error))
+        self.open().flush(flush_of(batch_of(ANNA, 1)))
+
+
+@contextmanager
+def room(size: int) -> Iterator[None]:
+    """No file may grow beyond *size* bytes while this lasts, for root as well."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Permissions bind while this lasts, for root as well."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(user)

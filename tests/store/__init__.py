@@ -1,1 +1,0 @@
-"""What is stored, in files of a real disk."""

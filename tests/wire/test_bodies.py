@@ -1,0 +1,296 @@
+"""Messages as packed entries, checked on the way out and on the way in."""
+
+from __future__ import annotations
+
+import uuid
+from collections import OrderedDict, namedtuple
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import IntEnum
+from fractions import Fraction
+from itertools import count, islice
+from typing import Any
+
+import msgspec
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.support.length import at_length
+from twisted_mesh.errors import MessageTooLarge, PoisonedBody
+from twisted_mesh.wire.bodies import join_entries, pack_entry, unpack_entries
+from twisted_mesh.wire.framing import MAX_MESSAGE_BYTES
+from twisted_mesh.wire.unpack_guard import MAX_DEPTH, MAX_NUMBER_KEYS
+
+
+class Text(str):
+    """Comes out of msgpack as a plain str."""
+
+
+class Number(IntEnum):
+    """Likewise as an int."""
+
+    ONE = 1
+
+
+Point = namedtuple("Point", "x y")
+
+# msgspec packs most of these without a word.
+FOREIGN: list[Any] = [
+    {1, 2},
+    frozenset(),
+    datetime(2030, 1, 1, tzinfo=UTC),
+    uuid.UUID(int=5),
+    Decimal("1.5"),
+    Fraction(1, 2),
+    bytearray(b"x"),
+    memoryview(b"x"),
+    Text("x"),
+    Number.ONE,
+    Point(1, 2),
+    OrderedDict(a=1),
+    msgspec.msgpack.Ext(5, b"x"),
+    msgspec.Raw(b"\x01"),
+    range(3),
+    1j,
+    object(),
+    int,
+    len,
+    ValueError("x"),
+]
+
+
+def round_trip(*packets: object) -> list[Any]:
+    (entry,) = unpack_entries(join_entries([pack_entry(0x30, packets)]), 1)
+    return entry
+
+
+def nested(depth: int) -> list[Any]:
+    """A value of *depth* lists and dicts in turn, one in the other."""
+    value: list[Any] | dict[str, Any] = [] if depth % 2 else {}
+    for level in range(depth - 1, 0, -1):
+        value = [value] if level % 2 else {"": value}
+    return [value]
+
+
+class TestPackEntry(SynchronousTestCase):
+    def test_an_entry_is_kind_type_and_packets(self) -> None:
+        self.assertEqual(pack_entry(2, ["yes", b"I did"]), b"\x94\0\2\xa3yes\xc4\5I did")
+        self.assertEqual(pack_entry(0, []), b"\x92\0\0")
+
+    def test_packets_keep_their_type(self) -> None:
+        packets = ["ü", b"\xff", 1, 1.0, True, None, "", b"", 0, -0.0, False, [], {}]
+        packets += [
+            [1, [b"x", {"k": [None, 1.5]}]],
+            {"a": {"b": b"c"}, b"a": 1, 2: 3, None: 4, 0.5: 5},
+        ]
+        got = round_trip(*packets)
+        self.assertEqual(got, [0, 0x30, *packets])
+        self.assertEqual(repr(got), repr([0, 0x30, *packets]))
+
+    def test_tuples_become_lists(self) -> None:
+        self.assertEqual(round_trip((), (1, (2, [(3,)]))), [0, 0x30, [], [1, [2, [[3]]]]])
+
+    def test_any_other_type_is_refused_wherever_it_is(self) -> None:
+        for value in FOREIGN:
+            for packets in (
+                [value],
+                ["x", [1, value]],
+                [{"k": [value]}],
+                [(value,)],
+                [{"k": value}],
+            ):
+                self.assertRaises(TypeError, pack_entry, 0, packets)
+
+    def test_a_dict_key_is_a_scalar(self) -> None:
+        for key in (value for value in FOREIGN if getattr(value, "__hash__", None)):
+            try:
+                packets = [{key: 1}]
+            except TypeError:
+                continue  # a memoryview of something that can change, say
+            self.assertRaises(TypeError, pack_entry, 0, packets)
+        for key in ((), (1, 2)):
+            self.assertRaises(TypeError, pack_entry, 0, [[{"k": {key: 1}}]])
+
+    def test_the_refusal_names_the_type(self) -> None:
+        error = self.assertRaises(TypeError, pack_entry, 0, [[{1}]])
+        self.assertIn("a packet holds a set; only str, bytes,", str(error))
+
+    def test_integers_of_64_bits_are_taken_and_no_others(self) -> None:
+        limits = [-(2**63), 2**64 - 1]
+        self.assertEqual(round_trip(*limits, limits), [0, 0x30, *limits, limits])
+        for number in (-(2**63) - 1, 2**64, 10**5000):
+            for packets in ([number], [[number]], [{"k": number}], [{number: 1}]):
+                self.assertRaises(ValueError, pack_entry, 0, packets)
+
+    def test_text_that_is_no_unicode_is_refused(self) -> None:
+        for packets in (["\ud800"], [["\udfff"]], [{"k": "\ud800"}], [{"\ud800": 1}]):
+            self.assertRaises(ValueError, pack_entry, 0, packets)
+
+    def test_lists_and_dicts_may_be_32_deep(self) -> None:
+        self.assertEqual(round_trip(*nested(MAX_DEPTH)), [0, 0x30, *nested(MAX_DEPTH)])
+        for depth in (33, 34, 5000):
+            self.assertRaises(ValueError, pack_entry, 0, nested(depth))
+
+    def test_what_holds_itself_is_refused(self) -> None:
+        loop: list[Any] = []
+        loop.append(loop)
+        ring: dict[str, Any] = {}
+        ring["k"] = ([ring],)
+        for value in (loop, ring):
+            error = self.assertRaises(ValueError, pack_entry, 0, ["x", value])
+            self.assertIn("holds itself", str(error))
+
+    def test_what_is_held_twice_is_sent_twice(self) -> None:
+        shared = [1, {"k": "v"}]
+        self.assertEqual(round_trip(shared, [shared, shared])[2:], [shared, [shared, shared]])
+
+    def test_a_message_may_have_1_mib_packed(self) -> None:
+        room = MAX_MESSAGE_BYTES - len(pack_entry(0, [b"x" * 2**16])) + 2**16
+        for value in (bytes(room), "x" * room, [bytes(room - 1)]):
+            self.assertEqual(len(pack_entry(0, [value])), MAX_MESSAGE_BYTES)
+        for value in (bytes(room + 1), "x" * (room + 1), [bytes(room)], "ü" * room, ["ü" * room]):
+            self.assertRaises(MessageTooLarge, pack_entry, 0, [value])
+
+    def test_many_values_are_too_large_without_being_packed(self) -> None:
+        self.assertRaises(MessageTooLarge, pack_entry, 0, [[None] * (MAX_MESSAGE_BYTES + 1)])
+        self.assertRaises(MessageTooLarge, pack_entry, 0, [{}] * (MAX_MESSAGE_BYTES + 1))
+
+    def test_what_shared_values_unfold_to_is_too_large_without_being_unfolded(self) -> None:
+        text, key = "x" * MAX_MESSAGE_BYTES, {"k" * MAX_MESSAGE_BYTES: 1}
+        leaves: list[Any] = [[None] * 1000, [text], {"k": text}, key, [], {}]
+        for leaf in at_length(leaves, leaves[:-2]):
+            value: list[Any] = [leaf]
+            for _ in range(28):
+                value = [value, value]
+            self.assertRaises(MessageTooLarge, pack_entry, 0, [value])
+        self.assertRaises(MessageTooLarge, pack_entry, 0, [[text] * 100_000])
+
+    def test_a_dict_has_at_most_4096_numbers_as_keys(self) -> None:
+        numbers = dict.fromkeys(range(MAX_NUMBER_KEYS))
+        texts = dict.fromkeys(map(str, range(2 * MAX_NUMBER_KEYS)))
+        self.assertEqual(round_trip(numbers, {**numbers, **texts})[3], {**numbers, **texts})
+        error = self.assertRaises(ValueError, pack_entry, 0, [{**numbers, -0.5: 1}])
+        self.assertIn("4096 numbers as keys", str(error))
+
+    def test_a_nan_comes_out_as_one(self) -> None:
+        got = round_trip(float("nan"), float("inf"), {float("nan"): -float("inf")})
+        self.assertEqual(repr(got), "[0, 48, nan, inf, {nan: -inf}]")
+
+
+class TestJoinEntries(SynchronousTestCase):
+    def test_a_body_is_an_array_of_entries(self) -> None:
+        for many in (1, 2, 15, 16, 17, 65_535):
+            entries = [pack_entry(0, [number % 100]) for number in range(many)]
+            got = unpack_entries(join_entries(entries), many)
+            self.assertEqual(got, [[0, 0, number % 100] for number in range(many)])
+
+
+class TestUnpackEntries(SynchronousTestCase):
+    def assert_poisoned(self, body: bytes, many: int | None = None) -> None:
+        self.assertRaises(PoisonedBody, unpack_entries, body, many)
+
+    def test_the_number_of_messages_is_the_one_told(self) -> None:
+        body = join_entries([pack_entry(0, [1]), pack_entry(2, [])])
+        self.assertEqual(unpack_entries(body, 2), unpack_entries(body))
+        for many in (0, 1, 3):
+            self.assert_poisoned(body, many)
+
+    def test_what_is_no_list_of_lists_is_poisoned(self) -> None:
+        for body in (b"", b"\xc0", b"\x05", b"\x80", b"\x91\xc0", b"\x91\x80", b"\xa1x", b"\xc1"):
+            self.assert_poisoned(body)
+
+    def test_a_body_cut_off_or_with_more_behind_it_is_poisoned(self) -> None:
+        body = join_entries([pack_entry(0, ["text", b"bytes", 1.5, [{"k": 2**40}]])] * 2)
+        for length in range(len(body)):
+            self.assert_poisoned(body[:length])
+        self.assert_poisoned(body + b"\0")
+
+    def test_an_entry_begins_with_its_kind_and_type(self) -> None:
+        for entry in ([], [0], [None, 0], [0, None], [True, 0], [0, False], [0.0, 0], ["0", 0]):
+            self.assert_poisoned(msgspec.msgpack.encode([[0, 0], entry]))
+
+    def test_a_message_has_a_type_that_applications_may_use(self) -> None:
+        for type_ in (0, 2, 0x30, 2**64 - 1):
+            unpack_entries(msgspec.msgpack.encode([[0, type_]]))
+        for type_ in (1, 5, 0x2F, -1):
+            self.assert_poisoned(msgspec.msgpack.encode([[0, 0], [0, type_]]))
+
+    def test_other_kinds_of_entry_have_types_of_their_own(self) -> None:
+        self.assertEqual(unpack_entries(b"\x91\x93\x01\x05\xc3"), [[1, 5, True]])
+
+    def test_dates_and_extensions_are_poisoned(self) -> None:
+        for value in (b"\xd6\xff\0\0\0\1", b"\xd7\xff" + bytes(8), b"\xc7\x0c\xff" + bytes(12)):
+            self.assert_value_poisoned(value)
+        for value in (b"\xd4\5x", b"\xc7\0\5", b"\xd8\xfe" + bytes(16), b"\xd7\xff" + b"\xff" * 8):
+            self.assert_value_poisoned(value)
+
+    def assert_value_poisoned(self, value: bytes) -> None:
+        for around in (b"%s", b"\x91%s", b"\x81\xa1k%s", b"\x81%s\xa1v"):
+            self.assert_poisoned(b"\x92\x92\0\0\x93\0\0" + around % value)
+
+    def test_a_list_or_dict_as_key_is_poisoned(self) -> None:
+        for key in (b"\x90", b"\x92\1\2", b"\x80"):
+            self.assert_poisoned(b"\x91\x93\0\0\x81%s\1" % key)
+
+    def test_text_that_is_no_utf_8_is_poisoned(self) -> None:
+        for text in (b"\xa1\xff", b"\xa3\xed\xa0\x80", b"\xa2\xc0\x80"):
+            self.assert_value_poisoned(text)
+
+    def test_lists_and_dicts_deeper_than_32_are_poisoned(self) -> None:
+        for depth in (32, 33, 500, 100_000):
+            for level, leaf in ((b"\x91", b"\x90"), (b"\x81\1", b"\x80")):
+                body = b"\x91\x93\0\0" + level * (depth - 1) + leaf
+                if depth == 32:
+                    unpack_entries(body)
+                else:
+                    self.assert_poisoned(body)
+
+    def test_any_packing_of_a_value_is_understood(self) -> None:
+        for value, want in (
+            (b"\xcf" + bytes(7) + b"\1", 1),
+            (b"\xd3" + b"\xff" * 8, -1),
+            (b"\xca\x3f\xc0\0\0", 1.5),
+            (b"\xdb\0\0\0\1x", "x"),
+            (b"\xc6\0\0\0\1x", b"x"),
+            (b"\xdd\0\0\0\1\xc0", [None]),
+            (b"\xdf\0\0\0\1\1\2", {1: 2}),
+            (b"\x82\1\2\1\3", {1: 3}),
+        ):
+            self.assertEqual(unpack_entries(b"\x91\x93\0\0" + value), [[0, 0, want]])
+
+    def test_a_claimed_size_takes_no_memory(self) -> None:
+        for head in (b"\xdd", b"\xdf", b"\xdb", b"\xc6"):
+            self.assert_poisoned(b"\x91\x93\0\0" + head + b"\x7f\xff\xff\xff")
+            self.assert_poisoned(b"\x91\x93\0\0" + head + b"\x00\x0f\xff\xff")
+
+    def test_keys_that_all_collide_are_not_unpacked(self) -> None:
+        """Chosen by whoever knows how Python hashes tuples, 70 seconds a MiB."""
+        keys = list(islice(colliding(), 2000))
+        self.assertEqual(len(set(map(hash, keys))), 1)
+        pairs = b"".join(msgspec.msgpack.encode(key) + b"\0" for key in keys)
+        self.assert_poisoned(b"\x91\x93\0\0\xde" + len(keys).to_bytes(2, "big") + pairs)
+
+    def test_more_than_4096_numbers_as_keys_are_not_unpacked(self) -> None:
+        for many in (MAX_NUMBER_KEYS, MAX_NUMBER_KEYS + 1):
+            for number in (b"\1", b"\xff", b"\xcb" + bytes(8), b"\xcd\1\2"):
+                body = b"\x91\x93\0\0\xde" + many.to_bytes(2, "big") + (number + b"\0") * many
+                if many == MAX_NUMBER_KEYS:
+                    self.assertEqual(len(unpack_entries(body)[0][2]), 1)
+                else:
+                    self.assert_poisoned(body)
+
+
+def colliding() -> Iterator[tuple[int, int]]:
+    """Tuples of two integers whose hashes are all the same (CPython's xxHash, run backwards)."""
+    one, two, five = 11400714785074694791, 14029467366897019727, 2870177450012600261
+    whole, undo = 2**64, pow(14029467366897019727, -1, 2**64)
+
+    def rotated(number: int, by: int) -> int:
+        return ((number << by) | (number >> (64 - by))) % whole
+
+    wanted = rotated(12345 * pow(one, -1, whole) % whole, 33)
+    for first in count(1):
+        lane = rotated((five + first * two) % whole, 31) * one % whole
+        second = (wanted - lane) * undo % whole
+        if second < 2**61 - 1:
+            yield first, second

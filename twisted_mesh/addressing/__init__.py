@@ -1,0 +1,1 @@
+"""Addresses: which are told, which are kept, and how names become some."""

@@ -1,0 +1,152 @@
+"""The nodes this one was linked with, and where they can be dialled; kept beside the identity.
+
+Contract: a line ``ID@host:port`` for each, the newest first, at most so many.  What a peer says of itself
+is checked here.  The file is written off the reactor's thread, which would wait for the disk, once at a
+time; what changes meanwhile is written together.  It is a help and no more: what cannot be read or
+written of it is logged once, and the node goes on without.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, execute, succeed
+from twisted.internet.interfaces import IReactorThreads
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_mesh.addressing.addresses import PeerAddress, parse_peer
+from twisted_mesh.core.reachability import believed
+from twisted_mesh.errors import LocalError
+from twisted_mesh.eventloop.deferreds import Waiters
+from twisted_mesh.identity import replace_synced
+from twisted_mesh.wire.membership import MAX_HOST
+
+#: Does something off the reactor's thread, and fires or fails with what came of it.
+Aside = Callable[[Callable[[], None]], Deferred[None]]
+
+_log = Logger()
+
+
+class AddressBook:
+    """Where nodes can be dialled, by id."""
+
+    def __init__(self, identity: Path, limit: int, aside: Aside = execute) -> None:
+        """
+        :param identity: the file of the key; the book is ``IDENTITY.peers``.
+        :param limit: addresses; of more the one that was linked with longest ago is forgotten.
+        :param aside: how it is written.
+        """
+        self._path = identity.with_name(identity.name + ".peers")
+        self._limit = limit
+        self._known: OrderedDict[bytes, tuple[str, int]] = OrderedDict()  # the newest last
+        self._can_write = True
+        self._aside = aside
+        self._is_writing = self._has_changed = False
+        self._written = Waiters[None]()
+        for address in self._read():
+            assert address.id is not None and address.host is not None
+            self._known[address.id] = address.host, address.port
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __iter__(self) -> Iterator[PeerAddress]:
+        """What is known, the newest first."""
+        for node_id, (host, port) in reversed(self._known.items()):
+            yield PeerAddress(host, port, node_id)
+
+    def note(self, node_id: bytes, address: tuple[str, int]) -> None:
+        """A link to the node *node_id* is up, which can be dialled at *address*."""
+        known = self._known.get(node_id)
+        self._known[node_id] = address
+        self._known.move_to_end(node_id)
+        while len(self._known) > self._limit:
+            self._known.popitem(last=False)
+        if known != address:  # the order alone is not worth a write
+            self._has_changed = True
+            self._write()
+
+    def written(self) -> Deferred[None]:
+        """Fires when all that was noted so far is on disk, or could not be written."""
+        return self._written.wait() if self._is_writing else succeed(None)
+
+    def _read(self) -> list[PeerAddress]:
+        """What the file holds, the newest last."""
+        try:
+            lines = self._path.read_text("ascii", "replace").splitlines()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            _log.warn("address book {path}: {why}", path=self._path, why=error.strerror)
+            return []
+        addresses = []
+        for line in lines[: self._limit]:
+            try:
+                address = parse_peer(line)
+            except LocalError:
+                address = PeerAddress()
+            if address.id is not None and address.host is not None:
+                addresses.append(address)
+        if len(addresses) < len(lines[: self._limit]):
+            _log.warn("address book {path}: lines that are no ID@host:port are left out", path=self._path)
+        return addresses[::-1]
+
+    def _write(self) -> None:
+        """Write all there is, unless a write is under way that is followed by another."""
+        if self._is_writing:
+            return
+        self._is_writing, self._has_changed = True, False
+        lines = [f"{address.id.decode()}@{address}\n" for address in self if address.id is not None]
+        writing = self._aside(partial(replace_synced, self._path, "".join(lines).encode()))
+        writing.addCallbacks(self._could_write, self._could_not_write)
+        writing.addBoth(self._go_on)
+
+    def _could_write(self, _: None) -> None:
+        self._can_write = True
+
+    def _could_not_write(self, failure: Failure) -> None:
+        if not isinstance(error := failure.value, OSError):
+            _log.failure("writing the address book failed", failure)
+        elif self._can_write:
+            _log.warn("address book {path}: {why}", path=self._path, why=error.strerror)
+        self._can_write = False
+
+    def _go_on(self, _: None) -> None:
+        self._is_writing = False
+        if self._has_changed:
+            self._write()
+        else:
+            self._written.happened(None)
+
+
+def aside(reactor: Any) -> Aside:
+    """How to do something in a thread of *reactor*; at once, if it has none (a Clock)."""
+    if not IReactorThreads.providedBy(reactor):
+        return execute
+    return partial(deferToThreadPool, reactor, reactor.getThreadPool())
+
+
+def dialled_at(told: tuple[str, int], source: str) -> tuple[str, int] | None:
+    """Where a node that came from the host *source* can be dialled, by what it *told*; None for nowhere.
+
+    What would not be believed of who is far away (:func:`~twisted_mesh.core.reachability.believed`), as an
+    address that means another host on each host (this one, or one of the same wire), is taken for that of
+    the host it came from: else a peer could have a node dial whatever listens beside it.
+    """
+    host, port = told
+    if not 0 < port < 65536 or len(host) > MAX_HOST or not host.isascii() or not host.isprintable():
+        return None
+    if believed(host, ""):
+        return host, port
+    try:
+        ipaddress.ip_address(source)
+    except ValueError:
+        return None  # of a UNIX socket, for example
+    return source, port

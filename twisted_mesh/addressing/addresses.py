@@ -1,0 +1,196 @@
+"""Addresses as users write them, and the one other hosts reach this host by.
+
+Contract: :func:`parse_peer` turns what stands in ``peers=`` or ``--peer`` into a :class:`PeerAddress`
+and raises :class:`~twisted_mesh.errors.LocalError` with what to write instead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from socket import AddressFamily
+from typing import Final
+
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.endpoints import clientFromString
+from twisted.internet.interfaces import IStreamClientEndpoint
+
+from twisted_mesh.addressing.interfaces import interface_addresses, routed_address
+from twisted_mesh.core.reachability import Reach, reach_of
+from twisted_mesh.errors import LocalError
+from twisted_mesh.wire.membership import MAX_HOST
+
+LOOPBACK: Final = "127.0.0.1"
+WILDCARDS: Final = frozenset({"", "0.0.0.0", "::"})
+_BOTH: Final = (AddressFamily.AF_INET, AddressFamily.AF_INET6)  # the one that more hosts reach first
+_REACHES: Final = (Reach.ANY, Reach.LINK, Reach.OWN, Reach.NOWHERE)  # the farthest first
+_PEER: Final = re.compile(
+    r"(?:(?P<id>[1-9A-HJ-NP-Za-km-z]{60,70})@)?(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:@\[\]]*)):(?P<port>\d+)"
+)
+
+
+@dataclass(frozen=True)
+class PeerAddress:
+    """Where a peer is, in one of two ways.
+
+    :ivar host: with :ivar:`port`; or None where an endpoint says it.
+    :ivar id: the id the node there must have, if it is known.
+    :ivar endpoint: a client endpoint, or its description for ``clientFromString``.
+    """
+
+    host: str | None = None
+    port: int = 0
+    id: bytes | None = None
+    endpoint: IStreamClientEndpoint | str | None = None
+
+    def __str__(self) -> str:
+        if self.host is None:
+            return str(self.endpoint)
+        return show((self.host, self.port))
+
+
+def show(address: tuple[str, int] | None) -> str:
+    """*address* as people write it."""
+    if address is None:
+        return "an unknown address"
+    host, port = address
+    return f"[{host}]:{port}" if isIPv6Address(host) else f"{host}:{port}"
+
+
+def parse_peer(peer: object) -> PeerAddress:
+    """What a user gave for a peer.
+
+    :param peer: ``"host:port"``, ``"ID@host:port"``, a client endpoint or its description.
+    :raises LocalError: none of these.
+    """
+    if IStreamClientEndpoint.providedBy(peer):
+        return PeerAddress(endpoint=peer)
+    if not isinstance(peer, str):
+        raise LocalError(f"a peer is 'host:port', 'ID@host:port' or an endpoint, not {peer!r}")
+    match = _PEER.fullmatch(peer)
+    if match is None:
+        if peer.count(":") >= 1 and "@" not in peer and peer.split(":")[0].isidentifier():
+            return PeerAddress(endpoint=_described(peer))
+        raise LocalError(f"peer {peer!r}: write host:port, [v6]:port or ID@host:port")
+    node_id = match["id"]
+    return PeerAddress(
+        host=this_host(match["v6"] or match["host"]),
+        port=check_port(int(match["port"])),
+        id=None if node_id is None else node_id.encode(),
+    )
+
+
+def _described(peer: str) -> str:
+    """The description of a client endpoint, if there can be one of it."""
+    try:
+        clientFromString(None, refuse_tls(peer))
+    except (ValueError, TypeError, KeyError) as error:
+        raise LocalError(f"peer {peer!r}: write host:port ({error})") from None
+    return peer
+
+
+def parse_host_port(text: str) -> tuple[str, int]:
+    """``"host:port"`` with '' as host for this host.
+
+    :raises LocalError: anything else.
+    """
+    match = _PEER.fullmatch(text)
+    if match is None or match["id"] is not None:
+        raise LocalError(f"address {text!r}: write host:port")
+    return (match["v6"] or match["host"]), check_port(int(match["port"]))
+
+
+def check_port(port: object) -> int:
+    """*port* if one can be dialled there.
+
+    :raises LocalError: not an int from 1 to 65535.
+    """
+    if type(port) is not int or not 0 < port < 65536:
+        raise LocalError(f"port must be 1 to 65535, not {port!r}")
+    return port
+
+
+def refuse_tls(description: str) -> str:
+    """An endpoint's *description*, unless it would put TLS around the mesh's own.
+
+    :raises LocalError: it would.
+    """
+    if description.lower().startswith(("ssl:", "tls:")):
+        raise LocalError(f"{description!r}: links are encrypted by the mesh itself, write tcp:")
+    return description
+
+
+def check_address(address: object) -> tuple[str, int]:
+    """*address* if it is one others can be told.
+
+    :raises LocalError: not a host and a port.
+    """
+    if not isinstance(address, tuple | list) or len(address) != 2 or not isinstance(address[0], str):
+        raise LocalError(f"an address is (host, port), not {address!r}")
+    if len(address[0]) > MAX_HOST or not address[0].isprintable():
+        raise LocalError(f"a host is at most {MAX_HOST} characters, not {address[0]!r}")
+    return address[0], check_port(address[1])
+
+
+def is_numeric(host: str) -> bool:
+    """Whether *host* is an IP address, so that it leads where it leads now for ever."""
+    return isIPAddress(host) or isIPv6Address(host)
+
+
+def this_host(host: str) -> str:
+    """*host* as it can be dialled from here: this host for '' and the wildcards.
+
+    :raises LocalError: not a str.
+    """
+    if not isinstance(host, str):
+        raise LocalError(f"a host is a str, not {host!r}")
+    return LOOPBACK if host in WILDCARDS else host
+
+
+def lan_address(families: Collection[AddressFamily] = _BOTH) -> str | None:
+    """The address other hosts of the network reach this one by.
+
+    It is where the default route begins, else that of an interface.  If no host but this one reaches any
+    of the interfaces, it is 127.0.0.1.
+
+    :param families: where it listens.
+    :return: None where others reach this host, though by no address of *families*.
+    """
+    routed = [routed_address(family) for family in _BOTH if family in families]
+    interfaces = interface_addresses()
+    return choose_address([host for host in routed if host is not None], interfaces, families)
+
+
+def choose_address(
+    routed: Sequence[str], interfaces: Sequence[str], families: Collection[AddressFamily]
+) -> str | None:
+    """As :func:`lan_address`, of those where routes begin and those of *interfaces*."""
+    by_family = [
+        host
+        for family in _BOTH
+        if family in families
+        for host in interfaces
+        if (family == AddressFamily.AF_INET6) == isIPv6Address(host)
+    ]
+    far = [host for host in (*routed, *by_family) if reach_of(host) is Reach.ANY]
+    # An IPv6 address of the local link means nothing without an interface, which has another name there.
+    near = [host for host in by_family if reach_of(host) is Reach.LINK and isIPAddress(host)]
+    for host in (*far, *near):
+        return host
+    return None if any(reach_of(host) is Reach.ANY for host in interfaces) else LOOPBACK
+
+
+def told_address(bound: Iterable[tuple[str, int]]) -> tuple[str, int] | None:
+    """Where others are told to dial a node that is bound to these hosts and ports; None for nowhere.
+
+    It is the first that most others reach: one of loopback only where there is no other.
+    """
+    told = [(host, port) for listens, port in bound if (host := _told_host(listens)) is not None]
+    return min(told, key=lambda address: _REACHES.index(reach_of(address[0])), default=None)
+
+
+def _told_host(listens: str) -> str | None:
+    if listens not in WILDCARDS:
+        return listens
+    return lan_address(_BOTH if listens == "::" else (AddressFamily.AF_INET,))

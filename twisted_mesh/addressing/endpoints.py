@@ -1,0 +1,100 @@
+"""From an address to the client endpoint that dials it.
+
+Contract: an endpoint the application has given, or makes itself with ``dial=``, is used as it is.  In all
+others names are looked up by ``names``.  Names that peers told have threads of their own:
+whoever tells names whose name servers do not answer keeps no name waiting that the application gave.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    clientFromString,
+)
+from twisted.internet.interfaces import IReactorPluggableNameResolver, IStreamClientEndpoint
+from zope.interface import directlyProvides, providedBy
+
+from twisted_mesh.addressing.addresses import PeerAddress, is_numeric
+from twisted_mesh.addressing.names import Lookup, Names
+from twisted_mesh.config import MeshConfig
+
+#: Descriptions of Twisted's ``tcp:`` client endpoint; its ``timeout`` is ``connect_timeout`` here.
+_TCP: Final = re.compile(
+    r"tcp:(?:host=)?(?P<host>[^:=\\]+):(?:port=)?(?P<port>\d+)"
+    r"(?::timeout=\d+|:bindAddress=(?P<source>[^:=\\]+))*",
+    re.IGNORECASE,
+)
+Dial = Callable[[str, int], IStreamClientEndpoint]
+
+
+class ClientEndpoints:
+    """Makes the client endpoints of one service, for all its runs."""
+
+    def __init__(self, reactor: Any, config: MeshConfig, dial: Dial | None) -> None:
+        """
+        :param dial: makes the endpoints for host and port, where the application does that itself.
+        """
+        self._reactor = reactor
+        self._seconds = config.connect_timeout
+        self._dial = dial
+        self._given = Names(reactor, config.lookups_at_once)
+        self._told = Names(reactor, config.lookups_at_once)
+
+    def lookup(self, told: bool) -> Lookup:
+        """The look-up of one attempt.
+
+        :param told: whether it is a peer that told the address.
+        """
+        return Lookup(self._told if told else self._given)
+
+    def endpoint(self, address: PeerAddress, lookup: Lookup) -> IStreamClientEndpoint:
+        """What dials *address*, at those of its IP addresses *lookup* has left."""
+        if address.host is None:
+            if not isinstance(address.endpoint, str):
+                assert address.endpoint is not None
+                return address.endpoint
+            return self._described(address.endpoint, lookup)
+        if self._dial is not None:
+            return self._dial(address.host, address.port)
+        if isIPAddress(address.host):
+            return TCP4ClientEndpoint(self._reactor, address.host, address.port, self._seconds)
+        if isIPv6Address(address.host):
+            return TCP6ClientEndpoint(self._reactor, address.host, address.port, self._seconds)
+        return self._of_name(address.host, address.port, lookup)
+
+    def _described(self, description: str, lookup: Lookup) -> IStreamClientEndpoint:
+        """What dials by *description*: Twisted's, but where that would have the reactor look up a name."""
+        tcp = _TCP.fullmatch(description)
+        if tcp is not None and not is_numeric(tcp["host"]):
+            return self._of_name(tcp["host"], int(tcp["port"]), lookup, tcp["source"])
+        endpoint: IStreamClientEndpoint = clientFromString(self._reactor, description)
+        return endpoint
+
+    def _of_name(
+        self, name: str, port: int, lookup: Lookup, source: str | None = None
+    ) -> IStreamClientEndpoint:
+        reactor = _Resolving(self._reactor, lookup)
+        return HostnameEndpoint(reactor, name, port, self._seconds, bindAddress=source)
+
+    def footprint(self) -> dict[str, int]:
+        """Entries of every table."""
+        return {"lookups": self._given.footprint() + self._told.footprint()}
+
+
+class _Resolving:
+    """A reactor, but for who looks names up."""
+
+    def __init__(self, reactor: Any, lookup: Lookup) -> None:
+        self._reactor = reactor
+        self.nameResolver = lookup
+        directlyProvides(self, providedBy(reactor), IReactorPluggableNameResolver)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reactor, name)

@@ -1,0 +1,317 @@
+"""The one reactor of this process, as code in other threads reaches it.
+
+Contract: the only module that starts a thread, or waits in one.  A reactor that runs already is
+used and left to whom it belongs; else one is started in a daemon thread, which nothing but the end of
+the process ends.  What runs on it for others is stopped, within the bounds of its config, before the
+process or the reactor ends: no script has to wait for its last message.
+"""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import os
+import time
+from collections.abc import Callable
+from threading import Event, Lock, RLock, Thread
+from typing import Any, NoReturn, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError, ReactorAlreadyRunning
+from twisted.logger import Logger
+from twisted.python.threadable import isInIOThread
+
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.errors import ListenFailed, MeshError, NotRunning
+from twisted_mesh.eventloop.clock import make_steady
+from twisted_mesh.service import MeshService
+
+T = TypeVar("T")
+_log = Logger()
+_lock = Lock()
+_of_this_process: list[ReactorThread] = []
+
+
+def reactor_thread() -> ReactorThread:
+    """The one of this process; made now, and its reactor started, if that has not happened yet.
+
+    :raises RuntimeError: the reactor cannot run, because it did and was stopped.
+    """
+    if not _of_this_process:  # else without the lock, which a fork can have left locked for ever
+        with _lock:
+            if not _of_this_process:
+                from twisted.internet import reactor
+
+                _of_this_process.append(ReactorThread(reactor))
+    return _of_this_process[0]
+
+
+class ReactorThread:
+    """Runs services, and calls about them, in the reactor's thread.
+
+    :ivar reactor: the reactor.
+    """
+
+    def __init__(self, reactor: Any) -> None:
+        self.reactor = reactor
+        self._process = os.getpid()
+        self._lock = RLock()  # a signal's handler can call in the middle of a call
+        self._ended = False
+        self._calls: set[_Call] = set()  # somebody waits for them in another thread
+        self._services: dict[MeshService, None] = {}  # in the order they were made
+        self._thread = None if self.reactor.running else self._started()
+        self.reactor.callFromThread(self._watch)
+        atexit.register(self._at_exit)
+
+    # ── calls ───────────────────────────────────────────────────────────────────────
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the caller is in the reactor's thread, and not in one that was forked off it."""
+        return bool(isInIOThread()) and self._process == os.getpid()
+
+    def call(self, f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """What *f* gives when called in the reactor's thread.
+
+        In that thread it is called at once, and a Deferred is handed on as it is; anywhere else this
+        waits for its result.
+
+        :raises NotRunning: the reactor has ended, or is another process's.
+        """
+        if self.is_here:
+            return f(*args, **kwargs)
+        return self._begun(lambda: f(*args, **kwargs)).wait()
+
+    def wait(self, f: Callable[..., Any], *args: Any) -> Any:
+        """As :meth:`call`, where the caller could not go on without the result.
+
+        :raises RuntimeError: in the reactor's thread, which would wait for itself.
+        """
+        if self.is_here:
+            raise RuntimeError("this would wait in the reactor's own thread, for ever: use MeshService")
+        return self._begun(lambda: f(*args)).wait()
+
+    def later(self, f: Callable[..., object], *args: Any) -> None:
+        """Call *f* in the reactor's thread, after all that was called there before; nobody waits for it."""
+        if self._process == os.getpid():
+            self.reactor.callFromThread(f, *args)
+
+    def _begun(self, f: Callable[[], Any]) -> _Call:
+        if self._process != os.getpid():  # asked first: a fork can have left the lock locked
+            raise NotRunning("a forked process has no reactor: fork before the first MeshSocket, or spawn")
+        call = _Call(self.reactor, f, self._calls.discard)
+        with self._lock:
+            if self._ended or not self.reactor.running:
+                raise NotRunning("the reactor of this process was stopped, and cannot run again")
+            self._calls.add(call)
+        self.reactor.callFromThread(call.begin)
+        return call
+
+    # ── services ────────────────────────────────────────────────────────────────────
+
+    def start(self, service: MeshService) -> None:
+        """Start *service*; in the reactor's thread.
+
+        :raises ListenFailed: it cannot listen, and was not started.
+        """
+        try:
+            service.startService()
+        except CannotListenError as error:
+            raise self._why_deaf(error) from None
+        self._services[service] = None
+
+    def stop(self, service: MeshService) -> Deferred[None]:
+        """Stop *service*; in the reactor's thread.
+
+        It stops even if the Deferred is cancelled: who waits can only give up waiting.
+        """
+        stopped: Deferred[None] = Deferred()
+        stopping = service.stopService()
+        stopping.addBoth(self._stopped, service)
+        stopping.chainDeferred(stopped)
+        return stopped
+
+    def _stopped(self, result: T, service: MeshService) -> T:
+        self._services.pop(service, None)
+        return result
+
+    def _why_deaf(self, error: CannotListenError) -> ListenFailed:
+        reason: OSError = error.socketError
+        if reason.errno == errno.EADDRINUSE and any(
+            error.port == port for service in self._services for _, port in service.addresses
+        ):
+            text = f"port {error.port} is taken by another MeshSocket of this process: close() it first"
+        else:
+            where = f" of {error.interface}" if error.interface else ""
+            text = f"cannot listen on port {error.port}{where}: {reason.strerror}"
+        return ListenFailed(reason.errno, text)
+
+    # ── from start to end ───────────────────────────────────────────────────────────
+
+    def _started(self) -> Thread:
+        """Run the reactor in a thread; fails with what keeps it from running."""
+        running = Event()
+        failures: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                self.reactor.callWhenRunning(running.set)
+                self.reactor.run(installSignalHandlers=False)
+            except BaseException as error:
+                if running.is_set():
+                    raise
+                failures.append(error)
+            finally:
+                self._end()
+                running.set()
+
+        make_steady(self.reactor)
+        # Whatever threads the reactor starts are daemons as this one: none holds up the exit.
+        thread = Thread(target=run, name="twisted_mesh reactor", daemon=True)
+        thread.start()
+        running.wait()
+        if failures:
+            raise RuntimeError("the reactor of this process cannot run: was it stopped?") from failures[0]
+        self.reactor.run = _runs_already
+        return thread
+
+    def _watch(self) -> None:
+        # Its end comes before its thread pool's, which waits for threads that may call a socket.
+        self.reactor.addSystemEventTrigger("before", "shutdown", self._stop_for_good)
+        # For who makes the first socket while the reactor stops already: what comes before has begun
+        # by then, and is not begun again.
+        self.reactor.addSystemEventTrigger("after", "shutdown", self._end)
+
+    def _stop_for_good(self) -> Deferred[None]:
+        return self._stop_all().addBoth(lambda _: self._end())
+
+    def _stop_all(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._stop_in_turn())
+
+    async def _stop_in_turn(self) -> None:
+        services = list(self._services)
+        for service in services:
+            for other in services:
+                # Else those that stop later would dial it again and again, and say so on standard error.
+                if other is not service and other.running:
+                    other.leave_alone(service.id)
+        for service in _inner_first(services):
+            # One that does not stop as it should is logged, and keeps no other from stopping.
+            await self.stop(service).addErrback(lambda why: _log.failure("a socket did not stop", why))
+
+    def _end(self) -> None:
+        """Nothing runs in the reactor any more: whoever waits for it has waited in vain."""
+        with self._lock:
+            self._ended = True
+            calls = list(self._calls)
+        for call in calls:
+            call.fail(NotRunning("the reactor was stopped meanwhile"))
+
+    def _at_exit(self) -> None:
+        """Stop all services, and the reactor if it is ours, before the interpreter is taken down."""
+        if self._ended or self._process != os.getpid() or self.is_here or not self.reactor.running:
+            return
+        configs = [service.config for service in list(self._services)] or [MeshConfig()]
+        until = time.monotonic() + sum(each.longest_stop for each in configs)
+        try:
+            self._begun(self._stop_all).wait(until - time.monotonic())
+            if self._thread is not None:
+                # A thread that writes just when the interpreter closes its streams would abort it.
+                self.reactor.callFromThread(self.reactor.crash)
+                self._thread.join(until - time.monotonic())
+        except (TimeoutError, NotRunning):
+            _log.warn("the reactor does not answer: what was not sent yet is lost")
+        except KeyboardInterrupt:
+            pass  # whoever wants to go at once goes at once
+
+
+class _Call:
+    """One call into the reactor's thread, and the wait for it."""
+
+    def __init__(self, reactor: Any, f: Callable[[], Any], over: Callable[[_Call], None]) -> None:
+        self._reactor = reactor
+        self._f = f
+        self._over = over
+        self._deferred: Deferred[Any] | None = None
+        # An Event takes several steps to wait, and has a signal that comes between them raise RuntimeError.
+        self._running = Lock()
+        self._running.acquire()
+        self._has_ended = False
+        self._result: Any = None
+        self._error: BaseException | None = None
+
+    def begin(self) -> None:
+        """Call; in the reactor's thread."""
+        try:
+            result = self._f()
+        except BaseException as error:
+            self.fail(error)
+            return
+        if isinstance(result, Deferred):
+            self._deferred = result
+            result.addCallbacks(self._succeed, lambda failure: self.fail(failure.value))
+        else:
+            self._succeed(result)
+
+    def wait(self, timeout: float | None = None) -> Any:
+        """Its result; who is interrupted while waiting has it cancelled."""
+        try:
+            if not self._running.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
+                raise TimeoutError
+        except BaseException:
+            self._reactor.callFromThread(self._cancel)
+            raise
+        finally:
+            self._over(self)
+        if self._error is not None:
+            try:
+                raise self._error
+            finally:
+                self._error = None  # whose traceback holds the caller's variables
+        return self._result
+
+    def fail(self, error: BaseException) -> None:
+        """It has no result but *error*."""
+        if isinstance(error, MeshError):
+            # It says what is wrong; how the reactor came upon it is forty lines of no interest.
+            error.__traceback__ = None
+            if error.__cause__ is not None:
+                error.__cause__.__traceback__ = None
+        self._end(None, error)
+
+    def _succeed(self, result: Any) -> None:
+        self._end(result, None)
+
+    def _end(self, result: Any, error: BaseException | None) -> None:
+        if not self._has_ended:
+            self._result, self._error = result, error
+            self._has_ended = True
+            self._running.release()
+
+    def _cancel(self) -> None:
+        if self._deferred is not None:
+            self._deferred.cancel()
+
+
+def _inner_first(services: list[MeshService]) -> list[MeshService]:
+    """*services* in the order to stop them, one after the other.
+
+    What one says can have to go through another of the same process, which must not be gone by then:
+    so those with neighbours elsewhere come last, before them their own neighbours, and so on.  Of several
+    with the same right the latest made goes first.
+    """
+    ids = {service.id for service in services}
+    group = [service for service in services if not service.routing_table.keys() <= ids]
+    groups: list[list[MeshService]] = []
+    while group:
+        groups.insert(0, group)
+        services = [service for service in services if service not in group]
+        group = [each for each in services if any(outer.id in each.routing_table for outer in group)]
+    return [each for group in (services, *groups) for each in reversed(group)]
+
+
+def _runs_already(*_: object, **__: object) -> NoReturn:
+    raise ReactorAlreadyRunning(
+        "a MeshSocket runs the reactor in a thread of its own; where the application runs the reactor"
+        " use MeshService, or make the MeshSocket in a thread when it runs"
+    )

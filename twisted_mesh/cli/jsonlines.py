@@ -1,0 +1,157 @@
+"""``twistd mesh --print``: what happens, as JSON lines.
+
+Contract: each line is one JSON object (RFC 8259: no NaN) and holds no other line end.  The first is
+``{"event": "listening", "port": …}``; then one follows for each message and event.  Every value of a
+message can be told from every other one; :func:`as_json` says how.  Standard input is not read, but with
+``--receipts``, when the lines on it are broadcast.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import os
+from collections.abc import Mapping
+from typing import Any, Final
+
+from twisted.python.failure import Failure
+
+from twisted_mesh.cli.lines import TypingDoor
+from twisted_mesh.delivery.receipts import Receipt
+from twisted_mesh.message import Gap, Member, Message, Refusal
+from twisted_mesh.service import MeshService
+
+#: What a terminal obeys or a reader of lines takes for a line's end, though JSON allows it in a str.
+_UNSAFE: Final = {code: rf"\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
+
+
+def as_json(value: Any) -> Any:
+    """*value* with what JSON has no word for as an object of one key that begins with ``$``.
+
+    ``{"$b": base64}`` is bytes; ``{"$f": "NaN"}``, ``"Infinity"`` and ``"-Infinity"`` are floats;
+    ``{"$d": [[key, value], …]}`` is a dict with a key that is no str or begins with ``$``.
+    """
+    if isinstance(value, bytes):
+        return {"$b": base64.b64encode(value).decode()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"$f": "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"}
+    if isinstance(value, (list, tuple)):
+        return [as_json(item) for item in value]
+    if isinstance(value, Mapping):
+        if all(isinstance(key, str) and not key.startswith("$") for key in value):
+            return {key: as_json(item) for key, item in value.items()}
+        return {"$d": [[as_json(key), as_json(item)] for key, item in value.items()]}
+    return value
+
+
+class PrintDoor(TypingDoor):
+    """Prints a node's messages and events."""
+
+    def __init__(self, reactor: Any, node: MeshService, receipts: bool = False) -> None:
+        super().__init__(reactor, node, receipts)
+        self._skipped = 0
+        node.on("connect", lambda _: self._event("connect", peers=self._peers()))
+        node.on("disconnect", lambda _: self._event("disconnect"))
+        node.on("member", self._on_member)
+        node.on("gap", self._on_gap)
+        node.on("refused", self._on_refused)
+        node.on("failure", self._on_failure)
+
+    def startService(self) -> None:
+        """Say where the node listens, then what happens."""
+        super().startService()
+        # Why it never will be listening is the process's to say.
+        self._node.ready().addCallbacks(lambda _: self._listening(), lambda _: None)
+
+    def input_descriptor(self) -> int:
+        """Nothing is read unless asked for: a node in a shell's background would be stopped for trying."""
+        return super().input_descriptor() if self._receipts else os.open(os.devnull, os.O_RDONLY)
+
+    def typed(self, data: bytes) -> None:
+        """Broadcast the lines that are complete, if that was asked for."""
+        if self._receipts:
+            super().typed(data)
+
+    def told(self, line: int, receipt: Receipt) -> None:
+        """Print how many have it."""
+        self._event(
+            "receipt",
+            line=line,
+            epoch=None if receipt.id is None else receipt.id[1],
+            sequence=None if receipt.id is None else receipt.id[2],
+            delivered=len(receipt.delivered),
+            pending=len(receipt.pending),
+            missed=len(receipt.missed),
+            complete=receipt.is_complete,
+            closed=receipt.closed,
+        )
+
+    def shown(self, message: Message) -> str:
+        """*message* as JSON."""
+        return self._line(
+            "message",
+            sender=message.sender.decode(),
+            epoch=message.source.run[1],
+            sequence=message.sequence,
+            time=message.time,
+            type=message.type,
+            packets=as_json(message.packets[1:]),
+        )
+
+    def _listening(self) -> None:
+        ports = [port for _, port in self._node.addresses]
+        self._event("listening", port=ports[0] if ports else None, ports=ports, id=self._node.id.decode())
+
+    def _peers(self) -> list[str]:
+        return [node_id.decode() for node_id in self._node.routing_table]
+
+    def _on_member(self, member: Member) -> None:
+        self._event(
+            "member",
+            id=member.id.decode(),
+            label=member.label,
+            tags=member.tags,
+            address=member.address,
+            role=member.role,
+            state=member.state,
+            since=member.since,
+            epoch=member.epoch,
+        )
+
+    def _on_gap(self, gap: Gap) -> None:
+        self._event(
+            "gap",
+            sender=gap.sender.decode(),
+            epoch=gap.epoch,
+            first=gap.first,
+            last=gap.last,
+            reason=gap.reason,
+        )
+
+    def _on_refused(self, refusal: Refusal) -> None:
+        self._event(
+            "refused",
+            address=refusal.address,
+            outgoing=refusal.outgoing,
+            reason=refusal.reason,
+            detail=refusal.detail,
+        )
+
+    def _on_failure(self, failure: Failure) -> None:
+        self._event("failure", error=failure.getErrorMessage())
+
+    def _event(self, event: str, **fields: Any) -> None:
+        """Print an event, unless nobody reads: then it is counted and told later."""
+        if not self._terminal.has_room or self._terminal.transport is None:
+            self._skipped += 1
+            return
+        if self._skipped:
+            skipped, self._skipped = self._skipped, 0
+            self._terminal.write(self._line("skipped", events=skipped))
+        self._terminal.write(self._line(event, **fields))
+
+    @staticmethod
+    def _line(event: str, **fields: Any) -> str:
+        line = json.dumps({"event": event, **fields}, ensure_ascii=False, allow_nan=False)
+        return line.translate(_UNSAFE)

@@ -1,0 +1,164 @@
+"""What leaves the core: frames over links, and how far own messages have come with it.
+
+Contract: :meth:`Sending.send` is the one way out.  An own message is *taken* once some neighbour announced
+it, or does not leave and the transport of its link accepted the bytes: these may still be lost with the
+link, so what is known to have come is told apart, by :attr:`Sending.unread`.  Beyond ``unsent_bytes`` that
+nobody has taken the application is refused room, and told when there is some again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core import events
+from twisted_mesh.core.broadcast.outbox import Outbox
+from twisted_mesh.core.events import Emit, Send
+from twisted_mesh.core.link import READ_ALL, READ_OWN, READ_SO_FAR, Link
+from twisted_mesh.core.links import Links
+from twisted_mesh.errors import NO_FAULT, Reason
+from twisted_mesh.wire import native
+from twisted_mesh.wire.native import SignedBatch
+
+
+class Sending:
+    """The way out of one run.
+
+    :ivar congested: whether somebody was refused room and waits for Drained.
+    """
+
+    def __init__(
+        self,
+        config: MeshConfig,
+        outbox: Outbox,
+        links: Links,
+        effect: Callable[[events.Effect], None],
+    ) -> None:
+        self._limit = config.unsent_bytes
+        self._outbox = outbox
+        self._links = links
+        self._effect = effect
+        self._parting: dict[Link, int] = {}  # who was asked by part(), and the last own message given to it
+        self.congested = False
+
+    def room_for(self, size: int) -> bool:
+        """Whether *size* more bytes of own messages fit beside those no neighbour took."""
+        if self._outbox.unsent_bytes + size <= self._limit:
+            return True
+        self.congested = True  # from now on the outside waits for Drained
+        return False
+
+    def send(self, links: Iterable[Link], frame: native.Signed | native.Plain) -> None:
+        """Send *frame* over each of *links*."""
+        size = native.size(frame)
+        mark = 0
+        if isinstance(frame, SignedBatch) and (frame.batch.origin, frame.batch.epoch) == self._outbox.run:
+            mark = frame.batch.last
+        numbers = []
+        for link in links:
+            link.sent += size
+            numbers.append(link.number)
+            if mark:
+                link.own_marks.append((link.sent, mark))
+        self._effect(Send(numbers, frame, size))
+
+    def accepted(self, link: Link, size: int) -> None:
+        """The transport of *link* has taken *size* bytes in all."""
+        link.accepted = size
+        while link.own_marks and link.own_marks[0][0] <= size:
+            last = link.own_marks.popleft()[1]
+            if not link.leaves:
+                self.taken(last)
+
+    def announced(self, sequence: int) -> None:
+        """A neighbour says that it has own messages up to *sequence*."""
+        self._outbox.confirm(1, sequence)
+        self.taken(sequence)
+
+    def taken(self, sequence: int) -> None:
+        """A neighbour took own messages up to *sequence*."""
+        self._outbox.accepted(sequence)
+        if self.congested and self._outbox.unsent_bytes < self._limit / 2:
+            self.congested = False
+            self._effect(Emit(events.Drained()))
+
+    def check(self) -> None:
+        """Have the neighbours say when they have read the own messages they were given."""
+        self._check(self._links.fed)
+
+    def _check(self, asked: Iterable[Link]) -> None:
+        run, known = self._outbox.run, self._outbox.confirmed
+        links = [link for link in asked if not link.checked and link.holds(run) > known]
+        for link in links:
+            link.checked = link.holds(run)
+        if links:
+            self.send(links, native.Ping(READ_OWN))
+
+    def pinged(self, link: Link, token: int) -> None:
+        """The peer has sent a PING with that *token*."""
+        if link.pinged(token):
+            if link.leaves:  # before it has our answer, with which it may go
+                self._check((link,))
+            self.send((link,), native.Pong(token))
+
+    def answered(self, link: Link, token: int, now: float) -> None:
+        """The peer has read everything up to the PING with that *token*."""
+        if token == READ_OWN:
+            self._outbox.confirm(1, link.checked)
+            link.checked = 0
+        elif token == READ_ALL:
+            self._outbox.confirm(1, self._parting.get(link, 0))
+        elif token == READ_SO_FAR:
+            link.meter.has_read(now)
+        link.ponged(token, now)
+
+    def part(self) -> None:
+        """Have every neighbour say when it knows that this node leaves.
+
+        What it had sent by then has come and gone on before it says so.
+        """
+        links = [link for link in self._links.fed if link.up]
+        for link in links:
+            link.parts = True
+            self._parting[link] = link.holds(self._outbox.run)
+        if links:
+            self.send(links, native.Ping(READ_ALL))
+
+    def ended(self, link: Link, reason: Reason) -> None:
+        """*link* is fed no more: who says goodbye first need not answer."""
+        if link.parts and reason in NO_FAULT:
+            del self._parting[link]
+
+    @property
+    def unanswered(self) -> int:
+        """How many of those that :meth:`part` asked have neither answered nor said goodbye."""
+        return sum(link.parts for link in self._parting)
+
+    @property
+    def unread(self) -> int:
+        """How many own messages were taken, and are not known to have been read by anybody."""
+        return max(0, self._outbox.taken - self._outbox.confirmed)
+
+    def has_parted(self) -> bool:
+        """Whether every neighbour that was asked has said so, or is gone."""
+        return not any(link.parts for link in self._links.fed)
+
+    def is_given_to_all(self) -> bool:
+        """Whether some neighbour took every own message, and each that gets them from here was given all.
+
+        Who leaves does not count: where nobody else is there, there is nobody to wait for.
+        """
+        staying = [link for link in self._links.fed if link.up and not link.leaves]
+        some_took_all = self._outbox.taken >= self._outbox.head
+        return not staying or (some_took_all and not any(map(self._is_owed, staying)))
+
+    def _is_owed(self, link: Link) -> bool:
+        """Whether own messages are on their way to the peer, or about to be.
+
+        Of a peer that holds less, as far as is known, and asks for nothing, they may have come another way.
+        """
+        run = self._outbox.run
+        if run[0] in link.mute or link.own_marks:
+            return bool(link.own_marks)
+        lacks = link.holds(run) < self._outbox.head
+        return lacks and bool(link.wants or link.owed or link.queued)

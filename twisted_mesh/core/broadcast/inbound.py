@@ -1,0 +1,169 @@
+"""What happens to a batch that came over a link, up to its delivery.
+
+Contract: :meth:`Intake.batch` looks at numbers first, so that a duplicate costs no verification; then it
+verifies, keeps, passes on and delivers.  What its author got wrong inside is one Poisoned for the
+application and nothing for the honest link that brought it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from twisted_mesh.core import events
+from twisted_mesh.core.broadcast.outbox import Outbox
+from twisted_mesh.core.broadcast.push import Spread
+from twisted_mesh.core.broadcast.repair import Repair
+from twisted_mesh.core.events import Deliver, Effect, Emit, Run
+from twisted_mesh.core.handshake import Myself
+from twisted_mesh.core.history.history import History
+from twisted_mesh.core.history.reader import entries_of
+from twisted_mesh.core.history.stream import Ready
+from twisted_mesh.core.link import Link
+from twisted_mesh.core.membership.key_conflict import KeyConflict
+from twisted_mesh.errors import PoisonedBody, Reason, RemoteError
+from twisted_mesh.wire import native
+from twisted_mesh.wire.bodies import Entry, unpack_entries
+from twisted_mesh.wire.native import SignedBatch
+
+Gaps = Iterable[tuple[events.GapFound, list[Ready]]]
+
+
+class Intake:
+    """The batches that come in.
+
+    :ivar counts: what was ignored so far, by name.
+    """
+
+    def __init__(
+        self,
+        myself: Myself,
+        history: History,
+        outbox: Outbox,
+        conflict: KeyConflict,
+        repair: Repair,
+        spread: Spread,
+        effect: Callable[[Effect], None],
+        watch_holes: Callable[[], None],
+        may_bring: Callable[[Link, bytes, float], bool],
+        handed: Callable[[Run, int, Sequence[Entry]], None],
+        gapped: Callable[[events.GapFound, float], None],
+    ) -> None:
+        """
+        :param handed: is told what goes to the application: the run, the first number, the messages,
+            of which there are none where they cannot be read.
+        :param gapped: is told of each gap.
+        :param may_bring: whether a link may bring an author nobody here has heard of.
+        :param watch_holes: sees to it that a hole nothing fills is given up in time.
+        """
+        self._myself = myself
+        self._network = native.network_digest(myself.network.id)
+        self._history = history
+        self._outbox = outbox
+        self._conflict = conflict
+        self._repair = repair
+        self._spread = spread
+        self._effect = effect
+        self._watch_holes = watch_holes
+        self._may_bring = may_bring
+        self._handed = handed
+        self._gapped = gapped
+        self.counts = {"duplicates": 0, "no_room": 0, "poisoned": 0}
+
+    def batch(self, link: Link, signed: SignedBatch, now: float) -> None:
+        """Take a batch that came over *link*.
+
+        :raises RemoteError: its signature is false; nothing of it was kept.
+        """
+        batch = signed.batch
+        run = (batch.origin, batch.epoch)
+        asked = self._repair.is_asked(link.number, run)
+        link.extend(run, batch.first, batch.last)
+        if run == self._outbox.run or self._history.is_duplicate(batch):
+            self.counts["duplicates"] += 1
+            self._check_equivocation(run, signed)
+            if not asked:
+                self._spread.duplicate(link, run, batch.first, run == self._outbox.run)
+            return
+        self._verify(signed)
+        if not self._history.has_room(signed) or not self._is_admitted(link, run, now):
+            # Not kept, so not relayed either: what is relayed but unknown would go in circles.
+            self.counts["no_room"] += 1
+            self._repair.no_room(link.number, run)
+            return
+        if asked:
+            self._repair.progressed(link.number, run, now, len(signed.array))
+        if batch.origin == self._myself.origin and batch.epoch > self._myself.epoch:
+            self._conflict.published(batch.epoch, now)
+        link.fetched = now
+        self._repair.arrived(link.number, run, batch.last, now)
+        ready = self._history.take(signed, now)
+        if batch.origin == self._myself.origin:
+            self._history.taken_of_earlier(run, batch.last)
+        self._spread.arrived(link, signed, now)
+        self._deliver(ready, link.number)
+        self.tell_gaps(self._history.evict(now, self._outbox.run, self._outbox.taken), now)
+        self._watch_holes()
+
+    def whisper(self, link: Link, frame: native.Whisper) -> None:
+        """Deliver what the peer of *link* whispers.
+
+        :raises RemoteError: it cannot be read: unsigned, so the link itself is to blame.
+        """
+        try:
+            entries = unpack_entries(frame.body)
+        except PoisonedBody as error:
+            raise RemoteError(error.detail, Reason.SHAPE) from None
+        if len(entries) > native.MAX_BATCH_COUNT:
+            raise RemoteError("a whisper of too many messages", Reason.LIMIT)
+        self._effect(
+            Deliver(link.number, link.peer.origin, link.peer.epoch, 0, 0, len(frame.body), entries)
+        )
+
+    def _is_admitted(self, link: Link, run: Run, now: float) -> bool:
+        """Whether its author is known here, or one more may come over *link*."""
+        known = self._history.get(run) is not None or self._history.head(run) > 0
+        return known or self._may_bring(link, run[0], now)
+
+    def _verify(self, signed: SignedBatch) -> None:
+        text = native.signed_text(self._network, signed.array)
+        if not self._myself.verify(signed.batch.origin, signed.signature, text):
+            raise RemoteError("a batch with a false signature", Reason.SIGNATURE)
+
+    def _check_equivocation(self, run: Run, signed: SignedBatch) -> None:
+        stream = self._history.get(run)
+        held = None if stream is None else stream.same_first(signed.batch)
+        if stream is None or held is None or held.array == signed.array or stream.equivocated:
+            return
+        self._verify(signed)
+        stream.equivocated = True
+        self._history.changed(run)
+        self._tell(events.Equivocation(*run, signed.batch.first))
+
+    def tell_gaps(self, gaps: Gaps, now: float) -> None:
+        """Tell each of *gaps*, and go on behind it."""
+        for gap, behind in gaps:
+            if gap.first <= gap.last and gap.origin != self._myself.origin:  # own runs are for others alone
+                self._tell(gap)
+                self._gapped(gap, now)
+            self._deliver(behind)
+            self._spread.went_on((gap.origin, gap.epoch), now)
+
+    def _deliver(self, ready: Iterable[Ready], link: int = 0) -> None:
+        for item in ready:
+            batch = item.batch
+            if batch.origin == self._myself.origin:
+                continue  # an own run: relayed, never delivered to itself
+            try:
+                entries = entries_of(batch)[item.start - batch.first :]
+            except PoisonedBody as error:
+                self.counts["poisoned"] += 1
+                self._tell(events.Poisoned(batch.origin, batch.epoch, item.start, batch.last, error))
+                self._handed((batch.origin, batch.epoch), item.start, ())
+                continue
+            self._effect(
+                Deliver(link, batch.origin, batch.epoch, item.start, batch.sent, len(batch.body), entries)
+            )
+            self._handed((batch.origin, batch.epoch), item.start, entries)
+
+    def _tell(self, what: events.Happening) -> None:
+        self._effect(Emit(what))

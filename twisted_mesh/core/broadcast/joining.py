@@ -1,0 +1,101 @@
+"""Where a node starts: the snapshot a neighbour tells, and the base it becomes.
+
+Contract: joining fixes what is *delivered*, never what is *held*.  What lies at or under the base is
+pulled, held and handed on like anything else, so that a newcomer between two groups hides nothing
+from either; it is only not delivered.  A stream met later starts at 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import ceil
+from typing import Final
+
+from twisted_mesh.core.broadcast.outbox import Outbox
+from twisted_mesh.core.events import Run
+from twisted_mesh.core.history.history import History
+from twisted_mesh.errors import LocalError
+from twisted_mesh.wire.fields import MAX_NUMBER
+from twisted_mesh.wire.native import Snapshot, SnapshotEntry
+
+MOST_CLAIMED: Final = 2**43  # an epoch is milliseconds since 1970: this one is in the year 2248
+STREAMS_A_FRAME: Final = 800  # at most 71 bytes each, so under the 64 KiB of a frame
+
+
+def replay_number(replay: float | str | None) -> int:
+    """*replay* as INTRO says it.
+
+    :param replay: seconds of the past, ``"all"`` that is held, or None for nothing.
+    :raises LocalError: it is something else.
+    """
+    if replay is None:
+        return 0
+    if replay == "all":
+        return MAX_NUMBER
+    if type(replay) not in (int, float) or not 0 < replay < MAX_NUMBER:  # type: ignore[operator]
+        raise LocalError(f"replay is a positive number of seconds or 'all', not {replay!r}")
+    return ceil(replay)  # type: ignore[arg-type]
+
+
+def bases(history: History, outbox: Outbox, replay: int, now: float) -> dict[Run, int]:
+    """Where a newcomer starts in each stream, as things are now.
+
+    It is the head of each; of own ones it is what a neighbour has taken: the rest has reached
+    nobody yet, and the newcomer is the first to get it.  Where it asks for a replay it starts before
+    the first message that came here within that time and is held.
+
+    :param replay: seconds, 0 for none, MAX_NUMBER for all that is held.
+    """
+    starts = {}
+    for stream in history:
+        if stream.head:
+            start = stream.head
+            if stream.run[0] == outbox.run[0]:
+                start = outbox.taken if stream.run == outbox.run else stream.base
+            if replay:
+                first = stream.low if replay == MAX_NUMBER else stream.first_since(replay, now)
+                start = min(start, first - 1)
+            starts[stream.run] = start
+    return starts
+
+
+def snapshot(history: History, starts: Mapping[Run, int]) -> Iterable[Snapshot]:
+    """The frontier of a node, in frames.
+
+    :param starts: the bases to tell; a stream that is not among them starts at its first message.
+    """
+    entries = [
+        SnapshotEntry(*stream.run, stream.low, stream.head, min(starts.get(stream.run, 0), stream.head))
+        for stream in history
+        if stream.head
+    ]
+    for at in range(0, max(len(entries), 1), STREAMS_A_FRAME):
+        last = at + STREAMS_A_FRAME >= len(entries)
+        yield Snapshot(last, entries[at : at + STREAMS_A_FRAME])
+
+
+def epoch_taken(entries: Iterable[SnapshotEntry], outbox: Outbox) -> int | None:
+    """The highest epoch of the own key that others know and that is not below the own run's, if any.
+
+    It means that the key's epochs were not kept, or that the clock went back: numbers of such a run
+    would be used again for other messages.  The claim is unsigned, so one that no clock can have
+    given is passed over: it would use up the epochs of this key.
+    """
+    origin, epoch = outbox.run
+    known = [
+        entry.epoch
+        for entry in entries
+        if entry.origin == origin
+        and entry.epoch <= MOST_CLAIMED
+        and (entry.epoch > epoch or (entry.epoch == epoch and entry.high > outbox.head))
+    ]
+    return max(known, default=None)
+
+
+def settle(history: History, entries: Iterable[SnapshotEntry], own: Run, now: float) -> None:
+    """Start where the first snapshot says."""
+    for entry in entries:
+        run = (entry.origin, entry.epoch)
+        if run != own:
+            # What lies above the base and is held there no more may be held elsewhere, or is a gap.
+            history.start_at(run, min(entry.low - 1, entry.base), entry.base, now)

@@ -1,0 +1,89 @@
+"""The own stream: messages become numbered, signed batches; which of them were taken, and which have come.
+
+Contract: :meth:`Outbox.publish` makes batches, which the history then holds.  :attr:`Outbox.taken` is the
+highest message that some neighbour took: the transport of its link accepted the bytes, or it announced the
+message.  Bytes that a transport accepted can be lost with it: what is known to have come somewhere ends at
+:attr:`Outbox.confirmed`.  What none took is never given up: beyond ``unsent_bytes`` the caller is told
+Congested instead.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+
+from twisted_mesh.core.handshake import Sign
+from twisted_mesh.core.history.history import History
+from twisted_mesh.core.history.storage import Missing
+from twisted_mesh.wire import native
+from twisted_mesh.wire.bodies import join_entries, split_entries
+from twisted_mesh.wire.native import Batch, SignedBatch
+
+
+class Outbox:
+    """The messages of this run.
+
+    :ivar head: the last number given to a message.
+    :ivar taken: the highest that a neighbour took; :ivar confirmed: that somebody has said to have.
+    :ivar unsent_bytes: of the batches above :attr:`taken`.
+    """
+
+    def __init__(self, origin: bytes, epoch: int, network: bytes, sign: Sign, batch_bytes: int) -> None:
+        """
+        :param network: :func:`~twisted_mesh.wire.native.network_digest` of the network.
+        :param batch_bytes: a batch is closed at this size.
+        """
+        self.run = (origin, epoch)
+        self._network = network
+        self._sign = sign
+        self._batch_bytes = batch_bytes
+        self._unsent: deque[tuple[int, int]] = deque()  # last message and bytes of each batch
+        self.head = 0
+        self.taken = self.confirmed = 0
+        self.unsent_bytes = 0
+
+    def __len__(self) -> int:
+        """Batches no neighbour took."""
+        return len(self._unsent)
+
+    def publish(self, entries: Sequence[bytes], wall_ms: int) -> Iterator[SignedBatch]:
+        """Number and sign packed *entries*, in as few batches as they fit in."""
+        for group in self._grouped(entries):
+            batch = Batch(*self.run, self.head + 1, len(group), wall_ms, 0, join_entries(group))
+            array = native.pack(batch)
+            signature = self._sign(native.signed_text(self._network, array))
+            self.head += len(group)
+            self._unsent.append((self.head, len(array)))
+            self.unsent_bytes += len(array)
+            yield SignedBatch(batch, signature, array)
+
+    def unsent(self, history: History) -> list[bytes]:
+        """What no neighbour took, packed message by message."""
+        stream = history.get(self.run)
+        if stream is None:
+            return []
+        pieces = stream.serve(self.taken + 1, self.head, self.unsent_bytes)
+        batches = [piece.batch for piece in pieces if not isinstance(piece, Missing)]
+        return [packed for batch in batches for packed in split_entries(batch.body)]
+
+    def accepted(self, sequence: int) -> None:
+        """A neighbour took everything up to *sequence*."""
+        while self._unsent and self._unsent[0][0] <= sequence:
+            self.taken, size = self._unsent.popleft()
+            self.unsent_bytes -= size
+
+    def confirm(self, low: int, high: int) -> None:
+        """Somebody has said to have *low* to *high*."""
+        if low <= self.confirmed + 1:
+            self.confirmed = max(self.confirmed, min(high, self.head))
+
+    def _grouped(self, entries: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+        ends = list(accumulate(map(len, entries)))  # bytes up to and with each
+        first = sent = 0
+        while first < len(entries):
+            behind = bisect_right(ends, sent + self._batch_bytes, first)
+            behind = min(max(behind, first + 1), first + native.MAX_BATCH_COUNT)
+            yield entries[first:behind]
+            first, sent = behind, ends[behind - 1]

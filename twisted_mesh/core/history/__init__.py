@@ -1,0 +1,1 @@
+"""What a node holds, of whom, and for how long."""

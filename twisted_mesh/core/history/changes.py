@@ -1,0 +1,129 @@
+"""What a history has to tell its store: which streams changed since they were stored last.
+
+Contract: :meth:`Journal.flush` gathers all of it, and :meth:`Journal.stored` or :meth:`Journal.failed`
+ends that flush; there is one at a time.  Nothing is copied until then and nothing is queued: what is to
+be stored is found in the streams themselves, so that a store which cannot be written costs no memory,
+and is told whatever is still held when it can.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from twisted_mesh.core.events import Run
+from twisted_mesh.core.history.storage import Flush, Flushed, Shelf
+from twisted_mesh.core.history.stream import Stream
+
+#: The last message of a run that the application was handed, of those up to the head.
+Taken = Callable[[Run, int], int]
+
+
+class Journal:
+    """The changes of one history.
+
+    :ivar shelf: what is stored; :ivar settled: whether it is stored that the node has a base.
+    """
+
+    def __init__(self, shelf: Shelf) -> None:
+        self.shelf = shelf
+        self._changed: dict[Run, None] = {}
+        self._closed: OrderedDict[Run, int] = OrderedDict()  # the oldest first
+        self._behind: dict[Run, None] = {}  # of which not all was handed out when it was stored
+        self.settled = False
+        self._flushing: Flush | None = None
+
+    def __len__(self) -> int:
+        """Streams whose changes are not stored."""
+        return len(self._changed) + len(self._closed)
+
+    def changed(self, run: Run) -> None:
+        """Something of *run* is to be stored."""
+        self._changed[run] = None
+        self._closed.pop(run, None)
+
+    def closed(self, run: Run, head: int, most: int) -> None:
+        """Of *run* only the head is to be kept; of more than *most* the oldest is forgotten."""
+        self._changed.pop(run, None)
+        self._behind.pop(run, None)
+        self._closed[run] = head
+        while len(self._closed) > most:
+            self._closed.popitem(last=False)
+
+    def look_again(self) -> None:
+        """What was to be handed out still may have been, or have nobody to go to any more."""
+        self._changed.update(self._behind)
+
+    def flush(
+        self,
+        streams: Callable[[Run], Stream | None],
+        taken: Taken,
+        own: tuple[Run, int],
+        settled: bool,
+        wall_ms: Callable[[float], int],
+        anyway: bool = False,
+    ) -> Flush | None:
+        """What is to be stored now, or None: there is nothing, or a flush has not ended.
+
+        :param own: the own run and the last of it that a neighbour has.
+        :param wall_ms: what the wall clock showed at a time of this node.
+        :param anyway: also if it is nothing.
+        """
+        if self._flushing is not None or not (self or anyway or settled != self.settled):
+            return None
+        batches, marks = [], []
+        for run in self._changed:
+            stream = streams(run)
+            assert stream is not None  # it would be closed
+            batches += [(wall_ms(arrived), signed) for arrived, signed in stream.unstored()]
+            stream.storing = stream.head
+            marks.append(stream.marks(_handed(stream, taken, own)))
+            if marks[-1].taken < stream.head:
+                self._behind[run] = None
+            else:
+                self._behind.pop(run, None)
+        flush = Flush(batches, marks, list(self._closed.items()), own, settled)
+        self._flushing, self._changed, self._closed = flush, {}, OrderedDict()
+        return flush
+
+    def stored(self, flushed: Flushed, streams: Callable[[Run], Stream | None]) -> None:
+        """The flush was stored."""
+        flush = self._end()
+        self.settled = flush.settled
+        for marks in flush.marks:
+            stream = streams(marks.run)
+            # One that was closed meanwhile, forgotten even by its head, and began anew is another.
+            if stream is not None and marks.head <= stream.storing:
+                stream.stored = max(stream.stored, marks.head)
+                stream.kept = marks.taken
+        for run, low in flushed.lows:
+            stream = streams(run)
+            if stream is not None:
+                stream.given_up(low)
+
+    def failed(self, streams: Callable[[Run], Stream | None]) -> None:
+        """Nothing of the flush was stored: all of it is to be stored still."""
+        flush = self._end()
+        since, self._closed = self._closed, OrderedDict(flush.closed)
+        for run in self._changed:
+            self._closed.pop(run, None)
+        for run, head in since.items():
+            self._closed.pop(run, None)  # so that it is the newer
+            self._closed[run] = head
+        for marks in flush.marks:
+            stream = streams(marks.run)
+            if stream is not None:
+                stream.storing = stream.stored
+                self._changed[marks.run] = None
+
+    def _end(self) -> Flush:
+        flush, self._flushing = self._flushing, None
+        assert flush is not None
+        return flush
+
+
+def _handed(stream: Stream, taken: Taken, own: tuple[Run, int]) -> int:
+    """The last message of *stream* that has gone where it should: of own ones, to some neighbour."""
+    if stream.run == own[0]:
+        return own[1]
+    return stream.base if stream.run[0] == own[0][0] else taken(stream.run, stream.head)

@@ -1,0 +1,1 @@
+"""Who is a member, and whether it is there."""

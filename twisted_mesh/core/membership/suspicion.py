@@ -1,0 +1,157 @@
+"""Suspicion: a neighbour that went without a word may be gone, and whoever lives says so.
+
+Contract: the ex-neighbour's SUSPECT names the newest record it knows; the first for each record counts and
+floods, since it must reach the suspect by whatever way is left.  The suspect's next record ends it; without
+one it is down after ``suspect_patience``.  Only members accuse, each once in ``accuse_pause``, so that
+nobody can keep the mesh busy with it.  Who suspects for the lack of a newer record is sent that, by whoever
+has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core import events
+from twisted_mesh.core.broadcast.push import SendTo
+from twisted_mesh.core.broadcast.trees import Parents
+from twisted_mesh.core.events import Emit
+from twisted_mesh.core.link import Link
+from twisted_mesh.core.links import Links
+from twisted_mesh.core.membership.announcing import Announcing
+from twisted_mesh.core.membership.key_conflict import KeyConflict
+from twisted_mesh.core.membership.roster import Entry, Rank, Roster, State
+from twisted_mesh.core.signing import Seal
+from twisted_mesh.wire.membership import Suspect
+from twisted_mesh.wire.signed import SignedRecord
+
+
+class Suspicion:
+    """The suspicions of one node, and those against it.
+
+    :ivar idle: how many did not count.
+    """
+
+    def __init__(
+        self,
+        origin: bytes,
+        config: MeshConfig,
+        links: Links,
+        roster: Roster,
+        announcing: Announcing,
+        conflict: KeyConflict,
+        seal: Seal,
+        parents: Parents,
+        send: SendTo,
+        effect: Callable[[events.Effect], None],
+        look_at: Callable[[float], None],
+        late: Callable[[float], float],
+        introduce: Callable[[Link, bytes], None],
+    ) -> None:
+        """
+        :param origin: of this node.
+        :param look_at: has the roster looked through at that time.
+        :param late: seconds this node was held up by.
+        :param introduce: tells a peer the newest record of an origin, unless it has it.
+        """
+        self._origin = origin
+        self._config = config
+        self._links = links
+        self._roster = roster
+        self._announcing = announcing
+        self._conflict = conflict
+        self._seal = seal
+        self._parents = parents
+        self._send = send
+        self._effect = effect
+        self._look_at = look_at
+        self._late = late
+        self._introduce = introduce
+        self._accused = float("-inf")
+        self.idle = 0
+
+    def lost(self, peer: bytes, now: float) -> None:
+        """The last link to *peer* ended without a word: the others should know."""
+        entry = self._roster.get(peer)
+        if entry is None or entry.state is not State.UP or not entry.is_member:
+            return
+        if self._late(now) > self._config.stall_grace:
+            return  # it was this node that was silent
+        if self._announcing.speaks and now >= self._accused + self._config.accuse_pause:
+            self._accused = now
+            self._suspected(entry, self._accusation(entry), None, now)
+
+    def linked(self, link: Link) -> None:
+        """A link is up: if its peer counts as gone here it should know, and say another word."""
+        entry = self._roster.get(link.peer.origin)
+        if entry is None or entry.state in (State.UP, State.LEFT) or not entry.is_member:
+            return
+        if self._announcing.speaks:
+            self._send((link,), self._accusation(entry))
+
+    def received(self, link: Link, signed: SignedRecord, suspect: Suspect, now: float) -> None:
+        """Somebody says that somebody is gone.
+
+        :raises RemoteError: its signature is false.
+        """
+        accuser = self._roster.get(suspect.accuser)
+        rank: Rank = (suspect.epoch, suspect.counter)
+        entry = self._roster.get(suspect.member)
+        if suspect.member == self._origin and self._conflict:
+            counts, newest = rank == self._conflict.rank, self._conflict.rank
+        elif suspect.member == self._origin:
+            counts, newest = self._announcing.is_accused(rank), self._announcing.rank
+        else:
+            newest = self._roster.rank(suspect.member)
+            counts = (
+                entry is not None and entry.rank == rank and entry.state is State.UP and entry.is_member
+            )
+        may_accuse = accuser is not None and accuser is not entry and accuser.is_there and accuser.is_member
+        if accuser is None or not counts or not may_accuse:
+            self.idle += 1
+            if rank < newest and not link.closing:
+                self._introduce(link, suspect.member)
+            return
+        if entry is not None and now < accuser.accused + self._config.accuse_pause:
+            self.idle += 1
+            self._pass_on(link, signed, entry)
+            return
+        self._seal.require(signed)
+        accuser.accused = now
+        if entry is None and self._conflict:
+            self._conflict.suspected(now)
+            self._flood(signed.relayed(), link, now)
+        elif entry is None:
+            self._announcing.refute(now)
+        else:
+            self._suspected(entry, signed.relayed(), link, now)
+
+    def _pass_on(self, link: Link, signed: SignedRecord, entry: Entry) -> None:
+        """An accuser says more than counts here: it may count elsewhere, so the suspect must hear it.
+
+        Once for each record of the suspect, and not to all but towards it.
+        """
+        if entry.warned == entry.rank:
+            return
+        self._seal.require(signed)
+        entry.warned = entry.rank
+        number = self._parents.of(entry.presence.origin)
+        others = [other for other in self._links.fed if other is not link]
+        links = [other for other in others if other.number == number] or others
+        if links:
+            self._send(links, signed.relayed())
+
+    def _accusation(self, entry: Entry) -> SignedRecord:
+        suspect = Suspect(self._origin, entry.presence.origin, *entry.rank)
+        return self._seal.signed(suspect)
+
+    def _suspected(self, entry: Entry, signed: SignedRecord, source: Link | None, now: float) -> None:
+        self._roster.suspect(entry, now)
+        self._effect(Emit(events.MemberChanged(entry.presence.origin)))
+        self._flood(signed, source, now)
+
+    def _flood(self, signed: SignedRecord, source: Link | None, now: float) -> None:
+        links = [link for link in self._links.fed if link is not source]
+        if links:
+            self._send(links, signed)
+        self._look_at(now + self._config.suspect_patience)

@@ -1,0 +1,1 @@
+"""Who is whose neighbour, and how islands find each other."""

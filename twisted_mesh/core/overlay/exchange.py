@@ -1,0 +1,249 @@
+"""The exchange: a visit now and then to nodes that are no neighbours, so that no island stays one.
+
+Contract: every ``exchange_interval`` one node is drawn that is no neighbour, of the roster in whatever
+state and of those this node was linked with once; one draw in three is of those that are not up.  On the
+link both ends tell their rosters and compare what they hold, what is missing is pulled, and who dialled
+ends it when nothing has come for ``exchange_idle``.  Where either end's roster did not have the other as
+up, the two may be of two islands: then the link becomes one between neighbours.
+
+What no neighbour holds is looked for in the same way, at once: at its author first, then at those who say
+that they hold things longest.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from heapq import nsmallest
+from operator import itemgetter
+from typing import Final
+
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.broadcast.repair import Repair
+from twisted_mesh.core.events import Run
+from twisted_mesh.core.handshake import Myself
+from twisted_mesh.core.link import Link
+from twisted_mesh.core.links import Links
+from twisted_mesh.core.membership.roster import Entry, Roster
+from twisted_mesh.core.meter import FLOOR
+from twisted_mesh.core.overlay.views import Dice
+from twisted_mesh.errors import Reason
+from twisted_mesh.wire.membership import Contact, Purpose, Role, Stay
+
+_NOT_UP: Final = 1 / 3  # of the draws are of those that are not up (docs/protocol.rst)
+_LOOK: Final = 1.0  # seconds from one look at open visits to the next (guess)
+_ROUNDS: Final = 2  # of looking in a gap's patience: who got it meanwhile does not always claim it (guess)
+_GRACE: Final = 5.0  # seconds more than the dialler has, before the other end ends a visit (guess)
+
+
+class Visit:
+    """One exchange.
+
+    :ivar mine: and :ivar theirs: what either end thinks of staying, None until it has said so.
+    """
+
+    __slots__ = ("link", "mine", "outgoing", "since", "theirs")
+
+    def __init__(self, link: Link, mine: Stay, now: float) -> None:
+        self.link = link
+        self.outgoing = link.outgoing
+        self.mine = mine
+        self.theirs: Stay | None = None
+        self.since = now
+
+
+class Exchange:
+    """The visits of a node, its own and those it gets."""
+
+    def __init__(
+        self,
+        myself: Myself,
+        config: MeshConfig,
+        links: Links,
+        roster: Roster,
+        repair: Repair,
+        dice: Dice,
+        dial: Callable[[Contact, Purpose], bool],
+        close: Callable[[int, Reason, str], None],
+    ) -> None:
+        """
+        :param dial: False where that cannot be now.
+        """
+        self._myself = myself
+        self._config = config
+        self._links = links
+        self._roster = roster
+        self._repair = repair
+        self._dice = dice
+        self._dial = dial
+        self._close = close
+        self._visits: dict[int, Visit] = {}
+        self._remembered: OrderedDict[bytes, Contact] = OrderedDict()  # by id, the latest last
+        self._helped: dict[Run, float] = {}  # when others were asked for what is missing of it
+        self._to_visit: dict[bytes, tuple[Contact, float]] = {}  # as soon as may be, and until when
+        self._next_draw: float | None = None
+
+    def remember(self, contact: Contact) -> None:
+        """A node this one is linked with, or was; of too many the oldest is forgotten."""
+        self._remembered[contact.id] = contact
+        self._remembered.move_to_end(contact.id)
+        if len(self._remembered) > self._config.remembered_contacts:
+            self._remembered.popitem(last=False)
+
+    def thinks(self, link: Link) -> Stay:
+        """What this node has to say of staying, on a new link."""
+        if not self._myself.overlay:
+            return Stay.NEVER
+        if link.peer.role is Role.GUEST or self._roster.is_there(link.peer.origin):
+            return Stay.CONTENT
+        return Stay.WANTED
+
+    def opened(self, link: Link, mine: Stay, now: float) -> bool:
+        """A visit has begun; False: there are too many, it is to be refused.
+
+        The first that a slow line kept beyond its time gives its place up: it may be dripped.
+        """
+        incoming = [visit for visit in self._visits.values() if not visit.outgoing]
+        if not link.outgoing and len(incoming) >= self._config.exchanges_limit:
+            oldest = incoming[0]
+            if now - oldest.since < self._config.exchange_timeout + _GRACE:
+                return False
+            self._end(oldest, "others wait for its place")
+        self._visits[link.number] = Visit(link, mine, now)
+        return True
+
+    def listed(self, link: Link, theirs: int) -> bool:
+        """The peer's roster has come; whether the visit becomes a link between neighbours."""
+        visit = self._visits.get(link.number)
+        if visit is None:
+            return False
+        visit.theirs = Stay(theirs)
+        both = (visit.mine, visit.theirs)
+        if Stay.NEVER in both or Stay.WANTED not in both:
+            return False
+        del self._visits[link.number]
+        return True
+
+    def closed(self, number: int) -> None:
+        """A link is gone."""
+        self._visits.pop(number, None)
+
+    def help(self, runs: Iterable[Run], most: int, now: float) -> list[Run]:
+        """Something is missing of *runs* that no neighbour is being asked for: look further.
+
+        :return: those for which that begins now, up to *most*, their authors in turn: one author can begin
+            runs with holes by the thousand.  It does twice in a gap's patience.
+        """
+        patience = self._config.gap_patience / _ROUNDS
+        self._helped = {run: at for run, at in self._helped.items() if at + patience > now}
+        fresh = _in_turn([run for run in runs if run not in self._helped])[:most]
+        # Drawn up once: one author can begin runs with holes by the thousand, in as many small frames.
+        keepers = self._keepers() if fresh else []
+        for run in fresh:
+            self._helped[run] = now
+            for contact in self._helpers(run[0], keepers):
+                self._to_visit[contact.id] = contact, now + patience
+        self._visit(now)
+        return fresh
+
+    def _visit(self, now: float) -> None:
+        """Dial those to visit, as far as may be now."""
+        for node_id, (contact, until) in list(self._to_visit.items()):
+            if until <= now or self._dial(contact, Purpose.EXCHANGE):
+                del self._to_visit[node_id]
+
+    def _keepers(self) -> list[Entry]:
+        """Who says that it holds things longest, of those that can be visited; one more than are asked."""
+        keepers = [entry for entry in self._roster if entry.is_there and self._can_be_visited(entry)]
+        # One of them can be the author.
+        return nsmallest(self._config.gap_members + 1, keepers, lambda entry: -entry.presence.retention)
+
+    def _helpers(self, author: bytes, keepers: list[Entry]) -> list[Contact]:
+        mine = self._roster.get(author)
+        entries = [entry for entry in keepers if entry is not mine]
+        if mine is not None and self._can_be_visited(mine):
+            entries.insert(0, mine)
+        contacts = [entry.contact for entry in entries[: self._config.gap_members]]
+        return [contact for contact in contacts if contact is not None]
+
+    def _can_be_visited(self, entry: Entry) -> bool:
+        return entry.contact is not None and not self._is_linked(entry)
+
+    def _is_linked(self, entry: Entry) -> bool:
+        origin = entry.presence.origin
+        return self._links.is_neighbour(origin) or any(
+            link.peer.origin == origin for link in self._links.visits
+        )
+
+    def tick(self, now: float) -> float:
+        """Draw whom to visit, if it is time, and end visits that are over; when to look again."""
+        if self._next_draw is None:
+            self._next_draw = now + self._wait()
+        elif now >= self._next_draw:
+            self._next_draw = now + self._wait()
+            drawn = self._draw()
+            if drawn is not None:
+                self._dial(drawn, Purpose.EXCHANGE)
+        for visit in list(self._visits.values()):
+            self._look_at(visit, now)
+        self._visit(now)
+        return min(self._next_draw, now + _LOOK) if self._visits or self._to_visit else self._next_draw
+
+    def footprint(self) -> dict[str, int]:
+        """Entries of every table."""
+        return {
+            "exchanges": len(self._visits),
+            "remembered_contacts": len(self._remembered),
+            "helped_runs": len(self._helped),
+            "to_visit": len(self._to_visit),
+        }
+
+    def _wait(self) -> float:
+        return self._config.exchange_interval * (0.75 + self._dice.random() / 2)
+
+    def _draw(self) -> Contact | None:
+        """A node that is no neighbour."""
+        up: dict[bytes, Contact] = {}
+        away: dict[bytes, Contact] = {}
+        for entry in self._roster:
+            if entry.contact is not None and not self._is_linked(entry):
+                (up if entry.is_there else away)[entry.contact.id] = entry.contact
+        linked = {link.peer.id for link in (*self._links.fed, *self._links.visits)}
+        for contact in self._remembered.values():
+            if contact.id not in up and contact.id not in linked:
+                away.setdefault(contact.id, contact)  # what the roster has is its newest word
+        first, second = (away, up) if self._dice.random() < _NOT_UP else (up, away)
+        drawn = list((first or second).values())
+        return self._dice.choice(drawn) if drawn else None
+
+    def _look_at(self, visit: Visit, now: float) -> None:
+        config, link = self._config, visit.link
+        since, longest = now - visit.since, config.exchange_timeout
+        if _is_moving(link, now):
+            longest = config.gap_longest  # what others hold takes as long as the line takes
+        if since >= longest + (0 if visit.outgoing else _GRACE):
+            self._end(visit, "the exchange took too long")
+        elif visit.outgoing and link.told and visit.theirs is not None and self._is_idle(link, now):
+            self._end(visit, "both have told what they have")
+
+    def _is_idle(self, link: Link, now: float) -> bool:
+        busy = self._repair.asks(link.number) or link.wants or link.queued
+        return not busy and now - link.heard >= self._config.exchange_idle
+
+    def _end(self, visit: Visit, why: str) -> None:
+        self._close(visit.link.number, Reason.DONE, why)
+
+
+def _is_moving(link: Link, now: float) -> bool:
+    """Whether more is on its way over *link* than a fast line takes in a moment."""
+    return link.is_slowed(now) or (link.meter.is_waiting and link.unread > FLOOR)
+
+
+def _in_turn(runs: Sequence[Run]) -> list[Run]:
+    """One run of each author, then the next of each, and so on."""
+    of_author: dict[bytes, int] = {}
+    rounds = []
+    for run in runs:
+        rounds.append(of_author.get(run[0], 0))
+        of_author[run[0]] = rounds[-1] + 1
+    return [run for _, run in sorted(zip(rounds, runs, strict=True), key=itemgetter(0))]

@@ -1,0 +1,1 @@
+"""What goes back to an author, and from one member to another."""

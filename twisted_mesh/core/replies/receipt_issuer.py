@@ -1,0 +1,240 @@
+"""Receipts this node gives: what it has taken of others' messages.
+
+Contract: a member answers for the ranges it has *taken* without a hole, up to the highest message that
+asks for it, no faster than its author can verify (``receipt_relay`` sees to that).  What
+is lost is repeated: at once when a link is lost or the author is back, else ever more rarely, and each time
+over other ways, too, up to three of them, so that no relay alone can hold it up; as long as the stream is
+held, or its author says that it waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from msgspec.structs import replace
+
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.backoff import backoff
+from twisted_mesh.core.events import GapFound, Run
+from twisted_mesh.core.handshake import Myself
+from twisted_mesh.core.history.history import History
+from twisted_mesh.core.history.stream import Stream
+from twisted_mesh.core.membership.roster import Roster
+from twisted_mesh.core.replies.asked import Asked
+from twisted_mesh.core.signing import Seal
+from twisted_mesh.wire.membership import Role, Standing
+from twisted_mesh.wire.replies import MAX_TRIES, Receipt, SignedReceipt
+
+_WAYS: Final = 3  # that a repeat goes over once more: one at a time ended at one relay (measured)
+
+
+class Receipting:
+    """The receipts a node gives.
+
+    :ivar asked: the runs that others want to hear of, by run.
+    :ivar waiting: those of them of which the application has not taken what asks.
+    :ivar moved: those of these of which it may have taken more since the last time that this was looked at:
+        nothing else is asked how far it is, since thousands can wait for one consumer.
+    :ivar wake: when to call :meth:`repeat` next, or None.
+    """
+
+    def __init__(
+        self,
+        myself: Myself,
+        config: MeshConfig,
+        history: History,
+        roster: Roster,
+        owe: Callable[[Run, float], None],
+    ) -> None:
+        """
+        :param owe: has the receipt of a run go out (:meth:`Carrying.owe`), which asks :meth:`own` then.
+        """
+        self._myself = myself
+        self._config = config
+        self._seal = Seal(myself)
+        self._history = history
+        self._roster = roster
+        self._owe = owe
+        self.asked: dict[Run, Asked] = {}
+        self.waiting: dict[Run, None] = {}
+        self.moved: dict[Run, None] = {}
+        self._newest: dict[bytes, int] = {}  # epoch of the one run of an author that is in *asked*
+        self.wake: float | None = None
+
+    # ── what this node has taken ────────────────────────────────────────────────────
+
+    def asks(self, run: Run, sequence: int) -> None:
+        """A message that is delivered asks who has it."""
+        stream = self._history.get(run)
+        if stream is None or self._myself.role is Role.GUEST or not self._is_newest(run):
+            return
+        asked = self._asked(stream, stream.base)
+        asked.asked = max(asked.asked, sequence)
+        if asked.asked > asked.taken:
+            self.waiting[run] = self.moved[run] = None
+
+    def moves(self, run: Run) -> None:
+        """The application may have taken more of *run*, or more of it may count as taken."""
+        if run in self.waiting:
+            self.moved[run] = None
+
+    def asks_still(self, run: Run, sequence: int, now: float) -> None:
+        """The newest record of an author asks who has all up to *sequence*."""
+        self.asks(run, sequence)
+        asked = self.asked.get(run)
+        if asked is None:
+            return
+        begins_above = asked.low > 1 and not asked.tries  # it may wait for what never comes here
+        has_ended = asked.tries and asked.again is None and self._history.get(run) is None
+        if begins_above or has_ended:  # the repeats ended with the stream, and it may not have one
+            self._tell(run, asked, now)
+
+    def taken(self, run: Run, sequence: int, now: float) -> None:
+        """The application has taken *run* up to *sequence*, maybe when the stream was closed already."""
+        asked = self.asked.get(run)
+        if asked is None:
+            return
+        stream = self._history.get(run)
+        if stream is not None:
+            asked = self._asked(stream, stream.base)
+        asked.taken = max(asked.taken, sequence)
+        self._look(run, asked, now)
+
+    def gap(self, gap: GapFound, now: float) -> None:
+        """Something will not come: it may have asked who has it, so its author should know."""
+        run = (gap.origin, gap.epoch)
+        stream = self._history.get(run)
+        if stream is None or self._myself.role is Role.GUEST or not self._is_newest(run):
+            return
+        known = self.asked.get(run)
+        asked = self._asked(stream, gap.last)
+        if asked is not known:
+            asked.told = (0, 0)
+        else:
+            asked.lacks(gap.first, gap.last)
+        self.moves(run)
+        self._look(run, asked, now)
+
+    def skipped(self, run: Run, sequence: int, now: float) -> None:
+        """The application will not take all of *run* up to *sequence*."""
+        asked = self.asked.get(run)
+        if asked is None:
+            self.gap(GapFound(*run, sequence, sequence), now)
+        elif sequence >= asked.low:
+            asked.gaps = [gap for gap in asked.gaps if gap[1] > sequence]
+            asked.begins_at(sequence + 1, asked.taken if asked.taken < sequence else 0)
+            self._look(run, asked, now)
+        self.moves(run)
+
+    def link_gone(self, link: int, now: float) -> None:
+        """A link is gone: what went over it lately may be lost."""
+        for run, asked in self.asked.items():
+            if asked.route == link:
+                self._tell_anew(run, asked, now)
+
+    def link_up(self, now: float) -> None:
+        """There is another way: what had none can go."""
+        for run, asked in self.asked.items():
+            if asked.tries and not asked.route:
+                self._tell_anew(run, asked, now)
+
+    def returned(self, author: bytes, now: float) -> None:
+        """An author that was gone is back."""
+        for run, asked in self.asked.items():
+            if run[0] == author and asked.tries:
+                self._tell_anew(run, asked, now)
+
+    def _is_newest(self, run: Run) -> bool:
+        """Whether somebody may wait to hear of *run*: one author's runs are no more work than one run."""
+        return run[1] >= max(self._newest.get(run[0], 0), self._roster.rank(run[0])[0])
+
+    def _asked(self, stream: Stream, taken: int) -> Asked:
+        run = stream.run
+        known = asked = self.asked.get(run)
+        if known is not None and stream.base > known.base:  # it was closed, and goes on from there
+            known.base = stream.base
+        if asked is None or asked.base != stream.base:  # it was lowered: what counted as taken may come
+            asked = self.asked[run] = Asked(stream.base, stream.whole, taken)
+            asked.asked = 0 if known is None else known.asked
+            if known is None and run[0] in self._newest:
+                self._forget((run[0], self._newest[run[0]]))
+            self._newest[run[0]] = run[1]
+            while len(self.asked) > self._config.open_streams:
+                self._forget(next(iter(self.asked)))
+        return asked
+
+    def _look(self, run: Run, asked: Asked, now: float) -> None:
+        """Tell what is news of what the application has."""
+        asked.goes_on()
+        if asked.taken >= asked.asked:
+            self._wait_no_more(run)
+        if asked.range != asked.told:
+            self._tell_anew(run, asked, now)
+
+    def _tell_anew(self, run: Run, asked: Asked, now: float) -> None:
+        asked.tries = 0
+        self._tell(run, asked, now)
+
+    def _tell(self, run: Run, asked: Asked, now: float) -> None:
+        asked.told = asked.range
+        asked.again = None
+        self._owe(run, now)
+
+    # ── time ────────────────────────────────────────────────────────────────────────
+
+    def repeat(self, now: float) -> None:
+        """Tell again what is due."""
+        for run, asked in list(self.asked.items()):
+            if asked.again is not None and asked.again <= now:
+                if self._history.get(run) is not None or self._is_waited_for(run):
+                    self._tell(run, asked, now)
+                else:
+                    asked.again = None  # it is told again when its author asks again
+
+    def schedule(self) -> None:
+        """Receipts have gone out: when the next is to be repeated is known only now."""
+        times = [asked.again for asked in self.asked.values() if asked.again is not None]
+        self.wake = min(times, default=None)
+
+    def _is_waited_for(self, run: Run) -> bool:
+        """Whether its author waits for receipts, as it said last."""
+        entry = self._roster.get(run[0])
+        if entry is None or entry.presence.epoch != run[1]:
+            return False
+        return bool(entry.presence.flags & Standing.ASKS)
+
+    def _forget(self, run: Run) -> None:
+        del self.asked[run], self._newest[run[0]]
+        self._wait_no_more(run)
+
+    def _wait_no_more(self, run: Run) -> None:
+        self.waiting.pop(run, None)
+        self.moved.pop(run, None)
+
+    def own(self, run: Run, ways: Sequence[int], now: float) -> Iterator[tuple[int, SignedReceipt]]:
+        """The receipts this node owes of *run*, and over which of the links *ways* each is to go.
+
+        That is the best, which may be another by now; and where they are told again some of the others.
+        """
+        asked = self.asked.get(run)
+        if asked is None:
+            return
+        asked.route = ways[0] if ways else 0
+        config = self._config
+        asked.again = now + backoff(config.receipt_repeat, asked.tries, config.receipt_repeat_longest)
+        tries, asked.tries = min(asked.tries, MAX_TRIES), asked.tries + 1
+        for low, high in (*asked.closed, asked.told) if ways else ():
+            receipt = Receipt(*run, low, high, self._myself.origin, self._myself.epoch)
+            signed = self._seal.receipt(receipt)
+            yield ways[0], signed
+            again = [ways[(tries + more) % len(ways)] for more in range(min(tries, _WAYS))]
+            for way in dict.fromkeys(again):
+                yield way, replace(signed, tries=tries)
+
+    def footprint(self) -> dict[str, int]:
+        """Entries of every table."""
+        return {
+            "asked_runs": len(self.asked),
+            "asked_ranges": sum(len(asked.closed) + len(asked.gaps) for asked in self.asked.values()),
+        }

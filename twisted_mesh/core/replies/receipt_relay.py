@@ -1,0 +1,225 @@
+"""Receipts on their way to their authors: what other members gave, and what this node owes.
+
+Contract: every relay verifies, merges what comes within ``receipt_delay`` and sends it on over its best way
+to the author, one frame a link and interval.  What a receipt says can only grow, so that loss, repetition
+and other ways do no harm; what has no room is dropped, and comes again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import inf
+from typing import Final
+
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.broadcast.outbox import Outbox
+from twisted_mesh.core.broadcast.push import SendTo
+from twisted_mesh.core.events import Run
+from twisted_mesh.core.handshake import Myself
+from twisted_mesh.core.history.history import History
+from twisted_mesh.core.link import Link
+from twisted_mesh.core.membership.roster import Roster
+from twisted_mesh.core.replies.receipt_tracker import RANGES_MOST, Tally
+from twisted_mesh.core.replies.routes import MOST_HOPS, Routes
+from twisted_mesh.core.signing import Seal
+from twisted_mesh.wire import native
+from twisted_mesh.wire.replies import MAX_RECEIPT, Receipt, Receipts, SignedReceipt
+
+_SHARE: Final = 2 * RANGES_MOST  # of one member are handed on at a time: told anew, and what is told again
+_IN_A_FRAME: Final = 64 * 1024 // (MAX_RECEIPT + 80)  # so that a frame is under 64 KiB
+
+Key = tuple[int, bytes, int, int, int]  # epoch of the author, the member, its epoch, low, tries
+
+
+class Carried:
+    """Receipts for one author that are about to go out.
+
+    :ivar due: when those of others are, :ivar own_due: and the own ones; never, while there are none.
+    :ivar own: the runs of which this node owes one itself.
+    :ivar shares: how many of the others' are of each run of a member and the author.
+    """
+
+    __slots__ = ("due", "own", "own_due", "receipts", "shares")
+
+    def __init__(self) -> None:
+        self.due = self.own_due = inf
+        self.own: dict[Run, None] = {}
+        self.receipts: dict[Key, tuple[int, int, SignedReceipt]] = {}  # source link, high, receipt
+        self.shares: Counter[tuple[int, bytes, int]] = Counter()
+
+
+class Carrying:
+    """The receipts that leave a node.
+
+    :ivar counts: what was ignored, or dropped for want of room, so far, by name.
+    :ivar wake: when to call :meth:`tick` next, or None.
+    """
+
+    def __init__(
+        self,
+        myself: Myself,
+        config: MeshConfig,
+        history: History,
+        outbox: Outbox,
+        roster: Roster,
+        routes: Routes,
+        tally: Tally,
+        send: SendTo,
+        changed: Callable[[Iterable[int]], None],
+        own: Callable[[Run, Sequence[int], float], Iterator[tuple[int, SignedReceipt]]],
+    ) -> None:
+        """
+        :param changed: is told of own messages of which more is known.
+        :param own: the receipts this node owes of a run now, and over which of these links, the best
+            first, each is to go.
+        """
+        self._myself = myself
+        self._config = config
+        self._seal = Seal(myself)
+        self._history = history
+        self._outbox = outbox
+        self._roster = roster
+        self._routes = routes
+        self._tally = tally
+        self._send = send
+        self._changed = changed
+        self._own = own
+        self.counts = {"stray_receipts": 0, "dropped_receipts": 0}
+        self._carried: dict[bytes, Carried] = {}  # by author
+        # When an own receipt last went towards an author, and when any did; the longest ago first.
+        self._sent: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
+        self._entries = 0  # of others, in all that is carried
+        self.wake: float | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing that is owed or carried waits for its time."""
+        return not self._carried
+
+    def owe(self, run: Run, now: float) -> None:
+        """This node owes a receipt of *run*: it goes out as soon as it may."""
+        author = run[0]
+        carried = self._carried.setdefault(author, Carried())
+        carried.own[run] = None
+        if carried.own_due == inf:
+            own, others = self._sent.get(author, (-inf, -inf))
+            carried.own_due = max(now, own + self._interval(), others + self._config.receipt_delay)
+        self._wake_at(carried.own_due)
+
+    def _interval(self) -> float:
+        """Seconds between two receipts of this node for one author: it verifies those of all members."""
+        return max(self._config.receipt_delay, self._roster.there * self._config.receipt_share)
+
+    def received(self, link: Link, frame: Receipts, now: float) -> None:
+        """Receipts came over *link*.
+
+        :raises RemoteError: a signature is false, or something else is in the frame.
+        """
+        changed: set[int] = set()
+        try:
+            for signed in frame.entries:
+                receipt = native.receipt(signed.array)
+                if not self._counts(receipt, signed.hops):
+                    self.counts["stray_receipts"] += 1
+                    continue
+                if not link.receipts.take(now):
+                    self.counts["dropped_receipts"] += 1
+                    continue
+                self._seal.require_receipt(receipt, signed)
+                if receipt.origin == self._myself.origin:
+                    self._outbox.confirm(receipt.low, receipt.high)
+                    changed.update(self._tally.take(receipt.member, receipt.low, receipt.high))
+                else:
+                    self._carry(receipt, signed, link.number, now)
+        finally:
+            self._changed(changed)  # whatever followed
+
+    def _counts(self, receipt: Receipt, hops: int) -> bool:
+        """Whether a receipt is worth verifying: of a member, for what there is."""
+        member = self._roster.get(receipt.member)
+        if member is None or not member.is_member or receipt.member_epoch > member.presence.epoch:
+            return False
+        if receipt.origin == self._myself.origin:  # of earlier runs nobody waits to hear
+            known = self._outbox.head if receipt.epoch == self._myself.epoch else 0
+        else:
+            known = 0 if hops >= MOST_HOPS else self._published(receipt)
+        return 0 < known >= receipt.high
+
+    def _published(self, receipt: Receipt) -> int:
+        """The last message of that run as far as this node knows, which may have held it long ago."""
+        run = (receipt.origin, receipt.epoch)
+        stream, author = self._history.get(run), self._roster.get(receipt.origin)
+        known = self._history.head(run) if stream is None else stream.high
+        if author is not None and author.presence.epoch == receipt.epoch:
+            known = max(known, author.presence.sequence)
+        return known
+
+    def _carry(self, receipt: Receipt, signed: SignedReceipt, source: int, now: float) -> None:
+        if self._entries >= self._config.receipts_carried:
+            self.counts["dropped_receipts"] += 1
+            return  # it comes again
+        carried = self._carried.setdefault(receipt.origin, Carried())
+        share = (receipt.epoch, receipt.member, receipt.member_epoch)
+        key = (*share, receipt.low, signed.tries)
+        before = carried.receipts.get(key)
+        if before is None:
+            if carried.shares[share] >= _SHARE:
+                self.counts["dropped_receipts"] += 1
+                return
+            carried.shares[share] += 1
+            self._entries += 1
+        elif before[1] >= receipt.high:
+            return
+        carried.receipts[key] = source, receipt.high, signed.relayed()
+        if carried.due == inf:
+            carried.due = now + self._config.receipt_delay
+            self._wake_at(carried.due)
+
+    def tick(self, now: float) -> None:
+        """Send what is due."""
+        for author, carried in list(self._carried.items()):
+            if min(carried.due, carried.own_due) <= now:
+                self._flush(author, carried, now)
+        times = [min(carried.due, carried.own_due) for carried in self._carried.values()]
+        self.wake = min(times, default=None)
+
+    def _wake_at(self, at: float) -> None:
+        self.wake = at if self.wake is None else min(self.wake, at)
+
+    def _flush(self, author: bytes, carried: Carried, now: float) -> None:
+        """Send what others gave, and what is owed if that may go."""
+        entries: dict[int, list[SignedReceipt]] = {}  # by link
+        ways = {way.number: way for way in self._routes.all_to(author)}
+        self._entries -= len(carried.receipts)
+        for source, _, signed in carried.receipts.values():
+            route = self._routes.on(author, source, signed.hops - 1, signed.tries)
+            if route is not None:
+                entries.setdefault(route.number, []).append(signed)
+        own_sent, _ = self._sent.pop(author, (-inf, -inf))
+        if carried.own_due <= now:
+            for run in carried.own:
+                for link, signed in self._own(run, list(ways), now):
+                    entries.setdefault(link, []).append(signed)
+            del self._carried[author]
+            own_sent = now
+        else:
+            carried.receipts, carried.due = {}, inf
+            carried.shares.clear()
+            carried.own_due = max(carried.own_due, now + self._config.receipt_delay)
+            if not carried.own:
+                del self._carried[author]
+        self._sent[author] = own_sent, now
+        if len(self._sent) > self._config.open_streams:
+            self._sent.popitem(last=False)
+        for number, some in entries.items():
+            for at in range(0, len(some), _IN_A_FRAME):
+                self._send((ways[number],), Receipts(some[at : at + _IN_A_FRAME]))
+
+    def footprint(self) -> dict[str, int]:
+        """Entries of every table."""
+        return {
+            "carried_authors": len(self._carried),
+            "carried_receipts": self._entries,
+            "receipt_times": len(self._sent),
+        }

@@ -1,0 +1,89 @@
+"""The signatures of records: who a PRESENCE, a RECEIPT or a direct message comes from.
+
+Contract: :meth:`Seal.signed` signs with the own key, :meth:`Seal.require` lets pass what is signed by
+whom it names; both for one network and one kind.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from twisted_mesh.core.handshake import Myself
+from twisted_mesh.errors import Reason, RemoteError
+from twisted_mesh.wire import native
+from twisted_mesh.wire.membership import Presence, Suspect
+from twisted_mesh.wire.native import Kind
+from twisted_mesh.wire.replies import Direct, DirectAck, Receipt, SignedReceipt
+from twisted_mesh.wire.signed import Record, SignedRecord
+
+
+class Seal:
+    """The own key, and the network it signs for."""
+
+    def __init__(self, myself: Myself) -> None:
+        self._sign = myself.sign
+        self._verify = myself.verify
+        self._network = native.network_digest(myself.network.id)
+
+    def signed(self, record: Record) -> SignedRecord:
+        """*record*, which names this node as the one it comes from, to be sent."""
+        array = native.pack(record)
+        return SignedRecord(record, self._signature(record, array), array)
+
+    def receipt(self, receipt: Receipt) -> SignedReceipt:
+        """*receipt*, which names this node as the member."""
+        array = native.pack(receipt)
+        return SignedReceipt(self._signature(receipt, array), array)
+
+    def require(self, signed: SignedRecord) -> None:
+        """Let *signed* pass.
+
+        :raises RemoteError: it was not signed by whom it says it comes from.
+        """
+        self._require(signed.record, signed.signature, signed.array)
+
+    def require_receipt(self, receipt: Receipt, signed: SignedReceipt) -> None:
+        """Let *signed*, which is *receipt*, pass.
+
+        :raises RemoteError: it was not signed by the member it names.
+        """
+        self._require(receipt, signed.signature, signed.array)
+
+    def _signature(self, record: Record | Receipt, array: bytes) -> bytes:
+        return self._sign(native.signed_text(self._network, array, _kind(record)))
+
+    def _require(self, record: Record | Receipt, signature: bytes, array: bytes) -> None:
+        kind = _kind(record)
+        if not self._verify(signer(record), signature, native.signed_text(self._network, array, kind)):
+            raise RemoteError(f"a {kind.name} with a false signature", Reason.SIGNATURE)
+
+
+def signer(record: Record | Receipt) -> bytes:
+    """The origin of whom *record* says it comes from."""
+    match record:
+        case Presence() | Direct():
+            return record.origin
+        case Suspect():
+            return record.accuser
+        case Receipt():
+            return record.member
+        case DirectAck():
+            return record.destination
+        case _:
+            assert_never(record)
+
+
+def _kind(record: Record | Receipt) -> Kind:
+    match record:
+        case Presence():
+            return Kind.PRESENCE
+        case Suspect():
+            return Kind.SUSPECT
+        case Receipt():
+            return Kind.RECEIPT
+        case Direct():
+            return Kind.DIRECT
+        case DirectAck():
+            return Kind.DIRECT_ACK
+        case _:
+            assert_never(record)

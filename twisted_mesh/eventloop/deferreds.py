@@ -1,0 +1,152 @@
+"""Whoever waits for the same thing: Deferreds that fire together, once; or each when something is so.
+
+Contract: one that is cancelled waits no more, and nothing else changes by that.  Whatever one that fires
+brings about, the others fire as well: it can wait anew, or cancel one whose turn has not come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterator
+from math import inf
+from typing import Any, Final, Generic, TypeVar
+
+from twisted.internet.defer import DebugInfo, Deferred, fail
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_mesh.errors import LocalError, Unreachable
+
+_FOR_EVER: Final = 1e9  # seconds: no timer is set for what no process lives to see (guess)
+T = TypeVar("T")
+_log = Logger()
+
+
+def seconds_of(timeout: object) -> float:
+    """How long to wait where the application says *timeout*: at least 0.0; infinite for None.
+
+    :raises LocalError: it is neither a number of seconds nor None.
+    """
+    if timeout is None:
+        return inf
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout != timeout:
+        raise LocalError(f"timeout must be seconds or None, not {timeout!r}")
+    return inf if timeout > _FOR_EVER else max(0.0, timeout)
+
+
+async def is_in_time(waiting: Deferred[T], seconds: float, clock: IReactorTime) -> bool:
+    """Whether *waiting* fires within so many *seconds*; none or fewer: at once.  Else it is cancelled."""
+    if seconds < inf:
+        waiting.addTimeout(max(0.0, seconds), clock)
+    try:
+        await waiting
+    except DeferredTimeout:
+        return False
+    return True
+
+
+def wait_for(work: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
+    """Fires when *work* is done.
+
+    If the Deferred is cancelled the work goes on, and what that fails with is logged.
+    """
+    waiting: Deferred[T] = Deferred()
+
+    def failed(failure: Failure) -> None:
+        if waiting.called:
+            _log.failure("work that nobody waits for any more has failed", failure)
+        else:
+            waiting.errback(failure)
+
+    Deferred.fromCoroutine(work).addCallbacks(waiting.callback, failed)
+    return waiting
+
+
+class Waiters(Generic[T]):
+    """Deferreds that wait for one thing to happen; ``len()`` counts them."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Deferred[T], None] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def wait(self) -> Deferred[T]:
+        """Fires the next time it happens, or fails with why it never will."""
+        waiting: Deferred[T] = Deferred(self._waiting.__delitem__)
+        self._waiting[waiting] = None
+        return waiting
+
+    def happened(self, result: T) -> None:
+        """Fire all that wait now."""
+        for deferred in self._all():
+            deferred.callback(result)
+
+    def failed(self, failure: Failure) -> None:
+        """Fail all that wait now."""
+        for deferred in self._all():
+            deferred.errback(failure)
+
+    def _all(self) -> Iterator[Deferred[T]]:
+        waiting, self._waiting = self._waiting, {}
+        for deferred in list(waiting):
+            if deferred in waiting:  # else one before it has cancelled it
+                yield deferred
+
+
+class Conditions:
+    """Deferreds that each wait for something to be so."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Deferred[None], Callable[[], bool]] = {}
+        self._over: Failure | None = None
+
+    def when(self, is_so: Callable[[], bool]) -> Deferred[None]:
+        """Fires when *is_so*, at once if it is; fails when :meth:`stop` says why it never will be."""
+        if self._over is not None:
+            return fail(self._over)
+        waiting: Deferred[None] = Deferred(self._waiting.__delitem__)
+        self._waiting[waiting] = is_so
+        self.look()
+        return waiting
+
+    def look(self) -> None:
+        """Something has changed: fire those that have waited for just that."""
+        if not self._waiting:
+            return
+        for waiting in [each for each, is_so in self._waiting.items() if is_so()]:
+            if self._waiting.pop(waiting, None) is not None:  # else one before it has cancelled it
+                waiting.callback(None)
+
+    def stop(self, failure: Failure) -> None:
+        """Nothing changes any more: fail all that wait, and whoever comes later."""
+        self._over = failure
+        while self._waiting:
+            waiting, _ = self._waiting.popitem()
+            waiting.errback(failure)
+
+
+class Handover(Deferred[None]):
+    """A message for one peer on its way: fires when the transport has it.
+
+    A failure nobody looks at is one log line; Twisted would report an unhandled error, with a
+    traceback.
+    """
+
+    def __init__(self, canceller: Callable[[Deferred[Any]], None] | None = None) -> None:
+        super().__init__(canceller)
+        self._debugInfo = _OneLine()
+
+
+class _OneLine(DebugInfo):
+    def __del__(self) -> None:
+        if self.failResult is not None:
+            _log.warn("a message was not delivered: {why}", why=self.failResult.getErrorMessage())
+
+
+def unreachable(why: str) -> Handover:
+    """A message that found no way at all."""
+    failed = Handover()
+    failed.errback(Failure(Unreachable(why)))
+    return failed

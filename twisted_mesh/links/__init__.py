@@ -1,0 +1,1 @@
+"""Connections: bytes become events here."""

@@ -1,0 +1,138 @@
+"""The listeners of a service.
+
+Contract: :meth:`Listening.start` raises at once what an endpoint refuses at once (a taken port), and
+then nothing listens; what an endpoint decides later is :meth:`Listening.ready`'s to tell.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import (
+    IListeningPort,
+    IProtocolFactory,
+    IReactorCore,
+    IStreamServerEndpoint,
+)
+from twisted.python.failure import Failure
+
+from twisted_mesh.addressing.addresses import refuse_tls, show
+from twisted_mesh.errors import LocalError, NotRunning
+from twisted_mesh.eventloop.deferreds import Waiters
+from twisted_mesh.eventloop.forks import close_socket
+
+
+def parse_listen(reactor: IReactorCore | None, listen: object) -> list[IStreamServerEndpoint]:
+    """The endpoints a user gave: descriptions like ``"tcp:4444"``, or endpoints.
+
+    :raises LocalError: anything else; nothing is opened.
+    """
+    if isinstance(listen, (str, bytes)) or not isinstance(listen, Iterable):
+        raise LocalError(f"listen is a sequence of endpoints, such as ('tcp:4444',), not {listen!r}")
+    endpoints: list[IStreamServerEndpoint] = []
+    for item in listen:
+        if IStreamServerEndpoint.providedBy(item):
+            endpoints.append(item)
+            continue
+        if not isinstance(item, str):
+            raise LocalError(f"listen {item!r}: write 'tcp:PORT:interface=ADDRESS', or give an endpoint")
+        try:
+            endpoints.append(serverFromString(reactor, refuse_tls(item)))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise LocalError(f"listen {item!r}: write tcp:PORT ({error})") from None
+    return endpoints
+
+
+class Listening:
+    """The ports of one run."""
+
+    def __init__(self, endpoints: Sequence[IStreamServerEndpoint]) -> None:
+        self._endpoints = endpoints
+        self._ports: list[IListeningPort] = []
+        self._pending: list[Deferred[IListeningPort]] = []
+        self._failure: Failure | None = None
+        self._ready = Waiters[None]()
+        self._started = False
+
+    @property
+    def addresses(self) -> tuple[tuple[str, int], ...]:
+        """(host, port) of every TCP port that is bound."""
+        hosts = [port.getHost() for port in self._ports]
+        return tuple((at.host, at.port) for at in hosts if isinstance(at, (IPv4Address, IPv6Address)))
+
+    def __str__(self) -> str:
+        if not self._endpoints:
+            return "nothing: it only dials"
+        return ", ".join(_shown(port.getHost()) for port in self._ports) or "nothing yet"
+
+    def start(self, factory: IProtocolFactory) -> None:
+        """Listen everywhere, or raise and listen nowhere."""
+        self._started = True
+        for endpoint in self._endpoints:
+            listening = endpoint.listen(factory)
+            self._pending.append(listening)
+            listening.addCallbacks(
+                self._bound, self._refused, callbackArgs=(listening,), errbackArgs=(listening,)
+            )
+        self._tell()
+        if self._failure is not None:
+            self.stop()
+            self._failure.raiseException()
+
+    def ready(self) -> Deferred[None]:
+        """Fires when it was started and all are bound, fails with why one never will be."""
+        waiting = self._ready.wait()
+        self._tell()
+        return waiting
+
+    def close_in_fork(self) -> None:
+        """In a forked process: the ports are the parent's alone."""
+        for port in self._ports:
+            close_socket(port)
+
+    def stop(self) -> list[Deferred[None]]:
+        """Close all; fires when they are."""
+        pending, self._pending = self._pending, []
+        for listening in pending:
+            listening.cancel()
+        self._ready.failed(Failure(NotRunning("stopped before every listener was up")))
+        ports, self._ports = self._ports, []
+        return [Deferred.fromCoroutine(_closed(port)) for port in ports]
+
+    def _bound(self, port: IListeningPort, listening: Deferred[IListeningPort]) -> None:
+        self._pending.remove(listening)
+        self._ports.append(port)
+        self._tell()
+
+    def _refused(self, failure: Failure, listening: Deferred[IListeningPort]) -> None:
+        if listening in self._pending:
+            self._pending.remove(listening)
+        if not failure.check(CancelledError):
+            self._failure = self._failure or failure
+            self._tell()
+
+    def _tell(self) -> None:
+        if not self._started or (self._pending and self._failure is None):
+            return
+        if self._failure is not None:
+            self._ready.failed(self._failure)
+        else:
+            self._ready.happened(None)
+
+
+async def _closed(port: IListeningPort) -> None:
+    if (closed := port.stopListening()) is not None:
+        await closed
+
+
+def _shown(address: object) -> str:
+    """Where a port is bound, as people write it."""
+    if isinstance(address, (IPv4Address, IPv6Address)):
+        return show((address.host, address.port))
+    if isinstance(address, UNIXAddress) and address.name is not None:
+        return f"unix:{os.fsdecode(address.name)}"
+    return str(address)

@@ -1,0 +1,161 @@
+"""Finding the mesh again: a node that has no link left dials those it knows.
+
+Contract: whom it is linked with goes into the address book.  The core is told the book at the start.  After
+``isolated_after`` without a link its nodes are tried, with jittered back-off and for ever, until there is a
+link again, whoever made it, or it is stopped.  The nodes an application wants a link to are the dialler's;
+these are only a way back.
+
+An overlay dials whom it is told of, and forgets whom it did not find: it is told of the whole book again
+and again.  Without one the core makes no links, and the seeker dials the book itself, one after the other.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+
+from twisted.application.internet import backoffPolicy
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_mesh.addressing.address_book import AddressBook, dialled_at
+from twisted_mesh.addressing.addresses import PeerAddress
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.errors import MeshError
+from twisted_mesh.eventloop.deferreds import is_in_time
+from twisted_mesh.links.cooldown import Disconnected
+from twisted_mesh.links.protocol import MeshProtocol
+from twisted_mesh.wire.membership import MAX_ID, MIN_ID, Contact
+
+_log = Logger()
+
+
+class Seeker:
+    """Seeks for one run of a service."""
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        config: MeshConfig,
+        book: AddressBook,
+        dial: Callable[[PeerAddress], Deferred[MeshProtocol]],
+        known: Callable[[Sequence[Contact]], None],
+        has_overlay: bool,
+        table: Collection[bytes],
+        disconnected: Disconnected,
+        jitter: Callable[[], float],
+        pause: Callable[[], float | None] = lambda: None,
+    ) -> None:
+        """
+        :param book: of the nodes that were linked with, which is the seeker's to keep.
+        :param known: tells the core of nodes, the latest last; *has_overlay*: whether it then dials them.
+        :param table: the ids of the routing table.
+        :param disconnected: the nodes that are not to be dialled now.
+        :param pause: seconds between attempts in place of the back-off, if it has to be something else.
+        """
+        self._clock = clock
+        self._config = config
+        self._book = book
+        self._dial = dial
+        self._table = table
+        self._known = known
+        self._has_overlay = has_overlay
+        self._disconnected = disconnected
+        self._delay = backoffPolicy(
+            config.redial_initial, config.redial_longest, config.redial_factor, jitter
+        )
+        self._jitter = jitter
+        self._pause = pause
+        self._left: deque[PeerAddress] = deque()  # of this round
+        self._failures = 0
+        self._next: IDelayedCall | None = None
+        self._attempt: Deferred[MeshProtocol] | None = None
+        self._stopped = False
+
+    def begin(self) -> None:
+        """There is no link yet."""
+        self._tell_core()
+        self.isolated()
+
+    def isolated(self) -> None:
+        """There is no link, or none any more; nothing follows from that once it was stopped."""
+        if self._next is None and self._attempt is None and not self._stopped:
+            self._left.clear()
+            self._failures = 0
+            self._next = self._clock.callLater(self._config.isolated_after, self._seek)
+
+    def linked(self, link: MeshProtocol) -> None:
+        """There is a link, perhaps the one that is being made; where its node can be dialled is noted."""
+        assert link.id is not None
+        self._wait_no_more()
+        host, _ = link.remote
+        where = dialled_at(link.remote if link.outgoing else link.address, host)
+        if where is not None:
+            self._book.note(link.id, where)
+
+    def stop(self) -> None:
+        """No link is wanted any more."""
+        self._stopped = True
+        self._wait_no_more()
+        if self._attempt is not None:
+            self._attempt.cancel()
+
+    async def wait_for_book(self) -> None:
+        """Wait until what was noted is on disk, at most ``close_timeout``."""
+        if not await is_in_time(self._book.written(), self._config.close_timeout, self._clock):
+            _log.warn("the address book is not written yet: what is new in it may be lost")
+
+    def _wait_no_more(self) -> None:
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+
+    def _tell_core(self) -> None:
+        contacts = [
+            Contact(address.id, address.host, address.port)
+            for address in self._book
+            if address.host is not None and address.id is not None and MIN_ID <= len(address.id) <= MAX_ID
+        ]
+        self._known(contacts[::-1])
+
+    def _seek(self) -> None:
+        self._next = None
+        if len(self._book) and not self._left and not self._failures:
+            text = "no link is left: {count} nodes that were linked with are dialled"
+            _log.info(text, count=len(self._book))
+        if self._has_overlay:
+            self._tell_core()
+        elif not self._left:
+            self._left.extend(self._book)
+        while self._left:
+            address = self._left.popleft()
+            if address.id not in self._disconnected:
+                self._attempt = attempt = self._dial(address)
+                attempt.addCallbacks(self._reached, self._failed)
+                return
+        self._again()
+
+    def _reached(self, link: MeshProtocol) -> None:
+        self._attempt = None
+        if not self._table:  # it came and went meanwhile
+            self._again()
+
+    def _failed(self, failure: Failure) -> None:
+        self._attempt = None
+        if self._stopped:
+            return
+        if not failure.check(MeshError):
+            _log.failure("dialling failed", failure)
+        if not self._table:
+            self._again()
+
+    def _again(self) -> None:
+        self._failures += 1
+        pause = self._pause()
+        if pause is not None:
+            wait = pause * (0.75 + self._jitter() / 2)
+        else:
+            wait = 0.0 if self._left else self._delay(self._failures)
+        self._next = self._clock.callLater(wait, self._seek)

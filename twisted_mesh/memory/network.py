@@ -1,0 +1,299 @@
+"""A network in memory: hosts, their ports and connections, and one Clock for all.
+
+Contract: which of all that can happen next does happen is drawn from a seed, and so is how bytes are
+cut into chunks; nothing waits for real time, and nothing happens outside of
+:meth:`MemoryNetwork.pump`, :meth:`MemoryNetwork.advance` and :meth:`MemoryNetwork.stall`.  Endpoints of it
+are given to services as ``listen=`` and ``dial=``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection
+from random import Random
+from typing import Any, Final
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import (
+    CannotListenError,
+    ConnectingCancelledError,
+    ConnectionLost,
+    ConnectionRefusedError,
+    TimeoutError,
+)
+from twisted.internet.interfaces import (
+    IDelayedCall,
+    IListeningPort,
+    IProtocol,
+    IProtocolFactory,
+    IStreamClientEndpoint,
+    IStreamServerEndpoint,
+)
+from twisted.internet.protocol import Protocol
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from twisted_mesh.memory.transport import BUFFER, MemoryTransport
+
+CONNECT_TIMEOUT: Final = 10.0  # seconds a dial into nowhere takes to fail (as connect_timeout)
+STEPS_MOST: Final = 200_000  # without time passing; then something answers itself for ever (guess)
+
+
+@implementer(IListeningPort)
+class MemoryPort:
+    """A port that listens."""
+
+    def __init__(self, network: MemoryNetwork, address: tuple[str, int], factory: IProtocolFactory) -> None:
+        self._network, self._address, self.factory = network, address, factory
+
+    def startListening(self) -> None:
+        """It does already."""
+
+    def stopListening(self) -> Deferred[None]:
+        """Accept no more."""
+        if self._network.ports.get(self._address) is self:  # not a later one's, after a kill
+            del self._network.ports[self._address]
+        return succeed(None)
+
+    def getHost(self) -> IPv4Address:
+        """Where it listens."""
+        return IPv4Address("TCP", *self._address)
+
+
+@implementer(IStreamServerEndpoint)
+class MemoryServerEndpoint:
+    """Where a service listens."""
+
+    def __init__(self, network: MemoryNetwork, address: tuple[str, int]) -> None:
+        self._network, self._address = network, address
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """Open the port; fails with CannotListenError where one is open."""
+
+        def bind(_: None) -> IListeningPort:
+            ports = self._network.ports
+            if self._address in ports:
+                raise CannotListenError(*self._address, OSError("taken"))
+            port = ports[self._address] = MemoryPort(self._network, self._address, protocolFactory)
+            return port
+
+        return succeed(None).addCallback(bind)
+
+
+@implementer(IStreamClientEndpoint)
+class MemoryClientEndpoint:
+    """Where a service dials."""
+
+    def __init__(self, network: MemoryNetwork, source: str, target: tuple[str, int]) -> None:
+        self._network, self._source, self._target = network, source, target
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """Make a connection, or fail as TCP would."""
+        network = self._network
+        network.dials.append((self._source, self._target, network.clock.seconds()))
+        hosts = frozenset((self._source, self._target[0]))
+        wait = CONNECT_TIMEOUT if network.is_apart(hosts) else network.connect_takes
+        dialled: Deferred[IProtocol] = Deferred(lambda _: self._cancelled(dialled, call))
+        deaths = network.deaths[self._source]
+        call = network.clock.callLater(wait, self._made, dialled, protocolFactory, deaths)
+        network.dialling(hosts, call)
+        return dialled
+
+    def _cancelled(self, dialled: Deferred[IProtocol], call: IDelayedCall) -> None:
+        call.cancel()
+        dialled.errback(Failure(ConnectingCancelledError(IPv4Address("TCP", *self._target))))
+
+    def _made(self, dialled: Deferred[IProtocol], factory: IProtocolFactory, deaths: int) -> None:
+        network = self._network
+        port = network.ports.get(self._target)
+        if network.deaths[self._source] > deaths:
+            return  # who dialled is no more
+        if network.is_apart(frozenset((self._source, self._target[0]))):
+            dialled.errback(Failure(TimeoutError()))
+        elif port is None:
+            dialled.errback(Failure(ConnectionRefusedError(111, "Connection refused")))
+        else:
+            dialled.callback(network.pair(self._source, self._target, factory, port.factory))
+
+
+class MemoryNetwork:
+    """All hosts, and the time they share.
+
+    :ivar clock: the time.
+    :ivar random: where all chance comes from.
+    :ivar ports: what listens, by host and port.
+    :ivar ends: of every open connection, both.
+    :ivar dials: (source, target, when) of every attempt.
+    :ivar deaths: how often each host's process was killed.
+    :ivar connect_takes: seconds to make a connection.
+    :ivar cuts: whether bytes arrive in chunks of any size.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self._clock = Clock()
+        self.random = Random(seed)
+        self.ports: dict[tuple[str, int], MemoryPort] = {}
+        self.ends: list[MemoryTransport] = []
+        self.dials: list[tuple[str, tuple[str, int], float]] = []
+        self.deaths: Counter[str] = Counter()
+        self.connect_takes = 0.0
+        self.cuts = False
+        self._apart: set[frozenset[str]] = set()  # pairs of hosts
+        # What is on its way through a partition: dials, and FINs to these ends.
+        self._dialling: list[tuple[frozenset[str], IDelayedCall]] = []
+        self._late: list[MemoryTransport] = []
+        self._source_port = 50_000
+
+    @property
+    def clock(self) -> Clock:
+        """The time of all."""
+        return self._clock
+
+    # ── hosts and connections ───────────────────────────────────────────────────────
+
+    def listen(self, host: str, port: int) -> MemoryServerEndpoint:
+        """An endpoint to listen at."""
+        return MemoryServerEndpoint(self, (host, port))
+
+    def dial_from(self, source: str) -> Callable[[str, int], MemoryClientEndpoint]:
+        """What a service on the host *source* dials with."""
+        return lambda host, port: MemoryClientEndpoint(self, source, (host, port))
+
+    def pair(
+        self, source: str, target: tuple[str, int], dialler: IProtocolFactory, acceptor: IProtocolFactory
+    ) -> Any:
+        """Make a connection from *source*; the dialler's protocol."""
+        self._source_port += 1
+        near_address = IPv4Address("TCP", source, self._source_port)
+        far_address = IPv4Address("TCP", *target)
+        near = MemoryTransport(self, near_address, far_address)
+        far = MemoryTransport(self, far_address, near_address)
+        near.far, far.far = far, near
+        near.protocol = dialler.buildProtocol(far_address)
+        far.protocol = acceptor.buildProtocol(near_address) or Protocol()
+        refused = type(far.protocol) is Protocol
+        self.ends += [near, far]
+        near.protocol.makeConnection(near)
+        far.protocol.makeConnection(far)
+        if refused:
+            far.loseConnection()
+        return near.protocol
+
+    def between(self, one: str, other: str) -> list[MemoryTransport]:
+        """The open ends of the connections between two hosts, those at *one* first."""
+        hosts = frozenset((one, other))
+        ends = [end for end in self.ends if end.hosts == hosts]
+        return sorted(ends, key=lambda end: end.getHost().host != one)
+
+    def dialling(self, hosts: frozenset[str], call: IDelayedCall) -> None:
+        """A dial between *hosts* ends with *call*."""
+        self._dialling = [dial for dial in self._dialling if dial[1].active()]
+        self._dialling.append((hosts, call))
+
+    # ── what an end asks (memory_transport.Medium) ──────────────────────────────────
+
+    def is_apart(self, hosts: frozenset[str]) -> bool:
+        """Whether nothing passes between two hosts now."""
+        return hosts in self._apart
+
+    def chunk(self, most: int) -> int:
+        """How many bytes arrive in one go."""
+        if not self.cuts:
+            return most
+        return min(most, self.random.choice((1, 3, 17, 150, 1500, BUFFER)))
+
+    def closed(self, end: MemoryTransport) -> None:
+        """*end* is no more."""
+        self.ends.remove(end)
+
+    def finish(self, end: MemoryTransport) -> None:
+        """Let *end* read what has arrived and then the end of it, as soon as that can pass."""
+        if self.is_apart(end.hosts):
+            self._late.append(end)
+        else:
+            end.read_end()
+
+    # ── what goes wrong ─────────────────────────────────────────────────────────────
+
+    def cut(self, one: str, other: str) -> None:
+        """Cut every connection between two hosts without a word; both systems notice."""
+        for end in self.between(one, other):
+            end.lose(ConnectionLost("cut"))
+
+    def unplug(self, one: str, other: str) -> None:
+        """Let every byte between two hosts vanish; neither system notices."""
+        for end in self.between(one, other):
+            end.swallows = True
+
+    def part(self, *groups: Collection[str]) -> None:
+        """Let nothing pass between hosts of different *groups*, and everything else.
+
+        What was sent waits, as TCP would have it.
+        """
+        self._apart = {
+            frozenset((one, other))
+            for group in groups
+            for rest in groups
+            if rest is not group
+            for one in group
+            for other in rest
+        }
+        late, self._late = self._late, []
+        for end in late:
+            self.finish(end)
+        for hosts, call in self._dialling:
+            if call.active() and not self.is_apart(hosts):
+                call.reset(self.connect_takes)
+
+    def heal(self) -> None:
+        """Let everything pass again, what waited as well."""
+        self.part()
+
+    def kill(self, host: str) -> None:
+        """End the process on *host* without a word; its system closes its ports and connections."""
+        self.deaths[host] += 1
+        self.ports = {address: port for address, port in self.ports.items() if address[0] != host}
+        for end in list(self.ends):
+            if end.getHost().host == host and not end.closed:
+                end.die()
+
+    # ── time ────────────────────────────────────────────────────────────────────────
+
+    def pump(self, most: int = STEPS_MOST) -> None:
+        """Let everything happen that can without time passing, a reactor turn after each.
+
+        :raises RuntimeError: there is no end to it: something answers itself.
+        """
+        self._turn()
+        for _ in range(most):
+            moves = [move for end in self.ends for move in end.moves()]
+            if not moves:
+                return
+            self.random.choice(moves)()
+            self._turn()
+        raise RuntimeError(f"still moving after {most} steps without time passing")
+
+    def _turn(self) -> None:
+        # A Clock sorts its calls whenever it is asked for anything: half of all the time, if each
+        # turn were an advance(0) (measured).
+        now = self.clock.seconds()
+        if any(call.getTime() <= now for call in self.clock.getDelayedCalls()):
+            self.clock.advance(0)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, every timer on time, pumping in between."""
+        clock = self.clock
+        until = clock.seconds() + seconds
+        self.pump()
+        while due := [call.getTime() for call in clock.getDelayedCalls() if call.getTime() <= until]:
+            clock.advance(max(0.0, min(due) - clock.seconds()))
+            self.pump()
+        clock.advance(until - clock.seconds())
+        self.pump()
+
+    def stall(self, seconds: float) -> None:
+        """Let the one process all are in stand still; then all timers are late at once."""
+        self.clock.advance(seconds)
+        self.pump()

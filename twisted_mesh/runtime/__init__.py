@@ -1,0 +1,1 @@
+"""A node that runs: effects become I/O here, in one place."""

@@ -1,0 +1,216 @@
+"""One attempt at a link: from an address to a neighbour, or why not.
+
+Contract: :meth:`Dialling.link_to` fires with a link of the routing table.  It fails with
+:class:`~twisted_mesh.errors.ConnectFailed` where there is no connection, and with the
+:class:`~twisted_mesh.errors.RemoteError` of the refusal where there is one.
+
+Behind one name there can be many nodes, this one among them: an attempt goes to all its addresses, one
+after the other, until one has the node that is wanted.  It takes ``connect_timeout`` and
+``handshake_timeout`` together at most, however many there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
+from twisted.internet.error import TimeoutError as ConnectTimeout
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_mesh.addressing.addresses import PeerAddress, show
+from twisted_mesh.addressing.endpoints import ClientEndpoints
+from twisted_mesh.addressing.names import Lookup
+from twisted_mesh.core import events
+from twisted_mesh.errors import (
+    ConnectFailed,
+    HandshakeTimeout,
+    MeshError,
+    Reason,
+    RemoteError,
+    SelfConnection,
+)
+from twisted_mesh.links.factory import MeshFactory
+from twisted_mesh.links.protocol import MeshProtocol
+from twisted_mesh.links.tls import Tls, abort_unfinished
+from twisted_mesh.runtime.driver import Hub
+from twisted_mesh.wire.membership import Contact, Purpose
+
+_log = Logger()
+#: Seconds that every address gets for its handshake, however many come after it (guess).
+_SHARE_LEAST: Final = 3.0
+
+Wait = Callable[[MeshProtocol], Deferred[MeshProtocol]]
+
+
+class Dialling:
+    """Makes links for one run of a service; an attempt that is cancelled leaves nothing behind."""
+
+    def __init__(self, endpoints: ClientEndpoints, hub: Hub, tls: Tls | None) -> None:
+        """
+        :param tls: of the node, or None for plain text.
+        """
+        self._endpoints = endpoints
+        self._hub = hub
+        self._tls = tls
+        self._knocking: set[Deferred[MeshProtocol]] = set()
+
+    def link_to(self, address: PeerAddress) -> Deferred[MeshProtocol]:
+        """A link to the node at *address*."""
+        return Deferred.fromCoroutine(self._link_to(address))
+
+    def visit(self, address: PeerAddress) -> Deferred[MeshProtocol]:
+        """An exchange with the node at *address*: fires with its connection once that has proven itself."""
+        return Deferred.fromCoroutine(
+            self._in_turn(address, Purpose.EXCHANGE, MeshProtocol.when_proven, told=False)
+        )
+
+    async def _link_to(self, address: PeerAddress) -> MeshProtocol:
+        renewals = self._hub.renewals
+        try:
+            return await self._in_turn(address, Purpose.JOIN, self._neighbour, told=False)
+        except RemoteError:
+            if self._hub.renewals == renewals:
+                raise
+        # This node began a new run because of what it was told there, and once is enough for that.
+        return await self._in_turn(address, Purpose.JOIN, self._neighbour, told=False)
+
+    def knock(self, dial: events.Dial) -> None:
+        """Carry out what the core wants; what comes of it is a link, or the core is told otherwise."""
+        contact = dial.contact
+        address = PeerAddress(contact.host, contact.port, contact.id)
+        knocking = Deferred.fromCoroutine(
+            self._in_turn(address, dial.purpose, MeshProtocol.when_proven, told=True)
+        )
+        self._knocking.add(knocking)
+
+        def over(result: object) -> None:
+            if knocking not in self._knocking:
+                return  # stopped
+            self._knocking.discard(knocking)
+            if isinstance(result, Failure):
+                self._nobody_there(result, contact)
+
+        knocking.addBoth(over)
+
+    def stop(self) -> None:
+        """Knock no more."""
+        knocking, self._knocking = self._knocking, set()
+        for one in knocking:
+            one.cancel()
+
+    def footprint(self) -> dict[str, int]:
+        """Entries of every table."""
+        return {"told_dials": len(self._knocking), **self._endpoints.footprint()}
+
+    def _nobody_there(self, failure: Failure, contact: Contact) -> None:
+        if not failure.check(MeshError):  # dial= can be the application's, and fail as it likes
+            address = show((contact.host, contact.port))
+            _log.failure("dialling {address} failed", failure, address=address)
+        self._hub.dial_failed(contact.id)
+
+    # ── one attempt ─────────────────────────────────────────────────────────────────
+
+    async def _in_turn(
+        self, address: PeerAddress, purpose: Purpose, wait: Wait, *, told: bool
+    ) -> MeshProtocol:
+        """A link to the first of the nodes at *address* with which *wait* ends well."""
+        config, clock = self._hub.config, self._hub.clock
+        until = clock.seconds() + config.connect_timeout + config.handshake_timeout
+        lookup = self._endpoints.lookup(told)
+        failures: list[RemoteError | ConnectFailed] = []
+        try:
+            while True:
+                left = until - clock.seconds()
+                try:
+                    link = await self._connect(address, purpose, lookup, min(config.connect_timeout, left))
+                except ConnectFailed as error:
+                    failures.append(error)
+                    break  # it was tried at all that are left
+                left, addresses = until - clock.seconds(), lookup.left
+                share = min(left, max(left / max(1, addresses), _SHARE_LEAST))
+                lookup.tried(link.remote[0])
+                try:
+                    return await self._settled(link, wait, share)
+                except RemoteError as error:
+                    failures.append(error)
+                if not 0 < lookup.left < addresses or clock.seconds() >= until:
+                    break
+        finally:
+            lookup.stop()
+        raise min(failures, key=_tells)
+
+    async def _connect(
+        self, address: PeerAddress, purpose: Purpose, lookup: Lookup, seconds: float
+    ) -> MeshProtocol:
+        """A connection, nothing proven."""
+        factory = MeshFactory(lambda: self._hub, outgoing=True, expected=address.id, purpose=purpose)
+        endpoint = self._endpoints.endpoint(address, lookup)
+        if self._tls is not None:
+            endpoint = self._tls.client(endpoint)
+
+        def too_late(_: object, seconds: float) -> Failure:
+            who = "no name server" if lookup.is_waiting else "nothing there"
+            why = f"{who} has answered within {seconds:g} s"
+            return Failure(ConnectFailed(f"no connection to {address}: {why}"))
+
+        try:
+            link = await endpoint.connect(factory).addTimeout(seconds, self._hub.clock, too_late)
+        except ConnectFailed:
+            raise
+        except ConnectingCancelledError:  # Twisted's word for it, which no addTimeout() knows
+            raise CancelledError from None
+        except (ConnectError, ConnectTimeout, DNSLookupError, OSError, ValueError) as error:
+            if lookup.is_waiting:  # an endpoint that is cancelled then says that there is no such name
+                raise CancelledError from error
+            # A ValueError is Twisted's word for a name that none can have.
+            why = str(error).removesuffix(".")
+            raise ConnectFailed(f"no connection to {address}: {why}") from error
+        assert isinstance(link, MeshProtocol)
+        return link
+
+    async def _settled(self, link: MeshProtocol, wait: Wait, seconds: float) -> MeshProtocol:
+        """The link *wait* gives for *link*, unless that takes too long."""
+        try:
+            return await wait(link).addTimeout(seconds, self._hub.clock)
+        except DeferredTimeout:
+            where = show(link.remote)
+            late = HandshakeTimeout(f"the handshake with {where} was not over after {seconds:.1f} s")
+            self._give_up(link, late)
+            raise late from None
+        except CancelledError:
+            self._give_up(link, RemoteError("nobody waits for this link any more", Reason.LEAVING))
+            raise
+
+    def _give_up(self, link: MeshProtocol, error: RemoteError) -> None:
+        link.close(error)
+        abort_unfinished(link.transport)
+
+    def _neighbour(self, link: MeshProtocol) -> Deferred[MeshProtocol]:
+        """Fires when *link*, or another to its node that is kept instead, is in the routing table."""
+        return Deferred.fromCoroutine(self._in_table(link))
+
+    async def _in_table(self, link: MeshProtocol) -> MeshProtocol:
+        try:
+            return await link.when_up()
+        except RemoteError as error:
+            if error.reason not in (Reason.DUPLICATE, Reason.KEY) or link.id is None:
+                raise
+            # Another link to that node is kept: that is the one that was wanted.
+            kept = self._hub.connections.link_with(link.id)
+            if error.reason is Reason.DUPLICATE:
+                return await kept
+            try:
+                return await kept
+            except RemoteError:
+                raise error from None  # it is this node's key that is in use elsewhere
+
+
+def _tells(error: RemoteError | ConnectFailed) -> int:
+    """How little *error* tells of why none of a name's addresses led to a link: 0 for the most."""
+    if isinstance(error, SelfConnection):
+        return 2
+    return 0 if isinstance(error, RemoteError) else 1

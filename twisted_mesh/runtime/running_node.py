@@ -1,0 +1,452 @@
+"""One run of a service, from start to stop: its hub, its dialler, and what they tell the application.
+
+Contract: a service makes a new one at each start, so that nothing of an earlier run is left in it.
+What the application asks of a node that runs is done here; what the hub observes becomes messages and
+events, and none of that raises.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from twisted_mesh import flags
+from twisted_mesh.addressing.address_book import AddressBook
+from twisted_mesh.addressing.addresses import PeerAddress
+from twisted_mesh.addressing.endpoints import ClientEndpoints
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core import events
+from twisted_mesh.core.events import Holders
+from twisted_mesh.core.handshake import Myself
+from twisted_mesh.core.history.reader import read
+from twisted_mesh.core.history.storage import Missing
+from twisted_mesh.delivery.backlog import CatchingUp
+from twisted_mesh.delivery.delivery import Delivery, messages_of
+from twisted_mesh.delivery.direct import Correspondence, Replies
+from twisted_mesh.delivery.members import Members
+from twisted_mesh.delivery.queue import Held
+from twisted_mesh.delivery.receipts import Receipt
+from twisted_mesh.errors import (
+    Congested,
+    IdentityError,
+    KeyInUse,
+    NotRunning,
+    Reason,
+    RemoteError,
+    StoreFull,
+    Unreachable,
+)
+from twisted_mesh.eventloop.deferreds import Waiters, is_in_time, unreachable
+from twisted_mesh.eventloop.forks import close_socket
+from twisted_mesh.identity import id_of
+from twisted_mesh.links.peers import Dialler
+from twisted_mesh.links.protocol import MeshProtocol
+from twisted_mesh.links.rejoin import Seeker
+from twisted_mesh.links.tls import Tls
+from twisted_mesh.message import Gap, Member, Refusal, Source
+from twisted_mesh.runtime.connector import Dialling
+from twisted_mesh.runtime.driver import Hub
+from twisted_mesh.runtime.handover import handed_over
+from twisted_mesh.storage.sqlite import Store
+from twisted_mesh.storage.writer import Keeper, backlog, newest_own
+from twisted_mesh.wire.bodies import pack_entry
+from twisted_mesh.wire.greeting import Address
+
+T = TypeVar("T")
+_log = Logger()
+
+
+class Run:
+    """A node between start and stop.
+
+    :ivar hub: core, links and timers.
+    :ivar keeper: stores what it holds, where there is a history file.
+    :ivar dialling: makes single links.
+    :ivar dialler: keeps those that are wanted.
+    :ivar members: the others of the roster.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        clock: IReactorTime,
+        new_run: Callable[[int], Myself],
+        config: MeshConfig,
+        tls: Tls | None,
+        client_endpoints: ClientEndpoints,
+        delivery: Delivery,
+        service: object,
+        debug_level: int,
+        store: Store | None,
+        book: AddressBook | None,
+        wall_clock: Callable[[], float],
+        where: Callable[[], Address | None],
+    ) -> None:
+        """
+        :param clock: its timers.
+        :param new_run: what the node says of itself in a run whose epoch is above the given one.
+        :param service: what ``connect`` and ``disconnect`` listeners are given.
+        :param store: the history file, which is the run's to close.
+        :param book: of the nodes that were linked with.
+        :param wall_clock: seconds since 1970; :param where: where others can dial the node now.
+        """
+        self._config = config
+        self._delivery = delivery
+        self._service = service
+        self._new_run = new_run
+        self._wall_clock = wall_clock
+        myself = new_run(0)
+        if store is not None and (newest := newest_own(store, myself.origin)) >= myself.epoch:
+            myself = new_run(newest)  # the file beside the key is gone, and the clock was set back
+        self._clock = clock
+        self.keeper: Keeper | None = None
+        if store is not None:
+            told = (delivery.taken, self._stored, self._not_stored)
+            self.keeper = Keeper(reactor, clock, store, config, *told, wall_clock)
+        dice = random.Random(myself.origin + myself.epoch.to_bytes(8, "big"))  # differs from node to node
+        self.members = Members()
+        self._joined = Waiters[None]()
+        self._key_lost = Waiters[KeyInUse]()
+        self._key_is_back = Waiters[None]()
+        self._key_in_use: KeyInUse | None = None  # once that is proven
+        self.hub = Hub(clock, myself, config, self, debug_level, self.keeper, wall_clock, dice, where)
+        self.dialling = Dialling(client_endpoints, self.hub, tls)
+        self.correspondence = Correspondence(
+            clock, self.hub.handle, lambda: self.hub.node.reverse, self._receipt_changed
+        )
+        self._catching_up = CatchingUp(clock, delivery, self.read, config.store_retry)
+        waiting = () if store is None else backlog(store, myself)
+        delivery.begin(self._catching_up.read, self._consumed, self._skipped, waiting)
+        dialling, hub, jitter = self.dialling, self.hub, dice.random
+        away = hub.disconnected
+        when = (hub.table, away, jitter, lambda: hub.redial_pause)
+        self.dialler = Dialler(clock, config, dialling.link_to, dialling.visit, *when)
+        finds = (dialling.link_to, hub.known, myself.overlay, *when)
+        self._seeker = None if book is None else Seeker(clock, config, book, *finds)
+        self._connecting: dict[Deferred[MeshProtocol], None] = {}  # the application waits for these links
+        self._stopping = False
+
+    # ── what the service asks for ───────────────────────────────────────────────────
+
+    def dial_out(self, peers: Iterable[PeerAddress]) -> None:
+        """Dial *peers*, and those that were linked with in earlier runs."""
+        for peer in peers:
+            self.dialler.add(peer)
+        if self._seeker is not None:
+            self._seeker.begin()
+
+    def when_joined(self) -> Deferred[None]:
+        """Fires when a neighbour has told its roster (MeshService.joined)."""
+        return succeed(None) if self.hub.node.membership.joined else self._joined.wait()
+
+    def when_key_in_use(self) -> Deferred[KeyInUse]:
+        """Fires when another node is proven to use the key (MeshService.key_in_use)."""
+        return self._key_lost.wait() if self._key_in_use is None else succeed(self._key_in_use)
+
+    def connect(self, address: PeerAddress) -> Deferred[MeshProtocol]:
+        """Link with the node at *address*, and stay so (MeshService.connect)."""
+        connecting = Deferred.fromCoroutine(self._connect(address))
+        self._connecting[connecting] = None
+
+        def over(result: T) -> T:
+            del self._connecting[connecting]
+            return result
+
+        return connecting.addBoth(over)
+
+    async def _connect(self, address: PeerAddress) -> MeshProtocol:
+        link = self.hub.table.get(self.dialler.found_at(address) or b"")
+        if link is None or link.error is not None:  # it can be closed, until another relieves it
+            try:
+                link = await self.dialling.link_to(address)
+            except CancelledError:
+                if self._stopping:
+                    raise NotRunning(f"the service stopped before it was linked with {address}") from None
+                raise
+            self.hub.disconnected.discard(link.id)
+            self.dialler.add(address, link.id)
+        return link
+
+    def send(
+        self, type: int, packets: tuple[object, ...], *, whisper: bool, receipt: bool
+    ) -> Receipt | None:
+        """Send a message to everyone, or to direct peers only (MeshService.send)."""
+        entry = pack_entry(type, packets, asks=receipt)
+        place: int | None = None
+        if whisper:
+            for link in list(self.hub.table.values()):
+                link.whisper_entry(entry).addErrback(lambda failure: failure.trap(Unreachable))
+        elif self.keeper is not None and self.keeper.full:
+            path = self.keeper.store.path
+            raise StoreFull(f"the history {path} cannot be written: nothing is sent until it can")
+        elif self.hub.node.disowned:
+            raise KeyInUse("another node uses this node's key: this one may publish no more meanwhile")
+        elif (place := self.hub.publish(entry)) is None:
+            raise Congested(f"{self._config.unsent_bytes} bytes wait: await drained()")
+        self.hub.log.sending(type, packets, len(entry))
+        return self.correspondence.ask(place) if receipt and place is not None else None
+
+    def drained(self) -> Deferred[None]:
+        """Fires when own messages are taken again (MeshService.drained)."""
+        if self.hub.node.disowned:
+            return self._key_is_back.wait()
+        if self.keeper is None or not self.keeper.full:
+            return self.hub.drained()
+        return self.keeper.writable().addCallback(lambda _: self.hub.drained())
+
+    def send_to(self, member: bytes, type: int, packets: tuple[object, ...]) -> Deferred[None]:
+        """Send a message to the node with the id *member* alone (MeshService.send_to)."""
+        link = self.hub.table.get(member)
+        known = self.members.origin(member) if link is None or link.peer is None else link.peer.origin
+        if known is None:
+            pack_entry(type, packets)  # what cannot be sent is told before who is not there
+            name = member.decode("ascii", "replace")
+            return unreachable(f"{name}: no member with that id is known here")
+        return self._send_direct(known, type, packets)
+
+    def _send_direct(self, origin: bytes, type: int, packets: tuple[object, ...]) -> Deferred[None]:
+        entry = pack_entry(type, packets)
+        self.hub.log.sending(type, packets, len(entry))
+        return self.correspondence.send(origin, id_of(origin).decode(), entry)
+
+    async def handed_over(self, timeout: float) -> None:
+        """Wait until a neighbour has read every message sent so far (MeshService.handed_over)."""
+        await handed_over(self.hub, self._clock, timeout)
+
+    async def stop(self) -> None:
+        """Hand over what is unsent and close every link, within bounds; then the run is over."""
+        self._stopping = True
+        async with AsyncExitStack() as end:  # whatever fails all of it is done, the last first
+            if self._seeker is not None:
+                end.push_async_callback(self._seeker.wait_for_book)
+            end.callback(self.correspondence.stop)
+            end.push_async_callback(self.hub.stop)
+            if self._seeker is not None:
+                end.callback(self._seeker.stop)
+            end.push_async_callback(self._say_goodbye)
+            never = NotRunning("the service stopped before it had joined")
+            end.callback(self._joined.failed, Failure(never))
+            end.callback(self._key_is_back.happened, None)
+            end.callback(self._key_lost.failed, Failure(NotRunning("the service stopped first")))
+            for connecting in list(self._connecting):
+                end.callback(connecting.cancel)
+            end.callback(self.dialling.stop)
+            end.callback(self.dialler.stop)
+            # What is handed on while the last flush is written would come again.
+            end.callback(self._catching_up.stop)
+
+    async def _say_goodbye(self) -> None:
+        await deferLater(self._clock, 0)  # never within a delivery, whose events wait for its end
+        await is_in_time(self.hub.given_to_all(), self._config.handover_timeout, self._clock)
+        if self.hub.unsent:
+            _log.warn("{count} messages were taken by no neighbour", count=self.hub.unsent)
+        await is_in_time(self.hub.parted(), self._config.farewell_timeout, self._clock)
+        sending = self.hub.node.sending
+        if sending.unanswered and (lost := sending.unread):
+            told = "{lost} messages may have reached nobody: {silent} neighbours did not answer at the end"
+            _log.warn(told, lost=lost, silent=sending.unanswered)
+
+    def close_in_fork(self) -> None:
+        """In a forked process: links and history are the parent's alone."""
+        for link in self.hub.connections:
+            close_socket(link.transport)
+        if self.keeper is not None:
+            self.keeper.store.close_in_fork()
+
+    def footprint(self) -> dict[str, int]:
+        """Entries and bytes of every table of this run."""
+        return {
+            **self.hub.footprint(),
+            **self.members.footprint(),
+            **self.correspondence.footprint(),
+            "dialled_peers": len(self.dialler),
+            **self.dialling.footprint(),
+        }
+
+    # ── what its parts ask for ──────────────────────────────────────────────────────
+
+    def _reply(self, origin: bytes, packets: tuple[object, ...]) -> Deferred[None]:
+        return self._send_direct(origin, flags.whisper, packets)
+
+    def _consumed(self, run: tuple[bytes, int]) -> None:
+        """A consumer has taken something of *run*."""
+        if self.keeper is None:
+            self.hub.consumed(run)
+        else:  # it counts once it is stored
+            self.hub.node.history.changed(run)
+            self.keeper.look(self.hub.node)
+
+    def _skipped(self, run: tuple[bytes, int], sequence: int) -> None:
+        """A consumer has lost something of *run*, up to *sequence*."""
+        self.hub.handle(events.Skipped(run, sequence))
+
+    def _stored(self) -> None:
+        self.hub.stored()
+
+    def _receipt_changed(self, receipt: Receipt) -> None:
+        self._delivery.listeners.emit("receipt", receipt)
+
+    def _not_stored(self, failure: Failure) -> None:
+        self._delivery.listeners.emit("failure", failure)
+
+    # ── hub.Observer ────────────────────────────────────────────────────────────────
+
+    def up(self, link: MeshProtocol) -> None:
+        """A node came into the routing table."""
+        if self._seeker is not None:
+            self._seeker.linked(link)
+        if len(self.hub.table) == 1:
+            self._delivery.listeners.emit("connect", self._service)
+
+    def down(self, link: MeshProtocol, reason: Reason) -> None:
+        """A node left the routing table."""
+        assert link.id is not None
+        self.dialler.link_lost(link.id, reason is Reason.ROOM)
+        if not self.hub.table:
+            self.dialler.isolated()
+            if self._seeker is not None:
+                self._seeker.isolated()
+            self._delivery.listeners.emit("disconnect", self._service)
+
+    def dial(self, dial: events.Dial) -> None:
+        """The core wants a link, or an exchange."""
+        if self._stopping or dial.contact.id in self.hub.disconnected:
+            self.hub.dial_failed(dial.contact.id)
+        else:
+            self.hub.log.dialling(dial)
+            self.dialling.knock(dial)
+
+    def joined(self) -> None:
+        """A neighbour has told who the others are."""
+        self._joined.happened(None)
+
+    def member_changed(self, origin: bytes) -> None:
+        """A member is new, has something else to say of itself, or is in another state."""
+        entry = self.hub.node.roster.get(origin)
+        ago = 0.0 if entry is None else self._clock.seconds() - entry.since
+        member = self.members.changed(origin, entry, ago, self._wall_clock())
+        if member is not None:
+            self._tell_of(member)
+
+    def _tell_of(self, member: Member) -> None:
+        self.hub.log.member(member)
+        self._delivery.listeners.emit("member", member)
+
+    def numbered(self, run: tuple[bytes, int], place: int, count: int, first: int) -> None:
+        """Own messages have numbers."""
+        self.correspondence.numbered(run, place, count, first)
+
+    def renumbered(self, taken: int) -> None:
+        """A new run has begun: own messages above *taken* will get other numbers, of that."""
+        self.correspondence.renumbered(taken)
+
+    def taken(self, run: tuple[bytes, int], head: int) -> int:
+        """What the application has taken of *run*."""
+        return self._delivery.taken(run, head)
+
+    def consumer_gone(self) -> bool:
+        """Whether a consumer is gone that the application let go of."""
+        return self._delivery.consumer_gone()
+
+    def receipted(self, sequences: Sequence[int]) -> None:
+        """More is known of who has these own messages."""
+        self.correspondence.receipted(sequences)
+
+    def receipt_closed(self, sequence: int, holders: Holders) -> None:
+        """The receipt of an own message is not kept up any more."""
+        self.correspondence.receipt_closed(sequence, holders)
+
+    def direct_ended(self, token: int, why: str | None) -> None:
+        """A direct message was acknowledged, or given up."""
+        self.correspondence.ended(token, why)
+
+    def refused(self, refusal: Refusal) -> None:
+        """A connection did not become a link."""
+        self._delivery.listeners.emit("refused", refusal)
+
+    def deliver(self, deliver: events.Deliver, link: MeshProtocol | None) -> None:
+        """Messages for the application."""
+        source = self._source((deliver.origin, deliver.epoch), deliver.sent)
+        self._delivery.deliver(deliver, source, link)
+
+    def read(self, run: tuple[bytes, int], after: int, upto: int, most: int) -> Iterator[Held]:
+        """Messages that were delivered, as they are held still (consumer.Reader).
+
+        :raises StoreError: they cannot be read now.
+        """
+        for piece in read(self.hub.node.history, run, after, upto, most):
+            if isinstance(piece, Missing):
+                yield Held(piece.first, piece.last, [], damaged=True)
+                continue
+            source = self._source(run, piece.sent)
+            messages = messages_of(piece.entries, piece.first, piece.size, source)
+            yield Held(piece.first, piece.last, list(messages))
+
+    def _source(self, run: tuple[bytes, int], sent: int) -> Source:
+        at = sent / 1000 if sent else self._wall_clock()
+        return Source(run, id_of(run[0]), at, Replies(self._reply))
+
+    def gap(self, gap: events.GapFound) -> None:
+        """Messages that will not come."""
+        run, below = (gap.origin, gap.epoch), gap.first - 1
+        if self._delivery.taken(run, below) >= below:  # else it is held for who has not, within its limits
+            self.hub.node.history.all_taken(run, below)
+        why = "no neighbour sent them in time"
+        self._delivery.missing(run, Gap(id_of(gap.origin), gap.epoch, gap.first, gap.last, why))
+
+    def poisoned(self, poisoned: events.Poisoned) -> None:
+        """Messages that cannot be read."""
+        sender, error = id_of(poisoned.origin), poisoned.error
+        text = f"messages {poisoned.first} to {poisoned.last} of {sender.decode()} cannot be read: {error}"
+        self._delivery.blame(sender, text, error)
+
+    def equivocation(self, equivocation: events.Equivocation) -> None:
+        """An author signed two things under one number."""
+        sender = id_of(equivocation.origin)
+        text = (
+            f"{sender.decode()} signed two different messages {equivocation.first}; it is repaired no more"
+        )
+        error = RemoteError(text, Reason.SIGNATURE)
+        self._delivery.blame(sender, str(error), error)
+
+    def epoch_taken(self, epoch: int) -> None:
+        """The run must begin anew, above *epoch*."""
+        if self.hub.node.disowned:
+            text = "the other node with this node's key is gone: a new run begins above its run {epoch}"
+            _log.warn(text, epoch=epoch)
+        else:
+            _log.warn("a run {epoch} of this key is known to others: a new one begins", epoch=epoch)
+        try:
+            myself = self._new_run(epoch)
+        except IdentityError as error:
+            _log.error("no new run can begin: {error}", error=error)
+            self._delivery.listeners.emit("failure", Failure(error))
+            if self.hub.node.settled:
+                return  # its numbers are not to be used again; the core asks again in key_retry
+            myself = self.hub.myself  # the next neighbour will say the same, and it is tried again
+        self._key_in_use = None
+        self.correspondence.begin_anew()
+        for gone in self.members.clear(self._wall_clock()):
+            self._tell_of(gone)
+        self.hub.renew(myself)
+        self._key_is_back.happened(None)
+
+    def key_in_use(self, epoch: int, proven: bool) -> None:
+        """The key is used elsewhere: nothing more can be published."""
+        error = KeyInUse(
+            "another node uses this node's key: this one publishes no more until that has stopped"
+        )
+        if proven:
+            self._key_in_use = error
+            self._key_lost.happened(error)
+        else:
+            _log.error("{error} (its run is {epoch})", error=error, epoch=epoch)
+            self._delivery.listeners.emit("failure", Failure(error))

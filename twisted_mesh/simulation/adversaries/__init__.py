@@ -1,0 +1,1 @@
+"""Who misbehaves in a simulated mesh."""

@@ -1,0 +1,156 @@
+"""Members that lie about who has what, each in one way.
+
+Contract: a liar here is a ``Impostor`` or one that bends what it
+hands on.  No receipt may be false, none of an honest member may be held up for ever, and no direct message
+may come twice, whatever they do.
+"""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from twisted_mesh.core import events
+from twisted_mesh.simulation.adversaries.impostors import Impostor
+from twisted_mesh.simulation.member import Member
+from twisted_mesh.simulation.trace import AnyFrame
+from twisted_mesh.wire import native
+from twisted_mesh.wire.bodies import join_entries, pack_entry
+from twisted_mesh.wire.membership import Presence
+from twisted_mesh.wire.native import Kind
+from twisted_mesh.wire.replies import Direct, DirectAck, Receipt, Receipts, SignedReceipt
+from twisted_mesh.wire.signed import Record, SignedRecord
+
+_SOME = 4  # that are lied to at a time
+_KEPT = 200  # frames that a replayer has of the others
+_FAR = 2**62 - 1
+
+
+def is_back(frame: native.Frame) -> bool:
+    """Whether *frame* goes the reverse path."""
+    record = frame.record if isinstance(frame, SignedRecord) else None
+    return isinstance(frame, Receipts) or isinstance(record, Direct | DirectAck)
+
+
+class Swallower(Member):
+    """Hands on every message, and nothing that goes back."""
+
+    lies = True
+
+    def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
+        """Keep it."""
+        if not is_back(frame):
+            super().transmit(number, frame, size)
+
+
+class Tirer(Member):
+    """Hands everything on as if it had come a long way, so that it goes no further."""
+
+    lies = True
+
+    def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
+        """Raise the hops."""
+        if isinstance(frame, Receipts):
+            frame = Receipts([replace(signed, hops=31) for signed in frame.entries])
+        elif isinstance(frame, SignedRecord) and is_back(frame):
+            frame = replace(frame, hops=31)
+        super().transmit(number, frame, size)
+
+
+class Perjurer(Impostor):
+    """Signs for more than there is, for runs that never were, and for gaps."""
+
+    begins = 2.0
+
+    def act(self) -> None:
+        """Tell some authors that it has everything."""
+        streams = list(self.node.history)
+        for stream in self.world.random.sample(streams, min(_SOME, len(streams))):
+            origin, epoch = stream.run
+            for low, high in ((1, stream.high), (1, stream.high + 7), (stream.high + 1, stream.high)):
+                self.put(self.receipts(Receipt(origin, epoch, low, high, self.origin, self.epoch)))
+            self.put(self.receipts(Receipt(origin, epoch + 1, 1, 1, self.origin, self.epoch)))
+            self.put(self.receipts(Receipt(origin, epoch, 1, 1, self.origin, self.epoch + 1)))
+
+    def receipts(self, receipt: Receipt) -> Receipts:
+        """*receipt*, signed with the own key whoever's it is."""
+        array = native.pack(receipt)
+        text = native.signed_text(self.world.digest, array, Kind.RECEIPT)
+        return Receipts([SignedReceipt(self.sign(text), array)])
+
+    def signed(self, record: Record, kind: Kind) -> SignedRecord:
+        """*record*, likewise."""
+        array = native.pack(record)
+        return SignedRecord(record, self.sign(native.signed_text(self.world.digest, array, kind)), array)
+
+
+class Forger(Perjurer):
+    """Signs for others, acknowledges for others, and writes in their names; its links do not last."""
+
+    pace = 1.0
+
+    def act(self) -> None:
+        """One forgery each time, and another the next."""
+        heard = [entry.presence for entry in self.node.roster if isinstance(entry.presence, Presence)]
+        random = self.world.random
+        if len(heard) < 2 or not self.links:
+            return
+        victim, author = random.sample(heard, 2)
+        ends = (author.origin, author.epoch, victim.origin, victim.epoch)
+        body = join_entries([pack_entry(2, [1])])
+        forged: list[AnyFrame] = [
+            self.receipts(Receipt(author.origin, author.epoch, 1, 1, victim.origin, victim.epoch)),
+            self.signed(Direct(*ends, 1, 1, 0, body), Kind.DIRECT),
+            self.signed(DirectAck(*ends, 1, 0), Kind.DIRECT_ACK),
+        ]
+        self.put_to(random.choice(list(self.links)), random.choice(forged))
+
+
+class Rusher(Perjurer):
+    """Writes with numbers far ahead, in runs without end, and more than anybody may."""
+
+    begins = 2.0
+
+    def act(self) -> None:
+        """Write to some."""
+        body = join_entries([pack_entry(2, [0])])
+        count = int(self.world.now * 1000)
+        known = [entry.presence for entry in self.node.roster]
+        for presence in self.world.random.sample(known, min(_SOME, len(known))):
+            for epoch, number, oldest in ((self.epoch, _FAR, 1), (count, 1, 1), (self.epoch, 1, _FAR)):
+                record = Direct(
+                    self.origin, epoch, presence.origin, presence.epoch, number, oldest, 0, body
+                )
+                self.put(self.signed(record, Kind.DIRECT))
+
+
+class Replayer(Impostor):
+    """Sends what it once handed on, again and again, over every link and with as few hops as it likes."""
+
+    begins = 2.0
+
+    def start(self) -> None:
+        """Begin a run."""
+        self._heard: list[Receipts | SignedRecord] = []
+        super().start()
+
+    def handle(self, event: events.Event) -> None:
+        """Keep what goes back."""
+        if isinstance(event, events.Received):
+            back = [frame for frame in event.frames if isinstance(frame, Receipts | SignedRecord)]
+            self._heard += filter(is_back, back)
+            del self._heard[:-_KEPT]
+        super().handle(event)
+
+    def act(self) -> None:
+        """Send some of it."""
+        random = self.world.random
+        for frame in random.sample(self._heard, min(10, len(self._heard))):
+            if isinstance(frame, SignedRecord):
+                frame = replace(frame, hops=random.randrange(31))
+            else:
+                hops = random.randrange(31)
+                frame = Receipts([replace(signed, hops=hops) for signed in frame.entries])
+            self.put(frame)
+
+
+PERJURERS: tuple[type[Member], ...] = (Swallower, Tirer, Perjurer, Forger, Rusher, Replayer)

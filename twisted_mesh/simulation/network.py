@@ -1,0 +1,141 @@
+"""What links go over: a wire each way, and the slow lines that the wires of one member share.
+
+Contract: a line is shared by bytes, as TCP's flows share theirs: who sends most waits for itself, and what
+the others send comes in between.  With one queue for all, as long as anybody likes to make it, a liar that
+only sends enough would keep everything else back for minutes, which no router's buffer is large enough for.
+Frames go in segments, which stand in the order in which they would be done if their wires took turns byte
+by byte (self-clocked fair queueing: Golestani, INFOCOM 1994).  So a large frame holds up nobody else's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from heapq import heappop, heappush
+from typing import Final
+
+from twisted_mesh.core.arriving import Arrival
+from twisted_mesh.core.events import Arriving
+from twisted_mesh.simulation.storage import SimClock
+from twisted_mesh.simulation.trace import AnyFrame
+from twisted_mesh.wire import native
+from twisted_mesh.wire.begun import HEAD_BYTES, begun
+from twisted_mesh.wire.framing import LENGTH_BYTES
+
+SEGMENT: Final = 1460  # bytes that a line carries at a time: of Ethernet's frames with TCP's headers
+_PER_SECOND: Final = 50  # segments; a faster line carries more bytes at a time, for the simulator's sake
+_OVERFULL: Final = 5.0  # seconds of it that wait: more than tell a node to push no more
+BUFFERED: Final = (
+    128 * 1024
+)  # bytes that a system takes from a sender ahead of the line (Linux': 87,380 and up)
+
+
+class Wire:
+    """One direction of a link.
+
+    :ivar arrival: of the last frame: the next comes no sooner; :ivar under_way: what comes with it.
+    :ivar given: bytes; :ivar accepting: whether the sender is about to be told that they are taken.
+    :ivar passed: bytes that are over all lines on the way; :ivar accepted: that the sender was told of.
+    :ivar lost: whether nothing comes any more.
+    """
+
+    __slots__ = ("_arrival", "accepted", "accepting", "arrival", "given", "lost", "passed", "under_way")
+
+    def __init__(self) -> None:
+        self.arrival = 0.0
+        self.under_way: list[AnyFrame] = []
+        self.given = self.passed = self.accepted = 0
+        self.accepting = False
+        self._arrival = Arrival()
+        self.lost = False
+
+    def shows(self, frame: AnyFrame, done: int, size: int, number: int, now: float) -> Arriving | None:
+        """*done* of *size* bytes of a frame are there; what the far end hears of that now."""
+        if done == size:
+            self._arrival.ended()
+        elif self._arrival.grew(now):
+            head = native.encode(frame)[LENGTH_BYTES:][:HEAD_BYTES]
+            return Arriving(number, begun(head[: max(0, done - LENGTH_BYTES)]), done, size)
+        return None
+
+    def carry(self, frame: AnyFrame, arrival: float) -> list[AnyFrame] | None:
+        """Take a frame that is to come at the time *arrival*, or later, since none overtakes another.
+
+        :return: what comes together with it, unless that is on its way already; ``self.arrival``: when.
+        """
+        if arrival <= self.arrival and self.under_way:
+            self.under_way.append(frame)
+            return None
+        self.arrival = max(self.arrival, arrival)
+        self.under_way = [frame]
+        return self.under_way
+
+
+class Line:
+    """A slow line of one member, for all that comes to it, or all that it sends.
+
+    :ivar late_until: when what waited for it will have gone, where it was offered far more than it carries.
+    """
+
+    def __init__(self, clock: SimClock, bandwidth: float) -> None:
+        """
+        :param bandwidth: bytes a second.
+        """
+        self._clock = clock
+        self._bandwidth = bandwidth
+        self._turn = 0.0
+        self._turns: dict[Wire, float] = {}  # of the last segment of each wire, in bytes
+        self._busy = False
+        self._numbers = 0
+        self._queued = 0
+        self.late_until = 0.0
+        self._waiting: list[tuple[float, int, Wire, int, Callable[[], None]]] = []
+
+    @property
+    def segment(self) -> int:
+        """Bytes that go over it at a time."""
+        return max(SEGMENT, int(self._bandwidth / _PER_SECOND))
+
+    def put(self, wire: Wire, size: int, through: Callable[[], None]) -> None:
+        """Take a segment of *size* bytes from a wire; *through* is called when it is over the line."""
+        self._numbers += 1
+        self._queued += size
+        behind = self._queued / self._bandwidth
+        if behind > _OVERFULL:
+            self.late_until = self._clock.now + behind
+        turn = self._turns[wire] = max(self._turns.get(wire, 0.0), self._turn) + size
+        heappush(self._waiting, (turn, self._numbers, wire, size, through))
+        if not self._busy:
+            self._next()
+
+    def _next(self) -> None:
+        while self._waiting:
+            self._turn, _, wire, size, through = heappop(self._waiting)
+            self._queued -= size
+            if wire.lost:
+                self._turns.pop(wire, None)
+            else:
+                self._busy = True
+                self._clock.at(self._clock.now + size / self._bandwidth, partial(self._done, through))
+                return
+        self._busy = False
+
+    def _done(self, through: Callable[[], None]) -> None:
+        through()
+        self._next()
+
+
+def carry(lines: Sequence[Line], wire: Wire, size: int, passed: Callable[[int], None]) -> None:
+    """Take *size* bytes over *lines*, one after the other.
+
+    :param passed: is told of each segment that is over all of them, how many of the bytes are by then.
+    """
+    segment = min(line.segment for line in lines)
+    for sent in range(0, max(size, 1), segment):
+        done = min(sent + segment, size)
+        _carry(lines, wire, done - sent, partial(passed, done))
+
+
+def _carry(lines: Sequence[Line], wire: Wire, size: int, passed: Callable[[], None]) -> None:
+    rest = lines[1:]
+    lines[0].put(wire, size, partial(_carry, rest, wire, size, passed) if rest else passed)

@@ -1,0 +1,253 @@
+"""Schedules whose members ask who has what they send, and write to each other.
+
+Contract: an :class:`Asking` is a ``Play`` of members that keep a
+:class:`Book` of what their applications really took, which no core ever sees.  Held against it at every
+moment: a receipt that names somebody who did not take the message, a direct message that comes twice in one
+run, or is acknowledged and never came, frames that go further or more often than they may.  At the end,
+after a bounded time: a member that has a message and is not known to have it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from twisted_mesh.core import events
+from twisted_mesh.core.events import Run
+from twisted_mesh.core.replies.routes import MOST_HOPS
+from twisted_mesh.simulation.adversaries.perjurers import PERJURERS
+from twisted_mesh.simulation.member import Member
+from twisted_mesh.simulation.scenarios.schedules import SCHEDULES, Play, Schedule
+from twisted_mesh.simulation.trace import AnyFrame, show
+from twisted_mesh.simulation.world import World
+from twisted_mesh.wire import native
+from twisted_mesh.wire.bodies import join_entries, pack_entry
+from twisted_mesh.wire.membership import Role
+from twisted_mesh.wire.replies import Direct, DirectAck, Receipts
+from twisted_mesh.wire.signed import SignedRecord
+
+_REST: Final = 150.0  # seconds in which all receipts are there: repeats come after 5, 15, 35, 75, 155
+_WHISPER: Final = 2  # the type of a direct message
+_PART: Final = 1e-9  # of a second, that sums of floats may be off
+
+
+class Letter:
+    """A direct message.
+
+    :ivar sender: its run; :ivar sent: when; :ivar ended: why it was given up, "" if it was acknowledged.
+    :ivar reader: the member it is for, :ivar since: and since when that was up.
+    """
+
+    __slots__ = ("ended", "reader", "sender", "sent", "since")
+
+    def __init__(self, sender: Run, reader: Member, sent: float) -> None:
+        self.sender = sender
+        self.sent = sent
+        self.reader = reader.origin
+        self.since = reader.since
+        self.ended: str | None = None
+
+
+class Book:
+    """What really happened.
+
+    :ivar taken: who has been handed each message: origins.
+    :ivar letters: all direct messages; :ivar got: how often each came to each run, and
+        *arrived*, which came at all.
+    :ivar liars: whose word is not looked at.
+    :ivar hops: the most that anything honest had behind it.
+    """
+
+    def __init__(self) -> None:
+        self.taken: dict[tuple[Run, int], set[bytes]] = {}
+        self.letters: list[Letter] = []
+        self.got: Counter[tuple[int, Run]] = Counter()
+        self.arrived: set[int] = set()
+        self.liars: set[bytes] = set()
+        self.hops = 0
+        self.sent: dict[tuple[int, bytes, bytes], float] = {}
+
+
+class Asker(Member):
+    """Notes what its application takes, and holds what its core says against what others noted.
+
+    :ivar book: of all members together.
+    """
+
+    book: Book
+
+    def start(self) -> None:
+        """Begin a run."""
+        self.asked: set[int] = set()
+        super().start()
+
+    def ask(self, *packets: object) -> None:
+        """Send a message, and wait to hear who has it."""
+        if self.publish(*packets, asks=True):
+            self.asked.add(self.node.outbox.head)
+
+    def write(self, reader: Member) -> None:
+        """Send a direct message."""
+        self.book.letters.append(Letter(self.run, reader, self.world.now))
+        token = len(self.book.letters)
+        body = join_entries([pack_entry(_WHISPER, [token])])
+        self.handle(events.SendDirect(token, reader.origin, body))
+
+    def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
+        """Look at what goes out."""
+        book = self.book
+        if isinstance(frame, SignedRecord):
+            if frame.hops > book.hops and isinstance(frame.record, Direct | DirectAck):
+                book.hops = frame.hops
+        elif isinstance(frame, Receipts):
+            book.hops = max(book.hops, *(signed.hops for signed in frame.entries))
+            for author in dict.fromkeys(native.receipt(signed.array).origin for signed in frame.entries):
+                self._paced((number, self.origin, author))
+        super().transmit(number, frame, size)
+
+    def _paced(self, key: tuple[int, bytes, bytes]) -> None:
+        now, last = self.world.now, self.book.sent.get(key, float("-inf"))
+        if now - last < self.world.config.receipt_delay - _PART:
+            self.world.violated(self, "receipts", f"two frames in {now - last:.3f} s over link {key[0]}")
+        self.book.sent[key] = now
+
+    def _take(self, deliver: events.Deliver) -> None:
+        run = (deliver.origin, deliver.epoch)
+        for sequence in range(deliver.first, deliver.first + len(deliver.entries) if deliver.first else 0):
+            self.book.taken.setdefault((run, sequence), set()).add(self.origin)
+        if not deliver.first and not self._is_letter(deliver):
+            return
+        super()._take(deliver)
+
+    def _is_letter(self, deliver: events.Deliver) -> bool:
+        token = deliver.entries[0][2]
+        letters = self.book.letters
+        if not 0 < token <= len(letters) or letters[token - 1].sender != (deliver.origin, deliver.epoch):
+            return False  # of a liar
+        self.book.got[token, self.run] += 1
+        self.book.arrived.add(token)
+        if self.book.got[token, self.run] > 1:
+            self.world.violated(self, "directs", f"{token} came twice")
+        return True
+
+    def _hear(self, what: events.Happening) -> None:
+        match what:
+            case events.Receipted():
+                for sequence in what.sequences:
+                    self._heard(sequence)
+            case events.DirectEnded():
+                letter = self.book.letters[what.token - 1]
+                letter.ended = what.why or ""
+                if (
+                    what.why is None
+                    and what.token not in self.book.arrived
+                    and letter.reader not in self.book.liars
+                ):
+                    self.world.violated(self, "directs", f"{what.token} was acknowledged and never came")
+            case _:
+                pass
+        super()._hear(what)
+
+    def _heard(self, sequence: int) -> None:
+        holders = self.node.reverse.holders(sequence)
+        if holders is None:
+            return
+        false = holders.delivered - self.book.taken.get((self.run, sequence), set()) - self.book.liars
+        if false:
+            what = f"{show(self.run)} {sequence} is not with {len(false)} of those that should have it"
+            self.world.violated(self, "receipts", what)
+
+
+class Asking(Play):
+    """One run of a schedule in which every second message asks, and as many are for one member alone."""
+
+    def __init__(
+        self, schedule: Schedule, seed: int, count: int, trace: Callable[[str], None] | None = None
+    ) -> None:
+        self.book = Asker.book = Book()
+        super().__init__(schedule, seed, count, trace)
+        self.book.liars = {member.origin for member in self.world.members if member.lies}
+
+    def _kinds(self, count: int) -> list[type[Member]]:
+        dishonest = int(count * self.schedule.liars)
+        liars = [PERJURERS[(self.seed + number) % len(PERJURERS)] for number in range(dishonest)]
+        return [*liars, *[Asker] * (count - dishonest)]
+
+    def run(self, progress: Callable[[float], None] = lambda share: None) -> World:
+        """Play to the end, and for as long as the last receipts may take."""
+        world = super().run(progress)
+        end = world.now + _REST
+        while world.now < end and self._unknown():
+            world.run_until(world.now + 5.0)
+        for asker, what in self._unknown():
+            world.violated(asker, "receipts", what)
+        self._check_letters()
+        if self.book.hops >= MOST_HOPS and not self.schedule.liars:
+            world.violated(world.members[0], "receipts", f"something went {self.book.hops} hops")
+        return world
+
+    def _publish(self) -> None:
+        random = self.world.random
+        now = self.world.now
+        askers = [one for one in self.world.honest() if isinstance(one, Asker) and one.held_until <= now]
+        if not askers:  # of a few, all can be down or stand still at once
+            return
+        asker, reader = random.choice(askers), random.choice(self.world.members)
+        if random.random() < 0.5:
+            asker.ask("x" * random.randrange(300))
+        else:
+            super()._publish()
+        if reader is not asker and asker.node.roster.get(reader.origin) is not None:
+            asker.write(reader)
+
+    def _unknown(self) -> list[tuple[Asker, str]]:
+        """What honest members have that its author, which waits to hear of it, does not know."""
+        unknown = []
+        for asker in self.world.honest():
+            for sequence in getattr(asker, "asked", ()):
+                assert isinstance(asker, Asker)
+                holders = asker.node.reverse.holders(sequence)
+                for member in self.world.honest():
+                    stream = member.node.history.get(asker.run)
+                    if holders is None or member is asker or stream is None or member.role is Role.GUEST:
+                        continue
+                    has = stream.whole <= sequence <= member.delivered.get(asker.run, 0)
+                    if has and member.origin not in holders.delivered:
+                        what = f"{show(asker.run)} {sequence} is with node {member.number}, unknown"
+                        unknown.append((asker, what))
+        return unknown
+
+    def _check_letters(self) -> None:
+        """Whoever was there all the time got what was sent to it, and its sender knows."""
+        world = self.world
+        world.run_until(world.now + world.config.direct_timeout)
+        members = {member.origin: member for member in world.members}
+        for token, letter in enumerate(self.book.letters, 1):
+            sender, reader = members[letter.sender[0]], members[letter.reader]
+            if sender.core is None or sender.run != letter.sender or sender.lies:
+                continue
+            # Of a guest that has said nothing in its present run nobody knows that there is one.
+            is_known = reader.role is not Role.GUEST or reader.run in world.published
+            was_there = reader.core is not None and reader.since == letter.since and is_known
+            if letter.ended is None:
+                world.violated(sender, "directs", f"{token} has not ended")
+            elif letter.ended and was_there and not reader.lies:
+                world.violated(sender, "directs", f"{token}: {letter.ended}")
+
+
+ASKING: Final = {
+    f"asking-{name}": replace(SCHEDULES[name], **limits)  # type: ignore[arg-type]
+    for name, limits in {
+        "calm": {},
+        "flapping": {"cuts": 2.0},
+        "crashes": {},
+        "restarts": {},
+        "partition": {},
+        "joins": {},
+        "slow": {},
+        "liars": {"liars": 0.2},
+        "everything": {},
+    }.items()
+}

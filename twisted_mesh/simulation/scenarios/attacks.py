@@ -1,0 +1,158 @@
+"""What some members can do to the others, and what must not come of it.
+
+Contract: :data:`ATTACKS` by name, scenes in which the first members lie.  Each leaves the mesh as it was:
+everything honest is delivered, rosters are right, no honest node is apart, and every table is within its
+limit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.simulation.adversaries.impostors import (
+    Accuser,
+    Encircler,
+    Forger,
+    MintedAccusers,
+    Minter,
+    Misleader,
+    Replayer,
+)
+from twisted_mesh.simulation.invariants.society import patience
+from twisted_mesh.simulation.member import Member
+from twisted_mesh.simulation.scenarios.stage import FORMED, Scene, Stage, later
+
+ATTACKED = 30.0  # seconds of traffic while it goes on; it does not end with them
+VICTIM = "192.0.2.7"  # a host that has nothing to do with the mesh
+
+
+def _attack(stage: Stage) -> None:
+    """They do what they do while everybody speaks."""
+    world = stage.world
+    stage.gather()
+    stage.run(FORMED)
+    stage.chat(ATTACKED, 2.0)
+    stage.run(ATTACKED)
+    stage.end(patience(world.config))
+    _note_frames(stage)
+
+
+def _replayed(stage: Stage) -> None:
+    """Two die for good and one comes new, while what the dead said is said again."""
+    world = stage.world
+    *members, first, second, newcomer = world.members
+    stage.gather(members=[*members, first, second])
+    stage.run(FORMED)
+    stage.chat(ATTACKED, 2.0)
+    later(world, 5.0, world.crash, first)
+    later(world, 6.0, world.leave, second)
+    later(world, 10.0, stage.gather, 1.0, [newcomer])
+    stage.run(ATTACKED)
+    stage.end(2 * patience(world.config))
+    _note_frames(stage)
+
+
+def _note_frames(stage: Stage) -> None:
+    world = stage.world
+    records = sum(world.kinds.get(kind, 0) for kind in ("Presence", "Suspect"))
+    rate = world.frames / len(world.members) / world.now
+    stage.note(f"{records} records and {world.frames} frames in all, {rate:.1f} a second and node")
+
+
+def _minted(stage: Stage) -> None:
+    """Authors without end, and a newcomer who is to be heard all the same."""
+    world = stage.world
+    *members, newcomer = world.members
+    stage.gather(members=members)
+    stage.run(FORMED)
+    stage.chat(ATTACKED, 2.0)
+    later(world, 20.0, stage.gather, 1.0, [newcomer])
+    stage.run(ATTACKED)
+    stage.end(patience(world.config))
+    minted = sum(member.minted for member in world.members if isinstance(member, Minter))
+    largest = max(member.node.footprint()["roster"] for member in world.honest())
+    waiting = max(member.node.counts["authors_waiting"] for member in world.honest())
+    stage.note(f"{minted} authors minted, {largest} on the largest roster, {waiting} refused by one node")
+    _note_frames(stage)
+
+
+def _misled(stage: Stage) -> None:
+    """Where do they knock?"""
+    _attack(stage)
+    world = stage.world
+    known = {member.host for member in world.members}
+    honest = len(world.honest())
+    knocks = world.knocks
+    at_victim = sum(count for (host, _), count in knocks.items() if host == VICTIM)
+    astray = sum(count for (host, _), count in knocks.items() if host not in known)
+    stage.note(f"{honest} honest nodes in {world.now:.0f} s: {at_victim} dials of a victim, {astray} lost")
+    for host, port in knocks:
+        if host.startswith(("127.", "169.254.", "fe80", "::1", "localhost", "0.", "224.")):
+            world.violated(world.members[0], "limits", f"somebody dialled {host}:{port}")
+    # One dial of a told address in this time, and a burst, of each node.
+    most = honest * (world.config.dial_burst + world.config.dial_rate * world.now)
+    if astray > most:
+        world.violated(world.members[0], "limits", f"{astray} dials to nowhere, of {most:.0f}")
+
+
+def _surrounded(stage: Stage) -> None:
+    """A newcomer comes to a mesh in which one in ten lies: how much of what it knows is theirs?"""
+    world = stage.world
+    *members, newcomer = world.members
+    liars = [member for member in members if isinstance(member, Encircler)]
+    for liar in liars:
+        liar.band = list[Member](liars)
+    stage.gather(members=members)
+    stage.run(30.0)
+    stage.gather(members=[newcomer])
+    stage.run(60.0)
+    ids = {liar.id for liar in liars}
+    links = [id in ids for id in newcomer.table]
+    passive = [contact.id in ids for contact in newcomer.contacts]
+    fewest = min(sum(id not in ids for id in member.table) for member in world.honest())
+    stage.note(
+        f"liars are {sum(links)} of {len(links)} links, {sum(passive)} of {len(passive)} contacts of the "
+        f"newcomer; of all honest nodes none has fewer than {fewest} honest links"
+    )
+    stage.shares = (sum(links) / max(len(links), 1), sum(passive) / max(len(passive), 1))
+    stage.say()
+    stage.end(5.0)
+
+
+class ToOneVictim(Misleader):
+    """Sends everybody to one host."""
+
+    victim = VICTIM
+
+
+#: Everybody is known to be there, or not to be, in 45 s instead of 105.
+BRISK = MeshConfig(presence_interval=10.0)
+#: Few authors may come at once.
+FEW = replace(BRISK, authors_burst=64, authors_a_minute=60.0)
+#: And there is room for few, which made up ones take in seconds.
+FULL = replace(FEW, members_limit=128)
+
+ATTACKS = {
+    "forged": Scene(_attack, 20, BRISK, kinds=(Forger, Forger)),
+    "replayed": Scene(_replayed, 20, BRISK, kinds=(Replayer, Replayer)),
+    "storm": Scene(_attack, 16, kinds=(Accuser,)),
+    "minted-accusers": Scene(_attack, 16, replace(FEW, presence_interval=30.0), kinds=(MintedAccusers,)),
+    "minted": Scene(_minted, 16, FEW, kinds=(Minter,)),
+    "full-roster": Scene(_attack, 16, FULL, kinds=(Minter,)),
+    "rubbish": Scene(_misled, 20, BRISK, kinds=(Misleader, Misleader)),
+    "victim": Scene(_misled, 20, BRISK, kinds=(ToOneVictim, ToOneVictim)),
+    "eclipse": Scene(_surrounded, 51, kinds=(Encircler,) * 5),
+}
+
+
+def _minted_many(most: int, stage: Stage) -> None:
+    for member in stage.world.members:
+        if isinstance(member, Minter):
+            member.most = most
+            member.each_time = most // 640
+    _minted(stage)
+
+
+ATTACKS["minted-100000"] = Scene(partial(_minted_many, 100_000), 16, BRISK, kinds=(Minter,), is_large=True)

@@ -1,0 +1,187 @@
+"""Everything at once, over a mesh that forms by itself: what happens is drawn from the seed, too.
+
+Contract: a :class:`Joint` is an ``Asking`` without links of its own
+making: members know two addresses, and their overlays do the rest.  They are lost, crash, leave, stall, are
+parted, come late, cannot be dialled, are guests, store or do not, read slowly and hold for different times;
+one in ten misbehaves in any of the ways there are.  In the end all promises are checked: of messages, of
+receipts and direct messages, and of who is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Final
+
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.simulation.adversaries import impostors, perjurers
+from twisted_mesh.simulation.adversaries.liars import LIARS
+from twisted_mesh.simulation.bootstrap import bootstrap
+from twisted_mesh.simulation.invariants.society import Society, check_society, islands
+from twisted_mesh.simulation.member import Member
+from twisted_mesh.simulation.network import Line
+from twisted_mesh.simulation.scenarios.asking import Asker, Asking
+from twisted_mesh.simulation.scenarios.schedules import REST, Pair, Schedule
+from twisted_mesh.simulation.scenarios.stage import FORMED, later
+from twisted_mesh.simulation.storage import SimStore
+from twisted_mesh.simulation.world import World
+from twisted_mesh.wire.fields import MAX_NUMBER
+from twisted_mesh.wire.membership import Role
+
+#: Who misbehaves.  Those that make up authors without end have attacks of their own: each takes minutes.
+KINDS: Final = (
+    *LIARS,
+    *perjurers.PERJURERS,
+    impostors.Forger,
+    impostors.Replayer,
+    impostors.Accuser,
+    impostors.Misleader,
+)
+#: What happens by the clock happens three to four times as often as by default.
+#: A direct message may stand in the queue of a slow line for longer than it is waited for by default.
+CONFIG: Final = MeshConfig(
+    presence_interval=10.0,
+    exchange_interval=15.0,
+    compare_interval=10.0,
+    peer_interval=60.0,
+    direct_timeout=120.0,
+)
+_STALLS: Final = (1.0, 10.0)  # seconds; after 15 a link counts as dead
+_SLOWEST: Final = 2_000.0  # bytes a second, both ways, of members with slow lines
+_SLOW: Final = 64_000.0
+_DRAIN: Final = 150.0  # seconds in which the slowest line carries what was offered, some 300 kB
+_HOLD: Final = (2.0, 30.0, 600.0)  # seconds that members hold messages for
+
+
+@dataclass(frozen=True)
+class Drawn(Schedule):
+    """How much of what happens in a run.
+
+    :ivar leaves: members that stop in good order a second, back within six.
+    :ivar stalls: members a second that do nothing for a while.
+    :ivar guests: share of members that are guests; :ivar hidden: that cannot be dialled.
+    """
+
+    leaves: float = 0.0
+    stalls: float = 0.0
+    guests: float = 0.0
+    hidden: float = 0.0
+
+
+def draw(seed: int) -> Drawn:
+    """What happens in the run of *seed*."""
+    random = Random(seed)
+    return Drawn(
+        seconds=20.0,
+        rate=random.uniform(3.0, 15.0),
+        cuts=random.choice((0.0, 0.5, 2.0)),
+        crashes=random.choice((0.0, 0.1, 0.3)),
+        partition=random.choice((0.0, 0.0, 3.0, 10.0)),
+        slow=random.choice((0.0, 0.2)),
+        liars=0.1,
+        vanish=random.choice((0.0, 0.05)),
+        late=random.choice((0.0, 0.1, 0.2)),
+        stored=random.choice((0.0, 0.3, 0.7)),
+        latency=random.choice(((0.01, 0.04), (0.02, 0.01), (0.001, 0.1))),
+        leaves=random.choice((0.0, 0.1)),
+        stalls=random.choice((0.0, 0.1)),
+        guests=random.choice((0.0, 0.15)),
+        hidden=random.choice((0.0, 0.2)),
+    )
+
+
+class Joint(Asking):
+    """One run."""
+
+    schedule: Drawn
+
+    def __init__(self, seed: int, count: int, trace: Callable[[str], None] | None = None) -> None:
+        super().__init__(draw(seed), seed, count, trace)
+        self.rest = REST + CONFIG.presence_missed * CONFIG.presence_interval
+        if self.schedule.slow:
+            self.rest += _DRAIN
+        self.society = Society(self.world)
+
+    def _kinds(self, count: int) -> list[type[Member]]:
+        random = Random(-self.seed)
+        dishonest = int(count * self.schedule.liars)
+        return [*(random.choice(KINDS) for _ in range(dishonest)), *[Asker] * (count - dishonest)]
+
+    def _world(self, count: int, kinds: list[type[Member]], trace: Callable[[str], None] | None) -> World:
+        latency = self.schedule.latency
+        return World(
+            self.seed, count, CONFIG, latency=latency, members=kinds, trace=trace, overlay=True, start=False
+        )
+
+    def _begin(self) -> None:
+        world, schedule, random = self.world, self.schedule, self.world.random
+        first, second, *others = [member for member in world.members if not member.lies]
+        bootstrap(world, world.members, first, second)
+
+        def some(share: float) -> list[Member]:
+            return random.sample(others, int(len(others) * share))
+
+        for member in some(schedule.slow):
+            bandwidth = _SLOWEST * (_SLOW / _SLOWEST) ** random.random()
+            member.line, member.uplink = Line(world, bandwidth), Line(world, bandwidth)
+        for member in some(schedule.guests):
+            member.role = Role.GUEST
+        for member in some(schedule.hidden):
+            member.address = None
+        for member in some(schedule.stored):
+            member.store = SimStore()
+        for member in others:
+            hold = random.choice(_HOLD)
+            world.configs[member.number] = replace(CONFIG, history_seconds=hold)
+            member.retention = int(hold)
+        late = some(schedule.late)
+        for member in world.members:
+            at = random.random()
+            if member in late:
+                member.replay = random.choice((0, int(schedule.seconds / 4), MAX_NUMBER))
+                at = FORMED + schedule.seconds / 2 * (1 + random.random())
+            later(world, at, member.start)
+        world.run_until(FORMED)
+
+    def _draw(self, start: float) -> None:
+        super()._draw(start)
+        end = start + self.schedule.seconds
+        self._draw_each(start, end, self.schedule.leaves, self._leave)
+        self._draw_each(start, end, self.schedule.stalls, self._stall)
+
+    def _leave(self) -> None:
+        member = self._one_to_spare()
+        if member is not None:
+            self.world.leave(member)
+            later(self.world, 1.0 + 5.0 * self.world.random.random(), self._back, member)
+
+    def _stall(self) -> None:
+        world = self.world
+        free = [member for member in world.honest() if member.held_until <= world.now]
+        if free:
+            world.stall(world.random.choice(free), world.random.uniform(*_STALLS))
+
+    def _vanish(self, member: Member) -> None:
+        self._gone.add(member.number)
+        self.world.vanish(member)
+
+    def _part(self) -> None:
+        world = self.world
+        side = set(world.random.sample(range(len(world.members)), len(world.members) // 2))
+        world.part(lambda member: member.number in side)
+
+    def _heal(self) -> None:
+        self.world.heal()
+
+    def _relink(self, pair: Pair) -> None:
+        """Their overlays see to it."""
+
+    def _check(self) -> None:
+        world = self.world
+        end = world.now + 5 * CONFIG.exchange_interval
+        while len(islands(world.honest())) > 1 and world.now < end:
+            world.run_until(world.now + 1.0)
+        world.run_until(world.now + CONFIG.compare_interval)
+        super()._check()
+        check_society(world)

@@ -1,0 +1,1 @@
+"""The history file: another store is one more module beside SQLite's."""

@@ -1,0 +1,383 @@
+"""What the history file holds of each stream, and what goes in and out of it.
+
+Contract: a :class:`Ledger` is what the tables say of each stream, in memory; it changes both together
+within a transaction that its caller begins and ends, and is of no use any more when that was rolled
+back.  The origin with the most bytes gives up first, of its largest stream the oldest batch, and what is
+too old goes; own messages that no neighbour has are never given up.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import deque
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+from zlib import crc32
+
+from twisted_mesh.core.events import Run
+from twisted_mesh.core.history.eviction import Shares, room_at
+from twisted_mesh.core.history.storage import Flush, Marks, Restored
+from twisted_mesh.storage.sqlite_file import numbers
+from twisted_mesh.wire import native
+from twisted_mesh.wire.framing import LENGTH_BYTES
+from twisted_mesh.wire.native import SignedBatch
+
+#: Around a payload: the rest of its row, its key in the index (measured: 52 to 58 where the payload is
+#: small; where it is 2 KiB, of which no two fit in a page of the file, it takes twice its size).
+ROW_BYTES: Final = 56
+_PIECE: Final = 4096  # batches of it in one flush, so that none takes seconds (25 to 70 ms: measured)
+_AHEAD: Final = 64  # rows that are looked at together
+_NEVER: Final = 2**63 - 1
+
+
+class Limits(NamedTuple):
+    """What is kept.
+
+    :ivar bytes: of batches, all streams together.
+    :ivar seconds: since a batch came.
+    :ivar closed: heads of closed streams.
+    """
+
+    bytes: int
+    seconds: float
+    closed: int
+
+
+class Entry:
+    """One stream as it is stored; ``oldest`` and ``newest`` say when the lowest and the last batch came.
+
+    :ivar apart: whether batches below ``low`` may be stored, for consumers that have not taken them.
+    """
+
+    __slots__ = (
+        "apart",
+        "base",
+        "batches",
+        "bytes",
+        "end",
+        "equivocated",
+        "head",
+        "id",
+        "low",
+        "newest",
+        "oldest",
+        "run",
+        "taken",
+        "whole",
+    )
+
+    def __init__(self, run: Run, id: int) -> None:
+        self.run, self.id = run, id
+        self.head = self.base = self.taken = 0
+        self.low = self.whole = 1
+        self.equivocated = self.apart = False
+        self.batches = self.bytes = self.oldest = self.newest = 0
+        self.end = 0  # the last number of the last batch, if there is any
+
+    def row(self) -> tuple[bytes | int, ...]:
+        """Itself as a row of the table."""
+        return (
+            *(*self.run, self.id, self.head, self.low, self.base, self.taken, self.equivocated, self.whole),
+            *(self.batches, self.bytes, self.oldest, self.newest),
+        )
+
+
+class _Row(NamedTuple):
+    first: int
+    last: int
+    arrived: int
+    cost: int
+
+
+class _Oldest:
+    """The batches of one stream from the lowest up, as far as they may be given up.
+
+    :param limit: what lies above stays.
+    """
+
+    def __init__(self, database: sqlite3.Connection, entry: Entry, limit: int) -> None:
+        self._database = database
+        self._limit = limit
+        self._rows: deque[_Row] = deque()
+        self._seen = -1  # the first number of the last row that was looked at
+        self._passed: int | None = None
+        self.entry = entry
+
+    @property
+    def next(self) -> _Row | None:
+        """The lowest that may be given up, or None."""
+        row = self.lowest
+        return None if row is None or row.last > self._limit else row
+
+    def pass_by(self) -> None:
+        """Go on to the one behind :attr:`next`."""
+        self._passed = self._rows.popleft().first
+
+    def delete(self) -> None:
+        """Delete what was passed by; what is the oldest of the rest."""
+        if self._passed is None:
+            return
+        self._database.execute(
+            "DELETE FROM batch WHERE stream = ? AND first <= ?", (self.entry.id, self._passed)
+        )
+        if (row := self.lowest) is not None:
+            self.entry.oldest = row.arrived
+
+    @property
+    def lowest(self) -> _Row | None:
+        """The lowest of the rest, or None."""
+        if not self._rows:
+            rows = self._database.execute(
+                "SELECT first, last, arrived, length(payload) FROM batch "
+                "WHERE stream = ? AND first > ? ORDER BY first LIMIT ?",
+                (self.entry.id, self._seen, _AHEAD),
+            ).fetchall()
+            for row in rows:
+                first, last, arrived, length = numbers(row)
+                self._rows.append(_Row(first, last, arrived, length + ROW_BYTES))
+                self._seen = first
+        return self._rows[0] if self._rows else None
+
+
+class Ledger:
+    """All streams as they are stored.
+
+    :ivar batches: how many, all streams together; :ivar bytes: of those.
+    :ivar closed: heads of closed streams.
+    """
+
+    def __init__(self, database: sqlite3.Connection, limits: Limits) -> None:
+        self._database = database
+        self._limits = limits
+        self._entries: dict[Run, Entry] = {}
+        self._told: dict[Run, int] = {}  # of each stream that this flush touches, the low its caller knows
+        self._rows: list[tuple[object, ...]] = []  # of this flush, not inserted yet
+        self._left = 0  # what this flush may give up that need not go now
+        self._evicting = False
+        for origin, epoch, *values in database.execute("SELECT * FROM stream"):
+            entry = self._entries[origin, epoch] = Entry((origin, epoch), values[0])
+            entry.head, entry.low, entry.base, entry.taken, entry.equivocated = values[1:6]
+            entry.whole, entry.batches, entry.bytes, entry.oldest, entry.newest = values[6:]
+            entry.end = entry.head
+            entry.apart = entry.taken < entry.low - 1
+        entries = self._entries.values()
+        self._next_id = max((entry.id for entry in entries), default=0) + 1
+        self._due = min((entry.oldest for entry in entries if entry.batches), default=_NEVER)
+        self.batches = sum(entry.batches for entry in entries)
+        self.bytes = sum(entry.bytes for entry in entries)
+        (self.closed,) = database.execute("SELECT count(*) FROM closed").fetchone()
+        (self._settled,) = database.execute("SELECT settled FROM about").fetchone()
+
+    def __len__(self) -> int:
+        """The open streams."""
+        return len(self._entries)
+
+    def restored(self) -> Restored:
+        """What a node that opens the history begins with."""
+        marks = [
+            Marks(
+                entry.run,
+                entry.head,
+                entry.low,
+                entry.base,
+                entry.taken,
+                bool(entry.equivocated),
+                entry.whole,
+            )
+            for entry in self._entries.values()
+        ]
+        rows = self._database.execute("SELECT origin, epoch, head FROM closed ORDER BY id").fetchall()
+        closed = [((origin, epoch), head) for origin, epoch, head in rows[-self._limits.closed :]]
+        return Restored(marks, closed, bool(self._settled))
+
+    def is_overdue(self, now: int) -> bool:
+        """Whether something is too old at *now*, in milliseconds since 1970."""
+        return self._due <= now - self._limits.seconds * 1000
+
+    def apply(self, flush: Flush, now: int) -> Sequence[tuple[Run, int]]:
+        """Write *flush*, then give up what is too much or too old; the lows its caller does not know.
+
+        :param now: milliseconds of wall clock since 1970.
+        :raises sqlite3.Error: the file does not take it.
+        :raises ValueError: a batch does not join what is stored, or marks do not fit: the caller's fault.
+        """
+        self._told = {}
+        self._rows = []
+        self._left = _PIECE
+        for run, head in flush.closed:
+            self._close(run, head)
+        for marks in flush.marks:
+            self._mark(marks)
+        closed = {run for run, _ in flush.closed}
+        for arrived, signed in flush.batches:
+            run = (signed.batch.origin, signed.batch.epoch)
+            if run in self._entries or run not in closed:
+                self._put(self._entries[run], arrived, signed)
+        self._insert()
+        self._age(now - self._limits.seconds * 1000, flush.own)
+        if self._evicting or self.bytes > self._limits.bytes:
+            self._evict(flush.own)
+        if flush.settled != self._settled:
+            self._database.execute("UPDATE about SET settled = ?", (flush.settled,))
+            self._settled = flush.settled
+        self._limit_closed()
+        return self._write_streams()
+
+    def _close(self, run: Run, head: int) -> None:
+        entry = self._entries.get(run)
+        if entry is not None:
+            self._drop(entry)
+        self._forget_closed(run)  # so that it is the newest again
+        self._database.execute("INSERT INTO closed VALUES (NULL, ?, ?, ?)", (*run, head))
+        self.closed += 1
+
+    def _drop(self, entry: Entry) -> None:
+        del self._entries[entry.run]
+        self._database.execute("DELETE FROM batch WHERE stream = ?", (entry.id,))
+        self._database.execute("DELETE FROM stream WHERE origin = ? AND epoch = ?", entry.run)
+        self._count(entry, -entry.batches, -entry.bytes)
+
+    def _forget_closed(self, run: Run) -> None:
+        self.closed -= self._database.execute(
+            "DELETE FROM closed WHERE origin = ? AND epoch = ?", run
+        ).rowcount
+
+    def _limit_closed(self) -> None:
+        beyond = self.closed - self._limits.closed
+        if beyond > 0:
+            self._database.execute(
+                "DELETE FROM closed WHERE id IN (SELECT id FROM closed ORDER BY id LIMIT ?)", (beyond,)
+            )
+            self.closed -= beyond
+
+    def _mark(self, marks: Marks) -> None:
+        entry = self._entries.get(marks.run)
+        if entry is not None and marks.head < entry.head:
+            self._drop(entry)  # it was closed, forgotten even by its head, and began anew
+            entry = None
+        if entry is None:
+            entry = self._entries[marks.run] = Entry(marks.run, self._next_id)
+            self._next_id += 1
+            self._forget_closed(marks.run)
+        entry.head, entry.base = marks.head, marks.base
+        entry.taken, entry.equivocated, entry.whole = marks.taken, marks.equivocated, marks.whole
+        self._told[marks.run] = marks.low
+        if entry.batches and marks.low > entry.low:
+            entry.low = marks.low
+            entry.end = max(entry.end, marks.low - 1)
+            entry.apart = True
+        if entry.apart:
+            self._clear(entry)
+
+    def _clear(self, entry: Entry) -> None:
+        """Give up what lies below the low, but for what some consumer has not taken."""
+        oldest = _Oldest(self._database, entry, min(entry.low - 1, entry.taken))
+        while (row := oldest.next) is not None:
+            self._give_up(oldest, row)
+        oldest.delete()
+        entry.apart = (rest := oldest.lowest) is not None and rest.last < entry.low
+
+    def _put(self, entry: Entry, arrived: int, signed: SignedBatch) -> None:
+        batch = signed.batch
+        if batch.last < self._told.setdefault(entry.run, entry.low):
+            return  # the marks say that it is given up since
+        if not entry.batches:
+            entry.low = batch.first
+        elif batch.first > entry.end + 1:
+            raise ValueError(f"{batch.first} does not join {entry.end} of {entry.run}")
+        else:
+            # What waited behind a hole came when the hole was filled; and even where the clock was set
+            # back what comes later in the stream did not come before the rest.
+            arrived = max(arrived, entry.newest)
+            if batch.first <= entry.end:
+                self._replace(entry, batch.first)
+        if not entry.batches:
+            entry.oldest = arrived
+            self._due = min(self._due, arrived)
+        payload = memoryview(native.encode(signed))[LENGTH_BYTES:]
+        self._rows.append((entry.id, batch.first, batch.last, arrived, crc32(payload), payload))
+        entry.newest, entry.end = arrived, batch.last
+        self._count(entry, 1, len(payload) + ROW_BYTES)
+
+    def _insert(self) -> None:
+        self._database.executemany("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?)", self._rows)
+        self._rows = []
+
+    def _replace(self, entry: Entry, first: int) -> None:
+        """Delete the batches from *first* on: a longer one that covers them all takes their place."""
+        self._insert()
+        chosen = "FROM batch WHERE stream = ? AND first >= ?"
+        number, length = self._database.execute(
+            f"SELECT count(*), total(length(payload)) {chosen}", (entry.id, first)
+        ).fetchone()
+        self._database.execute(f"DELETE {chosen}", (entry.id, first))
+        self._count(entry, -number, -int(length) - number * ROW_BYTES)
+
+    def _age(self, before: float, own: tuple[Run, int]) -> None:
+        """Give up what came at *before* or earlier, of much a piece in each flush."""
+        if self._due > before:
+            return
+        self._due = _NEVER
+        for entry in self._entries.values():
+            if entry.batches and entry.oldest <= before:
+                oldest = self._oldest(entry, own)
+                while self._left > 0 and (row := oldest.next) is not None and row.arrived <= before:
+                    self._give_up(oldest, row)
+                oldest.delete()
+            if entry.batches:
+                self._due = min(self._due, entry.oldest)
+
+    def _evict(self, own: tuple[Run, int]) -> None:
+        """Give up a sixteenth, batch by batch, each of the origin that has the most bytes by then.
+
+        What is above the limit goes now, the rest in pieces.
+        """
+        target = room_at(self._limits.bytes)
+        shares = Shares((entry.run, entry.bytes) for entry in self._entries.values())
+        touched: dict[Run, _Oldest] = {}
+        while self.bytes > target and (run := shares.turn) is not None:
+            if self._left <= 0 and self.bytes <= self._limits.bytes:
+                break
+            oldest = touched.get(run) or touched.setdefault(run, self._oldest(self._entries[run], own))
+            if (row := oldest.next) is not None:
+                self._give_up(oldest, row)
+                shares.gave_up(row.cost)
+            else:
+                shares.pass_over()
+        self._evicting = self.bytes > target and shares.turn is not None
+        for oldest in touched.values():
+            oldest.delete()
+
+    def _oldest(self, entry: Entry, own: tuple[Run, int]) -> _Oldest:
+        return _Oldest(self._database, entry, own[1] if entry.run == own[0] else _NEVER)
+
+    def _give_up(self, oldest: _Oldest, row: _Row) -> None:
+        entry = oldest.entry
+        self._told.setdefault(entry.run, entry.low)
+        entry.low = max(entry.low, row.last + 1)
+        self._count(entry, -1, -row.cost)
+        self._left -= 1
+        oldest.pass_by()
+
+    def _count(self, entry: Entry, batches: int, size: int) -> None:
+        entry.batches += batches
+        entry.bytes += size
+        self.batches += batches
+        self.bytes += size
+
+    def _write_streams(self) -> list[tuple[Run, int]]:
+        lows = []
+        rows = []
+        for run, told in self._told.items():
+            entry = self._entries[run]
+            if not entry.batches:
+                entry.low = entry.head + 1
+            elif entry.end != entry.head:
+                raise ValueError(f"the head of {run} is {entry.head}, its last batch ends at {entry.end}")
+            if entry.low > told:
+                lows.append((run, entry.low))
+            rows.append(entry.row())
+        self._database.executemany(
+            "REPLACE INTO stream VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
+        )
+        return lows

@@ -1,0 +1,221 @@
+"""Reading batches out of the history file, and past what is damaged of it.
+
+Contract: :class:`Reader` reads in pieces, each a statement that does not stay open.  Where a page of the
+file cannot be read it goes on batch by batch, each by its key, and leaves out those alone that it cannot
+read: which batches there are is in an index, whose pages are others than those of the batches.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from typing import Final, NamedTuple
+from zlib import crc32
+
+from twisted_mesh.core.events import Run
+from twisted_mesh.core.history.storage import Missing, Piece
+from twisted_mesh.errors import RemoteError
+from twisted_mesh.storage.sqlite_file import TROUBLE, numbers
+from twisted_mesh.wire import native
+from twisted_mesh.wire.native import SignedBatch
+
+_READ_BYTES: Final = 2**20  # what is read at once: a statement that stays open would keep the log growing
+_KEYS: Final = 64  # batches that are read by their key together (guess)
+_MAX: Final = 2**63 - 1  # SQLite's integers
+
+_FIND_BATCHES: Final = """
+SELECT batch.first, batch.last, checksum, payload FROM stream JOIN batch ON batch.stream = stream.id
+WHERE origin = :origin AND epoch = :epoch AND batch.first <= :last
+AND batch.first >= coalesce(:start,
+    (SELECT max(first) FROM batch AS before WHERE before.stream = stream.id AND before.first <= :first), 0)
+ORDER BY batch.first
+"""
+_FIND_STREAM: Final = "SELECT id FROM stream WHERE origin = ? AND epoch = ?"
+_FIND_START: Final = "SELECT max(first) FROM batch WHERE stream = ? AND first <= ?"
+_FIND_KEYS: Final = f"""
+SELECT first, rowid FROM batch WHERE stream = ? AND first BETWEEN ? AND ? ORDER BY first LIMIT {_KEYS}
+"""
+_FIND_NEXT: Final = "SELECT first FROM batch WHERE stream = ? AND first >= ? ORDER BY first LIMIT 1"
+_FIND_ROW: Final = "SELECT last, checksum, payload FROM batch WHERE rowid = ?"
+
+
+class _Row(NamedTuple):
+    """What is stored from the number *first* on, None if that is damaged, and its bytes."""
+
+    first: int
+    signed: SignedBatch | None
+    size: int
+
+
+class _Rows(NamedTuple):
+    """Some rows in order, and the number from which on there may be more, or None."""
+
+    rows: Sequence[_Row]
+    start: int | None
+
+
+class Reader:
+    """Reads what a history file holds."""
+
+    def __init__(self, database: sqlite3.Connection, failed: Callable[[Exception], None]) -> None:
+        """
+        :param failed: is told of whatever cannot be read; it raises unless that is damaged.
+        """
+        self._database = database
+        self._failed = failed
+
+    def read(self, run: Run, first: int, last: int, most: int) -> Iterator[Piece]:
+        """Batches with messages *first* to *last*, in order: one, and more up to *most* bytes.
+
+        Where something is damaged its place is taken by one Missing; it counts as if it were not.
+        """
+        last = min(last, _MAX)
+        if first > last:
+            return
+        size = 0
+        damaged: int | None = None  # from here on
+        rows, start = self._read(run, first, last, None, most)
+        while True:
+            for row in rows:
+                if row.signed is not None and row.signed.batch.last < first:
+                    continue
+                is_full = size > 0 and size + row.size > most
+                if damaged is not None and (is_full or row.signed is not None):
+                    if damaged < row.first:
+                        yield Missing(damaged, row.first - 1, True)
+                    damaged = None
+                if is_full:
+                    return
+                size += row.size
+                if row.signed is not None:
+                    yield row.signed
+                elif damaged is None:
+                    damaged = max(first, row.first)
+            if start is None or start > last:
+                break
+            rows, start = self._read(run, first, last, start, most - size)
+        if damaged is not None:
+            yield Missing(damaged, last, True)
+
+    def _read(self, run: Run, first: int, last: int, start: int | None, most: int) -> _Rows:
+        """Some of the batches with messages *first* to *last*, about *most* bytes of them.
+
+        :param start: those from this number on; None: and the one that *first* is in.
+        """
+        most = min(most, _READ_BYTES)
+        wanted = {"origin": run[0], "epoch": run[1], "first": first, "last": last, "start": start}
+        rows: list[_Row] = []
+        try:
+            with closing(self._database.execute(_FIND_BATCHES, wanted)) as found:
+                for number, *values in found:
+                    _check_order(number, start)
+                    rows.append(self._checked(run, number, *values))
+                    start = number + 1
+                    most -= rows[-1].size
+                    if most < 0:
+                        return _Rows(rows, start)
+        except TROUBLE as error:
+            self._failed(error)
+            by_key, start = self._read_by_key(run, first, last, start, most)
+            return _Rows([*rows, *by_key], start)
+        return _Rows(rows, None)
+
+    def _read_by_key(self, run: Run, first: int, last: int, start: int | None, most: int) -> _Rows:
+        """As :meth:`_read`, one by one."""
+        id = self._number(_FIND_STREAM, *run)
+        if id is None:
+            return _Rows([_Row(first if start is None else start, None, 0)], None)
+        if start is None:
+            start = self._number(_FIND_START, id, first)
+            start = first if start is None else start
+        rows: list[_Row] = []
+        is_whole = True
+        try:
+            with closing(self._database.execute(_FIND_KEYS, (id, start, last))) as found:
+                for key in found:
+                    number, rowid = numbers(key)
+                    _check_order(number, start)
+                    rows.append(self._row(run, number, rowid))
+                    start = number + 1
+                    most -= rows[-1].size
+                    if most < 0:
+                        return _Rows(rows, start)
+        except TROUBLE as error:
+            self._failed(error)
+            is_whole = False
+        if is_whole:
+            return _Rows(rows, start if len(rows) == _KEYS else None)
+        return _Rows([*rows, _Row(start, None, 0)], self._readable(id, start, last))
+
+    def _readable(self, id: int, start: int, last: int) -> int | None:
+        """From which number on the keys can be read again, *start* being one from which they cannot."""
+        fails, step = start, 1
+        while not self._can_seek(id, reads := min(fails + step, last)):
+            if reads == last:
+                return None
+            fails, step = reads, 2 * step
+        while reads - fails > 1:
+            middle = (reads + fails) // 2
+            if self._can_seek(id, middle):
+                reads = middle
+            else:
+                fails = middle
+        return reads
+
+    def _can_seek(self, id: int, start: int) -> bool:
+        try:
+            self._database.execute(_FIND_NEXT, (id, start)).fetchone()
+        except TROUBLE as error:
+            self._failed(error)
+            return False
+        return True
+
+    def _row(self, run: Run, first: int, rowid: int) -> _Row:
+        try:
+            found = self._database.execute(_FIND_ROW, (rowid,)).fetchone()
+        except TROUBLE as error:
+            self._failed(error)
+            found = None
+        return _Row(first, None, 0) if found is None else self._checked(run, first, *found)
+
+    def _number(self, statement: str, *values: object) -> int | None:
+        """What *statement* finds, or None."""
+        try:
+            (found,) = numbers(self._database.execute(statement, values).fetchone())
+        except TROUBLE as error:
+            self._failed(error)
+            return None
+        return found
+
+    def _checked(self, run: Run, first: int, last: object, checksum: object, payload: object) -> _Row:
+        """A row as it was read: a neighbour that got another batch than was stored would close the link."""
+        try:
+            signed = _decoded(run, first, last, checksum, payload)
+        except RemoteError as error:
+            self._failed(error)
+            return _Row(first, None, len(payload) if isinstance(payload, (bytes, str)) else 0)
+        return _Row(first, signed, len(signed.array))
+
+
+def _check_order(number: object, start: int | None) -> None:
+    """Whether *number* is the first of a batch at *start* or behind: else to go on would have no end.
+
+    :raises sqlite3.DatabaseError: it is not: the index is damaged.
+    """
+    if not isinstance(number, int) or (start is not None and number < start):
+        raise sqlite3.DatabaseError("the keys of the batches are damaged")
+
+
+def _decoded(run: Run, first: object, last: object, checksum: object, payload: object) -> SignedBatch:
+    """The batch in a row.
+
+    :raises RemoteError: it is not what was stored.
+    """
+    if isinstance(payload, bytes) and crc32(payload) == checksum:
+        signed = native.decode(payload)
+        if isinstance(signed, SignedBatch):
+            batch = signed.batch
+            if (batch.origin, batch.epoch, batch.first, batch.last) == (*run, first, last):
+                return signed
+    raise RemoteError(f"the batch from {first} on is damaged")

@@ -1,0 +1,211 @@
+"""The history of a node in a SQLite file: what outlives its process.
+
+Contract: a :class:`Store` implements :class:`~twisted_mesh.core.history.storage.Shelf` and stores each
+``Flush`` whole or not at all.  A process that is killed at any moment loses
+nothing that was flushed; when the power fails the last flushes may be lost, but what is left is whole.
+One thread may flush while another reads: a reader never waits for a flush and never sees half of one.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Final
+
+from twisted.logger import Logger
+
+from twisted_mesh.core.events import Run
+from twisted_mesh.core.history.storage import Flush, Flushed, Piece
+from twisted_mesh.errors import StoreError
+from twisted_mesh.storage.catalogue import Ledger, Limits
+from twisted_mesh.storage.reader import Reader
+from twisted_mesh.storage.sqlite_file import TROUBLE, explain, number, numbers, open_history, transaction
+
+_GIVE_BACK_PAGES: Final = 1024  # of 4 KiB to the file system after a flush, where a quarter is free (guess)
+
+_log = Logger()
+
+_ENDS: Final = """
+SELECT (SELECT min(first) FROM batch WHERE stream = :id), (SELECT max(first) FROM batch WHERE stream = :id)
+"""
+_AT: Final = "SELECT first, arrived FROM batch WHERE stream = ? AND first <= ? ORDER BY first DESC LIMIT 1"
+
+
+class Store:
+    """A history file in use by this process.
+
+    :ivar restored: what it held when it was opened.
+    :ivar path: of the file, absolute, without links.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        network: bytes,
+        bytes_limit: int,
+        seconds_limit: float,
+        closed_limit: int,
+        wall_ms: Callable[[], int],
+    ) -> None:
+        """Open the history at *path*, mode 0600, or make it.
+
+        :param network: the protocol id of the node's network; it must be the same at every opening.
+        :param bytes_limit: of batches; beyond it the origin with the most gives up its oldest.
+        :param seconds_limit: how long a batch is kept, by this host's clock.
+        :param closed_limit: heads of closed streams; of more, the oldest is forgotten.
+        :param wall_ms: milliseconds since 1970; any thread that flushes calls it.
+        :raises StoreError: it cannot be used; the text says why, and what to do about it.
+        """
+        self.path = os.path.realpath(path)
+        self._wall_ms = wall_ms
+        self._limits = Limits(bytes_limit, seconds_limit, closed_limit)
+        self._opened = open_history(self.path, network)
+        self._writer, self._reader = self._opened.writer, self._opened.reader
+        self._batches = Reader(self._reader, self._cannot_read)
+        self._closed = self._complained = False
+        with ExitStack() as undo:
+            undo.callback(self.close)
+            try:
+                ledger = Ledger(self._writer, self._limits)
+                self.restored = ledger.restored()
+            except TROUBLE as error:
+                raise explain(self.path, error) from error
+            undo.pop_all()
+        self._ledger: Ledger | None = ledger
+        self._footprint = _footprint(ledger)
+
+    def flush(self, flush: Flush) -> Flushed:
+        """Store all of *flush*, then give up what is too much or too old.
+
+        In any thread, one flush at a time.  A run that is in both its marks and its closed is open.
+
+        :raises StoreError: nothing of it is stored; the next one may be.
+        :raises ValueError: it does not fit what is stored: the core's fault.
+        """
+        if self._closed:
+            raise self._is_closed()
+        ledger, self._ledger = self._ledger, None  # what a failure leaves of it is wrong
+        try:
+            with transaction(self._writer):
+                if ledger is None:
+                    ledger = Ledger(self._writer, self._limits)
+                lows = ledger.apply(flush, self._wall_ms())
+        except TROUBLE as error:
+            raise explain(self.path, error) from error
+        self._ledger = ledger
+        self._footprint = _footprint(ledger)
+        self._give_back()
+        return Flushed(lows)
+
+    def read(self, run: Run, first: int, last: int, most: int) -> Iterator[Piece]:
+        """Stored batches with messages *first* to *last*, in order: one, and more up to *most* bytes.
+
+        Where something is damaged its place is taken by one Missing; it counts as if it were not, and is
+        logged once.
+
+        :raises StoreError: it cannot be read now, as when the disk fails, which is logged once, too; or
+            the store is closed.
+        """
+        if self._closed:
+            raise self._is_closed()
+        yield from self._batches.read(run, first, last, most)
+
+    def first_since(self, run: Run, seconds: float) -> int | None:
+        """The first message of the first stored batch that came within the last *seconds*, or None.
+
+        What waited behind a hole came when the hole was filled.
+        """
+        if self._closed:
+            return None
+        try:
+            self._reader.execute("BEGIN")
+            try:
+                return self._search(run, self._wall_ms() - seconds * 1000)
+            finally:
+                self._reader.execute("ROLLBACK")
+        except TROUBLE as error:
+            self._tell(error)
+            return None
+
+    def is_overdue(self) -> bool:
+        """Whether the next flush gives up what is too old; False while one is under way."""
+        ledger = self._ledger
+        return ledger is not None and ledger.is_overdue(self._wall_ms())
+
+    def footprint(self) -> dict[str, int]:
+        """Entries and bytes of what is stored, as of the last flush."""
+        return dict(self._footprint)
+
+    def close(self) -> None:
+        """Let others have the file; no flush may be under way.  Nothing is read from it any more."""
+        if not self._closed:
+            self._closed = True
+            self._opened.close()
+
+    def close_in_fork(self) -> None:
+        """In a forked process: it is the parent's alone."""
+        self._closed = True
+        self._opened.close_in_fork()
+
+    def _search(self, run: Run, since: float) -> int | None:
+        stream = self._reader.execute(
+            "SELECT id, oldest, newest FROM stream WHERE origin = ? AND epoch = ? AND batches > 0", run
+        ).fetchone()
+        if stream is None:
+            return None
+        id, oldest, newest = numbers(stream)
+        if newest < since:
+            return None
+        below, found = numbers(self._reader.execute(_ENDS, {"id": id}).fetchone())
+        if oldest >= since:
+            return below
+        # None came before the one it follows: what begins at `below` is too old, at `found` it is not.
+        while below + 1 < found:
+            middle = (below + found) // 2
+            first, arrived = numbers(self._reader.execute(_AT, (id, middle)).fetchone())
+            if arrived >= since:
+                found = first
+            else:
+                below = middle
+        return found
+
+    def _give_back(self) -> None:
+        """Make the file smaller, a little after each flush, where much of it is free."""
+        try:
+            free = number(self._writer, "freelist_count")
+            if free > _GIVE_BACK_PAGES and free * 4 > number(self._writer, "page_count"):
+                # Each page is a step of it, of which execute() does the first alone.
+                self._writer.executescript(f"PRAGMA incremental_vacuum({_GIVE_BACK_PAGES})")
+        except TROUBLE as error:
+            _log.warn("{error}", error=explain(self.path, error))
+
+    def _cannot_read(self, error: Exception) -> None:
+        """Something cannot be read.
+
+        :raises StoreError: that says nothing of what is stored.
+        """
+        if self._closed:
+            raise self._is_closed()
+        self._tell(error)
+        if isinstance(error, sqlite3.OperationalError):  # damage is another DatabaseError
+            raise explain(self.path, error) from error
+
+    def _is_closed(self) -> StoreError:
+        return StoreError(f"history {self.path} is closed")
+
+    def _tell(self, error: Exception) -> None:
+        if not self._complained:
+            self._complained = True
+            _log.error("history {path} cannot be read in part: {error}", path=self.path, error=error)
+
+
+def _footprint(ledger: Ledger) -> dict[str, int]:
+    return {
+        "stored_streams": len(ledger),
+        "stored_closed": ledger.closed,
+        "stored_batches": ledger.batches,
+        "stored_bytes": ledger.bytes,
+    }

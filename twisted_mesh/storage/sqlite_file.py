@@ -1,0 +1,316 @@
+"""The file a node keeps its history in: whose it is, and that nobody else has it.
+
+Contract: :func:`open_history` gives two connections to a file that is ours, whole as far as that can be
+told without reading all of it, and in use by nobody else as long as the :class:`Lock` is held; or raises
+:class:`~twisted_mesh.errors.StoreError` and has changed nothing.  What SQLite says is told in our words
+by :func:`explain`.  A process that dies at any moment loses nothing that was committed; when the power
+fails the last transactions may be lost, but what is left is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import stat
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+from twisted_mesh.errors import StoreError
+from twisted_mesh.eventloop.forks import never_free
+from twisted_mesh.wire.framing import MAX_FRAME_BYTES
+
+VERSION: Final = 1
+APPLICATION: Final = 0x6D657368  # "mesh"
+_MIB: Final = 2**20
+_WAL_PAGES: Final = 2000  # of 4 KiB: the log is copied into the file so often (twice SQLite's 1000; guess)
+_WAL_BYTES: Final = 16 * _MIB  # of the log that stay on disk when it was copied (guess)
+_PATIENCE: Final = 1.0  # seconds to wait for a program that looks into the file and locks it (guess)
+_ANY: Final = 2**63
+#: What comes out of a file that is damaged, or full: the second where SQLite's words quote the damage.
+TROUBLE: Final = (sqlite3.Error, UnicodeDecodeError)
+_READ_PATIENCE: Final = 0.05  # the same in the reactor's thread, where it hardly ever happens (guess)
+
+#: As SQLite keeps it, so that another schema is noticed.  The batches have an ordinary table with an index
+#: beside it: in a clustered one rows of 1 KiB took four times their size (measured).
+SCHEMA: Final = (
+    """CREATE TABLE about (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    network BLOB NOT NULL,
+    settled INTEGER NOT NULL CHECK (settled IN (0, 1))
+)""",
+    """CREATE TABLE stream (
+    origin BLOB NOT NULL CHECK (typeof(origin) = 'blob' AND length(origin) = 32),
+    epoch INTEGER NOT NULL CHECK (typeof(epoch) = 'integer' AND epoch >= 0),
+    id INTEGER NOT NULL CHECK (typeof(id) = 'integer'),
+    head INTEGER NOT NULL CHECK (typeof(head) = 'integer' AND head >= 0),
+    low INTEGER NOT NULL CHECK (typeof(low) = 'integer' AND low BETWEEN 1 AND head + 1),
+    base INTEGER NOT NULL CHECK (typeof(base) = 'integer' AND base >= 0),
+    taken INTEGER NOT NULL CHECK (typeof(taken) = 'integer' AND taken >= 0),
+    equivocated INTEGER NOT NULL CHECK (equivocated IN (0, 1)),
+    whole INTEGER NOT NULL CHECK (typeof(whole) = 'integer' AND whole >= 1),
+    batches INTEGER NOT NULL CHECK (typeof(batches) = 'integer' AND batches >= 0),
+    bytes INTEGER NOT NULL CHECK (typeof(bytes) = 'integer' AND bytes >= 0),
+    oldest INTEGER NOT NULL CHECK (typeof(oldest) = 'integer'),
+    newest INTEGER NOT NULL CHECK (typeof(newest) = 'integer'),
+    PRIMARY KEY (origin, epoch)
+) WITHOUT ROWID""",
+    """CREATE TABLE batch (
+    stream INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    arrived INTEGER NOT NULL,
+    checksum INTEGER NOT NULL,
+    payload BLOB NOT NULL
+)""",
+    "CREATE UNIQUE INDEX batch_order ON batch (stream, first)",
+    """CREATE TABLE closed (
+    id INTEGER PRIMARY KEY,
+    origin BLOB NOT NULL CHECK (typeof(origin) = 'blob' AND length(origin) = 32),
+    epoch INTEGER NOT NULL CHECK (typeof(epoch) = 'integer' AND epoch >= 0),
+    head INTEGER NOT NULL CHECK (typeof(head) = 'integer' AND head >= 0),
+    UNIQUE (origin, epoch)
+)""",
+)
+
+
+class Lock:
+    """The right to use the history at *path*, until it is released or the process ends.
+
+    It lies in a file beside it, ``PATH-lock``, which is gone when it is released.  (SQLite's own locks
+    are lost when anybody in this process closes the history's file, and two stores would share them.)
+
+    :raises StoreError: another has it, in this process or in another, or the file cannot be made.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._file = f"{path}-lock"
+        while True:
+            try:
+                descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600)
+            except OSError as error:
+                raise _unwritable(path, error.strerror) from error
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                os.close(descriptor)
+                if isinstance(error, BlockingIOError):
+                    raise StoreError(
+                        f"history {path} is in use by another node: give each a file of its own"
+                    ) from None
+                raise _unwritable(path, error.strerror) from error
+            # Who had it may have removed the file between the two steps: then this is a lock on nothing.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), os.stat(self._file)):
+                    self._descriptor = descriptor
+                    return
+            os.close(descriptor)
+
+    def close_in_fork(self) -> None:
+        """In a forked process: leave it to the parent, with whom this process would share it."""
+        os.close(self._descriptor)
+
+    def release(self) -> None:
+        """Let others have it."""
+        with contextlib.suppress(OSError):
+            os.unlink(self._file)
+        os.close(self._descriptor)
+
+
+class Opened(NamedTuple):
+    """A history in use: a connection to write, one to read beside it, and the right to do so."""
+
+    writer: sqlite3.Connection
+    reader: sqlite3.Connection
+    lock: Lock
+
+    def close_in_fork(self) -> None:
+        """In a forked process: leave all of it to the parent.
+
+        To close a connection, or to free it, would write what the parent is about to write.  Its files
+        stay open, which keeps nobody from them: their locks are the parent's alone.
+        """
+        never_free(self.reader)
+        never_free(self.writer)
+        self.lock.close_in_fork()
+
+    def close(self) -> None:
+        """Close both, and let others have the file.  The writer is the last: it copies the log."""
+        with contextlib.ExitStack() as end:  # whatever fails all of it is done, the last first
+            end.callback(self.lock.release)
+            end.callback(self.writer.close)
+            end.callback(self.reader.close)
+
+
+def open_history(path: str, network: bytes) -> Opened:
+    """The history at *path*, made now if there is none.
+
+    :param path: absolute, without links.
+    :param network: the protocol id of the node's network.
+    :raises StoreError: it cannot be used; the text says why, and what to do about it.
+    """
+    if not os.path.isdir(os.path.dirname(path)):
+        raise StoreError(f"history {path}: there is no such folder: make it first")
+    with contextlib.ExitStack() as undo:
+        lock = Lock(path)
+        undo.callback(lock.release)
+        size = _make_file(path)
+        try:
+            writer = _connect(path, _PATIENCE)
+            undo.callback(writer.close)
+            _check(writer, path, network, size)
+            _set_up(writer, path)
+            reader = _connect(path, _READ_PATIENCE)
+            undo.callback(reader.close)
+            reader.execute("SELECT * FROM about").fetchone()
+        except TROUBLE as error:
+            raise explain(path, error) from error
+        undo.pop_all()
+    return Opened(writer, reader, lock)
+
+
+def explain(path: str, error: Exception) -> StoreError:
+    """What *error*, one of :data:`TROUBLE`, means for the history at *path*."""
+    match getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF:
+        case sqlite3.SQLITE_NOTADB:
+            return _foreign(path)
+        case sqlite3.SQLITE_FULL:
+            return StoreError(f"history {path} cannot be written: the disk is full: make room")
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
+            return _unwritable(path, str(error))
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return StoreError(f"history {path} is locked by another program: let that end first")
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_ERROR | sqlite3.SQLITE_TOOBIG:
+            return _damaged(path, str(error))
+        case _:
+            return StoreError(f"history {path} cannot be written ({error}): is its disk full, or failing?")
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+    """All that is written within is stored at its end; nothing of it if anything raises."""
+    if connection.in_transaction:  # one before could not be rolled back
+        connection.execute("ROLLBACK")
+    connection.execute(begin)
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):
+            if connection.in_transaction:  # SQLite may have done so itself
+                connection.execute("ROLLBACK")
+        raise
+
+
+def number(connection: sqlite3.Connection, pragma: str) -> int:
+    """The value of a *pragma* that is a number."""
+    return int(connection.execute(f"PRAGMA {pragma}").fetchone()[0])
+
+
+def numbers(row: Sequence[object] | None) -> list[int]:
+    """The values of a row that holds numbers.
+
+    :raises sqlite3.DatabaseError: there is no row, or it holds something else: the file is damaged.
+    """
+    values = [value for value in row or () if isinstance(value, int)]
+    if row is None or len(values) < len(row):
+        raise sqlite3.DatabaseError("a row of numbers is damaged")
+    return values
+
+
+def _make_file(path: str) -> int:
+    """See to it that there is a file, which SQLite would make for others to read, too.
+
+    :return: what must be there, in bytes.  With a log beside it that is not known: the rest is in the log.
+    """
+    try:
+        if not os.path.exists(path):
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            return 0
+        status = os.stat(path)
+        log = os.stat(f"{path}-wal").st_size if os.path.exists(f"{path}-wal") else 0
+    except OSError as error:
+        raise _unwritable(path, error.strerror) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise StoreError(f"history {path} is not a regular file: name another")
+    if not os.access(path, os.R_OK | os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise _unwritable(path, "permission denied")
+    if log and not status.st_size:
+        # SQLite would take the file for a new one, and throw away the log.
+        raise _damaged(path, "empty, but its log is not")
+    return _ANY if log else status.st_size
+
+
+def _connect(path: str, patience: float) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
+    # A damaged length must not make us ask for a gigabyte of memory.
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2 * MAX_FRAME_BYTES)
+    # A damaged text is one wrong value, and not the end of all reading.
+    connection.text_factory = lambda text: text.decode("utf-8", "replace")
+    return connection
+
+
+def _check(writer: sqlite3.Connection, path: str, network: bytes, size: int) -> None:
+    """Make the tables in an empty file, or see whether those in one of *size* bytes are ours and whole."""
+    if not number(writer, "page_count"):
+        # All in one, so that a crash leaves an empty file or a history; even this first of it writes.
+        with transaction(writer, "BEGIN DEFERRED"):
+            writer.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            writer.execute(f"PRAGMA application_id = {APPLICATION}")
+            writer.execute(f"PRAGMA user_version = {VERSION}")
+            for statement in SCHEMA:
+                writer.execute(statement)
+            writer.execute("INSERT INTO about VALUES (1, ?, 0)", (network,))
+        return
+    if number(writer, "application_id") != APPLICATION:
+        raise _foreign(path)
+    version = number(writer, "user_version")
+    if version != VERSION:
+        raise StoreError(
+            f"history {path} is of version {version}, which this twisted_mesh does not know: "
+            f"use a newer twisted_mesh, or another file"
+        )
+    if number(writer, "page_count") * number(writer, "page_size") > size:
+        raise _damaged(path, "its end is missing")
+    tables = {sql for (sql,) in writer.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")}
+    if tables != set(SCHEMA):
+        raise _damaged(path, "other tables")
+    # Not that of the batches, which would take seconds: what is damaged there is seen when it is read.
+    for table in ("about", "stream", "closed"):
+        (found,) = writer.execute(f"PRAGMA quick_check({table})").fetchmany(1)
+        if found != ("ok",):
+            raise _damaged(path, str(found[0]))
+    about = writer.execute("SELECT network FROM about").fetchone()
+    if about is None:
+        raise _damaged(path, "it names no network")
+    if about[0] != network:
+        raise StoreError(
+            f"history {path} is of another network: name another file, "
+            f"or the subnet and encryption it was made with"
+        )
+
+
+def _set_up(writer: sqlite3.Connection, path: str) -> None:
+    """Choose how it is written, and find out whether it can be."""
+    (mode,) = writer.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise StoreError(f"history {path} lies where no write-ahead log can be kept: use a local disk")
+    writer.execute("PRAGMA synchronous = NORMAL")
+    writer.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
+    writer.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
+    writer.execute("UPDATE about SET settled = settled")  # refused, it is told now
+
+
+def _foreign(path: str) -> StoreError:
+    return StoreError(f"history {path} is not a history of twisted_mesh: name another file")
+
+
+def _damaged(path: str, what: str) -> StoreError:
+    return StoreError(
+        f"history {path} is damaged ({what}): put a copy of it back, or delete it to begin anew"
+    )
+
+
+def _unwritable(path: str, why: object) -> StoreError:
+    return StoreError(f"history {path} cannot be written ({why}): let this user write it and its folder")

@@ -1,0 +1,212 @@
+"""Keeping the history: what the core changed goes to the store, off the reactor's thread.
+
+Contract: one flush at a time, ``flush_interval`` after the first change that it holds, or for what has
+become too old; the core never waits for it.  While the store cannot be written it is tried again every
+``store_retry``, and :attr:`Keeper.full` says so; everything else goes on in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any, Final
+
+from twisted.internet.defer import Deferred, execute
+from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.broadcast.joining import MOST_CLAIMED
+from twisted_mesh.core.handshake import Myself
+from twisted_mesh.core.history.changes import Journal, Taken
+from twisted_mesh.core.history.history import History
+from twisted_mesh.core.history.storage import Flush, Flushed
+from twisted_mesh.core.node import Node
+from twisted_mesh.delivery.delivery import Waiting
+from twisted_mesh.errors import StoreError, StoreFull
+from twisted_mesh.eventloop.deferreds import Waiters
+from twisted_mesh.identity import id_of
+from twisted_mesh.storage.sqlite import Store
+
+#: Seconds from a flush to one for what is too old alone; own messages nobody has are that for ever (guess).
+_LOOK_AT_AGES: Final = 60.0
+_log = Logger()
+
+
+class Keeper:
+    """The store of one run of a service, from start to stop.
+
+    :ivar store: the history file.
+    :ivar full: whether what changed lately could not be stored.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        clock: IReactorTime,
+        store: Store,
+        config: MeshConfig,
+        taken: Taken,
+        stored: Callable[[], None],
+        failed: Callable[[Failure], None],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        """
+        :param reactor: for threads; :param clock: for timers.
+        :param taken: the last of a run's messages that every consumer was handed.
+        :param stored: is told after each flush.
+        :param failed: is told when the store cannot be written any more, with StoreFull.
+        """
+        self.store = store
+        self.full = False
+        self._reactor = reactor
+        self._clock = clock
+        self._config = config
+        self._taken = taken
+        self._told = stored
+        self._failed = failed
+        self._wall_clock = wall_clock
+        self._journal = Journal(store)
+        self._node: Node | None = None
+        self._due: IDelayedCall | None = None
+        self._writing: Deferred[None] | None = None
+        self._writable = Waiters[None]()
+        self._stopped = False
+        self._flushed = clock.seconds()  # when the last flush ended
+        self._pool: ThreadPool | None = None
+        if IReactorFromThreads.providedBy(reactor):  # a Clock has no threads
+            self._pool = ThreadPool(0, 1, "history")  # its thread begins with the first flush
+            self._pool.start()
+
+    def history(self, origin: bytes) -> History:
+        """A history of the node *origin* that begins with what is stored."""
+        history = History(self._config, self._journal)
+        history.restore(self.store.restored, origin, self._clock.seconds())
+        return history
+
+    def look(self, node: Node) -> None:
+        """Something of *node* may have changed."""
+        self._node = node
+        if self._stopped:  # a consumer goes on with what it has
+            return
+        if self._due is None and self._writing is None and self._has_work(node):
+            self._due = self._clock.callLater(self._config.flush_interval, self._flush)
+
+    def writable(self) -> Deferred[None]:
+        """Fires when the history can be written again, or this ends; only while it cannot."""
+        return self._writable.wait()
+
+    def footprint(self) -> dict[str, int]:
+        """Entries and bytes of what is stored, and of what is not yet."""
+        return {**self.store.footprint(), "unstored_streams": len(self._journal)}
+
+    async def stop(self) -> None:
+        """Store what is left, if it can be, and let others have the file."""
+        with ExitStack() as end:  # whatever fails all of it is done, the last first
+            end.callback(self.store.close)
+            if self._pool is not None:
+                end.callback(self._pool.stop)  # at once: nothing is under way
+            end.callback(self._over)
+            if self._writing is not None:
+                await self._writing
+            self._cancel_due()
+            self._journal.look_again()
+            node = self._node
+            if node is not None and self._has_work(node):
+                self._flush()
+                if self._writing is not None:
+                    await self._writing
+
+    def _over(self) -> None:
+        self._stopped = True
+        self._cancel_due()
+        self._writable.happened(None)
+
+    def _cancel_due(self) -> None:
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+
+    def _has_work(self, node: Node) -> bool:
+        changed = len(self._journal) > 0 or node.settled != self._journal.settled
+        return changed or self._gives_up()
+
+    def _gives_up(self) -> bool:
+        """Whether a flush is due for what is too old: on a quiet node nothing else has one made."""
+        return self._clock.seconds() - self._flushed >= _LOOK_AT_AGES and self.store.is_overdue()
+
+    def _flush(self) -> None:
+        self._due = None
+        node = self._node
+        assert node is not None
+        outbox = node.outbox
+        flush = self._journal.flush(
+            node.history.get,
+            self._taken,
+            (outbox.run, outbox.taken),
+            node.settled,
+            self._wall_ms,
+            self.full or self._gives_up(),
+        )
+        if flush is None:
+            return
+        done: Deferred[None] = Deferred()
+        self._writing = done
+        written = self._write(flush)
+        written.addCallbacks(self._stored, self._not_stored, (node,), {}, (node,), {})
+        written.addErrback(lambda failure: _log.failure("after a flush", failure))  # a fault of ours
+        written.addBoth(lambda _: self._written(node, done))
+
+    def _write(self, flush: Flush) -> Deferred[Flushed]:
+        if self._pool is None:
+            return execute(self.store.flush, flush)
+        return deferToThreadPool(self._reactor, self._pool, self.store.flush, flush)
+
+    def _stored(self, flushed: Flushed, node: Node) -> None:
+        self._journal.stored(flushed, node.history.get)
+        self._told()
+        if self.full:
+            self.full = False
+            _log.warn("the history can be written again")
+            self._writable.happened(None)
+
+    def _not_stored(self, failure: Failure, node: Node) -> None:
+        self._journal.failed(node.history.get)
+        if failure.check(StoreError) is None:
+            _log.failure("storing the history failed", failure)
+        if not self.full:
+            self.full = True
+            error = StoreFull(f"{failure.getErrorMessage()}; nothing is sent until it can be written again")
+            _log.error("{error}", error=error)
+            self._failed(Failure(error))
+
+    def _written(self, node: Node, done: Deferred[None]) -> None:
+        self._writing = None
+        self._flushed = self._clock.seconds()
+        if self.full:
+            self._due = self._clock.callLater(self._config.store_retry, self._flush)
+        else:
+            self.look(node)
+        done.callback(None)
+
+    def _wall_ms(self, at: float) -> int:
+        return int((self._wall_clock() - (self._clock.seconds() - at)) * 1000)
+
+
+def newest_own(store: Store, origin: bytes) -> int:
+    """The newest stored run of *origin* that a clock can have given, or 0."""
+    restored = store.restored
+    runs = [*(marks.run for marks in restored.marks), *(run for run, _ in restored.closed)]
+    return max((epoch for author, epoch in runs if author == origin and epoch <= MOST_CLAIMED), default=0)
+
+
+def backlog(store: Store, myself: Myself) -> Iterator[Waiting]:
+    """What is stored and was not taken by every consumer; own messages are for nobody here."""
+    for marks in store.restored.marks:
+        origin, _ = marks.run
+        taken = max(marks.taken, marks.base)
+        if taken < marks.head and origin != myself.origin:
+            yield marks.run, id_of(origin), taken, marks.head

@@ -1,0 +1,187 @@
+"""Messages as packed entries, checked on the way out and on the way in.
+
+Contract: an entry is the msgpack array ``[kind, type, *packets]``; a batch's body is a msgpack
+array of entries.  Packets are ``str bytes int float bool None list dict`` to a depth of 32, dict
+keys any of the first six, of them at most 4,096 numbers in one dict.  What a caller gives that is
+anything else raises TypeError or ValueError at once, for msgspec alone would pack sets, dates and
+UUIDs silently and give them back as something else.
+What an author sent raises :class:`~twisted_mesh.errors.PoisonedBody`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from itertools import chain
+from operator import itemgetter
+from typing import Any, Final
+
+import msgspec
+
+from twisted_mesh.errors import MessageTooLarge, PoisonedBody
+from twisted_mesh.flags import is_user_type
+from twisted_mesh.wire import unpack_guard
+from twisted_mesh.wire.framing import MAX_MESSAGE_BYTES
+from twisted_mesh.wire.unpack_guard import MAX_DEPTH, MAX_NUMBER_KEYS
+
+USER_ENTRY: Final = 0  # the kind of an entry that holds an application's message
+ASKS: Final = 64  # added to an entry's kind: its author asks who has it
+
+_SCALARS: Final = frozenset({str, bytes, int, float, bool, type(None)})
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[list[Any]]).decode
+
+Entry = list[Any]
+
+#: The kinds of entries that hold an application's message.
+USERS: Final = frozenset({USER_ENTRY, USER_ENTRY | ASKS})
+
+_INTEGERS: Final = frozenset({int})
+kind_of: Final = itemgetter(0)  #: of an entry
+_type_of: Final = itemgetter(1)
+
+
+def pack_entry(type_: int, packets: Sequence[object], *, asks: bool = False) -> bytes:
+    """One message of an application, packed.
+
+    :param asks: whether its author asks who has it.
+    :raises TypeError: a packet, or something in it, of a type that would not come out as it was.
+    :raises ValueError: depth over 32, a list or dict inside itself, a dict with over 4,096 numbers
+        as keys, an integer outside -2^63..2^64-1, text that is no Unicode.
+    :raises MessageTooLarge: over 1 MiB packed.
+    """
+    for packet in packets:
+        if type(packet) not in _SCALARS:
+            _Walk().message(packets)
+            break
+    try:
+        packed = _encode([USER_ENTRY | ASKS if asks else USER_ENTRY, type_, *packets])
+    except OverflowError:
+        raise ValueError("integers must be within -2^63..2^64-1") from None
+    if len(packed) > MAX_MESSAGE_BYTES:
+        raise MessageTooLarge(
+            f"the message has {len(packed)} bytes packed; at most {MAX_MESSAGE_BYTES} are allowed"
+        )
+    return packed
+
+
+def join_entries(entries: Sequence[bytes]) -> bytes:
+    """The body of a batch of packed *entries*, 1 to 65,535 of them."""
+    count = len(entries)
+    header = bytes((0x90 | count,)) if count < 16 else b"\xdc" + count.to_bytes(2, "big")
+    return header + b"".join(entries)
+
+
+def split_entries(body: bytes) -> list[bytes]:
+    """The packed entries of an own *body*, as :func:`join_entries` was given them."""
+    return [_encode(entry) for entry in _decode(body)]
+
+
+def unpack_entries(body: bytes, count: int | None = None) -> list[Entry]:
+    """The entries in *body*, *count* of them where that is known.
+
+    :raises PoisonedBody: it is anything but that.
+    """
+    try:
+        unpack_guard.check(body)
+        entries = _decode(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise PoisonedBody(f"a body that is no list of messages: {error}") from None
+    if count is not None and len(entries) != count:
+        raise PoisonedBody(f"a body of {len(entries)} messages that says it has {count}")
+    # Whole batches go through map and sets, which takes a fraction of a loop over entries (measured).
+    if not _begin_with_integers(entries):
+        raise PoisonedBody("an entry that does not begin with its kind and type")
+    users = entries
+    if not USERS.issuperset(map(kind_of, entries)):
+        users = [entry for entry in entries if entry[0] in USERS]
+    for type_ in set(map(_type_of, users)):
+        if not is_user_type(type_):
+            raise PoisonedBody(f"a message of the protocol's own type {type_}")
+    if not _SCALARS.issuperset(map(type, chain.from_iterable(entries))):
+        try:
+            for entry in entries:
+                _check_decoded(entry, 0)
+        except ValueError as error:
+            raise PoisonedBody(f"a message that cannot be unpacked: {error}") from None
+    return entries
+
+
+def _begin_with_integers(entries: list[Entry]) -> bool:
+    try:
+        kinds, types = map(type, map(kind_of, entries)), map(type, map(_type_of, entries))
+        return _INTEGERS.issuperset(kinds) and _INTEGERS.issuperset(types)
+    except IndexError:
+        return False
+
+
+def _check_decoded(values: Collection[object], depth: int) -> None:
+    """Refuses dates, extensions and depth in what msgspec made: a tree, of which all is exact."""
+    for value in values:
+        kind = type(value)
+        if kind in _SCALARS:
+            continue
+        if depth == MAX_DEPTH:
+            raise ValueError(f"packets nested deeper than {MAX_DEPTH}")
+        if isinstance(value, dict) and _SCALARS.issuperset(map(type, value)):
+            _check_decoded(value.values(), depth + 1)
+        elif isinstance(value, list):
+            _check_decoded(value, depth + 1)
+        else:
+            raise ValueError(f"it holds a {kind.__name__}, or one as a dict key")
+
+
+class _Walk:
+    """One walk over what a caller gave: objects of any type, shared or inside themselves."""
+
+    __slots__ = ("_bytes", "_within")
+
+    def __init__(self) -> None:
+        self._bytes = 0  # that the value takes packed, at least
+        self._within: set[int] = set()  # ids of the containers around the present one
+
+    def message(self, packets: Sequence[object]) -> None:
+        """Walks over one message; the errors are those of :func:`pack_entry`."""
+        self._values(packets, 0)
+        self._bound()
+
+    def _values(self, values: Collection[object], depth: int) -> None:
+        self._bytes += len(values)
+        self._bound()
+        for value in values:
+            kind = type(value)
+            if kind is str or kind is bytes:
+                self._bytes += len(value)  # type: ignore[arg-type]
+            elif kind not in _SCALARS:
+                self._container(kind, value, depth)
+
+    def _container(self, kind: type, value: Any, depth: int) -> None:
+        if kind is not list and kind is not dict and kind is not tuple:
+            raise TypeError(
+                f"a packet holds a {kind.__qualname__}; only str, bytes, int, float, bool, "
+                "None, list and dict can be sent"
+            )
+        if id(value) in self._within:
+            raise ValueError("a list or dict holds itself")
+        if depth == MAX_DEPTH:
+            raise ValueError(f"packets may be nested to a depth of {MAX_DEPTH}")
+        self._within.add(id(value))
+        if kind is dict:
+            self._keys(value)
+        self._values(value.values() if kind is dict else value, depth + 1)
+        self._within.discard(id(value))
+
+    def _keys(self, keys: Collection[object]) -> None:
+        if not _SCALARS.issuperset(map(type, keys)):
+            raise TypeError("a dict key may be a str, bytes, int, float, bool or None only")
+        if len(keys) > MAX_NUMBER_KEYS < sum(type(key) in (int, float) for key in keys):
+            raise ValueError(
+                f"a dict may have {MAX_NUMBER_KEYS} numbers as keys, since they could all collide; "
+                "str and bytes cannot"
+            )
+        self._values(keys, 0)
+
+    def _bound(self) -> None:
+        # Lists shared many times over unfold without end though none is inside itself: every value
+        # takes at least a byte, and its text besides.
+        if self._bytes > MAX_MESSAGE_BYTES:
+            raise MessageTooLarge(f"the message is over {MAX_MESSAGE_BYTES} bytes packed")
