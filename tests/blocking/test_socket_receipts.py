@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.doors.test_mesh import SocketCase, blocks
+from tests.blocking.test_mesh import SocketCase, blocks
 from twisted_mesh import MeshConfig, base
 from twisted_mesh.errors import LocalError, NoMembers, NotRunning, ReceiptTimeout, Unreachable
 

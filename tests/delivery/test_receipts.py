@@ -10,8 +10,8 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from tests.shell.test_consumer import take
-from tests.shell.test_members import presence
+from tests.delivery.test_members import presence
+from tests.delivery.test_queue import take
 from tests.support.meshcase import BIG, NO_TIMEOUTS, MeshCase, batch
 from twisted_mesh.delivery.delivery import Delivery
 from twisted_mesh.delivery.receipts import Receipt

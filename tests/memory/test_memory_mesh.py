@@ -398,7 +398,7 @@ class TestSeed(SynchronousTestCase):
     def test_in_another_process_too_and_without_a_reactor(self) -> None:
         only_at_length()
         code = (
-            "import sys; from tests.doors.test_testing import story; print(*story(7), sep='\\n');"
+            "import sys; from tests.memory.test_memory_mesh import story; print(*story(7), sep='\\n');"
             "assert 'twisted.internet.reactor' not in sys.modules"
         )
         done = subprocess.run(

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.shell.test_members import presence
+from tests.delivery.test_members import presence
 from tests.support.length import at_length, only_at_length
 from tests.support.meshcase import PORT, MeshCase, Puppet
 from twisted_mesh.addressing.addresses import PeerAddress

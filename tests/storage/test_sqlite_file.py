@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from random import Random
 
-from tests.store.test_store import StoreCase, logged
+from tests.storage.test_sqlite import StoreCase, logged
 from tests.support.length import at_length
 from tests.support.shelves import (
     ALL,
