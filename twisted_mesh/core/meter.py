@@ -33,7 +33,7 @@ class Meter:
         self.rtt = inf
         self.read = self._sent = 0
         self._read_at = -inf
-        self._began = -inf  # when the first byte went out behind which nothing is known to be read
+        self._began = -inf  # when the first byte was sent that is not known to be read
         self._marked = 0  # bytes before the PING that is out, 0: none is
         self.waiting_since = 0.0
 

@@ -13,9 +13,8 @@ import msgspec
 from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.native import MAX_BATCH_COUNT, Kind
 
-HEAD_BYTES: Final = (
-    2 + 64 + 3 + 34 + 3 * 9
-)  # header, signature, array, origin and three numbers at their longest
+#: The header, the signature, the array's, the origin, and three numbers at their longest.
+HEAD_BYTES: Final = 2 + 64 + 3 + 34 + 3 * 9
 _ARRAY: Final = 2 + 64
 _WIDTHS: Final = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}  # of MessagePack's unsigned numbers
 

@@ -20,9 +20,8 @@ from twisted_mesh.core.meter import FLOOR
 LOOK_AGAIN: Final = 1.0  # seconds from one look at what is under way to the next (guess)
 _TRICKLE_SECONDS: Final = 5.0  # an answer may take so long, and longer if it brings more than
 _TRICKLE_BYTES: Final = 4096  # so many bytes a second that were missing (guess: a modem's)
-_QUEUE: Final = (
-    64 * 1024
-)  # bytes that may stand before an answer, either way (guess: what is pushed at first)
+#: Bytes that may stand before an answer, either way (guess: as many as are pushed at first).
+_QUEUE: Final = 64 * 1024
 _SECONDS: Final = 4.0  # of slow lines are asked for at a time (guess)
 _MUCH: Final = 4  # times as fast: then another link is asked beside a slow one (guess)
 
@@ -55,7 +54,7 @@ class Pace:
         # It answers in turn, so that it begins when it has ended another answer; but only so long, or it
         # could answer about its own runs for ever.
         seconds = max(now - max(since, link.answered), now - since - self._config.gap_longest / _MUCH)
-        if not link.is_slowed(now):  # and if it is silent, that is no question of pace
+        if not link.is_slowed(now):  # a silent link is judged by Repair
             return got > 0 and seconds >= _TRICKLE_SECONDS + got / _TRICKLE_BYTES
         if seconds < _TRICKLE_SECONDS:
             return False

@@ -29,9 +29,8 @@ from twisted_mesh.wire.native import Have, HaveEntry, Prune, SignedBatch, Want
 _HAVE_STREAMS = 1000  # entries in a frame: at most 53 bytes each, so under 64 KiB
 _PUSH_SECONDS: Final = 1.0  # of a line, and a round trip, may be unread; the rest is announced (guess)
 _PUSH_FIRST: Final = 64 * 1024  # bytes of that over a line that was not measured yet (guess)
-_ANSWER_SECONDS: Final = (
-    1.0  # of a line hold one answer, and a round trip more so that it does not rest (guess)
-)
+#: Of a line hold one answer, and a round trip more, so that the line does not rest (guess).
+_ANSWER_SECONDS: Final = 1.0
 _ANSWER_FIRST: Final = 64 * 1024  # bytes of an answer over a line that was not measured yet (guess)
 
 SendTo = Callable[[Iterable[Link], native.Signed | native.Plain], None]
@@ -67,9 +66,8 @@ class Spread:
         # Of batches by their first sequence, of records by their counter, below zero.
         self._bringers: Bringers[tuple[Run, int]] = Bringers()
         self.parents = parents
-        self._said: OrderedDict[Run, float] = (
-            OrderedDict()
-        )  # when peers were told that some of it is coming
+        # When peers were told that some of a run is coming.
+        self._said: OrderedDict[Run, float] = OrderedDict()
 
     def publish(self, signed: SignedBatch, now: float, *, follows: bool = True) -> None:
         """Spread an own batch; where it *follows* nothing that no neighbour has, newcomers get it, too.

@@ -149,7 +149,7 @@ class Repair:
             for link, since in ((self._link(number), since) for number, since in owing.items()):
                 low, high = link.claims.get(run, (1, 0))
                 if self._pace.is_slow(link, now):
-                    # That one was asked which claims nothing of it is no sign of anything.
+                    # A link that was asked but claims none of it tells us nothing.
                     signs.append(
                         self._pace.sign(link, since, now) if low <= missing <= high else link.fetched
                     )
@@ -240,9 +240,8 @@ class Repair:
         partial = link.partial
         if partial is None:
             return None
-        link.fetched = (
-            now  # a link is first in, first out: it stands before what is missing, if it is not that
-        )
+        # Links are first in, first out: this frame stands before what is missing, or is it.
+        link.fetched = now
         run = partial.run
         if not self._history.lacks(run, partial.first, partial.last) or self._is_urgent(run, now):
             return None
