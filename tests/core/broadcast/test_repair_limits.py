@@ -5,8 +5,8 @@ from __future__ import annotations
 from tests.core.network import batch, closing, have, of, prune, raw_batch
 from tests.core.repair_case import RepairTestCase
 from twisted_mesh.core.broadcast.failures import TRIES
-from twisted_mesh.core.broadcast.repair import HEARSAY_MOST, STEPS_MOST
-from twisted_mesh.core.events import LinkClosed, Send
+from twisted_mesh.core.broadcast.repair import HEARSAY_MOST, LOOKS_MOST, STEPS_MOST
+from twisted_mesh.core.events import LinkClosed, Send, Timer
 from twisted_mesh.core.link import DIGEST_PAUSE
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.native import MAX_NUMBER, Digest, Pong, SignedBatch
@@ -364,6 +364,14 @@ class TestHearsay(RepairTestCase):
         self.assertEqual(self.wants(self.receive(2, have("emil", 1, 2)), 2), [("emil", 2, 2)])
         self.answer(2, batch("emil", 2), high=2)
         self.assertEqual(self.wants(self.receive(2, have("fred", 1, 1)), 2), [("fred", 1, 1)])
+
+    def test_so_many_are_looked_at_in_one_event_and_the_rest_in_the_next(self) -> None:
+        self.receive(2, *(have(f"nobody {number}", 1, 1) for number in range(LOOKS_MOST + 9)))
+        looked = self.node.footprint()["queued_pulls"]
+        self.assertLess(looked, LOOKS_MOST)
+        self.assertLessEqual(self.timers[Timer.REPAIR], self.now)
+        self.wait(0)
+        self.assertEqual(self.node.footprint()["queued_pulls"], looked + 9)
 
     def test_hearsay_is_bounded(self) -> None:
         self.receive(2, *(have(f"nobody {number}", 1, 1) for number in range(HEARSAY_MOST + 9)))

@@ -41,6 +41,8 @@ from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.native import Want
 
 HEARSAY_MOST: Final = 1024  # runs known by hearsay alone that are pulled at a time (guess)
+#: Runs looked at in one event: thousands that stalled together took two seconds (measured).
+LOOKS_MOST: Final = 512
 STEPS_MOST: Final = 8  # announcements of a link on a run that ripen one after the other (guess)
 _ROUND_TRIPS: Final = 4  # without progress, before another link is asked
 _PATIENT: Final = 5  # times that, where the link brings other things meanwhile
@@ -313,19 +315,19 @@ class Repair:
         self._failures.forget(link)
 
     def due(self, now: float) -> list[tuple[Link, Want]]:
-        """The WANTs to send now."""
+        """The WANTs to send now; if many runs are due some are left, and :attr:`wake` says so."""
         wants: list[tuple[Link, Want]] = []
         self._window.narrow(self._pace.bytes_in_time(now))
         while True:
             runs: dict[Run, None] = {}
-            while self._wakes and self._wakes[0][0] <= now:
+            while self._wakes and self._wakes[0][0] <= now and len(runs) < LOOKS_MOST:
                 runs[heappop(self._wakes)[1]] = None
             for run in runs:
                 self._look(run, now, wants, may_ask=not self._window.is_waited_for(self._is_proven(run)))
             next_run = self._window.next_run()
             if next_run is not None:
                 self._look(next_run, now, wants, may_ask=True)
-            elif not runs:
+            elif len(runs) == LOOKS_MOST or not runs:
                 return wants
 
     def _is_proven(self, run: Run) -> bool:
