@@ -202,6 +202,11 @@ class Member:
         assert self.core is not None
         return self.core
 
+    @property
+    def late_until(self) -> float:
+        """When its lines have carried what was offered to them beyond what they carry; 0: it never was."""
+        return max((line.late_until for line in (self.line, self.uplink) if line is not None), default=0.0)
+
     def gives(self, gap: events.GapFound) -> bool:
         """Whether it would give away some of what another was told is missing everywhere."""
         stream = None if self.core is None or self.lies else self.core.history.get((gap.origin, gap.epoch))

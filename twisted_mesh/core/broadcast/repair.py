@@ -229,8 +229,11 @@ class Repair:
     def seek(self, run: Run, now: float) -> None:
         """*run* lacks what nobody is asked for: what waits behind holes is not claimed."""
         pull = self._pulls.setdefault(run, Pull())
+        stream = self._history.get(run)
         for link in self._links.fed:
-            if link.told:
+            low, high = link.claims.get(run, (1, 0))
+            gave_up = stream is not None and low > high >= stream.high  # and has none of it any more
+            if link.told and not gave_up:
                 pull.announced[link.number] = deque([(now, MAX_NUMBER)])
         self._wake(now, run)
 

@@ -47,8 +47,7 @@ class Society:
         """Whether it has had links for as long as it takes to be known to be there."""
         world = self._world
         # What was offered to a line beyond what it carries stands before the words of who is there.
-        late = (line.late_until for line in (member.line, member.uplink) if line is not None)
-        well = max(member.linked_since, world.healed, *late)
+        well = max(member.linked_since, world.healed, member.late_until)
         return well + patience(world.config) < world.now
 
 

@@ -233,6 +233,8 @@ class Asking(Play):
             was_there = reader.core is not None and reader.since == letter.since and is_known
             if letter.ended is None:
                 world.violated(sender, "directs", f"{token} has not ended")
+            elif letter.ended and max(sender.late_until, reader.late_until) > letter.sent:
+                continue  # it, or its acknowledgement, stood behind more than their lines carry
             elif letter.ended and was_there and not reader.lies:
                 world.violated(sender, "directs", f"{token}: {letter.ended}")
 
