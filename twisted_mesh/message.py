@@ -104,7 +104,7 @@ class Message(msgspec.Struct, frozen=True, eq=False, gc=False):
         :return: fires when it has acknowledged them; fails with
             :class:`~twisted_mesh.errors.Unreachable` where it has not in ``direct_timeout``.
         :raises TypeError: and ValueError for packets that cannot be sent.
-        :raises LocalError: this is a copy, by :mod:`pickle` or ``copy.deepcopy``.
+        :raises LocalError: this is a copy, by ``pickle`` or ``copy.deepcopy``.
         """
         origin, _ = self.source.run
         return self.source.replier.reply_to(origin, packets)

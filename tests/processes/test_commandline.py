@@ -361,7 +361,7 @@ import sys
 from twisted.application.service import Application
 from twisted.internet import reactor
 from twisted_mesh import MeshConfig, MeshService
-from twisted_mesh.stdio import LinesDoor
+from twisted_mesh.cli.stdio import LinesDoor
 
 application = Application("lines")
 node = MeshService(reactor, listen=(), config=MeshConfig(handover_timeout=0.3))

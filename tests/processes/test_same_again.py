@@ -13,7 +13,7 @@ SMALL = """
 from dataclasses import replace
 from functools import partial
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.simulation import joint, schedules
+from twisted_mesh.simulation.scenarios import joint, schedules
 from twisted_mesh.simulation.__main__ import play
 from twisted_mesh.simulation.trace import TraceDigest
 from twisted_mesh.simulation.world import World
