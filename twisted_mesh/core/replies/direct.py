@@ -23,7 +23,7 @@ from twisted_mesh.core.handshake import Myself
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.membership.roster import Roster
-from twisted_mesh.core.replies.routes import MOST_HOPS, Routes
+from twisted_mesh.core.replies.routes import DETOURS, MOST_HOPS, Routes
 from twisted_mesh.core.signing import Seal, signer
 from twisted_mesh.errors import PoisonedBody
 from twisted_mesh.wire import native
@@ -277,14 +277,16 @@ class Directs:
     def _relay(self, link: Link, signed: SignedRecord, record: Direct | DirectAck, now: float) -> None:
         """Hand it on: a message over one of the ways to its destination, what acknowledges it back.
 
-        Along those that brought it first there is no circle.
+        Along those that brought it first there is no circle.  Where one of them is gone there can be,
+        with the way round it: so these, too, are trusted for so many hops alone.
         """
         ends = record.origin, record.epoch, record.destination, record.destination_epoch
         passage = (*ends, record.number, record.tries)
         bringer = self._bringers.of(passage)
         if isinstance(record, DirectAck):
             target = record.origin
-            back = None if bringer == link.number else self._routes.over(bringer)
+            is_back = bringer != link.number and signed.hops < DETOURS
+            back = self._routes.over(bringer) if is_back else None
         else:
             target, back = record.destination, None
             if bringer is None:
