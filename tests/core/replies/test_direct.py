@@ -10,7 +10,7 @@ from tests.core.node_case import ALL
 from tests.core.reverse_case import ReverseTestCase
 from twisted_mesh.core.events import Deliver, DirectEnded, Effect, LinkClosed, SendDirect, Timer
 from twisted_mesh.core.replies.direct import WINDOW, Incoming
-from twisted_mesh.core.replies.routes import MOST_HOPS
+from twisted_mesh.core.replies.routes import DETOURS, MOST_HOPS
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.bodies import join_entries, pack_entry
 from twisted_mesh.wire.membership import Standing
@@ -363,6 +363,13 @@ class TestRelaying(ReverseTestCase):
         self.handle(closing(3))
         effects = self.receive(1, acknowledged("dora", "bert", 1))
         self.assertEqual(self.acks(effects, 2), [("bert", 1)])
+
+    def test_nor_with_many_hops_behind_it(self) -> None:
+        self.receive(3, direct("bert", "dora", 1))
+        ack = acknowledged("dora", "bert", 1)
+        for hops, way in ((DETOURS - 1, 3), (DETOURS, 2)):  # what goes in a circle ends
+            effects = self.receive(1, structs.replace(ack, hops=hops))
+            self.assertEqual([self.acks(effects, number) for number in (way, 5 - way)], [[("bert", 1)], []])
 
     def test_what_is_sent_again_goes_on_over_another_way(self) -> None:
         self.receive(3, presence("dora"))
