@@ -192,6 +192,7 @@ class Process(MultiService):
         self._node.key_in_use().addCallbacks(self._key_is_lost, lambda why: why.trap(NotRunning))
 
     def _start(self, start: Callable[[], None]) -> None:
+        _heed_signals(self._reactor)
         try:
             start()
         except (CannotListenError, OSError, IdentityError, StoreError) as error:
@@ -215,6 +216,18 @@ _COPIED: Final = (
     "another node that was started later uses the key of this one, which ends: "
     "its identity file was copied; give each node one of its own"
 )
+
+
+def _heed_signals(reactor: Any) -> None:
+    """Let a signal end the process in order from now on.
+
+    The reactor sees to that when it runs, which is a little after the node has said that it listens.  It
+    takes these handlers for its own.
+    """
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, lambda number, frame: reactor.sigTerm(number, frame))
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, lambda number, frame: reactor.sigInt(number, frame))
 
 
 def _ignore_further_signals() -> None:

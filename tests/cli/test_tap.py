@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,8 @@ class StartTests(SynchronousTestCase):
         self.clock.stop = lambda: self.stopped.append(True)
         self.clock.addSystemEventTrigger = lambda *trigger: None  # the signals of the tests are not its
         self.stopped: list[bool] = []
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.addCleanup(signal.signal, number, signal.signal(number, signal.SIG_IGN))
 
     def process(
         self, endpoint: Any, *, is_daemon: bool = False, identity: Identity | None = None
@@ -239,6 +242,22 @@ class StartTests(SynchronousTestCase):
                 process = self.process(Refusing(error))
                 refusal = self.assertRaises(SystemExit, getattr(process, start))
                 self.assertEqual(refusal.code, f"mesh: cannot listen on {told}")
+
+    def test_signals_end_it_in_order_as_soon_as_it_listens(self) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        seen: list[tuple[str, int]] = []
+        self.clock.sigTerm = lambda number, frame: seen.append(("term", number))
+        self.clock.sigInt = lambda number, frame: seen.append(("int", number))
+        self.process(Later()).privilegedStartService()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.raise_signal(number)
+        self.assertEqual(seen, [("term", signal.SIGTERM), ("int", signal.SIGINT)])
+
+    def test_signals_that_somebody_else_heeds_are_left_to_that(self) -> None:
+        self.process(Later()).privilegedStartService()
+        self.assertEqual(signal.getsignal(signal.SIGTERM), signal.SIG_IGN)
+        self.assertEqual(signal.getsignal(signal.SIGINT), signal.SIG_IGN)
 
     def test_a_daemon_hands_the_reason_to_who_started_it(self) -> None:
         error = CannotListenError("", 4444, OSError(98, "Address already in use"))
