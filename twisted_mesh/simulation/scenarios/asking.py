@@ -25,6 +25,7 @@ from twisted_mesh.simulation.world import World
 from twisted_mesh.wire import native
 from twisted_mesh.wire.bodies import join_entries, pack_entry
 from twisted_mesh.wire.membership import Role
+from twisted_mesh.wire.native import SignedBatch
 from twisted_mesh.wire.replies import Direct, DirectAck, Receipts
 from twisted_mesh.wire.signed import SignedRecord
 
@@ -57,7 +58,8 @@ class Book:
     :ivar letters: all direct messages; :ivar got: how often each came to each run, and
         *arrived*, which came at all.
     :ivar liars: whose word is not looked at.
-    :ivar hops: the most that anything honest had behind it.
+    :ivar hops: the most that anything honest had behind it on its way back;
+        :ivar way: and on its way from its author, batches and records.
     """
 
     def __init__(self) -> None:
@@ -66,7 +68,7 @@ class Book:
         self.got: Counter[tuple[int, Run]] = Counter()
         self.arrived: set[int] = set()
         self.liars: set[bytes] = set()
-        self.hops = 0
+        self.hops = self.way = 0
         self.sent: dict[tuple[int, bytes, bytes], float] = {}
 
 
@@ -98,9 +100,10 @@ class Asker(Member):
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
         """Look at what goes out."""
         book = self.book
-        if isinstance(frame, SignedRecord):
-            if frame.hops > book.hops and isinstance(frame.record, Direct | DirectAck):
-                book.hops = frame.hops
+        if isinstance(frame, SignedRecord) and isinstance(frame.record, Direct | DirectAck):
+            book.hops = max(book.hops, frame.hops)
+        elif isinstance(frame, SignedBatch | SignedRecord):
+            book.way = max(book.way, frame.hops)
         elif isinstance(frame, Receipts):
             book.hops = max(book.hops, *(signed.hops for signed in frame.entries))
             for author in dict.fromkeys(native.receipt(signed.array).origin for signed in frame.entries):
