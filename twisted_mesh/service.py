@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, Literal, overload
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import (
     IProtocolFactory,
     IStreamClientEndpoint,
@@ -320,10 +320,9 @@ class MeshService(Service, Emitting):
             end.callback(self._ended.happened, None)
             end.callback(self._delivery.close)
             end.callback(self._over)
-            ports: list[Deferred[None]] = []
-            end.push_async_callback(_until_all, ports)
+            ports_closed = maybeDeferred(self._listening.stop)
+            end.push_async_callback(lambda: ports_closed)
             end.push_async_callback(run.stop)
-            ports += self._listening.stop()
 
     def _close_in_fork(self) -> None:
         """In a forked process: the node is the parent's alone."""
@@ -342,7 +341,7 @@ class MeshService(Service, Emitting):
     def _stop_listening(self) -> None:
         """Close the ports; the next start opens them again."""
         listening, self._listening = self._listening, Listening(self._endpoints)
-        listening.stop()
+        listening.give_up()
 
     # ── links ───────────────────────────────────────────────────────────────────────
 
@@ -475,8 +474,3 @@ class MeshService(Service, Emitting):
         if self._run is None:
             raise NotRunning("the service does not run: start it, or the application it belongs to")
         return self._run
-
-
-async def _until_all(waiting: Iterable[Deferred[None]]) -> None:
-    for each in waiting:
-        await each

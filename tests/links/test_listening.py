@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
+from twisted.internet.defer import CancelledError, Deferred, fail, inlineCallbacks
 from twisted.internet.endpoints import TCP4ServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
@@ -36,6 +36,13 @@ class Later:
 
     def listen(self, factory: Any) -> Deferred[Any]:
         return self.listening
+
+
+class Unclosable:
+    """A port that cannot be closed."""
+
+    def stopListening(self) -> Deferred[None]:
+        return fail(ZeroDivisionError())
 
 
 class TestPorts(TestCase):
@@ -135,6 +142,14 @@ class TestReady(MeshCase):
         ready = service.ready()
         self.assertRaises(CannotListenError, service.startService)
         self.failureResultOf(ready, CannotListenError)
+
+    def test_a_port_that_cannot_be_closed_does_not_hide_why_another_cannot_be_had(self) -> None:
+        stubborn, refusing = Later(), Later()
+        stubborn.listening.callback(Unclosable())
+        refusing.listening.errback(CannotListenError("", 4444, OSError(98, "Taken")))
+        node = self.make(listen=[stubborn, refusing])
+        self.assertRaises(CannotListenError, node.startService)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_stopping_before_every_listener_is_up(self) -> None:
         later = Later()

@@ -477,6 +477,20 @@ class TestStop(MeshTests):
         mesh.add(listen=[Stubborn(lambda: fail(ZeroDivisionError()))])
         self.assertRaises(ZeroDivisionError, mesh.stop)
 
+    def test_a_port_that_cannot_be_closed_keeps_no_other_from_it(self) -> None:
+        mesh = MemoryMesh(1)
+        slow = [Deferred[None](), Deferred[None]()]
+        ports = [lambda: fail(ZeroDivisionError()), lambda: slow[0], lambda: slow[1]]
+        mesh.add(listen=[Stubborn(stop) for stop in ports])
+        for each in slow:
+            mesh.clock.callLater(1.0, each.errback, ZeroDivisionError())
+        stopping = mesh.services[1].stopService()
+        mesh.run(0.5)
+        self.assertNoResult(stopping)
+        mesh.run(1.0)
+        self.failureResultOf(stopping, ZeroDivisionError)  # the others' are no unhandled errors
+        mesh.stop()
+
 
 class Heart:
     """An application: it beats, and knows who has not been heard for long."""

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Sequence
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import (
     IListeningPort,
@@ -18,12 +18,15 @@ from twisted.internet.interfaces import (
     IReactorCore,
     IStreamServerEndpoint,
 )
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_mesh.addressing.addresses import refuse_tls, show
 from twisted_mesh.errors import LocalError, NotRunning
 from twisted_mesh.eventloop.deferreds import Waiters
 from twisted_mesh.eventloop.forks import close_socket
+
+_log = Logger()
 
 
 def parse_listen(reactor: IReactorCore | None, listen: object) -> list[IStreamServerEndpoint]:
@@ -80,7 +83,7 @@ class Listening:
             )
         self._tell()
         if self._failure is not None:
-            self.stop()
+            self.give_up()
             self._failure.raiseException()
 
     def ready(self) -> Deferred[None]:
@@ -94,14 +97,18 @@ class Listening:
         for port in self._ports:
             close_socket(port)
 
-    def stop(self) -> list[Deferred[None]]:
-        """Close all; fires when they are."""
+    def stop(self) -> Deferred[None]:
+        """Close all; fires when they are, or fails then if one could not be closed."""
         pending, self._pending = self._pending, []
         for listening in pending:
             listening.cancel()
         self._ready.failed(Failure(NotRunning("stopped before every listener was up")))
         ports, self._ports = self._ports, []
-        return [Deferred.fromCoroutine(_closed(port)) for port in ports]
+        return Deferred.fromCoroutine(_all_closed(ports))
+
+    def give_up(self) -> None:
+        """Close all, after a start that failed: why it did is told, and not that one cannot be closed."""
+        self.stop().addErrback(lambda failure: _log.failure("a port could not be closed", failure))
 
     def _bound(self, port: IListeningPort, listening: Deferred[IListeningPort]) -> None:
         self._pending.remove(listening)
@@ -122,6 +129,13 @@ class Listening:
             self._ready.failed(self._failure)
         else:
             self._ready.happened(None)
+
+
+async def _all_closed(ports: Iterable[IListeningPort]) -> None:
+    closing = [Deferred.fromCoroutine(_closed(port)) for port in ports]
+    for _, result in await DeferredList(closing, consumeErrors=True):
+        if isinstance(result, Failure):
+            result.raiseException()
 
 
 async def _closed(port: IListeningPort) -> None:
