@@ -24,7 +24,7 @@ from twisted_mesh.simulation.trace import AnyFrame, show
 from twisted_mesh.simulation.world import World
 from twisted_mesh.wire import native
 from twisted_mesh.wire.bodies import join_entries, pack_entry
-from twisted_mesh.wire.membership import Role
+from twisted_mesh.wire.membership import Presence, Role
 from twisted_mesh.wire.native import SignedBatch
 from twisted_mesh.wire.replies import Direct, DirectAck, Receipts
 from twisted_mesh.wire.signed import SignedRecord
@@ -102,7 +102,9 @@ class Asker(Member):
         book = self.book
         if isinstance(frame, SignedRecord) and isinstance(frame.record, Direct | DirectAck):
             book.hops = max(book.hops, frame.hops)
-        elif isinstance(frame, SignedBatch | SignedRecord):
+        elif isinstance(frame, SignedBatch) or (
+            isinstance(frame, SignedRecord) and isinstance(frame.record, Presence)
+        ):
             book.way = max(book.way, frame.hops)
         elif isinstance(frame, Receipts):
             book.hops = max(book.hops, *(signed.hops for signed in frame.entries))
