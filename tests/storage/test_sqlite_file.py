@@ -31,10 +31,11 @@ from tests.support.shelves import (
     marks_of,
     open_store,
 )
-from twisted_mesh.core.history.storage import Flush, Missing
+from twisted_mesh.core.history.storage import Flush, Missing, Piece
 from twisted_mesh.core.history.stream import Run
 from twisted_mesh.errors import StoreError
 from twisted_mesh.storage import sqlite_file
+from twisted_mesh.storage.reader import Reader
 from twisted_mesh.storage.sqlite import Store
 from twisted_mesh.storage.sqlite_file import VERSION
 from twisted_mesh.wire.native import SignedBatch
@@ -559,7 +560,12 @@ class TestDamage(FileCase):
             at for at in range(4096, len(content), 4096) if content[at] == 10 and content[at + 4] == 9
         ]
         order = content[page + 8 : page + 26]
-        for changed in (order[:4] + order[:2] + order[6:], order[::-1], order[2:4] * 9):
+        for changed in (
+            order[:4] + order[:2] + order[6:],
+            order[4:6] + order[2:4] + order[16:] + order[:2] + order[6:16],
+            order[::-1],
+            order[2:4] * 9,
+        ):
             self.path.write_bytes(content[: page + 8] + changed + content[page + 26 :])
             with logged():
                 store = self.open()
@@ -567,6 +573,91 @@ class TestDamage(FileCase):
                     for signed in batches_in(store.read(ANNA, 1, 9, most)):
                         self.assertEqual(signed, batch_of(ANNA, signed.batch.first))
                 self.close()
+            for first in range(1, 10):
+                for last in range(first, 10):
+                    pieces, _ = self.read_all(first, last)
+                    self.assertTrue(all(self.in_order(pieces, first, last)))
+
+    def test_a_last_key_without_its_row_ends_the_reading(self) -> None:
+        for number in (9, 519):
+            self.path.unlink(missing_ok=True)
+            self.make(number)
+            self.lose_rows(number)
+            for first in (1, number - 1, number):
+                self.assert_lost(self.read_all(first, number)[0], first, number, number, number)
+
+    def test_keys_without_their_rows_are_passed_in_few_steps(self) -> None:
+        self.make(519)
+        self.lose_rows(*range(100, 357))
+        pieces, failures = self.read_all(1, 519)
+        self.assert_lost(pieces, 1, 519, 100, 356)
+        self.assertLess(failures, 30)
+        # That no key follows is no damage.
+        self.lose_rows(*range(357, 520))
+        self.assertEqual(self.read_all(350, 1000)[0], [Missing(350, 1000, True)])
+
+    def test_a_damaged_page_of_keys_behind_the_last_ends_the_reading(self) -> None:
+        self.make(1500)
+        content = self.path.read_bytes()
+        pages = [at for at in range(4096, len(content), 4096) if content[at] == 10]  # leaves of an index
+        page = [at for at in pages if int.from_bytes(content[at + 3 : at + 5], "big") > 100][1]
+        self.path.write_bytes(content[:page] + bytes(4096) + content[page + 4096 :])
+        lost = []
+        for number in range(1, 1501):
+            pieces, _ = self.read_all(number, number)
+            if pieces != [batch_of(ANNA, number, size=8)]:
+                self.assertEqual(pieces, [Missing(number, number, True)])
+                lost.append(number)
+        self.assertEqual(lost, list(range(lost[0], lost[-1] + 1)))
+        self.assertLess(len(lost), 500)
+
+    def assert_lost(self, pieces: list[Piece], first: int, last: int, low: int, high: int) -> None:
+        """Of *first* to *last* all is read but *low* to *high*.
+
+        And maybe what is before it: the sqlite3 module takes a step on before it gives out a row.
+        """
+        [gap] = [piece for piece in pieces if isinstance(piece, Missing)]
+        self.assertIn(gap, (Missing(low, high, True), Missing(max(first, low - 1), high, True)))
+        numbers = [*range(first, gap.first), *range(high + 1, last + 1)]
+        self.assertEqual(batches_in(pieces), [batch_of(ANNA, number, size=8) for number in numbers])
+
+    def in_order(self, pieces: list[Piece], first: int, last: int) -> Iterator[bool]:
+        """Of each piece whether it begins behind the one before it, and ends within *first* to *last*."""
+        for piece in pieces:
+            low, high = (
+                (piece.first, piece.last)
+                if isinstance(piece, Missing)
+                else (piece.batch.first, piece.batch.last)
+            )
+            yield first <= low <= high <= last
+            first = high + 1
+
+    def make(self, number: int) -> None:
+        """Make a history with so many small batches of Anna's, and close it."""
+        self.open().flush(flush_of(*(batch_of(ANNA, first, size=8) for first in range(1, number + 1))))
+        self.close()
+
+    def lose_rows(self, *firsts: int) -> None:
+        """Have the index name no row for the batches that begin with *firsts*."""
+        content = bytearray(self.path.read_bytes())
+        for first in firsts:
+            # The header of an index cell, for a stream of the number 1, and the key and the row's number.
+            width = 1 if first < 128 else 2
+            cell = bytes((4, 9, width, width)) + first.to_bytes(width, "big") * 2
+            self.assertEqual(content.count(cell), 1)
+            content[content.index(cell) + 3] = 0  # NULL
+        self.path.write_bytes(content)
+
+    def read_all(self, first: int, last: int) -> tuple[list[Piece], int]:
+        """What is read of Anna's, and how often something could not be; it fails where that has no end."""
+        errors: list[Exception] = []
+
+        def failed(error: Exception) -> None:
+            errors.append(error)
+            self.assertLess(len(errors), 1000)
+
+        with closing(sqlite3.connect(self.path)) as database:
+            return list(Reader(database, failed).read(ANNA, first, last, 2**40)), len(errors)
 
     def pieces(self, store: Store, most: int) -> list[tuple[int, int, SignedBatch | None]]:
         """All of Anna's, read *most* bytes at a time: from where to where, None for damaged ones."""

@@ -20,7 +20,8 @@ from twisted_mesh.storage.sqlite_file import TROUBLE, numbers
 from twisted_mesh.wire import native
 from twisted_mesh.wire.native import SignedBatch
 
-_READ_BYTES: Final = 2**20  # what is read at once: a statement that stays open would keep the log growing
+#: Bytes that are read at once (guess): a statement that stays open would keep the log growing.
+_READ_BYTES: Final = 2**20
 _KEYS: Final = 64  # batches that are read by their key together (guess)
 _MAX: Final = 2**63 - 1  # SQLite's integers
 
@@ -36,7 +37,7 @@ _FIND_START: Final = "SELECT max(first) FROM batch WHERE stream = ? AND first <=
 _FIND_KEYS: Final = f"""
 SELECT first, rowid FROM batch WHERE stream = ? AND first BETWEEN ? AND ? ORDER BY first LIMIT {_KEYS}
 """
-_FIND_NEXT: Final = "SELECT first FROM batch WHERE stream = ? AND first >= ? ORDER BY first LIMIT 1"
+_FIND_NEXT: Final = "SELECT first, rowid FROM batch WHERE stream = ? AND first >= ? ORDER BY first LIMIT 1"
 _FIND_ROW: Final = "SELECT last, checksum, payload FROM batch WHERE rowid = ?"
 
 
@@ -75,6 +76,7 @@ class Reader:
             return
         size = 0
         damaged: int | None = None  # from here on
+        reached: int | None = None
         rows, start = self._read(run, first, last, None, most)
         while True:
             for row in rows:
@@ -92,8 +94,9 @@ class Reader:
                     yield row.signed
                 elif damaged is None:
                     damaged = max(first, row.first)
-            if start is None or start > last:
-                break
+            if start is None or start > last or (reached is not None and start <= reached):
+                break  # a start that is not above the one before would have no end
+            reached = start
             rows, start = self._read(run, first, last, start, most - size)
         if damaged is not None:
             yield Missing(damaged, last, True)
@@ -113,7 +116,7 @@ class Reader:
                     rows.append(self._checked(run, number, *values))
                     start = number + 1
                     most -= rows[-1].size
-                    if most < 0:
+                    if most < 0 or start > last:
                         return _Rows(rows, start)
         except TROUBLE as error:
             self._failed(error)
@@ -139,7 +142,7 @@ class Reader:
                     rows.append(self._row(run, number, rowid))
                     start = number + 1
                     most -= rows[-1].size
-                    if most < 0:
+                    if most < 0 or start > last:
                         return _Rows(rows, start)
         except TROUBLE as error:
             self._failed(error)
@@ -150,6 +153,8 @@ class Reader:
 
     def _readable(self, id: int, start: int, last: int) -> int | None:
         """From which number on the keys can be read again, *start* being one from which they cannot."""
+        if start >= last:
+            return None
         fails, step = start, 1
         while not self._can_seek(id, reads := min(fails + step, last)):
             if reads == last:
@@ -164,8 +169,12 @@ class Reader:
         return reads
 
     def _can_seek(self, id: int, start: int) -> bool:
+        """Whether :meth:`_read_by_key` can read the first key from *start* on, or there is none."""
         try:
-            self._database.execute(_FIND_NEXT, (id, start)).fetchone()
+            key = self._database.execute(_FIND_NEXT, (id, start)).fetchone()
+            if key is not None:
+                number, _ = numbers(key)
+                _check_order(number, start)
         except TROUBLE as error:
             self._failed(error)
             return False
