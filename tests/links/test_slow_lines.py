@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.task import LoopingCall
 
-from tests.support.meshcase import MeshCase, Puppet, batch
+from tests.support.meshcase import MeshCase, Puppet, Raw, batch
 from twisted_mesh.core.handshake import Handshake, Side
 from twisted_mesh.core.keepalive import ALIVE
 from twisted_mesh.memory.transport import MemoryTransport
@@ -273,3 +273,18 @@ class TestTheEnd(SlowLineCase):
         self.network.advance(1)
         self.assertIsNone(other.bye)
         self.assertEqual(a.footprint()["connections"], 1)
+
+    def test_a_stranger_has_close_timeout_and_no_more_whatever_its_bye_says(self) -> None:
+        for reason in ("order", "room", "duplicate", "key", "done", "disconnect"):
+            with self.subTest(reason=reason):
+                a = self.node(limits={"links_limit": 1})
+                stranger = self.dial(Raw(), a)
+                self.network.pump()
+                self.network.between("10.9.9.9", self.host(a))[0].reads = False  # nor closes its end
+                stranger.write(native.encode(native.Bye(reason, "")))
+                other = self.dial(self.puppet(), a, host="10.9.9.8")
+                for connections in (2, 2, 2, 1):  # after each half second
+                    stranger.write(b"x")
+                    self.network.advance(0.5)
+                    self.assertIsNone(other.bye)  # it takes no link's place
+                    self.assertEqual(a.footprint()["connections"], connections)

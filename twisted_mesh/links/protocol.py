@@ -5,8 +5,9 @@ decides nothing about messages: proven peers and their frames go to the :class:`
 for, and whatever the peer does wrong ends in :meth:`MeshProtocol.close` with a reason, which is told
 to the peer in a BYE.
 
-Where nobody is to blame, closing is patient: ours is sent to the end, what the peer had sent by then
-still counts, and the connection ends when the peer ends it, or when nothing moves for ``close_timeout``.
+Where nobody is to blame and the peer is proven, closing is patient: ours is sent to the end, what the
+peer had sent by then still counts, and the connection ends when the peer ends it, or when nothing moves
+for ``close_timeout``.
 Cutting it at once would reset it, and what the peer's system had not yet handed up of ours would be gone.
 Who leaves waits for ``close_timeout`` and no longer.
 """
@@ -256,9 +257,13 @@ class MeshProtocol(Protocol):
 
     @property
     def is_patient(self) -> bool:
-        """Whether the link is closing, and what is under way over it may take long."""
-        error = self.error
-        return error is not None and error.reason in NO_FAULT and error.reason is not Reason.LEAVING
+        """Whether the link is closing, and what is under way over it may take long.
+
+        A peer that has proven nothing is given no such time: its BYE can name any reason.
+        """
+        if self.peer is None or self.error is None:
+            return False
+        return self.error.reason in NO_FAULT and self.error.reason is not Reason.LEAVING
 
     def cut(self) -> None:
         """End the connection at once, whatever is under way over it."""
