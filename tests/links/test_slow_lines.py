@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.task import LoopingCall
 
-from tests.support.meshcase import MeshCase, Puppet, Raw, batch
+from tests.support.meshcase import PORT, MeshCase, Puppet, Raw, batch
 from twisted_mesh.core.handshake import Handshake, Side
 from twisted_mesh.core.keepalive import ALIVE
+from twisted_mesh.errors import HandshakeTimeout
 from twisted_mesh.memory.transport import MemoryTransport
 from twisted_mesh.service import MeshService
 from twisted_mesh.wire import native
@@ -176,6 +179,50 @@ class TestFrontier(SlowLineCase):
         self.network.pump()
         self.drip(puppet, self.long(), 20)
         self.assertIn(puppet.me.id, a.routing_table)
+
+    def dialled(self, **options: Any) -> tuple[MeshService, Puppet]:
+        """A node with short time-outs, and a peer it can dial that tells no frontier by itself."""
+        puppet = self.puppet(Side.ACCEPTOR, frontier=False, settled=False)
+        self.serve([puppet])
+        return self.node(limits={"connect_timeout": 3.0, "handshake_timeout": 3.0}, **options), puppet
+
+    def test_nor_has_who_dials_less_patience(self) -> None:
+        a, puppet = self.dialled(peers=[f"10.9.9.9:{PORT}"])
+        self.network.pump()
+        self.drip(puppet, self.long(), 20)
+        self.assertIn(puppet.me.id, a.routing_table)
+        self.assertEqual(len(self.network.dials), 1)
+
+    def test_who_dials_cuts_off_whoever_drips_it_and_dials_again(self) -> None:
+        a, puppet = self.dialled(peers=[f"10.9.9.9:{PORT}"])
+        self.network.pump()
+        another = self.puppet(Side.ACCEPTOR)
+        self.network.ports.clear()
+        self.serve([another])
+        self.drip(puppet, self.long()[:500], 5)
+        self.assertEqual(puppet.bye.reason, "timeout")
+        self.network.advance(5)
+        self.assertEqual(list(a.routing_table), [another.me.id])
+
+    def test_connect_tells_when_it_said_it_would(self) -> None:
+        a, puppet = self.dialled()
+        connecting = a.connect("10.9.9.9", PORT)
+        self.network.pump()
+        self.drip(puppet, self.long()[:7_000], 5)
+        self.assertNoResult(connecting)
+        self.network.advance(1)
+        error = self.failureResultOf(connecting, HandshakeTimeout).value
+        self.assertIn("was not over after 6.0 s", str(error))
+        self.assertEqual(puppet.bye.reason, "timeout")
+        self.assertEqual(a.footprint()["connections"], 0)
+
+    def test_a_dial_that_is_cancelled_leaves_no_connection(self) -> None:
+        a, puppet = self.dialled(peers=[f"10.9.9.9:{PORT}"])
+        self.network.pump()
+        self.drip(puppet, self.long()[:9_000], 8)
+        self.assertIsNone(puppet.bye)
+        self.stop(a)
+        self.assertEqual(puppet.bye.reason, "leaving")
 
     def test_whoever_drips_it_is_cut_off(self) -> None:
         a = self.node(limits={"handshake_timeout": 3.0})

@@ -5,17 +5,19 @@ Contract: :meth:`Dialling.link_to` fires with a link of the routing table.  It f
 :class:`~twisted_mesh.errors.RemoteError` of the refusal where there is one.
 
 Behind one name there can be many nodes, this one among them: an attempt goes to all its addresses, one
-after the other, until one has the node that is wanted.  It takes ``connect_timeout`` and
-``handshake_timeout`` together at most, however many there are.
+after the other, until one has the node that is wanted.  However many there are, a node has proven itself
+after ``connect_timeout`` and ``handshake_timeout`` together, or the attempt fails.  Its frontier may take
+longer over a slow line, as long as :class:`~twisted_mesh.links.protocol.MeshProtocol` lets it.  An attempt
+that somebody waits for takes those two together at most, whatever the line.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.error import ConnectError, ConnectingCancelledError, DNSLookupError
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.logger import Logger
@@ -58,9 +60,12 @@ class Dialling:
         self._tls = tls
         self._knocking: set[Deferred[MeshProtocol]] = set()
 
-    def link_to(self, address: PeerAddress) -> Deferred[MeshProtocol]:
-        """A link to the node at *address*."""
-        return Deferred.fromCoroutine(self._link_to(address))
+    def link_to(self, address: PeerAddress, *, in_time: bool = False) -> Deferred[MeshProtocol]:
+        """A link to the node at *address*.
+
+        :param in_time: whether somebody waits for it, so that a slow line gets no longer than others.
+        """
+        return Deferred.fromCoroutine(self._link_to(address, in_time))
 
     def visit(self, address: PeerAddress) -> Deferred[MeshProtocol]:
         """An exchange with the node at *address*: fires with its connection once that has proven itself."""
@@ -68,15 +73,16 @@ class Dialling:
             self._in_turn(address, Purpose.EXCHANGE, MeshProtocol.when_proven, told=False)
         )
 
-    async def _link_to(self, address: PeerAddress) -> MeshProtocol:
+    async def _link_to(self, address: PeerAddress, in_time: bool) -> MeshProtocol:
         renewals = self._hub.renewals
+        link = partial(self._in_turn, address, Purpose.JOIN, self._neighbour, told=False, in_time=in_time)
         try:
-            return await self._in_turn(address, Purpose.JOIN, self._neighbour, told=False)
+            return await link()
         except RemoteError:
             if self._hub.renewals == renewals:
                 raise
         # This node began a new run because of what it was told there, and once is enough for that.
-        return await self._in_turn(address, Purpose.JOIN, self._neighbour, told=False)
+        return await link()
 
     def knock(self, dial: events.Dial) -> None:
         """Carry out what the core wants; what comes of it is a link, or the core is told otherwise."""
@@ -115,9 +121,12 @@ class Dialling:
     # ── one attempt ─────────────────────────────────────────────────────────────────
 
     async def _in_turn(
-        self, address: PeerAddress, purpose: Purpose, wait: Wait, *, told: bool
+        self, address: PeerAddress, purpose: Purpose, wait: Wait, *, told: bool, in_time: bool = False
     ) -> MeshProtocol:
-        """A link to the first of the nodes at *address* with which *wait* ends well."""
+        """A link to the first of the nodes at *address* with which *wait* ends well.
+
+        :param in_time: whether all of it is to be over in the time there is for proofs.
+        """
         config, clock = self._hub.config, self._hub.clock
         until = clock.seconds() + config.connect_timeout + config.handshake_timeout
         lookup = self._endpoints.lookup(told)
@@ -134,7 +143,7 @@ class Dialling:
                 share = min(left, max(left / max(1, addresses), _SHARE_LEAST))
                 lookup.tried(link.remote[0])
                 try:
-                    return await self._settled(link, wait, share)
+                    return await self._settled(link, wait, share, left if in_time else None)
                 except RemoteError as error:
                     failures.append(error)
                 if not 0 < lookup.left < addresses or clock.seconds() >= until:
@@ -172,18 +181,46 @@ class Dialling:
         assert isinstance(link, MeshProtocol)
         return link
 
-    async def _settled(self, link: MeshProtocol, wait: Wait, seconds: float) -> MeshProtocol:
-        """The link *wait* gives for *link*, unless that takes too long."""
+    async def _settled(
+        self, link: MeshProtocol, wait: Wait, share: float, left: float | None
+    ) -> MeshProtocol:
+        """The link *wait* gives for *link*, unless that takes too long.
+
+        :param share: seconds for the peer to prove itself.
+        :param left: seconds for all of it; None leaves it to the link to end what takes too long.
+        """
+        clock = self._hub.clock
+        began, waiting, is_late = clock.seconds(), wait(link), False
+
+        def too_late() -> None:
+            nonlocal is_late
+            is_late = True
+            waiting.cancel()
+
+        limit = clock.callLater(share, too_late)
+
+        def proven(_: MeshProtocol) -> None:
+            if not limit.active():  # the proof was all that was waited for
+                return
+            if left is None:
+                limit.cancel()
+            else:
+                limit.reset(max(0.0, began + left - clock.seconds()))
+
+        link.when_proven().addCallbacks(proven, lambda _: None)  # *waiting* tells why it never will be
         try:
-            return await wait(link).addTimeout(seconds, self._hub.clock)
-        except DeferredTimeout:
-            where = show(link.remote)
+            return await waiting
+        except CancelledError:
+            if not is_late:
+                self._give_up(link, RemoteError("nobody waits for this link any more", Reason.LEAVING))
+                raise
+            where, seconds = show(link.remote), clock.seconds() - began
             late = HandshakeTimeout(f"the handshake with {where} was not over after {seconds:.1f} s")
             self._give_up(link, late)
             raise late from None
-        except CancelledError:
-            self._give_up(link, RemoteError("nobody waits for this link any more", Reason.LEAVING))
-            raise
+        finally:
+            if limit.active():
+                limit.cancel()
 
     def _give_up(self, link: MeshProtocol, error: RemoteError) -> None:
         link.close(error)

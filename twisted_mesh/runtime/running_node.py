@@ -166,7 +166,7 @@ class Run:
         link = self.hub.table.get(self.dialler.found_at(address) or b"")
         if link is None or link.error is not None:  # it can be closed, until another relieves it
             try:
-                link = await self.dialling.link_to(address)
+                link = await self.dialling.link_to(address, in_time=True)
             except CancelledError:
                 if self._stopping:
                     raise NotRunning(f"the service stopped before it was linked with {address}") from None
