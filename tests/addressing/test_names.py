@@ -18,6 +18,7 @@ from tests.support.processes import eventually
 from twisted_mesh.addressing.names import ADDRESSES_MOST, Lookup, Names
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.errors import ConnectFailed, HandshakeTimeout, SelfConnection, SubnetMismatch
+from twisted_mesh.runtime.connector import _SHARE_LEAST
 from twisted_mesh.service import MeshService
 
 HOST = "10.1.0.1"
@@ -142,6 +143,26 @@ class TestAllAddressesInTurn(NamedCase):
         self.network.advance(5.1)
         self.failureResultOf(connecting, HandshakeTimeout)
         self.assertEqual(self.table.asked, [NAME])
+
+    def test_each_gets_its_least_share_and_all_no_more_than_the_time_outs_together(self) -> None:
+        hosts = [f"10.2.0.{number}" for number in range(1, ADDRESSES_MOST + 1)]
+        self.silent(*hosts)
+        for connect, shake, dials in (
+            (3.0, 4.0, [0.0, _SHARE_LEAST, 2 * _SHARE_LEAST]),
+            (1.0, 1.0, [0.0]),  # less is left than that
+        ):
+            with self.subTest(connect=connect, shake=shake):
+                self.network.dials.clear()
+                began = self.network.clock.seconds()
+                limits = {"connect_timeout": connect, "handshake_timeout": shake}
+                a = self.named(*hosts, limits=limits)
+                connecting = a.connect(NAME, PORT)
+                self.network.advance(connect + shake - 0.1)
+                self.assertNoResult(connecting)
+                self.network.advance(0.1)
+                self.failureResultOf(connecting, HandshakeTimeout)
+                self.assertEqual([when - began for *_, when in self.network.dials], dials)
+                self._stop(a)
 
     def test_of_several_reasons_the_one_that_tells_most_is_told(self) -> None:
         other = self.node(subnet="another")
