@@ -7,10 +7,13 @@ from typing import Any
 from twisted.internet.task import LoopingCall
 
 from tests.support.meshcase import PORT, MeshCase, Puppet, Raw, batch
-from twisted_mesh.core.handshake import Handshake, Side
+from twisted_mesh.core.arriving import TOLD_AFTER
+from twisted_mesh.core.events import Arriving
+from twisted_mesh.core.handshake import Handshake, Side, Stage
 from twisted_mesh.core.keepalive import ALIVE
 from twisted_mesh.errors import HandshakeTimeout
 from twisted_mesh.memory.transport import MemoryTransport
+from twisted_mesh.runtime.driver import Hub
 from twisted_mesh.service import MeshService
 from twisted_mesh.wire import native
 from twisted_mesh.wire.membership import Purpose
@@ -165,6 +168,28 @@ class TestArriving(SlowLineCase):
                 self.drip(author, said[5_000:], 15)
                 self.assertEqual(self.got(a), [b"x" * 50_000])
                 self.assertEqual([frame for frame in other.frames() if isinstance(frame, Want)], [])
+
+    def test_a_frame_behind_a_slow_handshake_is_told_of_no_sooner_than_any_other(self) -> None:
+        told: list[Arriving] = []
+        self.patch(Hub, "arriving", lambda _, arriving: told.append(arriving))
+        a = self.node()
+        puppet = self.puppet(frontier=False)
+        rest: list[bytes] = []
+
+        def begin(answer: bytes) -> bytes:
+            rest.append(answer[-10:])
+            return answer[:-10]
+
+        puppet.twist[Stage.INTRO] = begin
+        self.dial(puppet, a)
+        self.network.advance(1)
+        said = native.encode(batch(puppet.me, 1, b"x" * 10_000))
+        puppet.write(rest[0] + said[:1000])
+        self.network.advance(2 * TOLD_AFTER)
+        self.assertEqual(told, [])
+        puppet.write(said[1000:2000])
+        self.network.pump()
+        self.assertEqual(len(told), 1)
 
 
 class TestFrontier(SlowLineCase):

@@ -402,6 +402,7 @@ class MeshProtocol(Protocol):
             self._reader.limit = MAX_FRAME_BYTES
             self.phase = Phase.OPEN
             self._frontier_seen = self.read_bytes
+            self._arrival.ended()  # that of PROOF
             self._switch.proven(self, self.peer)
 
     def _write_now(self, data: bytes) -> None:
