@@ -24,7 +24,8 @@ class MeshConfig:
     """
 
     # Links.
-    #: From the connection to the first frame behind PROOF (guess; py2p waits for ever).
+    #: From the connection to the first frame behind PROOF (guess; py2p waits for ever).  Over a slow line
+    #: that frame, the frontier, has up to thirty times as long.
     handshake_timeout: float = 10.0
     #: Accepted connections that have not proven themselves; the oldest is closed (guess).
     handshakes_limit: int = 512
@@ -33,7 +34,8 @@ class MeshConfig:
     #: How long a connection may take to be made, the look-up of a name included (Twisted's endpoints use 30
     #: for a connection alone; guess).
     connect_timeout: float = 10.0
-    #: From our BYE to cutting the connection, if the peer does not close it (guess).
+    #: From our BYE to cutting the connection, if the peer does not close it (guess).  A proven peer that
+    #: nobody blames has up to 150 times that while bytes still move over a slow line.
     close_timeout: float = 2.0
     #: PING a link after so long without a byte from it (docs/protocol.rst).
     ping_after: float = 5.0

@@ -30,7 +30,8 @@ from zope.interface import implementer
 from twisted_mesh.eventloop.deferreds import Waiters
 
 #: Addresses of one name that an attempt goes to; of more these are drawn by lot, other ones each time.
-#: Twisted begins with the next every 0.3 s, so that these are under way in half of ``connect_timeout``.
+#: Twisted begins with the next every 0.3 s, so that these are under way in half of ``connect_timeout``
+#: (guess).
 ADDRESSES_MOST: Final = 16
 #: Up to so many addresses are tried in the order in which the system gives them, which puts the ones of
 #: most promise first.  More are tried in an order drawn by lot: where silent ones have taken the time of an

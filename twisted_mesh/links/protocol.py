@@ -48,7 +48,7 @@ _DETAIL = 512  # characters of a BYE's sentence
 _FRONTIER_WAITS: Final = 30  # times handshake_timeout, for a frontier over a slow line (guess: 600 kB)
 _FRONTIER_LEAST: Final = 1024  # bytes of it in each of them (guess: signs of life alone are a tenth)
 _END_WAITS: Final = 150  # times close_timeout, until the end of a link over a slow line (guess: 600 kB)
-_END_LOOKS: Final = 2  # in each of them
+_END_LOOKS: Final = 2  # in each of them (guess)
 
 
 class Phase(Enum):
