@@ -17,9 +17,8 @@ from twisted_mesh.wire.fields import MAX_NUMBER
 
 ALIVE: Final = MAX_NUMBER - 3  # the token of a PONG that nobody asked for
 _LATELY: Final = 0.5  # of ping_after or close_timeout: looks and the line come on top (guess)
-_FLOW: Final = (
-    128  # bytes that are an answer to nothing: else signs would be answered with signs (one has 38)
-)
+#: Bytes that are an answer to nothing: signs, of 38, would else be answered with signs (guess).
+_FLOW: Final = 128
 
 
 class Verdict(Enum):
@@ -38,18 +37,8 @@ class Liveness:
     """
 
     __slots__ = (
-        *(
-            "_came",
-            "_dead_after",
-            "_lately",
-            "_ping_after",
-            "_pinged",
-            "_read",
-            "_said",
-            "_written",
-            "_wrote",
-        ),
-        *("accepted", "received"),
+        *("_came", "_dead_after", "_lately", "_ping_after", "_pinged", "_read", "_said"),
+        *("_written", "_wrote", "accepted", "received"),
     )
 
     def __init__(

@@ -32,7 +32,7 @@ class CatchingUp:
         self._stopped = False
 
     def read(self, run: RunKey, after: int, upto: int, most: int) -> Iterator[Held]:
-        """Messages that were delivered, as they are held still (consumer.Reader).
+        """Messages that were delivered, as they are held still (``delivery.queue.Reader``).
 
         :raises StoreError: they cannot be read now; who wants them is told to try again.
         """

@@ -297,7 +297,7 @@ class Run:
     def _not_stored(self, failure: Failure) -> None:
         self._delivery.listeners.emit("failure", failure)
 
-    # ── hub.Observer ────────────────────────────────────────────────────────────────
+    # ── runtime.observer ────────────────────────────────────────────────────────────
 
     def up(self, link: MeshProtocol) -> None:
         """A node came into the routing table."""
@@ -378,7 +378,7 @@ class Run:
         self._delivery.deliver(deliver, source, link)
 
     def read(self, run: tuple[bytes, int], after: int, upto: int, most: int) -> Iterator[Held]:
-        """Messages that were delivered, as they are held still (consumer.Reader).
+        """Messages that were delivered, as they are held still (``delivery.queue.Reader``).
 
         :raises StoreError: they cannot be read now.
         """

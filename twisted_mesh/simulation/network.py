@@ -23,11 +23,10 @@ from twisted_mesh.wire.begun import HEAD_BYTES, begun
 from twisted_mesh.wire.framing import LENGTH_BYTES
 
 SEGMENT: Final = 1460  # bytes that a line carries at a time: of Ethernet's frames with TCP's headers
-_PER_SECOND: Final = 50  # segments; a faster line carries more bytes at a time, for the simulator's sake
-_OVERFULL: Final = 5.0  # seconds of it that wait: more than tell a node to push no more
-BUFFERED: Final = (
-    128 * 1024
-)  # bytes that a system takes from a sender ahead of the line (Linux': 87,380 and up)
+_PER_SECOND: Final = 50  # segments; of a faster line they are larger, for the simulator's sake (guess)
+_OVERFULL: Final = 5.0  # seconds of it that wait: more than tell a node to push no more (guess)
+#: Bytes that a system takes from a sender ahead of the line (Linux': 87,380 and up).
+BUFFERED: Final = 128 * 1024
 
 
 class Wire:

@@ -1,7 +1,8 @@
 """Storing as the simulator has it: what a flush has stored is there after a crash, and nothing else is.
 
-Contract: :class:`SimStore` is a ``Shelf`` in memory; :class:`Scribe` brings
-there what one run of a node changes, some time after it did, so that a crash can come in between.
+Contract: :class:`SimStore` is a :class:`~twisted_mesh.core.history.storage.Shelf` in memory;
+:class:`Scribe` brings there what one run of a node changes, some time after it did, so that a crash can
+come in between.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """The history of a node in a SQLite file: what outlives its process.
 
 Contract: a :class:`Store` implements :class:`~twisted_mesh.core.history.storage.Shelf` and stores each
-``Flush`` whole or not at all.  A process that is killed at any moment loses
-nothing that was flushed; when the power fails the last flushes may be lost, but what is left is whole.
-One thread may flush while another reads: a reader never waits for a flush and never sees half of one.
+:class:`~twisted_mesh.core.history.storage.Flush` whole or not at all.  A process that is killed at any
+moment loses nothing that was flushed; when the power fails the last flushes may be lost, but what is left
+is whole.  One thread may flush while another reads: a reader never waits for a flush and never sees half
+of one.
 """
 
 from __future__ import annotations

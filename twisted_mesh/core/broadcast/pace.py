@@ -102,11 +102,8 @@ class Pace:
 
     def bytes_in_time(self, now: float) -> float:
         """What may be asked for at a time, if lines are slow: as much as they bring in a few seconds."""
-        slowed = self._slowed(now)
+        slowed = [link for link in self._links.all if link.is_slowed(now)]
         return _SECONDS * sum(link.pace for link in slowed) if slowed else inf
-
-    def _slowed(self, now: float) -> list[Link]:
-        return [link for link in self._links.all if link.is_slowed(now)]
 
     def _is_any_slowed(self, now: float) -> bool:
         return any(link.is_slowed(now) for link in self._links.all)

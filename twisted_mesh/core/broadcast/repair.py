@@ -44,8 +44,8 @@ HEARSAY_MOST: Final = 1024  # runs known by hearsay alone that are pulled at a t
 #: Runs looked at in one event: thousands that stalled together took two seconds (measured).
 LOOKS_MOST: Final = 512
 STEPS_MOST: Final = 8  # announcements of a link on a run that ripen one after the other (guess)
-_ROUND_TRIPS: Final = 4  # without progress, before another link is asked
-_PATIENT: Final = 5  # times that, where the link brings other things meanwhile
+_ROUND_TRIPS: Final = 4  # without progress, before another link is asked (guess)
+_PATIENT: Final = 5  # times that, where the link brings other things meanwhile (guess)
 _URGENT: Final = 1 / 2  # of gap_longest: for a hole so old nobody is waited for in particular (guess)
 
 

@@ -1,8 +1,8 @@
 """Members that lie about who has what, each in one way.
 
-Contract: a liar here is a ``Impostor`` or one that bends what it
-hands on.  No receipt may be false, none of an honest member may be held up for ever, and no direct message
-may come twice, whatever they do.
+Contract: a liar here is an :class:`~twisted_mesh.simulation.adversaries.impostors.Impostor` or one that
+bends what it hands on.  No receipt may be false, none of an honest member may be held up for ever, and no
+direct message may come twice, whatever they do.
 """
 
 from __future__ import annotations
