@@ -26,12 +26,12 @@ from twisted.protocols.basic import LineOnlyReceiver
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 from twisted_mesh import MeshService
-from twisted_mesh.core.broadcast.inbound import Intake
+from twisted_mesh.core.broadcast.inbound import Inbound
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.node import Node
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.message import Message
-from twisted_mesh.runtime.driver import Hub
+from twisted_mesh.runtime.driver import Driver
 
 HOST = "127.0.0.1"
 PAUSE = 0.005  # seconds from one message to the next
@@ -114,8 +114,8 @@ class Ear(LineOnlyReceiver):
         clock.before(Connection, "doRead", waking)
         clock.before(MeshProtocol, "dataReceived", read)
         clock.before(Node, "handle", framed)
-        clock.before(Intake, "_verify", looked)
-        clock.after(Intake, "_verify", verified)
+        clock.before(Inbound, "_verify", looked)
+        clock.after(Inbound, "_verify", verified)
         clock.after(Node, "handle", accepted)
         self._heard_step = heard
         self._all: list[Stamps] = []
@@ -150,7 +150,7 @@ async def speak(port: int, messages: int) -> list[tuple[float, Stamps]]:
     """Send to the node at *port*: when each message was sent, and when each step was over."""
     clock = Clock(first=True)
     sent, turned, signed, given, encrypted, waited, passed = SENDER
-    clock.before(Hub, "_end_of_turn", turned)
+    clock.before(Driver, "_end_of_turn", turned)
     clock.before(History, "take", signed)
     clock.before(TLSMemoryBIOProtocol, "write", given)
     clock.after(TLSMemoryBIOProtocol, "write", encrypted)

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
-from twisted_mesh.core.events import Run
+from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.storage import Flush, Marks
 from twisted_mesh.storage.sqlite import Store
 from twisted_mesh.wire import native
@@ -30,14 +30,14 @@ from twisted_mesh.wire.native import Batch, SignedBatch
 MIB = 2**20
 ROUNDS = 5
 START = 1_800_000_000_000
-STREAMS: list[Run] = [(bytes([number]) * 32, START) for number in range(50)]
-OWN: Run = (b"o" * 32, START)
+STREAMS: list[StreamId] = [(bytes([number]) * 32, START) for number in range(50)]
+OWN: StreamId = (b"o" * 32, START)
 
 
 class Author:
     """The batches of one run."""
 
-    def __init__(self, run: Run, size: int) -> None:
+    def __init__(self, run: StreamId, size: int) -> None:
         self._run, self._head = run, 0
         self._body = join_entries([pack_entry(0, ["x" * size])])
 
@@ -49,7 +49,7 @@ class Author:
         return signed, Marks(self._run, self._head, 1, 0, self._head, False)
 
 
-def flushes(size: int, together: int, runs: list[Run]) -> Iterator[Flush]:
+def flushes(size: int, together: int, runs: list[StreamId]) -> Iterator[Flush]:
     """Flushes of so many batches of *size*, of all *runs* in turn."""
     authors = [Author(run, size) for run in runs]
     turn = 0

@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 
 from twisted_mesh import flags
 from twisted_mesh.addressing.addresses import this_host
-from twisted_mesh.blocking.proxies import Crossing, Link, Receipt
+from twisted_mesh.blocking.proxies import Link, Receipt, ThreadSafeProxies
 from twisted_mesh.blocking.reactor_thread import reactor_thread
 from twisted_mesh.blocking.socket_node import OPTIONS, SocketNode
 from twisted_mesh.blocking.standard_error import log_to_standard_error
@@ -30,7 +30,7 @@ from twisted_mesh.delivery.listeners import Listeners
 from twisted_mesh.delivery.queue import MessageQueue
 from twisted_mesh.delivery.receipts import Receipt as ServiceReceipt
 from twisted_mesh.errors import LocalError, NotRunning, SelfConnection
-from twisted_mesh.eventloop.deferreds import Waiters, is_in_time, seconds_of
+from twisted_mesh.eventloop.deferreds import WaitingDeferreds, is_in_time, seconds_of
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.message import Member, Message
 from twisted_mesh.network import Protocol
@@ -84,9 +84,9 @@ class MeshSocket(Listeners):
         if type(debug_level) is not int:
             raise LocalError(f"debug_level must be 0 to 5, not {debug_level!r}")
         self._connecting: set[Deferred[bool | None]] = set()
-        self._arrivals = Waiters[bool]()  # for a message
+        self._arrivals = WaitingDeferreds[bool]()  # for a message
         self._thread = reactor_thread()
-        self._crossing = Crossing(self._thread)
+        self._crossing = ThreadSafeProxies(self._thread)
         self._node: SocketNode
         self._queue: MessageQueue
         self._failures: deque[str]

@@ -2,7 +2,7 @@
 
 Contract: ``__init__`` checks its arguments and opens nothing (twistd forks afterwards); starting
 listens, or raises, and begins a new run; stopping ends it, within bounds.  What takes a node that runs
-is the ``Run``'s; this is what the application sees of it, running or not.
+is the ``RunningNode``'s; this is what the application sees of it, running or not.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from twisted_mesh.delivery.listeners import Emitting
 from twisted_mesh.delivery.queue import Bounds, MessageQueue
 from twisted_mesh.delivery.receipts import Receipt
 from twisted_mesh.errors import KeyInUse, LocalError, NotRunning, Reason, RemoteError
-from twisted_mesh.eventloop.clock import steady
-from twisted_mesh.eventloop.deferreds import Waiters, seconds_of, wait_for
+from twisted_mesh.eventloop.clock import monotonic
+from twisted_mesh.eventloop.deferreds import WaitingDeferreds, seconds_of, wait_for
 from twisted_mesh.eventloop.forks import close_in_forks, closed
 from twisted_mesh.identity import Identity, verify
 from twisted_mesh.links.factory import MeshFactory
@@ -44,7 +44,7 @@ from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.links.tls import Tls
 from twisted_mesh.message import Member
 from twisted_mesh.network import SSL, Protocol
-from twisted_mesh.runtime.running_node import Run
+from twisted_mesh.runtime.running_node import RunningNode
 from twisted_mesh.runtime.settings import Settings
 
 _log = Logger()
@@ -100,7 +100,7 @@ class MeshService(Service, Emitting):
         config: MeshConfig | None = None,
     ) -> None:
         self._reactor = reactor
-        self._clock = steady(reactor)
+        self._clock = monotonic(reactor)
         self._settings = Settings(
             Protocol(subnet, encryption), identity, out_addr, history, replay, overlay, role, label, tags,
             config, self._wall_clock, self._verify,
@@ -122,10 +122,10 @@ class MeshService(Service, Emitting):
         self._emitter = self._delivery.listeners
         self._listening = Listening(self._endpoints)
         self._dropped = Counter[str]()  # in earlier runs
-        self._run: Run | None = None
+        self._run: RunningNode | None = None
         self._unreachable = False  # no other can be told where to dial it
         self._stopping = False
-        self._ended = Waiters[None]()  # for the end of stopping
+        self._ended = WaitingDeferreds[None]()  # for the end of stopping
 
     # ── what it is ──────────────────────────────────────────────────────────────────
 
@@ -148,7 +148,7 @@ class MeshService(Service, Emitting):
     def routing_table(self) -> Mapping[bytes, MeshProtocol]:
         """The neighbours by id, read-only and live."""
         run = self._run  # once: another thread may look while this one stops
-        return _NOBODY if run is None else run.hub.table
+        return _NOBODY if run is None else run.driver.table
 
     @property
     def members(self) -> Mapping[bytes, Member]:
@@ -169,7 +169,7 @@ class MeshService(Service, Emitting):
     @property
     def factory(self) -> IProtocolFactory:
         """A factory of links, encryption included, to listen with by other means."""
-        factory = MeshFactory(lambda: None if self._run is None else self._run.hub)
+        factory = MeshFactory(lambda: None if self._run is None else self._run.driver)
         return factory if self._tls is None else self._tls.factory(factory)
 
     def footprint(self) -> dict[str, int]:
@@ -187,7 +187,7 @@ class MeshService(Service, Emitting):
         counts, run = self._dropped.copy(), self._run
         counts.update(self._delivery.counts)
         if run is not None:
-            counts.update(run.hub.counts)
+            counts.update(run.driver.counts)
         return MappingProxyType(counts)
 
     # ── starting and stopping ───────────────────────────────────────────────────────
@@ -257,7 +257,7 @@ class MeshService(Service, Emitting):
                 undo.callback(store.close)
             undo.callback(self._stop_listening)
             self._listening.start(self.factory)
-            run = Run(
+            run = RunningNode(
                 self._reactor,
                 self._clock,
                 lambda above: self._settings.new_run(above, self._where()),
@@ -282,7 +282,7 @@ class MeshService(Service, Emitting):
     def _where(self) -> tuple[str, int] | None:
         """Where others can dial this node now; while it stops, where they could before."""
         if self._stopping and self._run is not None:
-            return self._run.hub.myself.address
+            return self._run.driver.local_node.address
         address = self.out_addr
         unreachable = address is None and bool(self.addresses)
         if unreachable and not self._unreachable:
@@ -334,7 +334,7 @@ class MeshService(Service, Emitting):
     def _over(self) -> None:
         closed(self._close_in_fork)
         if self._run is not None:
-            self._dropped.update(self._run.hub.counts)
+            self._dropped.update(self._run.driver.counts)
         self._run = None
         self._listening = Listening(self._endpoints)
 
@@ -378,7 +378,7 @@ class MeshService(Service, Emitting):
 
         :raises NotRunning: the service does not run.
         """
-        self._running().hub.disconnected.add(node_id)
+        self._running().driver.disconnected.add(node_id)
 
     # ── sending ─────────────────────────────────────────────────────────────────────
 
@@ -468,7 +468,7 @@ class MeshService(Service, Emitting):
         """Iterate over the messages from now on: ``async for message in service.messages()``."""
         return self._delivery.messages()
 
-    def _running(self, stopping: bool = False) -> Run:
+    def _running(self, stopping: bool = False) -> RunningNode:
         if self._run is not None and self._stopping and not stopping:
             raise NotRunning("the service is still stopping: wait for the Deferred that stopService() gave")
         if self._run is None:

@@ -19,13 +19,13 @@ from twisted.python import usage
 from twisted.python.failure import Failure
 
 from twisted_mesh.addressing.addresses import parse_host_port, parse_peer
-from twisted_mesh.cli.jsonlines import PrintDoor
-from twisted_mesh.cli.stdio import LinesDoor
+from twisted_mesh.cli.jsonlines import JsonLines
+from twisted_mesh.cli.stdio import Stdio
 from twisted_mesh.cli.terminal import end_process
 from twisted_mesh.core.broadcast.joining import replay_number
 from twisted_mesh.delivery.members import check_label, check_said, check_tags
 from twisted_mesh.errors import IdentityError, KeyInUse, LocalError, NotRunning, StoreError
-from twisted_mesh.eventloop.clock import make_steady
+from twisted_mesh.eventloop.clock import make_monotonic
 from twisted_mesh.identity import Identity
 from twisted_mesh.links.listening import parse_listen
 from twisted_mesh.network import PLAINTEXT, SSL, Protocol
@@ -139,7 +139,7 @@ def makeService(options: Options) -> MultiService:
     """The service *options* describe, with what reads and writes the terminal."""
     from twisted.internet import reactor
 
-    make_steady(reactor)
+    make_monotonic(reactor)
     try:
         identity = None if options["identity"] is None else Identity.load_or_create(options["identity"])
         node = MeshService(
@@ -162,7 +162,7 @@ def makeService(options: Options) -> MultiService:
     process = Process(reactor, node, is_daemon=options.becomes_daemon())
     if options["stdio"] or options["print"]:
         _log_to_stderr(options)
-        door = LinesDoor if options["stdio"] else PrintDoor
+        door = Stdio if options["stdio"] else JsonLines
         door(reactor, node, bool(options["receipts"])).setServiceParent(process)
     return process
 

@@ -300,8 +300,8 @@ class _Service(MeshService):
 
     def died(self) -> None:
         """The process is gone, and with it its hold on the history file."""
-        if self._run is not None and self._run.keeper is not None:
-            self._run.keeper.store.close()
+        if self._run is not None and self._run.writer is not None:
+            self._run.writer.store.close()
 
 
 @dataclass

@@ -653,13 +653,13 @@ class HandlerTests(SocketCase):
         for f in (lambda: None, lambda one: None, lambda one, two, three: None, lambda *many: None, 5):
             self.assertRaises(ValueError, sock.register_handler, f)
 
-        class Keeper:
+        class HistoryWriter:
             def method(self, msg: Any, handler: Any) -> None: ...
 
             def __call__(self, msg: Any, handler: Any) -> None: ...
 
-        sock.register_handler(Keeper().method)
-        sock.register_handler(Keeper())
+        sock.register_handler(HistoryWriter().method)
+        sock.register_handler(HistoryWriter())
 
     @blocks
     def test_what_a_handler_keeps_can_be_used_in_another_thread(self) -> None:

@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.doors import DoorCase, Screen
-from twisted_mesh.cli.jsonlines import PrintDoor, as_json
+from twisted_mesh.cli.jsonlines import JsonLines, as_json
 from twisted_mesh.message import Gap
 from twisted_mesh.service import MeshService
 
@@ -46,7 +46,7 @@ class AsJsonTests(SynchronousTestCase):
             json.dumps(as_json(value), allow_nan=False)
 
 
-class TellingDoor(PrintDoor):
+class TellingDoor(JsonLines):
     """A door with ``--receipts``."""
 
     def __init__(self, reactor: Any, node: MeshService) -> None:
@@ -55,18 +55,18 @@ class TellingDoor(PrintDoor):
 
 class PrintDoorTests(DoorCase):
     def test_listening_is_first_and_names_every_port(self) -> None:
-        screen = self.door(PrintDoor, listen=[self.network.listen("10.0.0.1", port) for port in (1, 2)])
+        screen = self.door(JsonLines, listen=[self.network.listen("10.0.0.1", port) for port in (1, 2)])
         node_id = self.node_of_door.id.decode()
         self.assertEqual(
             events(screen), [{"event": "listening", "port": 1, "ports": [1, 2], "id": node_id}]
         )
 
     def test_listening_of_a_node_that_only_dials_has_no_port(self) -> None:
-        screen = self.door(PrintDoor, listens=False)
+        screen = self.door(JsonLines, listens=False)
         self.assertEqual((events(screen)[0]["port"], events(screen)[0]["ports"]), (None, []))
 
     def test_a_message_is_printed_with_all_it_has(self) -> None:
-        screen = self.door(PrintDoor)
+        screen = self.door(JsonLines)
         other = self.node()
         self.link((other, self.node_of_door))
         other.send("text", b"\xff", math.nan, {1: 2}, type=0x30)
@@ -95,7 +95,7 @@ class PrintDoorTests(DoorCase):
         self.assertEqual((whisper["type"], whisper["sequence"], whisper["packets"]), (2, None, ["psst"]))
 
     def test_events_are_printed_with_what_they_tell(self) -> None:
-        screen = self.door(PrintDoor)
+        screen = self.door(JsonLines)
         node, other = self.node_of_door, self.node(label="a\nb", tags={"floor": "3"})
         self.link((other, node))
         self.network.cut("10.0.0.1", "10.0.0.2")
@@ -107,7 +107,7 @@ class PrintDoorTests(DoorCase):
         self.network.pump()
         printed = events(screen)
         self.assertEqual(printed[1], {"event": "connect", "peers": [other.id.decode()]})
-        member = other.id.decode(), other._run.hub.myself.epoch
+        member = other.id.decode(), other._run.driver.local_node.epoch
         self.assertEqual(
             printed[2],
             {
@@ -141,7 +141,7 @@ class PrintDoorTests(DoorCase):
         return deferred
 
     def test_events_nobody_reads_are_counted_and_told(self) -> None:
-        screen = self.door(PrintDoor)
+        screen = self.door(JsonLines)
         node = self.node_of_door
         screen.blocked = True
         for number in range(4):
@@ -152,12 +152,12 @@ class PrintDoorTests(DoorCase):
         self.assertEqual(told, [("failure", "0"), ("skipped", 3), ("failure", "later")])
 
     def test_standard_input_is_not_the_doors(self) -> None:
-        screen = self.door(PrintDoor)
+        screen = self.door(JsonLines)
         screen.at.dataReceived(b"whatever\nit is\n")
         screen.at.readConnectionLost()
         self.network.advance(30)
         self.assertFalse(self.stopping)
-        self.assertEqual(self.node_of_door._run.hub.unsent, 0)  # type: ignore[union-attr]
+        self.assertEqual(self.node_of_door._run.driver.unsent, 0)  # type: ignore[union-attr]
 
     def test_with_receipts_lines_are_sent_and_who_has_them_is_printed(self) -> None:
         screen = self.door(TellingDoor)
@@ -169,7 +169,7 @@ class PrintDoorTests(DoorCase):
         self.network.advance(1)
         self.assertEqual(self.got(other), ["fire", "again"])
         told = [event for event in events(screen) if event["event"] == "receipt"]
-        epoch = node._run.hub.myself.epoch  # type: ignore[union-attr]
+        epoch = node._run.driver.local_node.epoch  # type: ignore[union-attr]
         first = {"event": "receipt", "line": 1, "epoch": epoch, "sequence": 1, "missed": 0, "closed": None}
         self.assertEqual(
             [event for event in told if event["line"] == 1],

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.doors import DoorCase, Screen
 from tests.support.meshcase import MIB, MeshCase
 from twisted_mesh.cli.lines import LINE_BYTES, READ_AHEAD, LineSplitter
-from twisted_mesh.cli.stdio import LinesDoor
+from twisted_mesh.cli.stdio import Stdio
 from twisted_mesh.message import Message
 from twisted_mesh.service import MeshService
 
@@ -56,14 +56,14 @@ class LineSplitterTests(SynchronousTestCase):
             self.assertEqual(splitter.end(), lines)
 
 
-class FaultyDoor(LinesDoor):
+class FaultyDoor(Stdio):
     """A door whose author made a mistake."""
 
     def shown(self, message: Message) -> str | None:
         raise ZeroDivisionError("a fault")
 
 
-class TellingDoor(LinesDoor):
+class TellingDoor(Stdio):
     """A door with ``--receipts``."""
 
     def __init__(self, reactor: Any, node: MeshService) -> None:
@@ -71,7 +71,7 @@ class TellingDoor(LinesDoor):
 
 
 class LinesDoorTests(DoorCase):
-    def lines_door(self, kind: type[LinesDoor] = LinesDoor, **options: Any) -> Screen:
+    def lines_door(self, kind: type[Stdio] = Stdio, **options: Any) -> Screen:
         """A node that is linked with another one, ``self.other``."""
         options.setdefault("limits", LIMITS)
         screen = self.door(kind, **options)
@@ -124,7 +124,7 @@ class LinesDoorTests(DoorCase):
         self.assertEqual(len(self.log("end of input")), 1)
 
     def test_end_of_input_without_a_peer_waits_and_ends_with_1_and_the_reason(self) -> None:
-        screen = self.door(LinesDoor, limits=LIMITS)
+        screen = self.door(Stdio, limits=LIMITS)
         screen.at.dataReceived(b"one\ntwo\n")
         self.end_input(screen)
         self.network.advance(LIMITS["handover_timeout"] - 0.1)
@@ -135,7 +135,7 @@ class LinesDoorTests(DoorCase):
         self.assertEqual(self.told.getvalue(), "mesh: 2 messages were taken by no neighbour\n")
 
     def test_a_peer_that_comes_in_time_takes_what_was_typed(self) -> None:
-        screen = self.door(LinesDoor, limits=LIMITS)
+        screen = self.door(Stdio, limits=LIMITS)
         screen.at.dataReceived(b"one\ntwo\n")
         self.end_input(screen)
         self.network.advance(5)
@@ -146,7 +146,7 @@ class LinesDoorTests(DoorCase):
         self.assertEqual((self.status, self.got(other)), (0, ["one", "two"]))
 
     def test_end_of_empty_input_ends_at_once(self) -> None:
-        screen = self.door(LinesDoor, limits=LIMITS)
+        screen = self.door(Stdio, limits=LIMITS)
         self.end_input(screen)
         self.assertTrue(self.has_ended)
         self.assertEqual(self.status, 0)
@@ -170,7 +170,7 @@ class LinesDoorTests(DoorCase):
         self.assertEqual([len(line) for line in self.got(self.other)], [LINE_BYTES])
 
     def test_input_is_not_read_while_the_mesh_is_congested(self) -> None:
-        screen = self.door(LinesDoor, limits=LIMITS)
+        screen = self.door(Stdio, limits=LIMITS)
         typed = 0
         while screen.reads:
             screen.at.dataReceived(b"%0999d\n" % typed * 8)
@@ -184,7 +184,7 @@ class LinesDoorTests(DoorCase):
         self.assertEqual(len(self.got(other)), typed)
 
     def test_congested_at_the_end_of_input_ends_with_1_and_the_reason(self) -> None:
-        screen = self.door(LinesDoor, limits=LIMITS)
+        screen = self.door(Stdio, limits=LIMITS)
         screen.at.dataReceived((b"x" * 999_999 + b"\n") * 3)
         self.network.pump()
         screen.at.readConnectionLost()
@@ -312,7 +312,7 @@ class LinesDoorTests(DoorCase):
         )
 
     def test_input_that_ends_when_the_process_was_stopped_changes_nothing(self) -> None:
-        screen = self.door(LinesDoor, limits=LIMITS)
+        screen = self.door(Stdio, limits=LIMITS)
         screen.at.dataReceived(b"one\n")
         self.end_input(screen)
         self.stop()
@@ -321,7 +321,7 @@ class LinesDoorTests(DoorCase):
         self.assertEqual((self.status, self.told.getvalue()), (0, ""))
 
     def test_of_a_process_that_was_stopped_input_and_output_tell_nothing(self) -> None:
-        screen = self.door(LinesDoor, limits=LIMITS)
+        screen = self.door(Stdio, limits=LIMITS)
         self.stop()
         self.network.advance(1)
         screen.at.readConnectionLost()
@@ -330,7 +330,7 @@ class LinesDoorTests(DoorCase):
         self.assertEqual((self.status, self.told.getvalue()), (0, ""))
 
     def test_a_fault_in_reading_ends_the_process_and_is_logged(self) -> None:
-        screen = self.door(LinesDoor, limits=LIMITS)
+        screen = self.door(Stdio, limits=LIMITS)
         screen.fault = ZeroDivisionError("a fault")
         screen.at.dataReceived((b"x" * 99_999 + b"\n") * 30)  # more than the mesh takes for now
         self.network.advance(1)
@@ -353,11 +353,11 @@ class FullHistoryTests(DoorCase):
     def full_door(self) -> Screen:
         """A node with a history that cannot be written, linked with ``self.other``."""
         history = Path(self.mktemp())
-        screen = self.door(LinesDoor, limits=LIMITS, history=history)
+        screen = self.door(Stdio, limits=LIMITS, history=history)
         self.other: MeshService = self.node()
         self.link((self.other, self.node_of_door))
-        assert self.node_of_door._run is not None and self.node_of_door._run.keeper is not None
-        self.writer = self.node_of_door._run.keeper.store._writer
+        assert self.node_of_door._run is not None and self.node_of_door._run.writer is not None
+        self.writer = self.node_of_door._run.writer.store._writer
         self.writer.execute("PRAGMA query_only = ON")
         self.other.send("the last straw")
         self.network.advance(1)

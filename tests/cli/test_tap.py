@@ -21,8 +21,8 @@ from twisted.trial.unittest import SynchronousTestCase
 import twisted_mesh
 from twisted_mesh import tap
 from twisted_mesh.cli import terminal
-from twisted_mesh.cli.jsonlines import PrintDoor
-from twisted_mesh.cli.stdio import LinesDoor
+from twisted_mesh.cli.jsonlines import JsonLines
+from twisted_mesh.cli.stdio import Stdio
 from twisted_mesh.errors import LocalError
 from twisted_mesh.identity import Identity
 from twisted_mesh.service import MeshService
@@ -150,8 +150,8 @@ class MakeServiceTests(SynchronousTestCase):
         self.assertEqual(node.out_addr, ("h", 1))
         self.assertEqual(node.id, Identity.load(key).id)
         self.assertEqual(node.footprint(), {})
-        myself = node._settings.new_run(0, None)
-        said = myself.label, myself.tags, myself.overlay, myself.role
+        local_node = node._settings.new_run(0, None)
+        said = local_node.label, local_node.tags, local_node.overlay, local_node.role
         self.assertEqual(said, ("mine", {"floor": "3"}, False, Role.MEMBER))
         (other,) = self.make("--port=0")
         self.assertTrue(other._settings.new_run(0, None).overlay)
@@ -164,7 +164,7 @@ class MakeServiceTests(SynchronousTestCase):
         self.assertRegex(str(refusal.code), r"^mesh: identity .*chmod 600.*$")
 
     def test_a_door_takes_standard_output_from_the_log(self) -> None:
-        for argument, kind in (("--stdio", LinesDoor), ("--print", PrintDoor)):
+        for argument, kind in (("--stdio", Stdio), ("--print", JsonLines)):
             log, out = io.StringIO(), sys.__stdout__
             self.patch(sys, "stderr", log)
             self.patch(sys, "stdout", out)

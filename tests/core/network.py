@@ -21,7 +21,7 @@ from msgspec import structs
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
-from twisted_mesh.core.handshake import Myself, Peer
+from twisted_mesh.core.handshake import LocalNode, Peer
 from twisted_mesh.core.node import Node
 from twisted_mesh.core.signing import signer
 from twisted_mesh.errors import Reason
@@ -63,10 +63,12 @@ def verify(origin: bytes, signature: bytes, text: bytes) -> bool:
     return signature == signature_of(origin, text)
 
 
-def myself(name: str, epoch: int = 1, *, verify: Callable[[bytes, bytes, bytes], bool] = verify) -> Myself:
+def local_node(
+    name: str, epoch: int = 1, *, verify: Callable[[bytes, bytes, bytes], bool] = verify
+) -> LocalNode:
     """What the node *name* needs of itself."""
     origin = origin_of(name)
-    return Myself(
+    return LocalNode(
         id_of(origin), origin, epoch, NETWORK, None, False, lambda text: signature_of(origin, text), verify
     )
 
@@ -325,7 +327,7 @@ class Member:
         self.name = name
         self.peer = peer(name, epoch)
         self.run = (self.peer.origin, epoch)
-        self.node = Node(myself(name, epoch), config, Random(1))
+        self.node = Node(local_node(name, epoch), config, Random(1))
         self.ends: dict[int, End] = {}
         self.delivered: dict[tuple[bytes, int], list[int]] = {}
         self.happened: list[events.Happening] = []

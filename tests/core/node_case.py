@@ -10,7 +10,7 @@ from msgspec import structs
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core import network
-from tests.core.network import entries, myself, of, origin_of, peer
+from tests.core.network import entries, local_node, of, origin_of, peer
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.broadcast.digest import digest
 from twisted_mesh.core.events import (
@@ -37,7 +37,7 @@ from twisted_mesh.wire.native import Have, Prune, SignedBatch, Snapshot, Snapsho
 from twisted_mesh.wire.signed import SignedRecord
 
 ALL = Snapshot(True, [])  # of a peer that knows nothing
-Society = Roster | SignedRecord  # what nodes say of who is there
+MembershipChecks = Roster | SignedRecord  # what nodes say of who is there
 PING = native.Ping(0)  # behind a node's own frontier, for the round trip
 
 HOST = "192.0.2.1"  # where every peer is, as the connections have it
@@ -52,14 +52,14 @@ class NodeTestCase(SynchronousTestCase):
         self.verified = 0
         self.make()
 
-    #: What the node says of itself besides what :func:`myself` has.
+    #: What the node says of itself besides what :func:`local_node` has.
     manner: ClassVar[dict[str, object]] = {}
 
     def make(self, epoch: int = 1, **limits: float) -> None:
         """Begin anew with *limits*."""
         self.now = 50.0
         self.config = MeshConfig(**limits)  # type: ignore[arg-type]
-        me = structs.replace(myself("me", epoch, verify=self.verify), **self.manner)
+        me = structs.replace(local_node("me", epoch, verify=self.verify), **self.manner)
         self.node = Node(me, self.config, Random(1))
         self.timers: dict[Timer, float] = {}
         self.queued: Counter[int] = Counter()  # bytes that were ever sent over each link
@@ -167,7 +167,7 @@ class NodeTestCase(SynchronousTestCase):
         return [
             frame
             for frame in self.all_frames(effects, number)
-            if not isinstance(frame, Society) and frame != native.Ping(READ_SO_FAR)
+            if not isinstance(frame, MembershipChecks) and frame != native.Ping(READ_SO_FAR)
         ]
 
     def all_frames(self, effects: list[Effect], number: int) -> list[object]:

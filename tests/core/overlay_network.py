@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.overlay.overlay import Overlay
-from twisted_mesh.core.reachability import Dials
+from twisted_mesh.core.reachability import DialLimit
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.membership import Contact, ForwardJoin, Purpose, Shuffle, ShuffleReply
 
@@ -59,7 +59,7 @@ class Host:
         self.alive = True
         self.wires: dict[int, Wire] = {}
         self.ups: set[int] = set()
-        self.dials = Dials(network.config, None)
+        self.dials = DialLimit(network.config, None)
         self.dialled = 0
         self.refused = 0
         self.woken: float | None = None

@@ -13,7 +13,7 @@ from twisted_mesh.core.handshake import (
     FRESH_BYTES,
     NONCE_BYTES,
     Handshake,
-    Myself,
+    LocalNode,
     Nonces,
     Peer,
     Side,
@@ -50,11 +50,11 @@ def other_exporter() -> bytes:
     return b"t" * 32
 
 
-def node(network: Protocol = HERE, *, epoch: int = 7, settled: bool = False) -> Myself:
+def node(network: Protocol = HERE, *, epoch: int = 7, settled: bool = False) -> LocalNode:
     """A node with a key of its own."""
     key = Identity.generate()
     address = ("node.example", 4444)
-    return Myself(key.id, key.origin, epoch, network, address, settled, key.sign, verify)
+    return LocalNode(key.id, key.origin, epoch, network, address, settled, key.sign, verify)
 
 
 def payloads(data: bytes) -> list[bytes]:
@@ -71,7 +71,7 @@ class Party:
     def __init__(
         self,
         side: Side,
-        myself: Myself,
+        local_node: LocalNode,
         expected: bytes | None = None,
         exporter: Callable[[], bytes] = exporter,
         purpose: Purpose = Purpose.JOIN,
@@ -81,7 +81,7 @@ class Party:
         nonces = nonces or Nonces(side.value)
         self.shake = Handshake(
             side,
-            myself,
+            local_node,
             nonce=nonces.make(fresh * FRESH_BYTES),
             time=1_700_000_000,
             expected=expected,

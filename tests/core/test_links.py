@@ -6,7 +6,7 @@ from itertools import permutations, product
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.core.network import myself, origin_of, peer
+from tests.core.network import local_node, origin_of, peer
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import Arriving, LinkOpened
 from twisted_mesh.core.link import SLOWED_SECONDS, Link
@@ -22,7 +22,7 @@ SILENCE = 5.0  # after which a link counts as silent
 
 def links_of(name: str) -> Links:
     """The table of the node *name*."""
-    return Links(myself(name), MeshConfig(crossing_silence=SILENCE))
+    return Links(local_node(name), MeshConfig(crossing_silence=SILENCE))
 
 
 def numbers(links: Links) -> list[int]:
@@ -115,7 +115,7 @@ class TestClaims(SynchronousTestCase):
     RUN = (origin_of("anna"), 1)
 
     def setUp(self) -> None:
-        links = Links(myself("me"), MeshConfig(claims_limit=3))
+        links = Links(local_node("me"), MeshConfig(claims_limit=3))
         self.link, _ = links.open(LinkOpened(1, peer("bert"), True, False), 0)
         self.links = links
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.core import network
-from tests.core.network import batch, closing, entries, entry, have, myself, of, origin_of, prune, want
+from tests.core.network import batch, closing, entries, entry, have, local_node, of, origin_of, prune, want
 from tests.core.node_case import ALL, PING, NodeTestCase
 from twisted_mesh.core.broadcast.digest import digest
 from twisted_mesh.core.events import (
@@ -237,7 +237,9 @@ class TestFootprint(NodeTestCase):
         self.assertEqual(after, before)
 
     def test_every_table_that_links_fill_is_seen(self) -> None:
-        self.assertLessEqual(set(Links(myself("me"), self.config).footprint()), set(self.node.footprint()))
+        self.assertLessEqual(
+            set(Links(local_node("me"), self.config).footprint()), set(self.node.footprint())
+        )
 
     def test_what_is_old_is_given_up_in_time(self) -> None:
         self.make(history_seconds=600)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.core.network import batch, closing, entry, have, of, origin_of, presence, roster, want
 from tests.core.node_case import PING, NodeTestCase
 from twisted_mesh.core.broadcast.digest import digest
-from twisted_mesh.core.events import EpochTaken, KeyInUse, LinkClosed, LinkUp, Send
+from twisted_mesh.core.events import EpochConflict, KeyInUse, LinkClosed, LinkUp, Send
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire import native
 from twisted_mesh.wire.native import SignedBatch, Snapshot, SnapshotEntry
@@ -91,7 +91,7 @@ class TestOwnKeyElsewhere(NodeTestCase):
         for taken, base in ((1, 4), (7, 0), (8, 3)):
             self.make(epoch=1)
             effects = self.up(1, "bert", entry("me", base + 1, epoch=taken), entry("me", 9, epoch=0))
-            self.assertEqual(of(effects, EpochTaken), [EpochTaken(taken)])
+            self.assertEqual(of(effects, EpochConflict), [EpochConflict(taken)])
             # The run ends here: it is neither settled nor linked.
             self.assertFalse(self.node.settled)
             self.assertEqual(of(effects, LinkUp), [])
@@ -107,12 +107,12 @@ class TestOwnKeyElsewhere(NodeTestCase):
     def test_own_messages_that_came_around_are_not(self) -> None:
         self.publish("a", "b", "c")
         effects = self.up(1, "bert", entry("me", 3))
-        self.assertEqual(of(effects, EpochTaken), [])
+        self.assertEqual(of(effects, EpochConflict), [])
         self.assertTrue(self.node.settled)
 
     def test_an_earlier_run_is_not(self) -> None:
         self.make(epoch=5)
-        self.assertEqual(of(self.up(1, "bert", entry("me", 9, epoch=4)), EpochTaken), [])
+        self.assertEqual(of(self.up(1, "bert", entry("me", 9, epoch=4)), EpochConflict), [])
 
     def test_a_claim_of_a_later_run_is_no_proof_once_settled(self) -> None:
         # Anyone could make a node stop by claiming it.

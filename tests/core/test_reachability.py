@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core.overlay_network import contact_of
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.reachability import Dials, Reach, believed, reach_of, site_of
+from twisted_mesh.core.reachability import DialLimit, Reach, believed, reach_of, site_of
 from twisted_mesh.wire.membership import Contact, Purpose
 
 HOSTS = {
@@ -74,10 +74,10 @@ class TestReach(SynchronousTestCase):
 class TestDials(SynchronousTestCase):
     """All dials of told addresses have one budget."""
 
-    def dials(self, **config: float) -> Dials:
-        return Dials(MeshConfig(**config), ("10.0.0.99", 4444))  # type: ignore[arg-type]
+    def dials(self, **config: float) -> DialLimit:
+        return DialLimit(MeshConfig(**config), ("10.0.0.99", 4444))  # type: ignore[arg-type]
 
-    def begin(self, dials: Dials, contact: Contact, now: float = 0) -> bool:
+    def begin(self, dials: DialLimit, contact: Contact, now: float = 0) -> bool:
         """Dial if that may be; whether it could."""
         if not dials.may(contact, now):
             return False

@@ -5,8 +5,8 @@ from __future__ import annotations
 from msgspec import structs
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.core.network import acknowledged, direct, myself, origin_of, presence, receipt, suspect
-from twisted_mesh.core.signing import Seal, signer
+from tests.core.network import acknowledged, direct, local_node, origin_of, presence, receipt, suspect
+from twisted_mesh.core.signing import Signer, signer
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.network import Protocol
 from twisted_mesh.wire import native
@@ -18,21 +18,21 @@ RECORDS = [presence("me"), suspect("me", "anna"), direct("me", "anna", 1), ackno
 
 class TestSeal(SynchronousTestCase):
     def setUp(self) -> None:
-        self.seal = Seal(myself("me"))
+        self.signer = Signer(local_node("me"))
 
     def assert_refused(self, signed: SignedRecord) -> None:
-        error = self.assertRaises(RemoteError, self.seal.require, signed)
+        error = self.assertRaises(RemoteError, self.signer.require, signed)
         self.assertIs(error.reason, Reason.SIGNATURE)
 
     def test_each_is_signed_by_whom_it_comes_from(self) -> None:
         for signed in RECORDS:
             self.assertEqual(signer(signed.record), origin_of("me"))
-            self.assertEqual(self.seal.signed(signed.record), signed)
-            self.seal.require(signed)
+            self.assertEqual(self.signer.signed(signed.record), signed)
+            self.signer.require(signed)
         value = native.receipt(receipt("me", "anna", 1, 3).array)
         self.assertEqual(signer(value), origin_of("me"))
-        self.assertEqual(self.seal.receipt(value), receipt("me", "anna", 1, 3))
-        self.seal.require_receipt(value, receipt("me", "anna", 1, 3))
+        self.assertEqual(self.signer.receipt(value), receipt("me", "anna", 1, 3))
+        self.signer.require_receipt(value, receipt("me", "anna", 1, 3))
 
     def test_what_anything_was_changed_in_is_refused(self) -> None:
         for signed in RECORDS:
@@ -41,7 +41,7 @@ class TestSeal(SynchronousTestCase):
         one, other = receipt("anna", "me", 1, 3), receipt("anna", "me", 1, 4)
         mixed = structs.replace(other, signature=one.signature)
         value = native.receipt(other.array)
-        self.assertRaises(RemoteError, self.seal.require_receipt, value, mixed)
+        self.assertRaises(RemoteError, self.signer.require_receipt, value, mixed)
 
     def test_a_signature_is_good_for_one_kind(self) -> None:
         signed = direct("me", "anna", 1)
@@ -49,6 +49,6 @@ class TestSeal(SynchronousTestCase):
         self.assert_refused(SignedRecord(other, signed.signature, signed.array))
 
     def test_and_for_one_network(self) -> None:
-        elsewhere = Seal(structs.replace(myself("me"), network=Protocol("elsewhere", "Plaintext")))
+        elsewhere = Signer(structs.replace(local_node("me"), network=Protocol("elsewhere", "Plaintext")))
         for signed in RECORDS:
             self.assertRaises(RemoteError, elsewhere.require, signed)

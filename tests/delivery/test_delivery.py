@@ -16,7 +16,7 @@ from tests.support.meshcase import MeshCase, batch
 from twisted_mesh import MeshService, Message, flags
 from twisted_mesh.delivery.queue import MessageQueue
 from twisted_mesh.errors import LocalError, Unreachable
-from twisted_mesh.runtime.running_node import Run
+from twisted_mesh.runtime.running_node import RunningNode
 
 
 class Oops(Exception):
@@ -314,7 +314,7 @@ class TestListeners(DeliveryCase):
                 if id(held) not in known and not isinstance(held, type | ModuleType):
                     known.add(id(held))
                     reached.append(held)
-        self.assertFalse(any(isinstance(one, MeshService | Run | MessageQueue) for one in reached))
+        self.assertFalse(any(isinstance(one, MeshService | RunningNode | MessageQueue) for one in reached))
 
     def test_messages_nobody_was_there_for_are_counted(self) -> None:
         self.say("heard")

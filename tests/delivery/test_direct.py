@@ -35,9 +35,9 @@ class TestSendTo(MeshCase):
         self.assertEqual(self.received(b)[0].packets, [0x30])
 
     def test_to_and_from_nodes_nobody_can_dial(self) -> None:
-        hub = self.node()
+        driver = self.node()
         inner = [self.node(listens=False) for _ in range(2)]
-        self.link((inner[0], hub), (inner[1], hub))
+        self.link((inner[0], driver), (inner[1], driver))
         self.network.advance(1)
         sent = inner[0].send_to(inner[1].id, "ping")
         self.network.pump()
@@ -46,7 +46,7 @@ class TestSendTo(MeshCase):
         self.network.pump()
         self.successResultOf(reply)
         self.assertEqual(self.got(inner[0]), ["pong"])
-        self.assertEqual(self.got(hub), [])
+        self.assertEqual(self.got(driver), [])
 
     def test_they_arrive_in_numbers_each_once_in_both_directions(self) -> None:
         a, b, c = self.chain(3)

@@ -10,24 +10,24 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.meshcase import PORT, MeshCase, Puppet
 from twisted_mesh.addressing.addresses import check_address
-from twisted_mesh.core.handshake import Myself
+from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.delivery.members import MOST_SAID, check_label, check_role, check_said, check_tags
 from twisted_mesh.errors import LocalError, NotRunning
 from twisted_mesh.identity import Identity
 from twisted_mesh.message import Member
 from twisted_mesh.service import MeshService
 from twisted_mesh.wire import native
-from twisted_mesh.wire.membership import Presence, Role, Roster, RosterEntry, Standing, Suspect
+from twisted_mesh.wire.membership import Presence, PresenceFlags, Role, Roster, RosterEntry, Suspect
 from twisted_mesh.wire.native import Kind
 from twisted_mesh.wire.signed import SignedRecord
 
 LONGEST = {f"{number:032}": "v" * 128 for number in range(16)}
 
 
-def presence(author: Myself, counter: int = 1, **changed: object) -> SignedRecord:
+def presence(author: LocalNode, counter: int = 1, **changed: object) -> SignedRecord:
     """A PRESENCE as *author* signs it."""
     values = {"sequence": 0, "address": None, "role": Role.MEMBER, "label": None, "tags": {}}
-    values |= {"retention": 600, "interval": 30_000, "flags": Standing(0), "credential": b""}
+    values |= {"retention": 600, "interval": 30_000, "flags": PresenceFlags(0), "credential": b""}
     record = Presence(author.origin, author.epoch, counter, **(values | changed))  # type: ignore[arg-type]
     array = native.pack(record)
     text = native.signed_text(native.network_digest(author.network.id), array, Kind.PRESENCE)
@@ -116,7 +116,7 @@ class TestMembers(MembersCase):
         self.assertEqual(fourth.members[second.id].tags, LONGEST)
         self.assertEqual(first.members[third.id].address, ("a.example", 9))
         member = first.members[fourth.id]
-        epoch = fourth._run.hub.myself.epoch  # type: ignore[union-attr]
+        epoch = fourth._run.driver.local_node.epoch  # type: ignore[union-attr]
         expected = Member(fourth.id, None, {}, (self.host(fourth), PORT), "member", "up", 0.0, epoch)
         self.assertEqual(member, expected)
         self.assertEqual(self.told(first), ["up"] * 3)
@@ -131,7 +131,7 @@ class TestMembers(MembersCase):
             members[b"x"] = None  # type: ignore[index]
         before = a.members[b.id]
         before.tags["mine"] = "alone"
-        self.assertEqual(a._run.hub.node.roster.get(b._settings.identity.origin).presence.tags, {})  # type: ignore[union-attr]
+        self.assertEqual(a._run.driver.node.roster.get(b._settings.identity.origin).presence.tags, {})  # type: ignore[union-attr]
         self.assertEqual(a.footprint()["members"], 1)
 
     def test_without_a_run_there_is_none(self) -> None:
@@ -221,11 +221,11 @@ class TestMembers(MembersCase):
         short = self.node(identity=None, limits={"history_seconds": 77.0})
         a = self.node()
         self.link((a, kept), (a, short))
-        roster = a._run.hub.node.roster  # type: ignore[union-attr]
+        roster = a._run.driver.node.roster  # type: ignore[union-attr]
         said = [roster.get(node._settings.identity.origin).presence for node in (kept, short)]
         self.assertEqual(
             [(one.retention, one.flags) for one in said],
-            [(1234, 0), (77, Standing.EPHEMERAL)],
+            [(1234, 0), (77, PresenceFlags.EPHEMERAL)],
         )
 
     def test_listeners_get_the_member_and_what_they_do_harms_nobody(self) -> None:
@@ -399,7 +399,7 @@ class TestLyingPeers(MembersCase):
 
     def test_who_accuses_in_anothers_name(self) -> None:
         puppet = self.joined(self.a)
-        entry = self.a._run.hub.node.roster.get(self.b._settings.identity.origin)  # type: ignore[union-attr]
+        entry = self.a._run.driver.node.roster.get(self.b._settings.identity.origin)  # type: ignore[union-attr]
         accusation = Suspect(
             self.b._settings.identity.origin, self.a._settings.identity.origin, *entry.rank
         )

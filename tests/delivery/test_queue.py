@@ -123,7 +123,7 @@ class TestMessages(MeshCase):
         queue = b.messages()
         for number in range(100):
             self.say(a, [number, b"x" * 500])
-        held = next(iter(b._run.hub.node.history)).low
+        held = next(iter(b._run.driver.node.history)).low
         self.assertEqual([n for n, _ in self.run_to_end(take(queue, 10))], list(range(10)))
         self.assertEqual(self.happened(b, "gap"), [])
         self.assertEqual(self.run_to_end(take(queue, 1))[0][0], held - 1)

@@ -60,7 +60,7 @@ class TestLive(ReceiptCase):
         a.on("receipt", lambda receipt: seen.append((receipt, len(receipt.delivered))))
         receipt = self.ask(a, "fire!")
         complete = receipt.complete()
-        self.assertEqual(receipt.id, (*a._run.hub.node.outbox.run, 1))  # type: ignore[union-attr]
+        self.assertEqual(receipt.id, (*a._run.driver.node.outbox.run, 1))  # type: ignore[union-attr]
         self.assert_sets(receipt, delivered=[b], pending=[c])
         self.assertNoResult(complete)
         self.assertFalse(receipt.is_complete)
@@ -352,7 +352,7 @@ class TestRestarts(ReceiptCase):
         self.network.advance(1)
         receipt = self.ask(a, "x")
         self.assertEqual(self.got(b), ["x"])
-        path = b._run.keeper  # type: ignore[union-attr]
+        path = b._run.writer  # type: ignore[union-attr]
         assert path is not None
         path._flush()  # it is stored, and nobody was told
         number = self.kill(b)
@@ -598,7 +598,7 @@ class TestTaking(ReceiptCase):
         a, b = self.keyed(), self.with_history()
         self.link((a, b))
         self.network.advance(1)
-        store = b._run.keeper.store  # type: ignore[union-attr]
+        store = b._run.writer.store  # type: ignore[union-attr]
 
         def full(flush: object) -> None:
             raise OSError("no room")
@@ -617,7 +617,7 @@ class TestTaking(ReceiptCase):
         b = self.node()
         peer = self.joined(b)
         queue = b.messages()
-        node = b._run.hub.node  # type: ignore[union-attr]
+        node = b._run.driver.node  # type: ignore[union-attr]
         asked: Counter[tuple[bytes, int]] = Counter()
         taken = Delivery.taken
 
@@ -663,7 +663,7 @@ class TestTaking(ReceiptCase):
         self.network.pump()
         self.assertEqual(len(self.got(b)), 150)
         self.assertEqual(b.footprint()["asked_runs"], 150)
-        node = b._run.hub.node  # type: ignore[union-attr]
+        node = b._run.driver.node  # type: ignore[union-attr]
         self.assertEqual(len(node.reverse.receipts.waiting), 150)
         self.addCleanup(sys.setrecursionlimit, sys.getrecursionlimit())
         sys.setrecursionlimit(len(inspect.stack()) + 200)  # no deeper for more of them

@@ -9,7 +9,7 @@ from twisted.internet.base import ReactorBase
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_mesh.eventloop.clock import Steady, make_steady, steady
+from twisted_mesh.eventloop.clock import MonotonicClock, make_monotonic, monotonic
 
 HOUR = 3600.0
 
@@ -52,12 +52,12 @@ class Machine(ReactorBase):
 class SteadyTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.machine = Machine()
-        self.steady = Steady(self.machine, self.machine.monotonic)
+        self.monotonic = MonotonicClock(self.machine, self.machine.monotonic)
         self.called: list[object] = []
 
     def later(self, delay: float, name: object = None) -> Any:
         """A call that notes its name, and when it came."""
-        return self.steady.callLater(delay, lambda: self.called.append((name, self.machine.up - 1000.0)))
+        return self.monotonic.callLater(delay, lambda: self.called.append((name, self.machine.up - 1000.0)))
 
     def test_calls_come_in_time_and_in_order(self) -> None:
         for delay in (2.0, 0.0, 5.0, 1.0):
@@ -69,7 +69,7 @@ class SteadyTests(SynchronousTestCase):
         self.later(10.0)
         self.machine.set_clock(-HOUR)
         self.machine.pass_time(1.0)
-        self.steady.seconds()
+        self.monotonic.seconds()
         self.machine.pass_time(20.0)
         self.assertEqual(self.called, [(None, 10.0)])
 
@@ -89,17 +89,17 @@ class SteadyTests(SynchronousTestCase):
         self.assertEqual(self.called, [(None, 10.0)])
 
     def test_its_time_is_not_set(self) -> None:
-        before = self.steady.seconds()
+        before = self.monotonic.seconds()
         self.machine.set_clock(HOUR)
-        self.assertEqual(self.steady.seconds(), before)
+        self.assertEqual(self.monotonic.seconds(), before)
         self.machine.pass_time(3.0)
-        self.assertEqual(self.steady.seconds(), before + 3.0)
+        self.assertEqual(self.monotonic.seconds(), before + 3.0)
 
     def test_small_corrections_move_nothing(self) -> None:
         self.later(10.0)
         (wake,) = self.machine.getDelayedCalls()
         self.machine.set_clock(-0.4)
-        self.steady.seconds()
+        self.monotonic.seconds()
         self.assertEqual(self.machine.getDelayedCalls(), [wake])
         self.machine.pass_time(20.0)
         self.assertEqual(len(self.called), 1)
@@ -109,7 +109,7 @@ class SteadyTests(SynchronousTestCase):
         gone.cancel()
         sooner.reset(1.0)
         later.delay(3.0)
-        self.assertEqual(set(self.steady.getDelayedCalls()), {sooner, later})
+        self.assertEqual(set(self.monotonic.getDelayedCalls()), {sooner, later})
         self.machine.pass_time(20.0)
         self.assertEqual(self.called, [("sooner", 1.0), ("later", 8.0)])
 
@@ -118,7 +118,7 @@ class SteadyTests(SynchronousTestCase):
             gone.cancel()
             moved.delay(2.0)
 
-        self.steady.callLater(1.0, first)
+        self.monotonic.callLater(1.0, first)
         gone, moved = self.later(1.0, "gone"), self.later(1.0, "moved")
         self.machine.pass_time(5.0)
         self.assertEqual(self.called, [("moved", 3.0)])
@@ -128,9 +128,9 @@ class SteadyTests(SynchronousTestCase):
 
         def again() -> None:
             turns.append(len(turns))
-            self.steady.callLater(0.0, again)
+            self.monotonic.callLater(0.0, again)
 
-        self.steady.callLater(0.0, again)
+        self.monotonic.callLater(0.0, again)
         for _ in range(3):
             self.machine.runUntilCurrent()
             self.machine.up += 1e-6
@@ -141,7 +141,7 @@ class SteadyTests(SynchronousTestCase):
         def fail() -> None:
             raise SystemExit("a bad one")
 
-        self.steady.callLater(1.0, fail)
+        self.monotonic.callLater(1.0, fail)
         self.later(1.0)
         self.machine.pass_time(2.0)
         self.assertEqual(len(self.called), 1)
@@ -151,10 +151,10 @@ class SteadyTests(SynchronousTestCase):
         calls = [self.later(5.0 + number) for number in range(1000)]
         for call in calls[1:]:
             call.cancel()
-        self.assertLess(len(self.steady._calls), 200)
+        self.assertLess(len(self.monotonic._calls), 200)
         calls[0].cancel()
         self.assertEqual(self.machine.getDelayedCalls(), [])
-        self.assertEqual(self.steady._calls, [])
+        self.assertEqual(self.monotonic._calls, [])
 
     def test_turns_leave_no_wakes_behind(self) -> None:
         self.later(HOUR)
@@ -166,18 +166,18 @@ class SteadyTests(SynchronousTestCase):
 
 class WhoseTimeTests(SynchronousTestCase):
     def test_a_reactor_that_counts_by_the_wall_clock_is_not_trusted(self) -> None:
-        self.assertIsInstance(steady(Machine()), Steady)
+        self.assertIsInstance(monotonic(Machine()), MonotonicClock)
 
     def test_a_clock_and_a_reactor_that_is_steady_are_used_as_they_are(self) -> None:
         machine, clock = Machine(), Clock()
-        make_steady(machine)
+        make_monotonic(machine)
         for reactor in (machine, clock):
-            self.assertIs(steady(reactor), reactor)
+            self.assertIs(monotonic(reactor), reactor)
 
     def test_a_reactor_that_somebody_uses_is_left_as_it_is(self) -> None:
         running, waiting = Machine(), Machine()
         running.running = True
         waiting.callLater(1.0, lambda: None)
         for machine in (running, waiting):
-            make_steady(machine)
+            make_monotonic(machine)
             self.assertIsNot(machine.seconds, time.monotonic)

@@ -10,12 +10,12 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_mesh.eventloop.deferreds import Conditions, Waiters, is_in_time, wait_for
+from twisted_mesh.eventloop.deferreds import Conditions, WaitingDeferreds, is_in_time, wait_for
 
 
 class TestWaiters(SynchronousTestCase):
     def setUp(self) -> None:
-        self.waiters = Waiters[int]()
+        self.waiters = WaitingDeferreds[int]()
 
     def test_all_fire_together_and_once(self) -> None:
         first, second = self.waiters.wait(), self.waiters.wait()

@@ -14,8 +14,8 @@ from twisted_mesh.addressing.addresses import PeerAddress
 from twisted_mesh.addressing.endpoints import ClientEndpoints
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.errors import ConnectFailed, LocalError, NotRunning
-from twisted_mesh.links.cooldown import Disconnected
-from twisted_mesh.links.peers import Dialler
+from twisted_mesh.links.cooldown import CoolDown
+from twisted_mesh.links.peers import PersistentPeers
 
 
 class TestBackOff(SynchronousTestCase):
@@ -27,10 +27,10 @@ class TestBackOff(SynchronousTestCase):
         self.outcome: list[Deferred] = []
         self.jitter = 0.0
 
-    def dialler(self, **limits: float) -> Dialler:
+    def dialler(self, **limits: float) -> PersistentPeers:
         config = MeshConfig(**limits)  # type: ignore[arg-type]
-        away = Disconnected(self.clock, config)
-        return Dialler(self.clock, config, self.dial, self.dial, {}, away, lambda: self.jitter)
+        away = CoolDown(self.clock, config)
+        return PersistentPeers(self.clock, config, self.dial, self.dial, {}, away, lambda: self.jitter)
 
     def dial(self, address: PeerAddress) -> Deferred:
         self.attempts.append(self.clock.seconds())

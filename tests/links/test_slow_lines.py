@@ -13,7 +13,7 @@ from twisted_mesh.core.handshake import Handshake, Side, Stage
 from twisted_mesh.core.keepalive import ALIVE
 from twisted_mesh.errors import HandshakeTimeout
 from twisted_mesh.memory.transport import MemoryTransport
-from twisted_mesh.runtime.driver import Hub
+from twisted_mesh.runtime.driver import Driver
 from twisted_mesh.service import MeshService
 from twisted_mesh.wire import native
 from twisted_mesh.wire.membership import Purpose
@@ -171,7 +171,7 @@ class TestArriving(SlowLineCase):
 
     def test_a_frame_behind_a_slow_handshake_is_told_of_no_sooner_than_any_other(self) -> None:
         told: list[Arriving] = []
-        self.patch(Hub, "arriving", lambda _, arriving: told.append(arriving))
+        self.patch(Driver, "arriving", lambda _, arriving: told.append(arriving))
         a = self.node()
         puppet = self.puppet(frontier=False)
         rest: list[bytes] = []

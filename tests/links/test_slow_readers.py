@@ -150,7 +150,7 @@ class TestItsOwnDoing(SlowCase):
         self.say(a, 30)
         stuck = self.network.between("10.9.9.9", self.host(a))[0]
         stuck.reads = False
-        run = (a._settings.identity.origin, a._run.hub.node.outbox.run[1])
+        run = (a._settings.identity.origin, a._run.driver.node.outbox.run[1])
         for _ in range(200):
             puppet.send(Want(*run, 1, 30, True))
             self.network.pump()
@@ -207,7 +207,7 @@ class TestCongestion(SlowCase):
         stuck.reads = True
         self.network.advance(0.1)
         pushed = sum(isinstance(frame, SignedBatch) for frame in puppet.frames())
-        run = a._run.hub.node.outbox.run
+        run = a._run.driver.node.outbox.run
         for last in range(pushed + 1, count + 2):
             self.assertEqual(drained.called, a.footprint()["unsent_bytes"] < 2 * MIB)
             puppet.send(Want(*run, last, last, True))

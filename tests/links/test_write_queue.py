@@ -7,14 +7,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from twisted_mesh.errors import Unreachable
-from twisted_mesh.links.write_queue import Outlet
+from twisted_mesh.links.write_queue import WriteQueue
 
 
 class TestOutlet(SynchronousTestCase):
     def setUp(self) -> None:
         self.written: list[bytes] = []
         self.resumed = 0
-        self.outlet = Outlet(self.written.append, 10, self.resume)
+        self.outlet = WriteQueue(self.written.append, 10, self.resume)
         verifyObject(IPushProducer, self.outlet)
 
     def resume(self) -> None:

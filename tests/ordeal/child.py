@@ -33,7 +33,7 @@ from zope.interface import implementer
 
 from twisted_mesh import Identity, MeshConfig, MeshService, Message
 from twisted_mesh.errors import MeshError
-from twisted_mesh.eventloop.clock import make_steady
+from twisted_mesh.eventloop.clock import make_monotonic
 
 reactor: Any = _reactor
 
@@ -159,7 +159,7 @@ async def read_slowly() -> None:
 
 globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stderr)], redirectStandardIO=False)
 if START["steady"]:
-    make_steady(reactor)
+    make_monotonic(reactor)
 service = MeshService(
     reactor,
     listen=[f"tcp:{START['port']}:interface=127.0.0.1"],

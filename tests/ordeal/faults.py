@@ -51,7 +51,7 @@ class Faults:
     def __init__(
         self,
         reactor: Any,
-        dice: Random,
+        randomness: Random,
         proxy: Proxy,
         actors: list[Actor],
         start: Callable[[Actor], None],
@@ -62,7 +62,7 @@ class Faults:
         """
         self.done: Counter[str] = Counter()
         self._reactor = reactor
-        self._dice = dice
+        self._randomness = randomness
         self._proxy = proxy
         self._actors = actors
         self._start = start
@@ -73,7 +73,7 @@ class Faults:
 
     def one(self) -> None:
         """Let one thing happen."""
-        kind = self._dice.choices(list(KINDS), list(KINDS.values()))[0]
+        kind = self._randomness.choices(list(KINDS), list(KINDS.values()))[0]
         do: Callable[[], bool] = getattr(self, "_" + kind.replace(" ", "_").replace("-", "_"))
         if do():
             self.done[kind] += 1
@@ -96,7 +96,7 @@ class Faults:
             del self._ends[call]
             end()
 
-        call = self._reactor.callLater(self._dice.uniform(least, most), now)
+        call = self._reactor.callLater(self._randomness.uniform(least, most), now)
         self._ends[call] = end
 
     # ── passages ────────────────────────────────────────────────────────────────────
@@ -105,7 +105,7 @@ class Faults:
         """One that is open, if any is."""
         there = [passage for passage in self._proxy.passages if passage.ways]
         there.sort(key=lambda passage: (passage.source, passage.target))
-        return self._dice.choice(there) if there else None
+        return self._randomness.choice(there) if there else None
 
     def _reset(self) -> bool:
         if passage := self._passage():
@@ -119,7 +119,7 @@ class Faults:
 
     def _half_close(self) -> bool:
         if passage := self._passage():
-            self._dice.choice(passage.ways).shut()
+            self._randomness.choice(passage.ways).shut()
         return passage is not None
 
     def _hold(self) -> bool:
@@ -131,28 +131,28 @@ class Faults:
 
     def _one_way(self) -> bool:
         if passage := self._passage():
-            way = self._dice.choice(passage.ways)
+            way = self._randomness.choice(passage.ways)
             way.hold()
             self._until(way.release, 1.0, 10.0)
         return passage is not None
 
     def _late(self) -> bool:
-        delay, jitter = self._dice.uniform(0.01, 0.3), self._dice.uniform(0.0, 0.2)
+        delay, jitter = self._randomness.uniform(0.01, 0.3), self._randomness.uniform(0.0, 0.2)
         return self._weather(Weather(delay=delay, jitter=jitter))
 
     def _slow(self) -> bool:
-        return self._weather(Weather(rate=self._dice.uniform(4.0, 64.0) * 1024))
+        return self._weather(Weather(rate=self._randomness.uniform(4.0, 64.0) * 1024))
 
     def _weather(self, weather: Weather) -> bool:
         """Everywhere, or on one passage."""
-        where: Proxy | Passage | None = self._proxy if self._dice.random() < 0.5 else self._passage()
+        where: Proxy | Passage | None = self._proxy if self._randomness.random() < 0.5 else self._passage()
         if where is not None:
             where.now(weather)
             self._until(partial(where.now, CALM), 2.0, 8.0)
         return where is not None
 
     def _refuse(self) -> bool:
-        gate = self._dice.choice(self._proxy.gates)
+        gate = self._randomness.choice(self._proxy.gates)
         if gate.is_open:
             self._wait_for(gate.close())
             self._until(lambda: self._wait_for(gate.open()), 1.0, 10.0)
@@ -162,8 +162,8 @@ class Faults:
     def _part(self) -> bool:
         if self._proxy.is_whole:
             count = len(self._actors)
-            some = self._dice.sample(range(count), self._dice.randint(1, count // 2))
-            self._proxy.part(some, swallows=self._dice.random() < 0.5)
+            some = self._randomness.sample(range(count), self._randomness.randint(1, count // 2))
+            self._proxy.part(some, swallows=self._randomness.random() < 0.5)
             self._until(self._proxy.heal, 2.0, 12.0)
             return True
         return False
@@ -173,7 +173,7 @@ class Faults:
     def _actor(self) -> Actor | None:
         """One whose process runs, and has said where it listens."""
         there = [actor for actor in self._actors if actor.runs and actor.life.id]
-        return self._dice.choice(there) if there else None
+        return self._randomness.choice(there) if there else None
 
     def _kill(self) -> bool:
         return self._away(Actor.kill)
@@ -225,7 +225,7 @@ class Faults:
 
     def _jump(self, sign: int) -> bool:
         """By a minute to three hours, as like as not by little."""
-        seconds = 60.0 * (3 * HOUR / 60.0) ** self._dice.random()
+        seconds = 60.0 * (3 * HOUR / 60.0) ** self._randomness.random()
         if actor := self._actor():
             actor.jump(sign * seconds)
         return actor is not None

@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Final
 
 from tests.ordeal.tables import too_much
-from tests.ordeal.told import KILLED, STOPPED, Life, Run
+from tests.ordeal.told import KILLED, STOPPED, Life, StreamId
 
 #: Seconds before the end of a life of which nothing is asked: a flush (0.05 s), and a busy machine (guess).
 MOMENT: Final = 2.0
@@ -43,14 +43,14 @@ class Judge:
         lives = self.of_node[life.node]
         return lives[: lives.index(life) + 1] if life.stored else [life]
 
-    def _holds(self, life: Life) -> dict[Run, int]:
-        held: dict[Run, int] = defaultdict(int)
+    def _holds(self, life: Life) -> dict[StreamId, int]:
+        held: dict[StreamId, int] = defaultdict(int)
         for each in self._memory(life):
             for run, through in each.through.items():
                 held[run] = max(held[run], through)
         return held
 
-    def _last(self, run: Run) -> int:
+    def _last(self, run: StreamId) -> int:
         """The last message of *run* that everybody has to have."""
         life = self.by_run[run]
         return max([held[run] for held in self.held.values()] + [len(life.sent) if life.is_there else 0])
@@ -83,7 +83,7 @@ class Judge:
 
     def order(self, life: Life) -> Iterator[str]:
         """What one life was delivered: each run in order, without a hole, and once."""
-        through: dict[Run, int] = {}
+        through: dict[StreamId, int] = {}
         lost = self._lost_numbers(life)
         for run, counter, _ in life.got:
             if run not in through:
@@ -96,11 +96,13 @@ class Judge:
         if life.run in through:
             yield f"{name(life)}: it was delivered its own messages"
 
-    def _through(self, life: Life, run: Run) -> int:
+    def _through(self, life: Life, run: StreamId) -> int:
         """The last of *run* that earlier lives were delivered, as far as this one knows of them."""
         return max((each.through.get(run, 0) for each in self._memory(life)[:-1]), default=0)
 
-    def _first(self, life: Life, run: Run, counter: int, lost: set[tuple[Run, int]]) -> Iterator[str]:
+    def _first(
+        self, life: Life, run: StreamId, counter: int, lost: set[tuple[StreamId, int]]
+    ) -> Iterator[str]:
         through = self._through(life, run)
         if counter > through + 1:
             newcomer = not through and self._joined_after(life, run, counter)
@@ -117,7 +119,7 @@ class Judge:
                 when = f"{ago:.1f} s before it was {before.ended}"
                 yield f"{name(life)}: {show(run)} {again} came again, delivered {when}"
 
-    def _joined_after(self, life: Life, run: Run, counter: int) -> bool:
+    def _joined_after(self, life: Life, run: StreamId, counter: int) -> bool:
         """Whether all of *run* below *counter* was there before *life* had joined."""
         first = self._memory(life)[0]
         sent = self.by_run[run].sent
@@ -141,14 +143,14 @@ class Judge:
     # ── no silent loss, and no false alarm ──────────────────────────────────────────
 
     @cached_property
-    def _numbers(self) -> dict[tuple[str, int, int], tuple[Run, int]]:
+    def _numbers(self) -> dict[tuple[str, int, int], tuple[StreamId, int]]:
         """Whose messages those are that have been seen, by their numbers in the mesh."""
-        known: dict[tuple[str, int, int], tuple[Run, int]] = {}
+        known: dict[tuple[str, int, int], tuple[StreamId, int]] = {}
         for life in self.lives:
             known.update(life.known)
         return known
 
-    def _lost_numbers(self, life: Life) -> set[tuple[Run, int]]:
+    def _lost_numbers(self, life: Life) -> set[tuple[StreamId, int]]:
         """What *life*, or one it goes on from, was told it will not get."""
         gaps = [gap for each in self._memory(life) for gap in each.gaps]
         known = self._numbers if gaps else {}
@@ -235,6 +237,6 @@ def name(life: Life) -> str:
     return f"node {show(life.run)}"
 
 
-def show(run: Run) -> str:
+def show(run: StreamId) -> str:
     """The same, short."""
     return f"{run[0]}.{run[1]}"

@@ -91,8 +91,8 @@ class Passage:
             self._proxy.dial(self)
             return
         far: Any = end.transport
-        clock, dice = self._proxy.reactor, self._proxy.dice
-        self._ways = [Way(clock, dice, near, far), Way(clock, dice, far, near)]
+        clock, randomness = self._proxy.reactor, self._proxy.randomness
+        self._ways = [Way(clock, randomness, near, far), Way(clock, randomness, far, near)]
         self._ends[0].out, end.out = self._ways
         near.resumeProducing()
         self.now(self._proxy.weather)
@@ -198,9 +198,9 @@ class Proxy:
     :ivar carried: how many there have been.
     """
 
-    def __init__(self, reactor: Any, dice: Random) -> None:
+    def __init__(self, reactor: Any, randomness: Random) -> None:
         self.reactor = reactor
-        self.dice = dice
+        self.randomness = randomness
         self.weather = CALM
         self.gates: list[Gate] = []
         self.passages: set[Passage] = set()

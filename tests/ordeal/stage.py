@@ -42,7 +42,7 @@ class Ordeal:
         self.actors: list[Actor] = []
         self.proxy = Proxy(reactor, Random(f"proxy {seed}"))
         self.settled: float | None = None
-        self._dice = Random(f"talk {seed}")
+        self._randomness = Random(f"talk {seed}")
         self._options = options
         self._nodes: int = options.nodes
         self._folder = folder
@@ -85,7 +85,7 @@ class Ordeal:
     def _start(self, actor: Actor) -> None:
         """Start, with two of the others as peers."""
         others = [other.gate.port for other in self.actors if other is not actor]
-        peers = self._dice.sample(others, min(2, len(others)))
+        peers = self._randomness.sample(others, min(2, len(others)))
         actor.start([f"{LOOPBACK}:{port}" for port in peers], debug=2)
 
     def _join(self, wait_for: Callable[[Any], None]) -> bool:
@@ -101,7 +101,7 @@ class Ordeal:
         talking.start(TURN)
         end = reactor.seconds() + 60 * self._options.minutes
         while reactor.seconds() < end:
-            await deferLater(reactor, self._dice.expovariate(1 / self._options.every))
+            await deferLater(reactor, self._randomness.expovariate(1 / self._options.every))
             self.faults.one()
         await self.faults.over()
         print("nothing more happens to them")
@@ -112,11 +112,11 @@ class Ordeal:
         """Some say something, and slow readers read on."""
         for actor in self.actors:
             if actor.slow:
-                actor.tell(do="take", count=self._dice.choice((0, 0, 1, 5, 10)))
-            if self._dice.random() < 0.3:
-                count = self._dice.choice((1, 1, 2, 5))
-                sizes = [int(2 ** self._dice.uniform(4, 14)) for _ in range(count)]
-                actor.tell(do="send", sizes=sizes, receipt=self._dice.random() < 0.2)
+                actor.tell(do="take", count=self._randomness.choice((0, 0, 1, 5, 10)))
+            if self._randomness.random() < 0.3:
+                count = self._randomness.choice((1, 1, 2, 5))
+                sizes = [int(2 ** self._randomness.uniform(4, 14)) for _ in range(count)]
+                actor.tell(do="send", sizes=sizes, receipt=self._randomness.random() < 0.2)
 
     async def _rest(self) -> None:
         """Wait until everybody has everything, and everybody knows it."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 #: An author's run: which node, and which of its lives.
-Run = tuple[int, int]
+StreamId = tuple[int, int]
 
 KILLED: Final = "killed"
 STOPPED: Final = "stopped"
@@ -20,7 +20,7 @@ STOPPED: Final = "stopped"
 class Got(NamedTuple):
     """A message that was delivered."""
 
-    run: Run
+    run: StreamId
     counter: int
     at: float
 
@@ -72,11 +72,11 @@ class Life:
     joined: float | None = None
     sent: list[float] = field(default_factory=list)
     got: list[Got] = field(default_factory=list)
-    delivered: dict[Run, dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
-    through: dict[Run, int] = field(default_factory=lambda: defaultdict(int))
+    delivered: dict[StreamId, dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
+    through: dict[StreamId, int] = field(default_factory=lambda: defaultdict(int))
     gaps: list[GapTold] = field(default_factory=list)
     receipts: dict[int, ReceiptTold] = field(default_factory=dict)
-    known: dict[tuple[str, int, int], tuple[Run, int]] = field(default_factory=dict)
+    known: dict[tuple[str, int, int], tuple[StreamId, int]] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     refused: int = 0
     naps: list[tuple[float, float]] = field(default_factory=list)
@@ -89,7 +89,7 @@ class Life:
     looks: list[dict[str, Any]] = field(default_factory=list)
 
     @property
-    def run(self) -> Run:
+    def run(self) -> StreamId:
         """As an author."""
         return self.node, self.number
 

@@ -46,12 +46,12 @@ class Way:
     """
 
     def __init__(
-        self, clock: IReactorTime, dice: Random, source: Any, target: Any, room: int = ROOM
+        self, clock: IReactorTime, randomness: Random, source: Any, target: Any, room: int = ROOM
     ) -> None:
         self.weather = CALM
         self.has_ended = False
         self._clock = clock
-        self._dice = dice
+        self._randomness = randomness
         self._source = source
         self._target = target
         self._waiting: deque[tuple[float, bytes]] = deque()
@@ -73,7 +73,7 @@ class Way:
         size = _PIECE if weather.rate else max(1, len(data))
         for at in range(0, len(data), size):
             piece = data[at : at + size]
-            due = self._clock.seconds() + weather.delay + self._dice.uniform(0.0, weather.jitter)
+            due = self._clock.seconds() + weather.delay + self._randomness.uniform(0.0, weather.jitter)
             slow = len(piece) / weather.rate if weather.rate else 0.0
             self._last = max(self._last, due) + slow
             self._waiting.append((self._last, piece))

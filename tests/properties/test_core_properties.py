@@ -14,7 +14,7 @@ from tests.core.network import (
     batch,
     closing,
     entries,
-    myself,
+    local_node,
     origin_of,
     peer,
     presence,
@@ -171,7 +171,7 @@ class Outside:
 
     def __init__(self, test: SynchronousTestCase, *, overlay: bool = False, **limits: float) -> None:
         self._test = test
-        me = msgspec.structs.replace(myself("me", 2), overlay=overlay, address=("192.0.2.1", 1))
+        me = msgspec.structs.replace(local_node("me", 2), overlay=overlay, address=("192.0.2.1", 1))
         self.node = Node(me, MeshConfig(**limits), Random(1))  # type: ignore[arg-type]
         self.now = 0.0
         self._numbers = 0
@@ -355,7 +355,7 @@ class TestHandshake(SynchronousTestCase):
     def fed(self, payloads: list[bytes]) -> None:
         """Feed both sides what may be anything."""
         for side in Side:
-            shake = Handshake(side, myself("me"), nonce=bytes(32), time=0)
+            shake = Handshake(side, local_node("me"), nonce=bytes(32), time=0)
             shake.start()
             try:
                 for payload in payloads:
@@ -372,8 +372,8 @@ class TestHandshake(SynchronousTestCase):
     @fixed
     @given(st.integers(0, 2), st.integers(0, 10**6), st.integers(1, 255))
     def test_a_byte_changed_anywhere(self, which: int, at: int, by: int) -> None:
-        dialler = Handshake(Side.DIALLER, myself("anna"), nonce=b"a" * 32, time=0)
-        acceptor = Handshake(Side.ACCEPTOR, myself("bert"), nonce=b"b" * 32, time=0)
+        dialler = Handshake(Side.DIALLER, local_node("anna"), nonce=b"a" * 32, time=0)
+        acceptor = Handshake(Side.ACCEPTOR, local_node("bert"), nonce=b"b" * 32, time=0)
         hello = acceptor.start()
         answer = dialler.receive(hello[LENGTH_BYTES:], bytes)
         cut = LENGTH_BYTES + int.from_bytes(answer[:LENGTH_BYTES], "big")
@@ -386,7 +386,7 @@ class TestHandshake(SynchronousTestCase):
         at %= len(changed)
         changed[at] ^= by
         heard[which] = bytes(changed)
-        bert = Handshake(Side.ACCEPTOR, myself("bert"), nonce=b"b" * 32, time=0)
+        bert = Handshake(Side.ACCEPTOR, local_node("bert"), nonce=b"b" * 32, time=0)
         bert.start()
         try:
             for payload in heard:

@@ -14,13 +14,13 @@ from tests.core.network import DIGEST, entries, origin_of, signature_of
 from tests.properties.profile import fixed
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.broadcast.outbox import Outbox
-from twisted_mesh.core.events import GapFound, Run
+from twisted_mesh.core.events import GapFound, StreamId
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.stream import Ready, Stream, cost
 from twisted_mesh.wire.native import Batch, SignedBatch
 
-ME: Run = (origin_of("me"), 1)
-RUNS: list[Run] = [(origin_of("anna"), 1), (origin_of("anna"), 2), (origin_of("bert"), 1)]
+ME: StreamId = (origin_of("me"), 1)
+RUNS: list[StreamId] = [(origin_of("anna"), 1), (origin_of("anna"), 2), (origin_of("bert"), 1)]
 END = 40  # no batch goes further
 ALL = 10**9
 
@@ -58,7 +58,7 @@ holed_steps = st.one_of(
 )
 
 
-def batch_of(run: Run, first: int, count: int) -> SignedBatch:
+def batch_of(run: StreamId, first: int, count: int) -> SignedBatch:
     """A batch without a body; its cost depends on where it begins."""
     return SignedBatch(Batch(*run, first, count, 0, 0, b""), b"", bytes(first * 7 % 5 * 50))
 
@@ -76,7 +76,7 @@ def readable(stream: Stream) -> list[SignedBatch]:
     return got
 
 
-class Keeper:
+class HistoryWriter:
     """A history as a node keeps it, and what its application is told."""
 
     def __init__(self, test: SynchronousTestCase, config: MeshConfig) -> None:
@@ -85,11 +85,11 @@ class Keeper:
         self.history = History(config)
         self.now = 0.0
         self.own_head = self.own_taken = 0
-        self._heads: dict[Run, int] = defaultdict(int)
-        self._told: dict[Run, int] = {}  # the last message that was delivered or told as lost
-        self.delivered: dict[Run, set[int]] = defaultdict(set)
-        self._bases: dict[Run, int] = defaultdict(int)
-        self._signed: dict[Run, int] = defaultdict(int)  # the highest number their authors have shown
+        self._heads: dict[StreamId, int] = defaultdict(int)
+        self._told: dict[StreamId, int] = {}  # the last message that was delivered or told as lost
+        self.delivered: dict[StreamId, set[int]] = defaultdict(set)
+        self._bases: dict[StreamId, int] = defaultdict(int)
+        self._signed: dict[StreamId, int] = defaultdict(int)  # the highest number their authors have shown
 
     def do(self, step: tuple[object, ...]) -> None:
         """Carry out *step*, and hold the history to all it promises."""
@@ -132,7 +132,7 @@ class Keeper:
         self.lost(self.history.evict(self.now, ME, self.own_taken))
         self.check()
 
-    def take(self, run: Run, first: int, count: int) -> None:
+    def take(self, run: StreamId, first: int, count: int) -> None:
         """Take a batch if a node would."""
         self._bases[run] += 0  # met: it is too late to start elsewhere
         signed = batch_of(run, first, count)
@@ -147,7 +147,7 @@ class Keeper:
             self.deliver(run, self.history.take(signed, self.now))
             self._test.assertTrue(self.history.is_duplicate(signed.batch))
 
-    def lower(self, run: Run, sequence: int, start: int) -> None:
+    def lower(self, run: StreamId, sequence: int, start: int) -> None:
         """The author says that it has sent no more than *sequence*."""
         stream = self.history.get(run)
         before = None if stream is None else (stream.base, stream.head)
@@ -172,14 +172,14 @@ class Keeper:
                 self.tell(run, gap.first, gap.last)
             self.deliver(run, ready)
 
-    def deliver(self, run: Run, ready: list[Ready]) -> None:
+    def deliver(self, run: StreamId, ready: list[Ready]) -> None:
         """Hand what can be delivered to the application."""
         for item in ready:
             self._test.assertLessEqual(item.batch.first, item.start)
             self.tell(run, item.start, item.batch.last)
             self.delivered[run].update(range(item.start, item.batch.last + 1))
 
-    def tell(self, run: Run, first: int, last: int) -> None:
+    def tell(self, run: StreamId, first: int, last: int) -> None:
         """Each message once, delivered or lost, in order, from the base on, none left out."""
         self._test.assertLessEqual(first, last)
         self._test.assertEqual(first, self._told.get(run, self._bases[run]) + 1)
@@ -275,44 +275,44 @@ class TestHistory(SynchronousTestCase):
         config = MeshConfig(
             waiting_bytes=waiting, history_bytes=held, history_seconds=60, open_streams=open_streams
         )
-        keeper = Keeper(self, config)
+        writer = HistoryWriter(self, config)
         for step in happens:
-            keeper.do(step)
+            writer.do(step)
 
     @settings(fixed, max_examples=120)
     @given(st.integers(0, 12), st.integers(0, 24), st.lists(claimed_steps, max_size=15))
     def test_whatever_was_claimed_what_its_author_signs_counts(
         self, head: int, more: int, happens: list[tuple[object, ...]]
     ) -> None:
-        keeper = Keeper(self, MeshConfig(history_bytes=700, history_seconds=60))
-        keeper.do(("start", RUNS[0], head, more))
+        writer = HistoryWriter(self, MeshConfig(history_bytes=700, history_seconds=60))
+        writer.do(("start", RUNS[0], head, more))
         for step in happens:
-            keeper.do(step)
+            writer.do(step)
 
     @settings(fixed, max_examples=120)
     @given(st.integers(0, 6), st.lists(holed_steps, max_size=25))
     def test_what_was_delivered_is_read_whatever_was_given_up(
         self, base: int, happens: list[tuple[object, ...]]
     ) -> None:
-        keeper = Keeper(self, MeshConfig())
-        keeper.do(("start", RUNS[0], 0, base))
+        writer = HistoryWriter(self, MeshConfig())
+        writer.do(("start", RUNS[0], 0, base))
         for step in happens:
-            keeper.do(step)
-            stream = keeper.history.get(RUNS[0])
+            writer.do(step)
+            stream = writer.history.get(RUNS[0])
             assert stream is not None
-            self.assertLessEqual(keeper.delivered[RUNS[0]], numbers(readable(stream)))
+            self.assertLessEqual(writer.delivered[RUNS[0]], numbers(readable(stream)))
 
     @fixed
     @given(st.lists(spans, max_size=25), st.randoms(use_true_random=False))
     def test_with_room_and_time_everything_is_delivered(
         self, cuts: list[tuple[int, int]], random: object
     ) -> None:
-        keeper = Keeper(self, MeshConfig())
+        writer = HistoryWriter(self, MeshConfig())
         comes = cuts + [(first, 1) for first in range(1, END)]
         random.shuffle(comes)  # type: ignore[attr-defined]
         for first, count in comes:
-            keeper.do(("take", RUNS[0], (first, count)))
-        stream = keeper.history.get(RUNS[0])
+            writer.do(("take", RUNS[0], (first, count)))
+        stream = writer.history.get(RUNS[0])
         assert stream is not None
         self.assertEqual((stream.low, stream.head, stream.waiting_bytes), (1, END - 1, 0))
 

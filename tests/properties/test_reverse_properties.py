@@ -11,7 +11,7 @@ from tests.properties.profile import fixed
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.replies.asked import Asked
 from twisted_mesh.core.replies.direct import WINDOW, Incoming
-from twisted_mesh.core.replies.receipt_tracker import RANGES_MOST, Taken, Tally
+from twisted_mesh.core.replies.receipt_tracker import RANGES_MOST, ReceiptTracker, Taken
 
 reverse = settings(fixed, max_examples=200)
 
@@ -66,7 +66,7 @@ class TestTally(SynchronousTestCase):
     def test_delivered_is_what_a_member_signed_and_nothing_else(
         self, count: int, steps: list[tuple[object, ...]]
     ) -> None:
-        tally = Tally(MeshConfig())
+        tally = ReceiptTracker(MeshConfig())
         tally.expect(range(1, count + 1), EVERYBODY)
         open_ = set(range(1, count + 1))
         signed: dict[bytes, set[int]] = {member: set() for member in MEMBERS}

@@ -12,10 +12,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.properties.profile import fixed
 from tests.support.shelves import ANNA, BERT, ME, Model, Script, contents, folder_of, open_store
-from twisted_mesh.core.history.stream import Run
+from twisted_mesh.core.history.stream import StreamId
 from twisted_mesh.storage.sqlite import Store
 
-RUNS: list[Run] = [ANNA, (ANNA[0], 8), BERT, ME]
+RUNS: list[StreamId] = [ANNA, (ANNA[0], 8), BERT, ME]
 
 
 class TestStore(SynchronousTestCase):

@@ -69,8 +69,8 @@ class TestDropped(MeshCase):
 
     def test_it_is_of_all_runs_since_the_service_was_made_and_read_only(self) -> None:
         self.drop(2)
-        hub: Any = self.a._run and self.a._run.hub
-        hub.renew(hub.myself)
+        driver: Any = self.a._run and self.a._run.driver
+        driver.renew(driver.local_node)
         self.assertEqual(self.seen(self.a), {"no_room": 2})
         self.stop(self.a)
         self.assertEqual(self.seen(self.a), {"no_room": 2})

@@ -185,17 +185,17 @@ class TestRelay(MeshCase):
         a, b = self.node(overlay=False), self.node(overlay=False, role="guest")  # and has never spoken
         self.link((a, b))
         assert a._run is not None and b._run is not None
-        end = b._run.hub.connections.end
+        end = b._run.driver.connections.end
 
         def late(error: RemoteError) -> None:
             a.send("late")
             end(error)
 
-        b._run.hub.connections.end = late  # type: ignore[method-assign]
+        b._run.driver.connections.end = late  # type: ignore[method-assign]
         stopped = b.stopService()
         self.network.advance(1)
         self.successResultOf(stopped)
-        self.assertEqual(a._run.hub.unsent, 1)
+        self.assertEqual(a._run.driver.unsent, 1)
 
     def test_what_it_has_taken_just_before_is_in_the_receipt(self) -> None:
         for seconds in (0.0, 0.02):

@@ -12,8 +12,8 @@ from twisted.python.failure import Failure
 from tests.support.meshcase import MIB, PORT, MeshCase, Puppet, batch
 from twisted_mesh import flags
 from twisted_mesh.core.broadcast.joining import MOST_CLAIMED
-from twisted_mesh.core.handshake import Myself, Side, Stage
-from twisted_mesh.core.signing import Seal
+from twisted_mesh.core.handshake import LocalNode, Side, Stage
+from twisted_mesh.core.signing import Signer
 from twisted_mesh.delivery.receipts import Receipt
 from twisted_mesh.errors import (
     Congested,
@@ -86,7 +86,7 @@ class TestEpochTaken(MeshCase):
     def test_who_was_shown_until_then_is_told_as_gone(self) -> None:
         a, b = self.chain(2)
         assert a._run is not None
-        a._run.epoch_taken(a._run.hub.myself.epoch)
+        a._run.epoch_taken(a._run.driver.local_node.epoch)
         self.assertEqual(dict(a.members), {})
         told = self.happened(a, "member")
         self.assertEqual([(member.id, member.state) for member in told[-1:]], [(b.id, "gone")])
@@ -148,7 +148,7 @@ class TestEpochTaken(MeshCase):
         self.link((again, self.other))
         late = again.send("late", receipt=True)
         self.network.advance(2)
-        self.assertEqual(again._run.hub.renewals, 1)  # type: ignore[union-attr]
+        self.assertEqual(again._run.driver.renewals, 1)  # type: ignore[union-attr]
         receipts = (early[0], early[2], never, late)
         for number, receipt in zip((1, 3, 4, 5), receipts, strict=True):
             self.assertEqual(receipt.id[1:], (self.taken + 1, number))
@@ -163,7 +163,7 @@ class TestEpochTaken(MeshCase):
         receipts = [again.send(number, receipt=True) for number in range(2)]
         waits = receipts[1].complete()
         self.network.pump()
-        outbox = again._run.hub.node.outbox  # type: ignore[union-attr]
+        outbox = again._run.driver.node.outbox  # type: ignore[union-attr]
         self.assertEqual(outbox.taken, 2)
         puppet.send(native.Snapshot(True, [SnapshotEntry(outbox.run[0], outbox.run[1] + 1, 1, 1, 1)]))
         anew: list[Receipt] = []
@@ -607,9 +607,9 @@ class TestLateWords(MeshCase):
         self.assertEqual(self.happened(a, "failure"), [])
 
 
-def presence(author: Myself, counter: int) -> SignedRecord:
+def presence(author: LocalNode, counter: int) -> SignedRecord:
     """A record of presence as *author* signs it."""
-    return Seal(author).signed(
+    return Signer(author).signed(
         Presence(
             author.origin, author.epoch, counter, 0, None, Role.MEMBER, None, {}, 600, 30_000, 0, b""
         )

@@ -77,7 +77,7 @@ class TestGathering(MeshCase):
     def batches(self) -> list[int]:
         """How many messages are in each batch that came."""
         assert self.b._run is not None
-        (stream,) = self.b._run.hub.node.history
+        (stream,) = self.b._run.driver.node.history
         return [signed.batch.count for signed in stream.serve(1, 2**20, 2**20)]
 
     def test_a_lone_message_leaves_in_its_turn(self) -> None:
@@ -120,13 +120,13 @@ class TestGathering(MeshCase):
     def scheduled_by(self, service: MeshService) -> list[str]:
         """What a node has the clock call for its messages from now on, in order."""
         assert service._run is not None
-        hub = service._run.hub
-        clock: Any = hub.clock
+        driver = service._run.driver
+        clock: Any = driver.clock
         scheduled: list[str] = []
         call_later = clock.callLater
 
         def noting(delay: float, call: Any, *args: Any, **more: Any) -> IDelayedCall:
-            if getattr(call, "__self__", None) in (hub, hub._gathering):
+            if getattr(call, "__self__", None) in (driver, driver._gathering):
                 scheduled.append(call.__name__)
             return call_later(delay, call, *args, **more)
 

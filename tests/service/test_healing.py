@@ -134,11 +134,11 @@ class TestTrees(HealingCase):
 
     def test_what_is_pushed_goes_over_each_node_once(self) -> None:
         a, b, c = self.triangle()
-        before = [node._run.hub.node.counts["duplicates"] for node in (a, b, c)]
+        before = [node._run.driver.node.counts["duplicates"] for node in (a, b, c)]
         for number in range(20):
             a.send(number)
             self.network.advance(0.1)
-        self.assertEqual([node._run.hub.node.counts["duplicates"] for node in (a, b, c)], before)
+        self.assertEqual([node._run.driver.node.counts["duplicates"] for node in (a, b, c)], before)
         self.assert_all_have([b, c], {a: ["warm", *range(20)]})
 
     def test_a_dead_line_in_the_tree_is_grafted_around_before_it_is_noticed(self) -> None:
@@ -162,7 +162,7 @@ class TestTrees(HealingCase):
         a.send("one")
         self.network.advance(0.1)
         self.assertEqual(self.batches(puppet), [])
-        puppet.send(Want(*a._run.hub.node.outbox.run, 1, 1, True))
+        puppet.send(Want(*a._run.driver.node.outbox.run, 1, 1, True))
         self.network.pump()
         self.assertEqual(self.batches(puppet), [1])
         a.send("two")

@@ -19,8 +19,8 @@ from twisted_mesh.core import events
 from twisted_mesh.core.handshake import Side
 from twisted_mesh.errors import NotHandedOver
 from twisted_mesh.identity import Identity
-from twisted_mesh.links.cooldown import Disconnected
-from twisted_mesh.links.peers import Dialler
+from twisted_mesh.links.cooldown import CoolDown
+from twisted_mesh.links.peers import PersistentPeers
 from twisted_mesh.service import MeshService
 from twisted_mesh.wire import native
 from twisted_mesh.wire.membership import Contact, Purpose, Roster, Shuffle
@@ -55,7 +55,7 @@ class OverlayCase(MeshCase):
 
     def visits(self, service: MeshService) -> list[Any]:
         """Its links that are exchanges."""
-        return [link for link in service._run.hub.connections if link.visits]  # type: ignore[union-attr]
+        return [link for link in service._run.driver.connections if link.visits]  # type: ignore[union-attr]
 
 
 class TestForming(OverlayCase):
@@ -149,8 +149,8 @@ class TestPassedOn(OverlayCase):
 
     def send_away(self, there: MeshService, node: MeshService) -> None:
         """As an overlay does that has too many neighbours."""
-        hub = there._run.hub  # type: ignore[union-attr]
-        hub._carry_out(events.Close(there.routing_table[node.id].number, events.Reason.ROOM, "no room"))
+        driver = there._run.driver  # type: ignore[union-attr]
+        driver._carry_out(events.Close(there.routing_table[node.id].number, events.Reason.ROOM, "no room"))
         self.network.pump()
 
     def test_while_there_are_others_it_is_visited_and_no_more(self) -> None:
@@ -198,8 +198,8 @@ class TestTargets(SynchronousTestCase):
         self.table = {b"other": None}
         self.outcome: list[Deferred[Any]] = []
         config = MeshConfig(peer_interval=100.0)
-        self.away = Disconnected(self.clock, config)
-        self.dialler = Dialler(
+        self.away = CoolDown(self.clock, config)
+        self.dialler = PersistentPeers(
             self.clock,
             config,
             lambda address: self.attempt("link"),
@@ -339,7 +339,7 @@ class TestVisits(OverlayCase):
         for node, other in ((one, two), (two, one)):
             self.assertEqual(len(self.visits(node)), 1)
             self.assertNotIn(other.id, node.routing_table)
-            self.assertEqual(node._run.hub.connections.awaiting(), [])  # type: ignore[union-attr]
+            self.assertEqual(node._run.driver.connections.awaiting(), [])  # type: ignore[union-attr]
             self.assertEqual(self.events(node), [("connect", node)])
             self.assertEqual(len(node.members), 3)
         self.network.advance(5)
@@ -411,7 +411,7 @@ class TestVisits(OverlayCase):
         self.dial(puppet, a)
         self.network.advance(9)
         self.assertIsNone(puppet.bye)
-        self.assertEqual(a._run.hub.connections.awaiting(), [])  # type: ignore[union-attr]
+        self.assertEqual(a._run.driver.connections.awaiting(), [])  # type: ignore[union-attr]
         self.network.advance(4)
         self.assertEqual(puppet.bye.reason, "timeout")  # type: ignore[union-attr]
 

@@ -10,8 +10,8 @@ from twisted.internet.defer import CancelledError, TimeoutError
 from zope.interface.verify import verifyObject
 
 from tests.support.meshcase import PORT, MeshCase, Raw, batch
-from twisted_mesh.core.broadcast.flow import Sending
-from twisted_mesh.core.broadcast.inbound import Intake
+from twisted_mesh.core.broadcast.flow import Flow
+from twisted_mesh.core.broadcast.inbound import Inbound
 from twisted_mesh.errors import LocalError, NotRunning
 from twisted_mesh.identity import Identity
 from twisted_mesh.network import Protocol
@@ -210,13 +210,13 @@ class TestRuns(MeshCase):
 class TestFault(MeshCase):
     def test_a_fault_of_ours_is_seen_and_costs_no_more_than_its_event(self) -> None:
         a, b = self.chain(2)
-        batch = Intake.batch
+        batch = Inbound.batch
 
-        def faulty(intake: Intake, *arguments: Any) -> None:
-            self.patch(Intake, "batch", batch)
+        def faulty(inbound: Inbound, *arguments: Any) -> None:
+            self.patch(Inbound, "batch", batch)
             raise ZeroDivisionError
 
-        self.patch(Intake, "batch", faulty)
+        self.patch(Inbound, "batch", faulty)
         a.send("lost by it")
         self.assertRaises(ZeroDivisionError, self.network.pump)
         self.network.cut(self.host(a), self.host(b))  # as Twisted's reactor would, and log it
@@ -229,13 +229,13 @@ class TestFault(MeshCase):
 
     def test_a_fault_while_one_link_is_flushed_holds_up_no_other(self) -> None:
         b, a, c = self.chain(3)
-        accepted = Sending.accepted
+        accepted = Flow.accepted
 
-        def faulty(sending: Sending, *arguments: Any) -> None:
-            self.patch(Sending, "accepted", accepted)
+        def faulty(sending: Flow, *arguments: Any) -> None:
+            self.patch(Flow, "accepted", accepted)
             raise ZeroDivisionError
 
-        self.patch(Sending, "accepted", faulty)
+        self.patch(Flow, "accepted", faulty)
         a.send("to both")
         self.assertRaises(ZeroDivisionError, self.network.pump)
         self.network.pump()

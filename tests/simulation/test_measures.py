@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.length import at_length, only_at_length
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.events import Run
+from twisted_mesh.core.events import StreamId
 from twisted_mesh.simulation.invariants.judge import check_at_rest, check_complete
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.network import Line
@@ -41,7 +41,7 @@ class Measured(World):
             self.pushed += 1
         super().transmit(source, number, frame, size)
 
-    def count_delivery(self, run: Run, first: int, count: int) -> None:
+    def count_delivery(self, run: StreamId, first: int, count: int) -> None:
         """Count warm deliveries."""
         super().count_delivery(run, first, count)
         if first > WARM:
@@ -82,8 +82,8 @@ def calm(
     for number in range(rounds):
         for member in saying:
             author = world.random.choice(saying) if senders == "random" else member
-            spread = 0.0 if senders == "all" else world.random.random() * interval
-            world.at(2.0 + number * interval + spread, partial(author.publish, "x"))
+            push = 0.0 if senders == "all" else world.random.random() * interval
+            world.at(2.0 + number * interval + push, partial(author.publish, "x"))
     world.run_until(2.0 + rounds * interval + 3.0)
     check_at_rest(world)
     check_complete(world)

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.membership.roster import State
 from twisted_mesh.simulation.bootstrap import bootstrap
-from twisted_mesh.simulation.invariants.society import Society, check_society, islands, patience
+from twisted_mesh.simulation.invariants.society import MembershipChecks, check_society, islands, patience
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.scenarios.stage import Stage
 from twisted_mesh.simulation.trace import AnyFrame
@@ -109,7 +109,7 @@ class TestPeers(SynchronousTestCase):
     def world(self, count: int, *peers: int) -> World:
         """Members that are down, each of whom will know those *peers*."""
         world = World(1, count, overlay=True, start=False)
-        Society(world)
+        MembershipChecks(world)
         bootstrap(world, world.members, *(world.members[peer] for peer in peers))
         return world
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.events import Run
+from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.storage import Flush, Marks
 from twisted_mesh.simulation.invariants.judge import check_at_rest, check_complete
 from twisted_mesh.simulation.member import Member
@@ -126,7 +126,7 @@ class TestCrash(SynchronousTestCase):
         class Unreadable(SimStore):
             """Has what was stored, and gives nothing of it back."""
 
-            def read(self, run: Run, first: int, last: int, most: int) -> Iterator[SignedBatch]:
+            def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[SignedBatch]:
                 return iter(())
 
         play = Play(replace(SCHEDULES["restarts"], seconds=4.0), 1, 12)

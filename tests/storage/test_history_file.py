@@ -131,7 +131,7 @@ class TestRestart(HistoryCase):
             if message.packets[1] == 1500:  # in the middle of a turn, and of the backlog
                 assert again._run is not None
                 late = batch(author, 3001, 3001)
-                again._run.hub.node.history.take(late, self.network.clock.seconds())
+                again._run.driver.node.history.take(late, self.network.clock.seconds())
                 deliver = Deliver(0, author.origin, 1, 3001, 1000, 9, unpack_entries(late.batch.body))
                 again._run.deliver(deliver, None)
                 again._run.deliver(Deliver(0, author.origin, 1, 0, 0, 9, [[0, 2, "psst"]]), None)
@@ -383,8 +383,8 @@ class TestUnreadable(HistoryCase):
 
     def break_reads(self, service: MeshService, times: int) -> Failing:
         """Let the next reads of its file fail."""
-        assert service._run is not None and service._run.keeper is not None
-        store = service._run.keeper.store
+        assert service._run is not None and service._run.writer is not None
+        store = service._run.writer.store
         failing = Failing(store._reader, times)
         store._reader = store._batches._database = failing  # type: ignore[assignment]
         return failing
@@ -523,7 +523,7 @@ class TestDamaged(HistoryCase):
         self.assertEqual(self.got(c), [n for n in range(1, 101) if n != 30])
         self.assertEqual([(gap.first, gap.last) for gap in self.happened(c, "gap")], [(30, 30)])
         assert b._run is not None
-        self.assertIn(31, [stream.low for stream in b._run.hub.node.history])
+        self.assertIn(31, [stream.low for stream in b._run.driver.node.history])
 
 
 class TestStopped(HistoryCase):
@@ -657,16 +657,16 @@ class TestFailedStop(HistoryCase):
 
     def failing(self, b: MeshService, what: str) -> None:
         """Let a part of *b* fail at the end of what it does when *b* stops."""
-        assert b._run is not None and b._run.keeper is not None
-        hub, keeper = b._run.hub, b._run.keeper
+        assert b._run is not None and b._run.writer is not None
+        driver, writer = b._run.driver, b._run.writer
         part, name = {
             "ports": (b._listening, "stop"),
             "dialler": (b._run.dialler, "stop"),
-            "goodbye": (hub, "given_to_all"),
-            "links": (hub.connections, "end"),
-            "silence": (hub._watch, "stop"),
-            "flush": (keeper._journal, "look_again"),
-            "timers": (hub._timers, "stop"),
+            "goodbye": (driver, "given_to_all"),
+            "links": (driver.connections, "end"),
+            "silence": (driver._watch, "stop"),
+            "flush": (writer._changes, "look_again"),
+            "timers": (driver._timers, "stop"),
         }[what]
         done = getattr(part, name)
 
@@ -692,10 +692,10 @@ class TestFailedStop(HistoryCase):
 
     def test_a_file_that_cannot_be_closed_whole_is_let_go_all_the_same(self) -> None:
         b = self.started()
-        assert b._run is not None and b._run.keeper is not None
-        opened = b._run.keeper.store._opened
+        assert b._run is not None and b._run.writer is not None
+        opened = b._run.writer.store._opened
         failing = Failing(opened.reader, 0)
-        b._run.keeper.store._opened = opened._replace(reader=failing)  # type: ignore[arg-type]
+        b._run.writer.store._opened = opened._replace(reader=failing)  # type: ignore[arg-type]
         stopped = b.stopService()
         self.network.advance(1)
         self.failureResultOf(stopped, sqlite3.OperationalError)
@@ -754,8 +754,8 @@ class TestFull(HistoryCase):
         self.link((self.b, self.a))
         self.b.send("before")
         self.stored()
-        assert self.b._run is not None and self.b._run.keeper is not None
-        self.writer = self.b._run.keeper.store._writer
+        assert self.b._run is not None and self.b._run.writer is not None
+        self.writer = self.b._run.writer.store._writer
         (pages,) = self.writer.execute("PRAGMA page_count").fetchone()
         self.writer.execute(f"PRAGMA max_page_count={pages}")
         for number in range(3):
@@ -802,14 +802,14 @@ class TestFull(HistoryCase):
     def test_also_where_there_is_nothing_new_to_write(self) -> None:
         self.make_room()
         self.stored()
-        keeper = self.b._run.keeper if self.b._run else None
-        assert keeper is not None
+        writer = self.b._run.writer if self.b._run else None
+        assert writer is not None
         self.writer.execute("PRAGMA query_only = ON")
         self.network.advance(self.b.config.store_seconds + 200)
-        self.assertTrue(keeper.full)
+        self.assertTrue(writer.full)
         self.writer.execute("PRAGMA query_only = OFF")
         self.network.advance(self.b.config.store_retry + 1)
-        self.assertFalse(keeper.full)
+        self.assertFalse(writer.full)
 
     def test_a_node_that_stops_meanwhile_gets_it_again(self) -> None:
         drained = self.b.drained()

@@ -29,10 +29,10 @@ from tests.support.shelves import (
     open_store,
     size_of,
 )
-from twisted_mesh.core.history.storage import Marks, Restored, Shelf
-from twisted_mesh.core.history.stream import Run
+from twisted_mesh.core.history.storage import Marks, Restored, Storage
+from twisted_mesh.core.history.stream import StreamId
 from twisted_mesh.errors import StoreError
-from twisted_mesh.storage import catalogue as ledger
+from twisted_mesh.storage import catalogue as catalogue
 from twisted_mesh.storage import reader, sqlite_file
 from twisted_mesh.storage import sqlite as module
 from twisted_mesh.storage.catalogue import ROW_BYTES
@@ -62,7 +62,7 @@ class StoreCase(SynchronousTestCase):
         while self._stores:
             self._stores.pop().close()
 
-    def held(self, store: Store, run: Run = ANNA) -> list[int]:
+    def held(self, store: Store, run: StreamId = ANNA) -> list[int]:
         """The first numbers of all that can be read of *run*."""
         return [signed.batch.first for signed in batches_in(store.read(run, 1, ALL, 2**40))]
 
@@ -75,9 +75,9 @@ class TestFlushing(StoreCase):
         self.assertEqual(self.held(store), [])
         self.assertIsNone(store.first_since(ANNA, 10))
 
-    def test_it_is_a_shelf(self) -> None:
-        shelf: Shelf = self.open()
-        self.assertEqual(list(shelf.read(ANNA, 1, 1, 1)), [])
+    def test_it_is_a_storage(self) -> None:
+        storage: Storage = self.open()
+        self.assertEqual(list(storage.read(ANNA, 1, 1, 1)), [])
 
     def test_what_was_flushed_is_there_again(self) -> None:
         store = self.open()
@@ -401,7 +401,7 @@ class TestReadingWhileWriting(StoreCase):
 
 
 class TestRetention(StoreCase):
-    def fill(self, store: Store, model: Model, steps: list[tuple[Run, int]], taken: int = 0) -> None:
+    def fill(self, store: Store, model: Model, steps: list[tuple[StreamId, int]], taken: int = 0) -> None:
         """Flush one by one a batch of each (run, size), and hold *store* to *model*."""
         for number, (run, size) in enumerate(steps):
             head = model.streams[run].marks.head + 1 if run in model.streams else 1
@@ -439,7 +439,7 @@ class TestRetention(StoreCase):
         self.assertEqual(list(flushed.lows), [(ANNA, 1011)])
 
     def test_much_is_given_up_in_pieces_so_that_no_flush_takes_long(self) -> None:
-        self.patch(ledger, "_PIECE", 4)
+        self.patch(catalogue, "_PIECE", 4)
         size = size_of(batch_of(ANNA, 1000))
         store = self.open(bytes_limit=160 * size, seconds_limit=10)
         store.flush(flush_of(*(batch_of(ANNA, first) for first in range(1000, 1160))))

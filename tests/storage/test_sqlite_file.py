@@ -32,7 +32,7 @@ from tests.support.shelves import (
     open_store,
 )
 from twisted_mesh.core.history.storage import Flush, Missing, Piece
-from twisted_mesh.core.history.stream import Run
+from twisted_mesh.core.history.stream import StreamId
 from twisted_mesh.errors import StoreError
 from twisted_mesh.storage import sqlite_file
 from twisted_mesh.storage.reader import Reader
@@ -40,7 +40,7 @@ from twisted_mesh.storage.sqlite import Store
 from twisted_mesh.storage.sqlite_file import VERSION
 from twisted_mesh.wire.native import SignedBatch
 
-RUNS: list[Run] = [ANNA, BERT, ME]
+RUNS: list[StreamId] = [ANNA, BERT, ME]
 NOBODY = 65534
 
 
@@ -503,10 +503,10 @@ class TestDamage(FileCase):
         store.flush(flush_of(*batches))
         self.close()
         content = self.path.read_bytes()
-        dice = Random(9)
+        randomness = Random(9)
         lost = []
         for page in range(4096, len(content), 4096):
-            junk = dice.choice((bytes(4096), dice.randbytes(4096)))
+            junk = randomness.choice((bytes(4096), randomness.randbytes(4096)))
             self.path.write_bytes(content[:page] + junk + content[page + 4096 :])
             with logged() as texts:
                 try:

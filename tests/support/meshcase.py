@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.handshake import Handshake, Myself, Side, Stage
+from twisted_mesh.core.handshake import Handshake, LocalNode, Side, Stage
 from twisted_mesh.core.link import READ_ALL, READ_SNAPSHOT, READ_SO_FAR
 from twisted_mesh.errors import Congested, RemoteError
 from twisted_mesh.identity import Identity, verify
@@ -101,7 +101,7 @@ class Puppet(Raw):
     :ivar twist: by stage, what becomes of its answer to the frame of that stage.
     """
 
-    def __init__(self, side: Side, me: Myself, *, frontier: bool = True) -> None:
+    def __init__(self, side: Side, me: LocalNode, *, frontier: bool = True) -> None:
         super().__init__()
         self.me = me
         self.handshake = Handshake(side, me, nonce=bytes(range(32)), time=1)
@@ -321,7 +321,7 @@ class MeshCase(SynchronousTestCase):
         values = {"id": me.id, "origin": me.origin, "epoch": 1, "network": network, "address": None}
         values |= {"settled": True, "sign": me.sign, "verify": verify}
         frontier = options.pop("frontier", True)
-        return Puppet(side, Myself(**(values | options)), frontier=frontier)
+        return Puppet(side, LocalNode(**(values | options)), frontier=frontier)
 
     def joined(self, service: MeshService, **options: Any) -> Puppet:
         """A puppet that is linked with *service*."""
@@ -331,7 +331,7 @@ class MeshCase(SynchronousTestCase):
         return puppet
 
 
-def batch(author: Myself, first: int, *packets: object, **changed: Any) -> SignedBatch:
+def batch(author: LocalNode, first: int, *packets: object, **changed: Any) -> SignedBatch:
     """A batch as *author* signs it, with a message for each of *packets*."""
     body = join_entries([pack_entry(0, [packet]) for packet in packets])
     values = {"count": max(1, len(packets)), "sent": 1000, "encoding": 0, "body": body} | changed

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mesh.core.history.storage import Flush, Marks, Missing, Piece
-from twisted_mesh.core.history.stream import Run
+from twisted_mesh.core.history.stream import StreamId
 from twisted_mesh.storage.catalogue import ROW_BYTES
 from twisted_mesh.storage.sqlite import Store
 from twisted_mesh.wire import native
@@ -23,9 +23,9 @@ from twisted_mesh.wire.native import Batch, SignedBatch
 MIB = 2**20
 NETWORK = b"the id of a network"
 NOW = 1_800_000_000_000
-ANNA: Run = (b"a" * 32, 7)
-BERT: Run = (b"b" * 32, 2**62 - 1)
-ME: Run = (b"m" * 32, NOW)
+ANNA: StreamId = (b"a" * 32, 7)
+BERT: StreamId = (b"b" * 32, 2**62 - 1)
+ME: StreamId = (b"m" * 32, NOW)
 ALL = 2**62
 
 
@@ -38,7 +38,7 @@ def folder_of(test: SynchronousTestCase) -> Path:
     return Path(path)
 
 
-def batch_of(run: Run, first: int, count: int = 1, size: int = 100, hops: int = 0) -> SignedBatch:
+def batch_of(run: StreamId, first: int, count: int = 1, size: int = 100, hops: int = 0) -> SignedBatch:
     """A batch with a body of *size* bytes that follow from the rest."""
     body = Random(f"{run[0].hex()} {first} {count} {size}").randbytes(size)
     batch = Batch(*run, first, count, NOW, 0, body)
@@ -50,7 +50,7 @@ def size_of(signed: SignedBatch) -> int:
     return native.size(signed) - 4 + ROW_BYTES
 
 
-def marks_of(run: Run, head: int, low: int = 1, taken: int = 0) -> Marks:
+def marks_of(run: StreamId, head: int, low: int = 1, taken: int = 0) -> Marks:
     """Marks without anything special."""
     return Marks(run, head, low, 0, taken, False)
 
@@ -58,8 +58,8 @@ def marks_of(run: Run, head: int, low: int = 1, taken: int = 0) -> Marks:
 def flush_of(
     *batches: SignedBatch,
     marks: Sequence[Marks] | None = None,
-    closed: Sequence[tuple[Run, int]] = (),
-    own: tuple[Run, int] = (ME, 0),
+    closed: Sequence[tuple[StreamId, int]] = (),
+    own: tuple[StreamId, int] = (ME, 0),
     settled: bool = False,
     at: int = NOW,
 ) -> Flush:
@@ -73,9 +73,9 @@ def flush_of(
 class Contents(NamedTuple):
     """All that a store holds."""
 
-    marks: dict[Run, Marks]
-    batches: dict[Run, list[SignedBatch]]
-    closed: list[tuple[Run, int]]
+    marks: dict[StreamId, Marks]
+    batches: dict[StreamId, list[SignedBatch]]
+    closed: list[tuple[StreamId, int]]
     settled: bool
 
 
@@ -120,11 +120,11 @@ class Model:
             "seconds_limit": seconds_limit,
             "closed_limit": closed_limit,
         }
-        self.streams: dict[Run, _Stored] = {}
-        self.closed: dict[Run, int] = {}
+        self.streams: dict[StreamId, _Stored] = {}
+        self.closed: dict[StreamId, int] = {}
         self.settled = False
 
-    def flush(self, flush: Flush, now: int) -> dict[Run, int]:
+    def flush(self, flush: Flush, now: int) -> dict[StreamId, int]:
         """The lows that the flush has to tell."""
         told = {run: stored.low for run, stored in self.streams.items()}
         for run, head in flush.closed:
@@ -166,7 +166,7 @@ class Model:
             self.settled,
         )
 
-    def first_since(self, run: Run, at: float) -> int | None:
+    def first_since(self, run: StreamId, at: float) -> int | None:
         """The first of the first batch of *run* that joined at *at* or later."""
         rows = self.streams[run].rows if run in self.streams else []
         return next((signed.batch.first for arrived, signed in rows if arrived >= at), None)
@@ -192,7 +192,7 @@ class Model:
     def _give_up(self, stored: _Stored) -> None:
         stored.low = max(stored.low, stored.rows.pop(0)[1].batch.last + 1)
 
-    def _evict(self, own: Run, own_taken: int) -> None:
+    def _evict(self, own: StreamId, own_taken: int) -> None:
         limit = int(self.limits["bytes_limit"])
         if sum(stored.size for stored in self.streams.values()) <= limit:
             return
@@ -213,12 +213,12 @@ class Model:
 class Script:
     """What a core has a store do, drawn from *random*: everything that the contract of a flush allows."""
 
-    def __init__(self, random: Random, runs: Sequence[Run], size: int = 300) -> None:
+    def __init__(self, random: Random, runs: Sequence[StreamId], size: int = 300) -> None:
         self._random = random
         self._runs = runs
         self._size = size
-        self._open: dict[Run, Marks] = {}
-        self._closed: dict[Run, int] = {}
+        self._open: dict[StreamId, Marks] = {}
+        self._closed: dict[StreamId, int] = {}
         self._settled = False
         self._own_taken = 0
         self.now = NOW
@@ -228,8 +228,8 @@ class Script:
         random = self._random
         self.now += random.choice((0, 1, 500, 20_000, -3000))
         batches: list[tuple[int, SignedBatch]] = []
-        changed: dict[Run, None] = {}
-        closed: list[tuple[Run, int]] = []
+        changed: dict[StreamId, None] = {}
+        closed: list[tuple[StreamId, int]] = []
         for _ in range(random.randrange(6)):
             run = random.choice(self._runs)
             if run in dict(closed):
@@ -252,14 +252,14 @@ class Script:
         marks = [self._open[run] for run in changed]
         return Flush(batches, marks, closed, (ME, self._own_taken), self._settled)
 
-    def lows(self, lows: Sequence[tuple[Run, int]]) -> None:
+    def lows(self, lows: Sequence[tuple[StreamId, int]]) -> None:
         """What a flush gave up; now and then that comes too late for the next one."""
         for run, low in sorted(lows):
             if run in self._open and self._random.random() < 0.7:
                 marks = self._open[run]
                 self._open[run] = marks._replace(low=max(low, marks.low))
 
-    def _batches(self, run: Run, skip: bool) -> list[tuple[int, SignedBatch]]:
+    def _batches(self, run: StreamId, skip: bool) -> list[tuple[int, SignedBatch]]:
         random = self._random
         made = []
         for _ in range(random.randint(1, 4)):

@@ -23,18 +23,18 @@ TOKENS = [bytes((n,)) for n in (*range(0x80, 0x83), *range(0x90, 0x94), *range(0
 TOKENS += [b"\0", b"\1", b"\x7f", b"\xff", b"\xff" * 4, b"\0\0\0\1", b"\x10\0", bytes(8), b"\xa1x"]
 
 
-def damaged(data: bytes, dice: random.Random) -> bytes:
+def damaged(data: bytes, randomness: random.Random) -> bytes:
     """*data* with bits flipped, bytes put in or left out, cut off or said twice."""
-    for _ in range(dice.choice((1, 1, 1, 2, 5))):
-        at, end = dice.randrange(len(data) + 1), dice.randrange(len(data) + 1)
-        match dice.randrange(6):
+    for _ in range(randomness.choice((1, 1, 1, 2, 5))):
+        at, end = randomness.randrange(len(data) + 1), randomness.randrange(len(data) + 1)
+        match randomness.randrange(6):
             case 0 | 1 if data:
-                at = dice.randrange(len(data))
-                data = data[:at] + bytes((data[at] ^ 1 << dice.randrange(8),)) + data[at + 1 :]
+                at = randomness.randrange(len(data))
+                data = data[:at] + bytes((data[at] ^ 1 << randomness.randrange(8),)) + data[at + 1 :]
             case 2:
-                data = data[:at] + dice.choice(TOKENS) + data[at:]
+                data = data[:at] + randomness.choice(TOKENS) + data[at:]
             case 3:
-                data = data[:at] + dice.choice(TOKENS) + data[at + 1 :]
+                data = data[:at] + randomness.choice(TOKENS) + data[at + 1 :]
             case 4:
                 data = data[:end]
             case _:
@@ -45,9 +45,9 @@ def damaged(data: bytes, dice: random.Random) -> bytes:
 class TestBrokenBytes(SynchronousTestCase):
     def assert_survives(self, seeds: list[bytes], handle: Callable[[bytes], object], seed: int) -> None:
         """*handle* takes or refuses each damaged input, and some of them are taken."""
-        dice, refused = random.Random(seed), 0
+        randomness, refused = random.Random(seed), 0
         for number in range(INPUTS):
-            data = damaged(seeds[number % len(seeds)], dice)
+            data = damaged(seeds[number % len(seeds)], randomness)
             try:
                 handle(data)
             except RemoteError:

@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from twisted_mesh.addressing.addresses import PeerAddress, parse_peer
 from twisted_mesh.core.reachability import believed
 from twisted_mesh.errors import LocalError
-from twisted_mesh.eventloop.deferreds import Waiters
+from twisted_mesh.eventloop.deferreds import WaitingDeferreds
 from twisted_mesh.identity import replace_synced
 from twisted_mesh.wire.membership import MAX_HOST
 
@@ -49,7 +49,7 @@ class AddressBook:
         self._can_write = True
         self._aside = aside
         self._is_writing = self._has_changed = False
-        self._written = Waiters[None]()
+        self._written = WaitingDeferreds[None]()
         for address in self._read():
             assert address.id is not None and address.host is not None
             self._known[address.id] = address.host, address.port

@@ -27,7 +27,7 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from twisted_mesh.eventloop.deferreds import Waiters
+from twisted_mesh.eventloop.deferreds import WaitingDeferreds
 
 #: Addresses of one name that an attempt goes to; of more these are drawn by lot, other ones each time.
 #: Twisted begins with the next every 0.3 s, so that these are under way in half of ``connect_timeout``
@@ -51,7 +51,9 @@ class Names:
         """
         self._reactor = reactor
         self._most = most
-        self._asked: dict[str, Waiters[list[str]]] = {}  # by name; those that run, and those that wait
+        self._asked: dict[
+            str, WaitingDeferreds[list[str]]
+        ] = {}  # by name; those that run, and those that wait
         self._running: set[str] = set()
 
     def look_up(self, name: str) -> Deferred[list[str]]:
@@ -59,7 +61,7 @@ class Names:
         resolver = self._other_resolver()
         if resolver is not None:
             return _asked_of(resolver, name)
-        waiters = self._asked.setdefault(name, Waiters())
+        waiters = self._asked.setdefault(name, WaitingDeferreds())
         waiting = waiters.wait()
         self._begin()
         return waiting

@@ -23,7 +23,7 @@ from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.message import Message, Replier
 
 
-class Crossing:
+class ThreadSafeProxies:
     """Where what a service gives leaves the reactor's thread, and what its user sends enters it."""
 
     def __init__(self, thread: ReactorThread) -> None:
@@ -57,7 +57,7 @@ class Crossing:
 class _Replier:
     """Sends the replies to a message (message.Replier)."""
 
-    def __init__(self, crossing: Crossing, replier: Replier) -> None:
+    def __init__(self, crossing: ThreadSafeProxies, replier: Replier) -> None:
         self._crossing = crossing
         self._replier = replier
 
@@ -151,7 +151,7 @@ class Link:
 
     __slots__ = ("_crossing", "inner")
 
-    def __init__(self, crossing: Crossing, inner: MeshProtocol | None) -> None:
+    def __init__(self, crossing: ThreadSafeProxies, inner: MeshProtocol | None) -> None:
         self._crossing = crossing
         self.inner = inner
 

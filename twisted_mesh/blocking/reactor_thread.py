@@ -23,7 +23,7 @@ from twisted.python.threadable import isInIOThread
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.errors import ListenFailed, MeshError, NotRunning
-from twisted_mesh.eventloop.clock import make_steady
+from twisted_mesh.eventloop.clock import make_monotonic
 from twisted_mesh.service import MeshService
 
 T = TypeVar("T")
@@ -165,7 +165,7 @@ class ReactorThread:
                 self._end()
                 running.set()
 
-        make_steady(self.reactor)
+        make_monotonic(self.reactor)
         # Whatever threads the reactor starts are daemons as this one: none holds up the exit.
         thread = Thread(target=run, name="twisted_mesh reactor", daemon=True)
         thread.start()

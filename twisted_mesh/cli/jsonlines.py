@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from twisted.python.failure import Failure
 
-from twisted_mesh.cli.lines import TypingDoor
+from twisted_mesh.cli.lines import LineInput
 from twisted_mesh.delivery.receipts import Receipt
 from twisted_mesh.message import Gap, Member, Message, Refusal
 from twisted_mesh.service import MeshService
@@ -45,7 +45,7 @@ def as_json(value: Any) -> Any:
     return value
 
 
-class PrintDoor(TypingDoor):
+class JsonLines(LineInput):
     """Prints a node's messages and events."""
 
     def __init__(self, reactor: Any, node: MeshService, receipts: bool = False) -> None:

@@ -65,7 +65,7 @@ class LineSplitter:
         return self.feed(b"\n") if self._rest or self._too_long else []
 
 
-class TypingDoor(Door):
+class LineInput(Door):
     """A door that broadcasts the lines typed, and may follow who has them.
 
     :cvar ends_with_input: whether the process ends when the input does.

@@ -15,7 +15,7 @@ from typing import Any, Final
 from twisted.internet.defer import DeferredList
 from twisted.logger import Logger
 
-from twisted_mesh.cli.lines import TypingDoor, lines_were
+from twisted_mesh.cli.lines import LineInput, lines_were
 from twisted_mesh.cli.terminal import STDOUT, end_process
 from twisted_mesh.delivery.receipts import Receipt
 from twisted_mesh.message import Message
@@ -30,7 +30,7 @@ _CONTROLS: Final = {
 _log = Logger()
 
 
-class LinesDoor(TypingDoor):
+class Stdio(LineInput):
     """Lines between the terminal and the mesh."""
 
     ends_with_input = True

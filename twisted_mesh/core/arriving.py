@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import inf
 from typing import Final
 
-from twisted_mesh.core.events import Arriving, Run
+from twisted_mesh.core.events import Arriving, StreamId
 
 TOLD_AFTER: Final = 0.1  # seconds; less than graft_timeout, so that no other link is asked first (guess)
 TOLD_EVERY: Final = 0.5  # seconds from one word about a frame to the next (guess)
@@ -48,7 +48,7 @@ class Partial:
 
     __slots__ = ("_at", "began", "first", "last", "length", "pace", "run", "size")
 
-    def __init__(self, run: Run, first: int, last: int, length: int, now: float) -> None:
+    def __init__(self, run: StreamId, first: int, last: int, length: int, now: float) -> None:
         self.run = run
         self.first = first
         self.last = last

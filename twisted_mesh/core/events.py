@@ -20,7 +20,7 @@ from twisted_mesh.wire.begun import Begun
 from twisted_mesh.wire.bodies import Entry
 from twisted_mesh.wire.membership import Contact, Purpose
 
-Run = tuple[bytes, int]  # origin, epoch
+StreamId = tuple[bytes, int]  # origin, epoch
 
 
 class Timer(StrEnum):  # a plain Enum's members are keys that take four times as long (measured: 62 ns)
@@ -149,14 +149,14 @@ class Moved(msgspec.Struct, frozen=True):
 class Taken(msgspec.Struct, frozen=True):
     """The application has taken *run* up to message *sequence*, for good where it is stored."""
 
-    run: Run
+    run: StreamId
     sequence: int
 
 
 class Skipped(msgspec.Struct, frozen=True):
     """The application will never take *run* up to message *sequence*, or some of it."""
 
-    run: Run
+    run: StreamId
     sequence: int
 
 
@@ -350,7 +350,7 @@ class Equivocation(msgspec.Struct, frozen=True):
     first: int
 
 
-class EpochTaken(msgspec.Struct, frozen=True):
+class EpochConflict(msgspec.Struct, frozen=True):
     """A run of the own key with this epoch is known to others: a new run must begin above it."""
 
     epoch: int
@@ -383,7 +383,7 @@ Happening = (
     | GapFound
     | Poisoned
     | Equivocation
-    | EpochTaken
+    | EpochConflict
     | KeyInUse
     | Drained
 )

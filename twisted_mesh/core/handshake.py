@@ -78,7 +78,7 @@ class Stage(Enum):
     DONE = "done"
 
 
-class Myself(msgspec.Struct, frozen=True):
+class LocalNode(msgspec.Struct, frozen=True):
     """What a node says and needs of itself in a handshake.
 
     :ivar address: where others can dial it, or None.
@@ -155,7 +155,7 @@ class Handshake:
     def __init__(
         self,
         side: Side,
-        myself: Myself,
+        local_node: LocalNode,
         *,
         nonce: bytes,
         time: int,
@@ -174,7 +174,7 @@ class Handshake:
         self.greeting: Greeting | None = None
         self.peer: Peer | None = None
         self._side = side
-        self._myself = myself
+        self._local_node = local_node
         self._nonce = nonce
         self._is_own = is_own
         self._time = time
@@ -187,7 +187,7 @@ class Handshake:
     @property
     def said_settled(self) -> bool:
         """Whether INTRO says that this node is settled."""
-        return self._myself.settled
+        return self._local_node.settled
 
     def start(self) -> bytes:
         """What to send before anything has come: the acceptor's greeting, nothing for a dialler."""
@@ -229,11 +229,11 @@ class Handshake:
         return error
 
     def _greet(self) -> bytes:
-        me = self._myself
+        me = self._local_node
         return self._note(greetings.encode(Greeting(me.id, me.network.id, me.address, True, self._time)))
 
     def _introduce(self) -> bytes:
-        me = self._myself
+        me = self._local_node
         intro = native.Intro(
             native.VERSION,
             me.epoch,
@@ -253,7 +253,7 @@ class Handshake:
     def _on_greeting(self, payload: bytes) -> bytes:
         greeting = self.greeting = self._read_greeting(payload)
         self._received += frame(payload)
-        me = self._myself
+        me = self._local_node
         if greeting.protocol_id != me.network.id:
             raise SubnetMismatch("another subnet")  # and nothing of this one: it is told to the peer
         if not greeting.native:
@@ -300,7 +300,7 @@ class Handshake:
 
     def _prove(self, exporter: Callable[[], bytes]) -> bytes:
         text = self._proof_text(self._side, exporter)
-        return native.encode(native.Proof(self._myself.sign(text), b""))
+        return native.encode(native.Proof(self._local_node.sign(text), b""))
 
     def _proof_text(self, side: Side, exporter: Callable[[], bytes]) -> bytes:
         ways = (self._sent, self._received)
@@ -314,7 +314,7 @@ class Handshake:
             raise self._out_of_order(proof)
         assert self._intro is not None and self.greeting is not None
         intro, text = self._intro, self._proof_text(self._side.other, exporter)
-        if not self._myself.verify(intro.public_key, proof.signature, text):
+        if not self._local_node.verify(intro.public_key, proof.signature, text):
             raise RemoteError("the proof of the peer's key is false", Reason.PROOF)
         self.stage = Stage.DONE
         self.peer = Peer(

@@ -14,7 +14,7 @@ from typing import Final
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.arriving import Partial
-from twisted_mesh.core.events import Arriving, LinkOpened, Run
+from twisted_mesh.core.events import Arriving, LinkOpened, StreamId
 from twisted_mesh.core.handshake import Peer
 from twisted_mesh.core.meter import Meter
 from twisted_mesh.core.rate import Bucket
@@ -128,7 +128,7 @@ class Link:
         self.pace = 0.0
         self._slowed = -inf
         self.rtt = 0.0
-        self.bases: dict[Run, int] | None = None
+        self.bases: dict[StreamId, int] | None = None
         self.failures = self.trickles = 0
         self.compared = -inf
         self.compares = False
@@ -141,7 +141,7 @@ class Link:
         self.visits = opened.purpose is Purpose.EXCHANGE
         self.host = opened.host
         self.snapshot: list[SnapshotEntry] = []
-        self.claims: OrderedDict[Run, Claim] = OrderedDict()
+        self.claims: OrderedDict[StreamId, Claim] = OrderedDict()
         self._claims_limit = config.claims_limit
         self._records: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
         self._told: OrderedDict[bytes, None] = OrderedDict()
@@ -149,9 +149,9 @@ class Link:
         self.receipts = Bucket(config.reverse_burst, config.reverse_rate)
         self.quiet: OrderedDict[bytes, None] = OrderedDict()
         self.mute: OrderedDict[bytes, None] = OrderedDict()
-        self.owed: OrderedDict[Run, None] = OrderedDict()
-        self.coming: OrderedDict[Run, float] = OrderedDict()
-        self.wants: OrderedDict[Run, Want] = OrderedDict()
+        self.owed: OrderedDict[StreamId, None] = OrderedDict()
+        self.coming: OrderedDict[StreamId, float] = OrderedDict()
+        self.wants: OrderedDict[StreamId, Want] = OrderedDict()
 
     @property
     def queued(self) -> int:
@@ -194,37 +194,37 @@ class Link:
         elif token == READ_ALL:
             self.parts = False
 
-    def holds(self, run: Run) -> int:
+    def holds(self, run: StreamId) -> int:
         """The highest message of *run* the peer is believed to hold without a hole; 0 for none."""
         claim = self.claims.get(run)
         return 0 if claim is None else claim[1]
 
-    def is_sent(self, run: Run, now: float) -> bool:
+    def is_sent(self, run: StreamId, now: float) -> bool:
         """Whether the peer has just said that some of *run* is on its way to it over another link."""
         return self.coming.get(run, -inf) + COMING_SECONDS > now
 
-    def now_sent(self, run: Run, now: float) -> None:
+    def now_sent(self, run: StreamId, now: float) -> None:
         """The peer says so; of too many runs the oldest word is forgotten."""
         self.coming[run] = now
         self.coming.move_to_end(run)
         if len(self.coming) > self._claims_limit:
             self.coming.popitem(last=False)
 
-    def claim(self, run: Run, low: int, high: int) -> None:
+    def claim(self, run: StreamId, low: int, high: int) -> None:
         """The peer is believed to hold *low* to *high* of *run*; of too many runs one is forgotten."""
         self.claims[run] = (low, high)
         self.claims.move_to_end(run)
         if len(self.claims) > self._claims_limit:
             self.claims.popitem(last=False)
 
-    def served(self, run: Run, first: int, last: int) -> None:
+    def served(self, run: StreamId, first: int, last: int) -> None:
         """Messages up to *last* went over the link in answer to a WANT from *first* on."""
         claim = self.claims.get(run)
         if claim is not None and first <= claim[1] + 1:
             first = min(claim[0], first)
         self.claim(run, first, last)
 
-    def extend(self, run: Run, first: int, last: int) -> None:
+    def extend(self, run: StreamId, first: int, last: int) -> None:
         """Messages *first* to *last* went over the link, either way.
 
         Only what joins on extends the claim: of two nodes with the same hole each would else

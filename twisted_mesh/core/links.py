@@ -15,15 +15,15 @@ from collections.abc import ValuesView
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import LinkOpened
-from twisted_mesh.core.handshake import Myself
+from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.link import Link
 
 
 class Links:
     """Every link of a node, by number."""
 
-    def __init__(self, myself: Myself, config: MeshConfig) -> None:
-        self._own_id = myself.id
+    def __init__(self, local_node: LocalNode, config: MeshConfig) -> None:
+        self._own_id = local_node.id
         self._silence = config.crossing_silence
         self._config = config
         self._all: dict[int, Link] = {}

@@ -4,7 +4,7 @@ Contract: ``handle(event, now) -> effects``; ``now`` is seconds of any steady cl
 committed before the effects are returned.  A peer that breaks the protocol gets a Close effect and
 changes nothing else; any exception out of :meth:`Node.handle` is a fault of ours.
 
-What comes in goes through :mod:`intake` and :mod:`history`, out by :mod:`spread`; what is missing is found
+What comes in goes through :mod:`inbound` and :mod:`history`, out by :mod:`push`; what is missing is found
 by :mod:`frontier` and got by :mod:`repair`; who is there and whose neighbour is :mod:`membership`'s.
 """
 
@@ -15,24 +15,24 @@ from typing import Final, assert_never
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
-from twisted_mesh.core.broadcast.flow import Sending
+from twisted_mesh.core.broadcast.flow import Flow
 from twisted_mesh.core.broadcast.frontier import Frontier
-from twisted_mesh.core.broadcast.inbound import Intake
+from twisted_mesh.core.broadcast.inbound import Inbound
 from twisted_mesh.core.broadcast.outbox import Outbox
 from twisted_mesh.core.broadcast.patience import Patience
-from twisted_mesh.core.broadcast.push import Spread
+from twisted_mesh.core.broadcast.push import Push
 from twisted_mesh.core.broadcast.repair import Repair
 from twisted_mesh.core.broadcast.trees import Parents
 from twisted_mesh.core.events import Close, Effect, Emit, Event, SetTimer, Timer
-from twisted_mesh.core.handshake import Myself
+from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.link import READ_SNAPSHOT, Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.membership.key_conflict import KeyConflict
 from twisted_mesh.core.membership.roster import Roster
-from twisted_mesh.core.overlay.neighbourhood import Membership
-from twisted_mesh.core.overlay.views import Dice
-from twisted_mesh.core.replies.replies import ReversePath
+from twisted_mesh.core.overlay.neighbourhood import Neighbourhood
+from twisted_mesh.core.overlay.views import Randomness
+from twisted_mesh.core.replies.replies import ReplyRouting
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.wire import native
 from twisted_mesh.wire.membership import ForwardJoin, Presence, Shuffle, ShuffleReply, Suspect
@@ -61,54 +61,56 @@ class Node:
 
     def __init__(
         self,
-        myself: Myself,
+        local_node: LocalNode,
         config: MeshConfig,
-        dice: Dice,
+        randomness: Randomness,
         history: History | None = None,
         settled: bool = False,
     ) -> None:
         """
-        :param dice: where chance comes from; *history*: what it holds to begin with.
+        :param randomness: where chance comes from; *history*: what it holds to begin with.
         :param settled: whether it has a base for that.
         """
         self._config = config
-        self._network = native.network_digest(myself.network.id)
+        self._network = native.network_digest(local_node.network.id)
         self._effects: list[Effect] = []
         self._now = 0.0
-        self._links = Links(myself, config)
+        self._links = Links(local_node, config)
         self.history = History(config) if history is None else history
-        self.outbox = Outbox(myself.origin, myself.epoch, self._network, myself.sign, config.batch_bytes)
-        self.sending = Sending(config, self.outbox, self._links, self._effect)
+        self.outbox = Outbox(
+            local_node.origin, local_node.epoch, self._network, local_node.sign, config.batch_bytes
+        )
+        self.sending = Flow(config, self.outbox, self._links, self._effect)
         send = self.sending.send
         self._conflict = KeyConflict(config, self._emit)
         parents = Parents()
         self._repair = Repair(self.history, self._links, parents, config)
-        self._spread = Spread(
-            myself.origin, self.history, self._links, parents, config, send, self._set_timer,
+        self._push = Push(
+            local_node.origin, self.history, self._links, parents, config, send, self._set_timer,
             lambda link, origin: self.membership.presences.introduce(link, origin),
         )  # fmt: skip
-        self._patience = Patience(config, self.history, self._repair, self._spread)
+        self._patience = Patience(config, self.history, self._repair, self._push)
         self._frontier = Frontier(
-            config, self.history, self.outbox, self._repair, self._spread, self._patience, send, self._emit,
+            config, self.history, self.outbox, self._repair, self._push, self._patience, send, self._emit,
             self.sending.announced, settled,
         )  # fmt: skip
-        self._intake = Intake(
-            myself, self.history, self.outbox, self._conflict, self._repair, self._spread, self._effect,
+        self._inbound = Inbound(
+            local_node, self.history, self.outbox, self._conflict, self._repair, self._push, self._effect,
             self._watch_holes,
             lambda link, origin, now: self.membership.presences.may_bring(link, origin, now),
             lambda run, first, entries: self.reverse.delivered(run, first, entries),
             lambda gap, now: self.reverse.gap(gap, now),
         )  # fmt: skip
         self.roster = Roster(config)
-        self.reverse = ReversePath(
-            myself, config, self._links, self.history, self.outbox, self.roster, self._spread.parents,
+        self.reverse = ReplyRouting(
+            local_node, config, self._links, self.history, self.outbox, self.roster, self._push.parents,
             send, self._effect, lambda: self.membership.joined, lambda now: self.membership.speak(now),
         )  # fmt: skip
-        self.membership = Membership(
-            myself, config, self._links, self.history, self.outbox, self._repair, self._spread,
-            self._intake, self._conflict, send, self._effect, partial(self._set_timer, sooner=True),
+        self.membership = Neighbourhood(
+            local_node, config, self._links, self.history, self.outbox, self._repair, self._push,
+            self._inbound, self._conflict, send, self._effect, partial(self._set_timer, sooner=True),
             lambda number, reason, why: self._close(number, reason, why, self._now),
-            self.roster, self.reverse, dice,
+            self.roster, self.reverse, randomness,
         )  # fmt: skip
         self._unknown_frames = 0
         self._timers: dict[Timer, float] = {}
@@ -166,7 +168,7 @@ class Node:
         """What was ignored, or dropped for want of room (:data:`DROPPED`), so far, by name."""
         overlay = self.membership.overlay
         return {
-            **self._intake.counts,
+            **self._inbound.counts,
             **self.membership.presences.counts,
             **self.reverse.counts,
             **({} if overlay is None else overlay.counts),
@@ -178,7 +180,7 @@ class Node:
         return {
             **self._links.footprint(),
             **self.history.footprint(),
-            **self._spread.footprint(),
+            **self._push.footprint(),
             **self._repair.footprint(),
             **self._patience.footprint(),
             **self.membership.footprint(),
@@ -212,7 +214,7 @@ class Node:
         if event.epoch > epoch:
             self.membership.presences.met(event.epoch, now)
         elif event.epoch == epoch and not event.outgoing:
-            self._emit(events.EpochTaken(epoch))  # one end alone, so that they differ from then on
+            self._emit(events.EpochConflict(epoch))  # one end alone, so that they differ from then on
 
     def _on_closing(self, number: int, reason: Reason, now: float) -> None:
         link = self._stop_feeding(number, reason, now)
@@ -240,10 +242,10 @@ class Node:
         for gone in self._links.gone(link):
             self._emit(events.LinkDown(gone, reason))
         self._repair.link_gone(number, now)
-        for run in self._spread.parents.orphaned(number):
+        for run in self._push.parents.orphaned(number):
             asked = self._repair.orphaned(run, now)
             if asked is not None:
-                self._spread.parents.note(run, 0, asked)
+                self._push.parents.note(run, 0, asked)
         self.membership.closed(link, reason, now)
         return link
 
@@ -296,20 +298,20 @@ class Node:
             link.arriving(event, now)
             run = self._repair.arriving(link, now)
             if run is not None:
-                self._spread.under_way(link, run, now)
+                self._push.under_way(link, run, now)
 
     def _on_frame(self, link: Link, frame: native.Frame, now: float) -> None:
         if not link.told and not self._may_come_early(frame):
             raise RemoteError(f"{type(frame).__name__} before the snapshot", Reason.ORDER)
         match frame:
             case native.SignedBatch():
-                self._intake.batch(link, frame, now)
+                self._inbound.batch(link, frame, now)
             case native.Have():
                 self._frontier.on_have(link, frame, now)
             case native.Want():
-                self._spread.wanted(link, frame, now)
+                self._push.wanted(link, frame, now)
             case native.Prune():
-                self._spread.pruned(link, frame)
+                self._push.pruned(link, frame)
             case SignedRecord(record=Presence() | Suspect()):
                 self.membership.on_record(link, frame, now)
                 self._watch_holes()
@@ -326,13 +328,13 @@ class Node:
             case native.Digest():
                 self._on_digest(link, frame, now)
             case native.Whisper():
-                self._intake.whisper(link, frame)
+                self._inbound.whisper(link, frame)
             case native.Ping():
                 self.sending.pinged(link, frame.token)
             case native.Pong():
                 self.sending.answered(link, frame.token, now)
-                self._spread.measure(link, now)
-                self._spread.flowing(link, now)
+                self._push.measure(link, now)
+                self._push.flowing(link, now)
             case native.Unknown():
                 self._unknown_frames += 1
             case native.Intro() | native.Proof() | native.Bye():
@@ -378,14 +380,14 @@ class Node:
         self.membership.presences.announcing.announce_first(now)
         for signed in self.outbox.publish(event.entries, event.wall_ms):
             self.history.take(signed, now)
-            self._spread.publish(signed, now, follows=self.outbox.taken >= signed.batch.first - 1)
-        self._intake.tell_gaps(self.history.evict(now, self.outbox.run, self.outbox.taken), now)
+            self._push.publish(signed, now, follows=self.outbox.taken >= signed.batch.first - 1)
+        self._inbound.tell_gaps(self.history.evict(now, self.outbox.run, self.outbox.taken), now)
 
     def _on_accepted(self, event: events.Accepted, now: float) -> None:
         link = self._links.get(event.link)
         if link is not None and not link.closing:
             self.sending.accepted(link, event.size)
-            self._spread.flowing(link, now)
+            self._push.flowing(link, now)
 
     # ── timers ──────────────────────────────────────────────────────────────────────
 
@@ -396,7 +398,7 @@ class Node:
                 self._give_up_holes(now)
                 self._watch_holes()
             case Timer.ANNOUNCE:
-                self._spread.announce_owed()
+                self._push.announce_owed()
             case Timer.REPAIR:
                 pass  # what is due goes out after every event
             case Timer.COMPARE:
@@ -423,7 +425,7 @@ class Node:
     def _give_up_holes(self, now: float) -> None:
         self._patience.put_off(now)
         gaps = list(self.history.give_up(now, self._config.gap_patience))
-        self._intake.tell_gaps(gaps, now)
+        self._inbound.tell_gaps(gaps, now)
         # A neighbour that waits behind the hole may have the next one's messages, and claims none of them.
         behind = dict.fromkeys((gap.origin, gap.epoch) for gap, _ in gaps)
         self.membership.seek([run for run in behind if self.history.has_hole(run)], now)
@@ -441,7 +443,7 @@ class Node:
             if want.graft:
                 link.quiet.pop(want.origin, None)
             self.sending.send((link,), want)
-            self._spread.measure(link, now, least=1)
+            self._push.measure(link, now, least=1)
         if self._repair.wake is not None:
             self._set_timer(Timer.REPAIR, self._repair.wake, sooner=True)
 

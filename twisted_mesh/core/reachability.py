@@ -4,8 +4,8 @@ Contract: an address that came from a peer is that peer's word and no more.  It 
 wherever the peer likes, so what it may name is narrow: never a host that is no host, nor the place where
 this node listens itself, and an own address (loopback) or one of the local link only where the peer itself
 is there.  What a name resolves to is not looked at: one that leads to such an address is dialled.  All
-dials of told addresses, whatever they are for, share one :class:`Dials`: nobody can make this node knock on
-many doors.
+dials of told addresses, whatever they are for, share one :class:`DialLimit`: nobody can make this node dial
+many hosts.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def site_of(host: str) -> str:
 Place = tuple[str, int]  # host, port
 
 
-class Dials:
+class DialLimit:
     """Every dial of an address that peers told, whatever for.
 
     :ivar own: where this node can be dialled itself: another that was there a moment ago is told of as

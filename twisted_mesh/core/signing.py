@@ -1,6 +1,6 @@
 """The signatures of records: who a PRESENCE, a RECEIPT or a direct message comes from.
 
-Contract: :meth:`Seal.signed` signs with the own key, :meth:`Seal.require` lets pass what is signed by
+Contract: :meth:`Signer.signed` signs with the own key, :meth:`Signer.require` lets pass what is signed by
 whom it names; both for one network and one kind.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from twisted_mesh.core.handshake import Myself
+from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.wire import native
 from twisted_mesh.wire.membership import Presence, Suspect
@@ -17,13 +17,13 @@ from twisted_mesh.wire.replies import Direct, DirectAck, Receipt, SignedReceipt
 from twisted_mesh.wire.signed import Record, SignedRecord
 
 
-class Seal:
+class Signer:
     """The own key, and the network it signs for."""
 
-    def __init__(self, myself: Myself) -> None:
-        self._sign = myself.sign
-        self._verify = myself.verify
-        self._network = native.network_digest(myself.network.id)
+    def __init__(self, local_node: LocalNode) -> None:
+        self._sign = local_node.sign
+        self._verify = local_node.verify
+        self._network = native.network_digest(local_node.network.id)
 
     def signed(self, record: Record) -> SignedRecord:
         """*record*, which names this node as the one it comes from, to be sent."""

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from twisted_mesh.delivery.delivery import Delivery
-from twisted_mesh.delivery.queue import Held, Reader, RunKey
+from twisted_mesh.delivery.queue import Held, Reader, StreamId
 from twisted_mesh.errors import StoreError
 
 
-class CatchingUp:
+class Backlog:
     """The consumers of one run that are behind."""
 
     def __init__(self, clock: IReactorTime, delivery: Delivery, reader: Reader, retry: float) -> None:
@@ -31,7 +31,7 @@ class CatchingUp:
         self._again: IDelayedCall | None = None
         self._stopped = False
 
-    def read(self, run: RunKey, after: int, upto: int, most: int) -> Iterator[Held]:
+    def read(self, run: StreamId, after: int, upto: int, most: int) -> Iterator[Held]:
         """Messages that were delivered, as they are held still (``delivery.queue.Reader``).
 
         :raises StoreError: they cannot be read now; who wants them is told to try again.

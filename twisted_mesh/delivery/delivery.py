@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import Deliver
 from twisted_mesh.delivery.listeners import Listeners, emit_one, explained
-from twisted_mesh.delivery.queue import READ_BYTES, Bounds, MessageQueue, Reader, RunKey, read_nothing
+from twisted_mesh.delivery.queue import READ_BYTES, Bounds, MessageQueue, Reader, StreamId, read_nothing
 from twisted_mesh.errors import RemoteError
 from twisted_mesh.eventloop.log_quota import AuthorLog
 from twisted_mesh.message import Gap, Message, Source, shown
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 BACKLOG_MESSAGES: Final = 1000  # of an earlier process, handed on in one turn, or READ_BYTES (guess)
 
-Waiting = tuple[RunKey, bytes, int, int]  # a run, its author's id, what of it was taken, and its head
+Waiting = tuple[StreamId, bytes, int, int]  # a run, its author's id, what of it was taken, and its head
 Handler = Callable[[Message, "MeshProtocol | None"], object]
 _log = Logger()
 
@@ -69,8 +69,8 @@ class Delivery:
         self._unheard = 0  # messages nobody was there for
         self._bounds = bounds
         self._reader: Reader = read_nothing
-        self._when_taken: Callable[[RunKey], None] = _ignore
-        self._when_skipped: Callable[[RunKey, int], None] = _ignore
+        self._when_taken: Callable[[StreamId], None] = _ignore
+        self._when_skipped: Callable[[StreamId, int], None] = _ignore
         self._debug = debug_level
         self._handlers: list[Handler] = []
         self._queues: tuple[ref[MessageQueue], ...] = ()  # dropped iterators drop out
@@ -109,7 +109,7 @@ class Delivery:
         return queue
 
     def _new_queue(
-        self, changed: Callable[[RunKey], None], notify: Callable[[], None] | None
+        self, changed: Callable[[StreamId], None], notify: Callable[[], None] | None
     ) -> MessageQueue:
         told = self._lost, self._reader, changed, self._closing
         return MessageQueue(self._bounds, *told, self._waited_for, self.counts, notify)
@@ -130,8 +130,8 @@ class Delivery:
     def begin(
         self,
         reader: Reader,
-        changed: Callable[[RunKey], None],
-        skipped: Callable[[RunKey, int], None],
+        changed: Callable[[StreamId], None],
+        skipped: Callable[[StreamId, int], None],
         backlog: Iterable[Waiting],
     ) -> None:
         """A run begins; queues of earlier runs go on with theirs.
@@ -174,7 +174,7 @@ class Delivery:
         for queue in self._consumers():
             queue.read_again()
 
-    def taken(self, run: RunKey, head: int) -> int:
+    def taken(self, run: StreamId, head: int) -> int:
         """The last message of *run* that every consumer has taken, of those up to *head*."""
         queues = self._consumers()
         return min((queue.taken(run, head) for queue in queues), default=head)
@@ -189,15 +189,15 @@ class Delivery:
     def _live(self) -> list[MessageQueue]:
         return [queue for reference in self._queues if (queue := reference()) is not None]
 
-    def _changed(self, run: RunKey) -> None:
+    def _changed(self, run: StreamId) -> None:
         self._when_taken(run)
 
-    def _lost(self, run: RunKey, gap: Gap, counts: bool) -> None:
+    def _lost(self, run: StreamId, gap: Gap, counts: bool) -> None:
         if counts:
             self._when_skipped(run, gap.last)
         self.emit_gap(gap)
 
-    def missing(self, run: RunKey, gap: Gap) -> None:
+    def missing(self, run: StreamId, gap: Gap) -> None:
         """Tell the application what of *run* will not come, and the consumers that it is told."""
         for queue in self._consumers():
             queue.missing(run, gap.first, gap.last)

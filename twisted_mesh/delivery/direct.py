@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from twisted_mesh.core import events
 from twisted_mesh.core.events import Holders
-from twisted_mesh.core.replies.replies import ReversePath
+from twisted_mesh.core.replies.replies import ReplyRouting
 from twisted_mesh.delivery.receipts import Receipt, Receipts
 from twisted_mesh.errors import Unreachable
 from twisted_mesh.eventloop.deferreds import Handover, unreachable
@@ -23,7 +23,7 @@ from twisted_mesh.identity import id_of
 from twisted_mesh.wire.bodies import join_entries
 
 
-class Replies:
+class ReplyPath:
     """Sends the replies to the messages of a run, for as long as that lasts (message.Replier)."""
 
     def __init__(self, reply: Callable[[bytes, tuple[object, ...]], Deferred[None]]) -> None:
@@ -42,14 +42,14 @@ def _over(name: str) -> Deferred[None]:
     return unreachable(f"{name}: the run this is for has stopped: use send_to()")
 
 
-class Correspondence:
+class PendingDirects:
     """The receipts that are open, and the direct messages that are not acknowledged."""
 
     def __init__(
         self,
         clock: IReactorTime,
         handle: Callable[[events.Asking], None],
-        reverse: Callable[[], ReversePath],
+        reverse: Callable[[], ReplyRouting],
         changed: Callable[[Receipt], None],
     ) -> None:
         """

@@ -24,7 +24,7 @@ READ_BYTES: Final = 1024 * 1024  # read from the history at a time (guess)
 _TOO_SLOW: Final = "the consumer was too slow"
 _DAMAGED: Final = "they are damaged in the history file of this node"
 
-RunKey = tuple[bytes, int]  # origin, epoch
+StreamId = tuple[bytes, int]  # origin, epoch
 _log = Logger()
 
 
@@ -41,10 +41,10 @@ class Held(NamedTuple):
 
 
 #: (run, after, upto, most bytes) -> what is held of that, in order; or StoreError: not now.
-Reader = Callable[[RunKey, int, int, int], Iterable[Held]]
+Reader = Callable[[StreamId, int, int, int], Iterable[Held]]
 
 
-def read_nothing(run: RunKey, after: int, upto: int, most: int) -> Iterable[Held]:
+def read_nothing(run: StreamId, after: int, upto: int, most: int) -> Iterable[Held]:
     """The reader of a service that never started."""
     return ()
 
@@ -94,9 +94,9 @@ class MessageQueue:
     def __init__(
         self,
         bounds: Bounds,
-        tell: Callable[[RunKey, Gap, bool], None],
+        tell: Callable[[StreamId, Gap, bool], None],
         reader: Reader,
-        changed: Callable[[RunKey], None],
+        changed: Callable[[StreamId], None],
         closing: Callable[[MessageQueue], None],
         waited_for: set[MessageQueue],
         counts: Counter[str],
@@ -123,10 +123,10 @@ class MessageQueue:
         self._only_newest = notify is not None
         self._queue: deque[tuple[Message, int]] = deque()
         self._bytes = 0
-        self._marks: dict[RunKey, _Mark] = {}
-        self._behind: OrderedDict[RunKey, _Mark] = OrderedDict()  # something waits in the history
+        self._marks: dict[StreamId, _Mark] = {}
+        self._behind: OrderedDict[StreamId, _Mark] = OrderedDict()  # something waits in the history
         self._ranges = 0  # in all marks
-        self._gaps: list[tuple[RunKey, Gap]] = []  # not told yet
+        self._gaps: list[tuple[StreamId, Gap]] = []  # not told yet
         self._waiting: Deferred[Message] | None = None
         self._closed = False
         self._unreadable = False  # what waits in the history, until it is to be tried again
@@ -176,7 +176,7 @@ class MessageQueue:
         if self._notify is not None:
             self._notify()
 
-    def missing(self, run: RunKey, first: int, last: int) -> None:
+    def missing(self, run: StreamId, first: int, last: int) -> None:
         """Messages *first* to *last* of *run* will not come; that is told already."""
         mark = self._marks.get(run)
         if mark is not None:
@@ -232,12 +232,12 @@ class MessageQueue:
                 mark.seen = max(mark.seen, message.sequence)
                 self._changed(message.source.run)
 
-    def taken(self, run: RunKey, head: int) -> int:
+    def taken(self, run: StreamId, head: int) -> int:
         """The last message of *run* that was taken; *head*, the last that came, if none waits."""
         mark = self._marks.get(run)
         return head if mark is None or self._only_newest else mark.taken
 
-    def follow(self, run: RunKey, sender: bytes, taken: int, head: int) -> None:
+    def follow(self, run: StreamId, sender: bytes, taken: int, head: int) -> None:
         """Of *run*, whose author has the id *sender*, *taken* to *head* wait in the history."""
         mark = self._marks[run] = self._behind[run] = _Mark(sender, taken)
         mark.seen = head
@@ -369,7 +369,7 @@ class MessageQueue:
                 self._behind[run] = mark  # the others first
             self._tidy(run, mark)
 
-    def _read(self, run: RunKey, mark: _Mark) -> bool:
+    def _read(self, run: StreamId, mark: _Mark) -> bool:
         """Queue what is held of one run; whether that was all.
 
         :raises StoreError: the rest of it cannot be read now.
@@ -395,7 +395,7 @@ class MessageQueue:
             self._lost(run, mark, mark.seen)
         return mark.queued >= mark.seen
 
-    def _give_up(self, run: RunKey, mark: _Mark) -> None:
+    def _give_up(self, run: StreamId, mark: _Mark) -> None:
         """Tell what waits of a run in the history as lost, since too much would have to be remembered."""
         self._lost(run, mark, mark.seen)
         self._tidy(run, mark)  # of what waits here nothing is lost
@@ -408,14 +408,14 @@ class MessageQueue:
         for run, gap in gaps:
             self._tell(run, gap, not self._closed)
 
-    def _lost(self, run: RunKey, mark: _Mark, last: int, why: str = _TOO_SLOW) -> None:
+    def _lost(self, run: StreamId, mark: _Mark, last: int, why: str = _TOO_SLOW) -> None:
         first, mark.queued = mark.queued + 1, max(mark.queued, last)
         for low, high in mark.told.outside(first, last):
             if not mark.others.cover(low, high):
                 gap = Gap(mark.sender, run[1], low, high, why)
                 self._gaps.append((run, gap))
 
-    def _tidy(self, run: RunKey, mark: _Mark) -> None:
+    def _tidy(self, run: StreamId, mark: _Mark) -> None:
         """Forget what *mark* has no more use for, itself included."""
         for ranges in (mark.others, mark.told):
             if ranges:

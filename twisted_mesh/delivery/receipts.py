@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 
 from twisted_mesh.core.events import Holders
 from twisted_mesh.errors import NoMembers, NotDelivered, NotRunning, ReceiptTimeout
-from twisted_mesh.eventloop.deferreds import Waiters, seconds_of
+from twisted_mesh.eventloop.deferreds import WaitingDeferreds, seconds_of
 from twisted_mesh.identity import id_of
 
 _NOBODY: frozenset[bytes] = frozenset()
@@ -41,7 +41,7 @@ class Receipt:
         self._clock = clock
         self._look = look
         self._last = Holders(_NOBODY, _NOBODY, _NOBODY)
-        self._waiting = Waiters["Receipt"]()
+        self._waiting = WaitingDeferreds["Receipt"]()
         self._failure: Failure | None = None
         self.id: tuple[bytes, int, int] | None = None
         self.is_complete = False

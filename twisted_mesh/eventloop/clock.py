@@ -1,13 +1,13 @@
 """Time that nobody sets: the monotonic clock, on a reactor that tells time by the wall clock.
 
-Contract: :func:`steady` gives what a node takes its time from.  A Twisted reactor counts by ``time.time``:
-set the machine's clock back by an hour and no timer fires for an hour, set it forwards and all fire at
-once.  A :class:`Steady` keeps its calls by ``time.monotonic`` and has the reactor wake it for the next;
-whenever it is asked the time, as with everything that comes over a link, it sees whether the two clocks
-have moved against each other, and then has the reactor wake it anew.
+Contract: :func:`monotonic` gives the clock that a node takes its time from.  A Twisted reactor counts by
+``time.time``: if the machine's clock is set back by an hour no timer fires for an hour; if it is set
+forwards all fire at once.  A :class:`MonotonicClock` keeps its calls by ``time.monotonic`` and has the
+reactor wake it for the next; whenever it is asked the time, as with everything that comes over a link, it
+sees whether the two clocks have moved against each other, and then has the reactor wake it anew.
 
 What it cannot do is to wake a reactor that sleeps when its clock is set back, and to which nothing happens
-from then on: a reactor that is nobody else's is made steady itself, by :func:`make_steady`, before
+from then on: a reactor that is nobody else's is made monotonic itself, by :func:`make_monotonic`, before
 anything is scheduled.
 
 ``CLOCK_MONOTONIC`` it is, and not ``CLOCK_BOOTTIME``: it stands still while a machine is suspended, and
@@ -34,20 +34,20 @@ _CANCELLED: Final = 64  # so many calls are kept though cancelled, or as many as
 _log = Logger()
 
 
-def steady(reactor: Any) -> IReactorTime:
-    """The time of *reactor*, if that is steady already or no real reactor; else a :class:`Steady` on it.
+def monotonic(reactor: Any) -> IReactorTime:
+    """The time of *reactor*, if that is monotonic or no real reactor; else a :class:`MonotonicClock` on it.
 
     :raises LocalError: it tells no time.
     """
     if not IReactorTime.providedBy(reactor):
         raise LocalError(f"reactor is what `from twisted.internet import reactor` gives, not {reactor!r}")
     if isinstance(reactor, ReactorBase) and reactor.seconds is not time.monotonic:
-        return Steady(reactor)
+        return MonotonicClock(reactor)
     given: IReactorTime = reactor
     return given
 
 
-def make_steady(reactor: Any) -> None:
+def make_monotonic(reactor: Any) -> None:
     """Let *reactor* itself count by the monotonic clock, unless it runs or anything is scheduled on it.
 
     For a reactor that nobody else has asked the time.
@@ -57,7 +57,7 @@ def make_steady(reactor: Any) -> None:
 
 
 @implementer(IReactorTime)
-class Steady:
+class MonotonicClock:
     """A reactor's timers by another clock than its own."""
 
     def __init__(self, reactor: IReactorTime, monotonic: Callable[[], float] = time.monotonic) -> None:

@@ -63,7 +63,7 @@ def wait_for(work: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
     return waiting
 
 
-class Waiters(Generic[T]):
+class WaitingDeferreds(Generic[T]):
     """Deferreds that wait for one thing to happen; ``len()`` counts them."""
 
     def __init__(self) -> None:

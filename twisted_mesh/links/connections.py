@@ -17,7 +17,7 @@ from twisted.logger import Logger
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.errors import Reason, RemoteError
-from twisted_mesh.eventloop.deferreds import Waiters, is_in_time
+from twisted_mesh.eventloop.deferreds import WaitingDeferreds, is_in_time
 from twisted_mesh.links.protocol import MeshProtocol, Phase
 
 _log = Logger()
@@ -35,7 +35,7 @@ class Connections:
         self._strangers: OrderedDict[int, MeshProtocol] = OrderedDict()  # accepted, not proven
         self._table: dict[bytes, MeshProtocol] = {}
         self.table: Mapping[bytes, MeshProtocol] = MappingProxyType(self._table)
-        self._idle = Waiters[None]()  # for the last connection to go
+        self._idle = WaitingDeferreds[None]()  # for the last connection to go
         self._over: RemoteError | None = None  # why no other is let in
 
     def __iter__(self) -> Iterator[MeshProtocol]:

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted_mesh.config import MeshConfig
 
 
-class Disconnected:
+class CoolDown:
     """Ids, and until when they are forbidden."""
 
     def __init__(self, clock: IReactorTime, config: MeshConfig) -> None:

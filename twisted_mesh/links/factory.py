@@ -10,7 +10,7 @@ from collections.abc import Callable
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
 
-from twisted_mesh.links.protocol import MeshProtocol, Switch
+from twisted_mesh.links.protocol import LinkHost, MeshProtocol
 from twisted_mesh.wire.membership import Purpose
 
 
@@ -27,7 +27,7 @@ class MeshFactory(Factory):
 
     def __init__(
         self,
-        switch: Callable[[], Switch | None],
+        switch: Callable[[], LinkHost | None],
         *,
         outgoing: bool = False,
         expected: bytes | None = None,

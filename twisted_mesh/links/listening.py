@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 
 from twisted_mesh.addressing.addresses import refuse_tls, show
 from twisted_mesh.errors import LocalError, NotRunning
-from twisted_mesh.eventloop.deferreds import Waiters
+from twisted_mesh.eventloop.deferreds import WaitingDeferreds
 from twisted_mesh.eventloop.forks import close_socket
 
 _log = Logger()
@@ -58,7 +58,7 @@ class Listening:
         self._ports: list[IListeningPort] = []
         self._pending: list[Deferred[IListeningPort]] = []
         self._failure: Failure | None = None
-        self._ready = Waiters[None]()
+        self._ready = WaitingDeferreds[None]()
         self._started = False
 
     @property

@@ -27,7 +27,7 @@ from twisted_mesh.addressing.addresses import PeerAddress, is_numeric
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.errors import MeshError, SelfConnection
 from twisted_mesh.eventloop.log_quota import PeerLog
-from twisted_mesh.links.cooldown import Disconnected
+from twisted_mesh.links.cooldown import CoolDown
 from twisted_mesh.links.protocol import MeshProtocol
 
 _log = Logger()
@@ -61,7 +61,7 @@ class _Target:
             self._node_id, self._visit = link.id, None
 
 
-class Dialler:
+class PersistentPeers:
     """The targets of one run of a service."""
 
     def __init__(
@@ -71,7 +71,7 @@ class Dialler:
         dial: Callable[[PeerAddress], Deferred[MeshProtocol]],
         visit: Callable[[PeerAddress], Deferred[MeshProtocol]],
         linked: Collection[bytes],
-        disconnected: Disconnected,
+        disconnected: CoolDown,
         jitter: Callable[[], float],
         pause: Callable[[], float | None] = lambda: None,
     ) -> None:

@@ -1,7 +1,7 @@
 """One connection: bytes to frames and back, from the first byte to the last word.
 
 Contract: a :class:`MeshProtocol` begins as a handshake and is open from the peer's proof on.  It
-decides nothing about messages: proven peers and their frames go to the :class:`Switch` it was made
+decides nothing about messages: proven peers and their frames go to the :class:`LinkHost` it was made
 for, and whatever the peer does wrong ends in :meth:`MeshProtocol.close` with a reason, which is told
 to the peer in a BYE.
 
@@ -34,10 +34,10 @@ from twisted_mesh.core.events import Arriving
 from twisted_mesh.core.handshake import Handshake, Peer, Side, Stage, told
 from twisted_mesh.core.keepalive import Liveness
 from twisted_mesh.errors import NO_FAULT, HandshakeTimeout, Reason, RemoteError
-from twisted_mesh.eventloop.deferreds import Waiters, unreachable
+from twisted_mesh.eventloop.deferreds import WaitingDeferreds, unreachable
 from twisted_mesh.links import tls
 from twisted_mesh.links.in_transit import on_its_way
-from twisted_mesh.links.write_queue import Outlet, Transport
+from twisted_mesh.links.write_queue import Transport, WriteQueue
 from twisted_mesh.wire import native
 from twisted_mesh.wire.begun import HEAD_BYTES, begun
 from twisted_mesh.wire.bodies import join_entries, pack_entry
@@ -61,7 +61,7 @@ class Phase(Enum):
     CLOSED = "closed"
 
 
-class Switch(Interface):
+class LinkHost(Interface):
     """What a link works for: the one place that knows all links."""
 
     clock: IReactorTime
@@ -129,7 +129,7 @@ class MeshProtocol(Protocol):
 
     def __init__(
         self,
-        switch: Switch,
+        switch: LinkHost,
         number: int,
         outgoing: bool,
         expected: bytes | None,
@@ -157,8 +157,8 @@ class MeshProtocol(Protocol):
         self.visits = self.dialled_for is Purpose.EXCHANGE
         self.has_begun = False
         self._timer: IDelayedCall | None = None
-        self._proven = Waiters[MeshProtocol]()
-        self._up = Waiters[MeshProtocol]()
+        self._proven = WaitingDeferreds[MeshProtocol]()
+        self._up = WaitingDeferreds[MeshProtocol]()
         self.is_up = self.gives_way = False
 
     # ── what users see ──────────────────────────────────────────────────────────────
@@ -306,7 +306,7 @@ class MeshProtocol(Protocol):
         """Start the handshake and its timer."""
         transport = self._transport
         config, clock = self._config, self._switch.clock
-        self._outlet = Outlet(transport.write, config.write_bytes, self._on_resumed)
+        self._outlet = WriteQueue(transport.write, config.write_bytes, self._on_resumed)
         self.liveness = Liveness(
             clock.seconds(),
             ping_after=config.ping_after,

@@ -25,14 +25,14 @@ from twisted_mesh.addressing.addresses import PeerAddress
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.errors import MeshError
 from twisted_mesh.eventloop.deferreds import is_in_time
-from twisted_mesh.links.cooldown import Disconnected
+from twisted_mesh.links.cooldown import CoolDown
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.wire.membership import MAX_ID, MIN_ID, Contact
 
 _log = Logger()
 
 
-class Seeker:
+class Rejoin:
     """Seeks for one run of a service."""
 
     def __init__(
@@ -44,7 +44,7 @@ class Seeker:
         known: Callable[[Sequence[Contact]], None],
         has_overlay: bool,
         table: Collection[bytes],
-        disconnected: Disconnected,
+        disconnected: CoolDown,
         jitter: Callable[[], float],
         pause: Callable[[], float | None] = lambda: None,
     ) -> None:

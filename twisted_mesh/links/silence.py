@@ -22,7 +22,7 @@ _LOOKS: Final = 5  # per ping_after
 _SIGN: Final = native.encode(native.Pong(ALIVE))
 
 
-class SilenceWatch:
+class Keepalive:
     """Watches the links of one run."""
 
     def __init__(

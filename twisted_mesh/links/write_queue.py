@@ -1,7 +1,7 @@
 """What waits behind a transport: one link's outgoing frames.
 
-Contract: :meth:`Outlet.put` queues, :meth:`Outlet.flush` writes what the transport takes, joined into
-large writes; while the transport pauses its producer everything waits here.  So there is one
+Contract: :meth:`WriteQueue.put` queues, :meth:`WriteQueue.flush` writes as much as the transport accepts,
+joined into large writes; while the transport pauses its producer everything waits here.  So there is one
 place where "the transport has taken it" is known: by the count of the core's bytes and by Deferreds
 of those who wait for a single frame.
 """
@@ -39,7 +39,7 @@ _Item = tuple[bytes, bool, Handover | None]  # the frame, whether it is counted,
 
 
 @implementer(IPushProducer)
-class Outlet:
+class WriteQueue:
     """The queue of one link.
 
     :ivar queued_bytes: what waits behind the transport.

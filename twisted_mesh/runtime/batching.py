@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted_mesh.config import MeshConfig
 
 
-class Gathering:
+class Batching:
     """Packed messages that were not published yet; ``len()`` counts them.
 
     :ivar bytes: of them all.

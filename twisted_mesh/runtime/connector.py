@@ -1,6 +1,6 @@
 """One attempt at a link: from an address to a neighbour, or why not.
 
-Contract: :meth:`Dialling.link_to` fires with a link of the routing table.  It fails with
+Contract: :meth:`Connector.link_to` fires with a link of the routing table.  It fails with
 :class:`~twisted_mesh.errors.ConnectFailed` where there is no connection, and with the
 :class:`~twisted_mesh.errors.RemoteError` of the refusal where there is one.
 
@@ -38,7 +38,7 @@ from twisted_mesh.errors import (
 from twisted_mesh.links.factory import MeshFactory
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.links.tls import Tls, abort_unfinished
-from twisted_mesh.runtime.driver import Hub
+from twisted_mesh.runtime.driver import Driver
 from twisted_mesh.wire.membership import Contact, Purpose
 
 _log = Logger()
@@ -48,15 +48,15 @@ _SHARE_LEAST: Final = 3.0
 Wait = Callable[[MeshProtocol], Deferred[MeshProtocol]]
 
 
-class Dialling:
+class Connector:
     """Makes links for one run of a service; an attempt that is cancelled leaves nothing behind."""
 
-    def __init__(self, endpoints: ClientEndpoints, hub: Hub, tls: Tls | None) -> None:
+    def __init__(self, endpoints: ClientEndpoints, driver: Driver, tls: Tls | None) -> None:
         """
         :param tls: of the node, or None for plain text.
         """
         self._endpoints = endpoints
-        self._hub = hub
+        self._driver = driver
         self._tls = tls
         self._knocking: set[Deferred[MeshProtocol]] = set()
 
@@ -74,12 +74,12 @@ class Dialling:
         )
 
     async def _link_to(self, address: PeerAddress, in_time: bool) -> MeshProtocol:
-        renewals = self._hub.renewals
+        renewals = self._driver.renewals
         link = partial(self._in_turn, address, Purpose.JOIN, self._neighbour, told=False, in_time=in_time)
         try:
             return await link()
         except RemoteError:
-            if self._hub.renewals == renewals:
+            if self._driver.renewals == renewals:
                 raise
         # This node began a new run because of what it was told there, and once is enough for that.
         return await link()
@@ -116,7 +116,7 @@ class Dialling:
         if not failure.check(MeshError):  # dial= can be the application's, and fail as it likes
             address = show((contact.host, contact.port))
             _log.failure("dialling {address} failed", failure, address=address)
-        self._hub.dial_failed(contact.id)
+        self._driver.dial_failed(contact.id)
 
     # ── one attempt ─────────────────────────────────────────────────────────────────
 
@@ -127,7 +127,7 @@ class Dialling:
 
         :param in_time: whether all of it is to be over in the time there is for proofs.
         """
-        config, clock = self._hub.config, self._hub.clock
+        config, clock = self._driver.config, self._driver.clock
         until = clock.seconds() + config.connect_timeout + config.handshake_timeout
         lookup = self._endpoints.lookup(told)
         failures: list[RemoteError | ConnectFailed] = []
@@ -156,7 +156,7 @@ class Dialling:
         self, address: PeerAddress, purpose: Purpose, lookup: Lookup, seconds: float
     ) -> MeshProtocol:
         """A connection, nothing proven."""
-        factory = MeshFactory(lambda: self._hub, outgoing=True, expected=address.id, purpose=purpose)
+        factory = MeshFactory(lambda: self._driver, outgoing=True, expected=address.id, purpose=purpose)
         endpoint = self._endpoints.endpoint(address, lookup)
         if self._tls is not None:
             endpoint = self._tls.client(endpoint)
@@ -167,7 +167,7 @@ class Dialling:
             return Failure(ConnectFailed(f"no connection to {address}: {why}"))
 
         try:
-            link = await endpoint.connect(factory).addTimeout(seconds, self._hub.clock, too_late)
+            link = await endpoint.connect(factory).addTimeout(seconds, self._driver.clock, too_late)
         except ConnectFailed:
             raise
         except ConnectingCancelledError:  # Twisted's word for it, which no addTimeout() knows
@@ -189,7 +189,7 @@ class Dialling:
         :param share: seconds for the peer to prove itself.
         :param left: seconds for all of it; None leaves it to the link to end what takes too long.
         """
-        clock = self._hub.clock
+        clock = self._driver.clock
         began, waiting, is_late = clock.seconds(), wait(link), False
 
         def too_late() -> None:
@@ -237,7 +237,7 @@ class Dialling:
             if error.reason not in (Reason.DUPLICATE, Reason.KEY) or link.id is None:
                 raise
             # Another link to that node is kept: that is the one that was wanted.
-            kept = self._hub.connections.link_with(link.id)
+            kept = self._driver.connections.link_with(link.id)
             if error.reason is Reason.DUPLICATE:
                 return await kept
             try:

@@ -21,23 +21,23 @@ from twisted.python.failure import Failure
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
-from twisted_mesh.core.handshake import FRESH_BYTES, NONCE_BYTES, Handshake, Myself, Nonces, Peer, Side
+from twisted_mesh.core.handshake import FRESH_BYTES, NONCE_BYTES, Handshake, LocalNode, Nonces, Peer, Side
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.node import Node
-from twisted_mesh.core.overlay.views import Dice
+from twisted_mesh.core.overlay.views import Randomness
 from twisted_mesh.errors import NotRunning, Reason, RemoteError
-from twisted_mesh.eventloop.deferreds import Conditions, Waiters
+from twisted_mesh.eventloop.deferreds import Conditions, WaitingDeferreds
 from twisted_mesh.eventloop.log_quota import DropLog
 from twisted_mesh.links.connections import Connections
-from twisted_mesh.links.cooldown import Disconnected
+from twisted_mesh.links.cooldown import CoolDown
 from twisted_mesh.links.log import LinkLog
 from twisted_mesh.links.protocol import MeshProtocol
-from twisted_mesh.links.silence import SilenceWatch
+from twisted_mesh.links.silence import Keepalive
 from twisted_mesh.links.tls import abort_unfinished
-from twisted_mesh.runtime.batching import Gathering
+from twisted_mesh.runtime.batching import Batching
 from twisted_mesh.runtime.observer import Observer
 from twisted_mesh.runtime.timers import Timers
-from twisted_mesh.storage.writer import Keeper
+from twisted_mesh.storage.writer import HistoryWriter
 from twisted_mesh.wire import native
 from twisted_mesh.wire.framing import MAX_FRAME_BYTES
 from twisted_mesh.wire.greeting import Address
@@ -46,47 +46,47 @@ from twisted_mesh.wire.membership import Contact, Purpose
 _OVERLAY = frozenset({Purpose.NEIGHBOUR, Purpose.URGENT})  #: what an overlay dials for, at either end
 
 
-class Hub:
+class Driver:
     """The core and what surrounds it, from start to stop.
 
     :ivar connections: all there are; :ivar table: of these the routing table, by id, read-only.
     :ivar log: of its links; :ivar renewals: how often the core had to begin a new run.
-    :ivar myself: what the node says of itself in its present run.
+    :ivar local_node: what the node says of itself in its present run.
     :ivar disconnected: the nodes the application does not want as neighbours now.
     """
 
     def __init__(
         self,
         clock: IReactorTime,
-        myself: Myself,
+        local_node: LocalNode,
         config: MeshConfig,
         observer: Observer,
         debug_level: int,
-        keeper: Keeper | None,
+        writer: HistoryWriter | None,
         wall_clock: Callable[[], float],
-        dice: Dice,
+        randomness: Randomness,
         where: Callable[[], Address | None],
     ) -> None:
         """
-        :param keeper: of its history, if that outlives the run.
+        :param writer: of its history, if that outlives the run.
         :param wall_clock: seconds since 1970.
-        :param dice: where the overlay's chance comes from.
+        :param randomness: where the overlay's chance comes from.
         :param where: tells where others can dial the node now.
         """
         self.clock = clock
         self.config = config
-        self._keeper = keeper
-        history = History(config) if keeper is None else keeper.history(myself.origin)
-        self._dice = dice
-        settled = keeper is not None and keeper.store.restored.settled
-        self.node = Node(myself, config, dice, history, settled)
+        self._writer = writer
+        history = History(config) if writer is None else writer.history(local_node.origin)
+        self._randomness = randomness
+        settled = writer is not None and writer.store.restored.settled
+        self.node = Node(local_node, config, randomness, history, settled)
         self.renewals = 0
-        self.myself = myself
+        self.local_node = local_node
         self._observer = observer
         self._wall_clock = wall_clock
         self._where = where
-        self.log = LinkLog(clock, config, debug_level, myself.network)
-        self.disconnected = Disconnected(clock, config)
+        self.log = LinkLog(clock, config, debug_level, local_node.network)
+        self.disconnected = CoolDown(clock, config)
         self.connections = Connections(config)
         self.table: Mapping[bytes, MeshProtocol] = self.connections.table
         self._nonces = Nonces(os.urandom(NONCE_BYTES))
@@ -94,14 +94,14 @@ class Hub:
         self._published = 0  # messages of this run of the service that have a number
         self._events: deque[events.Event] = deque()
         self._busy = False
-        self._gathering = Gathering(clock, config, self._publish)
+        self._gathering = Batching(clock, config, self._publish)
         self._to_flush: dict[int, MeshProtocol] = {}
         self._flushing = False
         self._turn: IDelayedCall | None = None
         self._timers = Timers(clock, self._fire)
-        self._drained = Waiters[None]()
+        self._drained = WaitingDeferreds[None]()
         self._conditions = Conditions()  # of what the core has come to
-        self._watch = SilenceWatch(clock, config, self.connections, self.table)
+        self._watch = Keepalive(clock, config, self.connections, self.table)
         self._earlier = Counter[str]()  # what was dropped in runs of the core before the present one
         self._drops = DropLog(clock, config.log_interval, lambda: self.counts)
         # The core alone never lets so much wait, however small link_queue_bytes is.
@@ -151,7 +151,7 @@ class Hub:
             lambda: self.node.sending.has_parted() and self.node.reverse.carrying.is_empty
         )
 
-    def renew(self, myself: Myself) -> None:
+    def renew(self, local_node: LocalNode) -> None:
         """Begin a new run of the core; every link is closed and made again.
 
         If the old run is not settled, nobody can have its messages but by accident: those no neighbour has
@@ -160,7 +160,7 @@ class Hub:
         old = self.node
         self._timers.stop()
         self._earlier.update(old.counts)
-        self.myself = myself
+        self.local_node = local_node
         if old.settled:
             last = old.outbox.head
             old.history.taken_of_earlier(old.outbox.run, old.outbox.taken)
@@ -170,7 +170,7 @@ class Hub:
             self._gathering.put_first(unsent)
             self._published -= len(unsent)
             old.history.discard(old.outbox.run)  # its messages are the new run's now
-        self.node = Node(myself, self.config, self._dice, old.history, old.settled)
+        self.node = Node(local_node, self.config, self._randomness, old.history, old.settled)
         self.renewals += 1
         self._observer.renumbered(last)
         self.connections.close_all(RemoteError("the node begins a new run", Reason.LEAVING))
@@ -189,8 +189,8 @@ class Hub:
             end.callback(self._conditions.stop, Failure(over))
             end.callback(self._no_more_turns)
             end.callback(self._timers.stop)
-            if self._keeper is not None:
-                end.push_async_callback(self._keeper.stop)
+            if self._writer is not None:
+                end.push_async_callback(self._writer.stop)
             end.callback(self._watch.stop)
             end.callback(self._drops.stop)
             # Until then what is queued goes out, and what the peers had sent comes in.
@@ -215,7 +215,7 @@ class Hub:
         """Entries and bytes of every table of this run."""
         return {
             **self.node.footprint(),
-            **({} if self._keeper is None else self._keeper.footprint()),
+            **({} if self._writer is None else self._writer.footprint()),
             **self.connections.footprint(),
             **self.disconnected.footprint(),
         }
@@ -249,10 +249,10 @@ class Hub:
     def handshake(self, side: Side, expected: bytes | None, purpose: Purpose) -> Handshake:
         """A handshake for a new connection."""
         self._see_where()
-        myself = msgspec.structs.replace(self.myself, settled=self.node.settled)
+        local_node = msgspec.structs.replace(self.local_node, settled=self.node.settled)
         nonce, time = self._nonces.make(os.urandom(FRESH_BYTES)), int(self._wall_clock())
         return Handshake(
-            side, myself, nonce=nonce, time=time, expected=expected, purpose=purpose,
+            side, local_node, nonce=nonce, time=time, expected=expected, purpose=purpose,
             is_own=self._nonces.is_own,
         )  # fmt: skip
 
@@ -260,7 +260,7 @@ class Hub:
         """The peer has proven who it is."""
         purpose = peer.purpose if link.dialled_for is None else link.dialled_for
         link.visits = purpose is Purpose.EXCHANGE
-        if peer.id == self.myself.id:
+        if peer.id == self.local_node.id:
             self._handle(events.SameKey(link.number, peer.epoch, link.outgoing))
         elif purpose in _OVERLAY and peer.id in self.disconnected:
             link.close(RemoteError("the application disconnected this node", Reason.ROOM))
@@ -349,8 +349,8 @@ class Hub:
     def _see_where(self) -> None:
         """Tell others where this node can be dialled now: a host's address changes."""
         address = self._where()
-        if address != self.myself.address:
-            self.myself = msgspec.structs.replace(self.myself, address=address)
+        if address != self.local_node.address:
+            self.local_node = msgspec.structs.replace(self.local_node, address=address)
             self._handle(events.Moved(address))
 
     def _handle(self, event: events.Event) -> None:
@@ -367,11 +367,11 @@ class Hub:
                     self._carry_out(effect)
         finally:
             self._busy = False
-        if self._keeper is not None:
-            self._keeper.look(self.node)
+        if self._writer is not None:
+            self._writer.look(self.node)
         self._conditions.look()
 
-    def consumed(self, run: events.Run) -> None:
+    def consumed(self, run: events.StreamId) -> None:
         """A consumer has taken something of *run*, or counts as having done so."""
         receipts = self.node.reverse.receipts
         receipts.moves(run)
@@ -392,7 +392,7 @@ class Hub:
             receipts.moved.update(receipts.waiting)
         moved, receipts.moved = receipts.moved, {}
         for run in moved:
-            if self._keeper is None:  # a closed stream has a head, too
+            if self._writer is None:  # a closed stream has a head, too
                 taken = self._observer.taken(run, history.head(run))
             else:
                 stream = history.get(run)
@@ -448,7 +448,7 @@ class Hub:
                 self._observer.poisoned(what)
             case events.Equivocation():
                 self._observer.equivocation(what)
-            case events.EpochTaken():
+            case events.EpochConflict():
                 self._observer.epoch_taken(what.epoch)
             case events.KeyInUse():
                 self._observer.key_in_use(what.epoch, what.proven)

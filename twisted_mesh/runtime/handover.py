@@ -14,31 +14,31 @@ from twisted.internet.task import LoopingCall
 from twisted_mesh.core import events
 from twisted_mesh.errors import NotHandedOver
 from twisted_mesh.eventloop.deferreds import is_in_time
-from twisted_mesh.runtime.driver import Hub
+from twisted_mesh.runtime.driver import Driver
 
 CHECK: Final = 1.0  # seconds until those are asked, too, that were given the rest since (guess)
 
 
-async def handed_over(hub: Hub, clock: IReactorTime, timeout: float) -> None:
+async def handed_over(driver: Driver, clock: IReactorTime, timeout: float) -> None:
     """Wait until a neighbour has read every own message so far.
 
     :raises NotHandedOver: after *timeout* seconds.
     """
     until = clock.seconds() + timeout
-    if not await is_in_time(hub.when(lambda: not hub.unsent), timeout, clock):
-        raise NotHandedOver(f"{hub.unsent} messages were taken by no neighbour")
-    last = hub.node.outbox.head
+    if not await is_in_time(driver.when(lambda: not driver.unsent), timeout, clock):
+        raise NotHandedOver(f"{driver.unsent} messages were taken by no neighbour")
+    last = driver.node.outbox.head
 
     def unread() -> int:
-        outbox = hub.node.outbox  # of a new run, maybe, which begins with what none had taken
+        outbox = driver.node.outbox  # of a new run, maybe, which begins with what none had taken
         return max(0, min(last, outbox.head) - outbox.confirmed)
 
-    checking = LoopingCall(hub.handle, events.Check())
+    checking = LoopingCall(driver.handle, events.Check())
     checking.clock = clock
     checking.start(CHECK).addErrback(lambda _: None)
     try:
         left = until - clock.seconds()
-        if not await is_in_time(hub.when(lambda: not unread()), left, clock):
+        if not await is_in_time(driver.when(lambda: not unread()), left, clock):
             raise NotHandedOver(f"{unread()} messages are not known to have been read by any neighbour")
     finally:
         checking.stop()

@@ -25,12 +25,12 @@ from twisted_mesh.addressing.endpoints import ClientEndpoints
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.events import Holders
-from twisted_mesh.core.handshake import Myself
+from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.reader import read
 from twisted_mesh.core.history.storage import Missing
-from twisted_mesh.delivery.backlog import CatchingUp
+from twisted_mesh.delivery.backlog import Backlog
 from twisted_mesh.delivery.delivery import Delivery, messages_of
-from twisted_mesh.delivery.direct import Correspondence, Replies
+from twisted_mesh.delivery.direct import PendingDirects, ReplyPath
 from twisted_mesh.delivery.members import Members
 from twisted_mesh.delivery.queue import Held
 from twisted_mesh.delivery.receipts import Receipt
@@ -44,19 +44,19 @@ from twisted_mesh.errors import (
     StoreFull,
     Unreachable,
 )
-from twisted_mesh.eventloop.deferreds import Waiters, is_in_time, unreachable
+from twisted_mesh.eventloop.deferreds import WaitingDeferreds, is_in_time, unreachable
 from twisted_mesh.eventloop.forks import close_socket
 from twisted_mesh.identity import id_of
-from twisted_mesh.links.peers import Dialler
+from twisted_mesh.links.peers import PersistentPeers
 from twisted_mesh.links.protocol import MeshProtocol
-from twisted_mesh.links.rejoin import Seeker
+from twisted_mesh.links.rejoin import Rejoin
 from twisted_mesh.links.tls import Tls
 from twisted_mesh.message import Gap, Member, Refusal, Source
-from twisted_mesh.runtime.connector import Dialling
-from twisted_mesh.runtime.driver import Hub
+from twisted_mesh.runtime.connector import Connector
+from twisted_mesh.runtime.driver import Driver
 from twisted_mesh.runtime.handover import handed_over
 from twisted_mesh.storage.sqlite import Store
-from twisted_mesh.storage.writer import Keeper, backlog, newest_own
+from twisted_mesh.storage.writer import HistoryWriter, backlog, newest_own
 from twisted_mesh.wire.bodies import pack_entry
 from twisted_mesh.wire.greeting import Address
 
@@ -64,11 +64,11 @@ T = TypeVar("T")
 _log = Logger()
 
 
-class Run:
+class RunningNode:
     """A node between start and stop.
 
-    :ivar hub: core, links and timers.
-    :ivar keeper: stores what it holds, where there is a history file.
+    :ivar driver: core, links and timers.
+    :ivar writer: stores what it holds, where there is a history file.
     :ivar dialling: makes single links.
     :ivar dialler: keeps those that are wanted.
     :ivar members: the others of the roster.
@@ -78,7 +78,7 @@ class Run:
         self,
         reactor: Any,
         clock: IReactorTime,
-        new_run: Callable[[int], Myself],
+        new_run: Callable[[int], LocalNode],
         config: MeshConfig,
         tls: Tls | None,
         client_endpoints: ClientEndpoints,
@@ -103,34 +103,35 @@ class Run:
         self._service = service
         self._new_run = new_run
         self._wall_clock = wall_clock
-        myself = new_run(0)
-        if store is not None and (newest := newest_own(store, myself.origin)) >= myself.epoch:
-            myself = new_run(newest)  # the file beside the key is gone, and the clock was set back
+        local_node = new_run(0)
+        if store is not None and (newest := newest_own(store, local_node.origin)) >= local_node.epoch:
+            local_node = new_run(newest)  # the file beside the key is gone, and the clock was set back
         self._clock = clock
-        self.keeper: Keeper | None = None
+        self.writer: HistoryWriter | None = None
         if store is not None:
             told = (delivery.taken, self._stored, self._not_stored)
-            self.keeper = Keeper(reactor, clock, store, config, *told, wall_clock)
-        dice = random.Random(myself.origin + myself.epoch.to_bytes(8, "big"))  # differs from node to node
+            self.writer = HistoryWriter(reactor, clock, store, config, *told, wall_clock)
+        randomness = _randomness(local_node)
         self.members = Members()
-        self._joined = Waiters[None]()
-        self._key_lost = Waiters[KeyInUse]()
-        self._key_is_back = Waiters[None]()
+        self._joined = WaitingDeferreds[None]()
+        self._key_lost = WaitingDeferreds[KeyInUse]()
+        self._key_is_back = WaitingDeferreds[None]()
         self._key_in_use: KeyInUse | None = None  # once that is proven
-        self.hub = Hub(clock, myself, config, self, debug_level, self.keeper, wall_clock, dice, where)
-        self.dialling = Dialling(client_endpoints, self.hub, tls)
-        self.correspondence = Correspondence(
-            clock, self.hub.handle, lambda: self.hub.node.reverse, self._receipt_changed
+        self.driver = Driver(
+            clock, local_node, config, self, debug_level, self.writer, wall_clock, randomness, where
         )
-        self._catching_up = CatchingUp(clock, delivery, self.read, config.store_retry)
-        waiting = () if store is None else backlog(store, myself)
+        self.dialling = Connector(client_endpoints, self.driver, tls)
+        self.correspondence = PendingDirects(
+            clock, self.driver.handle, lambda: self.driver.node.reverse, self._receipt_changed
+        )
+        self._catching_up = Backlog(clock, delivery, self.read, config.store_retry)
+        waiting = () if store is None else backlog(store, local_node)
         delivery.begin(self._catching_up.read, self._consumed, self._skipped, waiting)
-        dialling, hub, jitter = self.dialling, self.hub, dice.random
-        away = hub.disconnected
-        when = (hub.table, away, jitter, lambda: hub.redial_pause)
-        self.dialler = Dialler(clock, config, dialling.link_to, dialling.visit, *when)
-        finds = (dialling.link_to, hub.known, myself.overlay, *when)
-        self._seeker = None if book is None else Seeker(clock, config, book, *finds)
+        dialling, driver = self.dialling, self.driver
+        when = (driver.table, driver.disconnected, randomness.random, lambda: driver.redial_pause)
+        self.dialler = PersistentPeers(clock, config, dialling.link_to, dialling.visit, *when)
+        finds = (dialling.link_to, driver.known, local_node.overlay, *when)
+        self._seeker = None if book is None else Rejoin(clock, config, book, *finds)
         self._connecting: dict[Deferred[MeshProtocol], None] = {}  # the application waits for these links
         self._stopping = False
 
@@ -145,7 +146,7 @@ class Run:
 
     def when_joined(self) -> Deferred[None]:
         """Fires when a neighbour has told its roster (MeshService.joined)."""
-        return succeed(None) if self.hub.node.membership.joined else self._joined.wait()
+        return succeed(None) if self.driver.node.membership.joined else self._joined.wait()
 
     def when_key_in_use(self) -> Deferred[KeyInUse]:
         """Fires when another node is proven to use the key (MeshService.key_in_use)."""
@@ -163,7 +164,7 @@ class Run:
         return connecting.addBoth(over)
 
     async def _connect(self, address: PeerAddress) -> MeshProtocol:
-        link = self.hub.table.get(self.dialler.found_at(address) or b"")
+        link = self.driver.table.get(self.dialler.found_at(address) or b"")
         if link is None or link.error is not None:  # it can be closed, until another relieves it
             try:
                 link = await self.dialling.link_to(address, in_time=True)
@@ -171,7 +172,7 @@ class Run:
                 if self._stopping:
                     raise NotRunning(f"the service stopped before it was linked with {address}") from None
                 raise
-            self.hub.disconnected.discard(link.id)
+            self.driver.disconnected.discard(link.id)
             self.dialler.add(address, link.id)
         return link
 
@@ -182,29 +183,29 @@ class Run:
         entry = pack_entry(type, packets, asks=receipt)
         place: int | None = None
         if whisper:
-            for link in list(self.hub.table.values()):
+            for link in list(self.driver.table.values()):
                 link.whisper_entry(entry).addErrback(lambda failure: failure.trap(Unreachable))
-        elif self.keeper is not None and self.keeper.full:
-            path = self.keeper.store.path
+        elif self.writer is not None and self.writer.full:
+            path = self.writer.store.path
             raise StoreFull(f"the history {path} cannot be written: nothing is sent until it can")
-        elif self.hub.node.disowned:
+        elif self.driver.node.disowned:
             raise KeyInUse("another node uses this node's key: this one may publish no more meanwhile")
-        elif (place := self.hub.publish(entry)) is None:
+        elif (place := self.driver.publish(entry)) is None:
             raise Congested(f"{self._config.unsent_bytes} bytes wait: await drained()")
-        self.hub.log.sending(type, packets, len(entry))
+        self.driver.log.sending(type, packets, len(entry))
         return self.correspondence.ask(place) if receipt and place is not None else None
 
     def drained(self) -> Deferred[None]:
         """Fires when own messages are taken again (MeshService.drained)."""
-        if self.hub.node.disowned:
+        if self.driver.node.disowned:
             return self._key_is_back.wait()
-        if self.keeper is None or not self.keeper.full:
-            return self.hub.drained()
-        return self.keeper.writable().addCallback(lambda _: self.hub.drained())
+        if self.writer is None or not self.writer.full:
+            return self.driver.drained()
+        return self.writer.writable().addCallback(lambda _: self.driver.drained())
 
     def send_to(self, member: bytes, type: int, packets: tuple[object, ...]) -> Deferred[None]:
         """Send a message to the node with the id *member* alone (MeshService.send_to)."""
-        link = self.hub.table.get(member)
+        link = self.driver.table.get(member)
         known = self.members.origin(member) if link is None or link.peer is None else link.peer.origin
         if known is None:
             pack_entry(type, packets)  # what cannot be sent is told before who is not there
@@ -214,12 +215,12 @@ class Run:
 
     def _send_direct(self, origin: bytes, type: int, packets: tuple[object, ...]) -> Deferred[None]:
         entry = pack_entry(type, packets)
-        self.hub.log.sending(type, packets, len(entry))
+        self.driver.log.sending(type, packets, len(entry))
         return self.correspondence.send(origin, id_of(origin).decode(), entry)
 
     async def handed_over(self, timeout: float) -> None:
         """Wait until a neighbour has read every message sent so far (MeshService.handed_over)."""
-        await handed_over(self.hub, self._clock, timeout)
+        await handed_over(self.driver, self._clock, timeout)
 
     async def stop(self) -> None:
         """Hand over what is unsent and close every link, within bounds; then the run is over."""
@@ -228,7 +229,7 @@ class Run:
             if self._seeker is not None:
                 end.push_async_callback(self._seeker.wait_for_book)
             end.callback(self.correspondence.stop)
-            end.push_async_callback(self.hub.stop)
+            end.push_async_callback(self.driver.stop)
             if self._seeker is not None:
                 end.callback(self._seeker.stop)
             end.push_async_callback(self._say_goodbye)
@@ -245,26 +246,26 @@ class Run:
 
     async def _say_goodbye(self) -> None:
         await deferLater(self._clock, 0)  # never within a delivery, whose events wait for its end
-        await is_in_time(self.hub.given_to_all(), self._config.handover_timeout, self._clock)
-        if self.hub.unsent:
-            _log.warn("{count} messages were taken by no neighbour", count=self.hub.unsent)
-        await is_in_time(self.hub.parted(), self._config.farewell_timeout, self._clock)
-        sending = self.hub.node.sending
+        await is_in_time(self.driver.given_to_all(), self._config.handover_timeout, self._clock)
+        if self.driver.unsent:
+            _log.warn("{count} messages were taken by no neighbour", count=self.driver.unsent)
+        await is_in_time(self.driver.parted(), self._config.farewell_timeout, self._clock)
+        sending = self.driver.node.sending
         if sending.unanswered and (lost := sending.unread):
             told = "{lost} messages may have reached nobody: {silent} neighbours did not answer at the end"
             _log.warn(told, lost=lost, silent=sending.unanswered)
 
     def close_in_fork(self) -> None:
         """In a forked process: links and history are the parent's alone."""
-        for link in self.hub.connections:
+        for link in self.driver.connections:
             close_socket(link.transport)
-        if self.keeper is not None:
-            self.keeper.store.close_in_fork()
+        if self.writer is not None:
+            self.writer.store.close_in_fork()
 
     def footprint(self) -> dict[str, int]:
         """Entries and bytes of every table of this run."""
         return {
-            **self.hub.footprint(),
+            **self.driver.footprint(),
             **self.members.footprint(),
             **self.correspondence.footprint(),
             "dialled_peers": len(self.dialler),
@@ -278,18 +279,18 @@ class Run:
 
     def _consumed(self, run: tuple[bytes, int]) -> None:
         """A consumer has taken something of *run*."""
-        if self.keeper is None:
-            self.hub.consumed(run)
+        if self.writer is None:
+            self.driver.consumed(run)
         else:  # it counts once it is stored
-            self.hub.node.history.changed(run)
-            self.keeper.look(self.hub.node)
+            self.driver.node.history.changed(run)
+            self.writer.look(self.driver.node)
 
     def _skipped(self, run: tuple[bytes, int], sequence: int) -> None:
         """A consumer has lost something of *run*, up to *sequence*."""
-        self.hub.handle(events.Skipped(run, sequence))
+        self.driver.handle(events.Skipped(run, sequence))
 
     def _stored(self) -> None:
-        self.hub.stored()
+        self.driver.stored()
 
     def _receipt_changed(self, receipt: Receipt) -> None:
         self._delivery.listeners.emit("receipt", receipt)
@@ -303,14 +304,14 @@ class Run:
         """A node came into the routing table."""
         if self._seeker is not None:
             self._seeker.linked(link)
-        if len(self.hub.table) == 1:
+        if len(self.driver.table) == 1:
             self._delivery.listeners.emit("connect", self._service)
 
     def down(self, link: MeshProtocol, reason: Reason) -> None:
         """A node left the routing table."""
         assert link.id is not None
         self.dialler.link_lost(link.id, reason is Reason.ROOM)
-        if not self.hub.table:
+        if not self.driver.table:
             self.dialler.isolated()
             if self._seeker is not None:
                 self._seeker.isolated()
@@ -318,10 +319,10 @@ class Run:
 
     def dial(self, dial: events.Dial) -> None:
         """The core wants a link, or an exchange."""
-        if self._stopping or dial.contact.id in self.hub.disconnected:
-            self.hub.dial_failed(dial.contact.id)
+        if self._stopping or dial.contact.id in self.driver.disconnected:
+            self.driver.dial_failed(dial.contact.id)
         else:
-            self.hub.log.dialling(dial)
+            self.driver.log.dialling(dial)
             self.dialling.knock(dial)
 
     def joined(self) -> None:
@@ -330,14 +331,14 @@ class Run:
 
     def member_changed(self, origin: bytes) -> None:
         """A member is new, has something else to say of itself, or is in another state."""
-        entry = self.hub.node.roster.get(origin)
+        entry = self.driver.node.roster.get(origin)
         ago = 0.0 if entry is None else self._clock.seconds() - entry.since
         member = self.members.changed(origin, entry, ago, self._wall_clock())
         if member is not None:
             self._tell_of(member)
 
     def _tell_of(self, member: Member) -> None:
-        self.hub.log.member(member)
+        self.driver.log.member(member)
         self._delivery.listeners.emit("member", member)
 
     def numbered(self, run: tuple[bytes, int], place: int, count: int, first: int) -> None:
@@ -382,7 +383,7 @@ class Run:
 
         :raises StoreError: they cannot be read now.
         """
-        for piece in read(self.hub.node.history, run, after, upto, most):
+        for piece in read(self.driver.node.history, run, after, upto, most):
             if isinstance(piece, Missing):
                 yield Held(piece.first, piece.last, [], damaged=True)
                 continue
@@ -392,13 +393,13 @@ class Run:
 
     def _source(self, run: tuple[bytes, int], sent: int) -> Source:
         at = sent / 1000 if sent else self._wall_clock()
-        return Source(run, id_of(run[0]), at, Replies(self._reply))
+        return Source(run, id_of(run[0]), at, ReplyPath(self._reply))
 
     def gap(self, gap: events.GapFound) -> None:
         """Messages that will not come."""
         run, below = (gap.origin, gap.epoch), gap.first - 1
         if self._delivery.taken(run, below) >= below:  # else it is held for who has not, within its limits
-            self.hub.node.history.all_taken(run, below)
+            self.driver.node.history.all_taken(run, below)
         why = "no neighbour sent them in time"
         self._delivery.missing(run, Gap(id_of(gap.origin), gap.epoch, gap.first, gap.last, why))
 
@@ -419,24 +420,26 @@ class Run:
 
     def epoch_taken(self, epoch: int) -> None:
         """The run must begin anew, above *epoch*."""
-        if self.hub.node.disowned:
+        if self.driver.node.disowned:
             text = "the other node with this node's key is gone: a new run begins above its run {epoch}"
             _log.warn(text, epoch=epoch)
         else:
             _log.warn("a run {epoch} of this key is known to others: a new one begins", epoch=epoch)
         try:
-            myself = self._new_run(epoch)
+            local_node = self._new_run(epoch)
         except IdentityError as error:
             _log.error("no new run can begin: {error}", error=error)
             self._delivery.listeners.emit("failure", Failure(error))
-            if self.hub.node.settled:
+            if self.driver.node.settled:
                 return  # its numbers are not to be used again; the core asks again in key_retry
-            myself = self.hub.myself  # the next neighbour will say the same, and it is tried again
+            local_node = (
+                self.driver.local_node
+            )  # the next neighbour will say the same, and it is tried again
         self._key_in_use = None
         self.correspondence.begin_anew()
         for gone in self.members.clear(self._wall_clock()):
             self._tell_of(gone)
-        self.hub.renew(myself)
+        self.driver.renew(local_node)
         self._key_is_back.happened(None)
 
     def key_in_use(self, epoch: int, proven: bool) -> None:
@@ -450,3 +453,8 @@ class Run:
         else:
             _log.error("{error} (its run is {epoch})", error=error, epoch=epoch)
             self._delivery.listeners.emit("failure", Failure(error))
+
+
+def _randomness(local_node: LocalNode) -> random.Random:
+    """Randomness that differs from node to node, and from run to run."""
+    return random.Random(local_node.origin + local_node.epoch.to_bytes(8, "big"))

@@ -13,7 +13,7 @@ from pathlib import Path
 from twisted_mesh.addressing.addresses import WILDCARDS, check_address, lan_address, told_address
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.broadcast.joining import replay_number
-from twisted_mesh.core.handshake import Myself, Verify
+from twisted_mesh.core.handshake import LocalNode, Verify
 from twisted_mesh.delivery.members import check_label, check_role, check_said, check_tags
 from twisted_mesh.errors import LocalError
 from twisted_mesh.identity import Identity
@@ -96,7 +96,7 @@ class Settings:
             wall_ms=lambda: int(self._wall_clock() * 1000),
         )
 
-    def new_run(self, above: int, address: Address | None) -> Myself:
+    def new_run(self, above: int, address: Address | None) -> LocalNode:
         """What to say of the node in a new run, whose epoch is above that of all it had and *above*.
 
         :param address: where others can dial it.
@@ -104,7 +104,7 @@ class Settings:
         """
         me, limits = self.identity, self.config
         epoch = me.next_epoch(max(above + 1, int(self._wall_clock() * 1000)))
-        return Myself(
+        return LocalNode(
             me.id, me.origin, epoch, self.network, address, False, me.sign, self._verify, self._replay,
             role=self._role,
             overlay=self._overlay,

@@ -16,8 +16,8 @@ from typing import assert_never
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
-from twisted_mesh.core.events import Run
-from twisted_mesh.core.handshake import Myself
+from twisted_mesh.core.events import StreamId
+from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.reader import read
 from twisted_mesh.core.history.storage import Marks
 from twisted_mesh.core.node import Node
@@ -83,15 +83,15 @@ class Surroundings(SimClock, Interface):
         """*member* dials somebody."""
         # pragma: no cover
 
-    def count_published(self, run: Run) -> None:
+    def count_published(self, run: StreamId) -> None:
         """*run* has one message more."""
         # pragma: no cover
 
-    def count_stored(self, run: Run, head: int) -> None:
+    def count_stored(self, run: StreamId, head: int) -> None:
         """The author of *run* has stored it up to *head*."""
         # pragma: no cover
 
-    def count_delivery(self, run: Run, first: int, count: int) -> None:
+    def count_delivery(self, run: StreamId, first: int, count: int) -> None:
         """Measure a delivery."""
         # pragma: no cover
 
@@ -186,13 +186,13 @@ class Member:
         self._scribe: Scribe | None = None
         self.core: Node | None = None
         self.links: dict[int, SimLink] = {}
-        self.delivered: dict[Run, int] = {}
+        self.delivered: dict[StreamId, int] = {}
         self.directs: list[tuple[bytes, list[object]]] = []
         self.ended: list[events.DirectEnded] = []
         self._timers: dict[events.Timer, int] = {}
 
     @property
-    def run(self) -> Run:
+    def run(self) -> StreamId:
         """Of the present run."""
         return self.origin, self.epoch
 
@@ -225,7 +225,7 @@ class Member:
         self._held, self.held_until = None, 0.0
         self.since, self.linked_since = world.now, inf
         world.listens(self)
-        myself = Myself(
+        local_node = LocalNode(
             self.id,
             self.origin,
             self.epoch,
@@ -239,18 +239,20 @@ class Member:
             retention=self.retention,
         )
         config = world.config_of(self.number)
-        dice = random.Random(world.seed * 100_003 + self.number * 101 + self.epoch)
+        randomness = random.Random(world.seed * 100_003 + self.number * 101 + self.epoch)
         if self.store is None:
-            self.core = Node(myself, config, dice)
+            self.core = Node(local_node, config, randomness)
         else:
-            self._restore(self.store, myself, config, dice)
+            self._restore(self.store, local_node, config, randomness)
         if self.caller is not None:
             self.caller.started()
 
-    def _restore(self, store: SimStore, myself: Myself, config: MeshConfig, dice: random.Random) -> None:
+    def _restore(
+        self, store: SimStore, local_node: LocalNode, config: MeshConfig, randomness: random.Random
+    ) -> None:
         restored = store.restored()
         self._scribe = Scribe(store, self.world, self._stored)
-        self.core = self._scribe.node(myself, config, dice, restored)
+        self.core = self._scribe.node(local_node, config, randomness, restored)
         # Up to a base that is beyond what came nothing was handed out, and it may still be lowered.
         for marks in (marks for marks in restored.marks if marks.head >= marks.base):
             self.delivered[marks.run] = max(marks.taken, marks.base)
@@ -270,7 +272,7 @@ class Member:
         self.node.reverse.receipts.moves(marks.run)
         self._tell_taken()
 
-    def _deliver_again(self, run: Run, head: int) -> None:
+    def _deliver_again(self, run: StreamId, head: int) -> None:
         """Hand out what was stored before it was stored that it had been handed out."""
         for piece in read(self.node.history, run, self.delivered[run], head, 2**40):
             self._told(run, self.delivered[run] + 1, piece.last)  # retention may have made a gap
@@ -378,7 +380,7 @@ class Member:
             case _:
                 pass
 
-    def _told(self, run: Run, first: int, last: int) -> None:
+    def _told(self, run: StreamId, first: int, last: int) -> None:
         """Messages were delivered, or told as lost or unreadable: each once, none left out."""
         before = self.delivered.get(run)
         if before is None:

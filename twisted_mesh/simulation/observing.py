@@ -7,7 +7,7 @@ neighbour has.  What holds only at rest is :mod:`~twisted_mesh.simulation.invari
 from __future__ import annotations
 
 from twisted_mesh.core import events
-from twisted_mesh.core.events import Run
+from twisted_mesh.core.events import StreamId
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.trace import AnyFrame, show
 from twisted_mesh.wire import native
@@ -51,9 +51,9 @@ class Observed:
         self.counts = dict.fromkeys(COUNTED, 0)
         self.violations: list[str] = []
         self.latencies: list[float] = []
-        self.published: dict[Run, int] = {}
-        self.kept: dict[Run, int] = {}
-        self.born: dict[tuple[Run, int], float] = {}
+        self.published: dict[StreamId, int] = {}
+        self.kept: dict[StreamId, int] = {}
+        self.born: dict[tuple[StreamId, int], float] = {}
 
     def count_frame(self, frame: AnyFrame, size: int) -> None:
         """A frame of *size* bytes is sent."""
@@ -72,12 +72,12 @@ class Observed:
             if member.core.history.lacks((batch.origin, batch.epoch), batch.first, batch.last):
                 self.fresh_bytes += size
 
-    def count_published(self, run: Run) -> None:
+    def count_published(self, run: StreamId) -> None:
         """*run* has one message more."""
         self.published[run] = self.published.get(run, 0) + 1
         self.born[run, self.published[run]] = self.now
 
-    def count_stored(self, run: Run, head: int) -> None:
+    def count_stored(self, run: StreamId, head: int) -> None:
         """The author of *run* has stored it up to *head*."""
         self.kept[run] = head
 
@@ -86,7 +86,7 @@ class Observed:
         self.counts[kind] += 1
         self.violations.append(f"{self.now:.3f} s, node {member.number}: {kind}: {what}")
 
-    def count_delivery(self, run: Run, first: int, count: int) -> None:
+    def count_delivery(self, run: StreamId, first: int, count: int) -> None:
         """Measure a delivery."""
         self.counts["deliveries"] += count
         for sequence in range(first, first + count):

@@ -1,6 +1,6 @@
 """Storing as the simulator has it: what a flush has stored is there after a crash, and nothing else is.
 
-Contract: :class:`SimStore` is a :class:`~twisted_mesh.core.history.storage.Shelf` in memory;
+Contract: :class:`SimStore` is a :class:`~twisted_mesh.core.history.storage.Storage` in memory;
 :class:`Scribe` brings there what one run of a node changes, some time after it did, so that a crash can
 come in between.
 """
@@ -13,13 +13,13 @@ from random import Random
 from typing import Protocol
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.events import Run
-from twisted_mesh.core.handshake import Myself
-from twisted_mesh.core.history.changes import Journal
+from twisted_mesh.core.events import StreamId
+from twisted_mesh.core.handshake import LocalNode
+from twisted_mesh.core.history.changes import Changes
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.storage import Flush, Flushed, Marks, Piece, Restored
 from twisted_mesh.core.node import Node
-from twisted_mesh.core.overlay.views import Dice
+from twisted_mesh.core.overlay.views import Randomness
 from twisted_mesh.wire.native import SignedBatch
 
 FLUSH_SECONDS = 0.05  # from the first change to its flush
@@ -50,9 +50,9 @@ class SimStore:
 
     def __init__(self, seconds: float = 7 * 86_400.0) -> None:
         self.seconds = seconds
-        self._batches: dict[Run, dict[int, tuple[int, SignedBatch]]] = {}
-        self._marks: dict[Run, Marks] = {}
-        self._closed: dict[Run, int] = {}
+        self._batches: dict[StreamId, dict[int, tuple[int, SignedBatch]]] = {}
+        self._marks: dict[StreamId, Marks] = {}
+        self._closed: dict[StreamId, int] = {}
         self._settled = False
         self._now = 0.0
 
@@ -77,7 +77,7 @@ class SimStore:
         self._settled = flush.settled
         return Flushed(list(self._age(flush)))
 
-    def read(self, run: Run, first: int, last: int, most: int) -> Iterator[Piece]:
+    def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[Piece]:
         """Stored batches, in order."""
         size = 0
         for start, (_, signed) in sorted(self._batches.get(run, {}).items()):
@@ -87,13 +87,13 @@ class SimStore:
                 size += len(signed.array)
                 yield signed
 
-    def first_since(self, run: Run, seconds: float) -> int | None:
+    def first_since(self, run: StreamId, seconds: float) -> int | None:
         """The first message that came within the last *seconds*."""
         since = (self._now - seconds) * 1000
         stored = self._batches.get(run, {})
         return min((start for start, (came, _) in stored.items() if came >= since), default=None)
 
-    def _age(self, flush: Flush) -> Iterator[tuple[Run, int]]:
+    def _age(self, flush: Flush) -> Iterator[tuple[StreamId, int]]:
         before = (self._now - self.seconds) * 1000
         for run, stored in self._batches.items():
             old = [signed.batch.last for came, signed in stored.values() if came <= before]
@@ -105,7 +105,7 @@ class SimStore:
                 self._marks[run] = self._marks[run]._replace(low=low)
                 yield run, low
 
-    def _drop_below(self, run: Run, low: int) -> None:
+    def _drop_below(self, run: StreamId, low: int) -> None:
         stored = self._batches.get(run, {})
         for start in [start for start, (_, signed) in stored.items() if signed.batch.last < low]:
             del stored[start]
@@ -121,22 +121,24 @@ class Scribe:
         self._store = store
         self._clock = clock
         self._told = stored
-        self._journal = Journal(store)
+        self._changes = Changes(store)
         self._node: Node | None = None
         self._due = False
-        self._taken: dict[Run, int] = {}  # what the application had been handed at the last flush
+        self._taken: dict[StreamId, int] = {}  # what the application had been handed at the last flush
 
-    def node(self, myself: Myself, config: MeshConfig, dice: Dice, restored: Restored) -> Node:
+    def node(
+        self, local_node: LocalNode, config: MeshConfig, randomness: Randomness, restored: Restored
+    ) -> Node:
         """The core of a run that goes on with what was *restored*."""
         self._taken = {marks.run: marks.taken for marks in restored.marks}
-        history = History(config, self._journal)
-        history.restore(restored, myself.origin, self._clock.now)
+        history = History(config, self._changes)
+        history.restore(restored, local_node.origin, self._clock.now)
         for marks in restored.marks:  # what is handed out again is to be stored as such
             history.changed(marks.run)
-        self._node = Node(myself, config, dice, history, restored.settled)
+        self._node = Node(local_node, config, randomness, history, restored.settled)
         return self._node
 
-    def look(self, taken: Mapping[Run, int]) -> None:
+    def look(self, taken: Mapping[StreamId, int]) -> None:
         """Something may have changed; *taken* is what the application was handed."""
         if not self._due:
             self._due = True
@@ -146,7 +148,7 @@ class Scribe:
         """The member is down, and what is not stored is lost."""
         self._node = None
 
-    def _flush(self, taken: Mapping[Run, int]) -> None:
+    def _flush(self, taken: Mapping[StreamId, int]) -> None:
         node, clock = self._node, self._clock
         self._due = False
         if node is None:
@@ -154,18 +156,18 @@ class Scribe:
         outbox = node.outbox
         before, self._taken = self._taken, dict(taken)  # a consumer that lags by a flush
 
-        def taken_before(run: Run, head: int) -> int:
+        def taken_before(run: StreamId, head: int) -> int:
             stream = node.history.get(run)
             return head if stream is None else before.get(run, stream.base)
 
-        self._journal.look_again()
+        self._changes.look_again()
         own = (outbox.run, outbox.taken)
-        flush = self._journal.flush(node.history.get, taken_before, own, node.settled, to_ms)
+        flush = self._changes.flush(node.history.get, taken_before, own, node.settled, to_ms)
         if flush is not None:
             clock.at(clock.now + WRITE_SECONDS * clock.random.random(), partial(self._write, flush))
 
     def _write(self, flush: Flush) -> None:
         if self._node is not None:
-            self._journal.stored(self._store.flush(flush, self._clock.now), self._node.history.get)
+            self._changes.stored(self._store.flush(flush, self._clock.now), self._node.history.get)
             for marks in flush.marks:
                 self._told(marks)

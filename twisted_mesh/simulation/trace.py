@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from twisted_mesh.core.events import Run
+from twisted_mesh.core.events import StreamId
 from twisted_mesh.wire import native
 from twisted_mesh.wire.membership import Presence, Suspect
 from twisted_mesh.wire.replies import Direct, DirectAck, Receipts, SignedReceipt
@@ -28,7 +28,7 @@ class TraceDigest:
         return self._hash.hexdigest()
 
 
-def show(run: Run) -> str:
+def show(run: StreamId) -> str:
     """A run for people."""
     return f"{run[0].hex()[:6]}/{run[1]}"
 

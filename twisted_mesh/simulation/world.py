@@ -266,8 +266,8 @@ class World(Observed):
 
     def _sent(self, source: Member, link: SimLink, frame: AnyFrame) -> None:
         wire = link.wires[source]
-        low, spread = self.latency
-        frames = wire.carry(frame, self.now + low + spread * self.random.random())
+        low, push = self.latency
+        frames = wire.carry(frame, self.now + low + push * self.random.random())
         if frames is not None:
             self.at(wire.arrival, partial(self._arrive, link.other(source), link, wire, frames))
 

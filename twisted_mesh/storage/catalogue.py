@@ -1,6 +1,6 @@
 """What the history file holds of each stream, and what goes in and out of it.
 
-Contract: a :class:`Ledger` is what the tables say of each stream, in memory; it changes both together
+Contract: a :class:`Catalogue` is what the tables say of each stream, in memory; it changes both together
 within a transaction that its caller begins and ends, and is of no use any more when that was rolled
 back.  The origin with the most bytes gives up first, of its largest stream the oldest batch, and what is
 too old goes; own messages that no neighbour has are never given up.
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 from zlib import crc32
 
-from twisted_mesh.core.events import Run
+from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.eviction import Shares, room_at
 from twisted_mesh.core.history.storage import Flush, Marks, Restored
 from twisted_mesh.storage.sqlite_file import numbers
@@ -66,7 +66,7 @@ class Entry:
         "whole",
     )
 
-    def __init__(self, run: Run, id: int) -> None:
+    def __init__(self, run: StreamId, id: int) -> None:
         self.run, self.id = run, id
         self.head = self.base = self.taken = 0
         self.low = self.whole = 1
@@ -139,7 +139,7 @@ class _Oldest:
         return self._rows[0] if self._rows else None
 
 
-class Ledger:
+class Catalogue:
     """All streams as they are stored.
 
     :ivar batches: how many, all streams together; :ivar bytes: of those.
@@ -149,8 +149,10 @@ class Ledger:
     def __init__(self, database: sqlite3.Connection, limits: Limits) -> None:
         self._database = database
         self._limits = limits
-        self._entries: dict[Run, Entry] = {}
-        self._told: dict[Run, int] = {}  # of each stream that this flush touches, the low its caller knows
+        self._entries: dict[StreamId, Entry] = {}
+        self._told: dict[
+            StreamId, int
+        ] = {}  # of each stream that this flush touches, the low its caller knows
         self._rows: list[tuple[object, ...]] = []  # of this flush, not inserted yet
         self._left = 0  # what this flush may give up that need not go now
         self._evicting = False
@@ -194,7 +196,7 @@ class Ledger:
         """Whether something is too old at *now*, in milliseconds since 1970."""
         return self._due <= now - self._limits.seconds * 1000
 
-    def apply(self, flush: Flush, now: int) -> Sequence[tuple[Run, int]]:
+    def apply(self, flush: Flush, now: int) -> Sequence[tuple[StreamId, int]]:
         """Write *flush*, then give up what is too much or too old; the lows its caller does not know.
 
         :param now: milliseconds of wall clock since 1970.
@@ -223,7 +225,7 @@ class Ledger:
         self._limit_closed()
         return self._write_streams()
 
-    def _close(self, run: Run, head: int) -> None:
+    def _close(self, run: StreamId, head: int) -> None:
         entry = self._entries.get(run)
         if entry is not None:
             self._drop(entry)
@@ -237,7 +239,7 @@ class Ledger:
         self._database.execute("DELETE FROM stream WHERE origin = ? AND epoch = ?", entry.run)
         self._count(entry, -entry.batches, -entry.bytes)
 
-    def _forget_closed(self, run: Run) -> None:
+    def _forget_closed(self, run: StreamId) -> None:
         self.closed -= self._database.execute(
             "DELETE FROM closed WHERE origin = ? AND epoch = ?", run
         ).rowcount
@@ -313,7 +315,7 @@ class Ledger:
         self._database.execute(f"DELETE {chosen}", (entry.id, first))
         self._count(entry, -number, -int(length) - number * ROW_BYTES)
 
-    def _age(self, before: float, own: tuple[Run, int]) -> None:
+    def _age(self, before: float, own: tuple[StreamId, int]) -> None:
         """Give up what came at *before* or earlier, of much a piece in each flush."""
         if self._due > before:
             return
@@ -327,14 +329,14 @@ class Ledger:
             if entry.batches:
                 self._due = min(self._due, entry.oldest)
 
-    def _evict(self, own: tuple[Run, int]) -> None:
+    def _evict(self, own: tuple[StreamId, int]) -> None:
         """Give up a sixteenth, batch by batch, each of the origin that has the most bytes by then.
 
         What is above the limit goes now, the rest in pieces.
         """
         target = room_at(self._limits.bytes)
         shares = Shares((entry.run, entry.bytes) for entry in self._entries.values())
-        touched: dict[Run, _Oldest] = {}
+        touched: dict[StreamId, _Oldest] = {}
         while self.bytes > target and (run := shares.turn) is not None:
             if self._left <= 0 and self.bytes <= self._limits.bytes:
                 break
@@ -348,7 +350,7 @@ class Ledger:
         for oldest in touched.values():
             oldest.delete()
 
-    def _oldest(self, entry: Entry, own: tuple[Run, int]) -> _Oldest:
+    def _oldest(self, entry: Entry, own: tuple[StreamId, int]) -> _Oldest:
         return _Oldest(self._database, entry, own[1] if entry.run == own[0] else _NEVER)
 
     def _give_up(self, oldest: _Oldest, row: _Row) -> None:
@@ -365,7 +367,7 @@ class Ledger:
         self.batches += batches
         self.bytes += size
 
-    def _write_streams(self) -> list[tuple[Run, int]]:
+    def _write_streams(self) -> list[tuple[StreamId, int]]:
         lows = []
         rows = []
         for run, told in self._told.items():

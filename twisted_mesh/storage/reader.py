@@ -13,7 +13,7 @@ from contextlib import closing
 from typing import Final, NamedTuple
 from zlib import crc32
 
-from twisted_mesh.core.events import Run
+from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.storage import Missing, Piece
 from twisted_mesh.errors import RemoteError
 from twisted_mesh.storage.sqlite_file import TROUBLE, numbers
@@ -66,7 +66,7 @@ class Reader:
         self._database = database
         self._failed = failed
 
-    def read(self, run: Run, first: int, last: int, most: int) -> Iterator[Piece]:
+    def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[Piece]:
         """Batches with messages *first* to *last*, in order: one, and more up to *most* bytes.
 
         Where something is damaged its place is taken by one Missing; it counts as if it were not.
@@ -101,7 +101,7 @@ class Reader:
         if damaged is not None:
             yield Missing(damaged, last, True)
 
-    def _read(self, run: Run, first: int, last: int, start: int | None, most: int) -> _Rows:
+    def _read(self, run: StreamId, first: int, last: int, start: int | None, most: int) -> _Rows:
         """Some of the batches with messages *first* to *last*, about *most* bytes of them.
 
         :param start: those from this number on; None: and the one that *first* is in.
@@ -124,7 +124,7 @@ class Reader:
             return _Rows([*rows, *by_key], start)
         return _Rows(rows, None)
 
-    def _read_by_key(self, run: Run, first: int, last: int, start: int | None, most: int) -> _Rows:
+    def _read_by_key(self, run: StreamId, first: int, last: int, start: int | None, most: int) -> _Rows:
         """As :meth:`_read`, one by one."""
         id = self._number(_FIND_STREAM, *run)
         if id is None:
@@ -180,7 +180,7 @@ class Reader:
             return False
         return True
 
-    def _row(self, run: Run, first: int, rowid: int) -> _Row:
+    def _row(self, run: StreamId, first: int, rowid: int) -> _Row:
         try:
             found = self._database.execute(_FIND_ROW, (rowid,)).fetchone()
         except TROUBLE as error:
@@ -197,7 +197,7 @@ class Reader:
             return None
         return found
 
-    def _checked(self, run: Run, first: int, last: object, checksum: object, payload: object) -> _Row:
+    def _checked(self, run: StreamId, first: int, last: object, checksum: object, payload: object) -> _Row:
         """A row as it was read: a neighbour that got another batch than was stored would close the link."""
         try:
             signed = _decoded(run, first, last, checksum, payload)
@@ -216,7 +216,7 @@ def _check_order(number: object, start: int | None) -> None:
         raise sqlite3.DatabaseError("the keys of the batches are damaged")
 
 
-def _decoded(run: Run, first: object, last: object, checksum: object, payload: object) -> SignedBatch:
+def _decoded(run: StreamId, first: object, last: object, checksum: object, payload: object) -> SignedBatch:
     """The batch in a row.
 
     :raises RemoteError: it is not what was stored.

@@ -1,6 +1,6 @@
 """The history of a node in a SQLite file: what outlives its process.
 
-Contract: a :class:`Store` implements :class:`~twisted_mesh.core.history.storage.Shelf` and stores each
+Contract: a :class:`Store` implements :class:`~twisted_mesh.core.history.storage.Storage` and stores each
 :class:`~twisted_mesh.core.history.storage.Flush` whole or not at all.  A process that is killed at any
 moment loses nothing that was flushed; when the power fails the last flushes may be lost, but what is left
 is whole.  One thread may flush while another reads: a reader never waits for a flush and never sees half
@@ -17,10 +17,10 @@ from typing import Final
 
 from twisted.logger import Logger
 
-from twisted_mesh.core.events import Run
+from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.storage import Flush, Flushed, Piece
 from twisted_mesh.errors import StoreError
-from twisted_mesh.storage.catalogue import Ledger, Limits
+from twisted_mesh.storage.catalogue import Catalogue, Limits
 from twisted_mesh.storage.reader import Reader
 from twisted_mesh.storage.sqlite_file import TROUBLE, explain, number, numbers, open_history, transaction
 
@@ -70,13 +70,13 @@ class Store:
         with ExitStack() as undo:
             undo.callback(self.close)
             try:
-                ledger = Ledger(self._writer, self._limits)
-                self.restored = ledger.restored()
+                catalogue = Catalogue(self._writer, self._limits)
+                self.restored = catalogue.restored()
             except TROUBLE as error:
                 raise explain(self.path, error) from error
             undo.pop_all()
-        self._ledger: Ledger | None = ledger
-        self._footprint = _footprint(ledger)
+        self._catalogue: Catalogue | None = catalogue
+        self._footprint = _footprint(catalogue)
 
     def flush(self, flush: Flush) -> Flushed:
         """Store all of *flush*, then give up what is too much or too old.
@@ -88,20 +88,20 @@ class Store:
         """
         if self._closed:
             raise self._is_closed()
-        ledger, self._ledger = self._ledger, None  # what a failure leaves of it is wrong
+        catalogue, self._catalogue = self._catalogue, None  # what a failure leaves of it is wrong
         try:
             with transaction(self._writer):
-                if ledger is None:
-                    ledger = Ledger(self._writer, self._limits)
-                lows = ledger.apply(flush, self._wall_ms())
+                if catalogue is None:
+                    catalogue = Catalogue(self._writer, self._limits)
+                lows = catalogue.apply(flush, self._wall_ms())
         except TROUBLE as error:
             raise explain(self.path, error) from error
-        self._ledger = ledger
-        self._footprint = _footprint(ledger)
+        self._catalogue = catalogue
+        self._footprint = _footprint(catalogue)
         self._give_back()
         return Flushed(lows)
 
-    def read(self, run: Run, first: int, last: int, most: int) -> Iterator[Piece]:
+    def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[Piece]:
         """Stored batches with messages *first* to *last*, in order: one, and more up to *most* bytes.
 
         Where something is damaged its place is taken by one Missing; it counts as if it were not, and is
@@ -114,7 +114,7 @@ class Store:
             raise self._is_closed()
         yield from self._batches.read(run, first, last, most)
 
-    def first_since(self, run: Run, seconds: float) -> int | None:
+    def first_since(self, run: StreamId, seconds: float) -> int | None:
         """The first message of the first stored batch that came within the last *seconds*, or None.
 
         What waited behind a hole came when the hole was filled.
@@ -133,8 +133,8 @@ class Store:
 
     def is_overdue(self) -> bool:
         """Whether the next flush gives up what is too old; False while one is under way."""
-        ledger = self._ledger
-        return ledger is not None and ledger.is_overdue(self._wall_ms())
+        catalogue = self._catalogue
+        return catalogue is not None and catalogue.is_overdue(self._wall_ms())
 
     def footprint(self) -> dict[str, int]:
         """Entries and bytes of what is stored, as of the last flush."""
@@ -151,7 +151,7 @@ class Store:
         self._closed = True
         self._opened.close_in_fork()
 
-    def _search(self, run: Run, since: float) -> int | None:
+    def _search(self, run: StreamId, since: float) -> int | None:
         stream = self._reader.execute(
             "SELECT id, oldest, newest FROM stream WHERE origin = ? AND epoch = ? AND batches > 0", run
         ).fetchone()
@@ -203,10 +203,10 @@ class Store:
             _log.error("history {path} cannot be read in part: {error}", path=self.path, error=error)
 
 
-def _footprint(ledger: Ledger) -> dict[str, int]:
+def _footprint(catalogue: Catalogue) -> dict[str, int]:
     return {
-        "stored_streams": len(ledger),
-        "stored_closed": ledger.closed,
-        "stored_batches": ledger.batches,
-        "stored_bytes": ledger.bytes,
+        "stored_streams": len(catalogue),
+        "stored_closed": catalogue.closed,
+        "stored_batches": catalogue.batches,
+        "stored_bytes": catalogue.bytes,
     }

@@ -2,7 +2,7 @@
 
 Contract: one flush at a time, ``flush_interval`` after the first change that it holds, or for what has
 become too old; the core never waits for it.  While the store cannot be written it is tried again every
-``store_retry``, and :attr:`Keeper.full` says so; everything else goes on in memory.
+``store_retry``, and :attr:`HistoryWriter.full` says so; everything else goes on in memory.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from twisted.python.threadpool import ThreadPool
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.broadcast.joining import MOST_CLAIMED
-from twisted_mesh.core.handshake import Myself
-from twisted_mesh.core.history.changes import Journal, Taken
+from twisted_mesh.core.handshake import LocalNode
+from twisted_mesh.core.history.changes import Changes, Taken
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.storage import Flush, Flushed
 from twisted_mesh.core.node import Node
 from twisted_mesh.delivery.delivery import Waiting
 from twisted_mesh.errors import StoreError, StoreFull
-from twisted_mesh.eventloop.deferreds import Waiters
+from twisted_mesh.eventloop.deferreds import WaitingDeferreds
 from twisted_mesh.identity import id_of
 from twisted_mesh.storage.sqlite import Store
 
@@ -36,7 +36,7 @@ _LOOK_AT_AGES: Final = 60.0
 _log = Logger()
 
 
-class Keeper:
+class HistoryWriter:
     """The store of one run of a service, from start to stop.
 
     :ivar store: the history file.
@@ -69,11 +69,11 @@ class Keeper:
         self._told = stored
         self._failed = failed
         self._wall_clock = wall_clock
-        self._journal = Journal(store)
+        self._changes = Changes(store)
         self._node: Node | None = None
         self._due: IDelayedCall | None = None
         self._writing: Deferred[None] | None = None
-        self._writable = Waiters[None]()
+        self._writable = WaitingDeferreds[None]()
         self._stopped = False
         self._flushed = clock.seconds()  # when the last flush ended
         self._pool: ThreadPool | None = None
@@ -83,7 +83,7 @@ class Keeper:
 
     def history(self, origin: bytes) -> History:
         """A history of the node *origin* that begins with what is stored."""
-        history = History(self._config, self._journal)
+        history = History(self._config, self._changes)
         history.restore(self.store.restored, origin, self._clock.seconds())
         return history
 
@@ -101,7 +101,7 @@ class Keeper:
 
     def footprint(self) -> dict[str, int]:
         """Entries and bytes of what is stored, and of what is not yet."""
-        return {**self.store.footprint(), "unstored_streams": len(self._journal)}
+        return {**self.store.footprint(), "unstored_streams": len(self._changes)}
 
     async def stop(self) -> None:
         """Store what is left, if it can be, and let others have the file."""
@@ -113,7 +113,7 @@ class Keeper:
             if self._writing is not None:
                 await self._writing
             self._cancel_due()
-            self._journal.look_again()
+            self._changes.look_again()
             node = self._node
             if node is not None and self._has_work(node):
                 self._flush()
@@ -131,7 +131,7 @@ class Keeper:
             self._due = None
 
     def _has_work(self, node: Node) -> bool:
-        changed = len(self._journal) > 0 or node.settled != self._journal.settled
+        changed = len(self._changes) > 0 or node.settled != self._changes.settled
         return changed or self._gives_up()
 
     def _gives_up(self) -> bool:
@@ -143,7 +143,7 @@ class Keeper:
         node = self._node
         assert node is not None
         outbox = node.outbox
-        flush = self._journal.flush(
+        flush = self._changes.flush(
             node.history.get,
             self._taken,
             (outbox.run, outbox.taken),
@@ -166,7 +166,7 @@ class Keeper:
         return deferToThreadPool(self._reactor, self._pool, self.store.flush, flush)
 
     def _stored(self, flushed: Flushed, node: Node) -> None:
-        self._journal.stored(flushed, node.history.get)
+        self._changes.stored(flushed, node.history.get)
         self._told()
         if self.full:
             self.full = False
@@ -174,7 +174,7 @@ class Keeper:
             self._writable.happened(None)
 
     def _not_stored(self, failure: Failure, node: Node) -> None:
-        self._journal.failed(node.history.get)
+        self._changes.failed(node.history.get)
         if failure.check(StoreError) is None:
             _log.failure("storing the history failed", failure)
         if not self.full:
@@ -203,10 +203,10 @@ def newest_own(store: Store, origin: bytes) -> int:
     return max((epoch for author, epoch in runs if author == origin and epoch <= MOST_CLAIMED), default=0)
 
 
-def backlog(store: Store, myself: Myself) -> Iterator[Waiting]:
+def backlog(store: Store, local_node: LocalNode) -> Iterator[Waiting]:
     """What is stored and was not taken by every consumer; own messages are for nobody here."""
     for marks in store.restored.marks:
         origin, _ = marks.run
         taken = max(marks.taken, marks.base)
-        if taken < marks.head and origin != myself.origin:
+        if taken < marks.head and origin != local_node.origin:
             yield marks.run, id_of(origin), taken, marks.head

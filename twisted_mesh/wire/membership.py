@@ -47,7 +47,7 @@ class Role(IntEnum):
     GUEST = 1  #: relays and publishes like a member, and is on no roster
 
 
-class Standing(IntFlag):
+class PresenceFlags(IntFlag):
     """The flags of a PRESENCE."""
 
     EPHEMERAL = 1  #: the key was made for this run, and never comes back
@@ -81,7 +81,7 @@ class Presence(msgspec.Struct, array_like=True, frozen=True):
     :ivar address: [host, port] where others can dial it, or None.
     :ivar retention: seconds it holds messages for others.
     :ivar interval: ms until the next record of it comes, at the latest.
-    :ivar flags: of :class:`Standing`.
+    :ivar flags: of :class:`PresenceFlags`.
     :ivar credential: what lets it be an author; empty where anyone may.
     """
 

@@ -7,13 +7,13 @@ import hashlib
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mesh.core.broadcast.digest import BUCKETS, bucket_of, differing, digest
-from twisted_mesh.core.events import Run
+from twisted_mesh.core.events import StreamId
 from twisted_mesh.wire import native
 from twisted_mesh.wire.framing import LENGTH_BYTES
 from twisted_mesh.wire.native import MAX_NUMBER, Bucket, Digest
 
 
-def run_of(first_byte: int, epoch: int = 1, rest: int = 0) -> Run:
+def run_of(first_byte: int, epoch: int = 1, rest: int = 0) -> StreamId:
     """A run whose origin begins with *first_byte*."""
     return bytes((first_byte, rest)) + bytes(30), epoch
 
@@ -53,7 +53,7 @@ class TestDiffering(SynchronousTestCase):
 
     heads = [(run_of(0), 5), (run_of(1), 6), (run_of(100), 7), (run_of(255), 8)]
 
-    def differ(self, theirs: list[tuple[Run, int]]) -> list[Run]:
+    def differ(self, theirs: list[tuple[StreamId, int]]) -> list[StreamId]:
         """The runs of ours that are told, if the peer holds *theirs*."""
         return list(differing(iter(self.heads), digest(theirs)))
 

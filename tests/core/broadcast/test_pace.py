@@ -6,7 +6,7 @@ from math import inf
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.core.network import myself, origin_of, peer
+from tests.core.network import local_node, origin_of, peer
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.broadcast.pace import LOOK_AGAIN, Pace
 from twisted_mesh.core.events import Arriving, LinkOpened
@@ -25,7 +25,7 @@ class PaceTestCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.config = MeshConfig()
-        self.links = Links(myself("me"), self.config)
+        self.links = Links(local_node("me"), self.config)
         self.pace = Pace(self.links, self.config)
         self.anna, self.bert = self.open(1, "anna"), self.open(2, "bert")
         self.now = 100.0

@@ -6,8 +6,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core.network import origin_of
 from twisted_mesh.core.broadcast import trees
-from twisted_mesh.core.broadcast.trees import Bringers, Parents
-from twisted_mesh.core.events import Run
+from twisted_mesh.core.broadcast.trees import FirstArrivals, Parents
+from twisted_mesh.core.events import StreamId
 
 ANNA, BERT, CLEO = origin_of("anna"), origin_of("bert"), origin_of("cleo")
 
@@ -16,7 +16,7 @@ class TestBringers(SynchronousTestCase):
     """Which link brought a batch first: only while that one serves is another's push needless."""
 
     def setUp(self) -> None:
-        self.bringers: Bringers[tuple[Run, int]] = Bringers()
+        self.bringers: FirstArrivals[tuple[StreamId, int]] = FirstArrivals()
 
     def test_the_link_that_brought_a_batch_is_known(self) -> None:
         self.bringers.note(((ANNA, 1), 1), 7, 0)

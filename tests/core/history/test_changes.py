@@ -8,8 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core.network import batch, origin_of
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.events import Run
-from twisted_mesh.core.history.changes import Journal
+from twisted_mesh.core.events import StreamId
+from twisted_mesh.core.history.changes import Changes
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.reader import read
 from twisted_mesh.core.history.storage import Flush, Flushed, Marks, Missing, Piece, Restored
@@ -23,7 +23,7 @@ ANNA, BERT, ME = ((origin_of(name), 1) for name in ("anna", "bert", "me"))
 class Unreadable(SimStore):
     """A store that has lost what was in its file."""
 
-    def read(self, run: Run, first: int, last: int, most: int) -> Iterator[Piece]:
+    def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[Piece]:
         return iter(())
 
 
@@ -35,7 +35,7 @@ class Damaged(SimStore):
         self.damaged = damaged
         self.busy = False
 
-    def read(self, run: Run, first: int, last: int, most: int) -> Iterator[Piece]:
+    def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[Piece]:
         if self.busy:
             raise StoreError("busy")
         for piece in super().read(run, first, last, most):
@@ -51,12 +51,12 @@ class JournalTestCase(SynchronousTestCase):
     def make(self, store: SimStore, **limits: float) -> None:
         """A history on *store*."""
         self.store = store
-        self.taken: dict[Run, int] = {}
+        self.taken: dict[StreamId, int] = {}
         self.settled = False
         self.own_taken = 0
         self.config = MeshConfig(**limits)  # type: ignore[arg-type]
-        self.journal = Journal(store)
-        self.history = History(self.config, self.journal)
+        self.changes = Changes(store)
+        self.history = History(self.config, self.changes)
         self.history.restore(store.restored(), ME[0], 0.0)
 
     def restart(self) -> None:
@@ -69,7 +69,7 @@ class JournalTestCase(SynchronousTestCase):
     def begin(self) -> Flush | None:
         """Begin a flush."""
         own = (ME, self.own_taken)
-        return self.journal.flush(
+        return self.changes.flush(
             self.history.get, lambda run, head: self.taken.get(run, head), own, self.settled, to_ms
         )
 
@@ -77,10 +77,10 @@ class JournalTestCase(SynchronousTestCase):
         """Store all there is to store."""
         flush = self.begin()
         assert flush is not None
-        self.journal.stored(self.store.flush(flush, now), self.history.get)
+        self.changes.stored(self.store.flush(flush, now), self.history.get)
         return flush
 
-    def marks(self, run: Run = ANNA) -> tuple[int, int, int]:
+    def marks(self, run: StreamId = ANNA) -> tuple[int, int, int]:
         """Low, head, and how many batches are in memory."""
         stream = self.history.get(run)
         assert stream is not None
@@ -118,7 +118,7 @@ class TestFlush(JournalTestCase):
         assert flush is not None
         self.take(2)
         self.assertIsNone(self.begin())
-        self.journal.stored(self.store.flush(flush, 0), self.history.get)
+        self.changes.stored(self.store.flush(flush, 0), self.history.get)
         self.assertEqual([signed.batch.first for _, signed in self.flush().batches], [2])
 
     def test_what_waits_behind_a_hole_is_not_stored(self) -> None:
@@ -134,7 +134,7 @@ class TestFlush(JournalTestCase):
         self.history.discard(BERT)
         self.begin()
         self.take(2)
-        self.journal.failed(self.history.get)
+        self.changes.failed(self.history.get)
         flush = self.flush()
         self.assertEqual([signed.batch.first for _, signed in flush.batches], [1, 2])
         self.assertEqual(flush.closed, [(BERT, 1)])
@@ -146,7 +146,7 @@ class TestFlush(JournalTestCase):
         self.begin()
         self.take(2, name="bert")  # opens it again
         self.history.discard(ANNA)
-        self.journal.failed(self.history.get)
+        self.changes.failed(self.history.get)
         flush = self.flush()
         self.assertEqual([marks.run for marks in flush.marks], [BERT])
         self.assertEqual(flush.closed, [(ANNA, 1)])
@@ -156,8 +156,8 @@ class TestFlush(JournalTestCase):
         flush = self.begin()
         assert flush is not None
         self.history.discard(ANNA)
-        self.journal.stored(Flushed([(ANNA, 2)]), self.history.get)
-        self.assertEqual((len(self.journal), self.flush().closed), (1, [(ANNA, 1)]))
+        self.changes.stored(Flushed([(ANNA, 2)]), self.history.get)
+        self.assertEqual((len(self.changes), self.flush().closed), (1, [(ANNA, 1)]))
 
     def test_a_stream_that_is_forgotten_while_it_is_stored_and_begins_anew_is_stored_anew(self) -> None:
         self.make(SimStore(), open_streams=1, closed_streams=1)
@@ -168,7 +168,7 @@ class TestFlush(JournalTestCase):
             self.take(1, name=name)
             list(self.history.evict(0, ME, 0))
         self.take(2, 3)
-        self.journal.stored(self.store.flush(flush, 0), self.history.get)
+        self.changes.stored(self.store.flush(flush, 0), self.history.get)
         stream = self.history.get(ANNA)
         assert stream is not None
         self.assertEqual(stream.stored, 0)
@@ -182,8 +182,8 @@ class TestFlush(JournalTestCase):
             list(self.history.evict(0, ME, 0))
             if number % 3 == 0:
                 self.begin()
-                self.journal.failed(self.history.get)
-            self.assertLessEqual(len(self.journal), 2 + 5 + 1)
+                self.changes.failed(self.history.get)
+            self.assertLessEqual(len(self.changes), 2 + 5 + 1)
         self.flush()
         closed = [run[0] for run, _ in self.store.restored().closed]
         self.assertEqual(closed, runs[13:18])
@@ -203,7 +203,7 @@ class TestFlush(JournalTestCase):
     def test_a_change_of_a_closed_stream_is_none(self) -> None:
         self.history.changed(ANNA)
         self.history.discard(ANNA)
-        self.assertEqual(len(self.journal), 0)
+        self.assertEqual(len(self.changes), 0)
 
 
 class TestRestart(JournalTestCase):
@@ -249,7 +249,7 @@ class TestRestart(JournalTestCase):
         wholes = [getattr(self.history.get(run), "whole", None) for run in (ANNA, BERT)]
         self.assertEqual(wholes, [5, 4])  # what was not stored is found out again
         self.history.skipped(BERT, 2)
-        self.assertEqual(len(self.journal), 0)
+        self.assertEqual(len(self.changes), 0)
 
     def test_closed_heads_are_closed_still_and_open_again_at_them(self) -> None:
         self.take(1, 3)
@@ -361,7 +361,7 @@ class TestShelf(JournalTestCase):
         low, head, _ = self.marks()
         self.assertEqual((low > 3, head), (True, 29))
         self.assertEqual(self.served(1, 3), [])
-        self.journal.failed(self.history.get)
+        self.changes.failed(self.history.get)
         flush = self.flush()  # what is left follows a new low, and voids what was stored below
         self.assertEqual((flush.marks[0].low, flush.batches[0][1].batch.first), (low, low))
         self.restart()

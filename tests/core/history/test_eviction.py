@@ -7,7 +7,7 @@ from random import Random
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core.network import origin_of
-from twisted_mesh.core.events import Run
+from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.eviction import Shares, room_at
 
 ANNA, BERT, CLEO = map(origin_of, ("anna", "bert", "cleo"))
@@ -59,7 +59,7 @@ class TestShares(SynchronousTestCase):
                     shares.pass_over()
             self.assertIsNone(shares.turn)
 
-    def largest(self, held: dict[Run, int], left: set[Run]) -> Run:
+    def largest(self, held: dict[StreamId, int], left: set[StreamId]) -> StreamId:
         """The rule, written down: of equals the first by name."""
         totals = {origin: 0 for origin, _ in held}
         for (origin, _), size in held.items():

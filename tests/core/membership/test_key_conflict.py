@@ -12,14 +12,14 @@ from twisted_mesh.core.events import (
     Dial,
     DialFailed,
     Effect,
-    EpochTaken,
+    EpochConflict,
     KeyInUse,
     Leaving,
     SameKey,
 )
 from twisted_mesh.errors import Reason
 from twisted_mesh.identity import id_of
-from twisted_mesh.wire.membership import Contact, Purpose, Standing
+from twisted_mesh.wire.membership import Contact, PresenceFlags, Purpose
 from twisted_mesh.wire.signed import SignedRecord
 
 INTERVAL = 30.0  # ``presence_interval``
@@ -42,9 +42,9 @@ class ConflictTestCase(MembershipTestCase):
         """That the key is used elsewhere."""
         return of(effects, KeyInUse)
 
-    def begins(self, effects: list[Effect]) -> list[EpochTaken]:
+    def begins(self, effects: list[Effect]) -> list[EpochConflict]:
         """Above which runs a new one is to begin."""
-        return of(effects, EpochTaken)
+        return of(effects, EpochConflict)
 
 
 class TestTheOthersWord(ConflictTestCase):
@@ -116,7 +116,7 @@ class TestProof(ConflictTestCase):
     def test_nor_that_it_has_stopped(self) -> None:
         self.receive(1, self.other())
         self.wait(5)
-        effects = self.receive(1, self.other(2, flags=Standing.LEAVING))
+        effects = self.receive(1, self.other(2, flags=PresenceFlags.LEAVING))
         self.assertEqual(self.in_use(effects), [])
 
     def test_nor_a_record_behind_messages_of_that_run(self) -> None:
@@ -161,7 +161,7 @@ class TestMeeting(ConflictTestCase):
 
     def test_of_one_number_for_two_runs_the_end_that_was_dialled_begins_another(self) -> None:
         self.assertEqual(self.begins(self.meet(5, outgoing=True)), [])
-        self.assertEqual(self.begins(self.meet(5, outgoing=False)), [EpochTaken(5)])
+        self.assertEqual(self.begins(self.meet(5, outgoing=False)), [EpochConflict(5)])
         self.assertFalse(self.node.disowned)
 
     def test_a_new_run_begins_once_it_was_not_met_for_long(self) -> None:
@@ -169,7 +169,7 @@ class TestMeeting(ConflictTestCase):
         self.wait(2 * INTERVAL)
         self.meet(7)
         self.assertEqual(self.begins(self.wait(3 * INTERVAL - 1)), [])
-        self.assertEqual(self.begins(self.wait(1)), [EpochTaken(7)])
+        self.assertEqual(self.begins(self.wait(1)), [EpochConflict(7)])
 
     def test_who_is_met_is_suspected_no_more(self) -> None:
         self.star("anna")
@@ -186,37 +186,37 @@ class TestTheEnd(ConflictTestCase):
     def test_when_it_has_said_that_it_stops(self) -> None:
         self.receive(1, self.other())
         self.wait(5)
-        effects = self.receive(1, self.other(2, flags=Standing.LEAVING)) + self.wait(0)
-        self.assertEqual(self.begins(effects), [EpochTaken(2)])
+        effects = self.receive(1, self.other(2, flags=PresenceFlags.LEAVING)) + self.wait(0)
+        self.assertEqual(self.begins(effects), [EpochConflict(2)])
 
     def test_when_a_roster_says_that_it_has_stopped(self) -> None:
         self.up(3, "cleo")
-        effects = self.receive(3, roster(self.other(flags=Standing.LEAVING), age=1000)) + self.wait(0)
-        self.assertEqual((self.in_use(effects), self.begins(effects)), ([KeyInUse(2)], [EpochTaken(2)]))
+        effects = self.receive(3, roster(self.other(flags=PresenceFlags.LEAVING), age=1000)) + self.wait(0)
+        self.assertEqual((self.in_use(effects), self.begins(effects)), ([KeyInUse(2)], [EpochConflict(2)]))
 
     def test_when_a_roster_says_that_it_is_down(self) -> None:
         self.up(3, "cleo")
         effects = self.receive(3, roster(self.other(), age=3 * INTERVAL * 1000)) + self.wait(0)
-        self.assertEqual(self.begins(effects), [EpochTaken(2)])
+        self.assertEqual(self.begins(effects), [EpochConflict(2)])
 
     def test_when_it_has_said_nothing_for_long(self) -> None:
         self.receive(1, self.other())
         self.wait(INTERVAL)
         self.receive(1, self.other(2))
         self.assertEqual(self.begins(self.wait(3 * INTERVAL - 1)), [])
-        self.assertEqual(self.begins(self.wait(1)), [EpochTaken(2)])
+        self.assertEqual(self.begins(self.wait(1)), [EpochConflict(2)])
 
     def test_when_only_its_messages_came_and_nobody_has_a_record(self) -> None:
         self.receive(1, batch("me", 1, epoch=8))
         self.assertEqual(self.begins(self.wait(3 * INTERVAL - 1)), [])
-        self.assertEqual(self.begins(self.wait(4)), [EpochTaken(8)])
+        self.assertEqual(self.begins(self.wait(4)), [EpochConflict(8)])
 
     def test_when_a_neighbour_has_lost_it_and_it_says_nothing(self) -> None:
         self.receive(1, self.other())
         effects = self.receive(1, suspect("anna", "me", 1, epoch=2))
         self.assertEqual(self.suspicions(effects, 2), [("anna", "me", 1)])  # it must hear of it
         self.assertEqual(self.begins(self.wait(14)), [])
-        self.assertEqual(self.begins(self.wait(1)), [EpochTaken(2)])
+        self.assertEqual(self.begins(self.wait(1)), [EpochConflict(2)])
 
     def test_not_when_it_refutes_that(self) -> None:
         self.receive(1, self.other())
@@ -235,13 +235,13 @@ class TestTheEnd(ConflictTestCase):
         self.receive(1, self.other())
         self.now += 200
         self.assertEqual(self.begins(self.wait(0)), [])
-        self.assertEqual(self.begins(self.wait(3 * INTERVAL)), [EpochTaken(2)])
+        self.assertEqual(self.begins(self.wait(3 * INTERVAL)), [EpochConflict(2)])
 
     def test_where_no_run_can_begin_it_is_tried_again_in_key_retry(self) -> None:
-        self.receive(1, self.other(flags=Standing.LEAVING))
+        self.receive(1, self.other(flags=PresenceFlags.LEAVING))
         self.wait(0)
         self.assertEqual(self.begins(self.wait(14)), [])
-        self.assertEqual(self.begins(self.wait(1)), [EpochTaken(2)])
+        self.assertEqual(self.begins(self.wait(1)), [EpochConflict(2)])
 
 
 class TestDials(ConflictTestCase):
@@ -282,7 +282,7 @@ class TestDials(ConflictTestCase):
         self.assertEqual(self.dials(15), 1)
 
     def test_not_where_that_is_not_believed_or_it_has_stopped(self) -> None:
-        stopped = self.other(host="two.example", flags=Standing.LEAVING)
+        stopped = self.other(host="two.example", flags=PresenceFlags.LEAVING)
         for record in (self.other(host="127.0.0.1"), self.other(host="192.168.0.256"), stopped):
             self.star("anna")
             self.receive(1, presence("anna"), record)

@@ -30,10 +30,10 @@ from twisted_mesh.wire.membership import (
     MAX_INTERVAL,
     Contact,
     Presence,
+    PresenceFlags,
     Purpose,
     Role,
     RosterEntry,
-    Standing,
     Stay,
 )
 from twisted_mesh.wire.membership import Roster as RosterFrame
@@ -96,7 +96,7 @@ class TestOwnRecord(MembershipTestCase):
         self.assertEqual(self.presences(self.wait(4), 1), [("me", 2, 2)])
 
     def test_it_tells_that_a_key_was_made_for_this_run(self) -> None:
-        for ephemeral, flags in ((True, Standing.EPHEMERAL), (False, 0)):
+        for ephemeral, flags in ((True, PresenceFlags.EPHEMERAL), (False, 0)):
             self.manner = {"ephemeral": ephemeral}  # type: ignore[misc]
             self.make()
             self.assertEqual(self.own(self.up(1, "anna")).flags, flags)
@@ -131,7 +131,7 @@ class TestOwnRecord(MembershipTestCase):
         effects = self.handle(Leaving())
         for number in (1, 2):
             own = self.own(effects, number)
-            self.assertEqual((own.counter, own.flags), (2, Standing.LEAVING))
+            self.assertEqual((own.counter, own.flags), (2, PresenceFlags.LEAVING))
 
     def test_then_it_says_no_more(self) -> None:
         self.star("anna", "bert")
@@ -310,7 +310,7 @@ class TestOthers(MembershipTestCase):
             self.assertEqual(self.closed(self.receive(1, false)), [(1, Reason.SIGNATURE)])
 
     def test_a_replayed_one_does_nothing(self) -> None:
-        self.receive(1, presence("dora", 1), presence("dora", 2, flags=Standing.LEAVING))
+        self.receive(1, presence("dora", 1), presence("dora", 2, flags=PresenceFlags.LEAVING))
         effects = self.receive(2, presence("dora", 1))
         self.assertEqual(of(effects, Send), [])
         self.assertIs(self.state("dora"), State.LEFT)
@@ -339,7 +339,7 @@ class TestOthers(MembershipTestCase):
         effects = self.receive(2, presence("dora", 1, epoch=2))
         self.assertEqual((self.changed(effects), self.presences(effects, 1)), (["dora"], [("dora", 1, 0)]))
         # And what of the old run comes late is not.
-        effects = self.receive(3, presence("dora", 8, epoch=1, flags=Standing.LEAVING))
+        effects = self.receive(3, presence("dora", 8, epoch=1, flags=PresenceFlags.LEAVING))
         self.assertEqual((self.changed(effects), of(effects, Send)), ([], []))
         self.assertIs(self.state("dora"), State.UP)
 
@@ -491,7 +491,7 @@ class TestRosters(MembershipTestCase):
 
     def test_who_is_gone_is_told_as_old(self) -> None:
         self.star("anna")
-        self.receive(1, presence("dora", 3, flags=Standing.LEAVING))
+        self.receive(1, presence("dora", 3, flags=PresenceFlags.LEAVING))
         self.wait(5)
         _, age = self.told(self.open(2, "bert"), 2)["dora"]
         self.assertEqual(age, 95_000)
@@ -525,7 +525,7 @@ class TestRosters(MembershipTestCase):
     def test_who_would_be_forgotten_already_is_not_taken(self) -> None:
         self.star("anna")
         self.up(2, "bert")
-        gone = presence("dora", flags=Standing.EPHEMERAL)
+        gone = presence("dora", flags=PresenceFlags.EPHEMERAL)
         self.assertEqual(self.changed(self.receive(2, roster(gone, age=150))), [])
         self.assertIsNone(self.state("dora"))
         self.assertEqual(self.count("authors_waiting"), 0)
@@ -659,14 +659,16 @@ class TestNewAuthors(MembershipTestCase):
             self.receive(1, presence(name))
         self.assertIsNone(self.state("fred"))
         self.assertEqual(self.count("authors_waiting"), 1)
-        self.receive(1, presence("dora", 2, flags=Standing.LEAVING))
+        self.receive(1, presence("dora", 2, flags=PresenceFlags.LEAVING))
         self.receive(1, presence("fred", 2))
         self.assertIs(self.state("fred"), State.UP)
         self.assertEqual(self.gone(self.wait(3)), ["dora"])
 
     def test_a_member_that_made_room_and_is_back_as_a_guest_is_gone(self) -> None:
         self.star("anna", members_limit=2)
-        self.receive(1, presence("dora", flags=Standing.LEAVING), presence("emil", flags=Standing.LEAVING))
+        self.receive(
+            1, presence("dora", flags=PresenceFlags.LEAVING), presence("emil", flags=PresenceFlags.LEAVING)
+        )
         self.receive(1, presence("fred"), presence("dora", epoch=2, role=Role.GUEST))
         self.assertIs(self.state("dora"), State.UP)
         self.assertEqual(sorted(self.gone(self.wait(3))), ["dora", "emil"])
@@ -680,7 +682,7 @@ class TestForgetting(MembershipTestCase):
         self.star("anna", "bert")
 
     def test_a_silent_member_is_down_and_then_forgotten(self) -> None:
-        self.receive(1, presence("dora", flags=Standing.EPHEMERAL))
+        self.receive(1, presence("dora", flags=PresenceFlags.EPHEMERAL))
         self.assertEqual(self.changed(self.wait(89)), [])
         self.assertEqual(self.changed(self.wait(4)), ["dora"])
         self.assertIs(self.state("dora"), State.DOWN)
@@ -688,7 +690,7 @@ class TestForgetting(MembershipTestCase):
 
     def test_one_that_leaves_is_told_so_at_once(self) -> None:
         self.receive(1, presence("dora", 1))
-        effects = self.receive(2, presence("dora", 2, flags=Standing.LEAVING))
+        effects = self.receive(2, presence("dora", 2, flags=PresenceFlags.LEAVING))
         self.assertEqual((self.changed(effects), self.presences(effects, 1)), (["dora"], [("dora", 2, 0)]))
         self.assertIs(self.state("dora"), State.LEFT)
 
@@ -708,7 +710,7 @@ class TestForgetting(MembershipTestCase):
     def test_what_links_knew_is_given_back_when_they_go(self) -> None:
         before = self.node.footprint()
         self.up(3, "cleo")
-        self.receive(3, roster(presence("dora", flags=Standing.EPHEMERAL), age=40))
+        self.receive(3, roster(presence("dora", flags=PresenceFlags.EPHEMERAL), age=40))
         self.assertNotEqual(self.node.footprint()["known_records"], before["known_records"])
         self.handle(closing(3))
         self.wait(400)

@@ -7,10 +7,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.core.network import origin_of, presence
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.membership.roster import Entry, Roster, State
-from twisted_mesh.wire.membership import Contact, Presence, Role, Standing
+from twisted_mesh.wire.membership import Contact, Presence, PresenceFlags, Role
 from twisted_mesh.wire.signed import SignedRecord
 
-LEAVING, EPHEMERAL = Standing.LEAVING, Standing.EPHEMERAL
+LEAVING, EPHEMERAL = PresenceFlags.LEAVING, PresenceFlags.EPHEMERAL
 
 
 class RosterTestCase(SynchronousTestCase):

@@ -10,7 +10,7 @@ from tests.core.node_case import ALL
 from twisted_mesh.core.events import Arriving, Leaving, LinkClosed, MemberChanged, Send, Timer
 from twisted_mesh.core.membership.roster import State
 from twisted_mesh.errors import Reason
-from twisted_mesh.wire.membership import Purpose, Role, Standing
+from twisted_mesh.wire.membership import PresenceFlags, Purpose, Role
 from twisted_mesh.wire.native import Ping
 from twisted_mesh.wire.signed import SignedRecord
 
@@ -85,7 +85,7 @@ class TestAccusing(MembershipTestCase):
         self.receive(2, suspect("bert", "anna", 4))
         self.assertEqual(self.suspicions(self.handle(closing(1, Reason.LOST)), 2), [])
         self.begin()
-        self.receive(1, presence("anna", 5, flags=Standing.LEAVING))
+        self.receive(1, presence("anna", 5, flags=PresenceFlags.LEAVING))
         self.assertEqual(self.suspicions(self.handle(closing(1, Reason.LOST)), 2), [])
 
     def test_nor_is_who_is_no_member(self) -> None:
@@ -144,7 +144,7 @@ class TestAccusing(MembershipTestCase):
         self.assertEqual(self.suspicions(effects, 2), [])
 
     def test_who_left_said_so_itself(self) -> None:
-        self.receive(1, presence("anna", 5, flags=Standing.LEAVING))
+        self.receive(1, presence("anna", 5, flags=PresenceFlags.LEAVING))
         self.handle(closing(1, Reason.LEAVING))
         self.open(9, "anna")
         self.assertEqual(self.suspicions(self.receive(9, ALL), 9), [])
@@ -227,7 +227,7 @@ class TestHearing(MembershipTestCase):
         self.assert_idle(suspect("fred", "dora", 7, epoch=3))
         self.receive(1, presence("fred", 1, role=Role.GUEST))
         self.assert_idle(suspect("fred", "dora", 7, epoch=3))
-        self.receive(1, presence("emil", 2, flags=Standing.LEAVING))
+        self.receive(1, presence("emil", 2, flags=PresenceFlags.LEAVING))
         self.assert_idle(suspect("emil", "dora", 7, epoch=3))
 
     def test_who_accuses_itself_is_not_heard(self) -> None:

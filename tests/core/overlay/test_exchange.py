@@ -12,7 +12,7 @@ from twisted_mesh.core.events import Dial, DialFailed, Effect, GapFound, Known, 
 from twisted_mesh.core.membership.roster import Entry, Roster
 from twisted_mesh.core.overlay import neighbourhood
 from twisted_mesh.identity import id_of
-from twisted_mesh.wire.membership import Contact, Purpose, Standing
+from twisted_mesh.wire.membership import Contact, PresenceFlags, Purpose
 from twisted_mesh.wire.native import Want
 from twisted_mesh.wire.signed import SignedRecord
 
@@ -106,13 +106,13 @@ class TestDrawing(ExchangeTestCase):
 
     def test_one_draw_in_three_is_of_those_that_are_not_up(self) -> None:
         # Else two islands that have forgotten each other stay two.
-        self.receive(1, dialable("dora"), dialable("emil", flags=Standing.LEAVING))
+        self.receive(1, dialable("dora"), dialable("emil", flags=PresenceFlags.LEAVING))
         drawn = self.draw(60)
         self.assertEqual(len(drawn), 60)
         self.assertTrue(10 <= drawn.count("emil") <= 30, drawn.count("emil"))
 
     def test_where_there_are_none_of_the_one_kind_it_is_of_the_other(self) -> None:
-        for flags in (0, Standing.LEAVING):
+        for flags in (0, PresenceFlags.LEAVING):
             self.begin()
             self.receive(1, dialable("dora", flags=flags))
             self.assertEqual(self.draw(6), ["dora"] * 6)
@@ -126,7 +126,7 @@ class TestDrawing(ExchangeTestCase):
     def test_who_has_moved_since_is_visited_where_it_said_so_last(self) -> None:
         moved = Contact(contact("bert").id, HOST, 5555)
         self.handle(Known([contact("bert")]))
-        self.receive(1, presence("bert", address=(HOST, 5555), flags=Standing.LEAVING))
+        self.receive(1, presence("bert", address=(HOST, 5555), flags=PresenceFlags.LEAVING))
         self.assertEqual(of(self.wait(80), Dial), [Dial(moved, Purpose.EXCHANGE)])
 
     def test_and_in_earlier_runs(self) -> None:
@@ -170,8 +170,8 @@ class TestHelp(ExchangeTestCase):
         self.assertEqual(self.dialled(self.wait(5)), ["fred", "emil", "cleo", "bert", "dora"])
 
     def test_the_author_even_if_it_seems_gone(self) -> None:
-        self.receive(1, presence("fred", 1, 3, address=(HOST, port("fred")), flags=Standing.LEAVING))
-        self.receive(1, dialable("bert", flags=Standing.LEAVING))
+        self.receive(1, presence("fred", 1, 3, address=(HOST, port("fred")), flags=PresenceFlags.LEAVING))
+        self.receive(1, dialable("bert", flags=PresenceFlags.LEAVING))
         self.assertEqual(self.dialled(self.wait(5)), ["fred"])
 
     def test_so_many_and_no_more(self) -> None:

@@ -11,7 +11,7 @@ from tests.core.overlay_network import contact_of
 from tests.support.length import at_length
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.overlay import rewiring
-from twisted_mesh.core.overlay.rewiring import Moves
+from twisted_mesh.core.overlay.rewiring import Rewiring
 from twisted_mesh.core.overlay.views import ActiveView, Neighbour
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.membership import Contact, ForwardJoin, Purpose
@@ -47,7 +47,7 @@ class Mover:
         self.contact = contact_of(index)
         self.now = 0.0
         self.active = ActiveView()
-        self.moves = Moves(self.active, RESTLESS, world.random, self.send, self.dial, self.close)
+        self.moves = Rewiring(self.active, RESTLESS, world.random, self.send, self.dial, self.close)
 
     def send(self, number: int, frame: ForwardJoin) -> None:
         """A frame is on its way."""
@@ -157,10 +157,10 @@ class World:
 
     def step(self) -> None:
         """Let anything happen next."""
-        dice = self.random.random()
-        if dice < 0.6 and self.deliver():
+        randomness = self.random.random()
+        if randomness < 0.6 and self.deliver():
             return
-        if dice < 0.8 and self.dials:
+        if randomness < 0.8 and self.dials:
             dialler, contact = self.dials.pop(self.random.randrange(len(self.dials)))
             if self.random.random() < 0.2:
                 dialler.moves.failed(contact.id)
@@ -216,7 +216,7 @@ class TestRules(SynchronousTestCase):
         self.may_dial = True
         self.now = 100.0
         self.config = MeshConfig()
-        self.moves = Moves(self.active, self.config, Random(1), self.send, self.dial, self.close)
+        self.moves = Rewiring(self.active, self.config, Random(1), self.send, self.dial, self.close)
 
     def send(self, number: int, frame: ForwardJoin) -> None:
         self.sent.append((number, frame))

@@ -13,7 +13,7 @@ from twisted_mesh.core.replies.direct import WINDOW, Incoming
 from twisted_mesh.core.replies.routes import DETOURS, MOST_HOPS
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.bodies import join_entries, pack_entry
-from twisted_mesh.wire.membership import Standing
+from twisted_mesh.wire.membership import PresenceFlags
 from twisted_mesh.wire.native import MAX_BATCH_COUNT
 from twisted_mesh.wire.replies import Direct
 from twisted_mesh.wire.signed import SignedRecord
@@ -112,7 +112,7 @@ class TestSending(ReverseTestCase):
         self.assertEqual(self.node.footprint()["direct_bytes"], 0)
 
     def test_the_reason_says_what_is_known(self) -> None:
-        self.receive(1, presence("dora", 2, flags=Standing.LEAVING))
+        self.receive(1, presence("dora", 2, flags=PresenceFlags.LEAVING))
         self.send(1)
         [ended] = of(self.wait(45), DirectEnded)
         self.assertIn("it is left", ended.why or "")
@@ -133,21 +133,21 @@ class TestSending(ReverseTestCase):
         self.assertEqual(self.node.footprint()["direct_destinations"], 0)
 
     def test_who_has_left_and_never_comes_back_is_unreachable_at_once(self) -> None:
-        self.receive(1, presence("dora", 2, flags=Standing.EPHEMERAL | Standing.LEAVING))
+        self.receive(1, presence("dora", 2, flags=PresenceFlags.EPHEMERAL | PresenceFlags.LEAVING))
         [ended] = of(self.send(1), DirectEnded)
         self.assertIn("it has left", ended.why or "")
         self.assertEqual(self.node.footprint()["direct_destinations"], 0)
 
     def test_what_is_under_way_to_who_leaves_for_good_is_given_up_when_it_is_gone(self) -> None:
         self.send(1)
-        self.receive(1, presence("dora", 2, flags=Standing.EPHEMERAL | Standing.LEAVING))
+        self.receive(1, presence("dora", 2, flags=PresenceFlags.EPHEMERAL | PresenceFlags.LEAVING))
         self.assertEqual(of(self.wait(0.9), DirectEnded), [])
         [ended] = of(self.wait(0.1), DirectEnded)
         self.assertIn("it has left", ended.why or "")
 
     def test_or_acknowledged_with_its_last_breath(self) -> None:
         self.send(1)
-        self.receive(1, presence("dora", 2, flags=Standing.EPHEMERAL | Standing.LEAVING))
+        self.receive(1, presence("dora", 2, flags=PresenceFlags.EPHEMERAL | PresenceFlags.LEAVING))
         effects = self.receive(1, acknowledged("dora", "me", 1))
         self.assertEqual(of(effects, DirectEnded), [DirectEnded(1, None)])
 

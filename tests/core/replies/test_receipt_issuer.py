@@ -28,7 +28,7 @@ from twisted_mesh.core.replies.routes import MOST_HOPS
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire import native
 from twisted_mesh.wire.bodies import join_entries
-from twisted_mesh.wire.membership import Presence, Role, Standing
+from twisted_mesh.wire.membership import Presence, PresenceFlags, Role
 from twisted_mesh.wire.native import Batch, SnapshotEntry
 from twisted_mesh.wire.replies import Receipts
 from twisted_mesh.wire.signed import SignedRecord
@@ -84,7 +84,7 @@ class TestGiving(ReverseTestCase):
         # Who was away, or is another run with the same history file, may not know what was asked.
         self.receive(1, batch("dora", 1, 3))
         self.take(3)
-        self.receive(1, presence("dora", 2, 3, interval=3_000_000, flags=Standing.ASKS))
+        self.receive(1, presence("dora", 2, 3, interval=3_000_000, flags=PresenceFlags.ASKS))
         self.assertEqual(self.receipts(self.take(3) + self.wait(0), 1), [("me", 1, 3)])
 
     def test_of_an_author_only_the_newest_run_is_told(self) -> None:
@@ -92,7 +92,9 @@ class TestGiving(ReverseTestCase):
         self.get(1)
         self.wait(1)
         for epoch in range(2, 100):
-            self.receive(1, presence("dora", 1, 1, epoch=epoch, interval=3_000_000, flags=Standing.ASKS))
+            self.receive(
+                1, presence("dora", 1, 1, epoch=epoch, interval=3_000_000, flags=PresenceFlags.ASKS)
+            )
         footprint = self.node.footprint()
         self.assertEqual((footprint["asked_runs"], len(self.node.reverse.receipts.waiting)), (1, 1))
         self.receive(1, asking("dora", 2))
@@ -103,9 +105,9 @@ class TestGiving(ReverseTestCase):
     def test_who_begins_above_what_a_record_asks_for_says_so(self) -> None:
         self.make()
         self.up(1, "anna", SnapshotEntry(origin_of("dora"), 1, 1, 8, 8))
-        self.receive(1, roster(presence("anna"), presence("dora", 1, 8, flags=Standing.ASKS)))
+        self.receive(1, roster(presence("anna"), presence("dora", 1, 8, flags=PresenceFlags.ASKS)))
         self.assertEqual(self.receipts(self.wait(1), 1), [("me", 9, 8)])
-        self.receive(1, presence("dora", 2, 8, flags=Standing.ASKS))
+        self.receive(1, presence("dora", 2, 8, flags=PresenceFlags.ASKS))
         self.no_receipts(self.wait(3))
 
     def test_a_guest_tells_nothing(self) -> None:
@@ -113,7 +115,7 @@ class TestGiving(ReverseTestCase):
         self.begin()
         self.receive(1, batch("dora", 4))
         effects = self.get(1) + self.wait(1)
-        effects += self.receive(1, presence("dora", 2, 4, interval=3_000_000, flags=Standing.ASKS))
+        effects += self.receive(1, presence("dora", 2, 4, interval=3_000_000, flags=PresenceFlags.ASKS))
         self.no_receipts(effects + self.wait(100))
 
     def test_what_comes_straddling_counts_from_where_it_is_new(self) -> None:
@@ -254,7 +256,7 @@ class TestRepeating(ReverseTestCase):
     def test_unless_its_author_says_that_it_waits(self) -> None:
         self.begin(receipt_repeat_longest=20.0, history_seconds=100.0)
         self.get(1)
-        self.receive(1, presence("dora", 2, 1, interval=3_000_000, flags=Standing.ASKS))
+        self.receive(1, presence("dora", 2, 1, interval=3_000_000, flags=PresenceFlags.ASKS))
         self.wait(290)
         self.assertIsNone(self.node.history.get((origin_of("dora"), 1)))
         self.assertEqual(len(self.attempts(self.wait(20))), 4)
@@ -263,10 +265,13 @@ class TestRepeating(ReverseTestCase):
         self.no_receipts(self.wait(100))
 
     def test_nor_does_it_for_a_run_that_is_over(self) -> None:
-        for ends in (presence("dora", epoch=2, flags=Standing.ASKS), presence("dora", 3, role=Role.GUEST)):
+        for ends in (
+            presence("dora", epoch=2, flags=PresenceFlags.ASKS),
+            presence("dora", 3, role=Role.GUEST),
+        ):
             self.begin(receipt_repeat_longest=20.0, history_seconds=100.0)
             self.get(1)
-            self.receive(1, presence("dora", 2, 1, interval=3_000_000, flags=Standing.ASKS))
+            self.receive(1, presence("dora", 2, 1, interval=3_000_000, flags=PresenceFlags.ASKS))
             self.receive(1, ends)
             self.wait(150)
             self.no_receipts(self.wait(400))
@@ -276,7 +281,7 @@ class TestRepeating(ReverseTestCase):
         self.get(1, 3)
         self.wait(1000)
         self.assertIsNone(self.node.history.get((origin_of("dora"), 1)))
-        again = presence("dora", 2, 3, interval=3_000_000, flags=Standing.ASKS)
+        again = presence("dora", 2, 3, interval=3_000_000, flags=PresenceFlags.ASKS)
         effects = self.receive(1, again) + self.wait(0.1)
         self.assertEqual([self.receipts(effects, n) for n in (1, 2, 3)].count([("me", 1, 3)]), 2)
 
@@ -332,7 +337,7 @@ class TestRepeating(ReverseTestCase):
     def test_an_author_that_is_back_is_told_at_once(self) -> None:
         self.get(1)
         self.wait(16)
-        self.receive(1, presence("dora", 2, 1, interval=3_000_000, flags=Standing.LEAVING))
+        self.receive(1, presence("dora", 2, 1, interval=3_000_000, flags=PresenceFlags.LEAVING))
         self.no_receipts(self.wait(1))
         self.get(1, author="cleo", link=3)
         self.wait(1)
@@ -404,9 +409,9 @@ class TestPacing(ReverseTestCase):
 
     def test_what_changes_before_it_goes_costs_one_signature(self) -> None:
         made: list[bytes] = []
-        seal = self.node.reverse.receipts._seal
-        sign = seal._sign
-        seal._sign = lambda text: (made.append(text), sign(text))[1]  # type: ignore[method-assign]
+        signer = self.node.reverse.receipts._signer
+        sign = signer._sign
+        signer._sign = lambda text: (made.append(text), sign(text))[1]  # type: ignore[method-assign]
         for first in range(1, 6):
             self.get(first)
         self.assertEqual(self.receipts(self.wait(0), 1), [("me", 1, 5)])
@@ -634,9 +639,9 @@ class TestHearing(ReverseTestCase):
 
     def test_nor_is_who_has_left_and_never_comes_back(self) -> None:
         self.receive(1, presence("emil", interval=3_000_000))
-        self.receive(1, presence("emil", 2, flags=Standing.LEAVING))  # it may be started again
-        self.receive(2, presence("bert", 2, flags=Standing.EPHEMERAL))  # it is there still
-        self.receive(3, presence("cleo", 2, flags=Standing.EPHEMERAL | Standing.LEAVING))
+        self.receive(1, presence("emil", 2, flags=PresenceFlags.LEAVING))  # it may be started again
+        self.receive(2, presence("bert", 2, flags=PresenceFlags.EPHEMERAL))  # it is there still
+        self.receive(3, presence("cleo", 2, flags=PresenceFlags.EPHEMERAL | PresenceFlags.LEAVING))
         self.ask("a")
         self.assertEqual(self.holders()[1], "anna bert dora emil")
 
@@ -661,9 +666,9 @@ class TestHearing(ReverseTestCase):
         self.assertEqual((self.holders(1)[0], self.holders(2)[0]), ("bert cleo", "bert"))
 
     def test_who_leaves_is_waited_for_and_who_is_forgotten_is_not(self) -> None:
-        self.receive(1, presence("emil", flags=Standing.EPHEMERAL, interval=3_000_000))
+        self.receive(1, presence("emil", flags=PresenceFlags.EPHEMERAL, interval=3_000_000))
         self.ask("a")
-        self.receive(1, presence("emil", 2, flags=Standing.EPHEMERAL | Standing.LEAVING))
+        self.receive(1, presence("emil", 2, flags=PresenceFlags.EPHEMERAL | PresenceFlags.LEAVING))
         self.assertIn("emil", self.holders()[1])
         self.assertEqual(self.news(self.wait(400)), [1])
         self.assertEqual(self.holders(), ("", "anna bert cleo dora", "emil"))
@@ -674,10 +679,10 @@ class TestHearing(ReverseTestCase):
             [record] = of([frame.record for frame in frames], Presence)
             return record.flags
 
-        self.assertEqual(flags() & Standing.ASKS, 0)
+        self.assertEqual(flags() & PresenceFlags.ASKS, 0)
         self.begin()
         self.ask("a")
-        self.assertEqual(flags() & Standing.ASKS, Standing.ASKS)
+        self.assertEqual(flags() & PresenceFlags.ASKS, PresenceFlags.ASKS)
 
 
 class TestAttacks(ReverseTestCase):

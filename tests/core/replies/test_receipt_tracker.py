@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.core.network import origin_of
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import Holders
-from twisted_mesh.core.replies.receipt_tracker import RANGES_MOST, Taken, Tally
+from twisted_mesh.core.replies.receipt_tracker import RANGES_MOST, ReceiptTracker, Taken
 
 ANNA, BERT, CLEO = map(origin_of, ("anna", "bert", "cleo"))
 NAMES = {ANNA: "a", BERT: "b", CLEO: "c"}
@@ -46,7 +46,7 @@ class TestTaken(SynchronousTestCase):
 
 class TestTally(SynchronousTestCase):
     def setUp(self) -> None:
-        self.tally = Tally(MeshConfig(receipts_limit=10))
+        self.tally = ReceiptTracker(MeshConfig(receipts_limit=10))
 
     def of(self, sequence: int) -> tuple[str, str, str]:
         """Who has it, may get it, and never will."""
@@ -94,7 +94,7 @@ class TestTally(SynchronousTestCase):
         self.assertEqual(self.of(1), ("a", "b", ""))
 
     def test_nobody_is_forgotten_who_has_it(self) -> None:
-        self.tally = Tally(MeshConfig())
+        self.tally = ReceiptTracker(MeshConfig())
         last = 10 * RANGES_MOST + 20
         self.tally.expect(range(1, last), ALL)
         for low in range(10, last, 10):
@@ -104,7 +104,7 @@ class TestTally(SynchronousTestCase):
     def test_nor_is_the_same_news_for_ever(self) -> None:
         # A member could make each of its receipts one event for every message that is open.
         for member in (ANNA, CLEO):
-            self.tally = Tally(MeshConfig())
+            self.tally = ReceiptTracker(MeshConfig())
             self.tally.expect(range(1, 2000), ALL)
             for low in range(1002, 1002 + 2 * RANGES_MOST, 2):
                 self.tally.take(member, low, low)
@@ -138,14 +138,14 @@ class TestTally(SynchronousTestCase):
         self.assertTrue(self.tally.is_settled(1))
 
     def test_nor_is_what_counts_already_though_its_range_was_forgotten(self) -> None:
-        tally = Tally(MeshConfig())
+        tally = ReceiptTracker(MeshConfig())
         tally.expect(range(1, 20), ALL)
         for sequence in range(1, 2 * RANGES_MOST + 2, 2):
             tally.take(ANNA, sequence, sequence)
         self.assertEqual(tally.take(ANNA, 1, 2), [2])
 
     def test_of_too_many_members_no_more_are_remembered(self) -> None:
-        tally = Tally(MeshConfig(members_limit=2))
+        tally = ReceiptTracker(MeshConfig(members_limit=2))
         tally.expect([1], ALL)
         self.assertEqual(
             [len(tally.take(member, 1, 1)) for member in (CLEO, ANNA, BERT, ANNA)], [1, 1, 0, 0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.core.network import myself, origin_of, peer
+from tests.core.network import local_node, origin_of, peer
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.broadcast.trees import Parents
 from twisted_mesh.core.events import LinkOpened
@@ -18,7 +18,7 @@ DORA = origin_of("dora")
 class TestRoutes(SynchronousTestCase):
     def setUp(self) -> None:
         config = MeshConfig(link_queue_bytes=100)
-        self.links = Links(myself("me"), config)
+        self.links = Links(local_node("me"), config)
         self.parents = Parents()
         self.routes = Routes(self.links, self.parents, config)
         self.link = {

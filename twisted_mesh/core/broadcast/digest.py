@@ -10,12 +10,12 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from twisted_mesh.core.events import Run
+from twisted_mesh.core.events import StreamId
 from twisted_mesh.wire.native import Bucket, Digest
 
 BUCKETS: Final = 64
 
-Heads = Iterable[tuple[Run, int]]
+Heads = Iterable[tuple[StreamId, int]]
 
 
 def digest(heads: Heads) -> Digest:
@@ -23,7 +23,7 @@ def digest(heads: Heads) -> Digest:
     return Digest([Bucket(number, made) for number, made in sorted(_hashes(heads).items())])
 
 
-def differing(heads: Heads, theirs: Digest) -> Iterator[Run]:
+def differing(heads: Heads, theirs: Digest) -> Iterator[StreamId]:
     """The runs of *heads* whose bucket is not the same in *theirs*."""
     heads = list(heads)
     ours = _hashes(heads)
@@ -34,7 +34,7 @@ def differing(heads: Heads, theirs: Digest) -> Iterator[Run]:
             yield run
 
 
-def bucket_of(run: Run) -> int:
+def bucket_of(run: StreamId) -> int:
     """The bucket a run is in."""
     return run[0][0] * BUCKETS // 256
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
-from twisted_mesh.core.events import Run
+from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.link import Link
 
 TRIES: Final = 3  # of one announcer for one range
 
-_NEVER: Final[OrderedDict[Run, tuple[int, int]]] = OrderedDict()
+_NEVER: Final[OrderedDict[StreamId, tuple[int, int]]] = OrderedDict()
 
 
 class Failures:
@@ -28,21 +28,21 @@ class Failures:
         self._history = history
         self._limit = limit
         # link -> run -> (the head it failed to go on from, how often)
-        self._failed: dict[int, OrderedDict[Run, tuple[int, int]]] = {}
+        self._failed: dict[int, OrderedDict[StreamId, tuple[int, int]]] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._failed.values()))
 
-    def of(self, link: int, run: Run) -> int:
+    def of(self, link: int, run: StreamId) -> int:
         """How often *link* has failed to bring what is missing now."""
         head, times = self._failed.get(link, _NEVER).get(run, (0, 0))
         return times if head == self._history.head(run) else 0
 
-    def lately(self, link: Link, run: Run) -> int:
+    def lately(self, link: Link, run: StreamId) -> int:
         """How many WANTs *link* left unanswered, these or any lately."""
         return max(link.failures, self.of(link.number, run))
 
-    def note(self, link: Link, run: Run) -> None:
+    def note(self, link: Link, run: StreamId) -> None:
         """*link* has not brought what it was asked for."""
         times = self.of(link.number, run) + 1
         failed = self._failed.setdefault(link.number, OrderedDict())
@@ -52,7 +52,7 @@ class Failures:
             failed.popitem(last=False)
         link.failures += 1
 
-    def forgive(self, link: int, run: Run) -> None:
+    def forgive(self, link: int, run: StreamId) -> None:
         """*link* is asked for *run* anew."""
         if link in self._failed:
             self._failed[link].pop(run, None)

@@ -1,8 +1,8 @@
 """What leaves the core: frames over links, and how far own messages have come with it.
 
-Contract: :meth:`Sending.send` is the one way out.  An own message is *taken* once some neighbour announced
+Contract: :meth:`Flow.send` is the one way out.  An own message is *taken* once some neighbour announced
 it, or does not leave and the transport of its link accepted the bytes: these may still be lost with the
-link, so what is known to have come is told apart, by :attr:`Sending.unread`.  Beyond ``unsent_bytes`` that
+link, so what is known to have come is told apart, by :attr:`Flow.unread`.  Beyond ``unsent_bytes`` that
 nobody has taken the application is refused room, and told when there is some again.
 """
 
@@ -21,7 +21,7 @@ from twisted_mesh.wire import native
 from twisted_mesh.wire.native import SignedBatch
 
 
-class Sending:
+class Flow:
     """The way out of one run.
 
     :ivar congested: whether somebody was refused room and waits for Drained.

@@ -16,9 +16,9 @@ from twisted_mesh.core import events
 from twisted_mesh.core.broadcast import digest, joining
 from twisted_mesh.core.broadcast.outbox import Outbox
 from twisted_mesh.core.broadcast.patience import Patience
-from twisted_mesh.core.broadcast.push import SendTo, Spread
+from twisted_mesh.core.broadcast.push import Push, SendTo
 from twisted_mesh.core.broadcast.repair import Repair
-from twisted_mesh.core.events import Run
+from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.link import DIGEST_PAUSE, Link
 from twisted_mesh.errors import Reason, RemoteError
@@ -41,7 +41,7 @@ class Frontier:
         history: History,
         outbox: Outbox,
         repair: Repair,
-        spread: Spread,
+        push: Push,
         patience: Patience,
         send: SendTo,
         emit: Callable[[events.Happening], None],
@@ -55,7 +55,7 @@ class Frontier:
         self._history = history
         self._outbox = outbox
         self._repair = repair
-        self._spread = spread
+        self._push = push
         self._patience = patience
         self._send = send
         self._emit = emit
@@ -100,7 +100,7 @@ class Frontier:
         taken = joining.epoch_taken(link.snapshot, self._outbox)
         if taken is not None:
             self.is_void = True
-            self._emit(events.EpochTaken(taken))
+            self._emit(events.EpochConflict(taken))
             link.snapshot = []
             return False
         self.settled = True
@@ -121,7 +121,7 @@ class Frontier:
         heads = dict(self._heads())
         differing = dict.fromkeys(digest.differing(heads.items(), frame))
         if not link.closing:
-            self._spread.announce(link, list(differing))
+            self._push.announce(link, list(differing))
         for run, head in heads.items():
             if run in differing:
                 continue
@@ -142,7 +142,7 @@ class Frontier:
             if frame.answer:
                 self._repair.answered(link.number, run, now)
 
-    def _claimed(self, link: Link, run: Run, low: int, high: int, now: float, *, debt: bool) -> None:
+    def _claimed(self, link: Link, run: StreamId, low: int, high: int, now: float, *, debt: bool) -> None:
         self._taken_there(run, high)
         if run == self._outbox.run:
             link.claim(run, low, min(high, self._outbox.head))
@@ -154,12 +154,12 @@ class Frontier:
         if high > self._history.head(run) and not link.closing:
             self._repair.announced(link, run, now, debt=debt)
 
-    def _taken_there(self, run: Run, high: int) -> None:
+    def _taken_there(self, run: StreamId, high: int) -> None:
         """A neighbour has everything of *run* up to *high*, which matters of own runs."""
         if run == self._outbox.run:
             self._announced(high)
         elif run[0] == self._outbox.run[0]:
             self._history.taken_of_earlier(run, high)
 
-    def _heads(self) -> list[tuple[Run, int]]:
+    def _heads(self) -> list[tuple[StreamId, int]]:
         return [(stream.run, stream.head) for stream in self._history if stream.head]

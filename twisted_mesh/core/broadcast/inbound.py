@@ -1,6 +1,6 @@
 """What happens to a batch that came over a link, up to its delivery.
 
-Contract: :meth:`Intake.batch` looks at numbers first, so that a duplicate costs no verification; then it
+Contract: :meth:`Inbound.batch` looks at numbers first, so that a duplicate costs no verification; then it
 verifies, keeps, passes on and delivers.  What its author got wrong inside is one Poisoned for the
 application and nothing for the honest link that brought it.
 """
@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 from twisted_mesh.core import events
 from twisted_mesh.core.broadcast.outbox import Outbox
-from twisted_mesh.core.broadcast.push import Spread
+from twisted_mesh.core.broadcast.push import Push
 from twisted_mesh.core.broadcast.repair import Repair
-from twisted_mesh.core.events import Deliver, Effect, Emit, Run
-from twisted_mesh.core.handshake import Myself
+from twisted_mesh.core.events import Deliver, Effect, Emit, StreamId
+from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.reader import entries_of
 from twisted_mesh.core.history.stream import Ready
@@ -28,7 +28,7 @@ from twisted_mesh.wire.native import SignedBatch
 Gaps = Iterable[tuple[events.GapFound, list[Ready]]]
 
 
-class Intake:
+class Inbound:
     """The batches that come in.
 
     :ivar counts: what was ignored so far, by name.
@@ -36,16 +36,16 @@ class Intake:
 
     def __init__(
         self,
-        myself: Myself,
+        local_node: LocalNode,
         history: History,
         outbox: Outbox,
         conflict: KeyConflict,
         repair: Repair,
-        spread: Spread,
+        push: Push,
         effect: Callable[[Effect], None],
         watch_holes: Callable[[], None],
         may_bring: Callable[[Link, bytes, float], bool],
-        handed: Callable[[Run, int, Sequence[Entry]], None],
+        handed: Callable[[StreamId, int, Sequence[Entry]], None],
         gapped: Callable[[events.GapFound, float], None],
     ) -> None:
         """
@@ -55,13 +55,13 @@ class Intake:
         :param may_bring: whether a link may bring an author nobody here has heard of.
         :param watch_holes: sees to it that a hole nothing fills is given up in time.
         """
-        self._myself = myself
-        self._network = native.network_digest(myself.network.id)
+        self._local_node = local_node
+        self._network = native.network_digest(local_node.network.id)
         self._history = history
         self._outbox = outbox
         self._conflict = conflict
         self._repair = repair
-        self._spread = spread
+        self._push = push
         self._effect = effect
         self._watch_holes = watch_holes
         self._may_bring = may_bring
@@ -82,7 +82,7 @@ class Intake:
             self.counts["duplicates"] += 1
             self._check_equivocation(run, signed)
             if not asked:
-                self._spread.duplicate(link, run, batch.first, run == self._outbox.run)
+                self._push.duplicate(link, run, batch.first, run == self._outbox.run)
             return
         self._verify(signed)
         if not self._history.has_room(signed) or not self._is_admitted(link, run, now):
@@ -92,14 +92,14 @@ class Intake:
             return
         if asked:
             self._repair.progressed(link.number, run, now, len(signed.array))
-        if batch.origin == self._myself.origin and batch.epoch > self._myself.epoch:
+        if batch.origin == self._local_node.origin and batch.epoch > self._local_node.epoch:
             self._conflict.published(batch.epoch, now)
         link.fetched = now
         self._repair.arrived(link.number, run, batch.last, now)
         ready = self._history.take(signed, now)
-        if batch.origin == self._myself.origin:
+        if batch.origin == self._local_node.origin:
             self._history.taken_of_earlier(run, batch.last)
-        self._spread.arrived(link, signed, now)
+        self._push.arrived(link, signed, now)
         self._deliver(ready, link.number)
         self.tell_gaps(self._history.evict(now, self._outbox.run, self._outbox.taken), now)
         self._watch_holes()
@@ -119,17 +119,17 @@ class Intake:
             Deliver(link.number, link.peer.origin, link.peer.epoch, 0, 0, len(frame.body), entries)
         )
 
-    def _is_admitted(self, link: Link, run: Run, now: float) -> bool:
+    def _is_admitted(self, link: Link, run: StreamId, now: float) -> bool:
         """Whether its author is known here, or one more may come over *link*."""
         known = self._history.get(run) is not None or self._history.head(run) > 0
         return known or self._may_bring(link, run[0], now)
 
     def _verify(self, signed: SignedBatch) -> None:
         text = native.signed_text(self._network, signed.array)
-        if not self._myself.verify(signed.batch.origin, signed.signature, text):
+        if not self._local_node.verify(signed.batch.origin, signed.signature, text):
             raise RemoteError("a batch with a false signature", Reason.SIGNATURE)
 
-    def _check_equivocation(self, run: Run, signed: SignedBatch) -> None:
+    def _check_equivocation(self, run: StreamId, signed: SignedBatch) -> None:
         stream = self._history.get(run)
         held = None if stream is None else stream.same_first(signed.batch)
         if stream is None or held is None or held.array == signed.array or stream.equivocated:
@@ -142,16 +142,18 @@ class Intake:
     def tell_gaps(self, gaps: Gaps, now: float) -> None:
         """Tell each of *gaps*, and go on behind it."""
         for gap, behind in gaps:
-            if gap.first <= gap.last and gap.origin != self._myself.origin:  # own runs are for others alone
+            if (
+                gap.first <= gap.last and gap.origin != self._local_node.origin
+            ):  # own runs are for others alone
                 self._tell(gap)
                 self._gapped(gap, now)
             self._deliver(behind)
-            self._spread.went_on((gap.origin, gap.epoch), now)
+            self._push.went_on((gap.origin, gap.epoch), now)
 
     def _deliver(self, ready: Iterable[Ready], link: int = 0) -> None:
         for item in ready:
             batch = item.batch
-            if batch.origin == self._myself.origin:
+            if batch.origin == self._local_node.origin:
                 continue  # an own run: relayed, never delivered to itself
             try:
                 entries = entries_of(batch)[item.start - batch.first :]

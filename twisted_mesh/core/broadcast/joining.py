@@ -12,7 +12,7 @@ from math import ceil
 from typing import Final
 
 from twisted_mesh.core.broadcast.outbox import Outbox
-from twisted_mesh.core.events import Run
+from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.history import History
 from twisted_mesh.errors import LocalError
 from twisted_mesh.wire.fields import MAX_NUMBER
@@ -37,7 +37,7 @@ def replay_number(replay: float | str | None) -> int:
     return ceil(replay)  # type: ignore[arg-type]
 
 
-def bases(history: History, outbox: Outbox, replay: int, now: float) -> dict[Run, int]:
+def bases(history: History, outbox: Outbox, replay: int, now: float) -> dict[StreamId, int]:
     """Where a newcomer starts in each stream, as things are now.
 
     It is the head of each; of own ones it is what a neighbour has taken: the rest has reached
@@ -59,7 +59,7 @@ def bases(history: History, outbox: Outbox, replay: int, now: float) -> dict[Run
     return starts
 
 
-def snapshot(history: History, starts: Mapping[Run, int]) -> Iterable[Snapshot]:
+def snapshot(history: History, starts: Mapping[StreamId, int]) -> Iterable[Snapshot]:
     """The frontier of a node, in frames.
 
     :param starts: the bases to tell; a stream that is not among them starts at its first message.
@@ -92,7 +92,7 @@ def epoch_taken(entries: Iterable[SnapshotEntry], outbox: Outbox) -> int | None:
     return max(known, default=None)
 
 
-def settle(history: History, entries: Iterable[SnapshotEntry], own: Run, now: float) -> None:
+def settle(history: History, entries: Iterable[SnapshotEntry], own: StreamId, now: float) -> None:
     """Start where the first snapshot says."""
     for entry in entries:
         run = (entry.origin, entry.epoch)

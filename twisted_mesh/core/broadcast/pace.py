@@ -12,7 +12,7 @@ from typing import Final
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.arriving import Partial
-from twisted_mesh.core.events import Run
+from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.link import SLOWED_SECONDS, Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.meter import FLOOR
@@ -108,7 +108,7 @@ class Pace:
     def _is_any_slowed(self, now: float) -> bool:
         return any(link.is_slowed(now) for link in self._links.all)
 
-    def under_way(self, run: Run) -> list[tuple[Link, Partial]]:
+    def under_way(self, run: StreamId) -> list[tuple[Link, Partial]]:
         """The links that are in the middle of a batch of *run*."""
         links = self._links.all
         return [(one, one.partial) for one in links if one.partial is not None and one.partial.run == run]

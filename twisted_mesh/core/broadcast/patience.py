@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.broadcast.push import Spread
+from twisted_mesh.core.broadcast.push import Push
 from twisted_mesh.core.broadcast.repair import Repair
-from twisted_mesh.core.events import Run
+from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.history import History
 
 _HOPS_MOST: Final = 8  # nodes that such a word goes through (guess: trees are less deep)
@@ -22,20 +22,20 @@ _PART: Final = 3  # of a gap's patience: so often it is said, and so fresh a sig
 class Patience:
     """The holes of a node that somebody is about to fill."""
 
-    def __init__(self, config: MeshConfig, history: History, repair: Repair, spread: Spread) -> None:
+    def __init__(self, config: MeshConfig, history: History, repair: Repair, push: Push) -> None:
         self._patience = config.gap_patience
         self._longest = config.gap_longest
         self._history = history
         self._repair = repair
-        self._spread = spread
-        self._heard: dict[Run, tuple[float, int]] = {}  # of runs with a hole: when, and from how far
+        self._push = push
+        self._heard: dict[StreamId, tuple[float, int]] = {}  # of runs with a hole: when, and from how far
         self._said = 0.0
 
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""
         return {"expected_runs": len(self._heard)}
 
-    def heard(self, run: Run, hops: int, now: float) -> None:
+    def heard(self, run: StreamId, hops: int, now: float) -> None:
         """A neighbour says that what it lacks of *run* is on its way, *hops* nodes from here."""
         stream = self._history.get(run)
         if stream is not None and stream.has_hole and hops <= _HOPS_MOST:
@@ -61,9 +61,9 @@ class Patience:
             hops = self._hops(run, now)
             if since + self._patience / _PART <= now and 0 < hops <= _HOPS_MOST:
                 coming[run] = hops
-        self._spread.announce_coming(coming)
+        self._push.announce_coming(coming)
 
-    def _hops(self, run: Run, now: float) -> int:
+    def _hops(self, run: StreamId, now: float) -> int:
         """How many nodes from a neighbour the one is that is being sent some of *run*; 0: none is known."""
         sign = self._repair.last_sign(run, now)
         fresh = now - self._patience / _PART

@@ -16,8 +16,8 @@ from typing import Final
 from msgspec.structs import replace
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.broadcast.trees import Bringers, Parents
-from twisted_mesh.core.events import Run, Timer
+from twisted_mesh.core.broadcast.trees import FirstArrivals, Parents
+from twisted_mesh.core.events import StreamId, Timer
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.storage import Missing
 from twisted_mesh.core.link import COMING_SECONDS, READ_SO_FAR, Link
@@ -36,7 +36,7 @@ _ANSWER_FIRST: Final = 64 * 1024  # bytes of an answer over a line that was not 
 SendTo = Callable[[Iterable[Link], native.Signed | native.Plain], None]
 
 
-class Spread:
+class Push:
     """What goes out over the links of a node.
 
     :ivar parents: over which link each origin's newest came.
@@ -64,10 +64,10 @@ class Spread:
         self._set_timer = set_timer
         self._introduce = introduce
         # Of batches by their first sequence, of records by their counter, below zero.
-        self._bringers: Bringers[tuple[Run, int]] = Bringers()
+        self._bringers: FirstArrivals[tuple[StreamId, int]] = FirstArrivals()
         self.parents = parents
         # When peers were told that some of a run is coming.
-        self._said: OrderedDict[Run, float] = OrderedDict()
+        self._said: OrderedDict[StreamId, float] = OrderedDict()
 
     def publish(self, signed: SignedBatch, now: float, *, follows: bool = True) -> None:
         """Spread an own batch; where it *follows* nothing that no neighbour has, newcomers get it, too.
@@ -87,13 +87,13 @@ class Spread:
         if self._history.head(run) > batch.last:
             self.went_on(run, now)
 
-    def record_arrived(self, link: Link, run: Run, sequence: int, counter: int, now: float) -> None:
+    def record_arrived(self, link: Link, run: StreamId, sequence: int, counter: int, now: float) -> None:
         """A new record of presence came over *link*, and goes on over the tree of its origin."""
         if not link.visits:
             self._bringers.note((run, -counter), link.number, now)
             self.parents.note(run, sequence, link.number, counter)
 
-    def duplicate(self, link: Link, run: Run, first: int, own: bool) -> None:
+    def duplicate(self, link: Link, run: StreamId, first: int, own: bool) -> None:
         """Something came again over *link*, unasked for: prune it, if another link serves the origin.
 
         :param first: of a batch its first number, of a record its counter, below zero.
@@ -110,7 +110,7 @@ class Spread:
         link.quiet[run[0]] = None
         self._send((link,), Prune([run[0]]))
 
-    def under_way(self, link: Link, run: Run, now: float) -> None:
+    def under_way(self, link: Link, run: StreamId, now: float) -> None:
         """*link* is in the middle of a batch, and its line slow: others need not push the same."""
         if self._said.get(run, -inf) + COMING_SECONDS / 2 > now:
             return
@@ -168,20 +168,20 @@ class Spread:
         if not link.closing and link.meter.sent(link.sent, now, least):
             self._send((link,), native.Ping(READ_SO_FAR))
 
-    def went_on(self, run: Run, now: float) -> None:
+    def went_on(self, run: StreamId, now: float) -> None:
         """The head of *run* has moved over what waited: tell those who have not had it."""
         head = self._history.head(run)
         for link in self._links.fed:
             if link.holds(run) < head:
                 self._owe(link, run, now)
 
-    def announce(self, link: Link, runs: Sequence[Run]) -> None:
+    def announce(self, link: Link, runs: Sequence[StreamId]) -> None:
         """Tell the peer what is held of *runs* now."""
         for at in range(0, len(runs), _HAVE_STREAMS):
             entries = [self._entry(run) for run in runs[at : at + _HAVE_STREAMS]]
             self._send((link,), Have(entries, False))
 
-    def announce_coming(self, coming: Mapping[Run, int]) -> None:
+    def announce_coming(self, coming: Mapping[StreamId, int]) -> None:
         """Tell every peer that some of what is missing of runs is on its way to a node so many hops off."""
         entries = [replace(self._entry(run), coming=hops) for run, hops in sorted(coming.items())]
         links = [link for link in self._links.fed if link.told]
@@ -241,7 +241,7 @@ class Spread:
             for link in pushed:
                 self.measure(link, now)
 
-    def _owe(self, link: Link, run: Run, now: float) -> None:
+    def _owe(self, link: Link, run: StreamId, now: float) -> None:
         if len(link.owed) >= self._config.claims_limit:
             link.owed.popitem(last=False)  # the next comparison tells it
         link.owed[run] = None
@@ -272,7 +272,7 @@ class Spread:
         """Bytes of an answer: a second of the line."""
         return link.meter.bytes_in(_ANSWER_SECONDS, _ANSWER_FIRST)
 
-    def _entry(self, run: Run) -> HaveEntry:
+    def _entry(self, run: StreamId) -> HaveEntry:
         stream = self._history.get(run)
         if stream is None:
             head = self._history.head(run)

@@ -33,7 +33,7 @@ from twisted_mesh.core.broadcast.failures import TRIES, Failures
 from twisted_mesh.core.broadcast.pace import LOOK_AGAIN, Pace
 from twisted_mesh.core.broadcast.trees import Parents
 from twisted_mesh.core.broadcast.window import Window
-from twisted_mesh.core.events import Run
+from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
@@ -94,13 +94,13 @@ class Repair:
         self._parents = parents
         self._config = config
         self._pace = Pace(links, config)
-        self._pulls: dict[Run, Pull] = {}
+        self._pulls: dict[StreamId, Pull] = {}
         self._asked: dict[int, int] = {}  # pulls that wait for each link
         self._window = Window(config.answer_bytes)
         self._failures = Failures(history, config.claims_limit)
         self._moved = 0.0  # when any link that was asked last sent something that was missing
-        self._hearsay: set[Run] = set()  # pulled, and not proven when they were announced
-        self._wakes: list[tuple[float, Run]] = []  # a heap; entries may be out of date
+        self._hearsay: set[StreamId] = set()  # pulled, and not proven when they were announced
+        self._wakes: list[tuple[float, StreamId]] = []  # a heap; entries may be out of date
 
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""
@@ -118,12 +118,12 @@ class Repair:
         """When to call :meth:`due` next, or None."""
         return self._wakes[0][0] if self._wakes else None
 
-    def is_asked(self, link: int, run: Run) -> bool:
+    def is_asked(self, link: int, run: StreamId) -> bool:
         """Whether *link* was asked for *run* and has not finished its answer."""
         pull = self._pulls.get(run)
         return pull is not None and (pull.asked == link or link in pull.owing)
 
-    def is_pulled(self, run: Run, now: float) -> bool:
+    def is_pulled(self, run: StreamId, now: float) -> bool:
         """Whether somebody sends what is missing of *run*, or is asked for it, or about to be, in time."""
         if self._is_urgent(run, now):
             return False
@@ -136,7 +136,7 @@ class Repair:
         """Whether *link* is asked for anything."""
         return link in self._asked
 
-    def last_sign(self, run: Run, now: float) -> float | None:
+    def last_sign(self, run: StreamId, now: float) -> float | None:
         """When last something came over a slow line that is missing of *run*, or stands before it.
 
         :return: None: nothing is due that takes longer than it should.
@@ -162,13 +162,13 @@ class Repair:
                 signs += [self._pace.sign(link, link.answered, now) for link in asked]
         return max(signs, default=None)
 
-    def ask_again(self, run: Run, now: float) -> None:
+    def ask_again(self, run: StreamId, now: float) -> None:
         """What seemed held of *run* is not: ask those who claim to hold it."""
         for link in self._links.fed:
             if link.holds(run) > self._history.head(run):
                 self.announced(link, run, now, debt=True)
 
-    def announced(self, link: Link, run: Run, now: float, *, debt: bool) -> None:
+    def announced(self, link: Link, run: StreamId, now: float, *, debt: bool) -> None:
         """The claim of *link* on *run* goes beyond what is held here."""
         pull = self._pulls.get(run)
         if pull is None:
@@ -190,7 +190,7 @@ class Repair:
         known.append((ripe, high))
         self._wake(ripe, run)
 
-    def orphaned(self, run: Run, now: float) -> int | None:
+    def orphaned(self, run: StreamId, now: float) -> int | None:
         """The parent of *run* is gone: graft to whoever has the most of it, unasked for or not.
 
         :return: the link that is asked, which is the way to the origin until there is news over another.
@@ -226,7 +226,7 @@ class Repair:
         parent = None if number is None else self._links.get(number)
         return parent is not None and parent.is_slowed(now) and origin not in parent.quiet
 
-    def seek(self, run: Run, now: float) -> None:
+    def seek(self, run: StreamId, now: float) -> None:
         """*run* lacks what nobody is asked for: what waits behind holes is not claimed."""
         pull = self._pulls.setdefault(run, Pull())
         stream = self._history.get(run)
@@ -237,7 +237,7 @@ class Repair:
                 pull.announced[link.number] = deque([(now, MAX_NUMBER)])
         self._wake(now, run)
 
-    def arriving(self, link: Link, now: float) -> Run | None:
+    def arriving(self, link: Link, now: float) -> StreamId | None:
         """*link* is in the middle of a frame.
 
         :return: its run, if that is missing here, and the link is the one that should bring it.
@@ -258,7 +258,7 @@ class Repair:
         is_parent = self._parents.of(run[0]) == link.number and run[0] not in link.quiet
         return run if (is_asked or is_parent) and not link.trickles else None
 
-    def arrived(self, link: int, run: Run, last: int, now: float) -> None:
+    def arrived(self, link: int, run: StreamId, last: int, now: float) -> None:
         """*link* has brought *run* up to *last*: others need not send that, if there is time to say so."""
         pull = self._pulls.get(run)
         if pull is None:
@@ -271,7 +271,7 @@ class Repair:
             pull.revise_at = at  # once, however many batches come until then
             self._wake(at, run)
 
-    def progressed(self, link: int, run: Run, now: float, size: int) -> None:
+    def progressed(self, link: int, run: StreamId, now: float, size: int) -> None:
         """*link*, which was asked, sent something of *run* that was missing here."""
         pull = self._pulls[run]
         self._resumes(pull, link, now)
@@ -280,7 +280,7 @@ class Repair:
         if pull.asked == link:
             pull.got += size
 
-    def answered(self, link: int, run: Run, now: float) -> None:
+    def answered(self, link: int, run: StreamId, now: float) -> None:
         """*link* has closed its answer about *run*."""
         pull = self._pulls.get(run)
         if pull is None or not self.is_asked(link, run):
@@ -299,7 +299,7 @@ class Repair:
         answerer.answered = now
         self._wake(now, run)
 
-    def no_room(self, link: int, run: Run) -> None:
+    def no_room(self, link: int, run: StreamId) -> None:
         """Something of *run* that *link* brought was not kept: asked at once it would come in circles."""
         pull = self._pulls.get(run)
         if pull is not None and pull.asked == link:
@@ -322,7 +322,7 @@ class Repair:
         wants: list[tuple[Link, Want]] = []
         self._window.narrow(self._pace.bytes_in_time(now))
         while True:
-            runs: dict[Run, None] = {}
+            runs: dict[StreamId, None] = {}
             while self._wakes and self._wakes[0][0] <= now and len(runs) < LOOKS_MOST:
                 runs[heappop(self._wakes)[1]] = None
             for run in runs:
@@ -333,11 +333,11 @@ class Repair:
             elif len(runs) == LOOKS_MOST or not runs:
                 return wants
 
-    def _is_proven(self, run: Run) -> bool:
+    def _is_proven(self, run: StreamId) -> bool:
         """Whether a signed batch of *run* has come, or a base was told, so that it is no hearsay."""
         return self._history.get(run) is not None or self._history.head(run) > 0
 
-    def _look(self, run: Run, now: float, wants: list[tuple[Link, Want]], *, may_ask: bool) -> None:
+    def _look(self, run: StreamId, now: float, wants: list[tuple[Link, Want]], *, may_ask: bool) -> None:
         pull = self._pulls.get(run)
         if pull is None:
             return
@@ -374,7 +374,7 @@ class Repair:
         self._look_at(pull, run, self._stalls_at(pull, link, now), now)
         wants.append(best)
 
-    def _revised(self, pull: Pull, run: Run, now: float) -> Iterator[tuple[Link, Want]]:
+    def _revised(self, pull: Pull, run: StreamId, now: float) -> Iterator[tuple[Link, Want]]:
         """WANTs in place of those of which the first messages came another way."""
         if now < pull.revised + LOOK_AGAIN:
             return
@@ -388,7 +388,7 @@ class Repair:
                 pull.ranges[number] = first, last = (last + 1, last) if left is None else (left[0], last)
                 yield self._link(number), Want(*run, first, last, graft=False)
 
-    def _wait(self, pull: Pull, run: Run, now: float) -> None:
+    def _wait(self, pull: Pull, run: StreamId, now: float) -> None:
         """Nobody is to be asked for *run* now: look again when that may be otherwise, or forget it."""
         later = [ripe for known in pull.announced.values() for ripe, _ in known if ripe > now]
         if pull.announced and self._pace.under_way(run):
@@ -404,7 +404,7 @@ class Repair:
         else:
             self._forget(run)
 
-    def _gives_up(self, pull: Pull, run: Run, now: float) -> bool:
+    def _gives_up(self, pull: Pull, run: StreamId, now: float) -> bool:
         """Whether another link may be asked than the one that is."""
         assert pull.asked is not None
         link = self._link(pull.asked)
@@ -435,7 +435,7 @@ class Repair:
         self._release(pull)
         return True
 
-    def _is_urgent(self, run: Run, now: float) -> bool:
+    def _is_urgent(self, run: StreamId, now: float) -> bool:
         """Whether *run* has a hole so old that slow lines have had their time.
 
         All that is known of them is unsigned: a peer that drips, and ends other answers meanwhile, seems
@@ -461,7 +461,7 @@ class Repair:
         """Until when a link that was given up at *since* is not asked again: its answer may still come."""
         return max(since, link.fetched) + self._pace.answers_within(link, now)
 
-    def _is_pushed(self, pull: Pull, run: Run, link: Link, first: int, now: float) -> bool:
+    def _is_pushed(self, pull: Pull, run: StreamId, link: Link, first: int, now: float) -> bool:
         """Whether the parent of *run* has a slow line, and is about to bring *first*, which *link* claims.
 
         A parent that claims it, too, is not: then it could not push it.
@@ -487,7 +487,7 @@ class Repair:
             pull.window = None
             self._ask(pull, self._link(link), now)
 
-    def _judge(self, pull: Pull, link: Link, run: Run, now: float) -> None:
+    def _judge(self, pull: Pull, link: Link, run: StreamId, now: float) -> None:
         """*link* has answered: what that says of it."""
         if pull.got:
             self._pace.answered(link, pull.got, pull.since, now)
@@ -497,12 +497,12 @@ class Repair:
         else:
             self._failures.note(link, run)
 
-    def _forget(self, run: Run) -> None:
+    def _forget(self, run: StreamId) -> None:
         del self._pulls[run]
         self._hearsay.discard(run)
         self._window.drop(run)
 
-    def _best(self, pull: Pull, run: Run, now: float) -> tuple[Link, Want] | None:
+    def _best(self, pull: Pull, run: StreamId, now: float) -> tuple[Link, Want] | None:
         """The announcer of the lowest range that is missing; of several the one with the most."""
         head = self._history.head(run)
         # Once for all of them: a HAVE makes this node look at a thousand runs.
@@ -550,7 +550,7 @@ class Repair:
         return False
 
     def _besides(
-        self, run: Run, missing: tuple[int, int], passed: list[tuple[int, int]]
+        self, run: StreamId, missing: tuple[int, int], passed: list[tuple[int, int]]
     ) -> tuple[int, int] | None:
         """Of a range that is missing the lowest part that is not among *passed*, which are sorted."""
         stream = self._history.get(run)
@@ -565,7 +565,7 @@ class Repair:
                 first, last = rest
         return (first, last) if first <= last else None
 
-    def _missing(self, link: Link, run: Run, head: int, ripe: int) -> tuple[int, int] | None:
+    def _missing(self, link: Link, run: StreamId, head: int, ripe: int) -> tuple[int, int] | None:
         if not ripe:
             return None
         stream = self._history.get(run)
@@ -599,11 +599,11 @@ class Repair:
         assert link is not None
         return link
 
-    def _look_at(self, pull: Pull, run: Run, at: float, now: float) -> None:
+    def _look_at(self, pull: Pull, run: StreamId, at: float, now: float) -> None:
         """Look at *pull* again at the time *at*, unless that is done sooner: looks would else multiply."""
         if not now < pull.look_at <= at:
             pull.look_at = at
             self._wake(at, run)
 
-    def _wake(self, at: float, run: Run) -> None:
+    def _wake(self, at: float, run: StreamId) -> None:
         heappush(self._wakes, (at, run))

@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Final, Generic, TypeVar
 
-from twisted_mesh.core.events import Run
+from twisted_mesh.core.events import StreamId
 
 REMEMBERED: Final = 10.0  # seconds a bringer is known for: duplicates and answers come sooner (guess)
 REMEMBERED_MOST: Final = 65_536  # things whose bringer is known; the oldest is forgotten (guess)
@@ -26,7 +26,7 @@ PARENTS_MOST: Final = 65_536  # origins whose parent is known; the longest idle 
 _What = TypeVar("_What", bound=Hashable)
 
 
-class Bringers(Generic[_What]):
+class FirstArrivals(Generic[_What]):
     """Which link brought something first, for what came lately."""
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class Parents:
     def __len__(self) -> int:
         return len(self._best)
 
-    def note(self, run: Run, last: int, link: int, counter: int = 0) -> None:
+    def note(self, run: StreamId, last: int, link: int, counter: int = 0) -> None:
         """*link* brought something new of *run*: a batch that ends at *last*, or a record.
 
         :param counter: of the record, which names *last* as what was published by then.
@@ -87,7 +87,7 @@ class Parents:
         best = self._best.get(origin)
         return None if best is None or not (best[1] or best[2]) else best[3]
 
-    def orphaned(self, link: int) -> list[Run]:
+    def orphaned(self, link: int) -> list[StreamId]:
         """The newest runs whose parent was *link*, which is gone; they have none now."""
         lost = [(origin, best[0]) for origin, best in self._best.items() if best[3] == link]
         for origin, _ in lost:

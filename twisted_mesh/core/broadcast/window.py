@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
-from twisted_mesh.core.events import Run
+from twisted_mesh.core.events import StreamId
 
 _AT_ONCE: Final = 2  # streams that may always be asked for: one link that is silent holds up none
 
@@ -30,11 +30,11 @@ class Window:
         self._weight = float(answer_bytes)  # of an answer, as answers were lately
         self._asked = {True: 0, False: 0}  # by whether they are proven
         # Likewise by link, the one whose turn is next first.
-        self._waiting: dict[bool, OrderedDict[int, OrderedDict[Run, None]]] = {
+        self._waiting: dict[bool, OrderedDict[int, OrderedDict[StreamId, None]]] = {
             True: OrderedDict(),
             False: OrderedDict(),
         }
-        self._place: dict[Run, tuple[bool, int]] = {}  # of each run that waits: where
+        self._place: dict[StreamId, tuple[bool, int]] = {}  # of each run that waits: where
 
     def __len__(self) -> int:
         return len(self._place)
@@ -64,14 +64,14 @@ class Window:
         """An answer brought *size* bytes."""
         self._weight += (size - self._weight) / 2
 
-    def wait(self, run: Run, proven: bool, link: int) -> None:
+    def wait(self, run: StreamId, proven: bool, link: int) -> None:
         """*run*, which *link* would be asked for, waits until there is room."""
         if self._place.get(run) != (proven, link):
             self.drop(run)
             self._place[run] = proven, link
             self._waiting[proven].setdefault(link, OrderedDict())[run] = None
 
-    def is_waiting(self, run: Run) -> bool:
+    def is_waiting(self, run: StreamId) -> bool:
         """Whether *run* waits until there is room."""
         return run in self._place
 
@@ -79,7 +79,7 @@ class Window:
         """Whether some run waits, and comes first."""
         return bool(self._waiting[proven])
 
-    def next_run(self) -> Run | None:
+    def next_run(self) -> StreamId | None:
         """One that waited and may be asked for now: it waits no more."""
         for proven, turns in self._waiting.items():
             if turns and self.has_room(proven):
@@ -90,7 +90,7 @@ class Window:
                 return run
         return None
 
-    def drop(self, run: Run) -> None:
+    def drop(self, run: StreamId) -> None:
         """*run* waits no more."""
         place = self._place.pop(run, None)
         if place is not None:

@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 
-from twisted_mesh.core.events import Run
-from twisted_mesh.core.history.storage import Piece, Shelf
+from twisted_mesh.core.events import StreamId
+from twisted_mesh.core.history.storage import Piece, Storage
 from twisted_mesh.wire.native import SignedBatch
 
 
@@ -53,7 +53,7 @@ class Apart:
 
 
 def read_apart(
-    apart: Apart | None, shelf: Shelf | None, run: Run, first: int, last: int, most: int
+    apart: Apart | None, storage: Storage | None, run: StreamId, first: int, last: int, most: int
 ) -> Iterator[Piece]:
     """What is kept of *run*, as :meth:`Apart.read`: of the shelf where it begins there, or of *apart*.
 
@@ -61,8 +61,8 @@ def read_apart(
     """
     came = False
     in_memory = apart.oldest[1].batch.first if apart else last + 1
-    if shelf is not None and first < in_memory:
-        for piece in shelf.read(run, first, min(last, in_memory - 1), most):
+    if storage is not None and first < in_memory:
+        for piece in storage.read(run, first, min(last, in_memory - 1), most):
             came = True
             yield piece
     if apart and not came:  # else what follows is read from there on

@@ -1,6 +1,6 @@
 """What a history has to tell its store: which streams changed since they were stored last.
 
-Contract: :meth:`Journal.flush` gathers all of it, and :meth:`Journal.stored` or :meth:`Journal.failed`
+Contract: :meth:`Changes.flush` gathers all of it, and :meth:`Changes.stored` or :meth:`Changes.failed`
 ends that flush; there is one at a time.  Nothing is copied until then and nothing is queued: what is to
 be stored is found in the streams themselves, so that a store which cannot be written costs no memory,
 and is told whatever is still held when it can.
@@ -11,25 +11,25 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 
-from twisted_mesh.core.events import Run
-from twisted_mesh.core.history.storage import Flush, Flushed, Shelf
+from twisted_mesh.core.events import StreamId
+from twisted_mesh.core.history.storage import Flush, Flushed, Storage
 from twisted_mesh.core.history.stream import Stream
 
 #: The last message of a run that the application was handed, of those up to the head.
-Taken = Callable[[Run, int], int]
+Taken = Callable[[StreamId, int], int]
 
 
-class Journal:
+class Changes:
     """The changes of one history.
 
-    :ivar shelf: what is stored; :ivar settled: whether it is stored that the node has a base.
+    :ivar storage: what is stored; :ivar settled: whether it is stored that the node has a base.
     """
 
-    def __init__(self, shelf: Shelf) -> None:
-        self.shelf = shelf
-        self._changed: dict[Run, None] = {}
-        self._closed: OrderedDict[Run, int] = OrderedDict()  # the oldest first
-        self._behind: dict[Run, None] = {}  # of which not all was handed out when it was stored
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        self._changed: dict[StreamId, None] = {}
+        self._closed: OrderedDict[StreamId, int] = OrderedDict()  # the oldest first
+        self._behind: dict[StreamId, None] = {}  # of which not all was handed out when it was stored
         self.settled = False
         self._flushing: Flush | None = None
 
@@ -37,12 +37,12 @@ class Journal:
         """Streams whose changes are not stored."""
         return len(self._changed) + len(self._closed)
 
-    def changed(self, run: Run) -> None:
+    def changed(self, run: StreamId) -> None:
         """Something of *run* is to be stored."""
         self._changed[run] = None
         self._closed.pop(run, None)
 
-    def closed(self, run: Run, head: int, most: int) -> None:
+    def closed(self, run: StreamId, head: int, most: int) -> None:
         """Of *run* only the head is to be kept; of more than *most* the oldest is forgotten."""
         self._changed.pop(run, None)
         self._behind.pop(run, None)
@@ -56,9 +56,9 @@ class Journal:
 
     def flush(
         self,
-        streams: Callable[[Run], Stream | None],
+        streams: Callable[[StreamId], Stream | None],
         taken: Taken,
-        own: tuple[Run, int],
+        own: tuple[StreamId, int],
         settled: bool,
         wall_ms: Callable[[float], int],
         anyway: bool = False,
@@ -86,7 +86,7 @@ class Journal:
         self._flushing, self._changed, self._closed = flush, {}, OrderedDict()
         return flush
 
-    def stored(self, flushed: Flushed, streams: Callable[[Run], Stream | None]) -> None:
+    def stored(self, flushed: Flushed, streams: Callable[[StreamId], Stream | None]) -> None:
         """The flush was stored."""
         flush = self._end()
         self.settled = flush.settled
@@ -101,7 +101,7 @@ class Journal:
             if stream is not None:
                 stream.given_up(low)
 
-    def failed(self, streams: Callable[[Run], Stream | None]) -> None:
+    def failed(self, streams: Callable[[StreamId], Stream | None]) -> None:
         """Nothing of the flush was stored: all of it is to be stored still."""
         flush = self._end()
         since, self._closed = self._closed, OrderedDict(flush.closed)
@@ -122,7 +122,7 @@ class Journal:
         return flush
 
 
-def _handed(stream: Stream, taken: Taken, own: tuple[Run, int]) -> int:
+def _handed(stream: Stream, taken: Taken, own: tuple[StreamId, int]) -> int:
     """The last message of *stream* that has gone where it should: of own ones, to some neighbour."""
     if stream.run == own[0]:
         return own[1]

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from heapq import heapify, heappop, heapreplace
 from typing import Final
 
-from twisted_mesh.core.events import Run
+from twisted_mesh.core.events import StreamId
 
 _SLACK: Final = 16  # (guess)
 
@@ -29,11 +29,11 @@ class Shares:
 
     __slots__ = ("_origins", "_runs", "turn")
 
-    def __init__(self, sizes: Iterable[tuple[Run, int]]) -> None:
+    def __init__(self, sizes: Iterable[tuple[StreamId, int]]) -> None:
         """
         :param sizes: bytes of each run.
         """
-        self._runs: dict[bytes, list[tuple[int, Run]]] = {}  # of each origin a heap, the largest first
+        self._runs: dict[bytes, list[tuple[int, StreamId]]] = {}  # of each origin a heap, the largest first
         for run, size in sizes:
             self._runs.setdefault(run[0], []).append((-size, run))
         self._origins = [(sum(size for size, _ in heap), origin) for origin, heap in self._runs.items()]

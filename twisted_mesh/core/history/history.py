@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.events import GapFound, Run
-from twisted_mesh.core.history.changes import Journal
+from twisted_mesh.core.events import GapFound, StreamId
+from twisted_mesh.core.history.changes import Changes
 from twisted_mesh.core.history.eviction import Shares, room_at
 from twisted_mesh.core.history.storage import Restored
 from twisted_mesh.core.history.stream import Ready, Stream, cost
@@ -31,19 +31,19 @@ class History:
     :ivar waiting_bytes: of what waits behind holes, all streams together.
     """
 
-    def __init__(self, config: MeshConfig, journal: Journal | None = None) -> None:
+    def __init__(self, config: MeshConfig, changes: Changes | None = None) -> None:
         """
-        :param journal: of what is to be stored; without one all is in memory.
+        :param changes: of what is to be stored; without one all is in memory.
         """
         self._config = config
-        self._journal = journal
-        self._shelf = None if journal is None else journal.shelf
-        self._open: OrderedDict[Run, Stream] = OrderedDict()  # the longest idle first
-        self._of: dict[bytes, OrderedDict[Run, Stream]] = {}  # likewise, of each origin
+        self._changes = changes
+        self._storage = None if changes is None else changes.storage
+        self._open: OrderedDict[StreamId, Stream] = OrderedDict()  # the longest idle first
+        self._of: dict[bytes, OrderedDict[StreamId, Stream]] = {}  # likewise, of each origin
         self._share = max(1, config.open_streams // SHARE)
         self._greedy: dict[bytes, None] = {}  # origins with more than their share of open streams
-        self._closed: OrderedDict[Run, int] = OrderedDict()  # heads alone, the oldest first
-        self._holed: dict[Run, Stream] = {}  # those with a hole
+        self._closed: OrderedDict[StreamId, int] = OrderedDict()  # heads alone, the oldest first
+        self._holed: dict[StreamId, Stream] = {}  # those with a hole
         self.held_bytes = 0
         self.waiting_bytes = 0
 
@@ -51,20 +51,20 @@ class History:
         """The open streams."""
         return iter(self._open.values())
 
-    def get(self, run: Run) -> Stream | None:
+    def get(self, run: StreamId) -> Stream | None:
         """The stream of *run*, if it is open."""
         return self._open.get(run)
 
-    def head(self, run: Run) -> int:
+    def head(self, run: StreamId) -> int:
         """The head of *run*, 0 where it is unknown."""
         stream = self._open.get(run)
         return stream.head if stream is not None else self._closed.get(run, 0)
 
-    def start_at(self, run: Run, head: int, base: int, now: float) -> None:
+    def start_at(self, run: StreamId, head: int, base: int, now: float) -> None:
         """Meet *run* with everything to *head* out of reach and to *base* not to be delivered."""
         if run not in self._open:
             closed = self._closed.pop(run, 0)
-            self._add(Stream(run, max(head, closed), max(base, closed), now, self._shelf))
+            self._add(Stream(run, max(head, closed), max(base, closed), now, self._storage))
             self.changed(run)
 
     def restore(self, restored: Restored, origin: bytes, now: float) -> None:
@@ -73,31 +73,31 @@ class History:
         :param origin: the own one.  Of its runs nothing is delivered here, and *base* is what some
             neighbour has of them.
         """
-        assert self._journal is not None  # of the store
-        self._journal.settled = restored.settled
+        assert self._changes is not None  # of the store
+        self._changes.settled = restored.settled
         for run, head in restored.closed:
             self._closed[run] = head
         for marks in restored.marks:
-            stream = self._add(Stream(marks.run, marks.head, marks.base, now, self._shelf))
+            stream = self._add(Stream(marks.run, marks.head, marks.base, now, self._storage))
             stream.low, stream.equivocated = marks.low, marks.equivocated
             stream.whole, stream.kept = marks.whole, marks.taken
             stream.signed = marks.head
             if marks.run[0] == origin:
                 stream.base = marks.taken
 
-    def taken_of_earlier(self, run: Run, sequence: int) -> None:
+    def taken_of_earlier(self, run: StreamId, sequence: int) -> None:
         """A neighbour has everything up to *sequence* of an earlier own run."""
         stream = self._open.get(run)
         if stream is not None and stream.base < min(sequence, stream.head):
             stream.base = min(sequence, stream.head)
             self.changed(run)
 
-    def changed(self, run: Run) -> None:
+    def changed(self, run: StreamId) -> None:
         """Something of *run* is to be stored, if it is open still."""
-        if self._journal is not None and run in self._open:
-            self._journal.changed(run)
+        if self._changes is not None and run in self._open:
+            self._changes.changed(run)
 
-    def discard(self, run: Run) -> None:
+    def discard(self, run: StreamId) -> None:
         """Forget *run* but for its head."""
         stream = self._open.get(run)
         if stream is not None:
@@ -110,11 +110,11 @@ class History:
             return batch.last <= self._closed.get((batch.origin, batch.epoch), 0)
         return stream.covers(batch)
 
-    def has_hole(self, run: Run) -> bool:
+    def has_hole(self, run: StreamId) -> bool:
         """Whether something of *run* is missing that is known to be there."""
         return run in self._holed
 
-    def lacks(self, run: Run, first: int, last: int) -> bool:
+    def lacks(self, run: StreamId, first: int, last: int) -> bool:
         """Whether any of messages *first* to *last* of *run* has not come."""
         stream = self._open.get(run)
         if stream is None:
@@ -133,7 +133,7 @@ class History:
         stream = self._open.get(run)
         if stream is None:
             closed = self._closed.pop(run, 0)
-            stream = self._add(Stream(run, closed, closed, now, self._shelf))
+            stream = self._add(Stream(run, closed, closed, now, self._storage))
         self._use(stream)
         self.changed(run)
         before = stream.held_bytes, stream.waiting_bytes
@@ -141,7 +141,7 @@ class History:
         self._account(stream, before)
         return ready
 
-    def hinted(self, run: Run, sequence: int, now: float) -> None:
+    def hinted(self, run: StreamId, sequence: int, now: float) -> None:
         """The author of *run* has said that *sequence* is the last of it; what is missing is a hole."""
         stream = self._open.get(run)
         if stream is None:
@@ -149,26 +149,26 @@ class History:
             if sequence <= closed:
                 return
             self._closed.pop(run, None)
-            stream = self._add(Stream(run, closed, closed, now, self._shelf))
+            stream = self._add(Stream(run, closed, closed, now, self._storage))
             self.changed(run)
         stream.hint(sequence, now)
         self._account(stream, (stream.held_bytes, stream.waiting_bytes))
 
-    def skipped(self, run: Run, sequence: int) -> None:
+    def skipped(self, run: StreamId, sequence: int) -> None:
         """The application will not take all of *run* up to *sequence*."""
         stream = self._open.get(run)
         if stream is not None and stream.whole <= sequence:
             stream.whole = sequence + 1
             self.changed(run)
 
-    def missing(self, run: Run, last: int) -> None:
+    def missing(self, run: StreamId, last: int) -> None:
         """What is stored of *run* cannot be read up to *last*: announce only what lies behind."""
         stream = self._open.get(run)
         if stream is not None and stream.low <= last:
             stream.begin_behind(last)
             self.changed(run)
 
-    def all_taken(self, run: Run, sequence: int) -> None:
+    def all_taken(self, run: StreamId, sequence: int) -> None:
         """Every consumer here has *run* up to *sequence*, behind which a hole was given up."""
         stream = self._open.get(run)
         if stream is not None:
@@ -176,7 +176,7 @@ class History:
             stream.drop_apart(sequence)
             self._account(stream, before)
 
-    def lowered(self, run: Run, sequence: int, start: int) -> tuple[GapFound, list[Ready]] | None:
+    def lowered(self, run: StreamId, sequence: int, start: int) -> tuple[GapFound, list[Ready]] | None:
         """Start *run* lower if a neighbour's unsigned word made it start too high: :meth:`Stream.lower`."""
         stream = self._open.get(run)
         lowered = None if stream is None else stream.lower(sequence, start)
@@ -185,7 +185,7 @@ class History:
             self.changed(run)
         return lowered
 
-    def holes(self) -> Iterator[tuple[Run, float]]:
+    def holes(self) -> Iterator[tuple[StreamId, float]]:
         """The runs of which something is missing, each with when its lowest hole last shrank."""
         for stream in self._holed.values():
             since = stream.hole_since
@@ -198,7 +198,7 @@ class History:
         since = [stream.patient_since for stream in self._holed.values()]
         return min((at for at in since if at is not None), default=None)
 
-    def wait_on(self, run: Run, now: float) -> None:
+    def wait_on(self, run: StreamId, now: float) -> None:
         """What fills the lowest hole of *run* is on its way."""
         stream = self._open.get(run)
         if stream is not None:
@@ -218,14 +218,14 @@ class History:
                     stream.progress = now - patience + BETWEEN_HOLES
                 yield gap, ready
 
-    def evict(self, now: float, own: Run, own_taken: int) -> Iterator[tuple[GapFound, list[Ready]]]:
+    def evict(self, now: float, own: StreamId, own_taken: int) -> Iterator[tuple[GapFound, list[Ready]]]:
         """Keep to the limits; gaps for streams that had to be closed with a hole.
 
         :param own: the own run, of which nothing above *own_taken* is given up.
         """
         config = self._config
         if self.held_bytes > config.history_bytes:
-            if self._shelf is not None:
+            if self._storage is not None:
                 self._evict_bytes(own, own_taken, lost=False)
             if self.held_bytes > config.history_bytes:
                 self._evict_bytes(own, own_taken, lost=True)
@@ -239,7 +239,7 @@ class History:
                 yield self._skip(stream)
             self._close(stream)
 
-    def age(self, now: float, own: Run, own_taken: int) -> None:
+    def age(self, now: float, own: StreamId, own_taken: int) -> None:
         """Give up what is older than ``history_seconds``, and close streams nothing is held of."""
         before = now - self._config.history_seconds
         for stream in list(self._open.values()):
@@ -247,7 +247,7 @@ class History:
             while (oldest := stream.oldest()) is not None and oldest[0] <= before:
                 if stream.run == own and oldest[1] > own_taken:
                     break
-                if self._shelf is not None and oldest[1] > stream.stored:
+                if self._storage is not None and oldest[1] > stream.stored:
                     break  # it waited behind a hole for so long, and is about to be stored
                 stream.drop_oldest()
             self._account(stream, was)
@@ -266,7 +266,7 @@ class History:
             "waiting_bytes": self.waiting_bytes,
         }
 
-    def _evict_bytes(self, own: Run, own_taken: int, *, lost: bool) -> None:
+    def _evict_bytes(self, own: StreamId, own_taken: int, *, lost: bool) -> None:
         """Give up what is in memory down to the limit.
 
         :param lost: also what is not stored, because that cannot be done or takes too long.
@@ -326,7 +326,7 @@ class History:
         self.held_bytes -= stream.held_bytes
         # Nor may what was never to be delivered be so when the stream opens again.
         self._closed[stream.run] = max(stream.head, stream.base)
-        if self._journal is not None:
-            self._journal.closed(stream.run, self._closed[stream.run], self._config.closed_streams)
+        if self._changes is not None:
+            self._changes.closed(stream.run, self._closed[stream.run], self._config.closed_streams)
         if len(self._closed) > self._config.closed_streams:
             self._closed.popitem(last=False)

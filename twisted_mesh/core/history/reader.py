@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from twisted_mesh.core.events import Run
+from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.storage import Missing
 from twisted_mesh.errors import PoisonedBody
@@ -44,7 +44,7 @@ def entries_of(batch: Batch) -> list[Entry]:
     return unpack_entries(batch.body, batch.count)
 
 
-def read(history: History, run: Run, after: int, upto: int, most: int) -> Iterator[Piece | Missing]:
+def read(history: History, run: StreamId, after: int, upto: int, most: int) -> Iterator[Piece | Missing]:
     """What is held of *run* behind *after*, in order: one batch, and more up to *most* bytes.
 
     In the place of what is stored and damaged stands that it is missing.

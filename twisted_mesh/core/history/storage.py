@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
-from twisted_mesh.core.events import Run
+from twisted_mesh.core.events import StreamId
 from twisted_mesh.wire.native import SignedBatch
 
 
@@ -26,7 +26,7 @@ class Marks(NamedTuple):
     :ivar whole: from this number on nothing was missing of what was handed out.
     """
 
-    run: Run
+    run: StreamId
     head: int
     low: int
     base: int
@@ -48,8 +48,8 @@ class Flush(NamedTuple):
 
     batches: Sequence[tuple[int, SignedBatch]]
     marks: Sequence[Marks]
-    closed: Sequence[tuple[Run, int]]
-    own: tuple[Run, int]
+    closed: Sequence[tuple[StreamId, int]]
+    own: tuple[StreamId, int]
     settled: bool
 
 
@@ -59,14 +59,14 @@ class Flushed(NamedTuple):
     :ivar lows: streams of which the oldest was given up, and the lowest number that is stored still.
     """
 
-    lows: Sequence[tuple[Run, int]]
+    lows: Sequence[tuple[StreamId, int]]
 
 
 class Restored(NamedTuple):
     """What a store held when it was opened; *closed* the oldest first."""
 
     marks: Sequence[Marks]
-    closed: Sequence[tuple[Run, int]]
+    closed: Sequence[tuple[StreamId, int]]
     settled: bool
 
 
@@ -84,10 +84,10 @@ class Missing(NamedTuple):
 Piece = SignedBatch | Missing
 
 
-class Shelf(Protocol):
+class Storage(Protocol):
     """What is stored, to be read."""
 
-    def read(self, run: Run, first: int, last: int, most: int) -> Iterator[Piece]:
+    def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[Piece]:
         """Stored batches with messages *first* to *last*, in order: one, and more up to *most* bytes.
 
         Where batches are damaged their place is taken by one :class:`Missing`.
@@ -96,6 +96,6 @@ class Shelf(Protocol):
         """
         ...  # pragma: no cover
 
-    def first_since(self, run: Run, seconds: float) -> int | None:
+    def first_since(self, run: StreamId, seconds: float) -> int | None:
         """The first message of the first stored batch that came within the last *seconds*, or None."""
         ...  # pragma: no cover

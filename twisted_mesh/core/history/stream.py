@@ -17,9 +17,9 @@ from contextlib import suppress
 from itertools import islice
 from typing import Final
 
-from twisted_mesh.core.events import GapFound, Run
+from twisted_mesh.core.events import GapFound, StreamId
 from twisted_mesh.core.history.apart import Apart, read_apart
-from twisted_mesh.core.history.storage import Marks, Missing, Piece, Shelf
+from twisted_mesh.core.history.storage import Marks, Missing, Piece, Storage
 from twisted_mesh.errors import StoreError
 from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.native import Batch, SignedBatch
@@ -49,14 +49,14 @@ class Stream:
 
     :ivar head: the last number up to which everything came.
     :ivar low: the lowest that is held together with all up to the head, or head + 1; what is not in
-        memory of that is on the shelf.
+        memory of that is in storage.
     :ivar base: what is at or under it is held and handed on, but never delivered here.
     :ivar kept: the last that is stored as handed to the application.
     :ivar whole: from this number on nothing is missing that was to be delivered.
     :ivar high: the highest number that what its author signed has shown.
     :ivar signed: the highest of a verified batch, or that its author has said there is.
     :ivar held_bytes: of what does not wait; :ivar waiting_bytes: of what waits behind a hole.
-    :ivar stored: the last that is on the shelf; :ivar storing: that is, or is being put there.
+    :ivar stored: the last that is in storage; :ivar storing: that is, or is being put there.
     :ivar equivocated: whether its author signed two different things under one number.
     """
 
@@ -67,8 +67,8 @@ class Stream:
         "_held",
         "_hints",
         "_on_its_way",
-        "_shelf",
-        "_shelf_low",
+        "_storage",
+        "_stored_low",
         "_waiting",
         "base",
         "equivocated",
@@ -86,10 +86,12 @@ class Stream:
         "whole",
     )
 
-    def __init__(self, run: Run, head: int, base: int, now: float, shelf: Shelf | None = None) -> None:
+    def __init__(
+        self, run: StreamId, head: int, base: int, now: float, storage: Storage | None = None
+    ) -> None:
         self.run = run
-        self._shelf = shelf
-        self._shelf_low = 0  # nothing below is on the shelf
+        self._storage = storage
+        self._stored_low = 0  # nothing below is in storage
         self.head = self.high = head
         self.low = head + 1
         self.stored = self.storing = head
@@ -243,12 +245,12 @@ class Stream:
     def read(self, first: int, last: int, most: int) -> Iterator[Piece]:
         """Likewise, for consumers here; where there is anything apart, that alone.
 
-        :raises StoreError: what is on the shelf cannot be read now; that says nothing of what is held.
+        :raises StoreError: what is in storage cannot be read now; that says nothing of what is held.
         """
         came = False
         if first < self.low:
             last_apart = min(last, self.low - 1)
-            for piece in read_apart(self._apart, self._shelf, self.run, first, last_apart, most):
+            for piece in read_apart(self._apart, self._storage, self.run, first, last_apart, most):
                 came = True
                 yield piece
         if not came:
@@ -266,16 +268,16 @@ class Stream:
     def _read(self, first: int, last: int, most: int) -> Iterator[Piece]:
         size = 0
         first = max(first, self.low)
-        shelved = min(last, self._in_memory - 1)
-        if self._shelf is not None and first <= shelved:
-            for piece in self._read_shelf(self._shelf, first, shelved, most):
+        stored = min(last, self._in_memory - 1)
+        if self._storage is not None and first <= stored:
+            for piece in self._read_storage(self._storage, first, stored, most):
                 if isinstance(piece, Missing):
                     first = piece.last + 1
                 else:
                     first = piece.batch.last + 1
                     size += len(piece.array)
                 yield piece
-            if first <= shelved:
+            if first <= stored:
                 return
         for firsts in (self._held, self._waiting):
             for start in islice(firsts, max(bisect_right(firsts, first) - 1, 0), None):
@@ -302,8 +304,8 @@ class Stream:
             if self._arrived[start] < now - seconds:
                 return first
             first = start
-        if self._shelf is not None and self.low < first:
-            stored = self._shelf.first_since(self.run, seconds)
+        if self._storage is not None and self.low < first:
+            stored = self._storage.first_since(self.run, seconds)
             if stored is not None:
                 first = min(first, max(stored, self.low))
         return first
@@ -327,8 +329,8 @@ class Stream:
         )
 
     def given_up(self, low: int) -> None:
-        """Nothing below *low* is on the shelf any more."""
-        self._shelf_low = low
+        """Nothing below *low* is in storage any more."""
+        self._stored_low = low
         self.low = max(self.low, min(low, self._in_memory))
 
     def drop_oldest(self) -> None:
@@ -339,22 +341,22 @@ class Stream:
         signed = self._forget(self._held.popleft())
         self.held_bytes -= cost(signed)
         behind = signed.batch.last + 1
-        on_shelf = self._shelf is not None and behind <= self.stored + 1
-        self.low = max(self.low, min(self._shelf_low, behind) if on_shelf else behind)
+        in_storage = self._storage is not None and behind <= self.stored + 1
+        self.low = max(self.low, min(self._stored_low, behind) if in_storage else behind)
 
     def drop_apart(self, upto: int) -> None:
         """Give up what is held apart up to *upto*."""
         while self._apart and self._apart.oldest[1].batch.last <= upto:
             self.drop_oldest()
 
-    def _read_shelf(self, shelf: Shelf, first: int, last: int, most: int) -> Iterator[Piece]:
-        """What is on the shelf of *first* to *last*, all of which should be there.
+    def _read_storage(self, storage: Storage, first: int, last: int, most: int) -> Iterator[Piece]:
+        """What is in storage of *first* to *last*, all of which should be there.
 
         :raises StoreError: it cannot be read now.
         """
         end, came = first - 1, False  # of what was read so far
         missing: Missing | None = None
-        for piece in shelf.read(self.run, first, last, most):
+        for piece in storage.read(self.run, first, last, most):
             came = True
             if isinstance(piece, Missing):
                 end = piece.last
@@ -366,12 +368,12 @@ class Stream:
             end, missing = piece.batch.last, None
             first = end + 1
         if missing is not None or not came:
-            yield Missing(first, self._end_of_missing(shelf, end if came else last), missing is not None)
+            yield Missing(first, self._end_of_missing(storage, end if came else last), missing is not None)
 
-    def _end_of_missing(self, shelf: Shelf, last: int) -> int:
+    def _end_of_missing(self, storage: Storage, last: int) -> int:
         """The last number that is missing on the shelf, if all up to *last* is."""
         came = False
-        for piece in shelf.read(self.run, last + 1, self._in_memory - 1, _LOOK_ON):
+        for piece in storage.read(self.run, last + 1, self._in_memory - 1, _LOOK_ON):
             came = True
             if not isinstance(piece, Missing):
                 return piece.batch.first - 1

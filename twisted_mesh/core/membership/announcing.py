@@ -13,11 +13,11 @@ from math import ceil, inf
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.broadcast.outbox import Outbox
-from twisted_mesh.core.handshake import Myself
+from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.membership.key_conflict import KeyConflict
 from twisted_mesh.core.membership.roster import Rank, Roster
-from twisted_mesh.core.signing import Seal
-from twisted_mesh.wire.membership import MAX_INTERVAL, Presence, Role, Standing
+from twisted_mesh.core.signing import Signer
+from twisted_mesh.wire.membership import MAX_INTERVAL, Presence, PresenceFlags, Role
 from twisted_mesh.wire.signed import SignedRecord
 
 
@@ -30,12 +30,12 @@ class Announcing:
 
     def __init__(
         self,
-        myself: Myself,
+        local_node: LocalNode,
         config: MeshConfig,
         outbox: Outbox,
         roster: Roster,
         conflict: KeyConflict,
-        seal: Seal,
+        signer: Signer,
         asks: Callable[[], bool],
         push: Callable[[SignedRecord, Presence], None],
         look_at: Callable[[float], None],
@@ -45,17 +45,17 @@ class Announcing:
         :param push: sends a record along this node's tree.
         :param look_at: has :meth:`tick` called at that time.
         """
-        self._myself = myself
+        self._local_node = local_node
         self._config = config
         self._outbox = outbox
         self._roster = roster
         self._conflict = conflict
-        self._seal = seal
+        self._signer = signer
         self._asks = asks
         self._push = push
         self._look_at = look_at
         self.own: SignedRecord | None = None
-        self.address = myself.address
+        self.address = local_node.address
         self._counter = 0
         self._published = -inf
         self._due = inf  # when the next one was promised for
@@ -67,12 +67,12 @@ class Announcing:
     @property
     def rank(self) -> Rank:
         """Of the newest record."""
-        return self._myself.epoch, self._counter
+        return self._local_node.epoch, self._counter
 
     @property
     def speaks(self) -> bool:
         """Whether this node is a member that has said that it is there, so that its word counts."""
-        return self.is_announced and self._myself.role is not Role.GUEST
+        return self.is_announced and self._local_node.role is not Role.GUEST
 
     @property
     def is_announced(self) -> bool:
@@ -85,7 +85,7 @@ class Announcing:
 
     def announce(self, now: float) -> None:
         """Say that this node is there, or that it stops."""
-        me = self._myself
+        me = self._local_node
         interval = self._interval()
         self._counter += 1
         presence = Presence(
@@ -99,12 +99,12 @@ class Announcing:
             me.tags,
             me.retention,
             interval,
-            (Standing.LEAVING if self._leaving else 0)
-            | (Standing.EPHEMERAL if me.ephemeral else 0)
-            | (Standing.ASKS if self._asks() else 0),
+            (PresenceFlags.LEAVING if self._leaving else 0)
+            | (PresenceFlags.EPHEMERAL if me.ephemeral else 0)
+            | (PresenceFlags.ASKS if self._asks() else 0),
             b"",
         )
-        self.own = self._seal.signed(presence)
+        self.own = self._signer.signed(presence)
         self._published, self._due = now, now + interval / 1000
         self._refutes = False
         self._push(self.own, presence)

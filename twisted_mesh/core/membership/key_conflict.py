@@ -21,7 +21,7 @@ from typing import Final
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.membership.roster import Rank
-from twisted_mesh.wire.membership import Contact, Presence, Standing
+from twisted_mesh.wire.membership import Contact, Presence, PresenceFlags
 from twisted_mesh.wire.signed import SignedRecord
 
 _ON_ITS_WAY: Final = 2.0  # seconds a record may take from its author to here (guess)
@@ -65,7 +65,7 @@ class KeyConflict:
         self.signed, self.rank = signed, (presence.epoch, presence.counter)
         self.contact = contact
         self._heard = heard
-        if presence.flags & Standing.LEAVING:
+        if presence.flags & PresenceFlags.LEAVING:
             self.until = now
             return
         self.until = heard + self._config.presence_missed * presence.interval / 1000

@@ -18,9 +18,9 @@ from typing import Final
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.broadcast.outbox import Outbox
-from twisted_mesh.core.broadcast.push import SendTo, Spread
+from twisted_mesh.core.broadcast.push import Push, SendTo
 from twisted_mesh.core.events import Emit, Timer
-from twisted_mesh.core.handshake import Myself
+from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.membership.announcing import Announcing
@@ -28,8 +28,8 @@ from twisted_mesh.core.membership.key_conflict import KeyConflict
 from twisted_mesh.core.membership.roster import Entry, Rank, Roster, State
 from twisted_mesh.core.membership.suspicion import Suspicion
 from twisted_mesh.core.reachability import believed
-from twisted_mesh.core.replies.replies import ReversePath
-from twisted_mesh.core.signing import Seal
+from twisted_mesh.core.replies.replies import ReplyRouting
+from twisted_mesh.core.signing import Signer
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.identity import id_of
 from twisted_mesh.wire import membership, native
@@ -45,7 +45,7 @@ _ROSTER_BYTES: Final = 48 * 1024  # of records in one frame, so that it is under
 _LOOKS: Final = 10  # times an interval the roster is looked through
 
 
-class Presences:
+class Membership:
     """The records of a node's own presence and of the others'.
 
     :ivar announcing: the own record; :ivar suspicion: of members, and of this one.
@@ -53,36 +53,36 @@ class Presences:
 
     def __init__(
         self,
-        myself: Myself,
+        local_node: LocalNode,
         config: MeshConfig,
         links: Links,
         outbox: Outbox,
         conflict: KeyConflict,
-        spread: Spread,
+        push: Push,
         roster: Roster,
-        reverse: ReversePath,
+        reverse: ReplyRouting,
         send: SendTo,
         effect: Callable[[events.Effect], None],
         set_timer: Callable[[Timer, float], None],
     ) -> None:
-        self._myself = myself
+        self._local_node = local_node
         self._config = config
         self._links = links
         self._run = outbox.run
         self._conflict = conflict
-        self._spread = spread
+        self._push = push
         self._reverse = reverse
         self._send = send
         self._effect = effect
         self._set_timer = set_timer
         self._roster = roster
-        self._seal = Seal(myself)
+        self._signer = Signer(local_node)
         self.announcing = Announcing(
-            myself, config, outbox, roster, conflict, self._seal, lambda: reverse.asks, self._announced,
-            self._look_at,
+            local_node, config, outbox, roster, conflict, self._signer, lambda: reverse.asks,
+            self._announced, self._look_at,
         )  # fmt: skip
         self.suspicion = Suspicion(
-            myself.origin, config, links, roster, self.announcing, conflict, self._seal, spread.parents,
+            local_node.origin, config, links, roster, self.announcing, conflict, self._signer, push.parents,
             send, effect, self._look_at, self._late, self.introduce,
         )  # fmt: skip
         self._counts = {"old_records": 0, "authors_waiting": 0}
@@ -104,7 +104,7 @@ class Presences:
                 link.told_record(entry.presence.origin, entry.rank)
         signed, rank = self._own()
         if signed is not None:
-            link.told_record(self._myself.origin, rank)
+            link.told_record(self._local_node.origin, rank)
 
     def _own(self) -> tuple[SignedRecord | None, Rank]:
         """The newest record of the own key, by whichever node, and its rank."""
@@ -132,14 +132,14 @@ class Presences:
 
     def introduce(self, link: Link, origin: bytes) -> None:
         """Send the peer the newest record of *origin*, unless it has it."""
-        if origin == self._myself.origin:
+        if origin == self._local_node.origin:
             signed, rank = self._own()
         else:
             entry = self._roster.get(origin)
             signed, rank = (None, (0, 0)) if entry is None else (entry.signed, entry.rank)
         if signed is not None and link.knows_record(origin) < rank:
             link.told_record(origin, rank)
-            self._send((link,), signed.relayed() if origin != self._myself.origin else signed)
+            self._send((link,), signed.relayed() if origin != self._local_node.origin else signed)
 
     def outdated(self, link: Link) -> None:
         """The link is a double of another: if that is of a newer run of its key the peer should know."""
@@ -173,7 +173,7 @@ class Presences:
             presence = signed.record
             link.heard_record(presence.origin, (presence.epoch, presence.counter))
             heard = now - told.age / 1000
-            if presence.origin == self._myself.origin:
+            if presence.origin == self._local_node.origin:
                 self._said_elsewhere(link, signed, presence, heard, now)
             elif not self._roster.is_forgotten(presence, heard, now):
                 parent = self._served_by(link, presence.origin, now)
@@ -182,9 +182,9 @@ class Presences:
                     news.append(entry)
                     if not link.visits:  # who told of it has a way to it
                         run = (presence.origin, presence.epoch)
-                        self._spread.parents.note(run, presence.sequence, link.number, presence.counter)
+                        self._push.parents.note(run, presence.sequence, link.number, presence.counter)
                     if entry.state is State.UP and heard + entry.interval > now:
-                        self._push(signed.relayed(), presence, link, parent)
+                        self._hand_on(signed.relayed(), presence, link, parent)
         return news
 
     def _on_presence(
@@ -193,12 +193,12 @@ class Presences:
         origin, rank = presence.origin, (presence.epoch, presence.counter)
         link.heard_record(origin, rank)
         run = (origin, presence.epoch)
-        if origin == self._myself.origin:
+        if origin == self._local_node.origin:
             self._on_own(link, signed, presence, now)
             return None
         known = self._roster.rank(origin)
         if rank == known:
-            self._spread.duplicate(link, run, -presence.counter, False)
+            self._push.duplicate(link, run, -presence.counter, False)
             return None
         if rank < known:
             self._counts["old_records"] += 1
@@ -207,16 +207,16 @@ class Presences:
         entry = self._take(link, signed, presence, now, now)
         if entry is not None:
             if parent is None:
-                self._spread.record_arrived(link, run, presence.sequence, presence.counter, now)
-            self._push(signed.relayed(), presence, link, parent)
+                self._push.record_arrived(link, run, presence.sequence, presence.counter, now)
+            self._hand_on(signed.relayed(), presence, link, parent)
         return entry
 
     def _on_own(self, link: Link, signed: SignedRecord, presence: Presence, now: float) -> None:
         """Something this node said came back, or something that another with its key says."""
         if (presence.epoch, presence.counter) > self.announcing.rank:
             self._said_elsewhere(link, signed, presence, now, now)
-        elif presence.epoch == self._myself.epoch:
-            self._spread.duplicate(link, self._run, -presence.counter, True)
+        elif presence.epoch == self._local_node.epoch:
+            self._push.duplicate(link, self._run, -presence.counter, True)
 
     def _said_elsewhere(
         self, link: Link, signed: SignedRecord, presence: Presence, heard: float, now: float
@@ -224,10 +224,10 @@ class Presences:
         """A record of the own key: if this node never said it, and it is news, it goes on like others."""
         if (presence.epoch, presence.counter) <= max(self.announcing.rank, self._conflict.rank):
             return
-        self._seal.require(signed)
+        self._signer.require(signed)
         self._conflict.recorded(signed, presence, self._contact(link, presence), heard, now)
         if heard + presence.interval / 1000 > now:
-            self._push(signed.relayed(), presence, link)
+            self._hand_on(signed.relayed(), presence, link)
         self._look_at(max(now, self._conflict.until))
 
     def met(self, epoch: int, now: float) -> None:
@@ -244,7 +244,7 @@ class Presences:
             return None
         if not self.may_bring(link, origin, now):
             return None
-        self._seal.require(signed)
+        self._signer.require(signed)
         known = self._roster.get(origin)
         was_member = known is not None and known.is_member
         was_gone = known is not None and not known.is_there
@@ -277,7 +277,7 @@ class Presences:
         return Contact(id_of(presence.origin), *presence.address)
 
     def _announced(self, signed: SignedRecord, presence: Presence) -> None:
-        self._push(signed, presence, None)
+        self._hand_on(signed, presence, None)
 
     def _served_by(self, link: Link, origin: bytes, now: float) -> int | None:
         """The link *origin*'s records come over, if *link*, which brings one, is no branch of its tree.
@@ -289,9 +289,9 @@ class Presences:
         known = self._roster.get(origin)
         is_served = known is not None and known.is_there and known.heard + known.interval > now
         is_branch = not link.visits and origin not in link.quiet
-        return self._spread.parents.of(origin) if is_served and not is_branch else None
+        return self._push.parents.of(origin) if is_served and not is_branch else None
 
-    def _push(
+    def _hand_on(
         self, signed: SignedRecord, presence: Presence, source: Link | None, parent: int | None = None
     ) -> None:
         """Send a record along its origin's tree, but not to *source* and *parent*."""
@@ -322,7 +322,7 @@ class Presences:
             self._roster.wait_for_suspects(now)  # their word may stand in the queue of a slow line
         over = self._conflict.over(now)
         if over is not None:
-            self._effect(Emit(events.EpochTaken(over)))
+            self._effect(Emit(events.EpochConflict(over)))
         self.announcing.tick(now)
         changed, gone = self._roster.tick(now)
         for entry in changed:

@@ -16,7 +16,7 @@ from enum import Enum
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.wire.membership import Contact, Presence, Role, Standing
+from twisted_mesh.wire.membership import Contact, Presence, PresenceFlags, Role
 from twisted_mesh.wire.signed import SignedRecord
 
 _SPARED: Final = 5.0  # seconds for which suspects are not given up while a line is slow (guess)
@@ -97,7 +97,7 @@ class Entry:
     @property
     def has_ended(self) -> bool:
         """Whether it has left, with a key made for one process: it will hardly be seen again."""
-        return self.state is State.LEFT and bool(self.presence.flags & Standing.EPHEMERAL)
+        return self.state is State.LEFT and bool(self.presence.flags & PresenceFlags.EPHEMERAL)
 
     @property
     def interval(self) -> float:
@@ -169,7 +169,7 @@ class Roster:
         else:
             entry.renew(signed, presence, contact, heard)
         state = State.UP
-        if presence.flags & Standing.LEAVING:
+        if presence.flags & PresenceFlags.LEAVING:
             state = State.LEFT
         elif heard + self._patience(presence) <= now:
             state = State.DOWN
@@ -269,7 +269,7 @@ class Roster:
         return self._config.presence_missed * presence.interval / 1000
 
     def _memory(self, presence: Presence) -> float:
-        is_ephemeral = presence.flags & Standing.EPHEMERAL or presence.role == Role.GUEST
+        is_ephemeral = presence.flags & PresenceFlags.EPHEMERAL or presence.role == Role.GUEST
         return self._config.ephemeral_memory if is_ephemeral else self._config.member_memory
 
     def _make_room(self) -> bool:

@@ -21,7 +21,7 @@ from twisted_mesh.core.links import Links
 from twisted_mesh.core.membership.announcing import Announcing
 from twisted_mesh.core.membership.key_conflict import KeyConflict
 from twisted_mesh.core.membership.roster import Entry, Rank, Roster, State
-from twisted_mesh.core.signing import Seal
+from twisted_mesh.core.signing import Signer
 from twisted_mesh.wire.membership import Suspect
 from twisted_mesh.wire.signed import SignedRecord
 
@@ -40,7 +40,7 @@ class Suspicion:
         roster: Roster,
         announcing: Announcing,
         conflict: KeyConflict,
-        seal: Seal,
+        signer: Signer,
         parents: Parents,
         send: SendTo,
         effect: Callable[[events.Effect], None],
@@ -60,7 +60,7 @@ class Suspicion:
         self._roster = roster
         self._announcing = announcing
         self._conflict = conflict
-        self._seal = seal
+        self._signer = signer
         self._parents = parents
         self._send = send
         self._effect = effect
@@ -116,7 +116,7 @@ class Suspicion:
             self.idle += 1
             self._pass_on(link, signed, entry)
             return
-        self._seal.require(signed)
+        self._signer.require(signed)
         accuser.accused = now
         if entry is None and self._conflict:
             self._conflict.suspected(now)
@@ -133,7 +133,7 @@ class Suspicion:
         """
         if entry.warned == entry.rank:
             return
-        self._seal.require(signed)
+        self._signer.require(signed)
         entry.warned = entry.rank
         number = self._parents.of(entry.presence.origin)
         others = [other for other in self._links.fed if other is not link]
@@ -143,7 +143,7 @@ class Suspicion:
 
     def _accusation(self, entry: Entry) -> SignedRecord:
         suspect = Suspect(self._origin, entry.presence.origin, *entry.rank)
-        return self._seal.signed(suspect)
+        return self._signer.signed(suspect)
 
     def _suspected(self, entry: Entry, signed: SignedRecord, source: Link | None, now: float) -> None:
         self._roster.suspect(entry, now)

@@ -20,13 +20,13 @@ from typing import Final
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.broadcast.repair import Repair
-from twisted_mesh.core.events import Run
-from twisted_mesh.core.handshake import Myself
+from twisted_mesh.core.events import StreamId
+from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.membership.roster import Entry, Roster
 from twisted_mesh.core.meter import FLOOR
-from twisted_mesh.core.overlay.views import Dice
+from twisted_mesh.core.overlay.views import Randomness
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.membership import Contact, Purpose, Role, Stay
 
@@ -57,29 +57,29 @@ class Exchange:
 
     def __init__(
         self,
-        myself: Myself,
+        local_node: LocalNode,
         config: MeshConfig,
         links: Links,
         roster: Roster,
         repair: Repair,
-        dice: Dice,
+        randomness: Randomness,
         dial: Callable[[Contact, Purpose], bool],
         close: Callable[[int, Reason, str], None],
     ) -> None:
         """
         :param dial: False where that cannot be now.
         """
-        self._myself = myself
+        self._local_node = local_node
         self._config = config
         self._links = links
         self._roster = roster
         self._repair = repair
-        self._dice = dice
+        self._randomness = randomness
         self._dial = dial
         self._close = close
         self._visits: dict[int, Visit] = {}
         self._remembered: OrderedDict[bytes, Contact] = OrderedDict()  # by id, the latest last
-        self._helped: dict[Run, float] = {}  # when others were asked for what is missing of it
+        self._helped: dict[StreamId, float] = {}  # when others were asked for what is missing of it
         self._to_visit: dict[bytes, tuple[Contact, float]] = {}  # as soon as may be, and until when
         self._next_draw: float | None = None
 
@@ -92,7 +92,7 @@ class Exchange:
 
     def thinks(self, link: Link) -> Stay:
         """What this node has to say of staying, on a new link."""
-        if not self._myself.overlay:
+        if not self._local_node.overlay:
             return Stay.NEVER
         if link.peer.role is Role.GUEST or self._roster.is_there(link.peer.origin):
             return Stay.CONTENT
@@ -128,7 +128,7 @@ class Exchange:
         """A link is gone."""
         self._visits.pop(number, None)
 
-    def help(self, runs: Iterable[Run], most: int, now: float) -> list[Run]:
+    def help(self, runs: Iterable[StreamId], most: int, now: float) -> list[StreamId]:
         """Something is missing of *runs* that no neighbour is being asked for: look further.
 
         :return: those for which that begins now, up to *most*, their authors in turn: one author can begin
@@ -199,7 +199,7 @@ class Exchange:
         }
 
     def _wait(self) -> float:
-        return self._config.exchange_interval * (0.75 + self._dice.random() / 2)
+        return self._config.exchange_interval * (0.75 + self._randomness.random() / 2)
 
     def _draw(self) -> Contact | None:
         """A node that is no neighbour."""
@@ -212,9 +212,9 @@ class Exchange:
         for contact in self._remembered.values():
             if contact.id not in up and contact.id not in linked:
                 away.setdefault(contact.id, contact)  # what the roster has is its newest word
-        first, second = (away, up) if self._dice.random() < _NOT_UP else (up, away)
+        first, second = (away, up) if self._randomness.random() < _NOT_UP else (up, away)
         drawn = list((first or second).values())
-        return self._dice.choice(drawn) if drawn else None
+        return self._randomness.choice(drawn) if drawn else None
 
     def _look_at(self, visit: Visit, now: float) -> None:
         config, link = self._config, visit.link
@@ -239,7 +239,7 @@ def _is_moving(link: Link, now: float) -> bool:
     return link.is_slowed(now) or (link.meter.is_waiting and link.unread > FLOOR)
 
 
-def _in_turn(runs: Sequence[Run]) -> list[Run]:
+def _in_turn(runs: Sequence[StreamId]) -> list[StreamId]:
     """One run of each author, then the next of each, and so on."""
     of_author: dict[bytes, int] = {}
     rounds = []

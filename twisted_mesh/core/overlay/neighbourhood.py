@@ -12,23 +12,23 @@ from typing import Final, assert_never
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
-from twisted_mesh.core.broadcast.inbound import Intake
+from twisted_mesh.core.broadcast.inbound import Inbound
 from twisted_mesh.core.broadcast.outbox import Outbox
-from twisted_mesh.core.broadcast.push import SendTo, Spread
+from twisted_mesh.core.broadcast.push import Push, SendTo
 from twisted_mesh.core.broadcast.repair import Repair
-from twisted_mesh.core.events import Dial, Emit, Run, Timer
-from twisted_mesh.core.handshake import Myself
+from twisted_mesh.core.events import Dial, Emit, StreamId, Timer
+from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.membership.key_conflict import KeyConflict
-from twisted_mesh.core.membership.presence import Presences
+from twisted_mesh.core.membership.presence import Membership
 from twisted_mesh.core.membership.roster import Entry, Roster
 from twisted_mesh.core.overlay.exchange import Exchange
 from twisted_mesh.core.overlay.overlay import Overlay
-from twisted_mesh.core.overlay.views import Dice
-from twisted_mesh.core.reachability import Dials, Place, believed
-from twisted_mesh.core.replies.replies import ReversePath
+from twisted_mesh.core.overlay.views import Randomness
+from twisted_mesh.core.reachability import DialLimit, Place, believed
+from twisted_mesh.core.replies.replies import ReplyRouting
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.wire import membership
 from twisted_mesh.wire.membership import (
@@ -47,7 +47,7 @@ SOUGHT_MOST: Final = 64
 _HELP_AFTER = 1.0  # seconds a hole is left to the neighbours before others are asked (guess)
 
 
-class Membership:
+class Neighbourhood:
     """The society of a node.
 
     :ivar presences: its own record, and those of the others.
@@ -59,52 +59,58 @@ class Membership:
 
     def __init__(
         self,
-        myself: Myself,
+        local_node: LocalNode,
         config: MeshConfig,
         links: Links,
         history: History,
         outbox: Outbox,
         repair: Repair,
-        spread: Spread,
-        intake: Intake,
+        push: Push,
+        inbound: Inbound,
         conflict: KeyConflict,
         send: SendTo,
         effect: Callable[[events.Effect], None],
         set_timer: Callable[[Timer, float], None],
         close: Callable[[int, Reason, str], None],
         roster: Roster,
-        reverse: ReversePath,
-        dice: Dice,
+        reverse: ReplyRouting,
+        randomness: Randomness,
     ) -> None:
         """
         :param reverse: what depends on who is there, and is told of it.
         """
-        self._myself = myself
+        self._local_node = local_node
         self._config = config
         self._links = links
         self._history = history
         self._outbox = outbox
         self._repair = repair
-        self._intake = intake
+        self._inbound = inbound
         self._conflict = conflict
         self._roster = roster
         self._reverse = reverse
         self._effect = effect
         self._set_timer = set_timer
-        self._dials = Dials(config, myself.address)
+        self._dials = DialLimit(config, local_node.address)
         self._now = 0.0
         self._quiet_until = 0.0  # while there is a key conflict no others are dialled before
-        self.presences = Presences(
-            myself, config, links, outbox, conflict, spread, roster, reverse, send, effect, set_timer
+        self.presences = Membership(
+            local_node, config, links, outbox, conflict, push, roster, reverse, send, effect, set_timer
         )
         self.overlay = (
             Overlay(
-                _at(myself, myself.address), myself.id, config, dice, self._gossip(send), self._dial, close
+                _at(local_node, local_node.address),
+                local_node.id,
+                config,
+                randomness,
+                self._gossip(send),
+                self._dial,
+                close,
             )
-            if myself.overlay
+            if local_node.overlay
             else None
         )
-        self.exchange = Exchange(myself, config, links, roster, repair, dice, self._dial, close)
+        self.exchange = Exchange(local_node, config, links, roster, repair, randomness, self._dial, close)
         self.joined = False
         self.settled_by: int | None = None
 
@@ -138,7 +144,7 @@ class Membership:
     def up(self, link: Link, now: float) -> None:
         """The peer's frontier is here."""
         self._now = now
-        if self._myself.role is Role.MEMBER:
+        if self._local_node.role is Role.MEMBER:
             self.presences.announcing.announce_first(now)
         if link.visits:
             self._effect(Emit(events.Visiting(link.number)))
@@ -262,7 +268,7 @@ class Membership:
                 self._dials.own = event.address
                 self.presences.announcing.address = event.address
                 if self.overlay is not None:
-                    self.overlay.me = _at(self._myself, event.address)
+                    self.overlay.me = _at(self._local_node, event.address)
             case _:
                 assert_never(event)
 
@@ -300,7 +306,7 @@ class Membership:
         if other is not None:  # so that both have proof of each other
             self._knock(other, Purpose.EXCHANGE)
 
-    def seek(self, runs: Sequence[Run], now: float) -> None:
+    def seek(self, runs: Sequence[StreamId], now: float) -> None:
         """Ask every neighbour for what is missing of *runs*, if nobody is asked yet."""
         for run in [run for run in runs if not self._repair.is_pulled(run, now)][:SOUGHT_MOST]:
             self._repair.seek(run, now)
@@ -338,7 +344,7 @@ class Membership:
             start = entry.at_join[1]
         lowered = self._history.lowered(run, presence.sequence, start)
         if lowered is not None:
-            self._intake.tell_gaps([lowered], now)
+            self._inbound.tell_gaps([lowered], now)
             self._repair.ask_again(run, now)
         self._history.hinted(run, presence.sequence, now)
         self._reverse.evident(presence, now)
@@ -346,7 +352,7 @@ class Membership:
 
     def _keep_to_limits(self, now: float) -> None:
         """A record alone may have opened a stream, and no batch need ever come."""
-        self._intake.tell_gaps(self._history.evict(now, self._outbox.run, self._outbox.taken), now)
+        self._inbound.tell_gaps(self._history.evict(now, self._outbox.run, self._outbox.taken), now)
 
     def _know(self, entries: Iterable[Entry], link: int) -> None:
         if self.overlay is not None:
@@ -377,6 +383,6 @@ class Membership:
         return to
 
 
-def _at(myself: Myself, address: Place | None) -> Contact | None:
+def _at(local_node: LocalNode, address: Place | None) -> Contact | None:
     """This node as others can dial it at *address*."""
-    return None if address is None else Contact(myself.id, *address)
+    return None if address is None else Contact(local_node.id, *address)

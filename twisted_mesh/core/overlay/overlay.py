@@ -20,10 +20,10 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.overlay.rewiring import SPARE, Moves
+from twisted_mesh.core.overlay.rewiring import SPARE, Rewiring
 from twisted_mesh.core.overlay.search import Search
 from twisted_mesh.core.overlay.shuffles import Shuffles
-from twisted_mesh.core.overlay.views import MET, ActiveView, Dice, Neighbour, PassiveView, jitter
+from twisted_mesh.core.overlay.views import MET, ActiveView, Neighbour, PassiveView, Randomness, jitter
 from twisted_mesh.core.rate import Bucket
 from twisted_mesh.core.reachability import believed
 from twisted_mesh.errors import Reason
@@ -59,7 +59,7 @@ class Overlay:
         me: Contact | None,
         own_id: bytes,
         config: MeshConfig,
-        dice: Dice,
+        randomness: Randomness,
         send: Callable[[int, ForwardJoin | Shuffle | ShuffleReply], None],
         dial: Callable[[Contact, Purpose], bool],
         close: Callable[[int, Reason, str], None],
@@ -71,13 +71,13 @@ class Overlay:
         self.me = me
         self._own_id = own_id
         self._config = config
-        self._dice = dice
+        self._randomness = randomness
         self._send = send
         self._active = ActiveView()
-        self._passive = PassiveView(own_id, config.passive_view, self._active, dice)
-        self._moves = Moves(self._active, config, dice, send, dial, close)
-        self._shuffles = Shuffles(self._active, self._passive, config, dice, send)
-        self._search = Search(self._active, self._passive, config, dice, dial)
+        self._passive = PassiveView(own_id, config.passive_view, self._active, randomness)
+        self._moves = Rewiring(self._active, config, randomness, send, dial, close)
+        self._shuffles = Shuffles(self._active, self._passive, config, randomness, send)
+        self._search = Search(self._active, self._passive, config, randomness, dial)
         self._walks: dict[int, Bucket] = {}  # by link
         self._shuffle_at: float | None = None
         self._dropped_walks = self._unbelieved = 0
@@ -173,9 +173,9 @@ class Overlay:
         self._introduce(node)
         self._search.resume(now, now)
         if self._shuffle_at is None:
-            self._shuffle_at = now + self._config.shuffle_interval * self._dice.random()
+            self._shuffle_at = now + self._config.shuffle_interval * self._randomness.random()
         if len(self._active) < self._config.active_view and not self._passive.ready(now):
-            soon = now + jitter(self._config.overlay_interval, self._dice)
+            soon = now + jitter(self._config.overlay_interval, self._randomness)
             self._shuffle_at = min(self._shuffle_at, soon)
 
     def closed(self, number: int, reason: Reason, now: float) -> None:
@@ -250,7 +250,7 @@ class Overlay:
         self._search.tick(now)
         if self._shuffle_at is not None and self._shuffle_at <= now:
             self._shuffles.begin(self.me)
-            pause = self._config.shuffle_interval * (0.75 + self._dice.random() / 2)
+            pause = self._config.shuffle_interval * (0.75 + self._randomness.random() / 2)
             self._shuffle_at = now + pause if len(self._active) else None
         self._moves.tick(now)
 
@@ -267,7 +267,7 @@ class Overlay:
         ways = self._ways(node, node.contact)
         # Where there are too many neighbours already the newcomer gets some of those.
         walks = WALKS if len(self._active) <= self._config.active_view + SPARE else 1
-        for way in self._dice.sample(ways, min(walks, len(ways))):
+        for way in self._randomness.sample(ways, min(walks, len(ways))):
             self._send(way.way, ForwardJoin(node.contact, self._config.active_walk, False))
 
     def _walk(self, peer: Neighbour, contact: Contact, left: int, now: float) -> None:
@@ -275,7 +275,7 @@ class Overlay:
         if left and ways:
             if left == self._config.passive_walk:
                 self._learn((contact,), peer.id, now)
-            self._send(self._dice.choice(ways).way, ForwardJoin(contact, left - 1, False))
+            self._send(self._randomness.choice(ways).way, ForwardJoin(contact, left - 1, False))
         elif self._active.get(contact.id) is None and not self._search.welcome(contact, now):
             self._learn((contact,), peer.id, now)
 
@@ -306,7 +306,7 @@ class Overlay:
     ) -> None:
         """*source* told of nodes; of a long list some that are drawn."""
         if len(contacts) > self._config.passive_view:
-            contacts = self._dice.sample(contacts, self._config.passive_view)
+            contacts = self._randomness.sample(contacts, self._config.passive_view)
         for contact in contacts:
             self._passive.add(contact, source, own_word=own_word or source == MET)
         self._search.resume(now, now)

@@ -25,7 +25,7 @@ from math import inf
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.overlay.views import ActiveView, Dice, Neighbour, jitter
+from twisted_mesh.core.overlay.views import ActiveView, Neighbour, Randomness, jitter
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.membership import Contact, ForwardJoin, Purpose
 
@@ -52,7 +52,7 @@ class _Task:
         self.until = until
 
 
-class Moves:
+class Rewiring:
     """Both sides of moving: what this node asked of others, and the one request it follows.
 
     :ivar wake: when the next round is due, None where there is nothing to move.
@@ -62,14 +62,14 @@ class Moves:
         self,
         active: ActiveView,
         config: MeshConfig,
-        dice: Dice,
+        randomness: Randomness,
         send: Callable[[int, ForwardJoin], None],
         dial: Callable[[Contact, Purpose], bool],
         close: Callable[[int, Reason, str], None],
     ) -> None:
         self._active = active
         self._config = config
-        self._dice = dice
+        self._randomness = randomness
         self._send = send
         self._dial = dial
         self._close = close
@@ -94,7 +94,7 @@ class Moves:
             self.wake = None
             self._fewest = self._config.links_limit
         elif self.wake is None:
-            self.wake = now + jitter(self._config.overlay_interval, self._dice)
+            self.wake = now + jitter(self._config.overlay_interval, self._randomness)
 
     def joined(self) -> None:
         """A newcomer is one more to hand on, and no sign that it is of no use."""
@@ -111,7 +111,7 @@ class Moves:
         for _ in range(-(-surplus // PART) if surplus > 0 else 1 - hopeful):
             if not self._ask(now, seeking=surplus <= 0):
                 break
-        self.wake = now + jitter(self._pause, self._dice)
+        self.wake = now + jitter(self._pause, self._randomness)
         if len(self._active) < self._fewest:
             self._fewest = len(self._active)
             self._pause = self._config.overlay_interval
@@ -123,7 +123,7 @@ class Moves:
         asked = self._asked.get(victim.id)
         if asked is not None and asked[0] == anchor:
             del self._asked[victim.id]
-            self._staying[victim.id] = now + jitter(self._config.move_timeout, self._dice)
+            self._staying[victim.id] = now + jitter(self._config.move_timeout, self._randomness)
 
     def _ask(self, now: float, *, seeking: bool) -> bool:
         """Ask one neighbour to link with another one instead of with this node.
@@ -144,7 +144,7 @@ class Moves:
         if not victims or not anchors:
             return False
         # Who looks for neighbours is to keep those it has, and to get the others.
-        victim = self._dice.choice([node for node in victims if not node.seeks] or victims)
+        victim = self._randomness.choice([node for node in victims if not node.seeks] or victims)
         anchors = [
             node
             for node in anchors
@@ -152,7 +152,7 @@ class Moves:
         ]
         if not anchors:
             return False
-        anchor = self._dice.choice([node for node in anchors if node.seeks] or anchors)
+        anchor = self._randomness.choice([node for node in anchors if node.seeks] or anchors)
         assert anchor.contact is not None
         anchor.seeks = False
         self._asked[victim.id] = anchor.id, now + self._config.move_timeout

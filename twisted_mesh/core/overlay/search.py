@@ -17,7 +17,7 @@ from typing import Final
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.backoff import backoff
-from twisted_mesh.core.overlay.views import FULL_LONGEST, ActiveView, Dice, PassiveView, jitter
+from twisted_mesh.core.overlay.views import FULL_LONGEST, ActiveView, PassiveView, Randomness, jitter
 from twisted_mesh.core.rate import Bucket
 from twisted_mesh.wire.membership import Contact, Purpose
 
@@ -47,13 +47,13 @@ class Search:
         active: ActiveView,
         passive: PassiveView,
         config: MeshConfig,
-        dice: Dice,
+        randomness: Randomness,
         dial: Callable[[Contact, Purpose], bool],
     ) -> None:
         self._active = active
         self._passive = passive
         self._config = config
-        self._dice = dice
+        self._randomness = randomness
         self._dial = dial
         self._few = config.active_view // 2
         # No dial takes longer; one whose end is not told must not stand in the way of others.
@@ -108,7 +108,7 @@ class Search:
         """The node was not found."""
         self.drop(id)
         self._passive.remove(id)
-        self.resume(now, now + jitter(self._config.overlay_interval, self._dice))
+        self.resume(now, now + jitter(self._config.overlay_interval, self._randomness))
 
     def drop(self, id: bytes) -> None:
         """Nothing more is expected of the dial of the node."""
@@ -122,7 +122,7 @@ class Search:
             self.wake = None
             return
         if len(self._active) > self._few:
-            at = max(at, now + jitter(CALM * self._config.overlay_interval, self._dice))
+            at = max(at, now + jitter(CALM * self._config.overlay_interval, self._randomness))
         if self.wake is None or (at < self.wake and not self._refusals):
             self.wake = at
 
@@ -141,7 +141,7 @@ class Search:
         for _ in range(min(missing, at_once - len(self._dials))):
             contact = self._passive.pick(self._passive.ready(now, self._dials, full=insists))
             if contact is not None and not self._try(contact, purpose, now):
-                self._passive.put_off(contact.id, now + jitter(PUT_OFF, self._dice))
+                self._passive.put_off(contact.id, now + jitter(PUT_OFF, self._randomness))
         self.resume(now, now + self._pause())
 
     def welcome(self, contact: Contact, now: float) -> bool:
@@ -163,4 +163,4 @@ class Search:
     def _pause(self) -> float:
         """Seconds until the next attempt: where nobody has room longer and longer."""
         longest = FULL_LONGEST if len(self._active) > self._few else HASTY_LONGEST
-        return jitter(backoff(self._config.overlay_interval, self._refusals, longest), self._dice)
+        return jitter(backoff(self._config.overlay_interval, self._refusals, longest), self._randomness)

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.overlay.views import ActiveView, Dice, Neighbour, PassiveView
+from twisted_mesh.core.overlay.views import ActiveView, Neighbour, PassiveView, Randomness
 from twisted_mesh.wire.membership import Contact, Shuffle, ShuffleReply
 
 
@@ -41,13 +41,13 @@ class Shuffles:
         active: ActiveView,
         passive: PassiveView,
         config: MeshConfig,
-        dice: Dice,
+        randomness: Randomness,
         send: Callable[[int, Shuffle | ShuffleReply], None],
     ) -> None:
         self._active = active
         self._passive = passive
         self._config = config
-        self._dice = dice
+        self._randomness = randomness
         self._send = send
         self._walks: OrderedDict[int, _Walk] = OrderedDict()  # by token
         self.strays = self.unbelieved = 0
@@ -60,13 +60,13 @@ class Shuffles:
         ways = self._active.up()
         if not ways:
             return
-        to = self._dice.choice(ways)
+        to = self._randomness.choice(ways)
         others = [node.contact for node in ways if node.contact is not None and node is not to]
         contacts = self._some(others, self._config.shuffle_active, to)
         contacts += self._some(self._passive.contacts(), self._config.shuffle_passive, to)
         if me is not None and to.fits(me):
             contacts.insert(0, me)
-        token = int(self._dice.random() * 2**53)
+        token = int(self._randomness.random() * 2**53)
         self._remember(token, _Walk(None, to.way, [contact.id for contact in contacts]))
         self._send(to.way, Shuffle(token, contacts, self._config.active_walk))
 
@@ -79,7 +79,7 @@ class Shuffles:
         left = min(frame.left, self._config.active_walk) - 1
         ways = [node for node in self._active.up() if node is not peer and node.id not in told]
         if left > 0 and ways and known is None:
-            to = self._dice.choice(ways)
+            to = self._randomness.choice(ways)
             self._remember(frame.token, _Walk(number, to.way, []))
             contacts = [contact for contact in frame.contacts if to.fits(contact)]
             self._send(to.way, Shuffle(frame.token, contacts, left))
@@ -121,7 +121,7 @@ class Shuffles:
 
     def _some(self, contacts: list[Contact], most: int, to: Neighbour) -> list[Contact]:
         fitting = [contact for contact in contacts if to.fits(contact)]
-        return self._dice.sample(fitting, min(most, len(fitting)))
+        return self._randomness.sample(fitting, min(most, len(fitting)))
 
     def _take(self, contacts: list[Contact], peer: Neighbour, sent: list[bytes]) -> None:
         for contact in contacts:

@@ -26,7 +26,7 @@ FULL_LONGEST: Final = 32.0
 MET: Final = b""  #: whose word a contact is that this node has met itself
 
 
-class Dice(Protocol):
+class Randomness(Protocol):
     """Randomness as it is passed in; a :class:`random.Random` is one."""
 
     def random(self) -> float:
@@ -39,9 +39,9 @@ class Dice(Protocol):
         """*k* of *population*, each at most once."""
 
 
-def jitter(seconds: float, dice: Dice) -> float:
+def jitter(seconds: float, randomness: Randomness) -> float:
     """*seconds*, half more or less: nodes that began in one moment do not go on in step."""
-    return seconds * (0.5 + dice.random())
+    return seconds * (0.5 + randomness.random())
 
 
 class Neighbour:
@@ -148,11 +148,11 @@ class _Entry:
 class PassiveView:
     """Nodes this one is not linked with and could dial, each with whose word it is."""
 
-    def __init__(self, own_id: bytes, limit: int, active: ActiveView, dice: Dice) -> None:
+    def __init__(self, own_id: bytes, limit: int, active: ActiveView, randomness: Randomness) -> None:
         self._own_id = own_id
         self._limit = limit
         self._active = active
-        self._dice = dice
+        self._randomness = randomness
         self._entries: dict[bytes, _Entry] = {}
         self._places: dict[Place, bytes] = {}
         self._told: Counter[bytes] = Counter()  # entries by source
@@ -217,7 +217,7 @@ class PassiveView:
         if entry is not None:
             pause = backoff(FULL_FIRST, entry.full, FULL_LONGEST)
             entry.full += 1
-            entry.until = now + jitter(pause, self._dice)
+            entry.until = now + jitter(pause, self._randomness)
 
     def put_off(self, id: bytes, until: float) -> None:
         """The node is not asked before *until*."""
@@ -254,7 +254,7 @@ class PassiveView:
             return None
         taken = self._active.sites()
         new = [site for site in sites if site not in taken]
-        return self._dice.choice(sites[self._dice.choice(new or list(sites))])
+        return self._randomness.choice(sites[self._randomness.choice(new or list(sites))])
 
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""
@@ -267,7 +267,7 @@ class PassiveView:
             told = Counter(entry.source for entry in goes)
             goes = _largest(goes, told, lambda entry: entry.source, source)
         goes = swapped or goes
-        self.remove(self._dice.choice(goes).contact.id)
+        self.remove(self._randomness.choice(goes).contact.id)
 
 
 def _largest(entries: list[_Entry], counts: Counter[K], key: Callable[[_Entry], K], own: K) -> list[_Entry]:

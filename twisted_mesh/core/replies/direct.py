@@ -17,14 +17,14 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.backoff import backoff
 from twisted_mesh.core.broadcast.push import SendTo
-from twisted_mesh.core.broadcast.trees import Bringers
+from twisted_mesh.core.broadcast.trees import FirstArrivals
 from twisted_mesh.core.events import Deliver, Effect, Emit
-from twisted_mesh.core.handshake import Myself
+from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.membership.roster import Roster
 from twisted_mesh.core.replies.routes import DETOURS, MOST_HOPS, Routes
-from twisted_mesh.core.signing import Seal, signer
+from twisted_mesh.core.signing import Signer, signer
 from twisted_mesh.errors import PoisonedBody
 from twisted_mesh.wire import native
 from twisted_mesh.wire.bodies import Entry, unpack_entries
@@ -114,7 +114,7 @@ class Directs:
 
     def __init__(
         self,
-        myself: Myself,
+        local_node: LocalNode,
         config: MeshConfig,
         links: Links,
         roster: Roster,
@@ -122,9 +122,9 @@ class Directs:
         send: SendTo,
         effect: Callable[[Effect], None],
     ) -> None:
-        self._myself = myself
+        self._local_node = local_node
         self._config = config
-        self._seal = Seal(myself)
+        self._signer = Signer(local_node)
         self._links = links
         self._roster = roster
         self._routes = routes
@@ -132,7 +132,7 @@ class Directs:
         self._effect = effect
         self._outgoing: dict[bytes, Outgoing] = {}
         self._incoming: OrderedDict[bytes, Incoming] = OrderedDict()  # the longest idle first
-        self._bringers: Bringers[_Passage] = Bringers()
+        self._bringers: FirstArrivals[_Passage] = FirstArrivals()
         self._bytes = 0  # of all that waits to be acknowledged
         self._highest = 0  # number ever given: whoever is forgotten and written to again knows lower ones
         self.counts = {"stray_directs": 0, "dropped_directs": 0}
@@ -205,7 +205,7 @@ class Directs:
         oldest = next(iter(outgoing.waiting))
         for link, tries in self._ways(destination, sent.tries):
             direct = Direct(*self._own, destination, outgoing.epoch, number, oldest, tries, sent.body)
-            self._send((link,), self._seal.signed(direct))
+            self._send((link,), self._signer.signed(direct))
         config = self._config
         wait = backoff(config.direct_repeat, sent.tries, config.direct_repeat_longest)
         sent.tries += 1
@@ -246,7 +246,7 @@ class Directs:
 
     @property
     def _own(self) -> tuple[bytes, int]:
-        return self._myself.origin, self._myself.epoch
+        return self._local_node.origin, self._local_node.epoch
 
     # ── what comes in ───────────────────────────────────────────────────────────────
 
@@ -260,14 +260,14 @@ class Directs:
         assert isinstance(record, Direct | DirectAck)
         author, target = signer(record), record.origin if is_ack else record.destination
         known = author == link.peer.origin or self._roster.get(author) is not None
-        if not known or author == self._myself.origin:
+        if not known or author == self._local_node.origin:
             self.counts["stray_directs"] += 1
             return
         if not link.receipts.take(now):
             self.counts["dropped_directs"] += 1
             return
-        self._seal.require(signed)
-        if target != self._myself.origin:
+        self._signer.require(signed)
+        if target != self._local_node.origin:
             self._relay(link, signed, record, now)
         elif isinstance(record, DirectAck):
             self._acknowledged(record)
@@ -326,11 +326,11 @@ class Directs:
         # The best way may swallow it, and so may the way it came: over that one it goes in any case.
         route = self._routes.known_to(direct.origin) if news else None
         links = (link,) if route is None or route is link else (route, link)
-        self._send(links, self._seal.signed(ack))
+        self._send(links, self._signer.signed(ack))
 
     def _entries(self, direct: Direct) -> list[Entry] | None:
         """What is in it, if this run of this node can read it."""
-        if direct.destination_epoch != self._myself.epoch:
+        if direct.destination_epoch != self._local_node.epoch:
             return None  # for an earlier run: its sender learns of this one
         try:
             entries = unpack_entries(direct.body)

@@ -16,20 +16,20 @@ from msgspec.structs import replace
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.backoff import backoff
-from twisted_mesh.core.events import GapFound, Run
-from twisted_mesh.core.handshake import Myself
+from twisted_mesh.core.events import GapFound, StreamId
+from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.stream import Stream
 from twisted_mesh.core.membership.roster import Roster
 from twisted_mesh.core.replies.asked import Asked
-from twisted_mesh.core.signing import Seal
-from twisted_mesh.wire.membership import Role, Standing
+from twisted_mesh.core.signing import Signer
+from twisted_mesh.wire.membership import PresenceFlags, Role
 from twisted_mesh.wire.replies import MAX_TRIES, Receipt, SignedReceipt
 
 _WAYS: Final = 3  # that a repeat goes over once more: one at a time ended at one relay (measured)
 
 
-class Receipting:
+class ReceiptIssuer:
     """The receipts a node gives.
 
     :ivar asked: the runs that others want to hear of, by run.
@@ -41,45 +41,45 @@ class Receipting:
 
     def __init__(
         self,
-        myself: Myself,
+        local_node: LocalNode,
         config: MeshConfig,
         history: History,
         roster: Roster,
-        owe: Callable[[Run, float], None],
+        owe: Callable[[StreamId, float], None],
     ) -> None:
         """
-        :param owe: has the receipt of a run go out (:meth:`Carrying.owe`), which asks :meth:`own` then.
+        :param owe: has the receipt of a run go out (:meth:`ReceiptRelay.owe`), which asks :meth:`own` then.
         """
-        self._myself = myself
+        self._local_node = local_node
         self._config = config
-        self._seal = Seal(myself)
+        self._signer = Signer(local_node)
         self._history = history
         self._roster = roster
         self._owe = owe
-        self.asked: dict[Run, Asked] = {}
-        self.waiting: dict[Run, None] = {}
-        self.moved: dict[Run, None] = {}
+        self.asked: dict[StreamId, Asked] = {}
+        self.waiting: dict[StreamId, None] = {}
+        self.moved: dict[StreamId, None] = {}
         self._newest: dict[bytes, int] = {}  # epoch of the one run of an author that is in *asked*
         self.wake: float | None = None
 
     # ── what this node has taken ────────────────────────────────────────────────────
 
-    def asks(self, run: Run, sequence: int) -> None:
+    def asks(self, run: StreamId, sequence: int) -> None:
         """A message that is delivered asks who has it."""
         stream = self._history.get(run)
-        if stream is None or self._myself.role is Role.GUEST or not self._is_newest(run):
+        if stream is None or self._local_node.role is Role.GUEST or not self._is_newest(run):
             return
         asked = self._asked(stream, stream.base)
         asked.asked = max(asked.asked, sequence)
         if asked.asked > asked.taken:
             self.waiting[run] = self.moved[run] = None
 
-    def moves(self, run: Run) -> None:
+    def moves(self, run: StreamId) -> None:
         """The application may have taken more of *run*, or more of it may count as taken."""
         if run in self.waiting:
             self.moved[run] = None
 
-    def asks_still(self, run: Run, sequence: int, now: float) -> None:
+    def asks_still(self, run: StreamId, sequence: int, now: float) -> None:
         """The newest record of an author asks who has all up to *sequence*."""
         self.asks(run, sequence)
         asked = self.asked.get(run)
@@ -90,7 +90,7 @@ class Receipting:
         if begins_above or has_ended:  # the repeats ended with the stream, and it may not have one
             self._tell(run, asked, now)
 
-    def taken(self, run: Run, sequence: int, now: float) -> None:
+    def taken(self, run: StreamId, sequence: int, now: float) -> None:
         """The application has taken *run* up to *sequence*, maybe when the stream was closed already."""
         asked = self.asked.get(run)
         if asked is None:
@@ -105,7 +105,7 @@ class Receipting:
         """Something will not come: it may have asked who has it, so its author should know."""
         run = (gap.origin, gap.epoch)
         stream = self._history.get(run)
-        if stream is None or self._myself.role is Role.GUEST or not self._is_newest(run):
+        if stream is None or self._local_node.role is Role.GUEST or not self._is_newest(run):
             return
         known = self.asked.get(run)
         asked = self._asked(stream, gap.last)
@@ -116,7 +116,7 @@ class Receipting:
         self.moves(run)
         self._look(run, asked, now)
 
-    def skipped(self, run: Run, sequence: int, now: float) -> None:
+    def skipped(self, run: StreamId, sequence: int, now: float) -> None:
         """The application will not take all of *run* up to *sequence*."""
         asked = self.asked.get(run)
         if asked is None:
@@ -145,7 +145,7 @@ class Receipting:
             if run[0] == author and asked.tries:
                 self._tell_anew(run, asked, now)
 
-    def _is_newest(self, run: Run) -> bool:
+    def _is_newest(self, run: StreamId) -> bool:
         """Whether somebody may wait to hear of *run*: one author's runs are no more work than one run."""
         return run[1] >= max(self._newest.get(run[0], 0), self._roster.rank(run[0])[0])
 
@@ -164,7 +164,7 @@ class Receipting:
                 self._forget(next(iter(self.asked)))
         return asked
 
-    def _look(self, run: Run, asked: Asked, now: float) -> None:
+    def _look(self, run: StreamId, asked: Asked, now: float) -> None:
         """Tell what is news of what the application has."""
         asked.goes_on()
         if asked.taken >= asked.asked:
@@ -172,11 +172,11 @@ class Receipting:
         if asked.range != asked.told:
             self._tell_anew(run, asked, now)
 
-    def _tell_anew(self, run: Run, asked: Asked, now: float) -> None:
+    def _tell_anew(self, run: StreamId, asked: Asked, now: float) -> None:
         asked.tries = 0
         self._tell(run, asked, now)
 
-    def _tell(self, run: Run, asked: Asked, now: float) -> None:
+    def _tell(self, run: StreamId, asked: Asked, now: float) -> None:
         asked.told = asked.range
         asked.again = None
         self._owe(run, now)
@@ -197,22 +197,22 @@ class Receipting:
         times = [asked.again for asked in self.asked.values() if asked.again is not None]
         self.wake = min(times, default=None)
 
-    def _is_waited_for(self, run: Run) -> bool:
+    def _is_waited_for(self, run: StreamId) -> bool:
         """Whether its author waits for receipts, as it said last."""
         entry = self._roster.get(run[0])
         if entry is None or entry.presence.epoch != run[1]:
             return False
-        return bool(entry.presence.flags & Standing.ASKS)
+        return bool(entry.presence.flags & PresenceFlags.ASKS)
 
-    def _forget(self, run: Run) -> None:
+    def _forget(self, run: StreamId) -> None:
         del self.asked[run], self._newest[run[0]]
         self._wait_no_more(run)
 
-    def _wait_no_more(self, run: Run) -> None:
+    def _wait_no_more(self, run: StreamId) -> None:
         self.waiting.pop(run, None)
         self.moved.pop(run, None)
 
-    def own(self, run: Run, ways: Sequence[int], now: float) -> Iterator[tuple[int, SignedReceipt]]:
+    def own(self, run: StreamId, ways: Sequence[int], now: float) -> Iterator[tuple[int, SignedReceipt]]:
         """The receipts this node owes of *run*, and over which of the links *ways* each is to go.
 
         That is the best, which may be another by now; and where they are told again some of the others.
@@ -225,8 +225,8 @@ class Receipting:
         asked.again = now + backoff(config.receipt_repeat, asked.tries, config.receipt_repeat_longest)
         tries, asked.tries = min(asked.tries, MAX_TRIES), asked.tries + 1
         for low, high in (*asked.closed, asked.told) if ways else ():
-            receipt = Receipt(*run, low, high, self._myself.origin, self._myself.epoch)
-            signed = self._seal.receipt(receipt)
+            receipt = Receipt(*run, low, high, self._local_node.origin, self._local_node.epoch)
+            signed = self._signer.receipt(receipt)
             yield ways[0], signed
             again = [ways[(tries + more) % len(ways)] for more in range(min(tries, _WAYS))]
             for way in dict.fromkeys(again):

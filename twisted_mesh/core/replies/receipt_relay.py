@@ -15,14 +15,14 @@ from typing import Final
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.broadcast.outbox import Outbox
 from twisted_mesh.core.broadcast.push import SendTo
-from twisted_mesh.core.events import Run
-from twisted_mesh.core.handshake import Myself
+from twisted_mesh.core.events import StreamId
+from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.membership.roster import Roster
-from twisted_mesh.core.replies.receipt_tracker import RANGES_MOST, Tally
+from twisted_mesh.core.replies.receipt_tracker import RANGES_MOST, ReceiptTracker
 from twisted_mesh.core.replies.routes import MOST_HOPS, Routes
-from twisted_mesh.core.signing import Seal
+from twisted_mesh.core.signing import Signer
 from twisted_mesh.wire import native
 from twisted_mesh.wire.replies import MAX_RECEIPT, Receipt, Receipts, SignedReceipt
 
@@ -44,12 +44,12 @@ class Carried:
 
     def __init__(self) -> None:
         self.due = self.own_due = inf
-        self.own: dict[Run, None] = {}
+        self.own: dict[StreamId, None] = {}
         self.receipts: dict[Key, tuple[int, int, SignedReceipt]] = {}  # source link, high, receipt
         self.shares: Counter[tuple[int, bytes, int]] = Counter()
 
 
-class Carrying:
+class ReceiptRelay:
     """The receipts that leave a node.
 
     :ivar counts: what was ignored, or dropped for want of room, so far, by name.
@@ -58,25 +58,25 @@ class Carrying:
 
     def __init__(
         self,
-        myself: Myself,
+        local_node: LocalNode,
         config: MeshConfig,
         history: History,
         outbox: Outbox,
         roster: Roster,
         routes: Routes,
-        tally: Tally,
+        tally: ReceiptTracker,
         send: SendTo,
         changed: Callable[[Iterable[int]], None],
-        own: Callable[[Run, Sequence[int], float], Iterator[tuple[int, SignedReceipt]]],
+        own: Callable[[StreamId, Sequence[int], float], Iterator[tuple[int, SignedReceipt]]],
     ) -> None:
         """
         :param changed: is told of own messages of which more is known.
         :param own: the receipts this node owes of a run now, and over which of these links, the best
             first, each is to go.
         """
-        self._myself = myself
+        self._local_node = local_node
         self._config = config
-        self._seal = Seal(myself)
+        self._signer = Signer(local_node)
         self._history = history
         self._outbox = outbox
         self._roster = roster
@@ -97,7 +97,7 @@ class Carrying:
         """Whether nothing that is owed or carried waits for its time."""
         return not self._carried
 
-    def owe(self, run: Run, now: float) -> None:
+    def owe(self, run: StreamId, now: float) -> None:
         """This node owes a receipt of *run*: it goes out as soon as it may."""
         author = run[0]
         carried = self._carried.setdefault(author, Carried())
@@ -126,8 +126,8 @@ class Carrying:
                 if not link.receipts.take(now):
                     self.counts["dropped_receipts"] += 1
                     continue
-                self._seal.require_receipt(receipt, signed)
-                if receipt.origin == self._myself.origin:
+                self._signer.require_receipt(receipt, signed)
+                if receipt.origin == self._local_node.origin:
                     self._outbox.confirm(receipt.low, receipt.high)
                     changed.update(self._tally.take(receipt.member, receipt.low, receipt.high))
                 else:
@@ -140,8 +140,8 @@ class Carrying:
         member = self._roster.get(receipt.member)
         if member is None or not member.is_member or receipt.member_epoch > member.presence.epoch:
             return False
-        if receipt.origin == self._myself.origin:  # of earlier runs nobody waits to hear
-            known = self._outbox.head if receipt.epoch == self._myself.epoch else 0
+        if receipt.origin == self._local_node.origin:  # of earlier runs nobody waits to hear
+            known = self._outbox.head if receipt.epoch == self._local_node.epoch else 0
         else:
             known = 0 if hops >= MOST_HOPS else self._published(receipt)
         return 0 < known >= receipt.high

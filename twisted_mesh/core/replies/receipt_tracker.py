@@ -74,7 +74,7 @@ class Open:
         self.missed: set[bytes] = set()
 
 
-class Tally:
+class ReceiptTracker:
     """Who has what of the own run."""
 
     def __init__(self, config: MeshConfig) -> None:

@@ -14,25 +14,25 @@ from twisted_mesh.core import events
 from twisted_mesh.core.broadcast.outbox import Outbox
 from twisted_mesh.core.broadcast.push import SendTo
 from twisted_mesh.core.broadcast.trees import Parents
-from twisted_mesh.core.events import Emit, Holders, Run
-from twisted_mesh.core.handshake import Myself
+from twisted_mesh.core.events import Emit, Holders, StreamId
+from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.membership.roster import Entry, Roster
 from twisted_mesh.core.replies.direct import Directs
-from twisted_mesh.core.replies.receipt_issuer import Receipting
-from twisted_mesh.core.replies.receipt_relay import Carrying
-from twisted_mesh.core.replies.receipt_tracker import Tally
+from twisted_mesh.core.replies.receipt_issuer import ReceiptIssuer
+from twisted_mesh.core.replies.receipt_relay import ReceiptRelay
+from twisted_mesh.core.replies.receipt_tracker import ReceiptTracker
 from twisted_mesh.core.replies.routes import Routes
 from twisted_mesh.wire.bodies import ASKS, kind_of
 from twisted_mesh.wire.bodies import Entry as Message
-from twisted_mesh.wire.membership import Presence, Role, Standing
+from twisted_mesh.wire.membership import Presence, PresenceFlags, Role
 from twisted_mesh.wire.replies import Receipts
 from twisted_mesh.wire.signed import SignedRecord
 
 
-class ReversePath:
+class ReplyRouting:
     """The reverse path at one node.
 
     :ivar receipts: those it gives; :ivar carrying: those on their way; :ivar directs: its direct messages.
@@ -40,7 +40,7 @@ class ReversePath:
 
     def __init__(
         self,
-        myself: Myself,
+        local_node: LocalNode,
         config: MeshConfig,
         links: Links,
         history: History,
@@ -64,13 +64,13 @@ class ReversePath:
         self._effect = effect
         self._joined = joined
         self._speak = speak
-        self._tally = Tally(config)
-        self.carrying = Carrying(
-            myself, config, history, outbox, roster, routes, self._tally, send, self._receipted,
+        self._tally = ReceiptTracker(config)
+        self.carrying = ReceiptRelay(
+            local_node, config, history, outbox, roster, routes, self._tally, send, self._receipted,
             lambda run, ways, now: self.receipts.own(run, ways, now),
         )  # fmt: skip
-        self.receipts = Receipting(myself, config, history, roster, self.carrying.owe)
-        self.directs = Directs(myself, config, links, roster, routes, send, effect)
+        self.receipts = ReceiptIssuer(local_node, config, history, roster, self.carrying.owe)
+        self.directs = Directs(local_node, config, links, roster, routes, send, effect)
 
     def handle(self, event: events.Asking, now: float) -> None:
         """Something the application did."""
@@ -92,7 +92,7 @@ class ReversePath:
             case _:
                 assert_never(event)
 
-    def delivered(self, run: Run, first: int, entries: Sequence[Message]) -> None:
+    def delivered(self, run: StreamId, first: int, entries: Sequence[Message]) -> None:
         """Messages of *run* from *first* on go to the application: some may ask who has them.
 
         There are none where they cannot be read.
@@ -150,9 +150,9 @@ class ReversePath:
         And who leaves with a key made for one process has little time to acknowledge what was sent to it.
         """
         run = (presence.origin, presence.epoch)
-        if presence.flags & Standing.EPHEMERAL and presence.flags & Standing.LEAVING:
+        if presence.flags & PresenceFlags.EPHEMERAL and presence.flags & PresenceFlags.LEAVING:
             self.directs.leaves(presence.origin, now)
-        if presence.flags & Standing.ASKS and presence.sequence:
+        if presence.flags & PresenceFlags.ASKS and presence.sequence:
             self.receipts.asks_still(run, presence.sequence, now)
 
     def holders(self, sequence: int) -> Holders | None:

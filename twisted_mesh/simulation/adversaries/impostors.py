@@ -28,12 +28,12 @@ from twisted_mesh.wire.membership import (
     Contact,
     ForwardJoin,
     Presence,
+    PresenceFlags,
     Purpose,
     Role,
     RosterEntry,
     Shuffle,
     ShuffleReply,
-    Standing,
     Suspect,
 )
 from twisted_mesh.wire.membership import Roster as RosterFrame
@@ -100,7 +100,7 @@ class Forger(Impostor):
         known = self.known()
         if known:
             presence = self.world.random.choice(known)
-            flags = presence.flags | Standing.LEAVING
+            flags = presence.flags | PresenceFlags.LEAVING
             self.put(self.record(replace(presence, counter=presence.counter + 1, flags=flags), self.sign))
 
 

@@ -1,8 +1,9 @@
 """Who is there, held against what the members of a world show of each other.
 
-Contract: :class:`Society` watches a world while it runs: nobody who lives and is connected is ever shown
-down.  :func:`check_society` looks at one at rest: the members that are up are one mesh, all have joined,
-every roster agrees with who is there, and no table is larger than its limit.  Of liars nothing is asked.
+Contract: :class:`MembershipChecks` watches a world while it runs: no member that lives and is connected is
+ever shown down.  :func:`check_society` looks at one at rest: the members that are up are one mesh, all
+have joined, every roster agrees with who is there, and no table is larger than its limit.  Of liars
+nothing is asked.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from twisted_mesh.simulation.world import World
 from twisted_mesh.wire.membership import Role
 
 
-class Society:
+class MembershipChecks:
     """Watches how the members of a world show each other.
 
     :ivar wrongs: seconds for which a living member was shown down by another one, each.

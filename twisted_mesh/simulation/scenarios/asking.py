@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Final
 
 from twisted_mesh.core import events
-from twisted_mesh.core.events import Run
+from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.replies.routes import MOST_HOPS
 from twisted_mesh.simulation.adversaries.perjurers import PERJURERS
 from twisted_mesh.simulation.member import Member
@@ -43,7 +43,7 @@ class Letter:
 
     __slots__ = ("ended", "reader", "sender", "sent", "since")
 
-    def __init__(self, sender: Run, reader: Member, sent: float) -> None:
+    def __init__(self, sender: StreamId, reader: Member, sent: float) -> None:
         self.sender = sender
         self.sent = sent
         self.reader = reader.origin
@@ -63,9 +63,9 @@ class Book:
     """
 
     def __init__(self) -> None:
-        self.taken: dict[tuple[Run, int], set[bytes]] = {}
+        self.taken: dict[tuple[StreamId, int], set[bytes]] = {}
         self.letters: list[Letter] = []
-        self.got: Counter[tuple[int, Run]] = Counter()
+        self.got: Counter[tuple[int, StreamId]] = Counter()
         self.arrived: set[int] = set()
         self.liars: set[bytes] = set()
         self.hops = self.way = 0

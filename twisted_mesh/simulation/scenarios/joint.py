@@ -18,7 +18,7 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.simulation.adversaries import impostors, perjurers
 from twisted_mesh.simulation.adversaries.liars import LIARS, ManyRuns
 from twisted_mesh.simulation.bootstrap import bootstrap
-from twisted_mesh.simulation.invariants.society import Society, check_society, islands
+from twisted_mesh.simulation.invariants.society import MembershipChecks, check_society, islands
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.network import Line
 from twisted_mesh.simulation.scenarios.asking import Asker, Asking
@@ -105,7 +105,7 @@ class Joint(Asking):
         self.rest = REST + CONFIG.presence_missed * CONFIG.presence_interval
         if self.schedule.slow:
             self.rest += _DRAIN
-        self.society = Society(self.world)
+        self.society = MembershipChecks(self.world)
 
     def _kinds(self, count: int) -> list[type[Member]]:
         random = Random(-self.seed)

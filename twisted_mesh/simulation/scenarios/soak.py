@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.events import Run
+from twisted_mesh.core.events import StreamId
 from twisted_mesh.simulation.invariants.society import islands
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.scenarios.stage import Scene, Stage
@@ -87,7 +87,7 @@ def _is_one(stage: Stage, survivors: Sequence[Member]) -> bool:
     return gone and len(islands(survivors)) == 1
 
 
-def _reached(survivors: Sequence[Member], runs: dict[Run, int]) -> float:
+def _reached(survivors: Sequence[Member], runs: dict[StreamId, int]) -> float:
     """The share of survivors that have what was sent last, over all senders."""
     has = sum(
         member.run == run or member.node.history.head(run) >= head

@@ -13,7 +13,7 @@ from functools import partial
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.simulation.bootstrap import bootstrap
 from twisted_mesh.simulation.invariants.judge import check_at_rest, check_complete
-from twisted_mesh.simulation.invariants.society import Society, check_society, islands
+from twisted_mesh.simulation.invariants.society import MembershipChecks, check_society, islands
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.world import World
 from twisted_mesh.wire.membership import Role
@@ -47,7 +47,7 @@ class Stage:
         self.world = World(
             seed, count, config, latency=latency, members=members, trace=trace, overlay=overlay, start=False
         )
-        self.society = Society(self.world)
+        self.society = MembershipChecks(self.world)
         self.notes: list[str] = []
         self.shares: tuple[float, ...] = ()
 
