@@ -21,7 +21,7 @@ class RepairTestCase(NodeTestCase):
         for number, name in enumerate(("anna", "bert", "cleo", "dora"), 1):
             self.up(number, name)
 
-    def make_quiet(self, *numbers: int) -> None:
+    def make_lazy_by_us(self, *numbers: int) -> None:
         """Emil's first message comes over link 1, and again over *numbers*, which are pruned."""
         self.receive(1, batch("emil", 1))
         for number in numbers:

@@ -55,7 +55,7 @@ class TestTable(SynchronousTestCase):
         link = self.open(1)
         self.assertFalse(link.is_slowed(0))
         link.arriving(Arriving(1, None, 100, 1000), 7)
-        self.assertEqual(link.heard, 7)
+        self.assertEqual(link.last_frame_at, 7)
         self.assertTrue(link.is_slowed(7 + SLOWED_SECONDS - 0.1))
         self.assertFalse(link.is_slowed(7 + SLOWED_SECONDS))
 
@@ -76,8 +76,10 @@ class TestTable(SynchronousTestCase):
         link = self.open(1)
         self.assertEqual(numbers(self.links), [1])
         self.assertIs(self.links.get(1), link)
-        self.assertFalse(link.closing or link.up or link.told or link.compares or link.overrides)
-        self.assertEqual((link.heard, link.opened, link.fetched), (0, 0, 0))
+        self.assertFalse(
+            link.closing or link.up or link.frontier_received or link.compares or link.overrides
+        )
+        self.assertEqual((link.last_frame_at, link.opened, link.last_batch_at), (0, 0, 0))
         self.assertEqual((link.rtt, link.failures, link.queued, link.bases), (0, 0, 0, None))
 
     def test_a_closing_link_is_fed_no_more_and_still_heard(self) -> None:
@@ -225,10 +227,10 @@ class TestClaims(SynchronousTestCase):
 
     def test_a_new_link_is_pushed_to_both_ways(self) -> None:
         # Bits of an earlier link to the same node would keep a branch cut that nobody grafts.
-        self.link.quiet[self.RUN[0]] = None
-        self.link.mute[self.RUN[0]] = None
+        self.link.lazy_by_us[self.RUN[0]] = None
+        self.link.lazy_by_peer[self.RUN[0]] = None
         other, _ = self.links.open(LinkOpened(2, peer("bert"), True, False), 0)
-        self.assertEqual((other.quiet, other.mute, other.claims), ({}, {}, {}))
+        self.assertEqual((other.lazy_by_us, other.lazy_by_peer, other.claims), ({}, {}, {}))
 
 
 class TestRoutingTable(SynchronousTestCase):
@@ -318,7 +320,7 @@ class TestDoubleLinks(SynchronousTestCase):
         links = links_of(name)
         old, _ = links.open(LinkOpened(1, peer(OTHER[name], first[1]), first[0], False), 0)
         links.up(old)
-        old.heard = heard
+        old.last_frame_at = heard
         new, older = links.open(LinkOpened(2, peer(OTHER[name], second[1]), second[0], False), at)
         self.assertIs(older, old)
         self.assertNotEqual(links.is_kept(old), links.is_kept(new))

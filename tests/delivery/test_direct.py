@@ -217,8 +217,8 @@ class TestSendTo(MeshCase):
             now = node.footprint()
             changed = {name: now[name] - was[name] for name in now if now[name] != was[name]}
             changed.pop("unheard_messages", None)
-            self.assertLessEqual(changed.pop("direct_bringers", 0), 20)
-            self.assertLessEqual(set(changed), {"direct_destinations", "direct_senders", "bringers"})
+            self.assertLessEqual(changed.pop("direct_first_arrivals", 0), 20)
+            self.assertLessEqual(set(changed), {"direct_destinations", "direct_senders", "first_arrivals"})
             self.assertLessEqual(max(changed.values(), default=0), 1)
 
     def test_a_failure_nobody_looks_at_is_one_log_line(self) -> None:

@@ -89,7 +89,7 @@ class TestEvents(MeshCase):
         def left() -> list[dict[str, int]]:
             # It was dialled by another address, the next record of each comes over another link, and that
             # one's snapshot names a run of which nothing was sent yet.
-            changed = ("dialled_peers", "parents", "bringers", "claims")
+            changed = ("dialled_peers", "parents", "first_arrivals", "claims")
             return [
                 {name: count for name, count in service.footprint().items() if name not in changed}
                 for service in (a, b)

@@ -26,7 +26,7 @@ SILENT = 100
 SLOW = 100
 AT_ONCE = 40  # a part of all: the queue of a port that listens holds 50 (Twisted)
 LIMITS = {"handshake_timeout": 1.5, "close_timeout": 0.5}
-HELD = frozenset(("held_batches", "held_bytes", "bringers"))
+HELD = frozenset(("held_batches", "held_bytes", "first_arrivals"))
 RUBBISH = Random(3).randbytes(5_000_000)
 
 

@@ -297,8 +297,8 @@ class Outside:
         footprint = self.node.footprint()
         for table in (
             *("links", "fed_links", "linked_nodes", "snapshot_entries", "claims", "waiting_bytes"),
-            *("pulls", "queued_pulls", "failures", "wakes", "quiet", "mute", "owed", "wants"),
-            *("visits", "exchanges", "known_records", "to_visit"),
+            *("pulls", "queued_pulls", "failures", "wakes", "lazy_by_us", "lazy_by_peer", "owed", "wants"),
+            *("exchange_links", "exchanges", "known_records", "to_visit"),
         ):
             self._test.assertEqual(footprint[table], 0, table)
 

@@ -389,7 +389,7 @@ class TestVisits(OverlayCase):
             self.network.pump()
         told = [puppet.bye and puppet.bye.reason for puppet in puppets]
         self.assertEqual(told, [None] * 3 + ["room"] * 3)
-        self.assertEqual((a.footprint()["visits"], len(a.routing_table)), (3, 0))
+        self.assertEqual((a.footprint()["exchange_links"], len(a.routing_table)), (3, 0))
         self.network.advance(70)
         self.assertEqual({puppet.bye and puppet.bye.reason for puppet in puppets}, {"room", "done"})
         self.assertEqual(a.footprint()["connections"], 0)

@@ -265,7 +265,7 @@ class MeshCase(SynchronousTestCase):
     @staticmethod
     def lasting(footprint: dict[str, int]) -> dict[str, int]:
         """*footprint* without what comes and goes with time alone: who brought the latest records."""
-        return {name: count for name, count in footprint.items() if name != "bringers"}
+        return {name: count for name, count in footprint.items() if name != "first_arrivals"}
 
     # ── the log ─────────────────────────────────────────────────────────────────────
 

@@ -38,21 +38,22 @@ Claim = tuple[int, int]  # low, high: what a peer holds of a run
 class Link:
     """One proven connection.
 
-    :ivar told: whether the peer's frontier has come whole; :ivar listed: its roster.
+    :ivar frontier_received: whether the peer's frontier has come whole; :ivar roster_received: its roster.
     :ivar up: whether it is in the routing table, or was; :ivar closing: whether it is draining, as
         :mod:`~twisted_mesh.core.links` has it: what still comes counts.
-    :ivar visits: whether it is an exchange; :ivar host: where the far end is, as the connection has it.
+    :ivar is_exchange: whether it is an exchange between nodes that are no neighbours;
+        :ivar host: where the far end is, as the connection has it.
     :ivar purpose: what it was dialled for.
     :ivar snapshot: what has come of it.
     :ivar overrides: whether the older link to its node was silent when it came.
     :ivar compares: whether both ends are settled, so that their frontiers are DIGESTs.
-    :ivar heard: when a frame last came; :ivar fetched: when a batch did.
+    :ivar last_frame_at: when a frame last came; :ivar last_batch_at: when a batch did.
     :ivar compared: when a DIGEST of the peer was last answered.
     :ivar partial: the batch in the middle of which it is, if that takes long.
     :ivar pace: bytes a second it brought lately when it brought as much as it could; 0: not known.
     :ivar answered: when it last ended an answer, or was asked and had none to give before.
     :ivar failures: WANTs it left unanswered since it last answered one.
-    :ivar trickles: WANTs it began to answer, and did not go on with.
+    :ivar stalled_answers: WANTs it began to answer, and did not go on with.
     :ivar leaves: whether its node has said that it stops: what it is given now may go no further.
     :ivar parts: whether it was asked to say that it has read all, and has not.
     :ivar checked: the last own message it was given before the PING that asks whether it has read that,
@@ -63,8 +64,8 @@ class Link:
     :ivar own_marks: (bytes sent by then, last own message in them), what is not yet accepted.
     :ivar bases: what the peer was told to start from, until it is known to have read it.
     :ivar claims: what the peer is believed to hold, by run, the longest idle first.
-    :ivar quiet: origins the peer was told not to push; :ivar mute: those it told us not to push; of both
-        the oldest first.
+    :ivar lazy_by_us: origins the peer was told not to push, the oldest first; :ivar lazy_by_peer: those it
+        told us not to push, the oldest first.
     :ivar owed: runs to announce when ``have_delay`` is over, the oldest first.
     :ivar coming: runs of which some is on its way to the peer over another link, and when it said so.
     :ivar wants: what the peer asked for and has not been sent.
@@ -88,13 +89,15 @@ class Link:
         "compared",
         "compares",
         "failures",
-        "fetched",
-        "heard",
+        "frontier_received",
         "host",
+        "is_exchange",
+        "last_batch_at",
+        "last_frame_at",
+        "lazy_by_peer",
+        "lazy_by_us",
         "leaves",
-        "listed",
         "meter",
-        "mute",
         "number",
         "opened",
         "outgoing",
@@ -106,15 +109,13 @@ class Link:
         "parts",
         "peer",
         "purpose",
-        "quiet",
         "receipts",
+        "roster_received",
         "rtt",
         "sent",
         "snapshot",
-        "told",
-        "trickles",
+        "stalled_answers",
         "up",
-        "visits",
         "wants",
     )
 
@@ -122,23 +123,23 @@ class Link:
         self.number = opened.link
         self.peer: Peer = opened.peer
         self.outgoing = opened.outgoing
-        self.heard = now
-        self.opened = self.fetched = self.answered = now
+        self.last_frame_at = now
+        self.opened = self.last_batch_at = self.answered = now
         self.partial: Partial | None = None
         self.pace = 0.0
         self._slowed = -inf
         self.rtt = 0.0
         self.bases: dict[StreamId, int] | None = None
-        self.failures = self.trickles = 0
+        self.failures = self.stalled_answers = 0
         self.compared = -inf
         self.compares = False
         self.overrides = self.leaves = self.parts = False
         self.sent = self.accepted = self.checked = 0
         self.own_marks: deque[tuple[int, int]] = deque()
         self.meter = Meter()
-        self.told = self.listed = self.up = self.closing = False
+        self.frontier_received = self.roster_received = self.up = self.closing = False
         self.purpose = opened.purpose
-        self.visits = opened.purpose is Purpose.EXCHANGE
+        self.is_exchange = opened.purpose is Purpose.EXCHANGE
         self.host = opened.host
         self.snapshot: list[SnapshotEntry] = []
         self.claims: OrderedDict[StreamId, Claim] = OrderedDict()
@@ -147,8 +148,8 @@ class Link:
         self._told: OrderedDict[bytes, None] = OrderedDict()
         self.authors = Bucket(config.authors_burst, config.authors_a_minute / 60)
         self.receipts = Bucket(config.reverse_burst, config.reverse_rate)
-        self.quiet: OrderedDict[bytes, None] = OrderedDict()
-        self.mute: OrderedDict[bytes, None] = OrderedDict()
+        self.lazy_by_us: OrderedDict[bytes, None] = OrderedDict()
+        self.lazy_by_peer: OrderedDict[bytes, None] = OrderedDict()
         self.owed: OrderedDict[StreamId, None] = OrderedDict()
         self.coming: OrderedDict[StreamId, float] = OrderedDict()
         self.wants: OrderedDict[StreamId, Want] = OrderedDict()
@@ -169,7 +170,7 @@ class Link:
 
     def arriving(self, arriving: Arriving, now: float) -> None:
         """Some of a frame has come."""
-        self.heard = self._slowed = now
+        self.last_frame_at = self._slowed = now
         begun, partial = arriving.begun, self.partial
         if begun is None:
             self.partial = None

@@ -5,7 +5,7 @@ snapshot to our BYE, and *draining* from our BYE until the connection ends: what
 then still counts, so that settling a double link loses nothing.  A node leaves the routing table when
 none of the links to it is left, so that of two the wrong one may end first.
 
-A link that *visits* is an exchange between nodes that are no neighbours: it is answered like any other,
+An exchange is a link between nodes that are no neighbours: it is answered like any other,
 but never fed, never in the routing table, and no double of another.
 """
 
@@ -28,7 +28,7 @@ class Links:
         self._config = config
         self._all: dict[int, Link] = {}
         self._fed: dict[int, Link] = {}
-        self._visits: dict[int, Link] = {}
+        self._exchanges: dict[int, Link] = {}
         self._ways: dict[bytes, Link] = {}  # the links that are up, by origin
         self._lingering: dict[bytes, int] = {}  # closed, and in the routing table until another is up
 
@@ -38,9 +38,9 @@ class Links:
         return self._fed.values()
 
     @property
-    def visits(self) -> ValuesView[Link]:
+    def exchanges(self) -> ValuesView[Link]:
         """The exchanges that are open."""
-        return self._visits.values()
+        return self._exchanges.values()
 
     @property
     def all(self) -> ValuesView[Link]:
@@ -54,18 +54,18 @@ class Links:
     def open(self, opened: LinkOpened, now: float) -> tuple[Link, Link | None]:
         """The new link, and the one to the same node that was kept so far, if there is one."""
         link = Link(opened, now, self._config)
-        if link.visits:
-            self._all[link.number] = self._visits[link.number] = link
+        if link.is_exchange:
+            self._all[link.number] = self._exchanges[link.number] = link
             return link, None
         older = self._kept(self.to(link.peer.origin))
-        link.overrides = older is not None and now - older.heard >= self._silence
+        link.overrides = older is not None and now - older.last_frame_at >= self._silence
         self._all[link.number] = self._fed[link.number] = link
         return link, older
 
-    def stays(self, link: Link) -> None:
+    def make_neighbour(self, link: Link) -> None:
         """*link*, an exchange, becomes a link between neighbours."""
-        del self._visits[link.number]
-        link.visits = False
+        del self._exchanges[link.number]
+        link.is_exchange = False
         self._fed[link.number] = link
 
     def way_to(self, origin: bytes) -> Link | None:
@@ -86,9 +86,9 @@ class Links:
 
     def is_wanted(self, link: Link) -> bool:
         """Whether a new link is of use: a visit only to who is no neighbour, and once at a time."""
-        if not link.visits:
+        if not link.is_exchange:
             return self.is_kept(link)
-        others = (other for other in (*self.fed, *self.visits) if other is not link)
+        others = (other for other in (*self.fed, *self.exchanges) if other is not link)
         return all(other.peer.origin != link.peer.origin for other in others)
 
     def is_outrun(self, link: Link) -> bool:
@@ -133,7 +133,7 @@ class Links:
 
         The second is the link that is the way to its node now, if it was that until now.
         """
-        link = self._fed.pop(number, None) or self._visits.pop(number, None)
+        link = self._fed.pop(number, None) or self._exchanges.pop(number, None)
         if link is None:
             return None, None
         link.closing = True
@@ -156,7 +156,7 @@ class Links:
         return {
             "links": len(self._all),
             "fed_links": len(self._fed),
-            "visits": len(self._visits),
+            "exchange_links": len(self._exchanges),
             "linked_nodes": len(self._ways),
             "lingering_links": len(self._lingering),
             "snapshot_entries": sum(len(link.snapshot) for link in self._all.values()),
@@ -168,11 +168,11 @@ class Links:
         """Of *links* to one node, in the order they came, the one that stays."""
         kept: Link | None = None
         for link in links:
-            if kept is None or not self._stays(kept, link):
+            if kept is None or not self._outranks(kept, link):
                 kept = link
         return kept
 
-    def _stays(self, old: Link, new: Link) -> bool:
+    def _outranks(self, old: Link, new: Link) -> bool:
         """Whether *old* stays; until the end that decides has spoken the newer one does."""
         if new.peer.epoch != old.peer.epoch:
             return old.peer.epoch > new.peer.epoch

@@ -242,8 +242,8 @@ class Node:
         for gone in self._links.gone(link):
             self._emit(events.LinkDown(gone, reason))
         self._repair.link_gone(number, now)
-        for run in self._push.parents.orphaned(number):
-            asked = self._repair.orphaned(run, now)
+        for run in self._push.parents.lost_with(number):
+            asked = self._repair.parent_lost(run, now)
             if asked is not None:
                 self._push.parents.note(run, 0, asked)
         self.membership.closed(link, reason, now)
@@ -259,20 +259,20 @@ class Node:
 
     def _now_told(self, link: Link, now: float, settles: bool = False) -> None:
         """The peer's frontier is here: the link is up, or the visit has begun."""
-        link.told = True
+        link.frontier_received = True
         if settles:
             self.membership.settled_by = link.number
         if not link.closing:
             self._now_up(link, now)
 
     def _now_up(self, link: Link, now: float) -> None:
-        if not link.visits:
+        if not link.is_exchange:
             relieved = self._links.up(link)
             self._emit(events.LinkUp(link.number))
             if relieved is not None:
                 self._emit(events.LinkDown(relieved, Reason.DUPLICATE))
         self.membership.up(link, now)
-        if not link.visits:
+        if not link.is_exchange:
             self._settle_double(link.peer.origin, now)
             self._set_timer(Timer.COMPARE, now + self._config.compare_interval)
 
@@ -282,7 +282,7 @@ class Node:
         link = self._links.get(event.link)
         if link is None:  # closed by an earlier event of the same turn
             return
-        link.heard = now
+        link.last_frame_at = now
         link.partial = None
         try:
             for frame in event.frames:
@@ -301,7 +301,7 @@ class Node:
                 self._push.under_way(link, run, now)
 
     def _on_frame(self, link: Link, frame: native.Frame, now: float) -> None:
-        if not link.told and not self._may_come_early(frame):
+        if not link.frontier_received and not self._may_come_early(frame):
             raise RemoteError(f"{type(frame).__name__} before the snapshot", Reason.ORDER)
         match frame:
             case native.SignedBatch():
@@ -358,7 +358,7 @@ class Node:
             self._frontier.claimed_by_snapshot(link, now)
 
     def _on_digest(self, link: Link, frame: native.Digest, now: float) -> None:
-        if not link.told:
+        if not link.frontier_received:
             if not link.compares:
                 raise RemoteError("a digest where a snapshot was due", Reason.ORDER)
             self._now_told(link, now)
@@ -366,7 +366,7 @@ class Node:
 
     def _on_roster(self, link: Link, frame: RosterFrame, now: float) -> None:
         if self.membership.on_roster(link, frame, now) and not link.closing:
-            self._links.stays(link)
+            self._links.make_neighbour(link)
             self.membership.stays(link, now)
             if self._links.is_kept(link):
                 self._now_up(link, now)
@@ -428,7 +428,7 @@ class Node:
         self._inbound.tell_gaps(gaps, now)
         # A neighbour that waits behind the hole may have the next one's messages, and claims none of them.
         behind = dict.fromkeys((gap.origin, gap.epoch) for gap, _ in gaps)
-        self.membership.seek([run for run in behind if self.history.has_hole(run)], now)
+        self.membership.pull_from_all([run for run in behind if self.history.has_hole(run)], now)
 
     def _watch_holes(self) -> None:
         if Timer.GAPS not in self._timers:
@@ -441,7 +441,7 @@ class Node:
             return
         for link, want in self._repair.due(now):
             if want.graft:
-                link.quiet.pop(want.origin, None)
+                link.lazy_by_us.pop(want.origin, None)
             self.sending.send((link,), want)
             self._push.measure(link, now, least=1)
         if self._repair.wake is not None:

@@ -190,9 +190,9 @@ class TestWaiting(PaceTestCase):
         self.assertEqual(self.pace.answers_within(self.bert, self.now), self.config.gap_longest)
 
     def test_a_slow_link_gives_reason_to_wait_by_being_asked_and_by_what_it_brings(self) -> None:
-        self.anna.fetched = 80.0
+        self.anna.last_batch_at = 80.0
         self.assertEqual(self.pace.sign(self.anna, 90.0, self.now), 90.0)
-        self.anna.fetched = 95.0
+        self.anna.last_batch_at = 95.0
         self.assertEqual(self.pace.sign(self.anna, 90.0, self.now), 95.0)
 
     def test_and_always_while_it_may_not_have_read_the_want(self) -> None:

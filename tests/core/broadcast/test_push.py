@@ -153,10 +153,10 @@ class TestPruning(TriangleTestCase):
                 self.receive(number, have("dora", 1, 1, answer=True))
             self.assertEqual(self.prunes(self.receive(2, batch("dora", 1)), 2), [])
 
-    def test_a_copy_prunes_nothing_when_the_first_bringer_is_quiet(self) -> None:
+    def test_a_copy_prunes_nothing_when_the_first_link_is_lazy(self) -> None:
         # Two links that are pruned for each other, and none is left.
         self.receive(1, batch("dora", 1))
-        self.receive(2, batch("dora", 1))  # 2 is quiet
+        self.receive(2, batch("dora", 1))  # 2 is lazy
         self.receive(2, batch("dora", 2))  # which was under way
         self.assertEqual(self.prunes(self.receive(1, batch("dora", 2)), 1), [])
 
@@ -196,7 +196,7 @@ class TestPruning(TriangleTestCase):
         for name in names:
             self.receive(1, batch(name, 1))
             self.assertEqual(len(of(self.receive(2, batch(name, 1)), Send)), 1)
-        self.assertEqual(self.node.footprint()["quiet"], 3)
+        self.assertEqual(self.node.footprint()["lazy_by_us"], 3)
         for name, prunes in (("author 9", []), ("author 6", [Prune([origin_of("author 6")])])):
             self.assertEqual(self.frames(self.receive(2, batch(name, 1)), 2), prunes)
 
@@ -212,7 +212,7 @@ class TestPruning(TriangleTestCase):
 class TestMute(TriangleTestCase):
     """Where the peer asked for no pushes, it gets announcements until it grafts."""
 
-    def test_a_mute_link_is_told_and_not_pushed_to(self) -> None:
+    def test_a_lazy_link_is_told_and_not_pushed_to(self) -> None:
         self.receive(2, prune("dora"))
         effects = self.receive(1, batch("dora", 1))
         self.assertEqual((self.sent(effects, 2), self.sent(effects, 3)), ([], [(1, 1)]))
@@ -222,12 +222,12 @@ class TestMute(TriangleTestCase):
         self.receive(2, prune("emil"))
         self.assertEqual(self.sent(self.receive(1, batch("dora", 1)), 2), [(1, 1)])
 
-    def test_an_announcement_of_the_peer_does_not_unmute(self) -> None:
+    def test_an_announcement_of_the_peer_does_not_make_it_eager(self) -> None:
         self.receive(2, prune("dora"), have("dora", 1, 1))
         self.receive(1, batch("dora", 1))
         self.assertEqual(self.sent(self.receive(1, batch("dora", 2)), 2), [])
 
-    def test_only_a_want_with_graft_unmutes(self) -> None:
+    def test_only_a_want_with_graft_makes_it_eager(self) -> None:
         for graft in (False, True):
             self.triangle()
             self.receive(2, prune("dora"))
@@ -241,11 +241,11 @@ class TestMute(TriangleTestCase):
         self.triangle(claims_limit=3)
         for number in range(10):
             self.assertEqual(self.receive(2, prune(f"author {number}")), [])
-        self.assertEqual(self.node.footprint()["mute"], 3)
+        self.assertEqual(self.node.footprint()["lazy_by_peer"], 3)
         for number, pushed in ((7, []), (6, [(1, 1)])):
             self.assertEqual(self.sent(self.receive(1, batch(f"author {number}", 1)), 2), pushed)
 
-    def test_own_messages_are_not_pushed_over_a_mute_link_either(self) -> None:
+    def test_own_messages_are_not_pushed_over_a_lazy_link_either(self) -> None:
         self.receive(2, prune("me"))
         effects = self.publish("a")
         self.assertEqual((self.sent(effects, 1), self.sent(effects, 2)), ([(1, 1)], []))
@@ -255,14 +255,14 @@ class TestMute(TriangleTestCase):
 class TestAnnouncing(TriangleTestCase):
     """Announcements are gathered, and left out where the peer knows."""
 
-    def mute(self, *numbers: int) -> None:
+    def make_lazy(self, *numbers: int) -> None:
         """The peers of links *numbers* want none of Dora's and Emil's pushed."""
         for number in numbers:
             self.receive(number, prune("dora", "emil"))
 
     def test_what_comes_within_the_delay_is_told_in_one_frame(self) -> None:
         self.triangle(have_delay=0.03)
-        self.mute(2)
+        self.make_lazy(2)
         effects = self.receive(1, batch("dora", 1))
         effects += self.wait(0.02)
         effects += self.receive(1, batch("dora", 2), batch("emil", 1))
@@ -274,7 +274,7 @@ class TestAnnouncing(TriangleTestCase):
 
     def test_a_peer_that_announced_as_much_is_not_told(self) -> None:
         # Two lazy neighbours would tell each other of every message.
-        self.mute(2, 3)
+        self.make_lazy(2, 3)
         self.receive(1, batch("dora", 1, 2))
         self.receive(2, have("dora", 1, 2))
         self.receive(3, have("dora", 1, 1))
@@ -282,7 +282,7 @@ class TestAnnouncing(TriangleTestCase):
         self.assertEqual((self.haves(effects, 2), self.haves(effects, 3)), ([], [("dora", 1, 2)]))
 
     def test_only_what_is_held_without_a_hole_is_announced(self) -> None:
-        self.mute(2)
+        self.make_lazy(2)
         self.receive(1, batch("dora", 1, 2), batch("dora", 9))
         self.assertEqual(self.haves(self.wait(1), 2), [("dora", 1, 2)])
 

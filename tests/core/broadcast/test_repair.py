@@ -11,26 +11,26 @@ from twisted_mesh.wire.native import Pong
 class TestAsking(RepairTestCase):
     """Who is asked, for what and when."""
 
-    def test_an_announcement_on_a_link_that_is_not_quiet_is_a_debt_and_asked_for_at_once(self) -> None:
+    def test_an_announcement_on_an_eager_link_is_asked_for_at_once(self) -> None:
         # The peer could not push it; nothing is on its way.
         effects = self.receive(2, have("emil", 1, 3))
         self.assertEqual(self.wants(effects, 2), [("emil", 1, 3)])
 
-    def test_an_announcement_on_a_quiet_link_waits_for_the_push(self) -> None:
+    def test_an_announcement_on_a_lazy_link_waits_for_the_push(self) -> None:
         # It is faster than the tree now and then: each time a graft, and a copy of all that follows.
-        self.make_quiet(2)
+        self.make_lazy_by_us(2)
         self.assertEqual(self.asked(self.receive(2, have("emil", 1, 2))), [])
         self.assertEqual(self.asked(self.wait(0.149)), [])
         self.receive(1, batch("emil", 2))
         self.assertEqual(self.asked(self.wait(5)), [])
 
     def test_when_the_push_does_not_come_the_announcer_is_asked(self) -> None:
-        self.make_quiet(2)
+        self.make_lazy_by_us(2)
         self.receive(2, have("emil", 1, 2))
         self.assertEqual(self.wants(self.wait(0.151), 2), [("emil", 2, 2)])
 
     def test_the_wait_fits_a_link_with_a_long_round_trip(self) -> None:
-        self.make_quiet(2)
+        self.make_lazy_by_us(2)
         self.now += 0.4
         self.receive(2, Pong(0))
         self.receive(2, have("emil", 1, 2))
@@ -38,7 +38,7 @@ class TestAsking(RepairTestCase):
         self.assertEqual(self.asked(self.wait(0.02)), [2])
 
     def test_only_the_first_pong_to_its_own_ping_is_a_round_trip(self) -> None:
-        self.make_quiet(2)
+        self.make_lazy_by_us(2)
         self.receive(2, Pong(7))
         self.now += 0.4
         self.receive(2, Pong(0))
@@ -48,14 +48,14 @@ class TestAsking(RepairTestCase):
 
     def test_only_what_was_announced_long_enough_ago_is_asked_for(self) -> None:
         # What was announced a moment ago is on its way over the tree.
-        self.make_quiet(2)
+        self.make_lazy_by_us(2)
         self.receive(2, have("emil", 1, 2))
         self.wait(0.1)
         self.receive(2, have("emil", 1, 5))
         self.assertEqual(self.wants(self.wait(0.06), 2), [("emil", 2, 2)])
 
     def test_after_an_answer_what_was_announced_meanwhile_follows(self) -> None:
-        self.make_quiet(2)
+        self.make_lazy_by_us(2)
         self.receive(2, have("emil", 1, 2))
         self.wait(0.1)
         self.receive(2, have("emil", 1, 5))
@@ -64,17 +64,17 @@ class TestAsking(RepairTestCase):
         self.assertEqual(self.wants(effects, 2), [("emil", 3, 5)])
 
     def test_an_announcement_that_says_nothing_new_does_not_begin_the_wait_again(self) -> None:
-        self.make_quiet(2)
+        self.make_lazy_by_us(2)
         self.receive(2, have("emil", 1, 2))
         self.wait(0.1)
         self.receive(2, have("emil", 1, 2))
         self.assertEqual(self.asked(self.wait(0.06)), [2])
 
     def test_the_graft_makes_the_link_push_again(self) -> None:
-        self.make_quiet(2)
+        self.make_lazy_by_us(2)
         self.receive(2, have("emil", 1, 2))
         self.wait(0.2)
-        # Not quiet any more: the next announcement is a debt.
+        # Eager again: the next announcement is asked for at once.
         self.answer(2, batch("emil", 2), high=2)
         self.assertEqual(self.asked(self.receive(2, have("emil", 1, 3))), [2])
 
@@ -96,14 +96,14 @@ class TestAsking(RepairTestCase):
 
     def test_who_has_the_lowest_of_what_is_missing_is_asked_first(self) -> None:
         # Only that moves the head; the rest waits, and has to find room.
-        self.make_quiet(2, 3)
+        self.make_lazy_by_us(2, 3)
         self.receive(2, have("emil", 5, 9))
         self.receive(3, have("emil", 1, 4))
         effects = self.wait(0.2)
         self.assertEqual((self.wants(effects, 3), self.wants(effects, 2)), ([("emil", 2, 4)], []))
 
     def test_of_several_the_one_with_the_most_is_asked(self) -> None:
-        self.make_quiet(2, 3, 4)
+        self.make_lazy_by_us(2, 3, 4)
         for number, high in ((2, 5), (3, 9), (4, 7)):
             self.receive(number, have("emil", 1, high))
         self.assertEqual(self.asked(self.wait(0.2)), [3])
@@ -148,7 +148,7 @@ class TestOneAtATime(RepairTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.make_quiet(2, 3, 4)
+        self.make_lazy_by_us(2, 3, 4)
 
     def announce(self, *numbers: int, high: int = 9) -> None:
         """Links *numbers* announce Emil's messages; none is ripe."""
@@ -244,7 +244,7 @@ class TestOneAtATime(RepairTestCase):
     def test_when_the_asked_link_goes_another_is_asked_at_once(self) -> None:
         for gone in (closing(2), LinkClosed(2)):
             self.star()
-            self.make_quiet(2, 3)
+            self.make_lazy_by_us(2, 3)
             self.announce(2, 3)
             self.assertEqual(self.asked(self.wait(0.2)), [2])
             self.assertEqual(self.asked(self.handle(gone)), [3])
@@ -258,7 +258,7 @@ class TestOneAtATime(RepairTestCase):
 
 
 class TestJoiningOn(RepairTestCase):
-    """A snapshot's claims are debts: the newcomer pulls what it misses, from one after the other."""
+    """The newcomer pulls at once what a snapshot claims and it misses, from one after the other."""
 
     def test_what_a_snapshot_names_is_pulled_at_once(self) -> None:
         self.make()

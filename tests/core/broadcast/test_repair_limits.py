@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.core.network import batch, closing, have, of, prune, raw_batch
 from tests.core.repair_case import RepairTestCase
 from twisted_mesh.core.broadcast.failures import TRIES
-from twisted_mesh.core.broadcast.repair import HEARSAY_MOST, LOOKS_MOST, STEPS_MOST
+from twisted_mesh.core.broadcast.repair import LOOKS_MOST, STEPS_MOST, UNVERIFIED_MOST
 from twisted_mesh.core.events import LinkClosed, Send, Timer
 from twisted_mesh.core.link import DIGEST_PAUSE
 from twisted_mesh.errors import Reason
@@ -38,7 +38,7 @@ class TestFailing(RepairTestCase):
         self.assertEqual(asked, [2, 2, 2])
 
     def test_who_failed_is_asked_last_however_much_it_claims(self) -> None:
-        self.make_quiet(2, 3)
+        self.make_lazy_by_us(2, 3)
         self.receive(2, have("emil", 1, 2**62))
         self.receive(3, have("emil", 1, 2))
         self.assertEqual(self.asked(self.wait(0.2)), [2])
@@ -46,7 +46,7 @@ class TestFailing(RepairTestCase):
         self.assertEqual(self.wants(effects, 3), [("emil", 2, 2)])
 
     def test_who_failed_for_one_stream_is_asked_last_for_others(self) -> None:
-        self.make_quiet(2, 3)
+        self.make_lazy_by_us(2, 3)
         self.receive(2, have("fred", 1, 9))
         for _ in range(3):
             self.receive(2, have("fred", 1, 9, answer=True))
@@ -56,7 +56,7 @@ class TestFailing(RepairTestCase):
         self.assertEqual(self.asked(self.wait(0.2)), [3])
 
     def test_who_answered_since_is_asked_as_any_other(self) -> None:
-        self.make_quiet(2, 3)
+        self.make_lazy_by_us(2, 3)
         self.receive(2, have("fred", 1, 2))
         self.receive(2, have("fred", 1, 2, answer=True))
         self.receive(2, batch("fred", 1, 2), have("fred", 1, 2, answer=True))
@@ -65,7 +65,7 @@ class TestFailing(RepairTestCase):
         self.assertEqual(self.asked(self.wait(0.2)), [2])
 
     def test_when_the_head_has_moved_failures_are_forgotten(self) -> None:
-        self.make_quiet(2)
+        self.make_lazy_by_us(2)
         self.receive(2, have("emil", 1, 9))
         self.wait(0.2)
         self.answer(2, high=9)
@@ -85,7 +85,7 @@ class TestFailing(RepairTestCase):
 
     def test_a_claim_that_was_forgotten_is_not_asked_for(self) -> None:
         self.star(claims_limit=1)
-        self.make_quiet(2)
+        self.make_lazy_by_us(2)
         self.receive(2, have("emil", 1, 2))
         self.receive(2, have("fred", 1, 1))
         self.receive(2, batch("fred", 1))
@@ -179,30 +179,30 @@ class TestGrafting(RepairTestCase):
         # Waiting for an announcement costs its delay and the time-out on top.
         for gone in (closing(1), LinkClosed(1)):
             self.star()
-            self.make_quiet(2)
+            self.make_lazy_by_us(2)
             self.receive(2, have("emil", 1, 1))
             effects = self.handle(gone)
             self.assertEqual(self.wants(effects, 2), [("emil", 2, MAX_NUMBER)])
 
     def test_one_answer_is_enough(self) -> None:
-        self.make_quiet(2)
+        self.make_lazy_by_us(2)
         self.handle(LinkClosed(1))
         self.assertEqual(self.asked(self.answer(2, high=1) + self.wait(5)), [])
         self.assertEqual(self.node.footprint()["pulls"], 0)
 
     def test_it_brings_what_was_missed_meanwhile(self) -> None:
-        self.make_quiet(2)
+        self.make_lazy_by_us(2)
         self.handle(LinkClosed(1))
         effects = self.answer(2, batch("emil", 2, 2), high=5)
         self.assertEqual(self.wants(effects, 2), [("emil", 4, 5)])
 
     def test_a_graft_that_is_not_answered_is_tried_again(self) -> None:
-        self.make_quiet(2)
+        self.make_lazy_by_us(2)
         asked = self.asked(self.handle(LinkClosed(1)) + self.wait(4 * self.config.gap_patience))
         self.assertEqual(asked, [2, 2, 2])
 
     def test_whoever_has_the_most_is_grafted(self) -> None:
-        self.make_quiet(2, 3)
+        self.make_lazy_by_us(2, 3)
         for number in (2, 3):
             self.receive(number, prune("emil"))
         self.receive(1, batch("emil", 2, 2))
@@ -226,7 +226,7 @@ class TestGrafting(RepairTestCase):
         self.assertEqual(self.asked(self.handle(LinkClosed(1))), [])
 
     def test_a_lost_link_that_was_no_parent_grafts_nothing(self) -> None:
-        self.make_quiet(2)
+        self.make_lazy_by_us(2)
         self.assertEqual(self.asked(self.handle(LinkClosed(2))), [])
 
     def test_the_parent_is_who_brought_the_newest_first(self) -> None:
@@ -245,13 +245,13 @@ class TestGrafting(RepairTestCase):
                          [("emil", 2, MAX_NUMBER), ("fred", 2, MAX_NUMBER)])  # fmt: skip
 
     def test_while_a_link_is_asked_a_lost_parent_asks_nobody_else(self) -> None:
-        self.make_quiet(2)
+        self.make_lazy_by_us(2)
         self.receive(2, have("emil", 1, 3))
         self.assertEqual(self.asked(self.wait(0.2)), [2])
         self.assertEqual(self.asked(self.handle(LinkClosed(1))), [])
 
     def test_a_graft_to_a_link_that_goes_as_well_goes_to_the_next(self) -> None:
-        self.make_quiet(2, 3)
+        self.make_lazy_by_us(2, 3)
         self.assertEqual(self.asked(self.handle(LinkClosed(1))), [2])
         self.receive(3, have("emil", 1, 2))
         self.assertEqual(self.asked(self.handle(LinkClosed(2)) + self.wait(0.2)), [3])
@@ -355,10 +355,12 @@ class TestHearsay(RepairTestCase):
     def test_who_answers_nothing_is_believed_nothing_more(self) -> None:
         self.receive(2, *(have(f"nobody {number}", 1, 1) for number in range(200)))
         self.wait(10)
-        self.assertLess(self.node.footprint()["hearsay"], TRIES)  # of those an answer may be on its way
+        self.assertLess(
+            self.node.footprint()["unverified_pulls"], TRIES
+        )  # of those an answer may be on its way
         self.assertEqual(self.wants(self.receive(2, have("nobody", 1, 1)), 2), [])
         self.wait(self.config.gap_patience)
-        self.assertEqual(self.node.footprint()["hearsay"], 0)
+        self.assertEqual(self.node.footprint()["unverified_pulls"], 0)
         # What is proven is asked for all the same, and an answer makes up for everything.
         self.receive(1, batch("emil", 1))
         self.assertEqual(self.wants(self.receive(2, have("emil", 1, 2)), 2), [("emil", 2, 2)])
@@ -373,13 +375,13 @@ class TestHearsay(RepairTestCase):
         self.wait(0)
         self.assertEqual(self.node.footprint()["queued_pulls"], looked + 9)
 
-    def test_hearsay_is_bounded(self) -> None:
-        self.receive(2, *(have(f"nobody {number}", 1, 1) for number in range(HEARSAY_MOST + 9)))
-        self.assertEqual(self.node.footprint()["hearsay"], HEARSAY_MOST)
-        self.assertEqual(self.node.footprint()["pulls"], HEARSAY_MOST)
+    def test_unverified_pulls_are_bounded(self) -> None:
+        self.receive(2, *(have(f"nobody {number}", 1, 1) for number in range(UNVERIFIED_MOST + 9)))
+        self.assertEqual(self.node.footprint()["unverified_pulls"], UNVERIFIED_MOST)
+        self.assertEqual(self.node.footprint()["pulls"], UNVERIFIED_MOST)
 
     def test_announcements_that_only_rise_take_no_room(self) -> None:
-        self.make_quiet(2)
+        self.make_lazy_by_us(2)
         for high in range(2, 100):
             self.receive(2, have("emil", 1, high))
         self.assertLessEqual(self.node.footprint()["wakes"], STEPS_MOST + 1)

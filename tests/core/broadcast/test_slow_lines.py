@@ -168,7 +168,7 @@ class TestComing(SlowLinesTestCase):
             self.assertEqual(self.grafts(effects, 2), [])
 
     def test_who_stops_in_the_middle_is_asked_after_the_others_from_then_on(self) -> None:
-        self.make_quiet(2, 3)
+        self.make_lazy_by_us(2, 3)
         self.receive(2, have("emil", 1, 9))
         self.receive(3, have("emil", 1, 9))
         self.assertEqual(self.grafts(self.wait(0.2), 2), [(2, 9)])
@@ -285,7 +285,7 @@ class TestOwing(SlowLinesTestCase):
         self.assertEqual(self.prunes(self.receive(2, again), 2), ["emil"])
         self.receive(1, batch("emil", 1, 4))
         self.assertEqual(self.revised(self.wait(LOOK_AGAIN), 2), [(5, 9)])
-        self.assertEqual(self.prunes(self.receive(2, again), 2), [])  # it is quiet still
+        self.assertEqual(self.prunes(self.receive(2, again), 2), [])  # it is lazy still
 
     def test_when_it_goes_another_is_asked_at_once(self) -> None:
         for gone in (closing(2), LinkClosed(2)):
@@ -429,11 +429,11 @@ class TestPushing(SlowLinesTestCase):
         self.assertEqual(self.coming(effects, 2)[:5].count(("emil", 1, 1)), 4)
 
     def test_not_those_that_do_not_push_it_anyhow(self) -> None:
-        self.make_quiet(2, 3)
+        self.make_lazy_by_us(2, 3)
         effects = self.arrive(1, 2, 5, 1000)
         self.assertEqual([bool(self.coming(effects, n)) for n in (2, 3, 4)], [False, False, True])
         self.star()
-        self.make_quiet(2, 3, 4)
+        self.make_lazy_by_us(2, 3, 4)
         self.assertEqual([self.coming(self.arrive(1, 2, 5, 2000), n) for n in (2, 3, 4)], [[], [], []])
 
     def test_what_nobody_asked_that_link_for_is_not_told(self) -> None:

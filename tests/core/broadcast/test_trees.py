@@ -16,47 +16,47 @@ class TestBringers(SynchronousTestCase):
     """Which link brought a batch first: only while that one serves is another's push needless."""
 
     def setUp(self) -> None:
-        self.bringers: FirstArrivals[tuple[StreamId, int]] = FirstArrivals()
+        self.first_arrivals: FirstArrivals[tuple[StreamId, int]] = FirstArrivals()
 
     def test_the_link_that_brought_a_batch_is_known(self) -> None:
-        self.bringers.note(((ANNA, 1), 1), 7, 0)
-        self.bringers.note(((ANNA, 1), 2), 8, 0)
-        self.assertEqual(self.bringers.of(((ANNA, 1), 1)), 7)
-        self.assertEqual(self.bringers.of(((ANNA, 1), 2)), 8)
+        self.first_arrivals.note(((ANNA, 1), 1), 7, 0)
+        self.first_arrivals.note(((ANNA, 1), 2), 8, 0)
+        self.assertEqual(self.first_arrivals.of(((ANNA, 1), 1)), 7)
+        self.assertEqual(self.first_arrivals.of(((ANNA, 1), 2)), 8)
 
     def test_of_another_batch_or_run_nothing_is_known(self) -> None:
         # What another batch came over says nothing of who serves this one.
-        self.bringers.note(((ANNA, 1), 1), 7, 0)
-        self.assertIsNone(self.bringers.of(((ANNA, 1), 2)))
-        self.assertIsNone(self.bringers.of(((ANNA, 2), 1)))
-        self.assertIsNone(self.bringers.of(((BERT, 1), 1)))
+        self.first_arrivals.note(((ANNA, 1), 1), 7, 0)
+        self.assertIsNone(self.first_arrivals.of(((ANNA, 1), 2)))
+        self.assertIsNone(self.first_arrivals.of(((ANNA, 2), 1)))
+        self.assertIsNone(self.first_arrivals.of(((BERT, 1), 1)))
 
     def test_what_came_long_ago_is_forgotten(self) -> None:
         for first, now in enumerate((0, 1, 5), 1):
-            self.bringers.note(((ANNA, 1), first), 7, now)
-        self.bringers.note(((ANNA, 1), 4), 7, 9.9)
-        self.assertEqual(len(self.bringers), 4)
-        self.bringers.note(((ANNA, 1), 5), 7, 11)
-        self.assertEqual(len(self.bringers), 3)
+            self.first_arrivals.note(((ANNA, 1), first), 7, now)
+        self.first_arrivals.note(((ANNA, 1), 4), 7, 9.9)
+        self.assertEqual(len(self.first_arrivals), 4)
+        self.first_arrivals.note(((ANNA, 1), 5), 7, 11)
+        self.assertEqual(len(self.first_arrivals), 3)
         self.assertEqual(
-            [self.bringers.of(((ANNA, 1), first)) for first in range(1, 6)], [None, None, 7, 7, 7]
+            [self.first_arrivals.of(((ANNA, 1), first)) for first in range(1, 6)], [None, None, 7, 7, 7]
         )
 
     def test_what_comes_again_is_remembered_from_then_on(self) -> None:
         # A longer batch of the same start is a new one, and must not keep older ones from going.
-        self.bringers.note(((ANNA, 1), 1), 7, 0)
-        self.bringers.note(((ANNA, 1), 2), 7, 1)
-        self.bringers.note(((ANNA, 1), 1), 8, 5)
-        self.bringers.note(((ANNA, 1), 3), 7, 12)
-        self.assertEqual([self.bringers.of(((ANNA, 1), first)) for first in (1, 2, 3)], [8, None, 7])
+        self.first_arrivals.note(((ANNA, 1), 1), 7, 0)
+        self.first_arrivals.note(((ANNA, 1), 2), 7, 1)
+        self.first_arrivals.note(((ANNA, 1), 1), 8, 5)
+        self.first_arrivals.note(((ANNA, 1), 3), 7, 12)
+        self.assertEqual([self.first_arrivals.of(((ANNA, 1), first)) for first in (1, 2, 3)], [8, None, 7])
 
     def test_no_more_are_remembered_than_the_limit(self) -> None:
         self.patch(trees, "REMEMBERED_MOST", 3)
         for first in range(1, 6):
-            self.bringers.note(((ANNA, 1), first), first, 0)
-        self.assertEqual(len(self.bringers), 3)
+            self.first_arrivals.note(((ANNA, 1), first), first, 0)
+        self.assertEqual(len(self.first_arrivals), 3)
         self.assertEqual(
-            [self.bringers.of(((ANNA, 1), first)) for first in range(1, 6)], [None, None, 3, 4, 5]
+            [self.first_arrivals.of(((ANNA, 1), first)) for first in range(1, 6)], [None, None, 3, 4, 5]
         )
 
 
@@ -89,20 +89,20 @@ class TestParents(SynchronousTestCase):
         self.parents.note((ANNA, 2), 1, 8)
         self.assertEqual(self.parents.of(ANNA), 8)
 
-    def test_a_lost_link_orphans_the_runs_it_led_to(self) -> None:
+    def test_a_lost_link_is_the_parent_of_nothing(self) -> None:
         # They are grafted at once: to wait for an announcement is slower.
         self.parents.note((ANNA, 1), 3, 7)
         self.parents.note((ANNA, 2), 1, 7)
         self.parents.note((BERT, 1), 3, 8)
         self.parents.note((CLEO, 4), 3, 7)
-        self.assertEqual(self.parents.orphaned(7), [(ANNA, 2), (CLEO, 4)])
+        self.assertEqual(self.parents.lost_with(7), [(ANNA, 2), (CLEO, 4)])
         self.assertEqual([self.parents.of(one) for one in (ANNA, BERT, CLEO)], [None, 8, None])
-        self.assertEqual(self.parents.orphaned(7), [])
+        self.assertEqual(self.parents.lost_with(7), [])
 
-    def test_an_orphan_takes_whoever_comes_next(self) -> None:
+    def test_a_run_without_a_parent_takes_whoever_comes_next(self) -> None:
         # Whatever the number: the link that answers the graft is a way, a dead one is none.
         self.parents.note((ANNA, 2), 9, 7)
-        self.parents.orphaned(7)
+        self.parents.lost_with(7)
         self.parents.note((ANNA, 2), 5, 8)
         self.assertEqual(self.parents.of(ANNA), 8)
 

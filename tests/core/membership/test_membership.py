@@ -499,7 +499,7 @@ class TestStaying(EvidenceTestCase):
         self.receive(9, roster())
         self.accept(9)
         self.assertEqual([number for number, _ in self.closed(self.wait(100)) if number == 9], [])
-        self.assertEqual(self.node.footprint()["visits"], 0)
+        self.assertEqual(self.node.footprint()["exchange_links"], 0)
         self.assertEqual(of(self.handle(closing(9)), LinkDown), [LinkDown(9, Reason.DISCONNECT)])
 
     def test_it_joins(self) -> None:

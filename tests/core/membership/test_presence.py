@@ -398,7 +398,7 @@ class TestParents(MembershipTestCase):
         self.assertEqual(self.wants(self.wait(3), 2)[0], ("dora", 1, native.MAX_NUMBER))
 
     def test_it_is_sought_where_wants_are_answered(self) -> None:
-        # It has published nothing, so that all that is claimed of it is hearsay, which a link that left
+        # It has published nothing, so that all that is claimed of it is unverified, which a link that left
         # its WANTs unanswered is not asked for; that one was chosen again and again, and nobody asked.
         for number in (2, 1, 3):
             self.receive(number, presence("dora", 1))

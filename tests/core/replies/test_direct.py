@@ -343,7 +343,7 @@ class TestRelaying(ReverseTestCase):
         effects = self.receive(1, acknowledged("dora", "bert", 1))
         self.assertEqual(self.acks(effects, 2), [("bert", 1)])
         # But for a while over which link it came.
-        footprint = {**before, "direct_bringers": 1}
+        footprint = {**before, "direct_first_arrivals": 1}
         self.assertEqual((self.node.footprint(), self.over(self.wait(100))), (footprint, []))
 
     def test_what_acknowledges_it_goes_back_as_it_came_first(self) -> None:

@@ -158,7 +158,7 @@ class Flow:
         Of a peer that holds less, as far as is known, and asks for nothing, they may have come another way.
         """
         run = self._outbox.run
-        if run[0] in link.mute or link.own_marks:
+        if run[0] in link.lazy_by_peer or link.own_marks:
             return bool(link.own_marks)
         lacks = link.holds(run) < self._outbox.head
         return lacks and bool(link.wants or link.owed or link.queued)

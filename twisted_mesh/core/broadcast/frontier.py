@@ -88,7 +88,7 @@ class Frontier:
 
     def on_snapshot(self, link: Link, frame: native.Snapshot, now: float) -> bool:
         """The peer's frontier, or a part of it; whether it is whole now, and believed."""
-        if link.told or link.compares:
+        if link.frontier_received or link.compares:
             raise RemoteError("a snapshot that has no place here", Reason.ORDER)
         link.snapshot.extend(frame.streams)
         if len(link.snapshot) > self._config.claims_limit:
@@ -111,7 +111,7 @@ class Frontier:
         """Take what the peer's snapshot claims, now that the link is up."""
         entries, link.snapshot = link.snapshot, []
         for entry in entries:
-            self._claimed(link, (entry.origin, entry.epoch), entry.low, entry.high, now, debt=True)
+            self._claimed(link, (entry.origin, entry.epoch), entry.low, entry.high, now, eager=True)
 
     def on_digest(self, link: Link, frame: native.Digest, now: float) -> None:
         """What the peer holds, in short: tell what of it is not the same here."""
@@ -133,8 +133,8 @@ class Frontier:
         """What the peer holds of some streams."""
         for entry in frame.streams:
             run = (entry.origin, entry.epoch)
-            debt = entry.origin not in link.quiet
-            self._claimed(link, run, entry.low, entry.high, now, debt=debt)
+            eager = entry.origin not in link.lazy_by_us
+            self._claimed(link, run, entry.low, entry.high, now, eager=eager)
             if entry.coming:
                 self._patience.heard(run, entry.coming, now)
             if entry.coming == 1:
@@ -142,7 +142,7 @@ class Frontier:
             if frame.answer:
                 self._repair.answered(link.number, run, now)
 
-    def _claimed(self, link: Link, run: StreamId, low: int, high: int, now: float, *, debt: bool) -> None:
+    def _claimed(self, link: Link, run: StreamId, low: int, high: int, now: float, *, eager: bool) -> None:
         self._taken_there(run, high)
         if run == self._outbox.run:
             link.claim(run, low, min(high, self._outbox.head))
@@ -152,7 +152,7 @@ class Frontier:
         high = min(high, evidence + _CLAIM_AHEAD)
         link.claim(run, low, high)
         if high > self._history.head(run) and not link.closing:
-            self._repair.announced(link, run, now, debt=debt)
+            self._repair.announced(link, run, now, eager=eager)
 
     def _taken_there(self, run: StreamId, high: int) -> None:
         """A neighbour has everything of *run* up to *high*, which matters of own runs."""

@@ -94,7 +94,7 @@ class Inbound:
             self._repair.progressed(link.number, run, now, len(signed.array))
         if batch.origin == self._local_node.origin and batch.epoch > self._local_node.epoch:
             self._conflict.published(batch.epoch, now)
-        link.fetched = now
+        link.last_batch_at = now
         self._repair.arrived(link.number, run, batch.last, now)
         ready = self._history.take(signed, now)
         if batch.origin == self._local_node.origin:

@@ -18,8 +18,8 @@ from twisted_mesh.core.links import Links
 from twisted_mesh.core.meter import FLOOR
 
 LOOK_AGAIN: Final = 1.0  # seconds from one look at what is under way to the next (guess)
-_TRICKLE_SECONDS: Final = 5.0  # an answer may take so long, and longer if it brings more than
-_TRICKLE_BYTES: Final = 4096  # so many bytes a second that were missing (guess: a modem's)
+_STALLED_SECONDS: Final = 5.0  # an answer may take so long, and longer if it brings more than
+_STALLED_RATE: Final = 4096  # so many bytes a second that were missing (guess: a modem's)
 #: Bytes that may stand before an answer, either way (guess: as many as are pushed at first).
 _QUEUE: Final = 64 * 1024
 _SECONDS: Final = 4.0  # of slow lines are asked for at a time (guess)
@@ -55,8 +55,8 @@ class Pace:
         # could answer about its own runs for ever.
         seconds = max(now - max(since, link.answered), now - since - self._config.gap_longest / _MUCH)
         if not link.is_slowed(now):  # a silent link is judged by Repair
-            return got > 0 and seconds >= _TRICKLE_SECONDS + got / _TRICKLE_BYTES
-        if seconds < _TRICKLE_SECONDS:
+            return got > 0 and seconds >= _STALLED_SECONDS + got / _STALLED_RATE
+        if seconds < _STALLED_SECONDS:
             return False
         if self.of(rival) > _MUCH * link.pace:
             return True
@@ -66,8 +66,8 @@ class Pace:
         """When to look next whether *link* is outrun."""
         begun = max(since, link.answered)
         if link.is_slowed(now):
-            return max(begun + _TRICKLE_SECONDS, now + LOOK_AGAIN)
-        return begun + _TRICKLE_SECONDS + got / _TRICKLE_BYTES
+            return max(begun + _STALLED_SECONDS, now + LOOK_AGAIN)
+        return begun + _STALLED_SECONDS + got / _STALLED_RATE
 
     def is_patient(self, since: float, now: float) -> bool:
         """Whether to wait on for a link that has been silent *since* then, though another could be asked.
@@ -93,7 +93,7 @@ class Pace:
         """When *link*, slow and asked or given up at *since*, last gave reason to wait for it."""
         # If it has not read all it was sent, the WANT may be among that.
         is_late = link.meter.is_waiting and self._is_known_slow(link, now)
-        return now if is_late else max(since, link.fetched)
+        return now if is_late else max(since, link.last_batch_at)
 
     def _is_known_slow(self, link: Link, now: float) -> bool:
         meter = link.meter

@@ -64,7 +64,7 @@ class Push:
         self._set_timer = set_timer
         self._introduce = introduce
         # Of batches by their first sequence, of records by their counter, below zero.
-        self._bringers: FirstArrivals[tuple[StreamId, int]] = FirstArrivals()
+        self._first_arrivals: FirstArrivals[tuple[StreamId, int]] = FirstArrivals()
         self.parents = parents
         # When peers were told that some of a run is coming.
         self._said: OrderedDict[StreamId, float] = OrderedDict()
@@ -80,8 +80,8 @@ class Push:
         """Spread a new batch that came over *link*."""
         batch = signed.batch
         run = (batch.origin, batch.epoch)
-        if not link.visits:
-            self._bringers.note((run, batch.first), link.number, now)
+        if not link.is_exchange:
+            self._first_arrivals.note((run, batch.first), link.number, now)
             self.parents.note(run, batch.last, link.number)
         self._push(signed.relayed(), link, now)
         if self._history.head(run) > batch.last:
@@ -89,8 +89,8 @@ class Push:
 
     def record_arrived(self, link: Link, run: StreamId, sequence: int, counter: int, now: float) -> None:
         """A new record of presence came over *link*, and goes on over the tree of its origin."""
-        if not link.visits:
-            self._bringers.note((run, -counter), link.number, now)
+        if not link.is_exchange:
+            self._first_arrivals.note((run, -counter), link.number, now)
             self.parents.note(run, sequence, link.number, counter)
 
     def duplicate(self, link: Link, run: StreamId, first: int, own: bool) -> None:
@@ -98,16 +98,16 @@ class Push:
 
         :param first: of a batch its first number, of a record its counter, below zero.
         """
-        if run[0] in link.quiet or link.closing:
+        if run[0] in link.lazy_by_us or link.closing:
             return
         if not own:
-            number = self._bringers.of((run, first))
-            bringer = None if number is None else self._links.get(number)
-            if bringer is None or bringer is link or bringer.closing or run[0] in bringer.quiet:
+            number = self._first_arrivals.of((run, first))
+            earlier = None if number is None else self._links.get(number)
+            if earlier is None or earlier is link or earlier.closing or run[0] in earlier.lazy_by_us:
                 return
-        if len(link.quiet) >= self._config.claims_limit:
-            link.quiet.popitem(last=False)
-        link.quiet[run[0]] = None
+        if len(link.lazy_by_us) >= self._config.claims_limit:
+            link.lazy_by_us.popitem(last=False)
+        link.lazy_by_us[run[0]] = None
         self._send((link,), Prune([run[0]]))
 
     def under_way(self, link: Link, run: StreamId, now: float) -> None:
@@ -119,22 +119,24 @@ class Push:
         if len(self._said) > self._config.claims_limit:
             self._said.popitem(last=False)
         others = [
-            one for one in self._links.fed if one is not link and one.told and run[0] not in one.quiet
+            one
+            for one in self._links.fed
+            if one is not link and one.frontier_received and run[0] not in one.lazy_by_us
         ]
         if others:
             self._send(others, Have([replace(self._entry(run), coming=1)], False))
 
     def pruned(self, link: Link, prune: Prune) -> None:
         """The peer wants some origins pushed no more; of too many the oldest is pushed again."""
-        link.mute.update(dict.fromkeys(prune.origins))
-        while len(link.mute) > self._config.claims_limit:
-            link.mute.popitem(last=False)
+        link.lazy_by_peer.update(dict.fromkeys(prune.origins))
+        while len(link.lazy_by_peer) > self._config.claims_limit:
+            link.lazy_by_peer.popitem(last=False)
 
     def wanted(self, link: Link, want: Want, now: float) -> None:
         """The peer asks for something."""
         run = (want.origin, want.epoch)
         if want.graft:
-            link.mute.pop(want.origin, None)
+            link.lazy_by_peer.pop(want.origin, None)
         elif run not in link.wants:
             return  # the one whose place it would take is answered
         link.wants[run] = want
@@ -184,7 +186,7 @@ class Push:
     def announce_coming(self, coming: Mapping[StreamId, int]) -> None:
         """Tell every peer that some of what is missing of runs is on its way to a node so many hops off."""
         entries = [replace(self._entry(run), coming=hops) for run, hops in sorted(coming.items())]
-        links = [link for link in self._links.fed if link.told]
+        links = [link for link in self._links.fed if link.frontier_received]
         for at in range(0, len(entries) if links else 0, _HAVE_STREAMS):
             self._send(links, Have(entries[at : at + _HAVE_STREAMS], False))
 
@@ -197,13 +199,13 @@ class Push:
 
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""
-        links = (*self._links.fed, *self._links.visits)
+        links = (*self._links.fed, *self._links.exchanges)
         return {
-            "bringers": len(self._bringers),
+            "first_arrivals": len(self._first_arrivals),
             "parents": len(self.parents),
             "coming": len(self._said) + sum(len(link.coming) for link in links),
-            "quiet": sum(len(link.quiet) for link in links),
-            "mute": sum(len(link.mute) for link in links),
+            "lazy_by_us": sum(len(link.lazy_by_us) for link in links),
+            "lazy_by_peer": sum(len(link.lazy_by_peer) for link in links),
             "owed": sum(len(link.owed) for link in links),
             "wants": sum(len(link.wants) for link in links),
         }
@@ -225,10 +227,10 @@ class Push:
             if claim is not None and claim[0] <= batch.first and claim[1] >= batch.last:
                 continue  # it has announced this itself
             lacks = (0 if claim is None else claim[1]) < before
-            behind = lacks and (link.told or not follows)
+            behind = lacks and (link.frontier_received or not follows)
             if (
                 behind
-                or batch.origin in link.mute
+                or batch.origin in link.lazy_by_peer
                 or link.is_sent(run, now)
                 or self._is_slow(link, now, len(signed.array))
             ):

@@ -4,19 +4,19 @@ Contract: :meth:`Repair.announced` is told of every claim that goes beyond what 
 :meth:`Repair.due` says which WANTs to send now and :attr:`Repair.wake` when to look again.  Rules, each
 with what goes wrong without it:
 
-* an announcement on a quiet link is given ``graft_timeout``, since the push is probably on its way over
-  the tree; on any other link the peer could not push, so it is asked for at once;
+* an announcement on a link that is lazy by us is given ``graft_timeout``, since the push is probably on
+  its way over the tree; on an eager link the peer could not push, so it is asked for at once;
 * a stream has one asked link at a time; the next is asked after the closing HAVE, or when nothing came
   for a while: by progress, not by clock, or a slow line gets the same data from everyone;
 * a link loses nothing, so one that was asked is asked again when it has answered: all would come twice;
 * a link in the middle of a frame has a slow line, or drips: another is asked if it is known to be much
   faster, and for what is not under way already, unless that takes too long by far (:mod:`pace`);
-* a link with a trickle that never stalls is given up, too, and asked after the others from then on: it
-  would else hold up a run for as long as it likes;
+* a link whose answer trickles in, and never stops, is given up, too, and asked after the others from then
+  on: it would else hold up a run for as long as it likes;
 * an announcer that failed three times for a range is not asked again for it: claims are unsigned, and
   a false one would be asked for ever;
-* what is known by hearsay alone (no signed batch of the run came) waits in a line of its own, and not
-  behind a link that leaves its WANTs unanswered: made-up runs would else hold up the real ones;
+* what is unverified (no signed batch of the run came) waits in a line of its own, and not behind
+  a link that leaves its WANTs unanswered: made-up runs would else hold up the real ones;
 * a lost link grafts at once every origin whose parent it was: waiting for an announcement costs
   ``have_delay`` and ``graft_timeout`` on top.
 """
@@ -40,10 +40,10 @@ from twisted_mesh.core.links import Links
 from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.native import Want
 
-HEARSAY_MOST: Final = 1024  # runs known by hearsay alone that are pulled at a time (guess)
+UNVERIFIED_MOST: Final = 1024  # unverified runs that are pulled at a time (guess)
 #: Runs looked at in one event: thousands that stalled together took two seconds (measured).
 LOOKS_MOST: Final = 512
-STEPS_MOST: Final = 8  # announcements of a link on a run that ripen one after the other (guess)
+STEPS_MOST: Final = 8  # announcements of a link on a run that become due one after the other (guess)
 _ROUND_TRIPS: Final = 4  # without progress, before another link is asked (guess)
 _PATIENT: Final = 5  # times that, where the link brings other things meanwhile (guess)
 _URGENT: Final = 1 / 2  # of gap_longest: for a hole so old nobody is waited for in particular (guess)
@@ -54,7 +54,7 @@ class Pull:
 
     :ivar asked: the link that was asked, or None.
     :ivar since: when it was asked; :ivar progress: then, or when it last sent something that was missing.
-    :ivar got: bytes it has sent since; :ivar window: whether it is in the one of proven runs, or that
+    :ivar got: bytes it has sent since; :ivar window: whether it is in the one of verified runs, or that
         of others; None: in neither, since it mends the tree.
     :ivar full: whether something it sent had no room; :ivar not_before: when to ask again after that.
     :ivar owing: links that were asked before it and have not answered, and when each was given up.
@@ -70,7 +70,7 @@ class Pull:
     )
 
     def __init__(self) -> None:
-        self.announced: dict[int, deque[tuple[float, int]]] = {}  # link -> (when ripe, high)
+        self.announced: dict[int, deque[tuple[float, int]]] = {}  # link -> (when due, high)
         self.asked: int | None = None
         self.since = self.progress = self.revised = self.revise_at = 0.0
         self.got = 0
@@ -99,7 +99,7 @@ class Repair:
         self._window = Window(config.answer_bytes)
         self._failures = Failures(history, config.claims_limit)
         self._moved = 0.0  # when any link that was asked last sent something that was missing
-        self._hearsay: set[StreamId] = set()  # pulled, and not proven when they were announced
+        self._unverified: set[StreamId] = set()  # pulled, and not verified when they were announced
         self._wakes: list[tuple[float, StreamId]] = []  # a heap; entries may be out of date
 
     def footprint(self) -> dict[str, int]:
@@ -107,7 +107,7 @@ class Repair:
         return {
             "pulls": len(self._pulls),
             "queued_pulls": len(self._window),
-            "hearsay": len(self._hearsay),
+            "unverified_pulls": len(self._unverified),
             "announcements": sum(len(pull.announced) for pull in self._pulls.values()),
             "failures": len(self._failures),
             "wakes": len(self._wakes),
@@ -142,7 +142,7 @@ class Repair:
         :return: None: nothing is due that takes longer than it should.
         """
         pull = self._pulls.get(run)
-        signs = [link.fetched for link, _ in self._pace.under_way(run)]
+        signs = [link.last_batch_at for link, _ in self._pace.under_way(run)]
         if pull is not None:
             missing = self._history.head(run) + 1
             # Those that claim it and have a slow line have their turn behind the one that is asked.
@@ -153,10 +153,10 @@ class Repair:
                 if self._pace.is_slow(link, now):
                     # A link that was asked but claims none of it tells us nothing.
                     signs.append(
-                        self._pace.sign(link, since, now) if low <= missing <= high else link.fetched
+                        self._pace.sign(link, since, now) if low <= missing <= high else link.last_batch_at
                     )
             if pull.put_off is not None and self.is_slowed(run[0], now):
-                signs.append(self._link(self._parents.of(run[0])).fetched)
+                signs.append(self._link(self._parents.of(run[0])).last_batch_at)
             if self._window.is_waiting(run):  # those that it waits for are asked of these
                 asked = [link for link in map(self._link, self._asked) if self._pace.is_slow(link, now)]
                 signs += [self._pace.sign(link, link.answered, now) for link in asked]
@@ -166,31 +166,31 @@ class Repair:
         """What seemed held of *run* is not: ask those who claim to hold it."""
         for link in self._links.fed:
             if link.holds(run) > self._history.head(run):
-                self.announced(link, run, now, debt=True)
+                self.announced(link, run, now, eager=True)
 
-    def announced(self, link: Link, run: StreamId, now: float, *, debt: bool) -> None:
+    def announced(self, link: Link, run: StreamId, now: float, *, eager: bool) -> None:
         """The claim of *link* on *run* goes beyond what is held here."""
         pull = self._pulls.get(run)
         if pull is None:
-            if not self._is_proven(run):
-                if len(self._hearsay) >= HEARSAY_MOST or link.failures >= TRIES:
+            if not self._is_verified(run):
+                if len(self._unverified) >= UNVERIFIED_MOST or link.failures >= TRIES:
                     return  # the next comparison tells again
-                self._hearsay.add(run)
+                self._unverified.add(run)
             pull = self._pulls[run] = Pull()
-        ripe = now if debt else now + max(self._config.graft_timeout, 2 * link.rtt)
+        due = now if eager else now + max(self._config.graft_timeout, 2 * link.rtt)
         known = pull.announced.setdefault(link.number, deque())
         high = link.claims[run][1]
-        if debt:
+        if eager:
             known.clear()
         elif known and known[-1][1] >= high:
             return
         if len(known) == STEPS_MOST:
             known[-1] = (known[-1][0], high)  # a little sooner than its time, rather than without end
             return
-        known.append((ripe, high))
-        self._wake(ripe, run)
+        known.append((due, high))
+        self._wake(due, run)
 
-    def orphaned(self, run: StreamId, now: float) -> int | None:
+    def parent_lost(self, run: StreamId, now: float) -> int | None:
         """The parent of *run* is gone: graft to whoever has the most of it, unasked for or not.
 
         :return: the link that is asked, which is the way to the origin until there is news over another.
@@ -201,13 +201,13 @@ class Repair:
             (
                 link
                 for link in self._links.fed
-                if link.told and (run in link.claims or link.has_told(run[0]))
+                if link.frontier_received and (run in link.claims or link.has_told(run[0]))
             ),
             key=lambda link: (
                 -self._failures.lately(link, run),
                 link.peer.origin == run[0],
                 link.holds(run),
-                run[0] in link.quiet,
+                run[0] in link.lazy_by_us,
                 link.has_told(run[0]),
             ),
             default=None,
@@ -224,16 +224,16 @@ class Repair:
         """Whether what *origin* says now may stand in the queue of a slow line to this node."""
         number = self._parents.of(origin)
         parent = None if number is None else self._links.get(number)
-        return parent is not None and parent.is_slowed(now) and origin not in parent.quiet
+        return parent is not None and parent.is_slowed(now) and origin not in parent.lazy_by_us
 
-    def seek(self, run: StreamId, now: float) -> None:
+    def pull_from_all(self, run: StreamId, now: float) -> None:
         """*run* lacks what nobody is asked for: what waits behind holes is not claimed."""
         pull = self._pulls.setdefault(run, Pull())
         stream = self._history.get(run)
         for link in self._links.fed:
             low, high = link.claims.get(run, (1, 0))
             gave_up = stream is not None and low > high >= stream.high  # and has none of it any more
-            if link.told and not gave_up:
+            if link.frontier_received and not gave_up:
                 pull.announced[link.number] = deque([(now, MAX_NUMBER)])
         self._wake(now, run)
 
@@ -246,7 +246,7 @@ class Repair:
         if partial is None:
             return None
         # Links are first in, first out: this frame stands before what is missing, or is it.
-        link.fetched = now
+        link.last_batch_at = now
         run = partial.run
         if not self._history.lacks(run, partial.first, partial.last) or self._is_urgent(run, now):
             return None
@@ -255,8 +255,8 @@ class Repair:
             pull = self._pulls[run]
             self._resumes(pull, link.number, now)
             pull.progress = self._moved = now
-        is_parent = self._parents.of(run[0]) == link.number and run[0] not in link.quiet
-        return run if (is_asked or is_parent) and not link.trickles else None
+        is_parent = self._parents.of(run[0]) == link.number and run[0] not in link.lazy_by_us
+        return run if (is_asked or is_parent) and not link.stalled_answers else None
 
     def arrived(self, link: int, run: StreamId, last: int, now: float) -> None:
         """*link* has brought *run* up to *last*: others need not send that, if there is time to say so."""
@@ -326,15 +326,15 @@ class Repair:
             while self._wakes and self._wakes[0][0] <= now and len(runs) < LOOKS_MOST:
                 runs[heappop(self._wakes)[1]] = None
             for run in runs:
-                self._look(run, now, wants, may_ask=not self._window.is_waited_for(self._is_proven(run)))
+                self._look(run, now, wants, may_ask=not self._window.is_waited_for(self._is_verified(run)))
             next_run = self._window.next_run()
             if next_run is not None:
                 self._look(next_run, now, wants, may_ask=True)
             elif len(runs) == LOOKS_MOST or not runs:
                 return wants
 
-    def _is_proven(self, run: StreamId) -> bool:
-        """Whether a signed batch of *run* has come, or a base was told, so that it is no hearsay."""
+    def _is_verified(self, run: StreamId) -> bool:
+        """Whether a signed batch of *run* has come, or a base was told, which no claim can make up."""
         return self._history.get(run) is not None or self._history.head(run) > 0
 
     def _look(self, run: StreamId, now: float, wants: list[tuple[Link, Want]], *, may_ask: bool) -> None:
@@ -360,15 +360,15 @@ class Repair:
             self._look_at(pull, run, now + LOOK_AGAIN, now)
             return
         counts = want.last < MAX_NUMBER  # else it mends the tree: there may be little behind the head
-        proven = self._is_proven(run)
-        if counts and not (may_ask and self._window.has_room(proven)):
-            self._window.wait(run, proven, link.number)
+        verified = self._is_verified(run)
+        if counts and not (may_ask and self._window.has_room(verified)):
+            self._window.wait(run, verified, link.number)
             return
         self._window.drop(run)
         pull.full, pull.put_off = False, None
-        pull.window = proven if counts else None
+        pull.window = verified if counts else None
         if counts:
-            self._window.asked(proven)
+            self._window.asked(verified)
         pull.ranges[link.number] = want.first, want.last
         self._ask(pull, link, now)
         self._look_at(pull, run, self._stalls_at(pull, link, now), now)
@@ -390,13 +390,13 @@ class Repair:
 
     def _wait(self, pull: Pull, run: StreamId, now: float) -> None:
         """Nobody is to be asked for *run* now: look again when that may be otherwise, or forget it."""
-        later = [ripe for known in pull.announced.values() for ripe, _ in known if ripe > now]
+        later = [due for known in pull.announced.values() for due, _ in known if due > now]
         if pull.announced and self._pace.under_way(run):
             later.append(now + LOOK_AGAIN)
-        proven = self._is_proven(run)
+        verified = self._is_verified(run)
         for number, since in pull.owing.items():
             link = self._link(number)
-            if proven or link.failures < TRIES:
+            if verified or link.failures < TRIES:
                 later.append(self._owes_until(since, link, now))
         later = [at for at in later if at > now]
         if later:
@@ -416,21 +416,21 @@ class Repair:
             if now < patient_until:
                 self._look_at(pull, run, patient_until, now)
                 return False
-            link.trickles += 1
+            link.stalled_answers += 1
             pull.owing[link.number] = now
             self._release(pull)
             return True
         stalls_at = self._stalls_at(pull, link, now)
         if now >= stalls_at and not self._pace.is_patient(pull.progress, now):
             self._failures.note(link, run)
-            link.trickles += pull.got > 0
+            link.stalled_answers += pull.got > 0
         else:
             best = self._best(pull, run, now)
             if best is None or not self._pace.is_outrun(link, best[0], pull.since, pull.got, now):
                 look_at = min(stalls_at, self._pace.outrun_at(link, pull.since, pull.got, now))
                 self._look_at(pull, run, look_at if look_at > now else now + LOOK_AGAIN, now)
                 return False
-            link.trickles += 1
+            link.stalled_answers += 1
         pull.owing[link.number] = now
         self._release(pull)
         return True
@@ -454,12 +454,12 @@ class Repair:
         unless its line is slow: then its pace decides.
         """
         patience = max(self._config.graft_retry, _ROUND_TRIPS * link.rtt, self._pace.silence(link))
-        moved = max(pull.progress, link.fetched, self._moved) + patience
+        moved = max(pull.progress, link.last_batch_at, self._moved) + patience
         return moved if link.is_slowed(now) else min(moved, pull.progress + _PATIENT * patience)
 
     def _owes_until(self, since: float, link: Link, now: float) -> float:
         """Until when a link that was given up at *since* is not asked again: its answer may still come."""
-        return max(since, link.fetched) + self._pace.answers_within(link, now)
+        return max(since, link.last_batch_at) + self._pace.answers_within(link, now)
 
     def _is_pushed(self, pull: Pull, run: StreamId, link: Link, first: int, now: float) -> bool:
         """Whether the parent of *run* has a slow line, and is about to bring *first*, which *link* claims.
@@ -492,14 +492,14 @@ class Repair:
         if pull.got:
             self._pace.answered(link, pull.got, pull.since, now)
         elif pull.full:
-            link.trickles += 1  # it has not failed, but others are asked first
+            link.stalled_answers += 1  # it has not failed, but others are asked first
             pull.not_before = now + self._config.graft_retry
         else:
             self._failures.note(link, run)
 
     def _forget(self, run: StreamId) -> None:
         del self._pulls[run]
-        self._hearsay.discard(run)
+        self._unverified.discard(run)
         self._window.drop(run)
 
     def _best(self, pull: Pull, run: StreamId, now: float) -> tuple[Link, Want] | None:
@@ -512,20 +512,20 @@ class Repair:
             link = self._links.get(number)
             failures = self._failures.of(number, run)
             claims = known[-1][1] < MAX_NUMBER  # a graft is for the author's sake, whatever is claimed
-            hearsay = link is not None and claims and link.failures >= TRIES and not self._is_proven(run)
-            if link is None or link.closing or failures >= TRIES or hearsay:
+            made_up = link is not None and claims and link.failures >= TRIES and not self._is_verified(run)
+            if link is None or link.closing or failures >= TRIES or made_up:
                 del pull.announced[number]
                 continue
             if number == pull.asked or self._still_owes(pull, link, now):
                 continue
-            ripe = 0
+            due = 0
             while known and known[0][0] <= now:
-                ripe = known.popleft()[1]
-            if ripe:
-                known.appendleft((now, ripe))
-            missing = self._missing(link, run, head, ripe)
+                due = known.popleft()[1]
+            if due:
+                known.appendleft((now, due))
+            missing = self._missing(link, run, head, due)
             if missing is None:
-                if ripe and len(known) == 1:
+                if due and len(known) == 1:
                     del pull.announced[number]
                 continue
             missing = self._besides(run, missing, self._pace.passed(under_way, link, now))
@@ -533,7 +533,7 @@ class Repair:
                 continue
             first, last = missing
             # Who failed before is asked last: a false claim is always the highest.
-            failures += link.failures + link.trickles
+            failures += link.failures + link.stalled_answers
             rank = (first, failures, self._pace.is_much_slower(link), self._asked.get(number, 0), -last)
             if best is None or rank < best[0]:
                 best = rank, link, Want(*run, first, last, graft=True)  # who is asked may push from now on
@@ -565,17 +565,17 @@ class Repair:
                 first, last = rest
         return (first, last) if first <= last else None
 
-    def _missing(self, link: Link, run: StreamId, head: int, ripe: int) -> tuple[int, int] | None:
-        if not ripe:
+    def _missing(self, link: Link, run: StreamId, head: int, due: int) -> tuple[int, int] | None:
+        if not due:
             return None
         stream = self._history.get(run)
-        if ripe == MAX_NUMBER:  # a graft: what is missing, or else whatever there is behind the head
+        if due == MAX_NUMBER:  # a graft: what is missing, or else whatever there is behind the head
             hole = None if stream is None else stream.next_missing(head + 1, stream.high)
             return hole or (head + 1, MAX_NUMBER)
         claim = link.claims.get(run)
         if claim is None:
             return None
-        low, high = claim[0], min(claim[1], ripe)
+        low, high = claim[0], min(claim[1], due)
         if stream is not None:
             return stream.next_missing(low, high)
         first = max(low, head + 1)

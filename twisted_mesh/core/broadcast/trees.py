@@ -1,9 +1,9 @@
 """The trees: over which links new frames of an origin are pushed, one tree for each origin.
 
-Contract: two bits a link and origin, each owned by one side.  *quiet*: this node told the peer to stop
-pushing (a PRUNE), until it grafts (a WANT with graft).  *mute*: the peer told this node.  A new link
-starts with both clear, so the first frame of an origin floods, each duplicate prunes the link it came
-over, and what is left is a tree along the fastest links.  What is not pushed over a mute link is
+Contract: two bits a link and origin, each owned by one side.  *Lazy by us*: this node told the peer to
+stop pushing (a PRUNE), until it grafts (a WANT with graft).  *Lazy by peer*: the peer told this node.  A
+new link starts with both clear, so the first frame of an origin floods, each duplicate prunes the link it
+came over, and what is left is a tree along the fastest links.  What is not pushed over a lazy link is
 announced, so that a broken tree heals (:mod:`twisted_mesh.core.broadcast.repair`).
 
 A tree for each origin settles after its first frame; one shared tree is pruned by one sender and
@@ -19,8 +19,8 @@ from typing import Final, Generic, TypeVar
 
 from twisted_mesh.core.events import StreamId
 
-REMEMBERED: Final = 10.0  # seconds a bringer is known for: duplicates and answers come sooner (guess)
-REMEMBERED_MOST: Final = 65_536  # things whose bringer is known; the oldest is forgotten (guess)
+REMEMBERED: Final = 10.0  # seconds a first arrival is known for: duplicates and answers come sooner (guess)
+REMEMBERED_MOST: Final = 65_536  # first arrivals that are known; the oldest is forgotten (guess)
 PARENTS_MOST: Final = 65_536  # origins whose parent is known; the longest idle is forgotten (guess)
 
 _What = TypeVar("_What", bound=Hashable)
@@ -87,7 +87,7 @@ class Parents:
         best = self._best.get(origin)
         return None if best is None or not (best[1] or best[2]) else best[3]
 
-    def orphaned(self, link: int) -> list[StreamId]:
+    def lost_with(self, link: int) -> list[StreamId]:
         """The newest runs whose parent was *link*, which is gone; they have none now."""
         lost = [(origin, best[0]) for origin, best in self._best.items() if best[3] == link]
         for origin, _ in lost:

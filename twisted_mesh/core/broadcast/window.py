@@ -1,8 +1,8 @@
 """How much may be asked for at a time: the window of WANTs over all links, and the runs that wait for it.
 
-Contract: runs of which a signed batch has come, or a base was told, are *proven* and have a window of their
-own, so that runs made up by a claim keep none of them waiting.  Those that wait take turns by the link they
-would be asked of: one link can claim runs by the thousand.
+Contract: runs of which a signed batch has come, or a base was told, are *verified* and have a window of
+their own, so that runs made up by a claim keep none of them waiting.  Those that wait take turns by the
+link they would be asked of: one link can claim runs by the thousand.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Window:
         self._answer_bytes = answer_bytes
         self.bytes: float = answer_bytes
         self._weight = float(answer_bytes)  # of an answer, as answers were lately
-        self._asked = {True: 0, False: 0}  # by whether they are proven
+        self._asked = {True: 0, False: 0}  # by whether they are verified
         # Likewise by link, the one whose turn is next first.
         self._waiting: dict[bool, OrderedDict[int, OrderedDict[StreamId, None]]] = {
             True: OrderedDict(),
@@ -39,50 +39,50 @@ class Window:
     def __len__(self) -> int:
         return len(self._place)
 
-    def has_room(self, proven: bool) -> bool:
+    def has_room(self, verified: bool) -> bool:
         """Whether what is asked for leaves room for more.
 
         All answers share this node's line: asked for more than comes through it in time, links would
         seem silent that are not, and others be asked for the same.
         """
-        asked = self._asked[proven]
+        asked = self._asked[verified]
         return asked < _AT_ONCE or asked * self._weight < self.bytes
 
     def narrow(self, size: float) -> None:
         """No more than *size* bytes come in time, nor more than always."""
         self.bytes = min(size, self._answer_bytes)
 
-    def asked(self, proven: bool) -> None:
+    def asked(self, verified: bool) -> None:
         """One more is asked for."""
-        self._asked[proven] += 1
+        self._asked[verified] += 1
 
-    def released(self, proven: bool) -> None:
+    def released(self, verified: bool) -> None:
         """One that was is so no more."""
-        self._asked[proven] -= 1
+        self._asked[verified] -= 1
 
     def answered(self, size: int) -> None:
         """An answer brought *size* bytes."""
         self._weight += (size - self._weight) / 2
 
-    def wait(self, run: StreamId, proven: bool, link: int) -> None:
+    def wait(self, run: StreamId, verified: bool, link: int) -> None:
         """*run*, which *link* would be asked for, waits until there is room."""
-        if self._place.get(run) != (proven, link):
+        if self._place.get(run) != (verified, link):
             self.drop(run)
-            self._place[run] = proven, link
-            self._waiting[proven].setdefault(link, OrderedDict())[run] = None
+            self._place[run] = verified, link
+            self._waiting[verified].setdefault(link, OrderedDict())[run] = None
 
     def is_waiting(self, run: StreamId) -> bool:
         """Whether *run* waits until there is room."""
         return run in self._place
 
-    def is_waited_for(self, proven: bool) -> bool:
+    def is_waited_for(self, verified: bool) -> bool:
         """Whether some run waits, and comes first."""
-        return bool(self._waiting[proven])
+        return bool(self._waiting[verified])
 
     def next_run(self) -> StreamId | None:
         """One that waited and may be asked for now: it waits no more."""
-        for proven, turns in self._waiting.items():
-            if turns and self.has_room(proven):
+        for verified, turns in self._waiting.items():
+            if turns and self.has_room(verified):
                 link, runs = next(iter(turns.items()))
                 turns.move_to_end(link)
                 run = next(iter(runs))
@@ -94,8 +94,8 @@ class Window:
         """*run* waits no more."""
         place = self._place.pop(run, None)
         if place is not None:
-            proven, link = place
-            runs = self._waiting[proven][link]
+            verified, link = place
+            runs = self._waiting[verified][link]
             del runs[run]
             if not runs:
-                del self._waiting[proven][link]
+                del self._waiting[verified][link]

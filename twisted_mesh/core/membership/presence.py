@@ -180,7 +180,7 @@ class Membership:
                 entry = self._take(link, signed, presence, heard, now)
                 if entry is not None:
                     news.append(entry)
-                    if not link.visits:  # who told of it has a way to it
+                    if not link.is_exchange:  # who told of it has a way to it
                         run = (presence.origin, presence.epoch)
                         self._push.parents.note(run, presence.sequence, link.number, presence.counter)
                     if entry.state is State.UP and heard + entry.interval > now:
@@ -288,7 +288,7 @@ class Membership:
         """
         known = self._roster.get(origin)
         is_served = known is not None and known.is_there and known.heard + known.interval > now
-        is_branch = not link.visits and origin not in link.quiet
+        is_branch = not link.is_exchange and origin not in link.lazy_by_us
         return self._push.parents.of(origin) if is_served and not is_branch else None
 
     def _hand_on(
@@ -301,7 +301,7 @@ class Membership:
             for link in self._links.fed
             if link is not source
             and link.number != parent
-            and origin not in link.mute
+            and origin not in link.lazy_by_peer
             and link.knows_record(origin) < rank
         ]
         for link in links:

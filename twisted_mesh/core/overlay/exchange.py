@@ -112,7 +112,7 @@ class Exchange:
         self._visits[link.number] = Visit(link, mine, now)
         return True
 
-    def listed(self, link: Link, theirs: int) -> bool:
+    def roster_received(self, link: Link, theirs: int) -> bool:
         """The peer's roster has come; whether the visit becomes a link between neighbours."""
         visit = self._visits.get(link.number)
         if visit is None:
@@ -172,7 +172,7 @@ class Exchange:
     def _is_linked(self, entry: Entry) -> bool:
         origin = entry.presence.origin
         return self._links.is_neighbour(origin) or any(
-            link.peer.origin == origin for link in self._links.visits
+            link.peer.origin == origin for link in self._links.exchanges
         )
 
     def tick(self, now: float) -> float:
@@ -208,7 +208,7 @@ class Exchange:
         for entry in self._roster:
             if entry.contact is not None and not self._is_linked(entry):
                 (up if entry.is_there else away)[entry.contact.id] = entry.contact
-        linked = {link.peer.id for link in (*self._links.fed, *self._links.visits)}
+        linked = {link.peer.id for link in (*self._links.fed, *self._links.exchanges)}
         for contact in self._remembered.values():
             if contact.id not in up and contact.id not in linked:
                 away.setdefault(contact.id, contact)  # what the roster has is its newest word
@@ -223,12 +223,17 @@ class Exchange:
             longest = config.gap_longest  # what others hold takes as long as the line takes
         if since >= longest + (0 if visit.outgoing else _GRACE):
             self._end(visit, "the exchange took too long")
-        elif visit.outgoing and link.told and visit.theirs is not None and self._is_idle(link, now):
+        elif (
+            visit.outgoing
+            and link.frontier_received
+            and visit.theirs is not None
+            and self._is_idle(link, now)
+        ):
             self._end(visit, "both have told what they have")
 
     def _is_idle(self, link: Link, now: float) -> bool:
         busy = self._repair.asks(link.number) or link.wants or link.queued
-        return not busy and now - link.heard >= self._config.exchange_idle
+        return not busy and now - link.last_frame_at >= self._config.exchange_idle
 
     def _end(self, visit: Visit, why: str) -> None:
         self._close(visit.link.number, Reason.DONE, why)

@@ -129,7 +129,7 @@ class Neighbourhood:
 
     def opened(self, link: Link, now: float) -> str | None:
         """A link is proven and wanted; or why there is no room for it."""
-        if link.visits:
+        if link.is_exchange:
             if not self.exchange.opened(link, self.exchange.thinks(link), now):
                 return "this node has enough visitors"
             self._set_timer(Timer.EXCHANGE, self.exchange.tick(now))
@@ -146,7 +146,7 @@ class Neighbourhood:
         self._now = now
         if self._local_node.role is Role.MEMBER:
             self.presences.announcing.announce_first(now)
-        if link.visits:
+        if link.is_exchange:
             self._effect(Emit(events.Visiting(link.number)))
         else:
             self.presences.suspicion.linked(link)
@@ -164,13 +164,13 @@ class Neighbourhood:
         if reason in (Reason.DUPLICATE, Reason.KEY):
             self.presences.outdated(link)
         self.exchange.closed(link.number)
-        if link.visits:
+        if link.is_exchange:
             return
         self._reverse.closed(link, now)
         if self.overlay is not None:
             self.overlay.closed(link.number, reason, now)
         # Of a silent link this end may have been the silent one: then the peer, which says so, is there.
-        silent = reason is Reason.SILENT and now - link.heard >= self._config.dead_after
+        silent = reason is Reason.SILENT and now - link.last_frame_at >= self._config.dead_after
         wordless = silent or reason is Reason.LOST
         if link.up and wordless and not self._links.to(link.peer.origin):
             self.presences.suspicion.lost(link.peer.origin, now)
@@ -211,7 +211,7 @@ class Neighbourhood:
 
         :raises RemoteError: it has no place here, or something else is in it.
         """
-        if link.listed:
+        if link.roster_received:
             raise RemoteError("another roster", Reason.ORDER)
         self._now = now
         news = self.presences.on_roster(link, frame.entries, now)
@@ -220,10 +220,10 @@ class Neighbourhood:
         self._know(news, link.number)
         if not frame.last:
             return False
-        link.listed = True
+        link.roster_received = True
         if self.settled_by == link.number:
             self._start(now)
-        stays = link.visits and self.exchange.listed(link, frame.stay)
+        stays = link.is_exchange and self.exchange.roster_received(link, frame.stay)
         if not self.joined and (stays or link.up):
             self.joined = True
             self._reverse.joined()
@@ -233,7 +233,7 @@ class Neighbourhood:
     def on_gossip(self, link: Link, frame: Gossip, now: float) -> None:
         """A word between overlays."""
         self._now = now
-        if self.overlay is None or link.visits or not link.up:
+        if self.overlay is None or link.is_exchange or not link.up:
             return
         match frame:
             case ForwardJoin():
@@ -295,21 +295,21 @@ class Neighbourhood:
         self._now = now
         for entry in self.presences.tick(now):
             if not self._repair.is_slowed(entry.presence.origin, now):
-                self._repair.orphaned((entry.presence.origin, entry.presence.epoch), now)
+                self._repair.parent_lost((entry.presence.origin, entry.presence.epoch), now)
         missing = [
             run
             for run, since in self._history.holes()
             if since + _HELP_AFTER <= now and not self._repair.is_pulled(run, now)
         ]
-        self.seek(self.exchange.help(missing, SOUGHT_MOST, now), now)
+        self.pull_from_all(self.exchange.help(missing, SOUGHT_MOST, now), now)
         other = self._conflict.contact
         if other is not None:  # so that both have proof of each other
             self._knock(other, Purpose.EXCHANGE)
 
-    def seek(self, runs: Sequence[StreamId], now: float) -> None:
+    def pull_from_all(self, runs: Sequence[StreamId], now: float) -> None:
         """Ask every neighbour for what is missing of *runs*, if nobody is asked yet."""
         for run in [run for run in runs if not self._repair.is_pulled(run, now)][:SOUGHT_MOST]:
-            self._repair.seek(run, now)
+            self._repair.pull_from_all(run, now)
 
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""

@@ -132,7 +132,7 @@ class Directs:
         self._effect = effect
         self._outgoing: dict[bytes, Outgoing] = {}
         self._incoming: OrderedDict[bytes, Incoming] = OrderedDict()  # the longest idle first
-        self._bringers: FirstArrivals[_Passage] = FirstArrivals()
+        self._first_arrivals: FirstArrivals[_Passage] = FirstArrivals()
         self._bytes = 0  # of all that waits to be acknowledged
         self._highest = 0  # number ever given: whoever is forgotten and written to again knows lower ones
         self.counts = {"stray_directs": 0, "dropped_directs": 0}
@@ -282,15 +282,15 @@ class Directs:
         """
         ends = record.origin, record.epoch, record.destination, record.destination_epoch
         passage = (*ends, record.number, record.tries)
-        bringer = self._bringers.of(passage)
+        first_link = self._first_arrivals.of(passage)
         if isinstance(record, DirectAck):
             target = record.origin
-            is_back = bringer != link.number and signed.hops < DETOURS
-            back = self._routes.over(bringer) if is_back else None
+            is_back = first_link != link.number and signed.hops < DETOURS
+            back = self._routes.over(first_link) if is_back else None
         else:
             target, back = record.destination, None
-            if bringer is None:
-                self._bringers.note(passage, link.number, now)
+            if first_link is None:
+                self._first_arrivals.note(passage, link.number, now)
         route = back or self._routes.on(target, link.number, signed.hops, record.tries)
         if route is None or signed.hops >= MOST_HOPS:
             self.counts["stray_directs"] += 1
@@ -394,6 +394,6 @@ class Directs:
             "direct_waiting": sum(len(outgoing.waiting) for outgoing in self._outgoing.values()),
             "direct_bytes": self._bytes,
             "direct_senders": len(self._incoming),
-            "direct_bringers": len(self._bringers),
+            "direct_first_arrivals": len(self._first_arrivals),
             "direct_ahead": sum(len(incoming.above) for incoming in self._incoming.values()),
         }

@@ -202,7 +202,7 @@ class ReplyRouting:
 
         But for those that have left with a key made for one process.
         """
-        neighbours = [link.peer for link in self._links.fed if link.told]
+        neighbours = [link.peer for link in self._links.fed if link.frontier_received]
         members = {entry.presence.origin for entry in self._roster if entry.is_member}
         members.update(peer.origin for peer in neighbours if peer.role is not Role.GUEST)
         return frozenset(members.difference(e.presence.origin for e in self._roster if e.has_ended))
