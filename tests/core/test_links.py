@@ -47,40 +47,42 @@ class TestTable(SynchronousTestCase):
         config = MeshConfig(claims_limit=2)
         link = Link(LinkOpened(1, peer("bert"), True, False), 0, config)
         for name in ("anna", "cleo", "dora"):
-            link.heard_record(origin_of(name), (1, 1))
-        told = [link.has_told(origin_of(name)) for name in ("anna", "cleo", "dora")]
+            link.presence.note_told(origin_of(name), (1, 1))
+        told = [link.presence.has_told(origin_of(name)) for name in ("anna", "cleo", "dora")]
         self.assertEqual(told, [False, True, True])
 
     def test_a_link_in_the_middle_of_a_frame_is_not_silent_and_has_a_slow_line_for_a_while(self) -> None:
         link = self.open(1)
-        self.assertFalse(link.is_slowed(0))
+        self.assertFalse(link.repair.is_slowed(0))
         link.arriving(Arriving(1, None, 100, 1000), 7)
         self.assertEqual(link.last_frame_at, 7)
-        self.assertTrue(link.is_slowed(7 + SLOWED_SECONDS - 0.1))
-        self.assertFalse(link.is_slowed(7 + SLOWED_SECONDS))
+        self.assertTrue(link.repair.is_slowed(7 + SLOWED_SECONDS - 0.1))
+        self.assertFalse(link.repair.is_slowed(7 + SLOWED_SECONDS))
 
     def test_what_it_is_in_the_middle_of_is_known_until_it_is_another(self) -> None:
         link = self.open(1)
         for size, now in ((100, 1), (300, 2)):
             link.arriving(Arriving(1, Begun(origin_of("emil"), 1, 5, 9), size, 1000), now)
-        partial = link.partial
+        partial = link.repair.partial
         assert partial is not None
-        self.assertEqual((partial.first, partial.last, partial.size, link.pace), (5, 9, 300, 200))
+        self.assertEqual((partial.first, partial.last, partial.size, link.repair.pace), (5, 9, 300, 200))
         link.arriving(Arriving(1, Begun(origin_of("emil"), 1, 10, 12), 50, 1000), 3)
-        self.assertIsNot(link.partial, partial)
-        self.assertEqual(link.pace, 200)  # until more is known
+        self.assertIsNot(link.repair.partial, partial)
+        self.assertEqual(link.repair.pace, 200)  # until more is known
         link.arriving(Arriving(1, None, 50, 1000), 4)
-        self.assertIsNone(link.partial)
+        self.assertIsNone(link.repair.partial)
 
     def test_an_open_link_is_fed(self) -> None:
         link = self.open(1)
         self.assertEqual(numbers(self.links), [1])
         self.assertIs(self.links.get(1), link)
         self.assertFalse(
-            link.closing or link.up or link.frontier_received or link.compares or link.overrides
+            link.closing or link.up or link.frontier_received or link.frontier.compares or link.overrides
         )
-        self.assertEqual((link.last_frame_at, link.opened, link.last_batch_at), (0, 0, 0))
-        self.assertEqual((link.rtt, link.failures, link.queued, link.bases), (0, 0, 0, None))
+        self.assertEqual((link.last_frame_at, link.opened_at, link.repair.last_batch_at), (0, 0, 0))
+        self.assertEqual(
+            (link.flow.rtt, link.repair.failures, link.flow.queued, link.frontier.bases), (0, 0, 0, None)
+        )
 
     def test_a_closing_link_is_fed_no_more_and_still_heard(self) -> None:
         link = self.open(1)
@@ -123,88 +125,88 @@ class TestClaims(SynchronousTestCase):
 
     def claim(self, run: tuple[bytes, int] = RUN) -> tuple[int, int] | None:
         """What the peer is believed to hold."""
-        return self.link.claims.get(run)
+        return self.link.frontier.claims.get(run)
 
     def test_nothing_is_believed_at_first(self) -> None:
         self.assertIsNone(self.claim())
-        self.assertEqual(self.link.holds(self.RUN), 0)
+        self.assertEqual(self.link.frontier.holds(self.RUN), 0)
 
     def test_the_peers_word_replaces_what_was_believed(self) -> None:
         # Of two nodes with the same hole each would else believe that the other has it.
-        self.link.claim(self.RUN, 1, 9)
-        self.link.claim(self.RUN, 3, 5)
-        self.assertEqual((self.claim(), self.link.holds(self.RUN)), ((3, 5), 5))
+        self.link.frontier.claim(self.RUN, 1, 9)
+        self.link.frontier.claim(self.RUN, 3, 5)
+        self.assertEqual((self.claim(), self.link.frontier.holds(self.RUN)), ((3, 5), 5))
 
     def test_what_joins_on_extends_it(self) -> None:
-        self.link.claim(self.RUN, 3, 5)
-        self.link.extend(self.RUN, 6, 8)
+        self.link.frontier.claim(self.RUN, 3, 5)
+        self.link.frontier.extend(self.RUN, 6, 8)
         self.assertEqual(self.claim(), (3, 8))
-        self.link.extend(self.RUN, 7, 12)
+        self.link.frontier.extend(self.RUN, 7, 12)
         self.assertEqual(self.claim(), (3, 12))
-        self.link.extend(self.RUN, 4, 6)
+        self.link.frontier.extend(self.RUN, 4, 6)
         self.assertEqual(self.claim(), (3, 12))
 
     def test_what_does_not_join_on_extends_nothing(self) -> None:
         # The peer may have it behind a hole, and be unable to fill ours.
-        self.link.claim(self.RUN, 3, 5)
-        self.link.extend(self.RUN, 7, 8)
-        self.link.extend(self.RUN, 1, 9)
+        self.link.frontier.claim(self.RUN, 3, 5)
+        self.link.frontier.extend(self.RUN, 7, 8)
+        self.link.frontier.extend(self.RUN, 1, 9)
         self.assertEqual(self.claim(), (3, 5))
 
     def test_what_a_peer_knows_of_and_no_longer_holds_is_gone_on_from(self) -> None:
-        self.link.claim(self.RUN, 6, 5)
-        self.link.extend(self.RUN, 6, 8)
+        self.link.frontier.claim(self.RUN, 6, 5)
+        self.link.frontier.extend(self.RUN, 6, 8)
         self.assertEqual(self.claim(), (6, 8))
 
     def test_a_stream_never_claimed_begins_with_its_first_message(self) -> None:
         # A peer that is new to it could as well have nothing below what it is pushed.
-        self.link.extend(self.RUN, 2, 3)
+        self.link.frontier.extend(self.RUN, 2, 3)
         self.assertIsNone(self.claim())
-        self.link.extend(self.RUN, 1, 3)
+        self.link.frontier.extend(self.RUN, 1, 3)
         self.assertEqual(self.claim(), (1, 3))
 
     def test_an_answer_shows_how_far_the_peer_has_come(self) -> None:
         # Wherever it began: a peer that has pulled up to the head must be pushed to again.
-        self.link.served(self.RUN, 4, 6)
+        self.link.frontier.served(self.RUN, 4, 6)
         self.assertEqual(self.claim(), (4, 6))
-        self.link.served(self.RUN, 4, 9)
+        self.link.frontier.served(self.RUN, 4, 9)
         self.assertEqual(self.claim(), (4, 9))
-        self.link.served(self.RUN, 2, 9)
+        self.link.frontier.served(self.RUN, 2, 9)
         self.assertEqual(self.claim(), (2, 9))
 
     def test_an_answer_joins_on_what_the_peer_held(self) -> None:
-        self.link.claim(self.RUN, 1, 3)
-        self.link.served(self.RUN, 4, 6)
+        self.link.frontier.claim(self.RUN, 1, 3)
+        self.link.frontier.served(self.RUN, 4, 6)
         self.assertEqual(self.claim(), (1, 6))
 
     def test_a_peer_that_asks_again_does_not_have_what_it_was_believed_to(self) -> None:
-        self.link.claim(self.RUN, 1, 30)
-        self.link.served(self.RUN, 4, 6)
+        self.link.frontier.claim(self.RUN, 1, 30)
+        self.link.frontier.served(self.RUN, 4, 6)
         self.assertEqual(self.claim(), (1, 6))
 
     def test_an_answer_beyond_a_hole_fills_none(self) -> None:
         # Else what lies in the hole would be neither pushed nor announced when it comes.
-        self.link.claim(self.RUN, 1, 3)
-        self.link.served(self.RUN, 8, 9)
+        self.link.frontier.claim(self.RUN, 1, 3)
+        self.link.frontier.served(self.RUN, 8, 9)
         self.assertEqual(self.claim(), (8, 9))
-        self.link.served(self.RUN, 11, 12)
+        self.link.frontier.served(self.RUN, 11, 12)
         self.assertEqual(self.claim(), (11, 12))
 
     def test_of_too_many_runs_the_longest_idle_is_forgotten(self) -> None:
         # By whatever way it is known: anyone can be as many authors as it likes.
         ways = (
-            lambda run: self.link.claim(run, 1, 1),
-            lambda run: self.link.extend(run, 1, 1),
-            lambda run: self.link.served(run, 1, 1),
+            lambda run: self.link.frontier.claim(run, 1, 1),
+            lambda run: self.link.frontier.extend(run, 1, 1),
+            lambda run: self.link.frontier.served(run, 1, 1),
         )
         for way in ways:
             self.setUp()
             for epoch in (1, 2, 3):
-                self.link.extend((self.RUN[0], epoch), 1, 1)
-            self.link.extend(self.RUN, 2, 2)
+                self.link.frontier.extend((self.RUN[0], epoch), 1, 1)
+            self.link.frontier.extend(self.RUN, 2, 2)
             way((self.RUN[0], 4))
             self.assertEqual(self.links.footprint()["claims"], 3)
-            self.assertEqual([epoch for _, epoch in self.link.claims], [3, 1, 4])
+            self.assertEqual([epoch for _, epoch in self.link.frontier.claims], [3, 1, 4])
 
     def test_of_too_many_records_the_longest_idle_is_forgotten(self) -> None:
         for name, rank in (
@@ -215,22 +217,24 @@ class TestClaims(SynchronousTestCase):
             ("b", (1, 1)),
             ("d", (1, 1)),
         ):
-            self.link.told_record(origin_of(name), rank)
-        known = {name: self.link.knows_record(origin_of(name)) for name in "abcd"}
+            self.link.presence.note(origin_of(name), rank)
+        known = {name: self.link.presence.rank_of(origin_of(name)) for name in "abcd"}
         self.assertEqual(known, {"a": (1, 2), "b": (0, 0), "c": (1, 1), "d": (1, 1)})
         self.assertEqual(self.links.footprint()["known_records"], 3)
 
     def test_what_waits_behind_the_transport_is_counted(self) -> None:
-        self.assertEqual(self.link.queued, 0)
-        self.link.sent, self.link.accepted = 300, 100
-        self.assertEqual(self.link.queued, 200)
+        self.assertEqual(self.link.flow.queued, 0)
+        self.link.flow.sent, self.link.flow.accepted = 300, 100
+        self.assertEqual(self.link.flow.queued, 200)
 
     def test_a_new_link_is_pushed_to_both_ways(self) -> None:
         # Bits of an earlier link to the same node would keep a branch cut that nobody grafts.
-        self.link.lazy_by_us[self.RUN[0]] = None
-        self.link.lazy_by_peer[self.RUN[0]] = None
+        self.link.push.lazy_by_us[self.RUN[0]] = None
+        self.link.push.lazy_by_peer[self.RUN[0]] = None
         other, _ = self.links.open(LinkOpened(2, peer("bert"), True, False), 0)
-        self.assertEqual((other.lazy_by_us, other.lazy_by_peer, other.claims), ({}, {}, {}))
+        self.assertEqual(
+            (other.push.lazy_by_us, other.push.lazy_by_peer, other.frontier.claims), ({}, {}, {})
+        )
 
 
 class TestRoutingTable(SynchronousTestCase):

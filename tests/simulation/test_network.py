@@ -211,8 +211,8 @@ class TestLinesOfMembers(SynchronousTestCase):
         assert self.slow.core is not None
         [link] = self.other.links.values()
         theirs = self.slow.core._links.get(link.number)
-        assert theirs is not None and theirs.partial is not None
-        self.assertEqual((theirs.partial.run, theirs.partial.first), (self.other.run, 1))
+        assert theirs is not None and theirs.repair.partial is not None
+        self.assertEqual((theirs.repair.partial.run, theirs.repair.partial.first), (self.other.run, 1))
         self.world.run_until(self.world.now + 1.5)
-        self.assertIsNone(theirs.partial)
+        self.assertIsNone(theirs.repair.partial)
         self.assertEqual(self.slow.delivered.get(self.other.run), 1)

@@ -159,9 +159,9 @@ class Links:
             "exchange_links": len(self._exchanges),
             "linked_nodes": len(self._ways),
             "lingering_links": len(self._lingering),
-            "snapshot_entries": sum(len(link.snapshot) for link in self._all.values()),
-            "claims": sum(len(link.claims) for link in self._all.values()),
-            "known_records": sum(map(Link.records, self._all.values())),
+            "snapshot_entries": sum(len(link.frontier.snapshot) for link in self._all.values()),
+            "claims": sum(len(link.frontier.claims) for link in self._all.values()),
+            "known_records": sum(len(link.presence) for link in self._all.values()),
         }
 
     def _kept(self, links: list[Link]) -> Link | None:

@@ -203,7 +203,7 @@ class Node:
             return
         self._frontier.tell(link, older, event.settled, now)
         self.membership.tell(link, now)
-        link.meter.sent(link.sent, now, least=0)
+        link.flow.measure(now, least=0)
         self.sending.send((link,), native.Ping(READ_SNAPSHOT))
         self._set_timer(Timer.AGE, now + self._config.history_seconds / 10)
 
@@ -282,8 +282,7 @@ class Node:
         link = self._links.get(event.link)
         if link is None:  # closed by an earlier event of the same turn
             return
-        link.last_frame_at = now
-        link.partial = None
+        link.received(now)
         try:
             for frame in event.frames:
                 if not self._frontier.is_void:
@@ -359,7 +358,7 @@ class Node:
 
     def _on_digest(self, link: Link, frame: native.Digest, now: float) -> None:
         if not link.frontier_received:
-            if not link.compares:
+            if not link.frontier.compares:
                 raise RemoteError("a digest where a snapshot was due", Reason.ORDER)
             self._now_told(link, now)
         self._frontier.on_digest(link, frame, now)
@@ -441,7 +440,7 @@ class Node:
             return
         for link, want in self._repair.due(now):
             if want.graft:
-                link.lazy_by_us.pop(want.origin, None)
+                link.push.lazy_by_us.pop(want.origin, None)
             self.sending.send((link,), want)
             self._push.measure(link, now, least=1)
         if self._repair.wake is not None:

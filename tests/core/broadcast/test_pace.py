@@ -38,7 +38,7 @@ class PaceTestCase(SynchronousTestCase):
     def slow(self, link: Link, pace: float = 0.0) -> None:
         """The line of *link* is slow now, and brings *pace* bytes a second."""
         link.arriving(Arriving(link.number, None, 1, 2), self.now)
-        link.pace = pace
+        link.repair.pace = pace
 
     def bring(
         self, link: Link, size: int, first: int = 1, last: int = 9, length: int = MANY, begun: bool = True
@@ -53,38 +53,38 @@ class TestPaces(PaceTestCase):
 
     def test_a_link_that_nothing_is_known_of_may_be_as_fast_as_any(self) -> None:
         self.assertEqual(self.pace.of(self.anna), 0)
-        self.bert.pace = 1000
+        self.bert.repair.pace = 1000
         self.assertEqual(self.pace.of(self.anna), 1000)
-        self.anna.pace = 10
+        self.anna.repair.pace = 10
         self.assertEqual(self.pace.of(self.anna), 10)
 
     def test_one_is_slow_beside_another_that_is_more_than_four_times_as_fast(self) -> None:
-        self.bert.pace = 4001
+        self.bert.repair.pace = 4001
         self.assertFalse(self.pace.is_much_slower(self.anna))  # not known
-        self.anna.pace = 1000
+        self.anna.repair.pace = 1000
         self.assertTrue(self.pace.is_much_slower(self.anna))
-        self.bert.pace = 4000
+        self.bert.repair.pace = 4000
         self.assertFalse(self.pace.is_much_slower(self.anna))
 
     def test_an_answer_shows_how_fast_a_link_is_at_least(self) -> None:
         self.pace.answered(self.anna, 100_000, 99.5, self.now)
-        self.assertEqual(self.anna.pace, 200_000)
+        self.assertEqual(self.anna.repair.pace, 200_000)
         self.pace.answered(self.anna, 100_000, 90, self.now)
-        self.assertEqual(self.anna.pace, 200_000)
+        self.assertEqual(self.anna.repair.pace, 200_000)
 
     def test_but_not_one_of_the_same_moment(self) -> None:
         self.pace.answered(self.anna, 100_000, self.now, self.now)
-        self.assertEqual(self.anna.pace, 0)
+        self.assertEqual(self.anna.repair.pace, 0)
 
     def test_nor_where_its_frames_have_told(self) -> None:
         self.slow(self.anna, 10)
         self.pace.answered(self.anna, 100_000, 99.5, self.now)
-        self.assertEqual(self.anna.pace, 10)
+        self.assertEqual(self.anna.repair.pace, 10)
 
     def test_a_slow_line_brings_so_much_in_time(self) -> None:
         self.assertEqual(self.pace.bytes_in_time(self.now), inf)
         self.slow(self.anna, 1000)
-        self.bert.pace = 10**6
+        self.bert.repair.pace = 10**6
         self.assertEqual(self.pace.bytes_in_time(self.now), 4000)
         self.slow(self.open(3, "cleo", Purpose.EXCHANGE), 500)
         self.assertEqual(self.pace.bytes_in_time(self.now), 6000)
@@ -112,12 +112,12 @@ class TestOutrun(PaceTestCase):
         self.assertFalse(self.is_outrun(1000))
 
     def test_a_slow_line_is_by_one_that_is_more_than_four_times_as_fast(self) -> None:
-        self.bert.pace = 4001
+        self.bert.repair.pace = 4001
         self.now = 106.0
         self.slow(self.anna, 1000)
         self.assertFalse(self.is_outrun(4.9))
         self.assertTrue(self.is_outrun(5.0))
-        self.bert.pace = 4000
+        self.bert.repair.pace = 4000
         self.assertFalse(self.is_outrun(5.0))
 
     def test_and_by_one_of_which_nothing_is_known_only_after_a_gaps_patience(self) -> None:
@@ -125,11 +125,11 @@ class TestOutrun(PaceTestCase):
         self.slow(self.anna, 1000)
         self.assertFalse(self.is_outrun(29.9))
         self.assertTrue(self.is_outrun(30.0))
-        self.bert.pace = 1000
+        self.bert.repair.pace = 1000
         self.assertFalse(self.is_outrun(30.0))
 
     def test_the_time_begins_with_its_last_answer(self) -> None:
-        self.anna.answered = 103.0
+        self.anna.repair.answered_at = 103.0
         self.assertFalse(self.is_outrun(7.9, got=1))
         self.assertTrue(self.is_outrun(8.1, got=1))
 
@@ -152,17 +152,17 @@ class TestWaiting(PaceTestCase):
 
     def test_a_link_may_be_silent_for_as_long_as_what_stands_before_takes(self) -> None:
         self.assertEqual(self.pace.silence(self.anna), 0.0)
-        self.anna.pace = 65_536
+        self.anna.repair.pace = 65_536
         self.assertEqual(self.pace.silence(self.anna), 1.0)
-        self.anna.meter.rate = 32_768
+        self.anna.flow.meter.rate = 32_768
         self.assertEqual(self.pace.silence(self.anna), 2.0)  # either way
-        self.anna.pace = 1
+        self.anna.repair.pace = 1
         self.assertEqual(self.pace.silence(self.anna), self.config.gap_patience)
 
     def leave_unread(self, link: Link, size: int) -> None:
         """The peer does not say that it has read *size* bytes, from now on."""
-        link.sent += size
-        self.assertTrue(link.meter.sent(link.sent, self.now, 1))
+        link.flow.sent += size
+        self.assertTrue(link.flow.measure(self.now, 1))
 
     def test_a_peer_that_has_not_read_in_time_has_a_slow_line(self) -> None:
         self.leave_unread(self.anna, FLOOR + 1)
@@ -172,7 +172,7 @@ class TestWaiting(PaceTestCase):
         self.assertFalse(self.pace.is_slow(self.bert, self.now + SLOWED_SECONDS + 0.1))
 
     def test_or_one_that_is_measured_as_slow(self) -> None:
-        self.anna.meter.rate = 10_000
+        self.anna.flow.meter.rate = 10_000
         self.assertTrue(self.pace.is_slow(self.anna, self.now))
         self.assertFalse(self.pace.is_slow(self.bert, self.now))
 
@@ -183,20 +183,20 @@ class TestWaiting(PaceTestCase):
 
     def test_an_answer_over_a_slow_line_may_take_as_long_as_a_gap_may(self) -> None:
         self.assertEqual(self.pace.answers_within(self.anna, self.now), self.config.gap_patience)
-        self.anna.pace = 10_000
+        self.anna.repair.pace = 10_000
         self.assertEqual(self.pace.answers_within(self.anna, self.now), self.config.gap_longest)
         self.assertEqual(self.pace.answers_within(self.bert, self.now), self.config.gap_patience)
         self.slow(self.anna)  # which may be the own line
         self.assertEqual(self.pace.answers_within(self.bert, self.now), self.config.gap_longest)
 
     def test_a_slow_link_gives_reason_to_wait_by_being_asked_and_by_what_it_brings(self) -> None:
-        self.anna.last_batch_at = 80.0
+        self.anna.repair.last_batch_at = 80.0
         self.assertEqual(self.pace.sign(self.anna, 90.0, self.now), 90.0)
-        self.anna.last_batch_at = 95.0
+        self.anna.repair.last_batch_at = 95.0
         self.assertEqual(self.pace.sign(self.anna, 90.0, self.now), 95.0)
 
     def test_and_always_while_it_may_not_have_read_the_want(self) -> None:
-        self.anna.meter.rate = 10_000
+        self.anna.flow.meter.rate = 10_000
         self.leave_unread(self.anna, 1)
         self.assertEqual(self.pace.sign(self.anna, 50.0, self.now), self.now)
 
@@ -209,7 +209,7 @@ class TestUnderWay(PaceTestCase):
 
     def drip(self, seconds: float, size: int) -> None:
         """So long *size* bytes a second come of it."""
-        come = 1 if self.anna.partial is None else self.anna.partial.size
+        come = 1 if self.anna.repair.partial is None else self.anna.repair.partial.size
         self.bring(self.anna, come)
         for second in range(1, int(seconds) + 1):
             self.now += 1
@@ -233,23 +233,23 @@ class TestUnderWay(PaceTestCase):
         self.assertEqual(self.passed(self.bert), [(2, 3), (5, 9)])
 
     def test_however_slowly_it_comes_for_a_gaps_patience(self) -> None:
-        self.bert.pace = 10**6
+        self.bert.repair.pace = 10**6
         self.drip(29, 1)
         self.assertEqual(self.passed(self.bert), [(1, 9)])
         self.drip(1, 1)
         self.assertEqual(self.passed(self.bert), [])
 
     def test_what_is_nearly_there_is_waited_for(self) -> None:
-        self.bert.pace = 10**6
+        self.bert.repair.pace = 10**6
         self.drip(40, 1500)
-        self.assertLess(self.anna.partial.seconds_left if self.anna.partial else inf, 30)
+        self.assertLess(self.anna.repair.partial.seconds_left if self.anna.repair.partial else inf, 30)
         self.assertEqual(self.passed(self.bert), [(1, 9)])
 
     def test_one_that_is_not_much_faster_is_not_asked(self) -> None:
         self.drip(35, 1000)  # 65 seconds are left
-        self.bert.pace = 5000  # 20 for all of it
+        self.bert.repair.pace = 5000  # 20 for all of it
         self.assertEqual(self.passed(self.bert), [(1, 9)])
-        self.bert.pace = 7000
+        self.bert.repair.pace = 7000
         self.assertEqual(self.passed(self.bert), [])
 
     def test_one_of_which_nothing_is_known_is_asked_where_it_would_take_too_long_by_far(self) -> None:
@@ -265,6 +265,6 @@ class TestUnderWay(PaceTestCase):
         self.assertEqual(self.passed(self.bert), [])
 
     def test_the_link_itself_is_not_asked_for_what_it_is_sending(self) -> None:
-        self.bert.pace = 10**6
+        self.bert.repair.pace = 10**6
         self.drip(60, 1)
         self.assertEqual((self.passed(self.anna), self.passed(self.bert)), ([(1, 9)], []))

@@ -102,7 +102,7 @@ class TestPuttingOff(PatienceTestCase):
         self.receive(2, have("emil", 1, 4))
         link = self.node._links.get(2)
         assert link is not None
-        link.pace = 10_000
+        link.repair.pace = 10_000
         self.assertEqual(self.gaps(self.wait(29) + self.slow(50)), [])
 
     def slow(self, seconds: float) -> list[Effect]:
@@ -124,7 +124,7 @@ class TestPuttingOff(PatienceTestCase):
         for number in (2, 3, 4):
             link = self.node._links.get(number)
             assert link is not None
-            link.pace = 10_000
+            link.repair.pace = 10_000
         self.handle(Arriving(4, None, 100, 1000))
         effects = []
         for _ in range(61):
@@ -156,7 +156,7 @@ class TestPuttingOff(PatienceTestCase):
         for link in (2, 3):
             asked = self.node._links.get(link)
             assert asked is not None
-            asked.pace = 10_000
+            asked.repair.pace = 10_000
         self.handle(Arriving(2, None, 100, 1000))
         for number in range(1, 6):
             self.receive(2, have("fred", 1, 4, epoch=number))

@@ -51,7 +51,7 @@ class SlowLinesTestCase(RepairTestCase):
         """A link is known to bring so much."""
         link = self.node._links.get(number)
         assert link is not None
-        link.pace = pace
+        link.repair.pace = pace
 
     def grafts(self, effects: list[Effect], number: int) -> list[tuple[int, int]]:
         """What of Emil's a link is asked for."""

@@ -40,7 +40,7 @@ class Failures:
 
     def lately(self, link: Link, run: StreamId) -> int:
         """How many WANTs *link* left unanswered, these or any lately."""
-        return max(link.failures, self.of(link.number, run))
+        return max(link.repair.failures, self.of(link.number, run))
 
     def note(self, link: Link, run: StreamId) -> None:
         """*link* has not brought what it was asked for."""
@@ -50,7 +50,7 @@ class Failures:
         failed.move_to_end(run)
         if len(failed) > self._limit:
             failed.popitem(last=False)
-        link.failures += 1
+        link.repair.failures += 1
 
     def forgive(self, link: int, run: StreamId) -> None:
         """*link* is asked for *run* anew."""

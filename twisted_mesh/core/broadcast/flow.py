@@ -14,7 +14,7 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.broadcast.outbox import Outbox
 from twisted_mesh.core.events import Emit, Send
-from twisted_mesh.core.link import READ_ALL, READ_OWN, READ_SO_FAR, Link
+from twisted_mesh.core.link import READ_ALL, READ_OWN, READ_SNAPSHOT, READ_SO_FAR, RTT_MOST, Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.errors import NO_FAULT, Reason
 from twisted_mesh.wire import native
@@ -56,18 +56,20 @@ class Flow:
             mark = frame.batch.last
         numbers = []
         for link in links:
-            link.sent += size
+            flow = link.flow
+            flow.sent += size
             numbers.append(link.number)
             if mark:
-                link.own_marks.append((link.sent, mark))
+                flow.own_marks.append((flow.sent, mark))
         self._effect(Send(numbers, frame, size))
 
     def accepted(self, link: Link, size: int) -> None:
         """The transport of *link* has taken *size* bytes in all."""
-        link.accepted = size
-        while link.own_marks and link.own_marks[0][0] <= size:
-            last = link.own_marks.popleft()[1]
-            if not link.leaves:
+        flow = link.flow
+        flow.accepted = size
+        while flow.own_marks and flow.own_marks[0][0] <= size:
+            last = flow.own_marks.popleft()[1]
+            if not flow.peer_leaves:
                 self.taken(last)
 
     def announced(self, sequence: int) -> None:
@@ -88,29 +90,35 @@ class Flow:
 
     def _check(self, asked: Iterable[Link]) -> None:
         run, known = self._outbox.run, self._outbox.confirmed
-        links = [link for link in asked if not link.checked and link.holds(run) > known]
+        links = [link for link in asked if not link.flow.checked and link.frontier.holds(run) > known]
         for link in links:
-            link.checked = link.holds(run)
+            link.flow.checked = link.frontier.holds(run)
         if links:
             self.send(links, native.Ping(READ_OWN))
 
     def pinged(self, link: Link, token: int) -> None:
         """The peer has sent a PING with that *token*."""
-        if link.pinged(token):
-            if link.leaves:  # before it has our answer, with which it may go
+        link.flow.peer_leaves |= token == READ_ALL
+        if not link.closing:
+            if link.flow.peer_leaves:  # before it has our answer, with which it may go
                 self._check((link,))
             self.send((link,), native.Pong(token))
 
     def answered(self, link: Link, token: int, now: float) -> None:
         """The peer has read everything up to the PING with that *token*."""
+        flow = link.flow
         if token == READ_OWN:
-            self._outbox.confirm(1, link.checked)
-            link.checked = 0
+            self._outbox.confirm(1, flow.checked)
+            flow.checked = 0
         elif token == READ_ALL:
             self._outbox.confirm(1, self._parting.get(link, 0))
+            flow.farewell_due = False
         elif token == READ_SO_FAR:
-            link.meter.has_read(now)
-        link.ponged(token, now)
+            flow.meter.has_read(now)
+        elif token == READ_SNAPSHOT and not flow.rtt:
+            flow.rtt = min(now - link.opened_at, RTT_MOST)
+            flow.meter.has_read(now)
+            link.frontier.bases = None
 
     def part(self) -> None:
         """Have every neighbour say when it knows that this node leaves.
@@ -119,20 +127,20 @@ class Flow:
         """
         links = [link for link in self._links.fed if link.up]
         for link in links:
-            link.parts = True
-            self._parting[link] = link.holds(self._outbox.run)
+            link.flow.farewell_due = True
+            self._parting[link] = link.frontier.holds(self._outbox.run)
         if links:
             self.send(links, native.Ping(READ_ALL))
 
     def ended(self, link: Link, reason: Reason) -> None:
         """*link* is fed no more: who says goodbye first need not answer."""
-        if link.parts and reason in NO_FAULT:
+        if link.flow.farewell_due and reason in NO_FAULT:
             del self._parting[link]
 
     @property
     def unanswered(self) -> int:
         """How many of those that :meth:`part` asked have neither answered nor said goodbye."""
-        return sum(link.parts for link in self._parting)
+        return sum(link.flow.farewell_due for link in self._parting)
 
     @property
     def unread(self) -> int:
@@ -141,14 +149,14 @@ class Flow:
 
     def has_parted(self) -> bool:
         """Whether every neighbour that was asked has said so, or is gone."""
-        return not any(link.parts for link in self._links.fed)
+        return not any(link.flow.farewell_due for link in self._links.fed)
 
     def is_given_to_all(self) -> bool:
         """Whether some neighbour took every own message, and each that gets them from here was given all.
 
         Who leaves does not count: where nobody else is there, there is nobody to wait for.
         """
-        staying = [link for link in self._links.fed if link.up and not link.leaves]
+        staying = [link for link in self._links.fed if link.up and not link.flow.peer_leaves]
         some_took_all = self._outbox.taken >= self._outbox.head
         return not staying or (some_took_all and not any(map(self._is_owed, staying)))
 
@@ -158,7 +166,7 @@ class Flow:
         Of a peer that holds less, as far as is known, and asks for nothing, they may have come another way.
         """
         run = self._outbox.run
-        if run[0] in link.lazy_by_peer or link.own_marks:
-            return bool(link.own_marks)
-        lacks = link.holds(run) < self._outbox.head
-        return lacks and bool(link.wants or link.owed or link.queued)
+        if run[0] in link.push.lazy_by_peer or link.flow.own_marks:
+            return bool(link.flow.own_marks)
+        lacks = link.frontier.holds(run) < self._outbox.head
+        return lacks and bool(link.push.wants or link.push.owed or link.flow.queued)

@@ -69,17 +69,18 @@ class Frontier:
         :param older: the link to the same node that was kept so far, if there is one.
         :param settled: what this node said of itself in the handshake.
         """
-        link.compares = settled and link.peer.settled
-        if link.compares:
+        frontier = link.frontier
+        frontier.compares = settled and link.peer.settled
+        if frontier.compares:
             self._send((link,), self.digest())
         else:
             # What went over an older link to the same node may still be on its way: a base that
             # counts it would, if it came first, make the newcomer take it for old.
             same = older is not None and older.peer.epoch == link.peer.epoch
-            link.bases = older.bases if older is not None and same else None
-            if link.bases is None:
-                link.bases = joining.bases(self._history, self._outbox, link.peer.replay, now)
-            for frame in joining.snapshot(self._history, link.bases):
+            frontier.bases = older.frontier.bases if older is not None and same else None
+            if frontier.bases is None:
+                frontier.bases = joining.bases(self._history, self._outbox, link.peer.replay, now)
+            for frame in joining.snapshot(self._history, frontier.bases):
                 self._send((link,), frame)
 
     def digest(self) -> native.Digest:
@@ -88,36 +89,37 @@ class Frontier:
 
     def on_snapshot(self, link: Link, frame: native.Snapshot, now: float) -> bool:
         """The peer's frontier, or a part of it; whether it is whole now, and believed."""
-        if link.frontier_received or link.compares:
+        frontier = link.frontier
+        if link.frontier_received or frontier.compares:
             raise RemoteError("a snapshot that has no place here", Reason.ORDER)
-        link.snapshot.extend(frame.streams)
-        if len(link.snapshot) > self._config.claims_limit:
+        frontier.snapshot.extend(frame.streams)
+        if len(frontier.snapshot) > self._config.claims_limit:
             raise RemoteError("a snapshot of too many streams", Reason.LIMIT)
         if not frame.last:
             return False
         if self.settled:
             return True
-        taken = joining.epoch_taken(link.snapshot, self._outbox)
+        taken = joining.epoch_taken(frontier.snapshot, self._outbox)
         if taken is not None:
             self.is_void = True
             self._emit(events.EpochConflict(taken))
-            link.snapshot = []
+            frontier.snapshot = []
             return False
         self.settled = True
-        joining.settle(self._history, link.snapshot, self._outbox.run, now)
+        joining.settle(self._history, frontier.snapshot, self._outbox.run, now)
         return True
 
     def claimed_by_snapshot(self, link: Link, now: float) -> None:
         """Take what the peer's snapshot claims, now that the link is up."""
-        entries, link.snapshot = link.snapshot, []
+        entries, link.frontier.snapshot = link.frontier.snapshot, []
         for entry in entries:
             self._claimed(link, (entry.origin, entry.epoch), entry.low, entry.high, now, eager=True)
 
     def on_digest(self, link: Link, frame: native.Digest, now: float) -> None:
         """What the peer holds, in short: tell what of it is not the same here."""
-        if link.compared + DIGEST_PAUSE > now:
+        if link.frontier.compared_at + DIGEST_PAUSE > now:
             return  # honest ones come every compare_interval, and the next tells the same
-        link.compared = now
+        link.frontier.compared_at = now
         heads = dict(self._heads())
         differing = dict.fromkeys(digest.differing(heads.items(), frame))
         if not link.closing:
@@ -125,32 +127,32 @@ class Frontier:
         for run, head in heads.items():
             if run in differing:
                 continue
-            if link.holds(run) < head:  # the peer knows as much
-                link.claim(run, head + 1, head)
+            if link.frontier.holds(run) < head:  # the peer knows as much
+                link.frontier.claim(run, head + 1, head)
             self._taken_there(run, head)
 
     def on_have(self, link: Link, frame: Have, now: float) -> None:
         """What the peer holds of some streams."""
         for entry in frame.streams:
             run = (entry.origin, entry.epoch)
-            eager = entry.origin not in link.lazy_by_us
+            eager = entry.origin not in link.push.lazy_by_us
             self._claimed(link, run, entry.low, entry.high, now, eager=eager)
             if entry.coming:
                 self._patience.heard(run, entry.coming, now)
             if entry.coming == 1:
-                link.now_sent(run, now)
+                link.push.note_coming(run, now)
             if frame.answer:
                 self._repair.answered(link.number, run, now)
 
     def _claimed(self, link: Link, run: StreamId, low: int, high: int, now: float, *, eager: bool) -> None:
         self._taken_there(run, high)
         if run == self._outbox.run:
-            link.claim(run, low, min(high, self._outbox.head))
+            link.frontier.claim(run, low, min(high, self._outbox.head))
             return
         stream = self._history.get(run)
         evidence = self._history.head(run) if stream is None else stream.high
         high = min(high, evidence + _CLAIM_AHEAD)
-        link.claim(run, low, high)
+        link.frontier.claim(run, low, high)
         if high > self._history.head(run) and not link.closing:
             self._repair.announced(link, run, now, eager=eager)
 

@@ -77,7 +77,7 @@ class Inbound:
         batch = signed.batch
         run = (batch.origin, batch.epoch)
         asked = self._repair.is_asked(link.number, run)
-        link.extend(run, batch.first, batch.last)
+        link.frontier.extend(run, batch.first, batch.last)
         if run == self._outbox.run or self._history.is_duplicate(batch):
             self.counts["duplicates"] += 1
             self._check_equivocation(run, signed)
@@ -94,7 +94,7 @@ class Inbound:
             self._repair.progressed(link.number, run, now, len(signed.array))
         if batch.origin == self._local_node.origin and batch.epoch > self._local_node.epoch:
             self._conflict.published(batch.epoch, now)
-        link.last_batch_at = now
+        link.repair.last_batch_at = now
         self._repair.arrived(link.number, run, batch.last, now)
         ready = self._history.take(signed, now)
         if batch.origin == self._local_node.origin:

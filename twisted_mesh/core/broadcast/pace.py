@@ -35,16 +35,16 @@ class Pace:
 
     def of(self, link: Link) -> float:
         """Bytes a second that *link* may bring: as it did, or as the fastest does; 0: not known."""
-        return link.pace or self._fastest
+        return link.repair.pace or self._fastest
 
     def is_much_slower(self, link: Link) -> bool:
         """Whether *link* is known to be much slower than another."""
-        return 0 < _MUCH * link.pace < self._fastest
+        return 0 < _MUCH * link.repair.pace < self._fastest
 
     def answered(self, link: Link, size: int, since: float, now: float) -> None:
         """*link*, asked at *since*, has answered with *size* bytes: it is that fast at least."""
-        if now > since and size >= _QUEUE and not link.is_slowed(now):  # else its frames have told
-            link.pace = max(link.pace, size / (now - since))
+        if now > since and size >= _QUEUE and not link.repair.is_slowed(now):  # else its frames have told
+            link.repair.pace = max(link.repair.pace, size / (now - since))
 
     def is_outrun(self, link: Link, rival: Link, since: float, got: int, now: float) -> bool:
         """Whether *rival* would bring what is missing much sooner than *link*, which is at it.
@@ -53,19 +53,21 @@ class Pace:
         """
         # It answers in turn, so that it begins when it has ended another answer; but only so long, or it
         # could answer about its own runs for ever.
-        seconds = max(now - max(since, link.answered), now - since - self._config.gap_longest / _MUCH)
-        if not link.is_slowed(now):  # a silent link is judged by Repair
+        seconds = max(
+            now - max(since, link.repair.answered_at), now - since - self._config.gap_longest / _MUCH
+        )
+        if not link.repair.is_slowed(now):  # a silent link is judged by Repair
             return got > 0 and seconds >= _STALLED_SECONDS + got / _STALLED_RATE
         if seconds < _STALLED_SECONDS:
             return False
-        if self.of(rival) > _MUCH * link.pace:
+        if self.of(rival) > _MUCH * link.repair.pace:
             return True
-        return not rival.pace and seconds >= self._config.gap_patience
+        return not rival.repair.pace and seconds >= self._config.gap_patience
 
     def outrun_at(self, link: Link, since: float, got: int, now: float) -> float:
         """When to look next whether *link* is outrun."""
-        begun = max(since, link.answered)
-        if link.is_slowed(now):
+        begun = max(since, link.repair.answered_at)
+        if link.repair.is_slowed(now):
             return max(begun + _STALLED_SECONDS, now + LOOK_AGAIN)
         return begun + _STALLED_SECONDS + got / _STALLED_RATE
 
@@ -78,7 +80,7 @@ class Pace:
 
     def silence(self, link: Link) -> float:
         """Seconds for which *link* may bring nothing since there is something in the queue before it."""
-        known = [pace for pace in (link.pace, link.meter.rate) if pace]
+        known = [pace for pace in (link.repair.pace, link.flow.meter.rate) if pace]
         return min(_QUEUE / min(known), self._config.gap_patience) if known else 0.0
 
     def is_slow(self, link: Link, now: float) -> bool:
@@ -92,26 +94,30 @@ class Pace:
     def sign(self, link: Link, since: float, now: float) -> float:
         """When *link*, slow and asked or given up at *since*, last gave reason to wait for it."""
         # If it has not read all it was sent, the WANT may be among that.
-        is_late = link.meter.is_waiting and self._is_known_slow(link, now)
-        return now if is_late else max(since, link.last_batch_at)
+        is_late = link.flow.meter.is_waiting and self._is_known_slow(link, now)
+        return now if is_late else max(since, link.repair.last_batch_at)
 
     def _is_known_slow(self, link: Link, now: float) -> bool:
-        meter = link.meter
-        waits = meter.is_waiting and link.unread > FLOOR and meter.waiting_since + SLOWED_SECONDS < now
+        meter = link.flow.meter
+        waits = meter.is_waiting and link.flow.unread > FLOOR and meter.waiting_since + SLOWED_SECONDS < now
         return waits or self.silence(link) > self._config.graft_retry
 
     def bytes_in_time(self, now: float) -> float:
         """What may be asked for at a time, if lines are slow: as much as they bring in a few seconds."""
-        slowed = [link for link in self._links.all if link.is_slowed(now)]
-        return _SECONDS * sum(link.pace for link in slowed) if slowed else inf
+        slowed = [link for link in self._links.all if link.repair.is_slowed(now)]
+        return _SECONDS * sum(link.repair.pace for link in slowed) if slowed else inf
 
     def _is_any_slowed(self, now: float) -> bool:
-        return any(link.is_slowed(now) for link in self._links.all)
+        return any(link.repair.is_slowed(now) for link in self._links.all)
 
     def under_way(self, run: StreamId) -> list[tuple[Link, Partial]]:
         """The links that are in the middle of a batch of *run*."""
         links = self._links.all
-        return [(one, one.partial) for one in links if one.partial is not None and one.partial.run == run]
+        return [
+            (one, one.repair.partial)
+            for one in links
+            if one.repair.partial is not None and one.repair.partial.run == run
+        ]
 
     def passed(
         self, under_way: Iterable[tuple[Link, Partial]], rival: Link, now: float
@@ -132,8 +138,8 @@ class Pace:
         if pace and left > _MUCH * partial.length / pace:
             return True
         most = self._config.gap_longest
-        return not rival.pace and (age > most / _MUCH or age + left > most)
+        return not rival.repair.pace and (age > most / _MUCH or age + left > most)
 
     @property
     def _fastest(self) -> float:
-        return max((link.pace for link in self._links.fed), default=0.0)
+        return max((link.repair.pace for link in self._links.fed), default=0.0)

@@ -98,16 +98,14 @@ class Push:
 
         :param first: of a batch its first number, of a record its counter, below zero.
         """
-        if run[0] in link.lazy_by_us or link.closing:
+        if run[0] in link.push.lazy_by_us or link.closing:
             return
         if not own:
             number = self._first_arrivals.of((run, first))
             earlier = None if number is None else self._links.get(number)
-            if earlier is None or earlier is link or earlier.closing or run[0] in earlier.lazy_by_us:
+            if earlier is None or earlier is link or earlier.closing or run[0] in earlier.push.lazy_by_us:
                 return
-        if len(link.lazy_by_us) >= self._config.claims_limit:
-            link.lazy_by_us.popitem(last=False)
-        link.lazy_by_us[run[0]] = None
+        link.push.prune(run[0])
         self._send((link,), Prune([run[0]]))
 
     def under_way(self, link: Link, run: StreamId, now: float) -> None:
@@ -121,35 +119,31 @@ class Push:
         others = [
             one
             for one in self._links.fed
-            if one is not link and one.frontier_received and run[0] not in one.lazy_by_us
+            if one is not link and one.frontier_received and run[0] not in one.push.lazy_by_us
         ]
         if others:
             self._send(others, Have([replace(self._entry(run), coming=1)], False))
 
     def pruned(self, link: Link, prune: Prune) -> None:
-        """The peer wants some origins pushed no more; of too many the oldest is pushed again."""
-        link.lazy_by_peer.update(dict.fromkeys(prune.origins))
-        while len(link.lazy_by_peer) > self._config.claims_limit:
-            link.lazy_by_peer.popitem(last=False)
+        """The peer wants some origins pushed no more."""
+        link.push.pruned(prune.origins)
 
     def wanted(self, link: Link, want: Want, now: float) -> None:
         """The peer asks for something."""
         run = (want.origin, want.epoch)
         if want.graft:
-            link.lazy_by_peer.pop(want.origin, None)
-        elif run not in link.wants:
+            link.push.lazy_by_peer.pop(want.origin, None)
+        elif run not in link.push.wants:
             return  # the one whose place it would take is answered
-        link.wants[run] = want
-        if len(link.wants) > self._config.claims_limit:
-            link.wants.popitem(last=False)
+        link.push.want(run, want)
         self.flowing(link, now)
 
     def flowing(self, link: Link, now: float) -> None:
         """The link takes more: answer what the peer asked for, and tell what it is owed."""
-        if link.owed and not self._is_full(link):
+        if link.push.owed and not self._is_full(link):
             self._set_timer(Timer.ANNOUNCE, now + self._config.have_delay)
-        while link.wants and not link.closing and self._may_answer(link, now):
-            run, want = link.wants.popitem(last=False)
+        while link.push.wants and not link.closing and self._may_answer(link, now):
+            run, want = link.push.wants.popitem(last=False)
             self._introduce(link, run[0])
             stream = self._history.get(run)
             if stream is not None:
@@ -161,20 +155,20 @@ class Push:
                     first_hand = run[0] == self._own and not signed.hops
                     self._send((link,), signed if first_hand else signed.relayed())
                     if signed.batch.last <= stream.head:  # what waits here leaves the hole open there
-                        link.served(run, want.first, signed.batch.last)
+                        link.frontier.served(run, want.first, signed.batch.last)
             self._send((link,), Have([self._entry(run)], True))
             self.measure(link, now)
 
     def measure(self, link: Link, now: float, least: int = MEASURED) -> None:
         """Have the peer say when it has read all, if *least* bytes or more are unread."""
-        if not link.closing and link.meter.sent(link.sent, now, least):
+        if not link.closing and link.flow.measure(now, least):
             self._send((link,), native.Ping(READ_SO_FAR))
 
     def went_on(self, run: StreamId, now: float) -> None:
         """The head of *run* has moved over what waited: tell those who have not had it."""
         head = self._history.head(run)
         for link in self._links.fed:
-            if link.holds(run) < head:
+            if link.frontier.holds(run) < head:
                 self._owe(link, run, now)
 
     def announce(self, link: Link, runs: Sequence[StreamId]) -> None:
@@ -193,9 +187,11 @@ class Push:
     def announce_owed(self) -> None:
         """Tell every peer what it is owed, unless it announced as much itself."""
         for link in self._links.fed:
-            if link.owed and not self._is_full(link):
-                owed, link.owed = link.owed, OrderedDict()
-                self.announce(link, sorted(r for r in owed if link.holds(r) < self._history.head(r)))
+            if link.push.owed and not self._is_full(link):
+                owed, link.push.owed = link.push.owed, OrderedDict()
+                self.announce(
+                    link, sorted(r for r in owed if link.frontier.holds(r) < self._history.head(r))
+                )
 
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""
@@ -203,11 +199,11 @@ class Push:
         return {
             "first_arrivals": len(self._first_arrivals),
             "parents": len(self.parents),
-            "coming": len(self._said) + sum(len(link.coming) for link in links),
-            "lazy_by_us": sum(len(link.lazy_by_us) for link in links),
-            "lazy_by_peer": sum(len(link.lazy_by_peer) for link in links),
-            "owed": sum(len(link.owed) for link in links),
-            "wants": sum(len(link.wants) for link in links),
+            "coming": len(self._said) + sum(len(link.push.coming) for link in links),
+            "lazy_by_us": sum(len(link.push.lazy_by_us) for link in links),
+            "lazy_by_peer": sum(len(link.push.lazy_by_peer) for link in links),
+            "owed": sum(len(link.push.owed) for link in links),
+            "wants": sum(len(link.push.wants) for link in links),
         }
 
     def _push(self, signed: SignedBatch, source: Link | None, now: float, *, follows: bool = True) -> None:
@@ -223,20 +219,20 @@ class Push:
         for link in self._links.fed:
             if link is source:
                 continue
-            claim = link.claims.get(run)
+            claim = link.frontier.claims.get(run)
             if claim is not None and claim[0] <= batch.first and claim[1] >= batch.last:
                 continue  # it has announced this itself
             lacks = (0 if claim is None else claim[1]) < before
             behind = lacks and (link.frontier_received or not follows)
             if (
                 behind
-                or batch.origin in link.lazy_by_peer
-                or link.is_sent(run, now)
+                or batch.origin in link.push.lazy_by_peer
+                or link.push.is_coming(run, now)
                 or self._is_slow(link, now, len(signed.array))
             ):
                 self._owe(link, run, now)
                 continue
-            link.extend(run, batch.first, batch.last)
+            link.frontier.extend(run, batch.first, batch.last)
             pushed.append(link)
         if pushed:
             self._send(pushed, signed)
@@ -244,35 +240,33 @@ class Push:
                 self.measure(link, now)
 
     def _owe(self, link: Link, run: StreamId, now: float) -> None:
-        if len(link.owed) >= self._config.claims_limit:
-            link.owed.popitem(last=False)  # the next comparison tells it
-        link.owed[run] = None
+        link.push.owe(run)
         self._set_timer(Timer.ANNOUNCE, now + self._config.have_delay)
 
     def _is_full(self, link: Link) -> bool:
-        return link.queued > self._config.link_queue_bytes
+        return link.flow.queued > self._config.link_queue_bytes
 
     def _is_slow(self, link: Link, now: float, size: int) -> bool:
         """Whether the peer takes no *size* bytes more in time."""
         if self._is_full(link):
             return True
-        if not link.meter.rate and link.unread <= FLOOR:
+        if not link.flow.meter.rate and link.flow.unread <= FLOOR:
             return False  # one large batch tells how fast it is
-        return not self._is_read(link, link.meter.bytes_in(_PUSH_SECONDS, _PUSH_FIRST) - size, now)
+        return not self._is_read(link, link.flow.meter.bytes_in(_PUSH_SECONDS, _PUSH_FIRST) - size, now)
 
     def _may_answer(self, link: Link, now: float) -> bool:
-        return link.queued < self._config.answer_bytes and self._is_read(link, self._answer(link), now)
+        return link.flow.queued < self._config.answer_bytes and self._is_read(link, self._answer(link), now)
 
     def _is_read(self, link: Link, most: int, now: float) -> bool:
         """Whether no more than *most* bytes are unread; else the peer is to say when it has read them."""
-        if link.unread <= most:
+        if link.flow.unread <= most:
             return True
         self.measure(link, now, least=1)
         return False
 
     def _answer(self, link: Link) -> int:
         """Bytes of an answer: a second of the line."""
-        return link.meter.bytes_in(_ANSWER_SECONDS, _ANSWER_FIRST)
+        return link.flow.meter.bytes_in(_ANSWER_SECONDS, _ANSWER_FIRST)
 
     def _entry(self, run: StreamId) -> HaveEntry:
         stream = self._history.get(run)

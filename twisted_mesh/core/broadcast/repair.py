@@ -142,30 +142,32 @@ class Repair:
         :return: None: nothing is due that takes longer than it should.
         """
         pull = self._pulls.get(run)
-        signs = [link.last_batch_at for link, _ in self._pace.under_way(run)]
+        signs = [link.repair.last_batch_at for link, _ in self._pace.under_way(run)]
         if pull is not None:
             missing = self._history.head(run) + 1
             # Those that claim it and have a slow line have their turn behind the one that is asked.
             owing = dict.fromkeys(pull.announced, pull.since) if pull.asked is not None else {}
             owing |= pull.owing if pull.asked is None else {**pull.owing, pull.asked: pull.since}
             for link, since in ((self._link(number), since) for number, since in owing.items()):
-                low, high = link.claims.get(run, (1, 0))
+                low, high = link.frontier.claims.get(run, (1, 0))
                 if self._pace.is_slow(link, now):
                     # A link that was asked but claims none of it tells us nothing.
                     signs.append(
-                        self._pace.sign(link, since, now) if low <= missing <= high else link.last_batch_at
+                        self._pace.sign(link, since, now)
+                        if low <= missing <= high
+                        else link.repair.last_batch_at
                     )
             if pull.put_off is not None and self.is_slowed(run[0], now):
-                signs.append(self._link(self._parents.of(run[0])).last_batch_at)
+                signs.append(self._link(self._parents.of(run[0])).repair.last_batch_at)
             if self._window.is_waiting(run):  # those that it waits for are asked of these
                 asked = [link for link in map(self._link, self._asked) if self._pace.is_slow(link, now)]
-                signs += [self._pace.sign(link, link.answered, now) for link in asked]
+                signs += [self._pace.sign(link, link.repair.answered_at, now) for link in asked]
         return max(signs, default=None)
 
     def ask_again(self, run: StreamId, now: float) -> None:
         """What seemed held of *run* is not: ask those who claim to hold it."""
         for link in self._links.fed:
-            if link.holds(run) > self._history.head(run):
+            if link.frontier.holds(run) > self._history.head(run):
                 self.announced(link, run, now, eager=True)
 
     def announced(self, link: Link, run: StreamId, now: float, *, eager: bool) -> None:
@@ -173,13 +175,13 @@ class Repair:
         pull = self._pulls.get(run)
         if pull is None:
             if not self._is_verified(run):
-                if len(self._unverified) >= UNVERIFIED_MOST or link.failures >= TRIES:
+                if len(self._unverified) >= UNVERIFIED_MOST or link.repair.failures >= TRIES:
                     return  # the next comparison tells again
                 self._unverified.add(run)
             pull = self._pulls[run] = Pull()
-        due = now if eager else now + max(self._config.graft_timeout, 2 * link.rtt)
+        due = now if eager else now + max(self._config.graft_timeout, 2 * link.flow.rtt)
         known = pull.announced.setdefault(link.number, deque())
-        high = link.claims[run][1]
+        high = link.frontier.claims[run][1]
         if eager:
             known.clear()
         elif known and known[-1][1] >= high:
@@ -201,14 +203,15 @@ class Repair:
             (
                 link
                 for link in self._links.fed
-                if link.frontier_received and (run in link.claims or link.has_told(run[0]))
+                if link.frontier_received
+                and (run in link.frontier.claims or link.presence.has_told(run[0]))
             ),
             key=lambda link: (
                 -self._failures.lately(link, run),
                 link.peer.origin == run[0],
-                link.holds(run),
-                run[0] in link.lazy_by_us,
-                link.has_told(run[0]),
+                link.frontier.holds(run),
+                run[0] in link.push.lazy_by_us,
+                link.presence.has_told(run[0]),
             ),
             default=None,
         )
@@ -224,14 +227,14 @@ class Repair:
         """Whether what *origin* says now may stand in the queue of a slow line to this node."""
         number = self._parents.of(origin)
         parent = None if number is None else self._links.get(number)
-        return parent is not None and parent.is_slowed(now) and origin not in parent.lazy_by_us
+        return parent is not None and parent.repair.is_slowed(now) and origin not in parent.push.lazy_by_us
 
     def pull_from_all(self, run: StreamId, now: float) -> None:
         """*run* lacks what nobody is asked for: what waits behind holes is not claimed."""
         pull = self._pulls.setdefault(run, Pull())
         stream = self._history.get(run)
         for link in self._links.fed:
-            low, high = link.claims.get(run, (1, 0))
+            low, high = link.frontier.claims.get(run, (1, 0))
             gave_up = stream is not None and low > high >= stream.high  # and has none of it any more
             if link.frontier_received and not gave_up:
                 pull.announced[link.number] = deque([(now, MAX_NUMBER)])
@@ -242,11 +245,11 @@ class Repair:
 
         :return: its run, if that is missing here, and the link is the one that should bring it.
         """
-        partial = link.partial
+        partial = link.repair.partial
         if partial is None:
             return None
         # Links are first in, first out: this frame stands before what is missing, or is it.
-        link.last_batch_at = now
+        link.repair.last_batch_at = now
         run = partial.run
         if not self._history.lacks(run, partial.first, partial.last) or self._is_urgent(run, now):
             return None
@@ -255,8 +258,8 @@ class Repair:
             pull = self._pulls[run]
             self._resumes(pull, link.number, now)
             pull.progress = self._moved = now
-        is_parent = self._parents.of(run[0]) == link.number and run[0] not in link.lazy_by_us
-        return run if (is_asked or is_parent) and not link.stalled_answers else None
+        is_parent = self._parents.of(run[0]) == link.number and run[0] not in link.push.lazy_by_us
+        return run if (is_asked or is_parent) and not link.repair.stalled_answers else None
 
     def arrived(self, link: int, run: StreamId, last: int, now: float) -> None:
         """*link* has brought *run* up to *last*: others need not send that, if there is time to say so."""
@@ -276,7 +279,7 @@ class Repair:
         pull = self._pulls[run]
         self._resumes(pull, link, now)
         pull.progress = self._moved = now
-        self._link(link).failures = 0
+        self._link(link).repair.failures = 0
         if pull.asked == link:
             pull.got += size
 
@@ -296,7 +299,7 @@ class Repair:
             self._judge(pull, answerer, run, now)
         if is_asked:
             self._release(pull)
-        answerer.answered = now
+        answerer.repair.answered_at = now
         self._wake(now, run)
 
     def no_room(self, link: int, run: StreamId) -> None:
@@ -396,7 +399,7 @@ class Repair:
         verified = self._is_verified(run)
         for number, since in pull.owing.items():
             link = self._link(number)
-            if verified or link.failures < TRIES:
+            if verified or link.repair.failures < TRIES:
                 later.append(self._owes_until(since, link, now))
         later = [at for at in later if at > now]
         if later:
@@ -416,21 +419,21 @@ class Repair:
             if now < patient_until:
                 self._look_at(pull, run, patient_until, now)
                 return False
-            link.stalled_answers += 1
+            link.repair.stalled_answers += 1
             pull.owing[link.number] = now
             self._release(pull)
             return True
         stalls_at = self._stalls_at(pull, link, now)
         if now >= stalls_at and not self._pace.is_patient(pull.progress, now):
             self._failures.note(link, run)
-            link.stalled_answers += pull.got > 0
+            link.repair.stalled_answers += pull.got > 0
         else:
             best = self._best(pull, run, now)
             if best is None or not self._pace.is_outrun(link, best[0], pull.since, pull.got, now):
                 look_at = min(stalls_at, self._pace.outrun_at(link, pull.since, pull.got, now))
                 self._look_at(pull, run, look_at if look_at > now else now + LOOK_AGAIN, now)
                 return False
-            link.stalled_answers += 1
+            link.repair.stalled_answers += 1
         pull.owing[link.number] = now
         self._release(pull)
         return True
@@ -453,13 +456,13 @@ class Repair:
         fault.  But only so long, or a peer could keep a run from being repaired by sending others;
         unless its line is slow: then its pace decides.
         """
-        patience = max(self._config.graft_retry, _ROUND_TRIPS * link.rtt, self._pace.silence(link))
-        moved = max(pull.progress, link.last_batch_at, self._moved) + patience
-        return moved if link.is_slowed(now) else min(moved, pull.progress + _PATIENT * patience)
+        patience = max(self._config.graft_retry, _ROUND_TRIPS * link.flow.rtt, self._pace.silence(link))
+        moved = max(pull.progress, link.repair.last_batch_at, self._moved) + patience
+        return moved if link.repair.is_slowed(now) else min(moved, pull.progress + _PATIENT * patience)
 
     def _owes_until(self, since: float, link: Link, now: float) -> float:
         """Until when a link that was given up at *since* is not asked again: its answer may still come."""
-        return max(since, link.last_batch_at) + self._pace.answers_within(link, now)
+        return max(since, link.repair.last_batch_at) + self._pace.answers_within(link, now)
 
     def _is_pushed(self, pull: Pull, run: StreamId, link: Link, first: int, now: float) -> bool:
         """Whether the parent of *run* has a slow line, and is about to bring *first*, which *link* claims.
@@ -469,7 +472,7 @@ class Repair:
         if not self.is_slowed(run[0], now) or self._is_urgent(run, now):
             return False
         parent = self._link(self._parents.of(run[0]))
-        if parent is link or parent.holds(run) >= first:
+        if parent is link or parent.frontier.holds(run) >= first:
             return False
         if pull.put_off is None:
             pull.put_off = now
@@ -478,7 +481,7 @@ class Repair:
     def _ask(self, pull: Pull, link: Link, now: float) -> None:
         pull.asked, pull.since, pull.progress, pull.got = link.number, now, now, 0
         if link.number not in self._asked:
-            link.answered = now
+            link.repair.answered_at = now
         self._asked[link.number] = self._asked.get(link.number, 0) + 1
 
     def _resumes(self, pull: Pull, link: int, now: float) -> None:
@@ -492,7 +495,7 @@ class Repair:
         if pull.got:
             self._pace.answered(link, pull.got, pull.since, now)
         elif pull.full:
-            link.stalled_answers += 1  # it has not failed, but others are asked first
+            link.repair.stalled_answers += 1  # it has not failed, but others are asked first
             pull.not_before = now + self._config.graft_retry
         else:
             self._failures.note(link, run)
@@ -512,7 +515,9 @@ class Repair:
             link = self._links.get(number)
             failures = self._failures.of(number, run)
             claims = known[-1][1] < MAX_NUMBER  # a graft is for the author's sake, whatever is claimed
-            made_up = link is not None and claims and link.failures >= TRIES and not self._is_verified(run)
+            made_up = (
+                link is not None and claims and link.repair.failures >= TRIES and not self._is_verified(run)
+            )
             if link is None or link.closing or failures >= TRIES or made_up:
                 del pull.announced[number]
                 continue
@@ -533,7 +538,7 @@ class Repair:
                 continue
             first, last = missing
             # Who failed before is asked last: a false claim is always the highest.
-            failures += link.failures + link.stalled_answers
+            failures += link.repair.failures + link.repair.stalled_answers
             rank = (first, failures, self._pace.is_much_slower(link), self._asked.get(number, 0), -last)
             if best is None or rank < best[0]:
                 best = rank, link, Want(*run, first, last, graft=True)  # who is asked may push from now on
@@ -572,7 +577,7 @@ class Repair:
         if due == MAX_NUMBER:  # a graft: what is missing, or else whatever there is behind the head
             hole = None if stream is None else stream.next_missing(head + 1, stream.high)
             return hole or (head + 1, MAX_NUMBER)
-        claim = link.claims.get(run)
+        claim = link.frontier.claims.get(run)
         if claim is None:
             return None
         low, high = claim[0], min(claim[1], due)

@@ -101,10 +101,10 @@ class Membership:
             self._send((link,), frame)
         for entry in self._roster:
             if entry.is_member:
-                link.told_record(entry.presence.origin, entry.rank)
+                link.presence.note(entry.presence.origin, entry.rank)
         signed, rank = self._own()
         if signed is not None:
-            link.told_record(self._local_node.origin, rank)
+            link.presence.note(self._local_node.origin, rank)
 
     def _own(self) -> tuple[SignedRecord | None, Rank]:
         """The newest record of the own key, by whichever node, and its rank."""
@@ -137,8 +137,8 @@ class Membership:
         else:
             entry = self._roster.get(origin)
             signed, rank = (None, (0, 0)) if entry is None else (entry.signed, entry.rank)
-        if signed is not None and link.knows_record(origin) < rank:
-            link.told_record(origin, rank)
+        if signed is not None and link.presence.rank_of(origin) < rank:
+            link.presence.note(origin, rank)
             self._send((link,), signed.relayed() if origin != self._local_node.origin else signed)
 
     def outdated(self, link: Link) -> None:
@@ -171,7 +171,7 @@ class Membership:
             if not isinstance(signed, SignedRecord) or not isinstance(signed.record, Presence):
                 raise RemoteError("a roster with something else in it", Reason.SHAPE)
             presence = signed.record
-            link.heard_record(presence.origin, (presence.epoch, presence.counter))
+            link.presence.note_told(presence.origin, (presence.epoch, presence.counter))
             heard = now - told.age / 1000
             if presence.origin == self._local_node.origin:
                 self._said_elsewhere(link, signed, presence, heard, now)
@@ -191,7 +191,7 @@ class Membership:
         self, link: Link, signed: SignedRecord, presence: Presence, now: float
     ) -> Entry | None:
         origin, rank = presence.origin, (presence.epoch, presence.counter)
-        link.heard_record(origin, rank)
+        link.presence.note_told(origin, rank)
         run = (origin, presence.epoch)
         if origin == self._local_node.origin:
             self._on_own(link, signed, presence, now)
@@ -266,7 +266,7 @@ class Membership:
     def may_bring(self, link: Link, origin: bytes, now: float) -> bool:
         """Whether *link* may bring an author nobody here has heard of."""
         known = origin == link.peer.origin or self._roster.get(origin) is not None
-        if known or link.authors.take(now):
+        if known or link.presence.new_authors.take(now):
             return True
         self._counts["authors_waiting"] += 1
         return False
@@ -288,7 +288,7 @@ class Membership:
         """
         known = self._roster.get(origin)
         is_served = known is not None and known.is_there and known.heard + known.interval > now
-        is_branch = not link.is_exchange and origin not in link.lazy_by_us
+        is_branch = not link.is_exchange and origin not in link.push.lazy_by_us
         return self._push.parents.of(origin) if is_served and not is_branch else None
 
     def _hand_on(
@@ -301,11 +301,11 @@ class Membership:
             for link in self._links.fed
             if link is not source
             and link.number != parent
-            and origin not in link.lazy_by_peer
-            and link.knows_record(origin) < rank
+            and origin not in link.push.lazy_by_peer
+            and link.presence.rank_of(origin) < rank
         ]
         for link in links:
-            link.told_record(origin, rank)
+            link.presence.note(origin, rank)
         if links:
             self._send(links, signed)
 
@@ -318,7 +318,7 @@ class Membership:
         if late > self._config.stall_grace:
             self._roster.doubt(late)
             self._conflict.doubt(late)
-        if any(link.is_slowed(now) for link in self._links.fed):
+        if any(link.repair.is_slowed(now) for link in self._links.fed):
             self._roster.wait_for_suspects(now)  # their word may stand in the queue of a slow line
         over = self._conflict.over(now)
         if over is not None:

@@ -232,7 +232,7 @@ class Exchange:
             self._end(visit, "both have told what they have")
 
     def _is_idle(self, link: Link, now: float) -> bool:
-        busy = self._repair.asks(link.number) or link.wants or link.queued
+        busy = self._repair.asks(link.number) or link.push.wants or link.flow.queued
         return not busy and now - link.last_frame_at >= self._config.exchange_idle
 
     def _end(self, visit: Visit, why: str) -> None:
@@ -241,7 +241,7 @@ class Exchange:
 
 def _is_moving(link: Link, now: float) -> bool:
     """Whether more is on its way over *link* than a fast line takes in a moment."""
-    return link.is_slowed(now) or (link.meter.is_waiting and link.unread > FLOOR)
+    return link.repair.is_slowed(now) or (link.flow.meter.is_waiting and link.flow.unread > FLOOR)
 
 
 def _in_turn(runs: Sequence[StreamId]) -> list[StreamId]:

@@ -123,7 +123,7 @@ class ReceiptRelay:
                 if not self._counts(receipt, signed.hops):
                     self.counts["stray_receipts"] += 1
                     continue
-                if not link.receipts.take(now):
+                if not link.replies.take(now):
                     self.counts["dropped_receipts"] += 1
                     continue
                 self._signer.require_receipt(receipt, signed)

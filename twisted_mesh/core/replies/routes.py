@@ -33,7 +33,7 @@ class Routes:
         known = list(self._known(origin))
         yield from known
         others = [link for link in self._links.fed if self._is_free(link) and link not in known]
-        yield from sorted(others, key=lambda link: (link.rtt, link.number))
+        yield from sorted(others, key=lambda link: (link.flow.rtt, link.number))
 
     def over(self, number: int | None) -> Link | None:
         """The link of that number, if it can take something now."""
@@ -68,9 +68,9 @@ class Routes:
         yield from known
         asked = self._parents.of(origin)
         for link in self._links.fed:
-            may_know = link.number == asked or link.has_told(origin)
+            may_know = link.number == asked or link.presence.has_told(origin)
             if may_know and link not in known and self._is_free(link):
                 yield link
 
     def _is_free(self, link: Link) -> bool:
-        return link.up and not link.closing and link.queued <= self._most
+        return link.up and not link.closing and link.flow.queued <= self._most
