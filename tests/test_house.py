@@ -72,7 +72,6 @@ WIDE = {
     "cli.terminal.Terminal",
     "core.broadcast.frontier.Frontier",
     "core.broadcast.inbound.Inbound",
-    "core.broadcast.push.Push",
     "core.membership.announcing.Announcing",
     "core.membership.presence.Membership",
     "core.membership.suspicion.Suspicion",

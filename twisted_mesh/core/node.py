@@ -10,7 +10,6 @@ by :mod:`frontier` and got by :mod:`repair`; who is there and whose neighbour is
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final, assert_never
 
 from twisted_mesh.config import MeshConfig
@@ -23,7 +22,8 @@ from twisted_mesh.core.broadcast.patience import Patience
 from twisted_mesh.core.broadcast.push import Push
 from twisted_mesh.core.broadcast.repair import Repair
 from twisted_mesh.core.broadcast.trees import Parents
-from twisted_mesh.core.events import Close, Effect, Emit, Event, SetTimer, Timer
+from twisted_mesh.core.effects import Effects
+from twisted_mesh.core.events import Effect, Event, Timer
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.link import READ_SNAPSHOT, Link
@@ -73,29 +73,28 @@ class Node:
         """
         self._config = config
         self._network = native.network_digest(local_node.network.id)
-        self._effects: list[Effect] = []
         self._now = 0.0
+        effects = self._effects = Effects((local_node.origin, local_node.epoch))
         self._links = Links(local_node, config)
         self.history = History(config) if history is None else history
         self.outbox = Outbox(
             local_node.origin, local_node.epoch, self._network, local_node.sign, config.batch_bytes
         )
-        self.sending = Flow(config, self.outbox, self._links, self._effect)
-        send = self.sending.send
-        self._conflict = KeyConflict(config, self._emit)
+        self.sending = Flow(config, self.outbox, self._links, effects)
+        self._conflict = KeyConflict(config, effects)
         parents = Parents()
         self._repair = Repair(self.history, self._links, parents, config)
         self._push = Push(
-            local_node.origin, self.history, self._links, parents, config, send, self._set_timer,
+            local_node.origin, self.history, self._links, parents, config, effects,
             lambda link, origin: self.membership.presences.introduce(link, origin),
         )  # fmt: skip
         self._patience = Patience(config, self.history, self._repair, self._push)
         self._frontier = Frontier(
-            config, self.history, self.outbox, self._repair, self._push, self._patience, send, self._emit,
+            config, self.history, self.outbox, self._repair, self._push, self._patience, effects,
             self.sending.announced, settled,
         )  # fmt: skip
         self._inbound = Inbound(
-            local_node, self.history, self.outbox, self._conflict, self._repair, self._push, self._effect,
+            local_node, self.history, self.outbox, self._conflict, self._repair, self._push, effects,
             self._watch_holes,
             lambda link, origin, now: self.membership.presences.may_bring(link, origin, now),
             lambda run, first, entries: self.reverse.delivered(run, first, entries),
@@ -104,21 +103,19 @@ class Node:
         self.roster = Roster(config)
         self.reverse = ReplyRouting(
             local_node, config, self._links, self.history, self.outbox, self.roster, self._push.parents,
-            send, self._effect, lambda: self.membership.joined, lambda now: self.membership.speak(now),
+            effects, lambda: self.membership.joined, lambda now: self.membership.speak(now),
         )  # fmt: skip
         self.membership = Neighbourhood(
             local_node, config, self._links, self.history, self.outbox, self._repair, self._push,
-            self._inbound, self._conflict, send, self._effect, partial(self._set_timer, sooner=True),
+            self._inbound, self._conflict, effects,
             lambda number, reason, why: self._close(number, reason, why, self._now),
             self.roster, self.reverse, randomness,
         )  # fmt: skip
         self._unknown_frames = 0
-        self._timers: dict[Timer, float] = {}
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """What follows from *event* at the time *now*."""
-        effects: list[Effect] = []
-        self._effects, self._now = effects, now
+        effects, self._now = self._effects.begin(), now
         match event:
             case events.Received():
                 self._on_received(event, now)
@@ -204,17 +201,19 @@ class Node:
         self._frontier.tell(link, older, event.settled, now)
         self.membership.tell(link, now)
         link.flow.measure(now, least=0)
-        self.sending.send((link,), native.Ping(READ_SNAPSHOT))
-        self._set_timer(Timer.AGE, now + self._config.history_seconds / 10)
+        self._effects.send((link,), native.Ping(READ_SNAPSHOT))
+        self._effects.set_timer(Timer.AGE, now + self._config.history_seconds / 10)
 
     def _on_same_key(self, event: events.SameKey, now: float) -> None:
         """Another node has the own key: only one of the two goes on, and both say so."""
         _, epoch = self.outbox.run
-        self._effects.append(Close(event.link, Reason.KEY, _SHARED))
+        self._effects.close(event.link, Reason.KEY, _SHARED)
         if event.epoch > epoch:
             self.membership.presences.met(event.epoch, now)
         elif event.epoch == epoch and not event.outgoing:
-            self._emit(events.EpochConflict(epoch))  # one end alone, so that they differ from then on
+            self._effects.emit(
+                events.EpochConflict(epoch)
+            )  # one end alone, so that they differ from then on
 
     def _on_closing(self, number: int, reason: Reason, now: float) -> None:
         link = self._stop_feeding(number, reason, now)
@@ -226,7 +225,7 @@ class Node:
             outrun = self._links.is_outrun(link)
             why = (Reason.KEY, _SUCCEEDED) if outrun else (Reason.DUPLICATE, _DOUBLE)
             self._stop_feeding(link.number, why[0], now)
-            self._effects.append(Close(link.number, *why))
+            self._effects.close(link.number, *why)
 
     def _why_double(self, link: Link) -> tuple[Reason, str]:
         """Why *link*, which is new, goes, of two to its node."""
@@ -238,9 +237,9 @@ class Node:
             return None
         self.sending.ended(link, reason)
         if heir is not None:
-            self._emit(events.LinkUp(heir.number))
+            self._effects.emit(events.LinkUp(heir.number))
         for gone in self._links.gone(link):
-            self._emit(events.LinkDown(gone, reason))
+            self._effects.emit(events.LinkDown(gone, reason))
         self._repair.link_gone(number, now)
         for run in self._push.parents.lost_with(number):
             asked = self._repair.parent_lost(run, now)
@@ -251,7 +250,7 @@ class Node:
 
     def _close(self, number: int, reason: Reason, detail: str, now: float) -> None:
         self._on_closing(number, reason, now)
-        self._effects.append(Close(number, reason, detail))
+        self._effects.close(number, reason, detail)
 
     def _forget(self, number: int, now: float) -> None:
         self._links.forget(number)
@@ -268,13 +267,13 @@ class Node:
     def _now_up(self, link: Link, now: float) -> None:
         if not link.is_exchange:
             relieved = self._links.up(link)
-            self._emit(events.LinkUp(link.number))
+            self._effects.emit(events.LinkUp(link.number))
             if relieved is not None:
-                self._emit(events.LinkDown(relieved, Reason.DUPLICATE))
+                self._effects.emit(events.LinkDown(relieved, Reason.DUPLICATE))
         self.membership.up(link, now)
         if not link.is_exchange:
             self._settle_double(link.peer.origin, now)
-            self._set_timer(Timer.COMPARE, now + self._config.compare_interval)
+            self._effects.set_timer(Timer.COMPARE, now + self._config.compare_interval)
 
     # ── what comes in ───────────────────────────────────────────────────────────────
 
@@ -391,7 +390,7 @@ class Node:
     # ── timers ──────────────────────────────────────────────────────────────────────
 
     def _on_timer(self, timer: Timer, now: float) -> None:
-        self._timers.pop(timer, None)
+        late = self._effects.fired(timer, now)
         match timer:
             case Timer.GAPS:
                 self._give_up_holes(now)
@@ -403,13 +402,13 @@ class Node:
             case Timer.COMPARE:
                 links = [link for link in self._links.fed if link.up]
                 if links:
-                    self.sending.send(links, self._frontier.digest())
-                    self._set_timer(Timer.COMPARE, now + self._config.compare_interval)
+                    self._effects.send(links, self._frontier.digest())
+                    self._effects.set_timer(Timer.COMPARE, now + self._config.compare_interval)
             case Timer.AGE:
                 self.history.age(now, self.outbox.run, self.outbox.taken)
-                self._set_timer(Timer.AGE, now + self._config.history_seconds / 10)
+                self._effects.set_timer(Timer.AGE, now + self._config.history_seconds / 10)
             case Timer.ROSTER:
-                self.membership.on_roster_time(now)
+                self.membership.on_roster_time(now, late)
                 self._patience.tick(now)
                 self._watch_holes()
             case Timer.OVERLAY:
@@ -430,10 +429,10 @@ class Node:
         self.membership.pull_from_all([run for run in behind if self.history.has_hole(run)], now)
 
     def _watch_holes(self) -> None:
-        if Timer.GAPS not in self._timers:
+        if not self._effects.is_set(Timer.GAPS):
             since = self.history.oldest_hole
             if since is not None:  # once set it looks at every hole when it fires
-                self._set_timer(Timer.GAPS, since + self._config.gap_patience)
+                self._effects.set_timer(Timer.GAPS, since + self._config.gap_patience)
 
     def _schedule_repair(self, now: float) -> None:
         if self._repair.wake is None:
@@ -441,20 +440,7 @@ class Node:
         for link, want in self._repair.due(now):
             if want.graft:
                 link.push.lazy_by_us.pop(want.origin, None)
-            self.sending.send((link,), want)
+            self._effects.send((link,), want)
             self._push.measure(link, now, least=1)
         if self._repair.wake is not None:
-            self._set_timer(Timer.REPAIR, self._repair.wake, sooner=True)
-
-    def _set_timer(self, timer: Timer, at: float, *, sooner: bool = False) -> None:
-        """Set *timer* unless it is set; it looks again when it fires too early."""
-        running = self._timers.get(timer)
-        if running is None or (sooner and at < running):
-            self._timers[timer] = at
-            self._effects.append(SetTimer(timer, at))
-
-    def _effect(self, effect: Effect) -> None:
-        self._effects.append(effect)
-
-    def _emit(self, what: events.Happening) -> None:
-        self._effects.append(Emit(what))
+            self._effects.set_timer(Timer.REPAIR, self._repair.wake)

@@ -1,6 +1,6 @@
-"""What leaves the core: frames over links, and how far own messages have come with it.
+"""How far own messages have come with what left the core.
 
-Contract: :meth:`Flow.send` is the one way out.  An own message is *taken* once some neighbour announced
+Contract: an own message is *taken* once some neighbour announced
 it, or does not leave and the transport of its link accepted the bytes: these may still be lost with the
 link, so what is known to have come is told apart, by :attr:`Flow.unread`.  Beyond ``unsent_bytes`` that
 nobody has taken the application is refused room, and told when there is some again.
@@ -8,17 +8,16 @@ nobody has taken the application is refused room, and told when there is some ag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.broadcast.outbox import Outbox
-from twisted_mesh.core.events import Emit, Send
+from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.link import READ_ALL, READ_OWN, READ_SNAPSHOT, READ_SO_FAR, RTT_MOST, Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.errors import NO_FAULT, Reason
 from twisted_mesh.wire import native
-from twisted_mesh.wire.native import SignedBatch
 
 
 class Flow:
@@ -27,17 +26,11 @@ class Flow:
     :ivar congested: whether somebody was refused room and waits for Drained.
     """
 
-    def __init__(
-        self,
-        config: MeshConfig,
-        outbox: Outbox,
-        links: Links,
-        effect: Callable[[events.Effect], None],
-    ) -> None:
+    def __init__(self, config: MeshConfig, outbox: Outbox, links: Links, effects: Effects) -> None:
         self._limit = config.unsent_bytes
         self._outbox = outbox
         self._links = links
-        self._effect = effect
+        self._effects = effects
         self._parting: dict[Link, int] = {}  # who was asked by part(), and the last own message given to it
         self.congested = False
 
@@ -47,21 +40,6 @@ class Flow:
             return True
         self.congested = True  # from now on the outside waits for Drained
         return False
-
-    def send(self, links: Iterable[Link], frame: native.Signed | native.Plain) -> None:
-        """Send *frame* over each of *links*."""
-        size = native.size(frame)
-        mark = 0
-        if isinstance(frame, SignedBatch) and (frame.batch.origin, frame.batch.epoch) == self._outbox.run:
-            mark = frame.batch.last
-        numbers = []
-        for link in links:
-            flow = link.flow
-            flow.sent += size
-            numbers.append(link.number)
-            if mark:
-                flow.own_marks.append((flow.sent, mark))
-        self._effect(Send(numbers, frame, size))
 
     def accepted(self, link: Link, size: int) -> None:
         """The transport of *link* has taken *size* bytes in all."""
@@ -82,7 +60,7 @@ class Flow:
         self._outbox.accepted(sequence)
         if self.congested and self._outbox.unsent_bytes < self._limit / 2:
             self.congested = False
-            self._effect(Emit(events.Drained()))
+            self._effects.emit(events.Drained())
 
     def check(self) -> None:
         """Have the neighbours say when they have read the own messages they were given."""
@@ -94,7 +72,7 @@ class Flow:
         for link in links:
             link.flow.checked = link.frontier.holds(run)
         if links:
-            self.send(links, native.Ping(READ_OWN))
+            self._effects.send(links, native.Ping(READ_OWN))
 
     def pinged(self, link: Link, token: int) -> None:
         """The peer has sent a PING with that *token*."""
@@ -102,7 +80,7 @@ class Flow:
         if not link.closing:
             if link.flow.peer_leaves:  # before it has our answer, with which it may go
                 self._check((link,))
-            self.send((link,), native.Pong(token))
+            self._effects.send((link,), native.Pong(token))
 
     def answered(self, link: Link, token: int, now: float) -> None:
         """The peer has read everything up to the PING with that *token*."""
@@ -130,7 +108,7 @@ class Flow:
             link.flow.farewell_due = True
             self._parting[link] = link.frontier.holds(self._outbox.run)
         if links:
-            self.send(links, native.Ping(READ_ALL))
+            self._effects.send(links, native.Ping(READ_ALL))
 
     def ended(self, link: Link, reason: Reason) -> None:
         """*link* is fed no more: who says goodbye first need not answer."""

@@ -16,8 +16,9 @@ from twisted_mesh.core import events
 from twisted_mesh.core.broadcast import digest, joining
 from twisted_mesh.core.broadcast.outbox import Outbox
 from twisted_mesh.core.broadcast.patience import Patience
-from twisted_mesh.core.broadcast.push import Push, SendTo
+from twisted_mesh.core.broadcast.push import Push
 from twisted_mesh.core.broadcast.repair import Repair
+from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.link import DIGEST_PAUSE, Link
@@ -43,8 +44,7 @@ class Frontier:
         repair: Repair,
         push: Push,
         patience: Patience,
-        send: SendTo,
-        emit: Callable[[events.Happening], None],
+        effects: Effects,
         announced: Callable[[int], None],
         settled: bool,
     ) -> None:
@@ -57,8 +57,7 @@ class Frontier:
         self._repair = repair
         self._push = push
         self._patience = patience
-        self._send = send
-        self._emit = emit
+        self._effects = effects
         self._announced = announced
         self.settled = settled
         self.is_void = False
@@ -72,7 +71,7 @@ class Frontier:
         frontier = link.frontier
         frontier.compares = settled and link.peer.settled
         if frontier.compares:
-            self._send((link,), self.digest())
+            self._effects.send((link,), self.digest())
         else:
             # What went over an older link to the same node may still be on its way: a base that
             # counts it would, if it came first, make the newcomer take it for old.
@@ -81,7 +80,7 @@ class Frontier:
             if frontier.bases is None:
                 frontier.bases = joining.bases(self._history, self._outbox, link.peer.replay, now)
             for frame in joining.snapshot(self._history, frontier.bases):
-                self._send((link,), frame)
+                self._effects.send((link,), frame)
 
     def digest(self) -> native.Digest:
         """What is held, to be compared."""
@@ -102,7 +101,7 @@ class Frontier:
         taken = joining.epoch_taken(frontier.snapshot, self._outbox)
         if taken is not None:
             self.is_void = True
-            self._emit(events.EpochConflict(taken))
+            self._effects.emit(events.EpochConflict(taken))
             frontier.snapshot = []
             return False
         self.settled = True

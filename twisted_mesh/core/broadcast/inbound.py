@@ -13,7 +13,8 @@ from twisted_mesh.core import events
 from twisted_mesh.core.broadcast.outbox import Outbox
 from twisted_mesh.core.broadcast.push import Push
 from twisted_mesh.core.broadcast.repair import Repair
-from twisted_mesh.core.events import Deliver, Effect, Emit, StreamId
+from twisted_mesh.core.effects import Effects
+from twisted_mesh.core.events import Deliver, StreamId
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.reader import entries_of
@@ -42,7 +43,7 @@ class Inbound:
         conflict: KeyConflict,
         repair: Repair,
         push: Push,
-        effect: Callable[[Effect], None],
+        effects: Effects,
         watch_holes: Callable[[], None],
         may_bring: Callable[[Link, bytes, float], bool],
         handed: Callable[[StreamId, int, Sequence[Entry]], None],
@@ -62,7 +63,7 @@ class Inbound:
         self._conflict = conflict
         self._repair = repair
         self._push = push
-        self._effect = effect
+        self._effects = effects
         self._watch_holes = watch_holes
         self._may_bring = may_bring
         self._handed = handed
@@ -115,7 +116,7 @@ class Inbound:
             raise RemoteError(error.detail, Reason.SHAPE) from None
         if len(entries) > native.MAX_BATCH_COUNT:
             raise RemoteError("a whisper of too many messages", Reason.LIMIT)
-        self._effect(
+        self._effects.deliver(
             Deliver(link.number, link.peer.origin, link.peer.epoch, 0, 0, len(frame.body), entries)
         )
 
@@ -137,7 +138,7 @@ class Inbound:
         self._verify(signed)
         stream.equivocated = True
         self._history.changed(run)
-        self._tell(events.Equivocation(*run, signed.batch.first))
+        self._effects.emit(events.Equivocation(*run, signed.batch.first))
 
     def tell_gaps(self, gaps: Gaps, now: float) -> None:
         """Tell each of *gaps*, and go on behind it."""
@@ -145,7 +146,7 @@ class Inbound:
             if (
                 gap.first <= gap.last and gap.origin != self._local_node.origin
             ):  # own runs are for others alone
-                self._tell(gap)
+                self._effects.emit(gap)
                 self._gapped(gap, now)
             self._deliver(behind)
             self._push.went_on((gap.origin, gap.epoch), now)
@@ -159,13 +160,12 @@ class Inbound:
                 entries = entries_of(batch)[item.start - batch.first :]
             except PoisonedBody as error:
                 self.counts["poisoned"] += 1
-                self._tell(events.Poisoned(batch.origin, batch.epoch, item.start, batch.last, error))
+                self._effects.emit(
+                    events.Poisoned(batch.origin, batch.epoch, item.start, batch.last, error)
+                )
                 self._handed((batch.origin, batch.epoch), item.start, ())
                 continue
-            self._effect(
+            self._effects.deliver(
                 Deliver(link, batch.origin, batch.epoch, item.start, batch.sent, len(batch.body), entries)
             )
             self._handed((batch.origin, batch.epoch), item.start, entries)
-
-    def _tell(self, what: events.Happening) -> None:
-        self._effect(Emit(what))

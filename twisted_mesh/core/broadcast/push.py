@@ -9,7 +9,7 @@ them.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import Final
 
@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.broadcast.trees import FirstArrivals, Parents
+from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.events import StreamId, Timer
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.storage import Missing
@@ -33,8 +34,6 @@ _PUSH_FIRST: Final = 64 * 1024  # bytes of that over a line that was not measure
 _ANSWER_SECONDS: Final = 1.0
 _ANSWER_FIRST: Final = 64 * 1024  # bytes of an answer over a line that was not measured yet (guess)
 
-SendTo = Callable[[Iterable[Link], native.Signed | native.Plain], None]
-
 
 class Push:
     """What goes out over the links of a node.
@@ -49,8 +48,7 @@ class Push:
         links: Links,
         parents: Parents,
         config: MeshConfig,
-        send: SendTo,
-        set_timer: Callable[[Timer, float], None],
+        effects: Effects,
         introduce: Callable[[Link, bytes], None],
     ) -> None:
         """
@@ -60,8 +58,7 @@ class Push:
         self._history = history
         self._links = links
         self._config = config
-        self._send = send
-        self._set_timer = set_timer
+        self._effects = effects
         self._introduce = introduce
         # Of batches by their first sequence, of records by their counter, below zero.
         self._first_arrivals: FirstArrivals[tuple[StreamId, int]] = FirstArrivals()
@@ -106,7 +103,7 @@ class Push:
             if earlier is None or earlier is link or earlier.closing or run[0] in earlier.push.lazy_by_us:
                 return
         link.push.prune(run[0])
-        self._send((link,), Prune([run[0]]))
+        self._effects.send((link,), Prune([run[0]]))
 
     def under_way(self, link: Link, run: StreamId, now: float) -> None:
         """*link* is in the middle of a batch, and its line slow: others need not push the same."""
@@ -122,7 +119,7 @@ class Push:
             if one is not link and one.frontier_received and run[0] not in one.push.lazy_by_us
         ]
         if others:
-            self._send(others, Have([replace(self._entry(run), coming=1)], False))
+            self._effects.send(others, Have([replace(self._entry(run), coming=1)], False))
 
     def pruned(self, link: Link, prune: Prune) -> None:
         """The peer wants some origins pushed no more."""
@@ -141,7 +138,7 @@ class Push:
     def flowing(self, link: Link, now: float) -> None:
         """The link takes more: answer what the peer asked for, and tell what it is owed."""
         if link.push.owed and not self._is_full(link):
-            self._set_timer(Timer.ANNOUNCE, now + self._config.have_delay)
+            self._effects.set_timer(Timer.ANNOUNCE, now + self._config.have_delay)
         while link.push.wants and not link.closing and self._may_answer(link, now):
             run, want = link.push.wants.popitem(last=False)
             self._introduce(link, run[0])
@@ -153,16 +150,16 @@ class Push:
                         self._history.missing(run, signed.last)
                         continue
                     first_hand = run[0] == self._own and not signed.hops
-                    self._send((link,), signed if first_hand else signed.relayed())
+                    self._effects.send((link,), signed if first_hand else signed.relayed())
                     if signed.batch.last <= stream.head:  # what waits here leaves the hole open there
                         link.frontier.served(run, want.first, signed.batch.last)
-            self._send((link,), Have([self._entry(run)], True))
+            self._effects.send((link,), Have([self._entry(run)], True))
             self.measure(link, now)
 
     def measure(self, link: Link, now: float, least: int = MEASURED) -> None:
         """Have the peer say when it has read all, if *least* bytes or more are unread."""
         if not link.closing and link.flow.measure(now, least):
-            self._send((link,), native.Ping(READ_SO_FAR))
+            self._effects.send((link,), native.Ping(READ_SO_FAR))
 
     def went_on(self, run: StreamId, now: float) -> None:
         """The head of *run* has moved over what waited: tell those who have not had it."""
@@ -175,14 +172,14 @@ class Push:
         """Tell the peer what is held of *runs* now."""
         for at in range(0, len(runs), _HAVE_STREAMS):
             entries = [self._entry(run) for run in runs[at : at + _HAVE_STREAMS]]
-            self._send((link,), Have(entries, False))
+            self._effects.send((link,), Have(entries, False))
 
     def announce_coming(self, coming: Mapping[StreamId, int]) -> None:
         """Tell every peer that some of what is missing of runs is on its way to a node so many hops off."""
         entries = [replace(self._entry(run), coming=hops) for run, hops in sorted(coming.items())]
         links = [link for link in self._links.fed if link.frontier_received]
         for at in range(0, len(entries) if links else 0, _HAVE_STREAMS):
-            self._send(links, Have(entries[at : at + _HAVE_STREAMS], False))
+            self._effects.send(links, Have(entries[at : at + _HAVE_STREAMS], False))
 
     def announce_owed(self) -> None:
         """Tell every peer what it is owed, unless it announced as much itself."""
@@ -235,13 +232,13 @@ class Push:
             link.frontier.extend(run, batch.first, batch.last)
             pushed.append(link)
         if pushed:
-            self._send(pushed, signed)
+            self._effects.send(pushed, signed)
             for link in pushed:
                 self.measure(link, now)
 
     def _owe(self, link: Link, run: StreamId, now: float) -> None:
         link.push.owe(run)
-        self._set_timer(Timer.ANNOUNCE, now + self._config.have_delay)
+        self._effects.set_timer(Timer.ANNOUNCE, now + self._config.have_delay)
 
     def _is_full(self, link: Link) -> bool:
         return link.flow.queued > self._config.link_queue_bytes

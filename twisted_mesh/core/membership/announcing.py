@@ -13,6 +13,8 @@ from math import ceil, inf
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.broadcast.outbox import Outbox
+from twisted_mesh.core.effects import Effects
+from twisted_mesh.core.events import Timer
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.membership.key_conflict import KeyConflict
 from twisted_mesh.core.membership.roster import Rank, Roster
@@ -38,12 +40,11 @@ class Announcing:
         signer: Signer,
         asks: Callable[[], bool],
         push: Callable[[SignedRecord, Presence], None],
-        look_at: Callable[[float], None],
+        effects: Effects,
     ) -> None:
         """
         :param asks: whether somebody waits for a receipt of an own message.
         :param push: sends a record along this node's tree.
-        :param look_at: has :meth:`tick` called at that time.
         """
         self._local_node = local_node
         self._config = config
@@ -53,7 +54,7 @@ class Announcing:
         self._signer = signer
         self._asks = asks
         self._push = push
-        self._look_at = look_at
+        self._effects = effects
         self.own: SignedRecord | None = None
         self.address = local_node.address
         self._counter = 0
@@ -133,7 +134,7 @@ class Announcing:
             self.announce(now)
         else:
             self._refutes = True
-            self._look_at(self._refuted + self._config.refute_pause)
+            self._effects.set_timer(Timer.ROSTER, self._refuted + self._config.refute_pause)
 
     def tick(self, now: float) -> None:
         """Say the next word if it is due."""
@@ -148,9 +149,9 @@ class Announcing:
     def look_again(self) -> None:
         """Have :meth:`tick` called when the next word is due."""
         if self.is_announced:
-            self._look_at(min(self._due, self._settles))
+            self._effects.set_timer(Timer.ROSTER, min(self._due, self._settles))
             if self._refutes:
-                self._look_at(self._refuted + self._config.refute_pause)
+                self._effects.set_timer(Timer.ROSTER, self._refuted + self._config.refute_pause)
 
     def _interval(self) -> int:
         """ms to the next: so that all nodes together send no more than ``presence_rate``."""

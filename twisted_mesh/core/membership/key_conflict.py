@@ -14,12 +14,12 @@ first heard of, or shakes hands with this one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import inf
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
+from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.membership.roster import Rank
 from twisted_mesh.wire.membership import Contact, Presence, PresenceFlags
 from twisted_mesh.wire.signed import SignedRecord
@@ -37,9 +37,9 @@ class KeyConflict:
     :ivar until: when it counts as gone unless it says another word.
     """
 
-    def __init__(self, config: MeshConfig, emit: Callable[[events.Happening], None]) -> None:
+    def __init__(self, config: MeshConfig, effects: Effects) -> None:
         self._config = config
-        self._emit = emit
+        self._effects = effects
         self.epoch = 0
         self.signed: SignedRecord | None = None
         self.rank: Rank = (0, 0)
@@ -111,10 +111,10 @@ class KeyConflict:
     def _prove(self) -> None:
         if not self._is_proven:
             self._is_proven = True
-            self._emit(events.KeyInUse(self.epoch, proven=True))
+            self._effects.emit(events.KeyInUse(self.epoch, proven=True))
 
     def _begin(self, epoch: int, now: float) -> None:
         if not self:
             self._began = now
-            self._emit(events.KeyInUse(epoch))
+            self._effects.emit(events.KeyInUse(epoch))
         self.epoch = max(self.epoch, epoch)

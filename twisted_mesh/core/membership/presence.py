@@ -12,14 +12,15 @@ another word, and is up again.  A node that was held up itself doubts itself fir
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.broadcast.outbox import Outbox
-from twisted_mesh.core.broadcast.push import Push, SendTo
-from twisted_mesh.core.events import Emit, Timer
+from twisted_mesh.core.broadcast.push import Push
+from twisted_mesh.core.effects import Effects
+from twisted_mesh.core.events import Timer
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
@@ -61,9 +62,7 @@ class Membership:
         push: Push,
         roster: Roster,
         reverse: ReplyRouting,
-        send: SendTo,
-        effect: Callable[[events.Effect], None],
-        set_timer: Callable[[Timer, float], None],
+        effects: Effects,
     ) -> None:
         self._local_node = local_node
         self._config = config
@@ -72,21 +71,18 @@ class Membership:
         self._conflict = conflict
         self._push = push
         self._reverse = reverse
-        self._send = send
-        self._effect = effect
-        self._set_timer = set_timer
+        self._effects = effects
         self._roster = roster
         self._signer = Signer(local_node)
         self.announcing = Announcing(
             local_node, config, outbox, roster, conflict, self._signer, lambda: reverse.asks,
-            self._announced, self._look_at,
+            self._announced, effects,
         )  # fmt: skip
         self.suspicion = Suspicion(
             local_node.origin, config, links, roster, self.announcing, conflict, self._signer, push.parents,
-            send, effect, self._look_at, self._late, self.introduce,
+            effects, self.introduce,
         )  # fmt: skip
         self._counts = {"old_records": 0, "authors_waiting": 0}
-        self._next_look: float | None = None
 
     @property
     def counts(self) -> dict[str, int]:
@@ -98,7 +94,7 @@ class Membership:
     def tell(self, link: Link, stay: int, now: float) -> None:
         """Tell a new neighbour, or a visitor, all that is known."""
         for frame in self._rosters(stay, now):
-            self._send((link,), frame)
+            self._effects.send((link,), frame)
         for entry in self._roster:
             if entry.is_member:
                 link.presence.note(entry.presence.origin, entry.rank)
@@ -139,7 +135,7 @@ class Membership:
             signed, rank = (None, (0, 0)) if entry is None else (entry.signed, entry.rank)
         if signed is not None and link.presence.rank_of(origin) < rank:
             link.presence.note(origin, rank)
-            self._send((link,), signed.relayed() if origin != self._local_node.origin else signed)
+            self._effects.send((link,), signed.relayed() if origin != self._local_node.origin else signed)
 
     def outdated(self, link: Link) -> None:
         """The link is a double of another: if that is of a newer run of its key the peer should know."""
@@ -228,12 +224,12 @@ class Membership:
         self._conflict.recorded(signed, presence, self._contact(link, presence), heard, now)
         if heard + presence.interval / 1000 > now:
             self._hand_on(signed.relayed(), presence, link)
-        self._look_at(max(now, self._conflict.until))
+        self._effects.set_timer(Timer.ROSTER, max(now, self._conflict.until))
 
     def met(self, epoch: int, now: float) -> None:
         """Another node with the own key has proven that it runs now, in the later run *epoch*."""
         self._conflict.met(epoch, now)
-        self._look_at(self._conflict.until)
+        self._effects.set_timer(Timer.ROSTER, self._conflict.until)
 
     def _take(
         self, link: Link, signed: SignedRecord, presence: Presence, heard: float, now: float
@@ -259,7 +255,7 @@ class Membership:
         if was_gone and entry.is_there:
             self._reverse.returned(origin, now)
         if changed and (entry.is_member or was_member):
-            self._effect(Emit(events.MemberChanged(origin)))
+            self._effects.emit(events.MemberChanged(origin))
         self._look_again(now)
         return entry
 
@@ -307,14 +303,15 @@ class Membership:
         for link in links:
             link.presence.note(origin, rank)
         if links:
-            self._send(links, signed)
+            self._effects.send(links, signed)
 
     # ── time ────────────────────────────────────────────────────────────────────────
 
-    def tick(self, now: float) -> list[Entry]:
-        """Renew the own record, and see who is gone; the overdue, to whom other ways are to be tried."""
-        late = self._late(now)
-        self._next_look = None
+    def tick(self, now: float, late: float) -> list[Entry]:
+        """Renew the own record, and see who is gone; the overdue, to whom other ways are to be tried.
+
+        :param late: seconds by which this node was held up.
+        """
         if late > self._config.stall_grace:
             self._roster.doubt(late)
             self._conflict.doubt(late)
@@ -322,34 +319,25 @@ class Membership:
             self._roster.wait_for_suspects(now)  # their word may stand in the queue of a slow line
         over = self._conflict.over(now)
         if over is not None:
-            self._effect(Emit(events.EpochConflict(over)))
+            self._effects.emit(events.EpochConflict(over))
         self.announcing.tick(now)
         changed, gone = self._roster.tick(now)
         for entry in changed:
             if entry.is_member:
-                self._effect(Emit(events.MemberChanged(entry.presence.origin)))
+                self._effects.emit(events.MemberChanged(entry.presence.origin))
         for entry in gone:
             if entry.is_member:
                 self._reverse.forgotten(entry)
-                self._effect(Emit(events.MemberGone(entry.presence.origin)))
+                self._effects.emit(events.MemberGone(entry.presence.origin))
         self._look_again(now)
         return self._roster.silent(now)
 
     def _look_again(self, now: float) -> None:
         if self.announcing.own is not None or len(self._roster):
-            self._look_at(now + self._config.presence_interval / _LOOKS)
+            self._effects.set_timer(Timer.ROSTER, now + self._config.presence_interval / _LOOKS)
         suspected = self._roster.suspected_until
         if suspected is not None:
-            self._look_at(suspected)
+            self._effects.set_timer(Timer.ROSTER, suspected)
         if self._conflict:
-            self._look_at(self._conflict.until)
+            self._effects.set_timer(Timer.ROSTER, self._conflict.until)
         self.announcing.look_again()
-
-    def _look_at(self, at: float) -> None:
-        if self._next_look is None or at < self._next_look:
-            self._next_look = at
-        self._set_timer(Timer.ROSTER, at)
-
-    def _late(self, now: float) -> float:
-        """Seconds since the roster should have been looked through: this node was held up."""
-        return 0.0 if self._next_look is None else now - self._next_look

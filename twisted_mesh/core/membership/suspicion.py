@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
-from twisted_mesh.core.broadcast.push import SendTo
 from twisted_mesh.core.broadcast.trees import Parents
-from twisted_mesh.core.events import Emit
+from twisted_mesh.core.effects import Effects
+from twisted_mesh.core.events import Timer
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.membership.announcing import Announcing
@@ -42,16 +42,11 @@ class Suspicion:
         conflict: KeyConflict,
         signer: Signer,
         parents: Parents,
-        send: SendTo,
-        effect: Callable[[events.Effect], None],
-        look_at: Callable[[float], None],
-        late: Callable[[float], float],
+        effects: Effects,
         introduce: Callable[[Link, bytes], None],
     ) -> None:
         """
         :param origin: of this node.
-        :param look_at: has the roster looked through at that time.
-        :param late: seconds this node was held up by.
         :param introduce: tells a peer the newest record of an origin, unless it has it.
         """
         self._origin = origin
@@ -62,10 +57,7 @@ class Suspicion:
         self._conflict = conflict
         self._signer = signer
         self._parents = parents
-        self._send = send
-        self._effect = effect
-        self._look_at = look_at
-        self._late = late
+        self._effects = effects
         self._introduce = introduce
         self._accused = float("-inf")
         self.idle = 0
@@ -75,7 +67,7 @@ class Suspicion:
         entry = self._roster.get(peer)
         if entry is None or entry.state is not State.UP or not entry.is_member:
             return
-        if self._late(now) > self._config.stall_grace:
+        if self._effects.late(Timer.ROSTER, now) > self._config.stall_grace:
             return  # it was this node that was silent
         if self._announcing.speaks and now >= self._accused + self._config.accuse_pause:
             self._accused = now
@@ -87,7 +79,7 @@ class Suspicion:
         if entry is None or entry.state in (State.UP, State.LEFT) or not entry.is_member:
             return
         if self._announcing.speaks:
-            self._send((link,), self._accusation(entry))
+            self._effects.send((link,), self._accusation(entry))
 
     def received(self, link: Link, signed: SignedRecord, suspect: Suspect, now: float) -> None:
         """Somebody says that somebody is gone.
@@ -139,7 +131,7 @@ class Suspicion:
         others = [other for other in self._links.fed if other is not link]
         links = [other for other in others if other.number == number] or others
         if links:
-            self._send(links, signed.relayed())
+            self._effects.send(links, signed.relayed())
 
     def _accusation(self, entry: Entry) -> SignedRecord:
         suspect = Suspect(self._origin, entry.presence.origin, *entry.rank)
@@ -147,11 +139,11 @@ class Suspicion:
 
     def _suspected(self, entry: Entry, signed: SignedRecord, source: Link | None, now: float) -> None:
         self._roster.suspect(entry, now)
-        self._effect(Emit(events.MemberChanged(entry.presence.origin)))
+        self._effects.emit(events.MemberChanged(entry.presence.origin))
         self._flood(signed, source, now)
 
     def _flood(self, signed: SignedRecord, source: Link | None, now: float) -> None:
         links = [link for link in self._links.fed if link is not source]
         if links:
-            self._send(links, signed)
-        self._look_at(now + self._config.suspect_patience)
+            self._effects.send(links, signed)
+        self._effects.set_timer(Timer.ROSTER, now + self._config.suspect_patience)

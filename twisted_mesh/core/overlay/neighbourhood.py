@@ -14,9 +14,10 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.broadcast.inbound import Inbound
 from twisted_mesh.core.broadcast.outbox import Outbox
-from twisted_mesh.core.broadcast.push import Push, SendTo
+from twisted_mesh.core.broadcast.push import Push
 from twisted_mesh.core.broadcast.repair import Repair
-from twisted_mesh.core.events import Dial, Emit, StreamId, Timer
+from twisted_mesh.core.effects import Effects
+from twisted_mesh.core.events import StreamId, Timer
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.link import Link
@@ -68,9 +69,7 @@ class Neighbourhood:
         push: Push,
         inbound: Inbound,
         conflict: KeyConflict,
-        send: SendTo,
-        effect: Callable[[events.Effect], None],
-        set_timer: Callable[[Timer, float], None],
+        effects: Effects,
         close: Callable[[int, Reason, str], None],
         roster: Roster,
         reverse: ReplyRouting,
@@ -89,13 +88,12 @@ class Neighbourhood:
         self._conflict = conflict
         self._roster = roster
         self._reverse = reverse
-        self._effect = effect
-        self._set_timer = set_timer
+        self._effects = effects
         self._dials = DialLimit(config, local_node.address)
         self._now = 0.0
         self._quiet_until = 0.0  # while there is a key conflict no others are dialled before
         self.presences = Membership(
-            local_node, config, links, outbox, conflict, push, roster, reverse, send, effect, set_timer
+            local_node, config, links, outbox, conflict, push, roster, reverse, effects
         )
         self.overlay = (
             Overlay(
@@ -103,7 +101,7 @@ class Neighbourhood:
                 local_node.id,
                 config,
                 randomness,
-                self._gossip(send),
+                self._gossip,
                 self._dial,
                 close,
             )
@@ -132,7 +130,7 @@ class Neighbourhood:
         if link.is_exchange:
             if not self.exchange.opened(link, self.exchange.thinks(link), now):
                 return "this node has enough visitors"
-            self._set_timer(Timer.EXCHANGE, self.exchange.tick(now))
+            self._effects.set_timer(Timer.EXCHANGE, self.exchange.tick(now))
         elif self.overlay is not None and not self._enters(link, link.purpose, now):
             return "this node has neighbours enough"
         return None
@@ -147,7 +145,7 @@ class Neighbourhood:
         if self._local_node.role is Role.MEMBER:
             self.presences.announcing.announce_first(now)
         if link.is_exchange:
-            self._effect(Emit(events.Visiting(link.number)))
+            self._effects.emit(events.Visiting(link.number))
         else:
             self.presences.suspicion.linked(link)
             contact = self._contact(link)
@@ -156,7 +154,7 @@ class Neighbourhood:
             if self.overlay is not None:
                 self.overlay.up(link.number, now)
             self._reverse.up(link, now)
-        self._set_timer(Timer.EXCHANGE, self.exchange.tick(now))
+        self._effects.set_timer(Timer.EXCHANGE, self.exchange.tick(now))
 
     def closed(self, link: Link, reason: Reason, now: float) -> None:
         """A link ends."""
@@ -227,7 +225,7 @@ class Neighbourhood:
         if not self.joined and (stays or link.up):
             self.joined = True
             self._reverse.joined()
-            self._effect(Emit(events.Joined()))
+            self._effects.emit(events.Joined())
         return stays
 
     def on_gossip(self, link: Link, frame: Gossip, now: float) -> None:
@@ -277,7 +275,7 @@ class Neighbourhood:
         overlay = None if self.overlay is None else self.overlay.wake
         for timer, wake in ((Timer.OVERLAY, overlay), (Timer.REVERSE, self._reverse.wake)):
             if wake is not None:
-                self._set_timer(timer, wake)
+                self._effects.set_timer(timer, wake)
 
     def on_overlay(self, now: float) -> None:
         """The overlay's time has come."""
@@ -288,12 +286,12 @@ class Neighbourhood:
     def on_exchange(self, now: float) -> None:
         """The time of an exchange, or of the end of one."""
         self._now = now
-        self._set_timer(Timer.EXCHANGE, self.exchange.tick(now))
+        self._effects.set_timer(Timer.EXCHANGE, self.exchange.tick(now))
 
-    def on_roster_time(self, now: float) -> None:
-        """See who was not heard of, and what nobody here has."""
+    def on_roster_time(self, now: float, late: float) -> None:
+        """See who was not heard of, and what nobody here has; *late* by so many seconds."""
         self._now = now
-        for entry in self.presences.tick(now):
+        for entry in self.presences.tick(now, late):
             if not self._repair.is_slowed(entry.presence.origin, now):
                 self._repair.parent_lost((entry.presence.origin, entry.presence.epoch), now)
         missing = [
@@ -371,16 +369,13 @@ class Neighbourhood:
         if not self._dials.may(contact, self._now):
             return False
         self._dials.began(contact, purpose, self._now)
-        self._effect(Dial(contact, purpose))
+        self._effects.dial(contact, purpose)
         return True
 
-    def _gossip(self, send: SendTo) -> Callable[[int, Gossip], None]:
-        def to(number: int, frame: Gossip) -> None:
-            link = self._links.get(number)
-            assert link is not None and not link.closing  # the overlay was told of its end
-            send((link,), frame)
-
-        return to
+    def _gossip(self, number: int, frame: Gossip) -> None:
+        link = self._links.get(number)
+        assert link is not None and not link.closing  # the overlay was told of its end
+        self._effects.send((link,), frame)
 
 
 def _at(local_node: LocalNode, address: Place | None) -> Contact | None:

@@ -10,15 +10,15 @@ the same way.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.backoff import backoff
-from twisted_mesh.core.broadcast.push import SendTo
 from twisted_mesh.core.broadcast.trees import FirstArrivals
-from twisted_mesh.core.events import Deliver, Effect, Emit
+from twisted_mesh.core.effects import Effects
+from twisted_mesh.core.events import Deliver
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
@@ -119,8 +119,7 @@ class Directs:
         links: Links,
         roster: Roster,
         routes: Routes,
-        send: SendTo,
-        effect: Callable[[Effect], None],
+        effects: Effects,
     ) -> None:
         self._local_node = local_node
         self._config = config
@@ -128,8 +127,7 @@ class Directs:
         self._links = links
         self._roster = roster
         self._routes = routes
-        self._send = send
-        self._effect = effect
+        self._effects = effects
         self._outgoing: dict[bytes, Outgoing] = {}
         self._incoming: OrderedDict[bytes, Incoming] = OrderedDict()  # the longest idle first
         self._first_arrivals: FirstArrivals[_Passage] = FirstArrivals()
@@ -205,7 +203,7 @@ class Directs:
         oldest = next(iter(outgoing.waiting))
         for link, tries in self._ways(destination, sent.tries):
             direct = Direct(*self._own, destination, outgoing.epoch, number, oldest, tries, sent.body)
-            self._send((link,), self._signer.signed(direct))
+            self._effects.send((link,), self._signer.signed(direct))
         config = self._config
         wait = backoff(config.direct_repeat, sent.tries, config.direct_repeat_longest)
         sent.tries += 1
@@ -295,7 +293,7 @@ class Directs:
         if route is None or signed.hops >= MOST_HOPS:
             self.counts["stray_directs"] += 1
             return
-        self._send((route,), signed.relayed())
+        self._effects.send((route,), signed.relayed())
 
     def _acknowledged(self, ack: DirectAck) -> None:
         outgoing = self._outgoing.get(ack.destination)
@@ -321,12 +319,12 @@ class Directs:
         if news:
             own = link.number if link.peer.origin == direct.origin else 0
             run = (direct.origin, direct.epoch)
-            self._effect(Deliver(own, *run, 0, 0, len(direct.body), entries))
+            self._effects.deliver(Deliver(own, *run, 0, 0, len(direct.body), entries))
         ack = DirectAck(*self._own, direct.origin, direct.epoch, direct.number, direct.tries)
         # The best way may swallow it, and so may the way it came: over that one it goes in any case.
         route = self._routes.known_to(direct.origin) if news else None
         links = (link,) if route is None or route is link else (route, link)
-        self._send(links, self._signer.signed(ack))
+        self._effects.send(links, self._signer.signed(ack))
 
     def _entries(self, direct: Direct) -> list[Entry] | None:
         """What is in it, if this run of this node can read it."""
@@ -382,7 +380,7 @@ class Directs:
         return f"it was not acknowledged in {seconds:g} s{state}"
 
     def _end(self, token: int, why: str | None) -> None:
-        self._effect(Emit(events.DirectEnded(token, why)))
+        self._effects.emit(events.DirectEnded(token, why))
 
     def _wake_at(self, at: float) -> None:
         self.wake = at if self.wake is None else min(self.wake, at)

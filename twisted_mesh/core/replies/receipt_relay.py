@@ -14,7 +14,7 @@ from typing import Final
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.broadcast.outbox import Outbox
-from twisted_mesh.core.broadcast.push import SendTo
+from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
@@ -65,7 +65,7 @@ class ReceiptRelay:
         roster: Roster,
         routes: Routes,
         tally: ReceiptTracker,
-        send: SendTo,
+        effects: Effects,
         changed: Callable[[Iterable[int]], None],
         own: Callable[[StreamId, Sequence[int], float], Iterator[tuple[int, SignedReceipt]]],
     ) -> None:
@@ -82,7 +82,7 @@ class ReceiptRelay:
         self._roster = roster
         self._routes = routes
         self._tally = tally
-        self._send = send
+        self._effects = effects
         self._changed = changed
         self._own = own
         self.counts = {"stray_receipts": 0, "dropped_receipts": 0}
@@ -214,7 +214,7 @@ class ReceiptRelay:
             self._sent.popitem(last=False)
         for number, some in entries.items():
             for at in range(0, len(some), _IN_A_FRAME):
-                self._send((ways[number],), Receipts(some[at : at + _IN_A_FRAME]))
+                self._effects.send((ways[number],), Receipts(some[at : at + _IN_A_FRAME]))
 
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""

@@ -12,9 +12,9 @@ from typing import assert_never
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.broadcast.outbox import Outbox
-from twisted_mesh.core.broadcast.push import SendTo
 from twisted_mesh.core.broadcast.trees import Parents
-from twisted_mesh.core.events import Emit, Holders, StreamId
+from twisted_mesh.core.effects import Effects
+from twisted_mesh.core.events import Holders, StreamId
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.link import Link
@@ -47,8 +47,7 @@ class ReplyRouting:
         outbox: Outbox,
         roster: Roster,
         parents: Parents,
-        send: SendTo,
-        effect: Callable[[events.Effect], None],
+        effects: Effects,
         joined: Callable[[], bool],
         speak: Callable[[float], None],
     ) -> None:
@@ -61,16 +60,16 @@ class ReplyRouting:
         self._history = history
         self._outbox = outbox
         self._roster = roster
-        self._effect = effect
+        self._effects = effects
         self._joined = joined
         self._speak = speak
         self._tally = ReceiptTracker(config)
         self.carrying = ReceiptRelay(
-            local_node, config, history, outbox, roster, routes, self._tally, send, self._receipted,
+            local_node, config, history, outbox, roster, routes, self._tally, effects, self._receipted,
             lambda run, ways, now: self.receipts.own(run, ways, now),
         )  # fmt: skip
         self.receipts = ReceiptIssuer(local_node, config, history, roster, self.carrying.owe)
-        self.directs = Directs(local_node, config, links, roster, routes, send, effect)
+        self.directs = Directs(local_node, config, links, roster, routes, effects)
 
     def handle(self, event: events.Asking, now: float) -> None:
         """Something the application did."""
@@ -86,7 +85,7 @@ class ReplyRouting:
             case events.Ask():
                 members = self._members() if self._joined() else None
                 for sequence, holders in self._tally.expect(event.sequences, members):
-                    self._effect(Emit(events.ReceiptClosed(sequence, holders)))
+                    self._effects.emit(events.ReceiptClosed(sequence, holders))
             case events.Forget():
                 self._tally.close(event.sequence)
             case _:
@@ -210,4 +209,4 @@ class ReplyRouting:
     def _receipted(self, sequences: Iterable[int]) -> None:
         changed = sorted(sequences)
         if changed:
-            self._effect(Emit(events.Receipted(changed)))
+            self._effects.emit(events.Receipted(changed))
