@@ -22,7 +22,7 @@ from statistics import median
 
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.storage import Flush, Marks
-from twisted_mesh.storage.sqlite import Store
+from twisted_mesh.storage.sqlite import SqliteStore
 from twisted_mesh.wire import native
 from twisted_mesh.wire.bodies import join_entries, pack_entry
 from twisted_mesh.wire.native import Batch, SignedBatch
@@ -62,9 +62,9 @@ def flushes(size: int, together: int, runs: list[StreamId]) -> Iterator[Flush]:
         yield Flush([(START, one) for one, _ in made], list(marks.values()), [], (OWN, 0), True)
 
 
-def opened(path: Path, limit: int = 2**40) -> Store:
+def opened(path: Path, limit: int = 2**40) -> SqliteStore:
     """The store at *path*."""
-    return Store(
+    return SqliteStore(
         path,
         network=b"network",
         bytes_limit=limit,

@@ -63,7 +63,6 @@ OWED = {
     "core.membership.presence -> core.replies.replies",  # tells it whose records are news
     "core.overlay.neighbourhood -> core.replies.replies",  # composes membership, overlay and replies
     "delivery.delivery -> links.protocol",  # a handler is given the link a message came over
-    "storage.writer -> delivery.delivery",  # begins with what the application has not taken
 }
 
 #: Constructors with more than seven parameters, or more than two that are callables. The list only gets

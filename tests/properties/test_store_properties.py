@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.properties.profile import fixed
 from tests.support.shelves import ANNA, BERT, ME, Model, Script, contents, folder_of, open_store
 from twisted_mesh.core.history.stream import StreamId
-from twisted_mesh.storage.sqlite import Store
+from twisted_mesh.storage.sqlite import SqliteStore
 
 RUNS: list[StreamId] = [ANNA, (ANNA[0], 8), BERT, ME]
 
@@ -38,7 +38,7 @@ class TestStore(SynchronousTestCase):
         path = Path(tempfile.mkdtemp(dir=self.folder)) / "history"
         model, script = Model(bytes_limit, seconds_limit, closed_limit), Script(random, RUNS)
 
-        def opened() -> Store:
+        def opened() -> SqliteStore:
             return open_store(path, wall_ms=lambda: script.now, **model.limits)
 
         store = opened()
@@ -55,7 +55,7 @@ class TestStore(SynchronousTestCase):
                 self.check(store, model, script.now)
         store.close()
 
-    def check(self, store: Store, model: Model, now: int) -> None:
+    def check(self, store: SqliteStore, model: Model, now: int) -> None:
         """What can be asked of *store* while it is open."""
         self.assertEqual(store.footprint(), model.footprint)
         expected = model.contents()

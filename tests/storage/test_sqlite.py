@@ -29,14 +29,14 @@ from tests.support.shelves import (
     open_store,
     size_of,
 )
-from twisted_mesh.core.history.storage import Marks, Restored, Storage
+from twisted_mesh.core.history.storage import Marks, Restored, Store
 from twisted_mesh.core.history.stream import StreamId
 from twisted_mesh.errors import StoreError
 from twisted_mesh.storage import catalogue as catalogue
 from twisted_mesh.storage import reader, sqlite_file
 from twisted_mesh.storage import sqlite as module
 from twisted_mesh.storage.catalogue import ROW_BYTES
-from twisted_mesh.storage.sqlite import Store
+from twisted_mesh.storage.sqlite import SqliteStore
 from twisted_mesh.wire.native import SignedBatch
 
 
@@ -47,10 +47,10 @@ class StoreCase(SynchronousTestCase):
         self.folder = folder_of(self)
         self.path = self.folder / "history"
         self.now = NOW
-        self._stores: list[Store] = []
+        self._stores: list[SqliteStore] = []
         self.addCleanup(self.close)
 
-    def open(self, **options: object) -> Store:
+    def open(self, **options: object) -> SqliteStore:
         """The store, opened anew."""
         self.close()
         store = open_store(self.path, **{"wall_ms": lambda: self.now, **options})
@@ -62,7 +62,7 @@ class StoreCase(SynchronousTestCase):
         while self._stores:
             self._stores.pop().close()
 
-    def held(self, store: Store, run: StreamId = ANNA) -> list[int]:
+    def held(self, store: SqliteStore, run: StreamId = ANNA) -> list[int]:
         """The first numbers of all that can be read of *run*."""
         return [signed.batch.first for signed in batches_in(store.read(run, 1, ALL, 2**40))]
 
@@ -75,9 +75,9 @@ class TestFlushing(StoreCase):
         self.assertEqual(self.held(store), [])
         self.assertIsNone(store.first_since(ANNA, 10))
 
-    def test_it_is_a_storage(self) -> None:
-        storage: Storage = self.open()
-        self.assertEqual(list(storage.read(ANNA, 1, 1, 1)), [])
+    def test_it_is_a_store(self) -> None:
+        store: Store = self.open()
+        self.assertEqual(list(store.read(ANNA, 1, 1, 1)), [])
 
     def test_what_was_flushed_is_there_again(self) -> None:
         store = self.open()
@@ -401,7 +401,9 @@ class TestReadingWhileWriting(StoreCase):
 
 
 class TestRetention(StoreCase):
-    def fill(self, store: Store, model: Model, steps: list[tuple[StreamId, int]], taken: int = 0) -> None:
+    def fill(
+        self, store: SqliteStore, model: Model, steps: list[tuple[StreamId, int]], taken: int = 0
+    ) -> None:
         """Flush one by one a batch of each (run, size), and hold *store* to *model*."""
         for number, (run, size) in enumerate(steps):
             head = model.streams[run].marks.head + 1 if run in model.streams else 1

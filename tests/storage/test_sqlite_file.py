@@ -36,7 +36,7 @@ from twisted_mesh.core.history.stream import StreamId
 from twisted_mesh.errors import StoreError
 from twisted_mesh.storage import sqlite_file
 from twisted_mesh.storage.reader import Reader
-from twisted_mesh.storage.sqlite import Store
+from twisted_mesh.storage.sqlite import SqliteStore
 from twisted_mesh.storage.sqlite_file import VERSION
 from twisted_mesh.wire.native import SignedBatch
 
@@ -76,7 +76,7 @@ class FileCase(StoreCase):
             for statement in statements:
                 other.execute(statement)
 
-    def check(self, store: Store) -> None:
+    def check(self, store: SqliteStore) -> None:
         """SQLite has nothing to complain of."""
         self.assertEqual(store._writer.execute("PRAGMA integrity_check").fetchall(), [("ok",)])
 
@@ -118,7 +118,7 @@ class TestOpening(FileCase):
         self.addCleanup(store.close)
         os.chdir("/")
         store.flush(flush_of(batch_of(ANNA, 1)))
-        self.assertEqual(store.path, str(self.path))
+        self.assertEqual(store.name, str(self.path))
         self.assertEqual(self.held(store), [1])
 
     def test_a_missing_folder_is_told(self) -> None:
@@ -659,7 +659,7 @@ class TestDamage(FileCase):
         with closing(sqlite3.connect(self.path)) as database:
             return list(Reader(database, failed).read(ANNA, first, last, 2**40)), len(errors)
 
-    def pieces(self, store: Store, most: int) -> list[tuple[int, int, SignedBatch | None]]:
+    def pieces(self, store: SqliteStore, most: int) -> list[tuple[int, int, SignedBatch | None]]:
         """All of Anna's, read *most* bytes at a time: from where to where, None for damaged ones."""
         pieces: list[tuple[int, int, SignedBatch | None]] = []
         while not pieces or pieces[-1][1] < 300:

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_mesh.core.history.storage import Flush, Marks, Missing, Piece
 from twisted_mesh.core.history.stream import StreamId
 from twisted_mesh.storage.catalogue import ROW_BYTES
-from twisted_mesh.storage.sqlite import Store
+from twisted_mesh.storage.sqlite import SqliteStore
 from twisted_mesh.wire import native
 from twisted_mesh.wire.native import Batch, SignedBatch
 
@@ -79,10 +79,10 @@ class Contents(NamedTuple):
     settled: bool
 
 
-def open_store(path: object, **options: Any) -> Store:
+def open_store(path: object, **options: Any) -> SqliteStore:
     """A store with room for everything."""
     limits = {"bytes_limit": 2**40, "seconds_limit": 1e9, "closed_limit": 1000, "wall_ms": lambda: NOW}
-    return Store(str(path), **{"network": NETWORK, **limits, **options})
+    return SqliteStore(str(path), **{"network": NETWORK, **limits, **options})
 
 
 def batches_in(pieces: Iterable[Piece]) -> list[SignedBatch]:
@@ -90,7 +90,7 @@ def batches_in(pieces: Iterable[Piece]) -> list[SignedBatch]:
     return [piece for piece in pieces if not isinstance(piece, Missing)]
 
 
-def contents(store: Store) -> Contents:
+def contents(store: SqliteStore) -> Contents:
     """What *store* held when it was opened, together with its batches."""
     restored = store.restored
     marks = {one.run: one for one in restored.marks}

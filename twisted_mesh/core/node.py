@@ -156,6 +156,11 @@ class Node:
         return self._frontier.settled
 
     @property
+    def own(self) -> tuple[events.StreamId, int]:
+        """The stream of its own messages, and the last of them that a neighbour has taken."""
+        return self.outbox.run, self.outbox.taken
+
+    @property
     def disowned(self) -> bool:
         """Whether the own key is used elsewhere, so that nothing more may be published."""
         return bool(self._conflict)

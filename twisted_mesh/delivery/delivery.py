@@ -19,10 +19,12 @@ from twisted.python.failure import Failure
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import Deliver
+from twisted_mesh.core.history.storage import Untaken
 from twisted_mesh.delivery.listeners import Listeners, emit_one, explained
 from twisted_mesh.delivery.queue import READ_BYTES, Bounds, MessageQueue, Reader, StreamId, read_nothing
 from twisted_mesh.errors import RemoteError
 from twisted_mesh.eventloop.log_quota import AuthorLog
+from twisted_mesh.identity import id_of
 from twisted_mesh.message import Gap, Message, Source, shown
 from twisted_mesh.wire.bodies import USERS, Entry
 
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 
 BACKLOG_MESSAGES: Final = 1000  # of an earlier process, handed on in one turn, or READ_BYTES (guess)
 
-Waiting = tuple[StreamId, bytes, int, int]  # a run, its author's id, what of it was taken, and its head
 Handler = Callable[[Message, "MeshProtocol | None"], object]
 _log = Logger()
 
@@ -132,7 +133,7 @@ class Delivery:
         reader: Reader,
         changed: Callable[[StreamId], None],
         skipped: Callable[[StreamId, int], None],
-        backlog: Iterable[Waiting],
+        backlog: Iterable[Untaken],
     ) -> None:
         """A run begins; queues of earlier runs go on with theirs.
 
@@ -145,8 +146,8 @@ class Delivery:
         for queue in self._live():
             queue.reader = reader
         waiting = self._new_queue(changed, None)
-        for run, sender, taken, head in backlog:
-            waiting.follow(run, sender, taken, head)
+        for run, taken, head in backlog:
+            waiting.follow(run, id_of(run[0]), taken, head)
         self._backlog = waiting if waiting.runs_behind else None
 
     def catch_up(self) -> bool:

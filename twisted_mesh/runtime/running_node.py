@@ -24,10 +24,11 @@ from twisted_mesh.addressing.addresses import PeerAddress
 from twisted_mesh.addressing.endpoints import ClientEndpoints
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
+from twisted_mesh.core.broadcast.joining import MOST_CLAIMED
 from twisted_mesh.core.events import Holders
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.reader import read
-from twisted_mesh.core.history.storage import Missing
+from twisted_mesh.core.history.storage import Missing, Restored, Store
 from twisted_mesh.delivery.backlog import Backlog
 from twisted_mesh.delivery.delivery import Delivery, messages_of
 from twisted_mesh.delivery.direct import PendingDirects, ReplyPath
@@ -55,8 +56,7 @@ from twisted_mesh.message import Gap, Member, Refusal, Source
 from twisted_mesh.runtime.connector import Connector
 from twisted_mesh.runtime.driver import Driver
 from twisted_mesh.runtime.handover import handed_over
-from twisted_mesh.storage.sqlite import Store
-from twisted_mesh.storage.writer import HistoryWriter, backlog, newest_own
+from twisted_mesh.storage.writer import HistoryWriter
 from twisted_mesh.wire.bodies import pack_entry
 from twisted_mesh.wire.greeting import Address
 
@@ -91,10 +91,9 @@ class RunningNode:
         where: Callable[[], Address | None],
     ) -> None:
         """
-        :param clock: its timers.
+        :param clock: for timers; :param service: what ``connect`` and ``disconnect`` listeners are given.
         :param new_run: what the node says of itself in a run whose epoch is above the given one.
-        :param service: what ``connect`` and ``disconnect`` listeners are given.
-        :param store: the history file, which is the run's to close.
+        :param store: of its history, which is the run's to close; None: the history is in memory alone.
         :param book: of the nodes that were linked with.
         :param wall_clock: seconds since 1970; :param where: where others can dial the node now.
         """
@@ -104,7 +103,8 @@ class RunningNode:
         self._new_run = new_run
         self._wall_clock = wall_clock
         local_node = new_run(0)
-        if store is not None and (newest := newest_own(store, local_node.origin)) >= local_node.epoch:
+        restored = Restored() if store is None else store.restored
+        if (newest := restored.newest_epoch(local_node.origin, MOST_CLAIMED)) >= local_node.epoch:
             local_node = new_run(newest)  # the file beside the key is gone, and the clock was set back
         self._clock = clock
         self.writer: HistoryWriter | None = None
@@ -125,8 +125,8 @@ class RunningNode:
             clock, self.driver.handle, lambda: self.driver.node.reverse, self._receipt_changed
         )
         self._catching_up = Backlog(clock, delivery, self.read, config.store_retry)
-        waiting = () if store is None else backlog(store, local_node)
-        delivery.begin(self._catching_up.read, self._consumed, self._skipped, waiting)
+        untaken = restored.untaken(local_node.origin)
+        delivery.begin(self._catching_up.read, self._consumed, self._skipped, untaken)
         dialling, driver = self.dialling, self.driver
         when = (driver.table, driver.disconnected, randomness.random, lambda: driver.redial_pause)
         self.dialler = PersistentPeers(clock, config, dialling.link_to, dialling.visit, *when)
@@ -186,8 +186,8 @@ class RunningNode:
             for link in list(self.driver.table.values()):
                 link.whisper_entry(entry).addErrback(lambda failure: failure.trap(Unreachable))
         elif self.writer is not None and self.writer.full:
-            path = self.writer.store.path
-            raise StoreFull(f"the history {path} cannot be written: nothing is sent until it can")
+            name = self.writer.store.name
+            raise StoreFull(f"the history {name} cannot be written: nothing is sent until it can")
         elif self.driver.node.disowned:
             raise KeyInUse("another node uses this node's key: this one may publish no more meanwhile")
         elif (place := self.driver.publish(entry)) is None:

@@ -14,11 +14,12 @@ from twisted_mesh.addressing.addresses import WILDCARDS, check_address, lan_addr
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.broadcast.joining import replay_number
 from twisted_mesh.core.handshake import LocalNode, Verify
+from twisted_mesh.core.history.storage import Store
 from twisted_mesh.delivery.members import check_label, check_role, check_said, check_tags
 from twisted_mesh.errors import LocalError
 from twisted_mesh.identity import Identity
 from twisted_mesh.network import Protocol
-from twisted_mesh.storage.sqlite import Store
+from twisted_mesh.storage.sqlite import SqliteStore
 
 Address = tuple[str, int]
 
@@ -80,14 +81,14 @@ class Settings:
         return None if reached is None else (reached, port)
 
     def open_history(self) -> Store | None:
-        """The history file, if there is to be one.
+        """Open the store of the history; None if it is in memory alone.
 
         :raises StoreError: it cannot be used.
         """
         if self._history is None:
             return None
         config = self.config
-        return Store(
+        return SqliteStore(
             self._history,
             network=self.network.id,
             bytes_limit=config.store_bytes,

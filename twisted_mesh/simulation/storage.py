@@ -1,6 +1,6 @@
 """Storing as the simulator has it: what a flush has stored is there after a crash, and nothing else is.
 
-Contract: :class:`SimStore` is a :class:`~twisted_mesh.core.history.storage.Storage` in memory;
+Contract: the core reads a :class:`SimStore` as it reads any other store;
 :class:`Scribe` brings there what one run of a node changes, some time after it did, so that a crash can
 come in between.
 """
@@ -153,7 +153,6 @@ class Scribe:
         self._due = False
         if node is None:
             return
-        outbox = node.outbox
         before, self._taken = self._taken, dict(taken)  # a consumer that lags by a flush
 
         def taken_before(run: StreamId, head: int) -> int:
@@ -161,8 +160,7 @@ class Scribe:
             return head if stream is None else before.get(run, stream.base)
 
         self._changes.look_again()
-        own = (outbox.run, outbox.taken)
-        flush = self._changes.flush(node.history.get, taken_before, own, node.settled, to_ms)
+        flush = self._changes.flush(node.history.get, taken_before, node.own, node.settled, to_ms)
         if flush is not None:
             clock.at(clock.now + WRITE_SECONDS * clock.random.random(), partial(self._write, flush))
 

@@ -1,10 +1,8 @@
-"""The history of a node in a SQLite file: what outlives its process.
+"""The history of a node in a SQLite file, which outlives its process.
 
-Contract: a :class:`Store` implements :class:`~twisted_mesh.core.history.storage.Storage` and stores each
-:class:`~twisted_mesh.core.history.storage.Flush` whole or not at all.  A process that is killed at any
-moment loses nothing that was flushed; when the power fails the last flushes may be lost, but what is left
-is whole.  One thread may flush while another reads: a reader never waits for a flush and never sees half
-of one.
+Contract: a :class:`SqliteStore` is a :class:`~twisted_mesh.core.history.storage.Store`.  A process that is
+killed at any moment loses nothing that was flushed.  When the power fails, the last flushes may be lost,
+but the rest is whole.  A reader never waits for a flush and never sees half of one.
 """
 
 from __future__ import annotations
@@ -34,11 +32,11 @@ SELECT (SELECT min(first) FROM batch WHERE stream = :id), (SELECT max(first) FRO
 _AT: Final = "SELECT first, arrived FROM batch WHERE stream = ? AND first <= ? ORDER BY first DESC LIMIT 1"
 
 
-class Store:
+class SqliteStore:
     """A history file in use by this process.
 
     :ivar restored: what it held when it was opened.
-    :ivar path: of the file, absolute, without links.
+    :ivar name: the path of the file, absolute, without links.
     """
 
     def __init__(
@@ -60,10 +58,10 @@ class Store:
         :param wall_ms: milliseconds since 1970; any thread that flushes calls it.
         :raises StoreError: it cannot be used; the text says why, and what to do about it.
         """
-        self.path = os.path.realpath(path)
+        self.name = os.path.realpath(path)
         self._wall_ms = wall_ms
         self._limits = Limits(bytes_limit, seconds_limit, closed_limit)
-        self._opened = open_history(self.path, network)
+        self._opened = open_history(self.name, network)
         self._writer, self._reader = self._opened.writer, self._opened.reader
         self._batches = Reader(self._reader, self._cannot_read)
         self._closed = self._complained = False
@@ -73,7 +71,7 @@ class Store:
                 catalogue = Catalogue(self._writer, self._limits)
                 self.restored = catalogue.restored()
             except TROUBLE as error:
-                raise explain(self.path, error) from error
+                raise explain(self.name, error) from error
             undo.pop_all()
         self._catalogue: Catalogue | None = catalogue
         self._footprint = _footprint(catalogue)
@@ -95,7 +93,7 @@ class Store:
                     catalogue = Catalogue(self._writer, self._limits)
                 lows = catalogue.apply(flush, self._wall_ms())
         except TROUBLE as error:
-            raise explain(self.path, error) from error
+            raise explain(self.name, error) from error
         self._catalogue = catalogue
         self._footprint = _footprint(catalogue)
         self._give_back()
@@ -181,7 +179,7 @@ class Store:
                 # Each page is a step of it, of which execute() does the first alone.
                 self._writer.executescript(f"PRAGMA incremental_vacuum({_GIVE_BACK_PAGES})")
         except TROUBLE as error:
-            _log.warn("{error}", error=explain(self.path, error))
+            _log.warn("{error}", error=explain(self.name, error))
 
     def _cannot_read(self, error: Exception) -> None:
         """Something cannot be read.
@@ -192,15 +190,15 @@ class Store:
             raise self._is_closed()
         self._tell(error)
         if isinstance(error, sqlite3.OperationalError):  # damage is another DatabaseError
-            raise explain(self.path, error) from error
+            raise explain(self.name, error) from error
 
     def _is_closed(self) -> StoreError:
-        return StoreError(f"history {self.path} is closed")
+        return StoreError(f"history {self.name} is closed")
 
     def _tell(self, error: Exception) -> None:
         if not self._complained:
             self._complained = True
-            _log.error("history {path} cannot be read in part: {error}", path=self.path, error=error)
+            _log.error("history {path} cannot be read in part: {error}", path=self.name, error=error)
 
 
 def _footprint(catalogue: Catalogue) -> dict[str, int]:

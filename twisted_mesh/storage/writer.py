@@ -7,7 +7,7 @@ become too old; the core never waits for it.  While the store cannot be written 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, Final
 
@@ -19,17 +19,12 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.broadcast.joining import MOST_CLAIMED
-from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.changes import Changes, Taken
 from twisted_mesh.core.history.history import History
-from twisted_mesh.core.history.storage import Flush, Flushed
+from twisted_mesh.core.history.storage import Flush, Flushed, Store
 from twisted_mesh.core.node import Node
-from twisted_mesh.delivery.delivery import Waiting
 from twisted_mesh.errors import StoreError, StoreFull
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds
-from twisted_mesh.identity import id_of
-from twisted_mesh.storage.sqlite import Store
 
 #: Seconds from a flush to one for what is too old alone; own messages nobody has are that for ever (guess).
 _LOOK_AT_AGES: Final = 60.0
@@ -39,7 +34,7 @@ _log = Logger()
 class HistoryWriter:
     """The store of one run of a service, from start to stop.
 
-    :ivar store: the history file.
+    :ivar store: where the history is stored.
     :ivar full: whether what changed lately could not be stored.
     """
 
@@ -70,6 +65,7 @@ class HistoryWriter:
         self._failed = failed
         self._wall_clock = wall_clock
         self._changes = Changes(store)
+        self._history = History(config, self._changes)
         self._node: Node | None = None
         self._due: IDelayedCall | None = None
         self._writing: Deferred[None] | None = None
@@ -82,10 +78,9 @@ class HistoryWriter:
             self._pool.start()
 
     def history(self, origin: bytes) -> History:
-        """A history of the node *origin* that begins with what is stored."""
-        history = History(self._config, self._changes)
-        history.restore(self.store.restored, origin, self._clock.seconds())
-        return history
+        """The history of the node *origin*, which begins with what is stored."""
+        self._history.restore(self.store.restored, origin, self._clock.seconds())
+        return self._history
 
     def look(self, node: Node) -> None:
         """Something of *node* may have changed."""
@@ -142,11 +137,10 @@ class HistoryWriter:
         self._due = None
         node = self._node
         assert node is not None
-        outbox = node.outbox
         flush = self._changes.flush(
-            node.history.get,
+            self._history.get,
             self._taken,
-            (outbox.run, outbox.taken),
+            node.own,
             node.settled,
             self._wall_ms,
             self.full or self._gives_up(),
@@ -156,7 +150,7 @@ class HistoryWriter:
         done: Deferred[None] = Deferred()
         self._writing = done
         written = self._write(flush)
-        written.addCallbacks(self._stored, self._not_stored, (node,), {}, (node,), {})
+        written.addCallbacks(self._stored, self._not_stored)
         written.addErrback(lambda failure: _log.failure("after a flush", failure))  # a fault of ours
         written.addBoth(lambda _: self._written(node, done))
 
@@ -165,16 +159,16 @@ class HistoryWriter:
             return execute(self.store.flush, flush)
         return deferToThreadPool(self._reactor, self._pool, self.store.flush, flush)
 
-    def _stored(self, flushed: Flushed, node: Node) -> None:
-        self._changes.stored(flushed, node.history.get)
+    def _stored(self, flushed: Flushed) -> None:
+        self._changes.stored(flushed, self._history.get)
         self._told()
         if self.full:
             self.full = False
             _log.warn("the history can be written again")
             self._writable.happened(None)
 
-    def _not_stored(self, failure: Failure, node: Node) -> None:
-        self._changes.failed(node.history.get)
+    def _not_stored(self, failure: Failure) -> None:
+        self._changes.failed(self._history.get)
         if failure.check(StoreError) is None:
             _log.failure("storing the history failed", failure)
         if not self.full:
@@ -194,19 +188,3 @@ class HistoryWriter:
 
     def _wall_ms(self, at: float) -> int:
         return int((self._wall_clock() - (self._clock.seconds() - at)) * 1000)
-
-
-def newest_own(store: Store, origin: bytes) -> int:
-    """The newest stored run of *origin* that a clock can have given, or 0."""
-    restored = store.restored
-    runs = [*(marks.run for marks in restored.marks), *(run for run, _ in restored.closed)]
-    return max((epoch for author, epoch in runs if author == origin and epoch <= MOST_CLAIMED), default=0)
-
-
-def backlog(store: Store, local_node: LocalNode) -> Iterator[Waiting]:
-    """What is stored and was not taken by every consumer; own messages are for nobody here."""
-    for marks in store.restored.marks:
-        origin, _ = marks.run
-        taken = max(marks.taken, marks.base)
-        if taken < marks.head and origin != local_node.origin:
-            yield marks.run, id_of(origin), taken, marks.head

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from twisted_mesh.core.events import StreamId
-from twisted_mesh.core.history.storage import Piece, Storage
+from twisted_mesh.core.history.storage import Piece, StoredBatches
 from twisted_mesh.wire.native import SignedBatch
 
 
@@ -53,7 +53,7 @@ class Apart:
 
 
 def read_apart(
-    apart: Apart | None, storage: Storage | None, run: StreamId, first: int, last: int, most: int
+    apart: Apart | None, storage: StoredBatches | None, run: StreamId, first: int, last: int, most: int
 ) -> Iterator[Piece]:
     """What is kept of *run*, as :meth:`Apart.read`: of the shelf where it begins there, or of *apart*.
 

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from twisted_mesh.core.events import StreamId
-from twisted_mesh.core.history.storage import Flush, Flushed, Storage
+from twisted_mesh.core.history.storage import Flush, Flushed, StoredBatches
 from twisted_mesh.core.history.stream import Stream
 
 #: The last message of a run that the application was handed, of those up to the head.
@@ -25,7 +25,7 @@ class Changes:
     :ivar storage: what is stored; :ivar settled: whether it is stored that the node has a base.
     """
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: StoredBatches) -> None:
         self.storage = storage
         self._changed: dict[StreamId, None] = {}
         self._closed: OrderedDict[StreamId, int] = OrderedDict()  # the oldest first

@@ -19,7 +19,7 @@ from typing import Final
 
 from twisted_mesh.core.events import GapFound, StreamId
 from twisted_mesh.core.history.apart import Apart, read_apart
-from twisted_mesh.core.history.storage import Marks, Missing, Piece, Storage
+from twisted_mesh.core.history.storage import Marks, Missing, Piece, StoredBatches
 from twisted_mesh.errors import StoreError
 from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.native import Batch, SignedBatch
@@ -87,7 +87,7 @@ class Stream:
     )
 
     def __init__(
-        self, run: StreamId, head: int, base: int, now: float, storage: Storage | None = None
+        self, run: StreamId, head: int, base: int, now: float, storage: StoredBatches | None = None
     ) -> None:
         self.run = run
         self._storage = storage
@@ -349,7 +349,7 @@ class Stream:
         while self._apart and self._apart.oldest[1].batch.last <= upto:
             self.drop_oldest()
 
-    def _read_storage(self, storage: Storage, first: int, last: int, most: int) -> Iterator[Piece]:
+    def _read_storage(self, storage: StoredBatches, first: int, last: int, most: int) -> Iterator[Piece]:
         """What is in storage of *first* to *last*, all of which should be there.
 
         :raises StoreError: it cannot be read now.
@@ -370,7 +370,7 @@ class Stream:
         if missing is not None or not came:
             yield Missing(first, self._end_of_missing(storage, end if came else last), missing is not None)
 
-    def _end_of_missing(self, storage: Storage, last: int) -> int:
+    def _end_of_missing(self, storage: StoredBatches, last: int) -> int:
         """The last number that is missing on the shelf, if all up to *last* is."""
         came = False
         for piece in storage.read(self.run, last + 1, self._in_memory - 1, _LOOK_ON):
