@@ -1,4 +1,4 @@
-"""The tests of twisted_mesh, laid out as the package is: ``python -m twisted.trial tests``.
+"""The tests of twisted_mesh, laid out as the package is: ``python -m twisted.trial -j 2 tests``.
 
 A deprecated call that the package or a test makes is a failure (:mod:`tests.support.deprecated`).
 """

@@ -78,7 +78,7 @@ class ExamplesTests(SynchronousTestCase):
         commands = re.findall(r"^    (python3 -m venv .*)$", README, flags=re.M)
         self.assertEqual(len(commands), 2)
         self.assertIn("twistd -n --pidfile= mesh --port 4444 --stdio", commands[0])
-        self.assertTrue(commands[1].endswith("-m twisted.trial tests"))
+        self.assertTrue(commands[1].endswith("-m twisted.trial -j 2 tests"))
 
 
 class TwoMachinesTests(ProcessCase):

@@ -34,6 +34,7 @@ from tests.support.processes import eventually, reactor
 from twisted_mesh import Member, MeshConfig, MeshSocket, base, mesh
 from twisted_mesh.addressing import addresses
 from twisted_mesh.addressing.addresses import lan_address
+from twisted_mesh.blocking import reactor_thread as threads
 from twisted_mesh.blocking import standard_error
 from twisted_mesh.blocking.reactor_thread import reactor_thread
 from twisted_mesh.core.link import Link
@@ -69,6 +70,8 @@ class SocketCase(TestCase):
     timeout = 60
 
     def setUp(self) -> None:
+        # Trial's workers shut the reactor down after each test, and what calls into it has ended then.
+        self.patch(threads, "_of_this_process", [])
         self.told = io.StringIO()
         self.patch(sys, "stderr", self.told)
         self.patch(standard_error._observer, "verbose", False)

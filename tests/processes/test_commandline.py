@@ -361,11 +361,11 @@ import sys
 from twisted.application.service import Application
 from twisted.internet import reactor
 from twisted_mesh import MeshConfig, MeshService
-from twisted_mesh.cli.stdio import LinesDoor
+from twisted_mesh.cli.stdio import Stdio
 
 application = Application("lines")
 node = MeshService(reactor, listen=(), config=MeshConfig(handover_timeout=0.3))
 node.setServiceParent(application)
-LinesDoor(reactor, node).setServiceParent(application)
+Stdio(reactor, node).setServiceParent(application)
 sys.stdout = sys.stderr
 """
