@@ -7,13 +7,10 @@ from typing import Any
 from twisted.internet.task import LoopingCall
 
 from tests.support.meshcase import PORT, MeshCase, Puppet, Raw, batch
-from twisted_mesh.core.arriving import TOLD_AFTER
-from twisted_mesh.core.events import Arriving
-from twisted_mesh.core.handshake import Handshake, Side, Stage
+from twisted_mesh.core.handshake import Handshake, Side
 from twisted_mesh.core.keepalive import ALIVE
 from twisted_mesh.errors import HandshakeTimeout
 from twisted_mesh.memory.transport import MemoryTransport
-from twisted_mesh.runtime.driver import Driver
 from twisted_mesh.service import MeshService
 from twisted_mesh.wire import native
 from twisted_mesh.wire.membership import Purpose
@@ -169,28 +166,6 @@ class TestArriving(SlowLineCase):
                 self.assertEqual(self.got(a), [b"x" * 50_000])
                 self.assertEqual([frame for frame in other.frames() if isinstance(frame, Want)], [])
 
-    def test_a_frame_behind_a_slow_handshake_is_told_of_no_sooner_than_any_other(self) -> None:
-        told: list[Arriving] = []
-        self.patch(Driver, "arriving", lambda _, arriving: told.append(arriving))
-        a = self.node()
-        puppet = self.puppet(frontier=False)
-        rest: list[bytes] = []
-
-        def begin(answer: bytes) -> bytes:
-            rest.append(answer[-10:])
-            return answer[:-10]
-
-        puppet.twist[Stage.INTRO] = begin
-        self.dial(puppet, a)
-        self.network.advance(1)
-        said = native.encode(batch(puppet.me, 1, b"x" * 10_000))
-        puppet.write(rest[0] + said[:1000])
-        self.network.advance(2 * TOLD_AFTER)
-        self.assertEqual(told, [])
-        puppet.write(said[1000:2000])
-        self.network.pump()
-        self.assertEqual(len(told), 1)
-
 
 class TestFrontier(SlowLineCase):
     def long(self) -> bytes:
@@ -249,26 +224,6 @@ class TestFrontier(SlowLineCase):
         self.stop(a)
         self.assertEqual(puppet.bye.reason, "leaving")
 
-    def test_whoever_drips_it_is_cut_off(self) -> None:
-        a = self.node(limits={"handshake_timeout": 3.0})
-        puppet = self.dial(self.puppet(frontier=False, settled=False), a)
-        self.network.pump()
-        self.drip(puppet, self.long()[:500], 5)
-        self.assertEqual(puppet.bye.reason, "timeout")
-
-    def test_it_may_not_take_for_ever(self) -> None:
-        a = self.node(limits={"handshake_timeout": 3.0})
-        puppet = self.dial(self.puppet(frontier=False, settled=False), a)
-        self.network.pump()
-        noise = native.encode(Pong(5)) * 100
-        for _ in range(89):
-            puppet.write(noise)
-            self.network.advance(1)
-        self.assertIsNone(puppet.bye)
-        puppet.write(noise)
-        self.network.advance(2)
-        self.assertEqual(puppet.bye.reason, "timeout")
-
 
 class TestTheEnd(SlowLineCase):
     def test_a_frame_in_the_middle_of_which_a_link_is_closed_still_comes(self) -> None:
@@ -293,26 +248,6 @@ class TestTheEnd(SlowLineCase):
         self.network.pump()
         a.disconnect(a.routing_table[b.id])
         self.network.advance(2.1)
-        self.assertEqual(a.footprint()["connections"], 0)
-
-    def test_it_comes_when_nothing_moves_any_more(self) -> None:
-        a = self.node()
-        puppet = self.joined(a)
-        a.disconnect(a.routing_table[puppet.me.id])
-        self.drip(puppet, native.encode(batch(puppet.me, 1, b"x" * 10_000))[:-100], 10)
-        self.assertEqual(a.footprint()["connections"], 1)
-        self.network.advance(3)
-        self.assertEqual(a.footprint()["connections"], 0)
-
-    def test_it_comes_whatever_still_moves(self) -> None:
-        a = self.node(limits={"close_timeout": 0.2})
-        puppet = self.joined(a)
-        a.disconnect(a.routing_table[puppet.me.id])
-        for _ in range(295):  # of 30 s
-            puppet.send(Pong(5))
-            self.network.advance(0.1)
-        self.assertEqual(a.footprint()["connections"], 1)
-        self.network.advance(0.6)
         self.assertEqual(a.footprint()["connections"], 0)
 
     def test_a_node_that_stops_does_not_wait_for_it(self) -> None:

@@ -16,9 +16,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.link_machine import Phase
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, is_in_time
-from twisted_mesh.links.protocol import MeshProtocol, Phase
+from twisted_mesh.links.protocol import MeshProtocol
 
 _log = Logger()
 

@@ -1,24 +1,15 @@
-"""One connection: bytes to frames and back, from the first byte to the last word.
+"""One connection as Twisted sees it: a transport, and the machine that knows what may come over it when.
 
-Contract: a :class:`MeshProtocol` begins as a handshake and is open from the peer's proof on.  It
-decides nothing about messages: proven peers and their frames go to the :class:`LinkHost` it was made
-for, and whatever the peer does wrong ends in :meth:`MeshProtocol.close` with a reason, which is told
-to the peer in a BYE.
-
-Where nobody is to blame and the peer is proven, closing is patient: ours is sent to the end, what the
-peer had sent by then still counts, and the connection ends when the peer ends it, or when nothing moves
-for ``close_timeout``.
-Cutting it at once would reset it, and what the peer's system had not yet handed up of ours would be gone.
-Who leaves waits for ``close_timeout`` and no longer.
+Contract: a :class:`MeshProtocol` feeds a :class:`~twisted_mesh.core.link_machine.LinkMachine`, sets a timer
+to its deadline, and writes what it answers through one queue.  Proven peers and their frames go to the
+:class:`LinkHost` it was made for.  It decides nothing: how a connection ends is the machine's as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from enum import Enum
-from functools import partial
-from typing import Final, cast
+from math import inf
 from typing import Protocol as Interface
+from typing import assert_never, cast
 
 from OpenSSL import SSL
 from twisted.internet.defer import Deferred, fail, succeed
@@ -29,36 +20,18 @@ from twisted.python.failure import Failure
 from twisted_mesh import flags
 from twisted_mesh.addressing.addresses import show
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.arriving import Arrival
 from twisted_mesh.core.events import Arriving
-from twisted_mesh.core.handshake import Handshake, Peer, Side, Stage, told
+from twisted_mesh.core.handshake import Handshake, Peer, Side
 from twisted_mesh.core.keepalive import Liveness
-from twisted_mesh.errors import NO_FAULT, HandshakeTimeout, Reason, RemoteError
+from twisted_mesh.core.link_machine import Left, LinkMachine, Phase
+from twisted_mesh.errors import NO_FAULT, Reason, RemoteError
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, unreachable
 from twisted_mesh.links import tls
 from twisted_mesh.links.in_transit import on_its_way
 from twisted_mesh.links.write_queue import Transport, WriteQueue
 from twisted_mesh.wire import native
-from twisted_mesh.wire.begun import HEAD_BYTES, begun
 from twisted_mesh.wire.bodies import join_entries, pack_entry
-from twisted_mesh.wire.framing import LENGTH_BYTES, MAX_FRAME_BYTES, FrameReader
 from twisted_mesh.wire.membership import Purpose
-
-_DETAIL = 512  # characters of a BYE's sentence
-_FRONTIER_WAITS: Final = 30  # times handshake_timeout, for a frontier over a slow line (guess: 600 kB)
-_FRONTIER_LEAST: Final = 1024  # bytes of it in each of them (guess: signs of life alone are a tenth)
-_END_WAITS: Final = 150  # times close_timeout, until the end of a link over a slow line (guess: 600 kB)
-_END_LOOKS: Final = 2  # in each of them (guess)
-
-
-class Phase(Enum):
-    """How far a connection is."""
-
-    HANDSHAKE = "handshake"
-    OPEN = "open"
-    DRAINING = "draining"  #: our BYE is queued, what comes still counts
-    CLOSING = "closing"  #: nothing is read any more
-    CLOSED = "closed"
 
 
 class LinkHost(Interface):
@@ -115,21 +88,17 @@ class MeshProtocol(Protocol):
 
     :ivar number: of this link, never used twice.
     :ivar outgoing: whether this node dialled.
-    :ivar peer: who is at the far end, once proven.
-    :ivar phase: how far it is.
-    :ivar error: why it closed, once it does.
     :ivar is_up: whether it is or was in the routing table.
     :ivar visits: whether it is an exchange, as far as is known, and stays out of it.
     :ivar has_begun: whether it is or was an exchange with all that it takes.
     :ivar expected: the id the far end must have, if that was known beforehand.
     :ivar dialled_for: what it was dialled for, where this node dialled.
     :ivar remote: the far end's address as the connection has it.
-    :ivar gives_way: whether it is closing for longer than ``close_timeout``: another may have its place.
     """
 
     def __init__(
         self,
-        switch: LinkHost,
+        host: LinkHost,
         number: int,
         outgoing: bool,
         expected: bytes | None,
@@ -138,30 +107,39 @@ class MeshProtocol(Protocol):
     ) -> None:
         self.number = number
         self.outgoing = outgoing
-        self.peer: Peer | None = None
-        self.phase = Phase.HANDSHAKE
-        self.error: RemoteError | None = None
-        self.remote = (getattr(source, "host", ""), getattr(source, "port", 0))
-        self._switch = switch
-        self._config = switch.config
-        self._reader = FrameReader()
-        self._arrival = Arrival()
-        self._read = 0  # bytes that came, of TLS in whole records
-        self._frontier_waits = 0
-        self._frontier_seen = 0  # bytes that had come when it was last waited for
-        self._opening = b""  # the first bytes, which tell TLS from plain text
-        side = Side.DIALLER if outgoing else Side.ACCEPTOR
-        self._handshake = switch.handshake(side, expected, purpose)
         self.expected = expected
         self.dialled_for = purpose if outgoing else None
         self.visits = self.dialled_for is Purpose.EXCHANGE
-        self.has_begun = False
-        self._timer: IDelayedCall | None = None
+        self.has_begun = self.is_up = False
+        self.remote = (getattr(source, "host", ""), getattr(source, "port", 0))
+        self._host = host
+        self._handshake = host.handshake(Side.DIALLER if outgoing else Side.ACCEPTOR, expected, purpose)
+        self._machine = LinkMachine(
+            number, self._handshake, host.config, lambda: tls.exporter(self.transport)
+        )
+        self._read = 0  # bytes that came, of TLS in whole records
+        self._timer: IDelayedCall | None = None  # for the deadline of the machine
+        self._timed = inf  # which is this one
+        self._is_closing = False  # and the host knows
         self._proven = WaitingDeferreds[MeshProtocol]()
         self._up = WaitingDeferreds[MeshProtocol]()
-        self.is_up = self.gives_way = False
 
     # ── what users see ──────────────────────────────────────────────────────────────
+
+    @property
+    def peer(self) -> Peer | None:
+        """Who is at the far end, once proven."""
+        return self._machine.peer
+
+    @property
+    def phase(self) -> Phase:
+        """How far it is."""
+        return self._machine.phase
+
+    @property
+    def error(self) -> RemoteError | None:
+        """Why it closed, once it does."""
+        return self._machine.error
 
     @property
     def id(self) -> bytes | None:
@@ -192,7 +170,7 @@ class MeshProtocol(Protocol):
         flags.check_user_type(type)
         entry = pack_entry(type, packets)
         if self.phase is Phase.OPEN:
-            self._switch.sending(type, packets, len(entry))
+            self._host.sending(type, packets, len(entry))
         return self.whisper_entry(entry)
 
     def __repr__(self) -> str:
@@ -204,35 +182,35 @@ class MeshProtocol(Protocol):
         """What this node said of itself in the handshake."""
         return self._handshake.said_settled
 
-    # ── what the switch uses ────────────────────────────────────────────────────────
+    # ── what the host uses ────────────────────────────────────────────────────────
 
     def whisper_entry(self, entry: bytes) -> Deferred[None]:
         """Send one packed message to this peer alone."""
         if self.phase is not Phase.OPEN:
             return unreachable(f"the link to {show(self.remote)} is closed")
-        taken = self._outlet.put_awaited(native.encode(native.Whisper(join_entries((entry,)))))
-        self._switch.wants_flush(self)
+        taken = self._queue.put_awaited(native.encode(native.Whisper(join_entries((entry,)))))
+        self._host.wants_flush(self)
         return taken
 
     def write(self, frame: bytes, *, counted: bool = False) -> None:
         """Queue a whole frame; nothing is sent once the link is closing."""
-        if self.phase is Phase.OPEN:
-            self._outlet.put(frame, counted=counted)
-            self._switch.wants_flush(self)
+        if self._machine.phase is Phase.OPEN:
+            self._queue.put(frame, counted=counted)
+            self._host.wants_flush(self)
 
     def flush(self) -> None:
         """Write what the transport takes."""
-        self._outlet.flush()
+        self._queue.flush()
 
     @property
     def accepted(self) -> int:
         """Bytes of the core's frames the transport has taken so far."""
-        return self._outlet.accepted
+        return self._queue.accepted
 
     @property
     def queued_bytes(self) -> int:
         """What waits behind the transport."""
-        return self._outlet.queued_bytes
+        return self._queue.queued_bytes
 
     @property
     def read_bytes(self) -> int:
@@ -241,7 +219,7 @@ class MeshProtocol(Protocol):
 
     def owes_a_sign(self, now: float) -> bool:
         """Whether the peer is to be told that what it sends is read, and nothing in the queue tells it."""
-        return self.liveness.owes_a_sign(self._outlet.written, now) and not self.queued_bytes
+        return self.liveness.owes_a_sign(self._queue.written, now) and not self.queued_bytes
 
     def when_up(self) -> Deferred[MeshProtocol]:
         """Fires with this link when it is in the routing table, fails with why it never will."""
@@ -257,19 +235,19 @@ class MeshProtocol(Protocol):
 
     @property
     def is_patient(self) -> bool:
-        """Whether the link is closing, and what is under way over it may take long.
+        """Whether the link is closing, and what is under way over it may take long."""
+        return self._machine.is_patient
 
-        A peer that has proven nothing is given no such time: its BYE can name any reason.
-        """
-        if self.peer is None or self.error is None:
-            return False
-        return self.error.reason in NO_FAULT and self.error.reason is not Reason.LEAVING
+    @property
+    def gives_way(self) -> bool:
+        """Whether it is closing for longer than ``close_timeout``: another may have its place."""
+        return self._machine.gives_way
 
     def cut(self) -> None:
         """End the connection at once, whatever is under way over it."""
-        self.gives_way = False
-        self._stop_timer()
-        self._abort()
+        self._machine.cut()
+        self._look_in_time()
+        self._transport.abortConnection()
 
     def now_proven(self) -> None:
         """The peer has proven itself, and the core is told of the link next."""
@@ -278,82 +256,82 @@ class MeshProtocol(Protocol):
     def now_visiting(self) -> None:
         """The link is an exchange that has begun well: the core ends it in time."""
         self.visits = self.has_begun = True
-        self._stop_timer()
+        self._established()
 
     def now_up(self) -> None:
         """The link is in the routing table."""
         self.is_up, self.visits = True, False
-        self._stop_timer()
+        self._established()
         self._up.happened(self)
 
     def close(self, error: RemoteError) -> None:
         """Close with a reason, which is told to the peer if it can still be."""
-        if self.phase is Phase.OPEN and error.reason in NO_FAULT:
-            self._outlet.put(native.encode(native.Bye(error.reason.value, error.detail[:_DETAIL])))
-            self._leave(Phase.DRAINING, error)
+        last = self._machine.close(error, self.read_bytes, self._now)
+        if self._is_closing:
+            self._look_in_time()
+        elif self.phase is Phase.DRAINING:
+            self._queue.put(last)
+            self._tell_closing()
             self.flush()
-        elif self.phase in (Phase.HANDSHAKE, Phase.OPEN):
-            self._outlet.drop("the link was closed")
-            self._transport.write(self._handshake.farewell(error.reason, error.detail[:_DETAIL]))
-            self._leave(Phase.CLOSING, error)
+        else:
+            self._queue.drop("the link was closed")
+            self._transport.write(last)
+            self._tell_closing()
             self._end()
-        elif error.reason is Reason.LEAVING and self.is_patient and self.phase is not Phase.CLOSED:
-            self._restart_timer(self._config.close_timeout, self._abort)  # and no longer
 
     # ── Twisted's side ──────────────────────────────────────────────────────────────
 
     def connectionMade(self) -> None:
         """Start the handshake and its timer."""
-        transport = self._transport
-        config, clock = self._config, self._switch.clock
-        self._outlet = WriteQueue(transport.write, config.write_bytes, self._on_resumed)
+        transport, config = self._transport, self._host.config
+        self._queue = WriteQueue(transport.write, config.write_bytes, self._on_resumed)
         self.liveness = Liveness(
-            clock.seconds(),
+            self._now,
             ping_after=config.ping_after,
             dead_after=config.dead_after,
             close_timeout=config.close_timeout,
         )
-        transport.registerProducer(self._outlet, True)
+        transport.registerProducer(self._queue, True)
         if ITCPTransport.providedBy(transport):
             cast(ITCPTransport, transport).setTcpNoDelay(True)
-        self._restart_timer(config.handshake_timeout, self._too_late)
-        self._write_now(self._handshake.start())
-        self._switch.made(self)
+        self._write_now(self._machine.start(self._now))
+        self._look_in_time()
+        self._host.made(self)
 
     def dataReceived(self, data: bytes) -> None:
         """The one place where a peer's bytes become frames."""
-        now = self._switch.clock.seconds()
+        now = self._now
         self.liveness.heard(now)
         self._read += len(data)
-        if not self._reads:
-            return
-        if len(self._opening) < 4:
-            self._opening += data[: 4 - len(self._opening)]
-        frames: list[native.Frame] = []
         try:
-            self._take(data, frames)
+            for event in self._machine.receive(data, self.read_bytes, now):
+                match event:
+                    case list():
+                        self._host.received(self, event)
+                    case bytes():
+                        self._write_now(event)
+                    case Peer():
+                        self._host.proven(self, event)
+                    case Arriving():
+                        self._host.arriving(event)
+                    case Left():
+                        self._on_left(event.error)
+                    case _:
+                        assert_never(event)
         except RemoteError as error:
-            self._deliver(frames)
             if self.phase is Phase.DRAINING:
                 self._end()
-            self.close(self._handshake.not_a_frame(self._opening, error))
-        else:
-            if frames:
-                self._arrival.ended()
-                self._deliver(frames)
-            if self._reader.kept > LENGTH_BYTES and self._arrival.grew(now):
-                self._tell_arriving()
+            elif not self._is_closing:
+                self.close(error)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """The connection is gone, for whatever reason."""
-        if self.phase in (Phase.HANDSHAKE, Phase.OPEN):
-            self._leave(Phase.CLOSED, self._why_lost(reason))
-        self._stop_timer()
-        self.phase = Phase.CLOSED
-        self._outlet.drop(f"the link to {show(self.remote)} is gone")
+        self._machine.lost(self._why_lost(reason))
+        self._tell_closing()
+        self._queue.drop(f"the link to {show(self.remote)} is gone")
         assert self.error is not None
         self._up.failed(Failure(self.error))
-        self._switch.lost(self)
+        self._host.lost(self)
 
     # ── inside ──────────────────────────────────────────────────────────────────────
 
@@ -361,129 +339,72 @@ class MeshProtocol(Protocol):
     def _transport(self) -> Transport:
         return cast(Transport, self.transport)
 
+    @property
+    def _now(self) -> float:
+        return self._host.clock.seconds()
+
     def _on_resumed(self) -> None:
         # The system took what had piled up, so somebody reads at the far end.  Merely writing
         # proves nothing: an unplugged peer's buffers take hours of small messages.
-        self.liveness.accepted = self._switch.clock.seconds()
-        self._switch.wants_flush(self)
-
-    @property
-    def _reads(self) -> bool:
-        return self.phase in (Phase.HANDSHAKE, Phase.OPEN, Phase.DRAINING)
-
-    def _take(self, data: bytes, frames: list[native.Frame]) -> None:
-        for payload in self._reader.feed(data):
-            if self._handshake.stage is not Stage.DONE:
-                self._shake(payload)
-                continue
-            frame = native.decode(payload)
-            if isinstance(frame, native.Bye):
-                self._deliver(frames)
-                self._peer_leaves(told(frame))
-                return
-            frames.append(frame)
-
-    def _deliver(self, frames: list[native.Frame]) -> None:
-        if frames and self._reads:
-            self._switch.received(self, frames[:])
-        frames.clear()
-
-    def _tell_arriving(self) -> None:
-        if self.phase in (Phase.OPEN, Phase.DRAINING):
-            reader = self._reader
-            batch = begun(reader.head(HEAD_BYTES))
-            self._switch.arriving(Arriving(self.number, batch, reader.kept, reader.need))
-
-    def _shake(self, payload: bytes) -> None:
-        answer = self._handshake.receive(payload, lambda: tls.exporter(self.transport))
-        self._write_now(answer)
-        if self._handshake.peer is not None:
-            self.peer = self._handshake.peer
-            self._reader.limit = MAX_FRAME_BYTES
-            self.phase = Phase.OPEN
-            self._frontier_seen = self.read_bytes
-            self._arrival.ended()  # that of PROOF
-            self._switch.proven(self, self.peer)
+        self.liveness.accepted = self._now
+        self._host.wants_flush(self)
 
     def _write_now(self, data: bytes) -> None:
         if data:
-            self._outlet.put(data)
-            self._outlet.flush()
+            self._queue.put(data)
+            self._queue.flush()
 
-    def _peer_leaves(self, error: RemoteError) -> None:
-        """The peer said BYE: all it sent is here, and ours it reads only where nobody is to blame."""
-        if self.phase is Phase.OPEN:
+    def _on_left(self, error: RemoteError) -> None:
+        if not self._is_closing:
             if error.reason in NO_FAULT:
-                self._outlet.flush(everything=True)
-            self._outlet.drop("the peer closed the link")
-            self._leave(Phase.CLOSING, error)
+                self._queue.flush(everything=True)
+            self._queue.drop("the peer closed the link")
+            self._tell_closing()
         self._end()
 
-    def _leave(self, phase: Phase, error: RemoteError) -> None:
-        """Nothing more can be sent from now on."""
-        self.phase, self.error = phase, error
-        timeout = self._config.close_timeout
-        if self.is_patient:
-            look = partial(self._look_at_end, self.read_bytes, None, 0, _END_WAITS * _END_LOOKS)
-            self._restart_timer(timeout / _END_LOOKS, look)
-        else:
-            self._restart_timer(timeout, self._abort)
-        self._switch.closing(self, error)
-        self._proven.failed(Failure(error))
+    def _tell_closing(self) -> None:
+        """Tell whoever is to know that nothing more can be sent, once."""
+        self._look_in_time()
+        if not self._is_closing:
+            self._is_closing = True
+            assert self.error is not None
+            self._host.closing(self, self.error)
+            self._proven.failed(Failure(self.error))
 
     def _end(self) -> None:
         """Read nothing more; the connection closes when what was written is out."""
-        if self.phase is not Phase.CLOSED:
-            self.phase = Phase.CLOSING
+        self._machine.read_no_more()
         self._transport.unregisterProducer()
         self._transport.loseConnection()
 
-    def _look_at_end(self, read: int, given: int | None, still: int, left: int) -> None:
-        """Cut the connection once nothing moves over it, or after so many looks."""
-        self._timer = None
-        given_now = on_its_way(self.transport)
-        moves = self.read_bytes != read or given not in (None, given_now)
-        still = 0 if moves else still + 1
-        left -= 1
-        self.gives_way = left <= (_END_WAITS - 1) * _END_LOOKS
-        if still < _END_LOOKS and left:
-            again = partial(self._look_at_end, self.read_bytes, given_now, still, left)
-            self._restart_timer(self._config.close_timeout / _END_LOOKS, again)
-        else:
-            self._abort()
+    def _established(self) -> None:
+        self._machine.established()
+        self._look_in_time()
 
-    def _abort(self) -> None:
-        self._timer = None
-        self._transport.abortConnection()
+    def _look_in_time(self) -> None:
+        """Set the timer to the deadline of the machine."""
+        deadline = self._machine.deadline
+        if deadline != self._timed:
+            self._timed = deadline
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if deadline < inf:
+                self._timer = self._host.clock.callLater(deadline - self._now, self._on_deadline)
 
-    def _too_late(self) -> None:
-        self._timer = None
-        seconds = self._config.handshake_timeout
-        if self.phase is Phase.OPEN and self._frontier_comes():
-            self._restart_timer(seconds, self._too_late)
-            return
-        hint = "" if self._opening else "; nothing came: does only one side speak TLS?"
-        self.close(HandshakeTimeout(f"the handshake was not over after {seconds:g} s{hint}"))
-
-    def _frontier_comes(self) -> bool:
-        """Whether to wait on for the peer's frontier, since enough of it has come lately."""
-        before, self._frontier_seen = self._frontier_seen, self.read_bytes
-        self._frontier_waits += 1
-        return self._frontier_seen >= before + _FRONTIER_LEAST and self._frontier_waits < _FRONTIER_WAITS
+    def _on_deadline(self) -> None:
+        self._timer, self._timed = None, inf
+        error = self._machine.expired(self.read_bytes, on_its_way(self.transport), self._now)
+        if error is not None:
+            self.close(error)
+        elif self.phase is Phase.CLOSED:
+            self._transport.abortConnection()
+        self._look_in_time()
 
     def _why_lost(self, reason: Failure) -> RemoteError:
-        if self.phase is Phase.HANDSHAKE and isinstance(reason.value, SSL.Error) and not self._opening:
+        if isinstance(reason.value, SSL.Error) and not self._machine.has_heard:
             text = tls.failure_text(reason.value)
-            detail = f"no TLS session: {text}; is the other side Plaintext?"
-            return RemoteError.of(Reason.ENCRYPTION, detail)
-        detail = f"the connection was lost: {reason.getErrorMessage()}"
-        return RemoteError(detail, Reason.LOST)
-
-    def _restart_timer(self, seconds: float, call: Callable[[], None]) -> None:
-        self._stop_timer()
-        self._timer = self._switch.clock.callLater(seconds, call)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+            return RemoteError.of(
+                Reason.ENCRYPTION, f"no TLS session: {text}; is the other side Plaintext?"
+            )
+        return RemoteError(f"the connection was lost: {reason.getErrorMessage()}", Reason.LOST)

@@ -14,8 +14,9 @@ from twisted.internet.interfaces import IReactorTime
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.keepalive import ALIVE, Verdict
+from twisted_mesh.core.link_machine import Phase
 from twisted_mesh.errors import Reason, RemoteError
-from twisted_mesh.links.protocol import MeshProtocol, Phase
+from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.wire import native
 
 _LOOKS: Final = 5  # per ping_after
