@@ -459,7 +459,7 @@ class TestPatience(HistoryTestCase):
         self.take(9)
         self.give_up(30)
         self.assertEqual(self.take(4, 8), [(10, 11)])
-        self.assertEqual(self.spans(), [(1, 3), (4, 5), (4, 11)])
+        self.assertEqual(self.spans(), [(1, 3), (4, 11)])
         self.assertEqual(self.served(9, 9), [(4, 11)])
         self.age(1000)
         self.assertEqual((self.history.held_bytes, self.history.get(ANNA)), (0, None))

@@ -173,7 +173,7 @@ class History:
         stream = self._open.get(run)
         if stream is not None:
             before = stream.held_bytes, stream.waiting_bytes
-            stream.drop_apart(sequence)
+            stream.drop_below_gap(sequence)
             self._account(stream, before)
 
     def lowered(self, run: StreamId, sequence: int, start: int) -> tuple[GapFound, list[Ready]] | None:

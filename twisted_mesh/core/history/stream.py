@@ -3,9 +3,9 @@
 Contract: ``low..head`` is held without a hole, ``head`` is the last number up to which everything came
 (held or once held), and what lies beyond a hole waits.  What is a duplicate follows from numbers alone,
 so that it can be asked before a signature is verified: memory is O(open streams), without time-outs and
-without a cache of what was seen.  What lies below a hole that was given up is held apart, for consumers
-here alone.  Reading changes nothing: whoever finds something ``Missing``
-says so to :meth:`Stream.begin_behind`.
+without a cache of what was seen.  What lies below a hole that was given up is held on for consumers here
+alone: it is not announced, since a range with a hole in it would be asked for, and the answer be no
+progress.  Reading changes nothing: what turns out to be damaged its store tells (:class:`Flushed`).
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 from twisted_mesh.core.events import GapFound, StreamId
-from twisted_mesh.core.history.apart import Apart, read_apart
 from twisted_mesh.core.history.storage import Marks, Missing, Piece, StoredBatches
 from twisted_mesh.errors import StoreError
 from twisted_mesh.wire.fields import MAX_NUMBER
@@ -61,9 +60,9 @@ class Stream:
     """
 
     __slots__ = (
-        "_apart",
         "_arrived",
         "_batches",
+        "_behind_gap",
         "_held",
         "_hints",
         "_on_its_way",
@@ -107,15 +106,15 @@ class Stream:
         self.equivocated = False
         self._batches: dict[int, SignedBatch] = {}  # by first sequence, all of them
         self._arrived: dict[int, float] = {}
-        self._apart: Apart | None = None  # below a hole that was given up
         # The firsts of those up to the head and of those behind a hole, sorted.  Of neither does one lie
         # within another, so that the lasts are sorted too.
         self._held: deque[int] = deque()
         self._waiting: list[int] = []
+        self._behind_gap = 0  # those held below are separated from the head by a hole that was given up
 
     def __len__(self) -> int:
-        """Batches that are held, apart or not, or wait."""
-        return len(self._batches) + (len(self._apart) if self._apart else 0)
+        """Batches that are held or wait."""
+        return len(self._batches)
 
     @property
     def first_waiting(self) -> int | None:
@@ -173,6 +172,7 @@ class Stream:
             self.head = self.stored = self.storing = min(self.head, start)
             self.high = max(self.head, self.signed)
             self.low = self.head + 1
+            self._behind_gap = min(self._behind_gap, self.low)
         ready: list[Ready] = []
         for piece in self.serve(start + 1, self.head, MAX_NUMBER):
             if isinstance(piece, Missing):
@@ -243,27 +243,44 @@ class Stream:
             yield from self._read(first, last, most)
 
     def read(self, first: int, last: int, most: int) -> Iterator[Piece]:
-        """Likewise, for consumers here; where there is anything apart, that alone.
+        """Held batches as :meth:`serve` yields them, for consumers here: those below a gap, too.
+
+        Where there is any below a gap it yields that alone.
 
         :raises StoreError: what is in storage cannot be read now; that says nothing of what is held.
         """
         came = False
         if first < self.low:
-            last_apart = min(last, self.low - 1)
-            for piece in read_apart(self._apart, self._storage, self.run, first, last_apart, most):
+            for piece in self._read_below_gap(first, min(last, self.low - 1), most):
                 came = True
                 yield piece
         if not came:
             yield from self._read(first, last, most)
 
     def begin_behind(self, last: int) -> None:
-        """What is announced begins behind *last*, up to which something is missing on the shelf."""
+        """Announce only what lies behind *last*: what is stored is damaged up to there."""
         self.low = max(self.low, min(last + 1, self._in_memory))
 
     @property
     def _in_memory(self) -> int:
         """The lowest number from which on all up to the head is in memory."""
-        return self._held[0] if self._held else self.head + 1
+        held = self._held
+        at = 0 if not held or held[0] >= self._behind_gap else bisect_left(held, self._behind_gap)
+        return held[at] if at < len(held) else self.head + 1
+
+    def _read_below_gap(self, first: int, last: int, most: int) -> Iterator[Piece]:
+        """What is held of *first* to *last*, all of it below a gap: out of storage if it begins there.
+
+        :raises StoreError: it cannot be read now.
+        """
+        in_memory = self._held[0] if self._held else last + 1
+        came = False
+        if self._storage is not None and first < in_memory:
+            for piece in self._storage.read(self.run, first, min(last, in_memory - 1), most):
+                came = True
+                yield piece
+        if not came:  # else what follows is read from there on
+            yield from self._read_memory(first, last, most)
 
     def _read(self, first: int, last: int, most: int) -> Iterator[Piece]:
         size = 0
@@ -279,20 +296,27 @@ class Stream:
                 yield piece
             if first <= stored:
                 return
-        for firsts in (self._held, self._waiting):
-            for start in islice(firsts, max(bisect_right(firsts, first) - 1, 0), None):
-                signed = self._batches[start]
-                if signed.batch.last < first:
-                    continue
-                if signed.batch.first > last or (size and size + len(signed.array) > most):
-                    return
-                size += len(signed.array)
-                yield signed
+        yield from self._read_memory(first, last, most, size)
+
+    def _read_memory(self, first: int, last: int, most: int, size: int = 0) -> Iterator[SignedBatch]:
+        """What is in memory of *first* to *last*.
+
+        :param size: bytes that were read before, of *most*.
+        """
+        for start in chain.from_iterable(
+            islice(firsts, max(bisect_right(firsts, first) - 1, 0), None)
+            for firsts in (self._held, self._waiting)
+        ):
+            signed = self._batches[start]
+            if signed.batch.last < first:
+                continue
+            if signed.batch.first > last or (size and size + len(signed.array) > most):
+                return
+            size += len(signed.array)
+            yield signed
 
     def oldest(self) -> tuple[float, int] | None:
         """When the oldest batch that does not wait came, and its last message."""
-        if self._apart:
-            return self._apart.oldest[0], self._apart.oldest[1].batch.last
         if not self._held:
             return None
         return self._arrived[self._held[0]], self._batches[self._held[0]].batch.last
@@ -301,6 +325,8 @@ class Stream:
         """The first message that is held up to the head and came in the last *seconds*; or head + 1."""
         first = self.head + 1
         for start in reversed(self._held):
+            if start < self._behind_gap:
+                break
             if self._arrived[start] < now - seconds:
                 return first
             first = start
@@ -311,7 +337,7 @@ class Stream:
         return first
 
     def unstored(self) -> list[tuple[float, SignedBatch]]:
-        """What is in memory up to the head and not on the shelf, nor on its way there, and when it came."""
+        """What is in memory up to the head and not in storage, nor on its way there, and when it came."""
         fresh: list[tuple[float, SignedBatch]] = []
         for start in reversed(self._held):
             signed = self._batches[start]
@@ -335,18 +361,19 @@ class Stream:
 
     def drop_oldest(self) -> None:
         """Give up the oldest batch that does not wait."""
-        if self._apart:
-            self.held_bytes -= cost(self._apart.pop())
-            return
-        signed = self._forget(self._held.popleft())
+        first = self._held.popleft()
+        signed = self._forget(first)
         self.held_bytes -= cost(signed)
+        if first < self._behind_gap:
+            return
         behind = signed.batch.last + 1
         in_storage = self._storage is not None and behind <= self.stored + 1
         self.low = max(self.low, min(self._stored_low, behind) if in_storage else behind)
 
-    def drop_apart(self, upto: int) -> None:
-        """Give up what is held apart up to *upto*."""
-        while self._apart and self._apart.oldest[1].batch.last <= upto:
+    def drop_below_gap(self, upto: int) -> None:
+        """Give up what is held below a gap up to *upto*."""
+        held = self._held
+        while held and held[0] < self._behind_gap and self._batches[held[0]].batch.last <= upto:
             self.drop_oldest()
 
     def _read_storage(self, storage: StoredBatches, first: int, last: int, most: int) -> Iterator[Piece]:
@@ -371,7 +398,7 @@ class Stream:
             yield Missing(first, self._end_of_missing(storage, end if came else last), missing is not None)
 
     def _end_of_missing(self, storage: StoredBatches, last: int) -> int:
-        """The last number that is missing on the shelf, if all up to *last* is."""
+        """The last number that is missing in storage, if all up to *last* is."""
         came = False
         for piece in storage.read(self.run, last + 1, self._in_memory - 1, _LOOK_ON):
             came = True
@@ -390,17 +417,10 @@ class Stream:
 
     def _jump(self, head: int) -> None:
         """Go on behind *head*, without what is missing up to it."""
-        apart = self._apart or Apart()
-        for first in self._held:  # what lies below cannot be announced together with what lies above
-            arrived, signed = self._arrived[first], self._forget(first)
-            if signed.batch.last > self.base:  # the rest was for others alone
-                apart.add(arrived, signed)
-            else:
-                self.held_bytes -= cost(signed)
-        self._apart = apart or None
-        self._held.clear()
+        while self._held and self._batches[self._held[0]].batch.last <= self.base:
+            self.held_bytes -= cost(self._forget(self._held.popleft()))  # it was for others alone
         self.stored = self.storing = self.head = head
-        self.low = head + 1
+        self.low = self._behind_gap = head + 1
 
     def _wait(self, signed: SignedBatch, now: float) -> None:
         batch = signed.batch
@@ -440,6 +460,7 @@ class Stream:
         self.head = batch.last
         while self._held and self._held[-1] >= batch.first:
             self.held_bytes -= cost(self._forget(self._held.pop()))
+        self._behind_gap = min(self._behind_gap, batch.first)  # it may lie across a hole that was given up
         self._held.append(batch.first)
         self._batches[batch.first] = signed
         self._arrived[batch.first] = arrived
