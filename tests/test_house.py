@@ -68,7 +68,6 @@ OWED = {
 #: Constructors with more than seven parameters, or more than two that are callables. The list only gets
 #: shorter; values and the public doors, whose options stay, are not counted.
 WIDE = {
-    "cli.terminal.Terminal",
     "core.broadcast.frontier.Frontier",
     "core.broadcast.inbound.Inbound",
     "core.membership.announcing.Announcing",

@@ -162,8 +162,8 @@ def makeService(options: Options) -> MultiService:
     process = Process(reactor, node, is_daemon=options.becomes_daemon())
     if options["stdio"] or options["print"]:
         _log_to_stderr(options)
-        door = Stdio if options["stdio"] else JsonLines
-        door(reactor, node, bool(options["receipts"])).setServiceParent(process)
+        terminal = Stdio if options["stdio"] else JsonLines
+        terminal(reactor, node, bool(options["receipts"])).setServiceParent(process)
     return process
 
 

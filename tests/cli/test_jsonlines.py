@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.doors import DoorCase, Screen
+from tests.support.terminals import Screen, TerminalCase
 from twisted_mesh.cli.jsonlines import JsonLines, as_json
 from twisted_mesh.message import Gap
 from twisted_mesh.service import MeshService
@@ -46,39 +46,39 @@ class AsJsonTests(SynchronousTestCase):
             json.dumps(as_json(value), allow_nan=False)
 
 
-class TellingDoor(JsonLines):
-    """A door with ``--receipts``."""
+class JsonLinesWithReceipts(JsonLines):
+    """With ``--receipts``."""
 
     def __init__(self, reactor: Any, node: MeshService) -> None:
         super().__init__(reactor, node, receipts=True)
 
 
-class PrintDoorTests(DoorCase):
+class JsonLinesTests(TerminalCase):
     def test_listening_is_first_and_names_every_port(self) -> None:
-        screen = self.door(JsonLines, listen=[self.network.listen("10.0.0.1", port) for port in (1, 2)])
-        node_id = self.node_of_door.id.decode()
+        screen = self.terminal(JsonLines, listen=[self.network.listen("10.0.0.1", port) for port in (1, 2)])
+        node_id = self.own_node.id.decode()
         self.assertEqual(
             events(screen), [{"event": "listening", "port": 1, "ports": [1, 2], "id": node_id}]
         )
 
     def test_listening_of_a_node_that_only_dials_has_no_port(self) -> None:
-        screen = self.door(JsonLines, listens=False)
+        screen = self.terminal(JsonLines, listens=False)
         self.assertEqual((events(screen)[0]["port"], events(screen)[0]["ports"]), (None, []))
 
     def test_a_message_is_printed_with_all_it_has(self) -> None:
-        screen = self.door(JsonLines)
+        screen = self.terminal(JsonLines)
         other = self.node()
-        self.link((other, self.node_of_door))
+        self.link((other, self.own_node))
         other.send("text", b"\xff", math.nan, {1: 2}, type=0x30)
         other.send("a\nb \x9b \u2028 \x1b ☃")
-        other.routing_table[self.node_of_door.id].whisper("psst")
+        other.routing_table[self.own_node.id].whisper("psst")
         self.network.pump()
         (line,) = [line for line in screen.lines if "☃" in line]
         self.assertEqual(len(line.splitlines()), 1)
         self.assertNotIn("\x9b", line)
         messages = [event for event in events(screen) if event["event"] == "message"]
         whisper, first, second = sorted(messages, key=lambda event: event["sequence"] or 0)
-        received = {message.sequence: message for message in self.received(self.node_of_door)}
+        received = {message.sequence: message for message in self.received(self.own_node)}
         self.assertEqual(
             first,
             {
@@ -95,8 +95,8 @@ class PrintDoorTests(DoorCase):
         self.assertEqual((whisper["type"], whisper["sequence"], whisper["packets"]), (2, None, ["psst"]))
 
     def test_events_are_printed_with_what_they_tell(self) -> None:
-        screen = self.door(JsonLines)
-        node, other = self.node_of_door, self.node(label="a\nb", tags={"floor": "3"})
+        screen = self.terminal(JsonLines)
+        node, other = self.own_node, self.node(label="a\nb", tags={"floor": "3"})
         self.link((other, node))
         self.network.cut("10.0.0.1", "10.0.0.2")
         self.network.pump()
@@ -141,8 +141,8 @@ class PrintDoorTests(DoorCase):
         return deferred
 
     def test_events_nobody_reads_are_counted_and_told(self) -> None:
-        screen = self.door(JsonLines)
-        node = self.node_of_door
+        screen = self.terminal(JsonLines)
+        node = self.own_node
         screen.blocked = True
         for number in range(4):
             node.emit("failure", Failure(ValueError(str(number))))
@@ -151,17 +151,17 @@ class PrintDoorTests(DoorCase):
         told = [(event["event"], event.get("error", event.get("events"))) for event in events(screen)[1:]]
         self.assertEqual(told, [("failure", "0"), ("skipped", 3), ("failure", "later")])
 
-    def test_standard_input_is_not_the_doors(self) -> None:
-        screen = self.door(JsonLines)
+    def test_standard_input_is_not_read(self) -> None:
+        screen = self.terminal(JsonLines)
         screen.at.dataReceived(b"whatever\nit is\n")
         screen.at.readConnectionLost()
         self.network.advance(30)
         self.assertFalse(self.stopping)
-        self.assertEqual(self.node_of_door._run.driver.unsent, 0)  # type: ignore[union-attr]
+        self.assertEqual(self.own_node._run.driver.unsent, 0)  # type: ignore[union-attr]
 
     def test_with_receipts_lines_are_sent_and_who_has_them_is_printed(self) -> None:
-        screen = self.door(TellingDoor)
-        node, other = self.node_of_door, self.node()
+        screen = self.terminal(JsonLinesWithReceipts)
+        node, other = self.own_node, self.node()
         self.link((other, node))
         self.network.advance(1)
         screen.at.dataReceived(b"fire\nagain")
@@ -183,7 +183,7 @@ class PrintDoorTests(DoorCase):
         self.assertFalse(self.stopping)  # the end of input ends nothing
 
     def test_before_it_has_joined_nobody_is_known(self) -> None:
-        screen = self.door(TellingDoor)
+        screen = self.terminal(JsonLinesWithReceipts)
         screen.at.dataReceived(b"early\n")
         self.network.advance(1)
         told = events(screen)[-1]

@@ -11,8 +11,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.support.doors import DoorCase, Screen
 from tests.support.meshcase import MIB, MeshCase
+from tests.support.terminals import Screen, TerminalCase
 from twisted_mesh.cli.lines import LINE_BYTES, READ_AHEAD, LineSplitter
 from twisted_mesh.cli.stdio import Stdio
 from twisted_mesh.message import Message
@@ -56,33 +56,33 @@ class LineSplitterTests(SynchronousTestCase):
             self.assertEqual(splitter.end(), lines)
 
 
-class FaultyDoor(Stdio):
-    """A door whose author made a mistake."""
+class FaultyStdio(Stdio):
+    """A terminal with a fault."""
 
-    def shown(self, message: Message) -> str | None:
+    def as_line(self, message: Message) -> str | None:
         raise ZeroDivisionError("a fault")
 
 
-class TellingDoor(Stdio):
-    """A door with ``--receipts``."""
+class StdioWithReceipts(Stdio):
+    """With ``--receipts``."""
 
     def __init__(self, reactor: Any, node: MeshService) -> None:
         super().__init__(reactor, node, receipts=True)
 
 
-class LinesDoorTests(DoorCase):
-    def lines_door(self, kind: type[Stdio] = Stdio, **options: Any) -> Screen:
+class StdioTests(TerminalCase):
+    def linked_terminal(self, kind: type[Stdio] = Stdio, **options: Any) -> Screen:
         """A node that is linked with another one, ``self.other``."""
         options.setdefault("limits", LIMITS)
-        screen = self.door(kind, **options)
+        screen = self.terminal(kind, **options)
         self.other: MeshService = self.node()
-        self.link((self.other, self.node_of_door))
+        self.link((self.other, self.own_node))
         return screen
 
     def shown(self, text: str, is_terminal: bool) -> list[str]:
         """The lines that come of a message of *text*, on a terminal or on something else."""
         self.patch(os, "isatty", lambda descriptor: is_terminal)
-        screen = self.lines_door()
+        screen = self.linked_terminal()
         self.other.send(text)
         self.network.pump()
         return screen.lines
@@ -93,7 +93,7 @@ class LinesDoorTests(DoorCase):
         self.network.pump()
 
     def test_lines_typed_are_sent_and_messages_of_text_are_lines(self) -> None:
-        screen = self.lines_door()
+        screen = self.linked_terminal()
         screen.at.dataReceived(b"hello\nwor")
         screen.at.dataReceived(b"ld\n")
         for packets in (["one"], ["two", "words"], [], ["", ""], [b"bytes"], ["mixed", 1], ["Zoë ☃"]):
@@ -114,7 +114,7 @@ class LinesDoorTests(DoorCase):
         self.assertEqual(self.shown("\x1b[1m \x00 \\n", is_terminal=False), ["\x1b[1m \x00 \\n"])
 
     def test_end_of_input_ends_with_0_once_all_is_handed_over(self) -> None:
-        screen = self.lines_door()
+        screen = self.linked_terminal()
         screen.at.dataReceived(b"one\ntwo")
         self.end_input(screen)
         self.network.advance(1)
@@ -124,7 +124,7 @@ class LinesDoorTests(DoorCase):
         self.assertEqual(len(self.log("end of input")), 1)
 
     def test_end_of_input_without_a_peer_waits_and_ends_with_1_and_the_reason(self) -> None:
-        screen = self.door(Stdio, limits=LIMITS)
+        screen = self.terminal(Stdio, limits=LIMITS)
         screen.at.dataReceived(b"one\ntwo\n")
         self.end_input(screen)
         self.network.advance(LIMITS["handover_timeout"] - 0.1)
@@ -135,24 +135,24 @@ class LinesDoorTests(DoorCase):
         self.assertEqual(self.told.getvalue(), "mesh: 2 messages were taken by no neighbour\n")
 
     def test_a_peer_that_comes_in_time_takes_what_was_typed(self) -> None:
-        screen = self.door(Stdio, limits=LIMITS)
+        screen = self.terminal(Stdio, limits=LIMITS)
         screen.at.dataReceived(b"one\ntwo\n")
         self.end_input(screen)
         self.network.advance(5)
         other = self.node()
-        self.link((other, self.node_of_door))
+        self.link((other, self.own_node))
         self.network.advance(1)
         self.assertTrue(self.has_ended)
         self.assertEqual((self.status, self.got(other)), (0, ["one", "two"]))
 
     def test_end_of_empty_input_ends_at_once(self) -> None:
-        screen = self.door(Stdio, limits=LIMITS)
+        screen = self.terminal(Stdio, limits=LIMITS)
         self.end_input(screen)
         self.assertTrue(self.has_ended)
         self.assertEqual(self.status, 0)
 
     def test_a_line_that_was_not_sent_is_told_and_so_is_the_status(self) -> None:
-        screen = self.lines_door()
+        screen = self.linked_terminal()
         # The second is short enough as it is typed, and not as it would be sent.
         screen.at.dataReceived(b"x" * (LINE_BYTES + 1) + b"\n" + b"\xff" * LINE_BYTES + b"\nshort\n")
         self.end_input(screen)
@@ -164,13 +164,13 @@ class LinesDoorTests(DoorCase):
         self.assertEqual(self.told.getvalue(), "mesh: 2 lines were too long and not sent\n")
 
     def test_the_longest_line_is_sent(self) -> None:
-        screen = self.lines_door()
+        screen = self.linked_terminal()
         screen.at.dataReceived(b"x" * LINE_BYTES + b"\n")
         self.network.pump()
         self.assertEqual([len(line) for line in self.got(self.other)], [LINE_BYTES])
 
     def test_input_is_not_read_while_the_mesh_is_congested(self) -> None:
-        screen = self.door(Stdio, limits=LIMITS)
+        screen = self.terminal(Stdio, limits=LIMITS)
         typed = 0
         while screen.reads:
             screen.at.dataReceived(b"%0999d\n" % typed * 8)
@@ -178,13 +178,13 @@ class LinesDoorTests(DoorCase):
             self.network.pump()
         self.assertLess(typed * 1000, 2 * LIMITS["unsent_bytes"])
         other = self.node()
-        self.link((other, self.node_of_door))
+        self.link((other, self.own_node))
         self.network.advance(1)
         self.assertTrue(screen.reads)
         self.assertEqual(len(self.got(other)), typed)
 
     def test_congested_at_the_end_of_input_ends_with_1_and_the_reason(self) -> None:
-        screen = self.door(Stdio, limits=LIMITS)
+        screen = self.terminal(Stdio, limits=LIMITS)
         screen.at.dataReceived((b"x" * 999_999 + b"\n") * 3)
         self.network.pump()
         screen.at.readConnectionLost()
@@ -196,20 +196,20 @@ class LinesDoorTests(DoorCase):
         self.assertEqual(self.told.getvalue(), told)
 
     def test_output_that_nobody_reads_waits_in_bounds_and_nothing_held_is_lost(self) -> None:
-        screen = self.lines_door()
+        screen = self.linked_terminal()
         screen.blocked = True
         for number in range(150):
             self.other.send(str(number))
             self.network.pump()
         self.assertEqual(screen.lines, ["0"])
-        self.assertEqual(self.node_of_door.footprint()["queued_messages"], LIMITS["queue_limit"])
+        self.assertEqual(self.own_node.footprint()["queued_messages"], LIMITS["queue_limit"])
         screen.read_on()
         self.network.pump()
         self.assertEqual(screen.lines, [str(number) for number in range(150)])
-        self.assertEqual(self.happened(self.node_of_door, "gap"), [])
+        self.assertEqual(self.happened(self.own_node, "gap"), [])
 
     def test_of_output_that_nobody_reads_what_is_held_no_more_is_told(self) -> None:
-        screen = self.lines_door(limits=LIMITS | {"history_seconds": 60})
+        screen = self.linked_terminal(limits=LIMITS | {"history_seconds": 60})
         screen.blocked = True
         for number in range(150):
             self.other.send(str(number))
@@ -219,11 +219,11 @@ class LinesDoorTests(DoorCase):
         self.network.pump()
         # One was taken by the terminal and 100 waited for it; the others had left the history.
         self.assertEqual(screen.lines, [str(number) for number in range(101)])
-        (gap,) = self.happened(self.node_of_door, "gap")
+        (gap,) = self.happened(self.own_node, "gap")
         self.assertEqual((gap.sender, gap.first, gap.last), (self.other.id, 102, 150))
 
     def test_at_the_end_a_slow_reader_gets_what_has_come(self) -> None:
-        screen = self.lines_door()
+        screen = self.linked_terminal()
         screen.blocked = True
         for number in range(5):
             self.other.send(str(number))
@@ -237,7 +237,7 @@ class LinesDoorTests(DoorCase):
         self.assertEqual((screen.lines, self.status), ([str(number) for number in range(5)], 0))
 
     def test_at_the_end_a_reader_that_does_not_read_is_not_waited_for(self) -> None:
-        screen = self.lines_door()
+        screen = self.linked_terminal()
         screen.blocked = True
         for number in range(5):
             self.other.send(str(number))
@@ -249,8 +249,8 @@ class LinesDoorTests(DoorCase):
         self.assertEqual(len(self.log("standard output")), 1)
 
     def test_what_comes_while_the_node_says_goodbye_is_shown(self) -> None:
-        screen = self.lines_door(limits=LIMITS | {"farewell_timeout": 5.0})
-        node = self.node_of_door
+        screen = self.linked_terminal(limits=LIMITS | {"farewell_timeout": 5.0})
+        node = self.own_node
         self.network.between(self.host(node), self.host(self.other))[1].reads = False
         self.fill(node)
         self.stop()
@@ -262,7 +262,7 @@ class LinesDoorTests(DoorCase):
         self.assertEqual(self.log("standard output"), [])
 
     def test_what_nobody_reads_at_the_very_end_is_not_waited_for_but_told(self) -> None:
-        screen = self.lines_door()
+        screen = self.linked_terminal()
         self.other.send("never read")
         self.network.pump()
         screen.blocked = True
@@ -274,7 +274,7 @@ class LinesDoorTests(DoorCase):
         self.assertEqual(len(self.log("standard output was not read to its end")), 1)
 
     def test_closed_output_ends_the_process_and_what_was_typed_is_sent(self) -> None:
-        screen = self.lines_door()
+        screen = self.linked_terminal()
         screen.at.dataReceived(b"last words\n")
         screen.blocked = True
         self.other.send("one")
@@ -290,7 +290,7 @@ class LinesDoorTests(DoorCase):
         self.assertEqual(len(self.log("nobody reads the output any more")), 1)
 
     def test_output_that_cannot_be_written_ends_the_process_with_1_and_says_why_once(self) -> None:
-        screen = self.lines_door()
+        screen = self.linked_terminal()
         screen.at.fault = OSError(errno.ENOSPC, "No space left on device")
         screen.close_output()
         self.network.advance(1)
@@ -300,7 +300,7 @@ class LinesDoorTests(DoorCase):
         )
 
     def test_output_that_cannot_be_written_at_the_very_end_is_a_reason_to_end_with_1(self) -> None:
-        screen = self.lines_door()
+        screen = self.linked_terminal()
         screen.blocked = True
         self.end_input(screen)
         screen.at.fault = OSError(errno.EIO, "Input/output error")
@@ -312,7 +312,7 @@ class LinesDoorTests(DoorCase):
         )
 
     def test_input_that_ends_when_the_process_was_stopped_changes_nothing(self) -> None:
-        screen = self.door(Stdio, limits=LIMITS)
+        screen = self.terminal(Stdio, limits=LIMITS)
         screen.at.dataReceived(b"one\n")
         self.end_input(screen)
         self.stop()
@@ -321,7 +321,7 @@ class LinesDoorTests(DoorCase):
         self.assertEqual((self.status, self.told.getvalue()), (0, ""))
 
     def test_of_a_process_that_was_stopped_input_and_output_tell_nothing(self) -> None:
-        screen = self.door(Stdio, limits=LIMITS)
+        screen = self.terminal(Stdio, limits=LIMITS)
         self.stop()
         self.network.advance(1)
         screen.at.readConnectionLost()
@@ -330,7 +330,7 @@ class LinesDoorTests(DoorCase):
         self.assertEqual((self.status, self.told.getvalue()), (0, ""))
 
     def test_a_fault_in_reading_ends_the_process_and_is_logged(self) -> None:
-        screen = self.door(Stdio, limits=LIMITS)
+        screen = self.terminal(Stdio, limits=LIMITS)
         screen.fault = ZeroDivisionError("a fault")
         screen.at.dataReceived((b"x" * 99_999 + b"\n") * 30)  # more than the mesh takes for now
         self.network.advance(1)
@@ -339,7 +339,7 @@ class LinesDoorTests(DoorCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_a_fault_in_printing_ends_the_process_and_is_logged(self) -> None:
-        self.lines_door(FaultyDoor)
+        self.linked_terminal(FaultyStdio)
         self.other.send("one")
         self.network.advance(1)
         self.assertEqual(self.status, 1)
@@ -347,17 +347,17 @@ class LinesDoorTests(DoorCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
 
-class FullHistoryTests(DoorCase):
+class FullHistoryTests(TerminalCase):
     """``--stdio --history`` while the history cannot be written."""
 
-    def full_door(self) -> Screen:
+    def full_disk(self) -> Screen:
         """A node with a history that cannot be written, linked with ``self.other``."""
         history = Path(self.mktemp())
-        screen = self.door(Stdio, limits=LIMITS, history=history)
+        screen = self.terminal(Stdio, limits=LIMITS, history=history)
         self.other: MeshService = self.node()
-        self.link((self.other, self.node_of_door))
-        assert self.node_of_door._run is not None and self.node_of_door._run.writer is not None
-        self.writer = self.node_of_door._run.writer.store._writer
+        self.link((self.other, self.own_node))
+        assert self.own_node._run is not None and self.own_node._run.writer is not None
+        self.writer = self.own_node._run.writer.store._writer
         self.writer.execute("PRAGMA query_only = ON")
         self.other.send("the last straw")
         self.network.advance(1)
@@ -367,10 +367,10 @@ class FullHistoryTests(DoorCase):
     def make_room(self) -> None:
         """It can be written again, and that is tried."""
         self.writer.execute("PRAGMA query_only = OFF")
-        self.network.advance(self.node_of_door.config.store_retry + 1)
+        self.network.advance(self.own_node.config.store_retry + 1)
 
     def test_lines_wait_what_comes_is_printed_and_with_room_again_it_goes_on(self) -> None:
-        screen = self.full_door()
+        screen = self.full_disk()
         screen.at.dataReceived(b"one\n")
         self.network.advance(100)
         self.other.send("meanwhile")
@@ -385,7 +385,7 @@ class FullHistoryTests(DoorCase):
         self.assertEqual((self.status, self.told.getvalue()), (0, ""))
 
     def test_little_is_read_ahead(self) -> None:
-        screen = self.full_door()
+        screen = self.full_disk()
         typed = 0
         while screen.reads:
             screen.at.dataReceived(b"%07d\n" % typed * 128)
@@ -396,7 +396,7 @@ class FullHistoryTests(DoorCase):
         self.assertEqual(len(self.got(self.other)), typed)
 
     def test_at_the_end_of_input_it_is_not_waited_for_ever(self) -> None:
-        screen = self.full_door()
+        screen = self.full_disk()
         screen.at.dataReceived(b"one\ntwo")
         screen.at.readConnectionLost()
         self.network.advance(LIMITS["handover_timeout"] - 0.1)
@@ -409,7 +409,7 @@ class FullHistoryTests(DoorCase):
         )
 
     def test_what_can_be_written_in_time_is_sent(self) -> None:
-        screen = self.full_door()
+        screen = self.full_disk()
         screen.at.dataReceived(b"one\ntwo")
         screen.at.readConnectionLost()
         self.network.advance(1)
@@ -418,7 +418,7 @@ class FullHistoryTests(DoorCase):
         self.assertEqual((self.status, self.got(self.other)), (0, ["one", "two"]))
 
     def test_a_last_line_without_an_end_waits_no_longer_than_others(self) -> None:
-        screen = self.full_door()
+        screen = self.full_disk()
         screen.at.dataReceived(b"one")
         screen.at.readConnectionLost()
         self.network.advance(LIMITS["handover_timeout"] + 0.1)
@@ -427,20 +427,20 @@ class FullHistoryTests(DoorCase):
         self.assertIn("mesh: 1 line was not sent: ", self.told.getvalue())
 
     def test_a_signal_meanwhile_ends_it(self) -> None:
-        screen = self.full_door()
+        screen = self.full_disk()
         screen.at.dataReceived(b"one\n")
         self.stop()
         self.network.advance(30)
         self.assertEqual((self.status, self.told.getvalue()), (0, ""))
 
 
-class ReceiptsTests(DoorCase):
+class ReceiptsTests(TerminalCase):
     """``--stdio --receipts``: who has each line is told on standard error."""
 
-    def lines_door(self, others: int, **limits: Any) -> Screen:
+    def linked_terminal(self, others: int, **limits: Any) -> Screen:
         """A node in a chain with *others*."""
-        screen = self.door(TellingDoor, limits={**LIMITS, **limits})
-        nodes = [self.node_of_door, *(self.node() for _ in range(others))]
+        screen = self.terminal(StdioWithReceipts, limits={**LIMITS, **limits})
+        nodes = [self.own_node, *(self.node() for _ in range(others))]
         self.link(*pairwise(nodes))
         self.network.advance(1)
         self.others = nodes[1:]
@@ -459,7 +459,7 @@ class ReceiptsTests(DoorCase):
         self.network.pump()
 
     def test_each_line_tells_how_many_of_how_many_have_it_as_that_changes(self) -> None:
-        screen = self.lines_door(2)
+        screen = self.linked_terminal(2)
         screen.at.dataReceived(b"fire\n")
         self.network.advance(1)
         told = [f"mesh: line 1: {count} of 2 have it" for count in range(3)]
@@ -475,7 +475,7 @@ class ReceiptsTests(DoorCase):
         self.assertEqual(screen.lines, [])
 
     def test_at_the_end_of_input_it_waits_until_everybody_has_all(self) -> None:
-        screen = self.lines_door(2)
+        screen = self.linked_terminal(2)
         queue = self.others[1].messages()
         screen.at.dataReceived(b"one\ntwo")
         self.end_input(screen)
@@ -492,7 +492,7 @@ class ReceiptsTests(DoorCase):
         )
 
     def test_a_member_that_has_not_all_in_time_is_a_reason_to_end_with_1(self) -> None:
-        screen = self.lines_door(2)
+        screen = self.linked_terminal(2)
         queue = self.others[1].messages()
         screen.at.dataReceived(b"one\n" + b"x" * MIB + b"\ntwo\n")
         self.end_input(screen)
@@ -506,17 +506,17 @@ class ReceiptsTests(DoorCase):
         self.assertEqual(len(queue), 2)
 
     def test_alone_nobody_has_it(self) -> None:
-        screen = self.lines_door(0)
+        screen = self.linked_terminal(0)
         screen.at.dataReceived(b"anyone?\n")
         self.network.advance(1)
         self.assertEqual(self.lines(), ["mesh: line 1: 0 of 0 have it"])
         other = self.node()
-        self.link((other, self.node_of_door))
+        self.link((other, self.own_node))
         self.network.advance(1)
         self.assertEqual(self.lines()[-1], "mesh: line 1: 1 of 1 have it")
         MeshCase.stop(self, other)  # type: ignore[arg-type]
         self.network.advance(200)
-        self.assertEqual(dict(self.node_of_door.members), {})
+        self.assertEqual(dict(self.own_node.members), {})
         screen.at.dataReceived(b"still?\n")
         self.network.advance(1)
         (line,) = self.lines()
@@ -526,7 +526,7 @@ class ReceiptsTests(DoorCase):
         self.assertEqual(self.status, 1)
 
     def test_who_missed_it_is_counted(self) -> None:
-        screen = self.lines_door(2)
+        screen = self.linked_terminal(2)
         self.mesh.kill(2)
         self.others[1]._run = None
         screen.at.dataReceived(b"x\n")
@@ -534,7 +534,7 @@ class ReceiptsTests(DoorCase):
         self.assertEqual(self.lines()[-1], "mesh: line 1: 1 of 2 have it, 1 missed it")
 
     def test_input_is_read_no_faster_than_receipts_come_in(self) -> None:
-        screen = self.lines_door(1, receipts_limit=8)
+        screen = self.linked_terminal(1, receipts_limit=8)
         queue = self.others[0].messages()
         screen.at.dataReceived(b"".join(b"%d\n" % number for number in range(20)))
         self.network.advance(1)
@@ -553,7 +553,7 @@ class ReceiptsTests(DoorCase):
         self.assertEqual(sum("1 of 1 have it" in line for line in self.lines()), 20)
 
     def test_but_for_a_member_that_does_not_answer_only_once(self) -> None:
-        screen = self.lines_door(1, receipts_limit=8)
+        screen = self.linked_terminal(1, receipts_limit=8)
         queue = self.others[0].messages()
         screen.at.dataReceived(b"".join(b"%d\n" % number for number in range(20)))
         self.end_input(screen)
@@ -566,7 +566,7 @@ class ReceiptsTests(DoorCase):
         self.assertEqual(self.lines(), ["mesh: 20 lines were not known to be with everybody"])
 
     def test_a_signal_meanwhile_is_no_reason(self) -> None:
-        screen = self.lines_door(1)
+        screen = self.linked_terminal(1)
         queue = self.others[0].messages()
         screen.at.dataReceived(b"x")
         self.end_input(screen)

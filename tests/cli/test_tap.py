@@ -99,13 +99,13 @@ class OptionsTests(SynchronousTestCase):
 
     def test_a_terminal_is_refused_to_a_daemon(self) -> None:
         told = "--stdio and --print need the terminal: use twistd -n"
-        for door in ("--stdio", "--print"):
-            self.assertEqual(self.refused("--port=0", door, parent={"nodaemon": 0}), told)
-            options("--port=0", door, parent={"nodaemon": 1})
-            options("--port=0", door, parent={})  # twist, which never becomes one
+        for option in ("--stdio", "--print"):
+            self.assertEqual(self.refused("--port=0", option, parent={"nodaemon": 0}), told)
+            options("--port=0", option, parent={"nodaemon": 1})
+            options("--port=0", option, parent={})  # twist, which never becomes one
         options("--port=0", parent={"nodaemon": 0})
 
-    def test_closed_standard_streams_are_refused_to_a_door(self) -> None:
+    def test_closed_standard_streams_are_refused_to_a_terminal(self) -> None:
         for name in ("__stdin__", "__stdout__"):
             patch = self.patch(sys, name, None)
             self.assertIn("not closed ones", self.refused("--port=0", "--stdio"))
@@ -163,14 +163,14 @@ class MakeServiceTests(SynchronousTestCase):
         refusal = self.assertRaises(SystemExit, self.make, "--port=0", f"--identity={key}")
         self.assertRegex(str(refusal.code), r"^mesh: identity .*chmod 600.*$")
 
-    def test_a_door_takes_standard_output_from_the_log(self) -> None:
+    def test_a_terminal_takes_standard_output_from_the_log(self) -> None:
         for argument, kind in (("--stdio", Stdio), ("--print", JsonLines)):
             log, out = io.StringIO(), sys.__stdout__
             self.patch(sys, "stderr", log)
             self.patch(sys, "stdout", out)
             made = options("--port=0", argument, parent={"logFile": out})
-            _, door = tap.makeService(made)
-            self.assertIsInstance(door, kind)
+            _, terminal = tap.makeService(made)
+            self.assertIsInstance(terminal, kind)
             self.assertIs(sys.stdout, log)
             self.assertIs(made.parent["logFile"], log)
 

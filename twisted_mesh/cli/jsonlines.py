@@ -1,9 +1,9 @@
-"""``twistd mesh --print``: what happens, as JSON lines.
+"""``twistd mesh --print``: messages and events as JSON lines.
 
-Contract: each line is one JSON object (RFC 8259: no NaN) and holds no other line end.  The first is
-``{"event": "listening", "port": …}``; then one follows for each message and event.  Every value of a
-message can be told from every other one; :func:`as_json` says how.  Standard input is not read, but with
-``--receipts``, when the lines on it are broadcast.
+Contract: each line is one JSON object (RFC 8259: no NaN).  The first is
+``{"event": "listening", "port": …}``; then one follows for each message and event.  Different values of a
+message give different JSON (:func:`as_json`).  Standard input is read only with ``--receipts``; then its
+lines are broadcast.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from twisted_mesh.delivery.receipts import Receipt
 from twisted_mesh.message import Gap, Member, Message, Refusal
 from twisted_mesh.service import MeshService
 
-#: What a terminal obeys or a reader of lines takes for a line's end, though JSON allows it in a str.
+#: Characters that JSON allows in a str, but that a terminal obeys or a reader takes for a line's end.
 _UNSAFE: Final = {code: rf"\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
 
 
 def as_json(value: Any) -> Any:
-    """*value* with what JSON has no word for as an object of one key that begins with ``$``.
+    """*value* as JSON; a type that JSON lacks becomes an object whose one key begins with ``$``.
 
     ``{"$b": base64}`` is bytes; ``{"$f": "NaN"}``, ``"Infinity"`` and ``"-Infinity"`` are floats;
-    ``{"$d": [[key, value], …]}`` is a dict with a key that is no str or begins with ``$``.
+    ``{"$d": [[key, value], …]}`` is a dict, if a key of it is no str or begins with ``$``.
     """
     if isinstance(value, bytes):
         return {"$b": base64.b64encode(value).decode()}
@@ -59,22 +59,22 @@ class JsonLines(LineInput):
         node.on("failure", self._on_failure)
 
     def startService(self) -> None:
-        """Say where the node listens, then what happens."""
+        """Print where the node listens, then all that happens."""
         super().startService()
-        # Why it never will be listening is the process's to say.
+        # If it cannot listen, the process says so.
         self._node.ready().addCallbacks(lambda _: self._listening(), lambda _: None)
 
     def input_descriptor(self) -> int:
-        """Nothing is read unless asked for: a node in a shell's background would be stopped for trying."""
+        """Standard input with ``--receipts``, else none: a background process that reads it is stopped."""
         return super().input_descriptor() if self._receipts else os.open(os.devnull, os.O_RDONLY)
 
     def typed(self, data: bytes) -> None:
-        """Broadcast the lines that are complete, if that was asked for."""
+        """Broadcast the lines that are complete, if ``--receipts`` was given."""
         if self._receipts:
             super().typed(data)
 
-    def told(self, line: int, receipt: Receipt) -> None:
-        """Print how many have it."""
+    def receipt_changed(self, line: int, receipt: Receipt) -> None:
+        """Print how many members have the line."""
         self._event(
             "receipt",
             line=line,
@@ -87,7 +87,7 @@ class JsonLines(LineInput):
             closed=receipt.closed,
         )
 
-    def shown(self, message: Message) -> str:
+    def as_line(self, message: Message) -> str:
         """*message* as JSON."""
         return self._line(
             "message",
@@ -142,14 +142,14 @@ class JsonLines(LineInput):
         self._event("failure", error=failure.getErrorMessage())
 
     def _event(self, event: str, **fields: Any) -> None:
-        """Print an event, unless nobody reads: then it is counted and told later."""
-        if not self._terminal.has_room or self._terminal.transport is None:
+        """Print an event; while nobody reads, count it instead, for a later "skipped" event."""
+        if not self._streams.has_room or self._streams.transport is None:
             self._skipped += 1
             return
         if self._skipped:
             skipped, self._skipped = self._skipped, 0
-            self._terminal.write(self._line("skipped", events=skipped))
-        self._terminal.write(self._line(event, **fields))
+            self._streams.write(self._line("skipped", events=skipped))
+        self._streams.write(self._line(event, **fields))
 
     @staticmethod
     def _line(event: str, **fields: Any) -> str:

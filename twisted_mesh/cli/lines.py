@@ -1,8 +1,8 @@
-"""Lines typed, and what becomes of them.
+"""Line input: the lines typed, broadcast one by one.
 
-Contract: each line typed is broadcast as a str.  Where the mesh takes no more for now, or the history
-cannot be written, lines wait, and only a little more is read of standard input; with receipts it is read no
-faster than they come in, as long as all members answer.
+Contract: each line typed is broadcast as a str.  While the mesh takes no more messages, or the history
+cannot be written, lines wait, and only a little more of standard input is read.  With receipts, input is
+read no faster than receipts come in, as long as all members answer.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from collections import deque
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from twisted_mesh.cli.terminal import Door, end_process
+from twisted_mesh.cli.terminal import Terminal, end_process
 from twisted_mesh.delivery.receipts import Receipt
 from twisted_mesh.errors import (
     Congested,
@@ -29,13 +30,13 @@ from twisted_mesh.errors import (
 from twisted_mesh.service import MeshService
 
 LINE_BYTES: Final = 2**20 - 64  # the longest line that fits into a message
-#: Characters read while no line is taken.  Some have to be, or the end of a short input would not be seen.
+#: Characters read while no line is sent.  Some must be, or the end of a short input would not be seen.
 READ_AHEAD: Final = 64 * 1024
 _log = Logger()
 
 
 class LineSplitter:
-    """Lines out of chunks; of one that is too long only that there was one is kept."""
+    """Cuts chunks of bytes into lines; of a line that is too long nothing is kept."""
 
     def __init__(self, limit: int) -> None:
         """
@@ -46,7 +47,7 @@ class LineSplitter:
         self._too_long = False
 
     def feed(self, data: bytes) -> list[str | None]:
-        """The lines that *data* completes, without their ends; None for one that is too long."""
+        """The lines that *data* completes, without their ends; None for each that is too long."""
         *whole, self._rest = (self._rest + data).split(b"\n")
         lines: list[str | None] = []
         for line in whole:
@@ -61,12 +62,12 @@ class LineSplitter:
         return lines
 
     def end(self) -> list[str | None]:
-        """A last line without an end."""
+        """The last line, if it has no end."""
         return self.feed(b"\n") if self._rest or self._too_long else []
 
 
-class LineInput(Door):
-    """A door that broadcasts the lines typed, and may follow who has them.
+class LineInput(Terminal):
+    """A terminal that broadcasts the lines typed, and may follow their receipts.
 
     :cvar ends_with_input: whether the process ends when the input does.
     """
@@ -81,12 +82,12 @@ class LineInput(Door):
         self._receipts = receipts
         self._splitter = LineSplitter(LINE_BYTES)
         self._lines: deque[str | None] = deque()
-        self._count = 0  # of the lines that were sent, or could not be
-        self._followed: dict[Receipt, int] = {}  # those not complete, each with its line's number
-        self._given_up = 0  # of them
+        self._count = 0  # of lines that were sent, or were too long
+        self._followed: dict[Receipt, int] = {}  # receipts that are not complete, and the lines' numbers
+        self._given_up = 0  # receipts that were closed before they were complete
         self._too_long = 0
         self._sending = False
-        self._refused: Deferred[None] | None = None  # fires when lines are taken again
+        self._refused: Deferred[None] | None = None  # while no line can be sent: fires when one can
         self._paced = receipts
         self._at_end = False
         if receipts:
@@ -101,7 +102,7 @@ class LineInput(Door):
             self._read_a_little_ahead()
 
     def end_of_input(self) -> None:
-        """Broadcast the rest."""
+        """Broadcast the remaining lines."""
         self._lines.extend(self._splitter.end())
         self._at_end = True
         if self._refused is None:
@@ -112,12 +113,12 @@ class LineInput(Door):
     async def all_sent(self) -> None:
         """The last line was sent."""
 
-    def told(self, line: int, receipt: Receipt) -> None:
-        """More is known of who has a line, by its number from 1 on."""
+    def receipt_changed(self, line: int, receipt: Receipt) -> None:
+        """The receipt of the line with that number, from 1 on, has changed."""
 
     @property
     def missing(self) -> int:
-        """Lines that are not with everybody, or not known to be."""
+        """How many lines are not known to be with every member."""
         return sum(not receipt.is_complete for receipt in self._followed) + self._given_up
 
     def _send_lines(self) -> None:
@@ -133,17 +134,17 @@ class LineInput(Door):
             try:
                 self._send_line(self._lines[0])
             except (Congested, StoreFull, KeyInUse) as refusal:
-                await self._taken_again(refusal)
+                await self._wait_out(refusal)
             else:
                 self._lines.popleft()
         if self._at_end:
             await self.all_sent()
         self._sending = False
 
-    async def _taken_again(self, refusal: Congested | StoreFull | KeyInUse) -> None:
-        """Wait until lines are taken again: at the end of input for ``handover_timeout`` at most.
+    async def _wait_out(self, refusal: Congested | StoreFull | KeyInUse) -> None:
+        """Wait until lines can be sent again; after the end of input, at most ``handover_timeout``.
 
-        :raises NotHandedOver: the time is over.
+        :raises NotHandedOver: that time is over.
         """
         self._refused = waiting = self._node.drained()
         self._read_a_little_ahead()
@@ -151,41 +152,33 @@ class LineInput(Door):
             self._limit(waiting)
         try:
             await waiting
-        except CancelledError:
+        except (CancelledError, DeferredTimeout):
             is_full = isinstance(refusal, Congested)
             why = "too much waits that no neighbour has taken" if is_full else str(refusal)
             raise NotHandedOver(f"{lines_were(len(self._lines))} not sent: {why}") from None
         finally:
             self._refused = None
-        self._terminal.transport.resumeProducing()  # type: ignore[union-attr]
+        self._streams.transport.resumeProducing()  # type: ignore[union-attr]
 
     def _read_a_little_ahead(self) -> None:
-        """Read no more once that much waits."""
+        """Stop reading once :data:`READ_AHEAD` characters wait."""
         if sum(len(line or "") + 1 for line in self._lines) > READ_AHEAD:
-            self._terminal.transport.pauseProducing()  # type: ignore[union-attr]
+            self._streams.transport.pauseProducing()  # type: ignore[union-attr]
 
     def _limit(self, waiting: Deferred[None]) -> None:
-        """The input is at its end: lines that are not taken in time never are."""
-        if not self.ends_with_input:
-            return
-        call = self._reactor.callLater(self._node.config.handover_timeout, waiting.cancel)
-
-        def over(result: Any) -> Any:
-            if call.active():
-                call.cancel()
-            return result
-
-        waiting.addBoth(over)
+        """The input is at its end: wait for ``handover_timeout`` at most, if the process ends with it."""
+        if self.ends_with_input:
+            waiting.addTimeout(self._node.config.handover_timeout, self._reactor)
 
     async def _paused(self, waiting: Deferred[Any]) -> bool:
-        """Read nothing until *waiting* fires; whether it gave something true."""
-        self._terminal.transport.pauseProducing()  # type: ignore[union-attr]
+        """Read nothing until *waiting* fires; whether its result is true."""
+        self._streams.transport.pauseProducing()  # type: ignore[union-attr]
         got = await waiting
-        self._terminal.transport.resumeProducing()  # type: ignore[union-attr]
+        self._streams.transport.resumeProducing()  # type: ignore[union-attr]
         return bool(got)
 
     def _oldest_is_complete(self) -> Deferred[bool]:
-        """Fires with whether everybody has the oldest line that is followed, in ``handover_timeout``."""
+        """Fires with True once every member has the oldest followed line; with False if not in time."""
         oldest = next(iter(self._followed))
 
         def never(failure: Failure) -> bool:
@@ -202,7 +195,7 @@ class LineInput(Door):
                 self._followed[receipt] = self._count + 1
             elif line is not None:
                 self._node.send(line)
-        except MessageTooLarge:  # it grew: bytes that are no UTF-8 take four characters each
+        except MessageTooLarge:  # it grew: each byte that is no UTF-8 takes four characters
             line = None
         self._count += 1
         if line is None:
@@ -217,7 +210,7 @@ class LineInput(Door):
         if receipt.is_complete or receipt.closed is not None:
             del self._followed[receipt]
             self._given_up += receipt.closed is not None
-        self.told(line, receipt)
+        self.receipt_changed(line, receipt)
 
     def _failed(self, failure: Failure) -> None:
         if not self.running:
@@ -228,5 +221,5 @@ class LineInput(Door):
 
 
 def lines_were(count: int) -> str:
-    """``1 line was`` or ``2 lines were``, for a sentence that goes on."""
+    """``1 line was`` or ``2 lines were``, to begin a sentence with."""
     return "1 line was" if count == 1 else f"{count} lines were"

@@ -1,9 +1,9 @@
 """``twistd mesh --stdio``: lines in, lines out.
 
-Contract: each line typed is broadcast as a str, each message whose packets are all str is printed as
-exactly one line; nothing else is on standard output.  At the end of input everything typed is handed to
-a neighbour, and with ``--receipts`` to everybody, before the process ends with status 0, or it ends with
-1 and the reason.
+Contract: each line typed is broadcast as a str.  Each message whose packets are all str is printed as
+exactly one line; nothing else is printed on standard output.  At the end of input, the process ends with
+status 0 once everything typed is handed to a neighbour, and with ``--receipts`` to every member.  If that
+fails, it ends with 1 and the reason.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from twisted_mesh.delivery.receipts import Receipt
 from twisted_mesh.message import Message
 from twisted_mesh.service import MeshService
 
-#: A message is one line, whatever it holds.
+#: Line ends within a message are escaped, so that it is one line.
 _LINE_ENDS: Final = {ord("\n"): r"\n", ord("\r"): r"\r"}
-#: Nor may a stranger's message move the cursor of a terminal, or worse: C0, DEL and C1 but the tab.
+#: On a terminal all control characters but the tab are: a message must not move its cursor, or worse.
 _CONTROLS: Final = {
     code: rf"\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != ord("\t")
 } | _LINE_ENDS
@@ -31,7 +31,7 @@ _log = Logger()
 
 
 class Stdio(LineInput):
-    """Lines between the terminal and the mesh."""
+    """Copies lines between standard input and output and the mesh."""
 
     ends_with_input = True
 
@@ -39,15 +39,15 @@ class Stdio(LineInput):
         super().__init__(reactor, node, receipts)
         self._escapes = _CONTROLS if os.isatty(STDOUT) else _LINE_ENDS
 
-    def shown(self, message: Message) -> str | None:
-        """The packets joined by a space, if all are str."""
+    def as_line(self, message: Message) -> str | None:
+        """The packets of *message*, joined by a space, if all are str."""
         packets = message.packets[1:]
         if not all(isinstance(packet, str) for packet in packets):
             return None
         return " ".join(packets).translate(self._escapes)
 
-    def told(self, line: int, receipt: Receipt) -> None:
-        """Say on standard error how many of how many have it."""
+    def receipt_changed(self, line: int, receipt: Receipt) -> None:
+        """Print to standard error how many members have the line."""
         has, missed = len(receipt.delivered), len(receipt.missed)
         text = f"line {line}: {has} of {has + len(receipt.pending) + missed} have it"
         if missed:
@@ -57,21 +57,22 @@ class Stdio(LineInput):
         print(f"mesh: {text}", file=sys.__stderr__)
 
     def end_of_input(self) -> None:
-        """Broadcast the rest, and end the process when all is sent."""
+        """Broadcast the remaining lines, and end the process once all are sent."""
         if self.running:
-            _log.info("end of input: the node ends when what was typed is handed over")
+            _log.info("end of input: the node ends when the lines typed are handed over")
         super().end_of_input()
 
     async def all_sent(self) -> None:
-        """Hand everything over, then end the process."""
+        """Hand all lines over, then end the process."""
         seconds = self._node.config.handover_timeout
         await self._node.handed_over(seconds)
         waiting = [receipt.complete(seconds) for receipt in self._followed]
         await DeferredList(waiting, consumeErrors=True)
         if self.running:  # not stopped meanwhile, by a signal
-            end_process(self._reactor, self._told_at_end())
+            end_process(self._reactor, self._lines_missing())
 
-    def _told_at_end(self) -> str | None:
+    def _lines_missing(self) -> str | None:
+        """The lines that did not reach everybody, in words; None if there are none."""
         reasons = []
         if self._too_long:
             reasons.append(f"{lines_were(self._too_long)} too long and not sent")

@@ -1,8 +1,8 @@
 """Standard input and output of a node's process, and how it ends.
 
-Contract: :class:`Door` copies messages to standard output as fast as it is read and no faster; what
-waits meanwhile waits in a bounded queue.  That nobody reads any more ends the process with status 0, and
-that standard output cannot be written with 1; :func:`end_process` is how.
+Contract: :class:`Terminal` copies messages to standard output as fast as it is read and no faster; later
+ones wait in a bounded queue.  If nobody reads standard output any more, the process ends with status 0; if
+it cannot be written, with 1 (:func:`end_process`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Final
 
@@ -32,24 +32,26 @@ from twisted_mesh.service import MeshService
 
 STDIN: Final = 0
 STDOUT: Final = 1
+#: A Deferred that timed out; whoever waited before the time-out was set sees it as cancelled.
+_TIMED_OUT: Final = (DeferredTimeout, CancelledError)
 _log = Logger()
 
 
 def end_process(reactor: Any, reason: str | None = None, status: int = 1) -> None:
-    """Stop the services and end the process: with status 0, or with *status* and the *reason*."""
+    """Stop the services and end the process, with status 0; if a *reason* is given, with *status*."""
     if reason is not None:
         print(f"mesh: {reason}", file=sys.__stderr__)
-        # twistd itself can only end with 0; this runs when all it had to do is done.
+        # twistd itself can only end with 0; this runs after everything else.
         atexit.register(os._exit, status)
     with suppress(ReactorNotRunning):  # it is on its way already
         reactor.stop()
 
 
 class BlockingModes:
-    """Whether descriptors block, kept to be restored.
+    """The blocking modes of some descriptors, to be restored at the end.
 
-    Twisted makes standard input and output non-blocking, and that is a property of what other
-    processes share with this one: the terminal, or a pipe that a next command reads on.
+    Twisted makes standard input and output non-blocking.  Other processes share that mode with this one:
+    the shell on the same terminal, or the next command that reads the pipe.
     """
 
     def __init__(self, descriptors: Iterable[int]) -> None:
@@ -57,7 +59,7 @@ class BlockingModes:
         self._kept = [(os.dup(descriptor), os.get_blocking(descriptor)) for descriptor in descriptors]
 
     def restore(self) -> None:
-        """Make everything as it was; once."""
+        """Restore the modes; a second call does nothing."""
         kept, self._kept = self._kept, []
         for descriptor, blocking in kept:
             os.set_blocking(descriptor, blocking)
@@ -65,22 +67,18 @@ class BlockingModes:
 
 
 @implementer(IHalfCloseableProtocol, IPushProducer)
-class Terminal(Protocol):
-    """Both standard streams as one connection.
+class StandardStreams(Protocol):
+    """Standard input and output as one connection.
 
-    :ivar gone: fires when everything is written or nobody reads it.
-    :ivar fault: why a write failed, where it was not that nobody reads.
+    :ivar gone: fires when everything is written, or nobody reads it.
+    :ivar fault: why a write failed, unless nobody reads.
     """
 
-    def __init__(
-        self,
-        typed: Callable[[bytes], None],
-        end_of_input: Callable[[], None],
-        output_closed: Callable[[], None],
-    ) -> None:
-        self._typed = typed
-        self.readConnectionLost = end_of_input
-        self._output_closed = output_closed
+    def __init__(self, terminal: Terminal) -> None:
+        """
+        :param terminal: is told of what comes in, and of both ends.
+        """
+        self._terminal = terminal
         self._room: Deferred[None] | None = None
         self.gone: Deferred[None] = Deferred()
         self.fault: OSError | None = None
@@ -91,7 +89,7 @@ class Terminal(Protocol):
         return self._room is None
 
     def room(self) -> Deferred[None]:
-        """Fires when there is room again; only while :attr:`has_room` is false."""
+        """Fires when there is room again; call it only while :attr:`has_room` is false."""
         assert self._room is not None
         return self._room
 
@@ -101,20 +99,24 @@ class Terminal(Protocol):
         self.transport.write(line.encode("utf-8", "backslashreplace") + b"\n")
 
     def dataReceived(self, data: bytes) -> None:
-        """Something was typed."""
-        self._typed(data)
+        """Hand on what was typed."""
+        self._terminal.typed(data)
 
     def connectionMade(self) -> None:
-        """Learn when the output is full."""
+        """Ask to be told when the output is full."""
         self.transport.registerProducer(self, True)  # type: ignore[union-attr]
+
+    def readConnectionLost(self) -> None:
+        """Standard input is at its end."""
+        self._terminal.end_of_input()
 
     def writeConnectionLost(self) -> None:
         """Nobody reads the output any more, or it cannot be written."""
         self.connectionLost()
-        self._output_closed()
+        self._terminal.output_closed()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """All is written, or nobody reads it."""
+        """Everything is written, or nobody reads it."""
         self.resumeProducing()
         if not self.gone.called:
             self.gone.callback(None)
@@ -141,42 +143,42 @@ class Terminal(Protocol):
 
 
 class _Writer(ProcessWriter):
-    """Standard output, which tells the terminal why it cannot be written."""
+    """Standard output; it notes why it cannot be written."""
 
-    proc: Streams
+    proc: _Transport
 
     def writeSomeData(self, data: bytes) -> Any:
-        """Write what there is room for; the number of bytes, or CONNECTION_LOST."""
+        """Write as much as there is room for; the number of bytes, or CONNECTION_LOST."""
         written = super().writeSomeData(data)
-        if written is CONNECTION_LOST:  # Twisted forgets why: it is tried again to hear that
+        if written is CONNECTION_LOST:  # Twisted drops the error: write once more to see it
             try:
                 return os.write(self.fd, data)
             except (BrokenPipeError, ConnectionResetError):
                 pass  # nobody reads
             except OSError as error:
-                self.proc.terminal.fault = error
+                self.proc.streams.fault = error
         return written
 
 
-class Streams(StandardIO):
-    """Standard input and output as the transport of a terminal."""
+class _Transport(StandardIO):
+    """The transport of the standard streams."""
 
-    def __init__(self, terminal: Terminal, stdin: int, reactor: Any) -> None:
-        # In place of StandardIO's own, which makes another writer.
-        self.protocol = self.terminal = terminal
+    def __init__(self, streams: StandardStreams, stdin: int, reactor: Any) -> None:
+        # Not StandardIO's own constructor, which makes another writer.
+        self.protocol = self.streams = streams
         self._writer = _Writer(reactor, self, "write", STDOUT)
         self._reader = ProcessReader(reactor, self, "read", stdin)
         self._reader.startReading()
-        terminal.makeConnection(self)
+        streams.makeConnection(self)
 
 
-class Door(Service):
-    """Between one node and the terminal; what a message looks like is a subclass's to say."""
+class Terminal(Service):
+    """Standard input and output of one node; a subclass says how a message is shown."""
 
     def __init__(self, reactor: Any, node: MeshService) -> None:
         self._reactor = reactor
         self._node = node
-        self._terminal = Terminal(self.typed, self.end_of_input, self._output_closed)
+        self._streams = StandardStreams(self)
         self._copying: Deferred[None] | None = None
         self._modes = BlockingModes(())
 
@@ -190,16 +192,16 @@ class Door(Service):
         self._copying.addErrback(self._copying_failed)
 
     def stopService(self) -> Deferred[None]:
-        """Write what still comes until the node has stopped, as far as somebody reads it."""
+        """Write the messages that still come until the node has stopped, as long as somebody reads."""
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
     def open(self, descriptor: int) -> None:
-        """Connect the terminal to *descriptor* and to standard output."""
-        Streams(self._terminal, descriptor, self._reactor)
+        """Begin to read *descriptor* and to write standard output."""
+        _Transport(self._streams, descriptor, self._reactor)
 
     def input_descriptor(self) -> int:
-        """What to read as standard input."""
+        """The descriptor to read as standard input."""
         return STDIN
 
     def typed(self, data: bytes) -> None:
@@ -208,54 +210,53 @@ class Door(Service):
     def end_of_input(self) -> None:
         """Standard input is at its end."""
 
-    def shown(self, message: Message) -> str | None:
-        """*message* as a line, or None where it is not shown."""
-        raise NotImplementedError
-
-    async def _copy(self) -> None:
-        # The node ends the iteration when it has stopped.
-        async for message in self._node.messages():
-            line = self.shown(message)
-            if line is not None:
-                self._terminal.write(line)
-            if not self._terminal.has_room:
-                if not self.running:
-                    self._limit_wait()
-                await self._terminal.room()
-
-    def _limit_wait(self) -> None:
-        """Once the process ends, a reader that does not read for close_timeout is not waited for."""
-        room = self._terminal.room()
-        call = self._reactor.callLater(self._node.config.close_timeout, room.cancel)
-        room.addBoth(lambda _: call.active() and call.cancel())
-
-    async def _stop(self) -> None:
-        config = self._node.config
-        if not self._terminal.has_room:
-            self._limit_wait()
-        try:
-            if self._copying is not None:
-                await self._copying.addTimeout(config.longest_stop, self._reactor)
-                self._terminal.finish()
-                await self._terminal.gone.addTimeout(config.close_timeout, self._reactor)
-                if self._terminal.fault is not None:
-                    self._output_closed()  # it failed at the very end
-        except (DeferredTimeout, CancelledError):
-            _log.warn("standard output was not read to its end")
-        finally:
-            self._modes.restore()
-
-    def _output_closed(self) -> None:
-        fault, self._terminal.fault = self._terminal.fault, None
+    def output_closed(self) -> None:
+        """Nobody reads standard output any more, or it cannot be written: end the process."""
+        fault, self._streams.fault = self._streams.fault, None
         if fault is not None:
             end_process(self._reactor, f"cannot write to standard output: {fault.strerror}")
         elif self.running:
             _log.info("nobody reads the output any more")
             end_process(self._reactor)
 
+    def as_line(self, message: Message) -> str | None:
+        """*message* as a line, or None if it is not shown."""
+        raise NotImplementedError
+
+    async def _copy(self) -> None:
+        # The node ends the iteration when it has stopped.
+        async for message in self._node.messages():
+            line = self.as_line(message)
+            if line is not None:
+                self._streams.write(line)
+            if not self._streams.has_room:
+                if not self.running:
+                    self._limit_wait()
+                await self._streams.room()
+
+    def _limit_wait(self) -> None:
+        """Once the process ends, wait at most close_timeout for a reader that does not read."""
+        self._streams.room().addTimeout(self._node.config.close_timeout, self._reactor)
+
+    async def _stop(self) -> None:
+        config = self._node.config
+        if not self._streams.has_room:
+            self._limit_wait()
+        try:
+            if self._copying is not None:
+                await self._copying.addTimeout(config.longest_stop, self._reactor)
+                self._streams.finish()
+                await self._streams.gone.addTimeout(config.close_timeout, self._reactor)
+                if self._streams.fault is not None:
+                    self.output_closed()  # it failed at the very end
+        except _TIMED_OUT:
+            _log.warn("standard output was not read to its end")
+        finally:
+            self._modes.restore()
+
     def _copying_failed(self, failure: Failure) -> Failure | None:
-        if not self.running and failure.check(CancelledError):
-            return failure  # of _stop, which looks at it
+        if not self.running and failure.check(*_TIMED_OUT):
+            return failure  # for _stop
         _log.failure("writing to standard output failed", failure)
         end_process(self._reactor, "writing to standard output failed")
         return None

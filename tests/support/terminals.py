@@ -1,4 +1,4 @@
-"""Doors without a process: their terminal is in memory, and so is how the process would end."""
+"""Terminals without a process: their standard streams are in memory, and so is the end of the process."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from tests.support.meshcase import MeshCase
-from twisted_mesh.cli import terminal
-from twisted_mesh.cli.terminal import Door, Terminal
+from twisted_mesh.cli import terminal as module
+from twisted_mesh.cli.terminal import StandardStreams, Terminal
 from twisted_mesh.service import MeshService
 
 
@@ -26,7 +26,7 @@ class Screen(StringTransport):
     :ivar fault: what it raises when it is to stop reading, which a sound terminal does not.
     """
 
-    def __init__(self, at: Terminal) -> None:
+    def __init__(self, at: StandardStreams) -> None:
         super().__init__()
         self.at = at
         self.blocked = False
@@ -71,21 +71,21 @@ class Screen(StringTransport):
             self.at.connectionLost(Failure(ConnectionDone()))
 
 
-class DoorCase(MeshCase):
-    """Nodes with doors; this test stands for the reactor of each."""
+class TerminalCase(MeshCase):
+    """Nodes with terminals; the test is the reactor of each."""
 
     def setUp(self) -> None:
         super().setUp()
         self.told = io.StringIO()
-        self.patch(terminal.sys, "__stderr__", self.told)  # type: ignore[attr-defined]
+        self.patch(module.sys, "__stderr__", self.told)  # type: ignore[attr-defined]
         # Who registers this is about to end with status 1; the process of the tests is not.
         self.registered: list[Any] = []
-        self.patch(terminal.atexit, "register", lambda *call: self.registered.append(call))  # type: ignore[attr-defined]
+        self.patch(module.atexit, "register", lambda *call: self.registered.append(call))  # type: ignore[attr-defined]
         self.stops: list[Deferred[Any]] = []
-        self.running: list[MeshService | Door] = []
+        self.running: list[MeshService | Terminal] = []
         self.stopping = False
 
-    # ── what a door asks of a reactor ───────────────────────────────────────────────
+    # ── what a terminal asks of a reactor ───────────────────────────────────────────────
 
     def callLater(self, *call: Any) -> Any:
         """As the network's clock."""
@@ -118,8 +118,8 @@ class DoorCase(MeshCase):
             self.successResultOf(stop)
         return 1 if (os._exit, 1) in self.registered else 0
 
-    def door(self, kind: type[Door], **options: Any) -> Screen:
-        """A node of its own process with a door of *kind*."""
+    def terminal(self, kind: type[Terminal], **options: Any) -> Screen:
+        """A node of its own process with a terminal of *kind*."""
         node = self.make(**options)
         screens: list[Screen] = []
 
@@ -128,12 +128,12 @@ class DoorCase(MeshCase):
                 with contextlib.suppress(OSError):
                     if descriptor > 2:
                         os.close(descriptor)
-                screens.append(Screen(self._terminal))
+                screens.append(Screen(self._streams))
 
-        door = InMemory(self, node)
-        self.node_of_door = node
-        self.running = [node, door]
+        service = InMemory(self, node)
+        self.own_node = node
+        self.running = [node, service]
         node.startService()
-        door.startService()
+        service.startService()
         self.network.pump()
         return screens[0]
