@@ -51,7 +51,7 @@ SYSTEMS: Final = {
             "raw",
             "raw",
             Wiring.EARLIER,
-            "Twisted alone, without TLS: framed as the mesh is, what is sent in a turn joined into one "
+            "Twisted only, without TLS: framed as the mesh is, the messages of a turn joined into one "
             "write, back-pressure by producer and consumer; each node has a link with each other",
         ),
         System(
@@ -67,7 +67,7 @@ SYSTEMS: Final = {
             "nats",
             Wiring.SERVER,
             "nats-py, the asyncio client, publish and subscribe without TLS or JetStream; one nats-server, "
-            "whose CPU is counted; who is too slow is disconnected, and loses",
+            "whose CPU is counted; a slow client is disconnected, and loses messages",
             packages=("nats-py==2.16.0",),
             knows_all=False,
         ),
@@ -83,7 +83,7 @@ SYSTEMS: Final = {
             "zmq-unlimited",
             "zmq",
             Wiring.OTHERS,
-            "the same without a high-water mark: nothing is dropped, what is not read is kept in memory",
+            "the same without a high-water mark: nothing is dropped, unread messages are kept in memory",
             arguments=("0",),
             packages=_ZMQ,
         ),

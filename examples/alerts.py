@@ -1,11 +1,11 @@
-"""Alerts in a plain script, without Twisted: who watches prints each, and answers that it was seen.
+"""Alerts in a plain script, without Twisted: a watcher prints each alert, and answers that it was seen.
 
 In two terminals::
 
     python alerts.py watch 4444
     python alerts.py raise 127.0.0.1:4444 "the disk of web1 is full"
 
-With '' in place of ``LOOPBACK`` other hosts can be told, too.
+To alert other hosts, too, put '' in place of ``LOOPBACK``.
 """
 
 import socket
@@ -25,11 +25,11 @@ def watch(port):
             match message.packets[1:]:
                 case ["alert", host, text]:
                     print(f"ALERT from {host}: {text}", flush=True)
-                    Thread(target=answer, args=(message,)).start()  # the next alert does not wait for it
+                    Thread(target=answer, args=(message,)).start()  # so the next alert need not wait
 
 
 def answer(message):
-    with suppress(errors.Unreachable):  # who raised it has been answered, and is gone
+    with suppress(errors.Unreachable):  # another watcher answered first, and the sender is gone
         message.reply("seen", socket.gethostname())
 
 

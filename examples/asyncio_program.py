@@ -1,9 +1,9 @@
-"""An asyncio program with a node in it: each second it tells everyone its load. In two terminals::
+"""An asyncio program with a node in it: each second it sends its load to all nodes. In two terminals::
 
     python asyncio_program.py 4444
     python asyncio_program.py 4445 127.0.0.1:4444
 
-A coroutine of asyncio awaits Deferreds by ``asFuture``, one of Twisted asyncio's tasks by ``fromFuture``.
+Coroutines of asyncio await Deferreds with ``asFuture``; those of Twisted await tasks with ``fromFuture``.
 """
 
 import asyncio
@@ -16,24 +16,24 @@ from twisted.internet.defer import Deferred
 from twisted_mesh import MeshService
 
 loop = asyncio.new_event_loop()
-asyncioreactor.install(loop)  # before anything imports twisted.internet.reactor
+asyncioreactor.install(loop)  # before any import of twisted.internet.reactor
 
 
 async def show(message):
-    """asyncio's, as any code that knows nothing of Twisted."""
+    """A coroutine of asyncio, as in code that does not use Twisted."""
     match message.packets[1:]:
         case ["load", str(who), float(load)]:
             await asyncio.to_thread(print, f"{who} has a load of {load}", flush=True)
 
 
 async def receive(service):
-    """Twisted's: goes through what comes until the service stops."""
+    """A coroutine of Twisted: shows each message until the service stops."""
     async for message in service.messages():
         await Deferred.fromFuture(loop.create_task(show(message)))
 
 
 async def program(reactor, port, *peers):
-    """asyncio's, until it is cancelled."""
+    """A coroutine of asyncio: runs until it is cancelled."""
     service = MeshService(reactor, listen=[f"tcp:{port}:interface=127.0.0.1"], peers=peers)
     service.startService()
     await service.ready().asFuture(loop)

@@ -1,9 +1,9 @@
-"""A chat: each line typed goes to everyone, and it says who came and went. In two terminals::
+"""A chat: each line typed goes to all nodes, and arrivals and departures are shown. In two terminals::
 
     python chat.py Ann 4444
     python chat.py Bob 4445 127.0.0.1:4444
 
-Ctrl-D ends it. Without ``interface=127.0.0.1`` other hosts can come, too.
+Ctrl-D ends it. Without ``interface=127.0.0.1`` other hosts can take part, too.
 """
 
 import sys
@@ -28,7 +28,7 @@ class Terminal(LineReceiver):
         self.service.send("says", self.name, line.decode(errors="replace"))
 
     def show(self, message):
-        match [repr(packet)[1:-1] for packet in message.packets[1:]]:  # so nobody steers the terminal
+        match [repr(packet)[1:-1] for packet in message.packets[1:]]:  # no control characters
             case ["says", name, text]:
                 self.sendLine(f"{name}: {text}".encode())
             case ["came" | "went" as what, name]:
@@ -41,18 +41,18 @@ class Terminal(LineReceiver):
 async def main(reactor, name, port, peer=None):
     def leave():
         service.send("went", name)
-        return service.stopService()  # which hands that over first
+        return service.stopService()  # hands over unsent messages first
 
     service = MeshService(reactor, listen=[f"tcp:{port}:interface=127.0.0.1"])
     terminal = Terminal(name, service)
     StandardIO(terminal)
     service.startService()
     terminal.sendLine(f"* {name} listens on port {service.addresses[0][1]}".encode())
-    service.send("came", name)  # waits until somebody is there
-    reactor.addSystemEventTrigger("before", "shutdown", leave)  # after Ctrl-C as well
+    service.send("came", name)  # waits until there is a neighbour
+    reactor.addSystemEventTrigger("before", "shutdown", leave)  # Ctrl-C, too
     if peer:
         host, number = peer.split(":")
-        await service.connect(host, int(number))  # fails with the reason; once linked it stays so
+        await service.connect(host, int(number))  # raises the reason; a link is kept
     await terminal.ended
 
 

@@ -1,5 +1,5 @@
-"""A node among other services of one application: every ten seconds one tells everyone this host's load,
-and a listener logs what others tell. In two terminals::
+"""A node among other services of one application: a timer sends this host's load to all nodes every ten
+seconds, and a listener logs the loads of other hosts. In two terminals::
 
     twistd -n --pidfile= -y mesh.tac
     MESH_PORT=4445 MESH_PEERS=127.0.0.1:4444 twistd -n --pidfile= -y mesh.tac
