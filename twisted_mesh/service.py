@@ -25,7 +25,6 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 
 from twisted_mesh import flags
-from twisted_mesh.addressing.address_book import AddressBook, aside
 from twisted_mesh.addressing.addresses import PeerAddress, check_port, parse_peer, this_host
 from twisted_mesh.addressing.endpoints import ClientEndpoints, Dial
 from twisted_mesh.config import MeshConfig
@@ -33,6 +32,7 @@ from twisted_mesh.delivery.delivery import Delivery, Handler
 from twisted_mesh.delivery.listeners import Emitting
 from twisted_mesh.delivery.queue import Bounds, MessageQueue
 from twisted_mesh.delivery.receipts import Receipt
+from twisted_mesh.delivery.reports import Reports
 from twisted_mesh.errors import KeyInUse, LocalError, NotRunning, Reason, RemoteError
 from twisted_mesh.eventloop.clock import monotonic
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, seconds_of, wait_for
@@ -40,6 +40,7 @@ from twisted_mesh.eventloop.forks import close_in_forks, closed
 from twisted_mesh.identity import Identity, verify
 from twisted_mesh.links.factory import MeshFactory
 from twisted_mesh.links.listening import Listening, parse_listen
+from twisted_mesh.links.log import LinkLog
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.links.tls import Tls
 from twisted_mesh.message import Member
@@ -114,12 +115,14 @@ class MeshService(Service, Emitting):
         self._debug = debug_level
         self._tls = Tls(self._clock) if self.protocol.encrypted else None
         limits = self.config
-        self._client_endpoints = ClientEndpoints(reactor, limits, dial)
+        encrypt = None if self._tls is None else self._tls.client
+        self._client_endpoints = ClientEndpoints(reactor, limits, dial, encrypt)
         bounds = Bounds(limits.queue_limit, limits.queue_bytes, limits.open_streams)
         self._delivery = Delivery(
             bounds=bounds, debug_level=debug_level, seconds=self._clock.seconds, config=limits
         )
         self._emitter = self._delivery.listeners
+        self._reports = Reports(self._delivery, self)
         self._listening = Listening(self._endpoints)
         self._dropped = Counter[str]()  # in earlier runs
         self._run: RunningNode | None = None
@@ -148,7 +151,7 @@ class MeshService(Service, Emitting):
     def routing_table(self) -> Mapping[bytes, MeshProtocol]:
         """The neighbours by id, read-only and live."""
         run = self._run  # once: another thread may look while this one stops
-        return _NOBODY if run is None else run.driver.table
+        return _NOBODY if run is None else run.connections.table
 
     @property
     def members(self) -> Mapping[bytes, Member]:
@@ -169,7 +172,7 @@ class MeshService(Service, Emitting):
     @property
     def factory(self) -> IProtocolFactory:
         """A factory of links, encryption included, to listen with by other means."""
-        factory = MeshFactory(lambda: None if self._run is None else self._run.driver)
+        factory = MeshFactory(lambda: None if self._run is None else self._run.connections)
         return factory if self._tls is None else self._tls.factory(factory)
 
     def footprint(self) -> dict[str, int]:
@@ -251,27 +254,14 @@ class MeshService(Service, Emitting):
         return self._running().when_key_in_use()
 
     def _begin(self) -> None:
-        store = self._settings.open_history()
         with ExitStack() as undo:
-            if store is not None:
-                undo.callback(store.close)
             undo.callback(self._stop_listening)
             self._listening.start(self.factory)
+            log = LinkLog(self._clock, self.config, self._debug, self.protocol)
             run = RunningNode(
-                self._reactor,
-                self._clock,
-                lambda above: self._settings.new_run(above, self._where()),
-                self.config,
-                self._tls,
-                self._client_endpoints,
-                self._delivery,
-                self,
-                self._debug,
-                store,
-                self._address_book(),
-                self._wall_clock,
+                self._reactor, self._clock, self._settings, self._client_endpoints, self._reports, log,
                 self._where,
-            )
+            )  # fmt: skip
             undo.pop_all()
         self._stopping = False
         self._run = run
@@ -282,7 +272,7 @@ class MeshService(Service, Emitting):
     def _where(self) -> tuple[str, int] | None:
         """Where others can dial this node now; while it stops, where they could before."""
         if self._stopping and self._run is not None:
-            return self._run.driver.local_node.address
+            return self._run.driver.address
         address = self.out_addr
         unreachable = address is None and bool(self.addresses)
         if unreachable and not self._unreachable:
@@ -292,12 +282,6 @@ class MeshService(Service, Emitting):
             )
         self._unreachable = unreachable
         return address
-
-    def _address_book(self) -> AddressBook | None:
-        path = self._settings.identity.path
-        if path is None:
-            return None
-        return AddressBook(path, self.config.address_book_limit, aside(self._reactor))
 
     def _verify(self, origin: bytes, signature: bytes, data: bytes) -> bool:
         """Whether a signature is right; of a mesh in memory each is looked at once."""
@@ -365,7 +349,7 @@ class MeshService(Service, Emitting):
         :return: whether one was kept up, or tried to be.
         :raises LocalError: a port that cannot be; NotRunning if the service does not run.
         """
-        return self._running().dialler.forget(this_host(host), check_port(port))
+        return self._running().peers.forget(this_host(host), check_port(port))
 
     def disconnect(self, link: MeshProtocol) -> None:
         """Close *link* and do not dial its node for ``redial_forbidden`` seconds."""
@@ -378,7 +362,7 @@ class MeshService(Service, Emitting):
 
         :raises NotRunning: the service does not run.
         """
-        self._running().driver.disconnected.add(node_id)
+        self._running().connections.cooldown.add(node_id)
 
     # ── sending ─────────────────────────────────────────────────────────────────────
 

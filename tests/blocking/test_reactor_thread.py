@@ -133,7 +133,7 @@ class StopInTurnTests(SynchronousTestCase):
             dials.connect(*stops.addresses[0])  # so that it is dialled again when the link is lost
             mesh.run()
             gone: Deferred[None] = Deferred()
-            stops._run.driver.connections.all_gone = lambda clock: gone  # type: ignore
+            stops._run.connections.all_gone = lambda: gone  # type: ignore
             stopped = threads._stop_all()
             mesh.run(30)
             self.assertEqual((dials.running, dict(dials.routing_table)), (1, {}))

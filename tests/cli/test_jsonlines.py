@@ -107,7 +107,7 @@ class JsonLinesTests(TerminalCase):
         self.network.pump()
         printed = events(screen)
         self.assertEqual(printed[1], {"event": "connect", "peers": [other.id.decode()]})
-        member = other.id.decode(), other._run.driver.local_node.epoch
+        member = other.id.decode(), other._run.driver.node.outbox.run[1]
         self.assertEqual(
             printed[2],
             {
@@ -169,7 +169,7 @@ class JsonLinesTests(TerminalCase):
         self.network.advance(1)
         self.assertEqual(self.got(other), ["fire", "again"])
         told = [event for event in events(screen) if event["event"] == "receipt"]
-        epoch = node._run.driver.local_node.epoch  # type: ignore[union-attr]
+        epoch = node._run.driver.node.outbox.run[1]  # type: ignore[union-attr]
         first = {"event": "receipt", "line": 1, "epoch": epoch, "sequence": 1, "missed": 0, "closed": None}
         self.assertEqual(
             [event for event in told if event["line"] == 1],

@@ -116,7 +116,7 @@ class TestMembers(MembersCase):
         self.assertEqual(fourth.members[second.id].tags, LONGEST)
         self.assertEqual(first.members[third.id].address, ("a.example", 9))
         member = first.members[fourth.id]
-        epoch = fourth._run.driver.local_node.epoch  # type: ignore[union-attr]
+        epoch = fourth._run.driver.node.outbox.run[1]  # type: ignore[union-attr]
         expected = Member(fourth.id, None, {}, (self.host(fourth), PORT), "member", "up", 0.0, epoch)
         self.assertEqual(member, expected)
         self.assertEqual(self.told(first), ["up"] * 3)

@@ -352,7 +352,7 @@ class TestTheApplicationsSide(MeshCase):
 
     def test_there_may_be_no_other_link_to_wait_for(self) -> None:
         a, b = self.chain(2)
-        connections = a._run.driver.connections
+        connections = a._run.connections
         self.assertIs(self.successResultOf(connections.link_with(b.id)), a.routing_table[b.id])
         self.assertIs(
             self.failureResultOf(connections.link_with(b"?"), RemoteError).value.reason, Reason.LOST

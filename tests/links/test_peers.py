@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -13,7 +15,8 @@ from tests.support.meshcase import PORT, MeshCase, Raw
 from twisted_mesh.addressing.addresses import PeerAddress
 from twisted_mesh.addressing.endpoints import ClientEndpoints
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.errors import ConnectFailed, LocalError, NotRunning
+from twisted_mesh.errors import ConnectFailed, LocalError, NotRunning, Reason
+from twisted_mesh.links.connections import Unlinked
 from twisted_mesh.links.cooldown import CoolDown
 from twisted_mesh.links.peers import PersistentPeers
 
@@ -75,7 +78,8 @@ class TestBackOff(SynchronousTestCase):
         dialler.add(address)
         dialler.add(address)
         self.assertEqual((len(self.attempts), len(dialler)), (1, 1))
-        dialler.link_lost(b"unknown", False)
+        unknown: Any = SimpleNamespace(id=b"unknown")
+        dialler.unlinked(Unlinked(unknown, Reason.LOST, 1))
         dialler.stop()
         self.assertEqual((len(dialler), self.clock.getDelayedCalls()), (0, []))
         dialler.add(address)

@@ -92,7 +92,7 @@ class TestTally(SynchronousTestCase):
                 assert holders.missed == {one for one in waited if number in lost[one]}
                 assert holders.pending == waited - holders.missed
                 assert holders == before[number] or number in changed
-                assert tally.is_settled(number) == (holders.delivered >= EVERYBODY)
+                assert tally.is_decided(number) == (not holders.pending)
 
 
 class TestAsked(SynchronousTestCase):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.meshcase import MeshCase, batch
+from twisted_mesh.core.events import EpochConflict
 from twisted_mesh.core.node import DROPPED
 from twisted_mesh.service import MeshService
 
@@ -69,8 +70,8 @@ class TestDropped(MeshCase):
 
     def test_it_is_of_all_runs_since_the_service_was_made_and_read_only(self) -> None:
         self.drop(2)
-        driver: Any = self.a._run and self.a._run.driver
-        driver.renew(driver.local_node)
+        run: Any = self.a._run
+        run._epoch_conflict(EpochConflict(run.driver.node.outbox.run[1]))
         self.assertEqual(self.seen(self.a), {"no_room": 2})
         self.stop(self.a)
         self.assertEqual(self.seen(self.a), {"no_room": 2})

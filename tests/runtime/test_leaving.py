@@ -185,13 +185,13 @@ class TestRelay(MeshCase):
         a, b = self.node(overlay=False), self.node(overlay=False, role="guest")  # and has never spoken
         self.link((a, b))
         assert a._run is not None and b._run is not None
-        end = b._run.driver.connections.end
+        close_all = b._run.connections.close_all
 
         def late(error: RemoteError) -> None:
             a.send("late")
-            end(error)
+            close_all(error)
 
-        b._run.driver.connections.end = late  # type: ignore[method-assign]
+        b._run.connections.close_all = late  # type: ignore[method-assign]
         stopped = b.stopService()
         self.network.advance(1)
         self.successResultOf(stopped)

@@ -12,6 +12,7 @@ from twisted.python.failure import Failure
 from tests.support.meshcase import MIB, PORT, MeshCase, Puppet, batch
 from twisted_mesh import flags
 from twisted_mesh.core.broadcast.joining import MOST_CLAIMED
+from twisted_mesh.core.events import EpochConflict
 from twisted_mesh.core.handshake import LocalNode, Side, Stage
 from twisted_mesh.core.signing import Signer
 from twisted_mesh.delivery.receipts import Receipt
@@ -86,7 +87,7 @@ class TestEpochTaken(MeshCase):
     def test_who_was_shown_until_then_is_told_as_gone(self) -> None:
         a, b = self.chain(2)
         assert a._run is not None
-        a._run.epoch_taken(a._run.driver.local_node.epoch)
+        a._run._epoch_conflict(EpochConflict(a._run.driver.node.outbox.run[1]))
         self.assertEqual(dict(a.members), {})
         told = self.happened(a, "member")
         self.assertEqual([(member.id, member.state) for member in told[-1:]], [(b.id, "gone")])

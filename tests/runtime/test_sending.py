@@ -126,7 +126,7 @@ class TestGathering(MeshCase):
         call_later = clock.callLater
 
         def noting(delay: float, call: Any, *args: Any, **more: Any) -> IDelayedCall:
-            if getattr(call, "__self__", None) in (driver, driver._gathering):
+            if getattr(call, "__self__", None) in (driver, driver._batching):
                 scheduled.append(call.__name__)
             return call_later(delay, call, *args, **more)
 

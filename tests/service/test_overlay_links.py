@@ -17,8 +17,9 @@ from twisted_mesh.addressing.addresses import PeerAddress
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.handshake import Side
-from twisted_mesh.errors import NotHandedOver
+from twisted_mesh.errors import NotHandedOver, Reason
 from twisted_mesh.identity import Identity
+from twisted_mesh.links.connections import Unlinked
 from twisted_mesh.links.cooldown import CoolDown
 from twisted_mesh.links.peers import PersistentPeers
 from twisted_mesh.service import MeshService
@@ -46,7 +47,7 @@ class OverlayCase(MeshCase):
 
     def dial_for(self, service: MeshService, contact: Contact, purpose: Purpose) -> None:
         """Let the core of *service* want a link."""
-        service._run.dial(events.Dial(contact, purpose))  # type: ignore[union-attr]
+        service._run._connector.dial(events.Dial(contact, purpose))  # type: ignore[union-attr]
         self.network.pump()
 
     def contact(self, service: MeshService) -> Contact:
@@ -55,7 +56,7 @@ class OverlayCase(MeshCase):
 
     def visits(self, service: MeshService) -> list[Any]:
         """Its links that are exchanges."""
-        return [link for link in service._run.driver.connections if link.visits]  # type: ignore[union-attr]
+        return [link for link in service._run.connections if link.visits]  # type: ignore[union-attr]
 
 
 class TestForming(OverlayCase):
@@ -219,15 +220,20 @@ class TestTargets(SynchronousTestCase):
         visits = True
         id = b"node"
 
+    def lost(self, node_id: bytes = b"node", passed_on: bool = False, left: int = 1) -> None:
+        link: Any = self.Visit()
+        link.id = node_id
+        self.dialler.unlinked(Unlinked(link, Reason.ROOM if passed_on else Reason.LOST, left))
+
     def test_it_is_visited_again_and_again(self) -> None:
-        self.dialler.link_lost(b"node", True)
+        self.lost(passed_on=True)
         for _ in range(3):
             self.clock.advance(100.0)
             self.outcome.pop().callback(self.Visit())
         self.assertEqual(self.attempts, [("visit", 100.0), ("visit", 200.0), ("visit", 300.0)])
 
     def test_a_visit_that_fails_is_one_as_well(self) -> None:
-        self.dialler.link_lost(b"node", True)
+        self.lost(passed_on=True)
         self.clock.advance(100.0)
         self.outcome.pop().errback(NotHandedOver("nobody there"))
         self.clock.advance(99.0)
@@ -236,34 +242,34 @@ class TestTargets(SynchronousTestCase):
         self.assertEqual(self.attempts[1:], [("visit", 200.0)])
 
     def test_when_no_link_is_left_it_is_dialled_at_once(self) -> None:
-        self.dialler.link_lost(b"node", True)
+        self.lost(passed_on=True)
         self.clock.advance(10.0)
-        self.dialler.isolated()
+        self.lost(b"other", left=0)
         self.clock.advance(1.0)
         self.assertEqual(self.attempts, [("link", 11.0)])
 
     def test_also_in_the_middle_of_a_visit(self) -> None:
-        self.dialler.link_lost(b"node", True)
+        self.lost(passed_on=True)
         self.clock.advance(100.0)
-        self.dialler.isolated()
+        self.lost(b"other", left=0)
         self.outcome.pop().callback(self.Visit())
         self.clock.advance(1.0)
         self.assertEqual(self.attempts, [("visit", 100.0), ("link", 101.0)])
 
     def test_a_link_that_is_lost_later_is_made_again(self) -> None:
-        self.dialler.link_lost(b"node", True)
+        self.lost(passed_on=True)
         self.clock.advance(100.0)
         self.table[b"node"] = None
         self.outcome.pop().callback(self.Visit())  # which became a link
         self.clock.advance(100.0)
         self.assertEqual(len(self.attempts), 1)
         del self.table[b"node"]
-        self.dialler.link_lost(b"node", False)
+        self.lost(passed_on=False)
         self.clock.advance(1.0)
         self.assertEqual(self.attempts[1:], [("link", 201.0)])
 
     def test_another_node_there_is_the_one_that_counts(self) -> None:
-        self.dialler.link_lost(b"node", True)
+        self.lost(passed_on=True)
         self.clock.advance(100.0)
         visit = self.Visit()
         visit.id = b"new"
@@ -273,7 +279,7 @@ class TestTargets(SynchronousTestCase):
     def test_not_while_the_application_forbids_it(self) -> None:
         self.clock.advance(1.0)
         self.away.add(b"node")
-        self.dialler.link_lost(b"node", False)
+        self.lost(passed_on=False)
         self.clock.advance(59.9)
         self.assertEqual(self.attempts, [])
         self.clock.advance(0.1)
@@ -339,7 +345,7 @@ class TestVisits(OverlayCase):
         for node, other in ((one, two), (two, one)):
             self.assertEqual(len(self.visits(node)), 1)
             self.assertNotIn(other.id, node.routing_table)
-            self.assertEqual(node._run.driver.connections.awaiting(), [])  # type: ignore[union-attr]
+            self.assertEqual(node._run.connections.awaiting(), [])  # type: ignore[union-attr]
             self.assertEqual(self.events(node), [("connect", node)])
             self.assertEqual(len(node.members), 3)
         self.network.advance(5)
@@ -411,7 +417,7 @@ class TestVisits(OverlayCase):
         self.dial(puppet, a)
         self.network.advance(9)
         self.assertIsNone(puppet.bye)
-        self.assertEqual(a._run.driver.connections.awaiting(), [])  # type: ignore[union-attr]
+        self.assertEqual(a._run.connections.awaiting(), [])  # type: ignore[union-attr]
         self.network.advance(4)
         self.assertEqual(puppet.bye.reason, "timeout")  # type: ignore[union-attr]
 

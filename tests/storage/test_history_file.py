@@ -19,6 +19,7 @@ from twisted_mesh.delivery.receipts import Receipt
 from twisted_mesh.errors import IdentityError, StoreError, StoreFull
 from twisted_mesh.identity import Identity
 from twisted_mesh.message import Message
+from twisted_mesh.runtime import running_node
 from twisted_mesh.service import MeshService
 from twisted_mesh.wire.bodies import unpack_entries
 
@@ -133,8 +134,8 @@ class TestRestart(HistoryCase):
                 late = batch(author, 3001, 3001)
                 again._run.driver.node.history.take(late, self.network.clock.seconds())
                 deliver = Deliver(0, author.origin, 1, 3001, 1000, 9, unpack_entries(late.batch.body))
-                again._run.deliver(deliver, None)
-                again._run.deliver(Deliver(0, author.origin, 1, 0, 0, 9, [[0, 2, "psst"]]), None)
+                again._run._deliver(deliver)
+                again._run._deliver(Deliver(0, author.origin, 1, 0, 0, 9, [[0, 2, "psst"]]))
 
         again.on("message", listener)
         again.startService()
@@ -658,13 +659,13 @@ class TestFailedStop(HistoryCase):
     def failing(self, b: MeshService, what: str) -> None:
         """Let a part of *b* fail at the end of what it does when *b* stops."""
         assert b._run is not None and b._run.writer is not None
-        driver, writer = b._run.driver, b._run.writer
+        run, driver, writer = b._run, b._run.driver, b._run.writer
         part, name = {
             "ports": (b._listening, "stop"),
-            "dialler": (b._run.dialler, "stop"),
+            "dialler": (run.peers, "stop"),
             "goodbye": (driver, "given_to_all"),
-            "links": (driver.connections, "end"),
-            "silence": (driver._watch, "stop"),
+            "links": (run.connections, "close_all"),
+            "silence": (run._keepalive, "stop"),
             "flush": (writer._changes, "look_again"),
             "timers": (driver._timers, "stop"),
         }[what]
@@ -703,8 +704,9 @@ class TestFailedStop(HistoryCase):
 
     def test_a_start_that_fails_gives_back_what_it_had(self) -> None:
         b = self.keeping()
-        self.patch(b, "_address_book", lambda: 1 // 0)
+        failing = self.patch(running_node, "AddressBook", lambda *_: 1 // 0)
         self.assertRaises(ZeroDivisionError, b.startService)
+        failing.restore()
         self.stop(self.started())
 
 

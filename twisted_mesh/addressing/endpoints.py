@@ -32,15 +32,20 @@ _TCP: Final = re.compile(
     re.IGNORECASE,
 )
 Dial = Callable[[str, int], IStreamClientEndpoint]
+Encrypt = Callable[[IStreamClientEndpoint], IStreamClientEndpoint]
 
 
 class ClientEndpoints:
     """Makes the client endpoints of one service, for all its runs."""
 
-    def __init__(self, reactor: Any, config: MeshConfig, dial: Dial | None) -> None:
+    def __init__(
+        self, reactor: Any, config: MeshConfig, dial: Dial | None, encrypt: Encrypt | None = None
+    ) -> None:
         """
         :param dial: makes the endpoints for host and port, where the application does that itself.
+        :param encrypt: makes an endpoint one with TLS; None for plain text.
         """
+        self._encrypt = encrypt
         self._reactor = reactor
         self._seconds = config.connect_timeout
         self._dial = dial
@@ -55,7 +60,11 @@ class ClientEndpoints:
         return Lookup(self._told if told else self._given)
 
     def endpoint(self, address: PeerAddress, lookup: Lookup) -> IStreamClientEndpoint:
-        """What dials *address*, at those of its IP addresses *lookup* has left."""
+        """The endpoint that dials *address*, at those of its IP addresses that *lookup* has left."""
+        endpoint = self._plain(address, lookup)
+        return endpoint if self._encrypt is None else self._encrypt(endpoint)
+
+    def _plain(self, address: PeerAddress, lookup: Lookup) -> IStreamClientEndpoint:
         if address.host is None:
             if not isinstance(address.endpoint, str):
                 assert address.endpoint is not None

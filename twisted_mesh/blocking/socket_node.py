@@ -83,7 +83,7 @@ class SocketNode(MeshService):
     def awaiting(self) -> list[MeshProtocol]:
         """Connections that may still become links."""
         run = self._run
-        return [] if run is None else run.driver.connections.awaiting()
+        return [] if run is None else run.connections.awaiting()
 
     def shown_at(self) -> tuple[str, int] | None:
         """Where others are told to dial it, or where this host reaches it; None once it is stopped."""
@@ -113,7 +113,7 @@ class SocketNode(MeshService):
 
     async def _stop_at_last(self) -> None:
         run = self._run
-        if self._peers and run is not None and run.driver.unsent and not run.driver.table:
+        if self._peers and run is not None and run.driver.unsent and not run.connections.table:
             # Nobody had to wait until they were reached, but a message for them must.
             with suppress(NotHandedOver, NotRunning):  # another call may have stopped it meanwhile
                 await self.handed_over(self.config.handover_timeout)

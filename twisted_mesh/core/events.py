@@ -7,7 +7,7 @@ Links are numbers the outside gives out and never uses twice; sequences count me
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -304,9 +304,13 @@ class Joined(msgspec.Struct, frozen=True):
 
 
 class Receipted(msgspec.Struct, frozen=True):
-    """More is known of who has these own messages, by number, whose receipts are open."""
+    """More is known of who has these own messages, by number, whose receipts are open.
+
+    :ivar decided: who has each of those of which nobody is pending.
+    """
 
     sequences: Sequence[int]
+    decided: Mapping[int, Holders]
 
 
 class ReceiptClosed(msgspec.Struct, frozen=True):
@@ -396,3 +400,26 @@ class Emit(msgspec.Struct, frozen=True):
 
 
 Effect = Send | Deliver | Close | Dial | SetTimer | Emit
+
+# ── what the driver of the core adds ────────────────────────────────────────────────
+
+
+class Numbered(msgspec.Struct, frozen=True):
+    """Own messages have numbers of *run*, *count* from *first* on.
+
+    :ivar place: of the first in all that was sent in this run of the service.
+    """
+
+    run: StreamId
+    place: int
+    count: int
+    first: int
+
+
+class NewRun(msgspec.Struct, frozen=True):
+    """A new run of the core has begun, which knows of nobody, nor of direct messages under way.
+
+    :ivar last: own messages above this number of the old run get numbers of the new one.
+    """
+
+    last: int

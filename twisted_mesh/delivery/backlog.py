@@ -8,40 +8,64 @@ wait for it together, and not before.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol as Interface
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from twisted_mesh.delivery.delivery import Delivery
-from twisted_mesh.delivery.queue import Held, Reader, StreamId
+from twisted_mesh.core.events import StreamId
+from twisted_mesh.core.history.reader import Piece
+from twisted_mesh.core.history.storage import Missing
+from twisted_mesh.delivery.delivery import Delivery, messages_of
+from twisted_mesh.delivery.direct import Sources
+from twisted_mesh.delivery.queue import Held as Messages
 from twisted_mesh.errors import StoreError
+
+
+class Held(Interface):
+    """What is held of each run."""
+
+    def read(self, run: StreamId, after: int, upto: int, most: int) -> Iterator[Piece | Missing]:
+        """As :func:`twisted_mesh.core.history.reader.read`."""
+        ...  # pragma: no cover
 
 
 class Backlog:
     """The consumers of one run that are behind."""
 
-    def __init__(self, clock: IReactorTime, delivery: Delivery, reader: Reader, retry: float) -> None:
+    def __init__(
+        self, clock: IReactorTime, delivery: Delivery, history: Held, sources: Sources, retry: float
+    ) -> None:
         """
-        :param reader: reads what the run holds; *retry*: seconds until it is asked again after it failed.
+        :param history: what the run holds; *retry*: seconds until it is read again after that failed.
         """
         self._clock = clock
         self._delivery = delivery
-        self._reader = reader
+        self._history = history
+        self._sources = sources
         self._retry = retry
         self._turn: IDelayedCall | None = clock.callLater(0, self._hand_on)
         self._again: IDelayedCall | None = None
         self._stopped = False
 
-    def read(self, run: StreamId, after: int, upto: int, most: int) -> Iterator[Held]:
+    def read(self, run: StreamId, after: int, upto: int, most: int) -> Iterator[Messages]:
         """Messages that were delivered, as they are held still (``delivery.queue.Reader``).
 
         :raises StoreError: they cannot be read now; who wants them is told to try again.
         """
         try:
-            yield from self._reader(run, after, upto, most)
+            for piece in self._history.read(run, after, upto, most):
+                yield self._messages(run, piece)
         except StoreError:
             if self._again is None and not self._stopped:
                 self._again = self._clock.callLater(self._retry, self._read_again)
             raise
+
+    def _messages(self, run: StreamId, piece: Piece | Missing) -> Messages:
+        if isinstance(piece, Missing):
+            return Messages(piece.first, piece.last, [], damaged=True)
+        source = self._sources.of(run, piece.sent)
+        messages = messages_of(piece.entries, piece.first, piece.size, source)
+        return Messages(piece.first, piece.last, list(messages))
 
     def stop(self) -> None:
         """Hand on nothing more by itself: the rest is the next process's."""

@@ -1,25 +1,22 @@
-"""What the application waits to hear back: receipts of its messages, and its direct messages.
+"""Direct messages that are not acknowledged yet, and the way of a reply.
 
-Contract: for one run.  What it asks for goes to the core as events, and what the core hears comes back
-here; when the run ends, everybody who waits is told.
+Contract: for one run.  A message goes to the core as an event, and its end comes back here; when the run
+ends, everybody who waits is told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from weakref import WeakMethod
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from twisted_mesh.core import events
-from twisted_mesh.core.events import Holders
-from twisted_mesh.core.replies.replies import ReplyRouting
-from twisted_mesh.delivery.receipts import Receipt, Receipts
 from twisted_mesh.errors import Unreachable
 from twisted_mesh.eventloop.deferreds import Handover, unreachable
 from twisted_mesh.identity import id_of
+from twisted_mesh.message import Source
 from twisted_mesh.wire.bodies import join_entries
 
 
@@ -38,40 +35,39 @@ class ReplyPath:
         return _over(id_of(origin).decode()) if reply is None else reply(origin, packets)
 
 
+class Sources:
+    """What the messages of a batch share, for one run of a service."""
+
+    def __init__(
+        self, wall_clock: Callable[[], float], reply: Callable[[bytes, tuple[object, ...]], Deferred[None]]
+    ) -> None:
+        """
+        :param wall_clock: seconds since 1970; :param reply: as for :class:`ReplyPath`.
+        """
+        self._wall_clock = wall_clock
+        self._reply = reply
+
+    def of(self, run: events.StreamId, sent: int) -> Source:
+        """The source of a batch of *run*; *sent* is its author's clock in ms, or 0 for now."""
+        at = sent / 1000 if sent else self._wall_clock()
+        return Source(run, id_of(run[0]), at, ReplyPath(self._reply))
+
+
 def _over(name: str) -> Deferred[None]:
     return unreachable(f"{name}: the run this is for has stopped: use send_to()")
 
 
 class PendingDirects:
-    """The receipts that are open, and the direct messages that are not acknowledged."""
+    """The direct messages that are not acknowledged."""
 
-    def __init__(
-        self,
-        clock: IReactorTime,
-        handle: Callable[[events.Asking], None],
-        reverse: Callable[[], ReplyRouting],
-        changed: Callable[[Receipt], None],
-    ) -> None:
+    def __init__(self, handle: Callable[[events.SendDirect], None]) -> None:
         """
-        :param handle: gives an event to the core; :param reverse: the core's side of it.
-        :param changed: is told of each receipt of which more is known.
+        :param handle: gives an event to the core.
         """
         self._handle = handle
-        self._receipts = Receipts(
-            clock,
-            lambda number: reverse().holders(number),
-            lambda number: reverse().is_decided(number),
-            lambda number: reverse().is_settled(number),
-            lambda number: handle(events.Forget(number)),
-            changed,
-        )
         self._stopped = False
         self._tokens = 0
-        self._waiting: dict[int, tuple[str, Deferred[None]]] = {}  # direct messages, by token
-
-    def ask(self, place: int) -> Receipt:
-        """A receipt for the message at *place* of all that is sent."""
-        return self._receipts.ask(place)
+        self._waiting: dict[int, tuple[str, Deferred[None]]] = {}  # by token
 
     def send(self, origin: bytes, name: str, entry: bytes) -> Deferred[None]:
         """Send a packed message to the node *origin*, which is called *name*.
@@ -91,43 +87,23 @@ class PendingDirects:
     def _cancelled(self, token: int) -> None:
         self._waiting.pop(token, None)
 
-    def numbered(self, run: tuple[bytes, int], place: int, count: int, first: int) -> None:
-        """Messages have numbers now (Observer)."""
-        numbers = self._receipts.numbered(run, place, count, first)
-        if numbers:
-            self._handle(events.Ask(numbers))
-            self._receipts.changed(numbers)  # who should have them
-
-    def renumbered(self, taken: int) -> None:
-        """Messages will get other numbers, in a new run (Observer)."""
-        self._receipts.renumber(taken)
-
-    def begin_anew(self) -> None:
+    def new_run(self, _: events.NewRun) -> None:
         """A new run has begun, which knows of no direct messages."""
         self._fail_all("a new run of this node has begun, and the old one will not hear of it")
 
-    def receipted(self, sequences: Sequence[int]) -> None:
-        """More is known of who has some messages (Observer)."""
-        self._receipts.changed(sequences)
-
-    def receipt_closed(self, sequence: int, holders: Holders) -> None:
-        """There are too many receipts (Observer)."""
-        self._receipts.close(sequence, holders, "too many receipts are open")
-
-    def ended(self, token: int, why: str | None) -> None:
-        """A direct message is acknowledged, or given up (Observer)."""
-        name, waiting = self._waiting.pop(token, ("", None))
+    def ended(self, ended: events.DirectEnded) -> None:
+        """A direct message is acknowledged, or given up."""
+        name, waiting = self._waiting.pop(ended.token, ("", None))
         if waiting is None:
             return
-        if why is None:
+        if ended.why is None:
             waiting.callback(None)
         else:
-            waiting.errback(Failure(Unreachable(f"{name}: {why}")))
+            waiting.errback(Failure(Unreachable(f"{name}: {ended.why}")))
 
     def stop(self) -> None:
         """Nobody hears back any more."""
         self._stopped = True
-        self._receipts.stop()
         self._fail_all("the service stopped first")
 
     def _fail_all(self, why: str) -> None:
@@ -137,4 +113,4 @@ class PendingDirects:
 
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""
-        return {"receipts": len(self._receipts), "unacknowledged": len(self._waiting)}
+        return {"unacknowledged": len(self._waiting)}

@@ -12,12 +12,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from math import inf
+from typing import Protocol as Interface
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
+from twisted_mesh.core import events
 from twisted_mesh.core.events import Holders
 from twisted_mesh.errors import NoMembers, NotDelivered, NotRunning, ReceiptTimeout
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, seconds_of
@@ -130,29 +132,29 @@ class Receipt:
         )
 
 
+class ReceiptCore(Interface):
+    """What knows of receipts."""
+
+    def handle(self, event: events.Event) -> None:
+        """Let the core handle *event*."""
+        ...  # pragma: no cover
+
+    def holders(self, sequence: int) -> Holders | None:
+        """Who has the own message *sequence* now; None if its receipt is not open."""
+        ...  # pragma: no cover
+
+
 class Receipts:
     """The receipts of one run that are not settled, by the place of their messages in all that is sent."""
 
     def __init__(
-        self,
-        clock: IReactorTime,
-        holders: Callable[[int], Holders | None],
-        is_decided: Callable[[int], bool],
-        is_settled: Callable[[int], bool],
-        forget: Callable[[int], None],
-        changed: Callable[[Receipt], None],
+        self, clock: IReactorTime, core: ReceiptCore, changed: Callable[[str, Receipt], object]
     ) -> None:
         """
-        :param holders: who has the own message with that number.
-        :param is_decided: whether nobody is pending; :param is_settled: nor has missed it.
-        :param forget: nobody waits for the receipt of that number any more.
-        :param changed: is told of each receipt of which more is known.
+        :param changed: is called with ``"receipt"`` and each receipt of which more is known.
         """
         self._clock = clock
-        self._holders = holders
-        self._is_decided = is_decided
-        self._is_settled = is_settled
-        self._forget = forget
+        self._core = core
         self._changed = changed
         self._unnumbered: OrderedDict[int, Receipt] = OrderedDict()  # by place, in order
         self._open: dict[int, Receipt] = {}  # by number
@@ -166,57 +168,61 @@ class Receipts:
         receipt = self._unnumbered[place] = Receipt(self._clock, self._look)
         return receipt
 
-    def numbered(self, run: tuple[bytes, int], place: int, count: int, first: int) -> list[int]:
-        """The messages from *place* on have their numbers, from *first* on: those that are asked for."""
+    def numbered(self, numbered: events.Numbered) -> None:
+        """Messages have their numbers: the core is asked for the receipts of some of them."""
         numbers = []
         while self._unnumbered:
             at, receipt = next(iter(self._unnumbered.items()))
-            if at >= place + count:
+            if at >= numbered.place + numbered.count:
                 break
             del self._unnumbered[at]
-            number = first + at - place
-            receipt.id = (*run, number)
+            number = numbered.first + at - numbered.place
+            receipt.id = (*numbered.run, number)
             self._open[number], self._places[number] = receipt, at
             numbers.append(number)
-        return numbers
+        if numbers:
+            self._core.handle(events.Ask(numbers))
 
-    def renumber(self, taken: int) -> None:
-        """A new run has begun: the messages above *taken* get other numbers, in that.
+    def new_run(self, new_run: events.NewRun) -> None:
+        """A new run has begun: messages that no neighbour has taken get other numbers, in that.
 
         The others stay in the run that is over, of which nothing more is heard: they are closed.
         """
         numbers, self._open = self._open, {}
         places, self._places = self._places, {}
-        again = sorted((places[number], receipt) for number, receipt in numbers.items() if number > taken)
+        again = sorted(
+            (places[number], receipt) for number, receipt in numbers.items() if number > new_run.last
+        )
         for _, receipt in again:
             receipt.id = None
         self._unnumbered = OrderedDict([*again, *self._unnumbered.items()])
         for number, receipt in numbers.items():
-            if number <= taken:
+            if number <= new_run.last:
                 self._close(receipt, receipt._last, "a new run of this node has begun")
 
-    def changed(self, numbers: Iterable[int]) -> None:
-        """More is known of who has these messages."""
-        for number in numbers:
+    def receipted(self, receipted: events.Receipted) -> None:
+        """More is known of who has some messages."""
+        for number in receipted.sequences:
             receipt = self._open.get(number)
             if receipt is not None:
-                missed = self._judge(number, receipt)
-                self._changed(receipt)
+                holders = receipted.decided.get(number)
+                missed = None if holders is None else self._decided(number, receipt, holders)
+                self._changed("receipt", receipt)
                 receipt._tell()
                 if missed is not None:
                     receipt._waiting.failed(missed)
 
-    def close(self, number: int, holders: Holders, why: str) -> None:
-        """A receipt is not kept up any more."""
-        receipt = self._open.pop(number, None)
-        self._places.pop(number, None)
+    def closed(self, closed: events.ReceiptClosed) -> None:
+        """There are too many receipts: one is not kept up any more."""
+        receipt = self._open.pop(closed.sequence, None)
+        self._places.pop(closed.sequence, None)
         if receipt is not None:
-            self._close(receipt, holders, why)
+            self._close(receipt, closed.holders, "too many receipts are open")
 
     def _close(self, receipt: Receipt, holders: Holders, why: str) -> None:
         not_known = f"{why}: who has the message is not known any more"
         receipt._end(holders, Failure(NotDelivered(not_known, receipt)), why)
-        self._changed(receipt)
+        self._changed("receipt", receipt)
         receipt._tell()
 
     def stop(self) -> None:
@@ -230,18 +236,14 @@ class Receipts:
             receipt._end(receipt._holders(), failure, "the service has stopped")
             receipt._tell()
 
-    def _judge(self, number: int, receipt: Receipt) -> Failure | None:
-        """See what is decided; why those who wait now have waited in vain, though more may come of it."""
-        # Asked first: of thousands of messages that one member has told of, few are decided by that.
-        holders = self._holders(number) if self._is_decided(number) else None
-        if holders is None:
-            return None
-        if not self._is_settled(number):
+    def _decided(self, number: int, receipt: Receipt, holders: Holders) -> Failure | None:
+        """Nobody is pending; why those who wait now have waited in vain, though more may come of it."""
+        if holders.missed:
             return receipt._not_delivered(holders)
         # All is in order before anybody is told, who may send or stop.
         receipt._last = holders
         del self._open[number], self._places[number]
-        self._forget(number)
+        self._core.handle(events.Forget(number))
         if holders.delivered:
             receipt.is_complete = True
         else:
@@ -249,7 +251,7 @@ class Receipts:
         return None
 
     def _look(self, receipt: Receipt) -> Holders | None:
-        return None if receipt.id is None else self._holders(receipt.id[2])
+        return None if receipt.id is None else self._core.holders(receipt.id[2])
 
 
 def _ids(origins: Iterable[bytes]) -> frozenset[bytes]:

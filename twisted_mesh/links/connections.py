@@ -1,41 +1,111 @@
-"""The connections of one run: all there are, those that have proven nothing yet, and the routing table.
+"""The connections of one run: bytes become events here.
 
-Contract: keeps them within ``links_limit`` and ``handshakes_limit``; what comes over them and what goes out
-is the hub's.  Strangers are many only at their own cost: the oldest makes room for the newest.
+Contract: hosts every link, from the connection to its end, and tells the core of it by events.  All links,
+and those that have proven nothing yet, are kept within ``links_limit`` and ``handshakes_limit``.  Strangers
+are many only at their own cost: the oldest makes room for the newest.
 """
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack
 from types import MappingProxyType
+from typing import Final
+from typing import Protocol as Interface
 
+import msgspec
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.logger import Logger
 
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core import events
+from twisted_mesh.core.handshake import FRESH_BYTES, NONCE_BYTES, Handshake, LocalNode, Nonces, Peer, Side
 from twisted_mesh.core.link_machine import Phase
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, is_in_time
+from twisted_mesh.links.cooldown import CoolDown
+from twisted_mesh.links.log import LinkLog
 from twisted_mesh.links.protocol import MeshProtocol
+from twisted_mesh.links.tls import abort_unfinished
+from twisted_mesh.wire import native
+from twisted_mesh.wire.membership import Purpose
 
+_OVERLAY: Final = frozenset({Purpose.NEIGHBOUR, Purpose.URGENT})  # what an overlay dials for, at either end
 _log = Logger()
 
 
-class Connections:
-    """Every connection, proven or not, by the number of its link.
+class Core(Interface):
+    """What the connections work for: whoever drives the core."""
 
-    :ivar table: the routing table, by id, read-only.
+    clock: IReactorTime
+    config: MeshConfig
+    id: bytes  #: of this node
+
+    def handle(self, event: events.Event) -> None:
+        """Let the core handle *event*."""
+        ...  # pragma: no cover
+
+    def local_node(self) -> LocalNode:
+        """What this node says of itself now."""
+        ...  # pragma: no cover
+
+    def wants_turn(self) -> None:
+        """Flush :meth:`Connections.to_flush` at the end of this turn."""
+        ...  # pragma: no cover
+
+    def publish(self, event: object) -> None:
+        """Tell those who want to know of *event*."""
+        ...  # pragma: no cover
+
+
+class Linked(msgspec.Struct, frozen=True):
+    """A link is in the routing table, where there are *count* now.
+
+    :ivar is_new: whether there was none to its node.
     """
 
-    def __init__(self, config: MeshConfig) -> None:
-        self._config = config
+    link: MeshProtocol
+    is_new: bool
+    count: int
+
+
+class Unlinked(msgspec.Struct, frozen=True):
+    """A link left the routing table because of *reason*, which it may not know yet; *count* are left."""
+
+    link: MeshProtocol
+    reason: Reason
+    count: int
+
+
+class Connections:
+    """Every connection, proven or not, by the number of its link (:class:`~.protocol.LinkHost`).
+
+    :ivar table: the routing table, by id, read-only.
+    :ivar cooldown: the nodes the application does not want as neighbours now.
+    """
+
+    def __init__(
+        self, core: Core, cooldown: CoolDown, log: LinkLog, wall_clock: Callable[[], float]
+    ) -> None:
+        """
+        :param wall_clock: seconds since 1970.
+        """
+        self.clock = core.clock
+        self.config = core.config
+        self.cooldown = cooldown
+        self.log = log
+        self._core = core
+        self._wall_clock = wall_clock
+        self._nonces = Nonces(os.urandom(NONCE_BYTES))
+        self._numbers = 0
         self._links: dict[int, MeshProtocol] = {}
         self._strangers: OrderedDict[int, MeshProtocol] = OrderedDict()  # accepted, not proven
         self._table: dict[bytes, MeshProtocol] = {}
         self.table: Mapping[bytes, MeshProtocol] = MappingProxyType(self._table)
+        self._to_flush: dict[int, MeshProtocol] = {}
         self._idle = WaitingDeferreds[None]()  # for the last connection to go
         self._over: RemoteError | None = None  # why no other is let in
 
@@ -61,10 +131,10 @@ class Connections:
         """Connections that may still come into the routing table."""
         return [link for link in self if not (link.is_up or link.visits) and link.error is None]
 
-    async def all_gone(self, clock: IReactorTime) -> None:
+    async def all_gone(self) -> None:
         """Wait until there is no connection left; ``close_timeout`` after it was closed each is cut off."""
-        longest = 2 * self._config.close_timeout
-        if self._links and not await is_in_time(self._idle.wait(), longest, clock):
+        longest = 2 * self.config.close_timeout
+        if self._links and not await is_in_time(self._idle.wait(), longest, self.clock):
             # Twisted tells the end of a connection that was cut off by a timer of the reactor, which is
             # late by hours where the clock was set back at that very moment.
             _log.warn("{count} connections were cut off, and do not say so", count=len(self._links))
@@ -76,10 +146,23 @@ class Connections:
             for link in self:
                 closing.callback(link.close, error)
 
-    def end(self, error: RemoteError) -> None:
-        """Close every link with *error*, and each that is still made."""
-        self._over = error
-        self.close_all(error)
+    def renewed(self) -> None:
+        """A new core drives this node, which knows none of these links: close them."""
+        self.close_all(RemoteError("the node begins a new run", Reason.LEAVING))
+        for link in list(self._table.values()):
+            self.down(events.LinkDown(link.number, Reason.LEAVING))
+
+    async def stop(self) -> None:
+        """Close every link and let no other in; wait until the last is gone.
+
+        Until then what is queued goes out, and what the peers had sent comes in.
+        """
+        self._over = RemoteError("the node stops", Reason.LEAVING)
+        async with AsyncExitStack() as end:  # whatever fails all of it is done, the last first
+            end.push_async_callback(self.all_gone)
+            for link in self:
+                end.callback(abort_unfinished, link.transport)
+            end.callback(self.close_all, self._over)
 
     def footprint(self) -> dict[str, int]:
         """Entries and bytes of every table."""
@@ -88,26 +171,91 @@ class Connections:
             "strangers": len(self._strangers),
             "routing_table": len(self._table),
             "queued_bytes": sum(link.queued_bytes for link in self._links.values()),
+            **self.cooldown.footprint(),
         }
 
-    # ── what becomes of one ─────────────────────────────────────────────────────────
+    # ── what links ask for (protocol.LinkHost) ──────────────────────────────────────
+
+    def link(
+        self, source: IAddress | None, outgoing: bool, expected: bytes | None, purpose: Purpose
+    ) -> MeshProtocol:
+        """A new link."""
+        self._numbers += 1
+        return MeshProtocol(self, self._numbers, outgoing, expected, source, purpose)
+
+    def handshake(self, side: Side, expected: bytes | None, purpose: Purpose) -> Handshake:
+        """A handshake for a new connection."""
+        local_node = self._core.local_node()
+        nonce, time = self._nonces.make(os.urandom(FRESH_BYTES)), int(self._wall_clock())
+        return Handshake(
+            side, local_node, nonce=nonce, time=time, expected=expected, purpose=purpose,
+            is_own=self._nonces.is_own,
+        )  # fmt: skip
 
     def made(self, link: MeshProtocol) -> None:
-        """It is there, and nothing proven."""
+        """A connection is there, nothing proven."""
         self._links[link.number] = link
         if self._over is not None:
             link.close(self._over)
         elif not link.outgoing:
             self._strangers[link.number] = link
-            if len(self._strangers) > self._config.handshakes_limit:
+            if len(self._strangers) > self.config.handshakes_limit:
                 _, oldest = self._strangers.popitem(last=False)
                 oldest.close(RemoteError("too many connections that prove nothing", Reason.FULL))
 
-    def proven(self, link: MeshProtocol) -> bool:
-        """The peer has proven who it is; False, and it is closed, if there is no room for it."""
+    def proven(self, link: MeshProtocol, peer: Peer) -> None:
+        """The peer has proven its key."""
+        purpose = peer.purpose if link.dialled_for is None else link.dialled_for
+        link.visits = purpose is Purpose.EXCHANGE
+        if peer.id == self._core.id:
+            self._core.handle(events.SameKey(link.number, peer.epoch, link.outgoing))
+        elif purpose in _OVERLAY and peer.id in self.cooldown:
+            link.close(RemoteError("the application disconnected this node", Reason.ROOM))
+        elif self._has_room(link):
+            host, _ = link.remote
+            link.now_proven()
+            self._core.handle(
+                events.LinkOpened(link.number, peer, link.outgoing, link.said_settled, purpose, host)
+            )
+
+    def received(self, link: MeshProtocol, frames: list[native.Frame]) -> None:
+        """Frames of a proven peer."""
+        self._core.handle(events.Received(link.number, frames))
+
+    def arriving(self, arriving: events.Arriving) -> None:
+        """A frame of a proven peer is not whole yet, and takes long."""
+        self._core.handle(arriving)
+
+    def wants_flush(self, link: MeshProtocol) -> None:
+        """Flush *link* at the end of this turn."""
+        self._to_flush[link.number] = link
+        self._core.wants_turn()
+
+    def closing(self, link: MeshProtocol, error: RemoteError) -> None:
+        """Nothing more can be sent over *link*."""
         self._strangers.pop(link.number, None)
-        taken = sum(other.phase is Phase.OPEN or other.is_patient for other in self._links.values())
-        if taken <= self._config.links_limit:
+        refusal = self.log.closing(link, error)
+        if refusal is not None:
+            self._core.publish(refusal)
+        self._core.handle(events.LinkClosing(link.number, error.reason))
+
+    def lost(self, link: MeshProtocol) -> None:
+        """The connection is gone."""
+        self._to_flush.pop(link.number, None)
+        if self._links.pop(link.number, None) is not None:
+            self._core.handle(events.LinkClosed(link.number))
+            if not self._links:
+                self._idle.happened(None)
+
+    def sending(self, type: int, packets: tuple[object, ...], size: int) -> None:
+        """A message of the application's goes out."""
+        self.log.sending(type, packets, size)
+
+    def _has_room(self, link: MeshProtocol) -> bool:
+        """Whether there is room for another proven link; *link* is closed if there is none."""
+        self._strangers.pop(link.number, None)
+        proven = sum(other.phase is Phase.OPEN or other.is_patient for other in self._links.values())
+        if proven <= self.config.links_limit:
             return True
         late = next((other for other in self._links.values() if other.gives_way), None)
         if late is not None:
@@ -116,29 +264,37 @@ class Connections:
         link.close(RemoteError("this node has no room for another link", Reason.FULL))
         return False
 
-    def up(self, link: MeshProtocol, node_id: bytes) -> bool:
-        """It is the one with *node_id* in the routing table now; whether there was none."""
-        is_new = node_id not in self._table
-        self._table[node_id] = link
-        return is_new
+    # ── what the driver asks for ────────────────────────────────────────────────────
 
-    def down(self, number: int) -> tuple[bytes, MeshProtocol] | None:
-        """It is in the routing table no more; the id and the link, if it was."""
+    def to_flush(self) -> Iterator[MeshProtocol]:
+        """The links to flush now, also those that want to be while this goes on."""
+        while self._to_flush:
+            yield self._to_flush.pop(next(iter(self._to_flush)))
+
+    # ── what the core tells ─────────────────────────────────────────────────────────
+
+    def up(self, up: events.LinkUp) -> None:
+        """A link is the one to its node in the routing table now."""
+        link = self._links.get(up.link)
+        if link is not None and link.id is not None:
+            is_new = link.id not in self._table
+            self._table[link.id] = link
+            self.log.up(link, link.id, is_new)
+            link.now_up()
+            self._core.publish(Linked(link, is_new, len(self._table)))
+
+    def visiting(self, visiting: events.Visiting) -> None:
+        """An exchange has begun well."""
+        link = self._links.get(visiting.link)
+        if link is not None and link.id is not None:
+            link.now_visiting()
+            self.log.visiting(link, link.id)
+
+    def down(self, down: events.LinkDown) -> None:
+        """A link is in the routing table no more."""
         for node_id, link in self._table.items():
-            if link.number == number:
+            if link.number == down.link:
                 del self._table[node_id]
-                return node_id, link
-        return None
-
-    def closing(self, link: MeshProtocol) -> None:
-        """It will prove nothing any more."""
-        self._strangers.pop(link.number, None)
-
-    def lost(self, link: MeshProtocol) -> bool:
-        """It is gone; whether that was waited for."""
-        return self._links.pop(link.number, None) is not None
-
-    def tell_if_gone(self) -> None:
-        """Fire :meth:`all_gone`, once all that follows from the loss of the last one is done."""
-        if not self._links:
-            self._idle.happened(None)
+                self.log.down(link, node_id)
+                self._core.publish(Unlinked(link, down.reason, len(self._table)))
+                return

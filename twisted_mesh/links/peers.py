@@ -25,8 +25,9 @@ from twisted.python.failure import Failure
 
 from twisted_mesh.addressing.addresses import PeerAddress, is_numeric
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.errors import MeshError, SelfConnection
+from twisted_mesh.errors import MeshError, Reason, SelfConnection
 from twisted_mesh.eventloop.log_quota import PeerLog
+from twisted_mesh.links.connections import Unlinked
 from twisted_mesh.links.cooldown import CoolDown
 from twisted_mesh.links.protocol import MeshProtocol
 
@@ -119,18 +120,20 @@ class PersistentPeers:
         target = self._targets.get(address)
         return None if target is None else target.node_id
 
-    def link_lost(self, node_id: bytes, passed_on: bool) -> None:
+    def unlinked(self, unlinked: Unlinked) -> None:
         """A node left the routing table: dial it again soon, if it is a target.
 
-        :param passed_on: whether that was for want of room, and another took its place.
+        A target whose node had no room for this one has passed it on.
         """
         for target in self._targets.values():
-            if target.node_id == node_id:
-                target.passed_on = passed_on
+            if target.node_id == unlinked.link.id:
+                target.passed_on = unlinked.reason is Reason.ROOM
                 self._again(target)
+        if not unlinked.count:
+            self._isolated()
 
-    def isolated(self) -> None:
-        """No link is left: those who passed this node on are dialled like the others."""
+    def _isolated(self) -> None:
+        """No link is left: targets that passed this node on are dialled like the others."""
         for target in self._targets.values():
             if target.passed_on:
                 target.passed_on = False

@@ -25,6 +25,7 @@ from twisted_mesh.addressing.addresses import PeerAddress
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.errors import MeshError
 from twisted_mesh.eventloop.deferreds import is_in_time
+from twisted_mesh.links.connections import Linked, Unlinked
 from twisted_mesh.links.cooldown import CoolDown
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.wire.membership import MAX_ID, MIN_ID, Contact
@@ -86,9 +87,16 @@ class Rejoin:
             self._failures = 0
             self._next = self._clock.callLater(self._config.isolated_after, self._seek)
 
-    def linked(self, link: MeshProtocol) -> None:
+    def unlinked(self, unlinked: Unlinked) -> None:
+        """A link is gone."""
+        if not unlinked.count:
+            self.isolated()
+
+    def linked(self, linked: Linked) -> None:
         """There is a link, perhaps the one that is being made; where its node can be dialled is noted."""
-        assert link.id is not None
+        link = linked.link
+        if not linked.is_new or link.id is None:
+            return
         self._wait_no_more()
         host, _ = link.remote
         where = dialled_at(link.remote if link.outgoing else link.address, host)

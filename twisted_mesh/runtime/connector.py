@@ -35,9 +35,10 @@ from twisted_mesh.errors import (
     RemoteError,
     SelfConnection,
 )
+from twisted_mesh.links.connections import Connections
 from twisted_mesh.links.factory import MeshFactory
 from twisted_mesh.links.protocol import MeshProtocol
-from twisted_mesh.links.tls import Tls, abort_unfinished
+from twisted_mesh.links.tls import abort_unfinished
 from twisted_mesh.runtime.driver import Driver
 from twisted_mesh.wire.membership import Contact, Purpose
 
@@ -51,14 +52,15 @@ Wait = Callable[[MeshProtocol], Deferred[MeshProtocol]]
 class Connector:
     """Makes links for one run of a service; an attempt that is cancelled leaves nothing behind."""
 
-    def __init__(self, endpoints: ClientEndpoints, driver: Driver, tls: Tls | None) -> None:
+    def __init__(self, endpoints: ClientEndpoints, connections: Connections, driver: Driver) -> None:
         """
-        :param tls: of the node, or None for plain text.
+        :param connections: host the links; :param driver: is told what became of the core's dials.
         """
         self._endpoints = endpoints
+        self._connections = connections
         self._driver = driver
-        self._tls = tls
-        self._knocking: set[Deferred[MeshProtocol]] = set()
+        self._dialling: set[Deferred[MeshProtocol]] = set()  # for the core
+        self._stopped = False
 
     def link_to(self, address: PeerAddress, *, in_time: bool = False) -> Deferred[MeshProtocol]:
         """A link to the node at *address*.
@@ -84,39 +86,44 @@ class Connector:
         # This node began a new run because of what it was told there, and once is enough for that.
         return await link()
 
-    def knock(self, dial: events.Dial) -> None:
-        """Carry out what the core wants; what comes of it is a link, or the core is told otherwise."""
+    def dial(self, dial: events.Dial) -> None:
+        """Carry out a dial of the core: it becomes a link, or the core is told that it failed."""
         contact = dial.contact
+        if self._stopped or contact.id in self._connections.cooldown:
+            self._driver.handle(events.DialFailed(contact.id))
+            return
+        self._connections.log.dialling(dial)
         address = PeerAddress(contact.host, contact.port, contact.id)
-        knocking = Deferred.fromCoroutine(
+        dialling = Deferred.fromCoroutine(
             self._in_turn(address, dial.purpose, MeshProtocol.when_proven, told=True)
         )
-        self._knocking.add(knocking)
+        self._dialling.add(dialling)
 
         def over(result: object) -> None:
-            if knocking not in self._knocking:
+            if dialling not in self._dialling:
                 return  # stopped
-            self._knocking.discard(knocking)
+            self._dialling.discard(dialling)
             if isinstance(result, Failure):
-                self._nobody_there(result, contact)
+                self._failed(result, contact)
 
-        knocking.addBoth(over)
+        dialling.addBoth(over)
 
     def stop(self) -> None:
-        """Knock no more."""
-        knocking, self._knocking = self._knocking, set()
-        for one in knocking:
+        """Dial for the core no more."""
+        self._stopped = True
+        dialling, self._dialling = self._dialling, set()
+        for one in dialling:
             one.cancel()
 
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""
-        return {"told_dials": len(self._knocking), **self._endpoints.footprint()}
+        return {"told_dials": len(self._dialling), **self._endpoints.footprint()}
 
-    def _nobody_there(self, failure: Failure, contact: Contact) -> None:
+    def _failed(self, failure: Failure, contact: Contact) -> None:
         if not failure.check(MeshError):  # dial= can be the application's, and fail as it likes
             address = show((contact.host, contact.port))
             _log.failure("dialling {address} failed", failure, address=address)
-        self._driver.dial_failed(contact.id)
+        self._driver.handle(events.DialFailed(contact.id))
 
     # ── one attempt ─────────────────────────────────────────────────────────────────
 
@@ -127,7 +134,7 @@ class Connector:
 
         :param in_time: whether all of it is to be over in the time there is for proofs.
         """
-        config, clock = self._driver.config, self._driver.clock
+        config, clock = self._connections.config, self._connections.clock
         until = clock.seconds() + config.connect_timeout + config.handshake_timeout
         lookup = self._endpoints.lookup(told)
         failures: list[RemoteError | ConnectFailed] = []
@@ -156,10 +163,10 @@ class Connector:
         self, address: PeerAddress, purpose: Purpose, lookup: Lookup, seconds: float
     ) -> MeshProtocol:
         """A connection, nothing proven."""
-        factory = MeshFactory(lambda: self._driver, outgoing=True, expected=address.id, purpose=purpose)
+        factory = MeshFactory(
+            lambda: self._connections, outgoing=True, expected=address.id, purpose=purpose
+        )
         endpoint = self._endpoints.endpoint(address, lookup)
-        if self._tls is not None:
-            endpoint = self._tls.client(endpoint)
 
         def too_late(_: object, seconds: float) -> Failure:
             who = "no name server" if lookup.is_waiting else "nothing there"
@@ -167,7 +174,7 @@ class Connector:
             return Failure(ConnectFailed(f"no connection to {address}: {why}"))
 
         try:
-            link = await endpoint.connect(factory).addTimeout(seconds, self._driver.clock, too_late)
+            link = await endpoint.connect(factory).addTimeout(seconds, self._connections.clock, too_late)
         except ConnectFailed:
             raise
         except ConnectingCancelledError:  # Twisted's word for it, which no addTimeout() knows
@@ -189,7 +196,7 @@ class Connector:
         :param share: seconds for the peer to prove itself.
         :param left: seconds for all of it; None leaves it to the link to end what takes too long.
         """
-        clock = self._driver.clock
+        clock = self._connections.clock
         began, waiting, is_late = clock.seconds(), wait(link), False
 
         def too_late() -> None:
@@ -237,7 +244,7 @@ class Connector:
             if error.reason not in (Reason.DUPLICATE, Reason.KEY) or link.id is None:
                 raise
             # Another link to that node is kept: that is the one that was wanted.
-            kept = self._driver.connections.link_with(link.id)
+            kept = self._connections.link_with(link.id)
             if error.reason is Reason.DUPLICATE:
                 return await kept
             try:

@@ -1,134 +1,135 @@
-"""One run of a node: the core, its links and timers, and the one interpreter of its effects.
+"""Drives the core: what happens becomes an event for it, and the effects it answers with become I/O here.
 
-Contract: everything that happens becomes an event for the core, one after the other, and what the
-core answers is carried out here and nowhere else.  One reactor turn is one batch: what the
-application sends in a turn is published at its end, and each link's frames leave in one write.
-User code called from here may call back into it; its events wait their turn.
+Contract: events are handled one after the other, in the order in which they happened.  Effects are carried
+out here and nowhere else.  One reactor turn is one batch: what the application sends in a turn is published
+at its end, and each link's frames leave in one write.  User code that is called from here may call back
+into it; its events wait their turn.
 """
 
 from __future__ import annotations
 
-import os
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
-from typing import assert_never
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import Final, assert_never
+from typing import Protocol as Interface
 
 import msgspec
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
-from twisted_mesh.core.handshake import FRESH_BYTES, NONCE_BYTES, Handshake, LocalNode, Nonces, Peer, Side
-from twisted_mesh.core.history.history import History
+from twisted_mesh.core.handshake import LocalNode
+from twisted_mesh.core.history import reader
+from twisted_mesh.core.history.storage import Missing
 from twisted_mesh.core.node import Node
-from twisted_mesh.core.overlay.views import Randomness
 from twisted_mesh.errors import NotRunning, Reason, RemoteError
 from twisted_mesh.eventloop.deferreds import Conditions, WaitingDeferreds
 from twisted_mesh.eventloop.log_quota import DropLog
-from twisted_mesh.links.connections import Connections
-from twisted_mesh.links.cooldown import CoolDown
-from twisted_mesh.links.log import LinkLog
 from twisted_mesh.links.protocol import MeshProtocol
-from twisted_mesh.links.silence import Keepalive
-from twisted_mesh.links.tls import abort_unfinished
 from twisted_mesh.runtime.batching import Batching
-from twisted_mesh.runtime.observer import Observer
+from twisted_mesh.runtime.dispatch import Dispatch
 from twisted_mesh.runtime.timers import Timers
-from twisted_mesh.storage.writer import HistoryWriter
 from twisted_mesh.wire import native
 from twisted_mesh.wire.framing import MAX_FRAME_BYTES
 from twisted_mesh.wire.greeting import Address
-from twisted_mesh.wire.membership import Contact, Purpose
+from twisted_mesh.wire.membership import Contact
 
-_OVERLAY = frozenset({Purpose.NEIGHBOUR, Purpose.URGENT})  #: what an overlay dials for, at either end
+
+class Handled(msgspec.Struct, frozen=True):
+    """The core has handled all that had happened."""
+
+
+_HANDLED: Final = Handled()
+
+
+class Links(Interface):
+    """The links, for what goes out."""
+
+    def get(self, number: int) -> MeshProtocol | None:
+        """The link with that number, if it is there still."""
+        ...  # pragma: no cover
+
+    def to_flush(self) -> Iterator[MeshProtocol]:
+        """The links that are to be flushed now."""
+        ...  # pragma: no cover
+
+    def renewed(self) -> None:
+        """Close every link, since a new core knows none of them."""
+        ...  # pragma: no cover
 
 
 class Driver:
-    """The core and what surrounds it, from start to stop.
+    """Drives the core of one run of a service, and the next one where a new run of the core begins.
 
-    :ivar connections: all there are; :ivar table: of these the routing table, by id, read-only.
-    :ivar log: of its links; :ivar renewals: how often the core had to begin a new run.
-    :ivar local_node: what the node says of itself in its present run.
-    :ivar disconnected: the nodes the application does not want as neighbours now.
+    :ivar node: the core; :ivar renewals: how often a new one had to begin.
+    :ivar id: of this node.
     """
 
     def __init__(
         self,
         clock: IReactorTime,
-        local_node: LocalNode,
         config: MeshConfig,
-        observer: Observer,
-        debug_level: int,
-        writer: HistoryWriter | None,
+        dispatch: Dispatch,
+        local_node: LocalNode,
+        node: Node,
         wall_clock: Callable[[], float],
-        randomness: Randomness,
         where: Callable[[], Address | None],
     ) -> None:
         """
-        :param writer: of its history, if that outlives the run.
+        :param local_node: what the node says of itself in its first run, of which *node* is the core.
         :param wall_clock: seconds since 1970.
-        :param randomness: where the overlay's chance comes from.
-        :param where: tells where others can dial the node now.
+        :param where: where others can dial the node now.
         """
         self.clock = clock
         self.config = config
-        self._writer = writer
-        history = History(config) if writer is None else writer.history(local_node.origin)
-        self._randomness = randomness
-        settled = writer is not None and writer.store.restored.settled
-        self.node = Node(local_node, config, randomness, history, settled)
+        self.id = local_node.id
+        self.node = node
+        self.publish = dispatch.publish
         self.renewals = 0
-        self.local_node = local_node
-        self._observer = observer
+        self._links: Links
+        self._local_node = local_node
         self._wall_clock = wall_clock
         self._where = where
-        self.log = LinkLog(clock, config, debug_level, local_node.network)
-        self.disconnected = CoolDown(clock, config)
-        self.connections = Connections(config)
-        self.table: Mapping[bytes, MeshProtocol] = self.connections.table
-        self._nonces = Nonces(os.urandom(NONCE_BYTES))
-        self._numbers = 0
-        self._published = 0  # messages of this run of the service that have a number
         self._events: deque[events.Event] = deque()
         self._busy = False
-        self._gathering = Batching(clock, config, self._publish)
-        self._to_flush: dict[int, MeshProtocol] = {}
+        self._batching = Batching(clock, config, self._publish_batch)
+        self._published = 0  # messages of this run of the service that have a number
         self._flushing = False
         self._turn: IDelayedCall | None = None
         self._timers = Timers(clock, self._fire)
         self._drained = WaitingDeferreds[None]()
-        self._conditions = Conditions()  # of what the core has come to
-        self._watch = Keepalive(clock, config, self.connections, self.table)
+        self._conditions = Conditions()  # of the core's state
         self._earlier = Counter[str]()  # what was dropped in runs of the core before the present one
         self._drops = DropLog(clock, config.log_interval, lambda: self.counts)
         # The core alone never lets so much wait, however small link_queue_bytes is.
         self._too_much = 2 * max(config.link_queue_bytes, config.answer_bytes + MAX_FRAME_BYTES)
+        dispatch.on(events.Drained, lambda _: self._drained.happened(None))
 
-    # ── what the service asks for ───────────────────────────────────────────────────
+    def drive(self, links: Links) -> None:
+        """Send over *links* from now on."""
+        self._links = links
+
+    # ── what the running node asks for ──────────────────────────────────────────────
 
     @property
     def unsent(self) -> int:
         """Own messages no link has taken yet."""
-        return self.node.outbox.head - self.node.outbox.taken + len(self._gathering)
+        return self.node.outbox.head - self.node.outbox.taken + len(self._batching)
 
-    def publish(self, entry: bytes) -> int | None:
+    def send(self, entry: bytes) -> int | None:
         """Send a packed message to everyone at the end of this turn or soon.
 
         :return: its place in all that is sent in this run of the service; None if there is no room for it.
         """
-        if not self.node.sending.room_for(self._gathering.bytes + len(entry)):
+        if not self.node.sending.room_for(self._batching.bytes + len(entry)):
             return None
-        place = self._published + self._gathering.add(entry)
-        if self._turn is None and not self._gathering.waits:
+        place = self._published + self._batching.add(entry)
+        if self._turn is None and not self._batching.waits:
             self._schedule()
         return place
-
-    def handle(self, event: events.Asking | events.Check) -> None:
-        """Something the application does about messages that are on their way."""
-        self._handle(event)
 
     def drained(self) -> Deferred[None]:
         """Fires when there is room again; at once if there is."""
@@ -140,19 +141,19 @@ class Driver:
 
     def given_to_all(self) -> Deferred[None]:
         """Fires when every own message was given to each neighbour that stays, or there is none left."""
-        self._gathering.stop()
+        self._batching.stop()
         return self._conditions.when(lambda: self.node.sending.is_given_to_all())
 
-    def parted(self) -> Deferred[None]:
+    def left(self) -> Deferred[None]:
         """Fires when every neighbour knows that this node leaves, and the receipts it owes are out."""
-        self._gathering.stop()
-        self._handle(events.Leaving())
+        self._batching.stop()
+        self.handle(events.Leaving())
         return self._conditions.when(
             lambda: self.node.sending.has_parted() and self.node.reverse.carrying.is_empty
         )
 
-    def renew(self, local_node: LocalNode) -> None:
-        """Begin a new run of the core; every link is closed and made again.
+    def renew(self, local_node: LocalNode, node: Node) -> None:
+        """Go on with *node*, the core of a new run; every link is closed and made again.
 
         If the old run is not settled, nobody can have its messages but by accident: those no neighbour has
         taken become the new run's.  Else all stay in it and are held for others, as after a restart.
@@ -160,49 +161,55 @@ class Driver:
         old = self.node
         self._timers.stop()
         self._earlier.update(old.counts)
-        self.local_node = local_node
+        self._local_node = local_node
         if old.settled:
             last = old.outbox.head
             old.history.taken_of_earlier(old.outbox.run, old.outbox.taken)
         else:
             last = old.outbox.taken
             unsent = old.outbox.unsent(old.history)
-            self._gathering.put_first(unsent)
+            self._batching.put_first(unsent)
             self._published -= len(unsent)
             old.history.discard(old.outbox.run)  # its messages are the new run's now
-        self.node = Node(local_node, self.config, self._randomness, old.history, old.settled)
+        self.node = node
         self.renewals += 1
-        self._observer.renumbered(last)
-        self.connections.close_all(RemoteError("the node begins a new run", Reason.LEAVING))
-        for link in list(self.table.values()):  # of which the new core knows nothing
-            self._on_down(events.LinkDown(link.number, Reason.LEAVING))
+        self.publish(events.NewRun(last))
+        self._links.renewed()
         if old.settled:
             self._drained.happened(None)
         else:
             self.node.sending.congested = old.sending.congested  # who waits for Drained still does
         self._schedule()
 
-    async def stop(self) -> None:
-        """Close every link and let no other in; when the last is gone, this run is over."""
-        async with AsyncExitStack() as end:  # whatever fails all of it is done, the last first
-            over = NotRunning("the service stopped first")
-            end.callback(self._conditions.stop, Failure(over))
-            end.callback(self._no_more_turns)
-            end.callback(self._timers.stop)
-            if self._writer is not None:
-                end.push_async_callback(self._writer.stop)
-            end.callback(self._watch.stop)
-            end.callback(self._drops.stop)
-            # Until then what is queued goes out, and what the peers had sent comes in.
-            end.push_async_callback(self.connections.all_gone, self.clock)
-            end.callback(self._drained.happened, None)
-            for link in self.connections:
-                end.callback(abort_unfinished, link.transport)
-            end.callback(self.connections.end, RemoteError("the node stops", Reason.LEAVING))
+    def stopping(self) -> None:
+        """Let nobody wait for room any more."""
+        self._drained.happened(None)
 
-    def _no_more_turns(self) -> None:
-        if self._turn is not None:
-            self._turn.cancel()
+    def stop(self) -> None:
+        """Handle nothing by itself any more, and tell those that wait."""
+        with ExitStack() as end:  # whatever fails all of it is done, the last first
+            end.callback(self._conditions.stop, Failure(NotRunning("the service stopped first")))
+            if self._turn is not None:
+                end.callback(self._turn.cancel)
+            end.callback(self._timers.stop)
+            end.callback(self._drops.stop)
+
+    def holders(self, sequence: int) -> events.Holders | None:
+        """Who has the own message *sequence* of the present run; None if its receipt is not open."""
+        return self.node.reverse.holders(sequence)
+
+    def read(
+        self, run: events.StreamId, after: int, upto: int, most: int
+    ) -> Iterator[reader.Piece | Missing]:
+        """What is held of *run* behind *after* (:func:`twisted_mesh.core.history.reader.read`).
+
+        :raises StoreError: it cannot be read now.
+        """
+        return reader.read(self.node.history, run, after, upto, most)
+
+    def known(self, contacts: Sequence[Contact]) -> None:
+        """Nodes that were linked with in earlier runs, the latest last."""
+        self.handle(events.Known(contacts))
 
     @property
     def counts(self) -> Counter[str]:
@@ -211,98 +218,36 @@ class Driver:
         counts.update(self.node.counts)
         return counts
 
-    def footprint(self) -> dict[str, int]:
-        """Entries and bytes of every table of this run."""
-        return {
-            **self.node.footprint(),
-            **({} if self._writer is None else self._writer.footprint()),
-            **self.connections.footprint(),
-            **self.disconnected.footprint(),
-        }
+    @property
+    def address(self) -> Address | None:
+        """Where others were told to dial this node."""
+        return self._local_node.address
 
     @property
     def redial_pause(self) -> float | None:
         """Seconds between attempts at a link while another node uses this node's key; else None."""
         return self.config.key_retry if self.node.disowned else None
 
-    def dial_failed(self, node_id: bytes) -> None:
-        """What the core had dialled was not there."""
-        self._handle(events.DialFailed(node_id))
+    # ── what the connections ask for (connections.Core) ─────────────────────────────
 
-    def known(self, contacts: Sequence[Contact]) -> None:
-        """Nodes that were linked with in earlier runs, the latest last."""
-        self._handle(events.Known(contacts))
+    def handle(self, event: events.Event) -> None:
+        """Let the core handle *event*, after those that happened before."""
+        self._events.append(event)
+        if not self._busy:
+            self._run_core()
 
-    # ── what links ask for (protocol.Switch) ────────────────────────────────────────
+    def local_node(self) -> LocalNode:
+        """What this node says of itself now, to others: a host's address changes."""
+        address = self._where()
+        if address != self._local_node.address:
+            self._local_node = msgspec.structs.replace(self._local_node, address=address)
+            self.handle(events.Moved(address))
+        return msgspec.structs.replace(self._local_node, settled=self.node.settled)
 
-    def link(
-        self, source: IAddress | None, outgoing: bool, expected: bytes | None, purpose: Purpose
-    ) -> MeshProtocol:
-        """A new link."""
-        self._numbers += 1
-        return MeshProtocol(self, self._numbers, outgoing, expected, source, purpose)
-
-    def made(self, link: MeshProtocol) -> None:
-        """A connection is there, nothing proven."""
-        self.connections.made(link)
-
-    def handshake(self, side: Side, expected: bytes | None, purpose: Purpose) -> Handshake:
-        """A handshake for a new connection."""
-        self._see_where()
-        local_node = msgspec.structs.replace(self.local_node, settled=self.node.settled)
-        nonce, time = self._nonces.make(os.urandom(FRESH_BYTES)), int(self._wall_clock())
-        return Handshake(
-            side, local_node, nonce=nonce, time=time, expected=expected, purpose=purpose,
-            is_own=self._nonces.is_own,
-        )  # fmt: skip
-
-    def proven(self, link: MeshProtocol, peer: Peer) -> None:
-        """The peer has proven who it is."""
-        purpose = peer.purpose if link.dialled_for is None else link.dialled_for
-        link.visits = purpose is Purpose.EXCHANGE
-        if peer.id == self.local_node.id:
-            self._handle(events.SameKey(link.number, peer.epoch, link.outgoing))
-        elif purpose in _OVERLAY and peer.id in self.disconnected:
-            link.close(RemoteError("the application disconnected this node", Reason.ROOM))
-        elif self.connections.proven(link):
-            host, _ = link.remote
-            link.now_proven()
-            self._handle(
-                events.LinkOpened(link.number, peer, link.outgoing, link.said_settled, purpose, host)
-            )
-
-    def received(self, link: MeshProtocol, frames: list[native.Frame]) -> None:
-        """Frames of a proven peer."""
-        self._handle(events.Received(link.number, frames))
-
-    def arriving(self, arriving: events.Arriving) -> None:
-        """A frame of a proven peer is not whole yet, and takes long."""
-        self._handle(arriving)
-
-    def wants_flush(self, link: MeshProtocol) -> None:
-        """Flush *link* at the end of this turn."""
-        self._to_flush[link.number] = link
+    def wants_turn(self) -> None:
+        """Flush links at the end of this turn."""
         if not self._flushing:
             self._schedule()
-
-    def closing(self, link: MeshProtocol, error: RemoteError) -> None:
-        """Nothing more can be sent over *link*."""
-        self.connections.closing(link)
-        refusal = self.log.closing(link, error)
-        if refusal is not None:
-            self._observer.refused(refusal)
-        self._handle(events.LinkClosing(link.number, error.reason))
-
-    def lost(self, link: MeshProtocol) -> None:
-        """The connection is gone."""
-        self._to_flush.pop(link.number, None)
-        if self.connections.lost(link):
-            self._handle(events.LinkClosed(link.number))
-            self.connections.tell_if_gone()
-
-    def sending(self, type: int, packets: tuple[object, ...], size: int) -> None:
-        """A message of the application's goes out."""
-        self.log.sending(type, packets, size)
 
     # ── turns ───────────────────────────────────────────────────────────────────────
 
@@ -314,26 +259,27 @@ class Driver:
         self._turn = None
         self._flushing = True
         try:
-            self._gathering.end_of_turn()
+            self._batching.end_of_turn()
             # Flushing lets the core feed links on, so this goes on until their transports have enough.
-            while self._to_flush:
-                self._flush(self._to_flush.pop(next(iter(self._to_flush))))
+            for link in self._links.to_flush():
+                self._flush(link)
+        except BaseException:
+            self._schedule()  # the core failed: the other links are flushed all the same
+            raise
         finally:
             self._flushing = False
-            if self._to_flush:  # the core failed: the other links are flushed all the same
-                self._schedule()
 
-    def _publish(self, entries: list[bytes]) -> None:
+    def _publish_batch(self, entries: list[bytes]) -> None:
         place, first = self._published, self.node.outbox.head + 1
         self._published += len(entries)
-        self._handle(events.Publish(entries, int(self._wall_clock() * 1000)))
-        self._observer.numbered(self.node.outbox.run, place, len(entries), first)
+        self.handle(events.Publish(entries, int(self._wall_clock() * 1000)))
+        self.publish(events.Numbered(self.node.outbox.run, place, len(entries), first))
 
     def _flush(self, link: MeshProtocol) -> None:
         before = link.accepted
         link.flush()
         if link.accepted > before:
-            self._handle(events.Accepted(link.number, link.accepted))
+            self.handle(events.Accepted(link.number, link.accepted))
         # The core sends a slow reader little more, so this much is its own doing: PINGs, whispers.
         if link.queued_bytes > self._too_much:
             detail = "the peer reads too slowly for what is sent"
@@ -343,137 +289,38 @@ class Driver:
 
     def _fire(self, fired: events.TimerFired) -> None:
         if fired.timer is events.Timer.ROSTER:  # when the own record is renewed
-            self._see_where()
-        self._handle(fired)
-
-    def _see_where(self) -> None:
-        """Tell others where this node can be dialled now: a host's address changes."""
-        address = self._where()
-        if address != self.local_node.address:
-            self.local_node = msgspec.structs.replace(self.local_node, address=address)
-            self._handle(events.Moved(address))
-
-    def _handle(self, event: events.Event) -> None:
-        self._events.append(event)
-        if not self._busy:
-            self._run_core()
+            self.local_node()
+        self.handle(fired)
 
     def _run_core(self) -> None:
         """Let the core handle what has happened, and what follows from that."""
         self._busy = True
         try:
-            while self._events or self._has_taken():
+            while self._events:
                 for effect in self.node.handle(self._events.popleft(), self.clock.seconds()):
                     self._carry_out(effect)
         finally:
             self._busy = False
-        if self._writer is not None:
-            self._writer.look(self.node)
+        self.publish(_HANDLED)
         self._conditions.look()
-
-    def consumed(self, run: events.StreamId) -> None:
-        """A consumer has taken something of *run*, or counts as having done so."""
-        receipts = self.node.reverse.receipts
-        receipts.moves(run)
-        if receipts.moved and not self._busy:
-            self._run_core()
-
-    def stored(self) -> None:
-        """Something is stored, of whatever run."""
-        receipts = self.node.reverse.receipts
-        receipts.moved.update(receipts.waiting)
-        if not self._busy:
-            self._run_core()
-
-    def _has_taken(self) -> bool:
-        """Whether something was taken, for good where there is a store, that the core is to be told of."""
-        receipts, history = self.node.reverse.receipts, self.node.history
-        if receipts.waiting and self._observer.consumer_gone():
-            receipts.moved.update(receipts.waiting)
-        moved, receipts.moved = receipts.moved, {}
-        for run in moved:
-            if self._writer is None:  # a closed stream has a head, too
-                taken = self._observer.taken(run, history.head(run))
-            else:
-                stream = history.get(run)
-                taken = 0 if stream is None else stream.kept
-            if taken > receipts.asked[run].taken:
-                self._events.append(events.Taken(run, taken))
-        return bool(self._events)
 
     def _carry_out(self, effect: events.Effect) -> None:
         match effect:
             case events.Send():
                 data = native.encode(effect.frame)
                 for number in effect.links:
-                    link = self.connections.get(number)
+                    link = self._links.get(number)
                     if link is not None:
                         link.write(data, counted=True)
-            case events.Deliver():
-                self._observer.deliver(effect, self.connections.get(effect.link))
             case events.Close():
-                link = self.connections.get(effect.link)
+                link = self._links.get(effect.link)
                 if link is not None:
                     link.close(RemoteError.of(effect.reason, effect.detail))
-            case events.Dial():
-                self._observer.dial(effect)
             case events.SetTimer():
                 self._timers.set(effect.timer, effect.at)
             case events.Emit():
-                self._tell(effect.what)
+                self.publish(effect.what)
+            case events.Deliver() | events.Dial():
+                self.publish(effect)
             case _:
                 assert_never(effect)
-
-    def _tell(self, what: events.Happening) -> None:
-        match what:
-            case events.LinkUp():
-                self._on_up(self.connections.get(what.link))
-            case events.LinkDown():
-                self._on_down(what)
-            case events.Visiting():
-                self._on_visiting(self.connections.get(what.link))
-            case events.Joined():
-                self._observer.joined()
-            case events.MemberChanged() | events.MemberGone():
-                self._observer.member_changed(what.origin)
-            case events.Receipted():
-                self._observer.receipted(what.sequences)
-            case events.ReceiptClosed():
-                self._observer.receipt_closed(what.sequence, what.holders)
-            case events.DirectEnded():
-                self._observer.direct_ended(what.token, what.why)
-            case events.GapFound():
-                self._observer.gap(what)
-            case events.Poisoned():
-                self._observer.poisoned(what)
-            case events.Equivocation():
-                self._observer.equivocation(what)
-            case events.EpochConflict():
-                self._observer.epoch_taken(what.epoch)
-            case events.KeyInUse():
-                self._observer.key_in_use(what.epoch, what.proven)
-            case events.Drained():
-                self._drained.happened(None)
-            case _:
-                assert_never(what)
-
-    def _on_up(self, link: MeshProtocol | None) -> None:
-        if link is None or link.id is None:
-            return
-        is_new = self.connections.up(link, link.id)
-        self.log.up(link, link.id, is_new)
-        link.now_up()
-        if is_new:
-            self._observer.up(link)
-
-    def _on_visiting(self, link: MeshProtocol | None) -> None:
-        if link is not None and link.id is not None:
-            link.now_visiting()
-            self.log.visiting(link, link.id)
-
-    def _on_down(self, down: events.LinkDown) -> None:
-        gone = self.connections.down(down.link)
-        if gone is not None:
-            node_id, link = gone
-            self.log.down(link, node_id)
-            self._observer.down(link, down.reason)

@@ -1,15 +1,15 @@
-"""One run of a service, from start to stop: its hub, its dialler, and what they tell the application.
+"""A node between start and stop: its parts, put together.
 
-Contract: a service makes a new one at each start, so that nothing of an earlier run is left in it.
-What the application asks of a node that runs is done here; what the hub observes becomes messages and
-events, and none of that raises.
+Contract: a service makes a new one at each start, so that nothing of an earlier run is left in it.  Its
+parts meet in one table of events (:mod:`~twisted_mesh.runtime.dispatch`), which is filled here: nowhere
+else is one part told of another.  What the application asks of a running node is done here.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack, ExitStack
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -19,43 +19,45 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_mesh import flags
-from twisted_mesh.addressing.address_book import AddressBook
+from twisted_mesh.addressing.address_book import AddressBook, aside
 from twisted_mesh.addressing.addresses import PeerAddress
 from twisted_mesh.addressing.endpoints import ClientEndpoints
-from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.broadcast.joining import MOST_CLAIMED
-from twisted_mesh.core.events import Holders
 from twisted_mesh.core.handshake import LocalNode
-from twisted_mesh.core.history.reader import read
-from twisted_mesh.core.history.storage import Missing, Restored, Store
+from twisted_mesh.core.history.history import History
+from twisted_mesh.core.history.storage import Restored, Store
+from twisted_mesh.core.node import Node
 from twisted_mesh.delivery.backlog import Backlog
-from twisted_mesh.delivery.delivery import Delivery, messages_of
-from twisted_mesh.delivery.direct import PendingDirects, ReplyPath
+from twisted_mesh.delivery.direct import PendingDirects, Sources
 from twisted_mesh.delivery.members import Members
-from twisted_mesh.delivery.queue import Held
-from twisted_mesh.delivery.receipts import Receipt
+from twisted_mesh.delivery.receipts import Receipt, Receipts
+from twisted_mesh.delivery.reports import Reports
 from twisted_mesh.errors import (
     Congested,
     IdentityError,
     KeyInUse,
     NotRunning,
-    Reason,
-    RemoteError,
     StoreFull,
     Unreachable,
 )
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, is_in_time, unreachable
 from twisted_mesh.eventloop.forks import close_socket
 from twisted_mesh.identity import id_of
+from twisted_mesh.links.connections import Connections, Linked, Unlinked
+from twisted_mesh.links.cooldown import CoolDown
+from twisted_mesh.links.log import LinkLog
 from twisted_mesh.links.peers import PersistentPeers
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.links.rejoin import Rejoin
-from twisted_mesh.links.tls import Tls
-from twisted_mesh.message import Gap, Member, Refusal, Source
+from twisted_mesh.links.silence import Keepalive
+from twisted_mesh.message import Member, Refusal
 from twisted_mesh.runtime.connector import Connector
-from twisted_mesh.runtime.driver import Driver
+from twisted_mesh.runtime.dispatch import Dispatch
+from twisted_mesh.runtime.driver import Driver, Handled
 from twisted_mesh.runtime.handover import handed_over
+from twisted_mesh.runtime.progress import Progress
+from twisted_mesh.runtime.settings import Settings
 from twisted_mesh.storage.writer import HistoryWriter
 from twisted_mesh.wire.bodies import pack_entry
 from twisted_mesh.wire.greeting import Address
@@ -65,12 +67,11 @@ _log = Logger()
 
 
 class RunningNode:
-    """A node between start and stop.
+    """The parts of one run.
 
-    :ivar driver: core, links and timers.
-    :ivar writer: stores what it holds, where there is a history file.
-    :ivar dialling: makes single links.
-    :ivar dialler: keeps those that are wanted.
+    :ivar driver: the core and its turns; :ivar connections: every link.
+    :ivar writer: stores the history, where there is a history file.
+    :ivar peers: keeps the links that the application wants.
     :ivar members: the others of the roster.
     """
 
@@ -78,71 +79,203 @@ class RunningNode:
         self,
         reactor: Any,
         clock: IReactorTime,
-        new_run: Callable[[int], LocalNode],
-        config: MeshConfig,
-        tls: Tls | None,
-        client_endpoints: ClientEndpoints,
-        delivery: Delivery,
-        service: object,
-        debug_level: int,
-        store: Store | None,
-        book: AddressBook | None,
-        wall_clock: Callable[[], float],
+        settings: Settings,
+        endpoints: ClientEndpoints,
+        reports: Reports,
+        log: LinkLog,
         where: Callable[[], Address | None],
     ) -> None:
         """
-        :param clock: for timers; :param service: what ``connect`` and ``disconnect`` listeners are given.
-        :param new_run: what the node says of itself in a run whose epoch is above the given one.
-        :param store: of its history, which is the run's to close; None: the history is in memory alone.
-        :param book: of the nodes that were linked with.
-        :param wall_clock: seconds since 1970; :param where: where others can dial the node now.
+        :param reactor: for threads; :param clock: for timers.
+        :param where: where others can dial the node now.
+        :raises IdentityError: the run's number cannot be kept beside the key.
+        :raises StoreError: the history file cannot be used.
         """
-        self._config = config
-        self._delivery = delivery
-        self._service = service
-        self._new_run = new_run
-        self._wall_clock = wall_clock
-        local_node = new_run(0)
-        restored = Restored() if store is None else store.restored
-        if (newest := restored.newest_epoch(local_node.origin, MOST_CLAIMED)) >= local_node.epoch:
-            local_node = new_run(newest)  # the file beside the key is gone, and the clock was set back
-        self._clock = clock
-        self.writer: HistoryWriter | None = None
-        if store is not None:
-            told = (delivery.taken, self._stored, self._not_stored)
-            self.writer = HistoryWriter(reactor, clock, store, config, *told, wall_clock)
-        randomness = _randomness(local_node)
+        config = self._config = settings.config
+        delivery = self._delivery = reports.delivery
+        self._clock, self._settings, self._reports, self._log = clock, settings, reports, log
+        self._where = where
+        self._dispatch = Dispatch()
         self.members = Members()
+        self._sources = Sources(settings.wall_clock, self._reply)
         self._joined = WaitingDeferreds[None]()
         self._key_lost = WaitingDeferreds[KeyInUse]()
         self._key_is_back = WaitingDeferreds[None]()
         self._key_in_use: KeyInUse | None = None  # once that is proven
-        self.driver = Driver(
-            clock, local_node, config, self, debug_level, self.writer, wall_clock, randomness, where
-        )
-        self.dialling = Connector(client_endpoints, self.driver, tls)
-        self.correspondence = PendingDirects(
-            clock, self.driver.handle, lambda: self.driver.node.reverse, self._receipt_changed
-        )
-        self._catching_up = Backlog(clock, delivery, self.read, config.store_retry)
-        untaken = restored.untaken(local_node.origin)
-        delivery.begin(self._catching_up.read, self._consumed, self._skipped, untaken)
-        dialling, driver = self.dialling, self.driver
-        when = (driver.table, driver.disconnected, randomness.random, lambda: driver.redial_pause)
-        self.dialler = PersistentPeers(clock, config, dialling.link_to, dialling.visit, *when)
-        finds = (dialling.link_to, driver.known, local_node.overlay, *when)
-        self._seeker = None if book is None else Rejoin(clock, config, book, *finds)
         self._connecting: dict[Deferred[MeshProtocol], None] = {}  # the application waits for these links
         self._stopping = False
+        with ExitStack() as undo:
+            store = settings.open_history()
+            if store is not None:
+                undo.callback(store.close)
+            restored = Restored() if store is None else store.restored
+            local_node = self._first_run(restored)
+            path = settings.identity.path
+            book = None if path is None else AddressBook(path, config.address_book_limit, aside(reactor))
+            undo.pop_all()
+        self.writer = self._writer(reactor, store)
+        driver = self.driver = self._driver(local_node)
+        self.connections = Connections(driver, CoolDown(clock, config), log, settings.wall_clock)
+        driver.drive(self.connections)
+        self._keepalive = Keepalive(clock, config, self.connections, self.connections.table)
+        self._connector = Connector(endpoints, self.connections, driver)
+        self.peers, self._rejoin = self._persistent(book, local_node)
+        self._receipts = Receipts(clock, driver, delivery.listeners.emit)
+        self._directs = PendingDirects(driver.handle)
+        self._progress = Progress(driver, delivery, self.writer)
+        self._backlog = Backlog(clock, delivery, driver, self._sources, config.store_retry)
+        untaken = restored.untaken(local_node.origin)
+        delivery.begin(self._backlog.read, self._progress.taken, self._skipped, untaken)
+        self._subscribe()
+
+    # ── putting it together ─────────────────────────────────────────────────────────
+
+    def _first_run(self, restored: Restored) -> LocalNode:
+        local_node = self._new_run(0)
+        newest = restored.newest_epoch(local_node.origin, MOST_CLAIMED)
+        # If it is newer, the file beside the key is gone and the clock was set back.
+        return local_node if newest < local_node.epoch else self._new_run(newest)
+
+    def _new_run(self, above: int) -> LocalNode:
+        return self._settings.new_run(above, self._where())
+
+    def _writer(self, reactor: Any, store: Store | None) -> HistoryWriter | None:
+        if store is None:
+            return None
+        config, wall_clock = self._config, self._settings.wall_clock
+        told = (self._delivery.taken, self._stored, self._not_stored)
+        return HistoryWriter(reactor, self._clock, store, config, *told, wall_clock)
+
+    def _driver(self, local_node: LocalNode) -> Driver:
+        config, writer, settings = self._config, self.writer, self._settings
+        history = History(config) if writer is None else writer.history(local_node.origin)
+        settled = writer is not None and writer.store.restored.settled
+        node = Node(local_node, config, _randomness(local_node), history, settled)
+        return Driver(
+            self._clock, config, self._dispatch, local_node, node, settings.wall_clock, self._where
+        )
+
+    def _persistent(
+        self, book: AddressBook | None, local_node: LocalNode
+    ) -> tuple[PersistentPeers, Rejoin | None]:
+        clock, config, connector, driver = self._clock, self._config, self._connector, self.driver
+        table, cooldown = self.connections.table, self.connections.cooldown
+        when = (table, cooldown, _randomness(local_node).random, lambda: driver.redial_pause)
+        peers = PersistentPeers(clock, config, connector.link_to, connector.visit, *when)
+        if book is None:
+            return peers, None
+        finds = (connector.link_to, driver.known, local_node.overlay, *when)
+        return peers, Rejoin(clock, config, book, *finds)
+
+    def _subscribe(self) -> None:
+        """Fill the table of events: who is told of which."""
+        on, connections, reports = self._dispatch.on, self.connections, self._reports
+        on(events.LinkUp, connections.up)
+        on(events.LinkDown, connections.down)
+        on(events.Visiting, connections.visiting)
+        on(events.Dial, self._connector.dial)
+        if self._rejoin is not None:
+            on(Linked, self._rejoin.linked)
+            on(Unlinked, self._rejoin.unlinked)
+        on(Unlinked, self.peers.unlinked)
+        on(Linked, lambda linked: reports.linked(linked.count) if linked.is_new else None)
+        on(Unlinked, lambda unlinked: reports.unlinked(unlinked.count))
+        on(Refusal, reports.refused)
+        on(events.Deliver, self._deliver)
+        on(events.GapFound, self._gap)
+        on(events.GapFound, reports.gap)
+        on(events.Poisoned, reports.poisoned)
+        on(events.Equivocation, reports.equivocation)
+        on(events.MemberChanged, self._member_changed)
+        on(events.MemberGone, self._member_changed)
+        on(Member, self._log.member)
+        on(Member, reports.member)
+        on(events.Numbered, self._receipts.numbered)
+        on(events.Receipted, self._receipts.receipted)
+        on(events.ReceiptClosed, self._receipts.closed)
+        on(events.DirectEnded, self._directs.ended)
+        on(events.NewRun, self._receipts.new_run)
+        on(events.NewRun, self._directs.new_run)
+        on(events.Joined, lambda _: self._joined.happened(None))
+        on(events.EpochConflict, self._epoch_conflict)
+        on(events.KeyInUse, self._key_conflict)
+        on(Handled, lambda _: self._progress.look())
+        if (writer := self.writer) is not None:
+            on(Handled, lambda _: writer.look(self.driver.node))
+
+    def _deliver(self, deliver: events.Deliver) -> None:
+        source = self._sources.of((deliver.origin, deliver.epoch), deliver.sent)
+        self._delivery.deliver(deliver, source, self.connections.get(deliver.link))
+
+    def _gap(self, gap: events.GapFound) -> None:
+        run, below = (gap.origin, gap.epoch), gap.first - 1
+        if self._delivery.taken(run, below) >= below:  # else it is held for who has not, within its limits
+            self.driver.node.history.all_taken(run, below)
+
+    def _member_changed(self, changed: events.MemberChanged | events.MemberGone) -> None:
+        entry = self.driver.node.roster.get(changed.origin)
+        ago = 0.0 if entry is None else self._clock.seconds() - entry.since
+        member = self.members.changed(changed.origin, entry, ago, self._settings.wall_clock())
+        if member is not None:
+            self._dispatch.publish(member)
+
+    def _epoch_conflict(self, conflict: events.EpochConflict) -> None:
+        """Begin a new run above the epoch that others know of the own key."""
+        if self.driver.node.disowned:
+            text = "the other node with this node's key is gone: a new run begins above its run {epoch}"
+            _log.warn(text, epoch=conflict.epoch)
+        else:
+            _log.warn(
+                "a run {epoch} of this key is known to others: a new one begins", epoch=conflict.epoch
+            )
+        old = self.driver.node
+        try:
+            local_node = self._new_run(conflict.epoch)
+        except IdentityError as error:
+            _log.error("no new run can begin: {error}", error=error)
+            self._reports.failed(error)
+            if old.settled:
+                return  # its numbers are not to be used again; the core asks again in key_retry
+            local_node = self.driver.local_node()  # the next neighbour says the same: it is tried again
+        self._key_in_use = None
+        for gone in self.members.clear(self._settings.wall_clock()):
+            self._dispatch.publish(gone)
+        randomness = _randomness(local_node)
+        self.driver.renew(local_node, Node(local_node, self._config, randomness, old.history, old.settled))
+        self._key_is_back.happened(None)
+
+    def _key_conflict(self, conflict: events.KeyInUse) -> None:
+        """Another node uses the own key: nothing more can be published."""
+        error = KeyInUse(
+            "another node uses this node's key: this one publishes no more until that has stopped"
+        )
+        if conflict.proven:
+            self._key_in_use = error
+            self._key_lost.happened(error)
+        else:
+            _log.error("{error} (its run is {epoch})", error=error, epoch=conflict.epoch)
+            self._reports.failed(error)
+
+    def _reply(self, origin: bytes, packets: tuple[object, ...]) -> Deferred[None]:
+        return self._send_direct(origin, flags.whisper, packets)
+
+    def _skipped(self, run: events.StreamId, sequence: int) -> None:
+        self.driver.handle(events.Skipped(run, sequence))
+
+    def _stored(self) -> None:
+        self._progress.stored()
+
+    def _not_stored(self, failure: Failure) -> None:
+        self._delivery.listeners.emit("failure", failure)
 
     # ── what the service asks for ───────────────────────────────────────────────────
 
     def dial_out(self, peers: Iterable[PeerAddress]) -> None:
         """Dial *peers*, and those that were linked with in earlier runs."""
         for peer in peers:
-            self.dialler.add(peer)
-        if self._seeker is not None:
-            self._seeker.begin()
+            self.peers.add(peer)
+        if self._rejoin is not None:
+            self._rejoin.begin()
 
     def when_joined(self) -> Deferred[None]:
         """Fires when a neighbour has told its roster (MeshService.joined)."""
@@ -164,16 +297,16 @@ class RunningNode:
         return connecting.addBoth(over)
 
     async def _connect(self, address: PeerAddress) -> MeshProtocol:
-        link = self.driver.table.get(self.dialler.found_at(address) or b"")
+        link = self.connections.table.get(self.peers.found_at(address) or b"")
         if link is None or link.error is not None:  # it can be closed, until another relieves it
             try:
-                link = await self.dialling.link_to(address, in_time=True)
+                link = await self._connector.link_to(address, in_time=True)
             except CancelledError:
                 if self._stopping:
                     raise NotRunning(f"the service stopped before it was linked with {address}") from None
                 raise
-            self.driver.disconnected.discard(link.id)
-            self.dialler.add(address, link.id)
+            self.connections.cooldown.discard(link.id)
+            self.peers.add(address, link.id)
         return link
 
     def send(
@@ -183,17 +316,17 @@ class RunningNode:
         entry = pack_entry(type, packets, asks=receipt)
         place: int | None = None
         if whisper:
-            for link in list(self.driver.table.values()):
+            for link in list(self.connections.table.values()):
                 link.whisper_entry(entry).addErrback(lambda failure: failure.trap(Unreachable))
         elif self.writer is not None and self.writer.full:
             name = self.writer.store.name
             raise StoreFull(f"the history {name} cannot be written: nothing is sent until it can")
         elif self.driver.node.disowned:
             raise KeyInUse("another node uses this node's key: this one may publish no more meanwhile")
-        elif (place := self.driver.publish(entry)) is None:
+        elif (place := self.driver.send(entry)) is None:
             raise Congested(f"{self._config.unsent_bytes} bytes wait: await drained()")
-        self.driver.log.sending(type, packets, len(entry))
-        return self.correspondence.ask(place) if receipt and place is not None else None
+        self._log.sending(type, packets, len(entry))
+        return self._receipts.ask(place) if receipt and place is not None else None
 
     def drained(self) -> Deferred[None]:
         """Fires when own messages are taken again (MeshService.drained)."""
@@ -205,18 +338,18 @@ class RunningNode:
 
     def send_to(self, member: bytes, type: int, packets: tuple[object, ...]) -> Deferred[None]:
         """Send a message to the node with the id *member* alone (MeshService.send_to)."""
-        link = self.driver.table.get(member)
+        link = self.connections.table.get(member)
         known = self.members.origin(member) if link is None or link.peer is None else link.peer.origin
         if known is None:
-            pack_entry(type, packets)  # what cannot be sent is told before who is not there
+            pack_entry(type, packets)  # a message that cannot be sent is told before an unknown member
             name = member.decode("ascii", "replace")
             return unreachable(f"{name}: no member with that id is known here")
         return self._send_direct(known, type, packets)
 
     def _send_direct(self, origin: bytes, type: int, packets: tuple[object, ...]) -> Deferred[None]:
         entry = pack_entry(type, packets)
-        self.driver.log.sending(type, packets, len(entry))
-        return self.correspondence.send(origin, id_of(origin).decode(), entry)
+        self._log.sending(type, packets, len(entry))
+        return self._directs.send(origin, id_of(origin).decode(), entry)
 
     async def handed_over(self, timeout: float) -> None:
         """Wait until a neighbour has read every message sent so far (MeshService.handed_over)."""
@@ -226,12 +359,18 @@ class RunningNode:
         """Hand over what is unsent and close every link, within bounds; then the run is over."""
         self._stopping = True
         async with AsyncExitStack() as end:  # whatever fails all of it is done, the last first
-            if self._seeker is not None:
-                end.push_async_callback(self._seeker.wait_for_book)
-            end.callback(self.correspondence.stop)
-            end.push_async_callback(self.driver.stop)
-            if self._seeker is not None:
-                end.callback(self._seeker.stop)
+            if self._rejoin is not None:
+                end.push_async_callback(self._rejoin.wait_for_book)
+            end.callback(self._directs.stop)
+            end.callback(self._receipts.stop)
+            end.callback(self.driver.stop)
+            if self.writer is not None:
+                end.push_async_callback(self.writer.stop)
+            end.callback(self._keepalive.stop)
+            end.push_async_callback(self.connections.stop)
+            end.callback(self.driver.stopping)
+            if self._rejoin is not None:
+                end.callback(self._rejoin.stop)
             end.push_async_callback(self._say_goodbye)
             never = NotRunning("the service stopped before it had joined")
             end.callback(self._joined.failed, Failure(never))
@@ -239,17 +378,17 @@ class RunningNode:
             end.callback(self._key_lost.failed, Failure(NotRunning("the service stopped first")))
             for connecting in list(self._connecting):
                 end.callback(connecting.cancel)
-            end.callback(self.dialling.stop)
-            end.callback(self.dialler.stop)
+            end.callback(self._connector.stop)
+            end.callback(self.peers.stop)
             # What is handed on while the last flush is written would come again.
-            end.callback(self._catching_up.stop)
+            end.callback(self._backlog.stop)
 
     async def _say_goodbye(self) -> None:
         await deferLater(self._clock, 0)  # never within a delivery, whose events wait for its end
         await is_in_time(self.driver.given_to_all(), self._config.handover_timeout, self._clock)
         if self.driver.unsent:
             _log.warn("{count} messages were taken by no neighbour", count=self.driver.unsent)
-        await is_in_time(self.driver.parted(), self._config.farewell_timeout, self._clock)
+        await is_in_time(self.driver.left(), self._config.farewell_timeout, self._clock)
         sending = self.driver.node.sending
         if sending.unanswered and (lost := sending.unread):
             told = "{lost} messages may have reached nobody: {silent} neighbours did not answer at the end"
@@ -257,7 +396,7 @@ class RunningNode:
 
     def close_in_fork(self) -> None:
         """In a forked process: links and history are the parent's alone."""
-        for link in self.driver.connections:
+        for link in self.connections:
             close_socket(link.transport)
         if self.writer is not None:
             self.writer.store.close_in_fork()
@@ -265,194 +404,15 @@ class RunningNode:
     def footprint(self) -> dict[str, int]:
         """Entries and bytes of every table of this run."""
         return {
-            **self.driver.footprint(),
+            **self.driver.node.footprint(),
+            **({} if self.writer is None else self.writer.footprint()),
+            **self.connections.footprint(),
             **self.members.footprint(),
-            **self.correspondence.footprint(),
-            "dialled_peers": len(self.dialler),
-            **self.dialling.footprint(),
+            "receipts": len(self._receipts),
+            **self._directs.footprint(),
+            "dialled_peers": len(self.peers),
+            **self._connector.footprint(),
         }
-
-    # ── what its parts ask for ──────────────────────────────────────────────────────
-
-    def _reply(self, origin: bytes, packets: tuple[object, ...]) -> Deferred[None]:
-        return self._send_direct(origin, flags.whisper, packets)
-
-    def _consumed(self, run: tuple[bytes, int]) -> None:
-        """A consumer has taken something of *run*."""
-        if self.writer is None:
-            self.driver.consumed(run)
-        else:  # it counts once it is stored
-            self.driver.node.history.changed(run)
-            self.writer.look(self.driver.node)
-
-    def _skipped(self, run: tuple[bytes, int], sequence: int) -> None:
-        """A consumer has lost something of *run*, up to *sequence*."""
-        self.driver.handle(events.Skipped(run, sequence))
-
-    def _stored(self) -> None:
-        self.driver.stored()
-
-    def _receipt_changed(self, receipt: Receipt) -> None:
-        self._delivery.listeners.emit("receipt", receipt)
-
-    def _not_stored(self, failure: Failure) -> None:
-        self._delivery.listeners.emit("failure", failure)
-
-    # ── runtime.observer ────────────────────────────────────────────────────────────
-
-    def up(self, link: MeshProtocol) -> None:
-        """A node came into the routing table."""
-        if self._seeker is not None:
-            self._seeker.linked(link)
-        if len(self.driver.table) == 1:
-            self._delivery.listeners.emit("connect", self._service)
-
-    def down(self, link: MeshProtocol, reason: Reason) -> None:
-        """A node left the routing table."""
-        assert link.id is not None
-        self.dialler.link_lost(link.id, reason is Reason.ROOM)
-        if not self.driver.table:
-            self.dialler.isolated()
-            if self._seeker is not None:
-                self._seeker.isolated()
-            self._delivery.listeners.emit("disconnect", self._service)
-
-    def dial(self, dial: events.Dial) -> None:
-        """The core wants a link, or an exchange."""
-        if self._stopping or dial.contact.id in self.driver.disconnected:
-            self.driver.dial_failed(dial.contact.id)
-        else:
-            self.driver.log.dialling(dial)
-            self.dialling.knock(dial)
-
-    def joined(self) -> None:
-        """A neighbour has told who the others are."""
-        self._joined.happened(None)
-
-    def member_changed(self, origin: bytes) -> None:
-        """A member is new, has something else to say of itself, or is in another state."""
-        entry = self.driver.node.roster.get(origin)
-        ago = 0.0 if entry is None else self._clock.seconds() - entry.since
-        member = self.members.changed(origin, entry, ago, self._wall_clock())
-        if member is not None:
-            self._tell_of(member)
-
-    def _tell_of(self, member: Member) -> None:
-        self.driver.log.member(member)
-        self._delivery.listeners.emit("member", member)
-
-    def numbered(self, run: tuple[bytes, int], place: int, count: int, first: int) -> None:
-        """Own messages have numbers."""
-        self.correspondence.numbered(run, place, count, first)
-
-    def renumbered(self, taken: int) -> None:
-        """A new run has begun: own messages above *taken* will get other numbers, of that."""
-        self.correspondence.renumbered(taken)
-
-    def taken(self, run: tuple[bytes, int], head: int) -> int:
-        """What the application has taken of *run*."""
-        return self._delivery.taken(run, head)
-
-    def consumer_gone(self) -> bool:
-        """Whether a consumer is gone that the application let go of."""
-        return self._delivery.consumer_gone()
-
-    def receipted(self, sequences: Sequence[int]) -> None:
-        """More is known of who has these own messages."""
-        self.correspondence.receipted(sequences)
-
-    def receipt_closed(self, sequence: int, holders: Holders) -> None:
-        """The receipt of an own message is not kept up any more."""
-        self.correspondence.receipt_closed(sequence, holders)
-
-    def direct_ended(self, token: int, why: str | None) -> None:
-        """A direct message was acknowledged, or given up."""
-        self.correspondence.ended(token, why)
-
-    def refused(self, refusal: Refusal) -> None:
-        """A connection did not become a link."""
-        self._delivery.listeners.emit("refused", refusal)
-
-    def deliver(self, deliver: events.Deliver, link: MeshProtocol | None) -> None:
-        """Messages for the application."""
-        source = self._source((deliver.origin, deliver.epoch), deliver.sent)
-        self._delivery.deliver(deliver, source, link)
-
-    def read(self, run: tuple[bytes, int], after: int, upto: int, most: int) -> Iterator[Held]:
-        """Messages that were delivered, as they are held still (``delivery.queue.Reader``).
-
-        :raises StoreError: they cannot be read now.
-        """
-        for piece in read(self.driver.node.history, run, after, upto, most):
-            if isinstance(piece, Missing):
-                yield Held(piece.first, piece.last, [], damaged=True)
-                continue
-            source = self._source(run, piece.sent)
-            messages = messages_of(piece.entries, piece.first, piece.size, source)
-            yield Held(piece.first, piece.last, list(messages))
-
-    def _source(self, run: tuple[bytes, int], sent: int) -> Source:
-        at = sent / 1000 if sent else self._wall_clock()
-        return Source(run, id_of(run[0]), at, ReplyPath(self._reply))
-
-    def gap(self, gap: events.GapFound) -> None:
-        """Messages that will not come."""
-        run, below = (gap.origin, gap.epoch), gap.first - 1
-        if self._delivery.taken(run, below) >= below:  # else it is held for who has not, within its limits
-            self.driver.node.history.all_taken(run, below)
-        why = "no neighbour sent them in time"
-        self._delivery.missing(run, Gap(id_of(gap.origin), gap.epoch, gap.first, gap.last, why))
-
-    def poisoned(self, poisoned: events.Poisoned) -> None:
-        """Messages that cannot be read."""
-        sender, error = id_of(poisoned.origin), poisoned.error
-        text = f"messages {poisoned.first} to {poisoned.last} of {sender.decode()} cannot be read: {error}"
-        self._delivery.blame(sender, text, error)
-
-    def equivocation(self, equivocation: events.Equivocation) -> None:
-        """An author signed two things under one number."""
-        sender = id_of(equivocation.origin)
-        text = (
-            f"{sender.decode()} signed two different messages {equivocation.first}; it is repaired no more"
-        )
-        error = RemoteError(text, Reason.SIGNATURE)
-        self._delivery.blame(sender, str(error), error)
-
-    def epoch_taken(self, epoch: int) -> None:
-        """The run must begin anew, above *epoch*."""
-        if self.driver.node.disowned:
-            text = "the other node with this node's key is gone: a new run begins above its run {epoch}"
-            _log.warn(text, epoch=epoch)
-        else:
-            _log.warn("a run {epoch} of this key is known to others: a new one begins", epoch=epoch)
-        try:
-            local_node = self._new_run(epoch)
-        except IdentityError as error:
-            _log.error("no new run can begin: {error}", error=error)
-            self._delivery.listeners.emit("failure", Failure(error))
-            if self.driver.node.settled:
-                return  # its numbers are not to be used again; the core asks again in key_retry
-            local_node = (
-                self.driver.local_node
-            )  # the next neighbour will say the same, and it is tried again
-        self._key_in_use = None
-        self.correspondence.begin_anew()
-        for gone in self.members.clear(self._wall_clock()):
-            self._tell_of(gone)
-        self.driver.renew(local_node)
-        self._key_is_back.happened(None)
-
-    def key_in_use(self, epoch: int, proven: bool) -> None:
-        """The key is used elsewhere: nothing more can be published."""
-        error = KeyInUse(
-            "another node uses this node's key: this one publishes no more until that has stopped"
-        )
-        if proven:
-            self._key_in_use = error
-            self._key_lost.happened(error)
-        else:
-            _log.error("{error} (its run is {epoch})", error=error, epoch=epoch)
-            self._delivery.listeners.emit("failure", Failure(error))
 
 
 def _randomness(local_node: LocalNode) -> random.Random:

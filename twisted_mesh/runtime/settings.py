@@ -28,6 +28,7 @@ class Settings:
     """The settings of one service.
 
     :ivar config: every limit and interval; :ivar network: it belongs to; :ivar identity: its key.
+    :ivar wall_clock: seconds since 1970.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class Settings:
         self._role = check_role(role)
         self._label, self._tags = check_label(label), check_tags(tags)
         check_said(self._label, self._tags)
-        self._wall_clock = wall_clock
+        self.wall_clock = wall_clock
         self._verify = verify
 
     def out_addr(self, bound: Sequence[Address]) -> Address | None:
@@ -94,7 +95,7 @@ class Settings:
             bytes_limit=config.store_bytes,
             seconds_limit=config.store_seconds,
             closed_limit=config.closed_streams,
-            wall_ms=lambda: int(self._wall_clock() * 1000),
+            wall_ms=lambda: int(self.wall_clock() * 1000),
         )
 
     def new_run(self, above: int, address: Address | None) -> LocalNode:
@@ -104,7 +105,7 @@ class Settings:
         :raises IdentityError: the run's number cannot be kept beside the key.
         """
         me, limits = self.identity, self.config
-        epoch = me.next_epoch(max(above + 1, int(self._wall_clock() * 1000)))
+        epoch = me.next_epoch(max(above + 1, int(self.wall_clock() * 1000)))
         return LocalNode(
             me.id, me.origin, epoch, self.network, address, False, me.sign, self._verify, self._replay,
             role=self._role,

@@ -45,6 +45,10 @@ class TestTaken(SynchronousTestCase):
 
 
 class TestTally(SynchronousTestCase):
+    def is_with_all(self, sequence: int) -> bool:
+        """Whether everybody who should have the message has it."""
+        return self.tally.is_decided(sequence) and not self.tally.of(sequence).missed
+
     def setUp(self) -> None:
         self.tally = ReceiptTracker(MeshConfig(receipts_limit=10))
 
@@ -57,10 +61,10 @@ class TestTally(SynchronousTestCase):
         self.assertEqual(self.of(1), ("", "ab", ""))
         self.assertEqual(self.tally.take(ANNA, 1, 1), [1])
         self.assertEqual(self.of(1), ("a", "b", ""))
-        self.assertFalse(self.tally.is_settled(1))
+        self.assertFalse(self.is_with_all(1))
         self.assertEqual(self.tally.take(BERT, 1, 1), [1])
         self.assertEqual(self.of(1), ("ab", "", ""))
-        self.assertTrue(self.tally.is_settled(1))
+        self.assertTrue(self.is_with_all(1))
 
     def test_who_came_later_counts_and_is_not_waited_for(self) -> None:
         self.tally.expect([1], ALL)
@@ -78,7 +82,7 @@ class TestTally(SynchronousTestCase):
         self.tally.expect([1, 2, 3], ALL)
         self.assertEqual(self.tally.take(ANNA, 3, 2), [1, 2])
         self.assertEqual([self.of(number) for number in (1, 2, 3)], [("", "b", "a")] * 2 + [("", "ab", "")])
-        self.assertFalse(self.tally.is_settled(2))
+        self.assertFalse(self.is_with_all(2))
 
     def test_unless_it_has_it_from_before(self) -> None:
         self.tally.expect([1, 2], ALL)
@@ -127,7 +131,7 @@ class TestTally(SynchronousTestCase):
         self.tally.expect([1, 2], None)
         self.tally.take(ANNA, 2, 2)
         self.assertEqual(self.of(1), ("", "", ""))
-        self.assertFalse(self.tally.is_settled(1))
+        self.assertFalse(self.is_with_all(1))
         self.assertEqual(self.tally.joined(ALL), [1, 2])
         self.assertEqual((self.of(1), self.of(2)), (("", "b", "a"), ("a", "b", "")))
         self.assertEqual(self.tally.joined(ALL | {CLEO}), [])
@@ -135,7 +139,7 @@ class TestTally(SynchronousTestCase):
 
     def test_who_joined_a_mesh_of_one_is_done(self) -> None:
         self.tally.expect([1], frozenset())
-        self.assertTrue(self.tally.is_settled(1))
+        self.assertTrue(self.is_with_all(1))
 
     def test_nor_is_what_counts_already_though_its_range_was_forgotten(self) -> None:
         tally = ReceiptTracker(MeshConfig())

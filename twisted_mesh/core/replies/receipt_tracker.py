@@ -162,10 +162,6 @@ class ReceiptTracker:
         open = self._open[sequence]
         return open.expected is not None and not open.pending
 
-    def is_settled(self, sequence: int) -> bool:
-        """Whether everybody who should have the own message *sequence*, which is open, has it."""
-        return self.is_decided(sequence) and not self._open[sequence].missed
-
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""
         return {"open_receipts": len(self._open), "tallied_members": len(self._taken)}

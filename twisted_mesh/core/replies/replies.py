@@ -86,6 +86,7 @@ class ReplyRouting:
                 members = self._members() if self._joined() else None
                 for sequence, holders in self._tally.expect(event.sequences, members):
                     self._effects.emit(events.ReceiptClosed(sequence, holders))
+                self._receipted(one for one in event.sequences if one in self._tally)
             case events.Forget():
                 self._tally.close(event.sequence)
             case _:
@@ -158,14 +159,6 @@ class ReplyRouting:
         """Who has the own message *sequence*; None if its receipt is not open."""
         return self._tally.of(sequence) if sequence in self._tally else None
 
-    def is_decided(self, sequence: int) -> bool:
-        """Whether the own message *sequence* is open, and nobody is pending who should have it."""
-        return sequence in self._tally and self._tally.is_decided(sequence)
-
-    def is_settled(self, sequence: int) -> bool:
-        """Whether everybody who should have the own message *sequence* has it, as its open receipt says."""
-        return sequence in self._tally and self._tally.is_settled(sequence)
-
     @property
     def counts(self) -> dict[str, int]:
         """What was ignored, or dropped for want of room, so far, by name."""
@@ -209,4 +202,6 @@ class ReplyRouting:
     def _receipted(self, sequences: Iterable[int]) -> None:
         changed = sorted(sequences)
         if changed:
-            self._effects.emit(events.Receipted(changed))
+            # Asked first: of thousands of messages that one member has told of, few are decided by that.
+            decided = {one: self._tally.of(one) for one in changed if self._tally.is_decided(one)}
+            self._effects.emit(events.Receipted(changed, decided))

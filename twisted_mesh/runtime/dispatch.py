@@ -1,0 +1,34 @@
+"""One table of events: who wants to know of which, filled where the node is put together.
+
+Contract: :meth:`Dispatch.publish` calls the subscribers of an event's class in the order in which they
+subscribed.  A subscriber that raises is logged, and the next is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from twisted.logger import Logger
+
+E = TypeVar("E")
+_log = Logger()
+
+
+class Dispatch:
+    """The subscribers of one run of a node, by class of event."""
+
+    def __init__(self) -> None:
+        self._subscribers: dict[type[object], list[Callable[[Any], object]]] = {}
+
+    def on(self, event_type: type[E], subscriber: Callable[[E], object]) -> None:
+        """Call *subscriber* with each event of just this class."""
+        self._subscribers.setdefault(event_type, []).append(subscriber)
+
+    def publish(self, event: object) -> None:
+        """Call the subscribers of *event*."""
+        for subscriber in self._subscribers.get(type(event), ()):
+            try:
+                subscriber(event)
+            except Exception:
+                _log.failure("{event} was not handled", event=type(event).__name__)
