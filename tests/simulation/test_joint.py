@@ -27,14 +27,6 @@ class TestJoint(SynchronousTestCase):
             self.assertGreater(world.kinds["Receipts"], 10)
             self.assertGreater(len(joint.book.letters), 10)
 
-    def test_one_seed_is_one_run(self) -> None:
-        traces: list[list[str]] = []
-        for _ in range(2):
-            trace: list[str] = []
-            Joint(1, 6, trace.append).run()
-            traces.append(trace)
-        self.assertEqual(*traces)
-
     def test_all_that_may_happen_does_in_some_run(self) -> None:
         drawn = [draw(seed) for seed in range(200)]
         for name in ("cuts", "crashes", "partition", "slow", "vanish", "late", "stored"):

@@ -26,11 +26,3 @@ class TestLines(SynchronousTestCase):
             missing += stage.world.fresh_bytes
         self.assertGreater(missing, 0)
         self.assertLessEqual(came, IN_VAIN * missing)
-
-    def test_one_seed_is_one_run(self) -> None:
-        traces: list[list[str]] = []
-        for _ in range(2):
-            trace: list[str] = []
-            LINES["lines"].run(2, trace=trace.append)
-            traces.append(trace)
-        self.assertEqual(*traces)

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-import twisted_mesh
 from tests.support.length import at_length
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
@@ -172,39 +167,6 @@ class TestLiars(SynchronousTestCase):
 def lies(ends: tuple[Member, Member]) -> bool:
     """Whether one of two members does."""
     return any(member.lies for member in ends)
-
-
-class TestReplay(SynchronousTestCase):
-    """The same seed gives the same run, frame by frame: a finding can be had again."""
-
-    def test_twice_in_one_process(self) -> None:
-        traces: list[list[str]] = [[], []]
-        for trace in traces:
-            schedule = replace(SCHEDULES["everything"], seconds=3.0, partition=1.0)
-            Play(schedule, 5, 12, trace.append).run()
-        self.assertGreater(len(traces[0]), 1000)
-        self.assertEqual(traces[0], traces[1])
-
-    def test_in_another_process_with_other_hashes(self) -> None:
-        command = [
-            *(sys.executable, "-m", "twisted_mesh.simulation"),
-            *("--schedule", "crashes", "--seed", "3", "--nodes", "8", "--trace"),
-        ]
-        playing = [
-            subprocess.Popen(
-                command,
-                cwd=Path(twisted_mesh.__file__).parent.parent,  # where it is found, installed or not
-                env={**os.environ, "PYTHONHASHSEED": seed},
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            for seed in ("1", "2")
-        ]
-        outputs = [process.communicate()[0] for process in playing]
-        self.assertEqual([process.returncode for process in playing], [0, 0])
-        traces = [[line for line in output.splitlines() if "->" in line] for output in outputs]
-        self.assertGreater(len(traces[0]), 1000)
-        self.assertEqual(traces[0], traces[1])
 
 
 class Swallower(Member):
