@@ -1,17 +1,13 @@
 """The pages say what is so: their examples run, their tables are the code's."""
 
 import inspect
-import os
 import re
-import subprocess
-import sys
 from dataclasses import fields
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 import twisted_mesh
-from tests.support.deprecated import for_processes
 from tests.support.processes import Child, ProcessCase
 from twisted_mesh import MeshConfig, MeshService, MeshSocket, testing
 from twisted_mesh.delivery.listeners import Emitting
@@ -27,6 +23,8 @@ SERVICE = (ROOT / "docs" / "service.rst").read_text()
 SOCKET = (ROOT / "docs" / "socket.rst").read_text()
 TUTORIAL = (ROOT / "docs" / "tutorial.rst").read_text()
 TESTING = (ROOT / "docs" / "testing.rst").read_text()
+#: ``python -m``.
+RUN_MODULE = "import runpy, sys; del sys.argv[0]; runpy.run_module(sys.argv[0], None, '__main__', True)"
 BLOCK = re.compile(r"\.\. code-block:: python\n\n((?:    .*\n|\n)+)")
 
 
@@ -40,39 +38,36 @@ def promised(example: str) -> list[str]:
     return re.findall(r"print\(.*\)  # (.*)", example)
 
 
-def run(*arguments: str, at: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run Python as a reader would, in the folder *at*."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": for_processes()}
-    return subprocess.run(
-        [sys.executable, *arguments], capture_output=True, text=True, timeout=30, env=environment, cwd=at
-    )
+class ExamplesTests(ProcessCase):
+    def run_all(self, *examples: str) -> dict[Child, list[str]]:
+        """Run *examples* side by side, each as a program of its own; what each must print."""
+        return {self.fork(example): promised(example) for example in examples}
 
+    async def assert_printed(self, printed: dict[Child, list[str]]) -> None:
+        """Each has printed its lines and nothing else, and ended well."""
+        self.assertEqual(await self.until_ended(*printed), [0] * len(printed), self.children)
+        for child, lines in printed.items():
+            self.assertEqual((child.lines, child.log), (lines, ""))
 
-class ExamplesTests(SynchronousTestCase):
-    def test_the_example_of_the_readme_prints_what_it_says(self) -> None:
+    async def test_the_example_of_the_readme_prints_what_it_says(self) -> None:
         *machines, example = code_blocks(README)
         for text in ("".join(machines), example):
             self.assertLessEqual(len([line for line in text.splitlines() if line]), 15)
-        (output,) = promised(example)
-        result = run("-c", example)
-        self.assertEqual((result.returncode, result.stdout, result.stderr), (0, f"{output}\n", ""))
+        self.assertEqual(len(promised(example)), 1)
+        await self.assert_printed(self.run_all(example))
 
-    def test_the_examples_of_the_service_and_socket_pages_run(self) -> None:
-        for example in code_blocks(SERVICE) + code_blocks(SOCKET):
-            result = run("-c", example)
-            output = "".join(f"{line}\n" for line in promised(example))
-            self.assertEqual((result.returncode, result.stdout, result.stderr), (0, output, ""))
+    async def test_the_examples_of_the_service_and_socket_pages_run(self) -> None:
+        await self.assert_printed(self.run_all(*code_blocks(SERVICE), *code_blocks(SOCKET)))
 
-    def test_the_example_of_the_testing_page_is_a_test_for_any_runner(self) -> None:
+    async def test_the_example_of_the_testing_page_is_a_test_for_any_runner(self) -> None:
         (example,) = code_blocks(TESTING)
-        at = Path(self.mktemp())
-        at.mkdir()
-        (at / "test_alarm.py").write_text(example)
-        for runner in ("twisted.trial", "unittest"):
+        (self.directory / "test_alarm.py").write_text(example)
+        runners = ("twisted.trial", "unittest")
+        told = [self.fork(RUN_MODULE, runner, "test_alarm") for runner in runners]
+        self.assertEqual(await self.until_ended(*told), [0, 0], told)
+        for runner, child in zip(runners, told, strict=True):
             self.assertIn(f"``python -m {runner} test_alarm``", TESTING)
-            result = run("-m", runner, "test_alarm", at=at)
-            self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
-            self.assertIn("Ran 2 tests in", result.stdout + result.stderr)
+            self.assertIn("Ran 2 tests in", child.out.decode() + child.log)
 
     def test_the_readme_sets_everything_up_in_two_single_lines(self) -> None:
         commands = re.findall(r"^    (python3 -m venv .*)$", README, flags=re.M)
@@ -80,12 +75,8 @@ class ExamplesTests(SynchronousTestCase):
         self.assertIn("twistd -n --pidfile= mesh --port 4444 --stdio", commands[0])
         self.assertTrue(commands[1].endswith("-m twisted.trial -j 2 tests"))
 
-
-class TwoMachinesTests(ProcessCase):
-    """What is typed on two machines, in two processes; they run side by side."""
-
     async def two_machines(self, here: str, there: str) -> dict[Child, list[str]]:
-        """Start what is typed here, and there when the address is known; what each must print."""
+        """Start what is typed on one machine, and on the other when the address is known."""
         (listen,) = set(re.findall(r"MeshSocket\(.*?\)", here + there))
         (address,) = re.findall(r"(?<=sock\.connect\().*(?=\))", there)
         self.assertEqual(promised(here)[0], f"({address})".replace('"', "'"))
@@ -96,14 +87,12 @@ class TwoMachinesTests(ProcessCase):
         second = self.fork(there.replace(listen, loopback).replace(address, told[1:-1]))
         return {first: [told, *promised(here)[1:]], second: promised(there)}
 
-    async def test_they_talk_and_the_rest_of_the_tutorial_does_what_it_says(self) -> None:
+    async def test_two_machines_talk_and_the_rest_of_the_tutorial_does_what_it_says(self) -> None:
         here, there, heard, answered, *more, service = code_blocks(TUTORIAL)
-        printed = {self.fork(text): promised(text) for text in ("".join(more), service)}
+        printed = self.run_all("".join(more), service)
         printed |= await self.two_machines(*code_blocks(README)[:2])
         printed |= await self.two_machines(here + heard, there + answered)
-        self.assertEqual(await self.until_ended(*printed), [0] * 6, self.children)
-        for child, lines in printed.items():
-            self.assertEqual((child.lines, child.log), (lines, ""))
+        await self.assert_printed(printed)
 
 
 class LimitsTests(SynchronousTestCase):

@@ -11,6 +11,8 @@ from tests.support.processes import ROOT, Child, ProcessCase
 
 EXAMPLES = ROOT / "examples"
 LINES = 60
+#: ``python PATH``.
+RUN_PATH = "import runpy, sys; del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
 
 
 def text(child: Child) -> str:
@@ -19,11 +21,11 @@ def text(child: Child) -> str:
 
 
 class ExamplesTests(ProcessCase):
-    """All are of one mesh, side by side: most of what a process takes is Python's start."""
+    """All are of one mesh, side by side."""
 
     def run_example(self, name: str, *arguments: str) -> Child:
         """Start the example *name*, a Python program."""
-        return self.start(str(EXAMPLES / name), *arguments)
+        return self.fork(RUN_PATH, str(EXAMPLES / name), *arguments)
 
     async def port(self, child: Child) -> str:
         """The port it says it listens on."""
