@@ -1,9 +1,9 @@
 """Every limit and interval of a node, in one frozen value.
 
-Contract: what a user may want to set is named here.  Every other bound or wait is a constant with its
-reason beside it: those both ends of a link must agree on in :mod:`twisted_mesh.wire`, those of one rule
-beside that rule.  Times are seconds, sizes bytes.  Each default says where it comes from: a paper or a
-measurement, or that it is a guess.  docs/limits.rst lists the same names with the policy at each limit.
+Contract: every bound that a user may want to set is named here.  Every other bound or wait is a constant
+with its reason beside it: in :mod:`twisted_mesh.wire` if both ends of a link must agree on it, else beside
+its rule.  Times are in seconds, sizes in bytes.  Each default names its source: a paper, a measurement, a
+page, or "guess".  docs/limits.rst lists the same names and what happens at each limit.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MIB = 2**20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MeshConfig:
-    """The limits and intervals of a node; every one can be given by name.
+    """The limits and intervals of a node, each given by name.
 
     :raises LocalError: a value that is not a positive number (``batch_delay`` may be 0), or two that
         contradict each other.
@@ -25,230 +25,228 @@ class MeshConfig:
 
     # Links.
     #: From the connection to the first frame behind PROOF (guess; py2p waits for ever).  Over a slow line
-    #: that frame, the frontier, has up to thirty times as long.
+    #: that frame, the frontier, may take up to thirty times as long.
     handshake_timeout: float = 10.0
-    #: Accepted connections that have not proven themselves; the oldest is closed (guess).
+    #: Accepted connections whose peer has not proven its key; the oldest is closed (guess).
     handshakes_limit: int = 512
     #: Links in all; one more is refused (guess; select-free reactors hold far more).
     links_limit: int = 1024
-    #: How long a connection may take to be made, the look-up of a name included (Twisted's endpoints use 30
-    #: for a connection alone; guess).
+    #: For making a connection, the look-up of a name included (Twisted's endpoints allow 30 seconds without
+    #: the look-up; guess).
     connect_timeout: float = 10.0
-    #: From our BYE to cutting the connection, if the peer does not close it (guess).  A proven peer that
-    #: nobody blames has up to 150 times that while bytes still move over a slow line.
+    #: From our BYE to cutting the connection, if the peer does not close it (guess).  If the peer is proven
+    #: and not at fault, up to 150 times that while bytes still move over a slow line.
     close_timeout: float = 2.0
-    #: PING a link after so long without a byte from it (docs/protocol.rst).
+    #: A link without a byte received for this long is sent a PING (docs/protocol.rst).
     ping_after: float = 5.0
-    #: A link is dead after so long without a byte received and without one accepted (docs/protocol.rst).
+    #: A link without a byte received, and without one accepted, for this long is dead (docs/protocol.rst).
     dead_after: float = 15.0
-    #: A reactor late by more than this doubts itself first (Lifeguard).
+    #: If the own reactor is late by more than this, that time counts against no peer (Lifeguard).
     stall_grace: float = 1.0
-    #: Of crossing dials the newer link wins only if the older was silent this long (docs/protocol.rst).
+    #: Of crossing dials the newer link wins only if the older was silent for this long (docs/protocol.rst).
     crossing_silence: float = 5.0
-    #: What may wait behind a link's transport before the rest is announced and pulled (docs/protocol.rst).
+    #: Bytes that may wait behind a link's transport; more is announced and pulled (docs/protocol.rst).
     link_queue_bytes: int = 4 * MIB
     #: Bytes given to a transport in one write (guess).
     write_bytes: int = 256 * 1024
 
     # Dialling.
-    #: Waits between attempts at a configured peer: the first, the growth and the longest
+    #: Waits between attempts to dial a configured peer: the first, the factor of growth and the longest
     #: (Twisted's backoffPolicy, which adds up to a second of jitter).
     redial_initial: float = 0.5
     redial_factor: float = 1.5
     redial_longest: float = 60.0
-    #: Names that are looked up at a time, and as many again of those that peers tell: a thread each (guess:
-    #: a name whose name servers are silent keeps its thread for half a minute).
+    #: Names looked up at a time, each in a thread, and as many more of names that peers tell (guess: a name
+    #: whose name servers are silent keeps its thread for half a minute).
     lookups_at_once: int = 8
-    #: While another node uses the key, in a newer run: between dials of one peer, a quarter more or less,
-    #: and between all dials of the overlay and for exchanges (as long as ``suspect_patience``; guess).
+    #: While another node uses the key, in a newer run: from one dial of a peer to the next, up to a quarter
+    #: more or less, and between all dials for overlay and exchanges (equals ``suspect_patience``; guess).
     key_retry: float = 15.0
-    #: ``disconnect()`` forbids dialling that peer again for so long (docs/protocol.rst).
+    #: ``disconnect()`` forbids dialling that peer again for this long (docs/protocol.rst).
     redial_forbidden: float = 60.0
-
-    #: A node without a link dials those it was linked with before, after so long (guess).
+    #: A node without a link for this long dials the nodes it was linked with before (guess).
     isolated_after: float = 5.0
-    #: Addresses of such nodes that are kept (guess).
+    #: Addresses kept of such nodes (guess).
     address_book_limit: int = 64
 
-    # The overlay: who is whose neighbour.
-    #: Neighbours a node looks for; up to one more node than this every one is linked with every other
-    #: (HyParView's 10,000 nodes).
+    # The overlay: which nodes are neighbours.
+    #: Neighbours a node looks for; a mesh of one more node is fully linked (HyParView's, of 10,000 nodes).
     active_view: int = 5
     #: Other nodes it could dial (HyParView).
     passive_view: int = 30
-    #: Steps of the walk of a newcomer, and those left when it is written down (HyParView).
+    #: Steps of a newcomer's walk, and the steps left when a node notes the newcomer (HyParView).
     active_walk: int = 6
     passive_walk: int = 3
-    #: Contacts of each view in a shuffle (HyParView).
+    #: Contacts of the active and of the passive view in a shuffle (HyParView).
     shuffle_active: int = 3
     shuffle_passive: int = 4
-    #: From one shuffle to the next, up to a quarter more or less (Partisan's).
+    #: From one shuffle to the next, up to a quarter more or less (Partisan).
     shuffle_interval: float = 10.0
-    #: Walks of shuffles whose way back is known; the oldest is forgotten (guess).
+    #: Shuffles on their walk whose way back is remembered; the oldest is forgotten (guess).
     shuffle_walks: int = 64
-    #: The overlay looks in this interval whether it has neighbours enough, or too many (guess).
+    #: From one check to the next whether the node has too few or too many neighbours (guess).
     overlay_interval: float = 0.5
-    #: How long it waits for a link it asked another node to make (guess).
+    #: For a link that another node was asked to make (guess).
     move_timeout: float = 10.0
-    #: Addresses that peers told and that are being dialled at a time, all purposes together (guess).
+    #: Addresses told by peers that are dialled at a time, for all purposes together (guess).
     dials_at_once: int = 4
     #: Such dials in a row, and a second on average (guess).
     dial_burst: int = 10
     dial_rate: float = 2.0
-    #: An address where the node it should be was not found is left alone for so long (guess).
+    #: An address where the expected node was not found is not dialled for this long (guess).
     dial_again: float = 60.0
-    #: Such addresses that are remembered; the oldest is forgotten (guess).
+    #: Such addresses remembered; the oldest is forgotten (guess).
     failed_dials: int = 1024
 
-    # The roster: who is a member, and whether it is there.
-    #: A node's PRESENCE is renewed in this interval ...
+    # The roster: the members, and whether they are there.
+    #: From one PRESENCE of a node to the next ...
     presence_interval: float = 30.0
-    #: ... in a large mesh so that all together send no more than this a second (docs/protocol.rst).
+    #: ... or longer, so that all nodes of a large mesh send at most this many a second (docs/protocol.rst).
     presence_rate: float = 33.0
-    #: The first PRESENCE is followed by another after so long, when the node's links have settled: most
-    #: learned of the first from rosters, over links that were moved since (guess).
+    #: From a node's first PRESENCE to its second, when its links have settled: most nodes learned of the
+    #: first from rosters, over links that have moved since (guess).
     presence_settle: float = 5.0
-    #: Intervals of silence after which a member is down (docs/protocol.rst).
+    #: A member silent for this many of its intervals is down (docs/protocol.rst).
     presence_missed: int = 3
-    #: A member that is suspected is down after so long without a word (docs/protocol.rst).
+    #: A suspected member that sends no PRESENCE for this long is down (docs/protocol.rst).
     suspect_patience: float = 15.0
     #: From one refutation of a suspicion to the next (docs/protocol.rst).
     refute_pause: float = 5.0
-    #: From one accusation to the next by the same member (docs/protocol.rst).
+    #: From one accusation by a member to its next (docs/protocol.rst).
     accuse_pause: float = 1.0
-    #: A member that is down is forgotten after so long, an ephemeral one after the other
+    #: A gone member is forgotten after the first time, an ephemeral one after the second
     #: (docs/protocol.rst).
     member_memory: float = 86_400.0
     ephemeral_memory: float = 60.0
-    #: Members of the roster; for one more the one that is down longest goes, else it waits (guess).
+    #: Authors on the roster; for one more the longest gone is forgotten, else the newcomer waits (guess).
     members_limit: int = 4096
-    #: Authors a link may bring that nobody heard of, in a row and a minute on average; what comes of
-    #: others waits (guess).
+    #: Unknown authors that a link may bring, in a row and in a minute on average; records and batches of
+    #: further authors wait (guess).
     authors_burst: int = 1024
     authors_a_minute: float = 256.0
 
     # The exchange with nodes that are no neighbours.
     #: From one exchange to the next, up to a quarter more or less (docs/protocol.rst).
     exchange_interval: float = 60.0
-    #: An exchange is over when nothing has come for so long, and after so long in any case (guess).
+    #: An exchange is over if nothing has come for the first time, or after the second in any case (guess).
     exchange_idle: float = 2.0
     exchange_timeout: float = 60.0
-    #: Exchanges at a time that others dialled; one more is refused (guess).
+    #: Exchanges at a time that other nodes dialled; one more is refused (guess).
     exchanges_limit: int = 64
-    #: Members that are asked for what no neighbour has (docs/protocol.rst).
+    #: Members asked for messages that no neighbour has (docs/protocol.rst).
     gap_members: int = 8
-    #: Nodes that were linked with once, the latest (guess: as many as the address book has).
+    #: Nodes remembered that this one was linked with, the latest (guess: as many as the address book has).
     remembered_contacts: int = 64
-    #: A configured peer that passed this node on to others is tried again after so long
+    #: A configured peer that passed this node on to others is dialled again after this long
     #: (docs/protocol.rst).
     peer_interval: float = 300.0
 
     # Receipts and direct messages.
-    #: Receipts for one author are gathered for so long before they go on (docs/protocol.rst).
+    #: Receipts for one author are gathered for this long before they go on (docs/protocol.rst).
     receipt_delay: float = 0.05
-    #: ... and those of one member come no faster than so many seconds for each member there is, so that
-    #: the author has 500 a second to verify (docs/protocol.rst).
+    #: ... and from one receipt of a member to its next, this for each member there is, so that the author
+    #: has 500 a second to verify (docs/protocol.rst).
     receipt_share: float = 0.002
-    #: A receipt is told again after so long, then twice that, up to the longest: a relay may have died with
-    #: it (guess).
+    #: A receipt is sent again after this long, then after twice that, up to the longest: a relay may have
+    #: died with it (guess).
     receipt_repeat: float = 5.0
     receipt_repeat_longest: float = 600.0
-    #: Own messages of which a receipt is open; the oldest is closed (guess).
+    #: Own messages with an open receipt; the oldest receipt is closed (guess).
     receipts_limit: int = 4096
     #: Receipts on their way through this node; one more is dropped, and comes again (guess).
     receipts_carried: int = 16_384
-    #: What a link may bring of receipts and direct messages in a row, and a second on average; the rest is
-    #: dropped unread, and comes again (guess: each costs a verification of some 70 us).
+    #: Receipts and direct messages that a link may bring in a row, and in a second on average; more are
+    #: dropped unread, and come again (guess: each costs a verification of some 70 us).
     reverse_burst: int = 2048
     reverse_rate: float = 1024.0
-    #: A direct message is repeated after so long, then twice that, up to the longest (guess).
+    #: A direct message is repeated after this long, then after twice that, up to the longest (guess).
     direct_repeat: float = 1.0
     direct_repeat_longest: float = 8.0
-    #: Until then it must be acknowledged, or its sender is told Unreachable: longer than presence_interval,
-    #: since a lost way to a node that says nothing is known again with its next PRESENCE (guess).
+    #: For a direct message's acknowledgement; then its sender is told Unreachable.  Longer than
+    #: presence_interval, since a lost way to a silent node is known again with its next PRESENCE (guess).
     direct_timeout: float = 45.0
-    #: Direct messages to one node that wait to be acknowledged; one more is refused (docs/protocol.rst).
+    #: Direct messages to one node without an acknowledgement; one more is refused (docs/protocol.rst).
     direct_window: int = 1024
-    #: Likewise by bytes, to all nodes together (guess).
+    #: Bytes of direct messages to all nodes without an acknowledgement; one more is refused (guess).
     direct_bytes: int = 8 * MIB
-    #: Nodes that sent direct messages to this one and are remembered, each with its newest run, so that
-    #: none is delivered twice: the longest idle is forgotten.  And nodes this one sent some to: for one
-    #: more one for which nothing waits is forgotten, or what is to go there is refused (guess).
+    #: Nodes remembered that sent direct messages here, each with its newest run, so that no message is
+    #: delivered twice: the longest idle is forgotten.  Also nodes that were sent some: for one more, a node
+    #: for which nothing waits is forgotten; if there is none, the message is refused (guess).
     direct_senders: int = 4096
 
     # Sending.
-    #: Own messages no neighbour has taken yet; beyond it ``send()`` raises Congested (docs/protocol.rst).
+    #: Own messages no neighbour has taken; beyond this ``send()`` raises Congested (docs/protocol.rst).
     unsent_bytes: int = 8 * MIB
-    #: Who sent within so long waits for it to be over: what is sent in a row shares batches; 0: nobody
-    #: waits (docs/protocol.rst).
+    #: If the application sent within this time, a message waits until it is over, so that messages sent in
+    #: a row share batches; 0: none waits (docs/protocol.rst).
     batch_delay: float = 0.002
     #: A batch is closed at this size; a larger message is a batch of its own (docs/protocol.rst).
     batch_bytes: int = 256 * 1024
-    #: How long stopping waits for own messages to be handed over (guess).
+    #: Stopping waits this long for a neighbour to take the own messages (guess) ...
     handover_timeout: float = 10.0
-    #: And then for neighbours to say that they know of it (guess).
+    #: ... and then this long for neighbours to say that they know of it (guess).
     farewell_timeout: float = 1.0
 
     # Receiving.
-    #: A hole without progress becomes a told gap after so long (docs/protocol.rst).
+    #: A hole without progress for this long is told as a gap (docs/protocol.rst) ...
     gap_patience: float = 30.0
-    #: ... and one that something is on its way to fill after so long: others hold it no longer than
-    #: ``history_seconds``, by default (docs/protocol.rst).
+    #: ... and after this long if something is on its way to fill it: by default other nodes hold the
+    #: messages no longer than that, ``history_seconds`` (docs/protocol.rst).
     gap_longest: float = 600.0
-    #: Batches that wait behind holes, all streams together; what has no room is pulled again (guess).
+    #: Bytes of batches that wait behind holes, of all streams; one without room is pulled again (guess).
     waiting_bytes: int = 16 * MIB
-    #: Streams with their full state; beyond it the longest idle keeps only its head (guess).
+    #: Streams with their full state; of more, the longest idle keeps its head only (guess).
     open_streams: int = 16_384
-    #: Heads kept of streams that are closed; the oldest is forgotten (docs/protocol.rst).
+    #: Heads of closed streams that are kept; the oldest is forgotten (docs/protocol.rst).
     closed_streams: int = 2**18
-    #: Messages that wait in one ``messages()``; what comes beyond stays in the history and is read from
-    #: there (10,000 was too few for a burst of short lines while a terminal was busy: measured).
+    #: Messages that wait in one ``messages()``; further ones stay in the history and are read from there
+    #: (10,000 was too few for a burst of short lines while a terminal was busy: measured).
     queue_limit: int = 100_000
-    #: Likewise by bytes, as they were packed (guess).
+    #: The same in bytes, as packed (guess).
     queue_bytes: int = 16 * MIB
 
     # Trees and repair.
-    #: An announcement on a quiet link is given so long for the push to come (docs/protocol.rst).
+    #: From an announcement on a lazy link to the WANT, since the push may still come (docs/protocol.rst).
     graft_timeout: float = 0.15
-    #: Announcements are gathered for so long (docs/protocol.rst).
+    #: Announcements are gathered for this long (docs/protocol.rst).
     have_delay: float = 0.03
-    #: An asked link that sends nothing for so long is given up for another (guess).
+    #: A link that was asked, and sends nothing for this long, is given up for another (guess).
     graft_retry: float = 1.0
-    #: An answer to a WANT ends after so much (docs/protocol.rst).
+    #: An answer to a WANT ends after this many bytes (docs/protocol.rst).
     answer_bytes: int = MIB
-    #: What each neighbour holds is compared in this interval (docs/protocol.rst).
+    #: From one comparison of the streams with each neighbour to the next (docs/protocol.rst).
     compare_interval: float = 30.0
-    #: Of one link's claims about runs the oldest is forgotten beyond this (guess).
+    #: Claims about runs kept of one link; the oldest is forgotten (guess).
     claims_limit: int = 65_536
-    #: What is held for others, in memory: the largest author's oldest goes first (docs/protocol.rst).
+    #: Of messages held for others in memory: the largest author's oldest goes first (docs/protocol.rst).
     history_bytes: int = 64 * MIB
     history_seconds: float = 600.0
 
-    # Storing, where there is a history file.
-    #: From the first change to the flush that stores it: so much is delivered again after a crash (guess).
+    # Storing, if there is a history file.
+    #: From a change to the flush that stores it; a crash delivers messages of this time again (guess).
     flush_interval: float = 0.05
-    #: A history that cannot be written, or read, is tried again in this interval (guess).
+    #: From one attempt to the next at a history that cannot be written or read (guess).
     store_retry: float = 5.0
-    #: What the file holds: the largest author's oldest goes first (docs/protocol.rst).
+    #: Of messages in the file: the largest author's oldest goes first (docs/protocol.rst).
     store_bytes: int = 1024 * MIB
     store_seconds: float = 7 * 86_400.0
 
-    # Telling.
-    #: Log lines for each remote host, or author, and interval; the rest is counted and told in one (guess).
+    # Logs and failures.
+    #: Log lines about one remote host, or author, in an interval; the next line counts the others (guess).
     log_burst: int = 5
     log_interval: float = 60.0
-    #: Hosts whose log lines are counted at a time; the oldest is forgotten (guess).
+    #: Hosts with such a count; the oldest is forgotten (guess).
     log_hosts: int = 1024
-    #: Log lines about the authors of messages, all of them together, in an interval (guess).
+    #: Log lines about authors of messages, all authors together, in an interval (guess).
     log_authors: int = 50
-    #: Failures a socket's ``status`` tells; the oldest is forgotten (guess).
+    #: Failures that a socket's ``status`` tells; the oldest is forgotten (guess).
     failures_limit: int = 100
 
     @property
     def longest_stop(self) -> float:
-        """Seconds that stopping takes at most: handing over, saying goodbye, and closing twice over.
+        """Seconds that stopping takes at most: handing over, saying goodbye, and closing.
 
-        The second ``close_timeout`` is for connections that do not say that they are cut off.
+        The second ``close_timeout`` is for connections that do not tell when they are cut off.
         """
         return self.handover_timeout + self.farewell_timeout + 2 * self.close_timeout
 

@@ -1,16 +1,15 @@
 """Errors that say whose fault it was.
 
-Contract: what can go wrong with a mesh is a :class:`MeshError`.  What is wrong with the program is Python's
-own: TypeError, ValueError or IndexError for an argument that can never be right, RuntimeError for a call
-that has no place where it is made.
+Contract: a fault of the mesh is a :class:`MeshError`.  A fault of the calling program is an exception of
+Python: TypeError, ValueError or IndexError for an argument that can never be right, RuntimeError for a call
+that is not allowed where it is made.
 
 * :class:`LocalError`: the caller did something that cannot work; nothing was sent.
-* :class:`RemoteError`: a peer broke the protocol or refused us.  Bytes from a peer raise this and
-  nothing else; whatever else comes out of handling them is a fault of ours and stays visible as
-  one.
-* the others name what happened when nobody is to blame (no route, no room, not running).
+* :class:`RemoteError`: a peer broke the protocol or refused us.  Bytes from a peer raise no other error;
+  any other exception while handling them is a bug of ours and stays visible as one.
+* the others are nobody's fault (no route, no room, a full disk).
 
-:class:`Reason` is the closed vocabulary that BYE frames, log lines and ``refused`` events share.
+:class:`Reason` lists all reasons that BYE frames, log lines and ``refused`` events give.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ class Reason(StrEnum):
 
     FRAMING = "framing"  #: a length beyond the limit, or bytes that are no frame
     SHAPE = "shape"  #: a frame whose array is not what its kind says
-    ORDER = "order"  #: a frame that has no place at this point of the conversation
+    ORDER = "order"  #: a frame that may not come at this point
     GREETING = "greeting"  #: no greeting of this protocol
     VERSION = "version"  #: another version of the native protocol
     SUBNET = "subnet"  #: another subnet or encryption in the greeting
@@ -32,11 +31,11 @@ class Reason(StrEnum):
     IDENTITY = "identity"  #: the id is not the key's, or not the one that was dialled
     PROOF = "proof"  #: the key's proof is false: replayed, relayed or forged
     SELF = "self"  #: the node met itself
-    TIMEOUT = "timeout"  #: the handshake was not over in time
+    TIMEOUT = "timeout"  #: the handshake did not end in time
     SIGNATURE = "signature"  #: a signed frame whose signature is false
-    LIMIT = "limit"  #: more of something than a bound allows
+    LIMIT = "limit"  #: more frames, claims or bytes than a bound allows
     FULL = "full"  #: no room for another link
-    SILENT = "silent"  #: nothing was heard for too long
+    SILENT = "silent"  #: nothing was received for too long
     SLOW = "slow"  #: the peer reads too slowly for what is sent to it
     DUPLICATE = "duplicate"  #: another link to the same node is kept
     KEY = "key"  #: a newer run of the same key is linked: another node uses it, or the older run is over
@@ -44,21 +43,21 @@ class Reason(StrEnum):
     DONE = "done"  #: an exchange is over
     DISCONNECT = "disconnect"  #: the application asked for it
     LEAVING = "leaving"  #: the node stops
-    LOST = "lost"  #: the connection ended without a word
+    LOST = "lost"  #: the connection ended without a BYE
 
 
-#: Nobody is to blame: after these what was queued is sent to the end, and what the peer had sent counts.
+#: Reasons that are nobody's fault: queued frames are still sent, and frames the peer had sent still count.
 NO_FAULT: Final = frozenset(
     {Reason.DUPLICATE, Reason.KEY, Reason.DISCONNECT, Reason.LEAVING, Reason.ROOM, Reason.DONE}
 )
 
 
 class MeshError(Exception):
-    """Base of everything this package raises on purpose, but for mistakes in the program that calls it."""
+    """Base of all errors this package raises on purpose, except for mistakes of the calling program."""
 
 
 class LocalError(MeshError):
-    """The caller's fault: the call cannot work as it was made, and changed nothing."""
+    """The caller's fault: the call cannot work, and changed nothing."""
 
 
 class MessageTooLarge(LocalError, ValueError):
@@ -74,7 +73,7 @@ class StoreError(LocalError):
 
 
 class KeyInUse(LocalError):
-    """Another node uses this node's key, in a newer run: nothing is published until that one stops."""
+    """Another node uses this node's key, in a newer run: nothing is published until that node stops."""
 
 
 class NotRunning(LocalError):
@@ -84,20 +83,20 @@ class NotRunning(LocalError):
 class Congested(MeshError):
     """Own messages that no neighbour has taken yet fill ``unsent_bytes``; wait for ``drained()``.
 
-    The message it was raised for was not sent.
+    The message of this call was not sent.
     """
 
 
 class StoreFull(MeshError):
-    """The history cannot be written, as when the disk is full: a message might be lost in a crash.
+    """The history cannot be written, as on a full disk: a crash could lose a message.
 
-    The message it was raised for was not sent.  Receiving goes on, and so does sending once the history
-    can be written again; wait for ``drained()``.
+    The message of this call was not sent.  Receiving goes on, and so does sending once the history can be
+    written again; wait for ``drained()``.
     """
 
 
 class NotHandedOver(MeshError):
-    """Of some own messages no neighbour is known to have read them, and the time for it is over."""
+    """The time-out is over, and some own messages are not known to have been read by any neighbour."""
 
 
 class ConnectFailed(MeshError, OSError):
@@ -105,7 +104,7 @@ class ConnectFailed(MeshError, OSError):
 
 
 class ListenFailed(MeshError, OSError):
-    """A socket cannot listen where it was told to; it is not open.
+    """A socket cannot listen at the given address; it is not open.
 
     :ivar errno: the system's number for the reason.
     """
@@ -116,13 +115,13 @@ class Unreachable(MeshError):
 
 
 class NoMembers(MeshError):
-    """A receipt that nobody can sign: no other member is known."""
+    """No other member is known, so nobody can sign a receipt."""
 
 
 class NotDelivered(MeshError):
-    """Not every member that should have a message has taken it, or nobody will know any more.
+    """Some member that should have a message has not taken it, or its receipt is no longer followed.
 
-    :ivar receipt: the :class:`~twisted_mesh.Receipt`, which says who has.
+    :ivar receipt: the :class:`~twisted_mesh.Receipt`: the members that have taken the message.
     """
 
     def __init__(self, detail: str, receipt: Any) -> None:
@@ -131,20 +130,20 @@ class NotDelivered(MeshError):
 
 
 class ReceiptTimeout(NotDelivered):
-    """Likewise, when the time for it was over; some may take it still."""
+    """Some member has not taken a message within the time-out; it may still take it."""
 
 
 class RemoteError(MeshError):
     """A peer's fault or refusal.
 
-    :ivar reason: the :class:`Reason`, as it is told in BYE.
+    :ivar reason: the :class:`Reason`, as in BYE.
     :ivar detail: one sentence for people.
     """
 
     reason: Reason = Reason.SHAPE
 
     def __init__(self, detail: str, reason: Reason | None = None) -> None:
-        # Some of it may be a peer's words, and is going to stand in logs and on terminals.
+        # It may hold a peer's words, and is shown in logs and on terminals.
         self.detail = "".join(char if char.isprintable() else "\ufffd" for char in detail)
         super().__init__(self.detail)
         if reason is not None:
@@ -155,12 +154,12 @@ class RemoteError(MeshError):
 
     @staticmethod
     def of(reason: Reason, detail: str) -> RemoteError:
-        """The error of the class that stands for *reason*."""
+        """The error for *reason*, of its class."""
         return _BY_REASON.get(reason, RemoteError)(detail, reason)
 
 
 class SubnetMismatch(RemoteError):
-    """The peer is of another subnet, or of the same with another encryption; neither is told which."""
+    """The peer has another subnet, or the same with another encryption; neither is told the other's."""
 
     reason = Reason.SUBNET
 
@@ -190,9 +189,9 @@ class IdentityMismatch(RemoteError):
 
 
 class PoisonedBody(RemoteError):
-    """A batch whose author signed a body that cannot be read.
+    """The author of a batch signed a body that cannot be read.
 
-    The author's fault, never that of the link it came over: the batch is relayed and counted, and
+    That is the author's fault, never that of the link it came over: the batch is relayed and counted, and
     this error takes the place of its messages.
     """
 

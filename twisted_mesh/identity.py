@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 from twisted_mesh.errors import IdentityError
 
 MAX_EPOCH: Final = 2**62  # a claim above it is false (docs/protocol.rst)
-_IDS_CACHED: Final = 4096  # ids worked out for the authors heard of lately (guess)
+_IDS_CACHED: Final = 4096  # ids kept, of the authors used last (guess)
 
 
 @lru_cache(maxsize=_IDS_CACHED)
@@ -52,13 +52,13 @@ class Identity:
 
     :ivar origin: the public key, 32 bytes.
     :ivar id: the node's id.
-    :ivar path: the key's file, absolute, or None for a key of this process alone.
+    :ivar path: the key's file, absolute, or None if the key is of this process only.
     """
 
     def __init__(self, key: Ed25519PrivateKey, path: Path | None = None) -> None:
         self._key = key
         self._newest_epoch = 0
-        # Absolute, since a daemon may change its directory before it writes the epoch.
+        # Absolute: a daemon may change its directory before it writes the epoch.
         self.path = None if path is None else path.absolute()
         self.origin = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         self.id = id_of(self.origin)
@@ -66,7 +66,7 @@ class Identity:
 
     @classmethod
     def generate(cls) -> Self:
-        """A new key that is never written down."""
+        """A new key that is in no file."""
         return cls(Ed25519PrivateKey.generate())
 
     @classmethod
@@ -90,7 +90,7 @@ class Identity:
             ) from error
         if not isinstance(key, Ed25519PrivateKey):
             raise IdentityError(f"identity {file} holds another kind of key than Ed25519")
-        if mode & (stat.S_IRWXG | stat.S_IRWXO):  # last, since the advice is for a key alone
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):  # checked last: the advice is right only for a key
             raise IdentityError(f"identity {file} can be read by others: chmod 600 {file}")
         return cls(key, file)
 
@@ -120,7 +120,7 @@ class Identity:
     def next_epoch(self, wall_ms: int) -> int:
         """The epoch of a run that begins now, above all earlier ones of this key.
 
-        It is on disk when this returns, so that a crash cannot lead to its being used again.
+        It is on disk when this returns, so that no later run can use it again, even after a crash.
 
         :param wall_ms: milliseconds of wall clock since 1970.
         :raises IdentityError: the file beside the key cannot be read or written.
@@ -157,9 +157,9 @@ class Identity:
 
 
 def replace_synced(file: Path, content: bytes) -> None:
-    """Let *file* hold *content*, mode 0600; a crash leaves what it held or this, and nothing between.
+    """Let *file* hold *content*, mode 0600; after a crash it holds the old content or the new, whole.
 
-    :raises OSError: it cannot be written; it holds what it held.
+    :raises OSError: it cannot be written; it holds the old content.
     """
     beside = file.with_name(file.name + ".new")
     _write_synced(beside, content, os.O_TRUNC)
@@ -175,7 +175,7 @@ def _write_synced(file: Path, content: bytes, how: int) -> None:
             stream.flush()
             os.fsync(stream.fileno())
     except OSError:
-        file.unlink()  # half a file would be in the way of the next attempt
+        file.unlink()  # half a file would hinder the next attempt
         raise
 
 

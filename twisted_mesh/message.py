@@ -1,8 +1,8 @@
-"""What the application is handed: messages, and the events that are no messages.
+"""The values the application is handed: messages, members, gaps and refusals.
 
-Contract: values.  A :class:`Message` never changes; :attr:`Message.packets` is a fresh list each time.
-The garbage collector does not look into messages (that was a tenth of what receiving takes, measured): what
-they hold must not lead back to them.
+Contract: a :class:`Message` never changes; :attr:`Message.packets` is a fresh list each time.  The garbage
+collector does not look into messages (that took a tenth of the time of receiving, measured), so no value in
+a message may refer back to it.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ _SHOWN = 80  # characters of a payload in a log line or repr of a refusal
 
 
 class Replier(Protocol):
-    """What sends a reply on its way."""
+    """Sends replies for messages."""
 
     def reply_to(self, origin: bytes, packets: tuple[object, ...]) -> Deferred[None]:
-        """Send *packets* to the node *origin* alone."""
+        """Send *packets* to the node *origin* only."""
         ...  # pragma: no cover
 
 
 class NoWayBack:
-    """Of the copies of messages, which have no node to send with (Replier)."""
+    """The :class:`Replier` of a copied message, which has no node to send with."""
 
     def reply_to(self, origin: bytes, packets: tuple[object, ...]) -> Deferred[None]:
         """Send nothing.
@@ -39,9 +39,11 @@ class NoWayBack:
 
 
 class Source(msgspec.Struct, frozen=True, gc=False):
-    """What the messages of one batch share.
+    """The facts that the messages of one batch share.
 
-    :ivar run: of its author: origin and epoch.
+    :ivar run: the author's run: origin and epoch.
+    :ivar sender: the author's id, base58.
+    :ivar time: the author's clock when the batch was sent, seconds since 1970.
     """
 
     run: tuple[bytes, int]
@@ -72,7 +74,7 @@ class Message(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     @property
     def type(self) -> int:
-        """0 for what was sent with ``send``, 2 for replies and whispers, or the application's own."""
+        """0 for messages of ``send``, 2 for replies and whispers, or a number of the application's own."""
         type_: int = self.entry[1]
         return type_
 
@@ -83,7 +85,7 @@ class Message(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     @property
     def time(self) -> float:
-        """The author's clock when it was sent, seconds since 1970; a whisper's arrival by ours."""
+        """Seconds since 1970: when it was sent, by the author's clock; a whisper's arrival, by ours."""
         return self.source.time
 
     @property
@@ -95,15 +97,15 @@ class Message(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     @property
     def verified(self) -> bool:
-        """Whether the author is proven: by its signature, or for a whisper by the link's."""
+        """Whether the author is proven: by its signature, or for a whisper by the link's handshake."""
         return True
 
     def reply(self, *packets: object) -> Deferred[None]:
-        """Send *packets* to the sender alone, wherever in the mesh it is.
+        """Send *packets* to the sender only, wherever in the mesh it is.
 
-        :return: fires when it has acknowledged them; fails with
-            :class:`~twisted_mesh.errors.Unreachable` where it has not in ``direct_timeout``.
-        :raises TypeError: and ValueError for packets that cannot be sent.
+        :return: fires when the sender has acknowledged them; fails with
+            :class:`~twisted_mesh.errors.Unreachable` after ``direct_timeout``.
+        :raises TypeError: packets that cannot be sent; also ValueError.
         :raises LocalError: this is a copy, by ``pickle`` or ``copy.deepcopy``.
         """
         origin, _ = self.source.run
@@ -117,7 +119,7 @@ class Gap(msgspec.Struct, frozen=True):
     """Messages that will not be delivered: numbers *first* to *last* of a run of *sender*.
 
     :ivar sender: the author's id.
-    :ivar reason: why, one sentence.
+    :ivar reason: one sentence for people.
     """
 
     sender: bytes
@@ -128,15 +130,15 @@ class Gap(msgspec.Struct, frozen=True):
 
 
 class Member(msgspec.Struct, frozen=True):
-    """A member of the mesh as this node last heard of it; a later word of it is another value.
+    """A member of the mesh as this node knew it at that time; news of the member is another value.
 
     :ivar id: base58, as bytes.
-    :ivar label: its own name for itself, at most 64 characters of whatever it likes, or None.
-    :ivar tags: likewise, what else it says of itself; do not change it.
+    :ivar label: its own name for people, at most 64 characters of any text, or None.
+    :ivar tags: further facts it tells of itself; do not change the dict.
     :ivar address: (host, port) where it says that others can dial it, or None.
     :ivar role: ``"member"``; guests are on no roster.
-    :ivar state: ``"up"``; ``"suspect"``, a neighbour lost it without a word; ``"down"``, not heard of for
-        too long; ``"left"``, it said that it stops; ``"gone"``, it is on the roster no more.
+    :ivar state: ``"up"``; ``"suspect"``, a neighbour lost its link to it without a BYE; ``"down"``, it was
+        silent for too long; ``"left"``, it said that it stops; ``"gone"``, it is no longer on the roster.
     :ivar since: when this node saw it enter that state, seconds since 1970 by this node's clock.
     :ivar epoch: the number of its run, greater with each start.
     """
@@ -157,7 +159,7 @@ class Member(msgspec.Struct, frozen=True):
 class Refusal(msgspec.Struct, frozen=True):
     """A connection that did not become a link.
 
-    :ivar address: of the far end, as far as known.
+    :ivar address: host and port of the far end, or None if unknown.
     :ivar outgoing: whether this node dialled.
     :ivar reason: a word of :class:`~twisted_mesh.errors.Reason`.
     :ivar detail: one sentence for people.
@@ -170,6 +172,6 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 def shown(packets: list[Any]) -> str:
-    """*packets* cut for a log line."""
+    """*packets* as text, cut for a log line."""
     text = repr(packets)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

@@ -14,7 +14,7 @@ from twisted_mesh.errors import LocalError
 
 SSL: Final = "SSL"
 PLAINTEXT: Final = "Plaintext"
-_WIRE_VERSION: Final = "0.7"  # py2p's, whose greeting we speak
+_WIRE_VERSION: Final = "0.7"  # py2p's, as in its greeting, which we send
 
 
 class Protocol(NamedTuple):
@@ -29,7 +29,7 @@ class Protocol(NamedTuple):
 
     @property
     def id(self) -> bytes:
-        """The protocol id told in the greeting: base58 of SHA-256 as an integer."""
+        """The protocol id in the greeting: base58 of a SHA-256, taken as an integer."""
         text = f"{self.subnet}{self.encryption}{_WIRE_VERSION}"
         digest = hashlib.sha256(text.encode()).digest()
         return base58.b58encode_int(int.from_bytes(digest, "big"))
@@ -42,7 +42,7 @@ class Protocol(NamedTuple):
     def checked(self) -> Protocol:
         """This protocol, if a node can speak it.
 
-        :raises LocalError: for an encryption there is none of, or a subnet that is no text.
+        :raises LocalError: an unknown encryption, or a subnet that is no text.
         """
         if not isinstance(self.subnet, str):
             raise LocalError(f"subnet must be a str, not {type(self.subnet).__name__}")

@@ -1,4 +1,4 @@
-"""The version of this package, for its users and for its installers alike: setup.cfg reads it here."""
+"""The version of this package; setup.cfg reads it here."""
 
-#: As PEP 440 spells it.
+#: In the form of PEP 440.
 __version__ = "0.1.0.dev0"
