@@ -1,5 +1,5 @@
-"""The wire floor: bytes to values and back, nothing else.
+"""The wire: bytes to values and back, nothing else.
 
-Contract: pure functions and small readers; peer bytes raise
-:class:`~twisted_mesh.errors.RemoteError` and nothing else, whatever they hold.
+Contract: pure functions and small readers.  Whatever bytes a peer sends, they raise
+:class:`~twisted_mesh.errors.RemoteError` or nothing.
 """

@@ -1,7 +1,7 @@
-"""What a frame is of which only the beginning has come.
+"""Frames of which only the beginning has come.
 
-Contract: :func:`begun` reads the numbers in front of a BATCH's body.  They are the peer's word: nothing of
-them is verified, and the rest may never come.
+Contract: :func:`begun` reads the numbers in front of a BATCH's body.  They are the peer's claim: they are
+not verified, and the rest of the frame may never come.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.native import MAX_BATCH_COUNT, Kind
 
-#: The header, the signature, the array's, the origin, and three numbers at their longest.
+#: Bytes of header, signature, array header, origin, and three numbers at their longest.
 HEAD_BYTES: Final = 2 + 64 + 3 + 34 + 3 * 9
 _ARRAY: Final = 2 + 64
 _WIDTHS: Final = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}  # of MessagePack's unsigned numbers
@@ -29,7 +29,7 @@ class Begun(msgspec.Struct, frozen=True):
 
 
 def begun(head: bytes) -> Begun | None:
-    """The BATCH whose payload begins with *head*; None: it is none, or *head* is too short.
+    """The BATCH whose payload begins with *head*; None if it is another frame, or *head* is too short.
 
     :param head: its first :data:`HEAD_BYTES`, or as many as there are.
     """

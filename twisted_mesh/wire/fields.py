@@ -1,6 +1,6 @@
-"""What the fields of several frames have in common.
+"""Types of fields that several frames have.
 
-Contract: types that msgspec holds every decoded value to, and the numbers behind them.
+Contract: msgspec checks every decoded value against these types.
 """
 
 from __future__ import annotations
@@ -15,5 +15,5 @@ MAX_NUMBER: Final = MAX_EPOCH  # epochs, sequences and times beyond 2^62 are fal
 
 Origin = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
-Head = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER - 1)]  # so that the next one is a number, too
+Head = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER - 1)]  # so that head + 1 is a Number, too
 Sequence = Annotated[int, msgspec.Meta(ge=1, le=MAX_NUMBER)]

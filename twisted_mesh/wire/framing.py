@@ -1,9 +1,9 @@
 """Frames out of a stream of bytes: ``u32 big-endian length | payload``.
 
-Contract: :class:`FrameReader` is given chunks as they come and yields whole payloads; how the
-chunks were cut never matters.  A length beyond the limit, or of an empty frame, raises
-:class:`~twisted_mesh.errors.RemoteError` before a byte of that frame is kept.  The limits here are
-constants of the protocol, since both ends must agree on them.
+Contract: :class:`FrameReader` is given chunks as they come and yields whole payloads, however the bytes are
+cut into chunks.  A length of zero or beyond the limit raises :class:`~twisted_mesh.errors.RemoteError`
+before a byte of that frame is kept.  The limits here are constants of the protocol, since both ends must
+agree on them.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from twisted_mesh.errors import Reason, RemoteError
 
 LENGTH_BYTES: Final = 4
 MAX_MESSAGE_BYTES: Final = 2**20  # one packed message; protocol 1
-MAX_FRAME_BYTES: Final = MAX_MESSAGE_BYTES + 1024  # and around it: 64 of signature, < 256 of fields
-HANDSHAKE_FRAME_BYTES: Final = 64 * 1024  # before the peer has proven who it is; protocol 1
+MAX_FRAME_BYTES: Final = MAX_MESSAGE_BYTES + 1024  # with what is around it: a signature, < 256 of fields
+HANDSHAKE_FRAME_BYTES: Final = 64 * 1024  # before the peer has proven its identity; protocol 1
 
 
 class FrameReader:
     """Cuts one direction of one connection into payloads.
 
-    :ivar limit: the largest payload accepted, in bytes; may be changed between two frames.
+    :ivar limit: the largest payload accepted, in bytes; it may be changed between two frames.
     """
 
     __slots__ = ("_kept", "_need", "limit")
@@ -34,12 +34,12 @@ class FrameReader:
 
     @property
     def kept(self) -> int:
-        """Bytes of an unfinished frame that are held now."""
+        """Bytes of the unfinished frame that have come."""
         return len(self._kept)
 
     @property
     def need(self) -> int:
-        """Bytes of the unfinished frame once it is whole; of its length alone, until that is known."""
+        """Size of the unfinished frame in bytes; until its length is known, that of the length field."""
         return self._need
 
     def head(self, most: int) -> bytes:
@@ -47,14 +47,14 @@ class FrameReader:
         return bytes(self._kept[LENGTH_BYTES : LENGTH_BYTES + most])
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The payloads that *data* completes, in order; what is left over waits for the next call.
+        """The payloads that *data* completes, in order; the remaining bytes are kept for the next call.
 
-        The iterator must be run to its end, or the reader thrown away.
+        Run the iterator to its end, or throw the reader away.
 
         :raises RemoteError: a length of zero or above :attr:`limit`; the reader is then unusable.
         """
         if self._kept:
-            # A frame of 1 MiB comes in many chunks: it is looked at again when it is whole.
+            # A frame of 1 MiB comes in many chunks; they are joined when it is whole.
             self._kept += data
             if len(self._kept) < self._need:
                 return

@@ -1,10 +1,10 @@
 """The first frame of each side: a py2p 0.7 handshake that native nodes mark as theirs.
 
-Contract: :func:`encode` and :func:`decode` between :class:`Greeting` and a frame's payload.  The
-payload is ``32 bytes SHA-256 of S | S``, S the msgpack array
-``[2, id, time, 5, id, protocol id, [host, port], [compressions]]`` and zeros that bring the whole
-frame to a multiple of 8 (py2p takes frames of other sizes apart wrongly; it ignores what stands
-behind the array).  Native nodes add :data:`NATIVE` to the compressions, which others pass over.
+Contract: :func:`encode` and :func:`decode` convert between a :class:`Greeting` and the payload of a frame.
+The payload is ``32 bytes SHA-256 of S | S``.  S is the msgpack array
+``[2, id, time, 5, id, protocol id, [host, port], [compressions]]`` and zeros that fill the whole frame to a
+multiple of 8: py2p parses frames of other sizes wrongly, and ignores bytes behind the array.  Native nodes
+add :data:`NATIVE` to the compressions; others ignore it.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ NATIVE: Final = 0x6D657368  # "mesh" in ASCII
 _DIGEST: Final = 32
 _WHISPER: Final = 2  # main flag of the frame
 _HANDSHAKE: Final = 5  # sub flag
-_ALIGNMENT: Final = 8  # py2p takes frames of other sizes apart wrongly
+_ALIGNMENT: Final = 8  # py2p parses frames of other sizes wrongly
 MAX_ID: Final = 128  # ids have 64 to 66 characters; nothing longer is worth showing or keeping
-MAX_BYTES: Final = 4096  # py2p's have some 240; more could be made to take long (skim.py)
+MAX_BYTES: Final = 4096  # py2p's have some 240; more could take too long to unpack (unpack_guard)
 
 Address = tuple[str, int]
 
@@ -33,9 +33,9 @@ class Greeting(msgspec.Struct, frozen=True):
 
     :ivar id: the node's id, base58.
     :ivar protocol_id: of its network.
-    :ivar address: where others can dial it, or None where it said nothing usable.
-    :ivar native: whether it speaks this protocol behind the greeting.
-    :ivar time: its clock, whole seconds since 1970; shown by py2p, decides nothing here.
+    :ivar address: where others can dial it; None if it said nothing usable.
+    :ivar native: whether it speaks this protocol after the greeting.
+    :ivar time: its clock in whole seconds since 1970; py2p shows it, here nothing depends on it.
     """
 
     id: bytes
@@ -83,8 +83,8 @@ def decode(payload: bytes) -> Greeting:
 
 
 def _first_array(array: bytes) -> object:
-    """The array at the start of *array*, behind which up to 7 bytes of padding may follow."""
-    # msgspec refuses trailing bytes; no two prefixes of one text are whole arrays.
+    """The msgpack array at the start of *array*, which may end in up to 7 bytes of padding."""
+    # msgspec refuses trailing bytes; of all prefixes of some bytes at most one is a whole array.
     for padding in range(_ALIGNMENT):
         try:
             decoded: Any = msgspec.msgpack.decode(array[: len(array) - padding])

@@ -1,8 +1,8 @@
-"""The frames by which nodes know of each other: who is there, and where it can be dialled.
+"""The frames by which nodes know each other: who is a member, and where each node can be dialled.
 
 Contract: values; :mod:`~twisted_mesh.wire.native` makes bytes of them.  The order of fields is the
-specification.  A PRESENCE and a SUSPECT are signed by whom they come from and keep their array as it
-came; every other frame here is the word of the peer that sends it, and no more.
+specification.  A PRESENCE and a SUSPECT are signed by their authors and keep their array as it came; every
+other frame here is only a claim of the peer that sends it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_TAGS: Final = 16  # of a member (guess)
 MAX_TAG_KEY: Final = 32  # characters (guess)
 MAX_TAG_VALUE: Final = 128  # characters (guess)
 MAX_HOST: Final = 253  # characters: the longest name DNS has
-MIN_ID: Final = 32  # characters: base58 of SHA-384, shorter by what it begins with of zeros (guess)
+MIN_ID: Final = 32  # characters: base58 of SHA-384, which is shorter if it begins with zeros (guess)
 MAX_ID: Final = 66  # characters: base58 of the largest SHA-384
 MAX_CONTACTS: Final = 16  # in one frame: a shuffle has eight
 MAX_WALK: Final = 16  # steps of a walk: the overlay's longest has six
@@ -34,37 +34,37 @@ Walk = Annotated[int, msgspec.Meta(ge=0, le=MAX_WALK)]
 class Purpose(IntEnum):
     """What a link was dialled for, as INTRO says it."""
 
-    JOIN = 0  #: somebody wants this link: an application, or a node that knows no other way in
+    JOIN = 0  #: an application wants it, or a node that knows no other way into the mesh
     NEIGHBOUR = 1  #: the overlay would like it, if there is room
-    URGENT = 2  #: the overlay needs it: it is the dialler's only link, or takes another's place
-    EXCHANGE = 3  #: both ends tell what they have, and part again
+    URGENT = 2  #: the overlay needs it: it is the only link of the node that dials, or replaces another
+    EXCHANGE = 3  #: both ends exchange what they have, then close it
 
 
 class Role(IntEnum):
-    """What a node is, as INTRO and PRESENCE say it."""
+    """The role of a node, as INTRO and PRESENCE say it."""
 
-    MEMBER = 0  #: is on the roster
-    GUEST = 1  #: relays and publishes like a member, and is on no roster
+    MEMBER = 0  #: it is on the roster
+    GUEST = 1  #: it relays and publishes like a member, and is on no roster
 
 
 class PresenceFlags(IntFlag):
     """The flags of a PRESENCE."""
 
-    EPHEMERAL = 1  #: the key was made for this run, and never comes back
+    EPHEMERAL = 1  #: the key was made for this run, and is never used again
     LEAVING = 2  #: the node stops
-    ASKS = 4  #: it waits to hear who has its messages; whoever has not told may have forgotten that
+    ASKS = 4  #: it waits for receipts; a member that owes it one may have forgotten that
 
 
 class Stay(IntEnum):
-    """What the sender of a ROSTER thinks of turning an exchange into a link that stays."""
+    """Whether the sender of a ROSTER wants to keep the link of an exchange."""
 
-    CONTENT = 0  #: it knew that the peer was up
-    WANTED = 1  #: it did not: the two may be of two islands
+    CONTENT = 0  #: it need not: it knew that the peer was up
+    WANTED = 1  #: it does: it did not know the peer, so the two may be of two islands
     NEVER = 2  #: it has no overlay
 
 
 class Contact(msgspec.Struct, array_like=True, frozen=True):
-    """A node and where it is said to be; only a link proves it.
+    """A node, and the address it is said to have; only a link proves that.
 
     :ivar id: base58, as bytes.
     """
@@ -75,14 +75,14 @@ class Contact(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Presence(msgspec.Struct, array_like=True, frozen=True):
-    """A node's own word of itself; of one run the highest ``counter`` is the newest.
+    """A node's record of itself; of one run, the record with the highest ``counter`` is the newest.
 
     :ivar sequence: the last message it had published then.
     :ivar address: [host, port] where others can dial it, or None.
-    :ivar retention: seconds it holds messages for others.
-    :ivar interval: ms until the next record of it comes, at the latest.
+    :ivar retention: seconds for which it holds messages for others.
+    :ivar interval: ms until its next record comes, at the latest.
     :ivar flags: of :class:`PresenceFlags`.
-    :ivar credential: what lets it be an author; empty where anyone may.
+    :ivar credential: proof that it may be an author; empty if anyone may.
     """
 
     origin: Origin
@@ -106,7 +106,7 @@ class Presence(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Suspect(msgspec.Struct, array_like=True, frozen=True):
-    """``accuser`` lost its link to ``member`` without a word, whose newest record was ``counter``."""
+    """``accuser`` lost its link to ``member`` without a goodbye; its newest record was ``counter``."""
 
     accuser: Origin
     member: Origin
@@ -115,7 +115,7 @@ class Suspect(msgspec.Struct, array_like=True, frozen=True):
 
 
 class RosterEntry(msgspec.Struct, array_like=True, frozen=True):
-    """A member's newest PRESENCE, as a payload, and how many ms ago the sender of this got it."""
+    """A member's newest PRESENCE as a payload, and how many ms ago the sender of the roster got it."""
 
     age: Number
     frame: Annotated[bytes, msgspec.Meta(max_length=MAX_RECORD + 66)]
@@ -130,9 +130,9 @@ class Roster(msgspec.Struct, array_like=True, frozen=True):
 
 
 class ForwardJoin(msgspec.Struct, array_like=True, frozen=True):
-    """A node looks for neighbours: a walk of ``left`` more steps.
+    """A node looks for neighbours, by a walk of ``left`` more steps.
 
-    :ivar instead: whether the receiver is to link with it and then end the link this came over.
+    :ivar instead: whether the receiver is to link with that node, and then to end the link this came over.
     """
 
     contact: Contact
@@ -141,7 +141,7 @@ class ForwardJoin(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Shuffle(msgspec.Struct, array_like=True, frozen=True):
-    """Some contacts for some others: a walk of ``left`` more steps, answered over the way it came.
+    """Offers contacts for others, by a walk of ``left`` more steps; the answer goes back the same way.
 
     :ivar token: drawn at random, the same in the answer.
     """

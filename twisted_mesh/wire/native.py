@@ -1,11 +1,11 @@
-"""Native frames: their kinds, their arrays as typed values, and the signed ones' text.
+"""Native frames: their kinds, their arrays as typed values, and the text that is signed.
 
 Contract: a payload is ``u8 kind | u8 hops | [64-byte signature, signed kinds] | msgpack array``.
-:func:`decode` and :func:`encode` are inverse for every value of :data:`Frame` that can be sent; the
-order of fields in a class is the specification.  Unknown kinds come out as :class:`Unknown`, fields
-behind the known ones are ignored, anything else raises :class:`~twisted_mesh.errors.RemoteError`.
-A signed frame keeps the array as it came, since those very bytes are what was signed and what is
-handed on; ``hops`` is the only byte a relay changes.
+:func:`decode` and :func:`encode` are inverse for every value of :data:`Frame` that can be sent; the order
+of fields in a class is the specification.  Unknown kinds become :class:`Unknown`, fields behind the known
+ones are ignored, anything else raises :class:`~twisted_mesh.errors.RemoteError`.  A signed frame keeps the
+array as it came, since those very bytes were signed and are passed on; a relay changes no byte but
+``hops``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from twisted_mesh.wire.signed import MAX_HOPS, Record, SignedRecord
 
 VERSION: Final = 1  # of everything behind the greeting
 DOMAIN: Final = b"twisted_mesh/1"  # in front of everything that is signed
-MAX_BATCH_COUNT: Final = 16_384  # messages in a batch: bounds what 1 MiB can unfold to (guess)
+MAX_BATCH_COUNT: Final = 16_384  # messages in a batch: bounds the objects that 1 MiB unpacks to (guess)
 MAX_AROUND_BODY: Final = 256  # bytes of a BATCH's array besides its body, unknown fields included
 MAX_LATER: Final = 256  # bytes of a signed record's array beyond its known fields as packed here
 _HEADER: Final = 2
@@ -41,7 +41,7 @@ _SIGNATURE: Final = 64
 
 
 class Kind(IntEnum):
-    """The kinds of frame this version speaks; numbers between are kept for others."""
+    """The kinds of frames this version speaks; further numbers are for later versions."""
 
     INTRO = 1
     PROOF = 2
@@ -69,10 +69,10 @@ class Kind(IntEnum):
 class Intro(msgspec.Struct, array_like=True, frozen=True):
     """Who a node is and what it wants of the link; the last frame before PROOF.
 
-    ``role`` is a :class:`~twisted_mesh.wire.membership.Role`, ``purpose`` a
-    :class:`~twisted_mesh.wire.membership.Purpose` of who dialled; unknown numbers count as 0.
-    ``replay`` is for a node that is not settled: the seconds of the past it wants delivered, 0 for
-    none, :data:`MAX_NUMBER` for all that is held.
+    ``role`` is a :class:`~twisted_mesh.wire.membership.Role`; ``purpose`` is the
+    :class:`~twisted_mesh.wire.membership.Purpose` of the node that dialled; unknown numbers count as 0.
+    ``replay`` is for a node that is not settled: it wants the messages of that many past seconds delivered;
+    0 for none, :data:`MAX_NUMBER` for all that are held.
     """
 
     version: Number
@@ -93,7 +93,7 @@ class Proof(msgspec.Struct, array_like=True, frozen=True):
 
 
 class SnapshotEntry(msgspec.Struct, array_like=True, frozen=True):
-    """One stream of the sender's: it holds ``low..high``; a joiner starts behind ``base``."""
+    """One stream of the sender, who holds ``low..high`` of it; a joiner starts behind ``base``."""
 
     origin: Origin
     epoch: Number
@@ -114,10 +114,10 @@ class Snapshot(msgspec.Struct, array_like=True, frozen=True):
 
 
 class HaveEntry(msgspec.Struct, array_like=True, frozen=True):
-    """One stream: ``low..high`` is held without a hole and high is the head; low = high + 1: nothing.
+    """One stream, of which ``low..high`` is held without a hole, ``high`` being the head.
 
-    ``coming`` is 0, or some of what is missing behind ``high`` is on its way to a node so many hops off, 1
-    being the sender.
+    If ``low = high + 1``, nothing is held.  If ``coming`` is not 0, messages above ``high`` are on their
+    way to a node that many hops away; 1 means the sender.
     """
 
     origin: Origin
@@ -132,17 +132,17 @@ class HaveEntry(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Have(msgspec.Struct, array_like=True, frozen=True):
-    """What the sender holds; ``answer`` marks the end of an answer to a WANT."""
+    """The streams the sender holds; ``answer`` marks the end of an answer to a WANT."""
 
     streams: list[HaveEntry]
     answer: bool
 
 
 class Want(msgspec.Struct, array_like=True, frozen=True):
-    """Asks for what is held of messages ``first..last``, and with ``graft`` to push this origin again.
+    """Asks for the held ones of messages ``first..last``, and with ``graft`` to push this origin again.
 
-    Without ``graft`` it only takes the place of one for the same stream that is not answered yet: less is
-    missing by now, or nothing, where ``first`` is ``last`` + 1.
+    Without ``graft`` it replaces an earlier WANT for the same stream that is not answered yet: less is
+    missing by now, or nothing if ``first`` is ``last`` + 1.
     """
 
     origin: Origin
@@ -159,7 +159,7 @@ class Prune(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Bucket(msgspec.Struct, array_like=True, frozen=True):
-    """The hash of the heads of all open streams whose origin's first byte, by four, is ``number``."""
+    """The hash of the heads of all open streams whose origin's first byte, divided by 4, is ``number``."""
 
     number: Annotated[int, msgspec.Meta(ge=0, le=63)]
     digest: Origin
@@ -174,8 +174,8 @@ class Digest(msgspec.Struct, array_like=True, frozen=True):
 class Batch(msgspec.Struct, array_like=True, frozen=True):
     """``count`` consecutive messages of one run, from ``first``.
 
-    ``sent`` is the author's clock in milliseconds since 1970, ``encoding`` how the body is packed:
-    0, as :mod:`~twisted_mesh.wire.bodies` does.
+    ``sent`` is the author's clock in milliseconds since 1970.  ``encoding`` says how the body is packed: 0
+    is as :mod:`~twisted_mesh.wire.bodies` does.
     """
 
     origin: Origin
@@ -211,7 +211,7 @@ class SignedBatch(msgspec.Struct, frozen=True):
 
 
 class Whisper(msgspec.Struct, frozen=True):
-    """Messages for this peer alone: a body as in BATCH; the proven link is its signature."""
+    """Messages for this peer alone, a body as in BATCH; unsigned, since the link is the author's own."""
 
     body: bytes
 
@@ -229,7 +229,7 @@ class Pong(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Bye(msgspec.Struct, array_like=True, frozen=True):
-    """The last frame on a link: a word of :class:`~twisted_mesh.errors.Reason` and a sentence."""
+    """The last frame on a link: a value of :class:`~twisted_mesh.errors.Reason`, and a sentence."""
 
     reason: Annotated[str, msgspec.Meta(max_length=32)]
     detail: Annotated[str, msgspec.Meta(max_length=512)]
@@ -317,8 +317,8 @@ def decode(payload: bytes) -> Frame:
 def _signed_batch(payload: bytes) -> SignedBatch:
     array = payload[_HEADER + _SIGNATURE :]
     batch = _decode_batch(array)
-    # Fields nested deep enough would pass or not by how deep the stack is: the verdict on a batch
-    # has to be the same everywhere, or an honest link is closed over what another node let pass.
+    # Whether deeply nested fields can be read depends on how deep the stack is.  The verdict on a batch has
+    # to be the same everywhere, or an honest link is closed over a batch that another node let pass.
     if len(array) - len(batch.body) > MAX_AROUND_BODY:
         raise ValueError(f"more than {MAX_AROUND_BODY} bytes around the body")
     return SignedBatch(batch, payload[_HEADER : _HEADER + _SIGNATURE], array, payload[1])
@@ -368,23 +368,23 @@ def _join(header: bytes, signature: bytes, array: bytes) -> bytes:
 
 
 def pack(signed: Batch | Record | Receipt) -> bytes:
-    """The array of what is to be signed."""
+    """The array of a value that is to be signed."""
     return _encode(signed)
 
 
 def network_digest(protocol_id: bytes) -> bytes:
-    """What binds a signature to one network: SHA-256 of its protocol id."""
+    """SHA-256 of the network's protocol id, which binds signatures to that network."""
     return hashlib.sha256(protocol_id).digest()
 
 
 def signed_text(network: bytes, array: bytes, kind: Kind = Kind.BATCH) -> bytes:
-    """What is signed of a frame of that *kind*: 79 bytes, however long it is.
+    """The bytes that are signed of a frame of that *kind*: 79, however long the frame is.
 
-    The array goes in as its SHA-256: Ed25519 alone reads what it signs twice and what it verifies once,
-    with SHA-512, which takes seven and four times as long for a batch of 256 KiB (measured).
+    They hold the SHA-256 of the array.  Ed25519 alone would hash the array with SHA-512, twice to sign it
+    and once to verify it: for a batch of 256 KiB that takes seven and four times as long (measured).
 
-    :param network: :func:`network_digest` of the network it is for.
-    :param array: :func:`pack` of it.
+    :param network: :func:`network_digest` of its network.
+    :param array: its :func:`pack`.
     """
     return b"".join((DOMAIN, bytes((kind,)), network, hashlib.sha256(array).digest()))
 

@@ -1,7 +1,7 @@
-"""The frames that travel towards one node, over the way its own came: receipts and direct messages.
+"""The frames that travel towards one node, on the way its own came: receipts and direct messages.
 
 Contract: values; :mod:`~twisted_mesh.wire.native` makes bytes of them.  The order of fields is the
-specification.  All are signed by whom they come from; what a relay does is hand them on.
+specification.  All are signed by their authors; a relay passes them on.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_RECEIPT: Final = 256  # bytes of a receipt's array, unknown fields included:
 class Receipt(msgspec.Struct, array_like=True, frozen=True):
     """The run ``member_epoch`` of ``member`` has taken ``low..high`` of a run, without a hole.
 
-    ``low = high + 1``: it has taken nothing, and nothing below ``low`` will be.
+    If ``low = high + 1``, it has taken nothing, and will take nothing below ``low``.
     """
 
     origin: Origin
@@ -37,9 +37,9 @@ class Receipt(msgspec.Struct, array_like=True, frozen=True):
 
 
 class SignedReceipt(msgspec.Struct, array_like=True, frozen=True):
-    """A receipt as it travels: what signs it, and its array as it came.
+    """A receipt as it travels: its signature, and its array as it came.
 
-    :ivar hops: how many have handed it on; :ivar tries: how often it was sent before.
+    :ivar hops: how many relays have passed it on; :ivar tries: how often it was sent before.
     """
 
     signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
@@ -53,15 +53,15 @@ class SignedReceipt(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Receipts(msgspec.Struct, array_like=True, frozen=True):
-    """What one link brings an author, or several, at a time."""
+    """Receipts for one author or several, in one frame."""
 
     entries: list[SignedReceipt]
 
 
 class Direct(msgspec.Struct, array_like=True, frozen=True):
-    """Messages for one run of one node; ``number`` counts what ``origin``'s run sends to it, from 1.
+    """Messages for one run of one node; ``number`` counts those of ``origin``'s run to it, from 1.
 
-    :ivar oldest: the lowest number that is still repeated: what is below was given up.
+    :ivar oldest: the lowest number that is still repeated; lower ones were given up.
     :ivar tries: how often it was sent before; :ivar body: as in BATCH.
     """
 
@@ -78,7 +78,7 @@ class Direct(msgspec.Struct, array_like=True, frozen=True):
 class DirectAck(msgspec.Struct, array_like=True, frozen=True):
     """``destination`` has handed the direct message ``number`` of ``origin``'s run to its application.
 
-    :ivar tries: of what it answers.
+    :ivar tries: of the DIRECT it answers.
     """
 
     destination: Origin

@@ -1,7 +1,7 @@
-"""What is signed, but for batches: the value, and the very bytes its author signed.
+"""Signed records, that is all signed frames but batches: the value, and the very bytes its author signed.
 
-Contract: one class for every kind, so that a relay need not know what it hands on.  ``hops`` is the only
-byte a relay changes.
+Contract: there is one class for all kinds, so that a relay need not know which kind it passes on.  A relay
+changes no byte but ``hops``.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Looks through packed bytes for what unpacking them would take too long.
+"""Refuses packed bytes that would take too long to unpack.
 
-Contract: :func:`check` raises ValueError for a dict whose keys an author could have chosen so that
-all collide in Python's hash tables: unpacking it takes time quadratic in its size (measured: 70
-seconds for 1 MiB of colliding lists as keys, 9 for integers).  str and bytes are safe, since their
-hashes are seeded.  Bytes without a large dict, that is nearly all, are passed over in one search;
-others are read value by value (0.2 us each), without building any.
+Contract: :func:`check` raises ValueError for a dict whose keys an author could have chosen so that they all
+collide in Python's hash table.  Unpacking such a dict takes time quadratic in its size (measured: 70
+seconds for 1 MiB of colliding lists as keys, 9 for integers).  str and bytes are safe, since their hashes
+are seeded.  Nearly all bodies have no large dict, which one search shows; others are read value by value
+(0.2 us each), without building any.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MAX_NUMBER_KEYS: Final = 4096  # int and float keys in one dict (measured: at wo
 # The head of a dict of 1,024 entries or more, or bytes that look like one.
 _large_dict = re.compile(rb"\xde[\x04-\xff]|\xdf").search
 
-# How many bytes a value takes by its first byte; 0 where that is not all there is to it.
+# How many bytes a value takes, by its first byte; 0 if the first byte alone does not tell.
 _SIZE = bytearray(256)
 _SIZE[0x00:0x80] = b"\x01" * 128  # small integers
 _SIZE[0xA0:0xC0] = bytes(range(1, 33))  # short text
@@ -30,20 +30,20 @@ _COUNT: Final = {0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}  # lists, dicts
 
 
 def check(body: bytes) -> None:
-    """Passes *body*, a batch's, if unpacking it takes time in proportion to its size.
+    """Check that unpacking *body*, the body of a batch, takes time in proportion to its size.
 
     :raises ValueError: it does not, or it is no msgpack.
     """
-    # `in` takes a fiftieth of the search (measured), and is all that most bodies need.
+    # `in` takes a fiftieth of the search (measured), and most bodies need no more.
     if (b"\xde" in body or b"\xdf" in body) and _large_dict(body):
         try:
-            _skim(body, 0, 1, -2)  # the body and its entries are the two lists around packets
+            _skip(body, 0, 1, -2)  # the body and its entries are the two lists around packets
         except IndexError:
             raise ValueError("packed data that ends too early") from None
 
 
-def _skim(body: bytes, at: int, values: int, depth: int) -> int:
-    """Where the *values* values that begin at *at* end."""
+def _skip(body: bytes, at: int, values: int, depth: int) -> int:
+    """Return where *values* values end that begin at *at*."""
     for _ in range(values):
         head = body[at]
         if _SIZE[head]:
@@ -56,7 +56,7 @@ def _skim(body: bytes, at: int, values: int, depth: int) -> int:
 
 
 def _container(body: bytes, at: int, depth: int) -> int:
-    """Where the list or dict that begins at *at* ends."""
+    """Return where the list or dict ends that begins at *at*."""
     head = body[at]
     if depth == MAX_DEPTH:
         raise ValueError(f"packets nested deeper than {MAX_DEPTH}")
@@ -71,11 +71,11 @@ def _container(body: bytes, at: int, depth: int) -> int:
         raise ValueError(f"a value that begins with the byte {head:#04x}")
     if head >= 0xDE or head < 0x90:
         return _dict(body, at, count, depth + 1)
-    return _skim(body, at, count, depth + 1)
+    return _skip(body, at, count, depth + 1)
 
 
 def _dict(body: bytes, at: int, entries: int, depth: int) -> int:
-    """Where the *entries* keys and values that begin at *at* end."""
+    """Return where *entries* keys and values end that begin at *at*."""
     numbers = 0
     for _ in range(entries):
         head = body[at]
@@ -86,13 +86,13 @@ def _dict(body: bytes, at: int, entries: int, depth: int) -> int:
             at = _behind(body, at)
         else:
             raise ValueError("a dict key that is neither text, bytes nor a number")
-        at = _skim(body, at, 1, depth)
+        at = _skip(body, at, 1, depth)
     if numbers > MAX_NUMBER_KEYS:
         raise ValueError(f"a dict with more than {MAX_NUMBER_KEYS} numbers as keys")
     return at
 
 
 def _behind(body: bytes, at: int) -> int:
-    """Where the long text or bytes that begin at *at* end."""
+    """Return where the long text or bytes end that begin at *at*."""
     width = _LENGTH[body[at]]
     return at + 1 + width + int.from_bytes(body[at + 1 : at + 1 + width], "big")
