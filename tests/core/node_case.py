@@ -28,6 +28,7 @@ from twisted_mesh.core.events import (
     Timer,
     TimerFired,
 )
+from twisted_mesh.core.history.history import History
 from twisted_mesh.core.link import READ_SO_FAR
 from twisted_mesh.core.node import Node
 from twisted_mesh.errors import Reason
@@ -60,10 +61,14 @@ class NodeTestCase(SynchronousTestCase):
         self.now = 50.0
         self.config = MeshConfig(**limits)  # type: ignore[arg-type]
         me = structs.replace(local_node("me", epoch, verify=self.verify), **self.manner)
-        self.node = Node(me, self.config, Random(1))
+        self.node = Node(me, self.config, Random(1), self.history())
         self.timers: dict[Timer, float] = {}
         self.queued: Counter[int] = Counter()  # bytes that were ever sent over each link
         self.pings: dict[int, list[int]] = {}  # of those that ask whether a peer has read all: their tokens
+
+    def history(self) -> History | None:
+        """What the node begins with; None for nothing, and no store."""
+        return None
 
     def verify(self, origin: bytes, signature: bytes, text: bytes) -> bool:
         """Verify and count."""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from msgspec import structs
 
-from tests.core.network import batch, closing, have, of, want
+from tests.core.damaged_store import Damaged
+from tests.core.network import batch, closing, have, of, origin_of, want
 from tests.core.node_case import TriangleTestCase
 from twisted_mesh.core.events import Effect
+from twisted_mesh.core.history.changes import Changes
+from twisted_mesh.core.history.history import History
+from twisted_mesh.simulation.storage import to_ms
 from twisted_mesh.wire.native import SignedBatch, size
 
 #: Bytes of a batch of one short message: as a frame, and what its author signed of it.
@@ -100,6 +104,33 @@ class TestAnswering(TriangleTestCase):
         self.receive(1, batch("dora", 1))
         self.handle(closing(3))
         self.assertEqual(self.ask(1, 1), [])
+
+
+class TestAnsweringFromStorage(TriangleTestCase):
+    """What a store cannot read is not claimed to who asks for it."""
+
+    def history(self) -> History:
+        self.store = Damaged({4})
+        self.changes = Changes(self.store)
+        return History(self.config, self.changes)
+
+    def flush(self) -> None:
+        """Store what is to be stored."""
+        history, run = self.node.history, (origin_of("me"), 1)
+        flush = self.changes.flush(history.get, lambda run, head: head, (run, 0), True, to_ms)
+        assert flush is not None
+        self.changes.stored(self.store.flush(flush, self.now), history.get)
+
+    def test_an_answer_ends_with_what_can_be_had_here(self) -> None:
+        self.receive(1, *(batch("dora", first) for first in range(1, 7)))
+        self.flush()
+        self.node.history.age(self.now + 1000, (origin_of("me"), 1), 0)
+        for left in ([1, 2, 3, 5, 6], [5, 6]):
+            effects = self.receive(3, want("dora", 1, 6))
+            self.assertEqual(self.sent(effects, 3), [(first, first) for first in left])
+            self.assertEqual(self.haves(effects, 3, answer=True), [("dora", 5, 6)])
+            if len(left) > 2:
+                self.flush()
 
 
 class TestSlowLinks(TriangleTestCase):

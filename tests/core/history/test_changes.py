@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.core.damaged_store import Damaged
 from tests.core.network import batch, origin_of
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import StreamId
@@ -15,7 +16,6 @@ from twisted_mesh.core.history.reader import read
 from twisted_mesh.core.history.storage import Flush, Flushed, Marks, Missing, Piece, Restored
 from twisted_mesh.errors import StoreError
 from twisted_mesh.simulation.storage import SimStore, to_ms
-from twisted_mesh.wire.native import SignedBatch
 
 ANNA, BERT, ME = ((origin_of(name), 1) for name in ("anna", "bert", "me"))
 
@@ -25,23 +25,6 @@ class Unreadable(SimStore):
 
     def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[Piece]:
         return iter(())
-
-
-class Damaged(SimStore):
-    """A store whose batches *damaged* cannot be read, and none while it is busy."""
-
-    def __init__(self, damaged: set[int]) -> None:
-        super().__init__()
-        self.damaged = damaged
-        self.busy = False
-
-    def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[Piece]:
-        if self.busy:
-            raise StoreError("busy")
-        for piece in super().read(run, first, last, most):
-            assert isinstance(piece, SignedBatch)
-            is_damaged = piece.batch.first in self.damaged
-            yield Missing(piece.batch.first, piece.batch.last, True) if is_damaged else piece
 
 
 class JournalTestCase(SynchronousTestCase):
@@ -89,13 +72,8 @@ class JournalTestCase(SynchronousTestCase):
     def served(self, first: int, last: int, most: int = 2**20) -> list[tuple[int, int]]:
         stream = self.history.get(ANNA)
         assert stream is not None
-        served = []
-        for piece in stream.serve(first, last, most):
-            if isinstance(piece, Missing):
-                self.history.missing(ANNA, piece.last)
-            else:
-                served.append((piece.batch.first, piece.batch.last))
-        return served
+        pieces = stream.serve(first, last, most)
+        return [(one.batch.first, one.batch.last) for one in pieces if not isinstance(one, Missing)]
 
 
 class TestFlush(JournalTestCase):
@@ -449,7 +427,10 @@ class TestShelf(JournalTestCase):
         self.flush()
         self.history.age(1000, ME, 0)
         self.take(4, now=1000)
+        self.flush()
         self.assertEqual(self.served(1, 9), [(4, 4)])
+        self.assertEqual(self.marks(), (1, 4, 1))
+        self.assertEqual(self.flush().marks[0].low, 4)
         self.assertEqual(self.marks(), (4, 4, 1))
 
     def test_behind_what_is_damaged_all_is_held_still(self) -> None:
@@ -459,6 +440,7 @@ class TestShelf(JournalTestCase):
             self.flush()
             self.history.age(1000, ME, 0)
             self.assertEqual(self.served(1, 6), [(first, first) for first in served])
+            self.flush()
             self.assertEqual(self.marks()[0], 3 if 2 in damaged else 5)
             self.flush_after(7)
             self.restart()
@@ -471,6 +453,7 @@ class TestShelf(JournalTestCase):
         self.flush()
         self.history.age(1000, ME, 0)
         self.assertEqual(self.served(1, 6), [(first, first) for first in (1, 2, 3, 5)])
+        self.flush()
         self.assertEqual(self.marks(), (7, 6, 0))
 
     def test_an_answer_that_begins_within_what_is_damaged_finds_its_end(self) -> None:
@@ -479,6 +462,7 @@ class TestShelf(JournalTestCase):
         self.flush()
         self.history.age(1000, ME, 0)
         self.assertEqual(self.served(3, 3), [])
+        self.flush()
         self.assertEqual((self.marks()[0], self.served(3, 6)), (5, [(5, 5), (6, 6)]))
 
     def test_reading_below_a_hole_changes_nothing_of_what_is_announced(self) -> None:
@@ -525,6 +509,7 @@ class TestShelf(JournalTestCase):
                     told += [(number, isinstance(piece, Missing)) for number in numbers]
                 after = told[-1][0]
             self.assertEqual(told, [(number, number in (3, 4, 8)) for number in range(1, 9)])
+        self.flush()
         self.assertEqual(self.marks(), (9, 8, 0))
 
     def test_what_the_store_has_lost_is_told_to_nobody_as_damaged(self) -> None:
@@ -534,6 +519,7 @@ class TestShelf(JournalTestCase):
         self.history.age(1000, ME, 0)
         self.take(4, now=1000)
         self.assertEqual([piece.first for piece in read(self.history, ANNA, 0, 4, 2**20)], [4])
+        self.flush()
         self.assertEqual(self.marks(), (4, 4, 1))
 
     def test_where_it_starts_lower_a_gap_holds_all_up_to_what_is_damaged(self) -> None:

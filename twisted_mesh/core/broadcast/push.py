@@ -143,17 +143,18 @@ class Push:
             run, want = link.push.wants.popitem(last=False)
             self._introduce(link, run[0])
             stream = self._history.get(run)
+            low = 0
             if stream is not None:
                 most = min(self._config.answer_bytes, self._answer(link))
                 for signed in stream.serve(want.first, want.last, most):
                     if isinstance(signed, Missing):
-                        self._history.missing(run, signed.last)
+                        low = signed.last + 1  # the peer can get here what lies behind alone
                         continue
                     first_hand = run[0] == self._own and not signed.hops
                     self._effects.send((link,), signed if first_hand else signed.relayed())
                     if signed.batch.last <= stream.head:  # what waits here leaves the hole open there
                         link.frontier.served(run, want.first, signed.batch.last)
-            self._effects.send((link,), Have([self._entry(run)], True))
+            self._effects.send((link,), Have([self._entry(run, low)], True))
             self.measure(link, now)
 
     def measure(self, link: Link, now: float, least: int = MEASURED) -> None:
@@ -265,9 +266,9 @@ class Push:
         """Bytes of an answer: a second of the line."""
         return link.flow.meter.bytes_in(_ANSWER_SECONDS, _ANSWER_FIRST)
 
-    def _entry(self, run: StreamId) -> HaveEntry:
+    def _entry(self, run: StreamId, low: int = 0) -> HaveEntry:
         stream = self._history.get(run)
         if stream is None:
             head = self._history.head(run)
             return HaveEntry(*run, head + 1, head)
-        return HaveEntry(*run, stream.low, stream.head)
+        return HaveEntry(*run, max(low, stream.low), stream.head)

@@ -3,20 +3,51 @@
 Contract: :meth:`Changes.flush` gathers all of it, and :meth:`Changes.stored` or :meth:`Changes.failed`
 ends that flush; there is one at a time.  Nothing is copied until then and nothing is queued: what is to
 be stored is found in the streams themselves, so that a store which cannot be written costs no memory,
-and is told whatever is still held when it can.
+and is told whatever is still held when it can.  What reading has missed in storage is announced no more
+from the next flush on.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from twisted_mesh.core.events import StreamId
-from twisted_mesh.core.history.storage import Flush, Flushed, StoredBatches
+from twisted_mesh.core.history.storage import Flush, Flushed, Missing, Piece, StoredBatches
 from twisted_mesh.core.history.stream import Stream
 
 #: The last message of a run that the application was handed, of those up to the head.
 Taken = Callable[[StreamId, int], int]
+
+
+class Reading:
+    """What is stored, as a history reads it.
+
+    :ivar missed: the streams of which something was not there, or was damaged, and the last number of that.
+    """
+
+    def __init__(self, storage: StoredBatches) -> None:
+        self._storage = storage
+        self.missed: dict[StreamId, int] = {}
+
+    def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[Piece]:
+        """As :meth:`StoredBatches.read`, of what should be stored."""
+        end = first - 1
+        for piece in self._storage.read(run, first, last, most):
+            missed = piece.last if isinstance(piece, Missing) else piece.batch.first - 1
+            if missed > end:
+                self._miss(run, missed)
+            end = piece.last if isinstance(piece, Missing) else piece.batch.last
+            yield piece
+        if end < first:
+            self._miss(run, last)
+
+    def first_since(self, run: StreamId, seconds: float) -> int | None:
+        """As :meth:`StoredBatches.first_since`."""
+        return self._storage.first_since(run, seconds)
+
+    def _miss(self, run: StreamId, last: int) -> None:
+        self.missed[run] = max(last, self.missed.get(run, 0))
 
 
 class Changes:
@@ -26,7 +57,7 @@ class Changes:
     """
 
     def __init__(self, storage: StoredBatches) -> None:
-        self.storage = storage
+        self.storage = Reading(storage)
         self._changed: dict[StreamId, None] = {}
         self._closed: OrderedDict[StreamId, int] = OrderedDict()  # the oldest first
         self._behind: dict[StreamId, None] = {}  # of which not all was handed out when it was stored
@@ -35,7 +66,7 @@ class Changes:
 
     def __len__(self) -> int:
         """Streams whose changes are not stored."""
-        return len(self._changed) + len(self._closed)
+        return len(self._changed) + len(self._closed) + len(self.storage.missed)
 
     def changed(self, run: StreamId) -> None:
         """Something of *run* is to be stored."""
@@ -69,7 +100,10 @@ class Changes:
         :param wall_ms: what the wall clock showed at a time of this node.
         :param anyway: also if it is nothing.
         """
-        if self._flushing is not None or not (self or anyway or settled != self.settled):
+        if self._flushing is not None:
+            return None
+        self._pass_over_missed(streams)
+        if not (self or anyway or settled != self.settled):
             return None
         batches, marks = [], []
         for run in self._changed:
@@ -115,6 +149,15 @@ class Changes:
             if stream is not None:
                 stream.storing = stream.stored
                 self._changed[marks.run] = None
+
+    def _pass_over_missed(self, streams: Callable[[StreamId], Stream | None]) -> None:
+        """Have no stream announce what reading has missed, nor what is before that."""
+        missed, self.storage.missed = self.storage.missed, {}
+        for run, last in missed.items():
+            stream = streams(run)
+            if stream is not None and stream.low <= last:
+                stream.begin_behind(last)
+                self._changed[run] = None
 
     def _end(self) -> Flush:
         flush, self._flushing = self._flushing, None

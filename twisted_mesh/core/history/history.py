@@ -161,13 +161,6 @@ class History:
             stream.whole = sequence + 1
             self.changed(run)
 
-    def missing(self, run: StreamId, last: int) -> None:
-        """What is stored of *run* cannot be read up to *last*: announce only what lies behind."""
-        stream = self._open.get(run)
-        if stream is not None and stream.low <= last:
-            stream.begin_behind(last)
-            self.changed(run)
-
     def all_taken(self, run: StreamId, sequence: int) -> None:
         """Every consumer here has *run* up to *sequence*, behind which a hole was given up."""
         stream = self._open.get(run)

@@ -1,7 +1,6 @@
 """Reading messages from what is held: as they came, and again for who was too slow to take them then.
 
-Contract: values out of the history, of which nothing changes but that what turns out to be missing is
-announced no more.  What an author got wrong inside a batch is
+Contract: values out of the history, of which nothing changes.  What an author got wrong inside a batch is
 its own affair: it is told once, when the batch comes, and read as nothing afterwards.
 """
 
@@ -57,7 +56,6 @@ def read(history: History, run: StreamId, after: int, upto: int, most: int) -> I
         return
     for held in stream.read(after + 1, upto, most):
         if isinstance(held, Missing):
-            history.missing(run, held.last)
             if held.damaged:
                 first, after = max(after + 1, held.first), min(upto, held.last)
                 yield Missing(first, after, True)

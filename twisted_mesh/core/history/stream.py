@@ -5,7 +5,8 @@ Contract: ``low..head`` is held without a hole, ``head`` is the last number up t
 so that it can be asked before a signature is verified: memory is O(open streams), without time-outs and
 without a cache of what was seen.  What lies below a hole that was given up is held on for consumers here
 alone: it is not announced, since a range with a hole in it would be asked for, and the answer be no
-progress.  Reading changes nothing: what turns out to be damaged its store tells (:class:`Flushed`).
+progress.  Reading changes nothing: what turns out to be missing in storage is for
+:mod:`changes` to say, with :meth:`Stream.begin_behind`.
 """
 
 from __future__ import annotations
@@ -258,7 +259,7 @@ class Stream:
             yield from self._read(first, last, most)
 
     def begin_behind(self, last: int) -> None:
-        """Announce only what lies behind *last*: what is stored is damaged up to there."""
+        """Announce only what lies behind *last*: something is missing in storage up to there."""
         self.low = max(self.low, min(last + 1, self._in_memory))
 
     @property
