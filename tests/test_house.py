@@ -62,7 +62,6 @@ OWED = {
     "core.broadcast.inbound -> core.membership.key_conflict",  # tells it of what the own key has signed
     "core.membership.presence -> core.replies.replies",  # tells it whose records are news
     "core.overlay.neighbourhood -> core.replies.replies",  # composes membership, overlay and replies
-    "delivery.delivery -> links.protocol",  # a handler is given the link a message came over
 }
 
 #: Constructors with more than seven parameters, or more than two that are callables. The list only gets

@@ -18,7 +18,7 @@ from twisted_mesh.errors import PoisonedBody, Reason
 from twisted_mesh.wire import native
 from twisted_mesh.wire.begun import Begun
 from twisted_mesh.wire.bodies import Entry
-from twisted_mesh.wire.membership import Contact, Purpose
+from twisted_mesh.wire.membership import Contact, Presence, Purpose
 
 StreamId = tuple[bytes, int]  # origin, epoch
 
@@ -288,9 +288,20 @@ class Visiting(msgspec.Struct, frozen=True):
 
 
 class MemberChanged(msgspec.Struct, frozen=True):
-    """A member of the roster is new, has other things to say of itself, or is in another state."""
+    """A member of the roster is new, has other things to say of itself, or is in another state.
 
-    origin: bytes
+    :ivar presence: its newest record; :ivar state: ``"up"``, ``"suspect"``, ``"down"`` or ``"left"``.
+    :ivar since: when it entered that state.
+    """
+
+    presence: Presence
+    state: str
+    since: float
+
+    @property
+    def origin(self) -> bytes:
+        """Its public key."""
+        return self.presence.origin
 
 
 class MemberGone(msgspec.Struct, frozen=True):

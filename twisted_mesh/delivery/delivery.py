@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final
 from weakref import ref
 
 from twisted.internet.defer import Deferred
@@ -28,12 +28,10 @@ from twisted_mesh.identity import id_of
 from twisted_mesh.message import Gap, Message, Source, shown
 from twisted_mesh.wire.bodies import USERS, Entry
 
-if TYPE_CHECKING:
-    from twisted_mesh.links.protocol import MeshProtocol
-
 BACKLOG_MESSAGES: Final = 1000  # of an earlier process, handed on in one turn, or READ_BYTES (guess)
 
-Handler = Callable[[Message, "MeshProtocol | None"], object]
+#: Of a message and the link it came over: a MeshProtocol, or None if a timer or the history let it go.
+Handler = Callable[[Message, Any], object]
 _log = Logger()
 
 
@@ -216,7 +214,7 @@ class Delivery:
         self._authors.line(author, text)
         self.listeners.emit("failure", Failure(error))
 
-    def deliver(self, deliver: Deliver, source: Source, link: MeshProtocol | None) -> None:
+    def deliver(self, deliver: Deliver, source: Source, link: object) -> None:
         """Hand one batch on, message by message."""
         backlog = self._backlog if deliver.first else None
         for message, size in messages_of(deliver.entries, deliver.first, deliver.size, source):
@@ -245,7 +243,7 @@ class Delivery:
             queue.end()
         self._queues = ()
 
-    def _hand_over(self, message: Message, size: int, link: MeshProtocol | None) -> None:
+    def _hand_over(self, message: Message, size: int, link: object) -> None:
         if self._debug >= 5:
             _log.info(
                 "in: type {type}, {size} bytes, {packets}",
@@ -264,7 +262,7 @@ class Delivery:
         if not heard:
             self._unheard += 1
 
-    def _is_taken(self, message: Message, link: MeshProtocol | None) -> bool:
+    def _is_taken(self, message: Message, link: object) -> bool:
         for handler in self._handlers:
             if self._debug >= 4:
                 _log.info("handler {handler} entered", handler=handler)

@@ -7,13 +7,14 @@ anew where the core says that something has changed, so that looking costs nothi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
 
 import msgspec
+from twisted.internet.interfaces import IReactorTime
 
-from twisted_mesh.core.membership.roster import Entry
+from twisted_mesh.core.events import MemberChanged, MemberGone, NewRun
 from twisted_mesh.errors import LocalError
 from twisted_mesh.identity import id_of
 from twisted_mesh.message import Member
@@ -87,42 +88,58 @@ class Members:
     :ivar table: by id, read-only and live.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        wall_clock: Callable[[], float],
+        publish: Callable[[Member], None],
+    ) -> None:
+        """
+        :param wall_clock: seconds since 1970.
+        :param publish: is told of each member that is new, or has changed.
+        """
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._publish = publish
         self._table: dict[bytes, Member] = {}
         self._origins: dict[bytes, bytes] = {}  # of those in the table, by id
         self.table: Mapping[bytes, Member] = MappingProxyType(self._table)
 
-    def changed(self, origin: bytes, entry: Entry | None, ago: float, now: float) -> Member | None:
-        """What is known of *origin* has changed to *entry*, or nothing is known of it any more.
-
-        :param ago: seconds since it entered its state; :param now: seconds since 1970.
-        :return: what is to be told of it; None if it was not shown, and is not.
-        """
-        node_id = id_of(origin)
-        if entry is None or not entry.is_member:
-            self._origins.pop(node_id, None)
-            known = self._table.pop(node_id, None)
-            return None if known is None else msgspec.structs.replace(known, state=GONE, since=now)
-        said = entry.presence
-        self._origins[node_id] = origin
+    def changed(self, changed: MemberChanged) -> None:
+        """More is known of a member; one that has become a guest is shown no more."""
+        presence = changed.presence
+        if presence.role == Role.GUEST:
+            self._forget(changed.origin)
+            return
+        node_id = id_of(changed.origin)
+        self._origins[node_id] = changed.origin
         member = self._table[node_id] = Member(
             node_id,
-            said.label,
-            dict(said.tags),
-            said.address,
+            presence.label,
+            dict(presence.tags),
+            presence.address,
             "member",
-            entry.state.value,
-            now - ago,
-            said.epoch,
+            changed.state,
+            self._wall_clock() - (self._clock.seconds() - changed.since),
+            presence.epoch,
         )
-        return member
+        self._publish(member)
 
-    def clear(self, now: float) -> list[Member]:
-        """Nothing is known of anybody; what is to be told of those who were shown."""
-        gone = [msgspec.structs.replace(member, state=GONE, since=now) for member in self._table.values()]
-        self._table.clear()
-        self._origins.clear()
-        return gone
+    def gone(self, gone: MemberGone) -> None:
+        """The roster has forgotten a member."""
+        self._forget(gone.origin)
+
+    def new_run(self, _: NewRun) -> None:
+        """A new run has begun, in which nothing is known of anybody."""
+        for origin in list(self._origins.values()):
+            self._forget(origin)
+
+    def _forget(self, origin: bytes) -> None:
+        node_id = id_of(origin)
+        self._origins.pop(node_id, None)
+        known = self._table.pop(node_id, None)
+        if known is not None:
+            self._publish(msgspec.structs.replace(known, state=GONE, since=self._wall_clock()))
 
     def origin(self, node_id: bytes) -> bytes | None:
         """The public key of the member with that id, if it is known."""

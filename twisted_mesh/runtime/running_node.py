@@ -96,7 +96,7 @@ class RunningNode:
         self._clock, self._settings, self._reports, self._log = clock, settings, reports, log
         self._where = where
         self._dispatch = Dispatch()
-        self.members = Members()
+        self.members = Members(clock, settings.wall_clock, self._dispatch.publish)
         self._sources = Sources(settings.wall_clock, self._reply)
         self._joined = WaitingDeferreds[None]()
         self._key_lost = WaitingDeferreds[KeyInUse]()
@@ -186,8 +186,9 @@ class RunningNode:
         on(events.GapFound, reports.gap)
         on(events.Poisoned, reports.poisoned)
         on(events.Equivocation, reports.equivocation)
-        on(events.MemberChanged, self._member_changed)
-        on(events.MemberGone, self._member_changed)
+        on(events.MemberChanged, self.members.changed)
+        on(events.MemberGone, self.members.gone)
+        on(events.NewRun, self.members.new_run)
         on(Member, self._log.member)
         on(Member, reports.member)
         on(events.Numbered, self._receipts.numbered)
@@ -212,13 +213,6 @@ class RunningNode:
         if self._delivery.taken(run, below) >= below:  # else it is held for who has not, within its limits
             self.driver.node.history.all_taken(run, below)
 
-    def _member_changed(self, changed: events.MemberChanged | events.MemberGone) -> None:
-        entry = self.driver.node.roster.get(changed.origin)
-        ago = 0.0 if entry is None else self._clock.seconds() - entry.since
-        member = self.members.changed(changed.origin, entry, ago, self._settings.wall_clock())
-        if member is not None:
-            self._dispatch.publish(member)
-
     def _epoch_conflict(self, conflict: events.EpochConflict) -> None:
         """Begin a new run above the epoch that others know of the own key."""
         if self.driver.node.disowned:
@@ -238,8 +232,6 @@ class RunningNode:
                 return  # its numbers are not to be used again; the core asks again in key_retry
             local_node = self.driver.local_node()  # the next neighbour says the same: it is tried again
         self._key_in_use = None
-        for gone in self.members.clear(self._settings.wall_clock()):
-            self._dispatch.publish(gone)
         randomness = _randomness(local_node)
         self.driver.renew(local_node, Node(local_node, self._config, randomness, old.history, old.settled))
         self._key_is_back.happened(None)

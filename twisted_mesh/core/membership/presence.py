@@ -255,7 +255,7 @@ class Membership:
         if was_gone and entry.is_there:
             self._reverse.returned(origin, now)
         if changed and (entry.is_member or was_member):
-            self._effects.emit(events.MemberChanged(origin))
+            self._effects.emit(entry.changed())
         self._look_again(now)
         return entry
 
@@ -324,7 +324,7 @@ class Membership:
         changed, gone = self._roster.tick(now)
         for entry in changed:
             if entry.is_member:
-                self._effects.emit(events.MemberChanged(entry.presence.origin))
+                self._effects.emit(entry.changed())
         for entry in gone:
             if entry.is_member:
                 self._reverse.forgotten(entry)

@@ -16,6 +16,7 @@ from enum import Enum
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.events import MemberChanged
 from twisted_mesh.wire.membership import Contact, Presence, PresenceFlags, Role
 from twisted_mesh.wire.signed import SignedRecord
 
@@ -88,6 +89,10 @@ class Entry:
     def is_member(self) -> bool:
         """Whether it is shown, and counts for receipts."""
         return self.presence.role != Role.GUEST
+
+    def changed(self) -> MemberChanged:
+        """What is to be told of it."""
+        return MemberChanged(self.presence, self.state.value, self.since)
 
     @property
     def is_there(self) -> bool:

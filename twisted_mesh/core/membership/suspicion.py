@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core import events
 from twisted_mesh.core.broadcast.trees import Parents
 from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.events import Timer
@@ -139,7 +138,7 @@ class Suspicion:
 
     def _suspected(self, entry: Entry, signed: SignedRecord, source: Link | None, now: float) -> None:
         self._roster.suspect(entry, now)
-        self._effects.emit(events.MemberChanged(entry.presence.origin))
+        self._effects.emit(entry.changed())
         self._flood(signed, source, now)
 
     def _flood(self, signed: SignedRecord, source: Link | None, now: float) -> None:
