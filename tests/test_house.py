@@ -78,7 +78,6 @@ WIDE = {
     "core.overlay.rewiring.Rewiring",
     "core.replies.receipt_relay.ReceiptRelay",
     "core.replies.replies.ReplyRouting",
-    "delivery.queue.MessageQueue",
     "links.peers.PersistentPeers",
     "links.rejoin.Rejoin",
     "runtime.settings.Settings",

@@ -377,7 +377,7 @@ class TestMessages(MeshCase):
         self.assertEqual((got, b.footprint()["consumers"]), ([0, 1, 2], 1))
         self.stop(b)
         gc.collect()
-        self.assertEqual((len(b._delivery._queues), b._delivery._waited_for), (0, set()))
+        self.assertEqual((len(b._delivery._queues), b._delivery.waited_for), (0, set()))
 
     def test_one_whose_wait_was_given_up_is_held_no_more(self) -> None:
         _, b = self.pair()

@@ -67,13 +67,13 @@ class Delivery:
         self.counts = Counter(dropped_messages=0)
         self._unheard = 0  # messages nobody was there for
         self._bounds = bounds
-        self._reader: Reader = read_nothing
+        self.reader: Reader = read_nothing
         self._when_taken: Callable[[StreamId], None] = _ignore
         self._when_skipped: Callable[[StreamId, int], None] = _ignore
         self._debug = debug_level
         self._handlers: list[Handler] = []
         self._queues: tuple[ref[MessageQueue], ...] = ()  # dropped iterators drop out
-        self._waited_for: set[MessageQueue] = set()  # but not while somebody waits for their next message
+        self.waited_for: set[MessageQueue] = set()  # but not while somebody waits for their next message
         self._gone = False  # some queue, since somebody asked
         self._backlog: MessageQueue | None = None  # of an earlier process, for the handlers
 
@@ -103,15 +103,9 @@ class Delivery:
         return self._queue(notify)
 
     def _queue(self, notify: Callable[[], None] | None) -> MessageQueue:
-        queue = self._new_queue(self._changed, notify)
+        queue = MessageQueue(self._bounds, self, notify)
         self._queues = (*self._queues, ref(queue, self._dropped))
         return queue
-
-    def _new_queue(
-        self, changed: Callable[[StreamId], None], notify: Callable[[], None] | None
-    ) -> MessageQueue:
-        told = self._lost, self._reader, changed, self._closing
-        return MessageQueue(self._bounds, *told, self._waited_for, self.counts, notify)
 
     def consumer_gone(self) -> bool:
         """Whether a consumer is gone since this was asked last, without a word of the runs it held up."""
@@ -123,7 +117,8 @@ class Delivery:
         self._gone = True
         self._queues = tuple(reference for reference in self._queues if reference is not gone)
 
-    def _closing(self, closed: MessageQueue) -> None:
+    def closing(self, closed: MessageQueue) -> None:
+        """A queue closes (Consumers)."""
         self._queues = tuple(reference for reference in self._queues if reference() is not closed)
 
     def begin(
@@ -140,10 +135,10 @@ class Delivery:
         :param skipped: is told of each run up to where a consumer lost some of it.
         :param backlog: what was stored and not taken by every consumer of an earlier process.
         """
-        self._reader, self._when_taken, self._when_skipped = reader, changed, skipped
+        self.reader, self._when_taken, self._when_skipped = reader, changed, skipped
         for queue in self._live():
             queue.reader = reader
-        waiting = self._new_queue(changed, None)
+        waiting = MessageQueue(self._bounds, self)
         for run, taken, head in backlog:
             waiting.follow(run, id_of(run[0]), taken, head)
         self._backlog = waiting if waiting.runs_behind else None
@@ -188,10 +183,12 @@ class Delivery:
     def _live(self) -> list[MessageQueue]:
         return [queue for reference in self._queues if (queue := reference()) is not None]
 
-    def _changed(self, run: StreamId) -> None:
+    def changed(self, run: StreamId) -> None:
+        """A consumer has taken something of *run* (Consumers)."""
         self._when_taken(run)
 
-    def _lost(self, run: StreamId, gap: Gap, counts: bool) -> None:
+    def lost(self, run: StreamId, gap: Gap, counts: bool) -> None:
+        """A consumer has lost something of *run* (Consumers)."""
         if counts:
             self._when_skipped(run, gap.last)
         self.emit_gap(gap)

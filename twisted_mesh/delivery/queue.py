@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -62,6 +62,32 @@ class Bounds(NamedTuple):
     runs: int
 
 
+class Consumers(Protocol):
+    """What the queues of one service share.
+
+    :ivar reader: reads what is held.
+    :ivar waited_for: the queues for whose next message somebody waits: nothing else holds a consumer of
+        which the application keeps nothing.
+    :ivar counts: of what all of them dropped.
+    """
+
+    reader: Reader
+    waited_for: set[MessageQueue]
+    counts: Counter[str]
+
+    def lost(self, run: StreamId, gap: Gap, counts: bool) -> None:
+        """A queue lost some of *run*; *counts* if its author is told: not of what a closed queue lost."""
+        ...  # pragma: no cover
+
+    def changed(self, run: StreamId) -> None:
+        """Something of *run* was taken, or counts as taken now."""
+        ...  # pragma: no cover
+
+    def closing(self, queue: MessageQueue) -> None:
+        """*queue* closes."""
+        ...  # pragma: no cover
+
+
 class _Mark:
     """How far the consumer is in a run of which it has not taken everything.
 
@@ -86,39 +112,21 @@ class _Mark:
 class MessageQueue:
     """The messages of one consumer: an async iterator, or :meth:`take` without waiting.
 
-    :ivar reader: reads what is held.
+    :ivar reader: reads what is held of the run that was the present one when this queue was last open.
     :ivar dropped: whispers that found no room, since the history has them not; and the oldest
         messages while only the newest are kept.
     """
 
     def __init__(
-        self,
-        bounds: Bounds,
-        tell: Callable[[StreamId, Gap, bool], None],
-        reader: Reader,
-        changed: Callable[[StreamId], None],
-        closing: Callable[[MessageQueue], None],
-        waited_for: set[MessageQueue],
-        counts: Counter[str],
-        notify: Callable[[], None] | None = None,
+        self, bounds: Bounds, consumers: Consumers, notify: Callable[[], None] | None = None
     ) -> None:
         """
-        :param waited_for: where it is while somebody waits for its next message: nothing else holds a
-            consumer of which the application keeps nothing.
-        :param tell: is told of each run what was lost, and whether that concerns its author: not what a
-            closed queue lost.
-        :param changed: is told of each run of which something was taken, or counts as taken now.
-        :param closing: is told that the queue closes.
-        :param counts: of what all consumers of the service dropped.
+        :param consumers: of one service, of which this is one.
         :param notify: is called after each message that came.  With it only the newest are kept until
             the first is taken: nobody may ever ask for one.
         """
         self._most, self._most_bytes, self._most_runs = bounds
-        self._tell = tell
-        self._changed = changed
-        self._closing = closing
-        self._waited_for = waited_for
-        self._counts = counts
+        self._consumers = consumers
         self._notify = notify
         self._only_newest = notify is not None
         self._queue: deque[tuple[Message, int]] = deque()
@@ -130,7 +138,7 @@ class MessageQueue:
         self._waiting: Deferred[Message] | None = None
         self._closed = False
         self._unreadable = False  # what waits in the history, until it is to be tried again
-        self.reader = reader
+        self.reader = consumers.reader
         self.dropped = 0
 
     def __len__(self) -> int:
@@ -213,7 +221,7 @@ class MessageQueue:
             mark.here -= 1
             if mark.others or not mark.here:
                 self._tidy(run, mark)
-            self._changed(run)
+            self._consumers.changed(run)
         return taken
 
     def put_back(self, taken: Sequence[tuple[Message, int]]) -> None:
@@ -230,7 +238,7 @@ class MessageQueue:
                 mark.taken = min(mark.taken, message.sequence - 1)
                 mark.queued = max(mark.queued, message.sequence)
                 mark.seen = max(mark.seen, message.sequence)
-                self._changed(message.source.run)
+                self._consumers.changed(message.source.run)
 
     def taken(self, run: StreamId, head: int) -> int:
         """The last message of *run* that was taken; *head*, the last that came, if none waits."""
@@ -258,10 +266,10 @@ class MessageQueue:
         counts as taken from now on.
         """
         if not self._closed:
-            self._closing(self)
+            self._consumers.closing(self)
             self.end()
             for run in list(self._marks):
-                self._changed(run)
+                self._consumers.changed(run)
 
     def end(self) -> None:
         """Receive nothing more; the iteration ends after what has come and can be read."""
@@ -283,7 +291,7 @@ class MessageQueue:
         if self._waiting is not None:
             raise RuntimeError("messages() has one consumer at a time: call it again for another")
         self._waiting = Deferred(self._cancelled)
-        self._waited_for.add(self)
+        self._consumers.waited_for.add(self)
         return await self._waiting
 
     def _cancelled(self, _: Deferred[Message]) -> None:
@@ -291,7 +299,7 @@ class MessageQueue:
 
     def _wait_no_more(self) -> Deferred[Message]:
         waiting, self._waiting = self._waiting, None
-        self._waited_for.discard(self)
+        self._consumers.waited_for.discard(self)
         assert waiting is not None
         return waiting
 
@@ -349,7 +357,7 @@ class MessageQueue:
         if not self.dropped:
             _log.warn(why)
         self.dropped += 1
-        self._counts["dropped_messages"] += 1
+        self._consumers.counts["dropped_messages"] += 1
 
     # ── what waits in the history ───────────────────────────────────────────────────
 
@@ -406,7 +414,7 @@ class MessageQueue:
     def _tell_gaps(self) -> None:
         gaps, self._gaps = self._gaps, []
         for run, gap in gaps:
-            self._tell(run, gap, not self._closed)
+            self._consumers.lost(run, gap, not self._closed)
 
     def _lost(self, run: StreamId, mark: _Mark, last: int, why: str = _TOO_SLOW) -> None:
         first, mark.queued = mark.queued + 1, max(mark.queued, last)
