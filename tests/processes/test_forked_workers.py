@@ -73,7 +73,7 @@ class ForkedWorkerTests(ProcessCase):
         peer = self.mesh("--print")
         await self.until_listening(peer)
         address = f"127.0.0.1:{peer.ports[0]}"
-        node = self.start("-c", NODE, way, ANYWHERE, address)
+        node = self.fork(NODE, way, ANYWHERE, address)
         await self.until(lambda: self.told(node, "worker") is not None)
         worker, port = self.told(node, "worker"), self.told(node, "listens")
         assert worker is not None
@@ -84,9 +84,7 @@ class ForkedWorkerTests(ProcessCase):
         await self.until_ended(node)
         os.kill(worker, 0)  # it lives
         self.assertIn("the service does not run", (self.directory / "told").read_text())
-        again = self.start(
-            *("-c", NODE, way, f"tcp:{port}:interface=127.0.0.1", address),
-        )
+        again = self.fork(NODE, way, f"tcp:{port}:interface=127.0.0.1", address)
         await self.until(lambda: self.told(again, "listens") == port)
         await self.until(lambda: peer.links == 1)
         os.kill(worker, 0)
