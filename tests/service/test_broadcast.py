@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from tests.support.meshcase import MeshCase
+import contextlib
+
+from tests.support.length import at_length
+from tests.support.meshcase import PORT, MeshCase
 from twisted_mesh.service import MeshService
 from twisted_mesh.wire import native
 
@@ -56,3 +59,45 @@ class TestBroadcast(MeshCase):
         self.link((b, a))
         self.network.pump()
         self.assertEqual(self.got(b), list(range(10)))
+
+    def test_whoever_joins_through_a_node_that_just_joined_misses_nothing_later(self) -> None:
+        a, b = self.chain(2)
+        for number in range(5):
+            a.send(number)
+        self.network.pump()
+        joined = [a]
+        for _ in range(2):
+            joined.append(self.node())
+            self.link((joined[-1], joined[-2]))
+        a.send(5)
+        self.network.pump()
+        self.assertEqual([self.got(node) for node in joined[1:]], [[5], [5]])
+        # What is below its base is held all the same.
+        self.assertEqual(joined[-1].footprint()["held_batches"], b.footprint()["held_batches"])
+
+    def test_while_links_come_and_are_closed_politely_nothing_is_lost(self) -> None:
+        for seed in range(at_length(20, 5)):
+            self.network.random.seed(seed)
+            self.network.cuts = True
+            nodes = [self.node(encryption="Plaintext") for _ in range(3)]
+            a, b, c = nodes
+            self.link((a, b), (b, c), (c, a))
+            closed, made = [(a, c), (b, a), (c, b)], [(c, a), (a, b), (b, c)]
+            for number in range(9):
+                nodes[number % 3].send(number)
+                if number % 3 == 1:
+                    one, other = closed.pop()
+                    one.disconnect(one.routing_table[other.id])
+                elif number % 3 == 2:
+                    one, other = made.pop()
+                    one.connect(self.host(other), PORT)
+                with contextlib.suppress(RuntimeError):  # there is more to happen
+                    self.network.pump(self.network.random.randrange(30))
+            self.network.advance(5)
+            for node in nodes:
+                for first, author in enumerate(nodes):
+                    expected = [] if author is node else [*range(first, 9, 3)]
+                    self.assertEqual(self.got(node, author), expected, seed)
+                self.assertEqual(len(node.routing_table), 2)
+                node.stopService()
+            self.network.pump()
