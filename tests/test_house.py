@@ -58,26 +58,15 @@ VALUES = {"errors", "flags", "config", "message", "network", "identity", "versio
 DOORS = {"mesh", "base", "testing", "tap"}
 
 #: Imports that still lead up or across, each with the knot it is a thread of. The list only gets shorter.
-OWED = {
-    "core.broadcast.inbound -> core.membership.key_conflict",  # tells it of what the own key has signed
-    "core.membership.presence -> core.replies.replies",  # tells it whose records are news
-    "core.overlay.neighbourhood -> core.replies.replies",  # composes membership, overlay and replies
-}
+OWED: set[str] = set()
 
 #: Constructors with more than seven parameters, or more than two that are callables. The list only gets
 #: shorter; values and the public doors, whose options stay, are not counted.
 WIDE = {
-    "core.broadcast.frontier.Frontier",
-    "core.broadcast.inbound.Inbound",
-    "core.membership.announcing.Announcing",
-    "core.membership.presence.Membership",
-    "core.membership.suspicion.Suspicion",
     "core.overlay.exchange.Exchange",
     "core.overlay.neighbourhood.Neighbourhood",
     "core.overlay.overlay.Overlay",
     "core.overlay.rewiring.Rewiring",
-    "core.replies.receipt_relay.ReceiptRelay",
-    "core.replies.replies.ReplyRouting",
     "links.peers.PersistentPeers",
     "links.rejoin.Rejoin",
     "runtime.settings.Settings",

@@ -82,7 +82,7 @@ class ReverseTestCase(MembershipTestCase):
 
     def holders(self, sequence: int = 1) -> tuple[str, str, str]:
         """Who has an own message, who may get it still, and who never will."""
-        holders = self.node.reverse.holders(sequence)
+        holders = self.node.replies.holders(sequence)
         assert isinstance(holders, Holders)
         delivered, pending, missed = (" ".join(sorted(NAMES[one] for one in some)) for some in holders)
         return delivered, pending, missed

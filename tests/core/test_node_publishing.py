@@ -144,11 +144,11 @@ class TestCongested(NodeTestCase):
     def fill(self) -> None:
         """Seven messages of an eighth each, and one refused."""
         for _ in range(7):
-            self.assertTrue(self.node.sending.room_for(self.SIZE))
+            self.assertTrue(self.node.flow.room_for(self.SIZE))
             self.publish("x" * self.SIZE)
-        self.assertFalse(self.node.sending.congested)
-        self.assertFalse(self.node.sending.room_for(self.SIZE))
-        self.assertTrue(self.node.sending.congested)
+        self.assertFalse(self.node.flow.congested)
+        self.assertFalse(self.node.flow.room_for(self.SIZE))
+        self.assertTrue(self.node.flow.congested)
 
     def test_congested_then_drained(self) -> None:
         self.up(1)
@@ -158,11 +158,11 @@ class TestCongested(NodeTestCase):
         for _ in range(7):
             self.publish("x" * self.SIZE)
             marks.append(self.queued[1])
-        self.assertFalse(self.node.sending.room_for(self.SIZE))
+        self.assertFalse(self.node.flow.room_for(self.SIZE))
         # Below half is reached with the fourth of seven.
         told = [bool(of(self.handle(Accepted(1, mark)), Drained)) for mark in marks]
         self.assertEqual(told, [False, False, False, True, False, False, False])
-        self.assertFalse(self.node.sending.congested)
+        self.assertFalse(self.node.flow.congested)
 
     def test_what_is_pulled_drains_as_well(self) -> None:
         self.fill()
@@ -188,7 +188,7 @@ class TestCongested(NodeTestCase):
         self.up(1, "fast")
         self.up(2, "dead")
         for _ in range(50):
-            self.assertTrue(self.node.sending.room_for(self.SIZE))
+            self.assertTrue(self.node.flow.room_for(self.SIZE))
             self.publish("x" * self.SIZE)
             self.accept(1)
 
@@ -206,15 +206,15 @@ class TestUnsent(NodeTestCase):
         self.assertEqual(len(self.node.outbox.unsent(self.node.history)), 3)
 
     def test_all_is_given_when_every_neighbour_that_gets_it_here_has_it(self) -> None:
-        self.assertTrue(self.node.sending.is_given_to_all())
+        self.assertTrue(self.node.flow.is_given_to_all())
         self.up(1, "bert")
         self.up(2, "cleo")
         self.publish("a")
-        self.assertFalse(self.node.sending.is_given_to_all())
+        self.assertFalse(self.node.flow.is_given_to_all())
         self.accept(1)
-        self.assertFalse(self.node.sending.is_given_to_all())
+        self.assertFalse(self.node.flow.is_given_to_all())
         self.accept(2)
-        self.assertTrue(self.node.sending.is_given_to_all())
+        self.assertTrue(self.node.flow.is_given_to_all())
 
 
 class TestLastWord(NodeTestCase):
@@ -231,7 +231,7 @@ class TestLastWord(NodeTestCase):
 
     def assert_told(self, unanswered: int, unread: int) -> None:
         """How many neighbours did not answer, and how many messages are not known to have come."""
-        sending = self.node.sending
+        sending = self.node.flow
         self.assertEqual((sending.unanswered, sending.unread), (unanswered, unread))
 
     def test_a_transport_that_accepted_it_is_no_proof(self) -> None:
@@ -276,8 +276,8 @@ class TestLastWord(NodeTestCase):
     def test_an_end_without_a_word_is_no_answer_and_a_goodbye_needs_none(self) -> None:
         self.leave()
         self.handle(LinkClosed(1))
-        self.assertFalse(self.node.sending.has_parted())
+        self.assertFalse(self.node.flow.has_parted())
         self.assert_told(2, 3)
         self.handle(closing(2, Reason.LEAVING))
-        self.assertTrue(self.node.sending.has_parted())
+        self.assertTrue(self.node.flow.has_parted())
         self.assert_told(1, 3)

@@ -632,7 +632,7 @@ class TestTaking(ReceiptCase):
             peer.send(presence(author), batch(author, 1, "x", body=asking))
         self.network.pump()
         runs = [(author.origin, author.epoch) for author in authors]
-        self.assertEqual((len(node.reverse.receipts.waiting), asked), (100, Counter(runs)))
+        self.assertEqual((len(node.replies.issuer.waiting), asked), (100, Counter(runs)))
         asked.clear()
         for number in range(1, 20):
             peer.send(native.Ping(number), batch(peer.me, number, "asks nothing"))
@@ -644,14 +644,14 @@ class TestTaking(ReceiptCase):
         self.assertEqual(asked, Counter(runs[5:6]))
         asked.clear()
         self.run_to_end(take(queue, 1))
-        self.assertEqual((asked, len(node.reverse.receipts.waiting)), (Counter(runs[:1]), 99))
+        self.assertEqual((asked, len(node.replies.issuer.waiting)), (Counter(runs[:1]), 99))
         asked.clear()
         del queue
         gc.collect()
         peer.send(native.Ping(20))
         self.network.pump()
-        self.assertEqual((asked, len(node.reverse.receipts.waiting)), (Counter(runs[1:]), 0))
-        self.assertEqual(node.reverse.receipts.moved, {})
+        self.assertEqual((asked, len(node.replies.issuer.waiting)), (Counter(runs[1:]), 0))
+        self.assertEqual(node.replies.issuer.moved, {})
 
     def test_what_many_authors_ask_is_stored_at_once(self) -> None:
         b = self.with_history(limits={"flush_interval": 5.0})
@@ -664,9 +664,9 @@ class TestTaking(ReceiptCase):
         self.assertEqual(len(self.got(b)), 150)
         self.assertEqual(b.footprint()["asked_runs"], 150)
         node = b._run.driver.node  # type: ignore[union-attr]
-        self.assertEqual(len(node.reverse.receipts.waiting), 150)
+        self.assertEqual(len(node.replies.issuer.waiting), 150)
         self.addCleanup(sys.setrecursionlimit, sys.getrecursionlimit())
         sys.setrecursionlimit(len(inspect.stack()) + 200)  # no deeper for more of them
         self.network.advance(6)
-        self.assertEqual(len(node.reverse.receipts.waiting), 0)
+        self.assertEqual(len(node.replies.issuer.waiting), 0)
         self.assertEqual(self.flushLoggedErrors(), [])

@@ -55,7 +55,7 @@ def unknown(asker: Asker, members: list[Asker]) -> set[tuple[int, int]]:
     """Which of its messages are not known to be with which of *members*."""
     found = set()
     for sequence in asker.asked:
-        holders = asker.node.reverse.holders(sequence)
+        holders = asker.node.replies.holders(sequence)
         assert holders is not None
         found |= {(sequence, one.number) for one in members if one.origin not in holders.delivered}
     return {(sequence, number) for sequence, number in found if number != asker.number}
@@ -123,7 +123,7 @@ class TestCost(SynchronousTestCase):
         author = askers(world)[0]
         author.ask("x")
         world.run_until(world.now + 2.0)
-        holders = author.node.reverse.holders(author.node.outbox.head)
+        holders = author.node.replies.holders(author.node.outbox.head)
         assert holders is not None
         self.assertEqual((len(holders.delivered), len(holders.pending)), (count - 1, 0))
         # A relay tells at once what it has itself, and what it gathers after that.

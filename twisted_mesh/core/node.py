@@ -10,13 +10,15 @@ by :mod:`frontier` and got by :mod:`repair`; who is there and whose neighbour is
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, assert_never
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.broadcast.flow import Flow
 from twisted_mesh.core.broadcast.frontier import Frontier
-from twisted_mesh.core.broadcast.inbound import Inbound
+from twisted_mesh.core.broadcast.inbound import Gaps, Handed, Inbound
+from twisted_mesh.core.broadcast.joining import Joining
 from twisted_mesh.core.broadcast.outbox import Outbox
 from twisted_mesh.core.broadcast.patience import Patience
 from twisted_mesh.core.broadcast.push import Push
@@ -28,11 +30,13 @@ from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.link import READ_SNAPSHOT, Link
 from twisted_mesh.core.links import Links
-from twisted_mesh.core.membership.key_conflict import KeyConflict
-from twisted_mesh.core.membership.roster import Roster
+from twisted_mesh.core.membership.membership import Membership
+from twisted_mesh.core.membership.presence import News
+from twisted_mesh.core.membership.roster import Entry
 from twisted_mesh.core.overlay.neighbourhood import Neighbourhood
 from twisted_mesh.core.overlay.views import Randomness
-from twisted_mesh.core.replies.replies import ReplyRouting
+from twisted_mesh.core.replies.replies import Replies
+from twisted_mesh.core.replies.routes import Routes
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.wire import native
 from twisted_mesh.wire.membership import ForwardJoin, Presence, Shuffle, ShuffleReply, Suspect
@@ -44,6 +48,7 @@ _DOUBLE = "another link to this node is kept"
 _OUTRUN = "another node uses this key, in a newer run"
 _SUCCEEDED = "a newer run of this key is linked: the node was restarted, or another one uses its key"
 _SHARED = "two nodes use this key, and the one started later keeps it: give each an identity of its own"
+_HELP_AFTER: Final = 1.0  # seconds a hole is left to the neighbours before others are asked (guess)
 _EARLY = (native.Snapshot, native.Digest, native.Prune, native.Ping, native.Pong, native.Unknown)
 
 #: Of :attr:`Node.counts` what a bound had dropped; the others were of no use.
@@ -56,7 +61,7 @@ class Node:
     """The core of one run of one node.
 
     :ivar history: what it holds; :ivar roster: all authors but this node.
-    :ivar sending: the way out; :ivar reverse: the way back; :ivar membership: who is there.
+    :ivar flow: the way out; :ivar replies: the way back; :ivar membership: who is there.
     """
 
     def __init__(
@@ -71,45 +76,33 @@ class Node:
         :param randomness: where chance comes from; *history*: what it holds to begin with.
         :param settled: whether it has a base for that.
         """
-        self._config = config
-        self._network = native.network_digest(local_node.network.id)
-        self._now = 0.0
+        network = native.network_digest(local_node.network.id)
         effects = self._effects = Effects((local_node.origin, local_node.epoch))
-        self._links = Links(local_node, config)
-        self.history = History(config) if history is None else history
-        self.outbox = Outbox(
-            local_node.origin, local_node.epoch, self._network, local_node.sign, config.batch_bytes
-        )
-        self.sending = Flow(config, self.outbox, self._links, effects)
-        self._conflict = KeyConflict(config, effects)
         parents = Parents()
-        self._repair = Repair(self.history, self._links, parents, config)
-        self._push = Push(
-            local_node.origin, self.history, self._links, parents, config, effects,
-            lambda link, origin: self.membership.presences.introduce(link, origin),
-        )  # fmt: skip
-        self._patience = Patience(config, self.history, self._repair, self._push)
-        self._frontier = Frontier(
-            config, self.history, self.outbox, self._repair, self._push, self._patience, effects,
-            self.sending.announced, settled,
-        )  # fmt: skip
+        self._config = config
+        self._now = 0.0
+        self._links = links = Links(local_node, config)
+        self.history = history = History(config) if history is None else history
+        self.outbox = outbox = Outbox(
+            local_node.origin, local_node.epoch, network, local_node.sign, config.batch_bytes
+        )
+        self.flow = Flow(config, outbox, links, effects)
+        self._repair = repair = Repair(history, links, parents, config)
+        self._push = push = Push(local_node.origin, history, links, parents, config, effects)
+        self._patience = Patience(config, history, repair, push)
+        self._joining = Joining(config, history, outbox, effects, settled)
+        self._frontier = Frontier(history, outbox, self.flow, repair, push, self._patience)
+        self.membership = Membership(local_node, config, links, outbox, push, effects)
+        self.roster = self.membership.roster
         self._inbound = Inbound(
-            local_node, self.history, self.outbox, self._conflict, self._repair, self._push, effects,
-            self._watch_holes,
-            lambda link, origin, now: self.membership.presences.may_bring(link, origin, now),
-            lambda run, first, entries: self.reverse.delivered(run, first, entries),
-            lambda gap, now: self.reverse.gap(gap, now),
-        )  # fmt: skip
-        self.roster = Roster(config)
-        self.reverse = ReplyRouting(
-            local_node, config, self._links, self.history, self.outbox, self.roster, self._push.parents,
-            effects, lambda: self.membership.joined, lambda now: self.membership.speak(now),
-        )  # fmt: skip
-        self.membership = Neighbourhood(
-            local_node, config, self._links, self.history, self.outbox, self._repair, self._push,
-            self._inbound, self._conflict, effects,
+            local_node, history, outbox, repair, push, self.membership.admission, effects
+        )
+        self.replies = Replies(
+            local_node, config, history, outbox, self.roster, Routes(links, parents, config), effects
+        )
+        self.neighbourhood = Neighbourhood(
+            local_node, config, links, self.membership, repair, randomness, effects,
             lambda number, reason, why: self._close(number, reason, why, self._now),
-            self.roster, self.reverse, randomness,
         )  # fmt: skip
         self._unknown_frames = 0
 
@@ -136,24 +129,26 @@ class Node:
                 self._on_closing(event.link, Reason.LOST, now)
                 self._forget(event.link, now)
             case events.DialFailed() | events.Known() | events.Moved():
-                self.membership.handle(event, now)
+                self.neighbourhood.handle(event, now)
             case events.Check():
-                self.sending.check()
+                self.flow.check()
             case events.Leaving():
-                self.membership.presences.announcing.leave(now)
-                self.sending.part()
+                self.membership.announcing.leave(now)
+                self.flow.part()
             case events.TimerFired():
                 self._on_timer(event.timer, now)
             case _:
-                self.reverse.handle(event, now)
+                self._on_asking(event, now)
         self._schedule_repair(now)
-        self.membership.schedule()
+        self.neighbourhood.schedule()
+        if self.replies.wake is not None:
+            self._effects.set_timer(Timer.REVERSE, self.replies.wake)
         return effects
 
     @property
     def settled(self) -> bool:
         """Whether a snapshot has told this node where to start."""
-        return self._frontier.settled
+        return self._joining.settled
 
     @property
     def own(self) -> tuple[events.StreamId, int]:
@@ -161,18 +156,18 @@ class Node:
         return self.outbox.run, self.outbox.taken
 
     @property
-    def disowned(self) -> bool:
+    def has_key_conflict(self) -> bool:
         """Whether the own key is used elsewhere, so that nothing more may be published."""
-        return bool(self._conflict)
+        return bool(self.membership.conflict)
 
     @property
     def counts(self) -> dict[str, int]:
         """What was ignored, or dropped for want of room (:data:`DROPPED`), so far, by name."""
-        overlay = self.membership.overlay
+        overlay = self.neighbourhood.overlay
         return {
             **self._inbound.counts,
-            **self.membership.presences.counts,
-            **self.reverse.counts,
+            **self.membership.counts,
+            **self.replies.counts,
             **({} if overlay is None else overlay.counts),
             "unknown_frames": self._unknown_frames,
         }
@@ -185,8 +180,9 @@ class Node:
             **self._push.footprint(),
             **self._repair.footprint(),
             **self._patience.footprint(),
-            **self.membership.footprint(),
-            **self.reverse.footprint(),
+            **self.roster.footprint(),
+            **self.neighbourhood.footprint(),
+            **self.replies.footprint(),
             "unsent_batches": len(self.outbox),
             "unsent_bytes": self.outbox.unsent_bytes,
         }
@@ -195,16 +191,20 @@ class Node:
 
     def _on_opened(self, event: events.LinkOpened, now: float) -> None:
         link, older = self._links.open(event, now)
-        self.membership.proven(link, now)
+        self.neighbourhood.proven(link, now)
         if not self._links.is_wanted(link):
             self._close(link.number, *self._why_double(link), now)
             return
-        no_room = self.membership.opened(link, now)
+        no_room = self.neighbourhood.opened(link, now)
         if no_room is not None:
             self._close(link.number, Reason.ROOM, no_room, now)
             return
-        self._frontier.tell(link, older, event.settled, now)
-        self.membership.tell(link, now)
+        link.frontier.compares = event.settled and link.peer.settled
+        if link.frontier.compares:
+            self._effects.send((link,), self._frontier.digest())
+        else:
+            self._joining.tell(link, older, now)
+        self.membership.tell(link, self.neighbourhood.exchange.thinks(link), now)
         link.flow.measure(now, least=0)
         self._effects.send((link,), native.Ping(READ_SNAPSHOT))
         self._effects.set_timer(Timer.AGE, now + self._config.history_seconds / 10)
@@ -214,7 +214,7 @@ class Node:
         _, epoch = self.outbox.run
         self._effects.close(event.link, Reason.KEY, _SHARED)
         if event.epoch > epoch:
-            self.membership.presences.met(event.epoch, now)
+            self.membership.met(event.epoch, now)
         elif event.epoch == epoch and not event.outgoing:
             self._effects.emit(
                 events.EpochConflict(epoch)
@@ -240,7 +240,7 @@ class Node:
         link, heir = self._links.close(number)
         if link is None:
             return None
-        self.sending.ended(link, reason)
+        self.flow.ended(link, reason)
         if heir is not None:
             self._effects.emit(events.LinkUp(heir.number))
         for gone in self._links.gone(link):
@@ -250,7 +250,13 @@ class Node:
             asked = self._repair.parent_lost(run, now)
             if asked is not None:
                 self._push.parents.note(run, 0, asked)
-        self.membership.closed(link, reason, now)
+        if reason in (Reason.DUPLICATE, Reason.KEY):
+            self.membership.outdated(link)
+        if not link.is_exchange:
+            self.replies.closed(link, now)
+        self.neighbourhood.closed(link, reason, now)
+        if not link.is_exchange:
+            self.membership.closed(link, reason, now)
         return link
 
     def _close(self, number: int, reason: Reason, detail: str, now: float) -> None:
@@ -259,13 +265,12 @@ class Node:
 
     def _forget(self, number: int, now: float) -> None:
         self._links.forget(number)
-        self.membership.forgotten(number, now)
+        if self._joining.settled_by == number:  # it has told all it will
+            self._start(now)
 
-    def _now_told(self, link: Link, now: float, settles: bool = False) -> None:
-        """The peer's frontier is here: the link is up, or the visit has begun."""
+    def _frontier_received(self, link: Link, now: float) -> None:
+        """The peer's frontier is here: the link is up, or the exchange has begun."""
         link.frontier_received = True
-        if settles:
-            self.membership.settled_by = link.number
         if not link.closing:
             self._now_up(link, now)
 
@@ -276,6 +281,12 @@ class Node:
             if relieved is not None:
                 self._effects.emit(events.LinkDown(relieved, Reason.DUPLICATE))
         self.membership.up(link, now)
+        if link.is_exchange:
+            self._effects.emit(events.Visiting(link.number))
+        self.neighbourhood.up(link, now)
+        if not link.is_exchange:
+            self.replies.up(link, now)
+        self.neighbourhood.on_exchange(now)
         if not link.is_exchange:
             self._settle_double(link.peer.origin, now)
             self._effects.set_timer(Timer.COMPARE, now + self._config.compare_interval)
@@ -289,7 +300,7 @@ class Node:
         link.received(now)
         try:
             for frame in event.frames:
-                if not self._frontier.is_void:
+                if not self._joining.is_void:
                     self._on_frame(link, frame, now)
         except RemoteError as error:
             self._close(link.number, error.reason, error.detail, now)
@@ -308,24 +319,24 @@ class Node:
             raise RemoteError(f"{type(frame).__name__} before the snapshot", Reason.ORDER)
         match frame:
             case native.SignedBatch():
-                self._inbound.batch(link, frame, now)
+                self._on_batch(link, frame, now)
             case native.Have():
                 self._frontier.on_have(link, frame, now)
             case native.Want():
-                self._push.wanted(link, frame, now)
+                if self._push.wanted(link, frame):
+                    self._answer(link, now)
             case native.Prune():
                 self._push.pruned(link, frame)
             case SignedRecord(record=Presence() | Suspect()):
-                self.membership.on_record(link, frame, now)
-                self._watch_holes()
+                self._on_record(link, frame, now)
             case SignedRecord():
-                self.reverse.on_direct(link, frame, now)
+                self.replies.on_direct(link, frame, now)
             case Receipts():
-                self.reverse.on_receipts(link, frame, now)
+                self.replies.on_receipts(link, frame, now)
             case RosterFrame():
                 self._on_roster(link, frame, now)
             case ForwardJoin() | Shuffle() | ShuffleReply():
-                self.membership.on_gossip(link, frame, now)
+                self.neighbourhood.on_gossip(link, frame, now)
             case native.Snapshot():
                 self._on_snapshot(link, frame, now)
             case native.Digest():
@@ -333,11 +344,11 @@ class Node:
             case native.Whisper():
                 self._inbound.whisper(link, frame)
             case native.Ping():
-                self.sending.pinged(link, frame.token)
+                self.flow.pinged(link, frame.token)
             case native.Pong():
-                self.sending.answered(link, frame.token, now)
+                self.flow.answered(link, frame.token, now)
                 self._push.measure(link, now)
-                self._push.flowing(link, now)
+                self._answer(link, now)
             case native.Unknown():
                 self._unknown_frames += 1
             case native.Intro() | native.Proof() | native.Bye():
@@ -354,43 +365,136 @@ class Node:
             return frame.record.origin == self.outbox.run[0]
         return isinstance(frame, _EARLY)
 
+    def _on_batch(self, link: Link, signed: native.SignedBatch, now: float) -> None:
+        handed = self._inbound.batch(link, signed, now)
+        if handed is None:
+            return
+        if signed.batch.origin == self.outbox.run[0] and signed.batch.epoch > self.outbox.run[1]:
+            self.membership.conflict.published(signed.batch.epoch, now)
+        self._hand_on(handed, now)
+        self._keep_to_limits(now)
+        self._watch_holes()
+
     def _on_snapshot(self, link: Link, frame: native.Snapshot, now: float) -> None:
-        was_settled = self.settled
-        if self._frontier.on_snapshot(link, frame, now):
-            self._now_told(link, now, settles=not was_settled)
+        if self._joining.on_snapshot(link, frame, now):
+            self._frontier_received(link, now)
             self._frontier.claimed_by_snapshot(link, now)
 
     def _on_digest(self, link: Link, frame: native.Digest, now: float) -> None:
         if not link.frontier_received:
             if not link.frontier.compares:
                 raise RemoteError("a digest where a snapshot was due", Reason.ORDER)
-            self._now_told(link, now)
+            self._frontier_received(link, now)
         self._frontier.on_digest(link, frame, now)
 
+    def _on_record(self, link: Link, signed: SignedRecord, now: float) -> None:
+        news = self.membership.received(link, signed, now)
+        if news is not None:
+            self._on_news(news, now)
+            self._evident(news.entry, now)
+            self.neighbourhood.know([news.entry], link, now)
+        self._watch_holes()
+
     def _on_roster(self, link: Link, frame: RosterFrame, now: float) -> None:
-        if self.membership.on_roster(link, frame, now) and not link.closing:
+        entries = []
+        for news in self.membership.on_roster(link, frame, now):
+            self._on_news(news, now)
+            entries.append(news.entry)
+        for entry in entries:
+            self._evident(entry, now)
+        self.neighbourhood.know(entries, link, now)
+        if frame.last:
+            self._roster_received(link, frame.stay, now)
+        self._watch_holes()
+
+    def _roster_received(self, link: Link, stay: int, now: float) -> None:
+        """The peer's roster is here: this node knows of the others, and an exchange may be kept."""
+        if self._joining.settled_by == link.number:
+            self._start(now)
+        stays = self.neighbourhood.roster_received(link, stay)
+        if (stays or link.up) and self.membership.now_joined():
+            self.replies.joined()
+        if stays and not link.closing:
             self._links.make_neighbour(link)
-            self.membership.stays(link, now)
+            self.neighbourhood.stays(link, now)
             if self._links.is_kept(link):
                 self._now_up(link, now)
             else:
                 self._close(link.number, *self._why_double(link), now)
-        self._watch_holes()
+
+    # ── what one part's news is to others ───────────────────────────────────────────
+
+    def _hand_on(self, handed: Iterable[Handed], now: float) -> None:
+        """What went to the application may ask for a receipt."""
+        for item in handed:
+            self.replies.handed(item, now)
+
+    def _pass_gaps(self, gaps: Gaps, now: float) -> None:
+        """Messages are given up, and their streams go on behind them."""
+        for gap, behind in gaps:
+            self._hand_on(self._inbound.gap(gap, behind, now), now)
+
+    def _keep_to_limits(self, now: float) -> None:
+        """Give up what is beyond the limits: a record alone opens a stream, and no batch need ever come."""
+        self._pass_gaps(self.history.evict(now, self.outbox.run, self.outbox.taken), now)
+
+    def _on_news(self, news: News, now: float) -> None:
+        """There is a newer record of an author."""
+        if news.is_guest_now:
+            self.replies.forgotten(news.entry)
+        if news.is_back:
+            self.replies.returned(news.entry.presence.origin, now)
+
+    def _start(self, now: float) -> None:
+        """The first neighbour has told all."""
+        self._joining.settled_by = None
+        for entry in self.roster:
+            presence = entry.presence
+            entry.at_join = presence.epoch, presence.sequence
+            self._joining.start((presence.origin, presence.epoch), presence.sequence, now)
+            self.replies.evident(presence, now)
+        self._keep_to_limits(now)
+
+    def _evident(self, entry: Entry, now: float) -> None:
+        """The newest record of an author says how far its stream has come."""
+        if self._joining.settled_by is not None:
+            return  # until the first neighbour has told all
+        presence = entry.presence
+        run = (presence.origin, presence.epoch)
+        lowered = self._joining.lowered(run, presence.sequence, entry.at_join)
+        if lowered is not None:
+            self._pass_gaps([lowered], now)
+            self._repair.ask_again(run, now)
+        self.history.hinted(run, presence.sequence, now)
+        self.replies.evident(presence, now)
+        self._keep_to_limits(now)
 
     # ── what goes out ───────────────────────────────────────────────────────────────
 
     def _on_publish(self, event: events.Publish, now: float) -> None:
-        self.membership.presences.announcing.announce_first(now)
+        self.membership.announcing.announce_first(now)
         for signed in self.outbox.publish(event.entries, event.wall_ms):
             self.history.take(signed, now)
             self._push.publish(signed, now, follows=self.outbox.taken >= signed.batch.first - 1)
-        self._inbound.tell_gaps(self.history.evict(now, self.outbox.run, self.outbox.taken), now)
+        self._keep_to_limits(now)
+
+    def _on_asking(self, event: events.Asking, now: float) -> None:
+        if isinstance(event, events.SendDirect):
+            self.membership.announcing.announce_first(now)  # where nobody has a record of it, it is dropped
+        self.replies.handle(event, now)
+        self.membership.announcing.asks = self.replies.asks
 
     def _on_accepted(self, event: events.Accepted, now: float) -> None:
         link = self._links.get(event.link)
         if link is not None and not link.closing:
-            self.sending.accepted(link, event.size)
-            self._push.flowing(link, now)
+            self.flow.accepted(link, event.size)
+            self._answer(link, now)
+
+    def _answer(self, link: Link, now: float) -> None:
+        """Answer what the peer asked for, as far as the link takes it, each author's record first."""
+        while (want := self._push.next_wanted(link, now)) is not None:
+            self.membership.records.introduce(link, want.origin)
+            self._push.answer(link, want, now)
 
     # ── timers ──────────────────────────────────────────────────────────────────────
 
@@ -413,25 +517,40 @@ class Node:
                 self.history.age(now, self.outbox.run, self.outbox.taken)
                 self._effects.set_timer(Timer.AGE, now + self._config.history_seconds / 10)
             case Timer.ROSTER:
-                self.membership.on_roster_time(now, late)
+                self._on_roster_time(now, late)
                 self._patience.tick(now)
                 self._watch_holes()
             case Timer.OVERLAY:
-                self.membership.on_overlay(now)
+                self.neighbourhood.on_overlay(now)
             case Timer.EXCHANGE:
-                self.membership.on_exchange(now)
+                self.neighbourhood.on_exchange(now)
             case Timer.REVERSE:
-                self.reverse.tick(now)
+                self.replies.tick(now)
             case _:
                 assert_never(timer)
 
     def _give_up_holes(self, now: float) -> None:
         self._patience.put_off(now)
         gaps = list(self.history.give_up(now, self._config.gap_patience))
-        self._inbound.tell_gaps(gaps, now)
+        self._pass_gaps(gaps, now)
         # A neighbour that waits behind the hole may have the next one's messages, and claims none of them.
         behind = dict.fromkeys((gap.origin, gap.epoch) for gap, _ in gaps)
-        self.membership.pull_from_all([run for run in behind if self.history.has_hole(run)], now)
+        self._repair.pull_from_all([run for run in behind if self.history.has_hole(run)], now)
+
+    def _on_roster_time(self, now: float, late: float) -> None:
+        """See who was not heard of, and what nobody here has."""
+        for entry in self.membership.tick(now, late):
+            self.replies.forgotten(entry)
+        for entry in self.roster.silent(now):
+            if not self._repair.is_slowed(entry.presence.origin, now):
+                self._repair.parent_lost((entry.presence.origin, entry.presence.epoch), now)
+        missing = [
+            run
+            for run, since in self.history.holes()
+            if since + _HELP_AFTER <= now and not self._repair.is_pulled(run, now)
+        ]
+        self._repair.pull_from_all(self.neighbourhood.help(missing, now), now)
+        self.neighbourhood.meet_other(now)
 
     def _watch_holes(self) -> None:
         if not self._effects.is_set(Timer.GAPS):

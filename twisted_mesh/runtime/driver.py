@@ -124,7 +124,7 @@ class Driver:
 
         :return: its place in all that is sent in this run of the service; None if there is no room for it.
         """
-        if not self.node.sending.room_for(self._batching.bytes + len(entry)):
+        if not self.node.flow.room_for(self._batching.bytes + len(entry)):
             return None
         place = self._published + self._batching.add(entry)
         if self._turn is None and not self._batching.waits:
@@ -133,7 +133,7 @@ class Driver:
 
     def drained(self) -> Deferred[None]:
         """Fires when there is room again; at once if there is."""
-        return self._drained.wait() if self.node.sending.congested else succeed(None)
+        return self._drained.wait() if self.node.flow.congested else succeed(None)
 
     def when(self, is_so: Callable[[], bool]) -> Deferred[None]:
         """Fires when something *is_so* in the core; can be cancelled."""
@@ -142,14 +142,14 @@ class Driver:
     def given_to_all(self) -> Deferred[None]:
         """Fires when every own message was given to each neighbour that stays, or there is none left."""
         self._batching.stop()
-        return self._conditions.when(lambda: self.node.sending.is_given_to_all())
+        return self._conditions.when(lambda: self.node.flow.is_given_to_all())
 
     def left(self) -> Deferred[None]:
         """Fires when every neighbour knows that this node leaves, and the receipts it owes are out."""
         self._batching.stop()
         self.handle(events.Leaving())
         return self._conditions.when(
-            lambda: self.node.sending.has_parted() and self.node.reverse.carrying.is_empty
+            lambda: self.node.flow.has_parted() and self.node.replies.relay.is_empty
         )
 
     def renew(self, local_node: LocalNode, node: Node) -> None:
@@ -178,7 +178,7 @@ class Driver:
         if old.settled:
             self._drained.happened(None)
         else:
-            self.node.sending.congested = old.sending.congested  # who waits for Drained still does
+            self.node.flow.congested = old.flow.congested  # who waits for Drained still does
         self._schedule()
 
     def stopping(self) -> None:
@@ -196,7 +196,7 @@ class Driver:
 
     def holders(self, sequence: int) -> events.Holders | None:
         """Who has the own message *sequence* of the present run; None if its receipt is not open."""
-        return self.node.reverse.holders(sequence)
+        return self.node.replies.holders(sequence)
 
     def read(
         self, run: events.StreamId, after: int, upto: int, most: int
@@ -226,7 +226,7 @@ class Driver:
     @property
     def redial_pause(self) -> float | None:
         """Seconds between attempts at a link while another node uses this node's key; else None."""
-        return self.config.key_retry if self.node.disowned else None
+        return self.config.key_retry if self.node.has_key_conflict else None
 
     # ── what the connections ask for (connections.Core) ─────────────────────────────
 

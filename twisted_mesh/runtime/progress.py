@@ -24,7 +24,7 @@ class Progress:
         """A consumer has taken something of *run*, or counts as having done so."""
         node = self._driver.node
         if self._writer is None:
-            node.reverse.receipts.moves(run)
+            node.replies.issuer.moves(run)
             self.look()
         else:  # it counts once it is stored
             node.history.changed(run)
@@ -32,14 +32,14 @@ class Progress:
 
     def stored(self) -> None:
         """Something is stored, of whatever run."""
-        receipts = self._driver.node.reverse.receipts
+        receipts = self._driver.node.replies.issuer
         receipts.moved.update(receipts.waiting)
         self.look()
 
     def look(self) -> None:
         """Tell the core of what moved."""
         node = self._driver.node
-        receipts, history = node.reverse.receipts, node.history
+        receipts, history = node.replies.issuer, node.history
         if receipts.waiting and self._delivery.consumer_gone():
             receipts.moved.update(receipts.waiting)
         moved, receipts.moved = receipts.moved, {}

@@ -215,7 +215,7 @@ class Member:
     @property
     def contacts(self) -> list[Contact]:
         """Whom its overlay could dial: nothing a node tells its application, so looked for inside."""
-        return self.node.membership.contacts
+        return self.node.neighbourhood.contacts
 
     def start(self) -> None:
         """Begin a run, with what was stored of earlier ones."""
@@ -269,7 +269,7 @@ class Member:
     def _stored(self, marks: Marks) -> None:
         if marks.run[0] == self.origin:
             self.world.count_stored(marks.run, marks.head)
-        self.node.reverse.receipts.moves(marks.run)
+        self.node.replies.issuer.moves(marks.run)
         self._tell_taken()
 
     def _deliver_again(self, run: StreamId, head: int) -> None:
@@ -321,7 +321,7 @@ class Member:
 
     def _tell_taken(self) -> None:
         """Let the core know what was taken, where somebody asks; and stored, where there is a store."""
-        receipts = self.node.reverse.receipts
+        receipts = self.node.replies.issuer
         moved, receipts.moved = receipts.moved, {}
         for run in moved:
             stream = self.node.history.get(run)
@@ -340,7 +340,7 @@ class Member:
         :param asks: whether it asks who has it.
         """
         entry = pack_entry(0, packets, asks=asks)
-        if not self.node.sending.room_for(len(entry)):
+        if not self.node.flow.room_for(len(entry)):
             return False
         self.world.count_published(self.run)
         self.handle(events.Publish((entry,), int(self.world.now * 1000)))

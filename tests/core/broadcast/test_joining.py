@@ -132,7 +132,7 @@ class TestEpochTaken(JoiningTestCase):
     def taken(self, *runs: tuple[bytes, int, int]) -> int | None:
         """What follows from streams of (origin, epoch, high)."""
         streams = [SnapshotEntry(origin, epoch, 1, high, high) for origin, epoch, high in runs]
-        return joining.epoch_taken(streams, self.outbox)
+        return joining.epoch_conflict(streams, self.outbox)
 
     def test_nothing_known_is_no_matter(self) -> None:
         self.assertIsNone(self.taken())

@@ -69,7 +69,7 @@ class TestContacts(MembershipTestCase):
     """Whom a node could dial."""
 
     def test_without_an_overlay_there_is_nobody(self) -> None:
-        self.assertEqual(self.node.membership.contacts, [])
+        self.assertEqual(self.node.neighbourhood.contacts, [])
 
     def test_a_node_whose_address_changes_tells_the_new_one_from_then_on(self) -> None:
         self.star("anna")
@@ -569,7 +569,7 @@ class TestKeyElsewhere(EvidenceTestCase):
         self.open(1, "bert")
         effects = self.receive(1, presence("me", 3, epoch=8))
         self.assertEqual((of(effects, KeyInUse), self.closed(effects)), ([KeyInUse(8)], []))
-        self.assertTrue(self.node.disowned)
+        self.assertTrue(self.node.has_key_conflict)
 
     def test_with_a_false_signature_it_is_not(self) -> None:
         self.make()

@@ -8,9 +8,10 @@ from itertools import pairwise
 from tests.core.membership_case import MembershipTestCase
 from tests.core.network import batch, closing, have, of, origin_of, presence, roster
 from tests.core.node_case import ALL, HOST
+from twisted_mesh.core.broadcast import repair
 from twisted_mesh.core.events import Dial, DialFailed, Effect, GapFound, Known, Timer
 from twisted_mesh.core.membership.roster import Entry, Roster
-from twisted_mesh.core.overlay import neighbourhood
+from twisted_mesh.core.overlay import exchange
 from twisted_mesh.identity import id_of
 from twisted_mesh.wire.membership import Contact, PresenceFlags, Purpose
 from twisted_mesh.wire.native import Want
@@ -274,7 +275,8 @@ class TestHelp(ExchangeTestCase):
         self.assertEqual(gaps, [(3, 5)])
 
     def test_but_not_for_runs_without_end(self) -> None:
-        self.patch(neighbourhood, "SOUGHT_MOST", 2)
+        self.patch(repair, "PULLED_MOST", 2)
+        self.patch(exchange, "PULLED_MOST", 2)
         for epoch in range(1, 6):
             self.receive(1, batch("fred", 9, epoch=epoch))
         asked = []

@@ -46,14 +46,14 @@ class TestGiving(ReverseTestCase):
 
     def test_nothing_is_told_before_the_application_has_it(self) -> None:
         self.receive(1, asking("dora", 1, 3))
-        self.assertEqual(list(self.node.reverse.receipts.waiting), [(origin_of("dora"), 1)])
+        self.assertEqual(list(self.node.replies.issuer.waiting), [(origin_of("dora"), 1)])
         self.no_receipts(self.wait(3))
         self.assertEqual(self.receipts(self.take(1) + self.wait(0.04), 1), [("me", 1, 1)])
         self.assertEqual(self.receipts(self.take(3) + self.wait(1), 1), [("me", 1, 3)])
-        self.assertEqual(list(self.node.reverse.receipts.waiting), [])
+        self.assertEqual(list(self.node.replies.issuer.waiting), [])
 
     def test_whoever_asks_how_far_the_application_is_asks_of_what_moved_alone(self) -> None:
-        receipts = self.node.reverse.receipts
+        receipts = self.node.replies.issuer
         run = (origin_of("dora"), 1)
         self.receive(1, asking("dora", 1, 3))
         self.assertEqual(list(receipts.moved), [run])
@@ -96,7 +96,7 @@ class TestGiving(ReverseTestCase):
                 1, presence("dora", 1, 1, epoch=epoch, interval=3_000_000, flags=PresenceFlags.ASKS)
             )
         footprint = self.node.footprint()
-        self.assertEqual((footprint["asked_runs"], len(self.node.reverse.receipts.waiting)), (1, 1))
+        self.assertEqual((footprint["asked_runs"], len(self.node.replies.issuer.waiting)), (1, 1))
         self.receive(1, asking("dora", 2))
         self.take(2)
         effects = self.take(1, epoch=99) + self.wait(1)
@@ -349,7 +349,7 @@ class TestRepeating(ReverseTestCase):
         for name in ("anna", "bert", "cleo", "dora", "emil"):
             self.receive(1, asking(name, 1))
         self.assertEqual(self.node.footprint()["asked_runs"], 3)
-        self.assertLessEqual(len(self.node.reverse.receipts.waiting), 3)
+        self.assertLessEqual(len(self.node.replies.issuer.waiting), 3)
 
 
 class TestPacing(ReverseTestCase):
@@ -409,7 +409,7 @@ class TestPacing(ReverseTestCase):
 
     def test_what_changes_before_it_goes_costs_one_signature(self) -> None:
         made: list[bytes] = []
-        signer = self.node.reverse.receipts._signer
+        signer = self.node.replies.issuer._signer
         sign = signer._sign
         signer._sign = lambda text: (made.append(text), sign(text))[1]  # type: ignore[method-assign]
         for first in range(1, 6):
@@ -568,8 +568,8 @@ class TestHearing(ReverseTestCase):
 
     def is_with_all(self, sequence: int) -> bool:
         """Whether everybody who should have the own message has it."""
-        tally = self.node.reverse._tally
-        return sequence in tally and tally.is_decided(sequence) and not tally.of(sequence).missed
+        tracker = self.node.replies._tracker
+        return sequence in tracker and tracker.is_decided(sequence) and not tracker.of(sequence).missed
 
     def test_who_has_it_is_who_signed_for_it(self) -> None:
         self.ask("a")
@@ -603,7 +603,7 @@ class TestHearing(ReverseTestCase):
         before = self.node.footprint()
         self.assertEqual(self.bring(2, receipt("bert", "me", 1, 1)), [])
         self.assertEqual(self.node.footprint(), before)
-        self.assertIsNone(self.node.reverse.holders(1))
+        self.assertIsNone(self.node.replies.holders(1))
         self.assertFalse(self.is_with_all(1))
 
     def test_who_is_asked_no_more_is_forgotten(self) -> None:
@@ -619,7 +619,7 @@ class TestHearing(ReverseTestCase):
         self.ask("b")
         (closed,) = of(self.ask("c"), ReceiptClosed)
         self.assertEqual((closed.sequence, len(closed.holders.pending)), (1, 4))
-        self.assertIsNone(self.node.reverse.holders(1))
+        self.assertIsNone(self.node.replies.holders(1))
 
     def test_it_waits_for_those_who_were_there_when_it_was_asked(self) -> None:
         self.ask("a")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.core.network import asking, batch, direct, of, origin_of, receipt
 from tests.core.reverse_case import ReverseTestCase
-from twisted_mesh.core.events import Timer
+from twisted_mesh.core.events import Deliver, Timer
 from twisted_mesh.wire.replies import Receipts
 
 
@@ -12,7 +12,7 @@ class TestReversePath(ReverseTestCase):
     def test_without_anything_to_do_no_timer_is_set(self) -> None:
         self.receive(1, batch("dora", 1))
         self.assertNotIn(Timer.REVERSE, self.timers)
-        self.assertIsNone(self.node.reverse.wake)
+        self.assertIsNone(self.node.replies.wake)
 
     def test_the_timer_is_for_what_comes_first(self) -> None:
         self.send(1)
@@ -42,12 +42,13 @@ class TestReversePath(ReverseTestCase):
         self.assertEqual([after[name] for name in tables], [before[name] for name in tables])
 
     def test_nor_does_an_entry_of_a_later_version(self) -> None:
-        self.node.reverse.delivered((origin_of("dora"), 1), 1, [[1, 0, "of a kind nobody knows"]])
-        self.assertEqual(self.node.reverse.receipts.asked, {})
+        later = Deliver(1, origin_of("dora"), 1, 1, 0, 30, [[1, 0, "of a kind nobody knows"]])
+        self.node.replies.handed(later, self.now)
+        self.assertEqual(self.node.replies.issuer.asked, {})
 
     def test_of_several_messages_the_last_that_asks_counts(self) -> None:
         self.receive(1, asking("dora", 1), asking("dora", 2), batch("dora", 3))
-        asked = self.node.reverse.receipts.asked[origin_of("dora"), 1]
+        asked = self.node.replies.issuer.asked[origin_of("dora"), 1]
         self.assertEqual((asked.asked, asked.taken), (2, 0))
 
     def test_before_the_frontier_nothing_counts(self) -> None:

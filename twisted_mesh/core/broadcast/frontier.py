@@ -1,28 +1,24 @@
 """What two nodes tell each other of what they hold: when their link comes up, and ever again.
 
-Contract: :meth:`Frontier.tell` says what this node holds as the first word on a new link, a SNAPSHOT, or
-a DIGEST where both ends are settled; :meth:`Frontier.on_snapshot`, :meth:`Frontier.on_digest` and
+Contract: the first word on a new link is a SNAPSHOT (:mod:`~twisted_mesh.core.broadcast.joining`), or a
+DIGEST if both ends have a base.  :meth:`Frontier.claimed_by_snapshot`, :meth:`Frontier.on_digest` and
 :meth:`Frontier.on_have` take the peer's word for it, as far as it goes: a claim is unsigned, so it makes
 this node ask, and never believe.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
-from twisted_mesh.config import MeshConfig
-from twisted_mesh.core import events
-from twisted_mesh.core.broadcast import digest, joining
+from twisted_mesh.core.broadcast import digest
+from twisted_mesh.core.broadcast.flow import Flow
 from twisted_mesh.core.broadcast.outbox import Outbox
 from twisted_mesh.core.broadcast.patience import Patience
 from twisted_mesh.core.broadcast.push import Push
 from twisted_mesh.core.broadcast.repair import Repair
-from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.link import DIGEST_PAUSE, Link
-from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.wire import native
 from twisted_mesh.wire.native import Have
 
@@ -30,83 +26,27 @@ _CLAIM_AHEAD: Final = 2**20  # messages a claim may go beyond signed evidence; m
 
 
 class Frontier:
-    """The frontiers of this node and of its peers.
-
-    :ivar settled: whether a snapshot has told this node where to start.
-    :ivar is_void: whether the run must begin anew, so that nothing more counts.
-    """
+    """The frontiers of this node and of its peers."""
 
     def __init__(
         self,
-        config: MeshConfig,
         history: History,
         outbox: Outbox,
+        flow: Flow,
         repair: Repair,
         push: Push,
         patience: Patience,
-        effects: Effects,
-        announced: Callable[[int], None],
-        settled: bool,
     ) -> None:
-        """
-        :param announced: is told up to which message a neighbour says that it has the own run.
-        """
-        self._config = config
         self._history = history
         self._outbox = outbox
+        self._flow = flow
         self._repair = repair
         self._push = push
         self._patience = patience
-        self._effects = effects
-        self._announced = announced
-        self.settled = settled
-        self.is_void = False
-
-    def tell(self, link: Link, older: Link | None, settled: bool, now: float) -> None:
-        """The first word on a new link.
-
-        :param older: the link to the same node that was kept so far, if there is one.
-        :param settled: what this node said of itself in the handshake.
-        """
-        frontier = link.frontier
-        frontier.compares = settled and link.peer.settled
-        if frontier.compares:
-            self._effects.send((link,), self.digest())
-        else:
-            # What went over an older link to the same node may still be on its way: a base that
-            # counts it would, if it came first, make the newcomer take it for old.
-            same = older is not None and older.peer.epoch == link.peer.epoch
-            frontier.bases = older.frontier.bases if older is not None and same else None
-            if frontier.bases is None:
-                frontier.bases = joining.bases(self._history, self._outbox, link.peer.replay, now)
-            for frame in joining.snapshot(self._history, frontier.bases):
-                self._effects.send((link,), frame)
 
     def digest(self) -> native.Digest:
         """What is held, to be compared."""
         return digest.digest(self._heads())
-
-    def on_snapshot(self, link: Link, frame: native.Snapshot, now: float) -> bool:
-        """The peer's frontier, or a part of it; whether it is whole now, and believed."""
-        frontier = link.frontier
-        if link.frontier_received or frontier.compares:
-            raise RemoteError("a snapshot that has no place here", Reason.ORDER)
-        frontier.snapshot.extend(frame.streams)
-        if len(frontier.snapshot) > self._config.claims_limit:
-            raise RemoteError("a snapshot of too many streams", Reason.LIMIT)
-        if not frame.last:
-            return False
-        if self.settled:
-            return True
-        taken = joining.epoch_taken(frontier.snapshot, self._outbox)
-        if taken is not None:
-            self.is_void = True
-            self._effects.emit(events.EpochConflict(taken))
-            frontier.snapshot = []
-            return False
-        self.settled = True
-        joining.settle(self._history, frontier.snapshot, self._outbox.run, now)
-        return True
 
     def claimed_by_snapshot(self, link: Link, now: float) -> None:
         """Take what the peer's snapshot claims, now that the link is up."""
@@ -158,7 +98,7 @@ class Frontier:
     def _taken_there(self, run: StreamId, high: int) -> None:
         """A neighbour has everything of *run* up to *high*, which matters of own runs."""
         if run == self._outbox.run:
-            self._announced(high)
+            self._flow.announced(high)
         elif run[0] == self._outbox.run[0]:
             self._history.taken_of_earlier(run, high)
 

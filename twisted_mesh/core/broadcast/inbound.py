@@ -7,26 +7,28 @@ application and nothing for the honest link that brought it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 
 from twisted_mesh.core import events
+from twisted_mesh.core.admission import Admission
 from twisted_mesh.core.broadcast.outbox import Outbox
 from twisted_mesh.core.broadcast.push import Push
 from twisted_mesh.core.broadcast.repair import Repair
 from twisted_mesh.core.effects import Effects
-from twisted_mesh.core.events import Deliver, StreamId
+from twisted_mesh.core.events import Deliver, GapFound, Poisoned, StreamId
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.reader import entries_of
 from twisted_mesh.core.history.stream import Ready
 from twisted_mesh.core.link import Link
-from twisted_mesh.core.membership.key_conflict import KeyConflict
 from twisted_mesh.errors import PoisonedBody, Reason, RemoteError
 from twisted_mesh.wire import native
-from twisted_mesh.wire.bodies import Entry, unpack_entries
+from twisted_mesh.wire.bodies import unpack_entries
 from twisted_mesh.wire.native import SignedBatch
 
-Gaps = Iterable[tuple[events.GapFound, list[Ready]]]
+#: What goes to the application of a run, or will never come to it.
+Handed = Deliver | Poisoned | GapFound
+Gaps = Iterable[tuple[GapFound, list[Ready]]]
 
 
 class Inbound:
@@ -40,38 +42,23 @@ class Inbound:
         local_node: LocalNode,
         history: History,
         outbox: Outbox,
-        conflict: KeyConflict,
         repair: Repair,
         push: Push,
+        admission: Admission,
         effects: Effects,
-        watch_holes: Callable[[], None],
-        may_bring: Callable[[Link, bytes, float], bool],
-        handed: Callable[[StreamId, int, Sequence[Entry]], None],
-        gapped: Callable[[events.GapFound, float], None],
     ) -> None:
-        """
-        :param handed: is told what goes to the application: the run, the first number, the messages,
-            of which there are none where they cannot be read.
-        :param gapped: is told of each gap.
-        :param may_bring: whether a link may bring an author nobody here has heard of.
-        :param watch_holes: sees to it that a hole nothing fills is given up in time.
-        """
         self._local_node = local_node
         self._network = native.network_digest(local_node.network.id)
         self._history = history
         self._outbox = outbox
-        self._conflict = conflict
         self._repair = repair
         self._push = push
+        self._admission = admission
         self._effects = effects
-        self._watch_holes = watch_holes
-        self._may_bring = may_bring
-        self._handed = handed
-        self._gapped = gapped
         self.counts = {"duplicates": 0, "no_room": 0, "poisoned": 0}
 
-    def batch(self, link: Link, signed: SignedBatch, now: float) -> None:
-        """Take a batch that came over *link*.
+    def batch(self, link: Link, signed: SignedBatch, now: float) -> list[Handed] | None:
+        """Take a batch that came over *link*; what of it goes to the application, None if it was not kept.
 
         :raises RemoteError: its signature is false; nothing of it was kept.
         """
@@ -84,26 +71,22 @@ class Inbound:
             self._check_equivocation(run, signed)
             if not asked:
                 self._push.duplicate(link, run, batch.first, run == self._outbox.run)
-            return
+            return None
         self._verify(signed)
         if not self._history.has_room(signed) or not self._is_admitted(link, run, now):
             # Not kept, so not relayed either: what is relayed but unknown would go in circles.
             self.counts["no_room"] += 1
             self._repair.no_room(link.number, run)
-            return
+            return None
         if asked:
             self._repair.progressed(link.number, run, now, len(signed.array))
-        if batch.origin == self._local_node.origin and batch.epoch > self._local_node.epoch:
-            self._conflict.published(batch.epoch, now)
         link.repair.last_batch_at = now
         self._repair.arrived(link.number, run, batch.last, now)
         ready = self._history.take(signed, now)
         if batch.origin == self._local_node.origin:
             self._history.taken_of_earlier(run, batch.last)
         self._push.arrived(link, signed, now)
-        self._deliver(ready, link.number)
-        self.tell_gaps(self._history.evict(now, self._outbox.run, self._outbox.taken), now)
-        self._watch_holes()
+        return self._deliver(ready, link.number)
 
     def whisper(self, link: Link, frame: native.Whisper) -> None:
         """Deliver what the peer of *link* whispers.
@@ -123,7 +106,7 @@ class Inbound:
     def _is_admitted(self, link: Link, run: StreamId, now: float) -> bool:
         """Whether its author is known here, or one more may come over *link*."""
         known = self._history.get(run) is not None or self._history.head(run) > 0
-        return known or self._may_bring(link, run[0], now)
+        return known or self._admission.may_bring(link, run[0], now)
 
     def _verify(self, signed: SignedBatch) -> None:
         text = native.signed_text(self._network, signed.array)
@@ -140,32 +123,32 @@ class Inbound:
         self._history.changed(run)
         self._effects.emit(events.Equivocation(*run, signed.batch.first))
 
-    def tell_gaps(self, gaps: Gaps, now: float) -> None:
-        """Tell each of *gaps*, and go on behind it."""
-        for gap, behind in gaps:
-            if (
-                gap.first <= gap.last and gap.origin != self._local_node.origin
-            ):  # own runs are for others alone
-                self._effects.emit(gap)
-                self._gapped(gap, now)
-            self._deliver(behind)
-            self._push.went_on((gap.origin, gap.epoch), now)
+    def gap(self, gap: GapFound, behind: Iterable[Ready], now: float) -> list[Handed]:
+        """Messages are given up: what goes to the application of that, and of what waited *behind* them."""
+        handed: list[Handed] = []
+        if gap.first <= gap.last and gap.origin != self._local_node.origin:  # own runs are for others alone
+            self._effects.emit(gap)
+            handed.append(gap)
+        handed += self._deliver(behind)
+        self._push.went_on((gap.origin, gap.epoch), now)
+        return handed
 
-    def _deliver(self, ready: Iterable[Ready], link: int = 0) -> None:
+    def _deliver(self, ready: Iterable[Ready], link: int = 0) -> list[Handed]:
+        handed: list[Handed] = []
         for item in ready:
-            batch = item.batch
+            batch, first = item.batch, item.start
             if batch.origin == self._local_node.origin:
                 continue  # an own run: relayed, never delivered to itself
+            run = (batch.origin, batch.epoch)
             try:
-                entries = entries_of(batch)[item.start - batch.first :]
+                entries = entries_of(batch)[first - batch.first :]
             except PoisonedBody as error:
                 self.counts["poisoned"] += 1
-                self._effects.emit(
-                    events.Poisoned(batch.origin, batch.epoch, item.start, batch.last, error)
-                )
-                self._handed((batch.origin, batch.epoch), item.start, ())
+                poisoned = Poisoned(*run, first, batch.last, error)
+                self._effects.emit(poisoned)
+                handed.append(poisoned)
                 continue
-            self._effects.deliver(
-                Deliver(link, batch.origin, batch.epoch, item.start, batch.sent, len(batch.body), entries)
-            )
-            self._handed((batch.origin, batch.epoch), item.start, entries)
+            delivery = Deliver(link, *run, first, batch.sent, len(batch.body), entries)
+            self._effects.deliver(delivery)
+            handed.append(delivery)
+        return handed

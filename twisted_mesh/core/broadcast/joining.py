@@ -1,4 +1,4 @@
-"""Where a node starts: the snapshot a neighbour tells, and the base it becomes.
+"""Where streams begin for a node: the snapshot a neighbour tells, and the base it becomes.
 
 Contract: joining fixes what is *delivered*, never what is *held*.  What lies at or under the base is
 pulled, held and handed on like anything else, so that a newcomer between two groups hides nothing
@@ -11,10 +11,14 @@ from collections.abc import Iterable, Mapping
 from math import ceil
 from typing import Final
 
+from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.broadcast.outbox import Outbox
-from twisted_mesh.core.events import StreamId
+from twisted_mesh.core.effects import Effects
+from twisted_mesh.core.events import EpochConflict, GapFound, StreamId
 from twisted_mesh.core.history.history import History
-from twisted_mesh.errors import LocalError
+from twisted_mesh.core.history.stream import Ready
+from twisted_mesh.core.link import Link
+from twisted_mesh.errors import LocalError, Reason, RemoteError
 from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.native import Snapshot, SnapshotEntry
 
@@ -74,7 +78,7 @@ def snapshot(history: History, starts: Mapping[StreamId, int]) -> Iterable[Snaps
         yield Snapshot(last, entries[at : at + STREAMS_A_FRAME])
 
 
-def epoch_taken(entries: Iterable[SnapshotEntry], outbox: Outbox) -> int | None:
+def epoch_conflict(entries: Iterable[SnapshotEntry], outbox: Outbox) -> int | None:
     """The highest epoch of the own key that others know and that is not below the own run's, if any.
 
     It means that the key's epochs were not kept, or that the clock went back: numbers of such a run
@@ -99,3 +103,76 @@ def settle(history: History, entries: Iterable[SnapshotEntry], own: StreamId, no
         if run != own:
             # What lies above the base and is held there no more may be held elsewhere, or is a gap.
             history.start_at(run, min(entry.low - 1, entry.base), entry.base, now)
+
+
+class Joining:
+    """The beginnings of a node's streams.
+
+    :ivar settled: whether this node has a base: a neighbour's snapshot has told it where to start.
+    :ivar settled_by: the link that this came over, until the peer's roster has come, too.
+    :ivar is_void: whether the run must begin anew, so that nothing more counts.
+    """
+
+    def __init__(
+        self, config: MeshConfig, history: History, outbox: Outbox, effects: Effects, settled: bool
+    ) -> None:
+        self._config = config
+        self._history = history
+        self._outbox = outbox
+        self._effects = effects
+        self.settled = settled
+        self.settled_by: int | None = None
+        self.is_void = False
+
+    def tell(self, link: Link, older: Link | None, now: float) -> None:
+        """Tell the peer of a new link what is held, and where to start.
+
+        :param older: the link to the same node that was kept so far, if there is one.
+        """
+        # What went over an older link to the same node may still be on its way: a base that
+        # counts it would, if it came first, make the newcomer take it for old.
+        same = older is not None and older.peer.epoch == link.peer.epoch
+        frontier = link.frontier
+        frontier.bases = older.frontier.bases if older is not None and same else None
+        if frontier.bases is None:
+            frontier.bases = bases(self._history, self._outbox, link.peer.replay, now)
+        for frame in snapshot(self._history, frontier.bases):
+            self._effects.send((link,), frame)
+
+    def on_snapshot(self, link: Link, frame: Snapshot, now: float) -> bool:
+        """The peer's frontier, or a part of it; whether it is whole now, and believed."""
+        frontier = link.frontier
+        if link.frontier_received or frontier.compares:
+            raise RemoteError("a snapshot that has no place here", Reason.ORDER)
+        frontier.snapshot.extend(frame.streams)
+        if len(frontier.snapshot) > self._config.claims_limit:
+            raise RemoteError("a snapshot of too many streams", Reason.LIMIT)
+        if not frame.last:
+            return False
+        if self.settled:
+            return True
+        conflict = epoch_conflict(frontier.snapshot, self._outbox)
+        if conflict is not None:
+            self.is_void = True
+            self._effects.emit(EpochConflict(conflict))
+            frontier.snapshot = []
+            return False
+        self.settled, self.settled_by = True, link.number
+        settle(self._history, frontier.snapshot, self._outbox.run, now)
+        return True
+
+    def start(self, run: StreamId, sequence: int, now: float) -> None:
+        """The first neighbour has told all: where it knew of no stream, its author's *sequence* counts."""
+        if sequence and not self._history.head(run) and self._history.get(run) is None:
+            self._history.start_at(run, sequence, sequence, now)
+        self._history.hinted(run, sequence, now)
+
+    def lowered(
+        self, run: StreamId, sequence: int, at_join: tuple[int, int] | None
+    ) -> tuple[GapFound, list[Ready]] | None:
+        """Its author says that *run* has come to *sequence*: what its base, if that is lowered, lets go.
+
+        :param at_join: the epoch and the sequence of the author when this node joined.
+        """
+        start = at_join[1] if at_join is not None and at_join[0] == run[1] else sequence
+        return self._history.lowered(run, sequence, start)

@@ -9,7 +9,7 @@ them.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Final
 
@@ -49,17 +49,15 @@ class Push:
         parents: Parents,
         config: MeshConfig,
         effects: Effects,
-        introduce: Callable[[Link, bytes], None],
     ) -> None:
         """
-        :param own: the origin of this node; *introduce*: tells a peer who an origin is, unless it knows.
+        :param own: the origin of this node.
         """
         self._own = own
         self._history = history
         self._links = links
         self._config = config
         self._effects = effects
-        self._introduce = introduce
         # Of batches by their first sequence, of records by their counter, below zero.
         self._first_arrivals: FirstArrivals[tuple[StreamId, int]] = FirstArrivals()
         self.parents = parents
@@ -125,37 +123,41 @@ class Push:
         """The peer wants some origins pushed no more."""
         link.push.pruned(prune.origins)
 
-    def wanted(self, link: Link, want: Want, now: float) -> None:
-        """The peer asks for something."""
+    def wanted(self, link: Link, want: Want) -> bool:
+        """The peer asks for something; whether that is to be answered."""
         run = (want.origin, want.epoch)
         if want.graft:
             link.push.lazy_by_peer.pop(want.origin, None)
         elif run not in link.push.wants:
-            return  # the one whose place it would take is answered
+            return False  # the one whose place it would take is answered
         link.push.want(run, want)
-        self.flowing(link, now)
+        return True
 
-    def flowing(self, link: Link, now: float) -> None:
-        """The link takes more: answer what the peer asked for, and tell what it is owed."""
+    def next_wanted(self, link: Link, now: float) -> Want | None:
+        """The next WANT of the peer's to answer; None: there is none, or the link takes no more now."""
         if link.push.owed and not self._is_full(link):
             self._effects.set_timer(Timer.ANNOUNCE, now + self._config.have_delay)
-        while link.push.wants and not link.closing and self._may_answer(link, now):
-            run, want = link.push.wants.popitem(last=False)
-            self._introduce(link, run[0])
-            stream = self._history.get(run)
-            low = 0
-            if stream is not None:
-                most = min(self._config.answer_bytes, self._answer(link))
-                for signed in stream.serve(want.first, want.last, most):
-                    if isinstance(signed, Missing):
-                        low = signed.last + 1  # the peer can get here what lies behind alone
-                        continue
-                    first_hand = run[0] == self._own and not signed.hops
-                    self._effects.send((link,), signed if first_hand else signed.relayed())
-                    if signed.batch.last <= stream.head:  # what waits here leaves the hole open there
-                        link.frontier.served(run, want.first, signed.batch.last)
-            self._effects.send((link,), Have([self._entry(run, low)], True))
-            self.measure(link, now)
+        if not link.push.wants or link.closing or not self._may_answer(link, now):
+            return None
+        return link.push.wants.popitem(last=False)[1]
+
+    def answer(self, link: Link, want: Want, now: float) -> None:
+        """Send what the peer asked for, or as much of it as is sent at a time."""
+        run = (want.origin, want.epoch)
+        stream = self._history.get(run)
+        low = 0
+        if stream is not None:
+            most = min(self._config.answer_bytes, self._answer(link))
+            for signed in stream.serve(want.first, want.last, most):
+                if isinstance(signed, Missing):
+                    low = signed.last + 1  # the peer can get here what lies behind alone
+                    continue
+                first_hand = run[0] == self._own and not signed.hops
+                self._effects.send((link,), signed if first_hand else signed.relayed())
+                if signed.batch.last <= stream.head:  # what waits here leaves the hole open there
+                    link.frontier.served(run, want.first, signed.batch.last)
+        self._effects.send((link,), Have([self._entry(run, low)], True))
+        self.measure(link, now)
 
     def measure(self, link: Link, now: float, least: int = MEASURED) -> None:
         """Have the peer say when it has read all, if *least* bytes or more are unread."""

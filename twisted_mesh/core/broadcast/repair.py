@@ -24,7 +24,7 @@ with what goes wrong without it:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from heapq import heappop, heappush
 from typing import Final
 
@@ -43,6 +43,8 @@ from twisted_mesh.wire.native import Want
 UNVERIFIED_MOST: Final = 1024  # unverified runs that are pulled at a time (guess)
 #: Runs looked at in one event: thousands that stalled together took two seconds (measured).
 LOOKS_MOST: Final = 512
+#: Runs that are asked of all neighbours at a time: one author can begin thousands (guess).
+PULLED_MOST: Final = 64
 STEPS_MOST: Final = 8  # announcements of a link on a run that become due one after the other (guess)
 _ROUND_TRIPS: Final = 4  # without progress, before another link is asked (guess)
 _PATIENT: Final = 5  # times that, where the link brings other things meanwhile (guess)
@@ -229,8 +231,15 @@ class Repair:
         parent = None if number is None else self._links.get(number)
         return parent is not None and parent.repair.is_slowed(now) and origin not in parent.push.lazy_by_us
 
-    def pull_from_all(self, run: StreamId, now: float) -> None:
-        """*run* lacks what nobody is asked for: what waits behind holes is not claimed."""
+    def pull_from_all(self, runs: Iterable[StreamId], now: float) -> None:
+        """*runs* lack something: ask all neighbours where nobody is asked, also those that claim nothing.
+
+        What waits behind holes is not claimed.
+        """
+        for run in [run for run in runs if not self.is_pulled(run, now)][:PULLED_MOST]:
+            self._pull_from_all(run, now)
+
+    def _pull_from_all(self, run: StreamId, now: float) -> None:
         pull = self._pulls.setdefault(run, Pull())
         stream = self._history.get(run)
         for link in self._links.fed:

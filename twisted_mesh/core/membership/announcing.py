@@ -8,7 +8,6 @@ nothing: the other node's word is the newer.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import ceil, inf
 
 from twisted_mesh.config import MeshConfig
@@ -17,17 +16,17 @@ from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.events import Timer
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.membership.key_conflict import KeyConflict
+from twisted_mesh.core.membership.record_push import RecordPush
 from twisted_mesh.core.membership.roster import Rank, Roster
 from twisted_mesh.core.signing import Signer
 from twisted_mesh.wire.membership import MAX_INTERVAL, Presence, PresenceFlags, Role
-from twisted_mesh.wire.signed import SignedRecord
 
 
 class Announcing:
     """What one run of a node says of itself.
 
-    :ivar own: its newest record; None while it has said nothing.
     :ivar address: where others can dial it, as the next record will say; None for nowhere.
+    :ivar asks: whether somebody waits for a receipt of an own message, as the next record will say.
     """
 
     def __init__(
@@ -37,25 +36,18 @@ class Announcing:
         outbox: Outbox,
         roster: Roster,
         conflict: KeyConflict,
-        signer: Signer,
-        asks: Callable[[], bool],
-        push: Callable[[SignedRecord, Presence], None],
+        records: RecordPush,
         effects: Effects,
     ) -> None:
-        """
-        :param asks: whether somebody waits for a receipt of an own message.
-        :param push: sends a record along this node's tree.
-        """
         self._local_node = local_node
         self._config = config
         self._outbox = outbox
         self._roster = roster
         self._conflict = conflict
-        self._signer = signer
-        self._asks = asks
-        self._push = push
+        self._records = records
         self._effects = effects
-        self.own: SignedRecord | None = None
+        self._signer = Signer(local_node)
+        self.asks = False
         self.address = local_node.address
         self._counter = 0
         self._published = -inf
@@ -78,7 +70,7 @@ class Announcing:
     @property
     def is_announced(self) -> bool:
         """Whether this node has said that it is there, and not that it stops, and nobody else says so."""
-        return self.own is not None and not self._leaving and not self._conflict
+        return self._records.own is not None and not self._leaving and not self._conflict
 
     def age(self, now: float) -> float:
         """Seconds since the newest record."""
@@ -102,17 +94,17 @@ class Announcing:
             interval,
             (PresenceFlags.LEAVING if self._leaving else 0)
             | (PresenceFlags.EPHEMERAL if me.ephemeral else 0)
-            | (PresenceFlags.ASKS if self._asks() else 0),
+            | (PresenceFlags.ASKS if self.asks else 0),
             b"",
         )
-        self.own = self._signer.signed(presence)
+        self._records.own, self._records.own_rank = self._signer.signed(presence), self.rank
         self._published, self._due = now, now + interval / 1000
         self._refutes = False
-        self._push(self.own, presence)
+        self._records.push(self._records.own, presence, None)
 
     def announce_first(self, now: float) -> None:
         """Say so unless it was said."""
-        if self.own is None and not self._conflict:
+        if self._records.own is None and not self._conflict:
             self.announce(now)
             self._settles = now + self._config.presence_settle
             self.look_again()

@@ -136,6 +136,9 @@ class Roster:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def __contains__(self, origin: object) -> bool:
+        return origin in self._entries
+
     def get(self, origin: bytes) -> Entry | None:
         """What is known of *origin*."""
         return self._entries.get(origin)

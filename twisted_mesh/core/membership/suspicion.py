@@ -9,16 +9,14 @@ has it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.broadcast.trees import Parents
 from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.events import Timer
+from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.link import Link
-from twisted_mesh.core.links import Links
 from twisted_mesh.core.membership.announcing import Announcing
 from twisted_mesh.core.membership.key_conflict import KeyConflict
+from twisted_mesh.core.membership.record_push import RecordPush
 from twisted_mesh.core.membership.roster import Entry, Rank, Roster, State
 from twisted_mesh.core.signing import Signer
 from twisted_mesh.wire.membership import Suspect
@@ -33,31 +31,22 @@ class Suspicion:
 
     def __init__(
         self,
-        origin: bytes,
+        local_node: LocalNode,
         config: MeshConfig,
-        links: Links,
         roster: Roster,
-        announcing: Announcing,
         conflict: KeyConflict,
-        signer: Signer,
-        parents: Parents,
+        announcing: Announcing,
+        records: RecordPush,
         effects: Effects,
-        introduce: Callable[[Link, bytes], None],
     ) -> None:
-        """
-        :param origin: of this node.
-        :param introduce: tells a peer the newest record of an origin, unless it has it.
-        """
-        self._origin = origin
+        self._origin = local_node.origin
         self._config = config
-        self._links = links
         self._roster = roster
-        self._announcing = announcing
         self._conflict = conflict
-        self._signer = signer
-        self._parents = parents
+        self._announcing = announcing
+        self._records = records
         self._effects = effects
-        self._introduce = introduce
+        self._signer = Signer(local_node)
         self._accused = float("-inf")
         self.idle = 0
 
@@ -101,7 +90,7 @@ class Suspicion:
         if accuser is None or not counts or not may_accuse:
             self.idle += 1
             if rank < newest and not link.closing:
-                self._introduce(link, suspect.member)
+                self._records.introduce(link, suspect.member)
             return
         if entry is not None and now < accuser.accused + self._config.accuse_pause:
             self.idle += 1
@@ -126,11 +115,7 @@ class Suspicion:
             return
         self._signer.require(signed)
         entry.warned = entry.rank
-        number = self._parents.of(entry.presence.origin)
-        others = [other for other in self._links.fed if other is not link]
-        links = [other for other in others if other.number == number] or others
-        if links:
-            self._effects.send(links, signed.relayed())
+        self._records.warn(entry.presence.origin, signed, link)
 
     def _accusation(self, entry: Entry) -> SignedRecord:
         suspect = Suspect(self._origin, entry.presence.origin, *entry.rank)
@@ -142,7 +127,5 @@ class Suspicion:
         self._flood(signed, source, now)
 
     def _flood(self, signed: SignedRecord, source: Link | None, now: float) -> None:
-        links = [link for link in self._links.fed if link is not source]
-        if links:
-            self._effects.send(links, signed)
+        self._records.flood(signed, source)
         self._effects.set_timer(Timer.ROSTER, now + self._config.suspect_patience)

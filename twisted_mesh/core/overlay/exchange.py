@@ -19,7 +19,7 @@ from operator import itemgetter
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.broadcast.repair import Repair
+from twisted_mesh.core.broadcast.repair import PULLED_MOST, Repair
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.link import Link
@@ -128,15 +128,15 @@ class Exchange:
         """A link is gone."""
         self._visits.pop(number, None)
 
-    def help(self, runs: Iterable[StreamId], most: int, now: float) -> list[StreamId]:
+    def help(self, runs: Iterable[StreamId], now: float) -> list[StreamId]:
         """Something is missing of *runs* that no neighbour is being asked for: look further.
 
-        :return: those for which that begins now, up to *most*, their authors in turn: one author can begin
-            runs with holes by the thousand.  It does twice in a gap's patience.
+        :return: those for which that begins now, so many at a time, their authors in turn: one author can
+            begin runs with holes by the thousand.  It does twice in a gap's patience.
         """
         patience = self._config.gap_patience / _ROUNDS
         self._helped = {run: at for run, at in self._helped.items() if at + patience > now}
-        fresh = _in_turn([run for run in runs if run not in self._helped])[:most]
+        fresh = _in_turn([run for run in runs if run not in self._helped])[:PULLED_MOST]
         # Drawn up once: one author can begin runs with holes by the thousand, in as many small frames.
         keepers = self._keepers() if fresh else []
         for run in fresh:

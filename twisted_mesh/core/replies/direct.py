@@ -21,7 +21,6 @@ from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.events import Deliver
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.link import Link
-from twisted_mesh.core.links import Links
 from twisted_mesh.core.membership.roster import Roster
 from twisted_mesh.core.replies.routes import DETOURS, MOST_HOPS, Routes
 from twisted_mesh.core.signing import Signer, signer
@@ -116,7 +115,6 @@ class Directs:
         self,
         local_node: LocalNode,
         config: MeshConfig,
-        links: Links,
         roster: Roster,
         routes: Routes,
         effects: Effects,
@@ -124,7 +122,6 @@ class Directs:
         self._local_node = local_node
         self._config = config
         self._signer = Signer(local_node)
-        self._links = links
         self._roster = roster
         self._routes = routes
         self._effects = effects
@@ -190,7 +187,7 @@ class Directs:
 
     def _epoch_of(self, destination: bytes) -> int | None:
         """The newest run of a node that is known."""
-        link = self._links.way_to(destination)
+        link = self._routes.links.way_to(destination)
         epoch = 0 if link is None else link.peer.epoch
         return max(epoch, self._roster.rank(destination)[0]) or None
 
@@ -373,7 +370,7 @@ class Directs:
         if self._has_ended(destination):
             return _ENDED
         seconds = self._config.direct_timeout
-        if not any(link.up for link in self._links.fed):
+        if not any(link.up for link in self._routes.links.fed):
             return f"this node has no link; nobody acknowledged it in {seconds:g} s"
         entry = self._roster.get(destination)
         state = "" if entry is None else f"; it is {entry.state.value} as far as this node knows"

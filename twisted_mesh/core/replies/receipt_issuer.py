@@ -9,7 +9,7 @@ held, or its author says that it waits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from msgspec.structs import replace
@@ -20,11 +20,13 @@ from twisted_mesh.core.events import GapFound, StreamId
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.stream import Stream
+from twisted_mesh.core.link import Link
 from twisted_mesh.core.membership.roster import Roster
 from twisted_mesh.core.replies.asked import Asked
+from twisted_mesh.core.replies.receipt_relay import OnWay, ReceiptRelay
 from twisted_mesh.core.signing import Signer
 from twisted_mesh.wire.membership import PresenceFlags, Role
-from twisted_mesh.wire.replies import MAX_TRIES, Receipt, SignedReceipt
+from twisted_mesh.wire.replies import MAX_TRIES, Receipt
 
 _WAYS: Final = 3  # that a repeat goes over once more: one at a time ended at one relay (measured)
 
@@ -45,17 +47,17 @@ class ReceiptIssuer:
         config: MeshConfig,
         history: History,
         roster: Roster,
-        owe: Callable[[StreamId, float], None],
+        relay: ReceiptRelay,
     ) -> None:
         """
-        :param owe: has the receipt of a run go out (:meth:`ReceiptRelay.owe`), which asks :meth:`own` then.
+        :param relay: is told of the runs that are owed a receipt; :meth:`own` makes it when it may go.
         """
         self._local_node = local_node
         self._config = config
         self._signer = Signer(local_node)
         self._history = history
         self._roster = roster
-        self._owe = owe
+        self._relay = relay
         self.asked: dict[StreamId, Asked] = {}
         self.waiting: dict[StreamId, None] = {}
         self.moved: dict[StreamId, None] = {}
@@ -179,7 +181,7 @@ class ReceiptIssuer:
     def _tell(self, run: StreamId, asked: Asked, now: float) -> None:
         asked.told = asked.range
         asked.again = None
-        self._owe(run, now)
+        self._relay.owe(run, now)
 
     # ── time ────────────────────────────────────────────────────────────────────────
 
@@ -212,7 +214,7 @@ class ReceiptIssuer:
         self.waiting.pop(run, None)
         self.moved.pop(run, None)
 
-    def own(self, run: StreamId, ways: Sequence[int], now: float) -> Iterator[tuple[int, SignedReceipt]]:
+    def own(self, run: StreamId, ways: Sequence[Link], now: float) -> Iterator[OnWay]:
         """The receipts this node owes of *run*, and over which of the links *ways* each is to go.
 
         That is the best, which may be another by now; and where they are told again some of the others.
@@ -220,15 +222,15 @@ class ReceiptIssuer:
         asked = self.asked.get(run)
         if asked is None:
             return
-        asked.route = ways[0] if ways else 0
+        asked.route = ways[0].number if ways else 0
         config = self._config
         asked.again = now + backoff(config.receipt_repeat, asked.tries, config.receipt_repeat_longest)
         tries, asked.tries = min(asked.tries, MAX_TRIES), asked.tries + 1
         for low, high in (*asked.closed, asked.told) if ways else ():
             receipt = Receipt(*run, low, high, self._local_node.origin, self._local_node.epoch)
             signed = self._signer.receipt(receipt)
-            yield ways[0], signed
-            again = [ways[(tries + more) % len(ways)] for more in range(min(tries, _WAYS))]
+            yield ways[0].number, signed
+            again = [ways[(tries + more) % len(ways)].number for more in range(min(tries, _WAYS))]
             for way in dict.fromkeys(again):
                 yield way, replace(signed, tries=tries)
 

@@ -8,7 +8,7 @@ and other ways do no harm; what has no room is dropped, and comes again.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from math import inf
 from typing import Final
 
@@ -20,7 +20,7 @@ from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.membership.roster import Roster
-from twisted_mesh.core.replies.receipt_tracker import RANGES_MOST, ReceiptTracker
+from twisted_mesh.core.replies.receipt_tracker import RANGES_MOST
 from twisted_mesh.core.replies.routes import MOST_HOPS, Routes
 from twisted_mesh.core.signing import Signer
 from twisted_mesh.wire import native
@@ -29,6 +29,7 @@ from twisted_mesh.wire.replies import MAX_RECEIPT, Receipt, Receipts, SignedRece
 _SHARE: Final = 2 * RANGES_MOST  # of one member are handed on at a time: told anew, and what is told again
 _IN_A_FRAME: Final = 64 * 1024 // (MAX_RECEIPT + 80)  # so that a frame is under 64 KiB
 
+OnWay = tuple[int, SignedReceipt]  # the number of the link that the receipt is to go over
 Key = tuple[int, bytes, int, int, int]  # epoch of the author, the member, its epoch, low, tries
 
 
@@ -64,16 +65,8 @@ class ReceiptRelay:
         outbox: Outbox,
         roster: Roster,
         routes: Routes,
-        tally: ReceiptTracker,
         effects: Effects,
-        changed: Callable[[Iterable[int]], None],
-        own: Callable[[StreamId, Sequence[int], float], Iterator[tuple[int, SignedReceipt]]],
     ) -> None:
-        """
-        :param changed: is told of own messages of which more is known.
-        :param own: the receipts this node owes of a run now, and over which of these links, the best
-            first, each is to go.
-        """
         self._local_node = local_node
         self._config = config
         self._signer = Signer(local_node)
@@ -81,10 +74,7 @@ class ReceiptRelay:
         self._outbox = outbox
         self._roster = roster
         self._routes = routes
-        self._tally = tally
         self._effects = effects
-        self._changed = changed
-        self._own = own
         self.counts = {"stray_receipts": 0, "dropped_receipts": 0}
         self._carried: dict[bytes, Carried] = {}  # by author
         # When an own receipt last went towards an author, and when any did; the longest ago first.
@@ -111,29 +101,24 @@ class ReceiptRelay:
         """Seconds between two receipts of this node for one author: it verifies those of all members."""
         return max(self._config.receipt_delay, self._roster.there * self._config.receipt_share)
 
-    def received(self, link: Link, frame: Receipts, now: float) -> None:
-        """Receipts came over *link*.
+    def received(self, link: Link, frame: Receipts, now: float) -> Iterator[Receipt]:
+        """Receipts came over *link*: carry those of other authors' messages, and yield those of own ones.
 
         :raises RemoteError: a signature is false, or something else is in the frame.
         """
-        changed: set[int] = set()
-        try:
-            for signed in frame.entries:
-                receipt = native.receipt(signed.array)
-                if not self._counts(receipt, signed.hops):
-                    self.counts["stray_receipts"] += 1
-                    continue
-                if not link.replies.take(now):
-                    self.counts["dropped_receipts"] += 1
-                    continue
-                self._signer.require_receipt(receipt, signed)
-                if receipt.origin == self._local_node.origin:
-                    self._outbox.confirm(receipt.low, receipt.high)
-                    changed.update(self._tally.take(receipt.member, receipt.low, receipt.high))
-                else:
-                    self._carry(receipt, signed, link.number, now)
-        finally:
-            self._changed(changed)  # whatever followed
+        for signed in frame.entries:
+            receipt = native.receipt(signed.array)
+            if not self._counts(receipt, signed.hops):
+                self.counts["stray_receipts"] += 1
+                continue
+            if not link.replies.take(now):
+                self.counts["dropped_receipts"] += 1
+                continue
+            self._signer.require_receipt(receipt, signed)
+            if receipt.origin == self._local_node.origin:
+                yield receipt
+            else:
+                self._carry(receipt, signed, link.number, now)
 
     def _counts(self, receipt: Receipt, hops: int) -> bool:
         """Whether a receipt is worth verifying: of a member, for what there is."""
@@ -176,31 +161,32 @@ class ReceiptRelay:
             carried.due = now + self._config.receipt_delay
             self._wake_at(carried.due)
 
-    def tick(self, now: float) -> None:
-        """Send what is due."""
-        for author, carried in list(self._carried.items()):
-            if min(carried.due, carried.own_due) <= now:
-                self._flush(author, carried, now)
-        times = [min(carried.due, carried.own_due) for carried in self._carried.values()]
-        self.wake = min(times, default=None)
+    def due(self, now: float) -> list[bytes]:
+        """The authors to whom something is to go now: :meth:`flush` each, then :meth:`schedule`."""
+        return [author for author, one in self._carried.items() if min(one.due, one.own_due) <= now]
 
-    def _wake_at(self, at: float) -> None:
-        self.wake = at if self.wake is None else min(self.wake, at)
+    def owed(self, author: bytes, now: float) -> list[StreamId]:
+        """The runs of *author* of which this node owes a receipt, if those may go now."""
+        carried = self._carried[author]
+        return list(carried.own) if carried.own_due <= now else []
 
-    def _flush(self, author: bytes, carried: Carried, now: float) -> None:
-        """Send what others gave, and what is owed if that may go."""
+    def flush(self, author: bytes, ways: list[Link], own: Iterable[OnWay], now: float) -> None:
+        """Send what others gave, and what this node owes if that may go.
+
+        :param ways: all links that could lead to *author*; *own*: the receipts of the runs that are
+            :meth:`owed`, each with the number of the link it is to go over.
+        """
+        carried = self._carried[author]
         entries: dict[int, list[SignedReceipt]] = {}  # by link
-        ways = {way.number: way for way in self._routes.all_to(author)}
         self._entries -= len(carried.receipts)
         for source, _, signed in carried.receipts.values():
             route = self._routes.on(author, source, signed.hops - 1, signed.tries)
             if route is not None:
                 entries.setdefault(route.number, []).append(signed)
+        for number, signed in own:
+            entries.setdefault(number, []).append(signed)
         own_sent, _ = self._sent.pop(author, (-inf, -inf))
         if carried.own_due <= now:
-            for run in carried.own:
-                for link, signed in self._own(run, list(ways), now):
-                    entries.setdefault(link, []).append(signed)
             del self._carried[author]
             own_sent = now
         else:
@@ -212,9 +198,18 @@ class ReceiptRelay:
         self._sent[author] = own_sent, now
         if len(self._sent) > self._config.open_streams:
             self._sent.popitem(last=False)
+        links = {way.number: way for way in ways}
         for number, some in entries.items():
             for at in range(0, len(some), _IN_A_FRAME):
-                self._effects.send((ways[number],), Receipts(some[at : at + _IN_A_FRAME]))
+                self._effects.send((links[number],), Receipts(some[at : at + _IN_A_FRAME]))
+
+    def schedule(self) -> None:
+        """What was due has gone out: see when the next is."""
+        times = [min(carried.due, carried.own_due) for carried in self._carried.values()]
+        self.wake = min(times, default=None)
+
+    def _wake_at(self, at: float) -> None:
+        self.wake = at if self.wake is None else min(self.wake, at)
 
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""

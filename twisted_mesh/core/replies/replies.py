@@ -6,19 +6,18 @@ is repeated by whom it comes from until it is known to have arrived, so that rel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from typing import assert_never
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
+from twisted_mesh.core.broadcast.inbound import Handed
 from twisted_mesh.core.broadcast.outbox import Outbox
-from twisted_mesh.core.broadcast.trees import Parents
 from twisted_mesh.core.effects import Effects
-from twisted_mesh.core.events import Holders, StreamId
+from twisted_mesh.core.events import Holders
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.link import Link
-from twisted_mesh.core.links import Links
 from twisted_mesh.core.membership.roster import Entry, Roster
 from twisted_mesh.core.replies.direct import Directs
 from twisted_mesh.core.replies.receipt_issuer import ReceiptIssuer
@@ -26,90 +25,85 @@ from twisted_mesh.core.replies.receipt_relay import ReceiptRelay
 from twisted_mesh.core.replies.receipt_tracker import ReceiptTracker
 from twisted_mesh.core.replies.routes import Routes
 from twisted_mesh.wire.bodies import ASKS, kind_of
-from twisted_mesh.wire.bodies import Entry as Message
 from twisted_mesh.wire.membership import Presence, PresenceFlags, Role
 from twisted_mesh.wire.replies import Receipts
 from twisted_mesh.wire.signed import SignedRecord
 
 
-class ReplyRouting:
+class Replies:
     """The reverse path at one node.
 
-    :ivar receipts: those it gives; :ivar carrying: those on their way; :ivar directs: its direct messages.
+    :ivar issuer: of the receipts this node gives; :ivar relay: of those on their way to their authors.
+    :ivar directs: its direct messages.
     """
 
     def __init__(
         self,
         local_node: LocalNode,
         config: MeshConfig,
-        links: Links,
         history: History,
         outbox: Outbox,
         roster: Roster,
-        parents: Parents,
+        routes: Routes,
         effects: Effects,
-        joined: Callable[[], bool],
-        speak: Callable[[float], None],
     ) -> None:
-        """
-        :param joined: whether this node knows who the members are.
-        :param speak: sees to it that this node, be it a guest, has said that it is there.
-        """
-        routes = Routes(links, parents, config)
-        self._links = links
         self._history = history
         self._outbox = outbox
         self._roster = roster
+        self._routes = routes
         self._effects = effects
-        self._joined = joined
-        self._speak = speak
-        self._tally = ReceiptTracker(config)
-        self.carrying = ReceiptRelay(
-            local_node, config, history, outbox, roster, routes, self._tally, effects, self._receipted,
-            lambda run, ways, now: self.receipts.own(run, ways, now),
-        )  # fmt: skip
-        self.receipts = ReceiptIssuer(local_node, config, history, roster, self.carrying.owe)
-        self.directs = Directs(local_node, config, links, roster, routes, effects)
+        self._joined = False  # whether this node knows who the members are
+        self._tracker = ReceiptTracker(config)
+        self.relay = ReceiptRelay(local_node, config, history, outbox, roster, routes, effects)
+        self.issuer = ReceiptIssuer(local_node, config, history, roster, self.relay)
+        self.directs = Directs(local_node, config, roster, routes, effects)
 
     def handle(self, event: events.Asking, now: float) -> None:
         """Something the application did."""
         match event:
             case events.Taken():
-                self.receipts.taken(event.run, event.sequence, now)
+                self.issuer.taken(event.run, event.sequence, now)
             case events.Skipped():
                 self._history.skipped(event.run, event.sequence)
-                self.receipts.skipped(event.run, event.sequence, now)
+                self.issuer.skipped(event.run, event.sequence, now)
             case events.SendDirect():
-                self._speak(now)
                 self.directs.send(event, now)
             case events.Ask():
-                members = self._members() if self._joined() else None
-                for sequence, holders in self._tally.expect(event.sequences, members):
+                members = self._members() if self._joined else None
+                for sequence, holders in self._tracker.expect(event.sequences, members):
                     self._effects.emit(events.ReceiptClosed(sequence, holders))
-                self._receipted(one for one in event.sequences if one in self._tally)
+                self._changed(one for one in event.sequences if one in self._tracker)
             case events.Forget():
-                self._tally.close(event.sequence)
+                self._tracker.close(event.sequence)
             case _:
                 assert_never(event)
 
-    def delivered(self, run: StreamId, first: int, entries: Sequence[Message]) -> None:
-        """Messages of *run* from *first* on go to the application: some may ask who has them.
-
-        There are none where they cannot be read.
-        """
-        self.receipts.moves(run)
-        if any(map(kind_of, entries)):  # else all are plain messages, as nearly always
-            asks = [number for number, entry in enumerate(entries, first) if entry[0] & ASKS]
-            if asks:
-                self.receipts.asks(run, asks[-1])
-
-    def gap(self, gap: events.GapFound, now: float) -> None:
-        """Something will not come."""
-        self.receipts.gap(gap, now)
+    def handed(self, item: Handed, now: float) -> None:
+        """Something went to the application: messages, some of which may ask who has them, or a gap."""
+        run = (item.origin, item.epoch)
+        match item:
+            case events.Deliver():
+                self.issuer.moves(run)
+                if any(map(kind_of, item.entries)):  # else all are plain messages, as nearly always
+                    asks = [at for at, entry in enumerate(item.entries, item.first) if entry[0] & ASKS]
+                    if asks:
+                        self.issuer.asks(run, asks[-1])
+            case events.Poisoned():
+                self.issuer.moves(run)
+            case events.GapFound():
+                self.issuer.gap(item, now)
+            case _:
+                assert_never(item)
 
     def on_receipts(self, link: Link, frame: Receipts, now: float) -> None:
         """Receipts came over *link*."""
-        self.carrying.received(link, frame, now)
+        changed: set[int] = set()
+        try:
+            for receipt in self.relay.received(link, frame, now):
+                self._outbox.confirm(receipt.low, receipt.high)
+                changed.update(self._tracker.take(receipt.member, receipt.low, receipt.high))
+        finally:
+            self._changed(changed)  # whatever followed
 
     def on_direct(self, link: Link, signed: SignedRecord, now: float) -> None:
         """A DIRECT or a DIRECT_ACK came over *link*."""
@@ -117,32 +111,33 @@ class ReplyRouting:
 
     def up(self, link: Link, now: float) -> None:
         """A link is in the routing table."""
-        self.receipts.link_up(now)
+        self.issuer.link_up(now)
         self.directs.link_up(link.peer.origin, now)
 
     def closed(self, link: Link, now: float) -> None:
         """A link ends."""
-        self.receipts.link_gone(link.number, now)
+        self.issuer.link_gone(link.number, now)
         origin = link.peer.origin
-        if self._roster.get(origin) is None and not self._links.to(origin):
-            self._receipted(self._tally.lose(origin, self._outbox.head))  # it never had a record
+        if self._roster.get(origin) is None and not self._routes.links.to(origin):
+            self._changed(self._tracker.lose(origin, self._outbox.head))  # it never had a record
 
     def joined(self) -> None:
         """This node knows now who the members are."""
-        self._receipted(self._tally.joined(self._members()))
+        self._joined = True
+        self._changed(self._tracker.joined(self._members()))
 
     def returned(self, origin: bytes, now: float) -> None:
         """A member that was gone is there again."""
-        self.receipts.returned(origin, now)
+        self.issuer.returned(origin, now)
 
     def forgotten(self, entry: Entry) -> None:
         """A member is off the roster."""
-        self._receipted(self._tally.lose(entry.presence.origin, self._outbox.head))
+        self._changed(self._tracker.lose(entry.presence.origin, self._outbox.head))
 
     @property
     def asks(self) -> bool:
         """Whether somebody waits to hear who has an own message."""
-        return bool(len(self._tally))
+        return bool(len(self._tracker))
 
     def evident(self, presence: Presence, now: float) -> None:
         """An author's newest record: if it waits for receipts it is told what this node has.
@@ -153,39 +148,45 @@ class ReplyRouting:
         if presence.flags & PresenceFlags.EPHEMERAL and presence.flags & PresenceFlags.LEAVING:
             self.directs.leaves(presence.origin, now)
         if presence.flags & PresenceFlags.ASKS and presence.sequence:
-            self.receipts.asks_still(run, presence.sequence, now)
+            self.issuer.asks_still(run, presence.sequence, now)
 
     def holders(self, sequence: int) -> Holders | None:
         """Who has the own message *sequence*; None if its receipt is not open."""
-        return self._tally.of(sequence) if sequence in self._tally else None
+        return self._tracker.of(sequence) if sequence in self._tracker else None
 
     @property
     def counts(self) -> dict[str, int]:
         """What was ignored, or dropped for want of room, so far, by name."""
-        return {**self.carrying.counts, **self.directs.counts}
+        return {**self.relay.counts, **self.directs.counts}
 
     @property
     def wake(self) -> float | None:
         """When to call :meth:`tick` next."""
-        times = (self.receipts.wake, self.carrying.wake, self.directs.wake)
+        times = (self.issuer.wake, self.relay.wake, self.directs.wake)
         return min((time for time in times if time is not None), default=None)
 
     def tick(self, now: float) -> None:
         """Send what is due."""
-        receipts = [time for time in (self.receipts.wake, self.carrying.wake) if time is not None]
+        receipts = [time for time in (self.issuer.wake, self.relay.wake) if time is not None]
         if receipts and min(receipts) <= now:
-            self.receipts.repeat(now)
-            self.carrying.tick(now)
-            self.receipts.schedule()
+            self.issuer.repeat(now)
+            for author in self.relay.due(now):
+                ways = list(self._routes.all_to(author))
+                own = [
+                    one for run in self.relay.owed(author, now) for one in self.issuer.own(run, ways, now)
+                ]
+                self.relay.flush(author, ways, own, now)
+            self.relay.schedule()
+            self.issuer.schedule()
         if self.directs.wake is not None and self.directs.wake <= now:
             self.directs.tick(now)
 
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""
         return {
-            **self.receipts.footprint(),
-            **self.carrying.footprint(),
-            **self._tally.footprint(),
+            **self.issuer.footprint(),
+            **self.relay.footprint(),
+            **self._tracker.footprint(),
             **self.directs.footprint(),
         }
 
@@ -194,14 +195,14 @@ class ReplyRouting:
 
         But for those that have left with a key made for one process.
         """
-        neighbours = [link.peer for link in self._links.fed if link.frontier_received]
+        neighbours = [link.peer for link in self._routes.links.fed if link.frontier_received]
         members = {entry.presence.origin for entry in self._roster if entry.is_member}
         members.update(peer.origin for peer in neighbours if peer.role is not Role.GUEST)
         return frozenset(members.difference(e.presence.origin for e in self._roster if e.has_ended))
 
-    def _receipted(self, sequences: Iterable[int]) -> None:
+    def _changed(self, sequences: Iterable[int]) -> None:
         changed = sorted(sequences)
         if changed:
             # Asked first: of thousands of messages that one member has told of, few are decided by that.
-            decided = {one: self._tally.of(one) for one in changed if self._tally.is_decided(one)}
+            decided = {one: self._tracker.of(one) for one in changed if self._tracker.is_decided(one)}
             self._effects.emit(events.Receipted(changed, decided))

@@ -21,10 +21,13 @@ DETOURS: Final = 8  # hops after which nothing but a parent is trusted: a mesh o
 
 
 class Routes:
-    """The ways of one node."""
+    """The ways of one node.
+
+    :ivar links: those they go over.
+    """
 
     def __init__(self, links: Links, parents: Parents, config: MeshConfig) -> None:
-        self._links = links
+        self.links = links
         self._parents = parents
         self._most = config.link_queue_bytes
 
@@ -32,12 +35,12 @@ class Routes:
         """All links that could lead to *origin*, the best first: its own, its parent, the quick ones."""
         known = list(self._known(origin))
         yield from known
-        others = [link for link in self._links.fed if self._is_free(link) and link not in known]
+        others = [link for link in self.links.fed if self._is_free(link) and link not in known]
         yield from sorted(others, key=lambda link: (link.flow.rtt, link.number))
 
     def over(self, number: int | None) -> Link | None:
         """The link of that number, if it can take something now."""
-        link = None if number is None else self._links.get(number)
+        link = None if number is None else self.links.get(number)
         return link if link is not None and self._is_free(link) else None
 
     def known_to(self, origin: bytes) -> Link | None:
@@ -50,7 +53,7 @@ class Routes:
         :param tries: how often it was sent before: it takes another way each time, as long as it has few
             hops behind it, since a node further on may drop whatever takes the best one.
         """
-        if hops >= DETOURS or self._links.is_neighbour(origin):
+        if hops >= DETOURS or self.links.is_neighbour(origin):
             best = next(self._sure(origin), None)
             return None if best is None or best.number == source else best
         others = [way for way in self._known(origin) if way.number != source]
@@ -59,7 +62,7 @@ class Routes:
 
     def _sure(self, origin: bytes) -> Iterator[Link]:
         parent = self._parents.sure_of(origin)
-        for way in (self._links.way_to(origin), None if parent is None else self._links.get(parent)):
+        for way in (self.links.way_to(origin), None if parent is None else self.links.get(parent)):
             if way is not None and self._is_free(way):
                 yield way
 
@@ -67,7 +70,7 @@ class Routes:
         known = list(dict.fromkeys(self._sure(origin)))
         yield from known
         asked = self._parents.of(origin)
-        for link in self._links.fed:
+        for link in self.links.fed:
             may_know = link.number == asked or link.presence.has_told(origin)
             if may_know and link not in known and self._is_free(link):
                 yield link

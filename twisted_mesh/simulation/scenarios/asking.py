@@ -156,7 +156,7 @@ class Asker(Member):
         super()._hear(what)
 
     def _heard(self, sequence: int) -> None:
-        holders = self.node.reverse.holders(sequence)
+        holders = self.node.replies.holders(sequence)
         if holders is None:
             return
         false = holders.delivered - self.book.taken.get((self.run, sequence), set()) - self.book.liars
@@ -213,7 +213,7 @@ class Asking(Play):
         for asker in self.world.honest():
             for sequence in getattr(asker, "asked", ()):
                 assert isinstance(asker, Asker)
-                holders = asker.node.reverse.holders(sequence)
+                holders = asker.node.replies.holders(sequence)
                 for member in self.world.honest():
                     stream = member.node.history.get(asker.run)
                     if holders is None or member is asker or stream is None or member.role is Role.GUEST:

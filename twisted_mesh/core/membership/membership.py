@@ -1,0 +1,183 @@
+"""Who is a member, and whether it is there: presence and suspicion, wired in one place.
+
+Contract: what is unsigned decides nothing here, and of what is signed only the newest: whoever is accused
+says another word, and is up again.  A node that was held up itself doubts itself first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core import events
+from twisted_mesh.core.admission import Admission
+from twisted_mesh.core.broadcast.outbox import Outbox
+from twisted_mesh.core.broadcast.push import Push
+from twisted_mesh.core.effects import Effects
+from twisted_mesh.core.events import Timer
+from twisted_mesh.core.handshake import LocalNode
+from twisted_mesh.core.link import Link
+from twisted_mesh.core.links import Links
+from twisted_mesh.core.membership.announcing import Announcing
+from twisted_mesh.core.membership.key_conflict import KeyConflict
+from twisted_mesh.core.membership.presence import News, Presences
+from twisted_mesh.core.membership.record_push import RecordPush
+from twisted_mesh.core.membership.roster import Entry, Roster
+from twisted_mesh.core.membership.suspicion import Suspicion
+from twisted_mesh.errors import Reason, RemoteError
+from twisted_mesh.wire.membership import Presence, Role, Suspect
+from twisted_mesh.wire.membership import Roster as RosterFrame
+from twisted_mesh.wire.signed import SignedRecord
+
+_LOOKS: Final = 10  # times an interval the roster is looked through
+
+
+class Membership:
+    """The members as one node knows them.
+
+    :ivar roster: all authors but this node; :ivar admission: who may become one.
+    :ivar conflict: with another node that uses the own key.
+    :ivar records: those that leave this node; :ivar announcing: its own.
+    :ivar joined: whether a neighbour has told its roster.
+    """
+
+    def __init__(
+        self,
+        local_node: LocalNode,
+        config: MeshConfig,
+        links: Links,
+        outbox: Outbox,
+        push: Push,
+        effects: Effects,
+    ) -> None:
+        self._local_node = local_node
+        self._config = config
+        self._links = links
+        self._effects = effects
+        self.roster = roster = Roster(config)
+        self.admission = Admission(roster)
+        self.conflict = conflict = KeyConflict(config, effects)
+        self.records = RecordPush(local_node, links, push.parents, roster, conflict, effects)
+        self.announcing = Announcing(local_node, config, outbox, roster, conflict, self.records, effects)
+        self._presences = Presences(
+            local_node, roster, conflict, push, self.records, self.admission, effects
+        )
+        self._suspicion = Suspicion(
+            local_node, config, roster, conflict, self.announcing, self.records, effects
+        )
+        self.joined = False
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What was ignored so far, by name."""
+        return {
+            "old_records": self._presences.old,
+            "authors_waiting": self.admission.waiting,
+            "idle_suspicions": self._suspicion.idle,
+        }
+
+    # ── links ───────────────────────────────────────────────────────────────────────
+
+    def tell(self, link: Link, stay: int, now: float) -> None:
+        """Tell the peer of a new link all that is known, and *stay*: whether the link is to be kept."""
+        age = self.announcing.age(now) if self.announcing.speaks else None
+        self.records.tell(link, stay, age, now)
+
+    def up(self, link: Link, now: float) -> None:
+        """The peer's frontier is here."""
+        if self._local_node.role is Role.MEMBER:
+            self.announcing.announce_first(now)
+        if not link.is_exchange:
+            self._suspicion.linked(link)
+
+    def outdated(self, link: Link) -> None:
+        """The link is a double of another: if that is of a newer run of its key the peer should know."""
+        origin = link.peer.origin
+        if self.roster.rank(origin)[0] > link.peer.epoch:
+            self.records.introduce(link, origin)
+
+    def closed(self, link: Link, reason: Reason, now: float) -> None:
+        """A link has ended."""
+        # Of a silent link this end may have been the silent one: then the peer, which says so, is there.
+        silent = reason is Reason.SILENT and now - link.last_frame_at >= self._config.dead_after
+        wordless = silent or reason is Reason.LOST
+        if link.up and wordless and not self._links.to(link.peer.origin):
+            self._suspicion.lost(link.peer.origin, now)
+
+    def met(self, epoch: int, now: float) -> None:
+        """Another node with the own key has proven that it runs now, in the later run *epoch*."""
+        self.conflict.met(epoch, now)
+        self._effects.set_timer(Timer.ROSTER, self.conflict.until)
+
+    # ── frames ──────────────────────────────────────────────────────────────────────
+
+    def received(self, link: Link, signed: SignedRecord, now: float) -> News | None:
+        """A PRESENCE or a SUSPECT came over *link*.
+
+        :raises RemoteError: its signature is false.
+        """
+        if isinstance(signed.record, Presence):
+            news = self._presences.received(link, signed, signed.record, now)
+            if news is not None:
+                self._look_again(now)
+            return news
+        assert isinstance(signed.record, Suspect)  # the node gives no other here
+        self._suspicion.received(link, signed, signed.record, now)
+        return None
+
+    def on_roster(self, link: Link, frame: RosterFrame, now: float) -> Iterator[News]:
+        """The roster of a peer, or a part of it, which is read as far as this is gone through.
+
+        :raises RemoteError: it has no place here, or something else is in it, or a signature is false.
+        """
+        if link.roster_received:
+            raise RemoteError("another roster", Reason.ORDER)
+        for news in self._presences.on_roster(link, frame.entries, now):
+            self._look_again(now)
+            yield news
+        link.roster_received = frame.last
+
+    def now_joined(self) -> bool:
+        """A neighbour has told its roster; whether that was the first."""
+        if self.joined:
+            return False
+        self.joined = True
+        self._effects.emit(events.Joined())
+        return True
+
+    # ── time ────────────────────────────────────────────────────────────────────────
+
+    def tick(self, now: float, late: float) -> list[Entry]:
+        """Renew the own record, and see who is gone; the members that were forgotten.
+
+        :param late: seconds by which this node was held up.
+        """
+        if late > self._config.stall_grace:
+            self.roster.doubt(late)
+            self.conflict.doubt(late)
+        if any(link.repair.is_slowed(now) for link in self._links.fed):
+            self.roster.wait_for_suspects(now)  # their word may stand in the queue of a slow line
+        over = self.conflict.over(now)
+        if over is not None:
+            self._effects.emit(events.EpochConflict(over))
+        self.announcing.tick(now)
+        changed, gone = self.roster.tick(now)
+        forgotten = [entry for entry in gone if entry.is_member]
+        for entry in changed:
+            if entry.is_member:
+                self._effects.emit(entry.changed())
+        for entry in forgotten:
+            self._effects.emit(events.MemberGone(entry.presence.origin))
+        self._look_again(now)
+        return forgotten
+
+    def _look_again(self, now: float) -> None:
+        if self.records.own is not None or len(self.roster):
+            self._effects.set_timer(Timer.ROSTER, now + self._config.presence_interval / _LOOKS)
+        suspected = self.roster.suspected_until
+        if suspected is not None:
+            self._effects.set_timer(Timer.ROSTER, suspected)
+        if self.conflict:
+            self._effects.set_timer(Timer.ROSTER, self.conflict.until)
+        self.announcing.look_again()

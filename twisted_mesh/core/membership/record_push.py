@@ -1,0 +1,129 @@
+"""Which records of presence go over which link.
+
+Contract: a PRESENCE travels like a batch, along its origin's tree: news goes to every link that is not lazy
+by peer.  So the tree of an author stands before its first message.  A ROSTER tells a new neighbour all at
+once.  A SUSPECT floods, since it must reach the suspect by whatever way is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from twisted_mesh.core.broadcast.trees import Parents
+from twisted_mesh.core.effects import Effects
+from twisted_mesh.core.handshake import LocalNode
+from twisted_mesh.core.link import Link
+from twisted_mesh.core.links import Links
+from twisted_mesh.core.membership.key_conflict import KeyConflict
+from twisted_mesh.core.membership.roster import Rank, Roster
+from twisted_mesh.wire import membership, native
+from twisted_mesh.wire.membership import Presence, RosterEntry
+from twisted_mesh.wire.signed import SignedRecord
+
+_ROSTER_BYTES: Final = 48 * 1024  # of records in one frame, so that it is under 64 KiB with what is around
+
+
+class RecordPush:
+    """The records that leave a node.
+
+    :ivar own: its newest record of itself, None while it has said nothing; :ivar own_rank: of that.
+    """
+
+    def __init__(
+        self,
+        local_node: LocalNode,
+        links: Links,
+        parents: Parents,
+        roster: Roster,
+        conflict: KeyConflict,
+        effects: Effects,
+    ) -> None:
+        self._origin = local_node.origin
+        self._links = links
+        self._parents = parents
+        self._roster = roster
+        self._conflict = conflict
+        self._effects = effects
+        self.own: SignedRecord | None = None
+        self.own_rank: Rank = (local_node.epoch, 0)
+
+    def tell(self, link: Link, stay: int, own_age: float | None, now: float) -> None:
+        """Tell a new neighbour, or the far end of an exchange, all that is known.
+
+        :param own_age: seconds since the own record; None if that does not count.
+        """
+        for frame in self._rosters(stay, own_age, now):
+            self._effects.send((link,), frame)
+        for entry in self._roster:
+            if entry.is_member:
+                link.presence.note(entry.presence.origin, entry.rank)
+        signed, rank = self._newest_own()
+        if signed is not None:
+            link.presence.note(self._origin, rank)
+
+    def introduce(self, link: Link, origin: bytes) -> None:
+        """Send the peer the newest record of *origin*, unless it has it."""
+        if origin == self._origin:
+            signed, rank = self._newest_own()
+        else:
+            entry = self._roster.get(origin)
+            signed, rank = (None, (0, 0)) if entry is None else (entry.signed, entry.rank)
+        if signed is not None and link.presence.rank_of(origin) < rank:
+            link.presence.note(origin, rank)
+            self._effects.send((link,), signed.relayed() if origin != self._origin else signed)
+
+    def push(
+        self, signed: SignedRecord, presence: Presence, source: Link | None, parent: int | None = None
+    ) -> None:
+        """Send a record along its origin's tree, but not to *source* and *parent*."""
+        origin, rank = presence.origin, (presence.epoch, presence.counter)
+        links = [
+            link
+            for link in self._links.fed
+            if link is not source
+            and link.number != parent
+            and origin not in link.push.lazy_by_peer
+            and link.presence.rank_of(origin) < rank
+        ]
+        for link in links:
+            link.presence.note(origin, rank)
+        if links:
+            self._effects.send(links, signed)
+
+    def flood(self, signed: SignedRecord, source: Link | None) -> None:
+        """Send a suspicion to all but *source*."""
+        links = [link for link in self._links.fed if link is not source]
+        if links:
+            self._effects.send(links, signed)
+
+    def warn(self, suspect: bytes, signed: SignedRecord, source: Link) -> None:
+        """Send a suspicion towards the *suspect* alone, or to all where the way to it is not known."""
+        number = self._parents.of(suspect)
+        others = [other for other in self._links.fed if other is not source]
+        links = [other for other in others if other.number == number] or others
+        if links:
+            self._effects.send(links, signed.relayed())
+
+    def _newest_own(self) -> tuple[SignedRecord | None, Rank]:
+        """The newest record of the own key, by whichever node, and its rank."""
+        if self._conflict.signed is not None:
+            return self._conflict.signed.relayed(), self._conflict.rank
+        return self.own, self.own_rank
+
+    def _rosters(self, stay: int, own_age: float | None, now: float) -> Iterator[membership.Roster]:
+        entries: list[RosterEntry] = []
+        size = 0
+        known = [(entry.signed, self._roster.age(entry, now)) for entry in self._roster if entry.is_member]
+        if self.own is not None and own_age is not None:
+            known.append((self.own, own_age))
+        if self._conflict.signed is not None:
+            known.append((self._conflict.signed, self._conflict.age(now)))
+        for signed, age in known:
+            payload = native.payload(signed)
+            if entries and size + len(payload) > _ROSTER_BYTES:
+                yield membership.Roster(False, entries, stay)
+                entries, size = [], 0
+            entries.append(RosterEntry(int(age * 1000), payload))
+            size += len(payload)
+        yield membership.Roster(True, entries, stay)
