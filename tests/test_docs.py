@@ -8,6 +8,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 import twisted_mesh
+from tests.rooms import picture
 from tests.support.processes import Child, ProcessCase
 from twisted_mesh import MeshConfig, MeshService, MeshSocket, testing
 from twisted_mesh.delivery.listeners import Emitting
@@ -115,6 +116,10 @@ class PagesTests(SynchronousTestCase):
         told = re.findall(r"^\.\. (?:autoclass|automodule|py:data):: ([\w.]+)", API, flags=re.M)
         names = {f"twisted_mesh.{name}" for name in [*twisted_mesh.__all__, "testing.MemoryMesh"]}
         self.assertEqual(names.difference(told), set())
+
+    def test_the_picture_of_the_rooms_is_made_from_the_imports_as_they_are(self) -> None:
+        drawn = (ROOT / "docs" / "rooms.svg").read_text("utf-8")
+        self.assertEqual(drawn, picture(), "make it again: python -m tests.rooms > docs/rooms.svg")
 
     def test_the_architecture_page_names_every_module_and_no_other(self) -> None:
         package = Path(twisted_mesh.__file__).parent
