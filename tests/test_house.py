@@ -169,10 +169,10 @@ def wrong_imports(modules: Mapping[str, str]) -> Iterator[str]:
         graph.setdefault(module, set()).add(target)
         there = room_of(target) or ""
         edge = " -> ".join(name.removeprefix(f"{PACKAGE}.") for name in (module, target))
-        if ROOMS.index(there) > ROOMS.index(room) and edge not in OWED:
-            yield f"{module}:{line}: imports {target}, which lies above it"
-        elif {room, there} <= SIDE_BY_SIDE and room != there and edge not in OWED:
+        if {room, there} <= SIDE_BY_SIDE and room != there and edge not in OWED:
             yield f"{module}:{line}: imports {target}, which lies beside it"
+        elif ROOMS.index(there) > ROOMS.index(room) and edge not in OWED:
+            yield f"{module}:{line}: imports {target}, which lies above it"
         owed.discard(edge)
     if len(modules) > len(OWED) * 10:  # the package, and not some modules of a test
         yield from (f"{edge}: is owed no more, take it off the list" for edge in sorted(owed))
