@@ -71,7 +71,6 @@ WIDE = {
     "links.rejoin.Rejoin",
     "runtime.settings.Settings",
     "simulation.world.World",
-    "storage.writer.HistoryWriter",
 }
 
 #: Clocks, randomness, I/O and threads are handed to the wire and the core from above.

@@ -117,6 +117,25 @@ class TestRestart(HistoryCase):
         self.stored()
         self.assertEqual(self.got(last), [])
 
+    def test_once_one_of_a_receive_queue_is_taken_the_others_count_as_not_taken(
+        self,
+    ) -> None:
+        a, other, b = self.node(), self.node(), self.started()
+        self.link((b, a), (b, other))
+        queue = b._delivery.receive_queue(lambda: None)
+        a.send("taken")
+        self.network.pump()
+        other.send("not taken")
+        self.stored()
+        message = queue.take()
+        assert message is not None
+        self.stored()
+        self.crashed("node", "copy")
+        self.stop(b)
+        again = self.started("copy", listens=False)
+        self.network.pump()
+        self.assertEqual((message.packets[1], self.got(again)), ("taken", ["not taken"]))
+
     def test_what_comes_while_a_long_backlog_is_handed_on_waits_behind_it(self) -> None:
         author, b = self.puppet().me, self.started(limits={"queue_limit": 100})
         link = self.joined(b)
@@ -666,7 +685,7 @@ class TestFailedStop(HistoryCase):
             "goodbye": (driver, "given_to_all"),
             "links": (run.connections, "close_all"),
             "silence": (run._keepalive, "stop"),
-            "flush": (writer._changes, "look_again"),
+            "flush": (writer, "_cancel_due"),
             "timers": (driver._timers, "stop"),
         }[what]
         done = getattr(part, name)

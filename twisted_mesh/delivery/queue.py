@@ -331,6 +331,8 @@ class MessageQueue:
                 mark = self._mark(message, message.sequence)
                 mark.here += 1
                 mark.queued = mark.seen = message.sequence
+        for run in list(self._marks):
+            self._consumers.changed(run)
 
     def _mark(self, message: Message, sequence: int) -> _Mark:
         run = message.source.run

@@ -58,7 +58,7 @@ from twisted_mesh.runtime.driver import Driver, Handled
 from twisted_mesh.runtime.handover import handed_over
 from twisted_mesh.runtime.progress import Progress
 from twisted_mesh.runtime.settings import Settings
-from twisted_mesh.storage.writer import HistoryWriter
+from twisted_mesh.storage.writer import HistoryWriter, NotStored, Stored
 from twisted_mesh.wire.bodies import pack_entry
 from twisted_mesh.wire.greeting import Address
 
@@ -122,7 +122,7 @@ class RunningNode:
         self.peers, self._rejoin = self._persistent(book, local_node)
         self._receipts = Receipts(clock, driver, delivery.listeners.emit)
         self._directs = PendingDirects(driver.handle)
-        self._progress = Progress(driver, delivery, self.writer)
+        self._progress = Progress(clock, driver, delivery, self.writer)
         self._backlog = Backlog(clock, delivery, driver, self._sources, config.store_retry)
         untaken = restored.untaken(local_node.origin)
         delivery.begin(self._backlog.read, self._progress.taken, self._skipped, untaken)
@@ -143,8 +143,7 @@ class RunningNode:
         if store is None:
             return None
         config, wall_clock = self._config, self._settings.wall_clock
-        told = (self._delivery.taken, self._stored, self._not_stored)
-        return HistoryWriter(reactor, self._clock, store, config, *told, wall_clock)
+        return HistoryWriter(reactor, self._clock, store, config, self._dispatch.publish, wall_clock)
 
     def _driver(self, local_node: LocalNode) -> Driver:
         config, writer, settings = self._config, self.writer, self._settings
@@ -202,6 +201,11 @@ class RunningNode:
         on(events.KeyInUse, self._key_conflict)
         on(Handled, lambda _: self._progress.look())
         if (writer := self.writer) is not None:
+            on(events.Deliver, self._progress.delivered)
+            on(events.GapFound, self._progress.delivered)
+            on(events.Poisoned, self._progress.delivered)
+            on(Stored, lambda _: self._progress.stored())
+            on(NotStored, lambda not_stored: reports.failed(not_stored.error))
             on(Handled, lambda _: writer.look(self.driver.node))
 
     def _deliver(self, deliver: events.Deliver) -> None:
@@ -253,12 +257,6 @@ class RunningNode:
 
     def _skipped(self, run: events.StreamId, sequence: int) -> None:
         self.driver.handle(events.Skipped(run, sequence))
-
-    def _stored(self) -> None:
-        self._progress.stored()
-
-    def _not_stored(self, failure: Failure) -> None:
-        self._delivery.listeners.emit("failure", failure)
 
     # ── what the service asks for ───────────────────────────────────────────────────
 
@@ -358,6 +356,7 @@ class RunningNode:
             end.callback(self.driver.stop)
             if self.writer is not None:
                 end.push_async_callback(self.writer.stop)
+            end.callback(self._progress.stop)
             end.callback(self._keepalive.stop)
             end.push_async_callback(self.connections.stop)
             end.callback(self.driver.stopping)

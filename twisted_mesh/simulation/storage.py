@@ -125,6 +125,7 @@ class Scribe:
         self._node: Node | None = None
         self._due = False
         self._taken: dict[StreamId, int] = {}  # what the application had been handed at the last flush
+        self._behind: dict[StreamId, None] = {}  # of which not all was handed out when it was stored
 
     def node(
         self, local_node: LocalNode, config: MeshConfig, randomness: Randomness, restored: Restored
@@ -154,14 +155,17 @@ class Scribe:
         if node is None:
             return
         before, self._taken = self._taken, dict(taken)  # a consumer that lags by a flush
-
-        def taken_before(run: StreamId, head: int) -> int:
-            stream = node.history.get(run)
-            return head if stream is None else before.get(run, stream.base)
-
-        self._changes.look_again()
-        flush = self._changes.flush(node.history.get, taken_before, node.own, node.settled, to_ms)
+        for stream in node.history:
+            stream.taken = before.get(stream.run, stream.base)
+        for run in self._behind:
+            node.history.changed(run)
+        flush = self._changes.flush(node.history.get, node.own, node.settled, to_ms)
         if flush is not None:
+            for marks in flush.marks:
+                if marks.taken < marks.head:
+                    self._behind[marks.run] = None
+                else:
+                    self._behind.pop(marks.run, None)
             clock.at(clock.now + WRITE_SECONDS * clock.random.random(), partial(self._write, flush))
 
     def _write(self, flush: Flush) -> None:

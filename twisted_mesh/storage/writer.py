@@ -1,15 +1,15 @@
-"""Keeping the history: what the core changed goes to the store, off the reactor's thread.
+"""Storing the history: what the core changed goes to the store, off the reactor's thread.
 
-Contract: one flush at a time, ``flush_interval`` after the first change that it holds, or for what has
-become too old; the core never waits for it.  While the store cannot be written it is tried again every
-``store_retry``, and :attr:`HistoryWriter.full` says so; everything else goes on in memory.
+Contract: there is one flush at a time, ``flush_interval`` after the first change that it holds, or when
+stored batches have become too old; the core never waits for it.  While the store cannot be written it is
+tried again every ``store_retry``, and :attr:`HistoryWriter.full` is set; everything else goes on in memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
@@ -19,23 +19,35 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.history.changes import Changes, Taken
+from twisted_mesh.core.events import StreamId
+from twisted_mesh.core.history.changes import Changes
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.storage import Flush, Flushed, Store
 from twisted_mesh.core.node import Node
 from twisted_mesh.errors import StoreError, StoreFull
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds
 
-#: Seconds from a flush to one for what is too old alone; own messages nobody has are that for ever (guess).
+#: Seconds between flushes that only give up what is too old (guess).  Own messages that no neighbour has
+#: stay overdue for ever.
 _LOOK_AT_AGES: Final = 60.0
 _log = Logger()
 
 
+class Stored(NamedTuple):
+    """A flush was stored."""
+
+
+class NotStored(NamedTuple):
+    """The store cannot be written any more; published once until it can be written again."""
+
+    error: StoreFull
+
+
 class HistoryWriter:
-    """The store of one run of a service, from start to stop.
+    """Writes to the store during one run of a service, from start to stop.
 
     :ivar store: where the history is stored.
-    :ivar full: whether what changed lately could not be stored.
+    :ivar full: whether the last flush could not be stored.
     """
 
     def __init__(
@@ -44,25 +56,20 @@ class HistoryWriter:
         clock: IReactorTime,
         store: Store,
         config: MeshConfig,
-        taken: Taken,
-        stored: Callable[[], None],
-        failed: Callable[[Failure], None],
+        publish: Callable[[Stored | NotStored], None],
         wall_clock: Callable[[], float],
     ) -> None:
         """
         :param reactor: for threads; :param clock: for timers.
-        :param taken: the last of a run's messages that every consumer was handed.
-        :param stored: is told after each flush.
-        :param failed: is told when the store cannot be written any more, with StoreFull.
+        :param publish: is given what becomes of each flush.
+        :param wall_clock: seconds since 1970.
         """
         self.store = store
         self.full = False
         self._reactor = reactor
         self._clock = clock
         self._config = config
-        self._taken = taken
-        self._told = stored
-        self._failed = failed
+        self._publish = publish
         self._wall_clock = wall_clock
         self._changes = Changes(store)
         self._history = History(config, self._changes)
@@ -83,15 +90,25 @@ class HistoryWriter:
         return self._history
 
     def look(self, node: Node) -> None:
-        """Something of *node* may have changed."""
+        """Schedule a flush if *node* has changed."""
         self._node = node
         if self._stopped:  # a consumer goes on with what it has
             return
         if self._due is None and self._writing is None and self._has_work(node):
             self._due = self._clock.callLater(self._config.flush_interval, self._flush)
 
+    def taken(self, run: StreamId, sequence: int) -> None:
+        """Every consumer has taken *run* up to *sequence*; store that with the next flush."""
+        self._history.taken(run, sequence)
+        if self._node is not None:
+            self.look(self._node)
+
+    def behind(self) -> list[StreamId]:
+        """The streams of which a consumer has not taken everything, as far as :meth:`taken` has told."""
+        return [stream.run for stream in self._history if stream.taken < stream.head]
+
     def writable(self) -> Deferred[None]:
-        """Fires when the history can be written again, or this ends; only while it cannot."""
+        """Fires when the history can be written again, or the writer stops; call it only while *full*."""
         return self._writable.wait()
 
     def footprint(self) -> dict[str, int]:
@@ -99,7 +116,7 @@ class HistoryWriter:
         return {**self.store.footprint(), "unstored_streams": len(self._changes)}
 
     async def stop(self) -> None:
-        """Store what is left, if it can be, and let others have the file."""
+        """Store what is left, if it can be, and let others have the store."""
         with ExitStack() as end:  # whatever fails all of it is done, the last first
             end.callback(self.store.close)
             if self._pool is not None:
@@ -108,7 +125,6 @@ class HistoryWriter:
             if self._writing is not None:
                 await self._writing
             self._cancel_due()
-            self._changes.look_again()
             node = self._node
             if node is not None and self._has_work(node):
                 self._flush()
@@ -137,14 +153,8 @@ class HistoryWriter:
         self._due = None
         node = self._node
         assert node is not None
-        flush = self._changes.flush(
-            self._history.get,
-            self._taken,
-            node.own,
-            node.settled,
-            self._wall_ms,
-            self.full or self._gives_up(),
-        )
+        anyway = self.full or self._gives_up()
+        flush = self._changes.flush(self._history.get, node.own, node.settled, self._wall_ms, anyway)
         if flush is None:
             return
         done: Deferred[None] = Deferred()
@@ -161,7 +171,7 @@ class HistoryWriter:
 
     def _stored(self, flushed: Flushed) -> None:
         self._changes.stored(flushed, self._history.get)
-        self._told()
+        self._publish(Stored())
         if self.full:
             self.full = False
             _log.warn("the history can be written again")
@@ -175,7 +185,7 @@ class HistoryWriter:
             self.full = True
             error = StoreFull(f"{failure.getErrorMessage()}; nothing is sent until it can be written again")
             _log.error("{error}", error=error)
-            self._failed(Failure(error))
+            self._publish(NotStored(error))
 
     def _written(self, node: Node, done: Deferred[None]) -> None:
         self._writing = None

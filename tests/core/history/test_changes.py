@@ -51,10 +51,10 @@ class JournalTestCase(SynchronousTestCase):
 
     def begin(self) -> Flush | None:
         """Begin a flush."""
+        for stream in self.history:
+            stream.taken = self.taken.get(stream.run, stream.head)
         own = (ME, self.own_taken)
-        return self.changes.flush(
-            self.history.get, lambda run, head: self.taken.get(run, head), own, self.settled, to_ms
-        )
+        return self.changes.flush(self.history.get, own, self.settled, to_ms)
 
     def flush(self, now: float = 0.0) -> Flush:
         """Store all there is to store."""

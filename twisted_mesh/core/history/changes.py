@@ -1,10 +1,10 @@
 """What a history has to tell its store: which streams changed since they were stored last.
 
-Contract: :meth:`Changes.flush` gathers all of it, and :meth:`Changes.stored` or :meth:`Changes.failed`
-ends that flush; there is one at a time.  Nothing is copied until then and nothing is queued: what is to
-be stored is found in the streams themselves, so that a store which cannot be written costs no memory,
-and is told whatever is still held when it can.  What reading has missed in storage is announced no more
-from the next flush on.
+Contract: :meth:`Changes.flush` gathers all changes, and :meth:`Changes.stored` or :meth:`Changes.failed`
+ends that flush; there is one at a time.  Nothing is copied before a flush and nothing is queued, as the
+streams themselves hold what is to be stored.  So a store that cannot be written costs no memory; once it
+can be written, it gets whatever is still held.  Batches that reading has missed in storage are announced no
+more from the next flush on.
 """
 
 from __future__ import annotations
@@ -15,9 +15,6 @@ from collections.abc import Callable, Iterator
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.storage import Flush, Flushed, Missing, Piece, StoredBatches
 from twisted_mesh.core.history.stream import Stream
-
-#: The last message of a run that the application was handed, of those up to the head.
-Taken = Callable[[StreamId, int], int]
 
 
 class Reading:
@@ -60,7 +57,6 @@ class Changes:
         self.storage = Reading(storage)
         self._changed: dict[StreamId, None] = {}
         self._closed: OrderedDict[StreamId, int] = OrderedDict()  # the oldest first
-        self._behind: dict[StreamId, None] = {}  # of which not all was handed out when it was stored
         self.settled = False
         self._flushing: Flush | None = None
 
@@ -69,36 +65,30 @@ class Changes:
         return len(self._changed) + len(self._closed) + len(self.storage.missed)
 
     def changed(self, run: StreamId) -> None:
-        """Something of *run* is to be stored."""
+        """Note that something of *run* is to be stored."""
         self._changed[run] = None
         self._closed.pop(run, None)
 
     def closed(self, run: StreamId, head: int, most: int) -> None:
-        """Of *run* only the head is to be kept; of more than *most* the oldest is forgotten."""
+        """Note that only the head of *run* is to be kept; of more than *most* heads, forget the oldest."""
         self._changed.pop(run, None)
-        self._behind.pop(run, None)
         self._closed[run] = head
         while len(self._closed) > most:
             self._closed.popitem(last=False)
 
-    def look_again(self) -> None:
-        """What was to be handed out still may have been, or have nobody to go to any more."""
-        self._changed.update(self._behind)
-
     def flush(
         self,
         streams: Callable[[StreamId], Stream | None],
-        taken: Taken,
         own: tuple[StreamId, int],
         settled: bool,
         wall_ms: Callable[[float], int],
         anyway: bool = False,
     ) -> Flush | None:
-        """What is to be stored now, or None: there is nothing, or a flush has not ended.
+        """What is to be stored now; None if there is nothing, or if a flush has not ended.
 
-        :param own: the own run and the last of it that a neighbour has.
-        :param wall_ms: what the wall clock showed at a time of this node.
-        :param anyway: also if it is nothing.
+        :param own: the own run, and the last message of it that a neighbour has.
+        :param wall_ms: converts a time of this node to ms since 1970.
+        :param anyway: whether to give an empty flush if there is nothing to store.
         """
         if self._flushing is not None:
             return None
@@ -111,22 +101,18 @@ class Changes:
             assert stream is not None  # it would be closed
             batches += [(wall_ms(arrived), signed) for arrived, signed in stream.unstored()]
             stream.storing = stream.head
-            marks.append(stream.marks(_handed(stream, taken, own)))
-            if marks[-1].taken < stream.head:
-                self._behind[run] = None
-            else:
-                self._behind.pop(run, None)
+            marks.append(stream.marks(_taken(stream, own)))
         flush = Flush(batches, marks, list(self._closed.items()), own, settled)
         self._flushing, self._changed, self._closed = flush, {}, OrderedDict()
         return flush
 
     def stored(self, flushed: Flushed, streams: Callable[[StreamId], Stream | None]) -> None:
-        """The flush was stored."""
+        """End the flush: it is stored."""
         flush = self._end()
         self.settled = flush.settled
         for marks in flush.marks:
             stream = streams(marks.run)
-            # One that was closed meanwhile, forgotten even by its head, and began anew is another.
+            # A stream that was closed, forgotten even by its head, and begun anew meanwhile is another one.
             if stream is not None and marks.head <= stream.storing:
                 stream.stored = max(stream.stored, marks.head)
                 stream.kept = marks.taken
@@ -136,13 +122,13 @@ class Changes:
                 stream.given_up(low)
 
     def failed(self, streams: Callable[[StreamId], Stream | None]) -> None:
-        """Nothing of the flush was stored: all of it is to be stored still."""
+        """End the flush: nothing of it is stored, so the next flush has all of it again."""
         flush = self._end()
         since, self._closed = self._closed, OrderedDict(flush.closed)
         for run in self._changed:
             self._closed.pop(run, None)
         for run, head in since.items():
-            self._closed.pop(run, None)  # so that it is the newer
+            self._closed.pop(run, None)  # so that it is the newest
             self._closed[run] = head
         for marks in flush.marks:
             stream = streams(marks.run)
@@ -165,8 +151,8 @@ class Changes:
         return flush
 
 
-def _handed(stream: Stream, taken: Taken, own: tuple[StreamId, int]) -> int:
-    """The last message of *stream* that has gone where it should: of own ones, to some neighbour."""
+def _taken(stream: Stream, own: tuple[StreamId, int]) -> int:
+    """The last message of *stream* that has gone where it should: an own message, to some neighbour."""
     if stream.run == own[0]:
         return own[1]
-    return stream.base if stream.run[0] == own[0][0] else taken(stream.run, stream.head)
+    return stream.base if stream.run[0] == own[0][0] else stream.taken

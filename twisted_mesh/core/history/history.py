@@ -80,7 +80,8 @@ class History:
         for marks in restored.marks:
             stream = self._add(Stream(marks.run, marks.head, marks.base, now, self._storage))
             stream.low, stream.equivocated = marks.low, marks.equivocated
-            stream.whole, stream.kept = marks.whole, marks.taken
+            stream.whole = marks.whole
+            stream.taken = stream.kept = marks.taken
             stream.signed = marks.head
             if marks.run[0] == origin:
                 stream.base = marks.taken
@@ -90,6 +91,13 @@ class History:
         stream = self._open.get(run)
         if stream is not None and stream.base < min(sequence, stream.head):
             stream.base = min(sequence, stream.head)
+            self.changed(run)
+
+    def taken(self, run: StreamId, sequence: int) -> None:
+        """The application has taken *run* up to *sequence*."""
+        stream = self._open.get(run)
+        if stream is not None:
+            stream.taken = sequence
             self.changed(run)
 
     def changed(self, run: StreamId) -> None:

@@ -51,7 +51,8 @@ class Stream:
     :ivar low: the lowest that is held together with all up to the head, or head + 1; what is not in
         memory of that is in storage.
     :ivar base: what is at or under it is held and handed on, but never delivered here.
-    :ivar kept: the last that is stored as handed to the application.
+    :ivar taken: the last that the application has taken, as far as it is known here.
+    :ivar kept: the last that is stored as taken.
     :ivar whole: from this number on nothing is missing that was to be delivered.
     :ivar high: the highest number that what its author signed has shown.
     :ivar signed: the highest of a verified batch, or that its author has said there is.
@@ -82,6 +83,7 @@ class Stream:
         "signed",
         "stored",
         "storing",
+        "taken",
         "waiting_bytes",
         "whole",
     )
@@ -95,7 +97,7 @@ class Stream:
         self.head = self.high = head
         self.low = head + 1
         self.stored = self.storing = head
-        self.base = base
+        self.base = self.taken = base
         self.whole = base + 1
         self.kept = 0
         self.signed = 0
@@ -169,6 +171,7 @@ class Stream:
         if self.base <= max(self.signed, sequence):
             return None
         self.base = start
+        self.taken = min(self.taken, start)
         if self.low > self.head:  # nothing is held, so that nothing but hearsay says that it came
             self.head = self.stored = self.storing = min(self.head, start)
             self.high = max(self.head, self.signed)
