@@ -69,7 +69,6 @@ WIDE = {
     "core.overlay.rewiring.Rewiring",
     "links.peers.PersistentPeers",
     "links.rejoin.Rejoin",
-    "runtime.settings.Settings",
     "simulation.world.World",
 }
 

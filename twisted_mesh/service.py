@@ -25,7 +25,14 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 
 from twisted_mesh import flags
-from twisted_mesh.addressing.addresses import PeerAddress, check_port, parse_peer, this_host
+from twisted_mesh.addressing.addresses import (
+    PeerAddress,
+    check_address,
+    check_port,
+    parse_peer,
+    this_host,
+    told_address,
+)
 from twisted_mesh.addressing.endpoints import ClientEndpoints, Dial
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.delivery.delivery import Delivery, Handler
@@ -45,6 +52,7 @@ from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.links.tls import Tls
 from twisted_mesh.message import Member
 from twisted_mesh.network import SSL, Protocol
+from twisted_mesh.runtime.profile import Profile
 from twisted_mesh.runtime.running_node import RunningNode
 from twisted_mesh.runtime.settings import Settings
 
@@ -103,9 +111,10 @@ class MeshService(Service, Emitting):
         self._reactor = reactor
         self._clock = monotonic(reactor)
         self._settings = Settings(
-            Protocol(subnet, encryption), identity, out_addr, history, replay, overlay, role, label, tags,
-            config, self._wall_clock, self._verify,
+            Protocol(subnet, encryption), identity, history,
+            Profile.checked(role, label, tags, overlay, replay), config, self._wall_clock, self._verify,
         )  # fmt: skip
+        self._out_addr = None if out_addr is None else check_address(out_addr)
         self._endpoints = parse_listen(reactor, listen)
         if isinstance(peers, str):
             raise LocalError(f"peers is a sequence, such as ('host:4444',), not {peers!r}")
@@ -167,7 +176,7 @@ class MeshService(Service, Emitting):
     @property
     def out_addr(self) -> tuple[str, int] | None:
         """Where others are told to dial this node, or None where nobody can."""
-        return self._settings.out_addr(self.addresses)
+        return told_address(self.addresses, self._out_addr)
 
     @property
     def factory(self) -> IProtocolFactory:

@@ -22,13 +22,12 @@ from twisted_mesh.addressing.addresses import parse_host_port, parse_peer
 from twisted_mesh.cli.jsonlines import JsonLines
 from twisted_mesh.cli.stdio import Stdio
 from twisted_mesh.cli.terminal import end_process
-from twisted_mesh.core.broadcast.joining import replay_number
-from twisted_mesh.delivery.members import check_label, check_said, check_tags
 from twisted_mesh.errors import IdentityError, KeyInUse, LocalError, NotRunning, StoreError
 from twisted_mesh.eventloop.clock import make_monotonic
 from twisted_mesh.identity import Identity
 from twisted_mesh.links.listening import parse_listen
 from twisted_mesh.network import PLAINTEXT, SSL, Protocol
+from twisted_mesh.runtime.profile import Profile
 from twisted_mesh.service import MeshService
 from twisted_mesh.version import __version__
 
@@ -116,13 +115,12 @@ class Options(usage.Options):
         parse_listen(None, self["listen"])
         for peer in self["peer"]:
             parse_peer(peer)
-        check_said(check_label(self["label"]), check_tags(self["tag"]))
         if self["out-addr"] is not None:
             self["out-addr"] = parse_host_port(self["out-addr"])
         if self["replay"] is not None:
             with suppress(ValueError):
                 self["replay"] = float(self["replay"])
-            replay_number(self["replay"])
+        Profile.checked("member", self["label"], self["tag"], True, self["replay"])
 
     def becomes_daemon(self) -> bool:
         """Whether this is twistd without -n (`twist` and Windows' twistd never go away)."""

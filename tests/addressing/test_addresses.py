@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mesh.addressing.addresses import (
     PeerAddress,
+    check_address,
     check_port,
     choose_address,
     lan_address,
@@ -112,6 +113,10 @@ class TestThisHost(SynchronousTestCase):
         for interfaces in ([], ["127.0.0.1", "::1"], ["127.0.0.1", "::1", "fe80::1"]):
             for families in (both, v4):
                 self.assertEqual(choose_address([], interfaces, families), "127.0.0.1")
+
+    def test_an_address_nobody_could_read_is_refused(self) -> None:
+        self.assertRaises(LocalError, check_address, ("a" * 254, 1))
+        self.assertRaises(LocalError, check_address, ("\ud800", 1))
 
     def test_of_several_places_the_one_that_most_others_reach(self) -> None:
         loopback, link, far = ("127.0.0.1", 1), ("169.254.1.1", 2), ("10.0.0.7", 3)

@@ -1,4 +1,4 @@
-"""Who is a member: what a node says of itself, what it shows of the others, and when it tells."""
+"""Who is a member: what a node shows of the others, and when it tells."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ from itertools import pairwise
 
 import msgspec
 from twisted.internet.defer import CancelledError
-from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.meshcase import PORT, MeshCase, Puppet
-from twisted_mesh.addressing.addresses import check_address
 from twisted_mesh.core.handshake import LocalNode
-from twisted_mesh.delivery.members import MOST_SAID, check_label, check_role, check_said, check_tags
 from twisted_mesh.errors import LocalError, NotRunning
 from twisted_mesh.identity import Identity
 from twisted_mesh.message import Member
@@ -37,47 +34,6 @@ def presence(author: LocalNode, counter: int = 1, **changed: object) -> SignedRe
 def payload(signed: SignedRecord) -> bytes:
     """A record as it stands in a ROSTER."""
     return native.payload(signed)
-
-
-class TestWhatIsSaid(SynchronousTestCase):
-    def test_roles(self) -> None:
-        self.assertEqual((check_role("member"), check_role("guest")), (Role.MEMBER, Role.GUEST))
-        for role in ("Guest", "", None, 1, ["member"]):
-            self.assertRaises(LocalError, check_role, role)
-
-    def test_labels(self) -> None:
-        self.assertEqual((check_label(None), check_label(""), check_label("ä" * 64)), (None, "", "ä" * 64))
-        for label, why in (("a" * 65, "64 characters"), (b"a", "is a str"), ("\udcff", "is text")):
-            self.assertIn(why, str(self.assertRaises(LocalError, check_label, label)))
-
-    def test_tags(self) -> None:
-        self.assertEqual(check_tags(LONGEST), LONGEST)
-        given = {"a": "b"}
-        self.assertIsNot(check_tags(given), given)
-        for tags, why in (
-            ({str(number): "" for number in range(17)}, "at most 16"),
-            ({"k" * 33: ""}, "a tag's name is at most 32 characters"),
-            ({"k": "v" * 129}, "tag 'k' is at most 128 characters"),
-            ({1: "a"}, "a tag's name is a str"),
-            ({"a": 1}, "tag 'a' is a str"),
-            ({"a": "\ud800"}, "tag 'a' is text"),
-            ([("a", "b")], "a dict of str to str"),
-        ):
-            self.assertIn(why, str(self.assertRaises(LocalError, check_tags, tags)))
-
-    def test_all_of_it_fits_into_one_record(self) -> None:
-        check_said("l" * 64, LONGEST)
-        error = self.assertRaises(LocalError, check_said, "l" * 63 + "é", LONGEST)
-        self.assertIn(f"at most {MOST_SAID} bytes", str(error))
-
-    def test_an_address_nobody_could_read(self) -> None:
-        self.assertRaises(LocalError, check_address, ("a" * 254, 1))
-        self.assertRaises(LocalError, check_address, ("\ud800", 1))
-
-    def test_a_member_can_be_compared_and_be_in_a_set(self) -> None:
-        member = Member(b"id", None, {"a": "b"}, None, "member", "up", 0.0, 1)
-        self.assertEqual(len({member, msgspec.structs.replace(member)}), 1)
-        self.assertRaises(AttributeError, setattr, member, "label", "x")
 
 
 class MembersCase(MeshCase):

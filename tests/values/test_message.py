@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import pickle
 
+import msgspec
 from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mesh.errors import LocalError
-from twisted_mesh.message import Message, Source, shown
+from twisted_mesh.message import Member, Message, Source, shown
 
 
 class Replies:
@@ -69,6 +70,13 @@ class TestMessage(SynchronousTestCase):
     def test_its_repr_shows_type_packets_and_sender(self) -> None:
         shown = "message(type=2, packets=[b'yes', b'I did'], sender=b'sender')"
         self.assertEqual(repr(self.message), shown)
+
+
+class TestMember(SynchronousTestCase):
+    def test_a_member_can_be_compared_and_be_in_a_set(self) -> None:
+        member = Member(b"id", None, {"a": "b"}, None, "member", "up", 0.0, 1)
+        self.assertEqual(len({member, msgspec.structs.replace(member)}), 1)
+        self.assertRaises(AttributeError, setattr, member, "label", "x")
 
 
 class TestShown(SynchronousTestCase):

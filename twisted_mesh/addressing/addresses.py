@@ -181,11 +181,18 @@ def choose_address(
     return None if any(reach_of(host) is Reach.ANY for host in interfaces) else LOOPBACK
 
 
-def told_address(bound: Iterable[tuple[str, int]]) -> tuple[str, int] | None:
+def told_address(
+    bound: Iterable[tuple[str, int]], given: tuple[str, int] | None = None
+) -> tuple[str, int] | None:
     """Where others are told to dial a node that is bound to these hosts and ports; None for nowhere.
 
-    It is the first that most others reach: one of loopback only where there is no other.
+    It is the first that most others reach: one of loopback only if there is no other.
+
+    :param given: the host and port that were configured instead; a wildcard stands for this host.
     """
+    if given is not None:
+        host: str | None = lan_address() if given[0] in WILDCARDS else given[0]
+        return None if host is None else (host, given[1])
     told = [(host, port) for listens, port in bound if (host := _told_host(listens)) is not None]
     return min(told, key=lambda address: _REACHES.index(reach_of(address[0])), default=None)
 

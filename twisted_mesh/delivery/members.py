@@ -1,8 +1,7 @@
-"""Who is a member: what a node says of itself, and what it shows of the others.
+"""The other members, as the application sees them.
 
-Contract: what others could not read is refused before it is said, as a
-:class:`~twisted_mesh.errors.LocalError`.  The table holds the others of the roster as values: it is made
-anew where the core says that something has changed, so that looking costs nothing.
+Contract: the table holds the others of the roster as values.  A value is made anew when the core says that
+it has changed, so that reading the table costs nothing.
 """
 
 from __future__ import annotations
@@ -15,71 +14,11 @@ import msgspec
 from twisted.internet.interfaces import IReactorTime
 
 from twisted_mesh.core.events import MemberChanged, MemberGone, NewRun
-from twisted_mesh.errors import LocalError
 from twisted_mesh.identity import id_of
 from twisted_mesh.message import Member
-from twisted_mesh.wire.membership import MAX_LABEL, MAX_TAG_KEY, MAX_TAG_VALUE, MAX_TAGS, Role
+from twisted_mesh.wire.membership import Role
 
 GONE: Final = "gone"  #: the state of a member that the roster has forgotten
-#: Bytes of label and tags: what they have at most in ASCII, so that a record always has room for them.
-MOST_SAID: Final = MAX_LABEL + MAX_TAGS * (MAX_TAG_KEY + MAX_TAG_VALUE)
-
-_ROLES: Final = {"member": Role.MEMBER, "guest": Role.GUEST}
-
-
-def check_role(role: object) -> Role:
-    """The role with that name.
-
-    :raises LocalError: there is none.
-    """
-    if not isinstance(role, str) or role not in _ROLES:
-        raise LocalError(f"role is 'member' or 'guest', not {role!r}")
-    return _ROLES[role]
-
-
-def check_label(label: object) -> str | None:
-    """*label* if others can be told it.
-
-    :raises LocalError: not None, and no str of so many characters.
-    """
-    return None if label is None else _text("label", label, MAX_LABEL)
-
-
-def check_tags(tags: object) -> dict[str, str]:
-    """A copy of *tags* if others can be told them.
-
-    :raises LocalError: no dict of str to str, or too many or too long.
-    """
-    if not isinstance(tags, Mapping):
-        raise LocalError(f"tags is a dict of str to str, not {tags!r}")
-    if len(tags) > MAX_TAGS:
-        raise LocalError(f"tags are at most {MAX_TAGS}, not {len(tags)}")
-    return {
-        _text("a tag's name", key, MAX_TAG_KEY): _text(f"tag {key!r}", value, MAX_TAG_VALUE)
-        for key, value in tags.items()
-    }
-
-
-def check_said(label: str | None, tags: Mapping[str, str]) -> None:
-    """Label and tags together.
-
-    :raises LocalError: they do not fit into one record.
-    """
-    size = sum(len(text.encode()) for text in (label or "", *tags, *tags.values()))
-    if size > MOST_SAID:
-        raise LocalError(f"label and tags are at most {MOST_SAID} bytes of UTF-8 together, not {size}")
-
-
-def _text(what: str, text: object, most: int) -> str:
-    if not isinstance(text, str):
-        raise LocalError(f"{what} is a str, not {text!r}")
-    if len(text) > most:
-        raise LocalError(f"{what} is at most {most} characters, not {len(text)}")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise LocalError(f"{what} is text, not {text!r}") from None
-    return text
 
 
 class Members:

@@ -1,0 +1,55 @@
+"""What a node says of itself, and what it cannot say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from twisted_mesh.errors import LocalError
+from twisted_mesh.runtime.profile import MOST_SAID, Profile
+from twisted_mesh.wire.membership import Role
+
+LONGEST = {f"{number:032}": "v" * 128 for number in range(16)}
+
+
+def profile(role: Any = "member", label: Any = None, tags: Any = LONGEST, overlay: Any = True) -> Profile:
+    """A profile, checked."""
+    return Profile.checked(role, label, tags, overlay, None)
+
+
+class TestProfile(SynchronousTestCase):
+    def refused(self, why: str, **values: Any) -> None:
+        self.assertIn(why, str(self.assertRaises(LocalError, profile, **values)))
+
+    def test_roles(self) -> None:
+        self.assertEqual((profile("member").role, profile("guest").role), (Role.MEMBER, Role.GUEST))
+        for role in ("Guest", "", None, 1, ["member"]):
+            self.refused("'member' or 'guest'", role=role)
+
+    def test_labels(self) -> None:
+        labels = [None, "", "ä" * 64]
+        self.assertEqual([profile(label=label, tags={}).label for label in labels], labels)
+        for label, why in (("a" * 65, "64 characters"), (b"a", "is a str"), ("\udcff", "is text")):
+            self.refused(why, label=label)
+
+    def test_tags(self) -> None:
+        self.assertEqual(profile().tags, LONGEST)
+        self.assertIsNot(profile().tags, LONGEST)
+        for tags, why in (
+            ({str(number): "" for number in range(17)}, "at most 16"),
+            ({"k" * 33: ""}, "a tag's name is at most 32 characters"),
+            ({"k": "v" * 129}, "tag 'k' is at most 128 characters"),
+            ({1: "a"}, "a tag's name is a str"),
+            ({"a": 1}, "tag 'a' is a str"),
+            ({"a": "\ud800"}, "tag 'a' is text"),
+            ([("a", "b")], "a dict of str to str"),
+        ):
+            self.refused(why, tags=tags)
+
+    def test_all_of_it_fits_into_one_record(self) -> None:
+        self.assertEqual(profile(label="l" * 64).label, "l" * 64)
+        self.refused(f"at most {MOST_SAID} bytes", label="l" * 63 + "é")
+
+    def test_whether_it_looks_for_neighbours_is_true_or_false(self) -> None:
+        self.refused("True or False", overlay=1)

@@ -1,0 +1,75 @@
+"""What a node says of itself to the others: its role, label, tags, and what it wants of them.
+
+Contract: a :class:`Profile` that others could not read is refused with
+:class:`~twisted_mesh.errors.LocalError`; the arguments have the names they have in
+:class:`~twisted_mesh.service.MeshService`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from twisted_mesh.core.broadcast.joining import replay_number
+from twisted_mesh.errors import LocalError
+from twisted_mesh.wire.membership import MAX_LABEL, MAX_TAG_KEY, MAX_TAG_VALUE, MAX_TAGS, Role
+
+#: Bytes of label and tags: what they have at most in ASCII, so that a record always has room for them.
+MOST_SAID: Final = MAX_LABEL + MAX_TAGS * (MAX_TAG_KEY + MAX_TAG_VALUE)
+_ROLES: Final = {"member": Role.MEMBER, "guest": Role.GUEST}
+
+
+class Profile(NamedTuple):
+    """What a node says of itself.
+
+    :ivar overlay: whether it looks for neighbours by itself.
+    :ivar replay: how much of the past it wants delivered, as INTRO says it.
+    """
+
+    role: Role
+    label: str | None
+    tags: dict[str, str]
+    overlay: bool
+    replay: int
+
+    @classmethod
+    def checked(
+        cls, role: object, label: object, tags: object, overlay: object, replay: float | str | None
+    ) -> Profile:
+        """The profile with these values.
+
+        :raises LocalError: one of them cannot be told to others; the text says which, and why.
+        """
+        if not isinstance(role, str) or role not in _ROLES:
+            raise LocalError(f"role is 'member' or 'guest', not {role!r}")
+        text = None if label is None else _text("label", label, MAX_LABEL)
+        copied = _copied(tags)
+        size = sum(len(one.encode()) for one in (text or "", *copied, *copied.values()))
+        if size > MOST_SAID:
+            raise LocalError(f"label and tags are at most {MOST_SAID} bytes of UTF-8 together, not {size}")
+        if type(overlay) is not bool:
+            raise LocalError(f"overlay is True or False, not {overlay!r}")
+        return cls(_ROLES[role], text, copied, overlay, replay_number(replay))
+
+
+def _copied(tags: object) -> dict[str, str]:
+    if not isinstance(tags, Mapping):
+        raise LocalError(f"tags is a dict of str to str, not {tags!r}")
+    if len(tags) > MAX_TAGS:
+        raise LocalError(f"tags are at most {MAX_TAGS}, not {len(tags)}")
+    return {
+        _text("a tag's name", key, MAX_TAG_KEY): _text(f"tag {key!r}", value, MAX_TAG_VALUE)
+        for key, value in tags.items()
+    }
+
+
+def _text(what: str, text: object, most: int) -> str:
+    if not isinstance(text, str):
+        raise LocalError(f"{what} is a str, not {text!r}")
+    if len(text) > most:
+        raise LocalError(f"{what} is at most {most} characters, not {len(text)}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise LocalError(f"{what} is text, not {text!r}") from None
+    return text
