@@ -1,1 +1,1 @@
-"""The history file: another store is one more module beside SQLite's."""
+"""Stores of the history: another store is one more module beside SQLite's."""

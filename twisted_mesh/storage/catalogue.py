@@ -1,9 +1,9 @@
-"""What the history file holds of each stream, and what goes in and out of it.
+"""The streams of the history file: flushes go in, old batches go out.
 
-Contract: a :class:`Catalogue` is what the tables say of each stream, in memory; it changes both together
-within a transaction that its caller begins and ends, and is of no use any more when that was rolled
-back.  The origin with the most bytes gives up first, of its largest stream the oldest batch, and what is
-too old goes; own messages that no neighbour has are never given up.
+Contract: a :class:`Catalogue` holds in memory what the tables say of each stream.  It changes memory and
+tables together, within a transaction that its caller begins and ends; throw it away if that is rolled back.
+If there are too many bytes, the origin with the most gives up first: the oldest batch of its largest
+stream.  Batches that are too old are given up.  Own messages that no neighbour has are never given up.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from twisted_mesh.wire import native
 from twisted_mesh.wire.framing import LENGTH_BYTES
 from twisted_mesh.wire.native import SignedBatch
 
-#: Around a payload: the rest of its row, its key in the index (measured: 52 to 58 where the payload is
-#: small; where it is 2 KiB, of which no two fit in a page of the file, it takes twice its size).
+#: Bytes around a payload: the rest of its row, and its key in the index.  Measured: 52 to 58 around a small
+#: payload; a payload of 2 KiB takes twice its size, since no two fit in a page of the file.
 ROW_BYTES: Final = 56
-_PIECE: Final = 4096  # batches of it in one flush, so that none takes seconds (25 to 70 ms: measured)
-_AHEAD: Final = 64  # rows that are looked at together
+_PIECE: Final = 4096  # batches given up in one flush, so that none takes seconds (25 to 70 ms: measured)
+_AHEAD: Final = 64  # rows read at once
 _NEVER: Final = 2**63 - 1
 
 
 class Limits(NamedTuple):
-    """What is kept.
+    """How much is kept.
 
-    :ivar bytes: of batches, all streams together.
-    :ivar seconds: since a batch came.
+    :ivar bytes: of the batches of all streams.
+    :ivar seconds: after a batch came.
     :ivar closed: heads of closed streams.
     """
 
@@ -46,16 +46,16 @@ class Limits(NamedTuple):
 class Entry:
     """One stream as it is stored; ``oldest`` and ``newest`` say when the lowest and the last batch came.
 
-    :ivar apart: whether batches below ``low`` may be stored, for consumers that have not taken them.
+    :ivar has_below: whether batches below ``low`` may be stored, for consumers that have not taken them.
     """
 
     __slots__ = (
-        "apart",
         "base",
         "batches",
         "bytes",
         "end",
         "equivocated",
+        "has_below",
         "head",
         "id",
         "low",
@@ -70,12 +70,12 @@ class Entry:
         self.run, self.id = run, id
         self.head = self.base = self.taken = 0
         self.low = self.whole = 1
-        self.equivocated = self.apart = False
+        self.equivocated = self.has_below = False
         self.batches = self.bytes = self.oldest = self.newest = 0
-        self.end = 0  # the last number of the last batch, if there is any
+        self.end = 0  # the last number of the last batch; 0 if there is none
 
     def row(self) -> tuple[bytes | int, ...]:
-        """Itself as a row of the table."""
+        """The row of the table."""
         return (
             *(*self.run, self.id, self.head, self.low, self.base, self.taken, self.equivocated, self.whole),
             *(self.batches, self.bytes, self.oldest, self.newest),
@@ -90,31 +90,31 @@ class _Row(NamedTuple):
 
 
 class _Oldest:
-    """The batches of one stream from the lowest up, as far as they may be given up.
+    """The batches of one stream that may be given up, from the lowest up.
 
-    :param limit: what lies above stays.
+    :param limit: batches that end above this number stay.
     """
 
     def __init__(self, database: sqlite3.Connection, entry: Entry, limit: int) -> None:
         self._database = database
         self._limit = limit
         self._rows: deque[_Row] = deque()
-        self._seen = -1  # the first number of the last row that was looked at
+        self._seen = -1  # the first number of the last row that was read
         self._passed: int | None = None
         self.entry = entry
 
     @property
     def next(self) -> _Row | None:
-        """The lowest that may be given up, or None."""
+        """The lowest batch that may be given up, or None."""
         row = self.lowest
         return None if row is None or row.last > self._limit else row
 
-    def pass_by(self) -> None:
-        """Go on to the one behind :attr:`next`."""
+    def pass_over(self) -> None:
+        """Give up :attr:`next`, and go on to the batch behind it."""
         self._passed = self._rows.popleft().first
 
     def delete(self) -> None:
-        """Delete what was passed by; what is the oldest of the rest."""
+        """Delete the batches that were passed over, and note when the oldest of the rest came."""
         if self._passed is None:
             return
         self._database.execute(
@@ -125,7 +125,7 @@ class _Oldest:
 
     @property
     def lowest(self) -> _Row | None:
-        """The lowest of the rest, or None."""
+        """The lowest batch that is left, or None."""
         if not self._rows:
             rows = self._database.execute(
                 "SELECT first, last, arrived, length(payload) FROM batch "
@@ -142,26 +142,24 @@ class _Oldest:
 class Catalogue:
     """All streams as they are stored.
 
-    :ivar batches: how many, all streams together; :ivar bytes: of those.
-    :ivar closed: heads of closed streams.
+    :ivar batches: of all streams; :ivar bytes: of these batches.
+    :ivar closed: how many heads of closed streams.
     """
 
     def __init__(self, database: sqlite3.Connection, limits: Limits) -> None:
         self._database = database
         self._limits = limits
         self._entries: dict[StreamId, Entry] = {}
-        self._told: dict[
-            StreamId, int
-        ] = {}  # of each stream that this flush touches, the low its caller knows
+        self._lows: dict[StreamId, int] = {}  # of the streams this flush changes, as its caller knows them
         self._rows: list[tuple[object, ...]] = []  # of this flush, not inserted yet
-        self._left = 0  # what this flush may give up that need not go now
+        self._left = 0  # how many batches this flush may give up that need not go now
         self._evicting = False
         for origin, epoch, *values in database.execute("SELECT * FROM stream"):
             entry = self._entries[origin, epoch] = Entry((origin, epoch), values[0])
             entry.head, entry.low, entry.base, entry.taken, entry.equivocated = values[1:6]
             entry.whole, entry.batches, entry.bytes, entry.oldest, entry.newest = values[6:]
             entry.end = entry.head
-            entry.apart = entry.taken < entry.low - 1
+            entry.has_below = entry.taken < entry.low - 1
         entries = self._entries.values()
         self._next_id = max((entry.id for entry in entries), default=0) + 1
         self._due = min((entry.oldest for entry in entries if entry.batches), default=_NEVER)
@@ -171,11 +169,11 @@ class Catalogue:
         (self._settled,) = database.execute("SELECT settled FROM about").fetchone()
 
     def __len__(self) -> int:
-        """The open streams."""
+        """How many streams are open."""
         return len(self._entries)
 
     def restored(self) -> Restored:
-        """What a node that opens the history begins with."""
+        """The values that a node which opens the history begins with."""
         marks = [
             Marks(
                 entry.run,
@@ -193,17 +191,18 @@ class Catalogue:
         return Restored(marks, closed, bool(self._settled))
 
     def is_overdue(self, now: int) -> bool:
-        """Whether something is too old at *now*, in milliseconds since 1970."""
+        """Whether a batch is too old at *now*, in milliseconds since 1970."""
         return self._due <= now - self._limits.seconds * 1000
 
     def apply(self, flush: Flush, now: int) -> Sequence[tuple[StreamId, int]]:
-        """Write *flush*, then give up what is too much or too old; the lows its caller does not know.
+        """Write *flush*, then give up batches that are too many or too old.
 
         :param now: milliseconds of wall clock since 1970.
-        :raises sqlite3.Error: the file does not take it.
-        :raises ValueError: a batch does not join what is stored, or marks do not fit: the caller's fault.
+        :return: the lows that its caller does not know.
+        :raises sqlite3.Error: the file cannot be written.
+        :raises ValueError: a batch does not join those stored, or marks do not fit: the caller's fault.
         """
-        self._told = {}
+        self._lows = {}
         self._rows = []
         self._left = _PIECE
         for run, head in flush.closed:
@@ -263,33 +262,33 @@ class Catalogue:
             self._forget_closed(marks.run)
         entry.head, entry.base = marks.head, marks.base
         entry.taken, entry.equivocated, entry.whole = marks.taken, marks.equivocated, marks.whole
-        self._told[marks.run] = marks.low
+        self._lows[marks.run] = marks.low
         if entry.batches and marks.low > entry.low:
             entry.low = marks.low
             entry.end = max(entry.end, marks.low - 1)
-            entry.apart = True
-        if entry.apart:
+            entry.has_below = True
+        if entry.has_below:
             self._clear(entry)
 
     def _clear(self, entry: Entry) -> None:
-        """Give up what lies below the low, but for what some consumer has not taken."""
+        """Give up the batches below the low, except those that some consumer has not taken."""
         oldest = _Oldest(self._database, entry, min(entry.low - 1, entry.taken))
         while (row := oldest.next) is not None:
             self._give_up(oldest, row)
         oldest.delete()
-        entry.apart = (rest := oldest.lowest) is not None and rest.last < entry.low
+        entry.has_below = (rest := oldest.lowest) is not None and rest.last < entry.low
 
     def _put(self, entry: Entry, arrived: int, signed: SignedBatch) -> None:
         batch = signed.batch
-        if batch.last < self._told.setdefault(entry.run, entry.low):
-            return  # the marks say that it is given up since
+        if batch.last < self._lows.setdefault(entry.run, entry.low):
+            return  # its marks say that it was given up since
         if not entry.batches:
             entry.low = batch.first
         elif batch.first > entry.end + 1:
             raise ValueError(f"{batch.first} does not join {entry.end} of {entry.run}")
         else:
-            # What waited behind a hole came when the hole was filled; and even where the clock was set
-            # back what comes later in the stream did not come before the rest.
+            # A batch that waited behind a hole came when the hole was filled.  And if the clock was set
+            # back, a batch that is later in the stream still did not come before the earlier ones.
             arrived = max(arrived, entry.newest)
             if batch.first <= entry.end:
                 self._replace(entry, batch.first)
@@ -306,7 +305,7 @@ class Catalogue:
         self._rows = []
 
     def _replace(self, entry: Entry, first: int) -> None:
-        """Delete the batches from *first* on: a longer one that covers them all takes their place."""
+        """Delete the batches from *first* on: one longer batch that covers them all takes their place."""
         self._insert()
         chosen = "FROM batch WHERE stream = ? AND first >= ?"
         number, length = self._database.execute(
@@ -316,7 +315,7 @@ class Catalogue:
         self._count(entry, -number, -int(length) - number * ROW_BYTES)
 
     def _age(self, before: float, own: tuple[StreamId, int]) -> None:
-        """Give up what came at *before* or earlier, of much a piece in each flush."""
+        """Give up batches that came at *before* or earlier; of many batches, some in each flush."""
         if self._due > before:
             return
         self._due = _NEVER
@@ -332,7 +331,7 @@ class Catalogue:
     def _evict(self, own: tuple[StreamId, int]) -> None:
         """Give up a sixteenth, batch by batch, each of the origin that has the most bytes by then.
 
-        What is above the limit goes now, the rest in pieces.
+        Bytes above the limit go now, the others in later flushes if they are many.
         """
         target = room_at(self._limits.bytes)
         shares = Shares((entry.run, entry.bytes) for entry in self._entries.values())
@@ -355,11 +354,11 @@ class Catalogue:
 
     def _give_up(self, oldest: _Oldest, row: _Row) -> None:
         entry = oldest.entry
-        self._told.setdefault(entry.run, entry.low)
+        self._lows.setdefault(entry.run, entry.low)
         entry.low = max(entry.low, row.last + 1)
         self._count(entry, -1, -row.cost)
         self._left -= 1
-        oldest.pass_by()
+        oldest.pass_over()
 
     def _count(self, entry: Entry, batches: int, size: int) -> None:
         entry.batches += batches
@@ -370,13 +369,13 @@ class Catalogue:
     def _write_streams(self) -> list[tuple[StreamId, int]]:
         lows = []
         rows = []
-        for run, told in self._told.items():
+        for run, known in self._lows.items():
             entry = self._entries[run]
             if not entry.batches:
                 entry.low = entry.head + 1
             elif entry.end != entry.head:
                 raise ValueError(f"the head of {run} is {entry.head}, its last batch ends at {entry.end}")
-            if entry.low > told:
+            if entry.low > known:
                 lows.append((run, entry.low))
             rows.append(entry.row())
         self._database.executemany(

@@ -1,8 +1,8 @@
-"""Reading batches out of the history file, and past what is damaged of it.
+"""Reading batches from the history file, past damaged places.
 
-Contract: :class:`Reader` reads in pieces, each a statement that does not stay open.  Where a page of the
-file cannot be read it goes on batch by batch, each by its key, and leaves out those alone that it cannot
-read: which batches there are is in an index, whose pages are others than those of the batches.
+Contract: :class:`Reader` reads in pieces, each by a statement that does not stay open.  If a page of the
+file cannot be read, it reads on batch by batch, each by its key, and leaves out only the batches that it
+cannot read.  The keys are in an index, which has pages of its own.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from twisted_mesh.storage.sqlite_file import TROUBLE, numbers
 from twisted_mesh.wire import native
 from twisted_mesh.wire.native import SignedBatch
 
-#: Bytes that are read at once (guess): a statement that stays open would keep the log growing.
+#: Bytes read by one statement (guess): a statement that stays open would keep the log growing.
 _READ_BYTES: Final = 2**20
-_KEYS: Final = 64  # batches that are read by their key together (guess)
+_KEYS: Final = 64  # keys found by one statement (guess)
 _MAX: Final = 2**63 - 1  # SQLite's integers
 
 _FIND_BATCHES: Final = """
@@ -42,7 +42,7 @@ _FIND_ROW: Final = "SELECT last, checksum, payload FROM batch WHERE rowid = ?"
 
 
 class _Row(NamedTuple):
-    """What is stored from the number *first* on, None if that is damaged, and its bytes."""
+    """The batch that begins with *first*, None if it is damaged, and its size in bytes."""
 
     first: int
     signed: SignedBatch | None
@@ -50,18 +50,18 @@ class _Row(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """Some rows in order, and the number from which on there may be more, or None."""
+    """Some rows in order; there may be more from the number *start* on, unless that is None."""
 
     rows: Sequence[_Row]
     start: int | None
 
 
 class Reader:
-    """Reads what a history file holds."""
+    """Reads the batches of a history file."""
 
     def __init__(self, database: sqlite3.Connection, failed: Callable[[Exception], None]) -> None:
         """
-        :param failed: is told of whatever cannot be read; it raises unless that is damaged.
+        :param failed: is called with each error in reading; it raises unless the file is damaged.
         """
         self._database = database
         self._failed = failed
@@ -69,7 +69,7 @@ class Reader:
     def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[Piece]:
         """Batches with messages *first* to *last*, in order: one, and more up to *most* bytes.
 
-        Where something is damaged its place is taken by one Missing; it counts as if it were not.
+        One Missing takes the place of damaged batches, which count towards *most* like others.
         """
         last = min(last, _MAX)
         if first > last:
@@ -95,7 +95,7 @@ class Reader:
                 elif damaged is None:
                     damaged = max(first, row.first)
             if start is None or start > last or (reached is not None and start <= reached):
-                break  # a start that is not above the one before would have no end
+                break  # a start that is not above the one before would make this endless
             reached = start
             rows, start = self._read(run, first, last, start, most - size)
         if damaged is not None:
@@ -104,7 +104,7 @@ class Reader:
     def _read(self, run: StreamId, first: int, last: int, start: int | None, most: int) -> _Rows:
         """Some of the batches with messages *first* to *last*, about *most* bytes of them.
 
-        :param start: those from this number on; None: and the one that *first* is in.
+        :param start: only batches that begin here or later; None for all from that which holds *first* on.
         """
         most = min(most, _READ_BYTES)
         wanted = {"origin": run[0], "epoch": run[1], "first": first, "last": last, "start": start}
@@ -125,7 +125,7 @@ class Reader:
         return _Rows(rows, None)
 
     def _read_by_key(self, run: StreamId, first: int, last: int, start: int | None, most: int) -> _Rows:
-        """As :meth:`_read`, one by one."""
+        """As :meth:`_read`, batch by batch."""
         id = self._number(_FIND_STREAM, *run)
         if id is None:
             return _Rows([_Row(first if start is None else start, None, 0)], None)
@@ -152,7 +152,7 @@ class Reader:
         return _Rows([*rows, _Row(start, None, 0)], self._readable(id, start, last))
 
     def _readable(self, id: int, start: int, last: int) -> int | None:
-        """From which number on the keys can be read again, *start* being one from which they cannot."""
+        """The number from which on the keys can be read again, after *start*, from which they cannot."""
         if start >= last:
             return None
         fails, step = start, 1
@@ -169,7 +169,7 @@ class Reader:
         return reads
 
     def _can_seek(self, id: int, start: int) -> bool:
-        """Whether :meth:`_read_by_key` can read the first key from *start* on, or there is none."""
+        """Whether :meth:`_read_by_key` can read the first key from *start* on; also if there is none."""
         try:
             key = self._database.execute(_FIND_NEXT, (id, start)).fetchone()
             if key is not None:
@@ -189,7 +189,7 @@ class Reader:
         return _Row(first, None, 0) if found is None else self._checked(run, first, *found)
 
     def _number(self, statement: str, *values: object) -> int | None:
-        """What *statement* finds, or None."""
+        """The number that *statement* finds, or None."""
         try:
             (found,) = numbers(self._database.execute(statement, values).fetchone())
         except TROUBLE as error:
@@ -198,7 +198,7 @@ class Reader:
         return found
 
     def _checked(self, run: StreamId, first: int, last: object, checksum: object, payload: object) -> _Row:
-        """A row as it was read: a neighbour that got another batch than was stored would close the link."""
+        """A row, checked: a neighbour that got another batch than was stored would close the link."""
         try:
             signed = _decoded(run, first, last, checksum, payload)
         except RemoteError as error:
@@ -208,9 +208,9 @@ class Reader:
 
 
 def _check_order(number: object, start: int | None) -> None:
-    """Whether *number* is the first of a batch at *start* or behind: else to go on would have no end.
+    """Check that *number* can begin a batch at *start* or later; if it cannot, reading would be endless.
 
-    :raises sqlite3.DatabaseError: it is not: the index is damaged.
+    :raises sqlite3.DatabaseError: it cannot: the index is damaged.
     """
     if not isinstance(number, int) or (start is not None and number < start):
         raise sqlite3.DatabaseError("the keys of the batches are damaged")
@@ -219,7 +219,7 @@ def _check_order(number: object, start: int | None) -> None:
 def _decoded(run: StreamId, first: object, last: object, checksum: object, payload: object) -> SignedBatch:
     """The batch in a row.
 
-    :raises RemoteError: it is not what was stored.
+    :raises RemoteError: it is not the batch that was stored.
     """
     if isinstance(payload, bytes) and crc32(payload) == checksum:
         signed = native.decode(payload)

@@ -22,7 +22,8 @@ from twisted_mesh.storage.catalogue import Catalogue, Limits
 from twisted_mesh.storage.reader import Reader
 from twisted_mesh.storage.sqlite_file import TROUBLE, explain, number, numbers, open_history, transaction
 
-_GIVE_BACK_PAGES: Final = 1024  # of 4 KiB to the file system after a flush, where a quarter is free (guess)
+#: Pages of 4 KiB given back to the file system after a flush, if a quarter of the file is free (guess).
+_GIVE_BACK_PAGES: Final = 1024
 
 _log = Logger()
 
@@ -35,8 +36,8 @@ _AT: Final = "SELECT first, arrived FROM batch WHERE stream = ? AND first <= ? O
 class SqliteStore:
     """A history file in use by this process.
 
-    :ivar restored: what it held when it was opened.
     :ivar name: the path of the file, absolute, without links.
+    :ivar restored: what it held when it was opened.
     """
 
     def __init__(
@@ -49,13 +50,13 @@ class SqliteStore:
         closed_limit: int,
         wall_ms: Callable[[], int],
     ) -> None:
-        """Open the history at *path*, mode 0600, or make it.
+        """Open the history at *path*, or make it with mode 0600.
 
         :param network: the protocol id of the node's network; it must be the same at every opening.
-        :param bytes_limit: of batches; beyond it the origin with the most gives up its oldest.
+        :param bytes_limit: of batches; beyond it, the origin with the most bytes gives up its oldest batch.
         :param seconds_limit: how long a batch is kept, by this host's clock.
-        :param closed_limit: heads of closed streams; of more, the oldest is forgotten.
-        :param wall_ms: milliseconds since 1970; any thread that flushes calls it.
+        :param closed_limit: heads of closed streams; if there are more, the oldest is forgotten.
+        :param wall_ms: milliseconds since 1970; it is also called in the thread that flushes.
         :raises StoreError: it cannot be used; the text says why, and what to do about it.
         """
         self.name = os.path.realpath(path)
@@ -64,7 +65,7 @@ class SqliteStore:
         self._opened = open_history(self.name, network)
         self._writer, self._reader = self._opened.writer, self._opened.reader
         self._batches = Reader(self._reader, self._cannot_read)
-        self._closed = self._complained = False
+        self._closed = self._has_logged = False
         with ExitStack() as undo:
             undo.callback(self.close)
             try:
@@ -77,16 +78,10 @@ class SqliteStore:
         self._footprint = _footprint(catalogue)
 
     def flush(self, flush: Flush) -> Flushed:
-        """Store all of *flush*, then give up what is too much or too old.
-
-        In any thread, one flush at a time.  A run that is in both its marks and its closed is open.
-
-        :raises StoreError: nothing of it is stored; the next one may be.
-        :raises ValueError: it does not fit what is stored: the core's fault.
-        """
+        """As :meth:`Store.flush`."""
         if self._closed:
             raise self._is_closed()
-        catalogue, self._catalogue = self._catalogue, None  # what a failure leaves of it is wrong
+        catalogue, self._catalogue = self._catalogue, None  # after a failure it is wrong
         try:
             with transaction(self._writer):
                 if catalogue is None:
@@ -100,23 +95,13 @@ class SqliteStore:
         return Flushed(lows)
 
     def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[Piece]:
-        """Stored batches with messages *first* to *last*, in order: one, and more up to *most* bytes.
-
-        Where something is damaged its place is taken by one Missing; it counts as if it were not, and is
-        logged once.
-
-        :raises StoreError: it cannot be read now, as when the disk fails, which is logged once, too; or
-            the store is closed.
-        """
+        """As :meth:`Store.read`; the first error in reading is logged, further ones are not."""
         if self._closed:
             raise self._is_closed()
         yield from self._batches.read(run, first, last, most)
 
     def first_since(self, run: StreamId, seconds: float) -> int | None:
-        """The first message of the first stored batch that came within the last *seconds*, or None.
-
-        What waited behind a hole came when the hole was filled.
-        """
+        """As :meth:`Store.first_since`; a batch that waited behind a hole came when the hole was filled."""
         if self._closed:
             return None
         try:
@@ -126,26 +111,26 @@ class SqliteStore:
             finally:
                 self._reader.execute("ROLLBACK")
         except TROUBLE as error:
-            self._tell(error)
+            self._log_once(error)
             return None
 
     def is_overdue(self) -> bool:
-        """Whether the next flush gives up what is too old; False while one is under way."""
+        """As :meth:`Store.is_overdue`."""
         catalogue = self._catalogue
         return catalogue is not None and catalogue.is_overdue(self._wall_ms())
 
     def footprint(self) -> dict[str, int]:
-        """Entries and bytes of what is stored, as of the last flush."""
+        """As :meth:`Store.footprint`."""
         return dict(self._footprint)
 
     def close(self) -> None:
-        """Let others have the file; no flush may be under way.  Nothing is read from it any more."""
+        """As :meth:`Store.close`."""
         if not self._closed:
             self._closed = True
             self._opened.close()
 
     def close_in_fork(self) -> None:
-        """In a forked process: it is the parent's alone."""
+        """As :meth:`Store.close_in_fork`."""
         self._closed = True
         self._opened.close_in_fork()
 
@@ -161,7 +146,8 @@ class SqliteStore:
         below, found = numbers(self._reader.execute(_ENDS, {"id": id}).fetchone())
         if oldest >= since:
             return below
-        # None came before the one it follows: what begins at `below` is too old, at `found` it is not.
+        # No batch came before the one it follows: the batch at `below` is too old, the one at `found` is
+        # not.
         while below + 1 < found:
             middle = (below + found) // 2
             first, arrived = numbers(self._reader.execute(_AT, (id, middle)).fetchone())
@@ -172,32 +158,32 @@ class SqliteStore:
         return found
 
     def _give_back(self) -> None:
-        """Make the file smaller, a little after each flush, where much of it is free."""
+        """Make the file a little smaller after each flush, if much of it is free."""
         try:
             free = number(self._writer, "freelist_count")
             if free > _GIVE_BACK_PAGES and free * 4 > number(self._writer, "page_count"):
-                # Each page is a step of it, of which execute() does the first alone.
+                # Each page is a step of this statement, and execute() does only the first step.
                 self._writer.executescript(f"PRAGMA incremental_vacuum({_GIVE_BACK_PAGES})")
         except TROUBLE as error:
             _log.warn("{error}", error=explain(self.name, error))
 
     def _cannot_read(self, error: Exception) -> None:
-        """Something cannot be read.
+        """Log an error in reading.
 
-        :raises StoreError: that says nothing of what is stored.
+        :raises StoreError: the store is closed, or reading failed though the file may be whole.
         """
         if self._closed:
             raise self._is_closed()
-        self._tell(error)
+        self._log_once(error)
         if isinstance(error, sqlite3.OperationalError):  # damage is another DatabaseError
             raise explain(self.name, error) from error
 
     def _is_closed(self) -> StoreError:
         return StoreError(f"history {self.name} is closed")
 
-    def _tell(self, error: Exception) -> None:
-        if not self._complained:
-            self._complained = True
+    def _log_once(self, error: Exception) -> None:
+        if not self._has_logged:
+            self._has_logged = True
             _log.error("history {path} cannot be read in part: {error}", path=self.name, error=error)
 
 

@@ -1,10 +1,10 @@
-"""The file a node keeps its history in: whose it is, and that nobody else has it.
+"""The SQLite file of a history: opening, checking and locking it.
 
-Contract: :func:`open_history` gives two connections to a file that is ours, whole as far as that can be
-told without reading all of it, and in use by nobody else as long as the :class:`Lock` is held; or raises
-:class:`~twisted_mesh.errors.StoreError` and has changed nothing.  What SQLite says is told in our words
-by :func:`explain`.  A process that dies at any moment loses nothing that was committed; when the power
-fails the last transactions may be lost, but what is left is whole.
+Contract: :func:`open_history` gives two connections to a history file.  It is this network's, it is whole
+as far as that can be seen without reading all of it, and nobody else uses it while the :class:`Lock` is
+held.  Otherwise it raises :class:`~twisted_mesh.errors.StoreError` and changes nothing.  :func:`explain`
+says in plain words what an error of SQLite means.  A process that dies at any moment loses nothing that was
+committed.  When the power fails, the last transactions may be lost, but the rest is whole.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from twisted_mesh.wire.framing import MAX_FRAME_BYTES
 VERSION: Final = 1
 APPLICATION: Final = 0x6D657368  # "mesh"
 _MIB: Final = 2**20
-_WAL_PAGES: Final = 2000  # of 4 KiB: the log is copied into the file so often (twice SQLite's 1000; guess)
-_WAL_BYTES: Final = 16 * _MIB  # of the log that stay on disk when it was copied (guess)
-_PATIENCE: Final = 1.0  # seconds to wait for a program that looks into the file and locks it (guess)
+_WAL_PAGES: Final = 2000  # of 4 KiB in the log until it is copied (twice SQLite's 1000; guess)
+_WAL_BYTES: Final = 16 * _MIB  # of the log that stay on disk after it was copied (guess)
+_PATIENCE: Final = 1.0  # seconds to wait while another program locks the file to look into it (guess)
+_READ_PATIENCE: Final = 0.05  # the same in the reactor's thread, which must not stand still (guess)
 _ANY: Final = 2**63
-#: What comes out of a file that is damaged, or full: the second where SQLite's words quote the damage.
+#: Errors of a damaged file or a full disk.  The second comes when SQLite's message quotes damaged text.
 TROUBLE: Final = (sqlite3.Error, UnicodeDecodeError)
-_READ_PATIENCE: Final = 0.05  # the same in the reactor's thread, where it hardly ever happens (guess)
 
-#: As SQLite keeps it, so that another schema is noticed.  The batches have an ordinary table with an index
-#: beside it: in a clustered one rows of 1 KiB took four times their size (measured).
+#: As SQLite stores it, so that another schema is noticed.  The batches are in an ordinary table with an
+#: index beside it: in a clustered table, rows of 1 KiB took four times their size (measured).
 SCHEMA: Final = (
     """CREATE TABLE about (
     one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -78,10 +78,11 @@ SCHEMA: Final = (
 class Lock:
     """The right to use the history at *path*, until it is released or the process ends.
 
-    It lies in a file beside it, ``PATH-lock``, which is gone when it is released.  (SQLite's own locks
-    are lost when anybody in this process closes the history's file, and two stores would share them.)
+    It is a lock on the file ``PATH-lock``, which is removed when the lock is released.  SQLite's own locks
+    would not do: they are lost when anybody in this process closes the history's file, and two stores of
+    one process would share them.
 
-    :raises StoreError: another has it, in this process or in another, or the file cannot be made.
+    :raises StoreError: this process or another holds the lock, or the file cannot be made.
     """
 
     def __init__(self, path: str) -> None:
@@ -100,7 +101,7 @@ class Lock:
                         f"history {path} is in use by another node: give each a file of its own"
                     ) from None
                 raise _unwritable(path, error.strerror) from error
-            # Who had it may have removed the file between the two steps: then this is a lock on nothing.
+            # The holder before may have removed the file between the two steps: then this locks nothing.
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), os.stat(self._file)):
                     self._descriptor = descriptor
@@ -108,18 +109,18 @@ class Lock:
             os.close(descriptor)
 
     def close_in_fork(self) -> None:
-        """In a forked process: leave it to the parent, with whom this process would share it."""
+        """In a forked process: leave the lock to the parent, with which this process would share it."""
         os.close(self._descriptor)
 
     def release(self) -> None:
-        """Let others have it."""
+        """Let others lock it."""
         with contextlib.suppress(OSError):
             os.unlink(self._file)
         os.close(self._descriptor)
 
 
 class Opened(NamedTuple):
-    """A history in use: a connection to write, one to read beside it, and the right to do so."""
+    """A history in use: a connection that writes, one that reads meanwhile, and the lock."""
 
     writer: sqlite3.Connection
     reader: sqlite3.Connection
@@ -128,15 +129,15 @@ class Opened(NamedTuple):
     def close_in_fork(self) -> None:
         """In a forked process: leave all of it to the parent.
 
-        To close a connection, or to free it, would write what the parent is about to write.  Its files
-        stay open, which keeps nobody from them: their locks are the parent's alone.
+        Closing or freeing a connection would write what the parent is about to write.  So its files stay
+        open here; that locks out nobody, since the locks on them are the parent's alone.
         """
         never_free(self.reader)
         never_free(self.writer)
         self.lock.close_in_fork()
 
     def close(self) -> None:
-        """Close both, and let others have the file.  The writer is the last: it copies the log."""
+        """Close both connections, the writer last, since that copies the log; then release the lock."""
         with contextlib.ExitStack() as end:  # whatever fails all of it is done, the last first
             end.callback(self.lock.release)
             end.callback(self.writer.close)
@@ -144,7 +145,7 @@ class Opened(NamedTuple):
 
 
 def open_history(path: str, network: bytes) -> Opened:
-    """The history at *path*, made now if there is none.
+    """Open the history at *path*, or make it.
 
     :param path: absolute, without links.
     :param network: the protocol id of the node's network.
@@ -171,7 +172,7 @@ def open_history(path: str, network: bytes) -> Opened:
 
 
 def explain(path: str, error: Exception) -> StoreError:
-    """What *error*, one of :data:`TROUBLE`, means for the history at *path*."""
+    """Explain what *error*, one of :data:`TROUBLE`, means for the history at *path*."""
     match getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF:
         case sqlite3.SQLITE_NOTADB:
             return _foreign(path)
@@ -189,8 +190,8 @@ def explain(path: str, error: Exception) -> StoreError:
 
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
-    """All that is written within is stored at its end; nothing of it if anything raises."""
-    if connection.in_transaction:  # one before could not be rolled back
+    """Store at its end everything that is written within, or nothing if anything raises."""
+    if connection.in_transaction:  # an earlier one could not be rolled back
         connection.execute("ROLLBACK")
     connection.execute(begin)
     try:
@@ -211,7 +212,7 @@ def number(connection: sqlite3.Connection, pragma: str) -> int:
 def numbers(row: Sequence[object] | None) -> list[int]:
     """The values of a row that holds numbers.
 
-    :raises sqlite3.DatabaseError: there is no row, or it holds something else: the file is damaged.
+    :raises sqlite3.DatabaseError: there is no row, or a value is no number: the file is damaged.
     """
     values = [value for value in row or () if isinstance(value, int)]
     if row is None or len(values) < len(row):
@@ -220,9 +221,9 @@ def numbers(row: Sequence[object] | None) -> list[int]:
 
 
 def _make_file(path: str) -> int:
-    """See to it that there is a file, which SQLite would make for others to read, too.
+    """Make the file if there is none; SQLite would make it readable for others.
 
-    :return: what must be there, in bytes.  With a log beside it that is not known: the rest is in the log.
+    :return: how many bytes of the history there must be at least; unknown if some of it is in a log.
     """
     try:
         if not os.path.exists(path):
@@ -237,24 +238,25 @@ def _make_file(path: str) -> int:
     if not os.access(path, os.R_OK | os.W_OK, effective_ids=os.access in os.supports_effective_ids):
         raise _unwritable(path, "permission denied")
     if log and not status.st_size:
-        # SQLite would take the file for a new one, and throw away the log.
+        # SQLite would take the file for a new one, and throw the log away.
         raise _damaged(path, "empty, but its log is not")
     return _ANY if log else status.st_size
 
 
 def _connect(path: str, patience: float) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
-    # A damaged length must not make us ask for a gigabyte of memory.
+    # A damaged length must not allocate a gigabyte of memory.
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2 * MAX_FRAME_BYTES)
-    # A damaged text is one wrong value, and not the end of all reading.
+    # A damaged text is one wrong value; it must not end all reading.
     connection.text_factory = lambda text: text.decode("utf-8", "replace")
     return connection
 
 
 def _check(writer: sqlite3.Connection, path: str, network: bytes, size: int) -> None:
-    """Make the tables in an empty file, or see whether those in one of *size* bytes are ours and whole."""
+    """Make the tables in an empty file; or check those of a file of *size* bytes."""
     if not number(writer, "page_count"):
-        # All in one, so that a crash leaves an empty file or a history; even this first of it writes.
+        # In one transaction, so that a crash leaves an empty file or a history; the first pragma writes,
+        # too.
         with transaction(writer, "BEGIN DEFERRED"):
             writer.execute("PRAGMA auto_vacuum = INCREMENTAL")
             writer.execute(f"PRAGMA application_id = {APPLICATION}")
@@ -276,7 +278,7 @@ def _check(writer: sqlite3.Connection, path: str, network: bytes, size: int) -> 
     tables = {sql for (sql,) in writer.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")}
     if tables != set(SCHEMA):
         raise _damaged(path, "other tables")
-    # Not that of the batches, which would take seconds: what is damaged there is seen when it is read.
+    # Not the table of batches, which would take seconds: damage there is noticed when it is read.
     for table in ("about", "stream", "closed"):
         (found,) = writer.execute(f"PRAGMA quick_check({table})").fetchmany(1)
         if found != ("ok",):
@@ -292,14 +294,14 @@ def _check(writer: sqlite3.Connection, path: str, network: bytes, size: int) -> 
 
 
 def _set_up(writer: sqlite3.Connection, path: str) -> None:
-    """Choose how it is written, and find out whether it can be."""
+    """Choose how the file is written, and check that it can be."""
     (mode,) = writer.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise StoreError(f"history {path} lies where no write-ahead log can be kept: use a local disk")
     writer.execute("PRAGMA synchronous = NORMAL")
     writer.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
     writer.execute(f"PRAGMA journal_size_limit = {_WAL_BYTES}")
-    writer.execute("UPDATE about SET settled = settled")  # refused, it is told now
+    writer.execute("UPDATE about SET settled = settled")  # raises now if nothing can be written
 
 
 def _foreign(path: str) -> StoreError:
