@@ -86,7 +86,7 @@ class MeshSocket(Listeners):
         self._connecting: set[Deferred[bool | None]] = set()
         self._arrivals = WaitingDeferreds[bool]()  # for a message
         self._thread = reactor_thread()
-        self._crossing = ThreadSafeProxies(self._thread)
+        self._proxies = ThreadSafeProxies(self._thread)
         self._node: SocketNode
         self._queue: MessageQueue
         self._failures: deque[str]
@@ -111,7 +111,7 @@ class MeshSocket(Listeners):
             node.on(event, lambda _, event=event: self.emit(event, self))
         for event in ("member", "gap", "refused"):
             node.on(event, lambda what, event=event: self.emit(event, what))
-        node.on("receipt", lambda receipt: self.emit("receipt", self._crossing.receipt(receipt)))
+        node.on("receipt", lambda receipt: self.emit("receipt", self._proxies.receipt(receipt)))
         node.on("failure", self._node_failed)
         self._queue = node.receive_queue(self._arrived)
         self._thread.start(node)
@@ -145,7 +145,7 @@ class MeshSocket(Listeners):
         """The neighbours by id, as they are now."""
         # A copy in one step: the table is the reactor's, which goes on meanwhile.
         table: dict[bytes, MeshProtocol] = self._node.routing_table.copy()  # type: ignore[attr-defined]
-        return {node_id: self._crossing.link(link) for node_id, link in table.items()}
+        return {node_id: self._proxies.link(link) for node_id, link in table.items()}
 
     @property
     def members(self) -> dict[bytes, Member]:
@@ -156,7 +156,7 @@ class MeshSocket(Listeners):
     @property
     def awaiting_ids(self) -> list[Link]:
         """Connections, as they are now, whose far end has not told who it is."""
-        return [self._crossing.link(link) for link in self._node.awaiting()]
+        return [self._proxies.link(link) for link in self._node.awaiting()]
 
     @property
     def outgoing(self) -> list[bytes]:
@@ -172,7 +172,7 @@ class MeshSocket(Listeners):
     def queue(self) -> list[Message]:
         """The messages that wait for :meth:`recv`, the next one first."""
         waiting: list[Message] = self._thread.call(self._queue.peek)
-        return [self._crossing.message(message) for message in waiting]
+        return [self._proxies.message(message) for message in waiting]
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -307,7 +307,7 @@ class MeshSocket(Listeners):
         """
         send = self._node.send_now if self._thread.is_here else self._node.send_in_turn
         sent: ServiceReceipt | None = self._thread.call(send, packets, flag, type, receipt)
-        return self._crossing.receipt(sent)
+        return self._proxies.receipt(sent)
 
     def send_to(self, member: bytes, *packets: object, type: int = flags.whisper) -> Any:
         """Send a message to one member alone, wherever in the mesh it is.
@@ -353,7 +353,7 @@ class MeshSocket(Listeners):
                 if left <= 0 or not self._thread.wait(self._arrival, left):
                     break
                 self._thread.call(self._take, quantity, taken)
-            messages = [self._crossing.message(message) for message, _ in taken]
+            messages = [self._proxies.message(message) for message, _ in taken]
             if quantity != 1:
                 return messages
             return messages[0] if messages else None
@@ -395,7 +395,7 @@ class MeshSocket(Listeners):
 
         @wraps(handler)
         def handle(message: Message, link: MeshProtocol | None) -> object:
-            return handler(self._crossing.message(message), self._crossing.link(link))
+            return handler(self._proxies.message(message), self._proxies.link(link))
 
         self._node.register_handler(handle)
 

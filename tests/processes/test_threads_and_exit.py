@@ -205,7 +205,9 @@ class ThreadTests(ScriptCase):
         )
         self.assertEqual(await self.until_ended(script), [0])
         self.assert_ended_at_once(script)
-        self.assertEqual(script.log, "mesh: the reactor does not answer: what was not sent yet is lost\n")
+        self.assertEqual(
+            script.log, "mesh: the reactor does not answer: messages that were not sent yet are lost\n"
+        )
 
     async def test_a_call_that_would_block_the_reactor_raises_there_at_once(self) -> None:
         script = self.script(

@@ -1,1 +1,1 @@
-"""What stands behind MeshSocket: its calls block, and the reactor runs in a thread."""
+"""Behind MeshSocket: its calls block, and the reactor runs in a thread."""

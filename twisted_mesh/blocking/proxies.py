@@ -1,8 +1,8 @@
-"""Messages, links and receipts as the user of a socket holds them: in whatever thread.
+"""Thread-safe proxies: the messages, links and receipts that the user of a socket holds, in any thread.
 
-Contract: in the reactor's thread what is sent gives a Deferred, as with a service's messages and
-links; in any other it waits until it is handed over, or for a reply until it is acknowledged, and raises
-what prevents that.
+Contract: in the reactor's thread, sending returns a Deferred, as with a service's messages and links.  In
+any other thread it waits until the message is handed over, a reply until it is acknowledged, and raises the
+error that prevents that.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from twisted_mesh.message import Message, Replier
 
 
 class ThreadSafeProxies:
-    """Where what a service gives leaves the reactor's thread, and what its user sends enters it."""
+    """Makes the proxies of one socket, and sends what its user sends in the reactor's thread."""
 
     def __init__(self, thread: ReactorThread) -> None:
         self._thread = thread
 
     def message(self, message: Message) -> Message:
-        """*message*, such that it can be replied to in any thread."""
+        """*message*, which can be replied to in any thread."""
         replier = _Replier(self, message.source.replier)
         source = msgspec.structs.replace(message.source, replier=replier)
         return msgspec.structs.replace(message, source=source)
 
     def link(self, link: MeshProtocol | None) -> Link:
-        """*link*, such that it can be used in any thread."""
+        """A proxy of *link*, for any thread."""
         return Link(self, link)
 
     @overload
@@ -46,29 +46,29 @@ class ThreadSafeProxies:
     def receipt(self, receipt: None) -> None: ...
 
     def receipt(self, receipt: ServiceReceipt | None) -> Receipt | None:
-        """*receipt*, such that it can be looked at in any thread."""
+        """A proxy of *receipt*, for any thread."""
         return None if receipt is None else Receipt(self._thread, receipt)
 
     def send(self, send: Callable[[], Deferred[None]]) -> Any:
-        """Call *send*, which sends to one node; None, or in the reactor's thread its Deferred."""
+        """Call *send* in the reactor's thread; return its Deferred there, and its result elsewhere."""
         return self._thread.call(send)
 
 
 class _Replier:
     """Sends the replies to a message (message.Replier)."""
 
-    def __init__(self, crossing: ThreadSafeProxies, replier: Replier) -> None:
-        self._crossing = crossing
+    def __init__(self, proxies: ThreadSafeProxies, replier: Replier) -> None:
+        self._proxies = proxies
         self._replier = replier
 
     def reply_to(self, origin: bytes, packets: tuple[object, ...]) -> Any:
         """Send *packets* to the node *origin* alone."""
         reply = self._replier.reply_to
-        return self._crossing.send(lambda: reply(origin, packets))
+        return self._proxies.send(lambda: reply(origin, packets))
 
 
 class Receipt:
-    """Who has one message: each set is as it is when it is looked at.
+    """Who has one message; each set is as it is when it is read.
 
     :ivar inner: the service's receipt, of the reactor's thread alone.
     """
@@ -86,7 +86,7 @@ class Receipt:
 
     @property
     def is_complete(self) -> bool:
-        """Whether everybody who should have the message has taken it."""
+        """Whether every member that should have the message has taken it."""
         return self.inner.is_complete
 
     @property
@@ -96,29 +96,29 @@ class Receipt:
 
     @property
     def delivered(self) -> frozenset[bytes]:
-        """The ids of the members that have taken it: each has signed for that."""
+        """The ids of the members that have taken it; each has signed that."""
         return self._look(lambda: self.inner.delivered)
 
     @property
     def pending(self) -> frozenset[bytes]:
-        """The ids of those that should have it and have not said so yet."""
+        """The ids of the members that should have it and have not said so yet."""
         return self._look(lambda: self.inner.pending)
 
     @property
     def missed(self) -> frozenset[bytes]:
-        """The ids of those that will not get it: they began later, lost it, or are gone for good."""
+        """The ids of the members that will not get it: they began later, lost it, or are gone for good."""
         return self._look(lambda: self.inner.missed)
 
     def complete(self, timeout: float | None = None) -> Self:
-        """Wait until everybody who should have the message has taken it.
+        """Wait until every member that should have the message has taken it.
 
-        :param timeout: seconds, none if less than 0; None for as long as it takes.
+        :param timeout: seconds; 0 if less; None for as long as it takes.
         :return: this receipt.
-        :raises ReceiptTimeout: some have not taken it yet; NotDelivered: some will not get it, or nobody
-            will know.  Both hold this receipt.
-        :raises NoMembers: there is nobody to have it.
-        :raises NotRunning: the socket is closed first; LocalError: a timeout that is no number.
-        :raises RuntimeError: in the reactor's thread, where the event ``receipt`` tells what is new.
+        :raises ReceiptTimeout: a member has not taken it yet; NotDelivered: a member will not get it, or
+            nobody can know any more.  Both errors hold this receipt.
+        :raises NoMembers: there is no member that should have it.
+        :raises NotRunning: the socket is closed first; LocalError: *timeout* is no number.
+        :raises RuntimeError: in the reactor's thread; there the event ``receipt`` tells of changes.
         """
         self._thread.wait(lambda: self.inner.complete(timeout).addErrback(self._with_this))
         return self
@@ -146,13 +146,13 @@ class Receipt:
 class Link:
     """A direct connection to another node.
 
-    :ivar inner: the service's link, of the reactor's thread alone; None where it is gone.
+    :ivar inner: the service's link, of the reactor's thread alone; None if it is gone.
     """
 
-    __slots__ = ("_crossing", "inner")
+    __slots__ = ("_proxies", "inner")
 
-    def __init__(self, crossing: ThreadSafeProxies, inner: MeshProtocol | None) -> None:
-        self._crossing = crossing
+    def __init__(self, proxies: ThreadSafeProxies, inner: MeshProtocol | None) -> None:
+        self._proxies = proxies
         self.inner = inner
 
     @property
@@ -162,10 +162,10 @@ class Link:
 
     @property
     def address(self) -> tuple[str, int] | None:
-        """Where the peer says it can be dialled; where it came from, if it says nothing."""
+        """Where the peer says it can be dialled; if it does not say, where it came from."""
         return None if self.inner is None else self.inner.address
 
-    #: What py2p calls it.
+    #: py2p's name of it.
     addr = address
 
     @property
@@ -182,9 +182,9 @@ class Link:
         return self.send(flags.whisper, flags.whisper, *packets)
 
     def send(self, main: int, type: int, *packets: object) -> Any:
-        """Send a message of *type* to this peer alone; as :meth:`whisper`.
+        """As :meth:`whisper`, with another *type*.
 
-        :param main: must be ``flags.whisper``: to everyone is the socket's to send.
+        :param main: must be ``flags.whisper``; messages to everyone are sent by the socket.
         """
         inner = self.inner
 
@@ -193,7 +193,7 @@ class Link:
                 return unreachable("the link this message came over is gone")
             return inner.send(main, type, *packets)
 
-        return self._crossing.send(send)
+        return self._proxies.send(send)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Link) and self.inner is other.inner

@@ -1,9 +1,9 @@
-"""The one reactor of this process, as code in other threads reaches it.
+"""The reactor of this process, for code in other threads.
 
-Contract: the only module that starts a thread, or waits in one.  A reactor that runs already is
-used and left to whom it belongs; else one is started in a daemon thread, which nothing but the end of
-the process ends.  What runs on it for others is stopped, within the bounds of its config, before the
-process or the reactor ends: no script has to wait for its last message.
+Contract: this is the only module that starts a thread for the reactor, or waits in one.  A reactor that
+runs already is used, and never stopped.  Otherwise the reactor is started in a daemon thread, and runs
+until the process ends.  Before the reactor or the process ends, the services on it are stopped, within the
+bounds of their config: so a script need not wait for its last message.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _of_this_process: list[ReactorThread] = []
 
 
 def reactor_thread() -> ReactorThread:
-    """The one of this process; made now, and its reactor started, if that has not happened yet.
+    """The ReactorThread of this process, made and its reactor started at the first call.
 
-    :raises RuntimeError: the reactor cannot run, because it did and was stopped.
+    :raises RuntimeError: the reactor cannot run, because it ran before and was stopped.
     """
-    if not _of_this_process:  # else without the lock, which a fork can have left locked for ever
+    if not _of_this_process:  # without the lock, which a fork can have left locked for ever
         with _lock:
             if not _of_this_process:
                 from twisted.internet import reactor
@@ -55,10 +55,10 @@ class ReactorThread:
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
         self._process = os.getpid()
-        self._lock = RLock()  # a signal's handler can call in the middle of a call
+        self._lock = RLock()  # a signal handler can call in the middle of a call
         self._ended = False
-        self._calls: set[_Call] = set()  # somebody waits for them in another thread
-        self._services: dict[MeshService, None] = {}  # in the order they were made
+        self._calls: set[_Call] = set()  # for which another thread waits
+        self._services: dict[MeshService, None] = {}  # in the order in which they were started
         self._thread = None if self.reactor.running else self._started()
         self.reactor.callFromThread(self._watch)
         atexit.register(self._at_exit)
@@ -67,23 +67,23 @@ class ReactorThread:
 
     @property
     def is_here(self) -> bool:
-        """Whether the caller is in the reactor's thread, and not in one that was forked off it."""
+        """Whether the caller is in the reactor's thread, and not in a process forked from there."""
         return bool(isInIOThread()) and self._process == os.getpid()
 
     def call(self, f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """What *f* gives when called in the reactor's thread.
+        """Call *f* in the reactor's thread, and return its result.
 
-        In that thread it is called at once, and a Deferred is handed on as it is; anywhere else this
+        In that thread *f* is called at once, and a Deferred is returned as it is.  In any other thread this
         waits for its result.
 
-        :raises NotRunning: the reactor has ended, or is another process's.
+        :raises NotRunning: the reactor has ended, or belongs to another process.
         """
         if self.is_here:
             return f(*args, **kwargs)
         return self._begun(lambda: f(*args, **kwargs)).wait()
 
     def wait(self, f: Callable[..., Any], *args: Any) -> Any:
-        """As :meth:`call`, where the caller could not go on without the result.
+        """As :meth:`call`, for a caller that needs the result and not a Deferred.
 
         :raises RuntimeError: in the reactor's thread, which would wait for itself.
         """
@@ -92,12 +92,12 @@ class ReactorThread:
         return self._begun(lambda: f(*args)).wait()
 
     def later(self, f: Callable[..., object], *args: Any) -> None:
-        """Call *f* in the reactor's thread, after all that was called there before; nobody waits for it."""
+        """Call *f* in the reactor's thread, after all earlier calls, and do not wait for it."""
         if self._process == os.getpid():
             self.reactor.callFromThread(f, *args)
 
     def _begun(self, f: Callable[[], Any]) -> _Call:
-        if self._process != os.getpid():  # asked first: a fork can have left the lock locked
+        if self._process != os.getpid():  # before the lock, which a fork can have left locked
             raise NotRunning("a forked process has no reactor: fork before the first MeshSocket, or spawn")
         call = _Call(self.reactor, f, self._calls.discard)
         with self._lock:
@@ -110,20 +110,20 @@ class ReactorThread:
     # ── services ────────────────────────────────────────────────────────────────────
 
     def start(self, service: MeshService) -> None:
-        """Start *service*; in the reactor's thread.
+        """Start *service*; call this in the reactor's thread.
 
         :raises ListenFailed: it cannot listen, and was not started.
         """
         try:
             service.startService()
         except CannotListenError as error:
-            raise self._why_deaf(error) from None
+            raise self._listen_failed(error) from None
         self._services[service] = None
 
     def stop(self, service: MeshService) -> Deferred[None]:
-        """Stop *service*; in the reactor's thread.
+        """Stop *service*; call this in the reactor's thread.
 
-        It stops even if the Deferred is cancelled: who waits can only give up waiting.
+        The service stops even if the Deferred is cancelled: that only gives up waiting.
         """
         stopped: Deferred[None] = Deferred()
         stopping = service.stopService()
@@ -135,7 +135,7 @@ class ReactorThread:
         self._services.pop(service, None)
         return result
 
-    def _why_deaf(self, error: CannotListenError) -> ListenFailed:
+    def _listen_failed(self, error: CannotListenError) -> ListenFailed:
         reason: OSError = error.socketError
         if reason.errno == errno.EADDRINUSE and any(
             error.port == port for service in self._services for _, port in service.addresses
@@ -149,7 +149,10 @@ class ReactorThread:
     # ── from start to end ───────────────────────────────────────────────────────────
 
     def _started(self) -> Thread:
-        """Run the reactor in a thread; fails with what keeps it from running."""
+        """Run the reactor in a thread.
+
+        :raises RuntimeError: it cannot run.
+        """
         running = Event()
         failures: list[BaseException] = []
 
@@ -166,7 +169,7 @@ class ReactorThread:
                 running.set()
 
         make_monotonic(self.reactor)
-        # Whatever threads the reactor starts are daemons as this one: none holds up the exit.
+        # The threads that the reactor starts are daemons like this one: none delays the exit.
         thread = Thread(target=run, name="twisted_mesh reactor", daemon=True)
         thread.start()
         running.wait()
@@ -176,10 +179,10 @@ class ReactorThread:
         return thread
 
     def _watch(self) -> None:
-        # Its end comes before its thread pool's, which waits for threads that may call a socket.
+        # Before the thread pool of the reactor ends, which waits for threads that may call a socket.
         self.reactor.addSystemEventTrigger("before", "shutdown", self._stop_for_good)
-        # For who makes the first socket while the reactor stops already: what comes before has begun
-        # by then, and is not begun again.
+        # If the first socket is made while the reactor stops, the triggers "before" have begun already, and
+        # no further one is called.
         self.reactor.addSystemEventTrigger("after", "shutdown", self._end)
 
     def _stop_for_good(self) -> Deferred[None]:
@@ -192,15 +195,15 @@ class ReactorThread:
         services = list(self._services)
         for service in services:
             for other in services:
-                # Else those that stop later would dial it again and again, and say so on standard error.
+                # Else services that stop later would dial it again and again, and log that.
                 if other is not service and other.running:
                     other.leave_alone(service.id)
         for service in _inner_first(services):
-            # One that does not stop as it should is logged, and keeps no other from stopping.
+            # If one fails to stop, that is logged, and the others are stopped all the same.
             await self.stop(service).addErrback(lambda why: _log.failure("a socket did not stop", why))
 
     def _end(self) -> None:
-        """Nothing runs in the reactor any more: whoever waits for it has waited in vain."""
+        """The reactor has ended: fail all calls that wait for it."""
         with self._lock:
             self._ended = True
             calls = list(self._calls)
@@ -208,7 +211,7 @@ class ReactorThread:
             call.fail(NotRunning("the reactor was stopped meanwhile"))
 
     def _at_exit(self) -> None:
-        """Stop all services, and the reactor if it is ours, before the interpreter is taken down."""
+        """Stop all services, and the reactor if it is ours, before the interpreter ends."""
         if self._ended or self._process != os.getpid() or self.is_here or not self.reactor.running:
             return
         configs = [service.config for service in list(self._services)] or [MeshConfig()]
@@ -216,13 +219,13 @@ class ReactorThread:
         try:
             self._begun(self._stop_all).wait(until - time.monotonic())
             if self._thread is not None:
-                # A thread that writes just when the interpreter closes its streams would abort it.
+                # A thread that writes while the interpreter closes its streams would abort it.
                 self.reactor.callFromThread(self.reactor.crash)
                 self._thread.join(until - time.monotonic())
         except (TimeoutError, NotRunning):
-            _log.warn("the reactor does not answer: what was not sent yet is lost")
+            _log.warn("the reactor does not answer: messages that were not sent yet are lost")
         except KeyboardInterrupt:
-            pass  # whoever wants to go at once goes at once
+            pass  # the user does not want to wait
 
 
 class _Call:
@@ -233,7 +236,7 @@ class _Call:
         self._f = f
         self._over = over
         self._deferred: Deferred[Any] | None = None
-        # An Event takes several steps to wait, and has a signal that comes between them raise RuntimeError.
+        # Not an Event: it waits in several steps, and a signal between two of them raises RuntimeError.
         self._running = Lock()
         self._running.acquire()
         self._has_ended = False
@@ -241,7 +244,7 @@ class _Call:
         self._error: BaseException | None = None
 
     def begin(self) -> None:
-        """Call; in the reactor's thread."""
+        """Call; this runs in the reactor's thread."""
         try:
             result = self._f()
         except BaseException as error:
@@ -254,7 +257,7 @@ class _Call:
             self._succeed(result)
 
     def wait(self, timeout: float | None = None) -> Any:
-        """Its result; who is interrupted while waiting has it cancelled."""
+        """Wait for its result; an interrupt cancels the call."""
         try:
             if not self._running.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
                 raise TimeoutError
@@ -267,13 +270,13 @@ class _Call:
             try:
                 raise self._error
             finally:
-                self._error = None  # whose traceback holds the caller's variables
+                self._error = None  # its traceback holds the caller's variables
         return self._result
 
     def fail(self, error: BaseException) -> None:
-        """It has no result but *error*."""
+        """End it with *error*."""
         if isinstance(error, MeshError):
-            # It says what is wrong; how the reactor came upon it is forty lines of no interest.
+            # The error says what is wrong; its traceback would be forty lines of the reactor.
             error.__traceback__ = None
             if error.__cause__ is not None:
                 error.__cause__.__traceback__ = None
@@ -294,11 +297,11 @@ class _Call:
 
 
 def _inner_first(services: list[MeshService]) -> list[MeshService]:
-    """*services* in the order to stop them, one after the other.
+    """*services* in the order in which to stop them, one after the other.
 
-    What one says can have to go through another of the same process, which must not be gone by then:
-    so those with neighbours elsewhere come last, before them their own neighbours, and so on.  Of several
-    with the same right the latest made goes first.
+    The last messages of one service may have to go through another one of this process, which must still
+    run then.  So services with neighbours elsewhere come last, before them the neighbours of these, and so
+    on.  Among equals the latest made comes first.
     """
     ids = {service.id for service in services}
     group = [service for service in services if not service.routing_table.keys() <= ids]
@@ -312,6 +315,6 @@ def _inner_first(services: list[MeshService]) -> list[MeshService]:
 
 def _runs_already(*_: object, **__: object) -> NoReturn:
     raise ReactorAlreadyRunning(
-        "a MeshSocket runs the reactor in a thread of its own; where the application runs the reactor"
-        " use MeshService, or make the MeshSocket in a thread when it runs"
+        "a MeshSocket runs the reactor in a thread of its own; if the application runs the reactor, "
+        "use MeshService, or make the MeshSocket in a thread once the reactor runs"
     )

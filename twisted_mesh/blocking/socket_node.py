@@ -1,4 +1,4 @@
-"""The service behind a MeshSocket, with what only a socket needs of it.
+"""The service behind a MeshSocket, with methods that only a socket needs.
 
 Contract: as :class:`~twisted_mesh.service.MeshService`; all of it runs in the reactor's thread.
 """
@@ -20,7 +20,7 @@ from twisted_mesh.eventloop.deferreds import is_in_time, wait_for
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.service import MeshService
 
-#: The keywords of a service that are a socket's, too; the others follow from its addr, port and prot.
+#: The keywords of a service that a socket takes, too; the others follow from its addr, port and prot.
 OPTIONS: Final = tuple(
     name
     for name in signature(MeshService).parameters
@@ -31,8 +31,8 @@ OPTIONS: Final = tuple(
 class SocketNode(MeshService):
     """The service behind a socket.
 
-    :ivar stopping: called before it stops; :ivar stopped: once it has.
-    :ivar closed: whether it stops, or has.
+    :ivar stopping: is called before it stops; :ivar stopped: once it has stopped.
+    :ivar closed: whether it stops or has stopped.
     """
 
     stopping: Callable[[], None]
@@ -58,7 +58,7 @@ class SocketNode(MeshService):
     def send_in_turn(
         self, packets: tuple[object, ...], flag: int, type: int, receipt: bool
     ) -> Receipt | Deferred[Receipt | None] | None:
-        """As :meth:`send_now`, but where there is no room it waits for some, up to ``handover_timeout``."""
+        """As :meth:`send_now`; if there is no room, wait for it up to ``handover_timeout``."""
         try:
             return self.send_now(packets, flag, type, receipt)
         except Congested:
@@ -77,7 +77,7 @@ class SocketNode(MeshService):
                     raise
 
     def receive_queue(self, notify: Callable[[], None]) -> MessageQueue:
-        """What comes, for ``recv()``; *notify* is called after each message."""
+        """A queue of received messages, for ``recv()``; *notify* is called after each message."""
         return self._delivery.receive_queue(notify)
 
     def awaiting(self) -> list[MeshProtocol]:
@@ -86,7 +86,7 @@ class SocketNode(MeshService):
         return [] if run is None else run.connections.awaiting()
 
     def shown_at(self) -> tuple[str, int] | None:
-        """Where others are told to dial it, or where this host reaches it; None once it is stopped."""
+        """Where others can dial it; else where this host can; None once it is stopped."""
         addresses = self.addresses
         if not addresses:
             return None
@@ -94,7 +94,7 @@ class SocketNode(MeshService):
         return self.out_addr or (this_host(host), port)
 
     def is_at(self, host: str, port: int) -> bool:
-        """Whether this very node listens there: no need to ask it."""
+        """Whether this very node listens there."""
         host = this_host(host)
         return any(
             port == bound and (host == listens or (host == LOOPBACK and listens in WILDCARDS))
@@ -102,11 +102,11 @@ class SocketNode(MeshService):
         )
 
     def joins(self, seconds: float) -> Deferred[bool]:
-        """Fires with whether a neighbour has told who the others are, at the latest after *seconds*."""
+        """Fires with True once a neighbour has sent its roster, after *seconds* with False."""
         return Deferred.fromCoroutine(is_in_time(self.joined(), seconds, self._clock))
 
     def stopService(self) -> Deferred[None]:
-        """Stop, once a last message has had its time to find a peer that was not reached yet."""
+        """Stop; if messages wait for peers that were never reached, wait for these first, within bounds."""
         self.closed = True
         self.stopping()
         return wait_for(self._stop_at_last())
@@ -114,7 +114,7 @@ class SocketNode(MeshService):
     async def _stop_at_last(self) -> None:
         run = self._run
         if self._peers and run is not None and run.driver.unsent and not run.connections.table:
-            # Nobody had to wait until they were reached, but a message for them must.
+            # The application did not have to wait for its peers, but a message for them must.
             with suppress(NotHandedOver, NotRunning):  # another call may have stopped it meanwhile
                 await self.handed_over(self.config.handover_timeout)
         await super().stopService()

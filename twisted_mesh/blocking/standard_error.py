@@ -1,6 +1,7 @@
-"""The package's log on standard error, for programs that know nothing of Twisted's.
+"""The package's log on standard error, for programs that do not use Twisted's log.
 
-Contract: warnings and errors always, the rest where a ``debug_level`` asked for it, one line each.
+Contract: warnings and errors are always written, other events if a ``debug_level`` asks for them; one line
+each.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _PACKAGE = __name__.split(".")[0]
 class StandardError:
     """Writes log events of this package to ``sys.stderr``.
 
-    :ivar verbose: whether to write those that only a ``debug_level`` brings about.
+    :ivar verbose: whether to write the events of a ``debug_level``, too.
     """
 
     def __init__(self) -> None:
@@ -27,8 +28,8 @@ class StandardError:
         if event.get("log_namespace", "").split(".")[0] != _PACKAGE or sys.stderr is None:
             return
         level = event["log_level"]
-        # Failures are critical.  Those Twisted writes to standard error itself, with their traceback,
-        # as long as nobody has begun a log; who has wants them there.
+        # Not failures, which are critical: Twisted writes these to standard error itself, with a traceback,
+        # unless the application has begun a log; then they belong there.
         if level is not LogLevel.critical and (self.verbose or level >= LogLevel.warn):
             sys.stderr.write(f"mesh: {formatEvent(event)}\n")
             sys.stderr.flush()
@@ -40,4 +41,4 @@ _observer = StandardError()
 def log_to_standard_error(debug_level: int) -> None:
     """Write the log from now on; more than warnings if *debug_level* is above 0."""
     _observer.verbose |= debug_level > 0
-    globalLogPublisher.addObserver(_observer)  # which it does once, however often it is told
+    globalLogPublisher.addObserver(_observer)  # a second call adds nothing

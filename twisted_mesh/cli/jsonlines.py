@@ -13,8 +13,10 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
+import msgspec
 from twisted.python.failure import Failure
 
 from twisted_mesh.cli.lines import LineInput
@@ -53,9 +55,8 @@ class JsonLines(LineInput):
         self._skipped = 0
         node.on("connect", lambda _: self._event("connect", peers=self._peers()))
         node.on("disconnect", lambda _: self._event("disconnect"))
-        node.on("member", self._on_member)
-        node.on("gap", self._on_gap)
-        node.on("refused", self._on_refused)
+        for event in ("member", "gap", "refused"):
+            node.on(event, partial(self._value, event))
         node.on("failure", self._on_failure)
 
     def startService(self) -> None:
@@ -106,37 +107,10 @@ class JsonLines(LineInput):
     def _peers(self) -> list[str]:
         return [node_id.decode() for node_id in self._node.routing_table]
 
-    def _on_member(self, member: Member) -> None:
-        self._event(
-            "member",
-            id=member.id.decode(),
-            label=member.label,
-            tags=member.tags,
-            address=member.address,
-            role=member.role,
-            state=member.state,
-            since=member.since,
-            epoch=member.epoch,
-        )
-
-    def _on_gap(self, gap: Gap) -> None:
-        self._event(
-            "gap",
-            sender=gap.sender.decode(),
-            epoch=gap.epoch,
-            first=gap.first,
-            last=gap.last,
-            reason=gap.reason,
-        )
-
-    def _on_refused(self, refusal: Refusal) -> None:
-        self._event(
-            "refused",
-            address=refusal.address,
-            outgoing=refusal.outgoing,
-            reason=refusal.reason,
-            detail=refusal.detail,
-        )
+    def _value(self, event: str, value: Member | Gap | Refusal) -> None:
+        """Print an event whose fields are those of *value*, its ids as text."""
+        fields = msgspec.structs.asdict(value).items()
+        self._event(event, **{name: v.decode() if isinstance(v, bytes) else v for name, v in fields})
 
     def _on_failure(self, failure: Failure) -> None:
         self._event("failure", error=failure.getErrorMessage())
