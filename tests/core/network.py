@@ -16,7 +16,7 @@ from twisted_mesh.identity import id_of
 from twisted_mesh.network import Protocol
 from twisted_mesh.wire import native
 from twisted_mesh.wire.bodies import join_entries, pack_entry
-from twisted_mesh.wire.membership import Presence, Roster, RosterEntry, Stay, Suspect
+from twisted_mesh.wire.membership import Contact, Presence, Roster, RosterEntry, Stay, Suspect
 from twisted_mesh.wire.native import Batch, Kind, SignedBatch, SnapshotEntry
 from twisted_mesh.wire.replies import Direct, DirectAck, Receipt, SignedReceipt
 from twisted_mesh.wire.signed import Record, SignedRecord
@@ -63,6 +63,11 @@ def peer(name: str, epoch: int = 1, settled: bool = False) -> Peer:
     """The node *name* as others see it."""
     origin = origin_of(name)
     return Peer(id_of(origin), origin, epoch, None, settled)
+
+
+def contact_of(index: int) -> Contact:
+    """Where node *index* is: on a machine of its own."""
+    return Contact(b"%032d" % index, f"10.{index >> 16}.{index >> 8 & 255}.{index & 255}", 4444 + index)
 
 
 def entries(*texts: object) -> list[bytes]:

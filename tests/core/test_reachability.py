@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.core.overlay_network import contact_of
+from tests.core.network import contact_of
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.reachability import DialLimit, Reach, believed, reach_of, site_of
 from twisted_mesh.wire.membership import Contact, Purpose

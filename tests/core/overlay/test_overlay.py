@@ -6,7 +6,7 @@ from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.core.overlay_network import contact_of
+from tests.core.network import contact_of
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.overlay.overlay import WALK_BURST, WALKS, Overlay
 from twisted_mesh.core.overlay.search import PATIENCE

@@ -7,7 +7,7 @@ from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.core.overlay_network import contact_of
+from tests.core.network import contact_of
 from tests.support.length import at_length
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.overlay import rewiring

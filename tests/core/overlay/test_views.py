@@ -6,7 +6,7 @@ from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.core.overlay_network import contact_of
+from tests.core.network import contact_of
 from twisted_mesh.core.overlay.views import FULL_FIRST, FULL_LONGEST, ActiveView, PassiveView, jitter
 from twisted_mesh.wire.membership import Contact
 
