@@ -115,9 +115,9 @@ class TestEpochTaken(MeshCase):
         numbers = count()
         while not again.routing_table:
             again.send(next(numbers))
-            moves = [move for end in self.network.ends for move in end.moves()]
-            if moves:
-                self.network.random.choice(moves)()
+            steps = [step for end in self.network.ends for step in end.steps()]
+            if steps:
+                self.network.random.choice(steps)()
             self.network.clock.advance(0)
         self.successResultOf(link)
         self.network.advance(1)

@@ -1,17 +1,17 @@
-"""Time that nobody sets: the monotonic clock, on a reactor that tells time by the wall clock.
+"""The monotonic clock, on a reactor that tells time by the wall clock.
 
-Contract: :func:`monotonic` gives the clock that a node takes its time from.  A Twisted reactor counts by
-``time.time``: if the machine's clock is set back by an hour no timer fires for an hour; if it is set
-forwards all fire at once.  A :class:`MonotonicClock` keeps its calls by ``time.monotonic`` and has the
-reactor wake it for the next; whenever it is asked the time, as with everything that comes over a link, it
-sees whether the two clocks have moved against each other, and then has the reactor wake it anew.
+Contract: :func:`monotonic` gives the clock of a node.  A Twisted reactor counts by ``time.time``: if the
+machine's clock is set back by an hour, no timer fires for an hour; if it is set forwards, all fire at once.
+A :class:`MonotonicClock` keeps its calls by ``time.monotonic``, and has the reactor wake it for the next
+one.  Whenever it is asked the time, as for everything that comes over a link, it compares the two clocks.
+If one was set, it has the reactor wake it anew.
 
-What it cannot do is to wake a reactor that sleeps when its clock is set back, and to which nothing happens
-from then on: a reactor that is nobody else's is made monotonic itself, by :func:`make_monotonic`, before
+It cannot wake a reactor that sleeps when its clock is set back, and to which nothing happens afterwards.
+So a reactor that belongs to nobody else is made monotonic itself, by :func:`make_monotonic`, before
 anything is scheduled.
 
-``CLOCK_MONOTONIC`` it is, and not ``CLOCK_BOOTTIME``: it stands still while a machine is suspended, and
-time in which a node could not hear is nobody's silence.
+The clock is ``CLOCK_MONOTONIC``, not ``CLOCK_BOOTTIME``: it stands still while a machine is suspended, so
+that a peer does not count as silent for a time in which this node could not hear it.
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ from zope.interface import implementer
 
 from twisted_mesh.errors import LocalError
 
-#: Seconds the clocks may drift apart before what is pending is set anew: so late can a call be (guess).
+#: Seconds the clocks may differ more than before until the reactor is asked anew: a call can be that late
+#: (guess).
 _DRIFT: Final = 0.5
-_CANCELLED: Final = 64  # so many calls are kept though cancelled, or as many as are not (guess)
+_CANCELLED: Final = 64  # cancelled calls kept in the heap, or as many as there are active ones (guess)
 _log = Logger()
 
 
 def monotonic(reactor: Any) -> IReactorTime:
-    """The time of *reactor*, if that is monotonic or no real reactor; else a :class:`MonotonicClock` on it.
+    """A monotonic clock of *reactor*: itself, if it is monotonic or no real reactor; else a new one on it.
 
-    :raises LocalError: it tells no time.
+    :raises LocalError: *reactor* provides no IReactorTime.
     """
     if not IReactorTime.providedBy(reactor):
         raise LocalError(f"reactor is what `from twisted.internet import reactor` gives, not {reactor!r}")
@@ -50,7 +51,7 @@ def monotonic(reactor: Any) -> IReactorTime:
 def make_monotonic(reactor: Any) -> None:
     """Let *reactor* itself count by the monotonic clock, unless it runs or anything is scheduled on it.
 
-    For a reactor that nobody else has asked the time.
+    Call it only if nobody else has asked *reactor* for the time yet.
     """
     if isinstance(reactor, ReactorBase) and not reactor.running and not reactor.getDelayedCalls():
         reactor.seconds = time.monotonic
@@ -63,24 +64,24 @@ class MonotonicClock:
     def __init__(self, reactor: IReactorTime, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._reactor = reactor
         self._monotonic = monotonic
-        self._apart = reactor.seconds() - monotonic()
-        self._calls: list[DelayedCall] = []  # a heap, with some that are cancelled
+        self._offset = reactor.seconds() - monotonic()
+        self._calls: list[DelayedCall] = []  # a heap; some of them are cancelled
         self._active = 0
         self._wakes: list[tuple[float, IDelayedCall]] = []  # each earlier than the one before it
 
     def seconds(self) -> float:
         """Seconds of the monotonic clock."""
         now = self._monotonic()
-        apart = self._reactor.seconds() - now
-        if not -_DRIFT < apart - self._apart < _DRIFT:
-            _log.info("the wall clock was set by {seconds:.0f} s", seconds=apart - self._apart)
-            self._apart = apart
+        offset = self._reactor.seconds() - now
+        if not -_DRIFT < offset - self._offset < _DRIFT:
+            _log.info("the wall clock was set by {seconds:.0f} s", seconds=offset - self._offset)
+            self._offset = offset
             self._forget_wakes()
             self._wake_in_time(now)
         return now
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: Any, **kw: Any) -> IDelayedCall:
-        """Call in so many seconds."""
+        """Call after *delay* seconds."""
         now = self.seconds()
         call = DelayedCall(now + delay, callable, args, kw, self._cancel, self._sooner, self._monotonic)
         heappush(self._calls, call)
@@ -89,7 +90,7 @@ class MonotonicClock:
         return call
 
     def getDelayedCalls(self) -> list[IDelayedCall]:
-        """Those that are to come."""
+        """The calls that are to come."""
         return [call for call in self._calls if call.active()]
 
     # ── the heap ────────────────────────────────────────────────────────────────────
@@ -124,7 +125,7 @@ class MonotonicClock:
 
     def _wake_in_time(self, now: float) -> None:
         if self._calls and (not self._wakes or self._calls[0].time < self._wakes[-1][0]):
-            # The later ones stay: to cancel and set them in every turn would cost more than they do.
+            # Later wakes stay: to cancel and set them in every turn would cost more than they do.
             at = self._calls[0].time
             self._wakes.append((at, self._reactor.callLater(max(0.0, at - now), self._woken, at)))
 
@@ -136,9 +137,9 @@ class MonotonicClock:
 
     def _woken(self, at: float) -> None:
         self._wakes = [wake for wake in self._wakes if wake[0] != at]
-        # First all that are due: what they schedule for at once has its turn after the reactor's others.
+        # Take all due calls first: calls that they schedule for now come after the reactor's others.
         for call in self._take_due(self.seconds()):
-            if call.cancelled:  # by one before it
+            if call.cancelled:  # by an earlier one of them
                 continue
             if call.delayed_time > 0:
                 call.activate_delay()
@@ -148,7 +149,7 @@ class MonotonicClock:
             call.called = 1
             try:
                 call.func(*call.args, **call.kw)
-            except BaseException:  # as a reactor: none of them ends it, or keeps the others from their turn
+            except BaseException:  # as in a reactor: none ends it, or keeps the others from being called
                 _log.failure("a timed call failed")
         if not self._active:
             self._calls.clear()

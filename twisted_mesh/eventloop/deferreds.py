@@ -1,7 +1,7 @@
-"""Whoever waits for the same thing: Deferreds that fire together, once; or each when something is so.
+"""Deferreds that wait: for the same thing, or each for a condition of its own.
 
-Contract: one that is cancelled waits no more, and nothing else changes by that.  Whatever one that fires
-brings about, the others fire as well: it can wait anew, or cancel one whose turn has not come.
+Contract: a Deferred that is cancelled waits no more, and nothing else changes.  All that wait fire,
+whatever the first callback does: it may wait anew, or cancel a Deferred that has not fired yet.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from twisted.python.failure import Failure
 
 from twisted_mesh.errors import LocalError, Unreachable
 
-_FOR_EVER: Final = 1e9  # seconds: no timer is set for what no process lives to see (guess)
+_FOR_EVER: Final = 1e9  # seconds; for longer times no timer is set, as no process lives so long (guess)
 T = TypeVar("T")
 _log = Logger()
 
 
 def seconds_of(timeout: object) -> float:
-    """How long to wait where the application says *timeout*: at least 0.0; infinite for None.
+    """The *timeout* of an application in seconds: at least 0.0, and infinite for None.
 
     :raises LocalError: it is neither a number of seconds nor None.
     """
@@ -36,7 +36,7 @@ def seconds_of(timeout: object) -> float:
 
 
 async def is_in_time(waiting: Deferred[T], seconds: float, clock: IReactorTime) -> bool:
-    """Whether *waiting* fires within so many *seconds*; none or fewer: at once.  Else it is cancelled."""
+    """Whether *waiting* fires within *seconds*, or now if they are 0 or less; if not, it is cancelled."""
     if seconds < inf:
         waiting.addTimeout(max(0.0, seconds), clock)
     try:
@@ -49,7 +49,7 @@ async def is_in_time(waiting: Deferred[T], seconds: float, clock: IReactorTime) 
 def wait_for(work: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
     """Fires when *work* is done.
 
-    If the Deferred is cancelled the work goes on, and what that fails with is logged.
+    If the Deferred is cancelled, the work goes on; if it fails then, that is logged.
     """
     waiting: Deferred[T] = Deferred()
 
@@ -73,37 +73,37 @@ class WaitingDeferreds(Generic[T]):
         return len(self._waiting)
 
     def wait(self) -> Deferred[T]:
-        """Fires the next time it happens, or fails with why it never will."""
+        """Fires the next time it happens, or fails with the reason why it never will."""
         waiting: Deferred[T] = Deferred(self._waiting.__delitem__)
         self._waiting[waiting] = None
         return waiting
 
     def happened(self, result: T) -> None:
-        """Fire all that wait now."""
+        """Fire all Deferreds that wait now."""
         for deferred in self._all():
             deferred.callback(result)
 
     def failed(self, failure: Failure) -> None:
-        """Fail all that wait now."""
+        """Fail all Deferreds that wait now."""
         for deferred in self._all():
             deferred.errback(failure)
 
     def _all(self) -> Iterator[Deferred[T]]:
         waiting, self._waiting = self._waiting, {}
         for deferred in list(waiting):
-            if deferred in waiting:  # else one before it has cancelled it
+            if deferred in waiting:  # else an earlier one has cancelled it
                 yield deferred
 
 
 class Conditions:
-    """Deferreds that each wait for something to be so."""
+    """Deferreds that each wait for a condition to be true."""
 
     def __init__(self) -> None:
         self._waiting: dict[Deferred[None], Callable[[], bool]] = {}
         self._over: Failure | None = None
 
     def when(self, is_so: Callable[[], bool]) -> Deferred[None]:
-        """Fires when *is_so*, at once if it is; fails when :meth:`stop` says why it never will be."""
+        """Fires once *is_so* returns True, which may be now; fails when :meth:`stop` is called."""
         if self._over is not None:
             return fail(self._over)
         waiting: Deferred[None] = Deferred(self._waiting.__delitem__)
@@ -112,15 +112,15 @@ class Conditions:
         return waiting
 
     def look(self) -> None:
-        """Something has changed: fire those that have waited for just that."""
+        """Something has changed: fire those whose condition is true now."""
         if not self._waiting:
             return
         for waiting in [each for each, is_so in self._waiting.items() if is_so()]:
-            if self._waiting.pop(waiting, None) is not None:  # else one before it has cancelled it
+            if self._waiting.pop(waiting, None) is not None:  # else an earlier one has cancelled it
                 waiting.callback(None)
 
     def stop(self, failure: Failure) -> None:
-        """Nothing changes any more: fail all that wait, and whoever comes later."""
+        """Nothing changes any more: fail all that wait, and all later ones."""
         self._over = failure
         while self._waiting:
             waiting, _ = self._waiting.popitem()
@@ -130,8 +130,7 @@ class Conditions:
 class Handover(Deferred[None]):
     """A message for one peer on its way: fires when the transport has it.
 
-    A failure nobody looks at is one log line; Twisted would report an unhandled error, with a
-    traceback.
+    A failure that nobody handles is one log line; Twisted would log an unhandled error with a traceback.
     """
 
     def __init__(self, canceller: Callable[[Deferred[Any]], None] | None = None) -> None:
@@ -146,7 +145,7 @@ class _OneLine(DebugInfo):
 
 
 def unreachable(why: str) -> Handover:
-    """A message that found no way at all."""
+    """A message that could not be sent at all."""
     failed = Handover()
     failed.errback(Failure(Unreachable(why)))
     return failed

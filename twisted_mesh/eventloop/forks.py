@@ -1,10 +1,9 @@
-"""A process that was forked off one in which nodes run: it must not keep what is theirs.
+"""Forks of a process in which nodes run: they must not keep ports, links and locks of the nodes open.
 
-Contract: whoever has something open that a fork would hold open too, and registers it with
-:func:`close_in_forks`, is told in the child, right after the fork and before anything else runs there.
-What it does then changes nothing for the parent: descriptors are closed, and no more.  A port, a link or
-the lock of a file that a child had as well would be in use for as long as that lives, though the node is
-gone.  What was registered is given up in the child, which has no reactor to run it.
+Contract: a method registered with :func:`close_in_forks` is called in each child, right after the fork and
+before anything else runs there.  It closes descriptors and changes nothing for the parent.  Otherwise a
+port, a link or a locked file would stay in use as long as the child lives, though the node is gone.  In the
+child the node is given up, as no reactor runs there.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from contextlib import ExitStack
 from typing import Protocol
 from weakref import WeakMethod
 
-_open: set[WeakMethod[Callable[[], None]]] = set()  # of whoever is dropped nothing is open
+_open: set[WeakMethod[Callable[[], None]]] = set()  # weak: an object that is freed has nothing open
 
 
 class _Closes(Protocol):
@@ -24,38 +23,38 @@ class _Closes(Protocol):
 
 
 def close_in_forks(close: Callable[[], None]) -> None:
-    """Let the method *close* be called in each child that is forked off from now on, until :func:`closed`.
+    """Call the method *close* in each child that is forked from now on, until :func:`closed`.
 
-    It takes no lock, which a thread that is not in the child may hold, and uses no reactor.
+    *close* must use no reactor, and take no lock: a thread that does not exist in the child may hold it.
     """
     _open.add(WeakMethod(close, _open.discard))
 
 
 def closed(close: Callable[[], None]) -> None:
-    """In children to come there is nothing to *close* any more."""
+    """Do not call *close* in later children."""
     _open.discard(WeakMethod(close))
 
 
 def close_socket(transport: object) -> None:
-    """Close this process's descriptor of a port or a connection of Twisted, and say nothing to the far end.
+    """Close this process's descriptor of a port or connection of Twisted; the far end does not notice.
 
-    What has no socket, as a connection in memory, stays as it is.
+    A transport without a socket, such as one in memory, stays as it is.
     """
     while (socket := getattr(transport, "socket", None)) is None:
         transport = getattr(transport, "transport", None)  # TLS is around it
         if transport is None:
             return
     closes: _Closes = socket
-    closes.close()  # its number may be another file's soon, so it must know
+    closes.close()  # not os.close(): the number may soon be another file's, and the socket must know
 
 
 def never_free(thing: object) -> None:
-    """Keep *thing* to the very end of this process, without what freeing it would do."""
+    """Keep *thing* until this process ends, so that it is never freed."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 def _in_child() -> None:
-    with ExitStack() as each:  # all of them, whatever fails
+    with ExitStack() as each:  # all of them are called, even if one fails
         for reference in _open:
             if (close := reference()) is not None:
                 each.callback(close)

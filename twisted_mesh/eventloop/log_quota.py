@@ -1,14 +1,14 @@
 """Log lines about peers, at a bounded rate.
 
-Contract: :meth:`PeerLog.line` writes at most ``log_burst`` lines for each remote host and
-``log_interval``; what it held back is counted and told with the first line of the next interval.  Of
-the hosts at most ``log_hosts`` are remembered, the oldest is forgotten.
+Contract: :meth:`PeerLog.line` writes at most ``log_burst`` lines for each remote host and ``log_interval``.
+It counts the lines it holds back, and says how many with the first line of the next interval.  At most
+``log_hosts`` hosts are remembered; the oldest is forgotten.
 
-:meth:`AuthorLog.line` is for what an author causes, whoever brings it: at most ``log_burst`` lines for
-each author and ``log_interval``, and ``log_authors`` lines for all authors together.  A key costs nothing,
-so the second bound holds where one member writes under many.
+:meth:`AuthorLog.line` is for lines that an author causes, whoever brings its messages: at most
+``log_burst`` for each author and ``log_interval``, and ``log_authors`` for all authors together.  A key
+costs nothing, so the second bound holds if one member writes under many keys.
 
-:class:`DropLog` writes one line for all that limits made this node drop in a ``log_interval``.
+:class:`DropLog` writes one line a ``log_interval`` for all that limits made this node drop.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _Quota:
 
 
 class PeerLog:
-    """Tells of peers without letting any of them fill the log."""
+    """Writes lines about peers; no peer can fill the log."""
 
     def __init__(self, log: Logger, seconds: Callable[[], float], config: MeshConfig) -> None:
         self._log = log
@@ -62,7 +62,7 @@ class PeerLog:
 
 
 class AuthorLog:
-    """Tells of authors without letting any of them, or all together, fill the log."""
+    """Writes lines about authors; neither one nor all of them can fill the log."""
 
     def __init__(self, log: Logger, seconds: Callable[[], float], config: MeshConfig) -> None:
         self._log = log
@@ -89,30 +89,30 @@ class AuthorLog:
 
 
 class DropLog:
-    """Tells how much of what had to be dropped, until it is stopped."""
+    """Writes what was dropped, and how much of it, until it is stopped."""
 
     def __init__(self, clock: IReactorTime, interval: float, counts: Callable[[], Counter[str]]) -> None:
         """
-        :param counts: what was dropped so far, by kind (``MeshService.dropped``).
+        :param counts: gives how much was dropped so far, by kind (``MeshService.dropped``).
         """
         self._clock = clock
         self._interval = interval
         self._counts = counts
-        self._told = Counter[str]()
+        self._written = Counter[str]()
         self._next = clock.callLater(interval, self._look)
 
     def stop(self) -> None:
-        """Tell the rest, and nothing more."""
+        """Write the rest, then nothing more."""
         self._next.cancel()
-        self._tell()
+        self._write()
 
     def _look(self) -> None:
         self._next = self._clock.callLater(self._interval, self._look)
-        self._tell()
+        self._write()
 
-    def _tell(self) -> None:
+    def _write(self) -> None:
         counts = self._counts()
-        news = counts - self._told  # those above 0
+        news = counts - self._written  # those above 0
         if what := ", ".join(f"{news[kind]} {kind}" for kind in sorted(DROPPED & news.keys())):
             _log.warn("dropped for want of room: {what}", what=what)
-        self._told = counts
+        self._written = counts

@@ -1,1 +1,1 @@
-"""What stands behind testing.MemoryMesh: a network in memory."""
+"""Behind testing.MemoryMesh: a network in memory."""

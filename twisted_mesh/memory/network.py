@@ -1,9 +1,9 @@
 """A network in memory: hosts, their ports and connections, and one Clock for all.
 
-Contract: which of all that can happen next does happen is drawn from a seed, and so is how bytes are
-cut into chunks; nothing waits for real time, and nothing happens outside of
-:meth:`MemoryNetwork.pump`, :meth:`MemoryNetwork.advance` and :meth:`MemoryNetwork.stall`.  Endpoints of it
-are given to services as ``listen=`` and ``dial=``.
+Contract: of all steps that can come next, one is drawn by a seeded random generator; so is how bytes are
+cut into chunks.  Nothing waits for real time, and nothing happens outside of :meth:`MemoryNetwork.pump`,
+:meth:`MemoryNetwork.advance` and :meth:`MemoryNetwork.stall`.  Give its endpoints to services as
+``listen=`` and ``dial=``.
 """
 
 from __future__ import annotations
@@ -37,40 +37,40 @@ from zope.interface import implementer
 
 from twisted_mesh.memory.transport import BUFFER, MemoryTransport
 
-CONNECT_TIMEOUT: Final = 10.0  # seconds a dial into nowhere takes to fail (as connect_timeout)
-STEPS_MOST: Final = 200_000  # without time passing; then something answers itself for ever (guess)
+CONNECT_TIMEOUT: Final = 10.0  # seconds until a dial through a partition fails (as connect_timeout)
+STEPS_MOST: Final = 200_000  # while no time passes; more must be an endless loop (guess)
 
 
 @implementer(IListeningPort)
 class MemoryPort:
-    """A port that listens."""
+    """A listening port."""
 
     def __init__(self, network: MemoryNetwork, address: tuple[str, int], factory: IProtocolFactory) -> None:
         self._network, self._address, self.factory = network, address, factory
 
     def startListening(self) -> None:
-        """It does already."""
+        """Do nothing: it listens from the beginning."""
 
     def stopListening(self) -> Deferred[None]:
-        """Accept no more."""
-        if self._network.ports.get(self._address) is self:  # not a later one's, after a kill
+        """Accept no more connections."""
+        if self._network.ports.get(self._address) is self:  # else a later one has the address
             del self._network.ports[self._address]
         return succeed(None)
 
     def getHost(self) -> IPv4Address:
-        """Where it listens."""
+        """The address it listens at."""
         return IPv4Address("TCP", *self._address)
 
 
 @implementer(IStreamServerEndpoint)
 class MemoryServerEndpoint:
-    """Where a service listens."""
+    """An endpoint at which a service listens."""
 
     def __init__(self, network: MemoryNetwork, address: tuple[str, int]) -> None:
         self._network, self._address = network, address
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
-        """Open the port; fails with CannotListenError where one is open."""
+        """Open the port; fails with CannotListenError if it is open."""
 
         def bind(_: None) -> IListeningPort:
             ports = self._network.ports
@@ -84,17 +84,17 @@ class MemoryServerEndpoint:
 
 @implementer(IStreamClientEndpoint)
 class MemoryClientEndpoint:
-    """Where a service dials."""
+    """An endpoint that a service dials."""
 
     def __init__(self, network: MemoryNetwork, source: str, target: tuple[str, int]) -> None:
         self._network, self._source, self._target = network, source, target
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        """Make a connection, or fail as TCP would."""
+        """Make a connection, or fail like TCP."""
         network = self._network
         network.dials.append((self._source, self._target, network.clock.seconds()))
         hosts = frozenset((self._source, self._target[0]))
-        wait = CONNECT_TIMEOUT if network.is_apart(hosts) else network.connect_takes
+        wait = CONNECT_TIMEOUT if network.is_partitioned(hosts) else network.connect_takes
         dialled: Deferred[IProtocol] = Deferred(lambda _: self._cancelled(dialled, call))
         deaths = network.deaths[self._source]
         call = network.clock.callLater(wait, self._made, dialled, protocolFactory, deaths)
@@ -109,8 +109,8 @@ class MemoryClientEndpoint:
         network = self._network
         port = network.ports.get(self._target)
         if network.deaths[self._source] > deaths:
-            return  # who dialled is no more
-        if network.is_apart(frozenset((self._source, self._target[0]))):
+            return  # the process that dialled is gone
+        if network.is_partitioned(frozenset((self._source, self._target[0]))):
             dialled.errback(Failure(TimeoutError()))
         elif port is None:
             dialled.errback(Failure(ConnectionRefusedError(111, "Connection refused")))
@@ -122,13 +122,13 @@ class MemoryNetwork:
     """All hosts, and the time they share.
 
     :ivar clock: the time.
-    :ivar random: where all chance comes from.
-    :ivar ports: what listens, by host and port.
-    :ivar ends: of every open connection, both.
-    :ivar dials: (source, target, when) of every attempt.
+    :ivar random: the random generator of everything that is drawn.
+    :ivar ports: the listening ports, by host and port.
+    :ivar ends: both ends of every open connection.
+    :ivar dials: (source, target, when) of every dial.
     :ivar deaths: how often each host's process was killed.
-    :ivar connect_takes: seconds to make a connection.
-    :ivar cuts: whether bytes arrive in chunks of any size.
+    :ivar connect_takes: seconds until a connection is made.
+    :ivar cuts: whether bytes arrive in chunks of random sizes.
     """
 
     def __init__(self, seed: int = 0) -> None:
@@ -140,15 +140,15 @@ class MemoryNetwork:
         self.deaths: Counter[str] = Counter()
         self.connect_takes = 0.0
         self.cuts = False
-        self._apart: set[frozenset[str]] = set()  # pairs of hosts
-        # What is on its way through a partition: dials, and FINs to these ends.
+        self._partitioned: set[frozenset[str]] = set()  # pairs of hosts
+        # What waits for a partition to heal: dials, and FINs to these ends.
         self._dialling: list[tuple[frozenset[str], IDelayedCall]] = []
         self._late: list[MemoryTransport] = []
         self._source_port = 50_000
 
     @property
     def clock(self) -> Clock:
-        """The time of all."""
+        """The time of all hosts."""
         return self._clock
 
     # ── hosts and connections ───────────────────────────────────────────────────────
@@ -158,21 +158,21 @@ class MemoryNetwork:
         return MemoryServerEndpoint(self, (host, port))
 
     def dial_from(self, source: str) -> Callable[[str, int], MemoryClientEndpoint]:
-        """What a service on the host *source* dials with."""
+        """The ``dial=`` of a service on the host *source*."""
         return lambda host, port: MemoryClientEndpoint(self, source, (host, port))
 
     def pair(
-        self, source: str, target: tuple[str, int], dialler: IProtocolFactory, acceptor: IProtocolFactory
+        self, source: str, target: tuple[str, int], dialling: IProtocolFactory, accepting: IProtocolFactory
     ) -> Any:
-        """Make a connection from *source*; the dialler's protocol."""
+        """Make a connection from *source*, and return the protocol there."""
         self._source_port += 1
         near_address = IPv4Address("TCP", source, self._source_port)
         far_address = IPv4Address("TCP", *target)
         near = MemoryTransport(self, near_address, far_address)
         far = MemoryTransport(self, far_address, near_address)
         near.far, far.far = far, near
-        near.protocol = dialler.buildProtocol(far_address)
-        far.protocol = acceptor.buildProtocol(near_address) or Protocol()
+        near.protocol = dialling.buildProtocol(far_address)
+        far.protocol = accepting.buildProtocol(near_address) or Protocol()
         refused = type(far.protocol) is Protocol
         self.ends += [near, far]
         near.protocol.makeConnection(near)
@@ -188,29 +188,29 @@ class MemoryNetwork:
         return sorted(ends, key=lambda end: end.getHost().host != one)
 
     def dialling(self, hosts: frozenset[str], call: IDelayedCall) -> None:
-        """A dial between *hosts* ends with *call*."""
+        """Note that a dial between *hosts* ends with *call*."""
         self._dialling = [dial for dial in self._dialling if dial[1].active()]
         self._dialling.append((hosts, call))
 
-    # ── what an end asks (memory_transport.Medium) ──────────────────────────────────
+    # ── what an end asks (transport.Medium) ─────────────────────────────────────────
 
-    def is_apart(self, hosts: frozenset[str]) -> bool:
-        """Whether nothing passes between two hosts now."""
-        return hosts in self._apart
+    def is_partitioned(self, hosts: frozenset[str]) -> bool:
+        """Whether a partition lies between two hosts now."""
+        return hosts in self._partitioned
 
     def chunk(self, most: int) -> int:
-        """How many bytes arrive in one go."""
+        """How many bytes arrive at once."""
         if not self.cuts:
             return most
         return min(most, self.random.choice((1, 3, 17, 150, 1500, BUFFER)))
 
     def closed(self, end: MemoryTransport) -> None:
-        """*end* is no more."""
+        """Forget *end*, which is closed."""
         self.ends.remove(end)
 
     def finish(self, end: MemoryTransport) -> None:
-        """Let *end* read what has arrived and then the end of it, as soon as that can pass."""
-        if self.is_apart(end.hosts):
+        """Let *end* read what has arrived, then the end of the stream, once no partition is between."""
+        if self.is_partitioned(end.hosts):
             self._late.append(end)
         else:
             end.read_end()
@@ -218,21 +218,21 @@ class MemoryNetwork:
     # ── what goes wrong ─────────────────────────────────────────────────────────────
 
     def cut(self, one: str, other: str) -> None:
-        """Cut every connection between two hosts without a word; both systems notice."""
+        """Cut every connection between two hosts without a goodbye; both systems notice."""
         for end in self.between(one, other):
             end.lose(ConnectionLost("cut"))
 
     def unplug(self, one: str, other: str) -> None:
-        """Let every byte between two hosts vanish; neither system notices."""
+        """Let every byte on the connections between two hosts vanish; neither system notices."""
         for end in self.between(one, other):
             end.swallows = True
 
     def part(self, *groups: Collection[str]) -> None:
-        """Let nothing pass between hosts of different *groups*, and everything else.
+        """Put a partition between hosts of different *groups*, and none between others.
 
-        What was sent waits, as TCP would have it.
+        Bytes that were sent wait, as with TCP.
         """
-        self._apart = {
+        self._partitioned = {
             frozenset((one, other))
             for group in groups
             for rest in groups
@@ -244,15 +244,15 @@ class MemoryNetwork:
         for end in late:
             self.finish(end)
         for hosts, call in self._dialling:
-            if call.active() and not self.is_apart(hosts):
+            if call.active() and not self.is_partitioned(hosts):
                 call.reset(self.connect_takes)
 
     def heal(self) -> None:
-        """Let everything pass again, what waited as well."""
+        """End every partition; what waited passes."""
         self.part()
 
     def kill(self, host: str) -> None:
-        """End the process on *host* without a word; its system closes its ports and connections."""
+        """Kill the process on *host*; its system closes its ports and connections."""
         self.deaths[host] += 1
         self.ports = {address: port for address, port in self.ports.items() if address[0] != host}
         for end in list(self.ends):
@@ -262,28 +262,27 @@ class MemoryNetwork:
     # ── time ────────────────────────────────────────────────────────────────────────
 
     def pump(self, most: int = STEPS_MOST) -> None:
-        """Let everything happen that can without time passing, a reactor turn after each.
+        """Take every step that can be taken while no time passes, and a reactor turn after each.
 
         :raises RuntimeError: there is no end to it: something answers itself.
         """
         self._turn()
         for _ in range(most):
-            moves = [move for end in self.ends for move in end.moves()]
-            if not moves:
+            steps = [step for end in self.ends for step in end.steps()]
+            if not steps:
                 return
-            self.random.choice(moves)()
+            self.random.choice(steps)()
             self._turn()
         raise RuntimeError(f"still moving after {most} steps without time passing")
 
     def _turn(self) -> None:
-        # A Clock sorts its calls whenever it is asked for anything: half of all the time, if each
-        # turn were an advance(0) (measured).
+        # Not always advance(0): a Clock then sorts its calls, which took half of all the time (measured).
         now = self.clock.seconds()
         if any(call.getTime() <= now for call in self.clock.getDelayedCalls()):
             self.clock.advance(0)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, every timer on time, pumping in between."""
+        """Let time pass: every timer fires on time, and :meth:`pump` runs after each."""
         clock = self.clock
         until = clock.seconds() + seconds
         self.pump()
@@ -294,6 +293,6 @@ class MemoryNetwork:
         self.pump()
 
     def stall(self, seconds: float) -> None:
-        """Let the one process all are in stand still; then all timers are late at once."""
+        """Let the process of all services stand still; then all timers that are due fire at once, late."""
         self.clock.advance(seconds)
         self.pump()

@@ -1,10 +1,9 @@
-"""One end of a connection in memory: a transport as Twisted's TCP is, over two buffers.
+"""One end of a connection in memory: a transport like Twisted's TCP, over two buffers.
 
-Contract: bytes wait in the sender's buffer while the far end does not read, a producer is paused
-past 64 KiB and resumed when the buffer is empty, ``loseConnection`` sends what is left first, and
-bytes that reach an end which is closed reset the connection, with which everything that had not been
-read yet is gone.  Nothing happens by itself: :meth:`MemoryTransport.moves` are what can happen next,
-and the network says which does.
+Contract: bytes wait in the sender's buffer while the far end does not read.  A producer is paused when more
+than 64 KiB wait, and resumed when the buffer is empty.  ``loseConnection`` sends what is left first.  Bytes
+that reach a closed end reset the connection, and everything that was not read yet is lost.  Nothing happens
+by itself: :meth:`MemoryTransport.steps` are what can happen next, and the network chooses one.
 """
 
 from __future__ import annotations
@@ -19,27 +18,27 @@ from twisted.internet.interfaces import IPullProducer, IPushProducer, IReactorTi
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-BUFFER: Final = 65_536  # Twisted's, past which a producer is paused; also what the system holds
+BUFFER: Final = 65_536  # Twisted's limit, above which a producer is paused; also what the system holds
 
 
 class Medium(Shape):
-    """What an end of a connection asks of its network."""
+    """The network of an end."""
 
     @property
     def clock(self) -> IReactorTime:
-        """The time of all."""
+        """The time of all hosts."""
 
-    def is_apart(self, hosts: frozenset[str]) -> bool:
-        """Whether nothing passes between two hosts now."""
+    def is_partitioned(self, hosts: frozenset[str]) -> bool:
+        """Whether a partition lies between two hosts now."""
 
     def chunk(self, most: int) -> int:
-        """How many bytes, up to *most*, arrive in one go."""
+        """How many bytes, up to *most*, arrive at once."""
 
     def closed(self, end: MemoryTransport) -> None:
-        """*end* is no more."""
+        """Forget *end*, which is closed."""
 
     def finish(self, end: MemoryTransport) -> None:
-        """Let *end* read what has arrived and then the end of it, as soon as that can pass."""
+        """Let *end* read what has arrived, then the end of the stream, once no partition is between."""
 
 
 @implementer(ITCPTransport)
@@ -48,11 +47,11 @@ class MemoryTransport:
 
     :ivar far: the other end.
     :ivar hosts: the hosts of both ends.
-    :ivar protocol: what reads here.
-    :ivar reads: whether the system hands bytes up; False is a process that hangs.
-    :ivar swallows: whether what this end sends vanishes; both ends so is an unplugged cable.
-    :ivar chunk: at most so many bytes arrive in one go.
-    :ivar closed: whether this end is no more.
+    :ivar protocol: the protocol at this end.
+    :ivar reads: whether the process reads; False is a process that hangs.
+    :ivar swallows: whether bytes sent here vanish; if both ends do so, the cable is unplugged.
+    :ivar chunk: the most bytes that arrive at once.
+    :ivar closed: whether this end is closed.
     """
 
     disconnecting = False
@@ -68,8 +67,8 @@ class MemoryTransport:
         self.chunk = BUFFER
         self.closed = False
         self._unsent = bytearray()
-        self._arrived = bytearray()  # in the system, not yet read
-        self._fin = False  # the far end closed behind what has arrived
+        self._arrived = bytearray()  # in the system, not read yet
+        self._fin = False  # the far end is closed: the stream ends behind what has arrived
         self._producer: Any = None
         self._paused = False
 
@@ -89,7 +88,7 @@ class MemoryTransport:
         self.write(b"".join(iovec))
 
     def loseConnection(self) -> None:
-        """Close when everything is sent."""
+        """Close once everything is sent."""
         self.disconnecting = True
 
     def abortConnection(self) -> None:
@@ -100,7 +99,7 @@ class MemoryTransport:
             self._medium.clock.callLater(0, self._abort)
 
     def registerProducer(self, producer: IPushProducer | IPullProducer, streaming: bool) -> None:
-        """Pause *producer* while too much waits."""
+        """Pause *producer* while too many bytes wait."""
         if self._producer is not None:
             raise RuntimeError("there is a producer already")
         if self.closed:
@@ -109,7 +108,7 @@ class MemoryTransport:
             self._producer = producer
 
     def unregisterProducer(self) -> None:
-        """Pause nobody any more."""
+        """Pause no producer any more."""
         self._producer = None
 
     def pauseProducing(self) -> None:
@@ -121,7 +120,7 @@ class MemoryTransport:
         self.reads = True
 
     def stopProducing(self) -> None:
-        """Close when everything is sent."""
+        """Close once everything is sent."""
         self.loseConnection()
 
     def getPeer(self) -> IPv4Address:
@@ -133,49 +132,49 @@ class MemoryTransport:
         return self._host
 
     def getTcpNoDelay(self) -> bool:
-        """Nothing is held back to be joined."""
+        """True: writes are not held back to be joined."""
         return True
 
     def setTcpNoDelay(self, enabled: bool) -> None:
-        """Nothing is ever held back."""
+        """Do nothing: writes are never held back."""
 
     def getTcpKeepAlive(self) -> bool:
-        """Nothing is sent in silence."""
+        """False: nothing is sent on an idle connection."""
         return False
 
     def setTcpKeepAlive(self, enabled: bool) -> None:
-        """Nothing is ever sent in silence."""
+        """Do nothing: nothing is ever sent on an idle connection."""
 
     def on_its_way(self) -> int:
-        """Bytes that were written here and are not read at the far end."""
+        """How many bytes were written here and are not read at the far end."""
         return len(self._unsent) + len(self.far._arrived)
 
     def loseWriteConnection(self) -> None:
-        """Not here: no link closes one direction alone."""
+        """Not implemented: no link closes one direction alone."""
         raise NotImplementedError
 
     # ── what the network does ───────────────────────────────────────────────────────
 
-    def moves(self) -> list[Callable[[], None]]:
-        """What can happen at this end next."""
+    def steps(self) -> list[Callable[[], None]]:
+        """The steps that can be taken at this end next."""
         if self.closed:
             return []
-        moves: list[Callable[[], None]] = []
+        steps: list[Callable[[], None]] = []
         if self._unsent:
             room = self.swallows or len(self.far._arrived) < BUFFER
-            if room and not self._medium.is_apart(self.hosts):
-                moves.append(self._send)
+            if room and not self._medium.is_partitioned(self.hosts):
+                steps.append(self._send)
         elif self.disconnecting and self._producer is None:
-            moves.append(self._finish)
+            steps.append(self._finish)
         if self.reads:
             if self._arrived:
-                moves.append(self._arrive)
+                steps.append(self._arrive)
             elif self._fin:
-                moves.append(self._end)
-        return moves
+                steps.append(self._end)
+        return steps
 
     def lose(self, why: Exception) -> None:
-        """The connection ends here."""
+        """End the connection here, because of *why*."""
         if self.closed:
             return
         self._close()
@@ -185,18 +184,18 @@ class MemoryTransport:
         self.protocol.connectionLost(Failure(why))
 
     def die(self) -> None:
-        """The process at this end is gone without a word, and its system closes for it."""
+        """The process at this end was killed, and its system closes the connection."""
         unread = bool(self._arrived)
         self._close()
         if self.swallows:
             return
         if not unread:
             self._medium.finish(self.far)
-        elif not self._medium.is_apart(self.hosts):
+        elif not self._medium.is_partitioned(self.hosts):
             self.far.lose(ConnectionLost("reset"))
 
     def read_end(self) -> None:
-        """The far end is closed: read what has arrived, then that."""
+        """The far end is closed: read what has arrived, then the end of the stream."""
         self._fin = True
 
     def _close(self) -> None:
@@ -232,5 +231,5 @@ class MemoryTransport:
 
     def _abort(self) -> None:
         self.lose(ConnectionAborted())
-        if not self.swallows and not self._medium.is_apart(self.hosts):
+        if not self.swallows and not self._medium.is_partitioned(self.hosts):
             self.far.lose(ConnectionLost("reset"))
