@@ -63,10 +63,6 @@ OWED: set[str] = set()
 #: Constructors with more than seven parameters, or more than two that are callables. The list only gets
 #: shorter; values and the public doors, whose options stay, are not counted.
 WIDE = {
-    "core.overlay.exchange.Exchange",
-    "core.overlay.neighbourhood.Neighbourhood",
-    "core.overlay.overlay.Overlay",
-    "core.overlay.rewiring.Rewiring",
     "links.peers.PersistentPeers",
     "links.rejoin.Rejoin",
     "simulation.world.World",

@@ -8,15 +8,17 @@ from typing import TypeVar
 
 from msgspec import structs
 
+from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.handshake import LocalNode, Peer
+from twisted_mesh.core.link import Link
 from twisted_mesh.core.signing import signer
 from twisted_mesh.errors import Reason
 from twisted_mesh.identity import id_of
 from twisted_mesh.network import Protocol
 from twisted_mesh.wire import native
 from twisted_mesh.wire.bodies import join_entries, pack_entry
-from twisted_mesh.wire.membership import Contact, Presence, Roster, RosterEntry, Stay, Suspect
+from twisted_mesh.wire.membership import Contact, Presence, Purpose, Roster, RosterEntry, Stay, Suspect
 from twisted_mesh.wire.native import Batch, Kind, SignedBatch, SnapshotEntry
 from twisted_mesh.wire.replies import Direct, DirectAck, Receipt, SignedReceipt
 from twisted_mesh.wire.signed import Record, SignedRecord
@@ -68,6 +70,20 @@ def peer(name: str, epoch: int = 1, settled: bool = False) -> Peer:
 def contact_of(index: int) -> Contact:
     """Where node *index* is: on a machine of its own."""
     return Contact(b"%032d" % index, f"10.{index >> 16}.{index >> 8 & 255}.{index & 255}", 4444 + index)
+
+
+def link_of(
+    number: int,
+    contact: Contact,
+    purpose: Purpose = Purpose.NEIGHBOUR,
+    *,
+    outgoing: bool = False,
+    host: str = "",
+) -> Link:
+    """A link as a node has it whose peer has proven to be the one at *contact*."""
+    peer = Peer(contact.id, contact.id, 1, None, False)
+    opened = events.LinkOpened(number, peer, outgoing, False, purpose, host or contact.host)
+    return Link(opened, 0, MeshConfig())
 
 
 def entries(*texts: object) -> list[bytes]:

@@ -6,7 +6,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core.network import contact_of
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.reachability import DialLimit, Reach, believed, reach_of, site_of
+from twisted_mesh.core.overlay.dial_limit import DialLimit
+from twisted_mesh.core.reachability import Reach, believed, reach_of, site_of
 from twisted_mesh.wire.membership import Contact, Purpose
 
 HOSTS = {

@@ -36,6 +36,7 @@ class Effects:
         """
         self._run = run
         self._effects: list[Effect] = []
+        self._ending: list[tuple[Link, Reason, str]] = []
         self._timers: dict[Timer, float] = {}
 
     def begin(self) -> list[Effect]:
@@ -73,6 +74,15 @@ class Effects:
     def close(self, number: int, reason: Reason, detail: str) -> None:
         """Close a link that is fed no more."""
         self._effects.append(Close(number, reason, detail))
+
+    def end(self, link: Link, reason: Reason, detail: str) -> None:
+        """End *link*: the node feeds it no more and closes it, as soon as who says so has done its part."""
+        self._ending.append((link, reason, detail))
+
+    def take_ending(self) -> list[tuple[Link, Reason, str]]:
+        """The links that are to end, of which each is told once."""
+        ending, self._ending = self._ending, []
+        return ending
 
     def set_timer(self, timer: Timer, at: float) -> None:
         """Have *timer* fire at the time *at*, unless it fires sooner."""

@@ -80,7 +80,6 @@ class Node:
         effects = self._effects = Effects((local_node.origin, local_node.epoch))
         parents = Parents()
         self._config = config
-        self._now = 0.0
         self._links = links = Links(local_node, config)
         self.history = history = History(config) if history is None else history
         self.outbox = outbox = Outbox(
@@ -101,14 +100,13 @@ class Node:
             local_node, config, history, outbox, self.roster, Routes(links, parents, config), effects
         )
         self.neighbourhood = Neighbourhood(
-            local_node, config, links, self.membership, repair, randomness, effects,
-            lambda number, reason, why: self._close(number, reason, why, self._now),
-        )  # fmt: skip
+            local_node, config, links, self.membership, repair, randomness, effects
+        )
         self._unknown_frames = 0
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """What follows from *event* at the time *now*."""
-        effects, self._now = self._effects.begin(), now
+        effects = self._effects.begin()
         match event:
             case events.Received():
                 self._on_received(event, now)
@@ -139,6 +137,7 @@ class Node:
                 self._on_timer(event.timer, now)
             case _:
                 self._on_asking(event, now)
+        self._end_links(now)
         self._schedule_repair(now)
         self.neighbourhood.schedule()
         if self.replies.wake is not None:
@@ -196,6 +195,7 @@ class Node:
             self._close(link.number, *self._why_double(link), now)
             return
         no_room = self.neighbourhood.opened(link, now)
+        self._end_links(now)
         if no_room is not None:
             self._close(link.number, Reason.ROOM, no_room, now)
             return
@@ -204,7 +204,7 @@ class Node:
             self._effects.send((link,), self._frontier.digest())
         else:
             self._joining.tell(link, older, now)
-        self.membership.tell(link, self.neighbourhood.exchange.thinks(link), now)
+        self.membership.tell(link, self.neighbourhood.vote(link), now)
         link.flow.measure(now, least=0)
         self._effects.send((link,), native.Ping(READ_SNAPSHOT))
         self._effects.set_timer(Timer.AGE, now + self._config.history_seconds / 10)
@@ -263,6 +263,12 @@ class Node:
         self._on_closing(number, reason, now)
         self._effects.close(number, reason, detail)
 
+    def _end_links(self, now: float) -> None:
+        """End the links that a part wants ended."""
+        for link, reason, why in self._effects.take_ending():
+            if not link.closing:
+                self._close(link.number, reason, why, now)
+
     def _forget(self, number: int, now: float) -> None:
         self._links.forget(number)
         if self._joining.settled_by == number:  # it has told all it will
@@ -284,9 +290,11 @@ class Node:
         if link.is_exchange:
             self._effects.emit(events.Visiting(link.number))
         self.neighbourhood.up(link, now)
+        self._end_links(now)
         if not link.is_exchange:
             self.replies.up(link, now)
         self.neighbourhood.on_exchange(now)
+        self._end_links(now)
         if not link.is_exchange:
             self._settle_double(link.peer.origin, now)
             self._effects.set_timer(Timer.COMPARE, now + self._config.compare_interval)
@@ -302,6 +310,7 @@ class Node:
             for frame in event.frames:
                 if not self._joining.is_void:
                     self._on_frame(link, frame, now)
+                    self._end_links(now)
         except RemoteError as error:
             self._close(link.number, error.reason, error.detail, now)
             self._forget(link.number, now)
@@ -407,16 +416,16 @@ class Node:
             self._roster_received(link, frame.stay, now)
         self._watch_holes()
 
-    def _roster_received(self, link: Link, stay: int, now: float) -> None:
+    def _roster_received(self, link: Link, vote: int, now: float) -> None:
         """The peer's roster is here: this node knows of the others, and an exchange may be kept."""
         if self._joining.settled_by == link.number:
             self._start(now)
-        stays = self.neighbourhood.roster_received(link, stay)
-        if (stays or link.up) and self.membership.now_joined():
+        kept = self.neighbourhood.roster_received(link, vote)
+        if (kept or link.up) and self.membership.now_joined():
             self.replies.joined()
-        if stays and not link.closing:
+        if kept and not link.closing:
             self._links.make_neighbour(link)
-            self.neighbourhood.stays(link, now)
+            self.neighbourhood.kept(link, now)
             if self._links.is_kept(link):
                 self._now_up(link, now)
             else:

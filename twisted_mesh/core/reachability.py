@@ -1,25 +1,20 @@
-"""Which told addresses are believed, and how fast they are dialled.
+"""Which told addresses are believed.
 
 Contract: an address that came from a peer is that peer's word and no more.  It can send this node
 wherever the peer likes, so what it may name is narrow: never a host that is no host, nor the place where
 this node listens itself, and an own address (loopback) or one of the local link only where the peer itself
-is there.  What a name resolves to is not looked at: one that leads to such an address is dialled.  All
-dials of told addresses, whatever they are for, share one :class:`DialLimit`: nobody can make this node dial
-many hosts.
+is there.  What a name resolves to is not looked at: one that leads to such an address is dialled.
 """
 
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
 from enum import Enum
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from typing import Final
 
-from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.rate import Bucket
-from twisted_mesh.wire.membership import MAX_HOST, Contact, Purpose
+from twisted_mesh.wire.membership import MAX_HOST
 
 _NAME: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*")
 #: What resolvers read as an IPv4 address, though it is not written like one: 127.1, 0x7f000001, 017.1.
@@ -98,68 +93,3 @@ def site_of(host: str) -> str:
 
 
 Place = tuple[str, int]  # host, port
-
-
-class DialLimit:
-    """Every dial of an address that peers told, whatever for.
-
-    :ivar own: where this node can be dialled itself: another that was there a moment ago is told of as
-        long as nobody knows better.
-    """
-
-    def __init__(self, config: MeshConfig, own: Place | None) -> None:
-        self.own = own
-        self._most = config.dials_at_once
-        self._again = config.dial_again
-        self._failed_most = config.failed_dials
-        # Whoever carries them out tells the end of each; one whose end was not told would hold its
-        # place for ever, and no attempt takes longer than this.
-        self._longest = config.connect_timeout + config.handshake_timeout
-        self._bucket = Bucket(config.dial_burst, config.dial_rate)
-        self._under_way: dict[bytes, tuple[Place, Purpose, float]] = {}  # by id; until when
-        self._failed: OrderedDict[Place, float] = OrderedDict()  # until when it is left alone
-
-    def may(self, contact: Contact, now: float) -> bool:
-        """Whether *contact* may be dialled now."""
-        self._expire(now)
-        place = (contact.host, contact.port)
-        return (
-            len(self._under_way) < self._most
-            and contact.id not in self._under_way
-            and place != self.own
-            and place not in self._failed
-            and all(place != other for other, _, _ in self._under_way.values())
-            and self._bucket.has(now)
-        )
-
-    def began(self, contact: Contact, purpose: Purpose, now: float) -> None:
-        """*contact*, which may be, is dialled."""
-        self._bucket.take(now)
-        place = (contact.host, contact.port)
-        self._under_way[contact.id] = place, purpose, now + self._longest
-
-    def over(self, id: bytes, now: float, found: bool) -> Purpose | None:
-        """The dial of *id* has ended; what it was for, None if there was none.
-
-        :param found: whether the node with that id was there.
-        """
-        dial = self._under_way.pop(id, None)
-        if dial is None:
-            return None
-        place, purpose, _ = dial
-        if not found:
-            self._failed[place] = now + self._again
-            self._failed.move_to_end(place)
-            if len(self._failed) > self._failed_most:
-                self._failed.popitem(last=False)
-        return purpose
-
-    def footprint(self) -> dict[str, int]:
-        """Entries of every table."""
-        return {"dials_under_way": len(self._under_way), "failed_dials": len(self._failed)}
-
-    def _expire(self, now: float) -> None:
-        for id in [id for id, (_, _, until) in self._under_way.items() if until <= now]:
-            del self._under_way[id]
-        while self._failed and next(iter(self._failed.values())) <= now:
-            self._failed.popitem(last=False)

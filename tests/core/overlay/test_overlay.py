@@ -6,8 +6,11 @@ from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.core.network import contact_of
+from tests.core.network import contact_of, link_of
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.effects import Effects
+from twisted_mesh.core.events import Send
+from twisted_mesh.core.link import Link
 from twisted_mesh.core.overlay.overlay import WALK_BURST, WALKS, Overlay
 from twisted_mesh.core.overlay.search import PATIENCE
 from twisted_mesh.errors import Reason
@@ -20,9 +23,12 @@ class OverlayCase(SynchronousTestCase):
     """An overlay whose links, dials and frames are looked at; node n is linked over link n."""
 
     def setUp(self) -> None:
-        self.sent: list[tuple[int, Frame]] = []
+        self.effects = Effects((contact_of(0).id, 1))
+        self.made = self.effects.begin()
+        self.sent_frames: list[tuple[int, Frame]] = []
+        self.ended: list[int] = []
+        self.links: dict[int, Link] = {}
         self.dialled: list[tuple[int, Purpose]] = []
-        self.closed: list[int] = []
         self.may_dial = True
         self.now = 1000.0
         self.overlay = self.make()
@@ -30,19 +36,32 @@ class OverlayCase(SynchronousTestCase):
     def make(self, *, dialable: bool = True, **config: float) -> Overlay:
         self.config = MeshConfig(**config)  # type: ignore[arg-type]
         me = contact_of(0) if dialable else None
-        return Overlay(me, contact_of(0).id, self.config, Random(1), self.send, self.dial, self.close)
+        return Overlay(me, contact_of(0).id, self.config, Random(1), self.effects, self.dial)
 
-    def send(self, number: int, frame: Frame) -> None:
-        self.sent.append((number, frame))
-
-    def dial(self, contact: Contact, purpose: Purpose) -> bool:
+    def dial(self, contact: Contact, purpose: Purpose, now: float) -> bool:
+        self.assertEqual(now, self.now)
         if self.may_dial:
             self.dialled.append((int(contact.id), purpose))
         return self.may_dial
 
-    def close(self, number: int, reason: Reason, detail: str) -> None:
-        self.closed.append(number)
-        self.overlay.closed(number, reason, self.now)
+    @property
+    def sent(self) -> list[tuple[int, Frame]]:
+        """What was sent since this was last cleared."""
+        for effect in self.made:
+            assert isinstance(effect, Send) and isinstance(effect.frame, Frame)
+            self.sent_frames += [(number, effect.frame) for number in effect.links]
+        self.made.clear()
+        return self.sent_frames
+
+    @property
+    def closed(self) -> list[int]:
+        """The links it wants ended."""
+        self.ended += [link.number for link, _, _ in self.effects.take_ending()]
+        return self.ended
+
+    def over(self, number: int) -> Link:
+        """The link of that number."""
+        return self.links.setdefault(number, link_of(number, contact_of(number)))
 
     def open(
         self,
@@ -56,15 +75,14 @@ class OverlayCase(SynchronousTestCase):
     ) -> bool:
         """A link to that node is proven."""
         contact = contact_of(index)
-        told = contact if address else None
-        return self.overlay.opened(
-            number or index, contact.id, told, purpose, outgoing, host or contact.host, self.now
-        )
+        link = link_of(number or index, contact, purpose, outgoing=outgoing, host=host)
+        self.links[link.number] = link
+        return self.overlay.opened(link, contact if address else None, self.now)
 
     def link(self, index: int, purpose: Purpose = Purpose.URGENT, *, outgoing: bool = False) -> None:
         """A link to that node is up."""
         self.assertTrue(self.open(index, purpose, outgoing=outgoing))
-        self.overlay.up(index, self.now)
+        self.overlay.up(self.over(index), self.now)
 
     def wait(self, seconds: float) -> None:
         """Let time pass."""
@@ -115,9 +133,7 @@ class TestRoom(OverlayCase):
         for index in range(1, 6):
             self.open(index)
         local = Contact(contact_of(6).id, "127.0.0.1", 1)
-        self.assertFalse(
-            self.overlay.opened(6, local.id, local, Purpose.NEIGHBOUR, False, "10.0.0.6", self.now)
-        )
+        self.assertFalse(self.overlay.opened(self.over(6), local, self.now))
         self.assertEqual(self.passive(), 0)
 
     def test_places_are_kept_for_nodes_it_has_dialled_itself(self) -> None:
@@ -127,7 +143,7 @@ class TestRoom(OverlayCase):
         self.assertFalse(self.open(4))
         self.link(5, Purpose.NEIGHBOUR, outgoing=True)
         self.assertFalse(self.open(4))
-        self.overlay.closed(3, Reason.LOST, self.now)
+        self.overlay.closed(self.over(3), Reason.LOST, self.now)
         self.link(6, Purpose.NEIGHBOUR, outgoing=True)
         self.assertTrue(self.open(4))
 
@@ -155,8 +171,8 @@ class TestRoom(OverlayCase):
             self.link(index)
         self.assertTrue(self.open(1, number=21))
         self.assertEqual(self.overlay.footprint()["active_view"], 5)
-        self.overlay.closed(1, Reason.DUPLICATE, self.now)
-        self.overlay.up(21, self.now)
+        self.overlay.closed(self.over(1), Reason.DUPLICATE, self.now)
+        self.overlay.up(self.over(21), self.now)
         self.assertEqual((self.overlay.footprint()["active_view"], self.passive()), (5, 0))
 
     def test_what_it_has_dialled_is_refused_if_others_came_meanwhile(self) -> None:
@@ -183,70 +199,72 @@ class TestLinks(OverlayCase):
     def test_a_neighbour_that_is_lost_is_remembered(self) -> None:
         for index, reason in enumerate((Reason.ROOM, Reason.LOST, Reason.SILENT, Reason.FULL), 1):
             self.link(index)
-            self.overlay.closed(index, reason, self.now)
+            self.overlay.closed(self.over(index), reason, self.now)
         self.assertEqual(self.passive(), 4)
 
     def test_one_that_leaves_or_was_sent_away_is_not(self) -> None:
         for index, reason in enumerate((Reason.LEAVING, Reason.DISCONNECT, Reason.SIGNATURE), 1):
             self.link(index)
-            self.overlay.closed(index, reason, self.now)
+            self.overlay.closed(self.over(index), reason, self.now)
         self.assertTrue(self.open(4, address=False))
-        self.overlay.closed(4, Reason.LOST, self.now)
+        self.overlay.closed(self.over(4), Reason.LOST, self.now)
         self.assertEqual(self.passive(), 0)
 
     def test_a_neighbour_is_where_its_newest_record_says(self) -> None:
         self.link(1)
         self.link(2)
         moved = Contact(contact_of(1).id, "10.9.9.9", 9)
-        self.overlay.known([moved, Contact(contact_of(2).id, "127.0.0.1", 9)], 2, self.now)
+        self.overlay.known([moved, Contact(contact_of(2).id, "127.0.0.1", 9)], self.over(2), self.now)
         for index in (1, 2):
-            self.overlay.closed(index, Reason.LOST, self.now)
+            self.overlay.closed(self.over(index), Reason.LOST, self.now)
         self.assertEqual(self.overlay.contacts(), [moved, contact_of(2)])
 
     def test_what_is_told_of_no_link_is_ignored(self) -> None:
-        self.overlay.up(1, self.now)
-        self.overlay.closed(1, Reason.LOST, self.now)
-        self.overlay.located(1, contact_of(1), self.now)
-        self.overlay.known([contact_of(2)], 1, self.now)
-        self.overlay.forward_join(1, ForwardJoin(contact_of(2), 0, False), self.now)
-        self.overlay.shuffle(1, Shuffle(1, [contact_of(2)], 1), self.now)
-        self.overlay.shuffle_reply(1, ShuffleReply(1, [contact_of(2)]), self.now)
+        self.overlay.up(self.over(1), self.now)
+        self.overlay.closed(self.over(1), Reason.LOST, self.now)
+        self.overlay.located(self.over(1), contact_of(1), self.now)
+        self.overlay.known([contact_of(2)], self.over(1), self.now)
+        self.overlay.forward_join(self.over(1), ForwardJoin(contact_of(2), 0, False), self.now)
+        self.overlay.shuffle(self.over(1), Shuffle(1, [contact_of(2)], 1), self.now)
+        self.overlay.shuffle_reply(self.over(1), ShuffleReply(1, [contact_of(2)]), self.now)
         self.assertEqual((self.sent, self.dialled, self.passive()), ([], [], 0))
         self.assertIsNone(self.overlay.wake)
 
     def test_frames_count_when_the_frontier_has_come(self) -> None:
         self.open(1)
-        self.overlay.forward_join(1, ForwardJoin(contact_of(2), 0, False), self.now)
-        self.overlay.shuffle(1, Shuffle(1, [contact_of(2)], 1), self.now)
-        self.overlay.shuffle_reply(1, ShuffleReply(1, [contact_of(2)]), self.now)
+        self.overlay.forward_join(self.over(1), ForwardJoin(contact_of(2), 0, False), self.now)
+        self.overlay.shuffle(self.over(1), Shuffle(1, [contact_of(2)], 1), self.now)
+        self.overlay.shuffle_reply(self.over(1), ShuffleReply(1, [contact_of(2)]), self.now)
         self.assertEqual((self.sent, self.dialled, self.passive()), ([], [], 0))
 
     def test_an_address_that_is_not_believed_is_not_taken(self) -> None:
         self.link(1)
         local = Contact(contact_of(2).id, "127.0.0.1", 1)
-        self.overlay.located(1, local, self.now)
-        self.overlay.known([local, contact_of(3)], 1, self.now)
-        self.overlay.forward_join(1, ForwardJoin(local, 0, False), self.now)
-        self.overlay.forward_join(1, ForwardJoin(contact_of(0), 0, False), self.now)  # itself
+        self.overlay.located(self.over(1), local, self.now)
+        self.overlay.known([local, contact_of(3)], self.over(1), self.now)
+        self.overlay.forward_join(self.over(1), ForwardJoin(local, 0, False), self.now)
+        self.overlay.forward_join(self.over(1), ForwardJoin(contact_of(0), 0, False), self.now)  # itself
         self.assertEqual((self.overlay.counts["unbelieved_contacts"], self.passive()), (4, 1))
 
     def test_an_own_address_is_believed_on_the_own_host(self) -> None:
         self.assertTrue(self.open(1, host="127.0.0.1", address=False))
-        self.overlay.up(1, self.now)
-        self.overlay.located(1, Contact(contact_of(1).id, "127.0.0.1", 1), self.now)
-        self.overlay.known([Contact(contact_of(2).id, "127.0.0.1", 2)], 1, self.now)
+        self.overlay.up(self.over(1), self.now)
+        self.overlay.located(self.over(1), Contact(contact_of(1).id, "127.0.0.1", 1), self.now)
+        self.overlay.known([Contact(contact_of(2).id, "127.0.0.1", 2)], self.over(1), self.now)
         self.assertEqual((self.overlay.counts["unbelieved_contacts"], self.passive()), (0, 1))
 
     def test_of_a_long_list_some_are_drawn(self) -> None:
         self.link(1)
-        self.overlay.known([contact_of(index) for index in range(100, 1100)], 1, self.now)
+        self.overlay.known([contact_of(index) for index in range(100, 1100)], self.over(1), self.now)
         self.assertEqual(self.passive(), self.config.passive_view)
 
     def test_a_made_up_node_at_the_place_of_another_does_not_keep_that_from_being_dialled(self) -> None:
         place = contact_of(2)
         self.link(1)
-        self.overlay.shuffle(1, Shuffle(7, [Contact(b"9" * 32, place.host, place.port)], 0), self.now)
-        self.overlay.known([place], 1, self.now)
+        self.overlay.shuffle(
+            self.over(1), Shuffle(7, [Contact(b"9" * 32, place.host, place.port)], 0), self.now
+        )
+        self.overlay.known([place], self.over(1), self.now)
         self.assertEqual(self.overlay.contacts(), [place])
 
 
@@ -259,7 +277,7 @@ class TestWalks(OverlayCase):
 
     def walk(self, over: int, index: int, left: int) -> None:
         """A walk of node *index* comes."""
-        self.overlay.forward_join(over, ForwardJoin(contact_of(index), left, False), self.now)
+        self.overlay.forward_join(self.over(over), ForwardJoin(contact_of(index), left, False), self.now)
 
     def test_who_joins_is_introduced_to_some(self) -> None:
         for index in range(1, 5):
@@ -269,7 +287,7 @@ class TestWalks(OverlayCase):
         self.assertEqual(len({number for number, _ in walks} - {9}), WALKS)
         for _, frame in walks:
             self.assertEqual(frame, ForwardJoin(contact_of(9), self.config.active_walk, False))
-        self.overlay.up(9, self.now)
+        self.overlay.up(self.over(9), self.now)
         self.assertEqual(self.newcomers(), [])  # once
 
     def test_where_there_are_too_many_it_is_introduced_to_one(self) -> None:
@@ -281,14 +299,14 @@ class TestWalks(OverlayCase):
     def test_it_is_introduced_when_its_address_is_known(self) -> None:
         self.link(1)
         self.open(2, Purpose.JOIN, address=False)
-        self.overlay.located(2, contact_of(2), self.now)
+        self.overlay.located(self.over(2), contact_of(2), self.now)
         self.assertEqual(self.newcomers(), [])
-        self.overlay.up(2, self.now)
+        self.overlay.up(self.over(2), self.now)
         self.assertEqual([number for number, _ in self.newcomers()], [1])
         self.open(3, Purpose.JOIN, address=False)
-        self.overlay.up(3, self.now)
+        self.overlay.up(self.over(3), self.now)
         self.assertEqual(self.newcomers(), [])
-        self.overlay.located(3, contact_of(3), self.now)
+        self.overlay.located(self.over(3), contact_of(3), self.now)
         self.assertEqual(len(self.newcomers()), 2)
 
     def test_who_was_dialled_or_is_no_newcomer_is_not(self) -> None:
@@ -354,7 +372,7 @@ class TestWalks(OverlayCase):
         self.link(2)
         self.know(*range(10, 15))
         contact = Contact(contact_of(9).id, contact_of(1).host, 99)
-        self.overlay.forward_join(2, ForwardJoin(contact, 0, False), self.now)
+        self.overlay.forward_join(self.over(2), ForwardJoin(contact, 0, False), self.now)
         self.assertEqual((self.dialled, self.passive()), ([], 6))
 
     def test_ends_of_walks_leave_dials_to_its_own_search(self) -> None:
@@ -370,7 +388,7 @@ class TestWalks(OverlayCase):
         self.link(2)
         for _ in range(WALK_BURST):
             self.walk(1, 9, 6)
-        self.overlay.shuffle(1, Shuffle(1, [], 6), self.now)
+        self.overlay.shuffle(self.over(1), Shuffle(1, [], 6), self.now)
         self.walk(1, 9, 6)
         self.assertEqual(self.overlay.counts["dropped_walks"], 2)
         self.assertEqual(len(self.sent), WALK_BURST)
@@ -384,7 +402,7 @@ class TestInstead(OverlayCase):
     """Requests to link with another one."""
 
     def ask(self, contact: Contact, left: int = 0) -> None:
-        self.overlay.forward_join(1, ForwardJoin(contact, left, True), self.now)
+        self.overlay.forward_join(self.over(1), ForwardJoin(contact, left, True), self.now)
 
     def test_it_links_with_the_other_and_ends_the_link(self) -> None:
         self.link(1)
@@ -413,7 +431,7 @@ class TestInstead(OverlayCase):
         self.sent.clear()
         self.wait(1)
         (number, frame), *_ = self.frames(ForwardJoin)
-        self.overlay.forward_join(number, ForwardJoin(frame.contact, 1, True), self.now)
+        self.overlay.forward_join(self.over(number), ForwardJoin(frame.contact, 1, True), self.now)
         self.assertEqual(self.overlay.footprint()["moves_declined"], 1)
 
 
@@ -477,7 +495,7 @@ class TestSearch(OverlayCase):
             for index, purpose in self.dialled[done:]:
                 if purpose is Purpose.NEIGHBOUR:
                     self.open(index, purpose, outgoing=True)
-                    self.overlay.closed(index, Reason.ROOM, self.now)
+                    self.overlay.closed(self.over(index), Reason.ROOM, self.now)
             done = len(self.dialled)
 
     def test_where_all_are_full_it_asks_less_and_less_often(self) -> None:
@@ -491,7 +509,7 @@ class TestSearch(OverlayCase):
         self.assertTrue(2 <= len(self.dialled) - asked <= 9)
         self.assertEqual(self.passive(), self.config.passive_view)
         # With one neighbour less there is something to hope for again.
-        self.overlay.closed(1, Reason.LEAVING, self.now)
+        self.overlay.closed(self.over(1), Reason.LEAVING, self.now)
         asked = len(self.dialled)
         self.refuse_all(3)
         self.assertGreater(len(self.dialled), asked)
@@ -536,7 +554,7 @@ class TestShuffles(OverlayCase):
         self.wait(1000)
         self.assertTrue(90 <= len(self.shuffles()) <= 110)
         for index in range(1, 6):
-            self.overlay.closed(index, Reason.LEAVING, self.now)
+            self.overlay.closed(self.over(index), Reason.LEAVING, self.now)
         self.wait(20)
         self.assertEqual(self.shuffles(), [])
         self.assertIsNone(self.overlay.wake)
@@ -567,7 +585,7 @@ class TestShuffles(OverlayCase):
 
     def test_a_link_that_is_not_up_takes_no_walk(self) -> None:
         self.link(1)
-        self.overlay.closed(1, Reason.LEAVING, self.now)
+        self.overlay.closed(self.over(1), Reason.LEAVING, self.now)
         self.open(2)
         self.wait(20)
         self.assertEqual(self.shuffles(), [])
@@ -577,41 +595,41 @@ class TestShuffles(OverlayCase):
         self.link(2)
         to, frame = self.one()
         reply = ShuffleReply(frame.token, [contact_of(10), Contact(contact_of(11).id, "127.0.0.1", 1)])
-        self.overlay.shuffle_reply(3 - to, reply, self.now)
+        self.overlay.shuffle_reply(self.over(3 - to), reply, self.now)
         self.assertEqual((self.passive(), self.overlay.counts["stray_shuffles"]), (0, 1))
-        self.overlay.shuffle_reply(to, reply, self.now)
+        self.overlay.shuffle_reply(self.over(to), reply, self.now)
         self.assertEqual((self.passive(), self.overlay.counts["unbelieved_contacts"]), (1, 1))
-        self.overlay.shuffle_reply(to, ShuffleReply(frame.token, [contact_of(12)]), self.now)
-        self.overlay.shuffle_reply(to, ShuffleReply(7, [contact_of(12)]), self.now)
+        self.overlay.shuffle_reply(self.over(to), ShuffleReply(frame.token, [contact_of(12)]), self.now)
+        self.overlay.shuffle_reply(self.over(to), ShuffleReply(7, [contact_of(12)]), self.now)
         self.assertEqual((self.passive(), self.overlay.counts["stray_shuffles"]), (1, 3))
 
     def test_a_walk_goes_on_and_its_answer_back(self) -> None:
         self.link(1)
         self.link(2)
-        self.overlay.shuffle(1, Shuffle(7, [contact_of(10)], 3), self.now)
+        self.overlay.shuffle(self.over(1), Shuffle(7, [contact_of(10)], 3), self.now)
         self.assertEqual(self.shuffles(), [(2, Shuffle(7, [contact_of(10)], 2))])
         self.assertEqual(self.passive(), 0)
-        self.overlay.shuffle_reply(1, ShuffleReply(7, []), self.now)
+        self.overlay.shuffle_reply(self.over(1), ShuffleReply(7, []), self.now)
         reply = ShuffleReply(7, [contact_of(11)])
-        self.overlay.shuffle_reply(2, reply, self.now)
-        self.overlay.shuffle_reply(2, reply, self.now)
+        self.overlay.shuffle_reply(self.over(2), reply, self.now)
+        self.overlay.shuffle_reply(self.over(2), reply, self.now)
         self.assertEqual(self.replies(), [(1, reply)])
         self.assertEqual((self.passive(), self.overlay.counts["stray_shuffles"]), (0, 2))
 
     def test_an_answer_whose_way_back_is_gone_is_dropped(self) -> None:
         self.link(1)
         self.link(2)
-        self.overlay.shuffle(1, Shuffle(7, [], 3), self.now)
-        self.overlay.closed(1, Reason.LEAVING, self.now)
+        self.overlay.shuffle(self.over(1), Shuffle(7, [], 3), self.now)
+        self.overlay.closed(self.over(1), Reason.LEAVING, self.now)
         self.sent.clear()
-        self.overlay.shuffle_reply(2, ShuffleReply(7, []), self.now)
+        self.overlay.shuffle_reply(self.over(2), ShuffleReply(7, []), self.now)
         self.assertEqual(self.sent, [])
 
     def test_at_its_end_it_is_answered_with_others(self) -> None:
         self.link(1)
         self.link(2)
         self.know(10, 11, *range(20, 25))
-        self.overlay.shuffle(1, Shuffle(7, [contact_of(10), contact_of(30)], 1), self.now)
+        self.overlay.shuffle(self.over(1), Shuffle(7, [contact_of(10), contact_of(30)], 1), self.now)
         ((number, reply),) = self.replies()
         told = {int(contact.id) for contact in reply.contacts}
         self.assertEqual((number, told), (1, {11, *range(20, 25), 2}))
@@ -620,24 +638,24 @@ class TestShuffles(OverlayCase):
     def test_it_ends_where_it_came_by_already(self) -> None:
         for index in (1, 2, 3):
             self.link(index)
-        self.overlay.shuffle(1, Shuffle(7, [], 5), self.now)
+        self.overlay.shuffle(self.over(1), Shuffle(7, [], 5), self.now)
         ((on, _),) = self.shuffles()
-        self.overlay.shuffle(5 - on, Shuffle(7, [], 3), self.now)
+        self.overlay.shuffle(self.over(5 - on), Shuffle(7, [], 3), self.now)
         self.assertEqual([number for number, _ in self.replies()], [5 - on])
-        self.overlay.shuffle_reply(on, ShuffleReply(7, []), self.now)
+        self.overlay.shuffle_reply(self.over(on), ShuffleReply(7, []), self.now)
         self.assertEqual([number for number, _ in self.replies()], [1])
 
     def test_its_own_is_not_answered(self) -> None:
         self.link(1)
         self.link(2)
         to, frame = self.one()
-        self.overlay.shuffle(3 - to, Shuffle(frame.token, frame.contacts, 2), self.now)
+        self.overlay.shuffle(self.over(3 - to), Shuffle(frame.token, frame.contacts, 2), self.now)
         self.assertEqual(self.sent, [])
 
     def test_it_goes_to_none_of_those_it_tells_of(self) -> None:
         for index in (1, 2, 3):
             self.link(index)
-        self.overlay.shuffle(1, Shuffle(7, [contact_of(2)], 5), self.now)
+        self.overlay.shuffle(self.over(1), Shuffle(7, [contact_of(2)], 5), self.now)
         self.assertEqual([number for number, _ in self.shuffles()], [3])
 
     def test_only_so_many_walks_are_remembered(self) -> None:
@@ -645,7 +663,7 @@ class TestShuffles(OverlayCase):
         self.link(2)
         for token in range(self.config.shuffle_walks + 1):
             self.now += 1
-            self.overlay.shuffle(1, Shuffle(token, [], 5), self.now)
+            self.overlay.shuffle(self.over(1), Shuffle(token, [], 5), self.now)
         self.assertEqual(self.overlay.footprint()["shuffle_walks"], self.config.shuffle_walks)
-        self.overlay.shuffle_reply(2, ShuffleReply(0, []), self.now)
+        self.overlay.shuffle_reply(self.over(2), ShuffleReply(0, []), self.now)
         self.assertEqual(self.overlay.counts["stray_shuffles"], 1)

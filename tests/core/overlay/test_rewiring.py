@@ -7,9 +7,12 @@ from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.core.network import contact_of
+from tests.core.network import contact_of, link_of
 from tests.support.length import at_length
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.effects import Effects
+from twisted_mesh.core.events import Send
+from twisted_mesh.core.link import Link
 from twisted_mesh.core.overlay import rewiring
 from twisted_mesh.core.overlay.rewiring import Rewiring
 from twisted_mesh.core.overlay.views import ActiveView, Neighbour
@@ -26,19 +29,19 @@ RESTLESS = MeshConfig(active_view=1, overlay_interval=0.5, shuffle_interval=0.5,
 class Line:
     """A link: what is on its way to either end, and at which ends it is open."""
 
-    def __init__(self, ends: tuple[Mover, Mover]) -> None:
+    def __init__(self, ends: tuple[Member, Member]) -> None:
         self.ends = ends
-        self.open: set[Mover] = set()
+        self.open: set[Member] = set()
         self.stands = False  # open at both ends, and neither has closed it
-        self.queues: dict[Mover, deque[object]] = {end: deque() for end in ends}
-        self.slow: set[Mover] = set()  # ends that news reach late
+        self.queues: dict[Member, deque[object]] = {end: deque() for end in ends}
+        self.slow: set[Member] = set()  # ends that news reach late
 
-    def other(self, end: Mover) -> Mover:
+    def other(self, end: Member) -> Member:
         """The other end."""
         return self.ends[self.ends[0] is end]
 
 
-class Mover:
+class Member:
     """One node that does nothing but move its neighbours, on a clock of its own."""
 
     def __init__(self, world: World, index: int) -> None:
@@ -47,49 +50,61 @@ class Mover:
         self.contact = contact_of(index)
         self.now = 0.0
         self.active = ActiveView()
-        self.moves = Rewiring(self.active, RESTLESS, world.random, self.send, self.dial, self.close)
+        self.links: dict[int, Link] = {}
+        effects = Effects((self.contact.id, 1))
+        self.made = effects.begin()
+        self.moves = Rewiring(self.active, RESTLESS, world.random, effects, self.dial)
 
-    def send(self, number: int, frame: ForwardJoin) -> None:
-        """A frame is on its way."""
-        line = self.world.lines[number]
-        line.queues[line.other(self)].append(frame)
+    def carry_out(self) -> None:
+        """What the rewiring sends is on its way."""
+        for effect in self.made:
+            assert isinstance(effect, Send)
+            [number] = effect.links
+            line = self.world.lines[number]
+            line.queues[line.other(self)].append(effect.frame)
+        self.made.clear()
 
-    def dial(self, contact: Contact, purpose: Purpose) -> bool:
+    def dial(self, contact: Contact, purpose: Purpose, now: float) -> bool:
         """A dial is under way, or refused."""
         if self.world.random.random() < 0.1:
             return False
         self.world.dials.append((self, contact))
         return True
 
-    def close(self, number: int, reason: Reason, detail: str) -> None:
-        """This end closes a link."""
-        line = self.world.lines[number]
-        self.end(number)
-        line.queues[line.other(self)].append(reason)
+    def close(self, link: Link | None) -> None:
+        """This end closes a link, if there is one to end."""
+        self.carry_out()
+        if link is not None:
+            line = self.world.lines[link.number]
+            self.end(link.number)
+            line.queues[line.other(self)].append(Reason.ROOM)
 
-    def open(self, number: int, other: Mover) -> None:
+    def open(self, number: int, other: Member) -> None:
         """The peer has proven itself, and says that its frontier follows."""
         line = self.world.lines[number]
-        node = self.active.add(other.contact.id, number, self.now)
-        node.host, node.contact = "10.0.0.1", other.contact
+        link = self.links[number] = link_of(number, other.contact, host="10.0.0.1")
+        self.active.add(link, self.now).contact = other.contact
         line.open.add(self)
         line.queues[other].append("frontier")
         self.moves.review(self.now)
 
     def end(self, number: int) -> None:
         """The link is closed, by whichever end."""
-        node = self.active.remove(number)
-        if node is None:
+        link = self.links.pop(number, None)
+        node = None if link is None else self.active.remove(link)
+        if link is None or node is None:
             return
         self.world.lines[number].stands = False
         self.world.check()
-        self.moves.closed(node, number)
+        self.moves.closed(node, link)
+        self.carry_out()
         self.moves.review(self.now)
 
     def receive(self, number: int, what: object) -> None:
         """Something has come over a link."""
-        node = self.active.over(number)
-        if node is None:
+        link = self.links.get(number)
+        node = None if link is None else self.active.over(link)
+        if link is None or node is None:
             return
         if what == "open":
             self.open(number, self.world.lines[number].other(self))
@@ -99,12 +114,13 @@ class Mover:
             if what.left:
                 self.moves.answered(node, what.contact.id, self.now)
             elif what.contact.id in (self.contact.id, node.id):
-                self.moves.refuse(number, what.contact)
+                self.moves.refuse(link, what.contact)
+                self.carry_out()
             else:
-                self.moves.asked(number, what.contact, self.now)
+                self.close(self.moves.asked(link, what.contact, self.now))
         else:
-            node.links[number] = True
-            self.moves.up(node.id)
+            node.links[link] = True
+            self.close(self.moves.up(node.id))
 
 
 class World:
@@ -114,16 +130,16 @@ class World:
         self.random = Random(seed)
         self.slow = 0.0 if seed % 2 else 0.4  # so much of what is on its way takes long
         self.lines: dict[int, Line] = {}
-        self.dials: list[tuple[Mover, Contact]] = []
+        self.dials: list[tuple[Member, Contact]] = []
         self.moved = 0
-        self.movers = [Mover(self, index) for index in range(self.random.randint(3, 7))]
-        for index in range(1, len(self.movers)):
-            self.link(self.movers[index], self.movers[self.random.randrange(index)])
-        for _ in range(self.random.randrange(len(self.movers))):
-            self.link(*self.random.sample(self.movers, 2))
+        self.nodes = [Member(self, index) for index in range(self.random.randint(3, 7))]
+        for index in range(1, len(self.nodes)):
+            self.link(self.nodes[index], self.nodes[self.random.randrange(index)])
+        for _ in range(self.random.randrange(len(self.nodes))):
+            self.link(*self.random.sample(self.nodes, 2))
         self.settle()
 
-    def link(self, one: Mover, other: Mover) -> None:
+    def link(self, one: Member, other: Member) -> None:
         """A link is proven, at one end first."""
         number = len(self.lines) + 1
         line = self.lines[number] = Line((one, other))
@@ -150,7 +166,7 @@ class World:
         what = line.queues[end].popleft()
         if what == "open":
             end.open(number, line.other(end))
-            line.stands = line.other(end).active.over(number) is not None
+            line.stands = number in line.other(end).links
         else:
             end.receive(number, what)
         return True
@@ -164,16 +180,18 @@ class World:
             dialler, contact = self.dials.pop(self.random.randrange(len(self.dials)))
             if self.random.random() < 0.2:
                 dialler.moves.failed(contact.id)
+                dialler.carry_out()
             else:
-                self.link(dialler, self.movers[int(contact.id)])
+                self.link(dialler, self.nodes[int(contact.id)])
             return
-        mover = self.random.choice(self.movers)
-        mover.now += self.random.choice((0.5, 1.0, 2.0))
-        mover.moves.tick(mover.now)
+        node = self.random.choice(self.nodes)
+        node.now += self.random.choice((0.5, 1.0, 2.0))
+        node.moves.tick(node.now)
+        node.carry_out()
 
     def check(self) -> None:
         """All hangs together, by links that stand."""
-        left = set(self.movers)
+        left = set(self.nodes)
         edge = [left.pop()]
         while edge:
             node = edge.pop()
@@ -210,35 +228,57 @@ class TestRules(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.active = ActiveView()
-        self.sent: list[tuple[int, ForwardJoin]] = []
+        self.links: dict[int, Link] = {}
+        self.sent_frames: list[tuple[int, ForwardJoin]] = []
         self.dialled: list[Contact] = []
         self.closed: list[int] = []
         self.may_dial = True
         self.now = 100.0
         self.config = MeshConfig()
-        self.moves = Rewiring(self.active, self.config, Random(1), self.send, self.dial, self.close)
+        effects = Effects((contact_of(0).id, 1))
+        self.made = effects.begin()
+        self.moves = Rewiring(self.active, self.config, Random(1), effects, self.dial)
 
-    def send(self, number: int, frame: ForwardJoin) -> None:
-        self.sent.append((number, frame))
+    @property
+    def sent(self) -> list[tuple[int, ForwardJoin]]:
+        """What was sent since this was last cleared."""
+        for effect in self.made:
+            assert isinstance(effect, Send) and isinstance(effect.frame, ForwardJoin)
+            self.sent_frames += [(number, effect.frame) for number in effect.links]
+        self.made.clear()
+        return self.sent_frames
 
-    def dial(self, contact: Contact, purpose: Purpose) -> bool:
-        self.assertIs(purpose, Purpose.URGENT)  # it is admitted in any case
+    def dial(self, contact: Contact, purpose: Purpose, now: float) -> bool:
+        self.assertEqual((purpose, now), (Purpose.URGENT, self.now))  # it is admitted in any case
         if self.may_dial:
             self.dialled.append(contact)
         return self.may_dial
 
-    def close(self, number: int, reason: Reason, detail: str) -> None:
-        self.assertIs(reason, Reason.ROOM)
-        self.closed.append(number)
+    def asked(self, number: int, contact: Contact) -> None:
+        """The node over that link asks this one to link with *contact* instead."""
+        self.note(self.moves.asked(self.over(number), contact, self.now))
+
+    def up(self, index: int) -> None:
+        """A link to that node is up."""
+        self.note(self.moves.up(contact_of(index).id))
+
+    def note(self, link: Link | None) -> None:
+        """A link is to end, or none."""
+        self.closed += [] if link is None else [link.number]
+
+    def over(self, number: int) -> Link:
+        """The link of that number."""
+        return self.links.setdefault(number, link_of(number, contact_of(number), host="10.0.0.1"))
 
     def node(
         self, index: int, *, up: bool = True, address: bool = True, host: str = "10.0.0.1"
     ) -> Neighbour:
         """A neighbour over the link of that number."""
-        node = self.active.add(contact_of(index).id, index, 0)
-        node.host = host
+        link = self.over(index)
+        link.host = host
+        node = self.active.add(link, 0)
         node.contact = contact_of(index) if address else None
-        node.links[index] = up
+        node.links[link] = up
         self.moves.review(self.now)
         return node
 
@@ -247,16 +287,16 @@ class TestRules(SynchronousTestCase):
         return [self.node(index) for index in range(1, count + 1)]
 
     def ask(self) -> tuple[Neighbour, Neighbour]:
-        """One round of one move; the victim and the anchor."""
+        """One round of one move; the moved and the target."""
         self.sent.clear()
         self.pass_rounds(1)
         self.assertEqual(len(self.sent), 1)
         number, frame = self.sent.pop()
-        victim, anchor = self.active.over(number), self.active.get(frame.contact.id)
-        assert victim is not None and anchor is not None
-        self.assertEqual((frame.left, frame.instead, frame.contact), (0, True, anchor.contact))
-        self.assertIsNot(victim, anchor)
-        return victim, anchor
+        moved, target = self.active.over(self.over(number)), self.active.get(frame.contact.id)
+        assert moved is not None and target is not None
+        self.assertEqual((frame.left, frame.instead, frame.contact), (0, True, target.contact))
+        self.assertIsNot(moved, target)
+        return moved, target
 
     def pass_rounds(self, rounds: int) -> None:
         """Let so many rounds be due."""
@@ -270,7 +310,7 @@ class TestRules(SynchronousTestCase):
         self.assertTrue(all(frame.instead and frame.left == 1 for _, frame in self.sent))
         return [(number, frame.contact.id) for number, frame in self.sent]
 
-    # ── the mover ───────────────────────────────────────────────────────────────────
+    # ── the requester ──────────────────────────────────────────────────────────────────
 
     def test_nothing_is_moved_while_there_are_not_too_many(self) -> None:
         self.nodes(self.config.active_view)
@@ -283,8 +323,8 @@ class TestRules(SynchronousTestCase):
     def test_one_too_many_is_moved_to_who_looks_for_neighbours(self) -> None:
         nodes = self.nodes(6)
         nodes[2].seeks = True
-        _, anchor = self.ask()
-        self.assertIs(anchor, nodes[2])
+        _, target = self.ask()
+        self.assertIs(target, nodes[2])
         self.pass_rounds(5)
         self.assertEqual(self.sent, [])  # once
 
@@ -292,10 +332,10 @@ class TestRules(SynchronousTestCase):
         self.nodes(22)
         self.pass_rounds(1)
         self.assertEqual(len(self.sent), 4)
-        victims = {number for number, _ in self.sent}
-        anchors = {int(frame.contact.id) for _, frame in self.sent}
-        self.assertEqual(len(victims), 4)
-        self.assertEqual(victims & anchors, set())
+        moved = {number for number, _ in self.sent}
+        targets = {int(frame.contact.id) for _, frame in self.sent}
+        self.assertEqual(len(moved), 4)
+        self.assertEqual(moved & targets, set())
         self.pass_rounds(1)
         self.assertEqual(len(self.sent), 7)
 
@@ -310,13 +350,13 @@ class TestRules(SynchronousTestCase):
         self.assertTrue(5 < max(waits[-10:]) <= 1.5 * self.config.shuffle_interval)
         self.moves.joined()
         self.pass_rounds(2)
-        self.active.remove(7)
+        self.active.remove(self.over(7))
         self.moves.review(self.now)
-        self.active.remove(6)
+        self.active.remove(self.over(6))
         self.moves.review(self.now)
         self.assertIsNone(self.moves.wake)
 
-    def test_an_anchor_is_no_victim_and_whom_it_has_asked_no_anchor(self) -> None:
+    def test_a_target_is_not_moved_and_whom_it_has_asked_is_no_target(self) -> None:
         self.nodes(8)
         roles: dict[int, set[bytes]] = {0: set(), 1: set()}
         for _ in range(40):  # nobody answers, and rounds go on
@@ -330,22 +370,22 @@ class TestRules(SynchronousTestCase):
 
     def test_who_says_no_is_asked_again_later(self) -> None:
         self.nodes(7)
-        victim, anchor = self.ask()
-        self.moves.answered(victim, contact_of(99).id, self.now)  # to another question
+        moved, target = self.ask()
+        self.moves.answered(moved, contact_of(99).id, self.now)  # to another question
         self.assertEqual(self.moves.footprint()["moves_asked"], 1)
-        self.moves.answered(victim, anchor.id, self.now)
+        self.moves.answered(moved, target.id, self.now)
         self.assertEqual(self.moves.footprint(), {"moves_asked": 0, "moves_declined": 1})
         other, _ = self.ask()
-        self.assertIsNot(other, victim)
-        self.moves.answered(victim, anchor.id, self.now)  # unasked
+        self.assertIsNot(other, moved)
+        self.moves.answered(moved, target.id, self.now)  # unasked
 
-    def test_a_victim_that_goes_makes_its_anchor_free(self) -> None:
+    def test_a_moved_node_that_goes_makes_its_target_free(self) -> None:
         self.nodes(7)
-        victim, anchor = self.ask()
-        self.moves.answered(victim, anchor.id, self.now)
-        victim, anchor = self.ask()
-        self.active.remove(victim.way)
-        self.moves.closed(victim, 0)
+        moved, target = self.ask()
+        self.moves.answered(moved, target.id, self.now)
+        moved, target = self.ask()
+        self.active.remove(moved.way)
+        self.moves.closed(moved, self.over(0))
         self.assertEqual(self.moves.footprint()["moves_asked"], 0)
 
     def test_whom_the_application_wants_stays_and_two_this_node_has_dialled(self) -> None:
@@ -379,55 +419,55 @@ class TestRules(SynchronousTestCase):
         self.pass_rounds(3)
         self.assertEqual(self.sent, [])
         # Nor is an address of the own host any good to those elsewhere.
-        self.active.over(1).contact = Contact(contact_of(1).id, "127.0.0.1", 1)  # type: ignore[union-attr]
+        self.active.over(self.over(1)).contact = Contact(contact_of(1).id, "127.0.0.1", 1)  # type: ignore[union-attr]
         self.pass_rounds(3)
         self.assertEqual(self.sent, [])
 
-    # ── the victim ──────────────────────────────────────────────────────────────────
+    # ── the moved node ─────────────────────────────────────────────────────────────────
 
     def test_a_request_is_followed_when_the_other_link_is_up(self) -> None:
         self.node(1)
-        self.moves.asked(1, contact_of(2), self.now)
+        self.asked(1, contact_of(2))
         self.assertEqual(self.dialled, [contact_of(2)])
         self.node(2, up=False)
-        self.moves.up(contact_of(3).id)
+        self.up(3)
         self.assertEqual(self.closed, [])
         self.node(2)
-        self.moves.up(contact_of(2).id)
+        self.up(2)
         self.assertEqual((self.closed, self.sent, self.moves.deadline), ([1], [], None))
 
     def test_with_the_other_link_up_it_is_followed_at_once(self) -> None:
         self.node(1)
         self.node(2)
-        self.moves.asked(1, contact_of(2), self.now)
+        self.asked(1, contact_of(2))
         self.assertEqual((self.closed, self.dialled), ([1], []))
 
     def test_with_the_other_link_coming_it_is_waited_for(self) -> None:
         self.node(1)
         self.node(2, up=False)
-        self.moves.asked(1, contact_of(2), self.now)
+        self.asked(1, contact_of(2))
         self.assertEqual((self.closed, self.dialled), ([], []))
         self.node(2)
-        self.moves.up(contact_of(2).id)
+        self.up(2)
         self.assertEqual(self.closed, [1])
 
     def test_one_request_at_a_time(self) -> None:
         self.node(1)
         self.node(2)
-        self.moves.asked(1, contact_of(3), self.now)
-        self.moves.asked(2, contact_of(4), self.now)
+        self.asked(1, contact_of(3))
+        self.asked(2, contact_of(4))
         self.assertEqual(self.refusals(), [(2, contact_of(4).id)])
 
     def test_what_comes_to_nothing_is_answered(self) -> None:
         self.node(1)
         self.may_dial = False
-        self.moves.asked(1, contact_of(2), self.now)
+        self.asked(1, contact_of(2))
         self.assertEqual(self.refusals(), [(1, contact_of(2).id)])
         self.may_dial = True
-        self.moves.asked(1, contact_of(3), self.now)
+        self.asked(1, contact_of(3))
         self.moves.failed(contact_of(9).id)
         self.moves.failed(contact_of(3).id)
-        self.moves.asked(1, contact_of(4), self.now)
+        self.asked(1, contact_of(4))
         deadline = self.moves.deadline
         assert deadline is not None
         self.moves.tick(deadline - 0.1)
@@ -436,50 +476,51 @@ class TestRules(SynchronousTestCase):
         self.assertEqual([int(id) for _, id in self.refusals()], [2, 3, 4])
         self.assertEqual(self.closed, [])
 
-    def test_an_anchor_that_ends_its_link_before_it_is_up_is_told(self) -> None:
+    def test_a_target_that_ends_its_link_before_it_is_up_is_told(self) -> None:
         self.node(1)
-        self.moves.asked(1, contact_of(2), self.now)
+        self.asked(1, contact_of(2))
         self.node(2, up=False)
-        node = self.active.remove(2)
+        node = self.active.remove(self.over(2))
         assert node is not None
-        self.moves.closed(node, 2)
+        self.moves.closed(node, self.over(2))
         self.assertEqual(self.refusals(), [(1, contact_of(2).id)])
 
     def test_a_request_ends_with_its_link(self) -> None:
         node = self.node(1)
-        self.moves.asked(1, contact_of(2), self.now)
-        self.active.remove(1)
-        self.moves.closed(node, 1)
+        self.asked(1, contact_of(2))
+        self.active.remove(self.over(1))
+        self.moves.closed(node, self.over(1))
         self.node(2)
-        self.moves.up(contact_of(2).id)
+        self.up(2)
         self.assertEqual((self.closed, self.sent), ([], []))
-        # With another link to the mover it is told so over that.
+        # With another link to the requester it is told so over that.
         node = self.node(3)
-        self.moves.asked(3, contact_of(4), self.now)
-        self.active.add(node.id, 5, 0).links[5] = True
-        self.active.remove(3)
-        self.moves.closed(node, 3)
+        self.asked(3, contact_of(4))
+        other = self.links[5] = link_of(5, contact_of(3), host="10.0.0.1")
+        self.active.add(other, 0).links[other] = True
+        self.active.remove(self.over(3))
+        self.moves.closed(node, self.over(3))
         self.assertEqual(self.refusals(), [(5, contact_of(4).id)])
 
     def test_a_link_that_came_after_the_request_is_not_ended(self) -> None:
-        node = self.node(1)
-        self.moves.asked(1, contact_of(2), self.now)
-        self.active.add(node.id, 5, 0)
+        self.node(1)
+        self.asked(1, contact_of(2))
+        self.active.add(link_of(5, contact_of(1)), 0)
         self.node(2)
-        self.moves.up(contact_of(2).id)
+        self.up(2)
         self.assertEqual((self.closed, self.refusals()), ([], [(1, contact_of(2).id)]))
 
-    def test_an_anchor_of_its_own_is_not_left(self) -> None:
+    def test_a_target_of_its_own_is_not_left(self) -> None:
         self.nodes(7)
-        _, anchor = self.ask()
-        self.moves.asked(anchor.way, contact_of(50), self.now)
+        _, target = self.ask()
+        self.asked(target.way.number, contact_of(50))
         self.node(50)
-        self.moves.up(contact_of(50).id)
-        self.assertEqual((self.closed, self.refusals()), ([], [(anchor.way, contact_of(50).id)]))
+        self.up(50)
+        self.assertEqual((self.closed, self.refusals()), ([], [(target.way.number, contact_of(50).id)]))
 
     def test_whom_it_has_asked_to_go_is_not_counted_on(self) -> None:
         self.nodes(7)
-        victim, anchor = self.ask()
-        mover = next(node for node in self.active if node not in (victim, anchor))
-        self.moves.asked(mover.way, contact_of(int(victim.id)), self.now)
-        self.assertEqual((self.closed, self.refusals()), ([], [(mover.way, victim.id)]))
+        moved, target = self.ask()
+        requester = next(node for node in self.active if node not in (moved, target))
+        self.asked(requester.way.number, contact_of(int(moved.id)))
+        self.assertEqual((self.closed, self.refusals()), ([], [(requester.way.number, moved.id)]))

@@ -6,7 +6,8 @@ from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.core.network import contact_of
+from tests.core.network import contact_of, link_of
+from twisted_mesh.core.link import Link
 from twisted_mesh.core.overlay.views import FULL_FIRST, FULL_LONGEST, ActiveView, PassiveView, jitter
 from twisted_mesh.wire.membership import Contact
 
@@ -18,6 +19,11 @@ def at(number: int, host: str) -> Contact:
     return Contact(contact_of(number).id, host, 1024 + number)
 
 
+def link(number: int, id: bytes) -> Link:
+    """A link of that number to the node *id*."""
+    return link_of(number, Contact(id, "", 1))
+
+
 class TestActiveView(SynchronousTestCase):
     """Nodes, not links."""
 
@@ -25,29 +31,31 @@ class TestActiveView(SynchronousTestCase):
         self.view = ActiveView()
 
     def test_two_links_to_a_node_are_one_neighbour(self) -> None:
-        node = self.view.add(ANNA, 1, 0)
-        self.assertIs(self.view.add(ANNA, 2, 1), node)
+        one, other = link(1, ANNA), link(2, ANNA)
+        node = self.view.add(one, 0)
+        self.assertIs(self.view.add(other, 1), node)
         self.assertEqual((len(self.view), node.since), (1, 0))
         self.assertEqual(self.view.footprint(), {"active_view": 1, "active_links": 2})
-        self.assertIs(self.view.remove(1), node)
+        self.assertIs(self.view.remove(one), node)
         self.assertIs(self.view.get(ANNA), node)
-        self.assertIs(self.view.over(2), node)
-        self.assertIs(self.view.remove(2), node)
+        self.assertIs(self.view.over(other), node)
+        self.assertIs(self.view.remove(other), node)
         self.assertIsNone(self.view.get(ANNA))
-        self.assertIsNone(self.view.remove(2))
+        self.assertIsNone(self.view.remove(other))
 
     def test_frames_take_the_newest_link_that_is_up(self) -> None:
-        node = self.view.add(ANNA, 1, 0)
+        one, other = link(1, ANNA), link(2, ANNA)
+        node = self.view.add(one, 0)
         self.assertEqual((node.up, self.view.up()), (False, []))
-        node.links[1] = True
-        self.view.add(ANNA, 2, 0)
-        self.assertEqual((node.up, self.view.up(), node.way), (True, [node], 1))
-        node.links[2] = True
-        self.assertEqual(node.way, 2)
+        node.links[one] = True
+        self.view.add(other, 0)
+        self.assertEqual((node.up, self.view.up(), node.way), (True, [node], one))
+        node.links[other] = True
+        self.assertIs(node.way, other)
 
     def test_a_connection_without_a_host_is_nowhere(self) -> None:
-        self.view.add(ANNA, 1, 0).host = "10.0.0.1"
-        self.view.add(BERT, 2, 0)
+        self.view.add(link_of(1, Contact(ANNA, "10.0.0.1", 1)), 0)
+        self.view.add(link(2, BERT), 0)
         self.assertEqual(self.view.sites(), {"10.0.0.1"})
 
 
@@ -63,7 +71,7 @@ class TestPassiveView(SynchronousTestCase):
         return PassiveView(contact_of(0).id, limit, self.active, self.random)
 
     def test_neither_itself_nor_neighbours_are_in_it(self) -> None:
-        self.active.add(contact_of(1).id, 1, 0)
+        self.active.add(link(1, contact_of(1).id), 0)
         self.view.add(contact_of(0), ANNA)
         self.view.add(contact_of(1), ANNA)
         self.assertEqual(self.view.contacts(), [])
@@ -168,7 +176,7 @@ class TestPassiveView(SynchronousTestCase):
     def test_neighbours_and_those_left_out_are_not_ready(self) -> None:
         for number in (1, 2, 3):
             self.view.add(contact_of(number), ANNA)
-        self.active.add(contact_of(1).id, 1, 0)  # proven, and not yet up
+        self.active.add(link(1, contact_of(1).id), 0)  # proven, and not yet up
         self.assertEqual(self.view.ready(0, (contact_of(2).id,)), [contact_of(3)])
 
     def test_a_host_is_drawn_first_and_one_without_a_neighbour_before_others(self) -> None:
@@ -179,16 +187,16 @@ class TestPassiveView(SynchronousTestCase):
         ready = self.view.ready(0)
         drawn = [self.view.pick(ready) for _ in range(400)]
         self.assertTrue(150 < sum(contact == at(30, "10.8.8.8") for contact in drawn) < 250)
-        self.active.add(CLEO, 1, 0).host = "10.8.8.8"
+        self.active.add(link_of(1, Contact(CLEO, "10.8.8.8", 1)), 0)
         self.assertNotIn(at(30, "10.8.8.8"), [self.view.pick(ready) for _ in range(50)])
-        self.active.add(BERT, 2, 0).host = "10.7.7.7"
+        self.active.add(link_of(2, Contact(BERT, "10.7.7.7", 1)), 0)
         self.assertIn(at(30, "10.8.8.8"), [self.view.pick(ready) for _ in range(50)])
         self.assertIsNone(self.view.pick([]))
 
     def test_a_host_is_crowded_while_there_is_another_to_dial(self) -> None:
         self.view.add(at(1, "10.7.7.7"), ANNA)
         self.assertFalse(self.view.is_crowded("10.7.7.7", self.view.ready(0)))
-        self.active.add(BERT, 1, 0).host = "10.7.7.7"
+        self.active.add(link_of(1, Contact(BERT, "10.7.7.7", 1)), 0)
         self.assertFalse(self.view.is_crowded("10.7.7.7", self.view.ready(0)))
         self.view.add(at(2, "10.8.8.8"), ANNA)
         self.assertTrue(self.view.is_crowded("10.7.7.7", self.view.ready(0)))

@@ -13,22 +13,22 @@ that they hold things longest.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from heapq import nsmallest
 from operator import itemgetter
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.broadcast.repair import PULLED_MOST, Repair
+from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.events import StreamId
-from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.membership.roster import Entry, Roster
 from twisted_mesh.core.meter import FLOOR
-from twisted_mesh.core.overlay.views import Randomness
+from twisted_mesh.core.overlay.views import Dial, Randomness
 from twisted_mesh.errors import Reason
-from twisted_mesh.wire.membership import Contact, Purpose, Role, Stay
+from twisted_mesh.wire.membership import Contact, Purpose, Stay
 
 _NOT_UP: Final = 1 / 3  # of the draws are of those that are not up (docs/protocol.rst)
 _LOOK: Final = 1.0  # seconds from one look at open visits to the next (guess)
@@ -36,51 +36,49 @@ _ROUNDS: Final = 2  # of looking in a gap's patience: who got it meanwhile does 
 _GRACE: Final = 5.0  # seconds more than the dialler has, before the other end ends a visit (guess)
 
 
-class Visit:
+class OpenExchange:
     """One exchange.
 
-    :ivar mine: and :ivar theirs: what either end thinks of staying, None until it has said so.
+    :ivar own_vote: what this end thinks of keeping the link, :ivar peer_vote: what the other end thinks;
+        None until it has said so.
     """
 
-    __slots__ = ("link", "mine", "outgoing", "since", "theirs")
+    __slots__ = ("link", "own_vote", "peer_vote", "since")
 
-    def __init__(self, link: Link, mine: Stay, now: float) -> None:
+    def __init__(self, link: Link, own_vote: Stay, now: float) -> None:
         self.link = link
-        self.outgoing = link.outgoing
-        self.mine = mine
-        self.theirs: Stay | None = None
+        self.own_vote = own_vote
+        self.peer_vote: Stay | None = None
         self.since = now
 
 
 class Exchange:
-    """The visits of a node, its own and those it gets."""
+    """The exchanges of a node, those it dials and those it gets."""
 
     def __init__(
         self,
-        local_node: LocalNode,
         config: MeshConfig,
         links: Links,
         roster: Roster,
         repair: Repair,
         randomness: Randomness,
-        dial: Callable[[Contact, Purpose], bool],
-        close: Callable[[int, Reason, str], None],
+        effects: Effects,
+        dial: Dial,
     ) -> None:
         """
         :param dial: False where that cannot be now.
         """
-        self._local_node = local_node
         self._config = config
         self._links = links
         self._roster = roster
         self._repair = repair
         self._randomness = randomness
         self._dial = dial
-        self._close = close
-        self._visits: dict[int, Visit] = {}
+        self._effects = effects
+        self._open: dict[Link, OpenExchange] = {}
         self._remembered: OrderedDict[bytes, Contact] = OrderedDict()  # by id, the latest last
         self._helped: dict[StreamId, float] = {}  # when others were asked for what is missing of it
-        self._to_visit: dict[bytes, tuple[Contact, float]] = {}  # as soon as may be, and until when
+        self._wanted: dict[bytes, tuple[Contact, float]] = {}  # to be dialled, until when
         self._next_draw: float | None = None
 
     def remember(self, contact: Contact) -> None:
@@ -90,43 +88,35 @@ class Exchange:
         if len(self._remembered) > self._config.remembered_contacts:
             self._remembered.popitem(last=False)
 
-    def thinks(self, link: Link) -> Stay:
-        """What this node has to say of staying, on a new link."""
-        if not self._local_node.overlay:
-            return Stay.NEVER
-        if link.peer.role is Role.GUEST or self._roster.is_there(link.peer.origin):
-            return Stay.CONTENT
-        return Stay.WANTED
-
-    def opened(self, link: Link, mine: Stay, now: float) -> bool:
-        """A visit has begun; False: there are too many, it is to be refused.
+    def opened(self, link: Link, vote: Stay, now: float) -> bool:
+        """An exchange has begun; False: there are too many, it is to be refused.
 
         The first that a slow line kept beyond its time gives its place up: it may be dripped.
         """
-        incoming = [visit for visit in self._visits.values() if not visit.outgoing]
+        incoming = [one for one in self._open.values() if not one.link.outgoing]
         if not link.outgoing and len(incoming) >= self._config.exchanges_limit:
             oldest = incoming[0]
             if now - oldest.since < self._config.exchange_timeout + _GRACE:
                 return False
             self._end(oldest, "others wait for its place")
-        self._visits[link.number] = Visit(link, mine, now)
+        self._open[link] = OpenExchange(link, vote, now)
         return True
 
-    def roster_received(self, link: Link, theirs: int) -> bool:
-        """The peer's roster has come; whether the visit becomes a link between neighbours."""
-        visit = self._visits.get(link.number)
-        if visit is None:
+    def roster_received(self, link: Link, vote: int) -> bool:
+        """The peer's roster has come, and its *vote*; whether the link is kept between neighbours."""
+        exchange = self._open.get(link)
+        if exchange is None:
             return False
-        visit.theirs = Stay(theirs)
-        both = (visit.mine, visit.theirs)
+        exchange.peer_vote = Stay(vote)
+        both = (exchange.own_vote, exchange.peer_vote)
         if Stay.NEVER in both or Stay.WANTED not in both:
             return False
-        del self._visits[link.number]
+        del self._open[link]
         return True
 
-    def closed(self, number: int) -> None:
+    def closed(self, link: Link) -> None:
         """A link is gone."""
-        self._visits.pop(number, None)
+        self._open.pop(link, None)
 
     def help(self, runs: Iterable[StreamId], now: float) -> list[StreamId]:
         """Something is missing of *runs* that no neighbour is being asked for: look further.
@@ -142,31 +132,31 @@ class Exchange:
         for run in fresh:
             self._helped[run] = now
             for contact in self._helpers(run[0], keepers):
-                self._to_visit[contact.id] = contact, now + patience
-        self._visit(now)
+                self._wanted[contact.id] = contact, now + patience
+        self._dial_wanted(now)
         return fresh
 
-    def _visit(self, now: float) -> None:
-        """Dial those to visit, as far as may be now."""
-        for node_id, (contact, until) in list(self._to_visit.items()):
-            if until <= now or self._dial(contact, Purpose.EXCHANGE):
-                del self._to_visit[node_id]
+    def _dial_wanted(self, now: float) -> None:
+        """Dial those to exchange with, as far as may be now."""
+        for node_id, (contact, until) in list(self._wanted.items()):
+            if until <= now or self._dial(contact, Purpose.EXCHANGE, now):
+                del self._wanted[node_id]
 
     def _keepers(self) -> list[Entry]:
-        """Who says that it holds things longest, of those that can be visited; one more than are asked."""
-        keepers = [entry for entry in self._roster if entry.is_there and self._can_be_visited(entry)]
+        """Who says that it holds things longest, of those that can be dialled; one more than are asked."""
+        keepers = [entry for entry in self._roster if entry.is_there and self._can_be_dialled(entry)]
         # One of them can be the author.
         return nsmallest(self._config.gap_members + 1, keepers, lambda entry: -entry.presence.retention)
 
     def _helpers(self, author: bytes, keepers: list[Entry]) -> list[Contact]:
         mine = self._roster.get(author)
         entries = [entry for entry in keepers if entry is not mine]
-        if mine is not None and self._can_be_visited(mine):
+        if mine is not None and self._can_be_dialled(mine):
             entries.insert(0, mine)
         contacts = [entry.contact for entry in entries[: self._config.gap_members]]
         return [contact for contact in contacts if contact is not None]
 
-    def _can_be_visited(self, entry: Entry) -> bool:
+    def _can_be_dialled(self, entry: Entry) -> bool:
         return entry.contact is not None and not self._is_linked(entry)
 
     def _is_linked(self, entry: Entry) -> bool:
@@ -176,26 +166,26 @@ class Exchange:
         )
 
     def tick(self, now: float) -> float:
-        """Draw whom to visit, if it is time, and end visits that are over; when to look again."""
+        """Draw a node to dial, if it is time, and end exchanges that are over; when to look again."""
         if self._next_draw is None:
             self._next_draw = now + self._wait()
         elif now >= self._next_draw:
             self._next_draw = now + self._wait()
             drawn = self._draw()
             if drawn is not None:
-                self._dial(drawn, Purpose.EXCHANGE)
-        for visit in list(self._visits.values()):
-            self._look_at(visit, now)
-        self._visit(now)
-        return min(self._next_draw, now + _LOOK) if self._visits or self._to_visit else self._next_draw
+                self._dial(drawn, Purpose.EXCHANGE, now)
+        for exchange in list(self._open.values()):
+            self._look_at(exchange, now)
+        self._dial_wanted(now)
+        return min(self._next_draw, now + _LOOK) if self._open or self._wanted else self._next_draw
 
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""
         return {
-            "exchanges": len(self._visits),
+            "exchanges": len(self._open),
             "remembered_contacts": len(self._remembered),
             "helped_runs": len(self._helped),
-            "to_visit": len(self._to_visit),
+            "to_visit": len(self._wanted),
         }
 
     def _wait(self) -> float:
@@ -216,27 +206,25 @@ class Exchange:
         drawn = list((first or second).values())
         return self._randomness.choice(drawn) if drawn else None
 
-    def _look_at(self, visit: Visit, now: float) -> None:
-        config, link = self._config, visit.link
-        since, longest = now - visit.since, config.exchange_timeout
+    def _look_at(self, exchange: OpenExchange, now: float) -> None:
+        config, link = self._config, exchange.link
+        since, longest = now - exchange.since, config.exchange_timeout
         if _is_moving(link, now):
             longest = config.gap_longest  # what others hold takes as long as the line takes
-        if since >= longest + (0 if visit.outgoing else _GRACE):
-            self._end(visit, "the exchange took too long")
-        elif (
-            visit.outgoing
-            and link.frontier_received
-            and visit.theirs is not None
-            and self._is_idle(link, now)
-        ):
-            self._end(visit, "both have told what they have")
+        if since >= longest + (0 if link.outgoing else _GRACE):
+            self._end(exchange, "the exchange took too long")
+            return
+        has_all = link.frontier_received and exchange.peer_vote is not None
+        if link.outgoing and has_all and self._is_idle(link, now):
+            self._end(exchange, "both have told what they have")
 
     def _is_idle(self, link: Link, now: float) -> bool:
         busy = self._repair.asks(link.number) or link.push.wants or link.flow.queued
         return not busy and now - link.last_frame_at >= self._config.exchange_idle
 
-    def _end(self, visit: Visit, why: str) -> None:
-        self._close(visit.link.number, Reason.DONE, why)
+    def _end(self, exchange: OpenExchange, why: str) -> None:
+        del self._open[exchange.link]
+        self._effects.end(exchange.link, Reason.DONE, why)
 
 
 def _is_moving(link: Link, now: float) -> bool:

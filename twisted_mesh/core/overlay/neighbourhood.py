@@ -6,7 +6,7 @@ and dials.  Nothing here delivers or holds messages.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import assert_never
 
 from twisted_mesh.config import MeshConfig
@@ -19,12 +19,13 @@ from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.membership.membership import Membership
 from twisted_mesh.core.membership.roster import Entry
+from twisted_mesh.core.overlay.dial_limit import DialLimit
 from twisted_mesh.core.overlay.exchange import Exchange
 from twisted_mesh.core.overlay.overlay import Overlay
 from twisted_mesh.core.overlay.views import Randomness
-from twisted_mesh.core.reachability import DialLimit, Place, believed
+from twisted_mesh.core.reachability import Place, believed
 from twisted_mesh.errors import Reason
-from twisted_mesh.wire.membership import Contact, ForwardJoin, Purpose, Shuffle, ShuffleReply
+from twisted_mesh.wire.membership import Contact, ForwardJoin, Purpose, Role, Shuffle, ShuffleReply, Stay
 
 Gossip = ForwardJoin | Shuffle | ShuffleReply
 
@@ -45,32 +46,20 @@ class Neighbourhood:
         repair: Repair,
         randomness: Randomness,
         effects: Effects,
-        close: Callable[[int, Reason, str], None],
     ) -> None:
         self._local_node = local_node
         self._config = config
-        self._links = links
         self._membership = membership
         self._effects = effects
         self._dials = DialLimit(config, local_node.address)
-        self._now = 0.0
         self._quiet_until = 0.0  # while there is a key conflict no others are dialled before
+        own = _at(local_node, local_node.address)
         self.overlay = (
-            Overlay(
-                _at(local_node, local_node.address),
-                local_node.id,
-                config,
-                randomness,
-                self._gossip,
-                self._dial,
-                close,
-            )
+            Overlay(own, local_node.id, config, randomness, effects, self._dial)
             if local_node.overlay
             else None
         )
-        self.exchange = Exchange(
-            local_node, config, links, membership.roster, repair, randomness, self._dial, close
-        )
+        self.exchange = Exchange(config, links, membership.roster, repair, randomness, effects, self._dial)
 
     @property
     def contacts(self) -> list[Contact]:
@@ -81,80 +70,73 @@ class Neighbourhood:
 
     def proven(self, link: Link, now: float) -> None:
         """A link is proven, whether it is wanted or not: its dial is over."""
-        self._now = now
         if link.outgoing:
             self._dials.over(link.peer.id, now, True)
 
     def opened(self, link: Link, now: float) -> str | None:
         """A link is proven and wanted; or why there is no room for it."""
         if link.is_exchange:
-            if not self.exchange.opened(link, self.exchange.thinks(link), now):
+            if not self.exchange.opened(link, self.vote(link), now):
                 return "this node has enough visitors"
             self._effects.set_timer(Timer.EXCHANGE, self.exchange.tick(now))
-        elif self.overlay is not None and not self._enters(link, link.purpose, now):
+        elif self.overlay is not None and not self.overlay.opened(link, _contact(link), now):
             return "this node has neighbours enough"
         return None
 
+    def vote(self, link: Link) -> Stay:
+        """What this node has to say of keeping an exchange as a link between neighbours."""
+        if not self._local_node.overlay:
+            return Stay.NEVER
+        if link.peer.role is Role.GUEST or self._membership.roster.is_there(link.peer.origin):
+            return Stay.CONTENT
+        return Stay.WANTED
+
     def up(self, link: Link, now: float) -> None:
         """The peer's frontier is here."""
-        self._now = now
         if link.is_exchange:
             return
-        contact = self._contact(link)
+        contact = _contact(link)
         if contact is not None:
             self.exchange.remember(contact)
         if self.overlay is not None:
-            self.overlay.up(link.number, now)
+            self.overlay.up(link, now)
 
     def closed(self, link: Link, reason: Reason, now: float) -> None:
         """A link ends."""
-        self._now = now
-        self.exchange.closed(link.number)
+        self.exchange.closed(link)
         if self.overlay is not None and not link.is_exchange:
-            self.overlay.closed(link.number, reason, now)
+            self.overlay.closed(link, reason, now)
 
     def roster_received(self, link: Link, stay: int) -> bool:
         """The peer's roster has come whole; whether an exchange becomes a link between neighbours."""
         return link.is_exchange and self.exchange.roster_received(link, stay)
 
-    def stays(self, link: Link, now: float) -> None:
+    def kept(self, link: Link, now: float) -> None:
         """An exchange has become a link between neighbours."""
-        self._enters(link, Purpose.URGENT, now)
-
-    def _enters(self, link: Link, purpose: Purpose, now: float) -> bool:
-        assert self.overlay is not None
-        return self.overlay.opened(
-            link.number, link.peer.id, self._contact(link), purpose, link.outgoing, link.host, now
-        )
-
-    def _contact(self, link: Link) -> Contact | None:
-        address = link.peer.address
-        if address is None or not believed(address[0], link.host):
-            return None
-        return Contact(link.peer.id, *address)
+        assert self.overlay is not None  # without one it votes for no such link
+        link.purpose = Purpose.URGENT
+        self.overlay.opened(link, _contact(link), now)
 
     # ── frames ──────────────────────────────────────────────────────────────────────
 
     def know(self, entries: Iterable[Entry], link: Link, now: float) -> None:
         """Authors have newer records, which came over *link*."""
-        self._now = now
         if self.overlay is not None:
             contacts = [entry.contact for entry in entries if entry.contact is not None]
             if contacts:
-                self.overlay.known(contacts, link.number, now)
+                self.overlay.known(contacts, link, now)
 
     def on_gossip(self, link: Link, frame: Gossip, now: float) -> None:
         """A word between overlays."""
-        self._now = now
         if self.overlay is None or link.is_exchange or not link.up:
             return
         match frame:
             case ForwardJoin():
-                self.overlay.forward_join(link.number, frame, now)
+                self.overlay.forward_join(link, frame, now)
             case Shuffle():
-                self.overlay.shuffle(link.number, frame, now)
+                self.overlay.shuffle(link, frame, now)
             case ShuffleReply():
-                self.overlay.shuffle_reply(link.number, frame, now)
+                self.overlay.shuffle_reply(link, frame, now)
             case _:
                 assert_never(frame)
 
@@ -162,7 +144,6 @@ class Neighbourhood:
 
     def handle(self, event: events.DialFailed | events.Known | events.Moved, now: float) -> None:
         """What was dialled was not there; there are nodes from earlier runs; or this one has moved."""
-        self._now = now
         match event:
             case events.DialFailed():
                 self._dials.over(event.id, now, False)
@@ -188,13 +169,11 @@ class Neighbourhood:
 
     def on_overlay(self, now: float) -> None:
         """The overlay's time has come."""
-        self._now = now
         assert self.overlay is not None
         self.overlay.tick(now)
 
     def on_exchange(self, now: float) -> None:
         """The time of an exchange, or of the end of one."""
-        self._now = now
         self._effects.set_timer(Timer.EXCHANGE, self.exchange.tick(now))
 
     def help(self, runs: list[StreamId], now: float) -> list[StreamId]:
@@ -202,15 +181,13 @@ class Neighbourhood:
 
         :return: those for which that begins now.
         """
-        self._now = now
         return self.exchange.help(runs, now)
 
     def meet_other(self, now: float) -> None:
         """Dial the node that uses the own key, so that both have proof of each other."""
         other = self._membership.conflict.contact
-        self._now = now
         if other is not None:
-            self._knock(other, Purpose.EXCHANGE)
+            self._dial_now(other, Purpose.EXCHANGE, now)
 
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""
@@ -220,26 +197,29 @@ class Neighbourhood:
             **({} if self.overlay is None else self.overlay.footprint()),
         }
 
-    def _dial(self, contact: Contact, purpose: Purpose) -> bool:
-        is_quiet = self._membership.conflict and self._now < self._quiet_until
-        if is_quiet or not self._knock(contact, purpose):
+    def _dial(self, contact: Contact, purpose: Purpose, now: float) -> bool:
+        is_quiet = self._membership.conflict and now < self._quiet_until
+        if is_quiet or not self._dial_now(contact, purpose, now):
             return False
-        self._quiet_until = self._now + self._config.key_retry
+        self._quiet_until = now + self._config.key_retry
         return True
 
-    def _knock(self, contact: Contact, purpose: Purpose) -> bool:
-        if not self._dials.may(contact, self._now):
+    def _dial_now(self, contact: Contact, purpose: Purpose, now: float) -> bool:
+        if not self._dials.may(contact, now):
             return False
-        self._dials.began(contact, purpose, self._now)
+        self._dials.began(contact, purpose, now)
         self._effects.dial(contact, purpose)
         return True
-
-    def _gossip(self, number: int, frame: Gossip) -> None:
-        link = self._links.get(number)
-        assert link is not None and not link.closing  # the overlay was told of its end
-        self._effects.send((link,), frame)
 
 
 def _at(local_node: LocalNode, address: Place | None) -> Contact | None:
     """This node as others can dial it at *address*."""
     return None if address is None else Contact(local_node.id, *address)
+
+
+def _contact(link: Link) -> Contact | None:
+    """Where the peer of *link* says that it can be dialled, if that is believed."""
+    address = link.peer.address
+    if address is None or not believed(address[0], link.host):
+        return None
+    return Contact(link.peer.id, *address)

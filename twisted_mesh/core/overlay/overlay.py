@@ -16,14 +16,24 @@ room; links are moved.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.effects import Effects
+from twisted_mesh.core.link import Link
 from twisted_mesh.core.overlay.rewiring import SPARE, Rewiring
 from twisted_mesh.core.overlay.search import Search
 from twisted_mesh.core.overlay.shuffles import Shuffles
-from twisted_mesh.core.overlay.views import MET, ActiveView, Neighbour, PassiveView, Randomness, jitter
+from twisted_mesh.core.overlay.views import (
+    MET,
+    ActiveView,
+    Dial,
+    Neighbour,
+    PassiveView,
+    Randomness,
+    jitter,
+)
 from twisted_mesh.core.rate import Bucket
 from twisted_mesh.core.reachability import believed
 from twisted_mesh.errors import Reason
@@ -37,6 +47,7 @@ WALK_RATE: Final = 8.0
 #: links after ten seconds, with two of them 5).
 WALKS: Final = 2
 
+_TAKES_PLACE: Final = "another takes the place of this link"
 #: After these a node is well, or may come back; after any other it left, was sent away, or misbehaved.
 _COMES_BACK: Final = frozenset(
     (
@@ -60,32 +71,30 @@ class Overlay:
         own_id: bytes,
         config: MeshConfig,
         randomness: Randomness,
-        send: Callable[[int, ForwardJoin | Shuffle | ShuffleReply], None],
-        dial: Callable[[Contact, Purpose], bool],
-        close: Callable[[int, Reason, str], None],
+        effects: Effects,
+        dial: Dial,
     ) -> None:
         """
         :param dial: False where the contact may not be dialled now.
-        :param close: ends a link, and calls :meth:`closed` before it returns or later.
         """
         self.me = me
         self._own_id = own_id
         self._config = config
         self._randomness = randomness
-        self._send = send
+        self._effects = effects
         self._active = ActiveView()
         self._passive = PassiveView(own_id, config.passive_view, self._active, randomness)
-        self._moves = Rewiring(self._active, config, randomness, send, dial, close)
-        self._shuffles = Shuffles(self._active, self._passive, config, randomness, send)
+        self._rewiring = Rewiring(self._active, config, randomness, effects, dial)
+        self._shuffles = Shuffles(self._active, self._passive, config, randomness, effects)
         self._search = Search(self._active, self._passive, config, randomness, dial)
-        self._walks: dict[int, Bucket] = {}  # by link
+        self._walks: dict[Link, Bucket] = {}
         self._shuffle_at: float | None = None
         self._dropped_walks = self._unbelieved = 0
 
     @property
     def wake(self) -> float | None:
         """When :meth:`tick` is to be called next; None: not before something else happens."""
-        times = [self._search.wake, self._shuffle_at, self._moves.wake, self._moves.deadline]
+        times = [self._search.wake, self._shuffle_at, self._rewiring.wake, self._rewiring.deadline]
         return min((time for time in times if time is not None), default=None)
 
     @property
@@ -106,7 +115,7 @@ class Overlay:
         return {
             **self._active.footprint(),
             **self._passive.footprint(),
-            **self._moves.footprint(),
+            **self._rewiring.footprint(),
             **self._shuffles.footprint(),
             "overlay_dials": len(self._search),
             "walk_rates": len(self._walks),
@@ -114,43 +123,33 @@ class Overlay:
 
     # ── links ───────────────────────────────────────────────────────────────────────
 
-    def opened(
-        self,
-        number: int,
-        id: bytes,
-        contact: Contact | None,
-        purpose: Purpose,
-        outgoing: bool,
-        host: str,
-        now: float,
-    ) -> bool:
+    def opened(self, link: Link, contact: Contact | None, now: float) -> bool:
         """A peer has proven itself over a link that is no exchange; False: refuse it with ROOM.
 
         :param contact: where it says that it can be dialled; it can be told later by :meth:`located`.
-        :param host: where the far end is as the connection has it.
         """
-        refused = purpose is Purpose.NEIGHBOUR and not self._search.has_room_for(id, host, outgoing, now)
+        id, purpose, outgoing = link.peer.id, link.purpose, link.outgoing
+        refused = purpose is Purpose.NEIGHBOUR and not self._search.has_room_for(link, now)
         if refused and self._active.get(id) is None:
             if outgoing:
                 self._search.drop(id)
-            if contact is not None and believed(contact.host, host):
+            if contact is not None and believed(contact.host, link.host):
                 self._learn((contact,), MET, now)
             return False
-        node = self._active.add(id, number, now)
-        node.host = host
+        node = self._active.add(link, now)
         node.ours |= outgoing
         node.pinned |= outgoing and purpose is Purpose.JOIN
         if purpose is Purpose.JOIN and not outgoing:
             node.joins = True
-            self._moves.joined()
+            self._rewiring.joined()
         if contact is not None:
-            self.located(number, contact, now)
-        self._moves.review(now)
+            self.located(link, contact, now)
+        self._rewiring.review(now)
         return True
 
-    def located(self, number: int, contact: Contact, now: float) -> None:
+    def located(self, link: Link, contact: Contact, now: float) -> None:
         """The node at the far end of a link tells where others can dial it."""
-        node = self._active.over(number)
+        node = self._active.over(link)
         if node is None:
             return
         if not node.fits(contact):
@@ -159,17 +158,17 @@ class Overlay:
         node.contact = contact
         self._introduce(node)
 
-    def up(self, number: int, now: float) -> None:
+    def up(self, link: Link, now: float) -> None:
         """The frontier of the peer has come: the link counts."""
-        node = self._active.over(number)
+        node = self._active.over(link)
         if node is None:
             return
         if not node.up:
             node.since = now
-        node.links[number] = True
+        node.links[link] = True
         self._passive.remove(node.id)
         node.seeks |= self._search.found(node.id)
-        self._moves.up(node.id)
+        self._end(self._rewiring.up(node.id), now)
         self._introduce(node)
         self._search.resume(now, now)
         if self._shuffle_at is None:
@@ -178,14 +177,14 @@ class Overlay:
             soon = now + jitter(self._config.overlay_interval, self._randomness)
             self._shuffle_at = min(self._shuffle_at, soon)
 
-    def closed(self, number: int, reason: Reason, now: float) -> None:
+    def closed(self, link: Link, reason: Reason, now: float) -> None:
         """The link is closed, by whichever end."""
-        node = self._active.remove(number)
-        self._walks.pop(number, None)
+        node = self._active.remove(link)
+        self._walks.pop(link, None)
         if node is None:
             return
-        self._moves.closed(node, number)
-        self._moves.review(now)
+        self._rewiring.closed(node, link)
+        self._rewiring.review(now)
         if node.links:
             return
         if node.contact is not None and reason in _COMES_BACK:
@@ -196,16 +195,16 @@ class Overlay:
     def dial_failed(self, id: bytes, now: float) -> None:
         """What was dialled for the node *id* did not lead to it."""
         self._search.failed(id, now)
-        self._moves.failed(id)
+        self._rewiring.failed(id)
 
     # ── frames ──────────────────────────────────────────────────────────────────────
 
-    def known(self, contacts: Sequence[Contact], number: int | None, now: float) -> None:
-        """Nodes have said over link *number* where they are; None: this node's own memory has."""
-        if number is None:
+    def known(self, contacts: Sequence[Contact], link: Link | None, now: float) -> None:
+        """Nodes have said over *link* where they are; None: this node's own memory has."""
+        if link is None:
             self._learn(contacts, MET, now)
             return
-        node = self._active.over(number)
+        node = self._active.over(link)
         if node is not None:
             believable = [contact for contact in contacts if node.fits(contact)]
             for contact in believable:
@@ -213,9 +212,9 @@ class Overlay:
             self._unbelieved += len(contacts) - len(believable)
             self._learn(believable, node.id, now, own_word=True)
 
-    def forward_join(self, number: int, frame: ForwardJoin, now: float) -> None:
-        """A FORWARD_JOIN came over link *number*."""
-        peer = self._active.over(number)
+    def forward_join(self, link: Link, frame: ForwardJoin, now: float) -> None:
+        """A FORWARD_JOIN came over *link*."""
+        peer = self._active.over(link)
         contact = frame.contact
         if peer is None or not peer.up:
             return
@@ -223,26 +222,26 @@ class Overlay:
         self._unbelieved += not believable
         if frame.instead:
             if frame.left:
-                self._moves.answered(peer, contact.id, now)
+                self._rewiring.answered(peer, contact.id, now)
             elif believable and contact.id != peer.id:
-                self._moves.asked(number, contact, now)
+                self._end(self._rewiring.asked(link, contact, now), now)
             else:
-                self._moves.refuse(number, contact)
-        elif believable and self._lets_walk(number, now):
+                self._rewiring.refuse(link, contact)
+        elif believable and self._lets_walk(link, now):
             self._walk(peer, contact, min(frame.left, self._config.active_walk), now)
 
-    def shuffle(self, number: int, frame: Shuffle, now: float) -> None:
-        """A SHUFFLE came over link *number*."""
-        peer = self._active.over(number)
-        if peer is not None and peer.up and self._lets_walk(number, now):
-            self._shuffles.came(peer, number, frame)
+    def shuffle(self, link: Link, frame: Shuffle, now: float) -> None:
+        """A SHUFFLE came over *link*."""
+        peer = self._active.over(link)
+        if peer is not None and peer.up and self._lets_walk(link, now):
+            self._shuffles.came(peer, link, frame)
             self._search.resume(now, now)
 
-    def shuffle_reply(self, number: int, frame: ShuffleReply, now: float) -> None:
-        """A SHUFFLE_REPLY came over link *number*."""
-        peer = self._active.over(number)
+    def shuffle_reply(self, link: Link, frame: ShuffleReply, now: float) -> None:
+        """A SHUFFLE_REPLY came over *link*."""
+        peer = self._active.over(link)
         if peer is not None and peer.up:
-            self._shuffles.answered(peer, number, frame)
+            self._shuffles.answered(peer, link, frame)
             self._search.resume(now, now)
 
     def tick(self, now: float) -> None:
@@ -252,7 +251,13 @@ class Overlay:
             self._shuffles.begin(self.me)
             pause = self._config.shuffle_interval * (0.75 + self._randomness.random() / 2)
             self._shuffle_at = now + pause if len(self._active) else None
-        self._moves.tick(now)
+        self._rewiring.tick(now)
+
+    def _end(self, link: Link | None, now: float) -> None:
+        """End *link*, in whose place there is another, if there is one to end."""
+        if link is not None:
+            self._effects.end(link, Reason.ROOM, _TAKES_PLACE)
+            self.closed(link, Reason.ROOM, now)
 
     # ── walks ───────────────────────────────────────────────────────────────────────
 
@@ -268,14 +273,15 @@ class Overlay:
         # Where there are too many neighbours already the newcomer gets some of those.
         walks = WALKS if len(self._active) <= self._config.active_view + SPARE else 1
         for way in self._randomness.sample(ways, min(walks, len(ways))):
-            self._send(way.way, ForwardJoin(node.contact, self._config.active_walk, False))
+            self._effects.send((way.way,), ForwardJoin(node.contact, self._config.active_walk, False))
 
     def _walk(self, peer: Neighbour, contact: Contact, left: int, now: float) -> None:
         ways = self._ways(peer, contact)
         if left and ways:
             if left == self._config.passive_walk:
                 self._learn((contact,), peer.id, now)
-            self._send(self._randomness.choice(ways).way, ForwardJoin(contact, left - 1, False))
+            to = self._randomness.choice(ways).way
+            self._effects.send((to,), ForwardJoin(contact, left - 1, False))
         elif self._active.get(contact.id) is None and not self._search.welcome(contact, now):
             self._learn((contact,), peer.id, now)
 
@@ -286,10 +292,10 @@ class Overlay:
             if node is not but and node.id != contact.id and node.fits(contact)
         ]
 
-    def _lets_walk(self, number: int, now: float) -> bool:
-        bucket = self._walks.get(number)
+    def _lets_walk(self, link: Link, now: float) -> bool:
+        bucket = self._walks.get(link)
         if bucket is None:
-            bucket = self._walks[number] = Bucket(WALK_BURST, WALK_RATE)
+            bucket = self._walks[link] = Bucket(WALK_BURST, WALK_RATE)
         taken = bucket.take(now)
         self._dropped_walks += not taken
         return taken

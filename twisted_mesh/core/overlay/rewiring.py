@@ -1,18 +1,18 @@
 """How a node that has too many neighbours hands some on, so that the mesh never falls apart by it.
 
-Contract: a link is never just cut.  The *mover* asks one neighbour, the *victim*, to link with another
-one, the *anchor*, and the victim ends its link with the mover when the one with the anchor is up.
-Where the three are not changed by anything else, what was connected stays connected:
+Contract: a link is never just cut.  The *requester* asks one neighbour, the *moved* node, to link with
+another one, the *target*, and the moved node ends its link with the requester when the one with the target
+is up.  If the three are not changed by anything else, what was connected stays connected:
 
-The victim ends the link at a moment at which both other sides of the triangle stand, so that there is a
-way round it.  *Victim - anchor* is up at the victim; the anchor ends it only if the victim asked it to,
-and while such a question is open the victim does not end the other link.  *Mover - anchor* was up when
-the mover asked; the mover follows nobody's request to end it until it knows how its own ended, and the
-anchor ends it only if the mover asks, which it does not while the link is an anchor's, nor takes for an
-anchor whom it has asked and not heard of.  So every question is answered: by the end of the link, or
-by the same frame with a step ``left``, which says that it will not be.  One that is not answered binds
-for as long as the link stands; that node is asked no more.  No clock is part of the argument, and it
-does not matter how many nodes move at once, nor how many each.
+The moved node ends the link at a moment at which both other sides of the triangle stand, so that there is a
+way round it.  *Moved - target* is up at the moved node; the target ends it only if the moved node asked it
+to, and while such a request is open the moved node does not end the other link.  *Requester - target* was
+up when the requester asked.  The requester follows nobody's request to end it until it knows how its own
+ended.  The target ends it only if the requester asks, which it does not while the link is a target's; nor
+does it take for a target a node that it has asked and not heard of.  So every request is answered: by the
+end of the link, or by the same frame with a step ``left``, which says that it will not be.  One that is
+not answered binds for as long as the link stands; that node is asked no more.  No clock is part of the
+argument, and it does not matter how many nodes move at once, nor how many each.
 
 What is left to chance is only whether moving gets anywhere: where more links are wanted than all views
 have places for, it never does, and each round waits longer than the one before.
@@ -20,13 +20,13 @@ have places for, it never does, and each round waits longer than the one before.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import inf
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.overlay.views import ActiveView, Neighbour, Randomness, jitter
-from twisted_mesh.errors import Reason
+from twisted_mesh.core.effects import Effects
+from twisted_mesh.core.link import Link
+from twisted_mesh.core.overlay.views import ActiveView, Dial, Neighbour, Randomness, jitter
 from twisted_mesh.wire.membership import Contact, ForwardJoin, Purpose
 
 #: One neighbour more than wanted is no reason to move: somebody must have it (measured: without this 100
@@ -38,17 +38,15 @@ KEPT: Final = 2
 PART: Final = 4  # of what is too much this part is moved in a round (guess)
 SLOWER: Final = 1.1  # the growth of the wait between two rounds (guess)
 
-_TAKES_PLACE = "another takes the place of this link"
-
 
 class _Task:
-    """A request this node follows: link with *contact*, then end link *number*."""
+    """A request this node follows: link with *contact*, then end *link*."""
 
-    __slots__ = ("contact", "number", "until")
+    __slots__ = ("contact", "link", "until")
 
-    def __init__(self, contact: Contact, number: int, until: float) -> None:
+    def __init__(self, contact: Contact, link: Link, until: float) -> None:
         self.contact = contact
-        self.number = number
+        self.link = link
         self.until = until
 
 
@@ -63,18 +61,16 @@ class Rewiring:
         active: ActiveView,
         config: MeshConfig,
         randomness: Randomness,
-        send: Callable[[int, ForwardJoin], None],
-        dial: Callable[[Contact, Purpose], bool],
-        close: Callable[[int, Reason, str], None],
+        effects: Effects,
+        dial: Dial,
     ) -> None:
         self._active = active
         self._config = config
         self._randomness = randomness
-        self._send = send
+        self._effects = effects
         self._dial = dial
-        self._close = close
         self._most = config.active_view + SPARE
-        self._asked: dict[bytes, tuple[bytes, float]] = {}  # by victim: its anchor, and until when
+        self._asked: dict[bytes, tuple[bytes, float]] = {}  # by moved: its target, and until when
         self._staying: dict[bytes, float] = {}  # neighbours that said no, and until when that holds
         self._task: _Task | None = None
         self._pause = config.overlay_interval
@@ -118,79 +114,84 @@ class Rewiring:
         else:
             self._pause = min(self._pause * SLOWER, self._config.shuffle_interval)
 
-    def answered(self, victim: Neighbour, anchor: bytes, now: float) -> None:
-        """*victim* says that it will not go to *anchor*."""
-        asked = self._asked.get(victim.id)
-        if asked is not None and asked[0] == anchor:
-            del self._asked[victim.id]
-            self._staying[victim.id] = now + jitter(self._config.move_timeout, self._randomness)
+    def answered(self, moved: Neighbour, target: bytes, now: float) -> None:
+        """*moved* says that it will not go to *target*."""
+        asked = self._asked.get(moved.id)
+        if asked is not None and asked[0] == target:
+            del self._asked[moved.id]
+            self._staying[moved.id] = now + jitter(self._config.move_timeout, self._randomness)
 
     def _ask(self, now: float, *, seeking: bool) -> bool:
         """Ask one neighbour to link with another one instead of with this node.
 
         :param seeking: whether it must be one that looks for neighbours.
         """
-        locked = {anchor for anchor, _ in self._asked.values()}
+        locked = {target for target, _ in self._asked.values()}
         nodes = [node for node in self._active.up() if node.id not in self._asked]
         ours = sum(node.ours for node in self._active)
-        victims = [
+        movable = [
             node
             for node in nodes
             if not (node.pinned or node.id in locked or (node.ours and ours <= KEPT))
             and self._staying.get(node.id, -inf) <= now
             and now - node.since >= self._config.overlay_interval  # it has learnt something here
         ]
-        anchors = [node for node in nodes if node.contact is not None and (node.seeks or not seeking)]
-        if not victims or not anchors:
+        targets = [node for node in nodes if node.contact is not None and (node.seeks or not seeking)]
+        if not movable or not targets:
             return False
         # Who looks for neighbours is to keep those it has, and to get the others.
-        victim = self._randomness.choice([node for node in victims if not node.seeks] or victims)
-        anchors = [
+        moved = self._randomness.choice([node for node in movable if not node.seeks] or movable)
+        targets = [
             node
-            for node in anchors
-            if node is not victim and node.contact is not None and victim.fits(node.contact)
+            for node in targets
+            if node is not moved and node.contact is not None and moved.fits(node.contact)
         ]
-        if not anchors:
+        if not targets:
             return False
-        anchor = self._randomness.choice([node for node in anchors if node.seeks] or anchors)
-        assert anchor.contact is not None
-        anchor.seeks = False
-        self._asked[victim.id] = anchor.id, now + self._config.move_timeout
-        self._send(victim.way, ForwardJoin(anchor.contact, 0, True))
+        target = self._randomness.choice([node for node in targets if node.seeks] or targets)
+        assert target.contact is not None
+        target.seeks = False
+        self._asked[moved.id] = target.id, now + self._config.move_timeout
+        self._effects.send((moved.way,), ForwardJoin(target.contact, 0, True))
         return True
 
     # ── what others ask of this node ────────────────────────────────────────────────
 
-    def asked(self, number: int, contact: Contact, now: float) -> None:
-        """The node at the far end of link *number* wants this one to link with *contact* instead."""
+    def asked(self, link: Link, contact: Contact, now: float) -> Link | None:
+        """The node at the far end of *link* wants this one to link with *contact* instead.
+
+        :return: the link to end now, if there is one.
+        """
         if self._task is not None:
-            self.refuse(number, contact)
-            return
-        task = _Task(contact, number, now + self._config.move_timeout)
+            self.refuse(link, contact)
+            return None
+        task = _Task(contact, link, now + self._config.move_timeout)
         self._task = task
-        anchor = self._active.get(contact.id)
-        if anchor is not None and anchor.up:
-            self._finish(task)
-        elif anchor is None and not self._dial(contact, Purpose.URGENT):
+        target = self._active.get(contact.id)
+        if target is not None and target.up:
+            return self._finish(task)
+        if target is None and not self._dial(contact, Purpose.URGENT, now):
             self._decline(task)
+        return None
 
-    def refuse(self, number: int, contact: Contact) -> None:
-        """Say over link *number* that this node does not go to *contact* instead."""
-        self._send(number, ForwardJoin(contact, 1, True))
+    def refuse(self, link: Link, contact: Contact) -> None:
+        """Say over *link* that this node does not go to *contact* instead."""
+        self._effects.send((link,), ForwardJoin(contact, 1, True))
 
-    def up(self, id: bytes) -> None:
-        """A link to the node *id* is up."""
+    def up(self, id: bytes) -> Link | None:
+        """A link to the node *id* is up; the link to end now, if there is one."""
         if self._task is not None and self._task.contact.id == id:
-            self._finish(self._task)
+            return self._finish(self._task)
+        return None
 
     def failed(self, id: bytes) -> None:
         """The node *id* was not found."""
         if self._task is not None and self._task.contact.id == id:
             self._decline(self._task)
 
-    def closed(self, node: Neighbour, number: int) -> None:
-        """Link *number* to *node* is gone; without another the node is no neighbour any more."""
-        if self._task is not None and self._task.number == number:
+    def closed(self, node: Neighbour, link: Link) -> None:
+        """*link*, which led to *node*, is gone; without another the node is no neighbour any more."""
+        if self._task is not None and self._task.link is link:
             task, self._task = self._task, None
             if node.up:
                 self.refuse(node.way, task.contact)
@@ -203,17 +204,17 @@ class Rewiring:
         """Entries of every table."""
         return {"moves_asked": len(self._asked), "moves_declined": len(self._staying)}
 
-    def _finish(self, task: _Task) -> None:
-        mover = self._active.over(task.number)
-        assert mover is not None  # else the task had ended with the link
-        counted_on = any(anchor == mover.id for anchor, _ in self._asked.values())
+    def _finish(self, task: _Task) -> Link | None:
+        requester = self._active.over(task.link)
+        assert requester is not None  # else the task had ended with the link
+        counted_on = any(target == requester.id for target, _ in self._asked.values())
         # Another link to it, which may have come up there after it asked, it would take for a new one.
-        if counted_on or task.contact.id in self._asked or len(mover.links) > 1:
+        if counted_on or task.contact.id in self._asked or len(requester.links) > 1:
             self._decline(task)
-            return
+            return None
         self._task = None
-        self._close(task.number, Reason.ROOM, _TAKES_PLACE)
+        return task.link
 
     def _decline(self, task: _Task) -> None:
         self._task = None
-        self.refuse(task.number, task.contact)
+        self.refuse(task.link, task.contact)

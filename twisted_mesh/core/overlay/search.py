@@ -12,12 +12,12 @@ outside, and would hear only what those that fill it let through.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.backoff import backoff
-from twisted_mesh.core.overlay.views import FULL_LONGEST, ActiveView, PassiveView, Randomness, jitter
+from twisted_mesh.core.link import Link
+from twisted_mesh.core.overlay.views import FULL_LONGEST, ActiveView, Dial, PassiveView, Randomness, jitter
 from twisted_mesh.core.rate import Bucket
 from twisted_mesh.wire.membership import Contact, Purpose
 
@@ -48,7 +48,7 @@ class Search:
         passive: PassiveView,
         config: MeshConfig,
         randomness: Randomness,
-        dial: Callable[[Contact, Purpose], bool],
+        dial: Dial,
     ) -> None:
         self._active = active
         self._passive = passive
@@ -70,9 +70,10 @@ class Search:
 
     # ── whom there is room for ──────────────────────────────────────────────────────
 
-    def has_room_for(self, id: bytes, host: str, outgoing: bool, now: float) -> bool:
+    def has_room_for(self, link: Link, now: float) -> bool:
         """Whether a link that the overlay would like has a place; it may have changed since the dial."""
-        if outgoing:
+        id = link.peer.id
+        if link.outgoing:
             _, walk = self._dials.get(id, (now, False))
             return len(self._active) < self._config.active_view + walk
         places = self._config.active_view - len(self._active)
@@ -83,7 +84,7 @@ class Search:
         if not others:
             return True
         reserved = min(RESERVED, self._few) - sum(node.ours for node in self._active)
-        return places > max(reserved, 0) and not self._passive.is_crowded(host, others)
+        return places > max(reserved, 0) and not self._passive.is_crowded(link.host, others)
 
     # ── what comes of attempts ──────────────────────────────────────────────────────
 
@@ -155,7 +156,7 @@ class Search:
         return self._walk_dials.take(now) and self._try(contact, purpose, now, walk=True)
 
     def _try(self, contact: Contact, purpose: Purpose, now: float, *, walk: bool = False) -> bool:
-        if not self._dial(contact, purpose):
+        if not self._dial(contact, purpose, now):
             return False
         self._dials[contact.id] = now + self._longest, walk
         return True

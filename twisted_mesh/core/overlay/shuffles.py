@@ -8,9 +8,11 @@ question nobody remembers, is dropped: who was not asked tells this node nothing
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.effects import Effects
+from twisted_mesh.core.link import Link
 from twisted_mesh.core.overlay.views import ActiveView, Neighbour, PassiveView, Randomness
 from twisted_mesh.wire.membership import Contact, Shuffle, ShuffleReply
 
@@ -24,7 +26,7 @@ class _Walk:
 
     __slots__ = ("back", "on", "sent")
 
-    def __init__(self, back: int | None, on: int, sent: list[bytes]) -> None:
+    def __init__(self, back: Link | None, on: Link, sent: list[bytes]) -> None:
         self.back = back
         self.on = on
         self.sent = sent
@@ -42,13 +44,13 @@ class Shuffles:
         passive: PassiveView,
         config: MeshConfig,
         randomness: Randomness,
-        send: Callable[[int, Shuffle | ShuffleReply], None],
+        effects: Effects,
     ) -> None:
         self._active = active
         self._passive = passive
         self._config = config
         self._randomness = randomness
-        self._send = send
+        self._effects = effects
         self._walks: OrderedDict[int, _Walk] = OrderedDict()  # by token
         self.strays = self.unbelieved = 0
 
@@ -68,10 +70,10 @@ class Shuffles:
             contacts.insert(0, me)
         token = int(self._randomness.random() * 2**53)
         self._remember(token, _Walk(None, to.way, [contact.id for contact in contacts]))
-        self._send(to.way, Shuffle(token, contacts, self._config.active_walk))
+        self._effects.send((to.way,), Shuffle(token, contacts, self._config.active_walk))
 
-    def came(self, peer: Neighbour, number: int, frame: Shuffle) -> None:
-        """A walk came from *peer* over link *number*: it goes on, or ends here and is answered."""
+    def came(self, peer: Neighbour, link: Link, frame: Shuffle) -> None:
+        """A walk came from *peer* over *link*: it goes on, or ends here and is answered."""
         known = self._walks.get(frame.token)
         if known is not None and known.back is None:
             return  # it is this node's own: nobody is waiting for that answer
@@ -80,18 +82,18 @@ class Shuffles:
         ways = [node for node in self._active.up() if node is not peer and node.id not in told]
         if left > 0 and ways and known is None:
             to = self._randomness.choice(ways)
-            self._remember(frame.token, _Walk(number, to.way, []))
+            self._remember(frame.token, _Walk(link, to.way, []))
             contacts = [contact for contact in frame.contacts if to.fits(contact)]
-            self._send(to.way, Shuffle(frame.token, contacts, left))
+            self._effects.send((to.way,), Shuffle(frame.token, contacts, left))
             return
         answer = self._answer(peer, told)
-        self._send(number, ShuffleReply(frame.token, answer))
+        self._effects.send((link,), ShuffleReply(frame.token, answer))
         self._take(frame.contacts, peer, [contact.id for contact in answer])
 
-    def answered(self, peer: Neighbour, number: int, frame: ShuffleReply) -> None:
-        """An answer came from *peer* over link *number*: it goes back, or was for this node."""
+    def answered(self, peer: Neighbour, link: Link, frame: ShuffleReply) -> None:
+        """An answer came from *peer* over *link*: it goes back, or was for this node."""
         walk = self._walks.get(frame.token)
-        if walk is None or walk.on != number:
+        if walk is None or walk.on is not link:
             self.strays += 1
             return
         del self._walks[frame.token]
@@ -101,7 +103,7 @@ class Shuffles:
         to = self._active.over(walk.back)
         if to is not None and to.up:
             contacts = [contact for contact in frame.contacts if to.fits(contact)]
-            self._send(walk.back, ShuffleReply(frame.token, contacts))
+            self._effects.send((walk.back,), ShuffleReply(frame.token, contacts))
 
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""

@@ -12,8 +12,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Final, Protocol, TypeVar
 
 from twisted_mesh.core.backoff import backoff
+from twisted_mesh.core.link import Link
 from twisted_mesh.core.reachability import Place, believed, site_of
-from twisted_mesh.wire.membership import Contact
+from twisted_mesh.wire.membership import Contact, Purpose
 
 T = TypeVar("T")
 K = TypeVar("K")
@@ -39,6 +40,10 @@ class Randomness(Protocol):
         """*k* of *population*, each at most once."""
 
 
+#: Dials a contact for a purpose at that time; False: it may not be dialled now.
+Dial = Callable[[Contact, Purpose, float], bool]
+
+
 def jitter(seconds: float, randomness: Randomness) -> float:
     """*seconds*, half more or less: nodes that began in one moment do not go on in step."""
     return seconds * (0.5 + randomness.random())
@@ -49,7 +54,7 @@ class Neighbour:
 
     :ivar contact: where others can dial it; None if nobody can, or nothing believable was told.
     :ivar host: where it is, as a connection to it has it.
-    :ivar links: the links to it by number, and whether the frontier has come on each.
+    :ivar links: the links to it, and whether the frontier has come on each.
     :ivar pinned: whether the application wants this link; :ivar ours: whether this node dialled it.
     :ivar since: when it was up first.
     :ivar joins: whether it came to join the mesh, and is still to be introduced.
@@ -62,7 +67,7 @@ class Neighbour:
         self.id = id
         self.contact: Contact | None = None
         self.host = ""
-        self.links: dict[int, bool] = {}
+        self.links: dict[Link, bool] = {}
         self.joins = self.ours = self.pinned = self.seeks = False
         self.since = now
 
@@ -72,9 +77,9 @@ class Neighbour:
         return any(self.links.values())
 
     @property
-    def way(self) -> int:
+    def way(self) -> Link:
         """The link that frames to it take: the newest that is up."""
-        return max(number for number, up in self.links.items() if up)
+        return max((link for link, up in self.links.items() if up), key=lambda link: link.number)
 
     def fits(self, contact: Contact) -> bool:
         """Whether *contact* is believed of it, and by it: both ends judge by where the other one is."""
@@ -86,7 +91,7 @@ class ActiveView:
 
     def __init__(self) -> None:
         self._nodes: dict[bytes, Neighbour] = {}
-        self._links: dict[int, Neighbour] = {}
+        self._links: dict[Link, Neighbour] = {}
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -98,22 +103,23 @@ class ActiveView:
         """The node with that id."""
         return self._nodes.get(id)
 
-    def over(self, number: int) -> Neighbour | None:
-        """The node that link leads to."""
-        return self._links.get(number)
+    def over(self, link: Link) -> Neighbour | None:
+        """The node that *link* leads to."""
+        return self._links.get(link)
 
-    def add(self, id: bytes, number: int, now: float) -> Neighbour:
-        """The node *id*, which the new link leads to."""
-        node = self._nodes.setdefault(id, Neighbour(id, now))
-        node.links[number] = False
-        self._links[number] = node
+    def add(self, link: Link, now: float) -> Neighbour:
+        """The node that *link*, which is new, leads to."""
+        node = self._nodes.setdefault(link.peer.id, Neighbour(link.peer.id, now))
+        node.links[link] = False
+        node.host = link.host
+        self._links[link] = node
         return node
 
-    def remove(self, number: int) -> Neighbour | None:
+    def remove(self, link: Link) -> Neighbour | None:
         """The link is gone; its node, None if it was not known.  Without a link it is no neighbour."""
-        node = self._links.pop(number, None)
+        node = self._links.pop(link, None)
         if node is not None:
-            del node.links[number]
+            del node.links[link]
             if not node.links:
                 del self._nodes[node.id]
         return node
