@@ -117,7 +117,7 @@ class TestAnsweringFromStorage(TriangleTestCase):
     def flush(self) -> None:
         """Store what is to be stored."""
         history, run = self.node.history, (origin_of("me"), 1)
-        flush = self.changes.flush(history.get, lambda run, head: head, (run, 0), True, to_ms)
+        flush = self.changes.flush(history.get, (run, 0), True, to_ms)
         assert flush is not None
         self.changes.stored(self.store.flush(flush, self.now), history.get)
 
