@@ -252,6 +252,28 @@ def complaints(modules: Mapping[str, str]) -> list[str]:
     return [*found, *wrong_imports(modules)]
 
 
+SHELL = {"storage", "addressing", "links", "delivery", "runtime", "service"}
+#: What the shell asks a node, as the docstring of ``Node`` has it.
+QUESTIONS = {
+    *("handle", "status", "room_for", "holders", "read", "next_run", "settled", "counts", "footprint"),
+}
+
+
+def doors_into_the_core(module: str, source: str) -> Iterator[str]:
+    """Name each part of a node that a module of the shell looks at.
+
+    Above the service a node is the service itself.
+    """
+    if room_of(module) not in SHELL:
+        return
+    for place in ast.walk(ast.parse(source)):
+        if isinstance(place, ast.Attribute):
+            of = place.value
+            name = of.attr if isinstance(of, ast.Attribute) else of.id if isinstance(of, ast.Name) else ""
+            if name in ("node", "_node") and place.attr not in QUESTIONS:
+                yield f"{module}:{place.lineno}: looks at node.{place.attr}: ask Node.status()"
+
+
 class TestHouse(SynchronousTestCase):
     """The package as it is."""
 
@@ -270,6 +292,14 @@ class TestHouse(SynchronousTestCase):
         }
         self.assertEqual(wide - WIDE, set(), "at most 7 parameters, 2 of them callables")
         self.assertEqual(WIDE - wide, set(), "wide no more: take it off the list")
+
+    def test_the_shell_enters_the_core_by_its_doors_alone(self) -> None:
+        found = [
+            text
+            for module, source in read_package().items()
+            for text in doors_into_the_core(module, source)
+        ]
+        self.assertEqual(found, [], "\n" + "\n".join(found))
 
     def modules_after(self, imported: str) -> set[str]:
         """Import a module in a fresh interpreter and return what it has loaded by then."""
@@ -386,6 +416,13 @@ class TestChecker(SynchronousTestCase):
         self.assertEqual(wide(*numbers, "more"), ["links.tls.C"])
         self.assertEqual(wide(*calls, "more: Callable[[], None]"), ["links.tls.C"])
         self.assertEqual(wide(*numbers, "more", name="MeshService"), [])
+
+    def test_a_look_into_the_core(self) -> None:
+        for statement in ("self.driver.node.outbox.head", "node.flow", "self._node.history.get(run)"):
+            source = f"x = {statement}"
+            self.assertEqual(len(list(doors_into_the_core("twisted_mesh.runtime.driver", source))), 1)
+            self.assertEqual(list(doors_into_the_core("twisted_mesh.core.node", source)), [])
+        self.assertEqual(list(doors_into_the_core("twisted_mesh.runtime.driver", "node.status()")), [])
 
     def test_module_without_a_room(self) -> None:
         self.assert_one(self.found(cellar=""), "twisted_mesh.cellar", "ROOMS", "test_house.py")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.core.network import closing, entry, have, of, origin_of, want
 from tests.core.node_case import NodeTestCase
-from twisted_mesh.core.events import Accepted, Deliver, Drained, Leaving, LinkClosed, Send
+from twisted_mesh.core.events import Accepted, Deliver, Drained, Leaving, LinkClosed, Numbered, Send
 from twisted_mesh.core.link import READ_ALL
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.native import Pong, Prune, SignedBatch, Snapshot
@@ -62,7 +62,7 @@ class TestPublishing(NodeTestCase):
         self.handle(closing(1))
         self.accept(1)
         self.assertEqual(self.node.outbox.taken, 0)
-        self.assertEqual(self.publish("b"), [])
+        self.assertEqual([type(one.what) for one in self.publish("b")], [Numbered])
 
 
 class TestTaken(NodeTestCase):

@@ -147,10 +147,16 @@ class Moved(msgspec.Struct, frozen=True):
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """The application has taken *run* up to message *sequence*, for good where it is stored."""
+    """Every consumer of the application has taken *run* up to message *sequence*."""
 
     run: StreamId
     sequence: int
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """What changed of *runs* is stored, with what was taken of them by then."""
+
+    runs: Sequence[StreamId]
 
 
 class Skipped(msgspec.Struct, frozen=True):
@@ -194,7 +200,7 @@ class Check(msgspec.Struct, frozen=True):
     """The application waits until some neighbour has read what it has sent."""
 
 
-Asking = Taken | Skipped | SendDirect | Ask | Forget
+Asking = Taken | Stored | Skipped | SendDirect | Ask | Forget
 Event = (
     LinkOpened
     | SameKey
@@ -209,6 +215,7 @@ Event = (
     | Moved
     | Check
     | Taken
+    | Stored
     | Skipped
     | SendDirect
     | Ask
@@ -244,6 +251,11 @@ class Deliver(msgspec.Struct, frozen=True):
     sent: int
     size: int
     entries: Sequence[Entry]
+
+    @property
+    def last(self) -> int:
+        """The sequence of the last of them."""
+        return self.first + len(self.entries) - 1
 
 
 class Close(msgspec.Struct, frozen=True):
@@ -324,6 +336,27 @@ class Receipted(msgspec.Struct, frozen=True):
     decided: Mapping[int, Holders]
 
 
+class Numbered(msgspec.Struct, frozen=True):
+    """Own messages have numbers: *count* from *first* on, in *run*."""
+
+    run: StreamId
+    first: int
+    count: int
+
+
+class Awaited(msgspec.Struct, frozen=True):
+    """The author of *run* waits to hear that the application has taken it up to message *sequence*.
+
+    :ivar sequence: 0 if it waits no more; :ivar head: the last message that was delivered or given up.
+    :ivar taken: how far the application was as the core knows.
+    """
+
+    run: StreamId
+    sequence: int
+    head: int
+    taken: int
+
+
 class ReceiptClosed(msgspec.Struct, frozen=True):
     """The receipt of the own message *sequence* was given up, there are too many: who had it by then."""
 
@@ -393,6 +426,8 @@ Happening = (
     | MemberGone
     | Joined
     | Receipted
+    | Numbered
+    | Awaited
     | ReceiptClosed
     | DirectEnded
     | GapFound
@@ -415,22 +450,11 @@ Effect = Send | Deliver | Close | Dial | SetTimer | Emit
 # ── what the driver of the core adds ────────────────────────────────────────────────
 
 
-class Numbered(msgspec.Struct, frozen=True):
-    """Own messages have numbers of *run*, *count* from *first* on.
-
-    :ivar place: of the first in all that was sent in this run of the service.
-    """
-
-    run: StreamId
-    place: int
-    count: int
-    first: int
-
-
 class NewRun(msgspec.Struct, frozen=True):
-    """A new run of the core has begun, which knows of nobody, nor of direct messages under way.
+    """A new run of the core has begun, which knows of no other node, nor of direct messages under way.
 
-    :ivar last: own messages above this number of the old run get numbers of the new one.
+    :ivar last: the last message of the old run that stays in it; *again* get numbers of the new run.
     """
 
     last: int
+    again: int

@@ -10,7 +10,7 @@ by :mod:`frontier` and got by :mod:`repair`; who is there and whose neighbour is
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final, assert_never
 
 from twisted_mesh.config import MeshConfig
@@ -25,9 +25,12 @@ from twisted_mesh.core.broadcast.push import Push
 from twisted_mesh.core.broadcast.repair import Repair
 from twisted_mesh.core.broadcast.trees import Parents
 from twisted_mesh.core.effects import Effects
-from twisted_mesh.core.events import Effect, Event, Timer
+from twisted_mesh.core.events import Effect, Event, Holders, StreamId, Timer
 from twisted_mesh.core.handshake import LocalNode
+from twisted_mesh.core.history import reader
 from twisted_mesh.core.history.history import History
+from twisted_mesh.core.history.reader import Piece
+from twisted_mesh.core.history.storage import Missing
 from twisted_mesh.core.link import READ_SNAPSHOT, Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.membership.membership import Membership
@@ -37,6 +40,7 @@ from twisted_mesh.core.overlay.neighbourhood import Neighbourhood
 from twisted_mesh.core.overlay.views import Randomness
 from twisted_mesh.core.replies.replies import Replies
 from twisted_mesh.core.replies.routes import Routes
+from twisted_mesh.core.status import Status
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.wire import native
 from twisted_mesh.wire.membership import ForwardJoin, Presence, Shuffle, ShuffleReply, Suspect
@@ -59,6 +63,10 @@ DROPPED: Final = frozenset(
 
 class Node:
     """The core of one run of one node.
+
+    A node is entered by :meth:`handle` and seen by :meth:`status`.  The few questions besides are
+    :meth:`room_for`, :meth:`holders`, :meth:`read`, :meth:`next_run`, :attr:`settled`, :attr:`counts` and
+    :meth:`footprint`.  Nothing but the simulator and tests looks at its parts.
 
     :ivar history: what it holds; :ivar roster: all authors but this node.
     :ivar flow: the way out; :ivar replies: the way back; :ivar membership: who is there.
@@ -146,18 +154,58 @@ class Node:
 
     @property
     def settled(self) -> bool:
-        """Whether a snapshot has told this node where to start."""
+        """Whether a snapshot, or a store, has told this node where to start."""
         return self._joining.settled
 
-    @property
-    def own(self) -> tuple[events.StreamId, int]:
-        """The stream of its own messages, and the last of them that a neighbour has taken."""
-        return self.outbox.run, self.outbox.taken
+    def status(self) -> Status:
+        """Where this node stands."""
+        flow, outbox = self.flow, self.outbox
+        return Status(
+            stream=outbox.run,
+            sent=outbox.head,
+            taken=outbox.taken,
+            confirmed=outbox.confirmed,
+            congested=flow.congested,
+            given_to_all=flow.is_given_to_all(),
+            has_left=flow.has_parted() and self.replies.relay.is_empty,
+            silent=flow.unanswered,
+            unread=flow.unread,
+            settled=self._joining.settled,
+            joined=self.membership.joined,
+            key_conflict=bool(self.membership.conflict),
+        )
 
-    @property
-    def has_key_conflict(self) -> bool:
-        """Whether the own key is used elsewhere, so that nothing more may be published."""
-        return bool(self.membership.conflict)
+    def room_for(self, size: int) -> bool:
+        """Whether there is room for *size* bytes of own messages; if not, Drained follows once there is."""
+        return self.flow.room_for(size)
+
+    def holders(self, sequence: int) -> Holders | None:
+        """The nodes that have the own message *sequence*; None if its receipt is not open."""
+        return self.replies.holders(sequence)
+
+    def read(self, run: StreamId, after: int, upto: int, most: int) -> Iterator[Piece | Missing]:
+        """What is held of *run* behind *after* (:func:`twisted_mesh.core.history.reader.read`).
+
+        :raises StoreError: it cannot be read now.
+        """
+        return reader.read(self.history, run, after, upto, most)
+
+    def next_run(self, local_node: LocalNode, randomness: Randomness) -> tuple[Node, list[bytes]]:
+        """The core of a new run, and the messages that become its own.
+
+        If this run is not settled, a node can have its messages by accident alone: those that no neighbour
+        has taken become the new run's.  Else all stay in this run and are held for others, as after a
+        restart.
+        """
+        outbox, history, settled = self.outbox, self.history, self._joining.settled
+        unsent = [] if settled else outbox.unsent(history)
+        if settled:
+            history.taken_of_earlier(outbox.run, outbox.taken)
+        else:
+            history.discard(outbox.run)  # its messages are the new run's now
+        node = Node(local_node, self._config, randomness, history, settled)
+        node.flow.congested = self.flow.congested and not settled  # Drained is still waited for
+        return node, unsent
 
     @property
     def counts(self) -> dict[str, int]:
@@ -485,6 +533,7 @@ class Node:
         for signed in self.outbox.publish(event.entries, event.wall_ms):
             self.history.take(signed, now)
             self._push.publish(signed, now, follows=self.outbox.taken >= signed.batch.first - 1)
+            self._effects.emit(events.Numbered(self.outbox.run, signed.batch.first, signed.batch.count))
         self._keep_to_limits(now)
 
     def _on_asking(self, event: events.Asking, now: float) -> None:

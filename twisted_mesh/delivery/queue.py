@@ -245,6 +245,11 @@ class MessageQueue:
         mark = self._marks.get(run)
         return head if mark is None or self._only_newest else mark.taken
 
+    def seen(self, run: StreamId) -> int:
+        """The last message of *run* that came, of a run that is not taken whole; else 0."""
+        mark = self._marks.get(run)
+        return 0 if mark is None else mark.seen
+
     def follow(self, run: StreamId, sender: bytes, taken: int, head: int) -> None:
         """Of *run*, whose author has the id *sender*, *taken* to *head* wait in the history."""
         mark = self._marks[run] = self._behind[run] = _Mark(sender, taken)

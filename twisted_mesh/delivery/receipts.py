@@ -157,6 +157,7 @@ class Receipts:
         self._core = core
         self._changed = changed
         self._unnumbered: OrderedDict[int, Receipt] = OrderedDict()  # by place, in order
+        self._numbered = 0  # messages that have a number, or had one
         self._open: dict[int, Receipt] = {}  # by number
         self._places: dict[int, int] = {}  # of those, by number
 
@@ -171,12 +172,13 @@ class Receipts:
     def numbered(self, numbered: events.Numbered) -> None:
         """Messages have their numbers: the core is asked for the receipts of some of them."""
         numbers = []
+        place, self._numbered = self._numbered, self._numbered + numbered.count
         while self._unnumbered:
             at, receipt = next(iter(self._unnumbered.items()))
-            if at >= numbered.place + numbered.count:
+            if at >= self._numbered:
                 break
             del self._unnumbered[at]
-            number = numbered.first + at - numbered.place
+            number = numbered.first + at - place
             receipt.id = (*numbered.run, number)
             self._open[number], self._places[number] = receipt, at
             numbers.append(number)
@@ -188,6 +190,7 @@ class Receipts:
 
         The others stay in the run that is over, of which nothing more is heard: they are closed.
         """
+        self._numbered -= new_run.again
         numbers, self._open = self._open, {}
         places, self._places = self._places, {}
         again = sorted(

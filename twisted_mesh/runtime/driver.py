@@ -22,9 +22,10 @@ from twisted.python.failure import Failure
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.handshake import LocalNode
-from twisted_mesh.core.history import reader
+from twisted_mesh.core.history.reader import Piece
 from twisted_mesh.core.history.storage import Missing
 from twisted_mesh.core.node import Node
+from twisted_mesh.core.overlay.views import Randomness
 from twisted_mesh.errors import NotRunning, Reason, RemoteError
 from twisted_mesh.eventloop.deferreds import Conditions, WaitingDeferreds
 from twisted_mesh.eventloop.log_quota import DropLog
@@ -117,14 +118,15 @@ class Driver:
     @property
     def unsent(self) -> int:
         """Own messages no link has taken yet."""
-        return self.node.outbox.head - self.node.outbox.taken + len(self._batching)
+        status = self.node.status()
+        return status.sent - status.taken + len(self._batching)
 
     def send(self, entry: bytes) -> int | None:
         """Send a packed message to everyone at the end of this turn or soon.
 
         :return: its place in all that is sent in this run of the service; None if there is no room for it.
         """
-        if not self.node.flow.room_for(self._batching.bytes + len(entry)):
+        if not self.node.room_for(self._batching.bytes + len(entry)):
             return None
         place = self._published + self._batching.add(entry)
         if self._turn is None and not self._batching.waits:
@@ -133,7 +135,7 @@ class Driver:
 
     def drained(self) -> Deferred[None]:
         """Fires when there is room again; at once if there is."""
-        return self._drained.wait() if self.node.flow.congested else succeed(None)
+        return self._drained.wait() if self.node.status().congested else succeed(None)
 
     def when(self, is_so: Callable[[], bool]) -> Deferred[None]:
         """Fires when something *is_so* in the core; can be cancelled."""
@@ -142,43 +144,28 @@ class Driver:
     def given_to_all(self) -> Deferred[None]:
         """Fires when every own message was given to each neighbour that stays, or there is none left."""
         self._batching.stop()
-        return self._conditions.when(lambda: self.node.flow.is_given_to_all())
+        return self._conditions.when(lambda: self.node.status().given_to_all)
 
     def left(self) -> Deferred[None]:
         """Fires when every neighbour knows that this node leaves, and the receipts it owes are out."""
         self._batching.stop()
         self.handle(events.Leaving())
-        return self._conditions.when(
-            lambda: self.node.flow.has_parted() and self.node.replies.relay.is_empty
-        )
+        return self._conditions.when(lambda: self.node.status().has_left)
 
-    def renew(self, local_node: LocalNode, node: Node) -> None:
-        """Go on with *node*, the core of a new run; every link is closed and made again.
-
-        If the old run is not settled, nobody can have its messages but by accident: those no neighbour has
-        taken become the new run's.  Else all stay in it and are held for others, as after a restart.
-        """
-        old = self.node
+    def renew(self, local_node: LocalNode, randomness: Randomness) -> None:
+        """Go on with the core of a new run; every link is closed and made again."""
         self._timers.stop()
-        self._earlier.update(old.counts)
+        self._earlier.update(self.node.counts)
         self._local_node = local_node
-        if old.settled:
-            last = old.outbox.head
-            old.history.taken_of_earlier(old.outbox.run, old.outbox.taken)
-        else:
-            last = old.outbox.taken
-            unsent = old.outbox.unsent(old.history)
-            self._batching.put_first(unsent)
-            self._published -= len(unsent)
-            old.history.discard(old.outbox.run)  # its messages are the new run's now
-        self.node = node
+        old = self.node.status()
+        self.node, unsent = self.node.next_run(local_node, randomness)
+        self._batching.put_first(unsent)
+        self._published -= len(unsent)
         self.renewals += 1
-        self.publish(events.NewRun(last))
+        self.publish(events.NewRun(old.sent if old.settled else old.taken, len(unsent)))
         self._links.renewed()
         if old.settled:
             self._drained.happened(None)
-        else:
-            self.node.flow.congested = old.flow.congested  # who waits for Drained still does
         self._schedule()
 
     def stopping(self) -> None:
@@ -196,16 +183,14 @@ class Driver:
 
     def holders(self, sequence: int) -> events.Holders | None:
         """Who has the own message *sequence* of the present run; None if its receipt is not open."""
-        return self.node.replies.holders(sequence)
+        return self.node.holders(sequence)
 
-    def read(
-        self, run: events.StreamId, after: int, upto: int, most: int
-    ) -> Iterator[reader.Piece | Missing]:
+    def read(self, run: events.StreamId, after: int, upto: int, most: int) -> Iterator[Piece | Missing]:
         """What is held of *run* behind *after* (:func:`twisted_mesh.core.history.reader.read`).
 
         :raises StoreError: it cannot be read now.
         """
-        return reader.read(self.node.history, run, after, upto, most)
+        return self.node.read(run, after, upto, most)
 
     def known(self, contacts: Sequence[Contact]) -> None:
         """Nodes that were linked with in earlier runs, the latest last."""
@@ -226,7 +211,7 @@ class Driver:
     @property
     def redial_pause(self) -> float | None:
         """Seconds between attempts at a link while another node uses this node's key; else None."""
-        return self.config.key_retry if self.node.has_key_conflict else None
+        return self.config.key_retry if self.node.status().key_conflict else None
 
     # ── what the connections ask for (connections.Core) ─────────────────────────────
 
@@ -270,10 +255,8 @@ class Driver:
             self._flushing = False
 
     def _publish_batch(self, entries: list[bytes]) -> None:
-        place, first = self._published, self.node.outbox.head + 1
         self._published += len(entries)
         self.handle(events.Publish(entries, int(self._wall_clock() * 1000)))
-        self.publish(events.Numbered(self.node.outbox.run, place, len(entries), first))
 
     def _flush(self, link: MeshProtocol) -> None:
         before = link.accepted

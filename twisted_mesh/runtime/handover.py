@@ -27,11 +27,11 @@ async def handed_over(driver: Driver, clock: IReactorTime, timeout: float) -> No
     until = clock.seconds() + timeout
     if not await is_in_time(driver.when(lambda: not driver.unsent), timeout, clock):
         raise NotHandedOver(f"{driver.unsent} messages were taken by no neighbour")
-    last = driver.node.outbox.head
+    last = driver.node.status().sent
 
     def unread() -> int:
-        outbox = driver.node.outbox  # of a new run, maybe, which begins with what none had taken
-        return max(0, min(last, outbox.head) - outbox.confirmed)
+        status = driver.node.status()  # of a new run, maybe, which begins with what none had taken
+        return max(0, min(last, status.sent) - status.confirmed)
 
     checking = LoopingCall(driver.handle, events.Check())
     checking.clock = clock

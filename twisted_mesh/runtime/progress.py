@@ -1,88 +1,117 @@
-"""How far the application is in what it was delivered, for the store and the core.
+"""How far the application is in what it was delivered, pushed to the core.
 
-Contract: if there is a store, the writer is told what was taken of each run that moved: once a turn, and at
-the stop.  The core is told with ``Taken`` of each run of which it waits to hear that; if there is a store,
-once it is stored.  Only runs that moved are looked at.
+Contract: the core is told with ``Taken`` of each run that moved: of every run if there is a store, else of
+those of which it waits to hear that (``Awaited``).  Nothing else is looked at.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from twisted_mesh.core import events
+from twisted_mesh.core.history.storage import Untaken
 from twisted_mesh.delivery.delivery import Delivery
 from twisted_mesh.runtime.driver import Driver
-from twisted_mesh.storage.writer import HistoryWriter
+
+
+class _Behind:
+    """A run of which the consumers may not have taken everything.
+
+    :ivar head: its last message that came, or was told as lost.
+    :ivar told: what the core was told last, -1 for nothing.
+    :ivar until: what the core waits for.
+    """
+
+    __slots__ = ("head", "told", "until")
+
+    def __init__(self, head: int, told: int, until: int = 0) -> None:
+        self.head = head
+        self.told = told
+        self.until = until
 
 
 class Progress:
-    """Tells what the application of one run of a service has taken."""
+    """Tells the core what the application of one run of a service has taken."""
 
-    def __init__(
-        self, clock: IReactorTime, driver: Driver, delivery: Delivery, writer: HistoryWriter | None
-    ) -> None:
+    def __init__(self, clock: IReactorTime, driver: Driver, delivery: Delivery, is_stored: bool) -> None:
+        """
+        :param is_stored: whether there is a store, which keeps what was taken of every run.
+        """
         self._clock = clock
         self._driver = driver
         self._delivery = delivery
-        self._writer = writer
-        self._moved: dict[events.StreamId, None] = {}  # the writer is to be told of
+        self._is_stored = is_stored
+        self._behind: dict[events.StreamId, _Behind] = {}
+        self._moved: dict[events.StreamId, None] = {}
         self._turn: IDelayedCall | None = None
 
-    def taken(self, run: events.StreamId) -> None:
-        """A consumer has taken something of *run*, or counts as having done so."""
-        if self._writer is None:
-            self._driver.node.replies.issuer.moves(run)
-            self.look()
-        else:  # the core is told once it is stored; one message at a time would take thrice as long
-            self._moved[run] = None
-            if self._turn is None:
-                self._turn = self._clock.callLater(0, self._end_of_turn)
+    def begin(self, untaken: Iterable[Untaken]) -> None:
+        """Of some runs an earlier process stored more than was taken."""
+        for run, taken, head in untaken:
+            self._behind[run] = _Behind(head, taken)
+
+    def awaited(self, awaited: events.Awaited) -> None:
+        """The core waits to hear of a run, or does no more."""
+        run = awaited.run
+        if not awaited.sequence:
+            self._behind.pop(run, None)
+            return
+        self._behind[run] = _Behind(awaited.head, awaited.taken, awaited.sequence)
+        self._moved[run] = None
 
     def delivered(self, event: events.Deliver | events.GapFound | events.Poisoned) -> None:
         """Messages were handed to the consumers, or will not come."""
-        if event.first:  # whispers have no numbers
-            self._moved[event.origin, event.epoch] = None
+        run = (event.origin, event.epoch)
+        behind = self._behind.get(run)
+        if behind is None:
+            if not self._is_stored or not event.first:  # whispers have no numbers
+                return
+            behind = self._behind[run] = _Behind(0, -1)
+        if event.first:
+            behind.head = event.last
+            self._moved[run] = None
 
-    def stored(self) -> None:
-        """Something is stored, of whatever run."""
-        receipts = self._driver.node.replies.issuer
-        receipts.moved.update(receipts.waiting)
-        self.look()
+    def taken(self, run: events.StreamId) -> None:
+        """A consumer has taken something of *run*, or counts as having done so."""
+        if run not in self._behind:
+            # All of it was taken, and some of that goes back to a consumer.
+            if not self._is_stored or not (head := self._delivery.seen(run)):
+                return
+            self._behind[run] = _Behind(head, head)
+        self._moved[run] = None
+        if not self._is_stored:
+            self.look()
+        elif self._turn is None:  # one message at a time would take thrice as long
+            self._turn = self._clock.callLater(0, self._end_of_turn)
 
     def stop(self) -> None:
-        """Tell the writer of the rest, and of what counts as taken because a consumer is gone."""
+        """Tell the core of the rest, and of what counts as taken because a consumer is gone."""
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
-        if self._writer is not None:
-            self._moved.update(dict.fromkeys(self._writer.behind()))
-            self._tell_writer()
+        self._moved.update(dict.fromkeys(self._behind))
+        self.look()
 
     def look(self) -> None:
-        """Tell the writer and the core of what moved."""
-        self._tell_writer()
-        node = self._driver.node
-        receipts, history = node.replies.issuer, node.history
-        if receipts.waiting and self._delivery.consumer_gone():
-            receipts.moved.update(receipts.waiting)
-        moved, receipts.moved = receipts.moved, {}
+        """Tell the core of what moved."""
+        if self._behind and self._delivery.consumer_gone():
+            self._moved.update(dict.fromkeys(self._behind))
+        if not self._moved:
+            return
+        moved, self._moved = self._moved, {}
         for run in moved:
-            if self._writer is None:  # a closed stream has a head, too
-                taken = self._delivery.taken(run, history.head(run))
-            else:
-                stream = history.get(run)
-                taken = 0 if stream is None else stream.kept
-            if taken > receipts.asked[run].taken:
+            behind = self._behind.get(run)
+            if behind is None:
+                continue
+            taken = self._delivery.taken(run, behind.head)
+            is_news, behind.told = taken != behind.told, taken
+            if taken >= max(behind.head, behind.until):
+                del self._behind[run]
+            if is_news:
                 self._driver.handle(events.Taken(run, taken))
 
     def _end_of_turn(self) -> None:
         self._turn = None
-        self._tell_writer()
-
-    def _tell_writer(self) -> None:
-        if self._writer is None or not self._moved:
-            return
-        moved, self._moved = self._moved, {}
-        head = self._driver.node.history.head
-        for run in moved:
-            self._writer.taken(run, self._delivery.taken(run, head(run)))
+        self.look()

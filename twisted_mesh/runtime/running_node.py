@@ -58,7 +58,7 @@ from twisted_mesh.runtime.driver import Driver, Handled
 from twisted_mesh.runtime.handover import handed_over
 from twisted_mesh.runtime.progress import Progress
 from twisted_mesh.runtime.settings import Settings
-from twisted_mesh.storage.writer import HistoryWriter, NotStored, Stored
+from twisted_mesh.storage.writer import HistoryWriter, NotStored
 from twisted_mesh.wire.bodies import pack_entry
 from twisted_mesh.wire.greeting import Address
 
@@ -122,9 +122,10 @@ class RunningNode:
         self.peers, self._rejoin = self._persistent(book, local_node)
         self._receipts = Receipts(clock, driver, delivery.listeners.emit)
         self._directs = PendingDirects(driver.handle)
-        self._progress = Progress(clock, driver, delivery, self.writer)
+        self._progress = Progress(clock, driver, delivery, store is not None)
         self._backlog = Backlog(clock, delivery, driver, self._sources, config.store_retry)
-        untaken = restored.untaken(local_node.origin)
+        untaken = list(restored.untaken(local_node.origin))
+        self._progress.begin(untaken)
         delivery.begin(self._backlog.read, self._progress.taken, self._skipped, untaken)
         self._subscribe()
 
@@ -199,12 +200,13 @@ class RunningNode:
         on(events.Joined, lambda _: self._joined.happened(None))
         on(events.EpochConflict, self._epoch_conflict)
         on(events.KeyInUse, self._key_conflict)
+        on(events.Deliver, self._progress.delivered)
+        on(events.GapFound, self._progress.delivered)
+        on(events.Poisoned, self._progress.delivered)
+        on(events.Awaited, self._progress.awaited)
         on(Handled, lambda _: self._progress.look())
         if (writer := self.writer) is not None:
-            on(events.Deliver, self._progress.delivered)
-            on(events.GapFound, self._progress.delivered)
-            on(events.Poisoned, self._progress.delivered)
-            on(Stored, lambda _: self._progress.stored())
+            on(events.Stored, self.driver.handle)
             on(NotStored, lambda not_stored: reports.failed(not_stored.error))
             on(Handled, lambda _: writer.look(self.driver.node))
 
@@ -214,30 +216,30 @@ class RunningNode:
 
     def _gap(self, gap: events.GapFound) -> None:
         run, below = (gap.origin, gap.epoch), gap.first - 1
-        if self._delivery.taken(run, below) >= below:  # else it is held for who has not, within its limits
-            self.driver.node.history.all_taken(run, below)
+        if (
+            self._delivery.taken(run, below) >= below
+        ):  # else it is held for consumers that have not, within limits
+            self.driver.handle(events.Taken(run, below))
 
     def _epoch_conflict(self, conflict: events.EpochConflict) -> None:
         """Begin a new run above the epoch that others know of the own key."""
-        if self.driver.node.has_key_conflict:
+        if self.driver.node.status().key_conflict:
             text = "the other node with this node's key is gone: a new run begins above its run {epoch}"
             _log.warn(text, epoch=conflict.epoch)
         else:
             _log.warn(
                 "a run {epoch} of this key is known to others: a new one begins", epoch=conflict.epoch
             )
-        old = self.driver.node
         try:
             local_node = self._new_run(conflict.epoch)
         except IdentityError as error:
             _log.error("no new run can begin: {error}", error=error)
             self._reports.failed(error)
-            if old.settled:
+            if self.driver.node.settled:
                 return  # its numbers are not to be used again; the core asks again in key_retry
             local_node = self.driver.local_node()  # the next neighbour says the same: it is tried again
         self._key_in_use = None
-        randomness = _randomness(local_node)
-        self.driver.renew(local_node, Node(local_node, self._config, randomness, old.history, old.settled))
+        self.driver.renew(local_node, _randomness(local_node))
         self._key_is_back.happened(None)
 
     def _key_conflict(self, conflict: events.KeyInUse) -> None:
@@ -269,7 +271,7 @@ class RunningNode:
 
     def when_joined(self) -> Deferred[None]:
         """Fires when a neighbour has told its roster (MeshService.joined)."""
-        return succeed(None) if self.driver.node.membership.joined else self._joined.wait()
+        return succeed(None) if self.driver.node.status().joined else self._joined.wait()
 
     def when_key_in_use(self) -> Deferred[KeyInUse]:
         """Fires when another node is proven to use the key (MeshService.key_in_use)."""
@@ -311,7 +313,7 @@ class RunningNode:
         elif self.writer is not None and self.writer.full:
             name = self.writer.store.name
             raise StoreFull(f"the history {name} cannot be written: nothing is sent until it can")
-        elif self.driver.node.has_key_conflict:
+        elif self.driver.node.status().key_conflict:
             raise KeyInUse("another node uses this node's key: this one may publish no more meanwhile")
         elif (place := self.driver.send(entry)) is None:
             raise Congested(f"{self._config.unsent_bytes} bytes wait: await drained()")
@@ -320,7 +322,7 @@ class RunningNode:
 
     def drained(self) -> Deferred[None]:
         """Fires when own messages are taken again (MeshService.drained)."""
-        if self.driver.node.has_key_conflict:
+        if self.driver.node.status().key_conflict:
             return self._key_is_back.wait()
         if self.writer is None or not self.writer.full:
             return self.driver.drained()
@@ -380,10 +382,10 @@ class RunningNode:
         if self.driver.unsent:
             _log.warn("{count} messages were taken by no neighbour", count=self.driver.unsent)
         await is_in_time(self.driver.left(), self._config.farewell_timeout, self._clock)
-        sending = self.driver.node.flow
-        if sending.unanswered and (lost := sending.unread):
+        status = self.driver.node.status()
+        if status.silent and (lost := status.unread):
             told = "{lost} messages may have reached nobody: {silent} neighbours did not answer at the end"
-            _log.warn(told, lost=lost, silent=sending.unanswered)
+            _log.warn(told, lost=lost, silent=status.silent)
 
     def close_in_fork(self) -> None:
         """In a forked process: links and history are the parent's alone."""

@@ -187,6 +187,8 @@ class Member:
         self.core: Node | None = None
         self.links: dict[int, SimLink] = {}
         self.delivered: dict[StreamId, int] = {}
+        self._awaited: dict[StreamId, int] = {}  # by run: what the core knows to be taken
+        self._moved: dict[StreamId, None] = {}
         self.directs: list[tuple[bytes, list[object]]] = []
         self.ended: list[events.DirectEnded] = []
         self._timers: dict[events.Timer, int] = {}
@@ -221,7 +223,7 @@ class Member:
         """Begin a run, with what was stored of earlier ones."""
         world = self.world
         self.epoch += 1
-        self.delivered, self._timers, self.table = {}, {}, {}
+        self.delivered, self._awaited, self._timers, self.table = {}, {}, {}, {}
         self._held, self.held_until = None, 0.0
         self.since, self.linked_since = world.now, inf
         world.listens(self)
@@ -269,8 +271,8 @@ class Member:
     def _stored(self, marks: Marks) -> None:
         if marks.run[0] == self.origin:
             self.world.count_stored(marks.run, marks.head)
-        self.node.replies.issuer.moves(marks.run)
-        self._tell_taken()
+        if marks.run in self.node.replies.issuer.waiting:  # each event has the store looked at again
+            self.handle(events.Stored((marks.run,)))
 
     def _deliver_again(self, run: StreamId, head: int) -> None:
         """Hand out what was stored before it was stored that it had been handed out."""
@@ -320,14 +322,12 @@ class Member:
         self._tell_taken()
 
     def _tell_taken(self) -> None:
-        """Let the core know what was taken, where somebody asks; and stored, where there is a store."""
-        receipts = self.node.replies.issuer
-        moved, receipts.moved = receipts.moved, {}
+        """Let the core know what was taken, where somebody asks."""
+        moved, self._moved = self._moved, {}
         for run in moved:
-            stream = self.node.history.get(run)
-            kept = 0 if stream is None else stream.kept
-            taken = kept if self._scribe else self.delivered.get(run, 0)
-            if run in receipts.asked and taken > receipts.asked[run].taken:
+            taken = self.delivered.get(run, 0)
+            if run in self._awaited and taken > self._awaited[run]:
+                self._awaited[run] = taken
                 self.handle(events.Taken(run, taken))
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
@@ -377,6 +377,8 @@ class Member:
                 self._told((what.origin, what.epoch), what.first, what.last)
             case events.DirectEnded():
                 self.ended.append(what)
+            case events.Awaited():
+                self._awaited[what.run], self._moved[what.run] = what.taken, None
             case _:
                 pass
 
@@ -393,6 +395,7 @@ class Member:
         elif first != before + 1:
             self.world.violated(self, "disorder", f"{show(run)} {first} after {before}")
         self.delivered[run] = last
+        self._moved[run] = None
 
     def _set_timer(self, effect: events.SetTimer) -> None:
         """Fire a core's timer in time, unless it is set again before."""

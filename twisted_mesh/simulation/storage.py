@@ -159,7 +159,9 @@ class Scribe:
             stream.taken = before.get(stream.run, stream.base)
         for run in self._behind:
             node.history.changed(run)
-        flush = self._changes.flush(node.history.get, node.own, node.settled, to_ms)
+        flush = self._changes.flush(
+            node.history.get, (node.outbox.run, node.outbox.taken), node.settled, to_ms
+        )
         if flush is not None:
             for marks in flush.marks:
                 if marks.taken < marks.head:

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.events import StreamId
+from twisted_mesh.core.events import Stored
 from twisted_mesh.core.history.changes import Changes
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.storage import Flush, Flushed, Store
@@ -31,10 +31,6 @@ from twisted_mesh.eventloop.deferreds import WaitingDeferreds
 #: stay overdue for ever.
 _LOOK_AT_AGES: Final = 60.0
 _log = Logger()
-
-
-class Stored(NamedTuple):
-    """A flush was stored."""
 
 
 class NotStored(NamedTuple):
@@ -97,16 +93,6 @@ class HistoryWriter:
         if self._due is None and self._writing is None and self._has_work(node):
             self._due = self._clock.callLater(self._config.flush_interval, self._flush)
 
-    def taken(self, run: StreamId, sequence: int) -> None:
-        """Every consumer has taken *run* up to *sequence*; store that with the next flush."""
-        self._history.taken(run, sequence)
-        if self._node is not None:
-            self.look(self._node)
-
-    def behind(self) -> list[StreamId]:
-        """The streams of which a consumer has not taken everything, as far as :meth:`taken` has told."""
-        return [stream.run for stream in self._history if stream.taken < stream.head]
-
     def writable(self) -> Deferred[None]:
         """Fires when the history can be written again, or the writer stops; call it only while *full*."""
         return self._writable.wait()
@@ -153,14 +139,16 @@ class HistoryWriter:
         self._due = None
         node = self._node
         assert node is not None
+        status = node.status()
+        own = (status.stream, status.taken)
         anyway = self.full or self._gives_up()
-        flush = self._changes.flush(self._history.get, node.own, node.settled, self._wall_ms, anyway)
+        flush = self._changes.flush(self._history.get, own, status.settled, self._wall_ms, anyway)
         if flush is None:
             return
         done: Deferred[None] = Deferred()
         self._writing = done
         written = self._write(flush)
-        written.addCallbacks(self._stored, self._not_stored)
+        written.addCallbacks(self._stored, self._not_stored, (flush,))
         written.addErrback(lambda failure: _log.failure("after a flush", failure))  # a fault of ours
         written.addBoth(lambda _: self._written(node, done))
 
@@ -169,9 +157,9 @@ class HistoryWriter:
             return execute(self.store.flush, flush)
         return deferToThreadPool(self._reactor, self._pool, self.store.flush, flush)
 
-    def _stored(self, flushed: Flushed) -> None:
+    def _stored(self, flushed: Flushed, flush: Flush) -> None:
         self._changes.stored(flushed, self._history.get)
-        self._publish(Stored())
+        self._publish(Stored([marks.run for marks in flush.marks]))
         if self.full:
             self.full = False
             _log.warn("the history can be written again")

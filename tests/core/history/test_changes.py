@@ -351,7 +351,7 @@ class TestShelf(JournalTestCase):
         self.flush()
         self.take(5)
         list(self.history.give_up(100, 30))
-        self.history.all_taken(ANNA, 2)
+        self.history.taken(ANNA, 2)
         self.taken[ANNA] = 5
         self.assertEqual((self.marks(), self.served(1, 9)), ((5, 5, 1), [(5, 5)]))
         self.flush()

@@ -418,7 +418,7 @@ class TestPatience(HistoryTestCase):
         self.assertEqual(self.give_up(31), [(10, 11, [(12, 12)])])
         self.assertEqual(self.marks(), (12, 12, 4))
         self.assertEqual((self.served(1, 11), self.served(1, 12)), ([], [(12, 12)]))
-        self.history.all_taken(ANNA, 9)
+        self.history.taken(ANNA, 9)
         self.assertEqual(self.marks(), (12, 12, 1))
         self.assertEqual(self.history.held_bytes, cost(batch("anna", 12)))
         self.assertEqual(self.history.waiting_bytes, 0)
@@ -432,13 +432,13 @@ class TestPatience(HistoryTestCase):
         self.give_up(41)
         self.assertEqual(self.history.held_bytes, sum(map(cost, self.readable())))
         self.assertEqual(self.spans(), [(1, 3), (4, 4), (7, 8), (11, 11)])
-        self.history.all_taken(ANNA, 3)
+        self.history.taken(ANNA, 3)
         self.assertEqual(self.spans(), [(4, 4), (7, 8), (11, 11)])
         self.age(601)
         self.assertEqual(self.spans(), [(7, 8), (11, 11)])
         self.history.discard(ANNA)
         self.assertEqual(self.history.held_bytes, 0)
-        self.history.all_taken(ANNA, 12)  # a gap that is told when its stream is gone
+        self.history.taken(ANNA, 12)  # a gap that is told when its stream is gone
         self.assertIsNone(self.history.get(ANNA))
 
     def test_and_is_the_first_to_go_where_there_is_no_room(self) -> None:

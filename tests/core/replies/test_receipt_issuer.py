@@ -15,14 +15,13 @@ from tests.core.network import (
     of,
     origin_of,
     presence,
-    raw_batch,
     receipt,
     roster,
     signed,
     signed_record,
 )
 from tests.core.reverse_case import ReverseTestCase
-from twisted_mesh.core.events import Accepted, Effect, Forget, Leaving, ReceiptClosed, Send, Timer
+from twisted_mesh.core.events import Accepted, Awaited, Effect, Forget, Leaving, ReceiptClosed, Send, Timer
 from twisted_mesh.core.replies.receipt_tracker import RANGES_MOST
 from twisted_mesh.core.replies.routes import MOST_HOPS
 from twisted_mesh.errors import Reason
@@ -52,24 +51,21 @@ class TestGiving(ReverseTestCase):
         self.assertEqual(self.receipts(self.take(3) + self.wait(1), 1), [("me", 1, 3)])
         self.assertEqual(list(self.node.replies.issuer.waiting), [])
 
-    def test_whoever_asks_how_far_the_application_is_asks_of_what_moved_alone(self) -> None:
-        receipts = self.node.replies.issuer
-        run = (origin_of("dora"), 1)
-        self.receive(1, asking("dora", 1, 3))
-        self.assertEqual(list(receipts.moved), [run])
-        receipts.moved = {}
-        self.receive(1, asking("emil", 1, 1), batch("paul", 1, 1))
-        self.assertEqual(list(receipts.moved), [(origin_of("emil"), 1)])
-        receipts.moved = {}
-        for more in (batch("dora", 4, 1), raw_batch("dora", 5, 1, b"\xff")):  # also what cannot be read
-            self.receive(1, more)
-            self.assertEqual(list(receipts.moved), [run])
-            receipts.moved = {}
-        receipts.moves(run)
+    def test_it_is_said_of_which_runs_the_core_waits_to_hear(self) -> None:
+        run, other = (origin_of("dora"), 1), (origin_of("emil"), 1)
+        self.assertEqual(of(self.receive(1, asking("dora", 1, 3)), Awaited), [Awaited(run, 3, 3, 0)])
+        told = of(self.receive(1, asking("emil", 1, 1), batch("paul", 1, 1), batch("dora", 4, 1)), Awaited)
+        self.assertEqual(told, [Awaited(other, 1, 1, 0)])
         self.take(3)  # all that it asked for
-        self.assertEqual((receipts.moved, list(receipts.waiting)), ({}, [(origin_of("emil"), 1)]))
-        receipts.moves(run)
-        self.assertEqual(receipts.moved, {})
+        self.assertEqual(list(self.node.replies.issuer.waiting), [other])
+        self.assertEqual(of(self.receive(1, asking("dora", 5, 1)), Awaited), [Awaited(run, 5, 5, 3)])
+
+    def test_and_that_it_waits_no_more_when_it_forgets_one(self) -> None:
+        self.receive(1, asking("dora", 1, 3))
+        told = of(self.receive(1, asking("dora", 1, 1, epoch=2)), Awaited)
+        self.assertEqual(
+            told, [Awaited((origin_of("dora"), 1), 0, 0, 0), Awaited((origin_of("dora"), 2), 1, 1, 0)]
+        )
 
     def test_only_up_to_what_asks(self) -> None:
         self.receive(1, asking("dora", 1, 2), batch("dora", 3, 3))

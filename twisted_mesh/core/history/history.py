@@ -93,11 +93,19 @@ class History:
             stream.base = min(sequence, stream.head)
             self.changed(run)
 
+    @property
+    def is_stored(self) -> bool:
+        """Whether there is a store."""
+        return self._changes is not None
+
     def taken(self, run: StreamId, sequence: int) -> None:
-        """The application has taken *run* up to *sequence*."""
+        """Every consumer here has *run* up to *sequence*: what lies below a gap there is held no more."""
         stream = self._open.get(run)
         if stream is not None:
+            before = stream.held_bytes, stream.waiting_bytes
             stream.taken = sequence
+            stream.drop_below_gap(sequence)
+            self._account(stream, before)
             self.changed(run)
 
     def changed(self, run: StreamId) -> None:
@@ -168,14 +176,6 @@ class History:
         if stream is not None and stream.whole <= sequence:
             stream.whole = sequence + 1
             self.changed(run)
-
-    def all_taken(self, run: StreamId, sequence: int) -> None:
-        """Every consumer here has *run* up to *sequence*, behind which a hole was given up."""
-        stream = self._open.get(run)
-        if stream is not None:
-            before = stream.held_bytes, stream.waiting_bytes
-            stream.drop_below_gap(sequence)
-            self._account(stream, before)
 
     def lowered(self, run: StreamId, sequence: int, start: int) -> tuple[GapFound, list[Ready]] | None:
         """Start *run* lower if a neighbour's unsigned word made it start too high: :meth:`Stream.lower`."""

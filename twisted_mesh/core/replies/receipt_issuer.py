@@ -9,14 +9,15 @@ held, or its author says that it waits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from msgspec.structs import replace
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.backoff import backoff
-from twisted_mesh.core.events import GapFound, StreamId
+from twisted_mesh.core.effects import Effects
+from twisted_mesh.core.events import Awaited, GapFound, StreamId
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.stream import Stream
@@ -36,8 +37,6 @@ class ReceiptIssuer:
 
     :ivar asked: the runs that others want to hear of, by run.
     :ivar waiting: those of them of which the application has not taken what asks.
-    :ivar moved: those of these of which it may have taken more since the last time that this was looked at:
-        nothing else is asked how far it is, since thousands can wait for one consumer.
     :ivar wake: when to call :meth:`repeat` next, or None.
     """
 
@@ -48,6 +47,7 @@ class ReceiptIssuer:
         history: History,
         roster: Roster,
         relay: ReceiptRelay,
+        effects: Effects,
     ) -> None:
         """
         :param relay: is told of the runs that are owed a receipt; :meth:`own` makes it when it may go.
@@ -58,32 +58,42 @@ class ReceiptIssuer:
         self._history = history
         self._roster = roster
         self._relay = relay
+        self._effects = effects
         self.asked: dict[StreamId, Asked] = {}
         self.waiting: dict[StreamId, None] = {}
-        self.moved: dict[StreamId, None] = {}
         self._newest: dict[bytes, int] = {}  # epoch of the one run of an author that is in *asked*
         self.wake: float | None = None
 
     # ── what this node has taken ────────────────────────────────────────────────────
 
-    def asks(self, run: StreamId, sequence: int) -> None:
-        """A message that is delivered asks who has it."""
+    def asks(self, run: StreamId, sequence: int, now: float) -> None:
+        """A message that is delivered asks who has it.
+
+        If there is a store, the application has a message once it is stored that it has taken it.
+        """
         stream = self._history.get(run)
         if stream is None or self._local_node.role is Role.GUEST or not self._is_newest(run):
             return
         asked = self._asked(stream, stream.base)
         asked.asked = max(asked.asked, sequence)
-        if asked.asked > asked.taken:
-            self.waiting[run] = self.moved[run] = None
+        if asked.asked <= asked.taken:
+            return
+        self.waiting[run] = None
+        if self._history.is_stored:
+            self.stored((run,), now)
+        else:
+            self._effects.emit(Awaited(run, asked.asked, stream.head, asked.taken))
 
-    def moves(self, run: StreamId) -> None:
-        """The application may have taken more of *run*, or more of it may count as taken."""
-        if run in self.waiting:
-            self.moved[run] = None
+    def stored(self, runs: Iterable[StreamId], now: float) -> None:
+        """What the application had taken of *runs* is stored."""
+        for run in runs:
+            stream = self._history.get(run)
+            if run in self.waiting and stream is not None and stream.kept > self.asked[run].taken:
+                self.taken(run, stream.kept, now)
 
     def asks_still(self, run: StreamId, sequence: int, now: float) -> None:
         """The newest record of an author asks who has all up to *sequence*."""
-        self.asks(run, sequence)
+        self.asks(run, sequence, now)
         asked = self.asked.get(run)
         if asked is None:
             return
@@ -115,7 +125,6 @@ class ReceiptIssuer:
             asked.told = (0, 0)
         else:
             asked.lacks(gap.first, gap.last)
-        self.moves(run)
         self._look(run, asked, now)
 
     def skipped(self, run: StreamId, sequence: int, now: float) -> None:
@@ -127,7 +136,6 @@ class ReceiptIssuer:
             asked.gaps = [gap for gap in asked.gaps if gap[1] > sequence]
             asked.begins_at(sequence + 1, asked.taken if asked.taken < sequence else 0)
             self._look(run, asked, now)
-        self.moves(run)
 
     def link_gone(self, link: int, now: float) -> None:
         """A link is gone: what went over it lately may be lost."""
@@ -208,11 +216,12 @@ class ReceiptIssuer:
 
     def _forget(self, run: StreamId) -> None:
         del self.asked[run], self._newest[run[0]]
+        if run in self.waiting and not self._history.is_stored:
+            self._effects.emit(Awaited(run, 0, 0, 0))
         self._wait_no_more(run)
 
     def _wait_no_more(self, run: StreamId) -> None:
         self.waiting.pop(run, None)
-        self.moved.pop(run, None)
 
     def own(self, run: StreamId, ways: Sequence[Link], now: float) -> Iterator[OnWay]:
         """The receipts this node owes of *run*, and over which of the links *ways* each is to go.

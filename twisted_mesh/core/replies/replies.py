@@ -55,14 +55,18 @@ class Replies:
         self._joined = False  # whether this node knows who the members are
         self._tracker = ReceiptTracker(config)
         self.relay = ReceiptRelay(local_node, config, history, outbox, roster, routes, effects)
-        self.issuer = ReceiptIssuer(local_node, config, history, roster, self.relay)
+        self.issuer = ReceiptIssuer(local_node, config, history, roster, self.relay, effects)
         self.directs = Directs(local_node, config, roster, routes, effects)
 
     def handle(self, event: events.Asking, now: float) -> None:
         """Something the application did."""
         match event:
             case events.Taken():
-                self.issuer.taken(event.run, event.sequence, now)
+                self._history.taken(event.run, event.sequence)
+                if not self._history.is_stored:
+                    self.issuer.taken(event.run, event.sequence, now)
+            case events.Stored():
+                self.issuer.stored(event.runs, now)
             case events.Skipped():
                 self._history.skipped(event.run, event.sequence)
                 self.issuer.skipped(event.run, event.sequence, now)
@@ -83,13 +87,12 @@ class Replies:
         run = (item.origin, item.epoch)
         match item:
             case events.Deliver():
-                self.issuer.moves(run)
                 if any(map(kind_of, item.entries)):  # else all are plain messages, as nearly always
                     asks = [at for at, entry in enumerate(item.entries, item.first) if entry[0] & ASKS]
                     if asks:
-                        self.issuer.asks(run, asks[-1])
+                        self.issuer.asks(run, asks[-1], now)
             case events.Poisoned():
-                self.issuer.moves(run)
+                pass
             case events.GapFound():
                 self.issuer.gap(item, now)
             case _:
