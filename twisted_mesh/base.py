@@ -1,6 +1,6 @@
-"""The names code written for py2p imports from its ``base``.
+"""The names that code written for py2p imports from ``py2p.base``.
 
-Contract: names alone: ``from twisted_mesh import base`` stands for ``from py2p import base``.
+Contract: only names; ``from twisted_mesh import base`` replaces ``from py2p import base``.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""MeshSocket: the mesh for scripts, threads and the interactive prompt, without Twisted in sight.
+"""MeshSocket: the mesh for scripts, threads and the interactive prompt, without knowledge of Twisted.
 
-Contract: code written for py2p's MeshSocket runs with its import changed.  A call blocks until it is
-done or raises why it cannot be; user code that the socket calls (handlers, listeners) runs in the
-reactor's thread, where nothing may block: there :meth:`MeshSocket.connect` and replies give Deferreds
-and what would wait raises.  All else is :class:`~twisted_mesh.service.MeshService`.
+Contract: code written for py2p's MeshSocket runs with its import changed.  A call blocks until it is done,
+or raises an error.  Handlers and listeners of the application run in the reactor's thread, where nothing
+may block: there :meth:`MeshSocket.connect` and replies return Deferreds, and other calls that would wait
+raise an error.  All else is as in :class:`~twisted_mesh.service.MeshService`.
 """
 
 from __future__ import annotations
@@ -43,24 +43,24 @@ default_protocol: Final = Protocol("mesh", "SSL")
 class MeshSocket(Listeners):
     """A node of the mesh whose calls block.
 
-    It is open when it is made, and until :meth:`close` or the end of the process, which hands over
-    what is unsent.  The reactor runs in a daemon thread; one that runs already is used instead.  An
-    application that calls ``reactor.run()`` itself makes its sockets in other threads once it runs,
-    or uses MeshService: behind a MeshSocket ``reactor.run()`` raises ReactorAlreadyRunning.
+    It is open from the beginning until :meth:`close` or the end of the process; both hand over unsent
+    messages.  The reactor runs in a daemon thread, unless it runs already.  An application that calls
+    ``reactor.run()`` itself makes its sockets in other threads while the reactor runs, or uses MeshService:
+    after a MeshSocket was made, ``reactor.run()`` raises ReactorAlreadyRunning.
 
-    Events, for ``on``, ``once`` and the rest of an ``EventEmitter``: ``connect``, ``disconnect`` and
-    ``message`` with the socket; ``receipt`` with a receipt as :meth:`send` gives them; ``member``, ``gap``,
-    ``refused`` and ``failure`` as MeshService has them.
+    Events, for ``on``, ``once`` and the other methods of an ``EventEmitter``: ``connect``, ``disconnect``
+    and ``message`` with the socket; ``receipt`` with a receipt of :meth:`send`; ``member``, ``gap``,
+    ``refused`` and ``failure`` as in MeshService.
 
-    :param addr: the address to listen on; '' for all of IPv4 and '::' for those of IPv6 as well: others
-        are told the LAN address then.
-    :param port: from 0 to 65535; 0 for one that is free.
+    :param addr: the address to listen on; '' for all of IPv4, '::' for those of IPv6, too.  With either,
+        others are told the LAN address.
+    :param port: from 0 to 65535; 0 for a free one.
     :param prot: the network it belongs to.
-    :param out_addr: (host, port) others can dial, '' as host for this one; None for where it listens.
+    :param out_addr: (host, port) others can dial, with '' as host for this host; None for where it listens.
     :param debug_level: 1 logs links, 2 protocol decisions, 4 handlers entered, 5 messages in and out,
-        all to standard error, as are warnings at any level.
+        all to standard error.  Warnings are logged at any level.
     :param service_options: any other keyword of MeshService.
-    :raises ListenFailed: an OSError: the port is taken, or what else the system says.
+    :raises ListenFailed: an OSError: it cannot listen, as when the port is taken.
     :raises LocalError: an argument that cannot work.
     """
 
@@ -94,7 +94,7 @@ class MeshSocket(Listeners):
         options = service_options | {"out_addr": out_addr, "debug_level": debug_level}
         try:
             self._thread.call(self._open, addr, port, Protocol(*prot), options)
-        except BaseException:  # also a signal's: whoever made the socket does not have it, to close it
+        except BaseException:  # also an interrupt: the caller has no socket that it could close
             self._thread.later(self._give_up)
             raise
 
@@ -131,7 +131,7 @@ class MeshSocket(Listeners):
 
     @property
     def out_addr(self) -> tuple[str, int] | None:
-        """(host, port) others are told to dial; where this host reaches it, if no other is told any."""
+        """(host, port) others are told to dial; if they are told none, where this host can dial it."""
         self._out_addr = self._node.shown_at() or self._out_addr
         return self._out_addr
 
@@ -143,7 +143,7 @@ class MeshSocket(Listeners):
     @property
     def routing_table(self) -> dict[bytes, Link]:
         """The neighbours by id, as they are now."""
-        # A copy in one step: the table is the reactor's, which goes on meanwhile.
+        # Copied in one step, since the reactor's thread changes the table meanwhile.
         table: dict[bytes, MeshProtocol] = self._node.routing_table.copy()  # type: ignore[attr-defined]
         return {node_id: self._proxies.link(link) for node_id, link in table.items()}
 
@@ -155,7 +155,7 @@ class MeshSocket(Listeners):
 
     @property
     def awaiting_ids(self) -> list[Link]:
-        """Connections, as they are now, whose far end has not told who it is."""
+        """The connections whose far end has not proven its identity, as they are now."""
         return [self._proxies.link(link) for link in self._node.awaiting()]
 
     @property
@@ -176,30 +176,30 @@ class MeshSocket(Listeners):
 
     @property
     def dropped(self) -> dict[str, int]:
-        """What was dropped or ignored so far, by kind, as it is now (docs/service.rst)."""
+        """How many messages and frames were dropped or ignored so far, by kind (docs/service.rst)."""
         return dict(self._node.dropped)
 
     @property
     def status(self) -> str | list[str]:
-        """``"Nominal"``, or the tracebacks of what failed, handlers and listeners included.
+        """``"Nominal"``, or the tracebacks of all failures, those of handlers and listeners included.
 
-        Of many failures the newest ``failures_limit`` are kept.
+        At most ``failures_limit`` are kept, the newest.
         """
         return list(self._failures) or "Nominal"
 
     # ── links ───────────────────────────────────────────────────────────────────────
 
     def connect(self, addr: str, port: int) -> Any:
-        """Link with the node at *addr* ('' for this host) and *port*, and stay so.
+        """Link with the node at *addr* ('' for this host) and *port*, and keep the link up.
 
         It blocks until that node is in the routing table and the listeners of ``connect`` have run.
 
         :return: None; False for this very node, or one it is linked with already.  In the reactor's
             thread a Deferred of that.
         :raises ConnectFailed: an OSError: nothing listens there.
-        :raises SubnetMismatch: the node there is of another subnet; EncryptionMismatch,
-            HandshakeTimeout and other RemoteErrors for what else it refuses.
-        :raises LocalError: a port that cannot be; NotRunning if the socket is closed.
+        :raises SubnetMismatch: the node there is of another subnet; EncryptionMismatch, HandshakeTimeout or
+            another RemoteError: it refuses the link for another reason.
+        :raises LocalError: *port* is no port; NotRunning: the socket is closed.
         """
         return self._thread.call(self._connect, addr, port)
 
@@ -230,16 +230,16 @@ class MeshSocket(Listeners):
         return False if link.id in known else None
 
     def _is_own(self, addr: str, port: int) -> bool:
-        """Whether this very node is told to be there, or listens there: no need to ask it."""
+        """Whether this very node listens there, or others are told so."""
         return (addr, port) == self.out_addr or self._node.is_at(addr, port)
 
     def joined(self, timeout: float | None = None) -> bool:
-        """Wait until a first neighbour has told who the members are.
+        """Wait until a first neighbour has sent its roster.
 
-        :param timeout: seconds, none if less than 0; None for as long as it takes.
+        :param timeout: seconds; 0 if less; None for as long as it takes.
         :return: whether one has.
         :raises RuntimeError: in the reactor's thread.
-        :raises LocalError: a timeout that is no number.
+        :raises LocalError: *timeout* is no number.
         :raises NotRunning: the socket is closed, or is closed meanwhile.
         """
         has: bool = self._thread.wait(self._joins, seconds_of(timeout))
@@ -250,12 +250,12 @@ class MeshSocket(Listeners):
         return self._node.joins(seconds)
 
     def forget(self, addr: str, port: int) -> bool:
-        """Keep up no link to *addr* and *port* any more, which :meth:`connect` or ``peers`` was given.
+        """No longer keep up the link to *addr* and *port* that :meth:`connect` or ``peers`` asked for.
 
-        A link that is there stays, until it is lost or :meth:`disconnect` closes it.
+        A link that is up stays, until it is lost or :meth:`disconnect` closes it.
 
-        :return: whether one was kept up, or tried to be.
-        :raises LocalError: a port that cannot be; NotRunning if the socket is closed.
+        :return: whether such a link was kept up, or dialled.
+        :raises LocalError: *port* is no port; NotRunning: the socket is closed.
         """
         has: bool = self._thread.call(self._forget, addr, port)
         return has
@@ -267,7 +267,7 @@ class MeshSocket(Listeners):
     def disconnect(self, link: Link) -> None:
         """Close *link*, and do not dial its node for a minute.
 
-        :raises LocalError: not a link, as those in :attr:`routing_table` are.
+        :raises LocalError: *link* is no link of :attr:`routing_table`.
         """
         if not isinstance(link, Link):
             raise LocalError(f"only a link of routing_table can be closed, not {link!r}")
@@ -291,18 +291,18 @@ class MeshSocket(Listeners):
         type: int = flags.broadcast,
         receipt: bool = False,
     ) -> Receipt | None:
-        """Send a message to everyone, each argument a packet.
+        """Send a message to everyone; each argument is a packet.
 
-        While neighbours are slow it waits, up to ``handover_timeout``, for room.
+        If neighbours are slow, it waits for room, up to ``handover_timeout``.
 
         :param packets: ``str bytes int float bool None list dict``.
         :param flag: ``flags.whisper`` to reach direct peers only.
-        :param type: what stands in ``packets[0]``: 0, 2, or the application's own from 0x30 on.
-        :param receipt: whether to hear who has it: the result is a live
-            :class:`~twisted_mesh.blocking.proxies.Receipt` then.  It goes with broadcasts only.
-        :raises TypeError: and ValueError for packets, a flag or a type that cannot be sent.
-        :raises MessageTooLarge: over 1 MiB packed.
-        :raises Congested: no neighbour takes what was sent before; this was not sent.
+        :param type: the value of ``packets[0]``: 0, 2, or the application's own from 0x30 on.
+        :param receipt: whether to return a live :class:`~twisted_mesh.blocking.proxies.Receipt`, which
+            shows who has the message; for broadcasts only.
+        :raises TypeError: and ValueError: packets, a flag or a type cannot be sent.
+        :raises MessageTooLarge: it has over 1 MiB packed.
+        :raises Congested: no neighbour takes earlier messages; this one was not sent.
         :raises NotRunning: the socket is closed.
         """
         send = self._node.send_now if self._thread.is_here else self._node.send_in_turn
@@ -317,8 +317,8 @@ class MeshSocket(Listeners):
         :param member: its id, as in :attr:`members`.
         :param packets: and *type*: as for :meth:`send`.
         :return: None; in the reactor's thread a Deferred of that.
-        :raises Unreachable: it has not in ``direct_timeout``; the text says why.
-        :raises TypeError: and ValueError for packets, a type or an id that cannot be.
+        :raises Unreachable: it has not acknowledged it within ``direct_timeout``; the text says why.
+        :raises TypeError: and ValueError: packets or a type cannot be sent, or *member* is no id.
         :raises NotRunning: the socket is closed.
         """
         return self._thread.call(self._send_to, member, packets, type)
@@ -334,13 +334,13 @@ class MeshSocket(Listeners):
     def recv(self, quantity: int, timeout: float | None = 0) -> list[Message]: ...
 
     def recv(self, quantity: int = 1, timeout: float | None = 0) -> Message | list[Message] | None:
-        """The next message no handler took, or None if there is none.
+        """The next message that no handler took, or None if there is none.
 
-        :param quantity: other than 1: a list of up to so many, which can be empty.
-        :param timeout: seconds to wait for the first one, none if less than 0; None for ever, or until the
-            socket closes.
+        :param quantity: if it is not 1, a list of up to that many messages is returned, which can be empty.
+        :param timeout: seconds to wait for the first message; 0 if less; None for ever, or until the socket
+            closes.
         :raises RuntimeError: it would have to wait in the reactor's thread.
-        :raises LocalError: a quantity or timeout that is no number.
+        :raises LocalError: *quantity* or *timeout* is no number.
         """
         if not isinstance(quantity, int):
             raise LocalError(f"quantity must be an int, not {quantity!r}")
@@ -357,7 +357,7 @@ class MeshSocket(Listeners):
             if quantity != 1:
                 return messages
             return messages[0] if messages else None
-        except BaseException:  # also a signal's, at any point: what is taken by then, or is just being
+        except BaseException:  # also an interrupt, even while messages are being taken
             self._thread.later(self._put_back, taken)
             raise
 
@@ -368,10 +368,10 @@ class MeshSocket(Listeners):
     def _put_back(self, taken: list[tuple[Message, int]]) -> None:
         if taken:
             self._queue.put_back(taken)
-            self._wake()  # others may wait for it
+            self._wake()  # other threads may wait for them
 
     def _arrival(self, seconds: float) -> Deferred[bool]:
-        """Fires with whether a message can be there, at the latest after *seconds*."""
+        """Fires with True once a message may have come; after *seconds* with False."""
         if len(self._queue) or self._node.closed:
             return succeed(bool(len(self._queue)))
         return Deferred.fromCoroutine(is_in_time(self._arrivals.wait(), seconds, self._thread.reactor))
@@ -387,10 +387,10 @@ class MeshSocket(Listeners):
     def register_handler(self, handler: Callable[[Message, Link], object]) -> None:
         """Let ``handler(message, link)`` see messages first; a true result stops the chain.
 
-        Handlers are called in turn, in the reactor's thread: there they may send and reply, and must
+        Handlers are called one after the other in the reactor's thread: they may send and reply, and must
         not block.
 
-        :raises ValueError: it does not take exactly two arguments.
+        :raises ValueError: *handler* does not take exactly two arguments.
         """
 
         @wraps(handler)
@@ -410,16 +410,16 @@ class MeshSocket(Listeners):
         self.emit("failure", failure)
 
     def close(self) -> None:
-        """Hand over what is unsent, within bounds, say goodbye, and free the port.
+        """Hand over unsent messages within bounds, say goodbye, and free the port.
 
-        What had come by then can still be received.  Closing what is closed does nothing.
+        Messages that have come can still be received.  A second call does nothing.
 
         :raises RuntimeError: in the reactor's thread.
         """
         try:
             self._thread.wait(self._thread.stop, self._node)
         except NotRunning:
-            if not self._node.closed:  # by the end of the reactor
+            if not self._node.closed:  # else the end of the reactor has closed it
                 raise
 
     def _stopping(self) -> None:

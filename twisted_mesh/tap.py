@@ -1,7 +1,7 @@
-"""``twistd mesh``: options to a service.
+"""``twistd mesh``: from options to a service.
 
-Contract: a wrong option is a usage error before anything listens; a port that is taken ends the
-process with exit status 1 and one line that names it, another node with the same key with 78.
+Contract: a wrong option is a usage error before anything listens.  If the port is taken, the process ends
+with exit status 1 and one line that names it; if another node uses the same key, with 78.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from twisted_mesh.runtime.profile import Profile
 from twisted_mesh.service import MeshService
 from twisted_mesh.version import __version__
 
-#: EX_CONFIG of sysexits.h: to start again is of no use while the other node runs.
+#: EX_CONFIG of sysexits.h: starting again would not help while the other node runs.
 KEY_IN_USE: Final = 78
 
 
 class Options(usage.Options):
-    """The options of ``twistd mesh``; docs/commandline.rst tells them with examples."""
+    """The options of ``twistd mesh``; docs/commandline.rst has examples."""
 
     optParameters = [
         ["port", "p", None, "Listen on this TCP port of all IPv4 interfaces (same as --listen tcp:N)."],
@@ -85,7 +85,7 @@ class Options(usage.Options):
         super().opt_version()
 
     def postOptions(self) -> None:
-        """Refuse what cannot work."""
+        """Refuse options that cannot work."""
         if self["port"] is not None:
             if not _is_number(self["port"], 65535):
                 raise usage.UsageError(f"--port is a number from 0 to 65535, not {self['port']!r}")
@@ -110,7 +110,7 @@ class Options(usage.Options):
             raise usage.UsageError(str(error)) from error
 
     def _check(self) -> None:
-        """Read what the service will read, which names what is wrong with it."""
+        """Check the options as the service will, which says what is wrong."""
         Protocol(self["subnet"], self["encryption"]).checked()
         parse_listen(None, self["listen"])
         for peer in self["peer"]:
@@ -123,18 +123,18 @@ class Options(usage.Options):
         Profile.checked("member", self["label"], self["tag"], True, self["replay"])
 
     def becomes_daemon(self) -> bool:
-        """Whether this is twistd without -n (`twist` and Windows' twistd never go away)."""
+        """Whether this is twistd without -n; `twist` and Windows' twistd never become daemons."""
         parent = self.parent
         return parent is not None and not parent.get("nodaemon", True) and os.name == "posix"
 
 
 def _is_number(text: str, highest: int) -> bool:
-    """Whether *text* is a number from 0 to *highest*, in the digits a shell knows."""
+    """Whether *text* is a number from 0 to *highest* in ASCII digits."""
     return text.isascii() and text.isdigit() and int(text) <= highest
 
 
 def makeService(options: Options) -> MultiService:
-    """The service *options* describe, with what reads and writes the terminal."""
+    """The service that *options* describe, with its terminal."""
     from twisted.internet import reactor
 
     make_monotonic(reactor)
@@ -166,11 +166,11 @@ def makeService(options: Options) -> MultiService:
 
 
 class Process(MultiService):
-    """The services of one process; what keeps it from starting is told in one line."""
+    """The services of one process; if it cannot start, one line says why."""
 
     def __init__(self, reactor: Any, node: MeshService, is_daemon: bool) -> None:
         """
-        :param is_daemon: whether twistd waits, in another process, for how the start went.
+        :param is_daemon: whether twistd waits in another process for the result of the start.
         """
         super().__init__()
         self._reactor = reactor
@@ -190,21 +190,21 @@ class Process(MultiService):
         self._node.key_in_use().addCallbacks(self._key_is_lost, lambda why: why.trap(NotRunning))
 
     def _start(self, start: Callable[[], None]) -> None:
-        _heed_signals(self._reactor)
+        _handle_signals(self._reactor)
         try:
             start()
         except (CannotListenError, OSError, IdentityError, StoreError) as error:
-            text = _told(error)
+            text = _reason(error)
         else:
             return
         if self._is_daemon:
-            # twistd hands an Exception over to the process that waits, and nothing else.
+            # twistd passes only an Exception on to the process that waits.
             raise LocalError(text)
         raise SystemExit(f"mesh: {text}")
 
     def _never_ready(self, failure: Failure) -> None:
-        if not failure.check(NotRunning):  # stopped before all were up
-            end_process(self._reactor, _told(failure.value))
+        if not failure.check(NotRunning):  # else it was stopped before all listened
+            end_process(self._reactor, _reason(failure.value))
 
     def _key_is_lost(self, _: KeyInUse) -> None:
         end_process(self._reactor, _COPIED, KEY_IN_USE)
@@ -216,11 +216,11 @@ _COPIED: Final = (
 )
 
 
-def _heed_signals(reactor: Any) -> None:
-    """Let a signal end the process in order from now on.
+def _handle_signals(reactor: Any) -> None:
+    """From now on let a signal end the process in order.
 
-    The reactor sees to that when it runs, which is a little after the node has said that it listens.  It
-    takes these handlers for its own.
+    The reactor installs such handlers only when it runs, a little after the node has said that it listens.
+    It replaces these.
     """
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, lambda number, frame: reactor.sigTerm(number, frame))
@@ -229,19 +229,19 @@ def _heed_signals(reactor: Any) -> None:
 
 
 def _ignore_further_signals() -> None:
-    """It stops already, within bounds; Twisted would log a traceback of having been told so twice."""
+    """The process stops already, within bounds; at a second signal Twisted would log a traceback."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
-def _told(error: BaseException | None) -> str:
-    """Why a node does not start, in a line."""
+def _reason(error: BaseException | None) -> str:
+    """The reason why a node does not start, in a line."""
     if isinstance(error, CannotListenError):
         if isinstance(error.port, bytes):  # the path of a UNIX socket
             where = os.fsdecode(error.port)
         else:
             where = f"{error.interface}:{error.port}" if error.interface else f"port {error.port}"
-        if error.socketError == "Cannot acquire lock":  # which Twisted has beside each UNIX socket
+        if error.socketError == "Cannot acquire lock":  # of the file beside the UNIX socket
             return f"cannot listen on {where}: another process does"
         reason = getattr(error.socketError, "strerror", None) or error.socketError
         return f"cannot listen on {where}: {reason}"
@@ -251,8 +251,8 @@ def _told(error: BaseException | None) -> str:
 
 
 def _log_to_stderr(options: Options) -> None:
-    """Keep the log out of standard output, which belongs to the messages."""
-    # twistd -n logs to sys.stdout as it finds it after this; twist has opened its log already.
+    """Keep the log out of standard output, which is for messages."""
+    # twistd -n opens its log on sys.stdout after this; twist has opened it already.
     sys.stdout = sys.stderr
     if options.parent is not None and options.parent.get("logFile") is sys.__stdout__:
         options.parent["logFile"] = sys.stderr

@@ -1,8 +1,8 @@
-"""MemoryMesh: nodes on a network in memory, for the tests of code that uses them.
+"""MemoryMesh: nodes on a network in memory, for tests of applications.
 
-Contract: the services are real, TLS included; what lies below them is not: connections are buffers
-and time is a Clock.  No reactor is touched, nothing waits for real time, and the same seed gives the
-same run.  It needs no test framework and works in any.
+Contract: the services are real, TLS included; below them, connections are buffers and time is a Clock.  No
+reactor is touched, nothing waits for real time, and the same seed gives the same run.  It works in any test
+framework, or without one.
 """
 
 from __future__ import annotations
@@ -39,25 +39,25 @@ Pairs = Iterable[tuple[int, int]]
 class MemoryMesh:
     """Nodes that are linked with each other in memory.
 
-    A node is named by its number, from 0 on; for another number every method raises IndexError.
+    A node is named by its number, from 0 on; for any other number every method raises IndexError.
 
-    :ivar clock: the time of all of them; for timers of the code under test as well.
+    :ivar clock: the time of all nodes; use it for the timers of the code under test, too.
     :ivar services: the nodes.
-    :ivar network: what they are connected by, for faults of single connections.
+    :ivar network: the network between them, for faults of single connections.
     """
 
     def __init__(
         self, count: int, *, seed: int = 0, topology: str | Pairs = "full", **options: Any
     ) -> None:
         """
-        :param count: nodes, which run and are linked when this returns.
-        :param seed: the keys, the order of all that happens and the jitter come from it.
-        :param topology: who is linked with whom: ``"full"`` (everyone with everyone, so that any part
-            of the mesh holds together without the rest), ``"ring"``, ``"chain"``, or pairs of numbers.
-        :param options: of every :class:`~twisted_mesh.service.MeshService`, such as ``config``; a key
-            or a history file can only be one node's, see :meth:`add`.
-        :raises ValueError: an unknown topology, or a count or pair that cannot be.
-        :raises RuntimeError: two nodes were not linked, with the reasons.
+        :param count: how many nodes; they run and are linked when this returns.
+        :param seed: of the keys, the order of events, and the jitter.
+        :param topology: which nodes are linked: ``"full"`` (all with all, so that any part of the mesh
+            holds together without the rest), ``"ring"``, ``"chain"``, or pairs of numbers.
+        :param options: of every :class:`~twisted_mesh.service.MeshService`, such as ``config``.  A key or a
+            history file can only be one node's, see :meth:`add`.
+        :raises ValueError: an unknown topology, or an impossible count or pair.
+        :raises RuntimeError: two nodes were not linked; the text has the reasons.
         """
         for option in ("identity", "listen", "history"):
             if option in options:
@@ -84,10 +84,10 @@ class MemoryMesh:
     # ── nodes ───────────────────────────────────────────────────────────────────────
 
     def add(self, *neighbours: int, started: bool = True, **options: Any) -> MeshService:
-        """One more node; after the next :meth:`run` it is linked.
+        """Add a node; after the next :meth:`run` it is linked.
 
-        :param neighbours: numbers of nodes that it dials, and dials again when it has lost them.
-        :param started: False to prepare it first: then start it with its ``startService()``.
+        :param neighbours: numbers of the nodes that it dials, and dials again after it has lost them.
+        :param started: False to prepare it first; then start it with its ``startService()``.
         :param options: of its :class:`~twisted_mesh.service.MeshService`.
         :return: its service, the last of ``services``.
         """
@@ -116,23 +116,23 @@ class MemoryMesh:
         return _host(node), PORT
 
     def received(self, node: int) -> list[Message]:
-        """What the service of a node was delivered, in order, whoever took it."""
+        """All messages that were delivered to a node, in order, whether or not a handler took them."""
         return list(self._at(node).received)
 
     def events(self, node: int) -> list[tuple[str, Any]]:
-        """What the service of a node emitted besides messages: (name, what a listener is given)."""
+        """All events of a node but messages: (name, the argument of its listeners)."""
         return list(self._at(node).events)
 
     # ── time ────────────────────────────────────────────────────────────────────────
 
     def run(self, seconds: float = 0.0) -> None:
-        """Let everything happen that does in so many *seconds*; with 0 what needs no time.
+        """Let *seconds* pass, and everything happen meanwhile; with 0, everything that needs no time.
 
-        What code of the application's raises from a timer of ``clock`` is raised here.
+        An error that a timer of ``clock`` raises is raised here.
 
-        :raises RuntimeError: there is no end to what happens at one moment, or it is called by what
-            happens, such as a listener.
-        :raises ValueError: less than nothing, or without an end.
+        :raises RuntimeError: events follow each other without end while no time passes; or this is called
+            from within, such as by a listener.
+        :raises ValueError: *seconds* is negative, infinite or no number.
         """
         if not 0 <= seconds < math.inf:
             raise ValueError(f"time goes on, and ends: not {seconds!r} seconds")
@@ -145,17 +145,17 @@ class MemoryMesh:
 
     def _check_idle(self) -> None:
         if self._runs:
-            raise RuntimeError("this is called by what happens in run(), which has to return first")
+            raise RuntimeError("this is called from within run(), which has to return first")
 
     # ── what goes wrong ─────────────────────────────────────────────────────────────
 
     def partition(self, *groups: Collection[int]) -> None:
         """Let nothing pass between nodes of different *groups*, until :meth:`heal`.
 
-        Nodes that are in none are a group of their own. As in life nobody is told: links go when
-        they have been silent for ``dead_after``.
+        Nodes in no group form a group of their own.  As in reality, no node notices at once: links are
+        closed after they were silent for ``dead_after``.
 
-        :raises ValueError: no such node, or one in two groups.
+        :raises ValueError: there is no such node, or it is in two groups.
         """
         if any(isinstance(group, int) for group in groups):
             raise ValueError(f"a group is several nodes, such as (0, 1): not {groups}")
@@ -166,28 +166,29 @@ class MemoryMesh:
         self.network.part(*([_host(number) for number in group] for group in (*groups, rest)))
 
     def heal(self) -> None:
-        """Let everything pass again.
+        """End the partition.
 
-        Links that went are dialled again, after ``redial_longest`` and a second at most.
+        Links that were closed are dialled again, after at most ``redial_longest`` and a second.
         """
         self.network.heal()
 
     def kill(self, node: int) -> None:
-        """End a node as ``kill -9`` would: at once, and without a word to anybody.
+        """End a node as ``kill -9`` would: at once, and without a goodbye.
 
-        Its service does nothing more from now on, and is not to be used any more.
+        Its service does nothing from then on; do not use it any more.
         """
         self._at(node).clock.stop()
         self.network.kill(self.address(node)[0])
         self._at(node).service.died()
 
     def start(self, node: int) -> MeshService:
-        """Start a node that was killed: a new service of the same key and history file.
+        """Start a node that was killed: a new service with the same key and history file.
 
-        Without a history it knows nothing of before.
+        Without a history file it remembers nothing.
 
-        :return: it, also in ``services``; what :meth:`received` and :meth:`events` tell begins anew.
-        :raises RuntimeError: it was not killed; a service that was stopped has its own ``startService()``.
+        :return: the service, also in ``services``; :meth:`received` and :meth:`events` begin anew.
+        :raises RuntimeError: it was not killed; for a service that was stopped, call its
+            ``startService()``.
         """
         if self._at(node).clock.runs:
             raise RuntimeError(f"node {node} was not killed")
@@ -198,9 +199,10 @@ class MemoryMesh:
     # ── the end ─────────────────────────────────────────────────────────────────────
 
     def stop(self) -> None:
-        """Heal, and stop every node as an application would; for ``addCleanup``. Again is harmless.
+        """Heal, and stop every node as an application would; for ``addCleanup``.  A second call does
+        nothing.
 
-        :raises RuntimeError: a node did not stop in the time its limits give it, or as :meth:`run`.
+        :raises RuntimeError: a node did not stop within its limits; or as :meth:`run`.
         """
         self._check_idle()
         if self._stopped:
@@ -230,7 +232,7 @@ class MemoryMesh:
 
     def _at(self, node: int) -> _Node:
         if type(node) is not int:
-            raise TypeError(f"a node is told by its number, from 0 on, not by {node!r}")
+            raise TypeError(f"a node is named by its number, from 0 on, not by {node!r}")
         if not 0 <= node < len(self._nodes):
             raise IndexError(f"there is no node {node}")
         return self._nodes[node]
@@ -246,9 +248,9 @@ class MemoryMesh:
 
 @implementer(IReactorTime)
 class HostClock:
-    """The clock of one process: its timers go when it does.
+    """The clock of one process: its timers end with it.
 
-    :ivar runs: whether there still is a process.
+    :ivar runs: whether the process runs.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -262,19 +264,19 @@ class HostClock:
     def callLater(
         self, delay: float, callable: Callable[..., Any], *args: object, **kwargs: object
     ) -> IDelayedCall:
-        """Call *callable* after *delay* seconds, unless the process has gone by then."""
+        """Call *callable* after *delay* seconds, unless the process has ended by then."""
         call = self._clock.callLater(delay, self._fire, callable, args, kwargs)
         if not self.runs:
             call.cancel()
         return call
 
     def getDelayedCalls(self) -> list[IDelayedCall]:
-        """The calls this process waits for."""
+        """The calls that are to come in this process."""
         calls = self._clock.getDelayedCalls()
         return [call for call in calls if isinstance(call, DelayedCall) and call.func == self._fire]
 
     def stop(self) -> None:
-        """The process is gone."""
+        """End the process."""
         self.runs = False
         for call in self.getDelayedCalls():
             call.cancel()
@@ -286,9 +288,9 @@ class HostClock:
 
 
 class _Service(MeshService):
-    """Its wall clock is the mesh's: so are the times and numbers of its messages.
+    """A service whose wall clock is that of the mesh, so that messages have the same times in every run.
 
-    What one node has verified the others of the process need not.
+    A signature that one node has verified is not verified again by the others.
     """
 
     def _verify(self, origin: bytes, signature: bytes, data: bytes) -> bool:
@@ -299,17 +301,17 @@ class _Service(MeshService):
         return seconds
 
     def died(self) -> None:
-        """The process is gone, and with it its hold on the history file."""
+        """The process has ended, and with it the lock on its history file."""
         if self._run is not None and self._run.writer is not None:
             self._run.writer.store.close()
 
 
 @dataclass
 class _Node:
-    """What outlives the process on a host.
+    """A host, over all its processes.
 
     :ivar options: of the service.
-    :ivar clock: of the present process; :ivar service: in it.
+    :ivar clock: of the present process; :ivar service: of the present process.
     """
 
     options: dict[str, Any]
@@ -319,12 +321,12 @@ class _Node:
     events: list[tuple[str, Any]] = field(init=False)
 
     def make(self, clock: Clock) -> MeshService:
-        """The service of a new process, watched."""
+        """The service of a new process; its messages and events are noted."""
         self.clock = HostClock(clock)
         service = self.service = _Service(self.clock, **self.options)
         received, events = self.received, self.events = [], []
 
-        # First in the chain, so that it sees what the application's handlers take.
+        # The first handler, so that it also sees messages that the application's handlers take.
         def note(message: Message, link: MeshProtocol | None) -> bool:
             received.append(message)
             return False
