@@ -22,7 +22,6 @@ class Replier(Protocol):
 
     def reply_to(self, origin: bytes, packets: tuple[object, ...]) -> Deferred[None]:
         """Send *packets* to the node *origin* only."""
-        ...  # pragma: no cover
 
 
 class NoWayBack:

@@ -26,7 +26,6 @@ class Held(Interface):
 
     def read(self, run: StreamId, after: int, upto: int, most: int) -> Iterator[Piece | Missing]:
         """As :func:`twisted_mesh.core.history.reader.read`."""
-        ...  # pragma: no cover
 
 
 class Backlog:

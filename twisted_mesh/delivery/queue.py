@@ -77,15 +77,12 @@ class Consumers(Protocol):
 
     def lost(self, run: StreamId, gap: Gap, counts: bool) -> None:
         """A queue lost some of *run*; *counts* if its author is told: not of what a closed queue lost."""
-        ...  # pragma: no cover
 
     def changed(self, run: StreamId) -> None:
         """Something of *run* was taken, or counts as taken now."""
-        ...  # pragma: no cover
 
     def closing(self, queue: MessageQueue) -> None:
         """*queue* closes."""
-        ...  # pragma: no cover
 
 
 class _Mark:

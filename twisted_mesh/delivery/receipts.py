@@ -137,11 +137,9 @@ class ReceiptCore(Interface):
 
     def handle(self, event: events.Event) -> None:
         """Let the core handle *event*."""
-        ...  # pragma: no cover
 
     def holders(self, sequence: int) -> Holders | None:
         """Who has the own message *sequence* now; None if its receipt is not open."""
-        ...  # pragma: no cover
 
 
 class Receipts:

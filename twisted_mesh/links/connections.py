@@ -46,19 +46,15 @@ class Core(Interface):
 
     def handle(self, event: events.Event) -> None:
         """Let the core handle *event*."""
-        ...  # pragma: no cover
 
     def local_node(self) -> LocalNode:
         """What this node says of itself now."""
-        ...  # pragma: no cover
 
     def wants_turn(self) -> None:
         """Flush :meth:`Connections.to_flush` at the end of this turn."""
-        ...  # pragma: no cover
 
     def publish(self, event: object) -> None:
         """Tell those who want to know of *event*."""
-        ...  # pragma: no cover
 
 
 class Linked(msgspec.Struct, frozen=True):

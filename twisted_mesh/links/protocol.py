@@ -44,43 +44,33 @@ class LinkHost(Interface):
         self, source: IAddress | None, outgoing: bool, expected: bytes | None, purpose: Purpose
     ) -> MeshProtocol:
         """A new link."""
-        ...  # pragma: no cover
 
     def made(self, link: MeshProtocol) -> None:
         """A connection is there, nothing proven."""
-        ...  # pragma: no cover
 
     def handshake(self, side: Side, expected: bytes | None, purpose: Purpose) -> Handshake:
         """A handshake for a new connection."""
-        ...  # pragma: no cover
 
     def proven(self, link: MeshProtocol, peer: Peer) -> None:
         """The peer has proven who it is."""
-        ...  # pragma: no cover
 
     def received(self, link: MeshProtocol, frames: list[native.Frame]) -> None:
         """Frames of a proven peer."""
-        ...  # pragma: no cover
 
     def arriving(self, arriving: Arriving) -> None:
         """A frame of a proven peer is not whole yet, and takes long."""
-        ...  # pragma: no cover
 
     def wants_flush(self, link: MeshProtocol) -> None:
         """Call *link*.flush() before this turn is over."""
-        ...  # pragma: no cover
 
     def closing(self, link: MeshProtocol, error: RemoteError) -> None:
         """Nothing more can be sent over *link*."""
-        ...  # pragma: no cover
 
     def lost(self, link: MeshProtocol) -> None:
         """The connection is gone."""
-        ...  # pragma: no cover
 
     def sending(self, type: int, packets: tuple[object, ...], size: int) -> None:
         """A message of the application's goes out, *size* bytes packed."""
-        ...  # pragma: no cover
 
 
 class MeshProtocol(Protocol):

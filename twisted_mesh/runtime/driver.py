@@ -51,15 +51,12 @@ class Links(Interface):
 
     def get(self, number: int) -> MeshProtocol | None:
         """The link with that number, if it is there still."""
-        ...  # pragma: no cover
 
     def to_flush(self) -> Iterator[MeshProtocol]:
         """The links that are to be flushed now."""
-        ...  # pragma: no cover
 
     def renewed(self) -> None:
         """Close every link, since a new core knows none of them."""
-        ...  # pragma: no cover
 
 
 class Driver:

@@ -50,15 +50,12 @@ class Surroundings(SimClock, Interface):
 
     def config_of(self, number: int) -> MeshConfig:
         """The limits of the member with that number."""
-        # pragma: no cover
 
     def transmit(self, source: Member, number: int, frame: AnyFrame, size: int) -> None:
         """Put a frame on the line."""
-        # pragma: no cover
 
     def listens(self, member: Member) -> None:
         """*member* can be dialled at its address from now on, and answers while it is up."""
-        # pragma: no cover
 
     def call(
         self,
@@ -69,39 +66,30 @@ class Surroundings(SimClock, Interface):
         failed: Callable[[], None],
     ) -> None:
         """*member* dials *where*."""
-        # pragma: no cover
 
     def has_changed(self, member: Member, origin: bytes) -> None:
         """*member* shows the author *origin* in another way than before."""
-        # pragma: no cover
 
     def cut(self, number: int, why: str = "cut", reason: Reason = Reason.LOST) -> None:
         """Lose a link and what is under way on it."""
-        # pragma: no cover
 
     def dial(self, member: Member, dial: events.Dial) -> None:
         """*member* dials somebody."""
-        # pragma: no cover
 
     def count_published(self, run: StreamId) -> None:
         """*run* has one message more."""
-        # pragma: no cover
 
     def count_stored(self, run: StreamId, head: int) -> None:
         """The author of *run* has stored it up to *head*."""
-        # pragma: no cover
 
     def count_delivery(self, run: StreamId, first: int, count: int) -> None:
         """Measure a delivery."""
-        # pragma: no cover
 
     def count_gap(self, member: Member, gap: events.GapFound) -> None:
         """*member* was told of a gap."""
-        # pragma: no cover
 
     def violated(self, member: Member, kind: str, what: str) -> None:
         """Note a broken promise."""
-        # pragma: no cover
 
 
 class Caller(Interface):
@@ -109,15 +97,12 @@ class Caller(Interface):
 
     def started(self) -> None:
         """A run of the member has begun."""
-        # pragma: no cover
 
     def linked(self, other: Member) -> None:
         """A node is in the routing table."""
-        # pragma: no cover
 
     def ended(self, other: Member, reason: Reason) -> None:
         """A connection to a node has ended."""
-        # pragma: no cover
 
 
 class SimLink:

@@ -119,11 +119,9 @@ class StoredBatches(Protocol):
         :raises StoreError: they cannot be read now, or the store is closed; they may be stored for all
             that.
         """
-        ...  # pragma: no cover
 
     def first_since(self, run: StreamId, seconds: float) -> int | None:
         """The first message of the first stored batch that came within the last *seconds*, or None."""
-        ...  # pragma: no cover
 
 
 class Store(StoredBatches, Protocol):
@@ -146,20 +144,15 @@ class Store(StoredBatches, Protocol):
         :raises StoreError: nothing of it is stored; a later flush may be.
         :raises ValueError: it does not fit what is stored, by a fault of the core.
         """
-        ...  # pragma: no cover
 
     def is_overdue(self) -> bool:
         """Whether the next flush gives up batches that are too old; False during a flush."""
-        ...  # pragma: no cover
 
     def footprint(self) -> dict[str, int]:
         """Entries and bytes of what is stored, as of the last flush."""
-        ...  # pragma: no cover
 
     def close(self) -> None:
         """Let others use it; no flush may be under way.  From then on reading raises StoreError."""
-        ...  # pragma: no cover
 
     def close_in_fork(self) -> None:
         """In a forked process: leave it to the parent, and do nothing that the parent would notice."""
-        ...  # pragma: no cover
