@@ -255,7 +255,18 @@ def complaints(modules: Mapping[str, str]) -> list[str]:
 SHELL = {"storage", "addressing", "links", "delivery", "runtime", "service"}
 #: What the shell asks a node, as the docstring of ``Node`` has it.
 QUESTIONS = {
-    *("handle", "status", "room_for", "holders", "read", "next_run", "settled", "counts", "footprint"),
+    *(
+        "handle",
+        "status",
+        "room_for",
+        "holders",
+        "read",
+        "next_run",
+        "settled",
+        "has_key_conflict",
+        "counts",
+        "footprint",
+    ),
 }
 
 

@@ -119,14 +119,14 @@ class TestOwnKeyElsewhere(NodeTestCase):
         self.up(1)
         self.up(2, "cleo", entry("me", 9, epoch=8))
         self.receive(1, have("me", 1, 9, epoch=9))
-        self.assertFalse(self.node.status().key_conflict)
+        self.assertFalse(self.node.has_key_conflict)
 
     def test_a_batch_of_a_later_run_is_proof(self) -> None:
         self.up(1)
         self.up(2, "cleo")
         effects = self.receive(1, batch("me", 1, epoch=8))
         self.assertEqual(of(effects, KeyInUse), [KeyInUse(8)])
-        self.assertTrue(self.node.status().key_conflict)
+        self.assertTrue(self.node.has_key_conflict)
         # It is handed on as any other, not delivered, and told once.
         self.assertEqual((self.sent(effects, 2), self.delivered(effects)), ([(1, 1)], []))
         self.assertEqual(of(self.receive(1, batch("me", 2, epoch=8)), KeyInUse), [])
@@ -135,7 +135,7 @@ class TestOwnKeyElsewhere(NodeTestCase):
         self.up(1)
         false = SignedBatch(batch("me", 1, epoch=8).batch, bytes(64), batch("me", 1, epoch=8).array)
         self.assertEqual(self.closed(self.receive(1, false)), [(1, Reason.SIGNATURE)])
-        self.assertFalse(self.node.status().key_conflict)
+        self.assertFalse(self.node.has_key_conflict)
 
 
 class TestComparing(NodeTestCase):

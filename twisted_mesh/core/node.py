@@ -65,8 +65,8 @@ class Node:
     """The core of one run of one node.
 
     A node is entered by :meth:`handle` and seen by :meth:`status`.  The few questions besides are
-    :meth:`room_for`, :meth:`holders`, :meth:`read`, :meth:`next_run`, :attr:`settled`, :attr:`counts` and
-    :meth:`footprint`.  Nothing but the simulator and tests looks at its parts.
+    :meth:`room_for`, :meth:`holders`, :meth:`read`, :meth:`next_run`, :attr:`settled`, :attr:`has_key_conflict`,
+    :attr:`counts` and :meth:`footprint`.  Nothing but the simulator and tests looks at its parts.
 
     :ivar history: what it holds; :ivar roster: all authors but this node.
     :ivar flow: the way out; :ivar replies: the way back; :ivar membership: who is there.
@@ -157,6 +157,11 @@ class Node:
         """Whether a snapshot, or a store, has told this node where to start."""
         return self._joining.settled
 
+    @property
+    def has_key_conflict(self) -> bool:
+        """Whether the own key is used elsewhere, so that nothing more may be published."""
+        return bool(self.membership.conflict)
+
     def status(self) -> Status:
         """Where this node stands."""
         flow, outbox = self.flow, self.outbox
@@ -172,7 +177,6 @@ class Node:
             unread=flow.unread,
             settled=self._joining.settled,
             joined=self.membership.joined,
-            key_conflict=bool(self.membership.conflict),
         )
 
     def room_for(self, size: int) -> bool:

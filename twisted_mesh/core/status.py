@@ -22,7 +22,6 @@ class Status(msgspec.Struct, frozen=True):
     :ivar unread: own messages that a neighbour has taken, and none is known to have read.
     :ivar settled: whether a snapshot, or a store, has told it where to start.
     :ivar joined: whether a neighbour has told its roster.
-    :ivar key_conflict: whether the own key is used elsewhere, so that nothing more may be published.
     """
 
     stream: StreamId
@@ -36,4 +35,3 @@ class Status(msgspec.Struct, frozen=True):
     unread: int
     settled: bool
     joined: bool
-    key_conflict: bool

@@ -208,7 +208,7 @@ class Driver:
     @property
     def redial_pause(self) -> float | None:
         """Seconds between attempts at a link while another node uses this node's key; else None."""
-        return self.config.key_retry if self.node.status().key_conflict else None
+        return self.config.key_retry if self.node.has_key_conflict else None
 
     # ── what the connections ask for (connections.Core) ─────────────────────────────
 

@@ -223,7 +223,7 @@ class RunningNode:
 
     def _epoch_conflict(self, conflict: events.EpochConflict) -> None:
         """Begin a new run above the epoch that others know of the own key."""
-        if self.driver.node.status().key_conflict:
+        if self.driver.node.has_key_conflict:
             text = "the other node with this node's key is gone: a new run begins above its run {epoch}"
             _log.warn(text, epoch=conflict.epoch)
         else:
@@ -313,7 +313,7 @@ class RunningNode:
         elif self.writer is not None and self.writer.full:
             name = self.writer.store.name
             raise StoreFull(f"the history {name} cannot be written: nothing is sent until it can")
-        elif self.driver.node.status().key_conflict:
+        elif self.driver.node.has_key_conflict:
             raise KeyInUse("another node uses this node's key: this one may publish no more meanwhile")
         elif (place := self.driver.send(entry)) is None:
             raise Congested(f"{self._config.unsent_bytes} bytes wait: await drained()")
@@ -322,7 +322,7 @@ class RunningNode:
 
     def drained(self) -> Deferred[None]:
         """Fires when own messages are taken again (MeshService.drained)."""
-        if self.driver.node.status().key_conflict:
+        if self.driver.node.has_key_conflict:
             return self._key_is_back.wait()
         if self.writer is None or not self.writer.full:
             return self.driver.drained()

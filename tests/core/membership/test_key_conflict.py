@@ -145,7 +145,7 @@ class TestMeeting(ConflictTestCase):
         for outgoing in (True, False):
             self.make(epoch=5)
             self.assertEqual(self.in_use(self.meet(7, outgoing)), [KeyInUse(7), KeyInUse(7, proven=True)])
-            self.assertTrue(self.node.status().key_conflict)
+            self.assertTrue(self.node.has_key_conflict)
             self.assertEqual(self.in_use(self.meet(7, outgoing)), [])
 
     def test_so_is_one_of_which_a_record_had_come(self) -> None:
@@ -157,12 +157,12 @@ class TestMeeting(ConflictTestCase):
         for outgoing in (True, False):
             effects = self.meet(3, outgoing)
             self.assertEqual((self.in_use(effects), self.begins(effects)), ([], []))
-            self.assertFalse(self.node.status().key_conflict)
+            self.assertFalse(self.node.has_key_conflict)
 
     def test_of_one_number_for_two_runs_the_end_that_was_dialled_begins_another(self) -> None:
         self.assertEqual(self.begins(self.meet(5, outgoing=True)), [])
         self.assertEqual(self.begins(self.meet(5, outgoing=False)), [EpochConflict(5)])
-        self.assertFalse(self.node.status().key_conflict)
+        self.assertFalse(self.node.has_key_conflict)
 
     def test_a_new_run_begins_once_it_was_not_met_for_long(self) -> None:
         self.meet(7)
@@ -295,4 +295,4 @@ class TestDials(ConflictTestCase):
         self.receive(1, roster(), self.other(epoch=1, host="two.example"))
         self.receive(1, SignedRecord(said.record, bytes(64), said.array))
         self.assertEqual(of(self.wait(40), Dial), [])
-        self.assertFalse(self.node.status().key_conflict)
+        self.assertFalse(self.node.has_key_conflict)

@@ -569,7 +569,7 @@ class TestKeyElsewhere(EvidenceTestCase):
         self.open(1, "bert")
         effects = self.receive(1, presence("me", 3, epoch=8))
         self.assertEqual((of(effects, KeyInUse), self.closed(effects)), ([KeyInUse(8)], []))
-        self.assertTrue(self.node.status().key_conflict)
+        self.assertTrue(self.node.has_key_conflict)
 
     def test_with_a_false_signature_it_is_not(self) -> None:
         self.make()

@@ -271,7 +271,7 @@ class TestOthers(MembershipTestCase):
 
     def test_an_own_one_of_a_later_run_is_proof_that_the_key_is_in_use(self) -> None:
         self.assertEqual(of(self.receive(1, presence("me", epoch=2)), KeyInUse), [KeyInUse(2)])
-        self.assertTrue(self.node.status().key_conflict)
+        self.assertTrue(self.node.has_key_conflict)
 
     def test_so_is_one_in_a_roster(self) -> None:
         # Unless it ends this run is on nobody's roster: its records are older.
@@ -285,7 +285,7 @@ class TestOthers(MembershipTestCase):
     def test_with_a_false_signature_it_is_none(self) -> None:
         false = SignedRecord(presence("me", epoch=2).record, bytes(64), presence("me", epoch=2).array)
         self.assertEqual(self.closed(self.receive(1, false)), [(1, Reason.SIGNATURE)])
-        self.assertFalse(self.node.status().key_conflict)
+        self.assertFalse(self.node.has_key_conflict)
 
     def test_a_forged_one_closes_the_link_and_does_nothing(self) -> None:
         good = presence("dora", 2)
