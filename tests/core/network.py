@@ -18,20 +18,14 @@ from twisted_mesh.identity import id_of
 from twisted_mesh.network import Protocol
 from twisted_mesh.wire import native
 from twisted_mesh.wire.bodies import join_entries, pack_entry
+from twisted_mesh.wire.fields import Kind
 from twisted_mesh.wire.membership import Contact, Presence, Purpose, Roster, RosterEntry, Stay, Suspect
-from twisted_mesh.wire.native import Batch, Kind, SignedBatch, SnapshotEntry
+from twisted_mesh.wire.native import Batch, SignedBatch, SnapshotEntry
 from twisted_mesh.wire.replies import Direct, DirectAck, Receipt, SignedReceipt
 from twisted_mesh.wire.signed import Record, SignedRecord
 
 NETWORK = Protocol("tests", "Plaintext")
 DIGEST = native.network_digest(NETWORK.id)
-
-_KINDS = {
-    Presence: Kind.PRESENCE,
-    Suspect: Kind.SUSPECT,
-    Direct: Kind.DIRECT,
-    DirectAck: Kind.DIRECT_ACK,
-}
 
 E = TypeVar("E")
 
@@ -111,7 +105,7 @@ def raw_batch(name: str, first: int, count: int, body: bytes, encoding: int = 0)
 def signed_record(record: Record) -> SignedRecord:
     """*record*, with the signature of whom it comes from."""
     array = native.pack(record)
-    text = native.signed_text(DIGEST, array, _KINDS[type(record)])
+    text = native.signed_text(DIGEST, array, record.kind)
     return SignedRecord(record, signature_of(signer(record), text), array)
 
 

@@ -22,12 +22,13 @@ from twisted_mesh.errors import (
 from twisted_mesh.identity import Identity, verify
 from twisted_mesh.network import Protocol
 from twisted_mesh.wire import native
+from twisted_mesh.wire.fields import Kind
 from twisted_mesh.wire.framing import MAX_FRAME_BYTES, FrameReader, frame
 from twisted_mesh.wire.native import Bye, Intro, Ping, Pong, Proof, Snapshot, Whisper
 
 HERE = Protocol("here", "SSL")
 CONFIG = MeshConfig(handshake_timeout=3.0, close_timeout=2.0)
-INTRO, PROOF, BATCH = native.Kind.INTRO, native.Kind.PROOF, native.Kind.BATCH
+INTRO, PROOF, BATCH = Kind.INTRO, Kind.PROOF, Kind.BATCH
 #: Bytes that are no frame at any point of a conversation.
 NO_FRAMES = {
     "over-long": b"\xff\xff\xff\xff",
@@ -43,11 +44,9 @@ SHAPES = {
     "wrong type": frame(bytes((PROOF, 0)) + b"\x92\x01\xc4\x00"),
     "nested for ever": frame(bytes((INTRO, 0)) + b"\x91" * 60_000),
     "batch without a signature": frame(bytes((BATCH, 0)) + b"abc"),
-    "snapshot of nonsense": frame(
-        bytes((native.Kind.SNAPSHOT, 0)) + b"\x92\xc3\x91\x95\x01\x01\x01\x01\x01"
-    ),
-    "ping beyond numbers": frame(bytes((native.Kind.PING, 0)) + b"\x91\xcf" + b"\xff" * 8),
-    "bye of bytes": frame(bytes((native.Kind.BYE, 0)) + b"\x92\xc4\x01a\xa0"),
+    "snapshot of nonsense": frame(bytes((Kind.SNAPSHOT, 0)) + b"\x92\xc3\x91\x95\x01\x01\x01\x01\x01"),
+    "ping beyond numbers": frame(bytes((Kind.PING, 0)) + b"\x91\xcf" + b"\xff" * 8),
+    "bye of bytes": frame(bytes((Kind.BYE, 0)) + b"\x92\xc4\x01a\xa0"),
 }
 
 
@@ -212,7 +211,7 @@ class TestFrames(OpenCase):
         self.assertIs(self.bert.phase, Phase.CLOSING)
 
     def test_a_frame_that_takes_long_is_told_of(self) -> None:
-        said = frame(bytes((native.Kind.WHISPER, 0)) + bytes(5000))
+        said = frame(bytes((Kind.WHISPER, 0)) + bytes(5000))
         self.assertEqual(self.take(self.anna, said[:1000]), [])
         self.now += TOLD_AFTER
         self.assertEqual(self.take(self.anna, said[1000:2000]), [Arriving(5, None, 2000, len(said))])
@@ -225,7 +224,7 @@ class TestFrames(OpenCase):
         proof, self.said[self.bert] = self.said[self.bert], b""
         self.take(self.anna, proof[:-10])
         self.now += 1
-        said = proof[-10:] + frame(bytes((native.Kind.WHISPER, 0)) + bytes(5000))
+        said = proof[-10:] + frame(bytes((Kind.WHISPER, 0)) + bytes(5000))
         (peer,) = self.take(self.anna, said[:1000])
         self.assertIsInstance(peer, Peer)
         self.now += 2 * TOLD_AFTER

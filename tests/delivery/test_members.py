@@ -14,8 +14,8 @@ from twisted_mesh.identity import Identity
 from twisted_mesh.message import Member
 from twisted_mesh.service import MeshService
 from twisted_mesh.wire import native
+from twisted_mesh.wire.fields import Kind
 from twisted_mesh.wire.membership import Presence, PresenceFlags, Role, Roster, RosterEntry, Suspect
-from twisted_mesh.wire.native import Kind
 from twisted_mesh.wire.signed import SignedRecord
 
 LONGEST = {f"{number:032}": "v" * 128 for number in range(16)}

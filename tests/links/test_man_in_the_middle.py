@@ -7,7 +7,7 @@ from collections.abc import Callable
 from tests.support.meshcase import PORT, MeshCase, Raw
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.service import MeshService
-from twisted_mesh.wire import native
+from twisted_mesh.wire.fields import Kind
 from twisted_mesh.wire.framing import FrameReader
 
 HOST = "10.6.6.6"
@@ -73,7 +73,7 @@ class TestManInTheMiddle(MeshCase):
         self.relay(b, change=look)
         link = a.connect(HOST, PORT)
         self.network.pump()
-        self.assertIn(native.Kind.PROOF, [frame[4] for frame in seen])
+        self.assertIn(Kind.PROOF, [frame[4] for frame in seen])
         self.assertIs(self.failureResultOf(link, RemoteError).value.reason, Reason.PROOF)
 
     def test_he_cannot_take_a_dialled_id(self) -> None:
@@ -92,7 +92,7 @@ class TestManInTheMiddle(MeshCase):
         a, b = self.node(encryption="Plaintext"), self.node(encryption="Plaintext")
 
         def change(frame: bytes) -> bytes:
-            if frame[4:6] != bytes((native.Kind.INTRO, 0)):
+            if frame[4:6] != bytes((Kind.INTRO, 0)):
                 return frame
             nonce = frame.index(b"\xc4\x20", 44) + 2
             return frame[:nonce] + bytes((frame[nonce] ^ 1,)) + frame[nonce + 1 :]
@@ -107,7 +107,7 @@ class TestManInTheMiddle(MeshCase):
         a, b = self.node(encryption="Plaintext"), self.node(encryption="Plaintext")
 
         def forge(frame: bytes) -> bytes:
-            return frame.replace(b"true", b"fals") if frame[4] == native.Kind.BATCH else frame
+            return frame.replace(b"true", b"fals") if frame[4] == Kind.BATCH else frame
 
         self.relay(b, encrypted=False, change=forge)
         link = a.connect(HOST, PORT)

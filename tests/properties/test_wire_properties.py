@@ -19,7 +19,7 @@ from twisted_mesh.errors import RemoteError
 from twisted_mesh.wire import greeting as greetings
 from twisted_mesh.wire import native
 from twisted_mesh.wire.bodies import join_entries, pack_entry, unpack_entries
-from twisted_mesh.wire.fields import MAX_NUMBER
+from twisted_mesh.wire.fields import MAX_NUMBER, Kind
 from twisted_mesh.wire.framing import MAX_FRAME_BYTES, FrameReader, frame
 from twisted_mesh.wire.greeting import Greeting
 from twisted_mesh.wire.membership import (
@@ -47,7 +47,6 @@ from twisted_mesh.wire.native import (
     Have,
     HaveEntry,
     Intro,
-    Kind,
     Ping,
     Pong,
     Proof,

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.wire.samples import IDENTITY, payload, signed
 from twisted_mesh.wire import native
 from twisted_mesh.wire.begun import HEAD_BYTES, Begun, begun
-from twisted_mesh.wire.fields import MAX_NUMBER
+from twisted_mesh.wire.fields import MAX_NUMBER, Kind
 from twisted_mesh.wire.native import MAX_BATCH_COUNT, Batch
 
 ORIGIN = IDENTITY.origin
@@ -87,7 +87,7 @@ class TestBegun(SynchronousTestCase):
         # Told on, they would make honest neighbours blame this node.
         def head(epoch: int, first: int, count: int) -> bytes:
             numbers = b"".join(b"\xcf" + number.to_bytes(8, "big") for number in (epoch, first, count))
-            return bytes((native.Kind.BATCH, 0)) + bytes(64) + b"\x97\xc4\x20" + bytes(32) + numbers
+            return bytes((Kind.BATCH, 0)) + bytes(64) + b"\x97\xc4\x20" + bytes(32) + numbers
 
         self.assertIsNotNone(begun(head(MAX_NUMBER, 1, 9)))
         for wrong in (

@@ -12,7 +12,7 @@ from tests.wire.samples import EPOCH, IDENTITY, NETWORK, payload
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.identity import verify
 from twisted_mesh.wire import native
-from twisted_mesh.wire.fields import MAX_NUMBER
+from twisted_mesh.wire.fields import MAX_NUMBER, Kind
 from twisted_mesh.wire.framing import HANDSHAKE_FRAME_BYTES, LENGTH_BYTES
 from twisted_mesh.wire.membership import (
     MAX_CONTACTS,
@@ -34,7 +34,7 @@ from twisted_mesh.wire.membership import (
     Stay,
     Suspect,
 )
-from twisted_mesh.wire.native import MAX_LATER, Kind, decode, encode
+from twisted_mesh.wire.native import MAX_LATER, decode, encode
 from twisted_mesh.wire.signed import SignedRecord
 
 KEY = IDENTITY.origin

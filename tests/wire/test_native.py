@@ -12,6 +12,7 @@ from tests.wire.samples import EPOCH, IDENTITY, NETWORK, payload, signed
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.identity import verify
 from twisted_mesh.wire import native
+from twisted_mesh.wire.fields import Kind
 from twisted_mesh.wire.native import (
     MAX_AROUND_BODY,
     MAX_BATCH_COUNT,
@@ -24,7 +25,6 @@ from twisted_mesh.wire.native import (
     Have,
     HaveEntry,
     Intro,
-    Kind,
     Ping,
     Plain,
     Pong,

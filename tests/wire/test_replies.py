@@ -10,10 +10,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.wire.samples import EPOCH, IDENTITY, payload
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.wire import native
-from twisted_mesh.wire.fields import MAX_NUMBER
+from twisted_mesh.wire.fields import MAX_NUMBER, Kind
 from twisted_mesh.wire.framing import MAX_FRAME_BYTES, MAX_MESSAGE_BYTES
 from twisted_mesh.wire.membership import MAX_RECORD
-from twisted_mesh.wire.native import MAX_LATER, Kind, decode, encode
+from twisted_mesh.wire.native import MAX_LATER, decode, encode
 from twisted_mesh.wire.replies import MAX_RECEIPT, Direct, DirectAck, Receipt, Receipts, SignedReceipt
 from twisted_mesh.wire.signed import SignedRecord
 

@@ -14,6 +14,7 @@ from twisted_mesh.errors import Reason
 from twisted_mesh.identity import verify
 from twisted_mesh.wire import framing, greeting, membership, native, unpack_guard
 from twisted_mesh.wire.bodies import ASKS, join_entries, pack_entry, unpack_entries
+from twisted_mesh.wire.fields import Kind
 from twisted_mesh.wire.framing import FrameReader
 from twisted_mesh.wire.greeting import Greeting
 from twisted_mesh.wire.membership import (
@@ -113,7 +114,7 @@ RECEIPT = Receipt(
     member_epoch=EPOCH,
 )
 RECEIPT_ARRAY = native.pack(RECEIPT)
-RECEIPT_TEXT = native.signed_text(native.network_digest(NETWORK.id), RECEIPT_ARRAY, native.Kind.RECEIPT)
+RECEIPT_TEXT = native.signed_text(native.network_digest(NETWORK.id), RECEIPT_ARRAY, Kind.RECEIPT)
 CONTACT = Contact(id=IDENTITY.id, host="192.0.2.1", port=4444)
 PLAIN: dict[str, Frame] = {
     "intro": Intro(
@@ -218,7 +219,7 @@ class TestVectors(SynchronousTestCase):
         assert isinstance(got, Receipts)
         [signed] = got.entries
         self.assertEqual(native.receipt(signed.array), RECEIPT)
-        text = native.signed_text(native.network_digest(NETWORK.id), signed.array, native.Kind.RECEIPT)
+        text = native.signed_text(native.network_digest(NETWORK.id), signed.array, Kind.RECEIPT)
         self.assertTrue(verify(RECEIPT.member, signed.signature, text))
 
     def test_a_message_that_asks_says_so_in_its_kind(self) -> None:
@@ -240,7 +241,7 @@ class TestDocumentation(SynchronousTestCase):
 
     def test_it_has_every_kind_with_its_fields_in_order(self) -> None:
         rows = re.findall(r"^(\d+) +([A-Z_]+) +(.+\n(?: +.+\n)*)", self.page, re.MULTILINE)
-        self.assertEqual({name: int(number) for number, name, _ in rows}, native.Kind.__members__)
+        self.assertEqual({name: int(number) for number, name, _ in rows}, Kind.__members__)
         classes = {
             *(Intro, Proof, Snapshot, Roster, Batch, Have, Want, Prune, Presence, Suspect, Digest),
             *(ForwardJoin, Shuffle, ShuffleReply, Receipts, Direct, DirectAck, Ping, Pong, Bye),

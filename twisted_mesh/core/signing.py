@@ -12,7 +12,6 @@ from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.wire import native
 from twisted_mesh.wire.membership import Presence, Suspect
-from twisted_mesh.wire.native import Kind
 from twisted_mesh.wire.replies import Direct, DirectAck, Receipt, SignedReceipt
 from twisted_mesh.wire.signed import Record, SignedRecord
 
@@ -50,12 +49,12 @@ class Signer:
         self._require(receipt, signed.signature, signed.array)
 
     def _signature(self, record: Record | Receipt, array: bytes) -> bytes:
-        return self._sign(native.signed_text(self._network, array, _kind(record)))
+        return self._sign(native.signed_text(self._network, array, record.kind))
 
     def _require(self, record: Record | Receipt, signature: bytes, array: bytes) -> None:
-        kind = _kind(record)
-        if not self._verify(signer(record), signature, native.signed_text(self._network, array, kind)):
-            raise RemoteError(f"a {kind.name} with a false signature", Reason.SIGNATURE)
+        text = native.signed_text(self._network, array, record.kind)
+        if not self._verify(signer(record), signature, text):
+            raise RemoteError(f"a {record.kind.name} with a false signature", Reason.SIGNATURE)
 
 
 def signer(record: Record | Receipt) -> bytes:
@@ -69,21 +68,5 @@ def signer(record: Record | Receipt) -> bytes:
             return record.member
         case DirectAck():
             return record.destination
-        case _:
-            assert_never(record)
-
-
-def _kind(record: Record | Receipt) -> Kind:
-    match record:
-        case Presence():
-            return Kind.PRESENCE
-        case Suspect():
-            return Kind.SUSPECT
-        case Receipt():
-            return Kind.RECEIPT
-        case Direct():
-            return Kind.DIRECT
-        case DirectAck():
-            return Kind.DIRECT_ACK
         case _:
             assert_never(record)

@@ -1,10 +1,11 @@
-"""Types of fields that several frames have.
+"""The kinds of frames, and types of fields that several frames have.
 
 Contract: msgspec checks every decoded value against these types.
 """
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Annotated, Final
 
 import msgspec
@@ -17,3 +18,29 @@ Origin = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
 Head = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER - 1)]  # so that head + 1 is a Number, too
 Sequence = Annotated[int, msgspec.Meta(ge=1, le=MAX_NUMBER)]
+
+
+class Kind(IntEnum):
+    """The kinds of frames this version speaks; further numbers are for later versions."""
+
+    INTRO = 1
+    PROOF = 2
+    SNAPSHOT = 3
+    ROSTER = 4
+    BATCH = 5
+    HAVE = 6
+    WANT = 7
+    PRUNE = 8
+    PRESENCE = 9
+    SUSPECT = 10
+    RECEIPT = 11
+    DIRECT = 12
+    DIRECT_ACK = 13
+    WHISPER = 14
+    DIGEST = 15
+    FORWARD_JOIN = 16
+    SHUFFLE = 17
+    SHUFFLE_REPLY = 18
+    PING = 19
+    PONG = 20
+    BYE = 21

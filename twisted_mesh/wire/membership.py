@@ -8,11 +8,11 @@ other frame here is only a claim of the peer that sends it.
 from __future__ import annotations
 
 from enum import IntEnum, IntFlag
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 
 import msgspec
 
-from twisted_mesh.wire.fields import Head, Number, Origin, Sequence
+from twisted_mesh.wire.fields import Head, Kind, Number, Origin, Sequence
 
 MAX_RECORD: Final = 4096  # bytes of a PRESENCE's array, unknown fields included (guess)
 MAX_LABEL: Final = 64  # characters (guess)
@@ -85,6 +85,7 @@ class Presence(msgspec.Struct, array_like=True, frozen=True):
     :ivar credential: proof that it may be an author; empty if anyone may.
     """
 
+    kind: ClassVar = Kind.PRESENCE
     origin: Origin
     epoch: Number
     counter: Sequence
@@ -108,6 +109,7 @@ class Presence(msgspec.Struct, array_like=True, frozen=True):
 class Suspect(msgspec.Struct, array_like=True, frozen=True):
     """``accuser`` lost its link to ``member`` without a goodbye; its newest record was ``counter``."""
 
+    kind: ClassVar = Kind.SUSPECT
     accuser: Origin
     member: Origin
     epoch: Number
@@ -124,6 +126,7 @@ class RosterEntry(msgspec.Struct, array_like=True, frozen=True):
 class Roster(msgspec.Struct, array_like=True, frozen=True):
     """The sender's roster when the link came up, itself included, in one or more frames."""
 
+    kind: ClassVar = Kind.ROSTER
     last: bool
     entries: list[RosterEntry]
     stay: Annotated[int, msgspec.Meta(ge=0, le=2)]
@@ -135,6 +138,7 @@ class ForwardJoin(msgspec.Struct, array_like=True, frozen=True):
     :ivar instead: whether the receiver is to link with that node, and then to end the link this came over.
     """
 
+    kind: ClassVar = Kind.FORWARD_JOIN
     contact: Contact
     left: Walk
     instead: bool
@@ -146,6 +150,7 @@ class Shuffle(msgspec.Struct, array_like=True, frozen=True):
     :ivar token: drawn at random, the same in the answer.
     """
 
+    kind: ClassVar = Kind.SHUFFLE
     token: Number
     contacts: Annotated[list[Contact], msgspec.Meta(max_length=MAX_CONTACTS)]
     left: Walk
@@ -154,5 +159,6 @@ class Shuffle(msgspec.Struct, array_like=True, frozen=True):
 class ShuffleReply(msgspec.Struct, array_like=True, frozen=True):
     """The answer to a SHUFFLE, with its token."""
 
+    kind: ClassVar = Kind.SHUFFLE_REPLY
     token: Number
     contacts: Annotated[list[Contact], msgspec.Meta(max_length=MAX_CONTACTS)]

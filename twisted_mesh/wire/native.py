@@ -11,24 +11,21 @@ array as it came, since those very bytes were signed and are passed on; a relay 
 from __future__ import annotations
 
 import hashlib
-from enum import IntEnum
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final, get_args
 
 import msgspec
 
 from twisted_mesh.errors import Reason, RemoteError
-from twisted_mesh.wire.fields import MAX_NUMBER, Head, Number, Origin, Sequence
+from twisted_mesh.wire.fields import MAX_NUMBER, Head, Kind, Number, Origin, Sequence
 from twisted_mesh.wire.framing import LENGTH_BYTES
 from twisted_mesh.wire.membership import (
     MAX_RECORD,
     ForwardJoin,
-    Presence,
     Roster,
     Shuffle,
     ShuffleReply,
-    Suspect,
 )
-from twisted_mesh.wire.replies import Direct, DirectAck, Receipt, Receipts
+from twisted_mesh.wire.replies import Direct, Receipt, Receipts
 from twisted_mesh.wire.signed import MAX_HOPS, Record, SignedRecord
 
 VERSION: Final = 1  # of everything behind the greeting
@@ -40,32 +37,6 @@ _HEADER: Final = 2
 _SIGNATURE: Final = 64
 
 
-class Kind(IntEnum):
-    """The kinds of frames this version speaks; further numbers are for later versions."""
-
-    INTRO = 1
-    PROOF = 2
-    SNAPSHOT = 3
-    ROSTER = 4
-    BATCH = 5
-    HAVE = 6
-    WANT = 7
-    PRUNE = 8
-    PRESENCE = 9
-    SUSPECT = 10
-    RECEIPT = 11
-    DIRECT = 12
-    DIRECT_ACK = 13
-    WHISPER = 14
-    DIGEST = 15
-    FORWARD_JOIN = 16
-    SHUFFLE = 17
-    SHUFFLE_REPLY = 18
-    PING = 19
-    PONG = 20
-    BYE = 21
-
-
 class Intro(msgspec.Struct, array_like=True, frozen=True):
     """Who a node is and what it wants of the link; the last frame before PROOF.
 
@@ -75,6 +46,7 @@ class Intro(msgspec.Struct, array_like=True, frozen=True):
     0 for none, :data:`MAX_NUMBER` for all that are held.
     """
 
+    kind: ClassVar = Kind.INTRO
     version: Number
     epoch: Number
     role: Number
@@ -88,6 +60,7 @@ class Intro(msgspec.Struct, array_like=True, frozen=True):
 class Proof(msgspec.Struct, array_like=True, frozen=True):
     """The signature of INTRO's key over the handshake; ``mac`` is empty without a shared secret."""
 
+    kind: ClassVar = Kind.PROOF
     signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
     mac: Annotated[bytes, msgspec.Meta(max_length=32)]
 
@@ -109,6 +82,7 @@ class SnapshotEntry(msgspec.Struct, array_like=True, frozen=True):
 class Snapshot(msgspec.Struct, array_like=True, frozen=True):
     """The sender's frontier at the moment the link came up, in one or more frames."""
 
+    kind: ClassVar = Kind.SNAPSHOT
     last: bool
     streams: list[SnapshotEntry]
 
@@ -134,6 +108,7 @@ class HaveEntry(msgspec.Struct, array_like=True, frozen=True):
 class Have(msgspec.Struct, array_like=True, frozen=True):
     """The streams the sender holds; ``answer`` marks the end of an answer to a WANT."""
 
+    kind: ClassVar = Kind.HAVE
     streams: list[HaveEntry]
     answer: bool
 
@@ -145,6 +120,7 @@ class Want(msgspec.Struct, array_like=True, frozen=True):
     missing by now, or nothing if ``first`` is ``last`` + 1.
     """
 
+    kind: ClassVar = Kind.WANT
     origin: Origin
     epoch: Number
     first: Sequence
@@ -155,6 +131,7 @@ class Want(msgspec.Struct, array_like=True, frozen=True):
 class Prune(msgspec.Struct, array_like=True, frozen=True):
     """Asks to announce these origins instead of pushing them."""
 
+    kind: ClassVar = Kind.PRUNE
     origins: list[Origin]
 
 
@@ -168,6 +145,7 @@ class Bucket(msgspec.Struct, array_like=True, frozen=True):
 class Digest(msgspec.Struct, array_like=True, frozen=True):
     """All buckets that hold a stream."""
 
+    kind: ClassVar = Kind.DIGEST
     buckets: Annotated[list[Bucket], msgspec.Meta(max_length=64)]
 
 
@@ -199,6 +177,7 @@ class Batch(msgspec.Struct, array_like=True, frozen=True):
 class SignedBatch(msgspec.Struct, frozen=True):
     """A BATCH as it travels: the value, and the very bytes its author signed."""
 
+    kind: ClassVar = Kind.BATCH
     batch: Batch
     signature: bytes
     array: bytes
@@ -213,24 +192,28 @@ class SignedBatch(msgspec.Struct, frozen=True):
 class Whisper(msgspec.Struct, frozen=True):
     """Messages for this peer alone, a body as in BATCH; unsigned, since the link is the author's own."""
 
+    kind: ClassVar = Kind.WHISPER
     body: bytes
 
 
 class Ping(msgspec.Struct, array_like=True, frozen=True):
     """Asks for a PONG with the same token."""
 
+    kind: ClassVar = Kind.PING
     token: Number
 
 
 class Pong(msgspec.Struct, array_like=True, frozen=True):
     """Answers a PING."""
 
+    kind: ClassVar = Kind.PONG
     token: Number
 
 
 class Bye(msgspec.Struct, array_like=True, frozen=True):
     """The last frame on a link: a value of :class:`~twisted_mesh.errors.Reason`, and a sentence."""
 
+    kind: ClassVar = Kind.BYE
     reason: Annotated[str, msgspec.Meta(max_length=32)]
     detail: Annotated[str, msgspec.Meta(max_length=512)]
 
@@ -261,33 +244,8 @@ Plain = (
 Signed = SignedBatch | SignedRecord
 Frame = Plain | Signed | Whisper | Unknown
 
-_PLAIN: Final[dict[int, type[Plain]]] = {
-    Kind.INTRO: Intro,
-    Kind.PROOF: Proof,
-    Kind.SNAPSHOT: Snapshot,
-    Kind.ROSTER: Roster,
-    Kind.HAVE: Have,
-    Kind.WANT: Want,
-    Kind.PRUNE: Prune,
-    Kind.RECEIPT: Receipts,
-    Kind.DIGEST: Digest,
-    Kind.FORWARD_JOIN: ForwardJoin,
-    Kind.SHUFFLE: Shuffle,
-    Kind.SHUFFLE_REPLY: ShuffleReply,
-    Kind.PING: Ping,
-    Kind.PONG: Pong,
-    Kind.BYE: Bye,
-}
-_KINDS: Final = {cls: int(kind) for kind, cls in _PLAIN.items()}
-_DECODERS: Final = {kind: msgspec.msgpack.Decoder(cls).decode for kind, cls in _PLAIN.items()}
-_RECORDS: Final[dict[int, type[Record]]] = {
-    Kind.PRESENCE: Presence,
-    Kind.SUSPECT: Suspect,
-    Kind.DIRECT: Direct,
-    Kind.DIRECT_ACK: DirectAck,
-}
-_RECORD_KINDS: Final = {cls: int(kind) for kind, cls in _RECORDS.items()}
-_RECORD_DECODERS: Final = {kind: msgspec.msgpack.Decoder(cls).decode for kind, cls in _RECORDS.items()}
+_DECODERS: Final = {cls.kind: msgspec.msgpack.Decoder(cls).decode for cls in get_args(Plain)}
+_RECORD_DECODERS: Final = {cls.kind: msgspec.msgpack.Decoder(cls).decode for cls in get_args(Record)}
 _decode_receipt = msgspec.msgpack.Decoder(Receipt).decode
 _decode_batch = msgspec.msgpack.Decoder(Batch).decode
 _encode = msgspec.msgpack.Encoder().encode
@@ -306,7 +264,7 @@ def decode(payload: bytes) -> Frame:
             return _signed_batch(payload)
         if kind == Kind.WHISPER:
             return Whisper(payload[_HEADER:])
-        if kind in _RECORDS:
+        if kind in _RECORD_DECODERS:
             return _signed_record(payload)
         decoder = _DECODERS.get(kind)
         return Unknown(kind) if decoder is None else decoder(payload[_HEADER:])
@@ -348,13 +306,13 @@ def receipt(array: bytes) -> Receipt:
 def encode(frame: Signed | Whisper | Plain) -> bytes:
     """The bytes of *frame*, length included."""
     if isinstance(frame, SignedBatch):
-        return _join(bytes((Kind.BATCH, frame.hops)), frame.signature, frame.array)
+        return _join(bytes((frame.kind, frame.hops)), frame.signature, frame.array)
     if isinstance(frame, SignedRecord):
-        header = bytes((_RECORD_KINDS[type(frame.record)], frame.hops))
+        header = bytes((frame.record.kind, frame.hops))
         return _join(header, frame.signature, frame.array)
     if isinstance(frame, Whisper):
-        return _join(bytes((Kind.WHISPER, 0)), b"", frame.body)
-    return _join(bytes((_KINDS[type(frame)], 0)), b"", _encode(frame))
+        return _join(bytes((frame.kind, 0)), b"", frame.body)
+    return _join(bytes((frame.kind, 0)), b"", _encode(frame))
 
 
 def payload(record: SignedRecord) -> bytes:

@@ -6,11 +6,11 @@ specification.  All are signed by their authors; a relay passes them on.
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 
 import msgspec
 
-from twisted_mesh.wire.fields import Head, Number, Origin, Sequence
+from twisted_mesh.wire.fields import Head, Kind, Number, Origin, Sequence
 
 MAX_TRIES: Final = 255
 
@@ -24,6 +24,7 @@ class Receipt(msgspec.Struct, array_like=True, frozen=True):
     If ``low = high + 1``, it has taken nothing, and will take nothing below ``low``.
     """
 
+    kind: ClassVar = Kind.RECEIPT
     origin: Origin
     epoch: Number
     low: Sequence
@@ -55,6 +56,7 @@ class SignedReceipt(msgspec.Struct, array_like=True, frozen=True):
 class Receipts(msgspec.Struct, array_like=True, frozen=True):
     """Receipts for one author or several, in one frame."""
 
+    kind: ClassVar = Kind.RECEIPT
     entries: list[SignedReceipt]
 
 
@@ -65,6 +67,7 @@ class Direct(msgspec.Struct, array_like=True, frozen=True):
     :ivar tries: how often it was sent before; :ivar body: as in BATCH.
     """
 
+    kind: ClassVar = Kind.DIRECT
     origin: Origin
     epoch: Number
     destination: Origin
@@ -81,6 +84,7 @@ class DirectAck(msgspec.Struct, array_like=True, frozen=True):
     :ivar tries: of the DIRECT it answers.
     """
 
+    kind: ClassVar = Kind.DIRECT_ACK
     destination: Origin
     destination_epoch: Number
     origin: Origin

@@ -25,6 +25,7 @@ from twisted_mesh.core.membership.roster import State
 from twisted_mesh.errors import Reason
 from twisted_mesh.identity import id_of
 from twisted_mesh.wire import native
+from twisted_mesh.wire.fields import Kind
 from twisted_mesh.wire.framing import HANDSHAKE_FRAME_BYTES
 from twisted_mesh.wire.membership import (
     MAX_INTERVAL,
@@ -303,7 +304,7 @@ class TestOthers(MembershipTestCase):
 
     def test_a_batch_cannot_be_taken_for_one(self) -> None:
         array = presence("dora").array
-        text = native.signed_text(native.network_digest(b"elsewhere"), array, native.Kind.PRESENCE)
+        text = native.signed_text(native.network_digest(b"elsewhere"), array, Kind.PRESENCE)
         for said in (text, native.signed_text(native.network_digest(b"x"), array)):
             self.star("anna")
             false = SignedRecord(presence("dora").record, signature_of(origin_of("dora"), said), array)

@@ -37,7 +37,7 @@ from twisted_mesh.wire.membership import (
     Suspect,
 )
 from twisted_mesh.wire.membership import Roster as RosterFrame
-from twisted_mesh.wire.native import Batch, Kind, SignedBatch
+from twisted_mesh.wire.native import Batch, SignedBatch
 from twisted_mesh.wire.signed import SignedRecord
 
 _MOST_HEARD = 10_000  # records a replayer keeps
@@ -82,8 +82,7 @@ class Impostor(Member):
     def record(self, record: Presence | Suspect, sign: Sign) -> SignedRecord:
         """*record*, signed by *sign*."""
         array = native.pack(record)
-        kind = Kind.PRESENCE if isinstance(record, Presence) else Kind.SUSPECT
-        return SignedRecord(record, sign(native.signed_text(self.world.digest, array, kind)), array)
+        return SignedRecord(record, sign(native.signed_text(self.world.digest, array, record.kind)), array)
 
     def known(self) -> list[Presence]:
         """The newest records of all it knows of."""

@@ -16,7 +16,6 @@ from twisted_mesh.simulation.trace import AnyFrame
 from twisted_mesh.wire import native
 from twisted_mesh.wire.bodies import join_entries, pack_entry
 from twisted_mesh.wire.membership import Presence
-from twisted_mesh.wire.native import Kind
 from twisted_mesh.wire.replies import Direct, DirectAck, Receipt, Receipts, SignedReceipt
 from twisted_mesh.wire.signed import Record, SignedRecord
 
@@ -74,13 +73,14 @@ class Perjurer(Impostor):
     def receipts(self, receipt: Receipt) -> Receipts:
         """*receipt*, signed with the own key whoever's it is."""
         array = native.pack(receipt)
-        text = native.signed_text(self.world.digest, array, Kind.RECEIPT)
+        text = native.signed_text(self.world.digest, array, receipt.kind)
         return Receipts([SignedReceipt(self.sign(text), array)])
 
-    def signed(self, record: Record, kind: Kind) -> SignedRecord:
+    def signed(self, record: Record) -> SignedRecord:
         """*record*, likewise."""
         array = native.pack(record)
-        return SignedRecord(record, self.sign(native.signed_text(self.world.digest, array, kind)), array)
+        text = native.signed_text(self.world.digest, array, record.kind)
+        return SignedRecord(record, self.sign(text), array)
 
 
 class Forger(Perjurer):
@@ -99,8 +99,8 @@ class Forger(Perjurer):
         body = join_entries([pack_entry(2, [1])])
         forged: list[AnyFrame] = [
             self.receipts(Receipt(author.origin, author.epoch, 1, 1, victim.origin, victim.epoch)),
-            self.signed(Direct(*ends, 1, 1, 0, body), Kind.DIRECT),
-            self.signed(DirectAck(*ends, 1, 0), Kind.DIRECT_ACK),
+            self.signed(Direct(*ends, 1, 1, 0, body)),
+            self.signed(DirectAck(*ends, 1, 0)),
         ]
         self.put_to(random.choice(list(self.links)), random.choice(forged))
 
@@ -120,7 +120,7 @@ class Rusher(Perjurer):
                 record = Direct(
                     self.origin, epoch, presence.origin, presence.epoch, number, oldest, 0, body
                 )
-                self.put(self.signed(record, Kind.DIRECT))
+                self.put(self.signed(record))
 
 
 class Replayer(Impostor):
