@@ -65,8 +65,9 @@ class Node:
     """The core of one run of one node.
 
     A node is entered by :meth:`handle` and seen by :meth:`status`.  The few questions besides are
-    :meth:`room_for`, :meth:`holders`, :meth:`read`, :meth:`next_run`, :attr:`settled`, :attr:`has_key_conflict`,
-    :attr:`counts` and :meth:`footprint`.  Nothing but the simulator and tests looks at its parts.
+    :meth:`room_for`, :meth:`holders`, :meth:`read`, :meth:`next_run`, :attr:`settled`,
+    :attr:`has_key_conflict`, :attr:`counts` and :meth:`footprint`.  Nothing but the simulator and tests
+    looks at its parts.
 
     :ivar history: what it holds; :ivar roster: all authors but this node.
     :ivar flow: the way out; :ivar replies: the way back; :ivar membership: who is there.
