@@ -1,4 +1,4 @@
-"""Values and bytes that several tests of the wire floor start from."""
+"""Values and bytes that several tests of the wire start from, and what they all ask of a frame."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.identity import Identity
 from twisted_mesh.network import Protocol
 from twisted_mesh.wire import native
+from twisted_mesh.wire.fields import MAX_NUMBER, Kind
 from twisted_mesh.wire.framing import LENGTH_BYTES
-from twisted_mesh.wire.native import Batch, SignedBatch
+from twisted_mesh.wire.native import Batch, Pong, Proof, SignedBatch
 
 TESTS = Path(__file__).parent.parent
 VECTORS: dict[str, bytes] = {
@@ -41,3 +45,65 @@ def signed(batch: Batch, array: bytes | None = None) -> SignedBatch:
     array = native.pack(batch) if array is None else array
     text = native.signed_text(native.network_digest(NETWORK.id), array)
     return SignedBatch(batch, IDENTITY.sign(text), array)
+
+
+#: One frame of each kind, without its length.
+FRAMES: dict[Kind, bytes] = {
+    Kind[name.upper()]: payload(frame) for name, frame in VECTORS.items() if name != "greeting"
+} | {
+    Kind.PROOF: payload(native.encode(Proof(bytes(64), b""))),
+    Kind.PONG: payload(native.encode(Pong(MAX_NUMBER))),
+}
+SIGNED = (Kind.BATCH, Kind.PRESENCE, Kind.SUSPECT, Kind.DIRECT, Kind.DIRECT_ACK)
+
+# Of a field the values that may be, and some that may not.
+NUMBERS = ([0, 1, MAX_NUMBER], [-1, MAX_NUMBER + 1, 2**64 - 1, True, 1.0, "1", None, [1]])
+SEQUENCES = ([1, MAX_NUMBER], [0, *NUMBERS[1]])
+BYTES = ([0, 255], [-1, 256, True, None, 1.0])
+KEYS = ([bytes(32)], [bytes(31), bytes(33), b"", "k" * 32, 32, None])
+TRUTHS = ([True, False], [0, 1, None, "true"])
+
+
+def pack(fields: object) -> bytes:
+    """Values as the array of a frame has them."""
+    return msgspec.msgpack.encode(fields)
+
+
+def start_of(kind: Kind) -> int:
+    """Where the array of a frame begins: behind kind and hops, and a signature if there is one."""
+    return 2 + 64 * (kind in SIGNED)
+
+
+def fields_of(kind: Kind) -> list[Any]:
+    """The fields of the sample of *kind*."""
+    fields: list[Any] = msgspec.msgpack.decode(FRAMES[kind][start_of(kind) :])
+    return fields
+
+
+def with_array(kind: Kind, array: bytes, hops: int = 0) -> bytes:
+    """A frame of *kind* that holds *array*; its signature is left out of account."""
+    return bytes((kind, hops)).ljust(start_of(kind), b"\0") + array
+
+
+class WireCase(SynchronousTestCase):
+    """Asks what is refused."""
+
+    def assert_refused(self, data: bytes) -> None:
+        """Assert that *data* is no frame."""
+        self.assertIs(self.assertRaises(RemoteError, native.decode, data).reason, Reason.SHAPE)
+
+    def assert_bounds(self, kind: Kind, at: int, good: list[Any], bad: list[Any]) -> None:
+        """Assert that field *at* of a frame of *kind* may be each of *good*, and none of *bad*."""
+        fields = fields_of(kind)
+        for value in good:
+            fields[at] = value
+            native.decode(with_array(kind, pack(fields)))
+        for value in bad:
+            fields[at] = value
+            self.assert_refused(with_array(kind, pack(fields)))
+
+    def assert_bounds_within(self, kind: Kind, at: int, entry: list[Any], *bounds: Any) -> None:
+        """Assert that of each field of an *entry* in the list that field *at* is."""
+        for place, some in enumerate(bounds):
+            lists = [[[[*entry[:place], one, *entry[place + 1 :]]] for one in values] for values in some]
+            self.assert_bounds(kind, at, *lists)
