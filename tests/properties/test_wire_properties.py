@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.properties.profile import fixed
+from tests.support.length import at_length
 from tests.wire.samples import VECTORS, greeting, payload
 from twisted_mesh.errors import RemoteError
 from twisted_mesh.wire import greeting as greetings
@@ -71,7 +72,7 @@ from twisted_mesh.wire.replies import (
 )
 from twisted_mesh.wire.signed import SignedRecord
 
-wire = settings(fixed, max_examples=120, suppress_health_check=[HealthCheck.too_slow])
+wire = settings(fixed, max_examples=at_length(1_500, 120), suppress_health_check=[HealthCheck.too_slow])
 
 # The borders of UTF-8's sizes and of what is a character at all; a second cheaper than all Unicode.
 texts = st.text("\0\x1f a~\x7f\x80\xff\u07ff\u0800\u20ac\ud7ff\ue000\uffff\U00010000\U0010ffff")
