@@ -11,7 +11,7 @@ import twisted_mesh
 from tests.rooms import picture
 from tests.support.processes import Child, ProcessCase
 from twisted_mesh import MeshConfig, MeshService, MeshSocket, testing
-from twisted_mesh.delivery.listeners import Emitting
+from twisted_mesh.delivery.listeners import Listeners
 from twisted_mesh.testing import MemoryMesh
 from twisted_mesh.wire import bodies, framing, native
 
@@ -143,7 +143,7 @@ class PagesTests(SynchronousTestCase):
             _, table = page.split("\nEvent              When\n")
             table, _ = re.split(r"^=+  =+$", table, maxsplit=2, flags=re.M)[1:]
             self.assertEqual(set(re.findall(r"^``(\w+)`` ", table, flags=re.M)), events)
-        self.assertEqual(set(re.findall(r"``(\w+)\(\w+\)``", inspect.getdoc(Emitting.on) or "")), events)
+        self.assertEqual(set(re.findall(r"``(\w+)\(\w+\)``", inspect.getdoc(Listeners.on) or "")), events)
         (sentence,) = re.findall(r"``events\(node\)`` are([^.]*)\.", TESTING)
         self.assertEqual(set(re.findall(r"``(\w+)``", sentence)), events - {"message"})
 

@@ -36,8 +36,8 @@ from twisted_mesh.addressing.addresses import (
 from twisted_mesh.addressing.endpoints import ClientEndpoints, Dial
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.delivery.delivery import Delivery, Handler
-from twisted_mesh.delivery.listeners import Emitting
-from twisted_mesh.delivery.queue import Bounds, MessageQueue
+from twisted_mesh.delivery.listeners import Listeners
+from twisted_mesh.delivery.queue import MessageQueue
 from twisted_mesh.delivery.receipts import Receipt
 from twisted_mesh.delivery.reports import Reports
 from twisted_mesh.errors import KeyInUse, LocalError, NotRunning, Reason, RemoteError
@@ -62,7 +62,7 @@ _NO_MEMBERS: Mapping[bytes, Member] = MappingProxyType({})
 _NO_TAGS: Mapping[str, str] = MappingProxyType({})
 
 
-class MeshService(Service, Emitting):
+class MeshService(Service, Listeners):
     """A node of the mesh.
 
     :param reactor: for endpoints and time; it need not run yet.
@@ -108,6 +108,7 @@ class MeshService(Service, Emitting):
         debug_level: int = 0,
         config: MeshConfig | None = None,
     ) -> None:
+        super().__init__()
         self._reactor = reactor
         self._clock = monotonic(reactor)
         self._settings = Settings(
@@ -126,11 +127,7 @@ class MeshService(Service, Emitting):
         limits = self.config
         encrypt = None if self._tls is None else self._tls.client
         self._client_endpoints = ClientEndpoints(reactor, limits, dial, encrypt)
-        bounds = Bounds(limits.queue_limit, limits.queue_bytes, limits.open_streams)
-        self._delivery = Delivery(
-            bounds=bounds, debug_level=debug_level, seconds=self._clock.seconds, config=limits
-        )
-        self._emitter = self._delivery.listeners
+        self._delivery = Delivery(self, debug_level, self._clock.seconds, limits)
         self._reports = Reports(self._delivery, self)
         self._listening = Listening(self._endpoints)
         self._dropped = Counter[str]()  # in earlier runs

@@ -17,9 +17,7 @@ class TestReceiveQueue(MeshCase):
         self.b: MeshService = self.node(limits={"queue_limit": 10})
         self.link((self.a, self.b))
         self.notified: list[int] = []
-        self.queue: MessageQueue = self.b._delivery.receive_queue(
-            lambda: self.notified.append(len(self.queue))
-        )
+        self.queue: MessageQueue = self.b._delivery.messages(lambda: self.notified.append(len(self.queue)))
 
     def say(self, *packets: object) -> None:
         for packet in packets:
@@ -40,7 +38,7 @@ class TestReceiveQueue(MeshCase):
 
     def test_it_can_be_taken_when_it_is_notified(self) -> None:
         got: list[Any] = []
-        queue = self.b._delivery.receive_queue(lambda: got.append(queue.take()))
+        queue = self.b._delivery.messages(lambda: got.append(queue.take()))
         self.say("x")
         self.assertEqual([message.packets for message in got], [[0, "x"]])
 

@@ -122,7 +122,7 @@ class TestRestart(HistoryCase):
     ) -> None:
         a, other, b = self.node(), self.node(), self.started()
         self.link((b, a), (b, other))
-        queue = b._delivery.receive_queue(lambda: None)
+        queue = b._delivery.messages(lambda: None)
         a.send("taken")
         self.network.pump()
         other.send("not taken")

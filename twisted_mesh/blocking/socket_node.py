@@ -78,7 +78,7 @@ class SocketNode(MeshService):
 
     def receive_queue(self, notify: Callable[[], None]) -> MessageQueue:
         """A queue of received messages, for ``recv()``; *notify* is called after each message."""
-        return self._delivery.receive_queue(notify)
+        return self._delivery.messages(notify)
 
     def awaiting(self) -> list[MeshProtocol]:
         """Connections that may still become links."""

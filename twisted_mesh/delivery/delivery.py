@@ -1,8 +1,8 @@
-"""Handing messages and events to the application's code.
+"""Hands messages and events to the application's code.
 
-Contract: a message goes to the handlers in turn until one returns something true; if none does, to
-the ``message`` listeners and to every ``messages()``.  User code can fail as it likes: it is logged,
-emitted once as ``failure``, and neither reaches a link nor silences the next listener.
+Contract: a message goes to the handlers in turn until one returns a true value.  If none does, it goes to
+the ``message`` listeners and to every ``messages()``.  If the application's code fails, that is logged and
+emitted once as ``failure``; the link stays up, and the next listener is called.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from twisted_mesh.identity import id_of
 from twisted_mesh.message import Gap, Message, Source, shown
 from twisted_mesh.wire.bodies import USERS, Entry
 
-BACKLOG_MESSAGES: Final = 1000  # of an earlier process, handed on in one turn, or READ_BYTES (guess)
-
-#: Of a message and the link it came over: a MeshProtocol, or None if a timer or the history let it go.
+#: Messages of an earlier process handed on in one turn, unless READ_BYTES are reached before (guess).
+BACKLOG_MESSAGES: Final = 1000
+#: Takes a message and the link it came over: a MeshProtocol, or None after a timer or from the history.
 Handler = Callable[[Message, Any], object]
 _log = Logger()
 
@@ -38,7 +38,7 @@ _log = Logger()
 def messages_of(
     entries: Sequence[Entry], first: int, size: int, source: Source
 ) -> Iterator[tuple[Message, int]]:
-    """The messages among *entries* of one batch, each with its share of the *size* in bytes.
+    """The messages among the *entries* of one batch, each with its share of the batch's *size* in bytes.
 
     :param first: the number of the first entry, 0 for whispers, which have none.
     """
@@ -51,36 +51,35 @@ def messages_of(
 class Delivery:
     """The application's side of one service: handlers, listeners and queues.
 
-    :ivar listeners: the event emitter.
     :ivar counts: messages that consumers dropped, as they are counted in ``MeshService.dropped``.
     """
 
     def __init__(
-        self, *, bounds: Bounds, debug_level: int, seconds: Callable[[], float], config: MeshConfig
+        self, listeners: Listeners, debug_level: int, seconds: Callable[[], float], config: MeshConfig
     ) -> None:
         """
-        :param bounds: of what waits for each consumer.
-        :param seconds: the time, for the log's quotas.
+        :param listeners: of the application.
+        :param seconds: gives the time, for the log's quotas.
         """
+        self.listeners = listeners
         self._authors = AuthorLog(_log, seconds, config)
-        self.listeners = Listeners()
         self.counts = Counter(dropped_messages=0)
-        self._unheard = 0  # messages nobody was there for
-        self._bounds = bounds
+        self._unheard = 0  # messages without a listener or a consumer
+        self._bounds = Bounds(config.queue_limit, config.queue_bytes, config.open_streams)
         self.reader: Reader = read_nothing
         self._when_taken: Callable[[StreamId], None] = _ignore
         self._when_skipped: Callable[[StreamId, int], None] = _ignore
         self._debug = debug_level
         self._handlers: list[Handler] = []
-        self._queues: tuple[ref[MessageQueue], ...] = ()  # dropped iterators drop out
-        self.waited_for: set[MessageQueue] = set()  # but not while somebody waits for their next message
-        self._gone = False  # some queue, since somebody asked
-        self._backlog: MessageQueue | None = None  # of an earlier process, for the handlers
+        self._queues: tuple[ref[MessageQueue], ...] = ()  # an iterator that is freed drops out
+        self.waited_for: set[MessageQueue] = set()  # not freed: the application waits for a message of it
+        self._gone = False  # whether a queue was freed since consumer_gone() was called last
+        self._backlog: MessageQueue | None = None  # messages of an earlier process, for the handlers
 
     def register_handler(self, handler: Handler) -> None:
-        """Let *handler* see messages first, after the handlers before it.
+        """Let *handler* see messages before listeners and queues do, and after earlier handlers.
 
-        :raises ValueError: it does not take exactly two arguments, (message, link).
+        :raises ValueError: *handler* does not take exactly two arguments, (message, link).
         """
         try:
             parameters = inspect.signature(handler).parameters.values()
@@ -91,34 +90,28 @@ class Delivery:
             raise ValueError("a handler must take exactly two arguments: (message, link)")
         self._handlers.append(handler)
 
-    def messages(self) -> MessageQueue:
-        """A new iterator over the messages no handler takes from now on."""
-        return self._queue(None)
+    def messages(self, notify: Callable[[], None] | None = None) -> MessageQueue:
+        """A new queue of the messages that no handler takes from now on.
 
-    def receive_queue(self, notify: Callable[[], None]) -> MessageQueue:
-        """A queue of the newest messages no handler takes, until the first is taken; then of all.
-
-        :param notify: is called after each message that came.
+        :param notify: is called after each message; with it, only the newest messages are kept until one
+            is taken.
         """
-        return self._queue(notify)
-
-    def _queue(self, notify: Callable[[], None] | None) -> MessageQueue:
         queue = MessageQueue(self._bounds, self, notify)
-        self._queues = (*self._queues, ref(queue, self._dropped))
+        self._queues = (*self._queues, ref(queue, self._freed))
         return queue
 
     def consumer_gone(self) -> bool:
-        """Whether a consumer is gone since this was asked last, without a word of the runs it held up."""
+        """Whether a queue was freed since the last call, and with it its hold on some runs."""
         gone, self._gone = self._gone, False
         return gone
 
-    def _dropped(self, gone: ref[MessageQueue]) -> None:
-        # In whatever thread the garbage is collected, in the middle of whatever is done there.
+    def _freed(self, gone: ref[MessageQueue]) -> None:
+        # The garbage collector calls this in any thread, between any two steps there.
         self._gone = True
         self._queues = tuple(reference for reference in self._queues if reference is not gone)
 
     def closing(self, closed: MessageQueue) -> None:
-        """A queue closes (Consumers)."""
+        """Forget the queue *closed* (Consumers)."""
         self._queues = tuple(reference for reference in self._queues if reference() is not closed)
 
     def begin(
@@ -128,12 +121,12 @@ class Delivery:
         skipped: Callable[[StreamId, int], None],
         backlog: Iterable[Untaken],
     ) -> None:
-        """A run begins; queues of earlier runs go on with theirs.
+        """Begin a run of the service; queues of earlier runs go on in it.
 
-        :param reader: reads what it holds.
-        :param changed: is told of each run of which a consumer took something.
-        :param skipped: is told of each run up to where a consumer lost some of it.
-        :param backlog: what was stored and not taken by every consumer of an earlier process.
+        :param reader: reads the messages that are held.
+        :param changed: is called with each stream of which a consumer took a message.
+        :param skipped: is called with a stream and the last of its messages that a consumer has lost.
+        :param backlog: streams that an earlier process stored and whose consumers had not taken all.
         """
         self.reader, self._when_taken, self._when_skipped = reader, changed, skipped
         for queue in self._live():
@@ -144,9 +137,9 @@ class Delivery:
         self._backlog = waiting if waiting.runs_behind else None
 
     def catch_up(self) -> bool:
-        """Hand on some of the backlog; whether there is more that can be read now.
+        """Hand on some messages of the backlog; whether more can be read now.
 
-        What comes meanwhile waits behind it, so that each run stays in order.
+        Messages that come meanwhile wait behind it, so that each stream stays in order.
         """
         handed = 0
         for _ in range(BACKLOG_MESSAGES):
@@ -164,7 +157,7 @@ class Delivery:
         return self._backlog is not None and not self._backlog.is_held_up
 
     def read_again(self) -> None:
-        """What consumers could not read may be read now."""
+        """Let consumers read again what they could not read."""
         for queue in self._consumers():
             queue.read_again()
 
@@ -174,7 +167,7 @@ class Delivery:
         return min((queue.taken(run, head) for queue in queues), default=head)
 
     def seen(self, run: StreamId) -> int:
-        """The last message of *run* that came for a consumer that has not taken all; 0 if there is none."""
+        """The last message of *run* that came for a consumer that has not taken all of it; else 0."""
         return max((queue.seen(run) for queue in self._consumers()), default=0)
 
     def _consumers(self) -> list[MessageQueue]:
@@ -188,17 +181,17 @@ class Delivery:
         return [queue for reference in self._queues if (queue := reference()) is not None]
 
     def changed(self, run: StreamId) -> None:
-        """A consumer has taken something of *run* (Consumers)."""
+        """Tell the run that a consumer has taken messages of *run* (Consumers)."""
         self._when_taken(run)
 
     def lost(self, run: StreamId, gap: Gap, counts: bool) -> None:
-        """A consumer has lost something of *run* (Consumers)."""
+        """Tell the application, and the run if it *counts*, that a consumer lost messages (Consumers)."""
         if counts:
             self._when_skipped(run, gap.last)
         self.emit_gap(gap)
 
     def missing(self, run: StreamId, gap: Gap) -> None:
-        """Tell the application what of *run* will not come, and the consumers that it is told."""
+        """Tell the application that messages of *run* will not come, and its queues that it knows."""
         for queue in self._consumers():
             queue.missing(run, gap.first, gap.last)
         self.emit_gap(gap)
@@ -211,12 +204,12 @@ class Delivery:
         self.listeners.emit("gap", gap)
 
     def blame(self, author: bytes, text: str, error: RemoteError) -> None:
-        """Tell the application, and the log with *text*, that the author with that id did wrong."""
+        """Tell the application, and the log with *text*, of an *error* of the author with that id."""
         self._authors.line(author, text)
         self.listeners.emit("failure", Failure(error))
 
     def deliver(self, deliver: Deliver, source: Source, link: object) -> None:
-        """Hand one batch on, message by message."""
+        """Hand on the messages of one batch."""
         backlog = self._backlog if deliver.first else None
         for message, size in messages_of(deliver.entries, deliver.first, deliver.size, source):
             if backlog is None:
@@ -226,7 +219,7 @@ class Delivery:
         self._wake()
 
     def footprint(self) -> dict[str, int]:
-        """Entries of what waits for consumers, and how many messages found none."""
+        """How much waits for consumers, and how many messages found none."""
         queues = self._consumers()
         return {
             "consumers": len(queues),
@@ -237,8 +230,8 @@ class Delivery:
         }
 
     def close(self) -> None:
-        """No more messages: every ``messages()`` ends after what it holds."""
-        # What they take from now on is of no run: its file is closed, and nobody is left to be told.
+        """End every ``messages()`` after the messages it holds."""
+        # The run is over and its file closed: messages taken from now on are reported to nobody.
         self._when_taken = _ignore
         for queue in self._live():
             queue.end()
@@ -274,7 +267,7 @@ class Delivery:
                     raise TypeError(f"handler {handler} returned an awaitable: use a listener")
                 if taken:
                     return True
-            except BaseException:  # it would end nothing but the link
+            except BaseException:  # raised on, it would end the link and nothing else
                 failure = explained(Failure())
                 _log.failure("handler {handler} failed", failure, handler=handler)
                 self.listeners.emit("failure", failure)
@@ -282,11 +275,11 @@ class Delivery:
 
 
 def _ignore(*_: object) -> None:
-    """Nothing is to be done while no service has started."""
+    """Do nothing: no service has started."""
 
 
 def _discard(awaitable: Awaitable[object]) -> None:
-    """Let go of what will not be awaited without a second complaint about that."""
+    """Drop *awaitable*, so that Python and Twisted do not complain that nobody awaited it."""
     if inspect.iscoroutine(awaitable):
         awaitable.close()
     elif isinstance(awaitable, Deferred):

@@ -1,7 +1,7 @@
 """Direct messages that are not acknowledged yet, and the way of a reply.
 
-Contract: for one run.  A message goes to the core as an event, and its end comes back here; when the run
-ends, everybody who waits is told.
+Contract: all of it belongs to one run.  A message goes to the core as an event, and an event says how it
+ended; when the run ends, every Deferred that waits fails.
 """
 
 from __future__ import annotations
@@ -21,12 +21,10 @@ from twisted_mesh.wire.bodies import join_entries
 
 
 class ReplyPath:
-    """Sends the replies to the messages of a run, for as long as that lasts (message.Replier)."""
+    """Sends the replies to the messages of a run, until the run ends (message.Replier)."""
 
     def __init__(self, reply: Callable[[bytes, tuple[object, ...]], Deferred[None]]) -> None:
-        """
-        :param reply: a method of the run, to which nothing leads from here: messages hold this.
-        """
+        """:param reply: a method of the run, held weakly: messages hold this object after the run."""
         self._reply = WeakMethod(reply)
 
     def reply_to(self, origin: bytes, packets: tuple[object, ...]) -> Deferred[None]:
@@ -36,14 +34,12 @@ class ReplyPath:
 
 
 class Sources:
-    """What the messages of a batch share, for one run of a service."""
+    """Makes the values that the messages of a batch share, for one run of a service."""
 
     def __init__(
         self, wall_clock: Callable[[], float], reply: Callable[[bytes, tuple[object, ...]], Deferred[None]]
     ) -> None:
-        """
-        :param wall_clock: seconds since 1970; :param reply: as for :class:`ReplyPath`.
-        """
+        """:param wall_clock: seconds since 1970; :param reply: as for :class:`ReplyPath`."""
         self._wall_clock = wall_clock
         self._reply = reply
 
@@ -61,9 +57,7 @@ class PendingDirects:
     """The direct messages that are not acknowledged."""
 
     def __init__(self, handle: Callable[[events.SendDirect], None]) -> None:
-        """
-        :param handle: gives an event to the core.
-        """
+        """:param handle: gives an event to the core."""
         self._handle = handle
         self._stopped = False
         self._tokens = 0
@@ -72,27 +66,26 @@ class PendingDirects:
     def send(self, origin: bytes, name: str, entry: bytes) -> Deferred[None]:
         """Send a packed message to the node *origin*, which is called *name*.
 
-        :return: fires when it has acknowledged it; fails with Unreachable.  Cancelled, it is not waited for
-            any more; it may arrive all the same.
+        :return: fires when the node has acknowledged it; fails with Unreachable.  If the Deferred is
+            cancelled, the message may arrive all the same.
         """
-        if self._stopped:  # a reply to what came in an earlier run: no link of that is left
+        if self._stopped:  # a reply to a message of an earlier run, whose links are closed
             return _over(name)
-        body = join_entries((entry,))
         token = self._tokens = self._tokens + 1
         waiting = Handover(lambda _: self._cancelled(token))
         self._waiting[token] = name, waiting
-        self._handle(events.SendDirect(token, origin, body))
+        self._handle(events.SendDirect(token, origin, join_entries((entry,))))
         return waiting
 
     def _cancelled(self, token: int) -> None:
         self._waiting.pop(token, None)
 
     def new_run(self, _: events.NewRun) -> None:
-        """A new run has begun, which knows of no direct messages."""
+        """Fail all: a new run of the core has begun, which knows of no direct messages."""
         self._fail_all("a new run of this node has begun, and the old one will not hear of it")
 
     def ended(self, ended: events.DirectEnded) -> None:
-        """A direct message is acknowledged, or given up."""
+        """Fire the Deferred of a message that is acknowledged, or fail that of one given up."""
         name, waiting = self._waiting.pop(ended.token, ("", None))
         if waiting is None:
             return
@@ -102,7 +95,7 @@ class PendingDirects:
             waiting.errback(Failure(Unreachable(f"{name}: {ended.why}")))
 
     def stop(self) -> None:
-        """Nobody hears back any more."""
+        """Fail all, and from now on every reply."""
         self._stopped = True
         self._fail_all("the service stopped first")
 

@@ -1,7 +1,7 @@
 """The other members, as the application sees them.
 
-Contract: the table holds the others of the roster as values.  A value is made anew when the core says that
-it has changed, so that reading the table costs nothing.
+Contract: the table holds the other members of the roster as values.  If the core says that a member has
+changed, a new value is made, so that reading the table costs nothing.
 """
 
 from __future__ import annotations
@@ -22,20 +22,17 @@ GONE: Final = "gone"  #: the state of a member that the roster has forgotten
 
 
 class Members:
-    """The others of the roster, guests not among them.
+    """The other members of the roster, without guests.
 
     :ivar table: by id, read-only and live.
     """
 
     def __init__(
-        self,
-        clock: IReactorTime,
-        wall_clock: Callable[[], float],
-        publish: Callable[[Member], None],
+        self, clock: IReactorTime, wall_clock: Callable[[], float], publish: Callable[[Member], None]
     ) -> None:
         """
         :param wall_clock: seconds since 1970.
-        :param publish: is told of each member that is new, or has changed.
+        :param publish: is called with each member that is new or has changed.
         """
         self._clock = clock
         self._wall_clock = wall_clock
@@ -45,7 +42,7 @@ class Members:
         self.table: Mapping[bytes, Member] = MappingProxyType(self._table)
 
     def changed(self, changed: MemberChanged) -> None:
-        """More is known of a member; one that has become a guest is shown no more."""
+        """Keep the new value of a member; remove a member that has become a guest."""
         presence = changed.presence
         if presence.role == Role.GUEST:
             self._forget(changed.origin)
@@ -65,19 +62,18 @@ class Members:
         self._publish(member)
 
     def gone(self, gone: MemberGone) -> None:
-        """The roster has forgotten a member."""
+        """Remove a member that the roster has forgotten."""
         self._forget(gone.origin)
 
     def new_run(self, _: NewRun) -> None:
-        """A new run has begun, in which nothing is known of anybody."""
+        """Remove all members: a new run of the core has begun, whose roster is empty."""
         for origin in list(self._origins.values()):
             self._forget(origin)
 
     def _forget(self, origin: bytes) -> None:
         node_id = id_of(origin)
         self._origins.pop(node_id, None)
-        known = self._table.pop(node_id, None)
-        if known is not None:
+        if (known := self._table.pop(node_id, None)) is not None:
             self._publish(msgspec.structs.replace(known, state=GONE, since=self._wall_clock()))
 
     def origin(self, node_id: bytes) -> bytes | None:

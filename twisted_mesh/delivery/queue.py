@@ -1,9 +1,9 @@
-"""One consumer's messages: ``async for message in service.messages()``, and what ``recv()`` takes from.
+"""One consumer's messages: the queue behind ``async for message in service.messages()`` and ``recv()``.
 
-Contract: a consumer that is slow holds up nobody and misses nothing that is still held.  What waits for
-it here is bounded by number and bytes; what comes beyond that stays in the history, and is read from
-there once it has taken what waits.  What has left the history by then is told as a gap, before the next
-message.  What cannot be read is not lost: it is read later.
+Contract: a slow consumer holds up no other, and misses no message that is still held.  The messages that
+wait here are bounded by number and bytes.  Later ones stay in the history, and are read from there when
+the consumer has taken those.  Messages that have left the history by then are reported as a gap, before
+the next message.  Messages that cannot be read are not lost: they are read later.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _log = Logger()
 
 
 class Held(NamedTuple):
-    """Messages *first* to *last* of a run as the history still has them, each with its size in bytes.
+    """Messages *first* to *last* of a run that the history still has, each with its size in bytes.
 
-    :ivar damaged: whether it has them and cannot read them, so that there are none.
+    :ivar damaged: whether the history has them and cannot read them; then *messages* is empty.
     """
 
     first: int
@@ -40,7 +40,7 @@ class Held(NamedTuple):
     damaged: bool = False
 
 
-#: (run, after, upto, most bytes) -> what is held of that, in order; or StoreError: not now.
+#: (run, after, upto, most bytes) -> the messages held of these, in order; raises StoreError: not now.
 Reader = Callable[[StreamId, int, int, int], Iterable[Held]]
 
 
@@ -50,11 +50,11 @@ def read_nothing(run: StreamId, after: int, upto: int, most: int) -> Iterable[He
 
 
 class Bounds(NamedTuple):
-    """What may wait for one consumer.
+    """How much may wait for one consumer.
 
-    :ivar messages: that wait here, and ranges of numbers remembered that were not for it.
+    :ivar messages: that wait here; also the ranges of numbers remembered that were not for it.
     :ivar bytes: of the messages that wait here.
-    :ivar runs: with messages that wait in the history.
+    :ivar runs: of which messages wait in the history.
     """
 
     messages: int
@@ -63,12 +63,12 @@ class Bounds(NamedTuple):
 
 
 class Consumers(Protocol):
-    """What the queues of one service share.
+    """The queues of one service, as each queue knows them.
 
-    :ivar reader: reads what is held.
-    :ivar waited_for: the queues for whose next message somebody waits: nothing else holds a consumer of
-        which the application keeps nothing.
-    :ivar counts: of what all of them dropped.
+    :ivar reader: reads the messages that are held.
+    :ivar waited_for: the queues for whose next message a Deferred waits: if the application keeps no
+        reference to a queue, nothing else does.
+    :ivar counts: messages that all queues dropped.
     """
 
     reader: Reader
@@ -76,24 +76,24 @@ class Consumers(Protocol):
     counts: Counter[str]
 
     def lost(self, run: StreamId, gap: Gap, counts: bool) -> None:
-        """A queue lost some of *run*; *counts* if its author is told: not of what a closed queue lost."""
+        """A queue lost messages of *run*; *counts* is False for a closed queue: the author is not told."""
 
     def changed(self, run: StreamId) -> None:
-        """Something of *run* was taken, or counts as taken now."""
+        """Messages of *run* were taken, or count as taken now."""
 
     def closing(self, queue: MessageQueue) -> None:
         """*queue* closes."""
 
 
 class _Mark:
-    """How far the consumer is in a run of which it has not taken everything.
+    """How far the consumer is in a run of which it has not taken all messages.
 
-    :ivar taken: the last message it was handed.
-    :ivar queued: the last that waits here, or was told as lost; what follows is in the history.
-    :ivar seen: the last that came for it.
+    :ivar taken: the last message the consumer was handed.
+    :ivar queued: the last that waits here or was reported as lost; later ones are in the history.
+    :ivar seen: the last that came for the consumer.
     :ivar here: how many wait here.
-    :ivar others: what lies between *queued* and *seen* and is not for it: a handler took that.
-    :ivar told: what lies above *queued* and was told as a gap when it did not come.
+    :ivar others: numbers between *queued* and *seen* of messages that a handler took.
+    :ivar told: numbers above *queued* of messages that did not come and were reported as a gap.
     """
 
     __slots__ = ("here", "others", "queued", "seen", "sender", "taken", "told")
@@ -109,8 +109,8 @@ class _Mark:
 class MessageQueue:
     """The messages of one consumer: an async iterator, or :meth:`take` without waiting.
 
-    :ivar reader: reads what is held of the run that was the present one when this queue was last open.
-    :ivar dropped: whispers that found no room, since the history has them not; and the oldest
+    :ivar reader: reads the messages held by the last run of the service in which this queue was open.
+    :ivar dropped: whispers that found no room, since the history does not hold whispers; and the oldest
         messages while only the newest are kept.
     """
 
@@ -118,9 +118,9 @@ class MessageQueue:
         self, bounds: Bounds, consumers: Consumers, notify: Callable[[], None] | None = None
     ) -> None:
         """
-        :param consumers: of one service, of which this is one.
-        :param notify: is called after each message that came.  With it only the newest are kept until
-            the first is taken: nobody may ever ask for one.
+        :param consumers: the queues of the service, this one included.
+        :param notify: is called after each message.  With it, only the newest messages are kept until
+            the first is taken: the application may never take any.
         """
         self._most, self._most_bytes, self._most_runs = bounds
         self._consumers = consumers
@@ -129,41 +129,41 @@ class MessageQueue:
         self._queue: deque[tuple[Message, int]] = deque()
         self._bytes = 0
         self._marks: dict[StreamId, _Mark] = {}
-        self._behind: OrderedDict[StreamId, _Mark] = OrderedDict()  # something waits in the history
+        self._behind: OrderedDict[StreamId, _Mark] = OrderedDict()  # messages wait in the history
         self._ranges = 0  # in all marks
-        self._gaps: list[tuple[StreamId, Gap]] = []  # not told yet
+        self._gaps: list[tuple[StreamId, Gap]] = []  # not reported yet
         self._waiting: Deferred[Message] | None = None
         self._closed = False
-        self._unreadable = False  # what waits in the history, until it is to be tried again
+        self._unreadable = False  # the history; set back when it is to be read again
         self.reader = consumers.reader
         self.dropped = 0
 
     def __len__(self) -> int:
-        """Messages that wait here."""
+        """How many messages wait here."""
         return len(self._queue)
 
     @property
     def runs_behind(self) -> int:
-        """Runs of which something waits in the history."""
+        """How many runs have messages that wait in the history."""
         return len(self._behind)
 
     @property
     def is_held_up(self) -> bool:
-        """Whether there is no next message because what waits in the history cannot be read now."""
+        """Whether there is no next message because the history cannot be read now."""
         return self._unreadable and not self._queue
 
     @property
     def untaken(self) -> int:
-        """Numbers that have come and are not taken yet, here and in the history."""
+        """How many messages have come and are not taken yet, here and in the history."""
         return sum(mark.seen - mark.taken for mark in self._marks.values())
 
     def put(self, message: Message, size: int) -> None:
-        """A message of *size* bytes came; those of one run come in order.
+        """Take in a message of *size* bytes; those of one run come in order.
 
-        Who waits for one gets it with :meth:`wake`, once all that came together is here: to go on once a
-        batch and not once a message is two thirds of the time less (measured).
+        A consumer that waits gets it at :meth:`wake`, when the whole batch is here: that takes two thirds
+        less time than to wake it for each message (measured).
         """
-        if self._closed:  # since the turn began in which this is handed out
+        if self._closed:  # earlier in the turn in which the message is handed out
             return
         if self._waiting is not None and not self._fits(size):
             self.wake()
@@ -182,16 +182,15 @@ class MessageQueue:
             self._notify()
 
     def missing(self, run: StreamId, first: int, last: int) -> None:
-        """Messages *first* to *last* of *run* will not come; that is told already."""
-        mark = self._marks.get(run)
-        if mark is not None:
+        """Note that messages *first* to *last* of *run* will not come, which is reported already."""
+        if (mark := self._marks.get(run)) is not None:
             self._ranges -= len(mark.told)
             mark.told.drop_to(mark.queued)
             mark.told.add(first, last)
             self._ranges += len(mark.told)
 
     def wake(self) -> None:
-        """Give who waits the next message, if there is one."""
+        """Give the next message, if there is one, to the consumer if it waits."""
         if self._waiting is not None and (message := self.take()) is not None:
             self._wait_no_more().callback(message)
 
@@ -222,9 +221,9 @@ class MessageQueue:
         return taken
 
     def put_back(self, taken: Sequence[tuple[Message, int]]) -> None:
-        """What was *taken*, as :meth:`take_sized` gave it and in that order, is the next again.
+        """Put the messages *taken* back to the front, in the order in which :meth:`take_sized` gave them.
 
-        It did not reach who took it.  What waits can be more than its bounds by that.
+        They did not reach the consumer.  With them, more messages can wait than the bounds allow.
         """
         for message, size in reversed(taken):
             self._queue.appendleft((message, size))
@@ -238,34 +237,37 @@ class MessageQueue:
                 self._consumers.changed(message.source.run)
 
     def taken(self, run: StreamId, head: int) -> int:
-        """The last message of *run* that was taken; *head*, the last that came, if none waits."""
+        """The last message of *run* that was taken; if none waits, *head*, the last that came."""
         mark = self._marks.get(run)
         return head if mark is None or self._only_newest else mark.taken
 
     def seen(self, run: StreamId) -> int:
-        """The last message of *run* that came, of a run that is not taken whole; else 0."""
+        """The last message of *run* that came; 0 if all of them are taken."""
         mark = self._marks.get(run)
         return 0 if mark is None else mark.seen
 
     def follow(self, run: StreamId, sender: bytes, taken: int, head: int) -> None:
-        """Of *run*, whose author has the id *sender*, *taken* to *head* wait in the history."""
+        """Begin behind *taken* in *run*: the messages up to *head* wait in the history.
+
+        :param sender: the id of their author.
+        """
         mark = self._marks[run] = self._behind[run] = _Mark(sender, taken)
         mark.seen = head
 
     def peek(self) -> list[Message]:
-        """What waits here, the next one first."""
+        """The messages that wait here, the next one first."""
         return [message for message, _ in self._queue]
 
     def read_again(self) -> None:
-        """What could not be read is to be tried again."""
+        """Read the history again after it could not be read."""
         self._unreadable = False
         self.wake()
 
     def close(self) -> None:
-        """Receive nothing more and hold up nobody's receipt; the iteration ends after what has come.
+        """Receive no more messages, and hold up no receipt; the iteration ends after those that have come.
 
-        That ends sooner where the history file cannot be read then.  What has come and is not taken yet
-        counts as taken from now on.
+        It ends sooner if the history file cannot be read then.  Messages that have come count as taken
+        from now on.
         """
         if not self._closed:
             self._consumers.closing(self)
@@ -274,7 +276,7 @@ class MessageQueue:
                 self._consumers.changed(run)
 
     def end(self) -> None:
-        """Receive nothing more; the iteration ends after what has come and can be read."""
+        """Receive no more messages; the iteration ends after those that have come and can be read."""
         self._closed = True
         self._unreadable = False
         self.wake()
@@ -285,8 +287,7 @@ class MessageQueue:
         return self
 
     async def __anext__(self) -> Message:
-        message = self.take()
-        if message is not None:
+        if (message := self.take()) is not None:
             return message
         if self._closed:
             raise StopAsyncIteration
@@ -305,13 +306,12 @@ class MessageQueue:
         assert waiting is not None
         return waiting
 
-    # ── what waits here ─────────────────────────────────────────────────────────────
+    # ── messages that wait here ─────────────────────────────────────────────────────
 
     def _put_numbered(self, message: Message, sequence: int, size: int) -> None:
         run = message.source.run
         mark = self._mark(message, sequence)
-        # While anything is behind the rest queues up there too, or a busy run would keep the room
-        # here for itself.
+        # While any run waits in the history all of them do: else a busy run would take all the room here.
         if not self._behind and self._fits(size):
             self._append(message, size)
             mark.here += 1
@@ -338,13 +338,12 @@ class MessageQueue:
 
     def _mark(self, message: Message, sequence: int) -> _Mark:
         run = message.source.run
-        mark = self._marks.get(run)
-        if mark is None:
+        if (mark := self._marks.get(run)) is None:
             mark = self._marks[run] = _Mark(message.sender, sequence - 1)
         return mark
 
     def _fits(self, size: int) -> bool:
-        """Whether a message of *size* bytes finds room; one always does."""
+        """Whether a message of *size* bytes finds room; in an empty queue it always does."""
         queue = self._queue
         return not queue or (len(queue) < self._most and self._bytes + size <= self._most_bytes)
 
@@ -363,10 +362,10 @@ class MessageQueue:
         self.dropped += 1
         self._consumers.counts["dropped_messages"] += 1
 
-    # ── what waits in the history ───────────────────────────────────────────────────
+    # ── messages that wait in the history ───────────────────────────────────────────
 
     def _read_on(self) -> None:
-        """Fetch what waits in the history, of one run after the other."""
+        """Fetch messages that wait in the history, of one run after the other."""
         readable = not self._unreadable
         while readable and self._behind and not self._queue:
             run, mark = self._behind.popitem(last=False)
@@ -374,17 +373,17 @@ class MessageQueue:
                 is_all = self._read(run, mark)
             except StoreError:
                 is_all = readable = False
-                self._unreadable = not self._closed  # nobody tells a closed one when to try again
+                self._unreadable = not self._closed  # read_again() is not called for a closed queue
             if is_all:
                 mark.queued = mark.seen
             else:
-                self._behind[run] = mark  # the others first
+                self._behind[run] = mark  # behind the other runs
             self._tidy(run, mark)
 
     def _read(self, run: StreamId, mark: _Mark) -> bool:
-        """Queue what is held of one run; whether that was all.
+        """Queue the messages of one run that are held; whether those were all.
 
-        :raises StoreError: the rest of it cannot be read now.
+        :raises StoreError: the rest cannot be read now.
         """
         came = False
         for first, last, messages, damaged in self.reader(run, mark.queued, mark.seen, READ_BYTES):
@@ -408,10 +407,11 @@ class MessageQueue:
         return mark.queued >= mark.seen
 
     def _give_up(self, run: StreamId, mark: _Mark) -> None:
-        """Tell what waits of a run in the history as lost, since too much would have to be remembered."""
+        """Report the messages of a run in the history as lost, since too much would be remembered."""
         self._lost(run, mark, mark.seen)
-        self._tidy(run, mark)  # of what waits here nothing is lost
-        # Without a mark all counts as taken, so what is lost is told first; and nobody may ever take any.
+        self._tidy(run, mark)  # the messages that wait here are not lost
+        # Without a mark all count as taken, so the loss is reported first.  If too many gaps wait, they are
+        # reported at once: the application may never take a message.
         if run not in self._marks or len(self._gaps) > self._most_runs:
             self._tell_gaps()
 
@@ -424,11 +424,10 @@ class MessageQueue:
         first, mark.queued = mark.queued + 1, max(mark.queued, last)
         for low, high in mark.told.outside(first, last):
             if not mark.others.cover(low, high):
-                gap = Gap(mark.sender, run[1], low, high, why)
-                self._gaps.append((run, gap))
+                self._gaps.append((run, Gap(mark.sender, run[1], low, high, why)))
 
     def _tidy(self, run: StreamId, mark: _Mark) -> None:
-        """Forget what *mark* has no more use for, itself included."""
+        """Forget the ranges that *mark* no longer needs, and *mark* itself if all of *run* is taken."""
         for ranges in (mark.others, mark.told):
             if ranges:
                 self._ranges -= len(ranges)

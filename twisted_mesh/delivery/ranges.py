@@ -1,4 +1,4 @@
-"""A set of numbers that grows at its end: ranges in sixteen bytes each, however long they are.
+"""A set of numbers that grows at its end: each range takes sixteen bytes, however long it is.
 
 Contract: numbers are below 2^63; :meth:`Ranges.add` is called with rising ranges.
 """
@@ -26,7 +26,7 @@ class Ranges:
         return self.cover(number, number)
 
     def add(self, first: int, last: int) -> None:
-        """Add *first* to *last*, which lie above all that is in the set."""
+        """Add *first* to *last*, which lie above all numbers in the set."""
         if self._lasts and self._lasts[-1] == first - 1:
             self._lasts[-1] = last
         else:

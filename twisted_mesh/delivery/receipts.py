@@ -1,10 +1,10 @@
-"""Receipts: who has a message, live.
+"""Receipts: which members have a message, live.
 
-Contract: a :class:`Receipt` is what ``send(..., receipt=True)`` gives; its sets are the ids of members, as
-this node knows them now.  It is settled, and changes no more, once everybody who should have the message
-has it; until then it goes on, also while members are away.  :class:`Receipts` holds those that are not
-settled, and numbers them when their messages are.  A receipt is of one run of the core: where a new one
-begins, those of messages that go into it go on there, and the others are closed.
+Contract: ``send(..., receipt=True)`` returns a :class:`Receipt`; its sets are the ids of members, as this
+node knows them now.  A receipt is complete when every member that should have the message has it, and then
+changes no more; until then it is updated, also while members are away.  :class:`Receipts` holds those that
+are not complete, and numbers them when their messages are numbered.  If a new run of the core begins, the
+receipts of messages that go into it go on there, and the others are closed.
 """
 
 from __future__ import annotations
@@ -30,16 +30,14 @@ _NO_MEMBERS = "no other member is known that could have the message"
 
 
 class Receipt:
-    """Who has one message.
+    """Which members have one message.
 
-    :ivar id: ``(origin, epoch, sequence)`` of the message, once it has a number; else None.
-    :ivar closed: why it is not kept up any more, though it is not settled; or None.
+    :ivar id: ``(origin, epoch, sequence)`` of the message once it has a number; else None.
+    :ivar closed: why it is updated no more, though it is not complete; or None.
     """
 
     def __init__(self, clock: IReactorTime, look: Callable[[Receipt], Holders | None]) -> None:
-        """
-        :param look: who has the message now, as far as that is known.
-        """
+        """:param look: gives the members that have the message now, or None if that is not known."""
         self._clock = clock
         self._look = look
         self._last = Holders(_NOBODY, _NOBODY, _NOBODY)
@@ -56,25 +54,25 @@ class Receipt:
 
     @property
     def pending(self) -> frozenset[bytes]:
-        """The ids of those that should have it and have not said so yet."""
+        """The ids of the members that should have it and have not said so yet."""
         return _ids(self._holders().pending)
 
     @property
     def missed(self) -> frozenset[bytes]:
-        """The ids of those that will not get it: they began later, lost it, or are gone for good."""
+        """The ids of the members that will not get it: they began later, lost it, or are gone for good."""
         return _ids(self._holders().missed)
 
     def complete(self, timeout: float | None = None) -> Deferred[Receipt]:
-        """Wait until everybody who should have the message has taken it.
+        """Wait until every member that should have the message has taken it.
 
-        Those are the members on this node's roster when it was sent; where it had not joined by then, when
-        it joined.
+        Those are the members on this node's roster when the message was sent; if this node had not joined
+        by then, when it joined.
 
-        :param timeout: seconds, none if less than 0; None for as long as it takes.
-        :return: fires with this receipt.  Fails with ReceiptTimeout; with NotDelivered when nobody is
-            pending and somebody missed it, or the receipt is closed; with NoMembers where there is nobody
-            to have it; with NotRunning when the service stops.  The first two hold this receipt.
-        :raises LocalError: a timeout that is no number.
+        :param timeout: seconds; 0 if less; None for as long as it takes.
+        :return: fires with this receipt.  Fails with ReceiptTimeout; with NotDelivered if no member is
+            pending and some missed it, or the receipt is closed; with NoMembers if no member should have
+            it; with NotRunning if the service stops.  The first two errors hold this receipt.
+        :raises LocalError: *timeout* is no number.
         """
         seconds = seconds_of(timeout)
         if self._failure is not None:
@@ -91,10 +89,9 @@ class Receipt:
         return waiting
 
     def _not_delivered(self, holders: Holders) -> Failure:
-        of = len(holders.missed) + len(holders.delivered)
-        return Failure(
-            NotDelivered(f"{len(holders.missed)} of {of} members will not get the message", self)
-        )
+        missed = len(holders.missed)
+        why = f"{missed} of {missed + len(holders.delivered)} members will not get the message"
+        return Failure(NotDelivered(why, self))
 
     def _too_late(self, failure: Failure, timeout: float) -> None:
         failure.trap(DeferredTimeout)
@@ -102,10 +99,8 @@ class Receipt:
         if not any(holders):
             raise NoMembers(_NO_MEMBERS)
         missing = len(holders.pending) + len(holders.missed)
-        of = missing + len(holders.delivered)
-        raise ReceiptTimeout(
-            f"{missing} of {of} members have not taken the message after {timeout:g} s", self
-        )
+        of = f"{missing} of {missing + len(holders.delivered)} members"
+        raise ReceiptTimeout(f"{of} have not taken the message after {timeout:g} s", self)
 
     def _holders(self) -> Holders:
         if not self.is_complete and self._failure is None:
@@ -113,12 +108,11 @@ class Receipt:
         return self._last
 
     def _end(self, holders: Holders, failure: Failure, closed: str) -> None:
-        """Nothing more will be known than *holders*; *closed* says why."""
-        self._last = holders
-        self._failure, self.closed = failure, closed
+        """Keep *holders* as the last that is known; *closed* says why."""
+        self._last, self._failure, self.closed = holders, failure, closed
 
     def _tell(self) -> None:
-        """Tell those who wait what has become of it, if that is decided."""
+        """Fire or fail the Deferreds that wait, if the receipt is complete or closed."""
         if self.is_complete:
             self._waiting.happened(self)
         elif self._failure is not None:
@@ -133,24 +127,22 @@ class Receipt:
 
 
 class ReceiptCore(Interface):
-    """What knows of receipts."""
+    """The core, as far as receipts need it."""
 
     def handle(self, event: events.Event) -> None:
         """Let the core handle *event*."""
 
     def holders(self, sequence: int) -> Holders | None:
-        """Who has the own message *sequence* now; None if its receipt is not open."""
+        """Which members have the own message *sequence* now; None if its receipt is not open."""
 
 
 class Receipts:
-    """The receipts of one run that are not settled, by the place of their messages in all that is sent."""
+    """The receipts of one run that are not complete, by the place of their messages in all that is sent."""
 
     def __init__(
         self, clock: IReactorTime, core: ReceiptCore, changed: Callable[[str, Receipt], object]
     ) -> None:
-        """
-        :param changed: is called with ``"receipt"`` and each receipt of which more is known.
-        """
+        """:param changed: is called with ``"receipt"`` and each receipt of which more is known."""
         self._clock = clock
         self._core = core
         self._changed = changed
@@ -168,7 +160,7 @@ class Receipts:
         return receipt
 
     def numbered(self, numbered: events.Numbered) -> None:
-        """Messages have their numbers: the core is asked for the receipts of some of them."""
+        """Number the receipts whose messages have numbers now, and ask the core for them."""
         numbers = []
         place, self._numbered = self._numbered, self._numbered + numbered.count
         while self._unnumbered:
@@ -184,9 +176,9 @@ class Receipts:
             self._core.handle(events.Ask(numbers))
 
     def new_run(self, new_run: events.NewRun) -> None:
-        """A new run has begun: messages that no neighbour has taken get other numbers, in that.
+        """Go on in a new run: messages that no neighbour has taken get other numbers in it.
 
-        The others stay in the run that is over, of which nothing more is heard: they are closed.
+        The receipts of the other messages are closed: nothing more is heard of the run that is over.
         """
         self._numbered -= new_run.again
         numbers, self._open = self._open, {}
@@ -202,10 +194,9 @@ class Receipts:
                 self._close(receipt, receipt._last, "a new run of this node has begun")
 
     def receipted(self, receipted: events.Receipted) -> None:
-        """More is known of who has some messages."""
+        """Report receipts of whose members more is known."""
         for number in receipted.sequences:
-            receipt = self._open.get(number)
-            if receipt is not None:
+            if (receipt := self._open.get(number)) is not None:
                 holders = receipted.decided.get(number)
                 missed = None if holders is None else self._decided(number, receipt, holders)
                 self._changed("receipt", receipt)
@@ -214,7 +205,7 @@ class Receipts:
                     receipt._waiting.failed(missed)
 
     def closed(self, closed: events.ReceiptClosed) -> None:
-        """There are too many receipts: one is not kept up any more."""
+        """Close a receipt that the core has given up, because too many are open."""
         receipt = self._open.pop(closed.sequence, None)
         self._places.pop(closed.sequence, None)
         if receipt is not None:
@@ -227,7 +218,7 @@ class Receipts:
         receipt._tell()
 
     def stop(self) -> None:
-        """Nothing more will be known."""
+        """Close all receipts."""
         failure = Failure(NotRunning("the service stopped before everybody had the message"))
         receipts = [*self._unnumbered.values(), *self._open.values()]
         self._unnumbered.clear()
@@ -238,10 +229,13 @@ class Receipts:
             receipt._tell()
 
     def _decided(self, number: int, receipt: Receipt, holders: Holders) -> Failure | None:
-        """Nobody is pending; why those who wait now have waited in vain, though more may come of it."""
+        """Take in that no member is pending any more.
+
+        :return: the failure of the Deferreds that wait, if members missed the message; they may get it yet.
+        """
         if holders.missed:
             return receipt._not_delivered(holders)
-        # All is in order before anybody is told, who may send or stop.
+        # State first: callbacks may send, or stop the service.
         receipt._last = holders
         del self._open[number], self._places[number]
         self._core.handle(events.Forget(number))

@@ -1,6 +1,6 @@
-"""What the application is told of the node, as events of its emitter.
+"""Reports to the application: events of its emitter, made from events of the core.
 
-Contract: each report is one event with one value; nothing here decides anything.
+Contract: each report is one event with one value; nothing is decided here.
 """
 
 from __future__ import annotations
@@ -11,59 +11,46 @@ from twisted_mesh.core import events
 from twisted_mesh.delivery.delivery import Delivery
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.identity import id_of
-from twisted_mesh.message import Gap, Member, Refusal
+from twisted_mesh.message import Gap
 
 
 class Reports:
     """The reports of one service."""
 
     def __init__(self, delivery: Delivery, service: object) -> None:
-        """
-        :param service: what ``connect`` and ``disconnect`` listeners are given.
-        """
+        """:param service: the argument of ``connect`` and ``disconnect`` listeners."""
         self.delivery = delivery
-        self._emit = delivery.listeners.emit
+        self.emit = delivery.listeners.emit
         self._service = service
 
     def linked(self, count: int) -> None:
-        """A node came into the routing table, where there are *count* now."""
+        """Report that a node came into the routing table, which has *count* entries now."""
         if count == 1:
-            self._emit("connect", self._service)
+            self.emit("connect", self._service)
 
     def unlinked(self, count: int) -> None:
-        """A node left the routing table, where *count* are left."""
+        """Report that a node left the routing table, which has *count* entries now."""
         if not count:
-            self._emit("disconnect", self._service)
-
-    def refused(self, refusal: Refusal) -> None:
-        """A connection did not become a link."""
-        self._emit("refused", refusal)
-
-    def member(self, member: Member) -> None:
-        """A member is new, or has changed."""
-        self._emit("member", member)
+            self.emit("disconnect", self._service)
 
     def failed(self, error: Exception) -> None:
-        """Something failed that nobody waits for."""
-        self._emit("failure", Failure(error))
+        """Report an error of which no caller hears."""
+        self.emit("failure", Failure(error))
 
     def gap(self, gap: events.GapFound) -> None:
-        """Messages will not come."""
+        """Report messages that will not come."""
         why = "no neighbour sent them in time"
         found = Gap(id_of(gap.origin), gap.epoch, gap.first, gap.last, why)
         self.delivery.missing((gap.origin, gap.epoch), found)
 
     def poisoned(self, poisoned: events.Poisoned) -> None:
-        """Messages cannot be read."""
+        """Report messages that cannot be read."""
         sender, error = id_of(poisoned.origin), poisoned.error
         text = f"messages {poisoned.first} to {poisoned.last} of {sender.decode()} cannot be read: {error}"
         self.delivery.blame(sender, text, error)
 
     def equivocation(self, equivocation: events.Equivocation) -> None:
-        """An author signed two things under one number."""
-        sender = id_of(equivocation.origin)
-        text = (
-            f"{sender.decode()} signed two different messages {equivocation.first}; it is repaired no more"
-        )
-        error = RemoteError(text, Reason.SIGNATURE)
-        self.delivery.blame(sender, text, error)
+        """Report an author that signed two messages under one number."""
+        sender, first = id_of(equivocation.origin), equivocation.first
+        text = f"{sender.decode()} signed two different messages {first}; it is repaired no more"
+        self.delivery.blame(sender, text, RemoteError(text, Reason.SIGNATURE))
