@@ -32,6 +32,7 @@ ROOMS = (
     "core.membership",
     "core.overlay",
     "core.replies",
+    "core.link_life",
     "core.node",
     "simulation",
     "simulation.invariants",

@@ -1,4 +1,4 @@
-"""Who may speak here: which authors a link may bring.
+"""Who may speak here: which frames a link may bring before the peer's frontier, and which authors.
 
 Contract: an author that is known, or at the far end of the link itself, always may.  Of others a link may
 bring so many a minute: who makes up authors fills no tables with them.
@@ -9,6 +9,11 @@ from __future__ import annotations
 from collections.abc import Container
 
 from twisted_mesh.core.link import Link
+from twisted_mesh.wire import native
+from twisted_mesh.wire.membership import Presence
+from twisted_mesh.wire.signed import SignedRecord
+
+_EARLY = (native.Snapshot, native.Digest, native.Prune, native.Ping, native.Pong, native.Unknown)
 
 
 class Admission:
@@ -31,3 +36,15 @@ class Admission:
             return True
         self.waiting += 1
         return False
+
+
+def may_come_early(frame: native.Frame, own: bytes) -> bool:
+    """Whether *frame* may come before the peer's frontier.
+
+    A record of the own key may, which says that it is used elsewhere: the link ends with that.
+
+    :param own: the origin of this node.
+    """
+    if isinstance(frame, SignedRecord) and isinstance(frame.record, Presence):
+        return frame.record.origin == own
+    return isinstance(frame, _EARLY)

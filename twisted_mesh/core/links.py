@@ -17,6 +17,11 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import LinkOpened
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.link import Link
+from twisted_mesh.errors import Reason
+
+_DOUBLE = "another link to this node is kept"
+_OUTRUN = "another node uses this key, in a newer run"
+_SUCCEEDED = "a newer run of this key is linked: the node was restarted, or another one uses its key"
 
 
 class Links:
@@ -94,6 +99,14 @@ class Links:
     def is_outrun(self, link: Link) -> bool:
         """Whether another link to its node is of a newer run."""
         return any(other.peer.epoch > link.peer.epoch for other in self.to(link.peer.origin))
+
+    def why_double(self, link: Link) -> tuple[Reason, str]:
+        """Why *link*, which is new, goes, of two to its node."""
+        return (Reason.KEY, _OUTRUN) if self.is_outrun(link) else (Reason.DUPLICATE, _DOUBLE)
+
+    def why_replaced(self, link: Link) -> tuple[Reason, str]:
+        """Why *link*, which was there before, goes."""
+        return (Reason.KEY, _SUCCEEDED) if self.is_outrun(link) else (Reason.DUPLICATE, _DOUBLE)
 
     def replaced(self, origin: bytes) -> list[Link]:
         """The links to one node that must go because the one that stays is up.

@@ -28,7 +28,6 @@ from twisted_mesh.wire.native import SignedBatch
 
 #: What goes to the application of a run, or will never come to it.
 Handed = Deliver | Poisoned | GapFound
-Gaps = Iterable[tuple[GapFound, list[Ready]]]
 
 
 class Inbound:

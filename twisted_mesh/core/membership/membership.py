@@ -12,8 +12,7 @@ from typing import Final
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.admission import Admission
-from twisted_mesh.core.broadcast.outbox import Outbox
-from twisted_mesh.core.broadcast.push import Push
+from twisted_mesh.core.broadcast.broadcast import Broadcast
 from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.events import Timer
 from twisted_mesh.core.handshake import LocalNode
@@ -30,13 +29,14 @@ from twisted_mesh.wire.membership import Presence, Role, Suspect
 from twisted_mesh.wire.membership import Roster as RosterFrame
 from twisted_mesh.wire.signed import SignedRecord
 
+_SHARED = "two nodes use this key, and the one started later keeps it: give each an identity of its own"
 _LOOKS: Final = 10  # times an interval the roster is looked through
 
 
 class Membership:
     """The members as one node knows them.
 
-    :ivar roster: all authors but this node; :ivar admission: who may become one.
+    :ivar roster: all authors but this node.
     :ivar conflict: with another node that uses the own key.
     :ivar records: those that leave this node; :ivar announcing: its own.
     :ivar joined: whether a neighbour has told its roster.
@@ -47,22 +47,22 @@ class Membership:
         local_node: LocalNode,
         config: MeshConfig,
         links: Links,
-        outbox: Outbox,
-        push: Push,
+        broadcast: Broadcast,
+        roster: Roster,
+        admission: Admission,
         effects: Effects,
     ) -> None:
         self._local_node = local_node
         self._config = config
         self._links = links
         self._effects = effects
-        self.roster = roster = Roster(config)
-        self.admission = Admission(roster)
+        self.roster = roster
+        self._admission = admission
+        outbox, push = broadcast.outbox, broadcast.push
         self.conflict = conflict = KeyConflict(config, effects)
-        self.records = RecordPush(local_node, links, push.parents, roster, conflict, effects)
+        self.records = RecordPush(local_node, links, broadcast.parents, roster, conflict, effects)
         self.announcing = Announcing(local_node, config, outbox, roster, conflict, self.records, effects)
-        self._presences = Presences(
-            local_node, roster, conflict, push, self.records, self.admission, effects
-        )
+        self._presences = Presences(local_node, roster, conflict, push, self.records, admission, effects)
         self._suspicion = Suspicion(
             local_node, config, roster, conflict, self.announcing, self.records, effects
         )
@@ -73,7 +73,7 @@ class Membership:
         """What was ignored so far, by name."""
         return {
             "old_records": self._presences.old,
-            "authors_waiting": self.admission.waiting,
+            "authors_waiting": self._admission.waiting,
             "idle_suspicions": self._suspicion.idle,
         }
 
@@ -105,10 +105,15 @@ class Membership:
         if link.up and wordless and not self._links.to(link.peer.origin):
             self._suspicion.lost(link.peer.origin, now)
 
-    def met(self, epoch: int, now: float) -> None:
-        """Another node with the own key has proven that it runs now, in the later run *epoch*."""
-        self.conflict.met(epoch, now)
-        self._effects.set_timer(Timer.ROSTER, self.conflict.until)
+    def same_key(self, event: events.SameKey, now: float) -> None:
+        """Another node has the own key: only one of the two goes on, and both say so."""
+        epoch = self._local_node.epoch
+        self._effects.close(event.link, Reason.KEY, _SHARED)
+        if event.epoch > epoch:
+            self.conflict.met(event.epoch, now)
+            self._effects.set_timer(Timer.ROSTER, self.conflict.until)
+        elif event.epoch == epoch and not event.outgoing:  # one end alone, so that they differ from then on
+            self._effects.emit(events.EpochConflict(epoch))
 
     # ── frames ──────────────────────────────────────────────────────────────────────
 

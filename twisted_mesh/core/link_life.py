@@ -1,0 +1,129 @@
+"""The life of a link: what each part of a node does when one opens, comes up and ends.
+
+Contract: a link is fed from its proof to its end, and *up* from the peer's frontier on.  Of two links to one
+node one is kept.  A part that wants a link ended tells that to Effects; :meth:`LinkLife.end_links` does it.
+"""
+
+from __future__ import annotations
+
+from twisted_mesh.core import events
+from twisted_mesh.core.broadcast.broadcast import Broadcast
+from twisted_mesh.core.effects import Effects
+from twisted_mesh.core.link import Link
+from twisted_mesh.core.links import Links
+from twisted_mesh.core.membership.membership import Membership
+from twisted_mesh.core.overlay.neighbourhood import Neighbourhood
+from twisted_mesh.core.replies.replies import Replies
+from twisted_mesh.errors import Reason
+
+
+class LinkLife:
+    """The lives of a node's links."""
+
+    def __init__(
+        self,
+        links: Links,
+        broadcast: Broadcast,
+        membership: Membership,
+        neighbourhood: Neighbourhood,
+        replies: Replies,
+        effects: Effects,
+    ) -> None:
+        self._links = links
+        self._broadcast = broadcast
+        self._membership = membership
+        self._neighbourhood = neighbourhood
+        self._replies = replies
+        self._effects = effects
+
+    def opened(self, event: events.LinkOpened, now: float) -> None:
+        """A peer has proven itself: keep the link and tell the peer all, or refuse it."""
+        link, older = self._links.open(event, now)
+        self._neighbourhood.proven(link, now)
+        if not self._links.is_wanted(link):
+            self.close(link.number, *self._links.why_double(link), now)
+            return
+        no_room = self._neighbourhood.opened(link, now)
+        self.end_links(now)
+        if no_room is not None:
+            self.close(link.number, Reason.ROOM, no_room, now)
+            return
+        self._broadcast.tell(link, older, event.settled, now)
+        self._membership.tell(link, self._neighbourhood.vote(link), now)
+        self._broadcast.told(link, now)
+
+    def closing(self, number: int, reason: Reason, now: float) -> None:
+        """Nothing more goes out over a link; what still comes in counts."""
+        link = self._stop_feeding(number, reason, now)
+        if link is not None:
+            self._settle_double(link.peer.origin, now)
+
+    def _settle_double(self, origin: bytes, now: float) -> None:
+        for link in self._links.replaced(origin):
+            reason, why = self._links.why_replaced(link)
+            self._stop_feeding(link.number, reason, now)
+            self._effects.close(link.number, reason, why)
+
+    def _stop_feeding(self, number: int, reason: Reason, now: float) -> Link | None:
+        link, heir = self._links.close(number)
+        if link is None:
+            return None
+        self._broadcast.flow.ended(link, reason)
+        if heir is not None:
+            self._effects.emit(events.LinkUp(heir.number))
+        for gone in self._links.gone(link):
+            self._effects.emit(events.LinkDown(gone, reason))
+        self._broadcast.link_gone(number, now)
+        if reason in (Reason.DUPLICATE, Reason.KEY):
+            self._membership.outdated(link)
+        if not link.is_exchange:
+            self._replies.closed(link, now)
+        self._neighbourhood.closed(link, reason, now)
+        if not link.is_exchange:
+            self._membership.closed(link, reason, now)
+        return link
+
+    def close(self, number: int, reason: Reason, detail: str, now: float) -> None:
+        """Close a link, telling the peer why."""
+        self.closing(number, reason, now)
+        self._effects.close(number, reason, detail)
+
+    def end_links(self, now: float) -> None:
+        """End the links that a part wants ended."""
+        for link, reason, why in self._effects.take_ending():
+            if not link.closing:
+                self.close(link.number, reason, why, now)
+
+    def frontier_received(self, link: Link, now: float) -> None:
+        """The peer's frontier is here: the link is up, or the exchange has begun."""
+        link.frontier_received = True
+        if not link.closing:
+            self._now_up(link, now)
+
+    def _now_up(self, link: Link, now: float) -> None:
+        if not link.is_exchange:
+            relieved = self._links.up(link)
+            self._effects.emit(events.LinkUp(link.number))
+            if relieved is not None:
+                self._effects.emit(events.LinkDown(relieved, Reason.DUPLICATE))
+        self._membership.up(link, now)
+        if link.is_exchange:
+            self._effects.emit(events.Visiting(link.number))
+        self._neighbourhood.up(link, now)
+        self.end_links(now)
+        if not link.is_exchange:
+            self._replies.up(link, now)
+        self._neighbourhood.on_exchange(now)
+        self.end_links(now)
+        if not link.is_exchange:
+            self._settle_double(link.peer.origin, now)
+            self._broadcast.compare_later(now)
+
+    def kept(self, link: Link, now: float) -> None:
+        """An exchange becomes a link between neighbours, unless there is another."""
+        self._links.make_neighbour(link)
+        self._neighbourhood.kept(link, now)
+        if self._links.is_kept(link):
+            self._now_up(link, now)
+        else:
+            self.close(link.number, *self._links.why_double(link), now)
