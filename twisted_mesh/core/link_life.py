@@ -1,7 +1,8 @@
 """The life of a link: what each part of a node does when one opens, comes up and ends.
 
-Contract: a link is fed from its proof to its end, and *up* from the frontier of its peer on.  Of two links to
-one node one is kept.  A part that wants a link ended tells that to Effects; :meth:`LinkLife.end_links` does it.
+Contract: a link is fed from its proof to its end, and *up* from the frontier of its peer on.  Of two links
+to one node one is kept.  A part that wants a link ended tells that to Effects; :meth:`LinkLife.end_links`
+does it.
 """
 
 from __future__ import annotations
