@@ -66,7 +66,6 @@ OWED: set[str] = set()
 WIDE = {
     "links.peers.PersistentPeers",
     "links.rejoin.Rejoin",
-    "simulation.world.World",
 }
 
 #: Clocks, randomness, I/O and threads are handed to the wire and the core from above.

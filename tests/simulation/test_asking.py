@@ -10,8 +10,8 @@ from tests.support.length import at_length
 from twisted_mesh.core import events
 from twisted_mesh.core.replies.routes import DETOURS, MOST_HOPS
 from twisted_mesh.simulation.__main__ import nodes_for
-from twisted_mesh.simulation.adversaries.impostors import Impostor
-from twisted_mesh.simulation.adversaries.perjurers import PERJURERS, Swallower
+from twisted_mesh.simulation.adversaries.identities import Adversary
+from twisted_mesh.simulation.adversaries.receipts import RECEIPT_ADVERSARIES, Swallower
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.scenarios.asking import ASKING, Asker, Asking, Book
 from twisted_mesh.simulation.scenarios.schedules import random_graph
@@ -35,13 +35,15 @@ def play(name: str, seed: int, nodes: int = 0, seconds: float = SECONDS) -> Aski
 def asking(count: int, members: tuple[type[Member], ...] = (), seed: int = 1) -> World:
     """A mesh of *count* that has had two seconds, the first members of other kinds."""
     Asker.book = Book()
-    world = World(seed, count, latency=(0.01, 0.04), members=[*members, *[Asker] * (count - len(members))])
-    Asker.book.liars = {member.origin for member in world.members if member.lies}
+    world = World(
+        seed, count, latency=(0.01, 0.04), members=[*members, *[Asker] * (count - len(members))]
+    ).start()
+    Asker.book.adversaries = {member.origin for member in world.members if member.lies}
     honest = [member for member in world.members if not member.lies]
     random_graph(world, honest, 4)  # whoever lies hangs on a network that is connected without it
-    for liar in world.members[: len(members)]:
+    for adversary in world.members[: len(members)]:
         for other in world.random.sample(honest, min(4, len(honest))):
-            world.link(liar, other)
+            world.link(adversary, other)
     world.run_until(2.0)
     return world
 
@@ -63,7 +65,7 @@ def unknown(asker: Asker, members: list[Asker]) -> set[tuple[int, int]]:
 
 class TestPromises(SynchronousTestCase):
     def setUp(self) -> None:
-        self.patch(Impostor, "pace", at_length(Impostor.pace, 1.0))
+        self.patch(Adversary, "pace", at_length(Adversary.pace, 1.0))
 
     def test_they_hold_in_every_schedule(self) -> None:
         for number, name in enumerate(ASKING):
@@ -86,8 +88,8 @@ class TestPromises(SynchronousTestCase):
         # Nothing goes a long way round: it strays for so many hops, and then takes a way from the author.
         self.assertLessEqual(playing.book.hops, DETOURS + playing.book.way + 1)
 
-    def test_with_each_kind_of_liar(self) -> None:
-        for kind in PERJURERS:
+    def test_with_each_kind_of_adversary(self) -> None:
+        for kind in RECEIPT_ADVERSARIES:
             world = asking(at_length(14, 10), (kind, kind, kind), seed=5)
             honest = askers(world)
             for number in range(12):
@@ -204,7 +206,7 @@ class TestJudge(SynchronousTestCase):
         """What is counted in a calm run with one member of *kind*, to which others write."""
         schedule = replace(ASKING["asking-calm"], seconds=SECONDS)
         playing = Asking(schedule, 4, 8)
-        world = playing.world = World(4, 8, latency=schedule.latency, members=[kind, *[Asker] * 7])
+        world = playing.world = World(4, 8, latency=schedule.latency, members=[kind, *[Asker] * 7]).start()
         playing.run()
         return {name: world.counts[name] for name in ("receipts", "directs")}
 

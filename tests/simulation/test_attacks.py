@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.length import at_length, only_at_length
-from twisted_mesh.simulation.adversaries.impostors import Minter
+from twisted_mesh.simulation.adversaries.identities import Minter
 from twisted_mesh.simulation.scenarios.attacks import ATTACKS, VICTIM
 from twisted_mesh.simulation.scenarios.stage import Stage
 
@@ -30,12 +30,12 @@ class TestAttacks(SynchronousTestCase):
 
     def test_one_that_accuses_everybody_as_fast_as_it_can(self) -> None:
         stage = self.assert_nothing_comes_of("storm", at_length(10, 7))
-        self.assertEqual(stage.society.wrongs, [])
+        self.assertEqual(stage.membership.wrongs, [])
 
     def test_accusers_that_are_made_up(self) -> None:
         only_at_length()
         stage = self.assert_nothing_comes_of("minted-accusers", 8)
-        self.assertEqual(stage.society.wrongs, [])
+        self.assertEqual(stage.membership.wrongs, [])
 
     def test_authors_without_end_through_one_member(self) -> None:
         only_at_length()
@@ -64,7 +64,7 @@ class TestAttacks(SynchronousTestCase):
         most = stage.world.config.dial_burst + stage.world.config.dial_rate * stage.world.now
         self.assertLess(knocks, honest * most)
 
-    def test_a_newcomer_that_liars_surround_has_honest_neighbours(self) -> None:
+    def test_a_newcomer_that_adversaries_surround_has_honest_neighbours(self) -> None:
         only_at_length()
         stage = self.assert_nothing_comes_of("eclipse", 20)
         links, _ = stage.shares

@@ -5,9 +5,9 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.length import at_length
-from twisted_mesh.simulation.adversaries.impostors import Impostor
-from twisted_mesh.simulation.adversaries.liars import LIARS
-from twisted_mesh.simulation.adversaries.perjurers import PERJURERS
+from twisted_mesh.simulation.adversaries.identities import Adversary
+from twisted_mesh.simulation.adversaries.receipts import RECEIPT_ADVERSARIES
+from twisted_mesh.simulation.adversaries.relays import RELAY_ADVERSARIES
 from twisted_mesh.simulation.scenarios.joint import KINDS, Joint, draw
 
 
@@ -15,7 +15,7 @@ class TestJoint(SynchronousTestCase):
     """Of the first seeds 4 and 20 have found faults: receipts that relays dropped, and a false gap."""
 
     def setUp(self) -> None:
-        self.patch(Impostor, "pace", at_length(Impostor.pace, 0.5))
+        self.patch(Adversary, "pace", at_length(Adversary.pace, 0.5))
 
     def test_all_promises_hold(self) -> None:
         for seed in at_length(range(1, 11), (4,)):
@@ -33,4 +33,4 @@ class TestJoint(SynchronousTestCase):
             self.assertEqual({bool(getattr(one, name)) for one in drawn}, {False, True}, name)
         for name in ("leaves", "stalls", "guests", "hidden"):
             self.assertEqual({bool(getattr(one, name)) for one in drawn}, {False, True}, name)
-        self.assertLessEqual({*LIARS, *PERJURERS}, set(KINDS))
+        self.assertLessEqual({*RELAY_ADVERSARIES, *RECEIPT_ADVERSARIES}, set(KINDS))

@@ -75,7 +75,7 @@ def calm(
     :param senders: "one", "random" members one at a time, or "all" at once.
     :param interval: seconds between two messages of one sender, on average.
     """
-    world = kind(1, nodes, (0.02, jitter))
+    world = kind(1, nodes, (0.02, jitter)).start()
     random_graph(world, world.members, 5)
     world.run_until(2.0)
     saying = world.members[:1] if senders == "one" else world.members
@@ -151,7 +151,7 @@ class TestRepairing(SynchronousTestCase):
         :return: bytes sent to it for each useful one; how often the ideal time it took; the slowest
             live delivery to another, in seconds.
         """
-        world = World(1, streams + 4, latency=(0.005, 0.01))
+        world = World(1, streams + 4, latency=(0.005, 0.01)).start()
         *others, newcomer = world.members
         world.crash(newcomer)
         random_graph(world, others, 5)
@@ -211,9 +211,9 @@ class TestMemories(SynchronousTestCase):
     def world(self, seed: int, configs: Sequence[MeshConfig]) -> World:
         """Twelve nodes with traffic of all for a minute, each with the next of *configs*."""
         count = 12
-        world = World(
-            seed, count, configs={number: configs[number % len(configs)] for number in range(count)}
-        )
+        world = World(seed, count)
+        world.configs = {number: configs[number % len(configs)] for number in range(count)}
+        world.start()
         random_graph(world, world.members, 4)
         world.run_until(1.0)
         return world

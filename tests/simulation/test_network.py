@@ -20,7 +20,7 @@ class TestLine(SynchronousTestCase):
     """A line of 100 bytes a second."""
 
     def setUp(self) -> None:
-        self.world = World(1, 0)
+        self.world = World(1, 0).start()
         self.line = Line(self.world, 100.0)
         self.through: list[tuple[float, str]] = []
 
@@ -77,7 +77,7 @@ class TestLines(SynchronousTestCase):
     """A line of 1,000 bytes a second behind one of 2,000."""
 
     def setUp(self) -> None:
-        self.world = World(1, 0)
+        self.world = World(1, 0).start()
         self.lines = [Line(self.world, 2000.0), Line(self.world, 1000.0)]
         self.passed: list[tuple[float, int]] = []
 
@@ -148,7 +148,7 @@ class TestLinesOfMembers(SynchronousTestCase):
     """All links to one member share its line."""
 
     def setUp(self) -> None:
-        self.world = World(1, 3, latency=(0.02, 0.01))
+        self.world = World(1, 3, latency=(0.02, 0.01)).start()
         self.flooder, self.other, self.slow = self.world.members
         self.slow.line = Line(self.world, 10_000.0)
         for member in (self.flooder, self.other):

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.length import at_length
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.simulation.bootstrap import bootstrap
-from twisted_mesh.simulation.invariants.society import islands, limits
+from twisted_mesh.simulation.invariants.membership import islands, limits
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.scenarios.stage import Stage
 

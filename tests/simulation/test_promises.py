@@ -11,7 +11,7 @@ from tests.support.length import at_length
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.simulation.__main__ import nodes_for
-from twisted_mesh.simulation.adversaries.liars import LIARS, ManyRuns, Trickler
+from twisted_mesh.simulation.adversaries.relays import RELAY_ADVERSARIES, ManyRuns, SlowRelay
 from twisted_mesh.simulation.invariants.judge import check_at_rest, check_complete
 from twisted_mesh.simulation.keys import real_keys
 from twisted_mesh.simulation.member import Member
@@ -86,7 +86,10 @@ class TestPromises(SynchronousTestCase):
         self.assertEqual(sum(len(seeds) for seeds in SEEDS.values()), 9 * RUNS)
 
     def test_with_real_keys(self) -> None:
-        world = World(3, 5, keys=real_keys)
+        class Signing(World):
+            keys = staticmethod(real_keys)
+
+        world = Signing(3, 5).start()
         random_graph(world, world.members, 3)
         world.run_until(1.0)
         for _ in range(4):
@@ -104,17 +107,17 @@ class Hasty(ManyRuns):
     pace = 0.05
 
 
-class TestLiars(SynchronousTestCase):
+class TestAdversaries(SynchronousTestCase):
     """Whoever lies, everyone honest has everything the honest sent."""
 
-    def test_each_kind_of_liar_alone(self) -> None:
-        for kind in LIARS:
-            world = World(11, 14, latency=(0.01, 0.04), members=[kind] * 3)
-            liars, honest = world.members[:3], world.members[3:]
+    def test_each_kind_of_adversary_alone(self) -> None:
+        for kind in RELAY_ADVERSARIES:
+            world = World(11, 14, latency=(0.01, 0.04), members=[kind] * 3).start()
+            adversaries, honest = world.members[:3], world.members[3:]
             random_graph(world, honest, 4)
-            for number, liar in enumerate(liars):
+            for number, adversary in enumerate(adversaries):
                 for other in honest[number::3]:
-                    world.link(liar, other)
+                    world.link(adversary, other)
             world.run_until(1.0)
             for round_ in range(at_length(40, 16)):
                 world.random.choice(world.members).publish("x" * world.random.randrange(200))
@@ -129,26 +132,26 @@ class TestLiars(SynchronousTestCase):
             self.assertEqual(world.violations, [], kind.__name__)
 
     def test_a_trickle_holds_nobody_up_who_can_ask_another(self) -> None:
-        world = World(1, 3, members=[Trickler])
-        liar, author, newcomer = world.members
+        world = World(1, 3, members=[SlowRelay]).start()
+        adversary, author, newcomer = world.members
         world.crash(newcomer)
-        world.link(liar, author)
+        world.link(adversary, author)
         for _ in range(200):
             author.publish("x")
             world.run_until(world.now + 0.05)
         newcomer.replay = MAX_NUMBER
         newcomer.start()
-        world.link(newcomer, liar)
+        world.link(newcomer, adversary)
         world.run_until(world.now + 2)
         world.link(newcomer, author)
         world.run_until(world.now + 10)
         self.assertEqual((newcomer.delivered[author.run], world.violations), (200, []))
 
     def test_an_author_with_runs_without_end_pushes_nobody_out(self) -> None:
-        world = World(1, 4, MeshConfig(open_streams=32), members=[Hasty])
-        liar, author, busy, newcomer = world.members
+        world = World(1, 4, MeshConfig(open_streams=32), members=[Hasty]).start()
+        adversary, author, busy, newcomer = world.members
         world.crash(newcomer)
-        for one, other in ((liar, author), (author, busy), (busy, liar)):
+        for one, other in ((adversary, author), (author, busy), (busy, adversary)):
             world.link(one, other)
         world.run_until(1.0)
         for count, member in ((5, author), (200, busy)):
@@ -233,13 +236,13 @@ class TestJudge(SynchronousTestCase):
         playing = Play(brief(name, SECONDS), 1, 12)
         # What each author had sent is told by its record, which would heal much.
         config = MeshConfig(presence_settle=1e6, presence_interval=3000.0)
-        playing.world = World(1, 12, config, latency=playing.schedule.latency, members=[kind] * 12)
+        playing.world = World(1, 12, config, latency=playing.schedule.latency, members=[kind] * 12).start()
         world = playing.run()
         return {promise for promise in COUNTED[2:] if world.counts[promise]}
 
     def of_member(self, kind: type[Member]) -> World:
         """A calm world in which one member's application is not told the truth."""
-        world = World(1, 6, members=[kind])
+        world = World(1, 6, members=[kind]).start()
         random_graph(world, world.members, 3)
         world.run_until(1.0)
         for _ in range(30):
@@ -255,7 +258,7 @@ class TestJudge(SynchronousTestCase):
         self.assertEqual(self.of_member(Doubler).counts["duplicates"], 3)
 
     def test_the_last_message_that_is_swallowed(self) -> None:
-        world = World(1, 2, members=[Member, Unheard])
+        world = World(1, 2, members=[Member, Unheard]).start()
         world.link(*world.members)
         world.run_until(1.0)
         world.members[0].publish("x")
@@ -273,7 +276,7 @@ class TestJudge(SynchronousTestCase):
         self.assertIn("missed", self.broken("partition", Forgetful))
 
     def test_a_gap_of_what_a_neighbour_holds(self) -> None:
-        world = World(1, 2)
+        world = World(1, 2).start()
         author, reader = world.members
         world.link(author, reader)
         world.run_until(1.0)
@@ -285,7 +288,7 @@ class TestJudge(SynchronousTestCase):
         self.assertEqual((world.counts["gaps"], world.counts["false gaps"]), (2, 1))
 
     def test_a_hole_that_is_left(self) -> None:
-        world = World(1, 2)
+        world = World(1, 2).start()
         author, reader = world.members
         world.link(author, reader)
         world.run_until(1.0)
@@ -301,7 +304,7 @@ class TestJudge(SynchronousTestCase):
         self.assertEqual((world.counts["stalls"], world.counts["missed"]), (1, 1))
 
     def test_own_messages_that_come_back_as_news(self) -> None:
-        world = World(1, 1)
+        world = World(1, 1).start()
         [member] = world.members
         member._take(events.Deliver(0, *member.run, 1, 0, 1, [None]))
         self.assertEqual(world.counts["duplicates"], 1)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.length import at_length
+from twisted_mesh.simulation.scenarios.large import fail
 from twisted_mesh.simulation.scenarios.scenes import SCENES
-from twisted_mesh.simulation.scenarios.soak import fail
 from twisted_mesh.simulation.scenarios.stage import Stage
 
 
@@ -47,16 +47,16 @@ class TestScenes(SynchronousTestCase):
     def test_links_that_are_lost_let_nobody_be_shown_as_gone(self) -> None:
         [stage] = self.assert_kept("suspicion", at_length(12, 8), range(1, 2))
         self.assertGreater(stage.world.kinds["Suspect"], 100)
-        self.assertEqual(stage.society.wrongs, [])
+        self.assertEqual(stage.membership.wrongs, [])
 
     def test_a_reactor_that_stalls_for_ten_seconds_accuses_nobody_and_is_not_accused(self) -> None:
         [stage] = self.assert_kept("stalls", 10, range(1, 2))
-        self.assertEqual(stage.society.wrongs, [])
+        self.assertEqual(stage.membership.wrongs, [])
 
     def test_one_that_stalls_for_longer_is_back_by_itself(self) -> None:
         [stage] = self.assert_kept("long-stalls", 8, range(1, 2))
-        self.assertGreater(len(stage.society.wrongs), 0)
-        self.assertLess(max(stage.society.wrongs), 60.0)
+        self.assertGreater(len(stage.membership.wrongs), 0)
+        self.assertLess(max(stage.membership.wrongs), 60.0)
 
     def test_what_is_told_of_who_is_there_goes_along_trees_and_messages_follow(self) -> None:
         [stage] = self.assert_kept("quiet", 16, range(1, 2))

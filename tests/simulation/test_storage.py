@@ -25,7 +25,7 @@ class TestAbsence(SynchronousTestCase):
 
     def away(self, keeps: float, *, remembers: bool = True) -> tuple[World, Member, Member]:
         """What the relay keeps, in seconds; the world at rest, the author, and who is back."""
-        world = World(1, 3, SHORT)
+        world = World(1, 3, SHORT).start()
         author, relay, away = world.members
         relay.store = SimStore(seconds=keeps)
         relay.start()
@@ -76,7 +76,7 @@ class TestCrash(SynchronousTestCase):
 
     def crashed(self, at: float) -> tuple[World, Member, Member, int]:
         """A node that goes down so long after a message was sent to it; what it stored by then."""
-        world = World(1, 2, latency=(0.01, 0.0))
+        world = World(1, 2, latency=(0.01, 0.0)).start()
         author, node = world.members
         node.store = SimStore()
         node.start()
@@ -104,7 +104,7 @@ class TestCrash(SynchronousTestCase):
 
     def test_what_was_told_as_the_base_and_never_came_may_be_delivered_after_it(self) -> None:
         # Its author's record names less, and no other is remembered: the base may have been a lie.
-        world = World(1, 3)
+        world = World(1, 3).start()
         author, other, node = world.members
         world.link(author, other)
         world.run_until(1.0)

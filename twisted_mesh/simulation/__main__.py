@@ -15,10 +15,10 @@ from twisted_mesh.simulation.report import Result, measure, summary, table
 from twisted_mesh.simulation.scenarios.asking import ASKING, Asking
 from twisted_mesh.simulation.scenarios.attacks import ATTACKS
 from twisted_mesh.simulation.scenarios.joint import Joint
+from twisted_mesh.simulation.scenarios.large import LARGE
 from twisted_mesh.simulation.scenarios.lines import LINES
 from twisted_mesh.simulation.scenarios.scenes import SCENES
 from twisted_mesh.simulation.scenarios.schedules import SCHEDULES, Play
-from twisted_mesh.simulation.scenarios.soak import MASSES
 from twisted_mesh.simulation.scenarios.stage import Scene
 from twisted_mesh.simulation.trace import TraceDigest
 from twisted_mesh.simulation.world import World
@@ -26,7 +26,7 @@ from twisted_mesh.simulation.world import World
 _BAR = 30
 JOINT = "joint"  # everything at once, as the seed says
 #: What a mesh that forms by itself is put through.
-STAGED: dict[str, Scene] = {**SCENES, **LINES, **ATTACKS, **MASSES}
+STAGED: dict[str, Scene] = {**SCENES, **LINES, **ATTACKS, **LARGE}
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -1,10 +1,10 @@
 """What links go over: a wire each way, and the slow lines that the wires of one member share.
 
 Contract: a line is shared by bytes, as TCP's flows share theirs: who sends most waits for itself, and what
-the others send comes in between.  With one queue for all, as long as anybody likes to make it, a liar that
-only sends enough would keep everything else back for minutes, which no router's buffer is large enough for.
-Frames go in segments, which stand in the order in which they would be done if their wires took turns byte
-by byte (self-clocked fair queueing: Golestani, INFOCOM 1994).  So a large frame holds up nobody else's.
+the others send comes in between.  With one queue for all, as long as anybody likes to make it, an adversary
+that only sends enough would keep everything else back for minutes, which no router's buffer is large enough
+for.  Frames go in segments, which stand in the order in which they would be done if their wires took turns
+byte by byte (self-clocked fair queueing: Golestani, INFOCOM 1994).  So a large frame holds up no other.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ class Observed:
         self.counts["gaps"] += 1
         mine = member.node.history.get((gap.origin, gap.epoch))
         if member.lies or (mine is not None and mine.equivocated):
-            return  # a liar hurts itself; what its author signed twice is pulled no more
+            return  # an adversary hurts itself; what its author signed twice is pulled no more
         for link in member.links.values():
             other = link.other(member)
             if other.gives(gap):

@@ -25,7 +25,7 @@ class Result:
     :ivar redundancy: batches that went over links, for each delivery, less the one it takes.
     :ivar announcements: HAVE frames for each delivery.
     :ivar broken: promises, by kind: false gaps, messages delivered twice, out of order, missed, and
-        holes that were left; and of the society what :mod:`twisted_mesh.simulation.invariants.society` has.
+        holes that were left; and what :mod:`twisted_mesh.simulation.invariants.membership` checks.
     :ivar latencies: of the deliveries in seconds, sorted.
     :ivar notes: lines on what else was seen.
     :ivar digest: of its trace, where it was asked for.

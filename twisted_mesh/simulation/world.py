@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from heapq import heappop, heappush
 from math import inf
+from typing import Self
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
@@ -36,40 +37,38 @@ HANDSHAKE = 6  # times the latency: TCP, TLS, greetings and proofs
 class World(Observed):
     """All members, their links and the clock.
 
+    :cvar keys: gives each member its keys; :ivar configs: of the members that have one of their own, by
+        number.
     :ivar reaches: whether packets of one member find their way to the other, and back.
     :ivar healed: when that was last changed to the better.
     :ivar changed: is told when a member shows another, by origin, in another way than before.
     :ivar knocks: how often each address was dialled.
     """
 
+    keys: Keys = staticmethod(stand_in)
+
     def __init__(
         self,
         seed: int,
         count: int,
         config: MeshConfig | None = None,
-        configs: Mapping[int, MeshConfig] | None = None,
         latency: tuple[float, float] = (0.02, 0.01),
-        members: Sequence[type[Member]] | None = None,
-        keys: Keys = stand_in,
+        members: Sequence[type[Member]] = (),
         trace: Callable[[str], None] | None = None,
         overlay: bool = False,
-        start: bool = True,
     ) -> None:
         """
-        :param configs: of the members that have one of their own, by number.
         :param latency: of a frame in seconds: at least, and a uniform draw on top.
         :param members: classes of the first members, where they are not plain ones.
         :param overlay: whether members look for neighbours by themselves.
-        :param start: whether all members are up from the beginning.
         :param trace: is given a line for each frame and each lost link.
         """
         super().__init__()
         self.seed = seed
         self.random = random.Random(seed)
         self.config = config or MeshConfig()
-        self.configs = dict(configs or {})
+        self.configs: dict[int, MeshConfig] = {}
         self.latency = latency
-        self.keys = keys
         self.trace = trace
         self.overlay = overlay
         self.reaches: Callable[[Member, Member], bool] = lambda member, other: True
@@ -81,12 +80,16 @@ class World(Observed):
         self._numbers = 0
         self._places: dict[Address, Member] = {}
         self.digest = native.network_digest(NETWORK.id)
-        kinds = list(members or ()) + [Member] * count
-        self.members = [kind(self, number) for number, kind in enumerate(kinds[:count])]
+        kinds = [*members, *[Member] * count][:count]
+        self.members: list[Member] = [kind(self, number) for number, kind in enumerate(kinds)]
         for member in self.members:
             self.listens(member)  # its host is up, and says no as long as it is not
-            if start:
-                member.start()
+
+    def start(self) -> Self:
+        """Start all members; the world itself."""
+        for member in self.members:
+            member.start()
+        return self
 
     # ── time ────────────────────────────────────────────────────────────────────────
 

@@ -70,7 +70,7 @@ def _compare(world: World, authors: _Authors, member: Member, other: Member) -> 
     for stream in other.node.history:
         mine = member.node.history.get(stream.run)
         if stream.run[0] not in authors.honest and (stream.run[0] not in authors.lies or mine is None):
-            continue  # of a liar's closed stream it is forgotten that its author had signed two things
+            continue  # of its closed stream it is forgotten that an adversary had signed two things
         if stream.equivocated or (mine is not None and mine.equivocated):
             continue  # its author signed two things: pulled no more
         has = member.node.history.head(stream.run)

@@ -17,7 +17,7 @@ from typing import Final
 from twisted_mesh.core import events
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.replies.routes import MOST_HOPS
-from twisted_mesh.simulation.adversaries.perjurers import PERJURERS
+from twisted_mesh.simulation.adversaries.receipts import RECEIPT_ADVERSARIES
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.scenarios.schedules import SCHEDULES, Play, Schedule
 from twisted_mesh.simulation.trace import AnyFrame, show
@@ -57,7 +57,7 @@ class Book:
     :ivar taken: who has been handed each message: origins.
     :ivar letters: all direct messages; :ivar got: how often each came to each run, and
         *arrived*, which came at all.
-    :ivar liars: whose word is not looked at.
+    :ivar adversaries: whose word is not looked at.
     :ivar hops: the most that anything honest had behind it on its way back;
         :ivar way: and on its way from its author, batches and records.
     """
@@ -67,7 +67,7 @@ class Book:
         self.letters: list[Letter] = []
         self.got: Counter[tuple[int, StreamId]] = Counter()
         self.arrived: set[int] = set()
-        self.liars: set[bytes] = set()
+        self.adversaries: set[bytes] = set()
         self.hops = self.way = 0
         self.sent: dict[tuple[int, bytes, bytes], float] = {}
 
@@ -130,7 +130,7 @@ class Asker(Member):
         token = deliver.entries[0][2]
         letters = self.book.letters
         if not 0 < token <= len(letters) or letters[token - 1].sender != (deliver.origin, deliver.epoch):
-            return False  # of a liar
+            return False  # of an adversary
         self.book.got[token, self.run] += 1
         self.book.arrived.add(token)
         if self.book.got[token, self.run] > 1:
@@ -148,7 +148,7 @@ class Asker(Member):
                 if (
                     what.why is None
                     and what.token not in self.book.arrived
-                    and letter.reader not in self.book.liars
+                    and letter.reader not in self.book.adversaries
                 ):
                     self.world.violated(self, "directs", f"{what.token} was acknowledged and never came")
             case _:
@@ -159,7 +159,7 @@ class Asker(Member):
         holders = self.node.replies.holders(sequence)
         if holders is None:
             return
-        false = holders.delivered - self.book.taken.get((self.run, sequence), set()) - self.book.liars
+        false = holders.delivered - self.book.taken.get((self.run, sequence), set()) - self.book.adversaries
         if false:
             what = f"{show(self.run)} {sequence} is not with {len(false)} of those that should have it"
             self.world.violated(self, "receipts", what)
@@ -173,12 +173,15 @@ class Asking(Play):
     ) -> None:
         self.book = Asker.book = Book()
         super().__init__(schedule, seed, count, trace)
-        self.book.liars = {member.origin for member in self.world.members if member.lies}
+        self.book.adversaries = {member.origin for member in self.world.members if member.lies}
 
     def _kinds(self, count: int) -> list[type[Member]]:
-        dishonest = int(count * self.schedule.liars)
-        liars = [PERJURERS[(self.seed + number) % len(PERJURERS)] for number in range(dishonest)]
-        return [*liars, *[Asker] * (count - dishonest)]
+        dishonest = int(count * self.schedule.adversaries)
+        adversaries = [
+            RECEIPT_ADVERSARIES[(self.seed + number) % len(RECEIPT_ADVERSARIES)]
+            for number in range(dishonest)
+        ]
+        return [*adversaries, *[Asker] * (count - dishonest)]
 
     def run(self, progress: Callable[[float], None] = lambda share: None) -> World:
         """Play to the end, and for as long as the last receipts may take."""
@@ -189,7 +192,7 @@ class Asking(Play):
         for asker, what in self._unknown():
             world.violated(asker, "receipts", what)
         self._check_letters()
-        if self.book.hops >= MOST_HOPS and not self.schedule.liars:
+        if self.book.hops >= MOST_HOPS and not self.schedule.adversaries:
             world.violated(world.members[0], "receipts", f"something went {self.book.hops} hops")
         return world
 
@@ -254,7 +257,7 @@ ASKING: Final = {
         "partition": {},
         "joins": {},
         "slow": {},
-        "liars": {"liars": 0.2},
+        "liars": {"adversaries": 0.2},
         "everything": {},
     }.items()
 }

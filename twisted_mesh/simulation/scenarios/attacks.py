@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.simulation.adversaries.impostors import (
+from twisted_mesh.simulation.adversaries.identities import (
     Accuser,
     Encircler,
     Forger,
@@ -20,7 +20,7 @@ from twisted_mesh.simulation.adversaries.impostors import (
     Misleader,
     Replayer,
 )
-from twisted_mesh.simulation.invariants.society import patience
+from twisted_mesh.simulation.invariants.membership import patience
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.scenarios.stage import FORMED, Scene, Stage, later
 
@@ -101,14 +101,14 @@ def _surrounded(stage: Stage) -> None:
     """A newcomer comes to a mesh in which one in ten lies: how much of what it knows is theirs?"""
     world = stage.world
     *members, newcomer = world.members
-    liars = [member for member in members if isinstance(member, Encircler)]
-    for liar in liars:
-        liar.band = list[Member](liars)
+    adversaries = [member for member in members if isinstance(member, Encircler)]
+    for adversary in adversaries:
+        adversary.band = list[Member](adversaries)
     stage.gather(members=members)
     stage.run(30.0)
     stage.gather(members=[newcomer])
     stage.run(60.0)
-    ids = {liar.id for liar in liars}
+    ids = {adversary.id for adversary in adversaries}
     links = [id in ids for id in newcomer.table]
     passive = [contact.id in ids for contact in newcomer.contacts]
     fewest = min(sum(id not in ids for id in member.table) for member in world.honest())

@@ -15,10 +15,10 @@ from random import Random
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.simulation.adversaries import impostors, perjurers
-from twisted_mesh.simulation.adversaries.liars import LIARS, ManyRuns
+from twisted_mesh.simulation.adversaries import identities, receipts
+from twisted_mesh.simulation.adversaries.relays import RELAY_ADVERSARIES, ManyRuns
 from twisted_mesh.simulation.bootstrap import bootstrap
-from twisted_mesh.simulation.invariants.society import MembershipChecks, check_society, islands
+from twisted_mesh.simulation.invariants.membership import MembershipChecks, check_membership, islands
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.network import Line
 from twisted_mesh.simulation.scenarios.asking import Asker, Asking
@@ -31,15 +31,15 @@ from twisted_mesh.wire.membership import Role
 
 #: Who misbehaves.  Those that make up authors without end have attacks of their own: each takes minutes.
 KINDS: Final = (
-    *LIARS,
-    *perjurers.PERJURERS,
-    impostors.Forger,
-    impostors.Replayer,
-    impostors.Accuser,
-    impostors.Misleader,
+    *RELAY_ADVERSARIES,
+    *receipts.RECEIPT_ADVERSARIES,
+    identities.Forger,
+    identities.Replayer,
+    identities.Accuser,
+    identities.Misleader,
 )
 #: Who opens streams or makes up authors as long as the run lasts: a slow line carries nothing else then.
-_ENDLESS: Final = (ManyRuns, impostors.Misleader)
+_ENDLESS: Final = (ManyRuns, identities.Misleader)
 #: What happens by the clock happens three to four times as often as by default.
 #: A direct message may stand in the queue of a slow line for longer than it is waited for by default.
 CONFIG: Final = MeshConfig(
@@ -83,7 +83,7 @@ def draw(seed: int) -> Drawn:
         crashes=random.choice((0.0, 0.1, 0.3)),
         partition=random.choice((0.0, 0.0, 3.0, 10.0)),
         slow=random.choice((0.0, 0.2)),
-        liars=0.1,
+        adversaries=0.1,
         vanish=random.choice((0.0, 0.05)),
         late=random.choice((0.0, 0.1, 0.2)),
         stored=random.choice((0.0, 0.3, 0.7)),
@@ -105,19 +105,17 @@ class Joint(Asking):
         self.rest = REST + CONFIG.presence_missed * CONFIG.presence_interval
         if self.schedule.slow:
             self.rest += _DRAIN
-        self.society = MembershipChecks(self.world)
+        self.membership = MembershipChecks(self.world)
 
     def _kinds(self, count: int) -> list[type[Member]]:
         random = Random(-self.seed)
-        dishonest = int(count * self.schedule.liars)
+        dishonest = int(count * self.schedule.adversaries)
         kinds = [kind for kind in KINDS if kind not in _ENDLESS] if self.schedule.slow else KINDS
         return [*(random.choice(kinds) for _ in range(dishonest)), *[Asker] * (count - dishonest)]
 
     def _world(self, count: int, kinds: list[type[Member]], trace: Callable[[str], None] | None) -> World:
         latency = self.schedule.latency
-        return World(
-            self.seed, count, CONFIG, latency=latency, members=kinds, trace=trace, overlay=True, start=False
-        )
+        return World(self.seed, count, CONFIG, latency, kinds, trace, overlay=True)
 
     def _begin(self) -> None:
         world, schedule, random = self.world, self.schedule, self.world.random
@@ -190,4 +188,4 @@ class Joint(Asking):
             world.run_until(world.now + 1.0)
         world.run_until(world.now + CONFIG.compare_interval)
         super()._check()
-        check_society(world)
+        check_membership(world)

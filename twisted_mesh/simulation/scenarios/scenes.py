@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.simulation.invariants.society import check_society, patience
+from twisted_mesh.simulation.invariants.membership import check_membership, patience
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.scenarios.stage import FORMED, Scene, Stage, later
 from twisted_mesh.simulation.storage import SimStore
@@ -31,7 +31,7 @@ SLOW = MeshConfig(
 def _bootstrap(stage: Stage) -> None:
     stage.gather()
     stage.run(FORMED)
-    check_society(stage.world)
+    check_membership(stage.world)
     stage.say()
     stage.end(5.0)
 
@@ -43,7 +43,7 @@ def _crowd_at_the_door(stage: Stage) -> None:
     for _ in range(50):
         stage.run(0.5)
         if not stage.is_one():
-            check_society(stage.world)
+            check_membership(stage.world)
             break
     stage.say()
     stage.end(5.0)
@@ -154,8 +154,8 @@ def _long_stalls(stage: Stage) -> None:
         later(world, 5.0 * number, world.stall, member, 40.0)
     stage.run(100.0)
     stage.end(2 * patience(world.config))
-    longest = max(stage.society.wrongs, default=0.0)
-    stage.note(f"shown down {len(stage.society.wrongs)} times, {longest:.1f} s at most")
+    longest = max(stage.membership.wrongs, default=0.0)
+    stage.note(f"shown down {len(stage.membership.wrongs)} times, {longest:.1f} s at most")
 
 
 def _quiet(stage: Stage) -> None:

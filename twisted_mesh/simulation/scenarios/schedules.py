@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 
-from twisted_mesh.simulation.adversaries.liars import LIARS
+from twisted_mesh.simulation.adversaries.relays import RELAY_ADVERSARIES
 from twisted_mesh.simulation.invariants.judge import check_at_rest, check_complete, is_waiting
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.network import Line
@@ -31,7 +31,7 @@ class Schedule:
     :ivar seconds: of traffic; :ivar rate: messages a second, all members together.
     :ivar cuts: links lost a second, back within three; :ivar crashes: members, back within six.
     :ivar partition: seconds the network is in two halves, in the middle of the run.
-    :ivar slow: share of members that receive 64 KiB/s only; :ivar liars: share that breaks the rules.
+    :ivar slow: share of members that receive 64 KiB/s only; :ivar adversaries: share that breaks the rules.
     :ivar vanish: share of members that crash for good while they send.
     :ivar stored: share of members that store what they have, and keep little of it in memory.
     :ivar late: share of members that start in the middle of the run, some asking for a replay.
@@ -43,7 +43,7 @@ class Schedule:
     crashes: float = 0.0
     partition: float = 0.0
     slow: float = 0.0
-    liars: float = 0.0
+    adversaries: float = 0.0
     vanish: float = 0.0
     late: float = 0.0
     stored: float = 0.0
@@ -59,9 +59,9 @@ SCHEDULES = {
     "partition": Schedule(partition=6.0),
     "joins": Schedule(late=0.3, cuts=0.5),
     "slow": Schedule(slow=0.2, rate=60.0),
-    "liars": Schedule(liars=0.15, cuts=1.0),
+    "liars": Schedule(adversaries=0.15, cuts=1.0),
     "everything": Schedule(
-        cuts=2.0, crashes=0.3, partition=5.0, slow=0.1, liars=0.1, vanish=0.05, late=0.1, stored=0.3
+        cuts=2.0, crashes=0.3, partition=5.0, slow=0.1, adversaries=0.1, vanish=0.05, late=0.1, stored=0.3
     ),
 }
 
@@ -86,11 +86,13 @@ class Play:
 
     def _kinds(self, count: int) -> list[type[Member]]:
         """Classes of the first members, where they are not plain ones."""
-        dishonest = int(count * self.schedule.liars)
-        return [LIARS[(self.seed + number) % len(LIARS)] for number in range(dishonest)]
+        dishonest = int(count * self.schedule.adversaries)
+        return [
+            RELAY_ADVERSARIES[(self.seed + number) % len(RELAY_ADVERSARIES)] for number in range(dishonest)
+        ]
 
     def _world(self, count: int, kinds: list[type[Member]], trace: Callable[[str], None] | None) -> World:
-        return World(self.seed, count, latency=self.schedule.latency, members=kinds, trace=trace)
+        return World(self.seed, count, latency=self.schedule.latency, members=kinds, trace=trace).start()
 
     def run(self, progress: Callable[[float], None] = lambda share: None) -> World:
         """Play to the end; the world, at rest and checked."""
@@ -124,10 +126,10 @@ class Play:
             member.start()
         # Whoever lies hangs on a network that is connected without it.
         random_graph(world, honest, schedule.degree)
-        for liar in world.members:
-            if liar.lies:
+        for adversary in world.members:
+            if adversary.lies:
                 for other in random.sample(honest, min(4, len(honest))):
-                    world.link(liar, other)
+                    world.link(adversary, other)
         self._wanted = {pair_of(*link.ends) for link in world.links.values()}
         for member in random.sample(honest, int(len(honest) * schedule.late)):
             world.crash(member)

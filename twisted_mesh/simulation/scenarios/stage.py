@@ -13,7 +13,7 @@ from functools import partial
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.simulation.bootstrap import bootstrap
 from twisted_mesh.simulation.invariants.judge import check_at_rest, check_complete
-from twisted_mesh.simulation.invariants.society import MembershipChecks, check_society, islands
+from twisted_mesh.simulation.invariants.membership import MembershipChecks, check_membership, islands
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.world import World
 from twisted_mesh.wire.membership import Role
@@ -44,10 +44,8 @@ class Stage:
         :param members: classes of the first members, where they are not plain ones.
         :param overlay: whether they look for neighbours by themselves.
         """
-        self.world = World(
-            seed, count, config, latency=latency, members=members, trace=trace, overlay=overlay, start=False
-        )
-        self.society = MembershipChecks(self.world)
+        self.world = World(seed, count, config, latency, members, trace, overlay)
+        self.membership = MembershipChecks(self.world)
         self.notes: list[str] = []
         self.shares: tuple[float, ...] = ()
 
@@ -110,7 +108,7 @@ class Stage:
         self.run(rest)
         check_at_rest(self.world)
         check_complete(self.world)
-        check_society(self.world)
+        check_membership(self.world)
 
     def note(self, text: str) -> None:
         """Something was seen."""

@@ -1,6 +1,6 @@
 """Members that lie about who is there, each in one way.
 
-Contract: an :class:`Impostor` is a :class:`~twisted_mesh.simulation.member.Member` that sends, beside what
+Contract: an :class:`Adversary` is a :class:`~twisted_mesh.simulation.member.Member` that sends, beside what
 its core does, frames of its own making, in its own pace and over every link it has.  The mesh must be as
 it was: what is said is delivered, rosters are right, and no table grows over its limit.
 """
@@ -46,7 +46,7 @@ _BODY = join_entries([pack_entry(0, ["here I am"])])
 _UNBELIEVABLE = ("127.0.0.1", "localhost", "169.254.7.7", "::1", "fe80::1", "0.0.0.0", "127.1", "224.0.0.1")
 
 
-class Impostor(Member):
+class Adversary(Member):
     """Sends something of its own again and again.
 
     :cvar pace: seconds between two times; :cvar begins: when it does so first.
@@ -89,7 +89,7 @@ class Impostor(Member):
         return [entry.presence for entry in self.node.roster]
 
 
-class Forger(Impostor):
+class Forger(Adversary):
     """Says in the name of others that they stop."""
 
     pace = 1.0
@@ -103,7 +103,7 @@ class Forger(Impostor):
             self.put(self.record(replace(presence, counter=presence.counter + 1, flags=flags), self.sign))
 
 
-class Replayer(Impostor):
+class Replayer(Adversary):
     """Says once more what others said earlier, the dead as well, as if it were new."""
 
     def __init__(self, world: Surroundings, number: int) -> None:
@@ -132,7 +132,7 @@ class Replayer(Impostor):
             self.put(signed)
 
 
-class Accuser(Impostor):
+class Accuser(Adversary):
     """Accuses everybody it knows of, as fast as it can."""
 
     pace = 0.05
@@ -148,7 +148,7 @@ class Accuser(Impostor):
         return self.record(suspect, sign)
 
 
-class Minter(Impostor):
+class Minter(Adversary):
     """Makes up authors, one key after the other, and lets each say that it is there.
 
     :ivar minted: how many so far; :cvar each_time: and how many at a time.
@@ -254,7 +254,7 @@ class Misleader(Minter):
         return [self.somebody() for _ in range(MAX_CONTACTS)]
 
 
-class Encircler(Impostor):
+class Encircler(Adversary):
     """Wants to be, with its like, all that others hear of: dials whoever comes, and names no one else.
 
     :ivar band: it and its like.

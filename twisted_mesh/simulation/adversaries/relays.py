@@ -1,7 +1,7 @@
-"""Members that break the rules, each in one way.
+"""Members that break the rules as relays and authors, each in one way.
 
-Contract: a liar is a :class:`~twisted_mesh.simulation.member.Member` whose frames are bent on their way
-out.  Everyone honest must still have everything the honest sent.
+Contract: each is a :class:`~twisted_mesh.simulation.member.Member` whose frames are bent on their way out.
+Everyone honest must still have everything the honest sent.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class Poisoner(Equivocator):
         Member.transmit(self, number, frame, size)
 
 
-class Trickler(Boaster):
+class SlowRelay(Boaster):
     """Claims everything, and sends what it has of others so slowly that it just never stalls."""
 
     unreliable = True  # its own messages wait behind the others'
@@ -158,7 +158,7 @@ class ManyRuns(Equivocator):
             Member.transmit(self, number, self.forge(batch), len(_BODY))
 
 
-LIARS: tuple[type[Member], ...] = (
+RELAY_ADVERSARIES: tuple[type[Member], ...] = (
     Boaster,
     Skipper,
     Repeater,
@@ -166,6 +166,6 @@ LIARS: tuple[type[Member], ...] = (
     Cutter,
     Equivocator,
     Poisoner,
-    Trickler,
+    SlowRelay,
     ManyRuns,
 )

@@ -2,7 +2,7 @@
 
 Contract: :class:`MembershipChecks` watches a world while it runs: no member that lives and is connected is
 ever shown down.  :func:`check_society` looks at one at rest: the members that are up are one mesh, all
-have joined, every roster agrees with who is there, and no table is larger than its limit.  Of liars
+have joined, every roster agrees with who is there, and no table is larger than its limit.  Of adversaries
 nothing is asked.
 """
 
@@ -74,7 +74,7 @@ def islands(members: Iterable[Member]) -> list[list[Member]]:
     return sorted(groups, key=len, reverse=True)
 
 
-def check_society(world: World) -> None:
+def check_membership(world: World) -> None:
     """One mesh, joined, with rosters that are right, and every table within its limit."""
     honest = world.honest()
     for group in islands(honest)[1:]:

@@ -12,7 +12,7 @@ from functools import partial
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import StreamId
-from twisted_mesh.simulation.invariants.society import islands
+from twisted_mesh.simulation.invariants.membership import islands
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.scenarios.stage import Scene, Stage
 
@@ -116,7 +116,7 @@ def _crowd(stage: Stage) -> None:
     stage.note(f"{used:.2f} GiB")
 
 
-MASSES = {
+LARGE = {
     "failures": Scene(partial(_failures, False), 1000, is_large=True),
     "failures-silent": Scene(partial(_failures, True), 1000, is_large=True),
     "crowd": Scene(_crowd, 10_000, is_large=True),

@@ -1,8 +1,8 @@
 """Members that lie about who has what, each in one way.
 
-Contract: a liar here is an :class:`~twisted_mesh.simulation.adversaries.impostors.Impostor` or one that
-bends what it hands on.  No receipt may be false, none of an honest member may be held up for ever, and no
-direct message may come twice, whatever they do.
+Contract: each sends frames of its own making, as an :class:`Adversary` does, or bends those that it hands
+on.  No receipt may be false, none of an honest member may be held up for ever, and no direct message may
+come twice, whatever they do.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from twisted_mesh.core import events
-from twisted_mesh.simulation.adversaries.impostors import Impostor
+from twisted_mesh.simulation.adversaries.identities import Adversary
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.trace import AnyFrame
 from twisted_mesh.wire import native
@@ -55,7 +55,7 @@ class Tirer(Member):
         super().transmit(number, frame, size)
 
 
-class Perjurer(Impostor):
+class Overstater(Adversary):
     """Signs for more than there is, for runs that never were, and for gaps."""
 
     begins = 2.0
@@ -83,7 +83,7 @@ class Perjurer(Impostor):
         return SignedRecord(record, self.sign(text), array)
 
 
-class Forger(Perjurer):
+class Forger(Overstater):
     """Signs for others, acknowledges for others, and writes in their names; its links do not last."""
 
     pace = 1.0
@@ -105,7 +105,7 @@ class Forger(Perjurer):
         self.put_to(random.choice(list(self.links)), random.choice(forged))
 
 
-class Rusher(Perjurer):
+class Rusher(Overstater):
     """Writes with numbers far ahead, in runs without end, and more than anybody may."""
 
     begins = 2.0
@@ -123,7 +123,7 @@ class Rusher(Perjurer):
                 self.put(self.signed(record))
 
 
-class Replayer(Impostor):
+class Replayer(Adversary):
     """Sends what it once handed on, again and again, over every link and with as few hops as it likes."""
 
     begins = 2.0
@@ -153,4 +153,4 @@ class Replayer(Impostor):
             self.put(frame)
 
 
-PERJURERS: tuple[type[Member], ...] = (Swallower, Tirer, Perjurer, Forger, Rusher, Replayer)
+RECEIPT_ADVERSARIES: tuple[type[Member], ...] = (Swallower, Tirer, Overstater, Forger, Rusher, Replayer)

@@ -9,7 +9,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.membership.roster import State
 from twisted_mesh.simulation.bootstrap import bootstrap
-from twisted_mesh.simulation.invariants.society import MembershipChecks, check_society, islands, patience
+from twisted_mesh.simulation.invariants.membership import (
+    MembershipChecks,
+    check_membership,
+    islands,
+    patience,
+)
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.scenarios.stage import Stage
 from twisted_mesh.simulation.trace import AnyFrame
@@ -53,7 +58,7 @@ class TestJudge(SynchronousTestCase):
 
     def counted(self, stage: Stage) -> set[str]:
         """What kinds of promises are broken."""
-        check_society(stage.world)
+        check_membership(stage.world)
         return {kind for kind in ("islands", "rosters", "downs", "limits") if stage.world.counts[kind]}
 
     def test_nothing_where_nothing_is_wrong(self) -> None:
@@ -100,7 +105,7 @@ class TestJudge(SynchronousTestCase):
         stage.run(5.0)
         entry.state = State.UP
         stage.world.has_changed(viewer, subject.origin)
-        self.assertEqual(stage.society.wrongs, [5.0])
+        self.assertEqual(stage.membership.wrongs, [5.0])
 
 
 class TestPeers(SynchronousTestCase):
@@ -108,7 +113,7 @@ class TestPeers(SynchronousTestCase):
 
     def world(self, count: int, *peers: int) -> World:
         """Members that are down, each of whom will know those *peers*."""
-        world = World(1, count, overlay=True, start=False)
+        world = World(1, count, overlay=True)
         MembershipChecks(world)
         bootstrap(world, world.members, *(world.members[peer] for peer in peers))
         return world
@@ -200,7 +205,7 @@ class TestPeers(SynchronousTestCase):
         self.assertEqual(held.delivered.get(author.run), 1)
 
     def test_a_link_that_ends_meanwhile_was_up_for_a_moment_only(self) -> None:
-        world = World(1, 2)
+        world = World(1, 2).start()
         held, other = world.members
         world.stall(held, 5.0)
         link = world.link(held, other)
