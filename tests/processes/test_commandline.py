@@ -191,24 +191,6 @@ class EndingTests(ProcessCase):
         self.assertNotIn("another node uses this node's key", third.log)
         self.assertIsNone(third.status)
 
-    async def test_a_chain_whose_middle_was_killed_and_came_back_carries_messages_again(self) -> None:
-        chain = ("--no-overlay", "--stdio")
-        middle = self.mesh("--identity=middle.key", *chain)
-        await self.until_listening(middle)
-        port = middle.ports[0]
-        ends = [self.mesh("--no-overlay", "--print", peers=(middle,)), self.mesh(*chain, peers=(middle,))]
-        await self.until(lambda: middle.links == 2)
-        middle.signal("KILL")
-        await self.until(lambda: ends[0].event("disconnect") and "[lost]" in ends[1].log)
-        where = f"--listen=tcp:{port}:interface=127.0.0.1"
-        again = self.twistd("mesh", where, "--identity=middle.key", *chain)
-        await self.until(lambda: again.links == 2)
-        ends[1].type("over the middle\n")
-        message = await self.until(lambda: ends[0].event("message"))
-        self.assertEqual(message["packets"], ["over the middle"])
-        again.type("from the middle\n")
-        await self.until(lambda: ends[1].lines == ["from the middle"])
-
 
 class StdioTests(ProcessCase):
     async def pair(self, *doors: str, **options: Any) -> list[Child]:
@@ -244,14 +226,6 @@ class StdioTests(ProcessCase):
         self.assertEqual(await self.until_ended(typist), [0])
         await self.until(lambda: len(node.lines) == len(lines))
         self.assertEqual(node.lines, lines)
-
-    async def test_end_of_input_without_a_peer_ends_with_the_reason(self) -> None:
-        (self.directory / "lines.tac").write_text(LINES_TAC)
-        lonely = self.twistd("-y", "lines.tac")
-        lonely.type("is anybody there?")
-        lonely.end_input()
-        self.assertEqual(await self.until_ended(lonely), [1])
-        self.assertIn("mesh: 1 messages were taken by no neighbour\n", lonely.log)
 
     async def test_input_and_output_may_be_files(self) -> None:
         first = self.mesh("--stdio")
@@ -354,18 +328,3 @@ class PrintTests(ProcessCase):
         await self.until_ended(node)
         self.assertEqual(len(node.events), 1)
         self.assertIn("listens on", node.log)
-
-
-LINES_TAC = """
-import sys
-from twisted.application.service import Application
-from twisted.internet import reactor
-from twisted_mesh import MeshConfig, MeshService
-from twisted_mesh.cli.stdio import Stdio
-
-application = Application("lines")
-node = MeshService(reactor, listen=(), config=MeshConfig(handover_timeout=0.3))
-node.setServiceParent(application)
-Stdio(reactor, node).setServiceParent(application)
-sys.stdout = sys.stderr
-"""

@@ -68,13 +68,6 @@ class SlowLineCase(TestCase):
 
 
 class LifeTests(SlowLineCase):
-    async def test_a_frame_that_takes_twice_dead_after(self) -> None:
-        for room in at_length((2**20, 65536), (2**20,)):  # the system has all of it soon, or has not
-            await self.linked(30_000, room=room)
-            self.author.send("large", noise(1_000_000))
-            self.author.send("small")
-            await self.assert_all_came(["large", "small"], 1_000_000)
-
     async def test_a_frame_each_way(self) -> None:
         await self.linked(30_000, room=2**20)
         back: list[Any] = []
@@ -85,13 +78,6 @@ class LifeTests(SlowLineCase):
         await self.assert_all_came(["large", "small"], 2_000_000)
         await eventually(lambda: len(back) == 2)
 
-    async def test_a_frame_in_the_middle_of_which_the_link_is_closed(self) -> None:
-        await self.linked(30_000, config=MeshConfig(close_timeout=at_length(20.0, 2.0)))
-        self.author.send("large", noise(1_000_000))
-        await deferLater(reactor, 10 / _FASTER)
-        self.author.disconnect(self.author.routing_table[self.reader.id])
-        await self.assert_all_came(["large"], 1_000_000)
-
 
 class RepairTests(SlowLineCase):
     async def test_what_was_said_while_the_link_was_away(self) -> None:
@@ -101,10 +87,6 @@ class RepairTests(SlowLineCase):
         await deferLater(reactor, 1)
         await self.line.open()
         await self.assert_all_came(said, 1_500_000, links=2)
-
-    async def test_more_at_once_than_the_line_takes(self) -> None:
-        await self.linked(100_000)
-        await self.assert_all_came(self.say(at_length(7000, 3500)), at_length(7_000_000, 3_500_000))
 
     def say(self, count: int) -> list[int]:
         """Say so many messages of 1 kB at once."""
