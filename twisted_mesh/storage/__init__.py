@@ -1,1 +1,1 @@
-"""Stores of the history: another store is one more module beside SQLite's."""
+"""Storing the history: the writer drives any store; another than SQLite is one more module here."""

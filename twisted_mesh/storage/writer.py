@@ -88,7 +88,7 @@ class HistoryWriter:
     def look(self, node: Node) -> None:
         """Schedule a flush if *node* has changed."""
         self._node = node
-        if self._stopped:  # a consumer goes on with what it has
+        if self._stopped:  # consumers may still take messages they hold
             return
         if self._due is None and self._writing is None and self._has_work(node):
             self._due = self._clock.callLater(self._config.flush_interval, self._flush)
@@ -98,7 +98,7 @@ class HistoryWriter:
         return self._writable.wait()
 
     def footprint(self) -> dict[str, int]:
-        """Entries and bytes of what is stored, and of what is not yet."""
+        """Entries and bytes of what is stored, and how many streams have unstored changes."""
         return {**self.store.footprint(), "unstored_streams": len(self._changes)}
 
     async def stop(self) -> None:
@@ -106,7 +106,7 @@ class HistoryWriter:
         with ExitStack() as end:  # whatever fails all of it is done, the last first
             end.callback(self.store.close)
             if self._pool is not None:
-                end.callback(self._pool.stop)  # at once: nothing is under way
+                end.callback(self._pool.stop)  # returns at once: no flush is under way
             end.callback(self._over)
             if self._writing is not None:
                 await self._writing
@@ -132,7 +132,7 @@ class HistoryWriter:
         return changed or self._gives_up()
 
     def _gives_up(self) -> bool:
-        """Whether a flush is due for what is too old: on a quiet node nothing else has one made."""
+        """Whether a flush is due only to give up batches that are too old, as on a node without traffic."""
         return self._clock.seconds() - self._flushed >= _LOOK_AT_AGES and self.store.is_overdue()
 
     def _flush(self) -> None:
@@ -149,7 +149,9 @@ class HistoryWriter:
         self._writing = done
         written = self._write(flush)
         written.addCallbacks(self._stored, self._not_stored, (flush,))
-        written.addErrback(lambda failure: _log.failure("after a flush", failure))  # a fault of ours
+        written.addErrback(
+            lambda failure: _log.failure("handling a flush failed", failure)
+        )  # a fault of ours
         written.addBoth(lambda _: self._written(node, done))
 
     def _write(self, flush: Flush) -> Deferred[Flushed]:
