@@ -20,7 +20,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tests.ordeal.way import CALM, Way, Weather
+from tests.ordeal.way import CALM, ROOM, Way, Weather
 
 LOOPBACK: Final = "127.0.0.1"
 _HOMES: Final = 10  # 127.0.0.10 is the first node's
@@ -45,7 +45,7 @@ class End(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         assert self.out is not None
-        self.out.take(data)
+        self._passage.heard(data, self.out)
 
     def readConnectionLost(self) -> None:
         if self.out is None:
@@ -91,13 +91,17 @@ class Passage:
             self._proxy.dial(self)
             return
         far: Any = end.transport
-        clock, randomness = self._proxy.reactor, self._proxy.randomness
-        self._ways = [Way(clock, randomness, near, far), Way(clock, randomness, far, near)]
+        self._ways = [self._proxy.way(near, far), self._proxy.way(far, near)]
         self._ends[0].out, end.out = self._ways
         near.resumeProducing()
         self.now(self._proxy.weather)
         if self._proxy.is_parted(self.source, self.target):
             self.hold()
+
+    def heard(self, data: bytes, way: Way) -> None:
+        """One of its ends said *data*, which goes that *way*."""
+        self._proxy.bytes += len(data)
+        way.take(data)
 
     def now(self, weather: Weather) -> None:
         """Have that weather both ways."""
@@ -195,16 +199,20 @@ class Proxy:
 
     :ivar weather: of passages from now on.
     :ivar passages: those that are open.
-    :ivar carried: how many there have been.
+    :ivar carried: how many there have been; :ivar bytes: that came so far, both ways.
     """
 
-    def __init__(self, reactor: Any, randomness: Random) -> None:
+    def __init__(self, reactor: Any, randomness: Random, room: int = ROOM) -> None:
+        """
+        :param room: bytes that wait in each way before no more are read.
+        """
         self.reactor = reactor
         self.randomness = randomness
         self.weather = CALM
         self.gates: list[Gate] = []
         self.passages: set[Passage] = set()
-        self.carried = 0
+        self.carried = self.bytes = 0
+        self._room = room
         self._side: dict[int, int] = {}
         self._swallows = False
 
@@ -221,6 +229,10 @@ class Proxy:
         target = self.gates[passage.target].target
         endpoint = TCP4ClientEndpoint(self.reactor, LOOPBACK, target or 0, timeout=5)
         connectProtocol(endpoint, End(passage)).addErrback(lambda _: passage.reset())
+
+    def way(self, source: Any, target: Any) -> Way:
+        """One direction of a passage."""
+        return Way(self.reactor, self.randomness, source, target, self._room)
 
     def now(self, weather: Weather) -> None:
         """Have that weather everywhere."""

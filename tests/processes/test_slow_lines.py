@@ -13,9 +13,10 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
+from tests.ordeal.proxy import Proxy
+from tests.ordeal.way import Weather
 from tests.support.length import at_length
 from tests.support.processes import ANYWHERE, eventually
-from tests.support.slow_line import SlowLine
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.service import MeshService
 
@@ -39,14 +40,16 @@ class SlowLineCase(TestCase):
         self.reader = await self.node(listen=(ANYWHERE,), **options)
         self.reader.on("message", lambda message: self.got.append(message.packets[1]))
         self.reader.on("gap", self.gaps.append)
-        self.line = SlowLine(reactor, rate * _FASTER, room)
-        await self.line.open(self.reader.addresses[0][1])
-        self.addCleanup(self.line.cut)
-        peers = (f"127.0.0.1:{self.line.port}",)
+        self.line = Proxy(reactor, Random(1), room)
+        self.line.weather = Weather(rate=rate * _FASTER)
+        self.gate = await self.line.add()
+        self.gate.target = self.reader.addresses[0][1]
+        self.addCleanup(self.line.close)
+        peers = (f"127.0.0.1:{self.gate.port}",)
         self.author = await self.node(listen=(), peers=peers, **options)
         await self.author.joined()
         await self.reader.joined()
-        self.before = self.line.carried
+        self.before = self.line.bytes
 
     async def node(self, **options: Any) -> MeshService:
         """A node that runs until the end of the test."""
@@ -63,8 +66,8 @@ class SlowLineCase(TestCase):
         )
         self.assertEqual(self.got, expected)
         self.assertEqual(self.gaps, [])
-        self.assertLess(self.line.carried - self.before, _AROUND * payload)
-        self.assertEqual(self.line.links, links)
+        self.assertLess(self.line.bytes - self.before, _AROUND * payload)
+        self.assertEqual(self.line.carried, links)
 
 
 class LifeTests(SlowLineCase):
@@ -82,10 +85,10 @@ class LifeTests(SlowLineCase):
 class RepairTests(SlowLineCase):
     async def test_what_was_said_while_the_link_was_away(self) -> None:
         await self.linked(50_000)
-        await self.line.cut()
+        await self.line.close()
         said = self.say(1500)
         await deferLater(reactor, 1)
-        await self.line.open()
+        await self.gate.open()
         await self.assert_all_came(said, 1_500_000, links=2)
 
     def say(self, count: int) -> list[int]:
