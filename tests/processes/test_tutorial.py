@@ -186,26 +186,3 @@ class TutorialTests(ProcessCase):
         self.assertRegex(prompt.log, r"SubnetMismatch: another subnet \[subnet\]")
         await self.until(lambda: self.refused)
         prompt.err = b""  # these tracebacks are what it must show
-
-    async def test_what_the_highest_debug_level_shows(self) -> None:
-        script = self.fork(
-            self.with_ports(
-                "from twisted_mesh import mesh\n"
-                "sock = mesh.MeshSocket('', 4444, debug_level=5)\n"
-                "def register_1(msg, handler): pass\n"
-                "sock.register_handler(register_1)\n"
-                "sock.connect('', 4567)\n"
-                "sock.send('Did you get this?')\n"
-                "sock.recv(timeout=30).reply('thanks')"
-            ),
-        )
-        self.assertEqual(await self.until_ended(script), [0])
-        for line in (
-            r"mesh: node \w+ listens on 0\.0\.0\.0:\d+\n",
-            r"mesh: linked with \w+ <link 1 to 127\.0\.0\.1:\d+ open>\n",
-            r"mesh: out: type 0, \d+ bytes, \[0, 'Did you get this\?'\]\n",
-            r"mesh: in: type 2, \d+ bytes, \[2, b'yes', b'I did'\]\n",
-            r"mesh: handler <function register_1 at \w+> entered\n",
-            r"mesh: out: type 2, \d+ bytes, \[2, 'thanks'\]\n",
-        ):
-            self.assertRegex(script.log, line)

@@ -60,15 +60,6 @@ class OverlayCase(MeshCase):
 
 
 class TestForming(OverlayCase):
-    def test_up_to_six_are_all_linked_with_each_other(self) -> None:
-        nodes = self.bootstrapped(6)
-        self.network.advance(5)
-        for node in nodes:
-            self.assertEqual(self.neighbours(node), {other.id for other in nodes if other is not node})
-        made = len(self.network.dials)
-        self.network.advance(40)
-        self.assertEqual(len(self.network.dials), made)  # what is complete is left alone
-
     def test_more_become_one_mesh_in_which_nobody_has_too_many(self) -> None:
         count = at_length(14, 7)
         nodes = self.bootstrapped(count)
@@ -81,13 +72,6 @@ class TestForming(OverlayCase):
         self.network.advance(2)
         for number, node in enumerate(nodes):
             self.assertEqual(sorted(self.got(node)), [n for n in range(count) if n != number])
-
-    def test_a_chain_of_peers_becomes_a_full_mesh(self) -> None:
-        nodes = [self.node()]
-        for _ in range(4):
-            nodes.append(self.node(peers=[self.address(nodes[-1])]))
-        self.network.advance(5)
-        self.assertEqual([len(node.routing_table) for node in nodes], [4] * 5)
 
     def test_one_that_nobody_can_dial_gets_neighbours_as_well(self) -> None:
         nodes = self.bootstrapped(4)

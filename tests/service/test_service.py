@@ -322,13 +322,6 @@ class TestLiveness(MeshCase):
         self.assertEqual(len(self.log("silent for 15 s [silent]")), 1)
         self.assertEqual(puppet.bye.reason, "silent")
 
-    def test_a_ping_is_answered(self) -> None:
-        a = self.node()
-        puppet = self.joined(a)
-        puppet.send(native.Ping(77))
-        self.network.pump()
-        self.assertIn(native.Pong(77), puppet.frames())
-
     def test_an_unplugged_peer_is_given_up_and_dialled_again(self) -> None:
         a, b = self.chain(2)
         self.network.advance(20)
@@ -369,15 +362,3 @@ class TestLiveness(MeshCase):
             self.network.advance(2)
         self.assertEqual((list(a.routing_table), list(b.routing_table)), ([b.id], [a.id]))
         self.assertEqual(self.log("silent for"), [])
-
-    def test_a_partition_heals(self) -> None:
-        a, b, c = self.chain(3)
-        self.network.part([self.host(a)], [self.host(b), self.host(c)])
-        self.network.advance(40)
-        self.assertEqual(dict(a.routing_table), {})
-        self.network.heal()
-        self.network.advance(80)
-        self.assertEqual(list(a.routing_table), [b.id])
-        c.send("all")
-        self.network.pump()
-        self.assertEqual(self.got(a), ["all"])

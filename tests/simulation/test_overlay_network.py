@@ -127,6 +127,9 @@ class TestGathering(OverlayCase):
                 stage = self.gathered(seed, nodes, seed % 3, machines=seed % 3)
                 stage.run(3)
                 self.assertEqual(self.degrees(stage), [nodes - 1] * nodes, seed)
+                dials = dialled(stage)
+                stage.run(40)
+                self.assertEqual(dialled(stage), dials)  # what is complete is left alone
 
     def test_nodes_that_nobody_can_dial_are_part_of_it(self) -> None:
         for seed in seeds(1, 10):
