@@ -1,8 +1,8 @@
 """MeshService: a node of the mesh as a Twisted service.
 
-Contract: ``__init__`` checks its arguments and opens nothing (twistd forks afterwards); starting
-listens, or raises, and begins a new run; stopping ends it, within bounds.  What takes a node that runs
-is the ``RunningNode``'s; this is what the application sees of it, running or not.
+Contract: ``__init__`` checks its arguments and opens nothing (twistd forks afterwards).  Starting listens,
+or raises, and begins a new run; stopping ends the run, within bounds.  ``RunningNode`` does the work of a
+node that runs; a service is what the application holds, whether the node runs or not.
 """
 
 from __future__ import annotations
@@ -17,11 +17,7 @@ from typing import Any, Literal, overload
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import (
-    IProtocolFactory,
-    IStreamClientEndpoint,
-    IStreamServerEndpoint,
-)
+from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint, IStreamServerEndpoint
 from twisted.logger import Logger
 
 from twisted_mesh import flags
@@ -67,26 +63,26 @@ class MeshService(Service, Listeners):
 
     :param reactor: for endpoints and time; it need not run yet.
     :param listen: where to listen: endpoint strings or IStreamServerEndpoint; () to dial only.
-    :param peers: nodes to stay linked with: ``"host:port"``, ``"ID@host:port"``, client endpoint
-        strings or IStreamClientEndpoint; dialled for ever with back-off.
+    :param peers: nodes to keep links with: ``"host:port"``, ``"ID@host:port"``, client endpoint strings or
+        IStreamClientEndpoint; dialled for ever with back-off.
     :param subnet: only nodes of equal subnet and encryption link.
     :param encryption: ``"SSL"`` (TLS 1.3) or ``"Plaintext"``.
     :param identity: the node's key; None makes one for this process.
     :param out_addr: (host, port) others can dial, '' as host for the LAN address; None for where it
         listens.
-    :param history: file for what was sent and received, so that the node goes on from there after a
-        restart; None to have that in memory alone. A relative path starts where the process is now.
-    :param replay: how much of what was sent before it joined is delivered, too: seconds since the
-        node it joins through received it, or ``"all"`` which that one holds.
+    :param history: file for sent and received messages, so that the node goes on from there after a
+        restart; None keeps them in memory only.  A relative path starts in the present directory.
+    :param replay: how many messages from before it joined are delivered, too: those that the first
+        neighbour received in the last so many seconds, or ``"all"`` that the neighbour holds.
     :param overlay: whether it looks for neighbours by itself, beside those it is told to link with.
     :param role: ``"member"``; or ``"guest"``, which is on no roster and is otherwise like a member.
-    :param label: a name for people, at most 64 characters; it need not be the only one of its kind.
-    :param tags: what else the others are to know of it: at most 16, names of up to 32 characters with
+    :param label: a name for people, at most 64 characters; several nodes may have the same.
+    :param tags: other properties that the members see: at most 16, names of up to 32 characters with
         values of up to 128.
     :param dial: makes the client endpoint for a host and port, for proxies and tests.
     :param debug_level: 1 logs links, 2 protocol decisions, 4 handlers entered, 5 messages in and out.
     :param config: every limit and interval.
-    :raises LocalError: an argument that cannot work; nothing was opened.
+    :raises LocalError: an argument cannot work; nothing was opened.
     """
 
     def __init__(
@@ -132,11 +128,11 @@ class MeshService(Service, Listeners):
         self._listening = Listening(self._endpoints)
         self._dropped = Counter[str]()  # in earlier runs
         self._run: RunningNode | None = None
-        self._unreachable = False  # no other can be told where to dial it
+        self._unreachable = False  # whether there is no address to tell others
         self._stopping = False
         self._ended = WaitingDeferreds[None]()  # for the end of stopping
 
-    # ── what it is ──────────────────────────────────────────────────────────────────
+    # ── properties ──────────────────────────────────────────────────────────────────
 
     @property
     def id(self) -> bytes:
@@ -156,7 +152,7 @@ class MeshService(Service, Listeners):
     @property
     def routing_table(self) -> Mapping[bytes, MeshProtocol]:
         """The neighbours by id, read-only and live."""
-        run = self._run  # once: another thread may look while this one stops
+        run = self._run  # read once: another thread may ask while this one stops the service
         return _NOBODY if run is None else run.connections.table
 
     @property
@@ -172,12 +168,12 @@ class MeshService(Service, Listeners):
 
     @property
     def out_addr(self) -> tuple[str, int] | None:
-        """Where others are told to dial this node, or None where nobody can."""
+        """(host, port) that others are told to dial; None if there is none that they can reach."""
         return told_address(self.addresses, self._out_addr)
 
     @property
     def factory(self) -> IProtocolFactory:
-        """A factory of links, encryption included, to listen with by other means."""
+        """A factory of links, encryption included, to listen with other means."""
         factory = MeshFactory(lambda: None if self._run is None else self._run.connections)
         return factory if self._tls is None else self._tls.factory(factory)
 
@@ -189,10 +185,7 @@ class MeshService(Service, Listeners):
 
     @property
     def dropped(self) -> Mapping[str, int]:
-        """What was dropped or ignored since the service was made, by kind, as it is now; read-only.
-
-        docs/service.rst names the kinds.
-        """
+        """How much was dropped or ignored so far, by kind (docs/service.rst); read-only."""
         counts, run = self._dropped.copy(), self._run
         counts.update(self._delivery.counts)
         if run is not None:
@@ -204,8 +197,8 @@ class MeshService(Service, Listeners):
     def privilegedStartService(self) -> None:
         """Listen and begin a run.
 
-        :raises twisted.internet.error.CannotListenError: and whatever else an endpoint refuses with.
-        :raises IdentityError: the run's number cannot be kept beside the key.
+        :raises twisted.internet.error.CannotListenError: or another error of an endpoint.
+        :raises IdentityError: the run's epoch cannot be written beside the key.
         :raises StoreError: the history file cannot be used.
         """
         super().privilegedStartService()
@@ -213,9 +206,9 @@ class MeshService(Service, Listeners):
             self._begin()
 
     def startService(self) -> None:
-        """Begin a run, if that has not happened yet, and dial the peers.
+        """Begin a run, if none has begun, and dial the peers.
 
-        :raises NotRunning: it is still stopping: wait for what stopService gave.
+        :raises NotRunning: it is still stopping: wait for the Deferred of stopService().
         """
         if self._run is not None:
             self._running()
@@ -226,21 +219,19 @@ class MeshService(Service, Listeners):
         self._run.dial_out(self._peers)
 
     def stopService(self) -> Deferred[None]:
-        """Hand over what is unsent, say goodbye and close everything, within bounds.
+        """Hand over unsent messages, say goodbye and close everything, within bounds.
 
-        It stops even if the Deferred is cancelled: who waits can only give up waiting.
-
-        How many messages no neighbour took is logged, and how many may have reached nobody: neighbours
-        did not answer the goodbye, and none is known to have read them.
+        It stops even if the Deferred is cancelled.  It logs how many messages no neighbour's transport
+        accepted, and how many may have reached no neighbour, because none answered the goodbye.
         """
         return wait_for(self._stop())
 
     def ready(self) -> Deferred[None]:
-        """Fires when every listener is up, fails with why one never will be."""
+        """Fires when every listener is up; fails with the reason if one cannot be."""
         return self._listening.ready()
 
     def joined(self) -> Deferred[None]:
-        """Fires when a first neighbour has told who the others are; at once if one has.
+        """Fires when a first neighbour has sent its roster; at once if one has.
 
         It fails with NotRunning if the service stops before.
 
@@ -251,8 +242,8 @@ class MeshService(Service, Listeners):
     def key_in_use(self) -> Deferred[KeyInUse]:
         """Fires with the error when another node is proven to use this node's key now, in a newer run.
 
-        That is some seconds after ``failure`` has told of the other run, as that one may be over.  The
-        service runs on, publishes nothing, and begins a new run once the other node has stopped.  The
+        ``failure`` has reported the other run some seconds before, when it might have been over.  The
+        service runs on, publishes nothing, and begins a new run when the other node has stopped.  The
         Deferred fails with NotRunning if the service stops before.
 
         :raises NotRunning: the service does not run.
@@ -276,7 +267,7 @@ class MeshService(Service, Listeners):
             _log.info("node {id} listens on {where}", id=self.id.decode(), where=str(self._listening))
 
     def _where(self) -> tuple[str, int] | None:
-        """Where others can dial this node now; while it stops, where they could before."""
+        """Where others can dial this node now; while it stops, where they could before that."""
         if self._stopping and self._run is not None:
             return self._run.driver.address
         address = self.out_addr
@@ -290,11 +281,11 @@ class MeshService(Service, Listeners):
         return address
 
     def _verify(self, origin: bytes, signature: bytes, data: bytes) -> bool:
-        """Whether a signature is right; of a mesh in memory each is looked at once."""
+        """Whether a signature is right; MemoryMesh verifies each only once."""
         return verify(origin, signature, data)
 
     def _wall_clock(self) -> float:
-        """Seconds since 1970, for what others are told; a mesh in memory has its own."""
+        """Seconds since 1970, for times that others see; MemoryMesh has a clock of its own."""
         return time.time()
 
     async def _stop(self) -> None:
@@ -306,7 +297,7 @@ class MeshService(Service, Listeners):
             await self._ended.wait()
             return
         self._stopping = True
-        async with AsyncExitStack() as end:  # whatever fails all of it is done, the last first
+        async with AsyncExitStack() as end:  # all of these run, the last first, even if some fail
             end.callback(self._ended.happened, None)
             end.callback(self._delivery.close)
             end.callback(self._over)
@@ -315,7 +306,7 @@ class MeshService(Service, Listeners):
             end.push_async_callback(run.stop)
 
     def _close_in_fork(self) -> None:
-        """In a forked process: the node is the parent's alone."""
+        """Give the node up in a forked process: it belongs to the parent."""
         run, self._run = self._run, None
         self._listening.close_in_fork()
         if run is not None:
@@ -336,24 +327,24 @@ class MeshService(Service, Listeners):
     # ── links ───────────────────────────────────────────────────────────────────────
 
     def connect(self, host: str, port: int) -> Deferred[MeshProtocol]:
-        """Link with the node at *host* ('' for this one) and *port*, and stay so.
+        """Link with the node at *host* ('' for this host) and *port*, and keep the link up.
 
         :return: fires with the link once it is in the routing table.  Fails with ConnectFailed,
             SubnetMismatch, EncryptionMismatch, SelfConnection, HandshakeTimeout or another
-            RemoteError; then it is not tried again.  Fails with NotRunning if the service stops first.
-        :raises LocalError: a port that cannot be; NotRunning if the service does not run.
+            RemoteError, and then does not try again; with NotRunning if the service stops first.
+        :raises LocalError: *port* is no port; NotRunning: the service does not run.
         """
         address = PeerAddress(this_host(host), check_port(port))
         return self._running().connect(address)
 
     def forget(self, host: str, port: int) -> bool:
-        """Keep up no link to *host* and *port* any more: the end of what :meth:`connect` began.
+        """No longer keep up the link to *host* and *port* that :meth:`connect` or *peers* asked for.
 
-        A link that is there stays, until it is lost or :meth:`disconnect` closes it.  Of *peers* one that
-        was given by host and port is forgotten until the service is started again.
+        A link that is up stays, until it is lost or :meth:`disconnect` closes it.  If *peers* has the node
+        by host and port, it is dialled again when the service is started again.
 
-        :return: whether one was kept up, or tried to be.
-        :raises LocalError: a port that cannot be; NotRunning if the service does not run.
+        :return: whether such a link was kept up, or dialled.
+        :raises LocalError: *port* is no port; NotRunning: the service does not run.
         """
         return self._running().peers.forget(this_host(host), check_port(port))
 
@@ -364,7 +355,7 @@ class MeshService(Service, Listeners):
         link.close(RemoteError("the application disconnected", Reason.DISCONNECT))
 
     def leave_alone(self, node_id: bytes) -> None:
-        """Do not dial that node for ``redial_forbidden`` seconds, as one that is about to stop.
+        """Do not dial that node for ``redial_forbidden`` seconds, for example if it is about to stop.
 
         :raises NotRunning: the service does not run.
         """
@@ -391,18 +382,19 @@ class MeshService(Service, Listeners):
 
         :param packets: ``str bytes int float bool None list dict``.
         :param flag: ``flags.whisper`` to reach direct peers only.
-        :param type: what stands in ``packets[0]``: 0, 2, or the application's own from 0x30 on.
-        :param receipt: whether to hear who has it: the result is a live
-            :class:`~twisted_mesh.delivery.receipts.Receipt` then.  It goes with broadcasts only.
-        :raises TypeError: and ValueError for packets, a flag or a type that cannot be sent.
-        :raises MessageTooLarge: over 1 MiB packed.
-        :raises Congested: ``unsent_bytes`` of own messages wait; nothing was sent.
-        :raises StoreFull: the history cannot be written, as when the disk is full; nothing was sent.
+        :param type: the value of ``packets[0]``: 0, 2, or the application's own from 0x30 on.
+        :param receipt: whether to return a live :class:`~twisted_mesh.delivery.receipts.Receipt`, which
+            shows who has the message; for broadcasts only.
+        :raises TypeError: and ValueError: packets, a flag or a type cannot be sent.
+        :raises MessageTooLarge: it has over 1 MiB packed.
+        :raises Congested: ``unsent_bytes`` of own messages wait; this one was not sent.
+        :raises StoreFull: the history cannot be written, for example because the disk is full; the message
+            was not sent.
         :raises KeyInUse: another node uses this node's key, in a newer run, and has not stopped yet.
         :raises NotRunning: the service does not run.
         """
         run = self._running()
-        # What nearly every call has is seen at a glance: this is the hot path.
+        # The hot path: `is` finds the usual flag and type fastest.
         if flag is not flags.broadcast and flag not in (flags.broadcast, flags.whisper):
             raise ValueError(f"flag must be flags.broadcast or flags.whisper, not {flag!r}")
         if type is not flags.broadcast:
@@ -416,9 +408,9 @@ class MeshService(Service, Listeners):
 
         :param member: its id, as in :attr:`members`.
         :param packets: and *type*: as for :meth:`send`.
-        :return: fires when it has acknowledged the message, once in its present run; fails with
-            Unreachable, and why, where it has not in ``direct_timeout``.
-        :raises TypeError: and ValueError for packets, a type or an id that cannot be.
+        :return: fires when the member has acknowledged the message, once in its present run.  Fails with
+            Unreachable, and the reason, if it has not within ``direct_timeout`` seconds.
+        :raises TypeError: and ValueError: packets or a type cannot be sent, or *member* is no id.
         :raises NotRunning: the service does not run.
         """
         run = self._running()
@@ -430,17 +422,17 @@ class MeshService(Service, Listeners):
         return run.send_to(member, type, packets)
 
     def drained(self) -> Deferred[None]:
-        """Fires when messages are taken again after Congested, StoreFull or KeyInUse; at once where so."""
+        """Fires when messages can be sent again after Congested, StoreFull or KeyInUse; at once if now."""
         return self._running().drained()
 
     def handed_over(self, timeout: float | None) -> Deferred[None]:
-        """Fires when a neighbour has read every message sent so far, and hands it on.
+        """Fires when a neighbour has read every message sent so far, and passes it on.
 
-        That an application has taken it is not known by that: a receipt says who has a message.
+        An application may not have taken it yet: a receipt shows who has a message.
 
-        :param timeout: seconds, none if less than 0; then it fails with NotHandedOver.  None for as long as
-            it takes.  It fails with NotRunning when the service has stopped.
-        :raises LocalError: a timeout that is no number; NotRunning: the service does not run.
+        :param timeout: seconds until it fails with NotHandedOver; 0 if less; None for as long as it takes.
+            It fails with NotRunning when the service has stopped.
+        :raises LocalError: *timeout* is no number; NotRunning: the service does not run.
         """
         seconds = seconds_of(timeout)
         return Deferred.fromCoroutine(self._running(stopping=True).handed_over(seconds))
@@ -450,7 +442,7 @@ class MeshService(Service, Listeners):
     def register_handler(self, handler: Handler) -> None:
         """Let ``handler(message, link)`` see messages first; a true result stops the chain.
 
-        :raises ValueError: it does not take exactly two arguments.
+        :raises ValueError: *handler* does not take exactly two arguments.
         """
         self._delivery.register_handler(handler)
 

@@ -1,8 +1,7 @@
-"""The application's messages until they become batches: those of one turn, or of a little longer.
+"""Gathers the application's messages into batches: those of one turn, or of ``batch_delay`` seconds.
 
-Contract: a lone message goes out at the end of its turn.  Who has just sent waits until ``batch_delay`` is
-over, or a batch is full: a signature, a check and a write for each of many messages in a row would cost
-far more than the wait.
+Contract: a lone message goes out at the end of its turn.  Messages soon after it wait until ``batch_delay``
+is over or a batch is full: to sign, check and write many messages one by one would cost far more time.
 """
 
 from __future__ import annotations
@@ -16,9 +15,9 @@ from twisted_mesh.config import MeshConfig
 
 
 class Batching:
-    """Packed messages that were not published yet; ``len()`` counts them.
+    """Packed messages that are not published yet; ``len()`` counts them.
 
-    :ivar bytes: of them all.
+    :ivar bytes: the size of them all.
     """
 
     def __init__(
@@ -28,7 +27,7 @@ class Batching:
         self._config = config
         self._publish = publish
         self._entries: list[bytes] = []
-        self._last = -inf  # when some were published, last
+        self._last = -inf  # when end_of_turn() published last
         self._waiting: IDelayedCall | None = None
         self.bytes = 0
 
@@ -37,23 +36,22 @@ class Batching:
 
     @property
     def waits(self) -> bool:
-        """Whether what there is leaves by itself, so that the end of this turn has nothing to do."""
+        """Whether a timer will publish the messages, so that the end of this turn need not."""
         return self._waiting is not None and self.bytes < self._config.batch_bytes
 
     def add(self, entry: bytes) -> int:
-        """One more message; how many there were before it."""
-        place = len(self._entries)
+        """Add a message; how many there were before it."""
         self._entries.append(entry)
         self.bytes += len(entry)
-        return place
+        return len(self._entries) - 1
 
     def put_first(self, entries: list[bytes]) -> None:
-        """Messages that come before all others."""
+        """Put *entries* before all other messages."""
         self._entries[:0] = entries
         self.bytes += sum(map(len, entries))
 
     def end_of_turn(self) -> None:
-        """Publish what there is, if it is time to."""
+        """Publish the messages, or set a timer for that."""
         if not self._entries:
             return
         now = self._clock.seconds()
@@ -65,7 +63,7 @@ class Batching:
             self._waiting = self._clock.callLater(wait, self._waited)
 
     def stop(self) -> None:
-        """Publish what there is, and wait for nothing any more."""
+        """Publish the messages now, and stop the timer."""
         if self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None

@@ -1,14 +1,14 @@
-"""One attempt at a link: from an address to a neighbour, or why not.
+"""Dials: one attempt at a link, from an address to a neighbour or an error.
 
-Contract: :meth:`Connector.link_to` fires with a link of the routing table.  It fails with
-:class:`~twisted_mesh.errors.ConnectFailed` where there is no connection, and with the
-:class:`~twisted_mesh.errors.RemoteError` of the refusal where there is one.
+Contract: :meth:`Connector.link_to` fires with a link of the routing table.  If there is no connection, it
+fails with :class:`~twisted_mesh.errors.ConnectFailed`; if the link is refused, with the
+:class:`~twisted_mesh.errors.RemoteError` of the refusal.
 
-Behind one name there can be many nodes, this one among them: an attempt goes to all its addresses, one
-after the other, until one has the node that is wanted.  However many there are, a node has proven itself
-after ``connect_timeout`` and ``handshake_timeout`` together, or the attempt fails.  Its frontier may take
-longer over a slow line, as long as :class:`~twisted_mesh.links.protocol.MeshProtocol` lets it.  An attempt
-that somebody waits for takes those two together at most, whatever the line.
+A name can have the addresses of many nodes, this one among them.  An attempt tries them one after the
+other, until one leads to the wanted node.  It fails if no node has proven its identity after
+``connect_timeout`` and ``handshake_timeout`` together, however many addresses there are.  Over a slow line,
+the node's frontier may take longer, as :class:`~twisted_mesh.links.protocol.MeshProtocol` allows; but not
+in an attempt that the application waits for.
 """
 
 from __future__ import annotations
@@ -43,19 +43,17 @@ from twisted_mesh.runtime.driver import Driver
 from twisted_mesh.wire.membership import Contact, Purpose
 
 _log = Logger()
-#: Seconds that every address gets for its handshake, however many come after it (guess).
+#: Seconds that every address gets at least for its handshake, however many others are left (guess).
 _SHARE_LEAST: Final = 3.0
 
 Wait = Callable[[MeshProtocol], Deferred[MeshProtocol]]
 
 
 class Connector:
-    """Makes links for one run of a service; an attempt that is cancelled leaves nothing behind."""
+    """Makes links for one run of a service; an attempt that is cancelled closes its connection."""
 
     def __init__(self, endpoints: ClientEndpoints, connections: Connections, driver: Driver) -> None:
-        """
-        :param connections: host the links; :param driver: is told what became of the core's dials.
-        """
+        """:param connections: host the links; :param driver: is told of the core's dials that failed."""
         self._endpoints = endpoints
         self._connections = connections
         self._driver = driver
@@ -65,12 +63,12 @@ class Connector:
     def link_to(self, address: PeerAddress, *, in_time: bool = False) -> Deferred[MeshProtocol]:
         """A link to the node at *address*.
 
-        :param in_time: whether somebody waits for it, so that a slow line gets no longer than others.
+        :param in_time: whether the application waits for it, so that a slow line gets no more time.
         """
         return Deferred.fromCoroutine(self._link_to(address, in_time))
 
     def visit(self, address: PeerAddress) -> Deferred[MeshProtocol]:
-        """An exchange with the node at *address*: fires with its connection once that has proven itself."""
+        """An exchange with the node at *address*: fires with the connection when the node is proven."""
         return Deferred.fromCoroutine(
             self._in_turn(address, Purpose.EXCHANGE, MeshProtocol.when_proven, told=False)
         )
@@ -83,11 +81,11 @@ class Connector:
         except RemoteError:
             if self._driver.renewals == renewals:
                 raise
-        # This node began a new run because of what it was told there, and once is enough for that.
+        # The peer knew a newer run of this key, so this node began a new run: try again, once.
         return await link()
 
     def dial(self, dial: events.Dial) -> None:
-        """Carry out a dial of the core: it becomes a link, or the core is told that it failed."""
+        """Carry out a dial of the core: if no link comes of it, tell the core that it failed."""
         contact = dial.contact
         if self._stopped or contact.id in self._connections.cooldown:
             self._driver.handle(events.DialFailed(contact.id))
@@ -109,7 +107,7 @@ class Connector:
         dialling.addBoth(over)
 
     def stop(self) -> None:
-        """Dial for the core no more."""
+        """Cancel the core's dials, and refuse later ones."""
         self._stopped = True
         dialling, self._dialling = self._dialling, set()
         for one in dialling:
@@ -120,7 +118,7 @@ class Connector:
         return {"told_dials": len(self._dialling), **self._endpoints.footprint()}
 
     def _failed(self, failure: Failure, contact: Contact) -> None:
-        if not failure.check(MeshError):  # dial= can be the application's, and fail as it likes
+        if not failure.check(MeshError):  # the application's dial= can raise any exception
             address = show((contact.host, contact.port))
             _log.failure("dialling {address} failed", failure, address=address)
         self._driver.handle(events.DialFailed(contact.id))
@@ -130,9 +128,10 @@ class Connector:
     async def _in_turn(
         self, address: PeerAddress, purpose: Purpose, wait: Wait, *, told: bool, in_time: bool = False
     ) -> MeshProtocol:
-        """A link to the first of the nodes at *address* with which *wait* ends well.
+        """A link to the first node at *address* for which the Deferred of *wait* fires.
 
-        :param in_time: whether all of it is to be over in the time there is for proofs.
+        :param told: whether a peer told the address.
+        :param in_time: whether *wait* must end within the time that proofs have.
         """
         config, clock = self._connections.config, self._connections.clock
         until = clock.seconds() + config.connect_timeout + config.handshake_timeout
@@ -145,7 +144,7 @@ class Connector:
                     link = await self._connect(address, purpose, lookup, min(config.connect_timeout, left))
                 except ConnectFailed as error:
                     failures.append(error)
-                    break  # it was tried at all that are left
+                    break  # all addresses that are left were tried
                 left, addresses = until - clock.seconds(), lookup.left
                 share = min(left, max(left / max(1, addresses), _SHARE_LEAST))
                 lookup.tried(link.remote[0])
@@ -162,10 +161,9 @@ class Connector:
     async def _connect(
         self, address: PeerAddress, purpose: Purpose, lookup: Lookup, seconds: float
     ) -> MeshProtocol:
-        """A connection, nothing proven."""
-        factory = MeshFactory(
-            lambda: self._connections, outgoing=True, expected=address.id, purpose=purpose
-        )
+        """A connection whose far end has proven nothing yet."""
+        connections = self._connections
+        factory = MeshFactory(lambda: connections, outgoing=True, expected=address.id, purpose=purpose)
         endpoint = self._endpoints.endpoint(address, lookup)
 
         def too_late(_: object, seconds: float) -> Failure:
@@ -174,15 +172,15 @@ class Connector:
             return Failure(ConnectFailed(f"no connection to {address}: {why}"))
 
         try:
-            link = await endpoint.connect(factory).addTimeout(seconds, self._connections.clock, too_late)
+            link = await endpoint.connect(factory).addTimeout(seconds, connections.clock, too_late)
         except ConnectFailed:
             raise
-        except ConnectingCancelledError:  # Twisted's word for it, which no addTimeout() knows
+        except ConnectingCancelledError:  # a cancelled endpoint raises it, and addTimeout() lets it pass
             raise CancelledError from None
         except (ConnectError, ConnectTimeout, DNSLookupError, OSError, ValueError) as error:
-            if lookup.is_waiting:  # an endpoint that is cancelled then says that there is no such name
+            if lookup.is_waiting:  # cancelled during a look-up, an endpoint says that the name is unknown
                 raise CancelledError from error
-            # A ValueError is Twisted's word for a name that none can have.
+            # Twisted raises ValueError for text that can be no name.
             why = str(error).removesuffix(".")
             raise ConnectFailed(f"no connection to {address}: {why}") from error
         assert isinstance(link, MeshProtocol)
@@ -191,10 +189,10 @@ class Connector:
     async def _settled(
         self, link: MeshProtocol, wait: Wait, share: float, left: float | None
     ) -> MeshProtocol:
-        """The link *wait* gives for *link*, unless that takes too long.
+        """The link with which *wait* fires for *link*, unless that takes too long.
 
-        :param share: seconds for the peer to prove itself.
-        :param left: seconds for all of it; None leaves it to the link to end what takes too long.
+        :param share: seconds for the peer to prove its identity.
+        :param left: seconds for the whole of *wait*; if None, the link has time limits of its own.
         """
         clock = self._connections.clock
         began, waiting, is_late = clock.seconds(), wait(link), False
@@ -207,14 +205,14 @@ class Connector:
         limit = clock.callLater(share, too_late)
 
         def proven(_: MeshProtocol) -> None:
-            if not limit.active():  # the proof was all that was waited for
+            if not limit.active():  # *wait* was for the proof alone
                 return
             if left is None:
                 limit.cancel()
             else:
                 limit.reset(max(0.0, began + left - clock.seconds()))
 
-        link.when_proven().addCallbacks(proven, lambda _: None)  # *waiting* tells why it never will be
+        link.when_proven().addCallbacks(proven, lambda _: None)  # *waiting* fails with the same reason
         try:
             return await waiting
         except CancelledError:
@@ -234,7 +232,7 @@ class Connector:
         abort_unfinished(link.transport)
 
     def _neighbour(self, link: MeshProtocol) -> Deferred[MeshProtocol]:
-        """Fires when *link*, or another to its node that is kept instead, is in the routing table."""
+        """Fires when *link*, or another link to its node that is kept instead, is in the routing table."""
         return Deferred.fromCoroutine(self._in_table(link))
 
     async def _in_table(self, link: MeshProtocol) -> MeshProtocol:
@@ -243,18 +241,16 @@ class Connector:
         except RemoteError as error:
             if error.reason not in (Reason.DUPLICATE, Reason.KEY) or link.id is None:
                 raise
-            # Another link to that node is kept: that is the one that was wanted.
-            kept = self._connections.link_with(link.id)
-            if error.reason is Reason.DUPLICATE:
-                return await kept
             try:
-                return await kept
+                return await self._connections.link_with(link.id)  # another link to that node is kept
             except RemoteError:
-                raise error from None  # it is this node's key that is in use elsewhere
+                if error.reason is Reason.DUPLICATE:
+                    raise
+                raise error from None  # this node's key is in use elsewhere
 
 
 def _tells(error: RemoteError | ConnectFailed) -> int:
-    """How little *error* tells of why none of a name's addresses led to a link: 0 for the most."""
+    """Rank *error* by how much it says about a name whose addresses led to no link: 0 is best."""
     if isinstance(error, SelfConnection):
         return 2
     return 0 if isinstance(error, RemoteError) else 1

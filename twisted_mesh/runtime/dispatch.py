@@ -1,4 +1,4 @@
-"""One table of events: who wants to know of which, filled where the node is put together.
+"""One table of events and their subscribers, filled where the node is put together.
 
 Contract: :meth:`Dispatch.publish` calls the subscribers of an event's class in the order in which they
 subscribed.  A subscriber that raises is logged, and the next is called.

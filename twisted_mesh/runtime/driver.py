@@ -1,9 +1,9 @@
-"""Drives the core: what happens becomes an event for it, and the effects it answers with become I/O here.
+"""Drives the core: gives it events, and turns the effects that it returns into I/O.
 
 Contract: events are handled one after the other, in the order in which they happened.  Effects are carried
-out here and nowhere else.  One reactor turn is one batch: what the application sends in a turn is published
-at its end, and each link's frames leave in one write.  User code that is called from here may call back
-into it; its events wait their turn.
+out here and nowhere else.  One reactor turn is one batch: messages that the application sends in a turn are
+published at its end, and each link's frames leave in one write.  The application's code, called from here,
+may call the driver; its events wait until the present one is handled.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ from twisted_mesh.wire.membership import Contact
 
 
 class Handled(msgspec.Struct, frozen=True):
-    """The core has handled all that had happened."""
+    """The core has handled all events so far."""
 
 
 _HANDLED: Final = Handled()
 
 
 class Links(Interface):
-    """The links, for what goes out."""
+    """The links, as far as the driver needs them."""
 
     def get(self, number: int) -> MeshProtocol | None:
-        """The link with that number, if it is there still."""
+        """The link with that number, if it is open."""
 
     def to_flush(self) -> Iterator[MeshProtocol]:
         """The links that are to be flushed now."""
@@ -60,9 +60,9 @@ class Links(Interface):
 
 
 class Driver:
-    """Drives the core of one run of a service, and the next one where a new run of the core begins.
+    """Drives the core of one run of a service; if a new run of the core begins, the new core.
 
-    :ivar node: the core; :ivar renewals: how often a new one had to begin.
+    :ivar node: the core; :ivar renewals: how many new runs of the core began.
     :ivar id: of this node.
     """
 
@@ -77,9 +77,9 @@ class Driver:
         where: Callable[[], Address | None],
     ) -> None:
         """
-        :param local_node: what the node says of itself in its first run, of which *node* is the core.
+        :param local_node: the description that *node* sends of itself.
         :param wall_clock: seconds since 1970.
-        :param where: where others can dial the node now.
+        :param where: gives the address at which others can dial the node now.
         """
         self.clock = clock
         self.config = config
@@ -94,15 +94,16 @@ class Driver:
         self._events: deque[events.Event] = deque()
         self._busy = False
         self._batching = Batching(clock, config, self._publish_batch)
-        self._published = 0  # messages of this run of the service that have a number
+        self._published = 0  # numbered messages of this run of the service
         self._flushing = False
         self._turn: IDelayedCall | None = None
         self._timers = Timers(clock, self._fire)
         self._drained = WaitingDeferreds[None]()
         self._conditions = Conditions()  # of the core's state
-        self._earlier = Counter[str]()  # what was dropped in runs of the core before the present one
+        self.when = self._conditions.when
+        self._earlier = Counter[str]()  # dropped in earlier runs of the core, by name
         self._drops = DropLog(clock, config.log_interval, lambda: self.counts)
-        # The core alone never lets so much wait, however small link_queue_bytes is.
+        # Batches and answers alone never reach this, however small link_queue_bytes is.
         self._too_much = 2 * max(config.link_queue_bytes, config.answer_bytes + MAX_FRAME_BYTES)
         dispatch.on(events.Drained, lambda _: self._drained.happened(None))
 
@@ -110,16 +111,16 @@ class Driver:
         """Send over *links* from now on."""
         self._links = links
 
-    # ── what the running node asks for ──────────────────────────────────────────────
+    # ── for the running node ────────────────────────────────────────────────────────
 
     @property
     def unsent(self) -> int:
-        """Own messages no link has taken yet."""
+        """How many own messages no link's transport has accepted yet."""
         status = self.node.status()
         return status.sent - status.taken + len(self._batching)
 
     def send(self, entry: bytes) -> int | None:
-        """Send a packed message to everyone at the end of this turn or soon.
+        """Send a packed message to everyone, at the end of this turn or within ``batch_delay``.
 
         :return: its place in all that is sent in this run of the service; None if there is no room for it.
         """
@@ -131,26 +132,22 @@ class Driver:
         return place
 
     def drained(self) -> Deferred[None]:
-        """Fires when there is room again; at once if there is."""
+        """Fires when there is room for own messages; at once if there is room now."""
         return self._drained.wait() if self.node.status().congested else succeed(None)
 
-    def when(self, is_so: Callable[[], bool]) -> Deferred[None]:
-        """Fires when something *is_so* in the core; can be cancelled."""
-        return self._conditions.when(is_so)
-
     def given_to_all(self) -> Deferred[None]:
-        """Fires when every own message was given to each neighbour that stays, or there is none left."""
+        """Fires when every own message was given to each neighbour that stays, or none is left."""
         self._batching.stop()
-        return self._conditions.when(lambda: self.node.status().given_to_all)
+        return self.when(lambda: self.node.status().given_to_all)
 
     def left(self) -> Deferred[None]:
-        """Fires when every neighbour knows that this node leaves, and the receipts it owes are out."""
+        """Fires when every neighbour knows that this node leaves, and all receipts it must send are out."""
         self._batching.stop()
         self.handle(events.Leaving())
-        return self._conditions.when(lambda: self.node.status().has_left)
+        return self.when(lambda: self.node.status().has_left)
 
     def renew(self, local_node: LocalNode, randomness: Randomness) -> None:
-        """Go on with the core of a new run; every link is closed and made again."""
+        """Go on with the core of a new run; every link is closed and dialled again."""
         self._timers.stop()
         self._earlier.update(self.node.counts)
         self._local_node = local_node
@@ -166,11 +163,11 @@ class Driver:
         self._schedule()
 
     def stopping(self) -> None:
-        """Let nobody wait for room any more."""
+        """Let no caller of :meth:`drained` wait any longer."""
         self._drained.happened(None)
 
     def stop(self) -> None:
-        """Handle nothing by itself any more, and tell those that wait."""
+        """Stop all timers, and fail the Deferreds of :meth:`when`."""
         with ExitStack() as end:  # whatever fails all of it is done, the last first
             end.callback(self._conditions.stop, Failure(NotRunning("the service stopped first")))
             if self._turn is not None:
@@ -179,23 +176,23 @@ class Driver:
             end.callback(self._drops.stop)
 
     def holders(self, sequence: int) -> events.Holders | None:
-        """Who has the own message *sequence* of the present run; None if its receipt is not open."""
+        """Which members have the own message *sequence*; None if its receipt is not open."""
         return self.node.holders(sequence)
 
     def read(self, run: events.StreamId, after: int, upto: int, most: int) -> Iterator[Piece | Missing]:
-        """What is held of *run* behind *after* (:func:`twisted_mesh.core.history.reader.read`).
+        """The held messages of *run* behind *after* (:func:`twisted_mesh.core.history.reader.read`).
 
-        :raises StoreError: it cannot be read now.
+        :raises StoreError: they cannot be read now.
         """
         return self.node.read(run, after, upto, most)
 
     def known(self, contacts: Sequence[Contact]) -> None:
-        """Nodes that were linked with in earlier runs, the latest last."""
+        """Tell the core of nodes that were linked in earlier runs, the latest last."""
         self.handle(events.Known(contacts))
 
     @property
     def counts(self) -> Counter[str]:
-        """What the core ignored or dropped so far, by name."""
+        """How much the core ignored or dropped so far, by name."""
         counts = self._earlier.copy()
         counts.update(self.node.counts)
         return counts
@@ -210,18 +207,17 @@ class Driver:
         """Seconds between attempts at a link while another node uses this node's key; else None."""
         return self.config.key_retry if self.node.has_key_conflict else None
 
-    # ── what the connections ask for (connections.Core) ─────────────────────────────
+    # ── for the connections (connections.Core) ──────────────────────────────────────
 
     def handle(self, event: events.Event) -> None:
-        """Let the core handle *event*, after those that happened before."""
+        """Let the core handle *event* after all earlier ones."""
         self._events.append(event)
         if not self._busy:
             self._run_core()
 
     def local_node(self) -> LocalNode:
-        """What this node says of itself now, to others: a host's address changes."""
-        address = self._where()
-        if address != self._local_node.address:
+        """The description that this node sends of itself now: the host's address can have changed."""
+        if (address := self._where()) != self._local_node.address:
             self._local_node = msgspec.structs.replace(self._local_node, address=address)
             self.handle(events.Moved(address))
         return msgspec.structs.replace(self._local_node, settled=self.node.settled)
@@ -242,11 +238,11 @@ class Driver:
         self._flushing = True
         try:
             self._batching.end_of_turn()
-            # Flushing lets the core feed links on, so this goes on until their transports have enough.
+            # A flush makes the core feed the link, so this goes on until the transports accept no more.
             for link in self._links.to_flush():
                 self._flush(link)
         except BaseException:
-            self._schedule()  # the core failed: the other links are flushed all the same
+            self._schedule()  # the core failed: flush the other links all the same
             raise
         finally:
             self._flushing = False
@@ -260,7 +256,7 @@ class Driver:
         link.flush()
         if link.accepted > before:
             self.handle(events.Accepted(link.number, link.accepted))
-        # The core sends a slow reader little more, so this much is its own doing: PINGs, whispers.
+        # The core sends a slow reader little more, so most of this are whispers, or answers to its PINGs.
         if link.queued_bytes > self._too_much:
             detail = "the peer reads too slowly for what is sent"
             link.close(RemoteError(detail, Reason.SLOW))
@@ -273,7 +269,7 @@ class Driver:
         self.handle(fired)
 
     def _run_core(self) -> None:
-        """Let the core handle what has happened, and what follows from that."""
+        """Let the core handle all events that wait, and those that follow from their effects."""
         self._busy = True
         try:
             while self._events:
@@ -289,12 +285,10 @@ class Driver:
             case events.Send():
                 data = native.encode(effect.frame)
                 for number in effect.links:
-                    link = self._links.get(number)
-                    if link is not None:
+                    if (link := self._links.get(number)) is not None:
                         link.write(data, counted=True)
             case events.Close():
-                link = self._links.get(effect.link)
-                if link is not None:
+                if (link := self._links.get(effect.link)) is not None:
                     link.close(RemoteError.of(effect.reason, effect.detail))
             case events.SetTimer():
                 self._timers.set(effect.timer, effect.at)

@@ -1,7 +1,7 @@
-"""Handing over: waiting until what was sent is no longer with its sender alone.
+"""Handing over: waits until a neighbour has every own message, so that none is with this node alone.
 
 Contract: bytes that a transport accepted can be lost with it, so the neighbours are asked whether they have
-read them.  One that has done so hands them on, and others that have them are asked for them.
+read them.  A neighbour that has read them passes them on.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from twisted_mesh.errors import NotHandedOver
 from twisted_mesh.eventloop.deferreds import is_in_time
 from twisted_mesh.runtime.driver import Driver
 
-CHECK: Final = 1.0  # seconds until those are asked, too, that were given the rest since (guess)
+CHECK: Final = 1.0  # seconds until neighbours are asked to which the last messages went since (guess)
 
 
 async def handed_over(driver: Driver, clock: IReactorTime, timeout: float) -> None:
@@ -30,7 +30,7 @@ async def handed_over(driver: Driver, clock: IReactorTime, timeout: float) -> No
     last = driver.node.status().sent
 
     def unread() -> int:
-        status = driver.node.status()  # of a new run, maybe, which begins with what none had taken
+        status = driver.node.status()  # maybe of a new run, which begins with the messages not sent before
         return max(0, min(last, status.sent) - status.confirmed)
 
     checking = LoopingCall(driver.handle, events.Check())

@@ -1,8 +1,7 @@
-"""What a node says of itself to the others: its role, label, tags, and what it wants of them.
+"""The profile that a node sends to others: its role, label and tags, and which messages it wants.
 
-Contract: a :class:`Profile` that others could not read is refused with
-:class:`~twisted_mesh.errors.LocalError`; the arguments have the names they have in
-:class:`~twisted_mesh.service.MeshService`.
+Contract: :meth:`Profile.checked` raises :class:`~twisted_mesh.errors.LocalError` for values that others
+could not read.  The arguments have the names they have in :class:`~twisted_mesh.service.MeshService`.
 """
 
 from __future__ import annotations
@@ -14,16 +13,16 @@ from twisted_mesh.core.broadcast.joining import replay_number
 from twisted_mesh.errors import LocalError
 from twisted_mesh.wire.membership import MAX_LABEL, MAX_TAG_KEY, MAX_TAG_VALUE, MAX_TAGS, Role
 
-#: Bytes of label and tags: what they have at most in ASCII, so that a record always has room for them.
+#: Bytes of label and tags: the most that they can have in ASCII, so that they always fit into a record.
 MOST_SAID: Final = MAX_LABEL + MAX_TAGS * (MAX_TAG_KEY + MAX_TAG_VALUE)
 _ROLES: Final = {"member": Role.MEMBER, "guest": Role.GUEST}
 
 
 class Profile(NamedTuple):
-    """What a node says of itself.
+    """The profile of one node.
 
     :ivar overlay: whether it looks for neighbours by itself.
-    :ivar replay: how much of the past it wants delivered, as INTRO says it.
+    :ivar replay: how much of the past it wants delivered, as in INTRO.
     """
 
     role: Role
@@ -38,7 +37,7 @@ class Profile(NamedTuple):
     ) -> Profile:
         """The profile with these values.
 
-        :raises LocalError: one of them cannot be told to others; the text says which, and why.
+        :raises LocalError: a value cannot be sent to others; the text says which, and why.
         """
         if not isinstance(role, str) or role not in _ROLES:
             raise LocalError(f"role is 'member' or 'guest', not {role!r}")

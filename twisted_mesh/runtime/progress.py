@@ -1,7 +1,7 @@
-"""How far the application is in what it was delivered, pushed to the core.
+"""Tells the core which of the delivered messages the application has taken.
 
-Contract: the core is told with ``Taken`` of each run that moved: of every run if there is a store, else of
-those of which it waits to hear that (``Awaited``).  Nothing else is looked at.
+Contract: the core gets ``Taken`` for each run in which the application has taken more: for every run if
+there is a store, else for those for which the core has asked with ``Awaited``.
 """
 
 from __future__ import annotations
@@ -17,28 +17,24 @@ from twisted_mesh.runtime.driver import Driver
 
 
 class _Behind:
-    """A run of which the consumers may not have taken everything.
+    """A run of which the consumers may not have taken all messages.
 
-    :ivar head: its last message that came, or was told as lost.
-    :ivar told: what the core was told last, -1 for nothing.
-    :ivar until: what the core waits for.
+    :ivar head: its last message that came or was reported as lost.
+    :ivar told: the last message that the core knows to be taken; -1 if it was told none.
+    :ivar until: the message that the core waits for.
     """
 
     __slots__ = ("head", "told", "until")
 
     def __init__(self, head: int, told: int, until: int = 0) -> None:
-        self.head = head
-        self.told = told
-        self.until = until
+        self.head, self.told, self.until = head, told, until
 
 
 class Progress:
-    """Tells the core what the application of one run of a service has taken."""
+    """Tells the core which messages the application has taken, in one run of a service."""
 
     def __init__(self, clock: IReactorTime, driver: Driver, delivery: Delivery, is_stored: bool) -> None:
-        """
-        :param is_stored: whether there is a store, which keeps what was taken of every run.
-        """
+        """:param is_stored: whether there is a store: it keeps how far the consumers are in every run."""
         self._clock = clock
         self._driver = driver
         self._delivery = delivery
@@ -48,12 +44,12 @@ class Progress:
         self._turn: IDelayedCall | None = None
 
     def begin(self, untaken: Iterable[Untaken]) -> None:
-        """Of some runs an earlier process stored more than was taken."""
+        """Begin with the runs of which an earlier process stored more messages than were taken."""
         for run, taken, head in untaken:
             self._behind[run] = _Behind(head, taken)
 
     def awaited(self, awaited: events.Awaited) -> None:
-        """The core waits to hear of a run, or does no more."""
+        """Note that the core waits to hear of a run, or waits no more."""
         run = awaited.run
         if not awaited.sequence:
             self._behind.pop(run, None)
@@ -62,7 +58,7 @@ class Progress:
         self._moved[run] = None
 
     def delivered(self, event: events.Deliver | events.GapFound | events.Poisoned) -> None:
-        """Messages were handed to the consumers, or will not come."""
+        """Note messages that were handed to the consumers, or will not come."""
         run = (event.origin, event.epoch)
         behind = self._behind.get(run)
         if behind is None:
@@ -74,9 +70,9 @@ class Progress:
             self._moved[run] = None
 
     def taken(self, run: events.StreamId) -> None:
-        """A consumer has taken something of *run*, or counts as having done so."""
+        """Note that a consumer has taken messages of *run*, or counts as having taken them."""
         if run not in self._behind:
-            # All of it was taken, and some of that goes back to a consumer.
+            # All messages were taken, and some were put back into a consumer's queue.
             if not self._is_stored or not (head := self._delivery.seen(run)):
                 return
             self._behind[run] = _Behind(head, head)
@@ -87,7 +83,7 @@ class Progress:
             self._turn = self._clock.callLater(0, self._end_of_turn)
 
     def stop(self) -> None:
-        """Tell the core of the rest, and of what counts as taken because a consumer is gone."""
+        """Tell the core of all runs once more: what a freed queue held counts as taken."""
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
@@ -95,15 +91,14 @@ class Progress:
         self.look()
 
     def look(self) -> None:
-        """Tell the core of what moved."""
+        """Tell the core of the runs in which the consumers have taken more."""
         if self._behind and self._delivery.consumer_gone():
             self._moved.update(dict.fromkeys(self._behind))
         if not self._moved:
             return
         moved, self._moved = self._moved, {}
         for run in moved:
-            behind = self._behind.get(run)
-            if behind is None:
+            if (behind := self._behind.get(run)) is None:
                 continue
             taken = self._delivery.taken(run, behind.head)
             is_news, behind.told = taken != behind.told, taken

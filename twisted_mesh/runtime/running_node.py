@@ -1,8 +1,8 @@
 """A node between start and stop: its parts, put together.
 
-Contract: a service makes a new one at each start, so that nothing of an earlier run is left in it.  Its
-parts meet in one table of events (:mod:`~twisted_mesh.runtime.dispatch`), which is filled here: nowhere
-else is one part told of another.  What the application asks of a running node is done here.
+Contract: a service makes a new node at each start, so that it holds nothing of an earlier run.  Its parts
+hear of each other by one table of events (:mod:`~twisted_mesh.runtime.dispatch`), which is filled here and
+nowhere else.  The methods of a service that need a running node are carried out here.
 """
 
 from __future__ import annotations
@@ -33,14 +33,7 @@ from twisted_mesh.delivery.direct import PendingDirects, Sources
 from twisted_mesh.delivery.members import Members
 from twisted_mesh.delivery.receipts import Receipt, Receipts
 from twisted_mesh.delivery.reports import Reports
-from twisted_mesh.errors import (
-    Congested,
-    IdentityError,
-    KeyInUse,
-    NotRunning,
-    StoreFull,
-    Unreachable,
-)
+from twisted_mesh.errors import Congested, IdentityError, KeyInUse, NotRunning, StoreFull, Unreachable
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, is_in_time, unreachable
 from twisted_mesh.eventloop.forks import close_socket
 from twisted_mesh.identity import id_of
@@ -69,10 +62,10 @@ _log = Logger()
 class RunningNode:
     """The parts of one run.
 
-    :ivar driver: the core and its turns; :ivar connections: every link.
-    :ivar writer: stores the history, where there is a history file.
-    :ivar peers: keeps the links that the application wants.
-    :ivar members: the others of the roster.
+    :ivar driver: drives the core; :ivar connections: hosts every link.
+    :ivar writer: stores the history; None without a history file.
+    :ivar peers: keeps up the links that the application wants.
+    :ivar members: the other members of the roster.
     """
 
     def __init__(
@@ -87,8 +80,8 @@ class RunningNode:
     ) -> None:
         """
         :param reactor: for threads; :param clock: for timers.
-        :param where: where others can dial the node now.
-        :raises IdentityError: the run's number cannot be kept beside the key.
+        :param where: gives the address at which others can dial the node now.
+        :raises IdentityError: the run's epoch cannot be written beside the key.
         :raises StoreError: the history file cannot be used.
         """
         config = self._config = settings.config
@@ -101,7 +94,7 @@ class RunningNode:
         self._joined = WaitingDeferreds[None]()
         self._key_lost = WaitingDeferreds[KeyInUse]()
         self._key_is_back = WaitingDeferreds[None]()
-        self._key_in_use: KeyInUse | None = None  # once that is proven
+        self._key_in_use: KeyInUse | None = None  # once another node is proven to use the key
         self._connecting: dict[Deferred[MeshProtocol], None] = {}  # the application waits for these links
         self._stopping = False
         with ExitStack() as undo:
@@ -134,7 +127,7 @@ class RunningNode:
     def _first_run(self, restored: Restored) -> LocalNode:
         local_node = self._new_run(0)
         newest = restored.newest_epoch(local_node.origin, MOST_CLAIMED)
-        # If it is newer, the file beside the key is gone and the clock was set back.
+        # If the history has a newer one, the file beside the key is gone and the clock was set back.
         return local_node if newest < local_node.epoch else self._new_run(newest)
 
     def _new_run(self, above: int) -> LocalNode:
@@ -168,7 +161,7 @@ class RunningNode:
         return peers, Rejoin(clock, config, book, *finds)
 
     def _subscribe(self) -> None:
-        """Fill the table of events: who is told of which."""
+        """Fill the table of events."""
         on, connections, reports = self._dispatch.on, self.connections, self._reports
         on(events.LinkUp, connections.up)
         on(events.LinkDown, connections.down)
@@ -216,34 +209,30 @@ class RunningNode:
 
     def _gap(self, gap: events.GapFound) -> None:
         run, below = (gap.origin, gap.epoch), gap.first - 1
-        if (
-            self._delivery.taken(run, below) >= below
-        ):  # else it is held for consumers that have not, within limits
+        # If a consumer has not taken all messages before the gap, they are held for it, within limits.
+        if self._delivery.taken(run, below) >= below:
             self.driver.handle(events.Taken(run, below))
 
     def _epoch_conflict(self, conflict: events.EpochConflict) -> None:
-        """Begin a new run above the epoch that others know of the own key."""
+        """Begin a new run above the epoch of the own key that others know."""
+        text = "a run {epoch} of this key is known to others: a new one begins"
         if self.driver.node.has_key_conflict:
             text = "the other node with this node's key is gone: a new run begins above its run {epoch}"
-            _log.warn(text, epoch=conflict.epoch)
-        else:
-            _log.warn(
-                "a run {epoch} of this key is known to others: a new one begins", epoch=conflict.epoch
-            )
+        _log.warn(text, epoch=conflict.epoch)
         try:
             local_node = self._new_run(conflict.epoch)
         except IdentityError as error:
             _log.error("no new run can begin: {error}", error=error)
             self._reports.failed(error)
             if self.driver.node.settled:
-                return  # its numbers are not to be used again; the core asks again in key_retry
-            local_node = self.driver.local_node()  # the next neighbour says the same: it is tried again
+                return  # used numbers must not be used again; the core asks again after key_retry seconds
+            local_node = self.driver.local_node()  # tried again when the next neighbour reports the epoch
         self._key_in_use = None
         self.driver.renew(local_node, _randomness(local_node))
         self._key_is_back.happened(None)
 
     def _key_conflict(self, conflict: events.KeyInUse) -> None:
-        """Another node uses the own key: nothing more can be published."""
+        """Report that another node uses the own key: nothing more can be published."""
         error = KeyInUse(
             "another node uses this node's key: this one publishes no more until that has stopped"
         )
@@ -260,17 +249,17 @@ class RunningNode:
     def _skipped(self, run: events.StreamId, sequence: int) -> None:
         self.driver.handle(events.Skipped(run, sequence))
 
-    # ── what the service asks for ───────────────────────────────────────────────────
+    # ── for the service ─────────────────────────────────────────────────────────────
 
     def dial_out(self, peers: Iterable[PeerAddress]) -> None:
-        """Dial *peers*, and those that were linked with in earlier runs."""
+        """Dial *peers*, and nodes that were linked in earlier runs."""
         for peer in peers:
             self.peers.add(peer)
         if self._rejoin is not None:
             self._rejoin.begin()
 
     def when_joined(self) -> Deferred[None]:
-        """Fires when a neighbour has told its roster (MeshService.joined)."""
+        """Fires when a neighbour has sent its roster (MeshService.joined)."""
         return succeed(None) if self.driver.node.status().joined else self._joined.wait()
 
     def when_key_in_use(self) -> Deferred[KeyInUse]:
@@ -278,7 +267,7 @@ class RunningNode:
         return self._key_lost.wait() if self._key_in_use is None else succeed(self._key_in_use)
 
     def connect(self, address: PeerAddress) -> Deferred[MeshProtocol]:
-        """Link with the node at *address*, and stay so (MeshService.connect)."""
+        """Link with the node at *address*, and keep the link up (MeshService.connect)."""
         connecting = Deferred.fromCoroutine(self._connect(address))
         self._connecting[connecting] = None
 
@@ -290,7 +279,7 @@ class RunningNode:
 
     async def _connect(self, address: PeerAddress) -> MeshProtocol:
         link = self.connections.table.get(self.peers.found_at(address) or b"")
-        if link is None or link.error is not None:  # it can be closed, until another relieves it
+        if link is None or link.error is not None:  # a closed link stays here until another replaces it
             try:
                 link = await self._connector.link_to(address, in_time=True)
             except CancelledError:
@@ -321,7 +310,7 @@ class RunningNode:
         return self._receipts.ask(place) if receipt and place is not None else None
 
     def drained(self) -> Deferred[None]:
-        """Fires when own messages are taken again (MeshService.drained)."""
+        """Fires when own messages can be sent again (MeshService.drained)."""
         if self.driver.node.has_key_conflict:
             return self._key_is_back.wait()
         if self.writer is None or not self.writer.full:
@@ -333,7 +322,7 @@ class RunningNode:
         link = self.connections.table.get(member)
         known = self.members.origin(member) if link is None or link.peer is None else link.peer.origin
         if known is None:
-            pack_entry(type, packets)  # a message that cannot be sent is told before an unknown member
+            pack_entry(type, packets)  # raises for packets that cannot be sent, before an unknown member
             name = member.decode("ascii", "replace")
             return unreachable(f"{name}: no member with that id is known here")
         return self._send_direct(known, type, packets)
@@ -348,9 +337,9 @@ class RunningNode:
         await handed_over(self.driver, self._clock, timeout)
 
     async def stop(self) -> None:
-        """Hand over what is unsent and close every link, within bounds; then the run is over."""
+        """Hand over unsent messages and close every link, within bounds; then the run is over."""
         self._stopping = True
-        async with AsyncExitStack() as end:  # whatever fails all of it is done, the last first
+        async with AsyncExitStack() as end:  # all of these run, the last first, even if some fail
             if self._rejoin is not None:
                 end.push_async_callback(self._rejoin.wait_for_book)
             end.callback(self._directs.stop)
@@ -373,11 +362,11 @@ class RunningNode:
                 end.callback(connecting.cancel)
             end.callback(self._connector.stop)
             end.callback(self.peers.stop)
-            # What is handed on while the last flush is written would come again.
+            # Messages handed on during the last flush would be handed on again by the next process.
             end.callback(self._backlog.stop)
 
     async def _say_goodbye(self) -> None:
-        await deferLater(self._clock, 0)  # never within a delivery, whose events wait for its end
+        await deferLater(self._clock, 0)  # not during a delivery: events wait until that ends
         await is_in_time(self.driver.given_to_all(), self._config.handover_timeout, self._clock)
         if self.driver.unsent:
             _log.warn("{count} messages were taken by no neighbour", count=self.driver.unsent)
@@ -388,7 +377,7 @@ class RunningNode:
             _log.warn(told, lost=lost, silent=status.silent)
 
     def close_in_fork(self) -> None:
-        """In a forked process: links and history are the parent's alone."""
+        """Close the descriptors in a forked process: links and history belong to the parent."""
         for link in self.connections:
             close_socket(link.transport)
         if self.writer is not None:

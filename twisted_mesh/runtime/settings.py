@@ -1,7 +1,7 @@
-"""The settings of a service, checked, and what is made of them at each start.
+"""The settings of a service, checked; at each start they make its store and its description.
 
 Contract: :class:`Settings` raises :class:`~twisted_mesh.errors.LocalError` for values that cannot work, and
-opens nothing.  The arguments have the names they have in :class:`~twisted_mesh.service.MeshService`.
+opens no file.  The arguments have the names they have in :class:`~twisted_mesh.service.MeshService`.
 """
 
 from __future__ import annotations
@@ -38,9 +38,7 @@ class Settings:
         wall_clock: Callable[[], float],
         verify: Verify,
     ) -> None:
-        """
-        :param verify: checks signatures.
-        """
+        """:param verify: checks signatures."""
         if not isinstance(config, MeshConfig | None):
             raise LocalError(f"config is a MeshConfig, such as MeshConfig(ping_after=2.0), not {config!r}")
         self.config = config or MeshConfig()
@@ -54,9 +52,9 @@ class Settings:
         self._verify = verify
 
     def open_history(self) -> Store | None:
-        """Open the store of the history; None if it is in memory alone.
+        """Open the store of the history; None if the history is in memory only.
 
-        :raises StoreError: it cannot be used.
+        :raises StoreError: the history file cannot be used.
         """
         if self._history is None:
             return None
@@ -71,10 +69,11 @@ class Settings:
         )
 
     def new_run(self, above: int, address: Address | None) -> LocalNode:
-        """The node in a new run, whose epoch is above *above* and above those of its earlier runs.
+        """The description of the node in a new run.
 
-        :param address: where others can dial it.
-        :raises IdentityError: the run's number cannot be kept beside the key.
+        :param above: the run's epoch is higher than this and than those of its earlier runs.
+        :param address: where others can dial the node.
+        :raises IdentityError: the epoch cannot be written beside the key.
         """
         me, profile, limits = self.identity, self._profile, self.config
         epoch = me.next_epoch(max(above + 1, int(self.wall_clock() * 1000)))

@@ -1,6 +1,6 @@
-"""The timers of a core, which are values there, as calls of the reactor.
+"""The timers of a core as delayed calls of the reactor; in the core they are values.
 
-Contract: each timer runs once, at the time it was last set to.
+Contract: each timer fires once, at the time to which it was last set.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Timers:
         self._calls: dict[Timer, IDelayedCall] = {}
 
     def set(self, timer: Timer, at: float) -> None:
-        """Let *timer* fire at that time of the clock, and at no other."""
+        """Let *timer* fire at the time *at* of the clock, and not at an earlier setting."""
         running = self._calls.pop(timer, None)
         if running is not None and running.active():
             running.cancel()
@@ -29,7 +29,7 @@ class Timers:
         self._calls[timer] = self._clock.callLater(delay, self._fire, TimerFired(timer))
 
     def stop(self) -> None:
-        """Forget them all."""
+        """Cancel all timers."""
         for call in self._calls.values():
             if call.active():
                 call.cancel()
