@@ -710,6 +710,15 @@ class TestFailedStop(HistoryCase):
             self.link((a, again))
             self.stop(again)
 
+    def test_what_is_taken_while_the_last_flush_is_written_has_nothing_called_later(self) -> None:
+        b = self.started()
+        queue = self.queue_of_three(b)
+        assert b._run is not None
+        b._run._progress.stop()  # as when the service stops, right before that flush
+        before = len(self.network.clock.getDelayedCalls())
+        queue.take()
+        self.assertEqual(len(self.network.clock.getDelayedCalls()), before)
+
     def test_a_file_that_cannot_be_closed_whole_is_let_go_all_the_same(self) -> None:
         b = self.started()
         assert b._run is not None and b._run.writer is not None

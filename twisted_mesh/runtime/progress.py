@@ -42,6 +42,7 @@ class Progress:
         self._behind: dict[events.StreamId, _Behind] = {}
         self._moved: dict[events.StreamId, None] = {}
         self._turn: IDelayedCall | None = None
+        self._stopped = False
 
     def begin(self, untaken: Iterable[Untaken]) -> None:
         """Begin with the runs of which an earlier process stored more messages than were taken."""
@@ -79,11 +80,12 @@ class Progress:
         self._moved[run] = None
         if not self._is_stored:
             self.look()
-        elif self._turn is None:  # one message at a time would take thrice as long
+        elif self._turn is None and not self._stopped:  # one message at a time would take thrice as long
             self._turn = self._clock.callLater(0, self._end_of_turn)
 
     def stop(self) -> None:
         """Tell the core of all runs once more: what a freed queue held counts as taken."""
+        self._stopped = True
         if self._turn is not None:
             self._turn.cancel()
             self._turn = None
