@@ -108,21 +108,6 @@ class MeetingTests(ProcessCase):
         first.type("hello\n")
         await self.until(lambda: second.lines == ["hello"])
 
-    async def test_another_subnet_and_another_encryption_are_told_on_both_sides(self) -> None:
-        node = self.mesh("--subnet=here", "--encryption=Plaintext", "--stdio")
-        await self.until_listening(node)
-        arguments = {"[subnet]": "--encryption=Plaintext", "[encryption]": "--subnet=here"}
-        for reason, argument in arguments.items():
-            stranger = self.mesh(argument, "--print", peers=(node,))
-            await self.until(lambda: all(reason in child.log for child in (node, stranger)))  # noqa: B023
-            refused = await self.until(lambda: stranger.event("refused"))  # noqa: B023
-            self.assertEqual(f"[{refused['reason']}]", reason)
-            self.assertEqual(
-                (refused["address"], refused["outgoing"]), (["127.0.0.1", node.ports[0]], True)
-            )
-            stranger.signal("KILL")
-        self.assertEqual((node.out, node.links), (b"", 0))
-
     async def test_a_peer_that_is_not_there_is_told_now_and_then_and_linked_when_it_comes(self) -> None:
         place = bound(listening=False)
         port = place.getsockname()[1]
@@ -215,17 +200,6 @@ class StdioTests(ProcessCase):
         self.assertEqual(second.lines, [*lines, "the last, without an end"])
         self.assertIn("mesh: 1 line was too long and not sent\n", first.log)
         self.assertEqual(first.out, b"")
-
-    async def test_end_of_input_at_once_hands_over_what_was_typed(self) -> None:
-        node = self.mesh("--stdio")
-        await self.until_listening(node)
-        typist = self.twistd("mesh", f"--peer=127.0.0.1:{node.ports[0]}", "--stdio")
-        lines = [f"line {number}" for number in range(5_000)]
-        typist.type("\n".join(lines))
-        typist.end_input()
-        self.assertEqual(await self.until_ended(typist), [0])
-        await self.until(lambda: len(node.lines) == len(lines))
-        self.assertEqual(node.lines, lines)
 
     async def test_input_and_output_may_be_files(self) -> None:
         first = self.mesh("--stdio")

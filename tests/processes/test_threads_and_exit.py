@@ -209,23 +209,6 @@ class ThreadTests(ScriptCase):
             script.log, "mesh: the reactor does not answer: messages that were not sent yet are lost\n"
         )
 
-    async def test_a_call_that_would_block_the_reactor_raises_there_at_once(self) -> None:
-        script = self.script(
-            LINK + "import threading\n"
-            "done = threading.Event()\n"
-            "@sock.on('message')\n"
-            "def heard(sock):\n"
-            "    sock.recv()\n"
-            "    for call in (sock.close, lambda: sock.recv(timeout=1)):\n"
-            "        try: call()\n"
-            "        except RuntimeError as error: print(error)\n"
-            "    done.set()\n"
-            "sock.send('asked')\n"
-            "done.wait(30)"
-        )
-        self.assertEqual(await self.until_ended(script), [0])
-        self.assertEqual(["use MeshService" in line for line in script.lines[:2]], [True] * 2, str(script))
-
     async def test_closed_and_opened_again(self) -> None:
         script = self.script(
             LINK + "address = sock.out_addr\n"
