@@ -19,7 +19,7 @@ from twisted_mesh.network import Protocol
 from twisted_mesh.wire import native
 from twisted_mesh.wire.bodies import join_entries, pack_entry
 from twisted_mesh.wire.fields import Kind
-from twisted_mesh.wire.membership import Contact, Presence, Purpose, Roster, RosterEntry, Stay, Suspect
+from twisted_mesh.wire.membership import Contact, KeepVote, Presence, Purpose, Roster, RosterEntry, Suspect
 from twisted_mesh.wire.native import Batch, SignedBatch, SnapshotEntry
 from twisted_mesh.wire.replies import Direct, DirectAck, Receipt, SignedReceipt
 from twisted_mesh.wire.signed import Record, SignedRecord
@@ -179,10 +179,12 @@ def suspect(accuser: str, member: str, counter: int = 1, epoch: int = 1) -> Sign
     return signed_record(Suspect(origin_of(accuser), origin_of(member), epoch, counter))
 
 
-def roster(*records: SignedRecord, age: float = 0, last: bool = True, stay: Stay = Stay.CONTENT) -> Roster:
+def roster(
+    *records: SignedRecord, age: float = 0, last: bool = True, vote: KeepVote = KeepVote.CONTENT
+) -> Roster:
     """A peer tells *records*, each *age* seconds old."""
     entries = [RosterEntry(int(age * 1000), native.payload(record)) for record in records]
-    return Roster(last, entries, stay)
+    return Roster(last, entries, vote)
 
 
 def of(effects: Iterable[object], kind: type[E]) -> list[E]:

@@ -276,8 +276,8 @@ class TestLastWord(NodeTestCase):
     def test_an_end_without_a_word_is_no_answer_and_a_goodbye_needs_none(self) -> None:
         self.leave()
         self.handle(LinkClosed(1))
-        self.assertFalse(self.node.flow.has_parted())
+        self.assertFalse(self.node.flow.has_left())
         self.assert_told(2, 3)
         self.handle(closing(2, Reason.LEAVING))
-        self.assertTrue(self.node.flow.has_parted())
+        self.assertTrue(self.node.flow.has_left())
         self.assert_told(1, 3)

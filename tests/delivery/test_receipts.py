@@ -87,7 +87,7 @@ class TestLive(ReceiptCase):
         before = b.footprint()
         self.assertIsNone(a.send("no receipt"))
         self.network.pump()
-        self.assertEqual((b.footprint()["asked_runs"], before["asked_runs"]), (0, 0))
+        self.assertEqual((b.footprint()["owed_receipts"], before["owed_receipts"]), (0, 0))
         self.network.advance(1)
         self.assertEqual(self.happened(a, "receipt"), [])
 
@@ -118,7 +118,7 @@ class TestLive(ReceiptCase):
         self.network.advance(10)
         for node in (a, b, c):
             left = node.footprint()
-            for name in ("receipts", "open_receipts", "tallied_members", "carried_receipts"):
+            for name in ("receipts", "open_receipts", "tracked_members", "carried_receipts"):
                 self.assertEqual((name, left[name]), (name, 0))
 
     def test_what_is_done_when_one_completes_harms_no_other(self) -> None:
@@ -662,7 +662,7 @@ class TestTaking(ReceiptCase):
             peer.send(presence(author), batch(author, 1, "x", body=asking))
         self.network.pump()
         self.assertEqual(len(self.got(b)), 150)
-        self.assertEqual(b.footprint()["asked_runs"], 150)
+        self.assertEqual(b.footprint()["owed_receipts"], 150)
         node = b._run.driver.node  # type: ignore[union-attr]
         self.assertEqual(len(node.replies.issuer.waiting), 150)
         self.addCleanup(sys.setrecursionlimit, sys.getrecursionlimit())

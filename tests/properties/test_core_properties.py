@@ -36,11 +36,11 @@ from twisted_mesh.wire.framing import LENGTH_BYTES
 from twisted_mesh.wire.membership import (
     Contact,
     ForwardJoin,
+    KeepVote,
     Purpose,
     Role,
     Shuffle,
     ShuffleReply,
-    Stay,
 )
 from twisted_mesh.wire.native import (
     Have,
@@ -91,11 +91,11 @@ presences = st.builds(
     st.sampled_from((None, ("192.0.2.7", 1), ("nowhere!", 1))),
 )
 rosters = st.builds(
-    lambda some, age, last, stay: roster(*some, age=age, last=last, stay=stay),
+    lambda some, age, last, vote: roster(*some, age=age, last=last, vote=vote),
     st.lists(presences, max_size=3),
     st.sampled_from((0, 5, 100, 10**9)),
     st.booleans(),
-    st.sampled_from([*Stay]),
+    st.sampled_from([*KeepVote]),
 )
 contacts = st.builds(
     lambda name, host: Contact(peer(name).id, host, 1), names, st.sampled_from(("192.0.2.7", "::1"))
@@ -298,7 +298,7 @@ class Outside:
         for table in (
             *("links", "fed_links", "linked_nodes", "snapshot_entries", "claims", "waiting_bytes"),
             *("pulls", "queued_pulls", "failures", "wakes", "lazy_by_us", "lazy_by_peer", "owed", "wants"),
-            *("exchange_links", "exchanges", "known_records", "to_visit"),
+            *("exchange_links", "exchanges", "known_records", "exchanges_wanted"),
         ):
             self._test.assertEqual(footprint[table], 0, table)
 

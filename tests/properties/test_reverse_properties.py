@@ -9,8 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.core.network import origin_of
 from tests.properties.profile import fixed
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.replies.asked import Asked
 from twisted_mesh.core.replies.direct import WINDOW, Incoming
+from twisted_mesh.core.replies.owed_receipt import OwedReceipt
 from twisted_mesh.core.replies.receipt_tracker import RANGES_MOST, ReceiptTracker, Taken
 
 reverse = settings(fixed, max_examples=200)
@@ -95,19 +95,19 @@ class TestTally(SynchronousTestCase):
                 assert tally.is_decided(number) == (not holders.pending)
 
 
-class TestAsked(SynchronousTestCase):
+class TestOwedReceipt(SynchronousTestCase):
     @reverse
     @given(st.lists(asked_steps, max_size=40))
     def test_no_range_has_what_was_not_taken(self, steps: list[tuple[str, int]]) -> None:
         # What comes from the stream, as numbers that are there or are in a gap; and a slow application.
-        asked, there, head, cursor = Asked(0, 1, 0), set[int](), 0, 0
+        owed, there, head, cursor = OwedReceipt(0, 1, 0), set[int](), 0, 0
         for kind, count in steps:
             if kind == "asks":
                 there |= set(range(head + 1, head + count + 1))
                 head += count
-                asked.asked = head
+                owed.asks_up_to = head
             elif kind == "gap":
-                asked.gaps.append((head + 1, head + count))
+                owed.gaps.append((head + 1, head + count))
                 head += count
             else:
                 cursor = min(cursor + count, head)
@@ -115,9 +115,9 @@ class TestAsked(SynchronousTestCase):
                     cursor += 1  # it is told of a gap as a whole
                 if cursor not in there:
                     cursor = head
-                asked.taken = max(asked.taken, cursor)
-                asked.goes_on()
-            for low, high in (*asked.closed, asked.range):
+                owed.taken = max(owed.taken, cursor)
+                owed.goes_on()
+            for low, high in (*owed.closed, owed.range):
                 claimed = set(range(low, high + 1))
                 assert claimed <= {number for number in there if number <= cursor}
 

@@ -31,12 +31,12 @@ from twisted_mesh.wire.membership import (
     MAX_WALK,
     Contact,
     ForwardJoin,
+    KeepVote,
     Presence,
     Roster,
     RosterEntry,
     Shuffle,
     ShuffleReply,
-    Stay,
     Suspect,
 )
 from twisted_mesh.wire.native import (
@@ -150,7 +150,7 @@ roster_entries = st.builds(RosterEntry, numbers, st.binary(max_size=300))
 
 frames = st.one_of(
     signed_records,
-    st.builds(Roster, st.booleans(), st.lists(roster_entries, max_size=3), st.sampled_from([*Stay])),
+    st.builds(Roster, st.booleans(), st.lists(roster_entries, max_size=3), st.sampled_from([*KeepVote])),
     st.builds(ForwardJoin, contacts, walks, st.booleans()),
     st.builds(Shuffle, numbers, st.lists(contacts, max_size=MAX_CONTACTS), walks),
     st.builds(ShuffleReply, numbers, st.lists(contacts, max_size=MAX_CONTACTS)),

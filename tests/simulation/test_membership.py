@@ -29,7 +29,7 @@ class Wordless(Member):
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
         if isinstance(frame, membership.Roster):
-            frame = membership.Roster(frame.last, [], frame.stay)
+            frame = membership.Roster(frame.last, [], frame.vote)
         if not (isinstance(frame, SignedRecord) and self.is_own(frame)):
             super().transmit(number, frame, size)
 

@@ -28,10 +28,10 @@ from twisted_mesh.wire.membership import (
     MAX_TAG_VALUE,
     MAX_TAGS,
     MAX_WALK,
+    KeepVote,
     Presence,
     Roster,
     RosterEntry,
-    Stay,
 )
 from twisted_mesh.wire.native import decode, encode
 from twisted_mesh.wire.signed import SignedRecord
@@ -81,7 +81,7 @@ class TestBounds(WireCase):
 
     def test_roster(self) -> None:
         self.assert_bounds(Kind.ROSTER, 0, *TRUTHS)
-        self.assert_bounds(Kind.ROSTER, 2, [*Stay], [3, -1, None, True, "1"])
+        self.assert_bounds(Kind.ROSTER, 2, [*KeepVote], [3, -1, None, True, "1"])
         most = bytes(MAX_RECORD + 66)
         good = [[], [[0, b""]], [[MAX_NUMBER, most, "later"]], [[0, b""]] * 500]
         bad = [[[-1, b""]], [[0, most + b"x"]], [[0, "text"]], [[0]], [[]], [None], None, {0: b""}]
@@ -118,7 +118,7 @@ class TestLargest(WireCase):
         )
         frame = SignedRecord(largest, bytes(64), native.pack(largest))
         self.assertEqual(decode(payload(encode(frame))), frame)
-        roster = Roster(True, [RosterEntry(MAX_NUMBER, native.payload(frame))], Stay.WANTED)
+        roster = Roster(True, [RosterEntry(MAX_NUMBER, native.payload(frame))], KeepVote.WANTED)
         self.assertEqual(decode(payload(encode(roster))), roster)
 
     def test_more_than_a_record_may_have_is_refused(self) -> None:
@@ -140,4 +140,4 @@ class TestLargest(WireCase):
     def test_many_entries_of_a_roster_fit_in_a_frame(self) -> None:
         entry = RosterEntry(0, FRAMES[Kind.PRESENCE])
         entries = [entry] * (48 * 1024 // len(entry.frame))
-        self.assertLess(len(encode(Roster(True, entries, Stay.WANTED))), HANDSHAKE_FRAME_BYTES)
+        self.assertLess(len(encode(Roster(True, entries, KeepVote.WANTED))), HANDSHAKE_FRAME_BYTES)

@@ -134,7 +134,7 @@ PLAIN: dict[str, Frame] = {
     "roster": Roster(
         last=True,
         entries=[RosterEntry(age=1500, frame=payload(VECTORS["presence"]))],
-        stay=1,
+        vote=1,
     ),
     "have": Have(
         streams=[

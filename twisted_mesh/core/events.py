@@ -293,7 +293,7 @@ class LinkDown(msgspec.Struct, frozen=True):
     reason: Reason
 
 
-class Visiting(msgspec.Struct, frozen=True):
+class ExchangeBegun(msgspec.Struct, frozen=True):
     """*link*, which is an exchange, has begun well: it stays out of the routing table."""
 
     link: int
@@ -421,7 +421,7 @@ class Drained(msgspec.Struct, frozen=True):
 Happening = (
     LinkUp
     | LinkDown
-    | Visiting
+    | ExchangeBegun
     | MemberChanged
     | MemberGone
     | Joined

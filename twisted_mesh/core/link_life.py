@@ -109,7 +109,7 @@ class LinkLife:
                 self._effects.emit(events.LinkDown(relieved, Reason.DUPLICATE))
         self._membership.up(link, now)
         if link.is_exchange:
-            self._effects.emit(events.Visiting(link.number))
+            self._effects.emit(events.ExchangeBegun(link.number))
         self._neighbourhood.up(link, now)
         self.end_links(now)
         if not link.is_exchange:

@@ -90,7 +90,7 @@ class Links:
         return self._kept(self.to(link.peer.origin)) is link
 
     def is_wanted(self, link: Link) -> bool:
-        """Whether a new link is of use: a visit only to who is no neighbour, and once at a time."""
+        """Whether a new link is of use: an exchange only with who is no neighbour, and one at a time."""
         if not link.is_exchange:
             return self.is_kept(link)
         others = (other for other in (*self.fed, *self.exchanges) if other is not link)

@@ -122,7 +122,7 @@ class Node:
                 self.flow.check()
             case events.Leaving():
                 self.membership.announcing.leave(now)
-                self.flow.part()
+                self.flow.leave()
             case events.TimerFired():
                 self._on_timer(event.timer, now)
             case _:
@@ -154,7 +154,7 @@ class Node:
             confirmed=outbox.confirmed,
             congested=flow.congested,
             given_to_all=flow.is_given_to_all(),
-            has_left=flow.has_parted() and self.replies.relay.is_empty,
+            has_left=flow.has_left() and self.replies.relay.is_empty,
             silent=flow.unanswered,
             unread=flow.unread,
             settled=self._broadcast.joining.settled,
@@ -318,7 +318,7 @@ class Node:
             self._evident(entry, now)
         self.neighbourhood.know(entries, link, now)
         if frame.last:
-            self._roster_received(link, frame.stay, now)
+            self._roster_received(link, frame.vote, now)
         self._broadcast.watch_holes()
 
     def _roster_received(self, link: Link, vote: int, now: float) -> None:

@@ -279,7 +279,7 @@ class Connections:
             link.now_up()
             self._core.publish(Linked(link, is_new, len(self._table)))
 
-    def visiting(self, visiting: events.Visiting) -> None:
+    def visiting(self, visiting: events.ExchangeBegun) -> None:
         """An exchange has begun well."""
         link = self._links.get(visiting.link)
         if link is not None and link.id is not None:

@@ -55,7 +55,7 @@ class PresenceFlags(IntFlag):
     ASKS = 4  #: it waits for receipts; a member that owes it one may have forgotten that
 
 
-class Stay(IntEnum):
+class KeepVote(IntEnum):
     """Whether the sender of a ROSTER wants to keep the link of an exchange."""
 
     CONTENT = 0  #: it need not: it knew that the peer was up
@@ -129,7 +129,7 @@ class Roster(msgspec.Struct, array_like=True, frozen=True):
     kind: ClassVar = Kind.ROSTER
     last: bool
     entries: list[RosterEntry]
-    stay: Annotated[int, msgspec.Meta(ge=0, le=2)]
+    vote: Annotated[int, msgspec.Meta(ge=0, le=2)]
 
 
 class ForwardJoin(msgspec.Struct, array_like=True, frozen=True):

@@ -13,6 +13,7 @@ from twisted_mesh.core.events import (
     Dial,
     DialFailed,
     Effect,
+    ExchangeBegun,
     GapFound,
     Joined,
     KeyInUse,
@@ -23,7 +24,6 @@ from twisted_mesh.core.events import (
     Moved,
     Send,
     Timer,
-    Visiting,
 )
 from twisted_mesh.errors import Reason
 from twisted_mesh.identity import id_of
@@ -32,12 +32,12 @@ from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.membership import (
     Contact,
     ForwardJoin,
+    KeepVote,
     Presence,
     Purpose,
     Role,
     Shuffle,
     ShuffleReply,
-    Stay,
 )
 from twisted_mesh.wire.native import SnapshotEntry
 from twisted_mesh.wire.signed import SignedRecord
@@ -334,7 +334,7 @@ class TestVisits(EvidenceTestCase):
     def test_it_is_not_in_the_routing_table(self) -> None:
         self.star("anna")
         effects = self.visit()
-        self.assertEqual((of(effects, LinkUp), of(effects, Visiting)), ([], [Visiting(9)]))
+        self.assertEqual((of(effects, LinkUp), of(effects, ExchangeBegun)), ([], [ExchangeBegun(9)]))
         self.assertEqual(of(self.handle(closing(9)), LinkDown), [])
 
     def test_nothing_is_pushed_over_it(self) -> None:
@@ -424,12 +424,12 @@ class TestVisits(EvidenceTestCase):
         self.assertEqual(self.closed(self.wait(66)), [(9, Reason.DONE)])
 
     def test_without_an_overlay_it_stays_a_visit(self) -> None:
-        for stay in Stay:
+        for vote in KeepVote:
             self.star("anna")
             effects = self.visit()
             [told] = self.rosters(effects, 9)
-            self.assertIs(Stay(told.stay), Stay.NEVER)
-            self.assertEqual(of(self.receive(9, roster(stay=stay)), LinkUp), [])
+            self.assertIs(KeepVote(told.vote), KeepVote.NEVER)
+            self.assertEqual(of(self.receive(9, roster(vote=vote)), LinkUp), [])
 
     def test_all_of_it_is_given_back(self) -> None:
         self.star("anna")
@@ -468,16 +468,16 @@ class TestStaying(EvidenceTestCase):
 
     def test_where_either_did_not_know_the_other_it_stays(self) -> None:
         for known, theirs, stays in (
-            (True, Stay.CONTENT, False),
-            (True, Stay.WANTED, True),
-            (False, Stay.CONTENT, True),
-            (False, Stay.WANTED, True),
-            (False, Stay.NEVER, False),
+            (True, KeepVote.CONTENT, False),
+            (True, KeepVote.WANTED, True),
+            (False, KeepVote.CONTENT, True),
+            (False, KeepVote.WANTED, True),
+            (False, KeepVote.NEVER, False),
         ):
             self.knows(*(["dora"] if known else []))
             [told] = self.rosters(self.visit(), 9)
-            self.assertIs(Stay(told.stay), Stay.CONTENT if known else Stay.WANTED)
-            effects = self.receive(9, roster(stay=theirs))
+            self.assertIs(KeepVote(told.vote), KeepVote.CONTENT if known else KeepVote.WANTED)
+            effects = self.receive(9, roster(vote=theirs))
             self.assertEqual(of(effects, LinkUp), [LinkUp(9)] if stays else [])
             effects = self.publish("a")
             self.assertEqual(self.sent(effects, 9), [(1, 1)] if stays else [])
@@ -486,12 +486,12 @@ class TestStaying(EvidenceTestCase):
         self.knows("dora")
         self.wait(100)
         [told] = self.rosters(self.visit(), 9)
-        self.assertIs(Stay(told.stay), Stay.WANTED)
+        self.assertIs(KeepVote(told.vote), KeepVote.WANTED)
 
     def test_a_guest_is_on_no_roster_and_yet_known(self) -> None:
         self.star("anna")
         effects = self.open(9, "dora", purpose=EXCHANGE, role=Role.GUEST)
-        self.assertIs(Stay(self.rosters(effects, 9)[0].stay), Stay.CONTENT)
+        self.assertIs(KeepVote(self.rosters(effects, 9)[0].vote), KeepVote.CONTENT)
 
     def test_it_is_no_visit_any_more(self) -> None:
         self.knows()

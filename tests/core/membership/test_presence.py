@@ -30,12 +30,12 @@ from twisted_mesh.wire.framing import HANDSHAKE_FRAME_BYTES
 from twisted_mesh.wire.membership import (
     MAX_INTERVAL,
     Contact,
+    KeepVote,
     Presence,
     PresenceFlags,
     Purpose,
     Role,
     RosterEntry,
-    Stay,
 )
 from twisted_mesh.wire.membership import Roster as RosterFrame
 from twisted_mesh.wire.native import Have, SignedBatch
@@ -548,7 +548,7 @@ class TestRosters(MembershipTestCase):
         for thing in things:
             self.make()
             self.up(1, "anna")
-            frame = RosterFrame(True, [RosterEntry(0, thing)], Stay.CONTENT)
+            frame = RosterFrame(True, [RosterEntry(0, thing)], KeepVote.CONTENT)
             self.assertEqual(self.closed(self.receive(1, frame)), [(1, Reason.SHAPE)])
 
     def test_there_is_one_on_a_link(self) -> None:

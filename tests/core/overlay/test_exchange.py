@@ -228,16 +228,16 @@ class TestHelp(ExchangeTestCase):
             dialled += self.fail_dials(self.wait(1))
         self.assertEqual(set(dialled), {"fred", "bert", "cleo"})
         self.assertEqual(dialled[0], "fred")
-        self.assertEqual(self.node.footprint()["to_visit"], 0)
+        self.assertEqual(self.node.footprint()["exchanges_wanted"], 0)
 
     def test_and_not_for_ever(self) -> None:
         self.begin(dial_burst=1, dial_rate=0.001)
         self.receive(1, dialable("bert"))
         self.hole()
         self.wait(10)
-        self.assertEqual(self.node.footprint()["to_visit"], 1)
+        self.assertEqual(self.node.footprint()["exchanges_wanted"], 1)
         self.wait(100)
-        self.assertEqual(self.node.footprint()["to_visit"], 0)
+        self.assertEqual(self.node.footprint()["exchanges_wanted"], 0)
         self.assertEqual(self.node.footprint()["helped_runs"], 0)
 
     def test_neighbours_are_asked_too_for_what_waits_behind_holes_of_theirs(self) -> None:

@@ -74,7 +74,7 @@ class TestGiving(ReverseTestCase):
     def test_where_nobody_asks_nothing_is_told(self) -> None:
         self.receive(1, batch("dora", 1, 3))
         self.no_receipts(self.take(3) + self.wait(1000))
-        self.assertEqual(self.node.footprint()["asked_runs"], 0)
+        self.assertEqual(self.node.footprint()["owed_receipts"], 0)
 
     def test_a_record_that_asks_asks_for_all_before_it(self) -> None:
         # Who was away, or is another run with the same history file, may not know what was asked.
@@ -92,7 +92,7 @@ class TestGiving(ReverseTestCase):
                 1, presence("dora", 1, 1, epoch=epoch, interval=3_000_000, flags=PresenceFlags.ASKS)
             )
         footprint = self.node.footprint()
-        self.assertEqual((footprint["asked_runs"], len(self.node.replies.issuer.waiting)), (1, 1))
+        self.assertEqual((footprint["owed_receipts"], len(self.node.replies.issuer.waiting)), (1, 1))
         self.receive(1, asking("dora", 2))
         self.take(2)
         effects = self.take(1, epoch=99) + self.wait(1)
@@ -188,7 +188,7 @@ class TestGaps(ReverseTestCase):
         for first in range(4, 4 * RANGES_MOST + 12, 4):
             self.receive(1, asking("dora", first))
             self.wait(31)
-        self.assertLessEqual(self.node.footprint()["asked_ranges"], 2 * RANGES_MOST)
+        self.assertLessEqual(self.node.footprint()["owed_ranges"], 2 * RANGES_MOST)
         self.take(4)
         told = self.receipts(self.take(first) + self.wait(1), 1)
         self.assertEqual((told[-1], len(told)), (("me", first, first), RANGES_MOST))
@@ -344,7 +344,7 @@ class TestRepeating(ReverseTestCase):
         self.begin(open_streams=3)
         for name in ("anna", "bert", "cleo", "dora", "emil"):
             self.receive(1, asking(name, 1))
-        self.assertEqual(self.node.footprint()["asked_runs"], 3)
+        self.assertEqual(self.node.footprint()["owed_receipts"], 3)
         self.assertLessEqual(len(self.node.replies.issuer.waiting), 3)
 
 
@@ -607,7 +607,7 @@ class TestHearing(ReverseTestCase):
         self.bring(2, receipt("bert", "me", 1, 1))
         self.handle(Forget(1))
         footprint = self.node.footprint()
-        self.assertEqual((footprint["open_receipts"], footprint["tallied_members"]), (0, 0))
+        self.assertEqual((footprint["open_receipts"], footprint["tracked_members"]), (0, 0))
 
     def test_of_too_many_the_oldest_is_closed_and_told(self) -> None:
         self.begin(receipts_limit=2)

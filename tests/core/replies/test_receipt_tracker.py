@@ -119,7 +119,7 @@ class TestTally(SynchronousTestCase):
         self.tally.expect([1], ALL)
         self.assertEqual(self.tally.lose(CLEO, 1), [])
         self.assertEqual(self.tally.lose(BERT, 1), [1])
-        self.assertEqual(self.tally.footprint()["tallied_members"], 0)
+        self.assertEqual(self.tally.footprint()["tracked_members"], 0)
 
     def test_who_has_it_and_was_not_known_when_this_node_joined_has_it(self) -> None:
         self.tally.expect([1], None)
@@ -154,7 +154,7 @@ class TestTally(SynchronousTestCase):
         self.assertEqual(
             [len(tally.take(member, 1, 1)) for member in (CLEO, ANNA, BERT, ANNA)], [1, 1, 0, 0]
         )
-        self.assertEqual(tally.footprint()["tallied_members"], 2)
+        self.assertEqual(tally.footprint()["tracked_members"], 2)
 
     def test_of_too_many_the_oldest_are_given_up(self) -> None:
         self.assertEqual(self.tally.expect(range(1, 11), ALL), [])

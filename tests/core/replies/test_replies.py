@@ -38,18 +38,18 @@ class TestReversePath(ReverseTestCase):
         self.receive(1, batch("dora", 1))
         self.take(1)
         after = self.node.footprint()
-        tables = ("asked_runs", "asked_ranges", "carried_authors", "carried_receipts", "receipt_times")
+        tables = ("owed_receipts", "owed_ranges", "carried_authors", "carried_receipts", "receipt_times")
         self.assertEqual([after[name] for name in tables], [before[name] for name in tables])
 
     def test_nor_does_an_entry_of_a_later_version(self) -> None:
         later = Deliver(1, origin_of("dora"), 1, 1, 0, 30, [[1, 0, "of a kind nobody knows"]])
         self.node.replies.handed(later, self.now)
-        self.assertEqual(self.node.replies.issuer.asked, {})
+        self.assertEqual(self.node.replies.issuer.owed, {})
 
     def test_of_several_messages_the_last_that_asks_counts(self) -> None:
         self.receive(1, asking("dora", 1), asking("dora", 2), batch("dora", 3))
-        asked = self.node.replies.issuer.asked[origin_of("dora"), 1]
-        self.assertEqual((asked.asked, asked.taken), (2, 0))
+        owed = self.node.replies.issuer.owed[origin_of("dora"), 1]
+        self.assertEqual((owed.asks_up_to, owed.taken), (2, 0))
 
     def test_before_the_frontier_nothing_counts(self) -> None:
         for frame in (Receipts([receipt("anna", "me", 1, 1)]), direct("anna", "me", 1)):

@@ -31,7 +31,8 @@ class Flow:
         self._outbox = outbox
         self._links = links
         self._effects = effects
-        self._parting: dict[Link, int] = {}  # who was asked by part(), and the last own message given to it
+        # The links that leave() has asked, and the last own message that was given to each.
+        self._farewells: dict[Link, int] = {}
         self.congested = False
 
     def room_for(self, size: int) -> bool:
@@ -89,7 +90,7 @@ class Flow:
             self._outbox.confirm(1, flow.checked)
             flow.checked = 0
         elif token == READ_ALL:
-            self._outbox.confirm(1, self._parting.get(link, 0))
+            self._outbox.confirm(1, self._farewells.get(link, 0))
             flow.farewell_due = False
         elif token == READ_SO_FAR:
             flow.meter.has_read(now)
@@ -98,7 +99,7 @@ class Flow:
             flow.meter.has_read(now)
             link.frontier.bases = None
 
-    def part(self) -> None:
+    def leave(self) -> None:
         """Have every neighbour say when it knows that this node leaves.
 
         What it had sent by then has come and gone on before it says so.
@@ -106,26 +107,26 @@ class Flow:
         links = [link for link in self._links.fed if link.up]
         for link in links:
             link.flow.farewell_due = True
-            self._parting[link] = link.frontier.holds(self._outbox.run)
+            self._farewells[link] = link.frontier.holds(self._outbox.run)
         if links:
             self._effects.send(links, native.Ping(READ_ALL))
 
     def ended(self, link: Link, reason: Reason) -> None:
         """*link* is fed no more: who says goodbye first need not answer."""
         if link.flow.farewell_due and reason in NO_FAULT:
-            del self._parting[link]
+            del self._farewells[link]
 
     @property
     def unanswered(self) -> int:
-        """How many of those that :meth:`part` asked have neither answered nor said goodbye."""
-        return sum(link.flow.farewell_due for link in self._parting)
+        """How many of those that :meth:`leave` asked have neither answered nor said goodbye."""
+        return sum(link.flow.farewell_due for link in self._farewells)
 
     @property
     def unread(self) -> int:
         """How many own messages were taken, and are not known to have been read by anybody."""
         return max(0, self._outbox.taken - self._outbox.confirmed)
 
-    def has_parted(self) -> bool:
+    def has_left(self) -> bool:
         """Whether every neighbour that was asked has said so, or is gone."""
         return not any(link.flow.farewell_due for link in self._links.fed)
 

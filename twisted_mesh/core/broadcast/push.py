@@ -1,9 +1,9 @@
 """Spreading: what is pushed, announced and answered over each link.
 
 Contract: a new batch is pushed to every link whose peer has all that is still held here of what was
-before it, and announced to the others: to those who asked for announcements (mute), to those who are
-behind and pull, and to those whose queue is full.  Answers to WANTs go out as fast as the link takes
-them.
+before it, and announced to the others: to those that asked for announcements (lazy by peer), to those
+that are behind and pull, and to those whose queue is full.  Answers to WANTs go out as fast as the link
+takes them.
 """
 
 from __future__ import annotations

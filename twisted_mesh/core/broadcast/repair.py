@@ -199,7 +199,7 @@ class Repair:
 
         :return: the link that is asked, which is the way to the origin until there is news over another.
         """
-        # The author itself has its newest.  Who was told to be quiet had a way of its own to it; who told
+        # The author itself has its newest.  Who is lazy by us had a way of its own to it; who told
         # of it, some way.
         best = max(
             (

@@ -79,10 +79,10 @@ class Membership:
 
     # ── links ───────────────────────────────────────────────────────────────────────
 
-    def tell(self, link: Link, stay: int, now: float) -> None:
-        """Tell the peer of a new link all that is known, and *stay*: whether the link is to be kept."""
+    def tell(self, link: Link, vote: int, now: float) -> None:
+        """Tell the peer of a new link all that is known, and the own *vote* on keeping the link."""
         age = self.announcing.age(now) if self.announcing.speaks else None
-        self.records.tell(link, stay, age, now)
+        self.records.tell(link, vote, age, now)
 
     def up(self, link: Link, now: float) -> None:
         """The peer's frontier is here."""

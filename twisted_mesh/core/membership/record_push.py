@@ -48,12 +48,12 @@ class RecordPush:
         self.own: SignedRecord | None = None
         self.own_rank: Rank = (local_node.epoch, 0)
 
-    def tell(self, link: Link, stay: int, own_age: float | None, now: float) -> None:
+    def tell(self, link: Link, vote: int, own_age: float | None, now: float) -> None:
         """Tell a new neighbour, or the far end of an exchange, all that is known.
 
         :param own_age: seconds since the own record; None if that does not count.
         """
-        for frame in self._rosters(stay, own_age, now):
+        for frame in self._rosters(vote, own_age, now):
             self._effects.send((link,), frame)
         for entry in self._roster:
             if entry.is_member:
@@ -111,7 +111,7 @@ class RecordPush:
             return self._conflict.signed.relayed(), self._conflict.rank
         return self.own, self.own_rank
 
-    def _rosters(self, stay: int, own_age: float | None, now: float) -> Iterator[membership.Roster]:
+    def _rosters(self, vote: int, own_age: float | None, now: float) -> Iterator[membership.Roster]:
         entries: list[RosterEntry] = []
         size = 0
         known = [(entry.signed, self._roster.age(entry, now)) for entry in self._roster if entry.is_member]
@@ -122,8 +122,8 @@ class RecordPush:
         for signed, age in known:
             payload = native.payload(signed)
             if entries and size + len(payload) > _ROSTER_BYTES:
-                yield membership.Roster(False, entries, stay)
+                yield membership.Roster(False, entries, vote)
                 entries, size = [], 0
             entries.append(RosterEntry(int(age * 1000), payload))
             size += len(payload)
-        yield membership.Roster(True, entries, stay)
+        yield membership.Roster(True, entries, vote)

@@ -1,4 +1,4 @@
-"""The exchange: a visit now and then to nodes that are no neighbours, so that no island stays one.
+"""The exchange: a link now and then with a node that is no neighbour, so that no island stays one.
 
 Contract: every ``exchange_interval`` one node is drawn that is no neighbour, of the roster in whatever
 state and of those this node was linked with once; one draw in three is of those that are not up.  On the
@@ -28,12 +28,12 @@ from twisted_mesh.core.membership.roster import Entry, Roster
 from twisted_mesh.core.meter import FLOOR
 from twisted_mesh.core.overlay.views import Dial, Randomness
 from twisted_mesh.errors import Reason
-from twisted_mesh.wire.membership import Contact, Purpose, Stay
+from twisted_mesh.wire.membership import Contact, KeepVote, Purpose
 
 _NOT_UP: Final = 1 / 3  # of the draws are of those that are not up (docs/protocol.rst)
-_LOOK: Final = 1.0  # seconds from one look at open visits to the next (guess)
+_LOOK: Final = 1.0  # seconds from one look at open exchanges to the next (guess)
 _ROUNDS: Final = 2  # of looking in a gap's patience: who got it meanwhile does not always claim it (guess)
-_GRACE: Final = 5.0  # seconds more than the dialler has, before the other end ends a visit (guess)
+_GRACE: Final = 5.0  # seconds more than the dialler has, before the other end ends it (guess)
 
 
 class OpenExchange:
@@ -45,10 +45,10 @@ class OpenExchange:
 
     __slots__ = ("link", "own_vote", "peer_vote", "since")
 
-    def __init__(self, link: Link, own_vote: Stay, now: float) -> None:
+    def __init__(self, link: Link, own_vote: KeepVote, now: float) -> None:
         self.link = link
         self.own_vote = own_vote
-        self.peer_vote: Stay | None = None
+        self.peer_vote: KeepVote | None = None
         self.since = now
 
 
@@ -88,7 +88,7 @@ class Exchange:
         if len(self._remembered) > self._config.remembered_contacts:
             self._remembered.popitem(last=False)
 
-    def opened(self, link: Link, vote: Stay, now: float) -> bool:
+    def opened(self, link: Link, vote: KeepVote, now: float) -> bool:
         """An exchange has begun; False: there are too many, it is to be refused.
 
         The first that a slow line kept beyond its time gives its place up: it may be dripped.
@@ -107,9 +107,9 @@ class Exchange:
         exchange = self._open.get(link)
         if exchange is None:
             return False
-        exchange.peer_vote = Stay(vote)
+        exchange.peer_vote = KeepVote(vote)
         both = (exchange.own_vote, exchange.peer_vote)
-        if Stay.NEVER in both or Stay.WANTED not in both:
+        if KeepVote.NEVER in both or KeepVote.WANTED not in both:
             return False
         del self._open[link]
         return True
@@ -185,7 +185,7 @@ class Exchange:
             "exchanges": len(self._open),
             "remembered_contacts": len(self._remembered),
             "helped_runs": len(self._helped),
-            "to_visit": len(self._wanted),
+            "exchanges_wanted": len(self._wanted),
         }
 
     def _wait(self) -> float:

@@ -25,7 +25,15 @@ from twisted_mesh.core.overlay.overlay import Overlay
 from twisted_mesh.core.overlay.views import Randomness
 from twisted_mesh.core.reachability import Place, believed
 from twisted_mesh.errors import Reason
-from twisted_mesh.wire.membership import Contact, ForwardJoin, Purpose, Role, Shuffle, ShuffleReply, Stay
+from twisted_mesh.wire.membership import (
+    Contact,
+    ForwardJoin,
+    KeepVote,
+    Purpose,
+    Role,
+    Shuffle,
+    ShuffleReply,
+)
 
 Gossip = ForwardJoin | Shuffle | ShuffleReply
 
@@ -83,13 +91,13 @@ class Neighbourhood:
             return "this node has neighbours enough"
         return None
 
-    def vote(self, link: Link) -> Stay:
+    def vote(self, link: Link) -> KeepVote:
         """What this node has to say of keeping an exchange as a link between neighbours."""
         if not self._local_node.overlay:
-            return Stay.NEVER
+            return KeepVote.NEVER
         if link.peer.role is Role.GUEST or self._membership.roster.is_there(link.peer.origin):
-            return Stay.CONTENT
-        return Stay.WANTED
+            return KeepVote.CONTENT
+        return KeepVote.WANTED
 
     def up(self, link: Link, now: float) -> None:
         """The peer's frontier is here."""
@@ -107,9 +115,9 @@ class Neighbourhood:
         if self.overlay is not None and not link.is_exchange:
             self.overlay.closed(link, reason, now)
 
-    def roster_received(self, link: Link, stay: int) -> bool:
+    def roster_received(self, link: Link, vote: int) -> bool:
         """The peer's roster has come whole; whether an exchange becomes a link between neighbours."""
-        return link.is_exchange and self.exchange.roster_received(link, stay)
+        return link.is_exchange and self.exchange.roster_received(link, vote)
 
     def kept(self, link: Link, now: float) -> None:
         """An exchange has become a link between neighbours."""

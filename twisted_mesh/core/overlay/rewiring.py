@@ -32,8 +32,8 @@ from twisted_mesh.wire.membership import Contact, ForwardJoin, Purpose
 #: One neighbour more than wanted is no reason to move: somebody must have it (measured: without this 100
 #: newcomers dial four times as often until they settle, and ten times as often afterwards).
 SPARE: Final = 1
-#: Neighbours this node has dialled that it never hands on: those it has not chosen itself could all
-#: be one liar's, and would be the ones that do not go when asked (as Bitcoin keeps its outbound links).
+#: Neighbours this node has dialled that it never hands on: those it has not chosen itself could all be
+#: one adversary's, and would be the ones that do not go when asked (as Bitcoin keeps its outbound links).
 KEPT: Final = 2
 PART: Final = 4  # of what is too much this part is moved in a round (guess)
 SLOWER: Final = 1.1  # the growth of the wait between two rounds (guess)

@@ -23,7 +23,7 @@ from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.stream import Stream
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.membership.roster import Roster
-from twisted_mesh.core.replies.asked import Asked
+from twisted_mesh.core.replies.owed_receipt import OwedReceipt
 from twisted_mesh.core.replies.receipt_relay import OnWay, ReceiptRelay
 from twisted_mesh.core.signing import Signer
 from twisted_mesh.wire.membership import PresenceFlags, Role
@@ -35,7 +35,7 @@ _WAYS: Final = 3  # that a repeat goes over once more: one at a time ended at on
 class ReceiptIssuer:
     """The receipts a node gives.
 
-    :ivar asked: the runs that others want to hear of, by run.
+    :ivar owed: what others want to hear, by run.
     :ivar waiting: those of them of which the application has not taken what asks.
     :ivar wake: when to call :meth:`repeat` next, or None.
     """
@@ -59,9 +59,9 @@ class ReceiptIssuer:
         self._roster = roster
         self._relay = relay
         self._effects = effects
-        self.asked: dict[StreamId, Asked] = {}
+        self.owed: dict[StreamId, OwedReceipt] = {}
         self.waiting: dict[StreamId, None] = {}
-        self._newest: dict[bytes, int] = {}  # epoch of the one run of an author that is in *asked*
+        self._newest: dict[bytes, int] = {}  # epoch of the one run of an author that is in *owed*
         self.wake: float | None = None
 
     # ── what this node has taken ────────────────────────────────────────────────────
@@ -74,44 +74,44 @@ class ReceiptIssuer:
         stream = self._history.get(run)
         if stream is None or self._local_node.role is Role.GUEST or not self._is_newest(run):
             return
-        asked = self._asked(stream, stream.base)
-        asked.asked = max(asked.asked, sequence)
-        if asked.asked <= asked.taken:
+        owed = self._owed(stream, stream.base)
+        owed.asks_up_to = max(owed.asks_up_to, sequence)
+        if owed.asks_up_to <= owed.taken:
             return
         self.waiting[run] = None
         if self._history.is_stored:
             self.stored((run,), now)
         else:
-            self._effects.emit(Awaited(run, asked.asked, stream.head, asked.taken))
+            self._effects.emit(Awaited(run, owed.asks_up_to, stream.head, owed.taken))
 
     def stored(self, runs: Iterable[StreamId], now: float) -> None:
         """What the application had taken of *runs* is stored."""
         for run in runs:
             stream = self._history.get(run)
-            if run in self.waiting and stream is not None and stream.kept > self.asked[run].taken:
+            if run in self.waiting and stream is not None and stream.kept > self.owed[run].taken:
                 self.taken(run, stream.kept, now)
 
     def asks_still(self, run: StreamId, sequence: int, now: float) -> None:
         """The newest record of an author asks who has all up to *sequence*."""
         self.asks(run, sequence, now)
-        asked = self.asked.get(run)
-        if asked is None:
+        owed = self.owed.get(run)
+        if owed is None:
             return
-        begins_above = asked.low > 1 and not asked.tries  # it may wait for what never comes here
-        has_ended = asked.tries and asked.again is None and self._history.get(run) is None
+        begins_above = owed.low > 1 and not owed.tries  # it may wait for what never comes here
+        has_ended = owed.tries and owed.again is None and self._history.get(run) is None
         if begins_above or has_ended:  # the repeats ended with the stream, and it may not have one
-            self._tell(run, asked, now)
+            self._tell(run, owed, now)
 
     def taken(self, run: StreamId, sequence: int, now: float) -> None:
         """The application has taken *run* up to *sequence*, maybe when the stream was closed already."""
-        asked = self.asked.get(run)
-        if asked is None:
+        owed = self.owed.get(run)
+        if owed is None:
             return
         stream = self._history.get(run)
         if stream is not None:
-            asked = self._asked(stream, stream.base)
-        asked.taken = max(asked.taken, sequence)
-        self._look(run, asked, now)
+            owed = self._owed(stream, stream.base)
+        owed.taken = max(owed.taken, sequence)
+        self._look(run, owed, now)
 
     def gap(self, gap: GapFound, now: float) -> None:
         """Something will not come: it may have asked who has it, so its author should know."""
@@ -119,92 +119,92 @@ class ReceiptIssuer:
         stream = self._history.get(run)
         if stream is None or self._local_node.role is Role.GUEST or not self._is_newest(run):
             return
-        known = self.asked.get(run)
-        asked = self._asked(stream, gap.last)
-        if asked is not known:
-            asked.told = (0, 0)
+        known = self.owed.get(run)
+        owed = self._owed(stream, gap.last)
+        if owed is not known:
+            owed.told = (0, 0)
         else:
-            asked.lacks(gap.first, gap.last)
-        self._look(run, asked, now)
+            owed.lacks(gap.first, gap.last)
+        self._look(run, owed, now)
 
     def skipped(self, run: StreamId, sequence: int, now: float) -> None:
         """The application will not take all of *run* up to *sequence*."""
-        asked = self.asked.get(run)
-        if asked is None:
+        owed = self.owed.get(run)
+        if owed is None:
             self.gap(GapFound(*run, sequence, sequence), now)
-        elif sequence >= asked.low:
-            asked.gaps = [gap for gap in asked.gaps if gap[1] > sequence]
-            asked.begins_at(sequence + 1, asked.taken if asked.taken < sequence else 0)
-            self._look(run, asked, now)
+        elif sequence >= owed.low:
+            owed.gaps = [gap for gap in owed.gaps if gap[1] > sequence]
+            owed.begins_at(sequence + 1, owed.taken if owed.taken < sequence else 0)
+            self._look(run, owed, now)
 
     def link_gone(self, link: int, now: float) -> None:
         """A link is gone: what went over it lately may be lost."""
-        for run, asked in self.asked.items():
-            if asked.route == link:
-                self._tell_anew(run, asked, now)
+        for run, owed in self.owed.items():
+            if owed.route == link:
+                self._tell_anew(run, owed, now)
 
     def link_up(self, now: float) -> None:
         """There is another way: what had none can go."""
-        for run, asked in self.asked.items():
-            if asked.tries and not asked.route:
-                self._tell_anew(run, asked, now)
+        for run, owed in self.owed.items():
+            if owed.tries and not owed.route:
+                self._tell_anew(run, owed, now)
 
     def returned(self, author: bytes, now: float) -> None:
         """An author that was gone is back."""
-        for run, asked in self.asked.items():
-            if run[0] == author and asked.tries:
-                self._tell_anew(run, asked, now)
+        for run, owed in self.owed.items():
+            if run[0] == author and owed.tries:
+                self._tell_anew(run, owed, now)
 
     def _is_newest(self, run: StreamId) -> bool:
         """Whether somebody may wait to hear of *run*: one author's runs are no more work than one run."""
         return run[1] >= max(self._newest.get(run[0], 0), self._roster.rank(run[0])[0])
 
-    def _asked(self, stream: Stream, taken: int) -> Asked:
+    def _owed(self, stream: Stream, taken: int) -> OwedReceipt:
         run = stream.run
-        known = asked = self.asked.get(run)
+        known = owed = self.owed.get(run)
         if known is not None and stream.base > known.base:  # it was closed, and goes on from there
             known.base = stream.base
-        if asked is None or asked.base != stream.base:  # it was lowered: what counted as taken may come
-            asked = self.asked[run] = Asked(stream.base, stream.whole, taken)
-            asked.asked = 0 if known is None else known.asked
+        if owed is None or owed.base != stream.base:  # it was lowered: what counted as taken may come
+            owed = self.owed[run] = OwedReceipt(stream.base, stream.whole, taken)
+            owed.asks_up_to = 0 if known is None else known.asks_up_to
             if known is None and run[0] in self._newest:
                 self._forget((run[0], self._newest[run[0]]))
             self._newest[run[0]] = run[1]
-            while len(self.asked) > self._config.open_streams:
-                self._forget(next(iter(self.asked)))
-        return asked
+            while len(self.owed) > self._config.open_streams:
+                self._forget(next(iter(self.owed)))
+        return owed
 
-    def _look(self, run: StreamId, asked: Asked, now: float) -> None:
+    def _look(self, run: StreamId, owed: OwedReceipt, now: float) -> None:
         """Tell what is news of what the application has."""
-        asked.goes_on()
-        if asked.taken >= asked.asked:
+        owed.goes_on()
+        if owed.taken >= owed.asks_up_to:
             self._wait_no_more(run)
-        if asked.range != asked.told:
-            self._tell_anew(run, asked, now)
+        if owed.range != owed.told:
+            self._tell_anew(run, owed, now)
 
-    def _tell_anew(self, run: StreamId, asked: Asked, now: float) -> None:
-        asked.tries = 0
-        self._tell(run, asked, now)
+    def _tell_anew(self, run: StreamId, owed: OwedReceipt, now: float) -> None:
+        owed.tries = 0
+        self._tell(run, owed, now)
 
-    def _tell(self, run: StreamId, asked: Asked, now: float) -> None:
-        asked.told = asked.range
-        asked.again = None
+    def _tell(self, run: StreamId, owed: OwedReceipt, now: float) -> None:
+        owed.told = owed.range
+        owed.again = None
         self._relay.owe(run, now)
 
     # ── time ────────────────────────────────────────────────────────────────────────
 
     def repeat(self, now: float) -> None:
         """Tell again what is due."""
-        for run, asked in list(self.asked.items()):
-            if asked.again is not None and asked.again <= now:
+        for run, owed in list(self.owed.items()):
+            if owed.again is not None and owed.again <= now:
                 if self._history.get(run) is not None or self._is_waited_for(run):
-                    self._tell(run, asked, now)
+                    self._tell(run, owed, now)
                 else:
-                    asked.again = None  # it is told again when its author asks again
+                    owed.again = None  # it is told again when its author asks again
 
     def schedule(self) -> None:
         """Receipts have gone out: when the next is to be repeated is known only now."""
-        times = [asked.again for asked in self.asked.values() if asked.again is not None]
+        times = [owed.again for owed in self.owed.values() if owed.again is not None]
         self.wake = min(times, default=None)
 
     def _is_waited_for(self, run: StreamId) -> bool:
@@ -215,7 +215,7 @@ class ReceiptIssuer:
         return bool(entry.presence.flags & PresenceFlags.ASKS)
 
     def _forget(self, run: StreamId) -> None:
-        del self.asked[run], self._newest[run[0]]
+        del self.owed[run], self._newest[run[0]]
         if run in self.waiting and not self._history.is_stored:
             self._effects.emit(Awaited(run, 0, 0, 0))
         self._wait_no_more(run)
@@ -228,14 +228,14 @@ class ReceiptIssuer:
 
         That is the best, which may be another by now; and where they are told again some of the others.
         """
-        asked = self.asked.get(run)
-        if asked is None:
+        owed = self.owed.get(run)
+        if owed is None:
             return
-        asked.route = ways[0].number if ways else 0
+        owed.route = ways[0].number if ways else 0
         config = self._config
-        asked.again = now + backoff(config.receipt_repeat, asked.tries, config.receipt_repeat_longest)
-        tries, asked.tries = min(asked.tries, MAX_TRIES), asked.tries + 1
-        for low, high in (*asked.closed, asked.told) if ways else ():
+        owed.again = now + backoff(config.receipt_repeat, owed.tries, config.receipt_repeat_longest)
+        tries, owed.tries = min(owed.tries, MAX_TRIES), owed.tries + 1
+        for low, high in (*owed.closed, owed.told) if ways else ():
             receipt = Receipt(*run, low, high, self._local_node.origin, self._local_node.epoch)
             signed = self._signer.receipt(receipt)
             yield ways[0].number, signed
@@ -246,6 +246,6 @@ class ReceiptIssuer:
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""
         return {
-            "asked_runs": len(self.asked),
-            "asked_ranges": sum(len(asked.closed) + len(asked.gaps) for asked in self.asked.values()),
+            "owed_receipts": len(self.owed),
+            "owed_ranges": sum(len(owed.closed) + len(owed.gaps) for owed in self.owed.values()),
         }

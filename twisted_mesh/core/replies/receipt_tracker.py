@@ -164,7 +164,7 @@ class ReceiptTracker:
 
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""
-        return {"open_receipts": len(self._open), "tallied_members": len(self._taken)}
+        return {"open_receipts": len(self._open), "tracked_members": len(self._taken)}
 
     def _lose(self, member: bytes, head: int) -> list[int]:
         # Of who comes and goes without a word nothing is kept: there may be any number of them.

@@ -123,7 +123,7 @@ class Replayer(Adversary):
         if isinstance(frame, RosterFrame):
             heard = {each.record.origin: each for each in self._heard if isinstance(each.record, Presence)}
             entries = [RosterEntry(0, native.payload(each)) for each in heard.values()]
-            frame = RosterFrame(frame.last, entries[:100] or frame.entries, frame.stay)
+            frame = RosterFrame(frame.last, entries[:100] or frame.entries, frame.vote)
         super().transmit(number, frame, size)
 
     def act(self) -> None:

@@ -9,11 +9,11 @@ from __future__ import annotations
 from twisted_mesh.core.replies.receipt_tracker import RANGES_MOST
 
 
-class Asked:
+class OwedReceipt:
     """A run of which some message asks who has it.
 
     :ivar base: below which nothing was to be delivered when this began.
-    :ivar asked: the highest message that does; :ivar taken: what this node's application has.
+    :ivar asks_up_to: the highest message that asks; :ivar taken: what this node's application has.
     :ivar low: from here on it has all of that; :ivar closed: what it has below, before gaps.
     :ivar gaps: those behind what it has, the first and the last message of each.
     :ivar told: the range it has answered for last.
@@ -21,10 +21,10 @@ class Asked:
     :ivar again: when it is told again, unless something changes.
     """
 
-    __slots__ = ("again", "asked", "base", "closed", "gaps", "low", "route", "taken", "told", "tries")
+    __slots__ = ("again", "asks_up_to", "base", "closed", "gaps", "low", "route", "taken", "told", "tries")
 
     def __init__(self, base: int, low: int, taken: int) -> None:
-        self.asked = 0
+        self.asks_up_to = 0
         self.base = base
         self.taken = taken
         self.low = low
@@ -37,7 +37,7 @@ class Asked:
     @property
     def range(self) -> tuple[int, int]:
         """What to answer for, of what follows the last gap."""
-        return self.low, max(min(self.asked, self.taken), self.low - 1)
+        return self.low, max(min(self.asks_up_to, self.taken), self.low - 1)
 
     def lacks(self, first: int, last: int) -> None:
         """Messages *first* to *last* will not come; the application passes them later."""
@@ -53,7 +53,7 @@ class Asked:
 
     def begins_at(self, low: int, before: int) -> None:
         """Something below *low* will not come; what was taken before it ends at *before*."""
-        high = min(before, self.asked)
+        high = min(before, self.asks_up_to)
         if high >= self.low:
             self.closed = [*self.closed, (self.low, high)][-RANGES_MOST + 1 :]
         self.low = low
