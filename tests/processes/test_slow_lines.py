@@ -13,8 +13,8 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
-from tests.ordeal.proxy import Proxy
-from tests.ordeal.way import Weather
+from tests.soak.proxy import Proxy
+from tests.soak.way import Weather
 from tests.support.length import at_length
 from tests.support.processes import ANYWHERE, eventually
 from twisted_mesh.config import MeshConfig

@@ -15,9 +15,9 @@ from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 
-from tests.ordeal.cast import CONFIG, Actor
-from tests.ordeal.proxy import Passage, Proxy
-from tests.ordeal.way import CALM, Weather
+from tests.soak.cast import CONFIG, Actor
+from tests.soak.proxy import Passage, Proxy
+from tests.soak.way import CALM, Weather
 
 #: What there is, and how often against the others.
 KINDS: Final = {

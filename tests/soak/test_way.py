@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.ordeal.way import ROOM, Way, Weather
+from tests.soak.way import ROOM, Way, Weather
 
 
 class Target(StringTransport):

@@ -1,5 +1,5 @@
 """
-What is printed of an ordeal: a line for each node, and what was done to all of them.
+What is printed of a soak: a line for each node, and what was done to all of them.
 
 Contract: the figures are of the judge's; nothing is decided here.
 """
@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from tests.ordeal.cast import Actor
-from tests.ordeal.judge import Judge
-from tests.ordeal.tables import HISTORY
-from tests.ordeal.told import KILLED, STOPPED
+from tests.soak.cast import Actor
+from tests.soak.judge import Judge
+from tests.soak.tables import HISTORY
+from tests.soak.told import KILLED, STOPPED
 
 COLUMNS: Final = (
     "node", "kind", "sent", "delivered", "again", "gaps",

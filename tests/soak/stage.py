@@ -1,7 +1,7 @@
 """
-An ordeal from its beginning to its end: a mesh comes together, is troubled, is left alone, and stops.
+A soak from its beginning to its end: a mesh comes together, is troubled, is left alone, and stops.
 
-Contract: :meth:`Ordeal.play` fires when all that was begun has ended, whatever happened.
+Contract: :meth:`Soak.play` fires when all that was begun has ended, whatever happened.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from typing import Any, Final
 
 from twisted.internet.task import LoopingCall, deferLater
 
-from tests.ordeal.cast import Actor
-from tests.ordeal.faults import Faults
-from tests.ordeal.judge import at_rest
-from tests.ordeal.proxy import LOOPBACK, Proxy
-from tests.ordeal.told import Life
+from tests.soak.cast import Actor
+from tests.soak.faults import Faults
+from tests.soak.judge import at_rest
+from tests.soak.proxy import LOOPBACK, Proxy
+from tests.soak.told import Life
 from tests.support.processes import reactor
 
 TURN: Final = 0.1  # seconds between two things that the stage does
 PATIENCE: Final = 75.0  # seconds until all must be at rest, when nothing more happens to it
 
 
-class Ordeal:
+class Soak:
     """
-    One ordeal.
+    One soak.
 
     :ivar actors: the nodes; :ivar faults: what happened to them.
     :ivar settled: how long it took until all was at rest.

@@ -7,9 +7,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.ordeal.judge import MOMENT, Judge, at_rest
-from tests.ordeal.tables import BESIDE, FILES, too_much
-from tests.ordeal.told import KILLED, STOPPED, Life
+from tests.soak.judge import MOMENT, Judge, at_rest
+from tests.soak.tables import BESIDE, FILES, too_much
+from tests.soak.told import KILLED, STOPPED, Life
 
 
 class JudgeCase(SynchronousTestCase):

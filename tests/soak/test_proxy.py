@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
-from tests.ordeal.proxy import LOOPBACK, Passage, Proxy, home
+from tests.soak.proxy import LOOPBACK, Passage, Proxy, home
 from tests.support.processes import eventually, reactor
 
 

@@ -20,7 +20,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tests.ordeal.way import CALM, ROOM, Way, Weather
+from tests.soak.way import CALM, ROOM, Way, Weather
 
 LOOPBACK: Final = "127.0.0.1"
 _HOMES: Final = 10  # 127.0.0.10 is the first node's

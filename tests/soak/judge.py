@@ -2,7 +2,7 @@
 The judge: what the promises say about what was told, once all is whole again and at rest.
 
 Contract: :func:`judge` gives a sentence for each broken promise, and :func:`counts` the numbers of the
-table. Both see nothing but :class:`tests.ordeal.told.Life`.
+table. Both see nothing but :class:`tests.soak.told.Life`.
 
 The promises have an edge where a process dies: what its node had delivered in the last moments comes again,
 and what it had sent in them may be gone. How long a moment is, is :data:`MOMENT`.
@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Final
 
-from tests.ordeal.tables import too_much
-from tests.ordeal.told import KILLED, STOPPED, Life, StreamId
+from tests.soak.tables import too_much
+from tests.soak.told import KILLED, STOPPED, Life, StreamId
 
 #: Seconds before the end of a life of which nothing is asked: a flush (0.05 s), and a busy machine (guess).
 MOMENT: Final = 2.0

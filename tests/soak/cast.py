@@ -1,7 +1,7 @@
 """
-The nodes of an ordeal, as processes: each is an :class:`Actor`, and each of its processes a Life.
+The nodes of a soak, as processes: each is an :class:`Actor`, and each of its processes a Life.
 
-Contract: what a process tells is kept in its :class:`tests.ordeal.told.Life` as it comes. Nothing happens
+Contract: what a process tells is kept in its :class:`tests.soak.told.Life` as it comes. Nothing happens
 to an actor by itself but that a process may end, which is a broken promise where nobody asked for it.
 """
 
@@ -15,8 +15,8 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from tests.ordeal.proxy import Gate, home
-from tests.ordeal.told import KILLED, STOPPED, Life
+from tests.soak.proxy import Gate, home
+from tests.soak.told import KILLED, STOPPED, Life
 from tests.support.processes import Child, environment, reactor
 
 #: Shorter than the defaults, so that in two minutes all that waits for a time comes to pass.
@@ -127,7 +127,7 @@ class Actor:
             "debug": debug,
             "config": CONFIG,
         }
-        command = [sys.executable, "-m", "tests.ordeal.child", json.dumps(told)]
+        command = [sys.executable, "-m", "tests.soak.child", json.dumps(told)]
         log = self._folder / f"{life.node}.{life.number}.log"
         self.process = Process(f"node {life.node}.{life.number}", life, self.gate, log)
         reactor.spawnProcess(self.process, command[0], command, environment(), str(self._folder))

@@ -1,7 +1,7 @@
 """
-A node of an ordeal: told what to do by lines of JSON, it tells what happens to it in others.
+A node of a soak: told what to do by lines of JSON, it tells what happens to it in others.
 
-Contract: ``python -m tests.ordeal.child '{...}'``, with what :meth:`tests.ordeal.cast.Actor.start` says.
+Contract: ``python -m tests.soak.child '{...}'``, with what :meth:`tests.soak.cast.Actor.start` says.
 What was delivered is told before the mesh can call it taken. It ends with status 0 when told to stop.
 """
 
@@ -13,7 +13,7 @@ import os
 import sys
 from contextlib import suppress
 
-from tests.ordeal import skewed
+from tests.soak import skewed
 
 # A group of its own: in one that nobody's shell looks after, the end of one process while another stands
 # still is SIGHUP for all of them.
@@ -164,7 +164,7 @@ service = MeshService(
     reactor,
     listen=[f"tcp:{START['port']}:interface=127.0.0.1"],
     peers=START["peers"],
-    subnet="ordeal",
+    subnet="soak",
     identity=Identity.load_or_create(START["identity"]) if START["identity"] else None,
     history=START["history"],
     out_addr=("127.0.0.1", START["gate"]),

@@ -1,4 +1,4 @@
-"""``python -m tests.ordeal``: real processes, a proxy between them, and what the judge says of them."""
+"""``python -m tests.soak``: real processes, a proxy between them, and what the judge says of them."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pathlib import Path
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from tests.ordeal.judge import Judge
-from tests.ordeal.stage import Ordeal
-from tests.ordeal.table import table
+from tests.soak.judge import Judge
+from tests.soak.stage import Soak
+from tests.soak.table import table
 from tests.support.processes import reactor
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m tests.ordeal",
+        prog="python -m tests.soak",
         description="Trouble a mesh of processes, and hold the promises against what they tell.",
     )
     parser.add_argument("--minutes", type=float, default=2.0, help="of trouble (default 2)")
@@ -35,48 +35,48 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def report(ordeal: Ordeal, options: argparse.Namespace) -> int:
+def report(soak: Soak, options: argparse.Namespace) -> int:
     """Print what came of it; the exit status."""
-    judge = Judge(ordeal.lives)
+    judge = Judge(soak.lives)
     broken = judge.all()
-    for line in table(ordeal.actors, judge):
+    for line in table(soak.actors, judge):
         print(line)
-    done = ", ".join(f"{count} {kind}" for kind, count in sorted(ordeal.faults.done.items()))
-    print(f"seed {options.seed}, {options.minutes:g} minutes, {ordeal.proxy.carried} connections: {done}")
-    if ordeal.settled is None:
+    done = ", ".join(f"{count} {kind}" for kind, count in sorted(soak.faults.done.items()))
+    print(f"seed {options.seed}, {options.minutes:g} minutes, {soak.proxy.carried} connections: {done}")
+    if soak.settled is None:
         broken.append("not at rest in time")
     else:
-        print(f"at rest {ordeal.settled:.0f} s after the last of it")
+        print(f"at rest {soak.settled:.0f} s after the last of it")
     for text in broken:
         print(f"BROKEN: {text}")
     if broken:
         print(
-            f"again: python -m tests.ordeal --seed {options.seed} --minutes {options.minutes:g}"
+            f"again: python -m tests.soak --seed {options.seed} --minutes {options.minutes:g}"
             f" --nodes {options.nodes} --every {options.every:g} --keep FOLDER"
         )
     return 1 if broken else 0
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Play one ordeal."""
+    """Play one soak."""
     options = parse(arguments)
     # In memory where that can be had: how fast a disk syncs is not tested.
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="ordeal-", dir=memory) as temporary:
+    with tempfile.TemporaryDirectory(prefix="soak-", dir=memory) as temporary:
         folder = Path(temporary) if options.keep is None else options.keep
         folder.mkdir(parents=True, exist_ok=True)
-        ordeal = Ordeal(options, folder.absolute())
+        soak = Soak(options, folder.absolute())
         ended: list[Failure | None] = []
 
         def begin() -> None:
-            playing = Deferred.fromCoroutine(ordeal.play())
+            playing = Deferred.fromCoroutine(soak.play())
             playing.addBoth(ended.append)
             playing.addBoth(lambda _: reactor.stop())
 
         reactor.callWhenRunning(begin)
         reactor.run()
         if ended == [None]:
-            return report(ordeal, options)
+            return report(soak, options)
         for failure in ended:
             if failure is not None:
                 failure.printTraceback()
