@@ -59,7 +59,8 @@ class NodeTestCase(SynchronousTestCase):
     def make(self, epoch: int = 1, **limits: float) -> None:
         """Begin anew with *limits*."""
         self.now = 50.0
-        self.config = MeshConfig(**limits)  # type: ignore[arg-type]
+        # Peers say what the test has them say, and no PONG: nobody is asked, unless a test wants it.
+        self.config = MeshConfig(**({"ping_after": 1e6, "dead_after": 2e6} | limits))  # type: ignore[arg-type]
         me = structs.replace(local_node("me", epoch, verify=self.verify), **self.manner)
         self.node = Node(me, self.config, Random(1), self.history())
         self.timers: dict[Timer, float] = {}

@@ -27,7 +27,7 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.broadcast.digest import digest
 from twisted_mesh.core.handshake import Handshake, Side, Stage
-from twisted_mesh.core.keepalive import Liveness, Verdict
+from twisted_mesh.core.link import LifeState
 from twisted_mesh.core.node import Node
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.wire import native
@@ -337,7 +337,7 @@ class TestNode(SynchronousTestCase):
     @fixed
     @given(st.lists(st.tuples(links, st.lists(batches, max_size=3)), max_size=25))
     def test_open_links_and_batches_alone(self, comes: list[tuple[int, list[SignedBatch]]]) -> None:
-        outside = Outside(self)
+        outside = Outside(self, ping_after=2000.0, dead_after=3000.0)  # and of silence none dies
         for slot, name in enumerate(("anna", "bert", "cleo", "dora")):
             outside.do(("open", slot, name, 1, True, False, Purpose.JOIN))
             outside.do(("greet", slot))
@@ -404,19 +404,19 @@ class TestLiveness(SynchronousTestCase):
     @fixed
     @given(st.lists(st.tuples(st.sampled_from(("heard", "taken", "wait", "stall")), st.integers(0, 9))))
     def test_a_link_is_dead_only_after_silence_both_ways(self, happens: list[tuple[str, int]]) -> None:
-        liveness = Liveness(0, ping_after=5, dead_after=15)
+        life = LifeState(0)
         now = last = 0
         for what, seconds in happens:
             match what:
                 case "heard":
-                    liveness.heard(now)
+                    life.heard_at = now
                     last = now
                 case "taken":
-                    liveness.accepted = last = now
+                    life.resumed_at = last = now
                 case "wait":
                     now += seconds
                 case "stall":
                     now += seconds
                     last += seconds
-                    liveness.doubt(seconds)
-            self.assertEqual(liveness.check(now) is Verdict.DEAD, now - last >= 15)
+                    life.doubt(seconds)
+            self.assertEqual(life.is_silent(15, now), now - last >= 15)

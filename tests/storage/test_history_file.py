@@ -684,7 +684,6 @@ class TestFailedStop(HistoryCase):
             "dialler": (run.peers, "stop"),
             "goodbye": (driver, "given_to_all"),
             "links": (run.connections, "close_all"),
-            "silence": (run._keepalive, "stop"),
             "flush": (writer, "_cancel_due"),
             "timers": (driver._timers, "stop"),
         }[what]
@@ -697,7 +696,7 @@ class TestFailedStop(HistoryCase):
         self.patch(part, name, fail)
 
     def test_whatever_fails_the_rest_is_done(self) -> None:
-        for what in ("ports", "dialler", "goodbye", "links", "silence", "flush", "timers"):
+        for what in ("ports", "dialler", "goodbye", "links", "flush", "timers"):
             a, b = self.node(), self.started()
             self.link((a, b))
             self.failing(b, what)

@@ -35,6 +35,7 @@ class Timer(StrEnum):  # a plain Enum's members are keys that take four times as
     OVERLAY = "overlay"
     EXCHANGE = "exchange"
     REVERSE = "reverse"
+    KEEPALIVE = "keepalive"
 
 
 class Holders(NamedTuple):
@@ -112,6 +113,18 @@ class Arriving(msgspec.Struct, frozen=True):
     begun: Begun | None
     size: int
     length: int
+
+
+class Flowing(msgspec.Struct, frozen=True):
+    """Bytes have come over *link* of which no other event tells; told before Timer.KEEPALIVE fires."""
+
+    link: int
+
+
+class Resumed(msgspec.Struct, frozen=True):
+    """The transport of *link* takes more again, after it had had enough: the far end reads."""
+
+    link: int
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -208,6 +221,8 @@ Event = (
     | LinkClosed
     | Received
     | Arriving
+    | Flowing
+    | Resumed
     | Accepted
     | Publish
     | DialFailed

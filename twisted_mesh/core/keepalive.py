@@ -1,94 +1,78 @@
 """When a silent link is asked whether it lives, and when it is given up.
 
-Contract: :meth:`Liveness.check` is called about once a second and says what to do.  A link lives as
-long as bytes come from it, or as long as it accepts bytes of ours: a peer that is busy reading
-64 MiB is not dead.  Over a slow line neither may happen for long, while a large frame goes one way: so who
-receives says at least every ``ping_after`` that it lives (:meth:`Liveness.owes_a_sign`).  A node that was
-itself held up doubts itself first (Lifeguard): all deadlines move by as much as it was late.
+Contract: :meth:`Keepalive.look` is called several times per ``ping_after``.  It sends PINGs and signs of
+life, and ends links that are dead.  A link lives as long as bytes come over it, or as long as its
+transport takes more of what had piled up: a peer that is busy reading 64 MiB is not dead.  Over a slow line
+neither may happen for long, while a large frame goes one way.  So a node that receives says at least every
+``ping_after`` that it lives.  A node that was itself held up doubts itself first (Lifeguard): all deadlines
+move by that time.
+
+Links of the routing table are asked, and given up; for others other timers run.  Signs of life go over
+every open link, also over exchanges and links that are not up yet.
 """
 
 from __future__ import annotations
 
-from enum import Enum
-from math import inf
 from typing import Final
 
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.effects import Effects
+from twisted_mesh.core.events import Flowing, Resumed, Timer
+from twisted_mesh.core.link import Link
+from twisted_mesh.core.links import Links
+from twisted_mesh.errors import Reason
+from twisted_mesh.wire import native
 from twisted_mesh.wire.fields import MAX_NUMBER
 
 ALIVE: Final = MAX_NUMBER - 3  # the token of a PONG that nobody asked for
 _LATELY: Final = 0.5  # of ping_after or close_timeout: looks and the line come on top (guess)
-#: Bytes that are an answer to nothing: signs, of 38, would else be answered with signs (guess).
-_FLOW: Final = 128
+_LOOKS: Final = 5  # per ping_after
 
 
-class Verdict(Enum):
-    """What to do about a link now."""
+class Keepalive:
+    """Looks after the links of one run."""
 
-    FINE = "fine"
-    PING = "ping"
-    DEAD = "dead"
+    def __init__(self, links: Links, effects: Effects, config: MeshConfig) -> None:
+        self._links = links
+        self._effects = effects
+        self._config = config
+        self._lately = min(config.ping_after, config.close_timeout) * _LATELY
 
+    def begin(self, now: float) -> None:
+        """There is a link to look after."""
+        self._effects.set_timer(Timer.KEEPALIVE, now + self._config.ping_after / _LOOKS)
 
-class Liveness:
-    """The signs of life of one link.
+    def handle(self, event: Flowing | Resumed, now: float) -> None:
+        """Note a sign of life that is no frame."""
+        link = self._links.get(event.link)
+        if link is None:
+            return
+        if isinstance(event, Flowing):
+            link.life.heard_at = now
+        else:
+            link.life.resumed_at = now
 
-    :ivar received: when the last byte came, moved by own delays.
-    :ivar accepted: when the transport last took bytes of ours, moved likewise.
-    """
+    def look(self, late: float, now: float) -> None:
+        """Do what is due now.
 
-    __slots__ = (
-        *("_came", "_dead_after", "_lately", "_ping_after", "_pinged", "_read", "_said"),
-        *("_written", "_wrote", "accepted", "received"),
-    )
-
-    def __init__(
-        self, now: float, *, ping_after: float, dead_after: float, close_timeout: float = inf
-    ) -> None:
-        self.received = self.accepted = now
-        self._pinged = self._came = False
-        self._read = self._written = 0
-        self._said = 0  # bytes that had come when bytes of ours were last seen to have gone out
-        self._wrote = now  # when bytes of ours were last seen to have gone out
-        self._ping_after = ping_after
-        self._lately = min(ping_after, close_timeout) * _LATELY
-        self._dead_after = dead_after
-
-    def heard(self, now: float) -> None:
-        """Bytes came from the peer."""
-        self.received = now
-        self._pinged = False
-        self._came = True
-
-    def has_read(self, read: int, now: float) -> None:
-        """*read* bytes have come so far: some may be of a TLS record that heard() is not told of yet."""
-        if read != self._read and not self._came:
-            self.heard(now)
-        self._read, self._came = read, False
-
-    def silent_for(self, now: float) -> float:
-        """Seconds since the last byte came."""
-        return now - self.received
-
-    def doubt(self, late: float) -> None:
-        """This node itself was held up by *late* seconds: none of that is the peer's silence."""
-        self.received += late
-        self.accepted += late
-
-    def check(self, now: float) -> Verdict:
-        """What to do now; each silence is asked about once."""
-        if now - max(self.received, self.accepted) >= self._dead_after:
-            return Verdict.DEAD
-        if now - self.received >= self._ping_after and not self._pinged:
-            self._pinged = True
-            return Verdict.PING
-        return Verdict.FINE
-
-    def owes_a_sign(self, written: int, now: float) -> bool:
-        """Whether bytes come, and the peer has had none from this node for long: it is to be told of that.
-
-        :param written: bytes that were written to the link so far.
+        :param late: seconds by which this look is late.
         """
-        if written != self._written:
-            self._written, self._wrote, self._said = written, now, self._read
-        flows = self._read - self._said >= _FLOW
-        return flows and now - self.received < self._lately <= now - self._wrote
+        for link in self._links.fed:
+            if not link.up:
+                continue
+            if late > self._config.stall_grace:
+                link.life.doubt(late)
+            if link.life.is_silent(self._config.dead_after, now):
+                self._effects.end(link, Reason.SILENT, f"silent for {now - link.life.heard_at:.0f} s")
+            elif link.life.is_to_be_asked(self._config.ping_after, now):
+                self._effects.send((link,), native.Ping(link.number))
+        owed = [link for link in (*self._links.fed, *self._links.exchanges) if self._owes_a_sign(link, now)]
+        if owed:
+            self._effects.send(owed, native.Pong(ALIVE))
+        if self._links.all:
+            self.begin(now)
+
+    def _owes_a_sign(self, link: Link, now: float) -> bool:
+        """Whether the peer is to be told that what it sends is read, and nothing in the queue tells it."""
+        link.life.wrote(link.flow.accepted, now)
+        return link.life.owes_a_sign(self._lately, now) and not link.flow.queued

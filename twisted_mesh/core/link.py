@@ -44,13 +44,13 @@ class Link:
     :ivar frontier_received: whether the peer's frontier has come whole; :ivar roster_received: its roster.
     :ivar up: whether it is in the routing table, or was; :ivar closing: whether it is draining, as
         :mod:`~twisted_mesh.core.links` has it: what still comes counts.
-    :ivar last_frame_at: when a frame last came.
+    :ivar last_frame_at: when a frame last came; :ivar life: its signs of life.
     :ivar replies: how many more receipts and direct messages it may bring.
     """
 
     __slots__ = (
         *("closing", "flow", "frontier", "frontier_received", "host", "is_exchange", "last_frame_at"),
-        *("number", "opened_at", "outgoing", "overrides", "peer", "presence", "purpose", "push"),
+        *("life", "number", "opened_at", "outgoing", "overrides", "peer", "presence", "purpose", "push"),
         *("repair", "replies", "roster_received", "up"),
     )
 
@@ -65,6 +65,7 @@ class Link:
         self.overrides = self.frontier_received = self.roster_received = self.up = self.closing = False
         self.push = PushState(config.claims_limit)
         self.flow = FlowState()
+        self.life = LifeState(now)
         self.repair = RepairState(now)
         self.frontier = FrontierState(config.claims_limit)
         self.presence = PresenceState(config)
@@ -72,12 +73,12 @@ class Link:
 
     def received(self, now: float) -> None:
         """Whole frames have come."""
-        self.last_frame_at = now
+        self.last_frame_at = self.life.heard_at = now
         self.repair.partial = None
 
     def arriving(self, arriving: Arriving, now: float) -> None:
         """Some of a frame has come."""
-        self.last_frame_at = now
+        self.last_frame_at = self.life.heard_at = now
         self.repair.arriving(arriving, now)
 
 
@@ -171,6 +172,49 @@ class FlowState:
     def unread(self) -> int:
         """Bytes that the peer is not known to have read."""
         return self.sent - self.meter.read
+
+
+class LifeState:
+    """The signs of life of the peer, and those it was given; delays of this node move its times.
+
+    :ivar heard_at: when bytes last came.
+    :ivar answered_at: when a PONG last came, which is answered with nothing, not even a sign of life.
+    :ivar resumed_at: when the transport last took more, after it had had enough.
+    """
+
+    __slots__ = ("_accepted", "_asked_at", "_wrote_at", "answered_at", "heard_at", "resumed_at")
+
+    def __init__(self, now: float) -> None:
+        self.heard_at = self.resumed_at = self._wrote_at = now
+        self.answered_at = self._asked_at = -inf
+        self._accepted = 0
+
+    def doubt(self, late: float) -> None:
+        """This node itself was held up by *late* seconds: none of that is the peer's silence."""
+        self.heard_at += late
+        self.resumed_at += late
+        self._asked_at += late
+
+    def is_silent(self, seconds: float, now: float) -> bool:
+        """Whether nothing has come for so long, and nothing that had piled up was taken either."""
+        return now - max(self.heard_at, self.resumed_at) >= seconds
+
+    def is_to_be_asked(self, seconds: float, now: float) -> bool:
+        """Whether nothing has come for so long, and nobody has asked about this silence yet."""
+        if now - self.heard_at < seconds or self._asked_at > self.heard_at:
+            return False
+        self._asked_at = now
+        return True
+
+    def wrote(self, accepted: int, now: float) -> None:
+        """The transport has taken so many bytes by now."""
+        if accepted != self._accepted:
+            self._accepted, self._wrote_at = accepted, now
+
+    def owes_a_sign(self, seconds: float, now: float) -> bool:
+        """Whether bytes have come lately, and nothing has gone out for so long that tells the peer."""
+        heard = self.heard_at > max(now - seconds, self._wrote_at, self.answered_at)
+        return heard and now - self._wrote_at >= seconds
 
 
 class RepairState:

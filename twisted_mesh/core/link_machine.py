@@ -74,18 +74,8 @@ class LinkMachine:
 
     __slots__ = (
         *("_arrival", "_config", "_exporter", "_frames", "_handshake", "_in_transit", "_looks", "_number"),
-        *(
-            "_opening",
-            "_seen",
-            "_still",
-            "_waits",
-            "deadline",
-            "error",
-            "gives_way",
-            "peer",
-            "phase",
-            "read",
-        ),
+        *("_opening", "_seen", "_still", "_told", "_waits", "deadline", "error", "gives_way", "peer"),
+        *("phase", "read"),
     )
 
     def __init__(
@@ -108,7 +98,8 @@ class LinkMachine:
         self._frames = FrameReader()
         self._arrival = Arrival()
         self._opening = b""
-        self._seen = 0  # bytes that had come at the last look
+        self._told = 0  # bytes that had come at the last event about frames
+        self._seen = 0  # and at the last look
         self._waits = _FRONTIER_WAITS - 1  # times that the frontier may still be waited for
         self._looks = 0  # left until a patient end is over
         self._still = 0  # looks in a row at which nothing had moved
@@ -170,10 +161,17 @@ class LinkMachine:
             raise self._handshake.not_a_frame(self._opening, error) from None
         if frames:
             self._arrival.ended()
+            self._told = read
             yield frames
         half = self._frames.kept
         if half > LENGTH_BYTES and self._arrival.grew(now) and self.phase in (Phase.OPEN, Phase.DRAINING):
+            self._told = read
             yield Arriving(self._number, begun(self._frames.head(HEAD_BYTES)), half, self._frames.need)
+
+    def is_flowing(self, read: int) -> bool:
+        """Whether bytes of a proven peer have come that no event has told of, since this was asked last."""
+        told, self._told = self._told, read
+        return self.phase is Phase.OPEN and read > told
 
     def established(self) -> None:
         """The frontier is here: the core decides from now on how long the link lasts."""

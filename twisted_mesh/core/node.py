@@ -25,6 +25,7 @@ from twisted_mesh.core.history import reader
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.reader import Piece
 from twisted_mesh.core.history.storage import Missing
+from twisted_mesh.core.keepalive import Keepalive
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.link_life import LinkLife
 from twisted_mesh.core.links import Links
@@ -75,6 +76,7 @@ class Node:
         """
         effects = self._effects = Effects((local_node.origin, local_node.epoch))
         links = self._links = Links(local_node, config)
+        self._keepalive = Keepalive(links, effects, config)
         self._config = config
         self._unknown_frames = 0
         self.history = History(config) if history is None else history
@@ -105,9 +107,13 @@ class Node:
             case events.Accepted():  # every second event, and it makes nothing else due
                 self._on_accepted(event, now)
                 return effects
+            case events.Flowing() | events.Resumed():
+                self._keepalive.handle(event, now)
+                return effects
             case events.Publish():
                 self._on_publish(event, now)
             case events.LinkOpened():
+                self._keepalive.begin(now)
                 self._link_life.opened(event, now)
             case events.SameKey():
                 self.membership.same_key(event, now)
@@ -269,6 +275,7 @@ class Node:
             case native.Ping():
                 self.flow.pinged(link, frame.token)
             case native.Pong():
+                link.life.answered_at = now
                 self.flow.answered(link, frame.token, now)
                 self._broadcast.push.measure(link, now)
                 self._answer(link, now)
@@ -419,6 +426,8 @@ class Node:
                 self.neighbourhood.on_exchange(now)
             case Timer.REVERSE:
                 self.replies.tick(now)
+            case Timer.KEEPALIVE:
+                self._keepalive.look(late, now)
             case _:
                 assert_never(timer)
 

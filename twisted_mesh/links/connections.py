@@ -222,6 +222,16 @@ class Connections:
         """A frame of a proven peer is not whole yet, and takes long."""
         self._core.handle(arriving)
 
+    def resumed(self, link: MeshProtocol) -> None:
+        """The transport of *link* takes more again, after it had had enough."""
+        self._core.handle(events.Resumed(link.number))
+
+    def tell_flowing(self) -> None:
+        """Tell the core of links over which bytes have come that no event has told of."""
+        for link in self:
+            if link.is_flowing():
+                self._core.handle(events.Flowing(link.number))
+
     def wants_flush(self, link: MeshProtocol) -> None:
         """Flush *link* at the end of this turn."""
         self._to_flush[link.number] = link

@@ -22,7 +22,6 @@ from twisted_mesh.addressing.addresses import show
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import Arriving
 from twisted_mesh.core.handshake import Handshake, Peer, Side
-from twisted_mesh.core.keepalive import Liveness
 from twisted_mesh.core.link_machine import Left, LinkMachine, Phase
 from twisted_mesh.errors import NO_FAULT, Reason, RemoteError
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, unreachable
@@ -59,6 +58,9 @@ class LinkHost(Interface):
 
     def arriving(self, arriving: Arriving) -> None:
         """A frame of a proven peer is not whole yet, and takes long."""
+
+    def resumed(self, link: MeshProtocol) -> None:
+        """The transport takes more again, after it had had enough."""
 
     def wants_flush(self, link: MeshProtocol) -> None:
         """Call *link*.flush() before this turn is over."""
@@ -207,9 +209,9 @@ class MeshProtocol(Protocol):
         """Bytes that came so far, those of an unfinished TLS record included."""
         return self.transport.read_bytes if isinstance(self.transport, tls.Session) else self._read
 
-    def owes_a_sign(self, now: float) -> bool:
-        """Whether the peer is to be told that what it sends is read, and nothing in the queue tells it."""
-        return self.liveness.owes_a_sign(self._queue.written, now) and not self.queued_bytes
+    def is_flowing(self) -> bool:
+        """Whether bytes have come of which the host was not told, since this was asked last."""
+        return self._machine.is_flowing(self.read_bytes)
 
     def when_up(self) -> Deferred[MeshProtocol]:
         """Fires with this link when it is in the routing table, fails with why it never will."""
@@ -275,12 +277,6 @@ class MeshProtocol(Protocol):
         """Start the handshake and its timer."""
         transport, config = self._transport, self._host.config
         self._queue = WriteQueue(transport.write, config.write_bytes, self._on_resumed)
-        self.liveness = Liveness(
-            self._now,
-            ping_after=config.ping_after,
-            dead_after=config.dead_after,
-            close_timeout=config.close_timeout,
-        )
         transport.registerProducer(self._queue, True)
         if ITCPTransport.providedBy(transport):
             cast(ITCPTransport, transport).setTcpNoDelay(True)
@@ -291,7 +287,6 @@ class MeshProtocol(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """The one place where a peer's bytes become frames."""
         now = self._now
-        self.liveness.heard(now)
         self._read += len(data)
         try:
             for event in self._machine.receive(data, self.read_bytes, now):
@@ -336,7 +331,7 @@ class MeshProtocol(Protocol):
     def _on_resumed(self) -> None:
         # The system took what had piled up, so somebody reads at the far end.  Merely writing
         # proves nothing: an unplugged peer's buffers take hours of small messages.
-        self.liveness.accepted = self._now
+        self._host.resumed(self)
         self._host.wants_flush(self)
 
     def _write_now(self, data: bytes) -> None:

@@ -55,6 +55,9 @@ class Links(Interface):
     def to_flush(self) -> Iterator[MeshProtocol]:
         """The links that are to be flushed now."""
 
+    def tell_flowing(self) -> None:
+        """Tell the core of links over which bytes have come that no event has told of."""
+
     def renewed(self) -> None:
         """Close every link, since a new core knows none of them."""
 
@@ -266,6 +269,8 @@ class Driver:
     def _fire(self, fired: events.TimerFired) -> None:
         if fired.timer is events.Timer.ROSTER:  # when the own record is renewed
             self.local_node()
+        elif fired.timer is events.Timer.KEEPALIVE:
+            self._links.tell_flowing()
         self.handle(fired)
 
     def _run_core(self) -> None:

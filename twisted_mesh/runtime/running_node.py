@@ -43,7 +43,6 @@ from twisted_mesh.links.log import LinkLog
 from twisted_mesh.links.peers import PersistentPeers
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.links.rejoin import Rejoin
-from twisted_mesh.links.silence import Keepalive
 from twisted_mesh.message import Member, Refusal
 from twisted_mesh.runtime.connector import Connector
 from twisted_mesh.runtime.dispatch import Dispatch
@@ -110,7 +109,6 @@ class RunningNode:
         driver = self.driver = self._driver(local_node)
         self.connections = Connections(driver, CoolDown(clock, config), log, settings.wall_clock)
         driver.drive(self.connections)
-        self._keepalive = Keepalive(clock, config, self.connections, self.connections.table)
         self._connector = Connector(endpoints, self.connections, driver)
         self.peers, self._rejoin = self._persistent(book, local_node)
         self._receipts = Receipts(clock, driver, delivery.listeners.emit)
@@ -348,7 +346,6 @@ class RunningNode:
             if self.writer is not None:
                 end.push_async_callback(self.writer.stop)
             end.callback(self._progress.stop)
-            end.callback(self._keepalive.stop)
             end.push_async_callback(self.connections.stop)
             end.callback(self.driver.stopping)
             if self._rejoin is not None:

@@ -70,8 +70,8 @@ class Surroundings(SimClock, Interface):
     def has_changed(self, member: Member, origin: bytes) -> None:
         """*member* shows the author *origin* in another way than before."""
 
-    def cut(self, number: int, why: str = "cut", reason: Reason = Reason.LOST) -> None:
-        """Lose a link and what is under way on it."""
+    def close(self, member: Member, number: int, why: str, reason: Reason) -> None:
+        """*member* ends a link; the far end hears of it if anything gets there."""
 
     def dial(self, member: Member, dial: events.Dial) -> None:
         """*member* dials somebody."""
@@ -295,7 +295,7 @@ class Member:
                 case events.SetTimer():
                     self._set_timer(effect)
                 case events.Close():
-                    self.world.cut(effect.link, f"{effect.reason}: {effect.detail}", effect.reason)
+                    self.world.close(self, effect.link, f"{effect.reason}: {effect.detail}", effect.reason)
                 case events.Dial():
                     self.world.dial(self, effect)
                 case events.Emit():

@@ -35,16 +35,20 @@ class Wire:
     :ivar arrival: of the last frame: the next comes no sooner; :ivar under_way: what comes with it.
     :ivar given: bytes; :ivar accepting: whether the sender is about to be told that they are taken.
     :ivar passed: bytes that are over all lines on the way; :ivar accepted: that the sender was told of.
+    :ivar is_full: whether more was given than the system of the sender takes ahead of the line.
     :ivar lost: whether nothing comes any more.
     """
 
-    __slots__ = ("_arrival", "accepted", "accepting", "arrival", "given", "lost", "passed", "under_way")
+    __slots__ = (
+        *("_arrival", "accepted", "accepting", "arrival", "given", "is_full", "lost", "passed"),
+        "under_way",
+    )
 
     def __init__(self) -> None:
         self.arrival = 0.0
         self.under_way: list[AnyFrame] = []
         self.given = self.passed = self.accepted = 0
-        self.accepting = False
+        self.accepting = self.is_full = False
         self._arrival = Arrival()
         self.lost = False
 

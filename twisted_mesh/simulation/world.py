@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from heapq import heappop, heappush
-from math import inf
 from typing import Self
 
 from twisted_mesh.config import MeshConfig
@@ -195,21 +194,30 @@ class World(Observed):
         return next((link for link in a.links.values() if link.other(a) is b), None)
 
     def cut(self, number: int, why: str = "cut", reason: Reason = Reason.LOST) -> None:
-        """Lose a link and what is under way on it."""
-        link = self.links.pop(number, None)
-        if link is None:
-            return
-        if self.trace:
-            self.trace(f"{self.now:.3f} link {number} {link.ends[0].number}-{link.ends[1].number}: {why}")
-        link.end()
-        for member in link.ends:
-            member.links.pop(number, None)
-            self.at(self.now, partial(self._tell_closed, member, member.core, link, reason))
+        """Lose a link and what is under way on it; both ends notice at once."""
+        link = self.links.get(number)
+        if link is not None:
+            link.end()
+            for member in link.ends:
+                self._end(link, member, why, reason)
 
-    def lose(self, link: SimLink) -> None:
-        """Nothing goes over a link any more, which both ends find out by the silence."""
-        link.end()
-        self.at(self.now + self.config.dead_after, partial(self.cut, link.number, "dead", Reason.SILENT))
+    def close(self, member: Member, number: int, why: str, reason: Reason) -> None:
+        """*member* ends a link; the far end hears of it if anything gets there."""
+        link = self.links.get(number)
+        if link is not None and not link.open:
+            self._end(link, member, why, reason)
+        else:
+            self.cut(number, why, reason)
+
+    def _end(self, link: SimLink, member: Member, why: str, reason: Reason) -> None:
+        if member.links.pop(link.number, None) is None:
+            return
+        if all(link.number not in end.links for end in link.ends):
+            del self.links[link.number]
+            if self.trace:
+                ends = "-".join(str(end.number) for end in link.ends)
+                self.trace(f"{self.now:.3f} link {link.number} {ends}: {why}")
+        self.at(self.now, partial(self._tell_closed, member, member.core, link, reason))
 
     @staticmethod
     def _tell_closed(member: Member, core: Node | None, link: SimLink, reason: Reason) -> None:
@@ -232,6 +240,7 @@ class World(Observed):
         wire.given += size
         lines = [line for line in (source.uplink, target.line) if line is not None]
         if lines:
+            wire.is_full = wire.is_full or wire.given > wire.passed + BUFFERED
             self._accept_ahead(source, link)
             carry(lines, wire, size, partial(self._passed, source, link, frame, size, wire.given - size))
             return
@@ -282,6 +291,9 @@ class World(Observed):
             size = wire.given
         if link.open and source.core is not None:
             source.handle(events.Accepted(link.number, size))
+            if wire.is_full and size == wire.given:
+                wire.is_full = False
+                source.handle(events.Resumed(link.number))
 
     def _arrive(self, target: Member, link: SimLink, wire: Wire, frames: list[AnyFrame]) -> None:
         if wire.under_way is frames:
@@ -297,21 +309,22 @@ class World(Observed):
         """A member is gone, with all it knew and had not stored."""
         member.stop()
         for number in list(member.links):
-            self.cut(number, "crash")
+            self.close(member, number, "crash", Reason.LOST)
 
     def vanish(self, member: Member) -> None:
         """A member is gone with its host: nobody is told."""
         member.stop()
         self._places.pop(member.address or ("", 0), None)
         for link in list(member.links.values()):
-            self.lose(link)
+            link.end()
+            self._end(link, member, "vanished", Reason.SILENT)
 
     def part(self, side: Callable[[Member], object]) -> None:
         """From now on packets pass only between members of the same side."""
         self.reaches = lambda member, other: side(member) == side(other)
         for link in list(self.links.values()):
             if not self.reaches(*link.ends):
-                self.lose(link)
+                link.end()  # which each end finds out by the silence
 
     def heal(self) -> None:
         """Packets find their way again; links that are lost stay lost."""
@@ -321,11 +334,6 @@ class World(Observed):
     def stall(self, member: Member, seconds: float) -> None:
         """*member* does nothing for so long; then whatever was due comes at once."""
         member.hold(self.now + seconds)
-        if seconds >= self.config.dead_after:
-            member.linked_since = inf
-            for link in list(member.links.values()):
-                dead = partial(self.cut, link.number, "dead", Reason.SILENT)
-                self.at(self.now + self.config.dead_after, dead)
         self.at(self.now + seconds, partial(member.release, member.core))
 
     def leave(self, member: Member) -> None:
@@ -338,13 +346,14 @@ class World(Observed):
         for link in links:
             lines = [line for line in (member.uplink, link.other(member).line) if line is not None]
             if lines:
-                carry(lines, link.wires[member], 0, partial(self._left, link))
+                carry(lines, link.wires[member], 0, partial(self._left, member, link))
             else:
-                self._left(link)
+                self._left(member, link)
 
-    def _left(self, link: SimLink, _: int = 0) -> None:
+    def _left(self, member: Member, link: SimLink, _: int = 0) -> None:
         arrived = max(wire.arrival for wire in link.wires.values())
-        self.at(max(arrived, self.now), partial(self.cut, link.number, "left", Reason.LEAVING))
+        left = partial(self.close, member, link.number, "left", Reason.LEAVING)
+        self.at(max(arrived, self.now), left)
 
     def alive(self) -> list[Member]:
         """The members that are up."""
