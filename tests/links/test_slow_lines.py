@@ -32,9 +32,9 @@ class SlowLineCase(MeshCase):
         end.chunk = int(rate * _STEP)
 
         def read() -> None:
-            others = len(end.moves())
+            others = len(end.steps())
             end.reads = True
-            for arrive in end.moves()[others:]:
+            for arrive in end.steps()[others:]:
                 arrive()
             end.reads = False
 
