@@ -157,25 +157,6 @@ class EndingTests(ProcessCase):
         await self.until(lambda: ends[1].lines == ["before", "after"])
         self.assertNotIn("another node uses this node's key", newer.log)
 
-    async def test_so_does_the_older_of_two_that_know_only_each_other_whichever_dials(self) -> None:
-        port = bound(listening=False)
-        self.addCleanup(port.close)
-        taken = port.getsockname()[1]
-        first = self.mesh("--identity=node.key", "--stdio", peers=(taken,))
-        await self.until_listening(first)
-        port.close()
-        where = f"--listen=tcp:{taken}:interface=127.0.0.1"
-        second = self.twistd("mesh", where, "--identity=node.key", "--stdio")
-        self.assertEqual(await self.until_ended(first), [78])
-        third = self.mesh("--identity=node.key", "--stdio", peers=(taken,))
-        self.assertEqual(await self.until_ended(second), [78])
-        for newer in (second, third):
-            await self.until(lambda newer=newer: SHARED in newer.log)
-        for child in (first, second):
-            self.assertIn("mesh: another node that was started later uses the key of this one", child.log)
-        self.assertNotIn("another node uses this node's key", third.log)
-        self.assertIsNone(third.status)
-
 
 class StdioTests(ProcessCase):
     async def pair(self, *doors: str, **options: Any) -> list[Child]:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import select
 import sqlite3
 from contextlib import closing
 
-from tests.support.processes import ANYWHERE, TWISTD, Child, ProcessCase
+from tests.support.processes import ANYWHERE, TWISTD, ProcessCase
 from tests.support.shelves import ANNA, batch_of, flush_of, open_store
 from twisted_mesh.network import SSL, Protocol
 
 PAGE = 4096
-WHILE_FULL = 40  # messages of the size of a page
-SENT = 400  # likewise
+SENT = 400  # messages of the size of a page
 
 
 class RefusedTests(ProcessCase):
@@ -66,52 +64,6 @@ class RefusedTests(ProcessCase):
         first.signal("KILL")
         await self.until_ended(first)
         await self.until_listening(self.mesh("--print", "--history=history"))
-
-
-class FullTests(ProcessCase):
-    def limit(self, child: Child, size: int) -> None:
-        """Let no file of *child* grow beyond *size* bytes from now on."""
-        pid = child.transport.pid  # type: ignore[union-attr]
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-
-    def got(self, child: Child) -> list[str]:
-        return [event["packets"][0] for event in child.events if event["event"] == "message"]
-
-    async def test_a_file_that_may_not_grow_is_told_and_written_again_when_it_may(self) -> None:
-        if not hasattr(resource, "prlimit"):
-            self.skipTest("no prlimit() here")
-        author = self.mesh("--stdio")
-        await self.until_listening(author)
-        options = ("--print", "--identity=key", "--history=history")
-        node = self.mesh(*options, peers=(author,))
-        await self.until(lambda: author.links)
-        author.type("before\n")
-        await self.until(lambda: self.got(node))
-        log = self.directory / "history-wal"
-        self.limit(node, max(log.stat().st_size, (self.directory / "history").stat().st_size) + PAGE)
-        texts = [f"{number} ".ljust(PAGE, "x") for number in range(WHILE_FULL)]
-        author.type("\n".join(texts) + "\n")
-        # In the log: of events, a pipe that is full for a moment is only told the number.
-        await self.until(lambda: "nothing is sent until it can be written again" in node.log)
-        self.assertRegex(node.log, "history /.* cannot be written")
-        await self.until(lambda: len(self.got(node)) == 1 + WHILE_FULL)
-        author.type("still heard\n")
-        await self.until(lambda: self.got(node)[-1] == "still heard")
-        self.limit(node, resource.RLIM_INFINITY)
-        await self.until(lambda: "the history can be written again" in node.log)
-        author.type("after\n")
-        await self.until(lambda: self.got(node)[-1] == "after")
-        node.signal("TERM")
-        await self.until_ended(node)
-        with closing(sqlite3.connect(self.directory / "history")) as history:
-            self.assertEqual(history.execute("PRAGMA integrity_check").fetchall(), [("ok",)])
-        again = self.mesh(*options, peers=(author,))
-        await self.until(lambda: author.links == 1 and again.event("connect"))
-        author.type("last\n")
-        await self.until(lambda: self.got(again))
-        self.assertEqual(self.got(again), ["last"])
-        self.assertEqual(self.got(node), ["before", *texts, "still heard", "after"])
-        self.assertEqual([child.log.count("are lost") for child in (node, again)], [0, 0])
 
 
 class BlockedPipeTests(ProcessCase):
