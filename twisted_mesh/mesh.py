@@ -122,7 +122,7 @@ class MeshSocket(Listeners):
         if node is not None and node.running:
             self._thread.stop(node)
 
-    # ── what it is ──────────────────────────────────────────────────────────────────
+    # ── properties ──────────────────────────────────────────────────────────────────
 
     @property
     def id(self) -> bytes:
@@ -230,7 +230,7 @@ class MeshSocket(Listeners):
         return False if link.id in known else None
 
     def _is_own(self, addr: str, port: int) -> bool:
-        """Whether this very node listens there, or others are told so."""
+        """Whether this very node listens there, or tells others so."""
         return (addr, port) == self.out_addr or self._node.is_at(addr, port)
 
     def joined(self, timeout: float | None = None) -> bool:
@@ -242,12 +242,8 @@ class MeshSocket(Listeners):
         :raises LocalError: *timeout* is no number.
         :raises NotRunning: the socket is closed, or is closed meanwhile.
         """
-        has: bool = self._thread.wait(self._joins, seconds_of(timeout))
+        has: bool = self._thread.wait(self._node.if_open, self._node.joins, seconds_of(timeout))
         return has
-
-    def _joins(self, seconds: float) -> Deferred[bool]:
-        self._node.check_open()
-        return self._node.joins(seconds)
 
     def forget(self, addr: str, port: int) -> bool:
         """No longer keep up the link to *addr* and *port* that :meth:`connect` or ``peers`` asked for.
@@ -257,12 +253,8 @@ class MeshSocket(Listeners):
         :return: whether such a link was kept up, or dialled.
         :raises LocalError: *port* is no port; NotRunning: the socket is closed.
         """
-        has: bool = self._thread.call(self._forget, addr, port)
+        has: bool = self._thread.call(self._node.if_open, self._node.forget, addr, port)
         return has
-
-    def _forget(self, addr: str, port: int) -> bool:
-        self._node.check_open()
-        return self._node.forget(addr, port)
 
     def disconnect(self, link: Link) -> None:
         """Close *link*, and do not dial its node for a minute.
@@ -321,11 +313,7 @@ class MeshSocket(Listeners):
         :raises TypeError: and ValueError: packets or a type cannot be sent, or *member* is no id.
         :raises NotRunning: the socket is closed.
         """
-        return self._thread.call(self._send_to, member, packets, type)
-
-    def _send_to(self, member: bytes, packets: tuple[object, ...], type: int) -> Deferred[None]:
-        self._node.check_open()
-        return self._node.send_to(member, *packets, type=type)
+        return self._thread.call(self._node.if_open, self._node.send_to, member, *packets, type=type)
 
     @overload
     def recv(self, quantity: Literal[1] = 1, timeout: float | None = 0) -> Message | None: ...  # type: ignore[overload-overlap]

@@ -153,7 +153,7 @@ class MemoryMesh:
         """Let nothing pass between nodes of different *groups*, until :meth:`heal`.
 
         Nodes in no group form a group of their own.  As in reality, no node notices at once: links are
-        closed after they were silent for ``dead_after``.
+        closed after ``dead_after`` seconds of silence.
 
         :raises ValueError: there is no such node, or it is in two groups.
         """
@@ -168,7 +168,7 @@ class MemoryMesh:
     def heal(self) -> None:
         """End the partition.
 
-        Links that were closed are dialled again, after at most ``redial_longest`` and a second.
+        Links that were closed are dialled again within ``redial_longest`` and one second.
         """
         self.network.heal()
 

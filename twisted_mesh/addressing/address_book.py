@@ -1,9 +1,9 @@
-"""The nodes this one was linked with, and where they can be dialled; kept beside the identity.
+"""The nodes that were linked with this one, and their addresses; a file beside the identity.
 
-Contract: a line ``ID@host:port`` for each, the newest first, at most so many.  What a peer says of itself
-is checked here.  The file is written off the reactor's thread, which would wait for the disk, once at a
-time; what changes meanwhile is written together.  It is a help and no more: what cannot be read or
-written of it is logged once, and the node goes on without.
+Contract: the file has a line ``ID@host:port`` for each node, the newest first, up to a limit.  Addresses
+that a peer tells are checked here.  A thread writes the file, so that the reactor does not wait for the
+disk; changes during a write are written together after it.  The node does not depend on the file: if it
+cannot be read or written, that is logged once.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from twisted_mesh.eventloop.deferreds import WaitingDeferreds
 from twisted_mesh.identity import replace_synced
 from twisted_mesh.wire.membership import MAX_HOST
 
-#: Does something off the reactor's thread, and fires or fails with what came of it.
+#: Calls a function in another thread; fires or fails with its result.
 Aside = Callable[[Callable[[], None]], Deferred[None]]
 
 _log = Logger()
 
 
 class AddressBook:
-    """Where nodes can be dialled, by id."""
+    """The addresses of nodes, by id."""
 
     def __init__(self, identity: Path, limit: int, aside: Aside = execute) -> None:
         """
         :param identity: the file of the key; the book is ``IDENTITY.peers``.
-        :param limit: addresses; of more the one that was linked with longest ago is forgotten.
-        :param aside: how it is written.
+        :param limit: addresses; beyond it, the node that was linked longest ago is forgotten.
+        :param aside: writes the file.
         """
         self._path = identity.with_name(identity.name + ".peers")
         self._limit = limit
@@ -58,27 +58,27 @@ class AddressBook:
         return len(self._known)
 
     def __iter__(self) -> Iterator[PeerAddress]:
-        """What is known, the newest first."""
+        """The addresses, the newest first."""
         for node_id, (host, port) in reversed(self._known.items()):
             yield PeerAddress(host, port, node_id)
 
     def note(self, node_id: bytes, address: tuple[str, int]) -> None:
-        """A link to the node *node_id* is up, which can be dialled at *address*."""
+        """Note that a link to the node *node_id* is up, and that it can be dialled at *address*."""
         known = self._known.get(node_id)
         self._known[node_id] = address
         self._known.move_to_end(node_id)
         while len(self._known) > self._limit:
             self._known.popitem(last=False)
-        if known != address:  # the order alone is not worth a write
+        if known != address:  # a new order alone is not written
             self._has_changed = True
             self._write()
 
     def written(self) -> Deferred[None]:
-        """Fires when all that was noted so far is on disk, or could not be written."""
+        """Fires when all addresses noted so far are on disk, or could not be written."""
         return self._written.wait() if self._is_writing else succeed(None)
 
     def _read(self) -> list[PeerAddress]:
-        """What the file holds, the newest last."""
+        """The addresses in the file, the newest last."""
         try:
             lines = self._path.read_text("ascii", "replace").splitlines()
         except FileNotFoundError:
@@ -99,7 +99,7 @@ class AddressBook:
         return addresses[::-1]
 
     def _write(self) -> None:
-        """Write all there is, unless a write is under way that is followed by another."""
+        """Write all addresses; if a write is under way, another follows it."""
         if self._is_writing:
             return
         self._is_writing, self._has_changed = True, False
@@ -127,18 +127,18 @@ class AddressBook:
 
 
 def aside(reactor: Any) -> Aside:
-    """How to do something in a thread of *reactor*; at once, if it has none (a Clock)."""
+    """Calls functions in a thread of *reactor*; at once, if *reactor* has no threads (a Clock)."""
     if not IReactorThreads.providedBy(reactor):
         return execute
     return partial(deferToThreadPool, reactor, reactor.getThreadPool())
 
 
 def dialled_at(told: tuple[str, int], source: str) -> tuple[str, int] | None:
-    """Where a node that came from the host *source* can be dialled, by what it *told*; None for nowhere.
+    """The address of a node that came from the host *source* and *told* an address; None if unusable.
 
-    What would not be believed of who is far away (:func:`~twisted_mesh.core.reachability.believed`), as an
-    address that means another host on each host (this one, or one of the same wire), is taken for that of
-    the host it came from: else a peer could have a node dial whatever listens beside it.
+    An address can mean another host on each host: the host itself, or one on its link.  Such an address is
+    not believed (:func:`~twisted_mesh.core.reachability.believed`), and its host is replaced by *source*:
+    else a peer could make this node dial other services near it.
     """
     host, port = told
     if not 0 < port < 65536 or len(host) > MAX_HOST or not host.isascii() or not host.isprintable():
@@ -148,5 +148,5 @@ def dialled_at(told: tuple[str, int], source: str) -> tuple[str, int] | None:
     try:
         ipaddress.ip_address(source)
     except ValueError:
-        return None  # of a UNIX socket, for example
+        return None  # for example from a UNIX socket
     return source, port

@@ -1,7 +1,7 @@
-"""Addresses as users write them, and the one other hosts reach this host by.
+"""Addresses as users write them, and the address at which other hosts reach this host.
 
-Contract: :func:`parse_peer` turns what stands in ``peers=`` or ``--peer`` into a :class:`PeerAddress`
-and raises :class:`~twisted_mesh.errors.LocalError` with what to write instead.
+Contract: :func:`parse_peer` turns an entry of ``peers=`` or ``--peer`` into a :class:`PeerAddress`.  If it
+cannot, it raises :class:`~twisted_mesh.errors.LocalError`, whose text says how to write the entry.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from twisted_mesh.wire.membership import MAX_HOST
 
 LOOPBACK: Final = "127.0.0.1"
 WILDCARDS: Final = frozenset({"", "0.0.0.0", "::"})
-_BOTH: Final = (AddressFamily.AF_INET, AddressFamily.AF_INET6)  # the one that more hosts reach first
+_BOTH: Final = (AddressFamily.AF_INET, AddressFamily.AF_INET6)  # first the one that more hosts reach
 _REACHES: Final = (Reach.ANY, Reach.LINK, Reach.OWN, Reach.NOWHERE)  # the farthest first
 _PEER: Final = re.compile(
     r"(?:(?P<id>[1-9A-HJ-NP-Za-km-z]{60,70})@)?(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:@\[\]]*)):(?P<port>\d+)"
@@ -32,10 +32,10 @@ _PEER: Final = re.compile(
 
 @dataclass(frozen=True)
 class PeerAddress:
-    """Where a peer is, in one of two ways.
+    """The address of a peer: host and port, or an endpoint.
 
-    :ivar host: with :ivar:`port`; or None where an endpoint says it.
-    :ivar id: the id the node there must have, if it is known.
+    :ivar host: with :ivar:`port`; None if *endpoint* is given.
+    :ivar id: the id that the node there must have; None if any may.
     :ivar endpoint: a client endpoint, or its description for ``clientFromString``.
     """
 
@@ -45,9 +45,7 @@ class PeerAddress:
     endpoint: IStreamClientEndpoint | str | None = None
 
     def __str__(self) -> str:
-        if self.host is None:
-            return str(self.endpoint)
-        return show((self.host, self.port))
+        return str(self.endpoint) if self.host is None else show((self.host, self.port))
 
 
 def show(address: tuple[str, int] | None) -> str:
@@ -59,18 +57,17 @@ def show(address: tuple[str, int] | None) -> str:
 
 
 def parse_peer(peer: object) -> PeerAddress:
-    """What a user gave for a peer.
+    """The address of a peer as a user gave it.
 
     :param peer: ``"host:port"``, ``"ID@host:port"``, a client endpoint or its description.
-    :raises LocalError: none of these.
+    :raises LocalError: *peer* is none of these.
     """
     if IStreamClientEndpoint.providedBy(peer):
         return PeerAddress(endpoint=peer)
     if not isinstance(peer, str):
         raise LocalError(f"a peer is 'host:port', 'ID@host:port' or an endpoint, not {peer!r}")
-    match = _PEER.fullmatch(peer)
-    if match is None:
-        if peer.count(":") >= 1 and "@" not in peer and peer.split(":")[0].isidentifier():
+    if (match := _PEER.fullmatch(peer)) is None:
+        if ":" in peer and "@" not in peer and peer.split(":")[0].isidentifier():
             return PeerAddress(endpoint=_described(peer))
         raise LocalError(f"peer {peer!r}: write host:port, [v6]:port or ID@host:port")
     node_id = match["id"]
@@ -82,7 +79,10 @@ def parse_peer(peer: object) -> PeerAddress:
 
 
 def _described(peer: str) -> str:
-    """The description of a client endpoint, if there can be one of it."""
+    """*peer* if it describes a client endpoint.
+
+    :raises LocalError: it does not.
+    """
     try:
         clientFromString(None, refuse_tls(peer))
     except (ValueError, TypeError, KeyError) as error:
@@ -91,20 +91,19 @@ def _described(peer: str) -> str:
 
 
 def parse_host_port(text: str) -> tuple[str, int]:
-    """``"host:port"`` with '' as host for this host.
+    """The host, '' for this host, and the port of ``"host:port"``.
 
-    :raises LocalError: anything else.
+    :raises LocalError: *text* is not of this form.
     """
-    match = _PEER.fullmatch(text)
-    if match is None or match["id"] is not None:
+    if (match := _PEER.fullmatch(text)) is None or match["id"] is not None:
         raise LocalError(f"address {text!r}: write host:port")
     return (match["v6"] or match["host"]), check_port(int(match["port"]))
 
 
 def check_port(port: object) -> int:
-    """*port* if one can be dialled there.
+    """*port* if it can be dialled.
 
-    :raises LocalError: not an int from 1 to 65535.
+    :raises LocalError: it is no int from 1 to 65535.
     """
     if type(port) is not int or not 0 < port < 65536:
         raise LocalError(f"port must be 1 to 65535, not {port!r}")
@@ -122,9 +121,9 @@ def refuse_tls(description: str) -> str:
 
 
 def check_address(address: object) -> tuple[str, int]:
-    """*address* if it is one others can be told.
+    """*address* if it can be sent to others.
 
-    :raises LocalError: not a host and a port.
+    :raises LocalError: it is no host and port.
     """
     if not isinstance(address, tuple | list) or len(address) != 2 or not isinstance(address[0], str):
         raise LocalError(f"an address is (host, port), not {address!r}")
@@ -134,14 +133,14 @@ def check_address(address: object) -> tuple[str, int]:
 
 
 def is_numeric(host: str) -> bool:
-    """Whether *host* is an IP address, so that it leads where it leads now for ever."""
+    """Whether *host* is an IP address, so that no name server is asked for it."""
     return isIPAddress(host) or isIPv6Address(host)
 
 
 def this_host(host: str) -> str:
-    """*host* as it can be dialled from here: this host for '' and the wildcards.
+    """*host* as it can be dialled from here: 127.0.0.1 for '' and the wildcards.
 
-    :raises LocalError: not a str.
+    :raises LocalError: *host* is no str.
     """
     if not isinstance(host, str):
         raise LocalError(f"a host is a str, not {host!r}")
@@ -149,13 +148,13 @@ def this_host(host: str) -> str:
 
 
 def lan_address(families: Collection[AddressFamily] = _BOTH) -> str | None:
-    """The address other hosts of the network reach this one by.
+    """The address at which other hosts of the network reach this host.
 
-    It is where the default route begins, else that of an interface.  If no host but this one reaches any
-    of the interfaces, it is 127.0.0.1.
+    It is the address at which the default route begins, else that of an interface.  If no other host
+    reaches any of the interfaces, it is 127.0.0.1.
 
-    :param families: where it listens.
-    :return: None where others reach this host, though by no address of *families*.
+    :param families: those of the addresses on which the node listens.
+    :return: None if others reach this host, but at no address of *families*.
     """
     routed = [routed_address(family) for family in _BOTH if family in families]
     interfaces = interface_addresses()
@@ -165,7 +164,7 @@ def lan_address(families: Collection[AddressFamily] = _BOTH) -> str | None:
 def choose_address(
     routed: Sequence[str], interfaces: Sequence[str], families: Collection[AddressFamily]
 ) -> str | None:
-    """As :func:`lan_address`, of those where routes begin and those of *interfaces*."""
+    """As :func:`lan_address`, among the addresses where routes begin and those of the interfaces."""
     by_family = [
         host
         for family in _BOTH
@@ -174,7 +173,7 @@ def choose_address(
         if (family == AddressFamily.AF_INET6) == isIPv6Address(host)
     ]
     far = [host for host in (*routed, *by_family) if reach_of(host) is Reach.ANY]
-    # An IPv6 address of the local link means nothing without an interface, which has another name there.
+    # An IPv6 address of the local link needs an interface, which has another name on each host.
     near = [host for host in by_family if reach_of(host) is Reach.LINK and isIPAddress(host)]
     for host in (*far, *near):
         return host
@@ -184,9 +183,9 @@ def choose_address(
 def told_address(
     bound: Iterable[tuple[str, int]], given: tuple[str, int] | None = None
 ) -> tuple[str, int] | None:
-    """Where others are told to dial a node that is bound to these hosts and ports; None for nowhere.
+    """The address that others are told to dial, for a node bound to these hosts and ports; None for none.
 
-    It is the first that most others reach: one of loopback only if there is no other.
+    It is the first of those that most others reach; an address of loopback only if there is no other.
 
     :param given: the host and port that were configured instead; a wildcard stands for this host.
     """

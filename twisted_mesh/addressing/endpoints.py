@@ -1,8 +1,8 @@
-"""From an address to the client endpoint that dials it.
+"""Makes the client endpoint that dials an address.
 
-Contract: an endpoint the application has given, or makes itself with ``dial=``, is used as it is.  In all
-others names are looked up by ``names``.  Names that peers told have threads of their own:
-whoever tells names whose name servers do not answer keeps no name waiting that the application gave.
+Contract: an endpoint that the application gave, or made with ``dial=``, is used as it is.  For all others
+``names`` looks up names.  Names that peers told have threads of their own, so that a peer that tells names
+whose name servers do not answer delays no name that the application gave.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class ClientEndpoints:
         self, reactor: Any, config: MeshConfig, dial: Dial | None, encrypt: Encrypt | None = None
     ) -> None:
         """
-        :param dial: makes the endpoints for host and port, where the application does that itself.
-        :param encrypt: makes an endpoint one with TLS; None for plain text.
+        :param dial: the application's own maker of endpoints for a host and port; None without one.
+        :param encrypt: adds TLS to an endpoint; None for plain text.
         """
         self._encrypt = encrypt
         self._reactor = reactor
@@ -53,14 +53,11 @@ class ClientEndpoints:
         self._told = Names(reactor, config.lookups_at_once)
 
     def lookup(self, told: bool) -> Lookup:
-        """The look-up of one attempt.
-
-        :param told: whether it is a peer that told the address.
-        """
+        """The look-up of one attempt; *told* is whether a peer told the address."""
         return Lookup(self._told if told else self._given)
 
     def endpoint(self, address: PeerAddress, lookup: Lookup) -> IStreamClientEndpoint:
-        """The endpoint that dials *address*, at those of its IP addresses that *lookup* has left."""
+        """The endpoint that dials *address* at the IP addresses that *lookup* has left."""
         endpoint = self._plain(address, lookup)
         return endpoint if self._encrypt is None else self._encrypt(endpoint)
 
@@ -79,7 +76,7 @@ class ClientEndpoints:
         return self._of_name(address.host, address.port, lookup)
 
     def _described(self, description: str, lookup: Lookup) -> IStreamClientEndpoint:
-        """What dials by *description*: Twisted's, but where that would have the reactor look up a name."""
+        """Twisted's endpoint for *description*, unless it would let the reactor look up a name."""
         tcp = _TCP.fullmatch(description)
         if tcp is not None and not is_numeric(tcp["host"]):
             return self._of_name(tcp["host"], int(tcp["port"]), lookup, tcp["source"])
@@ -98,7 +95,7 @@ class ClientEndpoints:
 
 
 class _Resolving:
-    """A reactor, but for who looks names up."""
+    """A reactor with another name resolver."""
 
     def __init__(self, reactor: Any, lookup: Lookup) -> None:
         self._reactor = reactor

@@ -1,7 +1,7 @@
-"""The addresses of this host's interfaces, and the ones its routes begin at.
+"""The addresses of this host's interfaces, and those at which its default routes begin.
 
-Contract: nothing is sent and nothing waited for.  Where the system cannot be asked, as on Windows, no
-interface is known.
+Contract: no packet is sent, and no call waits.  If the system has no getifaddrs(), as Windows, no interface
+is known.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any, Final
 _UP: Final = 1  # IFF_UP, the same on every system that has getifaddrs()
 #: Where the address begins in a sockaddr_in and a sockaddr_in6, and its length.
 _PLACES: Final = {socket.AF_INET: (4, 4), socket.AF_INET6: (8, 16)}
-#: Addresses for documentation (RFC 5737, RFC 3849): whatever leads to them is the default route.
+#: Addresses for documentation (RFC 5737, RFC 3849): the default route leads to them.
 _FAR: Final = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 
 
 class _Interface(Structure):
-    """``struct ifaddrs`` up to the address; what follows differs from system to system."""
+    """``struct ifaddrs`` up to the address; the rest differs from system to system."""
 
 
 _Interface._fields_ = [
@@ -55,9 +55,9 @@ def interface_addresses() -> list[str]:
 
 
 def _address(at: int) -> list[str]:
-    """The IP address in the sockaddr *at* that place in memory, if there is one in it."""
+    """The IP address in the sockaddr *at* that place in memory, if it has one."""
     head = ctypes.string_at(at, 2)
-    # BSD has a byte with the length there first.
+    # On BSD the first byte is the length.
     family = int.from_bytes(head, sys.byteorder) if sys.platform == "linux" else head[1]
     if family not in _PLACES:
         return []
@@ -66,7 +66,7 @@ def _address(at: int) -> list[str]:
 
 
 def routed_address(family: socket.AddressFamily) -> str | None:
-    """The address this host's default route begins at; None where it has none."""
+    """The address at which this host's default route begins; None if it has none."""
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             # Connecting a datagram socket sends nothing; it only asks the routing table.

@@ -1,9 +1,9 @@
-"""Looking names up: in threads of their own, a bounded number of them, and each name once at a time.
+"""Looks names up: in a bounded number of threads of its own, each name once at a time.
 
-Contract: a look-up takes as long as the system takes for it, half a minute where no name server answers.
-Nobody has to wait for that: whoever waits can be cancelled, the reactor's own threads stay free for the
-application, and the end of the process waits for no look-up.  If as many run as may, others wait for their
-turn.  An application that has given its reactor a name resolver of its own has that asked.
+Contract: a look-up takes as long as the system takes for it: half a minute if no name server answers.  A
+Deferred that waits can be cancelled, the reactor's own threads stay free for the application, and the end
+of the process waits for no look-up.  If all threads are busy, names wait for their turn.  If the
+application gave its reactor a name resolver, that is asked instead.
 """
 
 from __future__ import annotations
@@ -18,24 +18,19 @@ from typing import Any, Final
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.interfaces import (
-    IAddress,
-    IHostnameResolver,
-    IHostResolution,
-    IResolutionReceiver,
-)
+from twisted.internet.interfaces import IAddress, IHostnameResolver, IHostResolution, IResolutionReceiver
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds
 
-#: Addresses of one name that an attempt goes to; of more these are drawn by lot, other ones each time.
+#: Addresses of one name that an attempt tries; if there are more, others are drawn by lot each time.
 #: Twisted begins with the next every 0.3 s, so that these are under way in half of ``connect_timeout``
 #: (guess).
 ADDRESSES_MOST: Final = 16
-#: Up to so many addresses are tried in the order in which the system gives them, which puts the ones of
-#: most promise first.  More are tried in an order drawn by lot: where silent ones have taken the time of an
-#: attempt, the next one has to begin with others (guess).
+#: Up to so many addresses are tried in the system's order, which puts the most promising first.  More are
+#: tried in an order drawn by lot: if silent ones took the time of an attempt, the next begins with others
+#: (guess).
 IN_ORDER: Final = 4
 
 _log = Logger()
@@ -46,28 +41,25 @@ class Names:
     """Look-ups of one kind, for one node."""
 
     def __init__(self, reactor: Any, most: int) -> None:
-        """
-        :param most: threads, one for each look-up that runs; further names wait for their turn.
-        """
+        """:param most: threads, one for each look-up that runs; further names wait for their turn."""
         self._reactor = reactor
         self._most = most
-        self._asked: dict[
-            str, WaitingDeferreds[list[str]]
-        ] = {}  # by name; those that run, and those that wait
+        # By name, of look-ups that run and of those that wait.
+        self._asked: dict[str, WaitingDeferreds[list[str]]] = {}
         self._running: set[str] = set()
 
     def look_up(self, name: str) -> Deferred[list[str]]:
         """The IP addresses of *name*, none if it has none; it never fails, and can be cancelled."""
-        resolver = self._other_resolver()
-        if resolver is not None:
-            return _asked_of(resolver, name)
-        waiters = self._asked.setdefault(name, WaitingDeferreds())
-        waiting = waiters.wait()
+        if (resolver := self._other_resolver()) is not None:
+            answered: Deferred[list[str]] = Deferred()
+            resolver.resolveHostName(_Receiver(answered.callback), name)
+            return answered
+        waiting = self._asked.setdefault(name, WaitingDeferreds()).wait()
         self._begin()
         return waiting
 
     def footprint(self) -> int:
-        """Names that are being looked up, or wait for that."""
+        """How many names are being looked up, or wait for that."""
         self._forget()
         return len(self._asked)
 
@@ -77,7 +69,7 @@ class Names:
         return None if type(resolver).__name__ == "GAIResolver" else resolver
 
     def _forget(self) -> None:
-        """Drop the names nobody waits for any more, unless they are being looked up."""
+        """Drop the names for which no Deferred waits, unless they are being looked up."""
         for name in [name for name, waiters in self._asked.items() if not waiters]:
             if name not in self._running:
                 del self._asked[name]
@@ -89,7 +81,7 @@ class Names:
                 return
             if name not in self._running:
                 self._running.add(name)
-                # No daemon is waited for when the process ends.
+                # A daemon thread does not delay the end of the process.
                 thread = Thread(target=self._look, args=(name,), name=f"look-up of {name}", daemon=True)
                 try:
                     thread.start()
@@ -114,10 +106,9 @@ class Names:
 
 @implementer(IHostnameResolver)
 class Lookup:
-    """The addresses one attempt may still try: looked up once, and those it was at left out.
+    """The addresses that one attempt may still try: a name's, looked up once, without those tried.
 
-    It stands in for a reactor's resolver, so that Twisted's endpoints ask it.
-
+    It takes the place of the reactor's resolver, so that Twisted's endpoints ask it.
     """
 
     def __init__(self, names: Names) -> None:
@@ -133,15 +124,15 @@ class Lookup:
 
     @property
     def left(self) -> int:
-        """How many addresses it has not been at yet."""
+        """How many addresses the attempt has not tried yet."""
         return sum(address not in self._tried for found in self._found.values() for address in found)
 
     def tried(self, address: str) -> None:
-        """The attempt has been at this address."""
+        """Leave *address* out from now on: the attempt has tried it."""
         self._tried.add(address)
 
     def stop(self) -> None:
-        """Nobody waits for it any more."""
+        """Cancel the look-up."""
         if self._waiting is not None:
             self._waiting.cancel()
 
@@ -187,14 +178,7 @@ class _Resolution:
         self.name = name
 
     def cancel(self) -> None:
-        """It is the look-up that is stopped."""
-
-
-def _asked_of(resolver: Any, name: str) -> Deferred[list[str]]:
-    """What another *resolver* knows of *name*."""
-    answered: Deferred[list[str]] = Deferred()
-    resolver.resolveHostName(_Receiver(answered.callback), name)
-    return answered
+        """Do nothing: :meth:`Lookup.stop` cancels."""
 
 
 class _Receiver:
@@ -205,12 +189,12 @@ class _Receiver:
         self._found: list[str] = []
 
     def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
-        """It has begun."""
+        """Do nothing yet."""
 
     def addressResolved(self, address: IAddress) -> None:
-        """One more."""
+        """Add *address*."""
         self._found.append(str(getattr(address, "host", "")))
 
     def resolutionComplete(self) -> None:
-        """There are no more."""
+        """Hand on the addresses."""
         self._done(self._found)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from inspect import signature
-from typing import Final
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 
@@ -45,6 +45,11 @@ class SocketNode(MeshService):
         """
         if self.closed:
             raise NotRunning("the socket is closed")
+
+    def if_open(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call *call* if the socket is open; else raise NotRunning."""
+        self.check_open()
+        return call(*args, **kwargs)
 
     def send_now(self, packets: tuple[object, ...], flag: int, type: int, receipt: bool) -> Receipt | None:
         """Send a message to everyone.

@@ -1,1 +1,1 @@
-"""What is added to the reactor, to Deferreds and to processes that fork."""
+"""Additions to the reactor, to Deferreds and to processes that fork."""

@@ -3,12 +3,11 @@
 Contract: :func:`monotonic` gives the clock of a node.  A Twisted reactor counts by ``time.time``: if the
 machine's clock is set back by an hour, no timer fires for an hour; if it is set forwards, all fire at once.
 A :class:`MonotonicClock` keeps its calls by ``time.monotonic``, and has the reactor wake it for the next
-one.  Whenever it is asked the time, as for everything that comes over a link, it compares the two clocks.
+call.  Whenever it is asked the time, for example when a link receives bytes, it compares the two clocks.
 If one was set, it has the reactor wake it anew.
 
-It cannot wake a reactor that sleeps when its clock is set back, and to which nothing happens afterwards.
-So a reactor that belongs to nobody else is made monotonic itself, by :func:`make_monotonic`, before
-anything is scheduled.
+If a reactor sleeps when its clock is set back, and no event wakes it, it fires too late.  So a reactor that
+only this package uses is made monotonic itself, by :func:`make_monotonic`, before any call is scheduled.
 
 The clock is ``CLOCK_MONOTONIC``, not ``CLOCK_BOOTTIME``: it stands still while a machine is suspended, so
 that a peer does not count as silent for a time in which this node could not hear it.
@@ -36,7 +35,7 @@ _log = Logger()
 
 
 def monotonic(reactor: Any) -> IReactorTime:
-    """A monotonic clock of *reactor*: itself, if it is monotonic or no real reactor; else a new one on it.
+    """A monotonic clock: *reactor* itself if it is monotonic or no real reactor, else a new one on it.
 
     :raises LocalError: *reactor* provides no IReactorTime.
     """
@@ -49,9 +48,9 @@ def monotonic(reactor: Any) -> IReactorTime:
 
 
 def make_monotonic(reactor: Any) -> None:
-    """Let *reactor* itself count by the monotonic clock, unless it runs or anything is scheduled on it.
+    """Let *reactor* itself count by the monotonic clock, unless it runs or has delayed calls.
 
-    Call it only if nobody else has asked *reactor* for the time yet.
+    Call it only if no other code has asked *reactor* for the time yet.
     """
     if isinstance(reactor, ReactorBase) and not reactor.running and not reactor.getDelayedCalls():
         reactor.seconds = time.monotonic
@@ -112,20 +111,23 @@ class MonotonicClock:
         due: list[DelayedCall] = []
         while self._calls and self._calls[0].time <= now:
             call = heappop(self._calls)
-            if call.cancelled:
-                continue
-            if call.delayed_time > 0:
-                call.activate_delay()
-                heappush(self._calls, call)
-            else:
+            if self._stands(call):
                 due.append(call)
         return due
+
+    def _stands(self, call: DelayedCall) -> bool:
+        """Whether *call*, taken off the heap, is to be called; if it was put off, it goes back there."""
+        if call.delayed_time > 0 and not call.cancelled:
+            call.activate_delay()
+            heappush(self._calls, call)
+            return False
+        return not call.cancelled
 
     # ── being woken ─────────────────────────────────────────────────────────────────
 
     def _wake_in_time(self, now: float) -> None:
         if self._calls and (not self._wakes or self._calls[0].time < self._wakes[-1][0]):
-            # Later wakes stay: to cancel and set them in every turn would cost more than they do.
+            # Later wakes stay: to cancel and set them in every turn would take more time than they do.
             at = self._calls[0].time
             self._wakes.append((at, self._reactor.callLater(max(0.0, at - now), self._woken, at)))
 
@@ -139,17 +141,13 @@ class MonotonicClock:
         self._wakes = [wake for wake in self._wakes if wake[0] != at]
         # Take all due calls first: calls that they schedule for now come after the reactor's others.
         for call in self._take_due(self.seconds()):
-            if call.cancelled:  # by an earlier one of them
-                continue
-            if call.delayed_time > 0:
-                call.activate_delay()
-                heappush(self._calls, call)
+            if not self._stands(call):  # an earlier one has cancelled it or put it off
                 continue
             self._active -= 1
             call.called = 1
             try:
                 call.func(*call.args, **call.kw)
-            except BaseException:  # as in a reactor: none ends it, or keeps the others from being called
+            except BaseException:  # as in a reactor: the other calls are made all the same
                 _log.failure("a timed call failed")
         if not self._active:
             self._calls.clear()

@@ -1,7 +1,7 @@
-"""Deferreds that wait: for the same thing, or each for a condition of its own.
+"""Deferreds that wait: all for the same event, or each for a condition of its own.
 
-Contract: a Deferred that is cancelled waits no more, and nothing else changes.  All that wait fire,
-whatever the first callback does: it may wait anew, or cancel a Deferred that has not fired yet.
+Contract: a Deferred that is cancelled waits no more, and the others wait on.  All that wait fire, whatever
+the callbacks of the first do: they may wait anew, or cancel a Deferred that has not fired yet.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def seconds_of(timeout: object) -> float:
 
 
 async def is_in_time(waiting: Deferred[T], seconds: float, clock: IReactorTime) -> bool:
-    """Whether *waiting* fires within *seconds*, or now if they are 0 or less; if not, it is cancelled."""
+    """Whether *waiting* fires within *seconds*; if not, it is cancelled.  With 0 or less: whether now."""
     if seconds < inf:
         waiting.addTimeout(max(0.0, seconds), clock)
     try:
@@ -47,10 +47,7 @@ async def is_in_time(waiting: Deferred[T], seconds: float, clock: IReactorTime) 
 
 
 def wait_for(work: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
-    """Fires when *work* is done.
-
-    If the Deferred is cancelled, the work goes on; if it fails then, that is logged.
-    """
+    """Fires when *work* is done; if the Deferred is cancelled, the work goes on, its failure is logged."""
     waiting: Deferred[T] = Deferred()
 
     def failed(failure: Failure) -> None:
@@ -64,7 +61,7 @@ def wait_for(work: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
 
 
 class WaitingDeferreds(Generic[T]):
-    """Deferreds that wait for one thing to happen; ``len()`` counts them."""
+    """Deferreds that wait for one event; ``len()`` counts them."""
 
     def __init__(self) -> None:
         self._waiting: dict[Deferred[T], None] = {}
@@ -73,7 +70,7 @@ class WaitingDeferreds(Generic[T]):
         return len(self._waiting)
 
     def wait(self) -> Deferred[T]:
-        """Fires the next time it happens, or fails with the reason why it never will."""
+        """Fires when the event happens next, or fails with the reason why it never will."""
         waiting: Deferred[T] = Deferred(self._waiting.__delitem__)
         self._waiting[waiting] = None
         return waiting
@@ -103,7 +100,7 @@ class Conditions:
         self._over: Failure | None = None
 
     def when(self, is_so: Callable[[], bool]) -> Deferred[None]:
-        """Fires once *is_so* returns True, which may be now; fails when :meth:`stop` is called."""
+        """Fires when *is_so* returns True, which may be now; fails when :meth:`stop` is called."""
         if self._over is not None:
             return fail(self._over)
         waiting: Deferred[None] = Deferred(self._waiting.__delitem__)
@@ -112,15 +109,13 @@ class Conditions:
         return waiting
 
     def look(self) -> None:
-        """Something has changed: fire those whose condition is true now."""
-        if not self._waiting:
-            return
+        """Fire the Deferreds whose condition is true now."""
         for waiting in [each for each, is_so in self._waiting.items() if is_so()]:
             if self._waiting.pop(waiting, None) is not None:  # else an earlier one has cancelled it
                 waiting.callback(None)
 
     def stop(self, failure: Failure) -> None:
-        """Nothing changes any more: fail all that wait, and all later ones."""
+        """Fail all Deferreds that wait, and all later ones."""
         self._over = failure
         while self._waiting:
             waiting, _ = self._waiting.popitem()
@@ -128,9 +123,9 @@ class Conditions:
 
 
 class Handover(Deferred[None]):
-    """A message for one peer on its way: fires when the transport has it.
+    """A message on its way to one peer: fires when the transport has accepted it.
 
-    A failure that nobody handles is one log line; Twisted would log an unhandled error with a traceback.
+    A failure that no errback handles is one log line; Twisted would log it with a traceback.
     """
 
     def __init__(self, canceller: Callable[[Deferred[Any]], None] | None = None) -> None:
@@ -145,7 +140,7 @@ class _OneLine(DebugInfo):
 
 
 def unreachable(why: str) -> Handover:
-    """A message that could not be sent at all."""
+    """A failed Deferred, for a message that could not be sent at all."""
     failed = Handover()
     failed.errback(Failure(Unreachable(why)))
     return failed

@@ -1,9 +1,9 @@
-"""Forks of a process in which nodes run: they must not keep ports, links and locks of the nodes open.
+"""Forks of a process in which nodes run: a child must not keep a node's ports, links and locks open.
 
 Contract: a method registered with :func:`close_in_forks` is called in each child, right after the fork and
-before anything else runs there.  It closes descriptors and changes nothing for the parent.  Otherwise a
-port, a link or a locked file would stay in use as long as the child lives, though the node is gone.  In the
-child the node is given up, as no reactor runs there.
+before any other code.  It closes descriptors and changes nothing for the parent.  Otherwise a port, a link
+or a locked file would stay in use as long as the child lives, even after the node has ended.  The child
+gives the node up, as no reactor runs there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class _Closes(Protocol):
 def close_in_forks(close: Callable[[], None]) -> None:
     """Call the method *close* in each child that is forked from now on, until :func:`closed`.
 
-    *close* must use no reactor, and take no lock: a thread that does not exist in the child may hold it.
+    *close* must use no reactor and no lock: a thread that does not exist in the child may hold it.
     """
     _open.add(WeakMethod(close, _open.discard))
 
@@ -41,11 +41,10 @@ def close_socket(transport: object) -> None:
     A transport without a socket, such as one in memory, stays as it is.
     """
     while (socket := getattr(transport, "socket", None)) is None:
-        transport = getattr(transport, "transport", None)  # TLS is around it
-        if transport is None:
+        if (transport := getattr(transport, "transport", None)) is None:  # TLS is around another transport
             return
     closes: _Closes = socket
-    closes.close()  # not os.close(): the number may soon be another file's, and the socket must know
+    closes.close()  # os.close() would leave the socket a number that may soon be another file's
 
 
 def never_free(thing: object) -> None:

@@ -4,7 +4,7 @@ Contract: :meth:`PeerLog.line` writes at most ``log_burst`` lines for each remot
 It counts the lines it holds back, and says how many with the first line of the next interval.  At most
 ``log_hosts`` hosts are remembered; the oldest is forgotten.
 
-:meth:`AuthorLog.line` is for lines that an author causes, whoever brings its messages: at most
+:meth:`AuthorLog.line` is for lines that an author causes, whichever peer brings its messages: at most
 ``log_burst`` for each author and ``log_interval``, and ``log_authors`` for all authors together.  A key
 costs nothing, so the second bound holds if one member writes under many keys.
 
@@ -45,8 +45,7 @@ class PeerLog:
     def line(self, host: str, text: str) -> None:
         """Write *text*, about a peer on *host*, if its quota allows."""
         now, config = self._seconds(), self._config
-        quota = self._quotas.get(host)
-        if quota is None or now >= quota.until:
+        if (quota := self._quotas.get(host)) is None or now >= quota.until:
             held_back = 0 if quota is None else quota.held_back
             quota = self._quotas[host] = _Quota(now + config.log_interval, config.log_burst)
             self._quotas.move_to_end(host)
@@ -89,12 +88,10 @@ class AuthorLog:
 
 
 class DropLog:
-    """Writes what was dropped, and how much of it, until it is stopped."""
+    """Writes how much was dropped, by kind, until it is stopped."""
 
     def __init__(self, clock: IReactorTime, interval: float, counts: Callable[[], Counter[str]]) -> None:
-        """
-        :param counts: gives how much was dropped so far, by kind (``MeshService.dropped``).
-        """
+        """:param counts: gives how much was dropped so far, by kind (``MeshService.dropped``)."""
         self._clock = clock
         self._interval = interval
         self._counts = counts
