@@ -656,13 +656,13 @@ class HandlerTests(SocketCase):
         for f in (lambda: None, lambda one: None, lambda one, two, three: None, lambda *many: None, 5):
             self.assertRaises(ValueError, sock.register_handler, f)
 
-        class HistoryWriter:
+        class Handler:
             def method(self, msg: Any, handler: Any) -> None: ...
 
             def __call__(self, msg: Any, handler: Any) -> None: ...
 
-        sock.register_handler(HistoryWriter().method)
-        sock.register_handler(HistoryWriter())
+        sock.register_handler(Handler().method)
+        sock.register_handler(Handler())
 
     @blocks
     def test_what_a_handler_keeps_can_be_used_in_another_thread(self) -> None:

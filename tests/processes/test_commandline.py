@@ -128,7 +128,7 @@ class EndingTests(ProcessCase):
         alone = self.twistd("mesh", "--peer=127.0.0.1:1", "--stdio")
         node = self.mesh("--print")
         await self.until_listening(node)
-        others = [self.mesh("--no-overlay", door, peers=(node,)) for door in ("--stdio", "--print")]
+        others = [self.mesh("--no-overlay", mode, peers=(node,)) for mode in ("--stdio", "--print")]
         await self.until(lambda: [other.links for other in others] == [1, 1])
         await self.until(lambda: "cannot link" in alone.log)
         for child, name in ((alone, "INT"), (others[0], "INT"), (others[1], "TERM")):
@@ -159,11 +159,11 @@ class EndingTests(ProcessCase):
 
 
 class StdioTests(ProcessCase):
-    async def pair(self, *doors: str, **options: Any) -> list[Child]:
-        """Two nodes that are linked, each with a door."""
-        first = self.mesh(doors[0])
+    async def pair(self, *modes: str, **options: Any) -> list[Child]:
+        """Two nodes that are linked, one in each mode."""
+        first = self.mesh(modes[0])
         await self.until_listening(first)
-        second = self.mesh(doors[1], peers=(first,), **options)
+        second = self.mesh(modes[1], peers=(first,), **options)
         await self.until(lambda: first.links == second.links == 1)
         return [first, second]
 

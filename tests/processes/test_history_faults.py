@@ -9,7 +9,7 @@ import sqlite3
 from contextlib import closing
 
 from tests.support.processes import ANYWHERE, TWISTD, ProcessCase
-from tests.support.shelves import ANNA, batch_of, flush_of, open_store
+from tests.support.stores import ANNA, batch_of, flush_of, open_store
 from twisted_mesh.network import SSL, Protocol
 
 PAGE = 4096

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.properties.profile import fixed
-from tests.support.shelves import ANNA, BERT, ME, Model, Script, contents, folder_of, open_store
+from tests.support.stores import ANNA, BERT, ME, Model, Script, contents, folder_of, open_store
 from twisted_mesh.core.history.stream import StreamId
 from twisted_mesh.storage.sqlite import SqliteStore
 

@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.length import at_length
 from tests.support.logs import logged
-from tests.support.shelves import (
+from tests.support.stores import (
     ALL,
     ANNA,
     BERT,

@@ -15,7 +15,7 @@ from random import Random
 
 from tests.storage.test_sqlite import StoreCase, logged
 from tests.support.length import at_length
-from tests.support.shelves import (
+from tests.support.stores import (
     ALL,
     ANNA,
     BERT,

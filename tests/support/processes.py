@@ -139,7 +139,7 @@ class Child(ProcessProtocol):
 
     @property
     def ports(self) -> list[int]:
-        """The ports it listens on, by its log; whichever door it has."""
+        """The ports it listens on, by its log, in whatever mode."""
         told = re.search(r"node \w+ listens on (.*)", self.log + self.out.decode("utf-8", "replace"))
         return [] if told is None else [int(port) for port in re.findall(r":(\d+)\b", told[1])]
 

@@ -27,7 +27,7 @@ class Unreadable(SimStore):
         return iter(())
 
 
-class JournalTestCase(SynchronousTestCase):
+class ChangesTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.make(SimStore())
 
@@ -76,7 +76,7 @@ class JournalTestCase(SynchronousTestCase):
         return [(one.batch.first, one.batch.last) for one in pieces if not isinstance(one, Missing)]
 
 
-class TestFlush(JournalTestCase):
+class TestFlush(ChangesTestCase):
     """What is to be stored, once."""
 
     def test_what_came_is_stored_with_where_its_stream_stands(self) -> None:
@@ -184,7 +184,7 @@ class TestFlush(JournalTestCase):
         self.assertEqual(len(self.changes), 0)
 
 
-class TestRestart(JournalTestCase):
+class TestRestart(ChangesTestCase):
     """What was stored is there after a crash, and what was not is not."""
 
     def test_heads_bases_and_verdicts_are_as_they_were_stored(self) -> None:
@@ -256,7 +256,7 @@ class TestRestart(JournalTestCase):
         self.assertEqual(self.store.restored(), Restored([], [], False))
 
 
-class TestOwnRuns(JournalTestCase):
+class TestOwnRuns(ChangesTestCase):
     """Of own messages it is stored what some neighbour has, so that the rest reaches the next one."""
 
     def test_of_this_run(self) -> None:
@@ -276,7 +276,7 @@ class TestOwnRuns(JournalTestCase):
         self.assertEqual(self.flush().marks[0].taken, 5)
 
 
-class TestShelf(JournalTestCase):
+class TestStored(ChangesTestCase):
     """What is stored need not be in memory."""
 
     def fill(self, count: int, now: float = 0.0) -> None:
