@@ -200,11 +200,5 @@ class PoisonedBody(RemoteError):
 
 _BY_REASON: dict[Reason, type[RemoteError]] = {
     error.reason: error
-    for error in (
-        SubnetMismatch,
-        EncryptionMismatch,
-        SelfConnection,
-        HandshakeTimeout,
-        IdentityMismatch,
-    )
+    for error in (SubnetMismatch, EncryptionMismatch, SelfConnection, HandshakeTimeout, IdentityMismatch)
 }

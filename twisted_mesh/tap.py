@@ -169,9 +169,7 @@ class Process(MultiService):
     """The services of one process; if it cannot start, one line says why."""
 
     def __init__(self, reactor: Any, node: MeshService, is_daemon: bool) -> None:
-        """
-        :param is_daemon: whether twistd waits in another process for the result of the start.
-        """
+        """:param is_daemon: whether twistd waits in another process for the result of the start."""
         super().__init__()
         self._reactor = reactor
         self._node = node

@@ -40,9 +40,7 @@ class SocketNode(MeshService):
     closed = False
 
     def check_open(self) -> None:
-        """
-        :raises NotRunning: the socket is closed.
-        """
+        """:raises NotRunning: the socket is closed."""
         if self.closed:
             raise NotRunning("the socket is closed")
 

@@ -39,9 +39,7 @@ class LineSplitter:
     """Cuts chunks of bytes into lines; of a line that is too long nothing is kept."""
 
     def __init__(self, limit: int) -> None:
-        """
-        :param limit: bytes of the longest line, without its end.
-        """
+        """:param limit: bytes of the longest line, without its end."""
         self._limit = limit
         self._rest = b""
         self._too_long = False
@@ -75,9 +73,7 @@ class LineInput(Terminal):
     ends_with_input = False
 
     def __init__(self, reactor: Any, node: MeshService, receipts: bool = False) -> None:
-        """
-        :param receipts: whether each line is sent with a receipt.
-        """
+        """:param receipts: whether each line is sent with a receipt."""
         super().__init__(reactor, node)
         self._receipts = receipts
         self._splitter = LineSplitter(LINE_BYTES)

@@ -75,9 +75,7 @@ class StandardStreams(Protocol):
     """
 
     def __init__(self, terminal: Terminal) -> None:
-        """
-        :param terminal: is told of what comes in, and of both ends.
-        """
+        """:param terminal: is told of what comes in, and of both ends."""
         self._terminal = terminal
         self._room: Deferred[None] | None = None
         self.gone: Deferred[None] = Deferred()

@@ -23,9 +23,7 @@ class Admission:
     """
 
     def __init__(self, known: Container[bytes]) -> None:
-        """
-        :param known: the origins of the authors that are.
-        """
+        """:param known: the origins of the authors that are."""
         self._known = known
         self.waiting = 0
 

@@ -126,9 +126,7 @@ class Nonces:
     """The nonces of one node: to others they are random, and it knows its own without keeping them."""
 
     def __init__(self, secret: bytes) -> None:
-        """
-        :param secret: 32 random bytes that never leave the node.
-        """
+        """:param secret: 32 random bytes that never leave the node."""
         self._secret = secret
 
     def make(self, fresh: bytes) -> bytes:
@@ -235,14 +233,7 @@ class Handshake:
     def _introduce(self) -> bytes:
         me = self._local_node
         intro = native.Intro(
-            native.VERSION,
-            me.epoch,
-            me.role,
-            me.settled,
-            me.origin,
-            self._nonce,
-            self.purpose,
-            me.replay,
+            native.VERSION, me.epoch, me.role, me.settled, me.origin, self._nonce, self.purpose, me.replay
         )
         return self._note(native.encode(intro))
 
@@ -285,8 +276,7 @@ class Handshake:
             raise self._out_of_order(intro)
         if intro.version != native.VERSION:
             raise RemoteError(
-                f"the peer speaks version {intro.version}, this node {native.VERSION}",
-                Reason.VERSION,
+                f"the peer speaks version {intro.version}, this node {native.VERSION}", Reason.VERSION
             )
         assert self.greeting is not None
         if id_of(intro.public_key) != self.greeting.id:

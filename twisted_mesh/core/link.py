@@ -94,9 +94,7 @@ class PushState:
     __slots__ = ("_limit", "coming", "lazy_by_peer", "lazy_by_us", "owed", "wants")
 
     def __init__(self, limit: int) -> None:
-        """
-        :param limit: of entries of each table; of more the oldest is forgotten.
-        """
+        """:param limit: of entries of each table; of more the oldest is forgotten."""
         self._limit = limit
         self.lazy_by_us: OrderedDict[bytes, None] = OrderedDict()
         self.lazy_by_peer: OrderedDict[bytes, None] = OrderedDict()
@@ -276,9 +274,7 @@ class FrontierState:
     __slots__ = ("_limit", "bases", "claims", "compared_at", "compares", "snapshot")
 
     def __init__(self, limit: int) -> None:
-        """
-        :param limit: of runs; of more the longest idle is forgotten.
-        """
+        """:param limit: of runs; of more the longest idle is forgotten."""
         self._limit = limit
         self.snapshot: list[SnapshotEntry] = []
         self.compares = False

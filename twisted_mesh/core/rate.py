@@ -14,9 +14,7 @@ class Bucket:
     __slots__ = ("_burst", "_filled", "_rate", "_tokens")
 
     def __init__(self, burst: float, rate: float) -> None:
-        """
-        :param burst: times in a row; :param rate: times a second on average.
-        """
+        """:param burst: times in a row; :param rate: times a second on average."""
         self._burst = self._tokens = burst
         self._rate = rate
         self._filled = -inf

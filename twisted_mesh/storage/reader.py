@@ -60,9 +60,7 @@ class Reader:
     """Reads the batches of a history file."""
 
     def __init__(self, database: sqlite3.Connection, failed: Callable[[Exception], None]) -> None:
-        """
-        :param failed: is called with each error in reading; it raises unless the file is damaged.
-        """
+        """:param failed: is called with each error in reading; it raises unless the file is damaged."""
         self._database = database
         self._failed = failed
 

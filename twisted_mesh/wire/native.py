@@ -18,13 +18,7 @@ import msgspec
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.wire.fields import MAX_NUMBER, Head, Kind, Number, Origin, Sequence
 from twisted_mesh.wire.framing import LENGTH_BYTES
-from twisted_mesh.wire.membership import (
-    MAX_RECORD,
-    ForwardJoin,
-    Roster,
-    Shuffle,
-    ShuffleReply,
-)
+from twisted_mesh.wire.membership import MAX_RECORD, ForwardJoin, Roster, Shuffle, ShuffleReply
 from twisted_mesh.wire.replies import Direct, Receipt, Receipts
 from twisted_mesh.wire.signed import MAX_HOPS, Record, SignedRecord
 

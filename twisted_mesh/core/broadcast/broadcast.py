@@ -52,9 +52,7 @@ class Broadcast:
         effects: Effects,
         settled: bool,
     ) -> None:
-        """
-        :param settled: whether this node has a base.
-        """
+        """:param settled: whether this node has a base."""
         run = (local_node.origin, local_node.epoch)
         network = native.network_digest(local_node.network.id)
         self._config = config

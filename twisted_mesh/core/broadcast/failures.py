@@ -22,9 +22,7 @@ class Failures:
     """The failures of all links; ``len()`` counts the runs they are about, link by link."""
 
     def __init__(self, history: History, limit: int) -> None:
-        """
-        :param limit: of runs for each link; of more the one that failed longest ago is forgotten.
-        """
+        """:param limit: of runs for each link; of more the one that failed longest ago is forgotten."""
         self._history = history
         self._limit = limit
         # link -> run -> (the head it failed to go on from, how often)

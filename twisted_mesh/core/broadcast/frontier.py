@@ -29,13 +29,7 @@ class Frontier:
     """The frontiers of this node and of its peers."""
 
     def __init__(
-        self,
-        history: History,
-        outbox: Outbox,
-        flow: Flow,
-        repair: Repair,
-        push: Push,
-        patience: Patience,
+        self, history: History, outbox: Outbox, flow: Flow, repair: Repair, push: Push, patience: Patience
     ) -> None:
         self._history = history
         self._outbox = outbox

@@ -50,9 +50,7 @@ class Push:
         config: MeshConfig,
         effects: Effects,
     ) -> None:
-        """
-        :param own: the origin of this node.
-        """
+        """:param own: the origin of this node."""
         self._own = own
         self._history = history
         self._links = links

@@ -88,9 +88,7 @@ class Repair:
     """The pulls of a node."""
 
     def __init__(self, history: History, links: Links, parents: Parents, config: MeshConfig) -> None:
-        """
-        :param parents: over which link each origin's newest came.
-        """
+        """:param parents: over which link each origin's newest came."""
         self._history = history
         self._links = links
         self._parents = parents

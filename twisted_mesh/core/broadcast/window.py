@@ -22,9 +22,7 @@ class Window:
     """
 
     def __init__(self, answer_bytes: int) -> None:
-        """
-        :param answer_bytes: that may be expected at a time.
-        """
+        """:param answer_bytes: that may be expected at a time."""
         self._answer_bytes = answer_bytes
         self.bytes: float = answer_bytes
         self._weight = float(answer_bytes)  # of an answer, as answers were lately

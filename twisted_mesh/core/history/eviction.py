@@ -30,9 +30,7 @@ class Shares:
     __slots__ = ("_origins", "_runs", "turn")
 
     def __init__(self, sizes: Iterable[tuple[StreamId, int]]) -> None:
-        """
-        :param sizes: bytes of each run.
-        """
+        """:param sizes: bytes of each run."""
         self._runs: dict[bytes, list[tuple[int, StreamId]]] = {}  # of each origin a heap, the largest first
         for run, size in sizes:
             self._runs.setdefault(run[0], []).append((-size, run))

@@ -32,9 +32,7 @@ class History:
     """
 
     def __init__(self, config: MeshConfig, changes: Changes | None = None) -> None:
-        """
-        :param changes: of what is to be stored; without one all is in memory.
-        """
+        """:param changes: of what is to be stored; without one all is in memory."""
         self._config = config
         self._changes = changes
         self._storage = None if changes is None else changes.storage

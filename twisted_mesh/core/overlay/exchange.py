@@ -65,9 +65,7 @@ class Exchange:
         effects: Effects,
         dial: Dial,
     ) -> None:
-        """
-        :param dial: False where that cannot be now.
-        """
+        """:param dial: False where that cannot be now."""
         self._config = config
         self._links = links
         self._roster = roster

@@ -74,9 +74,7 @@ class Overlay:
         effects: Effects,
         dial: Dial,
     ) -> None:
-        """
-        :param dial: False where the contact may not be dialled now.
-        """
+        """:param dial: False where the contact may not be dialled now."""
         self.me = me
         self._own_id = own_id
         self._config = config

@@ -57,12 +57,7 @@ class Rewiring:
     """
 
     def __init__(
-        self,
-        active: ActiveView,
-        config: MeshConfig,
-        randomness: Randomness,
-        effects: Effects,
-        dial: Dial,
+        self, active: ActiveView, config: MeshConfig, randomness: Randomness, effects: Effects, dial: Dial
     ) -> None:
         self._active = active
         self._config = config

@@ -112,12 +112,7 @@ class Directs:
     """
 
     def __init__(
-        self,
-        local_node: LocalNode,
-        config: MeshConfig,
-        roster: Roster,
-        routes: Routes,
-        effects: Effects,
+        self, local_node: LocalNode, config: MeshConfig, roster: Roster, routes: Routes, effects: Effects
     ) -> None:
         self._local_node = local_node
         self._config = config
