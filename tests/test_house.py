@@ -63,10 +63,7 @@ OWED: set[str] = set()
 
 #: Constructors with more than seven parameters, or more than two that are callables. The list only gets
 #: shorter; values and the public doors, whose options stay, are not counted.
-WIDE = {
-    "links.peers.PersistentPeers",
-    "links.rejoin.Rejoin",
-}
+WIDE: set[str] = set()
 
 #: Clocks, randomness, I/O and threads are handed to the wire and the core from above.
 OUTSIDE = {

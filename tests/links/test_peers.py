@@ -19,6 +19,7 @@ from twisted_mesh.errors import ConnectFailed, LocalError, NotRunning, Reason
 from twisted_mesh.links.connections import Unlinked
 from twisted_mesh.links.cooldown import CoolDown
 from twisted_mesh.links.peers import PersistentPeers
+from twisted_mesh.links.redial import Redial
 
 
 class TestBackOff(SynchronousTestCase):
@@ -32,10 +33,10 @@ class TestBackOff(SynchronousTestCase):
 
     def dialler(self, **limits: float) -> PersistentPeers:
         config = MeshConfig(**limits)  # type: ignore[arg-type]
-        away = CoolDown(self.clock, config)
-        return PersistentPeers(self.clock, config, self.dial, self.dial, {}, away, lambda: self.jitter)
+        redial = Redial(self.clock, config, CoolDown(self.clock, config), lambda: self.jitter)
+        return PersistentPeers(config, self, redial, {})
 
-    def dial(self, address: PeerAddress) -> Deferred:
+    def link_to(self, address: PeerAddress) -> Deferred:
         self.attempts.append(self.clock.seconds())
         attempt: Deferred = Deferred()
         self.outcome.append(attempt)

@@ -22,6 +22,7 @@ from twisted_mesh.identity import Identity
 from twisted_mesh.links.connections import Unlinked
 from twisted_mesh.links.cooldown import CoolDown
 from twisted_mesh.links.peers import PersistentPeers
+from twisted_mesh.links.redial import Redial
 from twisted_mesh.service import MeshService
 from twisted_mesh.wire import native
 from twisted_mesh.wire.membership import Contact, Purpose, Roster, Shuffle
@@ -184,16 +185,15 @@ class TestTargets(SynchronousTestCase):
         self.outcome: list[Deferred[Any]] = []
         config = MeshConfig(peer_interval=100.0)
         self.away = CoolDown(self.clock, config)
-        self.dialler = PersistentPeers(
-            self.clock,
-            config,
-            lambda address: self.attempt("link"),
-            lambda address: self.attempt("visit"),
-            self.table,
-            self.away,
-            lambda: 0.5,
-        )
+        redial = Redial(self.clock, config, self.away, lambda: 0.5)
+        self.dialler = PersistentPeers(config, self, redial, self.table)
         self.dialler.add(PeerAddress("10.0.0.9", 1), b"node")
+
+    def link_to(self, address: PeerAddress) -> Deferred[Any]:
+        return self.attempt("link")
+
+    def visit(self, address: PeerAddress) -> Deferred[Any]:
+        return self.attempt("visit")
 
     def attempt(self, kind: str) -> Deferred[Any]:
         self.attempts.append((kind, self.clock.seconds()))

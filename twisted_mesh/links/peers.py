@@ -15,11 +15,10 @@ dialled like the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
-from twisted.application.internet import backoffPolicy
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -28,8 +27,8 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.errors import MeshError, Reason, SelfConnection
 from twisted_mesh.eventloop.log_quota import PeerLog
 from twisted_mesh.links.connections import Unlinked
-from twisted_mesh.links.cooldown import CoolDown
 from twisted_mesh.links.protocol import MeshProtocol
+from twisted_mesh.links.redial import Dials, Redial
 
 _log = Logger()
 
@@ -65,37 +64,15 @@ class _Target:
 class PersistentPeers:
     """The targets of one run of a service."""
 
-    def __init__(
-        self,
-        clock: IReactorTime,
-        config: MeshConfig,
-        dial: Callable[[PeerAddress], Deferred[MeshProtocol]],
-        visit: Callable[[PeerAddress], Deferred[MeshProtocol]],
-        linked: Collection[bytes],
-        disconnected: CoolDown,
-        jitter: Callable[[], float],
-        pause: Callable[[], float | None] = lambda: None,
-    ) -> None:
+    def __init__(self, config: MeshConfig, dials: Dials, redial: Redial, linked: Collection[bytes]) -> None:
         """
-        :param dial: makes one attempt; fires with the link, or fails with a MeshError.
-        :param visit: makes an exchange; fires with its connection, or fails with a MeshError.
         :param linked: the ids of the routing table.
-        :param disconnected: the nodes that are not to be dialled now.
-        :param jitter: draws from 0 to 1.
-        :param pause: seconds between attempts in place of the back-off, if it has to be something else.
         """
-        self._clock = clock
         self._config = config
-        self._dial = dial
-        self._visit = visit
+        self._dials = dials
+        self._redial = redial
         self._linked = linked
-        self._disconnected = disconnected
-        self._jitter = jitter
-        self._pause = pause
-        self._delay = backoffPolicy(
-            config.redial_initial, config.redial_longest, config.redial_factor, jitter
-        )
-        self._log = PeerLog(_log, clock.seconds, config)
+        self._log = PeerLog(_log, redial.clock.seconds, config)
         self._targets: dict[PeerAddress, _Target] = {}
 
     def __len__(self) -> int:
@@ -152,7 +129,7 @@ class PersistentPeers:
         target.retry = None
         if target.node_id in self._linked:
             return
-        dial = self._visit if target.passed_on else self._dial
+        dial = self._dials.visit if target.passed_on else self._dials.link_to
         attempt = target.attempt = dial(target.address)
         attempt.addCallbacks(self._reached, self._failed, callbackArgs=(target,), errbackArgs=(target,))
         attempt.addErrback(lambda failure: _log.failure("dialling failed", failure))
@@ -181,7 +158,7 @@ class PersistentPeers:
         self._again(target)
         assert target.retry is not None
         text = f"cannot link with {target.address}: {failure.getErrorMessage()}"
-        wait = target.retry.getTime() - self._clock.seconds()
+        wait = target.retry.getTime() - self._redial.clock.seconds()
         self._log.line(str(target.address), f"{text}; next attempt in {wait:.1f} s")
 
     def _met_itself(self, target: _Target) -> None:
@@ -199,17 +176,13 @@ class PersistentPeers:
     def _again(self, target: _Target) -> None:
         if target.retry is not None or target.attempt is not None:
             return
-        pause = self._pause()
+        redial, pause = self._redial, None
         if target.is_self:
             pause = self._config.redial_longest
         elif target.passed_on:
             pause = self._config.peer_interval
-        if pause is not None:
-            wait = pause * (0.75 + self._jitter() / 2)
-        else:
-            wait = self._delay(target.failures)
-        wait = max(wait, self._disconnected.left(target.node_id))
-        target.retry = self._clock.callLater(wait, self._attempt, target)
+        wait = max(redial.wait(target.failures, pause), redial.cooldown.left(target.node_id))
+        target.retry = redial.clock.callLater(wait, self._attempt, target)
 
 
 def _end(target: _Target) -> None:

@@ -14,9 +14,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 
-from twisted.application.internet import backoffPolicy
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -26,8 +25,8 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.errors import MeshError
 from twisted_mesh.eventloop.deferreds import is_in_time
 from twisted_mesh.links.connections import Linked, Unlinked
-from twisted_mesh.links.cooldown import CoolDown
 from twisted_mesh.links.protocol import MeshProtocol
+from twisted_mesh.links.redial import Dials, Redial
 from twisted_mesh.wire.membership import MAX_ID, MIN_ID, Contact
 
 _log = Logger()
@@ -38,37 +37,27 @@ class Rejoin:
 
     def __init__(
         self,
-        clock: IReactorTime,
         config: MeshConfig,
         book: AddressBook,
-        dial: Callable[[PeerAddress], Deferred[MeshProtocol]],
+        dials: Dials,
+        redial: Redial,
+        table: Collection[bytes],
         known: Callable[[Sequence[Contact]], None],
         has_overlay: bool,
-        table: Collection[bytes],
-        disconnected: CoolDown,
-        jitter: Callable[[], float],
-        pause: Callable[[], float | None] = lambda: None,
     ) -> None:
         """
-        :param book: of the nodes that were linked with, which is the seeker's to keep.
-        :param known: tells the core of nodes, the latest last; *has_overlay*: whether it then dials them.
+        :param book: of the nodes that were linked with, which is written here alone.
         :param table: the ids of the routing table.
-        :param disconnected: the nodes that are not to be dialled now.
-        :param pause: seconds between attempts in place of the back-off, if it has to be something else.
+        :param known: tells the core of nodes, the latest last; *has_overlay*: whether it then dials them.
         """
-        self._clock = clock
         self._config = config
         self._book = book
-        self._dial = dial
+        self._dials = dials
+        self._redial = redial
+        self._clock = redial.clock
         self._table = table
         self._known = known
         self._has_overlay = has_overlay
-        self._disconnected = disconnected
-        self._delay = backoffPolicy(
-            config.redial_initial, config.redial_longest, config.redial_factor, jitter
-        )
-        self._jitter = jitter
-        self._pause = pause
         self._left: deque[PeerAddress] = deque()  # of this round
         self._failures = 0
         self._next: IDelayedCall | None = None
@@ -139,8 +128,8 @@ class Rejoin:
             self._left.extend(self._book)
         while self._left:
             address = self._left.popleft()
-            if address.id not in self._disconnected:
-                self._attempt = attempt = self._dial(address)
+            if address.id not in self._redial.cooldown:
+                self._attempt = attempt = self._dials.link_to(address)
                 attempt.addCallbacks(self._reached, self._failed)
                 return
         self._again()
@@ -161,9 +150,5 @@ class Rejoin:
 
     def _again(self) -> None:
         self._failures += 1
-        pause = self._pause()
-        if pause is not None:
-            wait = pause * (0.75 + self._jitter() / 2)
-        else:
-            wait = 0.0 if self._left else self._delay(self._failures)
+        wait = self._redial.wait(self._failures, at_once=bool(self._left))
         self._next = self._clock.callLater(wait, self._seek)

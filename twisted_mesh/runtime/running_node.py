@@ -42,6 +42,7 @@ from twisted_mesh.links.cooldown import CoolDown
 from twisted_mesh.links.log import LinkLog
 from twisted_mesh.links.peers import PersistentPeers
 from twisted_mesh.links.protocol import MeshProtocol
+from twisted_mesh.links.redial import Redial
 from twisted_mesh.links.rejoin import Rejoin
 from twisted_mesh.message import Member, Refusal
 from twisted_mesh.runtime.connector import Connector
@@ -149,14 +150,15 @@ class RunningNode:
     def _persistent(
         self, book: AddressBook | None, local_node: LocalNode
     ) -> tuple[PersistentPeers, Rejoin | None]:
-        clock, config, connector, driver = self._clock, self._config, self._connector, self.driver
-        table, cooldown = self.connections.table, self.connections.cooldown
-        when = (table, cooldown, _randomness(local_node).random, lambda: driver.redial_pause)
-        peers = PersistentPeers(clock, config, connector.link_to, connector.visit, *when)
+        config, dials, driver, table = self._config, self._connector, self.driver, self.connections.table
+        redial = Redial(
+            self._clock, config, self.connections.cooldown, _randomness(local_node).random,
+            lambda: driver.redial_pause,
+        )  # fmt: skip
+        peers = PersistentPeers(config, dials, redial, table)
         if book is None:
             return peers, None
-        finds = (connector.link_to, driver.known, local_node.overlay, *when)
-        return peers, Rejoin(clock, config, book, *finds)
+        return peers, Rejoin(config, book, dials, redial, table, driver.known, local_node.overlay)
 
     def _subscribe(self) -> None:
         """Fill the table of events."""

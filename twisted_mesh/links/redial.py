@@ -1,0 +1,67 @@
+"""When an address is dialled again.
+
+Contract: waits grow with each failure in a row, with jitter, up to ``redial_longest``; a pause can take the
+place of that.  A node that the application has disconnected is not dialled while its cool-down lasts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol as Interface
+
+from twisted.application.internet import backoffPolicy
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from twisted_mesh.addressing.addresses import PeerAddress
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.links.cooldown import CoolDown
+from twisted_mesh.links.protocol import MeshProtocol
+
+
+class Dials(Interface):
+    """Makes one attempt, which fires with a connection or fails with a MeshError."""
+
+    def link_to(self, address: PeerAddress) -> Deferred[MeshProtocol]:
+        """A link to the node at *address*."""
+
+    def visit(self, address: PeerAddress) -> Deferred[MeshProtocol]:
+        """An exchange with the node at *address*."""
+
+
+class Redial:
+    """The waits between the dials of one run.
+
+    :ivar clock: what they are measured by; :ivar cooldown: the nodes that are not to be dialled now.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        config: MeshConfig,
+        cooldown: CoolDown,
+        jitter: Callable[[], float],
+        pause: Callable[[], float | None] = lambda: None,
+    ) -> None:
+        """
+        :param jitter: draws from 0 to 1.
+        :param pause: seconds between attempts in place of the back-off, or None.
+        """
+        self.clock = clock
+        self.cooldown = cooldown
+        self._delay = backoffPolicy(
+            config.redial_initial, config.redial_longest, config.redial_factor, jitter
+        )
+        self._jitter = jitter
+        self._pause = pause
+
+    def wait(self, failures: int, pause: float | None = None, *, at_once: bool = False) -> float:
+        """Seconds until the next attempt, after so many failures in a row.
+
+        :param pause: seconds in place of the back-off, a quarter more or less.
+        :param at_once: whether there is no back-off this time.
+        """
+        pause = self._pause() if pause is None else pause
+        if pause is not None:
+            return pause * (0.75 + self._jitter() / 2)
+        return 0.0 if at_once else self._delay(failures)
