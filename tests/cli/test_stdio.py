@@ -87,11 +87,6 @@ class StdioTests(TerminalCase):
         self.network.pump()
         return screen.lines
 
-    def end_input(self, screen: Screen) -> None:
-        """There is no more to read."""
-        screen.at.readConnectionLost()
-        self.network.pump()
-
     def test_lines_typed_are_sent_and_messages_of_text_are_lines(self) -> None:
         screen = self.linked_terminal()
         screen.at.dataReceived(b"hello\nwor")
@@ -452,11 +447,6 @@ class ReceiptsTests(TerminalCase):
         self.told.truncate(0)
         self.told.seek(0)
         return told
-
-    def end_input(self, screen: Screen) -> None:
-        """There is no more to read."""
-        screen.at.readConnectionLost()
-        self.network.pump()
 
     def test_each_line_tells_how_many_of_how_many_have_it_as_that_changes(self) -> None:
         screen = self.linked_terminal(2)

@@ -118,6 +118,11 @@ class TerminalCase(MeshCase):
             self.successResultOf(stop)
         return 1 if (os._exit, 1) in self.registered else 0
 
+    def end_input(self, screen: Screen) -> None:
+        """There is no more to read."""
+        screen.at.readConnectionLost()
+        self.network.pump()
+
     def terminal(self, kind: type[Terminal], **options: Any) -> Screen:
         """A node of its own process with a terminal of *kind*."""
         node = self.make(**options)

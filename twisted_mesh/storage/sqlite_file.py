@@ -138,7 +138,7 @@ class Opened(NamedTuple):
 
     def close(self) -> None:
         """Close both connections, the writer last, since that copies the log; then release the lock."""
-        with contextlib.ExitStack() as end:  # whatever fails all of it is done, the last first
+        with contextlib.ExitStack() as end:  # every step is done even if one fails, the last first
             end.callback(self.lock.release)
             end.callback(self.writer.close)
             end.callback(self.reader.close)

@@ -103,7 +103,7 @@ class HistoryWriter:
 
     async def stop(self) -> None:
         """Store what is left, if it can be, and let others have the store."""
-        with ExitStack() as end:  # whatever fails all of it is done, the last first
+        with ExitStack() as end:  # every step is done even if one fails, the last first
             end.callback(self.store.close)
             if self._pool is not None:
                 end.callback(self._pool.stop)  # returns at once: no flush is under way

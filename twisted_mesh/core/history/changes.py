@@ -1,4 +1,4 @@
-"""What a history has to tell its store: which streams changed since they were stored last.
+"""The changes of a history that are to be stored: which streams changed since they were stored last.
 
 Contract: :meth:`Changes.flush` gathers all changes, and :meth:`Changes.stored` or :meth:`Changes.failed`
 ends that flush; there is one at a time.  Nothing is copied before a flush and nothing is queued, as the
@@ -18,9 +18,9 @@ from twisted_mesh.core.history.stream import Stream
 
 
 class Reading:
-    """What is stored, as a history reads it.
+    """Reads what is stored for a history, and notes what is missing.
 
-    :ivar missed: the streams of which something was not there, or was damaged, and the last number of that.
+    :ivar missed: the streams of which batches were missing or damaged, and the last number of these.
     """
 
     def __init__(self, storage: StoredBatches) -> None:
@@ -28,7 +28,7 @@ class Reading:
         self.missed: dict[StreamId, int] = {}
 
     def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[Piece]:
-        """As :meth:`StoredBatches.read`, of what should be stored."""
+        """As :meth:`StoredBatches.read`; all of it should be stored."""
         end = first - 1
         for piece in self._storage.read(run, first, last, most):
             missed = piece.last if isinstance(piece, Missing) else piece.batch.first - 1
@@ -137,7 +137,7 @@ class Changes:
                 self._changed[marks.run] = None
 
     def _pass_over_missed(self, streams: Callable[[StreamId], Stream | None]) -> None:
-        """Have no stream announce what reading has missed, nor what is before that."""
+        """Let each stream announce only messages above those that reading has missed."""
         missed, self.storage.missed = self.storage.missed, {}
         for run, last in missed.items():
             stream = streams(run)
