@@ -71,6 +71,91 @@ OUTSIDE = {
     *("datetime", "os", "random", "secrets", "time"),
 }
 
+#: Words that the package used to name things by, and the field's words that do now: one thing, one word.
+#: No module, class, function or attribute is named by one, alone or among other words. Behind a room or
+#: a module stand those that are words of other things elsewhere.
+REPLACED = """
+anchor: target
+bringer: first arrival
+bringers: first arrivals
+carrying: receipt relay
+catching_up: backlog
+correspondence: pending direct messages
+crossing: thread-safe proxies
+debt: announced on an eager link
+dice: randomness
+disowned: key conflict
+door: terminal, input, output
+epoch_taken: epoch conflict
+gathering: batching
+hearsay: unverified
+hub: driver
+impostor: adversary
+intake: inbound
+journal: changes
+keeper: history writer
+knock: dial
+knocks: dials
+ledger: catalogue
+liar: adversary
+liars: adversaries
+masses: scenarios
+mover: requester
+mute: lazy by peer
+myself: local node
+observer: dispatch
+ordeal: soak
+orphaned: parent lost
+outlet: write queue
+parted: leaving
+perjurer: adversary
+perjurers: adversaries
+receipting: receipt issuer
+ripe: due
+seal: signer
+seeker: rejoin
+shelf: storage
+silence_watch: keepalive
+skim: unpack guard
+society: invariants
+spread: push
+standing: presence flags
+stays: keep-link vote
+steady: monotonic clock
+switch: link host
+tally: receipt tracker
+trickles: stalled answers
+victim: moved
+visit: exchange
+visits: exchanges
+waiters: waiting deferreds
+core seek: pull from all
+core.broadcast proven: verified
+core.broadcast quiet: lazy by us
+core.link fetched: last_batch_at
+core.link heard: last_frame_at
+core.link listed: roster_received
+"""
+#: Words that are ordinary ones of attributes and functions, and were names of classes and modules.
+REPLACED_CLASSES = """
+asked: receipt issuer
+dialler: persistent peers
+dialling: connector
+dials: dial limit
+disconnected: cool-down
+moves: rewiring
+run: running node
+sending: flow
+"""
+#: Names in which such a word has another meaning.
+ORDINARY = {
+    "crossing_silence": "a MeshConfig field: of two nodes that dial each other at once",
+    "_crowd_at_the_door": "what the schedule `door` plays; schedules keep their names",
+    "_parted": "what the schedule `parted` plays",
+    "victim": "the host that an attack is aimed at",
+    "ToOneVictim": "the same",
+}
+
 MODULE_LINES = 400
 FUNCTION_LINES = 60
 ROOM_MODULES = 16
@@ -267,6 +352,36 @@ QUESTIONS = {
 }
 
 
+def named(tree: ast.Module) -> Iterator[tuple[int, str, bool]]:
+    """Yield the line and the name of each class, function and attribute, and whether it is a class."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.lineno, node.name, isinstance(node, ast.ClassDef)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.attr, False
+        if isinstance(node, ast.ClassDef):
+            for statement in node.body:
+                targets = statement.targets if isinstance(statement, ast.Assign) else []
+                targets += [statement.target] if isinstance(statement, ast.AnnAssign) else []
+                yield from ((one.lineno, one.id, False) for one in targets if isinstance(one, ast.Name))
+
+
+def old_words(module: str, source: str) -> Iterator[str]:
+    """Name each module, class, function and attribute that is named by a word which was replaced."""
+    room, _, last = module.removeprefix(f"{PACKAGE}.").rpartition(".")
+    names = [(1, last, True), *named(ast.parse(source))]
+    for text, classes_alone in ((REPLACED, False), (REPLACED_CLASSES, True)):
+        for was, now in (line.split(": ") for line in text.split("\n") if line):
+            where, _, word = was.rpartition(" ")
+            if not f"{room}.{last}.".startswith(f"{where}." if where else ""):
+                continue
+            for number, name, is_class in names:
+                snake = re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower().strip("_")
+                found = snake == word if classes_alone else f"_{word}_" in f"_{snake}_"
+                if found and name not in ORDINARY and (is_class or not classes_alone):
+                    yield f"{module}:{number}: {name}: say {now} for {word.replace('_', ' ')}"
+
+
 def doors_into_the_core(module: str, source: str) -> Iterator[str]:
     """Name each part of a node that a module of the shell looks at.
 
@@ -300,6 +415,13 @@ class TestHouse(SynchronousTestCase):
         }
         self.assertEqual(wide - WIDE, set(), "at most 7 parameters, 2 of them callables")
         self.assertEqual(WIDE - wide, set(), "wide no more: take it off the list")
+
+    def test_one_thing_has_one_word(self) -> None:
+        modules = read_package()
+        found = [text for module, source in modules.items() for text in old_words(module, source)]
+        self.assertEqual(found, [], "\n" + "\n".join(found))
+        used = {name for source in modules.values() for _, name, _ in named(ast.parse(source))}
+        self.assertEqual(ORDINARY.keys() - used, set(), "named by nothing any more: take it off the list")
 
     def test_the_shell_enters_the_core_by_its_doors_alone(self) -> None:
         found = [
@@ -424,6 +546,32 @@ class TestChecker(SynchronousTestCase):
         self.assertEqual(wide(*numbers, "more"), ["links.tls.C"])
         self.assertEqual(wide(*calls, "more: Callable[[], None]"), ["links.tls.C"])
         self.assertEqual(wide(*numbers, "more", name="MeshService"), [])
+
+    def test_a_word_that_was_replaced(self) -> None:
+        def old(module: str, source: str) -> list[str]:
+            return list(old_words(f"{PACKAGE}.{module}", source))
+
+        for source in (
+            "class HubOfLinks: pass",
+            "class C:\n  def mute(self): pass",
+            "class C:\n  is_ripe: bool",
+            "class C:\n  ORPHANED = 1",
+            "async def _visits(): pass",
+            "self.catching_up = 1",
+            "def f():\n  a, self._debt = 1, 2",
+            "class Run: pass",
+        ):
+            self.assert_one(old("links.tls", source), "links.tls:", ": say ", " for ")
+        self.assert_one(old("links.hub", ""), "links.hub:1: hub: say driver")
+        self.assert_one(
+            old("core.link", "class Link:\n  heard = 0.0"), "core.link:2: heard: say last_frame_at"
+        )
+        self.assert_one(old("core.broadcast.pace", "self.proven = 1"), "proven: say verified")
+        fine = (
+            "run = hub = 1\nclass NewRun:\n  run = 1\n  def dialling(self, mute): self.commuted = mute.hub"
+        )
+        for module in ("links.tls", "core.links", "core.membership.roster"):
+            self.assertEqual(old(module, f"{fine}\n  heard = 0.0\n  crossing_silence = 1"), [])
 
     def test_a_look_into_the_core(self) -> None:
         for statement in ("self.driver.node.outbox.head", "node.flow", "self._node.history.get(run)"):

@@ -409,7 +409,7 @@ class TestLiveness(SynchronousTestCase):
         for what, seconds in happens:
             match what:
                 case "heard":
-                    life.heard_at = now
+                    life.last_bytes_at = now
                     last = now
                 case "taken":
                     life.resumed_at = last = now

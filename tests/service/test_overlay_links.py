@@ -55,9 +55,9 @@ class OverlayCase(MeshCase):
         """Where a service is."""
         return Contact(service.id, self.host(service), PORT)
 
-    def visits(self, service: MeshService) -> list[Any]:
+    def exchanges(self, service: MeshService) -> list[Any]:
         """Its links that are exchanges."""
-        return [link for link in service._run.connections if link.visits]  # type: ignore[union-attr]
+        return [link for link in service._run.connections if link.is_exchange]  # type: ignore[union-attr]
 
 
 class TestForming(OverlayCase):
@@ -117,7 +117,7 @@ class TestNoOverlay(OverlayCase):
         self.link((a, b), (b, c))
         self.network.advance(200)
         self.assertTrue(self.dials(a, c) or self.dials(c, a))
-        self.assertEqual((self.visits(a), self.neighbours(a)), ([], {b.id}))
+        self.assertEqual((self.exchanges(a), self.neighbours(a)), ([], {b.id}))
 
 
 class TestPassedOn(OverlayCase):
@@ -192,7 +192,7 @@ class TestTargets(SynchronousTestCase):
     def link_to(self, address: PeerAddress) -> Deferred[Any]:
         return self.attempt("link")
 
-    def visit(self, address: PeerAddress) -> Deferred[Any]:
+    def exchange_with(self, address: PeerAddress) -> Deferred[Any]:
         return self.attempt("visit")
 
     def attempt(self, kind: str) -> Deferred[Any]:
@@ -201,7 +201,7 @@ class TestTargets(SynchronousTestCase):
         return self.outcome[-1]
 
     class Visit:
-        visits = True
+        is_exchange = True
         id = b"node"
 
     def lost(self, node_id: bytes = b"node", passed_on: bool = False, left: int = 1) -> None:
@@ -327,13 +327,13 @@ class TestVisits(OverlayCase):
     def test_it_is_in_no_table_and_tells_what_there_is(self) -> None:
         one, two = self.visited(linked=True)
         for node, other in ((one, two), (two, one)):
-            self.assertEqual(len(self.visits(node)), 1)
+            self.assertEqual(len(self.exchanges(node)), 1)
             self.assertNotIn(other.id, node.routing_table)
             self.assertEqual(node._run.connections.awaiting(), [])  # type: ignore[union-attr]
             self.assertEqual(self.events(node), [("connect", node)])
             self.assertEqual(len(node.members), 3)
         self.network.advance(5)
-        self.assertEqual((self.visits(one), len(self.network.ends)), ([], 4))
+        self.assertEqual((self.exchanges(one), len(self.network.ends)), ([], 4))
         self.assertEqual(self.log("refused"), [])
         begun, ended = self.log("exchange with"), self.log("ended: ")
         self.assertEqual((len(begun), len(ended)), (4, 2))
@@ -356,7 +356,7 @@ class TestVisits(OverlayCase):
         self.network.advance(1)
         self.dial_for(two, self.contact(one), Purpose.EXCHANGE)
         self.network.advance(5)
-        self.assertEqual(self.visits(one), [])
+        self.assertEqual(self.exchanges(one), [])
         for node in (two, self.services[-1]):
             self.assertEqual(self.got(node), [0, 1, 2])
 

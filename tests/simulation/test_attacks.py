@@ -54,15 +54,15 @@ class TestAttacks(SynchronousTestCase):
     def test_addresses_of_rubbish_loopback_and_the_local_link(self) -> None:
         only_at_length()
         stage = self.assert_nothing_comes_of("rubbish", 8)
-        self.assertGreater(sum(host.startswith("10.250.") for host, _ in stage.world.knocks), 5)
+        self.assertGreater(sum(host.startswith("10.250.") for host, _ in stage.world.dials), 5)
 
     def test_addresses_of_one_victim(self) -> None:
         stage = self.assert_nothing_comes_of("victim", 8)
-        knocks = sum(count for (host, _), count in stage.world.knocks.items() if host == VICTIM)
+        dials = sum(count for (host, _), count in stage.world.dials.items() if host == VICTIM)
         honest = len(stage.world.honest())
         # Not even one node that dials for others makes more than this of itself.
         most = stage.world.config.dial_burst + stage.world.config.dial_rate * stage.world.now
-        self.assertLess(knocks, honest * most)
+        self.assertLess(dials, honest * most)
 
     def test_a_newcomer_that_adversaries_surround_has_honest_neighbours(self) -> None:
         only_at_length()

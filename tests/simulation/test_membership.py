@@ -124,8 +124,8 @@ class TestPeers(SynchronousTestCase):
         member.start()
         world.run_until(500.0)
         assert contact.address is not None
-        knocks = world.knocks[contact.address]
-        self.assertTrue(500 / 62 < knocks < 30, knocks)
+        dials = world.dials[contact.address]
+        self.assertTrue(500 / 62 < dials < 30, dials)
         contact.start()
         world.run_until(world.now + 62.0)
         self.assertEqual(set(member.table), {contact.id})
@@ -138,11 +138,11 @@ class TestPeers(SynchronousTestCase):
         contact = world.members[0]
         assert contact.address is not None
         self.assertLess(len(contact.table), 12)
-        before = world.knocks[contact.address]
+        before = world.dials[contact.address]
         world.run_until(30.0 + world.config.peer_interval)
         apart = 29 - len(contact.table)
         # One or the other is linked with it again by then.
-        self.assertGreater(world.knocks[contact.address] - before, apart * 3 // 4)
+        self.assertGreater(world.dials[contact.address] - before, apart * 3 // 4)
 
     def test_who_was_linked_with_is_remembered_over_a_crash(self) -> None:
         world = self.world(6, 0)

@@ -33,7 +33,7 @@ def alive(stage: Stage) -> list[Member]:
 
 def dialled(stage: Stage) -> int:
     """How often anybody dialled so far."""
-    return stage.world.knocks.total()
+    return stage.world.dials.total()
 
 
 class OverlayCase(SynchronousTestCase):

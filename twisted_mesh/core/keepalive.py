@@ -48,7 +48,7 @@ class Keepalive:
         if link is None:
             return
         if isinstance(event, Flowing):
-            link.life.heard_at = now
+            link.life.last_bytes_at = now
         else:
             link.life.resumed_at = now
 
@@ -63,7 +63,7 @@ class Keepalive:
             if late > self._config.stall_grace:
                 link.life.doubt(late)
             if link.life.is_silent(self._config.dead_after, now):
-                self._effects.end(link, Reason.SILENT, f"silent for {now - link.life.heard_at:.0f} s")
+                self._effects.end(link, Reason.SILENT, f"silent for {now - link.life.last_bytes_at:.0f} s")
             elif link.life.is_to_be_asked(self._config.ping_after, now):
                 self._effects.send((link,), native.Ping(link.number))
         owed = [link for link in (*self._links.fed, *self._links.exchanges) if self._owes_a_sign(link, now)]

@@ -73,12 +73,12 @@ class Link:
 
     def received(self, now: float) -> None:
         """Whole frames have come."""
-        self.last_frame_at = self.life.heard_at = now
+        self.last_frame_at = self.life.last_bytes_at = now
         self.repair.partial = None
 
     def arriving(self, arriving: Arriving, now: float) -> None:
         """Some of a frame has come."""
-        self.last_frame_at = self.life.heard_at = now
+        self.last_frame_at = self.life.last_bytes_at = now
         self.repair.arriving(arriving, now)
 
 
@@ -175,31 +175,31 @@ class FlowState:
 class LifeState:
     """The signs of life of the peer, and those it was given; delays of this node move its times.
 
-    :ivar heard_at: when bytes last came.
+    :ivar last_bytes_at: when bytes last came.
     :ivar answered_at: when a PONG last came, which is answered with nothing, not even a sign of life.
     :ivar resumed_at: when the transport last took more, after it had had enough.
     """
 
-    __slots__ = ("_accepted", "_asked_at", "_wrote_at", "answered_at", "heard_at", "resumed_at")
+    __slots__ = ("_accepted", "_asked_at", "_wrote_at", "answered_at", "last_bytes_at", "resumed_at")
 
     def __init__(self, now: float) -> None:
-        self.heard_at = self.resumed_at = self._wrote_at = now
+        self.last_bytes_at = self.resumed_at = self._wrote_at = now
         self.answered_at = self._asked_at = -inf
         self._accepted = 0
 
     def doubt(self, late: float) -> None:
         """This node itself was held up by *late* seconds: none of that is the peer's silence."""
-        self.heard_at += late
+        self.last_bytes_at += late
         self.resumed_at += late
         self._asked_at += late
 
     def is_silent(self, seconds: float, now: float) -> bool:
         """Whether nothing has come for so long, and nothing that had piled up was taken either."""
-        return now - max(self.heard_at, self.resumed_at) >= seconds
+        return now - max(self.last_bytes_at, self.resumed_at) >= seconds
 
     def is_to_be_asked(self, seconds: float, now: float) -> bool:
         """Whether nothing has come for so long, and nobody has asked about this silence yet."""
-        if now - self.heard_at < seconds or self._asked_at > self.heard_at:
+        if now - self.last_bytes_at < seconds or self._asked_at > self.last_bytes_at:
             return False
         self._asked_at = now
         return True
@@ -211,7 +211,7 @@ class LifeState:
 
     def owes_a_sign(self, seconds: float, now: float) -> bool:
         """Whether bytes have come lately, and nothing has gone out for so long that tells the peer."""
-        heard = self.heard_at > max(now - seconds, self._wrote_at, self.answered_at)
+        heard = self.last_bytes_at > max(now - seconds, self._wrote_at, self.answered_at)
         return heard and now - self._wrote_at >= seconds
 
 

@@ -119,13 +119,13 @@ class Connections:
         It fails with LOST when there is none left that could be.
         """
         for link in self:
-            if link.id == node_id and link.error is None and not link.visits:
+            if link.id == node_id and link.error is None and not link.is_exchange:
                 return link.when_up()
         return fail(RemoteError("the link that was kept is gone", Reason.LOST))
 
     def awaiting(self) -> list[MeshProtocol]:
         """Connections that may still come into the routing table."""
-        return [link for link in self if not (link.is_up or link.visits) and link.error is None]
+        return [link for link in self if not (link.is_up or link.is_exchange) and link.error is None]
 
     async def all_gone(self) -> None:
         """Wait until there is no connection left; ``close_timeout`` after it was closed each is cut off."""
@@ -202,7 +202,7 @@ class Connections:
     def proven(self, link: MeshProtocol, peer: Peer) -> None:
         """The peer has proven its key."""
         purpose = peer.purpose if link.dialled_for is None else link.dialled_for
-        link.visits = purpose is Purpose.EXCHANGE
+        link.is_exchange = purpose is Purpose.EXCHANGE
         if peer.id == self._core.id:
             self._core.handle(events.SameKey(link.number, peer.epoch, link.outgoing))
         elif purpose in _OVERLAY and peer.id in self.cooldown:

@@ -17,7 +17,7 @@ from twisted_mesh.wire.membership import Purpose
 class MeshFactory(Factory):
     """Makes the links of one service.
 
-    :param switch: gives what they work for, or None while the service does not run.
+    :param host: gives what they work for, or None while the service does not run.
     :param outgoing: whether the connections were dialled from here.
     :param expected: the id the node there must have, if it is known.
     :param purpose: what the connections are dialled for.
@@ -27,20 +27,20 @@ class MeshFactory(Factory):
 
     def __init__(
         self,
-        switch: Callable[[], LinkHost | None],
+        host: Callable[[], LinkHost | None],
         *,
         outgoing: bool = False,
         expected: bytes | None = None,
         purpose: Purpose = Purpose.JOIN,
     ) -> None:
-        self._switch = switch
+        self._host = host
         self._outgoing = outgoing
         self._expected = expected
         self._purpose = purpose
 
     def buildProtocol(self, addr: IAddress | None) -> MeshProtocol | None:
         """A new link, or None to refuse the connection."""
-        switch = self._switch()
-        if switch is None:
+        host = self._host()
+        if host is None:
             return None
-        return switch.link(addr, self._outgoing, self._expected, self._purpose)
+        return host.link(addr, self._outgoing, self._expected, self._purpose)

@@ -67,7 +67,7 @@ class LinkLog:
 
     def closing(self, link: MeshProtocol, error: RemoteError) -> Refusal | None:
         """A connection closes; what the application is to be told of it if it was no link yet."""
-        if link.has_begun and link.visits and error.reason in NO_FAULT:
+        if link.has_begun and link.is_exchange and error.reason in NO_FAULT:
             self._note(2, "exchange with {to} ended: {why}", to=show(link.remote), why=error)
         if link.is_up or link.has_begun:
             if error.reason not in NO_FAULT:

@@ -28,18 +28,18 @@ from twisted_mesh.errors import MeshError, Reason, SelfConnection
 from twisted_mesh.eventloop.log_quota import PeerLog
 from twisted_mesh.links.connections import Unlinked
 from twisted_mesh.links.protocol import MeshProtocol
-from twisted_mesh.links.redial import Dials, Redial
+from twisted_mesh.links.redial import Attempts, Redial
 
 _log = Logger()
 
 
 class _Target:
-    __slots__ = ("_node_id", "_visit", "address", "attempt", "failures", "is_self", "passed_on", "retry")
+    __slots__ = ("_exchange", "_node_id", "address", "attempt", "failures", "is_self", "passed_on", "retry")
 
     def __init__(self, address: PeerAddress, node_id: bytes | None) -> None:
         self.address = address
         self._node_id = node_id
-        self._visit: MeshProtocol | None = None
+        self._exchange: MeshProtocol | None = None
         self.failures = 0
         self.passed_on = False  # its node had no room for this one
         self.is_self = False  # only this node was found there
@@ -49,22 +49,24 @@ class _Target:
     @property
     def node_id(self) -> bytes | None:
         """Of the node found there last."""
-        visited = None if self._visit is None else self._visit.id
+        visited = None if self._exchange is None else self._exchange.id
         return visited or self._node_id
 
     def found(self, link: MeshProtocol) -> None:
         """*link* leads there."""
         self.is_self = False
-        if link.visits:
-            self._visit = link
+        if link.is_exchange:
+            self._exchange = link
         else:
-            self._node_id, self._visit = link.id, None
+            self._node_id, self._exchange = link.id, None
 
 
 class PersistentPeers:
     """The targets of one run of a service."""
 
-    def __init__(self, config: MeshConfig, dials: Dials, redial: Redial, linked: Collection[bytes]) -> None:
+    def __init__(
+        self, config: MeshConfig, dials: Attempts, redial: Redial, linked: Collection[bytes]
+    ) -> None:
         """
         :param linked: the ids of the routing table.
         """
@@ -129,7 +131,7 @@ class PersistentPeers:
         target.retry = None
         if target.node_id in self._linked:
             return
-        dial = self._dials.visit if target.passed_on else self._dials.link_to
+        dial = self._dials.exchange_with if target.passed_on else self._dials.link_to
         attempt = target.attempt = dial(target.address)
         attempt.addCallbacks(self._reached, self._failed, callbackArgs=(target,), errbackArgs=(target,))
         attempt.addErrback(lambda failure: _log.failure("dialling failed", failure))
@@ -140,7 +142,7 @@ class PersistentPeers:
             return
         target.failures = 0
         target.found(link)
-        if link.visits or link.id not in self._linked:  # it came and went meanwhile
+        if link.is_exchange or link.id not in self._linked:  # it came and went meanwhile
             self._again(target)
 
     def _failed(self, failure: Failure, target: _Target) -> None:

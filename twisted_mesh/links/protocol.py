@@ -81,7 +81,7 @@ class MeshProtocol(Protocol):
     :ivar number: of this link, never used twice.
     :ivar outgoing: whether this node dialled.
     :ivar is_up: whether it is or was in the routing table.
-    :ivar visits: whether it is an exchange, as far as is known, and stays out of it.
+    :ivar is_exchange: whether it is an exchange, as far as is known, and stays out of it.
     :ivar has_begun: whether it is or was an exchange with all that it takes.
     :ivar expected: the id the far end must have, if that was known beforehand.
     :ivar dialled_for: what it was dialled for, where this node dialled.
@@ -101,7 +101,7 @@ class MeshProtocol(Protocol):
         self.outgoing = outgoing
         self.expected = expected
         self.dialled_for = purpose if outgoing else None
-        self.visits = self.dialled_for is Purpose.EXCHANGE
+        self.is_exchange = self.dialled_for is Purpose.EXCHANGE
         self.has_begun = self.is_up = False
         self.remote = (getattr(source, "host", ""), getattr(source, "port", 0))
         self._host = host
@@ -247,12 +247,12 @@ class MeshProtocol(Protocol):
 
     def now_visiting(self) -> None:
         """The link is an exchange that has begun well: the core ends it in time."""
-        self.visits = self.has_begun = True
+        self.is_exchange = self.has_begun = True
         self._established()
 
     def now_up(self) -> None:
         """The link is in the routing table."""
-        self.is_up, self.visits = True, False
+        self.is_up, self.is_exchange = True, False
         self._established()
         self._up.happened(self)
 

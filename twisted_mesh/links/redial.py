@@ -19,13 +19,13 @@ from twisted_mesh.links.cooldown import CoolDown
 from twisted_mesh.links.protocol import MeshProtocol
 
 
-class Dials(Interface):
-    """Makes one attempt, which fires with a connection or fails with a MeshError."""
+class Attempts(Interface):
+    """Makes attempts, each of which fires with a connection or fails with a MeshError."""
 
     def link_to(self, address: PeerAddress) -> Deferred[MeshProtocol]:
         """A link to the node at *address*."""
 
-    def visit(self, address: PeerAddress) -> Deferred[MeshProtocol]:
+    def exchange_with(self, address: PeerAddress) -> Deferred[MeshProtocol]:
         """An exchange with the node at *address*."""
 
 

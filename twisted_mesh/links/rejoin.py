@@ -26,7 +26,7 @@ from twisted_mesh.errors import MeshError
 from twisted_mesh.eventloop.deferreds import is_in_time
 from twisted_mesh.links.connections import Linked, Unlinked
 from twisted_mesh.links.protocol import MeshProtocol
-from twisted_mesh.links.redial import Dials, Redial
+from twisted_mesh.links.redial import Attempts, Redial
 from twisted_mesh.wire.membership import MAX_ID, MIN_ID, Contact
 
 _log = Logger()
@@ -39,7 +39,7 @@ class Rejoin:
         self,
         config: MeshConfig,
         book: AddressBook,
-        dials: Dials,
+        dials: Attempts,
         redial: Redial,
         table: Collection[bytes],
         known: Callable[[Sequence[Contact]], None],

@@ -67,7 +67,7 @@ class Connector:
         """
         return Deferred.fromCoroutine(self._link_to(address, in_time))
 
-    def visit(self, address: PeerAddress) -> Deferred[MeshProtocol]:
+    def exchange_with(self, address: PeerAddress) -> Deferred[MeshProtocol]:
         """An exchange with the node at *address*: fires with the connection when the node is proven."""
         return Deferred.fromCoroutine(
             self._in_turn(address, Purpose.EXCHANGE, MeshProtocol.when_proven, told=False)

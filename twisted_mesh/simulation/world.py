@@ -41,7 +41,7 @@ class World(Observed):
     :ivar reaches: whether packets of one member find their way to the other, and back.
     :ivar healed: when that was last changed to the better.
     :ivar changed: is told when a member shows another, by origin, in another way than before.
-    :ivar knocks: how often each address was dialled.
+    :ivar dials: how often each address was dialled.
     """
 
     keys: Keys = staticmethod(stand_in)
@@ -73,7 +73,7 @@ class World(Observed):
         self.reaches: Callable[[Member, Member], bool] = lambda member, other: True
         self.healed = 0.0
         self.changed: Callable[[Member, bytes], None] = lambda member, origin: None
-        self.knocks: Counter[Address] = Counter()
+        self.dials: Counter[Address] = Counter()
         self.links: dict[int, SimLink] = {}
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = 0
@@ -139,7 +139,7 @@ class World(Observed):
 
         :param id: of the node that must be there; None: whoever it is.
         """
-        self.knocks[where] += 1
+        self.dials[where] += 1
         other = self._places.get(where)
         if other is not None and other.address != where:
             other = None

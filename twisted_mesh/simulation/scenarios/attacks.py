@@ -84,11 +84,11 @@ def _misled(stage: Stage) -> None:
     world = stage.world
     known = {member.host for member in world.members}
     honest = len(world.honest())
-    knocks = world.knocks
-    at_victim = sum(count for (host, _), count in knocks.items() if host == VICTIM)
-    astray = sum(count for (host, _), count in knocks.items() if host not in known)
+    dials = world.dials
+    at_victim = sum(count for (host, _), count in dials.items() if host == VICTIM)
+    astray = sum(count for (host, _), count in dials.items() if host not in known)
     stage.note(f"{honest} honest nodes in {world.now:.0f} s: {at_victim} dials of a victim, {astray} lost")
-    for host, port in knocks:
+    for host, port in dials:
         if host.startswith(("127.", "169.254.", "fe80", "::1", "localhost", "0.", "224.")):
             world.violated(world.members[0], "limits", f"somebody dialled {host}:{port}")
     # One dial of a told address in this time, and a burst, of each node.
