@@ -1,11 +1,10 @@
-"""A node: links, history, trees and repair composed into one function of events.
+"""A node: its rooms composed into one function of events, and the table of what goes where.
 
 Contract: ``handle(event, now) -> effects``; ``now`` is seconds of any steady clock.  State is
 committed before the effects are returned.  A peer that breaks the protocol gets a Close effect and
 changes nothing else; any exception out of :meth:`Node.handle` is a fault of ours.
 
-What comes in goes through :mod:`inbound` and :mod:`history`, out by :mod:`push`; what is missing is found
-by :mod:`frontier` and got by :mod:`repair`; who is there and whose neighbour is :mod:`membership`'s.
+No room calls one above it: what concerns another is returned, and handed on here.
 """
 
 from __future__ import annotations
