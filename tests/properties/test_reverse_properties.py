@@ -19,7 +19,7 @@ spans = st.tuples(st.integers(1, 30), st.integers(0, 8))  # low, how many
 MEMBERS = [origin_of(name) for name in ("anna", "bert", "cleo")]
 EVERYBODY = frozenset(MEMBERS[:2])
 
-tally_steps = st.one_of(
+tracker_steps = st.one_of(
     st.tuples(st.just("take"), st.sampled_from(MEMBERS), spans),
     st.tuples(st.just("take"), st.sampled_from(MEMBERS), spans),
     st.tuples(st.just("lose"), st.sampled_from(MEMBERS), st.integers(0, 30)),
@@ -62,37 +62,37 @@ class TestTaken(SynchronousTestCase):
 
 class TestTally(SynchronousTestCase):
     @reverse
-    @given(st.integers(1, 30), st.lists(tally_steps, max_size=25))
+    @given(st.integers(1, 30), st.lists(tracker_steps, max_size=25))
     def test_delivered_is_what_a_member_signed_and_nothing_else(
         self, count: int, steps: list[tuple[object, ...]]
     ) -> None:
-        tally = ReceiptTracker(MeshConfig())
-        tally.expect(range(1, count + 1), EVERYBODY)
+        tracker = ReceiptTracker(MeshConfig())
+        tracker.expect(range(1, count + 1), EVERYBODY)
         open_ = set(range(1, count + 1))
         signed: dict[bytes, set[int]] = {member: set() for member in MEMBERS}
         lost: dict[bytes, set[int]] = {member: set() for member in MEMBERS}
         for step in steps:
-            before = {number: tally.of(number) for number in open_}
+            before = {number: tracker.of(number) for number in open_}
             changed: set[int] = set()
             match step:
                 case "take", bytes(member), (int(low), int(many)):
-                    changed = set(tally.take(member, low, low + many - 1))
+                    changed = set(tracker.take(member, low, low + many - 1))
                     signed[member] |= set(range(low, low + many))
                     lost[member] |= set(range(1, low)) - signed[member]
                 case "lose", bytes(member), int(head):
-                    changed = set(tally.lose(member, head))
+                    changed = set(tracker.lose(member, head))
                     lost[member] |= set(range(1, head + 1)) - signed[member]
                 case "close", int(number):
-                    tally.close(number)
+                    tracker.close(number)
                     open_.discard(number)
             for number in open_:
-                holders = tally.of(number)
+                holders = tracker.of(number)
                 assert holders.delivered == {one for one in MEMBERS if number in signed[one]}
                 waited = EVERYBODY - holders.delivered
                 assert holders.missed == {one for one in waited if number in lost[one]}
                 assert holders.pending == waited - holders.missed
                 assert holders == before[number] or number in changed
-                assert tally.is_decided(number) == (not holders.pending)
+                assert tracker.is_decided(number) == (not holders.pending)
 
 
 class TestOwedReceipt(SynchronousTestCase):

@@ -34,7 +34,7 @@ class Timer(StrEnum):  # a plain Enum's members are keys that take four times as
     ROSTER = "roster"
     OVERLAY = "overlay"
     EXCHANGE = "exchange"
-    REVERSE = "reverse"
+    REPLIES = "replies"
     KEEPALIVE = "keepalive"
 
 

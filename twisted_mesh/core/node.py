@@ -136,7 +136,7 @@ class Node:
         self._broadcast.schedule(now)
         self.neighbourhood.schedule()
         if self.replies.wake is not None:
-            self._effects.set_timer(Timer.REVERSE, self.replies.wake)
+            self._effects.set_timer(Timer.REPLIES, self.replies.wake)
         return effects
 
     @property
@@ -423,7 +423,7 @@ class Node:
                 self.neighbourhood.on_overlay(now)
             case Timer.EXCHANGE:
                 self.neighbourhood.on_exchange(now)
-            case Timer.REVERSE:
+            case Timer.REPLIES:
                 self.replies.tick(now)
             case Timer.KEEPALIVE:
                 self._keepalive.look(late, now)

@@ -137,11 +137,11 @@ class TestPruning(TriangleTestCase):
         self.assertEqual(self.frames(self.receive(2, batch("dora", 2)), 2), [])
 
     def test_the_same_copy_from_the_same_link_prunes_nothing(self) -> None:
-        # Its only bringer pruned, the origin would be heard of no more.
+        # The only link it comes over pruned, the origin would be heard of no more.
         self.receive(1, batch("dora", 1))
         self.assertEqual(self.prunes(self.receive(1, batch("dora", 1)), 1), [])
 
-    def test_a_copy_prunes_nothing_when_the_first_bringer_is_gone(self) -> None:
+    def test_a_copy_prunes_nothing_when_the_first_arrival_is_gone(self) -> None:
         for politely in (True, False):
             self.triangle()
             self.receive(1, batch("dora", 1))
@@ -160,7 +160,7 @@ class TestPruning(TriangleTestCase):
         self.receive(2, batch("dora", 2))  # which was under way
         self.assertEqual(self.prunes(self.receive(1, batch("dora", 2)), 1), [])
 
-    def test_a_copy_prunes_nothing_when_its_first_bringer_is_forgotten(self) -> None:
+    def test_a_copy_prunes_nothing_when_its_first_arrival_is_forgotten(self) -> None:
         self.receive(1, batch("dora", 1))
         self.wait(10.1)
         self.receive(1, batch("dora", 2))

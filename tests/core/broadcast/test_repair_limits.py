@@ -343,7 +343,7 @@ class TestManyStreams(RepairTestCase):
         self.assertIn(4, self.asked(self.wait(1.5)))
 
 
-class TestHearsay(RepairTestCase):
+class TestUnverified(RepairTestCase):
     """Claims are unsigned: what is known by them alone must cost little, and hold up nothing."""
 
     def test_made_up_streams_do_not_hold_up_real_ones(self) -> None:

@@ -12,7 +12,7 @@ from twisted_mesh.core.events import StreamId
 ANNA, BERT, CLEO = origin_of("anna"), origin_of("bert"), origin_of("cleo")
 
 
-class TestBringers(SynchronousTestCase):
+class TestFirstArrivals(SynchronousTestCase):
     """Which link brought a batch first: only while that one serves is another's push needless."""
 
     def setUp(self) -> None:

@@ -1,4 +1,4 @@
-"""Joining, evidence and visits: what the society of a node means for its messages."""
+"""Joining, evidence and exchanges: what the membership means for the messages of a node."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class TestJoining(EvidenceTestCase):
         self.up(2, "bert")
         self.assertEqual(of(self.receive(2, roster()), Joined), [])
 
-    def test_a_visit_is_no_neighbour(self) -> None:
+    def test_an_exchange_is_no_neighbour(self) -> None:
         self.open(1, "anna", purpose=EXCHANGE)
         self.assertEqual(of(self.receive(1, ALL, roster()), Joined), [])
 
@@ -314,18 +314,18 @@ class TestEvidence(EvidenceTestCase):
         self.assertEqual(self.delivered(self.receive(1, batch("dora", 3, 2))), [(4, [4])])
 
 
-class TestVisits(EvidenceTestCase):
+class TestExchanges(EvidenceTestCase):
     """An exchange is answered like any link, and is no neighbour."""
 
-    def visit(self, number: int = 9, name: str = "dora", *, outgoing: bool = False) -> list[Effect]:
-        """A visit that has begun well."""
+    def exchange(self, number: int = 9, name: str = "dora", *, outgoing: bool = False) -> list[Effect]:
+        """An exchange that has begun well."""
         effects = self.open(number, name, outgoing=outgoing, purpose=EXCHANGE)
         return effects + self.receive(number, ALL)
 
     def test_it_tells_and_is_told_like_any_other(self) -> None:
         self.star("anna")
         self.receive(1, batch("emil", 1))
-        frames = self.all_frames(self.visit(), 9)
+        frames = self.all_frames(self.exchange(), 9)
         self.assertEqual([type(frame).__name__ for frame in frames], ["Snapshot", "Roster", "Ping"])
         effects = self.receive(9, roster(), have("emil", 1, 3))
         self.assertEqual(self.wants(effects, 9), [("emil", 2, 3)])
@@ -333,13 +333,13 @@ class TestVisits(EvidenceTestCase):
 
     def test_it_is_not_in_the_routing_table(self) -> None:
         self.star("anna")
-        effects = self.visit()
+        effects = self.exchange()
         self.assertEqual((of(effects, LinkUp), of(effects, ExchangeBegun)), ([], [ExchangeBegun(9)]))
         self.assertEqual(of(self.handle(closing(9)), LinkDown), [])
 
     def test_nothing_is_pushed_over_it(self) -> None:
         self.star("anna")
-        self.visit()
+        self.exchange()
         effects = self.publish("a")
         effects += self.receive(1, presence("emil"), batch("emil", 1))
         effects += self.wait(1)
@@ -347,35 +347,35 @@ class TestVisits(EvidenceTestCase):
 
     def test_of_one_node_there_is_one_and_none_of_a_neighbour(self) -> None:
         self.star("anna")
-        self.visit()
-        self.assertEqual(self.closed(self.visit(10)), [(10, Reason.DUPLICATE)])
-        self.assertEqual(self.closed(self.visit(11, "anna")), [(11, Reason.DUPLICATE)])
+        self.exchange()
+        self.assertEqual(self.closed(self.exchange(10)), [(10, Reason.DUPLICATE)])
+        self.assertEqual(self.closed(self.exchange(11, "anna")), [(11, Reason.DUPLICATE)])
         self.handle(closing(9))
-        self.assertEqual(self.closed(self.visit(12)), [])
+        self.assertEqual(self.closed(self.exchange(12)), [])
 
     def test_so_many_that_others_dialled_and_no_more(self) -> None:
         self.make(exchanges_limit=2)
-        self.visit(1, "anna")
-        self.visit(2, "bert")
-        self.assertEqual(self.closed(self.visit(3, "cleo")), [(3, Reason.ROOM)])
-        self.assertEqual(self.closed(self.visit(4, "dora", outgoing=True)), [])
+        self.exchange(1, "anna")
+        self.exchange(2, "bert")
+        self.assertEqual(self.closed(self.exchange(3, "cleo")), [(3, Reason.ROOM)])
+        self.assertEqual(self.closed(self.exchange(4, "dora", outgoing=True)), [])
         self.handle(closing(1))
-        self.assertEqual(self.closed(self.visit(5, "emil")), [])
+        self.assertEqual(self.closed(self.exchange(5, "emil")), [])
 
     def test_one_that_lasts_gives_its_place_up(self) -> None:
-        # For gap_longest a slow line keeps a visit open, and a few members could drip over all of them.
+        # For gap_longest a slow line keeps an exchange open, and a few members could drip over all of them.
         self.make(exchanges_limit=1)
-        self.visit(1, "anna")
+        self.exchange(1, "anna")
         effects = []
         for _ in range(66):
             effects += self.handle(Arriving(1, None, 100, 2**20)) + self.wait(1)
         self.assertEqual(self.closed(effects), [])
-        self.assertEqual(self.closed(self.visit(2, "bert")), [(1, Reason.DONE)])
-        self.assertEqual(self.closed(self.visit(3, "cleo")), [(3, Reason.ROOM)])
+        self.assertEqual(self.closed(self.exchange(2, "bert")), [(1, Reason.DONE)])
+        self.assertEqual(self.closed(self.exchange(3, "cleo")), [(3, Reason.ROOM)])
 
     def test_who_dialled_ends_it_when_it_is_idle(self) -> None:
         self.star("anna")
-        self.visit(outgoing=True)
+        self.exchange(outgoing=True)
         self.assertEqual(self.closed(self.wait(10)), [])  # its roster is not here
         self.receive(9, roster())
         self.accept(9)
@@ -385,7 +385,7 @@ class TestVisits(EvidenceTestCase):
 
     def test_not_while_anything_is_under_way(self) -> None:
         self.star("anna")
-        self.visit(outgoing=True)
+        self.exchange(outgoing=True)
         self.receive(9, roster())
         self.assertEqual(self.closed(self.wait(10)), [])  # what was sent is not accepted yet
         self.accept(9)
@@ -399,7 +399,7 @@ class TestVisits(EvidenceTestCase):
     def test_it_ends_in_any_case(self) -> None:
         for outgoing, seconds in ((True, 60), (False, 65)):
             self.star("anna")
-            self.visit(outgoing=outgoing)
+            self.exchange(outgoing=outgoing)
             effects = []
             for _ in range(seconds - 1):
                 effects += self.wait(1)
@@ -410,7 +410,7 @@ class TestVisits(EvidenceTestCase):
     def test_as_long_as_a_slow_line_carries_something_it_goes_on_but_not_for_ever(self) -> None:
         for outgoing in (True, False):
             self.star("anna", gap_longest=200)
-            self.visit(outgoing=outgoing)
+            self.exchange(outgoing=outgoing)
             closed = []
             for second in range(199):
                 self.handle(events.Arriving(9, None, 1000 * second, 2**20))
@@ -423,10 +423,10 @@ class TestVisits(EvidenceTestCase):
         self.open(9, "dora", purpose=EXCHANGE)
         self.assertEqual(self.closed(self.wait(66)), [(9, Reason.DONE)])
 
-    def test_without_an_overlay_it_stays_a_visit(self) -> None:
+    def test_without_an_overlay_it_stays_an_exchange(self) -> None:
         for vote in KeepVote:
             self.star("anna")
-            effects = self.visit()
+            effects = self.exchange()
             [told] = self.rosters(effects, 9)
             self.assertIs(KeepVote(told.vote), KeepVote.NEVER)
             self.assertEqual(of(self.receive(9, roster(vote=vote)), LinkUp), [])
@@ -435,7 +435,7 @@ class TestVisits(EvidenceTestCase):
         self.star("anna")
         self.wait(20)
         before = self.node.footprint()
-        self.visit()
+        self.exchange()
         self.receive(9, roster(), have("emil", 1, 3), native.Prune([origin_of("emil")]))
         self.assertNotEqual(self.node.footprint(), before)
         self.handle(closing(9))
@@ -444,7 +444,7 @@ class TestVisits(EvidenceTestCase):
 
     def test_what_it_still_brings_counts(self) -> None:
         self.star("anna", "bert")
-        self.visit()
+        self.exchange()
         self.handle(closing(9))
         effects = self.receive(9, presence("emil"), batch("emil", 1), roster())
         self.assertEqual(self.delivered(effects), [(1, [1])])
@@ -452,12 +452,12 @@ class TestVisits(EvidenceTestCase):
 
 
 class TestStaying(EvidenceTestCase):
-    """A visit between two that did not know of each other becomes a link: there may be two islands."""
+    """An exchange between two that did not know of each other becomes a link: there may be two islands."""
 
     manner: ClassVar[dict[str, object]] = {"overlay": True}
 
-    def visit(self, number: int = 9, name: str = "dora", *, outgoing: bool = False) -> list[Effect]:
-        """A visit that has begun well."""
+    def exchange(self, number: int = 9, name: str = "dora", *, outgoing: bool = False) -> list[Effect]:
+        """An exchange that has begun well."""
         effects = self.open(number, name, outgoing=outgoing, purpose=EXCHANGE)
         return effects + self.receive(number, ALL)
 
@@ -475,7 +475,7 @@ class TestStaying(EvidenceTestCase):
             (False, KeepVote.NEVER, False),
         ):
             self.knows(*(["dora"] if known else []))
-            [told] = self.rosters(self.visit(), 9)
+            [told] = self.rosters(self.exchange(), 9)
             self.assertIs(KeepVote(told.vote), KeepVote.CONTENT if known else KeepVote.WANTED)
             effects = self.receive(9, roster(vote=theirs))
             self.assertEqual(of(effects, LinkUp), [LinkUp(9)] if stays else [])
@@ -485,7 +485,7 @@ class TestStaying(EvidenceTestCase):
     def test_one_that_is_down_here_is_not_known(self) -> None:
         self.knows("dora")
         self.wait(100)
-        [told] = self.rosters(self.visit(), 9)
+        [told] = self.rosters(self.exchange(), 9)
         self.assertIs(KeepVote(told.vote), KeepVote.WANTED)
 
     def test_a_guest_is_on_no_roster_and_yet_known(self) -> None:
@@ -493,9 +493,9 @@ class TestStaying(EvidenceTestCase):
         effects = self.open(9, "dora", purpose=EXCHANGE, role=Role.GUEST)
         self.assertIs(KeepVote(self.rosters(effects, 9)[0].vote), KeepVote.CONTENT)
 
-    def test_it_is_no_visit_any_more(self) -> None:
+    def test_it_is_no_exchange_any_more(self) -> None:
         self.knows()
-        self.visit(outgoing=True)
+        self.exchange(outgoing=True)
         self.receive(9, roster())
         self.accept(9)
         self.assertEqual([number for number, _ in self.closed(self.wait(100)) if number == 9], [])
@@ -503,19 +503,19 @@ class TestStaying(EvidenceTestCase):
         self.assertEqual(of(self.handle(closing(9)), LinkDown), [LinkDown(9, Reason.DISCONNECT)])
 
     def test_it_joins(self) -> None:
-        self.visit()
+        self.exchange()
         self.assertEqual(of(self.receive(9, roster()), Joined), [Joined()])
 
     def test_while_its_roster_is_incomplete_it_is_undecided(self) -> None:
         self.knows()
-        self.visit()
+        self.exchange()
         self.assertEqual(of(self.receive(9, roster(last=False)), LinkUp), [])
         self.assertEqual(of(self.receive(9, roster()), LinkUp), [LinkUp(9)])
 
     def test_where_a_link_was_made_meanwhile_one_of_both_stays(self) -> None:
         for outgoing in (True, False):
             self.knows()
-            self.visit(outgoing=outgoing)
+            self.exchange(outgoing=outgoing)
             self.up(10, "dora", outgoing=outgoing)
             effects = self.receive(9, roster())
             self.assertEqual(of(effects, LinkUp), [LinkUp(9)])
@@ -529,9 +529,9 @@ class TestStaying(EvidenceTestCase):
                     self.assertEqual(of(effects, LinkUp), [LinkUp(left)] if number == 9 else [])
                     break
 
-    def test_where_that_is_of_a_later_run_the_visit_goes(self) -> None:
+    def test_where_that_is_of_a_later_run_the_exchange_goes(self) -> None:
         self.knows()
-        self.visit()
+        self.exchange()
         self.open(10, "dora", epoch=2)
         self.receive(10, ALL)
         effects = self.receive(9, roster())
@@ -540,7 +540,7 @@ class TestStaying(EvidenceTestCase):
 
     def test_on_one_that_closes_nothing_comes_of_it(self) -> None:
         self.knows()
-        self.visit()
+        self.exchange()
         self.handle(closing(9))
         effects = self.receive(9, roster())
         self.assertEqual(of(effects, LinkUp) + self.closed(effects), [])

@@ -719,9 +719,9 @@ class TestForgetting(MembershipTestCase):
 
 
 class TestExchangeLinks(MembershipTestCase):
-    """Over a visit records come and go; it is no branch of any tree."""
+    """Over an exchange records come and go; it is no branch of any tree."""
 
-    def test_a_record_over_a_visit_goes_on_and_makes_no_parent(self) -> None:
+    def test_a_record_over_an_exchange_goes_on_and_makes_no_parent(self) -> None:
         self.star("anna", "bert")
         self.open(3, "cleo", purpose=Purpose.EXCHANGE)
         self.receive(3, ALL, roster())

@@ -64,7 +64,7 @@ class TestAccusing(MembershipTestCase):
         # Nor does one that never came up show anything.
         self.assertEqual(self.suspicions(self.handle(closing(4, Reason.LOST)), 2), [])
 
-    def test_a_visit_that_ends_is_no_loss(self) -> None:
+    def test_an_exchange_that_ends_is_no_loss(self) -> None:
         self.receive(2, presence("dora"))
         self.up(4, "dora")
         self.open(5, "emil", purpose=Purpose.EXCHANGE)

@@ -1,4 +1,4 @@
-"""The exchange: whom a node visits, when, and who helps where no neighbour can."""
+"""The exchange: whom a node draws, when, and who helps where no neighbour can."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class ExchangeTestCase(MembershipTestCase):
 
 
 class TestDrawing(ExchangeTestCase):
-    """Every minute or so one node that is no neighbour is visited."""
+    """Every minute or so one node that is no neighbour is dialled."""
 
     def draw(self, times: int) -> list[str]:
         """Who is drawn so many times; nobody is ever there, and all are tried again."""
@@ -95,11 +95,11 @@ class TestDrawing(ExchangeTestCase):
         self.receive(1, dialable("dora"), dialable("emil"), dialable("fred"), presence("cleo"))
         self.assertEqual(set(self.draw(15)), {"dora", "emil", "fred"})
 
-    def test_a_neighbour_is_not_visited(self) -> None:
+    def test_a_neighbour_is_not_drawn(self) -> None:
         self.receive(1, dialable("anna"))
         self.assertEqual(self.draw(5), [])
 
-    def test_nor_who_visits(self) -> None:
+    def test_nor_who_has_an_exchange_open(self) -> None:
         self.receive(1, dialable("dora"))
         self.open(9, "dora", purpose=Purpose.EXCHANGE)
         self.receive(9, ALL)
@@ -124,7 +124,7 @@ class TestDrawing(ExchangeTestCase):
         self.handle(closing(2))
         self.assertEqual(self.draw(2), ["bert"] * 2)
 
-    def test_who_has_moved_since_is_visited_where_it_said_so_last(self) -> None:
+    def test_who_has_moved_since_is_dialled_where_it_said_so_last(self) -> None:
         moved = Contact(contact("bert").id, HOST, 5555)
         self.handle(Known([contact("bert")]))
         self.receive(1, presence("bert", address=(HOST, 5555), flags=PresenceFlags.LEAVING))
@@ -150,7 +150,7 @@ class TestDrawing(ExchangeTestCase):
         self.receive(2, ALL)
         self.assertEqual(self.node.footprint()["remembered_contacts"], 0)
 
-    def test_with_nobody_to_visit_it_tries_again_later(self) -> None:
+    def test_with_nobody_to_draw_it_tries_again_later(self) -> None:
         self.assertEqual(self.draw(2), [])
         self.receive(1, dialable("dora"))
         self.assertEqual(self.draw(1), ["dora"])
@@ -294,7 +294,7 @@ class TestHelp(ExchangeTestCase):
         asked = {frame.origin for frame in of(self.all_frames(self.wait(5), 1), Want)}
         self.assertIn(origin_of("emil"), asked)
 
-    def test_what_the_visit_brings_fills_it(self) -> None:
+    def test_what_the_exchange_brings_fills_it(self) -> None:
         self.hole()
         self.assertEqual(set(self.asked(self.wait(4))), {1})
         self.receive(1, have("fred", 1, 0, answer=True))  # the neighbour has nothing

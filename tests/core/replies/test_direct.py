@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core.network import acknowledged, closing, direct, of, origin_of, presence
 from tests.core.node_case import ALL
-from tests.core.reverse_case import ReverseTestCase
+from tests.core.replies_case import RepliesTestCase
 from twisted_mesh.core.events import Deliver, DirectEnded, Effect, LinkClosed, SendDirect, Timer
 from twisted_mesh.core.replies.direct import WINDOW, Incoming
 from twisted_mesh.core.replies.routes import DETOURS, MOST_HOPS
@@ -52,7 +52,7 @@ class TestIncoming(SynchronousTestCase):
         self.assertEqual((incoming.head, incoming.above), (2**62 - 1, set()))
 
 
-class TestSending(ReverseTestCase):
+class TestSending(RepliesTestCase):
     def test_it_goes_over_the_best_way_at_once(self) -> None:
         for count, (name, number) in enumerate((("bert", 2), ("dora", 1)), 1):
             effects = self.send(1, name)
@@ -209,7 +209,7 @@ class TestSending(ReverseTestCase):
         self.assertEqual([number for _, number, _ in self.directs(self.send(2), 1)], [3, 4])
 
 
-class TestBounds(ReverseTestCase):
+class TestBounds(RepliesTestCase):
     REFUSED = "too many direct messages wait to be acknowledged"
 
     def refused(self, token: int, name: str = "dora", text: object = "psst") -> bool:
@@ -268,7 +268,7 @@ class TestBounds(ReverseTestCase):
         self.assertEqual(self.got(self.receive(2, direct("anna", "me", 1))), [])
 
 
-class TestTaking(ReverseTestCase):
+class TestTaking(RepliesTestCase):
     def test_it_is_delivered_and_acknowledged(self) -> None:
         effects = self.receive(1, direct("dora", "me", 1))
         self.assertEqual((self.got(effects), self.acks(effects, 1)), ([1], [("dora", 1)]))
@@ -331,7 +331,7 @@ class TestTaking(ReverseTestCase):
         self.assertEqual(self.got(self.receive(1, direct("dora", "me", 1))), [1])
 
 
-class TestRelaying(ReverseTestCase):
+class TestRelaying(RepliesTestCase):
     """Relays verify, hand on, and keep nothing but where it came from."""
 
     def test_it_goes_on_towards_its_destination(self) -> None:
@@ -397,7 +397,7 @@ class TestRelaying(ReverseTestCase):
         self.assertEqual(self.strays(direct("bert", "dora", 1)), STRAY)
 
 
-class TestAttacks(ReverseTestCase):
+class TestAttacks(RepliesTestCase):
     def test_a_false_origin(self) -> None:
         for target in ("me", "dora"):
             self.begin()
@@ -460,4 +460,4 @@ class TestAttacks(ReverseTestCase):
 
     def test_a_timer_too_many_does_no_harm(self) -> None:
         self.handle(SendDirect(1, origin_of("dora"), b"x"))
-        self.assertEqual(self.over(self.fire(Timer.REVERSE, self.now)), [])
+        self.assertEqual(self.over(self.fire(Timer.REPLIES, self.now)), [])

@@ -20,7 +20,7 @@ from tests.core.network import (
     signed,
     signed_record,
 )
-from tests.core.reverse_case import ReverseTestCase
+from tests.core.replies_case import RepliesTestCase
 from twisted_mesh.core.events import Accepted, Awaited, Effect, Forget, Leaving, ReceiptClosed, Send, Timer
 from twisted_mesh.core.replies.receipt_tracker import RANGES_MOST
 from twisted_mesh.core.replies.routes import MOST_HOPS
@@ -35,7 +35,7 @@ from twisted_mesh.wire.signed import SignedRecord
 RECEIPT_SECONDS = 0.05
 
 
-class TestGiving(ReverseTestCase):
+class TestGiving(RepliesTestCase):
     """What a member tells an author."""
 
     def test_what_was_taken_is_told_at_once_over_the_way_to_the_author(self) -> None:
@@ -145,7 +145,7 @@ class TestGiving(ReverseTestCase):
         self.assertEqual(self.receipts(effects, 1), [("me", 3, 9)])
 
 
-class TestGaps(ReverseTestCase):
+class TestGaps(RepliesTestCase):
     """What will not come is nobody's receipt, and takes no other with it."""
 
     def test_its_author_is_told_where_it_ends(self) -> None:
@@ -222,7 +222,7 @@ class TestGaps(ReverseTestCase):
         self.no_receipts(self.lose(3) + self.wait(1))
 
 
-class TestRepeating(ReverseTestCase):
+class TestRepeating(RepliesTestCase):
     """What may be lost comes again, over other ways, ever more rarely."""
 
     def attempts(self, effects: list[Effect]) -> list[tuple[int, int]]:
@@ -348,7 +348,7 @@ class TestRepeating(ReverseTestCase):
         self.assertLessEqual(len(self.node.replies.issuer.waiting), 3)
 
 
-class TestPacing(ReverseTestCase):
+class TestPacing(RepliesTestCase):
     """One member's receipts for one author come no faster than the author can verify all of them."""
 
     def grow(self, members: int) -> None:
@@ -414,7 +414,7 @@ class TestPacing(ReverseTestCase):
         self.assertEqual(len(made), 1)
 
 
-class TestHandingOn(ReverseTestCase):
+class TestHandingOn(RepliesTestCase):
     """Relays verify, gather, and send on."""
 
     def setUp(self) -> None:
@@ -559,7 +559,7 @@ class TestHandingOn(ReverseTestCase):
         self.assertEqual(self.node.footprint()["carried_authors"], 1)
 
 
-class TestHearing(ReverseTestCase):
+class TestHearing(RepliesTestCase):
     """What the author makes of them."""
 
     def is_with_all(self, sequence: int) -> bool:
@@ -686,7 +686,7 @@ class TestHearing(ReverseTestCase):
         self.assertEqual(flags() & PresenceFlags.ASKS, PresenceFlags.ASKS)
 
 
-class TestAttacks(ReverseTestCase):
+class TestAttacks(RepliesTestCase):
     """What is wrong is dropped and counted, and closes the link where an honest node would not send it."""
 
     kinds: ClassVar[list[str]] = ["stray_receipts"]
@@ -800,4 +800,4 @@ class TestAttacks(ReverseTestCase):
         self.no_receipts(self.take(1) + self.wait(100))
 
     def test_a_timer_too_many_does_no_harm(self) -> None:
-        self.no_receipts(self.fire(Timer.REVERSE, self.now))
+        self.no_receipts(self.fire(Timer.REPLIES, self.now))

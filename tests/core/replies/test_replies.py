@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from tests.core.network import asking, batch, direct, of, origin_of, receipt
-from tests.core.reverse_case import ReverseTestCase
+from tests.core.replies_case import RepliesTestCase
 from twisted_mesh.core.events import Deliver, Timer
 from twisted_mesh.wire.replies import Receipts
 
 
-class TestReversePath(ReverseTestCase):
+class TestReversePath(RepliesTestCase):
     def test_without_anything_to_do_no_timer_is_set(self) -> None:
         self.receive(1, batch("dora", 1))
-        self.assertNotIn(Timer.REVERSE, self.timers)
+        self.assertNotIn(Timer.REPLIES, self.timers)
         self.assertIsNone(self.node.replies.wake)
 
     def test_the_timer_is_for_what_comes_first(self) -> None:
         self.send(1)
-        self.assertEqual(self.timers[Timer.REVERSE], self.now + 1)
+        self.assertEqual(self.timers[Timer.REPLIES], self.now + 1)
         self.get(1)
-        self.assertEqual(self.timers[Timer.REVERSE], self.now)
+        self.assertEqual(self.timers[Timer.REPLIES], self.now)
         self.wait(0)
-        self.assertEqual(self.timers[Timer.REVERSE], self.now + 1)
+        self.assertEqual(self.timers[Timer.REPLIES], self.now + 1)
         self.wait(1.5)
-        self.assertEqual(self.timers[Timer.REVERSE], self.now + 1.5)
+        self.assertEqual(self.timers[Timer.REPLIES], self.now + 1.5)
 
     def test_what_is_for_one_author_does_not_wait_for_what_is_for_another(self) -> None:
         self.get(1)

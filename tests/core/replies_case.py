@@ -26,7 +26,7 @@ Told = list[tuple[str, int, int]]
 MEMBERS = ("anna", "bert", "cleo")
 
 
-class ReverseTestCase(MembershipTestCase):
+class RepliesTestCase(MembershipTestCase):
     """A node "me" between Anna, Bert and Cleo; Dora is behind Anna."""
 
     def setUp(self) -> None:
