@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 from zlib import crc32
 
+import msgspec
+
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.eviction import Shares, room_at
 from twisted_mesh.core.history.storage import Flush, Marks, Restored
@@ -43,43 +45,33 @@ class Limits(NamedTuple):
     closed: int
 
 
-class Entry:
-    """One stream as it is stored; ``oldest`` and ``newest`` say when the lowest and the last batch came.
+class Entry(msgspec.Struct, eq=False):
+    """One stream as it is stored: its row of the table, in the order of the columns, and what follows.
 
+    :ivar oldest: when the lowest batch came; :ivar newest: when the last one came.
+    :ivar end: the last number of the last batch; 0 if there is none.
     :ivar has_below: whether batches below ``low`` may be stored, for consumers that have not taken them.
     """
 
-    __slots__ = (
-        "base",
-        "batches",
-        "bytes",
-        "end",
-        "equivocated",
-        "has_below",
-        "head",
-        "id",
-        "low",
-        "newest",
-        "oldest",
-        "run",
-        "taken",
-        "whole",
-    )
+    run: StreamId
+    id: int
+    head: int = 0
+    low: int = 1
+    base: int = 0
+    taken: int = 0
+    equivocated: bool = False
+    whole: int = 1
+    batches: int = 0
+    bytes: int = 0
+    oldest: int = 0
+    newest: int = 0
+    end: int = 0
+    has_below: bool = False
 
-    def __init__(self, run: StreamId, id: int) -> None:
-        self.run, self.id = run, id
-        self.head = self.base = self.taken = 0
-        self.low = self.whole = 1
-        self.equivocated = self.has_below = False
-        self.batches = self.bytes = self.oldest = self.newest = 0
-        self.end = 0  # the last number of the last batch; 0 if there is none
-
-    def row(self) -> tuple[bytes | int, ...]:
+    def row(self) -> tuple[object, ...]:
         """The row of the table."""
-        return (
-            *(*self.run, self.id, self.head, self.low, self.base, self.taken, self.equivocated, self.whole),
-            *(self.batches, self.bytes, self.oldest, self.newest),
-        )
+        run, *columns, _, _ = msgspec.structs.astuple(self)
+        return *run, *columns
 
 
 class _Row(NamedTuple):
@@ -154,10 +146,8 @@ class Catalogue:
         self._rows: list[tuple[object, ...]] = []  # of this flush, not inserted yet
         self._left = 0  # how many batches this flush may give up that need not go now
         self._evicting = False
-        for origin, epoch, *values in database.execute("SELECT * FROM stream"):
-            entry = self._entries[origin, epoch] = Entry((origin, epoch), values[0])
-            entry.head, entry.low, entry.base, entry.taken, entry.equivocated = values[1:6]
-            entry.whole, entry.batches, entry.bytes, entry.oldest, entry.newest = values[6:]
+        for origin, epoch, *columns in database.execute("SELECT * FROM stream"):
+            entry = self._entries[origin, epoch] = Entry((origin, epoch), *columns)
             entry.end = entry.head
             entry.has_below = entry.taken < entry.low - 1
         entries = self._entries.values()
@@ -175,16 +165,8 @@ class Catalogue:
     def restored(self) -> Restored:
         """The values that a node which opens the history begins with."""
         marks = [
-            Marks(
-                entry.run,
-                entry.head,
-                entry.low,
-                entry.base,
-                entry.taken,
-                bool(entry.equivocated),
-                entry.whole,
-            )
-            for entry in self._entries.values()
+            Marks(e.run, e.head, e.low, e.base, e.taken, bool(e.equivocated), e.whole)
+            for e in self._entries.values()
         ]
         rows = self._database.execute("SELECT origin, epoch, head FROM closed ORDER BY id").fetchall()
         closed = [((origin, epoch), head) for origin, epoch, head in rows[-self._limits.closed :]]
