@@ -127,6 +127,7 @@ tally: receipt tracker
 trickles: stalled answers
 victim: moved
 visit: exchange
+visiting: exchange begun
 visits: exchanges
 waiters: waiting deferreds
 core seek: pull from all

@@ -289,12 +289,12 @@ class Connections:
             link.now_up()
             self._core.publish(Linked(link, is_new, len(self._table)))
 
-    def visiting(self, visiting: events.ExchangeBegun) -> None:
+    def exchange_begun(self, begun: events.ExchangeBegun) -> None:
         """An exchange has begun well."""
-        link = self._links.get(visiting.link)
+        link = self._links.get(begun.link)
         if link is not None and link.id is not None:
-            link.now_visiting()
-            self.log.visiting(link, link.id)
+            link.now_exchanging()
+            self.log.exchange_begun(link, link.id)
 
     def down(self, down: events.LinkDown) -> None:
         """A link is in the routing table no more."""

@@ -55,7 +55,7 @@ class LinkLog:
             id=contact.id.decode(),
         )
 
-    def visiting(self, link: MeshProtocol, node_id: bytes) -> None:
+    def exchange_begun(self, link: MeshProtocol, node_id: bytes) -> None:
         """An exchange has begun."""
         self._note(2, "exchange with {id} {link}", id=node_id.decode(), link=link)
 

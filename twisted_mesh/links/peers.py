@@ -8,7 +8,7 @@ node's is dropped; a name can lead to others later, so one that leads to this no
 for ``redial_longest``.
 
 A target whose node has passed this one on to others, for want of room, is not dialled for a link: that
-would undo what the overlay did.  While there are other links it is visited instead, every
+would undo what the overlay did.  While there are other links there is an exchange with it instead, every
 ``peer_interval``, so that what is configured is heard of whatever becomes of the rest; without any it is
 dialled like the others.
 """
@@ -49,8 +49,8 @@ class _Target:
     @property
     def node_id(self) -> bytes | None:
         """Of the node found there last."""
-        visited = None if self._exchange is None else self._exchange.id
-        return visited or self._node_id
+        exchanged_with = None if self._exchange is None else self._exchange.id
+        return exchanged_with or self._node_id
 
     def found(self, link: MeshProtocol) -> None:
         """*link* leads there."""

@@ -245,7 +245,7 @@ class MeshProtocol(Protocol):
         """The peer has proven itself, and the core is told of the link next."""
         self._proven.happened(self)
 
-    def now_visiting(self) -> None:
+    def now_exchanging(self) -> None:
         """The link is an exchange that has begun well: the core ends it in time."""
         self.is_exchange = self.has_begun = True
         self._established()

@@ -165,7 +165,7 @@ class RunningNode:
         on, connections, reports = self._dispatch.on, self.connections, self._reports
         on(events.LinkUp, connections.up)
         on(events.LinkDown, connections.down)
-        on(events.ExchangeBegun, connections.visiting)
+        on(events.ExchangeBegun, connections.exchange_begun)
         on(events.Dial, self._connector.dial)
         if self._rejoin is not None:
             on(Linked, self._rejoin.linked)

@@ -1,9 +1,9 @@
 """What the shell does for a node's configured peers, and for a node that has no link left.
 
 Contract: :class:`Peers` is a :class:`~twisted_mesh.simulation.member.Caller`.  Configured peers are dialled
-to join, with back-off and for ever.  One that found no room, and handed this node on to others, is visited
-in long intervals as long as there are others.  Whom the member was linked with is remembered over its
-crashes, told to each run, and dialled one after the other when no link is left.
+to join, with back-off and for ever.  One that found no room, and handed this node on to others, is dialled
+for an exchange, in long intervals, as long as there are others.  Whom the member was linked with is
+remembered over its crashes, told to each run, and dialled one after the other when no link is left.
 """
 
 from __future__ import annotations
@@ -97,8 +97,8 @@ class Peers:
         target.serial += 1
         if any(member.links[number].other(member).address == target.address for number in self._ways()):
             return
-        visits = target.handed_on and member.table
-        purpose = Purpose.EXCHANGE if visits else Purpose.JOIN
+        is_exchange = target.handed_on and member.table
+        purpose = Purpose.EXCHANGE if is_exchange else Purpose.JOIN
         self._world.call(
             member, target.address, None, purpose, partial(self._failed, target, target.serial)
         )

@@ -172,7 +172,7 @@ class Stream:
             return None
         self.base = start
         self.taken = min(self.taken, start)
-        if self.low > self.head:  # nothing is held, so that nothing but hearsay says that it came
+        if self.low > self.head:  # nothing is held, so that nothing but a claim says that it came
             self.head = self.stored = self.storing = min(self.head, start)
             self.high = max(self.head, self.signed)
             self.low = self.head + 1

@@ -1,7 +1,7 @@
 """Who is there, held against what the members of a world show of each other.
 
 Contract: :class:`MembershipChecks` watches a world while it runs: no member that lives and is connected is
-ever shown down.  :func:`check_society` looks at one at rest: the members that are up are one mesh, all
+ever shown down.  :func:`check_membership` looks at one at rest: the members that are up are one mesh, all
 have joined, every roster agrees with who is there, and no table is larger than its limit.  Of adversaries
 nothing is asked.
 """

@@ -79,7 +79,7 @@ def _minted(stage: Stage) -> None:
 
 
 def _misled(stage: Stage) -> None:
-    """Where do they knock?"""
+    """Note where the honest nodes have dialled."""
     _attack(stage)
     world = stage.world
     known = {member.host for member in world.members}
@@ -113,8 +113,8 @@ def _surrounded(stage: Stage) -> None:
     passive = [contact.id in ids for contact in newcomer.contacts]
     fewest = min(sum(id not in ids for id in member.table) for member in world.honest())
     stage.note(
-        f"liars are {sum(links)} of {len(links)} links, {sum(passive)} of {len(passive)} contacts of the "
-        f"newcomer; of all honest nodes none has fewer than {fewest} honest links"
+        f"adversaries are {sum(links)} of {len(links)} links, {sum(passive)} of {len(passive)} contacts of "
+        f"the newcomer; of all honest nodes none has fewer than {fewest} honest links"
     )
     stage.shares = (sum(links) / max(len(links), 1), sum(passive) / max(len(passive), 1))
     stage.say()

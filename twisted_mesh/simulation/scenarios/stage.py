@@ -26,7 +26,7 @@ FORMED = 10.0  # seconds in which a mesh of a hundred nodes stands
 class Stage:
     """One run of a scene.
 
-    :ivar society: watches who is shown as gone.
+    :ivar membership: watches who is shown as gone.
     :ivar notes: lines on what was seen; :ivar shares: and numbers.
     """
 
