@@ -1,4 +1,6 @@
-"""The tests of twisted_mesh, laid out as the package is: ``python -m twisted.trial -j 2 tests``.
+"""The tests of twisted_mesh, laid out as the package is: ``python -m twisted.trial -j 3 tests``.
+
+Three at a time: both cores have work while some test waits for what a process does.
 
 A deprecated call that the package or a test makes is a failure (:mod:`tests.support.deprecated`).
 """

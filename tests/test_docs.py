@@ -74,7 +74,7 @@ class ExamplesTests(ProcessCase):
         commands = re.findall(r"^    (python3 -m venv .*)$", README, flags=re.M)
         self.assertEqual(len(commands), 2)
         self.assertIn("twistd -n --pidfile= mesh --port 4444 --stdio", commands[0])
-        self.assertTrue(commands[1].endswith("-m twisted.trial -j 2 tests"))
+        self.assertTrue(commands[1].endswith("-m twisted.trial -j 3 tests"))
 
     async def two_machines(self, here: str, there: str) -> dict[Child, list[str]]:
         """Start what is typed on one machine, and on the other when the address is known."""
