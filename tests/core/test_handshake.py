@@ -18,7 +18,7 @@ from twisted_mesh.core.handshake import (
     Peer,
     Side,
     Stage,
-    told,
+    error_of,
 )
 from twisted_mesh.errors import (
     EncryptionMismatch,
@@ -465,7 +465,7 @@ class TestFarewell(HandshakeTestCase):
         self.refusal(lambda: self.acceptor.take(ping), RemoteError, Reason.GREETING)
 
     def test_a_reason_of_a_later_version_is_still_told(self) -> None:
-        error = told(native.Bye("tired", ""))
+        error = error_of(native.Bye("tired", ""))
         self.assertIs(error.reason, Reason.LOST)
         self.assertIn("tired", error.detail)
 

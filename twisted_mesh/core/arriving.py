@@ -1,7 +1,7 @@
-"""The frame in the middle of which a link is, where that takes long enough to matter.
+"""Frames that take long to come.
 
-Contract: :class:`Arrival` says when the core is to hear of it: hardly ever on a fast line, where the next
-bytes complete the frame.  :class:`Partial` is what the core makes of that, with the pace at which it comes.
+Contract: :class:`Arrival` says when the core is told of an unfinished frame: hardly ever on a fast line,
+where the next bytes complete it.  :class:`Partial` is a BATCH that the core was told of, and its pace.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Final
 from twisted_mesh.core.events import Arriving, StreamId
 
 TOLD_AFTER: Final = 0.1  # seconds; less than graft_timeout, so that no other link is asked first (guess)
-TOLD_EVERY: Final = 0.5  # seconds from one word about a frame to the next (guess)
+TOLD_EVERY: Final = 0.5  # seconds from one event about a frame to the next (guess)
 
 
 class Arrival:
-    """The unfinished frame of one link, as the bytes come."""
+    """The unfinished frame of one link."""
 
     __slots__ = ("_began", "_told")
 
@@ -29,7 +29,7 @@ class Arrival:
         self._began = inf
 
     def grew(self, now: float) -> bool:
-        """Some of it has come; whether the core is to hear of it."""
+        """More of it has come; whether to tell the core."""
         if self._began == inf:
             self._began, self._told = now, -inf
         if now < self._began + TOLD_AFTER or now < self._told + TOLD_EVERY:
@@ -39,11 +39,12 @@ class Arrival:
 
 
 class Partial:
-    """A BATCH of which some has come: unverified, so a reason to wait for a while and no more.
+    """A BATCH that has come in part.  It is unverified: a reason to wait for a while, and no more.
 
-    :ivar run: its run; :ivar first: and :ivar last: its messages.
-    :ivar began: when the core first heard of it; :ivar size: bytes that have come; :ivar length: of it all.
-    :ivar pace: bytes a second it comes at, 0 until that is known.
+    :ivar run: of its messages; :ivar first: and :ivar last: of them.
+    :ivar began: when the core was first told of it.
+    :ivar size: bytes that have come; :ivar length: bytes of the whole frame.
+    :ivar pace: bytes a second at which it comes; 0 until that is known.
     """
 
     __slots__ = ("_at", "began", "first", "last", "length", "pace", "run", "size")
@@ -58,7 +59,7 @@ class Partial:
         self.pace = 0.0
 
     def is_of(self, arriving: Arriving) -> bool:
-        """Whether *arriving* tells more of it."""
+        """Whether *arriving* is about this BATCH, and tells no less of it."""
         begun = arriving.begun
         return (
             begun is not None
@@ -76,5 +77,5 @@ class Partial:
 
     @property
     def seconds_left(self) -> float:
-        """What the rest takes at its pace."""
+        """Seconds until the rest has come, at its pace."""
         return (self.length - self.size) / self.pace if self.pace else inf

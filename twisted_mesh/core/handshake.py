@@ -1,10 +1,9 @@
 """The handshake of one connection: greeting, INTRO, PROOF, from both sides.
 
-Contract: :class:`Handshake` is fed the payloads of one connection until :attr:`Handshake.peer` is
-set; it answers with the bytes to send and raises :class:`~twisted_mesh.errors.RemoteError` when the
-peer must be refused.
+Contract: :class:`Handshake` is fed the payloads of one connection until :attr:`Handshake.peer` is set.  It
+answers with bytes to send, and raises :class:`~twisted_mesh.errors.RemoteError` if the peer is refused.
 
-How it goes::
+The order of frames::
 
     acceptor                          dialler
     greeting            ------>
@@ -13,13 +12,14 @@ How it goes::
                         <------       PROOF
     PROOF               ------>
 
-The dialler waits for the greeting, so that a node of another network hears nothing of it but a BYE, and
-proves itself first, so that a scanner learns nothing signed.  A PROOF signs the side it comes from, every
-byte either side sent up to and with INTRO, and under TLS the session's exporter (RFC 9266): a
-replayed PROOF meets other nonces, a reflected one the other side, a relayed one another session.
+The dialler waits for the greeting, so that it sends a node of another network nothing but a BYE.  It proves
+its key first, so that a scanner gets nothing signed.  A PROOF signs the side it comes from, all bytes that
+either side sent up to its INTRO and with it, and under TLS the exporter of the session (RFC 9266).  So a
+replayed PROOF meets other nonces, a reflected one the other side, and a relayed one another session.
 
-A greeting with the own id comes from this node itself or from another with its key.  INTRO tells which: of
-itself it has a nonce that this node has made.  Another node goes on to its PROOF, and is no peer for that.
+A greeting with the own id comes from this node itself, or from another node with its key.  INTRO tells
+which: if this node made its nonce, it has met itself.  Another node goes on to its PROOF; that makes it no
+peer, but shows that it has the key.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from twisted_mesh.wire.greeting import Address, Greeting
 from twisted_mesh.wire.membership import Purpose, Role
 
 NONCE_BYTES: Final = 32
-#: Of these that many are random: enough that no two nonces are ever the same.
+#: So many of these are random: enough that no two nonces are ever the same.
 FRESH_BYTES: Final = NONCE_BYTES // 2
 _TLS_RECORD: Final = b"\x16\x03"  # a ClientHello's first bytes, any version
 
@@ -70,7 +70,7 @@ class Side(Enum):
 
 
 class Stage(Enum):
-    """What is expected of the peer next."""
+    """The frame that is expected of the peer next."""
 
     GREETING = "greeting"
     INTRO = "INTRO"
@@ -79,11 +79,11 @@ class Stage(Enum):
 
 
 class LocalNode(msgspec.Struct, frozen=True):
-    """What a node says and needs of itself in a handshake.
+    """A node, as it says of itself in a handshake, and its key.
 
-    :ivar address: where others can dial it, or None.
+    :ivar address: at which others can dial it, or None.
     :ivar settled: whether it has taken a base (docs/protocol.rst, Joining).
-    :ivar replay: what it asks to be delivered of the past, as in INTRO.
+    :ivar replay: the seconds of the past that it wants delivered, as in INTRO.
     :ivar overlay: whether it looks for neighbours by itself.
     :ivar label: and *tags*, *retention*: as in PRESENCE.
     :ivar ephemeral: whether its key was made for this run alone.
@@ -107,7 +107,7 @@ class LocalNode(msgspec.Struct, frozen=True):
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """Who is at the far end of a link, proven.
+    """The node at the far end of a link, which has proven its key.
 
     :ivar settled: and *replay*, *role*, *purpose*: as it said in INTRO.
     """
@@ -123,7 +123,7 @@ class Peer(msgspec.Struct, frozen=True):
 
 
 class Nonces:
-    """The nonces of one node: to others they are random, and it knows its own without keeping them."""
+    """The nonces of one node: random to others; the node knows its own without a table."""
 
     def __init__(self, secret: bytes) -> None:
         """:param secret: 32 random bytes that never leave the node."""
@@ -142,12 +142,12 @@ class Nonces:
 
 
 class Handshake:
-    """One connection's way from its first byte to a proven peer.
+    """The handshake of one connection.
 
-    :ivar stage: what is expected next.
-    :ivar greeting: the peer's, once it has come.
-    :ivar peer: who it is, once proven; with the own id it is another node with the own key.
-    :ivar purpose: what this end said the link is for; it means something at the dialler's alone.
+    :ivar stage: the frame that is expected next.
+    :ivar greeting: of the peer, once it has come.
+    :ivar peer: the node at the far end, once proven; with the own id, another node with the own key.
+    :ivar purpose: of the link, as this end says; only the dialler's counts.
     """
 
     def __init__(
@@ -163,10 +163,10 @@ class Handshake:
     ) -> None:
         """
         :param nonce: 32 random bytes, never used before.
-        :param is_own: whether another handshake of this node has a nonce (:meth:`Nonces.is_own`).
+        :param is_own: whether this node has made a nonce (:meth:`Nonces.is_own`).
         :param time: wall clock, whole seconds since 1970.
-        :param expected: the id the peer must have, where it is known beforehand.
-        :param purpose: what the link is dialled for, by a dialler.
+        :param expected: the id that the peer must have; None if any may.
+        :param purpose: of the link, if this node dialled.
         """
         self.stage = Stage.GREETING
         self.greeting: Greeting | None = None
@@ -188,14 +188,14 @@ class Handshake:
         return self._local_node.settled
 
     def start(self) -> bytes:
-        """What to send before anything has come: the acceptor's greeting, nothing for a dialler."""
+        """The bytes to send first: the acceptor's greeting, none for a dialler."""
         return self._greet() if self._side is Side.ACCEPTOR else b""
 
     def receive(self, payload: bytes, exporter: Callable[[], bytes]) -> bytes:
-        """Take the next frame's *payload*; what to send in answer.
+        """Take the *payload* of the next frame; the bytes to answer with.
 
-        :param exporter: gives 32 bytes bound to the TLS session, or nothing for plain text.
-        :raises RemoteError: the peer is refused; :meth:`farewell` says what to tell it.
+        :param exporter: gives 32 bytes bound to the TLS session, or none for plain text.
+        :raises RemoteError: the peer is refused; :meth:`farewell` gives the last bytes for it.
         """
         match self.stage:
             case Stage.GREETING:
@@ -210,9 +210,9 @@ class Handshake:
                 assert_never(self.stage)
 
     def farewell(self, reason: Reason, detail: str) -> bytes:
-        """The last bytes for a peer that is refused, so that it learns why as well.
+        """The last bytes for a peer that is refused: a BYE with the reason.
 
-        Nothing of this node is told to a peer that has not shown yet that it is of the same subnet.
+        A peer that has not shown yet that it is of the same subnet is told the reason alone.
         """
         if self.greeting is not None and not self.greeting.native:
             return b""  # it would take a BYE for damage
@@ -221,7 +221,7 @@ class Handshake:
         return native.encode(native.Bye(reason.value, detail))
 
     def not_a_frame(self, opening: bytes, error: RemoteError) -> RemoteError:
-        """A better word for the framing *error* of a connection that began with *opening*."""
+        """*error*, or a plainer one if the connection began with the first bytes of TLS."""
         if self.stage is Stage.GREETING and opening.startswith(_TLS_RECORD):
             return EncryptionMismatch("the peer speaks TLS, this node plain text")
         return error
@@ -259,7 +259,7 @@ class Handshake:
         try:
             return greetings.decode(payload)
         except RemoteError as error:
-            # A dialler that refuses this node's greeting sends none of its own.
+            # A dialler that refuses this node's greeting sends a BYE in place of its own.
             refusal = _refusal_in(payload) if self._side is Side.ACCEPTOR else None
             raise refusal or error from None
 
@@ -321,12 +321,12 @@ class Handshake:
 
     def _out_of_order(self, got: native.Frame) -> RemoteError:
         if isinstance(got, native.Bye):
-            return told(got)
+            return error_of(got)
         return RemoteError(f"{type(got).__name__} where {self.stage.value} was expected", Reason.ORDER)
 
 
 def _known(kind: type[_Word], number: int) -> _Word:
-    """*number* as one of *kind*; a word of a later version counts as the first."""
+    """*number* as one of *kind*; a number of a later version counts as 0."""
     try:
         return kind(number)
     except ValueError:
@@ -334,20 +334,20 @@ def _known(kind: type[_Word], number: int) -> _Word:
 
 
 def _refusal_in(payload: bytes) -> RemoteError | None:
-    """What a first frame says that is no greeting, if it is a BYE."""
+    """The error in a first frame that is no greeting, if it is a BYE."""
     try:
         bye = native.decode(payload)
     except RemoteError:
         return None
-    return told(bye) if isinstance(bye, native.Bye) else None
+    return error_of(bye) if isinstance(bye, native.Bye) else None
 
 
-def told(bye: native.Bye) -> RemoteError:
-    """What a peer's BYE says, as the error it stands for."""
+def error_of(bye: native.Bye) -> RemoteError:
+    """The error that a peer's BYE stands for."""
     try:
         reason = Reason(bye.reason)
     except ValueError:  # a word of a later version
         reason = Reason.LOST
-    # It ends up in logs: no line of a peer's may look like one of ours.
+    # It is logged: no text of a peer may look like another line of the log.
     detail = "".join(c if c.isprintable() else "?" for c in bye.detail or bye.reason)
     return RemoteError.of(reason, f"the peer closed: {detail}")

@@ -23,7 +23,7 @@ import msgspec
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.arriving import Arrival
 from twisted_mesh.core.events import Arriving
-from twisted_mesh.core.handshake import Handshake, Peer, told
+from twisted_mesh.core.handshake import Handshake, Peer, error_of
 from twisted_mesh.errors import NO_FAULT, HandshakeTimeout, Reason, RemoteError
 from twisted_mesh.wire import native
 from twisted_mesh.wire.begun import HEAD_BYTES, begun
@@ -42,7 +42,7 @@ class Phase(Enum):
 
     HANDSHAKE = "handshake"
     OPEN = "open"
-    DRAINING = "draining"  #: our BYE is queued, what comes still counts
+    DRAINING = "draining"  #: our BYE is queued; frames that come still count
     CLOSING = "closing"  #: nothing is read any more
     CLOSED = "closed"
 
@@ -52,12 +52,12 @@ _BEFORE_THE_END: Final = (Phase.HANDSHAKE, Phase.OPEN)
 
 
 class Left(msgspec.Struct, frozen=True):
-    """The peer has said goodbye; *error* says why."""
+    """The peer has sent a BYE; *error* has its reason."""
 
     error: RemoteError
 
 
-#: Bytes to write at once, the peer that has proven itself, its frames, what is coming of one, its goodbye.
+#: Bytes to write at once; the peer that has proven its key; its frames; news of an unfinished one; its BYE.
 LinkEvent = bytes | Peer | list[native.Frame] | Arriving | Left
 
 
@@ -65,7 +65,7 @@ class LinkMachine:
     """The machine of one connection.
 
     :ivar phase: how far it is; :ivar error: why it closed, once it does.
-    :ivar peer: who is at the far end, once proven.
+    :ivar peer: the node at the far end, once it has proven its key.
     :ivar deadline: when :meth:`expired` must be called, by the clock of its ``now``; inf: never.
     :ivar read: bytes that had come when it was last fed, by the connection's count.
     :ivar has_heard: whether anything has come.
@@ -83,7 +83,7 @@ class LinkMachine:
     ) -> None:
         """
         :param number: of the link.
-        :param exporter: gives 32 bytes bound to the TLS session, or nothing for plain text.
+        :param exporter: gives 32 bytes bound to the TLS session, or none for plain text.
         """
         self.phase = Phase.HANDSHAKE
         self.error: RemoteError | None = None
@@ -112,7 +112,7 @@ class LinkMachine:
 
     @property
     def is_patient(self) -> bool:
-        """Whether the connection is closing, and what is under way over it may take long.
+        """Whether the connection is closing, and frames that are under way over it may take long.
 
         A peer that has proven nothing is given no such time: its BYE can name any reason.
         """
@@ -121,12 +121,12 @@ class LinkMachine:
         return self.error.reason in NO_FAULT and self.error.reason is not Reason.LEAVING
 
     def start(self, now: float) -> bytes:
-        """The connection is made; what to say first."""
+        """The connection is made; the bytes to send first."""
         self.deadline = now + self._config.handshake_timeout
         return self._handshake.start()
 
     def receive(self, data: bytes, read: int, now: float) -> Iterator[LinkEvent]:
-        """What follows from *data*, in order; nothing more does once the connection is closing.
+        """The events that *data* brings, in order; none once the connection is closing.
 
         The iterator must be run to its end, unless the connection is thrown away.
 
@@ -152,7 +152,7 @@ class LinkMachine:
                 if isinstance(frame, native.Bye):
                     if frames:
                         yield frames
-                    yield self._left(told(frame), now)
+                    yield self._left(error_of(frame), now)
                     return
                 frames.append(frame)
         except RemoteError as error:
@@ -174,7 +174,7 @@ class LinkMachine:
         return self.phase is Phase.OPEN and read > told
 
     def established(self) -> None:
-        """The frontier is here: the core decides from now on how long the link lasts."""
+        """The peer's frontier has come: from now on the core decides how long the link lasts."""
         self.deadline = inf
 
     def close(self, error: RemoteError, read: int, now: float) -> bytes:
@@ -196,12 +196,14 @@ class LinkMachine:
         return b""
 
     def read_no_more(self) -> None:
-        """Pass over whatever still comes."""
+        """Ignore all bytes that still come."""
         if self.phase is not Phase.CLOSED:
             self.phase = Phase.CLOSING
 
     def expired(self, read: int, in_transit: int, now: float) -> RemoteError | None:
-        """The deadline has come: what to close the connection with, if it is not to be waited for or cut.
+        """The deadline has come; the error to close the connection with, if there is one.
+
+        If there is none, it is waited for on, or to be cut: then :attr:`phase` is CLOSED.
 
         :param in_transit: bytes that were written, and have not come to the far end's system.
         """
@@ -226,7 +228,7 @@ class LinkMachine:
         self.phase = Phase.CLOSED
 
     def lost(self, error: RemoteError) -> None:
-        """The connection is gone, because of *error* if nothing was said before."""
+        """The connection is gone, because of *error* unless it was closing."""
         if self.error is None:
             self.error = error
         self.cut()
@@ -240,14 +242,14 @@ class LinkMachine:
         return peer
 
     def _left(self, error: RemoteError, now: float) -> Left:
-        """The peer said BYE: all it sent is here, and ours it reads only where nobody is to blame."""
+        """The peer has sent a BYE: all its frames are here; it reads ours if nobody is to blame."""
         if self.phase is Phase.OPEN:
             self._leave(Phase.CLOSING, error, self.read, now)
         self.read_no_more()
         return Left(error)
 
     def _leave(self, phase: Phase, error: RemoteError, read: int, now: float) -> None:
-        """Nothing more can be sent from now on."""
+        """Begin to close: nothing more can be sent from now on."""
         self.phase, self.error = phase, error
         timeout = self._config.close_timeout
         if self.is_patient:

@@ -1,8 +1,8 @@
-"""How fast a peer reads what it is given, by the PONGs to PINGs behind it.
+"""How fast a peer reads, measured by PINGs behind the frames that it is sent.
 
 Contract: the bytes that a transport accepts say little of a slow line, since systems buffer megabytes.  So
-a PING follows what goes out, one at a time, and its PONG says that everything before it was read.  The peer
-may say so too soon or too late: that decides how much it is pushed itself, up to ``link_queue_bytes``.
+PINGs follow the frames, one at a time, and a PONG says that the peer has read all before its PING.  A peer
+may answer too soon or too late: that changes how much it is pushed itself, up to ``link_queue_bytes``.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from typing import Final
 
 MEASURED: Final = 4096  # bytes from one PING to the next (guess: a thousandth of them is the PING's)
 _PER_SECOND: Final = 4  # PINGs, on a line that is fast (guess)
-FLOOR: Final = 2 * MEASURED  # may always be unread: a PING is out before it is more
+FLOOR: Final = 2 * MEASURED  # bytes that may always be unread: before there are more, a PING is sent
 _QUEUED: Final = 0.05  # seconds above the shortest round trip: then something waits on the way (guess)
 _QUICKEST: Final = 0.001  # seconds: a shorter time measures the reactor's turns (guess)
 
 
 class Meter:
-    """The reading of one link's peer.
+    """Measures how fast the peer of one link reads.
 
-    :ivar rate: bytes a second it reads when it has more to read; 0 until that is known.
+    :ivar rate: bytes a second that it reads while it has more to read; 0 until that is known.
     :ivar rtt: the shortest round trip so far, in seconds.
-    :ivar waiting_since: when the last PING went out.
-    :ivar read: bytes it is known to have read, of all that were sent.
+    :ivar waiting_since: when the last PING was sent.
+    :ivar read: bytes that it is known to have read, of all that were sent.
     """
 
     __slots__ = ("_began", "_marked", "_read_at", "_sent", "rate", "read", "rtt", "waiting_since")
@@ -43,7 +43,7 @@ class Meter:
         return self._marked > 0
 
     def sent(self, size: int, now: float, least: int = MEASURED) -> bool:
-        """*size* bytes are sent in all; whether a PING is to follow, of *least* bytes that are not read."""
+        """*size* bytes are sent in all; whether to send a PING now, if *least* bytes or more are unread."""
         if self._sent - self.read < MEASURED:
             self._began = now
         self._sent = size
@@ -56,7 +56,7 @@ class Meter:
     def has_read(self, now: float) -> None:
         """The PONG has come."""
         if not self._marked:
-            return  # one that nobody asked for
+            return  # there was no PING
         took = now - self.waiting_since
         # After a rest the first bytes need half a round trip to get there, and the PONG another: no less
         # than the shortest so far, and no more than half of this one.
@@ -66,7 +66,7 @@ class Meter:
         rate = size / max(seconds, _QUICKEST)
         self.rtt = min(self.rtt, took)
         if size < MEASURED:
-            pass  # too few to tell
+            pass  # too few to measure
         elif rate > self.rate:
             self.rate = rate
         elif took > self.rtt + _QUEUED:  # else there was no more to read
@@ -74,9 +74,9 @@ class Meter:
         self.read, self._read_at, self._marked = self._marked, now, 0
 
     def bytes_in(self, seconds: float, unknown: int) -> int:
-        """How much may be unread, so that it is read in *seconds* and a round trip.
+        """Bytes that may be unread, so that they are read within *seconds* and a round trip.
 
-        :param unknown: the same, until something is measured.
+        :param unknown: the answer until the rate is known.
         """
         if not self.rate:
             return unknown

@@ -1,8 +1,8 @@
 """The connections of one run: bytes become events here.
 
-Contract: hosts every link, from the connection to its end, and tells the core of it by events.  All links,
-and those that have proven nothing yet, are kept within ``links_limit`` and ``handshakes_limit``.  Strangers
-are many only at their own cost: the oldest makes room for the newest.
+Contract: hosts every link, from the connection to its end, and tells the core of it by events.  There are
+at most ``links_limit`` links.  Of more than ``handshakes_limit`` accepted connections whose peers have
+proven nothing yet, the oldest is closed: whoever opens many of them closes its own.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Connections:
         self._over: RemoteError | None = None  # why no other is let in
 
     def __iter__(self) -> Iterator[MeshProtocol]:
-        """Those there are now, whatever comes and goes meanwhile."""
+        """The links there are now; others may come and go meanwhile."""
         return iter(list(self._links.values()))  # in one step: other threads may ask
 
     def get(self, number: int) -> MeshProtocol | None:
@@ -128,17 +128,17 @@ class Connections:
         return [link for link in self if not (link.is_up or link.is_exchange) and link.error is None]
 
     async def all_gone(self) -> None:
-        """Wait until there is no connection left; ``close_timeout`` after it was closed each is cut off."""
+        """Wait until no connection is left; each is cut off ``close_timeout`` after it was closed."""
         longest = 2 * self.config.close_timeout
         if self._links and not await is_in_time(self._idle.wait(), longest, self.clock):
-            # Twisted tells the end of a connection that was cut off by a timer of the reactor, which is
-            # late by hours where the clock was set back at that very moment.
+            # Twisted tells the end of a connection that was cut off by a timer of the reactor.  If the
+            # clock was set back at that moment, that timer is late by hours.
             _log.warn("{count} connections were cut off, and do not say so", count=len(self._links))
             self._links.clear()
 
     def close_all(self, error: RemoteError) -> None:
         """Close every link with *error*."""
-        with ExitStack() as closing:  # all of them, whatever fails
+        with ExitStack() as closing:  # all links, if closing some of them fails
             for link in self:
                 closing.callback(link.close, error)
 
@@ -149,12 +149,12 @@ class Connections:
             self.down(events.LinkDown(link.number, Reason.LEAVING))
 
     async def stop(self) -> None:
-        """Close every link and let no other in; wait until the last is gone.
+        """Close every link, let no other in, and wait until the last is gone.
 
-        Until then what is queued goes out, and what the peers had sent comes in.
+        Until then queued frames go out, and frames that the peers had sent come in.
         """
         self._over = RemoteError("the node stops", Reason.LEAVING)
-        async with AsyncExitStack() as end:  # whatever fails all of it is done, the last first
+        async with AsyncExitStack() as end:  # all steps are done, the last first, if some of them fail
             end.push_async_callback(self.all_gone)
             for link in self:
                 end.callback(abort_unfinished, link.transport)
@@ -189,7 +189,7 @@ class Connections:
         )  # fmt: skip
 
     def made(self, link: MeshProtocol) -> None:
-        """A connection is there, nothing proven."""
+        """A connection is made; its peer has proven nothing yet."""
         self._links[link.number] = link
         if self._over is not None:
             link.close(self._over)
@@ -273,14 +273,14 @@ class Connections:
     # ── what the driver asks for ────────────────────────────────────────────────────
 
     def to_flush(self) -> Iterator[MeshProtocol]:
-        """The links to flush now, also those that want to be while this goes on."""
+        """The links to flush now, also those that ask for it while this goes on."""
         while self._to_flush:
             yield self._to_flush.pop(next(iter(self._to_flush)))
 
     # ── what the core tells ─────────────────────────────────────────────────────────
 
     def up(self, up: events.LinkUp) -> None:
-        """A link is the one to its node in the routing table now."""
+        """A link is in the routing table now, as the one to its node."""
         link = self._links.get(up.link)
         if link is not None and link.id is not None:
             is_new = link.id not in self._table
@@ -290,14 +290,14 @@ class Connections:
             self._core.publish(Linked(link, is_new, len(self._table)))
 
     def exchange_begun(self, begun: events.ExchangeBegun) -> None:
-        """An exchange has begun well."""
+        """An exchange has begun: both ends have told their frontiers."""
         link = self._links.get(begun.link)
         if link is not None and link.id is not None:
             link.now_exchanging()
             self.log.exchange_begun(link, link.id)
 
     def down(self, down: events.LinkDown) -> None:
-        """A link is in the routing table no more."""
+        """A link has left the routing table."""
         for node_id, link in self._table.items():
             if link.number == down.link:
                 del self._table[node_id]

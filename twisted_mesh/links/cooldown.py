@@ -1,6 +1,6 @@
-"""The nodes that the application has disconnected, which nobody here dials for a while.
+"""The nodes that the application has disconnected, which this node does not dial for a while.
 
-Contract: it forbids for ``redial_forbidden`` seconds, or until the application wants the node again.
+Contract: a node is not dialled for ``redial_forbidden`` seconds, or until the application wants it again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from twisted_mesh.config import MeshConfig
 
 
 class CoolDown:
-    """Ids, and until when they are forbidden."""
+    """Ids of nodes, and until when they are not dialled."""
 
     def __init__(self, clock: IReactorTime, config: MeshConfig) -> None:
         self._clock = clock
@@ -19,7 +19,7 @@ class CoolDown:
         self._until: dict[bytes, float] = {}
 
     def add(self, node_id: bytes) -> None:
-        """The application disconnects this node."""
+        """Do not dial this node for a while: the application has disconnected it."""
         now = self._clock.seconds()
         self._until = {known: until for known, until in self._until.items() if until > now}
         self._until[node_id] = now + self._seconds
@@ -28,13 +28,13 @@ class CoolDown:
         return isinstance(node_id, bytes) and self.left(node_id) > 0
 
     def left(self, node_id: bytes | None) -> float:
-        """Seconds for which the node is not dialled; 0 where it may be."""
+        """Seconds until the node may be dialled; 0 if it may be now."""
         if node_id is None or node_id not in self._until:
             return 0.0
         return max(0.0, self._until[node_id] - self._clock.seconds())
 
     def discard(self, node_id: bytes | None) -> None:
-        """The application wants this node again."""
+        """Let this node be dialled: the application wants it again."""
         if node_id is not None:
             self._until.pop(node_id, None)
 

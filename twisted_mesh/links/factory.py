@@ -1,6 +1,7 @@
-"""What makes a service's links, one for each connection.
+"""Makes the links of a service, one for each connection.
 
-Contract: a factory outlives the runs of its service; while there is none it refuses connections.
+Contract: a factory outlives the runs of its service.  While the service does not run, it refuses
+connections.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from twisted_mesh.wire.membership import Purpose
 class MeshFactory(Factory):
     """Makes the links of one service.
 
-    :param host: gives what they work for, or None while the service does not run.
-    :param outgoing: whether the connections were dialled from here.
-    :param expected: the id the node there must have, if it is known.
-    :param purpose: what the connections are dialled for.
+    :param host: gives the host of the links, or None while the service does not run.
+    :param outgoing: whether this node dialled the connections.
+    :param expected: the id that the node there must have; None if any may.
+    :param purpose: of the connections, if this node dialled them.
     """
 
     noisy = False

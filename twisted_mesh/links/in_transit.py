@@ -1,7 +1,7 @@
-"""What was written to a connection and has not come to the far end's system.
+"""Counts the bytes that were written to a connection and have not come to the far end's system.
 
-Contract: a figure that changes while a line takes what was written, and stays where nothing is taken.  It
-says nothing of what the far end has read, and nothing of what a proxy in between holds.
+Contract: the count changes while the line takes bytes, and stays the same while it takes none.  It does not
+say how many bytes the far end has read, or a proxy in between holds.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if sys.platform != "win32":
 
 @runtime_checkable
 class Counts(Protocol):
-    """A transport that knows it by itself, without a system."""
+    """A transport that counts them itself, without a system."""
 
     def on_its_way(self) -> int: ...  # pragma: no cover
 
 
 def on_its_way(transport: object) -> int:
-    """Bytes that the system holds of what was written to *transport*; 0 where it does not say."""
+    """Bytes written to *transport* that its system still holds; 0 if the system does not tell."""
     while isinstance(transport, ProtocolWrapper):
         transport = transport.transport
     if isinstance(transport, Counts):

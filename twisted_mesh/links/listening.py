@@ -1,7 +1,7 @@
 """The listeners of a service.
 
-Contract: :meth:`Listening.start` raises at once what an endpoint refuses at once (a taken port), and
-then nothing listens; what an endpoint decides later is :meth:`Listening.ready`'s to tell.
+Contract: if an endpoint fails at once (a taken port), :meth:`Listening.start` raises that, and nothing
+listens.  If it fails later, :meth:`Listening.ready` fails.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _log = Logger()
 
 
 def parse_listen(reactor: IReactorCore | None, listen: object) -> list[IStreamServerEndpoint]:
-    """The endpoints a user gave: descriptions like ``"tcp:4444"``, or endpoints.
+    """The endpoints of *listen*: descriptions like ``"tcp:4444"``, or endpoints.  None is opened.
 
-    :raises LocalError: anything else; nothing is opened.
+    :raises LocalError: an item is neither.
     """
     if isinstance(listen, (str, bytes)) or not isinstance(listen, Iterable):
         raise LocalError(f"listen is a sequence of endpoints, such as ('tcp:4444',), not {listen!r}")
@@ -63,7 +63,7 @@ class Listening:
 
     @property
     def addresses(self) -> tuple[tuple[str, int], ...]:
-        """(host, port) of every TCP port that is bound."""
+        """Host and port of every TCP port that is bound."""
         hosts = [port.getHost() for port in self._ports]
         return tuple((at.host, at.port) for at in hosts if isinstance(at, (IPv4Address, IPv6Address)))
 
@@ -87,18 +87,18 @@ class Listening:
             self._failure.raiseException()
 
     def ready(self) -> Deferred[None]:
-        """Fires when it was started and all are bound, fails with why one never will be."""
+        """Fires once all ports are bound; fails with the reason if one cannot be."""
         waiting = self._ready.wait()
         self._tell()
         return waiting
 
     def close_in_fork(self) -> None:
-        """In a forked process: the ports are the parent's alone."""
+        """Close the ports in a forked process: they are the parent's alone."""
         for port in self._ports:
             close_socket(port)
 
     def stop(self) -> Deferred[None]:
-        """Close all; fires when they are, or fails then if one could not be closed."""
+        """Close all ports; fires once they are closed, or fails then if one could not be."""
         pending, self._pending = self._pending, []
         for listening in pending:
             listening.cancel()
@@ -107,7 +107,7 @@ class Listening:
         return Deferred.fromCoroutine(_all_closed(ports))
 
     def give_up(self) -> None:
-        """Close all, after a start that failed: why it did is told, and not that one cannot be closed."""
+        """Close all ports after a start that failed; log it if one cannot be closed."""
         self.stop().addErrback(lambda failure: _log.failure("a port could not be closed", failure))
 
     def _bound(self, port: IListeningPort, listening: Deferred[IListeningPort]) -> None:
@@ -144,7 +144,7 @@ async def _closed(port: IListeningPort) -> None:
 
 
 def _shown(address: object) -> str:
-    """Where a port is bound, as people write it."""
+    """The address of a bound port, as people write it."""
     if isinstance(address, (IPv4Address, IPv6Address)):
         return show((address.host, address.port))
     if isinstance(address, UNIXAddress) and address.name is not None:

@@ -1,7 +1,7 @@
-"""What the log is told of links and of the messages that go out.
+"""The log lines about links, and about the messages that go out.
 
-Contract: what a peer can bring about is told at a bounded rate, the rest from its ``debug_level`` on; a
-payload is shown at level 5 only.
+Contract: lines that a peer can bring about have a quota for each host; other lines begin at a
+``debug_level``.  A payload is shown at level 5 only.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ class LinkLog:
 
     def __init__(self, clock: IReactorTime, config: MeshConfig, debug_level: int, network: Network) -> None:
         """
-        :param network: the node's, which its own log names where another meets it, and nobody else is told.
+        :param network: of this node; the log names it if a peer is of another one.
         """
         self._debug = debug_level
         self._network = f"this node is of subnet {network.subnet!r} with {network.encryption}"
         self._peers = PeerLog(_log, clock.seconds, config)
 
     def up(self, link: MeshProtocol, node_id: bytes, is_new: bool) -> None:
-        """A link is in the routing table; *is_new* if its node was not."""
+        """A link is in the routing table; *is_new* is whether its node was not."""
         told = "linked with {id} {link}" if is_new else "with {id} now {link}"
         self._note(1, told, id=node_id.decode(), link=link)
 
     def down(self, link: MeshProtocol, node_id: bytes) -> None:
-        """A node left the routing table."""
-        # Any other reason has a line of its own, at every level.
+        """A node has left the routing table."""
+        # For any other reason, closing() logs a line at every level.
         why = f": {link.error}" if link.error and link.error.reason in NO_FAULT else ""
         self._note(1, "link with {id} ended{why}", id=node_id.decode(), why=why)
 
     def dialling(self, dial: Dial) -> None:
-        """The core has a node dialled."""
+        """The core dials a node."""
         contact = dial.contact
         self._note(
             2,
@@ -60,21 +60,21 @@ class LinkLog:
         self._note(2, "exchange with {id} {link}", id=node_id.decode(), link=link)
 
     def member(self, member: Member) -> None:
-        """A member is new, or has changed."""
+        """A member is new or has changed."""
         text = "member {who} {state}" if member.label is None else "member {who} {label!r} {state}"
         state = f"{'has' if member.state == 'left' else 'is'} {member.state}"
         self._note(1, text, who=member.id.decode(), label=member.label, state=state)
 
     def closing(self, link: MeshProtocol, error: RemoteError) -> Refusal | None:
-        """A connection closes; what the application is to be told of it if it was no link yet."""
-        if link.has_begun and link.is_exchange and error.reason in NO_FAULT:
+        """A connection closes; the refusal that the application is told, if it was no link yet."""
+        if link.exchange_begun and link.is_exchange and error.reason in NO_FAULT:
             self._note(2, "exchange with {to} ended: {why}", to=show(link.remote), why=error)
-        if link.is_up or link.has_begun:
+        if link.is_up or link.exchange_begun:
             if error.reason not in NO_FAULT:
                 self._peers.line(link.remote[0], f"link {show(link.remote)} closed: {error}")
             return None
-        # Who connects and leaves without a word (a port scan) is nobody to tell about, and that the
-        # overlay tries for neighbours is no news.
+        # A refusal of the overlay's is usual, and a host that connects and leaves without a word (a port
+        # scan) is not worth telling.
         if error.reason in (Reason.DUPLICATE, Reason.LEAVING, Reason.ROOM, Reason.DONE):
             return None
         if error.reason is Reason.LOST and not link.outgoing:
@@ -82,7 +82,7 @@ class LinkLog:
             return None
         why = f"{error}; {self._network}" if error.reason is Reason.SUBNET else str(error)
         in_use = error.reason is Reason.KEY and link.dialled_for is not Purpose.JOIN
-        if link.outgoing and not in_use:  # who dialled is told by what it dialled with
+        if link.outgoing and not in_use:  # the caller of the dial gets the error
             self._note(2, "connection to {to} refused: {why}", to=show(link.remote), why=why)
         else:
             way = "to" if link.outgoing else "from"
@@ -90,7 +90,7 @@ class LinkLog:
         return Refusal(link.remote, link.outgoing, error.reason.value, error.detail)
 
     def sending(self, type: int, packets: tuple[object, ...], size: int) -> None:
-        """A message of the application's goes out, *size* bytes packed."""
+        """A message of the application goes out, *size* bytes when packed."""
         if self._debug >= 5:
             text = shown([type, *packets])
             _log.info("out: type {type}, {size} bytes, {text}", type=type, size=size, text=text)

@@ -1,16 +1,15 @@
-"""Whom to dial, and when again.
+"""The peers that are dialled for ever: those that are configured, and those that ``connect()`` linked.
 
-Contract: a *target* is an address this node wants a link to.  It is dialled until a link to the node
-found there is in the routing table, whoever dialled it, and again when that link goes: with
-jittered exponential back-off, for ever.  A refusal counts as a failed attempt (a TCP connection
-that is refused by the mesh behind it is no success).  An IP address that turns out to be this very
-node's is dropped; a name can lead to others later, so one that leads to this node alone is left alone
-for ``redial_longest``.
+Contract: a *target* is an address to which this node wants a link.  It is dialled until a link to the node
+found there is in the routing table, whichever end dialled it, and again when that link goes: with jittered
+exponential back-off, for ever.  A refusal counts as a failed attempt, although TCP connected.  If an IP
+address turns out to be this node's own, it is dropped.  A name can lead to other nodes later: if it leads
+to this node alone, it is dialled again after ``redial_longest``.
 
-A target whose node has passed this one on to others, for want of room, is not dialled for a link: that
-would undo what the overlay did.  While there are other links there is an exchange with it instead, every
-``peer_interval``, so that what is configured is heard of whatever becomes of the rest; without any it is
-dialled like the others.
+If the node of a target had no room and passed this node on to others, the target is not dialled for a link:
+that would undo what the overlay did.  While there are other links, an exchange is made with it every
+``peer_interval``, so that a configured peer is always heard of.  If there is no other link, it is dialled
+like all targets.
 """
 
 from __future__ import annotations
@@ -48,12 +47,12 @@ class _Target:
 
     @property
     def node_id(self) -> bytes | None:
-        """Of the node found there last."""
+        """The id of the node found there last."""
         exchanged_with = None if self._exchange is None else self._exchange.id
         return exchanged_with or self._node_id
 
     def found(self, link: MeshProtocol) -> None:
-        """*link* leads there."""
+        """Note that *link* leads there."""
         self.is_self = False
         if link.is_exchange:
             self._exchange = link
@@ -81,14 +80,14 @@ class PersistentPeers:
         return len(self._targets)
 
     def add(self, address: PeerAddress, node_id: bytes | None = None) -> None:
-        """Keep a link to *address*; *node_id* is the node a link was just made to there."""
+        """Keep a link to *address*; *node_id* is of the node there, if a link to it was just made."""
         if address not in self._targets:
             target = self._targets[address] = _Target(address, node_id)
             if node_id is None:
                 self._attempt(target)
 
     def forget(self, host: str, port: int) -> bool:
-        """Dial the node at *host* and *port* no more, whatever its id; whether it was a target."""
+        """Stop dialling *host* and *port*, for any id; tell whether they were a target."""
         gone = [address for address in self._targets if (address.host, address.port) == (host, port)]
         for address in gone:
             _end(self._targets.pop(address))
@@ -100,9 +99,9 @@ class PersistentPeers:
         return None if target is None else target.node_id
 
     def unlinked(self, unlinked: Unlinked) -> None:
-        """A node left the routing table: dial it again soon, if it is a target.
+        """Dial a node that left the routing table again soon, if it is a target.
 
-        A target whose node had no room for this one has passed it on.
+        If it left for want of room, it has passed this node on.
         """
         for target in self._targets.values():
             if target.node_id == unlinked.link.id:
@@ -112,7 +111,7 @@ class PersistentPeers:
             self._isolated()
 
     def _isolated(self) -> None:
-        """No link is left: targets that passed this node on are dialled like the others."""
+        """Dial targets that passed this node on like all others: no link is left."""
         for target in self._targets.values():
             if target.passed_on:
                 target.passed_on = False
@@ -122,7 +121,7 @@ class PersistentPeers:
                 self._again(target)
 
     def stop(self) -> None:
-        """Dial nobody any more."""
+        """Stop dialling."""
         targets, self._targets = self._targets, {}
         for target in targets.values():
             _end(target)
@@ -142,7 +141,7 @@ class PersistentPeers:
             return
         target.failures = 0
         target.found(link)
-        if link.is_exchange or link.id not in self._linked:  # it came and went meanwhile
+        if link.is_exchange or link.id not in self._linked:  # the link has gone meanwhile
             self._again(target)
 
     def _failed(self, failure: Failure, target: _Target) -> None:
@@ -150,7 +149,7 @@ class PersistentPeers:
         if self._targets.get(target.address) is not target:  # stopped, or forgotten
             return
         if not failure.check(MeshError):
-            # Endpoints and dial= can be the application's, and fail as they like.
+            # Endpoints and dial= can be the application's, and raise any exception.
             _log.failure("dialling {address} failed", failure, address=target.address)
         if failure.check(SelfConnection):
             self._met_itself(target)
@@ -188,7 +187,7 @@ class PersistentPeers:
 
 
 def _end(target: _Target) -> None:
-    """Dial *target*, which is none any more, neither now nor later."""
+    """Stop dialling *target*."""
     if target.retry is not None:
         target.retry.cancel()
     if target.attempt is not None:

@@ -34,7 +34,7 @@ from twisted_mesh.wire.membership import Purpose
 
 
 class LinkHost(Interface):
-    """What a link works for: the one place that knows all links."""
+    """What a link reports to: the one place that knows all links."""
 
     clock: IReactorTime
     config: MeshConfig
@@ -45,13 +45,13 @@ class LinkHost(Interface):
         """A new link."""
 
     def made(self, link: MeshProtocol) -> None:
-        """A connection is there, nothing proven."""
+        """A connection is made; its peer has proven nothing yet."""
 
     def handshake(self, side: Side, expected: bytes | None, purpose: Purpose) -> Handshake:
         """A handshake for a new connection."""
 
     def proven(self, link: MeshProtocol, peer: Peer) -> None:
-        """The peer has proven who it is."""
+        """The peer has proven its key."""
 
     def received(self, link: MeshProtocol, frames: list[native.Frame]) -> None:
         """Frames of a proven peer."""
@@ -72,20 +72,20 @@ class LinkHost(Interface):
         """The connection is gone."""
 
     def sending(self, type: int, packets: tuple[object, ...], size: int) -> None:
-        """A message of the application's goes out, *size* bytes packed."""
+        """A message of the application goes out, *size* bytes when packed."""
 
 
 class MeshProtocol(Protocol):
-    """A link, or what may become one.
+    """A connection to another node, and a link once the node is in the routing table.
 
     :ivar number: of this link, never used twice.
     :ivar outgoing: whether this node dialled.
     :ivar is_up: whether it is or was in the routing table.
-    :ivar is_exchange: whether it is an exchange, as far as is known, and stays out of it.
-    :ivar has_begun: whether it is or was an exchange with all that it takes.
-    :ivar expected: the id the far end must have, if that was known beforehand.
-    :ivar dialled_for: what it was dialled for, where this node dialled.
-    :ivar remote: the far end's address as the connection has it.
+    :ivar is_exchange: whether it is an exchange, which stays out of the routing table, as far as is known.
+    :ivar exchange_begun: whether it is or was an exchange in which both ends have told their frontiers.
+    :ivar expected: the id that the far end must have; None if any may.
+    :ivar dialled_for: the purpose this node dialled it for; None if the far end dialled.
+    :ivar remote: host and port of the far end, as the connection has them.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class MeshProtocol(Protocol):
         self.expected = expected
         self.dialled_for = purpose if outgoing else None
         self.is_exchange = self.dialled_for is Purpose.EXCHANGE
-        self.has_begun = self.is_up = False
+        self.exchange_begun = self.is_up = False
         self.remote = (getattr(source, "host", ""), getattr(source, "port", 0))
         self._host = host
         self._handshake = host.handshake(Side.DIALLER if outgoing else Side.ACCEPTOR, expected, purpose)
@@ -120,17 +120,17 @@ class MeshProtocol(Protocol):
 
     @property
     def peer(self) -> Peer | None:
-        """Who is at the far end, once proven."""
+        """The node at the far end, once it has proven its key."""
         return self._machine.peer
 
     @property
     def phase(self) -> Phase:
-        """How far it is."""
+        """How far the connection is."""
         return self._machine.phase
 
     @property
     def error(self) -> RemoteError | None:
-        """Why it closed, once it does."""
+        """Why the connection closed, once it does."""
         return self._machine.error
 
     @property
@@ -140,7 +140,7 @@ class MeshProtocol(Protocol):
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where the peer says it can be dialled; where it came from, if it says nothing."""
+        """The address at which the peer can be dialled, as it says; else the one it came from."""
         told_address = None if self.peer is None else self.peer.address
         return self.remote if told_address is None else told_address
 
@@ -171,10 +171,10 @@ class MeshProtocol(Protocol):
 
     @property
     def said_settled(self) -> bool:
-        """What this node said of itself in the handshake."""
+        """Whether this node said in the handshake that it is settled."""
         return self._handshake.said_settled
 
-    # ── what the host uses ────────────────────────────────────────────────────────
+    # ── what the host uses ──────────────────────────────────────────────────────────
 
     def whisper_entry(self, entry: bytes) -> Deferred[None]:
         """Send one packed message to this peer alone."""
@@ -201,7 +201,7 @@ class MeshProtocol(Protocol):
 
     @property
     def queued_bytes(self) -> int:
-        """What waits behind the transport."""
+        """Bytes that wait behind the transport."""
         return self._queue.queued_bytes
 
     @property
@@ -214,40 +214,40 @@ class MeshProtocol(Protocol):
         return self._machine.is_flowing(self.read_bytes)
 
     def when_up(self) -> Deferred[MeshProtocol]:
-        """Fires with this link when it is in the routing table, fails with why it never will."""
+        """Fires with this link once it is in the routing table; fails with the reason if it never is."""
         if self.error is not None:
             return fail(self.error)
         return succeed(self) if self.is_up else self._up.wait()
 
     def when_proven(self) -> Deferred[MeshProtocol]:
-        """Fires with this link when its peer has proven itself, fails with why it is not let in."""
+        """Fires with this link once its peer has proven its key; fails with the reason if it is refused."""
         if self.peer is not None and self.error is None:
             return succeed(self)
         return self._proven.wait() if self.error is None else fail(self.error)
 
     @property
     def is_patient(self) -> bool:
-        """Whether the link is closing, and what is under way over it may take long."""
+        """Whether the link is closing, and frames that are under way over it may take long."""
         return self._machine.is_patient
 
     @property
     def gives_way(self) -> bool:
-        """Whether it is closing for longer than ``close_timeout``: another may have its place."""
+        """Whether it has been closing for longer than ``close_timeout``: another may have its place."""
         return self._machine.gives_way
 
     def cut(self) -> None:
-        """End the connection at once, whatever is under way over it."""
+        """End the connection at once, and lose what is under way over it."""
         self._machine.cut()
         self._look_in_time()
         self._transport.abortConnection()
 
     def now_proven(self) -> None:
-        """The peer has proven itself, and the core is told of the link next."""
+        """The peer has proven its key, and the core is told of the link next."""
         self._proven.happened(self)
 
     def now_exchanging(self) -> None:
-        """The link is an exchange that has begun well: the core ends it in time."""
-        self.is_exchange = self.has_begun = True
+        """The link is an exchange that has begun: the core ends it."""
+        self.is_exchange = self.exchange_begun = True
         self._established()
 
     def now_up(self) -> None:
@@ -348,7 +348,7 @@ class MeshProtocol(Protocol):
         self._end()
 
     def _tell_closing(self) -> None:
-        """Tell whoever is to know that nothing more can be sent, once."""
+        """Tell the host, once, that nothing more can be sent."""
         self._look_in_time()
         if not self._is_closing:
             self._is_closing = True
@@ -357,7 +357,7 @@ class MeshProtocol(Protocol):
             self._proven.failed(Failure(self.error))
 
     def _end(self) -> None:
-        """Read nothing more; the connection closes when what was written is out."""
+        """Read nothing more; the connection closes once all that was written is out."""
         self._machine.read_no_more()
         self._transport.unregisterProducer()
         self._transport.loseConnection()

@@ -1,12 +1,13 @@
-"""Finding the mesh again: a node that has no link left dials those it knows.
+"""Finds the mesh again: a node without any link dials the nodes it was linked with before.
 
-Contract: whom it is linked with goes into the address book.  The core is told the book at the start.  After
-``isolated_after`` without a link its nodes are tried, with jittered back-off and for ever, until there is a
-link again, whoever made it, or it is stopped.  The nodes an application wants a link to are the dialler's;
-these are only a way back.
+Contract: each node that is linked with goes into the address book.  The core is told the book at the start.
+If there is no link for ``isolated_after``, the nodes of the book are tried, with jittered back-off and for
+ever, until either end makes a link, or until this is stopped.  Peers that the application wants a link to
+are dialled by :mod:`~twisted_mesh.links.peers`.
 
-An overlay dials whom it is told of, and forgets whom it did not find: it is told of the whole book again
-and again.  Without one the core makes no links, and the seeker dials the book itself, one after the other.
+An overlay dials the nodes it is told of, and forgets those it did not find: it is told the whole book for
+each try.  Without an overlay the core dials nobody, and the nodes of the book are dialled here, one after
+the other.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _log = Logger()
 
 
 class Rejoin:
-    """Seeks for one run of a service."""
+    """Finds the mesh again, for one run of a service."""
 
     def __init__(
         self,
@@ -65,24 +66,24 @@ class Rejoin:
         self._stopped = False
 
     def begin(self) -> None:
-        """There is no link yet."""
+        """Tell the core the book; there is no link yet."""
         self._tell_core()
         self.isolated()
 
     def isolated(self) -> None:
-        """There is no link, or none any more; nothing follows from that once it was stopped."""
+        """Begin to try the nodes of the book, unless this was stopped: there is no link."""
         if self._next is None and self._attempt is None and not self._stopped:
             self._left.clear()
             self._failures = 0
             self._next = self._clock.callLater(self._config.isolated_after, self._seek)
 
     def unlinked(self, unlinked: Unlinked) -> None:
-        """A link is gone."""
+        """A link has left the routing table."""
         if not unlinked.count:
             self.isolated()
 
     def linked(self, linked: Linked) -> None:
-        """There is a link, perhaps the one that is being made; where its node can be dialled is noted."""
+        """Note the address of a node that is linked with now, and try no others."""
         link = linked.link
         if not linked.is_new or link.id is None:
             return
@@ -93,14 +94,14 @@ class Rejoin:
             self._book.note(link.id, where)
 
     def stop(self) -> None:
-        """No link is wanted any more."""
+        """Stop trying."""
         self._stopped = True
         self._wait_no_more()
         if self._attempt is not None:
             self._attempt.cancel()
 
     async def wait_for_book(self) -> None:
-        """Wait until what was noted is on disk, at most ``close_timeout``."""
+        """Wait until the book is on disk, at most ``close_timeout``."""
         if not await is_in_time(self._book.written(), self._config.close_timeout, self._clock):
             _log.warn("the address book is not written yet: what is new in it may be lost")
 
@@ -136,7 +137,7 @@ class Rejoin:
 
     def _reached(self, link: MeshProtocol) -> None:
         self._attempt = None
-        if not self._table:  # it came and went meanwhile
+        if not self._table:  # the link has gone meanwhile
             self._again()
 
     def _failed(self, failure: Failure) -> None:

@@ -1,7 +1,7 @@
 """TLS for links: throw-away certificates, and what binds a PROOF to its session.
 
-Contract: links are TLS 1.3 and nothing older.  The certificate proves nothing (PROOF does, by the
-exporter of the very session), so each process makes one and nobody checks it.
+Contract: links use TLS 1.3 and nothing older.  Each process makes a certificate, and no peer checks it:
+PROOF proves the key, by the exporter of the session.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ class Tls:
 
 
 class Session(TLSMemoryBIOProtocol):
-    """Twisted's, without its gathering of small writes for another turn: an outlet has done that.
+    """Twisted's TLS session, but it does not gather small writes: a link's queue has joined them.
 
-    :ivar read_bytes: that came so far, with those of a record that is not whole: 16 KiB take seconds over a
-        slow line.
+    :ivar read_bytes: that came so far, those of an unfinished record included: its 16 KiB take seconds over
+        a slow line.
     """
 
     read_bytes = 0
@@ -68,7 +68,7 @@ class Session(TLSMemoryBIOProtocol):
 
 
 class _Sessions(TLSMemoryBIOFactory):
-    """Makes them."""
+    """Makes sessions."""
 
     protocol = Session
 
@@ -85,13 +85,13 @@ class _Client:
         self._clock = clock
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        """Connect, and speak TLS in front of what *protocolFactory* makes."""
+        """Connect, and speak TLS in front of the protocol that *protocolFactory* makes."""
         factory = _Sessions(self._creator, True, protocolFactory, clock=self._clock)
         return self._endpoint.connect(factory).addCallback(attrgetter("wrappedProtocol"))
 
 
 class _Acceptor(_Sessions):
-    """It, except that the factory behind it may refuse a connection."""
+    """Makes sessions for accepted connections; the factory behind it may refuse one."""
 
     def buildProtocol(self, addr: IAddress | None) -> TLSMemoryBIOProtocol | None:  # type: ignore[override]
         acceptor = self.wrappedFactory.buildProtocol(addr)
@@ -100,7 +100,7 @@ class _Acceptor(_Sessions):
 
 @implementer(IOpenSSLClientConnectionCreator)
 class _AnyPeer:
-    """Accepts any certificate: it is PROOF that says who the peer is."""
+    """Accepts any certificate: PROOF says which node the peer is."""
 
     def __init__(self, context: SSL.Context) -> None:
         self._context = context
@@ -110,7 +110,7 @@ class _AnyPeer:
 
 
 def exporter(transport: object) -> bytes:
-    """What binds a PROOF to the session of *transport*: 32 bytes, or nothing for plain text."""
+    """The 32 bytes that bind a PROOF to the session of *transport*; none for plain text."""
     if not ISSLTransport.providedBy(transport):
         return b""
     connection = transport.getHandle()  # type: ignore[attr-defined]
@@ -119,21 +119,21 @@ def exporter(transport: object) -> bytes:
 
 
 def abort_unfinished(transport: object) -> None:
-    """Cut *transport* off if no TLS session has come about on it, in which it could be told anything.
+    """Cut *transport* off if its TLS handshake is not over: no BYE could be sent.
 
-    Without this a stranger that says nothing holds up whoever wants to leave, for ``close_timeout``.
+    Else a stranger that says nothing would delay a node that stops, by ``close_timeout``.
     """
     if isinstance(transport, TLSMemoryBIOProtocol) and transport.getHandle().get_peer_finished() is None:
         transport.abortConnection()
 
 
 def failure_text(error: SSL.Error) -> str:
-    """What OpenSSL says went wrong."""
+    """The reasons that OpenSSL gives for *error*."""
     reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
     return ", ".join(entry[-1] for entry in reasons if entry[-1]) or "the TLS session failed"
 
 
-@lru_cache(maxsize=1)  # half of what it takes to make a service, where a process has many (measured)
+@lru_cache(maxsize=1)  # it takes half of the time in which a service is made (measured)
 def _throw_away() -> CertificateOptions:
     """A key and a certificate for this process."""
     key = ec.generate_private_key(ec.SECP256R1())

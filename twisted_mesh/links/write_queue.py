@@ -1,9 +1,9 @@
-"""What waits behind a transport: one link's outgoing frames.
+"""The frames of one link that wait behind its transport.
 
-Contract: :meth:`WriteQueue.put` queues, :meth:`WriteQueue.flush` writes as much as the transport accepts,
-joined into large writes; while the transport pauses its producer everything waits here.  So there is one
-place where "the transport has taken it" is known: by the count of the core's bytes and by Deferreds
-of those who wait for a single frame.
+Contract: :meth:`WriteQueue.put` queues a frame, :meth:`WriteQueue.flush` writes as many as the transport
+accepts, joined into large writes.  While the transport pauses its producer, all frames wait here.  So this
+alone knows when the transport has accepted a frame: it counts the core's bytes, and fires the Deferred of
+a frame that is awaited.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from twisted_mesh.eventloop.deferreds import Handover
 
 
 class Transport(Interface):
-    """What is used of a transport: TCP's, TLS's and the in-memory ones of tests have all of it."""
+    """The part of a transport that links use."""
 
     def write(self, data: bytes) -> object: ...  # pragma: no cover
 
@@ -35,32 +35,32 @@ class Transport(Interface):
     def abortConnection(self) -> object: ...  # pragma: no cover
 
 
-_Item = tuple[bytes, bool, Handover | None]  # the frame, whether it is counted, who waits
+_Item = tuple[bytes, bool, Handover | None]  # the frame, whether it is counted, the Deferred to fire
 
 
 @implementer(IPushProducer)
 class WriteQueue:
     """The queue of one link.
 
-    :ivar queued_bytes: what waits behind the transport.
-    :ivar accepted: bytes of counted frames the transport has taken so far; :ivar written: of all frames.
-    :ivar paused: whether the transport has enough for now.
+    :ivar queued_bytes: bytes that wait behind the transport.
+    :ivar accepted: bytes of counted frames that the transport has accepted so far.
+    :ivar paused: whether the transport accepts no more for now.
     """
 
     def __init__(
         self, write: Callable[[bytes], object], write_bytes: int, resumed: Callable[[], None]
     ) -> None:
         """
-        :param write: the transport's.
-        :param write_bytes: frames are joined up to this size.
-        :param resumed: called when the transport takes more again, so that somebody flushes.
+        :param write: of the transport.
+        :param write_bytes: size up to which frames are joined.
+        :param resumed: called when the transport accepts more again.
         """
         self._write = write
         self._write_bytes = write_bytes
         self._resumed = resumed
         self._queue: deque[_Item] = deque()
         self.queued_bytes = 0
-        self.accepted = self.written = 0
+        self.accepted = 0
         self.paused = False
 
     def put(self, data: bytes, *, counted: bool = False) -> None:
@@ -69,14 +69,14 @@ class WriteQueue:
         self.queued_bytes += len(data)
 
     def put_awaited(self, data: bytes) -> Deferred[None]:
-        """Queue a whole frame; fires when the transport has it, fails with Unreachable if never."""
+        """Queue a whole frame; fires once the transport accepts it, fails with Unreachable if never."""
         taken = Handover()
         self._queue.append((data, False, taken))
         self.queued_bytes += len(data)
         return taken
 
     def flush(self, *, everything: bool = False) -> None:
-        """Write what the transport takes, or *everything* at the end of a connection."""
+        """Write the frames that the transport accepts; all frames if *everything*, at the end."""
         queue = self._queue
         while queue and (everything or not self.paused):
             parts: list[bytes] = []
@@ -91,29 +91,28 @@ class WriteQueue:
                 if taken is not None:
                     awaited.append(taken)
             self.queued_bytes -= size
-            self.written += size
             self._write(parts[0] if len(parts) == 1 else b"".join(parts))
             for taken in awaited:
                 taken.callback(None)
 
     def drop(self, why: str) -> None:
-        """Forget what waits; those who wait for it are told *why*."""
+        """Drop the frames that wait; the Deferreds of awaited ones fail with *why*."""
         dropped = list(self._queue)
-        self._queue.clear()  # in place: who is told of a frame that is out may close the link
+        self._queue.clear()  # in place: a callback of flush() may have closed the link
         self.queued_bytes = 0
         for _, _, taken in dropped:
             if taken is not None:
                 taken.errback(Failure(Unreachable(why)))
 
     def pauseProducing(self) -> None:
-        """The transport has enough for now."""
+        """The transport accepts no more for now."""
         self.paused = True
 
     def resumeProducing(self) -> None:
-        """The transport takes more."""
+        """The transport accepts more."""
         self.paused = False
         self._resumed()
 
     def stopProducing(self) -> None:
-        """The connection is gone; connectionLost tells the rest."""
+        """The connection is gone; connectionLost() follows."""
         self.paused = True
