@@ -23,9 +23,9 @@ from statistics import median
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.storage import Flush, Marks
 from twisted_mesh.storage.sqlite import SqliteStore
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, pack_entry
-from twisted_mesh.wire.native import Batch, SignedBatch
+from twisted_mesh.wire.broadcast import Batch, SignedBatch
 
 MIB = 2**20
 ROUNDS = 5
@@ -45,7 +45,7 @@ class Author:
         """One more."""
         self._head += 1
         batch = Batch(*self._run, self._head, 1, START, 0, self._body)
-        signed = SignedBatch(batch, bytes(64), native.pack(batch))
+        signed = SignedBatch(batch, bytes(64), codec.pack(batch))
         return signed, Marks(self._run, self._head, 1, 0, self._head, False)
 
 

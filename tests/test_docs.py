@@ -13,7 +13,8 @@ from tests.support.processes import Child, ProcessCase
 from twisted_mesh import MeshConfig, MeshService, MeshSocket, testing
 from twisted_mesh.delivery.listeners import Listeners
 from twisted_mesh.testing import MemoryMesh
-from twisted_mesh.wire import bodies, framing, native
+from twisted_mesh.wire import bodies, framing
+from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT
 
 ROOT = Path(__file__).parent.parent
 API = (ROOT / "docs" / "api.rst").read_text()
@@ -105,7 +106,7 @@ class LimitsTests(SynchronousTestCase):
     def test_the_limits_page_tells_the_constants_of_the_protocol(self) -> None:
         self.assertEqual(framing.MAX_MESSAGE_BYTES, 2**20)
         self.assertEqual(framing.HANDSHAKE_FRAME_BYTES, 64 * 1024)
-        self.assertEqual(native.MAX_BATCH_COUNT, 16_384)
+        self.assertEqual(MAX_BATCH_COUNT, 16_384)
         self.assertEqual(bodies.MAX_DEPTH, 32)
         for words in ("1 MiB for a message", "64 KiB", "16,384 messages", "32 levels"):
             self.assertIn(words, LIMITS)

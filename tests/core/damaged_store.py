@@ -8,7 +8,7 @@ from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.storage import Missing, Piece
 from twisted_mesh.errors import StoreError
 from twisted_mesh.simulation.storage import SimStore
-from twisted_mesh.wire.native import SignedBatch
+from twisted_mesh.wire.broadcast import SignedBatch
 
 
 class Damaged(SimStore):

@@ -8,7 +8,7 @@ from tests.core.network import of, origin_of, roster
 from tests.core.node_case import NAMES, NodeTestCase
 from twisted_mesh.core.events import Effect, MemberChanged, MemberGone
 from twisted_mesh.core.membership.roster import Entry, State
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.membership import Presence, Roster, Suspect
 from twisted_mesh.wire.signed import SignedRecord
 
@@ -47,7 +47,7 @@ class MembershipTestCase(NodeTestCase):
         """Who is in the rosters that are sent over a link: counter and age in ms."""
         told = {}
         for entry in (entry for frame in self.rosters(effects, number) for entry in frame.entries):
-            signed = native.decode(entry.frame)
+            signed = codec.decode(entry.frame)
             assert isinstance(signed, SignedRecord) and isinstance(signed.record, Presence)
             told[NAMES[signed.record.origin]] = signed.record.counter, entry.age
         return told

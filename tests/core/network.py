@@ -16,16 +16,16 @@ from twisted_mesh.core.signing import signer
 from twisted_mesh.errors import Reason
 from twisted_mesh.identity import id_of
 from twisted_mesh.network import Protocol
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, pack_entry
-from twisted_mesh.wire.fields import Kind
+from twisted_mesh.wire.broadcast import Batch, Have, HaveEntry, Prune, SignedBatch, SnapshotEntry, Want
+from twisted_mesh.wire.fields import MAX_NUMBER, Kind
 from twisted_mesh.wire.membership import Contact, KeepVote, Presence, Purpose, Roster, RosterEntry, Suspect
-from twisted_mesh.wire.native import Batch, SignedBatch, SnapshotEntry
 from twisted_mesh.wire.replies import Direct, DirectAck, Receipt, SignedReceipt
 from twisted_mesh.wire.signed import Record, SignedRecord
 
 NETWORK = Protocol("tests", "Plaintext")
-DIGEST = native.network_digest(NETWORK.id)
+DIGEST = codec.network_digest(NETWORK.id)
 
 E = TypeVar("E")
 
@@ -87,8 +87,8 @@ def entries(*texts: object) -> list[bytes]:
 
 def signed(batch: Batch) -> SignedBatch:
     """*batch*, with the signature of its author."""
-    array = native.pack(batch)
-    return SignedBatch(batch, signature_of(batch.origin, native.signed_text(DIGEST, array)), array)
+    array = codec.pack(batch)
+    return SignedBatch(batch, signature_of(batch.origin, codec.signed_text(DIGEST, array)), array)
 
 
 def batch(name: str, first: int, count: int = 1, *, epoch: int = 1) -> SignedBatch:
@@ -104,8 +104,8 @@ def raw_batch(name: str, first: int, count: int, body: bytes, encoding: int = 0)
 
 def signed_record(record: Record) -> SignedRecord:
     """*record*, with the signature of whom it comes from."""
-    array = native.pack(record)
-    text = native.signed_text(DIGEST, array, record.kind)
+    array = codec.pack(record)
+    text = codec.signed_text(DIGEST, array, record.kind)
     return SignedRecord(record, signature_of(signer(record), text), array)
 
 
@@ -121,8 +121,8 @@ def receipt(
 ) -> SignedReceipt:
     """*member* has *low* to *high* of *author*."""
     value = Receipt(origin_of(author), epoch, low, high, origin_of(member), member_epoch)
-    array = native.pack(value)
-    text = native.signed_text(DIGEST, array, Kind.RECEIPT)
+    array = codec.pack(value)
+    text = codec.signed_text(DIGEST, array, Kind.RECEIPT)
     return SignedReceipt(signature_of(value.member, text), array, hops)
 
 
@@ -183,7 +183,7 @@ def roster(
     *records: SignedRecord, age: float = 0, last: bool = True, vote: KeepVote = KeepVote.CONTENT
 ) -> Roster:
     """A peer tells *records*, each *age* seconds old."""
-    entries = [RosterEntry(int(age * 1000), native.payload(record)) for record in records]
+    entries = [RosterEntry(int(age * 1000), codec.payload(record)) for record in records]
     return Roster(last, entries, vote)
 
 
@@ -203,16 +203,16 @@ def entry(name: str, base: int, epoch: int = 1, low: int | None = None) -> Snaps
     return SnapshotEntry(origin_of(name), epoch, base + 1 if low is None else low, base, base)
 
 
-def have(name: str, low: int, high: int, *, answer: bool = False, epoch: int = 1) -> native.Have:
+def have(name: str, low: int, high: int, *, answer: bool = False, epoch: int = 1) -> Have:
     """A peer announces *low* to *high* of *name*."""
-    return native.Have([native.HaveEntry(origin_of(name), epoch, low, high)], answer)
+    return Have([HaveEntry(origin_of(name), epoch, low, high)], answer)
 
 
-def want(name: str, first: int, last: int = native.MAX_NUMBER, *, epoch: int = 1) -> native.Want:
+def want(name: str, first: int, last: int = MAX_NUMBER, *, epoch: int = 1) -> Want:
     """A peer asks for *first* to *last* of *name*."""
-    return native.Want(origin_of(name), epoch, first, last, True)
+    return Want(origin_of(name), epoch, first, last, True)
 
 
-def prune(*names: str) -> native.Prune:
+def prune(*names: str) -> Prune:
     """A peer wants nothing of *names* pushed any more."""
-    return native.Prune([origin_of(name) for name in names])
+    return Prune([origin_of(name) for name in names])

@@ -32,14 +32,15 @@ from twisted_mesh.core.history.history import History
 from twisted_mesh.core.link import READ_SO_FAR
 from twisted_mesh.core.node import Node
 from twisted_mesh.errors import Reason
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
+from twisted_mesh.wire.broadcast import Have, Prune, SignedBatch, Snapshot, SnapshotEntry, Want
+from twisted_mesh.wire.link import Ping, Pong
 from twisted_mesh.wire.membership import Purpose, Roster
-from twisted_mesh.wire.native import Have, Prune, SignedBatch, Snapshot, SnapshotEntry, Want
 from twisted_mesh.wire.signed import SignedRecord
 
 ALL = Snapshot(True, [])  # of a peer that knows nothing
 MembershipChecks = Roster | SignedRecord  # what nodes say of who is there
-PING = native.Ping(0)  # behind a node's own frontier, for the round trip
+PING = Ping(0)  # behind a node's own frontier, for the round trip
 
 HOST = "192.0.2.1"  # where every peer is, as the connections have it
 
@@ -85,7 +86,7 @@ class NodeTestCase(SynchronousTestCase):
             self.timers[timer.timer] = timer.at
         for send in of(effects, Send):
             self.queued.update(dict.fromkeys(send.links, send.size))
-            if send.frame in (native.Ping(READ_SO_FAR), PING):
+            if send.frame in (Ping(READ_SO_FAR), PING):
                 for number in send.links:
                     self.pings.setdefault(number, []).append(send.frame.token)
         return effects
@@ -108,7 +109,7 @@ class NodeTestCase(SynchronousTestCase):
         who = structs.replace(peer(name, epoch, settled), **more)
         return self.handle(LinkOpened(number, who, outgoing, settled, purpose, HOST))
 
-    def receive(self, number: int, *frames: native.Frame) -> list[Effect]:
+    def receive(self, number: int, *frames: codec.Frame) -> list[Effect]:
         """*frames* over a link."""
         return self.handle(Received(number, frames))
 
@@ -134,7 +135,7 @@ class NodeTestCase(SynchronousTestCase):
         effects = self.handle(Accepted(number, self.queued[number]))
         while tokens := self.pings.pop(number, ()):
             for token in tokens:
-                effects += self.receive(number, native.Pong(token))
+                effects += self.receive(number, Pong(token))
         return effects
 
     def wait(self, seconds: float) -> list[Effect]:
@@ -173,7 +174,7 @@ class NodeTestCase(SynchronousTestCase):
         return [
             frame
             for frame in self.all_frames(effects, number)
-            if not isinstance(frame, MembershipChecks) and frame != native.Ping(READ_SO_FAR)
+            if not isinstance(frame, MembershipChecks) and frame != Ping(READ_SO_FAR)
         ]
 
     def all_frames(self, effects: list[Effect], number: int) -> list[object]:

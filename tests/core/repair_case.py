@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.core.network import batch, have
 from tests.core.node_case import NodeTestCase
 from twisted_mesh.core.events import Effect
-from twisted_mesh.wire.native import SignedBatch
+from twisted_mesh.wire.broadcast import SignedBatch
 
 
 class RepairTestCase(NodeTestCase):

@@ -16,9 +16,9 @@ from twisted_mesh.core.events import (
     Skipped,
     Taken,
 )
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, pack_entry
-from twisted_mesh.wire.native import Frame
+from twisted_mesh.wire.codec import Frame
 from twisted_mesh.wire.replies import Direct, DirectAck, Receipts, SignedReceipt
 from twisted_mesh.wire.signed import SignedRecord
 
@@ -72,7 +72,7 @@ class RepliesTestCase(MembershipTestCase):
         """Likewise, by frame."""
         frames = []
         for frame in of(self.all_frames(effects, number), Receipts):
-            values = [native.receipt(signed.array) for signed in frame.entries]
+            values = [codec.receipt(signed.array) for signed in frame.entries]
             frames.append([(NAMES[one.member], one.low, one.high) for one in values])
         return frames
 

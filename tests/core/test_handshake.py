@@ -31,10 +31,12 @@ from twisted_mesh.errors import (
 )
 from twisted_mesh.identity import Identity, verify
 from twisted_mesh.network import Protocol
+from twisted_mesh.wire import codec
 from twisted_mesh.wire import greeting as greetings
-from twisted_mesh.wire import native
+from twisted_mesh.wire.broadcast import Snapshot
 from twisted_mesh.wire.framing import FrameReader
 from twisted_mesh.wire.greeting import Greeting
+from twisted_mesh.wire.link import Bye, Intro, Ping, Proof
 from twisted_mesh.wire.membership import Purpose, Role
 
 HERE = Protocol("here", "SSL")
@@ -123,7 +125,7 @@ class TestBothSides(HandshakeTestCase):
 
     def test_both_sides_learn_who_is_there(self) -> None:
         proof, _ = self.introduced()
-        self.assertEqual([type(native.decode(one)) for one in payloads(proof)], [native.Proof])
+        self.assertEqual([type(codec.decode(one)) for one in payloads(proof)], [Proof])
         answer = self.acceptor.take(proof)
         self.assertEqual(self.dialler.take(answer), b"")
         self.assertEqual(
@@ -172,9 +174,9 @@ class TestBothSides(HandshakeTestCase):
         self.assertEqual(self.dialler.shake.start(), b"")
         hello = self.dialler.take(self.acceptor.shake.start())
         _greeting, intro = payloads(hello)
-        self.assertIsInstance(native.decode(intro), native.Intro)
+        self.assertIsInstance(codec.decode(intro), Intro)
         answer = self.acceptor.take(hello)
-        self.assertEqual([type(native.decode(one)) for one in payloads(answer)], [native.Intro])
+        self.assertEqual([type(codec.decode(one)) for one in payloads(answer)], [Intro])
 
     def test_the_expected_id_may_be_met(self) -> None:
         self.dialler = Party(Side.DIALLER, self.anna, expected=self.bert.id)
@@ -323,9 +325,9 @@ class TestIntro(HandshakeTestCase):
 
     def changed(self, **changes: object) -> bytes:
         """Anna's INTRO with *changes*."""
-        intro = native.decode(self.intro)
-        assert isinstance(intro, native.Intro)
-        return native.encode(msgspec.structs.replace(intro, **changes))
+        intro = codec.decode(self.intro)
+        assert isinstance(intro, Intro)
+        return codec.encode(msgspec.structs.replace(intro, **changes))
 
     def test_other_version(self) -> None:
         said = self.refusal(lambda: self.take(self.changed(version=2)), RemoteError, Reason.VERSION)
@@ -336,9 +338,9 @@ class TestIntro(HandshakeTestCase):
         self.refusal(lambda: self.take(stolen), IdentityMismatch, Reason.IDENTITY)
 
     def test_frames_out_of_order(self) -> None:
-        for early in (native.Proof(bytes(64), b""), native.Ping(1), native.Snapshot(True, [])):
+        for early in (Proof(bytes(64), b""), Ping(1), Snapshot(True, [])):
             said = self.refusal(
-                lambda early=early: self.take(native.encode(early)), RemoteError, Reason.ORDER
+                lambda early=early: self.take(codec.encode(early)), RemoteError, Reason.ORDER
             )
             self.assertIn(f"{type(early).__name__} where INTRO", said)
 
@@ -366,12 +368,12 @@ class TestProof(HandshakeTestCase):
 
     def test_false_proof(self) -> None:
         self.introduced()
-        self.false(lambda: self.acceptor.take(native.encode(native.Proof(bytes(64), b""))))
+        self.false(lambda: self.acceptor.take(codec.encode(Proof(bytes(64), b""))))
         self.assertIsNone(self.acceptor.shake.peer)
 
     def test_false_proof_of_the_acceptor(self) -> None:
         self.introduced()
-        self.false(lambda: self.dialler.take(native.encode(native.Proof(bytes(64), b""))))
+        self.false(lambda: self.dialler.take(codec.encode(Proof(bytes(64), b""))))
         self.assertIsNone(self.dialler.shake.peer)
 
     def test_replayed_proof(self) -> None:
@@ -443,7 +445,7 @@ class TestFarewell(HandshakeTestCase):
             Reason.IDENTITY: IdentityMismatch,
         }
         for reason in Reason:
-            bye = native.encode(native.Bye(reason.value, "so it is"))
+            bye = codec.encode(Bye(reason.value, "so it is"))
             for stage in (Stage.INTRO, Stage.PROOF):
                 self.setUp()
                 if stage is Stage.INTRO:
@@ -457,15 +459,15 @@ class TestFarewell(HandshakeTestCase):
                 self.assertIn("so it is", said)
 
     def test_bye_in_place_of_a_greeting_is_no_greeting_but_a_diallers(self) -> None:
-        bye = native.encode(native.Bye("full", "no room"))
+        bye = codec.encode(Bye("full", "no room"))
         self.refusal(lambda: self.dialler.take(bye), RemoteError, Reason.GREETING)
         said = self.refusal(lambda: self.acceptor.take(bye), RemoteError, Reason.FULL)
         self.assertIn("no room", said)
-        ping = native.encode(native.Ping(1))
+        ping = codec.encode(Ping(1))
         self.refusal(lambda: self.acceptor.take(ping), RemoteError, Reason.GREETING)
 
     def test_a_reason_of_a_later_version_is_still_told(self) -> None:
-        error = error_of(native.Bye("tired", ""))
+        error = error_of(Bye("tired", ""))
         self.assertIs(error.reason, Reason.LOST)
         self.assertIn("tired", error.detail)
 
@@ -473,7 +475,7 @@ class TestFarewell(HandshakeTestCase):
         stranger = Party(Side.ACCEPTOR, node(Protocol("there", "SSL")))
         error = self.assertRaises(SubnetMismatch, self.dialler.take, stranger.shake.start())
         last = self.dialler.shake.farewell(error.reason, error.detail)
-        self.assertEqual(last, native.encode(native.Bye("subnet", "another subnet")))
+        self.assertEqual(last, codec.encode(Bye("subnet", "another subnet")))
         said = self.refusal(lambda: stranger.take(last), SubnetMismatch, Reason.SUBNET)
         self.assertEqual(said, "the peer closed: another subnet")
 
@@ -482,19 +484,19 @@ class TestFarewell(HandshakeTestCase):
         hello = greetings.encode(Greeting(self.anna.id, Protocol("there", "SSL").id, None, True, 0))
         error = self.assertRaises(SubnetMismatch, self.acceptor.take, hello)
         last = self.acceptor.shake.farewell(error.reason, error.detail)
-        self.assertEqual(last, native.encode(native.Bye("subnet", "another subnet")))
+        self.assertEqual(last, codec.encode(Bye("subnet", "another subnet")))
 
     def test_whoever_has_not_greeted_is_told_the_reason_alone(self) -> None:
         self.acceptor.shake.start()
         for party in (self.acceptor, self.dialler):
             last = party.shake.farewell(Reason.TIMEOUT, "the handshake was not over after 10 s")
-            self.assertEqual(last, native.encode(native.Bye("timeout", "")))
+            self.assertEqual(last, codec.encode(Bye("timeout", "")))
 
     def test_whoever_is_of_the_subnet_is_told_more(self) -> None:
         self.introduced()
         for party in (self.acceptor, self.dialler):
             last = party.shake.farewell(Reason.FULL, "no room")
-            self.assertEqual(last, native.encode(native.Bye("full", "no room")))
+            self.assertEqual(last, codec.encode(Bye("full", "no room")))
 
     def test_farewell_to_py2p_is_silence(self) -> None:
         hello = greetings.encode(Greeting(self.bert.id, HERE.id, None, False, 0))

@@ -7,8 +7,9 @@ from tests.core.node_case import NodeTestCase
 from twisted_mesh.core.events import Accepted, Arriving, Effect, Flowing, LinkClosed, Resumed, Send, Timer
 from twisted_mesh.core.keepalive import ALIVE
 from twisted_mesh.errors import Reason
+from twisted_mesh.wire.broadcast import Have
+from twisted_mesh.wire.link import Ping, Pong
 from twisted_mesh.wire.membership import Purpose
-from twisted_mesh.wire.native import Have, Ping, Pong
 
 
 class KeepaliveCase(NodeTestCase):

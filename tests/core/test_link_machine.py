@@ -21,10 +21,11 @@ from twisted_mesh.errors import (
 )
 from twisted_mesh.identity import Identity, verify
 from twisted_mesh.network import Protocol
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
+from twisted_mesh.wire.broadcast import Snapshot
 from twisted_mesh.wire.fields import Kind
 from twisted_mesh.wire.framing import MAX_FRAME_BYTES, FrameReader, frame
-from twisted_mesh.wire.native import Bye, Intro, Ping, Pong, Proof, Snapshot, Whisper
+from twisted_mesh.wire.link import Bye, Intro, Ping, Pong, Proof, Whisper
 
 HERE = Protocol("here", "SSL")
 CONFIG = MeshConfig(handshake_timeout=3.0, close_timeout=2.0)
@@ -108,9 +109,9 @@ class MachineCase(SynchronousTestCase):
         return self.assertRaises(RemoteError, self.take, machine, data)
 
 
-def frames_in(data: bytes) -> list[native.Frame]:
+def frames_in(data: bytes) -> list[codec.Frame]:
     """The frames in *data*, all of them whole."""
-    return [native.decode(payload) for payload in FrameReader(MAX_FRAME_BYTES).feed(data)]
+    return [codec.decode(payload) for payload in FrameReader(MAX_FRAME_BYTES).feed(data)]
 
 
 class TestHandshake(MachineCase):
@@ -153,7 +154,7 @@ class TestHandshake(MachineCase):
         intro, proof = Intro(1, 1, 0, False, bytes(32), bytes(32), 0, 0), Proof(bytes(64), b"")
         for stage, wrong in (("INTRO", (proof, *later)), ("PROOF", (intro, *later))):
             for one in wrong:
-                self.assertIs(self.refusal(self.up_to(stage), native.encode(one)).reason, Reason.ORDER, one)
+                self.assertIs(self.refusal(self.up_to(stage), codec.encode(one)).reason, Reason.ORDER, one)
 
     def test_a_handshake_may_say_less_than_a_link(self) -> None:
         large = (2**16 + 1).to_bytes(4, "big")
@@ -167,7 +168,7 @@ class TestHandshake(MachineCase):
         self.assertIsInstance(self.refusal(self.bert, b"\x01\x02\x00\x01"), EncryptionMismatch)
 
     def test_a_bye_is_the_peers_refusal(self) -> None:
-        error = self.refusal(self.up_to("PROOF"), native.encode(Bye("full", "no room")))
+        error = self.refusal(self.up_to("PROOF"), codec.encode(Bye("full", "no room")))
         self.assertEqual((error.reason, error.detail), (Reason.FULL, "the peer closed: no room"))
 
 
@@ -184,27 +185,27 @@ class TestFrames(OpenCase):
 
     def test_all_of_one_read_come_together(self) -> None:
         pings = [Ping(1), Ping(2), Whisper(b"\x90")]
-        self.assertEqual(self.take(self.anna, b"".join(map(native.encode, pings))), [pings])
+        self.assertEqual(self.take(self.anna, b"".join(map(codec.encode, pings))), [pings])
 
     def test_what_came_before_a_bad_frame_counts(self) -> None:
-        events = self.anna.receive(native.encode(Ping(1)) + SHAPES["no kind"], 99, 100)
+        events = self.anna.receive(codec.encode(Ping(1)) + SHAPES["no kind"], 99, 100)
         self.assertEqual(next(events), [Ping(1)])
         self.assertRaises(RemoteError, next, events)
 
     def test_and_before_a_bye_behind_which_nothing_does(self) -> None:
         said = [Ping(1), Bye("leaving", "so long"), Ping(2)]
-        came, left = self.take(self.anna, b"".join(map(native.encode, said)))
+        came, left = self.take(self.anna, b"".join(map(codec.encode, said)))
         self.assertEqual(came, [Ping(1)])
         assert isinstance(left, Left)
         self.assertIs(left.error.reason, Reason.LEAVING)
         self.assertEqual((self.anna.phase, self.anna.error), (Phase.CLOSING, left.error))
-        self.assertEqual(self.take(self.anna, native.encode(Ping(3))), [])
+        self.assertEqual(self.take(self.anna, codec.encode(Ping(3))), [])
 
     def test_whoever_is_closed_between_two_events_hears_no_more(self) -> None:
         self.up_to("PROOF")
         self.turn(self.anna)
         proof, self.said[self.anna] = self.said[self.anna], b""
-        events = self.bert.receive(proof + native.encode(Ping(1)), 99, 100)
+        events = self.bert.receive(proof + codec.encode(Ping(1)), 99, 100)
         for event in events:
             if isinstance(event, Peer):
                 self.bert.close(RemoteError("no room", Reason.FULL), 99, 100)
@@ -241,7 +242,7 @@ class TestClosing(OpenCase):
     def test_where_nobody_is_to_blame_what_is_queued_goes_first_and_what_comes_counts(self) -> None:
         self.assertEqual(frames_in(self.close(Reason.DISCONNECT)), [Bye("disconnect", "so long")])
         self.assertIs(self.anna.phase, Phase.DRAINING)
-        self.assertEqual(self.take(self.anna, native.encode(Ping(1))), [[Ping(1)]])
+        self.assertEqual(self.take(self.anna, codec.encode(Ping(1))), [[Ping(1)]])
 
     def test_rubbish_behind_our_bye_is_refused(self) -> None:
         self.close(Reason.DISCONNECT)
@@ -250,7 +251,7 @@ class TestClosing(OpenCase):
     def test_whoever_is_to_blame_is_read_no_more(self) -> None:
         self.assertEqual(frames_in(self.close(Reason.SLOW)), [Bye("slow", "so long")])
         self.assertIs(self.anna.phase, Phase.CLOSING)
-        self.assertEqual(self.take(self.anna, native.encode(Ping(1))), [])
+        self.assertEqual(self.take(self.anna, codec.encode(Ping(1))), [])
 
     def test_a_second_close_changes_nothing(self) -> None:
         for reason in (Reason.DISCONNECT, Reason.SLOW):
@@ -368,20 +369,20 @@ class TestDeadlines(MachineCase):
         for reason in (None, Reason.SLOW):
             machine = self.up_to("PROOF") if reason is None else self.closing(reason)
             if reason is None:
-                bye = self.refusal(machine, native.encode(Bye("disconnect", "")))
+                bye = self.refusal(machine, codec.encode(Bye("disconnect", "")))
                 machine.close(bye, 0, self.now)
             self.assertEqual((machine.deadline, machine.is_patient), (102, False))
             self.assertEqual(self.looks(machine, lambda look: (look, look)), 1)
 
     def test_a_peer_that_says_goodbye_is_waited_for_likewise(self) -> None:
         machine = self.up_to("open")
-        self.take(machine, native.encode(Bye("disconnect", "")))
+        self.take(machine, codec.encode(Bye("disconnect", "")))
         self.assertTrue(machine.is_patient)
         self.looks(machine, lambda look: (self.read, 0))
         self.assertEqual(self.now, 102)
 
     def test_signs_of_life_are_no_frontier(self) -> None:
-        signs = native.encode(Pong(1)) * 10  # one and a half a second
+        signs = codec.encode(Pong(1)) * 10  # one and a half a second
         machine = self.up_to("open")
         self.take(machine, signs)
         self.assertIsInstance(self.expire(machine, self.read), HandshakeTimeout)

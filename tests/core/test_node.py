@@ -19,10 +19,11 @@ from twisted_mesh.core.events import (
 from twisted_mesh.core.links import Links
 from twisted_mesh.errors import Reason
 from twisted_mesh.identity import MAX_EPOCH
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries
+from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT, SignedBatch, Snapshot, SnapshotEntry
 from twisted_mesh.wire.framing import HANDSHAKE_FRAME_BYTES
-from twisted_mesh.wire.native import SignedBatch, Snapshot, SnapshotEntry, Whisper
+from twisted_mesh.wire.link import Bye, Intro, Ping, Pong, Proof, Unknown, Whisper
 
 
 def most_of(one: SnapshotEntry) -> tuple[int, int, int, int]:
@@ -73,7 +74,7 @@ class TestOpening(NodeTestCase):
         told = [one for frame in frames for one in frame.streams]
         self.assertEqual([one.origin for one in told], [one.origin for one in streams])
         for frame in frames:
-            self.assertLessEqual(len(native.encode(frame)), HANDSHAKE_FRAME_BYTES)
+            self.assertLessEqual(len(codec.encode(frame)), HANDSHAKE_FRAME_BYTES)
 
     def test_a_link_is_up_when_the_peers_snapshot_is_whole(self) -> None:
         self.open(1)
@@ -93,7 +94,7 @@ class TestOpening(NodeTestCase):
 class TestOrderOfFrames(NodeTestCase):
     """What has no place on a link closes it, with a reason, and changes nothing else."""
 
-    def assert_closes(self, reason: Reason, *frames: native.Frame, told: bool = True) -> str:
+    def assert_closes(self, reason: Reason, *frames: codec.Frame, told: bool = True) -> str:
         """Assert that *frames* close a link and leave nothing behind; the sentence for people."""
         self.make()
         self.up(1, "bert")
@@ -137,9 +138,9 @@ class TestOrderOfFrames(NodeTestCase):
 
     def test_a_handshake_frame_on_an_open_link(self) -> None:
         frames = (
-            native.Intro(1, 1, 0, False, bytes(32), bytes(32), 0, 0),
-            native.Proof(bytes(64), b""),
-            native.Bye("full", ""),
+            Intro(1, 1, 0, False, bytes(32), bytes(32), 0, 0),
+            Proof(bytes(64), b""),
+            Bye("full", ""),
         )
         for frame in frames:
             said = self.assert_closes(Reason.ORDER, frame)
@@ -156,7 +157,7 @@ class TestOrderOfFrames(NodeTestCase):
 
     def test_a_batch_of_another_network(self) -> None:
         good = batch("cleo", 1)
-        elsewhere = native.signed_text(native.network_digest(b"elsewhere"), good.array)
+        elsewhere = codec.signed_text(codec.network_digest(b"elsewhere"), good.array)
         signature = network.signature_of(origin_of("cleo"), elsewhere)
         self.assert_closes(Reason.SIGNATURE, SignedBatch(good.batch, signature, good.array))
 
@@ -165,7 +166,7 @@ class TestOrderOfFrames(NodeTestCase):
             self.assert_closes(Reason.SHAPE, Whisper(body))
 
     def test_a_whisper_of_too_many_messages(self) -> None:
-        most = native.MAX_BATCH_COUNT
+        most = MAX_BATCH_COUNT
         body = join_entries(entries("x") * (most + 1))
         self.assert_closes(Reason.LIMIT, Whisper(body))
 
@@ -183,17 +184,17 @@ class TestOrderOfFrames(NodeTestCase):
 
     def test_frames_of_a_later_version_are_counted_and_ignored(self) -> None:
         self.open(1)
-        self.assertEqual(self.receive(1, native.Unknown(99)), [])
+        self.assertEqual(self.receive(1, Unknown(99)), [])
         self.receive(1, ALL)
-        self.assertEqual(self.delivered(self.receive(1, native.Unknown(4), batch("bert", 1))), [(1, [1])])
+        self.assertEqual(self.delivered(self.receive(1, Unknown(4), batch("bert", 1))), [(1, [1])])
         self.assertEqual(self.node.counts["unknown_frames"], 2)
 
     def test_a_ping_is_answered_and_a_pong_is_not(self) -> None:
         self.open(1)
-        self.assertEqual(self.frames(self.receive(1, native.Ping(7)), 1), [native.Pong(7)])
-        self.assertEqual(self.receive(1, native.Pong(7)), [])
+        self.assertEqual(self.frames(self.receive(1, Ping(7)), 1), [Pong(7)])
+        self.assertEqual(self.receive(1, Pong(7)), [])
         self.handle(closing(1))
-        self.assertEqual(self.receive(1, native.Ping(7)), [])
+        self.assertEqual(self.receive(1, Ping(7)), [])
 
     def test_events_of_links_that_are_gone_are_ignored(self) -> None:
         self.up(1)

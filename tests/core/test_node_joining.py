@@ -7,8 +7,7 @@ from tests.core.node_case import PING, NodeTestCase
 from twisted_mesh.core.broadcast.digest import digest
 from twisted_mesh.core.events import EpochConflict, KeyInUse, LinkClosed, LinkUp, Send
 from twisted_mesh.errors import Reason
-from twisted_mesh.wire import native
-from twisted_mesh.wire.native import SignedBatch, Snapshot, SnapshotEntry
+from twisted_mesh.wire.broadcast import Digest, SignedBatch, Snapshot, SnapshotEntry
 
 
 class TestJoining(NodeTestCase):
@@ -198,7 +197,7 @@ class TestComparing(NodeTestCase):
         self.up(2, "bert")
         self.open(3, "cleo")
         for _ in range(3):
-            effects = [send for send in of(self.wait(30), Send) if isinstance(send.frame, native.Digest)]
+            effects = [send for send in of(self.wait(30), Send) if isinstance(send.frame, Digest)]
             self.assertEqual([send.links for send in effects], [[1, 2]])
 
     def test_without_links_nothing_is_compared_until_there_is_one_again(self) -> None:

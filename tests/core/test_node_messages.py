@@ -19,7 +19,8 @@ from twisted_mesh.core.events import (
 )
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.bodies import join_entries
-from twisted_mesh.wire.native import SignedBatch, Whisper
+from twisted_mesh.wire.broadcast import SignedBatch
+from twisted_mesh.wire.link import Whisper
 
 
 class TestRelaying(NodeTestCase):

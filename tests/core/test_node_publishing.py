@@ -7,7 +7,8 @@ from tests.core.node_case import NodeTestCase
 from twisted_mesh.core.events import Accepted, Deliver, Drained, Leaving, LinkClosed, Numbered, Send
 from twisted_mesh.core.link import READ_ALL
 from twisted_mesh.errors import Reason
-from twisted_mesh.wire.native import Pong, Prune, SignedBatch, Snapshot
+from twisted_mesh.wire.broadcast import Prune, SignedBatch, Snapshot
+from twisted_mesh.wire.link import Pong
 
 
 class TestPublishing(NodeTestCase):

@@ -9,7 +9,7 @@ from tests.core.network import acknowledged, direct, local_node, origin_of, pres
 from twisted_mesh.core.signing import Signer, signer
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.network import Protocol
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.replies import DirectAck
 from twisted_mesh.wire.signed import SignedRecord
 
@@ -29,7 +29,7 @@ class TestSeal(SynchronousTestCase):
             self.assertEqual(signer(signed.record), origin_of("me"))
             self.assertEqual(self.signer.signed(signed.record), signed)
             self.signer.require(signed)
-        value = native.receipt(receipt("me", "anna", 1, 3).array)
+        value = codec.receipt(receipt("me", "anna", 1, 3).array)
         self.assertEqual(signer(value), origin_of("me"))
         self.assertEqual(self.signer.receipt(value), receipt("me", "anna", 1, 3))
         self.signer.require_receipt(value, receipt("me", "anna", 1, 3))
@@ -40,7 +40,7 @@ class TestSeal(SynchronousTestCase):
             self.assert_refused(structs.replace(signed, array=signed.array[:-1] + b"\x09"))
         one, other = receipt("anna", "me", 1, 3), receipt("anna", "me", 1, 4)
         mixed = structs.replace(other, signature=one.signature)
-        value = native.receipt(other.array)
+        value = codec.receipt(other.array)
         self.assertRaises(RemoteError, self.signer.require_receipt, value, mixed)
 
     def test_a_signature_is_good_for_one_kind(self) -> None:

@@ -13,8 +13,9 @@ from twisted_mesh.errors import LocalError, NotRunning
 from twisted_mesh.identity import Identity
 from twisted_mesh.message import Member
 from twisted_mesh.service import MeshService
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.fields import Kind
+from twisted_mesh.wire.link import Ping
 from twisted_mesh.wire.membership import Presence, PresenceFlags, Role, Roster, RosterEntry, Suspect
 from twisted_mesh.wire.signed import SignedRecord
 
@@ -26,14 +27,14 @@ def presence(author: LocalNode, counter: int = 1, **changed: object) -> SignedRe
     values = {"sequence": 0, "address": None, "role": Role.MEMBER, "label": None, "tags": {}}
     values |= {"retention": 600, "interval": 30_000, "flags": PresenceFlags(0), "credential": b""}
     record = Presence(author.origin, author.epoch, counter, **(values | changed))  # type: ignore[arg-type]
-    array = native.pack(record)
-    text = native.signed_text(native.network_digest(author.network.id), array, Kind.PRESENCE)
+    array = codec.pack(record)
+    text = codec.signed_text(codec.network_digest(author.network.id), array, Kind.PRESENCE)
     return SignedRecord(record, author.sign(text), array)
 
 
 def payload(signed: SignedRecord) -> bytes:
     """A record as it stands in a ROSTER."""
-    return native.payload(signed)
+    return codec.payload(signed)
 
 
 class MembersCase(MeshCase):
@@ -312,7 +313,7 @@ class TestLyingPeers(MembersCase):
 
     def test_a_roster_of_junk(self) -> None:
         forged = msgspec.structs.replace(presence(self.author), signature=bytes(64))
-        ping = native.encode(native.Ping(1))[4:]
+        ping = codec.encode(Ping(1))[4:]
         for entry, reason in (
             (b"junk", "shape"),
             (b"", "shape"),
@@ -359,7 +360,7 @@ class TestLyingPeers(MembersCase):
         accusation = Suspect(
             self.b._settings.identity.origin, self.a._settings.identity.origin, *entry.rank
         )
-        array = native.pack(accusation)
+        array = codec.pack(accusation)
         puppet.send(SignedRecord(accusation, bytes(64), array))
         self.network.advance(3)
         self.assertEqual(self.state(self.b, self.a), "up")

@@ -18,8 +18,8 @@ from twisted_mesh.delivery.receipts import Receipt
 from twisted_mesh.errors import LocalError, NoMembers, NotDelivered, NotRunning, ReceiptTimeout
 from twisted_mesh.identity import Identity
 from twisted_mesh.service import MeshService
-from twisted_mesh.wire import native
 from twisted_mesh.wire.bodies import join_entries, pack_entry
+from twisted_mesh.wire.link import Ping
 
 
 class ReceiptCase(MeshCase):
@@ -635,7 +635,7 @@ class TestTaking(ReceiptCase):
         self.assertEqual((len(node.replies.issuer.waiting), asked), (100, Counter(runs)))
         asked.clear()
         for number in range(1, 20):
-            peer.send(native.Ping(number), batch(peer.me, number, "asks nothing"))
+            peer.send(Ping(number), batch(peer.me, number, "asks nothing"))
             b.send(number)
             self.network.advance(0.1)
         self.assertEqual(asked, Counter())
@@ -648,7 +648,7 @@ class TestTaking(ReceiptCase):
         asked.clear()
         del queue
         gc.collect()
-        peer.send(native.Ping(20))
+        peer.send(Ping(20))
         self.network.pump()
         self.assertEqual((asked, len(node.replies.issuer.waiting)), (Counter(runs[1:]), 0))
         self.assertEqual(b._run._progress._behind, {})  # type: ignore[union-attr]

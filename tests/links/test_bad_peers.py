@@ -12,8 +12,10 @@ from tests.support.meshcase import MeshCase, Puppet, Raw, batch
 from twisted_mesh.core.handshake import Side, Stage
 from twisted_mesh.identity import Identity
 from twisted_mesh.network import Protocol
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
+from twisted_mesh.wire.broadcast import SignedBatch, Snapshot
 from twisted_mesh.wire.framing import frame
+from twisted_mesh.wire.link import Bye, Intro, Proof, Whisper
 
 #: Bytes that are no frame.
 NO_FRAMES = {
@@ -115,9 +117,7 @@ class TestInPlaceOfProof(BadPeer):
         me = Identity.generate()
         puppet = self.puppet(Side.ACCEPTOR, identity=me)
         self.serve([puppet])
-        puppet.twist[Stage.PROOF] = lambda _: puppet.received[
-            -len(native.encode(native.Proof(bytes(64), b""))) :
-        ]
+        puppet.twist[Stage.PROOF] = lambda _: puppet.received[-len(codec.encode(Proof(bytes(64), b""))) :]
         link = self.a.connect("10.9.9.9", 4444)
         self.network.pump()
         self.assertEqual(self.failureResultOf(link).value.reason, "proof")
@@ -128,15 +128,15 @@ class TestInPlaceOfProof(BadPeer):
 class TestBehindProof(BadPeer):
     def test_what_came_before_the_bad_frame_counts(self) -> None:
         puppet = self.joined(self.a)
-        puppet.write(native.encode(batch(puppet.me, 1, "good")) + frame(b"\x05"))
+        puppet.write(codec.encode(batch(puppet.me, 1, "good")) + frame(b"\x05"))
         self.assert_refused(puppet, "shape")
         self.assertEqual((self.got(self.a), self.got(self.b)), (["good"], ["good"]))
 
     def test_frames_of_the_handshake(self) -> None:
         for late in (
-            native.Intro(1, 1, 0, False, bytes(32), bytes(32), 0, 0),
-            native.Proof(bytes(64), b""),
-            native.Snapshot(True, []),
+            Intro(1, 1, 0, False, bytes(32), bytes(32), 0, 0),
+            Proof(bytes(64), b""),
+            Snapshot(True, []),
         ):
             puppet = self.joined(self.a)
             puppet.send(late)
@@ -144,7 +144,7 @@ class TestBehindProof(BadPeer):
         self.assert_nothing_left()
 
     def test_a_message_before_the_snapshot(self) -> None:
-        for early in (native.Whisper(b"\x90"), None):
+        for early in (Whisper(b"\x90"), None):
             puppet = self.dial(self.puppet(frontier=False), self.a)
             self.network.pump()
             puppet.send(early or batch(puppet.me, 1, "early"))
@@ -155,7 +155,7 @@ class TestBehindProof(BadPeer):
     def test_a_false_signature(self) -> None:
         puppet = self.joined(self.a)
         true = batch(puppet.me, 1, "true")
-        puppet.send(native.SignedBatch(true.batch, bytes(64), true.array))
+        puppet.send(SignedBatch(true.batch, bytes(64), true.array))
         self.assert_refused(puppet, "signature")
         self.assertEqual(self.got(self.a) + self.got(self.b), [])
         self.assert_nothing_left()
@@ -178,7 +178,7 @@ class TestBehindProof(BadPeer):
     def test_a_whisper_that_is_no_list_of_messages(self) -> None:
         for body in (b"\xc1", b"\x91\x01", b"\x91\x92\x00\x05", b"\x91\x93\x00\x00\xd4\x01\x00"):
             puppet = self.joined(self.a)
-            puppet.send(native.Whisper(body))
+            puppet.send(Whisper(body))
             self.assert_refused(puppet, "shape")
         self.assertEqual(self.got(self.a), [])
         self.assert_nothing_left()
@@ -204,7 +204,7 @@ class TestBehindProof(BadPeer):
 
     def test_a_bye_of_a_later_version(self) -> None:
         puppet = self.joined(self.a)
-        puppet.send(native.Bye("boredom", "nothing on"))
+        puppet.send(Bye("boredom", "nothing on"))
         self.network.pump()
         self.assertIsNotNone(puppet.lost)
         self.assertEqual(len(self.log("the peer closed: nothing on")), 1)
@@ -212,7 +212,7 @@ class TestBehindProof(BadPeer):
 
     def test_a_bye_in_the_handshake(self) -> None:
         puppet = self.puppet()
-        puppet.twist[Stage.INTRO] = lambda _: native.encode(native.Bye("full", "no room"))
+        puppet.twist[Stage.INTRO] = lambda _: codec.encode(Bye("full", "no room"))
         self.dial(puppet, self.a)
         self.network.pump()
         self.assertEqual(self.reasons(self.a), ["full"])
@@ -269,7 +269,7 @@ class TestTelling(BadPeer):
 
     def test_a_peers_words_are_cut_to_size_and_to_one_line(self) -> None:
         puppet = self.joined(self.a)
-        puppet.send(native.Bye("slow", "first\nsecond\x1b[31m" + "x" * 450))
+        puppet.send(Bye("slow", "first\nsecond\x1b[31m" + "x" * 450))
         self.network.pump()
         (line,) = self.log("the peer closed")
         self.assertNotIn("\n", line)

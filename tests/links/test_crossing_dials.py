@@ -7,7 +7,8 @@ from tests.support.meshcase import PORT, MeshCase
 from twisted_mesh.core.handshake import Side
 from twisted_mesh.identity import Identity
 from twisted_mesh.service import MeshService
-from twisted_mesh.wire import native
+from twisted_mesh.wire.broadcast import Digest
+from twisted_mesh.wire.link import Bye
 
 COUNT = 3
 
@@ -28,7 +29,7 @@ class TestTheWrongOneEndsFirst(MeshCase):
         # It had begun to dial, too; what it holds has not come yet.
         self.second = self.dial(self.puppet(identity=key, frontier=False), self.a)
         self.network.pump()
-        self.first.send(native.Bye("duplicate", "another link to this node is kept"))
+        self.first.send(Bye("duplicate", "another link to this node is kept"))
         self.first.close()
         self.network.pump()
 
@@ -37,7 +38,7 @@ class TestTheWrongOneEndsFirst(MeshCase):
 
     def test_the_node_is_not_gone(self) -> None:
         self.assertEqual(list(self.a.routing_table), [self.second.me.id])
-        self.second.send(native.Digest([]))
+        self.second.send(Digest([]))
         self.network.advance(1)
         self.assertFalse(self.a.routing_table[self.second.me.id].outgoing)
         self.assertEqual(self.names(), ["connect"])

@@ -17,10 +17,12 @@ from twisted_mesh.errors import (
     SubnetMismatch,
 )
 from twisted_mesh.identity import Identity
+from twisted_mesh.wire import codec
 from twisted_mesh.wire import greeting as greetings
-from twisted_mesh.wire import native
+from twisted_mesh.wire.broadcast import SignedBatch
 from twisted_mesh.wire.framing import frame
 from twisted_mesh.wire.greeting import Greeting
+from twisted_mesh.wire.link import Bye, Whisper
 
 
 class TestEvents(MeshCase):
@@ -140,10 +142,10 @@ class TestRefusals(MeshCase):
         outsider = self.puppet().me
         hello = greetings.encode(Greeting(outsider.id, outsider.network.id, None, True, 0))
         refusals = {
-            hello: native.Bye("subnet", "another subnet"),
-            frame(b"GET / HTTP/1.1"): native.Bye("greeting", ""),
-            b"GET / HTTP/1.1": native.Bye("framing", ""),
-            b"": native.Bye("timeout", ""),
+            hello: Bye("subnet", "another subnet"),
+            frame(b"GET / HTTP/1.1"): Bye("greeting", ""),
+            b"GET / HTTP/1.1": Bye("framing", ""),
+            b"": Bye("timeout", ""),
         }
         dialled = [Raw() for _ in refusals]
         self.serve(dialled)
@@ -155,7 +157,7 @@ class TestRefusals(MeshCase):
                 one.write(said)
             self.network.advance(13)
             self.failureResultOf(link, RemoteError)
-            self.assertEqual(raw.received, native.encode(told))
+            self.assertEqual(raw.received, codec.encode(told))
             self.assertEqual(stranger.frames(), [told])
 
     def test_tls_meets_plain_text(self) -> None:
@@ -333,7 +335,7 @@ class TestTheApplicationsSide(MeshCase):
         a.disconnect(link)
         self.network.pump()
         kinds = [type(frame) for frame in puppet.frames()][-3:]
-        self.assertEqual(kinds, [native.SignedBatch, native.Whisper, native.Bye])
+        self.assertEqual(kinds, [SignedBatch, Whisper, Bye])
         self.assertEqual(puppet.bye.reason, "disconnect")
         self.assertEqual(a.footprint()["routing_table"], 0)
         a.disconnect(link)  # again changes nothing

@@ -12,9 +12,10 @@ from twisted_mesh.core.keepalive import ALIVE
 from twisted_mesh.errors import HandshakeTimeout
 from twisted_mesh.memory.transport import MemoryTransport
 from twisted_mesh.service import MeshService
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
+from twisted_mesh.wire.broadcast import Have, HaveEntry, Snapshot, SnapshotEntry, Want
+from twisted_mesh.wire.link import Bye, Pong
 from twisted_mesh.wire.membership import Purpose
-from twisted_mesh.wire.native import Have, HaveEntry, Pong, SnapshotEntry, Want
 
 LIMITS = {"ping_after": 2.0, "dead_after": 6.0}
 _STEP = 0.125  # seconds: a power of two, so that none is called twice
@@ -95,7 +96,7 @@ class TestLife(SlowLineCase):
                 puppet = self.puppet(encrypted=encrypted)
                 self.dial(puppet, a, encrypted=encrypted)
                 self.network.pump()
-                said = native.encode(batch(puppet.me, 1, b"x" * 10_000))
+                said = codec.encode(batch(puppet.me, 1, b"x" * 10_000))
                 for count in range(1, 6):
                     self.drip(puppet, said[:1000], 2)
                     said = said[1000:]
@@ -112,7 +113,7 @@ class TestLife(SlowLineCase):
                 )
                 self.dial(puppet, a)
                 self.network.pump()
-                self.drip(puppet, native.encode(batch(puppet.me, 1, b"x" * 10_000))[:9_000], 9)
+                self.drip(puppet, codec.encode(batch(puppet.me, 1, b"x" * 10_000))[:9_000], 9)
                 self.assertNotIn(puppet.me.id, a.routing_table)
                 self.assertIsNone(puppet.bye)
                 self.assertGreaterEqual(self.signs(puppet), 4)
@@ -145,7 +146,7 @@ class TestLife(SlowLineCase):
         puppet = self.joined(a)
         puppet.send(batch(puppet.me, 2, "second"))
         self.network.advance(1)
-        self.drip(puppet, native.encode(batch(puppet.me, 1, b"x" * 50_000)), 70)  # of gap_patience: 30 s
+        self.drip(puppet, codec.encode(batch(puppet.me, 1, b"x" * 50_000)), 70)  # of gap_patience: 30 s
         self.assertEqual(self.happened(a, "gap"), [])
         self.assertEqual(self.got(a), [b"x" * 50_000, "second"])
 
@@ -159,7 +160,7 @@ class TestArriving(SlowLineCase):
                 for puppet in (author, other):
                     self.dial(puppet, a, encrypted=encrypted)
                     self.network.pump()
-                said = native.encode(batch(author.me, 1, b"x" * 50_000))
+                said = codec.encode(batch(author.me, 1, b"x" * 50_000))
                 self.drip(author, said[:5_000], 3)
                 other.send(Have([HaveEntry(author.me.origin, author.me.epoch, 1, 1)], False))
                 self.drip(author, said[5_000:], 15)
@@ -171,7 +172,7 @@ class TestFrontier(SlowLineCase):
     def long(self) -> bytes:
         """A snapshot that a slow line takes long for."""
         entries = [SnapshotEntry(bytes([number]) * 32, 1, 1, 1, 0) for number in range(1, 200)]
-        return native.encode(native.Snapshot(True, entries))
+        return codec.encode(Snapshot(True, entries))
 
     def test_it_may_take_longer_than_a_handshake(self) -> None:
         a = self.node(limits={"handshake_timeout": 3.0})
@@ -254,7 +255,7 @@ class TestTheEnd(SlowLineCase):
         a = self.node()
         puppet = self.joined(a)
         a.disconnect(a.routing_table[puppet.me.id])
-        said = native.encode(batch(puppet.me, 1, b"x" * 10_000))
+        said = codec.encode(batch(puppet.me, 1, b"x" * 10_000))
         self.drip(puppet, said[:1000], 5)
         stopped = a.stopService()
         self.drip(puppet, said[1000:2000], 3)
@@ -274,7 +275,7 @@ class TestTheEnd(SlowLineCase):
         a = self.node(limits={"links_limit": 1})
         puppet = self.joined(a)
         a.disconnect(a.routing_table[puppet.me.id])
-        said = native.encode(batch(puppet.me, 1, b"x" * 10_000))
+        said = codec.encode(batch(puppet.me, 1, b"x" * 10_000))
         self.drip(puppet, said[:1000], 5)
         other = self.dial(self.puppet(), a)
         self.network.advance(1)
@@ -288,7 +289,7 @@ class TestTheEnd(SlowLineCase):
                 stranger = self.dial(Raw(), a)
                 self.network.pump()
                 self.network.between("10.9.9.9", self.host(a))[0].reads = False  # nor closes its end
-                stranger.write(native.encode(native.Bye(reason, "")))
+                stranger.write(codec.encode(Bye(reason, "")))
                 other = self.dial(self.puppet(), a, host="10.9.9.8")
                 for connections in (2, 2, 2, 1):  # after each half second
                     stranger.write(b"x")

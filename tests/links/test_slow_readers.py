@@ -8,7 +8,7 @@ from tests.support.meshcase import BIG, MIB, PORT, MeshCase, Puppet
 from twisted_mesh.errors import Congested, Unreachable
 from twisted_mesh.memory.transport import BUFFER, MemoryTransport
 from twisted_mesh.service import MeshService
-from twisted_mesh.wire.native import Have, SignedBatch, Want
+from twisted_mesh.wire.broadcast import Have, SignedBatch, Want
 
 LIMIT = 2 * MIB
 SLOW_LINE = "the peer reads too slowly for what is sent [slow]"

@@ -30,9 +30,11 @@ from twisted_mesh.core.handshake import Handshake, Side, Stage
 from twisted_mesh.core.link import LifeState
 from twisted_mesh.core.node import Node
 from twisted_mesh.errors import Reason, RemoteError
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries
+from twisted_mesh.wire.broadcast import Have, HaveEntry, Prune, SignedBatch, Snapshot, SnapshotEntry, Want
 from twisted_mesh.wire.framing import LENGTH_BYTES
+from twisted_mesh.wire.link import Bye, Intro, Ping, Pong, Proof, Unknown, Whisper
 from twisted_mesh.wire.membership import (
     Contact,
     ForwardJoin,
@@ -41,16 +43,6 @@ from twisted_mesh.wire.membership import (
     Role,
     Shuffle,
     ShuffleReply,
-)
-from twisted_mesh.wire.native import (
-    Have,
-    HaveEntry,
-    Prune,
-    SignedBatch,
-    Snapshot,
-    SnapshotEntry,
-    Want,
-    Whisper,
 )
 
 NAMES = ("anna", "bert", "me")
@@ -136,12 +128,12 @@ frames = st.one_of(
     st.builds(Whisper, st.sampled_from([join_entries(entries("psst")), b"\xc1"])),
     st.sampled_from(
         [
-            native.Ping(1),
-            native.Pong(1),
-            native.Unknown(77),
-            native.Bye("full", ""),
-            native.Intro(1, 1, 0, True, bytes(32), bytes(32), 0, 0),
-            native.Proof(bytes(64), b""),
+            Ping(1),
+            Pong(1),
+            Unknown(77),
+            Bye("full", ""),
+            Intro(1, 1, 0, True, bytes(32), bytes(32), 0, 0),
+            Proof(bytes(64), b""),
         ]
     ),
 )
@@ -243,7 +235,7 @@ class Outside:
             self.handle(events.TimerFired(events.Timer(value)))
         raise AssertionError("a timer sets itself again and again")
 
-    def receive(self, slot: int, frames: list[native.Frame]) -> None:
+    def receive(self, slot: int, frames: list[codec.Frame]) -> None:
         """Frames over the link of *slot*, if there is one."""
         if slot in self._slots:
             self.handle(events.Received(self._slots[slot], frames))
@@ -256,8 +248,8 @@ class Outside:
                 case events.Send():
                     test.assertLessEqual(set(effect.links), self._open)
                     test.assertEqual(len(set(effect.links)), len(effect.links))
-                    data = native.encode(effect.frame)
-                    native.decode(data[LENGTH_BYTES:])
+                    data = codec.encode(effect.frame)
+                    codec.decode(data[LENGTH_BYTES:])
                     test.assertEqual(len(data), effect.size)
                     self._sent.update(dict.fromkeys(effect.links, effect.size))
                 case events.Deliver() if effect.first:

@@ -17,7 +17,7 @@ from twisted_mesh.core.broadcast.outbox import Outbox
 from twisted_mesh.core.events import GapFound, StreamId
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.stream import Ready, Stream, cost
-from twisted_mesh.wire.native import Batch, SignedBatch
+from twisted_mesh.wire.broadcast import Batch, SignedBatch
 
 ME: StreamId = (origin_of("me"), 1)
 RUNS: list[StreamId] = [(origin_of("anna"), 1), (origin_of("anna"), 2), (origin_of("bert"), 1)]

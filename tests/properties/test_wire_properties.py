@@ -17,12 +17,27 @@ from tests.properties.profile import fixed
 from tests.support.length import at_length
 from tests.wire.samples import VECTORS, greeting, payload
 from twisted_mesh.errors import RemoteError
+from twisted_mesh.wire import codec
 from twisted_mesh.wire import greeting as greetings
-from twisted_mesh.wire import native
 from twisted_mesh.wire.bodies import join_entries, pack_entry, unpack_entries
+from twisted_mesh.wire.broadcast import (
+    MAX_BATCH_COUNT,
+    Batch,
+    Bucket,
+    Digest,
+    Have,
+    HaveEntry,
+    Prune,
+    SignedBatch,
+    Snapshot,
+    SnapshotEntry,
+    Want,
+)
+from twisted_mesh.wire.codec import decode, encode, pack
 from twisted_mesh.wire.fields import MAX_NUMBER, Kind
 from twisted_mesh.wire.framing import MAX_FRAME_BYTES, FrameReader, frame
 from twisted_mesh.wire.greeting import Greeting
+from twisted_mesh.wire.link import Bye, Intro, Ping, Pong, Proof, Whisper
 from twisted_mesh.wire.membership import (
     MAX_CONTACTS,
     MAX_INTERVAL,
@@ -38,28 +53,6 @@ from twisted_mesh.wire.membership import (
     Shuffle,
     ShuffleReply,
     Suspect,
-)
-from twisted_mesh.wire.native import (
-    MAX_BATCH_COUNT,
-    Batch,
-    Bucket,
-    Bye,
-    Digest,
-    Have,
-    HaveEntry,
-    Intro,
-    Ping,
-    Pong,
-    Proof,
-    Prune,
-    SignedBatch,
-    Snapshot,
-    SnapshotEntry,
-    Want,
-    Whisper,
-    decode,
-    encode,
-    pack,
 )
 from twisted_mesh.wire.replies import (
     MAX_RECEIPT,
@@ -332,13 +325,13 @@ class TestFrames(SynchronousTestCase):
     @wire
     @given(receipts)
     def test_every_receipt_comes_out_as_it_went_in(self, value: Receipt) -> None:
-        assert native.receipt(pack(value)) == value
+        assert codec.receipt(pack(value)) == value
         assert len(pack(value)) <= MAX_RECEIPT - 100
 
     @wire
     @given(soups | damaged(receipts.map(pack)))
     def test_any_array_is_a_receipt_or_a_remote_error(self, array: bytes) -> None:
-        refused(native.receipt, array)
+        refused(codec.receipt, array)
 
 
 class TestGreetings(SynchronousTestCase):

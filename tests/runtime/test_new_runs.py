@@ -29,9 +29,10 @@ from twisted_mesh.errors import (
 )
 from twisted_mesh.identity import Identity
 from twisted_mesh.service import MeshService
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
+from twisted_mesh.wire.broadcast import SignedBatch, Snapshot, SnapshotEntry
+from twisted_mesh.wire.link import Bye
 from twisted_mesh.wire.membership import Presence, Role
-from twisted_mesh.wire.native import SnapshotEntry
 from twisted_mesh.wire.signed import SignedRecord
 
 AHEAD = 10**9  # ms: the clock of the first run was that much later
@@ -166,7 +167,7 @@ class TestEpochTaken(MeshCase):
         self.network.pump()
         outbox = again._run.driver.node.outbox  # type: ignore[union-attr]
         self.assertEqual(outbox.taken, 2)
-        puppet.send(native.Snapshot(True, [SnapshotEntry(outbox.run[0], outbox.run[1] + 1, 1, 1, 1)]))
+        puppet.send(Snapshot(True, [SnapshotEntry(outbox.run[0], outbox.run[1] + 1, 1, 1, 1)]))
         anew: list[Receipt] = []
         again.once("receipt", lambda _: anew.append(again.send("while it is told", receipt=True)))
         self.network.pump()
@@ -202,7 +203,7 @@ class TestEpochTaken(MeshCase):
 
         def lie(answer: bytes) -> bytes:
             entry = SnapshotEntry(again._settings.identity.origin, next(epochs), 1, 1, 1)
-            return answer + native.encode(native.Snapshot(True, [entry]))
+            return answer + codec.encode(Snapshot(True, [entry]))
 
         puppets = [self.puppet(Side.ACCEPTOR, frontier=False) for _ in range(3)]
         for puppet in puppets:
@@ -219,7 +220,7 @@ class TestEpochTaken(MeshCase):
         """A peer whose frontier names a run of the node's own key."""
         puppet = self.dial(self.puppet(frontier=False), again)
         self.network.pump()
-        puppet.send(native.Snapshot(True, [SnapshotEntry(again._settings.identity.origin, epoch, 1, 1, 1)]))
+        puppet.send(Snapshot(True, [SnapshotEntry(again._settings.identity.origin, epoch, 1, 1, 1)]))
         self.network.pump()
         return puppet
 
@@ -599,7 +600,7 @@ class TestLateWords(MeshCase):
     def test_a_peers_word_alone_stops_nothing(self) -> None:
         a = self.node()
         puppet = self.puppet(Side.ACCEPTOR, frontier=False)
-        puppet.twist[Stage.PROOF] = lambda answer: answer + native.encode(native.Bye("key", "in use"))
+        puppet.twist[Stage.PROOF] = lambda answer: answer + codec.encode(Bye("key", "in use"))
         self.serve([puppet])
         link = a.connect("10.9.9.9", PORT)
         self.network.pump()
@@ -640,7 +641,7 @@ class TestEquivocation(MeshCase):
         puppet = self.joined(b)
         puppet.send(batch(puppet.me, 1, "first"))
         false = batch(puppet.me, 1, "second")
-        puppet.send(native.SignedBatch(false.batch, bytes(64), false.array))
+        puppet.send(SignedBatch(false.batch, bytes(64), false.array))
         self.network.pump()
         self.assertEqual(self.happened(b, "failure"), [])
         self.assertEqual(puppet.bye.reason, "signature")

@@ -7,7 +7,7 @@ import contextlib
 from tests.support.length import at_length
 from tests.support.meshcase import PORT, MeshCase
 from twisted_mesh.service import MeshService
-from twisted_mesh.wire import native
+from twisted_mesh.wire.broadcast import SignedBatch
 
 
 class TestBroadcast(MeshCase):
@@ -48,7 +48,7 @@ class TestBroadcast(MeshCase):
         self.network.pump()
         node.send(300)
         self.network.pump()
-        batches = [frame.batch for frame in puppet.frames() if isinstance(frame, native.SignedBatch)]
+        batches = [frame.batch for frame in puppet.frames() if isinstance(frame, SignedBatch)]
         self.assertEqual([(one.first, one.count) for one in batches], [(1, 300), (301, 1)])
 
     def test_what_is_sent_before_any_link_reaches_the_first_peer(self) -> None:

@@ -10,7 +10,7 @@ from tests.support.length import at_length
 from tests.support.meshcase import MeshCase, batch
 from twisted_mesh.identity import Identity
 from twisted_mesh.service import MeshService
-from twisted_mesh.wire.native import Have, HaveEntry, Prune, Want
+from twisted_mesh.wire.broadcast import Have, HaveEntry, Prune, Want
 
 
 class HealingCase(MeshCase):

@@ -24,7 +24,7 @@ from twisted_mesh.links.cooldown import CoolDown
 from twisted_mesh.links.peers import PersistentPeers
 from twisted_mesh.links.redial import Redial
 from twisted_mesh.service import MeshService
-from twisted_mesh.wire import native
+from twisted_mesh.wire.link import Ping
 from twisted_mesh.wire.membership import Contact, Purpose, Roster, Shuffle
 
 
@@ -539,6 +539,6 @@ class TestOrder(OverlayCase):
         a = self.node()
         puppet = self.dial(self.puppet(frontier=False), a)
         self.network.pump()
-        puppet.send(Shuffle(1, [], 0), native.Ping(1))
+        puppet.send(Shuffle(1, [], 0), Ping(1))
         self.network.advance(3)
         self.assertEqual(puppet.bye.reason, "order")  # type: ignore[union-attr]

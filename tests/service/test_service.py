@@ -16,7 +16,7 @@ from twisted_mesh.errors import LocalError, NotRunning
 from twisted_mesh.identity import Identity
 from twisted_mesh.network import Protocol
 from twisted_mesh.service import MeshService
-from twisted_mesh.wire import native
+from twisted_mesh.wire.link import Ping, Pong
 
 
 class TestConstruction(MeshCase):
@@ -314,9 +314,9 @@ class TestLiveness(MeshCase):
         a, b = self.chain(2)
         puppet = self.joined(a)
         self.network.advance(6)
-        pings = [frame for frame in puppet.frames() if isinstance(frame, native.Ping)]
+        pings = [frame for frame in puppet.frames() if isinstance(frame, Ping)]
         self.assertEqual([ping.token == 0 for ping in pings], [True, False])  # how far it is; is it there
-        puppet.send(native.Pong(pings[1].token))
+        puppet.send(Pong(pings[1].token))
         self.network.advance(60)
         self.assertEqual(list(a.routing_table), [b.id])  # the puppet answered once
         self.assertEqual(len(self.log("silent for 15 s [silent]")), 1)

@@ -19,7 +19,7 @@ from twisted_mesh.simulation.report import quantile
 from twisted_mesh.simulation.scenarios.schedules import SCHEDULES, Play, Schedule, random_graph
 from twisted_mesh.simulation.trace import AnyFrame
 from twisted_mesh.simulation.world import World
-from twisted_mesh.wire import native
+from twisted_mesh.wire.broadcast import Prune, SignedBatch
 
 MIB = 2**20
 WARM = 10  # batches of a sender, after which its tree stands
@@ -37,7 +37,7 @@ class Measured(World):
 
     def transmit(self, source: Member, number: int, frame: AnyFrame, size: int) -> None:
         """Count warm batches."""
-        if isinstance(frame, native.SignedBatch) and frame.batch.first > WARM:
+        if isinstance(frame, SignedBatch) and frame.batch.first > WARM:
             self.pushed += 1
         super().transmit(source, number, frame, size)
 
@@ -63,7 +63,7 @@ class Flooded(Measured):
 
     def transmit(self, source: Member, number: int, frame: AnyFrame, size: int) -> None:
         """Lose PRUNEs."""
-        if not isinstance(frame, native.Prune):
+        if not isinstance(frame, Prune):
             super().transmit(source, number, frame, size)
 
 

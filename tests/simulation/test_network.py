@@ -11,9 +11,9 @@ from twisted_mesh.core.events import Arriving
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.network import BUFFERED, SEGMENT, Line, Wire, carry
 from twisted_mesh.simulation.world import World
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.begun import Begun
-from twisted_mesh.wire.native import Ping
+from twisted_mesh.wire.link import Ping
 
 
 class TestLine(SynchronousTestCase):
@@ -123,7 +123,7 @@ class TestShowing(SynchronousTestCase):
     def setUp(self) -> None:
         self.wire = Wire()
         self.frame = batch("emil", 5, 3)
-        self.size = native.size(self.frame)
+        self.size = codec.size(self.frame)
 
     def shows(self, done: int, now: float) -> Arriving | None:
         return self.wire.shows(self.frame, done, self.size, 7, now)

@@ -19,7 +19,7 @@ from twisted_mesh.simulation.observing import COUNTED
 from twisted_mesh.simulation.scenarios.schedules import SCHEDULES, Play, Schedule, random_graph
 from twisted_mesh.simulation.trace import AnyFrame
 from twisted_mesh.simulation.world import World
-from twisted_mesh.wire import native
+from twisted_mesh.wire.broadcast import Have, Want
 from twisted_mesh.wire.fields import MAX_NUMBER
 
 #: Runs of each schedule, with 12 nodes or a few more.  Nodes and seconds of traffic are fewer than the
@@ -206,7 +206,7 @@ class Unasking(Member):
     """A node that never asks."""
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
-        if not isinstance(frame, native.Want):
+        if not isinstance(frame, Want):
             super().transmit(number, frame, size)
 
 
@@ -214,7 +214,7 @@ class Unannouncing(Member):
     """A node that announces nothing, and answers."""
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
-        if not isinstance(frame, native.Have) or frame.answer:
+        if not isinstance(frame, Have) or frame.answer:
             super().transmit(number, frame, size)
 
 
@@ -223,7 +223,7 @@ class Forgetful(Member):
 
     def handle(self, event: events.Event) -> None:
         if isinstance(event, events.Received):
-            frames = [frame for frame in event.frames if not isinstance(frame, native.Want)]
+            frames = [frame for frame in event.frames if not isinstance(frame, Want)]
             event = events.Received(event.link, frames)
         super().handle(event)
 

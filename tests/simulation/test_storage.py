@@ -15,7 +15,7 @@ from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.scenarios.schedules import SCHEDULES, Play
 from twisted_mesh.simulation.storage import SimStore
 from twisted_mesh.simulation.world import World
-from twisted_mesh.wire.native import SignedBatch
+from twisted_mesh.wire.broadcast import SignedBatch
 
 SHORT = MeshConfig(history_seconds=10.0)  # of what is in memory
 

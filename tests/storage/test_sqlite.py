@@ -37,7 +37,7 @@ from twisted_mesh.storage import reader, sqlite_file
 from twisted_mesh.storage import sqlite as module
 from twisted_mesh.storage.catalogue import ROW_BYTES
 from twisted_mesh.storage.sqlite import SqliteStore
-from twisted_mesh.wire.native import SignedBatch
+from twisted_mesh.wire.broadcast import SignedBatch
 
 
 class StoreCase(SynchronousTestCase):

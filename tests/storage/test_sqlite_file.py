@@ -38,7 +38,7 @@ from twisted_mesh.storage import sqlite_file
 from twisted_mesh.storage.reader import Reader
 from twisted_mesh.storage.sqlite import SqliteStore
 from twisted_mesh.storage.sqlite_file import VERSION
-from twisted_mesh.wire.native import SignedBatch
+from twisted_mesh.wire.broadcast import SignedBatch
 
 RUNS: list[StreamId] = [ANNA, BERT, ME]
 NOBODY = 65534

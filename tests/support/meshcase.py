@@ -24,10 +24,11 @@ from twisted_mesh.message import Message
 from twisted_mesh.network import Protocol as MeshNetwork
 from twisted_mesh.service import MeshService
 from twisted_mesh.testing import PORT, MemoryMesh
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, pack_entry
+from twisted_mesh.wire.broadcast import Batch, Digest, SignedBatch, Snapshot
 from twisted_mesh.wire.framing import LENGTH_BYTES, MAX_FRAME_BYTES, FrameReader
-from twisted_mesh.wire.native import Batch, SignedBatch
+from twisted_mesh.wire.link import Bye, Ping, Pong
 
 MIB = 2**20
 BIG = b"x" * 300_000
@@ -35,7 +36,7 @@ BIG = b"x" * 300_000
 NO_TIMEOUTS: tuple[Any, ...] = ("1", b"1", float("nan"), True, False, [1], 1j)
 #: What asks a peer whether it has read all so far, and its answer.
 _READ = {
-    native.encode(native.Ping(token))[LENGTH_BYTES:]: native.Pong(token)
+    codec.encode(Ping(token))[LENGTH_BYTES:]: Pong(token)
     for token in (READ_SNAPSHOT, READ_SO_FAR, READ_ALL)
 }
 _MEASURING = "how fast"
@@ -73,22 +74,22 @@ class Raw(Protocol):
         """The frames that came, as far as they are whole."""
         return list(FrameReader(MAX_FRAME_BYTES).feed(self.received))
 
-    def frames(self) -> list[native.Frame]:
+    def frames(self) -> list[codec.Frame]:
         """Those behind the greeting, or all where a BYE takes its place."""
         payloads = self.payloads()
         behind = 0 if payloads and is_bye(payloads[0]) else 1
-        return [native.decode(payload) for payload in payloads[behind:]]
+        return [codec.decode(payload) for payload in payloads[behind:]]
 
     @property
-    def bye(self) -> native.Bye | None:
+    def bye(self) -> Bye | None:
         """The BYE that came."""
-        return next((frame for frame in self.frames() if isinstance(frame, native.Bye)), None)
+        return next((frame for frame in self.frames() if isinstance(frame, Bye)), None)
 
 
 def is_bye(payload: bytes) -> bool:
     """Whether a frame is a BYE; a greeting's first byte can be the same."""
     try:
-        return isinstance(native.decode(payload), native.Bye)
+        return isinstance(codec.decode(payload), Bye)
     except RemoteError:
         return False
 
@@ -123,7 +124,7 @@ class Puppet(Raw):
             answer = self.handshake.receive(payload, lambda: tls.exporter(self.transport))
             self.write(self.twist.get(stage, lambda answer: answer)(answer))
             if self.handshake.stage is Stage.DONE and self._frontier:
-                self.send(native.Digest([]) if self.compares else native.Snapshot(True, []))
+                self.send(Digest([]) if self.compares else Snapshot(True, []))
 
     @property
     def compares(self) -> bool:
@@ -131,9 +132,9 @@ class Puppet(Raw):
         peer = self.handshake.peer
         return peer is not None and peer.settled and self.me.settled
 
-    def send(self, *frames: native.Signed | native.Plain) -> None:
+    def send(self, *frames: codec.Signed | codec.Plain) -> None:
         """Send frames."""
-        self.write(b"".join(map(native.encode, frames)))
+        self.write(b"".join(map(codec.encode, frames)))
 
 
 class MeshCase(SynchronousTestCase):
@@ -336,6 +337,6 @@ def batch(author: LocalNode, first: int, *packets: object, **changed: Any) -> Si
     body = join_entries([pack_entry(0, [packet]) for packet in packets])
     values = {"count": max(1, len(packets)), "sent": 1000, "encoding": 0, "body": body} | changed
     value = Batch(author.origin, author.epoch, first, **values)  # type: ignore[arg-type]
-    array = native.pack(value)
-    text = native.signed_text(native.network_digest(author.network.id), array)
+    array = codec.pack(value)
+    text = codec.signed_text(codec.network_digest(author.network.id), array)
     return SignedBatch(value, author.sign(text), array)

@@ -17,8 +17,8 @@ from twisted_mesh.core.history.storage import Flush, Marks, Missing, Piece
 from twisted_mesh.core.history.stream import StreamId
 from twisted_mesh.storage.catalogue import ROW_BYTES
 from twisted_mesh.storage.sqlite import SqliteStore
-from twisted_mesh.wire import native
-from twisted_mesh.wire.native import Batch, SignedBatch
+from twisted_mesh.wire import codec
+from twisted_mesh.wire.broadcast import Batch, SignedBatch
 
 MIB = 2**20
 NETWORK = b"the id of a network"
@@ -42,12 +42,12 @@ def batch_of(run: StreamId, first: int, count: int = 1, size: int = 100, hops: i
     """A batch with a body of *size* bytes that follow from the rest."""
     body = Random(f"{run[0].hex()} {first} {count} {size}").randbytes(size)
     batch = Batch(*run, first, count, NOW, 0, body)
-    return SignedBatch(batch, body[:64].ljust(64, b"s"), native.pack(batch), hops)
+    return SignedBatch(batch, body[:64].ljust(64, b"s"), codec.pack(batch), hops)
 
 
 def size_of(signed: SignedBatch) -> int:
     """What a batch counts against the limit."""
-    return native.size(signed) - 4 + ROW_BYTES
+    return codec.size(signed) - 4 + ROW_BYTES
 
 
 def marks_of(run: StreamId, head: int, low: int = 1, taken: int = 0) -> Marks:

@@ -6,7 +6,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mesh import errors
 from twisted_mesh.errors import LocalError, MeshError, Reason, RemoteError
-from twisted_mesh.wire.native import Bye, decode, encode
+from twisted_mesh.wire.codec import decode, encode
+from twisted_mesh.wire.link import Bye
 
 
 class TestErrors(SynchronousTestCase):

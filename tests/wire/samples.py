@@ -14,10 +14,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.identity import Identity
 from twisted_mesh.network import Protocol
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
+from twisted_mesh.wire.broadcast import Batch, SignedBatch
 from twisted_mesh.wire.fields import MAX_NUMBER, Kind
 from twisted_mesh.wire.framing import LENGTH_BYTES
-from twisted_mesh.wire.native import Batch, Pong, Proof, SignedBatch
+from twisted_mesh.wire.link import Pong, Proof
 
 TESTS = Path(__file__).parent.parent
 VECTORS: dict[str, bytes] = {
@@ -42,8 +43,8 @@ def greeting(array: bytes) -> bytes:
 
 def signed(batch: Batch, array: bytes | None = None) -> SignedBatch:
     """*batch* as its author sends it, or *array* in its place."""
-    array = native.pack(batch) if array is None else array
-    text = native.signed_text(native.network_digest(NETWORK.id), array)
+    array = codec.pack(batch) if array is None else array
+    text = codec.signed_text(codec.network_digest(NETWORK.id), array)
     return SignedBatch(batch, IDENTITY.sign(text), array)
 
 
@@ -51,8 +52,8 @@ def signed(batch: Batch, array: bytes | None = None) -> SignedBatch:
 FRAMES: dict[Kind, bytes] = {
     Kind[name.upper()]: payload(frame) for name, frame in VECTORS.items() if name != "greeting"
 } | {
-    Kind.PROOF: payload(native.encode(Proof(bytes(64), b""))),
-    Kind.PONG: payload(native.encode(Pong(MAX_NUMBER))),
+    Kind.PROOF: payload(codec.encode(Proof(bytes(64), b""))),
+    Kind.PONG: payload(codec.encode(Pong(MAX_NUMBER))),
 }
 SIGNED = (Kind.BATCH, Kind.PRESENCE, Kind.SUSPECT, Kind.DIRECT, Kind.DIRECT_ACK)
 
@@ -90,14 +91,14 @@ class WireCase(SynchronousTestCase):
 
     def assert_refused(self, data: bytes) -> None:
         """Assert that *data* is no frame."""
-        self.assertIs(self.assertRaises(RemoteError, native.decode, data).reason, Reason.SHAPE)
+        self.assertIs(self.assertRaises(RemoteError, codec.decode, data).reason, Reason.SHAPE)
 
     def assert_bounds(self, kind: Kind, at: int, good: list[Any], bad: list[Any]) -> None:
         """Assert that field *at* of a frame of *kind* may be each of *good*, and none of *bad*."""
         fields = fields_of(kind)
         for value in good:
             fields[at] = value
-            native.decode(with_array(kind, pack(fields)))
+            codec.decode(with_array(kind, pack(fields)))
         for value in bad:
             fields[at] = value
             self.assert_refused(with_array(kind, pack(fields)))

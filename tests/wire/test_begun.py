@@ -7,10 +7,11 @@ from random import Random
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.wire.samples import IDENTITY, payload, signed
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.begun import HEAD_BYTES, Begun, begun
+from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT, Batch, Have, Prune
 from twisted_mesh.wire.fields import MAX_NUMBER, Kind
-from twisted_mesh.wire.native import MAX_BATCH_COUNT, Batch
+from twisted_mesh.wire.link import Ping
 
 ORIGIN = IDENTITY.origin
 NUMBERS = (0, 1, 127, 128, 255, 256, 65_535, 65_536, 2**32 - 1, 2**32, MAX_NUMBER - MAX_BATCH_COUNT)
@@ -19,7 +20,7 @@ NUMBERS = (0, 1, 127, 128, 255, 256, 65_535, 65_536, 2**32 - 1, 2**32, MAX_NUMBE
 def head(epoch: int = 5, first: int = 7, count: int = 3) -> bytes:
     """A BATCH's payload, of a body as it may be."""
     batch = Batch(ORIGIN, epoch, first, count, 1000, 0, b"body" * 50)
-    return payload(native.encode(signed(batch)))
+    return payload(codec.encode(signed(batch)))
 
 
 class TestBegun(SynchronousTestCase):
@@ -41,8 +42,8 @@ class TestBegun(SynchronousTestCase):
             self.assertEqual(set(read[there:]), {begun(whole)})
 
     def test_other_frames_are_no_batch(self) -> None:
-        for frame in (native.Ping(1), native.Prune([ORIGIN]), native.Have([], False)):
-            self.assertIsNone(begun(payload(native.encode(frame))))
+        for frame in (Ping(1), Prune([ORIGIN]), Have([], False)):
+            self.assertIsNone(begun(payload(codec.encode(frame))))
         self.assertIsNone(begun(b""))
 
     def test_an_array_with_a_longer_head_is_read_likewise(self) -> None:

@@ -15,7 +15,8 @@ from tests.wire.samples import (
     payload,
     with_array,
 )
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
+from twisted_mesh.wire.codec import decode, encode
 from twisted_mesh.wire.fields import MAX_NUMBER, Kind
 from twisted_mesh.wire.framing import HANDSHAKE_FRAME_BYTES
 from twisted_mesh.wire.membership import (
@@ -33,7 +34,6 @@ from twisted_mesh.wire.membership import (
     Roster,
     RosterEntry,
 )
-from twisted_mesh.wire.native import decode, encode
 from twisted_mesh.wire.signed import SignedRecord
 
 HOSTS = (["a", "x" * MAX_HOST], ["", "x" * (MAX_HOST + 1), b"host", None, 1])
@@ -116,9 +116,9 @@ class TestLargest(WireCase):
             *(MAX_NUMBER, MAX_INTERVAL, MAX_NUMBER),
             b"",
         )
-        frame = SignedRecord(largest, bytes(64), native.pack(largest))
+        frame = SignedRecord(largest, bytes(64), codec.pack(largest))
         self.assertEqual(decode(payload(encode(frame))), frame)
-        roster = Roster(True, [RosterEntry(MAX_NUMBER, native.payload(frame))], KeepVote.WANTED)
+        roster = Roster(True, [RosterEntry(MAX_NUMBER, codec.payload(frame))], KeepVote.WANTED)
         self.assertEqual(decode(payload(encode(roster))), roster)
 
     def test_more_than_a_record_may_have_is_refused(self) -> None:

@@ -14,11 +14,11 @@ from tests.wire.samples import (
     payload,
 )
 from twisted_mesh.errors import Reason, RemoteError
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
+from twisted_mesh.wire.codec import decode, encode
 from twisted_mesh.wire.fields import MAX_NUMBER, Kind
 from twisted_mesh.wire.framing import MAX_FRAME_BYTES, MAX_MESSAGE_BYTES
 from twisted_mesh.wire.membership import MAX_RECORD
-from twisted_mesh.wire.native import decode, encode
 from twisted_mesh.wire.replies import MAX_RECEIPT, Direct, Receipt, Receipts, SignedReceipt
 from twisted_mesh.wire.signed import SignedRecord
 
@@ -31,20 +31,20 @@ FIELDS = [OTHER, 1, 5, 8, KEY, 1]
 class TestReceipts(WireCase):
     def assert_no_receipt(self, array: bytes) -> None:
         """Assert that *array* is none."""
-        self.assertIs(self.assertRaises(RemoteError, native.receipt, array).reason, Reason.SHAPE)
+        self.assertIs(self.assertRaises(RemoteError, codec.receipt, array).reason, Reason.SHAPE)
 
     def test_any_number_of_them_is_a_frame(self) -> None:
         for count in (0, 1, 300):
-            value = Receipts([SignedReceipt(bytes(64), native.pack(RECEIPT), 3, 1)] * count)
+            value = Receipts([SignedReceipt(bytes(64), codec.pack(RECEIPT), 3, 1)] * count)
             encoded = encode(value)
             self.assertEqual(decode(payload(encoded)), value)
-            self.assertEqual(native.size(value), len(encoded))
+            self.assertEqual(codec.size(value), len(encoded))
 
     def test_what_is_signed_comes_out_as_it_went_in(self) -> None:
         nothing = Receipt(OTHER, MAX_NUMBER, 1, 0, KEY, 0)
         most = Receipt(OTHER, 0, MAX_NUMBER - 1, MAX_NUMBER - 1, KEY, MAX_NUMBER)
         for value in (RECEIPT, nothing, most):
-            self.assertEqual(native.receipt(native.pack(value)), value)
+            self.assertEqual(codec.receipt(codec.pack(value)), value)
 
     def test_bounds_of_the_frame(self) -> None:
         [entry] = fields_of(Kind.RECEIPT)[0]
@@ -56,8 +56,8 @@ class TestReceipts(WireCase):
 
     def test_hops_is_all_that_a_relay_changes_and_it_saturates(self) -> None:
         for hops, further in ((0, 1), (254, 255), (255, 255)):
-            signed = SignedReceipt(bytes(64), native.pack(RECEIPT), hops, 7)
-            self.assertEqual(signed.relayed(), SignedReceipt(bytes(64), native.pack(RECEIPT), further, 7))
+            signed = SignedReceipt(bytes(64), codec.pack(RECEIPT), hops, 7)
+            self.assertEqual(signed.relayed(), SignedReceipt(bytes(64), codec.pack(RECEIPT), further, 7))
 
     def test_bounds_of_what_is_signed(self) -> None:
         bounds = (
@@ -72,7 +72,7 @@ class TestReceipts(WireCase):
             fields = list(FIELDS)
             for one in good:
                 fields[at] = one
-                native.receipt(pack(fields))
+                codec.receipt(pack(fields))
             for one in bad:
                 fields[at] = one
                 self.assert_no_receipt(pack(fields))
@@ -83,15 +83,15 @@ class TestReceipts(WireCase):
     def test_what_is_no_receipt_is_refused(self) -> None:
         for array in (b"", b"\x80", b"\xc0", b"\xc1", b"\xdd\xff\xff\xff\xff", b"\x91" * MAX_RECEIPT):
             self.assert_no_receipt(array)
-        self.assert_no_receipt(native.pack(RECEIPT) + b"\0")
+        self.assert_no_receipt(codec.pack(RECEIPT) + b"\0")
         self.assert_no_receipt(pack(FIELDS[:-1]))
 
     def test_fields_behind_the_known_ones_are_ignored(self) -> None:
-        self.assertEqual(native.receipt(pack([*FIELDS, 7, {"later": [None, b"x"]}])), RECEIPT)
+        self.assertEqual(codec.receipt(pack([*FIELDS, 7, {"later": [None, b"x"]}])), RECEIPT)
 
     def test_the_largest_has_room_for_fields_of_later_versions(self) -> None:
         most = Receipt(bytes(32), MAX_NUMBER, MAX_NUMBER, MAX_NUMBER - 1, bytes(32), MAX_NUMBER)
-        self.assertLess(len(native.pack(most)), MAX_RECEIPT - 100)
+        self.assertLess(len(codec.pack(most)), MAX_RECEIPT - 100)
 
 
 class TestDirect(WireCase):
@@ -106,7 +106,7 @@ class TestDirect(WireCase):
         most = Direct(
             KEY, MAX_NUMBER, OTHER, MAX_NUMBER, MAX_NUMBER, MAX_NUMBER, 255, bytes(MAX_MESSAGE_BYTES + 5)
         )
-        signed = SignedRecord(most, bytes(64), native.pack(most))
+        signed = SignedRecord(most, bytes(64), codec.pack(most))
         self.assertGreater(len(signed.array), MAX_RECORD)
-        self.assertLessEqual(native.size(signed), MAX_FRAME_BYTES)
+        self.assertLessEqual(codec.size(signed), MAX_FRAME_BYTES)
         self.assertEqual(decode(payload(encode(signed))), signed)

@@ -12,11 +12,26 @@ from twisted_mesh.core.replies.direct import WINDOW
 from twisted_mesh.core.replies.routes import MOST_HOPS
 from twisted_mesh.errors import Reason
 from twisted_mesh.identity import verify
-from twisted_mesh.wire import framing, greeting, membership, native, unpack_guard
+from twisted_mesh.wire import codec, framing, greeting, membership, unpack_guard
 from twisted_mesh.wire.bodies import ASKS, join_entries, pack_entry, unpack_entries
+from twisted_mesh.wire.broadcast import (
+    MAX_BATCH_COUNT,
+    Batch,
+    Bucket,
+    Digest,
+    Have,
+    HaveEntry,
+    Prune,
+    SignedBatch,
+    Snapshot,
+    SnapshotEntry,
+    Want,
+)
+from twisted_mesh.wire.codec import Frame, decode, encode
 from twisted_mesh.wire.fields import Kind
 from twisted_mesh.wire.framing import FrameReader
 from twisted_mesh.wire.greeting import Greeting
+from twisted_mesh.wire.link import Bye, Intro, Ping, Pong, Proof, Whisper
 from twisted_mesh.wire.membership import (
     Contact,
     ForwardJoin,
@@ -26,27 +41,6 @@ from twisted_mesh.wire.membership import (
     Shuffle,
     ShuffleReply,
     Suspect,
-)
-from twisted_mesh.wire.native import (
-    Batch,
-    Bucket,
-    Bye,
-    Digest,
-    Frame,
-    Have,
-    HaveEntry,
-    Intro,
-    Ping,
-    Pong,
-    Proof,
-    Prune,
-    SignedBatch,
-    Snapshot,
-    SnapshotEntry,
-    Want,
-    Whisper,
-    decode,
-    encode,
 )
 from twisted_mesh.wire.replies import MAX_RECEIPT, Direct, DirectAck, Receipt, Receipts, SignedReceipt
 from twisted_mesh.wire.signed import Record, SignedRecord
@@ -113,8 +107,8 @@ RECEIPT = Receipt(
     member=IDENTITY.origin,
     member_epoch=EPOCH,
 )
-RECEIPT_ARRAY = native.pack(RECEIPT)
-RECEIPT_TEXT = native.signed_text(native.network_digest(NETWORK.id), RECEIPT_ARRAY, Kind.RECEIPT)
+RECEIPT_ARRAY = codec.pack(RECEIPT)
+RECEIPT_TEXT = codec.signed_text(codec.network_digest(NETWORK.id), RECEIPT_ARRAY, Kind.RECEIPT)
 CONTACT = Contact(id=IDENTITY.id, host="192.0.2.1", port=4444)
 PLAIN: dict[str, Frame] = {
     "intro": Intro(
@@ -192,13 +186,13 @@ class TestVectors(SynchronousTestCase):
         assert isinstance(got, SignedBatch)
         self.assertEqual((got.batch, got.hops), (BATCH, 0))
         self.assertEqual(unpack_entries(got.batch.body, got.batch.count), MESSAGES)
-        self.assertEqual(native.pack(BATCH), got.array)
+        self.assertEqual(codec.pack(BATCH), got.array)
         self.assertEqual(encode(got), VECTORS["batch"])
 
     def test_the_batch_is_signed(self) -> None:
         got = decode(payload(VECTORS["batch"]))
         assert isinstance(got, SignedBatch)
-        text = native.signed_text(native.network_digest(NETWORK.id), got.array)
+        text = codec.signed_text(codec.network_digest(NETWORK.id), got.array)
         self.assertTrue(verify(IDENTITY.origin, got.signature, text))
         self.assertEqual(IDENTITY.sign(text), got.signature)
 
@@ -207,10 +201,10 @@ class TestVectors(SynchronousTestCase):
             got = decode(payload(VECTORS[name]))
             assert isinstance(got, SignedRecord)
             self.assertEqual((got.record, got.hops), (record, 0))
-            self.assertEqual(native.pack(record), got.array)
+            self.assertEqual(codec.pack(record), got.array)
             self.assertEqual(encode(got), VECTORS[name])
-            kind = native.Kind[name.upper()]
-            text = native.signed_text(native.network_digest(NETWORK.id), got.array, kind)
+            kind = Kind[name.upper()]
+            text = codec.signed_text(codec.network_digest(NETWORK.id), got.array, kind)
             self.assertTrue(verify(IDENTITY.origin, got.signature, text))
             self.assertEqual(IDENTITY.sign(text), got.signature)
 
@@ -218,8 +212,8 @@ class TestVectors(SynchronousTestCase):
         got = decode(payload(VECTORS["receipt"]))
         assert isinstance(got, Receipts)
         [signed] = got.entries
-        self.assertEqual(native.receipt(signed.array), RECEIPT)
-        text = native.signed_text(native.network_digest(NETWORK.id), signed.array, Kind.RECEIPT)
+        self.assertEqual(codec.receipt(signed.array), RECEIPT)
+        text = codec.signed_text(codec.network_digest(NETWORK.id), signed.array, Kind.RECEIPT)
         self.assertTrue(verify(RECEIPT.member, signed.signature, text))
 
     def test_a_message_that_asks_says_so_in_its_kind(self) -> None:
@@ -277,9 +271,9 @@ class TestDocumentation(SynchronousTestCase):
             framing.HANDSHAKE_FRAME_BYTES,
             framing.MAX_FRAME_BYTES,
             framing.MAX_MESSAGE_BYTES,
-            native.MAX_AROUND_BODY,
-            native.MAX_BATCH_COUNT,
-            native.MAX_LATER,
+            codec.MAX_AROUND_BODY,
+            MAX_BATCH_COUNT,
+            codec.MAX_LATER,
             MAX_RECEIPT,
             MOST_HOPS,
             WINDOW,

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Container
 
 from twisted_mesh.core.link import Link
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
+from twisted_mesh.wire.broadcast import Digest, Prune, Snapshot
+from twisted_mesh.wire.link import Ping, Pong, Unknown
 from twisted_mesh.wire.membership import Presence
 from twisted_mesh.wire.signed import SignedRecord
 
-_EARLY = (native.Snapshot, native.Digest, native.Prune, native.Ping, native.Pong, native.Unknown)
+_EARLY = (Snapshot, Digest, Prune, Ping, Pong, Unknown)
 
 
 class Admission:
@@ -36,7 +38,7 @@ class Admission:
         return False
 
 
-def may_come_early(frame: native.Frame, own: bytes) -> bool:
+def may_come_early(frame: codec.Frame, own: bytes) -> bool:
     """Whether *frame* may come before the peer's frontier.
 
     A record of the own key may, which says that it is used elsewhere: the link ends with that.

@@ -22,9 +22,9 @@ from twisted_mesh.core.events import (
 )
 from twisted_mesh.core.link import Link
 from twisted_mesh.errors import Reason
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
+from twisted_mesh.wire.broadcast import SignedBatch
 from twisted_mesh.wire.membership import Contact, Purpose
-from twisted_mesh.wire.native import SignedBatch
 
 
 class Effects:
@@ -44,9 +44,9 @@ class Effects:
         self._effects = []
         return self._effects
 
-    def send(self, links: Iterable[Link], frame: native.Signed | native.Plain) -> None:
+    def send(self, links: Iterable[Link], frame: codec.Signed | codec.Plain) -> None:
         """Send *frame* over each of *links*."""
-        size = native.size(frame)
+        size = codec.size(frame)
         mark = 0
         if isinstance(frame, SignedBatch) and (frame.batch.origin, frame.batch.epoch) == self._run:
             mark = frame.batch.last

@@ -15,7 +15,7 @@ import msgspec
 
 from twisted_mesh.core.handshake import Peer
 from twisted_mesh.errors import PoisonedBody, Reason
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.begun import Begun
 from twisted_mesh.wire.bodies import Entry
 from twisted_mesh.wire.membership import Contact, Presence, Purpose
@@ -98,7 +98,7 @@ class Received(msgspec.Struct, frozen=True):
     """Frames came over *link*, in this order."""
 
     link: int
-    frames: Sequence[native.Frame]
+    frames: Sequence[codec.Frame]
 
 
 class Arriving(msgspec.Struct, frozen=True):
@@ -246,7 +246,7 @@ class Send(msgspec.Struct, frozen=True):
     """Send *frame*, of *size* bytes as encoded, over each of *links*."""
 
     links: Sequence[int]
-    frame: native.Signed | native.Plain
+    frame: codec.Signed | codec.Plain
     size: int
 
 

@@ -41,10 +41,11 @@ from twisted_mesh.errors import (
 )
 from twisted_mesh.identity import id_of
 from twisted_mesh.network import Protocol
+from twisted_mesh.wire import codec
 from twisted_mesh.wire import greeting as greetings
-from twisted_mesh.wire import native
 from twisted_mesh.wire.framing import frame
 from twisted_mesh.wire.greeting import Address, Greeting
+from twisted_mesh.wire.link import Bye, Intro, Proof
 from twisted_mesh.wire.membership import Purpose, Role
 
 NONCE_BYTES: Final = 32
@@ -180,7 +181,7 @@ class Handshake:
         self.purpose = purpose
         self._sent = b""
         self._received = b""
-        self._intro: native.Intro | None = None
+        self._intro: Intro | None = None
 
     @property
     def said_settled(self) -> bool:
@@ -218,7 +219,7 @@ class Handshake:
             return b""  # it would take a BYE for damage
         if self.stage is Stage.GREETING and reason is not Reason.SUBNET:
             detail = ""
-        return native.encode(native.Bye(reason.value, detail))
+        return codec.encode(Bye(reason.value, detail))
 
     def not_a_frame(self, opening: bytes, error: RemoteError) -> RemoteError:
         """*error*, or a plainer one if the connection began with the first bytes of TLS."""
@@ -232,10 +233,10 @@ class Handshake:
 
     def _introduce(self) -> bytes:
         me = self._local_node
-        intro = native.Intro(
-            native.VERSION, me.epoch, me.role, me.settled, me.origin, self._nonce, self.purpose, me.replay
+        intro = Intro(
+            codec.VERSION, me.epoch, me.role, me.settled, me.origin, self._nonce, self.purpose, me.replay
         )
-        return self._note(native.encode(intro))
+        return self._note(codec.encode(intro))
 
     def _note(self, data: bytes) -> bytes:
         self._sent += data
@@ -271,12 +272,12 @@ class Handshake:
             )
 
     def _on_intro(self, payload: bytes, exporter: Callable[[], bytes]) -> bytes:
-        intro = native.decode(payload)
-        if not isinstance(intro, native.Intro):
+        intro = codec.decode(payload)
+        if not isinstance(intro, Intro):
             raise self._out_of_order(intro)
-        if intro.version != native.VERSION:
+        if intro.version != codec.VERSION:
             raise RemoteError(
-                f"the peer speaks version {intro.version}, this node {native.VERSION}", Reason.VERSION
+                f"the peer speaks version {intro.version}, this node {codec.VERSION}", Reason.VERSION
             )
         assert self.greeting is not None
         if id_of(intro.public_key) != self.greeting.id:
@@ -290,17 +291,17 @@ class Handshake:
 
     def _prove(self, exporter: Callable[[], bytes]) -> bytes:
         text = self._proof_text(self._side, exporter)
-        return native.encode(native.Proof(self._local_node.sign(text), b""))
+        return codec.encode(Proof(self._local_node.sign(text), b""))
 
     def _proof_text(self, side: Side, exporter: Callable[[], bytes]) -> bytes:
         ways = (self._sent, self._received)
         dialler, acceptor = ways if self._side is Side.DIALLER else reversed(ways)
         transcript = hashlib.sha256(dialler + acceptor).digest()
-        return native.DOMAIN + side.value + transcript + exporter()
+        return codec.DOMAIN + side.value + transcript + exporter()
 
     def _on_proof(self, payload: bytes, exporter: Callable[[], bytes]) -> bytes:
-        proof = native.decode(payload)
-        if not isinstance(proof, native.Proof):
+        proof = codec.decode(payload)
+        if not isinstance(proof, Proof):
             raise self._out_of_order(proof)
         assert self._intro is not None and self.greeting is not None
         intro, text = self._intro, self._proof_text(self._side.other, exporter)
@@ -319,8 +320,8 @@ class Handshake:
         )
         return self._prove(exporter) if self._side is Side.ACCEPTOR else b""
 
-    def _out_of_order(self, got: native.Frame) -> RemoteError:
-        if isinstance(got, native.Bye):
+    def _out_of_order(self, got: codec.Frame) -> RemoteError:
+        if isinstance(got, Bye):
             return error_of(got)
         return RemoteError(f"{type(got).__name__} where {self.stage.value} was expected", Reason.ORDER)
 
@@ -336,13 +337,13 @@ def _known(kind: type[_Word], number: int) -> _Word:
 def _refusal_in(payload: bytes) -> RemoteError | None:
     """The error in a first frame that is no greeting, if it is a BYE."""
     try:
-        bye = native.decode(payload)
+        bye = codec.decode(payload)
     except RemoteError:
         return None
-    return error_of(bye) if isinstance(bye, native.Bye) else None
+    return error_of(bye) if isinstance(bye, Bye) else None
 
 
-def error_of(bye: native.Bye) -> RemoteError:
+def error_of(bye: Bye) -> RemoteError:
     """The error that a peer's BYE stands for."""
     try:
         reason = Reason(bye.reason)

@@ -21,8 +21,8 @@ from twisted_mesh.core.events import Flowing, Resumed, Timer
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.errors import Reason
-from twisted_mesh.wire import native
 from twisted_mesh.wire.fields import MAX_NUMBER
+from twisted_mesh.wire.link import Ping, Pong
 
 ALIVE: Final = MAX_NUMBER - 3  # the token of a PONG that nobody asked for
 _LATELY: Final = 0.5  # of ping_after or close_timeout: looks and the line come on top (guess)
@@ -65,10 +65,10 @@ class Keepalive:
             if link.life.is_silent(self._config.dead_after, now):
                 self._effects.end(link, Reason.SILENT, f"silent for {now - link.life.last_bytes_at:.0f} s")
             elif link.life.is_to_be_asked(self._config.ping_after, now):
-                self._effects.send((link,), native.Ping(link.number))
+                self._effects.send((link,), Ping(link.number))
         owed = [link for link in (*self._links.fed, *self._links.exchanges) if self._owes_a_sign(link, now)]
         if owed:
-            self._effects.send(owed, native.Pong(ALIVE))
+            self._effects.send(owed, Pong(ALIVE))
         if self._links.all:
             self.begin(now)
 

@@ -17,9 +17,9 @@ from twisted_mesh.core.events import Arriving, LinkOpened, StreamId
 from twisted_mesh.core.handshake import Peer
 from twisted_mesh.core.meter import MEASURED, Meter
 from twisted_mesh.core.rate import Bucket
+from twisted_mesh.wire.broadcast import SnapshotEntry, Want
 from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.membership import Purpose
-from twisted_mesh.wire.native import SnapshotEntry, Want
 
 RTT_MOST: Final = 1.0  # seconds: how long a peer is waited for is not the peer's to choose (guess)
 READ_SNAPSHOT: Final = 0  # the token of the PING behind a SNAPSHOT

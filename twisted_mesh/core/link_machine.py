@@ -25,9 +25,10 @@ from twisted_mesh.core.arriving import Arrival
 from twisted_mesh.core.events import Arriving
 from twisted_mesh.core.handshake import Handshake, Peer, error_of
 from twisted_mesh.errors import NO_FAULT, HandshakeTimeout, Reason, RemoteError
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.begun import HEAD_BYTES, begun
 from twisted_mesh.wire.framing import LENGTH_BYTES, MAX_FRAME_BYTES, FrameReader
+from twisted_mesh.wire.link import Bye
 
 _OPENING: Final = 4  # bytes that tell TLS from plain text
 _DETAIL: Final = 512  # characters of a BYE's sentence
@@ -58,7 +59,7 @@ class Left(msgspec.Struct, frozen=True):
 
 
 #: Bytes to write at once; the peer that has proven its key; its frames; news of an unfinished one; its BYE.
-LinkEvent = bytes | Peer | list[native.Frame] | Arriving | Left
+LinkEvent = bytes | Peer | list[codec.Frame] | Arriving | Left
 
 
 class LinkMachine:
@@ -138,7 +139,7 @@ class LinkMachine:
             return
         if len(self._opening) < _OPENING:
             self._opening += data[: _OPENING - len(self._opening)]
-        frames: list[native.Frame] = []
+        frames: list[codec.Frame] = []
         try:
             for payload in self._frames.feed(data):
                 if self.peer is None:
@@ -148,8 +149,8 @@ class LinkMachine:
                     if self.phase not in _READS:
                         return
                     continue
-                frame = native.decode(payload)
-                if isinstance(frame, native.Bye):
+                frame = codec.decode(payload)
+                if isinstance(frame, Bye):
                     if frames:
                         yield frames
                     yield self._left(error_of(frame), now)
@@ -185,7 +186,7 @@ class LinkMachine:
         """
         if self.phase is Phase.OPEN and error.reason in NO_FAULT:
             self._leave(Phase.DRAINING, error, read, now)
-            return native.encode(native.Bye(error.reason.value, error.detail[:_DETAIL]))
+            return codec.encode(Bye(error.reason.value, error.detail[:_DETAIL]))
         if self.phase in _BEFORE_THE_END:
             last = self._handshake.farewell(error.reason, error.detail[:_DETAIL])
             self._leave(Phase.CLOSING, error, read, now)

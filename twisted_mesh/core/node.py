@@ -37,7 +37,9 @@ from twisted_mesh.core.replies.replies import Replies
 from twisted_mesh.core.replies.routes import Routes
 from twisted_mesh.core.status import Status
 from twisted_mesh.errors import Reason, RemoteError
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
+from twisted_mesh.wire.broadcast import Digest, Have, Prune, SignedBatch, Snapshot, Want
+from twisted_mesh.wire.link import Bye, Intro, Ping, Pong, Proof, Unknown, Whisper
 from twisted_mesh.wire.membership import ForwardJoin, Presence, Shuffle, ShuffleReply, Suspect
 from twisted_mesh.wire.membership import Roster as RosterFrame
 from twisted_mesh.wire.replies import Receipts
@@ -242,18 +244,18 @@ class Node:
             link.arriving(event, now)
             self._broadcast.arriving(link, now)
 
-    def _on_frame(self, link: Link, frame: native.Frame, now: float) -> None:
+    def _on_frame(self, link: Link, frame: codec.Frame, now: float) -> None:
         if not link.frontier_received and not may_come_early(frame, self.outbox.run[0]):
             raise RemoteError(f"{type(frame).__name__} before the snapshot", Reason.ORDER)
         match frame:
-            case native.SignedBatch():
+            case SignedBatch():
                 self._on_batch(link, frame, now)
-            case native.Have():
+            case Have():
                 self._broadcast.frontier.on_have(link, frame, now)
-            case native.Want():
+            case Want():
                 if self._broadcast.push.wanted(link, frame):
                     self._answer(link, now)
-            case native.Prune():
+            case Prune():
                 self._broadcast.push.pruned(link, frame)
             case SignedRecord(record=Presence() | Suspect()):
                 self._on_record(link, frame, now)
@@ -265,27 +267,27 @@ class Node:
                 self._on_roster(link, frame, now)
             case ForwardJoin() | Shuffle() | ShuffleReply():
                 self.neighbourhood.on_gossip(link, frame, now)
-            case native.Snapshot():
+            case Snapshot():
                 self._on_snapshot(link, frame, now)
-            case native.Digest():
+            case Digest():
                 self._on_digest(link, frame, now)
-            case native.Whisper():
+            case Whisper():
                 self._broadcast.inbound.whisper(link, frame)
-            case native.Ping():
+            case Ping():
                 self.flow.pinged(link, frame.token)
-            case native.Pong():
+            case Pong():
                 link.life.answered_at = now
                 self.flow.answered(link, frame.token, now)
                 self._broadcast.push.measure(link, now)
                 self._answer(link, now)
-            case native.Unknown():
+            case Unknown():
                 self._unknown_frames += 1
-            case native.Intro() | native.Proof() | native.Bye():
+            case Intro() | Proof() | Bye():
                 raise RemoteError(f"{type(frame).__name__} on an open link", Reason.ORDER)
             case _:
                 assert_never(frame)
 
-    def _on_batch(self, link: Link, signed: native.SignedBatch, now: float) -> None:
+    def _on_batch(self, link: Link, signed: SignedBatch, now: float) -> None:
         handed = self._broadcast.inbound.batch(link, signed, now)
         if handed is None:
             return
@@ -295,12 +297,12 @@ class Node:
         self._hand_on(self._broadcast.evict(now), now)
         self._broadcast.watch_holes()
 
-    def _on_snapshot(self, link: Link, frame: native.Snapshot, now: float) -> None:
+    def _on_snapshot(self, link: Link, frame: Snapshot, now: float) -> None:
         if self._broadcast.joining.on_snapshot(link, frame, now):
             self._link_life.frontier_received(link, now)
             self._broadcast.frontier.claimed_by_snapshot(link, now)
 
-    def _on_digest(self, link: Link, frame: native.Digest, now: float) -> None:
+    def _on_digest(self, link: Link, frame: Digest, now: float) -> None:
         if not link.frontier_received:
             if not link.frontier.compares:
                 raise RemoteError("a digest where a snapshot was due", Reason.ORDER)

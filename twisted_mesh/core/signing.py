@@ -10,7 +10,7 @@ from typing import assert_never
 
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.errors import Reason, RemoteError
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.membership import Presence, Suspect
 from twisted_mesh.wire.replies import Direct, DirectAck, Receipt, SignedReceipt
 from twisted_mesh.wire.signed import Record, SignedRecord
@@ -22,16 +22,16 @@ class Signer:
     def __init__(self, local_node: LocalNode) -> None:
         self._sign = local_node.sign
         self._verify = local_node.verify
-        self._network = native.network_digest(local_node.network.id)
+        self._network = codec.network_digest(local_node.network.id)
 
     def signed(self, record: Record) -> SignedRecord:
         """*record*, which names this node as the one it comes from, to be sent."""
-        array = native.pack(record)
+        array = codec.pack(record)
         return SignedRecord(record, self._signature(record, array), array)
 
     def receipt(self, receipt: Receipt) -> SignedReceipt:
         """*receipt*, which names this node as the member."""
-        array = native.pack(receipt)
+        array = codec.pack(receipt)
         return SignedReceipt(self._signature(receipt, array), array)
 
     def require(self, signed: SignedRecord) -> None:
@@ -49,10 +49,10 @@ class Signer:
         self._require(receipt, signed.signature, signed.array)
 
     def _signature(self, record: Record | Receipt, array: bytes) -> bytes:
-        return self._sign(native.signed_text(self._network, array, record.kind))
+        return self._sign(codec.signed_text(self._network, array, record.kind))
 
     def _require(self, record: Record | Receipt, signature: bytes, array: bytes) -> None:
-        text = native.signed_text(self._network, array, record.kind)
+        text = codec.signed_text(self._network, array, record.kind)
         if not self._verify(signer(record), signature, text):
             raise RemoteError(f"a {record.kind.name} with a false signature", Reason.SIGNATURE)
 

@@ -30,7 +30,7 @@ from twisted_mesh.links.cooldown import CoolDown
 from twisted_mesh.links.log import LinkLog
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.links.tls import abort_unfinished
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.membership import Purpose
 
 _OVERLAY: Final = frozenset({Purpose.NEIGHBOUR, Purpose.URGENT})  # what an overlay dials for, at either end
@@ -214,7 +214,7 @@ class Connections:
                 events.LinkOpened(link.number, peer, link.outgoing, link.said_settled, purpose, host)
             )
 
-    def received(self, link: MeshProtocol, frames: list[native.Frame]) -> None:
+    def received(self, link: MeshProtocol, frames: list[codec.Frame]) -> None:
         """Frames of a proven peer."""
         self._core.handle(events.Received(link.number, frames))
 

@@ -28,8 +28,9 @@ from twisted_mesh.eventloop.deferreds import WaitingDeferreds, unreachable
 from twisted_mesh.links import tls
 from twisted_mesh.links.in_transit import on_its_way
 from twisted_mesh.links.write_queue import Transport, WriteQueue
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, pack_entry
+from twisted_mesh.wire.link import Whisper
 from twisted_mesh.wire.membership import Purpose
 
 
@@ -53,7 +54,7 @@ class LinkHost(Interface):
     def proven(self, link: MeshProtocol, peer: Peer) -> None:
         """The peer has proven its key."""
 
-    def received(self, link: MeshProtocol, frames: list[native.Frame]) -> None:
+    def received(self, link: MeshProtocol, frames: list[codec.Frame]) -> None:
         """Frames of a proven peer."""
 
     def arriving(self, arriving: Arriving) -> None:
@@ -180,7 +181,7 @@ class MeshProtocol(Protocol):
         """Send one packed message to this peer alone."""
         if self.phase is not Phase.OPEN:
             return unreachable(f"the link to {show(self.remote)} is closed")
-        taken = self._queue.put_awaited(native.encode(native.Whisper(join_entries((entry,)))))
+        taken = self._queue.put_awaited(codec.encode(Whisper(join_entries((entry,)))))
         self._host.wants_flush(self)
         return taken
 

@@ -33,7 +33,7 @@ from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.runtime.batching import Batching
 from twisted_mesh.runtime.dispatch import Dispatch
 from twisted_mesh.runtime.timers import Timers
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.framing import MAX_FRAME_BYTES
 from twisted_mesh.wire.greeting import Address
 from twisted_mesh.wire.membership import Contact
@@ -288,7 +288,7 @@ class Driver:
     def _carry_out(self, effect: events.Effect) -> None:
         match effect:
             case events.Send():
-                data = native.encode(effect.frame)
+                data = codec.encode(effect.frame)
                 for number in effect.links:
                     if (link := self._links.get(number)) is not None:
                         link.write(data, counted=True)

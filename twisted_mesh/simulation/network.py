@@ -18,7 +18,7 @@ from twisted_mesh.core.arriving import Arrival
 from twisted_mesh.core.events import Arriving
 from twisted_mesh.simulation.storage import SimClock
 from twisted_mesh.simulation.trace import AnyFrame
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.begun import HEAD_BYTES, begun
 from twisted_mesh.wire.framing import LENGTH_BYTES
 
@@ -57,7 +57,7 @@ class Wire:
         if done == size:
             self._arrival.ended()
         elif self._arrival.grew(now):
-            head = native.encode(frame)[LENGTH_BYTES:][:HEAD_BYTES]
+            head = codec.encode(frame)[LENGTH_BYTES:][:HEAD_BYTES]
             return Arriving(number, begun(head[: max(0, done - LENGTH_BYTES)]), done, size)
         return None
 

@@ -10,7 +10,8 @@ from twisted_mesh.core import events
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.trace import AnyFrame, show
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
+from twisted_mesh.wire.broadcast import SignedBatch
 from twisted_mesh.wire.signed import SignedRecord
 
 #: What must not happen, as it is counted.
@@ -59,15 +60,15 @@ class Observed:
         """A frame of *size* bytes is sent."""
         self.frames += 1
         self.bytes += size
-        if isinstance(frame, native.SignedBatch):
+        if isinstance(frame, SignedBatch):
             self.hops += frame.hops + 1
         kind = type(frame.record if isinstance(frame, SignedRecord) else frame).__name__
         self.kinds[kind] = self.kinds.get(kind, 0) + 1
 
     def count_arrived(self, member: Member, frame: AnyFrame) -> None:
         """A frame is about to be read."""
-        if isinstance(frame, native.SignedBatch) and member.core is not None:
-            batch, size = frame.batch, native.size(frame)
+        if isinstance(frame, SignedBatch) and member.core is not None:
+            batch, size = frame.batch, codec.size(frame)
             self.batch_bytes += size
             if member.core.history.lacks((batch.origin, batch.epoch), batch.first, batch.last):
                 self.fresh_bytes += size

@@ -20,7 +20,7 @@ from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.storage import Flush, Flushed, Marks, Piece, Restored
 from twisted_mesh.core.node import Node
 from twisted_mesh.core.overlay.views import Randomness
-from twisted_mesh.wire.native import SignedBatch
+from twisted_mesh.wire.broadcast import SignedBatch
 
 FLUSH_SECONDS = 0.05  # from the first change to its flush
 WRITE_SECONDS = 0.1  # that a flush takes at most

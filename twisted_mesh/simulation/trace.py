@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 
 from twisted_mesh.core.events import StreamId
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
+from twisted_mesh.wire.broadcast import Have, Prune, SignedBatch, Want
 from twisted_mesh.wire.membership import Presence, Suspect
 from twisted_mesh.wire.replies import Direct, DirectAck, Receipts, SignedReceipt
 from twisted_mesh.wire.signed import SignedRecord
 
-AnyFrame = native.Signed | native.Plain
+AnyFrame = codec.Signed | codec.Plain
 
 
 class TraceDigest:
@@ -34,7 +35,7 @@ def show(run: StreamId) -> str:
 
 
 def _receipt(signed: SignedReceipt) -> str:
-    receipt = native.receipt(signed.array)
+    receipt = codec.receipt(signed.array)
     what = f"{show((receipt.origin, receipt.epoch))} {receipt.low}-{receipt.high}"
     return f"{what} by {show((receipt.member, receipt.member_epoch))}"
 
@@ -42,14 +43,14 @@ def _receipt(signed: SignedReceipt) -> str:
 def describe(frame: AnyFrame) -> str:
     """A frame for a trace."""
     match frame:
-        case native.SignedBatch(batch=batch):
+        case SignedBatch(batch=batch):
             return f"BATCH {show((batch.origin, batch.epoch))} {batch.first}-{batch.last}"
-        case native.Have(streams=streams):
+        case Have(streams=streams):
             held = (f"{show((entry.origin, entry.epoch))} {entry.low}-{entry.high}" for entry in streams)
             return f"HAVE{' (answer)' if frame.answer else ''} {', '.join(held)}"
-        case native.Want():
+        case Want():
             return f"WANT {show((frame.origin, frame.epoch))} {frame.first}-{frame.last}"
-        case native.Prune():
+        case Prune():
             return f"PRUNE {', '.join(origin.hex()[:6] for origin in frame.origins)}"
         case SignedRecord(record=Presence() as said):
             return f"PRESENCE {show((said.origin, said.epoch))} {said.counter}, at {said.sequence}"

@@ -26,7 +26,7 @@ from twisted_mesh.simulation.member import NETWORK, Member, SimLink
 from twisted_mesh.simulation.network import BUFFERED, Wire, carry
 from twisted_mesh.simulation.observing import Observed
 from twisted_mesh.simulation.trace import AnyFrame, describe
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.greeting import Address
 from twisted_mesh.wire.membership import Purpose
 
@@ -78,7 +78,7 @@ class World(Observed):
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = 0
         self._places: dict[Address, Member] = {}
-        self.digest = native.network_digest(NETWORK.id)
+        self.digest = codec.network_digest(NETWORK.id)
         kinds = [*members, *[Member] * count][:count]
         self.members: list[Member] = [kind(self, number) for number, kind in enumerate(kinds)]
         for member in self.members:

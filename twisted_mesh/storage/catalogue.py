@@ -20,9 +20,9 @@ from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.eviction import Shares, room_at
 from twisted_mesh.core.history.storage import Flush, Marks, Restored
 from twisted_mesh.storage.sqlite_file import numbers
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
+from twisted_mesh.wire.broadcast import SignedBatch
 from twisted_mesh.wire.framing import LENGTH_BYTES
-from twisted_mesh.wire.native import SignedBatch
 
 #: Bytes around a payload: the rest of its row, and its key in the index.  Measured: 52 to 58 around a small
 #: payload; a payload of 2 KiB takes twice its size, since no two fit in a page of the file.
@@ -277,7 +277,7 @@ class Catalogue:
         if not entry.batches:
             entry.oldest = arrived
             self._due = min(self._due, arrived)
-        payload = memoryview(native.encode(signed))[LENGTH_BYTES:]
+        payload = memoryview(codec.encode(signed))[LENGTH_BYTES:]
         self._rows.append((entry.id, batch.first, batch.last, arrived, crc32(payload), payload))
         entry.newest, entry.end = arrived, batch.last
         self._count(entry, 1, len(payload) + ROW_BYTES)

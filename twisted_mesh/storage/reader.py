@@ -17,8 +17,8 @@ from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.storage import Missing, Piece
 from twisted_mesh.errors import RemoteError
 from twisted_mesh.storage.sqlite_file import TROUBLE, numbers
-from twisted_mesh.wire import native
-from twisted_mesh.wire.native import SignedBatch
+from twisted_mesh.wire import codec
+from twisted_mesh.wire.broadcast import SignedBatch
 
 #: Bytes read by one statement (guess): a statement that stays open would keep the log growing.
 _READ_BYTES: Final = 2**20
@@ -220,7 +220,7 @@ def _decoded(run: StreamId, first: object, last: object, checksum: object, paylo
     :raises RemoteError: it is not the batch that was stored.
     """
     if isinstance(payload, bytes) and crc32(payload) == checksum:
-        signed = native.decode(payload)
+        signed = codec.decode(payload)
         if isinstance(signed, SignedBatch):
             batch = signed.batch
             if (batch.origin, batch.epoch, batch.first, batch.last) == (*run, first, last):

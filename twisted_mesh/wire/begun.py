@@ -10,8 +10,8 @@ from typing import Final
 
 import msgspec
 
+from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT
 from twisted_mesh.wire.fields import MAX_NUMBER, Kind
-from twisted_mesh.wire.native import MAX_BATCH_COUNT
 
 #: Bytes of header, signature, array header, origin, and three numbers at their longest.
 HEAD_BYTES: Final = 2 + 64 + 3 + 34 + 3 * 9

@@ -1,6 +1,6 @@
 """The frames by which nodes know each other: who is a member, and where each node can be dialled.
 
-Contract: values; :mod:`~twisted_mesh.wire.native` makes bytes of them.  The order of fields is the
+Contract: values; :mod:`~twisted_mesh.wire.codec` makes bytes of them.  The order of fields is the
 specification.  A PRESENCE and a SUSPECT are signed by their authors and keep their array as it came; every
 other frame here is only a claim of the peer that sends it.
 """

@@ -1,6 +1,6 @@
 """The frames that travel towards one node, on the way its own came: receipts and direct messages.
 
-Contract: values; :mod:`~twisted_mesh.wire.native` makes bytes of them.  The order of fields is the
+Contract: values; :mod:`~twisted_mesh.wire.codec` makes bytes of them.  The order of fields is the
 specification.  All are signed by their authors; a relay passes them on.
 """
 

@@ -8,9 +8,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mesh.core.broadcast.digest import BUCKETS, bucket_of, differing, digest
 from twisted_mesh.core.events import StreamId
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
+from twisted_mesh.wire.broadcast import Bucket, Digest
+from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.framing import LENGTH_BYTES
-from twisted_mesh.wire.native import MAX_NUMBER, Bucket, Digest
 
 
 def run_of(first_byte: int, epoch: int = 1, rest: int = 0) -> StreamId:
@@ -45,7 +46,7 @@ class TestDigest(SynchronousTestCase):
     def test_the_largest_fits_in_a_frame_and_can_be_read(self) -> None:
         made = digest((run_of(byte, MAX_NUMBER), MAX_NUMBER) for byte in range(256))
         self.assertEqual(len(made.buckets), BUCKETS)
-        self.assertEqual(native.decode(native.encode(made)[LENGTH_BYTES:]), made)
+        self.assertEqual(codec.decode(codec.encode(made)[LENGTH_BYTES:]), made)
 
 
 class TestDiffering(SynchronousTestCase):

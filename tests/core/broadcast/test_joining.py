@@ -9,9 +9,10 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.broadcast import joining
 from twisted_mesh.core.broadcast.outbox import Outbox
 from twisted_mesh.core.history.history import History
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
+from twisted_mesh.wire.broadcast import Snapshot, SnapshotEntry
+from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.framing import HANDSHAKE_FRAME_BYTES
-from twisted_mesh.wire.native import MAX_NUMBER, Snapshot, SnapshotEntry
 
 ANNA, BERT, ME = origin_of("anna"), origin_of("bert"), origin_of("me")
 
@@ -118,7 +119,7 @@ class TestSnapshot(JoiningTestCase):
         self.assertEqual([frame.last for frame in frames], [False, False, True])
         self.assertEqual([len(frame.streams) for frame in frames], [joining.STREAMS_A_FRAME] * 2 + [1])
         for frame in frames:
-            self.assertLessEqual(native.size(frame), HANDSHAKE_FRAME_BYTES)
+            self.assertLessEqual(codec.size(frame), HANDSHAKE_FRAME_BYTES)
 
     def test_a_full_frame_has_no_empty_one_behind_it(self) -> None:
         for number in range(joining.STREAMS_A_FRAME):

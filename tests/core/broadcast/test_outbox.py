@@ -6,9 +6,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core.network import DIGEST, entries, origin_of, signature_of, verify
 from twisted_mesh.core.broadcast.outbox import Outbox
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import unpack_entries
-from twisted_mesh.wire.native import SignedBatch
+from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT, SignedBatch
 
 ANNA = origin_of("anna")
 
@@ -46,8 +46,8 @@ class TestPublish(OutboxTestCase):
         self.assertEqual((batch.origin, batch.epoch, batch.first, batch.count), (ANNA, 5, 1, 3))
         self.assertEqual((batch.sent, batch.encoding, signed.hops), (9, 0, 0))
         self.assertEqual([entry[2] for entry in unpack_entries(batch.body, 3)], ["a", "b", "c"])
-        self.assertTrue(verify(ANNA, signed.signature, native.signed_text(DIGEST, signed.array)))
-        self.assertEqual(native.decode(native.encode(signed)[4:]), signed)
+        self.assertTrue(verify(ANNA, signed.signature, codec.signed_text(DIGEST, signed.array)))
+        self.assertEqual(codec.decode(codec.encode(signed)[4:]), signed)
 
     def test_numbers_go_on_from_turn_to_turn(self) -> None:
         self.assertEqual(self.spans(self.publish("a", "b")), [(1, 2)])
@@ -80,7 +80,7 @@ class TestPublish(OutboxTestCase):
 
     def test_a_batch_is_closed_at_its_count(self) -> None:
         self.make(2**20)
-        most = native.MAX_BATCH_COUNT
+        most = MAX_BATCH_COUNT
         batches = list(self.outbox.publish(entries("") * (most + 2), 9))
         self.assertEqual(self.spans(batches), [(1, most), (most + 1, most + 2)])
 

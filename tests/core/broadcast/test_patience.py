@@ -6,8 +6,8 @@ from tests.core.network import batch, have, of, origin_of
 from tests.core.node_case import NAMES
 from tests.core.repair_case import RepairTestCase
 from twisted_mesh.core.events import Arriving, Effect, GapFound, Timer
-from twisted_mesh.wire import native
 from twisted_mesh.wire.begun import Begun
+from twisted_mesh.wire.broadcast import Have, HaveEntry
 
 LARGE = 10_000_000
 
@@ -30,9 +30,7 @@ class PatienceTestCase(RepairTestCase):
 
     def say(self, number: int, coming: int, name: str = "emil", high: int = 1) -> list[Effect]:
         """A neighbour says that what is missing is on its way to a node so many hops off."""
-        return self.receive(
-            number, native.Have([native.HaveEntry(origin_of(name), 1, 1, high, coming)], False)
-        )
+        return self.receive(number, Have([HaveEntry(origin_of(name), 1, 1, high, coming)], False))
 
     def arrive(self, number: int, size: int, name: str = "emil") -> list[Effect]:
         """So much of what is missing has come."""
@@ -42,7 +40,7 @@ class PatienceTestCase(RepairTestCase):
         """What a neighbour is told to be coming: whose, and how many hops off."""
         return [
             (NAMES[one.origin], one.coming)
-            for frame in of(self.frames(effects, number), native.Have)
+            for frame in of(self.frames(effects, number), Have)
             for one in frame.streams
             if one.coming
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.core.network import batch, closing, entry, have, of, origin_of, prune, want
 from tests.core.node_case import TriangleTestCase
 from twisted_mesh.core.events import Accepted, Send
-from twisted_mesh.wire.native import Have, Prune, SignedBatch, Snapshot
+from twisted_mesh.wire.broadcast import Have, Prune, SignedBatch, Snapshot
 
 #: Bytes of a batch of one short message that its author signed.
 ARRAY = len(batch("dora", 1).array)

@@ -11,7 +11,8 @@ from twisted_mesh.core.events import Effect
 from twisted_mesh.core.history.changes import Changes
 from twisted_mesh.core.history.history import History
 from twisted_mesh.simulation.storage import to_ms
-from twisted_mesh.wire.native import SignedBatch, size
+from twisted_mesh.wire.broadcast import SignedBatch
+from twisted_mesh.wire.codec import size
 
 #: Bytes of a batch of one short message: as a frame, and what its author signed of it.
 FRAME = size(batch("dora", 1))

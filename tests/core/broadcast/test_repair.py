@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.core.network import batch, closing, entry, have, raw_batch
 from tests.core.repair_case import RepairTestCase
 from twisted_mesh.core.events import LinkClosed
-from twisted_mesh.wire.native import Pong
+from twisted_mesh.wire.link import Pong
 
 
 class TestAsking(RepairTestCase):

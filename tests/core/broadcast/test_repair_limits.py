@@ -9,7 +9,9 @@ from twisted_mesh.core.broadcast.repair import LOOKS_MOST, STEPS_MOST, UNVERIFIE
 from twisted_mesh.core.events import LinkClosed, Send, Timer
 from twisted_mesh.core.link import DIGEST_PAUSE
 from twisted_mesh.errors import Reason
-from twisted_mesh.wire.native import MAX_NUMBER, Digest, Pong, SignedBatch
+from twisted_mesh.wire.broadcast import Digest, SignedBatch
+from twisted_mesh.wire.fields import MAX_NUMBER
+from twisted_mesh.wire.link import Pong
 
 
 class TestFailing(RepairTestCase):

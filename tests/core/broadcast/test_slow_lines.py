@@ -8,10 +8,10 @@ from tests.core.repair_case import RepairTestCase
 from twisted_mesh.core.broadcast.pace import LOOK_AGAIN
 from twisted_mesh.core.events import Arriving, Effect, LinkClosed
 from twisted_mesh.core.link import READ_SO_FAR
-from twisted_mesh.wire import native
 from twisted_mesh.wire.begun import Begun
 from twisted_mesh.wire.bodies import join_entries
-from twisted_mesh.wire.native import SignedBatch, Want
+from twisted_mesh.wire.broadcast import Have, HaveEntry, SignedBatch, Want
+from twisted_mesh.wire.link import Ping, Pong
 
 LARGE = 1_000_000  # bytes of a batch that takes long
 
@@ -70,7 +70,7 @@ class SlowLinesTestCase(RepairTestCase):
         """What a link is told to be coming: whose, the head here, and how many hops off."""
         return [
             (NAMES[one.origin], one.high, one.coming)
-            for frame in of(self.frames(effects, number), native.Have)
+            for frame in of(self.frames(effects, number), Have)
             for one in frame.streams
             if one.coming
         ]
@@ -387,8 +387,8 @@ class TestPushing(SlowLinesTestCase):
         """A peer says that some of a run is on its way to it, *coming* hops off."""
         return self.receive(number, self.word(name, coming, high))
 
-    def word(self, name: str, coming: int, high: int = 0) -> native.Have:
-        return native.Have([native.HaveEntry(origin_of(name), 1, high + 1, high, coming)], False)
+    def word(self, name: str, coming: int, high: int = 0) -> Have:
+        return Have([HaveEntry(origin_of(name), 1, high + 1, high, coming)], False)
 
     def test_a_peer_that_is_being_sent_a_run_is_not_pushed_it(self) -> None:
         self.tell(2, 1)
@@ -485,7 +485,7 @@ class TestReading(SlowLinesTestCase):
     def pong(self, seconds: float) -> list[Effect]:
         """Bert says so much later that he has read what was before the PING."""
         self.now += seconds
-        return self.receive(2, native.Pong(READ_SO_FAR))
+        return self.receive(2, Pong(READ_SO_FAR))
 
     def measure(self) -> None:
         """Bert reads 10 kB a second."""
@@ -519,7 +519,7 @@ class TestReading(SlowLinesTestCase):
         self.assertEqual(self.push(1, size=20_000)[0], [])
 
     def test_a_ping_follows_what_is_sent_one_at_a_time(self) -> None:
-        ping = native.Ping(READ_SO_FAR)
+        ping = Ping(READ_SO_FAR)
         effects = self.receive(1, self.body(1))
         self.assertEqual(self.all_frames(effects, 2)[-1], ping)
         self.assertNotIn(ping, self.all_frames(self.receive(1, self.body(2)), 2))
@@ -557,7 +557,7 @@ class TestReading(SlowLinesTestCase):
     def test_a_want_is_followed_by_a_ping(self) -> None:
         # So it is known whether it may still stand in the queue of a slow line.
         effects = self.receive(2, have("emil", 1, 9))
-        self.assertEqual(self.all_frames(effects, 2)[-1], native.Ping(READ_SO_FAR))
+        self.assertEqual(self.all_frames(effects, 2)[-1], Ping(READ_SO_FAR))
 
 
 class TestRevised(SlowLinesTestCase):

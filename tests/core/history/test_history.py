@@ -15,7 +15,7 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import GapFound
 from twisted_mesh.core.history.history import BETWEEN_HOLES, SHARE, History
 from twisted_mesh.core.history.stream import Ready, Stream, cost
-from twisted_mesh.wire.native import Batch, SignedBatch
+from twisted_mesh.wire.broadcast import Batch, SignedBatch
 
 ANNA = (origin_of("anna"), 1)
 BERT = (origin_of("bert"), 1)

@@ -27,8 +27,9 @@ from twisted_mesh.core.events import (
 )
 from twisted_mesh.errors import Reason
 from twisted_mesh.identity import id_of
-from twisted_mesh.wire import native
+from twisted_mesh.wire.broadcast import Prune, Snapshot, SnapshotEntry
 from twisted_mesh.wire.fields import MAX_NUMBER
+from twisted_mesh.wire.link import Bye, Pong
 from twisted_mesh.wire.membership import (
     Contact,
     ForwardJoin,
@@ -39,7 +40,6 @@ from twisted_mesh.wire.membership import (
     Shuffle,
     ShuffleReply,
 )
-from twisted_mesh.wire.native import SnapshotEntry
 from twisted_mesh.wire.signed import SignedRecord
 
 EXCHANGE = Purpose.EXCHANGE
@@ -154,7 +154,7 @@ class TestJoining(EvidenceTestCase):
     def test_nor_does_one_that_breaks_the_rules(self) -> None:
         self.up(1, "anna", entry("dora", MAX_NUMBER - 2))
         self.up(2, "bert")
-        self.receive(1, native.Bye("full", ""))
+        self.receive(1, Bye("full", ""))
         self.receive(2, presence("dora", 1, 5), presence("dora", 2, 5))
         self.assertEqual(self.delivered(self.receive(2, batch("dora", 6))), [(6, [6])])
 
@@ -163,7 +163,7 @@ class TestJoining(EvidenceTestCase):
         self.open(1, "anna")
         self.open(2, "bert")
         self.handle(closing(1, Reason.ROOM))
-        self.receive(1, native.Snapshot(True, [SnapshotEntry(origin_of("dora"), 1, 51, 50, 50)]))
+        self.receive(1, Snapshot(True, [SnapshotEntry(origin_of("dora"), 1, 51, 50, 50)]))
         self.receive(1, roster(presence("dora", 3, 40)))
         self.receive(2, ALL)
         effects = self.receive(2, batch("dora", 41, 11))
@@ -403,7 +403,7 @@ class TestExchanges(EvidenceTestCase):
             effects = []
             for _ in range(seconds - 1):
                 effects += self.wait(1)
-                effects += self.receive(9, native.Pong(1))
+                effects += self.receive(9, Pong(1))
             self.assertEqual(self.closed(effects), [])
             self.assertEqual(self.closed(self.wait(2)), [(9, Reason.DONE)])
 
@@ -436,7 +436,7 @@ class TestExchanges(EvidenceTestCase):
         self.wait(20)
         before = self.node.footprint()
         self.exchange()
-        self.receive(9, roster(), have("emil", 1, 3), native.Prune([origin_of("emil")]))
+        self.receive(9, roster(), have("emil", 1, 3), Prune([origin_of("emil")]))
         self.assertNotEqual(self.node.footprint(), before)
         self.handle(closing(9))
         self.wait(20)

@@ -24,9 +24,11 @@ from twisted_mesh.core.events import KeyInUse, Leaving, MemberChanged, Send, Tim
 from twisted_mesh.core.membership.roster import State
 from twisted_mesh.errors import Reason
 from twisted_mesh.identity import id_of
-from twisted_mesh.wire import native
-from twisted_mesh.wire.fields import Kind
+from twisted_mesh.wire import codec
+from twisted_mesh.wire.broadcast import Have, HaveEntry, SignedBatch
+from twisted_mesh.wire.fields import MAX_NUMBER, Kind
 from twisted_mesh.wire.framing import HANDSHAKE_FRAME_BYTES
+from twisted_mesh.wire.link import Ping
 from twisted_mesh.wire.membership import (
     MAX_INTERVAL,
     Contact,
@@ -38,7 +40,6 @@ from twisted_mesh.wire.membership import (
     RosterEntry,
 )
 from twisted_mesh.wire.membership import Roster as RosterFrame
-from twisted_mesh.wire.native import Have, SignedBatch
 from twisted_mesh.wire.signed import SignedRecord
 
 
@@ -304,8 +305,8 @@ class TestOthers(MembershipTestCase):
 
     def test_a_batch_cannot_be_taken_for_one(self) -> None:
         array = presence("dora").array
-        text = native.signed_text(native.network_digest(b"elsewhere"), array, Kind.PRESENCE)
-        for said in (text, native.signed_text(native.network_digest(b"x"), array)):
+        text = codec.signed_text(codec.network_digest(b"elsewhere"), array, Kind.PRESENCE)
+        for said in (text, codec.signed_text(codec.network_digest(b"x"), array)):
             self.star("anna")
             false = SignedRecord(presence("dora").record, signature_of(origin_of("dora"), said), array)
             self.assertEqual(self.closed(self.receive(1, false)), [(1, Reason.SIGNATURE)])
@@ -396,7 +397,7 @@ class TestParents(MembershipTestCase):
         self.receive(2, presence("dora", 1))
         effects = self.wait(36)
         self.assertEqual(self.asked(effects), [])
-        self.assertEqual(self.wants(self.wait(3), 2)[0], ("dora", 1, native.MAX_NUMBER))
+        self.assertEqual(self.wants(self.wait(3), 2)[0], ("dora", 1, MAX_NUMBER))
 
     def test_it_is_sought_where_wants_are_answered(self) -> None:
         # It has published nothing, so that all that is claimed of it is unverified, which a link that left
@@ -406,7 +407,7 @@ class TestParents(MembershipTestCase):
         self.receive(1, have("emil", 1, 9))
         self.wait(20)
         effects = self.handle(closing(2))
-        self.assertEqual(self.wants(effects, 3), [("dora", 1, native.MAX_NUMBER)])
+        self.assertEqual(self.wants(effects, 3), [("dora", 1, MAX_NUMBER)])
 
     def test_who_answers_no_want_is_sought_if_there_is_nobody_else(self) -> None:
         for number in (2, 1):
@@ -414,7 +415,7 @@ class TestParents(MembershipTestCase):
         self.receive(1, have("emil", 1, 9))
         self.wait(20)
         effects = self.handle(closing(2))
-        self.assertEqual(self.wants(effects, 1), [("dora", 1, native.MAX_NUMBER)])
+        self.assertEqual(self.wants(effects, 1), [("dora", 1, MAX_NUMBER)])
 
     def test_an_author_that_is_a_neighbour_is_asked_itself(self) -> None:
         # Neighbours that have its records from each other can all have pruned it: none of them has news.
@@ -479,7 +480,7 @@ class TestRosters(MembershipTestCase):
         for settled in (False, True):
             self.star("anna")
             frames = self.all_frames(self.open(2, "bert", settled=settled), 2)
-            self.assertEqual([type(frame) for frame in frames][1:], [RosterFrame, native.Ping])
+            self.assertEqual([type(frame) for frame in frames][1:], [RosterFrame, Ping])
 
     def test_it_tells_each_member_with_its_age(self) -> None:
         self.star("anna")
@@ -539,9 +540,9 @@ class TestRosters(MembershipTestCase):
 
     def test_anything_else_in_it_closes_the_link(self) -> None:
         things = (
-            native.payload(suspect("anna", "dora")),
-            native.encode(batch("dora", 1))[4:],
-            native.encode(roster(presence("dora")))[4:],
+            codec.payload(suspect("anna", "dora")),
+            codec.encode(batch("dora", 1))[4:],
+            codec.encode(roster(presence("dora")))[4:],
             b"\x63\x00later",
             b"",
         )
@@ -567,7 +568,7 @@ class TestRosters(MembershipTestCase):
         frames = self.rosters(self.open(2, "bert"), 2)
         self.assertEqual([frame.last for frame in frames], [False] * (len(frames) - 1) + [True])
         for frame in frames:
-            self.assertLessEqual(len(native.encode(frame)), HANDSHAKE_FRAME_BYTES)
+            self.assertLessEqual(len(codec.encode(frame)), HANDSHAKE_FRAME_BYTES)
         self.assertEqual(sum(len(frame.entries) for frame in frames), len(names) + 1)
         # And all of them are taken in one go.
         self.make(authors_burst=5000)
@@ -629,15 +630,15 @@ class TestNewAuthors(MembershipTestCase):
     def test_what_was_refused_comes_again_by_comparison(self) -> None:
         self.receive(1, *(batch(name, 1) for name in ("dora", "emil", "fred")))
         self.wait(31)
-        effects = self.receive(1, native.Have([native.HaveEntry(origin_of("fred"), 1, 1, 1)], False))
+        effects = self.receive(1, Have([HaveEntry(origin_of("fred"), 1, 1, 1)], False))
         effects += self.wait(0.5)
         self.assertEqual(self.wants(effects, 1), [("fred", 1, 1)])
         self.assertEqual(self.delivered(self.receive(1, batch("fred", 1))), [(1, [1])])
 
     def test_what_was_refused_in_an_answer_is_asked_for_again_in_time(self) -> None:
         self.receive(1, presence("emil"), presence("fred"))
-        have = native.Have([native.HaveEntry(origin_of("dora"), 1, 1, 1)], False)
-        answer = native.Have([native.HaveEntry(origin_of("dora"), 1, 1, 1)], True)
+        have = Have([HaveEntry(origin_of("dora"), 1, 1, 1)], False)
+        answer = Have([HaveEntry(origin_of("dora"), 1, 1, 1)], True)
         self.assertEqual(self.wants(self.receive(1, have), 1), [("dora", 1, 1)])
         effects = self.receive(1, batch("dora", 1), answer)
         self.assertEqual(self.asked(effects), [])
@@ -649,7 +650,7 @@ class TestNewAuthors(MembershipTestCase):
 
     def test_a_forged_batch_in_an_answer_that_is_refused_closes_the_link_all_the_same(self) -> None:
         self.receive(1, presence("emil"), presence("fred"))
-        self.receive(1, native.Have([native.HaveEntry(origin_of("dora"), 1, 1, 1)], False))
+        self.receive(1, Have([HaveEntry(origin_of("dora"), 1, 1, 1)], False))
         good = batch("dora", 1)
         false = SignedBatch(good.batch, bytes(64), good.array)
         self.assertEqual(self.closed(self.receive(1, false)), [(1, Reason.SIGNATURE)])

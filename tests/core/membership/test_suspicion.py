@@ -10,8 +10,8 @@ from tests.core.node_case import ALL
 from twisted_mesh.core.events import Arriving, Leaving, LinkClosed, MemberChanged, Send, Timer
 from twisted_mesh.core.membership.roster import State
 from twisted_mesh.errors import Reason
+from twisted_mesh.wire.link import Ping, Pong
 from twisted_mesh.wire.membership import PresenceFlags, Purpose, Role
-from twisted_mesh.wire.native import Ping, Pong
 from twisted_mesh.wire.signed import SignedRecord
 
 

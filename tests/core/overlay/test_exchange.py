@@ -13,8 +13,8 @@ from twisted_mesh.core.events import Dial, DialFailed, Effect, GapFound, Known, 
 from twisted_mesh.core.membership.roster import Entry, Roster
 from twisted_mesh.core.overlay import exchange
 from twisted_mesh.identity import id_of
+from twisted_mesh.wire.broadcast import Want
 from twisted_mesh.wire.membership import Contact, PresenceFlags, Purpose
-from twisted_mesh.wire.native import Want
 from twisted_mesh.wire.signed import SignedRecord
 
 NAMES = ("me", "anna", "bert", "cleo", "dora", "emil", "fred")

@@ -13,8 +13,8 @@ from twisted_mesh.core.replies.direct import WINDOW, Incoming
 from twisted_mesh.core.replies.routes import DETOURS, MOST_HOPS
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.bodies import join_entries, pack_entry
+from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT
 from twisted_mesh.wire.membership import PresenceFlags
-from twisted_mesh.wire.native import MAX_BATCH_COUNT
 from twisted_mesh.wire.replies import Direct
 from twisted_mesh.wire.signed import SignedRecord
 

@@ -25,10 +25,10 @@ from twisted_mesh.core.events import Accepted, Awaited, Effect, Forget, Leaving,
 from twisted_mesh.core.replies.receipt_tracker import RANGES_MOST
 from twisted_mesh.core.replies.routes import MOST_HOPS
 from twisted_mesh.errors import Reason
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries
+from twisted_mesh.wire.broadcast import Batch, SnapshotEntry
 from twisted_mesh.wire.membership import Presence, PresenceFlags, Role
-from twisted_mesh.wire.native import Batch, SnapshotEntry
 from twisted_mesh.wire.replies import Receipts
 from twisted_mesh.wire.signed import SignedRecord
 
@@ -230,7 +230,7 @@ class TestRepeating(RepliesTestCase):
         attempts = []
         for number in (1, 2, 3):
             for frame in of(self.all_frames(effects, number), Receipts):
-                self.assertEqual({native.receipt(one.array).high for one in frame.entries}, {1})
+                self.assertEqual({codec.receipt(one.array).high for one in frame.entries}, {1})
                 attempts += [(number, one.tries) for one in frame.entries]
         return sorted(attempts, key=lambda attempt: attempt[1])
 

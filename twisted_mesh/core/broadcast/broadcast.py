@@ -28,7 +28,8 @@ from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.stream import Ready
 from twisted_mesh.core.link import READ_SNAPSHOT, Link
 from twisted_mesh.core.links import Links
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
+from twisted_mesh.wire.link import Ping
 from twisted_mesh.wire.membership import Presence
 
 _HELP_AFTER: Final = 1.0  # seconds a hole is left to the neighbours before others are asked (guess)
@@ -54,7 +55,7 @@ class Broadcast:
     ) -> None:
         """:param settled: whether this node has a base."""
         run = (local_node.origin, local_node.epoch)
-        network = native.network_digest(local_node.network.id)
+        network = codec.network_digest(local_node.network.id)
         self._config = config
         self._links = links
         self._history = history
@@ -86,7 +87,7 @@ class Broadcast:
     def told(self, link: Link, now: float) -> None:
         """The peer of a new link was told all: have it say when it has read that."""
         link.flow.measure(now, least=0)
-        self._effects.send((link,), native.Ping(READ_SNAPSHOT))
+        self._effects.send((link,), Ping(READ_SNAPSHOT))
         self._effects.set_timer(Timer.AGE, now + self._config.history_seconds / 10)
 
     def link_gone(self, number: int, now: float) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from twisted_mesh.core.events import StreamId
-from twisted_mesh.wire.native import Bucket, Digest
+from twisted_mesh.wire.broadcast import Bucket, Digest
 
 BUCKETS: Final = 64
 

@@ -17,7 +17,7 @@ from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.link import READ_ALL, READ_OWN, READ_SNAPSHOT, READ_SO_FAR, RTT_MOST, Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.errors import NO_FAULT, Reason
-from twisted_mesh.wire import native
+from twisted_mesh.wire.link import Ping, Pong
 
 
 class Flow:
@@ -73,7 +73,7 @@ class Flow:
         for link in links:
             link.flow.checked = link.frontier.holds(run)
         if links:
-            self._effects.send(links, native.Ping(READ_OWN))
+            self._effects.send(links, Ping(READ_OWN))
 
     def pinged(self, link: Link, token: int) -> None:
         """The peer has sent a PING with that *token*."""
@@ -81,7 +81,7 @@ class Flow:
         if not link.closing:
             if link.flow.peer_leaves:  # before it has our answer, with which it may go
                 self._check((link,))
-            self._effects.send((link,), native.Pong(token))
+            self._effects.send((link,), Pong(token))
 
     def answered(self, link: Link, token: int, now: float) -> None:
         """The peer has read everything up to the PING with that *token*."""
@@ -109,7 +109,7 @@ class Flow:
             link.flow.farewell_due = True
             self._farewells[link] = link.frontier.holds(self._outbox.run)
         if links:
-            self._effects.send(links, native.Ping(READ_ALL))
+            self._effects.send(links, Ping(READ_ALL))
 
     def ended(self, link: Link, reason: Reason) -> None:
         """*link* is fed no more: who says goodbye first need not answer."""

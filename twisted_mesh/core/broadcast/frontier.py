@@ -19,8 +19,7 @@ from twisted_mesh.core.broadcast.repair import Repair
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.link import DIGEST_PAUSE, Link
-from twisted_mesh.wire import native
-from twisted_mesh.wire.native import Have
+from twisted_mesh.wire.broadcast import Digest, Have
 
 _CLAIM_AHEAD: Final = 2**20  # messages a claim may go beyond signed evidence; more is a lie (protocol)
 
@@ -38,7 +37,7 @@ class Frontier:
         self._push = push
         self._patience = patience
 
-    def digest(self) -> native.Digest:
+    def digest(self) -> Digest:
         """What is held, to be compared."""
         return digest.digest(self._heads())
 
@@ -48,7 +47,7 @@ class Frontier:
         for entry in entries:
             self._claimed(link, (entry.origin, entry.epoch), entry.low, entry.high, now, eager=True)
 
-    def on_digest(self, link: Link, frame: native.Digest, now: float) -> None:
+    def on_digest(self, link: Link, frame: Digest, now: float) -> None:
         """What the peer holds, in short: tell what of it is not the same here."""
         if link.frontier.compared_at + DIGEST_PAUSE > now:
             return  # honest ones come every compare_interval, and the next tells the same

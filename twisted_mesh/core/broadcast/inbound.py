@@ -22,9 +22,10 @@ from twisted_mesh.core.history.reader import entries_of
 from twisted_mesh.core.history.stream import Ready
 from twisted_mesh.core.link import Link
 from twisted_mesh.errors import PoisonedBody, Reason, RemoteError
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import unpack_entries
-from twisted_mesh.wire.native import SignedBatch
+from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT, SignedBatch
+from twisted_mesh.wire.link import Whisper
 
 #: What goes to the application of a run, or will never come to it.
 Handed = Deliver | Poisoned | GapFound
@@ -47,7 +48,7 @@ class Inbound:
         effects: Effects,
     ) -> None:
         self._local_node = local_node
-        self._network = native.network_digest(local_node.network.id)
+        self._network = codec.network_digest(local_node.network.id)
         self._history = history
         self._outbox = outbox
         self._repair = repair
@@ -87,7 +88,7 @@ class Inbound:
         self._push.arrived(link, signed, now)
         return self._deliver(ready, link.number)
 
-    def whisper(self, link: Link, frame: native.Whisper) -> None:
+    def whisper(self, link: Link, frame: Whisper) -> None:
         """Deliver what the peer of *link* whispers.
 
         :raises RemoteError: it cannot be read: unsigned, so the link itself is to blame.
@@ -96,7 +97,7 @@ class Inbound:
             entries = unpack_entries(frame.body)
         except PoisonedBody as error:
             raise RemoteError(error.detail, Reason.SHAPE) from None
-        if len(entries) > native.MAX_BATCH_COUNT:
+        if len(entries) > MAX_BATCH_COUNT:
             raise RemoteError("a whisper of too many messages", Reason.LIMIT)
         self._effects.deliver(
             Deliver(link.number, link.peer.origin, link.peer.epoch, 0, 0, len(frame.body), entries)
@@ -108,7 +109,7 @@ class Inbound:
         return known or self._admission.may_bring(link, run[0], now)
 
     def _verify(self, signed: SignedBatch) -> None:
-        text = native.signed_text(self._network, signed.array)
+        text = codec.signed_text(self._network, signed.array)
         if not self._local_node.verify(signed.batch.origin, signed.signature, text):
             raise RemoteError("a batch with a false signature", Reason.SIGNATURE)
 

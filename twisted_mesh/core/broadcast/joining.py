@@ -19,8 +19,8 @@ from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.stream import Ready
 from twisted_mesh.core.link import Link
 from twisted_mesh.errors import LocalError, Reason, RemoteError
+from twisted_mesh.wire.broadcast import Snapshot, SnapshotEntry
 from twisted_mesh.wire.fields import MAX_NUMBER
-from twisted_mesh.wire.native import Snapshot, SnapshotEntry
 
 MOST_CLAIMED: Final = 2**43  # an epoch is milliseconds since 1970: this one is in the year 2248
 STREAMS_A_FRAME: Final = 800  # at most 71 bytes each, so under the 64 KiB of a frame

@@ -17,9 +17,9 @@ from itertools import accumulate
 from twisted_mesh.core.handshake import Sign
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.storage import Missing
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, split_entries
-from twisted_mesh.wire.native import Batch, SignedBatch
+from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT, Batch, SignedBatch
 
 
 class Outbox:
@@ -32,7 +32,7 @@ class Outbox:
 
     def __init__(self, origin: bytes, epoch: int, network: bytes, sign: Sign, batch_bytes: int) -> None:
         """
-        :param network: :func:`~twisted_mesh.wire.native.network_digest` of the network.
+        :param network: :func:`~twisted_mesh.wire.codec.network_digest` of the network.
         :param batch_bytes: a batch is closed at this size.
         """
         self.run = (origin, epoch)
@@ -52,8 +52,8 @@ class Outbox:
         """Number and sign packed *entries*, in as few batches as they fit in."""
         for group in self._grouped(entries):
             batch = Batch(*self.run, self.head + 1, len(group), wall_ms, 0, join_entries(group))
-            array = native.pack(batch)
-            signature = self._sign(native.signed_text(self._network, array))
+            array = codec.pack(batch)
+            signature = self._sign(codec.signed_text(self._network, array))
             self.head += len(group)
             self._unsent.append((self.head, len(array)))
             self.unsent_bytes += len(array)
@@ -84,6 +84,6 @@ class Outbox:
         first = sent = 0
         while first < len(entries):
             behind = bisect_right(ends, sent + self._batch_bytes, first)
-            behind = min(max(behind, first + 1), first + native.MAX_BATCH_COUNT)
+            behind = min(max(behind, first + 1), first + MAX_BATCH_COUNT)
             yield entries[first:behind]
             first, sent = behind, ends[behind - 1]

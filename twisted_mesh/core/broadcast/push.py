@@ -24,8 +24,8 @@ from twisted_mesh.core.history.storage import Missing
 from twisted_mesh.core.link import COMING_SECONDS, READ_SO_FAR, Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.meter import FLOOR, MEASURED
-from twisted_mesh.wire import native
-from twisted_mesh.wire.native import Have, HaveEntry, Prune, SignedBatch, Want
+from twisted_mesh.wire.broadcast import Have, HaveEntry, Prune, SignedBatch, Want
+from twisted_mesh.wire.link import Ping
 
 _HAVE_STREAMS = 1000  # entries in a frame: at most 53 bytes each, so under 64 KiB
 _PUSH_SECONDS: Final = 1.0  # of a line, and a round trip, may be unread; the rest is announced (guess)
@@ -160,7 +160,7 @@ class Push:
     def measure(self, link: Link, now: float, least: int = MEASURED) -> None:
         """Have the peer say when it has read all, if *least* bytes or more are unread."""
         if not link.closing and link.flow.measure(now, least):
-            self._effects.send((link,), native.Ping(READ_SO_FAR))
+            self._effects.send((link,), Ping(READ_SO_FAR))
 
     def went_on(self, run: StreamId, now: float) -> None:
         """The head of *run* has moved over what waited: tell those who have not had it."""

@@ -37,8 +37,8 @@ from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
+from twisted_mesh.wire.broadcast import Want
 from twisted_mesh.wire.fields import MAX_NUMBER
-from twisted_mesh.wire.native import Want
 
 UNVERIFIED_MOST: Final = 1024  # unverified runs that are pulled at a time (guess)
 #: Runs looked at in one event: thousands that stalled together took two seconds (measured).

@@ -18,7 +18,7 @@ from twisted_mesh.core.history.changes import Changes
 from twisted_mesh.core.history.eviction import Shares, room_at
 from twisted_mesh.core.history.storage import Restored
 from twisted_mesh.core.history.stream import Ready, Stream, cost
-from twisted_mesh.wire.native import Batch, SignedBatch
+from twisted_mesh.wire.broadcast import Batch, SignedBatch
 
 BETWEEN_HOLES: Final = 1.0  # seconds from one given up hole of a stream to the next (guess)
 SHARE: Final = 16  # an origin with more than this part of open_streams is the first to lose some (guess)

@@ -15,7 +15,7 @@ from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.storage import Missing
 from twisted_mesh.errors import PoisonedBody
 from twisted_mesh.wire.bodies import Entry, unpack_entries
-from twisted_mesh.wire.native import Batch
+from twisted_mesh.wire.broadcast import Batch
 
 
 class Piece(msgspec.Struct, frozen=True):

@@ -21,8 +21,8 @@ from typing import Final
 from twisted_mesh.core.events import GapFound, StreamId
 from twisted_mesh.core.history.storage import Marks, Missing, Piece, StoredBatches
 from twisted_mesh.errors import StoreError
+from twisted_mesh.wire.broadcast import Batch, SignedBatch
 from twisted_mesh.wire.fields import MAX_NUMBER
-from twisted_mesh.wire.native import Batch, SignedBatch
 
 _PER_BATCH: Final = 500  # bytes of Python around a batch's own (measured: 480)
 

@@ -23,7 +23,7 @@ from twisted_mesh.core.reachability import believed
 from twisted_mesh.core.signing import Signer
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.identity import id_of
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.membership import Contact, Presence, RosterEntry
 from twisted_mesh.wire.signed import SignedRecord
 
@@ -97,7 +97,7 @@ class Presences:
         :raises RemoteError: there is something else in it, or a signature is false.
         """
         for told in entries:
-            signed = native.decode(told.frame)
+            signed = codec.decode(told.frame)
             if not isinstance(signed, SignedRecord) or not isinstance(signed.record, Presence):
                 raise RemoteError("a roster with something else in it", Reason.SHAPE)
             presence = signed.record

@@ -17,7 +17,7 @@ from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.membership.key_conflict import KeyConflict
 from twisted_mesh.core.membership.roster import Rank, Roster
-from twisted_mesh.wire import membership, native
+from twisted_mesh.wire import codec, membership
 from twisted_mesh.wire.membership import Presence, RosterEntry
 from twisted_mesh.wire.signed import SignedRecord
 
@@ -120,7 +120,7 @@ class RecordPush:
         if self._conflict.signed is not None:
             known.append((self._conflict.signed, self._conflict.age(now)))
         for signed, age in known:
-            payload = native.payload(signed)
+            payload = codec.payload(signed)
             if entries and size + len(payload) > _ROSTER_BYTES:
                 yield membership.Roster(False, entries, vote)
                 entries, size = [], 0

@@ -25,8 +25,8 @@ from twisted_mesh.core.membership.roster import Roster
 from twisted_mesh.core.replies.routes import DETOURS, MOST_HOPS, Routes
 from twisted_mesh.core.signing import Signer, signer
 from twisted_mesh.errors import PoisonedBody
-from twisted_mesh.wire import native
 from twisted_mesh.wire.bodies import Entry, unpack_entries
+from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT
 from twisted_mesh.wire.replies import MAX_TRIES, Direct, DirectAck
 from twisted_mesh.wire.signed import SignedRecord
 
@@ -326,7 +326,7 @@ class Directs:
             entries = unpack_entries(direct.body)
         except PoisonedBody:
             return None
-        return entries if len(entries) <= native.MAX_BATCH_COUNT else None
+        return entries if len(entries) <= MAX_BATCH_COUNT else None
 
     def _incoming_of(self, direct: Direct) -> Incoming | None:
         """What came from that run, unless its sender has begun another: one for each node.

@@ -23,7 +23,7 @@ from twisted_mesh.core.membership.roster import Roster
 from twisted_mesh.core.replies.receipt_tracker import RANGES_MOST
 from twisted_mesh.core.replies.routes import MOST_HOPS, Routes
 from twisted_mesh.core.signing import Signer
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.replies import MAX_RECEIPT, Receipt, Receipts, SignedReceipt
 
 _SHARE: Final = 2 * RANGES_MOST  # of one member are handed on at a time: told anew, and what is told again
@@ -107,7 +107,7 @@ class ReceiptRelay:
         :raises RemoteError: a signature is false, or something else is in the frame.
         """
         for signed in frame.entries:
-            receipt = native.receipt(signed.array)
+            receipt = codec.receipt(signed.array)
             if not self._counts(receipt, signed.hops):
                 self.counts["stray_receipts"] += 1
                 continue

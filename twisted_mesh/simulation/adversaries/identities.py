@@ -20,8 +20,9 @@ from twisted_mesh.core.node import Node
 from twisted_mesh.identity import id_of
 from twisted_mesh.simulation.member import Member, Surroundings
 from twisted_mesh.simulation.trace import AnyFrame
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, pack_entry
+from twisted_mesh.wire.broadcast import Batch, SignedBatch
 from twisted_mesh.wire.greeting import Address
 from twisted_mesh.wire.membership import (
     MAX_CONTACTS,
@@ -37,7 +38,6 @@ from twisted_mesh.wire.membership import (
     Suspect,
 )
 from twisted_mesh.wire.membership import Roster as RosterFrame
-from twisted_mesh.wire.native import Batch, SignedBatch
 from twisted_mesh.wire.signed import SignedRecord
 
 _MOST_HEARD = 10_000  # records a replayer keeps
@@ -81,8 +81,8 @@ class Adversary(Member):
 
     def record(self, record: Presence | Suspect, sign: Sign) -> SignedRecord:
         """*record*, signed by *sign*."""
-        array = native.pack(record)
-        return SignedRecord(record, sign(native.signed_text(self.world.digest, array, record.kind)), array)
+        array = codec.pack(record)
+        return SignedRecord(record, sign(codec.signed_text(self.world.digest, array, record.kind)), array)
 
     def known(self) -> list[Presence]:
         """The newest records of all it knows of."""
@@ -122,7 +122,7 @@ class Replayer(Adversary):
         """In its roster everybody has just been heard of."""
         if isinstance(frame, RosterFrame):
             heard = {each.record.origin: each for each in self._heard if isinstance(each.record, Presence)}
-            entries = [RosterEntry(0, native.payload(each)) for each in heard.values()]
+            entries = [RosterEntry(0, codec.payload(each)) for each in heard.values()]
             frame = RosterFrame(frame.last, entries[:100] or frame.entries, frame.vote)
         super().transmit(number, frame, size)
 
@@ -186,8 +186,8 @@ class Minter(Adversary):
             origin, sign = self.mint()
             self.put(self.record(self.presence(origin), sign))
             batch = Batch(origin, 1, 1, 1, 0, 0, _BODY)
-            array = native.pack(batch)
-            self.put(SignedBatch(batch, sign(native.signed_text(self.world.digest, array)), array))
+            array = codec.pack(batch)
+            self.put(SignedBatch(batch, sign(codec.signed_text(self.world.digest, array)), array))
 
 
 class MintedAccusers(Minter, Accuser):

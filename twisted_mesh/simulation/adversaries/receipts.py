@@ -13,7 +13,7 @@ from twisted_mesh.core import events
 from twisted_mesh.simulation.adversaries.identities import Adversary
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.trace import AnyFrame
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, pack_entry
 from twisted_mesh.wire.membership import Presence
 from twisted_mesh.wire.replies import Direct, DirectAck, Receipt, Receipts, SignedReceipt
@@ -24,7 +24,7 @@ _KEPT = 200  # frames that a replayer has of the others
 _FAR = 2**62 - 1
 
 
-def is_back(frame: native.Frame) -> bool:
+def is_back(frame: codec.Frame) -> bool:
     """Whether *frame* goes the reverse path."""
     record = frame.record if isinstance(frame, SignedRecord) else None
     return isinstance(frame, Receipts) or isinstance(record, Direct | DirectAck)
@@ -72,14 +72,14 @@ class Overstater(Adversary):
 
     def receipts(self, receipt: Receipt) -> Receipts:
         """*receipt*, signed with the own key whoever's it is."""
-        array = native.pack(receipt)
-        text = native.signed_text(self.world.digest, array, receipt.kind)
+        array = codec.pack(receipt)
+        text = codec.signed_text(self.world.digest, array, receipt.kind)
         return Receipts([SignedReceipt(self.sign(text), array)])
 
     def signed(self, record: Record) -> SignedRecord:
         """*record*, likewise."""
-        array = native.pack(record)
-        text = native.signed_text(self.world.digest, array, record.kind)
+        array = codec.pack(record)
+        text = codec.signed_text(self.world.digest, array, record.kind)
         return SignedRecord(record, self.sign(text), array)
 
 

@@ -12,9 +12,9 @@ from msgspec.structs import replace
 
 from twisted_mesh.simulation.member import Member, Surroundings
 from twisted_mesh.simulation.trace import AnyFrame
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, pack_entry
-from twisted_mesh.wire.native import Batch, SignedBatch
+from twisted_mesh.wire.broadcast import Batch, Have, Prune, SignedBatch, Snapshot
 
 _FAR = 2**62 - 1
 _BODY = join_entries([pack_entry(0, ["once more"])])
@@ -27,7 +27,7 @@ class Boaster(Member):
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
         """Raise every claim."""
-        if isinstance(frame, native.Have):
+        if isinstance(frame, Have):
             streams = [replace(entry, low=1, high=_FAR) for entry in frame.streams]
             frame = replace(frame, streams=streams)
         super().transmit(number, frame, size)
@@ -40,7 +40,7 @@ class Skipper(Member):
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
         """Raise every claim, its low end, too."""
-        if isinstance(frame, native.Have):
+        if isinstance(frame, Have):
             streams = [replace(entry, low=_FAR, high=_FAR) for entry in frame.streams]
             frame = replace(frame, streams=streams)
         super().transmit(number, frame, size)
@@ -81,9 +81,9 @@ class Cutter(Member):
         """Answer each announcement of an origin with a PRUNE."""
         if isinstance(frame, SignedBatch) and frame.batch.origin != self.origin:
             return
-        if isinstance(frame, native.Have):
+        if isinstance(frame, Have):
             origins = [entry.origin for entry in frame.streams]
-            super().transmit(number, native.Prune(origins), size)
+            super().transmit(number, Prune(origins), size)
         super().transmit(number, frame, size)
 
 
@@ -100,8 +100,8 @@ class Equivocator(Member):
 
     def forge(self, batch: Batch) -> SignedBatch:
         """*batch*, signed."""
-        array = native.pack(batch)
-        text = native.signed_text(self.world.digest, array)
+        array = codec.pack(batch)
+        text = codec.signed_text(self.world.digest, array)
         return SignedBatch(batch, self.sign(text), array)
 
 
@@ -151,7 +151,7 @@ class ManyRuns(Equivocator):
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
         """Send the first message of another run along with what goes out."""
         Member.transmit(self, number, frame, size)
-        if not isinstance(frame, native.Snapshot) and self.world.now > self._next:
+        if not isinstance(frame, Snapshot) and self.world.now > self._next:
             self._next = self.world.now + self.pace
             self._runs += 1
             batch = Batch(self.origin, 2**40 + self._runs, 1, 1, 0, 0, _BODY)

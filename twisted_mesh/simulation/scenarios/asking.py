@@ -22,10 +22,10 @@ from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.scenarios.schedules import SCHEDULES, Play, Schedule
 from twisted_mesh.simulation.trace import AnyFrame, show
 from twisted_mesh.simulation.world import World
-from twisted_mesh.wire import native
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, pack_entry
+from twisted_mesh.wire.broadcast import SignedBatch
 from twisted_mesh.wire.membership import Presence, Role
-from twisted_mesh.wire.native import SignedBatch
 from twisted_mesh.wire.replies import Direct, DirectAck, Receipts
 from twisted_mesh.wire.signed import SignedRecord
 
@@ -108,7 +108,7 @@ class Asker(Member):
             book.way = max(book.way, frame.hops)
         elif isinstance(frame, Receipts):
             book.hops = max(book.hops, *(signed.hops for signed in frame.entries))
-            for author in dict.fromkeys(native.receipt(signed.array).origin for signed in frame.entries):
+            for author in dict.fromkeys(codec.receipt(signed.array).origin for signed in frame.entries):
                 self._paced((number, self.origin, author))
         super().transmit(number, frame, size)
 

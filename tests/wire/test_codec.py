@@ -27,26 +27,15 @@ from tests.wire.samples import (
 )
 from twisted_mesh.errors import RemoteError
 from twisted_mesh.identity import verify
-from twisted_mesh.wire import native
-from twisted_mesh.wire.fields import Kind
-from twisted_mesh.wire.native import (
-    MAX_AROUND_BODY,
-    MAX_BATCH_COUNT,
-    MAX_LATER,
-    MAX_NUMBER,
-    Batch,
-    HaveEntry,
-    SignedBatch,
-    SnapshotEntry,
-    Unknown,
-    Whisper,
-    decode,
-    encode,
-)
+from twisted_mesh.wire import codec
+from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT, Batch, HaveEntry, SignedBatch, SnapshotEntry
+from twisted_mesh.wire.codec import MAX_AROUND_BODY, MAX_LATER, decode, encode
+from twisted_mesh.wire.fields import MAX_NUMBER, Kind
+from twisted_mesh.wire.link import Unknown, Whisper
 from twisted_mesh.wire.signed import SignedRecord
 
 KEY = IDENTITY.origin
-DIGEST = native.network_digest(NETWORK.id)
+DIGEST = codec.network_digest(NETWORK.id)
 BATCH = Batch(KEY, EPOCH, 1, 2, EPOCH + 5, 0, b"\x92\x93\0\0\1\x93\0\0\2")
 ARRAYS = [kind for kind in FRAMES if kind is not Kind.WHISPER]  # which is bytes and no array
 RECORDS = [kind for kind in SIGNED if kind is not Kind.BATCH]
@@ -80,7 +69,7 @@ class TestFrames(WireCase):
             self.assertEqual(payload(encoded), data)
             self.assertEqual(data[:2], bytes((kind, 0)))
             # What waits behind a transport is counted for every link, and not encoded for that.
-            self.assertEqual(native.size(frame), len(encoded))
+            self.assertEqual(codec.size(frame), len(encoded))
         self.assertEqual(payload(encode(Whisper(b"\x90"))), b"\x0e\0\x90")
 
     def test_a_frame_without_kind_or_hops_is_refused(self) -> None:
@@ -199,15 +188,15 @@ class TestSigned(WireCase):
         for kind in SIGNED:
             frame = signed_frame(FRAMES[kind])
             text = b"twisted_mesh/1" + bytes((kind,)) + digest + hashlib.sha256(frame.array).digest()
-            self.assertEqual(native.signed_text(digest, frame.array, kind), text)
+            self.assertEqual(codec.signed_text(digest, frame.array, kind), text)
             self.assertTrue(verify(KEY, frame.signature, text))
-        self.assertEqual(native.signed_text(digest, b"x"), native.signed_text(digest, b"x", Kind.BATCH))
+        self.assertEqual(codec.signed_text(digest, b"x"), codec.signed_text(digest, b"x", Kind.BATCH))
 
     def test_a_signature_holds_in_one_network_and_for_one_kind_only(self) -> None:
         for kind in SIGNED:
             frame = signed_frame(FRAMES[kind])
-            texts = {native.signed_text(DIGEST, frame.array, other) for other in Kind if other is not kind}
-            texts.add(native.signed_text(native.network_digest(b"another"), frame.array, kind))
+            texts = {codec.signed_text(DIGEST, frame.array, other) for other in Kind if other is not kind}
+            texts.add(codec.signed_text(codec.network_digest(b"another"), frame.array, kind))
             for text in texts:
                 self.assertFalse(verify(KEY, frame.signature, text))
 
@@ -235,7 +224,7 @@ class TestSigned(WireCase):
                 self.assert_refused(FRAMES[kind][:length])
 
     def test_what_is_around_the_body_of_a_batch_is_bounded(self) -> None:
-        array = native.pack(BATCH)
+        array = codec.pack(BATCH)
         fields = msgspec.msgpack.decode(array)
         room = MAX_AROUND_BODY - (len(array) - len(BATCH.body)) - 2
         decode(with_array(Kind.BATCH, pack([*fields, b"x" * room])))

@@ -1,0 +1,140 @@
+"""Frames of broadcast: batches of messages, what a node holds of each stream, and what it wants.
+
+Contract: the order of fields in a class is the specification; :mod:`~twisted_mesh.wire.codec` packs and
+unpacks them.  A signed batch keeps the array as it came, since those very bytes were signed.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Final
+
+import msgspec
+
+from twisted_mesh.wire.fields import MAX_NUMBER, Head, Kind, Number, Origin, Sequence
+from twisted_mesh.wire.signed import MAX_HOPS
+
+MAX_BATCH_COUNT: Final = 16_384  # messages in a batch: bounds the objects that 1 MiB unpacks to (guess)
+
+
+class SnapshotEntry(msgspec.Struct, array_like=True, frozen=True):
+    """One stream of the sender, who holds ``low..high`` of it; a joiner starts behind ``base``."""
+
+    origin: Origin
+    epoch: Number
+    low: Sequence
+    high: Head
+    base: Head
+
+    def __post_init__(self) -> None:
+        if self.low > self.high + 1 or self.base > self.high:
+            raise ValueError("a stream's low or base is beyond its high")
+
+
+class Snapshot(msgspec.Struct, array_like=True, frozen=True):
+    """The sender's frontier at the moment the link came up, in one or more frames."""
+
+    kind: ClassVar = Kind.SNAPSHOT
+    last: bool
+    streams: list[SnapshotEntry]
+
+
+class HaveEntry(msgspec.Struct, array_like=True, frozen=True):
+    """One stream, of which ``low..high`` is held without a hole, ``high`` being the head.
+
+    If ``low = high + 1``, nothing is held.  If ``coming`` is not 0, messages above ``high`` are on their
+    way to a node that many hops away; 1 means the sender.
+    """
+
+    origin: Origin
+    epoch: Number
+    low: Sequence
+    high: Head
+    coming: Annotated[int, msgspec.Meta(ge=0, le=255)] = 0
+
+    def __post_init__(self) -> None:
+        if self.low > self.high + 1:
+            raise ValueError("a stream's low is beyond its high")
+
+
+class Have(msgspec.Struct, array_like=True, frozen=True):
+    """The streams the sender holds; ``answer`` marks the end of an answer to a WANT."""
+
+    kind: ClassVar = Kind.HAVE
+    streams: list[HaveEntry]
+    answer: bool
+
+
+class Want(msgspec.Struct, array_like=True, frozen=True):
+    """Asks for the held ones of messages ``first..last``, and with ``graft`` to push this origin again.
+
+    Without ``graft`` it replaces an earlier WANT for the same stream that is not answered yet: less is
+    missing by now, or nothing if ``first`` is ``last`` + 1.
+    """
+
+    kind: ClassVar = Kind.WANT
+    origin: Origin
+    epoch: Number
+    first: Sequence
+    last: Number
+    graft: bool
+
+
+class Prune(msgspec.Struct, array_like=True, frozen=True):
+    """Asks to announce these origins instead of pushing them."""
+
+    kind: ClassVar = Kind.PRUNE
+    origins: list[Origin]
+
+
+class Bucket(msgspec.Struct, array_like=True, frozen=True):
+    """The hash of the heads of all open streams whose origin's first byte, divided by 4, is ``number``."""
+
+    number: Annotated[int, msgspec.Meta(ge=0, le=63)]
+    digest: Origin
+
+
+class Digest(msgspec.Struct, array_like=True, frozen=True):
+    """All buckets that hold a stream."""
+
+    kind: ClassVar = Kind.DIGEST
+    buckets: Annotated[list[Bucket], msgspec.Meta(max_length=64)]
+
+
+class Batch(msgspec.Struct, array_like=True, frozen=True):
+    """``count`` consecutive messages of one run, from ``first``.
+
+    ``sent`` is the author's clock in milliseconds since 1970.  ``encoding`` says how the body is packed: 0
+    is as :mod:`~twisted_mesh.wire.bodies` does.
+    """
+
+    origin: Origin
+    epoch: Number
+    first: Sequence
+    count: Annotated[int, msgspec.Meta(ge=1, le=MAX_BATCH_COUNT)]
+    sent: Number
+    encoding: Number
+    body: bytes
+
+    def __post_init__(self) -> None:
+        if self.last >= MAX_NUMBER:
+            raise ValueError("a batch that ends at 2^62 or beyond")
+
+    @property
+    def last(self) -> int:
+        """The sequence of its last message."""
+        return self.first + self.count - 1
+
+
+class SignedBatch(msgspec.Struct, frozen=True):
+    """A BATCH as it travels: the value, and the very bytes its author signed."""
+
+    kind: ClassVar = Kind.BATCH
+    batch: Batch
+    signature: bytes
+    array: bytes
+    hops: int = 0
+
+    def relayed(self) -> SignedBatch:
+        """The same, one hop further."""
+        hops = min(self.hops + 1, MAX_HOPS)
+        return SignedBatch(self.batch, self.signature, self.array, hops)

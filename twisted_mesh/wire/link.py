@@ -1,0 +1,76 @@
+"""Frames of one link: who is at its ends, whether they live, why it ends, and whispers.
+
+Contract: the order of fields in a class is the specification; :mod:`~twisted_mesh.wire.codec` packs and
+unpacks them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import msgspec
+
+from twisted_mesh.wire.fields import Kind, Number, Origin
+
+
+class Intro(msgspec.Struct, array_like=True, frozen=True):
+    """Who a node is and what it wants of the link; the last frame before PROOF.
+
+    ``role`` is a :class:`~twisted_mesh.wire.membership.Role`; ``purpose`` is the
+    :class:`~twisted_mesh.wire.membership.Purpose` of the node that dialled; unknown numbers count as 0.
+    ``replay`` is for a node that is not settled: it wants the messages of that many past seconds delivered;
+    0 for none, :data:`MAX_NUMBER` for all that are held.
+    """
+
+    kind: ClassVar = Kind.INTRO
+    version: Number
+    epoch: Number
+    role: Number
+    settled: bool
+    public_key: Origin
+    nonce: Origin
+    purpose: Number
+    replay: Number
+
+
+class Proof(msgspec.Struct, array_like=True, frozen=True):
+    """The signature of INTRO's key over the handshake; ``mac`` is empty without a shared secret."""
+
+    kind: ClassVar = Kind.PROOF
+    signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
+    mac: Annotated[bytes, msgspec.Meta(max_length=32)]
+
+
+class Ping(msgspec.Struct, array_like=True, frozen=True):
+    """Asks for a PONG with the same token."""
+
+    kind: ClassVar = Kind.PING
+    token: Number
+
+
+class Pong(msgspec.Struct, array_like=True, frozen=True):
+    """Answers a PING."""
+
+    kind: ClassVar = Kind.PONG
+    token: Number
+
+
+class Bye(msgspec.Struct, array_like=True, frozen=True):
+    """The last frame on a link: a value of :class:`~twisted_mesh.errors.Reason`, and a sentence."""
+
+    kind: ClassVar = Kind.BYE
+    reason: Annotated[str, msgspec.Meta(max_length=32)]
+    detail: Annotated[str, msgspec.Meta(max_length=512)]
+
+
+class Whisper(msgspec.Struct, frozen=True):
+    """Messages for this peer alone, a body as in BATCH; unsigned, since the link is the author's own."""
+
+    kind: ClassVar = Kind.WHISPER
+    body: bytes
+
+
+class Unknown(msgspec.Struct, frozen=True):
+    """A frame of a kind this version does not know; it is counted and ignored."""
+
+    kind: int
