@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_mesh.core.rate import Bucket
+from twisted_mesh.core.rate import RateLimit
 
 
 class TestBucket(SynchronousTestCase):
     """So many times in a row, and so often on average."""
 
-    def drawn(self, bucket: Bucket, now: float) -> int:
+    def drawn(self, bucket: RateLimit, now: float) -> int:
         """How often in a row it may happen at the time *now*."""
         times = 0
         while bucket.take(now):
@@ -18,21 +18,21 @@ class TestBucket(SynchronousTestCase):
         return times
 
     def test_it_begins_full(self) -> None:
-        self.assertEqual(self.drawn(Bucket(3, 0.5), 10), 3)
+        self.assertEqual(self.drawn(RateLimit(3, 0.5), 10), 3)
 
     def test_it_fills_with_time_up_to_the_brim(self) -> None:
-        bucket = Bucket(3, 0.5)
+        bucket = RateLimit(3, 0.5)
         self.drawn(bucket, 10)
         self.assertEqual(self.drawn(bucket, 11.5), 0)
         self.assertEqual(self.drawn(bucket, 12), 1)
         self.assertEqual(self.drawn(bucket, 1000), 3)
 
     def test_asking_in_vain_costs_nothing(self) -> None:
-        bucket = Bucket(1, 1)
+        bucket = RateLimit(1, 1)
         self.drawn(bucket, 0)
         for now in (0.25, 0.5, 0.75):
             self.assertEqual(self.drawn(bucket, now), 0)
         self.assertEqual(self.drawn(bucket, 1), 1)
 
     def test_less_than_one_in_a_row_never_happens(self) -> None:
-        self.assertEqual(self.drawn(Bucket(0.5, 9), 9), 0)
+        self.assertEqual(self.drawn(RateLimit(0.5, 9), 9), 0)

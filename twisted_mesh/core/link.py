@@ -16,7 +16,7 @@ from twisted_mesh.core.arriving import Partial
 from twisted_mesh.core.events import Arriving, LinkOpened, StreamId
 from twisted_mesh.core.handshake import Peer
 from twisted_mesh.core.meter import MEASURED, Meter
-from twisted_mesh.core.rate import Bucket
+from twisted_mesh.core.rate import RateLimit
 from twisted_mesh.wire.broadcast import SnapshotEntry, Want
 from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.membership import Purpose
@@ -45,13 +45,13 @@ class Link:
     :ivar up: whether it is in the routing table, or was; :ivar closing: whether it is draining, as
         :mod:`~twisted_mesh.core.links` has it: what still comes counts.
     :ivar last_frame_at: when a frame last came; :ivar life: its signs of life.
-    :ivar replies: how many more receipts and direct messages it may bring.
+    :ivar reply_limit: how many more receipts and direct messages it may bring.
     """
 
     __slots__ = (
         *("closing", "flow", "frontier", "frontier_received", "host", "is_exchange", "last_frame_at"),
         *("life", "number", "opened_at", "outgoing", "overrides", "peer", "presence", "purpose", "push"),
-        *("repair", "replies", "roster_received", "up"),
+        *("repair", "reply_limit", "roster_received", "up"),
     )
 
     def __init__(self, opened: LinkOpened, now: float, config: MeshConfig) -> None:
@@ -69,7 +69,7 @@ class Link:
         self.repair = RepairState(now)
         self.frontier = FrontierState(config.claims_limit)
         self.presence = PresenceState(config)
-        self.replies = Bucket(config.reverse_burst, config.reverse_rate)
+        self.reply_limit = RateLimit(config.reverse_burst, config.reverse_rate)
 
     def received(self, now: float) -> None:
         """Whole frames have come."""
@@ -327,7 +327,7 @@ class PresenceState:
         self._limit = config.claims_limit
         self._ranks: OrderedDict[bytes, tuple[int, int]] = OrderedDict()
         self._told_by_peer: OrderedDict[bytes, None] = OrderedDict()
-        self.new_authors = Bucket(config.authors_burst, config.authors_a_minute / 60)
+        self.new_authors = RateLimit(config.authors_burst, config.authors_a_minute / 60)
 
     def __len__(self) -> int:
         return len(self._ranks)

@@ -1,6 +1,9 @@
 """How often something may happen: so many times in a row, and so often a second on average.
 
-Contract: :meth:`Bucket.has` says whether it may happen now, :meth:`Bucket.take` counts it as well.
+Contract: :meth:`RateLimit.has` says whether it may happen now, :meth:`RateLimit.take` counts it as well.
+Limits of this kind: ``link.presence.new_authors`` and ``link.reply_limit`` for each link, the dials of
+``overlay.dial_limit`` and the walks of ``overlay.overlay``.  A limit for each author belongs to its entry of
+the roster, and counts what is verified.
 """
 
 from __future__ import annotations
@@ -8,7 +11,7 @@ from __future__ import annotations
 from math import inf
 
 
-class Bucket:
+class RateLimit:
     """A token bucket; it begins full."""
 
     __slots__ = ("_burst", "_filled", "_rate", "_tokens")
@@ -28,7 +31,7 @@ class Bucket:
         return self._tokens >= 1
 
     def take(self, now: float) -> bool:
-        """Likewise; if so it is counted."""
+        """Whether it may happen at the time *now*; if it may, it is counted."""
         if not self.has(now):
             return False
         self._tokens -= 1

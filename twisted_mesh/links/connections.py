@@ -37,8 +37,8 @@ _OVERLAY: Final = frozenset({Purpose.NEIGHBOUR, Purpose.URGENT})  # what an over
 _log = Logger()
 
 
-class Core(Interface):
-    """What the connections work for: whoever drives the core."""
+class CoreDriver(Interface):
+    """The driver of the core, as far as the connections need it."""
 
     clock: IReactorTime
     config: MeshConfig
@@ -84,7 +84,7 @@ class Connections:
     """
 
     def __init__(
-        self, core: Core, cooldown: CoolDown, log: LinkLog, wall_clock: Callable[[], float]
+        self, core: CoreDriver, cooldown: CoolDown, log: LinkLog, wall_clock: Callable[[], float]
     ) -> None:
         """
         :param wall_clock: seconds since 1970.

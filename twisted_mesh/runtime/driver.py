@@ -12,7 +12,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Final, assert_never
-from typing import Protocol as Interface
 
 import msgspec
 from twisted.internet.defer import Deferred, succeed
@@ -29,6 +28,7 @@ from twisted_mesh.core.overlay.views import Randomness
 from twisted_mesh.errors import NotRunning, Reason, RemoteError
 from twisted_mesh.eventloop.deferreds import Conditions, WaitingDeferreds
 from twisted_mesh.eventloop.log_quota import DropLog
+from twisted_mesh.links.connections import Connections
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.runtime.batching import Batching
 from twisted_mesh.runtime.dispatch import Dispatch
@@ -44,22 +44,6 @@ class Handled(msgspec.Struct, frozen=True):
 
 
 _HANDLED: Final = Handled()
-
-
-class Links(Interface):
-    """The links, as far as the driver needs them."""
-
-    def get(self, number: int) -> MeshProtocol | None:
-        """The link with that number, if it is open."""
-
-    def to_flush(self) -> Iterator[MeshProtocol]:
-        """The links that are to be flushed now."""
-
-    def tell_flowing(self) -> None:
-        """Tell the core of links over which bytes have come that no event has told of."""
-
-    def renewed(self) -> None:
-        """Close every link, since a new core knows none of them."""
 
 
 class Driver:
@@ -90,7 +74,7 @@ class Driver:
         self.node = node
         self.publish = dispatch.publish
         self.renewals = 0
-        self._links: Links
+        self._links: Connections
         self._local_node = local_node
         self._wall_clock = wall_clock
         self._where = where
@@ -110,7 +94,7 @@ class Driver:
         self._too_much = 2 * max(config.link_queue_bytes, config.answer_bytes + MAX_FRAME_BYTES)
         dispatch.on(events.Drained, lambda _: self._drained.happened(None))
 
-    def drive(self, links: Links) -> None:
+    def drive(self, links: Connections) -> None:
         """Send over *links* from now on."""
         self._links = links
 
@@ -210,7 +194,7 @@ class Driver:
         """Seconds between attempts at a link while another node uses this node's key; else None."""
         return self.config.key_retry if self.node.has_key_conflict else None
 
-    # ── for the connections (connections.Core) ──────────────────────────────────────
+    # ── for the connections (connections.CoreDriver) ─────────────────────────────────
 
     def handle(self, event: events.Event) -> None:
         """Let the core handle *event* after all earlier ones."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.rate import Bucket
+from twisted_mesh.core.rate import RateLimit
 from twisted_mesh.core.reachability import Place
 from twisted_mesh.wire.membership import Contact, Purpose
 
@@ -29,7 +29,7 @@ class DialLimit:
         # Whoever carries them out tells the end of each; one whose end was not told would hold its
         # place for ever, and no attempt takes longer than this.
         self._longest = config.connect_timeout + config.handshake_timeout
-        self._bucket = Bucket(config.dial_burst, config.dial_rate)
+        self._bucket = RateLimit(config.dial_burst, config.dial_rate)
         self._under_way: dict[bytes, tuple[Place, Purpose, float]] = {}  # by id; until when
         self._failed: OrderedDict[Place, float] = OrderedDict()  # until when it is left alone
 

@@ -34,7 +34,7 @@ from twisted_mesh.core.overlay.views import (
     Randomness,
     jitter,
 )
-from twisted_mesh.core.rate import Bucket
+from twisted_mesh.core.rate import RateLimit
 from twisted_mesh.core.reachability import believed
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.membership import Contact, ForwardJoin, Purpose, Shuffle, ShuffleReply
@@ -85,7 +85,7 @@ class Overlay:
         self._rewiring = Rewiring(self._active, config, randomness, effects, dial)
         self._shuffles = Shuffles(self._active, self._passive, config, randomness, effects)
         self._search = Search(self._active, self._passive, config, randomness, dial)
-        self._walks: dict[Link, Bucket] = {}
+        self._walks: dict[Link, RateLimit] = {}
         self._shuffle_at: float | None = None
         self._dropped_walks = self._unbelieved = 0
 
@@ -293,7 +293,7 @@ class Overlay:
     def _lets_walk(self, link: Link, now: float) -> bool:
         bucket = self._walks.get(link)
         if bucket is None:
-            bucket = self._walks[link] = Bucket(WALK_BURST, WALK_RATE)
+            bucket = self._walks[link] = RateLimit(WALK_BURST, WALK_RATE)
         taken = bucket.take(now)
         self._dropped_walks += not taken
         return taken

@@ -18,7 +18,7 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.backoff import backoff
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.overlay.views import FULL_LONGEST, ActiveView, Dial, PassiveView, Randomness, jitter
-from twisted_mesh.core.rate import Bucket
+from twisted_mesh.core.rate import RateLimit
 from twisted_mesh.wire.membership import Contact, Purpose
 
 #: Places for neighbours this node has dialled itself, as long as there is somebody to dial (guess).
@@ -61,7 +61,7 @@ class Search:
         # By id: until when, and whether it was dialled because its walk ended here.
         self._dials: dict[bytes, tuple[float, bool]] = {}
         # Those leave half of what may be dialled to this node's own search.
-        self._walk_dials = Bucket(config.dial_burst / 2, config.dial_rate / 2)
+        self._walk_dials = RateLimit(config.dial_burst / 2, config.dial_rate / 2)
         self._refusals = 0  # in a row
         self.wake: float | None = None
 

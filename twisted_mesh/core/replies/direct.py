@@ -253,7 +253,7 @@ class Directs:
         if not known or author == self._local_node.origin:
             self.counts["stray_directs"] += 1
             return
-        if not link.replies.take(now):
+        if not link.reply_limit.take(now):
             self.counts["dropped_directs"] += 1
             return
         self._signer.require(signed)

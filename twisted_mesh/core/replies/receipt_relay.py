@@ -111,7 +111,7 @@ class ReceiptRelay:
             if not self._counts(receipt, signed.hops):
                 self.counts["stray_receipts"] += 1
                 continue
-            if not link.replies.take(now):
+            if not link.reply_limit.take(now):
                 self.counts["dropped_receipts"] += 1
                 continue
             self._signer.require_receipt(receipt, signed)
