@@ -2,8 +2,8 @@
 
 Contract: :meth:`RateLimit.has` says whether it may happen now, :meth:`RateLimit.take` counts it as well.
 Limits of this kind: ``link.presence.new_authors`` and ``link.reply_limit`` for each link, the dials of
-``overlay.dial_limit`` and the walks of ``overlay.overlay``.  A limit for each author belongs to its entry of
-the roster, and counts what is verified.
+``overlay.dial_limit`` and the walks of ``overlay.overlay``.  A limit for each author belongs to its entry
+of the roster, and counts what is verified.
 """
 
 from __future__ import annotations
