@@ -159,7 +159,8 @@ class Push:
 
     def measure(self, link: Link, now: float, least: int = MEASURED) -> None:
         """Have the peer say when it has read all, if *least* bytes or more are unread."""
-        if not link.closing and link.flow.measure(now, least):
+        flow = link.flow
+        if not link.closing and flow.meter.sent(flow.sent, now, least):
             self._effects.send((link,), Ping(READ_SO_FAR))
 
     def went_on(self, run: StreamId, now: float) -> None:
@@ -206,31 +207,33 @@ class Push:
 
     def _push(self, signed: SignedBatch, source: Link | None, now: float, *, follows: bool = True) -> None:
         batch = signed.batch
+        first, last, size = batch.first, batch.last, len(signed.array)
         run = (batch.origin, batch.epoch)
         # To be sent it at once a peer must have what this node has to give.  Of what waits behind a hole
         # nobody is told by a claim, and whoever has the same hole may get it from nobody else in time.
         stream = self._history.get(run)
-        before = min(batch.first - 1, self._history.head(run))
+        before = min(first - 1, self._history.head(run))
         if stream is not None and stream.low > before:
             before = 0  # it was held once: a peer that lacks it cannot pull it here
         pushed = []
         for link in self._links.fed:
             if link is source:
                 continue
-            claim = link.frontier.claims.get(run)
-            if claim is not None and claim[0] <= batch.first and claim[1] >= batch.last:
+            frontier, push = link.frontier, link.push
+            claim = frontier.claims.get(run)
+            if claim is not None and claim[0] <= first and claim[1] >= last:
                 continue  # it has announced this itself
             lacks = (0 if claim is None else claim[1]) < before
             behind = lacks and (link.frontier_received or not follows)
             if (
                 behind
-                or batch.origin in link.push.lazy_by_peer
-                or link.push.is_coming(run, now)
-                or self._is_slow(link, now, len(signed.array))
+                or batch.origin in push.lazy_by_peer
+                or (push.coming and push.is_coming(run, now))
+                or self._is_slow(link, now, size)
             ):
                 self._owe(link, run, now)
                 continue
-            link.frontier.extend(run, batch.first, batch.last)
+            frontier.extend(run, first, last)
             pushed.append(link)
         if pushed:
             self._effects.send(pushed, signed)
@@ -246,11 +249,13 @@ class Push:
 
     def _is_slow(self, link: Link, now: float, size: int) -> bool:
         """Whether the peer takes no *size* bytes more in time."""
-        if self._is_full(link):
+        flow = link.flow
+        if flow.queued > self._config.link_queue_bytes:
             return True
-        if not link.flow.meter.rate and link.flow.unread <= FLOOR:
+        meter = flow.meter
+        if not meter.rate and flow.unread <= FLOOR:
             return False  # one large batch tells how fast it is
-        return not self._is_read(link, link.flow.meter.bytes_in(_PUSH_SECONDS, _PUSH_FIRST) - size, now)
+        return not self._is_read(link, meter.bytes_in(_PUSH_SECONDS, _PUSH_FIRST) - size, now)
 
     def _may_answer(self, link: Link, now: float) -> bool:
         return link.flow.queued < self._config.answer_bytes and self._is_read(link, self._answer(link), now)
