@@ -45,7 +45,7 @@ class Effects:
         return self._effects
 
     def send(self, links: Iterable[Link], frame: codec.Signed | codec.Plain) -> None:
-        """Send *frame* over each of *links*."""
+        """Send *frame* over each of *links*, if there are any."""
         size = codec.size(frame)
         mark = 0
         if isinstance(frame, SignedBatch) and (frame.batch.origin, frame.batch.epoch) == self._run:
@@ -57,7 +57,8 @@ class Effects:
             numbers.append(link.number)
             if mark:
                 flow.own_marks.append((flow.sent, mark))
-        self._effects.append(Send(numbers, frame, size))
+        if numbers:
+            self._effects.append(Send(numbers, frame, size))
 
     def deliver(self, delivery: Deliver) -> None:
         """Hand messages to the application."""

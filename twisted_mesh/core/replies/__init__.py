@@ -1,1 +1,1 @@
-"""What goes back to an author, and from one member to another."""
+"""Receipts, which go back to an author, and direct messages from one member to another."""

@@ -1,16 +1,17 @@
-"""Direct messages: to one node wherever it is, acknowledged, once in a run.
+"""Direct messages: to one node wherever it is, acknowledged, delivered once in a run.
 
-Contract: what is sent is repeated until the destination has signed for it, or until ``direct_timeout``:
-each time over the best way and over another one, too.  The destination remembers of every sender's run a
-head and what lies above it, so that a repeat is acknowledged again and not delivered again.  Relays verify,
-and keep nothing but over which link each came first: where it got through, its acknowledgement gets back
-the same way.
+Contract: a message is repeated until the destination has signed an acknowledgement, or until
+``direct_timeout``: each time over the best link and over another one, too.  For every sender's run the
+destination remembers a head and the numbers above it that came, so that a repeat is acknowledged again and
+not delivered again.  Relays verify, and keep only the link over which each message came first: its
+acknowledgement goes back over that link.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from math import inf
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
@@ -30,8 +31,8 @@ from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT
 from twisted_mesh.wire.replies import MAX_TRIES, Direct, DirectAck
 from twisted_mesh.wire.signed import SignedRecord
 
-_AROUND: Final = 500  # bytes that a message which waits takes besides its body (guess)
-WINDOW: Final = 1024  # numbers ahead of the head that are taken (docs/protocol.rst)
+_AROUND: Final = 500  # bytes of memory that a waiting message needs beside its body (guess)
+WINDOW: Final = 1024  # numbers above the head that are accepted (docs/protocol.rst)
 _ENDED: Final = "it has left"
 
 # Origin, epoch, destination, destination_epoch, number, tries: of one message, as often as it was sent.
@@ -41,8 +42,9 @@ _Passage = tuple[bytes, int, bytes, int, int, int]
 class Sent:
     """One message that waits to be acknowledged.
 
-    :ivar size: what it counts against ``direct_bytes``.
-    :ivar tries: how often it left; :ivar again: when it leaves again; :ivar until: when it is given up.
+    :ivar size: the bytes that count against ``direct_bytes``.
+    :ivar tries: how often it was sent; :ivar again: when it is sent again.
+    :ivar until: when it is given up.
     """
 
     __slots__ = ("again", "body", "size", "token", "tries", "until")
@@ -57,7 +59,7 @@ class Sent:
 
 
 class Outgoing:
-    """What goes to one run of one node."""
+    """The messages to one run of one node."""
 
     __slots__ = ("epoch", "next", "waiting")
 
@@ -68,10 +70,10 @@ class Outgoing:
 
 
 class Incoming:
-    """What came from one run of one node.
+    """The messages from one run of one node.
 
     :ivar epoch: of that run.
-    :ivar head: everything up to here came, or was given up; :ivar above: what came beyond.
+    :ivar head: all numbers up to this came or were given up; :ivar above: the higher ones that came.
     """
 
     __slots__ = ("above", "epoch", "head")
@@ -82,14 +84,14 @@ class Incoming:
         self.above: set[int] = set()
 
     def given_up_below(self, oldest: int) -> None:
-        """Its sender repeats nothing below *oldest*."""
+        """Raise the head: the sender repeats no message below *oldest*."""
         if oldest - 1 > self.head:
             self.head = oldest - 1
             self.above = {number for number in self.above if number > self.head}
             self._join()
 
     def takes(self, number: int) -> bool | None:
-        """Whether *number* is news; None where it is too far ahead to remember."""
+        """Whether *number* is new; None if it is too far above the head to be remembered."""
         if number <= self.head or number in self.above:
             return False
         if number > self.head + WINDOW:
@@ -107,8 +109,8 @@ class Incoming:
 class Directs:
     """The direct messages of a node.
 
-    :ivar counts: what was ignored, or dropped for want of room, so far, by name.
-    :ivar wake: when to call :meth:`tick` next, or None.
+    :ivar counts: how many were ignored, or dropped for want of room, so far, by name.
+    :ivar wake: when to call :meth:`tick` next; inf for never.
     """
 
     def __init__(
@@ -123,18 +125,17 @@ class Directs:
         self._outgoing: dict[bytes, Outgoing] = {}
         self._incoming: OrderedDict[bytes, Incoming] = OrderedDict()  # the longest idle first
         self._first_arrivals: FirstArrivals[_Passage] = FirstArrivals()
-        self._bytes = 0  # of all that waits to be acknowledged
-        self._highest = 0  # number ever given: whoever is forgotten and written to again knows lower ones
+        self._bytes = 0  # of all messages that wait to be acknowledged
+        self._highest = 0  # number ever given: a destination that is forgotten here knows lower ones
         self.counts = {"stray_directs": 0, "dropped_directs": 0}
-        self.wake: float | None = None
+        self.wake = inf
 
     # ── sending ─────────────────────────────────────────────────────────────────────
 
     def send(self, event: events.SendDirect, now: float) -> None:
         """Send a message to one node."""
         destination = event.destination
-        epoch = self._epoch_of(destination)
-        if epoch is None:
+        if (epoch := self._epoch_of(destination)) is None:
             self._end(event.token, "this node has never heard of it")
             return
         if self._has_ended(destination):
@@ -159,36 +160,34 @@ class Directs:
         self._leave(destination, outgoing, number, now)
 
     def link_up(self, origin: bytes, now: float) -> None:
-        """A link to *origin* is up: what waits for it goes at once."""
-        outgoing = self._outgoing.get(origin)
-        if outgoing is not None:
+        """Send the messages that wait for *origin* at once: a link to it is up."""
+        if (outgoing := self._outgoing.get(origin)) is not None:
             for number, sent in list(outgoing.waiting.items()):
                 if self._outgoing[origin] is not outgoing:
-                    break  # it has begun anew, and all of it was sent again
+                    break  # the destination began a new run, so all were sent again
                 sent.tries = 0
                 self._leave(origin, outgoing, number, now)
 
     def leaves(self, origin: bytes, now: float) -> None:
-        """*origin* leaves with a key of one process: what is under way is acknowledged soon, or never."""
+        """Shorten the wait: *origin* leaves with a key of one process, and acknowledges soon or never."""
         outgoing = self._outgoing.get(origin)
         for sent in () if outgoing is None else outgoing.waiting.values():
             sent.until = min(sent.until, now + self._config.farewell_timeout)
             sent.again = min(sent.again, sent.until)
-            self._wake_at(sent.again)
+            self.wake = min(self.wake, sent.again)
 
     def _has_ended(self, destination: bytes) -> bool:
         entry = self._roster.get(destination)
         return entry is not None and entry.has_ended
 
     def _epoch_of(self, destination: bytes) -> int | None:
-        """The newest run of a node that is known."""
+        """The newest known epoch of a node."""
         link = self._routes.links.way_to(destination)
         epoch = 0 if link is None else link.peer.epoch
         return max(epoch, self._roster.rank(destination)[0]) or None
 
     def _leave(self, destination: bytes, outgoing: Outgoing, number: int, now: float) -> None:
-        epoch = self._epoch_of(destination)
-        if epoch is not None and epoch > outgoing.epoch:
+        if (epoch := self._epoch_of(destination)) is not None and epoch > outgoing.epoch:
             self._begin_anew(destination, outgoing, epoch, now)
             return
         sent = outgoing.waiting[number]
@@ -200,21 +199,20 @@ class Directs:
         wait = backoff(config.direct_repeat, sent.tries, config.direct_repeat_longest)
         sent.tries += 1
         sent.again = min(now + wait, sent.until)
-        self._wake_at(sent.again)
+        self.wake = min(self.wake, sent.again)
 
     def _ways(self, destination: bytes, tries: int) -> Iterator[tuple[Link, int]]:
-        """Over which links it goes when it was sent so often before, and how each relay is to take it.
+        """The links for a message that was sent *tries* times before, and the tries to write into it.
 
-        Over the best, which may be another by now; and what is sent again over the next one, too.
+        The first is the best link now; a message that was sent before goes over another one, too.
         """
-        links = list(self._routes.all_to(destination))
-        if links:
+        if links := list(self._routes.all_to(destination)):
             yield links[0], 0
-        if links and tries:
-            yield links[tries % len(links)], min(tries, MAX_TRIES)
+            if tries:
+                yield links[tries % len(links)], min(tries, MAX_TRIES)
 
     def _begin_anew(self, destination: bytes, outgoing: Outgoing, epoch: int, now: float) -> None:
-        """The destination began another run: what it has not acknowledged is for that one."""
+        """Send the messages that are not acknowledged to the new run of the destination."""
         fresh = self._outgoing[destination] = Outgoing(epoch, self._highest + 1)
         for sent in outgoing.waiting.values():
             sent.tries = 0
@@ -238,10 +236,10 @@ class Directs:
     def _own(self) -> tuple[bytes, int]:
         return self._local_node.origin, self._local_node.epoch
 
-    # ── what comes in ───────────────────────────────────────────────────────────────
+    # ── receiving ───────────────────────────────────────────────────────────────────
 
     def received(self, link: Link, signed: SignedRecord, now: float) -> None:
-        """A DIRECT or a DIRECT_ACK came over *link*.
+        """Take in a DIRECT or a DIRECT_ACK that came over *link*.
 
         :raises RemoteError: its signature is false.
         """
@@ -265,10 +263,10 @@ class Directs:
             self._take(link, record)
 
     def _relay(self, link: Link, signed: SignedRecord, record: Direct | DirectAck, now: float) -> None:
-        """Hand it on: a message over one of the ways to its destination, what acknowledges it back.
+        """Pass a message on towards its destination, an acknowledgement back over the message's links.
 
-        Along those that brought it first there is no circle.  Where one of them is gone there can be,
-        with the way round it: so these, too, are trusted for so many hops alone.
+        The links that brought the message first form no circle.  If one of them is gone, the way around it
+        can: so an acknowledgement follows them only for ``DETOURS`` hops.
         """
         ends = record.origin, record.epoch, record.destination, record.destination_epoch
         passage = (*ends, record.number, record.tries)
@@ -292,8 +290,7 @@ class Directs:
         mine = (ack.origin, ack.epoch) == self._own
         if outgoing is None or not mine or ack.destination_epoch != outgoing.epoch:
             return
-        sent = outgoing.waiting.pop(ack.number, None)
-        if sent is not None:
+        if (sent := outgoing.waiting.pop(ack.number, None)) is not None:
             self._bytes -= sent.size
             self._end(sent.token, None)
 
@@ -313,15 +310,15 @@ class Directs:
             run = (direct.origin, direct.epoch)
             self._effects.deliver(Deliver(own, *run, 0, 0, len(direct.body), entries))
         ack = DirectAck(*self._own, direct.origin, direct.epoch, direct.number, direct.tries)
-        # The best way may swallow it, and so may the way it came: over that one it goes in any case.
+        # A relay on any way may drop the acknowledgement: it goes over the best link and back over *link*.
         route = self._routes.known_to(direct.origin) if news else None
         links = (link,) if route is None or route is link else (route, link)
         self._effects.send(links, self._signer.signed(ack))
 
     def _entries(self, direct: Direct) -> list[Entry] | None:
-        """What is in it, if this run of this node can read it."""
+        """The entries of the message, if it is for this run and can be read."""
         if direct.destination_epoch != self._local_node.epoch:
-            return None  # for an earlier run: its sender learns of this one
+            return None  # for an earlier run: the sender will learn of this one
         try:
             entries = unpack_entries(direct.body)
         except PoisonedBody:
@@ -329,9 +326,9 @@ class Directs:
         return entries if len(entries) <= MAX_BATCH_COUNT else None
 
     def _incoming_of(self, direct: Direct) -> Incoming | None:
-        """What came from that run, unless its sender has begun another: one for each node.
+        """The messages from the sender's run, None if the sender has begun a newer one.
 
-        A sender with runs without end would push out what is remembered of the others else.
+        One run of each node is remembered: else a node with many runs would displace the others.
         """
         incoming = self._incoming.get(direct.origin)
         epoch = self._roster.rank(direct.origin)[0] if incoming is None else incoming.epoch
@@ -347,11 +344,11 @@ class Directs:
     # ── time ────────────────────────────────────────────────────────────────────────
 
     def tick(self, now: float) -> None:
-        """Repeat what is due, and give up what nobody acknowledges."""
+        """Repeat messages that are due, and give up those whose time is over."""
         for destination, outgoing in list(self._outgoing.items()):
             for number, sent in list(outgoing.waiting.items()):
                 if self._outgoing.get(destination) is not outgoing:
-                    break  # it has begun anew, and all of it was sent again
+                    break  # the destination began a new run, so all were sent again
                 if sent.until <= now:
                     del outgoing.waiting[number]
                     self._bytes -= sent.size
@@ -359,7 +356,7 @@ class Directs:
                 elif sent.again <= now:
                     self._leave(destination, outgoing, number, now)
         times = [sent.again for out in self._outgoing.values() for sent in out.waiting.values()]
-        self.wake = min(times, default=None)
+        self.wake = min(times, default=inf)
 
     def _why(self, destination: bytes) -> str:
         if self._has_ended(destination):
@@ -373,9 +370,6 @@ class Directs:
 
     def _end(self, token: int, why: str | None) -> None:
         self._effects.emit(events.DirectEnded(token, why))
-
-    def _wake_at(self, at: float) -> None:
-        self.wake = at if self.wake is None else min(self.wake, at)
 
     def footprint(self) -> dict[str, int]:
         """Entries and bytes of every table."""

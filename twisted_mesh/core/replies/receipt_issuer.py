@@ -1,15 +1,16 @@
-"""Receipts this node gives: what it has taken of others' messages.
+"""Receipts that this node gives for others' messages which its application has taken.
 
-Contract: a member answers for the ranges it has *taken* without a hole, up to the highest message that
-asks for it, no faster than its author can verify (``receipt_relay`` sees to that).  What
-is lost is repeated: at once when a link is lost or the author is back, else ever more rarely, and each time
-over other ways, too, up to three of them, so that no relay alone can hold it up; as long as the stream is
-held, or its author says that it waits.
+Contract: a member signs for the ranges that its application has *taken* without a hole, up to the highest
+message that asks, no faster than the author can verify (``receipt_relay`` sees to that).  Receipts are
+repeated as long as the stream is held or its author says that it waits: at once when a link is lost or the
+author is back, else ever more rarely.  Each repeat goes over up to three other ways, too, so that no single
+relay can hold it up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from math import inf
 from typing import Final
 
 from msgspec.structs import replace
@@ -29,15 +30,15 @@ from twisted_mesh.core.signing import Signer
 from twisted_mesh.wire.membership import PresenceFlags, Role
 from twisted_mesh.wire.replies import MAX_TRIES, Receipt
 
-_WAYS: Final = 3  # that a repeat goes over once more: one at a time ended at one relay (measured)
+_WAYS: Final = 3  # other ways of a repeat: with one each time, all ended at one relay (measured)
 
 
 class ReceiptIssuer:
-    """The receipts a node gives.
+    """The receipts that a node gives.
 
-    :ivar owed: what others want to hear, by run.
-    :ivar waiting: those of them of which the application has not taken what asks.
-    :ivar wake: when to call :meth:`repeat` next, or None.
+    :ivar owed: the receipts that authors want, by run.
+    :ivar waiting: those in which the application has not taken all messages that ask.
+    :ivar wake: when to call :meth:`repeat` next; inf for never.
     """
 
     def __init__(
@@ -49,9 +50,7 @@ class ReceiptIssuer:
         relay: ReceiptRelay,
         effects: Effects,
     ) -> None:
-        """
-        :param relay: is told of the runs that are owed a receipt; :meth:`own` makes it when it may go.
-        """
+        """:param relay: is told which runs need a receipt; it calls :meth:`own` when the receipt may go."""
         self._local_node = local_node
         self._config = config
         self._signer = Signer(local_node)
@@ -62,14 +61,14 @@ class ReceiptIssuer:
         self.owed: dict[StreamId, OwedReceipt] = {}
         self.waiting: dict[StreamId, None] = {}
         self._newest: dict[bytes, int] = {}  # epoch of the one run of an author that is in *owed*
-        self.wake: float | None = None
+        self.wake = inf
 
-    # ── what this node has taken ────────────────────────────────────────────────────
+    # ── progress of the application ─────────────────────────────────────────────────
 
     def asks(self, run: StreamId, sequence: int, now: float) -> None:
-        """A message that is delivered asks who has it.
+        """Note that the delivered message *sequence* asks for a receipt.
 
-        If there is a store, the application has a message once it is stored that it has taken it.
+        If there is a store, a message counts as taken once the store has kept that it was taken.
         """
         stream = self._history.get(run)
         if stream is None or self._local_node.role is Role.GUEST or not self._is_newest(run):
@@ -85,36 +84,33 @@ class ReceiptIssuer:
             self._effects.emit(Awaited(run, owed.asks_up_to, stream.head, owed.taken))
 
     def stored(self, runs: Iterable[StreamId], now: float) -> None:
-        """What the application had taken of *runs* is stored."""
+        """Give receipts for *runs*: the store has kept how far the application is in them."""
         for run in runs:
             stream = self._history.get(run)
             if run in self.waiting and stream is not None and stream.kept > self.owed[run].taken:
                 self.taken(run, stream.kept, now)
 
     def asks_still(self, run: StreamId, sequence: int, now: float) -> None:
-        """The newest record of an author asks who has all up to *sequence*."""
+        """Take in that the newest record of an author asks for receipts up to *sequence*."""
         self.asks(run, sequence, now)
-        owed = self.owed.get(run)
-        if owed is None:
+        if (owed := self.owed.get(run)) is None:
             return
-        begins_above = owed.low > 1 and not owed.tries  # it may wait for what never comes here
+        begins_above = owed.low > 1 and not owed.tries  # the author may wait for lower messages
         has_ended = owed.tries and owed.again is None and self._history.get(run) is None
-        if begins_above or has_ended:  # the repeats ended with the stream, and it may not have one
+        if begins_above or has_ended:  # repeats ended with the stream, and the author may have none of them
             self._tell(run, owed, now)
 
     def taken(self, run: StreamId, sequence: int, now: float) -> None:
-        """The application has taken *run* up to *sequence*, maybe when the stream was closed already."""
-        owed = self.owed.get(run)
-        if owed is None:
+        """Take in that the application has taken *run* up to *sequence*; the stream may be closed."""
+        if (owed := self.owed.get(run)) is None:
             return
-        stream = self._history.get(run)
-        if stream is not None:
+        if (stream := self._history.get(run)) is not None:
             owed = self._owed(stream, stream.base)
         owed.taken = max(owed.taken, sequence)
         self._look(run, owed, now)
 
     def gap(self, gap: GapFound, now: float) -> None:
-        """Something will not come: it may have asked who has it, so its author should know."""
+        """Let the author know of messages that will not come: they may have asked for receipts."""
         run = (gap.origin, gap.epoch)
         stream = self._history.get(run)
         if stream is None or self._local_node.role is Role.GUEST or not self._is_newest(run):
@@ -128,9 +124,8 @@ class ReceiptIssuer:
         self._look(run, owed, now)
 
     def skipped(self, run: StreamId, sequence: int, now: float) -> None:
-        """The application will not take all of *run* up to *sequence*."""
-        owed = self.owed.get(run)
-        if owed is None:
+        """Take in that the application has lost messages of *run*, up to *sequence*."""
+        if (owed := self.owed.get(run)) is None:
             self.gap(GapFound(*run, sequence, sequence), now)
         elif sequence >= owed.low:
             owed.gaps = [gap for gap in owed.gaps if gap[1] > sequence]
@@ -138,33 +133,33 @@ class ReceiptIssuer:
             self._look(run, owed, now)
 
     def link_gone(self, link: int, now: float) -> None:
-        """A link is gone: what went over it lately may be lost."""
+        """Repeat the receipts that went over a link which is gone: they may be lost."""
         for run, owed in self.owed.items():
             if owed.route == link:
                 self._tell_anew(run, owed, now)
 
     def link_up(self, now: float) -> None:
-        """There is another way: what had none can go."""
+        """Send the receipts for which there was no link."""
         for run, owed in self.owed.items():
             if owed.tries and not owed.route:
                 self._tell_anew(run, owed, now)
 
     def returned(self, author: bytes, now: float) -> None:
-        """An author that was gone is back."""
+        """Repeat the receipts for an author that is back."""
         for run, owed in self.owed.items():
             if run[0] == author and owed.tries:
                 self._tell_anew(run, owed, now)
 
     def _is_newest(self, run: StreamId) -> bool:
-        """Whether somebody may wait to hear of *run*: one author's runs are no more work than one run."""
+        """Whether *run* is its author's newest: only that gets receipts, which bounds the work."""
         return run[1] >= max(self._newest.get(run[0], 0), self._roster.rank(run[0])[0])
 
     def _owed(self, stream: Stream, taken: int) -> OwedReceipt:
         run = stream.run
         known = owed = self.owed.get(run)
-        if known is not None and stream.base > known.base:  # it was closed, and goes on from there
+        if known is not None and stream.base > known.base:  # the stream was closed, and goes on from there
             known.base = stream.base
-        if owed is None or owed.base != stream.base:  # it was lowered: what counted as taken may come
+        if owed is None or owed.base != stream.base:  # lowered: messages that counted as taken may come
             owed = self.owed[run] = OwedReceipt(stream.base, stream.whole, taken)
             owed.asks_up_to = 0 if known is None else known.asks_up_to
             if known is None and run[0] in self._newest:
@@ -175,10 +170,10 @@ class ReceiptIssuer:
         return owed
 
     def _look(self, run: StreamId, owed: OwedReceipt, now: float) -> None:
-        """Tell what is news of what the application has."""
+        """Send a receipt if the range to sign for has changed."""
         owed.goes_on()
         if owed.taken >= owed.asks_up_to:
-            self._wait_no_more(run)
+            self.waiting.pop(run, None)
         if owed.range != owed.told:
             self._tell_anew(run, owed, now)
 
@@ -194,21 +189,21 @@ class ReceiptIssuer:
     # ── time ────────────────────────────────────────────────────────────────────────
 
     def repeat(self, now: float) -> None:
-        """Tell again what is due."""
+        """Repeat the receipts that are due."""
         for run, owed in list(self.owed.items()):
             if owed.again is not None and owed.again <= now:
                 if self._history.get(run) is not None or self._is_waited_for(run):
                     self._tell(run, owed, now)
                 else:
-                    owed.again = None  # it is told again when its author asks again
+                    owed.again = None  # repeated when the author asks again
 
     def schedule(self) -> None:
-        """Receipts have gone out: when the next is to be repeated is known only now."""
+        """Find out when the next receipt is to be repeated, after receipts have gone out."""
         times = [owed.again for owed in self.owed.values() if owed.again is not None]
-        self.wake = min(times, default=None)
+        self.wake = min(times, default=inf)
 
     def _is_waited_for(self, run: StreamId) -> bool:
-        """Whether its author waits for receipts, as it said last."""
+        """Whether the author waits for receipts of *run*, by its newest record."""
         entry = self._roster.get(run[0])
         if entry is None or entry.presence.epoch != run[1]:
             return False
@@ -218,18 +213,14 @@ class ReceiptIssuer:
         del self.owed[run], self._newest[run[0]]
         if run in self.waiting and not self._history.is_stored:
             self._effects.emit(Awaited(run, 0, 0, 0))
-        self._wait_no_more(run)
-
-    def _wait_no_more(self, run: StreamId) -> None:
         self.waiting.pop(run, None)
 
     def own(self, run: StreamId, ways: Sequence[Link], now: float) -> Iterator[OnWay]:
-        """The receipts this node owes of *run*, and over which of the links *ways* each is to go.
+        """The receipts that this node must give for *run*, each with the link of *ways* it goes over.
 
-        That is the best, which may be another by now; and where they are told again some of the others.
+        That is the best link now; a receipt that is repeated goes over some of the others, too.
         """
-        owed = self.owed.get(run)
-        if owed is None:
+        if (owed := self.owed.get(run)) is None:
             return
         owed.route = ways[0].number if ways else 0
         config = self._config

@@ -1,8 +1,9 @@
-"""Receipts on their way to their authors: what other members gave, and what this node owes.
+"""Receipts on their way to their authors: those of other members, and those of this node.
 
-Contract: every relay verifies, merges what comes within ``receipt_delay`` and sends it on over its best way
-to the author, one frame a link and interval.  What a receipt says can only grow, so that loss, repetition
-and other ways do no harm; what has no room is dropped, and comes again.
+Contract: every relay verifies receipts, merges those that come within ``receipt_delay`` and sends them on
+over its best link to the author, one frame for each link and interval.  The range of a receipt can only
+grow, so that loss, repetition and other ways do no harm.  A receipt that finds no room is dropped, and
+comes again.
 """
 
 from __future__ import annotations
@@ -26,19 +27,19 @@ from twisted_mesh.core.signing import Signer
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.replies import MAX_RECEIPT, Receipt, Receipts, SignedReceipt
 
-_SHARE: Final = 2 * RANGES_MOST  # of one member are handed on at a time: told anew, and what is told again
+_SHARE: Final = 2 * RANGES_MOST  # receipts of one member passed on at a time: new ones and repeats
 _IN_A_FRAME: Final = 64 * 1024 // (MAX_RECEIPT + 80)  # so that a frame is under 64 KiB
 
-OnWay = tuple[int, SignedReceipt]  # the number of the link that the receipt is to go over
+OnWay = tuple[int, SignedReceipt]  # the number of the link over which the receipt goes
 Key = tuple[int, bytes, int, int, int]  # epoch of the author, the member, its epoch, low, tries
 
 
 class Carried:
     """Receipts for one author that are about to go out.
 
-    :ivar due: when those of others are, :ivar own_due: and the own ones; never, while there are none.
-    :ivar own: the runs of which this node owes one itself.
-    :ivar shares: how many of the others' are of each run of a member and the author.
+    :ivar due: when those of other members go, :ivar own_due: and the own ones; inf if there are none.
+    :ivar own: the runs for which this node must give a receipt.
+    :ivar shares: how many receipts of other members there are, by run of the member and the author.
     """
 
     __slots__ = ("due", "own", "own_due", "receipts", "shares")
@@ -53,8 +54,8 @@ class Carried:
 class ReceiptRelay:
     """The receipts that leave a node.
 
-    :ivar counts: what was ignored, or dropped for want of room, so far, by name.
-    :ivar wake: when to call :meth:`tick` next, or None.
+    :ivar counts: how many were ignored, or dropped for want of room, so far, by name.
+    :ivar wake: when receipts are due next; inf for never.
     """
 
     def __init__(
@@ -79,32 +80,32 @@ class ReceiptRelay:
         self._carried: dict[bytes, Carried] = {}  # by author
         # When an own receipt last went towards an author, and when any did; the longest ago first.
         self._sent: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
-        self._entries = 0  # of others, in all that is carried
-        self.wake: float | None = None
+        self._entries = 0  # receipts of other members in all of *_carried*
+        self.wake = inf
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing that is owed or carried waits for its time."""
+        """Whether no receipt waits for its time."""
         return not self._carried
 
     def owe(self, run: StreamId, now: float) -> None:
-        """This node owes a receipt of *run*: it goes out as soon as it may."""
+        """Give a receipt for *run* as soon as it may go."""
         author = run[0]
         carried = self._carried.setdefault(author, Carried())
         carried.own[run] = None
         if carried.own_due == inf:
             own, others = self._sent.get(author, (-inf, -inf))
             carried.own_due = max(now, own + self._interval(), others + self._config.receipt_delay)
-        self._wake_at(carried.own_due)
+        self.wake = min(self.wake, carried.own_due)
 
     def _interval(self) -> float:
-        """Seconds between two receipts of this node for one author: it verifies those of all members."""
+        """Seconds between two receipts of this node for one author, which verifies those of all members."""
         return max(self._config.receipt_delay, self._roster.there * self._config.receipt_share)
 
     def received(self, link: Link, frame: Receipts, now: float) -> Iterator[Receipt]:
-        """Receipts came over *link*: carry those of other authors' messages, and yield those of own ones.
+        """Carry the receipts in *frame* for other authors, and yield those for own messages.
 
-        :raises RemoteError: a signature is false, or something else is in the frame.
+        :raises RemoteError: a signature is false, or an entry is no receipt.
         """
         for signed in frame.entries:
             receipt = codec.receipt(signed.array)
@@ -121,18 +122,18 @@ class ReceiptRelay:
                 self._carry(receipt, signed, link.number, now)
 
     def _counts(self, receipt: Receipt, hops: int) -> bool:
-        """Whether a receipt is worth verifying: of a member, for what there is."""
+        """Whether a receipt is worth verifying: of a member, for messages that exist."""
         member = self._roster.get(receipt.member)
         if member is None or not member.is_member or receipt.member_epoch > member.presence.epoch:
             return False
-        if receipt.origin == self._local_node.origin:  # of earlier runs nobody waits to hear
+        if receipt.origin == self._local_node.origin:  # for earlier runs no receipt is open
             known = self._outbox.head if receipt.epoch == self._local_node.epoch else 0
         else:
             known = 0 if hops >= MOST_HOPS else self._published(receipt)
         return 0 < known >= receipt.high
 
     def _published(self, receipt: Receipt) -> int:
-        """The last message of that run as far as this node knows, which may have held it long ago."""
+        """The last message of that run as far as this node knows, even if it is no longer held."""
         run = (receipt.origin, receipt.epoch)
         stream, author = self._history.get(run), self._roster.get(receipt.origin)
         known = self._history.head(run) if stream is None else stream.high
@@ -147,8 +148,7 @@ class ReceiptRelay:
         carried = self._carried.setdefault(receipt.origin, Carried())
         share = (receipt.epoch, receipt.member, receipt.member_epoch)
         key = (*share, receipt.low, signed.tries)
-        before = carried.receipts.get(key)
-        if before is None:
+        if (before := carried.receipts.get(key)) is None:
             if carried.shares[share] >= _SHARE:
                 self.counts["dropped_receipts"] += 1
                 return
@@ -159,22 +159,22 @@ class ReceiptRelay:
         carried.receipts[key] = source, receipt.high, signed.relayed()
         if carried.due == inf:
             carried.due = now + self._config.receipt_delay
-            self._wake_at(carried.due)
+            self.wake = min(self.wake, carried.due)
 
     def due(self, now: float) -> list[bytes]:
-        """The authors to whom something is to go now: :meth:`flush` each, then :meth:`schedule`."""
+        """The authors to whom receipts go now: :meth:`flush` each, then :meth:`schedule`."""
         return [author for author, one in self._carried.items() if min(one.due, one.own_due) <= now]
 
     def owed(self, author: bytes, now: float) -> list[StreamId]:
-        """The runs of *author* of which this node owes a receipt, if those may go now."""
+        """The runs of *author* for which this node must give a receipt, if those may go now."""
         carried = self._carried[author]
         return list(carried.own) if carried.own_due <= now else []
 
     def flush(self, author: bytes, ways: list[Link], own: Iterable[OnWay], now: float) -> None:
-        """Send what others gave, and what this node owes if that may go.
+        """Send the receipts of other members, and the own ones if they may go.
 
-        :param ways: all links that could lead to *author*; *own*: the receipts of the runs that are
-            :meth:`owed`, each with the number of the link it is to go over.
+        :param ways: all links that could lead to *author*.
+        :param own: the receipts for the runs of :meth:`owed`, each with the number of its link.
         """
         carried = self._carried[author]
         entries: dict[int, list[SignedReceipt]] = {}  # by link
@@ -204,12 +204,9 @@ class ReceiptRelay:
                 self._effects.send((links[number],), Receipts(some[at : at + _IN_A_FRAME]))
 
     def schedule(self) -> None:
-        """What was due has gone out: see when the next is."""
+        """Find out when the next receipts are due, after those due have gone out."""
         times = [min(carried.due, carried.own_due) for carried in self._carried.values()]
-        self.wake = min(times, default=None)
-
-    def _wake_at(self, at: float) -> None:
-        self.wake = at if self.wake is None else min(self.wake, at)
+        self.wake = min(times, default=inf)
 
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""

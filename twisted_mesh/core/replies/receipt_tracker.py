@@ -1,9 +1,9 @@
-"""The author's side of receipts: who has which of the own messages.
+"""The author's side of receipts: which members have which of the own messages.
 
-Contract: a message counts as delivered to a member only if a range that this member signed holds it.  Who
-is *expected* to have a message are the members on the roster when it was sent, or when this node joined;
-of these it is *missed* by those who say that they begin above it, or have left the roster for good.  Each
-message and member is looked at once: what a range adds to what was known, and no more.
+Contract: a message counts as delivered to a member only if a range that this member signed holds it.  The
+members on the roster when it was sent, or when this node joined, are *expected* to have it.  Those of them
+that say that they begin above it, or have left the roster for good, have *missed* it.  A range is work only
+for the messages that it adds to those known before.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Final
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import Holders
 
-RANGES_MOST: Final = 8  # of one member that are remembered, the newest: each lies behind a gap (guess)
+RANGES_MOST: Final = 8  # ranges of one member that are remembered, the newest: gaps divide them (guess)
 
 
 class Taken:
-    """What one member has of the own run.
+    """The own messages that one member has.
 
-    :ivar gone: own messages up to this one are not with it, unless a range says otherwise.
+    :ivar gone: the member lacks the own messages up to this one, except those in a range.
     """
 
     __slots__ = ("gone", "ranges")
@@ -31,14 +31,13 @@ class Taken:
         self.gone = 0
 
     def add(self, low: int, high: int) -> list[tuple[int, int]]:
-        """It has *low* to *high*: what of that is news, in ranges.
+        """Add *low* to *high*; the ranges of messages that are news.
 
-        What lies below as many as are remembered would be forgotten at once, and be news again and again.
+        A range below ``RANGES_MOST`` others is not added: it would be forgotten at once, and be news again.
         """
         if len(self.ranges) >= RANGES_MOST and high + 1 < self.ranges[0][0]:
             return []
-        news = []
-        merged = []
+        news, merged = [], []
         start, first, last = low, low, high
         for known in self.ranges:
             if known[1] + 1 < low or known[0] > high + 1:
@@ -55,15 +54,15 @@ class Taken:
         return news
 
     def has(self, sequence: int) -> bool:
-        """Whether it has that message."""
+        """Whether the member has that message."""
         return any(low <= sequence <= high for low, high in self.ranges)
 
 
 class Open:
-    """A message somebody waits to hear of.
+    """A message whose receipt is open.
 
-    :ivar expected: who should have it; None until this node has joined.
-    :ivar pending: who of them may get it still; :ivar missed: never will.
+    :ivar expected: the members that should have it; None until this node has joined.
+    :ivar pending: those of them that may still get it; :ivar missed: those that never will.
     """
 
     __slots__ = ("expected", "missed", "pending")
@@ -75,29 +74,29 @@ class Open:
 
 
 class ReceiptTracker:
-    """Who has what of the own run."""
+    """Which members have which messages of the own run."""
 
     def __init__(self, config: MeshConfig) -> None:
         self._config = config
         self._taken: dict[bytes, Taken] = {}
         self._open: dict[int, Open] = {}
-        self._sequences: list[int] = []  # of those that are open, ascending
+        self._sequences: list[int] = []  # of the open ones, ascending
 
     def __len__(self) -> int:
-        """Messages somebody waits to hear of."""
+        """How many receipts are open."""
         return len(self._open)
 
     def __contains__(self, sequence: int) -> bool:
-        """Whether somebody waits to hear of that message."""
+        """Whether the receipt of that message is open."""
         return sequence in self._open
 
     def expect(
         self, sequences: Iterable[int], members: frozenset[bytes] | None
     ) -> Sequence[tuple[int, Holders]]:
-        """Somebody waits to hear of own messages, the latest so far; the oldest that are given up for them,
-        with who has these.
+        """Open the receipts of own messages, the latest so far.
 
-        :param members: who should have them, None while nobody knows.
+        :param members: the members that should have the messages; None until this node has joined.
+        :return: the oldest receipts, which are closed if there are too many, with their holders.
         """
         for sequence in sequences:
             self._open[sequence] = Open(members)
@@ -110,7 +109,7 @@ class ReceiptTracker:
         return closed
 
     def joined(self, members: frozenset[bytes]) -> Sequence[int]:
-        """This node knows now who the members are; of which messages that is news."""
+        """Set the members that should have the messages sent before this node joined; those messages."""
         waiting = [sequence for sequence, open in self._open.items() if open.expected is None]
         for sequence in waiting:
             fresh = self._open[sequence] = Open(members)
@@ -122,43 +121,46 @@ class ReceiptTracker:
         return waiting
 
     def close(self, sequence: int) -> None:
-        """Nobody waits for that message any more."""
+        """Close the receipt of that message."""
         if self._open.pop(sequence, None) is not None:
             del self._sequences[bisect_left(self._sequences, sequence)]
         if not self._open:
-            self._taken.clear()  # what a member has it tells again, all of it
+            self._taken.clear()  # later receipts of a member hold all its ranges again
 
     def take(self, member: bytes, low: int, high: int) -> Sequence[int]:
-        """A member has signed that it has *low* to *high*; of which messages that is news."""
+        """Take in that a member has signed for *low* to *high*; the messages for which that is news."""
         if not self._open or (member not in self._taken and len(self._taken) >= self._config.members_limit):
             return ()
-        taken = self._of(member)
+        taken = self._taken.setdefault(member, Taken())
         changed = self._lose(member, low - 1)
         for first, last in taken.add(low, high):
             for sequence in self._between(first, last):
                 open = self._open[sequence]
                 if member not in (open.expected or ()):
                     changed.append(sequence)
-                elif member in open.pending or member in open.missed:  # else it is told again
+                elif member in open.pending or member in open.missed:  # else it was known before
                     changed.append(sequence)
                     open.pending.discard(member)
                     open.missed.discard(member)
         return changed
 
     def lose(self, member: bytes, head: int) -> Sequence[int]:
-        """What a member has not told of up to *head* it lost, or will never tell; likewise."""
+        """Take in that a member never had the messages up to *head* for which it has not signed.
+
+        :return: the messages for which that is news.
+        """
         return self._lose(member, head) if self._open else ()
 
     def of(self, sequence: int) -> Holders:
-        """Who has the own message *sequence*, which is open."""
+        """Which members have the own message *sequence*, whose receipt is open."""
         open = self._open[sequence]
-        # Of too many ranges of a member the oldest is forgotten, and what was counted by it counts.
+        # A member's oldest range can be forgotten; a member that counted by it still counts.
         has = set(open.expected or ()) - open.pending - open.missed
         has.update(member for member, taken in self._taken.items() if taken.has(sequence))
         return Holders(frozenset(has), frozenset(open.pending), frozenset(open.missed))
 
     def is_decided(self, sequence: int) -> bool:
-        """Whether nobody is pending who should have the own message *sequence*, which is open."""
+        """Whether no member is pending for the own message *sequence*, whose receipt is open."""
         open = self._open[sequence]
         return open.expected is not None and not open.pending
 
@@ -167,7 +169,7 @@ class ReceiptTracker:
         return {"open_receipts": len(self._open), "tracked_members": len(self._taken)}
 
     def _lose(self, member: bytes, head: int) -> list[int]:
-        # Of who comes and goes without a word nothing is kept: there may be any number of them.
+        # Nothing is kept of members that have signed nothing: there may be any number of them.
         taken = self._taken.get(member, Taken())
         changed = []
         for sequence in self._between(taken.gone + 1, head):
@@ -182,9 +184,3 @@ class ReceiptTracker:
     def _between(self, first: int, last: int) -> list[int]:
         """The open ones from *first* to *last*."""
         return self._sequences[bisect_left(self._sequences, first) : bisect_right(self._sequences, last)]
-
-    def _of(self, member: bytes) -> Taken:
-        taken = self._taken.get(member)
-        if taken is None:
-            taken = self._taken[member] = Taken()
-        return taken

@@ -1,12 +1,13 @@
-"""The reverse path: what goes back to one node over the way its own frames came.
+"""The reverse path: receipts and direct messages go back to one node over the way its own frames came.
 
-Contract: receipts and direct messages, wired in one place.  Neither is held, and neither is spread: each
-is repeated by whom it comes from until it is known to have arrived, so that relays owe nothing.
+Contract: both are put together here.  Neither is held or spread: the node that sends a receipt or a message
+repeats it until it is known to have arrived, so that relays need not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import inf
 from typing import assert_never
 
 from twisted_mesh.config import MeshConfig
@@ -33,8 +34,8 @@ from twisted_mesh.wire.signed import SignedRecord
 class Replies:
     """The reverse path at one node.
 
-    :ivar issuer: of the receipts this node gives; :ivar relay: of those on their way to their authors.
-    :ivar directs: its direct messages.
+    :ivar issuer: gives receipts; :ivar relay: sends them on their way to their authors.
+    :ivar directs: the direct messages.
     """
 
     def __init__(
@@ -52,14 +53,14 @@ class Replies:
         self._roster = roster
         self._routes = routes
         self._effects = effects
-        self._joined = False  # whether this node knows who the members are
+        self._joined = False  # whether a neighbour has sent its roster
         self._tracker = ReceiptTracker(config)
         self.relay = ReceiptRelay(local_node, config, history, outbox, roster, routes, effects)
         self.issuer = ReceiptIssuer(local_node, config, history, roster, self.relay, effects)
         self.directs = Directs(local_node, config, roster, routes, effects)
 
     def handle(self, event: events.Asking, now: float) -> None:
-        """Something the application did."""
+        """Take in what the application took, sent or asks for."""
         match event:
             case events.Taken():
                 self._history.taken(event.run, event.sequence)
@@ -83,11 +84,11 @@ class Replies:
                 assert_never(event)
 
     def handed(self, item: Handed, now: float) -> None:
-        """Something went to the application: messages, some of which may ask who has them, or a gap."""
+        """Take in messages that went to the application, some of which may ask for receipts, or a gap."""
         run = (item.origin, item.epoch)
         match item:
             case events.Deliver():
-                if any(map(kind_of, item.entries)):  # else all are plain messages, as nearly always
+                if any(map(kind_of, item.entries)):  # nearly always all are plain messages
                     asks = [at for at, entry in enumerate(item.entries, item.first) if entry[0] & ASKS]
                     if asks:
                         self.issuer.asks(run, asks[-1], now)
@@ -99,53 +100,53 @@ class Replies:
                 assert_never(item)
 
     def on_receipts(self, link: Link, frame: Receipts, now: float) -> None:
-        """Receipts came over *link*."""
+        """Take in receipts that came over *link*."""
         changed: set[int] = set()
         try:
             for receipt in self.relay.received(link, frame, now):
                 self._outbox.confirm(receipt.low, receipt.high)
                 changed.update(self._tracker.take(receipt.member, receipt.low, receipt.high))
         finally:
-            self._changed(changed)  # whatever followed
+            self._changed(changed)  # even if a later receipt is false
 
     def on_direct(self, link: Link, signed: SignedRecord, now: float) -> None:
-        """A DIRECT or a DIRECT_ACK came over *link*."""
+        """Take in a DIRECT or a DIRECT_ACK that came over *link*."""
         self.directs.received(link, signed, now)
 
     def up(self, link: Link, now: float) -> None:
-        """A link is in the routing table."""
+        """Take in that a link is in the routing table."""
         self.issuer.link_up(now)
         self.directs.link_up(link.peer.origin, now)
 
     def closed(self, link: Link, now: float) -> None:
-        """A link ends."""
+        """Take in that a link ends."""
         self.issuer.link_gone(link.number, now)
         origin = link.peer.origin
         if self._roster.get(origin) is None and not self._routes.links.to(origin):
-            self._changed(self._tracker.lose(origin, self._outbox.head))  # it never had a record
+            self._changed(self._tracker.lose(origin, self._outbox.head))  # the peer never had a record
 
     def joined(self) -> None:
-        """This node knows now who the members are."""
+        """Take in that a neighbour has sent its roster."""
         self._joined = True
         self._changed(self._tracker.joined(self._members()))
 
     def returned(self, origin: bytes, now: float) -> None:
-        """A member that was gone is there again."""
+        """Take in that a member that was gone is back."""
         self.issuer.returned(origin, now)
 
     def forgotten(self, entry: Entry) -> None:
-        """A member is off the roster."""
+        """Take in that the roster has forgotten a member."""
         self._changed(self._tracker.lose(entry.presence.origin, self._outbox.head))
 
     @property
     def asks(self) -> bool:
-        """Whether somebody waits to hear who has an own message."""
+        """Whether a receipt of an own message is open."""
         return bool(len(self._tracker))
 
     def evident(self, presence: Presence, now: float) -> None:
-        """An author's newest record: if it waits for receipts it is told what this node has.
+        """Take in an author's newest record: give it the receipts it waits for.
 
-        And who leaves with a key made for one process has little time to acknowledge what was sent to it.
+        An author that leaves with a key of one process has little time left to acknowledge messages.
         """
         run = (presence.origin, presence.epoch)
         if presence.flags & PresenceFlags.EPHEMERAL and presence.flags & PresenceFlags.LEAVING:
@@ -154,34 +155,31 @@ class Replies:
             self.issuer.asks_still(run, presence.sequence, now)
 
     def holders(self, sequence: int) -> Holders | None:
-        """Who has the own message *sequence*; None if its receipt is not open."""
+        """Which members have the own message *sequence*; None if its receipt is not open."""
         return self._tracker.of(sequence) if sequence in self._tracker else None
 
     @property
     def counts(self) -> dict[str, int]:
-        """What was ignored, or dropped for want of room, so far, by name."""
+        """How much was ignored, or dropped for want of room, so far, by name."""
         return {**self.relay.counts, **self.directs.counts}
 
     @property
     def wake(self) -> float | None:
-        """When to call :meth:`tick` next."""
-        times = (self.issuer.wake, self.relay.wake, self.directs.wake)
-        return min((time for time in times if time is not None), default=None)
+        """When to call :meth:`tick` next, or None."""
+        wake = min(self.issuer.wake, self.relay.wake, self.directs.wake)
+        return None if wake == inf else wake
 
     def tick(self, now: float) -> None:
-        """Send what is due."""
-        receipts = [time for time in (self.issuer.wake, self.relay.wake) if time is not None]
-        if receipts and min(receipts) <= now:
+        """Send the receipts and messages that are due."""
+        if min(self.issuer.wake, self.relay.wake) <= now:
             self.issuer.repeat(now)
             for author in self.relay.due(now):
-                ways = list(self._routes.all_to(author))
-                own = [
-                    one for run in self.relay.owed(author, now) for one in self.issuer.own(run, ways, now)
-                ]
+                ways, runs = list(self._routes.all_to(author)), self.relay.owed(author, now)
+                own = [one for run in runs for one in self.issuer.own(run, ways, now)]
                 self.relay.flush(author, ways, own, now)
             self.relay.schedule()
             self.issuer.schedule()
-        if self.directs.wake is not None and self.directs.wake <= now:
+        if self.directs.wake <= now:
             self.directs.tick(now)
 
     def footprint(self) -> dict[str, int]:
@@ -194,9 +192,9 @@ class Replies:
         }
 
     def _members(self) -> frozenset[bytes]:
-        """Who is on the roster, and the neighbours: two new nodes link before either has a record.
+        """The members on the roster and the neighbours: two new nodes link before either has a record.
 
-        But for those that have left with a key made for one process.
+        Members that have left with a key of one process are not among them.
         """
         neighbours = [link.peer for link in self._routes.links.fed if link.frontier_received]
         members = {entry.presence.origin for entry in self._roster if entry.is_member}
@@ -204,8 +202,7 @@ class Replies:
         return frozenset(members.difference(e.presence.origin for e in self._roster if e.has_ended))
 
     def _changed(self, sequences: Iterable[int]) -> None:
-        changed = sorted(sequences)
-        if changed:
-            # Asked first: of thousands of messages that one member has told of, few are decided by that.
+        if changed := sorted(sequences):
+            # is_decided() first: one receipt can be for thousands of messages, and decides few of them.
             decided = {one: self._tracker.of(one) for one in changed if self._tracker.is_decided(one)}
             self._effects.emit(events.Receipted(changed, decided))

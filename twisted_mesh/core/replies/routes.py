@@ -1,9 +1,9 @@
-"""Ways to one node: over the link to it, or back over the way its own frames came.
+"""Routes to one node: over the link to it, or back over the links that brought its own frames.
 
-Contract: along ``Parents`` there is no circle, since what came over each of
-its links is at least as new as at the node before.  Where a parent is gone another neighbour may know a
-way, or may have it from this very node: that is tried only for so many hops, and then what goes in a
-circle ends.  A link behind whose transport too much waits is no way: what goes back is repeated, not held.
+Contract: along ``Parents`` there is no circle, since each link of it brought a frame that is at least as
+new as the one at the node before.  If a parent is gone, another neighbour may know a route, or may have it
+from this very node: that is tried for ``DETOURS`` hops only, so that a circle ends.  A link with too many
+bytes in its write queue is not used: frames on the reverse path are repeated, not held.
 """
 
 from __future__ import annotations
@@ -16,15 +16,12 @@ from twisted_mesh.core.broadcast.trees import Parents
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
 
-MOST_HOPS: Final = 32  # that anything goes on the reverse path (docs/protocol.rst)
-DETOURS: Final = 8  # hops after which nothing but a parent is trusted: a mesh of 1,000 is 5 deep (guess)
+MOST_HOPS: Final = 32  # of any frame on the reverse path (docs/protocol.rst)
+DETOURS: Final = 8  # hops after which only a parent is used: a mesh of 1,000 is 5 deep (guess)
 
 
 class Routes:
-    """The ways of one node.
-
-    :ivar links: those they go over.
-    """
+    """The routes of one node over its *links*."""
 
     def __init__(self, links: Links, parents: Parents, config: MeshConfig) -> None:
         self.links = links
@@ -32,32 +29,32 @@ class Routes:
         self._most = config.link_queue_bytes
 
     def all_to(self, origin: bytes) -> Iterator[Link]:
-        """All links that could lead to *origin*, the best first: its own, its parent, the quick ones."""
+        """All links that could lead to *origin*: its own, its parent, then others, the quickest first."""
         known = list(self._known(origin))
         yield from known
         others = [link for link in self.links.fed if self._is_free(link) and link not in known]
         yield from sorted(others, key=lambda link: (link.flow.rtt, link.number))
 
     def over(self, number: int | None) -> Link | None:
-        """The link of that number, if it can take something now."""
+        """The link of that number, if it can take a frame now."""
         link = None if number is None else self.links.get(number)
         return link if link is not None and self._is_free(link) else None
 
     def known_to(self, origin: bytes) -> Link | None:
-        """The best link that *origin* is known to be behind."""
+        """The best link that is known to lead to *origin*."""
         return next(self._known(origin), None)
 
     def on(self, origin: bytes, source: int, hops: int, tries: int = 0) -> Link | None:
-        """Over which link to hand on what came over the link *source*, if over any.
+        """The link over which to pass on a frame that came over the link *source*; None for none.
 
-        :param tries: how often it was sent before: it takes another way each time, as long as it has few
-            hops behind it, since a node further on may drop whatever takes the best one.
+        :param tries: how often the frame was sent before.  A repeat takes another route each time, for its
+            first hops, since a node on the best route may drop every frame.
         """
         if hops >= DETOURS or self.links.is_neighbour(origin):
             best = next(self._sure(origin), None)
             return None if best is None or best.number == source else best
         others = [way for way in self._known(origin) if way.number != source]
-        at = tries + hops if tries else 0  # what comes by in a circle goes on another way
+        at = tries + hops if tries else 0  # a frame that comes round a circle takes another link
         return others[at % len(others)] if others else None
 
     def _sure(self, origin: bytes) -> Iterator[Link]:
