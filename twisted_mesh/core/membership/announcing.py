@@ -1,9 +1,9 @@
-"""The own PRESENCE: when this node says what of itself.
+"""The own PRESENCE: when this node sends a record of itself, and with which content.
 
-Contract: :meth:`Announcing.announce` signs the next record and has it pushed.  It is renewed in an interval
-that grows with the mesh, once more when the first links have settled, at once when this node is said to be
-gone, though no faster than ``refute_pause``, and when it leaves.  While there is a key conflict it says
-nothing: the other node's word is the newer.
+Contract: :meth:`Announcing.announce` signs the next record and has it pushed.  The record is renewed after
+an interval that grows with the mesh, once more when the first links have settled, and when this node
+leaves.  If this node is suspected, it is renewed at once, but at most once in ``refute_pause`` seconds.
+During a key conflict no record is sent: the other node's is the newer.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from twisted_mesh.wire.membership import MAX_INTERVAL, Presence, PresenceFlags, 
 
 
 class Announcing:
-    """What one run of a node says of itself.
+    """The records of one run of this node.
 
-    :ivar address: where others can dial it, as the next record will say; None for nowhere.
-    :ivar asks: whether somebody waits for a receipt of an own message, as the next record will say.
+    :ivar address: the address at which others can dial this node, for the next record; None for none.
+    :ivar asks: whether a receipt of an own message is open, for the next record.
     """
 
     def __init__(
@@ -51,25 +51,25 @@ class Announcing:
         self.address = local_node.address
         self._counter = 0
         self._published = -inf
-        self._due = inf  # when the next one was promised for
+        self._due = inf  # when the next record was promised for
         self._leaving = False
         self._refuted = -inf
-        self._refutes = False  # a refutation waits for its time
+        self._refutes = False  # whether a refutation waits for its time
         self._settles = inf  # when the first record is followed by another
 
     @property
     def rank(self) -> Rank:
-        """Of the newest record."""
+        """The rank of the newest record."""
         return self._local_node.epoch, self._counter
 
     @property
     def speaks(self) -> bool:
-        """Whether this node is a member that has said that it is there, so that its word counts."""
+        """Whether this node is a member whose record is valid, so that others accept its suspicions."""
         return self.is_announced and self._local_node.role is not Role.GUEST
 
     @property
     def is_announced(self) -> bool:
-        """Whether this node has said that it is there, and not that it stops, and nobody else says so."""
+        """Whether this node has sent a record, is not leaving, and no other node uses its key."""
         return self._records.own is not None and not self._leaving and not self._conflict
 
     def age(self, now: float) -> float:
@@ -77,7 +77,7 @@ class Announcing:
         return max(0.0, now - self._published)
 
     def announce(self, now: float) -> None:
-        """Say that this node is there, or that it stops."""
+        """Sign and push the next record: that this node is up, or that it leaves."""
         me = self._local_node
         interval = self._interval()
         self._counter += 1
@@ -103,24 +103,24 @@ class Announcing:
         self._records.push(self._records.own, presence, None)
 
     def announce_first(self, now: float) -> None:
-        """Say so unless it was said."""
+        """Push the first record, unless it was pushed."""
         if self._records.own is None and not self._conflict:
             self.announce(now)
             self._settles = now + self._config.presence_settle
             self.look_again()
 
     def leave(self, now: float) -> None:
-        """Tell those who know of this node that it stops."""
+        """Tell the nodes that know this one that it leaves."""
         if self.is_announced:
             self._leaving = True
             self.announce(now)
 
     def is_accused(self, rank: Rank) -> bool:
-        """Whether to answer who says that this node is gone since the record of that *rank*."""
+        """Whether to refute a suspicion of this node that names the record of that *rank*."""
         return rank == self.rank and self.is_announced and not self._refutes
 
     def refute(self, now: float) -> None:
-        """This node is said to be gone: say another word, now or as soon as may be."""
+        """Push another record against a suspicion, now or as soon as ``refute_pause`` allows."""
         if now >= self._refuted + self._config.refute_pause:
             self._refuted = now
             self.announce(now)
@@ -129,7 +129,7 @@ class Announcing:
             self._effects.set_timer(Timer.ROSTER, self._refuted + self._config.refute_pause)
 
     def tick(self, now: float) -> None:
-        """Say the next word if it is due."""
+        """Push the next record if it is due."""
         refutes = self._refutes and now >= self._refuted + self._config.refute_pause
         if self.is_announced and (refutes or now >= min(self._due, self._settles)):
             if refutes:
@@ -139,14 +139,14 @@ class Announcing:
             self.announce(now)
 
     def look_again(self) -> None:
-        """Have :meth:`tick` called when the next word is due."""
+        """Have :meth:`tick` called when the next record is due."""
         if self.is_announced:
             self._effects.set_timer(Timer.ROSTER, min(self._due, self._settles))
             if self._refutes:
                 self._effects.set_timer(Timer.ROSTER, self._refuted + self._config.refute_pause)
 
     def _interval(self) -> int:
-        """ms to the next: so that all nodes together send no more than ``presence_rate``."""
+        """Milliseconds to the next record: all nodes together send at most ``presence_rate`` a second."""
         config = self._config
         seconds = max(config.presence_interval, (self._roster.there + 1) / config.presence_rate)
         return min(ceil(seconds * 1000), MAX_INTERVAL)

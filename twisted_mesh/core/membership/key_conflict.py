@@ -1,15 +1,17 @@
 """A key conflict: another node signs with the own key, in a run that counts as the newer one.
 
-Contract: what comes here is signed with the own key, so nobody without it can bring a conflict about.
-While there is a conflict this node publishes nothing and says nothing of itself.  It is over when the other
-node has said that it stops, or was silent for as long as makes a member *down*: :attr:`KeyConflict.until`.
+Contract: all frames that come here are signed with the own key, so only its holders can cause a conflict.
+During a conflict this node publishes nothing and sends no record of itself.  The conflict is over when the
+other node has said that it leaves, or was silent long enough for a member to be *down*:
+:attr:`KeyConflict.until`.
 
-The other node hears of this one by a handshake alone.  A record of an older run proves nothing to it: who
-has kept one of its own earlier runs can say that again.  So this node dials it where its record says it is.
+The other node learns of this one only by a handshake.  A record of an older run proves nothing to it: a
+node that has kept a record of an earlier run can send it again.  So this node dials the address in the
+other node's record.
 
-A record alone does not prove that the other node runs now.  It can be of an own run: its number was lost,
-as when the key's file was restored, and the clock set back.  Proven is a node that speaks on after it was
-first heard of, or shakes hands with this one.
+A record alone does not prove that the other node runs now.  It can be of an own run whose epoch was lost,
+for example because the key's file was restored and the clock set back.  A node is proven if it sends
+another record after its first, or shakes hands with this node.
 """
 
 from __future__ import annotations
@@ -30,11 +32,11 @@ _ON_ITS_WAY: Final = 2.0  # seconds a record may take from its author to here (g
 class KeyConflict:
     """The other node, as far as this one knows.
 
-    :ivar epoch: of its newest run; 0 while there is no conflict.
-    :ivar signed: its newest record, None if only messages of it came.
-    :ivar rank: of that record, (0, 0) without one.
-    :ivar contact: where that record says it can be dialled; None if that is not believed, or it is gone.
-    :ivar until: when it counts as gone unless it says another word.
+    :ivar epoch: of its newest run; 0 without a conflict.
+    :ivar signed: its newest record; None if only messages of it came.
+    :ivar rank: of that record; (0, 0) without one.
+    :ivar contact: the address in that record; None if it is not believed, or the node is gone.
+    :ivar until: when the node counts as gone unless another record comes.
     """
 
     def __init__(self, config: MeshConfig, effects: Effects) -> None:
@@ -56,9 +58,9 @@ class KeyConflict:
     def recorded(
         self, signed: SignedRecord, presence: Presence, contact: Contact | None, heard: float, now: float
     ) -> None:
-        """A verified record of the own key came that is newer than all known of it.
+        """Take in a verified record of the own key that is newer than all known ones.
 
-        :param heard: when it came, to whoever told of it.
+        :param heard: when it came to the node that told of it.
         """
         is_first = self.signed is None
         self._begin(presence.epoch, now)
@@ -73,30 +75,30 @@ class KeyConflict:
             self._prove()
 
     def published(self, epoch: int, now: float) -> None:
-        """A verified batch of the own key came, of a run above the own one."""
+        """Take in that a verified batch of the own key came, of a run above the own one."""
         if epoch > self.epoch:
             self._begin(epoch, now)
             self.until = now + self._config.presence_missed * self._config.presence_interval
 
     def met(self, epoch: int, now: float) -> None:
-        """It has signed something fresh, in a handshake with this node, in a run above the own one."""
+        """Take in that the other node shook hands with this one, in a run above the own one."""
         until = now + self._config.presence_missed * self._config.presence_interval
         self.until = max(self.until, until) if self else until
         self._begin(epoch, now)
         self._prove()
 
     def suspected(self, now: float) -> None:
-        """A neighbour has lost it: it has ``suspect_patience`` for another word."""
+        """Wait ``suspect_patience`` seconds for another record: a neighbour of the node has lost it."""
         self.until = min(self.until, now + self._config.suspect_patience)
 
     def doubt(self, late: float) -> None:
-        """This node itself was held up by *late* seconds: nobody was silent then."""
+        """Count no silence for the *late* seconds in which this node itself was held up."""
         self.until += late
 
     def over(self, now: float) -> int | None:
-        """The epoch to begin a new run above, if the other node counts as gone.
+        """The epoch above which to begin a new run, if the other node counts as gone; else None.
 
-        If none can begin it is time for another attempt in ``key_retry``.
+        If no run can begin, it is returned again after ``key_retry`` seconds.
         """
         if not self or now < self.until:
             return None
@@ -105,7 +107,7 @@ class KeyConflict:
         return self.epoch
 
     def age(self, now: float) -> float:
-        """Seconds since its newest record was heard of."""
+        """Seconds since the newest record was heard of."""
         return max(0.0, now - self._heard)
 
     def _prove(self) -> None:

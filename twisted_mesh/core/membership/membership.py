@@ -1,7 +1,7 @@
-"""Who is a member, and whether it is there: presence and suspicion, wired in one place.
+"""The members and whether they are up: presence and suspicion, put together in one place.
 
-Contract: what is unsigned decides nothing here, and of what is signed only the newest: whoever is accused
-says another word, and is up again.  A node that was held up itself doubts itself first.
+Contract: only signed records decide here, and of each author only the newest: a suspected member sends
+another record, and is up again.  A node that was held up itself counts no silence of others for that time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from twisted_mesh.wire.membership import Roster as RosterFrame
 from twisted_mesh.wire.signed import SignedRecord
 
 _SHARED = "two nodes use this key, and the one started later keeps it: give each an identity of its own"
-_LOOKS: Final = 10  # times an interval the roster is looked through
+_LOOKS: Final = 10  # how often in an interval the roster is looked through
 
 
 class Membership:
@@ -38,8 +38,8 @@ class Membership:
 
     :ivar roster: all authors but this node.
     :ivar conflict: with another node that uses the own key.
-    :ivar records: those that leave this node; :ivar announcing: its own.
-    :ivar joined: whether a neighbour has told its roster.
+    :ivar records: sends records; :ivar announcing: makes the own ones.
+    :ivar joined: whether a neighbour has sent its roster.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Membership:
 
     @property
     def counts(self) -> dict[str, int]:
-        """What was ignored so far, by name."""
+        """How much was ignored so far, by name."""
         return {
             "old_records": self._presences.old,
             "authors_waiting": self._admission.waiting,
@@ -85,7 +85,7 @@ class Membership:
         self.records.tell(link, vote, age, now)
 
     def up(self, link: Link, now: float) -> None:
-        """The peer's frontier is here."""
+        """Take in that the peer's frontier has come."""
         if self._local_node.role is Role.MEMBER:
             self.announcing.announce_first(now)
         if not link.is_exchange:
@@ -98,15 +98,15 @@ class Membership:
             self.records.introduce(link, origin)
 
     def closed(self, link: Link, reason: Reason, now: float) -> None:
-        """A link has ended."""
-        # Of a silent link this end may have been the silent one: then the peer, which says so, is there.
+        """Take in that a link has ended."""
+        # If the peer closed the link as silent, this end may have been the silent one, and the peer is up.
         silent = reason is Reason.SILENT and now - link.last_frame_at >= self._config.dead_after
         wordless = silent or reason is Reason.LOST
         if link.up and wordless and not self._links.to(link.peer.origin):
             self._suspicion.lost(link.peer.origin, now)
 
     def same_key(self, event: events.SameKey, now: float) -> None:
-        """Another node has the own key: only one of the two goes on, and both say so."""
+        """Take in that another node has the own key: only one of the two goes on, and both report it."""
         epoch = self._local_node.epoch
         self._effects.close(event.link, Reason.KEY, _SHARED)
         if event.epoch > epoch:
@@ -118,13 +118,12 @@ class Membership:
     # ── frames ──────────────────────────────────────────────────────────────────────
 
     def received(self, link: Link, signed: SignedRecord, now: float) -> News | None:
-        """A PRESENCE or a SUSPECT came over *link*.
+        """Take in a PRESENCE or a SUSPECT that came over *link*.
 
         :raises RemoteError: its signature is false.
         """
         if isinstance(signed.record, Presence):
-            news = self._presences.received(link, signed, signed.record, now)
-            if news is not None:
+            if (news := self._presences.received(link, signed, signed.record, now)) is not None:
                 self._look_again(now)
             return news
         assert isinstance(signed.record, Suspect)  # the node gives no other here
@@ -132,9 +131,9 @@ class Membership:
         return None
 
     def on_roster(self, link: Link, frame: RosterFrame, now: float) -> Iterator[News]:
-        """The roster of a peer, or a part of it, which is read as far as this is gone through.
+        """Take in the roster of a peer, or a part of it, one record at each step of the iterator.
 
-        :raises RemoteError: it has no place here, or something else is in it, or a signature is false.
+        :raises RemoteError: the roster was complete, an entry is no PRESENCE, or a signature is false.
         """
         if link.roster_received:
             raise RemoteError("another roster", Reason.ORDER)
@@ -144,7 +143,7 @@ class Membership:
         link.roster_received = frame.last
 
     def now_joined(self) -> bool:
-        """A neighbour has told its roster; whether that was the first."""
+        """Take in that a neighbour has sent its roster; whether that was the first."""
         if self.joined:
             return False
         self.joined = True
@@ -154,7 +153,7 @@ class Membership:
     # ── time ────────────────────────────────────────────────────────────────────────
 
     def tick(self, now: float, late: float) -> list[Entry]:
-        """Renew the own record, and see who is gone; the members that were forgotten.
+        """Renew the own record, and find members that are gone; return those that were forgotten.
 
         :param late: seconds by which this node was held up.
         """
@@ -162,9 +161,8 @@ class Membership:
             self.roster.doubt(late)
             self.conflict.doubt(late)
         if any(link.repair.is_slowed(now) for link in self._links.fed):
-            self.roster.wait_for_suspects(now)  # their word may stand in the queue of a slow line
-        over = self.conflict.over(now)
-        if over is not None:
+            self.roster.wait_for_suspects(now)  # their records may wait in the queue of a slow line
+        if (over := self.conflict.over(now)) is not None:
             self._effects.emit(events.EpochConflict(over))
         self.announcing.tick(now)
         changed, gone = self.roster.tick(now)
@@ -180,8 +178,7 @@ class Membership:
     def _look_again(self, now: float) -> None:
         if self.records.own is not None or len(self.roster):
             self._effects.set_timer(Timer.ROSTER, now + self._config.presence_interval / _LOOKS)
-        suspected = self.roster.suspected_until
-        if suspected is not None:
+        if (suspected := self.roster.suspected_until) is not None:
             self._effects.set_timer(Timer.ROSTER, suspected)
         if self.conflict:
             self._effects.set_timer(Timer.ROSTER, self.conflict.until)

@@ -1,8 +1,9 @@
-"""The records of presence that come in: which is news, and what is kept of it.
+"""Incoming records of presence: finds those that are news, and keeps them.
 
-Contract: a record that is news is kept and pushed on, the same again prunes, an older one is dropped.  What
-of a peer's ROSTER is fresh and news goes on from here, or two parts of a mesh would know of each other only
-with the next word of everybody.  What is unsigned decides nothing, and of what is signed only the newest.
+Contract: a record that is news is kept and pushed on, a second copy prunes the link, and an older record is
+dropped.  Records of a peer's ROSTER that are fresh and news are pushed on, too: else two parts of a mesh
+would know of each other only after the next record of each member.  Only signed records decide, and of each
+author only the newest.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ from twisted_mesh.wire.signed import SignedRecord
 
 
 class News(NamedTuple):
-    """An author of whom there is a newer record.
+    """An author of which a newer record came.
 
-    :ivar is_back: whether it was gone, and is there; :ivar is_guest_now: whether it was a member.
+    :ivar is_back: whether it was gone and is up; :ivar is_guest_now: whether it was a member until now.
     """
 
     entry: Entry
@@ -42,7 +43,7 @@ class News(NamedTuple):
 class Presences:
     """The records that come to a node.
 
-    :ivar old: how many were older than what is known.
+    :ivar old: how many were older than the known record.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Presences:
         self.old = 0
 
     def received(self, link: Link, signed: SignedRecord, presence: Presence, now: float) -> News | None:
-        """A PRESENCE came over *link*.
+        """Take in a PRESENCE that came over *link*.
 
         :raises RemoteError: its signature is false.
         """
@@ -84,17 +85,16 @@ class Presences:
             self.old += 1
             return None
         parent = self._served_by(link, origin, now)
-        news = self._take(link, signed, presence, now, now)
-        if news is not None:
+        if (news := self._take(link, signed, presence, now, now)) is not None:
             if parent is None:
                 self._push.record_arrived(link, run, presence.sequence, presence.counter, now)
             self._records.push(signed.relayed(), presence, link, parent)
         return news
 
     def on_roster(self, link: Link, entries: Iterable[RosterEntry], now: float) -> Iterator[News]:
-        """The peer's roster.
+        """Take in the peer's roster.
 
-        :raises RemoteError: there is something else in it, or a signature is false.
+        :raises RemoteError: an entry is no PRESENCE, or a signature is false.
         """
         for told in entries:
             signed = codec.decode(told.frame)
@@ -107,9 +107,8 @@ class Presences:
                 self._said_elsewhere(link, signed, presence, heard, now)
             elif not self._roster.is_forgotten(presence, heard, now):
                 parent = self._served_by(link, presence.origin, now)
-                news = self._take(link, signed, presence, heard, now)
-                if news is not None:
-                    if not link.is_exchange:  # who told of it has a way to it
+                if (news := self._take(link, signed, presence, heard, now)) is not None:
+                    if not link.is_exchange:  # the peer has a route to the author
                         run = (presence.origin, presence.epoch)
                         self._push.parents.note(run, presence.sequence, link.number, presence.counter)
                     if news.entry.state is State.UP and heard + news.entry.interval > now:
@@ -117,7 +116,7 @@ class Presences:
                     yield news
 
     def _on_own(self, link: Link, signed: SignedRecord, presence: Presence, now: float) -> None:
-        """Something this node said came back, or something that another with its key says."""
+        """Take in a record of the own key: an own one that came back, or another node's."""
         if (presence.epoch, presence.counter) > self._records.own_rank:
             self._said_elsewhere(link, signed, presence, now, now)
         elif presence.epoch == self._local_node.epoch:
@@ -127,7 +126,7 @@ class Presences:
     def _said_elsewhere(
         self, link: Link, signed: SignedRecord, presence: Presence, heard: float, now: float
     ) -> None:
-        """A record of the own key: if this node never said it, and it is news, it goes on like others."""
+        """Take in a record of the own key; if it is news and another node's, push it on like others."""
         if (presence.epoch, presence.counter) <= max(self._records.own_rank, self._conflict.rank):
             return
         self._signer.require(signed)
@@ -139,7 +138,7 @@ class Presences:
     def _take(
         self, link: Link, signed: SignedRecord, presence: Presence, heard: float, now: float
     ) -> News | None:
-        """Keep the record if it is newer than what is known, and there is room for its author."""
+        """Keep the record if it is newer than the known one, and there is room for its author."""
         origin = presence.origin
         if (presence.epoch, presence.counter) <= self._roster.rank(origin):
             return None
@@ -160,11 +159,11 @@ class Presences:
         return News(entry, was_gone and entry.is_there, was_member and not entry.is_member)
 
     def _served_by(self, link: Link, origin: bytes, now: float) -> int | None:
-        """The link *origin*'s records come over, if *link*, which brings one, is no branch of its tree.
+        """The link over which *origin*'s records come, if *link*, which brings one, is not in its tree.
 
-        That is an exchange, or a neighbour that was told to push no more and answers a suspicion.  Who
-        brings the records here, and gets one from here first, would take this node for its way to *origin*
-        and prune its own: then neither had one.
+        Then *link* is an exchange, or leads to a neighbour that was pruned and answers a suspicion.  The
+        record is not pushed to the node that brings *origin*'s records here: it would take this node for
+        its parent and prune its own, and neither node would have one.
         """
         known = self._roster.get(origin)
         is_served = known is not None and known.is_there and known.heard + known.interval > now
@@ -173,7 +172,7 @@ class Presences:
 
 
 def _contact(link: Link, presence: Presence) -> Contact | None:
-    """Where the author of *presence*, which came over *link*, can be dialled, if that is believed."""
+    """The address in *presence*, which came over *link*, as a contact; None if it is not believed."""
     if presence.address is None or not believed(presence.address[0], link.host):
         return None
     return Contact(id_of(presence.origin), *presence.address)

@@ -1,8 +1,8 @@
-"""Which records of presence go over which link.
+"""Sends records of presence: chooses the links for each.
 
 Contract: a PRESENCE travels like a batch, along its origin's tree: news goes to every link that is not lazy
-by peer.  So the tree of an author stands before its first message.  A ROSTER tells a new neighbour all at
-once.  A SUSPECT floods, since it must reach the suspect by whatever way is left.
+by peer.  So the tree of an author is there before its first message.  A ROSTER gives a new neighbour all
+records at once.  A SUSPECT floods, since it must reach the suspect over any links that are left.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from twisted_mesh.wire import codec, membership
 from twisted_mesh.wire.membership import Presence, RosterEntry
 from twisted_mesh.wire.signed import SignedRecord
 
-_ROSTER_BYTES: Final = 48 * 1024  # of records in one frame, so that it is under 64 KiB with what is around
+_ROSTER_BYTES: Final = 48 * 1024  # of records in one frame, so that the whole frame is under 64 KiB
 
 
 class RecordPush:
     """The records that leave a node.
 
-    :ivar own: its newest record of itself, None while it has said nothing; :ivar own_rank: of that.
+    :ivar own: its newest record of itself, None before the first; :ivar own_rank: the record's rank.
     """
 
     def __init__(
@@ -49,9 +49,9 @@ class RecordPush:
         self.own_rank: Rank = (local_node.epoch, 0)
 
     def tell(self, link: Link, vote: int, own_age: float | None, now: float) -> None:
-        """Tell a new neighbour, or the far end of an exchange, all that is known.
+        """Send all records to a new neighbour, or to the far end of an exchange.
 
-        :param own_age: seconds since the own record; None if that does not count.
+        :param own_age: seconds since the own record; None leaves it out.
         """
         for frame in self._rosters(vote, own_age, now):
             self._effects.send((link,), frame)
@@ -88,25 +88,21 @@ class RecordPush:
         ]
         for link in links:
             link.presence.note(origin, rank)
-        if links:
-            self._effects.send(links, signed)
+        self._effects.send(links, signed)
 
     def flood(self, signed: SignedRecord, source: Link | None) -> None:
         """Send a suspicion to all but *source*."""
-        links = [link for link in self._links.fed if link is not source]
-        if links:
-            self._effects.send(links, signed)
+        self._effects.send([link for link in self._links.fed if link is not source], signed)
 
     def warn(self, suspect: bytes, signed: SignedRecord, source: Link) -> None:
-        """Send a suspicion towards the *suspect* alone, or to all where the way to it is not known."""
+        """Send a suspicion towards the *suspect* only, or to all if no route to it is known."""
         number = self._parents.of(suspect)
         others = [other for other in self._links.fed if other is not source]
         links = [other for other in others if other.number == number] or others
-        if links:
-            self._effects.send(links, signed.relayed())
+        self._effects.send(links, signed.relayed())
 
     def _newest_own(self) -> tuple[SignedRecord | None, Rank]:
-        """The newest record of the own key, by whichever node, and its rank."""
+        """The newest record of the own key, by this node or another, and its rank."""
         if self._conflict.signed is not None:
             return self._conflict.signed.relayed(), self._conflict.rank
         return self.own, self.own_rank

@@ -1,12 +1,13 @@
-"""The roster: every author that has said of itself that it is there, and whether it still is.
+"""The roster: every author whose PRESENCE has come, and whether it is still up.
 
-Contract: tables alone; what is taken here was verified before.  Of each author the newest PRESENCE is
-kept, by (epoch, counter), and when it came.  Silence for ``presence_missed`` of its own intervals, or a
-suspicion that is not refuted, makes it *down*: that decides nothing but what is shown, who is drawn for
-an exchange, and when an ephemeral one is forgotten.  Guests are kept here, too, and are no members.
+Contract: this holds tables only; records were verified before.  Of each author the newest PRESENCE is kept,
+by (epoch, counter), and the time when it came.  An author is *down* after silence for ``presence_missed``
+of its own intervals, or after a suspicion that is not refuted.  That decides only which state is shown,
+which authors are drawn for an exchange, and when an ephemeral one is forgotten.  Guests are kept, too, but
+are no members.
 
-What is bounded: ``members_limit`` authors.  For one more, whoever is gone longest makes room; where all
-are up the newcomer is not taken, and comes again with its next PRESENCE.
+The roster has at most ``members_limit`` authors.  If it is full, the author that is gone longest makes room
+for a new one; if all are up, the new one is not kept, and can come again with its next PRESENCE.
 """
 
 from __future__ import annotations
@@ -21,30 +22,30 @@ from twisted_mesh.wire.membership import Contact, Presence, PresenceFlags, Role
 from twisted_mesh.wire.signed import SignedRecord
 
 _SPARED: Final = 5.0  # seconds for which suspects are not given up while a line is slow (guess)
-_OVERDUE: Final = 1.25  # intervals of silence after which another way to an author is tried (guess)
+_OVERDUE: Final = 1.25  # intervals of silence after which another route to an author is tried (guess)
 
 Rank = tuple[int, int]  # epoch, counter: the higher is the newer
 
 
 class State(Enum):
-    """Whether a member is there."""
+    """The state of a member."""
 
     UP = "up"
-    SUSPECT = "suspect"  #: a neighbour lost its link to it, and it has not spoken since
-    DOWN = "down"  #: it was not heard of for too long
-    LEFT = "left"  #: it said that it stops
+    SUSPECT = "suspect"  #: a neighbour has lost it, and no record came since
+    DOWN = "down"  #: no record came for too long
+    LEFT = "left"  #: its last record says that it leaves
 
 
 class Entry:
-    """One author as it was last heard of.
+    """One author, by its newest record.
 
-    :ivar signed: its newest PRESENCE, as it came; :ivar presence: what that says.
-    :ivar contact: where it can be dialled, if that is believed.
-    :ivar heard: when that came; :ivar since: since when it is in its :ivar:`state`.
-    :ivar accused: when it last accused somebody.
+    :ivar signed: its newest PRESENCE as it came; :ivar presence: the same, unpacked.
+    :ivar contact: its address in that, if believed.
+    :ivar heard: when that came; :ivar since: since when the author is in its :ivar:`state`.
+    :ivar accused: when it last accused another.
     :ivar warned: its rank when a suspicion that did not count here was passed on to it.
-    :ivar sought: how often its silence was noticed, and another way to it tried.
-    :ivar at_join: its epoch and sequence when this node joined, if it knew of it then.
+    :ivar sought: how often it was silent for so long that another route to it was tried.
+    :ivar at_join: its epoch and sequence when this node joined, if it was on the roster then.
     """
 
     __slots__ = (
@@ -73,7 +74,7 @@ class Entry:
     def renew(
         self, signed: SignedRecord, presence: Presence, contact: Contact | None, heard: float
     ) -> None:
-        """A newer record of it came."""
+        """Keep a newer record."""
         self.signed = signed
         self.presence = presence
         self.contact = contact
@@ -82,16 +83,16 @@ class Entry:
 
     @property
     def rank(self) -> Rank:
-        """Of its newest record."""
+        """The rank of its newest record."""
         return self.presence.epoch, self.presence.counter
 
     @property
     def is_member(self) -> bool:
-        """Whether it is shown, and counts for receipts."""
+        """Whether it is shown as a member, and counts for receipts."""
         return self.presence.role != Role.GUEST
 
     def changed(self) -> MemberChanged:
-        """What is to be told of it."""
+        """The event that reports its state."""
         return MemberChanged(self.presence, self.state.value, self.since)
 
     @property
@@ -101,7 +102,7 @@ class Entry:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it has left, with a key made for one process: it will hardly be seen again."""
+        """Whether it has left with a key of one process, so that it will hardly come back."""
         return self.state is State.LEFT and bool(self.presence.flags & PresenceFlags.EPHEMERAL)
 
     @property
@@ -110,25 +111,22 @@ class Entry:
         return self.presence.interval / 1000
 
     def says_the_same(self, presence: Presence) -> bool:
-        """Whether *presence* shows nothing new to who looks at the roster."""
-        mine = self.presence
-        return (mine.epoch, mine.address, mine.role, mine.label, mine.tags) == (
-            presence.epoch,
-            presence.address,
-            presence.role,
-            presence.label,
-            presence.tags,
-        )
+        """Whether *presence* would show the application nothing new."""
+        return _shown(self.presence) == _shown(presence)
+
+
+def _shown(presence: Presence) -> tuple[object, ...]:
+    return presence.epoch, presence.address, presence.role, presence.label, presence.tags
 
 
 class Roster:
-    """All authors but this node."""
+    """All authors except this node."""
 
     def __init__(self, config: MeshConfig) -> None:
         self._config = config
         self._entries: dict[bytes, Entry] = {}
         self._displaced: list[Entry] = []  # forgotten since the last tick
-        self._suspects: dict[bytes, Entry] = {}  # those in that state, of which there are few
+        self._suspects: dict[bytes, Entry] = {}  # the authors in that state, which are few
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())
@@ -140,11 +138,11 @@ class Roster:
         return origin in self._entries
 
     def get(self, origin: bytes) -> Entry | None:
-        """What is known of *origin*."""
+        """The entry of *origin*."""
         return self._entries.get(origin)
 
     def rank(self, origin: bytes) -> Rank:
-        """Of the newest record of *origin*; (0, 0) where there is none."""
+        """The rank of the newest record of *origin*; (0, 0) if there is none."""
         entry = self._entries.get(origin)
         return (0, 0) if entry is None else entry.rank
 
@@ -155,16 +153,16 @@ class Roster:
 
     @property
     def there(self) -> int:
-        """How many are up."""
+        """How many authors are up."""
         return sum(entry.is_there for entry in self._entries.values())
 
     def take(
         self, signed: SignedRecord, presence: Presence, contact: Contact | None, heard: float, now: float
     ) -> bool | None:
-        """Keep a verified record that is newer than what is known.
+        """Keep a verified record that is newer than the known one.
 
-        :param heard: when it came, to whoever told of it; who was heard of here since was there then.
-        :return: whether it shows anything new; None where there is no room for its author.
+        :param heard: when it came to the node that told of it; a later time known here is kept.
+        :return: whether the record shows anything new; None if there is no room for its author.
         """
         entry = self._entries.get(presence.origin)
         is_news = entry is None or not entry.says_the_same(presence)
@@ -184,19 +182,19 @@ class Roster:
         return self._enter(entry, state, now if state is State.UP else over) or is_news
 
     def is_forgotten(self, presence: Presence, heard: float, now: float) -> bool:
-        """Whether its author is not known here, and would be forgotten already if it were.
+        """Whether its author is not on the roster, and would be forgotten by now if it had been.
 
-        Else two nodes would learn for ever from each other of whom they have forgotten.
+        Else two nodes would tell each other for ever of authors that they have forgotten.
         """
         over = heard + self._patience(presence)
         return presence.origin not in self._entries and over + self._memory(presence) <= now
 
     def suspect(self, entry: Entry, now: float) -> None:
-        """It may be gone: unless it says a word it is down after ``suspect_patience``."""
+        """Suspect an author: unless another record comes, it is down after ``suspect_patience`` seconds."""
         self._enter(entry, State.SUSPECT, now)
 
     def tick(self, now: float) -> tuple[list[Entry], list[Entry]]:
-        """Let time do its work: those in another state now, and those that were forgotten."""
+        """Update the states: the authors whose state changed, and those that were forgotten."""
         changed: list[Entry] = []
         gone = [entry for entry in self._displaced if not self._is_shown(entry.presence.origin)]
         self._displaced = []
@@ -215,18 +213,18 @@ class Roster:
 
     @property
     def suspected_until(self) -> float | None:
-        """When the first of those that are suspected is given up, or None if none is."""
-        # Asked for with every record, so it must not look through all of the roster.
+        """When the first suspected author will be down; None if none is suspected."""
+        # This is asked for with every record, so it must not look through all of the roster.
         first = min((entry.since for entry in self._suspects.values()), default=None)
         return None if first is None else first + self._config.suspect_patience
 
     def wait_for_suspects(self, now: float) -> None:
-        """Give nobody up for a suspicion now; whose record is overdue is down all the same."""
+        """Let no suspicion make an author down now; one whose record is overdue is down all the same."""
         for entry in self._suspects.values():
             entry.since = max(entry.since, now + _SPARED - self._config.suspect_patience)
 
     def silent(self, now: float) -> list[Entry]:
-        """Those whose record is overdue, now and then: what comes from them may have lost its way."""
+        """Authors whose record is overdue, each now and then: their records may have lost their route."""
         overdue = [
             entry
             for entry in self._entries.values()
@@ -237,7 +235,7 @@ class Roster:
         return overdue
 
     def doubt(self, late: float) -> None:
-        """This node itself was held up by *late* seconds: nobody was silent then."""
+        """Count no silence for the *late* seconds in which this node itself was held up."""
         for entry in self._entries.values():
             if entry.is_there:
                 entry.heard += late
@@ -245,9 +243,9 @@ class Roster:
                     entry.since += late
 
     def age(self, entry: Entry, now: float) -> float:
-        """Seconds since it was heard of; of who is gone, as if by its silence since it went.
+        """Seconds since its record came; if it is gone, a silence that lasts since it went.
 
-        So who is told of it remembers it as long as this node does, and no longer.
+        So a node that is told of it remembers it as long as this node does, and no longer.
         """
         if entry.is_there:
             return max(0.0, now - entry.heard)
@@ -258,7 +256,7 @@ class Roster:
         return {"roster": len(self._entries)}
 
     def _enter(self, entry: Entry, state: State, now: float) -> bool:
-        """Whether it was in another state."""
+        """Set the state; whether it was another."""
         if entry.state is state:
             return False
         entry.state, entry.since = state, now
@@ -269,7 +267,7 @@ class Roster:
         return True
 
     def _is_shown(self, origin: bytes) -> bool:
-        """Whether it is a member here; who made room as one can be back as a guest."""
+        """Whether it is a member here: a member that made room can be back as a guest."""
         entry = self._entries.get(origin)
         return entry is not None and entry.is_member
 
@@ -281,9 +279,8 @@ class Roster:
         return self._config.ephemeral_memory if is_ephemeral else self._config.member_memory
 
     def _make_room(self) -> bool:
-        """Forget who is gone longest, ephemeral ones and guests first; False if all are there."""
-        gone = [entry for entry in self._entries.values() if not entry.is_there]
-        if not gone:
+        """Forget the author gone longest, ephemeral ones and guests first; False if all are up."""
+        if not (gone := [entry for entry in self._entries.values() if not entry.is_there]):
             return False
         leaves = min(gone, key=lambda entry: (self._memory(entry.presence), entry.since))
         del self._entries[leaves.presence.origin]

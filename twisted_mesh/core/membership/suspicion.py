@@ -1,10 +1,10 @@
-"""Suspicion: a neighbour that went without a word may be gone, and whoever lives says so.
+"""Suspicion: a neighbour whose link ended without a goodbye may be gone; if it is up, it refutes that.
 
-Contract: the ex-neighbour's SUSPECT names the newest record it knows; the first for each record counts and
-floods, since it must reach the suspect by whatever way is left.  The suspect's next record ends it; without
-one it is down after ``suspect_patience``.  Only members accuse, each once in ``accuse_pause``, so that
-nobody can keep the mesh busy with it.  Who suspects for the lack of a newer record is sent that, by whoever
-has it.
+Contract: the former neighbour's SUSPECT names the newest record that it knows.  The first SUSPECT for each
+record counts and floods, since it must reach the suspect over any links that are left.  The suspect's next
+record ends the suspicion; without one it is down after ``suspect_patience`` seconds.  Only members accuse,
+each once in ``accuse_pause`` seconds, so that none can keep the mesh busy.  If an accuser lacks a newer
+record, a node that has the record sends it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from twisted_mesh.wire.signed import SignedRecord
 class Suspicion:
     """The suspicions of one node, and those against it.
 
-    :ivar idle: how many did not count.
+    :ivar idle: how many suspicions did not count.
     """
 
     def __init__(
@@ -51,18 +51,18 @@ class Suspicion:
         self.idle = 0
 
     def lost(self, peer: bytes, now: float) -> None:
-        """The last link to *peer* ended without a word: the others should know."""
+        """Suspect *peer*, to which the last link ended without a goodbye, and tell the others."""
         entry = self._roster.get(peer)
         if entry is None or entry.state is not State.UP or not entry.is_member:
             return
         if self._effects.late(Timer.ROSTER, now) > self._config.stall_grace:
-            return  # it was this node that was silent
+            return  # this node itself was silent
         if self._announcing.speaks and now >= self._accused + self._config.accuse_pause:
             self._accused = now
             self._suspected(entry, self._accusation(entry), None, now)
 
     def linked(self, link: Link) -> None:
-        """A link is up: if its peer counts as gone here it should know, and say another word."""
+        """Tell the peer of a link that is up if it counts as gone here, so that it sends another record."""
         entry = self._roster.get(link.peer.origin)
         if entry is None or entry.state in (State.UP, State.LEFT) or not entry.is_member:
             return
@@ -70,7 +70,7 @@ class Suspicion:
             self._effects.send((link,), self._accusation(entry))
 
     def received(self, link: Link, signed: SignedRecord, suspect: Suspect, now: float) -> None:
-        """Somebody says that somebody is gone.
+        """Take in the suspicion of an accuser.
 
         :raises RemoteError: its signature is false.
         """
@@ -107,9 +107,9 @@ class Suspicion:
             self._suspected(entry, signed.relayed(), link, now)
 
     def _pass_on(self, link: Link, signed: SignedRecord, entry: Entry) -> None:
-        """An accuser says more than counts here: it may count elsewhere, so the suspect must hear it.
+        """Pass on a suspicion that comes too soon to count here: it may count elsewhere.
 
-        Once for each record of the suspect, and not to all but towards it.
+        It goes towards the suspect only, once for each record of the suspect.
         """
         if entry.warned == entry.rank:
             return
