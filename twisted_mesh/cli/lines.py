@@ -200,8 +200,7 @@ class LineInput(Terminal):
             _log.warn(text, line=self._count, limit=LINE_BYTES)
 
     def _on_receipt(self, receipt: Receipt) -> None:
-        line = self._followed.get(receipt)
-        if line is None:
+        if (line := self._followed.get(receipt)) is None:
             return
         if receipt.is_complete or receipt.closed is not None:
             del self._followed[receipt]

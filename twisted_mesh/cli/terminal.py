@@ -224,8 +224,7 @@ class Terminal(Service):
     async def _copy(self) -> None:
         # The node ends the iteration when it has stopped.
         async for message in self._node.messages():
-            line = self.as_line(message)
-            if line is not None:
+            if (line := self.as_line(message)) is not None:
                 self._streams.write(line)
             if not self._streams.has_room:
                 if not self.running:

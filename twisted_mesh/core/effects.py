@@ -87,8 +87,7 @@ class Effects:
 
     def set_timer(self, timer: Timer, at: float) -> None:
         """Have *timer* fire at the time *at*, unless it fires sooner."""
-        running = self._timers.get(timer)
-        if running is None or at < running:
+        if (running := self._timers.get(timer)) is None or at < running:
             self._timers[timer] = at
             self._effects.append(SetTimer(timer, at))
 

@@ -44,8 +44,7 @@ class Keepalive:
 
     def handle(self, event: Flowing | Resumed, now: float) -> None:
         """Note a sign of life that is no frame."""
-        link = self._links.get(event.link)
-        if link is None:
+        if (link := self._links.get(event.link)) is None:
             return
         if isinstance(event, Flowing):
             link.life.last_bytes_at = now

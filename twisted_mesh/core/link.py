@@ -296,8 +296,7 @@ class FrontierState:
 
     def served(self, run: StreamId, first: int, last: int) -> None:
         """Messages up to *last* went over the link in answer to a WANT from *first* on."""
-        claim = self.claims.get(run)
-        if claim is not None and first <= claim[1] + 1:
+        if (claim := self.claims.get(run)) is not None and first <= claim[1] + 1:
             first = min(claim[0], first)
         self.claim(run, first, last)
 
@@ -307,8 +306,7 @@ class FrontierState:
         Only what joins on extends the claim: of two nodes with the same hole each would else
         believe that the other holds it, and wait for ever.
         """
-        claim = self.claims.get(run)
-        if claim is None:
+        if (claim := self.claims.get(run)) is None:
             if first == 1:
                 self.claim(run, first, last)
         elif claim[0] <= first <= claim[1] + 1:

@@ -55,8 +55,7 @@ class LinkLife:
 
     def closing(self, number: int, reason: Reason, now: float) -> None:
         """Nothing more goes out over a link; what still comes in counts."""
-        link = self._stop_feeding(number, reason, now)
-        if link is not None:
+        if (link := self._stop_feeding(number, reason, now)) is not None:
             self._settle_double(link.peer.origin, now)
 
     def _settle_double(self, origin: bytes, now: float) -> None:

@@ -114,8 +114,7 @@ class Links:
         Until it is an older one serves on, so that there is always one.
         """
         links = self.to(origin)
-        kept = self._kept(links)
-        if kept is None or not kept.up:
+        if (kept := self._kept(links)) is None or not kept.up:
             return []
         return [link for link in links if link is not kept and self._decides(kept, link)]
 
@@ -153,8 +152,7 @@ class Links:
         origin = link.peer.origin
         if self._ways.get(origin) is not link:
             return link, None
-        heir = self._kept([other for other in self.to(origin) if other.up])
-        if heir is None:
+        if (heir := self._kept([other for other in self.to(origin) if other.up])) is None:
             del self._ways[origin]
         else:
             self._ways[origin] = heir

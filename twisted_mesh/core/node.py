@@ -239,8 +239,7 @@ class Node:
             self._forget(link.number, now)
 
     def _on_arriving(self, event: events.Arriving, now: float) -> None:
-        link = self._links.get(event.link)
-        if link is not None:
+        if (link := self._links.get(event.link)) is not None:
             link.arriving(event, now)
             self._broadcast.arriving(link, now)
 
@@ -288,8 +287,7 @@ class Node:
                 assert_never(frame)
 
     def _on_batch(self, link: Link, signed: SignedBatch, now: float) -> None:
-        handed = self._broadcast.inbound.batch(link, signed, now)
-        if handed is None:
+        if (handed := self._broadcast.inbound.batch(link, signed, now)) is None:
             return
         if signed.batch.origin == self.outbox.run[0] and signed.batch.epoch > self.outbox.run[1]:
             self.membership.conflict.published(signed.batch.epoch, now)
@@ -310,8 +308,7 @@ class Node:
         self._broadcast.frontier.on_digest(link, frame, now)
 
     def _on_record(self, link: Link, signed: SignedRecord, now: float) -> None:
-        news = self.membership.received(link, signed, now)
-        if news is not None:
+        if (news := self.membership.received(link, signed, now)) is not None:
             self._on_news(news, now)
             self._evident(news.entry, now)
             self.neighbourhood.know([news.entry], link, now)
@@ -390,8 +387,7 @@ class Node:
         self.membership.announcing.asks = self.replies.asks
 
     def _on_accepted(self, event: events.Accepted, now: float) -> None:
-        link = self._links.get(event.link)
-        if link is not None and not link.closing:
+        if (link := self._links.get(event.link)) is not None and not link.closing:
             self.flow.accepted(link, event.size)
             self._answer(link, now)
 

@@ -249,8 +249,7 @@ class Delivery:
             return
         heard = emit_one(self.listeners, "message", message)
         for reference in self._queues:
-            queue = reference()
-            if queue is not None:
+            if (queue := reference()) is not None:
                 heard = True
                 queue.put(message, size)
         if not heard:

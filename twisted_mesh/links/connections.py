@@ -240,8 +240,7 @@ class Connections:
     def closing(self, link: MeshProtocol, error: RemoteError) -> None:
         """Nothing more can be sent over *link*."""
         self._strangers.pop(link.number, None)
-        refusal = self.log.closing(link, error)
-        if refusal is not None:
+        if (refusal := self.log.closing(link, error)) is not None:
             self._core.publish(refusal)
         self._core.handle(events.LinkClosing(link.number, error.reason))
 
@@ -281,8 +280,7 @@ class Connections:
 
     def up(self, up: events.LinkUp) -> None:
         """A link is in the routing table now, as the one to its node."""
-        link = self._links.get(up.link)
-        if link is not None and link.id is not None:
+        if (link := self._links.get(up.link)) is not None and link.id is not None:
             is_new = link.id not in self._table
             self._table[link.id] = link
             self.log.up(link, link.id, is_new)

@@ -41,7 +41,6 @@ class MeshFactory(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> MeshProtocol | None:
         """A new link, or None to refuse the connection."""
-        host = self._host()
-        if host is None:
+        if (host := self._host()) is None:
             return None
         return host.link(addr, self._outgoing, self._expected, self._purpose)

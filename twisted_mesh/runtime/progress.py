@@ -61,8 +61,7 @@ class Progress:
     def delivered(self, event: events.Deliver | events.GapFound | events.Poisoned) -> None:
         """Note messages that were handed to the consumers, or will not come."""
         run = (event.origin, event.epoch)
-        behind = self._behind.get(run)
-        if behind is None:
+        if (behind := self._behind.get(run)) is None:
             if not self._is_stored or not event.first:  # whispers have no numbers
                 return
             behind = self._behind[run] = _Behind(0, -1)

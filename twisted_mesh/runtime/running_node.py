@@ -98,8 +98,7 @@ class RunningNode:
         self._connecting: dict[Deferred[MeshProtocol], None] = {}  # the application waits for these links
         self._stopping = False
         with ExitStack() as undo:
-            store = settings.open_history()
-            if store is not None:
+            if (store := settings.open_history()) is not None:
                 undo.callback(store.close)
             restored = Restored() if store is None else store.restored
             local_node = self._first_run(restored)

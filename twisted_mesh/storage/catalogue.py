@@ -207,8 +207,7 @@ class Catalogue:
         return self._write_streams()
 
     def _close(self, run: StreamId, head: int) -> None:
-        entry = self._entries.get(run)
-        if entry is not None:
+        if (entry := self._entries.get(run)) is not None:
             self._drop(entry)
         self._forget_closed(run)  # so that it is the newest again
         self._database.execute("INSERT INTO closed VALUES (NULL, ?, ?, ?)", (*run, head))

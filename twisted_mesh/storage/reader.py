@@ -124,8 +124,7 @@ class Reader:
 
     def _read_by_key(self, run: StreamId, first: int, last: int, start: int | None, most: int) -> _Rows:
         """As :meth:`_read`, batch by batch."""
-        id = self._number(_FIND_STREAM, *run)
-        if id is None:
+        if (id := self._number(_FIND_STREAM, *run)) is None:
             return _Rows([_Row(first if start is None else start, None, 0)], None)
         if start is None:
             start = self._number(_FIND_START, id, first)
@@ -169,8 +168,7 @@ class Reader:
     def _can_seek(self, id: int, start: int) -> bool:
         """Whether :meth:`_read_by_key` can read the first key from *start* on; also if there is none."""
         try:
-            key = self._database.execute(_FIND_NEXT, (id, start)).fetchone()
-            if key is not None:
+            if (key := self._database.execute(_FIND_NEXT, (id, start)).fetchone()) is not None:
                 number, _ = numbers(key)
                 _check_order(number, start)
         except TROUBLE as error:

@@ -283,8 +283,7 @@ def _check(writer: sqlite3.Connection, path: str, network: bytes, size: int) -> 
         (found,) = writer.execute(f"PRAGMA quick_check({table})").fetchmany(1)
         if found != ("ok",):
             raise _damaged(path, str(found[0]))
-    about = writer.execute("SELECT network FROM about").fetchone()
-    if about is None:
+    if (about := writer.execute("SELECT network FROM about").fetchone()) is None:
         raise _damaged(path, "it names no network")
     if about[0] != network:
         raise StoreError(

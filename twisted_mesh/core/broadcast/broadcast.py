@@ -94,8 +94,7 @@ class Broadcast:
         """Nothing is asked of a link any more, and what came over it is to come another way."""
         self.repair.link_gone(number, now)
         for run in self.parents.lost_with(number):
-            asked = self.repair.parent_lost(run, now)
-            if asked is not None:
+            if (asked := self.repair.parent_lost(run, now)) is not None:
                 self.parents.note(run, 0, asked)
 
     # ── messages ────────────────────────────────────────────────────────────────────
@@ -109,8 +108,7 @@ class Broadcast:
 
     def arriving(self, link: Link, now: float) -> None:
         """Some of a frame has come over *link*, which takes long."""
-        run = self.repair.arriving(link, now)
-        if run is not None:
+        if (run := self.repair.arriving(link, now)) is not None:
             self.push.under_way(link, run, now)
 
     def start(self, presence: Presence, now: float) -> None:
@@ -123,8 +121,7 @@ class Broadcast:
         :param at_join: the epoch and the sequence of the author when this node joined.
         """
         run = (presence.origin, presence.epoch)
-        lowered = self.joining.lowered(run, presence.sequence, at_join)
-        if lowered is not None:
+        if (lowered := self.joining.lowered(run, presence.sequence, at_join)) is not None:
             yield from self._pass_gaps([lowered], now)
             self.repair.ask_again(run, now)
         self._history.hinted(run, presence.sequence, now)

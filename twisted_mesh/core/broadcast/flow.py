@@ -72,8 +72,7 @@ class Flow:
         links = [link for link in asked if not link.flow.checked and link.frontier.holds(run) > known]
         for link in links:
             link.flow.checked = link.frontier.holds(run)
-        if links:
-            self._effects.send(links, Ping(READ_OWN))
+        self._effects.send(links, Ping(READ_OWN))
 
     def pinged(self, link: Link, token: int) -> None:
         """The peer has sent a PING with that *token*."""
@@ -108,8 +107,7 @@ class Flow:
         for link in links:
             link.flow.farewell_due = True
             self._farewells[link] = link.frontier.holds(self._outbox.run)
-        if links:
-            self._effects.send(links, Ping(READ_ALL))
+        self._effects.send(links, Ping(READ_ALL))
 
     def ended(self, link: Link, reason: Reason) -> None:
         """*link* is fed no more: who says goodbye first need not answer."""

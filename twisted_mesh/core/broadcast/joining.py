@@ -151,8 +151,7 @@ class Joining:
             return False
         if self.settled:
             return True
-        conflict = epoch_conflict(frontier.snapshot, self._outbox)
-        if conflict is not None:
+        if (conflict := epoch_conflict(frontier.snapshot, self._outbox)) is not None:
             self.is_void = True
             self._effects.emit(EpochConflict(conflict))
             frontier.snapshot = []

@@ -61,8 +61,7 @@ class Outbox:
 
     def unsent(self, history: History) -> list[bytes]:
         """What no neighbour took, packed message by message."""
-        stream = history.get(self.run)
-        if stream is None:
+        if (stream := history.get(self.run)) is None:
             return []
         pieces = stream.serve(self.taken + 1, self.head, self.unsent_bytes)
         batches = [piece.batch for piece in pieces if not isinstance(piece, Missing)]

@@ -272,8 +272,7 @@ class Push:
         return link.flow.meter.bytes_in(_ANSWER_SECONDS, _ANSWER_FIRST)
 
     def _entry(self, run: StreamId, low: int = 0) -> HaveEntry:
-        stream = self._history.get(run)
-        if stream is None:
+        if (stream := self._history.get(run)) is None:
             head = self._history.head(run)
             return HaveEntry(*run, head + 1, head)
         return HaveEntry(*run, max(low, stream.low), stream.head)

@@ -172,8 +172,7 @@ class Repair:
 
     def announced(self, link: Link, run: StreamId, now: float, *, eager: bool) -> None:
         """The claim of *link* on *run* goes beyond what is held here."""
-        pull = self._pulls.get(run)
-        if pull is None:
+        if (pull := self._pulls.get(run)) is None:
             if not self._is_verified(run):
                 if len(self._unverified) >= UNVERIFIED_MOST or link.repair.failures >= TRIES:
                     return  # the next comparison tells again
@@ -270,8 +269,7 @@ class Repair:
 
     def arrived(self, link: int, run: StreamId, last: int, now: float) -> None:
         """*link* has brought *run* up to *last*: others need not send that, if there is time to say so."""
-        pull = self._pulls.get(run)
-        if pull is None:
+        if (pull := self._pulls.get(run)) is None:
             return
         if link in pull.ranges:
             first, end = pull.ranges[link]
@@ -292,8 +290,7 @@ class Repair:
 
     def answered(self, link: int, run: StreamId, now: float) -> None:
         """*link* has closed its answer about *run*."""
-        pull = self._pulls.get(run)
-        if pull is None or not self.is_asked(link, run):
+        if (pull := self._pulls.get(run)) is None or not self.is_asked(link, run):
             return
         answerer = self._link(link)
         pull.ranges.pop(link, None)
@@ -311,8 +308,7 @@ class Repair:
 
     def no_room(self, link: int, run: StreamId) -> None:
         """Something of *run* that *link* brought was not kept: asked at once it would come in circles."""
-        pull = self._pulls.get(run)
-        if pull is not None and pull.asked == link:
+        if (pull := self._pulls.get(run)) is not None and pull.asked == link:
             pull.full = True
 
     def link_gone(self, link: int, now: float) -> None:
@@ -337,8 +333,7 @@ class Repair:
                 runs[heappop(self._wakes)[1]] = None
             for run in runs:
                 self._look(run, now, wants, may_ask=not self._window.is_waited_for(self._is_verified(run)))
-            next_run = self._window.next_run()
-            if next_run is not None:
+            if (next_run := self._window.next_run()) is not None:
                 self._look(next_run, now, wants, may_ask=True)
             elif len(runs) == LOOKS_MOST or not runs:
                 return wants
@@ -348,8 +343,7 @@ class Repair:
         return self._history.get(run) is not None or self._history.head(run) > 0
 
     def _look(self, run: StreamId, now: float, wants: list[tuple[Link, Want]], *, may_ask: bool) -> None:
-        pull = self._pulls.get(run)
-        if pull is None:
+        if (pull := self._pulls.get(run)) is None:
             return
         wants += self._revised(pull, run, now)
         if pull.asked is not None and not self._gives_up(pull, run, now):
@@ -357,12 +351,10 @@ class Repair:
         if now < pull.not_before:
             self._look_at(pull, run, pull.not_before, now)
             return
-        stream = self._history.get(run)
-        if stream is not None and stream.equivocated:
+        if (stream := self._history.get(run)) is not None and stream.equivocated:
             self._forget(run)
             return
-        best = self._best(pull, run, now)
-        if best is None:
+        if (best := self._best(pull, run, now)) is None:
             self._wait(pull, run, now)
             return
         link, want = best
@@ -535,8 +527,7 @@ class Repair:
                 due = known.popleft()[1]
             if due:
                 known.appendleft((now, due))
-            missing = self._missing(link, run, head, due)
-            if missing is None:
+            if (missing := self._missing(link, run, head, due)) is None:
                 if due and len(known) == 1:
                     del pull.announced[number]
                 continue
@@ -553,8 +544,7 @@ class Repair:
 
     def _still_owes(self, pull: Pull, link: Link, now: float) -> bool:
         """Whether *link* was asked before, and what it was asked for may still come."""
-        since = pull.owing.get(link.number)
-        if since is None:
+        if (since := pull.owing.get(link.number)) is None:
             return False
         if self._owes_until(since, link, now) > now:
             return True
@@ -584,8 +574,7 @@ class Repair:
         if due == MAX_NUMBER:  # a graft: what is missing, or else whatever there is behind the head
             hole = None if stream is None else stream.next_missing(head + 1, stream.high)
             return hole or (head + 1, MAX_NUMBER)
-        claim = link.frontier.claims.get(run)
-        if claim is None:
+        if (claim := link.frontier.claims.get(run)) is None:
             return None
         low, high = claim[0], min(claim[1], due)
         if stream is not None:

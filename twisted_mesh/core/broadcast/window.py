@@ -90,8 +90,7 @@ class Window:
 
     def drop(self, run: StreamId) -> None:
         """*run* waits no more."""
-        place = self._place.pop(run, None)
-        if place is not None:
+        if (place := self._place.pop(run, None)) is not None:
             verified, link = place
             runs = self._waiting[verified][link]
             del runs[run]

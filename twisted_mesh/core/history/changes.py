@@ -117,8 +117,7 @@ class Changes:
                 stream.stored = max(stream.stored, marks.head)
                 stream.kept = marks.taken
         for run, low in flushed.lows:
-            stream = streams(run)
-            if stream is not None:
+            if (stream := streams(run)) is not None:
                 stream.given_up(low)
 
     def failed(self, streams: Callable[[StreamId], Stream | None]) -> None:
@@ -131,8 +130,7 @@ class Changes:
             self._closed.pop(run, None)  # so that it is the newest
             self._closed[run] = head
         for marks in flush.marks:
-            stream = streams(marks.run)
-            if stream is not None:
+            if (stream := streams(marks.run)) is not None:
                 stream.storing = stream.stored
                 self._changed[marks.run] = None
 
@@ -140,8 +138,7 @@ class Changes:
         """Let each stream announce only messages above those that reading has missed."""
         missed, self.storage.missed = self.storage.missed, {}
         for run, last in missed.items():
-            stream = streams(run)
-            if stream is not None and stream.low <= last:
+            if (stream := streams(run)) is not None and stream.low <= last:
                 stream.begin_behind(last)
                 self._changed[run] = None
 

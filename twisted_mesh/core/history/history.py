@@ -98,8 +98,7 @@ class History:
 
     def taken(self, run: StreamId, sequence: int) -> None:
         """Every consumer here has *run* up to *sequence*: what lies below a gap there is held no more."""
-        stream = self._open.get(run)
-        if stream is not None:
+        if (stream := self._open.get(run)) is not None:
             before = stream.held_bytes, stream.waiting_bytes
             stream.taken = sequence
             stream.drop_below_gap(sequence)
@@ -113,14 +112,12 @@ class History:
 
     def discard(self, run: StreamId) -> None:
         """Forget *run* but for its head."""
-        stream = self._open.get(run)
-        if stream is not None:
+        if (stream := self._open.get(run)) is not None:
             self._close(stream)
 
     def is_duplicate(self, batch: Batch) -> bool:
         """Whether everything in *batch* has come already."""
-        stream = self._open.get((batch.origin, batch.epoch))
-        if stream is None:
+        if (stream := self._open.get((batch.origin, batch.epoch))) is None:
             return batch.last <= self._closed.get((batch.origin, batch.epoch), 0)
         return stream.covers(batch)
 
@@ -130,8 +127,7 @@ class History:
 
     def lacks(self, run: StreamId, first: int, last: int) -> bool:
         """Whether any of messages *first* to *last* of *run* has not come."""
-        stream = self._open.get(run)
-        if stream is None:
+        if (stream := self._open.get(run)) is None:
             return last > self._closed.get(run, 0)
         return stream.next_missing(first, last) is not None
 
@@ -144,8 +140,7 @@ class History:
     def take(self, signed: SignedBatch, now: float) -> list[Ready]:
         """Take a verified batch that is no duplicate and has room; what can be delivered now."""
         run = (signed.batch.origin, signed.batch.epoch)
-        stream = self._open.get(run)
-        if stream is None:
+        if (stream := self._open.get(run)) is None:
             closed = self._closed.pop(run, 0)
             stream = self._add(Stream(run, closed, closed, now, self._storage))
         self._use(stream)
@@ -157,8 +152,7 @@ class History:
 
     def hinted(self, run: StreamId, sequence: int, now: float) -> None:
         """The author of *run* has said that *sequence* is the last of it; what is missing is a hole."""
-        stream = self._open.get(run)
-        if stream is None:
+        if (stream := self._open.get(run)) is None:
             closed = self._closed.get(run, 0)
             if sequence <= closed:
                 return
@@ -170,8 +164,7 @@ class History:
 
     def skipped(self, run: StreamId, sequence: int) -> None:
         """The application will not take all of *run* up to *sequence*."""
-        stream = self._open.get(run)
-        if stream is not None and stream.whole <= sequence:
+        if (stream := self._open.get(run)) is not None and stream.whole <= sequence:
             stream.whole = sequence + 1
             self.changed(run)
 
@@ -199,8 +192,7 @@ class History:
 
     def wait_on(self, run: StreamId, now: float) -> None:
         """What fills the lowest hole of *run* is on its way."""
-        stream = self._open.get(run)
-        if stream is not None:
+        if (stream := self._open.get(run)) is not None:
             stream.wait_on(now)
 
     def give_up(self, now: float, patience: float) -> Iterator[tuple[GapFound, list[Ready]]]:

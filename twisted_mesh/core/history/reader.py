@@ -51,8 +51,7 @@ def read(history: History, run: StreamId, after: int, upto: int, most: int) -> I
     :param upto: at or under the head of the run.
     :raises StoreError: it cannot be read now; that says nothing of what is held.
     """
-    stream = history.get(run)
-    if stream is None:
+    if (stream := history.get(run)) is None:
         return
     for held in stream.read(after + 1, upto, most):
         if isinstance(held, Missing):

@@ -57,8 +57,7 @@ class DialLimit:
 
         :param found: whether the node with that id was there.
         """
-        dial = self._under_way.pop(id, None)
-        if dial is None:
+        if (dial := self._under_way.pop(id, None)) is None:
             return None
         place, purpose, _ = dial
         if not found:

@@ -102,8 +102,7 @@ class Exchange:
 
     def roster_received(self, link: Link, vote: int) -> bool:
         """The peer's roster has come, and its *vote*; whether the link is kept between neighbours."""
-        exchange = self._open.get(link)
-        if exchange is None:
+        if (exchange := self._open.get(link)) is None:
             return False
         exchange.peer_vote = KeepVote(vote)
         both = (exchange.own_vote, exchange.peer_vote)
@@ -169,8 +168,7 @@ class Exchange:
             self._next_draw = now + self._wait()
         elif now >= self._next_draw:
             self._next_draw = now + self._wait()
-            drawn = self._draw()
-            if drawn is not None:
+            if (drawn := self._draw()) is not None:
                 self._dial(drawn, Purpose.EXCHANGE, now)
         for exchange in list(self._open.values()):
             self._look_at(exchange, now)

@@ -103,8 +103,7 @@ class Neighbourhood:
         """The peer's frontier is here."""
         if link.is_exchange:
             return
-        contact = _contact(link)
-        if contact is not None:
+        if (contact := _contact(link)) is not None:
             self.exchange.remember(contact)
         if self.overlay is not None:
             self.overlay.up(link, now)

@@ -147,8 +147,7 @@ class Overlay:
 
     def located(self, link: Link, contact: Contact, now: float) -> None:
         """The node at the far end of a link tells where others can dial it."""
-        node = self._active.over(link)
-        if node is None:
+        if (node := self._active.over(link)) is None:
             return
         if not node.fits(contact):
             self._unbelieved += 1
@@ -158,8 +157,7 @@ class Overlay:
 
     def up(self, link: Link, now: float) -> None:
         """The frontier of the peer has come: the link counts."""
-        node = self._active.over(link)
-        if node is None:
+        if (node := self._active.over(link)) is None:
             return
         if not node.up:
             node.since = now
@@ -202,8 +200,7 @@ class Overlay:
         if link is None:
             self._learn(contacts, MET, now)
             return
-        node = self._active.over(link)
-        if node is not None:
+        if (node := self._active.over(link)) is not None:
             believable = [contact for contact in contacts if node.fits(contact)]
             for contact in believable:
                 self._moved(contact)
@@ -237,8 +234,7 @@ class Overlay:
 
     def shuffle_reply(self, link: Link, frame: ShuffleReply, now: float) -> None:
         """A SHUFFLE_REPLY came over *link*."""
-        peer = self._active.over(link)
-        if peer is not None and peer.up:
+        if (peer := self._active.over(link)) is not None and peer.up:
             self._shuffles.answered(peer, link, frame)
             self._search.resume(now, now)
 
@@ -291,8 +287,7 @@ class Overlay:
         ]
 
     def _lets_walk(self, link: Link, now: float) -> bool:
-        bucket = self._walks.get(link)
-        if bucket is None:
+        if (bucket := self._walks.get(link)) is None:
             bucket = self._walks[link] = RateLimit(WALK_BURST, WALK_RATE)
         taken = bucket.take(now)
         self._dropped_walks += not taken

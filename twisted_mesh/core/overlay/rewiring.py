@@ -111,8 +111,7 @@ class Rewiring:
 
     def answered(self, moved: Neighbour, target: bytes, now: float) -> None:
         """*moved* says that it will not go to *target*."""
-        asked = self._asked.get(moved.id)
-        if asked is not None and asked[0] == target:
+        if (asked := self._asked.get(moved.id)) is not None and asked[0] == target:
             del self._asked[moved.id]
             self._staying[moved.id] = now + jitter(self._config.move_timeout, self._randomness)
 
@@ -162,8 +161,7 @@ class Rewiring:
             return None
         task = _Task(contact, link, now + self._config.move_timeout)
         self._task = task
-        target = self._active.get(contact.id)
-        if target is not None and target.up:
+        if (target := self._active.get(contact.id)) is not None and target.up:
             return self._finish(task)
         if target is None and not self._dial(contact, Purpose.URGENT, now):
             self._decline(task)

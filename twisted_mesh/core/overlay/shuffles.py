@@ -92,16 +92,14 @@ class Shuffles:
 
     def answered(self, peer: Neighbour, link: Link, frame: ShuffleReply) -> None:
         """An answer came from *peer* over *link*: it goes back, or was for this node."""
-        walk = self._walks.get(frame.token)
-        if walk is None or walk.on is not link:
+        if (walk := self._walks.get(frame.token)) is None or walk.on is not link:
             self.strays += 1
             return
         del self._walks[frame.token]
         if walk.back is None:
             self._take(frame.contacts, peer, walk.sent)
             return
-        to = self._active.over(walk.back)
-        if to is not None and to.up:
+        if (to := self._active.over(walk.back)) is not None and to.up:
             contacts = [contact for contact in frame.contacts if to.fits(contact)]
             self._effects.send((walk.back,), ShuffleReply(frame.token, contacts))
 

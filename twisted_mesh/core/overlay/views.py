@@ -117,8 +117,7 @@ class ActiveView:
 
     def remove(self, link: Link) -> Neighbour | None:
         """The link is gone; its node, None if it was not known.  Without a link it is no neighbour."""
-        node = self._links.pop(link, None)
-        if node is not None:
+        if (node := self._links.pop(link, None)) is not None:
             del node.links[link]
             if not node.links:
                 del self._nodes[node.id]
@@ -211,24 +210,21 @@ class PassiveView:
 
     def remove(self, id: bytes) -> None:
         """The node is a neighbour now, or was not found."""
-        entry = self._entries.pop(id, None)
-        if entry is not None:
+        if (entry := self._entries.pop(id, None)) is not None:
             del self._places[entry.contact.host, entry.contact.port]
             _count_down(self._told, entry.source)
             _count_down(self._sites, entry.site)
 
     def had_no_room(self, id: bytes, now: float) -> None:
         """The node refused a link: it is left alone for a while, longer each time."""
-        entry = self._entries.get(id)
-        if entry is not None:
+        if (entry := self._entries.get(id)) is not None:
             pause = backoff(FULL_FIRST, entry.full, FULL_LONGEST)
             entry.full += 1
             entry.until = now + jitter(pause, self._randomness)
 
     def put_off(self, id: bytes, until: float) -> None:
         """The node is not asked before *until*."""
-        entry = self._entries.get(id)
-        if entry is not None:
+        if (entry := self._entries.get(id)) is not None:
             entry.until = max(entry.until, until)
 
     def ready(self, now: float, but: Collection[bytes] = (), *, full: bool = False) -> list[Contact]:

@@ -301,8 +301,7 @@ class Directs:
             self.counts["stray_directs"] += 1
             return
         incoming.given_up_below(direct.oldest)
-        news = incoming.takes(direct.number)
-        if news is None:
+        if (news := incoming.takes(direct.number)) is None:
             self.counts["dropped_directs"] += 1
             return
         if news:
