@@ -418,6 +418,7 @@ class TestPatience(HistoryTestCase):
         self.assertEqual(self.give_up(31), [(10, 11, [(12, 12)])])
         self.assertEqual(self.marks(), (12, 12, 4))
         self.assertEqual((self.served(1, 11), self.served(1, 12)), ([], [(12, 12)]))
+        self.assertEqual(self.stream().first_since(100, 31), 12)  # nor is it part of a replay
         self.history.taken(ANNA, 9)
         self.assertEqual(self.marks(), (12, 12, 1))
         self.assertEqual(self.history.held_bytes, cost(batch("anna", 12)))
