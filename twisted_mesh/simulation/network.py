@@ -1,10 +1,10 @@
-"""What links go over: a wire each way, and the slow lines that the wires of one member share.
+"""The wires of links, one each way, and the slow lines that the wires of one member share.
 
-Contract: a line is shared by bytes, as TCP's flows share theirs: who sends most waits for itself, and what
-the others send comes in between.  With one queue for all, as long as anybody likes to make it, an adversary
-that only sends enough would keep everything else back for minutes, which no router's buffer is large enough
-for.  Frames go in segments, which stand in the order in which they would be done if their wires took turns
-byte by byte (self-clocked fair queueing: Golestani, INFOCOM 1994).  So a large frame holds up no other.
+Contract: the wires share a line by bytes, as TCP's flows do: if one sends much, its own frames wait, and
+those of the others come in between.  With one unbounded queue for all wires, an adversary that sends enough
+would delay all others for minutes, for which no router's buffer is large enough.  Frames go in segments, in
+the order in which they would be over the line if the wires took turns byte by byte (self-clocked fair
+queueing: Golestani, INFOCOM 1994).  So a large frame delays no other wire.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from twisted_mesh.wire.framing import LENGTH_BYTES
 
 SEGMENT: Final = 1460  # bytes that a line carries at a time: of Ethernet's frames with TCP's headers
 _PER_SECOND: Final = 50  # segments; of a faster line they are larger, for the simulator's sake (guess)
-_OVERFULL: Final = 5.0  # seconds of it that wait: more than tell a node to push no more (guess)
+_OVERFULL: Final = 5.0  # seconds of it that wait: at more than that a node pushes no more (guess)
 #: Bytes that a system takes from a sender ahead of the line (Linux': 87,380 and up).
 BUFFERED: Final = 128 * 1024
 
@@ -32,10 +32,11 @@ BUFFERED: Final = 128 * 1024
 class Wire:
     """One direction of a link.
 
-    :ivar arrival: of the last frame: the next comes no sooner; :ivar under_way: what comes with it.
-    :ivar given: bytes; :ivar accepting: whether the sender is about to be told that they are taken.
-    :ivar passed: bytes that are over all lines on the way; :ivar accepted: that the sender was told of.
-    :ivar is_full: whether more was given than the system of the sender takes ahead of the line.
+    :ivar arrival: of the last frame: the next comes no sooner; :ivar under_way: the frames that come then.
+    :ivar given: bytes that were sent; :ivar passed: bytes that are over all lines on the way.
+    :ivar accepted: bytes of which the sender was told that its system has taken them.
+    :ivar accepting: whether the sender is about to be told that.
+    :ivar is_full: whether more was sent than the sender's system takes ahead of the line.
     :ivar lost: whether nothing comes any more.
     """
 
@@ -53,7 +54,7 @@ class Wire:
         self.lost = False
 
     def shows(self, frame: AnyFrame, done: int, size: int, number: int, now: float) -> Arriving | None:
-        """*done* of *size* bytes of a frame are there; what the far end hears of that now."""
+        """*done* of *size* bytes of *frame* have come; the event for the far end, if there is one now."""
         if done == size:
             self._arrival.ended()
         elif self._arrival.grew(now):
@@ -62,9 +63,9 @@ class Wire:
         return None
 
     def carry(self, frame: AnyFrame, arrival: float) -> list[AnyFrame] | None:
-        """Take a frame that is to come at the time *arrival*, or later, since none overtakes another.
+        """Take a frame that is to come at the time *arrival*, or later: none overtakes another.
 
-        :return: what comes together with it, unless that is on its way already; ``self.arrival``: when.
+        :return: the frames that come together at ``self.arrival``; None if they are on their way already.
         """
         if arrival <= self.arrival and self.under_way:
             self.under_way.append(frame)
@@ -75,9 +76,9 @@ class Wire:
 
 
 class Line:
-    """A slow line of one member, for all that comes to it, or all that it sends.
+    """A slow line of one member, for all frames that come to it, or all that it sends.
 
-    :ivar late_until: when what waited for it will have gone, where it was offered far more than it carries.
+    :ivar late_until: when all that waits will be over it, if it was offered far more than it carries.
     """
 
     def __init__(self, clock: SimClock, bandwidth: float) -> None:
