@@ -362,7 +362,7 @@ class Node:
         for entry in self.roster:
             presence = entry.presence
             entry.at_join = presence.epoch, presence.sequence
-            self._broadcast.start(presence, now)
+            self._broadcast.joining.start(presence, now)
             self.replies.evident(presence, now)
         self._hand_on(self._broadcast.evict(now), now)
 

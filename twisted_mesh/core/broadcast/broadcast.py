@@ -111,10 +111,6 @@ class Broadcast:
         if (run := self.repair.arriving(link, now)) is not None:
             self.push.under_way(link, run, now)
 
-    def start(self, presence: Presence, now: float) -> None:
-        """The first neighbour has told all: where it knew of no stream, what the author says counts."""
-        self.joining.start((presence.origin, presence.epoch), presence.sequence, now)
-
     def evident(self, presence: Presence, at_join: tuple[int, int] | None, now: float) -> Iterator[Handed]:
         """The newest record of an author says how far its stream has come.
 

@@ -21,6 +21,7 @@ from twisted_mesh.core.link import Link
 from twisted_mesh.errors import LocalError, Reason, RemoteError
 from twisted_mesh.wire.broadcast import Snapshot, SnapshotEntry
 from twisted_mesh.wire.fields import MAX_NUMBER
+from twisted_mesh.wire.membership import Presence
 
 MOST_CLAIMED: Final = 2**43  # an epoch is milliseconds since 1970: this one is in the year 2248
 STREAMS_A_FRAME: Final = 800  # at most 71 bytes each, so under the 64 KiB of a frame
@@ -160,8 +161,9 @@ class Joining:
         settle(self._history, frontier.snapshot, self._outbox.run, now)
         return True
 
-    def start(self, run: StreamId, sequence: int, now: float) -> None:
-        """The first neighbour has told all: where it knew of no stream, its author's *sequence* counts."""
+    def start(self, presence: Presence, now: float) -> None:
+        """The first neighbour has told all: if it knew of no stream, what the author says counts."""
+        run, sequence = (presence.origin, presence.epoch), presence.sequence
         if sequence and not self._history.head(run) and self._history.get(run) is None:
             self._history.start_at(run, sequence, sequence, now)
         self._history.hinted(run, sequence, now)
