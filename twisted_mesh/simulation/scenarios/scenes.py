@@ -18,6 +18,8 @@ HOUR = 3600.0
 
 #: A day of this is affordable: everything that happens by the clock happens twenty times less often.
 SLOW = MeshConfig(
+    ping_after=100.0,
+    dead_after=300.0,
     presence_interval=600.0,
     compare_interval=600.0,
     exchange_interval=1200.0,
