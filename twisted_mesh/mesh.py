@@ -215,8 +215,8 @@ class MeshSocket(Listeners):
 
     async def _link(self, addr: str, port: int) -> bool | None:
         self._node.check_open()
-        if self._is_own(addr, port):
-            return False
+        if (addr, port) == self.out_addr or self._node.is_at(addr, port):
+            return False  # this very node
         known = set(self._node.routing_table)
         try:
             link = await self._node.connect(addr, port)
@@ -228,10 +228,6 @@ class MeshSocket(Listeners):
         # The listeners of `connect` are called in the same turn, but later than this.
         await deferLater(self._thread.reactor, 0)
         return False if link.id in known else None
-
-    def _is_own(self, addr: str, port: int) -> bool:
-        """Whether this very node listens there, or tells others so."""
-        return (addr, port) == self.out_addr or self._node.is_at(addr, port)
 
     def joined(self, timeout: float | None = None) -> bool:
         """Wait until a first neighbour has sent its roster.

@@ -23,6 +23,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from twisted_mesh.addressing.addresses import show
 from twisted_mesh.identity import Identity, verify
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.memory.network import MemoryNetwork
@@ -100,7 +101,7 @@ class MemoryMesh:
                 "identity": self._identity(number),
                 "overlay": False,
                 **options,
-                "peers": [*map(self._dialled, neighbours), *options.get("peers", ())],
+                "peers": [*(show(self.address(other)) for other in neighbours), *options.get("peers", ())],
             }
         )
         service = node.make(self.clock)
@@ -236,10 +237,6 @@ class MemoryMesh:
         if not 0 <= node < len(self._nodes):
             raise IndexError(f"there is no node {node}")
         return self._nodes[node]
-
-    def _dialled(self, node: int) -> str:
-        host, port = self.address(node)
-        return f"{host}:{port}"
 
     def _identity(self, node: int) -> Identity:
         seed = hashlib.sha256(b"%d %d" % (self._seed, node)).digest()

@@ -1,1 +1,1 @@
-"""What the application sees."""
+"""Messages, events, members and receipts for the application."""

@@ -20,10 +20,10 @@ _log = Logger()
 #: Texts of asyncio's errors if no asyncio loop runs, and the advice that is added to them.
 _UNDRIVEN: Final = ("await wasn't used with future", "no running event loop")
 _REMEDY: Final = (
-    "Twisted's reactor calls handlers and listeners, and a listener awaits Deferreds. For what is asyncio's"
+    "Twisted's reactor calls handlers and listeners, and a listener awaits Deferreds. For asyncio's futures"
     " install twisted.internet.asyncioreactor first of all, and in a listener"
     " `await Deferred.fromFuture(asyncio.ensure_future(...))`;"
-    " those of a MeshSocket give it to their loop with asyncio.run_coroutine_threadsafe()"
+    " a listener of a MeshSocket gives them to their loop with asyncio.run_coroutine_threadsafe()"
 )
 
 

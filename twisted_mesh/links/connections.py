@@ -86,9 +86,7 @@ class Connections:
     def __init__(
         self, core: CoreDriver, cooldown: CoolDown, log: LinkLog, wall_clock: Callable[[], float]
     ) -> None:
-        """
-        :param wall_clock: seconds since 1970.
-        """
+        """:param wall_clock: seconds since 1970."""
         self.clock = core.clock
         self.config = core.config
         self.cooldown = cooldown

@@ -26,9 +26,7 @@ class LinkLog:
     """The log of one run."""
 
     def __init__(self, clock: IReactorTime, config: MeshConfig, debug_level: int, network: Network) -> None:
-        """
-        :param network: of this node; the log names it if a peer is of another one.
-        """
+        """:param network: of this node; the log names it if a peer is of another one."""
         self._debug = debug_level
         self._network = f"this node is of subnet {network.subnet!r} with {network.encryption}"
         self._peers = PeerLog(_log, clock.seconds, config)

@@ -66,9 +66,7 @@ class PersistentPeers:
     def __init__(
         self, config: MeshConfig, dials: Attempts, redial: Redial, linked: Collection[bytes]
     ) -> None:
-        """
-        :param linked: the ids of the routing table.
-        """
+        """:param linked: the ids of the routing table."""
         self._config = config
         self._dials = dials
         self._redial = redial

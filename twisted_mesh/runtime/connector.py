@@ -167,8 +167,8 @@ class Connector:
         endpoint = self._endpoints.endpoint(address, lookup)
 
         def too_late(_: object, seconds: float) -> Failure:
-            who = "no name server" if lookup.is_waiting else "nothing there"
-            why = f"{who} has answered within {seconds:g} s"
+            silent = "no name server" if lookup.is_waiting else "nothing there"
+            why = f"{silent} has answered within {seconds:g} s"
             return Failure(ConnectFailed(f"no connection to {address}: {why}"))
 
         try:

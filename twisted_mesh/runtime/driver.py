@@ -155,7 +155,7 @@ class Driver:
 
     def stop(self) -> None:
         """Stop all timers, and fail the Deferreds of :meth:`when`."""
-        with ExitStack() as end:  # whatever fails all of it is done, the last first
+        with ExitStack() as end:  # all of these run, the last first, even if some fail
             end.callback(self._conditions.stop, Failure(NotRunning("the service stopped first")))
             if self._turn is not None:
                 end.callback(self._turn.cancel)
@@ -245,8 +245,7 @@ class Driver:
             self.handle(events.Accepted(link.number, link.accepted))
         # The core sends a slow reader little more, so most of this are whispers, or answers to its PINGs.
         if link.queued_bytes > self._too_much:
-            detail = "the peer reads too slowly for what is sent"
-            link.close(RemoteError(detail, Reason.SLOW))
+            link.close(RemoteError("the peer reads too slowly for what is sent", Reason.SLOW))
 
     # ── the core ────────────────────────────────────────────────────────────────────
 
