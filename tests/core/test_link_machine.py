@@ -274,6 +274,7 @@ class TestClosing(OpenCase):
                 self.close(said)
             self.anna.lost(RemoteError("gone", Reason.LOST))
             assert self.anna.error is not None
+            self.anna.read_no_more()  # which a connection that is gone does anyhow
             self.assertEqual((self.anna.error.reason, self.anna.phase), (reason, Phase.CLOSED))
             self.assertEqual(self.anna.deadline, inf)
 
