@@ -219,6 +219,19 @@ class TestFrames(OpenCase):
         ((whisper,),) = self.take(self.anna, said[2000:])  # type: ignore[misc]
         self.assertIsInstance(whisper, Whisper)
 
+    def test_bytes_that_no_event_tells_of_are_seen_by_a_check(self) -> None:
+        said = codec.encode(Ping(1))
+        self.assertFalse(self.anna.check_flow(self.read))
+        self.assertEqual(self.take(self.anna, said[:5]), [])
+        self.assertTrue(self.anna.check_flow(self.read))
+        self.assertFalse(self.anna.check_flow(self.read))
+        self.assertTrue(self.anna.check_flow(self.read + 100))  # of a TLS record that is not whole
+        self.read += 100
+        self.assertEqual(self.take(self.anna, said[5:]), [[Ping(1)]])
+        self.assertFalse(self.anna.check_flow(self.read))
+        self.anna.close(RemoteError("so long", Reason.DONE), self.read, self.now)
+        self.assertFalse(self.anna.check_flow(self.read + 100))
+
     def test_one_behind_a_slow_handshake_no_sooner_than_any_other(self) -> None:
         MachineCase.setUp(self)
         self.shake("abab")

@@ -72,6 +72,6 @@ class Keepalive:
             self.begin(now)
 
     def _owes_a_sign(self, link: Link, now: float) -> bool:
-        """Whether the peer is to be told that what it sends is read, and nothing in the queue tells it."""
+        """Whether the peer is to be told that its bytes are read, and nothing in the queue tells it."""
         link.life.wrote(link.flow.accepted, now)
         return link.life.owes_a_sign(self._lately, now) and not link.flow.queued

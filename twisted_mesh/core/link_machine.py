@@ -1,14 +1,14 @@
 """One connection as a machine without I/O: bytes in, events out, a deadline, and the last bytes.
 
-Contract: a :class:`LinkMachine` is fed what comes by :meth:`LinkMachine.receive`, and says by
+Contract: a :class:`LinkMachine` is fed the bytes that come by :meth:`LinkMachine.receive`, and says by
 :attr:`LinkMachine.deadline` when :meth:`LinkMachine.expired` must be called.  It begins as a handshake, is
-open from the peer's proof on, and decides nothing about messages.  Whoever runs it writes what it answers,
-cuts the connection when :attr:`LinkMachine.phase` is CLOSED, and may close it between two events.
+open from the peer's proof on, and decides nothing about messages.  Its caller writes the bytes it answers
+with, cuts the connection when :attr:`LinkMachine.phase` is CLOSED, and may close it between two events.
 
-If nobody is to blame and the peer has proven who it is, closing is patient: the queue is sent to its end,
-what the peer had sent by then still counts, and the connection ends when the peer ends it, or when nothing
-moves for ``close_timeout``.  Cutting it at once would reset it, and lose what the peer's system had not yet
-handed up.  A node that leaves waits for ``close_timeout`` and no longer.
+If nobody is to blame and the peer has proven its key, closing is patient: the queue is sent to its end,
+frames that the peer had sent by then still count, and the connection ends when the peer ends it, or when
+nothing moves for ``close_timeout``.  Cutting it at once would reset it, and lose the bytes that the peer's
+system had not yet handed up.  A node that leaves waits for ``close_timeout`` and no longer.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class LinkMachine:
         The iterator must be run to its end, unless the connection is thrown away.
 
         :param read: bytes that have come so far, those of an unfinished TLS record included.
-        :raises RemoteError: the peer is to be told so; what came before has been yielded.
+        :raises RemoteError: to close the connection with; events of earlier bytes have been yielded.
         """
         self.read = read
         if self.phase not in _READS:
@@ -169,8 +169,8 @@ class LinkMachine:
             self._told = read
             yield Arriving(self._number, begun(self._frames.head(HEAD_BYTES)), half, self._frames.need)
 
-    def is_flowing(self, read: int) -> bool:
-        """Whether bytes of a proven peer have come that no event has told of, since this was asked last."""
+    def check_flow(self, read: int) -> bool:
+        """Whether a proven peer's bytes have come since the last check, of which no event has told."""
         told, self._told = self._told, read
         return self.phase is Phase.OPEN and read > told
 
@@ -181,8 +181,8 @@ class LinkMachine:
     def close(self, error: RemoteError, read: int, now: float) -> bytes:
         """Close because of *error*; the last bytes for the peer.
 
-        DRAINING afterwards: they go behind what is queued.  CLOSING: they go in place of it, and the
-        connection is to end behind them.
+        If the phase is DRAINING then, they go behind the queued frames.  If it is CLOSING, they go in place
+        of these, and the connection is to end behind them.
         """
         if self.phase is Phase.OPEN and error.reason in NO_FAULT:
             self._leave(Phase.DRAINING, error, read, now)
@@ -238,7 +238,7 @@ class LinkMachine:
         self.peer = peer
         self._frames.limit = MAX_FRAME_BYTES
         self.phase = Phase.OPEN
-        self._seen = self.read
+        self._seen = self._told = self.read
         self._arrival.ended()  # that of PROOF
         return peer
 

@@ -2,7 +2,7 @@
 
 Contract: hosts every link, from the connection to its end, and tells the core of it by events.  There are
 at most ``links_limit`` links.  Of more than ``handshakes_limit`` accepted connections whose peers have
-proven nothing yet, the oldest is closed: whoever opens many of them closes its own.
+proven nothing yet, the oldest is closed: a host that opens many of them closes its own.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from twisted_mesh.links.tls import abort_unfinished
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.membership import Purpose
 
-_OVERLAY: Final = frozenset({Purpose.NEIGHBOUR, Purpose.URGENT})  # what an overlay dials for, at either end
+_OVERLAY: Final = frozenset({Purpose.NEIGHBOUR, Purpose.URGENT})  # of the overlay's dials, at either end
 _log = Logger()
 
 
@@ -54,11 +54,11 @@ class CoreDriver(Interface):
         """Flush :meth:`Connections.to_flush` at the end of this turn."""
 
     def publish(self, event: object) -> None:
-        """Tell those who want to know of *event*."""
+        """Tell the subscribers of *event*."""
 
 
 class Linked(msgspec.Struct, frozen=True):
-    """A link is in the routing table, where there are *count* now.
+    """A link is in the routing table, which has *count* links now.
 
     :ivar is_new: whether there was none to its node.
     """
@@ -227,7 +227,7 @@ class Connections:
     def tell_flowing(self) -> None:
         """Tell the core of links over which bytes have come that no event has told of."""
         for link in self:
-            if link.is_flowing():
+            if link.check_flow():
                 self._core.handle(events.Flowing(link.number))
 
     def wants_flush(self, link: MeshProtocol) -> None:

@@ -1,4 +1,4 @@
-"""One connection as Twisted sees it: a transport, and the machine that knows what may come over it when.
+"""One connection as Twisted sees it: a transport, and the machine that knows the rules of a connection.
 
 Contract: a :class:`MeshProtocol` feeds a :class:`~twisted_mesh.core.link_machine.LinkMachine`, sets a timer
 to its deadline, and writes what it answers through one queue.  Proven peers and their frames go to the
@@ -192,7 +192,7 @@ class MeshProtocol(Protocol):
             self._host.wants_flush(self)
 
     def flush(self) -> None:
-        """Write what the transport takes."""
+        """Write the frames that the transport accepts."""
         self._queue.flush()
 
     @property
@@ -210,9 +210,9 @@ class MeshProtocol(Protocol):
         """Bytes that came so far, those of an unfinished TLS record included."""
         return self.transport.read_bytes if isinstance(self.transport, tls.Session) else self._read
 
-    def is_flowing(self) -> bool:
-        """Whether bytes have come of which the host was not told, since this was asked last."""
-        return self._machine.is_flowing(self.read_bytes)
+    def check_flow(self) -> bool:
+        """Whether bytes have come since the last check, of which the host was not told."""
+        return self._machine.check_flow(self.read_bytes)
 
     def when_up(self) -> Deferred[MeshProtocol]:
         """Fires with this link once it is in the routing table; fails with the reason if it never is."""
@@ -237,7 +237,7 @@ class MeshProtocol(Protocol):
         return self._machine.gives_way
 
     def cut(self) -> None:
-        """End the connection at once, and lose what is under way over it."""
+        """End the connection at once, and lose all that is under way over it."""
         self._machine.cut()
         self._look_in_time()
         self._transport.abortConnection()
@@ -330,8 +330,8 @@ class MeshProtocol(Protocol):
         return self._host.clock.seconds()
 
     def _on_resumed(self) -> None:
-        # The system took what had piled up, so somebody reads at the far end.  Merely writing
-        # proves nothing: an unplugged peer's buffers take hours of small messages.
+        # The system took all that had piled up, so the far end reads.  Merely writing proves nothing:
+        # the buffers in front of an unplugged peer take hours of small messages.
         self._host.resumed(self)
         self._host.wants_flush(self)
 

@@ -32,7 +32,7 @@ class Attempts(Interface):
 class Redial:
     """The waits between the dials of one run.
 
-    :ivar clock: what they are measured by; :ivar cooldown: the nodes that are not to be dialled now.
+    :ivar clock: of the waits; :ivar cooldown: the nodes that are not to be dialled now.
     """
 
     def __init__(

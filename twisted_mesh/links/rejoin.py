@@ -103,7 +103,7 @@ class Rejoin:
     async def wait_for_book(self) -> None:
         """Wait until the book is on disk, at most ``close_timeout``."""
         if not await is_in_time(self._book.written(), self._config.close_timeout, self._clock):
-            _log.warn("the address book is not written yet: what is new in it may be lost")
+            _log.warn("the address book is not written yet: its newest addresses may be lost")
 
     def _wait_no_more(self) -> None:
         if self._next is not None:

@@ -1,4 +1,4 @@
-"""TLS for links: throw-away certificates, and what binds a PROOF to its session.
+"""TLS for links: throw-away certificates, and the bytes that bind a PROOF to its session.
 
 Contract: links use TLS 1.3 and nothing older.  Each process makes a certificate, and no peer checks it:
 PROOF proves the key, by the exporter of the session.
