@@ -342,6 +342,7 @@ QUESTIONS = {
         "handle",
         "status",
         "room_for",
+        "head",
         "holders",
         "read",
         "next_run",

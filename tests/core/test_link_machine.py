@@ -395,6 +395,12 @@ class TestDeadlines(MachineCase):
         self.looks(machine, lambda look: (self.read, 0))
         self.assertEqual(self.now, 102)
 
+    def test_what_the_host_takes_for_events_counts_for_no_deadline(self) -> None:
+        self.anna.start(0.0)
+        deadline = self.anna.deadline
+        self.anna.put_off(7.0)
+        self.assertEqual(self.anna.deadline, deadline + 7.0)
+
     def test_signs_of_life_are_no_frontier(self) -> None:
         signs = codec.encode(Pong(1)) * 10  # one and a half a second
         machine = self.up_to("open")

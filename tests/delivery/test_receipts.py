@@ -613,6 +613,56 @@ class TestTaking(ReceiptCase):
         self.assert_sets(receipt, delivered=[b])
         self.flushLoggedErrors(OSError)
 
+    def test_with_history_all_that_an_iteration_takes_of_a_batch_counts(self) -> None:
+        a, b = self.keyed(), self.with_history()
+        self.link((a, b))
+        got: list[int] = []
+
+        async def consume() -> None:
+            got.extend([message.packets[1] async for message in b.messages()])
+
+        consuming = Deferred.fromCoroutine(consume())
+        receipts = [a.send(number, receipt=True) for number in range(3)]  # in one batch
+        self.network.advance(2)
+        for receipt in receipts:
+            self.assert_sets(receipt, delivered=[b])
+        self.assertEqual(b.footprint()["runs_in_progress"], 0)
+        self.stop(b)
+        self.successResultOf(consuming)
+        self.assertEqual(got, [0, 1, 2])
+
+    def test_with_history_what_is_put_back_keeps_nothing_open_that_lies_behind_it(self) -> None:
+        a, b = self.keyed(), self.with_history()
+        self.link((a, b))
+        b.register_handler(lambda message, link: message.packets[1] == "handled")
+        queue = b.messages()
+        receipts = [self.ask(a, "queued"), self.ask(a, "handled")]
+        self.network.pump()
+        taken = queue.take_sized()
+        self.network.pump()
+        assert taken is not None
+        queue.put_back([taken])
+        self.network.pump()
+        self.assertIsNotNone(queue.take())
+        self.network.advance(2)
+        for receipt in receipts:
+            self.assert_sets(receipt, delivered=[b])
+
+    def test_runs_of_which_a_consumer_lost_the_rest_are_kept_nowhere(self) -> None:
+        limits = {"queue_limit": 2, "open_streams": 4}
+        b = self.with_history(limits=limits)
+        peer = self.joined(b)
+        queue = b.messages()
+        authors = [self.puppet().me for _ in range(20)]
+        for author in authors:
+            peer.send(presence(author), batch(author, 1, *range(5)))
+            self.network.pump()
+        self.assertLess(b.footprint()["runs_in_progress"], 10)
+        while queue.take() is not None:
+            pass
+        self.network.advance(2)
+        self.assertEqual(b.footprint()["runs_in_progress"], 0)
+
     def test_consumers_are_asked_of_runs_that_changed_alone_however_many_wait_for_one(self) -> None:
         b = self.node()
         peer = self.joined(b)

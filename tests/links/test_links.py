@@ -17,6 +17,7 @@ from twisted_mesh.errors import (
     SubnetMismatch,
 )
 from twisted_mesh.identity import Identity
+from twisted_mesh.service import MeshService
 from twisted_mesh.wire import codec
 from twisted_mesh.wire import greeting as greetings
 from twisted_mesh.wire.broadcast import SignedBatch
@@ -101,6 +102,33 @@ class TestEvents(MeshCase):
         self.dialled_twice(a, b)
         self.network.advance(1)
         self.assertEqual(left(), before)
+
+    def stuck_whispers(self, a: MeshService, b: MeshService, count: int) -> None:
+        """Let whispers of *a* to *b* wait; whatever becomes of the first, *a* closes the link then."""
+        link = a.routing_table[b.id]
+        link._queue.paused = True
+        whispers = [link.whisper(number) for number in range(count)]
+        whispers[0].addBoth(lambda _: a.disconnect(link))
+        for whisper in whispers[1:]:
+            whisper.addErrback(lambda _: None)
+
+    def test_a_close_within_a_callback_of_a_close_leaves_the_first_reason(self) -> None:
+        a, b = self.chain(2)
+        link, other = a.routing_table[b.id], b.routing_table[a.id]
+        self.stuck_whispers(a, b, 2)
+        link.close(RemoteError("too slow", Reason.SLOW))
+        self.network.advance(1)
+        assert other.error is not None
+        self.assertEqual(other.error.reason, Reason.SLOW)
+
+    def test_nor_does_it_lose_what_goes_out_at_the_peers_goodbye(self) -> None:
+        a, b = self.chain(2)
+        link, other = a.routing_table[b.id], b.routing_table[a.id]
+        link._queue._write_bytes = 10  # so that each goes by itself
+        self.stuck_whispers(a, b, 4)
+        other.close(RemoteError("no room", Reason.ROOM))
+        self.network.advance(1)
+        self.assertEqual(self.got(b), [0, 1, 2, 3])
 
     def test_connect_to_a_linked_peer_returns_that_link(self) -> None:
         a, b = self.chain(2)

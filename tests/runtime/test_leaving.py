@@ -8,6 +8,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from tests.support.length import at_length
 from tests.support.meshcase import PORT, MeshCase, Raw
+from twisted_mesh.core.events import Timer, TimerFired
 from twisted_mesh.errors import RemoteError
 from twisted_mesh.service import MeshService
 
@@ -48,6 +49,17 @@ class TestLeaving(MeshCase):
         cut_off()  # and when it does after all nothing follows
         self.network.pump()
         self.assertEqual(a.footprint(), {})
+
+
+class TestOver(MeshCase):
+    def test_what_happens_after_the_end_sets_no_timer(self) -> None:
+        a, _ = self.chain(2)
+        run = a._run
+        assert run is not None
+        self.stop(a)
+        before = len(self.network.clock.getDelayedCalls())
+        run.driver.handle(TimerFired(Timer.ROSTER))
+        self.assertEqual(len(self.network.clock.getDelayedCalls()), before)
 
 
 class TestLastWord(MeshCase):

@@ -86,12 +86,16 @@ class TestEpochTaken(MeshCase):
         self.assertEqual(int(kept.read_bytes()), self.taken + 1)
 
     def test_who_was_shown_until_then_is_told_as_gone(self) -> None:
-        a, b = self.chain(2)
+        a, b, c = self.chain(3)
+        self.network.advance(1)
         assert a._run is not None
+        left: list[int] = []
+        a.on("member", lambda member: left.append(len(a.members)))
         a._run._epoch_conflict(EpochConflict(a._run.driver.node.outbox.run[1]))
         self.assertEqual(dict(a.members), {})
         told = self.happened(a, "member")
-        self.assertEqual([(member.id, member.state) for member in told[-1:]], [(b.id, "gone")])
+        gone = {(member.id, member.state) for member in told[-2:]}
+        self.assertEqual((gone, left), ({(b.id, "gone"), (c.id, "gone")}, [0, 0]))
 
     def test_as_a_peer_that_is_dialled_for_ever(self) -> None:
         again = self.again(peers=[self.address(self.other)])

@@ -734,6 +734,9 @@ class TestFailedStop(HistoryCase):
         failing = self.patch(running_node, "AddressBook", lambda *_: 1 // 0)
         self.assertRaises(ZeroDivisionError, b.startService)
         failing.restore()
+        failing = self.patch(running_node, "Backlog", lambda *_: 1 // 0)  # when all else is there
+        self.assertRaises(ZeroDivisionError, b.startService)
+        failing.restore()
         self.stop(self.started())
 
 

@@ -174,6 +174,10 @@ class LinkMachine:
         told, self._told = self._told, read
         return self.phase is Phase.OPEN and read > told
 
+    def put_off(self, seconds: float) -> None:
+        """The host was held up for *seconds* while it handled events: they count for no deadline."""
+        self.deadline += seconds
+
     def established(self) -> None:
         """The peer's frontier has come: from now on the core decides how long the link lasts."""
         self.deadline = inf

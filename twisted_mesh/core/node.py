@@ -55,7 +55,7 @@ class Node:
     """The core of one run of one node.
 
     A node is entered by :meth:`handle` and seen by :meth:`status`.  The few questions besides are
-    :meth:`room_for`, :meth:`holders`, :meth:`read`, :meth:`next_run`, :attr:`settled`,
+    :meth:`room_for`, :meth:`head`, :meth:`holders`, :meth:`read`, :meth:`next_run`, :attr:`settled`,
     :attr:`has_key_conflict`, :attr:`counts` and :meth:`footprint`.  Nothing but the simulator and tests
     looks at its parts.
 
@@ -171,6 +171,10 @@ class Node:
     def room_for(self, size: int) -> bool:
         """Whether there is room for *size* bytes of own messages; if not, Drained follows once there is."""
         return self.flow.room_for(size)
+
+    def head(self, run: StreamId) -> int:
+        """The last message of *run* that was delivered, or given up; 0 if the run is not known."""
+        return self.history.head(run)
 
     def holders(self, sequence: int) -> Holders | None:
         """The nodes that have the own message *sequence*; None if its receipt is not open."""

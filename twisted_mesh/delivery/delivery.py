@@ -166,10 +166,6 @@ class Delivery:
         queues = self._consumers()
         return min((queue.taken(run, head) for queue in queues), default=head)
 
-    def seen(self, run: StreamId) -> int:
-        """The last message of *run* that came for a consumer that has not taken all of it; else 0."""
-        return max((queue.seen(run) for queue in self._consumers()), default=0)
-
     def _consumers(self) -> list[MessageQueue]:
         return self._live() if self._backlog is None else [*self._live(), self._backlog]
 

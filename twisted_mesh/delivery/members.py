@@ -67,14 +67,20 @@ class Members:
 
     def new_run(self, _: NewRun) -> None:
         """Remove all members: a new run of the core has begun, whose roster is empty."""
-        for origin in list(self._origins.values()):
-            self._forget(origin)
+        gone = list(self._table.values())
+        self._table.clear()
+        self._origins.clear()
+        for member in gone:
+            self._tell_gone(member)
 
     def _forget(self, origin: bytes) -> None:
         node_id = id_of(origin)
         self._origins.pop(node_id, None)
         if (known := self._table.pop(node_id, None)) is not None:
-            self._publish(msgspec.structs.replace(known, state=GONE, since=self._wall_clock()))
+            self._tell_gone(known)
+
+    def _tell_gone(self, member: Member) -> None:
+        self._publish(msgspec.structs.replace(member, state=GONE, since=self._wall_clock()))
 
     def origin(self, node_id: bytes) -> bytes | None:
         """The public key of the member with that id, if it is known."""

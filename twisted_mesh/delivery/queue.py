@@ -241,11 +241,6 @@ class MessageQueue:
         mark = self._marks.get(run)
         return head if mark is None or self._only_newest else mark.taken
 
-    def seen(self, run: StreamId) -> int:
-        """The last message of *run* that came; 0 if all of them are taken."""
-        mark = self._marks.get(run)
-        return 0 if mark is None else mark.seen
-
     def follow(self, run: StreamId, sender: bytes, taken: int, head: int) -> None:
         """Begin behind *taken* in *run*: the messages up to *head* wait in the history.
 

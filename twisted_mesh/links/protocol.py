@@ -259,8 +259,9 @@ class MeshProtocol(Protocol):
 
     def close(self, error: RemoteError) -> None:
         """Close with a reason, which is told to the peer if it can still be."""
+        closes = self.error is not None  # then the call that this one comes from does the rest
         last = self._machine.close(error, self.read_bytes, self._now)
-        if self._is_closing:
+        if closes:
             self._look_in_time()
         elif self.phase is Phase.DRAINING:
             self._queue.put(last)
@@ -300,7 +301,8 @@ class MeshProtocol(Protocol):
                         self._host.proven(self, event)
                     case Arriving():
                         self._host.arriving(event)
-                    case Left():
+                    case Left():  # the listeners of what came before it may have taken long
+                        self._machine.put_off(self._now - now)
                         self._on_left(event.error)
                     case _:
                         assert_never(event)
@@ -376,7 +378,7 @@ class MeshProtocol(Protocol):
                 self._timer.cancel()
                 self._timer = None
             if deadline < inf:
-                self._timer = self._host.clock.callLater(deadline - self._now, self._on_deadline)
+                self._timer = self._host.clock.callLater(max(0.0, deadline - self._now), self._on_deadline)
 
     def _on_deadline(self) -> None:
         self._timer, self._timed = None, inf

@@ -79,7 +79,7 @@ class Driver:
         self._wall_clock = wall_clock
         self._where = where
         self._events: deque[events.Event] = deque()
-        self._busy = False
+        self._busy = self._stopped = False
         self._batching = Batching(clock, config, self._publish_batch)
         self._published = 0  # numbered messages of this run of the service
         self._flushing = False
@@ -155,6 +155,7 @@ class Driver:
 
     def stop(self) -> None:
         """Stop all timers, and fail the Deferreds of :meth:`when`."""
+        self._stopped = True
         with ExitStack() as end:  # all of these run, the last first, even if some fail
             end.callback(self._conditions.stop, Failure(NotRunning("the service stopped first")))
             if self._turn is not None:
@@ -197,7 +198,9 @@ class Driver:
     # ── for the connections (connections.CoreDriver) ─────────────────────────────────
 
     def handle(self, event: events.Event) -> None:
-        """Let the core handle *event* after all earlier ones."""
+        """Let the core handle *event* after all earlier ones; once the run is over nothing is handled."""
+        if self._stopped:
+            return
         self._events.append(event)
         if not self._busy:
             self._run_core()

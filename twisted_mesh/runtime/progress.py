@@ -70,17 +70,17 @@ class Progress:
             self._moved[run] = None
 
     def taken(self, run: events.StreamId) -> None:
-        """Note that a consumer has taken messages of *run*, or counts as having taken them."""
-        if run not in self._behind:
-            # All messages were taken, and some were put back into a consumer's queue.
-            if not self._is_stored or not (head := self._delivery.seen(run)):
-                return
-            self._behind[run] = _Behind(head, head)
-        self._moved[run] = None
-        if not self._is_stored:
+        """Note that a consumer took messages of *run*, put some back, or counts as having taken them."""
+        if self._stopped:
+            return
+        if self._is_stored:
+            self._behind.setdefault(run, _Behind(0, -1))
+            self._moved[run] = None
+            if self._turn is None:  # one message at a time would take thrice as long
+                self._turn = self._clock.callLater(0, self._end_of_turn)
+        elif run in self._behind:
+            self._moved[run] = None
             self.look()
-        elif self._turn is None and not self._stopped:  # one message at a time would take thrice as long
-            self._turn = self._clock.callLater(0, self._end_of_turn)
 
     def stop(self) -> None:
         """Tell the core of all runs once more: what a freed queue held counts as taken."""
@@ -91,19 +91,26 @@ class Progress:
         self._moved.update(dict.fromkeys(self._behind))
         self.look()
 
+    def footprint(self) -> dict[str, int]:
+        """Entries of every table."""
+        return {"runs_in_progress": len(self._behind)}
+
     def look(self) -> None:
-        """Tell the core of the runs in which the consumers have taken more."""
+        """Tell the core of the runs in which the consumers have taken more.
+
+        If there is a store this runs between events only: by then, all that the core holds was delivered.
+        """
         if self._behind and self._delivery.consumer_gone():
             self._moved.update(dict.fromkeys(self._behind))
-        if not self._moved:
-            return
         moved, self._moved = self._moved, {}
         for run in moved:
             if (behind := self._behind.get(run)) is None:
                 continue
+            if self._is_stored:
+                behind.head = max(behind.head, self._driver.node.head(run))
             taken = self._delivery.taken(run, behind.head)
             is_news, behind.told = taken != behind.told, taken
-            if taken >= max(behind.head, behind.until):
+            if taken >= (behind.head if self._is_stored else behind.until):
                 del self._behind[run]
             if is_news:
                 self._driver.handle(events.Taken(run, taken))

@@ -104,21 +104,23 @@ class RunningNode:
             local_node = self._first_run(restored)
             path = settings.identity.path
             book = None if path is None else AddressBook(path, config.address_book_limit, aside(reactor))
+            self.writer = self._writer(reactor, store)
+            driver = self.driver = self._driver(local_node)
+            self.connections = Connections(driver, CoolDown(clock, config), log, settings.wall_clock)
+            driver.drive(self.connections)
+            undo.callback(driver.stop)
+            self._connector = Connector(endpoints, self.connections, driver)
+            self.peers, self._rejoin = self._persistent(book, local_node)
+            self._receipts = Receipts(clock, driver, delivery.listeners.emit)
+            self._directs = PendingDirects(driver.handle)
+            self._progress = Progress(clock, driver, delivery, store is not None)
+            self._backlog = Backlog(clock, delivery, driver.read, self._sources, config.store_retry)
+            undo.callback(self._backlog.stop)
+            untaken = list(restored.untaken(local_node.origin))
+            self._progress.begin(untaken)
+            delivery.begin(self._backlog.read, self._progress.taken, self._skipped, untaken)
+            self._subscribe()
             undo.pop_all()
-        self.writer = self._writer(reactor, store)
-        driver = self.driver = self._driver(local_node)
-        self.connections = Connections(driver, CoolDown(clock, config), log, settings.wall_clock)
-        driver.drive(self.connections)
-        self._connector = Connector(endpoints, self.connections, driver)
-        self.peers, self._rejoin = self._persistent(book, local_node)
-        self._receipts = Receipts(clock, driver, delivery.listeners.emit)
-        self._directs = PendingDirects(driver.handle)
-        self._progress = Progress(clock, driver, delivery, store is not None)
-        self._backlog = Backlog(clock, delivery, driver.read, self._sources, config.store_retry)
-        untaken = list(restored.untaken(local_node.origin))
-        self._progress.begin(untaken)
-        delivery.begin(self._backlog.read, self._progress.taken, self._skipped, untaken)
-        self._subscribe()
 
     # ── putting it together ─────────────────────────────────────────────────────────
 
@@ -180,15 +182,15 @@ class RunningNode:
         on(events.Equivocation, reports.equivocation)
         on(events.MemberChanged, self.members.changed)
         on(events.MemberGone, self.members.gone)
+        on(events.NewRun, self._directs.new_run)
         on(events.NewRun, self.members.new_run)
+        on(events.NewRun, self._receipts.new_run)
         on(Member, self._log.member)
         on(Member, lambda member: reports.emit("member", member))
         on(events.Numbered, self._receipts.numbered)
         on(events.Receipted, self._receipts.receipted)
         on(events.ReceiptClosed, self._receipts.closed)
         on(events.DirectEnded, self._directs.ended)
-        on(events.NewRun, self._receipts.new_run)
-        on(events.NewRun, self._directs.new_run)
         on(events.Joined, lambda _: self._joined.happened(None))
         on(events.EpochConflict, self._epoch_conflict)
         on(events.KeyInUse, self._key_conflict)
@@ -247,6 +249,7 @@ class RunningNode:
 
     def _skipped(self, run: events.StreamId, sequence: int) -> None:
         self.driver.handle(events.Skipped(run, sequence))
+        self._progress.taken(run)
 
     # ── for the service ─────────────────────────────────────────────────────────────
 
@@ -388,6 +391,7 @@ class RunningNode:
             **({} if self.writer is None else self.writer.footprint()),
             **self.connections.footprint(),
             **self.members.footprint(),
+            **self._progress.footprint(),
             "receipts": len(self._receipts),
             **self._directs.footprint(),
             "dialled_peers": len(self.peers),
