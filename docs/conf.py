@@ -25,7 +25,10 @@ for interface in vars(interfaces).values():
     if isinstance(interface, InterfaceClass):
         interface.__qualname__ = interface.__name__  # else it prints badly where it stands for a type
 python_maximum_signature_line_length = 100
-nitpick_ignore_regex = [("py:.*", r"(?!twisted_mesh\.)\w+\..+")]  # what others describe
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!twisted_mesh\.)\w+\..+"),  # what others describe
+    ("py:class", r"twisted_mesh\.core\..+"),  # the types of attributes, which are no public names
+]
 
 
 def link_pages(app, document):
