@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from tests.core.network import closing, entry, have, of, origin_of, want
+from tests.core.network import batch, closing, entry, have, of, origin_of, want
 from tests.core.node_case import NodeTestCase
 from twisted_mesh.core.events import Accepted, Deliver, Drained, Leaving, LinkClosed, Numbered, Send
 from twisted_mesh.core.link import READ_ALL
 from twisted_mesh.errors import Reason
-from twisted_mesh.wire.broadcast import Prune, SignedBatch, Snapshot
-from twisted_mesh.wire.link import Pong
+from twisted_mesh.wire.broadcast import Prune, SignedBatch, Snapshot, Want
+from twisted_mesh.wire.link import Ping, Pong
 
 
 class TestPublishing(NodeTestCase):
@@ -239,6 +239,31 @@ class TestLastWord(NodeTestCase):
         self.leave()
         self.assertEqual(self.node.outbox.taken, 3)
         self.assert_told(2, 3)
+
+    def test_a_node_that_leaves_stays_until_what_it_was_asked_for_is_given(self) -> None:
+        self.make(answer_bytes=1)
+        self.up(2, "cleo")
+        self.receive(2, *(batch("dora", number) for number in (1, 2, 3)))
+        self.up(1)
+        self.handle(Leaving())
+        self.receive(1, want("dora", 1))
+        for number in (1, 2):
+            self.receive(number, Pong(READ_ALL))
+        self.assertFalse(self.node.status().has_left)
+        for _ in range(3):
+            self.accept(1)
+        self.assertTrue(self.node.status().has_left)
+
+    def test_one_that_is_told_so_asks_it_for_the_rest_before_it_may_go(self) -> None:
+        self.up(1)
+        link = self.node._links.get(1)
+        assert link is not None
+        link.push.prune(origin_of("dora"))  # another pushes it, so that this announcement may wait
+        self.receive(1, have("dora", 1, 3))
+        frames = self.frames(self.receive(1, Ping(READ_ALL)), 1)
+        self.assertEqual([type(frame) for frame in frames if isinstance(frame, Want | Pong)], [Want, Pong])
+        frames = self.frames(self.receive(1, Ping(READ_ALL)), 1)
+        self.assertEqual([frame for frame in frames if isinstance(frame, Want)], [])
 
     def test_who_answers_has_read_all_it_was_given(self) -> None:
         self.leave()

@@ -25,7 +25,7 @@ from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.reader import Piece
 from twisted_mesh.core.history.storage import Missing
 from twisted_mesh.core.keepalive import Keepalive
-from twisted_mesh.core.link import Link
+from twisted_mesh.core.link import READ_ALL, Link
 from twisted_mesh.core.link_life import LinkLife
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.membership.membership import Membership
@@ -277,6 +277,8 @@ class Node:
             case Whisper():
                 self._broadcast.inbound.whisper(link, frame)
             case Ping():
+                if frame.token == READ_ALL and not link.flow.peer_leaves:  # it goes with our answer
+                    self._broadcast.last_pull(link, now)
                 self.flow.pinged(link, frame.token)
             case Pong():
                 link.life.answered_at = now

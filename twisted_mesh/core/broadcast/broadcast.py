@@ -177,6 +177,11 @@ class Broadcast:
         if not self.repair.is_slowed(run[0], now):
             self.repair.parent_lost(run, now)
 
+    def last_pull(self, link: Link, now: float) -> None:
+        """The node at *link* is about to stop: send it the last WANTs, before it is told that it may go."""
+        self.repair.leaves(link, now)
+        self.schedule(now)
+
     def schedule(self, now: float) -> None:
         """Send the WANTs that are due."""
         if self.repair.wake is None:

@@ -125,8 +125,8 @@ class Flow:
         return max(0, self._outbox.taken - self._outbox.confirmed)
 
     def has_left(self) -> bool:
-        """Whether every neighbour that was asked has said so, or is gone."""
-        return not any(link.flow.farewell_due for link in self._links.fed)
+        """Whether every neighbour that was asked has said so, and has all that it asked for, or is gone."""
+        return not any(link.flow.farewell_due or link.push.wants for link in self._links.fed)
 
     def is_given_to_all(self) -> bool:
         """Whether some neighbour took every own message, and each that gets them from here was given all.

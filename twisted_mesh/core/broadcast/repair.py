@@ -170,6 +170,12 @@ class Repair:
             if link.frontier.holds(run) > self._history.head(run):
                 self.announced(link, run, now, eager=True)
 
+    def leaves(self, link: Link, now: float) -> None:
+        """The node at *link* is about to stop: ask it now for what it claims and this node lacks."""
+        for run in list(link.frontier.claims):
+            if link.frontier.holds(run) > self._history.head(run):
+                self.announced(link, run, now, eager=True)
+
     def announced(self, link: Link, run: StreamId, now: float, *, eager: bool) -> None:
         """The claim of *link* on *run* goes beyond what is held here."""
         if (pull := self._pulls.get(run)) is None:
