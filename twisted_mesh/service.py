@@ -226,6 +226,11 @@ class MeshService(Service, Listeners):
         """
         return wait_for(self._stop())
 
+    async def _give_all(self) -> None:
+        """Wait, ``handover_timeout`` at most, until own messages are given to each neighbour that stays."""
+        if (run := self._run) is not None and not self._stopping:
+            await run.give_all()
+
     def ready(self) -> Deferred[None]:
         """Fires when every listener is up; fails with the reason if one cannot be."""
         return self._listening.ready()

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from threading import Event, Lock, RLock, Thread
 from typing import Any, NoReturn, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.error import CannotListenError, ReactorAlreadyRunning
 from twisted.logger import Logger
 from twisted.python.threadable import isInIOThread
@@ -198,6 +198,9 @@ class ReactorThread:
                 # Else services that stop later would dial it again and again, and log that.
                 if other is not service and other.running:
                     other.leave_alone(service.id)
+        # While all of them still run: a link of one that stops later can be gone when its turn comes.
+        given = [Deferred.fromCoroutine(service._give_all()) for service in services]
+        await DeferredList(given, consumeErrors=True)
         for service in _inner_first(services):
             # If one fails to stop, that is logged, and the others are stopped all the same.
             await self.stop(service).addErrback(lambda why: _log.failure("a socket did not stop", why))

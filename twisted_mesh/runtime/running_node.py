@@ -366,9 +366,13 @@ class RunningNode:
             # Messages handed on during the last flush would be handed on again by the next process.
             end.callback(self._backlog.stop)
 
+    async def give_all(self) -> None:
+        """Wait, ``handover_timeout`` at most, until own messages are given to each neighbour that stays."""
+        await is_in_time(self.driver.given_to_all(), self._config.handover_timeout, self._clock)
+
     async def _say_goodbye(self) -> None:
         await deferLater(self._clock, 0)  # not during a delivery: events wait until that ends
-        await is_in_time(self.driver.given_to_all(), self._config.handover_timeout, self._clock)
+        await self.give_all()
         if self.driver.unsent:
             _log.warn("{count} messages were taken by no neighbour", count=self.driver.unsent)
         await is_in_time(self.driver.left(), self._config.farewell_timeout, self._clock)
