@@ -193,8 +193,9 @@ class TestLosses(OverlayCase):
             self.assertEqual(len(alive(stage)), 40, seed)
 
     def test_an_island_that_is_remembered_is_found_again(self) -> None:
-        # The one node all others hang on is lost; what they were told of each other is not.  Guests would be
-        # told of nobody: three that are each other's neighbours have places for no more, and stay apart.
+        # The one node all others hang on is lost; what they were told of each other is not.
+        # Guests would be told of nobody: three that are each other's neighbours have places for no more,
+        # and stay apart.
         for seed in seeds(2, 50):
             stage = self.gathered(seed, 12, 0.001, members=12, config=MeshConfig(active_view=2))
             stage.run(28)

@@ -296,6 +296,24 @@ class TestRefuting(MembershipTestCase):
             self.assertEqual(self.presences(effects, number), [("me", 2, 0)])
             self.assertEqual(self.suspicions(effects, number), [])
 
+    def test_it_refutes_whom_it_does_not_know(self) -> None:
+        # Each node admits so many new authors in a minute: the others may have admitted this accuser.
+        effects = self.receive(2, suspect("fred", "me", 1))
+        for number in (1, 2):
+            self.assertEqual(self.presences(effects, number), [("me", 2, 0)])
+        # As often as others, and no more often.
+        effects = self.receive(2, suspect("fred", "me", 2), suspect("emil", "me", 2))
+        self.assertEqual(self.presences(effects, 1), [])
+        self.assertEqual(self.presences(self.wait(5), 1), [("me", 3, 0)])
+
+    def test_a_forged_one_closes_the_link_and_is_not_refuted(self) -> None:
+        for accuser in ("anna", "fred"):
+            self.setUp()
+            good = suspect(accuser, "me", 1)
+            effects = self.receive(2, SignedRecord(good.record, bytes(64), good.array))
+            self.assertEqual(self.closed(effects), [(2, Reason.SIGNATURE)])
+            self.assertEqual(self.presences(effects, 1), [])
+
     def test_only_where_the_newest_record_is_meant(self) -> None:
         for false in (
             suspect("anna", "me", 2),

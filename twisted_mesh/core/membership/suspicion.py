@@ -3,8 +3,9 @@
 Contract: the former neighbour's SUSPECT names the newest record that it knows.  The first SUSPECT for each
 record counts and floods, since it must reach the suspect over any links that are left.  The suspect's next
 record ends the suspicion; without one it is down after ``suspect_patience`` seconds.  Only members accuse,
-each once in ``accuse_pause`` seconds, so that none can keep the mesh busy.  If an accuser lacks a newer
-record, a node that has the record sends it.
+each once in ``accuse_pause`` seconds, so that none can keep the mesh busy.  The suspect refutes whoever
+accuses it, since others may know an accuser that it does not know.  If an accuser lacks a newer record, a
+node that has the record sends it.
 """
 
 from __future__ import annotations
@@ -81,6 +82,12 @@ class Suspicion:
             counts, newest = rank == self._conflict.rank, self._conflict.rank
         elif suspect.member == self._origin:
             counts, newest = self._announcing.is_accused(rank), self._announcing.rank
+            if counts and suspect.accuser != self._origin:
+                self._signer.require(signed)
+                if accuser is not None:
+                    accuser.accused = now
+                self._announcing.refute(now)
+                return
         else:
             newest = self._roster.rank(suspect.member)
             counts = (
@@ -98,11 +105,9 @@ class Suspicion:
             return
         self._signer.require(signed)
         accuser.accused = now
-        if entry is None and self._conflict:
+        if entry is None:
             self._conflict.suspected(now)
             self._flood(signed.relayed(), link, now)
-        elif entry is None:
-            self._announcing.refute(now)
         else:
             self._suspected(entry, signed.relayed(), link, now)
 
