@@ -78,21 +78,18 @@ class Suspicion:
         accuser = self._roster.get(suspect.accuser)
         rank: Rank = (suspect.epoch, suspect.counter)
         entry = self._roster.get(suspect.member)
-        if suspect.member == self._origin and self._conflict:
-            counts, newest = rank == self._conflict.rank, self._conflict.rank
-        elif suspect.member == self._origin:
-            counts, newest = self._announcing.is_accused(rank), self._announcing.rank
-            if counts and suspect.accuser != self._origin:
-                self._signer.require(signed)
-                if accuser is not None:
-                    accuser.accused = now
-                self._announcing.refute(now)
-                return
-        else:
+        if suspect.member != self._origin:
             newest = self._roster.rank(suspect.member)
             counts = (
                 entry is not None and entry.rank == rank and entry.state is State.UP and entry.is_member
             )
+        elif self._conflict:
+            counts, newest = rank == self._conflict.rank, self._conflict.rank
+        elif self._announcing.is_accused(rank) and suspect.accuser != self._origin:
+            self._refute(accuser, signed, now)
+            return
+        else:
+            counts, newest = False, self._announcing.rank
         may_accuse = accuser is not None and accuser is not entry and accuser.is_there and accuser.is_member
         if accuser is None or not counts or not may_accuse:
             self.idle += 1
@@ -110,6 +107,13 @@ class Suspicion:
             self._flood(signed.relayed(), link, now)
         else:
             self._suspected(entry, signed.relayed(), link, now)
+
+    def _refute(self, accuser: Entry | None, signed: SignedRecord, now: float) -> None:
+        """Refute a suspicion of this node, also by an accuser that is unknown here."""
+        self._signer.require(signed)
+        if accuser is not None:
+            accuser.accused = now
+        self._announcing.refute(now)
 
     def _pass_on(self, link: Link, signed: SignedRecord, entry: Entry) -> None:
         """Pass on a suspicion that comes too soon to count here: it may count elsewhere.
