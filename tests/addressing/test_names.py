@@ -50,9 +50,7 @@ class NamedCase(MeshCase):
         return service
 
     def _stop(self, service: MeshService) -> None:
-        stopped = service.stopService()
-        self.network.advance(20)
-        self.successResultOf(stopped)
+        self.result_of(service.stopService(), after=20)
 
     def silent(self, *hosts: str) -> None:
         """Let *hosts* accept connections and say nothing."""
@@ -60,9 +58,7 @@ class NamedCase(MeshCase):
             self.serve([Raw() for _ in range(9)], host=host, encrypted=False)
 
     def linked_by_connect(self, service: MeshService, seconds: float = 20.0) -> MeshService:
-        connecting = service.connect(NAME, PORT)
-        self.network.advance(seconds)
-        self.successResultOf(connecting)
+        self.result_of(service.connect(NAME, PORT), after=seconds)
         return service
 
     def dialled(self) -> list[str]:
@@ -142,8 +138,7 @@ class TestAllAddressesInTurn(NamedCase):
         connecting = a.connect(NAME, PORT)
         self.network.advance(15)
         self.assertNoResult(connecting)
-        self.network.advance(5.1)
-        self.failureResultOf(connecting, HandshakeTimeout)
+        self.failure_of(connecting, HandshakeTimeout, after=5.1)
         self.assertEqual(self.table.asked, [NAME])
 
     def test_each_gets_its_least_share_and_all_no_more_than_the_time_outs_together(self) -> None:
@@ -161,8 +156,7 @@ class TestAllAddressesInTurn(NamedCase):
                 connecting = a.connect(NAME, PORT)
                 self.network.advance(connect + shake - 0.1)
                 self.assertNoResult(connecting)
-                self.network.advance(0.1)
-                self.failureResultOf(connecting, HandshakeTimeout)
+                self.failure_of(connecting, HandshakeTimeout, after=0.1)
                 self.assertEqual([when - began for *_, when in self.network.dials], dials)
                 self._stop(a)
 
@@ -170,12 +164,9 @@ class TestAllAddressesInTurn(NamedCase):
         other = self.node(subnet="another")
         a = self.named("10.2.0.2", HOST, other)
         connecting = a.connect(NAME, PORT)
-        self.network.advance(5)
-        self.failureResultOf(connecting, SubnetMismatch)
+        self.failure_of(connecting, SubnetMismatch, after=5)
         self.table.names[NAME] = ["10.2.0.2", HOST]
-        connecting = a.connect(NAME, PORT)
-        self.network.advance(5)
-        self.failureResultOf(connecting, ConnectFailed)
+        self.failure_of(a.connect(NAME, PORT), ConnectFailed, after=5)
 
     def test_of_more_addresses_than_an_attempt_goes_to_some_are_tried_by_lot(self) -> None:
         self.patch(names, "_lot", Random(1))  # one address in thirty is left out by one seed in fifty
@@ -183,9 +174,7 @@ class TestAllAddressesInTurn(NamedCase):
         a = self.named(*hosts)
         for _ in range(10):
             before = len(self.dialled())
-            connecting = a.connect(NAME, PORT)
-            self.network.advance(10)
-            self.failureResultOf(connecting, ConnectFailed)
+            self.failure_of(a.connect(NAME, PORT), ConnectFailed, after=10)
             self.assertEqual(len(set(self.dialled()[before:])), ADDRESSES_MOST)
         self.assertEqual(set(self.dialled()), set(hosts))
 
@@ -202,9 +191,7 @@ class TestOnlyItself(NamedCase):
         self.assertEqual(list(a.routing_table), [b.id])
 
     def test_connect_is_told(self) -> None:
-        connecting = self.named(HOST).connect(NAME, PORT)
-        self.network.pump()
-        self.failureResultOf(connecting, SelfConnection)
+        self.failure_of(self.named(HOST).connect(NAME, PORT), SelfConnection)
 
 
 class TestNoAnswer(NamedCase):
@@ -214,8 +201,7 @@ class TestNoAnswer(NamedCase):
         connecting = a.connect(NAME, PORT)
         self.network.advance(9.9)
         self.assertNoResult(connecting)
-        self.network.advance(0.2)
-        error = self.failureResultOf(connecting, ConnectFailed).value
+        error = self.failure_of(connecting, ConnectFailed, after=0.2)
         self.assertEqual(
             str(error), f"no connection to {NAME}:{PORT}: no name server has answered within 10 s"
         )
@@ -230,9 +216,7 @@ class TestNoAnswer(NamedCase):
     def test_a_node_whose_peer_is_looked_up_stops_at_once(self) -> None:
         self.table.names["silent.example"] = None
         a = self.named(peers=["silent.example:1"])
-        stopped = a.stopService()
-        self.network.pump()
-        self.successResultOf(stopped)
+        self.result_of(a.stopService())
         self.assertEqual(self.log("silent.example"), [])
 
     def test_a_peer_is_tried_again(self) -> None:
@@ -251,9 +235,7 @@ class TestNoAnswer(NamedCase):
                 return Deferred()
 
         a = self.node(dial=lambda host, port: Never())
-        connecting = a.connect("any.example", 1)
-        self.network.advance(10.1)
-        error = self.failureResultOf(connecting, ConnectFailed).value
+        error = self.failure_of(a.connect("any.example", 1), ConnectFailed, after=10.1)
         self.assertIn("nothing there has answered within 10 s", str(error))
 
 

@@ -135,8 +135,7 @@ class StdioTests(TerminalCase):
         self.end_input(screen)
         self.network.advance(5)
         other = self.node()
-        self.link((other, self.own_node))
-        self.network.advance(1)
+        self.link((other, self.own_node), after=1)
         self.assertTrue(self.has_ended)
         self.assertEqual((self.status, self.got(other)), (0, ["one", "two"]))
 
@@ -173,8 +172,7 @@ class StdioTests(TerminalCase):
             self.network.pump()
         self.assertLess(typed * 1000, 2 * LIMITS["unsent_bytes"])
         other = self.node()
-        self.link((other, self.own_node))
-        self.network.advance(1)
+        self.link((other, self.own_node), after=1)
         self.assertTrue(screen.reads)
         self.assertEqual(len(self.got(other)), typed)
 
@@ -436,8 +434,7 @@ class ReceiptsTests(TerminalCase):
         """A node in a chain with *others*."""
         screen = self.terminal(StdioWithReceipts, limits={**LIMITS, **limits})
         nodes = [self.own_node, *(self.node() for _ in range(others))]
-        self.link(*pairwise(nodes))
-        self.network.advance(1)
+        self.link(*pairwise(nodes), after=1)
         self.others = nodes[1:]
         return screen
 
@@ -501,8 +498,7 @@ class ReceiptsTests(TerminalCase):
         self.network.advance(1)
         self.assertEqual(self.lines(), ["mesh: line 1: 0 of 0 have it"])
         other = self.node()
-        self.link((other, self.own_node))
-        self.network.advance(1)
+        self.link((other, self.own_node), after=1)
         self.assertEqual(self.lines()[-1], "mesh: line 1: 1 of 1 have it")
         MeshCase.stop(self, other)  # type: ignore[arg-type]
         self.network.advance(200)

@@ -16,12 +16,10 @@ from twisted_mesh.service import MeshService
 
 class TestSendTo(MeshCase):
     def test_it_arrives_over_three_hops_once_and_nowhere_else(self) -> None:
-        a, b, c, d = self.chain(4)
-        self.network.advance(1)
+        a, b, c, d = self.chain(4, after=1)
         sent = a.send_to(d.id, "psst", b"!", {"n": 1})
         self.assertNoResult(sent)
-        self.network.advance(10)
-        self.assertIsNone(self.successResultOf(sent))
+        self.assertIsNone(self.result_of(sent, after=10))
         (message,) = self.received(d)
         self.assertEqual(message.packets, [2, "psst", b"!", {"n": 1}])
         self.assertEqual((message.sender, message.id, message.verified), (a.id, None, True))
@@ -29,28 +27,21 @@ class TestSendTo(MeshCase):
 
     def test_with_a_type_and_to_a_neighbour(self) -> None:
         a, b = self.chain(2)
-        sent = a.send_to(b.id, type=0x30)
-        self.network.pump()
-        self.successResultOf(sent)
+        self.result_of(a.send_to(b.id, type=0x30))
         self.assertEqual(self.received(b)[0].packets, [0x30])
 
     def test_to_and_from_nodes_nobody_can_dial(self) -> None:
         driver = self.node()
         inner = [self.node(listens=False) for _ in range(2)]
-        self.link((inner[0], driver), (inner[1], driver))
-        self.network.advance(1)
-        sent = inner[0].send_to(inner[1].id, "ping")
-        self.network.pump()
-        self.successResultOf(sent)
+        self.link((inner[0], driver), (inner[1], driver), after=1)
+        self.result_of(inner[0].send_to(inner[1].id, "ping"))
         reply = self.received(inner[1])[0].reply("pong")
-        self.network.pump()
-        self.successResultOf(reply)
+        self.result_of(reply)
         self.assertEqual(self.got(inner[0]), ["pong"])
         self.assertEqual(self.got(driver), [])
 
     def test_they_arrive_in_numbers_each_once_in_both_directions(self) -> None:
-        a, b, c = self.chain(3)
-        self.network.advance(1)
+        a, b, c = self.chain(3, after=1)
         sent = [a.send_to(c.id, number) for number in range(50)]
         back = [c.send_to(a.id, -number) for number in range(50)]
         self.network.advance(60)
@@ -83,38 +74,30 @@ class TestSendTo(MeshCase):
         self.failureResultOf(a.send_to(b"\xff\x00", "x"), Unreachable)
 
     def test_nobody_acknowledges_in_time(self) -> None:
-        a, _b, c = self.chain(3, limits={"direct_timeout": 7.0})
-        self.network.advance(1)
+        a, _b, c = self.chain(3, limits={"direct_timeout": 7.0}, after=1)
         self.mesh.partition([self.services.index(c)])
         sent = a.send_to(c.id, "x")
         self.network.advance(6.9)
         self.assertNoResult(sent)
-        self.network.advance(0.2)
-        error = self.failureResultOf(sent, Unreachable).value
+        error = self.failure_of(sent, Unreachable, after=0.2)
         name = c.id.decode()
         self.assertEqual(
             str(error), f"{name}: it was not acknowledged in 7 s; it is up as far as this node knows"
         )
         self.mesh.heal()
         self.network.advance(70)
-        later = a.send_to(c.id, "y")
-        self.network.advance(5)
-        self.successResultOf(later)
+        self.result_of(a.send_to(c.id, "y"), after=5)
         self.assertIn("y", self.got(c))
 
     def test_without_any_link(self) -> None:
-        a, b = self.chain(2, limits={"direct_timeout": 3.0})
-        self.network.advance(1)
+        a, b = self.chain(2, limits={"direct_timeout": 3.0}, after=1)
         self.mesh.partition((0,), (1,))
         self.network.advance(60)
-        sent = a.send_to(b.id, "x")
-        self.network.advance(4)
-        error = self.failureResultOf(sent, Unreachable).value
+        error = self.failure_of(a.send_to(b.id, "x"), Unreachable, after=4)
         self.assertRegex(str(error), ": this node has no link; nobody acknowledged it in 3 s$")
 
     def test_a_link_that_comes_in_time(self) -> None:
-        a, b = self.chain(2)
-        self.network.advance(1)
+        a, b = self.chain(2, after=1)
         self.mesh.partition((0,), (1,))
         self.network.advance(60)
         self.assertNotIn(b.id, a.routing_table)
@@ -122,44 +105,35 @@ class TestSendTo(MeshCase):
         self.network.advance(10)
         self.mesh.heal()
         self.link((b, a))
-        self.network.advance(1)
-        self.successResultOf(sent)
+        self.result_of(sent, after=1)
         self.assertEqual(self.got(b), ["x"])
 
     def test_to_who_has_left_it_fails_at_once_and_when_it_is_back_it_arrives(self) -> None:
-        a, b = self.chain(2)
-        self.network.advance(1)
+        a, b = self.chain(2, after=1)
         self.stop(b)
         error = self.failureResultOf(a.send_to(b.id, "x"), Unreachable).value
         self.assertEqual(str(error), f"{b.id.decode()}: it has left")
         b.startService()
-        self.link((b, a))
-        self.network.advance(1)
-        sent = a.send_to(b.id, "y")
-        self.network.advance(1)
-        self.successResultOf(sent)
+        self.link((b, a), after=1)
+        self.result_of(a.send_to(b.id, "y"), after=1)
         self.assertEqual(self.got(b), ["y"])
 
     def test_a_partition_that_heals_in_time_costs_nothing(self) -> None:
-        nodes = self.chain(4)
-        self.network.advance(1)
+        nodes = self.chain(4, after=1)
         self.mesh.partition((0, 1))
         sent = nodes[0].send_to(nodes[3].id, "x")
         self.network.advance(8)
         self.assertNoResult(sent)
         self.mesh.heal()
-        self.network.advance(15)
-        self.successResultOf(sent)
+        self.result_of(sent, after=15)
         self.assertEqual(self.got(nodes[3]), ["x"])
 
     def test_a_restarted_member_gets_it_in_its_new_run(self) -> None:
         a, b = self.node(), self.node()
         c = self.node(identity=Identity.create(self.mktemp()))
-        self.link((a, b), (c, b))
-        self.network.advance(1)
+        self.link((a, b), (c, b), after=1)
         first = a.send_to(c.id, "to the first run")
-        self.network.advance(1)
-        self.successResultOf(first)
+        self.result_of(first, after=1)
         number = self.services.index(c)
         self.mesh.kill(number)
         c._run = None
@@ -168,13 +142,11 @@ class TestSendTo(MeshCase):
         self.assertNoResult(sent)
         c = self.mesh.start(number)
         self.link((c, b))
-        self.network.advance(15)
-        self.successResultOf(sent)
+        self.result_of(sent, after=15)
         self.assertEqual(self.got(c), ["to the second"])
 
     def test_stopping_ends_the_wait(self) -> None:
-        a, b = self.chain(2)
-        self.network.advance(1)
+        a, b = self.chain(2, after=1)
         self.mesh.partition([0])
         sent = a.send_to(b.id, "x")
         self.stop(a)
@@ -193,8 +165,7 @@ class TestSendTo(MeshCase):
 
     def test_too_many_that_wait_are_refused(self) -> None:
         a, b = self.node(limits={"direct_window": 3}), self.node()
-        self.link((a, b))
-        self.network.advance(1)
+        self.link((a, b), after=1)
         self.mesh.partition([0])
         waiting = [a.send_to(b.id, number) for number in range(3)]
         error = self.failureResultOf(a.send_to(b.id, 3), Unreachable).value
@@ -206,8 +177,7 @@ class TestSendTo(MeshCase):
         self.assertEqual(self.got(b), [0, 1, 2])
 
     def test_nothing_is_left_when_all_are_acknowledged(self) -> None:
-        a, b, c = self.chain(3)
-        self.network.advance(1)
+        a, b, c = self.chain(3, after=1)
         before = [node.footprint() for node in (a, b, c)]
         for number in range(20):
             a.send_to(c.id, number)
@@ -222,8 +192,7 @@ class TestSendTo(MeshCase):
             self.assertLessEqual(max(changed.values(), default=0), 1)
 
     def test_a_failure_nobody_looks_at_is_one_log_line(self) -> None:
-        a, b = self.chain(2, limits={"direct_timeout": 2.0})
-        self.network.advance(1)
+        a, b = self.chain(2, limits={"direct_timeout": 2.0}, after=1)
         self.mesh.partition([0])
         a.send_to(b.id, "x")
         self.network.advance(3)
@@ -237,8 +206,7 @@ class TestSendTo(MeshCase):
         linked: list[Any] = []
         a.on("connect", lambda service: linked.append(service.send_to(b.id, "at once")))
         self.link((a, b))
-        self.network.advance(2)
-        self.successResultOf(linked[0])
+        self.result_of(linked[0], after=2)
         self.assertEqual(self.got(b), ["at once"])
 
 
@@ -250,8 +218,7 @@ class TestReceiving(MeshCase):
         return links
 
     def test_handlers_are_told_the_link_where_it_is_the_senders_own(self) -> None:
-        a, b, c = self.chain(3)
-        self.network.advance(1)
+        a, b, c = self.chain(3, after=1)
         links = self.links(c)
         a.send_to(c.id, "from afar")
         self.network.pump()
@@ -260,29 +227,23 @@ class TestReceiving(MeshCase):
         self.assertEqual(links, [None, c.routing_table[b.id]])
 
     def test_a_handler_takes_it_and_consumers_get_it(self) -> None:
-        a, _b, c = self.chain(3)
-        self.network.advance(1)
+        a, _b, c = self.chain(3, after=1)
         c.register_handler(lambda message, link: message.packets[1] == "mine")
         queue = c.messages()
         taken, left = a.send_to(c.id, "mine"), a.send_to(c.id, "yours")
-        self.network.pump()
-        self.successResultOf(taken)
+        self.result_of(taken)
         self.successResultOf(left)
         self.assertEqual([message.packets[1] for message in queue.peek()], ["yours"])
 
     def test_from_a_guest_that_published_nothing(self) -> None:
         a, b = self.chain(2)
         guest = self.node(role="guest")
-        self.link((guest, b))
-        self.network.advance(1)
-        sent = guest.send_to(a.id, "question")
-        self.network.pump()
-        self.successResultOf(sent)
+        self.link((guest, b), after=1)
+        self.result_of(guest.send_to(a.id, "question"))
         self.assertEqual(self.got(a), ["question"])
 
     def test_a_reply_to_what_came_before_a_restart_fails_at_once(self) -> None:
-        a, b = self.chain(2)
-        self.network.advance(1)
+        a, b = self.chain(2, after=1)
         a.send("question")
         self.network.pump()
         queue = b.messages()
@@ -300,28 +261,23 @@ class TestReceiving(MeshCase):
     def test_the_reply_to_a_guest(self) -> None:
         a, b = self.chain(2)
         guest = self.node(role="guest")
-        self.link((guest, b))
-        self.network.advance(1)
+        self.link((guest, b), after=1)
         guest.send("question")
         self.network.pump()
         reply = self.received(a)[0].reply("answer")
-        self.network.advance(1)
-        self.successResultOf(reply)
+        self.result_of(reply, after=1)
         self.assertEqual(self.got(guest), ["answer"])
         sent = b.send_to(guest.id, "too")  # a neighbour, though on no roster
-        self.network.pump()
-        self.successResultOf(sent)
+        self.result_of(sent)
         self.assertEqual(self.got(guest), ["answer", "too"])
         self.failureResultOf(a.send_to(guest.id, "not there"), Unreachable)
 
     def test_the_reply_to_a_direct_message(self) -> None:
-        a, _b, c = self.chain(3)
-        self.network.advance(1)
+        a, _b, c = self.chain(3, after=1)
         a.send_to(c.id, "question")
         self.network.pump()
         reply = self.received(c)[0].reply("answer")
-        self.network.pump()
-        self.successResultOf(reply)
+        self.result_of(reply)
         (message,) = self.received(a)
         self.assertEqual((message.packets, message.sender), ([2, "answer"], c.id))
 
@@ -335,9 +291,7 @@ class TestReceiving(MeshCase):
         self.mesh.kill(number)
         a._run = None
         a = self.mesh.start(number)
-        self.link((a, b))
-        self.network.advance(2)
+        self.link((a, b), after=2)
         reply = self.received(c)[0].reply("answer")
-        self.network.advance(5)
-        self.successResultOf(reply)
+        self.result_of(reply, after=5)
         self.assertEqual(self.got(a), ["answer"])

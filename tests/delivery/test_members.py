@@ -62,8 +62,7 @@ class TestMembers(MembersCase):
             {},
         ]
         nodes = [self.node(**options) for options in said]
-        self.link(*pairwise(nodes))
-        self.network.advance(1)
+        self.link(*pairwise(nodes), after=1)
         for node in nodes:
             self.assertEqual(set(node.members), {other.id for other in nodes if other is not node})
         first, second, third, fourth = nodes
@@ -101,8 +100,7 @@ class TestMembers(MembersCase):
         self.assertEqual(list(a.members), [b.id])
 
     def test_who_stops_has_left(self) -> None:
-        a, b, c = self.chain(3)
-        self.network.advance(10)
+        a, b, c = self.chain(3, after=10)
         self.stop(c)
         self.assertEqual((self.state(a, c), self.state(b, c)), ("left", "left"))
         self.assertEqual(self.told(a, c), ["up", "left"])
@@ -275,8 +273,7 @@ class TestJoined(MembersCase):
         self.network.pump()
         self.assertNoResult(joined)
         puppet.send(Roster(True, [], 0))
-        self.network.pump()
-        self.successResultOf(joined)
+        self.result_of(joined)
 
 
 class TestLyingPeers(MembersCase):
@@ -284,8 +281,7 @@ class TestLyingPeers(MembersCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.a, self.b = self.chain(2)
-        self.network.advance(1)
+        self.a, self.b = self.chain(2, after=1)
         self.before = self.lasting(self.a.footprint())
         self.author = self.puppet().me
 

@@ -48,8 +48,7 @@ class TestMessages(MeshCase):
         self.assertEqual(got, [1, 2])
         self.assertNoResult(done)
         b.stopService()
-        self.network.advance(5)
-        self.successResultOf(done)
+        self.result_of(done, after=5)
 
     def test_one_that_keeps_up_misses_nothing_however_large_a_batch_and_small_its_bounds_are(self) -> None:
         a, b = self.pair(queue_limit=3, history_bytes=1)

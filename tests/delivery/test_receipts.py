@@ -54,8 +54,7 @@ class ReceiptCase(MeshCase):
 
 class TestLive(ReceiptCase):
     def test_the_sets_grow_as_members_answer_and_every_change_is_an_event(self) -> None:
-        a, b, c = self.chain(3)
-        self.network.advance(1)
+        a, b, c = self.chain(3, after=1)
         seen: list[tuple[Receipt, int]] = []
         a.on("receipt", lambda receipt: seen.append((receipt, len(receipt.delivered))))
         receipt = self.ask(a, "fire!")
@@ -82,8 +81,7 @@ class TestLive(ReceiptCase):
         self.assertEqual(told, [False, True])
 
     def test_without_one_nobody_answers(self) -> None:
-        a, b = self.chain(2)
-        self.network.advance(1)
+        a, b = self.chain(2, after=1)
         before = b.footprint()
         self.assertIsNone(a.send("no receipt"))
         self.network.pump()
@@ -98,8 +96,7 @@ class TestLive(ReceiptCase):
         self.assertIn("send_to()", str(error))
 
     def test_many_at_once_and_one_event_for_each_that_changed(self) -> None:
-        a, _b = self.chain(2)
-        self.network.advance(1)
+        a, _b = self.chain(2, after=1)
         receipts = [a.send(number, receipt=number % 2 == 0) for number in range(100)]
         self.network.advance(1)
         asked = [receipt for receipt in receipts if receipt is not None]
@@ -122,19 +119,16 @@ class TestLive(ReceiptCase):
                 self.assertEqual((name, left[name]), (name, 0))
 
     def test_what_is_done_when_one_completes_harms_no_other(self) -> None:
-        a, _b = self.chain(2)
-        self.network.advance(1)
+        a, _b = self.chain(2, after=1)
         first, second = a.send("one", receipt=True), a.send("two", receipt=True)
         stopped: list[Deferred[None]] = []
         first.complete().addCallback(lambda _: stopped.append(a.stopService()))
         also = first.complete()
         waits = second.complete()
-        self.network.advance(1)
-        self.successResultOf(also)
+        self.result_of(also, after=1)
         self.assertIn(waits.called, (True,))
         waits.addErrback(lambda failure: failure.trap(NotRunning))
-        self.network.advance(5)
-        self.successResultOf(stopped[0])
+        self.result_of(stopped[0], after=5)
         self.assertEqual(self.flushLoggedErrors(), [])
 
 
@@ -159,21 +153,17 @@ class TestWaiting(ReceiptCase):
 
     def test_a_time_out_holds_the_receipt_which_goes_on(self) -> None:
         a, b, c = self.keyed(), self.keyed(), self.with_history()
-        self.link((a, b), (b, c))
-        self.network.advance(1)
+        self.link((a, b), (b, c), after=1)
         number = self.kill(c)
         receipt = self.ask(a, "x")
         waits, other = receipt.complete(5), receipt.complete()
         self.network.advance(4.9)
         self.assertNoResult(waits)
-        self.network.advance(0.2)
-        error = self.failureResultOf(waits, ReceiptTimeout).value
+        error = self.failure_of(waits, ReceiptTimeout, after=0.2)
         self.assertEqual(str(error), "1 of 2 members have not taken the message after 5 s")
         self.assertIs(error.receipt, receipt)
         self.assert_sets(error.receipt, delivered=[b], pending=[c])
-        late = receipt.complete(-1)
-        self.network.advance(0)
-        self.failureResultOf(late, ReceiptTimeout)
+        self.failure_of(receipt.complete(-1), ReceiptTimeout)
         self.assertNoResult(other)
         c = self.mesh.start(number)
         self.network.advance(10)
@@ -206,8 +196,7 @@ class TestWaiting(ReceiptCase):
 
     def test_of_too_many_the_oldest_is_closed(self) -> None:
         a, b = self.node(limits={"receipts_limit": 3}), self.node()
-        self.link((a, b))
-        self.network.advance(1)
+        self.link((a, b), after=1)
         queue = b.messages()
         first, *rest = [a.send(number, receipt=True) for number in range(3)]
         waits = first.complete(60)
@@ -230,8 +219,7 @@ class TestWaiting(ReceiptCase):
         self.assertFalse(first.is_complete)
 
     def test_what_is_known_when_it_is_closed_stays(self) -> None:
-        a, b, c = self.chain(3, limits={"receipts_limit": 1})
-        self.network.advance(1)
+        a, b, c = self.chain(3, limits={"receipts_limit": 1}, after=1)
         queue = c.messages()
         first = self.ask(a, "x")
         self.network.advance(1)
@@ -244,38 +232,32 @@ class TestMembership(ReceiptCase):
     def test_before_it_has_joined_it_waits_and_then_fails_with_no_members(self) -> None:
         a = self.node()
         receipt = self.ask(a, "anyone?")
-        waits = receipt.complete(5)
-        self.network.advance(6)
-        self.failureResultOf(waits, NoMembers)
+        self.failure_of(receipt.complete(5), NoMembers, after=6)
         self.assert_sets(receipt)
         self.assertFalse(receipt.is_complete)
 
     def test_what_was_sent_before_the_first_link_counts_those_it_finds(self) -> None:
         a, b, c = self.node(), self.node(), self.node()
-        self.link((c, b))
-        self.network.advance(1)
+        self.link((c, b), after=1)
         receipt = self.ask(a, "early")
         waits = receipt.complete()
         self.network.advance(1)
         self.assertNoResult(waits)
         self.link((a, b))
-        self.network.advance(2)
-        self.successResultOf(waits)
+        self.result_of(waits, after=2)
         self.assert_sets(receipt, delivered=[b, c])
 
     def test_two_that_are_new_expect_each_other(self) -> None:
         a, b = self.node(), self.node()
         at_a, at_b = self.ask(a, "early"), self.ask(b, "too")
-        self.link((a, b))
-        self.network.advance(2)
+        self.link((a, b), after=2)
         self.assert_sets(at_a, delivered=[b])
         self.assert_sets(at_b, delivered=[a])
         self.assertTrue(at_a.is_complete and at_b.is_complete)
 
     def test_alone_once_all_are_gone_for_good(self) -> None:
         a, b = self.node(identity=None), self.node(identity=None)
-        self.link((a, b))
-        self.network.advance(1)
+        self.link((a, b), after=1)
         self.stop(b)
         self.network.advance(120)
         self.assertEqual(dict(a.members), {})
@@ -286,14 +268,12 @@ class TestMembership(ReceiptCase):
         self.assert_sets(receipt)
 
     def test_who_came_later_is_not_expected_and_counts_if_it_has_it(self) -> None:
-        a, b = self.chain(2)
-        self.network.advance(1)
+        a, b = self.chain(2, after=1)
         b.messages()  # nobody takes from it, so the receipt stays open
         queue = b.messages()
         receipt = self.ask(a, "x")
         late, early = self.node(), self.node(replay="all")
-        self.link((late, b), (early, b))
-        self.network.advance(10)
+        self.link((late, b), (early, b), after=10)
         self.assertEqual((self.got(late), self.got(early)), ([], ["x"]))
         self.assertIn(early.id, receipt.delivered)
         self.assertNotIn(late.id, receipt.delivered | receipt.pending | receipt.missed)
@@ -303,8 +283,7 @@ class TestMembership(ReceiptCase):
     def test_guests_are_in_no_receipt_and_have_receipts_of_their_own(self) -> None:
         a, b = self.chain(2)
         guest = self.node(role="guest")
-        self.link((guest, b))
-        self.network.advance(1)
+        self.link((guest, b), after=1)
         receipt = self.ask(a, "x")
         self.network.advance(1)
         self.assertEqual(self.got(guest), ["x"])
@@ -315,8 +294,7 @@ class TestMembership(ReceiptCase):
         self.assert_sets(own, delivered=[a, b])
 
     def test_a_member_that_is_gone_for_good_has_missed_it(self) -> None:
-        a, b, gone = self.chain(3, identity=None)
-        self.network.advance(1)
+        a, b, gone = self.chain(3, identity=None, after=1)
         self.kill(gone)
         receipt = self.ask(a, "x")
         waits = receipt.complete()
@@ -348,8 +326,7 @@ class TestRestarts(ReceiptCase):
 
     def test_one_with_history_that_is_killed_before_it_has_answered_answers_later(self) -> None:
         a, b = self.keyed(), self.with_history()
-        self.link((a, b))
-        self.network.advance(1)
+        self.link((a, b), after=1)
         receipt = self.ask(a, "x")
         self.assertEqual(self.got(b), ["x"])
         path = b._run.writer  # type: ignore[union-attr]
@@ -365,8 +342,7 @@ class TestRestarts(ReceiptCase):
 
     def test_one_without_history_that_restarts_before_it_got_it_has_missed_it(self) -> None:
         a, b, c = self.keyed(), self.keyed(), self.keyed()
-        self.link((a, b), (b, c))
-        self.network.advance(1)
+        self.link((a, b), (b, c), after=1)
         number = self.kill(c)
         receipt = self.ask(a, "x")
         waits = receipt.complete()
@@ -383,8 +359,7 @@ class TestRestarts(ReceiptCase):
 
     def test_one_without_history_that_is_the_first_to_get_it_has_it(self) -> None:
         a, b = self.keyed(), self.keyed()
-        self.link((a, b))
-        self.network.advance(1)
+        self.link((a, b), after=1)
         number = self.kill(b)
         self.network.advance(30)
         receipt = self.ask(a, "x")
@@ -396,8 +371,7 @@ class TestRestarts(ReceiptCase):
 
     def test_one_that_restarts_after_it_had_it_still_has_had_it(self) -> None:
         a, b, c = self.keyed(), self.keyed(), self.keyed()
-        self.link((a, b), (b, c))
-        self.network.advance(1)
+        self.link((a, b), (b, c), after=1)
         b.messages()
         queue = b.messages()
         receipt = self.ask(a, "x")
@@ -413,8 +387,7 @@ class TestRestarts(ReceiptCase):
 
     def test_a_partition_holds_it_up_and_no_more(self) -> None:
         nodes = [self.keyed() for _ in range(4)]
-        self.link((nodes[0], nodes[1]), (nodes[1], nodes[2]), (nodes[2], nodes[3]))
-        self.network.advance(1)
+        self.link((nodes[0], nodes[1]), (nodes[1], nodes[2]), (nodes[2], nodes[3]), after=1)
         self.mesh.partition((0, 1))
         receipt = self.ask(nodes[0], "x")
         self.network.advance(60)
@@ -426,8 +399,7 @@ class TestRestarts(ReceiptCase):
 
 class TestTaking(ReceiptCase):
     def test_unheard_counts_as_taken(self) -> None:
-        a, b = self.chain(2)
-        self.network.advance(1)
+        a, b = self.chain(2, after=1)
         service = MeshService(self.network.clock)
         self.assertEqual(service.footprint(), {})
         receipt = self.ask(a, "x")
@@ -436,8 +408,7 @@ class TestTaking(ReceiptCase):
         self.assertEqual(b.footprint()["unheard_messages"], 1)
 
     def test_a_consumer_has_it_when_it_has_taken_it(self) -> None:
-        a, b = self.chain(2)
-        self.network.advance(1)
+        a, b = self.chain(2, after=1)
         queue = b.messages()
         receipts = [self.ask(a, number) for number in range(3)]
         self.network.advance(60)
@@ -449,8 +420,7 @@ class TestTaking(ReceiptCase):
             self.assert_sets(receipt, delivered=[b])
 
     def test_the_slowest_consumer_counts_and_one_that_is_gone_does_not(self) -> None:
-        a, b = self.chain(2)
-        self.network.advance(1)
+        a, b = self.chain(2, after=1)
         slow, quick = b.messages(), b.messages()
         receipt = self.ask(a, "x")
         self.run_to_end(quick.__anext__())
@@ -510,8 +480,7 @@ class TestTaking(ReceiptCase):
     def test_what_a_slow_consumer_lost_is_never_counted(self) -> None:
         a = self.node()
         b = self.node(limits={"queue_limit": 2, "history_bytes": 700_000})
-        self.link((a, b))
-        self.network.advance(1)
+        self.link((a, b), after=1)
         queue = b.messages()
         receipts = [self.ask(a, number, BIG) for number in range(6)]
         self.network.advance(1)
@@ -531,8 +500,7 @@ class TestTaking(ReceiptCase):
         limits = {"queue_limit": 2, "gap_patience": 5.0, "compare_interval": 1.0}
         a, c = self.node(limits={"history_seconds": 10.0}), self.node(limits={"history_seconds": 10.0})
         b = self.node(limits=limits)
-        self.link((a, b), (a, c))
-        self.network.advance(1)
+        self.link((a, b), (a, c), after=1)
         queue = b.messages()
         before = [self.ask(a, number) for number in range(6)]
         self.mesh.partition((0, 1), (2,))
@@ -555,8 +523,7 @@ class TestTaking(ReceiptCase):
     def test_nor_is_what_it_had_to_forget_of_a_run_before_it_took_any(self) -> None:
         # Of so many ranges that a handler took the oldest run that waits is given up.
         a, c, b = self.node(), self.node(), self.node(limits={"queue_limit": 1})
-        self.link((a, b), (c, b))
-        self.network.advance(1)
+        self.link((a, b), (c, b), after=1)
         b.register_handler(lambda message, link: message.packets[1] == "taken")
         queue = b.messages()
         self.ask(c, "fills the queue")
@@ -573,8 +540,7 @@ class TestTaking(ReceiptCase):
 
     def test_what_it_takes_when_nobody_holds_it_any_more_counts(self) -> None:
         a, b = self.node(limits={"history_seconds": 60.0}), self.node(limits={"history_seconds": 60.0})
-        self.link((a, b))
-        self.network.advance(1)
+        self.link((a, b), after=1)
         queue = b.messages()
         receipt = self.ask(a, "x")
         self.network.advance(300)
@@ -585,8 +551,7 @@ class TestTaking(ReceiptCase):
 
     def test_with_a_store_it_counts_once_it_is_stored(self) -> None:
         a, b = self.keyed(), self.with_history(limits={"flush_interval": 3.0})
-        self.link((a, b))
-        self.network.advance(4)
+        self.link((a, b), after=4)
         receipt = self.ask(a, "x")
         self.assertEqual(self.got(b), ["x"])
         self.network.advance(2)
@@ -596,8 +561,7 @@ class TestTaking(ReceiptCase):
 
     def test_a_store_that_cannot_be_written_holds_it_up(self) -> None:
         a, b = self.keyed(), self.with_history()
-        self.link((a, b))
-        self.network.advance(1)
+        self.link((a, b), after=1)
         store = b._run.writer.store  # type: ignore[union-attr]
 
         def full(flush: object) -> None:

@@ -20,8 +20,7 @@ class TestReplay(MeshCase):
 
     def join(self, replay: float | str | None, through: MeshService) -> MeshService:
         newcomer = self.node(replay=replay)
-        self.link((newcomer, through))
-        self.network.advance(2)
+        self.link((newcomer, through), after=2)
         return newcomer
 
     def test_without_it_a_newcomer_starts_with_what_is_sent_from_then_on(self) -> None:
@@ -57,8 +56,7 @@ class TestReplay(MeshCase):
         self.link((c, self.a))
         c.disconnect(c.routing_table[self.b.id])
         self.network.advance(61)
-        self.link((c, self.b))
-        self.network.advance(5)
+        self.link((c, self.b), after=5)
         self.assertEqual(self.got(c), before)
 
     def test_what_it_may_be(self) -> None:

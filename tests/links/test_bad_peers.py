@@ -118,9 +118,7 @@ class TestInPlaceOfProof(BadPeer):
         puppet = self.puppet(Side.ACCEPTOR, identity=me)
         self.serve([puppet])
         puppet.twist[Stage.PROOF] = lambda _: puppet.received[-len(codec.encode(Proof(bytes(64), b""))) :]
-        link = self.a.connect("10.9.9.9", 4444)
-        self.network.pump()
-        self.assertEqual(self.failureResultOf(link).value.reason, "proof")
+        self.assertEqual(self.failure_of(self.a.connect("10.9.9.9", 4444)).reason, "proof")
         self.assert_refused(puppet, "proof")
         self.assert_nothing_left()
 

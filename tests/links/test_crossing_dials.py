@@ -24,8 +24,7 @@ class TestTheWrongOneEndsFirst(MeshCase):
         self.first, self.third = (self.puppet(Side.ACCEPTOR, identity=key) for _ in range(2))
         self.serve([self.first, self.third], host="10.7.7.7")
         link = self.a.connect("10.7.7.7", PORT)
-        self.network.pump()
-        self.successResultOf(link)
+        self.result_of(link)
         # It had begun to dial, too; what it holds has not come yet.
         self.second = self.dial(self.puppet(identity=key, frontier=False), self.a)
         self.network.pump()
@@ -60,9 +59,7 @@ class TestTheWrongOneEndsFirst(MeshCase):
 
     def test_connect_gives_no_link_that_is_closed(self) -> None:
         self.assertIsNotNone(self.a.routing_table[self.second.me.id].error)
-        connecting = self.a.connect("10.7.7.7", PORT)
-        self.network.pump()
-        link = self.successResultOf(connecting)
+        link = self.result_of(self.a.connect("10.7.7.7", PORT))
         self.assertIsNone(link.error)
         self.assertIs(self.a.routing_table[self.third.me.id], link)
 

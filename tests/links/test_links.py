@@ -68,8 +68,7 @@ class TestEvents(MeshCase):
         # By a name for the same host, so that it is another target.
         self.network.ports["alias", PORT] = self.network.ports[self.host(b), PORT]  # type: ignore[arg-type]
         link = a.connect("alias", PORT)  # type: ignore[attr-defined]
-        self.network.pump()
-        self.assertEqual(self.successResultOf(link).id, b.id)  # type: ignore[attr-defined]
+        self.assertEqual(self.result_of(link).id, b.id)  # type: ignore[attr-defined]
         del self.network.ports["alias", PORT]
 
     def test_what_was_queued_on_the_older_of_two_links_still_arrives(self) -> None:
@@ -183,8 +182,7 @@ class TestRefusals(MeshCase):
             self.network.pump()
             for one in (raw, stranger):
                 one.write(said)
-            self.network.advance(13)
-            self.failureResultOf(link, RemoteError)
+            self.failure_of(link, RemoteError, after=13)
             self.assertEqual(raw.received, codec.encode(told))
             self.assertEqual(stranger.frames(), [told])
 
@@ -272,17 +270,15 @@ class TestRefusals(MeshCase):
         link = a.connect(self.host(b), PORT)
         self.network.advance(9.9)
         self.assertNoResult(link)
-        self.network.advance(0.2)
-        self.failureResultOf(link, ConnectFailed)
+        self.failure_of(link, ConnectFailed, after=0.2)
 
     def test_a_link_beyond_links_limit(self) -> None:
         a = self.node(limits={"links_limit": 2})
         others = [self.node() for _ in range(3)]
         for other in others[:2]:
             self.link((other, a))
-        link = others[2].connect(self.host(a), PORT)
-        self.network.pump()
-        self.assertIs(self.failureResultOf(link, RemoteError).value.reason, Reason.FULL)
+        refused = self.failure_of(others[2].connect(self.host(a), PORT), RemoteError)
+        self.assertIs(refused.reason, Reason.FULL)
         self.assertEqual(self.reasons(a), ["full"])
         self.assertEqual(set(a.routing_table), {other.id for other in others[:2]})
 
@@ -328,8 +324,7 @@ class TestRefusals(MeshCase):
         link = a.connect("10.9.9.9", PORT)
         self.network.pump()
         raw.close()
-        self.network.pump()
-        error = self.failureResultOf(link, RemoteError).value
+        error = self.failure_of(link, RemoteError)
         self.assertIs(error.reason, Reason.LOST)
         self.assertEqual(self.reasons(a), ["lost"])
 

@@ -157,8 +157,7 @@ class TestReady(MeshCase):
         service.startService()
         ready = service.ready()
         service.stopService()
-        self.network.pump()
-        self.failureResultOf(ready, NotRunning)
+        self.failure_of(ready, NotRunning)
         later.listening.addErrback(lambda failure: failure.trap(CancelledError))
 
     def test_before_the_first_start_and_between_two(self) -> None:
@@ -196,8 +195,7 @@ class TestOutAddr(MeshCase):
         wild = self.network.listen("0.0.0.0", PORT)
         node = self.node(listen=[wild])
         self.assertIsNone(node.out_addr)
-        self.link((node, self.node()))
-        self.network.advance(100)
+        self.link((node, self.node()), after=100)
         self.assertEqual(len(self.log("no other node is told where to dial this one")), 1)
         self.assertEqual(self.node(listen=[self.network.listen("::", PORT)]).out_addr, ("fd00::7", PORT))
 
@@ -235,8 +233,7 @@ class TestRoaming(MeshCase):
         self.endpoint = RoamingEndpoint(self.network.listen("10.5.0.1", PORT))
         self.a = self.node(listen=[self.endpoint], overlay=True)
         self.b = self.node(overlay=True)
-        self.link((self.a, self.b))
-        self.network.advance(10)
+        self.link((self.a, self.b), after=10)
 
     def move(self) -> None:
         """Give the host of *a* another address."""
@@ -259,8 +256,7 @@ class TestRoaming(MeshCase):
         self.move()
         self.network.advance(31)
         c = self.node(overlay=True)
-        self.link((c, self.b))
-        self.network.advance(20)
+        self.link((c, self.b), after=20)
         self.assertIn(self.a.id, c.routing_table)
         dialled = {host for _, (host, _), _ in self.network.dials}
         self.assertNotIn("10.5.0.1", dialled)
@@ -269,8 +265,6 @@ class TestRoaming(MeshCase):
         slow = self.node()
         self.link((self.a, slow))
         self.say_too_much(self.a, slow)
-        stopped = self.a.stopService()
-        self.network.advance(15)
-        self.successResultOf(stopped)
+        self.result_of(self.a.stopService(), after=15)
         left = self.b.members[self.a.id]
         self.assertEqual((left.state, left.address), ("left", ("10.5.0.1", PORT)))

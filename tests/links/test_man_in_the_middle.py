@@ -98,9 +98,7 @@ class TestManInTheMiddle(MeshCase):
             return frame[:nonce] + bytes((frame[nonce] ^ 1,)) + frame[nonce + 1 :]
 
         self.relay(b, encrypted=False, change=change)
-        link = a.connect(HOST, PORT)
-        self.network.pump()
-        self.assertIs(self.failureResultOf(link, RemoteError).value.reason, Reason.PROOF)
+        self.assertIs(self.failure_of(a.connect(HOST, PORT), RemoteError).reason, Reason.PROOF)
         self.assertEqual((dict(a.routing_table), dict(b.routing_table)), ({}, {}))
 
     def test_in_plain_text_he_can_relay_but_not_change_a_message(self) -> None:
@@ -110,9 +108,7 @@ class TestManInTheMiddle(MeshCase):
             return frame.replace(b"true", b"fals") if frame[4] == Kind.BATCH else frame
 
         self.relay(b, encrypted=False, change=forge)
-        link = a.connect(HOST, PORT)
-        self.network.pump()
-        self.assertEqual(self.successResultOf(link).id, b.id)
+        self.assertEqual(self.result_of(a.connect(HOST, PORT)).id, b.id)
         a.send("untouched")
         self.network.pump()
         self.assertEqual(self.got(b), ["untouched"])

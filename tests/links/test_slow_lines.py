@@ -211,8 +211,7 @@ class TestFrontier(SlowLineCase):
         self.network.pump()
         self.drip(puppet, self.long()[:7_000], 5)
         self.assertNoResult(connecting)
-        self.network.advance(1)
-        error = self.failureResultOf(connecting, HandshakeTimeout).value
+        error = self.failure_of(connecting, HandshakeTimeout, after=1)
         self.assertIn("was not over after 6.0 s", str(error))
         self.assertEqual(puppet.bye.reason, "timeout")
         self.assertEqual(a.footprint()["connections"], 0)

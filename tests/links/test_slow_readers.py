@@ -89,8 +89,7 @@ class TestSlowReader(SlowCase):
 
     def test_it_gets_from_another_what_one_link_is_too_slow_for(self) -> None:
         a, slow, other = (self.node(limits={"link_queue_bytes": LIMIT}) for _ in range(3))
-        self.link((a, slow), (a, other), (other, slow))
-        self.network.advance(1)
+        self.link((a, slow), (a, other), (other, slow), after=1)
         self.stuck(a, slow)
         for number in range(12):
             a.send(number, BIG)
@@ -136,8 +135,7 @@ class TestItsOwnDoing(SlowCase):
         self.assertEqual(list(a.routing_table), [b.id])
         self.assertLess(a.routing_table[b.id].queued_bytes, 2 * LIMIT)
         whispers += [a.routing_table[b.id].whisper(number, BIG) for number in range(2)]
-        self.network.pump()
-        self.successResultOf(whispers[0])
+        self.result_of(whispers[0])
         for whisper in whispers[1:]:
             self.failureResultOf(whisper, Unreachable)
         self.assertEqual(dict(a.routing_table), {})
@@ -164,8 +162,7 @@ class TestItsOwnDoing(SlowCase):
         for _ in range(4):
             a.send(largest)
             self.network.pump()
-        self.link((b, a))
-        self.network.advance(1)
+        self.link((b, a), after=1)
         for _ in range(4):
             a.send(largest)
             self.network.advance(1)
@@ -188,8 +185,7 @@ class TestCongestion(SlowCase):
         self.assertNoResult(drained)
         self.assertRaises(Congested, a.send, BIG)
         stuck.reads = True
-        self.network.advance(1)
-        self.successResultOf(drained)
+        self.result_of(drained, after=1)
         self.successResultOf(handed_over)
         self.assertEqual(a.footprint()["unsent_bytes"], 0)
         a.send(count)
@@ -231,8 +227,6 @@ class TestCongestion(SlowCase):
         self.network.cut(self.host(a), self.host(b))
         self.network.advance(0.1)
         self.assertNoResult(drained)
-        link = b.connect(self.host(a), PORT)
-        self.network.advance(2)
-        self.successResultOf(link)
+        self.result_of(b.connect(self.host(a), PORT), after=2)
         self.successResultOf(drained)
         self.assertEqual(self.got(b), list(range(count)))

@@ -18,9 +18,7 @@ class TestLeaving(MeshCase):
         a, _ = self.chain(2)
         stranger = self.dial(Raw(), a, encrypted=False)
         self.network.pump()
-        stopped = a.stopService()
-        self.network.pump()
-        self.successResultOf(stopped)  # without waiting for close_timeout
+        self.result_of(a.stopService())  # without waiting for close_timeout
         self.assertIsNotNone(stranger.lost)
 
     def test_nor_does_one_that_is_dialled(self) -> None:
@@ -28,9 +26,7 @@ class TestLeaving(MeshCase):
         self.serve([Raw()], host="10.7.7.7", encrypted=False)
         link = a.connect("10.7.7.7", PORT)
         self.network.pump()
-        stopped = a.stopService()
-        self.network.pump()
-        self.successResultOf(stopped)
+        self.result_of(a.stopService())
         self.failureResultOf(link)
 
     def test_nor_does_a_connection_that_was_cut_off_and_does_not_say_so(self) -> None:
@@ -43,8 +39,7 @@ class TestLeaving(MeshCase):
         stopped = a.stopService()
         self.network.advance(a.config.close_timeout * 1.5)
         self.assertNoResult(stopped)
-        self.network.advance(a.config.close_timeout)
-        self.successResultOf(stopped)
+        self.result_of(stopped, after=a.config.close_timeout)
         self.assertEqual(len(self.log("were cut off, and do not say so")), 1)
         cut_off()  # and when it does after all nothing follows
         self.network.pump()
@@ -86,8 +81,7 @@ class TestLastWord(MeshCase):
         self.network.advance(0.1)
         self.assertNoResult(stopped)
         self.network.cut(self.host(a), self.host(b))
-        self.network.pump()
-        self.successResultOf(stopped)
+        self.result_of(stopped)
         self.assertEqual(self.log("neighbour"), [self.TOLD])
 
     def test_what_another_neighbour_has_read_is_not_lost(self) -> None:
@@ -128,8 +122,7 @@ class TestGivingUp(MeshCase):
             self.network.pump()
             self.assertEqual(a.footprint()["connections"], 1)
             link.cancel()
-            self.network.pump()
-            self.failureResultOf(link, CancelledError)
+            self.failure_of(link, CancelledError)
             self.assertEqual(a.footprint()["connections"], 0)
             del self.network.ports["10.7.7.7", PORT]
         self.network.advance(30)
@@ -170,8 +163,7 @@ class TestRelay(MeshCase):
         self.network.advance(1)
         self.assertNoResult(stopped)
         self.network.cut(self.host(a), self.host(b))
-        self.network.pump()
-        self.successResultOf(stopped)
+        self.result_of(stopped)
         self.assertEqual(len(self.log("taken by no neighbour")), 1)
 
     def test_nor_do_two_that_stop_at_the_same_time_with_something_said(self) -> None:
@@ -190,8 +182,7 @@ class TestRelay(MeshCase):
         self.network.pump()
         states = [member.state for member in c.members.values() if member.id == b.id]
         self.assertEqual((self.got(c), states), ([1, 2], ["left"]))
-        self.network.advance(3)
-        self.successResultOf(self.stops[0])
+        self.result_of(self.stops[0], after=3)
 
     def test_what_a_guest_that_leaves_is_given_too_late_is_not_taken(self) -> None:
         a, b = self.node(overlay=False), self.node(overlay=False, role="guest")  # and has never spoken
@@ -204,15 +195,12 @@ class TestRelay(MeshCase):
             close_all(error)
 
         b._run.connections.close_all = late  # type: ignore[method-assign]
-        stopped = b.stopService()
-        self.network.advance(1)
-        self.successResultOf(stopped)
+        self.result_of(b.stopService(), after=1)
         self.assertEqual(a._run.driver.unsent, 1)
 
     def test_what_it_has_taken_just_before_is_in_the_receipt(self) -> None:
         for seconds in (0.0, 0.02):
-            a, b = self.chain(2)
-            self.network.advance(1)
+            a, b = self.chain(2, after=1)
             a.send(1, receipt=True)
             self.network.advance(0.001)
             receipt = a.send(2, receipt=True)

@@ -86,8 +86,7 @@ class TestEpochTaken(MeshCase):
         self.assertEqual(int(kept.read_bytes()), self.taken + 1)
 
     def test_who_was_shown_until_then_is_told_as_gone(self) -> None:
-        a, b, c = self.chain(3)
-        self.network.advance(1)
+        a, b, c = self.chain(3, after=1)
         assert a._run is not None
         left: list[int] = []
         a.on("member", lambda member: left.append(len(a.members)))
@@ -141,8 +140,7 @@ class TestEpochTaken(MeshCase):
                 number += 1
         drained = again.drained()
         self.link((again, self.other))
-        self.network.advance(1)
-        self.successResultOf(drained)
+        self.result_of(drained, after=1)
         self.assert_came(*range(number))
 
     def test_receipts_of_what_was_sent_go_on_in_the_new_run(self) -> None:
@@ -214,8 +212,7 @@ class TestEpochTaken(MeshCase):
             puppet.twist[Stage.PROOF] = lie
         self.serve(puppets)
         link = again.connect("10.9.9.9", PORT)
-        self.network.advance(60)
-        self.assertIs(self.failureResultOf(link, RemoteError).value.reason, Reason.LEAVING)
+        self.assertIs(self.failure_of(link, RemoteError, after=60).reason, Reason.LEAVING)
         dials = [target for source, target, _ in self.network.dials if source == self.host(again)]
         self.assertEqual(dials, [("10.9.9.9", PORT)] * 2)
         self.link((again, self.other))
@@ -359,8 +356,7 @@ class TestKeyGivenBack(OneKeyCase):
         drained = self.old.drained()
         self.assertNoResult(drained)
         self.stop(self.new)
-        self.network.advance(20)
-        self.successResultOf(drained)
+        self.result_of(drained, after=20)
         self.assert_is_itself_again()
 
     def test_once_the_newer_was_killed_and_counts_as_down(self) -> None:
@@ -427,9 +423,7 @@ class TestMeeting(OneKeyCase):
     """The older dials the newer, so that both have proof of each other."""
 
     def test_both_say_so(self) -> None:
-        proven = self.old.key_in_use()
-        self.network.advance(6)
-        self.assertIsInstance(self.successResultOf(proven), KeyInUse)
+        self.assertIsInstance(self.result_of(self.old.key_in_use(), after=6), KeyInUse)
         self.assertEqual(self.reasons(self.new), ["key"])
         begins = [f"connection from {self.host(self.old)}:", f"connection to {self.host(self.new)}:"]
         lines = self.log(SHARED)
@@ -459,8 +453,7 @@ class TestTheNewerCannotBeDialled(OneKeyCase):
         self.network.advance(3)
         self.assertEqual([failure.type for failure in self.happened(self.old, "failure")], [KeyInUse])
         self.assertNoResult(proven)
-        self.network.advance(60)
-        self.assertIsInstance(self.successResultOf(proven), KeyInUse)
+        self.assertIsInstance(self.result_of(proven, after=60), KeyInUse)
         self.assertIsInstance(self.successResultOf(self.old.key_in_use()), KeyInUse)
         self.assertEqual(len(self.happened(self.old, "failure")), 1)
         self.assertEqual(self.log(SHARED), [])
@@ -541,12 +534,9 @@ class TestOnlyEachOther(MeshCase):
     def test_who_connects_is_told(self) -> None:
         key = Identity.generate()
         older, newer = self.node(identity=key), self.node(identity=key)
-        link = newer.connect(self.host(older), PORT)
-        self.network.pump()
-        self.assertIs(self.failureResultOf(link, RemoteError).value.reason, Reason.KEY)
-        itself = newer.connect(self.host(newer), PORT)
-        self.network.pump()
-        self.failureResultOf(itself, SelfConnection)
+        refused = self.failure_of(newer.connect(self.host(older), PORT), RemoteError)
+        self.assertIs(refused.reason, Reason.KEY)
+        self.failure_of(newer.connect(self.host(newer), PORT), SelfConnection)
 
     def test_who_has_not_the_key_brings_nothing_about(self) -> None:
         key, liar = Identity.generate(), Identity.generate()
@@ -557,9 +547,7 @@ class TestOnlyEachOther(MeshCase):
         self.network.pump()
         self.assertEqual(dials.bye.reason, "proof")
         self.serve([served := self.puppet(Side.ACCEPTOR, identity=liar, **claims)])
-        link = a.connect("10.9.9.9", PORT)
-        self.network.pump()
-        self.assertIs(self.failureResultOf(link, RemoteError).value.reason, Reason.PROOF)
+        self.assertIs(self.failure_of(a.connect("10.9.9.9", PORT), RemoteError).reason, Reason.PROOF)
         self.assertIsNotNone(served.lost)
         a.send("as ever")
         self.assertEqual(self.log(SHARED), [])
@@ -606,9 +594,7 @@ class TestLateWords(MeshCase):
         puppet = self.puppet(Side.ACCEPTOR, frontier=False)
         puppet.twist[Stage.PROOF] = lambda answer: answer + codec.encode(Bye("key", "in use"))
         self.serve([puppet])
-        link = a.connect("10.9.9.9", PORT)
-        self.network.pump()
-        self.assertIs(self.failureResultOf(link, RemoteError).value.reason, Reason.KEY)
+        self.assertIs(self.failure_of(a.connect("10.9.9.9", PORT), RemoteError).reason, Reason.KEY)
         a.send("as ever")
         self.assertEqual(self.happened(a, "failure"), [])
 

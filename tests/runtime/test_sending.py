@@ -158,8 +158,7 @@ class TestCongestion(MeshCase):
         self.network.advance(1)
         self.assertNoResult(drained)
         self.link((b, a))
-        self.network.pump()
-        self.successResultOf(drained)
+        self.result_of(drained)
         self.successResultOf(a.drained())
         a.send("more")
         self.network.pump()
@@ -184,8 +183,7 @@ class TestCongestion(MeshCase):
         self.network.pump()
         self.assertNoResult(drained)
         stuck.reads = True
-        self.network.pump()
-        self.successResultOf(drained)
+        self.result_of(drained)
         self.assertEqual(self.got(b), list(range(count)))
 
     def test_stopping_ends_the_wait_for_room(self) -> None:
@@ -193,8 +191,7 @@ class TestCongestion(MeshCase):
         self.fill(a)
         drained = a.drained()
         a.stopService()
-        self.network.pump()
-        self.successResultOf(drained)
+        self.result_of(drained)
 
 
 class TestHandingOver(MeshCase):
@@ -216,8 +213,7 @@ class TestHandingOver(MeshCase):
         handed_over = a.handed_over(5)
         self.network.advance(4.9)
         self.assertNoResult(handed_over)
-        self.network.advance(0.1)
-        error = self.failureResultOf(handed_over, NotHandedOver).value
+        error = self.failure_of(handed_over, NotHandedOver, after=0.1)
         self.assertEqual(str(error), "2 messages are not known to have been read by any neighbour")
 
     def test_one_that_stood_still_is_waited_for(self) -> None:
@@ -228,8 +224,7 @@ class TestHandingOver(MeshCase):
         self.network.advance(5)
         self.assertNoResult(handed_over)
         self.network.between(self.host(a), self.host(b))[1].reads = True
-        self.network.advance(1)
-        self.successResultOf(handed_over)
+        self.result_of(handed_over, after=1)
         self.assertEqual(self.got(b), ["x"])
 
     def test_another_that_comes_meanwhile_will_do(self) -> None:
@@ -239,11 +234,9 @@ class TestHandingOver(MeshCase):
         a.send("x")
         handed_over = a.handed_over(10)
         self.network.advance(3)
-        self.link((c, a))
-        self.network.advance(2)
+        self.link((c, a), after=2)
         a.send("y")  # goes to all, and what came before it is asked for
-        self.network.advance(4)
-        self.successResultOf(handed_over)
+        self.result_of(handed_over, after=4)
 
     def test_who_has_read_it_and_left_in_good_order_has_said_so(self) -> None:
         a, b = self.chain(2)
@@ -268,8 +261,7 @@ class TestHandingOver(MeshCase):
         handed_over = a.handed_over(5)
         self.network.advance(4.9)
         self.assertNoResult(handed_over)
-        self.network.advance(0.2)
-        error = self.failureResultOf(handed_over, NotHandedOver).value
+        error = self.failure_of(handed_over, NotHandedOver, after=0.2)
         self.assertEqual(str(error), "1 messages were taken by no neighbour")
         self.assertEqual(a.footprint()["unsent_batches"], 1)
 
@@ -278,8 +270,7 @@ class TestHandingOver(MeshCase):
         a.send("x")
         for timeout in (0, -1, float("-inf"), -(10**400)):
             handed_over = a.handed_over(timeout)
-            self.network.advance(0)
-            self.failureResultOf(handed_over, NotHandedOver)
+            self.failure_of(handed_over, NotHandedOver)
         for timeout in NO_TIMEOUTS:
             error = self.assertRaises(LocalError, a.handed_over, timeout)
             self.assertEqual(str(error), f"timeout must be seconds or None, not {timeout!r}")
@@ -289,8 +280,7 @@ class TestHandingOver(MeshCase):
         a.send("x")
         waiting = [a.handed_over(timeout) for timeout in (None, float("inf"), 10**400)]
         self.network.advance(3600)
-        self.link((a, b))
-        self.network.advance(1)
+        self.link((a, b), after=1)
         for each in waiting:
             self.successResultOf(each)
 
@@ -308,9 +298,7 @@ class TestHandingOver(MeshCase):
         waiting = b.handed_over(None)
         self.network.advance(1)
         self.assertNoResult(waiting)
-        stopped = b.stopService()
-        self.network.advance(30)
-        self.successResultOf(stopped)
+        self.result_of(b.stopService(), after=30)
         self.failureResultOf(waiting, NotRunning)
 
     def test_a_slow_neighbour_does_not_count(self) -> None:
@@ -320,8 +308,7 @@ class TestHandingOver(MeshCase):
         for _ in range(10):
             a.send(BIG)
         handed_over = a.handed_over(5)
-        self.network.pump()
-        self.successResultOf(handed_over)
+        self.result_of(handed_over)
         self.assertEqual(len(self.got(b)), 10)
 
 
@@ -392,8 +379,7 @@ class TestReply(MeshCase):
 
     def test_it_reaches_the_sender_alone(self) -> None:
         reply = self.at_b.reply("yes", "I did")
-        self.network.pump()
-        self.successResultOf(reply)
+        self.result_of(reply)
         (message,) = self.received(self.a)
         self.assertEqual(message.packets, [2, "yes", "I did"])
         self.assertEqual(message.sender, self.b.id)
@@ -402,8 +388,7 @@ class TestReply(MeshCase):
     def test_it_reaches_a_sender_that_is_no_neighbour(self) -> None:
         reply = self.at_c.reply("yes")
         self.assertNoResult(reply)
-        self.network.pump()
-        self.successResultOf(reply)
+        self.result_of(reply)
         (message,) = self.received(self.a)
         self.assertEqual((message.packets, message.sender), ([2, "yes"], self.c.id))
         self.assertEqual(self.got(self.b), ["question"])
@@ -413,8 +398,7 @@ class TestReply(MeshCase):
         reply = self.at_c.reply("yes")
         self.network.advance(44.9)
         self.assertNoResult(reply)
-        self.network.advance(0.1)
-        error = self.failureResultOf(reply, Unreachable).value
+        error = self.failure_of(reply, Unreachable, after=0.1)
         self.assertRegex(
             str(error), rf"^{self.a.id.decode()}: it was not acknowledged in 45 s; it is \w+ as far as"
         )
@@ -447,8 +431,7 @@ class TestReply(MeshCase):
         outer: Deferred[None] = Deferred()
         outer.addCallback(lambda _: self.at_b.reply("yes"))
         outer.callback(None)
-        self.network.advance(45)
-        self.successResultOf(asked)
+        self.result_of(asked, after=45)
         self.failureResultOf(inner, Unreachable)
         self.failureResultOf(outer, Unreachable)
         gc.collect(1)

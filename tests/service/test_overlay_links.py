@@ -94,8 +94,7 @@ class TestForming(OverlayCase):
 
     def test_what_it_does_is_logged_from_level_two_on(self) -> None:
         first, second, third = (self.node(debug_level=level) for level in (1, 1, 2))
-        self.link((second, first), (third, first))
-        self.network.advance(5)
+        self.link((second, first), (third, first), after=5)
         self.assertIn(second.id, third.routing_table)
         lines = self.log("dials ")
         self.assertTrue(all(line.startswith("dials 10.0.0.") for line in lines), lines)
@@ -107,15 +106,13 @@ class TestForming(OverlayCase):
 class TestNoOverlay(OverlayCase):
     def test_it_has_the_links_that_are_made_and_no_others(self) -> None:
         nodes = [self.node(overlay=False) for _ in range(5)]
-        self.link(*itertools.pairwise(nodes))
-        self.network.advance(at_length(300, 100))
+        self.link(*itertools.pairwise(nodes), after=at_length(300, 100))
         self.assertEqual([len(node.routing_table) for node in nodes], [1, 2, 2, 2, 1])
         self.assertTrue(all(len(node.members) == 4 for node in nodes))
 
     def test_it_visits_others_all_the_same(self) -> None:
         a, b, c = (self.node(overlay=False) for _ in range(3))
-        self.link((a, b), (b, c))
-        self.network.advance(200)
+        self.link((a, b), (b, c), after=200)
         self.assertTrue(self.dials(a, c) or self.dials(c, a))
         self.assertEqual((self.exchanges(a), self.neighbours(a)), ([], {b.id}))
 
@@ -341,9 +338,7 @@ class TestVisits(OverlayCase):
     def test_it_is_no_neighbour_that_can_take_what_is_sent(self) -> None:
         one, two = self.visited()
         one.send("while it is here")
-        handed = one.handed_over(1.0)
-        self.network.advance(1.1)
-        self.failureResultOf(handed, NotHandedOver)
+        self.failure_of(one.handed_over(1.0), NotHandedOver, after=1.1)
         self.assertEqual(self.got(two), [])
         self.assertNoResult(one.joined().addErrback(lambda _: None))
 
@@ -407,9 +402,7 @@ class TestVisits(OverlayCase):
 
     def test_connect_does_not_wait_for_one(self) -> None:
         one, two = self.visited()
-        link = one.connect(self.host(two), PORT)
-        self.network.pump()
-        self.assertEqual(self.successResultOf(link).id, two.id)
+        self.assertEqual(self.result_of(one.connect(self.host(two), PORT)).id, two.id)
 
     def test_a_stop_in_the_middle_leaves_nothing(self) -> None:
         one, two = self.visited()

@@ -77,18 +77,14 @@ class TestRuns(MeshCase):
         self.assertEqual(list(self.network.ports), [("10.0.0.1", PORT)])
         parent.startService()
         self.assertEqual(a.running, 1)
-        stopped = parent.stopService()
-        self.network.pump()
-        self.successResultOf(stopped)
+        self.result_of(parent.stopService())
         self.assertEqual((self.network.ports, a.running), ({}, 0))
 
     def test_a_start_again_is_a_new_run(self) -> None:
         a, b = self.chain(2)
         a.send(1)
         self.network.pump()
-        stopped = a.stopService()
-        self.network.pump()
-        self.successResultOf(stopped)
+        self.result_of(a.stopService())
         self.assertEqual((a.footprint(), dict(a.routing_table)), ({}, {}))
         a.startService()
         self.link((a, b))
@@ -124,8 +120,7 @@ class TestRuns(MeshCase):
         self.assertNoResult(second)
         for call in (a.startService, a.joined, a.drained):
             self.assertIn("is still stopping: wait for", str(self.assertRaises(NotRunning, call)))
-        self.network.advance(3)
-        self.successResultOf(first)
+        self.result_of(first, after=3)
         self.successResultOf(second)
         self.assertIn("does not run: start it", str(self.assertRaises(NotRunning, a.joined)))
 
@@ -146,8 +141,7 @@ class TestRuns(MeshCase):
             self.assertNoResult(stopped)
             self.network.ports[self.host(a), PORT] = port  # the application's own port is still open
             late = self.dial(Raw(), a, encrypted=a.protocol.encrypted)
-            self.network.advance(4)
-            self.successResultOf(stopped)
+            self.result_of(stopped, after=4)
             self.assertIsNotNone(late.lost)
             self.assertEqual(late.bye.reason, "leaving")
             del self.network.ports[self.host(a), PORT]
@@ -162,8 +156,7 @@ class TestRuns(MeshCase):
             stopped = a.stopService()
             error = self.failureResultOf(link, NotRunning).value
             self.assertEqual(str(error), f"the service stopped before it was linked with {self.address(b)}")
-            self.network.pump()
-            self.successResultOf(stopped)
+            self.result_of(stopped)
             self.network.advance(5)
             self.assertEqual((dict(b.routing_table), self.network.ends), ({}, []))
 
@@ -181,8 +174,7 @@ class TestRuns(MeshCase):
                 self.network.advance(5)
                 self.assertEqual((dict(a.routing_table), self.network.ends), ({}, []))
             else:
-                self.network.pump()
-                self.successResultOf(in_time)
+                self.result_of(in_time)
 
     def test_who_gives_up_waiting_for_the_stop_changes_nothing_of_it(self) -> None:
         for when in (0.0, 0.5, 2.5):
@@ -198,8 +190,7 @@ class TestRuns(MeshCase):
             given_up.cancel()
             self.failureResultOf(given_up, CancelledError)
             at_the_end = parent.stopService()
-            self.network.advance(15)
-            self.successResultOf(again)
+            self.result_of(again, after=15)
             self.successResultOf(at_the_end)
             self.assertEqual(a.footprint(), {})
             a.startService()
@@ -248,9 +239,7 @@ class TestHandingOver(MeshCase):
         self.measured(a)
         for number in range(30):
             a.send(number, b"x" * 50_000)
-        stopped = a.stopService()
-        self.network.pump()
-        self.successResultOf(stopped)
+        self.result_of(a.stopService())
         self.assertEqual(self.got(b), list(range(30)))
         self.assertEqual(self.log("taken by no neighbour"), [])
 
@@ -266,8 +255,7 @@ class TestHandingOver(MeshCase):
         self.network.advance(5)
         self.assertNoResult(stopped)
         slow.reads = True
-        self.network.pump()
-        self.successResultOf(stopped)
+        self.result_of(stopped)
         self.assertEqual((self.got(b), self.got(c)), (list(range(40)),) * 2)
 
     def test_within_its_bound(self) -> None:
@@ -278,16 +266,13 @@ class TestHandingOver(MeshCase):
         stopped = a.stopService()
         self.network.advance(3.9)
         self.assertNoResult(stopped)
-        self.network.advance(1.7)
-        self.successResultOf(stopped)
+        self.result_of(stopped, after=1.7)
         self.assertEqual(len(self.log("messages were taken by no neighbour")), 1)
 
     def test_without_a_neighbour_it_is_said_and_not_waited_for(self) -> None:
         a = self.node()
         a.send("to nobody")
-        stopped = a.stopService()
-        self.network.pump()
-        self.successResultOf(stopped)
+        self.result_of(a.stopService())
         self.assertEqual(self.log("taken by no neighbour"), ["1 messages were taken by no neighbour"])
 
     def test_peers_are_told_that_it_leaves(self) -> None:
@@ -304,8 +289,7 @@ class TestHandingOver(MeshCase):
         self.network.between("10.9.9.9", self.host(a))[0].reads = False
         stopped = a.stopService()
         puppet.send(batch(puppet.me, 5, "behind a hole"))
-        self.network.advance(4)
-        self.successResultOf(stopped)
+        self.result_of(stopped, after=4)
         self.assertEqual(self.network.clock.getDelayedCalls(), [])
 
 
@@ -323,8 +307,7 @@ class TestLiveness(MeshCase):
         self.assertEqual(puppet.bye.reason, "silent")
 
     def test_an_unplugged_peer_is_given_up_and_dialled_again(self) -> None:
-        a, b = self.chain(2)
-        self.network.advance(20)
+        a, b = self.chain(2, after=20)
         self.network.unplug(self.host(a), self.host(b))
         for number in range(14):
             self.network.advance(1)
@@ -355,8 +338,7 @@ class TestLiveness(MeshCase):
         self.assertEqual(self.log("silent for"), [])
 
     def test_a_reactor_that_stood_still_accuses_nobody(self) -> None:
-        a, b = self.chain(2)
-        self.network.advance(3)
+        a, b = self.chain(2, after=3)
         for _ in range(3):
             self.network.stall(40)
             self.network.advance(2)

@@ -255,8 +255,7 @@ class TestRestart(HistoryCase):
         self.crashed("node", "copy")
         again = self.started("copy", listens=False)
         a = self.node()
-        self.link((again, a))
-        self.network.advance(5)
+        self.link((again, a), after=5)
         self.assertEqual(self.got(a), ["alone"])
         self.assertEqual(self.got(again), [])
 
@@ -269,8 +268,7 @@ class TestRestart(HistoryCase):
         self.stop(a)
         self.assertEqual(b.footprint()["held_batches"], 0)
         c = self.node(replay="all")
-        self.link((c, b))
-        self.network.advance(5)
+        self.link((c, b), after=5)
         self.assertEqual(self.got(c), list(range(20)))
 
     def test_a_settled_node_stays_so_and_a_replay_is_for_newcomers(self) -> None:
@@ -538,8 +536,7 @@ class TestDamaged(HistoryCase):
         self.damage((30,))
         self.stop(self.author)
         c = self.node(replay="all")
-        self.link((c, b))
-        self.network.advance(60)
+        self.link((c, b), after=60)
         self.assertEqual(self.got(c), [n for n in range(1, 101) if n != 30])
         self.assertEqual([(gap.first, gap.last) for gap in self.happened(c, "gap")], [(30, 30)])
         assert b._run is not None
@@ -700,9 +697,7 @@ class TestFailedStop(HistoryCase):
             a, b = self.node(), self.started()
             self.link((a, b))
             self.failing(b, what)
-            stopped = b.stopService()
-            self.network.advance(30)
-            self.failureResultOf(stopped, ZeroDivisionError)
+            self.failure_of(b.stopService(), ZeroDivisionError, after=30)
             self.assertEqual(b.footprint(), {}, what)
             self.assertEqual([*a.routing_table], [], what)
             again = self.started()

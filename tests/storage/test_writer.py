@@ -77,8 +77,7 @@ class TestAnyStore(MeshCase):
         self.assertTrue(self.stores[0].closed)
         self.a.send("meanwhile")
         again = self.node(identity=self.key)
-        self.link((self.a, again))
-        self.network.advance(1)
+        self.link((self.a, again), after=1)
         self.assertEqual((self.got(self.b), self.got(again)), (["before"], ["meanwhile"]))
 
     def test_while_it_is_full_nothing_is_sent(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Iterable
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IStreamClientEndpoint
@@ -30,6 +30,7 @@ from twisted_mesh.wire.broadcast import Batch, Digest, SignedBatch, Snapshot
 from twisted_mesh.wire.framing import LENGTH_BYTES, MAX_FRAME_BYTES, FrameReader
 from twisted_mesh.wire.link import Bye, Ping, Pong
 
+T = TypeVar("T")
 MIB = 2**20
 BIG = b"x" * 300_000
 #: What no time-out can be.
@@ -191,17 +192,19 @@ class MeshCase(SynchronousTestCase):
         """Where a service listens."""
         return f"{self.host(service)}:{PORT}"
 
-    def link(self, *pairs: tuple[MeshService, MeshService]) -> None:
-        """Link the nodes of each pair, the first dialling."""
+    def link(self, *pairs: tuple[MeshService, MeshService], after: float = 0) -> None:
+        """Link the nodes of each pair, the first dialling; then let *after* seconds pass."""
         links = [one.connect(self.host(other), PORT) for one, other in pairs]
         self.network.pump()
         for link in links:
             self.successResultOf(link)
+        if after:
+            self.network.advance(after)
 
-    def chain(self, count: int, **options: Any) -> list[MeshService]:
-        """Nodes in a row, linked."""
+    def chain(self, count: int, *, after: float = 0, **options: Any) -> list[MeshService]:
+        """Make *count* nodes in a row, each linked with the next; then let *after* seconds pass."""
         nodes = [self.node(**options) for _ in range(count)]
-        self.link(*pairwise(nodes))
+        self.link(*pairwise(nodes), after=after)
         return nodes
 
     def stop(self, service: MeshService) -> None:
@@ -258,6 +261,22 @@ class MeshCase(SynchronousTestCase):
     def reasons(self, service: MeshService) -> list[str]:
         """Why connections were refused."""
         return [refusal.reason for refusal in self.happened(service, "refused")]
+
+    def result_of(self, waiting: Deferred[T], *, after: float = 0) -> T:
+        """The result that *waiting* has *after* seconds, when all is done that can be done by then."""
+        self._pass(after)
+        return self.successResultOf(waiting)
+
+    def failure_of(self, waiting: Deferred[Any], *errors: type[Exception], after: float = 0) -> Any:
+        """The exception, one of *errors*, that *waiting* has failed with *after* seconds."""
+        self._pass(after)
+        return self.failureResultOf(waiting, *errors).value
+
+    def _pass(self, seconds: float) -> None:
+        if seconds:
+            self.network.advance(seconds)
+        else:
+            self.network.pump()
 
     def run_to_end(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """The result of a coroutine that has all it needs."""
