@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mesh.errors import IdentityError
-from twisted_mesh.identity import MAX_EPOCH, Identity, id_of, verify
+from twisted_mesh.identity import MAX_EPOCH, SMALL_ORDER, Identity, id_of, verify
 
 NOW = 1_800_000_000_000
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -98,6 +98,52 @@ class TestKeys(IdentityCase):
             self.assertFalse(verify(identity.origin, wrong, b"text"))
         for wrong in (b"", identity.origin[:-1], identity.origin + b"\0"):
             self.assertFalse(verify(wrong, signature, b"text"))
+
+
+class TestKeysOfSmallOrder(SynchronousTestCase):
+    """A point of small order is a key that anybody can sign with."""
+
+    PRIME = 2**255 - 19
+    D = -121665 * pow(121666, PRIME - 2, PRIME) % PRIME
+
+    def add(self, one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+        """The sum of two points of the curve (RFC 8032, 5.1.4)."""
+        (x1, y1), (x2, y2) = one, other
+        both = self.D * x1 * x2 * y1 * y2
+        x = (x1 * y2 + x2 * y1) * pow(1 + both, self.PRIME - 2, self.PRIME)
+        y = (y1 * y2 + x1 * x2) * pow(1 - both, self.PRIME - 2, self.PRIME)
+        return x % self.PRIME, y % self.PRIME
+
+    def x(self, y: int) -> int:
+        """An x of the point with that *y* (RFC 8032, 5.1.3)."""
+        square = (y * y - 1) * pow(self.D * y * y + 1, self.PRIME - 2, self.PRIME) % self.PRIME
+        root = pow(square, (self.PRIME + 3) // 8, self.PRIME)
+        if root * root % self.PRIME != square:
+            root = root * pow(2, (self.PRIME - 1) // 4, self.PRIME) % self.PRIME
+        self.assertEqual(root * root % self.PRIME, square)
+        return root
+
+    def test_the_list_holds_every_point_whose_order_divides_8(self) -> None:
+        points = set()
+        for y in SMALL_ORDER:
+            x = self.x(y % self.PRIME)
+            doubled = x, y % self.PRIME
+            points |= {doubled, (-x % self.PRIME, y % self.PRIME)}
+            for _ in range(3):
+                doubled = self.add(doubled, doubled)
+            self.assertEqual(doubled, (0, 1), hex(y))
+        self.assertEqual(len(points), 8)  # so many there are
+        beyond = {y for y in range(self.PRIME, 2**255) if y % self.PRIME in SMALL_ORDER}
+        self.assertLessEqual(beyond, SMALL_ORDER)
+
+    def test_no_signature_of_theirs_is_true(self) -> None:
+        identity = (1).to_bytes(32, "little")
+        forged = identity + bytes(32)  # R is the key, S is 0: it fits every text
+        Ed25519PublicKey.from_public_bytes(identity).verify(forged, b"any text")  # raises nothing
+        for y in SMALL_ORDER:
+            for sign in (0, 1):
+                key = (y | sign << 255).to_bytes(32, "little")
+                self.assertFalse(verify(key, forged, b"any text"))
 
 
 class TestKeyFiles(IdentityCase):
