@@ -35,6 +35,15 @@ class Protocol(NamedTuple):
         return base58.b58encode_int(int.from_bytes(digest, "big"))
 
     @property
+    def key(self) -> bytes:
+        """32 bytes that only a node with the name can have; PROOF shows that it has them."""
+        subnet = self.subnet.encode()
+        text = (
+            b"twisted_mesh/1/network" + len(subnet).to_bytes(8, "big") + subnet + self.encryption.encode()
+        )
+        return hashlib.sha256(text).digest()
+
+    @property
     def encrypted(self) -> bool:
         """Whether links of this network are TLS."""
         return self.encryption == SSL

@@ -34,6 +34,7 @@ from twisted_mesh.network import Protocol
 from twisted_mesh.wire import codec
 from twisted_mesh.wire import greeting as greetings
 from twisted_mesh.wire.broadcast import Snapshot
+from twisted_mesh.wire.fields import Kind
 from twisted_mesh.wire.framing import FrameReader
 from twisted_mesh.wire.greeting import Greeting
 from twisted_mesh.wire.link import Bye, Intro, Ping, Proof
@@ -338,7 +339,7 @@ class TestIntro(HandshakeTestCase):
         self.refusal(lambda: self.take(stolen), IdentityMismatch, Reason.IDENTITY)
 
     def test_frames_out_of_order(self) -> None:
-        for early in (Proof(bytes(64), b""), Ping(1), Snapshot(True, [])):
+        for early in (Proof(bytes(64), bytes(32)), Ping(1), Snapshot(True, [])):
             said = self.refusal(
                 lambda early=early: self.take(codec.encode(early)), RemoteError, Reason.ORDER
             )
@@ -368,12 +369,12 @@ class TestProof(HandshakeTestCase):
 
     def test_false_proof(self) -> None:
         self.introduced()
-        self.false(lambda: self.acceptor.take(codec.encode(Proof(bytes(64), b""))))
+        self.false(lambda: self.acceptor.take(codec.encode(Proof(bytes(64), bytes(32)))))
         self.assertIsNone(self.acceptor.shake.peer)
 
     def test_false_proof_of_the_acceptor(self) -> None:
         self.introduced()
-        self.false(lambda: self.dialler.take(codec.encode(Proof(bytes(64), b""))))
+        self.false(lambda: self.dialler.take(codec.encode(Proof(bytes(64), bytes(32)))))
         self.assertIsNone(self.dialler.shake.peer)
 
     def test_replayed_proof(self) -> None:
@@ -425,6 +426,43 @@ class TestProof(HandshakeTestCase):
         self.dialler = Party(Side.DIALLER, msgspec.structs.replace(self.anna, sign=mallory.sign))
         proof, _ = self.introduced()
         self.false(lambda: self.acceptor.take(proof))
+
+    def test_who_does_not_know_the_subnets_name_is_refused_though_it_repeats_the_hash_of_it(self) -> None:
+        class Echo(Protocol):
+            """A network of another name that greets with the id of this one."""
+
+            @property
+            def id(self) -> bytes:
+                return HERE.id
+
+        stranger = node(Echo("there", "SSL"))
+        self.dialler = Party(Side.DIALLER, stranger)
+        proof, _ = self.introduced()
+        said = self.refusal(lambda: self.acceptor.take(proof), SubnetMismatch, Reason.SUBNET)
+        self.assertEqual(said, "another subnet")
+        self.assertIsNone(self.acceptor.shake.peer)
+        # Nor is a node that accepts taken for one of the subnet.
+        self.dialler, self.acceptor = Party(Side.DIALLER, self.anna), Party(Side.ACCEPTOR, stranger)
+        self.introduced()
+        text = self.acceptor.shake._proof_text(Side.ACCEPTOR, exporter)
+        forged = codec.encode(Proof(stranger.sign(text), self.acceptor.shake._mac(text)))
+        self.refusal(lambda: self.dialler.take(forged), SubnetMismatch, Reason.SUBNET)
+        self.assertIsNone(self.dialler.shake.peer)
+
+    def test_a_proof_signs_the_lengths_of_what_was_said(self) -> None:
+        # A byte that moves from the end of one side's words to the beginning of the other's is noticed.
+        self.introduced()
+        shake = self.acceptor.shake
+        before = shake._proof_text(Side.DIALLER, exporter)
+        shake._received, shake._sent = shake._received + shake._sent[:1], shake._sent[1:]
+        self.assertNotEqual(shake._proof_text(Side.DIALLER, exporter), before)
+
+    def test_nothing_else_that_is_signed_can_be_a_proof(self) -> None:
+        self.introduced()
+        text = self.acceptor.shake._proof_text(Side.DIALLER, exporter)
+        for kind in Kind:
+            signed = codec.signed_text(codec.network_digest(HERE.id), b"", kind)
+            self.assertFalse(text.startswith(signed[: len(codec.DOMAIN) + 1]), kind)
 
     def test_frames_out_of_order(self) -> None:
         _, intro = self.introduced()

@@ -151,7 +151,7 @@ class TestHandshake(MachineCase):
 
     def test_what_comes_out_of_order_is_refused(self) -> None:
         later = (Snapshot(True, []), Whisper(b"\x90"), Ping(1))
-        intro, proof = Intro(1, 1, 0, False, bytes(32), bytes(32), 0, 0), Proof(bytes(64), b"")
+        intro, proof = Intro(1, 1, 0, False, bytes(32), bytes(32), 0, 0), Proof(bytes(64), bytes(32))
         for stage, wrong in (("INTRO", (proof, *later)), ("PROOF", (intro, *later))):
             for one in wrong:
                 self.assertIs(self.refusal(self.up_to(stage), codec.encode(one)).reason, Reason.ORDER, one)

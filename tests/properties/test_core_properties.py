@@ -133,7 +133,7 @@ frames = st.one_of(
             Unknown(77),
             Bye("full", ""),
             Intro(1, 1, 0, True, bytes(32), bytes(32), 0, 0),
-            Proof(bytes(64), b""),
+            Proof(bytes(64), bytes(32)),
         ]
     ),
 )

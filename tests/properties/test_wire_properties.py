@@ -148,7 +148,7 @@ frames = st.one_of(
     st.builds(Shuffle, numbers, st.lists(contacts, max_size=MAX_CONTACTS), walks),
     st.builds(ShuffleReply, numbers, st.lists(contacts, max_size=MAX_CONTACTS)),
     st.builds(Intro, numbers, numbers, numbers, st.booleans(), keys, keys, numbers, numbers),
-    st.builds(Proof, signatures, st.binary(max_size=32)),
+    st.builds(Proof, signatures, st.binary(min_size=32, max_size=32)),
     st.builds(Snapshot, st.booleans(), st.lists(snapshot_entries(), max_size=5)),
     signed_batches(),
     st.builds(Have, st.lists(have_entries(), max_size=5), st.booleans()),

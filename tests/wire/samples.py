@@ -52,7 +52,7 @@ def signed(batch: Batch, array: bytes | None = None) -> SignedBatch:
 FRAMES: dict[Kind, bytes] = {
     Kind[name.upper()]: payload(frame) for name, frame in VECTORS.items() if name != "greeting"
 } | {
-    Kind.PROOF: payload(codec.encode(Proof(bytes(64), b""))),
+    Kind.PROOF: payload(codec.encode(Proof(bytes(64), bytes(32)))),
     Kind.PONG: payload(codec.encode(Pong(MAX_NUMBER))),
 }
 SIGNED = (Kind.BATCH, Kind.PRESENCE, Kind.SUSPECT, Kind.DIRECT, Kind.DIRECT_ACK)

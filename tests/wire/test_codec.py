@@ -111,7 +111,7 @@ class TestBounds(WireCase):
 
     def test_proof(self) -> None:
         self.assert_bounds(Kind.PROOF, 0, [bytes(64)], [bytes(63), bytes(65), b"", "s" * 64, None])
-        self.assert_bounds(Kind.PROOF, 1, [b"", bytes(32)], [bytes(33), "", None])
+        self.assert_bounds(Kind.PROOF, 1, [bytes(32)], [b"", bytes(31), bytes(33), "", None])
 
     def test_snapshot(self) -> None:
         streams = fields_of(Kind.SNAPSHOT)[1]

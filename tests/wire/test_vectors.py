@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import re
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.wire.samples import EPOCH, IDENTITY, NETWORK, TESTS, VECTORS, payload
+from twisted_mesh.core.handshake import Handshake, LocalNode, Side
 from twisted_mesh.core.replies.direct import WINDOW
 from twisted_mesh.core.replies.routes import MOST_HOPS
 from twisted_mesh.errors import Reason
@@ -168,13 +170,28 @@ PLAIN: dict[str, Frame] = {
 
 class TestVectors(SynchronousTestCase):
     def test_each_vector_is_one_whole_frame(self) -> None:
-        self.assertEqual(set(VECTORS), {"greeting", "batch", *RECORDS, *PLAIN})
+        self.assertEqual(set(VECTORS), {"greeting", "proof", "batch", *RECORDS, *PLAIN})
         for frame in VECTORS.values():
             self.assertEqual(list(FrameReader().feed(frame)), [payload(frame)])
 
     def test_the_greeting(self) -> None:
         self.assertEqual(greeting.decode(payload(VECTORS["greeting"])), GREETING)
         self.assertEqual(greeting.encode(GREETING), VECTORS["greeting"])
+
+    def test_the_proof(self) -> None:
+        key = hashlib.sha256(b"twisted_mesh/1/network" + bytes(7) + b"\x04meshSSL").digest()
+        self.assertEqual(key, NETWORK.key)
+        said = VECTORS["greeting"] + VECTORS["intro"]
+        part = len(said).to_bytes(8, "big") + said
+        text = b"twisted_mesh/1/proofdialler" + hashlib.sha256(part + part + bytes(8)).digest()
+        proof = Proof(IDENTITY.sign(text), hmac.digest(key, text, "sha256"))
+        self.assertEqual(encode(proof), VECTORS["proof"])
+        local_node = LocalNode(
+            IDENTITY.id, IDENTITY.origin, EPOCH, NETWORK, GREETING.address, False, IDENTITY.sign, verify
+        )
+        shake = Handshake(Side.DIALLER, local_node, nonce=bytes(range(32, 64)), time=GREETING.time)
+        shake._sent = shake._received = said
+        self.assertEqual(shake._prove(bytes), VECTORS["proof"])
 
     def test_the_unsigned_frames(self) -> None:
         for name, frame in PLAIN.items():

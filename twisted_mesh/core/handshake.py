@@ -15,7 +15,8 @@ The order of frames::
 The dialler waits for the greeting, so that it sends a node of another network nothing but a BYE.  It proves
 its key first, so that a scanner gets nothing signed.  A PROOF signs the side it comes from, all bytes that
 either side sent up to its INTRO and with it, and under TLS the exporter of the session (RFC 9266).  So a
-replayed PROOF meets other nonces, a reflected one the other side, and a relayed one another session.
+replayed PROOF meets other nonces, a reflected one the other side, and a relayed one another session.  Its
+MAC covers the same with the network's key: anybody can repeat the greeting's hash of the network's name.
 
 A greeting with the own id comes from this node itself, or from another node with its key.  INTRO tells
 which: if this node made its nonce, it has met itself.  Another node goes on to its PROOF; that makes it no
@@ -25,6 +26,7 @@ peer, but shows that it has the key.
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections.abc import Callable
 from enum import Enum
 from typing import Final, TypeVar, assert_never
@@ -51,6 +53,7 @@ from twisted_mesh.wire.membership import Purpose, Role
 NONCE_BYTES: Final = 32
 #: So many of these are random: enough that no two nonces are ever the same.
 FRESH_BYTES: Final = NONCE_BYTES // 2
+_PROOF_DOMAIN: Final = b"twisted_mesh/1/proof"  # in front of what PROOF signs, and of nothing else
 _TLS_RECORD: Final = b"\x16\x03"  # a ClientHello's first bytes, any version
 
 _Word = TypeVar("_Word", Role, Purpose)
@@ -291,13 +294,18 @@ class Handshake:
 
     def _prove(self, exporter: Callable[[], bytes]) -> bytes:
         text = self._proof_text(self._side, exporter)
-        return codec.encode(Proof(self._local_node.sign(text), b""))
+        return codec.encode(Proof(self._local_node.sign(text), self._mac(text)))
 
     def _proof_text(self, side: Side, exporter: Callable[[], bytes]) -> bytes:
         ways = (self._sent, self._received)
         dialler, acceptor = ways if self._side is Side.DIALLER else reversed(ways)
-        transcript = hashlib.sha256(dialler + acceptor).digest()
-        return codec.DOMAIN + side.value + transcript + exporter()
+        transcript = hashlib.sha256()
+        for part in (dialler, acceptor, exporter()):
+            transcript.update(len(part).to_bytes(8, "big") + part)
+        return _PROOF_DOMAIN + side.value + transcript.digest()
+
+    def _mac(self, text: bytes) -> bytes:
+        return hmac.digest(self._local_node.network.key, text, "sha256")
 
     def _on_proof(self, payload: bytes, exporter: Callable[[], bytes]) -> bytes:
         proof = codec.decode(payload)
@@ -307,6 +315,8 @@ class Handshake:
         intro, text = self._intro, self._proof_text(self._side.other, exporter)
         if not self._local_node.verify(intro.public_key, proof.signature, text):
             raise RemoteError("the proof of the peer's key is false", Reason.PROOF)
+        if not hmac.compare_digest(proof.mac, self._mac(text)):
+            raise SubnetMismatch("another subnet")
         self.stage = Stage.DONE
         self.peer = Peer(
             self.greeting.id,

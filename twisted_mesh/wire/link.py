@@ -34,11 +34,11 @@ class Intro(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Proof(msgspec.Struct, array_like=True, frozen=True):
-    """The signature of INTRO's key over the handshake; ``mac`` is empty without a shared secret."""
+    """The signature of INTRO's key over the handshake, and a MAC of the same with the network's key."""
 
     kind: ClassVar = Kind.PROOF
     signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
-    mac: Annotated[bytes, msgspec.Meta(max_length=32)]
+    mac: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 
 
 class Ping(msgspec.Struct, array_like=True, frozen=True):
