@@ -43,15 +43,17 @@ class Source(msgspec.Struct, frozen=True, gc=False):
     :ivar run: the author's run: origin and epoch.
     :ivar sender: the author's id, base58.
     :ivar time: the author's clock when the batch was sent, seconds since 1970.
+    :ivar verified: whether the author is proven.
     """
 
     run: tuple[bytes, int]
     sender: bytes
     time: float
     replier: Replier
+    verified: bool = True
 
     def __reduce__(self) -> tuple[type[Source], tuple[object, ...]]:
-        return Source, (self.run, self.sender, self.time, NoWayBack())
+        return Source, (self.run, self.sender, self.time, NoWayBack(), self.verified)
 
 
 class Message(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -96,8 +98,11 @@ class Message(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     @property
     def verified(self) -> bool:
-        """Whether the author is proven: by its signature, or for a whisper by the link's handshake."""
-        return True
+        """Whether the author is proven: by its signature, or for a whisper by the link's handshake.
+
+        A whisper over a ``Plaintext`` link is not proven: a host in between can write into the link.
+        """
+        return self.source.verified
 
     def reply(self, *packets: object) -> Deferred[None]:
         """Send *packets* to the sender only, wherever in the mesh it is.

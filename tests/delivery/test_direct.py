@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred, fail
 
 from tests.support.meshcase import MIB, MeshCase
+from twisted_mesh.delivery.direct import Sources
 from twisted_mesh.errors import MessageTooLarge, NotRunning, Unreachable
 from twisted_mesh.identity import Identity
 from twisted_mesh.links.protocol import MeshProtocol
@@ -24,6 +26,18 @@ class TestSendTo(MeshCase):
         self.assertEqual(message.packets, [2, "psst", b"!", {"n": 1}])
         self.assertEqual((message.sender, message.id, message.verified), (a.id, None, True))
         self.assertEqual((self.received(b), self.received(c)), ([], []))
+
+    def refuse(self, origin: bytes, packets: tuple[object, ...]) -> Deferred[None]:
+        return fail(Unreachable())
+
+    def test_the_time_of_a_message_is_always_one_that_a_calendar_has(self) -> None:
+        sources = Sources(lambda: 5.0, self.refuse)
+        for sent, year in ((1, 1970), (1_800_000_000_000, 2027), (2**62, 9999)):
+            source = sources.of((b"o" * 32, 1), sent)
+            self.assertEqual(datetime.fromtimestamp(source.time, UTC).year, year)
+            for hours in (-14, 14):
+                datetime.fromtimestamp(source.time, timezone(timedelta(hours=hours)))  # raises nothing
+        self.assertEqual(sources.of((b"o" * 32, 1), 0).time, 5.0)
 
     def test_with_a_type_and_to_a_neighbour(self) -> None:
         a, b = self.chain(2)

@@ -324,6 +324,15 @@ class TestWhisper(MeshCase):
         self.assertTrue(message.verified)
         self.assertEqual(b.footprint()["open_streams"], 0)
 
+    def test_over_plain_text_its_author_is_not_proven(self) -> None:
+        a, b = self.chain(2, encryption="Plaintext")
+        self.received(b)
+        a.send("signed")
+        a.send("not signed", flag=flags.whisper)
+        self.network.pump()
+        by_text = {message.packets[1]: message.verified for message in self.received(b)}
+        self.assertEqual(by_text, {"signed": True, "not signed": False})
+
     def test_to_peers_that_are_gone_by_the_end_of_the_turn(self) -> None:
         a, b = self.chain(2)
         a.send("late", flag=flags.whisper)

@@ -257,6 +257,7 @@ class Deliver(msgspec.Struct, frozen=True):
     :ivar first: the sequence of the first of them, 0 for whispers, which have none.
     :ivar sent: the author's clock in ms, 0 for whispers.
     :ivar size: of their packed body, in bytes.
+    :ivar verified: whether their author is proven; not so for a whisper over a link that is plain text.
     """
 
     link: int
@@ -266,6 +267,7 @@ class Deliver(msgspec.Struct, frozen=True):
     sent: int
     size: int
     entries: Sequence[Entry]
+    verified: bool = True
 
     @property
     def last(self) -> int:

@@ -7,6 +7,7 @@ ended; when the run ends, every Deferred that waits fails.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 from weakref import WeakMethod
 
 from twisted.internet.defer import Deferred
@@ -18,6 +19,9 @@ from twisted_mesh.eventloop.deferreds import Handover, unreachable
 from twisted_mesh.identity import id_of
 from twisted_mesh.message import Source
 from twisted_mesh.wire.bodies import join_entries
+
+#: Seconds since 1970: the last that ``datetime.fromtimestamp`` takes in every time zone, less two days.
+LATEST: Final = 253_402_128_000.0
 
 
 class ReplyPath:
@@ -43,10 +47,14 @@ class Sources:
         self._wall_clock = wall_clock
         self._reply = reply
 
-    def of(self, run: events.StreamId, sent: int) -> Source:
-        """The source of a batch of *run*; *sent* is its author's clock in ms, or 0 for now."""
-        at = sent / 1000 if sent else self._wall_clock()
-        return Source(run, id_of(run[0]), at, ReplyPath(self._reply))
+    def of(self, run: events.StreamId, sent: int, verified: bool = True) -> Source:
+        """The source of a batch of *run*.
+
+        :param sent: its author's clock in ms, at most :data:`LATEST` counts; or 0 for now.
+        :param verified: whether the author is proven.
+        """
+        at = min(sent / 1000, LATEST) if sent else self._wall_clock()
+        return Source(run, id_of(run[0]), at, ReplyPath(self._reply), verified)
 
 
 def _over(name: str) -> Deferred[None]:

@@ -205,7 +205,7 @@ class RunningNode:
             on(Handled, lambda _: writer.look(self.driver.node))
 
     def _deliver(self, deliver: events.Deliver) -> None:
-        source = self._sources.of((deliver.origin, deliver.epoch), deliver.sent)
+        source = self._sources.of((deliver.origin, deliver.epoch), deliver.sent, deliver.verified)
         self._delivery.deliver(deliver, source, self.connections.get(deliver.link))
 
     def _gap(self, gap: events.GapFound) -> None:

@@ -99,8 +99,12 @@ class Inbound:
             raise RemoteError(error.detail, Reason.SHAPE) from None
         if len(entries) > MAX_BATCH_COUNT:
             raise RemoteError("a whisper of too many messages", Reason.LIMIT)
+        peer, proven = (
+            link.peer,
+            self._local_node.network.encrypted,
+        )  # else a host between can write anything
         self._effects.deliver(
-            Deliver(link.number, link.peer.origin, link.peer.epoch, 0, 0, len(frame.body), entries)
+            Deliver(link.number, peer.origin, peer.epoch, 0, 0, len(frame.body), entries, proven)
         )
 
     def _is_admitted(self, link: Link, run: StreamId, now: float) -> bool:
