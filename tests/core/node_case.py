@@ -42,6 +42,8 @@ ALL = Snapshot(True, [])  # of a peer that knows nothing
 MembershipChecks = Roster | SignedRecord  # what nodes say of who is there
 PING = Ping(0)  # behind a node's own frontier, for the round trip
 
+FIRED_MOST = 100_000  # timers in one wait (guess)
+
 HOST = "192.0.2.1"  # where every peer is, as the connections have it
 
 NAMES = {origin_of(name): name for name in ("me", "anna", "bert", "cleo", "dora", "emil", "fred")}
@@ -142,7 +144,10 @@ class NodeTestCase(SynchronousTestCase):
         """Time passes; what comes due on the way fires exactly then."""
         until = self.now + seconds
         effects: list[Effect] = []
+        fired = 0
         while due := [(at, timer.value) for timer, at in self.timers.items() if at <= until]:
+            fired += 1
+            self.assertLess(fired, FIRED_MOST, "a timer sets itself again and again")
             at, value = min(due)
             del self.timers[Timer(value)]
             self.now = max(self.now, at)

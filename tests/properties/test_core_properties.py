@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from random import Random
 
 import msgspec
 from hypothesis import given, settings
@@ -22,13 +21,12 @@ from tests.core.network import (
     roster,
     suspect,
 )
+from tests.core.node_case import ALL, NodeTestCase
 from tests.properties.profile import fixed
-from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.broadcast.digest import digest
 from twisted_mesh.core.handshake import Handshake, Side, Stage
 from twisted_mesh.core.link import LifeState
-from twisted_mesh.core.node import Node
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries
@@ -47,8 +45,6 @@ from twisted_mesh.wire.membership import (
 
 NAMES = ("anna", "bert", "me")
 spans = st.tuples(st.integers(1, 30), st.integers(1, 6))  # first, count
-
-
 links = st.integers(0, 3)
 names = st.sampled_from(NAMES)
 snapshot_entries = st.builds(
@@ -158,23 +154,18 @@ steps = st.one_of(
 )
 
 
-class Outside:
-    """A node's surroundings, as strict as the contract of events lets them be."""
+class StrictTestCase(NodeTestCase):
+    """A node whose surroundings and effects keep to the contract of events, and to nothing more."""
 
-    def __init__(self, test: SynchronousTestCase, *, overlay: bool = False, **limits: float) -> None:
-        self._test = test
-        me = msgspec.structs.replace(local_node("me", 2), overlay=overlay, address=("192.0.2.1", 1))
-        self.node = Node(me, MeshConfig(**limits), Random(1))  # type: ignore[arg-type]
-        self.now = 0.0
-        self._numbers = 0
-        self._slots: dict[int, int] = {}  # the link of each slot
-        self._open: set[int] = set()  # links that may be sent to
-        self._up: set[int] = set()
-        self._whose: dict[int, str] = {}  # the node at the far end of each link there ever was
-        self._sent: Counter[int] = Counter()
-        self._accepted: Counter[int] = Counter()
-        self._timers: dict[events.Timer, float] = {}
-        self._told: dict[tuple[bytes, int], int] = defaultdict(int)  # the last number told, by run
+    def make(self, epoch: int = 2, **limits: float) -> None:
+        super().make(epoch, **limits)
+        self.numbers = 0
+        self.slots: dict[int, int] = {}  # the link of each slot
+        self.may_send: set[int] = set()  # links that may be sent to
+        self.links_up: set[int] = set()
+        self.far_ends: dict[int, str] = {}  # the node at the far end of each link there ever was
+        self.accepted: Counter[int] = Counter()
+        self.last_told: dict[tuple[bytes, int], int] = defaultdict(int)  # by run
 
     def do(self, step: tuple[object, ...]) -> None:
         """Carry out *step* if it makes sense now."""
@@ -183,18 +174,18 @@ class Outside:
                 outgoing, settled, purpose = said
                 assert isinstance(outgoing, bool) and isinstance(settled, bool)
                 assert isinstance(purpose, Purpose)
-                if slot not in self._slots and name != "me":
-                    self._numbers += 1
-                    self._slots[slot] = self._numbers
-                    self._open.add(self._numbers)
-                    self._whose[self._numbers] = name
+                if slot not in self.slots and name != "me":
+                    self.numbers += 1
+                    self.slots[slot] = self.numbers
+                    self.may_send.add(self.numbers)
+                    self.far_ends[self.numbers] = name
                     who = msgspec.structs.replace(peer(name, epoch, settled), address=("192.0.2.7", 1))
-                    host = "192.0.2.7"
+                    said_here = self.node.settled
                     self.handle(
-                        events.LinkOpened(self._numbers, who, outgoing, self.node.settled, purpose, host)
+                        events.LinkOpened(self.numbers, who, outgoing, said_here, purpose, "192.0.2.7")
                     )
             case "greet", int(slot):
-                self.receive(slot, [Snapshot(True, [])])
+                self.do(("receive", slot, [ALL]))
             case "dialled", str(name):
                 self.handle(events.DialFailed(peer(name).id))
             case "stall", int(seconds):
@@ -202,89 +193,70 @@ class Outside:
             case ("leaving",):
                 self.handle(events.Leaving())
             case "receive", int(slot), list(frames):
-                self.receive(slot, frames)
+                if slot in self.slots:
+                    self.receive(self.slots[slot], *frames)
             case "publish", int(count):
-                self.handle(events.Publish(entries(*range(count)), 1))
+                self.publish(*range(count))
             case "accept", int(slot), int(size):
-                number = self._slots.get(slot, 0)
-                if self._accepted[number] < self._sent[number]:
-                    self._accepted[number] = min(self._accepted[number] + size, self._sent[number])
-                    self.handle(events.Accepted(number, self._accepted[number]))
+                number = self.slots.get(slot, 0)
+                if self.accepted[number] < self.queued[number]:
+                    self.accepted[number] = min(self.accepted[number] + size, self.queued[number])
+                    self.handle(events.Accepted(number, self.accepted[number]))
             case "closing", int(slot), Reason() as reason:
-                number = self._slots.get(slot, 0)
-                self._open.discard(number)
+                number = self.slots.get(slot, 0)
+                self.may_send.discard(number)
                 self.handle(closing(number, reason))
             case "closed", int(slot):
-                number = self._slots.pop(slot, 0)
-                self._open.discard(number)
+                number = self.slots.pop(slot, 0)
+                self.may_send.discard(number)
                 self.handle(events.LinkClosed(number))
             case "wait", int(seconds) | float(seconds):
                 self.wait(seconds)
 
-    def wait(self, seconds: float) -> None:
-        """Time passes; what comes due on the way fires exactly then."""
-        until = self.now + seconds
-        for _ in range(10_000):
-            due = [(at, timer.value) for timer, at in self._timers.items() if at <= until]
-            if not due:
-                self.now = until
-                return
-            at, value = min(due)
-            del self._timers[events.Timer(value)]
-            self.now = max(self.now, at)
-            self.handle(events.TimerFired(events.Timer(value)))
-        raise AssertionError("a timer sets itself again and again")
-
-    def receive(self, slot: int, frames: list[codec.Frame]) -> None:
-        """Frames over the link of *slot*, if there is one."""
-        if slot in self._slots:
-            self.handle(events.Received(self._slots[slot], frames))
-
-    def handle(self, event: events.Event) -> None:
+    def handle(self, event: events.Event) -> list[events.Effect]:
         """Let the node handle *event*, and hold its effects to what they promise."""
-        test = self._test
-        for effect in self.node.handle(event, self.now):
+        effects = super().handle(event)
+        for effect in effects:
             match effect:
                 case events.Send():
-                    test.assertLessEqual(set(effect.links), self._open)
-                    test.assertEqual(len(set(effect.links)), len(effect.links))
+                    self.assertLessEqual(set(effect.links), self.may_send)
+                    self.assertEqual(len(set(effect.links)), len(effect.links))
                     data = codec.encode(effect.frame)
                     codec.decode(data[LENGTH_BYTES:])
-                    test.assertEqual(len(data), effect.size)
-                    self._sent.update(dict.fromkeys(effect.links, effect.size))
+                    self.assertEqual(len(data), effect.size)
                 case events.Deliver() if effect.first:
-                    test.assertNotEqual(effect.origin, origin_of("me"))
+                    self.assertNotEqual(effect.origin, origin_of("me"))
                     last = effect.first + len(effect.entries) - 1
                     self.tell(effect.origin, effect.epoch, effect.first, last)
                 case events.Close():
-                    self._open.discard(effect.link)
+                    self.may_send.discard(effect.link)
                 case events.SetTimer():
-                    test.assertGreater(effect.at, self.now - 61)  # one that was due in a stall
-                    self._timers[effect.timer] = effect.at
+                    self.assertGreater(effect.at, self.now - 61)  # one that was due in a stall
                 case events.Emit(what=events.GapFound() | events.Poisoned() as what):
                     self.tell(what.origin, what.epoch, what.first, what.last)
                 case events.Emit(what=events.LinkUp() as what):
-                    self._up.add(what.link)
+                    self.links_up.add(what.link)
                 case events.Emit(what=events.LinkDown() as what):
-                    self._up.remove(what.link)
-        # One that is gone stays in the routing table only while another to its node is proven.
-        for number in self._up - self._open:
-            test.assertIn(self._whose[number], {self._whose[other] for other in self._open})
+                    self.links_up.remove(what.link)
+        # A link that is gone stays in the routing table only while another link to its node is proven.
+        for number in self.links_up - self.may_send:
+            self.assertIn(self.far_ends[number], {self.far_ends[other] for other in self.may_send})
+        return effects
 
     def tell(self, origin: bytes, epoch: int, first: int, last: int) -> None:
         """Messages were delivered, or told as lost or unreadable: each once, none left out."""
-        before = self._told.get((origin, epoch))
-        self._test.assertLessEqual(first, last)
+        before = self.last_told.get((origin, epoch))
+        self.assertLessEqual(first, last)
         if before is not None and origin != origin_of("me"):
-            self._test.assertEqual(first, before + 1)
-        self._told[origin, epoch] = last
+            self.assertEqual(first, before + 1)
+        self.last_told[origin, epoch] = last
 
     def end(self) -> None:
         """All links go; nothing of them is left."""
-        for slot in list(self._slots):
+        for slot in list(self.slots):
             self.do(("closed", slot))
-        # Those the node closed on its own account were not told that they are gone.
-        self._test.assertEqual(self._up, set())
+        # Nobody told the node of the end of links that it closed itself.
+        self.assertEqual(self.links_up, set())
         self.wait(400)
         footprint = self.node.footprint()
         for table in (
@@ -292,10 +264,10 @@ class Outside:
             *("pulls", "queued_pulls", "failures", "wakes", "lazy_by_us", "lazy_by_peer", "owed", "wants"),
             *("exchange_links", "exchanges", "known_records", "exchanges_wanted"),
         ):
-            self._test.assertEqual(footprint[table], 0, table)
+            self.assertEqual(footprint[table], 0, table)
 
 
-class TestNode(SynchronousTestCase):
+class TestNode(StrictTestCase):
     """Any events at all: no exception, nothing twice, nothing left behind."""
 
     @settings(fixed, max_examples=150)
@@ -303,9 +275,10 @@ class TestNode(SynchronousTestCase):
     def test_whatever_happens(
         self, happens: list[tuple[object, ...]], open_streams: int, overlay: bool
     ) -> None:
-        outside = Outside(
-            self,
-            overlay=overlay,
+        self.manner = {"overlay": overlay, "address": ("192.0.2.1", 1)}  # type: ignore[misc]
+        self.make(
+            ping_after=5.0,
+            dead_after=15.0,
             members_limit=2,
             authors_burst=2,
             exchanges_limit=1,
@@ -320,25 +293,25 @@ class TestNode(SynchronousTestCase):
             open_streams=open_streams,
         )
         for slot, name in enumerate(("anna", "bert", "anna")):
-            outside.do(("open", slot, name, 1, slot == 2, False, Purpose.JOIN))
-        outside.do(("greet", 0))
+            self.do(("open", slot, name, 1, slot == 2, False, Purpose.JOIN))
+        self.do(("greet", 0))
         for step in happens:
-            outside.do(step)
-        outside.end()
+            self.do(step)
+        self.end()
 
     @fixed
     @given(st.lists(st.tuples(links, st.lists(batches, max_size=3)), max_size=25))
     def test_open_links_and_batches_alone(self, comes: list[tuple[int, list[SignedBatch]]]) -> None:
-        outside = Outside(self, ping_after=2000.0, dead_after=3000.0)  # and of silence none dies
+        self.make()  # silence ends no link
         for slot, name in enumerate(("anna", "bert", "cleo", "dora")):
-            outside.do(("open", slot, name, 1, True, False, Purpose.JOIN))
-            outside.do(("greet", slot))
+            self.do(("open", slot, name, 1, True, False, Purpose.JOIN))
+            self.do(("greet", slot))
         for slot, some in comes:
-            outside.do(("receive", slot, some))
-        outside.do(("wait", 1000))
-        self.assertEqual(outside.node.footprint()["waiting_bytes"], 0)
-        self.assertEqual(outside.node.footprint()["fed_links"], 4)
-        outside.end()
+            self.do(("receive", slot, some))
+        self.wait(1000)
+        self.assertEqual(self.node.footprint()["waiting_bytes"], 0)
+        self.assertEqual(self.node.footprint()["fed_links"], 4)
+        self.end()
 
 
 class TestHandshake(SynchronousTestCase):
