@@ -202,8 +202,7 @@ class TestIsolation(MeshCase):
 
         waiting: Deferred[None] = Deferred()
         a, b = self.node(), self.known("b")
-        assert b._run is not None and b._run._rejoin is not None
-        b._run._rejoin._book._aside = slow
+        self.parts_of(b)._rejoin._book._aside = slow
         self.link((a, b))
         stopped = b.stopService()
         self.network.advance(1)
@@ -214,8 +213,7 @@ class TestIsolation(MeshCase):
 
     def test_a_disk_that_hangs_does_not_keep_it_from_stopping(self) -> None:
         a, b = self.node(), self.known("b")
-        assert b._run is not None and b._run._rejoin is not None
-        b._run._rejoin._book._aside = lambda write: Deferred()
+        self.parts_of(b)._rejoin._book._aside = lambda write: Deferred()
         self.link((a, b))
         self.stop(b)
         self.assertEqual(len(self.log("the address book is not written yet")), 1)

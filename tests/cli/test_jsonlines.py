@@ -107,7 +107,7 @@ class JsonLinesTests(TerminalCase):
         self.network.pump()
         printed = events(screen)
         self.assertEqual(printed[1], {"event": "connect", "peers": [other.id.decode()]})
-        member = other.id.decode(), other._run.driver.node.outbox.run[1]
+        member = other.id.decode(), self.status_of(other).stream[1]
         self.assertEqual(
             printed[2],
             {
@@ -157,7 +157,7 @@ class JsonLinesTests(TerminalCase):
         screen.at.readConnectionLost()
         self.network.advance(30)
         self.assertFalse(self.stopping)
-        self.assertEqual(self.own_node._run.driver.unsent, 0)  # type: ignore[union-attr]
+        self.assertEqual(self.status_of(self.own_node).sent, 0)
 
     def test_with_receipts_lines_are_sent_and_who_has_them_is_printed(self) -> None:
         screen = self.terminal(JsonLinesWithReceipts)
@@ -169,7 +169,7 @@ class JsonLinesTests(TerminalCase):
         self.network.advance(1)
         self.assertEqual(self.got(other), ["fire", "again"])
         told = [event for event in events(screen) if event["event"] == "receipt"]
-        epoch = node._run.driver.node.outbox.run[1]  # type: ignore[union-attr]
+        _, epoch = self.status_of(node).stream
         first = {"event": "receipt", "line": 1, "epoch": epoch, "sequence": 1, "missed": 0, "closed": None}
         self.assertEqual(
             [event for event in told if event["line"] == 1],

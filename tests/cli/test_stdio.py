@@ -83,8 +83,7 @@ class StdioTests(TerminalCase):
         """The lines that come of a message of *text*, on a terminal or on something else."""
         self.patch(os, "isatty", lambda descriptor: is_terminal)
         screen = self.linked_terminal()
-        self.other.send(text)
-        self.network.pump()
+        self.send(self.other, text)
         return screen.lines
 
     def test_lines_typed_are_sent_and_messages_of_text_are_lines(self) -> None:
@@ -248,16 +247,14 @@ class StdioTests(TerminalCase):
         self.fill(node)
         self.stop()
         self.network.advance(LIMITS["handover_timeout"] + 4.5)
-        self.other.send("before it is over")
-        self.network.advance(5)
+        self.send(self.other, "before it is over", after=5)
         self.assertTrue(self.has_ended)
         self.assertEqual(screen.lines, ["before it is over"])
         self.assertEqual(self.log("standard output"), [])
 
     def test_what_nobody_reads_at_the_very_end_is_not_waited_for_but_told(self) -> None:
         screen = self.linked_terminal()
-        self.other.send("never read")
-        self.network.pump()
+        self.send(self.other, "never read")
         screen.blocked = True
         self.end_input(screen)
         self.network.advance(LIMITS["close_timeout"] - 0.1)
@@ -271,8 +268,7 @@ class StdioTests(TerminalCase):
         screen.at.dataReceived(b"last words\n")
         screen.blocked = True
         self.other.send("one")
-        self.other.send("two")
-        self.network.pump()
+        self.send(self.other, "two")
         screen.blocked = False
         screen.close_output()
         screen.at.readConnectionLost()  # and the input may end at the same time
@@ -333,8 +329,7 @@ class StdioTests(TerminalCase):
 
     def test_a_fault_in_printing_ends_the_process_and_is_logged(self) -> None:
         self.linked_terminal(FaultyStdio)
-        self.other.send("one")
-        self.network.advance(1)
+        self.send(self.other, "one", after=1)
         self.assertEqual(self.status, 1)
         self.assertEqual(self.told.getvalue(), "mesh: writing to standard output failed\n")
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
@@ -349,11 +344,9 @@ class FullHistoryTests(TerminalCase):
         screen = self.terminal(Stdio, limits=LIMITS, history=history)
         self.other: MeshService = self.node()
         self.link((self.other, self.own_node))
-        assert self.own_node._run is not None and self.own_node._run.writer is not None
-        self.writer = self.own_node._run.writer.store._writer
+        self.writer = self.file_of(self.own_node)._writer
         self.writer.execute("PRAGMA query_only = ON")
-        self.other.send("the last straw")
-        self.network.advance(1)
+        self.send(self.other, "the last straw", after=1)
         self.assertEqual(len(self.log("nothing is sent until it can be written again")), 1)
         return screen
 
@@ -513,8 +506,7 @@ class ReceiptsTests(TerminalCase):
 
     def test_who_missed_it_is_counted(self) -> None:
         screen = self.linked_terminal(2)
-        self.mesh.kill(2)
-        self.others[1]._run = None
+        self.kill(self.others[1])
         screen.at.dataReceived(b"x\n")
         self.network.advance(200)
         self.assertEqual(self.lines()[-1], "mesh: line 1: 1 of 2 have it, 1 missed it")

@@ -294,9 +294,7 @@ class TestListeners(DeliveryCase):
                     self.b.remove_all_listeners("message")
 
         self.b.on("message", decides)
-        for number in range(8):
-            self.a.send(number)
-        self.network.pump()
+        self.send(self.a, *range(8))
         # Whoever is called at a message was there when it came.
         self.assertEqual((self.heard, late), ([0, 1, 2, 3, 4, 5], [2, -2, 3, 4]))
         self.assertEqual(self.b.footprint()["unheard_messages"], 2)
@@ -434,8 +432,7 @@ class TestDebugLevels(MeshCase):
             b.register_handler(mine)
             before = len(self._lines)
             self.link((a, b))
-            a.send("x" * 100)
-            self.network.pump()
+            self.send(a, "x" * 100)
             lines = "".join(map(formatEvent, self._lines[before:]))
             self.assertEqual({words for words in ("linked", entered) if words in lines}, expected)
             self.assertNotIn("xxxx", "".join(map(str, self._lines[before:])))
@@ -443,8 +440,7 @@ class TestDebugLevels(MeshCase):
     def test_payloads_are_shown_at_level_five_alone_and_cut(self) -> None:
         a, b = self.node(debug_level=5), self.node(debug_level=5)
         self.link((a, b))
-        a.send("x" * 200)
-        self.network.pump()
+        self.send(a, "x" * 200)
         for way in ("out: type 0, 205 bytes, ", "in: type 0, "):
             (line,) = self.log(way)
             self.assertIn("[0, 'xxx", line)
@@ -454,8 +450,7 @@ class TestDebugLevels(MeshCase):
     def test_each_message_out_is_shown_once_whatever_sent_it(self) -> None:
         a, b = self.node(debug_level=5), self.node()
         self.link((a, b))
-        b.send("ask")
-        self.network.pump()
+        self.send(b, "ask")
         a.send("sent")
         a.send("beside", flag=flags.whisper)
         a.routing_table[b.id].whisper("over a link")

@@ -144,13 +144,11 @@ class TestSendTo(MeshCase):
 
     def test_a_restarted_member_gets_it_in_its_new_run(self) -> None:
         a, b = self.node(), self.node()
-        c = self.node(identity=Identity.create(self.mktemp()))
+        c = self.keyed()
         self.link((a, b), (c, b), after=1)
         first = a.send_to(c.id, "to the first run")
         self.result_of(first, after=1)
-        number = self.services.index(c)
-        self.mesh.kill(number)
-        c._run = None
+        number = self.kill(c)
         sent = a.send_to(c.id, "to the second")
         self.network.advance(5)
         self.assertNoResult(sent)
@@ -258,11 +256,9 @@ class TestReceiving(MeshCase):
 
     def test_a_reply_to_what_came_before_a_restart_fails_at_once(self) -> None:
         a, b = self.chain(2, after=1)
-        a.send("question")
-        self.network.pump()
+        self.send(a, "question")
         queue = b.messages()
-        a.send("another")
-        self.network.pump()
+        self.send(a, "another")
         message = queue.take()
         assert message is not None
         b.stopService()
@@ -276,8 +272,7 @@ class TestReceiving(MeshCase):
         a, b = self.chain(2)
         guest = self.node(role="guest")
         self.link((guest, b), after=1)
-        guest.send("question")
-        self.network.pump()
+        self.send(guest, "question")
         reply = self.received(a)[0].reply("answer")
         self.result_of(reply, after=1)
         self.assertEqual(self.got(guest), ["answer"])
@@ -296,14 +291,11 @@ class TestReceiving(MeshCase):
         self.assertEqual((message.packets, message.sender), ([2, "answer"], c.id))
 
     def test_the_reply_to_one_that_has_restarted(self) -> None:
-        a = self.node(identity=Identity.create(self.mktemp()))
+        a = self.keyed()
         b, c = self.node(), self.node()
         self.link((a, b), (b, c))
-        a.send("question")
-        self.network.advance(1)
-        number = self.services.index(a)
-        self.mesh.kill(number)
-        a._run = None
+        self.send(a, "question", after=1)
+        number = self.kill(a)
         a = self.mesh.start(number)
         self.link((a, b), after=2)
         reply = self.received(c)[0].reply("answer")

@@ -48,10 +48,6 @@ class MembersCase(MeshCase):
         member = service.members.get(of.id)
         return None if member is None else member.state
 
-    def keyed(self, **options: object) -> MeshService:
-        """A node whose key is in a file, so that it is not ephemeral."""
-        return self.node(identity=Identity.create(self.mktemp()), **options)
-
 
 class TestMembers(MembersCase):
     def test_everybody_knows_everybody_else_and_what_they_say(self) -> None:
@@ -72,7 +68,7 @@ class TestMembers(MembersCase):
         self.assertEqual(fourth.members[second.id].tags, LONGEST)
         self.assertEqual(first.members[third.id].address, ("a.example", 9))
         member = first.members[fourth.id]
-        epoch = fourth._run.driver.node.outbox.run[1]  # type: ignore[union-attr]
+        _, epoch = self.status_of(fourth).stream
         expected = Member(fourth.id, None, {}, (self.host(fourth), PORT), "member", "up", 0.0, epoch)
         self.assertEqual(member, expected)
         self.assertEqual(self.told(first), ["up"] * 3)
@@ -87,7 +83,8 @@ class TestMembers(MembersCase):
             members[b"x"] = None  # type: ignore[index]
         before = a.members[b.id]
         before.tags["mine"] = "alone"
-        self.assertEqual(a._run.driver.node.roster.get(b._settings.identity.origin).presence.tags, {})  # type: ignore[union-attr]
+        kept = self.parts_of(a).driver.node.roster.get(self.status_of(b).stream[0])
+        self.assertEqual(kept.presence.tags, {})
         self.assertEqual(a.footprint()["members"], 1)
 
     def test_without_a_run_there_is_none(self) -> None:
@@ -176,8 +173,8 @@ class TestMembers(MembersCase):
         short = self.node(identity=None, limits={"history_seconds": 77.0})
         a = self.node()
         self.link((a, kept), (a, short))
-        roster = a._run.driver.node.roster  # type: ignore[union-attr]
-        said = [roster.get(node._settings.identity.origin).presence for node in (kept, short)]
+        roster = self.parts_of(a).driver.node.roster
+        said = [roster.get(self.status_of(node).stream[0]).presence for node in (kept, short)]
         self.assertEqual(
             [(one.retention, one.flags) for one in said],
             [(1234, 0), (77, PresenceFlags.EPHEMERAL)],
@@ -206,8 +203,7 @@ class TestGuests(MembersCase):
         a, guest, b = self.node(), self.node(role="guest"), self.node()
         self.link((a, guest), (guest, b))
         a.send("to the guest")
-        guest.send("from the guest")
-        self.network.advance(40)
+        self.send(guest, "from the guest", after=40)
         self.assertEqual(sorted(self.got(b)), ["from the guest", "to the guest"])
         self.assertEqual((set(a.members), set(b.members)), ({b.id}, {a.id}))
         self.assertEqual(set(guest.members), {a.id, b.id})
@@ -222,8 +218,7 @@ class TestGuests(MembersCase):
         again = self.make(identity=key, role="guest")
         again.startService()
         self.link((again, a))
-        again.send("as a guest")
-        self.network.advance(1)
+        self.send(again, "as a guest", after=1)
         self.assertEqual(self.got(a), ["as a guest"])
         self.assertEqual(self.told(a, b), ["up", "left", "gone"])
         self.assertEqual(dict(a.members), {})
@@ -352,10 +347,9 @@ class TestLyingPeers(MembersCase):
 
     def test_who_accuses_in_anothers_name(self) -> None:
         puppet = self.joined(self.a)
-        entry = self.a._run.driver.node.roster.get(self.b._settings.identity.origin)  # type: ignore[union-attr]
-        accusation = Suspect(
-            self.b._settings.identity.origin, self.a._settings.identity.origin, *entry.rank
-        )
+        accuser, _ = self.status_of(self.b).stream
+        rank = self.parts_of(self.b).driver.node.roster.get(self.status_of(self.a).stream[0]).rank
+        accusation = Suspect(accuser, self.status_of(self.a).stream[0], *rank)
         array = codec.pack(accusation)
         puppet.send(SignedRecord(accusation, bytes(64), array))
         self.network.advance(3)

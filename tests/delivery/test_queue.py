@@ -8,14 +8,10 @@ from typing import Any
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 
-from tests.support.meshcase import MeshCase, batch
+from tests.support.meshcase import MeshCase, batch, consume, rest, take
 from twisted_mesh.delivery.queue import MessageQueue
 from twisted_mesh.message import Message
 from twisted_mesh.service import MeshService
-
-
-async def take(queue: MessageQueue, count: int) -> list[Any]:
-    return [(await anext(queue)).packets[1] for _ in range(count)]
 
 
 class TestMessages(MeshCase):
@@ -24,27 +20,18 @@ class TestMessages(MeshCase):
         self.link((a, b))
         return a, b
 
-    def say(self, a: MeshService, *packets: object) -> None:
-        for packet in packets:
-            a.send(packet)
-        self.network.pump()
-
     def test_each_iterator_gets_every_message_in_order(self) -> None:
         a, b = self.pair()
         one, other = b.messages(), b.messages()
-        self.say(a, *range(5))
+        self.send(a, *range(5))
         for queue in (one, other):
             self.assertEqual(self.run_to_end(take(queue, 5)), list(range(5)))
 
     def test_a_consumer_that_waits_is_woken(self) -> None:
         a, b = self.pair()
         got: list[object] = []
-
-        async def consume() -> None:
-            [got.append(message.packets[1]) async for message in b.messages()]
-
-        done = Deferred.fromCoroutine(consume())
-        self.say(a, 1, 2)
+        done = Deferred.fromCoroutine(consume(b.messages(), got))
+        self.send(a, 1, 2)
         self.assertEqual(got, [1, 2])
         self.assertNoResult(done)
         b.stopService()
@@ -53,12 +40,8 @@ class TestMessages(MeshCase):
     def test_one_that_keeps_up_misses_nothing_however_large_a_batch_and_small_its_bounds_are(self) -> None:
         a, b = self.pair(queue_limit=3, history_bytes=1)
         got: list[object] = []
-
-        async def consume() -> None:
-            [got.append(message.packets[1]) async for message in b.messages()]
-
-        done = Deferred.fromCoroutine(consume())
-        self.say(a, *range(100))
+        done = Deferred.fromCoroutine(consume(b.messages(), got))
+        self.send(a, *range(100))
         self.assertEqual((got, self.happened(b, "gap")), (list(range(100)), []))
         done.cancel()
         self.failureResultOf(done, CancelledError)
@@ -66,40 +49,36 @@ class TestMessages(MeshCase):
     def test_it_ends_at_stop_after_what_is_queued_and_stays_so(self) -> None:
         a, b = self.pair()
         queue = b.messages()
-        self.say(a, 1, 2)
+        self.send(a, 1, 2)
         b.stopService()
         self.network.advance(5)
-
-        async def rest() -> list[object]:
-            return [message.packets[1] async for message in queue]
-
-        self.assertEqual(self.run_to_end(rest()), [1, 2])
+        self.assertEqual(self.run_to_end(rest(queue)), [1, 2])
         b.startService()
         self.link((a, b))
-        self.say(a, 3)
+        self.send(a, 3)
         self.assertEqual(len(queue), 0)
-        self.assertEqual(self.run_to_end(rest()), [])
+        self.assertEqual(self.run_to_end(rest(queue)), [])
 
     def test_before_the_start(self) -> None:
         a, b = self.node(), self.make()
         queue = b.messages()
         b.startService()
         self.link((a, b))
-        self.say(a, 1)
+        self.send(a, 1)
         self.assertEqual(self.run_to_end(take(queue, 1)), [1])
 
     def test_what_finds_no_room_is_read_from_the_history_later(self) -> None:
         a, b = self.pair(queue_limit=10)
         queue, other = b.messages(), b.messages()
-        self.say(a, *range(100))
+        self.send(a, *range(100))
         self.assertEqual((len(queue), queue.untaken), (10, 100))
         self.assertEqual(self.run_to_end(take(other, 100)), list(range(100)))
-        self.say(a, *range(100, 105))
+        self.send(a, *range(100, 105))
         self.assertEqual((len(queue), len(other)), (10, 5))
         self.assertEqual(self.run_to_end(take(queue, 105)), list(range(105)))
         self.assertEqual(self.happened(b, "gap"), [])
         self.assertEqual((queue.untaken, queue.runs_behind, queue.dropped), (0, 0, 0))
-        self.say(a, 105)
+        self.send(a, 105)
         self.assertEqual(len(queue), 1)  # and it is up to date again
         self.assertEqual(self.got(b), list(range(106)))
 
@@ -107,9 +86,9 @@ class TestMessages(MeshCase):
         a, b = self.pair(queue_bytes=1000)
         queue = b.messages()
         for number in range(5):
-            self.say(a, [number, b"x" * 390])
+            self.send(a, [number, b"x" * 390])
         self.assertEqual(len(queue), 2)
-        self.say(a, [5, b"x" * 5000])
+        self.send(a, [5, b"x" * 5000])
         got = []
         for _ in range(6):
             ((number, _),) = self.run_to_end(take(queue, 1))
@@ -121,8 +100,8 @@ class TestMessages(MeshCase):
         a, b = self.pair(queue_limit=10, history_bytes=20_000)
         queue = b.messages()
         for number in range(100):
-            self.say(a, [number, b"x" * 500])
-        held = next(iter(b._run.driver.node.history)).low
+            self.send(a, [number, b"x" * 500])
+        held = next(iter(self.parts_of(b).driver.node.history)).low
         self.assertEqual([n for n, _ in self.run_to_end(take(queue, 10))], list(range(10)))
         self.assertEqual(self.happened(b, "gap"), [])
         self.assertEqual(self.run_to_end(take(queue, 1))[0][0], held - 1)
@@ -134,13 +113,13 @@ class TestMessages(MeshCase):
     def test_where_all_has_left_the_history_the_gap_is_told_and_the_wait_goes_on(self) -> None:
         a, b = self.pair(queue_limit=2, history_seconds=10)
         queue = b.messages()
-        self.say(a, *range(5))
+        self.send(a, *range(5))
         self.network.advance(30)
         self.run_to_end(take(queue, 2))
         waiting = Deferred.fromCoroutine(take(queue, 1))
         self.assertNoResult(waiting)
         self.assertEqual([(gap.first, gap.last) for gap in self.happened(b, "gap")], [(3, 5)])
-        self.say(a, 5)
+        self.send(a, 5)
         self.assertEqual(self.successResultOf(waiting), [5])
         self.assertEqual(queue.untaken, 0)
 
@@ -197,7 +176,7 @@ class TestMessages(MeshCase):
         a, b = self.pair(queue_limit=15)
         b.register_handler(lambda message, link: message.packets[1] % 3 == 0)
         queue = b.messages()
-        self.say(a, *range(60))
+        self.send(a, *range(60))
         self.assertEqual(self.run_to_end(take(queue, 40)), [n for n in range(60) if n % 3])
         self.assertEqual((queue.untaken, len(queue)), (0, 0))
 
@@ -206,7 +185,7 @@ class TestMessages(MeshCase):
         b.register_handler(lambda message, link: message.packets[1][0] in range(2, 50))
         queue = b.messages()
         for number in range(1, 51):
-            self.say(a, [number, b"x" * 500])
+            self.send(a, [number, b"x" * 500])
         self.assertEqual([n for n, _ in self.run_to_end(take(queue, 2))], [1, 50])
         self.assertEqual(self.happened(b, "gap"), [])
 
@@ -214,7 +193,7 @@ class TestMessages(MeshCase):
         a, b = self.pair(queue_limit=4)
         b.register_handler(lambda message, link: message.packets[1] % 2)
         queue = b.messages()
-        self.say(a, *range(40))
+        self.send(a, *range(40))
         got = self.run_to_end(take(queue, 4))
         waits = b.footprint()["untaken_messages"]
         while len(queue) or queue.untaken:
@@ -258,12 +237,12 @@ class TestMessages(MeshCase):
         a, c, b = self.node(), self.node(), self.node(limits={"queue_limit": 5})
         self.link((a, b), (c, b))
         queue = b.messages()
-        self.say(a, *range(20))
-        self.say(c, "c")
+        self.send(a, *range(20))
+        self.send(c, "c")
         got: list[object] = []
         for number in range(20, 40):
             got += self.run_to_end(take(queue, 2))
-            self.say(a, number)
+            self.send(a, number)
         self.assertIn("c", got)
         self.assertEqual([n for n in got if n != "c"], list(range(39)))
 
@@ -286,37 +265,29 @@ class TestMessages(MeshCase):
                 got.extend(m.packets[1] for m in iter(queue.take, None))
 
         b.on("message", listener)
-        self.say(a, *range(8))
+        self.send(a, *range(8))
         got.extend(m.packets[1] for m in iter(queue.take, None))
         self.assertEqual(got, list(range(8)))
 
     def test_the_history_is_read_to_its_end_after_the_stop(self) -> None:
         a, b = self.pair(queue_limit=3)
         queue = b.messages()
-        self.say(a, *range(20))
+        self.send(a, *range(20))
         b.stopService()
         self.network.advance(5)
         b.startService()
-
-        async def rest() -> list[object]:
-            return [message.packets[1] async for message in queue]
-
-        self.assertEqual(self.run_to_end(rest()), list(range(20)))
+        self.assertEqual(self.run_to_end(rest(queue)), list(range(20)))
 
     def test_one_that_is_closed_receives_nothing_more_and_ends_after_what_had_come(self) -> None:
         a, b = self.pair(queue_limit=3)
         queue = b.messages()
-        self.say(a, *range(10))
+        self.send(a, *range(10))
         queue.close()
         queue.close()  # as often as one likes
-        self.say(a, *range(10, 20))
+        self.send(a, *range(10, 20))
         self.assertEqual((len(queue), b.footprint()["consumers"]), (3, 0))
-
-        async def rest() -> list[object]:
-            return [message.packets[1] async for message in queue]
-
-        self.assertEqual(self.run_to_end(rest()), list(range(10)))
-        self.assertEqual((self.run_to_end(rest()), self.happened(b, "gap")), ([], []))
+        self.assertEqual(self.run_to_end(rest(queue)), list(range(10)))
+        self.assertEqual((self.run_to_end(rest(queue)), self.happened(b, "gap")), ([], []))
 
     def test_one_that_closes_another_within_a_batch_is_obeyed_at_once(self) -> None:
         a, b = self.pair()
@@ -335,11 +306,7 @@ class TestMessages(MeshCase):
     def test_who_waits_for_one_that_is_closed_is_at_its_end(self) -> None:
         _, b = self.pair()
         queue = b.messages()
-
-        async def rest() -> list[object]:
-            return [message.packets[1] async for message in queue]
-
-        done = Deferred.fromCoroutine(rest())
+        done = Deferred.fromCoroutine(rest(queue))
         queue.close()
         self.assertEqual(self.successResultOf(done), [])
 
@@ -360,19 +327,15 @@ class TestMessages(MeshCase):
         del queue
         gc.collect(1)
         self.assertEqual(len(b._delivery._queues), 0)
-        self.say(a, 1)
+        self.send(a, 1)
 
     def test_one_that_somebody_waits_for_is_kept_though_nobody_holds_it(self) -> None:
         a, b = self.pair()
         got: list[object] = []
-
-        async def consume() -> None:
-            [got.append(message.packets[1]) async for message in b.messages()]
-
-        Deferred.fromCoroutine(consume())
+        Deferred.fromCoroutine(consume(b.messages(), got))
         for number in range(3):
             gc.collect()
-            self.say(a, number)
+            self.send(a, number)
         self.assertEqual((got, b.footprint()["consumers"]), ([0, 1, 2], 1))
         self.stop(b)
         gc.collect()
@@ -404,5 +367,5 @@ class TestMessages(MeshCase):
         waiting = Deferred.fromCoroutine(take(queue, 1))
         waiting.cancel()
         self.failureResultOf(waiting, CancelledError)
-        self.say(a, 1)
+        self.send(a, 1)
         self.assertEqual(self.run_to_end(take(queue, 1)), [1])

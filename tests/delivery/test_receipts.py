@@ -11,32 +11,19 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 
 from tests.delivery.test_members import presence
-from tests.delivery.test_queue import take
-from tests.support.meshcase import BIG, NO_TIMEOUTS, MeshCase, batch
+from tests.support.meshcase import BIG, NO_TIMEOUTS, MeshCase, batch, consume, take
 from twisted_mesh.delivery.delivery import Delivery
 from twisted_mesh.delivery.receipts import Receipt
 from twisted_mesh.errors import LocalError, NoMembers, NotDelivered, NotRunning, ReceiptTimeout
-from twisted_mesh.identity import Identity
 from twisted_mesh.service import MeshService
 from twisted_mesh.wire.bodies import join_entries, pack_entry
 from twisted_mesh.wire.link import Ping
 
 
 class ReceiptCase(MeshCase):
-    def keyed(self, **options: Any) -> MeshService:
-        """A node that is the same member after a restart."""
-        return self.node(identity=Identity.create(self.mktemp()), **options)
-
     def with_history(self, **options: Any) -> MeshService:
         """One that goes on where it was, too."""
         return self.keyed(history=self.mktemp(), **options)
-
-    def kill(self, service: MeshService) -> int:
-        """End a node as ``kill -9`` would; its number."""
-        number = self.services.index(service)
-        self.mesh.kill(number)
-        service._run = None  # of a process that is gone nothing can be left
-        return number
 
     def ask(self, service: MeshService, *packets: object) -> Receipt:
         """Send with a receipt; what can be known at once is known."""
@@ -59,7 +46,6 @@ class TestLive(ReceiptCase):
         a.on("receipt", lambda receipt: seen.append((receipt, len(receipt.delivered))))
         receipt = self.ask(a, "fire!")
         complete = receipt.complete()
-        self.assertEqual(receipt.id, (*a._run.driver.node.outbox.run, 1))  # type: ignore[union-attr]
         self.assert_sets(receipt, delivered=[b], pending=[c])
         self.assertNoResult(complete)
         self.assertFalse(receipt.is_complete)
@@ -106,8 +92,7 @@ class TestLive(ReceiptCase):
 
     def test_nothing_is_left_when_all_have_it(self) -> None:
         a, b, c = self.chain(3)
-        a.send("first")
-        self.network.advance(10)
+        self.send(a, "first", after=10)
         names = [name for name in a.footprint() if "receipt" in name or "asked" in name or "tall" in name]
         self.assertIn("open_receipts", names)
         self.ask(a, "x")
@@ -311,8 +296,7 @@ class TestRestarts(ReceiptCase):
     def test_a_member_with_history_that_was_away_is_pending_and_then_has_it(self) -> None:
         a, b, c = self.keyed(), self.keyed(), self.with_history()
         self.link((a, b), (b, c))
-        a.send("before")
-        self.network.advance(1)
+        self.send(a, "before", after=1)
         number = self.kill(c)
         receipt = self.ask(a, "while it was away")
         self.network.advance(120)
@@ -329,9 +313,7 @@ class TestRestarts(ReceiptCase):
         self.link((a, b), after=1)
         receipt = self.ask(a, "x")
         self.assertEqual(self.got(b), ["x"])
-        path = b._run.writer  # type: ignore[union-attr]
-        assert path is not None
-        path._flush()  # it is stored, and nobody was told
+        self.parts_of(b).writer._flush()  # type: ignore[union-attr]  # it is stored, and nobody was told
         number = self.kill(b)
         self.network.advance(20)
         self.assert_sets(receipt, pending=[b])
@@ -562,7 +544,7 @@ class TestTaking(ReceiptCase):
     def test_a_store_that_cannot_be_written_holds_it_up(self) -> None:
         a, b = self.keyed(), self.with_history()
         self.link((a, b), after=1)
-        store = b._run.writer.store  # type: ignore[union-attr]
+        store = self.file_of(b)
 
         def full(flush: object) -> None:
             raise OSError("no room")
@@ -580,12 +562,8 @@ class TestTaking(ReceiptCase):
     def test_with_history_all_that_an_iteration_takes_of_a_batch_counts(self) -> None:
         a, b = self.keyed(), self.with_history()
         self.link((a, b))
-        got: list[int] = []
-
-        async def consume() -> None:
-            got.extend([message.packets[1] async for message in b.messages()])
-
-        consuming = Deferred.fromCoroutine(consume())
+        got: list[object] = []
+        consuming = Deferred.fromCoroutine(consume(b.messages(), got))
         receipts = [a.send(number, receipt=True) for number in range(3)]  # in one batch
         self.network.advance(2)
         for receipt in receipts:
@@ -631,7 +609,7 @@ class TestTaking(ReceiptCase):
         b = self.node()
         peer = self.joined(b)
         queue = b.messages()
-        node = b._run.driver.node  # type: ignore[union-attr]
+        issuer = self.parts_of(b).driver.node.replies.issuer
         asked: Counter[tuple[bytes, int]] = Counter()
         taken = Delivery.taken
 
@@ -646,26 +624,25 @@ class TestTaking(ReceiptCase):
             peer.send(presence(author), batch(author, 1, "x", body=asking))
         self.network.pump()
         runs = [(author.origin, author.epoch) for author in authors]
-        self.assertEqual((len(node.replies.issuer.waiting), asked), (100, Counter(runs)))
+        self.assertEqual((len(issuer.waiting), asked), (100, Counter(runs)))
         asked.clear()
         for number in range(1, 20):
             peer.send(Ping(number), batch(peer.me, number, "asks nothing"))
-            b.send(number)
-            self.network.advance(0.1)
+            self.send(b, number, after=0.1)
         self.assertEqual(asked, Counter())
         peer.send(batch(authors[5], 2, "more"))
         self.network.pump()
         self.assertEqual(asked, Counter(runs[5:6]))
         asked.clear()
         self.run_to_end(take(queue, 1))
-        self.assertEqual((asked, len(node.replies.issuer.waiting)), (Counter(runs[:1]), 99))
+        self.assertEqual((asked, len(issuer.waiting)), (Counter(runs[:1]), 99))
         asked.clear()
         del queue
         gc.collect()
         peer.send(Ping(20))
         self.network.pump()
-        self.assertEqual((asked, len(node.replies.issuer.waiting)), (Counter(runs[1:]), 0))
-        self.assertEqual(b._run._progress._behind, {})  # type: ignore[union-attr]
+        self.assertEqual((asked, len(issuer.waiting)), (Counter(runs[1:]), 0))
+        self.assertEqual(self.parts_of(b)._progress._behind, {})
 
     def test_what_many_authors_ask_is_stored_at_once(self) -> None:
         b = self.with_history(limits={"flush_interval": 5.0})
@@ -677,10 +654,10 @@ class TestTaking(ReceiptCase):
         self.network.pump()
         self.assertEqual(len(self.got(b)), 150)
         self.assertEqual(b.footprint()["owed_receipts"], 150)
-        node = b._run.driver.node  # type: ignore[union-attr]
-        self.assertEqual(len(node.replies.issuer.waiting), 150)
+        issuer = self.parts_of(b).driver.node.replies.issuer
+        self.assertEqual(len(issuer.waiting), 150)
         self.addCleanup(sys.setrecursionlimit, sys.getrecursionlimit())
         sys.setrecursionlimit(len(inspect.stack()) + 200)  # no deeper for more of them
         self.network.advance(6)
-        self.assertEqual(len(node.replies.issuer.waiting), 0)
+        self.assertEqual(len(issuer.waiting), 0)
         self.assertEqual(self.flushLoggedErrors(), [])

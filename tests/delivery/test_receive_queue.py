@@ -20,9 +20,7 @@ class TestReceiveQueue(MeshCase):
         self.queue: MessageQueue = self.b._delivery.messages(lambda: self.notified.append(len(self.queue)))
 
     def say(self, *packets: object) -> None:
-        for packet in packets:
-            self.a.send(packet)
-        self.network.pump()
+        self.send(self.a, *packets)
 
     def taken(self) -> list[Any]:
         """All that is there."""

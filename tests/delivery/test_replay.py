@@ -13,10 +13,8 @@ class TestReplay(MeshCase):
         self.a, self.b = self.chain(2, limits={"history_seconds": 20})
         for number in range(10):  # one a second, the last now
             self.network.advance(1)
-            self.a.send(number)
-            self.network.pump()
-        self.b.send("b's")
-        self.network.pump()
+            self.send(self.a, number)
+        self.send(self.b, "b's")
 
     def join(self, replay: float | str | None, through: MeshService) -> MeshService:
         newcomer = self.node(replay=replay)
@@ -25,15 +23,13 @@ class TestReplay(MeshCase):
 
     def test_without_it_a_newcomer_starts_with_what_is_sent_from_then_on(self) -> None:
         c = self.join(None, self.b)
-        self.a.send("next")
-        self.network.pump()
+        self.send(self.a, "next")
         self.assertEqual(self.got(c), ["next"])
 
     def test_all_that_is_held_is_delivered_in_order_and_once(self) -> None:
         for through in (self.b, self.a):
             c = self.join("all", through)
-            self.a.send("next")
-            self.network.pump()
+            self.send(self.a, "next")
             self.assertEqual(self.got(c, self.b), ["b's"])
             self.assertEqual(self.got(c, self.a), [*range(10), "next", "next"][: 11 + (through is self.a)])
             self.assertEqual(self.happened(c, "gap"), [])

@@ -79,6 +79,5 @@ class TestForked(MeshCase):
         forks._in_child()
         self.assertRaises(NotRunning, service.send, "x")
         service._run = run  # there was no fork
-        service.send("y")
-        self.network.pump()
+        self.send(service, "y")
         self.assertEqual(self.got(other), ["y"])

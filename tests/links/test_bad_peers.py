@@ -39,8 +39,7 @@ class BadPeer(MeshCase):
         self.assertEqual(after, self.before)
         self.assertEqual(len(self.a.routing_table), links)
         self.a.send("still")
-        self.b.send("as before")
-        self.network.pump()
+        self.send(self.b, "as before")
         self.assertEqual((self.got(self.a)[-1], self.got(self.b)[-1]), ("as before", "still"))
         self.assertEqual(self.flushLoggedErrors(), [])
 

@@ -78,8 +78,7 @@ class TestCrossingDials(MeshCase):
         # Each fired with a link that was up; it may have been replaced since.
         self.assertEqual((self.successResultOf(one).id, self.successResultOf(other).id), (b.id, a.id))
         a.send("after")
-        b.send("after")
-        self.network.advance(1)
+        self.send(b, "after", after=1)
         return a, b
 
     def assert_settled(self, seed: int, a: MeshService, b: MeshService) -> None:

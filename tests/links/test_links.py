@@ -60,8 +60,7 @@ class TestEvents(MeshCase):
         self.assertEqual(len(self.network.ends), 2)
         self.assertEqual(self.names(a) + self.names(b), ["connect", "connect"])
         self.assertEqual(self.reasons(a) + self.reasons(b), [])
-        a.send("still")
-        self.network.pump()
+        self.send(a, "still")
         self.assertEqual(self.got(b), ["still"])
 
     def dialled_twice(self, a: object, b: object) -> None:
@@ -304,8 +303,7 @@ class TestRefusals(MeshCase):
         for number in range(60):
             self.dial(Raw(), a, host=f"10.8.0.{number}")
         self.network.pump()
-        a.send("still")
-        self.network.advance(13)
+        self.send(a, "still", after=13)
         self.assertEqual(self.got(b), ["still"])
         self.assertEqual(a.footprint()["connections"], 1)
 
@@ -350,8 +348,7 @@ class TestTheApplicationsSide(MeshCase):
     def test_disconnect_tells_the_peer_and_sends_what_was_queued(self) -> None:
         a = self.node()
         puppet = self.joined(a)
-        a.send("last")
-        self.network.pump()
+        self.send(a, "last")
         link = a.routing_table[puppet.me.id]
         self.assertIn("10.9.9.9", repr(link))
         link.whisper("words")
@@ -377,7 +374,7 @@ class TestTheApplicationsSide(MeshCase):
 
     def test_there_may_be_no_other_link_to_wait_for(self) -> None:
         a, b = self.chain(2)
-        connections = a._run.connections
+        connections = self.parts_of(a).connections
         self.assertIs(self.successResultOf(connections.link_with(b.id)), a.routing_table[b.id])
         self.assertIs(
             self.failureResultOf(connections.link_with(b"?"), RemoteError).value.reason, Reason.LOST

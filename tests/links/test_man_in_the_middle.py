@@ -109,10 +109,8 @@ class TestManInTheMiddle(MeshCase):
 
         self.relay(b, encrypted=False, change=forge)
         self.assertEqual(self.result_of(a.connect(HOST, PORT)).id, b.id)
-        a.send("untouched")
-        self.network.pump()
+        self.send(a, "untouched")
         self.assertEqual(self.got(b), ["untouched"])
-        a.send("true")
-        self.network.pump()
+        self.send(a, "true")
         self.assertEqual(self.got(b), ["untouched"])
         self.assertEqual(len(self.log("a batch with a false signature")), 2)  # and what a is told

@@ -66,8 +66,7 @@ class TestLife(SlowLineCase):
         a, b = self.chain(2, limits=LIMITS, overlay=False)
         self.slowed(a, b, 2_000)
         a.send("large", b"x" * 60_000)
-        a.send("small")
-        self.network.advance(35)
+        self.send(a, "small", after=35)
         self.assertEqual(self.got(b), ["large", "small"])
         self.assertEqual(self.log("silent"), [])
 

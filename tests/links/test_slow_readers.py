@@ -70,8 +70,7 @@ class TestSlowReader(SlowCase):
         self.assert_has_all(fast, 16)
         self.assertEqual(self.log("[slow]"), [])
         # From now on it is pushed to like anybody else: in the turn it is sent.
-        a.send(16)
-        self.network.pump()
+        self.send(a, 16)
         self.assert_has_all(slow, 17)
 
     def test_it_catches_up_while_others_send(self) -> None:
@@ -148,7 +147,7 @@ class TestItsOwnDoing(SlowCase):
         self.say(a, 30)
         stuck = self.network.between("10.9.9.9", self.host(a))[0]
         stuck.reads = False
-        run = (a._settings.identity.origin, a._run.driver.node.outbox.run[1])
+        run = self.status_of(a).stream
         for _ in range(200):
             puppet.send(Want(*run, 1, 30, True))
             self.network.pump()
@@ -160,12 +159,10 @@ class TestItsOwnDoing(SlowCase):
         a, b = self.node(limits={"link_queue_bytes": 1}), self.node()
         largest = b"x" * (MIB - 100)
         for _ in range(4):
-            a.send(largest)
-            self.network.pump()
+            self.send(a, largest)
         self.link((b, a), after=1)
         for _ in range(4):
-            a.send(largest)
-            self.network.advance(1)
+            self.send(a, largest, after=1)
         self.assertEqual(len(self.got(b)), 8)
         self.assertEqual(self.log(SLOW_LINE), [])
 
@@ -188,8 +185,7 @@ class TestCongestion(SlowCase):
         self.result_of(drained, after=1)
         self.successResultOf(handed_over)
         self.assertEqual(a.footprint()["unsent_bytes"], 0)
-        a.send(count)
-        self.network.advance(1)
+        self.send(a, count, after=1)
         self.assert_has_all(b, count + 1)
 
     def test_it_is_over_below_half(self) -> None:
@@ -203,7 +199,7 @@ class TestCongestion(SlowCase):
         stuck.reads = True
         self.network.advance(0.1)
         pushed = sum(isinstance(frame, SignedBatch) for frame in puppet.frames())
-        run = a._run.driver.node.outbox.run
+        run = self.status_of(a).stream
         for last in range(pushed + 1, count + 2):
             self.assertEqual(drained.called, a.footprint()["unsent_bytes"] < 2 * MIB)
             puppet.send(Want(*run, last, last, True))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 from tests.support.meshcase import MeshCase, batch
 from twisted_mesh.core.events import EpochConflict
@@ -70,8 +69,7 @@ class TestDropped(MeshCase):
 
     def test_it_is_of_all_runs_since_the_service_was_made_and_read_only(self) -> None:
         self.drop(2)
-        run: Any = self.a._run
-        run._epoch_conflict(EpochConflict(run.driver.node.outbox.run[1]))
+        self.parts_of(self.a)._epoch_conflict(EpochConflict(self.status_of(self.a).stream[1]))
         self.assertEqual(self.seen(self.a), {"no_room": 2})
         self.stop(self.a)
         self.assertEqual(self.seen(self.a), {"no_room": 2})

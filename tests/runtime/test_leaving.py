@@ -49,8 +49,7 @@ class TestLeaving(MeshCase):
 class TestOver(MeshCase):
     def test_what_happens_after_the_end_sets_no_timer(self) -> None:
         a, _ = self.chain(2)
-        run = a._run
-        assert run is not None
+        run = self.parts_of(a)
         self.stop(a)
         before = len(self.network.clock.getDelayedCalls())
         run.driver.handle(TimerFired(Timer.ROSTER))
@@ -66,8 +65,7 @@ class TestLastWord(MeshCase):
         """Two nodes that cannot hear each other, and do not know it; the first has just said something."""
         a, b = self.chain(2)
         self.network.part([self.host(a)], [self.host(b)])
-        a.send("last")
-        self.network.pump()
+        self.send(a, "last")
         return a, b
 
     def test_who_stops_in_a_partition_says_so_once(self) -> None:
@@ -106,8 +104,7 @@ class TestLastWord(MeshCase):
 
     def test_where_nothing_was_said_nothing_is_told(self) -> None:
         a, b = self.chain(2)
-        b.send("heard")
-        self.network.advance(1)
+        self.send(b, "heard", after=1)
         self.network.part([self.host(a)], [self.host(b)])
         self.stop(a)
         self.assertEqual(self.log("neighbour"), [])
@@ -187,16 +184,16 @@ class TestRelay(MeshCase):
     def test_what_a_guest_that_leaves_is_given_too_late_is_not_taken(self) -> None:
         a, b = self.node(overlay=False), self.node(overlay=False, role="guest")  # and has never spoken
         self.link((a, b))
-        assert a._run is not None and b._run is not None
-        close_all = b._run.connections.close_all
+        connections = self.parts_of(b).connections
+        close_all = connections.close_all
 
         def late(error: RemoteError) -> None:
             a.send("late")
             close_all(error)
 
-        b._run.connections.close_all = late  # type: ignore[method-assign]
+        connections.close_all = late  # type: ignore[method-assign]
         self.result_of(b.stopService(), after=1)
-        self.assertEqual(a._run.driver.unsent, 1)
+        self.assertEqual(self.parts_of(a).driver.unsent, 1)
 
     def test_what_it_has_taken_just_before_is_in_the_receipt(self) -> None:
         for seconds in (0.0, 0.02):
@@ -211,8 +208,7 @@ class TestRelay(MeshCase):
     def test_a_message_given_to_a_relay_that_stops_is_handed_on_or_told(self) -> None:
         for seed in range(at_length(200, 5)):
             a, b, c = self.chain(3, overlay=False)
-            a.send("before")
-            self.network.pump()
+            self.send(a, "before")
             told = len(self.log("taken by no neighbour"))
             self.stop_both(seed, b, a, (12, 8), 30)
             if len(self.log("taken by no neighbour")) == told:

@@ -51,8 +51,7 @@ class TestEpochTaken(MeshCase):
         self.taken = key.next_epoch(int(time.time() * 1000) + AHEAD) + 1
         first, self.other = self.node(identity=key), self.node()
         self.link((first, self.other))
-        first.send("of the first run")
-        self.network.pump()
+        self.send(first, "of the first run")
         first.stopService()
         self.network.pump()
         self.file.with_name(self.file.name + ".epoch").unlink()
@@ -72,12 +71,9 @@ class TestEpochTaken(MeshCase):
 
     def test_what_was_sent_before_the_link_is_delivered_in_a_new_run(self) -> None:
         again = self.again()
-        for number in range(3):
-            again.send(number)
-        self.network.pump()
+        self.send(again, *range(3))
         self.link((again, self.other))
-        again.send("after")
-        self.network.advance(1)
+        self.send(again, "after", after=1)
         self.assert_came(0, 1, 2, "after")
         self.assertEqual(self.received(again), [])
         self.assertEqual([name for name, _ in self.events(again)], ["connect"])
@@ -87,10 +83,9 @@ class TestEpochTaken(MeshCase):
 
     def test_who_was_shown_until_then_is_told_as_gone(self) -> None:
         a, b, c = self.chain(3, after=1)
-        assert a._run is not None
         left: list[int] = []
         a.on("member", lambda member: left.append(len(a.members)))
-        a._run._epoch_conflict(EpochConflict(a._run.driver.node.outbox.run[1]))
+        self.parts_of(a)._epoch_conflict(EpochConflict(self.status_of(a).stream[1]))
         self.assertEqual(dict(a.members), {})
         told = self.happened(a, "member")
         gone = {(member.id, member.state) for member in told[-2:]}
@@ -98,8 +93,7 @@ class TestEpochTaken(MeshCase):
 
     def test_as_a_peer_that_is_dialled_for_ever(self) -> None:
         again = self.again(peers=[self.address(self.other)])
-        again.send("before")
-        self.network.advance(5)
+        self.send(again, "before", after=5)
         self.assertEqual(list(again.routing_table), [self.other.id])
         self.assert_came("before")
 
@@ -152,7 +146,7 @@ class TestEpochTaken(MeshCase):
         self.link((again, self.other))
         late = again.send("late", receipt=True)
         self.network.advance(2)
-        self.assertEqual(again._run.driver.renewals, 1)  # type: ignore[union-attr]
+        self.assertEqual(self.parts_of(again).driver.renewals, 1)
         receipts = (early[0], early[2], never, late)
         for number, receipt in zip((1, 3, 4, 5), receipts, strict=True):
             self.assertEqual(receipt.id[1:], (self.taken + 1, number))
@@ -167,15 +161,15 @@ class TestEpochTaken(MeshCase):
         receipts = [again.send(number, receipt=True) for number in range(2)]
         waits = receipts[1].complete()
         self.network.pump()
-        outbox = again._run.driver.node.outbox  # type: ignore[union-attr]
-        self.assertEqual(outbox.taken, 2)
-        puppet.send(Snapshot(True, [SnapshotEntry(outbox.run[0], outbox.run[1] + 1, 1, 1, 1)]))
+        status = self.status_of(again)
+        self.assertEqual(status.taken, 2)
+        puppet.send(Snapshot(True, [SnapshotEntry(status.stream[0], status.stream[1] + 1, 1, 1, 1)]))
         anew: list[Receipt] = []
         again.once("receipt", lambda _: anew.append(again.send("while it is told", receipt=True)))
         self.network.pump()
         for receipt in receipts:
             self.assertEqual(
-                (receipt.id[:2], receipt.closed), (outbox.run, "a new run of this node has begun")
+                (receipt.id[:2], receipt.closed), (status.stream, "a new run of this node has begun")
             )
             error = self.failureResultOf(receipt.complete(), NotDelivered).value
             self.assertIs(error.receipt, receipt)
@@ -264,15 +258,13 @@ class TestKeyInUse(MeshCase):
         self.new = self.node(identity=key)
         # Apart from each other: of two links of one key a node would keep the newer.
         self.link((self.old, self.one), (self.one, self.two))
-        self.old.send("old")
-        self.network.pump()
+        self.send(self.old, "old")
         self.assertEqual(self.failures, [])
         self.link((self.two, self.new))
 
     def test_the_older_run_publishes_no_more_and_says_so_once(self) -> None:
         for number in range(3):
-            self.new.send(number)
-            self.network.advance(1)
+            self.send(self.new, number, after=1)
         (failure,) = self.failures
         self.assertIs(failure.type, KeyInUse)
         self.assertIn("another node uses this node's key", failure.getErrorMessage())
@@ -284,8 +276,7 @@ class TestKeyInUse(MeshCase):
         self.assertEqual(self.at_old, [])  # its own key's
 
     def test_it_goes_on_relaying_and_whispering(self) -> None:
-        self.new.send("new")
-        self.network.pump()
+        self.send(self.new, "new")
         end = self.node()
         self.link((end, self.old))
         self.two.send("through")
@@ -299,8 +290,7 @@ class TestKeyInUse(MeshCase):
         self.assertEqual([failure.type for failure in self.failures], [KeyInUse])
 
     def test_the_newer_run_is_not_told(self) -> None:
-        self.new.send("new")
-        self.network.pump()
+        self.send(self.new, "new")
         self.assertEqual(self.happened(self.new, "failure"), [])
         self.new.send("still")
 
@@ -317,8 +307,7 @@ class OneKeyCase(MeshCase):
         self.key = Identity.generate()
         self.old = self.copy("old")
         self.network.advance(10)
-        self.old.send("early")
-        self.network.advance(1)
+        self.send(self.old, "early", after=1)
         self.new = self.copy("new", **self.options)
 
     def copy(self, label: str, **options: Any) -> MeshService:
@@ -341,8 +330,7 @@ class TestKeyGivenBack(OneKeyCase):
         self.assertEqual(set(self.old.routing_table), {self.x.id, self.y.id})
         receipt = self.old.send("again", receipt=True)
         assert receipt is not None
-        self.x.send("to all")
-        self.network.advance(2)
+        self.send(self.x, "to all", after=2)
         self.assertEqual(receipt.delivered, {self.x.id, self.y.id})
         for service in (self.x, self.y):
             self.assertEqual(self.got(service, self.old), ["early", "again"])
@@ -361,8 +349,7 @@ class TestKeyGivenBack(OneKeyCase):
 
     def test_once_the_newer_was_killed_and_counts_as_down(self) -> None:
         self.network.advance(60)
-        self.mesh.kill(self.services.index(self.new))
-        self.new._run = None  # of a process that is gone nothing can be left
+        self.kill(self.new)
         self.network.advance(45)  # an attempt, within 18.75 s, and a suspicion's 15
         self.assert_is_itself_again()
 
@@ -414,8 +401,7 @@ class TestKeyGivenBack(OneKeyCase):
         self.assertRaises(KeyInUse, old.send, "no")
         in_the_way.rmdir()
         self.network.advance(40)
-        old.send("at last")
-        self.network.advance(1)
+        self.send(old, "at last", after=1)
         self.assertEqual(self.got(self.x, old), ["at last"])
 
 
@@ -435,8 +421,7 @@ class TestMeeting(OneKeyCase):
         never = self.new.key_in_use()
         self.network.advance(200)
         self.assertNoResult(never)
-        self.new.send("as ever")
-        self.network.advance(1)
+        self.send(self.new, "as ever", after=1)
         self.assertEqual(self.got(self.x, self.new), ["early", "as ever"])
         self.assertEqual(self.happened(self.new, "failure"), [])
         self.stop(self.new)
@@ -526,8 +511,7 @@ class TestOnlyEachOther(MeshCase):
             self.network.advance(90)
             other = self.node()
             self.link((other, older))
-            older.send("again")
-            self.network.advance(1)
+            self.send(older, "again", after=1)
             self.assertEqual(self.got(other), ["again"])
             self.stop(older)
 
@@ -572,8 +556,7 @@ class TestLateWords(MeshCase):
         liar.send(presence(lost.me, 7))
         self.network.advance(5)
         self.assertNoResult(proven)
-        a.send("a run above it")
-        self.network.advance(2)
+        self.send(a, "a run above it", after=2)
         self.assertEqual(self.got(b), ["a run above it"])
         self.assertGreater(self.received(b)[0].id[1], 2**42)
         proven.addErrback(lambda failure: failure.trap(NotRunning))

@@ -76,21 +76,18 @@ class TestGathering(MeshCase):
 
     def batches(self) -> list[int]:
         """How many messages are in each batch that came."""
-        assert self.b._run is not None
-        (stream,) = self.b._run.driver.node.history
+        (stream,) = self.parts_of(self.b).driver.node.history
         return [signed.batch.count for signed in stream.serve(1, 2**20, 2**20)]
 
     def test_a_lone_message_leaves_in_its_turn(self) -> None:
         for number in range(3):
-            self.a.send(number)
-            self.network.pump()
+            self.send(self.a, number)
             self.assertEqual(self.got(self.b), list(range(number + 1)))
             self.network.advance(0.002)
 
     def test_who_has_just_sent_waits_for_the_delay_to_be_over(self) -> None:
         for number in range(5):
-            self.a.send(number)
-            self.network.pump()
+            self.send(self.a, number)
         self.assertEqual(self.got(self.b), [0])
         self.network.advance(0.001)
         self.assertEqual(self.got(self.b), [0])
@@ -98,29 +95,24 @@ class TestGathering(MeshCase):
         self.assertEqual((self.got(self.b), self.batches()), ([*range(5)], [1, 4]))
 
     def test_a_full_batch_does_not_wait(self) -> None:
-        self.a.send("first")
-        self.network.pump()
-        self.a.send(BIG)
-        self.network.pump()
+        self.send(self.a, "first")
+        self.send(self.a, BIG)
         self.assertEqual(self.batches(), [1, 1])
 
     def test_no_turn_is_scheduled_that_finds_nothing_to_do(self) -> None:
         self.network.advance(1)
         scheduled = self.scheduled_by(self.a)
-        self.a.send("alone")
-        self.network.pump()
+        self.send(self.a, "alone")
         self.assertEqual(scheduled, ["_end_of_turn"])
         for number in range(100):
-            self.a.send(number)
-            self.network.pump()
+            self.send(self.a, number)
         self.assertEqual(scheduled[1:], ["_end_of_turn", "_waited"])
         self.network.advance(0.002)
         self.assertEqual((scheduled[3:], self.batches()), (["_end_of_turn"], [1, 100]))
 
     def scheduled_by(self, service: MeshService) -> list[str]:
         """What a node has the clock call for its messages from now on, in order."""
-        assert service._run is not None
-        driver = service._run.driver
+        driver = self.parts_of(service).driver
         clock: Any = driver.clock
         scheduled: list[str] = []
         call_later = clock.callLater
@@ -141,8 +133,7 @@ class TestGathering(MeshCase):
 
     def test_what_waits_is_handed_over_before_the_stop(self) -> None:
         for number in range(3):
-            self.a.send(number)
-            self.network.pump()
+            self.send(self.a, number)
         self.a.stopService()
         self.network.advance(5)
         self.assertEqual(self.got(self.b), [0, 1, 2])
@@ -160,8 +151,7 @@ class TestCongestion(MeshCase):
         self.link((b, a))
         self.result_of(drained)
         self.successResultOf(a.drained())
-        a.send("more")
-        self.network.pump()
+        self.send(a, "more")
         self.assertEqual(self.got(b), [*range(count), "more"])
         self.assertEqual(a.footprint()["unsent_bytes"], 0)
 
@@ -240,8 +230,7 @@ class TestHandingOver(MeshCase):
 
     def test_who_has_read_it_and_left_in_good_order_has_said_so(self) -> None:
         a, b = self.chain(2)
-        a.send("x")
-        self.network.advance(5)
+        self.send(a, "x", after=5)
         self.stop(b)
         self.assertEqual(self.got(b), ["x"])
         self.successResultOf(a.handed_over(5))
@@ -379,8 +368,7 @@ class TestReply(MeshCase):
     def setUp(self) -> None:
         super().setUp()
         self.a, self.b, self.c = self.chain(3)
-        self.a.send("question")
-        self.network.pump()
+        self.send(self.a, "question")
         (self.at_b,), (self.at_c,) = self.received(self.b), self.received(self.c)
 
     def cut(self) -> None:
@@ -450,6 +438,5 @@ class TestReply(MeshCase):
     def test_from_inside_a_handler(self) -> None:
         self.b.register_handler(lambda message, link: message.reply("at once") and False)
         self.b.register_handler(lambda message, link: link.whisper("too") and False)
-        self.a.send("again")
-        self.network.pump()
+        self.send(self.a, "again")
         self.assertCountEqual(self.got(self.a), ["at once", "too"])

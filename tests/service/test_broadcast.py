@@ -43,33 +43,26 @@ class TestBroadcast(MeshCase):
     def test_one_turn_is_one_batch(self) -> None:
         node = self.node()
         puppet = self.joined(node)
-        for number in range(300):
-            node.send(number)
-        self.network.pump()
-        node.send(300)
-        self.network.pump()
+        self.send(node, *range(300))
+        self.send(node, 300)
         batches = [frame.batch for frame in puppet.frames() if isinstance(frame, SignedBatch)]
         self.assertEqual([(one.first, one.count) for one in batches], [(1, 300), (301, 1)])
 
     def test_what_is_sent_before_any_link_reaches_the_first_peer(self) -> None:
         a, b = self.node(), self.node()
         for number in range(10):
-            a.send(number)
-            self.network.pump()
+            self.send(a, number)
         self.link((b, a))
         self.assertEqual(self.got(b), list(range(10)))
 
     def test_whoever_joins_through_a_node_that_just_joined_misses_nothing_later(self) -> None:
         a, b = self.chain(2)
-        for number in range(5):
-            a.send(number)
-        self.network.pump()
+        self.send(a, *range(5))
         joined = [a]
         for _ in range(2):
             joined.append(self.node())
             self.link((joined[-1], joined[-2]))
-        a.send(5)
-        self.network.pump()
+        self.send(a, 5)
         self.assertEqual([self.got(node) for node in joined[1:]], [[5], [5]])
         # What is below its base is held all the same.
         self.assertEqual(joined[-1].footprint()["held_batches"], b.footprint()["held_batches"])

@@ -66,8 +66,7 @@ class TestRestartedRelay(HealingCase):
     def test_what_the_restarted_node_says_itself(self) -> None:
         self.crash(self.b)
         self.b.startService()
-        self.b.send("new run")
-        self.network.advance(30)
+        self.send(self.b, "new run", after=30)
         self.assertEqual(self.got(self.a, self.b), ["new run"])
         self.assertEqual(self.got(self.c, self.b), ["new run"])
 
@@ -117,8 +116,7 @@ class TestTrees(HealingCase):
     def test_a_dead_line_in_the_tree_is_grafted_around_before_it_is_noticed(self) -> None:
         a, b, c = self.triangle()
         self.network.unplug(self.host(a), self.host(b))
-        a.send("around")
-        self.network.advance(0.5)
+        self.send(a, "around", after=0.5)
         self.assertEqual(self.got(b), ["warm", "around"])
         self.assertEqual(set(a.routing_table), {b.id, c.id})  # nobody has noticed
         a.send("over the new branch")
@@ -189,8 +187,7 @@ class TestGap(HealingCase):
         self.network.heal()
         a.startService()
         self.link((a, b))
-        a.send("new")
-        self.network.advance(60)
+        self.send(a, "new", after=60)
         self.assertEqual(self.got(b), ["new"])
         self.assertEqual(self.happened(b, "gap"), [])
         self.assertEqual(self.log("taken by no neighbour"), ["1 messages were taken by no neighbour"])

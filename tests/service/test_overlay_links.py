@@ -48,7 +48,7 @@ class OverlayCase(MeshCase):
 
     def dial_for(self, service: MeshService, contact: Contact, purpose: Purpose) -> None:
         """Let the core of *service* want a link."""
-        service._run._connector.dial(events.Dial(contact, purpose))  # type: ignore[union-attr]
+        self.parts_of(service)._connector.dial(events.Dial(contact, purpose))
         self.network.pump()
 
     def contact(self, service: MeshService) -> Contact:
@@ -57,7 +57,7 @@ class OverlayCase(MeshCase):
 
     def exchanges(self, service: MeshService) -> list[Any]:
         """Its links that are exchanges."""
-        return [link for link in service._run.connections if link.is_exchange]  # type: ignore[union-attr]
+        return [link for link in self.parts_of(service).connections if link.is_exchange]
 
 
 class TestForming(OverlayCase):
@@ -88,8 +88,7 @@ class TestForming(OverlayCase):
         late = self.node(peers=[self.address(nodes[3])])
         self.network.advance(10)
         self.assertEqual(self.neighbours(late), {node.id for node in nodes[1:]})
-        nodes[1].send("still here")
-        self.network.advance(1)
+        self.send(nodes[1], "still here", after=1)
         self.assertEqual(self.got(late), ["still here"])
 
     def test_what_it_does_is_logged_from_level_two_on(self) -> None:
@@ -132,8 +131,8 @@ class TestPassedOn(OverlayCase):
 
     def send_away(self, there: MeshService, node: MeshService) -> None:
         """As an overlay does that has too many neighbours."""
-        driver = there._run.driver  # type: ignore[union-attr]
-        driver._carry_out(events.Close(there.routing_table[node.id].number, events.Reason.ROOM, "no room"))
+        close = events.Close(there.routing_table[node.id].number, events.Reason.ROOM, "no room")
+        self.parts_of(there).driver._carry_out(close)
         self.network.pump()
 
     def test_while_there_are_others_it_is_visited_and_no_more(self) -> None:
@@ -326,7 +325,7 @@ class TestVisits(OverlayCase):
         for node, other in ((one, two), (two, one)):
             self.assertEqual(len(self.exchanges(node)), 1)
             self.assertNotIn(other.id, node.routing_table)
-            self.assertEqual(node._run.connections.awaiting(), [])  # type: ignore[union-attr]
+            self.assertEqual(self.parts_of(node).connections.awaiting(), [])
             self.assertEqual(self.events(node), [("connect", node)])
             self.assertEqual(len(node.members), 3)
         self.network.advance(5)
@@ -346,9 +345,7 @@ class TestVisits(OverlayCase):
         one, two = (self.node(overlay=False) for _ in range(2))
         for node in (one, two):
             self.link((node, self.node(overlay=False)))
-        for number in range(3):
-            one.send(number)
-        self.network.advance(1)
+        self.send(one, *range(3), after=1)
         self.dial_for(two, self.contact(one), Purpose.EXCHANGE)
         self.network.advance(5)
         self.assertEqual(self.exchanges(one), [])
@@ -396,7 +393,7 @@ class TestVisits(OverlayCase):
         self.dial(puppet, a)
         self.network.advance(9)
         self.assertIsNone(puppet.bye)
-        self.assertEqual(a._run.connections.awaiting(), [])  # type: ignore[union-attr]
+        self.assertEqual(self.parts_of(a).connections.awaiting(), [])
         self.network.advance(4)
         self.assertEqual(puppet.bye.reason, "timeout")  # type: ignore[union-attr]
 

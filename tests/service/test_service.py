@@ -82,14 +82,12 @@ class TestRuns(MeshCase):
 
     def test_a_start_again_is_a_new_run(self) -> None:
         a, b = self.chain(2)
-        a.send(1)
-        self.network.pump()
+        self.send(a, 1)
         self.result_of(a.stopService())
         self.assertEqual((a.footprint(), dict(a.routing_table)), ({}, {}))
         a.startService()
         self.link((a, b))
-        a.send(2)
-        self.network.pump()
+        self.send(a, 2)
         one, two = (message.id for message in self.received(b))
         self.assertGreater(two[1], one[1])
         self.assertEqual((one[2], two[2]), (1, 1))
@@ -102,8 +100,7 @@ class TestRuns(MeshCase):
         self.network.unplug(self.host(a), self.host(b))
         again = self.node(identity=key)
         self.link((again, b))
-        again.send("back")
-        self.network.pump()
+        self.send(again, "back")
         self.assertEqual(self.got(b), ["back"])
         self.assertEqual(len(b.routing_table), 1)
 
@@ -213,8 +210,7 @@ class TestFault(MeshCase):
         self.network.cut(self.host(a), self.host(b))  # as Twisted's reactor would, and log it
         self.network.advance(5)
         a.send("after it")
-        b.send("and back")
-        self.network.advance(1)
+        self.send(b, "and back", after=1)
         self.assertEqual((self.got(b), self.got(a)), (["lost by it", "after it"], ["and back"]))
         self.assertEqual(self.happened(b, "failure"), [])
 
@@ -317,8 +313,7 @@ class TestLiveness(MeshCase):
         self.assertEqual(list(a.routing_table), [b.id])
         self.assertEqual(len(self.happened(a, "disconnect")), 1)
         self.assertEqual(len(self.happened(a, "connect")), 2)
-        a.send("through")
-        self.network.advance(1)
+        self.send(a, "through", after=1)
         self.assertEqual(self.got(b), [*range(14), "through"])
         self.assertEqual(self.happened(b, "gap"), [])
 

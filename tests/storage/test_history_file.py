@@ -12,7 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import CannotListenError
 
 from tests.support.length import at_length
-from tests.support.meshcase import MeshCase, batch
+from tests.support.meshcase import MeshCase, batch, consume, rest
 from twisted_mesh.core.events import Deliver
 from twisted_mesh.delivery.queue import MessageQueue
 from twisted_mesh.delivery.receipts import Receipt
@@ -56,9 +56,7 @@ class HistoryCase(MeshCase):
         author = self.node()
         self.link((service, author))
         queue = service.messages()
-        for number in range(3):
-            author.send(number)
-        self.network.pump()
+        self.send(author, *range(3))
         return queue
 
     def stored(self) -> None:
@@ -71,9 +69,7 @@ class TestRestart(HistoryCase):
         a = self.node()
         b = self.started()
         self.link((b, a))
-        for number in range(5):
-            a.send(number)
-        self.network.pump()
+        self.send(a, *range(5))
         self.stop(b)
         for number in range(5, 10):
             a.send(number)
@@ -86,10 +82,8 @@ class TestRestart(HistoryCase):
     def test_after_a_crash_only_what_was_handed_out_since_the_last_flush_comes_again(self) -> None:
         a, b = self.node(), self.started(limits={"flush_interval": 10.0})
         self.link((b, a))
-        a.send("stored")
-        self.network.advance(11)
-        a.send("handed out")
-        self.network.pump()
+        self.send(a, "stored", after=11)
+        self.send(a, "handed out")
         self.crashed("node", "copy")
         again = self.started("copy", listens=False)
         self.stop(b)
@@ -101,9 +95,7 @@ class TestRestart(HistoryCase):
         a, b = self.node(), self.started(limits={"queue_limit": 10})
         self.link((b, a))
         queue = b.messages()
-        for number in range(50):
-            a.send(number)
-        self.network.pump()
+        self.send(a, *range(50))
         taken = [queue.take() for _ in range(20)]
         self.stored()
         self.assertEqual(b.footprint()["untaken_messages"], 30)
@@ -123,8 +115,7 @@ class TestRestart(HistoryCase):
         a, other, b = self.node(), self.node(), self.started()
         self.link((b, a), (b, other))
         queue = b._delivery.messages(lambda: None)
-        a.send("taken")
-        self.network.pump()
+        self.send(a, "taken")
         other.send("not taken")
         self.stored()
         message = queue.take()
@@ -149,12 +140,11 @@ class TestRestart(HistoryCase):
 
         def listener(message: Message) -> None:
             if message.packets[1] == 1500:  # in the middle of a turn, and of the backlog
-                assert again._run is not None
-                late = batch(author, 3001, 3001)
-                again._run.driver.node.history.take(late, self.network.clock.seconds())
+                late, run = batch(author, 3001, 3001), self.parts_of(again)
+                run.driver.node.history.take(late, self.network.clock.seconds())
                 deliver = Deliver(0, author.origin, 1, 3001, 1000, 9, unpack_entries(late.batch.body))
-                again._run._deliver(deliver)
-                again._run._deliver(Deliver(0, author.origin, 1, 0, 0, 9, [[0, 2, "psst"]]))
+                run._deliver(deliver)
+                run._deliver(Deliver(0, author.origin, 1, 0, 0, 9, [[0, 2, "psst"]]))
 
         again.on("message", listener)
         again.startService()
@@ -167,8 +157,7 @@ class TestRestart(HistoryCase):
         a, b = self.node(), self.started()
         self.link((b, a))
         queue = b.messages()
-        a.send("one")
-        self.network.pump()
+        self.send(a, "one")
         self.stored()
         self.assertEqual(len(queue), 1)
         self.stop(b)
@@ -180,8 +169,7 @@ class TestRestart(HistoryCase):
 
     def test_what_was_sent_just_before_the_stop_to_nobody_is_sent_by_the_next_process(self) -> None:
         b = self.started(limits={"batch_delay": 1.0})
-        b.send("one")
-        self.network.pump()
+        self.send(b, "one")
         b.send("two")
         self.stop(b)
         a, again = self.node(), self.started()
@@ -216,8 +204,7 @@ class TestRestart(HistoryCase):
     def test_on_a_quiet_node_what_is_too_old_goes_as_well(self) -> None:
         a, b = self.node(), self.started(limits={"store_seconds": 1000.0, "history_seconds": 60.0})
         self.link((b, a))
-        a.send("old")
-        self.network.advance(900)
+        self.send(a, "old", after=900)
         self.assertEqual(b.footprint()["stored_batches"], 1)
         self.network.advance(200)
         self.assertEqual(b.footprint()["stored_batches"], 0)
@@ -231,10 +218,8 @@ class TestRestart(HistoryCase):
         a = self.node()
         b = self.started(limits={"flush_interval": 10.0})
         self.link((b, a))
-        b.send("stored")
-        self.network.advance(11)
-        b.send("not stored")
-        self.network.pump()
+        self.send(b, "stored", after=11)
+        self.send(b, "not stored")
         self.crashed("node", "copy")
         (Path(self.path) / "copy.key.epoch").unlink()
         self.stop(b)
@@ -262,9 +247,7 @@ class TestRestart(HistoryCase):
     def test_what_is_stored_serves_others_though_it_has_left_the_memory(self) -> None:
         a, b = self.node(limits={"history_seconds": 20.0}), self.started(limits={"history_seconds": 20.0})
         self.link((b, a))
-        for number in range(20):
-            a.send(number)
-        self.network.advance(60)
+        self.send(a, *range(20), after=60)
         self.stop(a)
         self.assertEqual(b.footprint()["held_batches"], 0)
         c = self.node(replay="all")
@@ -341,14 +324,10 @@ class TestStoppedConsumer(HistoryCase):
         a, b = self.node(), self.started()
         self.link((b, a))
         queue = b.messages()
-        for number in range(5):
-            a.send(number)
-        self.network.advance(1)
+        self.send(a, *range(5), after=1)
         self.stop(a)
-        node = self.services.index(b)
         del queue
-        self.mesh.kill(node)
-        return node
+        return self.kill(b)
 
     def test_what_is_handed_out_is_stored_though_nothing_else_happens(self) -> None:
         node = self.with_a_backlog()
@@ -365,10 +344,7 @@ class TestStoppedConsumer(HistoryCase):
         had: list[object] = []
         stops: list[Deferred[None]] = []
 
-        async def consume() -> None:
-            [had.append(message.packets[1]) async for message in again.messages()]
-
-        ended = Deferred.fromCoroutine(consume())
+        ended = Deferred.fromCoroutine(consume(again.messages(), had))
         again.on("message", lambda message: message.packets[1] == 2 and stops.append(again.stopService()))
         self.network.advance(5)
         self.successResultOf(stops[0])
@@ -401,8 +377,7 @@ class TestUnreadable(HistoryCase):
 
     def break_reads(self, service: MeshService, times: int) -> Failing:
         """Let the next reads of its file fail."""
-        assert service._run is not None and service._run.writer is not None
-        store = service._run.writer.store
+        store = self.file_of(service)
         failing = Failing(store._reader, times)
         store._reader = store._batches._database = failing  # type: ignore[assignment]
         return failing
@@ -422,14 +397,9 @@ class TestUnreadable(HistoryCase):
         a, b, queue, receipts = self.behind()
         failing = self.break_reads(b, 2)
         got: list[int] = []
-
-        async def consume() -> None:
-            [got.append(message.packets[1]) async for message in queue]
-
-        Deferred.fromCoroutine(consume())
+        Deferred.fromCoroutine(consume(queue, got))
         for number in range(100, 140):  # whatever comes meanwhile
-            a.send(number)
-            self.network.advance(0.1)
+            self.send(a, number, after=0.1)
         self.assertEqual((got, failing.reads), ([*range(5)], 1))
         self.network.advance(5)
         self.assertEqual((got, failing.reads), ([*range(5)], 2))
@@ -453,12 +423,8 @@ class TestUnreadable(HistoryCase):
         failing = self.break_reads(b, 2)
         self.assertEqual(len([*iter(queue.take, None)]), 5)
         queue.close()
-
-        async def rest() -> list[object]:
-            return [message.packets[1] async for message in queue]
-
-        self.assertEqual((self.run_to_end(rest()), failing.reads), ([], 2))
-        self.assertEqual(self.run_to_end(rest()), [*range(5, 100)])
+        self.assertEqual((self.run_to_end(rest(queue)), failing.reads), ([], 2))
+        self.assertEqual(self.run_to_end(rest(queue)), [*range(5, 100)])
         self.assertEqual(self.happened(b, "gap"), [])
 
     def test_a_backlog_is_handed_on_later(self) -> None:
@@ -539,8 +505,7 @@ class TestDamaged(HistoryCase):
         self.link((c, b), after=60)
         self.assertEqual(self.got(c), [n for n in range(1, 101) if n != 30])
         self.assertEqual([(gap.first, gap.last) for gap in self.happened(c, "gap")], [(30, 30)])
-        assert b._run is not None
-        self.assertIn(31, [stream.low for stream in b._run.driver.node.history])
+        self.assertIn(31, [stream.low for stream in self.parts_of(b).driver.node.history])
 
 
 class TestStopped(HistoryCase):
@@ -563,12 +528,8 @@ class TestStopped(HistoryCase):
 
     def test_its_iteration_ends_after_what_waited_here_and_no_gap_is_told(self) -> None:
         _, b, queue = self.stopped()
-
-        async def rest() -> list[object]:
-            return [message.packets[1] async for message in queue]
-
-        self.assertEqual(self.run_to_end(rest()), [1, 2, 3, 4])
-        self.assertEqual((self.run_to_end(rest()), queue.take()), ([], None))
+        self.assertEqual(self.run_to_end(rest(queue)), [1, 2, 3, 4])
+        self.assertEqual((self.run_to_end(rest(queue)), queue.take()), ([], None))
         self.network.advance(60)
         self.assertEqual(self.happened(b, "gap"), [])
 
@@ -579,8 +540,7 @@ class TestStopped(HistoryCase):
         again = b.messages()
         b.startService()
         self.link((a, b))
-        a.send("after")
-        self.network.advance(1)
+        self.send(a, "after", after=1)
         got = [message.packets[1] for message in iter(again.take, None)]
         self.assertEqual(got, [*range(1, 100), "after"])
         self.assertEqual(self.got(b)[heard:], got)
@@ -674,15 +634,14 @@ class TestFailedStop(HistoryCase):
 
     def failing(self, b: MeshService, what: str) -> None:
         """Let a part of *b* fail at the end of what it does when *b* stops."""
-        assert b._run is not None and b._run.writer is not None
-        run, driver, writer = b._run, b._run.driver, b._run.writer
+        run = self.parts_of(b)
         part, name = {
             "ports": (b._listening, "stop"),
             "dialler": (run.peers, "stop"),
-            "goodbye": (driver, "given_to_all"),
+            "goodbye": (run.driver, "given_to_all"),
             "links": (run.connections, "close_all"),
-            "flush": (writer, "_cancel_due"),
-            "timers": (driver._timers, "stop"),
+            "flush": (run.writer, "_cancel_due"),
+            "timers": (run.driver._timers, "stop"),
         }[what]
         done = getattr(part, name)
 
@@ -707,18 +666,17 @@ class TestFailedStop(HistoryCase):
     def test_what_is_taken_while_the_last_flush_is_written_has_nothing_called_later(self) -> None:
         b = self.started()
         queue = self.queue_of_three(b)
-        assert b._run is not None
-        b._run._progress.stop()  # as when the service stops, right before that flush
+        self.parts_of(b)._progress.stop()  # as when the service stops, right before that flush
         before = len(self.network.clock.getDelayedCalls())
         queue.take()
         self.assertEqual(len(self.network.clock.getDelayedCalls()), before)
 
     def test_a_file_that_cannot_be_closed_whole_is_let_go_all_the_same(self) -> None:
         b = self.started()
-        assert b._run is not None and b._run.writer is not None
-        opened = b._run.writer.store._opened
+        store = self.file_of(b)
+        opened = store._opened
         failing = Failing(opened.reader, 0)
-        b._run.writer.store._opened = opened._replace(reader=failing)  # type: ignore[arg-type]
+        store._opened = opened._replace(reader=failing)  # type: ignore[arg-type]
         stopped = b.stopService()
         self.network.advance(1)
         self.failureResultOf(stopped, sqlite3.OperationalError)
@@ -781,8 +739,7 @@ class TestFull(HistoryCase):
         self.link((self.b, self.a))
         self.b.send("before")
         self.stored()
-        assert self.b._run is not None and self.b._run.writer is not None
-        self.writer = self.b._run.writer.store._writer
+        self.writer = self.file_of(self.b)._writer
         (pages,) = self.writer.execute("PRAGMA page_count").fetchone()
         self.writer.execute(f"PRAGMA max_page_count={pages}")
         for number in range(3):
@@ -802,8 +759,7 @@ class TestFull(HistoryCase):
         self.network.advance(60)
         self.assertEqual(len(self.happened(self.b, "failure")), 1)
         self.assertEqual(len(self.log("nothing is sent until it can be written again")), 1)
-        self.a.send("still heard")
-        self.network.pump()
+        self.send(self.a, "still heard")
         self.assertEqual(self.got(self.b)[3:], ["still heard"])
 
     def test_with_room_again_it_goes_on_without_a_restart(self) -> None:
@@ -814,8 +770,7 @@ class TestFull(HistoryCase):
         self.make_room()
         self.successResultOf(drained)
         self.successResultOf(self.b.drained())
-        self.b.send("after")
-        self.network.pump()
+        self.send(self.b, "after")
         self.assertEqual(self.got(self.a), ["before", "after"])
         self.assertEqual(len(self.log("the history can be written again")), 1)
         self.stored()
@@ -829,8 +784,7 @@ class TestFull(HistoryCase):
     def test_also_where_there_is_nothing_new_to_write(self) -> None:
         self.make_room()
         self.stored()
-        writer = self.b._run.writer if self.b._run else None
-        assert writer is not None
+        writer: Any = self.parts_of(self.b).writer
         self.writer.execute("PRAGMA query_only = ON")
         self.network.advance(self.b.config.store_seconds + 200)
         self.assertTrue(writer.full)

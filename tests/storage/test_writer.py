@@ -70,8 +70,7 @@ class TestAnyStore(MeshCase):
         self.link((self.a, self.b))
 
     def test_a_node_goes_on_from_what_it_has_stored(self) -> None:
-        self.a.send("before")
-        self.network.advance(1)
+        self.send(self.a, "before", after=1)
         self.assertEqual(self.b.footprint()["stored_streams"], 1)
         self.stop(self.b)
         self.assertTrue(self.stores[0].closed)
@@ -82,12 +81,10 @@ class TestAnyStore(MeshCase):
 
     def test_while_it_is_full_nothing_is_sent(self) -> None:
         self.stores[0].is_full = True
-        self.a.send("received")
-        self.network.advance(1)
+        self.send(self.a, "received", after=1)
         self.assertEqual(self.got(self.b), ["received"])
         self.assertIn("any store cannot be written", str(self.assertRaises(StoreFull, self.b.send, "x")))
         self.stores[0].is_full = False
         self.network.advance(self.b.config.store_retry + 1)
-        self.b.send("sent")
-        self.network.advance(1)
+        self.send(self.b, "sent", after=1)
         self.assertEqual(self.got(self.a), ["sent"])

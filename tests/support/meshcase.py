@@ -16,13 +16,17 @@ from twisted.trial.unittest import SynchronousTestCase
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.handshake import Handshake, LocalNode, Side, Stage
 from twisted_mesh.core.link import READ_ALL, READ_SNAPSHOT, READ_SO_FAR
+from twisted_mesh.core.status import Status
+from twisted_mesh.delivery.queue import MessageQueue
 from twisted_mesh.errors import Congested, RemoteError
 from twisted_mesh.identity import Identity, verify
 from twisted_mesh.links import tls
 from twisted_mesh.links.tls import Tls
 from twisted_mesh.message import Message
 from twisted_mesh.network import Protocol as MeshNetwork
+from twisted_mesh.runtime.running_node import RunningNode
 from twisted_mesh.service import MeshService
+from twisted_mesh.storage.sqlite import SqliteStore
 from twisted_mesh.testing import PORT, MemoryMesh
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, pack_entry
@@ -150,6 +154,7 @@ class MeshCase(SynchronousTestCase):
         self._lines: list[Any] = []
         globalLogPublisher.addObserver(self._lines.append)
         self.addCleanup(globalLogPublisher.removeObserver, self._lines.append)
+        self._killed: list[MeshService] = []
         self.addCleanup(self._stop_all)
 
     def _stop_all(self) -> None:
@@ -162,7 +167,8 @@ class MeshCase(SynchronousTestCase):
         for end in list(self.network.ends):
             end.abortConnection()
         self.network.pump()
-        self.assertEqual([service.footprint() for service in self.services if service.footprint()], [])
+        alive = [service for service in self.services if service not in self._killed]
+        self.assertEqual([service.footprint() for service in alive if service.footprint()], [])
         self.assertEqual(left, [])
         self.assertEqual(self.network.clock.getDelayedCalls(), [])
 
@@ -188,6 +194,10 @@ class MeshCase(SynchronousTestCase):
         service.startService()
         return service
 
+    def keyed(self, **options: Any) -> MeshService:
+        """A service that runs, and is the same member after a restart: its key is in a file."""
+        return self.node(identity=Identity.create(self.mktemp()), **options)
+
     def address(self, service: MeshService) -> str:
         """Where a service listens."""
         return f"{self.host(service)}:{PORT}"
@@ -198,8 +208,7 @@ class MeshCase(SynchronousTestCase):
         self.network.pump()
         for link in links:
             self.successResultOf(link)
-        if after:
-            self.network.advance(after)
+        self._pass(after)
 
     def chain(self, count: int, *, after: float = 0, **options: Any) -> list[MeshService]:
         """Make *count* nodes in a row, each linked with the next; then let *after* seconds pass."""
@@ -207,11 +216,24 @@ class MeshCase(SynchronousTestCase):
         self.link(*pairwise(nodes), after=after)
         return nodes
 
+    def send(self, author: MeshService, *packets: object, after: float = 0) -> None:
+        """Let *author* send a message with each of *packets*; then let *after* seconds pass."""
+        for packet in packets:
+            author.send(packet)
+        self._pass(after)
+
     def stop(self, service: MeshService) -> None:
         """Stop a node, its farewell included."""
         stopped = service.stopService()
         self.network.advance(3)
         self.successResultOf(stopped)
+
+    def kill(self, service: MeshService) -> int:
+        """End a node as ``kill -9`` would; its number, by which ``mesh.start`` starts it again."""
+        number = self.services.index(service)
+        self.mesh.kill(number)
+        self._killed.append(service)
+        return number
 
     def say_too_much(self, service: MeshService, to: MeshService) -> None:
         """Let *service* say more than fits into the link to its neighbour, which does not read any more."""
@@ -287,6 +309,21 @@ class MeshCase(SynchronousTestCase):
         """*footprint* without what comes and goes with time alone: who brought the latest records."""
         return {name: count for name, count in footprint.items() if name != "first_arrivals"}
 
+    @staticmethod
+    def parts_of(service: MeshService) -> RunningNode:
+        """The parts of a service that runs: for a test that makes one fail, or sees what no value tells."""
+        return service._running()
+
+    def status_of(self, service: MeshService) -> Status:
+        """The state of the core of a service that runs."""
+        return self.parts_of(service).driver.node.status()
+
+    def file_of(self, service: MeshService) -> SqliteStore:
+        """The history file of a service that runs."""
+        store = self.parts_of(service).writer.store  # type: ignore[union-attr]
+        assert isinstance(store, SqliteStore)
+        return store
+
     # ── the log ─────────────────────────────────────────────────────────────────────
 
     def log(self, part: str = "") -> list[str]:
@@ -349,6 +386,21 @@ class MeshCase(SynchronousTestCase):
         self.network.pump()
         self.assertIn(puppet.me.id, service.routing_table)
         return puppet
+
+
+async def take(queue: MessageQueue, count: int) -> list[Any]:
+    """Take *count* messages; the first packet of each."""
+    return [(await anext(queue)).packets[1] for _ in range(count)]
+
+
+async def rest(queue: MessageQueue) -> list[Any]:
+    """Take messages to the end of *queue*; the first packet of each."""
+    return [message.packets[1] async for message in queue]
+
+
+async def consume(queue: MessageQueue, into: list[Any]) -> None:
+    """Take messages to the end of *queue*; add the first packet of each to *into* at once."""
+    [into.append(message.packets[1]) async for message in queue]
 
 
 def batch(author: LocalNode, first: int, *packets: object, **changed: Any) -> SignedBatch:
