@@ -116,7 +116,7 @@ class TestInPlaceOfProof(BadPeer):
         me = Identity.generate()
         puppet = self.puppet(Side.ACCEPTOR, identity=me)
         self.serve([puppet])
-        puppet.twist[Stage.PROOF] = lambda _: puppet.received[-len(codec.encode(Proof(bytes(64), b""))) :]
+        puppet.twist[Stage.PROOF] = lambda _: puppet.received[-len(codec.encode(Proof(bytes(64), bytes(32)))) :]
         self.assertEqual(self.failure_of(self.a.connect("10.9.9.9", 4444)).reason, "proof")
         self.assert_refused(puppet, "proof")
         self.assert_nothing_left()
@@ -132,7 +132,7 @@ class TestBehindProof(BadPeer):
     def test_frames_of_the_handshake(self) -> None:
         for late in (
             Intro(1, 1, 0, False, bytes(32), bytes(32), 0, 0),
-            Proof(bytes(64), b""),
+            Proof(bytes(64), bytes(32)),
             Snapshot(True, []),
         ):
             puppet = self.joined(self.a)
