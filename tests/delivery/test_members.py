@@ -260,8 +260,7 @@ class TestJoined(MembersCase):
     def test_a_link_alone_is_not_enough(self) -> None:
         a = self.node()
         joined = a.joined()
-        puppet = self.dial(self.puppet(), a)
-        self.network.pump()
+        puppet = self.met(a)
         self.assertEqual(len(a.routing_table), 1)
         self.assertNoResult(joined)
         puppet.send(Roster(False, [], 0))
@@ -297,8 +296,7 @@ class TestLyingPeers(MembersCase):
         self.assert_refused(puppet, "order")
 
     def test_a_roster_before_the_frontier(self) -> None:
-        puppet = self.dial(self.puppet(frontier=False), self.a)
-        self.network.pump()
+        puppet = self.met(self.a, frontier=False)
         puppet.send(Roster(True, [], 0))
         self.assert_refused(puppet, "order")
 

@@ -116,7 +116,8 @@ class TestInPlaceOfProof(BadPeer):
         me = Identity.generate()
         puppet = self.puppet(Side.ACCEPTOR, identity=me)
         self.serve([puppet])
-        puppet.twist[Stage.PROOF] = lambda _: puppet.received[-len(codec.encode(Proof(bytes(64), bytes(32)))) :]
+        size = len(codec.encode(Proof(bytes(64), bytes(32))))
+        puppet.twist[Stage.PROOF] = lambda _: puppet.received[-size:]
         self.assertEqual(self.failure_of(self.a.connect("10.9.9.9", 4444)).reason, "proof")
         self.assert_refused(puppet, "proof")
         self.assert_nothing_left()
@@ -142,8 +143,7 @@ class TestBehindProof(BadPeer):
 
     def test_a_message_before_the_snapshot(self) -> None:
         for early in (Whisper(b"\x90"), None):
-            puppet = self.dial(self.puppet(frontier=False), self.a)
-            self.network.pump()
+            puppet = self.met(self.a, frontier=False)
             puppet.send(early or batch(puppet.me, 1, "early"))
             self.assert_refused(puppet, "order")
         self.assertEqual(self.got(self.a), [])

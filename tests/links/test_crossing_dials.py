@@ -23,11 +23,9 @@ class TestTheWrongOneEndsFirst(MeshCase):
         key = next(key for key in iter(Identity.generate, None) if key.id > self.a.id)
         self.first, self.third = (self.puppet(Side.ACCEPTOR, identity=key) for _ in range(2))
         self.serve([self.first, self.third], host="10.7.7.7")
-        link = self.a.connect("10.7.7.7", PORT)
-        self.result_of(link)
+        self.result_of(self.a.connect("10.7.7.7", PORT))
         # It had begun to dial, too; what it holds has not come yet.
-        self.second = self.dial(self.puppet(identity=key, frontier=False), self.a)
-        self.network.pump()
+        self.second = self.met(self.a, identity=key, frontier=False)
         self.first.send(Bye("duplicate", "another link to this node is kept"))
         self.first.close()
         self.network.pump()

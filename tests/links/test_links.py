@@ -227,7 +227,7 @@ class TestRefusals(MeshCase):
 
     def test_a_peer_that_stops_in_the_middle_of_the_handshake(self) -> None:
         a = self.node()
-        puppet = self.dial(self.puppet(frontier=False), a)
+        puppet = self.met(a, frontier=False)
         self.network.advance(9.9)
         self.assertIsNone(puppet.lost)
         self.assertEqual(a.footprint()["connections"], 1)

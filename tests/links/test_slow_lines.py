@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.task import LoopingCall
 
 from tests.support.meshcase import PORT, MeshCase, Puppet, Raw, batch
-from twisted_mesh.core.handshake import Handshake, Side
+from twisted_mesh.core.handshake import Side
 from twisted_mesh.core.keepalive import ALIVE
 from twisted_mesh.errors import HandshakeTimeout
 from twisted_mesh.memory.transport import MemoryTransport
@@ -92,9 +92,7 @@ class TestLife(SlowLineCase):
         for encrypted in (True, False):
             with self.subTest(encrypted=encrypted):
                 a = self.node(limits=LIMITS, encryption="SSL" if encrypted else "Plaintext")
-                puppet = self.puppet(encrypted=encrypted)
-                self.dial(puppet, a, encrypted=encrypted)
-                self.network.pump()
+                puppet = self.met(a, encrypted=encrypted)
                 said = codec.encode(batch(puppet.me, 1, b"x" * 10_000))
                 for count in range(1, 6):
                     self.drip(puppet, said[:1000], 2)
@@ -106,12 +104,7 @@ class TestLife(SlowLineCase):
         for purpose in (Purpose.EXCHANGE, Purpose.JOIN):
             with self.subTest(purpose=purpose):
                 a = self.node(limits=LIMITS)
-                puppet = self.puppet(frontier=purpose is Purpose.EXCHANGE)
-                puppet.handshake = Handshake(
-                    Side.DIALLER, puppet.me, nonce=bytes(range(32)), time=1, purpose=purpose
-                )
-                self.dial(puppet, a)
-                self.network.pump()
+                puppet = self.met(a, purpose=purpose, frontier=purpose is Purpose.EXCHANGE)
                 self.drip(puppet, codec.encode(batch(puppet.me, 1, b"x" * 10_000))[:9_000], 9)
                 self.assertNotIn(puppet.me.id, a.routing_table)
                 self.assertIsNone(puppet.bye)
@@ -155,10 +148,7 @@ class TestArriving(SlowLineCase):
         for encrypted in (True, False):
             with self.subTest(encrypted=encrypted):
                 a = self.node(encryption="SSL" if encrypted else "Plaintext")
-                author, other = (self.puppet(encrypted=encrypted) for _ in range(2))
-                for puppet in (author, other):
-                    self.dial(puppet, a, encrypted=encrypted)
-                    self.network.pump()
+                author, other = (self.met(a, encrypted=encrypted) for _ in range(2))
                 said = codec.encode(batch(author.me, 1, b"x" * 50_000))
                 self.drip(author, said[:5_000], 3)
                 other.send(Have([HaveEntry(author.me.origin, author.me.epoch, 1, 1)], False))
@@ -175,8 +165,7 @@ class TestFrontier(SlowLineCase):
 
     def test_it_may_take_longer_than_a_handshake(self) -> None:
         a = self.node(limits={"handshake_timeout": 3.0})
-        puppet = self.dial(self.puppet(frontier=False, settled=False), a)
-        self.network.pump()
+        puppet = self.met(a, frontier=False, settled=False)
         self.drip(puppet, self.long(), 20)
         self.assertIn(puppet.me.id, a.routing_table)
 
@@ -264,8 +253,7 @@ class TestTheEnd(SlowLineCase):
         a = self.node(limits={"links_limit": 1})
         puppet = self.joined(a)
         a.disconnect(a.routing_table[puppet.me.id])
-        other = self.dial(self.puppet(), a)
-        self.network.pump()
+        other = self.met(a)
         self.assertEqual(other.bye.reason, "full")
 
     def test_and_give_way_to_others_when_they_last(self) -> None:

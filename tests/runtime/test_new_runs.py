@@ -156,8 +156,7 @@ class TestEpochTaken(MeshCase):
 
     def test_of_what_a_neighbour_took_of_the_run_that_is_over_the_receipt_is_closed(self) -> None:
         again = self.again()
-        puppet = self.dial(self.puppet(frontier=False), again)
-        self.network.pump()  # the link is proven, and the peer has not said what it knows
+        puppet = self.met(again, frontier=False)  # it has not said what it knows
         receipts = [again.send(number, receipt=True) for number in range(2)]
         waits = receipts[1].complete()
         self.network.pump()
@@ -213,8 +212,7 @@ class TestEpochTaken(MeshCase):
 
     def claim(self, again: MeshService, epoch: int) -> Puppet:
         """A peer whose frontier names a run of the node's own key."""
-        puppet = self.dial(self.puppet(frontier=False), again)
-        self.network.pump()
+        puppet = self.met(again, frontier=False)
         puppet.send(Snapshot(True, [SnapshotEntry(again._settings.identity.origin, epoch, 1, 1, 1)]))
         self.network.pump()
         return puppet
@@ -527,8 +525,7 @@ class TestOnlyEachOther(MeshCase):
         a, b = self.node(identity=key), self.node()
         self.link((a, b))
         claims = {"id": key.id, "origin": key.origin, "epoch": 2**42}
-        dials = self.dial(self.puppet(identity=liar, **claims), a)
-        self.network.pump()
+        dials = self.met(a, identity=liar, **claims)
         self.assertEqual(dials.bye.reason, "proof")
         self.serve([served := self.puppet(Side.ACCEPTOR, identity=liar, **claims)])
         self.assertIs(self.failure_of(a.connect("10.9.9.9", PORT), RemoteError).reason, Reason.PROOF)

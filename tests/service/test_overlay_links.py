@@ -12,11 +12,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.delivery.test_members import presence
 from tests.support.length import at_length, only_at_length
-from tests.support.meshcase import PORT, MeshCase, Puppet
+from tests.support.meshcase import PORT, MeshCase
 from twisted_mesh.addressing.addresses import PeerAddress
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
-from twisted_mesh.core.handshake import Side
 from twisted_mesh.errors import NotHandedOver, Reason
 from twisted_mesh.identity import Identity
 from twisted_mesh.links.connections import Unlinked
@@ -295,20 +294,12 @@ class TestDisconnecting(OverlayCase):
             (Purpose.EXCHANGE, False),
         ):
             a = self.node(overlay=False)
-            puppet = self.joined(a)
+            puppet = self.joined(a, identity=(key := Identity.generate()))
             a.disconnect(a.routing_table[puppet.me.id])
             self.network.advance(3)
-            again = self.purposeful(purpose, puppet)
-            self.dial(again, a)
-            self.network.pump()
+            again = self.met(a, identity=key, purpose=purpose)
             self.assertEqual(again.bye is not None and again.bye.reason == "room", refused, purpose)
             self.assertEqual(self.reasons(a), [])
-
-    def purposeful(self, purpose: Purpose, of: Puppet) -> Puppet:
-        """A puppet of the same key that says what it comes for."""
-        puppet = Puppet(Side.DIALLER, of.me)
-        puppet.handshake.purpose = purpose
-        return puppet
 
 
 class TestVisits(OverlayCase):
@@ -363,12 +354,7 @@ class TestVisits(OverlayCase):
 
     def test_those_of_others_are_bounded(self) -> None:
         a = self.node(overlay=False, limits={"exchanges_limit": 3})
-        puppets = []
-        for _ in range(6):
-            puppet = self.puppet()
-            puppet.handshake.purpose = Purpose.EXCHANGE
-            puppets.append(self.dial(puppet, a))
-            self.network.pump()
+        puppets = [self.met(a, purpose=Purpose.EXCHANGE) for _ in range(6)]
         told = [puppet.bye and puppet.bye.reason for puppet in puppets]
         self.assertEqual(told, [None] * 3 + ["room"] * 3)
         self.assertEqual((a.footprint()["exchange_links"], len(a.routing_table)), (3, 0))
@@ -380,17 +366,12 @@ class TestVisits(OverlayCase):
         a = self.node(overlay=False, limits={"links_limit": 2})
         self.joined(a)
         for reason in (None, "full"):
-            puppet = self.puppet()
-            puppet.handshake.purpose = Purpose.EXCHANGE
-            self.dial(puppet, a)
-            self.network.pump()
+            puppet = self.met(a, purpose=Purpose.EXCHANGE)
             self.assertEqual(puppet.bye and puppet.bye.reason, reason)
 
     def test_one_that_never_begins_is_closed_in_time(self) -> None:
         a = self.node(overlay=False)
-        puppet = self.puppet(frontier=False)
-        puppet.handshake.purpose = Purpose.EXCHANGE
-        self.dial(puppet, a)
+        puppet = self.met(a, frontier=False, purpose=Purpose.EXCHANGE)
         self.network.advance(9)
         self.assertIsNone(puppet.bye)
         self.assertEqual(self.parts_of(a).connections.awaiting(), [])
@@ -422,8 +403,7 @@ class TestToldAddresses(OverlayCase):
     def told(self, host: str, source: str) -> list[tuple[str, int]]:
         """Where a node dials that was told *host* by a peer at *source*."""
         node = self.node()
-        puppet = self.dial(self.puppet(), node, host=source)
-        self.network.pump()
+        puppet = self.met(node, host=source)
         contact = Contact(Identity.generate().id, host, 7777)
         puppet.send(Roster(True, [], 0), Shuffle(1, [contact], 0))
         author = self.puppet().me
@@ -527,8 +507,7 @@ class TestTheBook(OverlayCase):
 class TestOrder(OverlayCase):
     def test_a_word_between_overlays_before_the_frontier_closes_the_link(self) -> None:
         a = self.node()
-        puppet = self.dial(self.puppet(frontier=False), a)
-        self.network.pump()
+        puppet = self.met(a, frontier=False)
         puppet.send(Shuffle(1, [], 0), Ping(1))
         self.network.advance(3)
         self.assertEqual(puppet.bye.reason, "order")  # type: ignore[union-attr]

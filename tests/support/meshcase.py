@@ -33,6 +33,7 @@ from twisted_mesh.wire.bodies import join_entries, pack_entry
 from twisted_mesh.wire.broadcast import Batch, Digest, SignedBatch, Snapshot
 from twisted_mesh.wire.framing import LENGTH_BYTES, MAX_FRAME_BYTES, FrameReader
 from twisted_mesh.wire.link import Bye, Ping, Pong
+from twisted_mesh.wire.membership import Purpose
 
 T = TypeVar("T")
 MIB = 2**20
@@ -370,20 +371,29 @@ class MeshCase(SynchronousTestCase):
         *,
         identity: Identity | None = None,
         encrypted: bool = True,
+        purpose: Purpose = Purpose.JOIN,
+        frontier: bool = True,
         **options: Any,
     ) -> Puppet:
-        """A peer that shakes hands."""
+        """A peer that shakes hands; *options* are those of its LocalNode."""
         me = identity or Identity.generate()
         network = MeshNetwork("mesh", "SSL" if encrypted else "Plaintext")
         values = {"id": me.id, "origin": me.origin, "epoch": 1, "network": network, "address": None}
         values |= {"settled": True, "sign": me.sign, "verify": verify}
-        frontier = options.pop("frontier", True)
-        return Puppet(side, LocalNode(**(values | options)), frontier=frontier)
+        puppet = Puppet(side, LocalNode(**(values | options)), frontier=frontier)
+        puppet.handshake.purpose = purpose
+        return puppet
+
+    def met(self, service: MeshService, *, host: str = "10.9.9.9", **options: Any) -> Puppet:
+        """A puppet that has dialled *service*, linked or not; *options* as for :meth:`puppet`."""
+        puppet: Puppet = self.puppet(**options)
+        self.dial(puppet, service, host=host, encrypted=options.get("encrypted", True))
+        self.network.pump()
+        return puppet
 
     def joined(self, service: MeshService, **options: Any) -> Puppet:
         """A puppet that is linked with *service*."""
-        puppet = self.dial(self.puppet(**options), service)
-        self.network.pump()
+        puppet = self.met(service, **options)
         self.assertIn(puppet.me.id, service.routing_table)
         return puppet
 
