@@ -28,6 +28,7 @@ NETWORK = Protocol("tests", "Plaintext")
 DIGEST = codec.network_digest(NETWORK.id)
 
 E = TypeVar("E")
+F = TypeVar("F", SignedBatch, SignedRecord, SignedReceipt)
 
 
 def origin_of(name: str) -> bytes:
@@ -95,6 +96,11 @@ def batch(name: str, first: int, count: int = 1, *, epoch: int = 1) -> SignedBat
     """Messages *first* to *first* + *count* - 1 of *name*; each one's packet is its number."""
     body = join_entries(entries(*range(first, first + count)))
     return signed(Batch(origin_of(name), epoch, first, count, 1000, 0, body))
+
+
+def forged(signed: F) -> F:
+    """*signed*, with a signature that is nobody's."""
+    return structs.replace(signed, signature=bytes(64))
 
 
 def raw_batch(name: str, first: int, count: int, body: bytes, encoding: int = 0) -> SignedBatch:

@@ -15,10 +15,12 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.broadcast.digest import digest
 from twisted_mesh.core.events import (
     Accepted,
+    Arriving,
     Close,
     Deliver,
     Effect,
     Event,
+    GapFound,
     LinkClosed,
     LinkOpened,
     Publish,
@@ -29,13 +31,14 @@ from twisted_mesh.core.events import (
     TimerFired,
 )
 from twisted_mesh.core.history.history import History
-from twisted_mesh.core.link import READ_SO_FAR
+from twisted_mesh.core.link import READ_SO_FAR, Link
 from twisted_mesh.core.node import Node
 from twisted_mesh.errors import Reason
+from twisted_mesh.identity import id_of
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import Have, Prune, SignedBatch, Snapshot, SnapshotEntry, Want
 from twisted_mesh.wire.link import Ping, Pong
-from twisted_mesh.wire.membership import Purpose, Roster
+from twisted_mesh.wire.membership import Contact, Purpose, Roster
 from twisted_mesh.wire.signed import SignedRecord
 
 ALL = Snapshot(True, [])  # of a peer that knows nothing
@@ -49,8 +52,13 @@ HOST = "192.0.2.1"  # where every peer is, as the connections have it
 NAMES = {origin_of(name): name for name in ("me", "anna", "bert", "cleo", "dora", "emil", "fred")}
 
 
+def contact(name: str, host: str = HOST, port: int = 4444) -> Contact:
+    """Where *name* can be dialled."""
+    return Contact(id_of(origin_of(name)), host, port)
+
+
 class NodeTestCase(SynchronousTestCase):
-    """A node "me", and whatever its links bring."""
+    """A node "me", and the events of its links."""
 
     def setUp(self) -> None:
         self.verified = 0
@@ -155,6 +163,15 @@ class NodeTestCase(SynchronousTestCase):
         self.now = until
         return effects
 
+    def slow(self, seconds: float, *numbers: int) -> list[Effect]:
+        """Frames that are no batches take long to come over links; for so long the test says so."""
+        effects: list[Effect] = []
+        for _ in range(int(2 * seconds)):
+            for number in numbers:
+                effects += self.handle(Arriving(number, None, 100, 1000))
+            effects += self.wait(0.5)
+        return effects
+
     def fire(self, timer: Timer, now: float) -> list[Effect]:
         """A timer, at the time *now*, whenever it was set for."""
         self.now = now
@@ -162,6 +179,16 @@ class NodeTestCase(SynchronousTestCase):
         return self.handle(TimerFired(timer))
 
     # ── what comes of it ────────────────────────────────────────────────────────────
+
+    def link(self, number: int) -> Link:
+        """A link as the node knows it."""
+        link = self.node._links.get(number)
+        assert link is not None
+        return link
+
+    def gaps(self, effects: list[Effect]) -> list[tuple[int, int]]:
+        """The first and the last message of each gap that the application is told of."""
+        return [(gap.first, gap.last) for gap in of(effects, GapFound)]
 
     def delivered(self, effects: list[Effect]) -> list[tuple[int, list[object]]]:
         """The first sequence and the packets of each delivery."""

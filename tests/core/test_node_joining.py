@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tests.core.network import batch, closing, entry, have, of, origin_of, presence, roster, want
+from tests.core.network import batch, closing, entry, forged, have, of, origin_of, presence, roster, want
 from tests.core.node_case import PING, NodeTestCase
 from twisted_mesh.core.broadcast.digest import digest
 from twisted_mesh.core.events import EpochConflict, KeyInUse, LinkClosed, LinkUp, Send
 from twisted_mesh.errors import Reason
-from twisted_mesh.wire.broadcast import Digest, SignedBatch, Snapshot, SnapshotEntry
+from twisted_mesh.wire.broadcast import Digest, Snapshot, SnapshotEntry
 
 
 class TestJoining(NodeTestCase):
@@ -132,8 +132,8 @@ class TestOwnKeyElsewhere(NodeTestCase):
 
     def test_with_a_false_signature_it_is_none(self) -> None:
         self.up(1)
-        false = SignedBatch(batch("me", 1, epoch=8).batch, bytes(64), batch("me", 1, epoch=8).array)
-        self.assertEqual(self.closed(self.receive(1, false)), [(1, Reason.SIGNATURE)])
+        effects = self.receive(1, forged(batch("me", 1, epoch=8)))
+        self.assertEqual(self.closed(effects), [(1, Reason.SIGNATURE)])
         self.assertFalse(self.node.has_key_conflict)
 
 

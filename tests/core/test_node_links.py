@@ -52,10 +52,8 @@ class TestDoubleLinks(NodeTestCase):
     def test_one_that_two_parts_want_ended_is_closed_once(self) -> None:
         self.up(1)
         self.open(2)
-        link = self.node._links.get(1)
-        assert link is not None
         for why in ("one", "another"):
-            self.node._effects.end(link, Reason.ROOM, why)
+            self.node._effects.end(self.link(1), Reason.ROOM, why)
         self.assertEqual(self.closed(self.receive(2, ALL))[:1], [(1, Reason.ROOM)])
 
     def test_any_number_of_links_of_one_node_become_one(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from tests.core.network import batch, entries, entry, have, of, origin_of, raw_batch
+from tests.core.network import batch, entries, entry, forged, have, of, origin_of, raw_batch
 from tests.core.node_case import NodeTestCase
 from twisted_mesh.core.events import (
     Close,
@@ -295,8 +295,7 @@ class TestGaps(NodeTestCase):
         self.make(gap_patience=30.0)
         self.up(1)
         self.receive(1, batch("anna", 2), batch("anna", 4))
-        found = [(gap.first, gap.last) for gap in of(self.wait(61), GapFound)]
-        self.assertEqual(found, [(1, 1), (3, 3)])
+        self.assertEqual(self.gaps(self.wait(61)), [(1, 1), (3, 3)])
 
     def test_what_is_behind_a_gap_is_announced_to_those_who_never_had_it(self) -> None:
         # It was not pushed to them, since it did not join on: nobody would tell them of it.
@@ -370,8 +369,7 @@ class TestEquivocation(NodeTestCase):
     def test_a_false_signature_is_no_equivocation(self) -> None:
         # Anyone could have any stream pulled no more.
         self.receive(1, batch("anna", 1))
-        false = SignedBatch(self.other.batch, bytes(64), self.other.array)
-        effects = self.receive(2, false)
+        effects = self.receive(2, forged(self.other))
         self.assertEqual(of(effects, Equivocation), [])
         self.assertEqual(self.closed(effects), [(2, Reason.SIGNATURE)])
 

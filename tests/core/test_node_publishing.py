@@ -256,9 +256,7 @@ class TestLastWord(NodeTestCase):
 
     def test_one_that_is_told_so_asks_it_for_the_rest_before_it_may_go(self) -> None:
         self.up(1)
-        link = self.node._links.get(1)
-        assert link is not None
-        link.push.prune(origin_of("dora"))  # another pushes it, so that this announcement may wait
+        self.link(1).push.prune(origin_of("dora"))  # another pushes it, so that this announcement may wait
         self.receive(1, have("dora", 1, 3))
         frames = self.frames(self.receive(1, Ping(READ_ALL)), 1)
         self.assertEqual([type(frame) for frame in frames if isinstance(frame, Want | Pong)], [Want, Pong])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.core.network import batch, have, of, origin_of
 from tests.core.node_case import NAMES
 from tests.core.repair_case import RepairTestCase
-from twisted_mesh.core.events import Arriving, Effect, GapFound, Timer
+from twisted_mesh.core.events import Arriving, Effect, Timer
 from twisted_mesh.wire.begun import Begun
 from twisted_mesh.wire.broadcast import Have, HaveEntry
 
@@ -23,10 +23,6 @@ class PatienceTestCase(RepairTestCase):
         """Begin anew with *limits*."""
         self.star(compare_interval=10_000, **limits)
         self.receive(1, batch("emil", 1), batch("emil", 5))
-
-    def gaps(self, effects: list[Effect]) -> list[tuple[int, int]]:
-        """The gaps that are told."""
-        return [(gap.first, gap.last) for gap in of(effects, GapFound)]
 
     def say(self, number: int, coming: int, name: str = "emil", high: int = 1) -> list[Effect]:
         """A neighbour says that what is missing is on its way to a node so many hops off."""
@@ -98,19 +94,8 @@ class TestPuttingOff(PatienceTestCase):
 
     def test_nor_while_one_that_claims_it_has_a_slow_line(self) -> None:
         self.receive(2, have("emil", 1, 4))
-        link = self.node._links.get(2)
-        assert link is not None
-        link.repair.pace = 10_000
-        self.assertEqual(self.gaps(self.wait(29) + self.slow(50)), [])
-
-    def slow(self, seconds: float) -> list[Effect]:
-        """So long other frames come slowly over the links to Bert and Anna."""
-        effects = []
-        for _ in range(int(2 * seconds)):
-            for number in (1, 2):
-                effects += self.handle(Arriving(number, None, 100, 1000))
-            effects += self.wait(0.5)
-        return effects
+        self.link(2).repair.pace = 10_000
+        self.assertEqual(self.gaps(self.wait(29) + self.slow(50, 1, 2)), [])
 
     def test_one_that_claims_nothing_of_it_is_no_reason_to_wait(self) -> None:
         # All neighbours are asked for what is missing, whatever they claim.
@@ -120,21 +105,13 @@ class TestPuttingOff(PatienceTestCase):
     def test_nor_where_its_line_is_slow(self) -> None:
         # Else whoever has a slow line would put off every gap of its neighbours.
         for number in (2, 3, 4):
-            link = self.node._links.get(number)
-            assert link is not None
-            link.repair.pace = 10_000
-        self.handle(Arriving(4, None, 100, 1000))
-        effects = []
-        for _ in range(61):
-            effects += self.handle(Arriving(4, None, 100, 1000)) + self.wait(0.5)
+            self.link(number).repair.pace = 10_000
+        effects = self.slow(30.5, 4)
         self.assertGreater(len(self.asked(effects)), 0)
         self.assertEqual(self.gaps(effects), [(2, 4)])
 
     def test_nor_what_comes_over_a_link_that_is_no_parent_and_was_not_asked(self) -> None:
-        effects = []
-        for _ in range(70):
-            effects += self.handle(Arriving(4, None, 100, 1000)) + self.wait(0.5)
-        self.assertEqual(self.gaps(effects), [(2, 4)])
+        self.assertEqual(self.gaps(self.slow(35, 4)), [(2, 4)])
 
     def test_a_slow_parent_that_is_about_to_push_it_is_one(self) -> None:
         self.arrive(1, 1, "fred")
@@ -152,17 +129,12 @@ class TestPuttingOff(PatienceTestCase):
         for number in range(1, 6):
             self.receive(1, batch("fred", 1, epoch=number), batch("fred", 5, epoch=number))
         for link in (2, 3):
-            asked = self.node._links.get(link)
-            assert asked is not None
-            asked.repair.pace = 10_000
+            self.link(link).repair.pace = 10_000
         self.handle(Arriving(2, None, 100, 1000))
         for number in range(1, 6):
             self.receive(2, have("fred", 1, 4, epoch=number))
         self.assertGreater(self.node.footprint()["queued_pulls"], 0)
-        effects = []
-        for _ in range(80):
-            effects += self.handle(Arriving(2, None, 100, 1000)) + self.wait(0.5)
-        self.assertEqual(self.gaps(effects), [])
+        self.assertEqual(self.gaps(self.slow(40, 2)), [])
 
     def test_of_a_run_without_a_hole_nothing_is_kept(self) -> None:
         self.say(2, 1, "fred")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from tests.core.network import batch, closing, have, of, prune, raw_batch
+from tests.core.network import batch, closing, forged, have, of, prune, raw_batch
 from tests.core.repair_case import RepairTestCase
 from twisted_mesh.core.broadcast.failures import TRIES
 from twisted_mesh.core.broadcast.repair import LOOKS_MOST, STEPS_MOST, UNVERIFIED_MOST
 from twisted_mesh.core.events import LinkClosed, Send, Timer
 from twisted_mesh.core.link import DIGEST_PAUSE
 from twisted_mesh.errors import Reason
-from twisted_mesh.wire.broadcast import Digest, SignedBatch
+from twisted_mesh.wire.broadcast import Digest
 from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.link import Pong
 
@@ -151,15 +151,13 @@ class TestNoRoom(RepairTestCase):
         self.star(waiting_bytes=600)
         self.receive(1, batch("fred", 9))
         self.receive(2, have("emil", 5, 9))
-        false = batch("emil", 5, 5)
-        effects = self.receive(2, SignedBatch(false.batch, bytes(64), false.array))
-        self.assertEqual(len(self.closed(effects)), 1)
+        effects = self.receive(2, forged(batch("emil", 5, 5)))
+        self.assertEqual(self.closed(effects), [(2, Reason.SIGNATURE)])
 
     def test_nor_does_the_link_of_one_that_was_pushed_stay_open(self) -> None:
         self.star(waiting_bytes=600)
         self.receive(1, batch("fred", 9))
-        false = batch("emil", 5)
-        effects = self.receive(2, SignedBatch(false.batch, bytes(64), false.array))
+        effects = self.receive(2, forged(batch("emil", 5)))
         self.assertEqual(self.closed(effects), [(2, Reason.SIGNATURE)])
 
     def test_what_has_no_room_keeps_nobody_from_being_asked(self) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from tests.core.membership_case import MembershipTestCase
-from tests.core.network import batch, closing, of, origin_of, presence, roster, suspect
-from tests.core.node_case import ALL
+from tests.core.network import batch, closing, forged, of, presence, roster, suspect
+from tests.core.node_case import ALL, contact
 from twisted_mesh.core.events import (
     Close,
     Dial,
@@ -18,8 +18,7 @@ from twisted_mesh.core.events import (
     SameKey,
 )
 from twisted_mesh.errors import Reason
-from twisted_mesh.identity import id_of
-from twisted_mesh.wire.membership import Contact, PresenceFlags, Purpose
+from twisted_mesh.wire.membership import PresenceFlags, Purpose
 from twisted_mesh.wire.signed import SignedRecord
 
 INTERVAL = 30.0  # ``presence_interval``
@@ -274,9 +273,8 @@ class TestDials(ConflictTestCase):
         self.star("anna")
         self.receive(1, presence("anna"), self.other(host="two.example"))
         dials = of(self.wait(5), Dial)
-        mine = id_of(origin_of("me"))
-        self.assertEqual(dials, [Dial(Contact(mine, "two.example", 4444), Purpose.EXCHANGE)])
-        self.handle(DialFailed(mine))
+        self.assertEqual(dials, [Dial(contact("me", "two.example"), Purpose.EXCHANGE)])
+        self.handle(DialFailed(contact("me").id))
         self.receive(1, self.other(2, host="two.example"))
         self.assertEqual(self.dials(50), 0)  # of ``dial_again``
         self.assertEqual(self.dials(15), 1)
@@ -291,8 +289,7 @@ class TestDials(ConflictTestCase):
     def test_not_by_the_word_of_an_earlier_run_or_of_who_has_not_the_key(self) -> None:
         self.make(epoch=5)
         self.up(1, "anna")
-        said = self.other(epoch=7, host="two.example")
         self.receive(1, roster(), self.other(epoch=1, host="two.example"))
-        self.receive(1, SignedRecord(said.record, bytes(64), said.array))
+        self.receive(1, forged(self.other(epoch=7, host="two.example")))
         self.assertEqual(of(self.wait(40), Dial), [])
         self.assertFalse(self.node.has_key_conflict)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from tests.core.membership_case import MembershipTestCase
-from tests.core.network import batch, closing, entry, have, of, origin_of, presence, roster
-from tests.core.node_case import ALL, HOST
+from tests.core.network import batch, closing, entry, forged, have, of, origin_of, presence, roster
+from tests.core.node_case import ALL, HOST, contact
 from twisted_mesh.core import events
 from twisted_mesh.core.events import (
     Arriving,
@@ -14,7 +14,6 @@ from twisted_mesh.core.events import (
     DialFailed,
     Effect,
     ExchangeBegun,
-    GapFound,
     Joined,
     KeyInUse,
     Known,
@@ -31,7 +30,6 @@ from twisted_mesh.wire.broadcast import Prune, Snapshot, SnapshotEntry
 from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.link import Bye, Pong
 from twisted_mesh.wire.membership import (
-    Contact,
     ForwardJoin,
     KeepVote,
     Presence,
@@ -40,22 +38,12 @@ from twisted_mesh.wire.membership import (
     Shuffle,
     ShuffleReply,
 )
-from twisted_mesh.wire.signed import SignedRecord
 
 EXCHANGE = Purpose.EXCHANGE
 
 
-def contact(name: str, host: str = HOST) -> Contact:
-    """Where *name* can be dialled."""
-    return Contact(id_of(origin_of(name)), host, 4444)
-
-
 class EvidenceTestCase(MembershipTestCase):
-    """A node whose application is told what is lost."""
-
-    def gaps(self, effects: list[Effect]) -> list[tuple[int, int]]:
-        """What the application is told as lost."""
-        return [(gap.first, gap.last) for gap in of(effects, GapFound)]
+    """A node that joins at Anna, and exchanges with others."""
 
     def join(self, *streams: SnapshotEntry, **sequences: int) -> list[Effect]:
         """Join at Anna, who holds *streams* and whose roster has authors with these sequences."""
@@ -63,6 +51,11 @@ class EvidenceTestCase(MembershipTestCase):
         effects = self.up(1, "anna", *streams)
         records = [presence(name, 3, sequence) for name, sequence in sequences.items()]
         return effects + self.receive(1, roster(*records))
+
+    def exchange(self, number: int = 9, name: str = "dora", *, outgoing: bool = False) -> list[Effect]:
+        """An exchange that has begun well."""
+        effects = self.open(number, name, outgoing=outgoing, purpose=EXCHANGE)
+        return effects + self.receive(number, ALL)
 
 
 class TestContacts(MembershipTestCase):
@@ -317,11 +310,6 @@ class TestEvidence(EvidenceTestCase):
 class TestExchanges(EvidenceTestCase):
     """An exchange is answered like any link, and is no neighbour."""
 
-    def exchange(self, number: int = 9, name: str = "dora", *, outgoing: bool = False) -> list[Effect]:
-        """An exchange that has begun well."""
-        effects = self.open(number, name, outgoing=outgoing, purpose=EXCHANGE)
-        return effects + self.receive(number, ALL)
-
     def test_it_tells_and_is_told_like_any_other(self) -> None:
         self.star("anna")
         self.receive(1, batch("emil", 1))
@@ -456,11 +444,6 @@ class TestStaying(EvidenceTestCase):
 
     manner: ClassVar[dict[str, object]] = {"overlay": True}
 
-    def exchange(self, number: int = 9, name: str = "dora", *, outgoing: bool = False) -> list[Effect]:
-        """An exchange that has begun well."""
-        effects = self.open(number, name, outgoing=outgoing, purpose=EXCHANGE)
-        return effects + self.receive(number, ALL)
-
     def knows(self, *names: str) -> None:
         """A node with a link to Anna, whose roster has *names*."""
         self.star("anna")
@@ -574,8 +557,7 @@ class TestKeyElsewhere(EvidenceTestCase):
     def test_with_a_false_signature_it_is_not(self) -> None:
         self.make()
         self.open(1, "bert")
-        false = presence("me", 3, epoch=8)
-        effects = self.receive(1, SignedRecord(false.record, bytes(64), false.array))
+        effects = self.receive(1, forged(presence("me", 3, epoch=8)))
         self.assertEqual((of(effects, KeyInUse), self.closed(effects)), ([], [(1, Reason.SIGNATURE)]))
 
     def test_no_other_record_comes_before_the_frontier(self) -> None:
@@ -645,7 +627,7 @@ class TestOverlay(EvidenceTestCase):
         self.star("anna")
         told = presence("dora", address=(HOST, 4445))
         effects = self.receive(1, told) + self.wait(5)
-        self.assertEqual(of(effects, Dial)[0].contact, Contact(id_of(origin_of("dora")), HOST, 4445))
+        self.assertEqual(of(effects, Dial)[0].contact, contact("dora", port=4445))
         self.assertIs(of(effects, Dial)[0].purpose, Purpose.NEIGHBOUR)
         # Where it is not there another is tried, and that one left alone for a while.
         self.handle(DialFailed(id_of(origin_of("dora"))))
@@ -659,7 +641,7 @@ class TestOverlay(EvidenceTestCase):
 
     def test_its_words_come_to_it_over_links_that_are_up(self) -> None:
         self.star("anna", "bert", "cleo")
-        walk = ForwardJoin(Contact(id_of(origin_of("emil")), HOST, 4446), 0, False)
+        walk = ForwardJoin(contact("emil", port=4446), 0, False)
         self.assertEqual([dial.contact for dial in of(self.receive(1, walk), Dial)], [walk.contact])
         effects = self.receive(2, Shuffle(7, [], 0))
         self.assertEqual([type(frame) for frame in self.gossip(effects, 2)], [ShuffleReply])
@@ -677,7 +659,7 @@ class TestOverlay(EvidenceTestCase):
     def test_without_one_they_are_nothing(self) -> None:
         self.manner = {"overlay": False}  # type: ignore[misc]
         self.star("anna", "bert")
-        walk = ForwardJoin(Contact(id_of(origin_of("emil")), HOST, 4446), 1, False)
+        walk = ForwardJoin(contact("emil", port=4446), 1, False)
         for frame in (walk, Shuffle(7, [], 0), ShuffleReply(7, [])):
             self.assertEqual(self.receive(1, frame), [])
         self.receive(1, presence("dora", address=(HOST, 4445)))

@@ -8,6 +8,7 @@ from tests.core.membership_case import MembershipTestCase
 from tests.core.network import (
     batch,
     closing,
+    forged,
     have,
     of,
     origin_of,
@@ -19,11 +20,10 @@ from tests.core.network import (
     suspect,
     want,
 )
-from tests.core.node_case import ALL, HOST
+from tests.core.node_case import ALL, HOST, contact
 from twisted_mesh.core.events import KeyInUse, Leaving, MemberChanged, Send, Timer
 from twisted_mesh.core.membership.roster import State
 from twisted_mesh.errors import Reason
-from twisted_mesh.identity import id_of
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import Have, HaveEntry, SignedBatch
 from twisted_mesh.wire.fields import MAX_NUMBER, Kind
@@ -31,7 +31,6 @@ from twisted_mesh.wire.framing import HANDSHAKE_FRAME_BYTES
 from twisted_mesh.wire.link import Ping
 from twisted_mesh.wire.membership import (
     MAX_INTERVAL,
-    Contact,
     KeepVote,
     Presence,
     PresenceFlags,
@@ -285,18 +284,18 @@ class TestOthers(MembershipTestCase):
             self.assertEqual(of(self.receive(1, presence("me", counter)), KeyInUse), in_use)
 
     def test_with_a_false_signature_it_is_none(self) -> None:
-        false = SignedRecord(presence("me", epoch=2).record, bytes(64), presence("me", epoch=2).array)
-        self.assertEqual(self.closed(self.receive(1, false)), [(1, Reason.SIGNATURE)])
+        effects = self.receive(1, forged(presence("me", epoch=2)))
+        self.assertEqual(self.closed(effects), [(1, Reason.SIGNATURE)])
         self.assertFalse(self.node.has_key_conflict)
 
     def test_a_forged_one_closes_the_link_and_does_nothing(self) -> None:
         good = presence("dora", 2)
-        forged = (
-            SignedRecord(good.record, bytes(64), good.array),
+        falsified = (
+            forged(good),
             SignedRecord(good.record, presence("dora", 1).signature, good.array),
             SignedRecord(good.record, signature_of(origin_of("anna"), good.array), good.array),
         )
-        for false in forged:
+        for false in falsified:
             self.star("anna", "bert")
             effects = self.receive(1, false)
             self.assertEqual(self.closed(effects), [(1, Reason.SIGNATURE)])
@@ -332,8 +331,7 @@ class TestOthers(MembershipTestCase):
     def test_where_an_author_can_be_dialled_is_believed_if_it_could_be_true(self) -> None:
         for host, believed in ((HOST, True), ("127.0.0.1", False), ("fe80::1", False), ("no host!", False)):
             self.receive(1, presence("dora", 1, address=(host, 4444)))
-            contact = Contact(id_of(origin_of("dora")), host, 4444) if believed else None
-            self.assertEqual(self.entry("dora").contact, contact)
+            self.assertEqual(self.entry("dora").contact, contact("dora", host) if believed else None)
             self.star("anna")
 
     def test_a_new_run_of_an_author_is_news(self) -> None:
@@ -534,8 +532,8 @@ class TestRosters(MembershipTestCase):
 
     def test_a_forged_entry_closes_the_link(self) -> None:
         self.up(1, "anna")
-        false = SignedRecord(presence("dora").record, bytes(64), presence("dora").array)
-        self.assertEqual(self.closed(self.receive(1, roster(false))), [(1, Reason.SIGNATURE)])
+        effects = self.receive(1, roster(forged(presence("dora"))))
+        self.assertEqual(self.closed(effects), [(1, Reason.SIGNATURE)])
         self.assertIsNone(self.state("dora"))
 
     def test_anything_else_in_it_closes_the_link(self) -> None:
@@ -651,9 +649,8 @@ class TestNewAuthors(MembershipTestCase):
     def test_a_forged_batch_in_an_answer_that_is_refused_closes_the_link_all_the_same(self) -> None:
         self.receive(1, presence("emil"), presence("fred"))
         self.receive(1, Have([HaveEntry(origin_of("dora"), 1, 1, 1)], False))
-        good = batch("dora", 1)
-        false = SignedBatch(good.batch, bytes(64), good.array)
-        self.assertEqual(self.closed(self.receive(1, false)), [(1, Reason.SIGNATURE)])
+        effects = self.receive(1, forged(batch("dora", 1)))
+        self.assertEqual(self.closed(effects), [(1, Reason.SIGNATURE)])
 
     def test_where_the_roster_is_full_of_those_who_are_there_the_next_waits(self) -> None:
         self.star("anna", members_limit=2)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import ClassVar
 
 from tests.core.membership_case import MembershipTestCase
-from tests.core.network import closing, of, presence, prune, signature_of, suspect
+from tests.core.network import closing, forged, of, presence, prune, signature_of, suspect
 from tests.core.node_case import ALL
-from twisted_mesh.core.events import Arriving, Leaving, LinkClosed, MemberChanged, Send, Timer
+from twisted_mesh.core.events import Leaving, LinkClosed, MemberChanged, Send, Timer
 from twisted_mesh.core.membership.roster import State
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.link import Ping, Pong
@@ -105,32 +105,25 @@ class TestAccusing(MembershipTestCase):
         self.assertEqual(self.changed(self.wait(0.1)), ["anna"])
         self.assertIs(self.state("anna"), State.DOWN)
 
-    def slow(self, seconds: float) -> list[str]:
-        """Who is shown differently while frames come slowly over the link to Bert for so long."""
-        changed = []
-        for _ in range(int(2 * seconds)):
-            changed += self.changed(self.handle(Arriving(2, None, 100, 1000)) + self.wait(0.5))
-        return changed
-
     def test_while_a_line_is_slow_nobody_is_given_up_for_a_suspicion(self) -> None:
         # What refutes it may stand in the queue of that line.
         self.handle(closing(1, Reason.LOST))
-        self.assertEqual(self.slow(40), [])
+        self.assertEqual(self.changed(self.slow(40, 2)), [])
         self.assertIs(self.state("anna"), State.SUSPECT)
         self.receive(2, presence("anna", 5))
         self.assertIs(self.state("anna"), State.UP)
 
     def test_when_it_is_slow_no_more_it_is_down_soon(self) -> None:
         self.handle(closing(1, Reason.LOST))
-        self.slow(40)
+        self.slow(40, 2)
         self.assertEqual(self.changed(self.wait(15)), ["anna"])
         self.assertIs(self.state("anna"), State.DOWN)
 
     def test_whose_record_is_overdue_is_down_all_the_same(self) -> None:
         self.handle(closing(1, Reason.LOST))
-        self.slow(3 * 30 - 1)
+        self.slow(3 * 30 - 1, 2)
         self.assertIs(self.state("anna"), State.SUSPECT)
-        self.slow(10)
+        self.slow(10, 2)
         self.assertIs(self.state("anna"), State.DOWN)
 
     def test_who_links_again_and_counts_as_gone_is_told_so(self) -> None:
@@ -309,8 +302,7 @@ class TestRefuting(MembershipTestCase):
     def test_a_forged_one_closes_the_link_and_is_not_refuted(self) -> None:
         for accuser in ("anna", "fred"):
             self.setUp()
-            good = suspect(accuser, "me", 1)
-            effects = self.receive(2, SignedRecord(good.record, bytes(64), good.array))
+            effects = self.receive(2, forged(suspect(accuser, "me", 1)))
             self.assertEqual(self.closed(effects), [(2, Reason.SIGNATURE)])
             self.assertEqual(self.presences(effects, 1), [])
 

@@ -9,7 +9,7 @@ from tests.core.membership_case import MembershipTestCase
 from tests.core.network import batch, closing, have, of, origin_of, presence, roster
 from tests.core.node_case import ALL, HOST
 from twisted_mesh.core.broadcast import repair
-from twisted_mesh.core.events import Dial, DialFailed, Effect, GapFound, Known, Timer
+from twisted_mesh.core.events import Dial, DialFailed, Effect, Known, Timer
 from twisted_mesh.core.membership.roster import Entry, Roster
 from twisted_mesh.core.overlay import exchange
 from twisted_mesh.identity import id_of
@@ -21,7 +21,7 @@ NAMES = ("me", "anna", "bert", "cleo", "dora", "emil", "fred")
 
 
 def contact(name: str) -> Contact:
-    """Where *name* can be dialled."""
+    """Where *name* can be dialled: at a port of its own, since one place is dialled once at a time."""
     return Contact(id_of(origin_of(name)), HOST, port(name))
 
 
@@ -125,10 +125,11 @@ class TestDrawing(ExchangeTestCase):
         self.assertEqual(self.draw(2), ["bert"] * 2)
 
     def test_who_has_moved_since_is_dialled_where_it_said_so_last(self) -> None:
-        moved = Contact(contact("bert").id, HOST, 5555)
         self.handle(Known([contact("bert")]))
         self.receive(1, presence("bert", address=(HOST, 5555), flags=PresenceFlags.LEAVING))
-        self.assertEqual(of(self.wait(80), Dial), [Dial(moved, Purpose.EXCHANGE)])
+        self.assertEqual(
+            of(self.wait(80), Dial), [Dial(Contact(contact("bert").id, HOST, 5555), Purpose.EXCHANGE)]
+        )
 
     def test_and_in_earlier_runs(self) -> None:
         self.handle(Known([contact("cleo")]))
@@ -204,7 +205,7 @@ class TestHelp(ExchangeTestCase):
         self.assertEqual(self.fail_dials(self.wait(5)), ["fred"])
         self.assertEqual(self.fail_dials(self.wait(9)), [])
         effects = self.wait(5)
-        self.assertEqual([(gap.first, gap.last) for gap in of(effects, GapFound)], [(1, 3)])
+        self.assertEqual(self.gaps(effects), [(1, 3)])
 
     def test_not_while_a_neighbour_is_asked(self) -> None:
         self.begin(graft_retry=10)
@@ -256,7 +257,7 @@ class TestHelp(ExchangeTestCase):
             effects = self.receive(number, *frames, have("fred", 1, 2, answer=True))
         self.assertEqual(asked, [("fred", 3, 8)] * 2 + [("fred", 3, 5)])
         effects = self.wait(40)
-        self.assertEqual([(gap.first, gap.last) for gap in of(effects, GapFound)], [(3, 5)])
+        self.assertEqual(self.gaps(effects), [(3, 5)])
         self.assertEqual(self.delivered(effects), [(6, [6, 7, 8]), (9, [9])])
 
     def test_who_got_it_since_is_asked_again(self) -> None:
@@ -266,7 +267,7 @@ class TestHelp(ExchangeTestCase):
         gaps: list[tuple[int, int]] = []
         for _ in range(300):
             effects = self.wait(0.2)
-            gaps += [(gap.first, gap.last) for gap in of(effects, GapFound)]
+            gaps += self.gaps(effects)
             while links := self.asked(effects):
                 [number] = links
                 asked.append(number)
@@ -303,4 +304,4 @@ class TestHelp(ExchangeTestCase):
         self.assertEqual(self.wants(effects, 9), [("fred", 1, 3)])
         effects = self.receive(9, batch("fred", 1, 3), have("fred", 1, 3, answer=True))
         self.assertEqual(self.delivered(effects), [(1, [1, 2, 3])])
-        self.assertEqual(of(self.wait(60), GapFound), [])
+        self.assertEqual(self.gaps(self.wait(60)), [])

@@ -12,6 +12,7 @@ from tests.core.network import (
     batch,
     closing,
     entries,
+    forged,
     of,
     origin_of,
     presence,
@@ -712,13 +713,12 @@ class TestAttacks(RepliesTestCase):
             self.begin()
             self.ask("a")
             self.receive(1, batch("dora", 1))
-            junk = structs.replace(receipt("bert", author, 1, 1), signature=bytes(64))
-            self.assertEqual(self.closed(self.bring(2, junk)), [(2, Reason.SIGNATURE)])
+            effects = self.bring(2, forged(receipt("bert", author, 1, 1)))
+            self.assertEqual(self.closed(effects), [(2, Reason.SIGNATURE)])
             self.no_receipts(self.wait(1))
 
     def test_junk_behind_a_good_one_hides_no_news(self) -> None:
-        junk = structs.replace(receipt("bert", "me", 1, 1), signature=bytes(64))
-        effects = self.bring(2, receipt("cleo", "me", 1, 1), junk)
+        effects = self.bring(2, receipt("cleo", "me", 1, 1), forged(receipt("bert", "me", 1, 1)))
         self.assertEqual(self.closed(effects), [(2, Reason.SIGNATURE)])
         self.assertEqual((self.news(effects), self.holders()[0]), ([1], "cleo"))
 
