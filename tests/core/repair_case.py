@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tests.core.network import batch, have
-from tests.core.node_case import NodeTestCase
+from tests.core.network import batch, have, of, origin_of
+from tests.core.node_case import NAMES, NodeTestCase
 from twisted_mesh.core.events import Effect
-from twisted_mesh.wire.broadcast import SignedBatch
+from twisted_mesh.wire.broadcast import Have, HaveEntry, SignedBatch
 
 
 class RepairTestCase(NodeTestCase):
@@ -32,6 +32,26 @@ class RepairTestCase(NodeTestCase):
         for last in range(1, 16):
             self.receive(4, have("practice", 1, last))
             self.receive(4, batch("practice", last), have("practice", 1, last, answer=True))
+
+    def announce(self, *numbers: int, high: int = 9) -> list[Effect]:
+        """Links *numbers* announce Emil's messages up to *high*."""
+        return [effect for number in numbers for effect in self.receive(number, have("emil", 1, high))]
+
+    def coming(
+        self, number: int, coming: int, name: str = "emil", *, high: int = 0, low: int = 0
+    ) -> list[Effect]:
+        """A neighbour says that more of a stream is on its way to a node *coming* hops away."""
+        entry = HaveEntry(origin_of(name), 1, low or high + 1, high, coming)
+        return self.receive(number, Have([entry], False))
+
+    def told_coming(self, effects: list[Effect], number: int) -> list[tuple[str, int]]:
+        """The streams that a neighbour is told to be on their way, each with the hops to where."""
+        return [
+            (NAMES[one.origin], one.coming)
+            for frame in of(self.frames(effects, number), Have)
+            for one in frame.streams
+            if one.coming
+        ]
 
     def answer(self, number: int, *frames: SignedBatch, low: int = 1, high: int) -> list[Effect]:
         """A link answers with *frames* and closes its answer: *low* to *high* is held there."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from tests.core.network import batch, have, of, origin_of
-from tests.core.node_case import NAMES
+from tests.core.network import batch, have, origin_of
 from tests.core.repair_case import RepairTestCase
 from twisted_mesh.core.events import Arriving, Effect, Timer
 from twisted_mesh.wire.begun import Begun
-from twisted_mesh.wire.broadcast import Have, HaveEntry
 
 LARGE = 10_000_000
 
@@ -24,22 +22,13 @@ class PatienceTestCase(RepairTestCase):
         self.star(compare_interval=10_000, **limits)
         self.receive(1, batch("emil", 1), batch("emil", 5))
 
-    def say(self, number: int, coming: int, name: str = "emil", high: int = 1) -> list[Effect]:
-        """A neighbour says that what is missing is on its way to a node so many hops off."""
-        return self.receive(number, Have([HaveEntry(origin_of(name), 1, 1, high, coming)], False))
+    def say(self, number: int, coming: int, name: str = "emil") -> list[Effect]:
+        """A neighbour says that the missing messages are on their way to a node *coming* hops away."""
+        return self.coming(number, coming, name, low=1, high=1)
 
     def arrive(self, number: int, size: int, name: str = "emil") -> list[Effect]:
         """So much of what is missing has come."""
         return self.handle(Arriving(number, Begun(origin_of(name), 1, 2, 4), size, LARGE))
-
-    def said(self, effects: list[Effect], number: int) -> list[tuple[str, int]]:
-        """What a neighbour is told to be coming: whose, and how many hops off."""
-        return [
-            (NAMES[one.origin], one.coming)
-            for frame in of(self.frames(effects, number), Have)
-            for one in frame.streams
-            if one.coming
-        ]
 
 
 class TestPuttingOff(PatienceTestCase):
@@ -161,23 +150,25 @@ class TestPassingOn(PatienceTestCase):
     def test_what_is_coming_here_is_told_to_all(self) -> None:
         self.arrive(2, 1000)
         effects = self.tick(10)
-        self.assertEqual([self.said(effects, number) for number in (1, 2, 3, 4)], [[("emil", 1)]] * 4)
+        self.assertEqual(
+            [self.told_coming(effects, number) for number in (1, 2, 3, 4)], [[("emil", 1)]] * 4
+        )
 
     def test_the_word_of_what_is_coming_goes_on_from_node_to_node_and_not_for_ever(self) -> None:
         for coming, told in ((1, [("emil", 2)]), (7, [("emil", 8)]), (8, []), (255, [])):
             self.lack()
             self.say(2, coming)
             effects = self.tick(10)
-            self.assertEqual([self.said(effects, number) for number in (1, 3, 4)], [told] * 3)
+            self.assertEqual([self.told_coming(effects, number) for number in (1, 3, 4)], [told] * 3)
 
     def test_of_a_hole_that_is_new_nothing_is_told(self) -> None:
         self.arrive(2, 1000)
         self.say(2, 1)
-        self.assertEqual(self.said(self.tick(9.9), 3), [])
+        self.assertEqual(self.told_coming(self.tick(9.9), 3), [])
 
     def test_nor_by_a_word_that_is_old(self) -> None:
         self.say(2, 1)
-        self.assertEqual(self.said(self.tick(10.1), 3), [])
+        self.assertEqual(self.told_coming(self.tick(10.1), 3), [])
 
     def test_it_is_said_every_ten_seconds(self) -> None:
         self.tick(10)
@@ -185,13 +176,13 @@ class TestPassingOn(PatienceTestCase):
         for step in range(120):
             self.arrive(4, 1 + 10 * step)
             effects += self.tick(0.5)
-        self.assertEqual(len(self.said(effects, 3)), 6)
+        self.assertEqual(len(self.told_coming(effects, 3)), 6)
 
     def test_not_to_a_link_that_has_not_told_what_it_has(self) -> None:
         self.open(5, "fred")
         self.say(2, 1)
         effects = self.tick(10)
-        self.assertEqual((self.said(effects, 3), self.said(effects, 5)), ([("emil", 2)], []))
+        self.assertEqual((self.told_coming(effects, 3), self.told_coming(effects, 5)), ([("emil", 2)], []))
 
     def test_two_nodes_that_tell_each_other_stop_when_nothing_is_coming(self) -> None:
         # Bert says what he heard from here, one hop further each time.
@@ -200,7 +191,7 @@ class TestPassingOn(PatienceTestCase):
         hops = 1
         told = []
         for _ in range(20):
-            for _, coming in self.said(self.tick(10), 2):
+            for _, coming in self.told_coming(self.tick(10), 2):
                 told.append(coming)
                 hops = coming + 1
                 self.say(2, hops)

@@ -150,11 +150,6 @@ class TestOneAtATime(RepairTestCase):
         super().setUp()
         self.make_lazy_by_us(2, 3, 4)
 
-    def announce(self, *numbers: int, high: int = 9) -> None:
-        """Links *numbers* announce Emil's messages; none is ripe."""
-        for number in numbers:
-            self.receive(number, have("emil", 1, high))
-
     def test_one_link_is_asked_though_all_have_it(self) -> None:
         self.announce(2, 3, 4)
         self.assertEqual(len(self.asked(self.wait(0.9))), 1)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from tests.core.network import batch, closing, entries, have, of, origin_of, prune, raw_batch, want
-from tests.core.node_case import NAMES
 from tests.core.repair_case import RepairTestCase
 from twisted_mesh.core.broadcast.pace import LOOK_AGAIN
 from twisted_mesh.core.events import Arriving, Effect, LinkClosed
 from twisted_mesh.core.link import READ_SO_FAR
 from twisted_mesh.wire.begun import Begun
 from twisted_mesh.wire.bodies import join_entries
-from twisted_mesh.wire.broadcast import Have, HaveEntry, SignedBatch, Want
+from twisted_mesh.wire.broadcast import SignedBatch, Want
 from twisted_mesh.wire.link import Ping, Pong
 
 LARGE = 1_000_000  # bytes of a batch that takes long
@@ -43,15 +42,9 @@ class SlowLinesTestCase(RepairTestCase):
             effects += self.arrive(number, first, last, size, length=length) + self.wait(0.5)
         return effects
 
-    def slow(self, number: int) -> list[Effect]:
-        """A frame that is no batch is taking long."""
+    def slow_now(self, number: int) -> list[Effect]:
+        """A frame that is no batch takes long to come."""
         return self.handle(Arriving(number, None, 100, 1000))
-
-    def paced(self, number: int, pace: float) -> None:
-        """A link is known to bring so much."""
-        link = self.node._links.get(number)
-        assert link is not None
-        link.repair.pace = pace
 
     def grafts(self, effects: list[Effect], number: int) -> list[tuple[int, int]]:
         """What of Emil's a link is asked for."""
@@ -66,21 +59,12 @@ class SlowLinesTestCase(RepairTestCase):
         emils = [frame for frame in wants if frame.origin == origin_of("emil")]
         return [(frame.first, frame.last) for frame in emils if frame.graft is graft]
 
-    def coming(self, effects: list[Effect], number: int) -> list[tuple[str, int, int]]:
-        """What a link is told to be coming: whose, the head here, and how many hops off."""
-        return [
-            (NAMES[one.origin], one.high, one.coming)
-            for frame in of(self.frames(effects, number), Have)
-            for one in frame.streams
-            if one.coming
-        ]
-
 
 class TestComing(SlowLinesTestCase):
     """While what was asked for is coming, whoever sends it is left at it."""
 
     def test_a_sole_holder_is_not_given_up_while_bytes_of_what_was_asked_come(self) -> None:
-        effects = self.receive(2, have("emil", 1, 9))
+        effects = self.announce(2)
         self.assertEqual(self.grafts(effects, 2), [(1, 9)])
         effects = self.drip(2, 1, 9, 300, 100)
         self.assertEqual((self.asked(effects), self.node.footprint()["failures"]), ([], 0))
@@ -90,7 +74,7 @@ class TestComing(SlowLinesTestCase):
 
     def test_nor_while_other_things_come_before_it(self) -> None:
         # A link is first in, first out.
-        self.receive(2, have("emil", 1, 9))
+        self.announce(2)
         effects = []
         for step in range(300):
             size = 1 + 50_000 * step
@@ -98,45 +82,39 @@ class TestComing(SlowLinesTestCase):
         self.assertEqual((self.asked(effects), self.node.footprint()["failures"]), ([], 0))
 
     def test_nor_is_another_asked_that_is_no_faster(self) -> None:
-        self.receive(2, have("emil", 1, 9))
-        self.receive(3, have("emil", 1, 9))
-        self.paced(3, 100)
+        self.announce(2, 3)
+        self.link(3).repair.pace = 100
         effects = self.drip(2, 1, 9, 100, 100, length=20_000)
         self.assertEqual(self.asked(effects), [])
 
     def test_another_is_asked_for_what_the_first_has_not_begun_to_send(self) -> None:
-        self.receive(2, have("emil", 1, 9))
-        self.receive(3, have("emil", 1, 9))
-        self.paced(3, 100_000)
+        self.announce(2, 3)
+        self.link(3).repair.pace = 100_000
         effects = self.drip(2, 1, 3, 4.5, 10_000)
         self.assertEqual(self.asked(effects), [])
         effects = self.drip(2, 1, 3, 10, 10_000, begin=45_001)
         self.assertEqual((self.grafts(effects, 3), self.grafts(effects, 2)), ([(4, 9)], []))
 
     def test_one_of_which_nothing_is_known_after_a_gaps_patience(self) -> None:
-        self.receive(2, have("emil", 1, 9))
-        self.receive(3, have("emil", 1, 9))
+        self.announce(2, 3)
         effects = self.drip(2, 1, 3, 29, 10_000)
         self.assertEqual(self.asked(effects), [])
         effects = self.drip(2, 1, 3, 3, 10_000, begin=290_001)
         self.assertEqual((self.grafts(effects, 3), self.grafts(effects, 2)), ([(4, 9)], []))
 
     def test_and_for_what_lies_before_it(self) -> None:
-        self.receive(2, have("emil", 1, 9))
-        self.receive(3, have("emil", 1, 9))
-        self.paced(3, 100_000)
+        self.announce(2, 3)
+        self.link(3).repair.pace = 100_000
         effects = self.drip(2, 4, 9, 10, 10_000)
         self.assertEqual(self.grafts(effects, 3), [(1, 3)])
 
     def test_where_all_that_is_missing_is_under_way_nobody_is_asked(self) -> None:
-        self.receive(2, have("emil", 1, 9))
-        self.receive(3, have("emil", 1, 9))
-        self.paced(3, 100_000)
+        self.announce(2, 3)
+        self.link(3).repair.pace = 100_000
         self.assertEqual(self.asked(self.drip(2, 1, 9, 25, 10_000)), [])
 
     def test_not_even_when_the_link_that_was_asked_is_gone(self) -> None:
-        self.receive(2, have("emil", 1, 9))
-        self.receive(3, have("emil", 1, 9))
+        self.announce(2, 3)
         self.arrive(4, 1, 9, 1000)
         effects = self.handle(LinkClosed(2)) + self.wait(3)
         self.assertEqual(self.asked(effects), [])
@@ -146,31 +124,27 @@ class TestComing(SlowLinesTestCase):
 
     def test_what_came_already_is_no_reason_to_wait(self) -> None:
         self.receive(1, batch("emil", 1, 9))
-        self.receive(2, have("emil", 1, 19))
-        self.receive(3, have("emil", 1, 19))
+        self.announce(2, 3, high=19)
         effects = self.drip(2, 1, 9, 40, 10_000)
         self.assertEqual(self.grafts(effects, 3), [(10, 19)])
 
     def test_a_liar_that_drips_keeps_nobody_from_an_honest_holder(self) -> None:
         for pace in (None, 100_000):
             self.star()
-            self.receive(2, have("emil", 1, 9))
-            self.receive(3, have("emil", 1, 9))
+            self.announce(2, 3)
             if pace:
-                self.paced(3, pace)
+                self.link(3).repair.pace = pace
             effects = self.drip(2, 1, 9, 40, 2)
             self.assertEqual(self.grafts(effects, 3), [(1, 9)])
             effects = self.answer(3, batch("emil", 1, 9), high=9)
             self.assertEqual(len(self.delivered(effects)), 1)
             # And from then on it is asked after all others.
-            effects = self.receive(2, have("emil", 1, 19)) + self.receive(3, have("emil", 1, 19))
-            effects += self.wait(0.2)
+            effects = self.announce(2, 3, high=19) + self.wait(0.2)
             self.assertEqual(self.grafts(effects, 2), [])
 
     def test_who_stops_in_the_middle_is_asked_after_the_others_from_then_on(self) -> None:
         self.make_lazy_by_us(2, 3)
-        self.receive(2, have("emil", 1, 9))
-        self.receive(3, have("emil", 1, 9))
+        self.announce(2, 3)
         self.assertEqual(self.grafts(self.wait(0.2), 2), [(2, 9)])
         self.receive(2, batch("emil", 2))
         self.assertEqual(self.grafts(self.wait(1.1), 3), [(3, 9)])
@@ -183,8 +157,7 @@ class TestComing(SlowLinesTestCase):
         self.assertEqual(self.asked(self.wait(0.2)), [3])
 
     def test_nor_does_one_that_sends_other_things_slowly(self) -> None:
-        self.receive(2, have("emil", 1, 9))
-        self.receive(3, have("emil", 1, 9))
+        self.announce(2, 3)
         asked = []
         for step in range(100):
             effects = self.arrive(2, 1, 9, 100 + step, name="fred") + self.wait(0.5)
@@ -192,13 +165,10 @@ class TestComing(SlowLinesTestCase):
         self.assertEqual(asked, [(1, 9)])
 
     def test_nor_one_that_is_slow_and_silent(self) -> None:
-        self.receive(2, have("emil", 1, 9))
-        self.receive(3, have("emil", 1, 9))
-        effects = []
-        for _ in range(80):
-            effects += self.slow(4) + self.wait(0.5)  # it may be the own line
-        self.assertEqual(self.grafts(effects[: len(effects) // 2], 3), [])
-        self.assertEqual(self.grafts(effects, 3), [(1, 9)])
+        self.announce(2, 3)
+        # The slow line may be that of this node itself.
+        self.assertEqual(self.grafts(self.slow(20, 4), 3), [])
+        self.assertEqual(self.grafts(self.slow(20, 4), 3), [(1, 9)])
 
 
 class TestOwing(SlowLinesTestCase):
@@ -206,8 +176,8 @@ class TestOwing(SlowLinesTestCase):
 
     def ask_both(self) -> None:
         """Bert was asked and brought nothing, so Cleo was."""
-        self.assertEqual(self.grafts(self.receive(2, have("emil", 1, 9)), 2), [(1, 9)])
-        self.receive(3, have("emil", 1, 9))
+        self.assertEqual(self.grafts(self.announce(2), 2), [(1, 9)])
+        self.announce(3)
         self.assertEqual(self.grafts(self.wait(1.0), 3), [(1, 9)])
 
     def test_nothing_is_asked_twice_of_one_link(self) -> None:
@@ -224,31 +194,31 @@ class TestOwing(SlowLinesTestCase):
         self.assertEqual((self.grafts(effects, 2), self.grafts(effects, 3)), ([(4, 9)], []))
 
     def test_or_has_brought_nothing_for_a_gaps_patience(self) -> None:
-        self.assertEqual(self.grafts(self.receive(2, have("emil", 1, 9)), 2), [(1, 9)])
+        self.assertEqual(self.grafts(self.announce(2), 2), [(1, 9)])
         self.assertEqual(self.asked(self.wait(1 + self.config.gap_patience - 0.1)), [])
         self.assertEqual(self.grafts(self.wait(0.2), 2), [(1, 9)])
 
     def test_on_a_slow_line_as_long_as_a_gap_may_be_waited_for(self) -> None:
         self.star(gap_longest=60)
-        self.receive(2, have("emil", 1, 9))
-        self.paced(2, 10_000)
+        self.announce(2)
+        self.link(2).repair.pace = 10_000
         self.assertEqual(self.asked(self.wait(60)), [])
         self.assertEqual(self.grafts(self.wait(10), 2), [(1, 9)])
 
     def test_one_that_was_given_up_and_brings_it_after_all_is_asked_again_at_its_answers_end(self) -> None:
-        self.receive(2, have("emil", 1, 9))
+        self.announce(2)
         self.wait(3)
         self.receive(2, batch("emil", 1, 3))
-        self.receive(3, have("emil", 1, 9))
+        self.announce(3)
         self.assertEqual(self.asked(self.wait(0.5)), [])
         effects = self.answer(2, high=9)
         self.assertEqual(self.asked(effects), [2])
 
     def test_likewise_where_some_of_it_is_coming(self) -> None:
-        self.receive(2, have("emil", 1, 9))
+        self.announce(2)
         self.wait(3)
         self.arrive(2, 1, 3, 1000)
-        self.assertEqual(self.asked(self.receive(3, have("emil", 1, 9)) + self.wait(0.5)), [])
+        self.assertEqual(self.asked(self.announce(3) + self.wait(0.5)), [])
 
     def test_what_it_brings_while_another_is_asked_is_not_asked_for_again(self) -> None:
         self.ask_both()
@@ -265,7 +235,7 @@ class TestOwing(SlowLinesTestCase):
         self.assertEqual(self.revised(self.wait(LOOK_AGAIN), 2), [(10, 9)])  # nothing is left
 
     def test_likewise_of_the_link_that_is_asked_now(self) -> None:
-        self.receive(2, have("emil", 1, 9))
+        self.announce(2)
         self.receive(1, batch("emil", 1, 4))
         self.assertEqual(self.revised(self.wait(LOOK_AGAIN), 2), [(5, 9)])
 
@@ -279,7 +249,7 @@ class TestOwing(SlowLinesTestCase):
 
     def test_what_was_taken_out_is_no_new_ask(self) -> None:
         # What is pushed comes another way, and is to go on doing so.
-        self.receive(2, have("emil", 1, 9))
+        self.announce(2)
         self.receive(1, batch("emil", 1, epoch=2))
         again = batch("emil", 1, epoch=2)
         self.assertEqual(self.prunes(self.receive(2, again), 2), ["emil"])
@@ -290,11 +260,11 @@ class TestOwing(SlowLinesTestCase):
     def test_when_it_goes_another_is_asked_at_once(self) -> None:
         for gone in (closing(2), LinkClosed(2)):
             self.star()
-            self.receive(2, have("emil", 1, 9))
+            self.announce(2)
             self.wait(2)
             self.handle(gone)
             self.assertEqual(self.node.footprint()["pulls"], 0)  # nothing is waited for any more
-            self.assertEqual(self.grafts(self.receive(3, have("emil", 1, 9)), 3), [(1, 9)])
+            self.assertEqual(self.grafts(self.announce(3), 3), [(1, 9)])
 
 
 class TestPushed(SlowLinesTestCase):
@@ -304,50 +274,43 @@ class TestPushed(SlowLinesTestCase):
         super().setUp()
         self.receive(1, batch("emil", 1))  # so Anna's is the link to Emil's parent
 
-    def keep_slow(self, seconds: float) -> list[Effect]:
-        """So long the parent's line is slow."""
-        effects = []
-        for _ in range(int(2 * seconds)):
-            effects += self.slow(1) + self.wait(0.5)
-        return effects
-
     def test_what_another_announces_is_left_to_it(self) -> None:
-        self.slow(1)
-        effects = self.receive(2, have("emil", 1, 5)) + self.keep_slow(20)
+        self.slow_now(1)
+        effects = self.announce(2, high=5) + self.slow(20, 1)
         self.assertEqual(self.asked(effects), [])
         effects = self.receive(1, batch("emil", 2, 4)) + self.wait(2)
         self.assertEqual(self.asked(effects), [])
         self.assertEqual(self.node.footprint()["pulls"], 0)
 
     def test_but_not_for_longer_than_a_gaps_patience(self) -> None:
-        self.slow(1)
-        effects = self.receive(2, have("emil", 1, 5)) + self.keep_slow(29)
+        self.slow_now(1)
+        effects = self.announce(2, high=5) + self.slow(29, 1)
         self.assertEqual(self.asked(effects), [])
-        self.assertEqual(self.grafts(self.keep_slow(3), 2), [(2, 5)])
+        self.assertEqual(self.grafts(self.slow(3, 1), 2), [(2, 5)])
 
     def test_nor_is_one_that_is_much_faster_kept_waiting_for_long(self) -> None:
-        self.slow(1)
-        self.paced(1, 1000)
-        self.paced(2, 100_000)
-        effects = self.receive(2, have("emil", 1, 5)) + self.keep_slow(4.5)
+        self.slow_now(1)
+        self.link(1).repair.pace = 1000
+        self.link(2).repair.pace = 100_000
+        effects = self.announce(2, high=5) + self.slow(4.5, 1)
         self.assertEqual(self.asked(effects), [])
-        self.assertEqual(self.grafts(self.keep_slow(2), 2), [(2, 5)])
+        self.assertEqual(self.grafts(self.slow(2, 1), 2), [(2, 5)])
 
     def test_nor_what_the_parent_announced_itself(self) -> None:
         # Then it could not push it.
-        self.slow(1)
-        self.assertEqual(self.grafts(self.receive(1, have("emil", 1, 5)), 1), [(2, 5)])
+        self.slow_now(1)
+        self.assertEqual(self.grafts(self.announce(1, high=5), 1), [(2, 5)])
 
     def test_nor_what_a_parent_is_not_to_push(self) -> None:
         self.receive(2, batch("emil", 2))
         self.receive(1, batch("emil", 2))  # pruned
-        self.slow(1)
-        self.assertEqual(self.grafts(self.receive(3, have("emil", 1, 5)) + self.wait(0.2), 3), [(3, 5)])
+        self.slow_now(1)
+        self.assertEqual(self.grafts(self.announce(3, high=5) + self.wait(0.2), 3), [(3, 5)])
 
     def test_nor_what_the_line_was_slow_for_a_while_ago(self) -> None:
-        self.slow(1)
+        self.slow_now(1)
         self.wait(6)
-        self.assertEqual(self.grafts(self.receive(2, have("emil", 1, 5)), 2), [(2, 5)])
+        self.assertEqual(self.grafts(self.announce(2, high=5), 2), [(2, 5)])
 
 
 class TestWindow(SlowLinesTestCase):
@@ -367,14 +330,14 @@ class TestWindow(SlowLinesTestCase):
         self.assertEqual(self.ask(), 8)
         self.star()
         self.practise()
-        self.slow(2)
-        self.paced(2, 10)
+        self.slow_now(2)
+        self.link(2).repair.pace = 10
         self.assertEqual(self.ask(), 2)
 
     def test_what_waits_for_that_is_asked_for_when_the_others_have_come(self) -> None:
         self.practise()
-        self.slow(2)
-        self.paced(2, 10)
+        self.slow_now(2)
+        self.link(2).repair.pace = 10
         self.ask()
         answers = [batch("fred", 2, 8, epoch=1), have("fred", 1, 9, answer=True, epoch=1)]
         self.assertEqual(self.asked(self.receive(2, *answers)), [2])
@@ -383,37 +346,30 @@ class TestWindow(SlowLinesTestCase):
 class TestPushing(SlowLinesTestCase):
     """What is under way to a peer need not be pushed to it."""
 
-    def tell(self, number: int, coming: int, name: str = "emil", high: int = 0) -> list[Effect]:
-        """A peer says that some of a run is on its way to it, *coming* hops off."""
-        return self.receive(number, self.word(name, coming, high))
-
-    def word(self, name: str, coming: int, high: int = 0) -> Have:
-        return Have([HaveEntry(origin_of(name), 1, high + 1, high, coming)], False)
-
     def test_a_peer_that_is_being_sent_a_run_is_not_pushed_it(self) -> None:
-        self.tell(2, 1)
+        self.coming(2, 1)
         effects = self.receive(1, batch("emil", 1))
         self.assertEqual((self.sent(effects, 2), self.sent(effects, 3)), ([], [(1, 1)]))
         self.assertEqual(self.haves(self.wait(1), 2), [("emil", 1, 1)])  # but told
         self.assertEqual(self.sent(self.receive(1, batch("fred", 1)), 2), [(1, 1)])
 
     def test_for_ten_seconds(self) -> None:
-        self.tell(2, 1)
+        self.coming(2, 1)
         self.wait(9.9)
         self.assertEqual(self.sent(self.receive(1, batch("emil", 1)), 2), [])
         self.star()
-        self.tell(2, 1)
+        self.coming(2, 1)
         self.wait(10.1)
         self.assertEqual(self.sent(self.receive(1, batch("emil", 1)), 2), [(1, 1)])
 
     def test_one_to_a_neighbour_of_which_it_is_coming_is(self) -> None:
-        self.tell(2, 2)
+        self.coming(2, 2)
         self.assertEqual(self.sent(self.receive(1, batch("emil", 1)), 2), [(1, 1)])
 
     def test_of_too_many_runs_the_oldest_word_is_forgotten(self) -> None:
         self.star(claims_limit=2)
         for name in ("emil", "fred", "emil", "anna"):
-            self.tell(2, 1, name)
+            self.coming(2, 1, name)
         self.assertEqual(self.node.footprint()["coming"], 2)
         self.assertEqual(self.sent(self.receive(1, batch("fred", 1)), 2), [(1, 1)])
         self.assertEqual(self.sent(self.receive(1, batch("emil", 1)), 2), [])
@@ -421,37 +377,37 @@ class TestPushing(SlowLinesTestCase):
     def test_whoever_is_in_the_middle_of_a_batch_tells_the_others(self) -> None:
         self.receive(1, batch("emil", 1))
         effects = self.arrive(1, 2, 5, 1000)
-        self.assertEqual([self.coming(effects, n) for n in (1, 2, 3, 4)], [[], *[[("emil", 1, 1)]] * 3])
+        self.assertEqual([self.told_coming(effects, n) for n in (1, 2, 3, 4)], [[], *[[("emil", 1)]] * 3])
+        self.assertEqual(self.haves(effects, 2), [("emil", 1, 1)])
 
     def test_every_five_seconds(self) -> None:
         self.receive(1, batch("emil", 1))
         effects = self.drip(1, 2, 5, 20, 1000)
-        self.assertEqual(self.coming(effects, 2)[:5].count(("emil", 1, 1)), 4)
+        self.assertEqual(self.told_coming(effects, 2)[:5].count(("emil", 1)), 4)
 
     def test_not_those_that_do_not_push_it_anyhow(self) -> None:
         self.make_lazy_by_us(2, 3)
         effects = self.arrive(1, 2, 5, 1000)
-        self.assertEqual([bool(self.coming(effects, n)) for n in (2, 3, 4)], [False, False, True])
+        self.assertEqual([bool(self.told_coming(effects, n)) for n in (2, 3, 4)], [False, False, True])
         self.star()
         self.make_lazy_by_us(2, 3, 4)
-        self.assertEqual([self.coming(self.arrive(1, 2, 5, 2000), n) for n in (2, 3, 4)], [[], [], []])
+        self.assertEqual([self.told_coming(self.arrive(1, 2, 5, 2000), n) for n in (2, 3, 4)], [[], [], []])
 
     def test_what_nobody_asked_that_link_for_is_not_told(self) -> None:
         # It may never come: others would push nothing here meanwhile.
         self.receive(1, batch("emil", 1))
         self.assertEqual(self.arrive(2, 2, 5, 1000), [])
         self.assertEqual(self.arrive(1, 1, 1, 1000), [])
-        self.assertEqual(self.slow(1), [])
+        self.assertEqual(self.slow_now(1), [])
         self.assertEqual(self.arrive(9, 2, 5, 1000), [])  # a link that is no more
 
     def test_nor_what_one_brings_that_has_dripped(self) -> None:
         self.receive(1, batch("emil", 1))
-        self.receive(2, have("emil", 1, 9))
-        self.receive(3, have("emil", 1, 9))
+        self.announce(2, 3)
         self.drip(2, 2, 9, 35, 2)
         self.answer(3, batch("emil", 2, 8), high=9)
-        self.receive(2, have("emil", 1, 19))
-        self.assertEqual(self.coming(self.arrive(2, 10, 19, 1000), 4), [])
+        self.announce(2, high=19)
+        self.assertEqual(self.told_coming(self.arrive(2, 10, 19, 1000), 4), [])
 
     def test_of_too_many_runs_it_is_forgotten_that_they_were_told(self) -> None:
         self.star(claims_limit=2)
@@ -556,7 +512,7 @@ class TestReading(SlowLinesTestCase):
 
     def test_a_want_is_followed_by_a_ping(self) -> None:
         # So it is known whether it may still stand in the queue of a slow line.
-        effects = self.receive(2, have("emil", 1, 9))
+        effects = self.announce(2)
         self.assertEqual(self.all_frames(effects, 2)[-1], Ping(READ_SO_FAR))
 
 
@@ -618,13 +574,12 @@ class TestWhatIsNoSlowLine(SlowLinesTestCase):
         self.wait(0.05)
         self.receive(2, batch("fred", 1), have("fred", 1, 1, answer=True))
         self.wait(10)
-        self.assertEqual(self.grafts(self.receive(2, have("emil", 1, 9)), 2), [(1, 9)])
-        self.receive(3, have("emil", 1, 9))
+        self.assertEqual(self.grafts(self.announce(2), 2), [(1, 9)])
+        self.announce(3)
         self.assertEqual(self.grafts(self.wait(1.0), 3), [(1, 9)])
 
     def test_many_batches_are_looked_at_once_a_second(self) -> None:
-        self.receive(2, have("emil", 1, 2000))
-        self.receive(3, have("emil", 1, 2000))
+        self.announce(2, 3, high=2000)
         self.wait(1.0)
         for first in range(1, 1001):
             self.receive(3, batch("emil", first))
