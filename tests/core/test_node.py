@@ -18,17 +18,10 @@ from twisted_mesh.core.events import (
 )
 from twisted_mesh.core.links import Links
 from twisted_mesh.errors import Reason
-from twisted_mesh.identity import MAX_EPOCH
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries
 from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT, SignedBatch, Snapshot, SnapshotEntry
-from twisted_mesh.wire.framing import HANDSHAKE_FRAME_BYTES
 from twisted_mesh.wire.link import Bye, Intro, Ping, Pong, Proof, Unknown, Whisper
-
-
-def most_of(one: SnapshotEntry) -> tuple[int, int, int, int]:
-    """All of an entry but its origin; low may be one beyond high, but no number beyond 2^62."""
-    return one.epoch, one.low, one.high - 1, one.base - 1
 
 
 class TestOpening(NodeTestCase):
@@ -49,32 +42,6 @@ class TestOpening(NodeTestCase):
         self.assertEqual(self.frames(effects, 2), [told, PING])
         # What is new since goes to the newcomer, although its own snapshot has not come.
         self.assertEqual(self.sent(self.receive(1, batch("bert", 4)), 2), [(4, 4)])
-
-    def test_own_messages_nobody_has_are_ahead_of_the_base(self) -> None:
-        self.up(1, "bert")
-        self.publish("a", "b")
-        self.accept(1)
-        self.publish("c")
-        told = [Snapshot(True, [SnapshotEntry(origin_of("me"), 1, 1, 3, 2)])]
-        self.assertEqual(self.snapshots(self.open(2, "dora")), told)
-
-    def test_a_stream_of_which_all_is_behind_a_hole_is_not_in_it(self) -> None:
-        self.up(1)
-        self.receive(1, batch("bert", 5))
-        self.assertEqual(self.snapshots(self.open(2, "dora")), [ALL])
-
-    def test_many_streams_take_several_frames_each_small_enough(self) -> None:
-        self.make(claims_limit=5000)
-        self.open(1)
-        most = SnapshotEntry(bytes(32), MAX_EPOCH, MAX_EPOCH, MAX_EPOCH, MAX_EPOCH)
-        streams = [SnapshotEntry(number.to_bytes(32, "big"), *most_of(most)) for number in range(1, 2001)]
-        self.receive(1, Snapshot(True, streams))
-        frames = self.snapshots(self.open(2, "dora"))
-        self.assertEqual([frame.last for frame in frames], [False, False, True])
-        told = [one for frame in frames for one in frame.streams]
-        self.assertEqual([one.origin for one in told], [one.origin for one in streams])
-        for frame in frames:
-            self.assertLessEqual(len(codec.encode(frame)), HANDSHAKE_FRAME_BYTES)
 
     def test_a_link_is_up_when_the_peers_snapshot_is_whole(self) -> None:
         self.open(1)

@@ -7,7 +7,7 @@ from tests.core.node_case import NodeTestCase
 from twisted_mesh.core.events import Accepted, Deliver, Drained, Leaving, LinkClosed, Numbered, Send
 from twisted_mesh.core.link import READ_ALL
 from twisted_mesh.errors import Reason
-from twisted_mesh.wire.broadcast import Prune, SignedBatch, Snapshot, Want
+from twisted_mesh.wire.broadcast import Prune, Snapshot, Want
 from twisted_mesh.wire.link import Ping, Pong
 
 
@@ -20,16 +20,6 @@ class TestPublishing(NodeTestCase):
         effects = self.publish("a", "b")
         self.assertEqual((self.sent(effects, 1), self.sent(effects, 2)), ([(1, 2)], [(1, 2)]))
         self.assertEqual(of(effects, Deliver), [])
-
-    def test_a_lone_message_leaves_in_its_turn_as_a_batch_of_its_own(self) -> None:
-        self.up(1)
-        [frame] = of(self.frames(self.publish("a"), 1), SignedBatch)
-        self.assertEqual((frame.batch.count, frame.hops), (1, 0))
-
-    def test_what_is_too_much_for_one_batch_leaves_in_several(self) -> None:
-        self.make(batch_bytes=1000)
-        self.up(1)
-        self.assertEqual(self.sent(self.publish(*["x" * 400] * 5), 1), [(1, 2), (3, 4), (5, 5)])
 
     def test_messages_nobody_has_go_to_the_first_link_that_ever_comes(self) -> None:
         self.assertEqual(of(self.publish("a", "b"), Send), [])
@@ -109,16 +99,6 @@ class TestTaken(NodeTestCase):
         self.receive(1, want("me", 1, 2))
         self.assertEqual(self.taken(), (0, 2))
         self.accept(1)
-        self.assertEqual(self.taken(), (2, 0))
-
-    def test_what_is_taken_is_not_taken_back(self) -> None:
-        self.up(1, "bert")
-        self.up(2, "cleo")
-        self.publish("a", "b")
-        self.accept(1)
-        self.receive(2, have("me", 1, 0))
-        self.assertEqual(self.taken(), (2, 0))
-        self.handle(LinkClosed(1))
         self.assertEqual(self.taken(), (2, 0))
 
     def test_what_nobody_has_outlives_every_limit_of_the_history(self) -> None:

@@ -560,11 +560,6 @@ class TestKeyElsewhere(EvidenceTestCase):
         effects = self.receive(1, forged(presence("me", 3, epoch=8)))
         self.assertEqual((of(effects, KeyInUse), self.closed(effects)), ([], [(1, Reason.SIGNATURE)]))
 
-    def test_no_other_record_comes_before_the_frontier(self) -> None:
-        self.make()
-        self.open(1, "bert")
-        self.assertEqual(self.closed(self.receive(1, presence("anna", 3))), [(1, Reason.ORDER)])
-
 
 class TestDials(EvidenceTestCase):
     """What was dialled is over when it is linked, or was not there."""

@@ -183,11 +183,6 @@ class TestSuspicion(RosterTestCase):
         self.assertEqual(self.wait(0.1), ([origin_of("anna")], []))
         self.assertIs(self.state("anna"), State.DOWN)
 
-    def test_a_word_refutes_it(self) -> None:
-        self.assertIs(self.take(presence("anna", 2)), True)
-        self.assertIs(self.state("anna"), State.UP)
-        self.assertEqual(self.wait(20), ([], []))
-
     def test_until_the_first_of_them_is_given_up_or_speaks(self) -> None:
         until = self.now + 15
         self.take(presence("bert"))

@@ -99,12 +99,6 @@ class TestAccusing(MembershipTestCase):
         effects = self.handle(closing(1, Reason.LOST))
         self.assertEqual((self.changed(effects), of(effects, Send)), (["anna"], []))
 
-    def test_it_is_down_after_its_patience(self) -> None:
-        self.handle(closing(1, Reason.LOST))
-        self.assertEqual(self.changed(self.wait(14.9)), [])
-        self.assertEqual(self.changed(self.wait(0.1)), ["anna"])
-        self.assertIs(self.state("anna"), State.DOWN)
-
     def test_while_a_line_is_slow_nobody_is_given_up_for_a_suspicion(self) -> None:
         # What refutes it may stand in the queue of that line.
         self.handle(closing(1, Reason.LOST))

@@ -107,13 +107,6 @@ class OverlayCase(SynchronousTestCase):
         return found
 
 
-class TestContacts(OverlayCase):
-    def test_whom_it_could_dial_can_be_seen(self) -> None:
-        overlay = self.overlay
-        overlay.known([contact_of(7)], None, 0.0)
-        self.assertEqual(overlay.contacts(), [contact_of(7)])
-
-
 class TestRoom(OverlayCase):
     """Who is admitted."""
 

@@ -24,21 +24,6 @@ STRAY = ["stray_directs"]
 class TestIncoming(SynchronousTestCase):
     """What one run sent: each number once, within the window."""
 
-    def test_each_number_is_news_once(self) -> None:
-        incoming = Incoming(1)
-        self.assertEqual(
-            [incoming.takes(number) for number in (1, 3, 2, 3, 1, 4)], [True] * 3 + [False] * 2 + [True]
-        )
-        self.assertEqual((incoming.head, incoming.above), (4, set()))
-
-    def test_what_is_too_far_ahead_is_not_remembered(self) -> None:
-        incoming = Incoming(1)
-        self.assertIsNone(incoming.takes(WINDOW + 1))
-        self.assertTrue(incoming.takes(WINDOW))
-        self.assertTrue(incoming.takes(1))
-        self.assertTrue(incoming.takes(WINDOW + 1))
-        self.assertEqual(incoming.head, 1)
-
     def test_what_was_given_up_moves_the_head(self) -> None:
         incoming = Incoming(1)
         for number in (2, 5, 6, 9):
