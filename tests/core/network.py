@@ -12,7 +12,6 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.handshake import LocalNode, Peer
 from twisted_mesh.core.link import Link
-from twisted_mesh.core.signing import signer
 from twisted_mesh.errors import Reason
 from twisted_mesh.identity import id_of
 from twisted_mesh.network import Protocol
@@ -112,7 +111,7 @@ def signed_record(record: Record) -> SignedRecord:
     """*record*, with the signature of whom it comes from."""
     array = codec.pack(record)
     text = codec.signed_text(DIGEST, array, record.kind)
-    return SignedRecord(record, signature_of(signer(record), text), array)
+    return SignedRecord(record, signature_of(record.signer, text), array)
 
 
 def receipt(

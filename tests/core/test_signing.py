@@ -6,7 +6,7 @@ from msgspec import structs
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core.network import acknowledged, direct, local_node, origin_of, presence, receipt, suspect
-from twisted_mesh.core.signing import Signer, signer
+from twisted_mesh.core.signing import Signer
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.network import Protocol
 from twisted_mesh.wire import codec
@@ -26,11 +26,11 @@ class TestSeal(SynchronousTestCase):
 
     def test_each_is_signed_by_whom_it_comes_from(self) -> None:
         for signed in RECORDS:
-            self.assertEqual(signer(signed.record), origin_of("me"))
+            self.assertEqual(signed.record.signer, origin_of("me"))
             self.assertEqual(self.signer.signed(signed.record), signed)
             self.signer.require(signed)
         value = codec.receipt(receipt("me", "anna", 1, 3).array)
-        self.assertEqual(signer(value), origin_of("me"))
+        self.assertEqual(value.signer, origin_of("me"))
         self.assertEqual(self.signer.receipt(value), receipt("me", "anna", 1, 3))
         self.signer.require_receipt(value, receipt("me", "anna", 1, 3))
 

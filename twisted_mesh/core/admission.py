@@ -10,12 +10,8 @@ from collections.abc import Container
 
 from twisted_mesh.core.link import Link
 from twisted_mesh.wire import codec
-from twisted_mesh.wire.broadcast import Digest, Prune, Snapshot
-from twisted_mesh.wire.link import Ping, Pong, Unknown
 from twisted_mesh.wire.membership import Presence
 from twisted_mesh.wire.signed import SignedRecord
-
-_EARLY = (Snapshot, Digest, Prune, Ping, Pong, Unknown)
 
 
 class Admission:
@@ -47,4 +43,4 @@ def may_come_early(frame: codec.Frame, own: bytes) -> bool:
     """
     if isinstance(frame, SignedRecord) and isinstance(frame.record, Presence):
         return frame.record.origin == own
-    return isinstance(frame, _EARLY)
+    return frame.is_early

@@ -6,13 +6,10 @@ whom it names; both for one network and one kind.
 
 from __future__ import annotations
 
-from typing import assert_never
-
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.wire import codec
-from twisted_mesh.wire.membership import Presence, Suspect
-from twisted_mesh.wire.replies import Direct, DirectAck, Receipt, SignedReceipt
+from twisted_mesh.wire.replies import Receipt, SignedReceipt
 from twisted_mesh.wire.signed import Record, SignedRecord
 
 
@@ -53,20 +50,5 @@ class Signer:
 
     def _require(self, record: Record | Receipt, signature: bytes, array: bytes) -> None:
         text = codec.signed_text(self._network, array, record.kind)
-        if not self._verify(signer(record), signature, text):
+        if not self._verify(record.signer, signature, text):
             raise RemoteError(f"a {record.kind.name} with a false signature", Reason.SIGNATURE)
-
-
-def signer(record: Record | Receipt) -> bytes:
-    """The origin of whom *record* says it comes from."""
-    match record:
-        case Presence() | Direct():
-            return record.origin
-        case Suspect():
-            return record.accuser
-        case Receipt():
-            return record.member
-        case DirectAck():
-            return record.destination
-        case _:
-            assert_never(record)

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Final
 
 import msgspec
 
-from twisted_mesh.wire.fields import MAX_NUMBER, Head, Kind, Number, Origin, Sequence
+from twisted_mesh.wire.fields import MAX_NUMBER, FrameBase, Head, Kind, Number, Origin, Sequence
 from twisted_mesh.wire.signed import MAX_HOPS
 
 MAX_BATCH_COUNT: Final = 16_384  # messages in a batch: bounds the objects that 1 MiB unpacks to (guess)
@@ -30,10 +30,11 @@ class SnapshotEntry(msgspec.Struct, array_like=True, frozen=True):
             raise ValueError("a stream's low or base is beyond its high")
 
 
-class Snapshot(msgspec.Struct, array_like=True, frozen=True):
+class Snapshot(FrameBase, array_like=True, frozen=True):
     """The sender's frontier at the moment the link came up, in one or more frames."""
 
     kind: ClassVar = Kind.SNAPSHOT
+    is_early: ClassVar = True
     last: bool
     streams: list[SnapshotEntry]
 
@@ -56,7 +57,7 @@ class HaveEntry(msgspec.Struct, array_like=True, frozen=True):
             raise ValueError("a stream's low is beyond its high")
 
 
-class Have(msgspec.Struct, array_like=True, frozen=True):
+class Have(FrameBase, array_like=True, frozen=True):
     """The streams the sender holds; ``answer`` marks the end of an answer to a WANT."""
 
     kind: ClassVar = Kind.HAVE
@@ -64,7 +65,7 @@ class Have(msgspec.Struct, array_like=True, frozen=True):
     answer: bool
 
 
-class Want(msgspec.Struct, array_like=True, frozen=True):
+class Want(FrameBase, array_like=True, frozen=True):
     """Asks for the held ones of messages ``first..last``, and with ``graft`` to push this origin again.
 
     Without ``graft`` it replaces an earlier WANT for the same stream that is not answered yet: less is
@@ -79,10 +80,11 @@ class Want(msgspec.Struct, array_like=True, frozen=True):
     graft: bool
 
 
-class Prune(msgspec.Struct, array_like=True, frozen=True):
+class Prune(FrameBase, array_like=True, frozen=True):
     """Asks to announce these origins instead of pushing them."""
 
     kind: ClassVar = Kind.PRUNE
+    is_early: ClassVar = True
     origins: list[Origin]
 
 
@@ -93,10 +95,11 @@ class Bucket(msgspec.Struct, array_like=True, frozen=True):
     digest: Origin
 
 
-class Digest(msgspec.Struct, array_like=True, frozen=True):
+class Digest(FrameBase, array_like=True, frozen=True):
     """All buckets that hold a stream."""
 
     kind: ClassVar = Kind.DIGEST
+    is_early: ClassVar = True
     buckets: Annotated[list[Bucket], msgspec.Meta(max_length=64)]
 
 
@@ -125,7 +128,7 @@ class Batch(msgspec.Struct, array_like=True, frozen=True):
         return self.first + self.count - 1
 
 
-class SignedBatch(msgspec.Struct, frozen=True):
+class SignedBatch(FrameBase, frozen=True):
     """A BATCH as it travels: the value, and the very bytes its author signed."""
 
     kind: ClassVar = Kind.BATCH

@@ -6,7 +6,7 @@ Contract: msgspec checks every decoded value against these types.
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 
 import msgspec
 
@@ -18,6 +18,15 @@ Origin = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
 Head = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER - 1)]  # so that head + 1 is a Number, too
 Sequence = Annotated[int, msgspec.Meta(ge=1, le=MAX_NUMBER)]
+
+
+class FrameBase(msgspec.Struct, frozen=True):
+    """The base of all frames.
+
+    :cvar is_early: whether the frame may come before the sender's frontier.
+    """
+
+    is_early: ClassVar[bool] = False
 
 
 class Kind(IntEnum):

@@ -10,10 +10,10 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
-from twisted_mesh.wire.fields import Kind, Number, Origin
+from twisted_mesh.wire.fields import FrameBase, Kind, Number, Origin
 
 
-class Intro(msgspec.Struct, array_like=True, frozen=True):
+class Intro(FrameBase, array_like=True, frozen=True):
     """Who a node is and what it wants of the link; the last frame before PROOF.
 
     ``role`` is a :class:`~twisted_mesh.wire.membership.Role`; ``purpose`` is the
@@ -33,7 +33,7 @@ class Intro(msgspec.Struct, array_like=True, frozen=True):
     replay: Number
 
 
-class Proof(msgspec.Struct, array_like=True, frozen=True):
+class Proof(FrameBase, array_like=True, frozen=True):
     """The signature of INTRO's key over the handshake, and a MAC of the same with the network's key."""
 
     kind: ClassVar = Kind.PROOF
@@ -41,21 +41,23 @@ class Proof(msgspec.Struct, array_like=True, frozen=True):
     mac: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 
 
-class Ping(msgspec.Struct, array_like=True, frozen=True):
+class Ping(FrameBase, array_like=True, frozen=True):
     """Asks for a PONG with the same token."""
 
     kind: ClassVar = Kind.PING
+    is_early: ClassVar = True
     token: Number
 
 
-class Pong(msgspec.Struct, array_like=True, frozen=True):
+class Pong(FrameBase, array_like=True, frozen=True):
     """Answers a PING."""
 
     kind: ClassVar = Kind.PONG
+    is_early: ClassVar = True
     token: Number
 
 
-class Bye(msgspec.Struct, array_like=True, frozen=True):
+class Bye(FrameBase, array_like=True, frozen=True):
     """The last frame on a link: a value of :class:`~twisted_mesh.errors.Reason`, and a sentence."""
 
     kind: ClassVar = Kind.BYE
@@ -63,14 +65,15 @@ class Bye(msgspec.Struct, array_like=True, frozen=True):
     detail: Annotated[str, msgspec.Meta(max_length=512)]
 
 
-class Whisper(msgspec.Struct, frozen=True):
+class Whisper(FrameBase, frozen=True):
     """Messages for this peer alone, a body as in BATCH; unsigned, since the link is the author's own."""
 
     kind: ClassVar = Kind.WHISPER
     body: bytes
 
 
-class Unknown(msgspec.Struct, frozen=True):
+class Unknown(FrameBase, frozen=True):
     """A frame of a kind this version does not know; it is counted and ignored."""
 
+    is_early: ClassVar = True
     kind: int

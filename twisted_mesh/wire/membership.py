@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Final
 
 import msgspec
 
-from twisted_mesh.wire.fields import Head, Kind, Number, Origin, Sequence
+from twisted_mesh.wire.fields import FrameBase, Head, Kind, Number, Origin, Sequence
 
 MAX_RECORD: Final = 4096  # bytes of a PRESENCE's array, unknown fields included (guess)
 MAX_LABEL: Final = 64  # characters (guess)
@@ -105,6 +105,11 @@ class Presence(msgspec.Struct, array_like=True, frozen=True):
     flags: Number
     credential: Annotated[bytes, msgspec.Meta(max_length=1024)]
 
+    @property
+    def signer(self) -> bytes:
+        """The public key that signs it."""
+        return self.origin
+
 
 class Suspect(msgspec.Struct, array_like=True, frozen=True):
     """``accuser`` lost its link to ``member`` without a goodbye; its newest record was ``counter``."""
@@ -115,6 +120,11 @@ class Suspect(msgspec.Struct, array_like=True, frozen=True):
     epoch: Number
     counter: Number
 
+    @property
+    def signer(self) -> bytes:
+        """The public key that signs it."""
+        return self.accuser
+
 
 class RosterEntry(msgspec.Struct, array_like=True, frozen=True):
     """A member's newest PRESENCE as a payload, and how many ms ago the sender of the roster got it."""
@@ -123,7 +133,7 @@ class RosterEntry(msgspec.Struct, array_like=True, frozen=True):
     frame: Annotated[bytes, msgspec.Meta(max_length=MAX_RECORD + 66)]
 
 
-class Roster(msgspec.Struct, array_like=True, frozen=True):
+class Roster(FrameBase, array_like=True, frozen=True):
     """The sender's roster when the link came up, itself included, in one or more frames."""
 
     kind: ClassVar = Kind.ROSTER
@@ -132,7 +142,7 @@ class Roster(msgspec.Struct, array_like=True, frozen=True):
     vote: Annotated[int, msgspec.Meta(ge=0, le=2)]
 
 
-class ForwardJoin(msgspec.Struct, array_like=True, frozen=True):
+class ForwardJoin(FrameBase, array_like=True, frozen=True):
     """A node looks for neighbours, by a walk of ``left`` more steps.
 
     :ivar instead: whether the receiver is to link with that node, and then to end the link this came over.
@@ -144,7 +154,7 @@ class ForwardJoin(msgspec.Struct, array_like=True, frozen=True):
     instead: bool
 
 
-class Shuffle(msgspec.Struct, array_like=True, frozen=True):
+class Shuffle(FrameBase, array_like=True, frozen=True):
     """Offers contacts for others, by a walk of ``left`` more steps; the answer goes back the same way.
 
     :ivar token: drawn at random, the same in the answer.
@@ -156,7 +166,7 @@ class Shuffle(msgspec.Struct, array_like=True, frozen=True):
     left: Walk
 
 
-class ShuffleReply(msgspec.Struct, array_like=True, frozen=True):
+class ShuffleReply(FrameBase, array_like=True, frozen=True):
     """The answer to a SHUFFLE, with its token."""
 
     kind: ClassVar = Kind.SHUFFLE_REPLY

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Final
 
 import msgspec
 
-from twisted_mesh.wire.fields import Head, Kind, Number, Origin, Sequence
+from twisted_mesh.wire.fields import FrameBase, Head, Kind, Number, Origin, Sequence
 
 MAX_TRIES: Final = 255
 
@@ -36,6 +36,11 @@ class Receipt(msgspec.Struct, array_like=True, frozen=True):
         if self.low > self.high + 1:
             raise ValueError("a receipt's low is beyond its high")
 
+    @property
+    def signer(self) -> bytes:
+        """The public key that signs it."""
+        return self.member
+
 
 class SignedReceipt(msgspec.Struct, array_like=True, frozen=True):
     """A receipt as it travels: its signature, and its array as it came.
@@ -53,7 +58,7 @@ class SignedReceipt(msgspec.Struct, array_like=True, frozen=True):
         return SignedReceipt(self.signature, self.array, min(self.hops + 1, 255), self.tries)
 
 
-class Receipts(msgspec.Struct, array_like=True, frozen=True):
+class Receipts(FrameBase, array_like=True, frozen=True):
     """Receipts for one author or several, in one frame."""
 
     kind: ClassVar = Kind.RECEIPT
@@ -77,6 +82,11 @@ class Direct(msgspec.Struct, array_like=True, frozen=True):
     tries: Tries
     body: bytes
 
+    @property
+    def signer(self) -> bytes:
+        """The public key that signs it."""
+        return self.origin
+
 
 class DirectAck(msgspec.Struct, array_like=True, frozen=True):
     """``destination`` has handed the direct message ``number`` of ``origin``'s run to its application.
@@ -91,3 +101,8 @@ class DirectAck(msgspec.Struct, array_like=True, frozen=True):
     epoch: Number
     number: Sequence
     tries: Tries
+
+    @property
+    def signer(self) -> bytes:
+        """The public key that signs it."""
+        return self.destination

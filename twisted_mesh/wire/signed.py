@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
+from twisted_mesh.wire.fields import FrameBase
 from twisted_mesh.wire.membership import Presence, Suspect
 from twisted_mesh.wire.replies import Direct, DirectAck
 
@@ -18,7 +17,7 @@ MAX_HOPS: Final = 255
 Record = Presence | Suspect | Direct | DirectAck
 
 
-class SignedRecord(msgspec.Struct, frozen=True):
+class SignedRecord(FrameBase, frozen=True):
     """A PRESENCE, SUSPECT, DIRECT or DIRECT_ACK as it travels."""
 
     record: Record

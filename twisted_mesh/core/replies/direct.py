@@ -24,7 +24,7 @@ from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.membership.roster import Roster
 from twisted_mesh.core.replies.routes import DETOURS, MOST_HOPS, Routes
-from twisted_mesh.core.signing import Signer, signer
+from twisted_mesh.core.signing import Signer
 from twisted_mesh.errors import PoisonedBody
 from twisted_mesh.wire.bodies import Entry, unpack_entries
 from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT
@@ -246,7 +246,7 @@ class Directs:
         record = signed.record
         is_ack = isinstance(record, DirectAck)
         assert isinstance(record, Direct | DirectAck)
-        author, target = signer(record), record.origin if is_ack else record.destination
+        author, target = record.signer, record.origin if is_ack else record.destination
         known = author == link.peer.origin or self._roster.get(author) is not None
         if not known or author == self._local_node.origin:
             self.counts["stray_directs"] += 1
