@@ -48,7 +48,7 @@ from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.links.tls import Tls
 from twisted_mesh.message import Member
 from twisted_mesh.network import SSL, Protocol
-from twisted_mesh.runtime.profile import Profile
+from twisted_mesh.runtime.profile import checked_profile
 from twisted_mesh.runtime.running_node import RunningNode
 from twisted_mesh.runtime.settings import Settings
 
@@ -109,7 +109,7 @@ class MeshService(Service, Listeners):
         self._clock = monotonic(reactor)
         self._settings = Settings(
             Protocol(subnet, encryption), identity, history,
-            Profile.checked(role, label, tags, overlay, replay), config, self._wall_clock, self._verify,
+            checked_profile(role, label, tags, overlay, replay), config, self._wall_clock, self._verify,
         )  # fmt: skip
         self._out_addr = None if out_addr is None else check_address(out_addr)
         self._endpoints = parse_listen(reactor, listen)

@@ -27,7 +27,7 @@ from twisted_mesh.eventloop.clock import make_monotonic
 from twisted_mesh.identity import Identity
 from twisted_mesh.links.listening import parse_listen
 from twisted_mesh.network import PLAINTEXT, SSL, Protocol
-from twisted_mesh.runtime.profile import Profile
+from twisted_mesh.runtime.profile import checked_profile
 from twisted_mesh.service import MeshService
 from twisted_mesh.version import __version__
 
@@ -120,7 +120,7 @@ class Options(usage.Options):
         if self["replay"] is not None:
             with suppress(ValueError):
                 self["replay"] = float(self["replay"])
-        Profile.checked("member", self["label"], self["tag"], True, self["replay"])
+        checked_profile("member", self["label"], self["tag"], True, self["replay"])
 
     def becomes_daemon(self) -> bool:
         """Whether this is twistd without -n; `twist` and Windows' twistd never become daemons."""

@@ -16,6 +16,7 @@ from twisted_mesh.core.handshake import (
     LocalNode,
     Nonces,
     Peer,
+    Profile,
     Side,
     Stage,
     error_of,
@@ -150,7 +151,8 @@ class TestBothSides(HandshakeTestCase):
     def test_each_side_learns_what_the_other_is_and_the_acceptor_what_it_was_dialled_for(self) -> None:
         for role, purpose in ((Role.GUEST, Purpose.EXCHANGE), (Role.MEMBER, Purpose.URGENT)):
             self.setUp()
-            self.dialler = Party(Side.DIALLER, structs.replace(self.anna, role=role), purpose=purpose)
+            anna = structs.replace(self.anna, profile=Profile(role=role))
+            self.dialler = Party(Side.DIALLER, anna, purpose=purpose)
             proof, _ = self.introduced()
             self.dialler.take(self.acceptor.take(proof))
             who, other = self.acceptor.shake.peer, self.dialler.shake.peer
@@ -160,7 +162,7 @@ class TestBothSides(HandshakeTestCase):
             self.assertEqual((other.role, other.purpose), (Role.MEMBER, Purpose.JOIN))
 
     def test_what_a_later_version_calls_itself_or_wants_counts_as_the_usual(self) -> None:
-        later = structs.replace(self.anna, role=7)
+        later = structs.replace(self.anna, profile=Profile(role=7))  # type: ignore[arg-type]
         self.dialler = Party(Side.DIALLER, later, purpose=9)  # type: ignore[arg-type]
         proof, _ = self.introduced()
         self.dialler.take(self.acceptor.take(proof))

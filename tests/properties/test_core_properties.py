@@ -25,7 +25,7 @@ from tests.core.node_case import ALL, NodeTestCase
 from tests.properties.profile import fixed
 from twisted_mesh.core import events
 from twisted_mesh.core.broadcast.digest import digest
-from twisted_mesh.core.handshake import Handshake, Side, Stage
+from twisted_mesh.core.handshake import Handshake, Profile, Side, Stage
 from twisted_mesh.core.link import LifeState
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.wire import codec
@@ -275,7 +275,7 @@ class TestNode(StrictTestCase):
     def test_whatever_happens(
         self, happens: list[tuple[object, ...]], open_streams: int, overlay: bool
     ) -> None:
-        self.manner = {"overlay": overlay, "address": ("192.0.2.1", 1)}  # type: ignore[misc]
+        self.manner = {"profile": Profile(overlay=overlay), "address": ("192.0.2.1", 1)}  # type: ignore[misc]
         self.make(
             ping_after=5.0,
             dead_after=15.0,

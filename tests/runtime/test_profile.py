@@ -6,8 +6,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from twisted_mesh.core.handshake import Profile
 from twisted_mesh.errors import LocalError
-from twisted_mesh.runtime.profile import MOST_SAID, Profile
+from twisted_mesh.runtime.profile import MOST_SAID, checked_profile
 from twisted_mesh.wire.membership import Role
 
 LONGEST = {f"{number:032}": "v" * 128 for number in range(16)}
@@ -15,7 +16,7 @@ LONGEST = {f"{number:032}": "v" * 128 for number in range(16)}
 
 def profile(role: Any = "member", label: Any = None, tags: Any = LONGEST, overlay: Any = True) -> Profile:
     """A profile, checked."""
-    return Profile.checked(role, label, tags, overlay, None)
+    return checked_profile(role, label, tags, overlay, None)
 
 
 class TestProfile(SynchronousTestCase):

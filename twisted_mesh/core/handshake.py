@@ -82,14 +82,28 @@ class Stage(Enum):
     DONE = "done"
 
 
-class LocalNode(msgspec.Struct, frozen=True):
-    """A node, as it says of itself in a handshake, and its key.
+class Profile(msgspec.Struct, frozen=True):
+    """The part of a node's description that the application chooses.
 
-    :ivar address: at which others can dial it, or None.
+    :ivar label: a text that is shown to people; *label* and *tags* are sent in PRESENCE.
+    :ivar overlay: whether the node looks for neighbours by itself.
+    :ivar replay: the past messages that the node wants delivered, in seconds as in INTRO.
+    """
+
+    role: Role = Role.MEMBER
+    label: str | None = None
+    tags: dict[str, str] = {}
+    overlay: bool = False
+    replay: int = 0
+
+
+class LocalNode(msgspec.Struct, frozen=True):
+    """The description of this node in one run: its key, and the values that it sends to others.
+
+    :ivar address: the address at which others can dial it; None for none.
     :ivar settled: whether it has taken a base (docs/protocol.rst, Joining).
-    :ivar replay: the seconds of the past that it wants delivered, as in INTRO.
-    :ivar overlay: whether it looks for neighbours by itself.
-    :ivar label: and *tags*, *retention*: as in PRESENCE.
+    :ivar sign: makes the signature of a text; *verify* checks one.
+    :ivar retention: the seconds for which it holds messages for others, as in PRESENCE.
     :ivar ephemeral: whether its key was made for this run alone.
     """
 
@@ -101,11 +115,7 @@ class LocalNode(msgspec.Struct, frozen=True):
     settled: bool
     sign: Sign
     verify: Verify
-    replay: int = 0
-    role: Role = Role.MEMBER
-    overlay: bool = False
-    label: str | None = None
-    tags: dict[str, str] = {}
+    profile: Profile = Profile()
     retention: int = 0
     ephemeral: bool = False
 
@@ -236,8 +246,9 @@ class Handshake:
 
     def _introduce(self) -> bytes:
         me = self._local_node
+        role, replay = me.profile.role, me.profile.replay
         intro = Intro(
-            codec.VERSION, me.epoch, me.role, me.settled, me.origin, self._nonce, self.purpose, me.replay
+            codec.VERSION, me.epoch, role, me.settled, me.origin, self._nonce, self.purpose, replay
         )
         return self._note(codec.encode(intro))
 

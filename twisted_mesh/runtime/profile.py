@@ -1,15 +1,16 @@
 """The profile that a node sends to others: its role, label and tags, and which messages it wants.
 
-Contract: :meth:`Profile.checked` raises :class:`~twisted_mesh.errors.LocalError` for values that others
+Contract: :func:`checked_profile` raises :class:`~twisted_mesh.errors.LocalError` for values that others
 could not read.  The arguments have the names they have in :class:`~twisted_mesh.service.MeshService`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 from twisted_mesh.core.broadcast.joining import replay_number
+from twisted_mesh.core.handshake import Profile
 from twisted_mesh.errors import LocalError
 from twisted_mesh.wire.membership import MAX_LABEL, MAX_TAG_KEY, MAX_TAG_VALUE, MAX_TAGS, Role
 
@@ -18,37 +19,23 @@ MOST_SAID: Final = MAX_LABEL + MAX_TAGS * (MAX_TAG_KEY + MAX_TAG_VALUE)
 _ROLES: Final = {"member": Role.MEMBER, "guest": Role.GUEST}
 
 
-class Profile(NamedTuple):
-    """The profile of one node.
+def checked_profile(
+    role: object, label: object, tags: object, overlay: object, replay: float | str | None
+) -> Profile:
+    """The profile with these values.
 
-    :ivar overlay: whether it looks for neighbours by itself.
-    :ivar replay: how much of the past it wants delivered, as in INTRO.
+    :raises LocalError: a value cannot be sent to others; the text says which, and why.
     """
-
-    role: Role
-    label: str | None
-    tags: dict[str, str]
-    overlay: bool
-    replay: int
-
-    @classmethod
-    def checked(
-        cls, role: object, label: object, tags: object, overlay: object, replay: float | str | None
-    ) -> Profile:
-        """The profile with these values.
-
-        :raises LocalError: a value cannot be sent to others; the text says which, and why.
-        """
-        if not isinstance(role, str) or role not in _ROLES:
-            raise LocalError(f"role is 'member' or 'guest', not {role!r}")
-        text = None if label is None else _text("label", label, MAX_LABEL)
-        copied = _copied(tags)
-        size = sum(len(one.encode()) for one in (text or "", *copied, *copied.values()))
-        if size > MOST_SAID:
-            raise LocalError(f"label and tags are at most {MOST_SAID} bytes of UTF-8 together, not {size}")
-        if type(overlay) is not bool:
-            raise LocalError(f"overlay is True or False, not {overlay!r}")
-        return cls(_ROLES[role], text, copied, overlay, replay_number(replay))
+    if not isinstance(role, str) or role not in _ROLES:
+        raise LocalError(f"role is 'member' or 'guest', not {role!r}")
+    text = None if label is None else _text("label", label, MAX_LABEL)
+    copied = _copied(tags)
+    size = sum(len(one.encode()) for one in (text or "", *copied, *copied.values()))
+    if size > MOST_SAID:
+        raise LocalError(f"label and tags are at most {MOST_SAID} bytes of UTF-8 together, not {size}")
+    if type(overlay) is not bool:
+        raise LocalError(f"overlay is True or False, not {overlay!r}")
+    return Profile(_ROLES[role], text, copied, overlay, replay_number(replay))
 
 
 def _copied(tags: object) -> dict[str, str]:

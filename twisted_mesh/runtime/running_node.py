@@ -159,7 +159,7 @@ class RunningNode:
         peers = PersistentPeers(config, dials, redial, table)
         if book is None:
             return peers, None
-        return peers, Rejoin(config, book, dials, redial, table, driver.known, local_node.overlay)
+        return peers, Rejoin(config, book, dials, redial, table, driver.known, local_node.profile.overlay)
 
     def _subscribe(self) -> None:
         """Fill the table of events."""

@@ -11,12 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.handshake import LocalNode, Verify
+from twisted_mesh.core.handshake import LocalNode, Profile, Verify
 from twisted_mesh.core.history.storage import Store
 from twisted_mesh.errors import LocalError
 from twisted_mesh.identity import Identity
 from twisted_mesh.network import Protocol
-from twisted_mesh.runtime.profile import Profile
 from twisted_mesh.storage.sqlite import SqliteStore
 from twisted_mesh.wire.greeting import Address
 
@@ -75,15 +74,11 @@ class Settings:
         :param address: where others can dial the node.
         :raises IdentityError: the epoch cannot be written beside the key.
         """
-        me, profile, limits = self.identity, self._profile, self.config
+        me, limits = self.identity, self.config
         epoch = me.next_epoch(max(above + 1, int(self.wall_clock() * 1000)))
         return LocalNode(
             me.id, me.origin, epoch, self.network, address, False, me.sign, self._verify,
-            profile.replay,
-            role=profile.role,
-            overlay=profile.overlay,
-            label=profile.label,
-            tags=profile.tags,
+            self._profile,
             retention=int(limits.history_seconds if self._history is None else limits.store_seconds),
             ephemeral=me.path is None,
         )  # fmt: skip

@@ -17,7 +17,7 @@ from typing import assert_never
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.events import StreamId
-from twisted_mesh.core.handshake import LocalNode
+from twisted_mesh.core.handshake import LocalNode, Profile
 from twisted_mesh.core.history.reader import read
 from twisted_mesh.core.history.storage import Marks
 from twisted_mesh.core.node import Node
@@ -221,8 +221,7 @@ class Member:
             False,
             self.sign,
             self._verify,
-            role=self.role,
-            overlay=world.overlay,
+            Profile(role=self.role, overlay=world.overlay),
             retention=self.retention,
         )
         config = world.config_of(self.number)

@@ -17,6 +17,7 @@ from twisted_mesh.core.events import (
     Leaving,
     SameKey,
 )
+from twisted_mesh.core.handshake import Profile
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.membership import PresenceFlags, Purpose
 from twisted_mesh.wire.signed import SignedRecord
@@ -246,7 +247,7 @@ class TestTheEnd(ConflictTestCase):
 class TestDials(ConflictTestCase):
     """While there is a conflict others are dialled seldom."""
 
-    manner: ClassVar[dict[str, object]] = {"overlay": True}
+    manner: ClassVar[dict[str, object]] = {"profile": Profile(overlay=True)}
 
     def dials(self, seconds: float) -> int:
         """How many nodes are dialled in that time, of which none lets this one in."""

@@ -24,6 +24,7 @@ from twisted_mesh.core.events import (
     Send,
     Timer,
 )
+from twisted_mesh.core.handshake import Profile
 from twisted_mesh.errors import Reason
 from twisted_mesh.identity import id_of
 from twisted_mesh.wire.broadcast import Prune, Snapshot, SnapshotEntry
@@ -442,7 +443,7 @@ class TestExchanges(EvidenceTestCase):
 class TestStaying(EvidenceTestCase):
     """An exchange between two that did not know of each other becomes a link: there may be two islands."""
 
-    manner: ClassVar[dict[str, object]] = {"overlay": True}
+    manner: ClassVar[dict[str, object]] = {"profile": Profile(overlay=True)}
 
     def knows(self, *names: str) -> None:
         """A node with a link to Anna, whose roster has *names*."""
@@ -593,7 +594,7 @@ class TestDials(EvidenceTestCase):
 class TestOverlay(EvidenceTestCase):
     """What the overlay is told of, and what becomes of what it wants."""
 
-    manner: ClassVar[dict[str, object]] = {"overlay": True, "address": (HOST, 4444)}
+    manner: ClassVar[dict[str, object]] = {"profile": Profile(overlay=True), "address": (HOST, 4444)}
 
     def gossip(self, effects: list[Effect], number: int) -> list[object]:
         """The words between overlays that are sent over a link."""
@@ -652,7 +653,7 @@ class TestOverlay(EvidenceTestCase):
         self.assertEqual(of(self.receive(1, Shuffle(7, [], 0)), Send), [])
 
     def test_without_one_they_are_nothing(self) -> None:
-        self.manner = {"overlay": False}  # type: ignore[misc]
+        self.manner = {"profile": Profile(overlay=False)}  # type: ignore[misc]
         self.star("anna", "bert")
         walk = ForwardJoin(contact("emil", port=4446), 1, False)
         for frame in (walk, Shuffle(7, [], 0), ShuffleReply(7, [])):

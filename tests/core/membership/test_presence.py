@@ -22,6 +22,7 @@ from tests.core.network import (
 )
 from tests.core.node_case import ALL, HOST, contact
 from twisted_mesh.core.events import KeyInUse, Leaving, MemberChanged, Send, Timer
+from twisted_mesh.core.handshake import Profile
 from twisted_mesh.core.membership.roster import State
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire import codec
@@ -47,8 +48,7 @@ class TestOwnRecord(MembershipTestCase):
 
     manner: ClassVar[dict[str, object]] = {
         "address": (HOST, 4444),
-        "label": "kitchen",
-        "tags": {"floor": "1"},
+        "profile": Profile(label="kitchen", tags={"floor": "1"}),
         "retention": 600,
     }
 
@@ -150,7 +150,7 @@ class TestOwnRecord(MembershipTestCase):
 class TestGuest(MembershipTestCase):
     """A guest relays like a member; that it is there it says when it publishes."""
 
-    manner: ClassVar[dict[str, object]] = {"role": Role.GUEST}
+    manner: ClassVar[dict[str, object]] = {"profile": Profile(role=Role.GUEST)}
 
     def setUp(self) -> None:
         super().setUp()

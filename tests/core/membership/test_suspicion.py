@@ -8,6 +8,7 @@ from tests.core.membership_case import MembershipTestCase
 from tests.core.network import closing, forged, of, presence, prune, signature_of, suspect
 from tests.core.node_case import ALL
 from twisted_mesh.core.events import Leaving, LinkClosed, MemberChanged, Send, Timer
+from twisted_mesh.core.handshake import Profile
 from twisted_mesh.core.membership.roster import State
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.link import Ping, Pong
@@ -397,7 +398,7 @@ class TestStall(MembershipTestCase):
 class TestSilentGuest(MembershipTestCase):
     """A guest that has not said that it is there cannot be made to."""
 
-    manner: ClassVar[dict[str, object]] = {"role": Role.GUEST}
+    manner: ClassVar[dict[str, object]] = {"profile": Profile(role=Role.GUEST)}
 
     def test_a_suspicion_of_it_is_not_answered(self) -> None:
         self.star("anna")

@@ -23,6 +23,7 @@ from tests.core.network import (
 )
 from tests.core.replies_case import RepliesTestCase
 from twisted_mesh.core.events import Accepted, Awaited, Effect, Forget, Leaving, ReceiptClosed, Send, Timer
+from twisted_mesh.core.handshake import Profile
 from twisted_mesh.core.replies.receipt_tracker import RANGES_MOST
 from twisted_mesh.core.replies.routes import MOST_HOPS
 from twisted_mesh.errors import Reason
@@ -108,7 +109,7 @@ class TestGiving(RepliesTestCase):
         self.no_receipts(self.wait(3))
 
     def test_a_guest_tells_nothing(self) -> None:
-        self.manner = {"role": Role.GUEST}  # type: ignore[misc]
+        self.manner = {"profile": Profile(role=Role.GUEST)}  # type: ignore[misc]
         self.begin()
         self.receive(1, batch("dora", 4))
         effects = self.get(1) + self.wait(1)
@@ -217,7 +218,7 @@ class TestGaps(RepliesTestCase):
         self.assertEqual(self.receipts(self.lose(3) + self.wait(1), 1), [("me", 4, 3)])
 
     def test_a_guest_has_no_gaps_to_tell(self) -> None:
-        self.manner = {"role": Role.GUEST}  # type: ignore[misc]
+        self.manner = {"profile": Profile(role=Role.GUEST)}  # type: ignore[misc]
         self.begin()
         self.receive(1, batch("dora", 1, 4))
         self.no_receipts(self.lose(3) + self.wait(1))

@@ -65,7 +65,7 @@ class Announcing:
     @property
     def speaks(self) -> bool:
         """Whether this node is a member whose record is valid, so that others accept its suspicions."""
-        return self.is_announced and self._local_node.role is not Role.GUEST
+        return self.is_announced and self._local_node.profile.role is not Role.GUEST
 
     @property
     def is_announced(self) -> bool:
@@ -87,9 +87,9 @@ class Announcing:
             self._counter,
             self._outbox.head,
             self.address,
-            me.role,
-            me.label,
-            me.tags,
+            me.profile.role,
+            me.profile.label,
+            me.profile.tags,
             me.retention,
             interval,
             (PresenceFlags.LEAVING if self._leaving else 0)

@@ -86,7 +86,7 @@ class Membership:
 
     def up(self, link: Link, now: float) -> None:
         """Take in that the peer's frontier has come."""
-        if self._local_node.role is Role.MEMBER:
+        if self._local_node.profile.role is Role.MEMBER:
             self.announcing.announce_first(now)
         if not link.is_exchange:
             self._suspicion.linked(link)

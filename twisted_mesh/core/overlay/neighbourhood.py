@@ -64,7 +64,7 @@ class Neighbourhood:
         own = _at(local_node, local_node.address)
         self.overlay = (
             Overlay(own, local_node.id, config, randomness, effects, self._dial)
-            if local_node.overlay
+            if local_node.profile.overlay
             else None
         )
         self.exchange = Exchange(config, links, membership.roster, repair, randomness, effects, self._dial)
@@ -93,7 +93,7 @@ class Neighbourhood:
 
     def vote(self, link: Link) -> KeepVote:
         """What this node has to say of keeping an exchange as a link between neighbours."""
-        if not self._local_node.overlay:
+        if not self._local_node.profile.overlay:
             return KeepVote.NEVER
         if link.peer.role is Role.GUEST or self._membership.roster.is_there(link.peer.origin):
             return KeepVote.CONTENT

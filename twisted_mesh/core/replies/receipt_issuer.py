@@ -71,7 +71,7 @@ class ReceiptIssuer:
         If there is a store, a message counts as taken once the store has kept that it was taken.
         """
         stream = self._history.get(run)
-        if stream is None or self._local_node.role is Role.GUEST or not self._is_newest(run):
+        if stream is None or self._local_node.profile.role is Role.GUEST or not self._is_newest(run):
             return
         owed = self._owed(stream, stream.base)
         owed.asks_up_to = max(owed.asks_up_to, sequence)
@@ -113,7 +113,7 @@ class ReceiptIssuer:
         """Let the author know of messages that will not come: they may have asked for receipts."""
         run = (gap.origin, gap.epoch)
         stream = self._history.get(run)
-        if stream is None or self._local_node.role is Role.GUEST or not self._is_newest(run):
+        if stream is None or self._local_node.profile.role is Role.GUEST or not self._is_newest(run):
             return
         known = self.owed.get(run)
         owed = self._owed(stream, gap.last)
