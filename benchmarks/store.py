@@ -67,6 +67,7 @@ def opened(path: Path, limit: int = 2**40) -> SqliteStore:
     return SqliteStore(
         path,
         network=b"network",
+        origin=OWN[0],
         bytes_limit=limit,
         seconds_limit=1e9,
         closed_limit=2**18,

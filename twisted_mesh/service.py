@@ -71,7 +71,8 @@ class MeshService(Service, Listeners):
     :param out_addr: (host, port) others can dial, '' as host for the LAN address; None for where it
         listens.
     :param history: file for sent and received messages, so that the node goes on from there after a
-        restart; None keeps them in memory only.  A relative path starts in the present directory.
+        restart; None keeps them in memory only.  A relative path starts in the present directory.  It goes
+        with an *identity*, whose file it is from then on.
     :param replay: how many messages from before it joined are delivered, too: those that the first
         neighbour received in the last so many seconds, or ``"all"`` that the neighbour holds.
     :param overlay: whether it looks for neighbours by itself, beside those it is told to link with.

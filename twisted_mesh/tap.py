@@ -44,7 +44,7 @@ class Options(usage.Options):
         ["subnet", None, "mesh", "Link only with nodes of this subnet."],
         ["encryption", None, SSL, f"{SSL} (TLS 1.3) or {PLAINTEXT}."],
         ["label", None, None, "A name for people, told to all members; at most 64 characters."],
-        ["history", None, None, "File for what was sent and received; made if there is none."],
+        ["history", None, None, "File for what was sent and received; goes with --identity."],
         ["replay", None, None, "Deliver what was sent in the last SECONDS, too, or all that is held."],
         ["identity", None, None, "File of the node's key; made if there is none, mode 0600."],
         ["debug-level", None, "1", "0 warnings, 1 links, 2 decisions, 4 handlers, 5 messages."],
@@ -100,6 +100,8 @@ class Options(usage.Options):
             raise usage.UsageError("--stdio and --print both write to standard output: choose one")
         if self["receipts"] and not (self["stdio"] or self["print"]):
             raise usage.UsageError("--receipts goes with --stdio or --print, which have lines typed")
+        if self["history"] is not None and self["identity"] is None:
+            raise usage.UsageError("--history is one node's: give --identity FILE, too, for its key")
         if (self["stdio"] or self["print"]) and self.becomes_daemon():
             raise usage.UsageError("--stdio and --print need the terminal: use twistd -n")
         if (self["stdio"] or self["print"]) and None in (sys.__stdin__, sys.__stdout__):

@@ -83,6 +83,7 @@ class OptionsTests(SynchronousTestCase):
             ("--port 0 --debug-level x", "--debug-level is 0 to 5, not 'x'"),
             ("--port 0 --stdio --print", "--stdio and --print both write to standard output: choose one"),
             ("--port 0 --receipts", "--receipts goes with --stdio or --print, which have lines typed"),
+            ("--port 0 --history x", "--history is one node's: give --identity FILE, too, for its key"),
             ("--port 0 --bogus", "option --bogus not recognized"),
             ("--port 0 more", "Wrong number of arguments."),
         ):

@@ -10,6 +10,7 @@ from contextlib import closing
 
 from tests.support.processes import ANYWHERE, TWISTD, ProcessCase
 from tests.support.stores import ANNA, batch_of, flush_of, open_store
+from twisted_mesh.identity import Identity, id_of
 from twisted_mesh.network import SSL, Protocol
 
 PAGE = 4096
@@ -19,13 +20,18 @@ SENT = 400  # messages of the size of a page
 class RefusedTests(ProcessCase):
     async def test_each_fault_is_one_line_and_the_file_stays_as_it_was(self) -> None:
         good = self.directory / "good"
-        store = open_store(good, network=Protocol("mesh", SSL).id)
+        origin = Identity.create(self.directory / "key").origin
+        store = open_store(good, network=Protocol("mesh", SSL).id, origin=origin)
         store.flush(flush_of(*(batch_of(ANNA, number, size=PAGE) for number in range(1, 20))))
         store.close()
         whole = good.read_bytes()
         (self.directory / "newer").write_bytes(whole)
         with closing(sqlite3.connect(self.directory / "newer")) as newer:
-            newer.execute("PRAGMA user_version = 2")
+            newer.execute("PRAGMA user_version = 99")
+        (self.directory / "anothers").write_bytes(whole)
+        with closing(sqlite3.connect(self.directory / "anothers")) as anothers:
+            anothers.execute("UPDATE about SET origin = ?", ANNA[:1])
+            anothers.commit()
         with closing(sqlite3.connect(self.directory / "other")) as other:
             other.execute("CREATE TABLE albums (title TEXT)")
         (self.directory / "cut").write_bytes(whole[: len(whole) // 2])
@@ -33,7 +39,8 @@ class RefusedTests(ProcessCase):
         (self.directory / "damaged").write_bytes(whole[:at] + b"\xff" * 99 + whole[at + 99 :])
         (self.directory / "text").write_text("no database\n" * 100)
         faults = {
-            "newer": "is of version 2, which this twisted_mesh does not know",
+            "newer": "is of version 99, which this twisted_mesh does not know",
+            "anothers": f"is of the node {id_of(ANNA[0]).decode()}: name another file, or the identity",
             "other": "is not a history of twisted_mesh: name another file",
             "text": "is not a history of twisted_mesh: name another file",
             "cut": "is damaged (",
@@ -43,7 +50,7 @@ class RefusedTests(ProcessCase):
         if os.path.isdir("/proc/self"):  # a folder that not even root may write
             faults["/proc/history"] = "cannot be written ("
         before = {path: path.read_bytes() for path in self.directory.iterdir()}
-        arguments = ("-n", "--pidfile=", "mesh", f"--listen={ANYWHERE}", "--print")
+        arguments = ("-n", "--pidfile=", "mesh", f"--listen={ANYWHERE}", "--print", "--identity=key")
         children = [self.fork(TWISTD[-1], *arguments, f"--history={name}") for name in faults]
         self.assertEqual(await self.until_ended(*children), [1] * len(faults))
         for child, (name, told) in zip(children, faults.items(), strict=True):
@@ -55,15 +62,21 @@ class RefusedTests(ProcessCase):
         self.assertEqual({path: path.read_bytes() for path in self.directory.iterdir()}, before)
 
     async def test_a_file_in_use_is_told_and_free_again_after_a_kill(self) -> None:
-        first = self.mesh("--print", "--history=history")
+        first = self.mesh("--print", "--identity=key", "--history=history")
         await self.until_listening(first)
-        second = self.mesh("--print", "--history=./history")
+        second = self.mesh("--print", "--identity=key2", "--history=./history")
         self.assertEqual(await self.until_ended(second), [1])
         self.assertIn("is in use by another node: give each a file of its own", second.log)
         self.assertIsNone(first.status)
         first.signal("KILL")
         await self.until_ended(first)
-        await self.until_listening(self.mesh("--print", "--history=history"))
+        await self.until_listening(self.mesh("--print", "--identity=key", "--history=history"))
+
+    async def test_without_an_identity_it_is_a_wrong_option_and_nothing_is_made(self) -> None:
+        node = self.mesh("--print", "--history=history")
+        self.assertEqual(await self.until_ended(node), [1])
+        self.assertIn("--history is one node's: give --identity FILE, too, for its key", node.out.decode())
+        self.assertEqual(list(self.directory.iterdir()), [])
 
 
 class BlockedPipeTests(ProcessCase):

@@ -50,6 +50,11 @@ class TestConstruction(MeshCase):
         for options, told in (
             ({"listen": [("127.0.0.1", 0)]}, "write 'tcp:PORT:interface=ADDRESS', or give an endpoint"),
             ({"config": {}}, "config is a MeshConfig, such as MeshConfig(ping_after=2.0), not {}"),
+            (
+                {"identity": None, "history": "node.history"},
+                "a history is one node's: give its identity, too, such as "
+                "identity=Identity.load_or_create('node.key')",
+            ),
             ({"dial": 5}, "dial makes a client endpoint of a host and a port: it is not 5"),
         ):
             error = self.assertRaises(LocalError, MeshService, self.network.clock, **options)

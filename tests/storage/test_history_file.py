@@ -699,9 +699,12 @@ class TestRefusal(HistoryCase):
         other = self.keeping("other", history=Path(self.path) / "node.history")
         error = self.assertRaises(StoreError, other.startService)
         self.assertIn("node.history", str(error))
+        # Also when it is free: what that node has taken, this one has not.
         self.stop(b)
-        other.startService()
-        self.assertEqual(len(other.addresses), 1)
+        error = self.assertRaises(StoreError, other.startService)
+        self.assertIn(f"is of the node {b.id.decode()}: name another file, or the identity", str(error))
+        self.assertEqual(other.addresses, ())
+        self.stop(self.started())
 
     def test_another_networks_history_is_refused_and_nothing_listens(self) -> None:
         self.stop(self.started())
@@ -718,7 +721,7 @@ class TestRefusal(HistoryCase):
         first = self.node()
         service = self.keeping(listen=[self.network.listen(self.host(first), 4444)])
         self.assertRaises(CannotListenError, service.startService)
-        other = self.started("other", history=Path(self.path) / "node.history")
+        other = self.started()
         self.assertEqual(len(other.addresses), 1)
 
     def test_where_no_run_can_begin_the_history_is_let_go_and_nothing_listens(self) -> None:

@@ -28,12 +28,14 @@ from tests.support.stores import (
     batches_in,
     contents,
     flush_of,
+    make_version_1,
     marks_of,
     open_store,
 )
 from twisted_mesh.core.history.storage import Flush, Missing, Piece
 from twisted_mesh.core.history.stream import StreamId
 from twisted_mesh.errors import StoreError
+from twisted_mesh.identity import id_of
 from twisted_mesh.storage import sqlite_file
 from twisted_mesh.storage.reader import Reader
 from twisted_mesh.storage.sqlite import SqliteStore
@@ -47,11 +49,11 @@ NOBODY = 65534
 class FileCase(StoreCase):
     """What the tests of the file share."""
 
-    def assert_refused(self, text: str, network: bytes = NETWORK, by_nobody: bool = False) -> None:
+    def assert_refused(self, text: str, by_nobody: bool = False, **options: object) -> None:
         """Opening fails with *text*, names the file, and leaves all as it was."""
         before = self.files()
         with nobody() if by_nobody else nullcontext():
-            error = self.assertRaises(StoreError, self.open, network=network)
+            error = self.assertRaises(StoreError, self.open, **options)
         self.assertIn(f"history {self.path}", str(error))
         self.assertIn(text, str(error))
         self.assertNotIn("\n", str(error))
@@ -162,6 +164,14 @@ class TestOpening(FileCase):
         self.assert_refused("is of another network: name another file, or the subnet", network=b"other")
         self.open(network=NETWORK)
 
+    def test_a_history_of_another_node_is_refused_with_the_cure(self) -> None:
+        self.fill()
+        self.assert_refused(
+            f"is of the node {id_of(ME[0]).decode()}: name another file, or the identity it was made with",
+            origin=ANNA[0],
+        )
+        self.open(origin=ME[0])
+
     def test_a_newer_version_is_refused_by_its_number(self) -> None:
         self.fill()
         self.change(f"PRAGMA user_version = {VERSION + 1}")
@@ -202,6 +212,76 @@ class TestOpening(FileCase):
             self.assertIn("is locked by another program", str(error))
         store.flush(flush_of(batch_of(ANNA, 1)))
         self.assertEqual(self.held(store), [1])
+
+
+class TestVersion1(FileCase):
+    """A file of version 1, which names no node."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.batches = [batch_of(ANNA, first) for first in range(1, 4)]
+        make_version_1(self.path, *self.batches)
+
+    def test_it_becomes_this_nodes_and_keeps_all_that_it_holds(self) -> None:
+        held = Contents({ANNA: marks_of(ANNA, 3)}, {ANNA: self.batches}, [(BERT, 5)], True)
+        for _ in range(2):
+            store = self.open()
+            self.assertEqual(contents(store), held)
+            self.check(store)
+        store.flush(flush_of(batch_of(ANNA, 4), settled=True))
+        self.close()
+        self.assert_refused("name another file, or the identity it was made with", origin=ANNA[0])
+        self.assertEqual(self.held(self.open()), [1, 2, 3, 4])
+
+    def test_of_another_network_it_is_left_alone(self) -> None:
+        self.assert_refused("is of another network", network=b"other")
+        self.assertEqual(self.version(), 1)
+
+    def test_with_other_tables_it_is_left_alone(self) -> None:
+        self.change("CREATE TABLE old (x)")
+        self.assert_refused("is damaged (other tables)")
+
+    def test_a_crash_on_the_way_leaves_it_or_its_successor(self) -> None:
+        images: list[dict[str, bytes | None]] = []
+        connect = sqlite3.connect
+
+        def traced(*args: object, **options: object) -> sqlite3.Connection:
+            connection = connect(*args, **options)  # type: ignore[call-overload]
+            connection.set_trace_callback(lambda _: images.append(self.files()))
+            return connection
+
+        self.patch(sqlite3, "connect", traced)
+        held = contents(self.open())
+        self.patch(sqlite3, "connect", connect)
+        images.append(self.files())
+        self.close()
+        versions = set()
+        for image in images:
+            for name in self.files():
+                (self.folder / name).unlink()
+            for name, content in image.items():
+                if not name.endswith(("-shm", "-lock")):
+                    (self.folder / name).write_bytes(content or b"")
+            self.path.chmod(0o600)
+            versions.add(self.version())
+            store = self.open()
+            self.check(store)
+            self.assertEqual(contents(store), held)
+            self.close()
+        self.assertEqual(versions, {1, VERSION})
+
+    def test_a_disk_that_is_full_leaves_it_as_it_was(self) -> None:
+        with room(0):
+            error = self.assertRaises(StoreError, self.open)
+        self.assertIn("is its disk full, or failing?", str(error))
+        self.assertEqual(self.version(), 1)
+        self.assertEqual(self.held(self.open()), [1, 2, 3])
+
+    def version(self) -> int:
+        """The version of the file."""
+        with closing(sqlite3.connect(self.path)) as other:
+            (version,) = other.execute("PRAGMA user_version").fetchone()
+        return int(version)
 
 
 class TestTwoStores(FileCase):
@@ -705,7 +785,9 @@ class TestDamage(FileCase):
             try:
                 store = self.open(bytes_limit=random.choice((1000, 2**40)))
             except StoreError as error:
-                self.assertRegex(str(error), "is damaged|is not a history|is of version|another network")
+                self.assertRegex(
+                    str(error), "is damaged|is not a history|is of (version|the node|another network)"
+                )
                 return "refused"
             for marks in store.restored.marks:
                 for signed in batches_in(store.read(marks.run, 1, ALL, 2**40)):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
+from zlib import crc32
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -82,7 +85,72 @@ class Contents(NamedTuple):
 def open_store(path: object, **options: Any) -> SqliteStore:
     """A store with room for everything."""
     limits = {"bytes_limit": 2**40, "seconds_limit": 1e9, "closed_limit": 1000, "wall_ms": lambda: NOW}
-    return SqliteStore(str(path), **{"network": NETWORK, **limits, **options})
+    return SqliteStore(str(path), **{"network": NETWORK, "origin": ME[0], **limits, **options})
+
+
+#: The tables of a history file of version 1, as programs of that version made them.
+TABLES_OF_VERSION_1 = (
+    """CREATE TABLE about (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    network BLOB NOT NULL,
+    settled INTEGER NOT NULL CHECK (settled IN (0, 1))
+)""",
+    """CREATE TABLE stream (
+    origin BLOB NOT NULL CHECK (typeof(origin) = 'blob' AND length(origin) = 32),
+    epoch INTEGER NOT NULL CHECK (typeof(epoch) = 'integer' AND epoch >= 0),
+    id INTEGER NOT NULL CHECK (typeof(id) = 'integer'),
+    head INTEGER NOT NULL CHECK (typeof(head) = 'integer' AND head >= 0),
+    low INTEGER NOT NULL CHECK (typeof(low) = 'integer' AND low BETWEEN 1 AND head + 1),
+    base INTEGER NOT NULL CHECK (typeof(base) = 'integer' AND base >= 0),
+    taken INTEGER NOT NULL CHECK (typeof(taken) = 'integer' AND taken >= 0),
+    equivocated INTEGER NOT NULL CHECK (equivocated IN (0, 1)),
+    whole INTEGER NOT NULL CHECK (typeof(whole) = 'integer' AND whole >= 1),
+    batches INTEGER NOT NULL CHECK (typeof(batches) = 'integer' AND batches >= 0),
+    bytes INTEGER NOT NULL CHECK (typeof(bytes) = 'integer' AND bytes >= 0),
+    oldest INTEGER NOT NULL CHECK (typeof(oldest) = 'integer'),
+    newest INTEGER NOT NULL CHECK (typeof(newest) = 'integer'),
+    PRIMARY KEY (origin, epoch)
+) WITHOUT ROWID""",
+    """CREATE TABLE batch (
+    stream INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    arrived INTEGER NOT NULL,
+    checksum INTEGER NOT NULL,
+    payload BLOB NOT NULL
+)""",
+    "CREATE UNIQUE INDEX batch_order ON batch (stream, first)",
+    """CREATE TABLE closed (
+    id INTEGER PRIMARY KEY,
+    origin BLOB NOT NULL CHECK (typeof(origin) = 'blob' AND length(origin) = 32),
+    epoch INTEGER NOT NULL CHECK (typeof(epoch) = 'integer' AND epoch >= 0),
+    head INTEGER NOT NULL CHECK (typeof(head) = 'integer' AND head >= 0),
+    UNIQUE (origin, epoch)
+)""",
+)
+
+
+def make_version_1(path: object, *batches: SignedBatch) -> None:
+    """Make a history file of version 1 that holds *batches* of one run, and the closed run of BERT."""
+    run = (batches[0].batch.origin, batches[0].batch.epoch)
+    payloads = [codec.encode(signed)[4:] for signed in batches]
+    cost = sum(len(payload) + ROW_BYTES for payload in payloads)
+    head = batches[-1].batch.last
+    with closing(sqlite3.connect(str(path), isolation_level=None)) as database:
+        database.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        database.execute("PRAGMA application_id = 0x6D657368")
+        database.execute("PRAGMA user_version = 1")
+        for statement in TABLES_OF_VERSION_1:
+            database.execute(statement)
+        database.execute("INSERT INTO about VALUES (1, ?, 1)", (NETWORK,))
+        stream = (*run, 1, head, 1, 0, 0, 0, 1, len(batches), cost, NOW, NOW)
+        database.execute(f"INSERT INTO stream VALUES ({', '.join('?' * len(stream))})", stream)
+        for signed, payload in zip(batches, payloads, strict=True):
+            row = (1, signed.batch.first, signed.batch.last, NOW, crc32(payload), payload)
+            database.execute("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?)", row)
+        database.execute("INSERT INTO closed VALUES (NULL, ?, ?, 5)", BERT)
+        database.execute("PRAGMA journal_mode = WAL")
+    os.chmod(str(path), 0o600)
 
 
 def batches_in(pieces: Iterable[Piece]) -> list[SignedBatch]:

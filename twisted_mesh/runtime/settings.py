@@ -44,6 +44,12 @@ class Settings:
         self.network = network.checked()
         if not isinstance(identity, Identity | None):
             raise LocalError(f"an identity is Identity.load_or_create(path), not {identity!r}")
+        if identity is None and history is not None:
+            # Nobody would have its key after a restart: its own messages would be another node's.
+            raise LocalError(
+                "a history is one node's: give its identity, too, such as "
+                "identity=Identity.load_or_create('node.key')"
+            )
         self.identity = identity or Identity.generate()
         self._history = None if history is None else Path(history).absolute()
         self._profile = profile
@@ -61,6 +67,7 @@ class Settings:
         return SqliteStore(
             self._history,
             network=self.network.id,
+            origin=self.identity.origin,
             bytes_limit=config.store_bytes,
             seconds_limit=config.store_seconds,
             closed_limit=config.closed_streams,

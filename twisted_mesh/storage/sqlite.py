@@ -45,6 +45,7 @@ class SqliteStore:
         path: str | os.PathLike[str],
         *,
         network: bytes,
+        origin: bytes,
         bytes_limit: int,
         seconds_limit: float,
         closed_limit: int,
@@ -52,7 +53,8 @@ class SqliteStore:
     ) -> None:
         """Open the history at *path*, or make it with mode 0600.
 
-        :param network: the protocol id of the node's network; it must be the same at every opening.
+        :param network: the protocol id of the node's network; :param origin: of the node.  Both must be the
+            same at every opening.
         :param bytes_limit: of batches; beyond it, the origin with the most bytes gives up its oldest batch.
         :param seconds_limit: how long a batch is kept, by this host's clock.
         :param closed_limit: heads of closed streams; if there are more, the oldest is forgotten.
@@ -62,7 +64,7 @@ class SqliteStore:
         self.name = os.path.realpath(path)
         self._wall_ms = wall_ms
         self._limits = Limits(bytes_limit, seconds_limit, closed_limit)
-        self._opened = open_history(self.name, network)
+        self._opened = open_history(self.name, network, origin)
         self._writer, self._reader = self._opened.writer, self._opened.reader
         self._batches = Reader(self._reader, self._cannot_read)
         self._closed = self._has_logged = False

@@ -1,10 +1,10 @@
 """The SQLite file of a history: opening, checking and locking it.
 
-Contract: :func:`open_history` gives two connections to a history file.  It is this network's, it is whole
-as far as that can be seen without reading all of it, and nobody else uses it while the :class:`Lock` is
-held.  Otherwise it raises :class:`~twisted_mesh.errors.StoreError` and changes nothing.  :func:`explain`
-says in plain words what an error of SQLite means.  A process that dies at any moment loses nothing that was
-committed.  When the power fails, the last transactions may be lost, but the rest is whole.
+Contract: :func:`open_history` gives two connections to a history file.  It is of this node and network, it
+is whole as far as that can be seen without reading all of it, and nobody else uses it while the
+:class:`Lock` is held.  Otherwise it raises :class:`~twisted_mesh.errors.StoreError` and changes nothing.
+:func:`explain` says in plain words what an error of SQLite means.  A process that dies at any moment loses
+nothing that was committed.  When the power fails, the last transactions may be lost, but the rest is whole.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import Final, NamedTuple
 
 from twisted_mesh.errors import StoreError
 from twisted_mesh.eventloop.forks import never_free
+from twisted_mesh.identity import id_of
+from twisted_mesh.storage.schema import APPLICATION, EARLIER, SCHEMA, VERSION
 from twisted_mesh.wire.framing import MAX_FRAME_BYTES
 
-VERSION: Final = 1
-APPLICATION: Final = 0x6D657368  # "mesh"
 _MIB: Final = 2**20
 _WAL_PAGES: Final = 2000  # of 4 KiB in the log until it is copied (twice SQLite's 1000; guess)
 _WAL_BYTES: Final = 16 * _MIB  # of the log that stay on disk after it was copied (guess)
@@ -31,48 +31,6 @@ _READ_PATIENCE: Final = 0.05  # the same in the reactor's thread, which must not
 _ANY: Final = 2**63
 #: Errors of a damaged file or a full disk.  The second comes when SQLite's message quotes damaged text.
 TROUBLE: Final = (sqlite3.Error, UnicodeDecodeError)
-
-#: As SQLite stores it, so that another schema is noticed.  The batches are in an ordinary table with an
-#: index beside it: in a clustered table, rows of 1 KiB took four times their size (measured).
-SCHEMA: Final = (
-    """CREATE TABLE about (
-    one INTEGER PRIMARY KEY CHECK (one = 1),
-    network BLOB NOT NULL,
-    settled INTEGER NOT NULL CHECK (settled IN (0, 1))
-)""",
-    """CREATE TABLE stream (
-    origin BLOB NOT NULL CHECK (typeof(origin) = 'blob' AND length(origin) = 32),
-    epoch INTEGER NOT NULL CHECK (typeof(epoch) = 'integer' AND epoch >= 0),
-    id INTEGER NOT NULL CHECK (typeof(id) = 'integer'),
-    head INTEGER NOT NULL CHECK (typeof(head) = 'integer' AND head >= 0),
-    low INTEGER NOT NULL CHECK (typeof(low) = 'integer' AND low BETWEEN 1 AND head + 1),
-    base INTEGER NOT NULL CHECK (typeof(base) = 'integer' AND base >= 0),
-    taken INTEGER NOT NULL CHECK (typeof(taken) = 'integer' AND taken >= 0),
-    equivocated INTEGER NOT NULL CHECK (equivocated IN (0, 1)),
-    whole INTEGER NOT NULL CHECK (typeof(whole) = 'integer' AND whole >= 1),
-    batches INTEGER NOT NULL CHECK (typeof(batches) = 'integer' AND batches >= 0),
-    bytes INTEGER NOT NULL CHECK (typeof(bytes) = 'integer' AND bytes >= 0),
-    oldest INTEGER NOT NULL CHECK (typeof(oldest) = 'integer'),
-    newest INTEGER NOT NULL CHECK (typeof(newest) = 'integer'),
-    PRIMARY KEY (origin, epoch)
-) WITHOUT ROWID""",
-    """CREATE TABLE batch (
-    stream INTEGER NOT NULL,
-    first INTEGER NOT NULL,
-    last INTEGER NOT NULL,
-    arrived INTEGER NOT NULL,
-    checksum INTEGER NOT NULL,
-    payload BLOB NOT NULL
-)""",
-    "CREATE UNIQUE INDEX batch_order ON batch (stream, first)",
-    """CREATE TABLE closed (
-    id INTEGER PRIMARY KEY,
-    origin BLOB NOT NULL CHECK (typeof(origin) = 'blob' AND length(origin) = 32),
-    epoch INTEGER NOT NULL CHECK (typeof(epoch) = 'integer' AND epoch >= 0),
-    head INTEGER NOT NULL CHECK (typeof(head) = 'integer' AND head >= 0),
-    UNIQUE (origin, epoch)
-)""",
-)
 
 
 class Lock:
@@ -144,11 +102,12 @@ class Opened(NamedTuple):
             end.callback(self.reader.close)
 
 
-def open_history(path: str, network: bytes) -> Opened:
+def open_history(path: str, network: bytes, origin: bytes) -> Opened:
     """Open the history at *path*, or make it.
 
     :param path: absolute, without links.
     :param network: the protocol id of the node's network.
+    :param origin: of the node.  A file of a version that named no node becomes this node's.
     :raises StoreError: it cannot be used; the text says why, and what to do about it.
     """
     if not os.path.isdir(os.path.dirname(path)):
@@ -160,7 +119,7 @@ def open_history(path: str, network: bytes) -> Opened:
         try:
             writer = _connect(path, _PATIENCE)
             undo.callback(writer.close)
-            _check(writer, path, network, size)
+            _check(writer, path, _Owner(network, origin), size)
             _set_up(writer, path)
             reader = _connect(path, _READ_PATIENCE)
             undo.callback(reader.close)
@@ -252,7 +211,14 @@ def _connect(path: str, patience: float) -> sqlite3.Connection:
     return connection
 
 
-def _check(writer: sqlite3.Connection, path: str, network: bytes, size: int) -> None:
+class _Owner(NamedTuple):
+    """The node whose history a file is, as the table ``about`` names it."""
+
+    network: bytes
+    origin: bytes
+
+
+def _check(writer: sqlite3.Connection, path: str, owner: _Owner, size: int) -> None:
     """Make the tables in an empty file; or check those of a file of *size* bytes."""
     if not number(writer, "page_count"):
         # In one transaction, so that a crash leaves an empty file or a history; the first pragma writes,
@@ -263,12 +229,12 @@ def _check(writer: sqlite3.Connection, path: str, network: bytes, size: int) -> 
             writer.execute(f"PRAGMA user_version = {VERSION}")
             for statement in SCHEMA:
                 writer.execute(statement)
-            writer.execute("INSERT INTO about VALUES (1, ?, 0)", (network,))
+            writer.execute("INSERT INTO about VALUES (1, ?, ?, 0)", owner)
         return
     if number(writer, "application_id") != APPLICATION:
         raise _foreign(path)
     version = number(writer, "user_version")
-    if version != VERSION:
+    if version != VERSION and version not in EARLIER:
         raise StoreError(
             f"history {path} is of version {version}, which this twisted_mesh does not know: "
             f"use a newer twisted_mesh, or another file"
@@ -276,7 +242,7 @@ def _check(writer: sqlite3.Connection, path: str, network: bytes, size: int) -> 
     if number(writer, "page_count") * number(writer, "page_size") > size:
         raise _damaged(path, "its end is missing")
     tables = {sql for (sql,) in writer.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")}
-    if tables != set(SCHEMA):
+    if tables != set(SCHEMA if version == VERSION else EARLIER[version].schema):
         raise _damaged(path, "other tables")
     # Not the table of batches, which would take seconds: damage there is noticed when it is read.
     for table in ("about", "stream", "closed"):
@@ -285,11 +251,28 @@ def _check(writer: sqlite3.Connection, path: str, network: bytes, size: int) -> 
             raise _damaged(path, str(found[0]))
     if (about := writer.execute("SELECT network FROM about").fetchone()) is None:
         raise _damaged(path, "it names no network")
-    if about[0] != network:
+    if about[0] != owner.network:
         raise StoreError(
             f"history {path} is of another network: name another file, "
             f"or the subnet and encryption it was made with"
         )
+    if version < VERSION:
+        _migrate(writer, version, owner)
+    (origin,) = writer.execute("SELECT origin FROM about").fetchone()
+    if origin != owner.origin:
+        raise StoreError(
+            f"history {path} is of the node {id_of(origin).decode()}: name another file, "
+            f"or the identity it was made with"
+        )
+
+
+def _migrate(writer: sqlite3.Connection, version: int, owner: _Owner) -> None:
+    """Make a file of an earlier *version* one of this version, or leave it as it is."""
+    with transaction(writer):
+        for number in range(version, VERSION):
+            for statement in EARLIER[number].steps:
+                writer.execute(statement, owner._asdict())
+        writer.execute(f"PRAGMA user_version = {VERSION}")
 
 
 def _set_up(writer: sqlite3.Connection, path: str) -> None:
