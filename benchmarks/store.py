@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 
 from twisted_mesh.core.events import StreamId
-from twisted_mesh.core.history.storage import Flush, Marks
+from twisted_mesh.core.history.storage import Flush, Marks, StoreLimits, StoreOwner
 from twisted_mesh.storage.sqlite import SqliteStore
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, pack_entry
@@ -64,15 +64,7 @@ def flushes(size: int, together: int, runs: list[StreamId]) -> Iterator[Flush]:
 
 def opened(path: Path, limit: int = 2**40) -> SqliteStore:
     """The store at *path*."""
-    return SqliteStore(
-        path,
-        network=b"network",
-        origin=OWN[0],
-        bytes_limit=limit,
-        seconds_limit=1e9,
-        closed_limit=2**18,
-        wall_ms=lambda: START,
-    )
+    return SqliteStore(path, StoreOwner(b"network", OWN[0]), StoreLimits(limit, 1e9, 2**18), lambda: START)
 
 
 def flushing(folder: Path, size: int, together: int, number: int) -> None:

@@ -441,7 +441,7 @@ class TestRetention(StoreCase):
         self.assertEqual(list(flushed.lows), [(ANNA, 1011)])
 
     def test_much_is_given_up_in_pieces_so_that_no_flush_takes_long(self) -> None:
-        self.patch(catalogue, "_PIECE", 4)
+        self.patch(catalogue, "_MOST_GIVEN_UP", 4)
         size = size_of(batch_of(ANNA, 1000))
         store = self.open(bytes_limit=160 * size, seconds_limit=10)
         store.flush(flush_of(*(batch_of(ANNA, first) for first in range(1000, 1160))))

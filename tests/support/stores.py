@@ -6,17 +6,17 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from zlib import crc32
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_mesh.core.history.storage import Flush, Marks, Missing, Piece
+from twisted_mesh.core.history.storage import Flush, Marks, Missing, Piece, StoreLimits, StoreOwner
 from twisted_mesh.core.history.stream import StreamId
 from twisted_mesh.storage.catalogue import ROW_BYTES
 from twisted_mesh.storage.sqlite import SqliteStore
@@ -82,10 +82,19 @@ class Contents(NamedTuple):
     settled: bool
 
 
-def open_store(path: object, **options: Any) -> SqliteStore:
+def open_store(
+    path: object,
+    *,
+    network: bytes = NETWORK,
+    origin: bytes = ME[0],
+    bytes_limit: int = 2**40,
+    seconds_limit: float = 1e9,
+    closed_limit: int = 1000,
+    wall_ms: Callable[[], int] = lambda: NOW,
+) -> SqliteStore:
     """A store with room for everything."""
-    limits = {"bytes_limit": 2**40, "seconds_limit": 1e9, "closed_limit": 1000, "wall_ms": lambda: NOW}
-    return SqliteStore(str(path), **{"network": NETWORK, "origin": ME[0], **limits, **options})
+    limits = StoreLimits(bytes_limit, seconds_limit, closed_limit)
+    return SqliteStore(str(path), StoreOwner(network, origin), limits, wall_ms)
 
 
 #: The tables of a history file of version 1, as programs of that version made them.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.handshake import LocalNode, Profile, Verify
-from twisted_mesh.core.history.storage import Store
+from twisted_mesh.core.history.storage import Store, StoreLimits, StoreOwner
 from twisted_mesh.errors import LocalError
 from twisted_mesh.identity import Identity
 from twisted_mesh.network import Protocol
@@ -64,15 +64,9 @@ class Settings:
         if self._history is None:
             return None
         config = self.config
-        return SqliteStore(
-            self._history,
-            network=self.network.id,
-            origin=self.identity.origin,
-            bytes_limit=config.store_bytes,
-            seconds_limit=config.store_seconds,
-            closed_limit=config.closed_streams,
-            wall_ms=lambda: int(self.wall_clock() * 1000),
-        )
+        owner = StoreOwner(self.network.id, self.identity.origin)
+        limits = StoreLimits(config.store_bytes, config.store_seconds, config.closed_streams)
+        return SqliteStore(self._history, owner, limits, lambda: int(self.wall_clock() * 1000))
 
     def new_run(self, above: int, address: Address | None) -> LocalNode:
         """The description of the node in a new run.

@@ -1,9 +1,10 @@
-"""The streams of the history file: flushes go in, old batches go out.
+"""The streams of the history file: writes flushes, and gives up (deletes) old batches.
 
-Contract: a :class:`Catalogue` holds in memory what the tables say of each stream.  It changes memory and
-tables together, within a transaction that its caller begins and ends; throw it away if that is rolled back.
-If there are too many bytes, the origin with the most gives up first: the oldest batch of its largest
-stream.  Batches that are too old are given up.  Own messages that no neighbour has are never given up.
+Contract: a :class:`Catalogue` holds in memory the rows of the table of streams.  It changes memory and
+tables together, within a transaction that its caller begins and ends.  If the transaction is rolled back,
+throw the catalogue away.  If there are too many bytes, the origin with the most bytes gives up a batch: the
+oldest of its largest stream.  Batches that are too old are given up.  Messages of this node's own that no
+neighbour has are never given up.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import msgspec
 
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.eviction import Shares, room_at
-from twisted_mesh.core.history.storage import Flush, Marks, Restored
+from twisted_mesh.core.history.storage import Flush, Marks, Restored, StoreLimits, StoreSize
 from twisted_mesh.storage.sqlite_file import numbers
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import SignedBatch
@@ -27,28 +28,17 @@ from twisted_mesh.wire.framing import LENGTH_BYTES
 #: Bytes around a payload: the rest of its row, and its key in the index.  Measured: 52 to 58 around a small
 #: payload; a payload of 2 KiB takes twice its size, since no two fit in a page of the file.
 ROW_BYTES: Final = 56
-_PIECE: Final = 4096  # batches given up in one flush, so that none takes seconds (25 to 70 ms: measured)
-_AHEAD: Final = 64  # rows read at once
+#: Batches that one flush gives up at most, so that no flush takes seconds (25 to 70 ms: measured).  Batches
+#: beyond the limit of bytes are given up in any case.
+_MOST_GIVEN_UP: Final = 4096
+_ROWS_AT_ONCE: Final = 64  # that one statement reads (guess)
 _NEVER: Final = 2**63 - 1
 
 
-class Limits(NamedTuple):
-    """How much is kept.
-
-    :ivar bytes: of the batches of all streams.
-    :ivar seconds: after a batch came.
-    :ivar closed: heads of closed streams.
-    """
-
-    bytes: int
-    seconds: float
-    closed: int
-
-
 class Entry(msgspec.Struct, eq=False):
-    """One stream as it is stored: its row of the table, in the order of the columns, and what follows.
+    """One stored stream: the columns of its row in their order, then two facts that follow from them.
 
-    :ivar oldest: when the lowest batch came; :ivar newest: when the last one came.
+    :ivar oldest: when the lowest batch came; :ivar newest: when the last batch came.
     :ivar end: the last number of the last batch; 0 if there is none.
     :ivar has_below: whether batches below ``low`` may be stored, for consumers that have not taken them.
     """
@@ -69,7 +59,6 @@ class Entry(msgspec.Struct, eq=False):
     has_below: bool = False
 
     def row(self) -> tuple[object, ...]:
-        """The row of the table."""
         run, *columns, _, _ = msgspec.structs.astuple(self)
         return *run, *columns
 
@@ -82,7 +71,7 @@ class _Row(NamedTuple):
 
 
 class _Oldest:
-    """The batches of one stream that may be given up, from the lowest up.
+    """The batches of one stream that may be given up, the lowest first.
 
     :param limit: batches that end above this number stay.
     """
@@ -90,9 +79,9 @@ class _Oldest:
     def __init__(self, database: sqlite3.Connection, entry: Entry, limit: int) -> None:
         self._database = database
         self._limit = limit
-        self._rows: deque[_Row] = deque()
-        self._seen = -1  # the first number of the last row that was read
-        self._passed: int | None = None
+        self._rows: deque[_Row] = deque()  # read, and not given up
+        self._read_up_to = -1  # the first number of the last row that was read
+        self._given_up: int | None = None  # the first number of the last batch that was given up
         self.entry = entry
 
     @property
@@ -101,16 +90,16 @@ class _Oldest:
         row = self.lowest
         return None if row is None or row.last > self._limit else row
 
-    def pass_over(self) -> None:
-        """Give up :attr:`next`, and go on to the batch behind it."""
-        self._passed = self._rows.popleft().first
+    def give_up(self) -> None:
+        """Have :meth:`delete` delete the batch :attr:`next`, and go on to the batch behind it."""
+        self._given_up = self._rows.popleft().first
 
     def delete(self) -> None:
-        """Delete the batches that were passed over, and note when the oldest of the rest came."""
-        if self._passed is None:
+        """Delete the batches that were given up, and note when the oldest of the rest came."""
+        if self._given_up is None:
             return
         self._database.execute(
-            "DELETE FROM batch WHERE stream = ? AND first <= ?", (self.entry.id, self._passed)
+            "DELETE FROM batch WHERE stream = ? AND first <= ?", (self.entry.id, self._given_up)
         )
         if (row := self.lowest) is not None:
             self.entry.oldest = row.arrived
@@ -122,29 +111,26 @@ class _Oldest:
             rows = self._database.execute(
                 "SELECT first, last, arrived, length(payload) FROM batch "
                 "WHERE stream = ? AND first > ? ORDER BY first LIMIT ?",
-                (self.entry.id, self._seen, _AHEAD),
+                (self.entry.id, self._read_up_to, _ROWS_AT_ONCE),
             ).fetchall()
             for row in rows:
                 first, last, arrived, length = numbers(row)
                 self._rows.append(_Row(first, last, arrived, length + ROW_BYTES))
-                self._seen = first
+                self._read_up_to = first
         return self._rows[0] if self._rows else None
 
 
 class Catalogue:
-    """All streams as they are stored.
+    """All stored streams."""
 
-    :ivar batches: of all streams; :ivar bytes: of these batches.
-    :ivar closed: how many heads of closed streams.
-    """
-
-    def __init__(self, database: sqlite3.Connection, limits: Limits) -> None:
+    def __init__(self, database: sqlite3.Connection, limits: StoreLimits) -> None:
         self._database = database
         self._limits = limits
         self._entries: dict[StreamId, Entry] = {}
-        self._lows: dict[StreamId, int] = {}  # of the streams this flush changes, as its caller knows them
+        # The low of each stream that this flush changes, as the core knows it.
+        self._known_lows: dict[StreamId, int] = {}
         self._rows: list[tuple[object, ...]] = []  # of this flush, not inserted yet
-        self._left = 0  # how many batches this flush may give up that need not go now
+        self._may_give_up = 0  # batches that this flush may still give up, of those that could wait
         self._evicting = False
         for origin, epoch, *columns in database.execute("SELECT * FROM stream"):
             entry = self._entries[origin, epoch] = Entry((origin, epoch), *columns)
@@ -152,18 +138,17 @@ class Catalogue:
             entry.has_below = entry.taken < entry.low - 1
         entries = self._entries.values()
         self._next_id = max((entry.id for entry in entries), default=0) + 1
-        self._due = min((entry.oldest for entry in entries if entry.batches), default=_NEVER)
-        self.batches = sum(entry.batches for entry in entries)
-        self.bytes = sum(entry.bytes for entry in entries)
-        (self.closed,) = database.execute("SELECT count(*) FROM closed").fetchone()
+        self._oldest_came = min((entry.oldest for entry in entries if entry.batches), default=_NEVER)
+        self._batches = sum(entry.batches for entry in entries)
+        self._bytes = sum(entry.bytes for entry in entries)
+        (self._closed,) = database.execute("SELECT count(*) FROM closed").fetchone()
         (self._settled,) = database.execute("SELECT settled FROM about").fetchone()
 
-    def __len__(self) -> int:
-        """How many streams are open."""
-        return len(self._entries)
+    def size(self) -> StoreSize:
+        return StoreSize(len(self._entries), self._closed, self._batches, self._bytes)
 
     def restored(self) -> Restored:
-        """The values that a node which opens the history begins with."""
+        """The values with which a node that opens the history begins."""
         marks = [
             Marks(e.run, e.head, e.low, e.base, e.taken, bool(e.equivocated), e.whole)
             for e in self._entries.values()
@@ -174,19 +159,19 @@ class Catalogue:
 
     def is_overdue(self, now: int) -> bool:
         """Whether a batch is too old at *now*, in milliseconds since 1970."""
-        return self._due <= now - self._limits.seconds * 1000
+        return self._oldest_came <= now - self._limits.seconds * 1000
 
     def apply(self, flush: Flush, now: int) -> Sequence[tuple[StreamId, int]]:
-        """Write *flush*, then give up batches that are too many or too old.
+        """Write *flush*, then give up the batches that are beyond the limits.
 
         :param now: milliseconds of wall clock since 1970.
-        :return: the lows that its caller does not know.
+        :return: the lows that have risen beyond those that the core knows.
         :raises sqlite3.Error: the file cannot be written.
-        :raises ValueError: a batch does not join those stored, or marks do not fit: the caller's fault.
+        :raises ValueError: a batch does not join those stored, or marks do not fit: the core's fault.
         """
-        self._lows = {}
+        self._known_lows = {}
         self._rows = []
-        self._left = _PIECE
+        self._may_give_up = _MOST_GIVEN_UP
         for run, head in flush.closed:
             self._close(run, head)
         for marks in flush.marks:
@@ -197,8 +182,8 @@ class Catalogue:
             if run in self._entries or run not in closed:
                 self._put(self._entries[run], arrived, signed)
         self._insert()
-        self._age(now - self._limits.seconds * 1000, flush.own)
-        if self._evicting or self.bytes > self._limits.bytes:
+        self._give_up_old(now - self._limits.seconds * 1000, flush.own)
+        if self._evicting or self._bytes > self._limits.bytes:
             self._evict(flush.own)
         if flush.settled != self._settled:
             self._database.execute("UPDATE about SET settled = ?", (flush.settled,))
@@ -209,9 +194,9 @@ class Catalogue:
     def _close(self, run: StreamId, head: int) -> None:
         if (entry := self._entries.get(run)) is not None:
             self._drop(entry)
-        self._forget_closed(run)  # so that it is the newest again
+        self._forget_closed(run)  # so that its new row is the newest
         self._database.execute("INSERT INTO closed VALUES (NULL, ?, ?, ?)", (*run, head))
-        self.closed += 1
+        self._closed += 1
 
     def _drop(self, entry: Entry) -> None:
         del self._entries[entry.run]
@@ -220,22 +205,22 @@ class Catalogue:
         self._count(entry, -entry.batches, -entry.bytes)
 
     def _forget_closed(self, run: StreamId) -> None:
-        self.closed -= self._database.execute(
+        self._closed -= self._database.execute(
             "DELETE FROM closed WHERE origin = ? AND epoch = ?", run
         ).rowcount
 
     def _limit_closed(self) -> None:
-        beyond = self.closed - self._limits.closed
+        beyond = self._closed - self._limits.closed
         if beyond > 0:
             self._database.execute(
                 "DELETE FROM closed WHERE id IN (SELECT id FROM closed ORDER BY id LIMIT ?)", (beyond,)
             )
-            self.closed -= beyond
+            self._closed -= beyond
 
     def _mark(self, marks: Marks) -> None:
         entry = self._entries.get(marks.run)
         if entry is not None and marks.head < entry.head:
-            self._drop(entry)  # it was closed, forgotten even by its head, and began anew
+            self._drop(entry)  # the core closed the stream, forgot even its head, and began it anew
             entry = None
         if entry is None:
             entry = self._entries[marks.run] = Entry(marks.run, self._next_id)
@@ -243,16 +228,16 @@ class Catalogue:
             self._forget_closed(marks.run)
         entry.head, entry.base = marks.head, marks.base
         entry.taken, entry.equivocated, entry.whole = marks.taken, marks.equivocated, marks.whole
-        self._lows[marks.run] = marks.low
+        self._known_lows[marks.run] = marks.low
         if entry.batches and marks.low > entry.low:
             entry.low = marks.low
             entry.end = max(entry.end, marks.low - 1)
             entry.has_below = True
         if entry.has_below:
-            self._clear(entry)
+            self._give_up_taken(entry)
 
-    def _clear(self, entry: Entry) -> None:
-        """Give up the batches below the low, except those that some consumer has not taken."""
+    def _give_up_taken(self, entry: Entry) -> None:
+        """Give up the batches below the low that every consumer has taken."""
         oldest = _Oldest(self._database, entry, min(entry.low - 1, entry.taken))
         while (row := oldest.next) is not None:
             self._give_up(oldest, row)
@@ -261,21 +246,21 @@ class Catalogue:
 
     def _put(self, entry: Entry, arrived: int, signed: SignedBatch) -> None:
         batch = signed.batch
-        if batch.last < self._lows.setdefault(entry.run, entry.low):
-            return  # its marks say that it was given up since
+        if batch.last < self._known_lows.setdefault(entry.run, entry.low):
+            return  # the core has given it up meanwhile: the low of its marks is higher
         if not entry.batches:
             entry.low = batch.first
         elif batch.first > entry.end + 1:
             raise ValueError(f"{batch.first} does not join {entry.end} of {entry.run}")
         else:
-            # A batch that waited behind a hole came when the hole was filled.  And if the clock was set
-            # back, a batch that is later in the stream still did not come before the earlier ones.
+            # The times must rise with the numbers.  They would not if a batch waited behind a hole, or if
+            # the clock was set back.
             arrived = max(arrived, entry.newest)
             if batch.first <= entry.end:
                 self._replace(entry, batch.first)
         if not entry.batches:
             entry.oldest = arrived
-            self._due = min(self._due, arrived)
+            self._oldest_came = min(self._oldest_came, arrived)
         payload = memoryview(codec.encode(signed))[LENGTH_BYTES:]
         self._rows.append((entry.id, batch.first, batch.last, arrived, crc32(payload), payload))
         entry.newest, entry.end = arrived, batch.last
@@ -286,7 +271,7 @@ class Catalogue:
         self._rows = []
 
     def _replace(self, entry: Entry, first: int) -> None:
-        """Delete the batches from *first* on: one longer batch that covers them all takes their place."""
+        """Delete the batches from *first* on: one longer batch with all their messages replaces them."""
         self._insert()
         chosen = "FROM batch WHERE stream = ? AND first >= ?"
         number, length = self._database.execute(
@@ -295,30 +280,31 @@ class Catalogue:
         self._database.execute(f"DELETE {chosen}", (entry.id, first))
         self._count(entry, -number, -int(length) - number * ROW_BYTES)
 
-    def _age(self, before: float, own: tuple[StreamId, int]) -> None:
-        """Give up batches that came at *before* or earlier; of many batches, some in each flush."""
-        if self._due > before:
+    def _give_up_old(self, before: float, own: tuple[StreamId, int]) -> None:
+        """Give up batches that came at *before* or earlier; if they are many, some in each flush."""
+        if self._oldest_came > before:
             return
-        self._due = _NEVER
+        self._oldest_came = _NEVER
         for entry in self._entries.values():
             if entry.batches and entry.oldest <= before:
                 oldest = self._oldest(entry, own)
-                while self._left > 0 and (row := oldest.next) is not None and row.arrived <= before:
+                while self._may_give_up > 0 and (row := oldest.next) is not None and row.arrived <= before:
                     self._give_up(oldest, row)
                 oldest.delete()
             if entry.batches:
-                self._due = min(self._due, entry.oldest)
+                self._oldest_came = min(self._oldest_came, entry.oldest)
 
     def _evict(self, own: tuple[StreamId, int]) -> None:
-        """Give up a sixteenth, batch by batch, each of the origin that has the most bytes by then.
+        """Give up batches until a sixteenth of the limit is free, each of the origin with the most bytes.
 
-        Bytes above the limit go now, the others in later flushes if they are many.
+        This flush gives up at least the bytes above the limit, and leaves the rest to later flushes if
+        there are many batches.
         """
         target = room_at(self._limits.bytes)
         shares = Shares((entry.run, entry.bytes) for entry in self._entries.values())
         touched: dict[StreamId, _Oldest] = {}
-        while self.bytes > target and (run := shares.turn) is not None:
-            if self._left <= 0 and self.bytes <= self._limits.bytes:
+        while self._bytes > target and (run := shares.turn) is not None:
+            if self._may_give_up <= 0 and self._bytes <= self._limits.bytes:
                 break
             oldest = touched.get(run) or touched.setdefault(run, self._oldest(self._entries[run], own))
             if (row := oldest.next) is not None:
@@ -326,7 +312,7 @@ class Catalogue:
                 shares.gave_up(row.cost)
             else:
                 shares.pass_over()
-        self._evicting = self.bytes > target and shares.turn is not None
+        self._evicting = self._bytes > target and shares.turn is not None
         for oldest in touched.values():
             oldest.delete()
 
@@ -335,22 +321,23 @@ class Catalogue:
 
     def _give_up(self, oldest: _Oldest, row: _Row) -> None:
         entry = oldest.entry
-        self._lows.setdefault(entry.run, entry.low)
+        self._known_lows.setdefault(entry.run, entry.low)
         entry.low = max(entry.low, row.last + 1)
         self._count(entry, -1, -row.cost)
-        self._left -= 1
-        oldest.pass_over()
+        self._may_give_up -= 1
+        oldest.give_up()
 
     def _count(self, entry: Entry, batches: int, size: int) -> None:
         entry.batches += batches
         entry.bytes += size
-        self.batches += batches
-        self.bytes += size
+        self._batches += batches
+        self._bytes += size
 
     def _write_streams(self) -> list[tuple[StreamId, int]]:
+        """Write the rows of all streams that changed; the lows that the core does not know."""
         lows = []
         rows = []
-        for run, known in self._lows.items():
+        for run, known in self._known_lows.items():
             entry = self._entries[run]
             if not entry.batches:
                 entry.low = entry.head + 1

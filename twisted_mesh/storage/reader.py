@@ -1,8 +1,8 @@
 """Reading batches from the history file, past damaged places.
 
-Contract: :class:`Reader` reads in pieces, each by a statement that does not stay open.  If a page of the
-file cannot be read, it reads on batch by batch, each by its key, and leaves out only the batches that it
-cannot read.  The keys are in an index, which has pages of its own.
+Contract: a :class:`Reader` reads some batches at a time, by a statement that does not stay open.  If a page
+of the file cannot be read, the reader goes on batch by batch, by their keys, and leaves out only the
+damaged batches.  The keys are in an index, which has pages of its own.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _FIND_ROW: Final = "SELECT last, checksum, payload FROM batch WHERE rowid = ?"
 
 
 class _Row(NamedTuple):
-    """The batch that begins with *first*, None if it is damaged, and its size in bytes."""
+    """The batch that begins with *first*, or None if it is damaged; and its size in bytes."""
 
     first: int
     signed: SignedBatch | None
@@ -50,7 +50,7 @@ class _Row(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """Some rows in order; there may be more from the number *start* on, unless that is None."""
+    """Some rows in order.  More may follow from the number *start* on; if it is None, there are none."""
 
     rows: Sequence[_Row]
     start: int | None
@@ -60,20 +60,17 @@ class Reader:
     """Reads the batches of a history file."""
 
     def __init__(self, database: sqlite3.Connection, failed: Callable[[Exception], None]) -> None:
-        """:param failed: is called with each error in reading; it raises unless the file is damaged."""
+        """:param failed: is called with each error in reading; if the file is not damaged, it raises."""
         self._database = database
         self._failed = failed
 
     def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[Piece]:
-        """Batches with messages *first* to *last*, in order: one, and more up to *most* bytes.
-
-        One Missing takes the place of damaged batches, which count towards *most* like others.
-        """
+        """As :meth:`Store.read`; damaged batches count towards *most* like others."""
         last = min(last, _MAX)
         if first > last:
             return
         size = 0
-        damaged: int | None = None  # from here on
+        damaged: int | None = None  # the first message of the damaged batches read last
         reached: int | None = None
         rows, start = self._read(run, first, last, None, most)
         while True:
@@ -92,17 +89,18 @@ class Reader:
                     yield row.signed
                 elif damaged is None:
                     damaged = max(first, row.first)
+            # If a damaged index gave the same start again, this loop would be endless.
             if start is None or start > last or (reached is not None and start <= reached):
-                break  # a start that is not above the one before would make this endless
+                break
             reached = start
             rows, start = self._read(run, first, last, start, most - size)
         if damaged is not None:
             yield Missing(damaged, last, True)
 
     def _read(self, run: StreamId, first: int, last: int, start: int | None, most: int) -> _Rows:
-        """Some of the batches with messages *first* to *last*, about *most* bytes of them.
+        """Read some of the batches with messages *first* to *last*, about *most* bytes.
 
-        :param start: only batches that begin here or later; None for all from that which holds *first* on.
+        :param start: read only batches that begin here or later; None begins with the batch of *first*.
         """
         most = min(most, _READ_BYTES)
         wanted = {"origin": run[0], "epoch": run[1], "first": first, "last": last, "start": start}
@@ -123,7 +121,7 @@ class Reader:
         return _Rows(rows, None)
 
     def _read_by_key(self, run: StreamId, first: int, last: int, start: int | None, most: int) -> _Rows:
-        """As :meth:`_read`, batch by batch."""
+        """Read as :meth:`_read` does, but batch by batch."""
         if (id := self._number(_FIND_STREAM, *run)) is None:
             return _Rows([_Row(first if start is None else start, None, 0)], None)
         if start is None:
@@ -149,7 +147,10 @@ class Reader:
         return _Rows([*rows, _Row(start, None, 0)], self._readable(id, start, last))
 
     def _readable(self, id: int, start: int, last: int) -> int | None:
-        """The number from which on the keys can be read again, after *start*, from which they cannot."""
+        """Find the first number above *start* from which on the keys can be read; at *start* they cannot.
+
+        The steps double until a number is found, and bisection finds the first.
+        """
         if start >= last:
             return None
         fails, step = start, 1
@@ -166,7 +167,7 @@ class Reader:
         return reads
 
     def _can_seek(self, id: int, start: int) -> bool:
-        """Whether :meth:`_read_by_key` can read the first key from *start* on; also if there is none."""
+        """Whether the first key from *start* on can be read; True if there is none."""
         try:
             if (key := self._database.execute(_FIND_NEXT, (id, start)).fetchone()) is not None:
                 number, _ = numbers(key)
@@ -185,7 +186,7 @@ class Reader:
         return _Row(first, None, 0) if found is None else self._checked(run, first, *found)
 
     def _number(self, statement: str, *values: object) -> int | None:
-        """The number that *statement* finds, or None."""
+        """The number that *statement* finds; None if there is none, or it cannot be read."""
         try:
             (found,) = numbers(self._database.execute(statement, values).fetchone())
         except TROUBLE as error:
@@ -194,7 +195,7 @@ class Reader:
         return found
 
     def _checked(self, run: StreamId, first: int, last: object, checksum: object, payload: object) -> _Row:
-        """A row, checked: a neighbour that got another batch than was stored would close the link."""
+        """Check a row: if a damaged batch were sent on, the neighbour would close the link."""
         try:
             signed = _decoded(run, first, last, checksum, payload)
         except RemoteError as error:
@@ -204,9 +205,9 @@ class Reader:
 
 
 def _check_order(number: object, start: int | None) -> None:
-    """Check that *number* can begin a batch at *start* or later; if it cannot, reading would be endless.
+    """Check that *number* is a number from *start* on: otherwise reading could be endless.
 
-    :raises sqlite3.DatabaseError: it cannot: the index is damaged.
+    :raises sqlite3.DatabaseError: it is not: the index is damaged.
     """
     if not isinstance(number, int) or (start is not None and number < start):
         raise sqlite3.DatabaseError("the keys of the batches are damaged")

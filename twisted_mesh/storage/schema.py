@@ -1,7 +1,7 @@
 """The tables of a history file, of this version and of earlier ones.
 
-Contract: a file of an earlier version becomes one of this version by the steps of each version in between,
-all in one transaction.  The tables are then those that a new file has, to the letter.
+Contract: the steps of each version make of its tables those of the next version; one transaction does all
+steps.  The tables are then to the letter those of a new file.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from typing import Final, NamedTuple
 VERSION: Final = 2
 APPLICATION: Final = 0x6D657368  # "mesh"
 
-#: The tables of this version, as SQLite stores them, so that other tables are noticed.  The batches are in
-#: an ordinary table with an index beside it: in a clustered table, rows of 1 KiB took four times their size
-#: (measured).
+#: The text is compared with the text in the file, so that other tables are noticed.  The batches are in an
+#: ordinary table with an index: in a clustered table, rows of 1 KiB took four times their size (measured).
 SCHEMA: Final = (
     """CREATE TABLE about (
     one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -59,9 +58,9 @@ SCHEMA: Final = (
 class Version(NamedTuple):
     """An earlier version.
 
-    :ivar schema: its tables.
-    :ivar steps: statements that make of them the tables of the next version; ``:origin`` in them stands for
-        the origin of the node that opens the file.
+    :ivar schema: the statements that made its tables.
+    :ivar steps: statements that turn them into the tables of the next version; ``:origin`` stands for the
+        origin of the node that opens the file.
     """
 
     schema: tuple[str, ...]

@@ -1,10 +1,10 @@
 """The SQLite file of a history: opening, checking and locking it.
 
-Contract: :func:`open_history` gives two connections to a history file.  It is of this node and network, it
-is whole as far as that can be seen without reading all of it, and nobody else uses it while the
-:class:`Lock` is held.  Otherwise it raises :class:`~twisted_mesh.errors.StoreError` and changes nothing.
-:func:`explain` says in plain words what an error of SQLite means.  A process that dies at any moment loses
-nothing that was committed.  When the power fails, the last transactions may be lost, but the rest is whole.
+Contract: :func:`open_history` gives two connections to a history file, if three things are true.  The file
+is of this node and network; it is whole, as far as can be seen without reading all of it; and no other node
+uses it.  Otherwise it raises :class:`~twisted_mesh.errors.StoreError` and changes nothing.  While the
+:class:`Lock` is held, no other node can use the file.  :func:`explain` says in plain words what an error of
+SQLite means.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
+from twisted_mesh.core.history.storage import StoreOwner
 from twisted_mesh.errors import StoreError
 from twisted_mesh.eventloop.forks import never_free
 from twisted_mesh.identity import id_of
@@ -28,17 +29,17 @@ _WAL_PAGES: Final = 2000  # of 4 KiB in the log until it is copied (twice SQLite
 _WAL_BYTES: Final = 16 * _MIB  # of the log that stay on disk after it was copied (guess)
 _PATIENCE: Final = 1.0  # seconds to wait while another program locks the file to look into it (guess)
 _READ_PATIENCE: Final = 0.05  # the same in the reactor's thread, which must not stand still (guess)
-_ANY: Final = 2**63
-#: Errors of a damaged file or a full disk.  The second comes when SQLite's message quotes damaged text.
+_UNKNOWN: Final = 2**63
+#: Errors of a damaged file or a full disk.  If SQLite's message quotes damaged text, the second is raised.
 TROUBLE: Final = (sqlite3.Error, UnicodeDecodeError)
 
 
 class Lock:
     """The right to use the history at *path*, until it is released or the process ends.
 
-    It is a lock on the file ``PATH-lock``, which is removed when the lock is released.  SQLite's own locks
-    would not do: they are lost when anybody in this process closes the history's file, and two stores of
-    one process would share them.
+    It is a lock on the file ``PATH-lock``, which is removed with it.  SQLite's own locks would not do: they
+    are lost if any code of this process closes the history's file, and two stores of one process would
+    share them.
 
     :raises StoreError: this process or another holds the lock, or the file cannot be made.
     """
@@ -59,7 +60,7 @@ class Lock:
                         f"history {path} is in use by another node: give each a file of its own"
                     ) from None
                 raise _unwritable(path, error.strerror) from error
-            # The holder before may have removed the file between the two steps: then this locks nothing.
+            # The last holder may have removed the file after it was opened here: then this locks nothing.
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), os.stat(self._file)):
                     self._descriptor = descriptor
@@ -67,11 +68,10 @@ class Lock:
             os.close(descriptor)
 
     def close_in_fork(self) -> None:
-        """In a forked process: leave the lock to the parent, with which this process would share it."""
+        """In a forked process, which shares the lock: leave it to the parent."""
         os.close(self._descriptor)
 
     def release(self) -> None:
-        """Let others lock it."""
         with contextlib.suppress(OSError):
             os.unlink(self._file)
         os.close(self._descriptor)
@@ -85,29 +85,28 @@ class Opened(NamedTuple):
     lock: Lock
 
     def close_in_fork(self) -> None:
-        """In a forked process: leave all of it to the parent.
+        """In a forked process: leave the connections and the lock to the parent.
 
-        Closing or freeing a connection would write what the parent is about to write.  So its files stay
-        open here; that locks out nobody, since the locks on them are the parent's alone.
+        If a connection were closed or freed here, SQLite would write to the file, as the parent does.  So
+        its files stay open; that locks out nobody, since the locks on them are the parent's alone.
         """
         never_free(self.reader)
         never_free(self.writer)
         self.lock.close_in_fork()
 
     def close(self) -> None:
-        """Close both connections, the writer last, since that copies the log; then release the lock."""
-        with contextlib.ExitStack() as end:  # every step is done even if one fails, the last first
+        """Close both connections, the writer last, since it copies the log; then release the lock."""
+        with contextlib.ExitStack() as end:  # the last step first, and each even if another fails
             end.callback(self.lock.release)
             end.callback(self.writer.close)
             end.callback(self.reader.close)
 
 
-def open_history(path: str, network: bytes, origin: bytes) -> Opened:
+def open_history(path: str, owner: StoreOwner) -> Opened:
     """Open the history at *path*, or make it.
 
     :param path: absolute, without links.
-    :param network: the protocol id of the node's network.
-    :param origin: of the node.  A file of a version that named no node becomes this node's.
+    :param owner: a file of a version that named no node becomes this node's.
     :raises StoreError: it cannot be used; the text says why, and what to do about it.
     """
     if not os.path.isdir(os.path.dirname(path)):
@@ -119,7 +118,7 @@ def open_history(path: str, network: bytes, origin: bytes) -> Opened:
         try:
             writer = _connect(path, _PATIENCE)
             undo.callback(writer.close)
-            _check(writer, path, _Owner(network, origin), size)
+            _check(writer, path, owner, size)
             _set_up(writer, path)
             reader = _connect(path, _READ_PATIENCE)
             undo.callback(reader.close)
@@ -131,7 +130,7 @@ def open_history(path: str, network: bytes, origin: bytes) -> Opened:
 
 
 def explain(path: str, error: Exception) -> StoreError:
-    """Explain what *error*, one of :data:`TROUBLE`, means for the history at *path*."""
+    """The error for the user: what *error*, one of :data:`TROUBLE`, means for the history at *path*."""
     match getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF:
         case sqlite3.SQLITE_NOTADB:
             return _foreign(path)
@@ -149,8 +148,8 @@ def explain(path: str, error: Exception) -> StoreError:
 
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
-    """Store at its end everything that is written within, or nothing if anything raises."""
-    if connection.in_transaction:  # an earlier one could not be rolled back
+    """Store at its end all that is written within; if an exception is raised, store nothing."""
+    if connection.in_transaction:  # an earlier transaction could not be rolled back
         connection.execute("ROLLBACK")
     connection.execute(begin)
     try:
@@ -158,13 +157,12 @@ def transaction(connection: sqlite3.Connection, begin: str = "BEGIN IMMEDIATE") 
         connection.execute("COMMIT")
     except BaseException:
         with contextlib.suppress(sqlite3.Error):
-            if connection.in_transaction:  # SQLite may have done so itself
+            if connection.in_transaction:  # SQLite may have rolled it back itself
                 connection.execute("ROLLBACK")
         raise
 
 
 def number(connection: sqlite3.Connection, pragma: str) -> int:
-    """The value of a *pragma* that is a number."""
     return int(connection.execute(f"PRAGMA {pragma}").fetchone()[0])
 
 
@@ -180,9 +178,9 @@ def numbers(row: Sequence[object] | None) -> list[int]:
 
 
 def _make_file(path: str) -> int:
-    """Make the file if there is none; SQLite would make it readable for others.
+    """Make the file if there is none: SQLite would make one that others can read.
 
-    :return: how many bytes of the history there must be at least; unknown if some of it is in a log.
+    :return: the size in bytes, or _UNKNOWN if part of the history is in a log.
     """
     try:
         if not os.path.exists(path):
@@ -199,30 +197,22 @@ def _make_file(path: str) -> int:
     if log and not status.st_size:
         # SQLite would take the file for a new one, and throw the log away.
         raise _damaged(path, "empty, but its log is not")
-    return _ANY if log else status.st_size
+    return _UNKNOWN if log else status.st_size
 
 
 def _connect(path: str, patience: float) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
-    # A damaged length must not allocate a gigabyte of memory.
+    # If a length is damaged, SQLite must not allocate a gigabyte.
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2 * MAX_FRAME_BYTES)
-    # A damaged text is one wrong value; it must not end all reading.
+    # If a text is damaged, that is one wrong value, and reading goes on.
     connection.text_factory = lambda text: text.decode("utf-8", "replace")
     return connection
 
 
-class _Owner(NamedTuple):
-    """The node whose history a file is, as the table ``about`` names it."""
-
-    network: bytes
-    origin: bytes
-
-
-def _check(writer: sqlite3.Connection, path: str, owner: _Owner, size: int) -> None:
-    """Make the tables in an empty file; or check those of a file of *size* bytes."""
+def _check(writer: sqlite3.Connection, path: str, owner: StoreOwner, size: int) -> None:
+    """Make the tables in an empty file, or check the tables of a file of *size* bytes."""
     if not number(writer, "page_count"):
-        # In one transaction, so that a crash leaves an empty file or a history; the first pragma writes,
-        # too.
+        # One transaction, in which the first pragma writes, too: a crash leaves an empty file or a history.
         with transaction(writer, "BEGIN DEFERRED"):
             writer.execute("PRAGMA auto_vacuum = INCREMENTAL")
             writer.execute(f"PRAGMA application_id = {APPLICATION}")
@@ -244,7 +234,7 @@ def _check(writer: sqlite3.Connection, path: str, owner: _Owner, size: int) -> N
     tables = {sql for (sql,) in writer.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")}
     if tables != set(SCHEMA if version == VERSION else EARLIER[version].schema):
         raise _damaged(path, "other tables")
-    # Not the table of batches, which would take seconds: damage there is noticed when it is read.
+    # The table of batches is not checked, since that would take seconds: reading notices damage there.
     for table in ("about", "stream", "closed"):
         (found,) = writer.execute(f"PRAGMA quick_check({table})").fetchmany(1)
         if found != ("ok",):
@@ -266,7 +256,7 @@ def _check(writer: sqlite3.Connection, path: str, owner: _Owner, size: int) -> N
         )
 
 
-def _migrate(writer: sqlite3.Connection, version: int, owner: _Owner) -> None:
+def _migrate(writer: sqlite3.Connection, version: int, owner: StoreOwner) -> None:
     """Make a file of an earlier *version* one of this version, or leave it as it is."""
     with transaction(writer):
         for number in range(version, VERSION):
@@ -276,7 +266,7 @@ def _migrate(writer: sqlite3.Connection, version: int, owner: _Owner) -> None:
 
 
 def _set_up(writer: sqlite3.Connection, path: str) -> None:
-    """Choose how the file is written, and check that it can be."""
+    """Choose how SQLite writes the file, and check that it can be written."""
     (mode,) = writer.execute("PRAGMA journal_mode = WAL").fetchone()
     if mode != "wal":
         raise StoreError(f"history {path} lies where no write-ahead log can be kept: use a local disk")

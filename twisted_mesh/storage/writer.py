@@ -1,8 +1,9 @@
-"""Storing the history: what the core changed goes to the store, off the reactor's thread.
+"""Brings the changes of the history to the store, in a thread beside the reactor's.
 
-Contract: there is one flush at a time, ``flush_interval`` after the first change that it holds, or when
-stored batches have become too old; the core never waits for it.  While the store cannot be written it is
-tried again every ``store_retry``, and :attr:`HistoryWriter.full` is set; everything else goes on in memory.
+Contract: there is one flush at a time: ``flush_interval`` after the first change that it holds, or when
+stored batches have become too old.  The core never waits for a flush.  If the store cannot be written,
+:attr:`HistoryWriter.full` is set and the writer tries again every ``store_retry``; until then all changes
+stay in memory.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from twisted_mesh.core.node import Node
 from twisted_mesh.errors import StoreError, StoreFull
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds
 
-#: Seconds between flushes that only give up what is too old (guess).  Own messages that no neighbour has
-#: stay overdue for ever.
-_LOOK_AT_AGES: Final = 60.0
+#: Seconds between flushes that only give up old batches (guess).  There must be a pause: messages of this
+#: node's own that no neighbour has are never given up, so they stay overdue.
+_AGE_INTERVAL: Final = 60.0
 _log = Logger()
 
 
@@ -40,9 +41,8 @@ class NotStored(NamedTuple):
 
 
 class HistoryWriter:
-    """Writes to the store during one run of a service, from start to stop.
+    """Writes to the store during one run of a service.
 
-    :ivar store: where the history is stored.
     :ivar full: whether the last flush could not be stored.
     """
 
@@ -57,7 +57,7 @@ class HistoryWriter:
     ) -> None:
         """
         :param reactor: for threads; :param clock: for timers.
-        :param publish: is given what becomes of each flush.
+        :param publish: is called with the result of each flush.
         :param wall_clock: seconds since 1970.
         """
         self.store = store
@@ -74,21 +74,21 @@ class HistoryWriter:
         self._writing: Deferred[None] | None = None
         self._writable = WaitingDeferreds[None]()
         self._stopped = False
-        self._flushed = clock.seconds()  # when the last flush ended
+        self._flush_ended = clock.seconds()
         self._pool: ThreadPool | None = None
         if IReactorFromThreads.providedBy(reactor):  # a Clock has no threads
-            self._pool = ThreadPool(0, 1, "history")  # its thread begins with the first flush
+            self._pool = ThreadPool(0, 1, "history")  # the first flush starts its thread
             self._pool.start()
 
     def history(self, origin: bytes) -> History:
-        """The history of the node *origin*, which begins with what is stored."""
+        """The history of the node *origin*, which begins with the content of the store."""
         self._history.restore(self.store.restored, origin, self._clock.seconds())
         return self._history
 
     def look(self, node: Node) -> None:
-        """Schedule a flush if *node* has changed."""
+        """Schedule a flush if the history of *node* has changed."""
         self._node = node
-        if self._stopped:  # consumers may still take messages they hold
+        if self._stopped:  # the application may still take messages that it holds
             return
         if self._due is None and self._writing is None and self._has_work(node):
             self._due = self._clock.callLater(self._config.flush_interval, self._flush)
@@ -98,16 +98,16 @@ class HistoryWriter:
         return self._writable.wait()
 
     def footprint(self) -> dict[str, int]:
-        """Entries and bytes of what is stored, and how many streams have unstored changes."""
+        """The store's footprint, and how many streams have unstored changes."""
         return {**self.store.footprint(), "unstored_streams": len(self._changes)}
 
     async def stop(self) -> None:
-        """Store what is left, if it can be, and let others have the store."""
-        with ExitStack() as end:  # every step is done even if one fails, the last first
+        """Store the last changes, if the store can be written, and close it."""
+        with ExitStack() as end:  # the last step first, and each even if another fails
             end.callback(self.store.close)
             if self._pool is not None:
                 end.callback(self._pool.stop)  # returns at once: no flush is under way
-            end.callback(self._over)
+            end.callback(self._end)
             if self._writing is not None:
                 await self._writing
             self._cancel_due()
@@ -117,7 +117,7 @@ class HistoryWriter:
                 if self._writing is not None:
                     await self._writing
 
-    def _over(self) -> None:
+    def _end(self) -> None:
         self._stopped = True
         self._cancel_due()
         self._writable.happened(None)
@@ -129,11 +129,11 @@ class HistoryWriter:
 
     def _has_work(self, node: Node) -> bool:
         changed = len(self._changes) > 0 or node.settled != self._changes.settled
-        return changed or self._gives_up()
+        return changed or self._has_old_batches()
 
-    def _gives_up(self) -> bool:
-        """Whether a flush is due only to give up batches that are too old, as on a node without traffic."""
-        return self._clock.seconds() - self._flushed >= _LOOK_AT_AGES and self.store.is_overdue()
+    def _has_old_batches(self) -> bool:
+        """Whether a flush is due only to give up old batches, as on a node without traffic."""
+        return self._clock.seconds() - self._flush_ended >= _AGE_INTERVAL and self.store.is_overdue()
 
     def _flush(self) -> None:
         self._due = None
@@ -141,23 +141,18 @@ class HistoryWriter:
         assert node is not None
         status = node.status()
         own = (status.stream, status.taken)
-        anyway = self.full or self._gives_up()
+        anyway = self.full or self._has_old_batches()
         flush = self._changes.flush(self._history.get, own, status.settled, self._wall_ms, anyway)
         if flush is None:
             return
-        done: Deferred[None] = Deferred()
-        self._writing = done
-        written = self._write(flush)
+        done = self._writing = Deferred[None]()
+        write, pool = self.store.flush, self._pool
+        written: Deferred[Flushed] = (
+            execute(write, flush) if pool is None else deferToThreadPool(self._reactor, pool, write, flush)
+        )
         written.addCallbacks(self._stored, self._not_stored, (flush,))
-        written.addErrback(
-            lambda failure: _log.failure("handling a flush failed", failure)
-        )  # a fault of ours
+        written.addErrback(lambda failure: _log.failure("handling a flush failed", failure))
         written.addBoth(lambda _: self._written(node, done))
-
-    def _write(self, flush: Flush) -> Deferred[Flushed]:
-        if self._pool is None:
-            return execute(self.store.flush, flush)
-        return deferToThreadPool(self._reactor, self._pool, self.store.flush, flush)
 
     def _stored(self, flushed: Flushed, flush: Flush) -> None:
         self._changes.stored(flushed, self._history.get)
@@ -179,7 +174,7 @@ class HistoryWriter:
 
     def _written(self, node: Node, done: Deferred[None]) -> None:
         self._writing = None
-        self._flushed = self._clock.seconds()
+        self._flush_ended = self._clock.seconds()
         if self.full:
             self._due = self._clock.callLater(self._config.store_retry, self._flush)
         else:
@@ -187,4 +182,5 @@ class HistoryWriter:
         done.callback(None)
 
     def _wall_ms(self, at: float) -> int:
+        """The time *at* of the monotonic clock, as milliseconds since 1970."""
         return int((self._wall_clock() - (self._clock.seconds() - at)) * 1000)

@@ -1,8 +1,9 @@
 """The interface between a node and the store of its history.
 
-Contract: the values that pass between them, and all that a store must do: :class:`Store`.  A store keeps
-what has joined the head of each stream, and where each stream stands.  All of one :class:`Flush` is stored,
-or nothing of it; after a crash the core begins with what was :class:`Restored`.  The core never waits for a
+Contract: this module has all that a store must know: its methods (:class:`Store`), its limits, the values
+that it takes and gives, and the names under which it counts them.  A store keeps the batches that have
+joined the head of each stream, and the :class:`Marks` of each stream.  It stores all of a :class:`Flush` or
+nothing of it.  After a crash the core begins with the :class:`Restored` values.  The core never waits for a
 store: what is not stored yet is in memory.
 """
 
@@ -15,17 +16,49 @@ from twisted_mesh.core.events import StreamId
 from twisted_mesh.wire.broadcast import SignedBatch
 
 
-class Marks(NamedTuple):
-    """Where one stream stands.
+class StoreOwner(NamedTuple):
+    """The node whose history a store keeps.
 
-    :ivar head: the last number up to which everything came.
-    :ivar low: the lowest number that is held together with all up to the head, or head + 1.  Below it only
-        messages above *taken* stay stored.
-    :ivar base: messages up to it are never delivered here.
-    :ivar taken: the last message that the application has taken, at most the head; of an own stream, the
-        last that a neighbour has.
+    :ivar network: the protocol id of the node's network.
+    """
+
+    network: bytes
+    origin: bytes
+
+
+class StoreLimits(NamedTuple):
+    """How much a store keeps.
+
+    :ivar bytes: of all batches; if there are more, the origin with the most gives up its oldest batch.
+    :ivar seconds: how long a batch is kept after it came, by this host's clock.
+    :ivar closed: heads of closed streams; if there are more, the oldest is forgotten.
+    """
+
+    bytes: int
+    seconds: float
+    closed: int
+
+
+class StoreSize(NamedTuple):
+    """How much a store keeps now: the entries of its footprint, under the names that every store uses."""
+
+    stored_streams: int
+    stored_closed: int
+    stored_batches: int
+    stored_bytes: int
+
+
+class Marks(NamedTuple):
+    """How far one stream has come.
+
+    :ivar head: this node has received every message up to this number.
+    :ivar low: the lowest number from which on every message up to the head is held; head + 1 if none is.
+        Below it only messages above *taken* stay stored.
+    :ivar base: messages up to this number are never delivered to the application.
+    :ivar taken: the last message that the application has taken, at most the head; in a stream of this
+        node's own, the last message that a neighbour has.
     :ivar equivocated: whether its author signed two different batches under one number.
-    :ivar whole: from this number on nothing is missing that was to be delivered.
+    :ivar whole: from this number on no message is missing that was to be delivered.
     """
 
     run: StreamId
@@ -38,15 +71,16 @@ class Marks(NamedTuple):
 
 
 class Flush(NamedTuple):
-    """What is to be stored, all or nothing.
+    """The changes that a store is to store, all of them or none.
 
-    :ivar batches: (when it came, in ms since 1970 by this host's clock; the batch).  Those of one stream
-        are in order.  Each joins the batch stored before it, or follows a new ``low`` of its marks.
+    :ivar batches: each with the time when it came, in ms since 1970 by this host's clock.  The batches of
+        one stream are in order.  Each joins the batch stored before it, or follows a new ``low`` of its
+        marks.
     :ivar marks: of every stream that changed.
-    :ivar closed: the streams of which only the head is kept from now on.  A stream that is in *marks*, too,
-        is open.
-    :ivar own: the own stream, and the last message of it that a neighbour has; later ones are never given
-        up.
+    :ivar closed: streams, and the head of each, which alone is kept from now on.  A stream that is also in
+        *marks* is open.
+    :ivar own: this node's own stream, and the last message of it that a neighbour has; the store never
+        gives up later ones.
     :ivar settled: whether the node has a base.
     """
 
@@ -67,7 +101,7 @@ class Flushed(NamedTuple):
 
 
 class Untaken(NamedTuple):
-    """Messages of a stream above *taken*, up to *head*: stored, and not taken by every consumer."""
+    """The stored messages of a stream above *taken*, up to *head*: some consumer has not taken them."""
 
     run: StreamId
     taken: int
@@ -75,14 +109,14 @@ class Untaken(NamedTuple):
 
 
 class Restored(NamedTuple):
-    """What a store held when it was opened; of *closed* the oldest come first."""
+    """The content of a store when it was opened; *closed* begins with the stream closed first."""
 
     marks: Sequence[Marks] = ()
     closed: Sequence[tuple[StreamId, int]] = ()
     settled: bool = False
 
     def untaken(self, origin: bytes) -> Iterator[Untaken]:
-        """What the application has still to take; messages of the node *origin* itself are not for it."""
+        """The messages that the application has still to take; those of this node, *origin*, are not."""
         for marks in self.marks:
             taken = max(marks.taken, marks.base)
             if taken < marks.head and marks.run[0] != origin:
@@ -95,9 +129,9 @@ class Restored(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """Messages *first* to *last* of a stream that should be stored and cannot be read.
+    """Messages *first* to *last* of a stream, which should be stored and cannot be read.
 
-    :ivar damaged: whether they are there, but damaged.
+    :ivar damaged: whether the store has them, but damaged.
     """
 
     first: int
@@ -109,50 +143,54 @@ Piece = SignedBatch | Missing
 
 
 class StoredBatches(Protocol):
-    """What the core reads of a store, in the reactor's thread, at any time."""
+    """The part of a store that the core reads from, in the reactor's thread, at any time."""
 
     def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[Piece]:
-        """Stored batches with messages *first* to *last*, in order: one, and more up to *most* bytes.
+        """Read the stored batches with messages *first* to *last*, in order, up to *most* bytes.
 
-        One :class:`Missing` takes the place of batches that are damaged.
+        The first of them is read even if it is larger.  One :class:`Missing` takes the place of damaged
+        batches.
 
-        :raises StoreError: they cannot be read now, or the store is closed; they may be stored for all
-            that.
+        :raises StoreError: they cannot be read now, or the store is closed.  They may still be stored.
         """
 
     def first_since(self, run: StreamId, seconds: float) -> int | None:
-        """The first message of the first stored batch that came within the last *seconds*, or None."""
+        """The first message of the first stored batch that came within the last *seconds*, or None.
+
+        If a batch waited behind a hole, it came when the hole was filled.
+        """
 
 
 class Store(StoredBatches, Protocol):
     """A store that this process has opened and nobody else uses.
 
-    It is opened by a constructor of its own, which raises :class:`~twisted_mesh.errors.StoreError` if it
-    cannot be used.  :meth:`flush` is called in a thread of the writer's, one flush at a time.  Everything
-    else is called in the reactor's thread, also during a flush, and does not wait for it.
+    Each kind of store has a constructor of its own, which opens it, or raises
+    :class:`~twisted_mesh.errors.StoreError`.  :meth:`flush` is called in the writer's thread, one flush at
+    a time.  The other methods are called in the reactor's thread, also during a flush, and do not wait for
+    it.
 
     :ivar name: of the history in log lines and errors, such as the path of a file.
-    :ivar restored: what was stored when it was opened.
+    :ivar restored: the content of the store when it was opened.
     """
 
     name: str
     restored: Restored
 
     def flush(self, flush: Flush) -> Flushed:
-        """Store all of *flush*, then give up what is too much or too old.
+        """Store all of *flush*, then give up the batches that are beyond the limits.
 
-        :raises StoreError: nothing of it is stored; a later flush may be.
-        :raises ValueError: it does not fit what is stored, by a fault of the core.
+        :raises StoreError: nothing of *flush* is stored; a later flush may succeed.
+        :raises ValueError: *flush* does not fit what is stored: a bug in the core.
         """
 
     def is_overdue(self) -> bool:
         """Whether the next flush gives up batches that are too old; False during a flush."""
 
     def footprint(self) -> dict[str, int]:
-        """Entries and bytes of what is stored, as of the last flush."""
+        """The :class:`StoreSize` after the last flush, as a dict."""
 
     def close(self) -> None:
-        """Let others use it; no flush may be under way.  From then on reading raises StoreError."""
+        """Let others use the store; no flush may be under way.  From then on reading raises StoreError."""
 
     def close_in_fork(self) -> None:
-        """In a forked process: leave it to the parent, and do nothing that the parent would notice."""
+        """In a forked process: leave the store to the parent, and do nothing that the parent notices."""
