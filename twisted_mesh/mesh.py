@@ -1,9 +1,9 @@
 """MeshSocket: the mesh for scripts, threads and the interactive prompt, without knowledge of Twisted.
 
 Contract: code written for py2p's MeshSocket runs with its import changed.  A call blocks until it is done,
-or raises an error.  Handlers and listeners of the application run in the reactor's thread, where nothing
-may block: there :meth:`MeshSocket.connect` and replies return Deferreds, and other calls that would wait
-raise an error.  All else is as in :class:`~twisted_mesh.service.MeshService`.
+or raises an error.  The application's handlers and listeners run in the reactor's thread, where nothing may
+block: there, :meth:`MeshSocket.connect` and the methods that send to one node return Deferreds, and other
+calls that would wait raise an error.  All else is as in :class:`~twisted_mesh.service.MeshService`.
 """
 
 from __future__ import annotations
@@ -15,21 +15,20 @@ from functools import wraps
 from typing import Any, Final, Literal, Self, overload
 
 from twisted.internet.abstract import isIPv6Address
-from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
-from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from twisted_mesh import flags
 from twisted_mesh.addressing.addresses import this_host
-from twisted_mesh.blocking.proxies import Link, Receipt, ThreadSafeProxies
+from twisted_mesh.blocking.proxies import Link, Receipt, thread_safe
 from twisted_mesh.blocking.reactor_thread import reactor_thread
 from twisted_mesh.blocking.socket_node import OPTIONS, SocketNode
 from twisted_mesh.blocking.standard_error import log_to_standard_error
 from twisted_mesh.delivery.listeners import Listeners
 from twisted_mesh.delivery.queue import MessageQueue
 from twisted_mesh.delivery.receipts import Receipt as ServiceReceipt
-from twisted_mesh.errors import LocalError, NotRunning, SelfConnection
+from twisted_mesh.errors import LocalError, NotRunning
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, is_in_time, seconds_of
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.message import Member, Message
@@ -43,25 +42,26 @@ default_protocol: Final = Protocol("mesh", "SSL")
 class MeshSocket(Listeners):
     """A node of the mesh whose calls block.
 
-    It is open from the beginning until :meth:`close` or the end of the process; both hand over unsent
-    messages.  The reactor runs in a daemon thread, unless it runs already.  An application that calls
-    ``reactor.run()`` itself makes its sockets in other threads while the reactor runs, or uses MeshService:
-    after a MeshSocket was made, ``reactor.run()`` raises ReactorAlreadyRunning.
+    The socket is open until :meth:`close` or the end of the process; both hand over unsent messages.  The
+    reactor runs in a daemon thread, unless it runs already.  After a MeshSocket was made, ``reactor.run()``
+    raises ReactorAlreadyRunning.  If an application calls ``reactor.run()`` itself, it makes its sockets in
+    other threads while the reactor runs, or uses MeshService.
 
-    Events, for ``on``, ``once`` and the other methods of an ``EventEmitter``: ``connect``, ``disconnect``
-    and ``message`` with the socket; ``receipt`` with a receipt of :meth:`send`; ``member``, ``gap``,
-    ``refused`` and ``failure`` as in MeshService.
+    Listeners of ``connect``, ``disconnect`` and ``message`` get the socket; those of ``receipt`` get a
+    receipt of :meth:`send`; those of ``member``, ``gap``, ``refused`` and ``failure`` get the values that
+    MeshService gives.  Add them with ``on``, ``once`` and the other methods of an ``EventEmitter``.
 
-    :param addr: the address to listen on; '' for all of IPv4, '::' for those of IPv6, too.  With either,
-        others are told the LAN address.
+    :param addr: the address to listen on: '' for every IPv4 address, '::' for every IPv6 address, too.
+        With either, this node tells others the LAN address.
     :param port: from 0 to 65535; 0 for a free one.
-    :param prot: the network it belongs to.
-    :param out_addr: (host, port) others can dial, with '' as host for this host; None for where it listens.
+    :param prot: the network that the node belongs to.
+    :param out_addr: (host, port) that others can dial, with '' as host for this host; None for the address
+        on which the socket listens.
     :param debug_level: 1 logs links, 2 protocol decisions, 4 handlers entered, 5 messages in and out,
         all to standard error.  Warnings are logged at any level.
     :param service_options: any other keyword of MeshService.
-    :raises ListenFailed: an OSError: it cannot listen, as when the port is taken.
-    :raises LocalError: an argument that cannot work.
+    :raises ListenFailed: an OSError: the socket cannot listen, for example because the port is taken.
+    :raises LocalError: an argument cannot work.
     """
 
     def __init__(
@@ -83,10 +83,8 @@ class MeshSocket(Listeners):
             raise LocalError(f"prot must be a base.Protocol, not {prot!r}")
         if type(debug_level) is not int:
             raise LocalError(f"debug_level must be 0 to 5, not {debug_level!r}")
-        self._connecting: set[Deferred[bool | None]] = set()
         self._arrivals = WaitingDeferreds[bool]()  # for a message
         self._thread = reactor_thread()
-        self._proxies = ThreadSafeProxies(self._thread)
         self._node: SocketNode
         self._queue: MessageQueue
         self._failures: deque[str]
@@ -94,7 +92,7 @@ class MeshSocket(Listeners):
         options = service_options | {"out_addr": out_addr, "debug_level": debug_level}
         try:
             self._thread.call(self._open, addr, port, Protocol(*prot), options)
-        except BaseException:  # also an interrupt: the caller has no socket that it could close
+        except BaseException:  # also an interrupt: the caller gets no socket to close
             self._thread.later(self._give_up)
             raise
 
@@ -106,12 +104,12 @@ class MeshSocket(Listeners):
             reactor, listen=listen, subnet=prot.subnet, encryption=prot.encryption, **options
         )
         self._failures = deque(maxlen=node.config.failures_limit)
-        node.stopping, node.stopped = self._stopping, self._wake
+        node.stopped = self._wake
         for event in ("connect", "disconnect"):
             node.on(event, lambda _, event=event: self.emit(event, self))
         for event in ("member", "gap", "refused"):
             node.on(event, lambda what, event=event: self.emit(event, what))
-        node.on("receipt", lambda receipt: self.emit("receipt", self._proxies.receipt(receipt)))
+        node.on("receipt", lambda receipt: self.emit("receipt", Receipt(self._thread, receipt)))
         node.on("failure", self._node_failed)
         self._queue = node.receive_queue(self._arrived)
         self._thread.start(node)
@@ -131,21 +129,21 @@ class MeshSocket(Listeners):
 
     @property
     def out_addr(self) -> tuple[str, int] | None:
-        """(host, port) others are told to dial; if they are told none, where this host can dial it."""
+        """(host, port) that others are told to dial; if there is none, where this host can dial it."""
         self._out_addr = self._node.shown_at() or self._out_addr
         return self._out_addr
 
     @property
     def protocol(self) -> Protocol:
-        """The network it belongs to."""
+        """The network that the node belongs to."""
         return self._node.protocol
 
     @property
     def routing_table(self) -> dict[bytes, Link]:
         """The neighbours by id, as they are now."""
-        # Copied in one step, since the reactor's thread changes the table meanwhile.
+        # Copied in one step, because the reactor's thread changes the table meanwhile.
         table: dict[bytes, MeshProtocol] = self._node.routing_table.copy()  # type: ignore[attr-defined]
-        return {node_id: self._proxies.link(link) for node_id, link in table.items()}
+        return {node_id: Link(self._thread, link) for node_id, link in table.items()}
 
     @property
     def members(self) -> dict[bytes, Member]:
@@ -155,8 +153,8 @@ class MeshSocket(Listeners):
 
     @property
     def awaiting_ids(self) -> list[Link]:
-        """The connections whose far end has not proven its identity, as they are now."""
-        return [self._proxies.link(link) for link in self._node.awaiting()]
+        """The connections of which the far end has not proven its identity, as they are now."""
+        return [Link(self._thread, link) for link in self._node.awaiting()]
 
     @property
     def outgoing(self) -> list[bytes]:
@@ -172,18 +170,18 @@ class MeshSocket(Listeners):
     def queue(self) -> list[Message]:
         """The messages that wait for :meth:`recv`, the next one first."""
         waiting: list[Message] = self._thread.call(self._queue.peek)
-        return [self._proxies.message(message) for message in waiting]
+        return [thread_safe(self._thread, message) for message in waiting]
 
     @property
     def dropped(self) -> dict[str, int]:
-        """How many messages and frames were dropped or ignored so far, by kind (docs/service.rst)."""
+        """How many items this node dropped or ignored so far, by kind (docs/service.rst)."""
         return dict(self._node.dropped)
 
     @property
     def status(self) -> str | list[str]:
-        """``"Nominal"``, or the tracebacks of all failures, those of handlers and listeners included.
+        """The tracebacks of the newest ``failures_limit`` failures; ``"Nominal"`` if there was none.
 
-        At most ``failures_limit`` are kept, the newest.
+        Failures of the application's handlers and listeners are among them.
         """
         return list(self._failures) or "Nominal"
 
@@ -192,48 +190,22 @@ class MeshSocket(Listeners):
     def connect(self, addr: str, port: int) -> Any:
         """Link with the node at *addr* ('' for this host) and *port*, and keep the link up.
 
-        It blocks until that node is in the routing table and the listeners of ``connect`` have run.
+        The call blocks until that node is in the routing table and the listeners of ``connect`` have run.
 
-        :return: None; False for this very node, or one it is linked with already.  In the reactor's
-            thread a Deferred of that.
+        :return: None; False if the address leads to this node itself, or to a node that is linked already.
+            In the reactor's thread, a Deferred of that.
         :raises ConnectFailed: an OSError: nothing listens there.
         :raises SubnetMismatch: the node there is of another subnet; EncryptionMismatch, HandshakeTimeout or
-            another RemoteError: it refuses the link for another reason.
+            another RemoteError: that node refuses the link for another reason.
         :raises LocalError: *port* is no port; NotRunning: the socket is closed.
         """
-        return self._thread.call(self._connect, addr, port)
-
-    def _connect(self, addr: str, port: int) -> Deferred[bool | None]:
-        connecting = Deferred.fromCoroutine(self._link(addr, port))
-        self._connecting.add(connecting)
-
-        def over(result: Any) -> Any:
-            self._connecting.discard(connecting)
-            return result
-
-        return connecting.addBoth(over)
-
-    async def _link(self, addr: str, port: int) -> bool | None:
-        self._node.check_open()
-        if (addr, port) == self.out_addr or self._node.is_at(addr, port):
-            return False  # this very node
-        known = set(self._node.routing_table)
-        try:
-            link = await self._node.connect(addr, port)
-        except SelfConnection:
-            return False
-        except CancelledError:
-            self._node.check_open()
-            raise
-        # The listeners of `connect` are called in the same turn, but later than this.
-        await deferLater(self._thread.reactor, 0)
-        return False if link.id in known else None
+        return self._thread.call(self._node.link_with, addr, port)
 
     def joined(self, timeout: float | None = None) -> bool:
-        """Wait until a first neighbour has sent its roster.
+        """Wait until a first neighbour has sent its roster, its list of members.
 
-        :param timeout: seconds; 0 if less; None for as long as it takes.
-        :return: whether one has.
+        :param timeout: seconds; 0 if less; None to wait without a limit.
+        :return: whether a neighbour has.
         :raises RuntimeError: in the reactor's thread.
         :raises LocalError: *timeout* is no number.
         :raises NotRunning: the socket is closed, or is closed meanwhile.
@@ -242,18 +214,18 @@ class MeshSocket(Listeners):
         return has
 
     def forget(self, addr: str, port: int) -> bool:
-        """No longer keep up the link to *addr* and *port* that :meth:`connect` or ``peers`` asked for.
+        """Stop keeping up the link to *addr* and *port* for which :meth:`connect` or ``peers`` asked.
 
-        A link that is up stays, until it is lost or :meth:`disconnect` closes it.
+        A link that is up stays until it is lost or :meth:`disconnect` closes it.
 
-        :return: whether such a link was kept up, or dialled.
+        :return: whether the node kept up a link to that address, or dialled it.
         :raises LocalError: *port* is no port; NotRunning: the socket is closed.
         """
         has: bool = self._thread.call(self._node.if_open, self._node.forget, addr, port)
         return has
 
     def disconnect(self, link: Link) -> None:
-        """Close *link*, and do not dial its node for a minute.
+        """Close *link*, and do not dial its node for ``redial_forbidden`` seconds.
 
         :raises LocalError: *link* is no link of :attr:`routing_table`.
         """
@@ -281,31 +253,32 @@ class MeshSocket(Listeners):
     ) -> Receipt | None:
         """Send a message to everyone; each argument is a packet.
 
-        If neighbours are slow, it waits for room, up to ``handover_timeout``.
+        If neighbours are slow, the call waits for room, up to ``handover_timeout``.
 
         :param packets: ``str bytes int float bool None list dict``.
         :param flag: ``flags.whisper`` to reach direct peers only.
         :param type: the value of ``packets[0]``: 0, 2, or the application's own from 0x30 on.
         :param receipt: whether to return a live :class:`~twisted_mesh.blocking.proxies.Receipt`, which
-            shows who has the message; for broadcasts only.
+            shows which members have the message; for broadcasts only.
         :raises TypeError: and ValueError: packets, a flag or a type cannot be sent.
-        :raises MessageTooLarge: it has over 1 MiB packed.
+        :raises MessageTooLarge: the packed message has over 1 MiB.
         :raises Congested: no neighbour takes earlier messages; this one was not sent.
         :raises NotRunning: the socket is closed.
         """
         send = self._node.send_now if self._thread.is_here else self._node.send_in_turn
         sent: ServiceReceipt | None = self._thread.call(send, packets, flag, type, receipt)
-        return self._proxies.receipt(sent)
+        return None if sent is None else Receipt(self._thread, sent)
 
     def send_to(self, member: bytes, *packets: object, type: int = flags.whisper) -> Any:
         """Send a message to one member alone, wherever in the mesh it is.
 
-        It blocks until that member has acknowledged the message.
+        The call blocks until that member has acknowledged the message.
 
-        :param member: its id, as in :attr:`members`.
+        :param member: the member's id, as in :attr:`members`.
         :param packets: and *type*: as for :meth:`send`.
-        :return: None; in the reactor's thread a Deferred of that.
-        :raises Unreachable: it has not acknowledged it within ``direct_timeout``; the text says why.
+        :return: None; in the reactor's thread, a Deferred of that.
+        :raises Unreachable: the member has not acknowledged the message within ``direct_timeout``; the text
+            says why.
         :raises TypeError: and ValueError: packets or a type cannot be sent, or *member* is no id.
         :raises NotRunning: the socket is closed.
         """
@@ -321,9 +294,9 @@ class MeshSocket(Listeners):
         """The next message that no handler took, or None if there is none.
 
         :param quantity: if it is not 1, a list of up to that many messages is returned, which can be empty.
-        :param timeout: seconds to wait for the first message; 0 if less; None for ever, or until the socket
+        :param timeout: seconds to wait for the first message; 0 if less; None to wait until the socket
             closes.
-        :raises RuntimeError: it would have to wait in the reactor's thread.
+        :raises RuntimeError: the call would have to wait in the reactor's thread.
         :raises LocalError: *quantity* or *timeout* is no number.
         """
         if not isinstance(quantity, int):
@@ -337,7 +310,7 @@ class MeshSocket(Listeners):
                 if left <= 0 or not self._thread.wait(self._arrival, left):
                     break
                 self._thread.call(self._take, quantity, taken)
-            messages = [self._proxies.message(message) for message, _ in taken]
+            messages = [thread_safe(self._thread, message) for message, _ in taken]
             if quantity != 1:
                 return messages
             return messages[0] if messages else None
@@ -355,7 +328,7 @@ class MeshSocket(Listeners):
             self._wake()  # other threads may wait for them
 
     def _arrival(self, seconds: float) -> Deferred[bool]:
-        """Fires with True once a message may have come; after *seconds* with False."""
+        """Fires with True once a message may have come, or with False after *seconds*."""
         if len(self._queue) or self._node.closed:
             return succeed(bool(len(self._queue)))
         return Deferred.fromCoroutine(is_in_time(self._arrivals.wait(), seconds, self._thread.reactor))
@@ -369,17 +342,17 @@ class MeshSocket(Listeners):
         self._arrivals.happened(True)
 
     def register_handler(self, handler: Callable[[Message, Link], object]) -> None:
-        """Let ``handler(message, link)`` see messages first; a true result stops the chain.
+        """Let ``handler(message, link)`` see each message before later handlers and the listeners do.
 
-        Handlers are called one after the other in the reactor's thread: they may send and reply, and must
-        not block.
+        If its result is true, no other is called.  Handlers run in the reactor's thread: they may send and
+        reply, and must not block.
 
         :raises ValueError: *handler* does not take exactly two arguments.
         """
 
         @wraps(handler)
         def handle(message: Message, link: MeshProtocol | None) -> object:
-            return handler(self._proxies.message(message), self._proxies.link(link))
+            return handler(thread_safe(self._thread, message), Link(self._thread, link))
 
         self._node.register_handler(handle)
 
@@ -394,7 +367,7 @@ class MeshSocket(Listeners):
         self.emit("failure", failure)
 
     def close(self) -> None:
-        """Hand over unsent messages within bounds, say goodbye, and free the port.
+        """Hand over unsent messages, say goodbye, and free the port; each step has a time limit.
 
         Messages that have come can still be received.  A second call does nothing.
 
@@ -405,10 +378,6 @@ class MeshSocket(Listeners):
         except NotRunning:
             if not self._node.closed:  # else the end of the reactor has closed it
                 raise
-
-    def _stopping(self) -> None:
-        for connecting in list(self._connecting):
-            connecting.cancel()
 
     def __enter__(self) -> Self:
         return self

@@ -679,7 +679,7 @@ class HandlerTests(SocketCase):
 
     @blocks
     def test_a_link_that_is_gone_when_its_message_comes(self) -> None:
-        link = self.socket()._proxies.link(None)
+        link = mesh.Link(self.socket()._thread, None)
         self.assertEqual((link.id, link.address, link.outgoing), (None, None, False))
         self.assertEqual(repr(link), "<link that is gone>")
         self.assertRaises(Unreachable, link.whisper, "x")

@@ -1,1 +1,1 @@
-"""Behind MeshSocket: its calls block, and the reactor runs in a thread."""
+"""The code behind MeshSocket: calls that block while the reactor runs in a thread of its own."""

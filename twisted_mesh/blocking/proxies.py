@@ -1,14 +1,14 @@
-"""Thread-safe proxies: the messages, links and receipts that the user of a socket holds, in any thread.
+"""Thread-safe proxies of the messages, links and receipts that a socket hands to the application.
 
-Contract: in the reactor's thread, sending returns a Deferred, as with a service's messages and links.  In
-any other thread it waits until the message is handed over, a reply until it is acknowledged, and raises the
-error that prevents that.
+Contract: any thread may use a proxy.  In the reactor's thread, a method that sends returns a Deferred.  In
+any other thread it waits until the message is handed over, or a reply until it is acknowledged.  If that
+fails, the method raises the error.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn, Self, overload
+from typing import Any, Generic, NoReturn, Self, TypeVar
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -22,66 +22,53 @@ from twisted_mesh.eventloop.deferreds import unreachable
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.message import Message, Replier
 
-
-class ThreadSafeProxies:
-    """Makes the proxies of one socket, and sends what its user sends in the reactor's thread."""
-
-    def __init__(self, thread: ReactorThread) -> None:
-        self._thread = thread
-
-    def message(self, message: Message) -> Message:
-        """*message*, which can be replied to in any thread."""
-        replier = _Replier(self, message.source.replier)
-        source = msgspec.structs.replace(message.source, replier=replier)
-        return msgspec.structs.replace(message, source=source)
-
-    def link(self, link: MeshProtocol | None) -> Link:
-        """A proxy of *link*, for any thread."""
-        return Link(self, link)
-
-    @overload
-    def receipt(self, receipt: ServiceReceipt) -> Receipt: ...
-
-    @overload
-    def receipt(self, receipt: None) -> None: ...
-
-    def receipt(self, receipt: ServiceReceipt | None) -> Receipt | None:
-        """A proxy of *receipt*, for any thread."""
-        return None if receipt is None else Receipt(self._thread, receipt)
-
-    def send(self, send: Callable[[], Deferred[None]]) -> Any:
-        """Call *send* in the reactor's thread; return its Deferred there, and its result elsewhere."""
-        return self._thread.call(send)
+T = TypeVar("T")
 
 
-class _Replier:
-    """Sends the replies to a message (message.Replier)."""
-
-    def __init__(self, proxies: ThreadSafeProxies, replier: Replier) -> None:
-        self._proxies = proxies
-        self._replier = replier
-
-    def reply_to(self, origin: bytes, packets: tuple[object, ...]) -> Any:
-        """Send *packets* to the node *origin* alone."""
-        reply = self._replier.reply_to
-        return self._proxies.send(lambda: reply(origin, packets))
+def thread_safe(thread: ReactorThread, message: Message) -> Message:
+    """A copy of *message* that any thread can reply to."""
+    replier = _Replier(thread, message.source.replier)
+    source = msgspec.structs.replace(message.source, replier=replier)
+    return msgspec.structs.replace(message, source=source)
 
 
-class Receipt:
-    """Who has one message; each set is as it is when it is read.
+class _Proxy(Generic[T]):
+    """An object of the service, for any thread; two proxies of one object are equal.
 
-    :ivar inner: the service's receipt, of the reactor's thread alone.
+    :ivar inner: the service's object, which only the reactor's thread may use.
     """
 
     __slots__ = ("_thread", "inner")
 
-    def __init__(self, thread: ReactorThread, inner: ServiceReceipt) -> None:
+    def __init__(self, thread: ReactorThread, inner: T) -> None:
         self._thread = thread
         self.inner = inner
 
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and isinstance(other, _Proxy) and self.inner is other.inner
+
+    def __hash__(self) -> int:
+        return hash(self.inner)
+
+
+class _Replier(_Proxy[Replier]):
+    """Sends the replies to a message (message.Replier)."""
+
+    __slots__ = ()
+
+    def reply_to(self, origin: bytes, packets: tuple[object, ...]) -> Any:
+        """Send *packets* to the node *origin* alone."""
+        return self._thread.call(self.inner.reply_to, origin, packets)
+
+
+class Receipt(_Proxy[ServiceReceipt]):
+    """Shows which members have one message; each set is as it is when it is read."""
+
+    __slots__ = ()
+
     @property
     def id(self) -> tuple[bytes, int, int] | None:
-        """``(origin, epoch, sequence)`` of the message, once it has a number; else None."""
+        """``(origin, epoch, sequence)`` of the message once it has a number; else None."""
         return self.inner.id
 
     @property
@@ -91,17 +78,17 @@ class Receipt:
 
     @property
     def closed(self) -> str | None:
-        """Why the receipt is not kept up any more, though it is not complete; or None."""
+        """Why the receipt is updated no more, though it is not complete; or None."""
         return self.inner.closed
 
     @property
     def delivered(self) -> frozenset[bytes]:
-        """The ids of the members that have taken it; each has signed that."""
+        """The ids of the members that have taken the message: each has signed for that."""
         return self._look(lambda: self.inner.delivered)
 
     @property
     def pending(self) -> frozenset[bytes]:
-        """The ids of the members that should have it and have not said so yet."""
+        """The ids of the members that should have the message and have not confirmed it yet."""
         return self._look(lambda: self.inner.pending)
 
     @property
@@ -112,13 +99,13 @@ class Receipt:
     def complete(self, timeout: float | None = None) -> Self:
         """Wait until every member that should have the message has taken it.
 
-        :param timeout: seconds; 0 if less; None for as long as it takes.
+        :param timeout: seconds; 0 if less; None to wait without a limit.
         :return: this receipt.
-        :raises ReceiptTimeout: a member has not taken it yet; NotDelivered: a member will not get it, or
-            nobody can know any more.  Both errors hold this receipt.
-        :raises NoMembers: there is no member that should have it.
+        :raises ReceiptTimeout: a member has not taken the message in time; NotDelivered: a member will not
+            get it, or the receipt is closed.  Both errors hold this receipt.
+        :raises NoMembers: no member should have the message.
         :raises NotRunning: the socket is closed first; LocalError: *timeout* is no number.
-        :raises RuntimeError: in the reactor's thread; there the event ``receipt`` tells of changes.
+        :raises RuntimeError: in the reactor's thread; there, listen to the event ``receipt``.
         """
         self._thread.wait(lambda: self.inner.complete(timeout).addErrback(self._with_this))
         return self
@@ -132,28 +119,15 @@ class Receipt:
         seen: frozenset[bytes] = self._thread.call(look)
         return seen
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Receipt) and self.inner is other.inner
-
-    def __hash__(self) -> int:
-        return hash(self.inner)
-
     def __repr__(self) -> str:
         shown: str = self._thread.call(repr, self.inner)
         return shown
 
 
-class Link:
-    """A direct connection to another node.
+class Link(_Proxy[MeshProtocol | None]):
+    """A direct connection to another node; *inner* is None if it is gone."""
 
-    :ivar inner: the service's link, of the reactor's thread alone; None if it is gone.
-    """
-
-    __slots__ = ("_proxies", "inner")
-
-    def __init__(self, proxies: ThreadSafeProxies, inner: MeshProtocol | None) -> None:
-        self._proxies = proxies
-        self.inner = inner
+    __slots__ = ()
 
     @property
     def id(self) -> bytes | None:
@@ -165,7 +139,7 @@ class Link:
         """Where the peer says it can be dialled; if it does not say, where it came from."""
         return None if self.inner is None else self.inner.address
 
-    #: py2p's name of it.
+    #: py2p's name of *address*.
     addr = address
 
     @property
@@ -184,7 +158,7 @@ class Link:
     def send(self, main: int, type: int, *packets: object) -> Any:
         """As :meth:`whisper`, with another *type*.
 
-        :param main: must be ``flags.whisper``; messages to everyone are sent by the socket.
+        :param main: must be ``flags.whisper``; the socket sends messages to everyone.
         """
         inner = self.inner
 
@@ -193,13 +167,7 @@ class Link:
                 return unreachable("the link this message came over is gone")
             return inner.send(main, type, *packets)
 
-        return self._proxies.send(send)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Link) and self.inner is other.inner
-
-    def __hash__(self) -> int:
-        return hash(self.inner)
+        return self._thread.call(send)
 
     def __repr__(self) -> str:
         return "<link that is gone>" if self.inner is None else repr(self.inner)

@@ -1,9 +1,9 @@
 """The reactor of this process, for code in other threads.
 
-Contract: this is the only module that starts a thread for the reactor, or waits in one.  A reactor that
-runs already is used, and never stopped.  Otherwise the reactor is started in a daemon thread, and runs
-until the process ends.  Before the reactor or the process ends, the services on it are stopped, within the
-bounds of their config: so a script need not wait for its last message.
+Contract: only this module starts a thread for the reactor, and only here a thread blocks.  If the reactor
+runs already, it is used and never stopped.  If not, it is started in a daemon thread, and runs until the
+process ends.  Before the reactor or the process ends, the services on it are stopped, within the time
+limits of their config: so a script need not wait for its last message.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _of_this_process: list[ReactorThread] = []
 
 
 def reactor_thread() -> ReactorThread:
-    """The ReactorThread of this process, made and its reactor started at the first call.
+    """The ReactorThread of this process; the first call makes it, and starts its reactor.
 
     :raises RuntimeError: the reactor cannot run, because it ran before and was stopped.
     """
-    if not _of_this_process:  # without the lock, which a fork can have left locked for ever
+    if not _of_this_process:  # looked at without the lock, which a fork can have left locked for ever
         with _lock:
             if not _of_this_process:
                 from twisted.internet import reactor
@@ -47,17 +47,14 @@ def reactor_thread() -> ReactorThread:
 
 
 class ReactorThread:
-    """Runs services, and calls about them, in the reactor's thread.
-
-    :ivar reactor: the reactor.
-    """
+    """Runs services in the reactor's thread, and carries calls of other threads there."""
 
     def __init__(self, reactor: Any) -> None:
         self.reactor = reactor
         self._process = os.getpid()
         self._lock = RLock()  # a signal handler can call in the middle of a call
         self._ended = False
-        self._calls: set[_Call] = set()  # for which another thread waits
+        self._calls: set[_Call] = set()  # calls for which another thread waits
         self._services: dict[MeshService, None] = {}  # in the order in which they were started
         self._thread = None if self.reactor.running else self._started()
         self.reactor.callFromThread(self._watch)
@@ -67,14 +64,14 @@ class ReactorThread:
 
     @property
     def is_here(self) -> bool:
-        """Whether the caller is in the reactor's thread, and not in a process forked from there."""
+        """Whether the caller is in the reactor's thread, and not in a process that was forked from it."""
         return bool(isInIOThread()) and self._process == os.getpid()
 
     def call(self, f: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call *f* in the reactor's thread, and return its result.
 
-        In that thread *f* is called at once, and a Deferred is returned as it is.  In any other thread this
-        waits for its result.
+        If the caller is in that thread, *f* is called at once, and a Deferred is returned as it is.  In any
+        other thread, the caller waits for the Deferred's result.
 
         :raises NotRunning: the reactor has ended, or belongs to another process.
         """
@@ -83,21 +80,21 @@ class ReactorThread:
         return self._begun(lambda: f(*args, **kwargs)).wait()
 
     def wait(self, f: Callable[..., Any], *args: Any) -> Any:
-        """As :meth:`call`, for a caller that needs the result and not a Deferred.
+        """As :meth:`call`, for a caller that can use only the result, and no Deferred.
 
-        :raises RuntimeError: in the reactor's thread, which would wait for itself.
+        :raises RuntimeError: the caller is in the reactor's thread, which would wait for itself.
         """
         if self.is_here:
             raise RuntimeError("this would wait in the reactor's own thread, for ever: use MeshService")
         return self._begun(lambda: f(*args)).wait()
 
     def later(self, f: Callable[..., object], *args: Any) -> None:
-        """Call *f* in the reactor's thread, after all earlier calls, and do not wait for it."""
+        """Call *f* in the reactor's thread after all earlier calls; do not wait for its result."""
         if self._process == os.getpid():
             self.reactor.callFromThread(f, *args)
 
     def _begun(self, f: Callable[[], Any]) -> _Call:
-        if self._process != os.getpid():  # before the lock, which a fork can have left locked
+        if self._process != os.getpid():  # checked before the lock, which a fork can have left locked
             raise NotRunning("a forked process has no reactor: fork before the first MeshSocket, or spawn")
         call = _Call(self.reactor, f, self._calls.discard)
         with self._lock:
@@ -112,7 +109,7 @@ class ReactorThread:
     def start(self, service: MeshService) -> None:
         """Start *service*; call this in the reactor's thread.
 
-        :raises ListenFailed: it cannot listen, and was not started.
+        :raises ListenFailed: the service cannot listen, and was not started.
         """
         try:
             service.startService()
@@ -123,7 +120,7 @@ class ReactorThread:
     def stop(self, service: MeshService) -> Deferred[None]:
         """Stop *service*; call this in the reactor's thread.
 
-        The service stops even if the Deferred is cancelled: that only gives up waiting.
+        If the Deferred is cancelled, the caller waits no more, and the service stops all the same.
         """
         stopped: Deferred[None] = Deferred()
         stopping = service.stopService()
@@ -149,9 +146,9 @@ class ReactorThread:
     # ── from start to end ───────────────────────────────────────────────────────────
 
     def _started(self) -> Thread:
-        """Run the reactor in a thread.
+        """Run the reactor in a new thread.
 
-        :raises RuntimeError: it cannot run.
+        :raises RuntimeError: the reactor cannot run.
         """
         running = Event()
         failures: list[BaseException] = []
@@ -169,7 +166,7 @@ class ReactorThread:
                 running.set()
 
         make_monotonic(self.reactor)
-        # The threads that the reactor starts are daemons like this one: none delays the exit.
+        # Threads that the reactor starts are daemons like this thread, so none of them delays the exit.
         thread = Thread(target=run, name="twisted_mesh reactor", daemon=True)
         thread.start()
         running.wait()
@@ -179,10 +176,10 @@ class ReactorThread:
         return thread
 
     def _watch(self) -> None:
-        # Before the thread pool of the reactor ends, which waits for threads that may call a socket.
+        # Stop before the reactor's thread pool ends: it waits for its threads, and they may call a socket.
         self.reactor.addSystemEventTrigger("before", "shutdown", self._stop_for_good)
-        # If the first socket is made while the reactor stops, the triggers "before" have begun already, and
-        # no further one is called.
+        # If the first socket is made while the reactor stops, the "before" triggers have begun already, and
+        # the reactor calls no new one.
         self.reactor.addSystemEventTrigger("after", "shutdown", self._end)
 
     def _stop_for_good(self) -> Deferred[None]:
@@ -195,18 +192,17 @@ class ReactorThread:
         services = list(self._services)
         for service in services:
             for other in services:
-                # Else services that stop later would dial it again and again, and log that.
+                # Else services that stop later would dial this one again and again, and log each failure.
                 if other is not service and other.running:
                     other.leave_alone(service.id)
-        # While all of them still run: a link of one that stops later can be gone when its turn comes.
+        # All give while all still run: when a service's turn to stop comes, its links can be gone.
         given = [Deferred.fromCoroutine(service._give_all()) for service in services]
         await DeferredList(given, consumeErrors=True)
         for service in _inner_first(services):
-            # If one fails to stop, that is logged, and the others are stopped all the same.
             await self.stop(service).addErrback(lambda why: _log.failure("a socket did not stop", why))
 
     def _end(self) -> None:
-        """The reactor has ended: fail all calls that wait for it."""
+        """Fail all calls that wait for the reactor, which has ended."""
         with self._lock:
             self._ended = True
             calls = list(self._calls)
@@ -214,7 +210,7 @@ class ReactorThread:
             call.fail(NotRunning("the reactor was stopped meanwhile"))
 
     def _at_exit(self) -> None:
-        """Stop all services, and the reactor if it is ours, before the interpreter ends."""
+        """Before the interpreter ends, stop all services, and the reactor if it was started here."""
         if self._ended or self._process != os.getpid() or self.is_here or not self.reactor.running:
             return
         configs = [service.config for service in list(self._services)] or [MeshConfig()]
@@ -222,24 +218,24 @@ class ReactorThread:
         try:
             self._begun(self._stop_all).wait(until - time.monotonic())
             if self._thread is not None:
-                # A thread that writes while the interpreter closes its streams would abort it.
+                # A thread that writes while the interpreter closes its streams would abort the process.
                 self.reactor.callFromThread(self.reactor.crash)
                 self._thread.join(until - time.monotonic())
         except (TimeoutError, NotRunning):
             _log.warn("the reactor does not answer: messages that were not sent yet are lost")
         except KeyboardInterrupt:
-            pass  # the user does not want to wait
+            pass  # the user does not wait for the last messages
 
 
 class _Call:
-    """One call into the reactor's thread, and the wait for it."""
+    """One call of a function in the reactor's thread, for whose result another thread waits."""
 
     def __init__(self, reactor: Any, f: Callable[[], Any], over: Callable[[_Call], None]) -> None:
         self._reactor = reactor
         self._f = f
         self._over = over
         self._deferred: Deferred[Any] | None = None
-        # Not an Event: it waits in several steps, and a signal between two of them raises RuntimeError.
+        # No Event: its wait() has several steps, and a signal between two of them raises RuntimeError.
         self._running = Lock()
         self._running.acquire()
         self._has_ended = False
@@ -247,7 +243,7 @@ class _Call:
         self._error: BaseException | None = None
 
     def begin(self) -> None:
-        """Call; this runs in the reactor's thread."""
+        """Call the function; this runs in the reactor's thread."""
         try:
             result = self._f()
         except BaseException as error:
@@ -260,7 +256,10 @@ class _Call:
             self._succeed(result)
 
     def wait(self, timeout: float | None = None) -> Any:
-        """Wait for its result; an interrupt cancels the call."""
+        """Wait for the result, at most *timeout* seconds; an interrupt cancels the call.
+
+        :raises TimeoutError: the time is over; the call is cancelled.
+        """
         try:
             if not self._running.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
                 raise TimeoutError
@@ -273,13 +272,13 @@ class _Call:
             try:
                 raise self._error
             finally:
-                self._error = None  # its traceback holds the caller's variables
+                self._error = None  # the error's traceback would keep the caller's variables alive
         return self._result
 
     def fail(self, error: BaseException) -> None:
-        """End it with *error*."""
+        """End the call with *error*."""
         if isinstance(error, MeshError):
-            # The error says what is wrong; its traceback would be forty lines of the reactor.
+            # The error's text is enough for the user; its traceback would add forty lines of the reactor.
             error.__traceback__ = None
             if error.__cause__ is not None:
                 error.__cause__.__traceback__ = None
@@ -300,11 +299,11 @@ class _Call:
 
 
 def _inner_first(services: list[MeshService]) -> list[MeshService]:
-    """*services* in the order in which to stop them, one after the other.
+    """Sort *services* into the order in which to stop them, one after the other.
 
-    The last messages of one service may have to go through another one of this process, which must still
-    run then.  So services with neighbours elsewhere come last, before them the neighbours of these, and so
-    on.  Among equals the latest made comes first.
+    The last messages of one service may have to pass through another service of this process, which must
+    still run then.  So services with neighbours in other processes come last; before them come their own
+    neighbours, and so on.  Among equals, the service that was made last comes first.
     """
     ids = {service.id for service in services}
     group = [service for service in services if not service.routing_table.keys() <= ids]

@@ -1,6 +1,6 @@
 """The service behind a MeshSocket, with methods that only a socket needs.
 
-Contract: as :class:`~twisted_mesh.service.MeshService`; all of it runs in the reactor's thread.
+Contract: as :class:`~twisted_mesh.service.MeshService`.  Call all methods in the reactor's thread.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ from contextlib import suppress
 from inspect import signature
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
 
 from twisted_mesh.addressing.addresses import LOOPBACK, WILDCARDS, this_host
 from twisted_mesh.delivery.queue import MessageQueue
 from twisted_mesh.delivery.receipts import Receipt
-from twisted_mesh.errors import Congested, NotHandedOver, NotRunning
+from twisted_mesh.errors import Congested, NotHandedOver, NotRunning, SelfConnection
 from twisted_mesh.eventloop.deferreds import is_in_time, wait_for
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.service import MeshService
 
-#: The keywords of a service that a socket takes, too; the others follow from its addr, port and prot.
+#: The keywords of a service that a socket takes, too; its addr, port and prot give the others.
 OPTIONS: Final = tuple(
     name
     for name in signature(MeshService).parameters
@@ -31,13 +32,16 @@ OPTIONS: Final = tuple(
 class SocketNode(MeshService):
     """The service behind a socket.
 
-    :ivar stopping: is called before it stops; :ivar stopped: once it has stopped.
-    :ivar closed: whether it stops or has stopped.
+    :ivar stopped: is called when the service has stopped.
+    :ivar closed: whether the service stops or has stopped.
     """
 
-    stopping: Callable[[], None]
     stopped: Callable[[], None]
     closed = False
+
+    def __init__(self, reactor: Any, **options: Any) -> None:
+        super().__init__(reactor, **options)
+        self._linking: set[Deferred[bool | None]] = set()  # the application waits for these
 
     def check_open(self) -> None:
         """:raises NotRunning: the socket is closed."""
@@ -45,14 +49,17 @@ class SocketNode(MeshService):
             raise NotRunning("the socket is closed")
 
     def if_open(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call *call* if the socket is open; else raise NotRunning."""
+        """Call *call*.
+
+        :raises NotRunning: the socket is closed.
+        """
         self.check_open()
         return call(*args, **kwargs)
 
     def send_now(self, packets: tuple[object, ...], flag: int, type: int, receipt: bool) -> Receipt | None:
         """Send a message to everyone.
 
-        :raises NotRunning: the socket is closed; and what else MeshService.send() raises.
+        :raises NotRunning: the socket is closed.  Other errors are those of MeshService.send().
         """
         self.check_open()
         send: Callable[..., Receipt | None] = self.send
@@ -61,7 +68,7 @@ class SocketNode(MeshService):
     def send_in_turn(
         self, packets: tuple[object, ...], flag: int, type: int, receipt: bool
     ) -> Receipt | Deferred[Receipt | None] | None:
-        """As :meth:`send_now`; if there is no room, wait for it up to ``handover_timeout``."""
+        """As :meth:`send_now`, but if there is no room, wait up to ``handover_timeout`` for it."""
         try:
             return self.send_now(packets, flag, type, receipt)
         except Congested:
@@ -79,25 +86,56 @@ class SocketNode(MeshService):
                 if self._clock.seconds() >= until:
                     raise
 
+    def link_with(self, host: str, port: int) -> Deferred[bool | None]:
+        """Link with the node at *host* and *port*.
+
+        :return: fires when the node is in the routing table and the listeners of ``connect`` have run: with
+            False if this is the node itself, or was linked before, else with None.
+        """
+        linking = Deferred.fromCoroutine(self._link_with(host, port))
+        self._linking.add(linking)
+
+        def over(result: Any) -> Any:
+            self._linking.discard(linking)
+            return result
+
+        return linking.addBoth(over)
+
+    async def _link_with(self, host: str, port: int) -> bool | None:
+        self.check_open()
+        if (host, port) == self.shown_at() or self._is_at(host, port):
+            return False  # this node itself
+        known = set(self.routing_table)
+        try:
+            link = await self.connect(host, port)
+        except SelfConnection:
+            return False
+        except CancelledError:
+            self.check_open()
+            raise
+        # The listeners of `connect` are called in the same turn, but later than this.
+        await deferLater(self._reactor, 0)
+        return False if link.id in known else None
+
     def receive_queue(self, notify: Callable[[], None]) -> MessageQueue:
         """A queue of received messages, for ``recv()``; *notify* is called after each message."""
         return self._delivery.messages(notify)
 
     def awaiting(self) -> list[MeshProtocol]:
-        """Connections that may still become links."""
+        """The connections that may still become links."""
         run = self._run
         return [] if run is None else run.connections.awaiting()
 
     def shown_at(self) -> tuple[str, int] | None:
-        """Where others can dial it; else where this host can; None once it is stopped."""
+        """Where others can dial this node; if nowhere, where this host can; None once it has stopped."""
         addresses = self.addresses
         if not addresses:
             return None
         host, port = addresses[0]
         return self.out_addr or (this_host(host), port)
 
-    def is_at(self, host: str, port: int) -> bool:
-        """Whether this very node listens there."""
+    def _is_at(self, host: str, port: int) -> bool:
+        """Whether this node itself listens at *host* and *port*."""
         host = this_host(host)
         return any(
             port == bound and (host == listens or (host == LOOPBACK and listens in WILDCARDS))
@@ -105,19 +143,20 @@ class SocketNode(MeshService):
         )
 
     def joins(self, seconds: float) -> Deferred[bool]:
-        """Fires with True once a neighbour has sent its roster, after *seconds* with False."""
+        """Fires with True once a neighbour has sent its roster, or with False after *seconds*."""
         return Deferred.fromCoroutine(is_in_time(self.joined(), seconds, self._clock))
 
     def stopService(self) -> Deferred[None]:
-        """Stop; if messages wait for peers that were never reached, wait for these first, within bounds."""
+        """Stop; if messages wait and no peer was reached yet, first wait for one, within a limit."""
         self.closed = True
-        self.stopping()
+        for linking in list(self._linking):
+            linking.cancel()
         return wait_for(self._stop_at_last())
 
     async def _stop_at_last(self) -> None:
         run = self._run
         if self._peers and run is not None and run.driver.unsent and not run.connections.table:
-            # The application did not have to wait for its peers, but a message for them must.
+            # The application need not wait for its peers before it sends, so the message waits for them.
             with suppress(NotHandedOver, NotRunning):  # another call may have stopped it meanwhile
                 await self.handed_over(self.config.handover_timeout)
         await super().stopService()

@@ -1,7 +1,7 @@
 """The package's log on standard error, for programs that do not use Twisted's log.
 
-Contract: warnings and errors are always written, other events if a ``debug_level`` asks for them; one line
-each.
+Contract: each event is one line.  Warnings and errors are always written; other events are written if a
+socket has a ``debug_level`` above 0.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _PACKAGE = __name__.split(".")[0]
 class StandardError:
     """Writes log events of this package to ``sys.stderr``.
 
-    :ivar verbose: whether to write the events of a ``debug_level``, too.
+    :ivar verbose: whether to write events below a warning, too.
     """
 
     def __init__(self) -> None:
@@ -28,8 +28,8 @@ class StandardError:
         if event.get("log_namespace", "").split(".")[0] != _PACKAGE or sys.stderr is None:
             return
         level = event["log_level"]
-        # Not failures, which are critical: Twisted writes these to standard error itself, with a traceback,
-        # unless the application has begun a log; then they belong there.
+        # Failures, which are critical, are left out: Twisted itself writes them to standard error, with a
+        # traceback.  If the application has begun a log, they belong there.
         if level is not LogLevel.critical and (self.verbose or level >= LogLevel.warn):
             sys.stderr.write(f"mesh: {formatEvent(event)}\n")
             sys.stderr.flush()
@@ -39,6 +39,6 @@ _observer = StandardError()
 
 
 def log_to_standard_error(debug_level: int) -> None:
-    """Write the log from now on; more than warnings if *debug_level* is above 0."""
+    """Write the log from now on; if *debug_level* is above 0, write events below a warning, too."""
     _observer.verbose |= debug_level > 0
     globalLogPublisher.addObserver(_observer)  # a second call adds nothing
