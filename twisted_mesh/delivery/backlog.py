@@ -1,8 +1,8 @@
-"""Messages that consumers get late: those of an earlier process, and those that could not be read.
+"""Messages that consumers get late, because a process ended before or the history could not be read.
 
 Contract: messages that an earlier process stored and did not hand on are handed on, a bounded number each
-turn.  If the history file cannot be read, no message counts as lost: ``store_retry`` seconds later the
-file is read again, for all consumers that wait for it.
+turn.  If the history file cannot be read, no message counts as lost: ``store_retry`` seconds later the file
+is read again, for all consumers that wait.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from twisted_mesh.delivery.direct import Sources
 from twisted_mesh.delivery.queue import Held
 from twisted_mesh.errors import StoreError
 
-#: :func:`twisted_mesh.core.history.reader.read`, of a history.
+#: Reads a run of the history: :func:`twisted_mesh.core.history.reader.read`.
 Read = Callable[[StreamId, int, int, int], Iterator[Piece | Missing]]
 
 
 class Backlog:
-    """The consumers of one run that are behind."""
+    """Reads the history for the consumers of one run of a service that are behind."""
 
     def __init__(
         self, clock: IReactorTime, delivery: Delivery, read: Read, sources: Sources, retry: float
     ) -> None:
-        """:param retry: seconds until the history is read again after that failed."""
+        """:param retry: seconds until the history is read again after a failure."""
         self._clock = clock
         self._delivery = delivery
         self._read = read
@@ -40,9 +40,9 @@ class Backlog:
         self._stopped = False
 
     def read(self, run: StreamId, after: int, upto: int, most: int) -> Iterator[Held]:
-        """Messages that were delivered and are held still (``delivery.queue.Reader``).
+        """The delivered messages that the history still holds (``delivery.queue.Reader``).
 
-        :raises StoreError: they cannot be read now; consumers hear of it when they are read again.
+        :raises StoreError: they cannot be read now; the consumers read again later.
         """
         try:
             for piece in self._read(run, after, upto, most):
@@ -60,7 +60,7 @@ class Backlog:
         return Held(piece.first, piece.last, list(messages))
 
     def stop(self) -> None:
-        """Hand on nothing more: the next process hands on the rest."""
+        """Hand on no more messages: the next process hands on the rest."""
         self._stopped = True
         for call in (self._turn, self._again):
             if call is not None:
@@ -68,7 +68,7 @@ class Backlog:
         self._turn = self._again = None
 
     def _hand_on(self) -> None:
-        self._turn = None  # a consumer that is handed a message can stop this run
+        self._turn = None  # before catch_up(): the application can stop this run while it gets a message
         if self._delivery.catch_up() and not self._stopped:
             self._turn = self._clock.callLater(0, self._hand_on)
 

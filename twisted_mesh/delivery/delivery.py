@@ -1,8 +1,8 @@
 """Hands messages and events to the application's code.
 
-Contract: a message goes to the handlers in turn until one returns a true value.  If none does, it goes to
-the ``message`` listeners and to every ``messages()``.  If the application's code fails, that is logged and
-emitted once as ``failure``; the link stays up, and the next listener is called.
+Contract: a message goes to the handlers in turn until one returns a true value.  If none does, the message
+goes to the ``message`` listeners and to every ``messages()``.  If the application's code fails, the failure
+is logged and emitted once as ``failure``; the link stays up, and the next listener is called.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import Deliver
 from twisted_mesh.core.history.storage import Untaken
 from twisted_mesh.delivery.listeners import Listeners, emit_one, explained
-from twisted_mesh.delivery.queue import READ_BYTES, Bounds, MessageQueue, Reader, StreamId, read_nothing
+from twisted_mesh.delivery.queue import READ_BYTES, Bounds, MessageQueue, Reader, StreamId
 from twisted_mesh.errors import RemoteError
 from twisted_mesh.eventloop.log_quota import AuthorLog
 from twisted_mesh.identity import id_of
 from twisted_mesh.message import Gap, Message, Source, shown
 from twisted_mesh.wire.bodies import USERS, Entry
 
-#: Messages of an earlier process handed on in one turn, unless READ_BYTES are reached before (guess).
+#: The most messages of an earlier process that are handed on in one turn, within READ_BYTES (guess).
 BACKLOG_MESSAGES: Final = 1000
-#: Takes a message and the link it came over: a MeshProtocol, or None after a timer or from the history.
+#: Takes a message and the MeshProtocol over which it came, or None if that is gone or was never known.
 Handler = Callable[[Message, Any], object]
 _log = Logger()
 
@@ -40,44 +40,45 @@ def messages_of(
 ) -> Iterator[tuple[Message, int]]:
     """The messages among the *entries* of one batch, each with its share of the batch's *size* in bytes.
 
-    :param first: the number of the first entry, 0 for whispers, which have none.
+    :param first: the number of the first entry; 0 for whispers, which have no numbers.
     """
     share = size // max(1, len(entries))
     for number, entry in enumerate(entries, first):
-        if entry[0] in USERS:  # other kinds belong to later versions
+        if entry[0] in USERS:  # later versions may send entries of other kinds
             yield Message(entry, number if first else None, source), share
 
 
 class Delivery:
     """The application's side of one service: handlers, listeners and queues.
 
-    :ivar counts: messages that consumers dropped, as they are counted in ``MeshService.dropped``.
+    :ivar counts: messages that consumers dropped, by their name in ``MeshService.dropped``.
+    :ivar waited_for: the queues for whose next message the application waits; this set keeps them alive.
     """
 
     def __init__(
         self, listeners: Listeners, debug_level: int, seconds: Callable[[], float], config: MeshConfig
     ) -> None:
         """
-        :param listeners: of the application.
+        :param listeners: the application's.
         :param seconds: gives the time, for the log's quotas.
         """
         self.listeners = listeners
         self._authors = AuthorLog(_log, seconds, config)
         self.counts = Counter(dropped_messages=0)
-        self._unheard = 0  # messages without a listener or a consumer
+        self._unheard = 0  # messages that no handler took and no listener or consumer got
         self._bounds = Bounds(config.queue_limit, config.queue_bytes, config.open_streams)
-        self.reader: Reader = read_nothing
+        self.reader: Reader = lambda *_: ()  # until the first start
         self._when_taken: Callable[[StreamId], None] = _ignore
         self._when_skipped: Callable[[StreamId, int], None] = _ignore
         self._debug = debug_level
         self._handlers: list[Handler] = []
-        self._queues: tuple[ref[MessageQueue], ...] = ()  # an iterator that is freed drops out
-        self.waited_for: set[MessageQueue] = set()  # not freed: the application waits for a message of it
-        self._gone = False  # whether a queue was freed since consumer_gone() was called last
-        self._backlog: MessageQueue | None = None  # messages of an earlier process, for the handlers
+        self._queues: tuple[ref[MessageQueue], ...] = ()  # a queue that is freed drops out
+        self.waited_for: set[MessageQueue] = set()
+        self._gone = False  # whether a queue was freed since the last call of consumer_gone()
+        self._backlog: MessageQueue | None = None  # messages that an earlier process did not hand on
 
     def register_handler(self, handler: Handler) -> None:
-        """Let *handler* see messages before listeners and queues do, and after earlier handlers.
+        """Let *handler* see each message after earlier handlers, and before listeners and queues do.
 
         :raises ValueError: *handler* does not take exactly two arguments, (message, link).
         """
@@ -93,20 +94,20 @@ class Delivery:
     def messages(self, notify: Callable[[], None] | None = None) -> MessageQueue:
         """A new queue of the messages that no handler takes from now on.
 
-        :param notify: is called after each message; with it, only the newest messages are kept until one
-            is taken.
+        :param notify: is called after each message.  With it, only the newest messages are kept until the
+            application takes one.
         """
         queue = MessageQueue(self._bounds, self, notify)
         self._queues = (*self._queues, ref(queue, self._freed))
         return queue
 
     def consumer_gone(self) -> bool:
-        """Whether a queue was freed since the last call, and with it its hold on some runs."""
+        """Whether a queue was freed since the last call: its messages count as taken now."""
         gone, self._gone = self._gone, False
         return gone
 
     def _freed(self, gone: ref[MessageQueue]) -> None:
-        # The garbage collector calls this in any thread, between any two steps there.
+        # The garbage collector can call this in any thread, between any two instructions.
         self._gone = True
         self._queues = tuple(reference for reference in self._queues if reference is not gone)
 
@@ -123,10 +124,10 @@ class Delivery:
     ) -> None:
         """Begin a run of the service; queues of earlier runs go on in it.
 
-        :param reader: reads the messages that are held.
+        :param reader: reads the history.
         :param changed: is called with each stream of which a consumer took a message.
-        :param skipped: is called with a stream and the last of its messages that a consumer has lost.
-        :param backlog: streams that an earlier process stored and whose consumers had not taken all.
+        :param skipped: is called with a stream and the last of its messages that a consumer lost.
+        :param backlog: streams with messages that an earlier process stored and did not hand on.
         """
         self.reader, self._when_taken, self._when_skipped = reader, changed, skipped
         for queue in self._live():
@@ -137,9 +138,9 @@ class Delivery:
         self._backlog = waiting if waiting.runs_behind else None
 
     def catch_up(self) -> bool:
-        """Hand on some messages of the backlog; whether more can be read now.
+        """Hand on some messages of the backlog; whether more of them can be read now.
 
-        Messages that come meanwhile wait behind it, so that each stream stays in order.
+        Messages that come meanwhile wait behind the backlog, so that each stream stays in order.
         """
         handed = 0
         for _ in range(BACKLOG_MESSAGES):
@@ -157,7 +158,7 @@ class Delivery:
         return self._backlog is not None and not self._backlog.is_held_up
 
     def read_again(self) -> None:
-        """Let consumers read again what they could not read."""
+        """Let the consumers read again, after the history could not be read."""
         for queue in self._consumers():
             queue.read_again()
 
@@ -177,30 +178,30 @@ class Delivery:
         return [queue for reference in self._queues if (queue := reference()) is not None]
 
     def changed(self, run: StreamId) -> None:
-        """Tell the run that a consumer has taken messages of *run* (Consumers)."""
+        """Report that a consumer has taken messages of *run* (Consumers)."""
         self._when_taken(run)
 
     def lost(self, run: StreamId, gap: Gap, counts: bool) -> None:
-        """Tell the application, and the run if it *counts*, that a consumer lost messages (Consumers)."""
+        """Tell the application that a consumer lost messages; if it *counts*, also the core (Consumers)."""
         if counts:
             self._when_skipped(run, gap.last)
         self.emit_gap(gap)
 
     def missing(self, run: StreamId, gap: Gap) -> None:
-        """Tell the application that messages of *run* will not come, and its queues that it knows."""
+        """Tell the application that messages of *run* will not come, and its queues that it was told."""
         for queue in self._consumers():
             queue.missing(run, gap.first, gap.last)
         self.emit_gap(gap)
 
     def emit_gap(self, gap: Gap) -> None:
-        """Tell the application of messages it will not get."""
+        """Tell the application and the log of messages that the application will not get."""
         sender = gap.sender.decode()
         text = f"messages {gap.first} to {gap.last} of {sender} are lost: {gap.reason}"
         self._authors.line(gap.sender, text)
         self.listeners.emit("gap", gap)
 
     def blame(self, author: bytes, text: str, error: RemoteError) -> None:
-        """Tell the application, and the log with *text*, of an *error* of the author with that id."""
+        """Tell the application of an *error* of the author with that id, and the log with *text*."""
         self._authors.line(author, text)
         self.listeners.emit("failure", Failure(error))
 
@@ -215,7 +216,7 @@ class Delivery:
         self._wake()
 
     def footprint(self) -> dict[str, int]:
-        """How much waits for consumers, and how many messages found none."""
+        """How many messages wait for consumers, and how many found no consumer."""
         queues = self._consumers()
         return {
             "consumers": len(queues),
@@ -226,8 +227,8 @@ class Delivery:
         }
 
     def close(self) -> None:
-        """End every ``messages()`` after the messages it holds."""
-        # The run is over and its file closed: messages taken from now on are reported to nobody.
+        """End every ``messages()`` after the messages that have come for it."""
+        # The run is over and its file closed: nothing hears of messages that are taken from now on.
         self._when_taken = _ignore
         for queue in self._live():
             queue.end()
@@ -262,7 +263,7 @@ class Delivery:
                     raise TypeError(f"handler {handler} returned an awaitable: use a listener")
                 if taken:
                     return True
-            except BaseException:  # raised on, it would end the link and nothing else
+            except BaseException:  # if it went further up, it would end the link, and nothing else
                 failure = explained(Failure())
                 _log.failure("handler {handler} failed", failure, handler=handler)
                 self.listeners.emit("failure", failure)
@@ -270,11 +271,11 @@ class Delivery:
 
 
 def _ignore(*_: object) -> None:
-    """Do nothing: no service has started."""
+    """Do nothing: the service does not run."""
 
 
 def _discard(awaitable: Awaitable[object]) -> None:
-    """Drop *awaitable*, so that Python and Twisted do not complain that nobody awaited it."""
+    """Drop *awaitable*, without a warning of Python or Twisted that nothing awaited it."""
     if inspect.iscoroutine(awaitable):
         awaitable.close()
     elif isinstance(awaitable, Deferred):

@@ -1,7 +1,7 @@
-"""Direct messages that are not acknowledged yet, and the way of a reply.
+"""Direct messages that are not acknowledged yet, and replies, which are direct messages, too.
 
-Contract: all of it belongs to one run.  A message goes to the core as an event, and an event says how it
-ended; when the run ends, every Deferred that waits fails.
+Contract: all objects here belong to one run of a service.  A message goes to the core as an event, and an
+event of the core says how it ended.  When the run ends, every Deferred that waits fails.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ LATEST: Final = 253_402_128_000.0
 
 
 class ReplyPath:
-    """Sends the replies to the messages of a run, until the run ends (message.Replier)."""
+    """Sends the replies to the messages of one run of a service, until that ends (message.Replier)."""
 
     def __init__(self, reply: Callable[[bytes, tuple[object, ...]], Deferred[None]]) -> None:
-        """:param reply: a method of the run, held weakly: messages hold this object after the run."""
+        """:param reply: a bound method, held weakly: the application can keep messages after the run."""
         self._reply = WeakMethod(reply)
 
     def reply_to(self, origin: bytes, packets: tuple[object, ...]) -> Deferred[None]:
@@ -38,7 +38,7 @@ class ReplyPath:
 
 
 class Sources:
-    """Makes the values that the messages of a batch share, for one run of a service."""
+    """Makes the value that all messages of a batch share, for one run of a service."""
 
     def __init__(
         self, wall_clock: Callable[[], float], reply: Callable[[bytes, tuple[object, ...]], Deferred[None]]
@@ -50,32 +50,32 @@ class Sources:
     def of(self, run: events.StreamId, sent: int, verified: bool = True) -> Source:
         """The source of a batch of *run*.
 
-        :param sent: its author's clock in ms, at most :data:`LATEST` counts; or 0 for now.
-        :param verified: whether the author is proven.
+        :param sent: the author's clock in ms, cut to :data:`LATEST`; 0 for now.
+        :param verified: whether the author has proven who it is.
         """
         at = min(sent / 1000, LATEST) if sent else self._wall_clock()
         return Source(run, id_of(run[0]), at, ReplyPath(self._reply), verified)
 
 
 def _over(name: str) -> Deferred[None]:
-    return unreachable(f"{name}: the run this is for has stopped: use send_to()")
+    return unreachable(f"{name}: this node was restarted since the message came: use send_to()")
 
 
 class PendingDirects:
-    """The direct messages that are not acknowledged."""
+    """The direct messages that are not acknowledged yet."""
 
     def __init__(self, handle: Callable[[events.SendDirect], None]) -> None:
-        """:param handle: gives an event to the core."""
+        """:param handle: lets the core handle an event."""
         self._handle = handle
         self._stopped = False
         self._tokens = 0
         self._waiting: dict[int, tuple[str, Deferred[None]]] = {}  # by token
 
     def send(self, origin: bytes, name: str, entry: bytes) -> Deferred[None]:
-        """Send a packed message to the node *origin*, which is called *name*.
+        """Send a packed message to the node *origin*; error texts call that node *name*.
 
-        :return: fires when the node has acknowledged it; fails with Unreachable.  If the Deferred is
-            cancelled, the message may arrive all the same.
+        :return: fires when the node has acknowledged the message, or fails with Unreachable.  If the
+            Deferred is cancelled, the message may arrive all the same.
         """
         if self._stopped:  # a reply to a message of an earlier run, whose links are closed
             return _over(name)
@@ -89,11 +89,11 @@ class PendingDirects:
         self._waiting.pop(token, None)
 
     def new_run(self, _: events.NewRun) -> None:
-        """Fail all: a new run of the core has begun, which knows of no direct messages."""
-        self._fail_all("a new run of this node has begun, and the old one will not hear of it")
+        """Fail all Deferreds: a new run of the core has begun, which knows no direct message."""
+        self._fail_all("a new run of this node has begun, which gets no acknowledgement of the old one")
 
     def ended(self, ended: events.DirectEnded) -> None:
-        """Fire the Deferred of a message that is acknowledged, or fail that of one given up."""
+        """Fire the Deferred of an acknowledged message, or fail that of a message that was given up."""
         name, waiting = self._waiting.pop(ended.token, ("", None))
         if waiting is None:
             return
@@ -103,7 +103,7 @@ class PendingDirects:
             waiting.errback(Failure(Unreachable(f"{name}: {ended.why}")))
 
     def stop(self) -> None:
-        """Fail all, and from now on every reply."""
+        """Fail all Deferreds, and from now on every reply."""
         self._stopped = True
         self._fail_all("the service stopped first")
 

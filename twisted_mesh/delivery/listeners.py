@@ -1,6 +1,7 @@
-"""Listeners of events: pyee's emitter, but a failing listener stops nothing else.
+"""Listeners of events, with pyee's emitter.
 
-Contract: if a listener fails, ``emit()`` returns as usual, and the other listeners are called.
+Contract: if a listener fails, the failure is logged and emitted once, as ``failure``.  ``emit()`` returns
+as usual, and the other listeners are called.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from twisted.python.failure import Failure
 Listener = Callable[..., Any]
 F = TypeVar("F", bound=Listener)
 _log = Logger()
-#: Texts of asyncio's errors if no asyncio loop runs, and the advice that is added to them.
+#: Texts of asyncio's errors if no asyncio loop runs.
 _UNDRIVEN: Final = ("await wasn't used with future", "no running event loop")
+#: The advice that is added to them.
 _REMEDY: Final = (
     "Twisted's reactor calls handlers and listeners, and a listener awaits Deferreds. For asyncio's futures"
     " install twisted.internet.asyncioreactor first of all, and in a listener"
@@ -28,14 +30,11 @@ _REMEDY: Final = (
 
 
 class Listeners(EventEmitter):
-    """pyee's emitter, but a listener's failure is logged and emitted once, as ``failure``.
-
-    pyee alone would raise it in ``emit()``, and would not call the listeners after it.
-    """
+    """pyee's emitter; it lets no failure of a listener out of ``emit()``, as pyee alone would."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._called: dict[str, tuple[Listener, ...]] = {}  # until a listener is added or removed
+        self._called: dict[str, tuple[Listener, ...]] = {}  # by event, until a listener comes or goes
 
     @overload
     def on(self, event: str, f: None = None) -> Callable[[F], F]: ...
@@ -51,7 +50,7 @@ class Listeners(EventEmitter):
         """
         return super().on(event) if f is None else super().on(event, f)
 
-    @overload  # type: ignore[override]  # pyee's own type forgets what *f* takes
+    @overload  # type: ignore[override]  # pyee's own type does not keep the type of *f*
     def once(self, event: str, f: None = None) -> Callable[[F], F]: ...
 
     @overload
@@ -66,7 +65,7 @@ class Listeners(EventEmitter):
         super().remove_all_listeners(event)
         self._called = {}
 
-    # pyee's own methods to add, remove and call a listener.
+    # pyee's own methods by which it adds, removes and calls a listener.
 
     def _add_event_handler(self, event: str, k: Listener, v: Listener) -> None:
         super()._add_event_handler(event, k, v)
@@ -79,7 +78,7 @@ class Listeners(EventEmitter):
     def _emit_run(self, f: Listener, args: Any, kwargs: Any) -> None:
         try:
             result = f(*args, **kwargs)
-        except BaseException:  # raised on, it would end the link whose bytes are read, and nothing else
+        except BaseException:  # if it went further up, it would end the link whose bytes are read
             self._failed(f, explained(Failure()))
         else:
             self._returned(f, result)
@@ -91,12 +90,12 @@ class Listeners(EventEmitter):
 
     def _failed(self, listener: Listener, failure: Failure) -> None:
         _log.failure("listener {listener} failed", failure, listener=listener)
-        # If a listener of failures fails, that is only logged: else it would be called for ever.
+        # The failure of a listener of ``failure`` is only logged: else that would be called for ever.
         if listener not in self.listeners("failure"):
             self.emit("failure", failure)
 
     def _returned(self, listener: Listener, result: object) -> None:
-        """Wait for the coroutine or Deferred that *listener* may have returned."""
+        """If *listener* returned a coroutine or Deferred, report its failure later."""
         if inspect.iscoroutine(result):
             result = Deferred.fromCoroutine(result)
         if isinstance(result, Deferred):
@@ -104,14 +103,14 @@ class Listeners(EventEmitter):
 
 
 def explained(failure: Failure) -> Failure:
-    """*failure*; if the application awaited a future of asyncio, with the advice what to do."""
+    """*failure*; if the application awaited a future of asyncio, with advice added to its text."""
     if isinstance(failure.value, RuntimeError) and (text := failure.getErrorMessage()) in _UNDRIVEN:
         failure.value.args = (f"{text}: {_REMEDY}",)
     return failure
 
 
 def emit_one(listeners: Listeners, event: str, what: object) -> bool:
-    """``listeners.emit(event, what)`` in a third of the time (measured), for very frequent events."""
+    """``listeners.emit(event, what)`` in a third of the time (measured), for the event ``message``."""
     if (called := listeners._called.get(event)) is None:
         called = listeners._calls(event)
     for listener in called:

@@ -1,7 +1,8 @@
 """The other members, as the application sees them.
 
-Contract: the table holds the other members of the roster as values.  If the core says that a member has
-changed, a new value is made, so that reading the table costs nothing.
+Contract: the table holds the other members of the roster, the list of all members, as values.  If the core
+reports that a member has changed, a new value replaces the old one.  So a reader of the table waits for
+nothing.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ class Members:
         self._wall_clock = wall_clock
         self._publish = publish
         self._table: dict[bytes, Member] = {}
-        self._origins: dict[bytes, bytes] = {}  # of those in the table, by id
+        self._origins: dict[bytes, bytes] = {}  # public keys of the members in the table, by id
         self.table: Mapping[bytes, Member] = MappingProxyType(self._table)
 
     def changed(self, changed: MemberChanged) -> None:
-        """Keep the new value of a member; remove a member that has become a guest."""
+        """Put the new value of a member into the table, or remove a member that has become a guest."""
         presence = changed.presence
         if presence.role == Role.GUEST:
             self._forget(changed.origin)
@@ -83,7 +84,7 @@ class Members:
         self._publish(msgspec.structs.replace(member, state=GONE, since=self._wall_clock()))
 
     def origin(self, node_id: bytes) -> bytes | None:
-        """The public key of the member with that id, if it is known."""
+        """The public key of the member with that id; None if there is no such member."""
         return self._origins.get(node_id)
 
     def footprint(self) -> dict[str, int]:

@@ -1,9 +1,11 @@
 """One consumer's messages: the queue behind ``async for message in service.messages()`` and ``recv()``.
 
-Contract: a slow consumer holds up no other, and misses no message that is still held.  The messages that
-wait here are bounded by number and bytes.  Later ones stay in the history, and are read from there when
-the consumer has taken those.  Messages that have left the history by then are reported as a gap, before
-the next message.  Messages that cannot be read are not lost: they are read later.
+Contract: a slow consumer holds up no other, and misses no message that the history still holds.  The number
+and the bytes of the messages that wait in the queue are bounded.  Later messages stay in the history; the
+queue reads them when the consumer has taken those before them.  Messages that have left the history by then
+are reported as a gap, before the next message.  If the history cannot be read now, it is read later.
+
+A *run* is named by its author's public key and its epoch.  The number of its newest message is its head.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from twisted_mesh.delivery.ranges import Ranges
 from twisted_mesh.errors import StoreError
 from twisted_mesh.message import Gap, Message
 
-READ_BYTES: Final = 1024 * 1024  # read from the history at a time (guess)
+READ_BYTES: Final = 1024 * 1024  # read from the history at one time (guess)
 _TOO_SLOW: Final = "the consumer was too slow"
 _DAMAGED: Final = "they are damaged in the history file of this node"
 
@@ -29,9 +31,10 @@ _log = Logger()
 
 
 class Held(NamedTuple):
-    """Messages *first* to *last* of a run that the history still has, each with its size in bytes.
+    """Messages *first* to *last* of a run, as the history holds them.
 
-    :ivar damaged: whether the history has them and cannot read them; then *messages* is empty.
+    :ivar messages: each with its size in bytes.
+    :ivar damaged: whether the history file holds them damaged; then *messages* is empty.
     """
 
     first: int
@@ -40,21 +43,17 @@ class Held(NamedTuple):
     damaged: bool = False
 
 
-#: (run, after, upto, most bytes) -> the messages held of these, in order; raises StoreError: not now.
+#: Reads the messages of a run that the history holds, in order: (run, after, up to, bytes at most).  Raises
+#: StoreError if they cannot be read now.
 Reader = Callable[[StreamId, int, int, int], Iterable[Held]]
-
-
-def read_nothing(run: StreamId, after: int, upto: int, most: int) -> Iterable[Held]:
-    """The reader of a service that never started."""
-    return ()
 
 
 class Bounds(NamedTuple):
     """How much may wait for one consumer.
 
-    :ivar messages: that wait here; also the ranges of numbers remembered that were not for it.
-    :ivar bytes: of the messages that wait here.
-    :ivar runs: of which messages wait in the history.
+    :ivar messages: in its queue.  As many ranges of numbers may be remembered.
+    :ivar bytes: of the messages in its queue.
+    :ivar runs: whose messages wait in the history.
     """
 
     messages: int
@@ -63,11 +62,11 @@ class Bounds(NamedTuple):
 
 
 class Consumers(Protocol):
-    """The queues of one service, as each queue knows them.
+    """The queues of one service, as one of them knows them.
 
-    :ivar reader: reads the messages that are held.
-    :ivar waited_for: the queues for whose next message a Deferred waits: if the application keeps no
-        reference to a queue, nothing else does.
+    :ivar reader: reads the history.
+    :ivar waited_for: the queues for whose next message the application waits.  The set keeps them alive:
+        the application need not keep a reference.
     :ivar counts: messages that all queues dropped.
     """
 
@@ -76,51 +75,52 @@ class Consumers(Protocol):
     counts: Counter[str]
 
     def lost(self, run: StreamId, gap: Gap, counts: bool) -> None:
-        """A queue lost messages of *run*; *counts* is False for a closed queue: the author is not told."""
+        """A queue lost the messages of *gap*; if *counts*, the author is told that they were missed."""
 
     def changed(self, run: StreamId) -> None:
-        """Messages of *run* were taken, or count as taken now."""
+        """The application took messages of *run*, or they count as taken now."""
 
     def closing(self, queue: MessageQueue) -> None:
         """*queue* closes."""
 
 
-class _Mark:
+class _Position:
     """How far the consumer is in a run of which it has not taken all messages.
 
-    :ivar taken: the last message the consumer was handed.
-    :ivar queued: the last that waits here or was reported as lost; later ones are in the history.
-    :ivar seen: the last that came for the consumer.
-    :ivar here: how many wait here.
-    :ivar others: numbers between *queued* and *seen* of messages that a handler took.
-    :ivar told: numbers above *queued* of messages that did not come and were reported as a gap.
+    :ivar taken: the last message that the consumer took.
+    :ivar queued: the last message that came into the queue or was reported as lost; later messages are in
+        the history.
+    :ivar seen: the last message that came for the consumer.
+    :ivar waiting: how many messages wait in the queue.
+    :ivar handled: numbers between *queued* and *seen* of messages that a handler took.
+    :ivar reported: numbers above *queued* of messages that will not come and were reported as a gap.
     """
 
-    __slots__ = ("here", "others", "queued", "seen", "sender", "taken", "told")
+    __slots__ = ("handled", "queued", "reported", "seen", "sender", "taken", "waiting")
 
     def __init__(self, sender: bytes, taken: int) -> None:
         self.sender = sender
         self.taken = self.queued = self.seen = taken
-        self.here = 0
-        self.others = Ranges()
-        self.told = Ranges()
+        self.waiting = 0
+        self.handled = Ranges()
+        self.reported = Ranges()
 
 
 class MessageQueue:
     """The messages of one consumer: an async iterator, or :meth:`take` without waiting.
 
-    :ivar reader: reads the messages held by the last run of the service in which this queue was open.
-    :ivar dropped: whispers that found no room, since the history does not hold whispers; and the oldest
-        messages while only the newest are kept.
+    :ivar reader: reads the history of the last run of the service in which this queue was open.
+    :ivar dropped: how many messages found no room and were dropped: whispers, which no history holds, and
+        the oldest messages while only the newest are kept.
     """
 
     def __init__(
         self, bounds: Bounds, consumers: Consumers, notify: Callable[[], None] | None = None
     ) -> None:
         """
-        :param consumers: the queues of the service, this one included.
-        :param notify: is called after each message.  With it, only the newest messages are kept until
-            the first is taken: the application may never take any.
+        :param consumers: all queues of the service.
+        :param notify: is called after each message.  With it, only the newest messages are kept until the
+            application takes the first, because it may never take any.
         """
         self._most, self._most_bytes, self._most_runs = bounds
         self._consumers = consumers
@@ -128,18 +128,18 @@ class MessageQueue:
         self._only_newest = notify is not None
         self._queue: deque[tuple[Message, int]] = deque()
         self._bytes = 0
-        self._marks: dict[StreamId, _Mark] = {}
-        self._behind: OrderedDict[StreamId, _Mark] = OrderedDict()  # messages wait in the history
-        self._ranges = 0  # in all marks
+        self._positions: dict[StreamId, _Position] = {}
+        self._behind: OrderedDict[StreamId, _Position] = OrderedDict()  # whose messages wait in the history
+        self._ranges = 0  # how many ranges all positions have
         self._gaps: list[tuple[StreamId, Gap]] = []  # not reported yet
-        self._waiting: Deferred[Message] | None = None
+        self._waiting: Deferred[Message] | None = None  # fires with the next message
         self._closed = False
-        self._unreadable = False  # the history; set back when it is to be read again
+        self._unreadable = False  # whether the history could not be read, and read_again() will be called
         self.reader = consumers.reader
         self.dropped = 0
 
     def __len__(self) -> int:
-        """How many messages wait here."""
+        """How many messages wait in the queue."""
         return len(self._queue)
 
     @property
@@ -154,16 +154,16 @@ class MessageQueue:
 
     @property
     def untaken(self) -> int:
-        """How many messages have come and are not taken yet, here and in the history."""
-        return sum(mark.seen - mark.taken for mark in self._marks.values())
+        """How many messages have come and are not taken yet, in the queue and in the history."""
+        return sum(position.seen - position.taken for position in self._positions.values())
 
     def put(self, message: Message, size: int) -> None:
-        """Take in a message of *size* bytes; those of one run come in order.
+        """Add a message of *size* bytes; the messages of one run come in order.
 
-        A consumer that waits gets it at :meth:`wake`, when the whole batch is here: that takes two thirds
-        less time than to wake it for each message (measured).
+        A consumer that waits gets it at :meth:`wake`, when the whole batch has come.  That takes two thirds
+        less time than to wake the consumer for each message (measured).
         """
-        if self._closed:  # earlier in the turn in which the message is handed out
+        if self._closed:  # by a handler or listener of an earlier message in the same turn
             return
         if self._waiting is not None and not self._fits(size):
             self.wake()
@@ -177,20 +177,18 @@ class MessageQueue:
         elif self._fits(size):
             self._append(message, size)
         else:
-            self._drop("a consumer is too slow: messages that are not held are dropped from now on")
+            self._drop("a consumer is too slow: whispers that find no room are dropped from now on")
         if self._notify is not None:
             self._notify()
 
     def missing(self, run: StreamId, first: int, last: int) -> None:
-        """Note that messages *first* to *last* of *run* will not come, which is reported already."""
-        if (mark := self._marks.get(run)) is not None:
-            self._ranges -= len(mark.told)
-            mark.told.drop_to(mark.queued)
-            mark.told.add(first, last)
-            self._ranges += len(mark.told)
+        """Note that messages *first* to *last* of *run* will not come; they are reported already."""
+        if (position := self._positions.get(run)) is not None:
+            reported = position.reported
+            self._ranges += reported.drop_to(position.queued) + reported.add(first, last)
 
     def wake(self) -> None:
-        """Give the next message, if there is one, to the consumer if it waits."""
+        """If the consumer waits and there is a message, give the next message to the consumer."""
         if self._waiting is not None and (message := self.take()) is not None:
             self._wait_no_more().callback(message)
 
@@ -212,66 +210,68 @@ class MessageQueue:
         message, _ = taken = self._pop()
         if message.sequence is not None:
             run = message.source.run
-            mark = self._marks[run]
-            mark.taken = message.sequence
-            mark.here -= 1
-            if mark.others or not mark.here:
-                self._tidy(run, mark)
+            position = self._positions[run]
+            position.taken = message.sequence
+            position.waiting -= 1
+            if position.handled or not position.waiting:
+                self._tidy(run, position)
             self._consumers.changed(run)
         return taken
 
     def put_back(self, taken: Sequence[tuple[Message, int]]) -> None:
-        """Put the messages *taken* back to the front, in the order in which :meth:`take_sized` gave them.
+        """Put messages back to the front that did not reach the consumer.
 
-        They did not reach the consumer.  With them, more messages can wait than the bounds allow.
+        With them, more messages can wait than the bounds allow.
+
+        :param taken: in the order in which :meth:`take_sized` gave them.
         """
         for message, size in reversed(taken):
             self._queue.appendleft((message, size))
             self._bytes += size
             if message.sequence is not None:
-                mark = self._mark(message, message.sequence)
-                mark.here += 1
-                mark.taken = min(mark.taken, message.sequence - 1)
-                mark.queued = max(mark.queued, message.sequence)
-                mark.seen = max(mark.seen, message.sequence)
+                position = self._position(message, message.sequence)
+                position.waiting += 1
+                position.taken = min(position.taken, message.sequence - 1)
+                position.queued = max(position.queued, message.sequence)
+                position.seen = max(position.seen, message.sequence)
                 self._consumers.changed(message.source.run)
 
     def taken(self, run: StreamId, head: int) -> int:
-        """The last message of *run* that was taken; if none waits, *head*, the last that came."""
-        mark = self._marks.get(run)
-        return head if mark is None or self._only_newest else mark.taken
+        """The last message of *run* that the consumer took; *head* if no message waits for it."""
+        position = self._positions.get(run)
+        return head if position is None or self._only_newest else position.taken
 
     def follow(self, run: StreamId, sender: bytes, taken: int, head: int) -> None:
-        """Begin behind *taken* in *run*: the messages up to *head* wait in the history.
+        """Give the consumer the messages of *run* after number *taken* up to *head*, from the history.
 
         :param sender: the id of their author.
         """
-        mark = self._marks[run] = self._behind[run] = _Mark(sender, taken)
-        mark.seen = head
+        position = self._positions[run] = self._behind[run] = _Position(sender, taken)
+        position.seen = head
 
     def peek(self) -> list[Message]:
-        """The messages that wait here, the next one first."""
+        """The messages that wait in the queue, the next one first."""
         return [message for message, _ in self._queue]
 
     def read_again(self) -> None:
-        """Read the history again after it could not be read."""
+        """Read the history again, which could not be read before."""
         self._unreadable = False
         self.wake()
 
     def close(self) -> None:
-        """Receive no more messages, and hold up no receipt; the iteration ends after those that have come.
+        """Receive no more messages; the iteration ends after the messages that have come.
 
-        It ends sooner if the history file cannot be read then.  Messages that have come count as taken
-        from now on.
+        Those count as taken from now on, so that no receipt waits for them.  If the history file cannot be
+        read, the iteration ends before the messages that wait there.
         """
         if not self._closed:
             self._consumers.closing(self)
             self.end()
-            for run in list(self._marks):
+            for run in list(self._positions):
                 self._consumers.changed(run)
 
     def end(self) -> None:
-        """Receive no more messages; the iteration ends after those that have come and can be read."""
+        """Receive no more messages; end the iteration after those that have come and can be read."""
         self._closed = True
         self._unreadable = False
         self.wake()
@@ -301,23 +301,22 @@ class MessageQueue:
         assert waiting is not None
         return waiting
 
-    # ── messages that wait here ─────────────────────────────────────────────────────
+    # ── messages in the queue ───────────────────────────────────────────────────────
 
     def _put_numbered(self, message: Message, sequence: int, size: int) -> None:
         run = message.source.run
-        mark = self._mark(message, sequence)
-        # While any run waits in the history all of them do: else a busy run would take all the room here.
+        position = self._position(message, sequence)
+        # While messages of any run wait in the history, those of all runs do: else a busy run would take
+        # all room in the queue.
         if not self._behind and self._fits(size):
             self._append(message, size)
-            mark.here += 1
-            mark.queued = mark.seen = sequence
+            position.waiting += 1
+            position.queued = position.seen = sequence
             return
-        if sequence > mark.seen + 1:
-            self._ranges -= len(mark.others)
-            mark.others.add(mark.seen + 1, sequence - 1)
-            self._ranges += len(mark.others)
-        mark.seen = sequence
-        self._behind[run] = mark
+        if sequence > position.seen + 1:
+            self._ranges += position.handled.add(position.seen + 1, sequence - 1)
+        position.seen = sequence
+        self._behind[run] = position
         if len(self._behind) > self._most_runs or self._ranges > self._most:
             self._give_up(*self._behind.popitem(last=False))
 
@@ -325,17 +324,17 @@ class MessageQueue:
         self._only_newest = False
         for message, _ in self._queue:
             if message.sequence is not None:
-                mark = self._mark(message, message.sequence)
-                mark.here += 1
-                mark.queued = mark.seen = message.sequence
-        for run in list(self._marks):
+                position = self._position(message, message.sequence)
+                position.waiting += 1
+                position.queued = position.seen = message.sequence
+        for run in list(self._positions):
             self._consumers.changed(run)
 
-    def _mark(self, message: Message, sequence: int) -> _Mark:
+    def _position(self, message: Message, sequence: int) -> _Position:
         run = message.source.run
-        if (mark := self._marks.get(run)) is None:
-            mark = self._marks[run] = _Mark(message.sender, sequence - 1)
-        return mark
+        if (position := self._positions.get(run)) is None:
+            position = self._positions[run] = _Position(message.sender, sequence - 1)
+        return position
 
     def _fits(self, size: int) -> bool:
         """Whether a message of *size* bytes finds room; in an empty queue it always does."""
@@ -357,57 +356,57 @@ class MessageQueue:
         self.dropped += 1
         self._consumers.counts["dropped_messages"] += 1
 
-    # ── messages that wait in the history ───────────────────────────────────────────
+    # ── messages in the history ─────────────────────────────────────────────────────
 
     def _read_on(self) -> None:
-        """Fetch messages that wait in the history, of one run after the other."""
+        """Fetch messages from the history, one run after the other, until there is a next message."""
         readable = not self._unreadable
         while readable and self._behind and not self._queue:
-            run, mark = self._behind.popitem(last=False)
+            run, position = self._behind.popitem(last=False)
             try:
-                is_all = self._read(run, mark)
+                is_all = self._read(run, position)
             except StoreError:
                 is_all = readable = False
                 self._unreadable = not self._closed  # read_again() is not called for a closed queue
             if is_all:
-                mark.queued = mark.seen
+                position.queued = position.seen
             else:
-                self._behind[run] = mark  # behind the other runs
-            self._tidy(run, mark)
+                self._behind[run] = position  # after the other runs
+            self._tidy(run, position)
 
-    def _read(self, run: StreamId, mark: _Mark) -> bool:
-        """Queue the messages of one run that are held; whether those were all.
+    def _read(self, run: StreamId, position: _Position) -> bool:
+        """Queue messages of one run that the history holds; whether those were all.
 
         :raises StoreError: the rest cannot be read now.
         """
         came = False
-        for first, last, messages, damaged in self.reader(run, mark.queued, mark.seen, READ_BYTES):
+        for first, last, messages, damaged in self.reader(run, position.queued, position.seen, READ_BYTES):
             came = True
-            self._lost(run, mark, first - 1)
+            self._lost(run, position, first - 1)
             if damaged:
-                self._lost(run, mark, last, _DAMAGED)
+                self._lost(run, position, last, _DAMAGED)
                 continue
             for message, size in messages:
                 assert message.sequence is not None
-                if message.sequence in mark.others:
+                if message.sequence in position.handled:
                     continue
                 if not self._fits(size):
                     return False
                 self._append(message, size)
-                mark.here += 1
-                mark.queued = message.sequence
-            mark.queued = last
+                position.waiting += 1
+                position.queued = message.sequence
+            position.queued = last
         if not came:
-            self._lost(run, mark, mark.seen)
-        return mark.queued >= mark.seen
+            self._lost(run, position, position.seen)
+        return position.queued >= position.seen
 
-    def _give_up(self, run: StreamId, mark: _Mark) -> None:
-        """Report the messages of a run in the history as lost, since too much would be remembered."""
-        self._lost(run, mark, mark.seen)
-        self._tidy(run, mark)  # the messages that wait here are not lost
-        # Without a mark all count as taken, so the loss is reported first.  If too many gaps wait, they are
-        # reported at once: the application may never take a message.
-        if run not in self._marks or len(self._gaps) > self._most_runs:
+    def _give_up(self, run: StreamId, position: _Position) -> None:
+        """Report the messages of *run* that wait in the history as lost: too much would be remembered."""
+        self._lost(run, position, position.seen)
+        self._tidy(run, position)  # messages in the queue are not lost
+        # Without a position, all messages count as taken, so the loss is reported first.  If too many gaps
+        # wait, they are reported now: the application may never take a message.
+        if run not in self._positions or len(self._gaps) > self._most_runs:
             self._tell_gaps()
 
     def _tell_gaps(self) -> None:
@@ -415,18 +414,16 @@ class MessageQueue:
         for run, gap in gaps:
             self._consumers.lost(run, gap, not self._closed)
 
-    def _lost(self, run: StreamId, mark: _Mark, last: int, why: str = _TOO_SLOW) -> None:
-        first, mark.queued = mark.queued + 1, max(mark.queued, last)
-        for low, high in mark.told.outside(first, last):
-            if not mark.others.cover(low, high):
-                self._gaps.append((run, Gap(mark.sender, run[1], low, high, why)))
+    def _lost(self, run: StreamId, position: _Position, last: int, why: str = _TOO_SLOW) -> None:
+        first, position.queued = position.queued + 1, max(position.queued, last)
+        for low, high in position.reported.outside(first, last):
+            if not position.handled.cover(low, high):
+                self._gaps.append((run, Gap(position.sender, run[1], low, high, why)))
 
-    def _tidy(self, run: StreamId, mark: _Mark) -> None:
-        """Forget the ranges that *mark* no longer needs, and *mark* itself if all of *run* is taken."""
-        for ranges in (mark.others, mark.told):
+    def _tidy(self, run: StreamId, position: _Position) -> None:
+        """Forget ranges that are no longer needed; if all of *run* is taken, forget *position*."""
+        for ranges in (position.handled, position.reported):
             if ranges:
-                self._ranges -= len(ranges)
-                ranges.drop_to(mark.queued)
-                self._ranges += len(ranges)
-        if not mark.here and run not in self._behind:
-            del self._marks[run]
+                self._ranges += ranges.drop_to(position.queued)
+        if not position.waiting and run not in self._behind:
+            del self._positions[run]

@@ -1,6 +1,7 @@
-"""A set of numbers that grows at its end: each range takes sixteen bytes, however long it is.
+"""A set of numbers that grows at its end; a range takes sixteen bytes, however long it is.
 
-Contract: numbers are below 2^63; :meth:`Ranges.add` is called with rising ranges.
+Contract: numbers are below 2^63, and each range that is added lies above those before it.  The methods that
+change the set return how many ranges it has more than before.
 """
 
 from __future__ import annotations
@@ -25,13 +26,14 @@ class Ranges:
     def __contains__(self, number: int) -> bool:
         return self.cover(number, number)
 
-    def add(self, first: int, last: int) -> None:
-        """Add *first* to *last*, which lie above all numbers in the set."""
+    def add(self, first: int, last: int) -> int:
+        """Add *first* to *last*."""
         if self._lasts and self._lasts[-1] == first - 1:
             self._lasts[-1] = last
-        else:
-            self._firsts.append(first)
-            self._lasts.append(last)
+            return 0
+        self._firsts.append(first)
+        self._lasts.append(last)
+        return 1
 
     def cover(self, first: int, last: int) -> bool:
         """Whether all of *first* to *last* are in the set."""
@@ -49,7 +51,8 @@ class Ranges:
         if first <= last:
             yield first, last
 
-    def drop_to(self, number: int) -> None:
-        """Forget the ranges that end at or under *number*."""
+    def drop_to(self, number: int) -> int:
+        """Forget the ranges that end at *number* or below it."""
         at = bisect_left(self._lasts, number + 1)
         del self._firsts[:at], self._lasts[:at]
+        return -at

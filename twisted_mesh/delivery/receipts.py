@@ -2,9 +2,9 @@
 
 Contract: ``send(..., receipt=True)`` returns a :class:`Receipt`; its sets are the ids of members, as this
 node knows them now.  A receipt is complete when every member that should have the message has it, and then
-changes no more; until then it is updated, also while members are away.  :class:`Receipts` holds those that
-are not complete, and numbers them when their messages are numbered.  If a new run of the core begins, the
-receipts of messages that go into it go on there, and the others are closed.
+changes no more.  Until then it is updated, also while members are away.  :class:`Receipts` holds the
+receipts that are not complete, and gives them the numbers of their messages.  If a new run of the core
+begins, receipts of messages that are sent again in it stay open, and the others are closed.
 """
 
 from __future__ import annotations
@@ -30,16 +30,21 @@ _NO_MEMBERS = "no other member is known that could have the message"
 
 
 class Receipt:
-    """Which members have one message.
+    """Shows which members have one message.
 
     :ivar id: ``(origin, epoch, sequence)`` of the message once it has a number; else None.
-    :ivar closed: why it is updated no more, though it is not complete; or None.
+    :ivar is_complete: whether every member that should have the message has taken it.
+    :ivar closed: why the receipt is updated no more, though it is not complete; or None.
     """
 
-    def __init__(self, clock: IReactorTime, look: Callable[[Receipt], Holders | None]) -> None:
-        """:param look: gives the members that have the message now, or None if that is not known."""
+    def __init__(self, clock: IReactorTime, look: Callable[[Receipt], Holders | None], place: int) -> None:
+        """
+        :param look: gives the members that have the message now, or None if the core does not know them.
+        :param place: of the message in all that is sent in this run of the service.
+        """
         self._clock = clock
         self._look = look
+        self._place = place
         self._last = Holders(_NOBODY, _NOBODY, _NOBODY)
         self._waiting = WaitingDeferreds["Receipt"]()
         self._failure: Failure | None = None
@@ -49,12 +54,12 @@ class Receipt:
 
     @property
     def delivered(self) -> frozenset[bytes]:
-        """The ids of the members that have taken it: each has signed for that."""
+        """The ids of the members that have taken the message: each has signed for that."""
         return _ids(self._holders().delivered)
 
     @property
     def pending(self) -> frozenset[bytes]:
-        """The ids of the members that should have it and have not said so yet."""
+        """The ids of the members that should have the message and have not confirmed it yet."""
         return _ids(self._holders().pending)
 
     @property
@@ -65,13 +70,14 @@ class Receipt:
     def complete(self, timeout: float | None = None) -> Deferred[Receipt]:
         """Wait until every member that should have the message has taken it.
 
-        Those are the members on this node's roster when the message was sent; if this node had not joined
-        by then, when it joined.
+        Those are the members on this node's roster, its list of members, when the message was sent.  If
+        this node had not joined by then, they are those on its roster when it joined.
 
-        :param timeout: seconds; 0 if less; None for as long as it takes.
+        :param timeout: seconds; 0 if less; None to wait without a limit.
         :return: fires with this receipt.  Fails with ReceiptTimeout; with NotDelivered if no member is
-            pending and some missed it, or the receipt is closed; with NoMembers if no member should have
-            it; with NotRunning if the service stops.  The first two errors hold this receipt.
+            pending and some missed the message, or the receipt is closed; with NoMembers if no member
+            should have the message; with NotRunning if the service stops.  The first two errors hold this
+            receipt.
         :raises LocalError: *timeout* is no number.
         """
         seconds = seconds_of(timeout)
@@ -108,11 +114,11 @@ class Receipt:
         return self._last
 
     def _end(self, holders: Holders, failure: Failure, closed: str) -> None:
-        """Keep *holders* as the last that is known; *closed* says why."""
+        """Update the receipt no more: *holders* is the last that is known, and *closed* says why."""
         self._last, self._failure, self.closed = holders, failure, closed
 
     def _tell(self) -> None:
-        """Fire or fail the Deferreds that wait, if the receipt is complete or closed."""
+        """If the receipt is complete or closed, fire or fail the Deferreds that wait."""
         if self.is_complete:
             self._waiting.happened(self)
         elif self._failure is not None:
@@ -127,7 +133,7 @@ class Receipt:
 
 
 class ReceiptCore(Interface):
-    """The core, as far as receipts need it."""
+    """The part of the core's driver that receipts need."""
 
     def handle(self, event: events.Event) -> None:
         """Let the core handle *event*."""
@@ -137,7 +143,7 @@ class ReceiptCore(Interface):
 
 
 class Receipts:
-    """The receipts of one run that are not complete, by the place of their messages in all that is sent."""
+    """The receipts of one run of a service that are not complete; ``len()`` counts them."""
 
     def __init__(
         self, clock: IReactorTime, core: ReceiptCore, changed: Callable[[str, Receipt], object]
@@ -147,30 +153,29 @@ class Receipts:
         self._core = core
         self._changed = changed
         self._unnumbered: OrderedDict[int, Receipt] = OrderedDict()  # by place, in order
-        self._numbered = 0  # messages that have a number, or had one
-        self._open: dict[int, Receipt] = {}  # by number
-        self._places: dict[int, int] = {}  # of those, by number
+        self._numbered = 0  # how many messages have a number, or had one
+        self._open: dict[int, Receipt] = {}  # by number, in order
 
     def __len__(self) -> int:
         return len(self._unnumbered) + len(self._open)
 
     def ask(self, place: int) -> Receipt:
         """A receipt for the message at *place*."""
-        receipt = self._unnumbered[place] = Receipt(self._clock, self._look)
+        receipt = self._unnumbered[place] = Receipt(self._clock, self._look, place)
         return receipt
 
     def numbered(self, numbered: events.Numbered) -> None:
-        """Number the receipts whose messages have numbers now, and ask the core for them."""
+        """Number the receipts whose messages have numbers now, and open these receipts in the core."""
         numbers = []
-        place, self._numbered = self._numbered, self._numbered + numbered.count
+        before, self._numbered = self._numbered, self._numbered + numbered.count
         while self._unnumbered:
-            at, receipt = next(iter(self._unnumbered.items()))
-            if at >= self._numbered:
+            place, receipt = next(iter(self._unnumbered.items()))
+            if place >= self._numbered:
                 break
-            del self._unnumbered[at]
-            number = numbered.first + at - place
+            del self._unnumbered[place]
+            number = numbered.first + place - before
             receipt.id = (*numbered.run, number)
-            self._open[number], self._places[number] = receipt, at
+            self._open[number] = receipt
             numbers.append(number)
         if numbers:
             self._core.handle(events.Ask(numbers))
@@ -178,23 +183,20 @@ class Receipts:
     def new_run(self, new_run: events.NewRun) -> None:
         """Go on in a new run: messages that no neighbour has taken get other numbers in it.
 
-        The receipts of the other messages are closed: nothing more is heard of the run that is over.
+        The receipts of the other messages are closed: the node hears no more of its run that is over.
         """
         self._numbered -= new_run.again
         numbers, self._open = self._open, {}
-        places, self._places = self._places, {}
-        again = sorted(
-            (places[number], receipt) for number, receipt in numbers.items() if number > new_run.last
-        )
-        for _, receipt in again:
+        again = {receipt._place: receipt for number, receipt in numbers.items() if number > new_run.last}
+        for receipt in again.values():
             receipt.id = None
-        self._unnumbered = OrderedDict([*again, *self._unnumbered.items()])
+        self._unnumbered = OrderedDict(again | self._unnumbered)
         for number, receipt in numbers.items():
             if number <= new_run.last:
                 self._close(receipt, receipt._last, "a new run of this node has begun")
 
     def receipted(self, receipted: events.Receipted) -> None:
-        """Report receipts of whose members more is known."""
+        """Report the receipts of which the core knows more."""
         for number in receipted.sequences:
             if (receipt := self._open.get(number)) is not None:
                 holders = receipted.decided.get(number)
@@ -206,9 +208,7 @@ class Receipts:
 
     def closed(self, closed: events.ReceiptClosed) -> None:
         """Close a receipt that the core has given up, because too many are open."""
-        receipt = self._open.pop(closed.sequence, None)
-        self._places.pop(closed.sequence, None)
-        if receipt is not None:
+        if (receipt := self._open.pop(closed.sequence, None)) is not None:
             self._close(receipt, closed.holders, "too many receipts are open")
 
     def _close(self, receipt: Receipt, holders: Holders, why: str) -> None:
@@ -223,21 +223,21 @@ class Receipts:
         receipts = [*self._unnumbered.values(), *self._open.values()]
         self._unnumbered.clear()
         self._open.clear()
-        self._places.clear()
         for receipt in receipts:
             receipt._end(receipt._holders(), failure, "the service has stopped")
             receipt._tell()
 
     def _decided(self, number: int, receipt: Receipt, holders: Holders) -> Failure | None:
-        """Take in that no member is pending any more.
+        """Note that no member is pending any more.
 
-        :return: the failure of the Deferreds that wait, if members missed the message; they may get it yet.
+        :return: if members missed the message, the failure of the Deferreds that wait; the receipt stays
+            open, since those members may get the message yet.
         """
         if holders.missed:
             return receipt._not_delivered(holders)
         # State first: callbacks may send, or stop the service.
         receipt._last = holders
-        del self._open[number], self._places[number]
+        del self._open[number]
         self._core.handle(events.Forget(number))
         if holders.delivered:
             receipt.is_complete = True
