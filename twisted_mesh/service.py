@@ -129,7 +129,8 @@ class MeshService(Service, Listeners):
         self._listening = Listening(self._endpoints)
         self._dropped = Counter[str]()  # in earlier runs
         self._run: RunningNode | None = None
-        self._unreachable = False  # whether there is no address to tell others
+        self._told_address: tuple[str, int] | None = None  # where others are told to dial this node
+        self._unreachable = False  # whether this node listens, and there is no address to tell others
         self._stopping = False
         self._ended = WaitingDeferreds[None]()  # for the end of stopping
 
@@ -190,7 +191,7 @@ class MeshService(Service, Listeners):
         counts, run = self._dropped.copy(), self._run
         counts.update(self._delivery.counts)
         if run is not None:
-            counts.update(run.driver.counts)
+            counts.update(run.dropped)
         return MappingProxyType(counts)
 
     # ── starting and stopping ───────────────────────────────────────────────────────
@@ -274,17 +275,16 @@ class MeshService(Service, Listeners):
 
     def _where(self) -> tuple[str, int] | None:
         """Where others can dial this node now; while it stops, where they could before that."""
-        if self._stopping and self._run is not None:
-            return self._run.driver.address
-        address = self.out_addr
-        unreachable = address is None and bool(self.addresses)
-        if unreachable and not self._unreachable:
-            _log.warn(
-                "no other node is told where to dial this one: it listens for IPv4 alone, and others reach "
-                "this host by IPv6 alone; listen with tcp6:PORT, or give out_addr"
-            )
-        self._unreachable = unreachable
-        return address
+        if self._run is None or not self._stopping:
+            address = self._told_address = self.out_addr
+            unreachable = address is None and bool(self.addresses)
+            if unreachable and not self._unreachable:
+                _log.warn(
+                    "no other node is told where to dial this one: it listens for IPv4 alone, and others "
+                    "reach this host by IPv6 alone; listen with tcp6:PORT, or give out_addr"
+                )
+            self._unreachable = unreachable
+        return self._told_address
 
     def _verify(self, origin: bytes, signature: bytes, data: bytes) -> bool:
         """Whether a signature is right; MemoryMesh verifies each only once."""
@@ -321,7 +321,7 @@ class MeshService(Service, Listeners):
     def _over(self) -> None:
         closed(self._close_in_fork)
         if self._run is not None:
-            self._dropped.update(self._run.driver.counts)
+            self._dropped.update(self._run.dropped)
         self._run = None
         self._listening = Listening(self._endpoints)
 

@@ -1,8 +1,8 @@
 """MemoryMesh: nodes on a network in memory, for tests of applications.
 
 Contract: the services are real, TLS included; below them, connections are buffers and time is a Clock.  No
-reactor is touched, nothing waits for real time, and the same seed gives the same run.  It works in any test
-framework, or without one.
+reactor is used, nothing waits for real time, and the same seed gives the same run.  MemoryMesh works in any
+test framework, or without one.
 """
 
 from __future__ import annotations
@@ -40,23 +40,23 @@ Pairs = Iterable[tuple[int, int]]
 class MemoryMesh:
     """Nodes that are linked with each other in memory.
 
-    A node is named by its number, from 0 on; for any other number every method raises IndexError.
+    Each node has a number, from 0 on; for any other number every method raises IndexError.
 
     :ivar clock: the time of all nodes; use it for the timers of the code under test, too.
     :ivar services: the nodes.
-    :ivar network: the network between them, for faults of single connections.
+    :ivar network: the network between the nodes, for faults of single connections.
     """
 
     def __init__(
         self, count: int, *, seed: int = 0, topology: str | Pairs = "full", **options: Any
     ) -> None:
         """
-        :param count: how many nodes; they run and are linked when this returns.
-        :param seed: of the keys, the order of events, and the jitter.
+        :param count: how many nodes to make; they run and are linked when the constructor returns.
+        :param seed: decides the keys, the order of events, and the jitter.
         :param topology: which nodes are linked: ``"full"`` (all with all, so that any part of the mesh
             holds together without the rest), ``"ring"``, ``"chain"``, or pairs of numbers.
-        :param options: of every :class:`~twisted_mesh.service.MeshService`, such as ``config``.  A key or a
-            history file can only be one node's, see :meth:`add`.
+        :param options: for every :class:`~twisted_mesh.service.MeshService`, such as ``config``.  Give a
+            key or a history file, which only one node can have, to :meth:`add`.
         :raises ValueError: an unknown topology, or an impossible count or pair.
         :raises RuntimeError: two nodes were not linked; the text has the reasons.
         """
@@ -87,9 +87,9 @@ class MemoryMesh:
     def add(self, *neighbours: int, started: bool = True, **options: Any) -> MeshService:
         """Add a node; after the next :meth:`run` it is linked.
 
-        :param neighbours: numbers of the nodes that it dials, and dials again after it has lost them.
-        :param started: False to prepare it first; then start it with its ``startService()``.
-        :param options: of its :class:`~twisted_mesh.service.MeshService`.
+        :param neighbours: numbers of the nodes that the new node dials, also again after a link is lost.
+        :param started: False to prepare the service first; then call its ``startService()``.
+        :param options: for its :class:`~twisted_mesh.service.MeshService`.
         :return: its service, the last of ``services``.
         """
         number = len(self.services)
@@ -112,7 +112,7 @@ class MemoryMesh:
         return service
 
     def address(self, node: int) -> tuple[str, int]:
-        """The host and port of a node, as for ``connect()``."""
+        """The host and port of a node, which ``connect()`` takes."""
         self._at(node)
         return _host(node), PORT
 
@@ -121,18 +121,18 @@ class MemoryMesh:
         return list(self._at(node).received)
 
     def events(self, node: int) -> list[tuple[str, Any]]:
-        """All events of a node but messages: (name, the argument of its listeners)."""
+        """All events of a node except ``message``: (name, the argument of its listeners)."""
         return list(self._at(node).events)
 
     # ── time ────────────────────────────────────────────────────────────────────────
 
     def run(self, seconds: float = 0.0) -> None:
-        """Let *seconds* pass, and everything happen meanwhile; with 0, everything that needs no time.
+        """Let *seconds* pass; with 0, let everything happen that needs no time.
 
         An error that a timer of ``clock`` raises is raised here.
 
-        :raises RuntimeError: events follow each other without end while no time passes; or this is called
-            from within, such as by a listener.
+        :raises RuntimeError: events follow each other without end while no time passes; or a listener or
+            handler calls this.
         :raises ValueError: *seconds* is negative, infinite or no number.
         """
         if not 0 <= seconds < math.inf:
@@ -148,13 +148,13 @@ class MemoryMesh:
         if self._runs:
             raise RuntimeError("this is called from within run(), which has to return first")
 
-    # ── what goes wrong ─────────────────────────────────────────────────────────────
+    # ── faults ──────────────────────────────────────────────────────────────────────
 
     def partition(self, *groups: Collection[int]) -> None:
-        """Let nothing pass between nodes of different *groups*, until :meth:`heal`.
+        """Let no byte pass between nodes of different *groups*, until :meth:`heal`.
 
-        Nodes in no group form a group of their own.  As in reality, no node notices at once: links are
-        closed after ``dead_after`` seconds of silence.
+        Nodes in no group form a group of their own.  As in reality, no node notices at once: a node closes
+        a link after ``dead_after`` seconds of silence.
 
         :raises ValueError: there is no such node, or it is in two groups.
         """
@@ -169,14 +169,14 @@ class MemoryMesh:
     def heal(self) -> None:
         """End the partition.
 
-        Links that were closed are dialled again within ``redial_longest`` and one second.
+        Nodes dial links that were closed again, within ``redial_longest`` and one second.
         """
         self.network.heal()
 
     def kill(self, node: int) -> None:
         """End a node as ``kill -9`` would: at once, and without a goodbye.
 
-        Its service does nothing from then on; do not use it any more.
+        Its service does nothing from then on; do not use that service any more.
         """
         self._at(node).clock.stop()
         self.network.kill(self.address(node)[0])
@@ -185,11 +185,10 @@ class MemoryMesh:
     def start(self, node: int) -> MeshService:
         """Start a node that was killed: a new service with the same key and history file.
 
-        Without a history file it remembers nothing.
+        Without a history file the node remembers nothing.
 
         :return: the service, also in ``services``; :meth:`received` and :meth:`events` begin anew.
-        :raises RuntimeError: it was not killed; for a service that was stopped, call its
-            ``startService()``.
+        :raises RuntimeError: the node was not killed; if its service was stopped, call ``startService()``.
         """
         if self._at(node).clock.runs:
             raise RuntimeError(f"node {node} was not killed")
@@ -200,10 +199,11 @@ class MemoryMesh:
     # ── the end ─────────────────────────────────────────────────────────────────────
 
     def stop(self) -> None:
-        """Heal, and stop every node as an application would; for ``addCleanup``.  A second call does
-        nothing.
+        """Heal, and stop every node as an application would; give this to ``addCleanup``.
 
-        :raises RuntimeError: a node did not stop within its limits; or as :meth:`run`.
+        A second call does nothing.
+
+        :raises RuntimeError: a node did not stop within its time limits; or as :meth:`run`.
         """
         self._check_idle()
         if self._stopped:
@@ -245,7 +245,7 @@ class MemoryMesh:
 
 @implementer(IReactorTime)
 class HostClock:
-    """The clock of one process: its timers end with it.
+    """The clock of one process, whose timers end when the process does.
 
     :ivar runs: whether the process runs.
     """
@@ -255,25 +255,23 @@ class HostClock:
         self.runs = True
 
     def seconds(self) -> float:
-        """The time."""
         return self._clock.seconds()
 
     def callLater(
         self, delay: float, callable: Callable[..., Any], *args: object, **kwargs: object
     ) -> IDelayedCall:
-        """Call *callable* after *delay* seconds, unless the process has ended by then."""
         call = self._clock.callLater(delay, self._fire, callable, args, kwargs)
         if not self.runs:
             call.cancel()
         return call
 
     def getDelayedCalls(self) -> list[IDelayedCall]:
-        """The calls that are to come in this process."""
+        """The calls of this process that are still to come."""
         calls = self._clock.getDelayedCalls()
         return [call for call in calls if isinstance(call, DelayedCall) and call.func == self._fire]
 
     def stop(self) -> None:
-        """End the process."""
+        """End the process: cancel its timers, and let no later one fire."""
         self.runs = False
         for call in self.getDelayedCalls():
             call.cancel()
@@ -285,9 +283,9 @@ class HostClock:
 
 
 class _Service(MeshService):
-    """A service whose wall clock is that of the mesh, so that messages have the same times in every run.
+    """A service whose wall clock is the mesh's Clock, so that messages have the same times in every run.
 
-    A signature that one node has verified is not verified again by the others.
+    If one node has verified a signature, the others take its result.
     """
 
     def _verify(self, origin: bytes, signature: bytes, data: bytes) -> bool:
@@ -298,17 +296,17 @@ class _Service(MeshService):
         return seconds
 
     def died(self) -> None:
-        """The process has ended, and with it the lock on its history file."""
+        """Give the lock on the history file free, as the end of a process does."""
         if self._run is not None and self._run.writer is not None:
             self._run.writer.store.close()
 
 
 @dataclass
 class _Node:
-    """A host, over all its processes.
+    """A host; its process can be killed and started again.
 
-    :ivar options: of the service.
-    :ivar clock: of the present process; :ivar service: of the present process.
+    :ivar options: for its service.
+    :ivar clock: the present process's; :ivar service: the present process's.
     """
 
     options: dict[str, Any]
@@ -318,12 +316,12 @@ class _Node:
     events: list[tuple[str, Any]] = field(init=False)
 
     def make(self, clock: Clock) -> MeshService:
-        """The service of a new process; its messages and events are noted."""
+        """Make the service of a new process, and note the messages and events that it delivers."""
         self.clock = HostClock(clock)
         service = self.service = _Service(self.clock, **self.options)
         received, events = self.received, self.events = [], []
 
-        # The first handler, so that it also sees messages that the application's handlers take.
+        # This is the first handler, so that it also sees messages that the application's handlers take.
         def note(message: Message, link: MeshProtocol | None) -> bool:
             received.append(message)
             return False

@@ -155,7 +155,7 @@ class SocketNode(MeshService):
 
     async def _stop_at_last(self) -> None:
         run = self._run
-        if self._peers and run is not None and run.driver.unsent and not run.connections.table:
+        if self._peers and run is not None and run.unsent and not run.connections.table:
             # The application need not wait for its peers before it sends, so the message waits for them.
             with suppress(NotHandedOver, NotRunning):  # another call may have stopped it meanwhile
                 await self.handed_over(self.config.handover_timeout)

@@ -1,1 +1,1 @@
-"""Behind testing.MemoryMesh: a network in memory."""
+"""The code behind testing.MemoryMesh: a network in memory."""

@@ -1,8 +1,8 @@
 """A network in memory: hosts, their ports and connections, and one Clock for all.
 
-Contract: of all steps that can come next, one is drawn by a seeded random generator; so is how bytes are
-cut into chunks.  Nothing waits for real time, and nothing happens outside of :meth:`MemoryNetwork.pump`,
-:meth:`MemoryNetwork.advance` and :meth:`MemoryNetwork.stall`.  Give its endpoints to services as
+Contract: a seeded random generator draws which step comes next, and the sizes of the chunks in which bytes
+arrive.  Nothing waits for real time.  Steps are taken only in :meth:`MemoryNetwork.pump`,
+:meth:`MemoryNetwork.advance` and :meth:`MemoryNetwork.stall`.  Services get the network's endpoints as
 ``listen=`` and ``dial=``.
 """
 
@@ -38,7 +38,7 @@ from zope.interface import implementer
 from twisted_mesh.memory.transport import BUFFER, MemoryTransport
 
 CONNECT_TIMEOUT: Final = 10.0  # seconds until a dial through a partition fails (as connect_timeout)
-STEPS_MOST: Final = 200_000  # while no time passes; more must be an endless loop (guess)
+STEPS_MOST: Final = 200_000  # steps while no time passes; more must be an endless loop (guess)
 
 
 @implementer(IListeningPort)
@@ -49,16 +49,14 @@ class MemoryPort:
         self._network, self._address, self.factory = network, address, factory
 
     def startListening(self) -> None:
-        """Do nothing: it listens from the beginning."""
+        """Do nothing: the port listens from the beginning."""
 
     def stopListening(self) -> Deferred[None]:
-        """Accept no more connections."""
-        if self._network.ports.get(self._address) is self:  # else a later one has the address
+        if self._network.ports.get(self._address) is self:  # else a later port has the address
             del self._network.ports[self._address]
         return succeed(None)
 
     def getHost(self) -> IPv4Address:
-        """The address it listens at."""
         return IPv4Address("TCP", *self._address)
 
 
@@ -70,8 +68,6 @@ class MemoryServerEndpoint:
         self._network, self._address = network, address
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
-        """Open the port; fails with CannotListenError if it is open."""
-
         def bind(_: None) -> IListeningPort:
             ports = self._network.ports
             if self._address in ports:
@@ -90,7 +86,6 @@ class MemoryClientEndpoint:
         self._network, self._source, self._target = network, source, target
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        """Make a connection, or fail like TCP."""
         network = self._network
         network.dials.append((self._source, self._target, network.clock.seconds()))
         hosts = frozenset((self._source, self._target[0]))
@@ -109,7 +104,7 @@ class MemoryClientEndpoint:
         network = self._network
         port = network.ports.get(self._target)
         if network.deaths[self._source] > deaths:
-            return  # the process that dialled is gone
+            return  # the process that dialled was killed
         if network.is_partitioned(frozenset((self._source, self._target[0]))):
             dialled.errback(Failure(TimeoutError()))
         elif port is None:
@@ -119,10 +114,10 @@ class MemoryClientEndpoint:
 
 
 class MemoryNetwork:
-    """All hosts, and the time they share.
+    """All hosts, and the time that they share.
 
-    :ivar clock: the time.
-    :ivar random: the random generator of everything that is drawn.
+    :ivar clock: the time of all hosts.
+    :ivar random: draws steps and sizes.
     :ivar ports: the listening ports, by host and port.
     :ivar ends: both ends of every open connection.
     :ivar dials: (source, target, when) of every dial.
@@ -132,7 +127,7 @@ class MemoryNetwork:
     """
 
     def __init__(self, seed: int = 0) -> None:
-        self._clock = Clock()
+        self.clock = Clock()
         self.random = Random(seed)
         self.ports: dict[tuple[str, int], MemoryPort] = {}
         self.ends: list[MemoryTransport] = []
@@ -141,20 +136,15 @@ class MemoryNetwork:
         self.connect_takes = 0.0
         self.cuts = False
         self._partitioned: set[frozenset[str]] = set()  # pairs of hosts
-        # What waits for a partition to heal: dials, and FINs to these ends.
+        # These wait for the partition to heal: dials, and the ends to which a stream's end is on its way.
         self._dialling: list[tuple[frozenset[str], IDelayedCall]] = []
         self._late: list[MemoryTransport] = []
         self._source_port = 50_000
 
-    @property
-    def clock(self) -> Clock:
-        """The time of all hosts."""
-        return self._clock
-
     # ── hosts and connections ───────────────────────────────────────────────────────
 
     def listen(self, host: str, port: int) -> MemoryServerEndpoint:
-        """An endpoint to listen at."""
+        """An endpoint that listens at *host* and *port*."""
         return MemoryServerEndpoint(self, (host, port))
 
     def dial_from(self, source: str) -> Callable[[str, int], MemoryClientEndpoint]:
@@ -192,14 +182,14 @@ class MemoryNetwork:
         self._dialling = [dial for dial in self._dialling if dial[1].active()]
         self._dialling.append((hosts, call))
 
-    # ── what an end asks (transport.Medium) ─────────────────────────────────────────
+    # ── for the ends of connections (transport.Medium) ──────────────────────────────
 
     def is_partitioned(self, hosts: frozenset[str]) -> bool:
         """Whether a partition lies between two hosts now."""
         return hosts in self._partitioned
 
     def chunk(self, most: int) -> int:
-        """How many bytes arrive at once."""
+        """How many bytes, up to *most*, arrive at once."""
         if not self.cuts:
             return most
         return min(most, self.random.choice((1, 3, 17, 150, 1500, BUFFER)))
@@ -209,21 +199,21 @@ class MemoryNetwork:
         self.ends.remove(end)
 
     def finish(self, end: MemoryTransport) -> None:
-        """Let *end* read what has arrived, then the end of the stream, once no partition is between."""
+        """Once no partition is between, let *end* read the bytes that arrived, then the stream's end."""
         if self.is_partitioned(end.hosts):
             self._late.append(end)
         else:
             end.read_end()
 
-    # ── what goes wrong ─────────────────────────────────────────────────────────────
+    # ── faults ──────────────────────────────────────────────────────────────────────
 
     def cut(self, one: str, other: str) -> None:
-        """Cut every connection between two hosts without a goodbye; both systems notice."""
+        """Cut every connection between two hosts without a goodbye; both operating systems notice."""
         for end in self.between(one, other):
             end.lose(ConnectionLost("cut"))
 
     def unplug(self, one: str, other: str) -> None:
-        """Let every byte on the connections between two hosts vanish; neither system notices."""
+        """Lose every byte on the connections between two hosts; neither operating system notices."""
         for end in self.between(one, other):
             end.swallows = True
 
@@ -248,11 +238,11 @@ class MemoryNetwork:
                 call.reset(self.connect_takes)
 
     def heal(self) -> None:
-        """End every partition; what waited passes."""
+        """End every partition; the bytes that waited pass."""
         self.part()
 
     def kill(self, host: str) -> None:
-        """Kill the process on *host*; its system closes its ports and connections."""
+        """Kill the process on *host*; the operating system closes its ports and connections."""
         self.deaths[host] += 1
         self.ports = {address: port for address, port in self.ports.items() if address[0] != host}
         for end in list(self.ends):
@@ -262,9 +252,9 @@ class MemoryNetwork:
     # ── time ────────────────────────────────────────────────────────────────────────
 
     def pump(self, most: int = STEPS_MOST) -> None:
-        """Take every step that can be taken while no time passes, and a reactor turn after each.
+        """Take steps until none is left to take, and a reactor turn after each; no time passes.
 
-        :raises RuntimeError: there is no end to it: something answers itself.
+        :raises RuntimeError: the steps have no end: something answers itself.
         """
         self._turn()
         for _ in range(most):
@@ -276,7 +266,7 @@ class MemoryNetwork:
         raise RuntimeError(f"still moving after {most} steps without time passing")
 
     def _turn(self) -> None:
-        # Not always advance(0): a Clock then sorts its calls, which took half of all the time (measured).
+        # A Clock sorts its calls in advance(0); to call that always took half of all the time (measured).
         now = self.clock.seconds()
         if any(call.getTime() <= now for call in self.clock.getDelayedCalls()):
             self.clock.advance(0)
@@ -293,6 +283,6 @@ class MemoryNetwork:
         self.pump()
 
     def stall(self, seconds: float) -> None:
-        """Let the process of all services stand still; then all timers that are due fire at once, late."""
+        """Let all services stand still for *seconds*; then all timers that are due fire at once, late."""
         self.clock.advance(seconds)
         self.pump()

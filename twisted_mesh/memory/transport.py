@@ -1,9 +1,9 @@
 """One end of a connection in memory: a transport like Twisted's TCP, over two buffers.
 
 Contract: bytes wait in the sender's buffer while the far end does not read.  A producer is paused when more
-than 64 KiB wait, and resumed when the buffer is empty.  ``loseConnection`` sends what is left first.  Bytes
-that reach a closed end reset the connection, and everything that was not read yet is lost.  Nothing happens
-by itself: :meth:`MemoryTransport.steps` are what can happen next, and the network chooses one.
+than 64 KiB wait, and resumed when the buffer is empty.  ``loseConnection`` first sends the bytes that wait.
+Bytes that reach a closed end reset the connection, and the bytes that were not read yet are lost.  An end
+does nothing by itself: :meth:`MemoryTransport.steps` are the steps it can take, and the network draws one.
 """
 
 from __future__ import annotations
@@ -14,41 +14,33 @@ from typing import Protocol as Shape
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IPullProducer, IPushProducer, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer, IReactorTime, ITransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-BUFFER: Final = 65_536  # Twisted's limit, above which a producer is paused; also what the system holds
+#: Bytes above which Twisted pauses a producer; an operating system's buffer is taken to be as large.
+BUFFER: Final = 65_536
 
 
 class Medium(Shape):
-    """The network of an end."""
+    """The network of an end (network.MemoryNetwork)."""
 
     @property
-    def clock(self) -> IReactorTime:
-        """The time of all hosts."""
-
-    def is_partitioned(self, hosts: frozenset[str]) -> bool:
-        """Whether a partition lies between two hosts now."""
-
-    def chunk(self, most: int) -> int:
-        """How many bytes, up to *most*, arrive at once."""
-
-    def closed(self, end: MemoryTransport) -> None:
-        """Forget *end*, which is closed."""
-
-    def finish(self, end: MemoryTransport) -> None:
-        """Let *end* read what has arrived, then the end of the stream, once no partition is between."""
+    def clock(self) -> IReactorTime: ...
+    def is_partitioned(self, hosts: frozenset[str]) -> bool: ...
+    def chunk(self, most: int) -> int: ...
+    def closed(self, end: MemoryTransport) -> None: ...
+    def finish(self, end: MemoryTransport) -> None: ...
 
 
-@implementer(ITCPTransport)
+@implementer(ITransport, IConsumer, IPushProducer)
 class MemoryTransport:
     """One end of a connection.
 
     :ivar far: the other end.
     :ivar hosts: the hosts of both ends.
     :ivar protocol: the protocol at this end.
-    :ivar reads: whether the process reads; False is a process that hangs.
+    :ivar reads: whether the process reads; False for a process that hangs.
     :ivar swallows: whether bytes sent here vanish; if both ends do so, the cable is unplugged.
     :ivar chunk: the most bytes that arrive at once.
     :ivar closed: whether this end is closed.
@@ -67,15 +59,14 @@ class MemoryTransport:
         self.chunk = BUFFER
         self.closed = False
         self._unsent = bytearray()
-        self._arrived = bytearray()  # in the system, not read yet
-        self._fin = False  # the far end is closed: the stream ends behind what has arrived
+        self._arrived = bytearray()  # in the operating system, not read yet
+        self._fin = False  # the far end is closed: the stream ends after the bytes that have arrived
         self._producer: Any = None
         self._paused = False
 
-    # ── what Twisted asks of a transport ────────────────────────────────────────────
+    # ── Twisted's interfaces ────────────────────────────────────────────────────────
 
     def write(self, data: bytes) -> None:
-        """Send *data* when there is room."""
         if self.closed or self.disconnecting:
             return
         self._unsent += data
@@ -84,22 +75,20 @@ class MemoryTransport:
             self._producer.pauseProducing()
 
     def writeSequence(self, iovec: Iterable[bytes]) -> None:
-        """Send all of *iovec*."""
         self.write(b"".join(iovec))
 
     def loseConnection(self) -> None:
-        """Close once everything is sent."""
         self.disconnecting = True
 
+    stopProducing = loseConnection
+
     def abortConnection(self) -> None:
-        """Close at once."""
         if not self.closed:
             self.disconnecting = True
             self._unsent.clear()
             self._medium.clock.callLater(0, self._abort)
 
-    def registerProducer(self, producer: IPushProducer | IPullProducer, streaming: bool) -> None:
-        """Pause *producer* while too many bytes wait."""
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         if self._producer is not None:
             raise RuntimeError("there is a producer already")
         if self.closed:
@@ -108,55 +97,31 @@ class MemoryTransport:
             self._producer = producer
 
     def unregisterProducer(self) -> None:
-        """Pause no producer any more."""
         self._producer = None
 
     def pauseProducing(self) -> None:
-        """Read no more."""
         self.reads = False
 
     def resumeProducing(self) -> None:
-        """Read on."""
         self.reads = True
-
-    def stopProducing(self) -> None:
-        """Close once everything is sent."""
-        self.loseConnection()
-
-    def getPeer(self) -> IPv4Address:
-        """The address of the far end."""
-        return self._peer
-
-    def getHost(self) -> IPv4Address:
-        """The address of this end."""
-        return self._host
-
-    def getTcpNoDelay(self) -> bool:
-        """True: writes are not held back to be joined."""
-        return True
 
     def setTcpNoDelay(self, enabled: bool) -> None:
         """Do nothing: writes are never held back."""
 
-    def getTcpKeepAlive(self) -> bool:
-        """False: nothing is sent on an idle connection."""
-        return False
+    def getPeer(self) -> IPv4Address:
+        return self._peer
 
-    def setTcpKeepAlive(self, enabled: bool) -> None:
-        """Do nothing: nothing is ever sent on an idle connection."""
+    def getHost(self) -> IPv4Address:
+        return self._host
+
+    # ── the network's side ──────────────────────────────────────────────────────────
 
     def on_its_way(self) -> int:
-        """How many bytes were written here and are not read at the far end."""
+        """How many bytes were written here and are not read at the far end (links.in_transit)."""
         return len(self._unsent) + len(self.far._arrived)
 
-    def loseWriteConnection(self) -> None:
-        """Not implemented: no link closes one direction alone."""
-        raise NotImplementedError
-
-    # ── what the network does ───────────────────────────────────────────────────────
-
     def steps(self) -> list[Callable[[], None]]:
-        """The steps that can be taken at this end next."""
+        """The steps that this end can take now; the network calls one of them."""
         if self.closed:
             return []
         steps: list[Callable[[], None]] = []
@@ -174,7 +139,7 @@ class MemoryTransport:
         return steps
 
     def lose(self, why: Exception) -> None:
-        """End the connection here, because of *why*."""
+        """End the connection at this end, because of *why*."""
         if self.closed:
             return
         self._close()
@@ -184,7 +149,7 @@ class MemoryTransport:
         self.protocol.connectionLost(Failure(why))
 
     def die(self) -> None:
-        """The process at this end was killed, and its system closes the connection."""
+        """Close the connection as an operating system does if the process at this end was killed."""
         unread = bool(self._arrived)
         self._close()
         if self.swallows:
@@ -195,7 +160,7 @@ class MemoryTransport:
             self.far.lose(ConnectionLost("reset"))
 
     def read_end(self) -> None:
-        """The far end is closed: read what has arrived, then the end of the stream."""
+        """The far end is closed: let this end read the bytes that arrived, then the stream's end."""
         self._fin = True
 
     def _close(self) -> None:

@@ -1,7 +1,8 @@
-"""Gathers the application's messages into batches: those of one turn, or of ``batch_delay`` seconds.
+"""Gathers the application's messages into batches.
 
-Contract: a lone message goes out at the end of its turn.  Messages soon after it wait until ``batch_delay``
-is over or a batch is full: to sign, check and write many messages one by one would cost far more time.
+Contract: a lone message is published at the end of its turn.  Messages that follow soon wait until
+``batch_delay`` seconds after that, or until a batch is full: to sign, check and write many messages one by
+one would cost far more time.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from twisted_mesh.config import MeshConfig
 class Batching:
     """Packed messages that are not published yet; ``len()`` counts them.
 
-    :ivar bytes: the size of them all.
+    :ivar bytes: the size of all these messages.
     """
 
     def __init__(
@@ -27,7 +28,7 @@ class Batching:
         self._config = config
         self._publish = publish
         self._entries: list[bytes] = []
-        self._last = -inf  # when end_of_turn() published last
+        self._last = -inf  # the time at which end_of_turn() last published
         self._waiting: IDelayedCall | None = None
         self.bytes = 0
 
@@ -40,7 +41,7 @@ class Batching:
         return self._waiting is not None and self.bytes < self._config.batch_bytes
 
     def add(self, entry: bytes) -> int:
-        """Add a message; how many there were before it."""
+        """Add a message; return how many there were before."""
         self._entries.append(entry)
         self.bytes += len(entry)
         return len(self._entries) - 1
@@ -51,7 +52,7 @@ class Batching:
         self.bytes += sum(map(len, entries))
 
     def end_of_turn(self) -> None:
-        """Publish the messages, or set a timer for that."""
+        """Publish the messages now, or set a timer to publish them later."""
         if not self._entries:
             return
         now = self._clock.seconds()

@@ -1,14 +1,13 @@
-"""Dials: one attempt at a link, from an address to a neighbour or an error.
+"""Dials: makes one attempt at a link, from an address to a neighbour or an error.
 
 Contract: :meth:`Connector.link_to` fires with a link of the routing table.  If there is no connection, it
-fails with :class:`~twisted_mesh.errors.ConnectFailed`; if the link is refused, with the
-:class:`~twisted_mesh.errors.RemoteError` of the refusal.
+fails with :class:`~twisted_mesh.errors.ConnectFailed`.  If this node or the peer refuses the link, it fails
+with the :class:`~twisted_mesh.errors.RemoteError` of the refusal.
 
-A name can have the addresses of many nodes, this one among them.  An attempt tries them one after the
-other, until one leads to the wanted node.  It fails if no node has proven its identity after
-``connect_timeout`` and ``handshake_timeout`` together, however many addresses there are.  Over a slow line,
-the node's frontier may take longer, as :class:`~twisted_mesh.links.protocol.MeshProtocol` allows; but not
-in an attempt that the application waits for.
+A host name can have the addresses of many nodes, this node among them.  An attempt tries them one after the
+other, until one leads to the wanted node.  The attempt fails if no node has proven its identity after
+``connect_timeout`` and ``handshake_timeout`` together, however many addresses there are.  On a slow line,
+frames after the proof may take longer, unless the application waits for this attempt.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ from twisted_mesh.runtime.driver import Driver
 from twisted_mesh.wire.membership import Contact, Purpose
 
 _log = Logger()
-#: Seconds that every address gets at least for its handshake, however many others are left (guess).
+#: Each address gets at least so many seconds for its handshake, however many addresses are left (guess).
 _SHARE_LEAST: Final = 3.0
 
 Wait = Callable[[MeshProtocol], Deferred[MeshProtocol]]
@@ -53,7 +52,7 @@ class Connector:
     """Makes links for one run of a service; an attempt that is cancelled closes its connection."""
 
     def __init__(self, endpoints: ClientEndpoints, connections: Connections, driver: Driver) -> None:
-        """:param connections: host the links; :param driver: is told of the core's dials that failed."""
+        """:param driver: is told when a dial of the core has failed."""
         self._endpoints = endpoints
         self._connections = connections
         self._driver = driver
@@ -63,12 +62,15 @@ class Connector:
     def link_to(self, address: PeerAddress, *, in_time: bool = False) -> Deferred[MeshProtocol]:
         """A link to the node at *address*.
 
-        :param in_time: whether the application waits for it, so that a slow line gets no more time.
+        :param in_time: whether the application waits for the link, so that a slow line gets no extra time.
         """
         return Deferred.fromCoroutine(self._link_to(address, in_time))
 
     def exchange_with(self, address: PeerAddress) -> Deferred[MeshProtocol]:
-        """An exchange with the node at *address*: fires with the connection when the node is proven."""
+        """Begin an exchange with the node at *address*.
+
+        :return: fires with the connection when the node has proven its identity.
+        """
         return Deferred.fromCoroutine(
             self._in_turn(address, Purpose.EXCHANGE, MeshProtocol.when_proven, told=False)
         )
@@ -81,11 +83,11 @@ class Connector:
         except RemoteError:
             if self._driver.renewals == renewals:
                 raise
-        # The peer knew a newer run of this key, so this node began a new run: try again, once.
+        # The peer knew a newer run of this node's key, so this node began a new run: try once more.
         return await link()
 
     def dial(self, dial: events.Dial) -> None:
-        """Carry out a dial of the core: if no link comes of it, tell the core that it failed."""
+        """Carry out a dial of the core; if it leads to no link, tell the core."""
         contact = dial.contact
         if self._stopped or contact.id in self._connections.cooldown:
             self._driver.handle(events.DialFailed(contact.id))
@@ -110,15 +112,15 @@ class Connector:
         """Cancel the core's dials, and refuse later ones."""
         self._stopped = True
         dialling, self._dialling = self._dialling, set()
-        for one in dialling:
-            one.cancel()
+        for each in dialling:
+            each.cancel()
 
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""
         return {"told_dials": len(self._dialling), **self._endpoints.footprint()}
 
     def _failed(self, failure: Failure, contact: Contact) -> None:
-        if not failure.check(MeshError):  # the application's dial= can raise any exception
+        if not failure.check(MeshError):  # the application's own dial= can raise any exception
             address = show((contact.host, contact.port))
             _log.failure("dialling {address} failed", failure, address=address)
         self._driver.handle(events.DialFailed(contact.id))
@@ -128,10 +130,10 @@ class Connector:
     async def _in_turn(
         self, address: PeerAddress, purpose: Purpose, wait: Wait, *, told: bool, in_time: bool = False
     ) -> MeshProtocol:
-        """A link to the first node at *address* for which the Deferred of *wait* fires.
+        """Try the addresses of *address* in turn, until the Deferred of *wait* fires for a connection.
 
-        :param told: whether a peer told the address.
-        :param in_time: whether *wait* must end within the time that proofs have.
+        :param told: whether a peer told this node the address.
+        :param in_time: whether *wait* must end within the time limit for the proof of identity.
         """
         config, clock = self._connections.config, self._connections.clock
         until = clock.seconds() + config.connect_timeout + config.handshake_timeout
@@ -144,7 +146,7 @@ class Connector:
                     link = await self._connect(address, purpose, lookup, min(config.connect_timeout, left))
                 except ConnectFailed as error:
                     failures.append(error)
-                    break  # all addresses that are left were tried
+                    break  # this one attempt tried all addresses that were left
                 left, addresses = until - clock.seconds(), lookup.left
                 share = min(left, max(left / max(1, addresses), _SHARE_LEAST))
                 lookup.tried(link.remote[0])
@@ -161,7 +163,7 @@ class Connector:
     async def _connect(
         self, address: PeerAddress, purpose: Purpose, lookup: Lookup, seconds: float
     ) -> MeshProtocol:
-        """A connection whose far end has proven nothing yet."""
+        """Make a connection; its far end has proven nothing yet."""
         connections = self._connections
         factory = MeshFactory(lambda: connections, outgoing=True, expected=address.id, purpose=purpose)
         endpoint = self._endpoints.endpoint(address, lookup)
@@ -175,12 +177,14 @@ class Connector:
             link = await endpoint.connect(factory).addTimeout(seconds, connections.clock, too_late)
         except ConnectFailed:
             raise
-        except ConnectingCancelledError:  # a cancelled endpoint raises it, and addTimeout() lets it pass
+        except ConnectingCancelledError:  # what a cancelled endpoint raises, instead of CancelledError
             raise CancelledError from None
         except (ConnectError, ConnectTimeout, DNSLookupError, OSError, ValueError) as error:
-            if lookup.is_waiting:  # cancelled during a look-up, an endpoint says that the name is unknown
+            if (
+                lookup.is_waiting
+            ):  # if cancelled during a look-up, an endpoint says that the name is unknown
                 raise CancelledError from error
-            # Twisted raises ValueError for text that can be no name.
+            # Twisted raises ValueError for a text that can be no host name.
             why = str(error).removesuffix(".")
             raise ConnectFailed(f"no connection to {address}: {why}") from error
         assert isinstance(link, MeshProtocol)
@@ -189,10 +193,11 @@ class Connector:
     async def _settled(
         self, link: MeshProtocol, wait: Wait, share: float, left: float | None
     ) -> MeshProtocol:
-        """The link with which *wait* fires for *link*, unless that takes too long.
+        """The link with which *wait* fires for *link*.
 
         :param share: seconds for the peer to prove its identity.
-        :param left: seconds for the whole of *wait*; if None, the link has time limits of its own.
+        :param left: seconds for all of *wait*; None if the link's own time limits suffice.
+        :raises HandshakeTimeout: the time is over; *link* is closed.
         """
         clock = self._connections.clock
         began, waiting, is_late = clock.seconds(), wait(link), False
@@ -205,7 +210,7 @@ class Connector:
         limit = clock.callLater(share, too_late)
 
         def proven(_: MeshProtocol) -> None:
-            if not limit.active():  # *wait* was for the proof alone
+            if not limit.active():  # *wait* was for the proof alone, and is over
                 return
             if left is None:
                 limit.cancel()
@@ -250,7 +255,7 @@ class Connector:
 
 
 def _tells(error: RemoteError | ConnectFailed) -> int:
-    """Rank *error* by how much it says about a name whose addresses led to no link: 0 is best."""
+    """Rank *error* by how well it explains why no address of a name led to a link: 0 is best."""
     if isinstance(error, SelfConnection):
         return 2
     return 0 if isinstance(error, RemoteError) else 1

@@ -1,7 +1,7 @@
-"""One table of events and their subscribers, filled where the node is put together.
+"""One table of events and their subscribers; ``running_node`` fills it.
 
 Contract: :meth:`Dispatch.publish` calls the subscribers of an event's class in the order in which they
-subscribed.  A subscriber that raises is logged, and the next is called.
+subscribed.  If a subscriber raises an error, that is logged, and the next subscriber is called.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ class Dispatch:
     def __init__(self) -> None:
         self._subscribers: dict[type[object], list[Callable[[Any], object]]] = {}
 
-    def on(self, event_type: type[E], subscriber: Callable[[E], object]) -> None:
-        """Call *subscriber* with each event of just this class."""
-        self._subscribers.setdefault(event_type, []).append(subscriber)
+    def on(self, event_type: type[E], *subscribers: Callable[[E], object]) -> None:
+        """Call *subscribers*, in this order, with each event of this class, but not of its subclasses."""
+        self._subscribers.setdefault(event_type, []).extend(subscribers)
 
     def publish(self, event: object) -> None:
-        """Call the subscribers of *event*."""
+        """Call the subscribers of the class of *event*."""
         for subscriber in self._subscribers.get(type(event), ()):
             try:
                 subscriber(event)

@@ -4,12 +4,15 @@ Contract: events are handled one after the other, in the order in which they hap
 out here and nowhere else.  One reactor turn is one batch: messages that the application sends in a turn are
 published at its end, and each link's frames leave in one write.  The application's code, called from here,
 may call the driver; its events wait until the present one is handled.
+
+A run of the service lasts from its start to its stop.  A run of the core has one epoch.  If others know a
+newer epoch of this node's key, a new run of the core begins within the run of the service.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Final, assert_never
 
@@ -36,21 +39,20 @@ from twisted_mesh.runtime.timers import Timers
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.framing import MAX_FRAME_BYTES
 from twisted_mesh.wire.greeting import Address
-from twisted_mesh.wire.membership import Contact
 
 
 class Handled(msgspec.Struct, frozen=True):
-    """The core has handled all events so far."""
+    """The core has handled all events that came so far."""
 
 
 _HANDLED: Final = Handled()
 
 
 class Driver:
-    """Drives the core of one run of a service; if a new run of the core begins, the new core.
+    """Drives the core during one run of a service.
 
-    :ivar node: the core; :ivar renewals: how many new runs of the core began.
-    :ivar id: of this node.
+    :ivar node: the core, in its present run; :ivar renewals: how many further runs of the core began.
+    :ivar id: this node's id.
     """
 
     def __init__(
@@ -64,9 +66,9 @@ class Driver:
         where: Callable[[], Address | None],
     ) -> None:
         """
-        :param local_node: the description that *node* sends of itself.
+        :param local_node: the description of this node that *node* sends to peers.
         :param wall_clock: seconds since 1970.
-        :param where: gives the address at which others can dial the node now.
+        :param where: gives the address at which others can dial this node now.
         """
         self.clock = clock
         self.config = config
@@ -81,16 +83,16 @@ class Driver:
         self._events: deque[events.Event] = deque()
         self._busy = self._stopped = False
         self._batching = Batching(clock, config, self._publish_batch)
-        self._published = 0  # numbered messages of this run of the service
+        self._published = 0  # messages that were numbered in this run of the service
         self._flushing = False
         self._turn: IDelayedCall | None = None
         self._timers = Timers(clock, self._fire)
         self._drained = WaitingDeferreds[None]()
         self._conditions = Conditions()  # of the core's state
         self.when = self._conditions.when
-        self._earlier = Counter[str]()  # dropped in earlier runs of the core, by name
+        self._earlier = Counter[str]()  # the counts of earlier runs of the core
         self._drops = DropLog(clock, config.log_interval, lambda: self.counts)
-        # Batches and answers alone never reach this, however small link_queue_bytes is.
+        # The core keeps pushed batches and answers below this, however small link_queue_bytes is.
         self._too_much = 2 * max(config.link_queue_bytes, config.answer_bytes + MAX_FRAME_BYTES)
         dispatch.on(events.Drained, lambda _: self._drained.happened(None))
 
@@ -109,7 +111,8 @@ class Driver:
     def send(self, entry: bytes) -> int | None:
         """Send a packed message to everyone, at the end of this turn or within ``batch_delay``.
 
-        :return: its place in all that is sent in this run of the service; None if there is no room for it.
+        :return: how many messages were sent before it in this run of the service; None if there is no room
+            for the message.
         """
         if not self.node.room_for(self._batching.bytes + len(entry)):
             return None
@@ -123,18 +126,21 @@ class Driver:
         return self._drained.wait() if self.node.status().congested else succeed(None)
 
     def given_to_all(self) -> Deferred[None]:
-        """Fires when every own message was given to each neighbour that stays, or none is left."""
+        """Fires when each neighbour that stays was given every own message, or no neighbour is left."""
         self._batching.stop()
         return self.when(lambda: self.node.status().given_to_all)
 
     def left(self) -> Deferred[None]:
-        """Fires when every neighbour knows that this node leaves, and all receipts it must send are out."""
+        """Fires when every neighbour knows that this node leaves, and no receipt is left to send."""
         self._batching.stop()
         self.handle(events.Leaving())
         return self.when(lambda: self.node.status().has_left)
 
     def renew(self, local_node: LocalNode, randomness: Randomness) -> None:
-        """Go on with the core of a new run; every link is closed and dialled again."""
+        """Begin a new run of the core; every link is closed and dialled again.
+
+        :param local_node: the description of this node in the new run.
+        """
         self._timers.stop()
         self._earlier.update(self.node.counts)
         self._local_node = local_node
@@ -150,7 +156,7 @@ class Driver:
         self._schedule()
 
     def stopping(self) -> None:
-        """Let no caller of :meth:`drained` wait any longer."""
+        """Fire all Deferreds of :meth:`drained`, so that no caller waits any longer."""
         self._drained.happened(None)
 
     def stop(self) -> None:
@@ -168,37 +174,28 @@ class Driver:
         return self.node.holders(sequence)
 
     def read(self, run: events.StreamId, after: int, upto: int, most: int) -> Iterator[Piece | Missing]:
-        """The held messages of *run* behind *after* (:func:`twisted_mesh.core.history.reader.read`).
+        """The messages of *run* after number *after* that the history holds (core.history.reader.read).
 
         :raises StoreError: they cannot be read now.
         """
         return self.node.read(run, after, upto, most)
 
-    def known(self, contacts: Sequence[Contact]) -> None:
-        """Tell the core of nodes that were linked in earlier runs, the latest last."""
-        self.handle(events.Known(contacts))
-
     @property
     def counts(self) -> Counter[str]:
-        """How much the core ignored or dropped so far, by name."""
+        """How many items the core ignored or dropped in this run of the service, by kind."""
         counts = self._earlier.copy()
         counts.update(self.node.counts)
         return counts
 
     @property
-    def address(self) -> Address | None:
-        """Where others were told to dial this node."""
-        return self._local_node.address
-
-    @property
     def redial_pause(self) -> float | None:
-        """Seconds between attempts at a link while another node uses this node's key; else None."""
+        """Seconds between dials of a peer while another node uses this node's key; else None."""
         return self.config.key_retry if self.node.has_key_conflict else None
 
     # ── for the connections (connections.CoreDriver) ─────────────────────────────────
 
     def handle(self, event: events.Event) -> None:
-        """Let the core handle *event* after all earlier ones; once the run is over nothing is handled."""
+        """Let the core handle *event* after all earlier events; when the run has ended, do nothing."""
         if self._stopped:
             return
         self._events.append(event)
@@ -206,14 +203,14 @@ class Driver:
             self._run_core()
 
     def local_node(self) -> LocalNode:
-        """The description that this node sends of itself now: the host's address can have changed."""
+        """The description of this node that it sends now: the host's address can have changed."""
         if (address := self._where()) != self._local_node.address:
             self._local_node = msgspec.structs.replace(self._local_node, address=address)
             self.handle(events.Moved(address))
         return msgspec.structs.replace(self._local_node, settled=self.node.settled)
 
     def wants_turn(self) -> None:
-        """Flush links at the end of this turn."""
+        """Flush the links at the end of this turn."""
         if not self._flushing:
             self._schedule()
 
@@ -228,11 +225,11 @@ class Driver:
         self._flushing = True
         try:
             self._batching.end_of_turn()
-            # A flush makes the core feed the link, so this goes on until the transports accept no more.
+            # After each flush the core queues more for the link, until the transports accept no more.
             for link in self._links.to_flush():
                 self._flush(link)
         except BaseException:
-            self._schedule()  # the core failed: flush the other links all the same
+            self._schedule()  # to flush the other links although the core failed
             raise
         finally:
             self._flushing = False
@@ -246,7 +243,7 @@ class Driver:
         link.flush()
         if link.accepted > before:
             self.handle(events.Accepted(link.number, link.accepted))
-        # The core sends a slow reader little more, so most of this are whispers, or answers to its PINGs.
+        # The core sends little more to a slow reader, so most of these bytes are whispers or PONGs.
         if link.queued_bytes > self._too_much:
             link.close(RemoteError("the peer reads too slowly for what is sent", Reason.SLOW))
 
@@ -260,7 +257,7 @@ class Driver:
         self.handle(fired)
 
     def _run_core(self) -> None:
-        """Let the core handle all events that wait, and those that follow from their effects."""
+        """Let the core handle all events that wait, and all that their effects cause."""
         self._busy = True
         try:
             while self._events:

@@ -1,7 +1,7 @@
-"""Handing over: waits until a neighbour has every own message, so that none is with this node alone.
+"""Hands over: waits until a neighbour has read every own message, so that none is on this node alone.
 
-Contract: bytes that a transport accepted can be lost with it, so the neighbours are asked whether they have
-read them.  A neighbour that has read them passes them on.
+Contract: bytes that a transport accepted can be lost with the connection.  So this node asks its neighbours
+whether they have read its messages.  A neighbour that has read a message passes it on.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from twisted_mesh.errors import NotHandedOver
 from twisted_mesh.eventloop.deferreds import is_in_time
 from twisted_mesh.runtime.driver import Driver
 
-CHECK: Final = 1.0  # seconds until neighbours are asked to which the last messages went since (guess)
+CHECK: Final = 1.0  # seconds between two questions to the neighbours that got messages meanwhile (guess)
 
 
 async def handed_over(driver: Driver, clock: IReactorTime, timeout: float) -> None:
-    """Wait until a neighbour has read every own message so far.
+    """Wait until a neighbour has read every own message that was sent so far.
 
-    :raises NotHandedOver: after *timeout* seconds.
+    :raises NotHandedOver: *timeout* seconds are over.
     """
     until = clock.seconds() + timeout
     if not await is_in_time(driver.when(lambda: not driver.unsent), timeout, clock):
@@ -30,7 +30,7 @@ async def handed_over(driver: Driver, clock: IReactorTime, timeout: float) -> No
     last = driver.node.status().sent
 
     def unread() -> int:
-        status = driver.node.status()  # maybe of a new run, which begins with the messages not sent before
+        status = driver.node.status()  # a new run of the core can have begun, with the unsent messages
         return max(0, min(last, status.sent) - status.confirmed)
 
     checking = LoopingCall(driver.handle, events.Check())

@@ -1,7 +1,7 @@
-"""The profile that a node sends to others: its role, label and tags, and which messages it wants.
+"""Checks the profile that a node sends to others: its role, label and tags, and which messages it wants.
 
 Contract: :func:`checked_profile` raises :class:`~twisted_mesh.errors.LocalError` for values that others
-could not read.  The arguments have the names they have in :class:`~twisted_mesh.service.MeshService`.
+could not read.  Its arguments have the same names as those of :class:`~twisted_mesh.service.MeshService`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from twisted_mesh.core.handshake import Profile
 from twisted_mesh.errors import LocalError
 from twisted_mesh.wire.membership import MAX_LABEL, MAX_TAG_KEY, MAX_TAG_VALUE, MAX_TAGS, Role
 
-#: Bytes of label and tags: the most that they can have in ASCII, so that they always fit into a record.
+#: The most bytes of label and tags together: as many as they can have in ASCII.  They fit into a record.
 MOST_SAID: Final = MAX_LABEL + MAX_TAGS * (MAX_TAG_KEY + MAX_TAG_VALUE)
 _ROLES: Final = {"member": Role.MEMBER, "guest": Role.GUEST}
 
@@ -24,13 +24,13 @@ def checked_profile(
 ) -> Profile:
     """The profile with these values.
 
-    :raises LocalError: a value cannot be sent to others; the text says which, and why.
+    :raises LocalError: a value cannot be sent to others; the text says which value, and why.
     """
     if not isinstance(role, str) or role not in _ROLES:
         raise LocalError(f"role is 'member' or 'guest', not {role!r}")
     text = None if label is None else _text("label", label, MAX_LABEL)
     copied = _copied(tags)
-    size = sum(len(one.encode()) for one in (text or "", *copied, *copied.values()))
+    size = sum(len(each.encode()) for each in (text or "", *copied, *copied.values()))
     if size > MOST_SAID:
         raise LocalError(f"label and tags are at most {MOST_SAID} bytes of UTF-8 together, not {size}")
     if type(overlay) is not bool:

@@ -1,7 +1,7 @@
 """Tells the core which of the delivered messages the application has taken.
 
-Contract: the core gets ``Taken`` for each run in which the application has taken more: for every run if
-there is a store, else for those for which the core has asked with ``Awaited``.
+Contract: if there is a store, the core gets ``Taken`` for each stream of which the application has taken
+more.  Without a store, the core gets it only for the streams for which it has asked, by ``Awaited``.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from twisted_mesh.runtime.driver import Driver
 
 
 class _Behind:
-    """A run of which the consumers may not have taken all messages.
+    """A stream of which the consumers may not have taken all messages.
 
     :ivar head: its last message that came or was reported as lost.
-    :ivar told: the last message that the core knows to be taken; -1 if it was told none.
-    :ivar until: the message that the core waits for.
+    :ivar told: the message in the last ``Taken`` that the core got; -1 if it got none.
+    :ivar until: the message whose taking the core waits for.
     """
 
     __slots__ = ("head", "told", "until")
@@ -31,10 +31,10 @@ class _Behind:
 
 
 class Progress:
-    """Tells the core which messages the application has taken, in one run of a service."""
+    """Watches, during one run of a service, which messages the application has taken."""
 
     def __init__(self, clock: IReactorTime, driver: Driver, delivery: Delivery, is_stored: bool) -> None:
-        """:param is_stored: whether there is a store: it keeps how far the consumers are in every run."""
+        """:param is_stored: whether there is a store, which keeps how far the consumers are."""
         self._clock = clock
         self._driver = driver
         self._delivery = delivery
@@ -45,12 +45,12 @@ class Progress:
         self._stopped = False
 
     def begin(self, untaken: Iterable[Untaken]) -> None:
-        """Begin with the runs of which an earlier process stored more messages than were taken."""
+        """Begin with the streams of which an earlier process stored messages that were not taken."""
         for run, taken, head in untaken:
             self._behind[run] = _Behind(head, taken)
 
     def awaited(self, awaited: events.Awaited) -> None:
-        """Note that the core waits to hear of a run, or waits no more."""
+        """Note up to which message of a stream the core waits, or that it waits no more."""
         run = awaited.run
         if not awaited.sequence:
             self._behind.pop(run, None)
@@ -59,7 +59,7 @@ class Progress:
         self._moved[run] = None
 
     def delivered(self, event: events.Deliver | events.GapFound | events.Poisoned) -> None:
-        """Note messages that were handed to the consumers, or will not come."""
+        """Note that messages were handed to the consumers, or will not come."""
         run = (event.origin, event.epoch)
         if (behind := self._behind.get(run)) is None:
             if not self._is_stored or not event.first:  # whispers have no numbers
@@ -70,20 +70,20 @@ class Progress:
             self._moved[run] = None
 
     def taken(self, run: events.StreamId) -> None:
-        """Note that a consumer took messages of *run*, put some back, or counts as having taken them."""
+        """Note that a consumer took messages of *run*, or put some back, or that they count as taken."""
         if self._stopped:
             return
         if self._is_stored:
             self._behind.setdefault(run, _Behind(0, -1))
             self._moved[run] = None
-            if self._turn is None:  # one message at a time would take thrice as long
+            if self._turn is None:  # to tell of each message at once would take three times as long
                 self._turn = self._clock.callLater(0, self._end_of_turn)
         elif run in self._behind:
             self._moved[run] = None
             self.look()
 
     def stop(self) -> None:
-        """Tell the core of all runs once more: what a freed queue held counts as taken."""
+        """Tell the core of all streams a last time: messages of a freed queue count as taken."""
         self._stopped = True
         if self._turn is not None:
             self._turn.cancel()
@@ -96,9 +96,9 @@ class Progress:
         return {"runs_in_progress": len(self._behind)}
 
     def look(self) -> None:
-        """Tell the core of the runs in which the consumers have taken more.
+        """Tell the core of the streams of which the consumers have taken more.
 
-        If there is a store this runs between events only: by then, all that the core holds was delivered.
+        If there is a store, call this between events only, when all that the core holds is delivered.
         """
         if self._behind and self._delivery.consumer_gone():
             self._moved.update(dict.fromkeys(self._behind))

@@ -1,14 +1,16 @@
 """A node between start and stop: its parts, put together.
 
-Contract: a service makes a new node at each start, so that it holds nothing of an earlier run.  Its parts
-hear of each other by one table of events (:mod:`~twisted_mesh.runtime.dispatch`), which is filled here and
-nowhere else.  The methods of a service that need a running node are carried out here.
+Contract: a service makes a new node at each start, so that nothing of an earlier run is left in it.  The
+parts get each other's events by one table (:mod:`~twisted_mesh.runtime.dispatch`), which is filled here and
+nowhere else.  The methods of a service that need a running node are carried out here.  The service reads
+the node by :meth:`RunningNode.status`, ``footprint()``, ``dropped`` and the tables of links and members.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from typing import Any, TypeVar
 
@@ -28,6 +30,7 @@ from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.storage import Restored, Store
 from twisted_mesh.core.node import Node
+from twisted_mesh.core.status import Status
 from twisted_mesh.delivery.backlog import Backlog
 from twisted_mesh.delivery.direct import PendingDirects, Sources
 from twisted_mesh.delivery.members import Members
@@ -54,13 +57,14 @@ from twisted_mesh.runtime.settings import Settings
 from twisted_mesh.storage.writer import HistoryWriter, NotStored
 from twisted_mesh.wire.bodies import pack_entry
 from twisted_mesh.wire.greeting import Address
+from twisted_mesh.wire.membership import Contact
 
 T = TypeVar("T")
 _log = Logger()
 
 
 class RunningNode:
-    """The parts of one run.
+    """The parts of one run of a service.
 
     :ivar driver: drives the core; :ivar connections: hosts every link.
     :ivar writer: stores the history; None without a history file.
@@ -80,8 +84,8 @@ class RunningNode:
     ) -> None:
         """
         :param reactor: for threads; :param clock: for timers.
-        :param where: gives the address at which others can dial the node now.
-        :raises IdentityError: the run's epoch cannot be written beside the key.
+        :param where: gives the address at which others can dial this node now.
+        :raises IdentityError: the epoch of the run cannot be written beside the key.
         :raises StoreError: the history file cannot be used.
         """
         config = self._config = settings.config
@@ -95,7 +99,7 @@ class RunningNode:
         self._key_lost = WaitingDeferreds[KeyInUse]()
         self._key_is_back = WaitingDeferreds[None]()
         self._key_in_use: KeyInUse | None = None  # once another node is proven to use the key
-        self._connecting: dict[Deferred[MeshProtocol], None] = {}  # the application waits for these links
+        self._connecting: dict[Deferred[MeshProtocol], None] = {}  # links for which the application waits
         self._stopping = False
         with ExitStack() as undo:
             if (store := settings.open_history()) is not None:
@@ -127,7 +131,7 @@ class RunningNode:
     def _first_run(self, restored: Restored) -> LocalNode:
         local_node = self._new_run(0)
         newest = restored.newest_epoch(local_node.origin, MOST_CLAIMED)
-        # If the history has a newer one, the file beside the key is gone and the clock was set back.
+        # A newer epoch in the history: the file beside the key is gone, and the clock was set back.
         return local_node if newest < local_node.epoch else self._new_run(newest)
 
     def _new_run(self, above: int) -> LocalNode:
@@ -140,13 +144,11 @@ class RunningNode:
         return HistoryWriter(reactor, self._clock, store, config, self._dispatch.publish, wall_clock)
 
     def _driver(self, local_node: LocalNode) -> Driver:
-        config, writer, settings = self._config, self.writer, self._settings
+        config, writer, wall_clock = self._config, self.writer, self._settings.wall_clock
         history = History(config) if writer is None else writer.history(local_node.origin)
         settled = writer is not None and writer.store.restored.settled
         node = Node(local_node, config, _randomness(local_node), history, settled)
-        return Driver(
-            self._clock, config, self._dispatch, local_node, node, settings.wall_clock, self._where
-        )
+        return Driver(self._clock, config, self._dispatch, local_node, node, wall_clock, self._where)
 
     def _persistent(
         self, book: AddressBook | None, local_node: LocalNode
@@ -159,11 +161,20 @@ class RunningNode:
         peers = PersistentPeers(config, dials, redial, table)
         if book is None:
             return peers, None
-        return peers, Rejoin(config, book, dials, redial, table, driver.known, local_node.profile.overlay)
+
+        def known(contacts: Sequence[Contact]) -> None:
+            driver.handle(events.Known(contacts))
+
+        return peers, Rejoin(config, book, dials, redial, table, known, local_node.profile.overlay)
 
     def _subscribe(self) -> None:
         """Fill the table of events."""
-        on, connections, reports = self._dispatch.on, self.connections, self._reports
+        on, connections, reports, progress = (
+            self._dispatch.on,
+            self.connections,
+            self._reports,
+            self._progress,
+        )
         on(events.LinkUp, connections.up)
         on(events.LinkDown, connections.down)
         on(events.ExchangeBegun, connections.exchange_begun)
@@ -171,22 +182,18 @@ class RunningNode:
         if self._rejoin is not None:
             on(Linked, self._rejoin.linked)
             on(Unlinked, self._rejoin.unlinked)
-        on(Unlinked, self.peers.unlinked)
         on(Linked, lambda linked: reports.linked(linked.count) if linked.is_new else None)
-        on(Unlinked, lambda unlinked: reports.unlinked(unlinked.count))
+        on(Unlinked, self.peers.unlinked, lambda unlinked: reports.unlinked(unlinked.count))
         on(Refusal, lambda refusal: reports.emit("refused", refusal))
-        on(events.Deliver, self._deliver)
-        on(events.GapFound, self._gap)
-        on(events.GapFound, reports.gap)
-        on(events.Poisoned, reports.poisoned)
+        on(events.Deliver, self._deliver, progress.delivered)
+        on(events.GapFound, self._gap, reports.gap, progress.delivered)
+        on(events.Poisoned, reports.poisoned, progress.delivered)
+        on(events.Awaited, progress.awaited)
         on(events.Equivocation, reports.equivocation)
         on(events.MemberChanged, self.members.changed)
         on(events.MemberGone, self.members.gone)
-        on(events.NewRun, self._directs.new_run)
-        on(events.NewRun, self.members.new_run)
-        on(events.NewRun, self._receipts.new_run)
-        on(Member, self._log.member)
-        on(Member, lambda member: reports.emit("member", member))
+        on(events.NewRun, self._directs.new_run, self.members.new_run, self._receipts.new_run)
+        on(Member, self._log.member, lambda member: reports.emit("member", member))
         on(events.Numbered, self._receipts.numbered)
         on(events.Receipted, self._receipts.receipted)
         on(events.ReceiptClosed, self._receipts.closed)
@@ -194,11 +201,7 @@ class RunningNode:
         on(events.Joined, lambda _: self._joined.happened(None))
         on(events.EpochConflict, self._epoch_conflict)
         on(events.KeyInUse, self._key_conflict)
-        on(events.Deliver, self._progress.delivered)
-        on(events.GapFound, self._progress.delivered)
-        on(events.Poisoned, self._progress.delivered)
-        on(events.Awaited, self._progress.awaited)
-        on(Handled, lambda _: self._progress.look())
+        on(Handled, lambda _: progress.look())
         if (writer := self.writer) is not None:
             on(events.Stored, self.driver.handle)
             on(NotStored, lambda not_stored: reports.failed(not_stored.error))
@@ -210,12 +213,12 @@ class RunningNode:
 
     def _gap(self, gap: events.GapFound) -> None:
         run, below = (gap.origin, gap.epoch), gap.first - 1
-        # If a consumer has not taken all messages before the gap, they are held for it, within limits.
+        # If a consumer has not taken all messages before the gap, the core goes on holding them.
         if self._delivery.taken(run, below) >= below:
             self.driver.handle(events.Taken(run, below))
 
     def _epoch_conflict(self, conflict: events.EpochConflict) -> None:
-        """Begin a new run above the epoch of the own key that others know."""
+        """Begin a new run of the core, above the epoch of this node's key that others know."""
         text = "a run {epoch} of this key is known to others: a new one begins"
         if self.driver.node.has_key_conflict:
             text = "the other node with this node's key is gone: a new run begins above its run {epoch}"
@@ -226,14 +229,14 @@ class RunningNode:
             _log.error("no new run can begin: {error}", error=error)
             self._reports.failed(error)
             if self.driver.node.settled:
-                return  # used numbers must not be used again; the core asks again after key_retry seconds
-            local_node = self.driver.local_node()  # tried again when the next neighbour reports the epoch
+                return  # no number may be used twice; the core asks again after key_retry seconds
+            local_node = self.driver.local_node()  # the next neighbour that knows the epoch will report it
         self._key_in_use = None
         self.driver.renew(local_node, _randomness(local_node))
         self._key_is_back.happened(None)
 
     def _key_conflict(self, conflict: events.KeyInUse) -> None:
-        """Report that another node uses the own key: nothing more can be published."""
+        """Report that another node uses this node's key, so that this node may publish no more."""
         error = KeyInUse(
             "another node uses this node's key: this one publishes no more until that has stopped"
         )
@@ -254,7 +257,7 @@ class RunningNode:
     # ── for the service ─────────────────────────────────────────────────────────────
 
     def dial_out(self, peers: Iterable[PeerAddress]) -> None:
-        """Dial *peers*, and nodes that were linked in earlier runs."""
+        """Dial *peers*, and nodes that were linked in earlier runs of the service."""
         for peer in peers:
             self.peers.add(peer)
         if self._rejoin is not None:
@@ -262,7 +265,7 @@ class RunningNode:
 
     def when_joined(self) -> Deferred[None]:
         """Fires when a neighbour has sent its roster (MeshService.joined)."""
-        return succeed(None) if self.driver.node.status().joined else self._joined.wait()
+        return succeed(None) if self.status().joined else self._joined.wait()
 
     def when_key_in_use(self) -> Deferred[KeyInUse]:
         """Fires when another node is proven to use the key (MeshService.key_in_use)."""
@@ -281,7 +284,7 @@ class RunningNode:
 
     async def _connect(self, address: PeerAddress) -> MeshProtocol:
         link = self.connections.table.get(self.peers.found_at(address) or b"")
-        if link is None or link.error is not None:  # a closed link stays here until another replaces it
+        if link is None or link.error is not None:  # a closed link stays in the table for a moment
             try:
                 link = await self._connector.link_to(address, in_time=True)
             except CancelledError:
@@ -339,7 +342,7 @@ class RunningNode:
         await handed_over(self.driver, self._clock, timeout)
 
     async def stop(self) -> None:
-        """Hand over unsent messages and close every link, within bounds; then the run is over."""
+        """End the run: hand over unsent messages and close every link, each within a time limit."""
         self._stopping = True
         async with AsyncExitStack() as end:  # all of these run, the last first, even if some fail
             if self._rejoin is not None:
@@ -363,20 +366,20 @@ class RunningNode:
                 end.callback(connecting.cancel)
             end.callback(self._connector.stop)
             end.callback(self.peers.stop)
-            # Messages handed on during the last flush would be handed on again by the next process.
+            # First, because the next process would hand on again what is handed on during the last flush.
             end.callback(self._backlog.stop)
 
     async def give_all(self) -> None:
-        """Wait, ``handover_timeout`` at most, until own messages are given to each neighbour that stays."""
+        """Wait, ``handover_timeout`` at most, until each neighbour that stays was given own messages."""
         await is_in_time(self.driver.given_to_all(), self._config.handover_timeout, self._clock)
 
     async def _say_goodbye(self) -> None:
-        await deferLater(self._clock, 0)  # not during a delivery: events wait until that ends
+        await deferLater(self._clock, 0)  # in a later turn: during a delivery the core handles no event
         await self.give_all()
         if self.driver.unsent:
             _log.warn("{count} messages were taken by no neighbour", count=self.driver.unsent)
         await is_in_time(self.driver.left(), self._config.farewell_timeout, self._clock)
-        status = self.driver.node.status()
+        status = self.status()
         if status.silent and (lost := status.unread):
             told = "{lost} messages may have reached nobody: {silent} neighbours did not answer at the end"
             _log.warn(told, lost=lost, silent=status.silent)
@@ -387,6 +390,22 @@ class RunningNode:
             close_socket(link.transport)
         if self.writer is not None:
             self.writer.store.close_in_fork()
+
+    # ── the node as values ──────────────────────────────────────────────────────────
+
+    def status(self) -> Status:
+        """The state of the core now."""
+        return self.driver.node.status()
+
+    @property
+    def unsent(self) -> int:
+        """How many own messages no neighbour's transport has accepted yet."""
+        return self.driver.unsent
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """How many items the core ignored or dropped in this run, by kind."""
+        return self.driver.counts
 
     def footprint(self) -> dict[str, int]:
         """Entries and bytes of every table of this run."""
@@ -404,5 +423,5 @@ class RunningNode:
 
 
 def _randomness(local_node: LocalNode) -> random.Random:
-    """Randomness that differs from node to node, and from run to run."""
+    """A random generator that differs from node to node, and from run to run."""
     return random.Random(local_node.origin + local_node.epoch.to_bytes(8, "big"))

@@ -1,7 +1,7 @@
-"""The settings of a service, checked; at each start they make its store and its description.
+"""The checked settings of a service: at each start they give the store and the node's description.
 
 Contract: :class:`Settings` raises :class:`~twisted_mesh.errors.LocalError` for values that cannot work, and
-opens no file.  The arguments have the names they have in :class:`~twisted_mesh.service.MeshService`.
+opens no file.  Its arguments have the same names as those of :class:`~twisted_mesh.service.MeshService`.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from twisted_mesh.wire.greeting import Address
 class Settings:
     """The settings of one service.
 
-    :ivar config: every limit and interval; :ivar network: its network; :ivar identity: its key.
-    :ivar wall_clock: seconds since 1970.
+    :ivar config: every limit and interval; :ivar network: the network that the node belongs to.
+    :ivar identity: the node's key; :ivar wall_clock: gives seconds since 1970.
     """
 
     def __init__(
@@ -37,7 +37,6 @@ class Settings:
         wall_clock: Callable[[], float],
         verify: Verify,
     ) -> None:
-        """:param verify: checks signatures."""
         if not isinstance(config, MeshConfig | None):
             raise LocalError(f"config is a MeshConfig, such as MeshConfig(ping_after=2.0), not {config!r}")
         self.config = config or MeshConfig()
@@ -57,7 +56,7 @@ class Settings:
         self._verify = verify
 
     def open_history(self) -> Store | None:
-        """Open the store of the history; None if the history is in memory only.
+        """Open the store of the history; return None if the history is in memory only.
 
         :raises StoreError: the history file cannot be used.
         """
@@ -69,9 +68,9 @@ class Settings:
         return SqliteStore(self._history, owner, limits, lambda: int(self.wall_clock() * 1000))
 
     def new_run(self, above: int, address: Address | None) -> LocalNode:
-        """The description of the node in a new run.
+        """The description of the node in a new run of the core.
 
-        :param above: the run's epoch is higher than this and than those of its earlier runs.
+        :param above: the new epoch is higher than this, and than the epochs of all earlier runs.
         :param address: where others can dial the node.
         :raises IdentityError: the epoch cannot be written beside the key.
         """

@@ -1,6 +1,6 @@
-"""The timers of a core as delayed calls of the reactor; in the core they are values.
+"""The timers that the core sets, as delayed calls of the reactor.
 
-Contract: each timer fires once, at the time to which it was last set.
+Contract: each timer fires once, at the time to which the core set it last.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from twisted_mesh.core.events import Timer, TimerFired
 
 
 class Timers:
-    """The timers of one core."""
+    """The timers of one run of the core."""
 
     def __init__(self, clock: IReactorTime, fire: Callable[[TimerFired], None]) -> None:
         self._clock = clock
@@ -21,7 +21,7 @@ class Timers:
         self._calls: dict[Timer, IDelayedCall] = {}
 
     def set(self, timer: Timer, at: float) -> None:
-        """Let *timer* fire at the time *at* of the clock, and not at an earlier setting."""
+        """Let *timer* fire when the clock shows *at*, and no longer when it was set to before."""
         running = self._calls.pop(timer, None)
         if running is not None and running.active():
             running.cancel()
