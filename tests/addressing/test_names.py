@@ -67,21 +67,14 @@ class NamedCase(MeshCase):
 
 
 class TestAllAddressesInTurn(NamedCase):
-    def test_the_first_is_the_node_itself(self) -> None:
-        b = self.node()
-        a = self.linked_by_connect(self.named(HOST, b))
-        self.assertEqual(list(a.routing_table), [b.id])
-
-    def test_the_first_is_silent(self) -> None:
-        b = self.node()
+    def test_the_first_is_the_node_itself_or_silent_or_of_another_subnet(self) -> None:
+        other = self.node(subnet="another")
         self.silent("10.2.0.1")
-        a = self.linked_by_connect(self.named("10.2.0.1", b))
-        self.assertEqual(list(a.routing_table), [b.id])
-
-    def test_the_first_is_of_another_subnet(self) -> None:
-        other, b = self.node(subnet="another"), self.node()
-        a = self.linked_by_connect(self.named(other, b), seconds=0)
-        self.assertEqual(list(a.routing_table), [b.id])
+        for first, seconds in ((HOST, 20), ("10.2.0.1", 20), (self.host(other), 0)):
+            b = self.node()
+            a = self.linked_by_connect(self.named(first, b), seconds=seconds)
+            self.assertEqual(list(a.routing_table), [b.id])
+            self._stop(a)
 
     def test_the_first_has_another_id(self) -> None:
         other, b = self.node(), self.node()
@@ -239,6 +232,23 @@ class TestNoAnswer(NamedCase):
         self.assertIn("nothing there has answered within 10 s", str(error))
 
 
+class Receiver:
+    """Keeps what a look-up finds."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+        self.is_done = False
+
+    def resolutionBegan(self, _: Any) -> None:
+        pass
+
+    def addressResolved(self, address: Any) -> None:
+        self.found.append(address.host)
+
+    def resolutionComplete(self) -> None:
+        self.is_done = True
+
+
 class TestThreads(TestCase):
     """The system's look-ups, with a resolver that answers when the test says so."""
 
@@ -286,42 +296,17 @@ class TestThreads(TestCase):
         endpoints = service._client_endpoints
         told, given = (endpoints.lookup(told=is_told) for is_told in (True, False))
 
-        class Receiver:
-            def __init__(self) -> None:
-                self.found: list[str] = []
-                self.done: Deferred[None] = Deferred()
-
-            def resolutionBegan(self, _: Any) -> None:
-                pass
-
-            def addressResolved(self, address: Any) -> None:
-                self.found.append(address.host)
-
-            def resolutionComplete(self) -> None:
-                self.done.callback(None)
-
         receivers = [Receiver(), Receiver()]
         for lookup, receiver in zip((told, given), receivers, strict=True):
             lookup.resolveHostName(receiver, "one.example")
         yield eventually(lambda: len(self.asked) == 2)
         self.answers.set()
         for receiver in receivers:
-            yield receiver.done
+            yield eventually(lambda receiver=receiver: receiver.is_done)
             self.assertEqual(receiver.found, ["127.0.0.9"])
 
     def test_an_address_is_looked_up_by_nobody(self) -> None:
-        found: list[str] = []
-
-        class Receiver:
-            def resolutionBegan(self, _: Any) -> None:
-                pass
-
-            def addressResolved(self, address: Any) -> None:
-                found.append(address.host)
-
-            def resolutionComplete(self) -> None:
-                pass
-
+        receiver = Receiver()
         for address in ("10.0.0.1", "::1"):
-            Lookup(Names(reactor, 1)).resolveHostName(Receiver(), address)
-        self.assertEqual((found, self.asked), (["10.0.0.1", "::1"], []))
+            Lookup(Names(reactor, 1)).resolveHostName(receiver, address)
+        self.assertEqual((receiver.found, self.asked), (["10.0.0.1", "::1"], []))

@@ -19,6 +19,7 @@ from twisted_mesh.message import Message
 from twisted_mesh.service import MeshService
 
 LIMITS = {"handover_timeout": 10.0, "close_timeout": 2.0, "unsent_bytes": 2 * MIB, "queue_limit": 100}
+TWENTY_LINES = b"".join(b"%d\n" % number for number in range(20))
 
 
 class LineSplitterTests(SynchronousTestCase):
@@ -109,47 +110,36 @@ class StdioTests(TerminalCase):
 
     def test_end_of_input_ends_with_0_once_all_is_handed_over(self) -> None:
         screen = self.linked_terminal()
-        screen.at.dataReceived(b"one\ntwo")
-        self.end_input(screen)
-        self.network.advance(1)
-        self.assertTrue(self.has_ended)
+        self.type_all(screen, b"one\ntwo", after=1)
         self.assertEqual((self.status, self.told.getvalue()), (0, ""))
         self.assertEqual(self.got(self.other), ["one", "two"])
         self.assertEqual(len(self.log("end of input")), 1)
 
     def test_end_of_input_without_a_peer_waits_and_ends_with_1_and_the_reason(self) -> None:
         screen = self.terminal(Stdio, limits=LIMITS)
-        screen.at.dataReceived(b"one\ntwo\n")
-        self.end_input(screen)
-        self.network.advance(LIMITS["handover_timeout"] - 0.1)
+        self.type_all(screen, b"one\ntwo\n", after=LIMITS["handover_timeout"] - 0.1)
         self.assertFalse(self.stopping)
         self.network.advance(0.2)
-        self.assertTrue(self.has_ended)
         self.assertEqual(self.status, 1)
         self.assertEqual(self.told.getvalue(), "mesh: 2 messages were taken by no neighbour\n")
 
     def test_a_peer_that_comes_in_time_takes_what_was_typed(self) -> None:
         screen = self.terminal(Stdio, limits=LIMITS)
-        screen.at.dataReceived(b"one\ntwo\n")
-        self.end_input(screen)
-        self.network.advance(5)
+        self.type_all(screen, b"one\ntwo\n", after=5)
         other = self.node()
         self.link((other, self.own_node), after=1)
-        self.assertTrue(self.has_ended)
         self.assertEqual((self.status, self.got(other)), (0, ["one", "two"]))
 
     def test_end_of_empty_input_ends_at_once(self) -> None:
         screen = self.terminal(Stdio, limits=LIMITS)
         self.end_input(screen)
-        self.assertTrue(self.has_ended)
         self.assertEqual(self.status, 0)
 
     def test_a_line_that_was_not_sent_is_told_and_so_is_the_status(self) -> None:
         screen = self.linked_terminal()
         # The second is short enough as it is typed, and not as it would be sent.
-        screen.at.dataReceived(b"x" * (LINE_BYTES + 1) + b"\n" + b"\xff" * LINE_BYTES + b"\nshort\n")
-        self.end_input(screen)
-        self.network.advance(1)
+        lines = b"x" * (LINE_BYTES + 1), b"\xff" * LINE_BYTES, b"short\n"
+        self.type_all(screen, b"\n".join(lines), after=1)
         self.assertEqual(self.got(self.other), ["short"])
         for line in (1, 2):
             self.assertEqual(len(self.log(f"line {line} has over 1048512 bytes and was not sent")), 1)
@@ -217,25 +207,18 @@ class StdioTests(TerminalCase):
     def test_at_the_end_a_slow_reader_gets_what_has_come(self) -> None:
         screen = self.linked_terminal()
         screen.blocked = True
-        for number in range(5):
-            self.other.send(str(number))
-        self.network.pump()
-        self.end_input(screen)
-        self.network.advance(1)
+        self.send(self.other, *map(str, range(5)))
+        self.end_input(screen, after=1)
         self.assertFalse(self.has_ended)
         screen.read_on()
         self.network.advance(1)
-        self.assertTrue(self.has_ended)
         self.assertEqual((screen.lines, self.status), ([str(number) for number in range(5)], 0))
 
     def test_at_the_end_a_reader_that_does_not_read_is_not_waited_for(self) -> None:
         screen = self.linked_terminal()
         screen.blocked = True
-        for number in range(5):
-            self.other.send(str(number))
-        self.network.pump()
-        self.end_input(screen)
-        self.network.advance(LIMITS["close_timeout"] + 1)
+        self.send(self.other, *map(str, range(5)))
+        self.end_input(screen, after=LIMITS["close_timeout"] + 1)
         self.assertTrue(self.has_ended)
         self.assertEqual(self.log("standard output was not read to its end"), self.log("standard output"))
         self.assertEqual(len(self.log("standard output")), 1)
@@ -256,8 +239,7 @@ class StdioTests(TerminalCase):
         screen = self.linked_terminal()
         self.send(self.other, "never read")
         screen.blocked = True
-        self.end_input(screen)
-        self.network.advance(LIMITS["close_timeout"] - 0.1)
+        self.end_input(screen, after=LIMITS["close_timeout"] - 0.1)
         self.assertFalse(self.has_ended)
         self.network.advance(0.2)
         self.assertEqual(self.status, 0)
@@ -273,7 +255,6 @@ class StdioTests(TerminalCase):
         screen.close_output()
         screen.at.readConnectionLost()  # and the input may end at the same time
         self.network.advance(1)
-        self.assertTrue(self.has_ended)
         self.assertEqual((self.status, self.told.getvalue()), (0, ""))
         self.assertEqual(self.got(self.other), ["last words"])
         self.assertEqual(len(self.log("nobody reads the output any more")), 1)
@@ -302,11 +283,9 @@ class StdioTests(TerminalCase):
 
     def test_input_that_ends_when_the_process_was_stopped_changes_nothing(self) -> None:
         screen = self.terminal(Stdio, limits=LIMITS)
-        screen.at.dataReceived(b"one\n")
-        self.end_input(screen)
+        self.type_all(screen, b"one\n")
         self.stop()
         self.network.advance(LIMITS["handover_timeout"] + 1)
-        self.assertTrue(self.has_ended)
         self.assertEqual((self.status, self.told.getvalue()), (0, ""))
 
     def test_of_a_process_that_was_stopped_input_and_output_tell_nothing(self) -> None:
@@ -357,11 +336,9 @@ class FullHistoryTests(TerminalCase):
 
     def test_lines_wait_what_comes_is_printed_and_with_room_again_it_goes_on(self) -> None:
         screen = self.full_disk()
-        screen.at.dataReceived(b"one\n")
-        self.network.advance(100)
+        self.type_in(screen, b"one\n", after=100)
         self.other.send("meanwhile")
-        screen.at.dataReceived(b"two\n")
-        self.network.advance(1)
+        self.type_in(screen, b"two\n", after=1)
         self.assertFalse(self.stopping)
         self.assertEqual((screen.lines, self.got(self.other)), (["the last straw", "meanwhile"], []))
         self.make_room()
@@ -383,9 +360,7 @@ class FullHistoryTests(TerminalCase):
 
     def test_at_the_end_of_input_it_is_not_waited_for_ever(self) -> None:
         screen = self.full_disk()
-        screen.at.dataReceived(b"one\ntwo")
-        screen.at.readConnectionLost()
-        self.network.advance(LIMITS["handover_timeout"] - 0.1)
+        self.type_all(screen, b"one\ntwo", after=LIMITS["handover_timeout"] - 0.1)
         self.assertFalse(self.stopping)
         self.network.advance(0.2)
         self.network.advance(10)
@@ -396,18 +371,14 @@ class FullHistoryTests(TerminalCase):
 
     def test_what_can_be_written_in_time_is_sent(self) -> None:
         screen = self.full_disk()
-        screen.at.dataReceived(b"one\ntwo")
-        screen.at.readConnectionLost()
-        self.network.advance(1)
+        self.type_all(screen, b"one\ntwo", after=1)
         self.make_room()
         self.network.advance(10)
         self.assertEqual((self.status, self.got(self.other)), (0, ["one", "two"]))
 
     def test_a_last_line_without_an_end_waits_no_longer_than_others(self) -> None:
         screen = self.full_disk()
-        screen.at.dataReceived(b"one")
-        screen.at.readConnectionLost()
-        self.network.advance(LIMITS["handover_timeout"] + 0.1)
+        self.type_all(screen, b"one", after=LIMITS["handover_timeout"] + 0.1)
         self.network.advance(10)
         self.assertEqual(self.status, 1)
         self.assertIn("mesh: 1 line was not sent: ", self.told.getvalue())
@@ -440,14 +411,12 @@ class ReceiptsTests(TerminalCase):
 
     def test_each_line_tells_how_many_of_how_many_have_it_as_that_changes(self) -> None:
         screen = self.linked_terminal(2)
-        screen.at.dataReceived(b"fire\n")
-        self.network.advance(1)
+        self.type_in(screen, b"fire\n", after=1)
         told = [f"mesh: line 1: {count} of 2 have it" for count in range(3)]
         self.assertEqual(self.lines(), told)
         self.assertEqual(screen.lines, [])
         queue = self.others[1].messages()
-        screen.at.dataReceived(b"again\nand again")
-        self.network.advance(1)
+        self.type_in(screen, b"again\nand again", after=1)
         self.assertEqual(self.lines(), [told[0].replace("1:", "2:"), told[1].replace("1:", "2:")])
         self.assertIsNotNone(queue.take())
         self.network.advance(1)
@@ -457,9 +426,7 @@ class ReceiptsTests(TerminalCase):
     def test_at_the_end_of_input_it_waits_until_everybody_has_all(self) -> None:
         screen = self.linked_terminal(2)
         queue = self.others[1].messages()
-        screen.at.dataReceived(b"one\ntwo")
-        self.end_input(screen)
-        self.network.advance(5)
+        self.type_all(screen, b"one\ntwo", after=5)
         self.assertFalse(self.stopping)
         while queue.take() is not None:
             pass
@@ -474,9 +441,7 @@ class ReceiptsTests(TerminalCase):
     def test_a_member_that_has_not_all_in_time_is_a_reason_to_end_with_1(self) -> None:
         screen = self.linked_terminal(2)
         queue = self.others[1].messages()
-        screen.at.dataReceived(b"one\n" + b"x" * MIB + b"\ntwo\n")
-        self.end_input(screen)
-        self.network.advance(LIMITS["handover_timeout"] + 0.1)
+        self.type_all(screen, b"one\n" + b"x" * MIB + b"\ntwo\n", after=LIMITS["handover_timeout"] + 0.1)
         self.network.advance(3)
         self.assertEqual(self.status, 1)
         self.assertEqual(
@@ -487,8 +452,7 @@ class ReceiptsTests(TerminalCase):
 
     def test_alone_nobody_has_it(self) -> None:
         screen = self.linked_terminal(0)
-        screen.at.dataReceived(b"anyone?\n")
-        self.network.advance(1)
+        self.type_in(screen, b"anyone?\n", after=1)
         self.assertEqual(self.lines(), ["mesh: line 1: 0 of 0 have it"])
         other = self.node()
         self.link((other, self.own_node), after=1)
@@ -496,26 +460,22 @@ class ReceiptsTests(TerminalCase):
         MeshCase.stop(self, other)  # type: ignore[arg-type]
         self.network.advance(200)
         self.assertEqual(dict(self.own_node.members), {})
-        screen.at.dataReceived(b"still?\n")
-        self.network.advance(1)
+        self.type_in(screen, b"still?\n", after=1)
         (line,) = self.lines()
         self.assertRegex(line, "^mesh: line 2: 0 of 0 have it; no other member is known that could")
-        self.end_input(screen)
-        self.network.advance(15)
+        self.end_input(screen, after=15)
         self.assertEqual(self.status, 1)
 
     def test_who_missed_it_is_counted(self) -> None:
         screen = self.linked_terminal(2)
         self.kill(self.others[1])
-        screen.at.dataReceived(b"x\n")
-        self.network.advance(200)
+        self.type_in(screen, b"x\n", after=200)
         self.assertEqual(self.lines()[-1], "mesh: line 1: 1 of 2 have it, 1 missed it")
 
     def test_input_is_read_no_faster_than_receipts_come_in(self) -> None:
         screen = self.linked_terminal(1, receipts_limit=8)
         queue = self.others[0].messages()
-        screen.at.dataReceived(b"".join(b"%d\n" % number for number in range(20)))
-        self.network.advance(1)
+        self.type_in(screen, TWENTY_LINES, after=1)
         self.assertFalse(screen.reads)
         self.assertEqual(len(queue), 4)
         got = []
@@ -533,9 +493,7 @@ class ReceiptsTests(TerminalCase):
     def test_but_for_a_member_that_does_not_answer_only_once(self) -> None:
         screen = self.linked_terminal(1, receipts_limit=8)
         queue = self.others[0].messages()
-        screen.at.dataReceived(b"".join(b"%d\n" % number for number in range(20)))
-        self.end_input(screen)
-        self.network.advance(LIMITS["handover_timeout"] + 1)
+        self.type_all(screen, TWENTY_LINES, after=LIMITS["handover_timeout"] + 1)
         self.assertEqual(len(queue), 20)
         closed = [line for line in self.lines() if line.endswith("; too many receipts are open")]
         self.assertEqual(len(closed), 12)
@@ -546,8 +504,7 @@ class ReceiptsTests(TerminalCase):
     def test_a_signal_meanwhile_is_no_reason(self) -> None:
         screen = self.linked_terminal(1)
         queue = self.others[0].messages()
-        screen.at.dataReceived(b"x")
-        self.end_input(screen)
+        self.type_all(screen, b"x")
         self.stop()
         self.network.advance(20)
         self.assertEqual(self.status, 0)

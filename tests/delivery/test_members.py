@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import msgspec
 from twisted.internet.defer import CancelledError
@@ -290,10 +291,15 @@ class TestLyingPeers(MembersCase):
         self.assertEqual({name: after[name] for name in after if after[name] != self.before[name]}, {})
         self.assertEqual(list(self.a.members), [self.b.id])
 
+    def refused_each(self, reason: str, *said: Any) -> None:
+        """A peer that sends one of *said*, a frame or several in a list, is told *reason*."""
+        for frames in said:
+            puppet = self.joined(self.a)
+            puppet.send(*(frames if isinstance(frames, list) else [frames]))
+            self.assert_refused(puppet, reason)
+
     def test_a_roster_that_comes_twice(self) -> None:
-        puppet = self.joined(self.a)
-        puppet.send(Roster(True, [], 0), Roster(True, [], 0))
-        self.assert_refused(puppet, "order")
+        self.refused_each("order", [Roster(True, [], 0)] * 2)
 
     def test_a_roster_before_the_frontier(self) -> None:
         puppet = self.met(self.a, frontier=False)
@@ -301,40 +307,32 @@ class TestLyingPeers(MembersCase):
         self.assert_refused(puppet, "order")
 
     def test_a_roster_of_junk(self) -> None:
-        forged = msgspec.structs.replace(presence(self.author), signature=bytes(64))
-        ping = codec.encode(Ping(1))[4:]
-        for entry, reason in (
-            (b"junk", "shape"),
-            (b"", "shape"),
-            (ping, "shape"),
-            (payload(forged), "signature"),
-        ):
-            puppet = self.joined(self.a)
-            puppet.send(Roster(True, [RosterEntry(0, entry)], 0))
-            self.assert_refused(puppet, reason)
+        forged = payload(msgspec.structs.replace(presence(self.author), signature=bytes(64)))
+        self.refused_each("signature", Roster(True, [RosterEntry(0, forged)], 0))
+        for entry in (b"junk", b"", codec.encode(Ping(1))[4:]):
+            self.refused_each("shape", Roster(True, [RosterEntry(0, entry)], 0))
 
-    def test_a_forged_presence(self) -> None:
+    def test_records_that_their_author_has_not_signed_for_this_network(self) -> None:
         signed = presence(self.author)
         later = presence(msgspec.structs.replace(self.author, epoch=9))
-        for forged in (
+        elsewhere = self.author.network._replace(subnet="another")
+        self.refused_each(
+            "signature",
             msgspec.structs.replace(signed, signature=bytes(64)),
             msgspec.structs.replace(signed, array=later.array),
-        ):
-            puppet = self.joined(self.a)
-            puppet.send(forged)
-            self.assert_refused(puppet, "signature")
+            presence(msgspec.structs.replace(self.author, network=elsewhere)),
+        )
 
-    def test_a_presence_of_another_network(self) -> None:
-        network = self.author.network._replace(subnet="another")
-        puppet = self.joined(self.a)
-        puppet.send(presence(msgspec.structs.replace(self.author, network=network)))
-        self.assert_refused(puppet, "signature")
+    def test_an_accusation_in_the_name_of_another(self) -> None:
+        accused, accuser = (self.status_of(node).stream[0] for node in (self.a, self.b))
+        rank = self.parts_of(self.b).driver.node.roster.get(accused).rank
+        accusation = Suspect(accuser, accused, *rank)
+        self.refused_each("signature", SignedRecord(accusation, bytes(64), codec.pack(accusation)))
+        self.assertEqual(self.state(self.b, self.a), "up")
 
     def test_a_presence_with_more_than_may_be_in_it(self) -> None:
-        for changed in ({"label": "l" * 65}, {"tags": {str(n): "" for n in range(17)}}, {"interval": 0}):
-            puppet = self.joined(self.a)
-            puppet.send(presence(self.author, **changed))
-            self.assert_refused(puppet, "shape")
+        changes = ({"label": "l" * 65}, {"tags": {str(n): "" for n in range(17)}}, {"interval": 0})
+        self.refused_each("shape", *(presence(self.author, **changed) for changed in changes))
 
     def test_an_old_presence_changes_nothing(self) -> None:
         puppet = self.joined(self.a)
@@ -342,16 +340,6 @@ class TestLyingPeers(MembersCase):
         self.network.pump()
         self.assertEqual(self.a.members[puppet.me.id].label, "new")
         self.assertIsNone(puppet.lost)
-
-    def test_who_accuses_in_anothers_name(self) -> None:
-        puppet = self.joined(self.a)
-        accuser, _ = self.status_of(self.b).stream
-        rank = self.parts_of(self.b).driver.node.roster.get(self.status_of(self.a).stream[0]).rank
-        accusation = Suspect(accuser, self.status_of(self.a).stream[0], *rank)
-        array = codec.pack(accusation)
-        puppet.send(SignedRecord(accusation, bytes(64), array))
-        self.network.advance(3)
-        self.assertEqual(self.state(self.b, self.a), "up")
 
 
 class TestConstruction(MeshCase):

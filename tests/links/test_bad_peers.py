@@ -130,16 +130,23 @@ class TestBehindProof(BadPeer):
         self.assert_refused(puppet, "shape")
         self.assertEqual((self.got(self.a), self.got(self.b)), (["good"], ["good"]))
 
-    def test_frames_of_the_handshake(self) -> None:
-        for late in (
-            Intro(1, 1, 0, False, bytes(32), bytes(32), 0, 0),
-            Proof(bytes(64), bytes(32)),
-            Snapshot(True, []),
-        ):
-            puppet = self.joined(self.a)
-            puppet.send(late)
-            self.assert_refused(puppet, "order")
+    def refused_behind_proof(self, reason: str, frames: dict[str, codec.Signed | codec.Plain]) -> None:
+        """Each of *frames* closes the link that brings it, nobody is delivered it, and nothing is left."""
+        for name, bad in frames.items():
+            with self.subTest(name):
+                puppet = self.joined(self.a)
+                puppet.send(bad)
+                self.assert_refused(puppet, reason)
+        self.assertEqual(self.got(self.a) + self.got(self.b), [])
         self.assert_nothing_left()
+
+    def test_frames_of_the_handshake(self) -> None:
+        frames = {
+            "an INTRO": Intro(1, 1, 0, False, bytes(32), bytes(32), 0, 0),
+            "a PROOF": Proof(bytes(64), bytes(32)),
+            "a SNAPSHOT": Snapshot(True, []),
+        }
+        self.refused_behind_proof("order", frames)
 
     def test_a_message_before_the_snapshot(self) -> None:
         for early in (Whisper(b"\x90"), None):
@@ -149,36 +156,19 @@ class TestBehindProof(BadPeer):
         self.assertEqual(self.got(self.a), [])
         self.assert_nothing_left()
 
-    def test_a_false_signature(self) -> None:
-        puppet = self.joined(self.a)
-        true = batch(puppet.me, 1, "true")
-        puppet.send(SignedBatch(true.batch, bytes(64), true.array))
-        self.assert_refused(puppet, "signature")
-        self.assertEqual(self.got(self.a) + self.got(self.b), [])
-        self.assert_nothing_left()
-
-    def test_a_forged_message_of_another_author(self) -> None:
-        puppet = self.joined(self.a)
-        victim = self.puppet(sign=puppet.me.sign).me
-        puppet.send(batch(victim, 1, "forged"))
-        self.assert_refused(puppet, "signature")
-        self.assertEqual(self.got(self.a), [])
-        self.assert_nothing_left()
-
-    def test_a_message_of_another_network(self) -> None:
-        puppet = self.joined(self.a)
-        elsewhere = self.puppet(network=Protocol("elsewhere", "SSL")).me
-        puppet.send(batch(elsewhere, 1, "astray"))
-        self.assert_refused(puppet, "signature")
-        self.assert_nothing_left()
+    def test_messages_that_their_author_has_not_signed_for_this_network(self) -> None:
+        me = self.puppet().me
+        true = batch(me, 1, "true")
+        frames = {
+            "no signature": SignedBatch(true.batch, bytes(64), true.array),
+            "of another author": batch(self.puppet(sign=me.sign).me, 1, "forged"),
+            "of another network": batch(self.puppet(network=Protocol("elsewhere", "SSL")).me, 1, "astray"),
+        }
+        self.refused_behind_proof("signature", frames)
 
     def test_a_whisper_that_is_no_list_of_messages(self) -> None:
-        for body in (b"\xc1", b"\x91\x01", b"\x91\x92\x00\x05", b"\x91\x93\x00\x00\xd4\x01\x00"):
-            puppet = self.joined(self.a)
-            puppet.send(Whisper(body))
-            self.assert_refused(puppet, "shape")
-        self.assertEqual(self.got(self.a), [])
-        self.assert_nothing_left()
+        bodies = (b"\xc1", b"\x91\x01", b"\x91\x92\x00\x05", b"\x91\x93\x00\x00\xd4\x01\x00")
+        self.refused_behind_proof("shape", {repr(body): Whisper(body) for body in bodies})
 
     def test_a_poisoned_body_is_its_authors_fault(self) -> None:
         puppet = self.joined(self.a)

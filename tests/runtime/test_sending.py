@@ -390,16 +390,6 @@ class TestReply(MeshCase):
         self.assertEqual((message.packets, message.sender), ([2, "yes"], self.c.id))
         self.assertEqual(self.got(self.b), ["question"])
 
-    def test_it_fails_when_nobody_has_acknowledged_it_in_time(self) -> None:
-        self.cut()
-        reply = self.at_c.reply("yes")
-        self.network.advance(44.9)
-        self.assertNoResult(reply)
-        error = self.failure_of(reply, Unreachable, after=0.1)
-        self.assertRegex(
-            str(error), rf"^{self.a.id.decode()}: it was not acknowledged in 45 s; it is \w+ as far as"
-        )
-
     def test_packets_that_cannot_be_sent(self) -> None:
         self.assertRaises(TypeError, self.at_b.reply, object())
 

@@ -118,10 +118,20 @@ class TerminalCase(MeshCase):
             self.successResultOf(stop)
         return 1 if (os._exit, 1) in self.registered else 0
 
-    def end_input(self, screen: Screen) -> None:
-        """There is no more to read."""
+    def type_in(self, screen: Screen, data: bytes, *, after: float = 0) -> None:
+        """Type *data*; then let *after* seconds pass."""
+        screen.at.dataReceived(data)
+        self._pass(after)
+
+    def end_input(self, screen: Screen, *, after: float = 0) -> None:
+        """End standard input; then let *after* seconds pass."""
         screen.at.readConnectionLost()
-        self.network.pump()
+        self._pass(after)
+
+    def type_all(self, screen: Screen, data: bytes, *, after: float = 0) -> None:
+        """Type *data*, and end standard input; then let *after* seconds pass."""
+        screen.at.dataReceived(data)
+        self.end_input(screen, after=after)
 
     def terminal(self, kind: type[Terminal], **options: Any) -> Screen:
         """A node of its own process with a terminal of *kind*."""
