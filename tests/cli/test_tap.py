@@ -151,11 +151,11 @@ class MakeServiceTests(SynchronousTestCase):
         self.assertEqual(node.out_addr, ("h", 1))
         self.assertEqual(node.id, Identity.load(key).id)
         self.assertEqual(node.footprint(), {})
-        local_node = node._settings.new_run(0, None)
-        said = local_node.label, local_node.tags, local_node.overlay, local_node.role
+        profile = node._settings.new_run(0, None).profile
+        said = profile.label, profile.tags, profile.overlay, profile.role
         self.assertEqual(said, ("mine", {"floor": "3"}, False, Role.MEMBER))
         (other,) = self.make("--port=0")
-        self.assertTrue(other._settings.new_run(0, None).overlay)
+        self.assertTrue(other._settings.new_run(0, None).profile.overlay)
 
     def test_an_identity_others_can_read_is_refused_in_one_line(self) -> None:
         key = Path(self.mktemp())
