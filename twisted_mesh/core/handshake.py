@@ -262,7 +262,7 @@ class Handshake:
         me = self._local_node
         if greeting.protocol_id != me.network.id:
             raise SubnetMismatch("another subnet")  # and nothing of this one: it is told to the peer
-        if not greeting.native:
+        if not greeting.native:  # an older protocol on the same port would be chosen here: there is none
             raise RemoteError("the peer is a py2p node", Reason.GREETING)
         if greeting.id != me.id:  # else INTRO tells whether it is this node, and nobody's id is required
             self._require(greeting.id)

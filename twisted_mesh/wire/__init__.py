@@ -1,5 +1,5 @@
 """The wire: bytes to values and back, nothing else.
 
-Contract: pure functions and small readers.  Whatever bytes a peer sends, they raise
-:class:`~twisted_mesh.errors.RemoteError` or nothing.
+Contract: for bytes of a peer, these functions raise :class:`~twisted_mesh.errors.RemoteError` and no other
+exception.  The order of the fields in a frame's class is their order in its array (docs/protocol.rst).
 """

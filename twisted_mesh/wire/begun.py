@@ -1,7 +1,7 @@
-"""Frames of which only the beginning has come.
+"""Reads the beginning of a BATCH that is still coming in.
 
-Contract: :func:`begun` reads the numbers in front of a BATCH's body.  They are the peer's claim: they are
-not verified, and the rest of the frame may never come.
+Contract: :func:`begun` reads the numbers in front of the body.  They are only a claim of the peer: the
+signature is not verified, and the rest of the frame may never come.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT
 from twisted_mesh.wire.fields import MAX_NUMBER, Kind
 
-#: Bytes of header, signature, array header, origin, and three numbers at their longest.
+#: Bytes in front of the body at most: the frame's header, signature, array header, origin, three numbers.
 HEAD_BYTES: Final = 2 + 64 + 3 + 34 + 3 * 9
 _ARRAY: Final = 2 + 64
 _WIDTHS: Final = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}  # of MessagePack's unsigned numbers
@@ -31,7 +31,7 @@ class Begun(msgspec.Struct, frozen=True):
 def begun(head: bytes) -> Begun | None:
     """The BATCH whose payload begins with *head*; None if it is another frame, or *head* is too short.
 
-    :param head: its first :data:`HEAD_BYTES`, or as many as there are.
+    :param head: the first :data:`HEAD_BYTES` of the payload, or the bytes that have come.
     """
     if not head or head[0] != Kind.BATCH:
         return None
@@ -52,7 +52,7 @@ def begun(head: bytes) -> Begun | None:
 
 
 def _number(head: bytes, at: int) -> tuple[int, int]:
-    """The number at *at*, and where it ends."""
+    """The number that begins at *at*, and where it ends."""
     byte = head[at]
     if byte < 0x80:
         return byte, at + 1

@@ -1,7 +1,7 @@
 """Frames of broadcast: batches of messages, what a node holds of each stream, and what it wants.
 
-Contract: the order of fields in a class is the specification; :mod:`~twisted_mesh.wire.codec` packs and
-unpacks them.  A signed batch keeps the array as it came, since those very bytes were signed.
+Contract: values, which :mod:`~twisted_mesh.wire.codec` packs and unpacks.  A signed batch keeps the array
+as it came, since its author signed these very bytes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MAX_BATCH_COUNT: Final = 16_384  # messages in a batch: bounds the objects that 
 
 
 class SnapshotEntry(msgspec.Struct, array_like=True, frozen=True):
-    """One stream of the sender, who holds ``low..high`` of it; a joiner starts behind ``base``."""
+    """One stream, of which the sender holds ``low..high``; a node that joins begins behind ``base``."""
 
     origin: Origin
     epoch: Number
@@ -40,10 +40,10 @@ class Snapshot(FrameBase, array_like=True, frozen=True):
 
 
 class HaveEntry(msgspec.Struct, array_like=True, frozen=True):
-    """One stream, of which ``low..high`` is held without a hole, ``high`` being the head.
+    """One stream, of which the sender holds ``low..high`` without a hole; ``high`` is the head.
 
-    If ``low = high + 1``, nothing is held.  If ``coming`` is not 0, messages above ``high`` are on their
-    way to a node that many hops away; 1 means the sender.
+    If ``low = high + 1``, the sender holds nothing.  If ``coming`` is not 0, messages above ``high`` are on
+    their way: if it is 1, to the sender; if it is greater, to a node ``coming - 1`` links from the sender.
     """
 
     origin: Origin
@@ -58,7 +58,7 @@ class HaveEntry(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Have(FrameBase, array_like=True, frozen=True):
-    """The streams the sender holds; ``answer`` marks the end of an answer to a WANT."""
+    """The streams that the sender holds; if ``answer``, this frame ends the answer to a WANT."""
 
     kind: ClassVar = Kind.HAVE
     streams: list[HaveEntry]
@@ -66,10 +66,11 @@ class Have(FrameBase, array_like=True, frozen=True):
 
 
 class Want(FrameBase, array_like=True, frozen=True):
-    """Asks for the held ones of messages ``first..last``, and with ``graft`` to push this origin again.
+    """Asks for messages ``first..last``, as far as the peer holds them.
 
-    Without ``graft`` it replaces an earlier WANT for the same stream that is not answered yet: less is
-    missing by now, or nothing if ``first`` is ``last`` + 1.
+    With ``graft`` it also asks the peer to push new messages of this origin again.  Without ``graft`` it
+    replaces an earlier WANT for the same stream that is not answered yet, because fewer messages are
+    missing by now; none if ``first`` is ``last`` + 1.
     """
 
     kind: ClassVar = Kind.WANT
@@ -81,7 +82,7 @@ class Want(FrameBase, array_like=True, frozen=True):
 
 
 class Prune(FrameBase, array_like=True, frozen=True):
-    """Asks to announce these origins instead of pushing them."""
+    """Asks the peer to announce the messages of these origins instead of pushing them."""
 
     kind: ClassVar = Kind.PRUNE
     is_early: ClassVar = True
@@ -89,14 +90,14 @@ class Prune(FrameBase, array_like=True, frozen=True):
 
 
 class Bucket(msgspec.Struct, array_like=True, frozen=True):
-    """The hash of the heads of all open streams whose origin's first byte, divided by 4, is ``number``."""
+    """The hash of the heads of the open streams whose origin has ``number`` as its first six bits."""
 
     number: Annotated[int, msgspec.Meta(ge=0, le=63)]
     digest: Origin
 
 
 class Digest(FrameBase, array_like=True, frozen=True):
-    """All buckets that hold a stream."""
+    """The hashes of the sender's heads; buckets without a stream are left out."""
 
     kind: ClassVar = Kind.DIGEST
     is_early: ClassVar = True
@@ -104,10 +105,10 @@ class Digest(FrameBase, array_like=True, frozen=True):
 
 
 class Batch(msgspec.Struct, array_like=True, frozen=True):
-    """``count`` consecutive messages of one run, from ``first``.
+    """``count`` consecutive messages of one run; the first has the number ``first``.
 
-    ``sent`` is the author's clock in milliseconds since 1970.  ``encoding`` says how the body is packed: 0
-    is as :mod:`~twisted_mesh.wire.bodies` does.
+    ``sent`` is the author's clock in milliseconds since 1970.  ``encoding`` tells how the body is packed; 0
+    means as in :mod:`~twisted_mesh.wire.bodies`.
     """
 
     origin: Origin
@@ -138,6 +139,9 @@ class SignedBatch(FrameBase, frozen=True):
     hops: int = 0
 
     def relayed(self) -> SignedBatch:
-        """The same, one hop further."""
+        """The same batch, one hop further."""
         hops = min(self.hops + 1, MAX_HOPS)
         return SignedBatch(self.batch, self.signature, self.array, hops)
+
+
+BroadcastFrame = Snapshot | Have | Want | Prune | Digest  #: those that are not signed

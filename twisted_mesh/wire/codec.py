@@ -1,11 +1,13 @@
 """The codec: bytes to frames and back, and the text that is signed.
 
 Contract: a payload is ``u8 kind | u8 hops | [64-byte signature, signed kinds] | msgpack array``.
-:func:`decode` and :func:`encode` are inverse for every value of :data:`Frame` that can be sent; the order
-of fields in a class is the specification.  Unknown kinds become :class:`Unknown`, fields behind the known
-ones are ignored, anything else raises :class:`~twisted_mesh.errors.RemoteError`.  A signed frame keeps the
-array as it came, since those very bytes were signed and are passed on; a relay changes no byte but
-``hops``.
+:func:`decode` and :func:`encode` are inverse for every :data:`Frame` that can be sent.  If a kind is
+unknown, the frame becomes :class:`Unknown`; fields behind the known ones are ignored; any other fault
+raises :class:`~twisted_mesh.errors.RemoteError`.  A signed frame keeps the array as it came, since its
+author signed these very bytes; a relay changes ``hops`` alone.
+
+A new kind of frame is a class in the module of its subject, in that module's union of frames, with a number
+in :class:`~twisted_mesh.wire.fields.Kind`.  The tables here are made from the unions.
 """
 
 from __future__ import annotations
@@ -16,39 +18,22 @@ from typing import Final, get_args
 import msgspec
 
 from twisted_mesh.errors import Reason, RemoteError
-from twisted_mesh.wire.broadcast import Batch, Digest, Have, Prune, SignedBatch, Snapshot, Want
+from twisted_mesh.wire.broadcast import Batch, BroadcastFrame, SignedBatch
 from twisted_mesh.wire.fields import Kind
 from twisted_mesh.wire.framing import LENGTH_BYTES
-from twisted_mesh.wire.link import Bye, Intro, Ping, Pong, Proof, Unknown, Whisper
-from twisted_mesh.wire.membership import MAX_RECORD, ForwardJoin, Roster, Shuffle, ShuffleReply
+from twisted_mesh.wire.link import LinkFrame, Unknown, Whisper
+from twisted_mesh.wire.membership import MAX_RECORD, MembershipFrame
 from twisted_mesh.wire.replies import Direct, Receipt, Receipts
 from twisted_mesh.wire.signed import Record, SignedRecord
 
-VERSION: Final = 1  # of everything behind the greeting
-DOMAIN: Final = b"twisted_mesh/1"  # in front of everything that is signed
+VERSION: Final = 1  # of the protocol behind the greeting
+DOMAIN: Final = b"twisted_mesh/1"  # the text that is signed begins with it
 MAX_AROUND_BODY: Final = 256  # bytes of a BATCH's array besides its body, unknown fields included
 MAX_LATER: Final = 256  # bytes of a signed record's array beyond its known fields as packed here
-_HEADER: Final = 2
-_SIGNATURE: Final = 64
+_HEADER: Final = 2  # bytes: kind and hops
+_SIGNATURE: Final = 64  # bytes
 
-
-Plain = (
-    Intro
-    | Proof
-    | Snapshot
-    | Roster
-    | Have
-    | Want
-    | Prune
-    | Digest
-    | ForwardJoin
-    | Shuffle
-    | ShuffleReply
-    | Receipts
-    | Ping
-    | Pong
-    | Bye
-)
+Plain = LinkFrame | BroadcastFrame | MembershipFrame | Receipts
 Signed = SignedBatch | SignedRecord
 Frame = Plain | Signed | Whisper | Unknown
 
@@ -60,7 +45,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 def decode(payload: bytes) -> Frame:
-    """The frame in *payload* (without its length).
+    """The frame in *payload*.
 
     :raises RemoteError: the array is not what its kind says.
     """
@@ -83,8 +68,8 @@ def decode(payload: bytes) -> Frame:
 def _signed_batch(payload: bytes) -> SignedBatch:
     array = payload[_HEADER + _SIGNATURE :]
     batch = _decode_batch(array)
-    # Whether deeply nested fields can be read depends on how deep the stack is.  The verdict on a batch has
-    # to be the same everywhere, or an honest link is closed over a batch that another node let pass.
+    # All nodes must agree on a batch: if one relays what the next refuses, that closes an honest link.  In
+    # long unknown fields they would not, since the depth that can be unpacked depends on the call stack.
     if len(array) - len(batch.body) > MAX_AROUND_BODY:
         raise ValueError(f"more than {MAX_AROUND_BODY} bytes around the body")
     return SignedBatch(batch, payload[_HEADER : _HEADER + _SIGNATURE], array, payload[1])
@@ -95,7 +80,7 @@ def _signed_record(payload: bytes) -> SignedRecord:
     record = _RECORD_DECODERS[payload[0]](array)
     if len(array) > MAX_RECORD and not isinstance(record, Direct):
         raise ValueError(f"more than {MAX_RECORD} bytes")
-    if len(array) - len(_encode(record)) > MAX_LATER:  # for the same reason
+    if len(array) - len(_encode(record)) > MAX_LATER:  # as in a batch
         raise ValueError(f"more than {MAX_LATER} bytes that this version does not know")
     return SignedRecord(record, payload[_HEADER : _HEADER + _SIGNATURE], array, payload[1])
 
@@ -124,7 +109,7 @@ def encode(frame: Signed | Whisper | Plain) -> bytes:
 
 
 def payload(record: SignedRecord) -> bytes:
-    """The bytes of *record* without their length, as they stand in a ROSTER."""
+    """The bytes of *record* without their length, as in a ROSTER."""
     return encode(record)[LENGTH_BYTES:]
 
 
@@ -144,13 +129,12 @@ def network_digest(protocol_id: bytes) -> bytes:
 
 
 def signed_text(network: bytes, array: bytes, kind: Kind = Kind.BATCH) -> bytes:
-    """The bytes that are signed of a frame of that *kind*: 79, however long the frame is.
+    """The 79 bytes that the author of a frame of *kind* signs.
 
-    They hold the SHA-256 of the array.  Ed25519 alone would hash the array with SHA-512, twice to sign it
-    and once to verify it: for a batch of 256 KiB that takes seven and four times as long (measured).
+    They hold the SHA-256 of the *array* instead of the array.  Ed25519 would hash the array with SHA-512,
+    twice to sign it and once to verify it: for 256 KiB that takes seven and four times as long (measured).
 
-    :param network: :func:`network_digest` of its network.
-    :param array: its :func:`pack`.
+    :param network: the :func:`network_digest` of the author's network.
     """
     return b"".join((DOMAIN, bytes((kind,)), network, hashlib.sha256(array).digest()))
 

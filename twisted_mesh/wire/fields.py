@@ -1,4 +1,4 @@
-"""The kinds of frames, and types of fields that several frames have.
+"""The kinds of frames, and the types of fields that several frames have.
 
 Contract: msgspec checks every decoded value against these types.
 """
@@ -12,7 +12,7 @@ import msgspec
 
 from twisted_mesh.identity import MAX_EPOCH
 
-MAX_NUMBER: Final = MAX_EPOCH  # epochs, sequences and times beyond 2^62 are false claims
+MAX_NUMBER: Final = MAX_EPOCH  # 2^62: no honest epoch, sequence or time is greater
 
 Origin = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
@@ -30,7 +30,7 @@ class FrameBase(msgspec.Struct, frozen=True):
 
 
 class Kind(IntEnum):
-    """The kinds of frames this version speaks; further numbers are for later versions."""
+    """The kinds of frames of this version; later versions may use other numbers."""
 
     INTRO = 1
     PROOF = 2

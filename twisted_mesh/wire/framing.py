@@ -1,9 +1,9 @@
 """Frames out of a stream of bytes: ``u32 big-endian length | payload``.
 
-Contract: :class:`FrameReader` is given chunks as they come and yields whole payloads, however the bytes are
-cut into chunks.  A length of zero or beyond the limit raises :class:`~twisted_mesh.errors.RemoteError`
-before a byte of that frame is kept.  The limits here are constants of the protocol, since both ends must
-agree on them.
+Contract: a :class:`FrameReader` takes the chunks of a connection, however the bytes are cut, and yields
+whole payloads.  If a length is zero or beyond the limit, it raises
+:class:`~twisted_mesh.errors.RemoteError` before it keeps a byte of that frame.  The limits are constants,
+since both ends must agree on them.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from twisted_mesh.errors import Reason, RemoteError
 
 LENGTH_BYTES: Final = 4
 MAX_MESSAGE_BYTES: Final = 2**20  # one packed message; protocol 1
-MAX_FRAME_BYTES: Final = MAX_MESSAGE_BYTES + 1024  # with what is around it: a signature, < 256 of fields
+MAX_FRAME_BYTES: Final = MAX_MESSAGE_BYTES + 1024  # a message, its signature, and under 256 of fields
 HANDSHAKE_FRAME_BYTES: Final = 64 * 1024  # before the peer has proven its identity; protocol 1
 
 
 class FrameReader:
-    """Cuts one direction of one connection into payloads.
+    """Cuts the bytes that come over one connection into payloads.
 
-    :ivar limit: the largest payload accepted, in bytes; it may be changed between two frames.
+    :ivar limit: of a payload, in bytes; it may be changed between two frames.
     """
 
     __slots__ = ("_kept", "_need", "limit")
 
     def __init__(self, limit: int = HANDSHAKE_FRAME_BYTES) -> None:
         self.limit = limit
-        self._kept = bytearray()  # chunks would take 30 times their size if they came byte by byte
-        self._need = LENGTH_BYTES  # bytes to wait for before looking again
+        self._kept = bytearray()  # a list of chunks of one byte each would take 30 times as much
+        self._need = LENGTH_BYTES  # the next frame is not looked at until so many bytes have come
 
     @property
     def kept(self) -> int:
@@ -39,22 +39,22 @@ class FrameReader:
 
     @property
     def need(self) -> int:
-        """Size of the unfinished frame in bytes; until its length is known, that of the length field."""
+        """Size of the unfinished frame in bytes, or of its length field while that is incomplete."""
         return self._need
 
     def head(self, most: int) -> bytes:
-        """The first *most* bytes of the unfinished frame's payload, or as many as there are."""
+        """The first *most* bytes of the unfinished frame's payload, as far as they have come."""
         return bytes(self._kept[LENGTH_BYTES : LENGTH_BYTES + most])
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """The payloads that *data* completes, in order; the remaining bytes are kept for the next call.
 
-        Run the iterator to its end, or throw the reader away.
+        The caller runs the iterator to its end, or throws the reader away.
 
         :raises RemoteError: a length of zero or above :attr:`limit`; the reader is then unusable.
         """
         if self._kept:
-            # A frame of 1 MiB comes in many chunks; they are joined when it is whole.
+            # A frame of 1 MiB comes in many chunks: copy them to bytes only when it is whole.
             self._kept += data
             if len(self._kept) < self._need:
                 return

@@ -1,10 +1,13 @@
-"""The first frame of each side: a py2p 0.7 handshake that native nodes mark as theirs.
+"""The first frame of each side: a handshake of py2p 0.7, in which native nodes mark themselves.
 
 Contract: :func:`encode` and :func:`decode` convert between a :class:`Greeting` and the payload of a frame.
 The payload is ``32 bytes SHA-256 of S | S``.  S is the msgpack array
-``[2, id, time, 5, id, protocol id, [host, port], [compressions]]`` and zeros that fill the whole frame to a
-multiple of 8: py2p parses frames of other sizes wrongly, and ignores bytes behind the array.  Native nodes
-add :data:`NATIVE` to the compressions; others ignore it.
+``[2, id, time, 5, id, protocol id, [host, port], [compressions]]``, and zeros that fill the whole frame to
+a multiple of 8: py2p parses frames of other sizes wrongly, and ignores bytes behind the array.  A *native*
+node, one that speaks this protocol, adds :data:`NATIVE` to the compressions; py2p ignores it.
+
+So one port could serve peers of both protocols.  The protocol of the frames behind the greeting is chosen
+in one place, by :attr:`Greeting.native`: where the core's handshake takes the greeting.
 """
 
 from __future__ import annotations
@@ -18,10 +21,10 @@ from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.wire.framing import LENGTH_BYTES, frame
 
 NATIVE: Final = 0x6D657368  # "mesh" in ASCII
-_DIGEST: Final = 32
-_WHISPER: Final = 2  # main flag of the frame
-_HANDSHAKE: Final = 5  # sub flag
-_ALIGNMENT: Final = 8  # py2p parses frames of other sizes wrongly
+_DIGEST: Final = 32  # bytes
+_WHISPER: Final = 2  # py2p's main flag of a handshake
+_HANDSHAKE: Final = 5  # and its sub flag
+_ALIGNMENT: Final = 8  # bytes
 MAX_ID: Final = 128  # ids have 64 to 66 characters; nothing longer is worth showing or keeping
 MAX_BYTES: Final = 4096  # py2p's have some 240; more could take too long to unpack (unpack_guard)
 
@@ -29,13 +32,13 @@ Address = tuple[str, int]
 
 
 class Greeting(msgspec.Struct, frozen=True):
-    """What a node says of itself before it proves anything.
+    """The facts that a node tells of itself before it proves any.
 
     :ivar id: the node's id, base58.
     :ivar protocol_id: of its network.
-    :ivar address: where others can dial it; None if it said nothing usable.
-    :ivar native: whether it speaks this protocol after the greeting.
-    :ivar time: its clock in whole seconds since 1970; py2p shows it, here nothing depends on it.
+    :ivar address: where others can dial it; None if the node gave none that is usable.
+    :ivar native: whether the node speaks this protocol behind the greeting.
+    :ivar time: its clock in whole seconds since 1970; py2p shows it, and this node ignores it.
     """
 
     id: bytes
@@ -47,19 +50,10 @@ class Greeting(msgspec.Struct, frozen=True):
 
 def encode(greeting: Greeting) -> bytes:
     """The whole frame of *greeting*, length and padding included."""
-    node_id = greeting.id.decode("ascii")
-    array = msgspec.msgpack.encode(
-        [
-            _WHISPER,
-            node_id,
-            greeting.time,
-            _HANDSHAKE,
-            node_id,
-            greeting.protocol_id,
-            greeting.address,
-            [NATIVE] if greeting.native else [],
-        ]
-    )
+    node_id, protocol_id = greeting.id.decode("ascii"), greeting.protocol_id
+    compressions = [NATIVE] if greeting.native else []
+    fields = (_WHISPER, node_id, greeting.time, _HANDSHAKE, node_id, protocol_id, greeting.address)
+    array = msgspec.msgpack.encode((*fields, compressions))
     array += bytes(-(LENGTH_BYTES + _DIGEST + len(array)) % _ALIGNMENT)
     return frame(hashlib.sha256(array).digest() + array)
 
@@ -73,18 +67,19 @@ def decode(payload: bytes) -> Greeting:
     if len(payload) > MAX_BYTES or hashlib.sha256(array).digest() != digest:
         raise RemoteError("the first frame is no greeting of a mesh", Reason.GREETING)
     match _first_array(array):
-        case [2, _, int(time), 5, str() | bytes() as node_id, pid, address, list() as methods]:
+        case [2, _, int(time), 5, str() | bytes() as node_id, pid, address, list() as compressions]:
             usable = node_id.isalnum() and node_id.isascii() and len(node_id) <= MAX_ID
             if not (usable and isinstance(pid, (str, bytes))):
                 raise RemoteError("a greeting with an unusable id", Reason.GREETING)
-            return Greeting(_as_bytes(node_id), _as_bytes(pid), _address(address), NATIVE in methods, time)
+            native = NATIVE in compressions
+            return Greeting(_as_bytes(node_id), _as_bytes(pid), _address(address), native, time)
         case _:
             raise RemoteError("a greeting of another shape", Reason.GREETING)
 
 
 def _first_array(array: bytes) -> object:
     """The msgpack array at the start of *array*, which may end in up to 7 bytes of padding."""
-    # msgspec refuses trailing bytes; of all prefixes of some bytes at most one is a whole array.
+    # msgspec refuses bytes behind an array, so at most one length is the array's.
     for padding in range(_ALIGNMENT):
         try:
             decoded: Any = msgspec.msgpack.decode(array[: len(array) - padding])

@@ -1,7 +1,6 @@
-"""Frames of one link: who is at its ends, whether they live, why it ends, and whispers.
+"""Frames about the link itself: handshake, keepalive and goodbye; and whispers to the peer alone.
 
-Contract: the order of fields in a class is the specification; :mod:`~twisted_mesh.wire.codec` packs and
-unpacks them.
+Contract: values, which :mod:`~twisted_mesh.wire.codec` packs and unpacks.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from twisted_mesh.wire.fields import FrameBase, Kind, Number, Origin
 
 
 class Intro(FrameBase, array_like=True, frozen=True):
-    """Who a node is and what it wants of the link; the last frame before PROOF.
+    """A node tells its key, and what the link is for; the last frame before PROOF.
 
-    ``role`` is a :class:`~twisted_mesh.wire.membership.Role`; ``purpose`` is the
-    :class:`~twisted_mesh.wire.membership.Purpose` of the node that dialled; unknown numbers count as 0.
-    ``replay`` is for a node that is not settled: it wants the messages of that many past seconds delivered;
-    0 for none, :data:`MAX_NUMBER` for all that are held.
+    ``role`` is a :class:`~twisted_mesh.wire.membership.Role`.  ``purpose`` is a
+    :class:`~twisted_mesh.wire.membership.Purpose`; only the dialler's counts.  Unknown numbers count as 0.
+    ``replay`` counts if the node is not ``settled``: it wants the messages of so many past seconds
+    delivered; 0 for none, :data:`MAX_NUMBER` for all that are held.
     """
 
     kind: ClassVar = Kind.INTRO
@@ -34,7 +33,7 @@ class Intro(FrameBase, array_like=True, frozen=True):
 
 
 class Proof(FrameBase, array_like=True, frozen=True):
-    """The signature of INTRO's key over the handshake, and a MAC of the same with the network's key."""
+    """The signature of INTRO's key over the handshake, and a MAC over it with the network's key."""
 
     kind: ClassVar = Kind.PROOF
     signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
@@ -58,7 +57,7 @@ class Pong(FrameBase, array_like=True, frozen=True):
 
 
 class Bye(FrameBase, array_like=True, frozen=True):
-    """The last frame on a link: a value of :class:`~twisted_mesh.errors.Reason`, and a sentence."""
+    """The last frame on a link: a :class:`~twisted_mesh.errors.Reason`, and a sentence for people."""
 
     kind: ClassVar = Kind.BYE
     reason: Annotated[str, msgspec.Meta(max_length=32)]
@@ -66,14 +65,20 @@ class Bye(FrameBase, array_like=True, frozen=True):
 
 
 class Whisper(FrameBase, frozen=True):
-    """Messages for this peer alone, a body as in BATCH; unsigned, since the link is the author's own."""
+    """Messages for this peer alone.  It is not signed, since the author is at the other end of the link.
+
+    :ivar body: as in BATCH.
+    """
 
     kind: ClassVar = Kind.WHISPER
     body: bytes
 
 
 class Unknown(FrameBase, frozen=True):
-    """A frame of a kind this version does not know; it is counted and ignored."""
+    """A frame of a kind that this version does not know; it is counted and ignored."""
 
     is_early: ClassVar = True
     kind: int
+
+
+LinkFrame = Intro | Proof | Ping | Pong | Bye

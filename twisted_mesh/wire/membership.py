@@ -1,8 +1,7 @@
-"""The frames by which nodes know each other: who is a member, and where each node can be dialled.
+"""Frames of membership and of the overlay: which nodes are members, and where each node can be dialled.
 
-Contract: values; :mod:`~twisted_mesh.wire.codec` makes bytes of them.  The order of fields is the
-specification.  A PRESENCE and a SUSPECT are signed by their authors and keep their array as it came; every
-other frame here is only a claim of the peer that sends it.
+Contract: values, which :mod:`~twisted_mesh.wire.codec` packs and unpacks.  A PRESENCE and a SUSPECT are
+signed by their authors; every other frame here is only a claim of the peer that sends it.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ MAX_HOST: Final = 253  # characters: the longest name DNS has
 MIN_ID: Final = 32  # characters: base58 of SHA-384, which is shorter if it begins with zeros (guess)
 MAX_ID: Final = 66  # characters: base58 of the largest SHA-384
 MAX_CONTACTS: Final = 16  # in one frame: a shuffle has eight
-MAX_WALK: Final = 16  # steps of a walk: the overlay's longest has six
+MAX_WALK: Final = 16  # steps of a walk (from node to node, each drawn by lot): the longest has six
 MAX_INTERVAL: Final = 3_600_000  # ms between two records of a member: 20,000 members need 600,000
 
 Host = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_HOST)]
@@ -32,16 +31,16 @@ Walk = Annotated[int, msgspec.Meta(ge=0, le=MAX_WALK)]
 
 
 class Purpose(IntEnum):
-    """What a link was dialled for, as INTRO says it."""
+    """The reason why a node dialled a link, as INTRO tells it."""
 
-    JOIN = 0  #: an application wants it, or a node that knows no other way into the mesh
-    NEIGHBOUR = 1  #: the overlay would like it, if there is room
-    URGENT = 2  #: the overlay needs it: it is the only link of the node that dials, or replaces another
-    EXCHANGE = 3  #: both ends exchange what they have, then close it
+    JOIN = 0  #: an application wants the link, or the node knows no other way into the mesh
+    NEIGHBOUR = 1  #: the overlay would like the link, if the peer has room
+    URGENT = 2  #: the overlay needs the link: it is the dialler's only one, or replaces another
+    EXCHANGE = 3  #: both ends exchange the messages and records that they have, then close the link
 
 
 class Role(IntEnum):
-    """The role of a node, as INTRO and PRESENCE say it."""
+    """The role of a node, as INTRO and PRESENCE tell it."""
 
     MEMBER = 0  #: it is on the roster
     GUEST = 1  #: it relays and publishes like a member, and is on no roster
@@ -52,19 +51,19 @@ class PresenceFlags(IntFlag):
 
     EPHEMERAL = 1  #: the key was made for this run, and is never used again
     LEAVING = 2  #: the node stops
-    ASKS = 4  #: it waits for receipts; a member that owes it one may have forgotten that
+    ASKS = 4  #: the node waits for receipts: members that owe it some send them again
 
 
 class KeepVote(IntEnum):
     """Whether the sender of a ROSTER wants to keep the link of an exchange."""
 
-    CONTENT = 0  #: it need not: it knew that the peer was up
-    WANTED = 1  #: it does: it did not know the peer, so the two may be of two islands
-    NEVER = 2  #: it has no overlay
+    CONTENT = 0  #: it need not be kept: the sender knew that the peer was up
+    WANTED = 1  #: yes: the sender did not know the peer, so the mesh may be in two islands
+    NEVER = 2  #: no: the sender has no overlay
 
 
 class Contact(msgspec.Struct, array_like=True, frozen=True):
-    """A node, and the address it is said to have; only a link proves that.
+    """A node and its address, as some peer claims; only a link to the node proves the address.
 
     :ivar id: base58, as bytes.
     """
@@ -77,12 +76,12 @@ class Contact(msgspec.Struct, array_like=True, frozen=True):
 class Presence(msgspec.Struct, array_like=True, frozen=True):
     """A node's record of itself; of one run, the record with the highest ``counter`` is the newest.
 
-    :ivar sequence: the last message it had published then.
-    :ivar address: [host, port] where others can dial it, or None.
-    :ivar retention: seconds for which it holds messages for others.
-    :ivar interval: ms until its next record comes, at the latest.
+    :ivar sequence: the last message that the node had published by then.
+    :ivar address: [host, port] where others can dial the node, or None.
+    :ivar retention: seconds for which the node holds messages for others.
+    :ivar interval: ms until the node's next record comes, at the latest.
     :ivar flags: of :class:`PresenceFlags`.
-    :ivar credential: proof that it may be an author; empty if anyone may.
+    :ivar credential: proof that the node may be an author; empty if every node may.
     """
 
     kind: ClassVar = Kind.PRESENCE
@@ -107,12 +106,14 @@ class Presence(msgspec.Struct, array_like=True, frozen=True):
 
     @property
     def signer(self) -> bytes:
-        """The public key that signs it."""
         return self.origin
 
 
 class Suspect(msgspec.Struct, array_like=True, frozen=True):
-    """``accuser`` lost its link to ``member`` without a goodbye; its newest record was ``counter``."""
+    """``accuser`` lost its link to ``member`` without a BYE.
+
+    :ivar counter: of the member's newest record that the accuser has.
+    """
 
     kind: ClassVar = Kind.SUSPECT
     accuser: Origin
@@ -122,19 +123,18 @@ class Suspect(msgspec.Struct, array_like=True, frozen=True):
 
     @property
     def signer(self) -> bytes:
-        """The public key that signs it."""
         return self.accuser
 
 
 class RosterEntry(msgspec.Struct, array_like=True, frozen=True):
-    """A member's newest PRESENCE as a payload, and how many ms ago the sender of the roster got it."""
+    """A member's newest PRESENCE as a payload, and its ``age``: ms since the sender got it."""
 
     age: Number
     frame: Annotated[bytes, msgspec.Meta(max_length=MAX_RECORD + 66)]
 
 
 class Roster(FrameBase, array_like=True, frozen=True):
-    """The sender's roster when the link came up, itself included, in one or more frames."""
+    """The sender's roster when the link came up, in one or more frames; it lists the sender, too."""
 
     kind: ClassVar = Kind.ROSTER
     last: bool
@@ -143,9 +143,9 @@ class Roster(FrameBase, array_like=True, frozen=True):
 
 
 class ForwardJoin(FrameBase, array_like=True, frozen=True):
-    """A node looks for neighbours, by a walk of ``left`` more steps.
+    """The node ``contact`` looks for neighbours, by a walk of ``left`` more steps.
 
-    :ivar instead: whether the receiver is to link with that node, and then to end the link this came over.
+    :ivar instead: whether the receiver is to link with that node, and then to end the link to the sender.
     """
 
     kind: ClassVar = Kind.FORWARD_JOIN
@@ -155,9 +155,9 @@ class ForwardJoin(FrameBase, array_like=True, frozen=True):
 
 
 class Shuffle(FrameBase, array_like=True, frozen=True):
-    """Offers contacts for others, by a walk of ``left`` more steps; the answer goes back the same way.
+    """Offers contacts in exchange for others, by a walk of ``left`` more steps.
 
-    :ivar token: drawn at random, the same in the answer.
+    :ivar token: a random number, repeated in the answer, which goes back the same way.
     """
 
     kind: ClassVar = Kind.SHUFFLE
@@ -172,3 +172,6 @@ class ShuffleReply(FrameBase, array_like=True, frozen=True):
     kind: ClassVar = Kind.SHUFFLE_REPLY
     token: Number
     contacts: Annotated[list[Contact], msgspec.Meta(max_length=MAX_CONTACTS)]
+
+
+MembershipFrame = Roster | ForwardJoin | Shuffle | ShuffleReply  #: those that are not signed

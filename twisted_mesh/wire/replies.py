@@ -1,7 +1,6 @@
-"""The frames that travel towards one node, on the way its own came: receipts and direct messages.
+"""Frames for one node: receipts and direct messages.  They go back the way its own frames came.
 
-Contract: values; :mod:`~twisted_mesh.wire.codec` makes bytes of them.  The order of fields is the
-specification.  All are signed by their authors; a relay passes them on.
+Contract: values, which :mod:`~twisted_mesh.wire.codec` packs and unpacks, all signed by their authors.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ MAX_RECEIPT: Final = 256  # bytes of a receipt's array, unknown fields included:
 
 
 class Receipt(msgspec.Struct, array_like=True, frozen=True):
-    """The run ``member_epoch`` of ``member`` has taken ``low..high`` of a run, without a hole.
+    """The run ``member_epoch`` of ``member`` has taken the messages ``low..high`` of the run of ``origin``.
 
-    If ``low = high + 1``, it has taken nothing, and will take nothing below ``low``.
+    If ``low = high + 1``, it has taken no message, and will take none below ``low``.
     """
 
     kind: ClassVar = Kind.RECEIPT
@@ -38,14 +37,14 @@ class Receipt(msgspec.Struct, array_like=True, frozen=True):
 
     @property
     def signer(self) -> bytes:
-        """The public key that signs it."""
         return self.member
 
 
 class SignedReceipt(msgspec.Struct, array_like=True, frozen=True):
     """A receipt as it travels: its signature, and its array as it came.
 
-    :ivar hops: how many relays have passed it on; :ivar tries: how often it was sent before.
+    :ivar hops: how many relays have passed it on.
+    :ivar tries: how often the member has sent it before.
     """
 
     signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
@@ -54,22 +53,24 @@ class SignedReceipt(msgspec.Struct, array_like=True, frozen=True):
     tries: Tries = 0
 
     def relayed(self) -> SignedReceipt:
-        """The same, one hop further."""
+        """The same receipt, one hop further."""
         return SignedReceipt(self.signature, self.array, min(self.hops + 1, 255), self.tries)
 
 
 class Receipts(FrameBase, array_like=True, frozen=True):
-    """Receipts for one author or several, in one frame."""
+    """Receipts for one author or for several."""
 
     kind: ClassVar = Kind.RECEIPT
     entries: list[SignedReceipt]
 
 
 class Direct(msgspec.Struct, array_like=True, frozen=True):
-    """Messages for one run of one node; ``number`` counts those of ``origin``'s run to it, from 1.
+    """A direct message: messages for one run of one node.
 
-    :ivar oldest: the lowest number that is still repeated; lower ones were given up.
-    :ivar tries: how often it was sent before; :ivar body: as in BATCH.
+    :ivar number: counts the direct messages of this run of ``origin`` to that run, from 1.
+    :ivar oldest: the lowest number that ``origin`` still repeats; it has given up the lower ones.
+    :ivar tries: how often ``origin`` has sent it before.
+    :ivar body: as in BATCH.
     """
 
     kind: ClassVar = Kind.DIRECT
@@ -84,14 +85,13 @@ class Direct(msgspec.Struct, array_like=True, frozen=True):
 
     @property
     def signer(self) -> bytes:
-        """The public key that signs it."""
         return self.origin
 
 
 class DirectAck(msgspec.Struct, array_like=True, frozen=True):
     """``destination`` has handed the direct message ``number`` of ``origin``'s run to its application.
 
-    :ivar tries: of the DIRECT it answers.
+    :ivar tries: of the DIRECT that this frame answers.
     """
 
     kind: ClassVar = Kind.DIRECT_ACK
@@ -104,5 +104,4 @@ class DirectAck(msgspec.Struct, array_like=True, frozen=True):
 
     @property
     def signer(self) -> bytes:
-        """The public key that signs it."""
         return self.destination

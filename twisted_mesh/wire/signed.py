@@ -1,7 +1,7 @@
-"""Signed records, that is all signed frames but batches: the value, and the very bytes its author signed.
+"""Signed records: all signed frames except batches.
 
-Contract: there is one class for all kinds, so that a relay need not know which kind it passes on.  A relay
-changes no byte but ``hops``.
+Contract: all kinds have one class, so that a relay need not know which kind it passes on.  It keeps the
+bytes that the author signed, with the key ``record.signer``; a relay changes ``hops`` alone.
 """
 
 from __future__ import annotations
@@ -26,5 +26,5 @@ class SignedRecord(FrameBase, frozen=True):
     hops: int = 0
 
     def relayed(self) -> SignedRecord:
-        """The same, one hop further."""
+        """The same record, one hop further."""
         return SignedRecord(self.record, self.signature, self.array, min(self.hops + 1, MAX_HOPS))

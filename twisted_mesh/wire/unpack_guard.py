@@ -1,10 +1,10 @@
 """Refuses packed bytes that would take too long to unpack.
 
-Contract: :func:`check` raises ValueError for a dict whose keys an author could have chosen so that they all
-collide in Python's hash table.  Unpacking such a dict takes time quadratic in its size (measured: 70
-seconds for 1 MiB of colliding lists as keys, 9 for integers).  str and bytes are safe, since their hashes
-are seeded.  Nearly all bodies have no large dict, which one search shows; others are read value by value
-(0.2 us each), without building any.
+Contract: :func:`check` raises ValueError for a dict with keys that an author could have chosen so that all
+collide in Python's hash table.  To unpack such a dict takes time quadratic in its size (measured: 70
+seconds for 1 MiB of colliding lists as keys, 9 for integers).  str and bytes cannot be chosen so, since
+their hashes are seeded.  One search shows that nearly all bodies have no large dict.  The others are read
+value by value (0.2 us each), and no value is built.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MAX_NUMBER_KEYS: Final = 4096  # int and float keys in one dict (measured: at wo
 # The head of a dict of 1,024 entries or more, or bytes that look like one.
 _large_dict = re.compile(rb"\xde[\x04-\xff]|\xdf").search
 
-# How many bytes a value takes, by its first byte; 0 if the first byte alone does not tell.
+# The bytes that a value takes, by its first byte; 0 if the first byte alone does not tell.
 _SIZE = bytearray(256)
 _SIZE[0x00:0x80] = b"\x01" * 128  # small integers
 _SIZE[0xA0:0xC0] = bytes(range(1, 33))  # short text
@@ -34,16 +34,16 @@ def check(body: bytes) -> None:
 
     :raises ValueError: it does not, or it is no msgpack.
     """
-    # `in` takes a fiftieth of the search (measured), and most bodies need no more.
+    # `in` takes a fiftieth of the time of the search (measured), and is enough for most bodies.
     if (b"\xde" in body or b"\xdf" in body) and _large_dict(body):
         try:
-            _skip(body, 0, 1, -2)  # the body and its entries are the two lists around packets
+            _skip(body, 0, 1, -2)  # two lists are around each packet: the body and the entry
         except IndexError:
             raise ValueError("packed data that ends too early") from None
 
 
 def _skip(body: bytes, at: int, values: int, depth: int) -> int:
-    """Return where *values* values end that begin at *at*."""
+    """Return where the *values* values that begin at *at* end."""
     for _ in range(values):
         head = body[at]
         if _SIZE[head]:
@@ -56,7 +56,7 @@ def _skip(body: bytes, at: int, values: int, depth: int) -> int:
 
 
 def _container(body: bytes, at: int, depth: int) -> int:
-    """Return where the list or dict ends that begins at *at*."""
+    """Return where the list or dict that begins at *at* ends."""
     head = body[at]
     if depth == MAX_DEPTH:
         raise ValueError(f"packets nested deeper than {MAX_DEPTH}")
@@ -75,7 +75,7 @@ def _container(body: bytes, at: int, depth: int) -> int:
 
 
 def _dict(body: bytes, at: int, entries: int, depth: int) -> int:
-    """Return where *entries* keys and values end that begin at *at*."""
+    """Return where the *entries* keys and values that begin at *at* end."""
     numbers = 0
     for _ in range(entries):
         head = body[at]
@@ -93,6 +93,6 @@ def _dict(body: bytes, at: int, entries: int, depth: int) -> int:
 
 
 def _behind(body: bytes, at: int) -> int:
-    """Return where the long text or bytes end that begin at *at*."""
+    """Return where the long text or bytes that begin at *at* end."""
     width = _LENGTH[body[at]]
     return at + 1 + width + int.from_bytes(body[at + 1 : at + 1 + width], "big")
