@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from twisted_mesh.core.events import StreamId
-from twisted_mesh.core.history.storage import Missing, Piece
+from twisted_mesh.core.history.storage import BatchOrMissing, Missing
 from twisted_mesh.errors import StoreError
 from twisted_mesh.simulation.storage import SimStore
 from twisted_mesh.wire.broadcast import SignedBatch
@@ -19,7 +19,7 @@ class Damaged(SimStore):
         self.damaged = damaged
         self.busy = False
 
-    def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[Piece]:
+    def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[BatchOrMissing]:
         if self.busy:
             raise StoreError("busy")
         for piece in super().read(run, first, last, most):

@@ -15,8 +15,9 @@ from tests.properties.profile import fixed
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.broadcast.outbox import Outbox
 from twisted_mesh.core.events import GapFound, StreamId
+from twisted_mesh.core.history.batches import cost
 from twisted_mesh.core.history.history import History
-from twisted_mesh.core.history.stream import Ready, Stream, cost
+from twisted_mesh.core.history.stream import Ready, Stream
 from twisted_mesh.wire.broadcast import Batch, SignedBatch
 
 ME: StreamId = (origin_of("me"), 1)
@@ -102,7 +103,7 @@ class KeptHistory:
                 for first in firsts:
                     self.take(run, first, 3)
             case "publish", int(count):
-                self.history.take(batch_of(ME, self.own_head + 1, count), self.now)
+                self.history.add(batch_of(ME, self.own_head + 1, count), self.now)
                 self.own_head += count
             case "accept", int(more):
                 self.own_taken = min(self.own_taken + more, self.own_head)
@@ -129,7 +130,7 @@ class KeptHistory:
             case ("age",):
                 self.history.age(self.now, ME, self.own_taken)
                 self.check_age()
-        self.lost(self.history.evict(self.now, ME, self.own_taken))
+        self.lost(self.history.evict(ME, self.own_taken))
         self.check()
 
     def take(self, run: StreamId, first: int, count: int) -> None:
@@ -144,7 +145,7 @@ class KeptHistory:
             self._test.assertEqual(duplicate, within or signed.batch.last <= stream.head)
         if not duplicate and self.history.has_room(signed):
             self._signed[run] = max(self._signed[run], signed.batch.last)
-            self.deliver(run, self.history.take(signed, self.now))
+            self.deliver(run, self.history.add(signed, self.now))
             self._test.assertTrue(self.history.is_duplicate(signed.batch))
 
     def lower(self, run: StreamId, sequence: int, start: int) -> None:
@@ -196,16 +197,16 @@ class KeptHistory:
         streams = list(history)
         for stream in streams:
             self.check_stream(stream)
-        test.assertEqual(history.held_bytes, sum(stream.held_bytes for stream in streams))
-        test.assertEqual(history.waiting_bytes, sum(stream.waiting_bytes for stream in streams))
+        test.assertEqual(history.held_bytes, sum(stream.batches.held_bytes for stream in streams))
+        test.assertEqual(history.waiting_bytes, sum(stream.batches.waiting_bytes for stream in streams))
         test.assertLessEqual(history.waiting_bytes, config.waiting_bytes)
         test.assertLessEqual(len(streams), config.open_streams)
         since = [stream.hole_since for stream in streams if stream.hole_since is not None]
         test.assertEqual(history.oldest_hole, min(since, default=None))
         if history.held_bytes > config.history_bytes:
-            test.assertEqual({stream.run for stream in streams if stream.held_bytes}, {ME})
+            test.assertEqual({stream.run for stream in streams if stream.batches.held_bytes}, {ME})
             own = history.get(ME)
-            oldest = None if own is None else own.oldest()
+            oldest = None if own is None else own.batches.oldest()
             assert oldest is not None
             test.assertGreater(oldest[1], self.own_taken)
         if self.own_head:
@@ -223,13 +224,13 @@ class KeptHistory:
         # All at once: of batches that overlap a consumer that reads one by one may pass over some.
         below_gap = [one for one in readable(stream, ALL) if one not in held]
         test.assertEqual(len(stream), len(kept) + len(below_gap))
-        test.assertEqual(stream.held_bytes, sum(map(cost, held + below_gap)))
-        test.assertEqual(stream.waiting_bytes, sum(map(cost, waiting)))
+        test.assertEqual(stream.batches.held_bytes, sum(map(cost, held + below_gap)))
+        test.assertEqual(stream.batches.waiting_bytes, sum(map(cost, waiting)))
         for one, other in pairwise(kept):
             test.assertLess(one.batch.first, other.batch.first)
             test.assertLess(one.batch.last, other.batch.last)
         test.assertTrue(not waiting or waiting[0].batch.first > stream.head + 1)
-        test.assertEqual(stream.first_waiting, waiting[0].batch.first if waiting else None)
+        test.assertEqual(stream.batches.first_waiting, waiting[0].batch.first if waiting else None)
         # What is announced is held, and served whoever asks from where.
         test.assertLessEqual(stream.low, stream.head + 1)
         test.assertGreaterEqual(stream.high, max([stream.head, *(one.batch.last for one in waiting)]))
@@ -254,7 +255,7 @@ class KeptHistory:
     def check_age(self) -> None:
         """Nothing too old is left, but own messages that no neighbour has."""
         for stream in self.history:
-            oldest = stream.oldest()
+            oldest = stream.batches.oldest()
             if oldest is not None and oldest[0] <= self.now - self._config.history_seconds:
                 self._test.assertEqual(stream.run, ME)
                 self._test.assertGreater(oldest[1], self.own_taken)
@@ -315,7 +316,7 @@ class TestHistory(SynchronousTestCase):
             writer.do(("take", RUNS[0], (first, count)))
         stream = writer.history.get(RUNS[0])
         assert stream is not None
-        self.assertEqual((stream.low, stream.head, stream.waiting_bytes), (1, END - 1, 0))
+        self.assertEqual((stream.low, stream.head, stream.batches.waiting_bytes), (1, END - 1, 0))
 
 
 class TestOutbox(SynchronousTestCase):

@@ -32,7 +32,7 @@ from tests.support.stores import (
     marks_of,
     open_store,
 )
-from twisted_mesh.core.history.storage import Flush, Missing, Piece
+from twisted_mesh.core.history.storage import BatchOrMissing, Flush, Missing
 from twisted_mesh.core.history.stream import StreamId
 from twisted_mesh.errors import StoreError
 from twisted_mesh.identity import id_of
@@ -691,7 +691,7 @@ class TestDamage(FileCase):
         self.assertEqual(lost, list(range(lost[0], lost[-1] + 1)))
         self.assertLess(len(lost), 500)
 
-    def assert_lost(self, pieces: list[Piece], first: int, last: int, low: int, high: int) -> None:
+    def assert_lost(self, pieces: list[BatchOrMissing], first: int, last: int, low: int, high: int) -> None:
         """Of *first* to *last* all is read but *low* to *high*.
 
         And maybe what is before it: the sqlite3 module takes a step on before it gives out a row.
@@ -701,7 +701,7 @@ class TestDamage(FileCase):
         numbers = [*range(first, gap.first), *range(high + 1, last + 1)]
         self.assertEqual(batches_in(pieces), [batch_of(ANNA, number, size=8) for number in numbers])
 
-    def in_order(self, pieces: list[Piece], first: int, last: int) -> Iterator[bool]:
+    def in_order(self, pieces: list[BatchOrMissing], first: int, last: int) -> Iterator[bool]:
         """Of each piece whether it begins behind the one before it, and ends within *first* to *last*."""
         for piece in pieces:
             low, high = (
@@ -728,7 +728,7 @@ class TestDamage(FileCase):
             content[content.index(cell) + 3] = 0  # NULL
         self.path.write_bytes(content)
 
-    def read_all(self, first: int, last: int) -> tuple[list[Piece], int]:
+    def read_all(self, first: int, last: int) -> tuple[list[BatchOrMissing], int]:
         """What is read of Anna's, and how often something could not be; it fails where that has no end."""
         errors: list[Exception] = []
 

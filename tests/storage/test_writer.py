@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tests.support.meshcase import MeshCase
 from twisted_mesh.core.events import StreamId
-from twisted_mesh.core.history.storage import Flush, Flushed, Piece, Store
+from twisted_mesh.core.history.storage import BatchOrMissing, Flush, Flushed, Store
 from twisted_mesh.errors import StoreError, StoreFull
 from twisted_mesh.identity import Identity
 from twisted_mesh.runtime.settings import Settings
@@ -32,7 +32,7 @@ class AnyStore:
             raise StoreError(f"{self.name} is full")
         return self._kept.flush(flush, 0.0)
 
-    def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[Piece]:
+    def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[BatchOrMissing]:
         if self.closed:
             raise StoreError(f"{self.name} is closed")
         return self._kept.read(run, first, last, most)

@@ -16,7 +16,7 @@ from zlib import crc32
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_mesh.core.history.storage import Flush, Marks, Missing, Piece, StoreLimits, StoreOwner
+from twisted_mesh.core.history.storage import BatchOrMissing, Flush, Marks, Missing, StoreLimits, StoreOwner
 from twisted_mesh.core.history.stream import StreamId
 from twisted_mesh.storage.catalogue import ROW_BYTES
 from twisted_mesh.storage.sqlite import SqliteStore
@@ -162,7 +162,7 @@ def make_version_1(path: object, *batches: SignedBatch) -> None:
     os.chmod(str(path), 0o600)
 
 
-def batches_in(pieces: Iterable[Piece]) -> list[SignedBatch]:
+def batches_in(pieces: Iterable[BatchOrMissing]) -> list[SignedBatch]:
     """Those of *pieces* that could be read."""
     return [piece for piece in pieces if not isinstance(piece, Missing)]
 

@@ -22,7 +22,7 @@ from twisted_mesh.core.events import Effect, Event, Holders, StreamId, Timer
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history import reader
 from twisted_mesh.core.history.history import History
-from twisted_mesh.core.history.reader import Piece
+from twisted_mesh.core.history.reader import Messages
 from twisted_mesh.core.history.storage import Missing
 from twisted_mesh.core.keepalive import Keepalive
 from twisted_mesh.core.link import READ_ALL, Link
@@ -180,7 +180,7 @@ class Node:
         """The nodes that have the own message *sequence*; None if its receipt is not open."""
         return self.replies.holders(sequence)
 
-    def read(self, run: StreamId, after: int, upto: int, most: int) -> Iterator[Piece | Missing]:
+    def read(self, run: StreamId, after: int, upto: int, most: int) -> Iterator[Messages | Missing]:
         """What is held of *run* behind *after* (:func:`twisted_mesh.core.history.reader.read`).
 
         :raises StoreError: it cannot be read now.
@@ -197,7 +197,7 @@ class Node:
         outbox, history, settled = self.outbox, self.history, self._broadcast.joining.settled
         unsent = [] if settled else outbox.unsent(history)
         if settled:
-            history.taken_of_earlier(outbox.run, outbox.taken)
+            history.accepted_of_earlier(outbox.run, outbox.taken)
         else:
             history.discard(outbox.run)  # its messages are the new run's now
         node = Node(local_node, self._config, randomness, history, settled)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from twisted_mesh.core.events import StreamId
-from twisted_mesh.core.history.reader import Piece
+from twisted_mesh.core.history.reader import Messages
 from twisted_mesh.core.history.storage import Missing
 from twisted_mesh.delivery.delivery import Delivery, messages_of
 from twisted_mesh.delivery.direct import Sources
@@ -20,7 +20,7 @@ from twisted_mesh.delivery.queue import Held
 from twisted_mesh.errors import StoreError
 
 #: Reads a run of the history: :func:`twisted_mesh.core.history.reader.read`.
-Read = Callable[[StreamId, int, int, int], Iterator[Piece | Missing]]
+Read = Callable[[StreamId, int, int, int], Iterator[Messages | Missing]]
 
 
 class Backlog:
@@ -52,7 +52,7 @@ class Backlog:
                 self._again = self._clock.callLater(self._retry, self._read_again)
             raise
 
-    def _messages(self, run: StreamId, piece: Piece | Missing) -> Held:
+    def _messages(self, run: StreamId, piece: Messages | Missing) -> Held:
         if isinstance(piece, Missing):
             return Held(piece.first, piece.last, [], damaged=True)
         source = self._sources.of(run, piece.sent)

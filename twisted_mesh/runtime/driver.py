@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.handshake import LocalNode
-from twisted_mesh.core.history.reader import Piece
+from twisted_mesh.core.history.reader import Messages
 from twisted_mesh.core.history.storage import Missing
 from twisted_mesh.core.node import Node
 from twisted_mesh.core.overlay.views import Randomness
@@ -173,7 +173,7 @@ class Driver:
         """Which members have the own message *sequence*; None if its receipt is not open."""
         return self.node.holders(sequence)
 
-    def read(self, run: events.StreamId, after: int, upto: int, most: int) -> Iterator[Piece | Missing]:
+    def read(self, run: events.StreamId, after: int, upto: int, most: int) -> Iterator[Messages | Missing]:
         """The messages of *run* after number *after* that the history holds (core.history.reader.read).
 
         :raises StoreError: they cannot be read now.

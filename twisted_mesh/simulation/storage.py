@@ -17,7 +17,7 @@ from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.changes import Changes
 from twisted_mesh.core.history.history import History
-from twisted_mesh.core.history.storage import Flush, Flushed, Marks, Piece, Restored
+from twisted_mesh.core.history.storage import BatchOrMissing, Flush, Flushed, Marks, Restored
 from twisted_mesh.core.node import Node
 from twisted_mesh.core.overlay.views import Randomness
 from twisted_mesh.wire.broadcast import SignedBatch
@@ -76,7 +76,7 @@ class SimStore:
         self._settled = flush.settled
         return Flushed(list(self._age(flush)))
 
-    def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[Piece]:
+    def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[BatchOrMissing]:
         """Stored batches, in order."""
         size = 0
         for start, (_, signed) in sorted(self._batches.get(run, {}).items()):

@@ -18,7 +18,7 @@ from zlib import crc32
 import msgspec
 
 from twisted_mesh.core.events import StreamId
-from twisted_mesh.core.history.eviction import Shares, room_at
+from twisted_mesh.core.history.eviction import Shares, reduced
 from twisted_mesh.core.history.storage import Flush, Marks, Restored, StoreLimits, StoreSize
 from twisted_mesh.storage.sqlite_file import numbers
 from twisted_mesh.wire import codec
@@ -300,7 +300,7 @@ class Catalogue:
         This flush gives up at least the bytes above the limit, and leaves the rest to later flushes if
         there are many batches.
         """
-        target = room_at(self._limits.bytes)
+        target = reduced(self._limits.bytes)
         shares = Shares((entry.run, entry.bytes) for entry in self._entries.values())
         touched: dict[StreamId, _Oldest] = {}
         while self._bytes > target and (run := shares.turn) is not None:

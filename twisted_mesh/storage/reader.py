@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from zlib import crc32
 
 from twisted_mesh.core.events import StreamId
-from twisted_mesh.core.history.storage import Missing, Piece
+from twisted_mesh.core.history.storage import BatchOrMissing, Missing
 from twisted_mesh.errors import RemoteError
 from twisted_mesh.storage.sqlite_file import TROUBLE, numbers
 from twisted_mesh.wire import codec
@@ -64,7 +64,7 @@ class Reader:
         self._database = database
         self._failed = failed
 
-    def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[Piece]:
+    def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[BatchOrMissing]:
         """As :meth:`Store.read`; damaged batches count towards *most* like others."""
         last = min(last, _MAX)
         if first > last:

@@ -16,7 +16,7 @@ from typing import Final
 from twisted.logger import Logger
 
 from twisted_mesh.core.events import StreamId
-from twisted_mesh.core.history.storage import Flush, Flushed, Piece, StoreLimits, StoreOwner
+from twisted_mesh.core.history.storage import BatchOrMissing, Flush, Flushed, StoreLimits, StoreOwner
 from twisted_mesh.errors import StoreError
 from twisted_mesh.storage.catalogue import Catalogue
 from twisted_mesh.storage.reader import Reader
@@ -87,7 +87,7 @@ class SqliteStore:
         self._shrink_file()
         return Flushed(lows)
 
-    def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[Piece]:
+    def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[BatchOrMissing]:
         """As :meth:`Store.read`; the first error in reading is logged, further ones are not."""
         if self._closed:
             raise self._is_closed()

@@ -27,7 +27,7 @@ class JoiningTestCase(SynchronousTestCase):
     def publish(self, *texts: object) -> None:
         """Own messages, held as a node does."""
         for signed in self.outbox.publish(entries(*texts), 0):
-            self.history.take(signed, 0)
+            self.history.add(signed, 0)
 
     def snapshot(self) -> list[SnapshotEntry]:
         """What a newcomer is told, in one frame."""
@@ -45,19 +45,19 @@ class TestSnapshot(JoiningTestCase):
         self.assertEqual(list(joining.snapshot(self.history, {})), [Snapshot(True, [])])
 
     def test_a_newcomer_starts_behind_the_head_of_each_stream(self) -> None:
-        self.history.take(batch("anna", 1, 3), 0)
-        self.history.take(batch("bert", 1, 2, epoch=9), 100)
+        self.history.add(batch("anna", 1, 3), 0)
+        self.history.add(batch("bert", 1, 2, epoch=9), 100)
         self.history.age(650, self.outbox.run, 0)
-        self.history.take(batch("anna", 4, 2), 700)
+        self.history.add(batch("anna", 4, 2), 700)
         self.assertEqual(
             self.snapshot(),
             [SnapshotEntry(BERT, 9, 1, 2, 2), SnapshotEntry(ANNA, 1, 4, 5, 5)],
         )
 
     def test_what_waits_is_not_told(self) -> None:
-        self.history.take(batch("anna", 3), 0)
+        self.history.add(batch("anna", 3), 0)
         self.assertEqual(self.snapshot(), [])
-        self.history.take(batch("anna", 1), 0)
+        self.history.add(batch("anna", 1), 0)
         self.assertEqual(self.snapshot(), [SnapshotEntry(ANNA, 1, 1, 1, 1)])
 
     def test_own_messages_no_neighbour_has_are_the_newcomers_too(self) -> None:
@@ -69,31 +69,31 @@ class TestSnapshot(JoiningTestCase):
         self.assertEqual(self.snapshot(), [SnapshotEntry(ME, 5, 1, 3, 2)])
 
     def test_of_earlier_own_runs_what_no_neighbour_has_is_the_newcomers_too(self) -> None:
-        self.history.take(batch("me", 1, 3, epoch=4), 0)
+        self.history.add(batch("me", 1, 3, epoch=4), 0)
         for taken, base in ((2, 2), (1, 2), (9, 3)):
-            self.history.taken_of_earlier((ME, 4), taken)
+            self.history.accepted_of_earlier((ME, 4), taken)
             self.assertEqual(self.snapshot(), [SnapshotEntry(ME, 4, 1, 3, base)])
-        self.history.taken_of_earlier((ME, 3), 1)
+        self.history.accepted_of_earlier((ME, 3), 1)
 
     def test_another_link_can_repeat_the_bases_of_the_first(self) -> None:
         # What goes out over the first meanwhile may be lost with it, and counts as told by neither.
-        self.history.take(batch("anna", 1, 3), 0)
+        self.history.add(batch("anna", 1, 3), 0)
         starts = joining.bases(self.history, self.outbox, 0, 0)
-        self.history.take(batch("anna", 4, 2), 0)
-        self.history.take(batch("bert", 1, 2), 0)
+        self.history.add(batch("anna", 4, 2), 0)
+        self.history.add(batch("bert", 1, 2), 0)
         (frame,) = joining.snapshot(self.history, starts)
         self.assertEqual(frame.streams, [SnapshotEntry(ANNA, 1, 1, 5, 3), SnapshotEntry(BERT, 1, 1, 2, 0)])
 
     def test_a_replay_starts_before_what_came_within_its_time_and_is_held(self) -> None:
         for first, at in ((1, 10), (3, 20), (5, 30)):
-            self.history.take(batch("anna", first, 2), at)
+            self.history.add(batch("anna", first, 2), at)
         for replay, base in ((0, 6), (5, 6), (10, 4), (19, 4), (20, 2), (30, 0), (MAX_NUMBER, 0)):
             starts = joining.bases(self.history, self.outbox, replay, 40)
             self.assertEqual(starts, {(ANNA, 1): base}, replay)
 
     def test_a_replay_of_all_starts_with_what_is_held_without_a_hole(self) -> None:
         for first, at in ((1, 0), (3, 300), (6, 400)):
-            self.history.take(batch("anna", first, 2), at)
+            self.history.add(batch("anna", first, 2), at)
         self.history.age(601, self.outbox.run, 0)
         self.assertEqual(joining.bases(self.history, self.outbox, MAX_NUMBER, 601), {(ANNA, 1): 2})
 
@@ -106,7 +106,7 @@ class TestSnapshot(JoiningTestCase):
 
     def test_a_base_is_never_beyond_the_head(self) -> None:
         # Of a stream that was forgotten and met anew; such an entry would close the link.
-        self.history.take(batch("anna", 1, 3), 0)
+        self.history.add(batch("anna", 1, 3), 0)
         (frame,) = joining.snapshot(self.history, {(ANNA, 1): 9})
         self.assertEqual(frame.streams, [SnapshotEntry(ANNA, 1, 1, 3, 3)])
 
@@ -166,7 +166,7 @@ class TestSettle(JoiningTestCase):
 
     def delivered(self, first: int, count: int = 1, name: str = "anna") -> list[int]:
         """The messages that a batch lets be delivered."""
-        ready = self.history.take(batch(name, first, count), 0)
+        ready = self.history.add(batch(name, first, count), 0)
         return [number for item in ready for number in range(item.start, item.batch.last + 1)]
 
     def test_what_was_said_before_is_held_and_not_delivered(self) -> None:

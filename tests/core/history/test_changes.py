@@ -13,7 +13,7 @@ from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.changes import Changes
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.reader import read
-from twisted_mesh.core.history.storage import Flush, Flushed, Marks, Missing, Piece, Restored
+from twisted_mesh.core.history.storage import BatchOrMissing, Flush, Flushed, Marks, Missing, Restored
 from twisted_mesh.errors import StoreError
 from twisted_mesh.simulation.storage import SimStore, to_ms
 
@@ -23,7 +23,7 @@ ANNA, BERT, ME = ((origin_of(name), 1) for name in ("anna", "bert", "me"))
 class Unreadable(SimStore):
     """A store that has lost what was in its file."""
 
-    def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[Piece]:
+    def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[BatchOrMissing]:
         return iter(())
 
 
@@ -47,7 +47,7 @@ class ChangesTestCase(SynchronousTestCase):
         self.make(self.store)
 
     def take(self, first: int, count: int = 1, name: str = "anna", now: float = 0.0) -> None:
-        self.history.take(batch(name, first, count), now)
+        self.history.add(batch(name, first, count), now)
 
     def begin(self) -> Flush | None:
         """Begin a flush."""
@@ -144,7 +144,7 @@ class TestFlush(ChangesTestCase):
         assert flush is not None
         for name in ("bert", "carl", "anna"):
             self.take(1, name=name)
-            list(self.history.evict(0, ME, 0))
+            list(self.history.evict(ME, 0))
         self.take(2, 3)
         self.changes.stored(self.store.flush(flush, 0), self.history.get)
         stream = self.history.get(ANNA)
@@ -157,7 +157,7 @@ class TestFlush(ChangesTestCase):
         runs = [origin_of(str(number)) for number in range(20)]
         for number in range(20):
             self.take(1, name=str(number))
-            list(self.history.evict(0, ME, 0))
+            list(self.history.evict(ME, 0))
             if number % 3 == 0:
                 self.begin()
                 self.changes.failed(self.history.get)
@@ -174,7 +174,7 @@ class TestFlush(ChangesTestCase):
 
     def test_without_a_store_nothing_is_noted(self) -> None:
         history = History(MeshConfig())
-        history.take(batch("anna", 1), 0)
+        history.add(batch("anna", 1), 0)
         history.changed(ANNA)
         self.assertEqual(history.head(ANNA), 1)
 
@@ -202,7 +202,7 @@ class TestRestart(ChangesTestCase):
         assert again is not None
         self.assertTrue(again.equivocated)
         self.assertTrue(self.history.is_duplicate(batch("anna", 3).batch))
-        self.assertEqual(self.history.take(batch("bert", 6, 3), 0)[0].start, 8)
+        self.assertEqual(self.history.add(batch("bert", 6, 3), 0)[0].start, 8)
 
     def test_a_base_that_nothing_has_reached_may_still_be_lowered(self) -> None:
         # Which records came with it is not stored, so each of them counts: rather too much than too little.
@@ -212,7 +212,7 @@ class TestRestart(ChangesTestCase):
         self.restart()
         self.assertIsNone(self.history.lowered(ANNA, 10, 10))
         self.assertIsNotNone(self.history.lowered(BERT, 10, 10))
-        self.assertEqual(self.history.take(batch("bert", 1, 12), 0)[0].start, 11)
+        self.assertEqual(self.history.add(batch("bert", 1, 12), 0)[0].start, 11)
 
     def test_from_where_on_nothing_is_missing_is_as_it_was_stored(self) -> None:
         self.take(1, 2)
@@ -265,14 +265,14 @@ class TestOwnRuns(ChangesTestCase):
         self.assertEqual(self.flush().marks[0].taken, 3)
 
     def test_of_earlier_runs(self) -> None:
-        self.history.take(batch("me", 1, 5, epoch=9), 0)
-        self.history.taken_of_earlier((ME[0], 9), 4)
+        self.history.add(batch("me", 1, 5, epoch=9), 0)
+        self.history.accepted_of_earlier((ME[0], 9), 4)
         self.assertEqual(self.flush().marks[0].taken, 4)
         self.restart()
         stream = self.history.get((ME[0], 9))
         assert stream is not None
         self.assertEqual(stream.base, 4)
-        self.history.taken_of_earlier((ME[0], 9), 5)
+        self.history.accepted_of_earlier((ME[0], 9), 5)
         self.assertEqual(self.flush().marks[0].taken, 5)
 
 
@@ -312,17 +312,17 @@ class TestStored(ChangesTestCase):
     def test_what_is_stored_leaves_the_memory_first(self) -> None:
         self.make(SimStore(), history_bytes=6 * 1000)
         for first in range(1, 4):
-            self.history.take(batch("bert", first), 0)
+            self.history.add(batch("bert", first), 0)
         self.flush()
         self.fill(20)  # the larger stream, and nothing of it is stored
-        list(self.history.evict(0, ME, 0))
+        list(self.history.evict(ME, 0))
         self.assertEqual(self.marks(BERT), (1, 3, 0))
 
     def test_what_is_stored_leaves_the_memory_at_its_limit_and_nothing_is_lost(self) -> None:
         self.make(SimStore(), history_bytes=6 * 1000)
         self.fill(30)
         self.flush()
-        list(self.history.evict(0, ME, 0))
+        list(self.history.evict(ME, 0))
         low, head, in_memory = self.marks()
         self.assertEqual((low, head, 0 < in_memory < 30), (1, 30, True))
         self.assertEqual(self.served(1, 30), [(first, first) for first in range(1, 31)])
@@ -335,7 +335,7 @@ class TestStored(ChangesTestCase):
             self.take(first)
             if first == 3:
                 self.begin()
-        list(self.history.evict(0, ME, 0))
+        list(self.history.evict(ME, 0))
         low, head, _ = self.marks()
         self.assertEqual((low > 3, head), (True, 29))
         self.assertEqual(self.served(1, 3), [])

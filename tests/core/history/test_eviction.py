@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core.network import origin_of
 from twisted_mesh.core.events import StreamId
-from twisted_mesh.core.history.eviction import Shares, room_at
+from twisted_mesh.core.history.eviction import Shares, reduced
 
 ANNA, BERT, CLEO = map(origin_of, ("anna", "bert", "cleo"))
 
@@ -67,4 +67,4 @@ class TestShares(SynchronousTestCase):
         return min(left, key=lambda run: (-totals[run[0]], run[0], -held[run], run))
 
     def test_at_a_limit_a_sixteenth_goes_at_once(self) -> None:
-        self.assertEqual((room_at(1600), room_at(10), room_at(1)), (1500, 9, 0))
+        self.assertEqual((reduced(1600), reduced(10), reduced(1)), (1500, 9, 0))

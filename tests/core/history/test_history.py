@@ -13,8 +13,9 @@ from tests.core.network import batch, origin_of
 from tests.support.length import at_length
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import GapFound
+from twisted_mesh.core.history.batches import cost
 from twisted_mesh.core.history.history import BETWEEN_HOLES, SHARE, History
-from twisted_mesh.core.history.stream import Ready, Stream, cost
+from twisted_mesh.core.history.stream import Ready, Stream
 from twisted_mesh.wire.broadcast import Batch, SignedBatch
 
 ANNA = (origin_of("anna"), 1)
@@ -59,11 +60,11 @@ class HistoryTestCase(SynchronousTestCase):
         signed = batch(name, first, count)
         if self.history.is_duplicate(signed.batch) or not self.history.has_room(signed):
             return []
-        return spans(self.history.take(signed, now))
+        return spans(self.history.add(signed, now))
 
     def evict(self, *, own_taken: int = 0) -> Gaps:
         """Keep to the limits of bytes and streams; the gaps."""
-        return told(self.history.evict(0, ME, own_taken))
+        return told(self.history.evict(ME, own_taken))
 
     def age(self, now: float, *, own_taken: int = 0) -> None:
         """Keep to the limit of time."""
@@ -106,7 +107,7 @@ class TestOrder(HistoryTestCase):
         self.take(1, 3)
         later = batch("anna", 1, 3, epoch=2)
         self.assertFalse(self.history.is_duplicate(later.batch))
-        self.assertEqual(spans(self.history.take(later, 0)), [(1, 3)])
+        self.assertEqual(spans(self.history.add(later, 0)), [(1, 3)])
 
     def test_what_waits_behind_a_hole_is_delivered_when_it_is_filled(self) -> None:
         self.assertEqual(self.take(6, 2), [])
@@ -205,9 +206,9 @@ class TestDuplicates(HistoryTestCase):
         # An author that signs two different things under one number is found out by that.
         self.take(1, 2)
         self.take(9)
-        self.assertEqual(self.stream().same_first(batch("anna", 1, 7).batch), batch("anna", 1, 2))
-        self.assertEqual(self.stream().same_first(batch("anna", 9).batch), batch("anna", 9))
-        self.assertIsNone(self.stream().same_first(batch("anna", 2).batch))
+        self.assertEqual(self.stream().batches.get(1), batch("anna", 1, 2))
+        self.assertEqual(self.stream().batches.get(9), batch("anna", 9))
+        self.assertIsNone(self.stream().batches.get(2))
         self.assertFalse(self.stream().equivocated)
 
 
@@ -445,11 +446,11 @@ class TestPatience(HistoryTestCase):
     def test_and_is_the_first_to_go_where_there_is_no_room(self) -> None:
         self.make(history_bytes=4 * 500)
         for first in (1, 2, 3, 10):
-            self.history.take(bare(ANNA, first), 0)
+            self.history.add(bare(ANNA, first), 0)
         self.give_up(30)
         self.evict()
         self.assertEqual(self.spans(), [(1, 1), (2, 2), (3, 3), (10, 10)])
-        self.history.take(bare(ANNA, 11), 30)
+        self.history.add(bare(ANNA, 11), 30)
         self.evict()
         self.assertEqual(self.spans(), [(3, 3), (10, 10), (11, 11)])
         self.assertEqual((self.marks(), self.history.held_bytes), ((10, 11, 3), 3 * 500))
@@ -518,7 +519,9 @@ class TestBounds(HistoryTestCase):
         stream = self.stream()
         self.give_up(30)
         self.age(1000)
-        self.assertEqual((len(stream), len(stream._batches), len(stream._arrived)), (0, 0, 0))
+        self.assertEqual(
+            (len(stream), len(stream.batches._by_first), len(stream.batches._arrived)), (0, 0, 0)
+        )
 
     def test_the_waiting_room_is_one_for_all_streams(self) -> None:
         self.make(room=3)
@@ -559,7 +562,7 @@ class TestBounds(HistoryTestCase):
         self.assertTrue(self.history.is_duplicate(batch("bert", 5).batch))
         self.assertFalse(self.history.is_duplicate(batch("bert", 6).batch))
         self.assertEqual(self.history.footprint()["closed_streams"], 1)
-        self.assertEqual(self.history.held_bytes, sum(stream.held_bytes for stream in self.history))
+        self.assertEqual(self.history.held_bytes, sum(stream.batches.held_bytes for stream in self.history))
 
     def test_an_author_with_too_many_runs_loses_its_own_not_anothers(self) -> None:
         # A key can sign runs without end: else one author would close the streams of all.
@@ -568,7 +571,7 @@ class TestBounds(HistoryTestCase):
             for name in ("anna", "bert", "cleo"):
                 self.take(first, name=name)
         for epoch in range(1, 5 * SHARE):
-            self.history.take(batch("dora", 1, epoch=epoch), 0)
+            self.history.add(batch("dora", 1, epoch=epoch), 0)
             self.evict()
         footprint = self.history.footprint()
         self.assertEqual(
@@ -582,10 +585,10 @@ class TestBounds(HistoryTestCase):
     def test_within_its_share_an_author_loses_no_run_for_having_several(self) -> None:
         self.make(open_streams=2 * SHARE)
         self.take(1, name="anna")
-        self.history.take(batch("dora", 1, epoch=1), 0)
-        self.history.take(batch("dora", 1, epoch=2), 0)
+        self.history.add(batch("dora", 1, epoch=1), 0)
+        self.history.add(batch("dora", 1, epoch=2), 0)
         for number in range(2 * SHARE):
-            self.history.take(batch(f"author {number}", 1), 0)
+            self.history.add(batch(f"author {number}", 1), 0)
             self.evict()
         self.assertEqual(self.history.footprint()["open_streams"], 2 * SHARE)
         self.assertEqual({stream.run[0] for stream in self.history} & {ANNA[0], origin_of("dora")}, set())
@@ -638,7 +641,7 @@ class TestEviction(HistoryTestCase):
     def fill(self, name: str, count: int, *, now: float = 0) -> None:
         """Take *count* batches of one message of *name*."""
         for first in range(1, count + 1):
-            self.history.take(bare((origin_of(name), 1), first), now)
+            self.history.add(bare((origin_of(name), 1), first), now)
 
     def held(self, name: str) -> int:
         """Batches held of *name*."""
@@ -672,7 +675,7 @@ class TestEviction(HistoryTestCase):
         self.make(history_bytes=32 * 500, open_streams=100)
         self.fill("bert", 8)
         for epoch in range(1, 29):
-            self.history.take(bare((origin_of("anna"), epoch), 1), 0)
+            self.history.add(bare((origin_of("anna"), epoch), 1), 0)
         self.evict()
         self.assertEqual(self.held("bert"), 8)
         self.assertEqual(self.history.held_bytes, 30 * 500)
@@ -681,7 +684,7 @@ class TestEviction(HistoryTestCase):
         self.make(history_bytes=32 * 500)
         self.fill("me", 20)
         for first in range(1, 15):
-            self.history.take(bare((ME[0], ME[1] + 1), first), 0)
+            self.history.add(bare((ME[0], ME[1] + 1), first), 0)
         self.evict(own_taken=0)
         self.assertEqual(self.marks(ME), (1, 20, 20))
         self.assertEqual(len(self.stream((ME[0], ME[1] + 1))), 10)
@@ -706,8 +709,8 @@ class TestEviction(HistoryTestCase):
 
     def test_an_own_batch_of_which_a_neighbour_has_a_part_is_not_given_up(self) -> None:
         self.make(history_bytes=500)
-        self.history.take(bare(ME, 1, 5), 0)
-        self.history.take(bare(ME, 6, 5), 0)
+        self.history.add(bare(ME, 1, 5), 0)
+        self.history.add(bare(ME, 6, 5), 0)
         self.evict(own_taken=4)
         self.assertEqual(self.marks(ME), (1, 10, 2))
         self.age(1000, own_taken=4)
@@ -717,7 +720,7 @@ class TestEviction(HistoryTestCase):
         # It has a bound of its own; else what fills a hole would push out what is behind it.
         self.make(room=100, history_bytes=32 * 500)
         for first in range(10, 60):
-            self.history.take(bare(ANNA, first), 0)
+            self.history.add(bare(ANNA, first), 0)
         self.evict()
         self.assertEqual(self.held("anna"), 50)
 
@@ -855,7 +858,7 @@ class TestCost(HistoryTestCase):
         for first in firsts:
             signed = bare(ANNA, first)
             self.assertFalse(self.history.is_duplicate(signed.batch) or not self.history.has_room(signed))
-            self.history.take(signed, 0)
+            self.history.add(signed, 0)
 
     def look_up(self) -> None:
         """As many of the cheapest questions as there are batches: the yardstick of :meth:`quick`."""
@@ -921,11 +924,11 @@ class TestCost(HistoryTestCase):
     def test_the_largest_of_many_streams_is_found_at_once(self) -> None:
         self.make(history_bytes=3 * MANY * 500, open_streams=MANY)
         for number in range(1, 3 * MANY + 1):
-            self.history.take(bare((b"", number % (MANY // 2)), 1 + number // (MANY // 2)), 0)
+            self.history.add(bare((b"", number % (MANY // 2)), 1 + number // (MANY // 2)), 0)
 
         def go_on() -> None:
             for number in range(1, 1000):
-                self.history.take(bare((b"x", 1), number), 0)
+                self.history.add(bare((b"x", 1), number), 0)
                 self.evict()
 
         self.quick(go_on)

@@ -102,7 +102,7 @@ class Broadcast:
     def publish(self, event: Publish, now: float) -> None:
         """Number, hold and push own messages."""
         for signed in self.outbox.publish(event.entries, event.wall_ms):
-            self._history.take(signed, now)
+            self._history.add(signed, now)
             self.push.publish(signed, now, follows=self.outbox.taken >= signed.batch.first - 1)
             self._effects.emit(Numbered(self.outbox.run, signed.batch.first, signed.batch.count))
 
@@ -124,7 +124,7 @@ class Broadcast:
 
     def evict(self, now: float) -> Iterator[Handed]:
         """Give up what is beyond the limits: a record alone opens a stream, and no batch need ever come."""
-        yield from self._pass_gaps(self._history.evict(now, self.outbox.run, self.outbox.taken), now)
+        yield from self._pass_gaps(self._history.evict(self.outbox.run, self.outbox.taken), now)
 
     def _pass_gaps(self, gaps: Iterable[tuple[GapFound, list[Ready]]], now: float) -> Iterator[Handed]:
         for gap, behind in gaps:

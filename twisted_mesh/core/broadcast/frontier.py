@@ -93,7 +93,7 @@ class Frontier:
         if run == self._outbox.run:
             self._flow.announced(high)
         elif run[0] == self._outbox.run[0]:
-            self._history.taken_of_earlier(run, high)
+            self._history.accepted_of_earlier(run, high)
 
     def _heads(self) -> list[tuple[StreamId, int]]:
         return [(stream.run, stream.head) for stream in self._history if stream.head]

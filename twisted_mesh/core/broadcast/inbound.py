@@ -82,9 +82,9 @@ class Inbound:
             self._repair.progressed(link.number, run, now, len(signed.array))
         link.repair.last_batch_at = now
         self._repair.arrived(link.number, run, batch.last, now)
-        ready = self._history.take(signed, now)
+        ready = self._history.add(signed, now)
         if batch.origin == self._local_node.origin:
-            self._history.taken_of_earlier(run, batch.last)
+            self._history.accepted_of_earlier(run, batch.last)
         self._push.arrived(link, signed, now)
         return self._deliver(ready, link.number)
 
@@ -119,7 +119,7 @@ class Inbound:
 
     def _check_equivocation(self, run: StreamId, signed: SignedBatch) -> None:
         stream = self._history.get(run)
-        held = None if stream is None else stream.same_first(signed.batch)
+        held = None if stream is None else stream.batches.get(signed.batch.first)
         if stream is None or held is None or held.array == signed.array or stream.equivocated:
             return
         self._verify(signed)

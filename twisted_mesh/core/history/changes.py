@@ -1,10 +1,10 @@
 """The changes of a history that are to be stored: which streams changed since they were stored last.
 
 Contract: :meth:`Changes.flush` gathers all changes, and :meth:`Changes.stored` or :meth:`Changes.failed`
-ends that flush; there is one at a time.  Nothing is copied before a flush and nothing is queued, as the
-streams themselves hold what is to be stored.  So a store that cannot be written costs no memory; once it
-can be written, it gets whatever is still held.  Batches that reading has missed in storage are announced no
-more from the next flush on.
+ends that flush.  There is one flush at a time.  Nothing is copied or queued before a flush, since the
+streams hold all that is to be stored.  So a store that cannot be written costs no memory.  Once it can
+be written, it gets everything that is still held.  If reading finds that storage lacks batches, they are
+announced no more from the next flush on.
 """
 
 from __future__ import annotations
@@ -13,29 +13,32 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
 from twisted_mesh.core.events import StreamId
-from twisted_mesh.core.history.storage import Flush, Flushed, Missing, Piece, StoredBatches
+from twisted_mesh.core.history.storage import BatchOrMissing, Flush, Flushed, Missing, StoredBatches
 from twisted_mesh.core.history.stream import Stream
+
+Streams = Callable[[StreamId], Stream | None]
+"""Gives the open stream of a run."""
 
 
 class Reading:
-    """Reads what is stored for a history, and notes what is missing.
+    """Reads stored batches for a history, and notes those that are missing.
 
-    :ivar missed: the streams of which batches were missing or damaged, and the last number of these.
+    :ivar missed: of each stream of which batches were missing or damaged, the last number of these.
     """
 
     def __init__(self, storage: StoredBatches) -> None:
         self._storage = storage
         self.missed: dict[StreamId, int] = {}
 
-    def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[Piece]:
-        """As :meth:`StoredBatches.read`; all of it should be stored."""
+    def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[BatchOrMissing]:
+        """As :meth:`StoredBatches.read`; all of *first* to *last* should be stored."""
         end = first - 1
-        for piece in self._storage.read(run, first, last, most):
-            missed = piece.last if isinstance(piece, Missing) else piece.batch.first - 1
+        for read in self._storage.read(run, first, last, most):
+            missed = read.last if isinstance(read, Missing) else read.batch.first - 1
             if missed > end:
                 self._miss(run, missed)
-            end = piece.last if isinstance(piece, Missing) else piece.batch.last
-            yield piece
+            end = read.last if isinstance(read, Missing) else read.batch.last
+            yield read
         if end < first:
             self._miss(run, last)
 
@@ -50,7 +53,7 @@ class Reading:
 class Changes:
     """The changes of one history.
 
-    :ivar storage: what is stored; :ivar settled: whether it is stored that the node has a base.
+    :ivar storage: reads the store; :ivar settled: whether the store knows that the node has a base.
     """
 
     def __init__(self, storage: StoredBatches) -> None:
@@ -61,7 +64,7 @@ class Changes:
         self._flushing: Flush | None = None
 
     def __len__(self) -> int:
-        """Streams whose changes are not stored."""
+        """The number of streams whose changes are not stored."""
         return len(self._changed) + len(self._closed) + len(self.storage.missed)
 
     def changed(self, run: StreamId) -> None:
@@ -70,7 +73,7 @@ class Changes:
         self._closed.pop(run, None)
 
     def closed(self, run: StreamId, head: int, most: int) -> None:
-        """Note that only the head of *run* is to be kept; of more than *most* heads, forget the oldest."""
+        """Note that of *run* only the *head* is kept.  If there are more than *most*, forget the oldest."""
         self._changed.pop(run, None)
         self._closed[run] = head
         while len(self._closed) > most:
@@ -78,15 +81,15 @@ class Changes:
 
     def flush(
         self,
-        streams: Callable[[StreamId], Stream | None],
+        streams: Streams,
         own: tuple[StreamId, int],
         settled: bool,
         wall_ms: Callable[[float], int],
         anyway: bool = False,
     ) -> Flush | None:
-        """What is to be stored now; None if there is nothing, or if a flush has not ended.
+        """All that is to be stored now; None if there is nothing, or if a flush has not ended.
 
-        :param own: the own run, and the last message of it that a neighbour has.
+        :param own: this node's run, and the last message of it that a neighbour has.
         :param wall_ms: converts a time of this node to ms since 1970.
         :param anyway: whether to give an empty flush if there is nothing to store.
         """
@@ -106,13 +109,13 @@ class Changes:
         self._flushing, self._changed, self._closed = flush, {}, OrderedDict()
         return flush
 
-    def stored(self, flushed: Flushed, streams: Callable[[StreamId], Stream | None]) -> None:
-        """End the flush: it is stored."""
+    def stored(self, flushed: Flushed, streams: Streams) -> None:
+        """End the flush, which is stored."""
         flush = self._end()
         self.settled = flush.settled
         for marks in flush.marks:
             stream = streams(marks.run)
-            # A stream that was closed, forgotten even by its head, and begun anew meanwhile is another one.
+            # If the stream was closed, its head forgotten, and then begun anew, it is another stream.
             if stream is not None and marks.head <= stream.storing:
                 stream.stored = max(stream.stored, marks.head)
                 stream.kept = marks.taken
@@ -120,8 +123,8 @@ class Changes:
             if (stream := streams(run)) is not None:
                 stream.given_up(low)
 
-    def failed(self, streams: Callable[[StreamId], Stream | None]) -> None:
-        """End the flush: nothing of it is stored, so the next flush has all of it again."""
+    def failed(self, streams: Streams) -> None:
+        """End the flush, of which nothing is stored: the next flush has all of it again."""
         flush = self._end()
         since, self._closed = self._closed, OrderedDict(flush.closed)
         for run in self._changed:
@@ -134,7 +137,7 @@ class Changes:
                 stream.storing = stream.stored
                 self._changed[marks.run] = None
 
-    def _pass_over_missed(self, streams: Callable[[StreamId], Stream | None]) -> None:
+    def _pass_over_missed(self, streams: Streams) -> None:
         """Let each stream announce only messages above those that reading has missed."""
         missed, self.storage.missed = self.storage.missed, {}
         for run, last in missed.items():
@@ -149,7 +152,7 @@ class Changes:
 
 
 def _taken(stream: Stream, own: tuple[StreamId, int]) -> int:
-    """The last message of *stream* that has gone where it should: an own message, to some neighbour."""
+    """The last message that the application has taken; of a stream of this node, that a neighbour has."""
     if stream.run == own[0]:
         return own[1]
     return stream.base if stream.run[0] == own[0][0] else stream.taken

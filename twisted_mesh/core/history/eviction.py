@@ -1,8 +1,8 @@
-"""Whose turn it is to give up something where there is too much, in memory as in the history file.
+"""Whose messages are given up next, if there are too many in memory or in the history file.
 
-Contract: it is the turn of the origin with the most bytes, and of its largest run; so nobody can push out
-another's, with one run or with many.  What gives up, and what of it, is the caller's to know: it says
-each time what came of the turn.
+Contract: it is the turn of the origin with the most bytes, and of its largest run.  So no origin can
+push out another's messages, with one run or with many.  The caller drops the messages, and then says how
+many bytes that gave.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from twisted_mesh.core.events import StreamId
 _SLACK: Final = 16  # (guess)
 
 
-def room_at(limit: int) -> int:
-    """What to come down to at *limit*: a sixteenth goes at once, so that it is not looked for each time."""
+def reduced(limit: int) -> int:
+    """The size to come down to from *limit*: a sixteenth less, so that the next time is not soon."""
     return limit * (_SLACK - 1) // _SLACK
 
 
 class Shares:
-    """What each run of each origin holds.
+    """The bytes that each run of each origin holds.
 
     :ivar turn: the run whose turn it is; None if all were passed over.
     """
@@ -31,28 +31,32 @@ class Shares:
 
     def __init__(self, sizes: Iterable[tuple[StreamId, int]]) -> None:
         """:param sizes: bytes of each run."""
-        self._runs: dict[bytes, list[tuple[int, StreamId]]] = {}  # of each origin a heap, the largest first
+        # A heap of (minus bytes, run) for each origin, so that the largest comes first.
+        self._runs: dict[bytes, list[tuple[int, StreamId]]] = {}
         for run, size in sizes:
             self._runs.setdefault(run[0], []).append((-size, run))
         self._origins = [(sum(size for size, _ in heap), origin) for origin, heap in self._runs.items()]
         heapify(self._origins)
         for heap in self._runs.values():
             heapify(heap)
-        self.turn = self._runs[self._origins[0][1]][0][1] if self._origins else None
+        self._next()
 
     def gave_up(self, size: int) -> None:
-        """The one whose turn it was gave up so many bytes."""
+        """Note that the run whose turn it was gave up *size* bytes."""
         held, origin = self._origins[0]
         heap = self._runs[origin]
         of_run, run = heap[0]
         heapreplace(heap, (of_run + size, run))
         heapreplace(self._origins, (held + size, origin))
-        self.turn = self._runs[self._origins[0][1]][0][1]
+        self._next()
 
     def pass_over(self) -> None:
-        """The one whose turn it was can give up nothing more; what it has still counts as its origin's."""
+        """Note that the run whose turn it was can give up no more; its bytes still count for its origin."""
         heap = self._runs[self._origins[0][1]]
         heappop(heap)
         if not heap:
             heappop(self._origins)
+        self._next()
+
+    def _next(self) -> None:
         self.turn = self._runs[self._origins[0][1]][0][1] if self._origins else None

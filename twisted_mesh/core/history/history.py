@@ -1,9 +1,9 @@
-"""What this node holds: the streams of every run it has met, for delivery and for repair.
+"""All messages that this node holds: one stream for each run it has met, for delivery and for repair.
 
-Contract: what is held is bounded by bytes and age.  The origin with the most bytes gives up first, of its
-largest stream the oldest batch, so that nobody can push out another's, with one run or with many; own
-messages no neighbour has taken yet are never given up.  A stream of which nothing is held keeps only
-its head (*closed*), and those are bounded too.
+Contract: bytes and age bound what is held.  If there is too much, the origin with the most bytes loses
+the oldest batch of its largest stream (:mod:`~twisted_mesh.core.history.eviction`).  Own messages that
+no neighbour has accepted are never given up.  Of a stream of which nothing is held, only the head is
+kept: that stream is *closed*.  The number of closed streams is bounded, too.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.events import GapFound, StreamId
+from twisted_mesh.core.events import StreamId
+from twisted_mesh.core.history.batches import cost
 from twisted_mesh.core.history.changes import Changes
-from twisted_mesh.core.history.eviction import Shares, room_at
+from twisted_mesh.core.history.eviction import Shares, reduced
 from twisted_mesh.core.history.storage import Restored
-from twisted_mesh.core.history.stream import Ready, Stream, cost
+from twisted_mesh.core.history.stream import Ready, Skip, Stream
 from twisted_mesh.wire.broadcast import Batch, SignedBatch
 
 BETWEEN_HOLES: Final = 1.0  # seconds from one given up hole of a stream to the next (guess)
@@ -25,28 +26,27 @@ SHARE: Final = 16  # an origin with more than this part of open_streams is the f
 
 
 class History:
-    """Every stream this node has met, and what is held of each.
+    """Every stream that this node has met; iterating gives the open ones.
 
-    :ivar held_bytes: of what does not wait, all streams together.
-    :ivar waiting_bytes: of what waits behind holes, all streams together.
+    :ivar held_bytes: cost of the batches in memory up to the heads, of all streams together.
+    :ivar waiting_bytes: cost of the batches that wait behind holes, of all streams together.
     """
 
     def __init__(self, config: MeshConfig, changes: Changes | None = None) -> None:
-        """:param changes: of what is to be stored; without one all is in memory."""
+        """:param changes: gathers what is to be stored; without it everything is in memory alone."""
         self._config = config
         self._changes = changes
         self._storage = None if changes is None else changes.storage
         self._open: OrderedDict[StreamId, Stream] = OrderedDict()  # the longest idle first
-        self._of: dict[bytes, OrderedDict[StreamId, Stream]] = {}  # likewise, of each origin
+        self._of: dict[bytes, OrderedDict[StreamId, Stream]] = {}  # by origin, in the same order
         self._share = max(1, config.open_streams // SHARE)
         self._greedy: dict[bytes, None] = {}  # origins with more than their share of open streams
         self._closed: OrderedDict[StreamId, int] = OrderedDict()  # heads alone, the oldest first
-        self._holed: dict[StreamId, Stream] = {}  # those with a hole
+        self._holed: dict[StreamId, Stream] = {}  # streams with a hole
         self.held_bytes = 0
         self.waiting_bytes = 0
 
     def __iter__(self) -> Iterator[Stream]:
-        """The open streams."""
         return iter(self._open.values())
 
     def get(self, run: StreamId) -> Stream | None:
@@ -54,12 +54,19 @@ class History:
         return self._open.get(run)
 
     def head(self, run: StreamId) -> int:
-        """The head of *run*, 0 where it is unknown."""
+        """The head of *run*, 0 if the run is unknown."""
         stream = self._open.get(run)
         return stream.head if stream is not None else self._closed.get(run, 0)
 
+    def is_known(self, run: StreamId) -> bool:
+        """Whether *run* has an open stream, or a closed one of which a message came."""
+        return run in self._open or self._closed.get(run, 0) > 0
+
     def start_at(self, run: StreamId, head: int, base: int, now: float) -> None:
-        """Meet *run* with everything to *head* out of reach and to *base* not to be delivered."""
+        """Begin the stream of *run*, if it is not open: messages up to *head* cannot come any more.
+
+        :param base: messages up to it are not delivered here.
+        """
         if run not in self._open:
             closed = self._closed.pop(run, 0)
             self._add(Stream(run, max(head, closed), max(base, closed), now, self._storage))
@@ -68,8 +75,8 @@ class History:
     def restore(self, restored: Restored, origin: bytes, now: float) -> None:
         """Begin with what a store held.
 
-        :param origin: the own one.  Of its runs nothing is delivered here, and *base* is what some
-            neighbour has of them.
+        :param origin: this node's own.  Messages of its runs are never delivered here.  As the *base* of
+            such a run counts the last message that a neighbour has.
         """
         assert self._changes is not None  # of the store
         self._changes.settled = restored.settled
@@ -84,8 +91,8 @@ class History:
             if marks.run[0] == origin:
                 stream.base = marks.taken
 
-    def taken_of_earlier(self, run: StreamId, sequence: int) -> None:
-        """A neighbour has everything up to *sequence* of an earlier own run."""
+    def accepted_of_earlier(self, run: StreamId, sequence: int) -> None:
+        """Note that a neighbour has all messages up to *sequence* of *run*, an earlier run of this node."""
         stream = self._open.get(run)
         if stream is not None and stream.base < min(sequence, stream.head):
             stream.base = min(sequence, stream.head)
@@ -97,32 +104,31 @@ class History:
         return self._changes is not None
 
     def taken(self, run: StreamId, sequence: int) -> None:
-        """Every consumer here has *run* up to *sequence*: what lies below a gap there is held no more."""
+        """Note that every consumer here has taken *run* up to *sequence*."""
         if (stream := self._open.get(run)) is not None:
-            before = stream.held_bytes, stream.waiting_bytes
             stream.taken = sequence
             stream.drop_below_gap(sequence)
-            self._account(stream, before)
+            self._account(stream)
             self.changed(run)
 
     def changed(self, run: StreamId) -> None:
-        """Something of *run* is to be stored, if it is open still."""
+        """Note that *run*, if its stream is open, has something to be stored."""
         if self._changes is not None and run in self._open:
             self._changes.changed(run)
 
     def discard(self, run: StreamId) -> None:
-        """Forget *run* but for its head."""
+        """Forget all of *run* but its head."""
         if (stream := self._open.get(run)) is not None:
             self._close(stream)
 
     def is_duplicate(self, batch: Batch) -> bool:
-        """Whether everything in *batch* has come already."""
+        """Whether all messages of *batch* have come already."""
         if (stream := self._open.get((batch.origin, batch.epoch))) is None:
             return batch.last <= self._closed.get((batch.origin, batch.epoch), 0)
         return stream.covers(batch)
 
     def has_hole(self, run: StreamId) -> bool:
-        """Whether something of *run* is missing that is known to be there."""
+        """Whether a message of *run* is missing that is known to exist."""
         return run in self._holed
 
     def lacks(self, run: StreamId, first: int, last: int) -> bool:
@@ -132,53 +138,48 @@ class History:
         return stream.next_missing(first, last) is not None
 
     def has_room(self, signed: SignedBatch) -> bool:
-        """Whether *signed* may be kept: it joins its head, or the waiting room has space."""
+        """Whether *signed* joins the head of its stream, or there is memory in which it can wait."""
         batch = signed.batch
         joins = batch.first <= self.head((batch.origin, batch.epoch)) + 1
         return joins or self.waiting_bytes + cost(signed) <= self._config.waiting_bytes
 
-    def take(self, signed: SignedBatch, now: float) -> list[Ready]:
-        """Take a verified batch that is no duplicate and has room; what can be delivered now."""
+    def add(self, signed: SignedBatch, now: float) -> list[Ready]:
+        """Hold a verified batch that is no duplicate and has room; return the batches to deliver now."""
         run = (signed.batch.origin, signed.batch.epoch)
         if (stream := self._open.get(run)) is None:
-            closed = self._closed.pop(run, 0)
-            stream = self._add(Stream(run, closed, closed, now, self._storage))
+            stream = self._reopen(run, now)
         self._use(stream)
         self.changed(run)
-        before = stream.held_bytes, stream.waiting_bytes
         ready = stream.keep(signed, now)
-        self._account(stream, before)
+        self._account(stream)
         return ready
 
     def hinted(self, run: StreamId, sequence: int, now: float) -> None:
-        """The author of *run* has said that *sequence* is the last of it; what is missing is a hole."""
+        """Note that the author of *run* says that *sequence* is its last message."""
         if (stream := self._open.get(run)) is None:
-            closed = self._closed.get(run, 0)
-            if sequence <= closed:
+            if sequence <= self._closed.get(run, 0):
                 return
-            self._closed.pop(run, None)
-            stream = self._add(Stream(run, closed, closed, now, self._storage))
+            stream = self._reopen(run, now)
             self.changed(run)
         stream.hint(sequence, now)
-        self._account(stream, (stream.held_bytes, stream.waiting_bytes))
+        self._account(stream)
 
     def skipped(self, run: StreamId, sequence: int) -> None:
-        """The application will not take all of *run* up to *sequence*."""
+        """Note that the application will not take all messages of *run* up to *sequence*."""
         if (stream := self._open.get(run)) is not None and stream.whole <= sequence:
             stream.whole = sequence + 1
             self.changed(run)
 
-    def lowered(self, run: StreamId, sequence: int, start: int) -> tuple[GapFound, list[Ready]] | None:
-        """Start *run* lower if a neighbour's unsigned word made it start too high: :meth:`Stream.lower`."""
-        stream = self._open.get(run)
-        lowered = None if stream is None else stream.lower(sequence, start)
-        if stream is not None and lowered is not None:
-            self._account(stream, (stream.held_bytes, stream.waiting_bytes))
-            self.changed(run)
+    def lowered(self, run: StreamId, sequence: int, start: int) -> Skip | None:
+        """Lower the base of *run*, if a neighbour had told a false one (:meth:`Stream.lower`)."""
+        if (stream := self._open.get(run)) is None or (lowered := stream.lower(sequence, start)) is None:
+            return None
+        self._account(stream)
+        self.changed(run)
         return lowered
 
     def holes(self) -> Iterator[tuple[StreamId, float]]:
-        """The runs of which something is missing, each with when its lowest hole last shrank."""
+        """The runs with a hole, each with the time at which its lowest hole was found or last shrank."""
         for stream in self._holed.values():
             since = stream.hole_since
             assert since is not None  # it has one
@@ -186,40 +187,40 @@ class History:
 
     @property
     def oldest_hole(self) -> float | None:
-        """Since when the hole that is longest without progress is so, or None without holes."""
+        """Since when the oldest hole counts for :meth:`give_up`; None if there is no hole."""
         since = [stream.patient_since for stream in self._holed.values()]
         return min((at for at in since if at is not None), default=None)
 
     def wait_on(self, run: StreamId, now: float) -> None:
-        """What fills the lowest hole of *run* is on its way."""
+        """Note that messages for the lowest hole of *run* are on their way."""
         if (stream := self._open.get(run)) is not None:
             stream.wait_on(now)
 
-    def give_up(self, now: float, patience: float) -> Iterator[tuple[GapFound, list[Ready]]]:
-        """Give up the lowest hole of each stream without progress for *patience*; gaps and what follows.
+    def give_up(self, now: float, patience: float) -> Iterator[Skip]:
+        """Give up the lowest hole of each stream, if it made no progress for *patience* seconds.
 
-        The next hole of the stream is not given up before :data:`BETWEEN_HOLES`: what lies between the
-        two is announced now, and would be gone before a neighbour could ask for it.
+        The next hole of the same stream stays for :data:`BETWEEN_HOLES`.  The messages between the two
+        are announced only now, and a neighbour needs time to ask for them.
         """
         for stream in list(self._holed.values()):
-            # As a timer for it is computed: what is due when it fires must not fail by rounding.
+            # The timer is set to hole + patience: the same sum here, so that rounding cannot differ.
             while (hole := stream.patient_since) is not None and hole + patience <= now:
                 gap, ready = self._skip(stream)
                 if gap.first <= gap.last:
-                    stream.progress = now - patience + BETWEEN_HOLES
+                    stream.moved_at = now - patience + BETWEEN_HOLES
                 yield gap, ready
 
-    def evict(self, now: float, own: StreamId, own_taken: int) -> Iterator[tuple[GapFound, list[Ready]]]:
-        """Keep to the limits; gaps for streams that had to be closed with a hole.
+    def evict(self, own: StreamId, own_accepted: int) -> Iterator[Skip]:
+        """Keep to the limits of bytes and streams; yield the holes of streams that had to be closed.
 
-        :param own: the own run, of which nothing above *own_taken* is given up.
+        :param own: this node's run: its messages above *own_accepted* are never given up.
         """
         config = self._config
         if self.held_bytes > config.history_bytes:
             if self._storage is not None:
-                self._evict_bytes(own, own_taken, lost=False)
+                self._evict_bytes(own, own_accepted, lost=False)
             if self.held_bytes > config.history_bytes:
-                self._evict_bytes(own, own_taken, lost=True)
+                self._evict_bytes(own, own_accepted, lost=True)
         while len(self._open) > config.open_streams:
             streams = self._of[next(iter(self._greedy))] if self._greedy else self._open
             stream = next(iter(streams.values()))
@@ -230,24 +231,23 @@ class History:
                 yield self._skip(stream)
             self._close(stream)
 
-    def age(self, now: float, own: StreamId, own_taken: int) -> None:
-        """Give up what is older than ``history_seconds``, and close streams nothing is held of."""
+    def age(self, now: float, own: StreamId, own_accepted: int) -> None:
+        """Give up batches older than ``history_seconds``, and close streams that are empty by then."""
         before = now - self._config.history_seconds
         for stream in list(self._open.values()):
-            was = stream.held_bytes, stream.waiting_bytes
-            while (oldest := stream.oldest()) is not None and oldest[0] <= before:
-                if stream.run == own and oldest[1] > own_taken:
+            while (oldest := stream.batches.oldest()) is not None and oldest[0] <= before:
+                if stream.run == own and oldest[1] > own_accepted:
                     break
                 if self._storage is not None and oldest[1] > stream.stored:
-                    break  # it waited behind a hole for so long, and is about to be stored
+                    break  # the batch waited behind a hole for so long, and is about to be stored
                 stream.drop_oldest()
-            self._account(stream, was)
-            idle = stream.low > stream.head and not len(stream) and stream.progress <= before
+            self._account(stream)
+            idle = stream.low > stream.head and not len(stream) and stream.moved_at <= before
             if idle and not stream.has_hole and stream.run != own:
                 self._close(stream)
 
     def footprint(self) -> dict[str, int]:
-        """Entries and bytes of every table."""
+        """The number of entries, or of bytes, in every table."""
         return {
             "open_streams": len(self._open),
             "closed_streams": len(self._closed),
@@ -257,40 +257,50 @@ class History:
             "waiting_bytes": self.waiting_bytes,
         }
 
-    def _evict_bytes(self, own: StreamId, own_taken: int, *, lost: bool) -> None:
-        """Give up what is in memory down to the limit.
+    def _evict_bytes(self, own: StreamId, own_accepted: int, *, lost: bool) -> None:
+        """Drop batches from memory down to the limit.
 
-        :param lost: also what is not stored, because that cannot be done or takes too long.
+        :param lost: drop also batches that are not stored, since storing fails or takes too long.
         """
-        target = room_at(self._config.history_bytes)
-        shares = Shares((stream.run, stream.held_bytes) for stream in self._open.values())
+        target = reduced(self._config.history_bytes)
+        shares = Shares((stream.run, stream.batches.held_bytes) for stream in self._open.values())
         while self.held_bytes > target and (run := shares.turn) is not None:
             stream = self._open[run]
-            was = stream.held_bytes, stream.waiting_bytes
-            oldest = stream.oldest()
+            held = stream.batches.held_bytes
+            oldest = stream.batches.oldest()
             last = None if oldest is None else oldest[1]
-            if last is not None and (run != own or last <= own_taken) and (lost or last <= stream.stored):
+            if (
+                last is not None
+                and (run != own or last <= own_accepted)
+                and (lost or last <= stream.stored)
+            ):
                 stream.drop_oldest()
-                self._account(stream, was)
-                shares.gave_up(was[0] - stream.held_bytes)
+                self._account(stream)
+                shares.gave_up(held - stream.batches.held_bytes)
             else:
                 shares.pass_over()
 
-    def _skip(self, stream: Stream) -> tuple[GapFound, list[Ready]]:
-        before = stream.held_bytes, stream.waiting_bytes
-        gap, ready = stream.skip()
-        self._account(stream, before)
+    def _skip(self, stream: Stream) -> Skip:
+        skip = stream.skip()
+        self._account(stream)
         self.changed(stream.run)
-        return gap, ready
+        return skip
 
-    def _account(self, stream: Stream, before: tuple[int, int]) -> None:
-        """Keep the sums over all streams right after *stream*, which held *before*, changed."""
-        self.held_bytes += stream.held_bytes - before[0]
-        self.waiting_bytes += stream.waiting_bytes - before[1]
+    def _account(self, stream: Stream) -> None:
+        """Keep the sums over all streams, and the table of holes, right after *stream* has changed."""
+        held, waiting = stream.counted
+        stream.counted = stream.batches.held_bytes, stream.batches.waiting_bytes
+        self.held_bytes += stream.batches.held_bytes - held
+        self.waiting_bytes += stream.batches.waiting_bytes - waiting
         if stream.has_hole:
             self._holed[stream.run] = stream
         else:
             self._holed.pop(stream.run, None)
+
+    def _reopen(self, run: StreamId, now: float) -> Stream:
+        """Begin a stream that is new, or was closed, behind the head that is known of it."""
+        closed = self._closed.pop(run, 0)
+        return self._add(Stream(run, closed, closed, now, self._storage))
 
     def _add(self, stream: Stream) -> Stream:
         origin = stream.run[0]
@@ -302,7 +312,7 @@ class History:
         return stream
 
     def _use(self, stream: Stream) -> None:
-        """*stream* is the latest in use."""
+        """Make *stream* the one that was used last."""
         self._open.move_to_end(stream.run)
         self._of[stream.run[0]].move_to_end(stream.run)
 
@@ -314,8 +324,8 @@ class History:
             del self._of[origin]
         if len(siblings) <= self._share:
             self._greedy.pop(origin, None)
-        self.held_bytes -= stream.held_bytes
-        # Nor may what was never to be delivered be so when the stream opens again.
+        self.held_bytes -= stream.batches.held_bytes
+        # The base counts, too: messages up to it are not delivered if the stream opens again.
         self._closed[stream.run] = max(stream.head, stream.base)
         if self._changes is not None:
             self._changes.closed(stream.run, self._closed[stream.run], self._config.closed_streams)

@@ -1,7 +1,7 @@
-"""Reading messages from what is held: as they came, and again for who was too slow to take them then.
+"""Reads messages from the history, for consumers that were too slow to take them when they came.
 
-Contract: values out of the history, of which nothing changes.  What an author got wrong inside a batch is
-its own affair: it is told once, when the batch comes, and read as nothing afterwards.
+Contract: reading changes nothing.  If an author packed a batch wrongly, that is reported once, when the
+batch comes.  Here such a batch has no entries.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from twisted_mesh.wire.bodies import Entry, unpack_entries
 from twisted_mesh.wire.broadcast import Batch
 
 
-class Piece(msgspec.Struct, frozen=True):
-    """Messages *first* to *last* of a run, all out of one batch.
+class Messages(msgspec.Struct, frozen=True):
+    """Messages *first* to *last* of a run, all from one batch.
 
-    :ivar sent: the author's clock in ms.
-    :ivar size: of the batch's packed body, in bytes.
-    :ivar entries: one for each of them, or none where the author got them wrong.
+    :ivar sent: when the batch was signed, by the author's clock, in ms since 1970.
+    :ivar size: bytes of the batch's packed body.
+    :ivar entries: one for each message; empty if the author packed the batch wrongly.
     """
 
     first: int
@@ -36,20 +36,20 @@ class Piece(msgspec.Struct, frozen=True):
 def entries_of(batch: Batch) -> list[Entry]:
     """The messages in *batch*.
 
-    :raises PoisonedBody: its author got them wrong.
+    :raises PoisonedBody: the author packed them wrongly.
     """
     if batch.encoding != 0:
         raise PoisonedBody(f"unknown encoding {batch.encoding}")
     return unpack_entries(batch.body, batch.count)
 
 
-def read(history: History, run: StreamId, after: int, upto: int, most: int) -> Iterator[Piece | Missing]:
-    """What is held of *run* behind *after*, in order: one batch, and more up to *most* bytes.
+def read(history: History, run: StreamId, after: int, upto: int, most: int) -> Iterator[Messages | Missing]:
+    """Messages of *run* behind *after* that are held, in order: one batch, and more up to *most* bytes.
 
-    In the place of what is stored and damaged stands that it is missing.
+    A Missing takes the place of messages that are stored and damaged.
 
-    :param upto: at or under the head of the run.
-    :raises StoreError: it cannot be read now; that says nothing of what is held.
+    :param upto: the last message to read, at most the head of the run.
+    :raises StoreError: storage cannot be read now; the messages may be held nevertheless.
     """
     if (stream := history.get(run)) is None:
         return
@@ -66,4 +66,4 @@ def read(history: History, run: StreamId, after: int, upto: int, most: int) -> I
             entries = entries_of(batch)[first - batch.first : last - batch.first + 1]
         except PoisonedBody:
             entries = []
-        yield Piece(first, last, batch.sent, len(batch.body), entries)
+        yield Messages(first, last, batch.sent, len(batch.body), entries)

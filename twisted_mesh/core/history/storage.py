@@ -139,13 +139,13 @@ class Missing(NamedTuple):
     damaged: bool
 
 
-Piece = SignedBatch | Missing
+BatchOrMissing = SignedBatch | Missing
 
 
 class StoredBatches(Protocol):
     """The part of a store that the core reads from, in the reactor's thread, at any time."""
 
-    def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[Piece]:
+    def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[BatchOrMissing]:
         """Read the stored batches with messages *first* to *last*, in order, up to *most* bytes.
 
         The first of them is read even if it is larger.  One :class:`Missing` takes the place of damaged

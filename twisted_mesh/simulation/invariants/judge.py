@@ -23,7 +23,7 @@ def check_at_rest(world: World) -> None:
         for stream in member.node.history:
             if stream.run[0] == member.origin or stream.equivocated:
                 continue
-            if stream.first_waiting is not None:
+            if stream.batches.first_waiting is not None:
                 world.violated(member, "stalls", f"a hole in {show(stream.run)}")
             if max(member.delivered.get(stream.run, 0), stream.base) < stream.head:
                 world.violated(member, "missed", f"{show(stream.run)} is held but not delivered")
@@ -51,7 +51,7 @@ def check_complete(world: World) -> None:
 def is_waiting(world: World) -> bool:
     """Whether anyone honest still waits for a hole to be filled, or for its patience to be over."""
     streams = (stream for member in world.honest() for stream in member.node.history)
-    return any(stream.first_waiting is not None for stream in streams)
+    return any(stream.batches.first_waiting is not None for stream in streams)
 
 
 class _Authors:

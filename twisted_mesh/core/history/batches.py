@@ -1,0 +1,179 @@
+"""The batches of one stream that are in memory: *held* ones, and those that *wait* behind a hole.
+
+Contract: this keeps the batches in order, with the time at which each came, and adds up their sizes.
+What a stream announces or delivers of them is decided by
+:class:`~twisted_mesh.core.history.stream.Stream`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections import deque
+from collections.abc import Iterator
+from itertools import chain, islice
+from math import inf
+from typing import Final
+
+from twisted_mesh.wire.broadcast import Batch, SignedBatch
+
+_AROUND: Final = 500  # bytes of the Python objects around one batch (measured: 480)
+
+
+def cost(signed: SignedBatch) -> int:
+    """Bytes of memory that *signed* takes: its array, its body once more, and the objects around them."""
+    return len(signed.array) + len(signed.batch.body) + _AROUND
+
+
+class Batches:
+    """The batches of one stream in memory; ``len()`` counts them.
+
+    No held batch lies within another held one, and no waiting batch within another waiting one.  So both
+    groups are sorted by the first message and by the last message at once.
+
+    :ivar held_bytes: the :func:`cost` of all held batches; :ivar waiting_bytes: of all waiting ones.
+    :ivar gap_end: a gap separates the head of the stream from held batches that begin below this number.
+    """
+
+    __slots__ = ("_arrived", "_by_first", "_held", "_waiting", "gap_end", "held_bytes", "waiting_bytes")
+
+    def __init__(self) -> None:
+        self._by_first: dict[int, SignedBatch] = {}
+        self._arrived: dict[int, float] = {}
+        self._held: deque[int] = deque()  # the first messages, sorted; so below
+        self._waiting: list[int] = []
+        self.gap_end = self.held_bytes = self.waiting_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._by_first)
+
+    def get(self, first: int) -> SignedBatch | None:
+        """The batch that begins with message *first*."""
+        return self._by_first.get(first)
+
+    @property
+    def first_held(self) -> int | None:
+        """The lowest message that is held, or None."""
+        return self._held[0] if self._held else None
+
+    @property
+    def first_waiting(self) -> int | None:
+        """The lowest message that waits, or None."""
+        return self._waiting[0] if self._waiting else None
+
+    @property
+    def waiting_since(self) -> float:
+        """When the lowest waiting batch came, or a shorter batch that began with the same message."""
+        return self._arrived[self._waiting[0]]
+
+    def begin(self, head: int) -> int:
+        """The lowest message from which on all up to *head* are held; *head* + 1 if there is none."""
+        held = self._held
+        at = 0 if not held or held[0] >= self.gap_end else bisect_left(held, self.gap_end)
+        return held[at] if at < len(held) else head + 1
+
+    def is_waiting(self, batch: Batch) -> bool:
+        """Whether all messages of *batch* wait in one batch."""
+        before = bisect_right(self._waiting, batch.first)
+        return before > 0 and self._by_first[self._waiting[before - 1]].batch.last >= batch.last
+
+    def next_missing(self, first: int, high: int) -> tuple[int, int] | None:
+        """The lowest range of *first* to *high* that does not wait, or None."""
+        for at in range(max(bisect_right(self._waiting, first) - 1, 0), len(self._waiting)):
+            waiting = self._waiting[at]
+            if waiting > first or first > high:
+                high = min(high, waiting - 1)
+                break
+            first = max(first, self._by_first[waiting].batch.last + 1)
+        return (first, high) if first <= high else None
+
+    def wait(self, signed: SignedBatch, now: float) -> None:
+        """Keep *signed* behind a hole, in place of the waiting batches that lie within it."""
+        batch = signed.batch
+        start = end = bisect_left(self._waiting, batch.first)
+        # A longer batch with the same first message leaves the hole before it as old as it was.
+        arrived = self._arrived.get(batch.first, now)
+        while end < len(self._waiting) and self._by_first[self._waiting[end]].batch.last <= batch.last:
+            self.waiting_bytes -= cost(self._forget(self._waiting[end]))
+            end += 1
+        self._waiting[start:end] = [batch.first]
+        self._by_first[batch.first] = signed
+        self._arrived[batch.first] = arrived
+        self.waiting_bytes += cost(signed)
+
+    def join(self, signed: SignedBatch, arrived: float) -> list[Batch]:
+        """Hold *signed*, and the waiting batches that follow it without a hole; return these batches."""
+        self._hold(signed, arrived)
+        joined = [signed.batch]
+        passed = 0
+        for first in self._waiting:
+            if first > joined[-1].last + 1:
+                break
+            passed += 1
+            arrived = self._arrived[first]
+            waiting = self._forget(first)
+            self.waiting_bytes -= cost(waiting)
+            if waiting.batch.last > joined[-1].last:
+                self._hold(waiting, arrived)
+                joined.append(waiting.batch)
+        del self._waiting[:passed]  # all at once: one by one would take quadratic time
+        return joined
+
+    def join_waiting(self) -> list[Batch]:
+        """Hold the lowest waiting batch, and those that follow it without a hole."""
+        first = self._waiting.pop(0)
+        arrived = self._arrived[first]
+        signed = self._forget(first)
+        self.waiting_bytes -= cost(signed)
+        return self.join(signed, arrived)
+
+    def _hold(self, signed: SignedBatch, arrived: float) -> None:
+        first = signed.batch.first
+        while self._held and self._held[-1] >= first:
+            self.held_bytes -= cost(self._forget(self._held.pop()))
+        self.gap_end = min(self.gap_end, first)  # the batch may lie across a hole that was given up
+        self._held.append(first)
+        self._by_first[first] = signed
+        self._arrived[first] = arrived
+        self.held_bytes += cost(signed)
+
+    def newest_first(self) -> Iterator[tuple[float, SignedBatch]]:
+        """The held batches from the highest down, each with the time at which it came."""
+        return ((self._arrived[first], self._by_first[first]) for first in reversed(self._held))
+
+    def oldest(self) -> tuple[float, int] | None:
+        """When the lowest held batch came, and its last message; None if none is held."""
+        if not self._held:
+            return None
+        return self._arrived[self._held[0]], self._by_first[self._held[0]].batch.last
+
+    def drop_oldest(self) -> Batch:
+        """Forget the lowest held batch, and return it."""
+        signed = self._forget(self._held.popleft())
+        self.held_bytes -= cost(signed)
+        return signed.batch
+
+    def drop(self, last: int, below: float = inf) -> None:
+        """Forget the held batches that end with message *last* or earlier, and begin before *below*."""
+        while self._held and self._held[0] < below and self._by_first[self._held[0]].batch.last <= last:
+            self.drop_oldest()
+
+    def read(self, first: int, last: int, most: int, size: int = 0) -> Iterator[SignedBatch]:
+        """The batches with any of messages *first* to *last*: one, and more up to *most* bytes in all.
+
+        :param size: bytes of *most* that are used up already.
+        """
+        for start in chain.from_iterable(
+            islice(firsts, max(bisect_right(firsts, first) - 1, 0), None)
+            for firsts in (self._held, self._waiting)
+        ):
+            signed = self._by_first[start]
+            if signed.batch.last < first:
+                continue
+            if signed.batch.first > last or (size and size + len(signed.array) > most):
+                return
+            size += len(signed.array)
+            yield signed
+
+    def _forget(self, first: int) -> SignedBatch:
+        del self._arrived[first]
+        return self._by_first.pop(first)
