@@ -170,9 +170,11 @@ class MeshConfig:
     #: Bytes of direct messages to all nodes without an acknowledgement; one more is refused (guess).
     direct_bytes: int = 8 * MIB
     #: Nodes remembered that sent direct messages here, each with its newest run, so that no message is
-    #: delivered twice: the longest idle is forgotten.  Also nodes that were sent some: for one more, a node
-    #: for which nothing waits is forgotten; if there is none, the message is refused (guess).
-    direct_senders: int = 4096
+    #: delivered twice: one that is neither on the roster nor a neighbour is forgotten; if there is none,
+    #: the new one is not taken.  So it is above ``members_limit`` and ``links_limit`` together; half a KiB
+    #: each (measured).  Also nodes that were sent some: for one more, a node for which nothing waits is
+    #: forgotten; if there is none, the message is refused.
+    direct_senders: int = 16_384
 
     # Sending.
     #: Own messages no neighbour has taken; beyond this ``send()`` raises Congested (docs/protocol.rst).

@@ -9,9 +9,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.core.network import origin_of
 from tests.properties.profile import fixed
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.replies.direct import WINDOW, Incoming
 from twisted_mesh.core.replies.owed_receipt import OwedReceipt
 from twisted_mesh.core.replies.receipt_tracker import RANGES_MOST, ReceiptTracker, Taken
+from twisted_mesh.core.replies.senders import WINDOW, Incoming
 
 reverse = settings(fixed, max_examples=200)
 
@@ -126,7 +126,7 @@ class TestIncoming(SynchronousTestCase):
     @reverse
     @given(st.lists(direct_steps, max_size=60))
     def test_each_number_is_delivered_once_within_the_window(self, steps: list[tuple[str, int]]) -> None:
-        incoming, seen, over = Incoming(1), set[int](), 0
+        incoming, seen, over = Incoming(1, 0.0), set[int](), 0
         for kind, number in steps:
             if kind == "given up":
                 incoming.given_up_below(number)
@@ -144,5 +144,5 @@ class TestIncoming(SynchronousTestCase):
             while over + 1 in seen:
                 over += 1
             assert incoming.head == over
-            assert incoming.above == {one for one in seen if one > over}
-            assert len(incoming.above) < WINDOW
+            assert incoming.above == sum(1 << one - over - 1 for one in seen if one > over)
+            assert incoming.above.bit_length() <= WINDOW

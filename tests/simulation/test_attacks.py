@@ -6,6 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.length import at_length, only_at_length
 from twisted_mesh.simulation.adversaries.identities import Minter
+from twisted_mesh.simulation.adversaries.receipts import MintedSenders
 from twisted_mesh.simulation.scenarios.attacks import ATTACKS, VICTIM
 from twisted_mesh.simulation.scenarios.stage import Stage
 
@@ -50,6 +51,16 @@ class TestAttacks(SynchronousTestCase):
         only_at_length()
         stage = self.assert_nothing_comes_of("full-roster", 8)
         self.assertEqual({len(member.node.roster) for member in stage.world.honest()}, {128})
+
+    def test_direct_messages_said_again_when_their_senders_could_be_forgotten(self) -> None:
+        only_at_length()
+        stage = self.assert_nothing_comes_of("replayed-directs", 8)
+        adversaries = [member for member in stage.world.members if isinstance(member, MintedSenders)]
+        self.assertGreater(sum(len(member.heard) for member in adversaries), 10)
+        # Where it is full a sixteenth is forgotten at a time.
+        full = stage.world.config.direct_senders * 15 // 16
+        tables = [member.node.footprint()["direct_senders"] for member in stage.world.honest()]
+        self.assertGreaterEqual(max(tables), full)
 
     def test_addresses_of_rubbish_loopback_and_the_local_link(self) -> None:
         only_at_length()

@@ -10,8 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.wire.samples import EPOCH, IDENTITY, NETWORK, TESTS, VECTORS, payload
 from twisted_mesh.core.handshake import Handshake, LocalNode, Side
-from twisted_mesh.core.replies.direct import WINDOW
 from twisted_mesh.core.replies.routes import MOST_HOPS
+from twisted_mesh.core.replies.senders import WINDOW
 from twisted_mesh.errors import Reason
 from twisted_mesh.identity import verify
 from twisted_mesh.wire import codec, framing, greeting, membership, unpack_guard

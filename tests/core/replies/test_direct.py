@@ -9,8 +9,8 @@ from tests.core.network import acknowledged, closing, direct, of, origin_of, pre
 from tests.core.node_case import ALL
 from tests.core.replies_case import RepliesTestCase
 from twisted_mesh.core.events import Deliver, DirectEnded, Effect, LinkClosed, SendDirect, Timer
-from twisted_mesh.core.replies.direct import WINDOW, Incoming
 from twisted_mesh.core.replies.routes import DETOURS, MOST_HOPS
+from twisted_mesh.core.replies.senders import WINDOW, Incoming
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.bodies import join_entries, pack_entry
 from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT
@@ -25,16 +25,16 @@ class TestIncoming(SynchronousTestCase):
     """What one run sent: each number once, within the window."""
 
     def test_what_was_given_up_moves_the_head(self) -> None:
-        incoming = Incoming(1)
+        incoming = Incoming(1, 0)
         for number in (2, 5, 6, 9):
             incoming.takes(number)
         incoming.given_up_below(5)
-        self.assertEqual((incoming.head, incoming.above), (6, {9}))
+        self.assertEqual((incoming.head, incoming.above), (6, 0b100))
         incoming.given_up_below(3)
         self.assertEqual(incoming.head, 6)
         self.assertFalse(incoming.takes(4))
         incoming.given_up_below(2**62)
-        self.assertEqual((incoming.head, incoming.above), (2**62 - 1, set()))
+        self.assertEqual((incoming.head, incoming.above), (2**62 - 1, 0))
 
 
 class TestSending(RepliesTestCase):
@@ -239,10 +239,12 @@ class TestBounds(RepliesTestCase):
 
     def test_senders(self) -> None:
         self.begin(direct_senders=2)
-        for name in ("anna", "bert", "anna", "cleo"):
+        for name in ("anna", "bert"):
             self.receive(1, direct(name, "me", 1))
+        # Nobody on the roster is forgotten: the third is not taken, and comes again.
+        self.assertEqual(self.strays(direct("cleo", "me", 1)), ["dropped_directs"])
         self.assertEqual(self.node.footprint()["direct_senders"], 2)
-        self.assertEqual(self.got(self.receive(1, direct("anna", "me", 1))), [])  # the longest idle went
+        self.assertEqual(self.got(self.receive(1, direct("anna", "me", 1), direct("bert", "me", 1))), [])
 
     def test_a_sender_with_runs_without_end_pushes_nobody_out(self) -> None:
         self.begin(direct_senders=4)
@@ -251,6 +253,70 @@ class TestBounds(RepliesTestCase):
             self.receive(2, direct("bert", "me", 1, epoch=epoch))
         self.assertEqual(self.node.footprint()["direct_senders"], 2)
         self.assertEqual(self.got(self.receive(2, direct("anna", "me", 1))), [])
+
+
+class TestForgottenSenders(RepliesTestCase):
+    """Senders that are made up push nobody out whose messages a relay could repeat."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.begin(members_limit=8, direct_senders=16)
+
+    def mint(self, first: int, last: int) -> None:
+        """Made up members say that they leave, so that each makes room for the next, and write."""
+        for number in range(first, last + 1):
+            name = f"minted {number}"
+            self.receive(2, presence(name, flags=PresenceFlags.LEAVING))
+            self.receive(2, direct(name, "me", 1))
+
+    def leave(self, name: str) -> SignedRecord:
+        """Somebody leaves, and is forgotten; its last record but one."""
+        before = presence(name, 2, flags=PresenceFlags.EPHEMERAL)
+        self.receive(1, before)
+        self.receive(1, presence(name, 3, flags=PresenceFlags.EPHEMERAL | PresenceFlags.LEAVING))
+        self.wait(400)
+        self.assertIsNone(self.state(name))
+        return before
+
+    def test_a_member_is_never_forgotten(self) -> None:
+        self.receive(1, direct("dora", "me", 1))
+        self.mint(1, 100)
+        self.assertEqual(self.node.footprint()["direct_senders"], 16)
+        effects = self.receive(1, direct("dora", "me", 1))
+        self.assertEqual((self.got(effects), self.acks(effects, 1)), ([], [("dora", 1)]))
+
+    def test_nor_a_neighbour_without_a_record(self) -> None:
+        self.up(4, "emil")
+        self.receive(4, direct("emil", "me", 1))
+        self.mint(1, 100)
+        self.assertEqual(self.got(self.receive(4, direct("emil", "me", 1))), [])
+
+    def test_who_came_last_goes_first(self) -> None:
+        # Somebody that has left is brought back by its old record, and repeated.
+        self.receive(1, direct("dora", "me", 1))
+        self.mint(1, 20)
+        before = self.leave("dora")
+        self.mint(21, 100)
+        self.receive(2, before)
+        self.assertEqual(self.got(self.receive(2, direct("dora", "me", 1))), [])
+        self.assertEqual(self.got(self.receive(2, direct("dora", "me", 2))), [2])
+
+    def test_of_those_known_for_ten_minutes_the_longest_idle_goes(self) -> None:
+        self.begin(members_limit=8, direct_senders=6)
+        records = {}
+        for name in ("dora", "emil", "fred"):
+            self.receive(1, presence(name, interval=3_000_000), direct(name, "me", 1))
+        self.receive(1, direct("dora", "me", 2))
+        for name in ("dora", "emil", "fred"):
+            records[name] = self.leave(name)
+        self.wait(600)
+        self.mint(1, 3)
+        self.receive(1, presence("gina"), direct("gina", "me", 1))  # all the minted are on the roster, too
+        for name in ("dora", "fred", "emil"):
+            self.receive(1, records[name])
+        repeats = [direct("dora", "me", 2), direct("fred", "me", 1), direct("emil", "me", 1)]
+        self.assertEqual(self.got(self.receive(1, *repeats)), [1])
+        self.assertEqual(self.node.footprint()["direct_senders"], 6)
 
 
 class TestTaking(RepliesTestCase):

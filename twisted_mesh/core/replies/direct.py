@@ -1,10 +1,10 @@
 """Direct messages: to one node wherever it is, acknowledged, delivered once in a run.
 
 Contract: a message is repeated until the destination has signed an acknowledgement, or until
-``direct_timeout``: each time over the best link and over another one, too.  For every sender's run the
-destination remembers a head and the numbers above it that came, so that a repeat is acknowledged again and
-not delivered again.  Relays verify, and keep only the link over which each message came first: its
-acknowledgement goes back over that link.
+``direct_timeout``: each time over the best link and over another one, too.  The destination remembers which
+numbers of every sender came (:mod:`~twisted_mesh.core.replies.senders`), so that a repeat is acknowledged
+again and not delivered again.  Relays verify, and keep only the link over which each message came first:
+its acknowledgement goes back over that link.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.membership.roster import Roster
 from twisted_mesh.core.replies.routes import DETOURS, MOST_HOPS, Routes
+from twisted_mesh.core.replies.senders import WINDOW, Senders
 from twisted_mesh.core.signing import Signer
 from twisted_mesh.errors import PoisonedBody
 from twisted_mesh.wire.bodies import Entry, unpack_entries
@@ -32,7 +33,6 @@ from twisted_mesh.wire.replies import MAX_TRIES, Direct, DirectAck
 from twisted_mesh.wire.signed import SignedRecord
 
 _AROUND: Final = 500  # bytes of memory that a waiting message needs beside its body (guess)
-WINDOW: Final = 1024  # numbers above the head that are accepted (docs/protocol.rst)
 _ENDED: Final = "it has left"
 
 # Origin, epoch, destination, destination_epoch, number, tries: of one message, as often as it was sent.
@@ -69,43 +69,6 @@ class Outgoing:
         self.waiting: OrderedDict[int, Sent] = OrderedDict()  # by number
 
 
-class Incoming:
-    """The messages from one run of one node.
-
-    :ivar epoch: of that run.
-    :ivar head: all numbers up to this came or were given up; :ivar above: the higher ones that came.
-    """
-
-    __slots__ = ("above", "epoch", "head")
-
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-        self.head = 0
-        self.above: set[int] = set()
-
-    def given_up_below(self, oldest: int) -> None:
-        """Raise the head: the sender repeats no message below *oldest*."""
-        if oldest - 1 > self.head:
-            self.head = oldest - 1
-            self.above = {number for number in self.above if number > self.head}
-            self._join()
-
-    def takes(self, number: int) -> bool | None:
-        """Whether *number* is new; None if it is too far above the head to be remembered."""
-        if number <= self.head or number in self.above:
-            return False
-        if number > self.head + WINDOW:
-            return None
-        self.above.add(number)
-        self._join()
-        return True
-
-    def _join(self) -> None:
-        while self.head + 1 in self.above:
-            self.head += 1
-            self.above.remove(self.head)
-
-
 class Directs:
     """The direct messages of a node.
 
@@ -123,7 +86,7 @@ class Directs:
         self._routes = routes
         self._effects = effects
         self._outgoing: dict[bytes, Outgoing] = {}
-        self._incoming: OrderedDict[bytes, Incoming] = OrderedDict()  # the longest idle first
+        self._senders = Senders(config, roster, routes.links)
         self._first_arrivals: FirstArrivals[_Passage] = FirstArrivals()
         self._bytes = 0  # of all messages that wait to be acknowledged
         self._highest = 0  # number ever given: a destination that is forgotten here knows lower ones
@@ -260,7 +223,7 @@ class Directs:
         elif isinstance(record, DirectAck):
             self._acknowledged(record)
         else:
-            self._take(link, record)
+            self._take(link, record, now)
 
     def _relay(self, link: Link, signed: SignedRecord, record: Direct | DirectAck, now: float) -> None:
         """Pass a message on towards its destination, an acknowledgement back over the message's links.
@@ -294,14 +257,12 @@ class Directs:
             self._bytes -= sent.size
             self._end(sent.token, None)
 
-    def _take(self, link: Link, direct: Direct) -> None:
+    def _take(self, link: Link, direct: Direct, now: float) -> None:
         entries = self._entries(direct)
-        incoming = self._incoming_of(direct)
-        if entries is None or incoming is None:
+        if entries is None or self._senders.is_over(direct):
             self.counts["stray_directs"] += 1
             return
-        incoming.given_up_below(direct.oldest)
-        if (news := incoming.takes(direct.number)) is None:
+        if (news := self._senders.takes(direct, now)) is None:
             self.counts["dropped_directs"] += 1
             return
         if news:
@@ -323,22 +284,6 @@ class Directs:
         except PoisonedBody:
             return None
         return entries if len(entries) <= MAX_BATCH_COUNT else None
-
-    def _incoming_of(self, direct: Direct) -> Incoming | None:
-        """The messages from the sender's run, None if the sender has begun a newer one.
-
-        One run of each node is remembered: else a node with many runs would displace the others.
-        """
-        incoming = self._incoming.get(direct.origin)
-        epoch = self._roster.rank(direct.origin)[0] if incoming is None else incoming.epoch
-        if direct.epoch < epoch:
-            return None
-        if incoming is None or direct.epoch > incoming.epoch:
-            incoming = self._incoming[direct.origin] = Incoming(direct.epoch)
-        self._incoming.move_to_end(direct.origin)
-        if len(self._incoming) > self._config.direct_senders:
-            self._incoming.popitem(last=False)
-        return incoming
 
     # ── time ────────────────────────────────────────────────────────────────────────
 
@@ -376,7 +321,6 @@ class Directs:
             "direct_destinations": len(self._outgoing),
             "direct_waiting": sum(len(outgoing.waiting) for outgoing in self._outgoing.values()),
             "direct_bytes": self._bytes,
-            "direct_senders": len(self._incoming),
             "direct_first_arrivals": len(self._first_arrivals),
-            "direct_ahead": sum(len(incoming.above) for incoming in self._incoming.values()),
+            **self._senders.footprint(),
         }

@@ -38,7 +38,7 @@ from twisted_mesh.wire.membership import (
     Suspect,
 )
 from twisted_mesh.wire.membership import Roster as RosterFrame
-from twisted_mesh.wire.signed import SignedRecord
+from twisted_mesh.wire.signed import Record, SignedRecord
 
 _MOST_HEARD = 10_000  # records a replayer keeps
 MINTED = "minted"  # the label of made up authors
@@ -79,7 +79,7 @@ class Adversary(Member):
         """Send *frame* over one link."""
         Member.transmit(self, number, frame, 200)
 
-    def record(self, record: Presence | Suspect, sign: Sign) -> SignedRecord:
+    def record(self, record: Record, sign: Sign) -> SignedRecord:
         """*record*, signed by *sign*."""
         array = codec.pack(record)
         return SignedRecord(record, sign(codec.signed_text(self.world.digest, array, record.kind)), array)

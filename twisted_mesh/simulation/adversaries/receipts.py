@@ -10,12 +10,13 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from twisted_mesh.core import events
-from twisted_mesh.simulation.adversaries.identities import Adversary
-from twisted_mesh.simulation.member import Member
+from twisted_mesh.simulation.adversaries.identities import Adversary, Minter
+from twisted_mesh.simulation.member import Member, Surroundings
 from twisted_mesh.simulation.trace import AnyFrame
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, pack_entry
-from twisted_mesh.wire.membership import Presence
+from twisted_mesh.wire.greeting import Address
+from twisted_mesh.wire.membership import Presence, PresenceFlags
 from twisted_mesh.wire.replies import Direct, DirectAck, Receipt, Receipts, SignedReceipt
 from twisted_mesh.wire.signed import Record, SignedRecord
 
@@ -151,6 +152,49 @@ class Replayer(Adversary):
                 hops = random.randrange(31)
                 frame = Receipts([replace(signed, hops=hops) for signed in frame.entries])
             self.put(frame)
+
+
+class MintedSenders(Minter):
+    """Lets made up authors write until nobody else is remembered, and repeats what others once wrote.
+
+    :ivar heard: the direct messages of others that came by.
+    """
+
+    pace = 0.5
+    each_time = 2
+    is_silent = True
+
+    def __init__(self, world: Surroundings, number: int) -> None:
+        super().__init__(world, number)
+        self.heard: list[SignedRecord] = []
+
+    def handle(self, event: events.Event) -> None:
+        """Keep the direct messages of others."""
+        if isinstance(event, events.Received) and len(self.heard) < _KEPT:
+            signed = (frame for frame in event.frames if isinstance(frame, SignedRecord))
+            self.heard += (frame for frame in signed if isinstance(frame.record, Direct))
+        super().handle(event)
+
+    def presence(self, origin: bytes, address: Address | None = None) -> Presence:
+        """It leaves at once, so that the next one has room on every roster."""
+        return replace(super().presence(origin, address), flags=PresenceFlags.LEAVING)
+
+    def act(self) -> None:
+        """Some more authors, each with a message for everybody; then the old messages."""
+        if not self.node.membership.joined:
+            return
+        body = join_entries([pack_entry(2, [0])])
+        records = (signed.record for signed in self.heard)
+        readers = {
+            (one.destination, one.destination_epoch): None for one in records if isinstance(one, Direct)
+        }
+        for _ in range(self.each_time):
+            origin, sign = self.mint()
+            self.put(self.record(self.presence(origin), sign))
+            for reader in readers:
+                self.put(self.record(Direct(origin, 1, *reader, 1, 1, 0, body), sign))
+        for signed in self.world.random.sample(self.heard, min(_SOME, len(self.heard))):
+            self.put(replace(signed, hops=0))
 
 
 RECEIPT_ADVERSARIES: tuple[type[Member], ...] = (Swallower, Tirer, Overstater, Forger, Rusher, Replayer)

@@ -7,10 +7,13 @@ limit.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from functools import partial
+from itertools import permutations
 
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.events import SendDirect
 from twisted_mesh.simulation.adversaries.identities import (
     Accuser,
     Encircler,
@@ -20,9 +23,11 @@ from twisted_mesh.simulation.adversaries.identities import (
     Misleader,
     Replayer,
 )
+from twisted_mesh.simulation.adversaries.receipts import MintedSenders
 from twisted_mesh.simulation.invariants.membership import patience
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.scenarios.stage import FORMED, Scene, Stage, later
+from twisted_mesh.wire.bodies import join_entries, pack_entry
 
 ATTACKED = 30.0  # seconds of traffic while it goes on; it does not end with them
 VICTIM = "192.0.2.7"  # a host that has nothing to do with the mesh
@@ -51,6 +56,29 @@ def _replayed(stage: Stage) -> None:
     later(world, 10.0, stage.gather, 1.0, [newcomer])
     stage.run(ATTACKED)
     stage.end(2 * patience(world.config))
+    _note_frames(stage)
+
+
+def _rewritten(stage: Stage) -> None:
+    """Everybody writes to everybody else, and each message comes once."""
+    world = stage.world
+    stage.gather()
+    stage.run(FORMED)
+    members = stage.members()
+    for token, (member, reader) in enumerate(permutations(members, 2), 1):
+        body = join_entries([pack_entry(2, [token])])
+        later(world, world.random.random(), member.handle, SendDirect(token, reader.origin, body))
+    stage.chat(ATTACKED, 2.0)
+    stage.run(ATTACKED)
+    stage.end(patience(world.config))
+    for member in members:
+        letters = Counter((origin, packets[0]) for origin, packets in member.directs)
+        twice = [token for (_, token), times in letters.items() if token and times > 1]
+        if twice:
+            world.violated(member, "directs", f"{len(twice)} came twice")
+    minted = sum(member.minted for member in world.members if isinstance(member, Minter))
+    came = sum(1 for member in members for _, packets in member.directs if packets[0])
+    stage.note(f"{minted} authors minted; {came} direct messages came")
     _note_frames(stage)
 
 
@@ -133,6 +161,8 @@ BRISK = MeshConfig(presence_interval=10.0)
 FEW = replace(BRISK, authors_burst=64, authors_a_minute=60.0)
 #: And there is room for few, which made up ones take in seconds.
 FULL = replace(FEW, members_limit=128)
+#: The same for those that write, and for their authors: they are forgotten in seconds.
+FORGETFUL = replace(BRISK, authors_a_minute=6000.0, members_limit=64, direct_senders=96)
 
 ATTACKS = {
     "forged": Scene(_attack, 20, BRISK, kinds=(Forger, Forger)),
@@ -141,6 +171,7 @@ ATTACKS = {
     "minted-accusers": Scene(_attack, 16, replace(FEW, presence_interval=30.0), kinds=(MintedAccusers,)),
     "minted": Scene(_minted, 16, FEW, kinds=(Minter,)),
     "full-roster": Scene(_attack, 16, FULL, kinds=(Minter,)),
+    "replayed-directs": Scene(_rewritten, 12, FORGETFUL, kinds=(MintedSenders, MintedSenders)),
     "rubbish": Scene(_misled, 20, BRISK, kinds=(Misleader, Misleader)),
     "victim": Scene(_misled, 20, BRISK, kinds=(ToOneVictim, ToOneVictim)),
     "eclipse": Scene(_surrounded, 51, kinds=(Encircler,) * 5),
