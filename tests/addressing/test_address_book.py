@@ -219,8 +219,7 @@ class TestIsolation(MeshCase):
         self.assertEqual(len(self.log("the address book is not written yet")), 1)
 
     def test_so_does_one_that_was_dialled(self) -> None:
-        a, b = self.node(), self.known("b")
-        self.link((a, b))
+        a, b = self.linked(self.node(), self.known("b"))
         self.stop(b)
         self.stop(a)
         a.startService()
@@ -240,8 +239,7 @@ class TestIsolation(MeshCase):
         self.assertEqual([*b.routing_table], [a.id])
 
     def test_another_node_at_the_address_is_not_taken_for_it(self) -> None:
-        a, b = self.node(), self.known("b")
-        self.link((a, b))
+        a, b = self.linked(self.node(), self.known("b"))
         self.stop(a)
         self.serve((self.puppet(Side.ACCEPTOR) for _ in range(100)), host=self.host(a))
         self.network.advance(20)

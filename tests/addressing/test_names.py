@@ -106,8 +106,7 @@ class TestAllAddressesInTurn(NamedCase):
         self.assertEqual(list(a.routing_table), [b.id])
 
     def test_members_that_tell_one_name(self) -> None:
-        b, c = (self.node(overlay=True, out_addr=(NAME, PORT)) for _ in range(2))
-        self.link((b, c))
+        b, c = self.chain(2, overlay=True, out_addr=(NAME, PORT))
         a = self.named(b, c, overlay=True)
         a.connect(self.host(c), PORT)
         self.network.advance(10)

@@ -430,8 +430,7 @@ class TestDebugLevels(MeshCase):
             self.assertNotIn("xxxx", "".join(map(str, self._lines[before:])))
 
     def test_payloads_are_shown_at_level_five_alone_and_cut(self) -> None:
-        a, b = self.node(debug_level=5), self.node(debug_level=5)
-        self.link((a, b))
+        a, _b = self.linked(self.node(debug_level=5), self.node(debug_level=5))
         self.send(a, "x" * 200)
         for way in ("out: type 0, 205 bytes, ", "in: type 0, "):
             (line,) = self.log(way)
@@ -440,8 +439,7 @@ class TestDebugLevels(MeshCase):
             self.assertTrue(line.endswith("…"))
 
     def test_each_message_out_is_shown_once_whatever_sent_it(self) -> None:
-        a, b = self.node(debug_level=5), self.node()
-        self.link((a, b))
+        a, b = self.linked(self.node(debug_level=5), self.node())
         self.send(b, "ask")
         a.send("sent")
         a.send("beside", flag=flags.whisper)

@@ -175,8 +175,7 @@ class TestSendTo(MeshCase):
         self.assertEqual(a.footprint()["direct_waiting"], 0)
 
     def test_too_many_that_wait_are_refused(self) -> None:
-        a, b = self.node(limits={"direct_window": 3}), self.node()
-        self.link((a, b), after=1)
+        a, b = self.linked(self.node(limits={"direct_window": 3}), self.node(), after=1)
         self.mesh.partition([0])
         waiting = [a.send_to(b.id, number) for number in range(3)]
         error = self.failureResultOf(a.send_to(b.id, 3), Unreachable).value

@@ -105,8 +105,7 @@ class TestMembers(MembersCase):
         self.assertAlmostEqual(a.members[c.id].since, 10.0, places=1)
 
     def test_who_is_silent_is_down_and_up_again_with_its_next_word(self) -> None:
-        a, b = self.keyed(), self.keyed()
-        self.link((a, b))
+        a, b = self.linked(self.keyed(), self.keyed())
         self.network.part([self.host(a)], [self.host(b)])
         self.network.advance(200)
         self.assertEqual(self.state(a, b), "down")
@@ -157,8 +156,7 @@ class TestMembers(MembersCase):
         self.assertEqual(dict(a.members), {})
 
     def test_a_new_run_is_the_same_member_with_another_epoch(self) -> None:
-        a, b = self.keyed(), self.keyed()
-        self.link((a, b))
+        a, b = self.linked(self.keyed(), self.keyed())
         before = a.members[b.id]
         self.stop(b)
         b.startService()
@@ -191,8 +189,7 @@ class TestMembers(MembersCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_changes_are_logged_from_level_one_on(self) -> None:
-        a, b = self.node(debug_level=1), self.node(label="x\x1b[2J")
-        self.link((a, b))
+        _a, b = self.linked(self.node(debug_level=1), self.node(label="x\x1b[2J"))
         self.stop(b)
         lines = self.log("member ")
         self.assertEqual([line.rpartition("' ")[2] for line in lines], ["is up", "has left"])
@@ -201,8 +198,7 @@ class TestMembers(MembersCase):
 
 class TestGuests(MembersCase):
     def test_they_are_nowhere_shown_and_say_what_they_like(self) -> None:
-        a, guest, b = self.node(), self.node(role="guest"), self.node()
-        self.link((a, guest), (guest, b))
+        a, guest, b = self.linked(self.node(), self.node(role="guest"), self.node())
         a.send("to the guest")
         self.send(guest, "from the guest", after=40)
         self.assertEqual(sorted(self.got(b)), ["from the guest", "to the guest"])

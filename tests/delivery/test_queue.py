@@ -8,17 +8,25 @@ from typing import Any
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred
 
-from tests.support.meshcase import MeshCase, batch, consume, rest, take
+from tests.support.meshcase import MeshCase, Puppet, batch, consume, rest, take
 from twisted_mesh.delivery.queue import MessageQueue
 from twisted_mesh.message import Message
 from twisted_mesh.service import MeshService
 
 
 class TestMessages(MeshCase):
-    def pair(self, **limits: int) -> tuple[MeshService, MeshService]:
-        a, b = self.node(), self.node(limits=limits or None)
-        self.link((a, b))
-        return a, b
+    def pair(self, **limits: int) -> list[MeshService]:
+        return self.linked(self.node(), self.node(limits=limits))
+
+    def consumer(self, **limits: int) -> tuple[MeshService, MeshService, MessageQueue]:
+        """An author, a node that is linked with it, and an iterator there."""
+        a, b = self.pair(**limits)
+        return a, b, b.messages()
+
+    def fed(self, limits: dict[str, Any]) -> tuple[MeshService, Puppet, MessageQueue]:
+        """A node, a peer that sends it what the test says, and an iterator of the node."""
+        b = self.node(limits=limits)
+        return b, self.joined(b), b.messages()
 
     def test_each_iterator_gets_every_message_in_order(self) -> None:
         a, b = self.pair()
@@ -47,8 +55,7 @@ class TestMessages(MeshCase):
         self.failureResultOf(done, CancelledError)
 
     def test_it_ends_at_stop_after_what_is_queued_and_stays_so(self) -> None:
-        a, b = self.pair()
-        queue = b.messages()
+        a, b, queue = self.consumer()
         self.send(a, 1, 2)
         b.stopService()
         self.network.advance(5)
@@ -83,8 +90,7 @@ class TestMessages(MeshCase):
         self.assertEqual(self.got(b), list(range(106)))
 
     def test_it_is_bounded_by_bytes_but_takes_one_message_however_large(self) -> None:
-        a, b = self.pair(queue_bytes=1000)
-        queue = b.messages()
+        a, _b, queue = self.consumer(queue_bytes=1000)
         for number in range(5):
             self.send(a, [number, b"x" * 390])
         self.assertEqual(len(queue), 2)
@@ -97,8 +103,7 @@ class TestMessages(MeshCase):
         self.assertEqual(got, list(range(6)))
 
     def test_what_has_left_the_history_is_a_gap_told_before_the_next_message(self) -> None:
-        a, b = self.pair(queue_limit=10, history_bytes=20_000)
-        queue = b.messages()
+        a, b, queue = self.consumer(queue_limit=10, history_bytes=20_000)
         for number in range(100):
             self.send(a, [number, b"x" * 500])
         held = next(iter(self.parts_of(b).driver.node.history)).low
@@ -111,8 +116,7 @@ class TestMessages(MeshCase):
         self.assertEqual([n for n, _ in self.run_to_end(take(queue, 100 - held))], list(range(held, 100)))
 
     def test_where_all_has_left_the_history_the_gap_is_told_and_the_wait_goes_on(self) -> None:
-        a, b = self.pair(queue_limit=2, history_seconds=10)
-        queue = b.messages()
+        a, b, queue = self.consumer(queue_limit=2, history_seconds=10)
         self.send(a, *range(5))
         self.network.advance(30)
         self.run_to_end(take(queue, 2))
@@ -124,9 +128,7 @@ class TestMessages(MeshCase):
         self.assertEqual(queue.untaken, 0)
 
     def test_a_gap_within_what_waits_is_told_once_and_the_order_kept(self) -> None:
-        b = self.node(limits={"queue_limit": 2, "gap_patience": 5, "compare_interval": 100})
-        puppet = self.joined(b)
-        queue = b.messages()
+        b, puppet, queue = self.fed({"queue_limit": 2, "gap_patience": 5, "compare_interval": 100})
         puppet.send(batch(puppet.me, 1, 1, 2, 3), batch(puppet.me, 6, 6, 7))
         self.network.advance(7)
         self.assertEqual(self.run_to_end(take(queue, 5)), [1, 2, 3, 6, 7])
@@ -134,9 +136,9 @@ class TestMessages(MeshCase):
 
     def holed(self, **limits: Any) -> tuple[MeshService, MessageQueue]:
         """A node that was sent 1 to 60 but for 21 to 30 and 41 to 50, which it has given up; a consumer."""
-        b = self.node(limits={"queue_limit": 5, "gap_patience": 5, "compare_interval": 100, **limits})
-        puppet = self.joined(b)
-        queue = b.messages()
+        b, puppet, queue = self.fed(
+            {"queue_limit": 5, "gap_patience": 5, "compare_interval": 100, **limits}
+        )
         for first in (*range(1, 21), *range(31, 41), *range(51, 61)):
             puppet.send(batch(puppet.me, first, first))
             self.network.advance(0.01)
@@ -160,9 +162,7 @@ class TestMessages(MeshCase):
         self.assertEqual({gap[2] for gap in gaps[2:]}, {"the consumer was too slow"})
 
     def test_of_a_hole_nothing_is_held_where_every_consumer_has_what_came_before(self) -> None:
-        b = self.node(limits={"gap_patience": 5, "compare_interval": 100})
-        puppet = self.joined(b)
-        queue = b.messages()
+        b, puppet, queue = self.fed({"gap_patience": 5, "compare_interval": 100})
         puppet.send(batch(puppet.me, 1, 1, 2, 3), batch(puppet.me, 6, 6), batch(puppet.me, 9, 9))
         self.network.pump()
         self.assertEqual(self.run_to_end(take(queue, 3)), [1, 2, 3])
@@ -208,9 +208,7 @@ class TestMessages(MeshCase):
         self.assertLessEqual(waits, 40)
 
     def test_of_too_many_runs_the_one_that_waits_longest_is_given_up(self) -> None:
-        b = self.node(limits={"queue_limit": 1, "open_streams": 3})
-        puppet = self.joined(b)
-        queue = b.messages()
+        b, puppet, queue = self.fed({"queue_limit": 1, "open_streams": 3})
         authors = [self.puppet().me for _ in range(6)]
         for author in authors:
             puppet.send(batch(author, 1, "a", "b"))
@@ -222,9 +220,7 @@ class TestMessages(MeshCase):
         self.assertEqual(gaps, [(authors[0].id, 2, 2), (authors[1].id, 1, 2), (authors[2].id, 1, 2)])
 
     def test_who_takes_nothing_is_told_at_once_of_runs_that_are_given_up(self) -> None:
-        b = self.node(limits={"queue_limit": 1, "open_streams": 3})
-        puppet = self.joined(b)
-        queue = b.messages()
+        b, puppet, queue = self.fed({"queue_limit": 1, "open_streams": 3})
         me = self.puppet().me
         for epoch in range(1, 21):
             puppet.send(batch(msgspec.structs.replace(me, epoch=epoch), 1, "a", "b"))
@@ -247,17 +243,14 @@ class TestMessages(MeshCase):
         self.assertEqual([n for n in got if n != "c"], list(range(39)))
 
     def test_a_message_that_cannot_be_read_is_no_gap(self) -> None:
-        b = self.node(limits={"queue_limit": 1})
-        puppet = self.joined(b)
-        queue = b.messages()
+        b, puppet, queue = self.fed({"queue_limit": 1})
         puppet.send(batch(puppet.me, 1, 1, 2), batch(puppet.me, 3, 3, encoding=9), batch(puppet.me, 4, 4))
         self.network.pump()
         self.assertEqual(self.run_to_end(take(queue, 3)), [1, 2, 4])
         self.assertEqual((len(self.happened(b, "failure")), self.happened(b, "gap")), (1, []))
 
     def test_a_listener_that_takes_within_a_batch_gets_each_message_once(self) -> None:
-        a, b = self.pair(queue_limit=2)
-        queue = b.messages()
+        a, b, queue = self.consumer(queue_limit=2)
         got: list[object] = []
 
         def listener(message: Message) -> None:
@@ -270,8 +263,7 @@ class TestMessages(MeshCase):
         self.assertEqual(got, list(range(8)))
 
     def test_the_history_is_read_to_its_end_after_the_stop(self) -> None:
-        a, b = self.pair(queue_limit=3)
-        queue = b.messages()
+        a, b, queue = self.consumer(queue_limit=3)
         self.send(a, *range(20))
         b.stopService()
         self.network.advance(5)
@@ -279,8 +271,7 @@ class TestMessages(MeshCase):
         self.assertEqual(self.run_to_end(rest(queue)), list(range(20)))
 
     def test_one_that_is_closed_receives_nothing_more_and_ends_after_what_had_come(self) -> None:
-        a, b = self.pair(queue_limit=3)
-        queue = b.messages()
+        a, b, queue = self.consumer(queue_limit=3)
         self.send(a, *range(10))
         queue.close()
         queue.close()  # as often as one likes
@@ -290,8 +281,7 @@ class TestMessages(MeshCase):
         self.assertEqual((self.run_to_end(rest(queue)), self.happened(b, "gap")), ([], []))
 
     def test_one_that_closes_another_within_a_batch_is_obeyed_at_once(self) -> None:
-        a, b = self.pair()
-        queue = b.messages()
+        a, b, queue = self.consumer()
 
         def listener(message: Message) -> None:
             if message.packets[1] == 2:
@@ -304,15 +294,13 @@ class TestMessages(MeshCase):
         self.assertEqual([message.packets[1] for message in queue.peek()], [0, 1])
 
     def test_who_waits_for_one_that_is_closed_is_at_its_end(self) -> None:
-        _, b = self.pair()
-        queue = b.messages()
+        _, _, queue = self.consumer()
         done = Deferred.fromCoroutine(rest(queue))
         queue.close()
         self.assertEqual(self.successResultOf(done), [])
 
     def test_whispers_beyond_the_bounds_are_dropped_counted_and_logged_once(self) -> None:
-        a, b = self.pair(queue_limit=2)
-        queue = b.messages()
+        a, b, queue = self.consumer(queue_limit=2)
         for number in range(5):
             a.routing_table[b.id].whisper(number)
         self.network.pump()
@@ -321,8 +309,7 @@ class TestMessages(MeshCase):
         self.assertEqual(len(self.log("a consumer is too slow")), 1)
 
     def test_an_iterator_nobody_holds_is_forgotten(self) -> None:
-        a, b = self.pair()
-        queue = b.messages()
+        a, b, queue = self.consumer()
         self.assertEqual(len(b._delivery._queues), 1)
         del queue
         gc.collect(1)
@@ -353,8 +340,7 @@ class TestMessages(MeshCase):
         self.assertEqual(b.footprint()["consumers"], 0)
 
     def test_one_consumer_at_a_time(self) -> None:
-        _, b = self.pair()
-        queue = b.messages()
+        _, _, queue = self.consumer()
         first = Deferred.fromCoroutine(take(queue, 1))
         self.failureResultOf(Deferred.fromCoroutine(take(queue, 1)), RuntimeError)
         self.assertNoResult(first)
@@ -362,8 +348,7 @@ class TestMessages(MeshCase):
         self.failureResultOf(first, CancelledError)
 
     def test_a_cancelled_wait_loses_nothing(self) -> None:
-        a, b = self.pair()
-        queue = b.messages()
+        a, _b, queue = self.consumer()
         waiting = Deferred.fromCoroutine(take(queue, 1))
         waiting.cancel()
         self.failureResultOf(waiting, CancelledError)

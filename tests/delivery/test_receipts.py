@@ -119,8 +119,7 @@ class TestLive(ReceiptCase):
 
 class TestWaiting(ReceiptCase):
     def test_a_timeout_that_is_no_number_is_refused_at_once(self) -> None:
-        a, b = self.keyed(), self.keyed()
-        self.link((a, b))
+        a, _b = self.linked(self.keyed(), self.keyed())
         receipt = self.ask(a, "x")
         for timeout in NO_TIMEOUTS:
             error = self.assertRaises(LocalError, receipt.complete, timeout)
@@ -128,8 +127,7 @@ class TestWaiting(ReceiptCase):
         self.assertEqual(len(receipt._waiting), 0)
 
     def test_one_that_no_process_lives_to_see_is_as_none(self) -> None:
-        a, b = self.keyed(), self.keyed()
-        self.link((a, b))
+        a, _b = self.linked(self.keyed(), self.keyed())
         receipt = a.send("x", receipt=True)
         waiting = [receipt.complete(timeout) for timeout in (float("inf"), 10**400, None)]
         self.network.advance(1)
@@ -137,8 +135,7 @@ class TestWaiting(ReceiptCase):
             self.successResultOf(each)
 
     def test_a_time_out_holds_the_receipt_which_goes_on(self) -> None:
-        a, b, c = self.keyed(), self.keyed(), self.with_history()
-        self.link((a, b), (b, c), after=1)
+        a, b, c = self.linked(self.keyed(), self.keyed(), self.with_history(), after=1)
         number = self.kill(c)
         receipt = self.ask(a, "x")
         waits, other = receipt.complete(5), receipt.complete()
@@ -180,8 +177,7 @@ class TestWaiting(ReceiptCase):
         self.assertRaises(NotRunning, a.send, "x", receipt=True)
 
     def test_of_too_many_the_oldest_is_closed(self) -> None:
-        a, b = self.node(limits={"receipts_limit": 3}), self.node()
-        self.link((a, b), after=1)
+        a, b = self.linked(self.node(limits={"receipts_limit": 3}), self.node(), after=1)
         queue = b.messages()
         first, *rest = [a.send(number, receipt=True) for number in range(3)]
         waits = first.complete(60)
@@ -241,8 +237,7 @@ class TestMembership(ReceiptCase):
         self.assertTrue(at_a.is_complete and at_b.is_complete)
 
     def test_alone_once_all_are_gone_for_good(self) -> None:
-        a, b = self.node(identity=None), self.node(identity=None)
-        self.link((a, b), after=1)
+        a, b = self.linked(self.node(identity=None), self.node(identity=None), after=1)
         self.stop(b)
         self.network.advance(120)
         self.assertEqual(dict(a.members), {})
@@ -294,8 +289,7 @@ class TestMembership(ReceiptCase):
 
 class TestRestarts(ReceiptCase):
     def test_a_member_with_history_that_was_away_is_pending_and_then_has_it(self) -> None:
-        a, b, c = self.keyed(), self.keyed(), self.with_history()
-        self.link((a, b), (b, c))
+        a, b, c = self.linked(self.keyed(), self.keyed(), self.with_history())
         self.send(a, "before", after=1)
         number = self.kill(c)
         receipt = self.ask(a, "while it was away")
@@ -309,8 +303,7 @@ class TestRestarts(ReceiptCase):
         self.assertTrue(receipt.is_complete)
 
     def test_one_with_history_that_is_killed_before_it_has_answered_answers_later(self) -> None:
-        a, b = self.keyed(), self.with_history()
-        self.link((a, b), after=1)
+        a, b = self.linked(self.keyed(), self.with_history(), after=1)
         receipt = self.ask(a, "x")
         self.assertEqual(self.got(b), ["x"])
         self.parts_of(b).writer._flush()  # type: ignore[union-attr]  # it is stored, and nobody was told
@@ -323,8 +316,7 @@ class TestRestarts(ReceiptCase):
         self.assert_sets(receipt, delivered=[b])
 
     def test_one_without_history_that_restarts_before_it_got_it_has_missed_it(self) -> None:
-        a, b, c = self.keyed(), self.keyed(), self.keyed()
-        self.link((a, b), (b, c), after=1)
+        a, b, c = self.linked(self.keyed(), self.keyed(), self.keyed(), after=1)
         number = self.kill(c)
         receipt = self.ask(a, "x")
         waits = receipt.complete()
@@ -340,8 +332,7 @@ class TestRestarts(ReceiptCase):
         self.failureResultOf(receipt.complete(), NotDelivered)
 
     def test_one_without_history_that_is_the_first_to_get_it_has_it(self) -> None:
-        a, b = self.keyed(), self.keyed()
-        self.link((a, b), after=1)
+        a, b = self.linked(self.keyed(), self.keyed(), after=1)
         number = self.kill(b)
         self.network.advance(30)
         receipt = self.ask(a, "x")
@@ -352,8 +343,7 @@ class TestRestarts(ReceiptCase):
         self.assertIs(self.successResultOf(waits), receipt)
 
     def test_one_that_restarts_after_it_had_it_still_has_had_it(self) -> None:
-        a, b, c = self.keyed(), self.keyed(), self.keyed()
-        self.link((a, b), (b, c), after=1)
+        a, b, c = self.linked(self.keyed(), self.keyed(), self.keyed(), after=1)
         b.messages()
         queue = b.messages()
         receipt = self.ask(a, "x")
@@ -435,8 +425,7 @@ class TestTaking(ReceiptCase):
             self.stop(b)
 
     def test_what_one_lost_after_it_was_closed_is_the_authors_no_more(self) -> None:
-        a, b = self.node(), self.node(limits={"queue_limit": 2, "history_seconds": 20.0})
-        self.link((a, b))
+        a, b = self.linked(self.node(), self.node(limits={"queue_limit": 2, "history_seconds": 20.0}))
         queue = b.messages()
         receipts = [a.send(number, receipt=True) for number in range(5)]
         self.network.pump()
@@ -450,8 +439,7 @@ class TestTaking(ReceiptCase):
             self.assert_sets(receipt, delivered=[b])
 
     def test_what_is_taken_after_the_stop_is_told_to_nobody(self) -> None:
-        a, b = self.node(), self.node()
-        self.link((a, b))
+        a, b = self.chain(2)
         queue, closed = b.messages(), b.messages()
         receipt = self.ask(a, "one")
         self.stop(b)
@@ -532,8 +520,7 @@ class TestTaking(ReceiptCase):
         self.assertTrue(receipt.is_complete)
 
     def test_with_a_store_it_counts_once_it_is_stored(self) -> None:
-        a, b = self.keyed(), self.with_history(limits={"flush_interval": 3.0})
-        self.link((a, b), after=4)
+        a, b = self.linked(self.keyed(), self.with_history(limits={"flush_interval": 3.0}), after=4)
         receipt = self.ask(a, "x")
         self.assertEqual(self.got(b), ["x"])
         self.network.advance(2)
@@ -542,8 +529,7 @@ class TestTaking(ReceiptCase):
         self.assert_sets(receipt, delivered=[b])
 
     def test_a_store_that_cannot_be_written_holds_it_up(self) -> None:
-        a, b = self.keyed(), self.with_history()
-        self.link((a, b), after=1)
+        a, b = self.linked(self.keyed(), self.with_history(), after=1)
         store = self.file_of(b)
 
         def full(flush: object) -> None:
@@ -560,8 +546,7 @@ class TestTaking(ReceiptCase):
         self.flushLoggedErrors(OSError)
 
     def test_with_history_all_that_an_iteration_takes_of_a_batch_counts(self) -> None:
-        a, b = self.keyed(), self.with_history()
-        self.link((a, b))
+        a, b = self.linked(self.keyed(), self.with_history())
         got: list[object] = []
         consuming = Deferred.fromCoroutine(consume(b.messages(), got))
         receipts = [a.send(number, receipt=True) for number in range(3)]  # in one batch
@@ -574,8 +559,7 @@ class TestTaking(ReceiptCase):
         self.assertEqual(got, [0, 1, 2])
 
     def test_with_history_what_is_put_back_keeps_nothing_open_that_lies_behind_it(self) -> None:
-        a, b = self.keyed(), self.with_history()
-        self.link((a, b))
+        a, b = self.linked(self.keyed(), self.with_history())
         b.register_handler(lambda message, link: message.packets[1] == "handled")
         queue = b.messages()
         receipts = [self.ask(a, "queued"), self.ask(a, "handled")]

@@ -71,8 +71,7 @@ class TestForked(MeshCase):
         self.assertEqual(len(forks._open), before)
 
     def test_what_was_a_node_before_the_fork_does_not_run(self) -> None:
-        service, other = self.node(), self.node()
-        self.link((service, other))
+        service, other = self.chain(2)
         run = service._run
         self.patch(forks, "_open", set())
         forks.close_in_forks(service._close_in_fork)

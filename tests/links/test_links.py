@@ -198,8 +198,7 @@ class TestRefusals(MeshCase):
 
     def test_equals_link(self) -> None:
         for encryption in ("SSL", "Plaintext"):
-            a, b = self.node(encryption=encryption), self.node(encryption=encryption)
-            self.link((a, b))
+            a, b = self.linked(self.node(encryption=encryption), self.node(encryption=encryption))
             self.assertEqual(list(a.routing_table), [b.id])
 
     def test_the_node_itself(self) -> None:

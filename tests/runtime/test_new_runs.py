@@ -49,8 +49,7 @@ class TestEpochTaken(MeshCase):
         self.file = Path(self.mktemp())
         key = Identity.create(self.file)
         self.taken = key.next_epoch(int(time.time() * 1000) + AHEAD) + 1
-        first, self.other = self.node(identity=key), self.node()
-        self.link((first, self.other))
+        first, self.other = self.linked(self.node(identity=key), self.node())
         self.send(first, "of the first run")
         first.stopService()
         self.network.pump()
@@ -522,8 +521,7 @@ class TestOnlyEachOther(MeshCase):
 
     def test_who_has_not_the_key_brings_nothing_about(self) -> None:
         key, liar = Identity.generate(), Identity.generate()
-        a, b = self.node(identity=key), self.node()
-        self.link((a, b))
+        a, _b = self.linked(self.node(identity=key), self.node())
         claims = {"id": key.id, "origin": key.origin, "epoch": 2**42}
         dials = self.met(a, identity=liar, **claims)
         self.assertEqual(dials.bye.reason, "proof")
@@ -540,8 +538,7 @@ class TestLateWords(MeshCase):
 
     def test_a_record_of_it_that_is_replayed_is_given_up_in_time(self) -> None:
         key = Identity.generate()
-        a, b = self.node(identity=key), self.node()
-        self.link((a, b))
+        a, b = self.linked(self.node(identity=key), self.node())
         proven = a.key_in_use()
         lost = self.puppet(identity=key, epoch=2**42)
         liar = self.joined(a)
@@ -560,8 +557,7 @@ class TestLateWords(MeshCase):
 
     def test_one_that_nobody_signed_brings_nothing_about(self) -> None:
         key = Identity.generate()
-        a, b = self.node(identity=key), self.node()
-        self.link((a, b))
+        a, _b = self.linked(self.node(identity=key), self.node())
         liar = self.joined(a)
         said = presence(self.puppet(identity=key, epoch=2**42).me, 7)
         liar.send(SignedRecord(said.record, bytes(64), said.array))

@@ -163,8 +163,7 @@ class TestCongestion(MeshCase):
         self.assertIn("await drained()", str(caught.exception))
 
     def test_a_neighbour_that_does_not_read(self) -> None:
-        a, b = self.node(limits={"unsent_bytes": 2 * MIB}), self.node()
-        self.link((a, b))
+        a, b = self.linked(self.node(limits={"unsent_bytes": 2 * MIB}), self.node())
         self.measured(a)
         stuck = self.network.between(self.host(a), self.host(b))[1]
         stuck.reads = False

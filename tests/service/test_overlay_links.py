@@ -109,8 +109,7 @@ class TestNoOverlay(OverlayCase):
         self.assertTrue(all(len(node.members) == 4 for node in nodes))
 
     def test_it_visits_others_all_the_same(self) -> None:
-        a, b, c = (self.node(overlay=False) for _ in range(3))
-        self.link((a, b), (b, c), after=200)
+        a, b, c = self.chain(3, overlay=False, after=200)
         self.assertTrue(self.dials(a, c) or self.dials(c, a))
         self.assertEqual((self.exchanges(a), self.neighbours(a)), ([], {b.id}))
 
@@ -277,8 +276,7 @@ class TestDisconnecting(OverlayCase):
         self.assertEqual((self.neighbours(b), self.neighbours(c)), ({a.id, c.id}, {a.id, b.id}))
 
     def test_what_the_core_wants_of_it_is_told_to_fail(self) -> None:
-        a, b = self.node(), self.node()
-        self.link((a, b))
+        a, b = self.chain(2)
         a.disconnect(a.routing_table[b.id])
         self.network.pump()
         dials = len(self.network.dials)

@@ -100,8 +100,7 @@ class TestRuns(MeshCase):
 
     def test_a_new_run_replaces_the_links_of_one_that_vanished(self) -> None:
         key = Identity.generate()
-        a, b = self.node(identity=key), self.node()
-        self.link((a, b))
+        a, b = self.linked(self.node(identity=key), self.node())
         self.network.unplug(self.host(a), self.host(b))
         again = self.node(identity=key)
         self.link((again, b))
@@ -261,8 +260,7 @@ class TestHandingOver(MeshCase):
 
     def test_within_its_bound(self) -> None:
         limits = {"handover_timeout": 4.0, "farewell_timeout": 0.5, "close_timeout": 1.0}
-        a, b = self.node(limits=limits), self.node()
-        self.link((a, b))
+        a, b = self.linked(self.node(limits=limits), self.node())
         self.say_too_much(a, b)
         stopped = a.stopService()
         self.network.advance(3.9)

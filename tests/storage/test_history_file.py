@@ -384,8 +384,7 @@ class TestUnreadable(HistoryCase):
 
     def behind(self) -> tuple[MeshService, MeshService, MessageQueue, list[Receipt | None]]:
         """An author, a node that listens to it, a consumer there that is behind, and the receipts."""
-        a, b = self.node(), self.started(limits={"queue_limit": 5, "history_bytes": 20_000})
-        self.link((a, b))
+        a, b = self.linked(self.node(), self.started(limits={"queue_limit": 5, "history_bytes": 20_000}))
         queue = b.messages()
         receipts = []
         for number in range(100):
@@ -454,8 +453,7 @@ class TestDamaged(HistoryCase):
 
     def behind(self) -> tuple[MeshService, MessageQueue]:
         """A node, and a consumer there that has a hundred messages to read in the file."""
-        a, b = self.node(), self.started(limits={"queue_limit": 5, "history_bytes": 20_000})
-        self.link((a, b))
+        a, b = self.linked(self.node(), self.started(limits={"queue_limit": 5, "history_bytes": 20_000}))
         queue = b.messages()
         for number in range(1, 101):
             a.send(number, b"x" * 1000)
@@ -515,8 +513,7 @@ class TestStopped(HistoryCase):
 
     def stopped(self) -> tuple[MeshService, MeshService, MessageQueue]:
         """An author, a node that has stopped, and its consumer, which has taken one of a hundred."""
-        a, b = self.node(), self.started(limits=self.LIMITS)
-        self.link((a, b))
+        a, b = self.linked(self.node(), self.started(limits=self.LIMITS))
         queue = b.messages()
         for number in range(100):
             a.send(number, b"x" * 1000)
@@ -547,8 +544,7 @@ class TestStopped(HistoryCase):
         self.assertEqual((self.happened(b, "gap"), queue.take()), ([], None))
 
     def test_one_that_waits_when_the_file_is_closed_is_at_its_end(self) -> None:
-        a, b = self.node(), self.started(limits=self.LIMITS)
-        self.link((a, b))
+        a, b = self.linked(self.node(), self.started(limits=self.LIMITS))
         got: list[object] = []
 
         async def consume() -> None:
@@ -653,8 +649,7 @@ class TestFailedStop(HistoryCase):
 
     def test_whatever_fails_the_rest_is_done(self) -> None:
         for what in ("ports", "dialler", "goodbye", "links", "flush", "timers"):
-            a, b = self.node(), self.started()
-            self.link((a, b))
+            a, b = self.linked(self.node(), self.started())
             self.failing(b, what)
             self.failure_of(b.stopService(), ZeroDivisionError, after=30)
             self.assertEqual(b.footprint(), {}, what)

@@ -213,9 +213,12 @@ class MeshCase(SynchronousTestCase):
 
     def chain(self, count: int, *, after: float = 0, **options: Any) -> list[MeshService]:
         """Make *count* nodes in a row, each linked with the next; then let *after* seconds pass."""
-        nodes = [self.node(**options) for _ in range(count)]
+        return self.linked(*(self.node(**options) for _ in range(count)), after=after)
+
+    def linked(self, *nodes: MeshService, after: float = 0) -> list[MeshService]:
+        """Link each of *nodes* with the next, which it dials, and return them."""
         self.link(*pairwise(nodes), after=after)
-        return nodes
+        return list(nodes)
 
     def send(self, author: MeshService, *packets: object, after: float = 0) -> None:
         """Let *author* send a message with each of *packets*; then let *after* seconds pass."""
