@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from twisted.trial.unittest import SynchronousTestCase
-
 from tests.core.damaged_store import Damaged
+from tests.core.history_case import ANNA, BERT, ME, HistoryCase
 from tests.core.network import batch, origin_of
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import StreamId
@@ -17,8 +16,6 @@ from twisted_mesh.core.history.storage import BatchOrMissing, Flush, Flushed, Ma
 from twisted_mesh.errors import StoreError
 from twisted_mesh.simulation.storage import SimStore, to_ms
 
-ANNA, BERT, ME = ((origin_of(name), 1) for name in ("anna", "bert", "me"))
-
 
 class Unreadable(SimStore):
     """A store that has lost what was in its file."""
@@ -27,7 +24,9 @@ class Unreadable(SimStore):
         return iter(())
 
 
-class ChangesTestCase(SynchronousTestCase):
+class ChangesTestCase(HistoryCase):
+    """A history whose changes a store is told of."""
+
     def setUp(self) -> None:
         self.make(SimStore())
 
@@ -62,18 +61,6 @@ class ChangesTestCase(SynchronousTestCase):
         assert flush is not None
         self.changes.stored(self.store.flush(flush, now), self.history.get)
         return flush
-
-    def marks(self, run: StreamId = ANNA) -> tuple[int, int, int]:
-        """Low, head, and how many batches are in memory."""
-        stream = self.history.get(run)
-        assert stream is not None
-        return stream.low, stream.head, len(stream)
-
-    def served(self, first: int, last: int, most: int = 2**20) -> list[tuple[int, int]]:
-        stream = self.history.get(ANNA)
-        assert stream is not None
-        pieces = stream.serve(first, last, most)
-        return [(one.batch.first, one.batch.last) for one in pieces if not isinstance(one, Missing)]
 
 
 class TestFlush(ChangesTestCase):
@@ -147,9 +134,7 @@ class TestFlush(ChangesTestCase):
             list(self.history.evict(ME, 0))
         self.take(2, 3)
         self.changes.stored(self.store.flush(flush, 0), self.history.get)
-        stream = self.history.get(ANNA)
-        assert stream is not None
-        self.assertEqual(stream.stored, 0)
+        self.assertEqual(self.stream().stored, 0)
         self.assertEqual([signed.batch.last for _, signed in self.flush().batches], [1, 4])
 
     def test_heads_of_closed_streams_wait_for_a_store_that_is_full_within_bounds(self) -> None:
@@ -190,17 +175,13 @@ class TestRestart(ChangesTestCase):
     def test_heads_bases_and_verdicts_are_as_they_were_stored(self) -> None:
         self.history.start_at(BERT, 5, 7, 0)
         self.take(1, 3)
-        stream = self.history.get(ANNA)
-        assert stream is not None
-        stream.equivocated = True
+        self.stream().equivocated = True
         self.history.changed(ANNA)
         self.flush()
         self.take(4)
         self.restart()
         self.assertEqual((self.marks(), self.marks(BERT)), ((1, 3, 0), (6, 5, 0)))
-        again = self.history.get(ANNA)
-        assert again is not None
-        self.assertTrue(again.equivocated)
+        self.assertTrue(self.stream().equivocated)
         self.assertTrue(self.history.is_duplicate(batch("anna", 3).batch))
         self.assertEqual(self.history.add(batch("bert", 6, 3), 0)[0].start, 8)
 
@@ -269,9 +250,7 @@ class TestOwnRuns(ChangesTestCase):
         self.history.accepted_of_earlier((ME[0], 9), 4)
         self.assertEqual(self.flush().marks[0].taken, 4)
         self.restart()
-        stream = self.history.get((ME[0], 9))
-        assert stream is not None
-        self.assertEqual(stream.base, 4)
+        self.assertEqual(self.stream((ME[0], 9)).base, 4)
         self.history.accepted_of_earlier((ME[0], 9), 5)
         self.assertEqual(self.flush().marks[0].taken, 5)
 
@@ -283,23 +262,25 @@ class TestStored(ChangesTestCase):
         for first in range(1, count + 1):
             self.take(first, now=now)
 
+    def store_only(self, count: int) -> None:
+        """Take and store *count* batches, which leave the memory."""
+        self.fill(count)
+        self.flush()
+        self.history.age(1000, ME, 0)
+
     def flush_after(self, first: int) -> None:
         """Store one batch more."""
         self.take(first, now=1000)
         self.flush()
 
     def test_what_is_stored_is_held_though_it_has_left_the_memory(self) -> None:
-        self.fill(10)
-        self.flush()
-        self.history.age(1000, ME, 0)
+        self.store_only(10)
         self.assertEqual(self.marks(), (1, 10, 0))
         self.assertEqual(self.served(4, 6), [(4, 4), (5, 5), (6, 6)])
         self.assertEqual(self.history.held_bytes, 0)
 
     def test_an_answer_that_is_full_ends_within_what_is_stored(self) -> None:
-        self.fill(4)
-        self.flush()
-        self.history.age(1000, ME, 0)
+        self.store_only(4)
         self.take(5)
         self.assertEqual(self.served(1, 9, most=1), [(1, 1)])
 
@@ -423,9 +404,7 @@ class TestStored(ChangesTestCase):
 
     def test_what_cannot_be_read_is_held_no_more(self) -> None:
         self.make(Unreadable())
-        self.fill(3)
-        self.flush()
-        self.history.age(1000, ME, 0)
+        self.store_only(3)
         self.take(4, now=1000)
         self.flush()
         self.assertEqual(self.served(1, 9), [(4, 4)])
@@ -436,9 +415,7 @@ class TestStored(ChangesTestCase):
     def test_behind_what_is_damaged_all_is_held_still(self) -> None:
         for damaged, served in (({4}, [1, 2, 3, 5, 6]), ({1, 2}, [3, 4, 5, 6]), ({3, 4}, [1, 2, 5, 6])):
             self.make(Damaged(damaged))
-            self.fill(6)
-            self.flush()
-            self.history.age(1000, ME, 0)
+            self.store_only(6)
             self.assertEqual(self.served(1, 6), [(first, first) for first in served])
             self.flush()
             self.assertEqual(self.marks()[0], 3 if 2 in damaged else 5)
@@ -449,18 +426,14 @@ class TestStored(ChangesTestCase):
     def test_where_the_last_is_damaged_nothing_is_announced(self) -> None:
         """A claim goes up to the head, without a hole."""
         self.make(Damaged({4, 6}))
-        self.fill(6)
-        self.flush()
-        self.history.age(1000, ME, 0)
+        self.store_only(6)
         self.assertEqual(self.served(1, 6), [(first, first) for first in (1, 2, 3, 5)])
         self.flush()
         self.assertEqual(self.marks(), (7, 6, 0))
 
     def test_an_answer_that_begins_within_what_is_damaged_finds_its_end(self) -> None:
         self.make(Damaged({2, 3, 4}))
-        self.fill(6)
-        self.flush()
-        self.history.age(1000, ME, 0)
+        self.store_only(6)
         self.assertEqual(self.served(3, 3), [])
         self.flush()
         self.assertEqual((self.marks()[0], self.served(3, 6)), (5, [(5, 5), (6, 6)]))
@@ -487,8 +460,7 @@ class TestStored(ChangesTestCase):
                 self.take(first, now=1000)
             self.flush(now=1000)
             self.history.age(2000, ME, 0)
-            stream = self.history.get(ANNA)
-            assert stream is not None
+            stream = self.stream()
             for first in range(1, 12):
                 for last in range(first, 12):
                     for most in (1, 2**20):
@@ -498,9 +470,7 @@ class TestStored(ChangesTestCase):
 
     def test_what_is_damaged_is_told_to_who_reads_and_the_rest_is_read(self) -> None:
         self.make(Damaged({3, 4, 8}))
-        self.fill(8)
-        self.flush()
-        self.history.age(1000, ME, 0)
+        self.store_only(8)
         for most in (1, 2**20):
             told, after = [], 0
             while pieces := list(read(self.history, ANNA, after, 8, most)):
@@ -514,9 +484,7 @@ class TestStored(ChangesTestCase):
 
     def test_what_the_store_has_lost_is_told_to_nobody_as_damaged(self) -> None:
         self.make(Unreadable())
-        self.fill(3)
-        self.flush()
-        self.history.age(1000, ME, 0)
+        self.store_only(3)
         self.take(4, now=1000)
         self.assertEqual([piece.first for piece in read(self.history, ANNA, 0, 4, 2**20)], [4])
         self.flush()
@@ -525,9 +493,7 @@ class TestStored(ChangesTestCase):
     def test_where_it_starts_lower_a_gap_holds_all_up_to_what_is_damaged(self) -> None:
         self.make(Damaged({3}))
         self.history.start_at(ANNA, 0, 9, 0.0)  # by a neighbour's word
-        self.fill(5)
-        self.flush()
-        self.history.age(1000, ME, 0)
+        self.store_only(5)
         lowered = self.history.lowered(ANNA, 5, 0)
         assert lowered is not None
         gap, ready = lowered
@@ -536,9 +502,7 @@ class TestStored(ChangesTestCase):
     def test_what_cannot_be_read_now_is_held_still(self) -> None:
         store = Damaged(set())
         self.make(store)
-        self.fill(3)
-        self.flush()
-        self.history.age(1000, ME, 0)
+        self.store_only(3)
         self.take(4, now=1000)
         store.busy = True
         self.assertEqual((self.served(1, 4), self.served(4, 4)), ([], [(4, 4)]))
@@ -553,8 +517,7 @@ class TestStored(ChangesTestCase):
             self.take(first, now=100.0 * first)
         self.flush(now=400)
         self.history.age(950, ME, 0)
-        stream = self.history.get(ANNA)
-        assert stream is not None
+        stream = self.stream()
         self.assertEqual(self.marks(), (1, 4, 1))
         self.take(5, now=410)
         starts = [stream.first_since(seconds, 410) for seconds in (5, 20, 120, 250, 1000)]

@@ -7,20 +7,16 @@ from collections.abc import Callable, Iterable, Iterator
 from random import Random
 from typing import TypeVar
 
-from twisted.trial.unittest import SynchronousTestCase
-
+from tests.core.history_case import ANNA, BERT, ME, HistoryCase
 from tests.core.network import batch, origin_of
 from tests.support.length import at_length
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import GapFound
 from twisted_mesh.core.history.batches import cost
 from twisted_mesh.core.history.history import BETWEEN_HOLES, SHARE, History
-from twisted_mesh.core.history.stream import Ready, Stream
+from twisted_mesh.core.history.stream import Ready
 from twisted_mesh.wire.broadcast import Batch, SignedBatch
 
-ANNA = (origin_of("anna"), 1)
-BERT = (origin_of("bert"), 1)
-ME = (origin_of("me"), 1)
 MANY = at_length(10_000, 5_000)
 SMALL = cost(batch("anna", 100))  # bytes of a batch of one message, roughly: a number takes 1 to 5
 
@@ -44,7 +40,7 @@ def bare(run: tuple[bytes, int], first: int, count: int = 1) -> SignedBatch:
     return SignedBatch(Batch(*run, first, count, 0, 0, b""), b"", b"")
 
 
-class HistoryTestCase(SynchronousTestCase):
+class HistoryTestCase(HistoryCase):
     """A history with room for a hundred small batches that wait, and ten streams."""
 
     def setUp(self) -> None:
@@ -73,21 +69,6 @@ class HistoryTestCase(SynchronousTestCase):
     def give_up(self, now: float, patience: float = 30) -> Gaps:
         """The gaps that are given up."""
         return told(self.history.give_up(now, patience))
-
-    def stream(self, run: tuple[bytes, int] = ANNA) -> Stream:
-        """The stream, which is open."""
-        stream = self.history.get(run)
-        assert stream is not None
-        return stream
-
-    def marks(self, run: tuple[bytes, int] = ANNA) -> tuple[int, int, int]:
-        """Low and head of a stream, and the batches that are held or wait."""
-        stream = self.stream(run)
-        return stream.low, stream.head, len(stream)
-
-    def served(self, first: int, last: int, most: int = 10**6, run: tuple[bytes, int] = ANNA) -> Spans:
-        """The first and the last message of each batch that answers a WANT."""
-        return [(one.batch.first, one.batch.last) for one in self.stream(run).serve(first, last, most)]
 
 
 class TestOrder(HistoryTestCase):
