@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from random import Random
-from typing import ClassVar
 
 from msgspec import structs
 from twisted.trial.unittest import SynchronousTestCase
@@ -65,7 +64,7 @@ class NodeTestCase(SynchronousTestCase):
         self.make()
 
     #: What the node says of itself besides what :func:`local_node` has.
-    manner: ClassVar[dict[str, object]] = {}
+    manner: dict[str, object] = {}
 
     def make(self, epoch: int = 1, **limits: float) -> None:
         """Begin anew with *limits*."""

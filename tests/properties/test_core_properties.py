@@ -275,7 +275,7 @@ class TestNode(StrictTestCase):
     def test_whatever_happens(
         self, happens: list[tuple[object, ...]], open_streams: int, overlay: bool
     ) -> None:
-        self.manner = {"profile": Profile(overlay=overlay), "address": ("192.0.2.1", 1)}  # type: ignore[misc]
+        self.manner = {"profile": Profile(overlay=overlay), "address": ("192.0.2.1", 1)}
         self.make(
             ping_after=5.0,
             dead_after=15.0,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from tests.core.membership_case import MembershipTestCase
 from tests.core.network import batch, closing, forged, of, presence, roster, suspect
 from tests.core.node_case import ALL, contact
@@ -247,7 +245,7 @@ class TestTheEnd(ConflictTestCase):
 class TestDials(ConflictTestCase):
     """While there is a conflict others are dialled seldom."""
 
-    manner: ClassVar[dict[str, object]] = {"profile": Profile(overlay=True)}
+    manner: dict[str, object] = {"profile": Profile(overlay=True)}
 
     def dials(self, seconds: float) -> int:
         """How many nodes are dialled in that time, of which none lets this one in."""

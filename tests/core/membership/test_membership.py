@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from tests.core.membership_case import MembershipTestCase
 from tests.core.network import batch, closing, entry, forged, have, of, origin_of, presence, roster
 from tests.core.node_case import ALL, HOST, contact
@@ -443,7 +441,7 @@ class TestExchanges(EvidenceTestCase):
 class TestStaying(EvidenceTestCase):
     """An exchange between two that did not know of each other becomes a link: there may be two islands."""
 
-    manner: ClassVar[dict[str, object]] = {"profile": Profile(overlay=True)}
+    manner: dict[str, object] = {"profile": Profile(overlay=True)}
 
     def knows(self, *names: str) -> None:
         """A node with a link to Anna, whose roster has *names*."""
@@ -594,7 +592,7 @@ class TestDials(EvidenceTestCase):
 class TestOverlay(EvidenceTestCase):
     """What the overlay is told of, and what becomes of what it wants."""
 
-    manner: ClassVar[dict[str, object]] = {"profile": Profile(overlay=True), "address": (HOST, 4444)}
+    manner: dict[str, object] = {"profile": Profile(overlay=True), "address": (HOST, 4444)}
 
     def gossip(self, effects: list[Effect], number: int) -> list[object]:
         """The words between overlays that are sent over a link."""
@@ -653,7 +651,7 @@ class TestOverlay(EvidenceTestCase):
         self.assertEqual(of(self.receive(1, Shuffle(7, [], 0)), Send), [])
 
     def test_without_one_they_are_nothing(self) -> None:
-        self.manner = {"profile": Profile(overlay=False)}  # type: ignore[misc]
+        self.manner = {"profile": Profile(overlay=False)}
         self.star("anna", "bert")
         walk = ForwardJoin(contact("emil", port=4446), 1, False)
         for frame in (walk, Shuffle(7, [], 0), ShuffleReply(7, [])):

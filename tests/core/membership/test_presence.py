@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from tests.core.membership_case import MembershipTestCase
 from tests.core.network import (
     batch,
@@ -46,7 +44,7 @@ from twisted_mesh.wire.signed import SignedRecord
 class TestOwnRecord(MembershipTestCase):
     """A node says that it is there: at the start, now and then, and at the end."""
 
-    manner: ClassVar[dict[str, object]] = {
+    manner: dict[str, object] = {
         "address": (HOST, 4444),
         "profile": Profile(label="kitchen", tags={"floor": "1"}),
         "retention": 600,
@@ -98,7 +96,7 @@ class TestOwnRecord(MembershipTestCase):
 
     def test_it_tells_that_a_key_was_made_for_this_run(self) -> None:
         for ephemeral, flags in ((True, PresenceFlags.EPHEMERAL), (False, 0)):
-            self.manner = {"ephemeral": ephemeral}  # type: ignore[misc]
+            self.manner = {"ephemeral": ephemeral}
             self.make()
             self.assertEqual(self.own(self.up(1, "anna")).flags, flags)
 
@@ -150,7 +148,7 @@ class TestOwnRecord(MembershipTestCase):
 class TestGuest(MembershipTestCase):
     """A guest relays like a member; that it is there it says when it publishes."""
 
-    manner: ClassVar[dict[str, object]] = {"profile": Profile(role=Role.GUEST)}
+    manner: dict[str, object] = {"profile": Profile(role=Role.GUEST)}
 
     def setUp(self) -> None:
         super().setUp()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from tests.core.membership_case import MembershipTestCase
 from tests.core.network import closing, forged, of, presence, prune, signature_of, suspect
 from tests.core.node_case import ALL
@@ -398,7 +396,7 @@ class TestStall(MembershipTestCase):
 class TestSilentGuest(MembershipTestCase):
     """A guest that has not said that it is there cannot be made to."""
 
-    manner: ClassVar[dict[str, object]] = {"profile": Profile(role=Role.GUEST)}
+    manner: dict[str, object] = {"profile": Profile(role=Role.GUEST)}
 
     def test_a_suspicion_of_it_is_not_answered(self) -> None:
         self.star("anna")

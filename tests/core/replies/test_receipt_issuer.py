@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import ClassVar
 
 from msgspec import structs
 
@@ -109,7 +108,7 @@ class TestGiving(RepliesTestCase):
         self.no_receipts(self.wait(3))
 
     def test_a_guest_tells_nothing(self) -> None:
-        self.manner = {"profile": Profile(role=Role.GUEST)}  # type: ignore[misc]
+        self.manner = {"profile": Profile(role=Role.GUEST)}
         self.begin()
         self.receive(1, batch("dora", 4))
         effects = self.get(1) + self.wait(1)
@@ -218,7 +217,7 @@ class TestGaps(RepliesTestCase):
         self.assertEqual(self.receipts(self.lose(3) + self.wait(1), 1), [("me", 4, 3)])
 
     def test_a_guest_has_no_gaps_to_tell(self) -> None:
-        self.manner = {"profile": Profile(role=Role.GUEST)}  # type: ignore[misc]
+        self.manner = {"profile": Profile(role=Role.GUEST)}
         self.begin()
         self.receive(1, batch("dora", 1, 4))
         self.no_receipts(self.lose(3) + self.wait(1))
@@ -680,7 +679,7 @@ class TestHearing(RepliesTestCase):
 class TestAttacks(RepliesTestCase):
     """What is wrong is dropped and counted, and closes the link where an honest node would not send it."""
 
-    kinds: ClassVar[list[str]] = ["stray_receipts"]
+    kinds: list[str] = ["stray_receipts"]
 
     def setUp(self) -> None:
         super().setUp()
