@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tests.core.network import of, origin_of, roster
+from tests.core.network import of, origin_of, presence, roster
 from tests.core.node_case import NAMES, NodeTestCase
 from twisted_mesh.core.events import Effect, MemberChanged, MemberGone
 from twisted_mesh.core.membership.roster import Entry, State
@@ -23,6 +23,12 @@ class MembershipTestCase(NodeTestCase):
             self.up(number, name)
             self.receive(number, roster())
             self.accept(number)
+
+    def members(self, *names: str, counter: int = 1, **limits: float) -> None:
+        """Begin anew as :meth:`star` does; each of *names* has told its record with that *counter*."""
+        self.star(*names, **limits)
+        for number, name in enumerate(names, 1):
+            self.receive(number, presence(name, counter))
 
     def presences(self, effects: list[Effect], number: int) -> list[tuple[str, int, int]]:
         """Whose records are sent over a link, each with its counter and sequence."""

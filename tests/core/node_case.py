@@ -263,9 +263,9 @@ class TriangleTestCase(NodeTestCase):
         super().setUp()
         self.triangle()
 
-    def triangle(self, **limits: float) -> None:
+    def triangle(self, epoch: int = 1, **limits: float) -> None:
         """Begin anew with *limits*."""
-        self.make(**limits)
+        self.make(epoch, **limits)
         for number, name in enumerate(("anna", "bert", "cleo"), 1):
             self.up(number, name)
             self.accept(number)

@@ -111,7 +111,7 @@ class HandshakeTestCase(SynchronousTestCase):
     def refusal(
         self, kind: type[RemoteError], reason: Reason, do: Callable[..., object], *given: object
     ) -> str:
-        """Assert that *do*, called with *given*, raises exactly *kind* for *reason*; its sentence for people."""
+        """Assert that *do* of *given* raises exactly *kind* for *reason*; its sentence for people."""
         error = self.assertRaises(RemoteError, do, *given)
         self.assertIs(type(error), kind)
         self.assertIs(error.reason, reason)

@@ -107,11 +107,6 @@ class TestTable(SynchronousTestCase):
         footprint = self.links.footprint()
         self.assertEqual((footprint["links"], footprint["fed_links"]), (2, 1))
 
-    def test_links_to_other_nodes_are_no_matter(self) -> None:
-        self.open(1, "bert")
-        self.open(2, "cleo")
-        self.assertEqual(numbers(self.links), [1, 2])
-
 
 class TestClaims(SynchronousTestCase):
     """What a peer is believed to hold: by its word, and by what went over the link."""
@@ -297,10 +292,6 @@ class TestRoutingTable(SynchronousTestCase):
         self.assertEqual(self.gone(1), [])
         self.assertEqual(self.gone(3), [])
         self.assertEqual(self.gone(2), [1])
-
-    def test_one_that_was_never_up_leaves_nothing(self) -> None:
-        self.open(1, up=False)
-        self.assertEqual(self.gone(1), [])
 
 
 class TestDoubleLinks(SynchronousTestCase):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from tests.core.network import batch, entries, entry, forged, have, of, origin_of, raw_batch
-from tests.core.node_case import NodeTestCase
+from tests.core.node_case import NodeTestCase, TriangleTestCase
 from twisted_mesh.core.events import (
     Close,
     Deliver,
@@ -23,17 +23,8 @@ from twisted_mesh.wire.broadcast import SignedBatch
 from twisted_mesh.wire.link import Whisper
 
 
-class TestRelaying(NodeTestCase):
+class TestRelaying(TriangleTestCase):
     """What is new goes to every link but the one it came from; what is not goes nowhere."""
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.triangle()
-
-    def triangle(self) -> None:
-        """Three links, all up."""
-        for number, name in enumerate(("anna", "bert", "cleo"), 1):
-            self.up(number, name)
 
     def test_the_very_bytes_are_relayed_one_hop_further(self) -> None:
         came = batch("anna", 1)
@@ -45,7 +36,6 @@ class TestRelaying(NodeTestCase):
     def test_hops_saturate(self) -> None:
         came = batch("anna", 1)
         for hops in (254, 255):
-            self.make()
             self.triangle()
             far = SignedBatch(came.batch, came.signature, came.array, hops)
             frame = of(self.receive(1, far), Send)[0].frame
@@ -72,16 +62,14 @@ class TestRelaying(NodeTestCase):
         self.assertEqual((self.verified, self.node.counts["duplicates"]), (0, 2))
 
     def test_an_earlier_run_of_its_own_is_relayed_and_not_delivered(self) -> None:
-        self.make(epoch=2)
-        self.triangle()
+        self.triangle(epoch=2)
         effects = self.receive(1, batch("me", 1, epoch=1))
         self.assertEqual(of(effects, Deliver), [])
         self.assertEqual(self.frames(effects, 2), [batch("me", 1, epoch=1).relayed()])
         self.assertEqual(self.sent(self.receive(2, batch("me", 1, epoch=1)), 3), [])
 
     def test_nor_is_a_hole_in_it_told_as_a_gap(self) -> None:
-        self.make(epoch=2)
-        self.triangle()
+        self.triangle(epoch=2)
         self.receive(1, batch("me", 1, epoch=1), batch("me", 4, epoch=1))
         self.assertEqual(of(self.wait(40), GapFound), [])
         self.assertEqual(self.node.history.head((origin_of("me"), 1)), 4)
@@ -106,8 +94,7 @@ class TestRelaying(NodeTestCase):
 
     def test_what_has_no_room_is_neither_kept_nor_relayed(self) -> None:
         # What is relayed and unknown here would go in circles.
-        self.make(waiting_bytes=1600)
-        self.triangle()
+        self.triangle(waiting_bytes=1600)
         self.receive(3, have("anna", 1, 8))
         self.receive(1, batch("anna", 5), batch("anna", 7))
         self.assertEqual(self.receive(1, batch("anna", 9)), [])

@@ -100,12 +100,6 @@ class TestFrameReader(SynchronousTestCase):
         reader.limit = 98
         self.assert_refused(reader, frame(bytes(99))[50:])
 
-    def test_kept_is_what_waits_for_the_rest_of_its_frame(self) -> None:
-        reader = FrameReader()
-        for data, kept in ((b"\0\0", 2), (b"\0\3", 4), (b"ab", 6), (b"c", 0), (b"\0\0\0\1a\0", 1)):
-            list(reader.feed(data))
-            self.assertEqual(reader.kept, kept)
-
     def test_a_frame_in_tiny_chunks_takes_no_more_memory_than_in_one(self) -> None:
         reader = FrameReader()
         whole = frame(random.Random(1).randbytes(HANDSHAKE_FRAME_BYTES))

@@ -58,17 +58,13 @@ class TestPushing(TriangleTestCase):
             self.assertEqual(self.sent(self.receive(4, want("dora", first, 4)), 4), [(first, first)])
         self.assertEqual(self.sent(self.receive(1, batch("dora", 5)), 4), [(5, 5)])
 
-    def test_a_peer_that_was_behind_is_pushed_to_once_it_announces_the_head(self) -> None:
-        self.receive(1, batch("dora", 1, 5))
-        self.up(4, "emil")
-        self.receive(4, have("dora", 1, 5))
-        self.assertEqual(self.sent(self.receive(1, batch("dora", 6)), 4), [(6, 6)])
-
-    def test_a_peer_that_was_behind_is_pushed_to_once_it_pushes_the_head_itself(self) -> None:
-        self.receive(1, batch("dora", 1, 5))
-        self.up(4, "emil", entry("dora", 5))
-        self.receive(4, batch("dora", 6))
-        self.assertEqual(self.sent(self.receive(1, batch("dora", 7)), 4), [(7, 7)])
+    def test_a_peer_that_was_behind_is_pushed_to_once_it_announces_or_pushes_the_head(self) -> None:
+        for streams, head, new in (([], have("dora", 1, 5), 6), ([entry("dora", 5)], batch("dora", 6), 7)):
+            self.triangle()
+            self.receive(1, batch("dora", 1, 5))
+            self.up(4, "emil", *streams)
+            self.receive(4, head)
+            self.assertEqual(self.sent(self.receive(1, batch("dora", new)), 4), [(new, new)])
 
     def test_what_does_not_join_on_leaves_a_peer_behind(self) -> None:
         # Two nodes with the same hole would each believe that the other holds it, for ever.

@@ -150,14 +150,6 @@ class TestOneAtATime(RepairTestCase):
         super().setUp()
         self.make_lazy_by_us(2, 3, 4)
 
-    def test_one_link_is_asked_though_all_have_it(self) -> None:
-        self.announce(2, 3, 4)
-        self.assertEqual(len(self.asked(self.wait(0.9))), 1)
-
-    def test_two_streams_may_be_asked_of_one_link_at_once(self) -> None:
-        effects = self.receive(2, have("fred", 1, 2), have("anna", 1, 2))
-        self.assertEqual(len(self.asked(effects)), 2)
-
     def test_the_next_is_asked_after_the_closing_have(self) -> None:
         self.announce(2, 3)
         self.assertEqual(self.asked(self.wait(0.2)), [2])

@@ -455,10 +455,6 @@ class TestReading(SlowLinesTestCase):
         self.assertEqual(self.push(1, size=200_000)[0], [1])
         self.assertEqual(self.push(2, size=10)[0], [])
 
-    def test_the_rest_is_announced(self) -> None:
-        self.push(*range(1, 9))
-        self.assertEqual(self.haves(self.wait(1), 2), [("emil", 1, 8)])
-
     def test_when_it_has_read_it_is_pushed_to_again(self) -> None:
         self.push(*range(1, 9))
         self.accept(2)

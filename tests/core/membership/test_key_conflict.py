@@ -187,15 +187,13 @@ class TestTheEnd(ConflictTestCase):
         effects = self.receive(1, self.other(2, flags=PresenceFlags.LEAVING)) + self.wait(0)
         self.assertEqual(self.begins(effects), [EpochConflict(2)])
 
-    def test_when_a_roster_says_that_it_has_stopped(self) -> None:
-        self.up(3, "cleo")
-        effects = self.receive(3, roster(self.other(flags=PresenceFlags.LEAVING), age=1000)) + self.wait(0)
-        self.assertEqual((self.in_use(effects), self.begins(effects)), ([KeyInUse(2)], [EpochConflict(2)]))
-
-    def test_when_a_roster_says_that_it_is_down(self) -> None:
-        self.up(3, "cleo")
-        effects = self.receive(3, roster(self.other(), age=3 * INTERVAL * 1000)) + self.wait(0)
-        self.assertEqual(self.begins(effects), [EpochConflict(2)])
+    def test_when_a_roster_says_that_it_has_stopped_or_is_down(self) -> None:
+        for flags, age in ((PresenceFlags.LEAVING, 1000), (0, 3 * INTERVAL * 1000)):
+            self.setUp()
+            self.up(3, "cleo")
+            effects = self.receive(3, roster(self.other(flags=flags), age=age)) + self.wait(0)
+            self.assertEqual(self.in_use(effects), [KeyInUse(2)])
+            self.assertEqual(self.begins(effects), [EpochConflict(2)])
 
     def test_when_it_has_said_nothing_for_long(self) -> None:
         self.receive(1, self.other())

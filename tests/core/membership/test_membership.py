@@ -277,11 +277,6 @@ class TestEvidence(EvidenceTestCase):
         effects = self.receive(1, presence("dora", 1, 3, epoch=2), batch("dora", 4, epoch=2))
         self.assertEqual(self.delivered(effects), [(4, [4])])
 
-    def test_a_settled_nodes_streams_start_at_1_whatever_their_author_says_first(self) -> None:
-        self.join()
-        self.receive(1, presence("dora", 9, 3))
-        self.assertEqual(self.delivered(self.receive(1, batch("dora", 1, 3))), [(1, [1, 2, 3])])
-
     def test_an_author_with_many_runs_opens_no_more_streams_than_others_may(self) -> None:
         # Each is a hole, told by a record alone: no batch may ever come.
         self.make(open_streams=4)

@@ -23,9 +23,7 @@ class TestAccusing(MembershipTestCase):
 
     def begin(self, **limits: float) -> None:
         """Links to Anna, Bert and Cleo, who all said that they are there."""
-        self.star("anna", "bert", "cleo", **limits)
-        for number, name in enumerate(("anna", "bert", "cleo"), 1):
-            self.receive(number, presence(name, 4))
+        self.members("anna", "bert", "cleo", counter=4, **limits)
 
     def test_a_lost_link_is_told_to_all(self) -> None:
         for lost in (closing(1, Reason.LOST), None, LinkClosed(1)):
@@ -93,8 +91,7 @@ class TestAccusing(MembershipTestCase):
         self.assertEqual(self.suspicions(self.handle(closing(4, Reason.LOST)), 2), [])
 
     def test_alone_it_suspects_and_tells_nobody(self) -> None:
-        self.star("anna")
-        self.receive(1, presence("anna", 4))
+        self.members("anna", counter=4)
         effects = self.handle(closing(1, Reason.LOST))
         self.assertEqual((self.changed(effects), of(effects, Send)), (["anna"], []))
 
@@ -150,9 +147,7 @@ class TestHearing(MembershipTestCase):
 
     def begin(self) -> None:
         """Links to Anna, Bert and Cleo; Dora and Emil are members behind them."""
-        self.star("anna", "bert", "cleo")
-        for number, name in enumerate(("anna", "bert", "cleo"), 1):
-            self.receive(number, presence(name, 4))
+        self.members("anna", "bert", "cleo", counter=4)
         self.receive(1, presence("dora", 7, epoch=3), presence("emil", 1))
 
     def assert_idle(self, *frames: SignedRecord) -> None:
@@ -272,9 +267,7 @@ class TestRefuting(MembershipTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.star("anna", "bert")
-        self.receive(1, presence("anna"))
-        self.receive(2, presence("bert"))
+        self.members("anna", "bert")
 
     def test_with_the_next_counter_at_once(self) -> None:
         effects = self.receive(2, suspect("anna", "me", 1))
@@ -359,9 +352,8 @@ class TestStall(MembershipTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.star("anna", "bert")
-        self.receive(1, presence("anna", 4), presence("dora", interval=5_000))
-        self.receive(2, presence("bert", 4))
+        self.members("anna", "bert", counter=4)
+        self.receive(1, presence("dora", interval=5_000))
 
     def test_who_spoke_meanwhile_is_there(self) -> None:
         effects = self.fire(Timer.ROSTER, self.now + 20)
