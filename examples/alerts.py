@@ -24,7 +24,7 @@ def watch(port):
         while message := sock.recv(timeout=None):
             match message.packets[1:]:
                 case ["alert", host, text]:
-                    print(f"ALERT from {host}: {text}", flush=True)
+                    print(f"ALERT from {host!r}: {text!r}", flush=True)  # no control characters
                     Thread(target=answer, args=(message,)).start()  # so the next alert need not wait
 
 
@@ -41,7 +41,7 @@ def raise_alert(peer, text):
         while message := sock.recv(timeout=2):
             match message.packets[1:]:
                 case ["seen", where]:
-                    print("seen on", where)
+                    print(f"seen on {where!r}")
                     return
         print("sent; nobody has said that it was seen")
 

@@ -23,7 +23,7 @@ async def show(message):
     """A coroutine of asyncio, as in code that does not use Twisted."""
     match message.packets[1:]:
         case ["load", str(who), float(load)]:
-            await asyncio.to_thread(print, f"{who} has a load of {load}", flush=True)
+            await asyncio.to_thread(print, f"{who!r} has a load of {load}", flush=True)
 
 
 async def receive(service):

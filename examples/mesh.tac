@@ -30,7 +30,7 @@ def tell():
 def heard(message):
     match message.packets[1:]:
         case ["load", str(who), float(load)]:
-            log.info("{who} has a load of {load}", who=who, load=load)
+            log.info("{who!r} has a load of {load}", who=who, load=load)
 
 
 application = Application("mesh")

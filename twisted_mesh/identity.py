@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import tempfile
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, Self
@@ -119,7 +120,8 @@ class Identity:
         file, key = Path(path), Ed25519PrivateKey.generate()
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         try:
-            _write_synced(file, pem, os.O_EXCL)
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            _write_synced(descriptor, file, pem)
             _sync_directory(file)
         except OSError as error:
             raise IdentityError(f"identity {file}: {error.strerror}") from error
@@ -177,21 +179,26 @@ def replace_synced(file: Path, content: bytes) -> None:
 
     :raises OSError: it cannot be written; it holds the old content.
     """
-    beside = file.with_name(file.name + ".new")
-    _write_synced(beside, content, os.O_TRUNC)
-    os.replace(beside, file)
+    # A new file with a name of chance: who can write the folder, too, cannot have a link followed there.
+    descriptor, beside = tempfile.mkstemp(".new", f"{file.name}.", file.parent)
+    _write_synced(descriptor, beside, content)
+    try:
+        os.replace(beside, file)
+    except OSError:
+        os.unlink(beside)
+        raise
     _sync_directory(file)
 
 
-def _write_synced(file: Path, content: bytes, how: int) -> None:
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | how, 0o600)
+def _write_synced(descriptor: int, file: str | Path, content: bytes) -> None:
+    """Write *content* to the new *file* behind *descriptor*, which is closed then."""
     try:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
     except OSError:
-        file.unlink()  # half a file would hinder the next attempt
+        os.unlink(file)  # half a file would hinder the next attempt
         raise
 
 

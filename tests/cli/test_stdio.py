@@ -103,10 +103,11 @@ class StdioTests(TerminalCase):
 
     def test_a_stranger_cannot_steer_the_terminal(self) -> None:
         lines = self.shown("\x1b]0;title\x07 \x9b2J \x7f tab\t\u202e ☃", is_terminal=True)
-        self.assertEqual(lines, ["\\x1b]0;title\\x07 \\x9b2J \\x7f tab\t\u202e ☃"])
+        self.assertEqual(lines, ["\\x1b]0;title\\x07 \\x9b2J \\x7f tab\t\\u202e ☃"])
 
     def test_where_no_terminal_is_nothing_but_line_ends_is_changed(self) -> None:
-        self.assertEqual(self.shown("\x1b[1m \x00 \\n", is_terminal=False), ["\x1b[1m \x00 \\n"])
+        text = "\x1b[1m \x00 \u202e \\n"
+        self.assertEqual(self.shown(text, is_terminal=False), [text])
 
     def test_end_of_input_ends_with_0_once_all_is_handed_over(self) -> None:
         screen = self.linked_terminal()

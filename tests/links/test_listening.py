@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from typing import Any
@@ -98,6 +99,25 @@ class TestPorts(TestCase):
             (line,) = [line for line in map(formatEvent, events) if " listens on " in line]
             self.assertTrue(line.endswith(f" listens on {told}"), line)
             events.clear()
+
+    def test_a_unix_socket_is_its_owners_alone_unless_a_mode_is_given(self) -> None:
+        folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, folder)
+        for number, (rest, mode) in enumerate(
+            (
+                ("", 0o600),
+                (":backlog=5", 0o600),
+                (r"\:mode\=660", 0o600),  # part of the path
+                ("\\\\", 0o600),
+                (":mode=660", 0o660),
+                (":backlog=5:mode=666", 0o666),
+                (":640", 0o640),
+            )
+        ):
+            path = os.path.join(folder, str(number))
+            self.node(f"unix:{path}{rest}").startService()
+            (made,) = (name for name in os.listdir(folder) if name[0] == str(number) and "lock" not in name)
+            self.assertEqual(stat.S_IMODE(os.stat(os.path.join(folder, made)).st_mode), mode, rest)
 
     @inlineCallbacks
     def test_links_over_the_factory_and_other_endpoints(self) -> Iterator[Deferred[Any]]:

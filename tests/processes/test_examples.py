@@ -42,12 +42,12 @@ class ExamplesTests(ProcessCase):
         with mock.patch.dict(os.environ, MESH_PORT="0", MESH_PEERS=peer):
             application = self.twistd("-y", str(EXAMPLES / "mesh.tac"))
         alarm = self.run_example(
-            "alerts.py", "raise", f"127.0.0.1:{await self.port(watcher)}", "the disk is full"
+            "alerts.py", "raise", f"127.0.0.1:{await self.port(watcher)}", "the disk is full\x1b[2J"
         )
 
         self.assertEqual(await self.until_ended(alarm), [0], alarm)
-        self.assertRegex(watcher.lines[1], "^ALERT from .*: the disk is full$")
-        self.assertRegex(alarm.lines[0], "^seen on .")
+        self.assertRegex(watcher.lines[1], r"^ALERT from '.*': 'the disk is full\\x1b\[2J'$")
+        self.assertRegex(alarm.lines[0], "^seen on '.")
 
         await self.until(lambda: "* Bob came" in ann.lines)
         bob.type("hello\x1b[2J\n")
@@ -58,8 +58,8 @@ class ExamplesTests(ProcessCase):
         await self.until(lambda: "* Bob went" in ann.lines)
 
         # The program and the application understand each other.
-        await self.until(lambda: " has a load of " in program.out.decode())
-        await self.until(lambda: re.search(r"process \d+ has a load of [\d.]+\n", text(application)))
+        await self.until(lambda: "' has a load of " in program.out.decode())
+        await self.until(lambda: re.search(r"'process \d+' has a load of [\d.]+\n", text(application)))
 
         for child in (ann, watcher, program, application):
             child.signal("INT")

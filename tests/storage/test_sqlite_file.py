@@ -145,7 +145,7 @@ class TestOpening(FileCase):
 
     def test_a_folder_that_may_not_be_written_is_told(self) -> None:
         self.fill()
-        self.path.chmod(0o666)
+        self.path.chmod(0o644)
         self.folder.chmod(0o555)
         self.addCleanup(self.folder.chmod, 0o755)
         for name in ("history", "new"):
@@ -158,6 +158,43 @@ class TestOpening(FileCase):
         for mode in (0o444, 0o600) if not os.geteuid() else (0o444,):
             self.path.chmod(mode)
             self.assert_refused("cannot be written (permission denied): let this user", by_nobody=True)
+
+    def test_a_file_that_others_can_write_is_refused(self) -> None:
+
+        self.fill()
+        for mode in (0o620, 0o602, 0o666):
+            self.path.chmod(mode)
+            self.assert_refused(f"can be written by others: chmod 600 {self.path}")
+        self.path.chmod(0o644)
+        self.open()
+
+    def test_a_log_that_others_can_write_is_refused(self) -> None:
+        self.fill()
+        for name in ("history-wal", "history-shm"):
+            beside = self.folder / name
+            beside.touch()
+            beside.chmod(0o666)
+            self.assert_refused(f"can be written by others: chmod 600 {beside}")
+            beside.unlink()
+            beside.symlink_to(self.folder / "elsewhere")
+            self.assert_refused(f"is refused, as {beside} is no regular file: remove that")
+            beside.unlink()
+        self.open()
+
+    def test_a_link_that_leads_nowhere_is_refused_and_nothing_made(self) -> None:
+        """Who can make a link, as in a folder for all, would choose which file is made."""
+        self.path.symlink_to(self.folder / "nowhere")
+        self.assert_refused(
+            "is a link to a file that is not there: name that file itself, or remove the link"
+        )
+        chain = self.folder / "chain"
+        chain.symlink_to(self.path)
+        self.path = chain
+        self.assert_refused("is a link to a file that is not there")
+
+    def test_a_lock_is_not_made_through_a_link(self) -> None:
+        (self.folder / "history-lock").symlink_to(self.folder / "elsewhere")
+        self.assert_refused(f"cannot be locked, as {self.path}-lock is a link: remove that")
 
     def test_a_history_of_another_network_is_refused(self) -> None:
         self.fill()

@@ -298,13 +298,13 @@ class TestEpochs(IdentityCase):
             if stat.S_ISDIR(status.st_mode):
                 steps.append(f"directory synced: {os.path.samestat(status, self.directory.stat())}")
             else:
+                (beside,) = set(self.directory.iterdir()) - {self.file, self.epoch_file}
                 steps.append(f"{beside.read_bytes()!r} synced")
 
-        def watched_replace(old: Path, new: Path) -> None:
+        def watched_replace(old: str, new: Path) -> None:
             replace(old, new)
-            steps.append(f"{old.name} becomes {new.name}")
+            steps.append(f"it becomes {new.name}")
 
-        beside = self.directory / "node.pem.epoch.new"
         self.patch(os, "fsync", watched_sync)
         self.patch(os, "replace", watched_replace)
         self.identity.next_epoch(NOW)
@@ -312,10 +312,41 @@ class TestEpochs(IdentityCase):
             steps,
             [
                 "b'1800000000000\\n' synced",
-                "node.pem.epoch.new becomes node.pem.epoch",
+                "it becomes node.pem.epoch",
                 "directory synced: True",
             ],
         )
+
+    def test_a_link_at_the_name_of_a_temporary_file_is_not_followed(self) -> None:
+        """Nobody who can write the folder can guess that name, nor have another file written by a link."""
+        victim = self.directory / "precious"
+        victim.write_bytes(b"precious")
+        names: list[Path] = []
+        replace = os.replace
+
+        def watched(old: str, new: Path) -> None:
+            names.append(Path(old))
+            self.assertEqual(stat.S_IMODE(os.stat(old).st_mode), 0o600)
+            replace(old, new)
+
+        self.patch(os, "replace", watched)
+        (self.directory / "node.pem.epoch.new").symlink_to(victim)
+        for now in (NOW, NOW + 1):
+            self.identity.next_epoch(now)
+        for name in names:
+            name.symlink_to(victim)
+        self.identity.next_epoch(NOW + 2)
+        self.assertEqual(victim.read_bytes(), b"precious")
+        self.assertEqual({name.parent for name in names}, {self.directory.absolute()})
+        self.assertEqual(len(set(names)), 3)
+
+    def test_a_link_in_place_of_the_epoch_is_replaced_and_not_followed(self) -> None:
+        victim = self.directory / "victim"
+        victim.write_bytes(b"5\n")
+        self.epoch_file.symlink_to(victim)
+        self.identity.next_epoch(NOW)
+        self.assertEqual(victim.read_bytes(), b"5\n")
+        self.assertFalse(self.epoch_file.is_symlink())
 
     def test_a_key_is_on_disk_before_it_is_used(self) -> None:
         synced: list[bool] = []

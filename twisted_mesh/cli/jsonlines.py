@@ -9,23 +9,20 @@ lines are broadcast.
 from __future__ import annotations
 
 import base64
-import json
 import math
 import os
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from twisted.python.failure import Failure
 
+from twisted_mesh.cli.escaping import for_json
 from twisted_mesh.cli.lines import LineInput
 from twisted_mesh.delivery.receipts import Receipt
 from twisted_mesh.message import Gap, Member, Message, Refusal
 from twisted_mesh.service import MeshService
-
-#: Characters that JSON allows in a str, but that a terminal obeys or a reader takes for a line's end.
-_UNSAFE: Final = {code: rf"\u{code:04x}" for code in (*range(0x7F, 0xA0), 0x2028, 0x2029)}
 
 
 def as_json(value: Any) -> Any:
@@ -127,5 +124,4 @@ class JsonLines(LineInput):
 
     @staticmethod
     def _line(event: str, **fields: Any) -> str:
-        line = json.dumps({"event": event, **fields}, ensure_ascii=False, allow_nan=False)
-        return line.translate(_UNSAFE)
+        return for_json({"event": event, **fields})

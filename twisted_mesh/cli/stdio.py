@@ -15,6 +15,7 @@ from typing import Any, Final
 from twisted.internet.defer import DeferredList
 from twisted.logger import Logger
 
+from twisted_mesh.cli.escaping import for_terminal
 from twisted_mesh.cli.lines import LineInput, lines_were
 from twisted_mesh.cli.terminal import STDOUT, end_process
 from twisted_mesh.delivery.receipts import Receipt
@@ -23,10 +24,6 @@ from twisted_mesh.service import MeshService
 
 #: Line ends within a message are escaped, so that it is one line.
 _LINE_ENDS: Final = {ord("\n"): r"\n", ord("\r"): r"\r"}
-#: On a terminal all control characters but the tab are: a message must not move its cursor, or worse.
-_CONTROLS: Final = {
-    code: rf"\x{code:02x}" for code in (*range(32), *range(127, 160)) if code != ord("\t")
-} | _LINE_ENDS
 _log = Logger()
 
 
@@ -37,14 +34,15 @@ class Stdio(LineInput):
 
     def __init__(self, reactor: Any, node: MeshService, receipts: bool = False) -> None:
         super().__init__(reactor, node, receipts)
-        self._escapes = _CONTROLS if os.isatty(STDOUT) else _LINE_ENDS
+        self._is_terminal = os.isatty(STDOUT)
 
     def as_line(self, message: Message) -> str | None:
         """The packets of *message*, joined by a space, if all are str."""
         packets = message.packets[1:]
         if not all(isinstance(packet, str) for packet in packets):
             return None
-        return " ".join(packets).translate(self._escapes)
+        text = " ".join(packets)
+        return for_terminal(text) if self._is_terminal else text.translate(_LINE_ENDS)
 
     def receipt_changed(self, line: int, receipt: Receipt) -> None:
         """Print to standard error how many members have the line."""

@@ -7,7 +7,9 @@ listens.  If it fails later, :meth:`Listening.ready` fails.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
@@ -26,6 +28,9 @@ from twisted_mesh.errors import LocalError, NotRunning
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds
 from twisted_mesh.eventloop.forks import close_socket
 
+#: Of an endpoint's description: its parts; and the name of a part that has one.  A backslash quotes.
+_PARTS: Final = re.compile(r"(?:\\.|[^\\:])+", re.DOTALL)
+_NAMED: Final = re.compile(r"((?:\\.|[^\\=])*)=", re.DOTALL)
 _log = Logger()
 
 
@@ -44,10 +49,21 @@ def parse_listen(reactor: IReactorCore | None, listen: object) -> list[IStreamSe
         if not isinstance(item, str):
             raise LocalError(f"listen {item!r}: write 'tcp:PORT:interface=ADDRESS', or give an endpoint")
         try:
-            endpoints.append(serverFromString(reactor, refuse_tls(item)))
+            endpoints.append(serverFromString(reactor, _for_its_owner(refuse_tls(item))))
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise LocalError(f"listen {item!r}: write tcp:PORT ({error})") from None
     return endpoints
+
+
+def _for_its_owner(description: str) -> str:
+    """An endpoint's *description*; if it is a UNIX socket's and names no mode, with mode 0600.
+
+    Twisted's mode would be 0666: every user of this host could connect.
+    """
+    kind, *rest = _PARTS.findall(description)
+    names = [named[1] for part in rest if (named := _NAMED.match(part))]
+    has_mode = "mode" in names or len(rest) - len(names) > 1  # by its name, or as the second value
+    return description if kind != "unix" or has_mode else f"{description}:mode=600"
 
 
 class Listening:

@@ -20,7 +20,15 @@ from twisted_mesh.core.history.storage import BatchOrMissing, Flush, Flushed, St
 from twisted_mesh.errors import StoreError
 from twisted_mesh.storage.catalogue import Catalogue
 from twisted_mesh.storage.reader import Reader
-from twisted_mesh.storage.sqlite_file import TROUBLE, explain, number, numbers, open_history, transaction
+from twisted_mesh.storage.sqlite_file import (
+    TROUBLE,
+    explain,
+    number,
+    numbers,
+    open_history,
+    resolved,
+    transaction,
+)
 
 #: Pages of 4 KiB given back to the file system after a flush, if a quarter of the file is free (guess).
 _GIVE_BACK_PAGES: Final = 1024
@@ -51,7 +59,7 @@ class SqliteStore:
         :param wall_ms: milliseconds since 1970; it is also called in the thread that flushes.
         :raises StoreError: it cannot be used; the text says why, and what to do about it.
         """
-        self.name = os.path.realpath(path)
+        self.name = resolved(path)
         self._wall_ms = wall_ms
         self._limits = limits
         self._opened = open_history(self.name, owner)

@@ -10,6 +10,7 @@ SQLite means.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import sqlite3
@@ -48,8 +49,12 @@ class Lock:
         self._file = f"{path}-lock"
         while True:
             try:
-                descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600)
+                descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             except OSError as error:
+                if error.errno == errno.ELOOP:
+                    raise StoreError(
+                        f"history {path} cannot be locked, as {self._file} is a link: remove that"
+                    ) from None
                 raise _unwritable(path, error.strerror) from error
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -62,7 +67,7 @@ class Lock:
                 raise _unwritable(path, error.strerror) from error
             # The last holder may have removed the file after it was opened here: then this locks nothing.
             with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), os.stat(self._file)):
+                if os.path.samestat(os.fstat(descriptor), os.lstat(self._file)):
                     self._descriptor = descriptor
                     return
             os.close(descriptor)
@@ -100,6 +105,20 @@ class Opened(NamedTuple):
             end.callback(self.lock.release)
             end.callback(self.writer.close)
             end.callback(self.reader.close)
+
+
+def resolved(path: str | os.PathLike[str]) -> str:
+    """*path*, absolute and without links.
+
+    :raises StoreError: it is a link to a file that is not there.  Whoever made it, as in a folder for all,
+        would choose which file is made.
+    """
+    if os.path.islink(path) and not os.path.exists(path):
+        raise StoreError(
+            f"history {os.path.abspath(path)} is a link to a file that is not there: "
+            f"name that file itself, or remove the link"
+        )
+    return os.path.realpath(path)
 
 
 def open_history(path: str, owner: StoreOwner) -> Opened:
@@ -187,17 +206,37 @@ def _make_file(path: str) -> int:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
             return 0
         status = os.stat(path)
+        folder = os.stat(os.path.dirname(path)).st_uid
         log = os.stat(f"{path}-wal").st_size if os.path.exists(f"{path}-wal") else 0
     except OSError as error:
         raise _unwritable(path, error.strerror) from error
     if not stat.S_ISREG(status.st_mode):
         raise StoreError(f"history {path} is not a regular file: name another")
+    for end in ("", "-wal", "-shm", "-journal"):  # all that SQLite believes
+        _refuse_others(path, path + end, {folder, 0, os.geteuid()})
     if not os.access(path, os.R_OK | os.W_OK, effective_ids=os.access in os.supports_effective_ids):
         raise _unwritable(path, "permission denied")
     if log and not status.st_size:
         # SQLite would take the file for a new one, and throw the log away.
         raise _damaged(path, "empty, but its log is not")
     return _UNKNOWN if log else status.st_size
+
+
+def _refuse_others(path: str, file: str, owners: set[int]) -> None:
+    """Refuse the *file* of the history at *path* if users other than *owners* can write it."""
+    try:
+        status = os.lstat(file)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(status.st_mode):
+        raise StoreError(f"history {path} is refused, as {file} is no regular file: remove that")
+    if status.st_uid not in owners:
+        raise StoreError(
+            f"history {path} can be written by others, as {file} is of another user: let this user own it"
+        )
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        # They could put in messages that nobody has sent: stored batches are not verified again.
+        raise StoreError(f"history {path} can be written by others: chmod 600 {file}")
 
 
 def _connect(path: str, patience: float) -> sqlite3.Connection:
