@@ -1,1 +1,1 @@
-"""Connections: bytes become events here."""
+"""Connections: here the bytes of peers become events of the core."""

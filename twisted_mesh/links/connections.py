@@ -1,8 +1,9 @@
-"""The connections of one run: bytes become events here.
+"""The connections of one run of a service.
 
-Contract: hosts every link, from the connection to its end, and tells the core of it by events.  There are
-at most ``links_limit`` links.  Of more than ``handshakes_limit`` accepted connections whose peers have
-proven nothing yet, the oldest is closed: a host that opens many of them closes its own.
+Contract: :class:`Connections` keeps every link, from its connection to its end, and tells the core of it by
+events.  There are at most ``links_limit`` links.  A *stranger* is an accepted connection whose peer has
+proven nothing yet.  If there are more than ``handshakes_limit`` of them, the oldest is closed: a host that
+opens many closes its own.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ from twisted_mesh.links.tls import abort_unfinished
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.membership import Purpose
 
-_OVERLAY: Final = frozenset({Purpose.NEIGHBOUR, Purpose.URGENT})  # of the overlay's dials, at either end
+_OVERLAY: Final = frozenset({Purpose.NEIGHBOUR, Purpose.URGENT})  # purposes of the overlay's own dials
 _log = Logger()
 
 
 class CoreDriver(Interface):
-    """The driver of the core, as far as the connections need it."""
+    """The methods of the core's driver that the connections call."""
 
     clock: IReactorTime
     config: MeshConfig
@@ -48,19 +49,19 @@ class CoreDriver(Interface):
         """Let the core handle *event*."""
 
     def local_node(self) -> LocalNode:
-        """What this node says of itself now."""
+        """The description of this node for its next handshake."""
 
     def wants_turn(self) -> None:
-        """Flush :meth:`Connections.to_flush` at the end of this turn."""
+        """Flush the links of :meth:`Connections.to_flush` at the end of this turn of the reactor."""
 
     def publish(self, event: object) -> None:
         """Tell the subscribers of *event*."""
 
 
 class Linked(msgspec.Struct, frozen=True):
-    """A link is in the routing table, which has *count* links now.
+    """A link has come into the routing table, which has *count* links now.
 
-    :ivar is_new: whether there was none to its node.
+    :ivar is_new: whether the table had no link to that node.
     """
 
     link: MeshProtocol
@@ -69,7 +70,7 @@ class Linked(msgspec.Struct, frozen=True):
 
 
 class Unlinked(msgspec.Struct, frozen=True):
-    """A link left the routing table because of *reason*, which it may not know yet; *count* are left."""
+    """A link has left the routing table because of *reason*; *count* links are left."""
 
     link: MeshProtocol
     reason: Reason
@@ -77,10 +78,10 @@ class Unlinked(msgspec.Struct, frozen=True):
 
 
 class Connections:
-    """Every connection, proven or not, by the number of its link (:class:`~.protocol.LinkHost`).
+    """All connections, by the number of the link; the :class:`~.protocol.LinkHost` of each.
 
     :ivar table: the routing table, by id, read-only.
-    :ivar cooldown: the nodes the application does not want as neighbours now.
+    :ivar cooldown: the nodes that the application does not want as neighbours now.
     """
 
     def __init__(
@@ -96,25 +97,24 @@ class Connections:
         self._nonces = Nonces(os.urandom(NONCE_BYTES))
         self._numbers = 0
         self._links: dict[int, MeshProtocol] = {}
-        self._strangers: OrderedDict[int, MeshProtocol] = OrderedDict()  # accepted, not proven
+        self._strangers: OrderedDict[int, MeshProtocol] = OrderedDict()  # the oldest first
         self._table: dict[bytes, MeshProtocol] = {}
         self.table: Mapping[bytes, MeshProtocol] = MappingProxyType(self._table)
         self._to_flush: dict[int, MeshProtocol] = {}
-        self._idle = WaitingDeferreds[None]()  # for the last connection to go
-        self._over: RemoteError | None = None  # why no other is let in
+        self._none_left = WaitingDeferreds[None]()  # for the end of the last connection
+        self._over: RemoteError | None = None  # the reason why no connection is let in any more
 
     def __iter__(self) -> Iterator[MeshProtocol]:
-        """The links there are now; others may come and go meanwhile."""
-        return iter(list(self._links.values()))  # in one step: other threads may ask
+        """The present links; others may come and go meanwhile."""
+        return iter(list(self._links.values()))  # copied in one step: other threads may iterate
 
     def get(self, number: int) -> MeshProtocol | None:
-        """The link with that number, if it is there still."""
         return self._links.get(number)
 
     def link_with(self, node_id: bytes) -> Deferred[MeshProtocol]:
-        """The link with a node that is or will be in the routing table.
+        """Fires with the link to a node once it is in the routing table.
 
-        It fails with LOST when there is none left that could be.
+        It fails with LOST if no link to the node can still come there.
         """
         for link in self:
             if link.id == node_id and link.error is None and not link.is_exchange:
@@ -122,26 +122,27 @@ class Connections:
         return fail(RemoteError("the link that was kept is gone", Reason.LOST))
 
     def awaiting(self) -> list[MeshProtocol]:
-        """Connections that may still come into the routing table."""
+        """The connections that may still come into the routing table."""
         return [link for link in self if not (link.is_up or link.is_exchange) and link.error is None]
 
     async def all_gone(self) -> None:
-        """Wait until no connection is left; each is cut off ``close_timeout`` after it was closed."""
+        """Wait until no connection is left; each is cut ``close_timeout`` after it was closed."""
         longest = 2 * self.config.close_timeout
-        if self._links and not await is_in_time(self._idle.wait(), longest, self.clock):
-            # Twisted tells the end of a connection that was cut off by a timer of the reactor.  If the
-            # clock was set back at that moment, that timer is late by hours.
-            _log.warn("{count} connections were cut off, and do not say so", count=len(self._links))
+        if self._links and not await is_in_time(self._none_left.wait(), longest, self.clock):
+            # Twisted tells the end of a cut connection by a timer of the reactor.  If the clock was set
+            # back at that moment, that timer is late by hours.
+            _log.warn(
+                "{count} connections were cut, and Twisted has not told their end", count=len(self._links)
+            )
             self._links.clear()
 
     def close_all(self, error: RemoteError) -> None:
-        """Close every link with *error*."""
-        with ExitStack() as closing:  # all links, if closing some of them fails
+        with ExitStack() as closing:  # each link is closed, even if another cannot be
             for link in self:
                 closing.callback(link.close, error)
 
     def renewed(self) -> None:
-        """A new core drives this node, which knows none of these links: close them."""
+        """Close all links: a new core drives this node, and knows none of them."""
         self.close_all(RemoteError("the node begins a new run", Reason.LEAVING))
         for link in list(self._table.values()):
             self.down(events.LinkDown(link.number, Reason.LEAVING))
@@ -149,17 +150,16 @@ class Connections:
     async def stop(self) -> None:
         """Close every link, let no other in, and wait until the last is gone.
 
-        Until then queued frames go out, and frames that the peers had sent come in.
+        Until then queued frames are sent, and frames that the peers had sent are received.
         """
         self._over = RemoteError("the node stops", Reason.LEAVING)
-        async with AsyncExitStack() as end:  # all steps are done, the last first, if some of them fail
+        async with AsyncExitStack() as end:  # the last step first, and each even if another fails
             end.push_async_callback(self.all_gone)
             for link in self:
                 end.callback(abort_unfinished, link.transport)
             end.callback(self.close_all, self._over)
 
     def footprint(self) -> dict[str, int]:
-        """Entries and bytes of every table."""
         return {
             "connections": len(self._links),
             "strangers": len(self._strangers),
@@ -168,17 +168,15 @@ class Connections:
             **self.cooldown.footprint(),
         }
 
-    # ── what links ask for (protocol.LinkHost) ──────────────────────────────────────
+    # ── called by links: the methods of protocol.LinkHost ───────────────────────────
 
     def link(
         self, source: IAddress | None, outgoing: bool, expected: bytes | None, purpose: Purpose
     ) -> MeshProtocol:
-        """A new link."""
         self._numbers += 1
         return MeshProtocol(self, self._numbers, outgoing, expected, source, purpose)
 
     def handshake(self, side: Side, expected: bytes | None, purpose: Purpose) -> Handshake:
-        """A handshake for a new connection."""
         local_node = self._core.local_node()
         nonce, time = self._nonces.make(os.urandom(FRESH_BYTES)), int(self._wall_clock())
         return Handshake(
@@ -187,7 +185,6 @@ class Connections:
         )  # fmt: skip
 
     def made(self, link: MeshProtocol) -> None:
-        """A connection is made; its peer has proven nothing yet."""
         self._links[link.number] = link
         if self._over is not None:
             link.close(self._over)
@@ -198,7 +195,6 @@ class Connections:
                 oldest.close(RemoteError("too many connections that prove nothing", Reason.FULL))
 
     def proven(self, link: MeshProtocol, peer: Peer) -> None:
-        """The peer has proven its key."""
         purpose = peer.purpose if link.dialled_for is None else link.dialled_for
         link.is_exchange = purpose is Purpose.EXCHANGE
         if peer.id == self._core.id:
@@ -213,49 +209,36 @@ class Connections:
             )
 
     def received(self, link: MeshProtocol, frames: list[codec.Frame]) -> None:
-        """Frames of a proven peer."""
         self._core.handle(events.Received(link.number, frames))
 
     def arriving(self, arriving: events.Arriving) -> None:
-        """A frame of a proven peer is not whole yet, and takes long."""
         self._core.handle(arriving)
 
     def resumed(self, link: MeshProtocol) -> None:
-        """The transport of *link* takes more again, after it had had enough."""
         self._core.handle(events.Resumed(link.number))
 
-    def tell_flowing(self) -> None:
-        """Tell the core of links over which bytes have come that no event has told of."""
-        for link in self:
-            if link.check_flow():
-                self._core.handle(events.Flowing(link.number))
-
     def wants_flush(self, link: MeshProtocol) -> None:
-        """Flush *link* at the end of this turn."""
         self._to_flush[link.number] = link
         self._core.wants_turn()
 
     def closing(self, link: MeshProtocol, error: RemoteError) -> None:
-        """Nothing more can be sent over *link*."""
         self._strangers.pop(link.number, None)
         if (refusal := self.log.closing(link, error)) is not None:
             self._core.publish(refusal)
         self._core.handle(events.LinkClosing(link.number, error.reason))
 
     def lost(self, link: MeshProtocol) -> None:
-        """The connection is gone."""
         self._to_flush.pop(link.number, None)
         if self._links.pop(link.number, None) is not None:
             self._core.handle(events.LinkClosed(link.number))
             if not self._links:
-                self._idle.happened(None)
+                self._none_left.happened(None)
 
     def sending(self, type: int, packets: tuple[object, ...], size: int) -> None:
-        """A message of the application's goes out."""
         self.log.sending(type, packets, size)
 
     def _has_room(self, link: MeshProtocol) -> bool:
-        """Whether there is room for another proven link; *link* is closed if there is none."""
+        """Whether *link* has room, now that its peer has proven its key; if not, close it."""
         self._strangers.pop(link.number, None)
         proven = sum(other.phase is Phase.OPEN or other.is_patient for other in self._links.values())
         if proven <= self.config.links_limit:
@@ -267,17 +250,23 @@ class Connections:
         link.close(RemoteError("this node has no room for another link", Reason.FULL))
         return False
 
-    # ── what the driver asks for ────────────────────────────────────────────────────
+    # ── called by the driver ────────────────────────────────────────────────────────
 
     def to_flush(self) -> Iterator[MeshProtocol]:
-        """The links to flush now, also those that ask for it while this goes on."""
+        """The links to flush now, also those that ask for it meanwhile."""
         while self._to_flush:
             yield self._to_flush.pop(next(iter(self._to_flush)))
 
-    # ── what the core tells ─────────────────────────────────────────────────────────
+    def tell_flowing(self) -> None:
+        """Tell the core of the links over which bytes have come that no event has told of."""
+        for link in self:
+            if link.check_flow():
+                self._core.handle(events.Flowing(link.number))
+
+    # ── events of the core ──────────────────────────────────────────────────────────
 
     def up(self, up: events.LinkUp) -> None:
-        """A link is in the routing table now, as the one to its node."""
+        """Let a link be in the routing table, as the link to its node."""
         if (link := self._links.get(up.link)) is not None and link.id is not None:
             is_new = link.id not in self._table
             self._table[link.id] = link
@@ -286,14 +275,13 @@ class Connections:
             self._core.publish(Linked(link, is_new, len(self._table)))
 
     def exchange_begun(self, begun: events.ExchangeBegun) -> None:
-        """An exchange has begun: both ends have told their frontiers."""
         link = self._links.get(begun.link)
         if link is not None and link.id is not None:
             link.now_exchanging()
             self.log.exchange_begun(link, link.id)
 
     def down(self, down: events.LinkDown) -> None:
-        """A link has left the routing table."""
+        """Take a link out of the routing table."""
         for node_id, link in self._table.items():
             if link.number == down.link:
                 del self._table[node_id]

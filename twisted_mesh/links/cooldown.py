@@ -1,6 +1,7 @@
-"""The nodes that the application has disconnected, which this node does not dial for a while.
+"""The nodes that the application has disconnected.
 
-Contract: a node is not dialled for ``redial_forbidden`` seconds, or until the application wants it again.
+Contract: this node does not dial them for ``redial_forbidden`` seconds, or until the application wants the
+node again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from twisted_mesh.config import MeshConfig
 
 
 class CoolDown:
-    """Ids of nodes, and until when they are not dialled."""
+    """Ids of nodes, and the time until which each is not dialled."""
 
     def __init__(self, clock: IReactorTime, config: MeshConfig) -> None:
         self._clock = clock
@@ -19,7 +20,6 @@ class CoolDown:
         self._until: dict[bytes, float] = {}
 
     def add(self, node_id: bytes) -> None:
-        """Do not dial this node for a while: the application has disconnected it."""
         now = self._clock.seconds()
         self._until = {known: until for known, until in self._until.items() if until > now}
         self._until[node_id] = now + self._seconds
@@ -34,10 +34,8 @@ class CoolDown:
         return max(0.0, self._until[node_id] - self._clock.seconds())
 
     def discard(self, node_id: bytes | None) -> None:
-        """Let this node be dialled: the application wants it again."""
         if node_id is not None:
             self._until.pop(node_id, None)
 
     def footprint(self) -> dict[str, int]:
-        """Entries of every table."""
         return {"disconnected": len(self._until)}

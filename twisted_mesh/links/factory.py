@@ -18,7 +18,7 @@ from twisted_mesh.wire.membership import Purpose
 class MeshFactory(Factory):
     """Makes the links of one service.
 
-    :param host: gives the host of the links, or None while the service does not run.
+    :param host: returns the host of the links, or None while the service does not run.
     :param outgoing: whether this node dialled the connections.
     :param expected: the id that the node there must have; None if any may.
     :param purpose: of the connections, if this node dialled them.

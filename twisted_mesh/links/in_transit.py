@@ -1,7 +1,7 @@
 """Counts the bytes that were written to a connection and have not come to the far end's system.
 
-Contract: the count changes while the line takes bytes, and stays the same while it takes none.  It does not
-say how many bytes the far end has read, or a proxy in between holds.
+Contract: the count changes while the line carries bytes, and stays the same while it carries none.  It does
+not tell how many bytes the far end has read, nor how many a proxy holds.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ if sys.platform != "win32":
 
 @runtime_checkable
 class Counts(Protocol):
-    """A transport that counts them itself, without a system."""
+    """A transport that counts the bytes itself, such as one in memory."""
 
     def on_its_way(self) -> int: ...  # pragma: no cover
 
 
 def on_its_way(transport: object) -> int:
-    """Bytes written to *transport* that its system still holds; 0 if the system does not tell."""
+    """Bytes written to *transport* that this host's system still holds; 0 if the system does not tell."""
     while isinstance(transport, ProtocolWrapper):
         transport = transport.transport
     if isinstance(transport, Counts):

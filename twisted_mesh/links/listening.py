@@ -1,7 +1,7 @@
-"""The listeners of a service.
+"""The ports on which a service listens.
 
-Contract: if an endpoint fails at once (a taken port), :meth:`Listening.start` raises that, and nothing
-listens.  If it fails later, :meth:`Listening.ready` fails.
+Contract: if an endpoint fails at once, as with a taken port, :meth:`Listening.start` raises its error and
+closes all ports.  If an endpoint fails later, :meth:`Listening.ready` fails.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import (
     IListeningPort,
@@ -35,7 +35,7 @@ _log = Logger()
 
 
 def parse_listen(reactor: IReactorCore | None, listen: object) -> list[IStreamServerEndpoint]:
-    """The endpoints of *listen*: descriptions like ``"tcp:4444"``, or endpoints.  None is opened.
+    """Make the endpoints of *listen*: descriptions like ``"tcp:4444"``, or endpoints; open none.
 
     :raises LocalError: an item is neither.
     """
@@ -67,7 +67,7 @@ def _for_its_owner(description: str) -> str:
 
 
 class Listening:
-    """The ports of one run."""
+    """The ports of one run of a service."""
 
     def __init__(self, endpoints: Sequence[IStreamServerEndpoint]) -> None:
         self._endpoints = endpoints
@@ -79,7 +79,7 @@ class Listening:
 
     @property
     def addresses(self) -> tuple[tuple[str, int], ...]:
-        """Host and port of every TCP port that is bound."""
+        """The host and the number of each TCP port that is bound."""
         hosts = [port.getHost() for port in self._ports]
         return tuple((at.host, at.port) for at in hosts if isinstance(at, (IPv4Address, IPv6Address)))
 
@@ -89,7 +89,7 @@ class Listening:
         return ", ".join(_shown(port.getHost()) for port in self._ports) or "nothing yet"
 
     def start(self, factory: IProtocolFactory) -> None:
-        """Listen everywhere, or raise and listen nowhere."""
+        """Listen at all endpoints; if one fails at once, raise its error and listen nowhere."""
         self._started = True
         for endpoint in self._endpoints:
             listening = endpoint.listen(factory)
@@ -97,24 +97,24 @@ class Listening:
             listening.addCallbacks(
                 self._bound, self._refused, callbackArgs=(listening,), errbackArgs=(listening,)
             )
-        self._tell()
+        self._tell_ready()
         if self._failure is not None:
             self.give_up()
             self._failure.raiseException()
 
     def ready(self) -> Deferred[None]:
-        """Fires once all ports are bound; fails with the reason if one cannot be."""
+        """Fires once all ports are bound; fails with the reason if one cannot be bound."""
         waiting = self._ready.wait()
-        self._tell()
+        self._tell_ready()
         return waiting
 
     def close_in_fork(self) -> None:
-        """Close the ports in a forked process: they are the parent's alone."""
+        """In a forked process: close the ports, which stay the parent's."""
         for port in self._ports:
             close_socket(port)
 
     def stop(self) -> Deferred[None]:
-        """Close all ports; fires once they are closed, or fails then if one could not be."""
+        """Close all ports; fires once all are closed, or fails then if one could not be closed."""
         pending, self._pending = self._pending, []
         for listening in pending:
             listening.cancel()
@@ -123,44 +123,37 @@ class Listening:
         return Deferred.fromCoroutine(_all_closed(ports))
 
     def give_up(self) -> None:
-        """Close all ports after a start that failed; log it if one cannot be closed."""
+        """Close all ports after a start that failed; if one cannot be closed, log that."""
         self.stop().addErrback(lambda failure: _log.failure("a port could not be closed", failure))
 
     def _bound(self, port: IListeningPort, listening: Deferred[IListeningPort]) -> None:
         self._pending.remove(listening)
         self._ports.append(port)
-        self._tell()
+        self._tell_ready()
 
     def _refused(self, failure: Failure, listening: Deferred[IListeningPort]) -> None:
         if listening in self._pending:
             self._pending.remove(listening)
         if not failure.check(CancelledError):
             self._failure = self._failure or failure
-            self._tell()
+            self._tell_ready()
 
-    def _tell(self) -> None:
-        if not self._started or (self._pending and self._failure is None):
-            return
-        if self._failure is not None:
+    def _tell_ready(self) -> None:
+        """Fire the Deferreds of :meth:`ready` if all ports are bound, or one has failed."""
+        if self._started and self._failure is not None:
             self._ready.failed(self._failure)
-        else:
+        elif self._started and not self._pending:
             self._ready.happened(None)
 
 
 async def _all_closed(ports: Iterable[IListeningPort]) -> None:
-    closing = [Deferred.fromCoroutine(_closed(port)) for port in ports]
+    closing = [maybeDeferred(port.stopListening) for port in ports]
     for _, result in await DeferredList(closing, consumeErrors=True):
         if isinstance(result, Failure):
             result.raiseException()
 
 
-async def _closed(port: IListeningPort) -> None:
-    if (closed := port.stopListening()) is not None:
-        await closed
-
-
 def _shown(address: object) -> str:
-    """The address of a bound port, as people write it."""
     if isinstance(address, (IPv4Address, IPv6Address)):
         return show((address.host, address.port))
     if isinstance(address, UNIXAddress) and address.name is not None:

@@ -1,7 +1,7 @@
-"""The log lines about links, and about the messages that go out.
+"""The log lines about links, and about the messages that this node sends.
 
-Contract: lines that a peer can bring about have a quota for each host; other lines begin at a
-``debug_level``.  A payload is shown at level 5 only.
+Contract: lines that a peer can cause have a quota for each host; other lines are written from a
+``debug_level`` on.  A payload is shown at level 5 only.
 """
 
 from __future__ import annotations
@@ -26,35 +26,28 @@ class LinkLog:
     """The log of one run."""
 
     def __init__(self, clock: IReactorTime, config: MeshConfig, debug_level: int, network: Network) -> None:
-        """:param network: of this node; the log names it if a peer is of another one."""
+        """:param network: of this node; the log names it if a peer is of another network."""
         self._debug = debug_level
         self._network = f"this node is of subnet {network.subnet!r} with {network.encryption}"
         self._peers = PeerLog(_log, clock.seconds, config)
 
     def up(self, link: MeshProtocol, node_id: bytes, is_new: bool) -> None:
-        """A link is in the routing table; *is_new* is whether its node was not."""
-        told = "linked with {id} {link}" if is_new else "with {id} now {link}"
-        self._note(1, told, id=node_id.decode(), link=link)
+        """A link has come into the routing table; *is_new* tells whether its node had none there."""
+        text = "linked with {id} {link}" if is_new else "with {id} now {link}"
+        self._note(1, text, id=node_id.decode(), link=link)
 
     def down(self, link: MeshProtocol, node_id: bytes) -> None:
-        """A node has left the routing table."""
+        """A link has left the routing table."""
         # For any other reason, closing() logs a line at every level.
         why = f": {link.error}" if link.error and link.error.reason in NO_FAULT else ""
         self._note(1, "link with {id} ended{why}", id=node_id.decode(), why=why)
 
     def dialling(self, dial: Dial) -> None:
-        """The core dials a node."""
-        contact = dial.contact
-        self._note(
-            2,
-            "dials {to} for {purpose}: {id}",
-            to=show((contact.host, contact.port)),
-            purpose=dial.purpose.name.lower(),
-            id=contact.id.decode(),
-        )
+        contact, purpose = dial.contact, dial.purpose.name.lower()
+        to, node_id = show((contact.host, contact.port)), contact.id.decode()
+        self._note(2, "dials {to} for {purpose}: {id}", to=to, purpose=purpose, id=node_id)
 
     def exchange_begun(self, link: MeshProtocol, node_id: bytes) -> None:
-        """An exchange has begun."""
         self._note(2, "exchange with {id} {link}", id=node_id.decode(), link=link)
 
     def member(self, member: Member) -> None:
@@ -64,15 +57,18 @@ class LinkLog:
         self._note(1, text, who=member.id.decode(), label=member.label, state=state)
 
     def closing(self, link: MeshProtocol, error: RemoteError) -> Refusal | None:
-        """A connection closes; the refusal that the application is told, if it was no link yet."""
+        """A connection closes.
+
+        :return: the refusal to tell the application, if the connection was no link yet.
+        """
         if link.exchange_begun and link.is_exchange and error.reason in NO_FAULT:
             self._note(2, "exchange with {to} ended: {why}", to=show(link.remote), why=error)
         if link.is_up or link.exchange_begun:
             if error.reason not in NO_FAULT:
                 self._peers.line(link.remote[0], f"link {show(link.remote)} closed: {error}")
             return None
-        # A refusal of the overlay's is usual, and a host that connects and leaves without a word (a port
-        # scan) is not worth telling.
+        # The application is told neither of the usual refusals nor of a port scan: a host that connects and
+        # leaves without a word.
         if error.reason in (Reason.DUPLICATE, Reason.LEAVING, Reason.ROOM, Reason.DONE):
             return None
         if error.reason is Reason.LOST and not link.outgoing:
@@ -80,7 +76,7 @@ class LinkLog:
             return None
         why = f"{error}; {self._network}" if error.reason is Reason.SUBNET else str(error)
         in_use = error.reason is Reason.KEY and link.dialled_for is not Purpose.JOIN
-        if link.outgoing and not in_use:  # the caller of the dial gets the error
+        if link.outgoing and not in_use:  # the error goes to the caller that dialled
             self._note(2, "connection to {to} refused: {why}", to=show(link.remote), why=why)
         else:
             way = "to" if link.outgoing else "from"
@@ -88,7 +84,7 @@ class LinkLog:
         return Refusal(link.remote, link.outgoing, error.reason.value, error.detail)
 
     def sending(self, type: int, packets: tuple[object, ...], size: int) -> None:
-        """A message of the application goes out, *size* bytes when packed."""
+        """This node sends a message of the application, of *size* bytes packed."""
         if self._debug >= 5:
             text = shown([type, *packets])
             _log.info("out: type {type}, {size} bytes, {text}", type=type, size=size, text=text)

@@ -1,20 +1,20 @@
-"""The peers that are dialled for ever: those that are configured, and those that ``connect()`` linked.
+"""The peers that this node dials for ever: the configured ones, and those that ``connect()`` linked.
 
 Contract: a *target* is an address to which this node wants a link.  It is dialled until a link to the node
-found there is in the routing table, whichever end dialled it, and again when that link goes: with jittered
+found there is in the routing table, whichever end dialled, and again when that link ends: with jittered
 exponential back-off, for ever.  A refusal counts as a failed attempt, although TCP connected.  If an IP
-address turns out to be this node's own, it is dropped.  A name can lead to other nodes later: if it leads
-to this node alone, it is dialled again after ``redial_longest``.
+address leads to this node itself, the target is dropped.  If a name does, it is dialled again after
+``redial_longest``, since it can lead to other nodes later.
 
-If the node of a target had no room and passed this node on to others, the target is not dialled for a link:
-that would undo what the overlay did.  While there are other links, an exchange is made with it every
-``peer_interval``, so that a configured peer is always heard of.  If there is no other link, it is dialled
-like all targets.
+If the node of a target had no room, it has passed this node on to others.  Then a link to it would undo the
+work of the overlay.  Instead an exchange is made with it every ``peer_interval``, so that this node always
+hears of its configured peers.  If no other link is left, it is dialled like any target.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -32,18 +32,16 @@ from twisted_mesh.links.redial import Attempts, Redial
 _log = Logger()
 
 
+@dataclass(slots=True, eq=False)
 class _Target:
-    __slots__ = ("_exchange", "_node_id", "address", "attempt", "failures", "is_self", "passed_on", "retry")
-
-    def __init__(self, address: PeerAddress, node_id: bytes | None) -> None:
-        self.address = address
-        self._node_id = node_id
-        self._exchange: MeshProtocol | None = None
-        self.failures = 0
-        self.passed_on = False  # its node had no room for this one
-        self.is_self = False  # only this node was found there
-        self.attempt: Deferred[MeshProtocol] | None = None
-        self.retry: IDelayedCall | None = None
+    address: PeerAddress
+    _node_id: bytes | None
+    _exchange: MeshProtocol | None = None
+    failures: int = 0
+    passed_on: bool = False  # its node had no room, and passed this node on to others
+    is_self: bool = False  # only this node was found there
+    attempt: Deferred[MeshProtocol] | None = None
+    retry: IDelayedCall | None = None
 
     @property
     def node_id(self) -> bytes | None:
@@ -52,12 +50,19 @@ class _Target:
         return exchanged_with or self._node_id
 
     def found(self, link: MeshProtocol) -> None:
-        """Note that *link* leads there."""
+        """Note that *link* leads to the address."""
         self.is_self = False
         if link.is_exchange:
             self._exchange = link
         else:
             self._node_id, self._exchange = link.id, None
+
+    def stop(self) -> None:
+        """Stop dialling."""
+        if self.retry is not None:
+            self.retry.cancel()
+        if self.attempt is not None:
+            self.attempt.cancel()
 
 
 class PersistentPeers:
@@ -78,17 +83,17 @@ class PersistentPeers:
         return len(self._targets)
 
     def add(self, address: PeerAddress, node_id: bytes | None = None) -> None:
-        """Keep a link to *address*; *node_id* is of the node there, if a link to it was just made."""
+        """Keep a link to *address*; if one was just made, *node_id* is its node's id."""
         if address not in self._targets:
             target = self._targets[address] = _Target(address, node_id)
             if node_id is None:
                 self._attempt(target)
 
     def forget(self, host: str, port: int) -> bool:
-        """Stop dialling *host* and *port*, for any id; tell whether they were a target."""
+        """Stop dialling *host* and *port*, for any id; return whether they were a target."""
         gone = [address for address in self._targets if (address.host, address.port) == (host, port)]
         for address in gone:
-            _end(self._targets.pop(address))
+            self._targets.pop(address).stop()
         return bool(gone)
 
     def found_at(self, address: PeerAddress) -> bytes | None:
@@ -97,7 +102,7 @@ class PersistentPeers:
         return None if target is None else target.node_id
 
     def unlinked(self, unlinked: Unlinked) -> None:
-        """Dial a node that left the routing table again soon, if it is a target.
+        """If a target's node left the routing table, dial it again.
 
         If it left for want of room, it has passed this node on.
         """
@@ -109,7 +114,7 @@ class PersistentPeers:
             self._isolated()
 
     def _isolated(self) -> None:
-        """Dial targets that passed this node on like all others: no link is left."""
+        """No link is left: dial the targets that passed this node on like all others."""
         for target in self._targets.values():
             if target.passed_on:
                 target.passed_on = False
@@ -122,7 +127,7 @@ class PersistentPeers:
         """Stop dialling."""
         targets, self._targets = self._targets, {}
         for target in targets.values():
-            _end(target)
+            target.stop()
 
     def _attempt(self, target: _Target) -> None:
         target.retry = None
@@ -182,11 +187,3 @@ class PersistentPeers:
             pause = self._config.peer_interval
         wait = max(redial.wait(target.failures, pause), redial.cooldown.left(target.node_id))
         target.retry = redial.clock.callLater(wait, self._attempt, target)
-
-
-def _end(target: _Target) -> None:
-    """Stop dialling *target*."""
-    if target.retry is not None:
-        target.retry.cancel()
-    if target.attempt is not None:
-        target.attempt.cancel()

@@ -1,8 +1,9 @@
-"""One connection as Twisted sees it: a transport, and the machine that knows the rules of a connection.
+"""One connection as Twisted sees it: the protocol of a transport.
 
-Contract: a :class:`MeshProtocol` feeds a :class:`~twisted_mesh.core.link_machine.LinkMachine`, sets a timer
-to its deadline, and writes what it answers through one queue.  Proven peers and their frames go to the
-:class:`LinkHost` it was made for.  It decides nothing: how a connection ends is the machine's as well.
+Contract: a :class:`MeshProtocol` gives the bytes that come to its machine, the
+:class:`~twisted_mesh.core.link_machine.LinkMachine`; sets a timer to the machine's deadline; and writes the
+machine's answers through one queue.  It tells its :class:`LinkHost` of the proven peer and of the peer's
+frames.  It decides nothing: the machine also knows how a connection ends.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from twisted_mesh.wire.membership import Purpose
 
 
 class LinkHost(Interface):
-    """What a link reports to: the one place that knows all links."""
+    """The one place that knows all links; each link tells it what happens."""
 
     clock: IReactorTime
     config: MeshConfig
@@ -43,37 +44,37 @@ class LinkHost(Interface):
     def link(
         self, source: IAddress | None, outgoing: bool, expected: bytes | None, purpose: Purpose
     ) -> MeshProtocol:
-        """A new link."""
+        """Make the protocol of a new connection."""
 
     def made(self, link: MeshProtocol) -> None:
         """A connection is made; its peer has proven nothing yet."""
 
     def handshake(self, side: Side, expected: bytes | None, purpose: Purpose) -> Handshake:
-        """A handshake for a new connection."""
+        """Make the handshake of a new connection."""
 
     def proven(self, link: MeshProtocol, peer: Peer) -> None:
         """The peer has proven its key."""
 
     def received(self, link: MeshProtocol, frames: list[codec.Frame]) -> None:
-        """Frames of a proven peer."""
+        """A proven peer has sent *frames*."""
 
     def arriving(self, arriving: Arriving) -> None:
-        """A frame of a proven peer is not whole yet, and takes long."""
+        """A frame of a proven peer has been coming in for long, and is not complete yet."""
 
     def resumed(self, link: MeshProtocol) -> None:
-        """The transport takes more again, after it had had enough."""
+        """The transport of *link* has paused, and accepts bytes again."""
 
     def wants_flush(self, link: MeshProtocol) -> None:
-        """Call *link*.flush() before this turn is over."""
+        """Call *link*.flush() at the end of this turn of the reactor."""
 
     def closing(self, link: MeshProtocol, error: RemoteError) -> None:
         """Nothing more can be sent over *link*."""
 
     def lost(self, link: MeshProtocol) -> None:
-        """The connection is gone."""
+        """The connection has ended."""
 
     def sending(self, type: int, packets: tuple[object, ...], size: int) -> None:
-        """A message of the application goes out, *size* bytes when packed."""
+        """The application sends a message of *size* bytes packed."""
 
 
 class MeshProtocol(Protocol):
@@ -81,11 +82,13 @@ class MeshProtocol(Protocol):
 
     :ivar number: of this link, never used twice.
     :ivar outgoing: whether this node dialled.
-    :ivar is_up: whether it is or was in the routing table.
-    :ivar is_exchange: whether it is an exchange, which stays out of the routing table, as far as is known.
-    :ivar exchange_begun: whether it is or was an exchange in which both ends have told their frontiers.
+    :ivar is_up: whether the link is or was in the routing table.
+    :ivar is_exchange: whether the link is an exchange, as far as is known; an exchange stays out of the
+        routing table.
+    :ivar exchange_begun: whether the link is or was an exchange in which both ends have told their
+        frontiers.
     :ivar expected: the id that the far end must have; None if any may.
-    :ivar dialled_for: the purpose this node dialled it for; None if the far end dialled.
+    :ivar dialled_for: the purpose for which this node dialled; None if the far end dialled.
     :ivar remote: host and port of the far end, as the connection has them.
     """
 
@@ -110,14 +113,14 @@ class MeshProtocol(Protocol):
         self._machine = LinkMachine(
             number, self._handshake, host.config, lambda: tls.exporter(self.transport)
         )
-        self._read = 0  # bytes that came, of TLS in whole records
-        self._timer: IDelayedCall | None = None  # for the deadline of the machine
-        self._timed = inf  # which is this one
-        self._is_closing = False  # and the host knows
+        self._read = 0  # bytes that have come; under TLS, of whole records
+        self._timer: IDelayedCall | None = None
+        self._timer_deadline = inf  # the machine's deadline when the timer was set
+        self._told_closing = False  # whether the host knows that the link is closing
         self._proven = WaitingDeferreds[MeshProtocol]()
         self._up = WaitingDeferreds[MeshProtocol]()
 
-    # ── what users see ──────────────────────────────────────────────────────────────
+    # ── for the application ─────────────────────────────────────────────────────────
 
     @property
     def peer(self) -> Peer | None:
@@ -126,29 +129,30 @@ class MeshProtocol(Protocol):
 
     @property
     def phase(self) -> Phase:
-        """How far the connection is."""
+        """The phase of the connection, from handshake to closed."""
         return self._machine.phase
 
     @property
     def error(self) -> RemoteError | None:
-        """Why the connection closed, once it does."""
+        """The reason why the connection closes or has closed; None while it does not."""
         return self._machine.error
 
     @property
     def id(self) -> bytes | None:
-        """The peer's id, once proven."""
+        """The peer's id, once it has proven its key."""
         return None if self.peer is None else self.peer.id
 
     @property
     def address(self) -> tuple[str, int]:
-        """The address at which the peer can be dialled, as it says; else the one it came from."""
+        """Where the peer says that others can dial it; if it does not say, where it came from."""
         told_address = None if self.peer is None else self.peer.address
         return self.remote if told_address is None else told_address
 
     def whisper(self, *packets: object) -> Deferred[None]:
         """Send a message to this peer alone.
 
-        :return: fires when the link has accepted it, fails with Unreachable if it closes before.
+        :return: fires when the transport has accepted the message; fails with Unreachable if the link
+            closes before that.
         :raises TypeError: and ValueError for packets that cannot be sent.
         """
         return self.send(flags.whisper, flags.whisper, *packets)
@@ -175,18 +179,18 @@ class MeshProtocol(Protocol):
         """Whether this node said in the handshake that it is settled."""
         return self._handshake.said_settled
 
-    # ── what the host uses ──────────────────────────────────────────────────────────
+    # ── for the host ────────────────────────────────────────────────────────────────
 
     def whisper_entry(self, entry: bytes) -> Deferred[None]:
         """Send one packed message to this peer alone."""
         if self.phase is not Phase.OPEN:
             return unreachable(f"the link to {show(self.remote)} is closed")
-        taken = self._queue.put_awaited(codec.encode(Whisper(join_entries((entry,)))))
+        accepted = self._queue.put_awaited(codec.encode(Whisper(join_entries((entry,)))))
         self._host.wants_flush(self)
-        return taken
+        return accepted
 
     def write(self, frame: bytes, *, counted: bool = False) -> None:
-        """Queue a whole frame; nothing is sent once the link is closing."""
+        """Queue a whole frame; once the link is closing, do nothing."""
         if self._machine.phase is Phase.OPEN:
             self._queue.put(frame, counted=counted)
             self._host.wants_flush(self)
@@ -197,38 +201,38 @@ class MeshProtocol(Protocol):
 
     @property
     def accepted(self) -> int:
-        """Bytes of the core's frames the transport has taken so far."""
+        """Bytes of counted frames that the transport has accepted so far."""
         return self._queue.accepted
 
     @property
     def queued_bytes(self) -> int:
-        """Bytes that wait behind the transport."""
+        """Bytes that wait until the transport accepts them."""
         return self._queue.queued_bytes
 
     @property
     def read_bytes(self) -> int:
-        """Bytes that came so far, those of an unfinished TLS record included."""
+        """Bytes that have come so far, those of an unfinished TLS record included."""
         return self.transport.read_bytes if isinstance(self.transport, tls.Session) else self._read
 
     def check_flow(self) -> bool:
-        """Whether bytes have come since the last check, of which the host was not told."""
+        """Whether bytes have come since the last check, and the host was told of none of them."""
         return self._machine.check_flow(self.read_bytes)
 
     def when_up(self) -> Deferred[MeshProtocol]:
-        """Fires with this link once it is in the routing table; fails with the reason if it never is."""
+        """Fires with this link once it is in the routing table; fails if it closes before."""
         if self.error is not None:
             return fail(self.error)
         return succeed(self) if self.is_up else self._up.wait()
 
     def when_proven(self) -> Deferred[MeshProtocol]:
-        """Fires with this link once its peer has proven its key; fails with the reason if it is refused."""
+        """Fires with this link once its peer has proven its key; fails if it closes before."""
         if self.peer is not None and self.error is None:
             return succeed(self)
         return self._proven.wait() if self.error is None else fail(self.error)
 
     @property
     def is_patient(self) -> bool:
-        """Whether the link is closing, and frames that are under way over it may take long."""
+        """Whether the link is closing, and the frames on their way over it may take long."""
         return self._machine.is_patient
 
     @property
@@ -237,32 +241,32 @@ class MeshProtocol(Protocol):
         return self._machine.gives_way
 
     def cut(self) -> None:
-        """End the connection at once, and lose all that is under way over it."""
+        """End the connection at once; the frames on their way over it are lost."""
         self._machine.cut()
-        self._look_in_time()
+        self._set_timer()
         self._transport.abortConnection()
 
     def now_proven(self) -> None:
-        """The peer has proven its key, and the core is told of the link next."""
+        """The peer has proven its key, and the host tells the core of the link next."""
         self._proven.happened(self)
 
     def now_exchanging(self) -> None:
-        """The link is an exchange that has begun: the core ends it."""
+        """The link is an exchange that has begun; the core ends it."""
         self.is_exchange = self.exchange_begun = True
         self._established()
 
     def now_up(self) -> None:
-        """The link is in the routing table."""
+        """The link has come into the routing table."""
         self.is_up, self.is_exchange = True, False
         self._established()
         self._up.happened(self)
 
     def close(self, error: RemoteError) -> None:
-        """Close with a reason, which is told to the peer if it can still be."""
-        closes = self.error is not None  # then the call that this one comes from does the rest
+        """Close the link because of *error*; its reason is sent to the peer if a BYE can still be sent."""
+        was_closing = self.error is not None  # if so, the call that led to this one does the rest
         last = self._machine.close(error, self.read_bytes, self._now)
-        if closes:
-            self._look_in_time()
+        if was_closing:
+            self._set_timer()
         elif self.phase is Phase.DRAINING:
             self._queue.put(last)
             self._tell_closing()
@@ -273,7 +277,7 @@ class MeshProtocol(Protocol):
             self._tell_closing()
             self._end()
 
-    # ── Twisted's side ──────────────────────────────────────────────────────────────
+    # ── called by Twisted ───────────────────────────────────────────────────────────
 
     def connectionMade(self) -> None:
         """Start the handshake and its timer."""
@@ -283,11 +287,11 @@ class MeshProtocol(Protocol):
         if ITCPTransport.providedBy(transport):
             cast(ITCPTransport, transport).setTcpNoDelay(True)
         self._write_now(self._machine.start(self._now))
-        self._look_in_time()
+        self._set_timer()
         self._host.made(self)
 
     def dataReceived(self, data: bytes) -> None:
-        """The one place where a peer's bytes become frames."""
+        """Let the machine make frames of the peer's bytes; no other place does."""
         now = self._now
         self._read += len(data)
         try:
@@ -301,7 +305,8 @@ class MeshProtocol(Protocol):
                         self._host.proven(self, event)
                     case Arriving():
                         self._host.arriving(event)
-                    case Left():  # the listeners of what came before it may have taken long
+                    case Left():
+                        # The application's handlers of the frames before it may have taken long.
                         self._machine.put_off(self._now - now)
                         self._on_left(event.error)
                     case _:
@@ -309,11 +314,11 @@ class MeshProtocol(Protocol):
         except RemoteError as error:
             if self.phase is Phase.DRAINING:
                 self._end()
-            elif not self._is_closing:
+            elif not self._told_closing:
                 self.close(error)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The connection is gone, for whatever reason."""
+        """Tell the host, and all that wait for the link, that the connection has ended."""
         self._machine.lost(self._why_lost(reason))
         self._tell_closing()
         self._queue.drop(f"the link to {show(self.remote)} is gone")
@@ -332,8 +337,8 @@ class MeshProtocol(Protocol):
         return self._host.clock.seconds()
 
     def _on_resumed(self) -> None:
-        # The system took all that had piled up, so the far end reads.  Merely writing proves nothing:
-        # the buffers in front of an unplugged peer take hours of small messages.
+        # The system accepted all bytes that had piled up, so the far end reads.  A write alone would prove
+        # nothing: for an unplugged peer, the system's buffers accept small messages for hours.
         self._host.resumed(self)
         self._host.wants_flush(self)
 
@@ -343,7 +348,7 @@ class MeshProtocol(Protocol):
             self._queue.flush()
 
     def _on_left(self, error: RemoteError) -> None:
-        if not self._is_closing:
+        if not self._told_closing:
             if error.reason in NO_FAULT:
                 self._queue.flush(everything=True)
             self._queue.drop("the peer closed the link")
@@ -352,28 +357,28 @@ class MeshProtocol(Protocol):
 
     def _tell_closing(self) -> None:
         """Tell the host, once, that nothing more can be sent."""
-        self._look_in_time()
-        if not self._is_closing:
-            self._is_closing = True
+        self._set_timer()
+        if not self._told_closing:
+            self._told_closing = True
             assert self.error is not None
             self._host.closing(self, self.error)
             self._proven.failed(Failure(self.error))
 
     def _end(self) -> None:
-        """Read nothing more; the connection closes once all that was written is out."""
+        """Read nothing more; end the connection once all written bytes are sent."""
         self._machine.read_no_more()
         self._transport.unregisterProducer()
         self._transport.loseConnection()
 
     def _established(self) -> None:
         self._machine.established()
-        self._look_in_time()
+        self._set_timer()
 
-    def _look_in_time(self) -> None:
+    def _set_timer(self) -> None:
         """Set the timer to the deadline of the machine."""
         deadline = self._machine.deadline
-        if deadline != self._timed:
-            self._timed = deadline
+        if deadline != self._timer_deadline:
+            self._timer_deadline = deadline
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
@@ -381,18 +386,16 @@ class MeshProtocol(Protocol):
                 self._timer = self._host.clock.callLater(max(0.0, deadline - self._now), self._on_deadline)
 
     def _on_deadline(self) -> None:
-        self._timer, self._timed = None, inf
+        self._timer, self._timer_deadline = None, inf
         error = self._machine.expired(self.read_bytes, on_its_way(self.transport), self._now)
         if error is not None:
             self.close(error)
         elif self.phase is Phase.CLOSED:
             self._transport.abortConnection()
-        self._look_in_time()
+        self._set_timer()
 
     def _why_lost(self, reason: Failure) -> RemoteError:
         if isinstance(reason.value, SSL.Error) and not self._machine.has_heard:
-            text = tls.failure_text(reason.value)
-            return RemoteError.of(
-                Reason.ENCRYPTION, f"no TLS session: {text}; is the other side Plaintext?"
-            )
+            text = f"no TLS session: {tls.failure_text(reason.value)}; is the other side Plaintext?"
+            return RemoteError.of(Reason.ENCRYPTION, text)
         return RemoteError(f"the connection was lost: {reason.getErrorMessage()}", Reason.LOST)

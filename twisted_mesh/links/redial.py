@@ -1,7 +1,7 @@
-"""When an address is dialled again.
+"""The waits until an address is dialled again.
 
-Contract: waits grow with each failure in a row, with jitter, up to ``redial_longest``; a pause can take the
-place of that.  A node that the application has disconnected is not dialled while its cool-down lasts.
+Contract: the waits grow with each failure in a row, with jitter, up to ``redial_longest``, unless a pause
+of another length takes their place.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from twisted_mesh.links.protocol import MeshProtocol
 
 
 class Attempts(Interface):
-    """Makes attempts, each of which fires with a connection or fails with a MeshError."""
+    """Dials addresses; each Deferred fires with the connection or fails with a MeshError."""
 
     def link_to(self, address: PeerAddress) -> Deferred[MeshProtocol]:
-        """A link to the node at *address*."""
+        """Link to the node at *address*."""
 
     def exchange_with(self, address: PeerAddress) -> Deferred[MeshProtocol]:
-        """An exchange with the node at *address*."""
+        """Begin an exchange with the node at *address*."""
 
 
 class Redial:
     """The waits between the dials of one run.
 
-    :ivar clock: of the waits; :ivar cooldown: the nodes that are not to be dialled now.
+    :ivar cooldown: the nodes that are not to be dialled now.
     """
 
     def __init__(
@@ -56,10 +56,10 @@ class Redial:
         self._pause = pause
 
     def wait(self, failures: int, pause: float | None = None, *, at_once: bool = False) -> float:
-        """Seconds until the next attempt, after so many failures in a row.
+        """Seconds until the next attempt, after this number of failures in a row.
 
         :param pause: seconds in place of the back-off, a quarter more or less.
-        :param at_once: whether there is no back-off this time.
+        :param at_once: leave the back-off out.
         """
         pause = self._pause() if pause is None else pause
         if pause is not None:

@@ -1,19 +1,20 @@
-"""Finds the mesh again: a node without any link dials the nodes it was linked with before.
+"""Finds the mesh again: a node without a link dials the nodes that it was linked with before.
 
-Contract: each node that is linked with goes into the address book.  The core is told the book at the start.
-If there is no link for ``isolated_after``, the nodes of the book are tried, with jittered back-off and for
-ever, until either end makes a link, or until this is stopped.  Peers that the application wants a link to
-are dialled by :mod:`~twisted_mesh.links.peers`.
+Contract: the address book gets each node that this node is linked with, and the core is told the book at
+the start.  If there is no link for ``isolated_after``, the nodes of the book are tried, with jittered
+back-off and for ever, until either end makes a link.  The peers that the application wants a link to are
+dialled by :mod:`~twisted_mesh.links.peers`.
 
-An overlay dials the nodes it is told of, and forgets those it did not find: it is told the whole book for
-each try.  Without an overlay the core dials nobody, and the nodes of the book are dialled here, one after
-the other.
+If the core has an overlay, it is told the whole book for each try: an overlay dials the nodes that it is
+told of, and forgets those that it did not find.  Without an overlay the core dials no node, so the nodes of
+the book are dialled here, one after the other.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -33,33 +34,25 @@ from twisted_mesh.wire.membership import MAX_ID, MIN_ID, Contact
 _log = Logger()
 
 
+@dataclass(eq=False)
 class Rejoin:
-    """Finds the mesh again, for one run of a service."""
+    """Finds the mesh again, for one run of a service.
 
-    def __init__(
-        self,
-        config: MeshConfig,
-        book: AddressBook,
-        dials: Attempts,
-        redial: Redial,
-        table: Collection[bytes],
-        known: Callable[[Sequence[Contact]], None],
-        has_overlay: bool,
-    ) -> None:
-        """
-        :param book: of the nodes that were linked with, which is written here alone.
-        :param table: the ids of the routing table.
-        :param known: tells the core of nodes, the latest last; *has_overlay*: whether it then dials them.
-        """
-        self._config = config
-        self._book = book
-        self._dials = dials
-        self._redial = redial
-        self._clock = redial.clock
-        self._table = table
-        self._known = known
-        self._has_overlay = has_overlay
-        self._left: deque[PeerAddress] = deque()  # of this round
+    :ivar book: only this class writes it.
+    :ivar table: the ids of the routing table.
+    :ivar known: tells the core of nodes, the latest last; *has_overlay* is whether it then dials them.
+    """
+
+    config: MeshConfig
+    book: AddressBook
+    dials: Attempts
+    redial: Redial
+    table: Collection[bytes]
+    known: Callable[[Sequence[Contact]], None]
+    has_overlay: bool
+
+    def __post_init__(self) -> None:
+        self._untried: deque[PeerAddress] = deque()  # of this round over the book
         self._failures = 0
         self._next: IDelayedCall | None = None
         self._attempt: Deferred[MeshProtocol] | None = None
@@ -71,11 +64,11 @@ class Rejoin:
         self.isolated()
 
     def isolated(self) -> None:
-        """Begin to try the nodes of the book, unless this was stopped: there is no link."""
+        """No link is left: begin to try the nodes of the book, unless this was stopped."""
         if self._next is None and self._attempt is None and not self._stopped:
-            self._left.clear()
+            self._untried.clear()
             self._failures = 0
-            self._next = self._clock.callLater(self._config.isolated_after, self._seek)
+            self._next = self.redial.clock.callLater(self.config.isolated_after, self._try_next)
 
     def unlinked(self, unlinked: Unlinked) -> None:
         """A link has left the routing table."""
@@ -83,29 +76,29 @@ class Rejoin:
             self.isolated()
 
     def linked(self, linked: Linked) -> None:
-        """Note the address of a node that is linked with now, and try no others."""
+        """A node is in the routing table: note its address, and try no other node."""
         link = linked.link
         if not linked.is_new or link.id is None:
             return
-        self._wait_no_more()
+        self._cancel_next()
         host, _ = link.remote
         where = dialled_at(link.remote if link.outgoing else link.address, host)
         if where is not None:
-            self._book.note(link.id, where)
+            self.book.note(link.id, where)
 
     def stop(self) -> None:
         """Stop trying."""
         self._stopped = True
-        self._wait_no_more()
+        self._cancel_next()
         if self._attempt is not None:
             self._attempt.cancel()
 
     async def wait_for_book(self) -> None:
         """Wait until the book is on disk, at most ``close_timeout``."""
-        if not await is_in_time(self._book.written(), self._config.close_timeout, self._clock):
+        if not await is_in_time(self.book.written(), self.config.close_timeout, self.redial.clock):
             _log.warn("the address book is not written yet: its newest addresses may be lost")
 
-    def _wait_no_more(self) -> None:
+    def _cancel_next(self) -> None:
         if self._next is not None:
             self._next.cancel()
             self._next = None
@@ -113,31 +106,31 @@ class Rejoin:
     def _tell_core(self) -> None:
         contacts = [
             Contact(address.id, address.host, address.port)
-            for address in self._book
+            for address in self.book
             if address.host is not None and address.id is not None and MIN_ID <= len(address.id) <= MAX_ID
         ]
-        self._known(contacts[::-1])
+        self.known(contacts[::-1])
 
-    def _seek(self) -> None:
+    def _try_next(self) -> None:
         self._next = None
-        if len(self._book) and not self._left and not self._failures:
+        if len(self.book) and not self._untried and not self._failures:
             text = "no link is left: {count} nodes that were linked with are dialled"
-            _log.info(text, count=len(self._book))
-        if self._has_overlay:
+            _log.info(text, count=len(self.book))
+        if self.has_overlay:
             self._tell_core()
-        elif not self._left:
-            self._left.extend(self._book)
-        while self._left:
-            address = self._left.popleft()
-            if address.id not in self._redial.cooldown:
-                self._attempt = attempt = self._dials.link_to(address)
+        elif not self._untried:
+            self._untried.extend(self.book)
+        while self._untried:
+            address = self._untried.popleft()
+            if address.id not in self.redial.cooldown:
+                self._attempt = attempt = self.dials.link_to(address)
                 attempt.addCallbacks(self._reached, self._failed)
                 return
         self._again()
 
     def _reached(self, link: MeshProtocol) -> None:
         self._attempt = None
-        if not self._table:  # the link has gone meanwhile
+        if not self.table:  # the link has ended meanwhile
             self._again()
 
     def _failed(self, failure: Failure) -> None:
@@ -146,10 +139,10 @@ class Rejoin:
             return
         if not failure.check(MeshError):
             _log.failure("dialling failed", failure)
-        if not self._table:
+        if not self.table:
             self._again()
 
     def _again(self) -> None:
         self._failures += 1
-        wait = self._redial.wait(self._failures, at_once=bool(self._left))
-        self._next = self._clock.callLater(wait, self._seek)
+        wait = self.redial.wait(self._failures, at_once=bool(self._untried))
+        self._next = self.redial.clock.callLater(wait, self._try_next)

@@ -1,11 +1,12 @@
 """TLS for links: throw-away certificates, and the bytes that bind a PROOF to its session.
 
-Contract: links use TLS 1.3 and nothing older.  Each process makes a certificate, and no peer checks it:
-PROOF proves the key, by the exporter of the session.
+Contract: links use TLS 1.3 and nothing older.  Each process makes a certificate, which no peer checks:
+PROOF proves a node's key, and is bound to the session by the session's exporter (RFC 9266).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from operator import attrgetter
@@ -36,12 +37,12 @@ _LIFETIME: Final = timedelta(days=3650)
 
 
 class Tls:
-    """The TLS side of one node."""
+    """Adds TLS to the connections of one node."""
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._options = _throw_away()
-        # An exception in a connection creator would hang connect(): make the context now.
+        # If a connection creator raised an exception, connect() would hang: make the context now.
         self._creator = _AnyPeer(self._options.getContext())
 
     def factory(self, acceptor: IProtocolFactory) -> IProtocolFactory:
@@ -56,8 +57,8 @@ class Tls:
 class Session(TLSMemoryBIOProtocol):
     """Twisted's TLS session, but it does not gather small writes: a link's queue has joined them.
 
-    :ivar read_bytes: that came so far, those of an unfinished record included: its 16 KiB take seconds over
-        a slow line.
+    :ivar read_bytes: bytes that have come so far, those of an unfinished record included: over a slow line
+        a record of 16 KiB takes seconds.
     """
 
     read_bytes = 0
@@ -68,26 +69,22 @@ class Session(TLSMemoryBIOProtocol):
 
 
 class _Sessions(TLSMemoryBIOFactory):
-    """Makes sessions."""
-
     protocol = Session
 
 
 @implementer(IStreamClientEndpoint)
+@dataclass(eq=False)
 class _Client:
     """An endpoint with TLS, as ``wrapClientTLS`` makes one."""
 
-    def __init__(
-        self, creator: IOpenSSLClientConnectionCreator, endpoint: IStreamClientEndpoint, clock: IReactorTime
-    ) -> None:
-        self._creator = creator
-        self._endpoint = endpoint
-        self._clock = clock
+    creator: IOpenSSLClientConnectionCreator
+    endpoint: IStreamClientEndpoint
+    clock: IReactorTime
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """Connect, and speak TLS in front of the protocol that *protocolFactory* makes."""
-        factory = _Sessions(self._creator, True, protocolFactory, clock=self._clock)
-        return self._endpoint.connect(factory).addCallback(attrgetter("wrappedProtocol"))
+        factory = _Sessions(self.creator, True, protocolFactory, clock=self.clock)
+        return self.endpoint.connect(factory).addCallback(attrgetter("wrappedProtocol"))
 
 
 class _Acceptor(_Sessions):
@@ -99,14 +96,14 @@ class _Acceptor(_Sessions):
 
 
 @implementer(IOpenSSLClientConnectionCreator)
+@dataclass(eq=False)
 class _AnyPeer:
-    """Accepts any certificate: PROOF says which node the peer is."""
+    """Accepts any certificate: PROOF tells which node the peer is."""
 
-    def __init__(self, context: SSL.Context) -> None:
-        self._context = context
+    context: SSL.Context
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        return SSL.Connection(self._context, None)
+        return SSL.Connection(self.context, None)
 
 
 def exporter(transport: object) -> bytes:
@@ -119,9 +116,9 @@ def exporter(transport: object) -> bytes:
 
 
 def abort_unfinished(transport: object) -> None:
-    """Cut *transport* off if its TLS handshake is not over: no BYE could be sent.
+    """Cut *transport* if its TLS handshake is not over, since no BYE could be sent.
 
-    Else a stranger that says nothing would delay a node that stops, by ``close_timeout``.
+    Otherwise a stranger that sends nothing would delay a node that stops, by ``close_timeout``.
     """
     if isinstance(transport, TLSMemoryBIOProtocol) and transport.getHandle().get_peer_finished() is None:
         transport.abortConnection()
@@ -133,9 +130,9 @@ def failure_text(error: SSL.Error) -> str:
     return ", ".join(entry[-1] for entry in reasons if entry[-1]) or "the TLS session failed"
 
 
-@lru_cache(maxsize=1)  # it takes half of the time in which a service is made (measured)
+@lru_cache(maxsize=1)  # without it, making a service would take twice as long (measured)
 def _throw_away() -> CertificateOptions:
-    """A key and a certificate for this process."""
+    """Make the key and the certificate of this process."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "twisted_mesh")])
     now = datetime.now(UTC)
@@ -150,7 +147,8 @@ def _throw_away() -> CertificateOptions:
         .sign(key, hashes.SHA256())
     )
     return CertificateOptions(
-        # Twisted hands them on to OpenSSL, which takes these; its own kinds are deprecated.
+        # Twisted hands these objects on to pyOpenSSL, whose own kinds of keys and certificates are
+        # deprecated.
         privateKey=key,  # type: ignore[arg-type]
         certificate=certificate,  # type: ignore[arg-type]
         raiseMinimumTo=TLSVersion.TLSv1_3,

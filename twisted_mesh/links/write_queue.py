@@ -1,9 +1,9 @@
-"""The frames of one link that wait behind its transport.
+"""The frames of one link that its transport has not accepted yet.
 
-Contract: :meth:`WriteQueue.put` queues a frame, :meth:`WriteQueue.flush` writes as many as the transport
-accepts, joined into large writes.  While the transport pauses its producer, all frames wait here.  So this
-alone knows when the transport has accepted a frame: it counts the core's bytes, and fires the Deferred of
-a frame that is awaited.
+Contract: :meth:`WriteQueue.put` queues a frame, and :meth:`WriteQueue.flush` writes the frames that the
+transport accepts, joined into large writes.  While the transport pauses its producer, all frames wait here.
+So the queue knows when a frame is accepted: it counts the bytes of *counted* frames, and fires the Deferred
+of an *awaited* frame.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ _Item = tuple[bytes, bool, Handover | None]  # the frame, whether it is counted,
 class WriteQueue:
     """The queue of one link.
 
-    :ivar queued_bytes: bytes that wait behind the transport.
+    :ivar queued_bytes: bytes that wait here.
     :ivar accepted: bytes of counted frames that the transport has accepted so far.
-    :ivar paused: whether the transport accepts no more for now.
+    :ivar paused: whether the transport accepts nothing for now.
     """
 
     def __init__(
@@ -52,8 +52,8 @@ class WriteQueue:
     ) -> None:
         """
         :param write: of the transport.
-        :param write_bytes: size up to which frames are joined.
-        :param resumed: called when the transport accepts more again.
+        :param write_bytes: the size up to which frames are joined.
+        :param resumed: called when the transport accepts bytes again.
         """
         self._write = write
         self._write_bytes = write_bytes
@@ -64,55 +64,52 @@ class WriteQueue:
         self.paused = False
 
     def put(self, data: bytes, *, counted: bool = False) -> None:
-        """Queue a whole frame; *counted* towards :attr:`accepted` or not."""
+        """Queue a whole frame; if *counted*, its bytes count towards :attr:`accepted`."""
         self._queue.append((data, counted, None))
         self.queued_bytes += len(data)
 
     def put_awaited(self, data: bytes) -> Deferred[None]:
-        """Queue a whole frame; fires once the transport accepts it, fails with Unreachable if never."""
-        taken = Handover()
-        self._queue.append((data, False, taken))
+        """Queue a whole frame; fires once it is accepted, fails with Unreachable if it is dropped."""
+        accepted = Handover()
+        self._queue.append((data, False, accepted))
         self.queued_bytes += len(data)
-        return taken
+        return accepted
 
     def flush(self, *, everything: bool = False) -> None:
-        """Write the frames that the transport accepts; all frames if *everything*, at the end."""
+        """Write the frames that the transport accepts; if *everything*, write all frames."""
         queue = self._queue
         while queue and (everything or not self.paused):
             parts: list[bytes] = []
             awaited: list[Handover] = []
             size = 0
             while queue and size < self._write_bytes:
-                data, counted, taken = queue.popleft()
+                data, counted, accepted = queue.popleft()
                 parts.append(data)
                 size += len(data)
                 if counted:
                     self.accepted += len(data)
-                if taken is not None:
-                    awaited.append(taken)
+                if accepted is not None:
+                    awaited.append(accepted)
             self.queued_bytes -= size
             self._write(parts[0] if len(parts) == 1 else b"".join(parts))
-            for taken in awaited:
-                taken.callback(None)
+            for accepted in awaited:
+                accepted.callback(None)
 
     def drop(self, why: str) -> None:
-        """Drop the frames that wait; the Deferreds of awaited ones fail with *why*."""
+        """Drop all frames; the Deferreds of awaited frames fail with *why*."""
         dropped = list(self._queue)
-        self._queue.clear()  # in place: a callback of flush() may have closed the link
+        self._queue.clear()  # the same deque stays: flush() may be running, with this call in a callback
         self.queued_bytes = 0
-        for _, _, taken in dropped:
-            if taken is not None:
-                taken.errback(Failure(Unreachable(why)))
+        for _, _, accepted in dropped:
+            if accepted is not None:
+                accepted.errback(Failure(Unreachable(why)))
 
     def pauseProducing(self) -> None:
-        """The transport accepts no more for now."""
         self.paused = True
 
     def resumeProducing(self) -> None:
-        """The transport accepts more."""
         self.paused = False
         self._resumed()
 
     def stopProducing(self) -> None:
-        """The connection is gone; connectionLost() follows."""
-        self.paused = True
+        self.paused = True  # the connection has ended
