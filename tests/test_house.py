@@ -1,5 +1,4 @@
-"""
-The house rules, held by reading the source of every module.
+"""The house rules, held by reading the source of every module.
 
 A room is a folder. Imports go down from room to room, and stay within a room without a cycle. The core
 and the wire compute and touch nothing outside; rooms, functions and constructors stay small; importing
@@ -170,8 +169,7 @@ ROOT = Path(twisted_mesh.__file__).parent.parent
 
 
 def read_package() -> dict[str, str]:
-    """
-    Read every module of the package and the plugin.
+    """Read every module of the package and the plugin.
 
     :return: dotted name -> source; a package is named with its `.__init__`.
     """
@@ -197,8 +195,7 @@ def room_of(module: str) -> str | None:
 
 
 def imported_names(module: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """
-    Yield the line and the full dotted name of everything a module imports, wherever it does.
+    """Yield the line and the full dotted name of everything a module imports, wherever it does.
 
     `from a.b import c` gives `a.b.c`, whether c is a module or a name in one.
     """
@@ -315,8 +312,7 @@ def is_facade(statement: ast.stmt) -> bool:
 
 
 def complaints(modules: Mapping[str, str]) -> list[str]:
-    """
-    List each break of the rules.
+    """List each break of the rules.
 
     :param modules: dotted name -> source, as read_package returns it.
     """

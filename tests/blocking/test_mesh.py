@@ -1,5 +1,4 @@
-"""
-MeshSocket, used as scripts use it: each test blocks in a thread of its own.
+"""MeshSocket, used as scripts use it: each test blocks in a thread of its own.
 
 The reactor is that of the tests, so these sockets use one that runs already and is not theirs;
 sockets that start one are processes' (`tests.processes.test_threads_and_exit`).

@@ -1,5 +1,4 @@
-"""
-Two nodes and a slow line between them, on loopback: all comes, and hardly more than that is carried.
+"""Two nodes and a slow line between them, on loopback: all comes, and hardly more than that is carried.
 
 By default lines are ten times as fast as with ``MESH_LONG``, and times as short.
 """

@@ -55,8 +55,7 @@ class RestartedRelayTests(ProcessCase):
 
 
 class Reader(Child):
-    """
-    A node with ``--print`` of which only the numbers are kept.
+    """A node with ``--print`` of which only the numbers are kept.
 
     :ivar got: of the messages, in the order they came.
     :ivar gaps: (first, last, reason) of those told to be lost.

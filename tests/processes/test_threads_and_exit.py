@@ -1,5 +1,4 @@
-"""
-The threads of a MeshSocket, and how a script ends: with all that it sent, at once.
+"""The threads of a MeshSocket, and how a script ends: with all that it sent, at once.
 
 Each script is a process that starts the reactor itself, forked off one that has imported the package;
 whom it talks to is a service in the process of the tests. Scripts run side by side.

@@ -137,8 +137,7 @@ class TestRelay(MeshCase):
     def stop_both(
         self, seed: int, first: MeshService, second: MeshService, steps: tuple[int, int], seconds: float
     ) -> None:
-        """
-        Stop *first*; some time after it *second* says its last word, and stops some time after that.
+        """Stop *first*; some time after it *second* says its last word, and stops some time after that.
 
         :param steps: fewer than so many lie before either; :param seconds: in which both have stopped.
         """

@@ -1,5 +1,4 @@
-"""
-The nodes of a soak, as processes: each is an :class:`Actor`, and each of its processes a Life.
+"""The nodes of a soak, as processes: each is an :class:`Actor`, and each of its processes a Life.
 
 Contract: what a process tells is kept in its :class:`tests.soak.told.Life` as it comes. Nothing happens
 to an actor by itself but that a process may end, which is a broken promise where nobody asked for it.
@@ -74,8 +73,7 @@ class Process(Child):
 
 
 class Actor:
-    """
-    One node.
+    """One node.
 
     :ivar stored: whether it has a history file, and an identity; :ivar slow: whether it reads slowly.
     :ivar lives: all its processes' tales, the latest last.

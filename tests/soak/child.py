@@ -1,5 +1,4 @@
-"""
-A node of a soak: told what to do by lines of JSON, it tells what happens to it in others.
+"""A node of a soak: told what to do by lines of JSON, it tells what happens to it in others.
 
 Contract: ``python -m tests.soak.child '{...}'``, with what :meth:`tests.soak.cast.Actor.start` says.
 What was delivered is told before the mesh can call it taken. It ends with status 0 when told to stop.

@@ -1,5 +1,4 @@
-"""
-What happens to the nodes and the passages between them, drawn from a seed.
+"""What happens to the nodes and the passages between them, drawn from a seed.
 
 Contract: :meth:`Faults.one` begins one fault, which ends by itself after a time that is drawn, too; after
 :meth:`Faults.over` all have ended, everybody runs and everything passes. :ivar:`Faults.done` counts them.
@@ -42,8 +41,7 @@ HOUR: Final = 3600.0
 
 
 class Faults:
-    """
-    Draws and does them.
+    """Draws and does them.
 
     :ivar done: how many of each kind.
     """
@@ -57,9 +55,7 @@ class Faults:
         start: Callable[[Actor], None],
         join: Callable[[Callable[[Any], None]], bool],
     ) -> None:
-        """
-        :param start: starts an actor again; :param join: makes one more, unless there are enough.
-        """
+        """:param start: starts an actor again; :param join: makes one more, unless there are enough."""
         self.done: Counter[str] = Counter()
         self._reactor = reactor
         self._randomness = randomness

@@ -1,5 +1,4 @@
-"""
-The judge: what the promises say about what was told, once all is whole again and at rest.
+"""The judge: what the promises say about what was told, once all is whole again and at rest.
 
 Contract: :func:`judge` gives a sentence for each broken promise, and :func:`counts` the numbers of the
 table. Both see nothing but :class:`tests.soak.told.Life`.

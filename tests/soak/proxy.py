@@ -1,5 +1,4 @@
-"""
-The proxy between nodes: every connection of theirs is one of its :class:`Passage`.
+"""The proxy between nodes: every connection of theirs is one of its :class:`Passage`.
 
 Contract: each node has a :class:`Gate`, which is where others are told to dial it. A node dials from a
 loopback address of its own (:func:`home`), so a passage knows both of its ends. Nothing happens to a
@@ -62,8 +61,7 @@ class End(Protocol):
 
 
 class Passage:
-    """
-    A connection between two nodes.
+    """A connection between two nodes.
 
     :ivar source: the number of the node that dialled.
     :ivar target: and of the one it dialled.
@@ -151,8 +149,7 @@ class Passage:
 
 
 class Gate(Factory):
-    """
-    Where others dial one node.
+    """Where others dial one node.
 
     :ivar port: of the gate.
     :ivar target: the port behind it; None where the node is not there.
@@ -194,8 +191,7 @@ class Gate(Factory):
 
 
 class Proxy:
-    """
-    All gates and passages.
+    """All gates and passages.
 
     :ivar weather: of passages from now on.
     :ivar passages: those that are open.
@@ -203,9 +199,7 @@ class Proxy:
     """
 
     def __init__(self, reactor: Any, randomness: Random, room: int = ROOM) -> None:
-        """
-        :param room: bytes that wait in each way before no more are read.
-        """
+        """:param room: bytes that wait in each way before no more are read."""
         self.reactor = reactor
         self.randomness = randomness
         self.weather = CALM
@@ -241,8 +235,7 @@ class Proxy:
             passage.now(weather)
 
     def part(self, nodes: Iterable[int], swallows: bool) -> None:
-        """
-        Let nothing pass between *nodes* and the others.
+        """Let nothing pass between *nodes* and the others.
 
         :param swallows: whether new connections are made and nothing comes of them; else they are refused.
         """

@@ -1,5 +1,4 @@
-"""
-The wall clock of a process, which can be set while it runs.
+"""The wall clock of a process, which can be set while it runs.
 
 Contract: :func:`install` comes before Twisted is imported, since that keeps the function it finds. The
 monotonic clock is left alone, as it is by whoever sets a machine's clock.

@@ -1,5 +1,4 @@
-"""
-A soak from its beginning to its end: a mesh comes together, is troubled, is left alone, and stops.
+"""A soak from its beginning to its end: a mesh comes together, is troubled, is left alone, and stops.
 
 Contract: :meth:`Soak.play` fires when all that was begun has ended, whatever happened.
 """
@@ -26,16 +25,14 @@ PATIENCE: Final = 75.0  # seconds until all must be at rest, when nothing more h
 
 
 class Soak:
-    """
-    One soak.
+    """One soak.
 
     :ivar actors: the nodes; :ivar faults: what happened to them.
     :ivar settled: how long it took until all was at rest.
     """
 
     def __init__(self, options: Namespace, folder: Path) -> None:
-        """
-        :param options: of the command line.
+        """:param options: of the command line.
         :param folder: for the nodes' files.
         """
         seed = options.seed

@@ -1,5 +1,4 @@
-"""
-What is printed of a soak: a line for each node, and what was done to all of them.
+"""What is printed of a soak: a line for each node, and what was done to all of them.
 
 Contract: the figures are of the judge's; nothing is decided here.
 """

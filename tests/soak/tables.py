@@ -1,5 +1,4 @@
-"""
-What a node may hold when all is at rest, by its ``footprint()`` and its open descriptors.
+"""What a node may hold when all is at rest, by its ``footprint()`` and its open descriptors.
 
 Contract: :func:`too_much` gives a sentence for each table that is too large. The limits of
 ``docs/limits.rst`` are for meshes of thousands; here a table may have entries for each node and run there
@@ -30,8 +29,7 @@ FILES: Final = 6
 
 
 def too_much(look: dict[str, Any], at_first: dict[str, Any], nodes: int, runs: int) -> Iterator[str]:
-    """
-    Say which tables are too large.
+    """Say which tables are too large.
 
     :param look: what a node told at rest.
     :param at_first: the same when the mesh had come together; empty if it was not there.

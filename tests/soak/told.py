@@ -1,5 +1,4 @@
-"""
-What the lives of nodes have told: all that the judge knows.
+"""What the lives of nodes have told: all that the judge knows.
 
 A *life* is one process. Moments are by the clock of the one who listens to all of them.
 """
@@ -46,8 +45,7 @@ class ReceiptTold(NamedTuple):
 
 @dataclass
 class Life:
-    """
-    One process of a node.
+    """One process of a node.
 
     :ivar stored: whether it has a history file, and an identity; :ivar slow: whether it reads slowly.
     :ivar joined: when it said that it had joined.

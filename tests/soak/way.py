@@ -1,5 +1,4 @@
-"""
-One direction of a connection through the proxy: bytes that are late, slow, held, or come to an end.
+"""One direction of a connection through the proxy: bytes that are late, slow, held, or come to an end.
 
 Contract: what is taken comes out in order and unchanged, unless the way is shut, from when on nothing does.
 What waits is bounded: past *room* bytes the source is not read any more.
@@ -21,8 +20,7 @@ _PIECE: Final = 4096  # bytes that a slow way lets through at a time
 
 @dataclass(frozen=True)
 class Weather:
-    """
-    What a way does to what it carries.
+    """What a way does to what it carries.
 
     :ivar delay: seconds that everything takes; :ivar jitter: and up to so many more.
     :ivar rate: bytes a second; 0 for as many as come.
@@ -38,8 +36,7 @@ CALM: Final = Weather()
 
 @implementer(IPushProducer)
 class Way:
-    """
-    From one transport to another.
+    """From one transport to another.
 
     :ivar weather: of what is taken from now on.
     :ivar has_ended: whether the end was passed on.

@@ -1,5 +1,4 @@
-"""
-A plugin for coverage: nothing measured is lost when ``twistd`` is ended by a signal.
+"""A plugin for coverage: nothing measured is lost when ``twistd`` is ended by a signal.
 
 After a clean stop ``twistd`` sends itself the signal that stopped it, so that its parent sees it.
 That skips ``atexit``, where coverage writes; so write just before.

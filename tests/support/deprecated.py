@@ -1,5 +1,4 @@
-"""
-Warnings of what is deprecated, of calls of ours: each is a failure.
+"""Warnings of what is deprecated, of calls of ours: each is a failure.
 
 Those of other packages are theirs to mend, and a new release of one must not fail our tests.
 """

@@ -1,5 +1,4 @@
-"""
-Runs scripts without the start of Python and the imports, which is most of what a short one takes.
+"""Runs scripts without the start of Python and the imports, which is most of what a short one takes.
 
 ``python -m tests.support.forker`` imports the package and starts nothing. It runs each script in a fork of
 itself, as ``python -c`` would. Its standard input is a socket; each line that comes is a question as JSON,

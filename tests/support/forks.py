@@ -1,5 +1,4 @@
-"""
-Scripts in forks of one process that has imported the package, from the side of who starts them.
+"""Scripts in forks of one process that has imported the package, from the side of who starts them.
 
 Contract: :class:`Fork` is to a script what ``reactor.spawnProcess`` is to a command: the same protocol,
 called in the same order. :mod:`tests.support.forker` is the other side.
@@ -29,8 +28,7 @@ POLL = 0.02  # seconds between two looks at what nobody tells, as that a process
 
 
 class Forker:
-    """
-    The process that forks: one for all tests, since its start is what they save.
+    """The process that forks: one for all tests, since its start is what they save.
 
     It ends when who asks does.
     """
@@ -58,8 +56,7 @@ class Forker:
 
 
 class Fork:
-    """
-    A script in a fork, as the transport of its protocol.
+    """A script in a fork, as the transport of its protocol.
 
     :ivar pid: its process.
     """
@@ -72,8 +69,7 @@ class Fork:
         script: Mapping[str, object],
         descriptors: Mapping[int, int | str],
     ) -> None:
-        """
-        Start it.
+        """Start it.
 
         :param script: what :func:`tests.support.forker.run` takes.
         :param descriptors: from 0 on, as ``childFDs`` of ``reactor.spawnProcess``.

@@ -101,8 +101,7 @@ def is_bye(payload: bytes) -> bool:
 
 
 class Puppet(Raw):
-    """
-    A peer that shakes hands as a node would, lets go of who leaves, and says what the test writes.
+    """A peer that shakes hands as a node would, lets go of who leaves, and says what the test writes.
 
     :param frontier: whether it tells what it holds, which is nothing, behind its proof.
     :ivar twist: by stage, what becomes of its answer to the frame of that stage.

@@ -19,8 +19,7 @@ from twisted_mesh.memory.network import MemoryNetwork
 
 @implementer(IHostnameResolver)
 class Table:
-    """
-    Names and their addresses.
+    """Names and their addresses.
 
     :ivar names: by name; None where no name server answers.
     :ivar asked: every name that was asked for, in order.

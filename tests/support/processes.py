@@ -1,5 +1,4 @@
-"""
-Processes as a user starts them, and the one place that waits for what they do.
+"""Processes as a user starts them, and the one place that waits for what they do.
 
 Ports are always the system's choice: a node is started with :data:`ANYWHERE` and tells its port in its
 log. Every process is killed, by its own id, when its test is over, and none may have printed a
@@ -57,8 +56,7 @@ def environment() -> dict[str, str]:
 def eventually(
     condition: Callable[[], T], deadline: float = 30, told: Callable[[], object] = str
 ) -> Deferred[T]:
-    """
-    Wait until *condition* returns something true, and fire with that.
+    """Wait until *condition* returns something true, and fire with that.
 
     :param deadline: seconds; then it fails, saying what *told* returns.
     """
@@ -79,8 +77,7 @@ def eventually(
 
 
 class Child(ProcessProtocol):
-    """
-    A process and what it printed.
+    """A process and what it printed.
 
     :ivar out: standard output so far.
     :ivar err: standard error so far.
@@ -163,9 +160,7 @@ ChildT = TypeVar("ChildT", bound=Child)
 
 
 class ProcessCase(TestCase):
-    """
-    Starts processes in a directory of its own, :ivar:`directory`, which they share.
-    """
+    """Starts processes in a directory of its own, :ivar:`directory`, which they share."""
 
     timeout = 100  # what hangs fails here, with a word about it, rather than in trial's 120 s
 

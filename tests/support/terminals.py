@@ -19,8 +19,7 @@ from twisted_mesh.service import MeshService
 
 
 class Screen(StringTransport):
-    """
-    Standard input and output: what was written, whether input is read, whether output is.
+    """Standard input and output: what was written, whether input is read, whether output is.
 
     :ivar blocked: what is written now has no reader.
     :ivar fault: what it raises when it is to stop reading, which a sound terminal does not.

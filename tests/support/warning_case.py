@@ -1,6 +1,4 @@
-"""
-Tests that make deprecated calls: trial finds them only if it is told to, and each but the last fails.
-"""
+"""Tests that make deprecated calls: trial finds them only if it is told to, and each but the last fails."""
 
 from __future__ import annotations
 
