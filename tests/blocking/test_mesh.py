@@ -18,9 +18,10 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from functools import wraps
+from concurrent.futures import Future
+from functools import partial, wraps
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from pyee.base import EventEmitter
 from twisted.internet.defer import Deferred
@@ -49,6 +50,7 @@ from twisted_mesh.errors import (
 )
 from twisted_mesh.identity import Identity
 
+T = TypeVar("T")
 MIB = 2**20
 OURS = os.path.dirname(mesh.__file__)
 
@@ -99,6 +101,19 @@ class SocketCase(TestCase):
         while len(got) < count:
             got += sock.recv(count - len(got) + 1, timeout=30)
         return got
+
+    def beside(self, call: Callable[[], T]) -> Future[T]:
+        """Begin *call* in another thread."""
+        future: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(call())
+            except BaseException as error:
+                future.set_exception(error)
+
+        threading.Thread(target=run, daemon=True).start()
+        return future
 
     def in_reactor(self, f: Callable[[], Any]) -> Any:
         """What *f* gives in the reactor's thread; a Deferred as it is."""
@@ -344,22 +359,12 @@ class ConnectTests(SocketCase):
             silent.bind(("127.0.0.1", 0))
             silent.listen()
             sock = self.socket()
-            raised: list[Exception] = []
-
-            def connect() -> None:
-                try:
-                    sock.connect(*silent.getsockname())
-                except Exception as error:
-                    raised.append(error)
-
-            thread = threading.Thread(target=connect)
-            thread.start()
+            connecting = self.beside(lambda: sock.connect(*silent.getsockname()))
             self.soon(lambda: sock.awaiting_ids)
             (link,) = sock.awaiting_ids
             self.assertEqual((link.id, link.address, link.outgoing), (None, silent.getsockname(), True))
             sock.close()
-            thread.join(30)
-            self.assertIsInstance(raised[0], NotRunning)
+            self.assertRaises(NotRunning, connecting.result, 30)
             self.assertEqual(sock.awaiting_ids, [])
 
     @blocks
@@ -424,20 +429,10 @@ class MemberTests(SocketCase):
     @blocks
     def test_who_waits_for_them_is_told_that_it_is_closed(self) -> None:
         sock = self.socket()
-        raised: list[BaseException] = []
-
-        def wait() -> None:
-            try:
-                sock.joined()
-            except BaseException as error:
-                raised.append(error)
-
-        thread = threading.Thread(target=wait, daemon=True)
-        thread.start()
+        waiting = self.beside(sock.joined)
         self.soon(lambda: len(sock._node._run._joined))
         sock.close()
-        thread.join(30)
-        self.assertIsInstance(raised[0], NotRunning)
+        self.assertRaises(NotRunning, waiting.result, 30)
         self.assertRaises(NotRunning, sock.joined)
 
 
@@ -508,18 +503,13 @@ class MessageTests(SocketCase):
         self.assertEqual(b.recv(5, timeout=0.05), [])
         self.assertGreater(time.monotonic() - began, 0.1)
         self.assertEqual((b.recv(0, timeout=30), b.recv(-1, timeout=30)), ([], []))
-        got: list[Any] = []
-        threads = [threading.Thread(target=lambda: got.append(b.recv(timeout=None))) for _ in range(3)]
-        for thread in threads:
-            thread.start()
+        waiting = [self.beside(lambda: b.recv(timeout=None)) for _ in range(3)]
         for number in range(2):
             a.send(number)
-        self.soon(lambda: len(got) == 2)
+        self.soon(lambda: sum(each.done() for each in waiting) == 2)
         b.close()
-        for thread in threads:
-            thread.join(30)
-        self.assertEqual(sorted(m.packets[1] for m in got[:2]), [0, 1])
-        self.assertIsNone(got[2])
+        got = [message for each in waiting if (message := each.result(30)) is not None]
+        self.assertEqual(sorted(message.packets[1] for message in got), [0, 1])
 
     @blocks
     def test_what_had_come_can_be_received_when_it_is_closed(self) -> None:
@@ -610,15 +600,13 @@ class MessageTests(SocketCase):
                 a.send(author, number)
                 a.routing_table, a.queue, a.recv()
 
-        threads = [threading.Thread(target=send, args=(author,)) for author in range(4)]
-        for thread in threads:
-            thread.start()
+        sending = [self.beside(partial(send, author)) for author in range(4)]
         got: list[Any] = []
         while len(got) < 200:
             got += [m.packets[1:] for m in b.recv(7, timeout=30)]
         self.assertEqual(sorted(got), [[author, number] for author in range(4) for number in range(50)])
-        for thread in threads:
-            thread.join(30)
+        for each in sending:
+            each.result(30)
 
 
 class HandlerTests(SocketCase):
@@ -851,16 +839,13 @@ class InterruptTests(SocketCase):
     def test_another_that_waits_gets_what_is_put_back(self) -> None:
         a, b = self.pair()
         taken: list[Any] = []
-        got: list[Any] = []
         a.send("x")
         self.soon(lambda: b.queue)
         self.in_reactor(lambda: b._take(1, taken))
-        thread = threading.Thread(target=lambda: got.append(b.recv(timeout=30)), daemon=True)
-        thread.start()
+        waiting = self.beside(lambda: b.recv(timeout=30))
         self.soon(lambda: len(b._arrivals))
         self.in_reactor(lambda: b._put_back(taken))
-        thread.join(30)
-        self.assertEqual([message.packets for message in got], [[0, "x"]])
+        self.assertEqual(waiting.result(30).packets, [0, "x"])
 
     @blocks
     def test_a_socket_whose_making_is_interrupted_is_closed(self) -> None:

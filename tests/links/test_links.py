@@ -196,11 +196,6 @@ class TestRefusals(MeshCase):
         self.assertIn("does only one side speak TLS?", text)
         self.assertEqual(len(self.reasons(b)), 1)
 
-    def test_equals_link(self) -> None:
-        for encryption in ("SSL", "Plaintext"):
-            a, b = self.linked(self.node(encryption=encryption), self.node(encryption=encryption))
-            self.assertEqual(list(a.routing_table), [b.id])
-
     def test_the_node_itself(self) -> None:
         a = self.node()
         self.assert_refused(a, a, SelfConnection, "self")

@@ -62,31 +62,22 @@ class SlowLineCase(MeshCase):
 
 
 class TestLife(SlowLineCase):
-    def test_a_frame_may_take_longer_than_dead_after(self) -> None:
-        a, b = self.chain(2, limits=LIMITS, overlay=False)
-        self.slowed(a, b, 2_000)
-        a.send("large", b"x" * 60_000)
-        self.send(a, "small", after=35)
-        self.assertEqual(self.got(b), ["large", "small"])
-        self.assertEqual(self.log("silent"), [])
-
-    def test_a_frame_each_way_may_take_longer_than_dead_after(self) -> None:
-        a, b = self.chain(2, limits=LIMITS, overlay=False)
-        self.slowed(a, b, 2_000)
-        for node in (a, b):
-            node.send("large", b"x" * 60_000)
-            node.send("small")
-        self.network.advance(40)
-        self.assertEqual((self.got(a), self.got(b)), (["large", "small"], ["large", "small"]))
-        self.assertEqual(self.log("silent"), [])
-
-    def test_a_tls_record_may_take_longer_than_dead_after(self) -> None:
-        a, b = self.chain(2, limits=LIMITS, overlay=False)
-        self.slowed(a, b, 1_000)  # 16 s for a record
-        a.send("large", b"x" * 30_000)
-        self.network.advance(45)
-        self.assertEqual(self.got(b), ["large"])
-        self.assertEqual(self.log("silent"), [])
+    def test_a_frame_a_frame_each_way_and_a_tls_record_may_take_longer_than_dead_after(self) -> None:
+        for name, size, authors, rate, seconds in (
+            ("a frame", 60_000, 1, 2_000, 35),
+            ("a frame each way", 60_000, 2, 2_000, 40),
+            ("a record", 30_000, 1, 1_000, 45),  # takes 16 s
+        ):
+            with self.subTest(name):
+                nodes = a, b = self.chain(2, limits=LIMITS, overlay=False)
+                self.slowed(a, b, rate)
+                for node in nodes[:authors]:
+                    node.send("large", b"x" * size)
+                    node.send("small")
+                self.network.advance(seconds)
+                for reader in nodes[2 - authors :]:
+                    self.assertEqual(self.got(reader), ["large", "small"])
+                self.assertEqual(self.log("silent"), [])
 
     def test_who_reads_a_long_frame_says_so_within_ping_after(self) -> None:
         for encrypted in (True, False):

@@ -21,6 +21,12 @@ class SlowCase(MeshCase):
         end.reads = False
         return end
 
+    def stuck_puppet(self, near: MeshService) -> MemoryTransport:
+        """The end of a scripted peer that is linked with *near*, which reads nothing from now on."""
+        end = self.network.between("10.9.9.9", self.host(near))[0]
+        end.reads = False
+        return end
+
     def say(self, author: MeshService, count: int, *to: MeshService) -> None:
         """Send big messages one by one; each is at once with all of *to*."""
         for number in range(count):
@@ -99,8 +105,7 @@ class TestSlowReader(SlowCase):
         a = self.node(limits={"link_queue_bytes": LIMIT})
         puppet = self.joined(a)
         self.measured(a)
-        stuck = self.network.between("10.9.9.9", self.host(a))[0]
-        stuck.reads = False
+        stuck = self.stuck_puppet(a)
         for number in range(20):
             a.send(number, BIG)
             self.network.advance(0.1)
@@ -145,8 +150,7 @@ class TestItsOwnDoing(SlowCase):
         puppet = self.joined(a)
         self.measured(a)
         self.say(a, 30)
-        stuck = self.network.between("10.9.9.9", self.host(a))[0]
-        stuck.reads = False
+        self.stuck_puppet(a)
         run = self.status_of(a).stream
         for _ in range(200):
             puppet.send(Want(*run, 1, 30, True))
@@ -192,8 +196,7 @@ class TestCongestion(SlowCase):
         a = self.node(limits={"unsent_bytes": 4 * MIB, "link_queue_bytes": MIB})
         puppet = self.joined(a)
         self.measured(a)
-        stuck = self.network.between("10.9.9.9", self.host(a))[0]
-        stuck.reads = False
+        stuck = self.stuck_puppet(a)
         count = self.fill(a)
         drained = a.drained()
         stuck.reads = True

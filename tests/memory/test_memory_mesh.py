@@ -120,7 +120,6 @@ class TestTopology(MeshTests):
             self.assertIsInstance(service, MeshService)
             self.assertEqual((service.protocol.subnet, service.config), ("mine", QUICK))
             self.assertEqual(service.protocol.encryption, "SSL")
-        self.assertRaises(ValueError, MemoryMesh, 2, identity=None)
 
     def test_with_an_overlay_they_find_neighbours_as_they_do_in_life(self) -> None:
         count = at_length(20, 6)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import socket
 import stat
 from typing import Any
 
-from tests.support.processes import ANYWHERE, TWIST, TWISTD, Child, ProcessCase
+from tests.support.processes import ANYWHERE, TWIST, TWISTD, Child, ProcessCase, readable
 
 PROMPT = 5.0  # seconds in which a node ends that has nothing to hand over, also on a busy machine
 LOG_BURST = 5
@@ -23,11 +22,6 @@ def bound(listening: bool) -> socket.socket:
     if listening:
         taken.listen()
     return taken
-
-
-def readable(descriptor: int) -> bool:
-    """Whether there is something to read."""
-    return bool(select.select([descriptor], [], [], 0)[0])
 
 
 class RefusedTests(ProcessCase):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sqlite3
 
 from tests.support.processes import ANYWHERE, Child, ProcessCase
 
@@ -90,8 +89,7 @@ class ForkedWorkerTests(ProcessCase):
         os.kill(worker, 0)
         again.signal("KILL")
         await self.until_ended(again)
-        with contextlib.closing(sqlite3.connect(self.directory / "history")) as history:
-            self.assertEqual(history.execute("PRAGMA integrity_check").fetchall(), [("ok",)])
+        self.assert_whole("history")
 
     async def test_one_that_was_forked(self) -> None:
         await self.check("fork")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import sqlite3
 from contextlib import closing
 
-from tests.support.processes import ANYWHERE, TWISTD, ProcessCase
+from tests.support.processes import ANYWHERE, TWISTD, ProcessCase, readable
 from tests.support.stores import ANNA, batch_of, flush_of, open_store
 from twisted_mesh.identity import Identity, id_of
 from twisted_mesh.network import SSL, Protocol
@@ -124,8 +123,3 @@ class BlockedPipeTests(ProcessCase):
         with closing(sqlite3.connect(f"file:{self.directory}/history?mode=ro", uri=True)) as reader:
             rows = reader.execute("SELECT head, taken FROM stream").fetchall()
         return max(rows, default=(0, 0))
-
-
-def readable(descriptor: int) -> bool:
-    """Whether there is something to read."""
-    return bool(select.select([descriptor], [], [], 0)[0])

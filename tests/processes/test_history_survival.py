@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from random import Random
 
 from tests.support.length import at_length
@@ -34,7 +33,7 @@ class KilledTests(ProcessCase):
                 await self.until(lambda node=node: node.lines and node.lines[-1] == str(self.said - 1))
                 node.end_input()
                 self.assertEqual(await self.until_ended(node), [0])
-            self.check_file()
+            self.assert_whole("history")
             self.assertNotIn("are lost", node.log)
             numbers = [int(line) for line in node.lines]
             if numbers:
@@ -59,14 +58,6 @@ class KilledTests(ProcessCase):
             mine += 5
             moment = reactor.seconds() + self.random.uniform(0.0, 0.02)
             await eventually(lambda moment=moment: reactor.seconds() > moment)
-
-    def check_file(self) -> None:
-        """What a process left behind is whole."""
-        history = sqlite3.connect(self.directory / "history")
-        try:
-            self.assertEqual(history.execute("PRAGMA integrity_check").fetchall(), [("ok",)])
-        finally:
-            history.close()
 
     def check_other(self, lives: int) -> None:
         """Of each life the other node has the first lines, once and in order; of the last one all."""

@@ -29,7 +29,7 @@ from tests.support.stores import (
     open_store,
     size_of,
 )
-from twisted_mesh.core.history.storage import Marks, Restored, Store
+from twisted_mesh.core.history.storage import Marks, Restored
 from twisted_mesh.core.history.stream import StreamId
 from twisted_mesh.errors import StoreError
 from twisted_mesh.storage import catalogue as catalogue
@@ -74,10 +74,6 @@ class TestFlushing(StoreCase):
         self.assertEqual(set(store.footprint().values()), {0})
         self.assertEqual(self.held(store), [])
         self.assertIsNone(store.first_since(ANNA, 10))
-
-    def test_it_is_a_store(self) -> None:
-        store: Store = self.open()
-        self.assertEqual(list(store.read(ANNA, 1, 1, 1)), [])
 
     def test_what_was_flushed_is_there_again(self) -> None:
         store = self.open()

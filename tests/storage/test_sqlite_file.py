@@ -8,10 +8,11 @@ import resource
 import socket
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from tests.storage.test_sqlite import StoreCase, logged
 from tests.support.length import at_length
@@ -78,6 +79,20 @@ class FileCase(StoreCase):
             for statement in statements:
                 other.execute(statement)
 
+    @contextmanager
+    def traced(self, trace: Callable[[sqlite3.Connection, str], object]) -> Iterator[None]:
+        """Call *trace* before each statement of the connections that are opened meanwhile."""
+        connect = sqlite3.connect
+
+        def connect_traced(*args: Any, **options: Any) -> sqlite3.Connection:
+            connection: sqlite3.Connection = connect(*args, **options)
+            connection.set_trace_callback(lambda statement: trace(connection, statement))
+            return connection
+
+        patch = self.patch(sqlite3, "connect", connect_traced)
+        yield
+        patch.restore()
+
     def check(self, store: SqliteStore) -> None:
         """SQLite has nothing to complain of."""
         self.assertEqual(store._writer.execute("PRAGMA integrity_check").fetchall(), [("ok",)])
@@ -123,14 +138,11 @@ class TestOpening(FileCase):
         self.assertEqual(store.name, str(self.path))
         self.assertEqual(self.held(store), [1])
 
-    def test_a_missing_folder_is_told(self) -> None:
-        self.path = self.folder / "missing" / "history"
-        self.assert_refused("there is no such folder: make it first")
-
-    def test_a_folder_that_is_a_file_is_told(self) -> None:
+    def test_a_missing_folder_and_a_file_in_its_place_are_told(self) -> None:
         (self.folder / "file").touch()
-        self.path = self.folder / "file" / "history"
-        self.assert_refused("there is no such folder: make it first")
+        for folder in ("missing", "file"):
+            self.path = self.folder / folder / "history"
+            self.assert_refused("there is no such folder: make it first")
 
     def test_what_is_no_file_is_refused(self) -> None:
         self.path.mkdir()
@@ -354,28 +366,14 @@ class TestTwoStores(FileCase):
         (self.folder / "history-lock").touch()
         self.open()
 
-    def test_an_opening_that_fails_leaves_the_file_free(self) -> None:
-        self.fill()
-        self.assertRaises(StoreError, self.open, network=b"other")
-        self.open()
-
     def test_an_opening_that_fails_at_its_end_leaves_the_file_free(self) -> None:
-        connect = sqlite3.connect
-
-        def failing(*args: object, **options: object) -> sqlite3.Connection:
-            connection = connect(*args, **options)  # type: ignore[call-overload]
-
-            def stop(statement: str) -> None:
-                if statement == "SELECT * FROM stream":
-                    connection.interrupt()
-
-            connection.set_trace_callback(stop)
-            return connection
+        def stop(connection: sqlite3.Connection, statement: str) -> None:
+            if statement == "SELECT * FROM stream":
+                connection.interrupt()
 
         self.fill()
-        self.patch(sqlite3, "connect", failing)
-        self.assertRaises(StoreError, self.open)
-        self.patch(sqlite3, "connect", connect)
+        with self.traced(stop):
+            self.assertRaises(StoreError, self.open)
         self.open()
 
 
@@ -442,16 +440,8 @@ class TestCrashes(FileCase):
     def test_a_crash_while_the_file_is_made(self) -> None:
         """It is empty, or an empty history."""
         images: list[dict[str, bytes | None]] = []
-        connect = sqlite3.connect
-
-        def traced(*args: object, **options: object) -> sqlite3.Connection:
-            connection = connect(*args, **options)  # type: ignore[call-overload]
-            connection.set_trace_callback(lambda _: images.append(self.files()))
-            return connection
-
-        self.patch(sqlite3, "connect", traced)
-        self.open()
-        self.patch(sqlite3, "connect", connect)
+        with self.traced(lambda *_: images.append(self.files())):
+            self.open()
         images.append(self.files())
         self.close()
         self.assertGreater(len(images), 15)
@@ -650,8 +640,7 @@ class TestDamage(FileCase):
         store.flush(flush_of(*batches))
         self.close()
         content = self.path.read_bytes()
-        pages = [at for at in range(4096, len(content), 4096) if content[at] == 10]  # leaves of an index
-        keys = [at for at in pages if int.from_bytes(content[at + 3 : at + 5], "big") > 100]
+        keys = full_key_pages(content)
         self.assertGreater(len(keys), 3)
         for page in keys:
             self.path.write_bytes(content[:page] + bytes(4096) + content[page + 4096 :])
@@ -716,8 +705,7 @@ class TestDamage(FileCase):
     def test_a_damaged_page_of_keys_behind_the_last_ends_the_reading(self) -> None:
         self.make(1500)
         content = self.path.read_bytes()
-        pages = [at for at in range(4096, len(content), 4096) if content[at] == 10]  # leaves of an index
-        page = [at for at in pages if int.from_bytes(content[at + 3 : at + 5], "big") > 100][1]
+        page = full_key_pages(content)[1]
         self.path.write_bytes(content[:page] + bytes(4096) + content[page + 4096 :])
         lost = []
         for number in range(1, 1501):
@@ -903,6 +891,12 @@ class TestFullDisks(FileCase):
             error = self.assertRaises(StoreError, self.open)
         self.assertIn("is its disk full, or failing?", str(error))
         self.open().flush(flush_of(batch_of(ANNA, 1)))
+
+
+def full_key_pages(content: bytes) -> list[int]:
+    """Where the pages begin that are leaves of an index and hold more than a hundred keys."""
+    leaves = [at for at in range(4096, len(content), 4096) if content[at] == 10]
+    return [at for at in leaves if int.from_bytes(content[at + 3 : at + 5], "big") > 100]
 
 
 @contextmanager

@@ -11,7 +11,9 @@ import contextlib
 import json
 import os
 import re
+import select
 import signal
+import sqlite3
 import sys
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -74,6 +76,11 @@ def eventually(
     polling = LoopingCall(poll)
     polling.start(POLL).addErrback(result.errback)
     return result
+
+
+def readable(descriptor: int) -> bool:
+    """Whether there is something to read."""
+    return bool(select.select([descriptor], [], [], 0)[0])
 
 
 class Child(ProcessProtocol):
@@ -218,6 +225,11 @@ class ProcessCase(TestCase):
         """Wait until all *children* have ended; their exit statuses."""
         await self.until(lambda: all(child.status is not None for child in children), deadline)
         return [child.status for child in children]
+
+    def assert_whole(self, history: str) -> None:
+        """The history file of that name, which a process left behind, is not damaged."""
+        with contextlib.closing(sqlite3.connect(self.directory / history)) as file:
+            self.assertEqual(file.execute("PRAGMA integrity_check").fetchall(), [("ok",)])
 
     async def _end_all(self) -> None:
         for child in self.children:
