@@ -8,7 +8,7 @@ from math import inf
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core.network import origin_of
-from twisted_mesh.core.arriving import TOLD_AFTER, TOLD_EVERY, Arrival, Partial
+from twisted_mesh.core.arriving import REPORTED_AFTER, REPORTED_EVERY, Arrival, Partial
 from twisted_mesh.core.events import Arriving
 from twisted_mesh.wire.begun import Begun
 
@@ -25,27 +25,27 @@ class TestArrival(SynchronousTestCase):
 
     def test_a_frame_that_comes_at_once_is_not_told_of(self) -> None:
         for number in range(1, 100):
-            self.assertFalse(self.arrival.grew(50.0 + number * TOLD_AFTER / 100))
+            self.assertFalse(self.arrival.grew(50.0 + number * REPORTED_AFTER / 100))
 
     def test_nor_are_many_that_each_do(self) -> None:
         for number in range(1, 100):
             self.arrival.ended()
-            self.assertFalse(self.arrival.grew(50.0 + number * TOLD_AFTER * 0.9))
+            self.assertFalse(self.arrival.grew(50.0 + number * REPORTED_AFTER * 0.9))
 
     def test_one_that_takes_long_is(self) -> None:
-        self.assertTrue(self.arrival.grew(50.0 + TOLD_AFTER))
+        self.assertTrue(self.arrival.grew(50.0 + REPORTED_AFTER))
 
     def test_and_again_only_after_a_while(self) -> None:
         told = [number / 100 for number in range(200) if self.arrival.grew(50.0 + number / 100)]
         self.assertEqual(len(told), 4)
         for before, after in pairwise(told):
-            self.assertAlmostEqual(after - before, TOLD_EVERY)
+            self.assertAlmostEqual(after - before, REPORTED_EVERY)
 
     def test_the_next_frame_is_told_of_by_its_own_time(self) -> None:
         self.assertTrue(self.arrival.grew(50.2))
         self.arrival.ended()
         self.assertFalse(self.arrival.grew(50.25))
-        self.assertTrue(self.arrival.grew(50.25 + TOLD_AFTER))
+        self.assertTrue(self.arrival.grew(50.25 + REPORTED_AFTER))
 
 
 class TestPartial(SynchronousTestCase):

@@ -9,7 +9,7 @@ from random import Random
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.arriving import TOLD_AFTER
+from twisted_mesh.core.arriving import REPORTED_AFTER
 from twisted_mesh.core.events import Arriving
 from twisted_mesh.core.handshake import Handshake, LocalNode, Peer, Side
 from twisted_mesh.core.link_machine import Left, LinkEvent, LinkMachine, Phase
@@ -214,7 +214,7 @@ class TestFrames(OpenCase):
     def test_a_frame_that_takes_long_is_told_of(self) -> None:
         said = frame(bytes((Kind.WHISPER, 0)) + bytes(5000))
         self.assertEqual(self.take(self.anna, said[:1000]), [])
-        self.now += TOLD_AFTER
+        self.now += REPORTED_AFTER
         self.assertEqual(self.take(self.anna, said[1000:2000]), [Arriving(5, None, 2000, len(said))])
         ((whisper,),) = self.take(self.anna, said[2000:])  # type: ignore[misc]
         self.assertIsInstance(whisper, Whisper)
@@ -241,7 +241,7 @@ class TestFrames(OpenCase):
         said = proof[-10:] + frame(bytes((Kind.WHISPER, 0)) + bytes(5000))
         (peer,) = self.take(self.anna, said[:1000])
         self.assertIsInstance(peer, Peer)
-        self.now += 2 * TOLD_AFTER
+        self.now += 2 * REPORTED_AFTER
         self.assertEqual([type(event) for event in self.take(self.anna, said[1000:2000])], [Arriving])
 
 

@@ -47,8 +47,8 @@ class TestTable(SynchronousTestCase):
         config = MeshConfig(claims_limit=2)
         link = Link(LinkOpened(1, peer("bert"), True, False), 0, config)
         for name in ("anna", "cleo", "dora"):
-            link.presence.note_told(origin_of(name), (1, 1))
-        told = [link.presence.has_told(origin_of(name)) for name in ("anna", "cleo", "dora")]
+            link.presence.note_from_peer(origin_of(name), (1, 1))
+        told = [link.presence.came_from_peer(origin_of(name)) for name in ("anna", "cleo", "dora")]
         self.assertEqual(told, [False, True, True])
 
     def test_a_link_in_the_middle_of_a_frame_is_not_silent_and_has_a_slow_line_for_a_while(self) -> None:

@@ -1,7 +1,7 @@
-"""Who may speak here: which frames a link may bring before the peer's frontier, and which authors.
+"""What a link may bring: frames before the peer's frontier, and frames of new authors.
 
-Contract: an author that is known, or at the far end of the link itself, always may.  Of others a link may
-bring so many a minute: who makes up authors fills no tables with them.
+Contract: a link may always bring frames of its own peer and of known authors.  It may bring only so many
+new authors a minute, so that a peer that makes up authors cannot fill this node's tables with them.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from twisted_mesh.wire.signed import SignedRecord
 
 
 class Admission:
-    """The authors that links bring.
+    """Decides which new authors a link may bring.
 
-    :ivar waiting: how many have not been let in so far, each as often as it was brought.
+    :ivar waiting: how often a new author was refused so far.
     """
 
     def __init__(self, known: Container[bytes]) -> None:
-        """:param known: the origins of the authors that are."""
+        """:param known: the origins of the known authors."""
         self._known = known
         self.waiting = 0
 
     def may_bring(self, link: Link, origin: bytes, now: float) -> bool:
-        """Whether *link* may bring what *origin* has signed."""
+        """Whether *link* may bring a frame that *origin* has signed; if so, a new author is counted."""
         known = origin == link.peer.origin or origin in self._known
-        if known or link.presence.new_authors.take(now):
+        if known or link.rates.authors.take(now):
             return True
         self.waiting += 1
         return False
@@ -37,7 +37,8 @@ class Admission:
 def may_come_early(frame: codec.Frame, own: bytes) -> bool:
     """Whether *frame* may come before the peer's frontier.
 
-    A record of the own key may, which says that it is used elsewhere: the link ends with that.
+    A PRESENCE may if it is of this node's own key: it says that another node uses that key, and the link
+    ends.
 
     :param own: the origin of this node.
     """

@@ -1,50 +1,51 @@
 """Frames that take long to come.
 
-Contract: :class:`Arrival` says when the core is told of an unfinished frame: hardly ever on a fast line,
-where the next bytes complete it.  :class:`Partial` is a BATCH that the core was told of, and its pace.
+Contract: :class:`Arrival` decides when a link machine reports an unfinished frame to the core.  On a fast
+line that hardly ever happens, since the next bytes complete the frame.  :class:`Partial` is a reported
+BATCH.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import inf
 from typing import Final
 
 from twisted_mesh.core.events import Arriving, StreamId
 
-TOLD_AFTER: Final = 0.1  # seconds; less than graft_timeout, so that no other link is asked first (guess)
-TOLD_EVERY: Final = 0.5  # seconds from one event about a frame to the next (guess)
+#: Seconds until the first report; less than graft_timeout, so that no other link is asked first (guess).
+REPORTED_AFTER: Final = 0.1
+REPORTED_EVERY: Final = 0.5  # seconds from one report of a frame to the next (guess)
 
 
+@dataclass(eq=False, slots=True)
 class Arrival:
     """The unfinished frame of one link."""
 
-    __slots__ = ("_began", "_told")
-
-    def __init__(self) -> None:
-        self._began = inf
-        self._told = -inf
+    _began: float = inf
+    _reported: float = -inf
 
     def ended(self) -> None:
-        """The frame is whole."""
+        """Note that the frame is whole."""
         self._began = inf
 
     def grew(self, now: float) -> bool:
-        """More of it has come; whether to tell the core."""
+        """Note that more of the frame has come; whether to report it to the core."""
         if self._began == inf:
-            self._began, self._told = now, -inf
-        if now < self._began + TOLD_AFTER or now < self._told + TOLD_EVERY:
+            self._began, self._reported = now, -inf
+        if now < self._began + REPORTED_AFTER or now < self._reported + REPORTED_EVERY:
             return False
-        self._told = now
+        self._reported = now
         return True
 
 
 class Partial:
     """A BATCH that has come in part.  It is unverified: a reason to wait for a while, and no more.
 
-    :ivar run: of its messages; :ivar first: and :ivar last: of them.
-    :ivar began: when the core was first told of it.
-    :ivar size: bytes that have come; :ivar length: bytes of the whole frame.
-    :ivar pace: bytes a second at which it comes; 0 until that is known.
+    :ivar run: the run of its messages, which are those from *first* to *last*.
+    :ivar began: when the core first heard of it.
+    :ivar size: the bytes that have come; :ivar length: the bytes of the whole frame.
+    :ivar pace: the bytes that come in a second; 0 until that is known.
     """
 
     __slots__ = ("_at", "began", "first", "last", "length", "pace", "run", "size")
@@ -59,7 +60,7 @@ class Partial:
         self.pace = 0.0
 
     def is_of(self, arriving: Arriving) -> bool:
-        """Whether *arriving* is about this BATCH, and tells no less of it."""
+        """Whether *arriving* is about this BATCH, and reports at least as many bytes."""
         begun = arriving.begun
         return (
             begun is not None
@@ -69,7 +70,7 @@ class Partial:
         )
 
     def grew(self, size: int, now: float) -> None:
-        """*size* bytes have come by now."""
+        """Note that *size* bytes have come by now."""
         if self.size and now > self._at:
             pace = (size - self.size) / (now - self._at)
             self.pace = (self.pace + pace) / 2 if self.pace else pace
@@ -77,5 +78,5 @@ class Partial:
 
     @property
     def seconds_left(self) -> float:
-        """Seconds until the rest has come, at its pace."""
+        """The seconds until the rest has come, at its pace; inf if that is unknown."""
         return (self.length - self.size) / self.pace if self.pace else inf

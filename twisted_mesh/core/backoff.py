@@ -1,12 +1,12 @@
-"""Waits that double: from one attempt to the next, up to a longest one."""
+"""Waits that double from one attempt to the next, up to a longest wait."""
 
 from __future__ import annotations
 
 from typing import Final
 
-_DOUBLINGS: Final = 64  # more would overflow in the end; any wait that is set is at its longest by then
+_DOUBLINGS: Final = 64  # more could overflow a float; every configured wait is at its longest by then
 
 
 def backoff(first: float, tries: int, longest: float) -> float:
-    """Seconds until the next attempt: *first*, doubled for each of *tries* before it, at most *longest*."""
+    """Seconds until the next attempt: *first*, doubled for each of *tries* so far, at most *longest*."""
     return min(first * 2.0 ** min(tries, _DOUBLINGS), longest)

@@ -1,12 +1,13 @@
-"""What a node answers to an event: its effects, collected from the parts that bring them about.
+"""The effects of one event, collected from the parts of a node.
 
-Contract: a node has one :class:`Effects`, and hands it to the parts that send, deliver, tell the outside or
-want to be called again.  Effects are carried out in the order in which they were put in.
+Contract: a node has one :class:`Effects`, and gives it to each part that sends, delivers, emits events for
+the driver or sets a timer.  The driver carries out the effects in the order in which they were added.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from twisted_mesh.core.events import (
     Close,
@@ -27,20 +28,17 @@ from twisted_mesh.wire.broadcast import SignedBatch
 from twisted_mesh.wire.membership import Contact, Purpose
 
 
+@dataclass(eq=False)
 class Effects:
     """The effects of the event that a node handles, and its timers."""
 
-    def __init__(self, run: StreamId) -> None:
-        """
-        :param run: the own one: of its messages a link remembers which the transport has not taken yet.
-        """
-        self._run = run
-        self._effects: list[Effect] = []
-        self._ending: list[tuple[Link, Reason, str]] = []
-        self._timers: dict[Timer, float] = {}
+    _run: StreamId
+    _effects: list[Effect] = field(default_factory=list)
+    _ending: list[tuple[Link, Reason, str]] = field(default_factory=list)
+    _timers: dict[Timer, float] = field(default_factory=dict)
 
     def begin(self) -> list[Effect]:
-        """Begin with another event; what its effects are put into."""
+        """Begin with another event; the list that will hold its effects."""
         self._effects = []
         return self._effects
 
@@ -65,7 +63,7 @@ class Effects:
         self._effects.append(delivery)
 
     def emit(self, happening: Happening) -> None:
-        """Tell the outside what has happened."""
+        """Report *happening* to the driver."""
         self._effects.append(Emit(happening))
 
     def dial(self, contact: Contact, purpose: Purpose) -> None:
@@ -73,15 +71,15 @@ class Effects:
         self._effects.append(Dial(contact, purpose))
 
     def close(self, number: int, reason: Reason, detail: str) -> None:
-        """Close a link that is fed no more."""
+        """Close the connection of a link that is no longer fed."""
         self._effects.append(Close(number, reason, detail))
 
     def end(self, link: Link, reason: Reason, detail: str) -> None:
-        """End *link*: the node feeds it no more and closes it, as soon as who says so has done its part."""
+        """End *link* as soon as the part that calls this has returned."""
         self._ending.append((link, reason, detail))
 
     def take_ending(self) -> list[tuple[Link, Reason, str]]:
-        """The links that are to end, of which each is told once."""
+        """The links that :meth:`end` named since the last call."""
         ending, self._ending = self._ending, []
         return ending
 
@@ -92,7 +90,7 @@ class Effects:
             self._effects.append(SetTimer(timer, at))
 
     def fired(self, timer: Timer, now: float) -> float:
-        """*timer* has fired; seconds by which that is late."""
+        """Note that *timer* has fired; the seconds by which it was late."""
         late = self.late(timer, now)
         self._timers.pop(timer, None)
         return late
@@ -102,5 +100,5 @@ class Effects:
         return timer in self._timers
 
     def late(self, timer: Timer, now: float) -> float:
-        """Seconds since *timer* should have fired: this node was held up."""
+        """The seconds since *timer* should have fired: for so long this node was held up."""
         return max(0.0, now - self._timers.get(timer, now))

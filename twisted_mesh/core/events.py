@@ -1,8 +1,8 @@
-"""What goes into the core and what comes out of it, as values.
+"""The events that go into the core, and the effects that come out of it, as values.
 
-Contract: ``Node.handle(event, now)`` takes one of :data:`Event` and returns a list of
-:data:`Effect`.  The shell and the simulator are the two that make events and carry out effects.
-Links are numbers the outside gives out and never uses twice; sequences count messages from 1.
+Contract: ``Node.handle(event, now)`` takes one of :data:`Event` and returns a list of :data:`Effect`.  Two
+drivers make events and carry out effects: ``runtime.driver`` and the simulator.  A link is a number, which
+the driver gives to each connection and never uses twice.  A sequence counts the messages of a run from 1.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from twisted_mesh.wire.membership import Contact, Presence, Purpose
 StreamId = tuple[bytes, int]  # origin, epoch
 
 
-class Timer(StrEnum):  # a plain Enum's members are keys that take four times as long (measured: 62 ns)
-    """The core's timers; setting one again moves it."""
+class Timer(StrEnum):  # members of a plain Enum are four times as slow as keys of a dict (measured: 62 ns)
+    """The timers of the core."""
 
     GAPS = "gaps"
     ANNOUNCE = "announce"
@@ -39,9 +39,10 @@ class Timer(StrEnum):  # a plain Enum's members are keys that take four times as
 
 
 class Holders(NamedTuple):
-    """Who has a message: origins.
+    """The members that have a message, as origins.
 
-    :ivar delivered: have it; :ivar pending: may get it still; :ivar missed: never will.
+    :ivar delivered: the members that have it; :ivar pending: those that may still get it.
+    :ivar missed: those that never will.
     """
 
     delivered: frozenset[bytes]
@@ -53,11 +54,11 @@ class Holders(NamedTuple):
 
 
 class LinkOpened(msgspec.Struct, frozen=True):
-    """A peer has proven who it is over connection *link*.
+    """A peer has proven its key over connection *link*.
 
-    :ivar settled: what this node said of itself in the handshake.
-    :ivar purpose: what the link was dialled for, by whichever end.
-    :ivar host: where the far end is as the connection has it; "" where that is no host.
+    :ivar settled: whether this node said in its INTRO that it is settled.
+    :ivar purpose: the purpose for which either end dialled the link.
+    :ivar host: the host at the far end, as the connection reports it; "" if that is no host.
     """
 
     link: int
@@ -69,7 +70,7 @@ class LinkOpened(msgspec.Struct, frozen=True):
 
 
 class SameKey(msgspec.Struct, frozen=True):
-    """Another node has proven over connection *link* that it has the own key, and is now in run *epoch*."""
+    """Another node has proven over connection *link* that it has this node's key; its run is *epoch*."""
 
     link: int
     epoch: int
@@ -77,11 +78,11 @@ class SameKey(msgspec.Struct, frozen=True):
 
 
 class LinkClosing(msgspec.Struct, frozen=True):
-    """A BYE is on its way, or the connection broke: nothing more goes out over *link*.
+    """A BYE is on its way, or the connection broke: nothing more is sent over *link*.
 
-    What still comes in counts.
+    Frames that still come count.
 
-    :ivar reason: of the end that closes it; LOST or SILENT where nobody said a word.
+    :ivar reason: the reason in the BYE of the end that closes; LOST or SILENT if there was no BYE.
     """
 
     link: int
@@ -102,11 +103,9 @@ class Received(msgspec.Struct, frozen=True):
 
 
 class Arriving(msgspec.Struct, frozen=True):
-    """Over *link* a frame of *length* bytes is coming, and *size* bytes of it are here.
+    """*size* bytes have come of a frame of *length* bytes, which takes long (``core.arriving``).
 
-    It takes long enough to be told; :mod:`~twisted_mesh.core.arriving` says when.
-
-    :ivar begun: the batch it is, by the peer's word; None: another frame.
+    :ivar begun: the batch that it claims to be; None for another frame.
     """
 
     link: int
@@ -116,19 +115,19 @@ class Arriving(msgspec.Struct, frozen=True):
 
 
 class Flowing(msgspec.Struct, frozen=True):
-    """Bytes have come over *link* of which no other event tells; told before Timer.KEEPALIVE fires."""
+    """Bytes have come over *link* since the last event about it; sent before Timer.KEEPALIVE fires."""
 
     link: int
 
 
 class Resumed(msgspec.Struct, frozen=True):
-    """The transport of *link* takes more again, after it had had enough: the far end reads."""
+    """The transport of *link* accepts more bytes after a pause, so the far end reads."""
 
     link: int
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """The transport of *link* has taken *size* bytes in all of what the core sent over it."""
+    """The transport of *link* has accepted *size* bytes in all."""
 
     link: int
     size: int
@@ -142,19 +141,19 @@ class Publish(msgspec.Struct, frozen=True):
 
 
 class DialFailed(msgspec.Struct, frozen=True):
-    """What was dialled for a :class:`Dial` did not prove to be the node with that *id*."""
+    """A :class:`Dial` of the node *id* has failed: no node proved to be that one."""
 
     id: bytes
 
 
 class Known(msgspec.Struct, frozen=True):
-    """Nodes that were linked with in earlier runs, the latest last."""
+    """The nodes with which this node was linked in earlier runs, the latest last."""
 
     contacts: Sequence[Contact]
 
 
 class Moved(msgspec.Struct, frozen=True):
-    """Others can dial this node at *address* from now on, or nowhere."""
+    """Others can dial this node at *address* from now on; None: nowhere."""
 
     address: tuple[str, int] | None
 
@@ -167,20 +166,20 @@ class Taken(msgspec.Struct, frozen=True):
 
 
 class Stored(msgspec.Struct, frozen=True):
-    """What changed of *runs* is stored, with what was taken of them by then."""
+    """The store has kept all changes of *runs*, and how far the application had taken them."""
 
     runs: Sequence[StreamId]
 
 
 class Skipped(msgspec.Struct, frozen=True):
-    """The application will never take *run* up to message *sequence*, or some of it."""
+    """The application will never take some of the messages of *run* up to *sequence*."""
 
     run: StreamId
     sequence: int
 
 
 class SendDirect(msgspec.Struct, frozen=True):
-    """A message, as a *body* of one entry, for one node; *token* names it in DirectEnded."""
+    """The application sends a *body* of one message to one node; *token* names it in DirectEnded."""
 
     token: int
     destination: bytes
@@ -188,13 +187,13 @@ class SendDirect(msgspec.Struct, frozen=True):
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """The application waits to hear who has these own messages, by number."""
+    """The application asks for receipts of these own messages."""
 
     sequences: Sequence[int]
 
 
 class Forget(msgspec.Struct, frozen=True):
-    """Nobody waits for the receipt of the own message *sequence* any more."""
+    """The application no longer waits for the receipt of the own message *sequence*."""
 
     sequence: int
 
@@ -204,40 +203,20 @@ class Leaving(msgspec.Struct, frozen=True):
 
 
 class TimerFired(msgspec.Struct, frozen=True):
-    """The time of a SetTimer has come."""
+    """The time of a :class:`SetTimer` has come."""
 
     timer: Timer
 
 
 class Check(msgspec.Struct, frozen=True):
-    """The application waits until some neighbour has read what it has sent."""
+    """The application waits until some neighbour has read its messages."""
 
 
+LinkChange = LinkOpened | SameKey | LinkClosing | LinkClosed
+LinkTraffic = Received | Arriving | Flowing | Resumed | Accepted
 Asking = Taken | Stored | Skipped | SendDirect | Ask | Forget
-Event = (
-    LinkOpened
-    | SameKey
-    | LinkClosing
-    | LinkClosed
-    | Received
-    | Arriving
-    | Flowing
-    | Resumed
-    | Accepted
-    | Publish
-    | DialFailed
-    | Known
-    | Moved
-    | Check
-    | Taken
-    | Stored
-    | Skipped
-    | SendDirect
-    | Ask
-    | Forget
-    | Leaving
-    | TimerFired
-)
+Other = Publish | DialFailed | Known | Moved | Check | Leaving | TimerFired
+Event = LinkChange | LinkTraffic | Asking | Other
 
 # ── effects ─────────────────────────────────────────────────────────────────────────
 
@@ -251,12 +230,12 @@ class Send(msgspec.Struct, frozen=True):
 
 
 class Deliver(msgspec.Struct, frozen=True):
-    """Hand *entries* to the application.
+    """Hand *entries*, which are messages, to the application.
 
-    :ivar link: the one they came over, 0 where a timer let them go.
-    :ivar first: the sequence of the first of them, 0 for whispers, which have none.
-    :ivar sent: the author's clock in ms, 0 for whispers.
-    :ivar size: of their packed body, in bytes.
+    :ivar link: the link over which they came; 0 if a timer released them.
+    :ivar first: the sequence of the first message; 0 for whispers, which have none.
+    :ivar sent: the author's clock in ms since 1970; 0 for whispers.
+    :ivar size: the bytes of their packed body.
     :ivar verified: whether their author is proven; not so for a whisper over a link that is plain text.
     """
 
@@ -271,12 +250,12 @@ class Deliver(msgspec.Struct, frozen=True):
 
     @property
     def last(self) -> int:
-        """The sequence of the last of them."""
+        """The sequence of the last message."""
         return self.first + len(self.entries) - 1
 
 
 class Close(msgspec.Struct, frozen=True):
-    """Close *link*, telling the peer why."""
+    """Close *link* with a BYE that holds *reason* and *detail*."""
 
     link: int
     reason: Reason
@@ -284,40 +263,40 @@ class Close(msgspec.Struct, frozen=True):
 
 
 class Dial(msgspec.Struct, frozen=True):
-    """Dial *contact* once, for *purpose*; a link comes of it, or :class:`DialFailed`."""
+    """Dial *contact* once, for *purpose*; :class:`LinkOpened` or :class:`DialFailed` follows."""
 
     contact: Contact
     purpose: Purpose
 
 
 class SetTimer(msgspec.Struct, frozen=True):
-    """Fire *timer* at the time *at*."""
+    """Send :class:`TimerFired` at the time *at*, and not at a time set before."""
 
     timer: Timer
     at: float
 
 
 class LinkUp(msgspec.Struct, frozen=True):
-    """*link* is in the routing table from now on, in place of another to its node if there was one."""
+    """*link* is in the routing table from now on; it replaces another link to the same node."""
 
     link: int
 
 
 class LinkDown(msgspec.Struct, frozen=True):
-    """*link* is out of the routing table, because of *reason*."""
+    """*link* has left the routing table, because of *reason*."""
 
     link: int
     reason: Reason
 
 
 class ExchangeBegun(msgspec.Struct, frozen=True):
-    """*link*, which is an exchange, has begun well: it stays out of the routing table."""
+    """*link* is an exchange and has begun; it does not enter the routing table."""
 
     link: int
 
 
 class MemberChanged(msgspec.Struct, frozen=True):
-    """A member of the roster is new, has other things to say of itself, or is in another state.
+    """A member is new, has changed its record, or has entered another state.
 
     :ivar presence: its newest record; :ivar state: ``"up"``, ``"suspect"``, ``"down"`` or ``"left"``.
     :ivar since: when it entered that state.
@@ -329,24 +308,24 @@ class MemberChanged(msgspec.Struct, frozen=True):
 
     @property
     def origin(self) -> bytes:
-        """Its public key."""
+        """The public key of the member."""
         return self.presence.origin
 
 
 class MemberGone(msgspec.Struct, frozen=True):
-    """A member was down for so long that the roster has forgotten it."""
+    """The roster has forgotten a member, which was gone for long."""
 
     origin: bytes
 
 
 class Joined(msgspec.Struct, frozen=True):
-    """A neighbour has told its roster: this node knows of the others."""
+    """A neighbour has sent its roster, so this node knows the other members."""
 
 
 class Receipted(msgspec.Struct, frozen=True):
-    """More is known of who has these own messages, by number, whose receipts are open.
+    """The holders of these own messages have changed; their receipts are open.
 
-    :ivar decided: who has each of those of which nobody is pending.
+    :ivar decided: the holders of those for which no member is pending.
     """
 
     sequences: Sequence[int]
@@ -354,7 +333,7 @@ class Receipted(msgspec.Struct, frozen=True):
 
 
 class Numbered(msgspec.Struct, frozen=True):
-    """Own messages have numbers: *count* from *first* on, in *run*."""
+    """*count* own messages were published in *run*, from the sequence *first* on."""
 
     run: StreamId
     first: int
@@ -362,10 +341,11 @@ class Numbered(msgspec.Struct, frozen=True):
 
 
 class Awaited(msgspec.Struct, frozen=True):
-    """The author of *run* waits to hear that the application has taken it up to message *sequence*.
+    """The author of *run* waits for a receipt that the application has taken its messages up to *sequence*.
 
-    :ivar sequence: 0 if it waits no more; :ivar head: the last message that was delivered or given up.
-    :ivar taken: how far the application was as the core knows.
+    :ivar sequence: 0 if the author waits no more.
+    :ivar head: the last message that was delivered or given up.
+    :ivar taken: the last message that the application has taken, as far as the core knows.
     """
 
     run: StreamId
@@ -375,21 +355,21 @@ class Awaited(msgspec.Struct, frozen=True):
 
 
 class ReceiptClosed(msgspec.Struct, frozen=True):
-    """The receipt of the own message *sequence* was given up, there are too many: who had it by then."""
+    """The receipt of the own message *sequence* was closed since too many are open."""
 
     sequence: int
     holders: Holders
 
 
 class DirectEnded(msgspec.Struct, frozen=True):
-    """A direct message was acknowledged, or given up: *why*."""
+    """A direct message was acknowledged, or given up because of *why*."""
 
     token: int
     why: str | None
 
 
 class GapFound(msgspec.Struct, frozen=True):
-    """Messages *first* to *last* of a run are given up."""
+    """Messages *first* to *last* of a run are given up: they are not delivered."""
 
     origin: bytes
     epoch: int
@@ -398,7 +378,7 @@ class GapFound(msgspec.Struct, frozen=True):
 
 
 class Poisoned(msgspec.Struct, frozen=True):
-    """Messages *first* to *last* of a run cannot be read; their author is to blame."""
+    """Messages *first* to *last* of a run cannot be unpacked, which is their author's fault."""
 
     origin: bytes
     epoch: int
@@ -408,7 +388,7 @@ class Poisoned(msgspec.Struct, frozen=True):
 
 
 class Equivocation(msgspec.Struct, frozen=True):
-    """The author of a run signed two different things under the number *first*."""
+    """The author of a run signed two different batches with the same sequence *first*."""
 
     origin: bytes
     epoch: int
@@ -416,15 +396,15 @@ class Equivocation(msgspec.Struct, frozen=True):
 
 
 class EpochConflict(msgspec.Struct, frozen=True):
-    """A run of the own key with this epoch is known to others: a new run must begin above it."""
+    """Others know a run of this node's key with this epoch: a new run must begin above it."""
 
     epoch: int
 
 
 class KeyInUse(msgspec.Struct, frozen=True):
-    """Another node signs with the own key, in a newer run: this one publishes nothing meanwhile.
+    """Another node signs with this node's key in a newer run, so this node publishes nothing.
 
-    :ivar proven: whether it runs now, and this is not a late word of a run that is over.
+    :ivar proven: whether that node is known to run now; otherwise its record may be of a run that is over.
     """
 
     epoch: int
@@ -432,45 +412,32 @@ class KeyInUse(msgspec.Struct, frozen=True):
 
 
 class Drained(msgspec.Struct, frozen=True):
-    """Own messages not yet taken are below half of ``unsent_bytes``."""
+    """The own messages that no transport has accepted are below half of ``unsent_bytes``."""
 
 
-Happening = (
-    LinkUp
-    | LinkDown
-    | ExchangeBegun
-    | MemberChanged
-    | MemberGone
-    | Joined
-    | Receipted
-    | Numbered
-    | Awaited
-    | ReceiptClosed
-    | DirectEnded
-    | GapFound
-    | Poisoned
-    | Equivocation
-    | EpochConflict
-    | KeyInUse
-    | Drained
-)
+LinkNews = LinkUp | LinkDown | ExchangeBegun
+MemberNews = MemberChanged | MemberGone | Joined | EpochConflict | KeyInUse
+MessageNews = Numbered | Awaited | Receipted | ReceiptClosed | DirectEnded | Drained
+StreamNews = GapFound | Poisoned | Equivocation
+Happening = LinkNews | MemberNews | MessageNews | StreamNews
 
 
 class Emit(msgspec.Struct, frozen=True):
-    """Something the outside may want to know."""
+    """Give *what* to the parts of the driver that subscribed to its type."""
 
     what: Happening
 
 
 Effect = Send | Deliver | Close | Dial | SetTimer | Emit
 
-# ── what the driver of the core adds ────────────────────────────────────────────────
+# ── events of the driver itself ─────────────────────────────────────────────────────
 
 
 class NewRun(msgspec.Struct, frozen=True):
-    """A new run of the core has begun, which knows of no other node, nor of direct messages under way.
+    """A new run of the core has begun, which knows no other node, and no direct message of the old run.
 
-    :ivar last: the last message of the old run that stays in it; *again* get numbers of the new run.
+    :ivar last: the last message that stays in the old run.
+    :ivar again: the number of messages behind it, which are published in the new run.
     """
 
     last: int

@@ -1,7 +1,7 @@
 """The handshake of one connection: greeting, INTRO, PROOF, from both sides.
 
-Contract: :class:`Handshake` is fed the payloads of one connection until :attr:`Handshake.peer` is set.  It
-answers with bytes to send, and raises :class:`~twisted_mesh.errors.RemoteError` if the peer is refused.
+Contract: :meth:`Handshake.receive` takes the payload of each frame until :attr:`Handshake.peer` is set.  It
+returns the bytes to answer with, and raises :class:`~twisted_mesh.errors.RemoteError` to refuse the peer.
 
 The order of frames::
 
@@ -12,15 +12,15 @@ The order of frames::
                         <------       PROOF
     PROOF               ------>
 
-The dialler waits for the greeting, so that it sends a node of another network nothing but a BYE.  It proves
+The dialler waits for the greeting, so that it sends only a BYE to a node of another network.  It proves
 its key first, so that a scanner gets nothing signed.  A PROOF signs the side it comes from, all bytes that
 either side sent up to its INTRO and with it, and under TLS the exporter of the session (RFC 9266).  So a
 replayed PROOF meets other nonces, a reflected one the other side, and a relayed one another session.  Its
 MAC covers the same with the network's key: anybody can repeat the greeting's hash of the network's name.
 
-A greeting with the own id comes from this node itself, or from another node with its key.  INTRO tells
-which: if this node made its nonce, it has met itself.  Another node goes on to its PROOF; that makes it no
-peer, but shows that it has the key.
+A greeting with this node's own id comes from this node itself, or from another node with its key.  INTRO
+tells which: if this node made the nonce in it, the node has dialled itself.  Another node goes on to its
+PROOF.  That does not make it a peer, but shows that it has the key.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
 from enum import Enum
 from typing import Final, TypeVar, assert_never
 
@@ -51,7 +52,7 @@ from twisted_mesh.wire.link import Bye, Intro, Proof
 from twisted_mesh.wire.membership import Purpose, Role
 
 NONCE_BYTES: Final = 32
-#: So many of these are random: enough that no two nonces are ever the same.
+#: The random bytes of a nonce: enough that no two nonces are ever the same.
 FRESH_BYTES: Final = NONCE_BYTES // 2
 _PROOF_DOMAIN: Final = b"twisted_mesh/1/proof"  # in front of what PROOF signs, and of nothing else
 _TLS_RECORD: Final = b"\x16\x03"  # a ClientHello's first bytes, any version
@@ -62,19 +63,19 @@ Verify = Callable[[bytes, bytes, bytes], bool]
 
 
 class Side(Enum):
-    """Which end of a connection; the value is what PROOF signs."""
+    """The end of a connection; PROOF signs the value."""
 
     DIALLER = b"dialler"
     ACCEPTOR = b"acceptor"
 
     @property
     def other(self) -> Side:
-        """The far end."""
+        """The side of the far end."""
         return Side.ACCEPTOR if self is Side.DIALLER else Side.DIALLER
 
 
 class Stage(Enum):
-    """The frame that is expected of the peer next."""
+    """The frame that the peer must send next."""
 
     GREETING = "greeting"
     INTRO = "INTRO"
@@ -137,14 +138,14 @@ class Peer(msgspec.Struct, frozen=True):
 
 
 class Nonces:
-    """The nonces of one node: random to others; the node knows its own without a table."""
+    """Makes the nonces of one node; it recognises them later without a table."""
 
     def __init__(self, secret: bytes) -> None:
         """:param secret: 32 random bytes that never leave the node."""
         self._secret = secret
 
     def make(self, fresh: bytes) -> bytes:
-        """A nonce of :data:`FRESH_BYTES` random bytes, never used before."""
+        """A nonce made of :data:`FRESH_BYTES` random bytes that were never used before."""
         return fresh + self._mark(fresh)
 
     def is_own(self, nonce: bytes) -> bool:
@@ -155,61 +156,49 @@ class Nonces:
         return hashlib.blake2b(fresh, digest_size=NONCE_BYTES - FRESH_BYTES, key=self._secret).digest()
 
 
+@dataclass(eq=False)
 class Handshake:
     """The handshake of one connection.
 
-    :ivar stage: the frame that is expected next.
-    :ivar greeting: of the peer, once it has come.
-    :ivar peer: the node at the far end, once proven; with the own id, another node with the own key.
-    :ivar purpose: of the link, as this end says; only the dialler's counts.
+    :ivar nonce: 32 bytes, never used before (:meth:`Nonces.make`).
+    :ivar time: the wall clock, in whole seconds since 1970.
+    :ivar expected: the id that the peer must have; None if it may have any.
+    :ivar purpose: the purpose of the link that this end sends; only the dialler's counts.
+    :ivar is_own: tells whether this node has made a nonce (:meth:`Nonces.is_own`).
+    :ivar stage: the frame that the peer must send next.
+    :ivar greeting: the peer's greeting, once it has come.
+    :ivar peer: the node at the far end, once it has proven its key, which can be this node's key, too.
     """
 
-    def __init__(
-        self,
-        side: Side,
-        local_node: LocalNode,
-        *,
-        nonce: bytes,
-        time: int,
-        expected: bytes | None = None,
-        purpose: Purpose = Purpose.JOIN,
-        is_own: Callable[[bytes], bool] = lambda nonce: False,
-    ) -> None:
-        """
-        :param nonce: 32 random bytes, never used before.
-        :param is_own: whether this node has made a nonce (:meth:`Nonces.is_own`).
-        :param time: wall clock, whole seconds since 1970.
-        :param expected: the id that the peer must have; None if any may.
-        :param purpose: of the link, if this node dialled.
-        """
-        self.stage = Stage.GREETING
-        self.greeting: Greeting | None = None
-        self.peer: Peer | None = None
-        self._side = side
-        self._local_node = local_node
-        self._nonce = nonce
-        self._is_own = is_own
-        self._time = time
-        self._expected = expected
-        self.purpose = purpose
-        self._sent = b""
-        self._received = b""
-        self._intro: Intro | None = None
+    side: Side
+    local_node: LocalNode
+    _: KW_ONLY
+    nonce: bytes
+    time: int
+    expected: bytes | None = None
+    purpose: Purpose = Purpose.JOIN
+    is_own: Callable[[bytes], bool] = lambda nonce: False
+    stage: Stage = Stage.GREETING
+    greeting: Greeting | None = None
+    peer: Peer | None = None
+    _sent: bytes = b""
+    _received: bytes = b""
+    _intro: Intro | None = None
 
     @property
     def said_settled(self) -> bool:
-        """Whether INTRO says that this node is settled."""
-        return self._local_node.settled
+        """Whether this node's INTRO says that it is settled."""
+        return self.local_node.settled
 
     def start(self) -> bytes:
         """The bytes to send first: the acceptor's greeting, none for a dialler."""
-        return self._greet() if self._side is Side.ACCEPTOR else b""
+        return self._greet() if self.side is Side.ACCEPTOR else b""
 
     def receive(self, payload: bytes, exporter: Callable[[], bytes]) -> bytes:
-        """Take the *payload* of the next frame; the bytes to answer with.
+        """Take in the *payload* of the next frame; return the bytes to answer with.
 
-        :param exporter: gives 32 bytes bound to the TLS session, or none for plain text.
-        :raises RemoteError: the peer is refused; :meth:`farewell` gives the last bytes for it.
+        :param exporter: returns 32 bytes bound to the TLS session, or none for plain text.
+        :raises RemoteError: the peer is refused; :meth:`farewell` returns the last bytes for it.
         """
         match self.stage:
             case Stage.GREETING:
@@ -226,29 +215,29 @@ class Handshake:
     def farewell(self, reason: Reason, detail: str) -> bytes:
         """The last bytes for a peer that is refused: a BYE with the reason.
 
-        A peer that has not shown yet that it is of the same subnet is told the reason alone.
+        It has no detail if the peer has not shown yet that it is of the same subnet.
         """
         if self.greeting is not None and not self.greeting.native:
-            return b""  # it would take a BYE for damage
+            return b""  # such a peer would take a BYE for damaged bytes
         if self.stage is Stage.GREETING and reason is not Reason.SUBNET:
             detail = ""
         return codec.encode(Bye(reason.value, detail))
 
     def not_a_frame(self, opening: bytes, error: RemoteError) -> RemoteError:
-        """*error*, or a plainer one if the connection began with the first bytes of TLS."""
+        """*error*, or EncryptionMismatch if the connection began with the first bytes of TLS."""
         if self.stage is Stage.GREETING and opening.startswith(_TLS_RECORD):
             return EncryptionMismatch("the peer speaks TLS, this node plain text")
         return error
 
     def _greet(self) -> bytes:
-        me = self._local_node
-        return self._note(greetings.encode(Greeting(me.id, me.network.id, me.address, True, self._time)))
+        me = self.local_node
+        return self._note(greetings.encode(Greeting(me.id, me.network.id, me.address, True, self.time)))
 
     def _introduce(self) -> bytes:
-        me = self._local_node
+        me = self.local_node
         role, replay = me.profile.role, me.profile.replay
         intro = Intro(
-            codec.VERSION, me.epoch, role, me.settled, me.origin, self._nonce, self.purpose, replay
+            codec.VERSION, me.epoch, role, me.settled, me.origin, self.nonce, self.purpose, replay
         )
         return self._note(codec.encode(intro))
 
@@ -259,12 +248,12 @@ class Handshake:
     def _on_greeting(self, payload: bytes) -> bytes:
         greeting = self.greeting = self._read_greeting(payload)
         self._received += frame(payload)
-        me = self._local_node
+        me = self.local_node
         if greeting.protocol_id != me.network.id:
-            raise SubnetMismatch("another subnet")  # and nothing of this one: it is told to the peer
+            raise SubnetMismatch("another subnet")  # the peer gets this text: it must not name this subnet
         if not greeting.native:  # an older protocol on the same port would be chosen here: there is none
             raise RemoteError("the peer is a py2p node", Reason.GREETING)
-        if greeting.id != me.id:  # else INTRO tells whether it is this node, and nobody's id is required
+        if greeting.id != me.id:  # if it is the same, INTRO tells whether this node dialled itself
             self._require(greeting.id)
         self.stage = Stage.INTRO
         hello = b"" if self._sent else self._greet()
@@ -274,15 +263,15 @@ class Handshake:
         try:
             return greetings.decode(payload)
         except RemoteError as error:
-            # A dialler that refuses this node's greeting sends a BYE in place of its own.
-            refusal = _refusal_in(payload) if self._side is Side.ACCEPTOR else None
+            # A dialler that refuses this node's greeting sends a BYE instead of a greeting.
+            refusal = _refusal_in(payload) if self.side is Side.ACCEPTOR else None
             raise refusal or error from None
 
     def _require(self, peer_id: bytes) -> None:
-        if self._expected is not None and peer_id != self._expected:
+        if self.expected is not None and peer_id != self.expected:
             raise IdentityMismatch(
                 f"the node there is {peer_id.decode(errors='replace')}, "
-                f"not {self._expected.decode(errors='replace')}"
+                f"not {self.expected.decode(errors='replace')}"
             )
 
     def _on_intro(self, payload: bytes, exporter: Callable[[], bytes]) -> bytes:
@@ -296,35 +285,35 @@ class Handshake:
         assert self.greeting is not None
         if id_of(intro.public_key) != self.greeting.id:
             raise IdentityMismatch("the peer's id is not the one of its key")
-        if intro.nonce == self._nonce or self._is_own(intro.nonce):
+        if intro.nonce == self.nonce or self.is_own(intro.nonce):
             raise SelfConnection("the address leads back to this node")
         self._intro = intro
         self._received += frame(payload)
         self.stage = Stage.PROOF
-        return self._prove(exporter) if self._side is Side.DIALLER else b""
+        return self._prove(exporter) if self.side is Side.DIALLER else b""
 
     def _prove(self, exporter: Callable[[], bytes]) -> bytes:
-        text = self._proof_text(self._side, exporter)
-        return codec.encode(Proof(self._local_node.sign(text), self._mac(text)))
+        text = self._proof_text(self.side, exporter)
+        return codec.encode(Proof(self.local_node.sign(text), self._mac(text)))
 
     def _proof_text(self, side: Side, exporter: Callable[[], bytes]) -> bytes:
         ways = (self._sent, self._received)
-        dialler, acceptor = ways if self._side is Side.DIALLER else reversed(ways)
+        dialler, acceptor = ways if self.side is Side.DIALLER else reversed(ways)
         transcript = hashlib.sha256()
         for part in (dialler, acceptor, exporter()):
             transcript.update(len(part).to_bytes(8, "big") + part)
         return _PROOF_DOMAIN + side.value + transcript.digest()
 
     def _mac(self, text: bytes) -> bytes:
-        return hmac.digest(self._local_node.network.key, text, "sha256")
+        return hmac.digest(self.local_node.network.key, text, "sha256")
 
     def _on_proof(self, payload: bytes, exporter: Callable[[], bytes]) -> bytes:
         proof = codec.decode(payload)
         if not isinstance(proof, Proof):
             raise self._out_of_order(proof)
         assert self._intro is not None and self.greeting is not None
-        intro, text = self._intro, self._proof_text(self._side.other, exporter)
-        if not self._local_node.verify(intro.public_key, proof.signature, text):
+        intro, text = self._intro, self._proof_text(self.side.other, exporter)
+        if not self.local_node.verify(intro.public_key, proof.signature, text):
             raise RemoteError("the proof of the peer's key is false", Reason.PROOF)
         if not hmac.compare_digest(proof.mac, self._mac(text)):
             raise SubnetMismatch("another subnet")
@@ -339,7 +328,7 @@ class Handshake:
             _known(Role, intro.role),
             _known(Purpose, intro.purpose),
         )
-        return self._prove(exporter) if self._side is Side.ACCEPTOR else b""
+        return self._prove(exporter) if self.side is Side.ACCEPTOR else b""
 
     def _out_of_order(self, got: codec.Frame) -> RemoteError:
         if isinstance(got, Bye):
@@ -348,7 +337,7 @@ class Handshake:
 
 
 def _known(kind: type[_Word], number: int) -> _Word:
-    """*number* as one of *kind*; a number of a later version counts as 0."""
+    """*number* as a member of *kind*; a number of a later version counts as 0."""
     try:
         return kind(number)
     except ValueError:
@@ -356,7 +345,7 @@ def _known(kind: type[_Word], number: int) -> _Word:
 
 
 def _refusal_in(payload: bytes) -> RemoteError | None:
-    """The error in a first frame that is no greeting, if it is a BYE."""
+    """The error in the first frame of a peer, if it is a BYE and no greeting."""
     try:
         bye = codec.decode(payload)
     except RemoteError:
@@ -365,11 +354,11 @@ def _refusal_in(payload: bytes) -> RemoteError | None:
 
 
 def error_of(bye: Bye) -> RemoteError:
-    """The error that a peer's BYE stands for."""
+    """The error with the reason and the text of a peer's BYE."""
     try:
         reason = Reason(bye.reason)
-    except ValueError:  # a word of a later version
+    except ValueError:  # a reason of a later version
         reason = Reason.LOST
-    # It is logged: no text of a peer may look like another line of the log.
+    # The text is logged, and must not look like another line of the log.
     detail = "".join(c if c.isprintable() else "?" for c in bye.detail or bye.reason)
     return RemoteError.of(reason, f"the peer closed: {detail}")

@@ -1,18 +1,18 @@
-"""When a silent link is asked whether it lives, and when it is given up.
+"""When a silent peer is sent a PING, and when its link counts as dead.
 
 Contract: :meth:`Keepalive.look` is called several times per ``ping_after``.  It sends PINGs and signs of
-life, and ends links that are dead.  A link lives as long as bytes come over it, or as long as its
-transport takes more of what had piled up: a peer that is busy reading 64 MiB is not dead.  Over a slow line
-neither may happen for long, while a large frame goes one way.  So a node that receives says at least every
-``ping_after`` that it lives.  A node that was itself held up doubts itself first (Lifeguard): all deadlines
-move by that time.
+life, and ends dead links.  A link lives while bytes come over it, or while its transport accepts more bytes
+after a pause: a peer that is busy reading 64 MiB is not dead.  On a slow line neither may happen for long,
+if a large frame goes one way.  So a node that receives sends a sign of life at least every ``ping_after``.
+If this node itself was held up, all its deadlines move by that time (Lifeguard).
 
-Links of the routing table are asked, and given up; for others other timers run.  Signs of life go over
-every open link, also over exchanges and links that are not up yet.
+Only links in the routing table are sent PINGs and given up; other timers end other links.  Signs of life go
+over every open link, also over exchanges and over links that are not up yet.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
@@ -24,26 +24,30 @@ from twisted_mesh.errors import Reason
 from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.link import Ping, Pong
 
-ALIVE: Final = MAX_NUMBER - 3  # the token of a PONG that nobody asked for
-_LATELY: Final = 0.5  # of ping_after or close_timeout: looks and the line come on top (guess)
-_LOOKS: Final = 5  # per ping_after
+ALIVE: Final = MAX_NUMBER - 3  # the token of a PONG that is a sign of life and answers no PING
+#: The part of ping_after or close_timeout after which a sign of life is due (guess: looks and the line add
+#: to it).
+_LATELY: Final = 0.5
+_LOOKS: Final = 5  # calls of look() per ping_after
 
 
+@dataclass(eq=False)
 class Keepalive:
     """Looks after the links of one run."""
 
-    def __init__(self, links: Links, effects: Effects, config: MeshConfig) -> None:
-        self._links = links
-        self._effects = effects
-        self._config = config
-        self._lately = min(config.ping_after, config.close_timeout) * _LATELY
+    _links: Links
+    _effects: Effects
+    _config: MeshConfig
+
+    def __post_init__(self) -> None:
+        self._lately = min(self._config.ping_after, self._config.close_timeout) * _LATELY
 
     def begin(self, now: float) -> None:
-        """There is a link to look after."""
+        """Have :meth:`look` called soon, since there is a link."""
         self._effects.set_timer(Timer.KEEPALIVE, now + self._config.ping_after / _LOOKS)
 
     def handle(self, event: Flowing | Resumed, now: float) -> None:
-        """Note a sign of life that is no frame."""
+        """Note a sign of life of a peer that is not a frame."""
         if (link := self._links.get(event.link)) is None:
             return
         if isinstance(event, Flowing):
@@ -52,9 +56,9 @@ class Keepalive:
             link.life.resumed_at = now
 
     def look(self, late: float, now: float) -> None:
-        """Do what is due now.
+        """Send the PINGs and signs of life that are due, and end dead links.
 
-        :param late: seconds by which this look is late.
+        :param late: the seconds by which this call is late.
         """
         for link in self._links.fed:
             if not link.up:
@@ -72,6 +76,6 @@ class Keepalive:
             self.begin(now)
 
     def _owes_a_sign(self, link: Link, now: float) -> bool:
-        """Whether the peer is to be told that its bytes are read, and nothing in the queue tells it."""
+        """Whether to send the peer a sign of life, since no queued frame is one."""
         link.life.wrote(link.flow.accepted, now)
         return link.life.owes_a_sign(self._lately, now) and not link.flow.queued

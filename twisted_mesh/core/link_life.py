@@ -1,11 +1,12 @@
-"""The life of a link: what each part of a node does when one opens, comes up and ends.
+"""The life of a link: calls each part of a node when a link opens, comes up and ends.
 
-Contract: a link is fed from its proof to its end, and *up* from the frontier of its peer on.  Of two links
-to one node one is kept.  A part that wants a link ended tells that to Effects; :meth:`LinkLife.end_links`
-does it.
+Contract: :mod:`~twisted_mesh.core.links` defines the states of a link.  A part that wants a link to end
+calls :meth:`~twisted_mesh.core.effects.Effects.end`; :meth:`LinkLife.end_links` then ends it.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from twisted_mesh.core import events
 from twisted_mesh.core.broadcast.broadcast import Broadcast
@@ -18,27 +19,19 @@ from twisted_mesh.core.replies.replies import Replies
 from twisted_mesh.errors import Reason
 
 
+@dataclass(eq=False)
 class LinkLife:
-    """The lives of a node's links."""
+    """Opens and ends the links of a node."""
 
-    def __init__(
-        self,
-        links: Links,
-        broadcast: Broadcast,
-        membership: Membership,
-        neighbourhood: Neighbourhood,
-        replies: Replies,
-        effects: Effects,
-    ) -> None:
-        self._links = links
-        self._broadcast = broadcast
-        self._membership = membership
-        self._neighbourhood = neighbourhood
-        self._replies = replies
-        self._effects = effects
+    _links: Links
+    _broadcast: Broadcast
+    _membership: Membership
+    _neighbourhood: Neighbourhood
+    _replies: Replies
+    _effects: Effects
 
     def opened(self, event: events.LinkOpened, now: float) -> None:
-        """A peer has proven itself: keep the link and tell the peer all, or refuse it."""
+        """Keep a link whose peer has proven its key and send it all this node knows, or refuse the link."""
         link, older = self._links.open(event, now)
         self._neighbourhood.proven(link, now)
         if not self._links.is_wanted(link):
@@ -54,11 +47,11 @@ class LinkLife:
         self._broadcast.told(link, now)
 
     def closing(self, number: int, reason: Reason, now: float) -> None:
-        """Nothing more goes out over a link; what still comes in counts."""
+        """Stop sending over a link; frames that still come count."""
         if (link := self._stop_feeding(number, reason, now)) is not None:
-            self._settle_double(link.peer.origin, now)
+            self._close_doubles(link.peer.origin, now)
 
-    def _settle_double(self, origin: bytes, now: float) -> None:
+    def _close_doubles(self, origin: bytes, now: float) -> None:
         for link in self._links.replaced(origin):
             reason, why = self._links.why_replaced(link)
             self._stop_feeding(link.number, reason, now)
@@ -84,18 +77,18 @@ class LinkLife:
         return link
 
     def close(self, number: int, reason: Reason, detail: str, now: float) -> None:
-        """Close a link, telling the peer why."""
+        """Close a link with a BYE."""
         self.closing(number, reason, now)
         self._effects.close(number, reason, detail)
 
     def end_links(self, now: float) -> None:
-        """End the links that a part wants ended."""
+        """End the links for which a part has called ``Effects.end``."""
         for link, reason, why in self._effects.take_ending():
             if not link.closing:
                 self.close(link.number, reason, why, now)
 
     def frontier_received(self, link: Link, now: float) -> None:
-        """The peer's frontier is here: the link is up, or the exchange has begun."""
+        """Take in that all of the peer's frontier has come: the link is up, or the exchange has begun."""
         link.frontier_received = True
         if not link.closing:
             self._now_up(link, now)
@@ -116,11 +109,11 @@ class LinkLife:
         self._neighbourhood.on_exchange(now)
         self.end_links(now)
         if not link.is_exchange:
-            self._settle_double(link.peer.origin, now)
+            self._close_doubles(link.peer.origin, now)
             self._broadcast.compare_later(now)
 
     def kept(self, link: Link, now: float) -> None:
-        """An exchange becomes a link between neighbours, unless there is another."""
+        """Make an exchange a link between neighbours, unless there is another link to its node."""
         self._links.make_neighbour(link)
         self._neighbourhood.kept(link, now)
         if self._links.is_kept(link):

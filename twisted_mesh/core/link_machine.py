@@ -1,19 +1,21 @@
 """One connection as a machine without I/O: bytes in, events out, a deadline, and the last bytes.
 
-Contract: a :class:`LinkMachine` is fed the bytes that come by :meth:`LinkMachine.receive`, and says by
-:attr:`LinkMachine.deadline` when :meth:`LinkMachine.expired` must be called.  It begins as a handshake, is
-open from the peer's proof on, and decides nothing about messages.  Its caller writes the bytes it answers
-with, cuts the connection when :attr:`LinkMachine.phase` is CLOSED, and may close it between two events.
+Contract: the caller gives the bytes that come to :meth:`LinkMachine.receive`, and calls
+:meth:`LinkMachine.expired` at :attr:`LinkMachine.deadline`.  It writes the bytes that the methods return,
+and cuts the connection when :attr:`LinkMachine.phase` is CLOSED.  It may close the link between two events.
+The machine begins with a handshake and is open from the peer's PROOF on.  It decides nothing about
+messages.
 
-If nobody is to blame and the peer has proven its key, closing is patient: the queue is sent to its end,
-frames that the peer had sent by then still count, and the connection ends when the peer ends it, or when
-nothing moves for ``close_timeout``.  Cutting it at once would reset it, and lose the bytes that the peer's
-system had not yet handed up.  A node that leaves waits for ``close_timeout`` and no longer.
+If neither end is at fault and the peer has proven its key, closing is patient.  The queue is sent to its
+end, and frames that the peer had sent before still count.  The connection ends when the peer ends it, or
+when no bytes move for ``close_timeout``.  Cutting it at once would reset it, and lose the bytes that the
+peer's system had not yet given to the peer.  A node that leaves waits at most ``close_timeout``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from enum import Enum
 from math import inf
 from typing import Final
@@ -30,21 +32,21 @@ from twisted_mesh.wire.begun import HEAD_BYTES, begun
 from twisted_mesh.wire.framing import LENGTH_BYTES, MAX_FRAME_BYTES, FrameReader
 from twisted_mesh.wire.link import Bye
 
-_OPENING: Final = 4  # bytes that tell TLS from plain text
-_DETAIL: Final = 512  # characters of a BYE's sentence
-_FRONTIER_WAITS: Final = 30  # times handshake_timeout, for a frontier over a slow line (guess: 600 kB)
-_FRONTIER_LEAST: Final = 1024  # bytes of it in each of them (guess: signs of life alone are a tenth)
-_END_WAITS: Final = 150  # times close_timeout, until the end of a link over a slow line (guess: 600 kB)
-_END_LOOKS: Final = 2  # in each of them (guess)
+_OPENING: Final = 4  # first bytes of a connection, which distinguish TLS from plain text
+_DETAIL: Final = 512  # characters of the text in a BYE
+_FRONTIER_WAITS: Final = 30  # handshake_timeouts to wait for a frontier on a slow line (guess: 600 kB)
+_FRONTIER_LEAST: Final = 1024  # bytes that must come in each (guess: signs of life are a tenth of that)
+_END_WAITS: Final = 150  # close_timeouts to wait for the end of a link on a slow line (guess: 600 kB)
+_END_LOOKS: Final = 2  # checks per close_timeout whether bytes still move (guess)
 
 
 class Phase(Enum):
-    """How far a connection is."""
+    """The phase of a connection."""
 
     HANDSHAKE = "handshake"
     OPEN = "open"
-    DRAINING = "draining"  #: our BYE is queued; frames that come still count
-    CLOSING = "closing"  #: nothing is read any more
+    DRAINING = "draining"  #: this node's BYE is queued; frames that come still count
+    CLOSING = "closing"  #: bytes that come are ignored
     CLOSED = "closed"
 
 
@@ -58,81 +60,69 @@ class Left(msgspec.Struct, frozen=True):
     error: RemoteError
 
 
-#: Bytes to write at once; the peer that has proven its key; its frames; news of an unfinished one; its BYE.
+#: Bytes to write now; the peer that has proven its key; its frames; a frame that comes slowly; its BYE.
 LinkEvent = bytes | Peer | list[codec.Frame] | Arriving | Left
 
 
+@dataclass(eq=False)
 class LinkMachine:
     """The machine of one connection.
 
-    :ivar phase: how far it is; :ivar error: why it closed, once it does.
-    :ivar peer: the node at the far end, once it has proven its key.
-    :ivar deadline: when :meth:`expired` must be called, by the clock of its ``now``; inf: never.
-    :ivar read: bytes that had come when it was last fed, by the connection's count.
-    :ivar has_heard: whether anything has come.
-    :ivar gives_way: whether it is closing for longer than ``close_timeout``: another may have its place.
+    :ivar error: the reason why it closes; None while it does not.
+    :ivar peer: the node at the far end, once that has proven its key.
+    :ivar deadline: when :meth:`expired` must be called, by the clock of ``now``; inf: never.
+    :ivar read: the bytes that had come at the last call, as the connection counts them.
+    :ivar gives_way: whether it has been closing for longer than ``close_timeout``, so that a new connection
+        may have its place.
     """
 
-    __slots__ = (
-        *("_arrival", "_config", "_exporter", "_frames", "_handshake", "_in_transit", "_looks", "_number"),
-        *("_opening", "_seen", "_still", "_told", "_waits", "deadline", "error", "gives_way", "peer"),
-        *("phase", "read"),
-    )
-
-    def __init__(
-        self, number: int, handshake: Handshake, config: MeshConfig, exporter: Callable[[], bytes]
-    ) -> None:
-        """
-        :param number: of the link.
-        :param exporter: gives 32 bytes bound to the TLS session, or none for plain text.
-        """
-        self.phase = Phase.HANDSHAKE
-        self.error: RemoteError | None = None
-        self.peer: Peer | None = None
-        self.deadline = inf
-        self.read = 0
-        self.gives_way = False
-        self._number = number
-        self._handshake = handshake
-        self._config = config
-        self._exporter = exporter
-        self._frames = FrameReader()
-        self._arrival = Arrival()
-        self._opening = b""
-        self._told = 0  # bytes that had come at the last event about frames
-        self._seen = 0  # and at the last look
-        self._waits = _FRONTIER_WAITS - 1  # times that the frontier may still be waited for
-        self._looks = 0  # left until a patient end is over
-        self._still = 0  # looks in a row at which nothing had moved
-        self._in_transit: int | None = None
+    _number: int
+    _handshake: Handshake
+    _config: MeshConfig
+    _exporter: Callable[[], bytes]
+    phase: Phase = Phase.HANDSHAKE
+    error: RemoteError | None = None
+    peer: Peer | None = None
+    deadline: float = inf
+    read: int = 0
+    gives_way: bool = False
+    _frames: FrameReader = field(default_factory=FrameReader)
+    _arrival: Arrival = field(default_factory=Arrival)
+    _opening: bytes = b""
+    _reported: int = 0  # bytes that had come at the last event about frames
+    _seen: int = 0  # bytes that had come at the last check
+    _waits: int = _FRONTIER_WAITS - 1  # more handshake_timeouts to wait for the frontier
+    _looks: int = 0  # more checks until a patient end is over
+    _still: int = 0  # checks in a row at which no bytes had moved
+    _in_transit: int | None = None
 
     @property
     def has_heard(self) -> bool:
-        """Whether anything has come."""
+        """Whether any byte has come."""
         return bool(self._opening)
 
     @property
     def is_patient(self) -> bool:
-        """Whether the connection is closing, and frames that are under way over it may take long.
+        """Whether the connection is closing, and may take long to send and receive its last frames.
 
-        A peer that has proven nothing is given no such time: its BYE can name any reason.
+        A peer that has not proven its key is given no such time, since its BYE can name any reason.
         """
         if self.peer is None or self.error is None:
             return False
         return self.error.reason in NO_FAULT and self.error.reason is not Reason.LEAVING
 
     def start(self, now: float) -> bytes:
-        """The connection is made; the bytes to send first."""
+        """Begin, since the connection is made; return the first bytes to send."""
         self.deadline = now + self._config.handshake_timeout
         return self._handshake.start()
 
     def receive(self, data: bytes, read: int, now: float) -> Iterator[LinkEvent]:
-        """The events that *data* brings, in order; none once the connection is closing.
+        """Yield the events that *data* causes, in order; none once the connection ignores bytes.
 
-        The iterator must be run to its end, unless the connection is thrown away.
+        The iterator must run to its end, unless the connection is cut.
 
-        :param read: bytes that have come so far, those of an unfinished TLS record included.
-        :raises RemoteError: to close the connection with; events of earlier bytes have been yielded.
+        :param read: the bytes that have come so far, those of an unfinished TLS record included.
+        :raises RemoteError: the connection must close with it; the events of earlier bytes were yielded.
         """
         self.read = read
         if self.phase not in _READS:
@@ -162,31 +152,31 @@ class LinkMachine:
             raise self._handshake.not_a_frame(self._opening, error) from None
         if frames:
             self._arrival.ended()
-            self._told = read
+            self._reported = read
             yield frames
         half = self._frames.kept
         if half > LENGTH_BYTES and self._arrival.grew(now) and self.phase in (Phase.OPEN, Phase.DRAINING):
-            self._told = read
+            self._reported = read
             yield Arriving(self._number, begun(self._frames.head(HEAD_BYTES)), half, self._frames.need)
 
     def check_flow(self, read: int) -> bool:
-        """Whether a proven peer's bytes have come since the last check, of which no event has told."""
-        told, self._told = self._told, read
+        """Whether the link is open, and bytes have come since the last event and the last check."""
+        told, self._reported = self._reported, read
         return self.phase is Phase.OPEN and read > told
 
     def put_off(self, seconds: float) -> None:
-        """The host was held up for *seconds* while it handled events: they count for no deadline."""
+        """Move the deadline, since this node was held up for *seconds*."""
         self.deadline += seconds
 
     def established(self) -> None:
-        """The peer's frontier has come: from now on the core decides how long the link lasts."""
+        """End the deadline, since the peer's frontier has come: the core ends the link from now on."""
         self.deadline = inf
 
     def close(self, error: RemoteError, read: int, now: float) -> bytes:
-        """Close because of *error*; the last bytes for the peer.
+        """Close because of *error*; return the last bytes for the peer.
 
-        If the phase is DRAINING then, they go behind the queued frames.  If it is CLOSING, they go in place
-        of these, and the connection is to end behind them.
+        If the phase then is DRAINING, they follow the queued frames.  If it is CLOSING, they replace the
+        queued frames, and the caller ends the connection behind them.
         """
         if self.phase is Phase.OPEN and error.reason in NO_FAULT:
             self._leave(Phase.DRAINING, error, read, now)
@@ -206,11 +196,11 @@ class LinkMachine:
             self.phase = Phase.CLOSING
 
     def expired(self, read: int, in_transit: int, now: float) -> RemoteError | None:
-        """The deadline has come; the error to close the connection with, if there is one.
+        """Take in that the deadline has come; return the error to close the connection with, if any.
 
-        If there is none, it is waited for on, or to be cut: then :attr:`phase` is CLOSED.
+        None means to wait for the next deadline, or to cut the connection if :attr:`phase` is CLOSED.
 
-        :param in_transit: bytes that were written, and have not come to the far end's system.
+        :param in_transit: the bytes that were written and have not reached the far end's system.
         """
         self.deadline = inf
         if self.phase in _BEFORE_THE_END:
@@ -227,13 +217,13 @@ class LinkMachine:
         return None
 
     def cut(self) -> None:
-        """The connection is cut, or lost."""
+        """Take in that the connection is cut or lost."""
         self.gives_way = False
         self.deadline = inf
         self.phase = Phase.CLOSED
 
     def lost(self, error: RemoteError) -> None:
-        """The connection is gone, because of *error* unless it was closing."""
+        """Take in that the connection is lost, because of *error* unless it was closing."""
         if self.error is None:
             self.error = error
         self.cut()
@@ -242,19 +232,19 @@ class LinkMachine:
         self.peer = peer
         self._frames.limit = MAX_FRAME_BYTES
         self.phase = Phase.OPEN
-        self._seen = self._told = self.read
-        self._arrival.ended()  # that of PROOF
+        self._seen = self._reported = self.read
+        self._arrival.ended()  # PROOF is whole
         return peer
 
     def _left(self, error: RemoteError, now: float) -> Left:
-        """The peer has sent a BYE: all its frames are here; it reads ours if nobody is to blame."""
+        """Close, since the peer has sent a BYE, its last frame."""
         if self.phase is Phase.OPEN:
             self._leave(Phase.CLOSING, error, self.read, now)
         self.read_no_more()
         return Left(error)
 
     def _leave(self, phase: Phase, error: RemoteError, read: int, now: float) -> None:
-        """Begin to close: nothing more can be sent from now on."""
+        """Begin to close; from now on no frame can be sent."""
         self.phase, self.error = phase, error
         timeout = self._config.close_timeout
         if self.is_patient:
@@ -263,7 +253,7 @@ class LinkMachine:
         self.deadline = now + timeout
 
     def _still_moves(self, read: int, in_transit: int) -> bool:
-        """Whether to look again at a patient end: something has moved lately, and it is not too long."""
+        """Whether to go on with a patient end: bytes have moved lately, and it has not taken too long."""
         moves = read != self._seen or self._in_transit not in (None, in_transit)
         self._seen, self._in_transit = read, in_transit
         self._still = 0 if moves else self._still + 1
@@ -272,7 +262,7 @@ class LinkMachine:
         return self._still < _END_LOOKS and self._looks > 0
 
     def _frontier_comes(self, read: int) -> bool:
-        """Whether to wait on for the peer's frontier, since enough of it has come lately."""
+        """Whether to wait longer for the peer's frontier, since enough bytes have come lately."""
         before, self._seen = self._seen, read
         self._waits -= 1
         return read >= before + _FRONTIER_LEAST and self._waits >= 0

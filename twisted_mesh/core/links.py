@@ -1,17 +1,18 @@
 """The links of a node, and which of two to the same node is kept.
 
-Contract: a link is *fed* from its proof to our BYE, *up* (in the routing table) from the peer's
-snapshot to our BYE, and *draining* from our BYE until the connection ends: what the peer had sent by
-then still counts, so that settling a double link loses nothing.  A node leaves the routing table when
-none of the links to it is left, so that of two the wrong one may end first.
+Contract: a link is *fed* (new frames are sent over it) from the peer's PROOF to this node's BYE.  It is
+*up* (in the routing table) from the peer's frontier to this node's BYE.  It is *draining* from that BYE
+until the connection ends: frames that the peer had sent before still count, so that closing a double loses
+nothing.  A node leaves the routing table when its last link has ended.
 
-An exchange is a link between nodes that are no neighbours: it is answered like any other,
-but never fed, never in the routing table, and no double of another.
+An exchange is a link between two nodes that are not neighbours.  Its requests are answered like those of
+any link, but it is never fed, never in the routing table, and never the double of another link.
 """
 
 from __future__ import annotations
 
 from collections.abc import ValuesView
+from dataclasses import dataclass, field
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import LinkOpened
@@ -24,22 +25,22 @@ _OUTRUN = "another node uses this key, in a newer run"
 _SUCCEEDED = "a newer run of this key is linked: the node was restarted, or another one uses its key"
 
 
+@dataclass(eq=False)
 class Links:
     """Every link of a node, by number."""
 
-    def __init__(self, local_node: LocalNode, config: MeshConfig) -> None:
-        self._own_id = local_node.id
-        self._silence = config.crossing_silence
-        self._config = config
-        self._all: dict[int, Link] = {}
-        self._fed: dict[int, Link] = {}
-        self._exchanges: dict[int, Link] = {}
-        self._ways: dict[bytes, Link] = {}  # the links that are up, by origin
-        self._lingering: dict[bytes, int] = {}  # closed, and in the routing table until another is up
+    _local_node: LocalNode
+    _config: MeshConfig
+    _all: dict[int, Link] = field(default_factory=dict)
+    _fed: dict[int, Link] = field(default_factory=dict)
+    _exchanges: dict[int, Link] = field(default_factory=dict)
+    _ways: dict[bytes, Link] = field(default_factory=dict)  # the link that is up, by the origin of its node
+    # Closed links in the routing table until another is up
+    _lingering: dict[bytes, int] = field(default_factory=dict)
 
     @property
     def fed(self) -> ValuesView[Link]:
-        """The links that new frames go to."""
+        """The links over which new frames are sent."""
         return self._fed.values()
 
     @property
@@ -49,32 +50,32 @@ class Links:
 
     @property
     def all(self) -> ValuesView[Link]:
-        """Every link, draining ones included."""
+        """All links, also those that are draining."""
         return self._all.values()
 
     def get(self, number: int) -> Link | None:
-        """The link, draining ones included."""
+        """The link with that number, also if it is draining."""
         return self._all.get(number)
 
     def open(self, opened: LinkOpened, now: float) -> tuple[Link, Link | None]:
-        """The new link, and the one to the same node that was kept so far, if there is one."""
+        """Add a link; return it, and the link to the same node that was kept so far."""
         link = Link(opened, now, self._config)
         if link.is_exchange:
             self._all[link.number] = self._exchanges[link.number] = link
             return link, None
         older = self._kept(self.to(link.peer.origin))
-        link.overrides = older is not None and now - older.last_frame_at >= self._silence
+        link.overrides = older is not None and now - older.last_frame_at >= self._config.crossing_silence
         self._all[link.number] = self._fed[link.number] = link
         return link, older
 
     def make_neighbour(self, link: Link) -> None:
-        """*link*, an exchange, becomes a link between neighbours."""
+        """Make *link*, an exchange, a link between neighbours."""
         del self._exchanges[link.number]
         link.is_exchange = False
         self._fed[link.number] = link
 
     def way_to(self, origin: bytes) -> Link | None:
-        """The link that is the way to *origin*, if that is a neighbour."""
+        """The link to *origin* in the routing table; None if it is no neighbour."""
         return self._ways.get(origin)
 
     def is_neighbour(self, origin: bytes) -> bool:
@@ -82,36 +83,36 @@ class Links:
         return origin in self._ways
 
     def to(self, origin: bytes) -> list[Link]:
-        """The links to one node that are fed, in the order they came."""
+        """The links to one node that are fed, the oldest first."""
         return [link for link in self._fed.values() if link.peer.origin == origin]
 
     def is_kept(self, link: Link) -> bool:
-        """Whether *link* is the one that stays, of those to its node."""
+        """Whether *link* is the link that is kept, of all links to its node."""
         return self._kept(self.to(link.peer.origin)) is link
 
     def is_wanted(self, link: Link) -> bool:
-        """Whether a new link is of use: an exchange only with who is no neighbour, and one at a time."""
+        """Whether to keep a new link; an exchange is kept only if there is no other link to its node."""
         if not link.is_exchange:
             return self.is_kept(link)
         others = (other for other in (*self.fed, *self.exchanges) if other is not link)
         return all(other.peer.origin != link.peer.origin for other in others)
 
     def is_outrun(self, link: Link) -> bool:
-        """Whether another link to its node is of a newer run."""
+        """Whether another link leads to a newer run of the node."""
         return any(other.peer.epoch > link.peer.epoch for other in self.to(link.peer.origin))
 
     def why_double(self, link: Link) -> tuple[Reason, str]:
-        """Why *link*, which is new, goes, of two to its node."""
+        """The reason to close *link*, which is newer than another to its node."""
         return (Reason.KEY, _OUTRUN) if self.is_outrun(link) else (Reason.DUPLICATE, _DOUBLE)
 
     def why_replaced(self, link: Link) -> tuple[Reason, str]:
-        """Why *link*, which was there before, goes."""
+        """The reason to close *link*, which is older than another to its node."""
         return (Reason.KEY, _SUCCEEDED) if self.is_outrun(link) else (Reason.DUPLICATE, _DOUBLE)
 
     def replaced(self, origin: bytes) -> list[Link]:
-        """The links to one node that must go because the one that stays is up.
+        """The links to one node that must close, because the link that is kept is up.
 
-        Until it is an older one serves on, so that there is always one.
+        Before it is up, an older link serves on, so that there always is one.
         """
         links = self.to(origin)
         if (kept := self._kept(links)) is None or not kept.up:
@@ -119,16 +120,16 @@ class Links:
         return [link for link in links if link is not kept and self._decides(kept, link)]
 
     def up(self, link: Link) -> int | None:
-        """*link* is up, and the way to its node; the closed one it relieves in the routing table."""
+        """Put *link* into the routing table; return the closed link that it replaces there."""
         link.up = True
         self._ways[link.peer.origin] = link
         return self._lingering.pop(link.peer.origin, None)
 
     def gone(self, closed: Link) -> list[int]:
-        """The links that leave the routing table because *closed* is fed no more.
+        """The links that leave the routing table because *closed* is no longer fed.
 
-        The last that was up stays in it while another to its node is proven: of two that crossed, the
-        news that one must go can overtake the frontier on the other, and the node is not gone.
+        The last link that was up stays there while another to its node is fed.  If two links crossed, the
+        BYE on one can overtake the frontier on the other, and the node is not gone.
         """
         origin = closed.peer.origin
         others = self.to(origin)
@@ -141,9 +142,9 @@ class Links:
         return gone
 
     def close(self, number: int) -> tuple[Link | None, Link | None]:
-        """Stop feeding the link; the link, or None if it was fed no more.
+        """Stop feeding a link; return it, or None if it was not fed.
 
-        The second is the link that is the way to its node now, if it was that until now.
+        The second value is the link that replaces it in the routing table, if there is one.
         """
         link = self._fed.pop(number, None) or self._exchanges.pop(number, None)
         if link is None:
@@ -159,7 +160,7 @@ class Links:
         return link, heir
 
     def forget(self, number: int) -> None:
-        """The link is gone, or nothing more is wanted of it."""
+        """Forget a link whose connection is gone, or whose frames no longer count."""
         self._all.pop(number, None)
 
     def footprint(self) -> dict[str, int]:
@@ -176,7 +177,7 @@ class Links:
         }
 
     def _kept(self, links: list[Link]) -> Link | None:
-        """Of *links* to one node, in the order they came, the one that stays."""
+        """The link that is kept of *links*, which lead to one node, the oldest first."""
         kept: Link | None = None
         for link in links:
             if kept is None or not self._outranks(kept, link):
@@ -184,20 +185,21 @@ class Links:
         return kept
 
     def _outranks(self, old: Link, new: Link) -> bool:
-        """Whether *old* stays; until the end that decides has spoken the newer one does."""
+        """Whether *old* is kept; else *new* is, unless the end that decides closes it."""
         if new.peer.epoch != old.peer.epoch:
             return old.peer.epoch > new.peer.epoch
-        # Of crossing dials the greater id's own is kept, unless it was silent.
+        # Of two nodes that dial each other at once, the dial of the greater id is kept, unless it was
+        # silent.
         return not new.overrides and old.outgoing and self._decides(old, new)
 
     def _decides(self, link: Link, other: Link) -> bool:
-        """Whether this end says which of two links to one node must go.
+        """Whether this end decides which of two links to one node to close.
 
-        Only one end does: which of them came later, or was silent, both could see differently, and
-        each would close the one the other keeps.
+        Only one end decides.  The two ends can disagree about which link is newer or was silent, and each
+        would close the link that the other one keeps.
         """
         if link.peer.epoch != other.peer.epoch:
-            return True  # of an earlier run, and there is nobody at its far end
+            return True  # one of them is of an earlier run, which is over
         if link.outgoing == other.outgoing:
             return not link.outgoing
-        return self._own_id > link.peer.id
+        return self._local_node.id > link.peer.id

@@ -1,8 +1,9 @@
 """How fast a peer reads, measured by PINGs behind the frames that it is sent.
 
-Contract: the bytes that a transport accepts say little of a slow line, since systems buffer megabytes.  So
-PINGs follow the frames, one at a time, and a PONG says that the peer has read all before its PING.  A peer
-may answer too soon or too late: that changes how much it is pushed itself, up to ``link_queue_bytes``.
+Contract: the bytes that a transport accepts say little about a slow line, since operating systems buffer
+megabytes.  So a PING follows the frames, one at a time.  Its PONG says that the peer has read all frames
+before the PING.  A peer that answers too soon or too late changes only how much it is pushed itself, which
+is at most ``link_queue_bytes``.
 """
 
 from __future__ import annotations
@@ -10,20 +11,20 @@ from __future__ import annotations
 from math import inf
 from typing import Final
 
-MEASURED: Final = 4096  # bytes from one PING to the next (guess: a thousandth of them is the PING's)
-_PER_SECOND: Final = 4  # PINGs, on a line that is fast (guess)
-FLOOR: Final = 2 * MEASURED  # bytes that may always be unread: before there are more, a PING is sent
-_QUEUED: Final = 0.05  # seconds above the shortest round trip: then something waits on the way (guess)
-_QUICKEST: Final = 0.001  # seconds: a shorter time measures the reactor's turns (guess)
+MEASURED: Final = 4096  # bytes from one PING to the next (guess: PINGs are then a thousandth of all bytes)
+_PER_SECOND: Final = 4  # PINGs a second on a fast line (guess)
+FLOOR: Final = 2 * MEASURED  # bytes that may always be unread: a PING is sent before there are more
+_QUEUED: Final = 0.05  # seconds above the shortest round trip from which on bytes wait on the way (guess)
+_QUICKEST: Final = 0.001  # seconds: a shorter time would measure the reactor's turns (guess)
 
 
 class Meter:
     """Measures how fast the peer of one link reads.
 
-    :ivar rate: bytes a second that it reads while it has more to read; 0 until that is known.
+    :ivar rate: the bytes that the peer reads in a second while more is on its way; 0 until that is known.
     :ivar rtt: the shortest round trip so far, in seconds.
     :ivar waiting_since: when the last PING was sent.
-    :ivar read: bytes that it is known to have read, of all that were sent.
+    :ivar read: the bytes that the peer is known to have read.
     """
 
     __slots__ = ("_began", "_marked", "_read_at", "_sent", "rate", "read", "rtt", "waiting_since")
@@ -33,8 +34,8 @@ class Meter:
         self.rtt = inf
         self.read = self._sent = 0
         self._read_at = -inf
-        self._began = -inf  # when the first byte was sent that is not known to be read
-        self._marked = 0  # bytes before the PING that is out, 0: none is
+        self._began = -inf  # when the first byte was sent that the peer is not known to have read
+        self._marked = 0  # bytes sent before the PING that is not answered; 0: there is none
         self.waiting_since = 0.0
 
     @property
@@ -43,7 +44,7 @@ class Meter:
         return self._marked > 0
 
     def sent(self, size: int, now: float, least: int = MEASURED) -> bool:
-        """*size* bytes are sent in all; whether to send a PING now, if *least* bytes or more are unread."""
+        """Note that *size* bytes were sent in all; whether to send a PING, as *least* are unread."""
         if self._sent - self.read < MEASURED:
             self._began = now
         self._sent = size
@@ -54,27 +55,28 @@ class Meter:
         return True
 
     def has_read(self, now: float) -> None:
-        """The PONG has come."""
+        """Note that a PONG has come."""
         if not self._marked:
             return  # there was no PING
         took = now - self.waiting_since
-        # After a rest the first bytes need half a round trip to get there, and the PONG another: no less
-        # than the shortest so far, and no more than half of this one.
+        # If the line was idle before, the first bytes and the PONG each took half a round trip, which is
+        # not the peer's reading time.  The trip took at least the shortest time so far, and at most half of
+        # this.
         rested = self._began > self._read_at
         seconds = max(now - self._began - self.rtt, took / 2) if rested else now - self._read_at
         size = self._marked - self.read
         rate = size / max(seconds, _QUICKEST)
         self.rtt = min(self.rtt, took)
         if size < MEASURED:
-            pass  # too few to measure
+            pass  # too few bytes to measure
         elif rate > self.rate:
             self.rate = rate
-        elif took > self.rtt + _QUEUED:  # else there was no more to read
+        elif took > self.rtt + _QUEUED:  # else the peer had nothing more to read
             self.rate = (self.rate + rate) / 2
         self.read, self._read_at, self._marked = self._marked, now, 0
 
     def bytes_in(self, seconds: float, unknown: int) -> int:
-        """Bytes that may be unread, so that they are read within *seconds* and a round trip.
+        """The bytes that the peer reads within *seconds* and a round trip.
 
         :param unknown: the answer until the rate is known.
         """

@@ -1,9 +1,9 @@
-"""Which told addresses are believed.
+"""Which addresses this node believes when a peer tells them.
 
-Contract: an address that came from a peer is that peer's word and no more.  It can send this node
-wherever the peer likes, so what it may name is narrow: never a host that is no host, nor the place where
-this node listens itself, and an own address (loopback) or one of the local link only where the peer itself
-is there.  What a name resolves to is not looked at: one that leads to such an address is dialled.
+Contract: a peer that tells an address can make this node dial any host it likes, so few are believed.
+Never believed are strings that are no host, and the place where this node listens itself.  A loopback
+address, or an address of the local link, is believed only if the peer itself connects from such an address.
+Names are not resolved here: a name that leads to such an address is dialled.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from typing import Final
 from twisted_mesh.wire.membership import MAX_HOST
 
 _NAME: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*")
-#: What resolvers read as an IPv4 address, though it is not written like one: 127.1, 0x7f000001, 017.1.
+#: The last part of a string that resolvers read as an IPv4 address: 127.1, 0x7f000001, 017.1.
 _NUMBER: Final = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
-#: What /etc/hosts of common systems has for the own host, beside ``localhost`` and all below it.
+#: The names of the own host in /etc/hosts of common systems, beside those that end in ``.localhost``.
 _OWN_NAMES: Final = frozenset(
     ("localhost", "localhost.localdomain", "localhost4", "localhost6", "ip6-localhost", "ip6-loopback")
 )
-#: Hosts whose kind need not be worked out again; the longest unused is forgotten (measured: a network of
-#: overlays spends two thirds of its time on that else).
+#: Hosts whose kind is cached, the longest unused is forgotten (measured: without the cache a simulated
+#: network of overlays spends two thirds of its time on that).
 HOSTS_KNOWN: Final = 4096
 _THIS_NETWORK: Final = IPv4Network("0.0.0.0/8")  # a connection to 0.0.0.0 goes to the own host
 
 
 class Reach(Enum):
-    """From where a host can be reached."""
+    """The places from which a host can be reached."""
 
-    NOWHERE = "nowhere"  #: it is no host one can connect to
-    OWN = "own"  #: from the host itself: loopback
-    LINK = "link"  #: from its local link, without any router
-    ANY = "any"  #: from wherever there is a route
+    NOWHERE = "nowhere"  #: it is no host that can be connected to
+    OWN = "own"  #: from the host itself alone: loopback
+    LINK = "link"  #: from its local link alone, without a router
+    ANY = "any"  #: from any place that has a route
 
 
 @lru_cache(HOSTS_KNOWN)
 def reach_of(host: str) -> Reach:
-    """How far *host* reaches: an IP address, or a name as DNS has them."""
+    """From where *host*, an IP address or a DNS name, can be reached."""
     try:
         address = ip_address(host)
     except ValueError:
@@ -67,10 +67,10 @@ def _reach_of_name(host: str) -> Reach:
 def believed(host: str, teller: str) -> bool:
     """Whether *host* may be dialled on the word of a peer whose link ends at *teller*.
 
-    :param teller: "" where the connection has no host; it is then as good as far away.
+    :param teller: "" if the connection has no host; the peer then counts as far away.
     """
     if "%" in host:
-        return False  # an interface of the teller's machine
+        return False  # it names an interface of the teller's machine
     reach = reach_of(host)
     if reach in (Reach.OWN, Reach.LINK):
         return reach_of(teller) is reach
@@ -79,9 +79,9 @@ def believed(host: str, teller: str) -> bool:
 
 @lru_cache(HOSTS_KNOWN)
 def site_of(host: str) -> str:
-    """What one owner of *host* can have any number of: of an IPv6 address its network of 64 bits.
+    """The part of *host* that is counted: the network of 64 bits of an IPv6 address, else all of it.
 
-    Ids and ports cost nothing; whoever is counted by this needs machines or networks.
+    Ids, ports and addresses in one network cost an attacker nothing; more machines or networks do.
     """
     try:
         address = ip_address(host)

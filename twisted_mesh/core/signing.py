@@ -1,7 +1,6 @@
-"""The signatures of records: who a PRESENCE, a RECEIPT or a direct message comes from.
+"""The signatures of records, which are all signed frames except BATCH.
 
-Contract: :meth:`Signer.signed` signs with the own key, :meth:`Signer.require` lets pass what is signed by
-whom it names; both for one network and one kind.
+Contract: a signature holds for one network and one kind of frame.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from twisted_mesh.wire.signed import Record, SignedRecord
 
 
 class Signer:
-    """The own key, and the network it signs for."""
+    """Signs records with the own key, and checks those of others."""
 
     def __init__(self, local_node: LocalNode) -> None:
         self._sign = local_node.sign
@@ -22,26 +21,26 @@ class Signer:
         self._network = codec.network_digest(local_node.network.id)
 
     def signed(self, record: Record) -> SignedRecord:
-        """*record*, which names this node as the one it comes from, to be sent."""
+        """*record* with its signature; it must name this node as its author."""
         array = codec.pack(record)
         return SignedRecord(record, self._signature(record, array), array)
 
     def receipt(self, receipt: Receipt) -> SignedReceipt:
-        """*receipt*, which names this node as the member."""
+        """*receipt* with its signature; it must name this node as the member."""
         array = codec.pack(receipt)
         return SignedReceipt(self._signature(receipt, array), array)
 
     def require(self, signed: SignedRecord) -> None:
-        """Let *signed* pass.
+        """Check the signature of *signed*.
 
-        :raises RemoteError: it was not signed by whom it says it comes from.
+        :raises RemoteError: the node that it names as its author did not sign it.
         """
         self._require(signed.record, signed.signature, signed.array)
 
     def require_receipt(self, receipt: Receipt, signed: SignedReceipt) -> None:
-        """Let *signed*, which is *receipt*, pass.
+        """Check the signature of *signed*, which unpacks to *receipt*.
 
-        :raises RemoteError: it was not signed by the member it names.
+        :raises RemoteError: the member that it names did not sign it.
         """
         self._require(receipt, signed.signature, signed.array)
 

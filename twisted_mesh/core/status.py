@@ -1,6 +1,6 @@
-"""Where a node stands: one value that tells all of it.
+"""The state of a node as one value.
 
-Contract: a snapshot; what follows from an event is in the next one.
+Contract: a value shows the node at one time and is not updated.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from twisted_mesh.core.events import StreamId
 class Status(msgspec.Struct, frozen=True):
     """The state of a node at one time.
 
-    :ivar stream: of its own messages; :ivar sent: the last of them.
-    :ivar taken: the last of them that a neighbour has taken; :ivar confirmed: that one is known to have.
-    :ivar congested: whether a message was refused for want of room, so that Drained is waited for.
-    :ivar given_to_all: whether every neighbour that stays was given all own messages.
-    :ivar has_left: whether every neighbour knows that this node leaves, and no receipt is owed.
-    :ivar silent: neighbours that did not answer that.
-    :ivar unread: own messages that a neighbour has taken, and none is known to have read.
-    :ivar settled: whether a snapshot, or a store, has told it where to start.
-    :ivar joined: whether a neighbour has told its roster.
+    :ivar stream: the stream of its own messages; :ivar sent: the sequence of the last own message.
+    :ivar taken: the last own message that the transport of some link has accepted.
+    :ivar confirmed: the last own message that some neighbour is known to have.
+    :ivar congested: whether a message was refused for lack of room, so that Drained will follow.
+    :ivar given_to_all: whether every neighbour that stays was sent all own messages.
+    :ivar has_left: whether every neighbour knows that this node leaves, and this node owes no receipt.
+    :ivar silent: the number of neighbours that did not answer that this node leaves.
+    :ivar unread: the number of own messages that a transport has accepted, and no neighbour is known to
+        have read.
+    :ivar settled: whether the node has a base: a snapshot or a store said where each stream begins.
+    :ivar joined: whether a neighbour has sent its roster.
     """
 
     stream: StreamId

@@ -11,8 +11,9 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.events import Send
 from twisted_mesh.core.link import Link
-from twisted_mesh.core.overlay.overlay import WALK_BURST, WALKS, Overlay
+from twisted_mesh.core.overlay.overlay import WALKS, Overlay
 from twisted_mesh.core.overlay.search import PATIENCE
+from twisted_mesh.core.rate import WALK_BURST
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.membership import Contact, ForwardJoin, Purpose, Shuffle, ShuffleReply
 

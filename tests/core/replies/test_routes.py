@@ -47,30 +47,30 @@ class TestRoutes(SynchronousTestCase):
         self.assertEqual((self.known(), self.ways()), (None, [4, 3, 2, 1]))
 
     def test_who_told_of_it_knows_more(self) -> None:
-        self.link[2].presence.note_told(DORA, (1, 1))
+        self.link[2].presence.note_from_peer(DORA, (1, 1))
         self.assertEqual((self.known(), self.ways()), (2, [2, 4, 3, 1]))
 
     def test_its_parent_knows_best(self) -> None:
-        self.link[2].presence.note_told(DORA, (1, 1))
+        self.link[2].presence.note_from_peer(DORA, (1, 1))
         self.parents.note((DORA, 1), 5, 1)
         self.assertEqual((self.known(), self.ways()), (1, [1, 2, 4, 3]))
 
     def test_but_for_the_link_to_it(self) -> None:
         self.parents.note((DORA, 1), 5, 1)
-        self.up(5, "dora").presence.note_told(DORA, (1, 1))
+        self.up(5, "dora").presence.note_from_peer(DORA, (1, 1))
         self.assertEqual((self.known(), self.ways()), (5, [5, 1, 4, 3, 2]))
 
     def test_what_is_handed_on_takes_the_best_way_and_never_goes_back(self) -> None:
         self.parents.note((DORA, 1), 5, 1)
         self.assertEqual((self.on(3), self.on(1)), (1, None))
         # Whoever it came from may have no other way itself.
-        self.link[2].presence.note_told(DORA, (1, 1))
+        self.link[2].presence.note_from_peer(DORA, (1, 1))
         self.assertEqual((self.on(3), self.on(1)), (1, 2))
 
     def test_what_is_sent_again_takes_another(self) -> None:
         self.parents.note((DORA, 1), 5, 1)
         for number in (2, 3):
-            self.link[number].presence.note_told(DORA, (1, 1))
+            self.link[number].presence.note_from_peer(DORA, (1, 1))
         self.assertEqual([self.on(3, tries=tries) for tries in range(4)], [1, 2, 1, 2])
         self.assertEqual([self.on(4, tries=tries) for tries in range(4)], [1, 2, 3, 1])
         self.assertEqual([self.on(4, hops, tries=1) for hops in range(4)], [2, 3, 1, 2])  # in a circle
@@ -81,7 +81,7 @@ class TestRoutes(SynchronousTestCase):
         self.assertIsNone(self.on(5, tries=1))
 
     def test_after_some_hops_only_a_parent_is_a_way(self) -> None:
-        self.link[2].presence.note_told(DORA, (1, 1))
+        self.link[2].presence.note_from_peer(DORA, (1, 1))
         self.assertEqual((self.on(3, DETOURS - 1), self.on(3, DETOURS)), (2, None))
         self.parents.note((DORA, 1), 0, 4)  # asked in place of one that is gone
         self.assertEqual((self.ways()[:2], self.on(3, DETOURS)), ([2, 4], None))
@@ -97,7 +97,7 @@ class TestRoutes(SynchronousTestCase):
 
     def test_where_there_is_no_other_way_it_ends(self) -> None:
         self.assertIsNone(self.on(1))
-        self.link[1].presence.note_told(DORA, (1, 1))
+        self.link[1].presence.note_from_peer(DORA, (1, 1))
         self.assertEqual([self.on(1, tries=tries) for tries in range(2)], [None, None])
 
     def test_what_is_not_up_or_closes_is_no_way(self) -> None:
@@ -114,7 +114,7 @@ class TestRoutes(SynchronousTestCase):
         self.parents.note((DORA, 1), 5, 1)
         for link in (own, self.link[1], self.link[4]):
             link.flow.sent = 101
-        self.link[4].presence.note_told(DORA, (1, 1))
+        self.link[4].presence.note_from_peer(DORA, (1, 1))
         self.assertEqual((self.known(), self.ways()), (None, [3, 2]))
         own.flow.accepted = 1
         self.assertEqual(self.known(), 5)

@@ -209,14 +209,14 @@ class Repair:
                 link
                 for link in self._links.fed
                 if link.frontier_received
-                and (run in link.frontier.claims or link.presence.has_told(run[0]))
+                and (run in link.frontier.claims or link.presence.came_from_peer(run[0]))
             ),
             key=lambda link: (
                 -self._failures.lately(link, run),
                 link.peer.origin == run[0],
                 link.frontier.holds(run),
                 run[0] in link.push.lazy_by_us,
-                link.presence.has_told(run[0]),
+                link.presence.came_from_peer(run[0]),
             ),
             default=None,
         )

@@ -8,6 +8,7 @@ During a key conflict no record is sent: the other node's is the newer.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import ceil, inf
 
 from twisted_mesh.config import MeshConfig
@@ -22,6 +23,7 @@ from twisted_mesh.core.signing import Signer
 from twisted_mesh.wire.membership import MAX_INTERVAL, Presence, PresenceFlags, Role
 
 
+@dataclass(eq=False)
 class Announcing:
     """The records of one run of this node.
 
@@ -29,33 +31,25 @@ class Announcing:
     :ivar asks: whether a receipt of an own message is open, for the next record.
     """
 
-    def __init__(
-        self,
-        local_node: LocalNode,
-        config: MeshConfig,
-        outbox: Outbox,
-        roster: Roster,
-        conflict: KeyConflict,
-        records: RecordPush,
-        effects: Effects,
-    ) -> None:
-        self._local_node = local_node
-        self._config = config
-        self._outbox = outbox
-        self._roster = roster
-        self._conflict = conflict
-        self._records = records
-        self._effects = effects
-        self._signer = Signer(local_node)
-        self.asks = False
-        self.address = local_node.address
-        self._counter = 0
-        self._published = -inf
-        self._due = inf  # when the next record was promised for
-        self._leaving = False
-        self._refuted = -inf
-        self._refutes = False  # whether a refutation waits for its time
-        self._settles = inf  # when the first record is followed by another
+    _local_node: LocalNode
+    _config: MeshConfig
+    _outbox: Outbox
+    _roster: Roster
+    _conflict: KeyConflict
+    _records: RecordPush
+    _effects: Effects
+    asks: bool = False
+    _counter: int = 0
+    _published: float = -inf
+    _due: float = inf  # when the next record was promised for
+    _leaving: bool = False
+    _refuted: float = -inf
+    _refutes: bool = False  # whether a refutation waits for its time
+    _settles: float = inf  # when the first record is followed by another
+
+    def __post_init__(self) -> None:
+        self._signer = Signer(self._local_node)
+        self.address = self._local_node.address
 
     @property
     def rank(self) -> Rank:

@@ -16,6 +16,7 @@ another record after its first, or shakes hands with this node.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import inf
 from typing import Final
 
@@ -29,6 +30,7 @@ from twisted_mesh.wire.signed import SignedRecord
 _ON_ITS_WAY: Final = 2.0  # seconds a record may take from its author to here (guess)
 
 
+@dataclass(eq=False)
 class KeyConflict:
     """The other node, as far as this one knows.
 
@@ -39,17 +41,16 @@ class KeyConflict:
     :ivar until: when the node counts as gone unless another record comes.
     """
 
-    def __init__(self, config: MeshConfig, effects: Effects) -> None:
-        self._config = config
-        self._effects = effects
-        self.epoch = 0
-        self.signed: SignedRecord | None = None
-        self.rank: Rank = (0, 0)
-        self.contact: Contact | None = None
-        self.until = inf
-        self._began = 0.0
-        self._heard = 0.0
-        self._is_proven = False
+    _config: MeshConfig
+    _effects: Effects
+    epoch: int = 0
+    signed: SignedRecord | None = None
+    rank: Rank = (0, 0)
+    contact: Contact | None = None
+    until: float = inf
+    _began: float = 0.0
+    _heard: float = 0.0
+    _is_proven: bool = False
 
     def __bool__(self) -> bool:
         """Whether there is a conflict."""

@@ -7,6 +7,7 @@ another record, and is up again.  A node that was held up itself counts no silen
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
@@ -33,6 +34,7 @@ _SHARED = "two nodes use this key, and the one started later keeps it: give each
 _LOOKS: Final = 10  # how often in an interval the roster is looked through
 
 
+@dataclass(eq=False)
 class Membership:
     """The members as one node knows them.
 
@@ -42,31 +44,23 @@ class Membership:
     :ivar joined: whether a neighbour has sent its roster.
     """
 
-    def __init__(
-        self,
-        local_node: LocalNode,
-        config: MeshConfig,
-        links: Links,
-        broadcast: Broadcast,
-        roster: Roster,
-        admission: Admission,
-        effects: Effects,
-    ) -> None:
-        self._local_node = local_node
-        self._config = config
-        self._links = links
-        self._effects = effects
-        self.roster = roster
-        self._admission = admission
-        outbox, push = broadcast.outbox, broadcast.push
+    _local_node: LocalNode
+    _config: MeshConfig
+    _links: Links
+    _broadcast: Broadcast
+    roster: Roster
+    _admission: Admission
+    _effects: Effects
+    joined: bool = False
+
+    def __post_init__(self) -> None:
+        me, config, roster, effects = self._local_node, self._config, self.roster, self._effects
+        outbox, push = self._broadcast.outbox, self._broadcast.push
         self.conflict = conflict = KeyConflict(config, effects)
-        self.records = RecordPush(local_node, links, broadcast.parents, roster, conflict, effects)
-        self.announcing = Announcing(local_node, config, outbox, roster, conflict, self.records, effects)
-        self._presences = Presences(local_node, roster, conflict, push, self.records, admission, effects)
-        self._suspicion = Suspicion(
-            local_node, config, roster, conflict, self.announcing, self.records, effects
-        )
-        self.joined = False
+        self.records = RecordPush(me, self._links, self._broadcast.parents, roster, conflict, effects)
+        self.announcing = Announcing(me, config, outbox, roster, conflict, self.records, effects)
+        self._presences = Presences(me, roster, conflict, push, self.records, self._admission, effects)
+        self._suspicion = Suspicion(me, config, roster, conflict, self.announcing, self.records, effects)
 
     @property
     def counts(self) -> dict[str, int]:

@@ -9,6 +9,7 @@ author only the newest.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from twisted_mesh.core.admission import Admission
@@ -40,31 +41,24 @@ class News(NamedTuple):
     is_guest_now: bool
 
 
+@dataclass(eq=False)
 class Presences:
     """The records that come to a node.
 
     :ivar old: how many were older than the known record.
     """
 
-    def __init__(
-        self,
-        local_node: LocalNode,
-        roster: Roster,
-        conflict: KeyConflict,
-        push: Push,
-        records: RecordPush,
-        admission: Admission,
-        effects: Effects,
-    ) -> None:
-        self._local_node = local_node
-        self._roster = roster
-        self._conflict = conflict
-        self._push = push
-        self._records = records
-        self._admission = admission
-        self._effects = effects
-        self._signer = Signer(local_node)
-        self.old = 0
+    _local_node: LocalNode
+    _roster: Roster
+    _conflict: KeyConflict
+    _push: Push
+    _records: RecordPush
+    _admission: Admission
+    _effects: Effects
+    old: int = 0
+
+    def __post_init__(self) -> None:
+        self._signer = Signer(self._local_node)
 
     def received(self, link: Link, signed: SignedRecord, presence: Presence, now: float) -> News | None:
         """Take in a PRESENCE that came over *link*.
@@ -72,7 +66,7 @@ class Presences:
         :raises RemoteError: its signature is false.
         """
         origin, rank = presence.origin, (presence.epoch, presence.counter)
-        link.presence.note_told(origin, rank)
+        link.presence.note_from_peer(origin, rank)
         run = (origin, presence.epoch)
         if origin == self._local_node.origin:
             self._on_own(link, signed, presence, now)
@@ -101,7 +95,7 @@ class Presences:
             if not isinstance(signed, SignedRecord) or not isinstance(signed.record, Presence):
                 raise RemoteError("a roster with something else in it", Reason.SHAPE)
             presence = signed.record
-            link.presence.note_told(presence.origin, (presence.epoch, presence.counter))
+            link.presence.note_from_peer(presence.origin, (presence.epoch, presence.counter))
             heard = now - told.age / 1000
             if presence.origin == self._local_node.origin:
                 self._said_elsewhere(link, signed, presence, heard, now)

@@ -8,6 +8,7 @@ records at once.  A SUSPECT floods, since it must reach the suspect over any lin
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from twisted_mesh.core.broadcast.trees import Parents
@@ -24,29 +25,23 @@ from twisted_mesh.wire.signed import SignedRecord
 _ROSTER_BYTES: Final = 48 * 1024  # of records in one frame, so that the whole frame is under 64 KiB
 
 
+@dataclass(eq=False)
 class RecordPush:
     """The records that leave a node.
 
     :ivar own: its newest record of itself, None before the first; :ivar own_rank: the record's rank.
     """
 
-    def __init__(
-        self,
-        local_node: LocalNode,
-        links: Links,
-        parents: Parents,
-        roster: Roster,
-        conflict: KeyConflict,
-        effects: Effects,
-    ) -> None:
-        self._origin = local_node.origin
-        self._links = links
-        self._parents = parents
-        self._roster = roster
-        self._conflict = conflict
-        self._effects = effects
-        self.own: SignedRecord | None = None
-        self.own_rank: Rank = (local_node.epoch, 0)
+    _local_node: LocalNode
+    _links: Links
+    _parents: Parents
+    _roster: Roster
+    _conflict: KeyConflict
+    _effects: Effects
+    own: SignedRecord | None = None
+
+    def __post_init__(self) -> None:
+        self.own_rank: Rank = (self._local_node.epoch, 0)
 
     def tell(self, link: Link, vote: int, own_age: float | None, now: float) -> None:
         """Send all records to a new neighbour, or to the far end of an exchange.
@@ -60,18 +55,18 @@ class RecordPush:
                 link.presence.note(entry.presence.origin, entry.rank)
         signed, rank = self._newest_own()
         if signed is not None:
-            link.presence.note(self._origin, rank)
+            link.presence.note(self._local_node.origin, rank)
 
     def introduce(self, link: Link, origin: bytes) -> None:
         """Send the peer the newest record of *origin*, unless it has it."""
-        if origin == self._origin:
+        if origin == self._local_node.origin:
             signed, rank = self._newest_own()
         else:
             entry = self._roster.get(origin)
             signed, rank = (None, (0, 0)) if entry is None else (entry.signed, entry.rank)
         if signed is not None and link.presence.rank_of(origin) < rank:
             link.presence.note(origin, rank)
-            self._effects.send((link,), signed.relayed() if origin != self._origin else signed)
+            self._effects.send((link,), signed.relayed() if origin != self._local_node.origin else signed)
 
     def push(
         self, signed: SignedRecord, presence: Presence, source: Link | None, parent: int | None = None

@@ -13,7 +13,9 @@ for a new one; if all are up, the new one is not kept, and can come again with i
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from enum import Enum
+from math import inf
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
@@ -36,6 +38,7 @@ class State(Enum):
     LEFT = "left"  #: its last record says that it leaves
 
 
+@dataclass(eq=False, slots=True)
 class Entry:
     """One author, by its newest record.
 
@@ -48,28 +51,16 @@ class Entry:
     :ivar at_join: its epoch and sequence when this node joined, if it was on the roster then.
     """
 
-    __slots__ = (
-        "accused",
-        "at_join",
-        "contact",
-        "heard",
-        "presence",
-        "signed",
-        "since",
-        "sought",
-        "state",
-        "warned",
-    )
-
-    def __init__(
-        self, signed: SignedRecord, presence: Presence, contact: Contact | None, heard: float, now: float
-    ) -> None:
-        self.state = State.UP
-        self.since = now
-        self.accused = float("-inf")
-        self.warned: Rank = (0, 0)
-        self.at_join: tuple[int, int] | None = None
-        self.renew(signed, presence, contact, heard)
+    signed: SignedRecord
+    presence: Presence
+    contact: Contact | None
+    heard: float
+    since: float
+    state: State = State.UP
+    sought: int = 0
+    accused: float = -inf
+    warned: Rank = (0, 0)
+    at_join: tuple[int, int] | None = None
 
     def renew(
         self, signed: SignedRecord, presence: Presence, contact: Contact | None, heard: float
@@ -119,14 +110,14 @@ def _shown(presence: Presence) -> tuple[object, ...]:
     return presence.epoch, presence.address, presence.role, presence.label, presence.tags
 
 
+@dataclass(eq=False)
 class Roster:
     """All authors except this node."""
 
-    def __init__(self, config: MeshConfig) -> None:
-        self._config = config
-        self._entries: dict[bytes, Entry] = {}
-        self._displaced: list[Entry] = []  # forgotten since the last tick
-        self._suspects: dict[bytes, Entry] = {}  # the authors in that state, which are few
+    _config: MeshConfig
+    _entries: dict[bytes, Entry] = field(default_factory=dict)
+    _displaced: list[Entry] = field(default_factory=list)  # forgotten since the last tick
+    _suspects: dict[bytes, Entry] = field(default_factory=dict)  # the authors in that state, which are few
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())

@@ -10,6 +10,9 @@ node that has the record sends it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from math import inf
+
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.events import Timer
@@ -24,32 +27,25 @@ from twisted_mesh.wire.membership import Suspect
 from twisted_mesh.wire.signed import SignedRecord
 
 
+@dataclass(eq=False)
 class Suspicion:
     """The suspicions of one node, and those against it.
 
     :ivar idle: how many suspicions did not count.
     """
 
-    def __init__(
-        self,
-        local_node: LocalNode,
-        config: MeshConfig,
-        roster: Roster,
-        conflict: KeyConflict,
-        announcing: Announcing,
-        records: RecordPush,
-        effects: Effects,
-    ) -> None:
-        self._origin = local_node.origin
-        self._config = config
-        self._roster = roster
-        self._conflict = conflict
-        self._announcing = announcing
-        self._records = records
-        self._effects = effects
-        self._signer = Signer(local_node)
-        self._accused = float("-inf")
-        self.idle = 0
+    _local_node: LocalNode
+    _config: MeshConfig
+    _roster: Roster
+    _conflict: KeyConflict
+    _announcing: Announcing
+    _records: RecordPush
+    _effects: Effects
+    _accused: float = -inf
+    idle: int = 0
+
+    def __post_init__(self) -> None:
+        self._signer = Signer(self._local_node)
 
     def lost(self, peer: bytes, now: float) -> None:
         """Suspect *peer*, to which the last link ended without a goodbye, and tell the others."""
@@ -78,14 +74,14 @@ class Suspicion:
         accuser = self._roster.get(suspect.accuser)
         rank: Rank = (suspect.epoch, suspect.counter)
         entry = self._roster.get(suspect.member)
-        if suspect.member != self._origin:
+        if suspect.member != self._local_node.origin:
             newest = self._roster.rank(suspect.member)
             counts = (
                 entry is not None and entry.rank == rank and entry.state is State.UP and entry.is_member
             )
         elif self._conflict:
             counts, newest = rank == self._conflict.rank, self._conflict.rank
-        elif self._announcing.is_accused(rank) and suspect.accuser != self._origin:
+        elif self._announcing.is_accused(rank) and suspect.accuser != self._local_node.origin:
             self._refute(accuser, signed, now)
             return
         else:
@@ -127,7 +123,7 @@ class Suspicion:
         self._records.warn(entry.presence.origin, signed, link)
 
     def _accusation(self, entry: Entry) -> SignedRecord:
-        suspect = Suspect(self._origin, entry.presence.origin, *entry.rank)
+        suspect = Suspect(self._local_node.origin, entry.presence.origin, *entry.rank)
         return self._signer.signed(suspect)
 
     def _suspected(self, entry: Entry, signed: SignedRecord, source: Link | None, now: float) -> None:

@@ -1,12 +1,13 @@
-"""How fast told addresses are dialled.
+"""How fast this node dials addresses that peers told it.
 
-Contract: all dials of told addresses, whatever they are for, share one :class:`DialLimit`: nobody can make
-this node dial many hosts.
+Contract: all dials of such addresses share one :class:`DialLimit`, so that no peer can make this node dial
+many hosts.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass, field
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.rate import RateLimit
@@ -14,31 +15,32 @@ from twisted_mesh.core.reachability import Place
 from twisted_mesh.wire.membership import Contact, Purpose
 
 
+@dataclass(eq=False)
 class DialLimit:
-    """Every dial of an address that peers told, whatever for.
+    """The dials of addresses that peers told.
 
-    :ivar own: where this node can be dialled itself: another that was there a moment ago is told of as
-        long as nobody knows better.
+    :ivar own: the address of this node, which is never dialled: another node can have had it before.
     """
 
-    def __init__(self, config: MeshConfig, own: Place | None) -> None:
-        self.own = own
-        self._most = config.dials_at_once
-        self._again = config.dial_again
-        self._failed_most = config.failed_dials
-        # Whoever carries them out tells the end of each; one whose end was not told would hold its
-        # place for ever, and no attempt takes longer than this.
-        self._longest = config.connect_timeout + config.handshake_timeout
-        self._bucket = RateLimit(config.dial_burst, config.dial_rate)
-        self._under_way: dict[bytes, tuple[Place, Purpose, float]] = {}  # by id; until when
-        self._failed: OrderedDict[Place, float] = OrderedDict()  # until when it is left alone
+    _config: MeshConfig
+    own: Place | None
+    # By id: the place, the purpose, and until when the dial counts.
+    _under_way: dict[bytes, tuple[Place, Purpose, float]] = field(default_factory=dict)
+    # Until when each place is not dialled again.
+    _failed: OrderedDict[Place, float] = field(default_factory=OrderedDict)
+
+    def __post_init__(self) -> None:
+        # The driver reports the end of each dial.  If it did not, the dial would keep its place for ever,
+        # and no attempt takes longer than this.
+        self._longest = self._config.connect_timeout + self._config.handshake_timeout
+        self._bucket = RateLimit(self._config.dial_burst, self._config.dial_rate)
 
     def may(self, contact: Contact, now: float) -> bool:
         """Whether *contact* may be dialled now."""
         self._expire(now)
         place = (contact.host, contact.port)
         return (
-            len(self._under_way) < self._most
+            len(self._under_way) < self._config.dials_at_once
             and contact.id not in self._under_way
             and place != self.own
             and place not in self._failed
@@ -47,13 +49,13 @@ class DialLimit:
         )
 
     def began(self, contact: Contact, purpose: Purpose, now: float) -> None:
-        """*contact*, which may be, is dialled."""
+        """Note that *contact* is dialled, as :meth:`may` allowed."""
         self._bucket.take(now)
         place = (contact.host, contact.port)
         self._under_way[contact.id] = place, purpose, now + self._longest
 
     def over(self, id: bytes, now: float, found: bool) -> Purpose | None:
-        """The dial of *id* has ended; what it was for, None if there was none.
+        """Note that the dial of *id* has ended; return its purpose, or None if there was no such dial.
 
         :param found: whether the node with that id was there.
         """
@@ -61,9 +63,9 @@ class DialLimit:
             return None
         place, purpose, _ = dial
         if not found:
-            self._failed[place] = now + self._again
+            self._failed[place] = now + self._config.dial_again
             self._failed.move_to_end(place)
-            if len(self._failed) > self._failed_most:
+            if len(self._failed) > self._config.failed_dials:
                 self._failed.popitem(last=False)
         return purpose
 

@@ -1,19 +1,20 @@
-"""The exchange: a link now and then with a node that is no neighbour, so that no island stays one.
+"""Exchanges: now and then a short link with a node that is no neighbour, so that islands find each other.
 
-Contract: every ``exchange_interval`` one node is drawn that is no neighbour, of the roster in whatever
-state and of those this node was linked with once; one draw in three is of those that are not up.  On the
-link both ends tell their rosters and compare what they hold, what is missing is pulled, and who dialled
-ends it when nothing has come for ``exchange_idle``.  Where either end's roster did not have the other as
-up, the two may be of two islands: then the link becomes one between neighbours.
+Contract: every ``exchange_interval`` this node draws a node that is no neighbour.  It draws from all nodes
+of the roster, and from nodes with which it was linked before; one draw in three is of those that are not
+up.  On the link both ends send their rosters, compare the messages that they hold, and pull those they
+lack.  The dialler ends it when nothing has come for ``exchange_idle``.  If one end did not know that the
+other is up, the two may be of two islands, and the link becomes one between neighbours.
 
-What no neighbour holds is looked for in the same way, at once: at its author first, then at those who say
-that they hold things longest.
+Messages that no neighbour holds are looked for in the same way, at once: first at their author, then at the
+members that say that they hold messages longest.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from heapq import nsmallest
 from operator import itemgetter
 from typing import Final
@@ -30,66 +31,57 @@ from twisted_mesh.core.overlay.views import Dial, Randomness
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.membership import Contact, KeepVote, Purpose
 
-_NOT_UP: Final = 1 / 3  # of the draws are of those that are not up (docs/protocol.rst)
-_LOOK: Final = 1.0  # seconds from one look at open exchanges to the next (guess)
-_ROUNDS: Final = 2  # of looking in a gap's patience: who got it meanwhile does not always claim it (guess)
-_GRACE: Final = 5.0  # seconds more than the dialler has, before the other end ends it (guess)
+_NOT_UP: Final = 1 / 3  # the part of the draws that is of nodes that are not up (docs/protocol.rst)
+_LOOK: Final = 1.0  # seconds from one check of the open exchanges to the next (guess)
+#: Of looking per gap_patience: a node that got a message since does not always claim it (guess)
+_ROUNDS: Final = 2
+#: Seconds that the acceptor waits longer than the dialler before it ends an exchange (guess)
+_GRACE: Final = 5.0
 
 
+@dataclass(eq=False, slots=True)
 class OpenExchange:
     """One exchange.
 
-    :ivar own_vote: what this end thinks of keeping the link, :ivar peer_vote: what the other end thinks;
+    :ivar own_vote: whether this end wants to keep the link; :ivar peer_vote: whether the peer wants to;
         None until it has said so.
     """
 
-    __slots__ = ("link", "own_vote", "peer_vote", "since")
-
-    def __init__(self, link: Link, own_vote: KeepVote, now: float) -> None:
-        self.link = link
-        self.own_vote = own_vote
-        self.peer_vote: KeepVote | None = None
-        self.since = now
+    link: Link
+    own_vote: KeepVote
+    since: float
+    peer_vote: KeepVote | None = None
 
 
+@dataclass(eq=False)
 class Exchange:
-    """The exchanges of a node, those it dials and those it gets."""
+    """The exchanges of a node, those that it dials and those that others dial."""
 
-    def __init__(
-        self,
-        config: MeshConfig,
-        links: Links,
-        roster: Roster,
-        repair: Repair,
-        randomness: Randomness,
-        effects: Effects,
-        dial: Dial,
-    ) -> None:
-        """:param dial: False where that cannot be now."""
-        self._config = config
-        self._links = links
-        self._roster = roster
-        self._repair = repair
-        self._randomness = randomness
-        self._dial = dial
-        self._effects = effects
-        self._open: dict[Link, OpenExchange] = {}
-        self._remembered: OrderedDict[bytes, Contact] = OrderedDict()  # by id, the latest last
-        self._helped: dict[StreamId, float] = {}  # when others were asked for what is missing of it
-        self._wanted: dict[bytes, tuple[Contact, float]] = {}  # to be dialled, until when
-        self._next_draw: float | None = None
+    _config: MeshConfig
+    _links: Links
+    _roster: Roster
+    _repair: Repair
+    _randomness: Randomness
+    _effects: Effects
+    _dial: Dial
+    _open: dict[Link, OpenExchange] = field(default_factory=dict)
+    _remembered: OrderedDict[bytes, Contact] = field(default_factory=OrderedDict)  # by id, the latest last
+    # when others were asked for what is missing of it
+    _helped: dict[StreamId, float] = field(default_factory=dict)
+    _wanted: dict[bytes, tuple[Contact, float]] = field(default_factory=dict)  # to be dialled, until when
+    _next_draw: float | None = None
 
     def remember(self, contact: Contact) -> None:
-        """A node this one is linked with, or was; of too many the oldest is forgotten."""
+        """Remember a node with which this one is or was linked, and forget the oldest of too many."""
         self._remembered[contact.id] = contact
         self._remembered.move_to_end(contact.id)
         if len(self._remembered) > self._config.remembered_contacts:
             self._remembered.popitem(last=False)
 
     def opened(self, link: Link, vote: KeepVote, now: float) -> bool:
-        """An exchange has begun; False: there are too many, it is to be refused.
+        """Take in a new exchange; False if it must be refused since there are too many.
 
-        The first that a slow line kept beyond its time gives its place up: it may be dripped.
+        If the oldest has lasted beyond its time, it ends instead: its peer may send slowly on purpose.
         """
         incoming = [one for one in self._open.values() if not one.link.outgoing]
         if not link.outgoing and len(incoming) >= self._config.exchanges_limit:
@@ -101,7 +93,7 @@ class Exchange:
         return True
 
     def roster_received(self, link: Link, vote: int) -> bool:
-        """The peer's roster has come, and its *vote*; whether the link is kept between neighbours."""
+        """Take in the peer's *vote*, behind its roster; whether both ends keep the link."""
         if (exchange := self._open.get(link)) is None:
             return False
         exchange.peer_vote = KeepVote(vote)
@@ -112,19 +104,20 @@ class Exchange:
         return True
 
     def closed(self, link: Link) -> None:
-        """A link is gone."""
+        """Take in that a link is gone."""
         self._open.pop(link, None)
 
     def help(self, runs: Iterable[StreamId], now: float) -> list[StreamId]:
-        """Something is missing of *runs* that no neighbour is being asked for: look further.
+        """Look beyond the neighbours for messages of *runs*, for which no neighbour is being asked.
 
-        :return: those for which that begins now, so many at a time, their authors in turn: one author can
-            begin runs with holes by the thousand.  It does twice in a gap's patience.
+        Each run is looked for twice per ``gap_patience``, only so many at a time, and the authors in turn:
+        one author can begin thousands of runs with holes.
+
+        :return: the runs for which that begins now.
         """
         patience = self._config.gap_patience / _ROUNDS
         self._helped = {run: at for run, at in self._helped.items() if at + patience > now}
         fresh = _in_turn([run for run in runs if run not in self._helped])[:PULLED_MOST]
-        # Drawn up once: one author can begin runs with holes by the thousand, in as many small frames.
         keepers = self._keepers() if fresh else []
         for run in fresh:
             self._helped[run] = now
@@ -134,15 +127,15 @@ class Exchange:
         return fresh
 
     def _dial_wanted(self, now: float) -> None:
-        """Dial those to exchange with, as far as may be now."""
+        """Dial the nodes that are wanted for an exchange, as far as the dial limit allows."""
         for node_id, (contact, until) in list(self._wanted.items()):
             if until <= now or self._dial(contact, Purpose.EXCHANGE, now):
                 del self._wanted[node_id]
 
     def _keepers(self) -> list[Entry]:
-        """Who says that it holds things longest, of those that can be dialled; one more than are asked."""
+        """The members that can be dialled and say that they hold messages longest; one more than needed."""
         keepers = [entry for entry in self._roster if entry.is_there and self._can_be_dialled(entry)]
-        # One of them can be the author.
+        # One more, since one of them can be the author.
         return nsmallest(self._config.gap_members + 1, keepers, lambda entry: -entry.presence.retention)
 
     def _helpers(self, author: bytes, keepers: list[Entry]) -> list[Contact]:
@@ -163,7 +156,7 @@ class Exchange:
         )
 
     def tick(self, now: float) -> float:
-        """Draw a node to dial, if it is time, and end exchanges that are over; when to look again."""
+        """Begin and end exchanges that are due; return when to call this again."""
         if self._next_draw is None:
             self._next_draw = now + self._wait()
         elif now >= self._next_draw:
@@ -188,7 +181,7 @@ class Exchange:
         return self._config.exchange_interval * (0.75 + self._randomness.random() / 2)
 
     def _draw(self) -> Contact | None:
-        """A node that is no neighbour."""
+        """Draw a node that is no neighbour."""
         up: dict[bytes, Contact] = {}
         away: dict[bytes, Contact] = {}
         for entry in self._roster:
@@ -197,7 +190,7 @@ class Exchange:
         linked = {link.peer.id for link in (*self._links.fed, *self._links.exchanges)}
         for contact in self._remembered.values():
             if contact.id not in up and contact.id not in linked:
-                away.setdefault(contact.id, contact)  # what the roster has is its newest word
+                away.setdefault(contact.id, contact)  # the roster has its newest address
         first, second = (away, up) if self._randomness.random() < _NOT_UP else (up, away)
         drawn = list((first or second).values())
         return self._randomness.choice(drawn) if drawn else None
@@ -206,7 +199,7 @@ class Exchange:
         config, link = self._config, exchange.link
         since, longest = now - exchange.since, config.exchange_timeout
         if _is_moving(link, now):
-            longest = config.gap_longest  # what others hold takes as long as the line takes
+            longest = config.gap_longest  # a slow line needs as long as it needs
         if since >= longest + (0 if link.outgoing else _GRACE):
             self._end(exchange, "the exchange took too long")
             return
@@ -224,12 +217,12 @@ class Exchange:
 
 
 def _is_moving(link: Link, now: float) -> bool:
-    """Whether more is on its way over *link* than a fast line takes in a moment."""
+    """Whether many bytes are on their way over *link*, whose line is slow."""
     return link.repair.is_slowed(now) or (link.flow.meter.is_waiting and link.flow.unread > FLOOR)
 
 
 def _in_turn(runs: Sequence[StreamId]) -> list[StreamId]:
-    """One run of each author, then the next of each, and so on."""
+    """*runs* with the authors in turn: the first run of each, then the second of each, and so on."""
     of_author: dict[bytes, int] = {}
     rounds = []
     for run in runs:

@@ -1,12 +1,13 @@
-"""Whose neighbour a node is: membership, overlay and exchange, wired in one place.
+"""The neighbours of a node: composes the overlay, the exchanges and the dial limit.
 
-Contract: told of every link and of every frame by which nodes know of each other; answers with frames
-and dials.  Nothing here delivers or holds messages.
+Contract: it is called for every link, and for every frame by which overlays talk.  It sends frames and
+dials.  Nothing here delivers or holds messages.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import assert_never
 
 from twisted_mesh.config import MeshConfig
@@ -38,51 +39,49 @@ from twisted_mesh.wire.membership import (
 Gossip = ForwardJoin | Shuffle | ShuffleReply
 
 
+@dataclass(eq=False)
 class Neighbourhood:
-    """The neighbours of a node, and those it could have.
+    """The neighbours of a node, and the nodes it could link with.
 
-    :ivar overlay: whom it is linked with and could be; None where that is the application's affair.
-    :ivar exchange: with nodes that are no neighbours.
+    :ivar overlay: chooses the neighbours; None if the application alone chooses them.
+    :ivar exchange: links for a short time with nodes that are no neighbours.
     """
 
-    def __init__(
-        self,
-        local_node: LocalNode,
-        config: MeshConfig,
-        links: Links,
-        membership: Membership,
-        repair: Repair,
-        randomness: Randomness,
-        effects: Effects,
-    ) -> None:
-        self._local_node = local_node
-        self._config = config
-        self._membership = membership
-        self._effects = effects
-        self._dials = DialLimit(config, local_node.address)
-        self._quiet_until = 0.0  # while there is a key conflict no others are dialled before
-        own = _at(local_node, local_node.address)
+    _local_node: LocalNode
+    _config: MeshConfig
+    _links: Links
+    _membership: Membership
+    _repair: Repair
+    _randomness: Randomness
+    _effects: Effects
+    _quiet_until: float = 0.0  # in a key conflict no other node is dialled before
+
+    def __post_init__(self) -> None:
+        me, config, effects = self._local_node, self._config, self._effects
+        randomness = self._randomness
+        self._dials = DialLimit(config, me.address)
+        own = _at(me, me.address)
         self.overlay = (
-            Overlay(own, local_node.id, config, randomness, effects, self._dial)
-            if local_node.profile.overlay
-            else None
+            Overlay(own, me.id, config, randomness, effects, self._dial) if me.profile.overlay else None
         )
-        self.exchange = Exchange(config, links, membership.roster, repair, randomness, effects, self._dial)
+        self.exchange = Exchange(
+            config, self._links, self._membership.roster, self._repair, randomness, effects, self._dial
+        )
 
     @property
     def contacts(self) -> list[Contact]:
-        """Nodes that are no neighbours, as the overlay has heard of them."""
+        """The nodes that the overlay could dial."""
         return [] if self.overlay is None else self.overlay.contacts()
 
     # ── links ───────────────────────────────────────────────────────────────────────
 
     def proven(self, link: Link, now: float) -> None:
-        """A link is proven, whether it is wanted or not: its dial is over."""
+        """Take in that the peer of a link has proven its key, so that the dial is over."""
         if link.outgoing:
             self._dials.over(link.peer.id, now, True)
 
     def opened(self, link: Link, now: float) -> str | None:
-        """A link is proven and wanted; or why there is no room for it."""
+        """Take in a new link that is no double; return why there is no room for it, or None."""
         if link.is_exchange:
             if not self.exchange.opened(link, self.vote(link), now):
                 return "this node has enough visitors"
@@ -92,7 +91,7 @@ class Neighbourhood:
         return None
 
     def vote(self, link: Link) -> KeepVote:
-        """What this node has to say of keeping an exchange as a link between neighbours."""
+        """This node's vote on keeping an exchange as a link between neighbours."""
         if not self._local_node.profile.overlay:
             return KeepVote.NEVER
         if link.peer.role is Role.GUEST or self._membership.roster.is_there(link.peer.origin):
@@ -100,7 +99,7 @@ class Neighbourhood:
         return KeepVote.WANTED
 
     def up(self, link: Link, now: float) -> None:
-        """The peer's frontier is here."""
+        """Take in that the peer's frontier has come."""
         if link.is_exchange:
             return
         if (contact := _contact(link)) is not None:
@@ -109,32 +108,32 @@ class Neighbourhood:
             self.overlay.up(link, now)
 
     def closed(self, link: Link, reason: Reason, now: float) -> None:
-        """A link ends."""
+        """Take in that a link ends."""
         self.exchange.closed(link)
         if self.overlay is not None and not link.is_exchange:
             self.overlay.closed(link, reason, now)
 
     def roster_received(self, link: Link, vote: int) -> bool:
-        """The peer's roster has come whole; whether an exchange becomes a link between neighbours."""
+        """Take in that the peer's roster has come; whether an exchange becomes a link of neighbours."""
         return link.is_exchange and self.exchange.roster_received(link, vote)
 
     def kept(self, link: Link, now: float) -> None:
-        """An exchange has become a link between neighbours."""
-        assert self.overlay is not None  # without one it votes for no such link
+        """Take in that an exchange has become a link between neighbours."""
+        assert self.overlay is not None  # a node without an overlay votes NEVER
         link.purpose = Purpose.URGENT
         self.overlay.opened(link, _contact(link), now)
 
     # ── frames ──────────────────────────────────────────────────────────────────────
 
     def know(self, entries: Iterable[Entry], link: Link, now: float) -> None:
-        """Authors have newer records, which came over *link*."""
+        """Take in newer records of authors, which came over *link*."""
         if self.overlay is not None:
             contacts = [entry.contact for entry in entries if entry.contact is not None]
             if contacts:
                 self.overlay.known(contacts, link, now)
 
     def on_gossip(self, link: Link, frame: Gossip, now: float) -> None:
-        """A word between overlays."""
+        """Take in a frame between overlays."""
         if self.overlay is None or link.is_exchange or not link.up:
             return
         match frame:
@@ -150,7 +149,7 @@ class Neighbourhood:
     # ── the outside ─────────────────────────────────────────────────────────────────
 
     def handle(self, event: events.DialFailed | events.Known | events.Moved, now: float) -> None:
-        """What was dialled was not there; there are nodes from earlier runs; or this one has moved."""
+        """Take in an event about addresses."""
         match event:
             case events.DialFailed():
                 self._dials.over(event.id, now, False)
@@ -170,28 +169,25 @@ class Neighbourhood:
                 assert_never(event)
 
     def schedule(self) -> None:
-        """See to it that the overlay looks again in time."""
+        """Set the timer for the overlay."""
         if self.overlay is not None and self.overlay.wake is not None:
             self._effects.set_timer(Timer.OVERLAY, self.overlay.wake)
 
     def on_overlay(self, now: float) -> None:
-        """The overlay's time has come."""
+        """Do what is due in the overlay."""
         assert self.overlay is not None
         self.overlay.tick(now)
 
     def on_exchange(self, now: float) -> None:
-        """The time of an exchange, or of the end of one."""
+        """Begin and end exchanges that are due."""
         self._effects.set_timer(Timer.EXCHANGE, self.exchange.tick(now))
 
     def help(self, runs: list[StreamId], now: float) -> list[StreamId]:
-        """Something is missing of *runs* that no neighbour is asked for: look further.
-
-        :return: those for which that begins now.
-        """
+        """Look beyond the neighbours for messages of *runs*; return the runs for which that begins now."""
         return self.exchange.help(runs, now)
 
     def meet_other(self, now: float) -> None:
-        """Dial the node that uses the own key, so that both have proof of each other."""
+        """Dial the other node that uses this node's key, so that each has proof of the other."""
         other = self._membership.conflict.contact
         if other is not None:
             self._dial_now(other, Purpose.EXCHANGE, now)
@@ -220,7 +216,7 @@ class Neighbourhood:
 
 
 def _at(local_node: LocalNode, address: Place | None) -> Contact | None:
-    """This node as others can dial it at *address*."""
+    """The contact of this node if others can dial it at *address*."""
     return None if address is None else Contact(local_node.id, *address)
 
 

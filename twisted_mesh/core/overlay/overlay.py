@@ -1,22 +1,23 @@
-"""The overlay: whose neighbour a node is, and how a mesh of any size becomes one and stays one.
+"""The overlay: chooses the neighbours of a node, so that a mesh of any size is connected and stays so.
 
-Contract: told of links, frames and the time it keeps about ``active_view`` neighbours, by dialling
-contacts it was told of; a link of the overlay is not more than any other.  Up to one node more than
-that everybody is everybody's neighbour.  Nothing here cuts a mesh: who has no room refuses a link
-before it counts, or hands one on (:mod:`~twisted_mesh.core.overlay.rewiring`).
+Contract: the overlay keeps about ``active_view`` neighbours by dialling contacts that it was told of.  In a
+mesh of up to ``active_view`` + 1 nodes all are neighbours of all.  Nothing here splits a mesh: a node
+without room refuses a link before it is up, or moves a neighbour to another node
+(:mod:`~twisted_mesh.core.overlay.rewiring`).
 
-A newcomer's contact sends its address on random walks, at whose ends it gets neighbours; who has too
-few looks for more (:mod:`~twisted_mesh.core.overlay.search`); contacts are mixed by shuffles
-(:mod:`~twisted_mesh.core.overlay.shuffles`) and held for the day neighbours fail
-(:mod:`~twisted_mesh.core.overlay.views`).
+The node that a newcomer joins sends the newcomer's address on random walks, and the nodes at their ends
+dial it.  A node with too few neighbours looks for more (:mod:`~twisted_mesh.core.overlay.search`).
+Contacts are mixed by shuffles (:mod:`~twisted_mesh.core.overlay.shuffles`), and kept for the time when
+neighbours fail (:mod:`~twisted_mesh.core.overlay.views`).
 
-Source: HyParView (Leitao, Pereira, Rodrigues 2007).  Other than there nobody is disconnected to make
-room; links are moved.
+Source: HyParView (Leitao, Pereira, Rodrigues 2007).  Unlike there, no node is disconnected to make room:
+links are moved.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
@@ -34,21 +35,18 @@ from twisted_mesh.core.overlay.views import (
     Randomness,
     jitter,
 )
-from twisted_mesh.core.rate import RateLimit
 from twisted_mesh.core.reachability import believed
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.membership import Contact, ForwardJoin, Purpose, Shuffle, ShuffleReply
 
-#: Walks that one link may bring at once, and a second (guess: a mass of newcomers brings some twenty).
-WALK_BURST: Final = 64
-WALK_RATE: Final = 8.0
-#: Walks a newcomer is sent on: with what neighbours hand on to it, it gets about as many links as it
-#: looks for (measured: with HyParView's one for each neighbour 18 of 100 newcomers had seven or more
-#: links after ten seconds, with two of them 5).
+#: Walks for each newcomer.  With the neighbours that are moved to it, it gets about as many links as it
+#: wants (measured: after ten seconds 5 of 100 newcomers had seven or more links; with one walk for each
+#: neighbour, as in HyParView, 18 had).
 WALKS: Final = 2
 
 _TAKES_PLACE: Final = "another takes the place of this link"
-#: After these a node is well, or may come back; after any other it left, was sent away, or misbehaved.
+#: The reasons after which a node may be dialled again; after all others it left, was refused, or
+#: misbehaved.
 _COMES_BACK: Final = frozenset(
     (
         *(Reason.ROOM, Reason.FULL, Reason.DUPLICATE, Reason.KEY),
@@ -57,47 +55,40 @@ _COMES_BACK: Final = frozenset(
 )
 
 
+@dataclass(eq=False)
 class Overlay:
-    """The overlay's part of one node.
+    """The overlay of one node.  Frames of a link count from :meth:`up` on.
 
-    Frames of a link count from :meth:`up` on.
-
-    :ivar me: where this node can be dialled, None if nobody can.
+    :ivar me: the contact of this node; None if nobody can dial it.
     """
 
-    def __init__(
-        self,
-        me: Contact | None,
-        own_id: bytes,
-        config: MeshConfig,
-        randomness: Randomness,
-        effects: Effects,
-        dial: Dial,
-    ) -> None:
-        """:param dial: False where the contact may not be dialled now."""
-        self.me = me
-        self._own_id = own_id
-        self._config = config
-        self._randomness = randomness
-        self._effects = effects
-        self._active = ActiveView()
-        self._passive = PassiveView(own_id, config.passive_view, self._active, randomness)
-        self._rewiring = Rewiring(self._active, config, randomness, effects, dial)
-        self._shuffles = Shuffles(self._active, self._passive, config, randomness, effects)
-        self._search = Search(self._active, self._passive, config, randomness, dial)
-        self._walks: dict[Link, RateLimit] = {}
-        self._shuffle_at: float | None = None
-        self._dropped_walks = self._unbelieved = 0
+    me: Contact | None
+    _own_id: bytes
+    _config: MeshConfig
+    _randomness: Randomness
+    _effects: Effects
+    _dial: Dial
+    _active: ActiveView = field(default_factory=ActiveView)
+    _shuffle_at: float | None = None
+    _dropped_walks: int = 0
+    _unbelieved: int = 0
+
+    def __post_init__(self) -> None:
+        active, config, randomness = self._active, self._config, self._randomness
+        self._passive = PassiveView(self._own_id, config.passive_view, active, randomness)
+        self._rewiring = Rewiring(active, config, randomness, self._effects, self._dial)
+        self._shuffles = Shuffles(active, self._passive, config, randomness, self._effects)
+        self._search = Search(active, self._passive, config, randomness, self._dial)
 
     @property
     def wake(self) -> float | None:
-        """When :meth:`tick` is to be called next; None: not before something else happens."""
+        """When to call :meth:`tick` next; None: not before another event."""
         times = [self._search.wake, self._shuffle_at, self._rewiring.wake, self._rewiring.deadline]
         return min((time for time in times if time is not None), default=None)
 
     @property
     def counts(self) -> dict[str, int]:
-        """What was ignored, or dropped for want of room, so far, by name."""
+        """How much was ignored, or dropped for lack of room, so far, by name."""
         return {
             "dropped_walks": self._dropped_walks,
             "unbelieved_contacts": self._unbelieved + self._shuffles.unbelieved,
@@ -105,7 +96,7 @@ class Overlay:
         }
 
     def contacts(self) -> list[Contact]:
-        """The nodes it could dial."""
+        """The nodes that this node could dial."""
         return self._passive.contacts()
 
     def footprint(self) -> dict[str, int]:
@@ -116,15 +107,14 @@ class Overlay:
             **self._rewiring.footprint(),
             **self._shuffles.footprint(),
             "overlay_dials": len(self._search),
-            "walk_rates": len(self._walks),
         }
 
     # ── links ───────────────────────────────────────────────────────────────────────
 
     def opened(self, link: Link, contact: Contact | None, now: float) -> bool:
-        """A peer has proven itself over a link that is no exchange; False: refuse it with ROOM.
+        """Take in a new link that is no exchange; False if it must be refused with ROOM.
 
-        :param contact: where it says that it can be dialled; it can be told later by :meth:`located`.
+        :param contact: the contact of the peer, if it said one; :meth:`located` can follow later.
         """
         id, purpose, outgoing = link.peer.id, link.purpose, link.outgoing
         refused = purpose is Purpose.NEIGHBOUR and not self._search.has_room_for(link, now)
@@ -146,7 +136,7 @@ class Overlay:
         return True
 
     def located(self, link: Link, contact: Contact, now: float) -> None:
-        """The node at the far end of a link tells where others can dial it."""
+        """Take in that the peer of a link says where others can dial it."""
         if (node := self._active.over(link)) is None:
             return
         if not node.fits(contact):
@@ -156,7 +146,7 @@ class Overlay:
         self._introduce(node)
 
     def up(self, link: Link, now: float) -> None:
-        """The frontier of the peer has come: the link counts."""
+        """Take in that the frontier of the peer has come, so that the link counts."""
         if (node := self._active.over(link)) is None:
             return
         if not node.up:
@@ -174,9 +164,8 @@ class Overlay:
             self._shuffle_at = min(self._shuffle_at, soon)
 
     def closed(self, link: Link, reason: Reason, now: float) -> None:
-        """The link is closed, by whichever end."""
+        """Take in that a link ends."""
         node = self._active.remove(link)
-        self._walks.pop(link, None)
         if node is None:
             return
         self._rewiring.closed(node, link)
@@ -189,14 +178,14 @@ class Overlay:
             self._passive.had_no_room(node.id, now)
 
     def dial_failed(self, id: bytes, now: float) -> None:
-        """What was dialled for the node *id* did not lead to it."""
+        """Take in that the dial of the node *id* did not lead to it."""
         self._search.failed(id, now)
         self._rewiring.failed(id)
 
     # ── frames ──────────────────────────────────────────────────────────────────────
 
     def known(self, contacts: Sequence[Contact], link: Link | None, now: float) -> None:
-        """Nodes have said over *link* where they are; None: this node's own memory has."""
+        """Take in contacts from records that came over *link*; None: from earlier runs of this node."""
         if link is None:
             self._learn(contacts, MET, now)
             return
@@ -208,7 +197,7 @@ class Overlay:
             self._learn(believable, node.id, now, own_word=True)
 
     def forward_join(self, link: Link, frame: ForwardJoin, now: float) -> None:
-        """A FORWARD_JOIN came over *link*."""
+        """Take in a FORWARD_JOIN that came over *link*."""
         peer = self._active.over(link)
         contact = frame.contact
         if peer is None or not peer.up:
@@ -226,20 +215,20 @@ class Overlay:
             self._walk(peer, contact, min(frame.left, self._config.active_walk), now)
 
     def shuffle(self, link: Link, frame: Shuffle, now: float) -> None:
-        """A SHUFFLE came over *link*."""
+        """Take in a SHUFFLE that came over *link*."""
         peer = self._active.over(link)
         if peer is not None and peer.up and self._lets_walk(link, now):
             self._shuffles.came(peer, link, frame)
             self._search.resume(now, now)
 
     def shuffle_reply(self, link: Link, frame: ShuffleReply, now: float) -> None:
-        """A SHUFFLE_REPLY came over *link*."""
+        """Take in a SHUFFLE_REPLY that came over *link*."""
         if (peer := self._active.over(link)) is not None and peer.up:
             self._shuffles.answered(peer, link, frame)
             self._search.resume(now, now)
 
     def tick(self, now: float) -> None:
-        """Do what is due."""
+        """Make the dials, the shuffle and the moves that are due."""
         self._search.tick(now)
         if self._shuffle_at is not None and self._shuffle_at <= now:
             self._shuffles.begin(self.me)
@@ -248,7 +237,7 @@ class Overlay:
         self._rewiring.tick(now)
 
     def _end(self, link: Link | None, now: float) -> None:
-        """End *link*, in whose place there is another, if there is one to end."""
+        """End *link*, if it is one, since another takes its place."""
         if link is not None:
             self._effects.end(link, Reason.ROOM, _TAKES_PLACE)
             self.closed(link, Reason.ROOM, now)
@@ -256,7 +245,7 @@ class Overlay:
     # ── walks ───────────────────────────────────────────────────────────────────────
 
     def _introduce(self, node: Neighbour) -> None:
-        """Send the address of a newcomer on walks, once its link counts and the address is known."""
+        """Send the address of a newcomer on walks, once its link is up and the address is known."""
         if not node.joins or not node.up:
             return
         node.seeks = True
@@ -264,7 +253,7 @@ class Overlay:
             return
         node.joins = False
         ways = self._ways(node, node.contact)
-        # Where there are too many neighbours already the newcomer gets some of those.
+        # If this node has too many neighbours, some of them are moved to the newcomer.
         walks = WALKS if len(self._active) <= self._config.active_view + SPARE else 1
         for way in self._randomness.sample(ways, min(walks, len(ways))):
             self._effects.send((way.way,), ForwardJoin(node.contact, self._config.active_walk, False))
@@ -287,14 +276,12 @@ class Overlay:
         ]
 
     def _lets_walk(self, link: Link, now: float) -> bool:
-        if (bucket := self._walks.get(link)) is None:
-            bucket = self._walks[link] = RateLimit(WALK_BURST, WALK_RATE)
-        taken = bucket.take(now)
-        self._dropped_walks += not taken
-        return taken
+        may = link.rates.walks.take(now)
+        self._dropped_walks += not may
+        return may
 
     def _moved(self, contact: Contact) -> None:
-        """A node says that it can be dialled there: of a neighbour others are told that from now on."""
+        """Note the new address of a node, if that is a neighbour."""
         neighbour = self._active.get(contact.id)
         if neighbour is not None and neighbour.fits(contact):
             neighbour.contact = contact
@@ -303,7 +290,7 @@ class Overlay:
     def _learn(
         self, contacts: Sequence[Contact], source: bytes, now: float, *, own_word: bool = False
     ) -> None:
-        """*source* told of nodes; of a long list some that are drawn."""
+        """Add contacts that *source* told to the passive view; of too many only some, at random."""
         if len(contacts) > self._config.passive_view:
             contacts = self._randomness.sample(contacts, self._config.passive_view)
         for contact in contacts:

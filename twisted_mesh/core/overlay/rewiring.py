@@ -20,6 +20,7 @@ have places for, it never does, and each round waits longer than the one before.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from math import inf
 from typing import Final
 
@@ -39,38 +40,38 @@ PART: Final = 4  # of what is too much this part is moved in a round (guess)
 SLOWER: Final = 1.1  # the growth of the wait between two rounds (guess)
 
 
+@dataclass(eq=False, slots=True)
 class _Task:
     """A request this node follows: link with *contact*, then end *link*."""
 
-    __slots__ = ("contact", "link", "until")
-
-    def __init__(self, contact: Contact, link: Link, until: float) -> None:
-        self.contact = contact
-        self.link = link
-        self.until = until
+    contact: Contact
+    link: Link
+    until: float
 
 
+@dataclass(eq=False)
 class Rewiring:
     """Both sides of moving: what this node asked of others, and the one request it follows.
 
     :ivar wake: when the next round is due, None where there is nothing to move.
     """
 
-    def __init__(
-        self, active: ActiveView, config: MeshConfig, randomness: Randomness, effects: Effects, dial: Dial
-    ) -> None:
-        self._active = active
-        self._config = config
-        self._randomness = randomness
-        self._effects = effects
-        self._dial = dial
-        self._most = config.active_view + SPARE
-        self._asked: dict[bytes, tuple[bytes, float]] = {}  # by moved: its target, and until when
-        self._staying: dict[bytes, float] = {}  # neighbours that said no, and until when that holds
-        self._task: _Task | None = None
-        self._pause = config.overlay_interval
-        self._fewest = config.links_limit  # neighbours, since there were last too many
-        self.wake: float | None = None
+    _active: ActiveView
+    _config: MeshConfig
+    _randomness: Randomness
+    _effects: Effects
+    _dial: Dial
+    # by moved: its target, and until when
+    _asked: dict[bytes, tuple[bytes, float]] = field(default_factory=dict)
+    # neighbours that said no, and until when that holds
+    _staying: dict[bytes, float] = field(default_factory=dict)
+    _task: _Task | None = None
+    wake: float | None = None
+
+    def __post_init__(self) -> None:
+        self._most = self._config.active_view + SPARE
+        self._pause = self._config.overlay_interval
+        self._fewest = self._config.links_limit  # neighbours, since there were last too many
 
     # ── what this node asks of others ───────────────────────────────────────────────
 

@@ -12,6 +12,7 @@ outside, and would hear only what those that fill it let through.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
@@ -36,34 +37,29 @@ HASTY_LONGEST: Final = 2.0
 PUT_OFF: Final = 5.0  # seconds until a contact that may not be dialled now is thought of again (guess)
 
 
+@dataclass(eq=False)
 class Search:
     """The attempts of one node to find neighbours.
 
     :ivar wake: when the next one is due, None while there are enough or nobody is known.
     """
 
-    def __init__(
-        self,
-        active: ActiveView,
-        passive: PassiveView,
-        config: MeshConfig,
-        randomness: Randomness,
-        dial: Dial,
-    ) -> None:
-        self._active = active
-        self._passive = passive
-        self._config = config
-        self._randomness = randomness
-        self._dial = dial
-        self._few = config.active_view // 2
+    _active: ActiveView
+    _passive: PassiveView
+    _config: MeshConfig
+    _randomness: Randomness
+    _dial: Dial
+    # By id: until when, and whether it was dialled because its walk ended here.
+    _dials: dict[bytes, tuple[float, bool]] = field(default_factory=dict)
+    _refusals: int = 0  # in a row
+    wake: float | None = None
+
+    def __post_init__(self) -> None:
+        self._few = self._config.active_view // 2
         # No dial takes longer; one whose end is not told must not stand in the way of others.
-        self._longest = config.connect_timeout + config.handshake_timeout
-        # By id: until when, and whether it was dialled because its walk ended here.
-        self._dials: dict[bytes, tuple[float, bool]] = {}
+        self._longest = self._config.connect_timeout + self._config.handshake_timeout
         # Those leave half of what may be dialled to this node's own search.
-        self._walk_dials = RateLimit(config.dial_burst / 2, config.dial_rate / 2)
-        self._refusals = 0  # in a row
-        self.wake: float | None = None
+        self._walk_dials = RateLimit(self._config.dial_burst / 2, self._config.dial_rate / 2)
 
     def __len__(self) -> int:
         return len(self._dials)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.effects import Effects
@@ -17,6 +18,7 @@ from twisted_mesh.core.overlay.views import ActiveView, Neighbour, PassiveView, 
 from twisted_mesh.wire.membership import Contact, Shuffle, ShuffleReply
 
 
+@dataclass(eq=False, slots=True)
 class _Walk:
     """A walk this node has begun or handed on.
 
@@ -24,35 +26,26 @@ class _Walk:
     :ivar on: the link it went on over; :ivar sent: ids of the contacts it took along from here.
     """
 
-    __slots__ = ("back", "on", "sent")
-
-    def __init__(self, back: Link | None, on: Link, sent: list[bytes]) -> None:
-        self.back = back
-        self.on = on
-        self.sent = sent
+    back: Link | None
+    on: Link
+    sent: list[bytes]
 
 
+@dataclass(eq=False)
 class Shuffles:
     """The walks of this node, and those of others that came by.
 
     :ivar strays: answers to nothing, so far; :ivar unbelieved: contacts that were not believed.
     """
 
-    def __init__(
-        self,
-        active: ActiveView,
-        passive: PassiveView,
-        config: MeshConfig,
-        randomness: Randomness,
-        effects: Effects,
-    ) -> None:
-        self._active = active
-        self._passive = passive
-        self._config = config
-        self._randomness = randomness
-        self._effects = effects
-        self._walks: OrderedDict[int, _Walk] = OrderedDict()  # by token
-        self.strays = self.unbelieved = 0
+    _active: ActiveView
+    _passive: PassiveView
+    _config: MeshConfig
+    _randomness: Randomness
+    _effects: Effects
+    _walks: OrderedDict[int, _Walk] = field(default_factory=OrderedDict)  # by token
+    strays: int = 0
+    unbelieved: int = 0
 
     def begin(self, me: Contact | None) -> None:
         """Send some contacts on a walk.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeVar
 
 from twisted_mesh.core.backoff import backoff
@@ -49,6 +50,7 @@ def jitter(seconds: float, randomness: Randomness) -> float:
     return seconds * (0.5 + randomness.random())
 
 
+@dataclass(eq=False, slots=True)
 class Neighbour:
     """A node this one is linked with.
 
@@ -61,15 +63,15 @@ class Neighbour:
     :ivar seeks: whether it is likely to look for more neighbours.
     """
 
-    __slots__ = ("contact", "host", "id", "joins", "links", "ours", "pinned", "seeks", "since")
-
-    def __init__(self, id: bytes, now: float) -> None:
-        self.id = id
-        self.contact: Contact | None = None
-        self.host = ""
-        self.links: dict[Link, bool] = {}
-        self.joins = self.ours = self.pinned = self.seeks = False
-        self.since = now
+    id: bytes
+    since: float
+    contact: Contact | None = None
+    host: str = ""
+    links: dict[Link, bool] = field(default_factory=dict)
+    joins: bool = False
+    ours: bool = False
+    pinned: bool = False
+    seeks: bool = False
 
     @property
     def up(self) -> bool:
@@ -86,12 +88,12 @@ class Neighbour:
         return believed(contact.host, self.host)
 
 
+@dataclass(eq=False)
 class ActiveView:
     """The nodes this one is linked with, by id and by link."""
 
-    def __init__(self) -> None:
-        self._nodes: dict[bytes, Neighbour] = {}
-        self._links: dict[Link, Neighbour] = {}
+    _nodes: dict[bytes, Neighbour] = field(default_factory=dict)
+    _links: dict[Link, Neighbour] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -136,32 +138,32 @@ class ActiveView:
         return {"active_view": len(self._nodes), "active_links": len(self._links)}
 
 
+@dataclass(eq=False)
 class _Entry:
     """A contact, and who told it; *own_word*: whether it is the node's own."""
 
-    __slots__ = ("contact", "full", "own_word", "site", "source", "until")
+    contact: Contact
+    source: bytes
+    own_word: bool
+    full: int = 0  # how often in a row it had no room
+    until: float = 0.0  # when it may be asked again
 
-    def __init__(self, contact: Contact, source: bytes, own_word: bool) -> None:
-        self.contact = contact
-        self.site = site_of(contact.host)
-        self.source = source
-        self.own_word = own_word
-        self.full = 0  # how often in a row it had no room
-        self.until = 0.0  # when it may be asked again
+    def __post_init__(self) -> None:
+        self.site = site_of(self.contact.host)
 
 
+@dataclass(eq=False)
 class PassiveView:
     """Nodes this one is not linked with and could dial, each with whose word it is."""
 
-    def __init__(self, own_id: bytes, limit: int, active: ActiveView, randomness: Randomness) -> None:
-        self._own_id = own_id
-        self._limit = limit
-        self._active = active
-        self._randomness = randomness
-        self._entries: dict[bytes, _Entry] = {}
-        self._places: dict[Place, bytes] = {}
-        self._told: Counter[bytes] = Counter()  # entries by source
-        self._sites: Counter[str] = Counter()  # entries by where they are
+    _own_id: bytes
+    _limit: int
+    _active: ActiveView
+    _randomness: Randomness
+    _entries: dict[bytes, _Entry] = field(default_factory=dict)
+    _places: dict[Place, bytes] = field(default_factory=dict)
+    _told: Counter[bytes] = field(default_factory=Counter)  # entries by source
+    _sites: Counter[str] = field(default_factory=Counter)  # entries by where they are
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from math import inf
 from typing import Final
 
@@ -39,6 +40,7 @@ _ENDED: Final = "it has left"
 _Passage = tuple[bytes, int, bytes, int, int, int]
 
 
+@dataclass(eq=False)
 class Sent:
     """One message that waits to be acknowledged.
 
@@ -47,28 +49,26 @@ class Sent:
     :ivar until: when it is given up.
     """
 
-    __slots__ = ("again", "body", "size", "token", "tries", "until")
+    token: int
+    body: bytes
+    until: float
+    tries: int = 0
+    again: float = 0.0
 
-    def __init__(self, token: int, body: bytes, until: float) -> None:
-        self.token = token
-        self.body = body
-        self.size = len(body) + _AROUND
-        self.until = until
-        self.tries = 0
-        self.again = 0.0
+    def __post_init__(self) -> None:
+        self.size = len(self.body) + _AROUND
 
 
+@dataclass(eq=False, slots=True)
 class Outgoing:
     """The messages to one run of one node."""
 
-    __slots__ = ("epoch", "next", "waiting")
-
-    def __init__(self, epoch: int, first: int) -> None:
-        self.epoch = epoch
-        self.next = first
-        self.waiting: OrderedDict[int, Sent] = OrderedDict()  # by number
+    epoch: int
+    next: int
+    waiting: OrderedDict[int, Sent] = field(default_factory=OrderedDict)  # by number
 
 
+@dataclass(eq=False)
 class Directs:
     """The direct messages of a node.
 
@@ -76,22 +76,21 @@ class Directs:
     :ivar wake: when to call :meth:`tick` next; inf for never.
     """
 
-    def __init__(
-        self, local_node: LocalNode, config: MeshConfig, roster: Roster, routes: Routes, effects: Effects
-    ) -> None:
-        self._local_node = local_node
-        self._config = config
-        self._signer = Signer(local_node)
-        self._roster = roster
-        self._routes = routes
-        self._effects = effects
-        self._outgoing: dict[bytes, Outgoing] = {}
-        self._senders = Senders(config, roster, routes.links)
-        self._first_arrivals: FirstArrivals[_Passage] = FirstArrivals()
-        self._bytes = 0  # of all messages that wait to be acknowledged
-        self._highest = 0  # number ever given: a destination that is forgotten here knows lower ones
-        self.counts = {"stray_directs": 0, "dropped_directs": 0}
-        self.wake = inf
+    _local_node: LocalNode
+    _config: MeshConfig
+    _roster: Roster
+    _routes: Routes
+    _effects: Effects
+    _outgoing: dict[bytes, Outgoing] = field(default_factory=dict)
+    _first_arrivals: FirstArrivals[_Passage] = field(default_factory=FirstArrivals)
+    _bytes: int = 0  # of all messages that wait to be acknowledged
+    _highest: int = 0  # number ever given: a destination that is forgotten here knows lower ones
+    counts: dict[str, int] = field(default_factory=lambda: {"stray_directs": 0, "dropped_directs": 0})
+    wake: float = inf
+
+    def __post_init__(self) -> None:
+        self._signer = Signer(self._local_node)
+        self._senders = Senders(self._config, self._roster, self._routes.links)
 
     # ── sending ─────────────────────────────────────────────────────────────────────
 
@@ -214,7 +213,7 @@ class Directs:
         if not known or author == self._local_node.origin:
             self.counts["stray_directs"] += 1
             return
-        if not link.reply_limit.take(now):
+        if not link.rates.replies.take(now):
             self.counts["dropped_directs"] += 1
             return
         self._signer.require(signed)

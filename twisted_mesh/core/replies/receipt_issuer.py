@@ -10,6 +10,7 @@ relay can hold it up.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from math import inf
 from typing import Final
 
@@ -33,6 +34,7 @@ from twisted_mesh.wire.replies import MAX_TRIES, Receipt
 _WAYS: Final = 3  # other ways of a repeat: with one each time, all ended at one relay (measured)
 
 
+@dataclass(eq=False)
 class ReceiptIssuer:
     """The receipts that a node gives.
 
@@ -41,27 +43,20 @@ class ReceiptIssuer:
     :ivar wake: when to call :meth:`repeat` next; inf for never.
     """
 
-    def __init__(
-        self,
-        local_node: LocalNode,
-        config: MeshConfig,
-        history: History,
-        roster: Roster,
-        relay: ReceiptRelay,
-        effects: Effects,
-    ) -> None:
-        """:param relay: is told which runs need a receipt; it calls :meth:`own` when the receipt may go."""
-        self._local_node = local_node
-        self._config = config
-        self._signer = Signer(local_node)
-        self._history = history
-        self._roster = roster
-        self._relay = relay
-        self._effects = effects
-        self.owed: dict[StreamId, OwedReceipt] = {}
-        self.waiting: dict[StreamId, None] = {}
-        self._newest: dict[bytes, int] = {}  # epoch of the one run of an author that is in *owed*
-        self.wake = inf
+    _local_node: LocalNode
+    _config: MeshConfig
+    _history: History
+    _roster: Roster
+    _relay: ReceiptRelay
+    _effects: Effects
+    owed: dict[StreamId, OwedReceipt] = field(default_factory=dict)
+    waiting: dict[StreamId, None] = field(default_factory=dict)
+    # epoch of the one run of an author that is in *owed*
+    _newest: dict[bytes, int] = field(default_factory=dict)
+    wake: float = inf
+
+    def __post_init__(self) -> None:
+        self._signer = Signer(self._local_node)
 
     # ── progress of the application ─────────────────────────────────────────────────
 

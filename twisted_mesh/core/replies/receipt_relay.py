@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from math import inf
 from typing import Final
 
@@ -34,6 +35,7 @@ OnWay = tuple[int, SignedReceipt]  # the number of the link over which the recei
 Key = tuple[int, bytes, int, int, int]  # epoch of the author, the member, its epoch, low, tries
 
 
+@dataclass(eq=False, slots=True)
 class Carried:
     """Receipts for one author that are about to go out.
 
@@ -42,15 +44,15 @@ class Carried:
     :ivar shares: how many receipts of other members there are, by run of the member and the author.
     """
 
-    __slots__ = ("due", "own", "own_due", "receipts", "shares")
+    due: float = inf
+    own_due: float = inf
+    own: dict[StreamId, None] = field(default_factory=dict)
+    # source link, high, receipt
+    receipts: dict[Key, tuple[int, int, SignedReceipt]] = field(default_factory=dict)
+    shares: Counter[tuple[int, bytes, int]] = field(default_factory=Counter)
 
-    def __init__(self) -> None:
-        self.due = self.own_due = inf
-        self.own: dict[StreamId, None] = {}
-        self.receipts: dict[Key, tuple[int, int, SignedReceipt]] = {}  # source link, high, receipt
-        self.shares: Counter[tuple[int, bytes, int]] = Counter()
 
-
+@dataclass(eq=False)
 class ReceiptRelay:
     """The receipts that leave a node.
 
@@ -58,30 +60,22 @@ class ReceiptRelay:
     :ivar wake: when receipts are due next; inf for never.
     """
 
-    def __init__(
-        self,
-        local_node: LocalNode,
-        config: MeshConfig,
-        history: History,
-        outbox: Outbox,
-        roster: Roster,
-        routes: Routes,
-        effects: Effects,
-    ) -> None:
-        self._local_node = local_node
-        self._config = config
-        self._signer = Signer(local_node)
-        self._history = history
-        self._outbox = outbox
-        self._roster = roster
-        self._routes = routes
-        self._effects = effects
-        self.counts = {"stray_receipts": 0, "dropped_receipts": 0}
-        self._carried: dict[bytes, Carried] = {}  # by author
-        # When an own receipt last went towards an author, and when any did; the longest ago first.
-        self._sent: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
-        self._entries = 0  # receipts of other members in all of *_carried*
-        self.wake = inf
+    _local_node: LocalNode
+    _config: MeshConfig
+    _history: History
+    _outbox: Outbox
+    _roster: Roster
+    _routes: Routes
+    _effects: Effects
+    counts: dict[str, int] = field(default_factory=lambda: {"stray_receipts": 0, "dropped_receipts": 0})
+    _carried: dict[bytes, Carried] = field(default_factory=dict)  # by author
+    # When an own receipt last went towards an author, and when any did; the longest ago first.
+    _sent: OrderedDict[bytes, tuple[float, float]] = field(default_factory=OrderedDict)
+    _entries: int = 0  # receipts of other members in all of *_carried*
+    wake: float = inf
+
+    def __post_init__(self) -> None:
+        self._signer = Signer(self._local_node)
 
     @property
     def is_empty(self) -> bool:
@@ -112,7 +106,7 @@ class ReceiptRelay:
             if not self._counts(receipt, signed.hops):
                 self.counts["stray_receipts"] += 1
                 continue
-            if not link.reply_limit.take(now):
+            if not link.rates.replies.take(now):
                 self.counts["dropped_receipts"] += 1
                 continue
             self._signer.require_receipt(receipt, signed)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
@@ -18,17 +19,15 @@ from twisted_mesh.core.events import Holders
 RANGES_MOST: Final = 8  # ranges of one member that are remembered, the newest: gaps divide them (guess)
 
 
+@dataclass(eq=False, slots=True)
 class Taken:
     """The own messages that one member has.
 
     :ivar gone: the member lacks the own messages up to this one, except those in a range.
     """
 
-    __slots__ = ("gone", "ranges")
-
-    def __init__(self) -> None:
-        self.ranges: list[tuple[int, int]] = []  # low, high: sorted, apart
-        self.gone = 0
+    ranges: list[tuple[int, int]] = field(default_factory=list)  # low, high: sorted, apart
+    gone: int = 0
 
     def add(self, low: int, high: int) -> list[tuple[int, int]]:
         """Add *low* to *high*; the ranges of messages that are news.
@@ -58,6 +57,7 @@ class Taken:
         return any(low <= sequence <= high for low, high in self.ranges)
 
 
+@dataclass(eq=False)
 class Open:
     """A message whose receipt is open.
 
@@ -65,22 +65,21 @@ class Open:
     :ivar pending: those of them that may still get it; :ivar missed: those that never will.
     """
 
-    __slots__ = ("expected", "missed", "pending")
+    expected: frozenset[bytes] | None
+    missed: set[bytes] = field(default_factory=set)
 
-    def __init__(self, expected: frozenset[bytes] | None) -> None:
-        self.expected = expected
-        self.pending: set[bytes] = set(expected or ())
-        self.missed: set[bytes] = set()
+    def __post_init__(self) -> None:
+        self.pending: set[bytes] = set(self.expected or ())
 
 
+@dataclass(eq=False)
 class ReceiptTracker:
     """Which members have which messages of the own run."""
 
-    def __init__(self, config: MeshConfig) -> None:
-        self._config = config
-        self._taken: dict[bytes, Taken] = {}
-        self._open: dict[int, Open] = {}
-        self._sequences: list[int] = []  # of the open ones, ascending
+    _config: MeshConfig
+    _taken: dict[bytes, Taken] = field(default_factory=dict)
+    _open: dict[int, Open] = field(default_factory=dict)
+    _sequences: list[int] = field(default_factory=list)  # of the open ones, ascending
 
     def __len__(self) -> int:
         """How many receipts are open."""

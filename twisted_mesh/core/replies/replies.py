@@ -7,6 +7,7 @@ repeats it until it is known to have arrived, so that relays need not.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from math import inf
 from typing import assert_never
 
@@ -31,6 +32,7 @@ from twisted_mesh.wire.replies import Receipts
 from twisted_mesh.wire.signed import SignedRecord
 
 
+@dataclass(eq=False)
 class Replies:
     """The reverse path at one node.
 
@@ -38,26 +40,22 @@ class Replies:
     :ivar directs: the direct messages.
     """
 
-    def __init__(
-        self,
-        local_node: LocalNode,
-        config: MeshConfig,
-        history: History,
-        outbox: Outbox,
-        roster: Roster,
-        routes: Routes,
-        effects: Effects,
-    ) -> None:
-        self._history = history
-        self._outbox = outbox
-        self._roster = roster
-        self._routes = routes
-        self._effects = effects
-        self._joined = False  # whether a neighbour has sent its roster
+    _local_node: LocalNode
+    _config: MeshConfig
+    _history: History
+    _outbox: Outbox
+    _roster: Roster
+    _routes: Routes
+    _effects: Effects
+    _joined: bool = False  # whether a neighbour has sent its roster
+
+    def __post_init__(self) -> None:
+        me, config, history = self._local_node, self._config, self._history
+        roster, routes, effects = self._roster, self._routes, self._effects
         self._tracker = ReceiptTracker(config)
-        self.relay = ReceiptRelay(local_node, config, history, outbox, roster, routes, effects)
-        self.issuer = ReceiptIssuer(local_node, config, history, roster, self.relay, effects)
-        self.directs = Directs(local_node, config, roster, routes, effects)
+        self.relay = ReceiptRelay(me, config, history, self._outbox, roster, routes, effects)
+        self.issuer = ReceiptIssuer(me, config, history, roster, self.relay, effects)
+        self.directs = Directs(me, config, roster, routes, effects)
 
     def handle(self, event: events.Asking, now: float) -> None:
         """Take in what the application took, sent or asks for."""

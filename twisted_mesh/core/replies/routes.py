@@ -9,6 +9,7 @@ bytes in its write queue is not used: frames on the reverse path are repeated, n
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
@@ -20,13 +21,13 @@ MOST_HOPS: Final = 32  # of any frame on the reverse path (docs/protocol.rst)
 DETOURS: Final = 8  # hops after which only a parent is used: a mesh of 1,000 is 5 deep (guess)
 
 
+@dataclass(eq=False)
 class Routes:
     """The routes of one node over its *links*."""
 
-    def __init__(self, links: Links, parents: Parents, config: MeshConfig) -> None:
-        self.links = links
-        self._parents = parents
-        self._most = config.link_queue_bytes
+    links: Links
+    _parents: Parents
+    _config: MeshConfig
 
     def all_to(self, origin: bytes) -> Iterator[Link]:
         """All links that could lead to *origin*: its own, its parent, then others, the quickest first."""
@@ -68,9 +69,9 @@ class Routes:
         yield from known
         asked = self._parents.of(origin)
         for link in self.links.fed:
-            may_know = link.number == asked or link.presence.has_told(origin)
+            may_know = link.number == asked or link.presence.came_from_peer(origin)
             if may_know and link not in known and self._is_free(link):
                 yield link
 
     def _is_free(self, link: Link) -> bool:
-        return link.up and not link.closing and link.flow.queued <= self._most
+        return link.up and not link.closing and link.flow.queued <= self._config.link_queue_bytes

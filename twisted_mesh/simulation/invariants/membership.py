@@ -132,5 +132,4 @@ def limits(config: MeshConfig, links: int) -> dict[str, int]:
         "shuffle_walks": config.shuffle_walks,
         "moves_asked": links,
         "moves_declined": links,
-        "walk_rates": links,
     }
