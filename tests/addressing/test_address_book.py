@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.support.logs import logged
 from tests.support.meshcase import MeshCase
-from twisted_mesh.addressing.address_book import AddressBook, aside, dialled_at
+from twisted_mesh.addressing.address_book import AddressBook, dialled_at, in_thread
 from twisted_mesh.core.handshake import Side
 from twisted_mesh.identity import Identity
 from twisted_mesh.service import MeshService
@@ -129,7 +129,7 @@ class AsideTests(TestCase):
     async def test_it_is_a_thread_of_a_reactor_that_has_some_and_no_other(self) -> None:
         threads: list[int] = []
         for around in (reactor, Clock()):
-            await aside(around)(lambda: threads.append(get_ident()))
+            await in_thread(around)(lambda: threads.append(get_ident()))
         self.assertNotEqual(threads[0], get_ident())
         self.assertEqual(threads[1], get_ident())
 
@@ -202,7 +202,7 @@ class TestIsolation(MeshCase):
 
         waiting: Deferred[None] = Deferred()
         a, b = self.node(), self.known("b")
-        self.parts_of(b)._rejoin._book._aside = slow
+        self.parts_of(b)._rejoin.book._in_thread = slow
         self.link((a, b))
         stopped = b.stopService()
         self.network.advance(1)
@@ -213,7 +213,7 @@ class TestIsolation(MeshCase):
 
     def test_a_disk_that_hangs_does_not_keep_it_from_stopping(self) -> None:
         a, b = self.node(), self.known("b")
-        self.parts_of(b)._rejoin._book._aside = lambda write: Deferred()
+        self.parts_of(b)._rejoin.book._in_thread = lambda write: Deferred()
         self.link((a, b))
         self.stop(b)
         self.assertEqual(len(self.log("the address book is not written yet")), 1)

@@ -161,7 +161,7 @@ class TestAllAddressesInTurn(NamedCase):
         self.failure_of(a.connect(NAME, PORT), ConnectFailed, after=5)
 
     def test_of_more_addresses_than_an_attempt_goes_to_some_are_tried_by_lot(self) -> None:
-        self.patch(names, "_lot", Random(1))  # one address in thirty is left out by one seed in fifty
+        self.patch(names, "_random", Random(1))  # one address in thirty is left out by one seed in fifty
         hosts = [f"10.2.0.{number}" for number in range(1, 2 * ADDRESSES_MOST)]
         a = self.named(*hosts)
         for _ in range(10):

@@ -1,1 +1,1 @@
-"""Addresses: which are told, which are kept, and how names become some."""
+"""Addresses: those of this host, those of peers, and the look-up of names."""

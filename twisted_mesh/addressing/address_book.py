@@ -1,9 +1,9 @@
-"""The nodes that were linked with this one, and their addresses; a file beside the identity.
+"""The address book: the nodes that this node was linked with, and their addresses.
 
-Contract: the file has a line ``ID@host:port`` for each node, the newest first, up to a limit.  Addresses
-that a peer tells are checked here.  A thread writes the file, so that the reactor does not wait for the
-disk; changes during a write are written together after it.  The node does not depend on the file: if it
-cannot be read or written, that is logged once.
+Contract: the book is a file beside the identity.  It has a line ``ID@host:port`` for each node, the newest
+first, up to a limit.  A thread writes the file, so that the reactor does not wait for the disk; changes
+during a write are written together after it.  If the file cannot be read or written, that is logged once,
+and the node goes on without it.  :func:`dialled_at` checks the addresses that peers tell.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from twisted_mesh.eventloop.deferreds import WaitingDeferreds
 from twisted_mesh.identity import replace_synced
 from twisted_mesh.wire.membership import MAX_HOST
 
-#: Calls a function in another thread; fires or fails with its result.
-Aside = Callable[[Callable[[], None]], Deferred[None]]
+#: Calls a function in another thread; the Deferred has its result.
+InThread = Callable[[Callable[[], None]], Deferred[None]]
 
 _log = Logger()
 
@@ -37,17 +37,17 @@ _log = Logger()
 class AddressBook:
     """The addresses of nodes, by id."""
 
-    def __init__(self, identity: Path, limit: int, aside: Aside = execute) -> None:
+    def __init__(self, identity: Path, limit: int, in_thread: InThread = execute) -> None:
         """
         :param identity: the file of the key; the book is ``IDENTITY.peers``.
-        :param limit: addresses; beyond it, the node that was linked longest ago is forgotten.
-        :param aside: writes the file.
+        :param limit: of addresses; if there are more, the node that was linked longest ago is forgotten.
+        :param in_thread: calls the function that writes the file.
         """
         self._path = identity.with_name(identity.name + ".peers")
         self._limit = limit
         self._known: OrderedDict[bytes, tuple[str, int]] = OrderedDict()  # the newest last
-        self._can_write = True
-        self._aside = aside
+        self._can_write = True  # whether the last write succeeded
+        self._in_thread = in_thread
         self._is_writing = self._has_changed = False
         self._written = WaitingDeferreds[None]()
         for address in self._read():
@@ -63,18 +63,18 @@ class AddressBook:
             yield PeerAddress(host, port, node_id)
 
     def note(self, node_id: bytes, address: tuple[str, int]) -> None:
-        """Note that a link to the node *node_id* is up, and that it can be dialled at *address*."""
+        """Note that this node is linked with *node_id*, which can be dialled at *address*."""
         known = self._known.get(node_id)
         self._known[node_id] = address
         self._known.move_to_end(node_id)
         while len(self._known) > self._limit:
             self._known.popitem(last=False)
-        if known != address:  # a new order alone is not written
+        if known != address:  # if only the order is new, it is not written
             self._has_changed = True
             self._write()
 
     def written(self) -> Deferred[None]:
-        """Fires when all addresses noted so far are on disk, or could not be written."""
+        """Fires when the addresses noted so far are on disk, or writing them has failed."""
         return self._written.wait() if self._is_writing else succeed(None)
 
     def _read(self) -> list[PeerAddress]:
@@ -104,21 +104,15 @@ class AddressBook:
             return
         self._is_writing, self._has_changed = True, False
         lines = [f"{address.id.decode()}@{address}\n" for address in self if address.id is not None]
-        writing = self._aside(partial(replace_synced, self._path, "".join(lines).encode()))
-        writing.addCallbacks(self._could_write, self._could_not_write)
-        writing.addBoth(self._go_on)
+        writing = self._in_thread(partial(replace_synced, self._path, "".join(lines).encode()))
+        writing.addBoth(self._write_ended)
 
-    def _could_write(self, _: None) -> None:
-        self._can_write = True
-
-    def _could_not_write(self, failure: Failure) -> None:
-        if not isinstance(error := failure.value, OSError):
+    def _write_ended(self, failure: Failure | None) -> None:
+        if failure is not None and not failure.check(OSError):
             _log.failure("writing the address book failed", failure)
-        elif self._can_write:
-            _log.warn("address book {path}: {why}", path=self._path, why=error.strerror)
-        self._can_write = False
-
-    def _go_on(self, _: None) -> None:
+        elif failure is not None and self._can_write:
+            _log.warn("address book {path}: {why}", path=self._path, why=failure.value.strerror)
+        self._can_write = failure is None
         self._is_writing = False
         if self._has_changed:
             self._write()
@@ -126,8 +120,8 @@ class AddressBook:
             self._written.happened(None)
 
 
-def aside(reactor: Any) -> Aside:
-    """Calls functions in a thread of *reactor*; at once, if *reactor* has no threads (a Clock)."""
+def in_thread(reactor: Any) -> InThread:
+    """Return a caller of functions in a thread of *reactor*; a Clock has none, and calls them at once."""
     if not IReactorThreads.providedBy(reactor):
         return execute
     return partial(deferToThreadPool, reactor, reactor.getThreadPool())
@@ -136,9 +130,9 @@ def aside(reactor: Any) -> Aside:
 def dialled_at(told: tuple[str, int], source: str) -> tuple[str, int] | None:
     """The address of a node that came from the host *source* and *told* an address; None if unusable.
 
-    An address can mean another host on each host: the host itself, or one on its link.  Such an address is
-    not believed (:func:`~twisted_mesh.core.reachability.believed`), and its host is replaced by *source*:
-    else a peer could make this node dial other services near it.
+    Some addresses mean another host for each host, such as those of loopback.  If a peer tells such an
+    address, it is not believed (:func:`~twisted_mesh.core.reachability.believed`), and *source* replaces
+    its host: otherwise the peer could make this node dial other services near it.
     """
     host, port = told
     if not 0 < port < 65536 or len(host) > MAX_HOST or not host.isascii() or not host.isprintable():

@@ -1,7 +1,7 @@
 """Addresses as users write them, and the address at which other hosts reach this host.
 
-Contract: :func:`parse_peer` turns an entry of ``peers=`` or ``--peer`` into a :class:`PeerAddress`.  If it
-cannot, it raises :class:`~twisted_mesh.errors.LocalError`, whose text says how to write the entry.
+Contract: :func:`parse_peer` turns an entry of ``peers=`` or ``--peer`` into a :class:`PeerAddress`.  If an
+entry is wrong, it raises :class:`~twisted_mesh.errors.LocalError`, which says how to write the entry.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from twisted_mesh.wire.membership import MAX_HOST
 
 LOOPBACK: Final = "127.0.0.1"
 WILDCARDS: Final = frozenset({"", "0.0.0.0", "::"})
-_BOTH: Final = (AddressFamily.AF_INET, AddressFamily.AF_INET6)  # first the one that more hosts reach
+_BOTH: Final = (AddressFamily.AF_INET, AddressFamily.AF_INET6)  # IPv4 first, since more hosts have it
 _REACHES: Final = (Reach.ANY, Reach.LINK, Reach.OWN, Reach.NOWHERE)  # the farthest first
 _PEER: Final = re.compile(
     r"(?:(?P<id>[1-9A-HJ-NP-Za-km-z]{60,70})@)?(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:@\[\]]*)):(?P<port>\d+)"
@@ -34,7 +34,7 @@ _PEER: Final = re.compile(
 class PeerAddress:
     """The address of a peer: host and port, or an endpoint.
 
-    :ivar host: with :ivar:`port`; None if *endpoint* is given.
+    :ivar host: None if there is an *endpoint*.
     :ivar id: the id that the node there must have; None if any may.
     :ivar endpoint: a client endpoint, or its description for ``clientFromString``.
     """
@@ -66,32 +66,20 @@ def parse_peer(peer: object) -> PeerAddress:
         return PeerAddress(endpoint=peer)
     if not isinstance(peer, str):
         raise LocalError(f"a peer is 'host:port', 'ID@host:port' or an endpoint, not {peer!r}")
-    if (match := _PEER.fullmatch(peer)) is None:
-        if ":" in peer and "@" not in peer and peer.split(":")[0].isidentifier():
-            return PeerAddress(endpoint=_described(peer))
+    if (match := _PEER.fullmatch(peer)) is not None:
+        node_id = None if match["id"] is None else match["id"].encode()
+        return PeerAddress(this_host(match["v6"] or match["host"]), check_port(int(match["port"])), node_id)
+    if "@" in peer or not peer.partition(":")[0].isidentifier() or ":" not in peer:
         raise LocalError(f"peer {peer!r}: write host:port, [v6]:port or ID@host:port")
-    node_id = match["id"]
-    return PeerAddress(
-        host=this_host(match["v6"] or match["host"]),
-        port=check_port(int(match["port"])),
-        id=None if node_id is None else node_id.encode(),
-    )
-
-
-def _described(peer: str) -> str:
-    """*peer* if it describes a client endpoint.
-
-    :raises LocalError: it does not.
-    """
     try:
         clientFromString(None, refuse_tls(peer))
     except (ValueError, TypeError, KeyError) as error:
         raise LocalError(f"peer {peer!r}: write host:port ({error})") from None
-    return peer
+    return PeerAddress(endpoint=peer)
 
 
 def parse_host_port(text: str) -> tuple[str, int]:
-    """The host, '' for this host, and the port of ``"host:port"``.
+    """The host and the port of ``"host:port"``; a host '' means this host.
 
     :raises LocalError: *text* is not of this form.
     """
@@ -101,7 +89,7 @@ def parse_host_port(text: str) -> tuple[str, int]:
 
 
 def check_port(port: object) -> int:
-    """*port* if it can be dialled.
+    """Return *port* if it can be dialled.
 
     :raises LocalError: it is no int from 1 to 65535.
     """
@@ -111,9 +99,9 @@ def check_port(port: object) -> int:
 
 
 def refuse_tls(description: str) -> str:
-    """An endpoint's *description*, unless it would put TLS around the mesh's own.
+    """Return an endpoint's *description*, unless it adds TLS to the TLS of the mesh.
 
-    :raises LocalError: it would.
+    :raises LocalError: it does.
     """
     if description.lower().startswith(("ssl:", "tls:")):
         raise LocalError(f"{description!r}: links are encrypted by the mesh itself, write tcp:")
@@ -121,7 +109,7 @@ def refuse_tls(description: str) -> str:
 
 
 def check_address(address: object) -> tuple[str, int]:
-    """*address* if it can be sent to others.
+    """Return *address* if other nodes can be told it.
 
     :raises LocalError: it is no host and port.
     """
@@ -133,12 +121,12 @@ def check_address(address: object) -> tuple[str, int]:
 
 
 def is_numeric(host: str) -> bool:
-    """Whether *host* is an IP address, so that no name server is asked for it."""
+    """Whether *host* is an IP address, for which no name server is asked."""
     return isIPAddress(host) or isIPv6Address(host)
 
 
 def this_host(host: str) -> str:
-    """*host* as it can be dialled from here: 127.0.0.1 for '' and the wildcards.
+    """Return the host to dial for *host*: 127.0.0.1 for '' and the wildcards.
 
     :raises LocalError: *host* is no str.
     """
@@ -150,11 +138,11 @@ def this_host(host: str) -> str:
 def lan_address(families: Collection[AddressFamily] = _BOTH) -> str | None:
     """The address at which other hosts of the network reach this host.
 
-    It is the address at which the default route begins, else that of an interface.  If no other host
-    reaches any of the interfaces, it is 127.0.0.1.
+    It is the address at which the default route begins; if there is none, that of an interface.  If no
+    other host reaches any of the interfaces, it is 127.0.0.1.
 
-    :param families: those of the addresses on which the node listens.
-    :return: None if others reach this host, but at no address of *families*.
+    :param families: of the addresses on which the node listens.
+    :return: None if other hosts reach this host, but at no address of *families*.
     """
     routed = [routed_address(family) for family in _BOTH if family in families]
     interfaces = interface_addresses()
@@ -164,7 +152,7 @@ def lan_address(families: Collection[AddressFamily] = _BOTH) -> str | None:
 def choose_address(
     routed: Sequence[str], interfaces: Sequence[str], families: Collection[AddressFamily]
 ) -> str | None:
-    """As :func:`lan_address`, among the addresses where routes begin and those of the interfaces."""
+    """Choose for :func:`lan_address`: among the addresses where routes begin, and the interfaces'."""
     by_family = [
         host
         for family in _BOTH
@@ -173,7 +161,7 @@ def choose_address(
         if (family == AddressFamily.AF_INET6) == isIPv6Address(host)
     ]
     far = [host for host in (*routed, *by_family) if reach_of(host) is Reach.ANY]
-    # An IPv6 address of the local link needs an interface, which has another name on each host.
+    # An IPv6 address of the local link is no use to others: it needs an interface's name of the other host.
     near = [host for host in by_family if reach_of(host) is Reach.LINK and isIPAddress(host)]
     for host in (*far, *near):
         return host
@@ -183,10 +171,11 @@ def choose_address(
 def told_address(
     bound: Iterable[tuple[str, int]], given: tuple[str, int] | None = None
 ) -> tuple[str, int] | None:
-    """The address that others are told to dial, for a node bound to these hosts and ports; None for none.
+    """The address that other nodes are told to dial; None if there is none.
 
-    It is the first of those that most others reach; an address of loopback only if there is no other.
+    It is the first of those that most hosts reach, and one of loopback only if there is no other.
 
+    :param bound: the hosts and ports on which this node listens.
     :param given: the host and port that were configured instead; a wildcard stands for this host.
     """
     if given is not None:

@@ -1,8 +1,8 @@
 """Makes the client endpoint that dials an address.
 
 Contract: an endpoint that the application gave, or made with ``dial=``, is used as it is.  For all others
-``names`` looks up names.  Names that peers told have threads of their own, so that a peer that tells names
-whose name servers do not answer delays no name that the application gave.
+:mod:`~twisted_mesh.addressing.names` looks up the names.  Names that peers told have threads of their own:
+if the servers of such names do not answer, that delays no name that the application gave.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ class ClientEndpoints:
         self, reactor: Any, config: MeshConfig, dial: Dial | None, encrypt: Encrypt | None = None
     ) -> None:
         """
-        :param dial: the application's own maker of endpoints for a host and port; None without one.
+        :param dial: the application's own maker of endpoints, if it gave one.
         :param encrypt: adds TLS to an endpoint; None for plain text.
         """
         self._encrypt = encrypt
         self._reactor = reactor
         self._seconds = config.connect_timeout
         self._dial = dial
-        self._given = Names(reactor, config.lookups_at_once)
-        self._told = Names(reactor, config.lookups_at_once)
+        self._given = Names(reactor, config.lookups_at_once)  # by the application
+        self._told = Names(reactor, config.lookups_at_once)  # by peers
 
     def lookup(self, told: bool) -> Lookup:
-        """The look-up of one attempt; *told* is whether a peer told the address."""
+        """The look-up of one attempt to dial; *told* is whether a peer told the address."""
         return Lookup(self._told if told else self._given)
 
     def endpoint(self, address: PeerAddress, lookup: Lookup) -> IStreamClientEndpoint:
-        """The endpoint that dials *address* at the IP addresses that *lookup* has left."""
+        """The endpoint that dials *address*, at the IP addresses that *lookup* has not tried."""
         endpoint = self._plain(address, lookup)
         return endpoint if self._encrypt is None else self._encrypt(endpoint)
 
@@ -90,12 +90,11 @@ class ClientEndpoints:
         return HostnameEndpoint(reactor, name, port, self._seconds, bindAddress=source)
 
     def footprint(self) -> dict[str, int]:
-        """Entries of every table."""
         return {"lookups": self._given.footprint() + self._told.footprint()}
 
 
 class _Resolving:
-    """A reactor with another name resolver."""
+    """A reactor that looks names up by a :class:`Lookup`."""
 
     def __init__(self, reactor: Any, lookup: Lookup) -> None:
         self._reactor = reactor

@@ -1,7 +1,7 @@
 """The addresses of this host's interfaces, and those at which its default routes begin.
 
-Contract: no packet is sent, and no call waits.  If the system has no getifaddrs(), as Windows, no interface
-is known.
+Contract: no packet is sent, and no call waits.  If the system has no getifaddrs(), as on Windows, no
+interface is found.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final
 _UP: Final = 1  # IFF_UP, the same on every system that has getifaddrs()
 #: Where the address begins in a sockaddr_in and a sockaddr_in6, and its length.
 _PLACES: Final = {socket.AF_INET: (4, 4), socket.AF_INET6: (8, 16)}
-#: Addresses for documentation (RFC 5737, RFC 3849): the default route leads to them.
+#: Addresses for documentation (RFC 5737, RFC 3849): to such addresses the default route leads.
 _FAR: Final = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 
 
@@ -55,9 +55,9 @@ def interface_addresses() -> list[str]:
 
 
 def _address(at: int) -> list[str]:
-    """The IP address in the sockaddr *at* that place in memory, if it has one."""
+    """The IP address in the sockaddr that lies in memory *at* this place, if there is one in it."""
     head = ctypes.string_at(at, 2)
-    # On BSD the first byte is the length.
+    # On BSD the first byte is the length, and the second the family.
     family = int.from_bytes(head, sys.byteorder) if sys.platform == "linux" else head[1]
     if family not in _PLACES:
         return []
@@ -69,7 +69,7 @@ def routed_address(family: socket.AddressFamily) -> str | None:
     """The address at which this host's default route begins; None if it has none."""
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            # Connecting a datagram socket sends nothing; it only asks the routing table.
+            # Connecting a datagram socket sends nothing: the system only looks into its routing table.
             probe.connect((_FAR[family], 9))
             host: str = probe.getsockname()[0]
     except OSError:

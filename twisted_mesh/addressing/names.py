@@ -1,15 +1,16 @@
 """Looks names up: in a bounded number of threads of its own, each name once at a time.
 
-Contract: a look-up takes as long as the system takes for it: half a minute if no name server answers.  A
-Deferred that waits can be cancelled, the reactor's own threads stay free for the application, and the end
-of the process waits for no look-up.  If all threads are busy, names wait for their turn.  If the
-application gave its reactor a name resolver, that is asked instead.
+Contract: if no name server answers, the system takes half a minute for a look-up.  So a Deferred that waits
+can be cancelled, the reactor's own threads stay free for the application, and the end of the process waits
+for no look-up.  If all threads are busy, names wait for their turn.  If the application gave its reactor a
+name resolver, that is asked instead.
 """
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from random import Random
 from threading import Thread
@@ -24,33 +25,32 @@ from zope.interface import implementer
 
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds
 
-#: Addresses of one name that an attempt tries; if there are more, others are drawn by lot each time.
-#: Twisted begins with the next every 0.3 s, so that these are under way in half of ``connect_timeout``
-#: (guess).
+#: Addresses of one name that an attempt tries (guess).  If there are more, each attempt draws others at
+#: random.  Twisted dials one more every 0.3 s, so all are dialled in half of ``connect_timeout``.
 ADDRESSES_MOST: Final = 16
-#: Up to so many addresses are tried in the system's order, which puts the most promising first.  More are
-#: tried in an order drawn by lot: if silent ones took the time of an attempt, the next begins with others
-#: (guess).
+#: Up to this number, addresses are tried in the system's order, the most promising first (guess).  More are
+#: tried in random order: if silent addresses took all time of an attempt, the next begins with others.
 IN_ORDER: Final = 4
 
 _log = Logger()
-_lot = Random()
+_random = Random()
 
 
 class Names:
-    """Look-ups of one kind, for one node."""
+    """The look-ups of one node: of names given by the application, or of names told by peers."""
 
     def __init__(self, reactor: Any, most: int) -> None:
-        """:param most: threads, one for each look-up that runs; further names wait for their turn."""
+        """:param most: look-ups that run at a time, each in a thread of its own."""
         self._reactor = reactor
         self._most = most
-        # By name, of look-ups that run and of those that wait.
+        # By name: the look-ups that run, and those that wait for their turn.
         self._asked: dict[str, WaitingDeferreds[list[str]]] = {}
         self._running: set[str] = set()
 
     def look_up(self, name: str) -> Deferred[list[str]]:
-        """The IP addresses of *name*, none if it has none; it never fails, and can be cancelled."""
-        if (resolver := self._other_resolver()) is not None:
+        """The IP addresses of *name*, perhaps none; the Deferred never fails, and can be cancelled."""
+        resolver = getattr(self._reactor, "nameResolver", None)
+        if resolver is not None and type(resolver).__name__ != "GAIResolver":  # the application's own
             answered: Deferred[list[str]] = Deferred()
             resolver.resolveHostName(_Receiver(answered.callback), name)
             return answered
@@ -59,17 +59,12 @@ class Names:
         return waiting
 
     def footprint(self) -> int:
-        """How many names are being looked up, or wait for that."""
+        """The number of names that are being looked up, or wait for their turn."""
         self._forget()
         return len(self._asked)
 
-    def _other_resolver(self) -> Any:
-        """The name resolver of the reactor, unless it is the one every reactor has."""
-        resolver = getattr(self._reactor, "nameResolver", None)
-        return None if type(resolver).__name__ == "GAIResolver" else resolver
-
     def _forget(self) -> None:
-        """Drop the names for which no Deferred waits, unless they are being looked up."""
+        """Forget the names that nobody waits for any more, unless they are being looked up."""
         for name in [name for name, waiters in self._asked.items() if not waiters]:
             if name not in self._running:
                 del self._asked[name]
@@ -81,16 +76,18 @@ class Names:
                 return
             if name not in self._running:
                 self._running.add(name)
-                # A daemon thread does not delay the end of the process.
-                thread = Thread(target=self._look, args=(name,), name=f"look-up of {name}", daemon=True)
+                # The end of the process does not wait for a daemon thread.
+                thread = Thread(
+                    target=self._ask_system, args=(name,), name=f"look-up of {name}", daemon=True
+                )
                 try:
                     thread.start()
                 except RuntimeError as error:  # the system has no thread left
                     _log.warn("{name} cannot be looked up: {why}", name=name, why=error)
                     self._reactor.callFromThread(self._found, name, [])
 
-    def _look(self, name: str) -> None:
-        """The system's look-up, in a thread."""
+    def _ask_system(self, name: str) -> None:
+        """Look *name* up, in a thread."""
         try:
             found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
@@ -106,9 +103,9 @@ class Names:
 
 @implementer(IHostnameResolver)
 class Lookup:
-    """The addresses that one attempt may still try: a name's, looked up once, without those tried.
+    """The look-up of one attempt to dial: each name is looked up once, and each address tried once.
 
-    It takes the place of the reactor's resolver, so that Twisted's endpoints ask it.
+    It takes the place of the reactor's name resolver, so that Twisted's endpoints ask it.
     """
 
     def __init__(self, names: Names) -> None:
@@ -124,11 +121,11 @@ class Lookup:
 
     @property
     def left(self) -> int:
-        """How many addresses the attempt has not tried yet."""
+        """The number of addresses that the attempt has not tried yet."""
         return sum(address not in self._tried for found in self._found.values() for address in found)
 
     def tried(self, address: str) -> None:
-        """Leave *address* out from now on: the attempt has tried it."""
+        """Note that the attempt has tried *address*."""
         self._tried.add(address)
 
     def stop(self) -> None:
@@ -144,7 +141,7 @@ class Lookup:
         addressTypes: Sequence[type[IAddress]] | None = None,
         transportSemantics: str = "TCP",
     ) -> IHostResolution:
-        """As the resolver of a reactor, for TCP and addresses of both kinds."""
+        """As ``IHostnameResolver``, for TCP and for addresses of both kinds."""
         resolution = _Resolution(hostName)
         resolutionReceiver.resolutionBegan(resolution)
         give = partial(self._give, resolutionReceiver, portNumber)
@@ -160,7 +157,7 @@ class Lookup:
 
     def _keep(self, found: list[str], name: str) -> list[str]:
         self._waiting = None
-        some = found if len(found) <= IN_ORDER else _lot.sample(found, min(len(found), ADDRESSES_MOST))
+        some = found if len(found) <= IN_ORDER else _random.sample(found, min(len(found), ADDRESSES_MOST))
         self._found[name] = some
         return some
 
@@ -173,28 +170,26 @@ class Lookup:
 
 
 @implementer(IHostResolution)
+@dataclass
 class _Resolution:
-    def __init__(self, name: str) -> None:
-        self.name = name
+    name: str
 
     def cancel(self) -> None:
         """Do nothing: :meth:`Lookup.stop` cancels."""
 
 
 class _Receiver:
-    """Gathers the addresses of a name."""
+    """Gathers the addresses that another resolver finds, and calls *done* with them."""
 
     def __init__(self, done: Callable[[list[str]], None]) -> None:
         self._done = done
         self._found: list[str] = []
 
     def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
-        """Do nothing yet."""
+        pass
 
     def addressResolved(self, address: IAddress) -> None:
-        """Add *address*."""
         self._found.append(str(getattr(address, "host", "")))
 
     def resolutionComplete(self) -> None:
-        """Hand on the addresses."""
         self._done(self._found)

@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_mesh import flags
-from twisted_mesh.addressing.address_book import AddressBook, aside
+from twisted_mesh.addressing.address_book import AddressBook, in_thread
 from twisted_mesh.addressing.addresses import PeerAddress
 from twisted_mesh.addressing.endpoints import ClientEndpoints
 from twisted_mesh.core import events
@@ -107,7 +107,9 @@ class RunningNode:
             restored = Restored() if store is None else store.restored
             local_node = self._first_run(restored)
             path = settings.identity.path
-            book = None if path is None else AddressBook(path, config.address_book_limit, aside(reactor))
+            book = (
+                None if path is None else AddressBook(path, config.address_book_limit, in_thread(reactor))
+            )
             self.writer = self._writer(reactor, store)
             driver = self.driver = self._driver(local_node)
             self.connections = Connections(driver, CoolDown(clock, config), log, settings.wall_clock)
