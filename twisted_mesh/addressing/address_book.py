@@ -108,10 +108,11 @@ class AddressBook:
         writing.addBoth(self._write_ended)
 
     def _write_ended(self, failure: Failure | None) -> None:
-        if failure is not None and not failure.check(OSError):
+        if failure is not None and isinstance(error := failure.value, OSError):
+            if self._can_write:
+                _log.warn("address book {path}: {why}", path=self._path, why=error.strerror)
+        elif failure is not None:
             _log.failure("writing the address book failed", failure)
-        elif failure is not None and self._can_write:
-            _log.warn("address book {path}: {why}", path=self._path, why=failure.value.strerror)
         self._can_write = failure is None
         self._is_writing = False
         if self._has_changed:

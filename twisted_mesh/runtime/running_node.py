@@ -106,10 +106,8 @@ class RunningNode:
                 undo.callback(store.close)
             restored = Restored() if store is None else store.restored
             local_node = self._first_run(restored)
-            path = settings.identity.path
-            book = (
-                None if path is None else AddressBook(path, config.address_book_limit, in_thread(reactor))
-            )
+            path, limit = settings.identity.path, config.address_book_limit
+            book = None if path is None else AddressBook(path, limit, in_thread(reactor))
             self.writer = self._writer(reactor, store)
             driver = self.driver = self._driver(local_node)
             self.connections = Connections(driver, CoolDown(clock, config), log, settings.wall_clock)
