@@ -1,7 +1,7 @@
 """``twistd mesh``: from options to a service.
 
 Contract: a wrong option is a usage error before anything listens.  If the port is taken, the process ends
-with exit status 1 and one line that names it; if another node uses the same key, with 78.
+with status 1 and one line that names the port.  If another node uses the same key, the status is 78.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 
 from twisted_mesh.addressing.addresses import parse_host_port, parse_peer
 from twisted_mesh.cli.jsonlines import JsonLines
+from twisted_mesh.cli.lines import LineInput
 from twisted_mesh.cli.stdio import Stdio
 from twisted_mesh.cli.terminal import end_process
 from twisted_mesh.errors import IdentityError, KeyInUse, LocalError, NotRunning, StoreError
@@ -31,8 +32,13 @@ from twisted_mesh.runtime.profile import checked_profile
 from twisted_mesh.service import MeshService
 from twisted_mesh.version import __version__
 
-#: EX_CONFIG of sysexits.h: starting again would not help while the other node runs.
+#: EX_CONFIG of sysexits.h: to start the process again would not help while the other node runs.
 KEY_IN_USE: Final = 78
+#: The option that chooses each terminal: its class, and the option's help.
+TERMINALS: Final[dict[str, tuple[type[LineInput], str]]] = {
+    "stdio": (Stdio, "Broadcast each line typed; print each text message received as a line."),
+    "print": (JsonLines, "Print what happens as JSON lines."),
+}
 
 
 class Options(usage.Options):
@@ -51,8 +57,7 @@ class Options(usage.Options):
     ]
     optFlags = [
         ["no-overlay", None, "Link with no other nodes than those it is told to."],
-        ["stdio", None, "Broadcast each line typed; print each text message received as a line."],
-        ["print", None, "Print what happens as JSON lines."],
+        *([name, None, told] for name, (_, told) in TERMINALS.items()),
         ["receipts", None, "With either: send the lines typed, and tell how many members have each."],
     ]
 
@@ -96,23 +101,35 @@ class Options(usage.Options):
             )
         if not _is_number(self["debug-level"], 5):
             raise usage.UsageError(f"--debug-level is 0 to 5, not {self['debug-level']!r}")
-        if self["stdio"] and self["print"]:
-            raise usage.UsageError("--stdio and --print both write to standard output: choose one")
-        if self["receipts"] and not (self["stdio"] or self["print"]):
-            raise usage.UsageError("--receipts goes with --stdio or --print, which have lines typed")
         if self["history"] is not None and self["identity"] is None:
             raise usage.UsageError("--history is one node's: give --identity FILE, too, for its key")
-        if (self["stdio"] or self["print"]) and self.becomes_daemon():
-            raise usage.UsageError("--stdio and --print need the terminal: use twistd -n")
-        if (self["stdio"] or self["print"]) and None in (sys.__stdin__, sys.__stdout__):
-            raise usage.UsageError("--stdio and --print need standard input and output, not closed ones")
+        self._check_terminal()
         try:
             self._check()
         except LocalError as error:
             raise usage.UsageError(str(error)) from error
 
+    def terminals(self) -> list[type[LineInput]]:
+        """The terminals that the options choose: at most one, once they are checked."""
+        return [terminal for name, (terminal, _) in TERMINALS.items() if self[name]]
+
+    def _check_terminal(self) -> None:
+        names, chosen = [f"--{name}" for name in TERMINALS], self.terminals()
+        both = " and ".join(names)
+        if len(chosen) > 1:
+            raise usage.UsageError(f"{both} both write to standard output: choose one")
+        if self["receipts"] and not chosen:
+            raise usage.UsageError(f"--receipts goes with {' or '.join(names)}, which have lines typed")
+        if chosen and self.becomes_daemon():
+            raise usage.UsageError(f"{both} need the terminal: use twistd -n")
+        if chosen and None in (sys.__stdin__, sys.__stdout__):
+            raise usage.UsageError(f"{both} need standard input and output, not closed ones")
+
     def _check(self) -> None:
-        """Check the options as the service will, which says what is wrong."""
+        """Check the options as the service will.
+
+        :raises LocalError: an option cannot work; the text says why.
+        """
         Protocol(self["subnet"], self["encryption"]).checked()
         parse_listen(None, self["listen"])
         for peer in self["peer"]:
@@ -160,9 +177,8 @@ def makeService(options: Options) -> MultiService:
     except LocalError as error:
         raise SystemExit(f"mesh: {error}") from None
     process = Process(reactor, node, is_daemon=options.becomes_daemon())
-    if options["stdio"] or options["print"]:
+    for terminal in options.terminals():
         _log_to_stderr(options)
-        terminal = Stdio if options["stdio"] else JsonLines
         terminal(reactor, node, bool(options["receipts"])).setServiceParent(process)
     return process
 
@@ -171,7 +187,7 @@ class Process(MultiService):
     """The services of one process; if it cannot start, one line says why."""
 
     def __init__(self, reactor: Any, node: MeshService, is_daemon: bool) -> None:
-        """:param is_daemon: whether twistd waits in another process for the result of the start."""
+        """:param is_daemon: whether another process of twistd waits for the result of the start."""
         super().__init__()
         self._reactor = reactor
         self._node = node
@@ -198,12 +214,12 @@ class Process(MultiService):
         else:
             return
         if self._is_daemon:
-            # twistd passes only an Exception on to the process that waits.
+            # twistd hands only an Exception, and no SystemExit, to the process that waits.
             raise LocalError(text)
         raise SystemExit(f"mesh: {text}")
 
     def _never_ready(self, failure: Failure) -> None:
-        if not failure.check(NotRunning):  # else it was stopped before all listened
+        if not failure.check(NotRunning):  # else the node was stopped before all listeners were up
             end_process(self._reactor, _reason(failure.value))
 
     def _key_is_lost(self, _: KeyInUse) -> None:
@@ -217,10 +233,10 @@ _COPIED: Final = (
 
 
 def _handle_signals(reactor: Any) -> None:
-    """From now on let a signal end the process in order.
+    """Let a signal end the process in order, from now on.
 
-    The reactor installs such handlers only when it runs, a little after the node has said that it listens.
-    It replaces these.
+    The reactor replaces these handlers by its own when it runs.  That is a little after the node has told
+    that it listens.
     """
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, lambda number, frame: reactor.sigTerm(number, frame))
@@ -229,19 +245,19 @@ def _handle_signals(reactor: Any) -> None:
 
 
 def _ignore_further_signals() -> None:
-    """The process stops already, within bounds; at a second signal Twisted would log a traceback."""
+    """Ignore signals, since the process stops already; at a second one Twisted would log a traceback."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
 def _reason(error: BaseException | None) -> str:
-    """The reason why a node does not start, in a line."""
+    """Why a node does not start, as one line."""
     if isinstance(error, CannotListenError):
         if isinstance(error.port, bytes):  # the path of a UNIX socket
             where = os.fsdecode(error.port)
         else:
             where = f"{error.interface}:{error.port}" if error.interface else f"port {error.port}"
-        if error.socketError == "Cannot acquire lock":  # of the file beside the UNIX socket
+        if error.socketError == "Cannot acquire lock":  # the lock is a file beside the UNIX socket
             return f"cannot listen on {where}: another process does"
         reason = getattr(error.socketError, "strerror", None) or error.socketError
         return f"cannot listen on {where}: {reason}"

@@ -1,1 +1,1 @@
-"""The command line of a node: what it reads and writes."""
+"""Standard input and output of ``twistd mesh``."""

@@ -1,9 +1,9 @@
 """``twistd mesh --print``: messages and events as JSON lines.
 
 Contract: each line is one JSON object (RFC 8259: no NaN).  The first is
-``{"event": "listening", "port": …}``; then one follows for each message and event.  Different values of a
-message give different JSON (:func:`as_json`).  Standard input is read only with ``--receipts``; then its
-lines are broadcast.
+``{"event": "listening", "port": …}``; after it, each message and each event is one line.  Different values
+in a message give different JSON (:func:`as_json`).  With ``--receipts``, the lines of standard input are
+broadcast; without, standard input is not read.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from twisted_mesh.service import MeshService
 
 
 def as_json(value: Any) -> Any:
-    """*value* as JSON; a type that JSON lacks becomes an object whose one key begins with ``$``.
+    """*value* as JSON; a value that JSON cannot express becomes an object with one key that begins with $.
 
     ``{"$b": base64}`` is bytes; ``{"$f": "NaN"}``, ``"Infinity"`` and ``"-Infinity"`` are floats;
-    ``{"$d": [[key, value], …]}`` is a dict, if a key of it is no str or begins with ``$``.
+    ``{"$d": [[key, value], …]}`` is a dict of which a key is no str, or begins with ``$``.
     """
     if isinstance(value, bytes):
         return {"$b": base64.b64encode(value).decode()}
@@ -57,13 +57,13 @@ class JsonLines(LineInput):
         node.on("failure", self._on_failure)
 
     def startService(self) -> None:
-        """Print where the node listens, then all that happens."""
+        """Print where the node listens, then each message and event."""
         super().startService()
-        # If it cannot listen, the process says so.
+        # If the node cannot listen, the process says that (tap.Process).
         self._node.ready().addCallbacks(lambda _: self._listening(), lambda _: None)
 
     def input_descriptor(self) -> int:
-        """Standard input with ``--receipts``, else none: a background process that reads it is stopped."""
+        """Standard input with ``--receipts``; else none: the shell stops a background job that reads it."""
         return super().input_descriptor() if self._receipts else os.open(os.devnull, os.O_RDONLY)
 
     def typed(self, data: bytes) -> None:
@@ -105,7 +105,7 @@ class JsonLines(LineInput):
         return [node_id.decode() for node_id in self._node.routing_table]
 
     def _value(self, event: str, value: Member | Gap | Refusal) -> None:
-        """Print an event whose fields are those of *value*, its ids as text."""
+        """Print an event with the fields of *value*, its ids as text."""
         fields = msgspec.structs.asdict(value).items()
         self._event(event, **{name: v.decode() if isinstance(v, bytes) else v for name, v in fields})
 
@@ -113,8 +113,8 @@ class JsonLines(LineInput):
         self._event("failure", error=failure.getErrorMessage())
 
     def _event(self, event: str, **fields: Any) -> None:
-        """Print an event; while nobody reads, count it instead, for a later "skipped" event."""
-        if not self._streams.has_room or self._streams.transport is None:
+        """Print an event; if the output is full, count it for a later "skipped" event instead."""
+        if self._streams.full is not None or self._streams.transport is None:
             self._skipped += 1
             return
         if self._skipped:

@@ -1,8 +1,8 @@
-"""Line input: the lines typed, broadcast one by one.
+"""Line input: each line typed is broadcast as a str.
 
-Contract: each line typed is broadcast as a str.  While the mesh takes no more messages, or the history
-cannot be written, lines wait, and only a little more of standard input is read.  With receipts, input is
-read no faster than receipts come in, as long as all members answer.
+Contract: while the mesh takes no more messages, or the history cannot be written, lines wait, and only a
+little more of standard input is read.  With receipts, input is read no faster than receipts come in, if all
+members answer.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from twisted_mesh.errors import (
 from twisted_mesh.service import MeshService
 
 LINE_BYTES: Final = 2**20 - 64  # the longest line that fits into a message
-#: Characters read while no line is sent.  Some must be, or the end of a short input would not be seen.
+#: So many characters are read while no line can be sent.  With 0, the end of a short input was not seen.
 READ_AHEAD: Final = 64 * 1024
 _log = Logger()
 
 
 class LineSplitter:
-    """Cuts chunks of bytes into lines; of a line that is too long nothing is kept."""
+    """Cuts chunks of bytes into lines; keeps nothing of a line that is too long."""
 
     def __init__(self, limit: int) -> None:
         """:param limit: bytes of the longest line, without its end."""
@@ -55,17 +55,17 @@ class LineSplitter:
                 lines.append(None)
             else:
                 lines.append(line.decode("utf-8", "backslashreplace"))
-        if len(self._rest) > self._limit + 1:  # with the carriage return before the line's end
+        if len(self._rest) > self._limit + 1:  # one more for a carriage return before the line's end
             self._too_long, self._rest = True, b""
         return lines
 
     def end(self) -> list[str | None]:
-        """The last line, if it has no end."""
+        """The last line, if the input ended without a line's end."""
         return self.feed(b"\n") if self._rest or self._too_long else []
 
 
 class LineInput(Terminal):
-    """A terminal that broadcasts the lines typed, and may follow their receipts.
+    """A terminal that broadcasts the lines typed; with receipts, it follows which members have them.
 
     :cvar ends_with_input: whether the process ends when the input does.
     """
@@ -78,13 +78,13 @@ class LineInput(Terminal):
         self._receipts = receipts
         self._splitter = LineSplitter(LINE_BYTES)
         self._lines: deque[str | None] = deque()
-        self._count = 0  # of lines that were sent, or were too long
-        self._followed: dict[Receipt, int] = {}  # receipts that are not complete, and the lines' numbers
+        self._count = 0  # lines that were sent, or were too long
+        self._followed: dict[Receipt, int] = {}  # receipts that are not complete -> the number of the line
         self._given_up = 0  # receipts that were closed before they were complete
-        self._too_long = 0
+        self._too_long = 0  # lines that were too long
         self._sending = False
-        self._refused: Deferred[None] | None = None  # while no line can be sent: fires when one can
-        self._paced = receipts
+        self._refused: Deferred[None] | None = None  # while no line can be sent; fires when one can
+        self._paced = receipts  # whether to wait for receipts before more input is read
         self._at_end = False
         if receipts:
             node.on("receipt", self._on_receipt)
@@ -107,14 +107,14 @@ class LineInput(Terminal):
             self._limit(self._refused)
 
     async def all_sent(self) -> None:
-        """The last line was sent."""
+        """Act on the end of input: the last line was sent."""
 
     def receipt_changed(self, line: int, receipt: Receipt) -> None:
-        """The receipt of the line with that number, from 1 on, has changed."""
+        """Show the receipt of a line, which has changed; the first line has number 1."""
 
     @property
     def missing(self) -> int:
-        """How many lines are not known to be with every member."""
+        """How many lines some member may not have."""
         return sum(not receipt.is_complete for receipt in self._followed) + self._given_up
 
     def _send_lines(self) -> None:
@@ -138,9 +138,9 @@ class LineInput(Terminal):
         self._sending = False
 
     async def _wait_out(self, refusal: Congested | StoreFull | KeyInUse) -> None:
-        """Wait until lines can be sent again; after the end of input, at most ``handover_timeout``.
+        """Wait until lines can be sent again; after the end of input, ``handover_timeout`` at most.
 
-        :raises NotHandedOver: that time is over.
+        :raises NotHandedOver: the time is over.
         """
         self._refused = waiting = self._node.drained()
         self._read_a_little_ahead()
@@ -157,24 +157,24 @@ class LineInput(Terminal):
         self._streams.transport.resumeProducing()  # type: ignore[union-attr]
 
     def _read_a_little_ahead(self) -> None:
-        """Stop reading once :data:`READ_AHEAD` characters wait."""
+        """If :data:`READ_AHEAD` characters wait, stop reading."""
         if sum(len(line or "") + 1 for line in self._lines) > READ_AHEAD:
             self._streams.transport.pauseProducing()  # type: ignore[union-attr]
 
     def _limit(self, waiting: Deferred[None]) -> None:
-        """The input is at its end: wait for ``handover_timeout`` at most, if the process ends with it."""
+        """If the process ends with the input, wait ``handover_timeout`` at most from its end on."""
         if self.ends_with_input:
             waiting.addTimeout(self._node.config.handover_timeout, self._reactor)
 
     async def _paused(self, waiting: Deferred[Any]) -> bool:
-        """Read nothing until *waiting* fires; whether its result is true."""
+        """Read nothing until *waiting* fires; return whether its result is true."""
         self._streams.transport.pauseProducing()  # type: ignore[union-attr]
         got = await waiting
         self._streams.transport.resumeProducing()  # type: ignore[union-attr]
         return bool(got)
 
     def _oldest_is_complete(self) -> Deferred[bool]:
-        """Fires with True once every member has the oldest followed line; with False if not in time."""
+        """Fires with True when every member has the oldest followed line, or with False after a time."""
         oldest = next(iter(self._followed))
 
         def never(failure: Failure) -> bool:
@@ -191,7 +191,7 @@ class LineInput(Terminal):
                 self._followed[receipt] = self._count + 1
             elif line is not None:
                 self._node.send(line)
-        except MessageTooLarge:  # it grew: each byte that is no UTF-8 takes four characters
+        except MessageTooLarge:  # each byte that is no UTF-8 became four characters
             line = None
         self._count += 1
         if line is None:
@@ -209,7 +209,7 @@ class LineInput(Terminal):
 
     def _failed(self, failure: Failure) -> None:
         if not self.running:
-            return  # stopped meanwhile, by a signal
+            return  # a signal has stopped the process meanwhile
         if not failure.check(MeshError):
             _log.failure("reading standard input failed", failure)
         end_process(self._reactor, failure.getErrorMessage())

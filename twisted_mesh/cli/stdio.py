@@ -1,9 +1,9 @@
 """``twistd mesh --stdio``: lines in, lines out.
 
 Contract: each line typed is broadcast as a str.  Each message whose packets are all str is printed as
-exactly one line; nothing else is printed on standard output.  At the end of input, the process ends with
-status 0 once everything typed is handed to a neighbour, and with ``--receipts`` to every member.  If that
-fails, it ends with 1 and the reason.
+exactly one line; nothing else is printed on standard output.  After the end of input, the process ends with
+status 0 once a neighbour has every line; with ``--receipts``, once every member has every line.  If that
+fails, the process ends with status 1 and the reason.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from twisted_mesh.delivery.receipts import Receipt
 from twisted_mesh.message import Message
 from twisted_mesh.service import MeshService
 
-#: Line ends within a message are escaped, so that it is one line.
+#: Line ends within a message are escaped, so that the message is one line.
 _LINE_ENDS: Final = {ord("\n"): r"\n", ord("\r"): r"\r"}
 _log = Logger()
 
 
 class Stdio(LineInput):
-    """Copies lines between standard input and output and the mesh."""
+    """Broadcasts the lines of standard input, and prints messages of text on standard output."""
 
     ends_with_input = True
 
@@ -37,7 +37,7 @@ class Stdio(LineInput):
         self._is_terminal = os.isatty(STDOUT)
 
     def as_line(self, message: Message) -> str | None:
-        """The packets of *message*, joined by a space, if all are str."""
+        """The packets of *message*, joined by spaces; None if one of them is no str."""
         packets = message.packets[1:]
         if not all(isinstance(packet, str) for packet in packets):
             return None
@@ -66,11 +66,11 @@ class Stdio(LineInput):
         await self._node.handed_over(seconds)
         waiting = [receipt.complete(seconds) for receipt in self._followed]
         await DeferredList(waiting, consumeErrors=True)
-        if self.running:  # not stopped meanwhile, by a signal
+        if self.running:  # else a signal has stopped the process meanwhile
             end_process(self._reactor, self._lines_missing())
 
     def _lines_missing(self) -> str | None:
-        """The lines that did not reach everybody, in words; None if there are none."""
+        """How many lines did not reach everybody, in words; None if all lines did."""
         reasons = []
         if self._too_long:
             reasons.append(f"{lines_were(self._too_long)} too long and not sent")

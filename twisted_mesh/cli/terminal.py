@@ -1,8 +1,8 @@
 """Standard input and output of a node's process, and how it ends.
 
-Contract: :class:`Terminal` copies messages to standard output as fast as it is read and no faster; later
-ones wait in a bounded queue.  If nobody reads standard output any more, the process ends with status 0; if
-it cannot be written, with 1 (:func:`end_process`).
+Contract: :class:`Terminal` writes messages to standard output no faster than that is read; later messages
+wait in a bounded queue.  If standard output is closed at its other end, the process ends with status 0; if
+it cannot be written for another reason, with 1 (:func:`end_process`).
 """
 
 from __future__ import annotations
@@ -32,30 +32,30 @@ from twisted_mesh.service import MeshService
 
 STDIN: Final = 0
 STDOUT: Final = 1
-#: A Deferred that timed out; whoever waited before the time-out was set sees it as cancelled.
+#: The errors of a Deferred that timed out: callbacks from before addTimeout() get CancelledError.
 _TIMED_OUT: Final = (DeferredTimeout, CancelledError)
 _log = Logger()
 
 
 def end_process(reactor: Any, reason: str | None = None, status: int = 1) -> None:
-    """Stop the services and end the process, with status 0; if a *reason* is given, with *status*."""
+    """Stop the services and end the process: with *status* if a *reason* is given, else with status 0."""
     if reason is not None:
         print(f"mesh: {reason}", file=sys.__stderr__)
-        # twistd itself can only end with 0; this runs after everything else.
+        # twistd itself can only end with status 0; this function runs after everything else.
         atexit.register(os._exit, status)
-    with suppress(ReactorNotRunning):  # it is on its way already
+    with suppress(ReactorNotRunning):  # the reactor stops already
         reactor.stop()
 
 
 class BlockingModes:
-    """The blocking modes of some descriptors, to be restored at the end.
+    """Keeps the blocking modes of some descriptors, to restore them at the end.
 
-    Twisted makes standard input and output non-blocking.  Other processes share that mode with this one:
-    the shell on the same terminal, or the next command that reads the pipe.
+    Twisted makes standard input and output non-blocking.  Other processes share that mode: the shell on the
+    same terminal, or the next command that reads the pipe.
     """
 
     def __init__(self, descriptors: Iterable[int]) -> None:
-        # Copies, because the originals are closed at their end.
+        # Copies of the descriptors, because the descriptors themselves may be closed by then.
         self._kept = [(os.dup(descriptor), os.get_blocking(descriptor)) for descriptor in descriptors]
 
     def restore(self) -> None:
@@ -70,26 +70,18 @@ class BlockingModes:
 class StandardStreams(Protocol):
     """Standard input and output as one connection.
 
-    :ivar gone: fires when everything is written, or nobody reads it.
-    :ivar fault: why a write failed, unless nobody reads.
+    :ivar full: while standard output is read more slowly than it is written, a Deferred that fires when
+        there is room; else None.
+    :ivar gone: fires when everything is written, or standard output is closed at its other end.
+    :ivar fault: why a write failed, unless the other end was closed.
     """
 
     def __init__(self, terminal: Terminal) -> None:
-        """:param terminal: is told of what comes in, and of both ends."""
+        """:param terminal: gets the input, and is told when input or output ends."""
         self._terminal = terminal
-        self._room: Deferred[None] | None = None
+        self.full: Deferred[None] | None = None
         self.gone: Deferred[None] = Deferred()
         self.fault: OSError | None = None
-
-    @property
-    def has_room(self) -> bool:
-        """Whether standard output is read as fast as it is written."""
-        return self._room is None
-
-    def room(self) -> Deferred[None]:
-        """Fires when there is room again; call it only while :attr:`has_room` is false."""
-        assert self._room is not None
-        return self._room
 
     def write(self, line: str) -> None:
         """Write a line."""
@@ -97,42 +89,36 @@ class StandardStreams(Protocol):
         self.transport.write(line.encode("utf-8", "backslashreplace") + b"\n")
 
     def dataReceived(self, data: bytes) -> None:
-        """Hand on what was typed."""
         self._terminal.typed(data)
 
     def connectionMade(self) -> None:
-        """Ask to be told when the output is full."""
         self.transport.registerProducer(self, True)  # type: ignore[union-attr]
 
     def readConnectionLost(self) -> None:
-        """Standard input is at its end."""
         self._terminal.end_of_input()
 
     def writeConnectionLost(self) -> None:
-        """Nobody reads the output any more, or it cannot be written."""
+        """Standard output is closed at its other end, or cannot be written."""
         self.connectionLost()
         self._terminal.output_closed()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Everything is written, or nobody reads it."""
         self.resumeProducing()
         if not self.gone.called:
             self.gone.callback(None)
 
     def pauseProducing(self) -> None:
-        """The output is full."""
-        if self._room is None:
-            self._room = Deferred()
+        """Twisted calls this when standard output is full."""
+        if self.full is None:
+            self.full = Deferred()
 
     def resumeProducing(self) -> None:
-        """The output has room again."""
-        room, self._room = self._room, None
-        if room is not None:
-            room.callback(None)
+        """Twisted calls this when standard output has room again."""
+        full, self.full = self.full, None
+        if full is not None:
+            full.callback(None)
 
-    def stopProducing(self) -> None:
-        """The output is closed."""
-        self.resumeProducing()
+    stopProducing = resumeProducing
 
     def finish(self) -> None:
         """Close when everything is written."""
@@ -141,18 +127,17 @@ class StandardStreams(Protocol):
 
 
 class _Writer(ProcessWriter):
-    """Standard output; it notes why it cannot be written."""
+    """Standard output; if it cannot be written, the reason is noted in its streams' ``fault``."""
 
     proc: _Transport
 
     def writeSomeData(self, data: bytes) -> Any:
-        """Write as much as there is room for; the number of bytes, or CONNECTION_LOST."""
         written = super().writeSomeData(data)
         if written is CONNECTION_LOST:  # Twisted drops the error: write once more to see it
             try:
                 return os.write(self.fd, data)
             except (BrokenPipeError, ConnectionResetError):
-                pass  # nobody reads
+                pass  # the other end is closed
             except OSError as error:
                 self.proc.streams.fault = error
         return written
@@ -162,7 +147,7 @@ class _Transport(StandardIO):
     """The transport of the standard streams."""
 
     def __init__(self, streams: StandardStreams, stdin: int, reactor: Any) -> None:
-        # Not StandardIO's own constructor, which makes another writer.
+        # This replaces StandardIO's own constructor, which makes another writer.
         self.protocol = self.streams = streams
         self._writer = _Writer(reactor, self, "write", STDOUT)
         self._reader = ProcessReader(reactor, self, "read", stdin)
@@ -171,7 +156,10 @@ class _Transport(StandardIO):
 
 
 class Terminal(Service):
-    """Standard input and output of one node; a subclass says how a message is shown."""
+    """Standard input and output of one node; a subclass says how a message is shown.
+
+    Subclasses override the methods that do nothing here.
+    """
 
     def __init__(self, reactor: Any, node: MeshService) -> None:
         self._reactor = reactor
@@ -190,7 +178,7 @@ class Terminal(Service):
         self._copying.addErrback(self._copying_failed)
 
     def stopService(self) -> Deferred[None]:
-        """Write the messages that still come until the node has stopped, as long as somebody reads."""
+        """Write the messages that come until the node has stopped, as long as the output is read."""
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
@@ -203,13 +191,13 @@ class Terminal(Service):
         return STDIN
 
     def typed(self, data: bytes) -> None:
-        """*data* came from standard input."""
+        """Take in *data* from standard input."""
 
     def end_of_input(self) -> None:
         """Standard input is at its end."""
 
     def output_closed(self) -> None:
-        """Nobody reads standard output any more, or it cannot be written: end the process."""
+        """End the process: standard output is closed at its other end, or cannot be written."""
         fault, self._streams.fault = self._streams.fault, None
         if fault is not None:
             end_process(self._reactor, f"cannot write to standard output: {fault.strerror}")
@@ -222,30 +210,30 @@ class Terminal(Service):
         raise NotImplementedError
 
     async def _copy(self) -> None:
-        # The node ends the iteration when it has stopped.
+        # When the node has stopped, the iteration ends.
         async for message in self._node.messages():
             if (line := self.as_line(message)) is not None:
                 self._streams.write(line)
-            if not self._streams.has_room:
+            if (full := self._streams.full) is not None:
                 if not self.running:
                     self._limit_wait()
-                await self._streams.room()
+                await full
 
     def _limit_wait(self) -> None:
-        """Once the process ends, wait at most close_timeout for a reader that does not read."""
-        self._streams.room().addTimeout(self._node.config.close_timeout, self._reactor)
+        """Wait no longer than ``close_timeout`` for room: the process ends."""
+        if self._streams.full is not None:
+            self._streams.full.addTimeout(self._node.config.close_timeout, self._reactor)
 
     async def _stop(self) -> None:
         config = self._node.config
-        if not self._streams.has_room:
-            self._limit_wait()
+        self._limit_wait()
         try:
             if self._copying is not None:
                 await self._copying.addTimeout(config.longest_stop, self._reactor)
                 self._streams.finish()
                 await self._streams.gone.addTimeout(config.close_timeout, self._reactor)
                 if self._streams.fault is not None:
-                    self.output_closed()  # it failed at the very end
+                    self.output_closed()  # the last write failed
         except _TIMED_OUT:
             _log.warn("standard output was not read to its end")
         finally:
