@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import Any, Final, Literal, Self, overload
 
 from twisted.internet.abstract import isIPv6Address
@@ -265,8 +265,10 @@ class MeshSocket(Listeners):
         :raises Congested: no neighbour takes earlier messages; this one was not sent.
         :raises NotRunning: the socket is closed.
         """
-        send = self._node.send_now if self._thread.is_here else self._node.send_in_turn
-        sent: ServiceReceipt | None = self._thread.call(send, packets, flag, type, receipt)
+        options = {"flag": flag, "type": type, "receipt": receipt}
+        send: Callable[[], ServiceReceipt | None] = partial(self._node.send, *packets, **options)
+        call = self._node.if_open if self._thread.is_here else self._node.in_turn
+        sent: ServiceReceipt | None = self._thread.call(call, send)
         return None if sent is None else Receipt(self._thread, sent)
 
     def send_to(self, member: bytes, *packets: object, type: int = flags.whisper) -> Any:

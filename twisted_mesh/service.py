@@ -1,8 +1,8 @@
 """MeshService: a node of the mesh as a Twisted service.
 
-Contract: ``__init__`` checks its arguments and opens nothing (twistd forks afterwards).  Starting listens,
-or raises, and begins a new run; stopping ends the run, within bounds.  ``RunningNode`` does the work of a
-node that runs; a service is what the application holds, whether the node runs or not.
+Contract: ``__init__`` checks its arguments and opens nothing, because twistd forks afterwards.  A start
+opens the ports, or raises an error, and begins a new run; a stop ends the run within time limits.  The
+application holds the service, whether it runs or not; while it runs, ``RunningNode`` does the work.
 """
 
 from __future__ import annotations
@@ -63,19 +63,18 @@ class MeshService(Service, Listeners):
 
     :param reactor: for endpoints and time; it need not run yet.
     :param listen: where to listen: endpoint strings or IStreamServerEndpoint; () to dial only.
-    :param peers: nodes to keep links with: ``"host:port"``, ``"ID@host:port"``, client endpoint strings or
-        IStreamClientEndpoint; dialled for ever with back-off.
-    :param subnet: only nodes of equal subnet and encryption link.
+    :param peers: nodes to keep links with, dialled for ever with back-off: ``"host:port"``,
+        ``"ID@host:port"``, client endpoint strings or IStreamClientEndpoint.
+    :param subnet: only nodes of equal subnet and encryption link with each other.
     :param encryption: ``"SSL"`` (TLS 1.3) or ``"Plaintext"``.
-    :param identity: the node's key; None makes one for this process.
-    :param out_addr: (host, port) others can dial, '' as host for the LAN address; None for where it
-        listens.
-    :param history: file for sent and received messages, so that the node goes on from there after a
-        restart; None keeps them in memory only.  A relative path starts in the present directory.  It goes
-        with an *identity*, whose file it is from then on.
-    :param replay: how many messages from before it joined are delivered, too: those that the first
+    :param identity: the node's key; None makes a key for this process.
+    :param out_addr: (host, port) that others can dial, with '' as host for the LAN address; None for the
+        addresses on which the node listens.
+    :param history: file for sent and received messages, with which the node goes on after a restart; None
+        keeps them in memory only.  A relative path starts in the present directory.
+    :param replay: which messages from before the node joined are delivered, too: those that the first
         neighbour received in the last so many seconds, or ``"all"`` that the neighbour holds.
-    :param overlay: whether it looks for neighbours by itself, beside those it is told to link with.
+    :param overlay: whether the node also looks for neighbours by itself, beside those in *peers*.
     :param role: ``"member"``; or ``"guest"``, which is on no roster and is otherwise like a member.
     :param label: a name for people, at most 64 characters; several nodes may have the same.
     :param tags: other properties that the members see: at most 16, names of up to 32 characters with
@@ -127,14 +126,14 @@ class MeshService(Service, Listeners):
         self._delivery = Delivery(self, debug_level, self._clock.seconds, limits)
         self._reports = Reports(self._delivery, self)
         self._listening = Listening(self._endpoints)
-        self._dropped = Counter[str]()  # in earlier runs
+        self._dropped = Counter[str]()  # counts of earlier runs
         self._run: RunningNode | None = None
         self._told_address: tuple[str, int] | None = None  # where others are told to dial this node
         self._unreachable = False  # whether this node listens, and there is no address to tell others
         self._stopping = False
-        self._ended = WaitingDeferreds[None]()  # for the end of stopping
+        self._ended = WaitingDeferreds[None]()  # wait for the end of stopping
 
-    # ── properties ──────────────────────────────────────────────────────────────────
+    # ── the node as values ──────────────────────────────────────────────────────────
 
     @property
     def id(self) -> bytes:
@@ -143,18 +142,18 @@ class MeshService(Service, Listeners):
 
     @property
     def protocol(self) -> Protocol:
-        """The network it belongs to."""
+        """The network that the node belongs to."""
         return self._settings.network
 
     @property
     def config(self) -> MeshConfig:
-        """Its limits and intervals."""
+        """The node's limits and intervals."""
         return self._settings.config
 
     @property
     def routing_table(self) -> Mapping[bytes, MeshProtocol]:
         """The neighbours by id, read-only and live."""
-        run = self._run  # read once: another thread may ask while this one stops the service
+        run = self._run  # read once: another thread may ask while the service stops
         return _NOBODY if run is None else run.connections.table
 
     @property
@@ -165,17 +164,17 @@ class MeshService(Service, Listeners):
 
     @property
     def addresses(self) -> tuple[tuple[str, int], ...]:
-        """(host, port) of the ports that are bound."""
+        """(host, port) of each port that is bound."""
         return self._listening.addresses
 
     @property
     def out_addr(self) -> tuple[str, int] | None:
-        """(host, port) that others are told to dial; None if there is none that they can reach."""
+        """(host, port) that others are told to dial; None if there is no address that they can reach."""
         return told_address(self.addresses, self._out_addr)
 
     @property
     def factory(self) -> IProtocolFactory:
-        """A factory of links, encryption included, to listen with other means."""
+        """A factory of links, with encryption, for an application that listens by other means."""
         factory = MeshFactory(lambda: None if self._run is None else self._run.connections)
         return factory if self._tls is None else self._tls.factory(factory)
 
@@ -187,7 +186,7 @@ class MeshService(Service, Listeners):
 
     @property
     def dropped(self) -> Mapping[str, int]:
-        """How much was dropped or ignored so far, by kind (docs/service.rst); read-only."""
+        """How many items were dropped or ignored so far, by kind (docs/service.rst); read-only."""
         counts, run = self._dropped.copy(), self._run
         counts.update(self._delivery.counts)
         if run is not None:
@@ -200,7 +199,7 @@ class MeshService(Service, Listeners):
         """Listen and begin a run.
 
         :raises twisted.internet.error.CannotListenError: or another error of an endpoint.
-        :raises IdentityError: the run's epoch cannot be written beside the key.
+        :raises IdentityError: the epoch of the run cannot be written beside the key.
         :raises StoreError: the history file cannot be used.
         """
         super().privilegedStartService()
@@ -210,7 +209,7 @@ class MeshService(Service, Listeners):
     def startService(self) -> None:
         """Begin a run, if none has begun, and dial the peers.
 
-        :raises NotRunning: it is still stopping: wait for the Deferred of stopService().
+        :raises NotRunning: the service is still stopping: wait for the Deferred of stopService().
         """
         if self._run is not None:
             self._running()
@@ -221,41 +220,41 @@ class MeshService(Service, Listeners):
         self._run.dial_out(self._peers)
 
     def stopService(self) -> Deferred[None]:
-        """Hand over unsent messages, say goodbye and close everything, within bounds.
+        """Hand over unsent messages, say goodbye and close everything, within time limits.
 
-        It stops even if the Deferred is cancelled.  It logs how many messages no neighbour's transport
-        accepted, and how many may have reached no neighbour, because none answered the goodbye.
+        The service stops even if the Deferred is cancelled.  The log says how many messages no neighbour's
+        transport accepted, and how many may have reached no neighbour, because none answered the goodbye.
         """
         return wait_for(self._stop())
 
     async def _give_all(self) -> None:
-        """Wait, ``handover_timeout`` at most, until own messages are given to each neighbour that stays."""
+        """Wait, ``handover_timeout`` at most, until each neighbour that stays was given own messages."""
         if (run := self._run) is not None and not self._stopping:
             await run.give_all()
 
     def ready(self) -> Deferred[None]:
-        """Fires when every listener is up; fails with the reason if one cannot be."""
+        """Fires when the node listens at every endpoint; fails with the reason if it cannot."""
         return self._listening.ready()
 
     def joined(self) -> Deferred[None]:
-        """Fires when a first neighbour has sent its roster; at once if one has.
+        """Fires when a first neighbour has sent its roster, its list of members; at once if one has.
 
         It fails with NotRunning if the service stops before.
 
         :raises NotRunning: the service does not run.
         """
-        return self._running().when_joined()
+        return self._running().joined()
 
     def key_in_use(self) -> Deferred[KeyInUse]:
         """Fires with the error when another node is proven to use this node's key now, in a newer run.
 
-        ``failure`` has reported the other run some seconds before, when it might have been over.  The
-        service runs on, publishes nothing, and begins a new run when the other node has stopped.  The
+        Some seconds before, when that run might have been over already, ``failure`` reported it.  The
+        service goes on without publishing, and begins a new run when the other node has stopped.  The
         Deferred fails with NotRunning if the service stops before.
 
         :raises NotRunning: the service does not run.
         """
-        return self._running().when_key_in_use()
+        return self._running().key_in_use()
 
     def _begin(self) -> None:
         with ExitStack() as undo:
@@ -287,7 +286,7 @@ class MeshService(Service, Listeners):
         return self._told_address
 
     def _verify(self, origin: bytes, signature: bytes, data: bytes) -> bool:
-        """Whether a signature is right; MemoryMesh verifies each only once."""
+        """Whether *signature* is that of *origin* for *data*; MemoryMesh verifies each only once."""
         return verify(origin, signature, data)
 
     def _wall_clock(self) -> float:
@@ -312,7 +311,7 @@ class MeshService(Service, Listeners):
             end.push_async_callback(run.stop)
 
     def _close_in_fork(self) -> None:
-        """Give the node up in a forked process: it belongs to the parent."""
+        """Give up the node, which belongs to the parent of this forked process."""
         run, self._run = self._run, None
         self._listening.close_in_fork()
         if run is not None:
@@ -335,21 +334,21 @@ class MeshService(Service, Listeners):
     def connect(self, host: str, port: int) -> Deferred[MeshProtocol]:
         """Link with the node at *host* ('' for this host) and *port*, and keep the link up.
 
-        :return: fires with the link once it is in the routing table.  Fails with ConnectFailed,
-            SubnetMismatch, EncryptionMismatch, SelfConnection, HandshakeTimeout or another
-            RemoteError, and then does not try again; with NotRunning if the service stops first.
+        :return: fires with the link once it is in the routing table.  If the attempt fails, there is no
+            other; the Deferred fails with ConnectFailed, SubnetMismatch, EncryptionMismatch,
+            SelfConnection, HandshakeTimeout or another RemoteError; with NotRunning if the service stops.
         :raises LocalError: *port* is no port; NotRunning: the service does not run.
         """
         address = PeerAddress(this_host(host), check_port(port))
         return self._running().connect(address)
 
     def forget(self, host: str, port: int) -> bool:
-        """No longer keep up the link to *host* and *port* that :meth:`connect` or *peers* asked for.
+        """Stop keeping up the link to *host* and *port* for which :meth:`connect` or *peers* asked.
 
-        A link that is up stays, until it is lost or :meth:`disconnect` closes it.  If *peers* has the node
-        by host and port, it is dialled again when the service is started again.
+        A link that is up stays until it is lost or :meth:`disconnect` closes it.  After another start of
+        the service, the node dials all *peers* again.
 
-        :return: whether such a link was kept up, or dialled.
+        :return: whether the node kept up a link to that address, or dialled it.
         :raises LocalError: *port* is no port; NotRunning: the service does not run.
         """
         return self._running().peers.forget(this_host(host), check_port(port))
@@ -390,9 +389,9 @@ class MeshService(Service, Listeners):
         :param flag: ``flags.whisper`` to reach direct peers only.
         :param type: the value of ``packets[0]``: 0, 2, or the application's own from 0x30 on.
         :param receipt: whether to return a live :class:`~twisted_mesh.delivery.receipts.Receipt`, which
-            shows who has the message; for broadcasts only.
+            shows which members have the message; for broadcasts only.
         :raises TypeError: and ValueError: packets, a flag or a type cannot be sent.
-        :raises MessageTooLarge: it has over 1 MiB packed.
+        :raises MessageTooLarge: the packed message has over 1 MiB.
         :raises Congested: ``unsent_bytes`` of own messages wait; this one was not sent.
         :raises StoreFull: the history cannot be written, for example because the disk is full; the message
             was not sent.
@@ -400,7 +399,7 @@ class MeshService(Service, Listeners):
         :raises NotRunning: the service does not run.
         """
         run = self._running()
-        # The hot path: `is` finds the usual flag and type fastest.
+        # Every message comes through here, and `is` is the fastest test for the usual flag and type.
         if flag is not flags.broadcast and flag not in (flags.broadcast, flags.whisper):
             raise ValueError(f"flag must be flags.broadcast or flags.whisper, not {flag!r}")
         if type is not flags.broadcast:
@@ -412,10 +411,10 @@ class MeshService(Service, Listeners):
     def send_to(self, member: bytes, *packets: object, type: int = flags.whisper) -> Deferred[None]:
         """Send a message to one member alone, wherever in the mesh it is.
 
-        :param member: its id, as in :attr:`members`.
+        :param member: the member's id, as in :attr:`members`.
         :param packets: and *type*: as for :meth:`send`.
-        :return: fires when the member has acknowledged the message, once in its present run.  Fails with
-            Unreachable, and the reason, if it has not within ``direct_timeout`` seconds.
+        :return: fires when the member has acknowledged the message; its present run gets it once.  Fails
+            with Unreachable, and the reason, if that takes longer than ``direct_timeout`` seconds.
         :raises TypeError: and ValueError: packets or a type cannot be sent, or *member* is no id.
         :raises NotRunning: the service does not run.
         """
@@ -428,16 +427,16 @@ class MeshService(Service, Listeners):
         return run.send_to(member, type, packets)
 
     def drained(self) -> Deferred[None]:
-        """Fires when messages can be sent again after Congested, StoreFull or KeyInUse; at once if now."""
+        """Fires when messages can be sent again after Congested, StoreFull or KeyInUse."""
         return self._running().drained()
 
     def handed_over(self, timeout: float | None) -> Deferred[None]:
         """Fires when a neighbour has read every message sent so far, and passes it on.
 
-        An application may not have taken it yet: a receipt shows who has a message.
+        No application need have taken it by then: a receipt shows which members have a message.
 
-        :param timeout: seconds until it fails with NotHandedOver; 0 if less; None for as long as it takes.
-            It fails with NotRunning when the service has stopped.
+        :param timeout: seconds until the Deferred fails with NotHandedOver; 0 if less; None to wait without
+            a limit.  It fails with NotRunning when the service has stopped.
         :raises LocalError: *timeout* is no number; NotRunning: the service does not run.
         """
         seconds = seconds_of(timeout)
@@ -446,14 +445,16 @@ class MeshService(Service, Listeners):
     # ── receiving ───────────────────────────────────────────────────────────────────
 
     def register_handler(self, handler: Handler) -> None:
-        """Let ``handler(message, link)`` see messages first; a true result stops the chain.
+        """Let ``handler(message, link)`` see each message before later handlers and the listeners do.
+
+        If its result is true, no other is called.
 
         :raises ValueError: *handler* does not take exactly two arguments.
         """
         self._delivery.register_handler(handler)
 
     def messages(self) -> MessageQueue:
-        """Iterate over the messages from now on: ``async for message in service.messages()``."""
+        """The messages from now on, for ``async for message in service.messages()``."""
         return self._delivery.messages()
 
     def _running(self, stopping: bool = False) -> RunningNode:

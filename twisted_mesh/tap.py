@@ -195,7 +195,6 @@ class Process(MultiService):
         node.setServiceParent(self)
 
     def privilegedStartService(self) -> None:
-        """Start listening, or end the process with status 1."""
         self._start(super().privilegedStartService)
 
     def startService(self) -> None:

@@ -57,7 +57,6 @@ class _Replier(_Proxy[Replier]):
     __slots__ = ()
 
     def reply_to(self, origin: bytes, packets: tuple[object, ...]) -> Any:
-        """Send *packets* to the node *origin* alone."""
         return self._thread.call(self.inner.reply_to, origin, packets)
 
 

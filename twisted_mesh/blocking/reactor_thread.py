@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Callable
 from threading import Event, Lock, RLock, Thread
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.error import CannotListenError, ReactorAlreadyRunning
@@ -24,9 +24,9 @@ from twisted.python.threadable import isInIOThread
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.errors import ListenFailed, MeshError, NotRunning
 from twisted_mesh.eventloop.clock import make_monotonic
+from twisted_mesh.eventloop.deferreds import wait_for
 from twisted_mesh.service import MeshService
 
-T = TypeVar("T")
 _log = Logger()
 _lock = Lock()
 _of_this_process: list[ReactorThread] = []
@@ -122,15 +122,13 @@ class ReactorThread:
 
         If the Deferred is cancelled, the caller waits no more, and the service stops all the same.
         """
-        stopped: Deferred[None] = Deferred()
-        stopping = service.stopService()
-        stopping.addBoth(self._stopped, service)
-        stopping.chainDeferred(stopped)
-        return stopped
+        return wait_for(self._stop(service))
 
-    def _stopped(self, result: T, service: MeshService) -> T:
-        self._services.pop(service, None)
-        return result
+    async def _stop(self, service: MeshService) -> None:
+        try:
+            await service.stopService()
+        finally:
+            self._services.pop(service, None)
 
     def _listen_failed(self, error: CannotListenError) -> ListenFailed:
         reason: OSError = error.socketError
@@ -276,7 +274,6 @@ class _Call:
         return self._result
 
     def fail(self, error: BaseException) -> None:
-        """End the call with *error*."""
         if isinstance(error, MeshError):
             # The error's text is enough for the user; its traceback would add forty lines of the reactor.
             error.__traceback__ = None

@@ -8,19 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from inspect import signature
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
 from twisted_mesh.addressing.addresses import LOOPBACK, WILDCARDS, this_host
 from twisted_mesh.delivery.queue import MessageQueue
-from twisted_mesh.delivery.receipts import Receipt
 from twisted_mesh.errors import Congested, NotHandedOver, NotRunning, SelfConnection
 from twisted_mesh.eventloop.deferreds import is_in_time, wait_for
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.service import MeshService
 
+T = TypeVar("T")
 #: The keywords of a service that a socket takes, too; its addr, port and prot give the others.
 OPTIONS: Final = tuple(
     name
@@ -48,7 +48,7 @@ class SocketNode(MeshService):
         if self.closed:
             raise NotRunning("the socket is closed")
 
-    def if_open(self, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def if_open(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         """Call *call*.
 
         :raises NotRunning: the socket is closed.
@@ -56,32 +56,22 @@ class SocketNode(MeshService):
         self.check_open()
         return call(*args, **kwargs)
 
-    def send_now(self, packets: tuple[object, ...], flag: int, type: int, receipt: bool) -> Receipt | None:
-        """Send a message to everyone.
+    def in_turn(self, send: Callable[[], T]) -> T | Deferred[T]:
+        """Call *send* if the socket is open; if there is no room, wait ``handover_timeout`` at most for it.
 
-        :raises NotRunning: the socket is closed.  Other errors are those of MeshService.send().
+        :raises NotRunning: the socket is closed.  Other errors are those of *send*.
         """
-        self.check_open()
-        send: Callable[..., Receipt | None] = self.send
-        return send(*packets, flag=flag, type=type, receipt=receipt)
-
-    def send_in_turn(
-        self, packets: tuple[object, ...], flag: int, type: int, receipt: bool
-    ) -> Receipt | Deferred[Receipt | None] | None:
-        """As :meth:`send_now`, but if there is no room, wait up to ``handover_timeout`` for it."""
         try:
-            return self.send_now(packets, flag, type, receipt)
+            return self.if_open(send)
         except Congested:
-            return Deferred.fromCoroutine(self._send_later(packets, flag, type, receipt))
+            return Deferred.fromCoroutine(self._later(send))
 
-    async def _send_later(
-        self, packets: tuple[object, ...], flag: int, type: int, receipt: bool
-    ) -> Receipt | None:
+    async def _later(self, send: Callable[[], T]) -> T:
         until = self._clock.seconds() + self.config.handover_timeout
         while True:
             await is_in_time(self.drained(), until - self._clock.seconds(), self._clock)
             try:
-                return self.send_now(packets, flag, type, receipt)
+                return self.if_open(send)
             except Congested:
                 if self._clock.seconds() >= until:
                     raise

@@ -16,7 +16,6 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from twisted.python.failure import Failure
 
 from twisted_mesh.cli.escaping import for_json
 from twisted_mesh.cli.lines import LineInput
@@ -50,11 +49,13 @@ class JsonLines(LineInput):
     def __init__(self, reactor: Any, node: MeshService, receipts: bool = False) -> None:
         super().__init__(reactor, node, receipts)
         self._skipped = 0
-        node.on("connect", lambda _: self._event("connect", peers=self._peers()))
+        node.on(
+            "connect", lambda _: self._event("connect", peers=[id.decode() for id in node.routing_table])
+        )
         node.on("disconnect", lambda _: self._event("disconnect"))
         for event in ("member", "gap", "refused"):
             node.on(event, partial(self._value, event))
-        node.on("failure", self._on_failure)
+        node.on("failure", lambda failure: self._event("failure", error=failure.getErrorMessage()))
 
     def startService(self) -> None:
         """Print where the node listens, then each message and event."""
@@ -67,12 +68,10 @@ class JsonLines(LineInput):
         return super().input_descriptor() if self._receipts else os.open(os.devnull, os.O_RDONLY)
 
     def typed(self, data: bytes) -> None:
-        """Broadcast the lines that are complete, if ``--receipts`` was given."""
         if self._receipts:
             super().typed(data)
 
     def receipt_changed(self, line: int, receipt: Receipt) -> None:
-        """Print how many members have the line."""
         self._event(
             "receipt",
             line=line,
@@ -86,7 +85,6 @@ class JsonLines(LineInput):
         )
 
     def as_line(self, message: Message) -> str:
-        """*message* as JSON."""
         return self._line(
             "message",
             sender=message.sender.decode(),
@@ -101,16 +99,10 @@ class JsonLines(LineInput):
         ports = [port for _, port in self._node.addresses]
         self._event("listening", port=ports[0] if ports else None, ports=ports, id=self._node.id.decode())
 
-    def _peers(self) -> list[str]:
-        return [node_id.decode() for node_id in self._node.routing_table]
-
     def _value(self, event: str, value: Member | Gap | Refusal) -> None:
         """Print an event with the fields of *value*, its ids as text."""
         fields = msgspec.structs.asdict(value).items()
         self._event(event, **{name: v.decode() if isinstance(v, bytes) else v for name, v in fields})
-
-    def _on_failure(self, failure: Failure) -> None:
-        self._event("failure", error=failure.getErrorMessage())
 
     def _event(self, event: str, **fields: Any) -> None:
         """Print an event; if the output is full, count it for a later "skipped" event instead."""

@@ -90,7 +90,6 @@ class LineInput(Terminal):
             node.on("receipt", self._on_receipt)
 
     def typed(self, data: bytes) -> None:
-        """Broadcast the lines that are complete."""
         self._lines.extend(self._splitter.feed(data))
         if self._refused is None:
             self._send_lines()
@@ -98,7 +97,6 @@ class LineInput(Terminal):
             self._read_a_little_ahead()
 
     def end_of_input(self) -> None:
-        """Broadcast the remaining lines."""
         self._lines.extend(self._splitter.end())
         self._at_end = True
         if self._refused is None:
@@ -125,7 +123,7 @@ class LineInput(Terminal):
     async def _send(self) -> None:
         while self._lines:
             if self._paced and 2 * len(self._followed) >= self._node.config.receipts_limit:
-                self._paced = await self._paused(self._oldest_is_complete())
+                self._paced = await self._oldest_is_complete()
                 continue
             try:
                 self._send_line(self._lines[0])
@@ -166,23 +164,16 @@ class LineInput(Terminal):
         if self.ends_with_input:
             waiting.addTimeout(self._node.config.handover_timeout, self._reactor)
 
-    async def _paused(self, waiting: Deferred[Any]) -> bool:
-        """Read nothing until *waiting* fires; return whether its result is true."""
+    async def _oldest_is_complete(self) -> bool:
+        """Read nothing until every member has the oldest followed line; return whether that is in time."""
         self._streams.transport.pauseProducing()  # type: ignore[union-attr]
-        got = await waiting
+        is_complete = True
+        try:
+            await next(iter(self._followed)).complete(self._node.config.handover_timeout)
+        except (NotDelivered, NoMembers):
+            is_complete = False
         self._streams.transport.resumeProducing()  # type: ignore[union-attr]
-        return bool(got)
-
-    def _oldest_is_complete(self) -> Deferred[bool]:
-        """Fires with True when every member has the oldest followed line, or with False after a time."""
-        oldest = next(iter(self._followed))
-
-        def never(failure: Failure) -> bool:
-            failure.trap(NotDelivered, NoMembers)
-            return False
-
-        complete = oldest.complete(self._node.config.handover_timeout)
-        return complete.addCallbacks(lambda _: True, never)
+        return is_complete
 
     def _send_line(self, line: str | None) -> None:
         try:

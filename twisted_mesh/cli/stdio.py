@@ -55,7 +55,6 @@ class Stdio(LineInput):
         print(f"mesh: {text}", file=sys.__stderr__)
 
     def end_of_input(self) -> None:
-        """Broadcast the remaining lines, and end the process once all are sent."""
         if self.running:
             _log.info("end of input: the node ends when the lines typed are handed over")
         super().end_of_input()

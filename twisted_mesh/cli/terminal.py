@@ -84,7 +84,6 @@ class StandardStreams(Protocol):
         self.fault: OSError | None = None
 
     def write(self, line: str) -> None:
-        """Write a line."""
         assert self.transport is not None
         self.transport.write(line.encode("utf-8", "backslashreplace") + b"\n")
 
@@ -169,7 +168,6 @@ class Terminal(Service):
         self._modes = BlockingModes(())
 
     def startService(self) -> None:
-        """Begin to read and to write."""
         super().startService()
         descriptor = self.input_descriptor()
         self._modes = BlockingModes((descriptor, STDOUT))
@@ -187,7 +185,6 @@ class Terminal(Service):
         _Transport(self._streams, descriptor, self._reactor)
 
     def input_descriptor(self) -> int:
-        """The descriptor to read as standard input."""
         return STDIN
 
     def typed(self, data: bytes) -> None:

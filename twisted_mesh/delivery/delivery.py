@@ -111,10 +111,6 @@ class Delivery:
         self._gone = True
         self._queues = tuple(reference for reference in self._queues if reference is not gone)
 
-    def closing(self, closed: MessageQueue) -> None:
-        """Forget the queue *closed* (Consumers)."""
-        self._queues = tuple(reference for reference in self._queues if reference() is not closed)
-
     def begin(
         self,
         reader: Reader,
@@ -177,16 +173,6 @@ class Delivery:
     def _live(self) -> list[MessageQueue]:
         return [queue for reference in self._queues if (queue := reference()) is not None]
 
-    def changed(self, run: StreamId) -> None:
-        """Report that a consumer has taken messages of *run* (Consumers)."""
-        self._when_taken(run)
-
-    def lost(self, run: StreamId, gap: Gap, counts: bool) -> None:
-        """Tell the application that a consumer lost messages; if it *counts*, also the core (Consumers)."""
-        if counts:
-            self._when_skipped(run, gap.last)
-        self.emit_gap(gap)
-
     def missing(self, run: StreamId, gap: Gap) -> None:
         """Tell the application that messages of *run* will not come, and its queues that it was told."""
         for queue in self._consumers():
@@ -233,6 +219,21 @@ class Delivery:
         for queue in self._live():
             queue.end()
         self._queues = ()
+
+    # ── for each queue (queue.Consumers) ────────────────────────────────────────────
+
+    def closing(self, closed: MessageQueue) -> None:
+        self._queues = tuple(reference for reference in self._queues if reference() is not closed)
+
+    def changed(self, run: StreamId) -> None:
+        self._when_taken(run)
+
+    def lost(self, run: StreamId, gap: Gap, counts: bool) -> None:
+        if counts:
+            self._when_skipped(run, gap.last)
+        self.emit_gap(gap)
+
+    # ── one message ─────────────────────────────────────────────────────────────────
 
     def _hand_over(self, message: Message, size: int, link: object) -> None:
         if self._debug >= 5:

@@ -32,7 +32,6 @@ class ReplyPath:
         self._reply = WeakMethod(reply)
 
     def reply_to(self, origin: bytes, packets: tuple[object, ...]) -> Deferred[None]:
-        """Send *packets* to the node *origin* alone."""
         reply = self._reply()
         return _over(id_of(origin).decode()) if reply is None else reply(origin, packets)
 
@@ -113,5 +112,4 @@ class PendingDirects:
             deferred.errback(Failure(Unreachable(f"{name}: {why}")))
 
     def footprint(self) -> dict[str, int]:
-        """Entries of every table."""
         return {"unacknowledged": len(self._waiting)}

@@ -46,7 +46,7 @@ class Members:
         """Put the new value of a member into the table, or remove a member that has become a guest."""
         presence = changed.presence
         if presence.role == Role.GUEST:
-            self._forget(changed.origin)
+            self.gone(MemberGone(changed.origin))
             return
         node_id = id_of(changed.origin)
         self._origins[node_id] = changed.origin
@@ -64,7 +64,10 @@ class Members:
 
     def gone(self, gone: MemberGone) -> None:
         """Remove a member that the roster has forgotten."""
-        self._forget(gone.origin)
+        node_id = id_of(gone.origin)
+        self._origins.pop(node_id, None)
+        if (known := self._table.pop(node_id, None)) is not None:
+            self._tell_gone(known)
 
     def new_run(self, _: NewRun) -> None:
         """Remove all members: a new run of the core has begun, whose roster is empty."""
@@ -74,12 +77,6 @@ class Members:
         for member in gone:
             self._tell_gone(member)
 
-    def _forget(self, origin: bytes) -> None:
-        node_id = id_of(origin)
-        self._origins.pop(node_id, None)
-        if (known := self._table.pop(node_id, None)) is not None:
-            self._tell_gone(known)
-
     def _tell_gone(self, member: Member) -> None:
         self._publish(msgspec.structs.replace(member, state=GONE, since=self._wall_clock()))
 
@@ -88,5 +85,4 @@ class Members:
         return self._origins.get(node_id)
 
     def footprint(self) -> dict[str, int]:
-        """Entries of every table."""
         return {"members": len(self._table)}

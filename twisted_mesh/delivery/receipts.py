@@ -133,13 +133,10 @@ class Receipt:
 
 
 class ReceiptCore(Interface):
-    """The part of the core's driver that receipts need."""
+    """The part of the core's driver that receipts need (runtime.driver.Driver)."""
 
-    def handle(self, event: events.Event) -> None:
-        """Let the core handle *event*."""
-
-    def holders(self, sequence: int) -> Holders | None:
-        """Which members have the own message *sequence* now; None if its receipt is not open."""
+    def handle(self, event: events.Event) -> None: ...
+    def holders(self, sequence: int) -> Holders | None: ...
 
 
 class Receipts:
@@ -218,7 +215,6 @@ class Receipts:
         receipt._tell()
 
     def stop(self) -> None:
-        """Close all receipts."""
         failure = Failure(NotRunning("the service stopped before everybody had the message"))
         receipts = [*self._unnumbered.values(), *self._open.values()]
         self._unnumbered.clear()

@@ -10,26 +10,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection
+from itertools import chain, combinations, product, starmap
 from random import Random
 from typing import Any, Final
 
+from twisted.internet import error, interfaces
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import (
-    CannotListenError,
-    ConnectingCancelledError,
-    ConnectionLost,
-    ConnectionRefusedError,
-    TimeoutError,
-)
-from twisted.internet.interfaces import (
-    IDelayedCall,
-    IListeningPort,
-    IProtocol,
-    IProtocolFactory,
-    IStreamClientEndpoint,
-    IStreamServerEndpoint,
-)
+from twisted.internet.interfaces import IDelayedCall, IListeningPort, IProtocol, IProtocolFactory
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -60,7 +48,7 @@ class MemoryPort:
         return IPv4Address("TCP", *self._address)
 
 
-@implementer(IStreamServerEndpoint)
+@implementer(interfaces.IStreamServerEndpoint)
 class MemoryServerEndpoint:
     """An endpoint at which a service listens."""
 
@@ -71,14 +59,14 @@ class MemoryServerEndpoint:
         def bind(_: None) -> IListeningPort:
             ports = self._network.ports
             if self._address in ports:
-                raise CannotListenError(*self._address, OSError("taken"))
+                raise error.CannotListenError(*self._address, OSError("taken"))
             port = ports[self._address] = MemoryPort(self._network, self._address, protocolFactory)
             return port
 
         return succeed(None).addCallback(bind)
 
 
-@implementer(IStreamClientEndpoint)
+@implementer(interfaces.IStreamClientEndpoint)
 class MemoryClientEndpoint:
     """An endpoint that a service dials."""
 
@@ -98,7 +86,7 @@ class MemoryClientEndpoint:
 
     def _cancelled(self, dialled: Deferred[IProtocol], call: IDelayedCall) -> None:
         call.cancel()
-        dialled.errback(Failure(ConnectingCancelledError(IPv4Address("TCP", *self._target))))
+        dialled.errback(Failure(error.ConnectingCancelledError(IPv4Address("TCP", *self._target))))
 
     def _made(self, dialled: Deferred[IProtocol], factory: IProtocolFactory, deaths: int) -> None:
         network = self._network
@@ -106,9 +94,9 @@ class MemoryClientEndpoint:
         if network.deaths[self._source] > deaths:
             return  # the process that dialled was killed
         if network.is_partitioned(frozenset((self._source, self._target[0]))):
-            dialled.errback(Failure(TimeoutError()))
+            dialled.errback(Failure(error.TimeoutError()))
         elif port is None:
-            dialled.errback(Failure(ConnectionRefusedError(111, "Connection refused")))
+            dialled.errback(Failure(error.ConnectionRefusedError(111, "Connection refused")))
         else:
             dialled.callback(network.pair(self._source, self._target, factory, port.factory))
 
@@ -210,7 +198,7 @@ class MemoryNetwork:
     def cut(self, one: str, other: str) -> None:
         """Cut every connection between two hosts without a goodbye; both operating systems notice."""
         for end in self.between(one, other):
-            end.lose(ConnectionLost("cut"))
+            end.lose(error.ConnectionLost("cut"))
 
     def unplug(self, one: str, other: str) -> None:
         """Lose every byte on the connections between two hosts; neither operating system notices."""
@@ -222,14 +210,8 @@ class MemoryNetwork:
 
         Bytes that were sent wait, as with TCP.
         """
-        self._partitioned = {
-            frozenset((one, other))
-            for group in groups
-            for rest in groups
-            if rest is not group
-            for one in group
-            for other in rest
-        }
+        pairs = chain.from_iterable(starmap(product, combinations(groups, 2)))
+        self._partitioned = set(map(frozenset, pairs))
         late, self._late = self._late, []
         for end in late:
             self.finish(end)

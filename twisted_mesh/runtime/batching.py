@@ -47,7 +47,6 @@ class Batching:
         return len(self._entries) - 1
 
     def put_first(self, entries: list[bytes]) -> None:
-        """Put *entries* before all other messages."""
         self._entries[:0] = entries
         self.bytes += sum(map(len, entries))
 

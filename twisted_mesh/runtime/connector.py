@@ -67,17 +67,21 @@ class Connector:
         return Deferred.fromCoroutine(self._link_to(address, in_time))
 
     def exchange_with(self, address: PeerAddress) -> Deferred[MeshProtocol]:
-        """Begin an exchange with the node at *address*.
-
-        :return: fires with the connection when the node has proven its identity.
-        """
+        """Begin an exchange with the node at *address*; fires when that has proven its identity."""
         return Deferred.fromCoroutine(
             self._in_turn(address, Purpose.EXCHANGE, MeshProtocol.when_proven, told=False)
         )
 
     async def _link_to(self, address: PeerAddress, in_time: bool) -> MeshProtocol:
         renewals = self._driver.renewals
-        link = partial(self._in_turn, address, Purpose.JOIN, self._neighbour, told=False, in_time=in_time)
+        link = partial(
+            self._in_turn,
+            address,
+            Purpose.JOIN,
+            self._neighbour,
+            told=False,
+            in_time=in_time,
+        )
         try:
             return await link()
         except RemoteError:
@@ -116,7 +120,6 @@ class Connector:
             each.cancel()
 
     def footprint(self) -> dict[str, int]:
-        """Entries of every table."""
         return {"told_dials": len(self._dialling), **self._endpoints.footprint()}
 
     def _failed(self, failure: Failure, contact: Contact) -> None:
@@ -237,10 +240,10 @@ class Connector:
         abort_unfinished(link.transport)
 
     def _neighbour(self, link: MeshProtocol) -> Deferred[MeshProtocol]:
-        """Fires when *link*, or another link to its node that is kept instead, is in the routing table."""
         return Deferred.fromCoroutine(self._in_table(link))
 
     async def _in_table(self, link: MeshProtocol) -> MeshProtocol:
+        """Wait until *link*, or another link to its node that is kept instead, is in the routing table."""
         try:
             return await link.when_up()
         except RemoteError as error:

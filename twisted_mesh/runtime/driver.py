@@ -12,7 +12,7 @@ newer epoch of this node's key, a new run of the core begins within the run of t
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Final, assert_never
 
@@ -24,8 +24,6 @@ from twisted.python.failure import Failure
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.handshake import LocalNode
-from twisted_mesh.core.history.reader import Messages
-from twisted_mesh.core.history.storage import Missing
 from twisted_mesh.core.node import Node
 from twisted_mesh.core.overlay.views import Randomness
 from twisted_mesh.errors import NotRunning, Reason, RemoteError
@@ -172,13 +170,6 @@ class Driver:
     def holders(self, sequence: int) -> events.Holders | None:
         """Which members have the own message *sequence*; None if its receipt is not open."""
         return self.node.holders(sequence)
-
-    def read(self, run: events.StreamId, after: int, upto: int, most: int) -> Iterator[Messages | Missing]:
-        """The messages of *run* after number *after* that the history holds (core.history.reader.read).
-
-        :raises StoreError: they cannot be read now.
-        """
-        return self.node.read(run, after, upto, most)
 
     @property
     def counts(self) -> Counter[str]:

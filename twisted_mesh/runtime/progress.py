@@ -92,7 +92,6 @@ class Progress:
         self.look()
 
     def footprint(self) -> dict[str, int]:
-        """Entries of every table."""
         return {"runs_in_progress": len(self._behind)}
 
     def look(self) -> None:

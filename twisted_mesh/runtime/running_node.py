@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from typing import Any, TypeVar
 
@@ -28,7 +28,8 @@ from twisted_mesh.core import events
 from twisted_mesh.core.broadcast.joining import MOST_CLAIMED
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
-from twisted_mesh.core.history.storage import Restored, Store
+from twisted_mesh.core.history.reader import Messages
+from twisted_mesh.core.history.storage import Missing, Restored, Store
 from twisted_mesh.core.node import Node
 from twisted_mesh.core.status import Status
 from twisted_mesh.delivery.backlog import Backlog
@@ -118,7 +119,7 @@ class RunningNode:
             self._receipts = Receipts(clock, driver, delivery.listeners.emit)
             self._directs = PendingDirects(driver.handle)
             self._progress = Progress(clock, driver, delivery, store is not None)
-            self._backlog = Backlog(clock, delivery, driver.read, self._sources, config.store_retry)
+            self._backlog = Backlog(clock, delivery, self._read, self._sources, config.store_retry)
             undo.callback(self._backlog.stop)
             untaken = list(restored.untaken(local_node.origin))
             self._progress.begin(untaken)
@@ -168,7 +169,6 @@ class RunningNode:
         return peers, Rejoin(config, book, dials, redial, table, known, local_node.profile.overlay)
 
     def _subscribe(self) -> None:
-        """Fill the table of events."""
         on, connections, reports, progress = (
             self._dispatch.on,
             self.connections,
@@ -206,6 +206,9 @@ class RunningNode:
             on(events.Stored, self.driver.handle)
             on(NotStored, lambda not_stored: reports.failed(not_stored.error))
             on(Handled, lambda _: writer.look(self.driver.node))
+
+    def _read(self, run: events.StreamId, after: int, upto: int, most: int) -> Iterator[Messages | Missing]:
+        return self.driver.node.read(run, after, upto, most)  # of the present run of the core
 
     def _deliver(self, deliver: events.Deliver) -> None:
         source = self._sources.of((deliver.origin, deliver.epoch), deliver.sent, deliver.verified)
@@ -254,7 +257,7 @@ class RunningNode:
         self.driver.handle(events.Skipped(run, sequence))
         self._progress.taken(run)
 
-    # ── for the service ─────────────────────────────────────────────────────────────
+    # ── the methods of a service that need a run (described there) ──────────────────
 
     def dial_out(self, peers: Iterable[PeerAddress]) -> None:
         """Dial *peers*, and nodes that were linked in earlier runs of the service."""
@@ -263,16 +266,13 @@ class RunningNode:
         if self._rejoin is not None:
             self._rejoin.begin()
 
-    def when_joined(self) -> Deferred[None]:
-        """Fires when a neighbour has sent its roster (MeshService.joined)."""
+    def joined(self) -> Deferred[None]:
         return succeed(None) if self.status().joined else self._joined.wait()
 
-    def when_key_in_use(self) -> Deferred[KeyInUse]:
-        """Fires when another node is proven to use the key (MeshService.key_in_use)."""
+    def key_in_use(self) -> Deferred[KeyInUse]:
         return self._key_lost.wait() if self._key_in_use is None else succeed(self._key_in_use)
 
     def connect(self, address: PeerAddress) -> Deferred[MeshProtocol]:
-        """Link with the node at *address*, and keep the link up (MeshService.connect)."""
         connecting = Deferred.fromCoroutine(self._connect(address))
         self._connecting[connecting] = None
 
@@ -298,7 +298,6 @@ class RunningNode:
     def send(
         self, type: int, packets: tuple[object, ...], *, whisper: bool, receipt: bool
     ) -> Receipt | None:
-        """Send a message to everyone, or to direct peers only (MeshService.send)."""
         entry = pack_entry(type, packets, asks=receipt)
         place: int | None = None
         if whisper:
@@ -315,7 +314,6 @@ class RunningNode:
         return self._receipts.ask(place) if receipt and place is not None else None
 
     def drained(self) -> Deferred[None]:
-        """Fires when own messages can be sent again (MeshService.drained)."""
         if self.driver.node.has_key_conflict:
             return self._key_is_back.wait()
         if self.writer is None or not self.writer.full:
@@ -323,7 +321,6 @@ class RunningNode:
         return self.writer.writable().addCallback(lambda _: self.driver.drained())
 
     def send_to(self, member: bytes, type: int, packets: tuple[object, ...]) -> Deferred[None]:
-        """Send a message to the node with the id *member* alone (MeshService.send_to)."""
         link = self.connections.table.get(member)
         known = self.members.origin(member) if link is None or link.peer is None else link.peer.origin
         if known is None:
@@ -338,7 +335,6 @@ class RunningNode:
         return self._directs.send(origin, id_of(origin).decode(), entry)
 
     async def handed_over(self, timeout: float) -> None:
-        """Wait until a neighbour has read every message sent so far (MeshService.handed_over)."""
         await handed_over(self.driver, self._clock, timeout)
 
     async def stop(self) -> None:

@@ -29,7 +29,6 @@ class Timers:
         self._calls[timer] = self._clock.callLater(delay, self._fire, TimerFired(timer))
 
     def stop(self) -> None:
-        """Cancel all timers."""
         for call in self._calls.values():
             if call.active():
                 call.cancel()
