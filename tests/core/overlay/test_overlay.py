@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 from random import Random
-
-from twisted.trial.unittest import SynchronousTestCase
+from typing import Any
 
 from tests.core.network import contact_of, link_of
+from tests.core.overlay_case import OverlayCase
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.effects import Effects
-from twisted_mesh.core.events import Send
-from twisted_mesh.core.link import Link
 from twisted_mesh.core.overlay.overlay import WALKS, Overlay
 from twisted_mesh.core.overlay.search import PATIENCE
 from twisted_mesh.core.rate import WALK_BURST
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.membership import Contact, ForwardJoin, Purpose, Shuffle, ShuffleReply
 
-Frame = ForwardJoin | Shuffle | ShuffleReply
 
-
-class OverlayCase(SynchronousTestCase):
-    """An overlay whose links, dials and frames are looked at; node n is linked over link n."""
+class WholeOverlayCase(OverlayCase):
+    """An overlay with everything that belongs to it."""
 
     def setUp(self) -> None:
-        self.effects = Effects((contact_of(0).id, 1))
-        self.made = self.effects.begin()
-        self.sent_frames: list[tuple[int, Frame]] = []
+        super().setUp()
         self.ended: list[int] = []
-        self.links: dict[int, Link] = {}
-        self.dialled: list[tuple[int, Purpose]] = []
-        self.may_dial = True
-        self.now = 1000.0
         self.overlay = self.make()
 
     def make(self, *, dialable: bool = True, **config: float) -> Overlay:
@@ -39,30 +28,11 @@ class OverlayCase(SynchronousTestCase):
         me = contact_of(0) if dialable else None
         return Overlay(me, contact_of(0).id, self.config, Random(1), self.effects, self.dial)
 
-    def dial(self, contact: Contact, purpose: Purpose, now: float) -> bool:
-        self.assertEqual(now, self.now)
-        if self.may_dial:
-            self.dialled.append((int(contact.id), purpose))
-        return self.may_dial
-
-    @property
-    def sent(self) -> list[tuple[int, Frame]]:
-        """What was sent since this was last cleared."""
-        for effect in self.made:
-            assert isinstance(effect, Send) and isinstance(effect.frame, Frame)
-            self.sent_frames += [(number, effect.frame) for number in effect.links]
-        self.made.clear()
-        return self.sent_frames
-
     @property
     def closed(self) -> list[int]:
         """The links it wants ended."""
         self.ended += [link.number for link, _, _ in self.effects.take_ending()]
         return self.ended
-
-    def over(self, number: int) -> Link:
-        """The link of that number."""
-        return self.links.setdefault(number, link_of(number, contact_of(number)))
 
     def open(
         self,
@@ -101,14 +71,14 @@ class OverlayCase(SynchronousTestCase):
         """How many contacts there are for later."""
         return self.overlay.footprint()["passive_view"]
 
-    def frames(self, kind: type[Frame]) -> list[tuple[int, Frame]]:
-        """What was sent of one kind since the last look."""
+    def frames(self, kind: type[ForwardJoin | Shuffle | ShuffleReply]) -> list[tuple[int, Any]]:
+        """The frames of one kind that were sent since the last look."""
         found = [(number, frame) for number, frame in self.sent if isinstance(frame, kind)]
         self.sent.clear()
         return found
 
 
-class TestRoom(OverlayCase):
+class TestRoom(WholeOverlayCase):
     """Who is admitted."""
 
     def test_who_wants_or_needs_the_link_is_always_admitted(self) -> None:
@@ -187,7 +157,7 @@ class TestRoom(OverlayCase):
         self.assertEqual(self.overlay.footprint()["overlay_dials"], 1)
 
 
-class TestLinks(OverlayCase):
+class TestLinks(WholeOverlayCase):
     """What becomes of a node when its link is gone."""
 
     def test_a_neighbour_that_is_lost_is_remembered(self) -> None:
@@ -262,10 +232,10 @@ class TestLinks(OverlayCase):
         self.assertEqual(self.overlay.contacts(), [place])
 
 
-class TestWalks(OverlayCase):
+class TestWalks(WholeOverlayCase):
     """The way of a newcomer's address."""
 
-    def newcomers(self) -> list[tuple[int, Frame]]:
+    def newcomers(self) -> list[tuple[int, ForwardJoin]]:
         """The walks that began or went on."""
         return self.frames(ForwardJoin)
 
@@ -392,7 +362,7 @@ class TestWalks(OverlayCase):
         self.assertEqual(len(self.sent), WALK_BURST + 2)
 
 
-class TestInstead(OverlayCase):
+class TestInstead(WholeOverlayCase):
     """Requests to link with another one."""
 
     def ask(self, contact: Contact, left: int = 0) -> None:
@@ -429,7 +399,7 @@ class TestInstead(OverlayCase):
         self.assertEqual(self.overlay.footprint()["moves_declined"], 1)
 
 
-class TestSearch(OverlayCase):
+class TestSearch(WholeOverlayCase):
     """Looking for neighbours."""
 
     def test_alone_it_insists_and_tries_several(self) -> None:
@@ -516,25 +486,17 @@ class TestSearch(OverlayCase):
         purposes = [purpose for _, purpose in self.dialled]
         self.assertEqual(purposes[: PATIENCE + 1], [Purpose.NEIGHBOUR] * PATIENCE + [Purpose.URGENT])
 
-    def test_nobody_is_dialled_without_need(self) -> None:
-        for index in range(1, 6):
-            self.link(index)
-        self.know(*range(10, 20))
-        self.wait(100)
-        self.assertEqual(self.dialled, [])
 
-
-class TestShuffles(OverlayCase):
+class TestShuffles(WholeOverlayCase):
     """Contacts go round."""
 
     def shuffles(self) -> list[tuple[int, Shuffle]]:
         """The walks that began or went on."""
-        return [(number, frame) for number, frame in self.frames(Shuffle) if isinstance(frame, Shuffle)]
+        return self.frames(Shuffle)
 
     def replies(self) -> list[tuple[int, ShuffleReply]]:
         """The answers that went out."""
-        found = self.frames(ShuffleReply)
-        return [(number, frame) for number, frame in found if isinstance(frame, ShuffleReply)]
+        return self.frames(ShuffleReply)
 
     def one(self) -> tuple[int, Shuffle]:
         """The next one this node begins."""

@@ -8,6 +8,7 @@ from random import Random
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core.network import contact_of, link_of
+from tests.core.overlay_case import OverlayCase
 from tests.support.length import at_length
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.effects import Effects
@@ -223,36 +224,15 @@ class TestAnyOrder(SynchronousTestCase):
         self.assertGreater(closed, GRAPHS)  # it was not for want of moves
 
 
-class TestRules(SynchronousTestCase):
+class TestRules(OverlayCase):
     """One node, step by step: each rule that the argument needs."""
 
     def setUp(self) -> None:
+        super().setUp()
         self.active = ActiveView()
-        self.links: dict[int, Link] = {}
-        self.sent_frames: list[tuple[int, ForwardJoin]] = []
-        self.dialled: list[Contact] = []
         self.closed: list[int] = []
-        self.may_dial = True
-        self.now = 100.0
         self.config = MeshConfig()
-        effects = Effects((contact_of(0).id, 1))
-        self.made = effects.begin()
-        self.moves = Rewiring(self.active, self.config, Random(1), effects, self.dial)
-
-    @property
-    def sent(self) -> list[tuple[int, ForwardJoin]]:
-        """What was sent since this was last cleared."""
-        for effect in self.made:
-            assert isinstance(effect, Send) and isinstance(effect.frame, ForwardJoin)
-            self.sent_frames += [(number, effect.frame) for number in effect.links]
-        self.made.clear()
-        return self.sent_frames
-
-    def dial(self, contact: Contact, purpose: Purpose, now: float) -> bool:
-        self.assertEqual((purpose, now), (Purpose.URGENT, self.now))  # it is admitted in any case
-        if self.may_dial:
-            self.dialled.append(contact)
-        return self.may_dial
+        self.moves = Rewiring(self.active, self.config, Random(1), self.effects, self.dial)
 
     def asked(self, number: int, contact: Contact) -> None:
         """The node over that link asks this one to link with *contact* instead."""
@@ -265,10 +245,6 @@ class TestRules(SynchronousTestCase):
     def note(self, link: Link | None) -> None:
         """A link is to end, or none."""
         self.closed += [] if link is None else [link.number]
-
-    def over(self, number: int) -> Link:
-        """The link of that number."""
-        return self.links.setdefault(number, link_of(number, contact_of(number), host="10.0.0.1"))
 
     def node(
         self, index: int, *, up: bool = True, address: bool = True, host: str = "10.0.0.1"
@@ -428,7 +404,7 @@ class TestRules(SynchronousTestCase):
     def test_a_request_is_followed_when_the_other_link_is_up(self) -> None:
         self.node(1)
         self.asked(1, contact_of(2))
-        self.assertEqual(self.dialled, [contact_of(2)])
+        self.assertEqual(self.dialled, [(2, Purpose.URGENT)])
         self.node(2, up=False)
         self.up(3)
         self.assertEqual(self.closed, [])
