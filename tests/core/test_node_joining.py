@@ -126,14 +126,8 @@ class TestComparing(NodeTestCase):
         runs = {(origin_of("dora"), 1): 5, (origin_of("emil"), 1): 2}
         self.assertEqual((frame, ping), (digest(runs.items()), PING))
 
-    def test_where_one_of_them_is_new_it_is_a_snapshot(self) -> None:
-        self.assertEqual(len(self.snapshots(self.open(2, "bert"))), 1)
-
     def test_a_link_is_up_with_the_peers_digest(self) -> None:
         self.assertEqual(of(self.meet(2, "bert", dora=5, emil=2), LinkUp), [LinkUp(2)])
-
-    def test_equal_buckets_are_not_answered(self) -> None:
-        self.assertEqual(self.haves(self.meet(2, "bert", dora=5, emil=2), 2), [])
 
     def test_a_bucket_that_differs_is_answered_with_what_is_held(self) -> None:
         self.assertEqual(self.haves(self.meet(2, "bert", dora=3, emil=2), 2), [("dora", 1, 5)])
@@ -181,9 +175,3 @@ class TestComparing(NodeTestCase):
         self.assertEqual(of(self.wait(100), Send), [])
         self.up(2, "bert")
         self.assertEqual(len(self.frames(self.wait(31), 2)), 1)
-
-    def test_what_a_lost_frame_left_out_is_found_by_comparing(self) -> None:
-        self.up(2, "bert")
-        effects = self.receive(2, digest([((origin_of("dora"), 1), 7), ((origin_of("emil"), 1), 2)]))
-        self.assertEqual(self.haves(effects, 2), [("dora", 1, 5)])
-        self.assertEqual(self.wants(self.receive(2, have("dora", 1, 7)), 2), [("dora", 6, 7)])

@@ -228,14 +228,6 @@ class TestRoom(RosterTestCase):
         super().setUp()
         self.make(members_limit=3)
 
-    def test_where_all_are_there_the_newcomer_waits(self) -> None:
-        for name in ("anna", "bert", "cleo"):
-            self.take(presence(name))
-        self.assertIsNone(self.take(presence("dora")))
-        self.assertIsNone(self.state("dora"))
-        self.assertEqual(len(self.roster), 3)
-        self.assertIs(self.take(presence("anna", 2)), False)  # those are heard
-
     def test_who_is_gone_longest_makes_room(self) -> None:
         self.take(presence("anna"))
         for name in ("bert", "cleo"):

@@ -131,10 +131,6 @@ class TestDrawing(ExchangeTestCase):
             of(self.wait(80), Dial), [Dial(Contact(contact("bert").id, HOST, 5555), Purpose.EXCHANGE)]
         )
 
-    def test_and_in_earlier_runs(self) -> None:
-        self.handle(Known([contact("cleo")]))
-        self.assertEqual(self.draw(2), ["cleo"] * 2)
-
     def test_not_while_it_is_linked(self) -> None:
         self.open(2, "bert", address=(HOST, port("bert")))
         self.receive(2, ALL)

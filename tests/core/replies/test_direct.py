@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.core.network import acknowledged, closing, direct, of, origin_of, presence
 from tests.core.node_case import ALL
 from tests.core.replies_case import RepliesTestCase
-from twisted_mesh.core.events import Deliver, DirectEnded, Effect, LinkClosed, SendDirect, Timer
+from twisted_mesh.core.events import Deliver, DirectEnded, Effect, SendDirect, Timer
 from twisted_mesh.core.replies.routes import DETOURS, MOST_HOPS
 from twisted_mesh.core.replies.senders import WINDOW, Incoming
 from twisted_mesh.errors import Reason
@@ -504,10 +504,6 @@ class TestAttacks(RepliesTestCase):
             self.receive(2, direct("bert", "me", number))
         self.assertEqual((self.verified, self.count("dropped_directs")), (10, 90))
         self.assertEqual(self.got(self.receive(3, direct("cleo", "me", 1))), [1])
-
-    def test_a_link_that_is_gone_brings_nothing(self) -> None:
-        self.handle(LinkClosed(2))
-        self.assertEqual(self.receive(2, direct("bert", "me", 1)), [])
 
     def test_a_timer_too_many_does_no_harm(self) -> None:
         self.handle(SendDirect(1, origin_of("dora"), b"x"))

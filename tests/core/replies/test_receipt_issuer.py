@@ -21,7 +21,7 @@ from tests.core.network import (
     signed_record,
 )
 from tests.core.replies_case import RepliesTestCase
-from twisted_mesh.core.events import Accepted, Awaited, Effect, Forget, Leaving, ReceiptClosed, Send, Timer
+from twisted_mesh.core.events import Accepted, Awaited, Effect, Forget, Leaving, ReceiptClosed, Send
 from twisted_mesh.core.handshake import Profile
 from twisted_mesh.core.replies.receipt_tracker import RANGES_MOST
 from twisted_mesh.core.replies.routes import MOST_HOPS
@@ -377,12 +377,6 @@ class TestPacing(RepliesTestCase):
             self.assertLessEqual(1000 * count / 20, 550)
             self.assertGreater(count, 8)
 
-    def test_each_author_has_a_pace_of_its_own(self) -> None:
-        self.get(1)
-        self.get(1, author="cleo", link=3)
-        effects = self.wait(0)
-        self.assertEqual(self.receipts(effects, 1) + self.receipts(effects, 3), [("me", 1, 1)] * 2)
-
     def test_of_too_many_authors_the_pace_of_one_is_forgotten(self) -> None:
         self.begin(open_streams=3)
         for name in ("dora", "emil", "fred", "anna", "bert"):
@@ -702,10 +696,6 @@ class TestAttacks(RepliesTestCase):
         junk = structs.replace(receipt("bert", "me", 1, 1), array=b"\x91\1")
         self.assertEqual(self.closed(self.bring(2, junk)), [(2, Reason.SHAPE)])
 
-    def test_before_the_frontier(self) -> None:
-        self.open(4, "emil")
-        self.assertEqual(self.closed(self.bring(4, receipt("bert", "me", 1, 1))), [(4, Reason.ORDER)])
-
     def test_for_an_earlier_run_of_the_own_key(self) -> None:
         self.make(epoch=2)
         for number, name in enumerate(("anna", "bert"), 1):
@@ -762,6 +752,3 @@ class TestAttacks(RepliesTestCase):
         body = join_entries(entries("x")) + b"junk"
         self.receive(1, signed(Batch(origin_of("dora"), 1, 1, 1, 0, 0, body)))
         self.no_receipts(self.take(1) + self.wait(100))
-
-    def test_a_timer_too_many_does_no_harm(self) -> None:
-        self.no_receipts(self.fire(Timer.REPLIES, self.now))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.core.network import asking, batch, direct, of, origin_of, receipt
 from tests.core.replies_case import RepliesTestCase
 from twisted_mesh.core.events import Deliver, Timer
+from twisted_mesh.errors import Reason
 from twisted_mesh.wire.replies import Receipts
 
 
@@ -54,9 +55,4 @@ class TestReversePath(RepliesTestCase):
     def test_before_the_frontier_nothing_counts(self) -> None:
         for frame in (Receipts([receipt("anna", "me", 1, 1)]), direct("anna", "me", 1)):
             self.open(9, "emil")
-            self.assertEqual(len(self.closed(self.receive(9, frame))), 1)
-
-    def test_both_are_counted_by_name(self) -> None:
-        self.receive(2, Receipts([receipt("a made-up name", "me", 1, 1)]))
-        self.receive(2, direct("a made-up name", "me", 1))
-        self.assertEqual((self.count("stray_receipts"), self.count("stray_directs")), (1, 1))
+            self.assertEqual(self.closed(self.receive(9, frame)), [(9, Reason.ORDER)])
