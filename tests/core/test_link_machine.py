@@ -13,12 +13,7 @@ from twisted_mesh.core.arriving import REPORTED_AFTER
 from twisted_mesh.core.events import Arriving
 from twisted_mesh.core.handshake import Handshake, LocalNode, Peer, Side
 from twisted_mesh.core.link_machine import Left, LinkEvent, LinkMachine, Phase
-from twisted_mesh.errors import (
-    EncryptionMismatch,
-    HandshakeTimeout,
-    Reason,
-    RemoteError,
-)
+from twisted_mesh.errors import EncryptionMismatch, HandshakeTimeout, Reason, RemoteError
 from twisted_mesh.identity import Identity, verify
 from twisted_mesh.network import Protocol
 from twisted_mesh.wire import codec

@@ -79,10 +79,7 @@ class TestPackEntry(SynchronousTestCase):
 
     def test_packets_keep_their_type(self) -> None:
         packets = ["ü", b"\xff", 1, 1.0, True, None, "", b"", 0, -0.0, False, [], {}]
-        packets += [
-            [1, [b"x", {"k": [None, 1.5]}]],
-            {"a": {"b": b"c"}, b"a": 1, 2: 3, None: 4, 0.5: 5},
-        ]
+        packets += [[1, [b"x", {"k": [None, 1.5]}]], {"a": {"b": b"c"}, b"a": 1, 2: 3, None: 4, 0.5: 5}]
         got = round_trip(*packets)
         self.assertEqual(got, [0, 0x30, *packets])
         self.assertEqual(repr(got), repr([0, 0x30, *packets]))
@@ -92,13 +89,7 @@ class TestPackEntry(SynchronousTestCase):
 
     def test_any_other_type_is_refused_wherever_it_is(self) -> None:
         for value in FOREIGN:
-            for packets in (
-                [value],
-                ["x", [1, value]],
-                [{"k": [value]}],
-                [(value,)],
-                [{"k": value}],
-            ):
+            for packets in ([value], ["x", [1, value]], [{"k": [value]}], [(value,)], [{"k": value}]):
                 self.assertRaises(TypeError, pack_entry, 0, packets)
 
     def test_a_dict_key_is_a_scalar(self) -> None:

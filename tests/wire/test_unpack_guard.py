@@ -52,15 +52,7 @@ class TestCheck(SynchronousTestCase):
             self.assert_refused(bytes((head,)) + bytes(20))
 
     def test_4096_numbers_as_keys_pass_and_no_more(self) -> None:
-        for number in (
-            b"\0",
-            b"\x7f",
-            b"\xe0",
-            b"\xff",
-            b"\xcc\0",
-            b"\xd3" + bytes(8),
-            b"\xca" + bytes(4),
-        ):
+        for number in (b"\0", b"\x7f", b"\xe0", b"\xff", b"\xcc\0", b"\xd3" + bytes(8), b"\xca" + bytes(4)):
             for many in (MAX_NUMBER_KEYS, MAX_NUMBER_KEYS + 1):
                 value = b"\xde" + many.to_bytes(2, "big") + (number + b"\0") * many
                 if many == MAX_NUMBER_KEYS:
@@ -82,14 +74,7 @@ class TestCheck(SynchronousTestCase):
             check(body(b"\xde\x20\0" + (key + b"\0") * 0x2000))
 
     def test_32_lists_and_dicts_pass_and_no_more(self) -> None:
-        for level in (
-            b"\x91",
-            b"\xdc\0\1",
-            b"\xdd\0\0\0\1",
-            b"\x81\0",
-            b"\xde\0\1\0",
-            b"\xdf\0\0\0\1\0",
-        ):
+        for level in (b"\x91", b"\xdc\0\1", b"\xdd\0\0\0\1", b"\x81\0", b"\xde\0\1\0", b"\xdf\0\0\0\1\0"):
             check(body(level * MAX_DEPTH + b"\0"))
             self.assert_refused(level * (MAX_DEPTH + 1) + b"\0")
             self.assert_refused(level * 100_000)
