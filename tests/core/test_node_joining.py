@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
-from tests.core.network import batch, closing, entry, forged, have, of, origin_of, presence, roster, want
-from tests.core.node_case import PING, NodeTestCase
+from random import Random
+
+from tests.core.network import (
+    batch,
+    closing,
+    entry,
+    forged,
+    have,
+    local_node,
+    of,
+    origin_of,
+    presence,
+    roster,
+    want,
+)
+from tests.core.node_case import ALL, PING, NodeTestCase
 from twisted_mesh.core.broadcast.digest import digest
 from twisted_mesh.core.events import EpochConflict, KeyInUse, LinkClosed, LinkUp, Send
 from twisted_mesh.errors import Reason
@@ -88,6 +102,33 @@ class TestOwnKeyElsewhere(NodeTestCase):
         effects = self.receive(1, snapshot, roster(presence("dora")), batch("dora", 1), presence("emil"))
         self.assertEqual((self.closed(effects), self.delivered(effects)), ([], []))
         self.assertEqual(len(self.node.roster), 0)
+
+    def test_claims_begin_one_run_in_the_life_of_a_process(self) -> None:
+        # Else who claims, again and again, keeps a starting node out for as long.
+        self.assertEqual(of(self.up(1, "bert", entry("me", 1, epoch=7)), EpochConflict), [EpochConflict(7)])
+        self.node, _ = self.node.next_run(local_node("me", 8), Random(1))
+        self.open(2, "anna")
+        effects = self.up(3, "bert", entry("me", 1, epoch=9), entry("dora", 4))
+        self.assertEqual((of(effects, EpochConflict), of(effects, LinkUp)), ([], [LinkUp(3)]))
+        self.assertEqual(self.closed(effects), [])
+        self.assertEqual(self.delivered(self.receive(3, batch("dora", 5))), [(5, [5])])
+
+    def test_nor_does_a_claim_once_a_message_was_given_to_a_neighbour(self) -> None:
+        # That neighbour would have it twice: of both runs.
+        self.open(1, "anna")
+        self.assertEqual(self.sent(self.publish("a"), 1), [(1, 1)])
+        self.open(2, "bert")
+        effects = self.receive(2, Snapshot(True, [entry("me", 1, epoch=7)]))
+        self.assertEqual((of(effects, EpochConflict), self.closed(effects)), ([], []))
+        self.assertEqual(of(self.receive(1, ALL), LinkUp), [LinkUp(1)])
+
+    def test_what_the_claim_is_of_is_asked_for_and_proves_it(self) -> None:
+        self.open(1, "anna")
+        self.publish("a")
+        effects = self.up(2, "bert", entry("me", 1, epoch=7, low=1))
+        self.assertEqual(self.wants(effects, 2), [("me", 1, 1)])
+        effects = self.receive(2, batch("me", 1, epoch=7))
+        self.assertEqual(of(effects, KeyInUse), [KeyInUse(7)])
 
     def test_a_claim_of_a_later_run_is_no_proof_once_settled(self) -> None:
         # Anyone could make a node stop by claiming it.

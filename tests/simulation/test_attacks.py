@@ -52,6 +52,10 @@ class TestAttacks(SynchronousTestCase):
         stage = self.assert_nothing_comes_of("full-roster", 8)
         self.assertEqual({len(member.node.roster) for member in stage.world.honest()}, {128})
 
+    def test_runs_of_the_own_key_that_never_were_begin_one_new_run(self) -> None:
+        stage = self.assert_nothing_comes_of("claimed-epochs", 9)
+        self.assertGreater(sum(member.renewals for member in stage.world.honest()), 0)
+
     def test_direct_messages_said_again_when_their_senders_could_be_forgotten(self) -> None:
         only_at_length()
         stage = self.assert_nothing_comes_of("replayed-directs", 8)

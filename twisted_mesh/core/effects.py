@@ -30,9 +30,13 @@ from twisted_mesh.wire.membership import Contact, Purpose
 
 @dataclass(eq=False)
 class Effects:
-    """The effects of the event that a node handles, and its timers."""
+    """The effects of the event that a node handles, and its timers.
+
+    :ivar has_published: whether a message of the own run was given to a link.
+    """
 
     _run: StreamId
+    has_published: bool = False
     _effects: list[Effect] = field(default_factory=list)
     _ending: list[tuple[Link, Reason, str]] = field(default_factory=list)
     _timers: dict[Timer, float] = field(default_factory=dict)
@@ -54,6 +58,7 @@ class Effects:
             flow.sent += size
             numbers.append(link.number)
             if mark:
+                self.has_published = True
                 flow.own_marks.append((flow.sent, mark))
         if numbers:
             self._effects.append(Send(numbers, frame, size))

@@ -202,6 +202,8 @@ class Node:
             history.discard(outbox.run)  # its messages are the new run's now
         node = Node(local_node, self._config, randomness, history, settled)
         node.flow.congested = self.flow.congested and not settled  # Drained is still waited for
+        node.membership.conflict.follow(self.membership.conflict)
+        node._broadcast.joining.believes_claims = False
         return node, unsent
 
     @property

@@ -233,7 +233,7 @@ class RunningNode:
             self._reports.failed(error)
             if self.driver.node.settled:
                 return  # no number may be used twice; the core asks again after key_retry seconds
-            local_node = self.driver.local_node()  # the next neighbour that knows the epoch will report it
+            local_node = self.driver.local_node()  # a neighbour that knows the epoch will prove it
         self._key_in_use = None
         self.driver.renew(local_node, _randomness(local_node))
         self._key_is_back.happened(None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable
+from functools import partial
 from math import inf
 from typing import Protocol as Interface
 from typing import assert_never
@@ -40,6 +41,7 @@ class Surroundings(SimClock, Interface):
 
     :ivar seed: of everything that is drawn; :ivar keys: makes keys; :ivar digest: of the network.
     :ivar overlay: whether members look for neighbours by themselves.
+    :ivar published: the last message of each run.
     """
 
     seed: int
@@ -47,6 +49,10 @@ class Surroundings(SimClock, Interface):
     keys: Keys
     overlay: bool
     digest: bytes
+    published: dict[StreamId, int]
+
+    def at(self, when: float, call: Callable[[], None]) -> None:
+        """Do *call* at the time *when*."""
 
     def config_of(self, number: int) -> MeshConfig:
         """The limits of the member with that number."""
@@ -139,6 +145,7 @@ class Member:
     :ivar address: where it can be dialled, or None; :ivar role: and *retention*: as it says of itself.
     :ivar caller: dials for its application, if anybody does.
     :ivar table: its routing table: the link that is the way to each node, by id.
+    :ivar renewals: how many runs its present process has begun besides the first.
     :ivar since: when its run began, or ended; :ivar linked_since: since when it has had a link.
     :ivar held_until: when it does something again.
     :ivar replay: as in INTRO; :ivar store: what it finds again after a crash; None: nothing.
@@ -155,6 +162,7 @@ class Member:
         self.origin, self.sign, self._verify = world.keys(key)
         self.id = id_of(self.origin)
         self.epoch = 0
+        self.renewals = 0
         self.line: Line | None = None
         self.uplink: Line | None = None
         self.replay = 0
@@ -208,11 +216,22 @@ class Member:
         """Begin a run, with what was stored of earlier ones."""
         world = self.world
         self.epoch += 1
+        self.renewals = 0
         self.delivered, self._awaited, self._timers, self.table = {}, {}, {}, {}
         self._held, self.held_until = None, 0.0
         self.since, self.linked_since = world.now, inf
         world.listens(self)
-        local_node = LocalNode(
+        local_node, randomness = self._local_node(), self._randomness()
+        config = world.config_of(self.number)
+        if self.store is None:
+            self.core = Node(local_node, config, randomness)
+        else:
+            self._restore(self.store, local_node, config, randomness)
+        if self.caller is not None:
+            self.caller.started()
+
+    def _local_node(self) -> LocalNode:
+        return LocalNode(
             self.id,
             self.origin,
             self.epoch,
@@ -221,15 +240,31 @@ class Member:
             False,
             self.sign,
             self._verify,
-            Profile(role=self.role, overlay=world.overlay),
+            Profile(role=self.role, overlay=self.world.overlay),
             retention=self.retention,
         )
-        config = world.config_of(self.number)
-        randomness = random.Random(world.seed * 100_003 + self.number * 101 + self.epoch)
-        if self.store is None:
-            self.core = Node(local_node, config, randomness)
-        else:
-            self._restore(self.store, local_node, config, randomness)
+
+    def _randomness(self) -> random.Random:
+        return random.Random(self.world.seed * 100_003 + self.number * 101 + self.epoch)
+
+    def _begin_anew(self, core: Node, above: int) -> None:
+        """Begin a run of a higher epoch in the same process: every link is closed."""
+        if self.core is not core:
+            return
+        world = self.world
+        unsent_of = self.run
+        self.epoch = max(self.epoch, above) + 1
+        self.renewals += 1
+        self.core, unsent = core.next_run(self._local_node(), self._randomness())
+        self._timers, self.table = {}, {}
+        self.since, self.linked_since = world.now, inf
+        for number in list(self.links):
+            world.close(self, number, "a new run begins", Reason.LEAVING)
+        if unsent:
+            world.published.pop(unsent_of)
+            for _ in unsent:
+                world.count_published(self.run)
+            self.handle(events.Publish(unsent, int(world.now * 1000)))
         if self.caller is not None:
             self.caller.started()
 
@@ -361,6 +396,8 @@ class Member:
                 self._told((what.origin, what.epoch), what.first, what.last)
             case events.DirectEnded():
                 self.ended.append(what)
+            case events.EpochConflict():
+                self.world.at(self.world.now, partial(self._begin_anew, self.node, what.epoch))
             case events.Awaited():
                 self._awaited[what.run], self._moved[what.run] = what.taken, None
             case _:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from random import Random
+
 from tests.core.membership_case import MembershipTestCase
-from tests.core.network import batch, closing, forged, of, presence, roster, suspect
+from tests.core.network import batch, closing, forged, local_node, of, presence, roster, suspect
 from tests.core.node_case import ALL, contact
 from twisted_mesh.core.events import (
     Close,
@@ -16,6 +18,7 @@ from twisted_mesh.core.events import (
     SameKey,
 )
 from twisted_mesh.core.handshake import Profile
+from twisted_mesh.core.membership.key_conflict import NEW_RUN_PAUSE
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.membership import PresenceFlags, Purpose
 from twisted_mesh.wire.signed import SignedRecord
@@ -232,6 +235,18 @@ class TestTheEnd(ConflictTestCase):
         self.now += 200
         self.assertEqual(self.begins(self.wait(0)), [])
         self.assertEqual(self.begins(self.wait(3 * INTERVAL)), [EpochConflict(2)])
+
+    def test_at_most_once_a_minute_however_many_later_runs_there_were(self) -> None:
+        # The key's epochs were lost, and the clock went back: an attacker has kept what it signed.
+        leaving = PresenceFlags.LEAVING
+        effects = self.receive(1, self.other(flags=leaving)) + self.wait(0)
+        self.assertEqual(self.begins(effects), [EpochConflict(2)])
+        self.node, _ = self.node.next_run(local_node("me", 3), Random(1))
+        self.up(3, "cleo")
+        self.receive(3, self.other(epoch=4, flags=leaving), self.other(epoch=5, flags=leaving))
+        self.assertTrue(self.node.has_key_conflict)
+        self.assertEqual(self.begins(self.wait(NEW_RUN_PAUSE - 1)), [])
+        self.assertEqual(self.begins(self.wait(1)), [EpochConflict(5)])
 
     def test_where_no_run_can_begin_it_is_tried_again_in_key_retry(self) -> None:
         self.receive(1, self.other(flags=PresenceFlags.LEAVING))

@@ -111,6 +111,7 @@ class Joining:
 
     :ivar settled: whether this node has a base: a neighbour's snapshot has told it where to start.
     :ivar settled_by: the link that this came over, until the peer's roster has come, too.
+    :ivar believes_claims: whether a peer that claims a run of the own key can make this node begin another.
     :ivar is_void: whether the run must begin anew, so that nothing more counts.
     """
 
@@ -123,6 +124,7 @@ class Joining:
         self._effects = effects
         self.settled = settled
         self.settled_by: int | None = None
+        self.believes_claims = True
         self.is_void = False
 
     def tell(self, link: Link, older: Link | None, now: float) -> None:
@@ -152,7 +154,12 @@ class Joining:
             return False
         if self.settled:
             return True
-        if (conflict := epoch_conflict(frontier.snapshot, self._outbox)) is not None:
+        # Claims are unsigned: they count once in the life of a process, and not if a peer could get the
+        # same messages in both runs.  If one is passed over that is true, what it names is pulled, and
+        # proves it.
+        may_begin_anew = self.believes_claims and not self._effects.has_published
+        conflict = epoch_conflict(frontier.snapshot, self._outbox) if may_begin_anew else None
+        if conflict is not None:
             self.is_void = True
             self._effects.emit(EpochConflict(conflict))
             frontier.snapshot = []

@@ -12,6 +12,9 @@ other node's record.
 A record alone does not prove that the other node runs now.  It can be of an own run whose epoch was lost,
 for example because the key's file was restored and the clock set back.  A node is proven if it sends
 another record after its first, or shakes hands with this node.
+
+An attacker may have kept such records, of many runs.  So from one new run to the next a minute passes, over
+all runs of a process.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from twisted_mesh.core.membership.roster import Rank
 from twisted_mesh.wire.membership import Contact, Presence, PresenceFlags
 from twisted_mesh.wire.signed import SignedRecord
 
+NEW_RUN_PAUSE: Final = 60.0  # seconds from one new run to the next: each closes all links (guess)
 _ON_ITS_WAY: Final = 2.0  # seconds a record may take from its author to here (guess)
 
 
@@ -38,7 +42,6 @@ class KeyConflict:
     :ivar signed: its newest record; None if only messages of it came.
     :ivar rank: of that record; (0, 0) without one.
     :ivar contact: the address in that record; None if it is not believed, or the node is gone.
-    :ivar until: when the node counts as gone unless another record comes.
     """
 
     _config: MeshConfig
@@ -47,7 +50,9 @@ class KeyConflict:
     signed: SignedRecord | None = None
     rank: Rank = (0, 0)
     contact: Contact | None = None
-    until: float = inf
+    _until: float = inf  # when the other node counts as gone
+    _earliest: float = -inf  # when a new run may begin
+    _ran_out: float = -inf  # when a new run began last
     _began: float = 0.0
     _heard: float = 0.0
     _is_proven: bool = False
@@ -55,6 +60,15 @@ class KeyConflict:
     def __bool__(self) -> bool:
         """Whether there is a conflict."""
         return self.epoch > 0
+
+    @property
+    def until(self) -> float:
+        """When a new run begins, unless another record of the other node comes."""
+        return max(self._until, self._earliest)
+
+    def follow(self, earlier: KeyConflict) -> None:
+        """Take over from the run that this node's run follows when the next one may begin."""
+        self._earliest = max(earlier._earliest, earlier._ran_out + NEW_RUN_PAUSE)
 
     def recorded(
         self, signed: SignedRecord, presence: Presence, contact: Contact | None, heard: float, now: float
@@ -69,32 +83,32 @@ class KeyConflict:
         self.contact = contact
         self._heard = heard
         if presence.flags & PresenceFlags.LEAVING:
-            self.until = now
+            self._until = now
             return
-        self.until = heard + self._config.presence_missed * presence.interval / 1000
-        if not is_first and self.until > now and heard >= self._began + _ON_ITS_WAY:
+        self._until = heard + self._config.presence_missed * presence.interval / 1000
+        if not is_first and self._until > now and heard >= self._began + _ON_ITS_WAY:
             self._prove()
 
     def published(self, epoch: int, now: float) -> None:
         """Take in that a verified batch of the own key came, of a run above the own one."""
         if epoch > self.epoch:
             self._begin(epoch, now)
-            self.until = now + self._config.presence_missed * self._config.presence_interval
+            self._until = now + self._config.presence_missed * self._config.presence_interval
 
     def met(self, epoch: int, now: float) -> None:
         """Take in that the other node shook hands with this one, in a run above the own one."""
         until = now + self._config.presence_missed * self._config.presence_interval
-        self.until = max(self.until, until) if self else until
+        self._until = max(self._until, until) if self else until
         self._begin(epoch, now)
         self._prove()
 
     def suspected(self, now: float) -> None:
         """Wait ``suspect_patience`` seconds for another record: a neighbour of the node has lost it."""
-        self.until = min(self.until, now + self._config.suspect_patience)
+        self._until = min(self._until, now + self._config.suspect_patience)
 
     def doubt(self, late: float) -> None:
         """Count no silence for the *late* seconds in which this node itself was held up."""
-        self.until += late
+        self._until += late
 
     def over(self, now: float) -> int | None:
         """The epoch above which to begin a new run, if the other node counts as gone; else None.
@@ -103,7 +117,7 @@ class KeyConflict:
         """
         if not self or now < self.until:
             return None
-        self.until = now + self._config.key_retry
+        self._ran_out, self._until = now, now + self._config.key_retry
         self.contact = None
         return self.epoch
 

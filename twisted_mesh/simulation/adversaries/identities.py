@@ -22,7 +22,7 @@ from twisted_mesh.simulation.member import Member, Surroundings
 from twisted_mesh.simulation.trace import AnyFrame
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, pack_entry
-from twisted_mesh.wire.broadcast import Batch, SignedBatch
+from twisted_mesh.wire.broadcast import Batch, SignedBatch, Snapshot, SnapshotEntry
 from twisted_mesh.wire.greeting import Address
 from twisted_mesh.wire.membership import (
     MAX_CONTACTS,
@@ -146,6 +146,20 @@ class Accuser(Adversary):
         """Of the author of *presence*, as it is now."""
         suspect = Suspect(accuser, presence.origin, presence.epoch, presence.counter)
         return self.record(suspect, sign)
+
+
+class Claimer(Member):
+    """Tells every node of which it does not know better that its key has begun another run since."""
+
+    lies = True
+
+    def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
+        """Have the snapshot name the next run of the peer's key."""
+        if isinstance(frame, Snapshot) and number in self.links:
+            peer = self.links[number].other(self)
+            claim = SnapshotEntry(peer.origin, peer.epoch + 1, 1, 1, 1)
+            frame = Snapshot(frame.last, [*frame.streams, claim])
+        super().transmit(number, frame, size)
 
 
 class Minter(Adversary):

@@ -16,6 +16,7 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import SendDirect
 from twisted_mesh.simulation.adversaries.identities import (
     Accuser,
+    Claimer,
     Encircler,
     Forger,
     MintedAccusers,
@@ -24,6 +25,7 @@ from twisted_mesh.simulation.adversaries.identities import (
     Replayer,
 )
 from twisted_mesh.simulation.adversaries.receipts import MintedSenders
+from twisted_mesh.simulation.bootstrap import bootstrap
 from twisted_mesh.simulation.invariants.membership import patience
 from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.scenarios.stage import FORMED, Scene, Stage, later
@@ -87,6 +89,23 @@ def _note_frames(stage: Stage) -> None:
     records = sum(world.kinds.get(kind, 0) for kind in ("Presence", "Suspect"))
     rate = world.frames / len(world.members) / world.now
     stage.note(f"{records} records and {world.frames} frames in all, {rate:.1f} a second and node")
+
+
+def _claimed(stage: Stage) -> None:
+    """A newcomer that hears of runs of its own key which never were; first from those that make them up."""
+    world = stage.world
+    *members, newcomer = world.members
+    stage.gather(members=members)
+    stage.run(FORMED)
+    stage.chat(ATTACKED, 2.0)
+    bootstrap(world, [newcomer], *(member for member in members if member.lies), stage.contact)
+    later(world, 2.0, newcomer.start)
+    stage.run(ATTACKED)
+    stage.end(patience(world.config))
+    renewals = max(member.renewals for member in world.honest())
+    if renewals > 1:
+        world.violated(newcomer, "limits", f"{renewals} runs were begun in one process")
+    stage.note(f"{sum(member.renewals for member in world.honest())} runs were begun by claims")
 
 
 def _minted(stage: Stage) -> None:
@@ -171,6 +190,7 @@ ATTACKS = {
     "minted-accusers": Scene(_attack, 16, replace(FEW, presence_interval=30.0), kinds=(MintedAccusers,)),
     "minted": Scene(_minted, 16, FEW, kinds=(Minter,)),
     "full-roster": Scene(_attack, 16, FULL, kinds=(Minter,)),
+    "claimed-epochs": Scene(_claimed, 12, BRISK, kinds=(Claimer,) * 4),
     "replayed-directs": Scene(_rewritten, 12, FORGETFUL, kinds=(MintedSenders, MintedSenders)),
     "rubbish": Scene(_misled, 20, BRISK, kinds=(Misleader, Misleader)),
     "victim": Scene(_misled, 20, BRISK, kinds=(ToOneVictim, ToOneVictim)),
