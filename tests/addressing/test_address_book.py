@@ -231,8 +231,7 @@ class TestIsolation(MeshCase):
         gone, a, b = self.node(), self.node(), self.known("b")
         self.link((b, a), (b, gone))
         self.stop(gone)
-        self.stop(a)
-        self.network.advance(1000)
+        self.stop(a, after=1000)
         self.assertEqual(len(b.routing_table), 0)
         a.startService()
         self.network.advance(150)
@@ -249,8 +248,7 @@ class TestIsolation(MeshCase):
     def test_a_node_that_was_disconnected_is_not_dialled(self) -> None:
         a, b = self.node(), self.known("b")
         self.link((b, a))
-        b.disconnect(b.routing_table[a.id])
-        self.network.advance(50)
+        self.unlink(b, a, after=50)
         self.assertEqual(len(b.routing_table), 0)
 
     def test_who_has_a_link_again_seeks_no_more(self) -> None:
@@ -265,8 +263,7 @@ class TestIsolation(MeshCase):
     def test_a_node_that_was_stopped_seeks_nobody(self) -> None:
         a, b = self.node(), self.known("b")
         self.link((b, a))
-        self.stop(b)
-        self.network.advance(100)
+        self.stop(b, after=100)
         self.assertEqual((self.log("no link is left"), len(a.routing_table)), ([], 0))
 
     def test_a_stop_in_the_middle_of_an_attempt(self) -> None:
@@ -283,6 +280,5 @@ class TestIsolation(MeshCase):
     def test_without_a_file_nothing_is_kept_and_nobody_sought(self) -> None:
         a, b = self.node(), self.node()
         self.link((b, a))
-        a.disconnect(a.routing_table[b.id])
-        self.network.advance(1)
+        self.unlink(a, b, after=1)
         self.assertEqual([*self.folder.iterdir()], [])

@@ -228,8 +228,7 @@ class TestListeners(DeliveryCase):
     def test_listeners_of_connect_and_refused_that_fail(self) -> None:
         for event in ("connect", "disconnect", "refused", "gap"):
             self.a.on(event, self.failing)
-        self.a.disconnect(self.a.routing_table[self.b.id])
-        self.network.pump()
+        self.unlink(self.a, self.b)
         self.link((self.a, self.b))
         stranger = self.node(subnet="another")
         stranger.connect(self.host(self.a), 4444).addErrback(lambda _: None)
@@ -406,10 +405,8 @@ class TestGap(DeliveryCase):
 
     def test_a_hole_that_is_filled_in_time_is_none(self) -> None:
         puppet = self.joined(self.b)
-        puppet.send(batch(puppet.me, 2, "two"))
-        self.network.advance(10)
-        puppet.send(batch(puppet.me, 1, "one"))
-        self.network.advance(60)
+        self.send_frames(puppet, batch(puppet.me, 2, "two"), after=10)
+        self.send_frames(puppet, batch(puppet.me, 1, "one"), after=60)
         self.assertEqual((self.got(self.b), self.happened(self.b, "gap")), (["one", "two"], []))
 
 

@@ -118,8 +118,7 @@ class TestMembers(MembersCase):
     def test_who_is_lost_is_suspected_everywhere_and_down_if_it_says_nothing(self) -> None:
         a, b = self.chain(2)
         puppet = self.joined(b)
-        puppet.send(presence(puppet.me))
-        self.network.advance(1)
+        self.send_frames(puppet, presence(puppet.me), after=1)
         puppet.transport.abortConnection()
         for seconds, state in ((0.1, "suspect"), (14.0, "suspect"), (4.0, "down")):
             self.network.advance(seconds)
@@ -146,8 +145,7 @@ class TestMembers(MembersCase):
         a, short, long = self.keyed(limits={"member_memory": 600.0}), self.node(identity=None), self.keyed()
         self.link((a, short), (a, long))
         self.stop(short)
-        self.stop(long)
-        self.network.advance(70)
+        self.stop(long, after=70)
         self.assertEqual((self.state(a, short), self.state(a, long)), (None, "left"))
         gone = self.happened(a, "member")[-1]
         self.assertEqual((gone.id, gone.state), (short.id, "gone"))
@@ -167,8 +165,7 @@ class TestMembers(MembersCase):
 
     def test_it_says_how_long_it_holds_messages_and_that_its_key_is_for_one_process(self) -> None:
         key = Identity.create(self.mktemp())
-        kept = self.make(identity=key, history=self.mktemp(), limits={"store_seconds": 1234.5})
-        kept.startService()
+        kept = self.node(identity=key, history=self.mktemp(), limits={"store_seconds": 1234.5})
         short = self.node(identity=None, limits={"history_seconds": 77.0})
         a = self.node()
         self.link((a, kept), (a, short))
@@ -212,8 +209,7 @@ class TestGuests(MembersCase):
         b = self.node(identity=key)
         self.link((a, b))
         self.stop(b)
-        again = self.make(identity=key, role="guest")
-        again.startService()
+        again = self.node(identity=key, role="guest")
         self.link((again, a))
         self.send(again, "as a guest", after=1)
         self.assertEqual(self.got(a), ["as a guest"])
@@ -260,8 +256,7 @@ class TestJoined(MembersCase):
         puppet = self.met(a)
         self.assertEqual(len(a.routing_table), 1)
         self.assertNoResult(joined)
-        puppet.send(Roster(False, [], 0))
-        self.network.pump()
+        self.send_frames(puppet, Roster(False, [], 0))
         self.assertNoResult(joined)
         puppet.send(Roster(True, [], 0))
         self.result_of(joined)
@@ -332,8 +327,7 @@ class TestLyingPeers(MembersCase):
 
     def test_an_old_presence_changes_nothing(self) -> None:
         puppet = self.joined(self.a)
-        puppet.send(presence(puppet.me, 2, label="new"), presence(puppet.me, 1, label="old"))
-        self.network.pump()
+        self.send_frames(puppet, presence(puppet.me, 2, label="new"), presence(puppet.me, 1, label="old"))
         self.assertEqual(self.a.members[puppet.me.id].label, "new")
         self.assertIsNone(puppet.lost)
 

@@ -129,8 +129,7 @@ class TestMessages(MeshCase):
 
     def test_a_gap_within_what_waits_is_told_once_and_the_order_kept(self) -> None:
         b, puppet, queue = self.fed({"queue_limit": 2, "gap_patience": 5, "compare_interval": 100})
-        puppet.send(batch(puppet.me, 1, 1, 2, 3), batch(puppet.me, 6, 6, 7))
-        self.network.advance(7)
+        self.send_frames(puppet, batch(puppet.me, 1, 1, 2, 3), batch(puppet.me, 6, 6, 7), after=7)
         self.assertEqual(self.run_to_end(take(queue, 5)), [1, 2, 3, 6, 7])
         self.assertEqual([(gap.first, gap.last) for gap in self.happened(b, "gap")], [(4, 5)])
 
@@ -140,8 +139,7 @@ class TestMessages(MeshCase):
             {"queue_limit": 5, "gap_patience": 5, "compare_interval": 100, **limits}
         )
         for first in (*range(1, 21), *range(31, 41), *range(51, 61)):
-            puppet.send(batch(puppet.me, first, first))
-            self.network.advance(0.01)
+            self.send_frames(puppet, batch(puppet.me, first, first), after=0.01)
         self.network.advance(20)
         self.assertEqual([(gap.first, gap.last) for gap in self.happened(b, "gap")], [(21, 30), (41, 50)])
         return b, queue

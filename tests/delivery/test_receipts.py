@@ -240,8 +240,7 @@ class TestMembership(ReceiptCase):
 
     def test_alone_once_all_are_gone_for_good(self) -> None:
         a, b = self.linked(self.node(identity=None), self.node(identity=None), after=1)
-        self.stop(b)
-        self.network.advance(120)
+        self.stop(b, after=120)
         self.assertEqual(dict(a.members), {})
         receipt = self.ask(a, "anyone?")
         self.failureResultOf(receipt.complete(), NoMembers)
@@ -583,8 +582,7 @@ class TestTaking(ReceiptCase):
         queue = b.messages()
         authors = [self.puppet().me for _ in range(20)]
         for author in authors:
-            peer.send(presence(author), batch(author, 1, *range(5)))
-            self.network.pump()
+            self.send_frames(peer, presence(author), batch(author, 1, *range(5)))
         self.assertLess(b.footprint()["runs_in_progress"], 10)
         while queue.take() is not None:
             pass
@@ -612,8 +610,7 @@ class TestTaking(ReceiptCase):
             peer.send(Ping(number), batch(peer.me, number, "asks nothing"))
             self.send(b, number, after=0.1)
         self.assertEqual(asked, Counter())
-        peer.send(batch(authors[5], 2, "more"))
-        self.network.pump()
+        self.send_frames(peer, batch(authors[5], 2, "more"))
         self.assertEqual(asked, Counter(runs[5:6]))
         asked.clear()
         self.run_to_end(take(queue, 1))
@@ -621,8 +618,7 @@ class TestTaking(ReceiptCase):
         asked.clear()
         del queue
         gc.collect()
-        peer.send(Ping(20))
-        self.network.pump()
+        self.send_frames(peer, Ping(20))
         self.assertEqual((asked, len(issuer.waiting)), (Counter(runs[1:]), 0))
         self.assertEqual(self.parts_of(b)._progress._behind, {})
 

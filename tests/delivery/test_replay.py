@@ -50,8 +50,7 @@ class TestReplay(MeshCase):
         c = self.join("all", self.b)
         before = self.got(c)
         self.link((c, self.a))
-        c.disconnect(c.routing_table[self.b.id])
-        self.network.advance(61)
+        self.unlink(c, self.b, after=61)
         self.link((c, self.b), after=5)
         self.assertEqual(self.got(c), before)
 

@@ -172,8 +172,7 @@ class TestBehindProof(BadPeer):
 
     def test_a_poisoned_body_is_its_authors_fault(self) -> None:
         puppet = self.joined(self.a)
-        puppet.send(batch(puppet.me, 1, body=b"\xc1", count=3), batch(puppet.me, 4, "next"))
-        self.network.pump()
+        self.send_frames(puppet, batch(puppet.me, 1, body=b"\xc1", count=3), batch(puppet.me, 4, "next"))
         self.assertIsNone(puppet.lost)
         for node in (self.a, self.b):
             (failure,) = self.happened(node, "failure")
@@ -184,15 +183,13 @@ class TestBehindProof(BadPeer):
     def test_a_frame_of_an_unknown_kind_is_passed_over(self) -> None:
         puppet = self.joined(self.a)
         puppet.write(frame(b"\x77\x00anything"))
-        puppet.send(batch(puppet.me, 1, "next"))
-        self.network.pump()
+        self.send_frames(puppet, batch(puppet.me, 1, "next"))
         self.assertIsNone(puppet.lost)
         self.assertEqual(self.got(self.a), ["next"])
 
     def test_a_bye_of_a_later_version(self) -> None:
         puppet = self.joined(self.a)
-        puppet.send(Bye("boredom", "nothing on"))
-        self.network.pump()
+        self.send_frames(puppet, Bye("boredom", "nothing on"))
         self.assertIsNotNone(puppet.lost)
         self.assertEqual(len(self.log("the peer closed: nothing on")), 1)
         self.assert_nothing_left()
@@ -256,7 +253,6 @@ class TestTelling(BadPeer):
 
     def test_a_peers_words_are_cut_to_size_and_to_one_line(self) -> None:
         puppet = self.joined(self.a)
-        puppet.send(Bye("slow", "first\nsecond\x1b[31m\u202e" + "x" * 450))
-        self.network.pump()
+        self.send_frames(puppet, Bye("slow", "first\nsecond\x1b[31m\u202e" + "x" * 450))
         (line,) = self.log("the peer closed")
         self.assertTrue(line.isprintable())

@@ -35,8 +35,7 @@ class TestTheWrongOneEndsFirst(MeshCase):
 
     def test_the_node_is_not_gone(self) -> None:
         self.assertEqual(list(self.a.routing_table), [self.second.me.id])
-        self.second.send(Digest([]))
-        self.network.advance(1)
+        self.send_frames(self.second, Digest([]), after=1)
         self.assertFalse(self.a.routing_table[self.second.me.id].outgoing)
         self.assertEqual(self.names(), ["connect"])
         self.assertEqual(self.a.footprint()["lingering_links"], 0)

@@ -35,11 +35,9 @@ class TestEvents(MeshCase):
         self.link((a, b))
         self.link((a, c))
         self.assertEqual(self.names(a), ["connect"])
-        a.disconnect(a.routing_table[b.id])
-        self.network.pump()
+        self.unlink(a, b)
         self.assertEqual(self.names(a), ["connect"])
-        a.disconnect(a.routing_table[c.id])
-        self.network.pump()
+        self.unlink(a, c)
         self.assertEqual(self.names(a), ["connect", "disconnect"])
         self.assertEqual(self.names(b), ["connect", "disconnect"])
 
@@ -358,8 +356,7 @@ class TestTheApplicationsSide(MeshCase):
     def test_rubbish_behind_our_bye_ends_the_connection_at_once(self) -> None:
         a = self.node()
         puppet = self.joined(a)
-        a.disconnect(a.routing_table[puppet.me.id])
-        self.network.pump()
+        self.unlink(a, puppet.me)
         self.assertIsNone(puppet.lost)
         puppet.write(b"\xff" * 8)
         self.network.pump()
@@ -378,8 +375,7 @@ class TestTheApplicationsSide(MeshCase):
         a = self.node()
         puppet = self.joined(a)
         self.network.between("10.9.9.9", self.host(a))[0].reads = False
-        a.disconnect(a.routing_table[puppet.me.id])
-        self.network.advance(1.9)
+        self.unlink(a, puppet.me, after=1.9)
         self.assertEqual(a.footprint()["connections"], 1)
         self.network.advance(0.2)
         self.assertEqual(a.footprint()["connections"], 0)

@@ -147,8 +147,7 @@ class TestPorts(TestCase):
 class TestReady(MeshCase):
     def test_what_an_endpoint_decides_later(self) -> None:
         later = Later()
-        service = self.make(listen=[later])
-        service.startService()
+        service = self.node(listen=[later])
         ready = service.ready()
         self.assertNoResult(ready)
         later.listening.errback(CannotListenError("10.0.0.1", 1, OSError("taken")))
@@ -173,8 +172,7 @@ class TestReady(MeshCase):
 
     def test_stopping_before_every_listener_is_up(self) -> None:
         later = Later()
-        service = self.make(listen=[later])
-        service.startService()
+        service = self.node(listen=[later])
         ready = service.ready()
         service.stopService()
         self.failure_of(ready, NotRunning)

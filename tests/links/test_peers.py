@@ -126,8 +126,7 @@ class TestPeers(MeshCase):
 
     def test_no_attempt_while_the_peer_is_linked_by_its_own_dial(self) -> None:
         b = self.node()
-        a = self.make(peers=[self.address(b)])
-        a.startService()
+        a = self.node(peers=[self.address(b)])
         self.network.pump()
         self.network.cut(self.host(a), self.host(b))
         self.link((b, a))
@@ -181,8 +180,7 @@ class TestPeers(MeshCase):
 
     def test_connect_allows_it_again(self) -> None:
         a, b = self.chain(2)
-        a.disconnect(a.routing_table[b.id])
-        self.network.pump()
+        self.unlink(a, b)
         self.link((a, b))
         self.network.cut(self.host(a), self.host(b))
         dials = len(self.network.dials)

@@ -111,8 +111,7 @@ class TestLife(SlowLineCase):
         a = self.node(limits=LIMITS)
         puppet = self.joined(a)
         for _ in range(20):
-            puppet.send(Pong(ALIVE))
-            self.network.advance(1)
+            self.send_frames(puppet, Pong(ALIVE), after=1)
         self.assertIsNone(puppet.bye)
         self.assertIn(puppet.me.id, a.routing_table)
 
@@ -127,8 +126,7 @@ class TestLife(SlowLineCase):
     def test_a_gap_is_not_told_while_it_comes(self) -> None:
         a = self.node()
         puppet = self.joined(a)
-        puppet.send(batch(puppet.me, 2, "second"))
-        self.network.advance(1)
+        self.send_frames(puppet, batch(puppet.me, 2, "second"), after=1)
         self.drip(puppet, codec.encode(batch(puppet.me, 1, b"x" * 50_000)), 70)  # of gap_patience: 30 s
         self.assertEqual(self.happened(a, "gap"), [])
         self.assertEqual(self.got(a), [b"x" * 50_000, "second"])
@@ -225,8 +223,7 @@ class TestTheEnd(SlowLineCase):
         a.send("large", b"x" * 50_000)
         self.network.between(self.host(a), self.host(b))[1].reads = False
         self.network.pump()
-        a.disconnect(a.routing_table[b.id])
-        self.network.advance(2.1)
+        self.unlink(a, b, after=2.1)
         self.assertEqual(a.footprint()["connections"], 0)
 
     def test_a_node_that_stops_does_not_wait_for_it(self) -> None:

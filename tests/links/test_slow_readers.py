@@ -117,8 +117,7 @@ class TestSlowReader(SlowCase):
         (told,) = self.haves(puppet)
         self.assertEqual((told.low, told.high), (1, 21))
         # It asks, and is answered from where it wants to go on; the answer is closed.
-        puppet.send(Want(told.origin, told.epoch, pushed + 1, 21, True))
-        self.network.pump()
+        self.send_frames(puppet, Want(told.origin, told.epoch, pushed + 1, 21, True))
         batches = [frame.batch.first for frame in puppet.frames() if isinstance(frame, SignedBatch)]
         self.assertEqual(batches, list(range(1, pushed + 4)))  # answer_bytes hold three
         self.assertEqual([(one.low, one.high) for one in self.haves(puppet)], [(1, 21)] * 2)
@@ -153,8 +152,7 @@ class TestItsOwnDoing(SlowCase):
         self.stuck_puppet(a)
         run = self.status_of(a).stream
         for _ in range(200):
-            puppet.send(Want(*run, 1, 30, True))
-            self.network.pump()
+            self.send_frames(puppet, Want(*run, 1, 30, True))
         self.assertEqual(list(a.routing_table), [puppet.me.id])
         self.assertLess(a.footprint()["queued_bytes"], 2 * MIB + BUFFER)
         self.assertLessEqual(a.footprint()["wants"], 1)
@@ -205,8 +203,7 @@ class TestCongestion(SlowCase):
         run = self.status_of(a).stream
         for last in range(pushed + 1, count + 2):
             self.assertEqual(drained.called, a.footprint()["unsent_bytes"] < 2 * MIB)
-            puppet.send(Want(*run, last, last, True))
-            self.network.pump()
+            self.send_frames(puppet, Want(*run, last, last, True))
         self.successResultOf(drained)
 
     def test_the_fastest_neighbour_decides(self) -> None:

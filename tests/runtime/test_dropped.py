@@ -51,8 +51,7 @@ class TestDropped(MeshCase):
 
     def test_what_comes_twice_is_counted_and_no_line(self) -> None:
         puppet = self.joined(self.a)
-        puppet.send(*[batch(puppet.me, 1, "x")] * 3)
-        self.network.advance(60)
+        self.send_frames(puppet, *[batch(puppet.me, 1, "x")] * 3, after=60)
         self.assertEqual(self.seen(self.a), {"duplicates": 2})
         self.assertEqual(self.log("dropped for"), [])
 

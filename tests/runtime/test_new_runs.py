@@ -97,8 +97,7 @@ class TestEpochTaken(MeshCase):
         self.assert_came("before")
 
     def test_whoever_dials_the_node_dials_again(self) -> None:
-        again = self.make(identity=Identity.load(self.file))
-        again.startService()
+        again = self.node(identity=Identity.load(self.file))
         again.send("before")
         self.link((self.other, again))
         self.assertEqual(dict(again.routing_table), {})
@@ -363,8 +362,7 @@ class TestKeyGivenBack(OneKeyCase):
         for _ in range(3):
             self.network.advance(60)
             self.assertEqual(self.shown(), {("new", "up")})
-            self.stop(self.new)
-            self.network.advance(20)
+            self.stop(self.new, after=20)
             self.assertEqual(self.shown(), {("old", "up")})
             self.new = self.copy("new")
         self.assertEqual([failure.type for failure in self.happened(self.old, "failure")], [KeyInUse] * 3)
@@ -389,8 +387,7 @@ class TestKeyGivenBack(OneKeyCase):
         self.network.advance(3)
         self.assertRaises(KeyInUse, self.old.send, "no")
         direct = self.old.send_to(self.x.id, "nobody will acknowledge this")
-        self.stop(self.new)
-        self.network.advance(20)
+        self.stop(self.new, after=20)
         self.assertIn("a new run", self.failureResultOf(direct, Unreachable).getErrorMessage())
 
     def test_where_no_new_run_can_be_numbered_it_is_tried_again(self) -> None:
@@ -401,8 +398,7 @@ class TestKeyGivenBack(OneKeyCase):
         epoch = file.with_name(file.name + ".epoch")
         epoch.unlink()
         epoch.mkdir()
-        self.stop(new)
-        self.network.advance(60)
+        self.stop(new, after=60)
         failures = [failure.type for failure in self.happened(old, "failure")]
         self.assertEqual(failures[:2], [KeyInUse, IdentityError])
         self.assertRaises(KeyInUse, old.send, "no")
@@ -514,8 +510,7 @@ class TestOnlyEachOther(MeshCase):
             older, newer = self.both(older_dials)
             self.network.advance(600)
             self.assertRaises(KeyInUse, older.send, "no")
-            self.stop(newer)
-            self.network.advance(90)
+            self.stop(newer, after=90)
             other = self.node()
             self.link((other, older))
             self.send(older, "again", after=1)
@@ -553,12 +548,10 @@ class TestLateWords(MeshCase):
         lost = self.puppet(identity=key, epoch=2**42)
         liar = self.joined(a)
         for _ in range(5):
-            liar.send(presence(lost.me, 7))
-            self.network.advance(17)
+            self.send_frames(liar, presence(lost.me, 7), after=17)
         self.assertRaises(KeyInUse, a.send, "not yet")
         self.network.advance(10)
-        liar.send(presence(lost.me, 7))
-        self.network.advance(5)
+        self.send_frames(liar, presence(lost.me, 7), after=5)
         self.assertNoResult(proven)
         self.send(a, "a run above it", after=2)
         self.assertEqual(self.got(b), ["a run above it"])
@@ -601,8 +594,7 @@ class TestEquivocation(MeshCase):
         puppet.send(batch(puppet.me, 1, "first"))
         for packet in ("second", "third", "first"):
             puppet.send(batch(puppet.me, 1, packet))
-        puppet.send(batch(puppet.me, 2, "next"))
-        self.network.advance(1)
+        self.send_frames(puppet, batch(puppet.me, 2, "next"), after=1)
         self.assertEqual((self.got(a), self.got(b)), (["first", "next"], ["first", "next"]))
         (failure,) = self.happened(b, "failure")
         self.assertIs(failure.type, RemoteError)

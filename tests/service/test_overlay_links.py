@@ -277,8 +277,7 @@ class TestDisconnecting(OverlayCase):
 
     def test_what_the_core_wants_of_it_is_told_to_fail(self) -> None:
         a, b = self.chain(2)
-        a.disconnect(a.routing_table[b.id])
-        self.network.pump()
+        self.unlink(a, b)
         dials = len(self.network.dials)
         for purpose in Purpose:
             self.dial_for(a, self.contact(b), purpose)
@@ -293,8 +292,7 @@ class TestDisconnecting(OverlayCase):
         ):
             a = self.node(overlay=False)
             puppet = self.joined(a, identity=(key := Identity.generate()))
-            a.disconnect(a.routing_table[puppet.me.id])
-            self.network.advance(3)
+            self.unlink(a, puppet.me, after=3)
             again = self.met(a, identity=key, purpose=purpose)
             self.assertEqual(again.bye is not None and again.bye.reason == "room", refused, purpose)
             self.assertEqual(self.reasons(a), [])
@@ -405,8 +403,7 @@ class TestToldAddresses(OverlayCase):
         contact = Contact(Identity.generate().id, host, 7777)
         puppet.send(Roster(True, [], 0), Shuffle(1, [contact], 0))
         author = self.puppet().me
-        puppet.send(presence(author, address=(host, 8888)))
-        self.network.advance(3)
+        self.send_frames(puppet, presence(author, address=(host, 8888)), after=3)
         dialled = [
             target
             for source, target, _ in self.network.dials
@@ -506,6 +503,5 @@ class TestOrder(OverlayCase):
     def test_a_word_between_overlays_before_the_frontier_closes_the_link(self) -> None:
         a = self.node()
         puppet = self.met(a, frontier=False)
-        puppet.send(Shuffle(1, [], 0), Ping(1))
-        self.network.advance(3)
+        self.send_frames(puppet, Shuffle(1, [], 0), Ping(1), after=3)
         self.assertEqual(puppet.bye.reason, "order")  # type: ignore[union-attr]

@@ -299,8 +299,7 @@ class TestLiveness(MeshCase):
         self.network.advance(6)
         pings = [frame for frame in puppet.frames() if isinstance(frame, Ping)]
         self.assertEqual([ping.token == 0 for ping in pings], [True, False])  # how far it is; is it there
-        puppet.send(Pong(pings[1].token))
-        self.network.advance(60)
+        self.send_frames(puppet, Pong(pings[1].token), after=60)
         self.assertEqual(list(a.routing_table), [b.id])  # the puppet answered once
         self.assertEqual(len(self.log("silent for 15 s [silent]")), 1)
         self.assertEqual(puppet.bye.reason, "silent")

@@ -225,11 +225,15 @@ class MeshCase(SynchronousTestCase):
             author.send(packet)
         self._pass(after)
 
-    def stop(self, service: MeshService) -> None:
-        """Stop a node, its farewell included."""
-        stopped = service.stopService()
-        self.network.advance(3)
-        self.successResultOf(stopped)
+    def stop(self, service: MeshService, *, after: float = 0) -> None:
+        """Stop a node, its farewell included; then let *after* seconds pass."""
+        self.result_of(service.stopService(), after=3)
+        self._pass(after)
+
+    def unlink(self, service: MeshService, neighbour: MeshService | LocalNode, *, after: float = 0) -> None:
+        """Let *service* end its link with *neighbour*; then let *after* seconds pass."""
+        service.disconnect(service.routing_table[neighbour.id])
+        self._pass(after)
 
     def kill(self, service: MeshService) -> int:
         """End a node as ``kill -9`` would; its number, by which ``mesh.start`` starts it again."""
@@ -392,6 +396,11 @@ class MeshCase(SynchronousTestCase):
         self.dial(puppet, service, host=host, encrypted=options.get("encrypted", True))
         self.network.pump()
         return puppet
+
+    def send_frames(self, peer: Puppet, *frames: codec.Signed | codec.Plain, after: float = 0) -> None:
+        """Let *peer* send *frames*; then let *after* seconds pass."""
+        peer.send(*frames)
+        self._pass(after)
 
     def joined(self, service: MeshService, **options: Any) -> Puppet:
         """A puppet that is linked with *service*."""
