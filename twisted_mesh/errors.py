@@ -1,12 +1,12 @@
-"""Errors that say whose fault it was.
+"""Errors that tell whose fault it was.
 
-Contract: a fault of the mesh is a :class:`MeshError`.  A fault of the calling program is an exception of
-Python: TypeError, ValueError or IndexError for an argument that can never be right, RuntimeError for a call
-that is not allowed where it is made.
+Contract: errors of the mesh are of the class :class:`MeshError`.  If the calling program is wrong, Python's
+own exceptions are raised: TypeError, ValueError or IndexError for an argument that can never be right,
+RuntimeError for a call that is not allowed where it is made.
 
-* :class:`LocalError`: the caller did something that cannot work; nothing was sent.
-* :class:`RemoteError`: a peer broke the protocol or refused us.  Bytes from a peer raise no other error;
-  any other exception while handling them is a bug of ours and stays visible as one.
+* :class:`LocalError`: the call cannot work; nothing was sent.
+* :class:`RemoteError`: a peer broke the protocol or refused this node.  Bytes from a peer raise no other
+  error; if another exception is raised while they are handled, that is a bug of this package.
 * the others are nobody's fault (no route, no room, a full disk).
 
 :class:`Reason` lists all reasons that BYE frames, log lines and ``refused`` events give.
@@ -69,11 +69,11 @@ class IdentityError(LocalError):
 
 
 class StoreError(LocalError):
-    """A history file that cannot be used; the text says why, and what to do about it."""
+    """A history that cannot be used; the text says why, and what to do about it."""
 
 
 class KeyInUse(LocalError):
-    """Another node uses this node's key, in a newer run: nothing is published until that node stops."""
+    """Another node uses this node's key, in a newer run; until it stops, this node publishes nothing."""
 
 
 class NotRunning(LocalError):
@@ -81,22 +81,22 @@ class NotRunning(LocalError):
 
 
 class Congested(MeshError):
-    """Own messages that no neighbour has taken yet fill ``unsent_bytes``; wait for ``drained()``.
+    """The message was not sent: earlier ones that no neighbour has accepted yet fill ``unsent_bytes``.
 
-    The message of this call was not sent.
+    Wait for ``drained()``.
     """
 
 
 class StoreFull(MeshError):
-    """The history cannot be written, as on a full disk: a crash could lose a message.
+    """The message was not sent: the history cannot be written, so that a crash could lose the message.
 
-    The message of this call was not sent.  Receiving goes on, and so does sending once the history can be
-    written again; wait for ``drained()``.
+    The disk may be full.  Receiving goes on.  Wait for ``drained()``: it fires once the history can be
+    written again.
     """
 
 
 class NotHandedOver(MeshError):
-    """The time-out is over, and some own messages are not known to have been read by any neighbour."""
+    """The time-out is over, and for some messages of this node no neighbour has shown that it read them."""
 
 
 class ConnectFailed(MeshError, OSError):
@@ -119,7 +119,7 @@ class NoMembers(MeshError):
 
 
 class NotDelivered(MeshError):
-    """Some member that should have a message has not taken it, or its receipt is no longer followed.
+    """Some member that should have a message has not taken it, or the receipt is no longer followed.
 
     :ivar receipt: the :class:`~twisted_mesh.Receipt`: the members that have taken the message.
     """
@@ -143,7 +143,7 @@ class RemoteError(MeshError):
     reason: Reason = Reason.SHAPE
 
     def __init__(self, detail: str, reason: Reason | None = None) -> None:
-        # It may hold a peer's words, and is shown in logs and on terminals.
+        # The detail may hold a peer's words, and is shown in logs and on terminals.
         self.detail = "".join(char if char.isprintable() else "\ufffd" for char in detail)
         super().__init__(self.detail)
         if reason is not None:
@@ -154,12 +154,12 @@ class RemoteError(MeshError):
 
     @staticmethod
     def of(reason: Reason, detail: str) -> RemoteError:
-        """The error for *reason*, of its class."""
+        """An error of the class that stands for *reason*."""
         return _BY_REASON.get(reason, RemoteError)(detail, reason)
 
 
 class SubnetMismatch(RemoteError):
-    """The peer has another subnet, or the same with another encryption; neither is told the other's."""
+    """The peer has another subnet or another encryption; neither node tells the other its own."""
 
     reason = Reason.SUBNET
 
@@ -191,8 +191,8 @@ class IdentityMismatch(RemoteError):
 class PoisonedBody(RemoteError):
     """The author of a batch signed a body that cannot be read.
 
-    That is the author's fault, never that of the link it came over: the batch is relayed and counted, and
-    this error takes the place of its messages.
+    That is the author's fault, not the fault of the peer that relayed it: the batch is relayed and counted,
+    and this error takes the place of its messages.
     """
 
     reason = Reason.SHAPE

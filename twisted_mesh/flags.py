@@ -23,9 +23,6 @@ def is_user_type(number: object) -> bool:
 
 
 def check_user_type(number: object) -> None:
-    """Do nothing if *number* may be the type of an application's message.
-
-    :raises ValueError: it may not.
-    """
+    """:raises ValueError: *number* may not be the type of an application's message."""
     if not is_user_type(number):
         raise ValueError(f"type must be 0, 2 or 0x30 and above, not {number!r}")

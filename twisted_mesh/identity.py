@@ -1,9 +1,9 @@
-"""A node's key, and the run numbers (epochs) it may never use twice.
+"""A node's key, and the epochs (numbers of its runs), none of which it may use twice.
 
-Contract: a node's *origin* is its 32-byte Ed25519 public key; its *id* is base58 of SHA-384 of the
-origin, so the id *is* the key.  A key file is PKCS8 PEM, mode 0600, created exclusively, and
-refused when others can read it.  The newest epoch lies beside it in ``FILE.epoch`` and is on disk
-before a run may use it.
+Contract: a node's *origin* is its 32-byte Ed25519 public key.  Its *id* is base58 of the SHA-384 of the
+origin, so no other key has the id.  A key file is PKCS8 PEM, with mode 0600.  It is created only if there
+is no such file, and refused if others can read it.  The newest epoch is in ``FILE.epoch`` beside it, and is
+on disk before a run uses it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from twisted_mesh.errors import IdentityError
 
-MAX_EPOCH: Final = 2**62  # a claim above it is false (docs/protocol.rst)
-_IDS_CACHED: Final = 4096  # ids kept, of the authors used last (guess)
+MAX_EPOCH: Final = 2**62  # no honest epoch is greater (docs/protocol.rst)
+_IDS_CACHED: Final = 4096  # ids kept, of the origins asked for last (guess)
 _HIGHEST_BIT: Final = 1 << 255  # of a point's 32 bytes: the sign of x; the rest is y
 _PRIME: Final = 2**255 - 19
 #: The y of the points whose order divides 8.  RFC 8032 lets a verifier take such a point as a key, and then
@@ -51,9 +51,9 @@ def id_of(origin: bytes) -> bytes:
 
 
 def verify(origin: bytes, signature: bytes, data: bytes) -> bool:
-    """Whether *signature* (64 bytes) over *data* was made with the key of *origin* (32 bytes).
+    """Whether *signature* (64 bytes) over *data* was made with the private key of *origin* (32 bytes).
 
-    A key of small order has made no signature: anybody can find one that fits.
+    If *origin* is of small order, the answer is False: anybody can find signatures that fit such a key.
     """
     if int.from_bytes(origin, "little") % _HIGHEST_BIT in SMALL_ORDER:
         return False
@@ -65,11 +65,11 @@ def verify(origin: bytes, signature: bytes, data: bytes) -> bool:
 
 
 class Identity:
-    """A private key with the epochs of its runs.
+    """A private key and the epochs of its runs.
 
     :ivar origin: the public key, 32 bytes.
     :ivar id: the node's id.
-    :ivar path: the key's file, absolute, or None if the key is of this process only.
+    :ivar path: the key's file, absolute; None if the key is in no file.
     """
 
     def __init__(self, key: Ed25519PrivateKey, path: Path | None = None) -> None:
@@ -136,9 +136,9 @@ class Identity:
         return cls.load(path) if os.path.lexists(path) else cls.create(path)
 
     def next_epoch(self, wall_ms: int) -> int:
-        """The epoch of a run that begins now, above all earlier ones of this key.
+        """The epoch of a run that begins now: it is greater than all earlier epochs of this key.
 
-        It is on disk when this returns, so that no later run can use it again, even after a crash.
+        It is on disk when this method returns, so that no later run can use it again, even after a crash.
 
         :param wall_ms: milliseconds of wall clock since 1970.
         :raises IdentityError: the file beside the key cannot be read or written.
@@ -175,9 +175,9 @@ class Identity:
 
 
 def replace_synced(file: Path, content: bytes) -> None:
-    """Let *file* hold *content*, mode 0600; after a crash it holds the old content or the new, whole.
+    """Write *content* to *file*, mode 0600; after a crash the file has all of the old content or the new.
 
-    :raises OSError: it cannot be written; it holds the old content.
+    :raises OSError: *file* cannot be written, and has the old content.
     """
     # A new file with a name of chance: who can write the folder, too, cannot have a link followed there.
     descriptor, beside = tempfile.mkstemp(".new", f"{file.name}.", file.parent)
@@ -203,7 +203,7 @@ def _write_synced(descriptor: int, file: str | Path, content: bytes) -> None:
 
 
 def _sync_directory(file: Path) -> None:
-    # A new name is durable only once its directory is (POSIX); Windows cannot open directories.
+    # A new name is on disk only once its directory is (POSIX); Windows cannot open directories.
     if os.name == "posix":  # pragma: no branch
         descriptor = os.open(file.parent, os.O_RDONLY)
         try:

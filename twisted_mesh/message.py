@@ -1,8 +1,8 @@
-"""The values the application is handed: messages, members, gaps and refusals.
+"""The values that the application gets: messages, members, gaps and refusals.
 
 Contract: a :class:`Message` never changes; :attr:`Message.packets` is a fresh list each time.  The garbage
-collector does not look into messages (that took a tenth of the time of receiving, measured), so no value in
-a message may refer back to it.
+collector does not look into messages (otherwise it took a tenth of the time of receiving: measured), so no
+value in a message may refer back to the message.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ class NoWayBack:
 
 
 class Source(msgspec.Struct, frozen=True, gc=False):
-    """The facts that the messages of one batch share.
+    """The facts that are the same for all messages of a batch.
 
-    :ivar run: the author's run: origin and epoch.
+    :ivar run: the author's origin, and the epoch of its run.
     :ivar sender: the author's id, base58.
     :ivar time: the author's clock when the batch was sent, seconds since 1970.
     :ivar verified: whether the author is proven.
@@ -70,12 +70,12 @@ class Message(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     @property
     def packets(self) -> list[Any]:
-        """``[type, *packets]``, a fresh list; do not put the message into one of its own lists or dicts."""
+        """``[type, *packets]``, a fresh list; never put the message into a list or dict of its own."""
         return self.entry[1:]
 
     @property
     def type(self) -> int:
-        """0 for messages of ``send``, 2 for replies and whispers, or a number of the application's own."""
+        """0 for messages of ``send``, 2 for replies and whispers, or the application's own number."""
         type_: int = self.entry[1]
         return type_
 
@@ -86,7 +86,10 @@ class Message(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     @property
     def time(self) -> float:
-        """Seconds since 1970: when it was sent, by the author's clock; a whisper's arrival, by ours."""
+        """When the author sent it, by the author's clock; of a whisper, when it came, by this node's clock.
+
+        In seconds since 1970.
+        """
         return self.source.time
 
     @property
@@ -134,17 +137,18 @@ class Gap(msgspec.Struct, frozen=True):
 
 
 class Member(msgspec.Struct, frozen=True):
-    """A member of the mesh as this node knew it at that time; news of the member is another value.
+    """A member of the mesh as this node knew it at one time; later news of the member are another value.
 
     :ivar id: base58, as bytes.
-    :ivar label: its own name for people, at most 64 characters of any text, or None.
-    :ivar tags: further facts it tells of itself; do not change the dict.
-    :ivar address: (host, port) where it says that others can dial it, or None.
+    :ivar label: the member's name for people, at most 64 characters of any text, or None.
+    :ivar tags: further facts that the member tells of itself; do not change the dict.
+    :ivar address: (host, port) where others can dial the member, as it says; or None.
     :ivar role: ``"member"``; guests are on no roster.
-    :ivar state: ``"up"``; ``"suspect"``, a neighbour lost its link to it without a BYE; ``"down"``, it was
-        silent for too long; ``"left"``, it said that it stops; ``"gone"``, it is no longer on the roster.
-    :ivar since: when this node saw it enter that state, seconds since 1970 by this node's clock.
-    :ivar epoch: the number of its run, greater with each start.
+    :ivar state: ``"up"``; ``"suspect"``: a neighbour lost its link to the member without a BYE; ``"down"``:
+        it was silent for too long; ``"left"``: it said that it stops; ``"gone"``: it is no longer on the
+        roster.
+    :ivar since: when the state began for this node, in seconds since 1970 by this node's clock.
+    :ivar epoch: the number of the member's run, greater with each start.
     """
 
     id: bytes

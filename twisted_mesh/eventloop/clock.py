@@ -2,15 +2,16 @@
 
 Contract: :func:`monotonic` gives the clock of a node.  A Twisted reactor counts by ``time.time``: if the
 machine's clock is set back by an hour, no timer fires for an hour; if it is set forwards, all fire at once.
-A :class:`MonotonicClock` keeps its calls by ``time.monotonic``, and has the reactor wake it for the next
-call.  Whenever it is asked the time, for example when a link receives bytes, it compares the two clocks.
-If one was set, it has the reactor wake it anew.
+A :class:`MonotonicClock` schedules its calls by ``time.monotonic``, and has the reactor wake it for the
+next call.  Whenever the clock is asked for the time, for example when a link receives bytes, it compares
+the two clocks.  If the wall clock was set, it has the reactor wake it anew.
 
-If a reactor sleeps when its clock is set back, and no event wakes it, it fires too late.  So a reactor that
-only this package uses is made monotonic itself, by :func:`make_monotonic`, before any call is scheduled.
+If the wall clock is set back while a reactor sleeps, and no event wakes the reactor, a call comes too late.
+So if only this package uses a reactor, :func:`make_monotonic` makes the reactor itself monotonic, before
+any call is scheduled.
 
-The clock is ``CLOCK_MONOTONIC``, not ``CLOCK_BOOTTIME``: it stands still while a machine is suspended, so
-that a peer does not count as silent for a time in which this node could not hear it.
+The clock is ``CLOCK_MONOTONIC``, not ``CLOCK_BOOTTIME``: it stands still while a machine is suspended.  So
+no peer counts as silent for a time in which this node could not receive.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ from zope.interface import implementer
 
 from twisted_mesh.errors import LocalError
 
-#: Seconds the clocks may differ more than before until the reactor is asked anew: a call can be that late
-#: (guess).
+#: If the difference of the clocks has changed by so many seconds, the wall clock was set (guess).  A call
+#: can be late by this time.
 _DRIFT: Final = 0.5
-_CANCELLED: Final = 64  # cancelled calls kept in the heap, or as many as there are active ones (guess)
+_CANCELLED: Final = (
+    64  # cancelled calls that the heap keeps at least; at most half of a larger heap (guess)
+)
 _log = Logger()
 
 
@@ -50,7 +53,7 @@ def monotonic(reactor: Any) -> IReactorTime:
 def make_monotonic(reactor: Any) -> None:
     """Let *reactor* itself count by the monotonic clock, unless it runs or has delayed calls.
 
-    Call it only if no other code has asked *reactor* for the time yet.
+    Call this only if no other code has asked *reactor* for the time yet.
     """
     if isinstance(reactor, ReactorBase) and not reactor.running and not reactor.getDelayedCalls():
         reactor.seconds = time.monotonic
@@ -58,18 +61,17 @@ def make_monotonic(reactor: Any) -> None:
 
 @implementer(IReactorTime)
 class MonotonicClock:
-    """A reactor's timers by another clock than its own."""
+    """Timers by another clock than the reactor's."""
 
     def __init__(self, reactor: IReactorTime, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._reactor = reactor
         self._monotonic = monotonic
         self._offset = reactor.seconds() - monotonic()
-        self._calls: list[DelayedCall] = []  # a heap; some of them are cancelled
-        self._active = 0
-        self._wakes: list[tuple[float, IDelayedCall]] = []  # each earlier than the one before it
+        self._calls: list[DelayedCall] = []  # a heap; some of the calls are cancelled
+        self._active = 0  # calls that are not cancelled
+        self._wakes: list[tuple[float, IDelayedCall]] = []  # the next one is the last
 
     def seconds(self) -> float:
-        """Seconds of the monotonic clock."""
         now = self._monotonic()
         offset = self._reactor.seconds() - now
         if not -_DRIFT < offset - self._offset < _DRIFT:
@@ -80,7 +82,6 @@ class MonotonicClock:
         return now
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: Any, **kw: Any) -> IDelayedCall:
-        """Call after *delay* seconds."""
         now = self.seconds()
         call = DelayedCall(now + delay, callable, args, kw, self._cancel, self._sooner, self._monotonic)
         heappush(self._calls, call)
@@ -89,7 +90,6 @@ class MonotonicClock:
         return call
 
     def getDelayedCalls(self) -> list[IDelayedCall]:
-        """The calls that are to come."""
         return [call for call in self._calls if call.active()]
 
     # ── the heap ────────────────────────────────────────────────────────────────────
@@ -111,12 +111,12 @@ class MonotonicClock:
         due: list[DelayedCall] = []
         while self._calls and self._calls[0].time <= now:
             call = heappop(self._calls)
-            if self._stands(call):
+            if self._is_due(call):
                 due.append(call)
         return due
 
-    def _stands(self, call: DelayedCall) -> bool:
-        """Whether *call*, taken off the heap, is to be called; if it was put off, it goes back there."""
+    def _is_due(self, call: DelayedCall) -> bool:
+        """Whether *call*, taken off the heap, is to be made; if it was put off, push it back."""
         if call.delayed_time > 0 and not call.cancelled:
             call.activate_delay()
             heappush(self._calls, call)
@@ -127,7 +127,7 @@ class MonotonicClock:
 
     def _wake_in_time(self, now: float) -> None:
         if self._calls and (not self._wakes or self._calls[0].time < self._wakes[-1][0]):
-            # Later wakes stay: to cancel and set them in every turn would take more time than they do.
+            # Later wakes stay: cancelling and setting them in every turn would take more time.
             at = self._calls[0].time
             self._wakes.append((at, self._reactor.callLater(max(0.0, at - now), self._woken, at)))
 
@@ -139,15 +139,15 @@ class MonotonicClock:
 
     def _woken(self, at: float) -> None:
         self._wakes = [wake for wake in self._wakes if wake[0] != at]
-        # Take all due calls first: calls that they schedule for now come after the reactor's others.
+        # Take all due calls first: if they schedule calls for now, the reactor's other calls come before.
         for call in self._take_due(self.seconds()):
-            if not self._stands(call):  # an earlier one has cancelled it or put it off
+            if not self._is_due(call):  # a call before it has cancelled it or put it off
                 continue
             self._active -= 1
             call.called = 1
             try:
                 call.func(*call.args, **call.kw)
-            except BaseException:  # as in a reactor: the other calls are made all the same
+            except BaseException:  # as in a reactor, the other calls are still made
                 _log.failure("a timed call failed")
         if not self._active:
             self._calls.clear()

@@ -1,7 +1,7 @@
 """Deferreds that wait: all for the same event, or each for a condition of its own.
 
-Contract: a Deferred that is cancelled waits no more, and the others wait on.  All that wait fire, whatever
-the callbacks of the first do: they may wait anew, or cancel a Deferred that has not fired yet.
+Contract: if a Deferred is cancelled, the others still wait.  When they fire, all of them fire, even if a
+callback of the first waits anew, or cancels a Deferred that has not fired yet.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from twisted_mesh.errors import LocalError, Unreachable
 
-_FOR_EVER: Final = 1e9  # seconds; for longer times no timer is set, as no process lives so long (guess)
+_FOR_EVER: Final = 1e9  # seconds: for a longer time no timer is set, since no process lives so long (guess)
 T = TypeVar("T")
 _log = Logger()
 
@@ -36,7 +36,10 @@ def seconds_of(timeout: object) -> float:
 
 
 async def is_in_time(waiting: Deferred[T], seconds: float, clock: IReactorTime) -> bool:
-    """Whether *waiting* fires within *seconds*; if not, it is cancelled.  With 0 or less: whether now."""
+    """Whether *waiting* fires within *seconds*; if it does not, it is cancelled.
+
+    :param seconds: if they are 0 or fewer, it must have fired already.
+    """
     if seconds < inf:
         waiting.addTimeout(max(0.0, seconds), clock)
     try:
@@ -47,7 +50,7 @@ async def is_in_time(waiting: Deferred[T], seconds: float, clock: IReactorTime) 
 
 
 def wait_for(work: Coroutine[Deferred[Any], Any, T]) -> Deferred[T]:
-    """Fires when *work* is done; if the Deferred is cancelled, the work goes on, its failure is logged."""
+    """Fires when *work* is done; if it is cancelled, the work goes on, and a failure is logged."""
     waiting: Deferred[T] = Deferred()
 
     def failed(failure: Failure) -> None:
@@ -88,7 +91,7 @@ class WaitingDeferreds(Generic[T]):
     def _all(self) -> Iterator[Deferred[T]]:
         waiting, self._waiting = self._waiting, {}
         for deferred in list(waiting):
-            if deferred in waiting:  # else an earlier one has cancelled it
+            if deferred in waiting:  # else a callback before has cancelled it
                 yield deferred
 
 
@@ -111,7 +114,7 @@ class Conditions:
     def look(self) -> None:
         """Fire the Deferreds whose condition is true now."""
         for waiting in [each for each, is_so in self._waiting.items() if is_so()]:
-            if self._waiting.pop(waiting, None) is not None:  # else an earlier one has cancelled it
+            if self._waiting.pop(waiting, None) is not None:  # else a callback before has cancelled it
                 waiting.callback(None)
 
     def stop(self, failure: Failure) -> None:
@@ -125,7 +128,7 @@ class Conditions:
 class Handover(Deferred[None]):
     """A message on its way to one peer: fires when the transport has accepted it.
 
-    A failure that no errback handles is one log line; Twisted would log it with a traceback.
+    If no errback handles its failure, that is one log line; Twisted would log a traceback.
     """
 
     def __init__(self, canceller: Callable[[Deferred[Any]], None] | None = None) -> None:
@@ -140,7 +143,7 @@ class _OneLine(DebugInfo):
 
 
 def unreachable(why: str) -> Handover:
-    """A failed Deferred, for a message that could not be sent at all."""
+    """A failed Deferred, for a message that could not be sent."""
     failed = Handover()
     failed.errback(Failure(Unreachable(why)))
     return failed

@@ -1,9 +1,9 @@
 """Forks of a process in which nodes run: a child must not keep a node's ports, links and locks open.
 
 Contract: a method registered with :func:`close_in_forks` is called in each child, right after the fork and
-before any other code.  It closes descriptors and changes nothing for the parent.  Otherwise a port, a link
-or a locked file would stay in use as long as the child lives, even after the node has ended.  The child
-gives the node up, as no reactor runs there.
+before any other code.  It closes descriptors, and changes nothing for the parent.  Otherwise a port, a link
+or a locked file would stay in use while the child lives, even after the node has stopped.  The child has no
+use for the node, since no reactor runs there.
 """
 
 from __future__ import annotations
@@ -12,14 +12,9 @@ import ctypes
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Protocol
 from weakref import WeakMethod
 
 _open: set[WeakMethod[Callable[[], None]]] = set()  # weak: an object that is freed has nothing open
-
-
-class _Closes(Protocol):
-    def close(self) -> object: ...  # pragma: no cover
 
 
 def close_in_forks(close: Callable[[], None]) -> None:
@@ -43,17 +38,16 @@ def close_socket(transport: object) -> None:
     while (socket := getattr(transport, "socket", None)) is None:
         if (transport := getattr(transport, "transport", None)) is None:  # TLS is around another transport
             return
-    closes: _Closes = socket
-    closes.close()  # os.close() would leave the socket a number that may soon be another file's
+    socket.close()  # after os.close(), the socket's number could become another file's
 
 
 def never_free(thing: object) -> None:
-    """Keep *thing* until this process ends, so that it is never freed."""
+    """Keep *thing* until this process ends."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 def _in_child() -> None:
-    with ExitStack() as each:  # all of them are called, even if one fails
+    with ExitStack() as each:  # each method is called, even if another fails
         for reference in _open:
             if (close := reference()) is not None:
                 each.callback(close)

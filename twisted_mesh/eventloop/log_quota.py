@@ -1,14 +1,14 @@
-"""Log lines about peers, at a bounded rate.
+"""Log lines that peers and authors cause, at a bounded rate.
 
-Contract: :meth:`PeerLog.line` writes at most ``log_burst`` lines for each remote host and ``log_interval``.
-It counts the lines it holds back, and says how many with the first line of the next interval.  At most
-``log_hosts`` hosts are remembered; the oldest is forgotten.
+Contract: in each ``log_interval``, :class:`PeerLog` writes at most ``log_burst`` lines about one remote
+host, and counts the lines that it holds back: the first line of a later interval tells how many.  It
+remembers at most ``log_hosts`` hosts, and forgets the oldest.
 
-:meth:`AuthorLog.line` is for lines that an author causes, whichever peer brings its messages: at most
-``log_burst`` for each author and ``log_interval``, and ``log_authors`` for all authors together.  A key
-costs nothing, so the second bound holds if one member writes under many keys.
+:class:`AuthorLog` is for lines that an author causes, whichever peer brings its messages.  In each
+``log_interval`` it writes at most ``log_burst`` lines about one author, and ``log_authors`` about all
+authors together, since one member can write under many keys.
 
-:class:`DropLog` writes one line a ``log_interval`` for all that limits made this node drop.
+:class:`DropLog` writes one line in each ``log_interval`` about all that limits made this node drop.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _Quota:
 
 
 class PeerLog:
-    """Writes lines about peers; no peer can fill the log."""
+    """Writes lines about peers, so that no peer can fill the log."""
 
     def __init__(self, log: Logger, seconds: Callable[[], float], config: MeshConfig) -> None:
         self._log = log
@@ -61,18 +61,18 @@ class PeerLog:
 
 
 class AuthorLog:
-    """Writes lines about authors; neither one nor all of them can fill the log."""
+    """Writes lines about authors, so that neither one of them nor all together can fill the log."""
 
     def __init__(self, log: Logger, seconds: Callable[[], float], config: MeshConfig) -> None:
         self._log = log
         self._seconds = seconds
         self._config = config
         self._until = -inf
-        self._lines: Counter[bytes] = Counter()  # of this interval, by author: log_authors entries at most
+        self._lines: Counter[bytes] = Counter()  # of this interval, by author; at most log_authors authors
         self._held_back = 0
 
     def line(self, author: bytes, text: str) -> None:
-        """Write *text*, about *author*, if its quota and that of all authors allow."""
+        """Write *text*, about *author*, if its quota and the quota of all authors allow."""
         now, config = self._seconds(), self._config
         if now >= self._until:
             self._until = now + config.log_interval
@@ -88,10 +88,10 @@ class AuthorLog:
 
 
 class DropLog:
-    """Writes how much was dropped, by kind, until it is stopped."""
+    """Writes what this node dropped, by kind, until it is stopped."""
 
     def __init__(self, clock: IReactorTime, interval: float, counts: Callable[[], Counter[str]]) -> None:
-        """:param counts: gives how much was dropped so far, by kind (``MeshService.dropped``)."""
+        """:param counts: returns how much was dropped so far, by kind (``MeshService.dropped``)."""
         self._clock = clock
         self._interval = interval
         self._counts = counts
@@ -99,7 +99,7 @@ class DropLog:
         self._next = clock.callLater(interval, self._look)
 
     def stop(self) -> None:
-        """Write the rest, then nothing more."""
+        """Write the last line."""
         self._next.cancel()
         self._write()
 
@@ -109,7 +109,7 @@ class DropLog:
 
     def _write(self) -> None:
         counts = self._counts()
-        news = counts - self._written  # those above 0
+        news = counts - self._written  # subtraction leaves the counts above 0
         if what := ", ".join(f"{news[kind]} {kind}" for kind in sorted(DROPPED & news.keys())):
             _log.warn("dropped for want of room: {what}", what=what)
         self._written = counts
