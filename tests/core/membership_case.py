@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from tests.core.network import of, origin_of, presence, roster
 from tests.core.node_case import NAMES, NodeTestCase
 from twisted_mesh.core.events import Effect, MemberChanged, MemberGone
-from twisted_mesh.core.membership.roster import Entry, State
+from twisted_mesh.core.membership.roster import Author, State
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.membership import Presence, Roster, Suspect
 from twisted_mesh.wire.signed import SignedRecord
@@ -70,7 +70,7 @@ class MembershipTestCase(NodeTestCase):
         """Who is told as forgotten."""
         return [NAMES[one.origin] for one in of(effects, MemberGone)]
 
-    def entry(self, name: str) -> Entry:
+    def entry(self, name: str) -> Author:
         """What is known of *name*."""
         entry = self.node.roster.get(origin_of(name))
         assert entry is not None

@@ -9,18 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from twisted_mesh.core.events import (
-    Close,
-    Deliver,
-    Dial,
-    Effect,
-    Emit,
-    Happening,
-    Send,
-    SetTimer,
-    StreamId,
-    Timer,
-)
+from twisted_mesh.core import events
+from twisted_mesh.core.events import Effect, Happening, StreamId, Timer
 from twisted_mesh.core.link import Link
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire import codec
@@ -61,23 +51,23 @@ class Effects:
                 self.has_published = True
                 flow.own_marks.append((flow.sent, mark))
         if numbers:
-            self._effects.append(Send(numbers, frame, size))
+            self._effects.append(events.Send(numbers, frame, size))
 
-    def deliver(self, delivery: Deliver) -> None:
+    def deliver(self, delivery: events.Deliver) -> None:
         """Hand messages to the application."""
         self._effects.append(delivery)
 
     def emit(self, happening: Happening) -> None:
         """Report *happening* to the driver."""
-        self._effects.append(Emit(happening))
+        self._effects.append(events.Emit(happening))
 
     def dial(self, contact: Contact, purpose: Purpose) -> None:
         """Dial *contact* once."""
-        self._effects.append(Dial(contact, purpose))
+        self._effects.append(events.Dial(contact, purpose))
 
     def close(self, number: int, reason: Reason, detail: str) -> None:
         """Close the connection of a link that is no longer fed."""
-        self._effects.append(Close(number, reason, detail))
+        self._effects.append(events.Close(number, reason, detail))
 
     def end(self, link: Link, reason: Reason, detail: str) -> None:
         """End *link* as soon as the part that calls this has returned."""
@@ -92,7 +82,7 @@ class Effects:
         """Have *timer* fire at the time *at*, unless it fires sooner."""
         if (running := self._timers.get(timer)) is None or at < running:
             self._timers[timer] = at
-            self._effects.append(SetTimer(timer, at))
+            self._effects.append(events.SetTimer(timer, at))
 
     def fired(self, timer: Timer, now: float) -> float:
         """Note that *timer* has fired; the seconds by which it was late."""

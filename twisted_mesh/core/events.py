@@ -39,34 +39,25 @@ class Timer(StrEnum):  # members of a plain Enum are four times as slow as keys 
 
 
 class Holders(NamedTuple):
-    """The members that have a message, as origins.
+    """The members that have a message, as origins."""
 
-    :ivar delivered: the members that have it; :ivar pending: those that may still get it.
-    :ivar missed: those that never will.
-    """
-
-    delivered: frozenset[bytes]
-    pending: frozenset[bytes]
-    missed: frozenset[bytes]
+    delivered: frozenset[bytes]  # the members that have it
+    pending: frozenset[bytes]  # those that may still get it
+    missed: frozenset[bytes]  # those that never will
 
 
 # ── events ──────────────────────────────────────────────────────────────────────────
 
 
 class LinkOpened(msgspec.Struct, frozen=True):
-    """A peer has proven its key over connection *link*.
-
-    :ivar settled: whether this node said in its INTRO that it is settled.
-    :ivar purpose: the purpose for which either end dialled the link.
-    :ivar host: the host at the far end, as the connection reports it; "" if that is no host.
-    """
+    """A peer has proven its key over connection *link*."""
 
     link: int
     peer: Peer
     outgoing: bool
-    settled: bool
-    purpose: Purpose = Purpose.JOIN
-    host: str = ""
+    settled: bool  # whether this node said in its INTRO that it is settled
+    purpose: Purpose = Purpose.JOIN  # the purpose for which either end dialled the link
+    host: str = ""  # the host at the far end, as the connection reports it; "" if that is no host
 
 
 class SameKey(msgspec.Struct, frozen=True):
@@ -81,12 +72,10 @@ class LinkClosing(msgspec.Struct, frozen=True):
     """A BYE is on its way, or the connection broke: nothing more is sent over *link*.
 
     Frames that still come count.
-
-    :ivar reason: the reason in the BYE of the end that closes; LOST or SILENT if there was no BYE.
     """
 
     link: int
-    reason: Reason
+    reason: Reason  # the reason in the BYE of the end that closes; LOST or SILENT if there was no BYE
 
 
 class LinkClosed(msgspec.Struct, frozen=True):
@@ -103,13 +92,10 @@ class Received(msgspec.Struct, frozen=True):
 
 
 class Arriving(msgspec.Struct, frozen=True):
-    """*size* bytes have come of a frame of *length* bytes, which takes long (``core.arriving``).
-
-    :ivar begun: the batch that it claims to be; None for another frame.
-    """
+    """*size* bytes have come of a frame of *length* bytes, which takes long (``core.arriving``)."""
 
     link: int
-    begun: Begun | None
+    begun: Begun | None  # the batch that it claims to be; None for another frame
     size: int
     length: int
 
@@ -232,19 +218,15 @@ class Send(msgspec.Struct, frozen=True):
 class Deliver(msgspec.Struct, frozen=True):
     """Hand *entries*, which are messages, to the application.
 
-    :ivar link: the link over which they came; 0 if a timer released them.
-    :ivar first: the sequence of the first message; 0 for whispers, which have none.
-    :ivar sent: the author's clock in ms since 1970; 0 for whispers.
-    :ivar size: the bytes of their packed body.
     :ivar verified: whether their author is proven; not so for a whisper over a link that is plain text.
     """
 
-    link: int
+    link: int  # the link over which they came; 0 if a timer released them
     origin: bytes
     epoch: int
-    first: int
-    sent: int
-    size: int
+    first: int  # the sequence of the first message; 0 for whispers, which have none
+    sent: int  # the author's clock in ms since 1970; 0 for whispers
+    size: int  # the bytes of their packed body
     entries: Sequence[Entry]
     verified: bool = True
 
@@ -296,15 +278,11 @@ class ExchangeBegun(msgspec.Struct, frozen=True):
 
 
 class MemberChanged(msgspec.Struct, frozen=True):
-    """A member is new, has changed its record, or has entered another state.
+    """A member is new, has changed its record, or has entered another state."""
 
-    :ivar presence: its newest record; :ivar state: ``"up"``, ``"suspect"``, ``"down"`` or ``"left"``.
-    :ivar since: when it entered that state.
-    """
-
-    presence: Presence
-    state: str
-    since: float
+    presence: Presence  # its newest record
+    state: str  # ``"up"``, ``"suspect"``, ``"down"`` or ``"left"``
+    since: float  # when it entered that state
 
     @property
     def origin(self) -> bytes:
@@ -323,13 +301,10 @@ class Joined(msgspec.Struct, frozen=True):
 
 
 class Receipted(msgspec.Struct, frozen=True):
-    """The holders of these own messages have changed; their receipts are open.
-
-    :ivar decided: the holders of those for which no member is pending.
-    """
+    """The holders of these own messages have changed; their receipts are open."""
 
     sequences: Sequence[int]
-    decided: Mapping[int, Holders]
+    decided: Mapping[int, Holders]  # the holders of those for which no member is pending
 
 
 class Numbered(msgspec.Struct, frozen=True):
@@ -341,17 +316,12 @@ class Numbered(msgspec.Struct, frozen=True):
 
 
 class Awaited(msgspec.Struct, frozen=True):
-    """The author of *run* waits for a receipt that the application has taken its messages up to *sequence*.
-
-    :ivar sequence: 0 if the author waits no more.
-    :ivar head: the last message that was delivered or given up.
-    :ivar taken: the last message that the application has taken, as far as the core knows.
-    """
+    """The author of *run* waits for a receipt for its messages up to *sequence*."""
 
     run: StreamId
-    sequence: int
-    head: int
-    taken: int
+    sequence: int  # 0 if the author waits no more
+    head: int  # the last message that was delivered or given up
+    taken: int  # the last message that the application has taken, as far as the core knows
 
 
 class ReceiptClosed(msgspec.Struct, frozen=True):
@@ -434,11 +404,7 @@ Effect = Send | Deliver | Close | Dial | SetTimer | Emit
 
 
 class NewRun(msgspec.Struct, frozen=True):
-    """A new run of the core has begun, which knows no other node, and no direct message of the old run.
+    """A new run of the core has begun, which knows no other node and no direct message of the old run."""
 
-    :ivar last: the last message that stays in the old run.
-    :ivar again: the number of messages behind it, which are published in the new run.
-    """
-
-    last: int
-    again: int
+    last: int  # the last message that stays in the old run
+    again: int  # the number of messages behind it, which are published in the new run

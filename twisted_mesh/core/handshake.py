@@ -84,54 +84,39 @@ class Stage(Enum):
 
 
 class Profile(msgspec.Struct, frozen=True):
-    """The part of a node's description that the application chooses.
-
-    :ivar label: a text that is shown to people; *label* and *tags* are sent in PRESENCE.
-    :ivar overlay: whether the node looks for neighbours by itself.
-    :ivar replay: the past messages that the node wants delivered, in seconds as in INTRO.
-    """
+    """The part of a node's description that the application chooses."""
 
     role: Role = Role.MEMBER
-    label: str | None = None
+    label: str | None = None  # a text that is shown to people; *label* and *tags* are sent in PRESENCE
     tags: dict[str, str] = {}
-    overlay: bool = False
-    replay: int = 0
+    overlay: bool = False  # whether the node looks for neighbours by itself
+    replay: int = 0  # the past messages that the node wants delivered, in seconds as in INTRO
 
 
 class LocalNode(msgspec.Struct, frozen=True):
-    """The description of this node in one run: its key, and the values that it sends to others.
-
-    :ivar address: the address at which others can dial it; None for none.
-    :ivar settled: whether it has taken a base (docs/protocol.rst, Joining).
-    :ivar sign: makes the signature of a text; *verify* checks one.
-    :ivar retention: the seconds for which it holds messages for others, as in PRESENCE.
-    :ivar ephemeral: whether its key was made for this run alone.
-    """
+    """The description of this node in one run: its key, and the values that it sends to others."""
 
     id: bytes
     origin: bytes
     epoch: int
     network: Protocol
-    address: Address | None
-    settled: bool
-    sign: Sign
+    address: Address | None  # the address at which others can dial it; None for none
+    settled: bool  # whether it has taken a base (docs/protocol.rst, Joining)
+    sign: Sign  # makes the signature of a text; *verify* checks one
     verify: Verify
     profile: Profile = Profile()
-    retention: int = 0
-    ephemeral: bool = False
+    retention: int = 0  # the seconds for which it holds messages for others, as in PRESENCE
+    ephemeral: bool = False  # whether its key was made for this run alone
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """The node at the far end of a link, which has proven its key.
-
-    :ivar settled: and *replay*, *role*, *purpose*: as it said in INTRO.
-    """
+    """The node at the far end of a link, which has proven its key."""
 
     id: bytes
     origin: bytes
     epoch: int
     address: Address | None
-    settled: bool
+    settled: bool  # *settled* and the fields below are as in the peer's INTRO
     replay: int = 0
     role: Role = Role.MEMBER
     purpose: Purpose = Purpose.JOIN
@@ -160,26 +145,21 @@ class Nonces:
 class Handshake:
     """The handshake of one connection.
 
-    :ivar nonce: 32 bytes, never used before (:meth:`Nonces.make`).
-    :ivar time: the wall clock, in whole seconds since 1970.
-    :ivar expected: the id that the peer must have; None if it may have any.
     :ivar purpose: the purpose of the link that this end sends; only the dialler's counts.
     :ivar is_own: tells whether this node has made a nonce (:meth:`Nonces.is_own`).
-    :ivar stage: the frame that the peer must send next.
-    :ivar greeting: the peer's greeting, once it has come.
     :ivar peer: the node at the far end, once it has proven its key, which can be this node's key, too.
     """
 
     side: Side
     local_node: LocalNode
     _: KW_ONLY
-    nonce: bytes
-    time: int
-    expected: bytes | None = None
+    nonce: bytes  # 32 bytes, never used before (:meth:`Nonces.make`)
+    time: int  # the wall clock, in whole seconds since 1970
+    expected: bytes | None = None  # the id that the peer must have; None if it may have any
     purpose: Purpose = Purpose.JOIN
     is_own: Callable[[bytes], bool] = lambda nonce: False
-    stage: Stage = Stage.GREETING
-    greeting: Greeting | None = None
+    stage: Stage = Stage.GREETING  # the frame that the peer must send next
+    greeting: Greeting | None = None  # the peer's greeting, once it has come
     peer: Peer | None = None
     _sent: bytes = b""
     _received: bytes = b""

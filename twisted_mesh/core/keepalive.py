@@ -56,10 +56,7 @@ class Keepalive:
             link.life.resumed_at = now
 
     def look(self, late: float, now: float) -> None:
-        """Send the PINGs and signs of life that are due, and end dead links.
-
-        :param late: the seconds by which this call is late.
-        """
+        """Send PINGs and signs of life, and end dead links; this call comes *late* seconds too late."""
         for link in self._links.fed:
             if not link.up:
                 continue

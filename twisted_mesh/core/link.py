@@ -134,21 +134,17 @@ class PushState:
 class FlowState:
     """How many bytes were sent to the peer, and how many of them it has read.
 
-    :ivar sent: the bytes that the core has sent over the link so far.
-    :ivar accepted: the bytes of these that the transport has accepted.
-    :ivar meter: measures how fast the peer reads.
-    :ivar rtt: the round trip in seconds; 0 until it is known.
     :ivar own_marks: (*sent*, sequence) behind each own batch whose bytes the transport has not accepted.
     :ivar checked: the last own message before the PING READ_OWN that waits for its answer; 0 if none waits.
     :ivar peer_leaves: whether the peer has said that it stops; it may not relay what it is sent now.
     :ivar farewell_due: whether this node, which leaves, waits for the peer's answer that it has read all.
     """
 
-    sent: int = 0
-    accepted: int = 0
+    sent: int = 0  # the bytes that the core has sent over the link so far
+    accepted: int = 0  # the bytes of these that the transport has accepted
     checked: int = 0
-    rtt: float = 0.0
-    meter: Meter = field(default_factory=Meter)
+    rtt: float = 0.0  # the round trip in seconds; 0 until it is known
+    meter: Meter = field(default_factory=Meter)  # measures how fast the peer reads
     own_marks: deque[tuple[int, int]] = field(default_factory=deque)
     peer_leaves: bool = False
     farewell_due: bool = False
@@ -215,20 +211,15 @@ class LifeState:
 class RepairState:
     """How well the peer answers WANTs.
 
-    :ivar last_batch_at: when a batch last came.
-    :ivar answered_at: when the peer last ended an answer, or was asked while it owed none.
-    :ivar partial: the batch that is coming in part, if it takes long.
     :ivar pace: bytes a second that the peer brought lately while it sent without a pause; 0: unknown.
-    :ivar failures: WANTs that the peer left unanswered since it last answered one.
-    :ivar stalled_answers: WANTs that the peer began to answer, and did not go on with.
     """
 
-    last_batch_at: float
-    answered_at: float
-    partial: Partial | None = None
+    last_batch_at: float  # when a batch last came
+    answered_at: float  # when the peer last ended an answer, or was asked while it owed none
+    partial: Partial | None = None  # the batch that is coming in part, if it takes long
     pace: float = 0.0
-    failures: int = 0
-    stalled_answers: int = 0
+    failures: int = 0  # WANTs that the peer left unanswered since it last answered one
+    stalled_answers: int = 0  # WANTs that the peer began to answer, and did not go on with
     _slowed_at: float = -inf
 
     def is_slowed(self, now: float) -> bool:
@@ -254,16 +245,14 @@ class FrontierState:
     """The messages that the peer is believed to hold.
 
     :ivar snapshot: the part of the peer's SNAPSHOT that has come.
-    :ivar compares: whether both ends have a base, so that their frontiers are DIGESTs.
-    :ivar compared_at: when a DIGEST of the peer was last answered.
     :ivar bases: the bases that this node sent to the peer, until the peer is known to have read them.
     :ivar claims: the messages that the peer is believed to hold of each run, the longest idle run first.
     """
 
     _limit: int  # runs in *claims*; beyond it the longest idle is forgotten
     snapshot: list[SnapshotEntry] = field(default_factory=list)
-    compares: bool = False
-    compared_at: float = -inf
+    compares: bool = False  # whether both ends have a base, so that their frontiers are DIGESTs
+    compared_at: float = -inf  # when a DIGEST of the peer was last answered
     bases: dict[StreamId, int] | None = None
     claims: OrderedDict[StreamId, Claim] = field(default_factory=OrderedDict)
 

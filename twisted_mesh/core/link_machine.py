@@ -68,10 +68,6 @@ LinkEvent = bytes | Peer | list[codec.Frame] | Arriving | Left
 class LinkMachine:
     """The machine of one connection.
 
-    :ivar error: the reason why it closes; None while it does not.
-    :ivar peer: the node at the far end, once that has proven its key.
-    :ivar deadline: when :meth:`expired` must be called, by the clock of ``now``; inf: never.
-    :ivar read: the bytes that had come at the last call, as the connection counts them.
     :ivar gives_way: whether it has been closing for longer than ``close_timeout``, so that a new connection
         may have its place.
     """
@@ -81,10 +77,10 @@ class LinkMachine:
     _config: MeshConfig
     _exporter: Callable[[], bytes]
     phase: Phase = Phase.HANDSHAKE
-    error: RemoteError | None = None
-    peer: Peer | None = None
-    deadline: float = inf
-    read: int = 0
+    error: RemoteError | None = None  # the reason why it closes; None while it does not
+    peer: Peer | None = None  # the node at the far end, once that has proven its key
+    deadline: float = inf  # when :meth:`expired` must be called, by the clock of ``now``; inf: never
+    read: int = 0  # the bytes that had come at the last call, as the connection counts them
     gives_way: bool = False
     _frames: FrameReader = field(default_factory=FrameReader)
     _arrival: Arrival = field(default_factory=Arrival)

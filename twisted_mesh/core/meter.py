@@ -76,10 +76,7 @@ class Meter:
         self.read, self._read_at, self._marked = self._marked, now, 0
 
     def bytes_in(self, seconds: float, unknown: int) -> int:
-        """The bytes that the peer reads within *seconds* and a round trip.
-
-        :param unknown: the answer until the rate is known.
-        """
+        """The bytes that the peer reads in *seconds* and a round trip; *unknown* if not measured yet."""
         if not self.rate:
             return unknown
         return max(FLOOR, int(self.rate * (seconds + self.rtt)))

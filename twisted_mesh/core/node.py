@@ -1,10 +1,10 @@
-"""A node: its rooms composed into one function of events, and the table of what goes where.
+"""A node: composes the rooms of the core, and gives each event and each frame to the part that handles it.
 
-Contract: ``handle(event, now) -> effects``; ``now`` is seconds of any steady clock.  State is
-committed before the effects are returned.  A peer that breaks the protocol gets a Close effect and
-changes nothing else; any exception out of :meth:`Node.handle` is a fault of ours.
+Contract: ``handle(event, now) -> effects``; ``now`` is in seconds of any monotonic clock.  The state is
+changed before the effects are returned.  A frame that breaks the protocol causes a Close effect and no
+other change.  Any other exception from :meth:`Node.handle` is a bug of this package.
 
-No room calls one above it: what concerns another is returned, and handed on here.
+No room calls a room above it: it returns the values that concern another room, and the node passes them on.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from twisted_mesh.core.link_life import LinkLife
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.membership.membership import Membership
 from twisted_mesh.core.membership.presence import News
-from twisted_mesh.core.membership.roster import Entry, Roster
+from twisted_mesh.core.membership.roster import Author, Roster
 from twisted_mesh.core.overlay.neighbourhood import Neighbourhood
 from twisted_mesh.core.overlay.views import Randomness
 from twisted_mesh.core.replies.replies import Replies
@@ -45,7 +45,7 @@ from twisted_mesh.wire.membership import Roster as RosterFrame
 from twisted_mesh.wire.replies import Receipts
 from twisted_mesh.wire.signed import SignedRecord
 
-#: Of :attr:`Node.counts` what a bound had dropped; the others were of no use.
+#: The names in :attr:`Node.counts` of frames that were dropped for lack of room; all others were of no use.
 DROPPED: Final = frozenset(
     {"no_room", "authors_waiting", "dropped_receipts", "dropped_directs", "dropped_walks"}
 )
@@ -54,13 +54,10 @@ DROPPED: Final = frozenset(
 class Node:
     """The core of one run of one node.
 
-    A node is entered by :meth:`handle` and seen by :meth:`status`.  The few questions besides are
-    :meth:`room_for`, :meth:`head`, :meth:`holders`, :meth:`read`, :meth:`next_run`, :attr:`settled`,
-    :attr:`has_key_conflict`, :attr:`counts` and :meth:`footprint`.  Nothing but the simulator and tests
-    looks at its parts.
-
-    :ivar history: what it holds; :ivar roster: all authors but this node.
-    :ivar flow: the way out; :ivar replies: the way back; :ivar membership: who is there.
+    The driver gives it events by :meth:`handle`, and reads its state by :meth:`status`.  The driver may
+    also ask :meth:`room_for`, :meth:`head`, :meth:`holders`, :meth:`read`, :meth:`next_run`,
+    :attr:`settled`, :attr:`has_key_conflict`, :attr:`counts` and :meth:`footprint`.  Only the simulator and
+    tests look at its parts.
     """
 
     def __init__(
@@ -71,10 +68,7 @@ class Node:
         history: History | None = None,
         settled: bool = False,
     ) -> None:
-        """
-        :param randomness: where chance comes from; *history*: what it holds to begin with.
-        :param settled: whether it has a base for that.
-        """
+        """:param settled: whether *history* has a base for each stream already."""
         effects = self._effects = Effects((local_node.origin, local_node.epoch))
         links = self._links = Links(local_node, config)
         self._keepalive = Keepalive(links, effects, config)
@@ -98,14 +92,14 @@ class Node:
         )
 
     def handle(self, event: Event, now: float) -> list[Effect]:
-        """What follows from *event* at the time *now*."""
+        """Take in *event* at the time *now*; return the effects to carry out."""
         effects = self._effects.begin()
         match event:
             case events.Received():
                 self._on_received(event, now)
             case events.Arriving():
                 self._on_arriving(event, now)
-            case events.Accepted():  # every second event, and it makes nothing else due
+            case events.Accepted():  # every second event is one, and it makes nothing else due
                 self._on_accepted(event, now)
                 return effects
             case events.Flowing() | events.Resumed():
@@ -143,16 +137,16 @@ class Node:
 
     @property
     def settled(self) -> bool:
-        """Whether a snapshot, or a store, has told this node where to start."""
+        """Whether the node has a base: a snapshot or a store said where each stream begins."""
         return self._broadcast.joining.settled
 
     @property
     def has_key_conflict(self) -> bool:
-        """Whether the own key is used elsewhere, so that nothing more may be published."""
+        """Whether another node uses this node's key, so that this node publishes nothing."""
         return bool(self.membership.conflict)
 
     def status(self) -> Status:
-        """Where this node stands."""
+        """The state of this node."""
         flow, outbox = self.flow, self.outbox
         return Status(
             stream=outbox.run,
@@ -169,7 +163,7 @@ class Node:
         )
 
     def room_for(self, size: int) -> bool:
-        """Whether there is room for *size* bytes of own messages; if not, Drained follows once there is."""
+        """Whether there is room for *size* bytes of own messages; if not, Drained follows when there is."""
         return self.flow.room_for(size)
 
     def head(self, run: StreamId) -> int:
@@ -181,17 +175,14 @@ class Node:
         return self.replies.holders(sequence)
 
     def read(self, run: StreamId, after: int, upto: int, most: int) -> Iterator[Messages | Missing]:
-        """What is held of *run* behind *after* (:func:`twisted_mesh.core.history.reader.read`).
-
-        :raises StoreError: it cannot be read now.
-        """
+        """The held messages of *run* behind *after* (``history.reader``); StoreError if the store fails."""
         return reader.read(self.history, run, after, upto, most)
 
     def next_run(self, local_node: LocalNode, randomness: Randomness) -> tuple[Node, list[bytes]]:
-        """The core of a new run, and the messages that become its own.
+        """The core of a new run, and the messages to publish in it again.
 
-        If this run is not settled, a node can have its messages by accident alone: those that no neighbour
-        has taken become the new run's.  Else all stay in this run and are held for others, as after a
+        If this run is not settled, hardly any node has its messages: those that no transport has accepted
+        are published in the new run.  Otherwise all stay in this run and are held for others, as after a
         restart.
         """
         outbox, history, settled = self.outbox, self.history, self._broadcast.joining.settled
@@ -199,16 +190,16 @@ class Node:
         if settled:
             history.accepted_of_earlier(outbox.run, outbox.taken)
         else:
-            history.discard(outbox.run)  # its messages are the new run's now
+            history.discard(outbox.run)  # its messages are published in the new run
         node = Node(local_node, self._config, randomness, history, settled)
-        node.flow.congested = self.flow.congested and not settled  # Drained is still waited for
+        node.flow.congested = self.flow.congested and not settled  # the application still waits for Drained
         node.membership.conflict.follow(self.membership.conflict)
         node._broadcast.joining.believes_claims = False
         return node, unsent
 
     @property
     def counts(self) -> dict[str, int]:
-        """What was ignored, or dropped for want of room (:data:`DROPPED`), so far, by name."""
+        """How much was ignored, or dropped for lack of room (:data:`DROPPED`), so far, by name."""
         overlay = self.neighbourhood.overlay
         return {
             **self._broadcast.inbound.counts,
@@ -219,7 +210,7 @@ class Node:
         }
 
     def footprint(self) -> dict[str, int]:
-        """Entries and bytes of every table."""
+        """The entries and bytes of every table, by name."""
         return {
             **self._links.footprint(),
             **self._broadcast.footprint(),
@@ -228,7 +219,7 @@ class Node:
             **self.replies.footprint(),
         }
 
-    # ── what comes in ───────────────────────────────────────────────────────────────
+    # ── frames ──────────────────────────────────────────────────────────────────────
 
     def _on_received(self, event: events.Received, now: float) -> None:
         link = self._links.get(event.link)
@@ -279,7 +270,8 @@ class Node:
             case Whisper():
                 self._broadcast.inbound.whisper(link, frame)
             case Ping():
-                if frame.token == READ_ALL and not link.flow.peer_leaves:  # it goes with our answer
+                # The peer leaves after the answer
+                if frame.token == READ_ALL and not link.flow.peer_leaves:
                     self._broadcast.last_pull(link, now)
                 self.flow.pinged(link, frame.token)
             case Pong():
@@ -318,24 +310,24 @@ class Node:
     def _on_record(self, link: Link, signed: SignedRecord, now: float) -> None:
         if (news := self.membership.received(link, signed, now)) is not None:
             self._on_news(news, now)
-            self._evident(news.entry, now)
-            self.neighbourhood.know([news.entry], link, now)
+            self._evident(news.author, now)
+            self.neighbourhood.know([news.author], link, now)
         self._broadcast.watch_holes()
 
     def _on_roster(self, link: Link, frame: RosterFrame, now: float) -> None:
-        entries = []
+        authors = []
         for news in self.membership.on_roster(link, frame, now):
             self._on_news(news, now)
-            entries.append(news.entry)
-        for entry in entries:
-            self._evident(entry, now)
-        self.neighbourhood.know(entries, link, now)
+            authors.append(news.author)
+        for author in authors:
+            self._evident(author, now)
+        self.neighbourhood.know(authors, link, now)
         if frame.last:
             self._roster_received(link, frame.vote, now)
         self._broadcast.watch_holes()
 
     def _roster_received(self, link: Link, vote: int, now: float) -> None:
-        """The peer's roster is here: this node knows of the others, and an exchange may be kept."""
+        """Take in that all of the peer's roster has come: an exchange may become a link of neighbours."""
         if self._broadcast.joining.settled_by == link.number:
             self._start(now)
         kept = self.neighbourhood.roster_received(link, vote)
@@ -345,43 +337,43 @@ class Node:
             self._link_life.kept(link, now)
 
     def _forget(self, number: int, now: float) -> None:
-        """Nothing more comes over a link."""
+        """Forget a link over which nothing more comes."""
         self._links.forget(number)
-        if self._broadcast.joining.settled_by == number:  # it has told all it will
+        if self._broadcast.joining.settled_by == number:  # it sends no more of its roster
             self._start(now)
 
-    # ── what one part's news is to others ───────────────────────────────────────────
+    # ── from one part to others ─────────────────────────────────────────────────────
 
     def _hand_on(self, handed: Iterable[Handed], now: float) -> None:
-        """What went to the application may ask for a receipt."""
+        """Let messages and gaps that went to the application lead to receipts."""
         for item in handed:
             self.replies.handed(item, now)
 
     def _on_news(self, news: News, now: float) -> None:
-        """There is a newer record of an author."""
+        """Take in that there is a newer record of an author."""
         if news.is_guest_now:
-            self.replies.forgotten(news.entry)
+            self.replies.forgotten(news.author)
         if news.is_back:
-            self.replies.returned(news.entry.presence.origin, now)
+            self.replies.returned(news.author.presence.origin, now)
 
     def _start(self, now: float) -> None:
-        """The first neighbour has told all."""
+        """Begin all streams of the roster, since the first neighbour has sent its frontier and roster."""
         self._broadcast.joining.settled_by = None
-        for entry in self.roster:
-            presence = entry.presence
-            entry.at_join = presence.epoch, presence.sequence
+        for author in self.roster:
+            presence = author.presence
+            author.at_join = presence.epoch, presence.sequence
             self._broadcast.joining.start(presence, now)
             self.replies.evident(presence, now)
         self._hand_on(self._broadcast.evict(now), now)
 
-    def _evident(self, entry: Entry, now: float) -> None:
-        """The newest record of an author says how far its stream has come."""
-        if self._broadcast.joining.settled_by is None:  # else only when the first neighbour has told all
-            self._hand_on(self._broadcast.evident(entry.presence, entry.at_join, now), now)
-            self.replies.evident(entry.presence, now)
+    def _evident(self, author: Author, now: float) -> None:
+        """Take in the newest record of an author, which says how far its stream has come."""
+        if self._broadcast.joining.settled_by is None:  # otherwise _start does it
+            self._hand_on(self._broadcast.evident(author.presence, author.at_join, now), now)
+            self.replies.evident(author.presence, now)
             self._hand_on(self._broadcast.evict(now), now)
 
-    # ── what goes out ───────────────────────────────────────────────────────────────
+    # ── from the application, and to the transport ──────────────────────────────────
 
     def _on_publish(self, event: events.Publish, now: float) -> None:
         self.membership.announcing.announce_first(now)
@@ -390,7 +382,7 @@ class Node:
 
     def _on_asking(self, event: events.Asking, now: float) -> None:
         if isinstance(event, events.SendDirect):
-            self.membership.announcing.announce_first(now)  # where nobody has a record of it, it is dropped
+            self.membership.announcing.announce_first(now)  # a node without a record of the author drops it
         self.replies.handle(event, now)
         self.membership.announcing.asks = self.replies.asks
 
@@ -400,7 +392,7 @@ class Node:
             self._answer(link, now)
 
     def _answer(self, link: Link, now: float) -> None:
-        """Answer what the peer asked for, as far as the link takes it, each author's record first."""
+        """Answer the peer's WANTs as far as the link accepts bytes, each after its author's record."""
         while (want := self._broadcast.push.next_wanted(link, now)) is not None:
             self.membership.records.introduce(link, want.origin)
             self._broadcast.push.answer(link, want, now)
@@ -416,7 +408,7 @@ class Node:
             case Timer.ANNOUNCE:
                 self._broadcast.push.announce_owed()
             case Timer.REPAIR:
-                pass  # what is due goes out after every event
+                pass  # WANTs that are due are sent after every event
             case Timer.COMPARE:
                 self._broadcast.compare(now)
             case Timer.AGE:
@@ -437,11 +429,11 @@ class Node:
                 assert_never(timer)
 
     def _on_roster_time(self, now: float, late: float) -> None:
-        """See who was not heard of, and what nobody here has."""
-        for entry in self.membership.tick(now, late):
-            self.replies.forgotten(entry)
-        for entry in self.roster.silent(now):
-            self._broadcast.overdue((entry.presence.origin, entry.presence.epoch), now)
+        """Look for members that are gone, and for messages that no neighbour has."""
+        for author in self.membership.tick(now, late):
+            self.replies.forgotten(author)
+        for author in self.roster.silent(now):
+            self._broadcast.overdue((author.presence.origin, author.presence.epoch), now)
         sought = self.neighbourhood.help(self._broadcast.missing(now), now)
         self._broadcast.repair.pull_from_all(sought, now)
         self.neighbourhood.meet_other(now)

@@ -14,7 +14,9 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from typing import Final
 
-from twisted_mesh.wire.membership import MAX_HOST
+from twisted_mesh.wire.membership import MAX_HOST, Contact
+
+Place = tuple[str, int]  # host, port
 
 _NAME: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9_-]{1,63}(?<!-))*")
 #: The last part of a string that resolvers read as an IPv4 address: 127.1, 0x7f000001, 017.1.
@@ -77,6 +79,13 @@ def believed(host: str, teller: str) -> bool:
     return reach is Reach.ANY
 
 
+def believed_contact(id: bytes, address: Place | None, teller: str) -> Contact | None:
+    """The contact with *id* and *address*; None if that may not be dialled on the word of *teller*."""
+    if address is None or not believed(address[0], teller):
+        return None
+    return Contact(id, *address)
+
+
 @lru_cache(HOSTS_KNOWN)
 def site_of(host: str) -> str:
     """The part of *host* that is counted: the network of 64 bits of an IPv6 address, else all of it.
@@ -90,6 +99,3 @@ def site_of(host: str) -> str:
     if isinstance(address, IPv6Address) and address.ipv4_mapped is None:
         return address.packed[:8].hex()
     return str(getattr(address, "ipv4_mapped", None) or address)
-
-
-Place = tuple[str, int]  # host, port

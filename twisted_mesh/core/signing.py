@@ -31,17 +31,11 @@ class Signer:
         return SignedReceipt(self._signature(receipt, array), array)
 
     def require(self, signed: SignedRecord) -> None:
-        """Check the signature of *signed*.
-
-        :raises RemoteError: the node that it names as its author did not sign it.
-        """
+        """Raise RemoteError unless the node that *signed* names as its author has signed it."""
         self._require(signed.record, signed.signature, signed.array)
 
     def require_receipt(self, receipt: Receipt, signed: SignedReceipt) -> None:
-        """Check the signature of *signed*, which unpacks to *receipt*.
-
-        :raises RemoteError: the member that it names did not sign it.
-        """
+        """Raise RemoteError unless the member that *receipt* names has signed *signed*, its packed form."""
         self._require(receipt, signed.signature, signed.array)
 
     def _signature(self, record: Record | Receipt, array: bytes) -> bytes:

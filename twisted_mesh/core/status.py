@@ -13,27 +13,18 @@ from twisted_mesh.core.events import StreamId
 class Status(msgspec.Struct, frozen=True):
     """The state of a node at one time.
 
-    :ivar stream: the stream of its own messages; :ivar sent: the sequence of the last own message.
-    :ivar taken: the last own message that the transport of some link has accepted.
-    :ivar confirmed: the last own message that some neighbour is known to have.
-    :ivar congested: whether a message was refused for lack of room, so that Drained will follow.
-    :ivar given_to_all: whether every neighbour that stays was sent all own messages.
-    :ivar has_left: whether every neighbour knows that this node leaves, and this node owes no receipt.
-    :ivar silent: the number of neighbours that did not answer that this node leaves.
     :ivar unread: the number of own messages that a transport has accepted, and no neighbour is known to
         have read.
-    :ivar settled: whether the node has a base: a snapshot or a store said where each stream begins.
-    :ivar joined: whether a neighbour has sent its roster.
     """
 
-    stream: StreamId
-    sent: int
-    taken: int
-    confirmed: int
-    congested: bool
-    given_to_all: bool
-    has_left: bool
-    silent: int
+    stream: StreamId  # the stream of its own messages
+    sent: int  # the sequence of the last own message
+    taken: int  # the last own message that the transport of some link has accepted
+    confirmed: int  # the last own message that some neighbour is known to have
+    congested: bool  # whether a message was refused for lack of room, so that Drained will follow
+    given_to_all: bool  # whether every neighbour that stays was sent all own messages
+    has_left: bool  # whether every neighbour knows that this node leaves, and this node owes no receipt
+    silent: int  # the number of neighbours that did not answer that this node leaves
     unread: int
-    settled: bool
-    joined: bool
+    settled: bool  # whether the node has a base: a snapshot or a store said where each stream begins
+    joined: bool  # whether a neighbour has sent its roster

@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core.network import origin_of, presence
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.membership.roster import Entry, Roster, State
+from twisted_mesh.core.membership.roster import Author, Roster, State
 from twisted_mesh.wire.membership import Contact, Presence, PresenceFlags, Role
 from twisted_mesh.wire.signed import SignedRecord
 
@@ -29,7 +29,7 @@ class RosterTestCase(SynchronousTestCase):
         assert isinstance(signed.record, Presence)
         return self.roster.take(signed, signed.record, contact, self.now - age, self.now)
 
-    def entry(self, name: str) -> Entry:
+    def entry(self, name: str) -> Author:
         """What is known of *name*."""
         entry = self.roster.get(origin_of(name))
         assert entry is not None

@@ -10,7 +10,7 @@ from tests.core.network import batch, closing, have, of, origin_of, presence, ro
 from tests.core.node_case import ALL, HOST
 from twisted_mesh.core.broadcast import repair
 from twisted_mesh.core.events import Dial, DialFailed, Effect, Known, Timer
-from twisted_mesh.core.membership.roster import Entry, Roster
+from twisted_mesh.core.membership.roster import Author, Roster
 from twisted_mesh.core.overlay import exchange
 from twisted_mesh.identity import id_of
 from twisted_mesh.wire.broadcast import Want
@@ -182,7 +182,7 @@ class TestHelp(ExchangeTestCase):
         looks: list[Roster] = []
         look = Roster.__iter__
 
-        def counted(roster: Roster) -> Iterator[Entry]:
+        def counted(roster: Roster) -> Iterator[Author]:
             looks.append(roster)
             return look(roster)
 

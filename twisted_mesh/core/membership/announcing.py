@@ -1,7 +1,7 @@
-"""The own PRESENCE: when this node sends a record of itself, and with which content.
+"""The PRESENCE of this node: when it sends a record of itself, and with which content.
 
-Contract: :meth:`Announcing.announce` signs the next record and has it pushed.  The record is renewed after
-an interval that grows with the mesh, once more when the first links have settled, and when this node
+Contract: :meth:`Announcing.announce` signs and sends the next record.  The record is renewed after an
+interval that grows with the mesh, once more ``presence_settle`` seconds after the first, and when this node
 leaves.  If this node is suspected, it is renewed at once, but at most once in ``refute_pause`` seconds.
 During a key conflict no record is sent: the other node's is the newer.
 """
@@ -28,7 +28,6 @@ class Announcing:
     """The records of one run of this node.
 
     :ivar address: the address at which others can dial this node, for the next record; None for none.
-    :ivar asks: whether a receipt of an own message is open, for the next record.
     """
 
     _local_node: LocalNode
@@ -38,14 +37,14 @@ class Announcing:
     _conflict: KeyConflict
     _records: RecordPush
     _effects: Effects
-    asks: bool = False
+    asks: bool = False  # whether this node waits for receipts, for the next record
     _counter: int = 0
     _published: float = -inf
-    _due: float = inf  # when the next record was promised for
+    _due: float = inf  # when the newest record says that the next one comes
     _leaving: bool = False
     _refuted: float = -inf
-    _refutes: bool = False  # whether a refutation waits for its time
-    _settles: float = inf  # when the first record is followed by another
+    _refutes: bool = False  # whether a refutation waits for refute_pause
+    _second_at: float = inf  # when the first record is followed by another
 
     def __post_init__(self) -> None:
         self._signer = Signer(self._local_node)
@@ -71,7 +70,7 @@ class Announcing:
         return max(0.0, now - self._published)
 
     def announce(self, now: float) -> None:
-        """Sign and push the next record: that this node is up, or that it leaves."""
+        """Sign and send the next record: that this node is up, or that it leaves."""
         me = self._local_node
         interval = self._interval()
         self._counter += 1
@@ -97,10 +96,10 @@ class Announcing:
         self._records.push(self._records.own, presence, None)
 
     def announce_first(self, now: float) -> None:
-        """Push the first record, unless it was pushed."""
+        """Send the first record, unless that was done."""
         if self._records.own is None and not self._conflict:
             self.announce(now)
-            self._settles = now + self._config.presence_settle
+            self._second_at = now + self._config.presence_settle
             self.look_again()
 
     def leave(self, now: float) -> None:
@@ -114,7 +113,7 @@ class Announcing:
         return rank == self.rank and self.is_announced and not self._refutes
 
     def refute(self, now: float) -> None:
-        """Push another record against a suspicion, now or as soon as ``refute_pause`` allows."""
+        """Send another record against a suspicion, now or as soon as ``refute_pause`` allows."""
         if now >= self._refuted + self._config.refute_pause:
             self._refuted = now
             self.announce(now)
@@ -123,19 +122,19 @@ class Announcing:
             self._effects.set_timer(Timer.ROSTER, self._refuted + self._config.refute_pause)
 
     def tick(self, now: float) -> None:
-        """Push the next record if it is due."""
+        """Send the next record if it is due."""
         refutes = self._refutes and now >= self._refuted + self._config.refute_pause
-        if self.is_announced and (refutes or now >= min(self._due, self._settles)):
+        if self.is_announced and (refutes or now >= min(self._due, self._second_at)):
             if refutes:
                 self._refuted = now
-            if now >= self._settles:
-                self._settles = inf
+            if now >= self._second_at:
+                self._second_at = inf
             self.announce(now)
 
     def look_again(self) -> None:
         """Have :meth:`tick` called when the next record is due."""
         if self.is_announced:
-            self._effects.set_timer(Timer.ROSTER, min(self._due, self._settles))
+            self._effects.set_timer(Timer.ROSTER, min(self._due, self._second_at))
             if self._refutes:
                 self._effects.set_timer(Timer.ROSTER, self._refuted + self._config.refute_pause)
 

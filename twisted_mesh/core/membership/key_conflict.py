@@ -1,6 +1,6 @@
-"""A key conflict: another node signs with the own key, in a run that counts as the newer one.
+"""A key conflict: another node signs with this node's key, in a newer run.
 
-Contract: all frames that come here are signed with the own key, so only its holders can cause a conflict.
+Contract: all frames that come here are signed with this key, so only its holders can cause a conflict.
 During a conflict this node publishes nothing and sends no record of itself.  The conflict is over when the
 other node has said that it leaves, or was silent long enough for a member to be *down*:
 :attr:`KeyConflict.until`.
@@ -38,17 +38,14 @@ _ON_ITS_WAY: Final = 2.0  # seconds a record may take from its author to here (g
 class KeyConflict:
     """The other node, as far as this one knows.
 
-    :ivar epoch: of its newest run; 0 without a conflict.
-    :ivar signed: its newest record; None if only messages of it came.
-    :ivar rank: of that record; (0, 0) without one.
-    :ivar contact: the address in that record; None if it is not believed, or the node is gone.
+    :ivar contact: the address in its newest record; None if it is not believed, or the node is gone.
     """
 
     _config: MeshConfig
     _effects: Effects
-    epoch: int = 0
-    signed: SignedRecord | None = None
-    rank: Rank = (0, 0)
+    epoch: int = 0  # the epoch of its newest run; 0 without a conflict
+    signed: SignedRecord | None = None  # its newest record; None if only messages of it came
+    rank: Rank = (0, 0)  # the rank of that record; (0, 0) without one
     contact: Contact | None = None
     _until: float = inf  # when the other node counts as gone
     _earliest: float = -inf  # when a new run may begin
@@ -73,10 +70,7 @@ class KeyConflict:
     def recorded(
         self, signed: SignedRecord, presence: Presence, contact: Contact | None, heard: float, now: float
     ) -> None:
-        """Take in a verified record of the own key that is newer than all known ones.
-
-        :param heard: when it came to the node that told of it.
-        """
+        """Take in a verified and newer record of this node's key, which another node got at *heard*."""
         is_first = self.signed is None
         self._begin(presence.epoch, now)
         self.signed, self.rank = signed, (presence.epoch, presence.counter)

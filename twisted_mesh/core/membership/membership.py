@@ -1,7 +1,7 @@
-"""The members and whether they are up: presence and suspicion, put together in one place.
+"""The members, and whether they are up: composes presence and suspicion.
 
-Contract: only signed records decide here, and of each author only the newest: a suspected member sends
-another record, and is up again.  A node that was held up itself counts no silence of others for that time.
+Contract: only signed records decide, and only the newest of each author: a suspected member that sends
+another record is up again.  If this node was held up, it counts no silence of others for that time.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from twisted_mesh.core.membership.announcing import Announcing
 from twisted_mesh.core.membership.key_conflict import KeyConflict
 from twisted_mesh.core.membership.presence import News, Presences
 from twisted_mesh.core.membership.record_push import RecordPush
-from twisted_mesh.core.membership.roster import Entry, Roster
+from twisted_mesh.core.membership.roster import Author, Roster
 from twisted_mesh.core.membership.suspicion import Suspicion
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.wire.membership import Presence, Role, Suspect
@@ -31,27 +31,26 @@ from twisted_mesh.wire.membership import Roster as RosterFrame
 from twisted_mesh.wire.signed import SignedRecord
 
 _SHARED = "two nodes use this key, and the one started later keeps it: give each an identity of its own"
-_LOOKS: Final = 10  # how often in an interval the roster is looked through
+_LOOKS: Final = 10  # checks of the roster in one presence_interval
 
 
 @dataclass(eq=False)
 class Membership:
     """The members as one node knows them.
 
-    :ivar roster: all authors but this node.
-    :ivar conflict: with another node that uses the own key.
-    :ivar records: sends records; :ivar announcing: makes the own ones.
-    :ivar joined: whether a neighbour has sent its roster.
+    :ivar conflict: the conflict with another node that uses this node's key.
+    :ivar records: sends records.
+    :ivar announcing: makes this node's own records.
     """
 
     _local_node: LocalNode
     _config: MeshConfig
     _links: Links
     _broadcast: Broadcast
-    roster: Roster
+    roster: Roster  # all authors but this node
     _admission: Admission
     _effects: Effects
-    joined: bool = False
+    joined: bool = False  # whether a neighbour has sent its roster
 
     def __post_init__(self) -> None:
         me, config, roster, effects = self._local_node, self._config, self.roster, self._effects
@@ -74,7 +73,7 @@ class Membership:
     # ── links ───────────────────────────────────────────────────────────────────────
 
     def tell(self, link: Link, vote: int, now: float) -> None:
-        """Tell the peer of a new link all that is known, and the own *vote* on keeping the link."""
+        """Send the peer of a new link all records, and this node's *vote* on keeping the link."""
         age = self.announcing.age(now) if self.announcing.speaks else None
         self.records.tell(link, vote, age, now)
 
@@ -86,7 +85,7 @@ class Membership:
             self._suspicion.linked(link)
 
     def outdated(self, link: Link) -> None:
-        """The link is a double of another: if that is of a newer run of its key the peer should know."""
+        """Send the peer of a double the newest record of its node, if another node uses the peer's key."""
         origin = link.peer.origin
         if self.roster.rank(origin)[0] > link.peer.epoch:
             self.records.introduce(link, origin)
@@ -100,32 +99,30 @@ class Membership:
             self._suspicion.lost(link.peer.origin, now)
 
     def same_key(self, event: events.SameKey, now: float) -> None:
-        """Take in that another node has the own key: only one of the two goes on, and both report it."""
+        """Take in that another node has this node's key: the older run stops publishing."""
         epoch = self._local_node.epoch
         self._effects.close(event.link, Reason.KEY, _SHARED)
         if event.epoch > epoch:
             self.conflict.met(event.epoch, now)
             self._effects.set_timer(Timer.ROSTER, self.conflict.until)
-        elif event.epoch == epoch and not event.outgoing:  # one end alone, so that they differ from then on
+        # Only one end begins a new run, so that the epochs differ from then on
+        elif event.epoch == epoch and not event.outgoing:
             self._effects.emit(events.EpochConflict(epoch))
 
     # ── frames ──────────────────────────────────────────────────────────────────────
 
     def received(self, link: Link, signed: SignedRecord, now: float) -> News | None:
-        """Take in a PRESENCE or a SUSPECT that came over *link*.
-
-        :raises RemoteError: its signature is false.
-        """
+        """Take in a PRESENCE or a SUSPECT that came over *link*; RemoteError if its signature is false."""
         if isinstance(signed.record, Presence):
             if (news := self._presences.received(link, signed, signed.record, now)) is not None:
                 self._look_again(now)
             return news
-        assert isinstance(signed.record, Suspect)  # the node gives no other here
+        assert isinstance(signed.record, Suspect)  # the node passes no other record
         self._suspicion.received(link, signed, signed.record, now)
         return None
 
     def on_roster(self, link: Link, frame: RosterFrame, now: float) -> Iterator[News]:
-        """Take in the roster of a peer, or a part of it, one record at each step of the iterator.
+        """Take in a frame of a peer's roster; yields the news of one record at each step.
 
         :raises RemoteError: the roster was complete, an entry is no PRESENCE, or a signature is false.
         """
@@ -146,11 +143,8 @@ class Membership:
 
     # ── time ────────────────────────────────────────────────────────────────────────
 
-    def tick(self, now: float, late: float) -> list[Entry]:
-        """Renew the own record, and find members that are gone; return those that were forgotten.
-
-        :param late: seconds by which this node was held up.
-        """
+    def tick(self, now: float, late: float) -> list[Author]:
+        """Do what is due, *late* seconds too late; return the members that were forgotten."""
         if late > self._config.stall_grace:
             self.roster.doubt(late)
             self.conflict.doubt(late)
@@ -160,12 +154,12 @@ class Membership:
             self._effects.emit(events.EpochConflict(over))
         self.announcing.tick(now)
         changed, gone = self.roster.tick(now)
-        forgotten = [entry for entry in gone if entry.is_member]
-        for entry in changed:
-            if entry.is_member:
-                self._effects.emit(entry.changed())
-        for entry in forgotten:
-            self._effects.emit(events.MemberGone(entry.presence.origin))
+        forgotten = [author for author in gone if author.is_member]
+        for author in changed:
+            if author.is_member:
+                self._effects.emit(author.changed())
+        for author in forgotten:
+            self._effects.emit(events.MemberGone(author.presence.origin))
         self._look_again(now)
         return forgotten
 

@@ -1,9 +1,8 @@
-"""Incoming records of presence: finds those that are news, and keeps them.
+"""Incoming records of presence: keeps those that are newer than the known ones, and pushes them on.
 
-Contract: a record that is news is kept and pushed on, a second copy prunes the link, and an older record is
-dropped.  Records of a peer's ROSTER that are fresh and news are pushed on, too: else two parts of a mesh
-would know of each other only after the next record of each member.  Only signed records decide, and of each
-author only the newest.
+Contract: a newer record is kept and pushed on, a second copy prunes the link, and an older record is
+dropped.  Newer records in a peer's ROSTER are pushed on, too, if they are fresh.  Otherwise two parts of a
+mesh would know each other only after the next record of each member.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.membership.key_conflict import KeyConflict
 from twisted_mesh.core.membership.record_push import RecordPush
-from twisted_mesh.core.membership.roster import Entry, Roster, State
-from twisted_mesh.core.reachability import believed
+from twisted_mesh.core.membership.roster import Author, Roster, State
+from twisted_mesh.core.reachability import believed_contact
 from twisted_mesh.core.signing import Signer
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.identity import id_of
@@ -31,22 +30,16 @@ from twisted_mesh.wire.signed import SignedRecord
 
 
 class News(NamedTuple):
-    """An author of which a newer record came.
+    """An author of which a newer record came."""
 
-    :ivar is_back: whether it was gone and is up; :ivar is_guest_now: whether it was a member until now.
-    """
-
-    entry: Entry
-    is_back: bool
-    is_guest_now: bool
+    author: Author
+    is_back: bool  # whether it was gone and is up again
+    is_guest_now: bool  # whether it is no longer a member
 
 
 @dataclass(eq=False)
 class Presences:
-    """The records that come to a node.
-
-    :ivar old: how many were older than the known record.
-    """
+    """Takes in the records that come to a node."""
 
     _local_node: LocalNode
     _roster: Roster
@@ -55,16 +48,13 @@ class Presences:
     _records: RecordPush
     _admission: Admission
     _effects: Effects
-    old: int = 0
+    old: int = 0  # how many records were dropped because they were older than the known one
 
     def __post_init__(self) -> None:
         self._signer = Signer(self._local_node)
 
     def received(self, link: Link, signed: SignedRecord, presence: Presence, now: float) -> News | None:
-        """Take in a PRESENCE that came over *link*.
-
-        :raises RemoteError: its signature is false.
-        """
+        """Take in a PRESENCE that came over *link*; RemoteError if its signature is false."""
         origin, rank = presence.origin, (presence.epoch, presence.counter)
         link.presence.note_from_peer(origin, rank)
         run = (origin, presence.epoch)
@@ -79,7 +69,7 @@ class Presences:
             self.old += 1
             return None
         parent = self._served_by(link, origin, now)
-        if (news := self._take(link, signed, presence, now, now)) is not None:
+        if (news := self._keep(link, signed, presence, now, now)) is not None:
             if parent is None:
                 self._push.record_arrived(link, run, presence.sequence, presence.counter, now)
             self._records.push(signed.relayed(), presence, link, parent)
@@ -90,37 +80,37 @@ class Presences:
 
         :raises RemoteError: an entry is no PRESENCE, or a signature is false.
         """
-        for told in entries:
-            signed = codec.decode(told.frame)
+        for entry in entries:
+            signed = codec.decode(entry.frame)
             if not isinstance(signed, SignedRecord) or not isinstance(signed.record, Presence):
                 raise RemoteError("a roster with something else in it", Reason.SHAPE)
             presence = signed.record
             link.presence.note_from_peer(presence.origin, (presence.epoch, presence.counter))
-            heard = now - told.age / 1000
+            heard = now - entry.age / 1000
             if presence.origin == self._local_node.origin:
-                self._said_elsewhere(link, signed, presence, heard, now)
+                self._on_other(link, signed, presence, heard, now)
             elif not self._roster.is_forgotten(presence, heard, now):
                 parent = self._served_by(link, presence.origin, now)
-                if (news := self._take(link, signed, presence, heard, now)) is not None:
+                if (news := self._keep(link, signed, presence, heard, now)) is not None:
                     if not link.is_exchange:  # the peer has a route to the author
                         run = (presence.origin, presence.epoch)
                         self._push.parents.note(run, presence.sequence, link.number, presence.counter)
-                    if news.entry.state is State.UP and heard + news.entry.interval > now:
+                    if news.author.state is State.UP and heard + news.author.interval > now:
                         self._records.push(signed.relayed(), presence, link, parent)
                     yield news
 
     def _on_own(self, link: Link, signed: SignedRecord, presence: Presence, now: float) -> None:
-        """Take in a record of the own key: an own one that came back, or another node's."""
+        """Take in a record of this node's key: its own that came back, or another node's."""
         if (presence.epoch, presence.counter) > self._records.own_rank:
-            self._said_elsewhere(link, signed, presence, now, now)
+            self._on_other(link, signed, presence, now, now)
         elif presence.epoch == self._local_node.epoch:
             run = (presence.origin, presence.epoch)
             self._push.duplicate(link, run, -presence.counter, True)
 
-    def _said_elsewhere(
+    def _on_other(
         self, link: Link, signed: SignedRecord, presence: Presence, heard: float, now: float
     ) -> None:
-        """Take in a record of the own key; if it is news and another node's, push it on like others."""
+        """Take in a record of this node's key; if it is new and another node's, push it on like others."""
         if (presence.epoch, presence.counter) <= max(self._records.own_rank, self._conflict.rank):
             return
         self._signer.require(signed)
@@ -129,10 +119,10 @@ class Presences:
             self._records.push(signed.relayed(), presence, link)
         self._effects.set_timer(Timer.ROSTER, max(now, self._conflict.until))
 
-    def _take(
+    def _keep(
         self, link: Link, signed: SignedRecord, presence: Presence, heard: float, now: float
     ) -> News | None:
-        """Keep the record if it is newer than the known one, and there is room for its author."""
+        """Keep a record if it is newer than the known one, and there is room for its author."""
         origin = presence.origin
         if (presence.epoch, presence.counter) <= self._roster.rank(origin):
             return None
@@ -146,18 +136,18 @@ class Presences:
         if changed is None:
             self._admission.waiting += 1
             return None
-        entry = self._roster.get(origin)
-        assert entry is not None
-        if changed and (entry.is_member or was_member):
-            self._effects.emit(entry.changed())
-        return News(entry, was_gone and entry.is_there, was_member and not entry.is_member)
+        author = self._roster.get(origin)
+        assert author is not None
+        if changed and (author.is_member or was_member):
+            self._effects.emit(author.changed())
+        return News(author, was_gone and author.is_there, was_member and not author.is_member)
 
     def _served_by(self, link: Link, origin: bytes, now: float) -> int | None:
-        """The link over which *origin*'s records come, if *link*, which brings one, is not in its tree.
+        """The link over which *origin*'s records come, if *link* brings one and is no branch of its tree.
 
-        Then *link* is an exchange, or leads to a neighbour that was pruned and answers a suspicion.  The
-        record is not pushed to the node that brings *origin*'s records here: it would take this node for
-        its parent and prune its own, and neither node would have one.
+        Then *link* is an exchange, or leads to a pruned neighbour that answers a suspicion.  The record
+        must not be pushed to the node that brings *origin*'s records here.  That node would take this one
+        for its parent and prune its own parent, and neither of the two would have a parent.
         """
         known = self._roster.get(origin)
         is_served = known is not None and known.is_there and known.heard + known.interval > now
@@ -166,7 +156,4 @@ class Presences:
 
 
 def _contact(link: Link, presence: Presence) -> Contact | None:
-    """The address in *presence*, which came over *link*, as a contact; None if it is not believed."""
-    if presence.address is None or not believed(presence.address[0], link.host):
-        return None
-    return Contact(id_of(presence.origin), *presence.address)
+    return believed_contact(id_of(presence.origin), presence.address, link.host)

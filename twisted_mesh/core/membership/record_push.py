@@ -1,8 +1,8 @@
-"""Sends records of presence: chooses the links for each.
+"""Sends records of presence, and chooses the links for each.
 
-Contract: a PRESENCE travels like a batch, along its origin's tree: news goes to every link that is not lazy
-by peer.  So the tree of an author is there before its first message.  A ROSTER gives a new neighbour all
-records at once.  A SUSPECT floods, since it must reach the suspect over any links that are left.
+Contract: a PRESENCE travels like a batch along its author's tree, over every link that is not lazy by peer.
+So the tree of an author exists before its first message.  A ROSTER brings a new neighbour all records at
+once.  A SUSPECT floods, since it must reach the suspect over any links that are left.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from twisted_mesh.wire import codec, membership
 from twisted_mesh.wire.membership import Presence, RosterEntry
 from twisted_mesh.wire.signed import SignedRecord
 
-_ROSTER_BYTES: Final = 48 * 1024  # of records in one frame, so that the whole frame is under 64 KiB
+_ROSTER_BYTES: Final = 48 * 1024  # of records in one ROSTER, so that the whole frame is under 64 KiB
 
 
 @dataclass(eq=False)
 class RecordPush:
     """The records that leave a node.
 
-    :ivar own: its newest record of itself, None before the first; :ivar own_rank: the record's rank.
+    :ivar own_rank: the rank of that record.
     """
 
     _local_node: LocalNode
@@ -38,7 +38,7 @@ class RecordPush:
     _roster: Roster
     _conflict: KeyConflict
     _effects: Effects
-    own: SignedRecord | None = None
+    own: SignedRecord | None = None  # the newest record of this node, None before the first
 
     def __post_init__(self) -> None:
         self.own_rank: Rank = (self._local_node.epoch, 0)
@@ -46,13 +46,13 @@ class RecordPush:
     def tell(self, link: Link, vote: int, own_age: float | None, now: float) -> None:
         """Send all records to a new neighbour, or to the far end of an exchange.
 
-        :param own_age: seconds since the own record; None leaves it out.
+        :param own_age: the seconds since this node's record; None leaves it out.
         """
         for frame in self._rosters(vote, own_age, now):
             self._effects.send((link,), frame)
-        for entry in self._roster:
-            if entry.is_member:
-                link.presence.note(entry.presence.origin, entry.rank)
+        for author in self._roster:
+            if author.is_member:
+                link.presence.note(author.presence.origin, author.rank)
         signed, rank = self._newest_own()
         if signed is not None:
             link.presence.note(self._local_node.origin, rank)
@@ -62,8 +62,8 @@ class RecordPush:
         if origin == self._local_node.origin:
             signed, rank = self._newest_own()
         else:
-            entry = self._roster.get(origin)
-            signed, rank = (None, (0, 0)) if entry is None else (entry.signed, entry.rank)
+            author = self._roster.get(origin)
+            signed, rank = (None, (0, 0)) if author is None else (author.signed, author.rank)
         if signed is not None and link.presence.rank_of(origin) < rank:
             link.presence.note(origin, rank)
             self._effects.send((link,), signed.relayed() if origin != self._local_node.origin else signed)
@@ -86,18 +86,18 @@ class RecordPush:
         self._effects.send(links, signed)
 
     def flood(self, signed: SignedRecord, source: Link | None) -> None:
-        """Send a suspicion to all but *source*."""
+        """Send a suspicion over all links but *source*."""
         self._effects.send([link for link in self._links.fed if link is not source], signed)
 
     def warn(self, suspect: bytes, signed: SignedRecord, source: Link) -> None:
-        """Send a suspicion towards the *suspect* only, or to all if no route to it is known."""
+        """Send a suspicion over the link to *suspect*, or over all links if no route is known."""
         number = self._parents.of(suspect)
         others = [other for other in self._links.fed if other is not source]
         links = [other for other in others if other.number == number] or others
         self._effects.send(links, signed.relayed())
 
     def _newest_own(self) -> tuple[SignedRecord | None, Rank]:
-        """The newest record of the own key, by this node or another, and its rank."""
+        """The newest record of this node's key, by this node or another, and its rank."""
         if self._conflict.signed is not None:
             return self._conflict.signed.relayed(), self._conflict.rank
         return self.own, self.own_rank
@@ -105,7 +105,9 @@ class RecordPush:
     def _rosters(self, vote: int, own_age: float | None, now: float) -> Iterator[membership.Roster]:
         entries: list[RosterEntry] = []
         size = 0
-        known = [(entry.signed, self._roster.age(entry, now)) for entry in self._roster if entry.is_member]
+        known = [
+            (author.signed, self._roster.age(author, now)) for author in self._roster if author.is_member
+        ]
         if self.own is not None and own_age is not None:
             known.append((self.own, own_age))
         if self._conflict.signed is not None:

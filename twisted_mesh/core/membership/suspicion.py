@@ -1,11 +1,11 @@
-"""Suspicion: a neighbour whose link ended without a goodbye may be gone; if it is up, it refutes that.
+"""Suspicion: a node whose link ended without a BYE may be gone; if it is up, it refutes that.
 
-Contract: the former neighbour's SUSPECT names the newest record that it knows.  The first SUSPECT for each
-record counts and floods, since it must reach the suspect over any links that are left.  The suspect's next
-record ends the suspicion; without one it is down after ``suspect_patience`` seconds.  Only members accuse,
-each once in ``accuse_pause`` seconds, so that none can keep the mesh busy.  The suspect refutes whoever
-accuses it, since others may know an accuser that it does not know.  If an accuser lacks a newer record, a
-node that has the record sends it.
+Contract: the neighbour that lost the link sends a SUSPECT, which names the newest record that it knows.
+The first SUSPECT for each record counts and floods, since it must reach the suspect over any links that are
+left.  The suspect's next record ends the suspicion; without one it is down after ``suspect_patience``
+seconds.  Only members accuse, each once in ``accuse_pause`` seconds, so that none can keep the mesh busy.
+The suspect refutes every accuser, since other nodes may know an accuser that it does not know.  A node that
+has a newer record of the suspect sends it to the accuser.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from twisted_mesh.core.link import Link
 from twisted_mesh.core.membership.announcing import Announcing
 from twisted_mesh.core.membership.key_conflict import KeyConflict
 from twisted_mesh.core.membership.record_push import RecordPush
-from twisted_mesh.core.membership.roster import Entry, Rank, Roster, State
+from twisted_mesh.core.membership.roster import Author, Rank, Roster, State
 from twisted_mesh.core.signing import Signer
 from twisted_mesh.wire.membership import Suspect
 from twisted_mesh.wire.signed import SignedRecord
@@ -29,10 +29,7 @@ from twisted_mesh.wire.signed import SignedRecord
 
 @dataclass(eq=False)
 class Suspicion:
-    """The suspicions of one node, and those against it.
-
-    :ivar idle: how many suspicions did not count.
-    """
+    """The suspicions of one node, and those against it."""
 
     _local_node: LocalNode
     _config: MeshConfig
@@ -42,42 +39,42 @@ class Suspicion:
     _records: RecordPush
     _effects: Effects
     _accused: float = -inf
-    idle: int = 0
+    idle: int = 0  # how many suspicions did not count
 
     def __post_init__(self) -> None:
         self._signer = Signer(self._local_node)
 
     def lost(self, peer: bytes, now: float) -> None:
-        """Suspect *peer*, to which the last link ended without a goodbye, and tell the others."""
-        entry = self._roster.get(peer)
-        if entry is None or entry.state is not State.UP or not entry.is_member:
+        """Suspect *peer*, whose last link ended without a BYE, and tell the other nodes."""
+        accused = self._roster.get(peer)
+        if accused is None or accused.state is not State.UP or not accused.is_member:
             return
         if self._effects.late(Timer.ROSTER, now) > self._config.stall_grace:
-            return  # this node itself was silent
+            return  # this node itself was held up, and may have been silent
         if self._announcing.speaks and now >= self._accused + self._config.accuse_pause:
             self._accused = now
-            self._suspected(entry, self._accusation(entry), None, now)
+            self._suspected(accused, self._accusation(accused), None, now)
 
     def linked(self, link: Link) -> None:
-        """Tell the peer of a link that is up if it counts as gone here, so that it sends another record."""
-        entry = self._roster.get(link.peer.origin)
-        if entry is None or entry.state in (State.UP, State.LEFT) or not entry.is_member:
+        """Accuse the peer of a new link if it counts as gone here, so that it sends another record."""
+        accused = self._roster.get(link.peer.origin)
+        if accused is None or accused.state in (State.UP, State.LEFT) or not accused.is_member:
             return
         if self._announcing.speaks:
-            self._effects.send((link,), self._accusation(entry))
+            self._effects.send((link,), self._accusation(accused))
 
     def received(self, link: Link, signed: SignedRecord, suspect: Suspect, now: float) -> None:
-        """Take in the suspicion of an accuser.
-
-        :raises RemoteError: its signature is false.
-        """
+        """Take in a SUSPECT that came over *link*; RemoteError if its signature is false."""
         accuser = self._roster.get(suspect.accuser)
         rank: Rank = (suspect.epoch, suspect.counter)
-        entry = self._roster.get(suspect.member)
+        accused = self._roster.get(suspect.member)
         if suspect.member != self._local_node.origin:
             newest = self._roster.rank(suspect.member)
             counts = (
-                entry is not None and entry.rank == rank and entry.state is State.UP and entry.is_member
+                accused is not None
+                and accused.rank == rank
+                and accused.state is State.UP
+                and accused.is_member
             )
         elif self._conflict:
             counts, newest = rank == self._conflict.rank, self._conflict.rank
@@ -86,49 +83,51 @@ class Suspicion:
             return
         else:
             counts, newest = False, self._announcing.rank
-        may_accuse = accuser is not None and accuser is not entry and accuser.is_there and accuser.is_member
+        may_accuse = (
+            accuser is not None and accuser is not accused and accuser.is_there and accuser.is_member
+        )
         if accuser is None or not counts or not may_accuse:
             self.idle += 1
             if rank < newest and not link.closing:
                 self._records.introduce(link, suspect.member)
             return
-        if entry is not None and now < accuser.accused + self._config.accuse_pause:
+        if accused is not None and now < accuser.accused + self._config.accuse_pause:
             self.idle += 1
-            self._pass_on(link, signed, entry)
+            self._pass_on(link, signed, accused)
             return
         self._signer.require(signed)
         accuser.accused = now
-        if entry is None:
+        if accused is None:
             self._conflict.suspected(now)
             self._flood(signed.relayed(), link, now)
         else:
-            self._suspected(entry, signed.relayed(), link, now)
+            self._suspected(accused, signed.relayed(), link, now)
 
-    def _refute(self, accuser: Entry | None, signed: SignedRecord, now: float) -> None:
+    def _refute(self, accuser: Author | None, signed: SignedRecord, now: float) -> None:
         """Refute a suspicion of this node, also by an accuser that is unknown here."""
         self._signer.require(signed)
         if accuser is not None:
             accuser.accused = now
         self._announcing.refute(now)
 
-    def _pass_on(self, link: Link, signed: SignedRecord, entry: Entry) -> None:
-        """Pass on a suspicion that comes too soon to count here: it may count elsewhere.
+    def _pass_on(self, link: Link, signed: SignedRecord, accused: Author) -> None:
+        """Pass on a suspicion that comes too soon to count here, since it may count at other nodes.
 
         It goes towards the suspect only, once for each record of the suspect.
         """
-        if entry.warned == entry.rank:
+        if accused.warned == accused.rank:
             return
         self._signer.require(signed)
-        entry.warned = entry.rank
-        self._records.warn(entry.presence.origin, signed, link)
+        accused.warned = accused.rank
+        self._records.warn(accused.presence.origin, signed, link)
 
-    def _accusation(self, entry: Entry) -> SignedRecord:
-        suspect = Suspect(self._local_node.origin, entry.presence.origin, *entry.rank)
+    def _accusation(self, accused: Author) -> SignedRecord:
+        suspect = Suspect(self._local_node.origin, accused.presence.origin, *accused.rank)
         return self._signer.signed(suspect)
 
-    def _suspected(self, entry: Entry, signed: SignedRecord, source: Link | None, now: float) -> None:
-        self._roster.suspect(entry, now)
-        self._effects.emit(entry.changed())
+    def _suspected(self, accused: Author, signed: SignedRecord, source: Link | None, now: float) -> None:
+        self._roster.suspect(accused, now)
+        self._effects.emit(accused.changed())
         self._flood(signed, source, now)
 
     def _flood(self, signed: SignedRecord, source: Link | None, now: float) -> None:

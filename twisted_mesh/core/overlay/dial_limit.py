@@ -55,10 +55,7 @@ class DialLimit:
         self._under_way[contact.id] = place, purpose, now + self._longest
 
     def over(self, id: bytes, now: float, found: bool) -> Purpose | None:
-        """Note that the dial of *id* has ended; return its purpose, or None if there was no such dial.
-
-        :param found: whether the node with that id was there.
-        """
+        """Note that a dial has ended, and whether the node was *found*; return its purpose, if any."""
         if (dial := self._under_way.pop(id, None)) is None:
             return None
         place, purpose, _ = dial

@@ -25,7 +25,7 @@ from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
-from twisted_mesh.core.membership.roster import Entry, Roster
+from twisted_mesh.core.membership.roster import Author, Roster
 from twisted_mesh.core.meter import FLOOR
 from twisted_mesh.core.overlay.views import Dial, Randomness
 from twisted_mesh.errors import Reason
@@ -41,16 +41,12 @@ _GRACE: Final = 5.0
 
 @dataclass(eq=False, slots=True)
 class OpenExchange:
-    """One exchange.
-
-    :ivar own_vote: whether this end wants to keep the link; :ivar peer_vote: whether the peer wants to;
-        None until it has said so.
-    """
+    """One exchange."""
 
     link: Link
-    own_vote: KeepVote
+    own_vote: KeepVote  # whether this end wants to keep the link
     since: float
-    peer_vote: KeepVote | None = None
+    peer_vote: KeepVote | None = None  # whether the peer wants to; None until it has said so
 
 
 @dataclass(eq=False)
@@ -132,25 +128,25 @@ class Exchange:
             if until <= now or self._dial(contact, Purpose.EXCHANGE, now):
                 del self._wanted[node_id]
 
-    def _keepers(self) -> list[Entry]:
+    def _keepers(self) -> list[Author]:
         """The members that can be dialled and say that they hold messages longest; one more than needed."""
-        keepers = [entry for entry in self._roster if entry.is_there and self._can_be_dialled(entry)]
+        keepers = [author for author in self._roster if author.is_there and self._can_be_dialled(author)]
         # One more, since one of them can be the author.
-        return nsmallest(self._config.gap_members + 1, keepers, lambda entry: -entry.presence.retention)
+        return nsmallest(self._config.gap_members + 1, keepers, lambda author: -author.presence.retention)
 
-    def _helpers(self, author: bytes, keepers: list[Entry]) -> list[Contact]:
-        mine = self._roster.get(author)
-        entries = [entry for entry in keepers if entry is not mine]
+    def _helpers(self, origin: bytes, keepers: list[Author]) -> list[Contact]:
+        mine = self._roster.get(origin)
+        authors = [author for author in keepers if author is not mine]
         if mine is not None and self._can_be_dialled(mine):
-            entries.insert(0, mine)
-        contacts = [entry.contact for entry in entries[: self._config.gap_members]]
+            authors.insert(0, mine)
+        contacts = [author.contact for author in authors[: self._config.gap_members]]
         return [contact for contact in contacts if contact is not None]
 
-    def _can_be_dialled(self, entry: Entry) -> bool:
-        return entry.contact is not None and not self._is_linked(entry)
+    def _can_be_dialled(self, author: Author) -> bool:
+        return author.contact is not None and not self._is_linked(author)
 
-    def _is_linked(self, entry: Entry) -> bool:
-        origin = entry.presence.origin
+    def _is_linked(self, author: Author) -> bool:
+        origin = author.presence.origin
         return self._links.is_neighbour(origin) or any(
             link.peer.origin == origin for link in self._links.exchanges
         )
@@ -184,9 +180,9 @@ class Exchange:
         """Draw a node that is no neighbour."""
         up: dict[bytes, Contact] = {}
         away: dict[bytes, Contact] = {}
-        for entry in self._roster:
-            if entry.contact is not None and not self._is_linked(entry):
-                (up if entry.is_there else away)[entry.contact.id] = entry.contact
+        for author in self._roster:
+            if author.contact is not None and not self._is_linked(author):
+                (up if author.is_there else away)[author.contact.id] = author.contact
         linked = {link.peer.id for link in (*self._links.fed, *self._links.exchanges)}
         for contact in self._remembered.values():
             if contact.id not in up and contact.id not in linked:

@@ -19,12 +19,12 @@ from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.membership.membership import Membership
-from twisted_mesh.core.membership.roster import Entry
+from twisted_mesh.core.membership.roster import Author
 from twisted_mesh.core.overlay.dial_limit import DialLimit
 from twisted_mesh.core.overlay.exchange import Exchange
 from twisted_mesh.core.overlay.overlay import Overlay
 from twisted_mesh.core.overlay.views import Randomness
-from twisted_mesh.core.reachability import Place, believed
+from twisted_mesh.core.reachability import Place, believed_contact
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.membership import (
     Contact,
@@ -125,10 +125,10 @@ class Neighbourhood:
 
     # ── frames ──────────────────────────────────────────────────────────────────────
 
-    def know(self, entries: Iterable[Entry], link: Link, now: float) -> None:
+    def know(self, authors: Iterable[Author], link: Link, now: float) -> None:
         """Take in newer records of authors, which came over *link*."""
         if self.overlay is not None:
-            contacts = [entry.contact for entry in entries if entry.contact is not None]
+            contacts = [author.contact for author in authors if author.contact is not None]
             if contacts:
                 self.overlay.known(contacts, link, now)
 
@@ -221,8 +221,4 @@ def _at(local_node: LocalNode, address: Place | None) -> Contact | None:
 
 
 def _contact(link: Link) -> Contact | None:
-    """Where the peer of *link* says that it can be dialled, if that is believed."""
-    address = link.peer.address
-    if address is None or not believed(address[0], link.host):
-        return None
-    return Contact(link.peer.id, *address)
+    return believed_contact(link.peer.id, link.peer.address, link.host)

@@ -57,12 +57,9 @@ _COMES_BACK: Final = frozenset(
 
 @dataclass(eq=False)
 class Overlay:
-    """The overlay of one node.  Frames of a link count from :meth:`up` on.
+    """The overlay of one node.  Frames of a link count from :meth:`up` on."""
 
-    :ivar me: the contact of this node; None if nobody can dial it.
-    """
-
-    me: Contact | None
+    me: Contact | None  # the contact of this node; None if nobody can dial it
     _own_id: bytes
     _config: MeshConfig
     _randomness: Randomness

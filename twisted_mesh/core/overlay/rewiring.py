@@ -1,21 +1,21 @@
-"""How a node that has too many neighbours hands some on, so that the mesh never falls apart by it.
+"""How a node with too many neighbours moves some to other nodes, without splitting the mesh.
 
-Contract: a link is never just cut.  The *requester* asks one neighbour, the *moved* node, to link with
-another one, the *target*, and the moved node ends its link with the requester when the one with the target
-is up.  If the three are not changed by anything else, what was connected stays connected:
+Contract: three nodes take part in a move.  The *requester* asks one neighbour, the *moved* node, to link
+with another neighbour, the *target*.  When that link is up, the moved node ends its link with the
+requester.  If nothing else changes the three, all nodes that were connected stay connected:
 
-The moved node ends the link at a moment at which both other sides of the triangle stand, so that there is a
-way round it.  *Moved - target* is up at the moved node; the target ends it only if the moved node asked it
-to, and while such a request is open the moved node does not end the other link.  *Requester - target* was
-up when the requester asked.  The requester follows nobody's request to end it until it knows how its own
-ended.  The target ends it only if the requester asks, which it does not while the link is a target's; nor
-does it take for a target a node that it has asked and not heard of.  So every request is answered: by the
-end of the link, or by the same frame with a step ``left``, which says that it will not be.  One that is
-not answered binds for as long as the link stands; that node is asked no more.  No clock is part of the
-argument, and it does not matter how many nodes move at once, nor how many each.
+When the moved node ends its link with the requester, both other links of the triangle stand, so there is
+another way.  The link *moved - target* is up at the moved node.  The target ends it only if the moved node
+asked for that, and while such a request is open, the moved node keeps its link with the requester.  The
+link *requester - target* was up when the requester asked.  The requester ends it for nobody until it knows
+how its request ended.  The target ends it only if the requester asks, and the requester does not ask the
+target of an open request; nor does it choose as target a node whose answer it waits for.  So every request
+needs an answer: the end of the link, or the same frame with one step ``left``, which declines.  A request
+without an answer counts as open for as long as the link stands, and that node is not asked again.  No clock
+is part of the argument, and any number of nodes may move at once.
 
-What is left to chance is only whether moving gets anywhere: where more links are wanted than all views
-have places for, it never does, and each round waits longer than the one before.
+Moving can fail to get anywhere: if the nodes want more links than all views have places, it never ends.  So
+each round without success waits longer than the one before.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ from twisted_mesh.core.link import Link
 from twisted_mesh.core.overlay.views import ActiveView, Dial, Neighbour, Randomness, jitter
 from twisted_mesh.wire.membership import Contact, ForwardJoin, Purpose
 
-#: One neighbour more than wanted is no reason to move: somebody must have it (measured: without this 100
-#: newcomers dial four times as often until they settle, and ten times as often afterwards).
+#: Neighbours above ``active_view`` that are no reason to move: some node must have them (measured: without
+#: this 100 newcomers dial four times as often until they rest, and ten times as often afterwards).
 SPARE: Final = 1
-#: Neighbours this node has dialled that it never hands on: those it has not chosen itself could all be
-#: one adversary's, and would be the ones that do not go when asked (as Bitcoin keeps its outbound links).
+#: Dialled neighbours that are never moved.  All others could belong to one adversary, whose nodes would
+#: decline to be moved (Bitcoin keeps its outbound links likewise).
 KEPT: Final = 2
-PART: Final = 4  # of what is too much this part is moved in a round (guess)
+PART: Final = 4  # a round moves one of so many surplus neighbours (guess)
 SLOWER: Final = 1.1  # the growth of the wait between two rounds (guess)
 
 
 @dataclass(eq=False, slots=True)
 class _Task:
-    """A request this node follows: link with *contact*, then end *link*."""
+    """A request that this node carries out: link with *contact*, then end *link*."""
 
     contact: Contact
     link: Link
@@ -51,37 +51,34 @@ class _Task:
 
 @dataclass(eq=False)
 class Rewiring:
-    """Both sides of moving: what this node asked of others, and the one request it follows.
-
-    :ivar wake: when the next round is due, None where there is nothing to move.
-    """
+    """The moves that this node requests, and the one in which it is the moved node."""
 
     _active: ActiveView
     _config: MeshConfig
     _randomness: Randomness
     _effects: Effects
     _dial: Dial
-    # by moved: its target, and until when
+    # By the id of the moved node: the id of its target, and until when an answer is expected.
     _asked: dict[bytes, tuple[bytes, float]] = field(default_factory=dict)
-    # neighbours that said no, and until when that holds
+    # Neighbours that declined, and until when they are not asked again.
     _staying: dict[bytes, float] = field(default_factory=dict)
     _task: _Task | None = None
-    wake: float | None = None
+    wake: float | None = None  # when the next round is due; None if there is nothing to move
 
     def __post_init__(self) -> None:
         self._most = self._config.active_view + SPARE
         self._pause = self._config.overlay_interval
-        self._fewest = self._config.links_limit  # neighbours, since there were last too many
+        self._fewest = self._config.links_limit  # the fewest neighbours since there were too many
 
-    # ── what this node asks of others ───────────────────────────────────────────────
+    # ── as the requester ────────────────────────────────────────────────────────────
 
     @property
     def deadline(self) -> float | None:
-        """When the request this node follows is given up."""
+        """When this node declines the request that it carries out."""
         return None if self._task is None else self._task.until
 
     def review(self, now: float) -> None:
-        """The view has changed: see whether there is something to move, and when."""
+        """Plan a round, or none, since the view has changed."""
         if len(self._active) <= self._config.active_view:
             self.wake = None
             self._fewest = self._config.links_limit
@@ -89,11 +86,11 @@ class Rewiring:
             self.wake = now + jitter(self._config.overlay_interval, self._randomness)
 
     def joined(self) -> None:
-        """A newcomer is one more to hand on, and no sign that it is of no use."""
+        """Take in that a newcomer has joined: more neighbours are then no sign that moving is of no use."""
         self._fewest += 1
 
     def tick(self, now: float) -> None:
-        """Give up what takes too long, and move a part of what is too much."""
+        """Decline a request that takes too long, and ask some of the surplus neighbours to move."""
         if self._task is not None and self._task.until <= now:
             self._decline(self._task)
         if self.wake is None or now < self.wake:
@@ -111,16 +108,13 @@ class Rewiring:
             self._pause = min(self._pause * SLOWER, self._config.shuffle_interval)
 
     def answered(self, moved: Neighbour, target: bytes, now: float) -> None:
-        """*moved* says that it will not go to *target*."""
+        """Take in that *moved* declines to move to *target*."""
         if (asked := self._asked.get(moved.id)) is not None and asked[0] == target:
             del self._asked[moved.id]
             self._staying[moved.id] = now + jitter(self._config.move_timeout, self._randomness)
 
     def _ask(self, now: float, *, seeking: bool) -> bool:
-        """Ask one neighbour to link with another one instead of with this node.
-
-        :param seeking: whether it must be one that looks for neighbours.
-        """
+        """Ask one neighbour to move to another (*seeking*: that looks for more); False if none can."""
         locked = {target for target, _ in self._asked.values()}
         nodes = [node for node in self._active.up() if node.id not in self._asked]
         ours = sum(node.ours for node in self._active)
@@ -129,12 +123,12 @@ class Rewiring:
             for node in nodes
             if not (node.pinned or node.id in locked or (node.ours and ours <= KEPT))
             and self._staying.get(node.id, -inf) <= now
-            and now - node.since >= self._config.overlay_interval  # it has learnt something here
+            and now - node.since >= self._config.overlay_interval  # it has had time to learn contacts here
         ]
         targets = [node for node in nodes if node.contact is not None and (node.seeks or not seeking)]
         if not movable or not targets:
             return False
-        # Who looks for neighbours is to keep those it has, and to get the others.
+        # A node that looks for neighbours should keep those it has, and get more.
         moved = self._randomness.choice([node for node in movable if not node.seeks] or movable)
         targets = [
             node
@@ -150,13 +144,10 @@ class Rewiring:
         self._effects.send((moved.way,), ForwardJoin(target.contact, 0, True))
         return True
 
-    # ── what others ask of this node ────────────────────────────────────────────────
+    # ── as the moved node ───────────────────────────────────────────────────────────
 
     def asked(self, link: Link, contact: Contact, now: float) -> Link | None:
-        """The node at the far end of *link* wants this one to link with *contact* instead.
-
-        :return: the link to end now, if there is one.
-        """
+        """Take in that the peer of *link* asks this node to move; return the link to end now, if any."""
         if self._task is not None:
             self.refuse(link, contact)
             return None
@@ -169,22 +160,22 @@ class Rewiring:
         return None
 
     def refuse(self, link: Link, contact: Contact) -> None:
-        """Say over *link* that this node does not go to *contact* instead."""
+        """Decline over *link* to move to *contact*."""
         self._effects.send((link,), ForwardJoin(contact, 1, True))
 
     def up(self, id: bytes) -> Link | None:
-        """A link to the node *id* is up; the link to end now, if there is one."""
+        """Take in that a link to the node *id* is up; return the link to end now, if any."""
         if self._task is not None and self._task.contact.id == id:
             return self._finish(self._task)
         return None
 
     def failed(self, id: bytes) -> None:
-        """The node *id* was not found."""
+        """Take in that the node *id* was not found."""
         if self._task is not None and self._task.contact.id == id:
             self._decline(self._task)
 
     def closed(self, node: Neighbour, link: Link) -> None:
-        """*link*, which led to *node*, is gone; without another the node is no neighbour any more."""
+        """Take in that *link* to *node* is gone; without another link the node is no neighbour."""
         if self._task is not None and self._task.link is link:
             task, self._task = self._task, None
             if node.up:
@@ -200,9 +191,10 @@ class Rewiring:
 
     def _finish(self, task: _Task) -> Link | None:
         requester = self._active.over(task.link)
-        assert requester is not None  # else the task had ended with the link
+        assert requester is not None  # otherwise the task would have ended with the link
         counted_on = any(target == requester.id for target, _ in self._asked.values())
-        # Another link to it, which may have come up there after it asked, it would take for a new one.
+        # The requester could take another link, which came up after it had asked, for a new link of this
+        # node.
         if counted_on or task.contact.id in self._asked or len(requester.links) > 1:
             self._decline(task)
             return None

@@ -1,13 +1,13 @@
-"""How a node finds neighbours when it has too few, and whom it has room for.
+"""How a node with too few neighbours finds more, and for which nodes it has room.
 
-Contract: one attempt after the other, more at a time only where there is next to no neighbour.  Who
-refuses is asked again later, and a node that all refuse asks less and less often: in a mesh whose views
-are full somebody always has one neighbour less than it would like.  With less than half of them it
-insists instead.
+Contract: a node makes one attempt after the other, and several at a time only if it has hardly any
+neighbour.  A node that refuses is asked again later.  A node that all others refuse asks ever more rarely:
+if all views are full, some node always has one neighbour less than it wants.  A node with less than half of
+its neighbours insists instead: its dials are URGENT, and are not refused.
 
-Of the places some are not given to whoever comes, but kept for nodes this one has chosen to dial, and
-none to a second node of a host while there are others to dial: a node could else be filled up from
-outside, and would hear only what those that fill it let through.
+Some places are kept for nodes that this one has chosen to dial, and a host gets no second place while there
+are other hosts to dial.  Otherwise an attacker could take all places, and this node would hear only the
+messages that the attacker passes on.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from twisted_mesh.core.overlay.views import FULL_LONGEST, ActiveView, Dial, Pass
 from twisted_mesh.core.rate import RateLimit
 from twisted_mesh.wire.membership import Contact, Purpose
 
-#: Places for neighbours this node has dialled itself, as long as there is somebody to dial (guess).
+#: Places kept for neighbours that this node dials, as long as there are nodes to dial (guess).
 RESERVED: Final = 2
-#: Refusals in a row after which a node with less than half of its neighbours insists: all others may be
-#: full, and there is no other way in (guess).
+#: Refusals in a row after which a node with less than half of its neighbours insists, since all others may
+#: be full (guess).
 PATIENCE: Final = 2
-#: Attempts at a time with no neighbour and with one: many of those that are told may be gone (guess).
+#: Attempts at a time with no neighbour, and with one: many of the known contacts may be gone (guess).
 AT_ONCE: Final = (3, 2)
-#: Intervals between two attempts of a node that has half of its neighbours: others need them more, and
-#: what those hand on has to find places, too (measured: 100 newcomers settle with a tenth less dials).
+#: Intervals between two attempts of a node that has half of its neighbours.  Others need neighbours more,
+#: and moved nodes need places, too (measured: 100 newcomers come to rest with a tenth fewer dials).
 CALM: Final = 2
-#: Seconds between two attempts at most, of a node that has too few neighbours to be patient (guess).
+#: The most seconds between two attempts of a node with less than half of its neighbours (guess).
 HASTY_LONGEST: Final = 2.0
-PUT_OFF: Final = 5.0  # seconds until a contact that may not be dialled now is thought of again (guess)
+PUT_OFF: Final = 5.0  # seconds until a contact that may not be dialled now is tried again (guess)
 
 
 @dataclass(eq=False)
 class Search:
     """The attempts of one node to find neighbours.
 
-    :ivar wake: when the next one is due, None while there are enough or nobody is known.
+    :ivar wake: when the next attempt is due; None while there are enough neighbours or no contacts.
     """
 
     _active: ActiveView
@@ -49,16 +49,16 @@ class Search:
     _config: MeshConfig
     _randomness: Randomness
     _dial: Dial
-    # By id: until when, and whether it was dialled because its walk ended here.
+    # By id: until when the dial counts, and whether it was made because a walk ended here.
     _dials: dict[bytes, tuple[float, bool]] = field(default_factory=dict)
     _refusals: int = 0  # in a row
     wake: float | None = None
 
     def __post_init__(self) -> None:
         self._few = self._config.active_view // 2
-        # No dial takes longer; one whose end is not told must not stand in the way of others.
+        # No dial takes longer; if its end is not reported, it must not prevent others for ever.
         self._longest = self._config.connect_timeout + self._config.handshake_timeout
-        # Those leave half of what may be dialled to this node's own search.
+        # Dials for walks leave half of the dial limit to this node's own search.
         self._walk_dials = RateLimit(self._config.dial_burst / 2, self._config.dial_rate / 2)
 
     def __len__(self) -> int:
@@ -67,7 +67,7 @@ class Search:
     # ── whom there is room for ──────────────────────────────────────────────────────
 
     def has_room_for(self, link: Link, now: float) -> bool:
-        """Whether a link that the overlay would like has a place; it may have changed since the dial."""
+        """Whether there is a place for a link of purpose NEIGHBOUR, which can change after its dial."""
         id = link.peer.id
         if link.outgoing:
             _, walk = self._dials.get(id, (now, False))
@@ -75,7 +75,7 @@ class Search:
         places = self._config.active_view - len(self._active)
         everybody = {id, *self._dials, *self._passive, *(node.id for node in self._active)}
         if places <= 0 or len(everybody) <= self._config.active_view:
-            return places > 0  # where all there are find a place none is to be kept
+            return places > 0  # all known nodes find a place, so none is kept
         others = self._passive.ready(now, (id,))
         if not others:
             return True
@@ -85,14 +85,14 @@ class Search:
     # ── what comes of attempts ──────────────────────────────────────────────────────
 
     def found(self, id: bytes) -> bool:
-        """The node is a neighbour; whether it is because its walk ended here."""
+        """Take in that a node is a neighbour; whether it was dialled because its walk ended here."""
         if id not in self._dials:
             return False
         self._refusals = 0
         return self._dials.pop(id)[1]
 
     def lost(self, id: bytes, now: float) -> bool:
-        """The last link to the node is gone; whether it never counted, since the node refused it."""
+        """Take in that the last link to a node is gone; whether the node had refused it."""
         if self._dials.pop(id, None) is None:
             self._refusals = 0  # there are fewer neighbours now
             self.resume(now, now)
@@ -102,19 +102,19 @@ class Search:
         return True
 
     def failed(self, id: bytes, now: float) -> None:
-        """The node was not found."""
+        """Take in that a dialled node was not found."""
         self.drop(id)
         self._passive.remove(id)
         self.resume(now, now + jitter(self._config.overlay_interval, self._randomness))
 
     def drop(self, id: bytes) -> None:
-        """Nothing more is expected of the dial of the node."""
+        """Forget the dial of a node."""
         self._dials.pop(id, None)
 
     # ── attempts ────────────────────────────────────────────────────────────────────
 
     def resume(self, now: float, at: float) -> None:
-        """Go on at the time *at* if there are too few neighbours, and nodes to dial."""
+        """Make the next attempt at the time *at*, if there are too few neighbours and nodes to dial."""
         if len(self._active) >= self._config.active_view or not len(self._passive):
             self.wake = None
             return
@@ -124,7 +124,7 @@ class Search:
             self.wake = at
 
     def tick(self, now: float) -> None:
-        """Make what attempts are due."""
+        """Make the attempts that are due."""
         for id in [id for id, (until, _) in self._dials.items() if until <= now]:
             self.failed(id, now)
         if self.wake is None or now < self.wake:
@@ -142,7 +142,7 @@ class Search:
         self.resume(now, now + self._pause())
 
     def welcome(self, contact: Contact, now: float) -> bool:
-        """Dial a newcomer whose walk ends here; False: there is no room for it, or no time."""
+        """Dial a newcomer whose walk ends here; False if there is no room or the dial limit is reached."""
         if contact.id in self._dials:
             return True
         full = len(self._active) + len(self._dials) > self._config.active_view
@@ -158,6 +158,6 @@ class Search:
         return True
 
     def _pause(self) -> float:
-        """Seconds until the next attempt: where nobody has room longer and longer."""
+        """The seconds until the next attempt, which grow with each refusal."""
         longest = FULL_LONGEST if len(self._active) > self._few else HASTY_LONGEST
         return jitter(backoff(self._config.overlay_interval, self._refusals, longest), self._randomness)

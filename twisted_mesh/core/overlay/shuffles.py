@@ -1,8 +1,8 @@
-"""How passive views are mixed: a few contacts go on a random walk, and some others come back.
+"""How passive views are mixed: a SHUFFLE takes contacts on a random walk, and its answer brings others.
 
-Contract: an answer takes the way of its question back, so every node on it remembers, for a while, from
-where a walk came and where it went on.  An answer that comes over another link, or again, or to a
-question nobody remembers, is dropped: who was not asked tells this node nothing.
+Contract: an answer takes the way of its question back.  So every node on the way remembers for a while over
+which link a walk came and over which it went on.  An answer is dropped if it comes over another link, comes
+again, or belongs to no remembered walk: a node that was not asked cannot fill the passive view.
 """
 
 from __future__ import annotations
@@ -20,23 +20,16 @@ from twisted_mesh.wire.membership import Contact, Shuffle, ShuffleReply
 
 @dataclass(eq=False, slots=True)
 class _Walk:
-    """A walk this node has begun or handed on.
+    """A walk that this node has begun or passed on."""
 
-    :ivar back: the link it came over, None where it began here.
-    :ivar on: the link it went on over; :ivar sent: ids of the contacts it took along from here.
-    """
-
-    back: Link | None
-    on: Link
-    sent: list[bytes]
+    back: Link | None  # the link over which it came; None if it began here
+    on: Link  # the link over which it went on
+    sent: list[bytes]  # the ids of the contacts that this node sent with it
 
 
 @dataclass(eq=False)
 class Shuffles:
-    """The walks of this node, and those of others that came by.
-
-    :ivar strays: answers to nothing, so far; :ivar unbelieved: contacts that were not believed.
-    """
+    """The walks that this node has begun or passed on."""
 
     _active: ActiveView
     _passive: PassiveView
@@ -44,14 +37,11 @@ class Shuffles:
     _randomness: Randomness
     _effects: Effects
     _walks: OrderedDict[int, _Walk] = field(default_factory=OrderedDict)  # by token
-    strays: int = 0
-    unbelieved: int = 0
+    strays: int = 0  # answers that were dropped so far
+    unbelieved: int = 0  # contacts that were not believed so far
 
     def begin(self, me: Contact | None) -> None:
-        """Send some contacts on a walk.
-
-        :param me: where this node can be dialled, None if nobody can.
-        """
+        """Send some contacts on a walk, with *me*, the contact of this node, if there is one."""
         ways = self._active.up()
         if not ways:
             return
@@ -66,10 +56,10 @@ class Shuffles:
         self._effects.send((to.way,), Shuffle(token, contacts, self._config.active_walk))
 
     def came(self, peer: Neighbour, link: Link, frame: Shuffle) -> None:
-        """A walk came from *peer* over *link*: it goes on, or ends here and is answered."""
+        """Pass on a walk that came from *peer* over *link*, or end and answer it."""
         known = self._walks.get(frame.token)
         if known is not None and known.back is None:
-            return  # it is this node's own: nobody is waiting for that answer
+            return  # this node began it, so nobody waits for an answer
         told = {contact.id for contact in frame.contacts}
         left = min(frame.left, self._config.active_walk) - 1
         ways = [node for node in self._active.up() if node is not peer and node.id not in told]
@@ -81,16 +71,16 @@ class Shuffles:
             return
         answer = self._answer(peer, told)
         self._effects.send((link,), ShuffleReply(frame.token, answer))
-        self._take(frame.contacts, peer, [contact.id for contact in answer])
+        self._learn(frame.contacts, peer, [contact.id for contact in answer])
 
     def answered(self, peer: Neighbour, link: Link, frame: ShuffleReply) -> None:
-        """An answer came from *peer* over *link*: it goes back, or was for this node."""
+        """Pass back an answer that came from *peer* over *link*, or use it if this node asked."""
         if (walk := self._walks.get(frame.token)) is None or walk.on is not link:
             self.strays += 1
             return
         del self._walks[frame.token]
         if walk.back is None:
-            self._take(frame.contacts, peer, walk.sent)
+            self._learn(frame.contacts, peer, walk.sent)
             return
         if (to := self._active.over(walk.back)) is not None and to.up:
             contacts = [contact for contact in frame.contacts if to.fits(contact)]
@@ -101,10 +91,7 @@ class Shuffles:
         return {"shuffle_walks": len(self._walks)}
 
     def _answer(self, peer: Neighbour, told: Iterable[bytes]) -> list[Contact]:
-        """As many contacts as a question has: who knows nobody yet, and nobody can dial, sends none.
-
-        Where the passive view has not so many there are neighbours among them.
-        """
+        """As many contacts as a question has; neighbours are among them if the passive view has too few."""
         wanted = self._config.shuffle_active + self._config.shuffle_passive
         told = {*told, peer.id}
         passive = [contact for contact in self._passive.contacts() if contact.id not in told]
@@ -116,7 +103,7 @@ class Shuffles:
         fitting = [contact for contact in contacts if to.fits(contact)]
         return self._randomness.sample(fitting, min(most, len(fitting)))
 
-    def _take(self, contacts: list[Contact], peer: Neighbour, sent: list[bytes]) -> None:
+    def _learn(self, contacts: list[Contact], peer: Neighbour, sent: list[bytes]) -> None:
         for contact in contacts:
             if peer.fits(contact):
                 self._passive.add(contact, peer.id, sent)

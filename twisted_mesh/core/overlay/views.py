@@ -1,8 +1,8 @@
-"""The two views of the overlay: the neighbours a node has, and other nodes it could dial.
+"""The two views of the overlay: the active view has a node's neighbours, the passive view other contacts.
 
-Contract: views count nodes.  Two links to one node are, while that lasts, one neighbour.  The passive
-view is made of other nodes' words: whatever they tell, it is bounded, names a node and an address only
-once, and of those who fill it none has more than its share.
+Contract: views count nodes, so two links to one node are one neighbour.  The passive view holds contacts
+that other nodes told.  Whatever they tell, it is bounded, names each node and each address once, and no
+source and no host fills more than its share.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from twisted_mesh.wire.membership import Contact, Purpose
 T = TypeVar("T")
 K = TypeVar("K")
 
-#: Seconds until a node without room is asked again, doubling, half more or less (guess): the first
-#: lets a mesh of a few nodes settle, the last keeps a full one from hammering.
+#: Seconds until a node without room is asked again, which double each time, half more or less (guess).  The
+#: first lets a small mesh come to rest soon, the last keeps nodes of a full mesh from dialling all the
+#: time.
 FULL_FIRST: Final = 1.0
 FULL_LONGEST: Final = 32.0
 
-MET: Final = b""  #: whose word a contact is that this node has met itself
+MET: Final = b""  #: the source of a contact that this node was linked with itself
 
 
 class Randomness(Protocol):
-    """Randomness as it is passed in; a :class:`random.Random` is one."""
+    """A source of randomness, such as :class:`random.Random`."""
 
     def random(self) -> float:
         """A number from 0 up to 1."""
@@ -41,37 +42,32 @@ class Randomness(Protocol):
         """*k* of *population*, each at most once."""
 
 
-#: Dials a contact for a purpose at that time; False: it may not be dialled now.
+#: Dials a contact for a purpose at a time; False if it may not be dialled now.
 Dial = Callable[[Contact, Purpose, float], bool]
 
 
 def jitter(seconds: float, randomness: Randomness) -> float:
-    """*seconds*, half more or less: nodes that began in one moment do not go on in step."""
+    """*seconds*, half more or less, so that nodes that began at once do not act at once."""
     return seconds * (0.5 + randomness.random())
 
 
 @dataclass(eq=False, slots=True)
 class Neighbour:
-    """A node this one is linked with.
+    """A node with which this one is linked.
 
-    :ivar contact: where others can dial it; None if nobody can, or nothing believable was told.
-    :ivar host: where it is, as a connection to it has it.
-    :ivar links: the links to it, and whether the frontier has come on each.
-    :ivar pinned: whether the application wants this link; :ivar ours: whether this node dialled it.
-    :ivar since: when it was up first.
-    :ivar joins: whether it came to join the mesh, and is still to be introduced.
-    :ivar seeks: whether it is likely to look for more neighbours.
+    :ivar contact: where others can dial it; None if nobody can, or no believable address was told.
+    :ivar links: the links to the node, and whether the frontier has come on each.
     """
 
     id: bytes
-    since: float
+    since: float  # when the node was up first
     contact: Contact | None = None
-    host: str = ""
+    host: str = ""  # the host of the node, as a connection to it reports it; "" if that is unknown
     links: dict[Link, bool] = field(default_factory=dict)
-    joins: bool = False
-    ours: bool = False
-    pinned: bool = False
-    seeks: bool = False
+    joins: bool = False  # whether the node joins the mesh and was not sent on walks yet
+    ours: bool = False  # whether this node dialled it
+    pinned: bool = False  # whether the application wants the link
+    seeks: bool = False  # whether the node is likely to look for more neighbours
 
     @property
     def up(self) -> bool:
@@ -80,17 +76,17 @@ class Neighbour:
 
     @property
     def way(self) -> Link:
-        """The link that frames to it take: the newest that is up."""
+        """The link for frames to the node: the newest that is up."""
         return max((link for link, up in self.links.items() if up), key=lambda link: link.number)
 
     def fits(self, contact: Contact) -> bool:
-        """Whether *contact* is believed of it, and by it: both ends judge by where the other one is."""
+        """Whether *contact* may be told by this node or to it: both ends judge by the other end's host."""
         return believed(contact.host, self.host)
 
 
 @dataclass(eq=False)
 class ActiveView:
-    """The nodes this one is linked with, by id and by link."""
+    """The nodes with which this one is linked, by id and by link."""
 
     _nodes: dict[bytes, Neighbour] = field(default_factory=dict)
     _links: dict[Link, Neighbour] = field(default_factory=dict)
@@ -110,7 +106,7 @@ class ActiveView:
         return self._links.get(link)
 
     def add(self, link: Link, now: float) -> Neighbour:
-        """The node that *link*, which is new, leads to."""
+        """Add the new *link*; return its node."""
         node = self._nodes.setdefault(link.peer.id, Neighbour(link.peer.id, now))
         node.links[link] = False
         node.host = link.host
@@ -118,7 +114,7 @@ class ActiveView:
         return node
 
     def remove(self, link: Link) -> Neighbour | None:
-        """The link is gone; its node, None if it was not known.  Without a link it is no neighbour."""
+        """Remove *link*, and its node with the last link; return the node, or None if *link* is unknown."""
         if (node := self._links.pop(link, None)) is not None:
             del node.links[link]
             if not node.links:
@@ -126,11 +122,11 @@ class ActiveView:
         return node
 
     def sites(self) -> set[str]:
-        """Where they are, as far as that is known."""
+        """The sites of all nodes (:func:`~twisted_mesh.core.reachability.site_of`)."""
         return {site_of(node.host) for node in self if node.host}
 
     def up(self) -> list[Neighbour]:
-        """Those whose frontier has come."""
+        """The nodes whose frontier has come."""
         return [node for node in self if node.up]
 
     def footprint(self) -> dict[str, int]:
@@ -139,13 +135,13 @@ class ActiveView:
 
 
 @dataclass(eq=False)
-class _Entry:
-    """A contact, and who told it; *own_word*: whether it is the node's own."""
+class _Candidate:
+    """A contact and its source; *own_word*: whether it is the node's own word."""
 
     contact: Contact
     source: bytes
     own_word: bool
-    full: int = 0  # how often in a row it had no room
+    full: int = 0  # refusals in a row for lack of room
     until: float = 0.0  # when it may be asked again
 
     def __post_init__(self) -> None:
@@ -154,16 +150,16 @@ class _Entry:
 
 @dataclass(eq=False)
 class PassiveView:
-    """Nodes this one is not linked with and could dial, each with whose word it is."""
+    """Contacts that this node could dial, each with the source that told it."""
 
     _own_id: bytes
     _limit: int
     _active: ActiveView
     _randomness: Randomness
-    _entries: dict[bytes, _Entry] = field(default_factory=dict)
+    _entries: dict[bytes, _Candidate] = field(default_factory=dict)
     _places: dict[Place, bytes] = field(default_factory=dict)
-    _told: Counter[bytes] = field(default_factory=Counter)  # entries by source
-    _sites: Counter[str] = field(default_factory=Counter)  # entries by where they are
+    _sources: Counter[bytes] = field(default_factory=Counter)  # contacts by source
+    _sites: Counter[str] = field(default_factory=Counter)  # contacts by site
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -175,21 +171,22 @@ class PassiveView:
         return iter(self._entries)
 
     def contacts(self) -> list[Contact]:
-        """All of them."""
+        """All contacts."""
         return [entry.contact for entry in self._entries.values()]
 
     def add(
         self, contact: Contact, source: bytes, sent: Collection[bytes] = (), *, own_word: bool = False
     ) -> None:
-        """*source* says that *contact* is a node; what is known of it or of its place already stays.
+        """Add *contact*, which *source* told, unless its node or its address is known already.
 
-        Not against the node's own word: else a made up id at its place would keep it from being dialled.
+        The node's own word replaces what is known.  Otherwise another id, made up for the same address,
+        would keep the node from being dialled.
 
-        In a full view one of the host that has most makes room: of those first one of *sent*, which
-        the other end has now as well, else one of the source that told most.
+        In a full view a contact of the site with the most contacts makes room.  Of those, one of *sent*
+        goes first, since the source has it now, and else one of the source that told the most.
 
-        :param sent: ids that went out for this one.
-        :param own_word: whether the node itself has signed that, or was met there.
+        :param sent: the ids that this node sent in exchange.
+        :param own_word: whether the node itself has signed the address, or was linked with there.
         """
         place = (contact.host, contact.port)
         if contact.id == self._own_id or self._active.get(contact.id) is not None:
@@ -205,34 +202,34 @@ class PassiveView:
             self.remove(entry.contact.id)
         if len(self._entries) >= self._limit:
             self._make_room(site_of(contact.host), source, sent)
-        entry = self._entries[contact.id] = _Entry(contact, source, own_word)
+        entry = self._entries[contact.id] = _Candidate(contact, source, own_word)
         self._places[place] = contact.id
-        self._told[source] += 1
+        self._sources[source] += 1
         self._sites[entry.site] += 1
 
     def remove(self, id: bytes) -> None:
-        """The node is a neighbour now, or was not found."""
+        """Remove a node, which is a neighbour now, or was not found."""
         if (entry := self._entries.pop(id, None)) is not None:
             del self._places[entry.contact.host, entry.contact.port]
-            _count_down(self._told, entry.source)
+            _count_down(self._sources, entry.source)
             _count_down(self._sites, entry.site)
 
     def had_no_room(self, id: bytes, now: float) -> None:
-        """The node refused a link: it is left alone for a while, longer each time."""
+        """Note that a node refused a link: it is not asked for a while, which is longer each time."""
         if (entry := self._entries.get(id)) is not None:
             pause = backoff(FULL_FIRST, entry.full, FULL_LONGEST)
             entry.full += 1
             entry.until = now + jitter(pause, self._randomness)
 
     def put_off(self, id: bytes, until: float) -> None:
-        """The node is not asked before *until*."""
+        """Do not ask a node before *until*."""
         if (entry := self._entries.get(id)) is not None:
             entry.until = max(entry.until, until)
 
     def ready(self, now: float, but: Collection[bytes] = (), *, full: bool = False) -> list[Contact]:
-        """Those that may be asked now.
+        """The contacts that may be asked now.
 
-        :param but: ids to leave out; *full*: take also those that had no room.
+        :param but: ids to leave out; :param full: whether to include nodes that had no room.
         """
         return [
             entry.contact
@@ -243,14 +240,14 @@ class PassiveView:
         ]
 
     def is_crowded(self, host: str, others: Iterable[Contact]) -> bool:
-        """Whether there is a neighbour at *host* already, and one of *others* is where there is none."""
+        """Whether a neighbour is at *host* already, while one of *others* is at a host without any."""
         sites = self._active.sites()
         return site_of(host) in sites and any(
             self._entries[contact.id].site not in sites for contact in others
         )
 
     def pick(self, contacts: Iterable[Contact]) -> Contact | None:
-        """One of *contacts*, which are ready: a host first, so that who has many ids there wins nothing."""
+        """One of *contacts*: draws a site first, so that many ids at one site are no advantage."""
         sites: dict[str, list[Contact]] = {}
         for contact in contacts:
             sites.setdefault(self._entries[contact.id].site, []).append(contact)
@@ -262,7 +259,7 @@ class PassiveView:
 
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""
-        return {"passive_view": len(self._entries), "passive_sources": len(self._told)}
+        return {"passive_view": len(self._entries), "passive_sources": len(self._sources)}
 
     def _make_room(self, site: str, source: bytes, sent: Collection[bytes]) -> None:
         goes = _largest(list(self._entries.values()), self._sites, lambda entry: entry.site, site)
@@ -274,8 +271,10 @@ class PassiveView:
         self.remove(self._randomness.choice(goes).contact.id)
 
 
-def _largest(entries: list[_Entry], counts: Counter[K], key: Callable[[_Entry], K], own: K) -> list[_Entry]:
-    """Those of *entries* whose kind is the most frequent; if *own* is one of those kinds, of that one."""
+def _largest(
+    entries: list[_Candidate], counts: Counter[K], key: Callable[[_Candidate], K], own: K
+) -> list[_Candidate]:
+    """The *entries* with the most frequent key; *own* wins if several keys are equally frequent."""
     most = max(counts.values())
     if counts[own] == most:
         return [entry for entry in entries if key(entry) == own]

@@ -45,15 +45,13 @@ class Sent:
     """One message that waits to be acknowledged.
 
     :ivar size: the bytes that count against ``direct_bytes``.
-    :ivar tries: how often it was sent; :ivar again: when it is sent again.
-    :ivar until: when it is given up.
     """
 
     token: int
     body: bytes
-    until: float
-    tries: int = 0
-    again: float = 0.0
+    until: float  # when it is given up
+    tries: int = 0  # how often it was sent
+    again: float = 0.0  # when it is sent again
 
     def __post_init__(self) -> None:
         self.size = len(self.body) + _AROUND
@@ -73,7 +71,6 @@ class Directs:
     """The direct messages of a node.
 
     :ivar counts: how many were ignored, or dropped for want of room, so far, by name.
-    :ivar wake: when to call :meth:`tick` next; inf for never.
     """
 
     _local_node: LocalNode
@@ -86,7 +83,7 @@ class Directs:
     _bytes: int = 0  # of all messages that wait to be acknowledged
     _highest: int = 0  # number ever given: a destination that is forgotten here knows lower ones
     counts: dict[str, int] = field(default_factory=lambda: {"stray_directs": 0, "dropped_directs": 0})
-    wake: float = inf
+    wake: float = inf  # when to call :meth:`tick` next; inf for never
 
     def __post_init__(self) -> None:
         self._signer = Signer(self._local_node)
@@ -139,8 +136,8 @@ class Directs:
             self.wake = min(self.wake, sent.again)
 
     def _has_ended(self, destination: bytes) -> bool:
-        entry = self._roster.get(destination)
-        return entry is not None and entry.has_ended
+        author = self._roster.get(destination)
+        return author is not None and author.has_ended
 
     def _epoch_of(self, destination: bytes) -> int | None:
         """The newest known epoch of a node."""
@@ -201,10 +198,7 @@ class Directs:
     # ── receiving ───────────────────────────────────────────────────────────────────
 
     def received(self, link: Link, signed: SignedRecord, now: float) -> None:
-        """Take in a DIRECT or a DIRECT_ACK that came over *link*.
-
-        :raises RemoteError: its signature is false.
-        """
+        """Take in a DIRECT or a DIRECT_ACK that came over *link*; RemoteError if its signature is false."""
         record = signed.record
         is_ack = isinstance(record, DirectAck)
         assert isinstance(record, Direct | DirectAck)
@@ -307,8 +301,8 @@ class Directs:
         seconds = self._config.direct_timeout
         if not any(link.up for link in self._routes.links.fed):
             return f"this node has no link; nobody acknowledged it in {seconds:g} s"
-        entry = self._roster.get(destination)
-        state = "" if entry is None else f"; it is {entry.state.value} as far as this node knows"
+        author = self._roster.get(destination)
+        state = "" if author is None else f"; it is {author.state.value} as far as this node knows"
         return f"it was not acknowledged in {seconds:g} s{state}"
 
     def _end(self, token: int, why: str | None) -> None:

@@ -40,7 +40,6 @@ class ReceiptIssuer:
 
     :ivar owed: the receipts that authors want, by run.
     :ivar waiting: those in which the application has not taken all messages that ask.
-    :ivar wake: when to call :meth:`repeat` next; inf for never.
     """
 
     _local_node: LocalNode
@@ -53,7 +52,7 @@ class ReceiptIssuer:
     waiting: dict[StreamId, None] = field(default_factory=dict)
     # epoch of the one run of an author that is in *owed*
     _newest: dict[bytes, int] = field(default_factory=dict)
-    wake: float = inf
+    wake: float = inf  # when to call :meth:`repeat` next; inf for never
 
     def __post_init__(self) -> None:
         self._signer = Signer(self._local_node)
@@ -199,10 +198,10 @@ class ReceiptIssuer:
 
     def _is_waited_for(self, run: StreamId) -> bool:
         """Whether the author waits for receipts of *run*, by its newest record."""
-        entry = self._roster.get(run[0])
-        if entry is None or entry.presence.epoch != run[1]:
+        author = self._roster.get(run[0])
+        if author is None or author.presence.epoch != run[1]:
             return False
-        return bool(entry.presence.flags & PresenceFlags.ASKS)
+        return bool(author.presence.flags & PresenceFlags.ASKS)
 
     def _forget(self, run: StreamId) -> None:
         del self.owed[run], self._newest[run[0]]

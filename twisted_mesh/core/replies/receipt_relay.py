@@ -39,13 +39,12 @@ Key = tuple[int, bytes, int, int, int]  # epoch of the author, the member, its e
 class Carried:
     """Receipts for one author that are about to go out.
 
-    :ivar due: when those of other members go, :ivar own_due: and the own ones; inf if there are none.
     :ivar own: the runs for which this node must give a receipt.
     :ivar shares: how many receipts of other members there are, by run of the member and the author.
     """
 
-    due: float = inf
-    own_due: float = inf
+    due: float = inf  # when those of other members go
+    own_due: float = inf  # and the own ones; inf if there are none
     own: dict[StreamId, None] = field(default_factory=dict)
     # source link, high, receipt
     receipts: dict[Key, tuple[int, int, SignedReceipt]] = field(default_factory=dict)
@@ -57,7 +56,6 @@ class ReceiptRelay:
     """The receipts that leave a node.
 
     :ivar counts: how many were ignored, or dropped for want of room, so far, by name.
-    :ivar wake: when receipts are due next; inf for never.
     """
 
     _local_node: LocalNode
@@ -72,7 +70,7 @@ class ReceiptRelay:
     # When an own receipt last went towards an author, and when any did; the longest ago first.
     _sent: OrderedDict[bytes, tuple[float, float]] = field(default_factory=OrderedDict)
     _entries: int = 0  # receipts of other members in all of *_carried*
-    wake: float = inf
+    wake: float = inf  # when receipts are due next; inf for never
 
     def __post_init__(self) -> None:
         self._signer = Signer(self._local_node)

@@ -21,13 +21,10 @@ RANGES_MOST: Final = 8  # ranges of one member that are remembered, the newest: 
 
 @dataclass(eq=False, slots=True)
 class Taken:
-    """The own messages that one member has.
-
-    :ivar gone: the member lacks the own messages up to this one, except those in a range.
-    """
+    """The own messages that one member has."""
 
     ranges: list[tuple[int, int]] = field(default_factory=list)  # low, high: sorted, apart
-    gone: int = 0
+    gone: int = 0  # the member lacks the own messages up to this one, except those in a range
 
     def add(self, low: int, high: int) -> list[tuple[int, int]]:
         """Add *low* to *high*; the ranges of messages that are news.
@@ -61,12 +58,11 @@ class Taken:
 class Open:
     """A message whose receipt is open.
 
-    :ivar expected: the members that should have it; None until this node has joined.
-    :ivar pending: those of them that may still get it; :ivar missed: those that never will.
+    :ivar pending: those of them that may still get it.
     """
 
-    expected: frozenset[bytes] | None
-    missed: set[bytes] = field(default_factory=set)
+    expected: frozenset[bytes] | None  # the members that should have it; None until this node has joined
+    missed: set[bytes] = field(default_factory=set)  # those that never will
 
     def __post_init__(self) -> None:
         self.pending: set[bytes] = set(self.expected or ())
@@ -144,10 +140,7 @@ class ReceiptTracker:
         return changed
 
     def lose(self, member: bytes, head: int) -> Sequence[int]:
-        """Take in that a member never had the messages up to *head* for which it has not signed.
-
-        :return: the messages for which that is news.
-        """
+        """Mark as missed the messages up to *head* that the member has not signed for; return new ones."""
         return self._lose(member, head) if self._open else ()
 
     def of(self, sequence: int) -> Holders:

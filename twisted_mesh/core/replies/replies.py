@@ -20,7 +20,7 @@ from twisted_mesh.core.events import Holders
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.link import Link
-from twisted_mesh.core.membership.roster import Entry, Roster
+from twisted_mesh.core.membership.roster import Author, Roster
 from twisted_mesh.core.replies.direct import Directs
 from twisted_mesh.core.replies.receipt_issuer import ReceiptIssuer
 from twisted_mesh.core.replies.receipt_relay import ReceiptRelay
@@ -132,9 +132,9 @@ class Replies:
         """Take in that a member that was gone is back."""
         self.issuer.returned(origin, now)
 
-    def forgotten(self, entry: Entry) -> None:
+    def forgotten(self, author: Author) -> None:
         """Take in that the roster has forgotten a member."""
-        self._changed(self._tracker.lose(entry.presence.origin, self._outbox.head))
+        self._changed(self._tracker.lose(author.presence.origin, self._outbox.head))
 
     @property
     def asks(self) -> bool:
@@ -195,9 +195,9 @@ class Replies:
         Members that have left with a key of one process are not among them.
         """
         neighbours = [link.peer for link in self._routes.links.fed if link.frontier_received]
-        members = {entry.presence.origin for entry in self._roster if entry.is_member}
+        members = {author.presence.origin for author in self._roster if author.is_member}
         members.update(peer.origin for peer in neighbours if peer.role is not Role.GUEST)
-        return frozenset(members.difference(e.presence.origin for e in self._roster if e.has_ended))
+        return frozenset(members.difference(one.presence.origin for one in self._roster if one.has_ended))
 
     def _changed(self, sequences: Iterable[int]) -> None:
         if changed := sorted(sequences):
