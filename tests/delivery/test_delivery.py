@@ -1,4 +1,4 @@
-"""Handlers, listeners and what user code may do wrong in them."""
+"""Handlers and listeners, and the mistakes that the code of an application can make in them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from twisted_mesh.runtime.running_node import RunningNode
 
 
 class Oops(Exception):
-    """What fails on purpose."""
+    """An error that a test raises on purpose."""
 
 
 class Leave(BaseException):
-    """What an application leaves with, past every ``except Exception``."""
+    """An exception that no ``except Exception`` catches."""
 
 
-#: What user code can raise that is no Exception, and what is one but means that somebody gives up.
+#: Errors that are no Exception, and CancelledError, which means that somebody gave up.
 BASES: tuple[type[BaseException], ...] = (
     asyncio.CancelledError,
     CancelledError,
@@ -43,7 +43,7 @@ class DeliveryCase(MeshCase):
         super().setUp()
         self.a, self.b = self.chain(2)
         self.calls: list[str] = []
-        self.heard: list[Any] = []  # by a listener, of what no handler took
+        self.heard: list[Any] = []  # first packets of messages that no handler took
         self.b.on("message", lambda message: self.heard.append(message.packets[1]))
 
     def say(self, *packets: object) -> None:
@@ -286,12 +286,12 @@ class TestListeners(DeliveryCase):
 
         self.b.on("message", decides)
         self.send(self.a, *range(8))
-        # Whoever is called at a message was there when it came.
+        # A listener is called with a message if it was registered when the message came.
         self.assertEqual((self.heard, late), ([0, 1, 2, 3, 4, 5], [2, -2, 3, 4]))
         self.assertEqual(self.b.footprint()["unheard_messages"], 2)
 
     def test_nothing_leads_from_a_message_back_to_the_service(self) -> None:
-        # The garbage collector does not look into messages: such a circle would stay for ever.
+        # The garbage collector does not look into messages: it frees no circle of references through one.
         seen: list[Message] = []
         self.b.on("message", seen.append)
         self.say("x")
@@ -321,7 +321,7 @@ class TestListeners(DeliveryCase):
 
 class TestWhatIsNoException(DeliveryCase):
     def raised(self, error: type[BaseException], times: int) -> None:
-        """It was logged and emitted so often."""
+        """Assert that *error* was logged and emitted *times* times."""
         self.assertEqual(len(self.flushLoggedErrors(error)), times, error)
         failures = [failure for failure in self.happened(self.b, "failure") if failure.type is error]
         self.assertEqual(len(failures), times, error)
@@ -386,7 +386,7 @@ class TestGap(DeliveryCase):
         puppet.send(batch(puppet.me, 1, "one"), batch(puppet.me, 4, "four"), batch(puppet.me, 6, "six"))
         self.network.advance(29)
         self.assertEqual(self.got(self.b), ["one"])
-        # Its PONGs keep the link up.
+        # The link stays up by the peer's PONGs.
         self.network.advance(2)
         gaps = self.happened(self.b, "gap")
         self.assertEqual(
@@ -397,7 +397,7 @@ class TestGap(DeliveryCase):
             ],
         )
         self.assertEqual(self.got(self.b), ["one", "four", "six"])
-        # What lies behind the hole went on at once, so the other has not waited for longer.
+        # Messages behind the hole are relayed at once, so the other node has waited no longer.
         self.assertEqual([(gap.first, gap.last) for gap in self.happened(self.a, "gap")], [(2, 3), (5, 5)])
         self.assertEqual(self.got(self.a), ["one", "four", "six"])
         told = f"messages 2 to 3 of {puppet.me.id.decode()} are lost: no neighbour sent them in time"

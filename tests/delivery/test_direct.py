@@ -192,7 +192,7 @@ class TestSendTo(MeshCase):
         for number in range(20):
             a.send_to(c.id, number)
         self.network.advance(3)
-        # One to whom was written, and one run that wrote, are remembered, and for a while what passed by.
+        # A node remembers a member it wrote to, a run that wrote to it, and recent messages it relayed.
         for node, was in zip((a, b, c), before, strict=True):
             now = node.footprint()
             changed = {name: now[name] - was[name] for name in now if now[name] != was[name]}
@@ -212,7 +212,7 @@ class TestSendTo(MeshCase):
 
 class TestReceiving(MeshCase):
     def links(self, service: MeshService) -> list[MeshProtocol | None]:
-        """What link each message came over, as handlers are told."""
+        """A list of the links that the handlers of *service* are given, one for each message."""
         links: list[MeshProtocol | None] = []
         service.register_handler(lambda message, link: links.append(link))
         return links
@@ -264,7 +264,7 @@ class TestReceiving(MeshCase):
         reply = self.received(a)[0].reply("answer")
         self.result_of(reply, after=1)
         self.assertEqual(self.got(guest), ["answer"])
-        sent = b.send_to(guest.id, "too")  # a neighbour, though on no roster
+        sent = b.send_to(guest.id, "too")  # a guest is a neighbour, though on no roster
         self.result_of(sent)
         self.assertEqual(self.got(guest), ["answer", "too"])
         self.failureResultOf(a.send_to(guest.id, "not there"), Unreachable)

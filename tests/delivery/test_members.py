@@ -1,4 +1,4 @@
-"""Who is a member: what a node shows of the others, and when it tells."""
+"""Members: what a node shows of the others, and when it emits ``member``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LONGEST = {f"{number:032}": "v" * 128 for number in range(16)}
 
 
 def presence(author: LocalNode, counter: int = 1, **changed: object) -> SignedRecord:
-    """A PRESENCE as *author* signs it."""
+    """A PRESENCE record that *author* has signed."""
     values = {"sequence": 0, "address": None, "role": Role.MEMBER, "label": None, "tags": {}}
     values |= {"retention": 600, "interval": 30_000, "flags": PresenceFlags(0), "credential": b""}
     record = Presence(author.origin, author.epoch, counter, **(values | changed))  # type: ignore[arg-type]
@@ -34,18 +34,18 @@ def presence(author: LocalNode, counter: int = 1, **changed: object) -> SignedRe
 
 
 def payload(signed: SignedRecord) -> bytes:
-    """A record as it stands in a ROSTER."""
+    """A record as a ROSTER contains it."""
     return codec.payload(signed)
 
 
 class MembersCase(MeshCase):
     def told(self, service: MeshService, of: MeshService | None = None) -> list[str]:
-        """The states that were told, of all or of one."""
+        """The states that *service* has emitted, of all members or of *of*."""
         told = self.happened(service, "member")
         return [member.state for member in told if of is None or member.id == of.id]
 
     def state(self, service: MeshService, of: MeshService) -> str | None:
-        """What a service shows of another one."""
+        """The state of the member *of* that *service* shows."""
         member = service.members.get(of.id)
         return None if member is None else member.state
 
@@ -263,7 +263,7 @@ class TestJoined(MembersCase):
 
 
 class TestLyingPeers(MembersCase):
-    """What a peer can say that is not so: its link is closed, and all is as it was."""
+    """If a peer sends something false, its link is closed, and nothing else changes."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -272,7 +272,7 @@ class TestLyingPeers(MembersCase):
         self.author = self.puppet().me
 
     def assert_refused(self, puppet: Puppet, reason: str) -> None:
-        """The peer was told why its link was closed, and nothing of it is left."""
+        """Assert that the peer was told *reason*, and that nothing is left of its link."""
         self.network.advance(3)
         bye = puppet.bye
         self.assertIsNotNone(bye)
@@ -283,7 +283,7 @@ class TestLyingPeers(MembersCase):
         self.assertEqual(list(self.a.members), [self.b.id])
 
     def refused_each(self, reason: str, *said: Any) -> None:
-        """A peer that sends one of *said*, a frame or several in a list, is told *reason*."""
+        """Assert that a peer is told *reason* if it sends one of *said*: a frame, or a list of frames."""
         for frames in said:
             puppet = self.joined(self.a)
             puppet.send(*(frames if isinstance(frames, list) else [frames]))

@@ -24,7 +24,7 @@ class TestMessages(MeshCase):
         return a, b, b.messages()
 
     def fed(self, limits: dict[str, Any]) -> tuple[MeshService, Puppet, MessageQueue]:
-        """A node, a peer that sends it what the test says, and an iterator of the node."""
+        """A node, a scripted peer of it, and an iterator of the node's messages."""
         b = self.node(limits=limits)
         return b, self.joined(b), b.messages()
 
@@ -86,7 +86,7 @@ class TestMessages(MeshCase):
         self.assertEqual(self.happened(b, "gap"), [])
         self.assertEqual((queue.untaken, queue.runs_behind, queue.dropped), (0, 0, 0))
         self.send(a, 105)
-        self.assertEqual(len(queue), 1)  # and it is up to date again
+        self.assertEqual(len(queue), 1)  # the iterator is up to date again
         self.assertEqual(self.got(b), list(range(106)))
 
     def test_it_is_bounded_by_bytes_but_takes_one_message_however_large(self) -> None:
@@ -134,7 +134,7 @@ class TestMessages(MeshCase):
         self.assertEqual([(gap.first, gap.last) for gap in self.happened(b, "gap")], [(4, 5)])
 
     def holed(self, **limits: Any) -> tuple[MeshService, MessageQueue]:
-        """A node that was sent 1 to 60 but for 21 to 30 and 41 to 50, which it has given up; a consumer."""
+        """A node that got 1 to 60 and gave up 21 to 30 and 41 to 50, and an iterator of its messages."""
         b, puppet, queue = self.fed(
             {"queue_limit": 5, "gap_patience": 5, "compare_interval": 100, **limits}
         )
@@ -201,7 +201,7 @@ class TestMessages(MeshCase):
         self.assertGreater(lost, 0)
         missing = set(range(0, 40, 2)) - set(got)
         told = {n - 1 for gap in self.happened(b, "gap") for n in range(gap.first, gap.last + 1)}
-        self.assertLessEqual(missing, told)  # nothing is lost without a word
+        self.assertLessEqual(missing, told)  # whatever is lost was told as a gap
         self.assertEqual(set(got) & told, set())
         self.assertLessEqual(waits, 40)
 
@@ -272,7 +272,7 @@ class TestMessages(MeshCase):
         a, b, queue = self.consumer(queue_limit=3)
         self.send(a, *range(10))
         queue.close()
-        queue.close()  # as often as one likes
+        queue.close()  # a second call changes nothing
         self.send(a, *range(10, 20))
         self.assertEqual((len(queue), b.footprint()["consumers"]), (3, 0))
         self.assertEqual(self.run_to_end(rest(queue)), list(range(10)))

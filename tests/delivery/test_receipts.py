@@ -1,4 +1,4 @@
-"""Receipts: who has a message, over restarts, slow consumers, stores and partitions, on a Clock."""
+"""Receipts tell who has a message: over restarts, slow consumers, stores and partitions."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from twisted_mesh.wire.link import Ping
 
 class ReceiptCase(MeshCase):
     def with_history(self, **options: Any) -> MeshService:
-        """One that goes on where it was, too."""
+        """A keyed node with a history file, so that it goes on after a restart."""
         return self.keyed(history=self.mktemp(), **options)
 
     def ask(self, service: MeshService, *packets: object) -> Receipt:
-        """Send with a receipt; what can be known at once is known."""
+        """Send with a receipt, and let everything happen that takes no time."""
         receipt = service.send(*packets, receipt=True)
         self.network.pump()
         return receipt
 
     def asked_by(self, peer: Puppet, count: int) -> list[LocalNode]:
-        """Let *peer* bring one message each of so many authors, who ask for a receipt; the authors."""
+        """Let *peer* bring a message of each of *count* authors, who ask for receipts."""
         authors = [self.puppet().me for _ in range(count)]
         asking = join_entries([pack_entry(0, ["x"], asks=True)])
         for author in authors:
@@ -44,7 +44,7 @@ class ReceiptCase(MeshCase):
     def assert_sets(
         self, receipt: Receipt, delivered: Any = (), pending: Any = (), missed: Any = ()
     ) -> None:
-        """Who has it, may get it, will not."""
+        """Assert which nodes have the message, may still get it, and will not get it."""
         found = [receipt.delivered, receipt.pending, receipt.missed]
         self.assertEqual(found, [{node.id for node in nodes} for nodes in (delivered, pending, missed)])
 
@@ -250,7 +250,7 @@ class TestMembership(ReceiptCase):
 
     def test_who_came_later_is_not_expected_and_counts_if_it_has_it(self) -> None:
         a, b = self.chain(2, after=1)
-        b.messages()  # nobody takes from it, so the receipt stays open
+        b.messages()  # this consumer takes nothing, so the receipt stays open
         queue = b.messages()
         receipt = self.ask(a, "x")
         late, early = self.node(), self.node(replay="all")
@@ -445,7 +445,7 @@ class TestTaking(ReceiptCase):
         receipt = self.ask(a, "one")
         self.stop(b)
         closed.close()
-        self.assertEqual(len([*iter(queue.take, None)]), 1)  # and no timer is left of it
+        self.assertEqual(len([*iter(queue.take, None)]), 1)  # the queue starts no timer
         self.assert_sets(receipt, pending=[b])
 
     def test_what_a_slow_consumer_lost_is_never_counted(self) -> None:
@@ -476,7 +476,7 @@ class TestTaking(ReceiptCase):
         before = [self.ask(a, number) for number in range(6)]
         self.mesh.partition((0, 1), (2,))
         lost = [self.ask(a, number) for number in range(6, 9)]
-        self.network.advance(120)  # until nobody holds them any more
+        self.network.advance(120)  # until no node holds them any more
         self.mesh.heal()
         self.network.advance(60)
         after = self.ask(a, 9)
@@ -492,7 +492,7 @@ class TestTaking(ReceiptCase):
         self.assertEqual(len(self.happened(b, "gap")), 1)
 
     def test_nor_is_what_it_had_to_forget_of_a_run_before_it_took_any(self) -> None:
-        # Of so many ranges that a handler took the oldest run that waits is given up.
+        # A queue remembers so many ranges that a handler took; beyond that it gives up its oldest run.
         a, c, b = self.node(), self.node(), self.node(limits={"queue_limit": 1})
         self.link((a, b), (c, b), after=1)
         b.register_handler(lambda message, link: message.packets[1] == "taken")
@@ -631,7 +631,7 @@ class TestTaking(ReceiptCase):
         issuer = self.parts_of(b).driver.node.replies.issuer
         self.assertEqual(len(issuer.waiting), 150)
         self.addCleanup(sys.setrecursionlimit, sys.getrecursionlimit())
-        sys.setrecursionlimit(len(inspect.stack()) + 200)  # no deeper for more of them
+        sys.setrecursionlimit(len(inspect.stack()) + 200)  # no deeper for more authors
         self.network.advance(6)
         self.assertEqual(len(issuer.waiting), 0)
         self.assertEqual(self.flushLoggedErrors(), [])

@@ -1,4 +1,4 @@
-"""The queue of a socket: nobody may ever read it, and who does misses nothing untold."""
+"""The queue of a socket: it is bounded if nobody reads it, and a reader is told of everything it misses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TestReceiveQueue(MeshCase):
         self.send(self.a, *packets)
 
     def taken(self) -> list[Any]:
-        """All that is there."""
+        """Take all messages; the first packet of each."""
         return [message.packets[1] for message in iter(self.queue.take, None)]
 
     def test_each_message_is_notified_once_it_can_be_taken(self) -> None:
@@ -70,7 +70,7 @@ class TestReceiveQueue(MeshCase):
         self.assertEqual(self.b.footprint()["untaken_messages"], 0)
 
     def take(self, count: int) -> list[tuple[Message, int]]:
-        """So many messages, each with its size."""
+        """Take *count* messages, each with its size in bytes."""
         return [taken for _ in range(count) if (taken := self.queue.take_sized()) is not None]
 
     def test_what_is_put_back_is_the_next_again_and_not_taken(self) -> None:
@@ -89,7 +89,7 @@ class TestReceiveQueue(MeshCase):
         self.queue.put_back(taken[1:])
         self.assertEqual(self.queue.taken(taken[0][0].source.run, 2), 1)
         taken = self.take(1)
-        self.say(*range(3, 25))  # more than there is room for
+        self.say(*range(3, 25))  # more than the queue has room for
         self.queue.put_back(taken)
         self.assertEqual(len(self.queue), 11)
         self.assertEqual(self.taken(), list(range(2, 25)))

@@ -11,7 +11,7 @@ class TestReplay(MeshCase):
     def setUp(self) -> None:
         super().setUp()
         self.a, self.b = self.chain(2, limits={"history_seconds": 20})
-        for number in range(10):  # one a second, the last now
+        for number in range(10):  # one message a second, the last one now
             self.network.advance(1)
             self.send(self.a, number)
         self.send(self.b, "b's")
@@ -35,7 +35,7 @@ class TestReplay(MeshCase):
             self.assertEqual(self.happened(c, "gap"), [])
 
     def test_seconds_count_since_the_answering_node_received_it(self) -> None:
-        c = self.join(3.5, self.b)  # whole seconds go over the wire, rounded up
+        c = self.join(3.5, self.b)  # the wire carries whole seconds, rounded up
         self.assertEqual(self.got(c, self.a), [5, 6, 7, 8, 9])
         self.assertEqual(self.got(c, self.b), ["b's"])
 

@@ -26,7 +26,7 @@ NO_FRAMES = {
 
 
 class BadPeer(MeshCase):
-    """A chain that must not notice, and a node in it whose tables must be as before."""
+    """Two linked nodes; afterwards the link must work, and the tables of the first must be as before."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -112,7 +112,7 @@ class TestInPlaceOfProof(BadPeer):
         self.assert_nothing_left()
 
     def test_a_proof_that_is_sent_back(self) -> None:
-        # The acceptor mirrors: it has nothing to sign with but what the dialler sends.
+        # The acceptor sends the dialler's own PROOF back to it.
         me = Identity.generate()
         puppet = self.puppet(Side.ACCEPTOR, identity=me)
         self.serve([puppet])
@@ -131,7 +131,7 @@ class TestBehindProof(BadPeer):
         self.assertEqual((self.got(self.a), self.got(self.b)), (["good"], ["good"]))
 
     def refused_behind_proof(self, reason: str, frames: dict[str, codec.Signed | codec.Plain]) -> None:
-        """Each of *frames* closes the link that brings it, nobody is delivered it, and nothing is left."""
+        """Assert that each of *frames* ends its link with *reason*, and has no other effect."""
         for name, bad in frames.items():
             with self.subTest(name):
                 puppet = self.joined(self.a)

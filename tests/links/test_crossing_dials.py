@@ -1,4 +1,4 @@
-"""Two nodes dial each other at the same time: one link is left, and nobody notices more than that."""
+"""Two nodes dial each other at the same time: one link stays, and the application notices no second one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COUNT = 3
 
 
 class TestTheWrongOneEndsFirst(MeshCase):
-    """The news that one of two links must go can come before the other is up."""
+    """A BYE that ends one of two links can come before the other link is up."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -24,7 +24,7 @@ class TestTheWrongOneEndsFirst(MeshCase):
         self.first, self.third = (self.puppet(Side.ACCEPTOR, identity=key) for _ in range(2))
         self.serve([self.first, self.third], host="10.7.7.7")
         self.result_of(self.a.connect("10.7.7.7", PORT))
-        # It had begun to dial, too; what it holds has not come yet.
+        # The peer has dialled as well; its DIGEST has not come yet.
         self.second = self.met(self.a, identity=key, frontier=False)
         self.first.send(Bye("duplicate", "another link to this node is kept"))
         self.first.close()
@@ -63,7 +63,7 @@ class TestTheWrongOneEndsFirst(MeshCase):
 
 class TestCrossingDials(MeshCase):
     def cross(self, seed: int, **options: object) -> tuple[MeshService, MeshService]:
-        """Two nodes that have dialled each other, having sent something before and something after."""
+        """Two nodes that have dialled each other; each sent messages before and after that."""
         self.network.random.seed(seed)
         self.network.cuts = True
         a, b = self.node(**options), self.node(**options)
@@ -72,14 +72,14 @@ class TestCrossingDials(MeshCase):
             b.send(number)
         one, other = a.connect(self.host(b), PORT), b.connect(self.host(a), PORT)
         self.network.advance(1)
-        # Each fired with a link that was up; it may have been replaced since.
+        # Each Deferred fired with a link that was up; that link may have been replaced since.
         self.assertEqual((self.successResultOf(one).id, self.successResultOf(other).id), (b.id, a.id))
         a.send("after")
         self.send(b, "after", after=1)
         return a, b
 
     def assert_settled(self, seed: int, a: MeshService, b: MeshService) -> None:
-        """There is one link, each was told of it once, and every message came once."""
+        """Assert that one link is left, each node emitted ``connect`` once, and every message came once."""
         self.assertEqual(len(self.network.between(self.host(a), self.host(b))), 2, seed)
         self.assertNotEqual(a.routing_table[b.id].outgoing, b.routing_table[a.id].outgoing)
         for node in (a, b):

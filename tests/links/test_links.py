@@ -62,7 +62,7 @@ class TestEvents(MeshCase):
         self.assertEqual(self.got(b), ["still"])
 
     def dialled_twice(self, a: object, b: object) -> None:
-        # By a name for the same host, so that it is another target.
+        # The second dial uses another name of the host, else it would count as the same target.
         self.network.ports["alias", PORT] = self.network.ports[self.host(b), PORT]  # type: ignore[arg-type]
         link = a.connect("alias", PORT)  # type: ignore[attr-defined]
         self.assertEqual(self.result_of(link).id, b.id)  # type: ignore[attr-defined]
@@ -86,8 +86,8 @@ class TestEvents(MeshCase):
         a, b = self.chain(2)
 
         def left() -> list[dict[str, int]]:
-            # It was dialled by another address, the next record of each comes over another link, and that
-            # one's snapshot names a run of which nothing was sent yet.
+            # The other address, the link of the next record, and the claim of the second link's snapshot
+            # differ.
             changed = ("dialled_peers", "parents", "first_arrivals", "claims")
             return [
                 {name: count for name, count in service.footprint().items() if name not in changed}
@@ -100,7 +100,7 @@ class TestEvents(MeshCase):
         self.assertEqual(left(), before)
 
     def stuck_whispers(self, a: MeshService, b: MeshService, count: int) -> None:
-        """Let whispers of *a* to *b* wait; whatever becomes of the first, *a* closes the link then."""
+        """Let *count* whispers of *a* to *b* wait; when the first is over, *a* closes the link."""
         link = a.routing_table[b.id]
         link._queue.paused = True
         whispers = [link.whisper(number) for number in range(count)]
@@ -120,7 +120,7 @@ class TestEvents(MeshCase):
     def test_nor_does_it_lose_what_goes_out_at_the_peers_goodbye(self) -> None:
         a, b = self.chain(2)
         link, other = a.routing_table[b.id], b.routing_table[a.id]
-        link._queue._write_bytes = 10  # so that each goes by itself
+        link._queue._write_bytes = 10  # so that each whisper is written by itself
         self.stuck_whispers(a, b, 4)
         other.close(RemoteError("no room", Reason.ROOM))
         self.network.advance(1)
@@ -137,7 +137,7 @@ class TestRefusals(MeshCase):
     def assert_refused(
         self, a: object, b: object, error: type[Exception], reason: str, *, target: str | None = None
     ) -> str:
-        """a.connect(b) fails so, and nothing is left of the attempt."""
+        """Assert that a.connect(b) fails with *error*, and that nothing is left of the attempt."""
         before = a.footprint(), b.footprint()  # type: ignore[attr-defined]
         link = a.connect(target or self.host(b), PORT)  # type: ignore[attr-defined, arg-type]
         self.network.advance(15)
@@ -213,7 +213,7 @@ class TestRefusals(MeshCase):
         self.assertEqual(self.reasons(a), [])
         self.network.advance(0.2)
         self.assertEqual(self.reasons(a), ["timeout"])
-        self.network.advance(2)  # of patience for a last word that TLS has no session for
+        self.network.advance(2)  # close_timeout: the BYE waits for a TLS session
         text = str(self.failureResultOf(link, HandshakeTimeout).value)
         self.assertIn("not over after 3 s; nothing came: does only one side speak TLS?", text)
 
@@ -350,7 +350,7 @@ class TestTheApplicationsSide(MeshCase):
         self.assertEqual(kinds, [SignedBatch, Whisper, Bye])
         self.assertEqual(puppet.bye.reason, "disconnect")
         self.assertEqual(a.footprint()["routing_table"], 0)
-        a.disconnect(link)  # again changes nothing
+        a.disconnect(link)  # a second call changes nothing
         self.assertIs(self.failureResultOf(link.when_up(), RemoteError).value.reason, Reason.DISCONNECT)
 
     def test_rubbish_behind_our_bye_ends_the_connection_at_once(self) -> None:

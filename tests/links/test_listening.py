@@ -30,7 +30,7 @@ LOCAL = "tcp:0:interface=127.0.0.1"
 
 @implementer(IStreamServerEndpoint)
 class Later:
-    """An endpoint that decides when the test says so."""
+    """An endpoint that listens, or fails, when the test says so."""
 
     def __init__(self) -> None:
         self.listening: Deferred[Any] = Deferred()
@@ -87,7 +87,7 @@ class TestPorts(TestCase):
         events: list[Any] = []
         globalLogPublisher.addObserver(events.append)
         self.addCleanup(globalLogPublisher.removeObserver, events.append)
-        folder = tempfile.mkdtemp()  # a short path: that of a socket has 107 bytes at most
+        folder = tempfile.mkdtemp()  # the path of a socket has 107 bytes at most, so it must be short
         self.addCleanup(shutil.rmtree, folder)
         socket = os.path.join(folder, "socket")
         for listen, told in (
@@ -232,7 +232,7 @@ class Roaming:
 
 @implementer(IStreamServerEndpoint)
 class RoamingEndpoint:
-    """Where it listens."""
+    """An endpoint whose port is a :class:`Roaming`."""
 
     def __init__(self, endpoint: Any) -> None:
         self._endpoint = endpoint

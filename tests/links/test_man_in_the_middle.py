@@ -14,7 +14,7 @@ HOST = "10.6.6.6"
 
 
 class Half(Raw):
-    """One side of the man in the middle: what comes goes out on the other side."""
+    """One side of the man in the middle: it sends each frame that comes on over the other side."""
 
     def __init__(self, change: Callable[[bytes], bytes]) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class TestManInTheMiddle(MeshCase):
         encrypted: bool = True,
         change: Callable[[bytes], bytes] = lambda frame: frame,
     ) -> tuple[Half, Half]:
-        """He listens as if he were *target*, and dials it himself; his two halves."""
+        """Let the man in the middle listen in place of *target*, and dial it; return his two halves."""
         to_dialler, to_target = Half(change), Half(change)
         self.serve([to_dialler], host=HOST, encrypted=encrypted)
         to_dialler.other, to_target.other = to_target, to_dialler
@@ -63,7 +63,7 @@ class TestManInTheMiddle(MeshCase):
         self.assertEqual(self.happened(a, "connect") + self.happened(b, "connect"), [])
 
     def relay_then_connect(self, a: MeshService, b: MeshService) -> None:
-        # He gets as far as the dialler's PROOF, which is for his session and not for the target's.
+        # The dialler's PROOF is for his TLS session with the dialler, not for that with the target.
         seen: list[bytes] = []
 
         def look(frame: bytes) -> bytes:
@@ -113,4 +113,4 @@ class TestManInTheMiddle(MeshCase):
         self.assertEqual(self.got(b), ["untouched"])
         self.send(a, "true")
         self.assertEqual(self.got(b), ["untouched"])
-        self.assertEqual(len(self.log("a batch with a false signature")), 2)  # and what a is told
+        self.assertEqual(len(self.log("a batch with a false signature")), 2)  # of b, and of a

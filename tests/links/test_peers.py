@@ -1,4 +1,4 @@
-"""Whom a node dials again, when, and whom not."""
+"""Peers that a node dials again: which ones, and when."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from twisted_mesh.links.redial import Redial
 
 
 class TestBackOff(SynchronousTestCase):
-    """The dialler alone, with attempts that fail as the test likes."""
+    """The dialler alone; the test decides how each attempt ends."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -43,7 +43,7 @@ class TestBackOff(SynchronousTestCase):
         return attempt
 
     def fail_for(self, seconds: float) -> list[float]:
-        """Fail every attempt at once; the waits between them."""
+        """Fail every attempt at once for so many *seconds*; return the waits between them."""
         until = self.clock.seconds() + seconds
         while self.clock.seconds() < until:
             while self.outcome:

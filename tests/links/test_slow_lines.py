@@ -18,7 +18,7 @@ from twisted_mesh.wire.link import Bye, Pong
 from twisted_mesh.wire.membership import Purpose
 
 LIMITS = {"ping_after": 2.0, "dead_after": 6.0}
-_STEP = 0.125  # seconds: a power of two, so that none is called twice
+_STEP = 0.125  # seconds; a power of two, so that rounding makes no second call
 
 
 class SlowLineCase(MeshCase):
@@ -50,14 +50,14 @@ class SlowLineCase(MeshCase):
             self.slow(end, rate)
 
     def drip(self, puppet: Puppet, data: bytes, seconds: int) -> None:
-        """Say *data* bit by bit, in as many *seconds*."""
+        """Let *puppet* send *data* in equal parts, one a second for so many *seconds*."""
         size = -(-len(data) // seconds)
         for at in range(0, len(data), size):
             puppet.write(data[at : at + size])
             self.network.advance(1)
 
     def signs(self, puppet: Puppet) -> int:
-        """How often the peer of *puppet* said that it lives."""
+        """How many signs of life *puppet* has got."""
         return puppet.frames().count(Pong(ALIVE))
 
 
@@ -127,7 +127,7 @@ class TestLife(SlowLineCase):
         a = self.node()
         puppet = self.joined(a)
         self.send_frames(puppet, batch(puppet.me, 2, "second"), after=1)
-        self.drip(puppet, codec.encode(batch(puppet.me, 1, b"x" * 50_000)), 70)  # of gap_patience: 30 s
+        self.drip(puppet, codec.encode(batch(puppet.me, 1, b"x" * 50_000)), 70)  # gap_patience is 30 s
         self.assertEqual(self.happened(a, "gap"), [])
         self.assertEqual(self.got(a), [b"x" * 50_000, "second"])
 
@@ -148,7 +148,7 @@ class TestArriving(SlowLineCase):
 
 class TestFrontier(SlowLineCase):
     def long(self) -> bytes:
-        """A snapshot that a slow line takes long for."""
+        """A SNAPSHOT of so many entries that a slow line takes long for it."""
         entries = [SnapshotEntry(bytes([number]) * 32, 1, 1, 1, 0) for number in range(1, 200)]
         return codec.encode(Snapshot(True, entries))
 
@@ -159,7 +159,7 @@ class TestFrontier(SlowLineCase):
         self.assertIn(puppet.me.id, a.routing_table)
 
     def dialled(self, **options: Any) -> tuple[MeshService, Puppet]:
-        """A node with short time-outs, and a peer it can dial that tells no frontier by itself."""
+        """A node with short time-outs, and a peer for it to dial that sends no frontier by itself."""
         puppet = self.puppet(Side.ACCEPTOR, frontier=False, settled=False)
         self.serve([puppet])
         return self.node(limits={"connect_timeout": 3.0, "handshake_timeout": 3.0}, **options), puppet
@@ -245,7 +245,7 @@ class TestTheEnd(SlowLineCase):
         self.assertEqual(other.bye.reason, "full")
 
     def test_and_give_way_to_others_when_they_last(self) -> None:
-        # Else who opens a thousand links, and drips over each at its end, keeps everybody out.
+        # Else a peer that opens many links, closes them, and drips over each, would keep everybody out.
         a = self.node(limits={"links_limit": 1})
         puppet = self.joined(a)
         a.disconnect(a.routing_table[puppet.me.id])
@@ -262,11 +262,11 @@ class TestTheEnd(SlowLineCase):
                 a = self.node(limits={"links_limit": 1})
                 stranger = self.dial(Raw(), a)
                 self.network.pump()
-                self.network.between("10.9.9.9", self.host(a))[0].reads = False  # nor closes its end
+                self.network.between("10.9.9.9", self.host(a))[0].reads = False  # nor does it close
                 stranger.write(codec.encode(Bye(reason, "")))
                 other = self.dial(self.puppet(), a, host="10.9.9.8")
                 for connections in (2, 2, 2, 1):  # after each half second
                     stranger.write(b"x")
                     self.network.advance(0.5)
-                    self.assertIsNone(other.bye)  # it takes no link's place
+                    self.assertIsNone(other.bye)  # the stranger takes no link's place
                     self.assertEqual(a.footprint()["connections"], connections)

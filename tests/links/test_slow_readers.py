@@ -1,4 +1,4 @@
-"""A peer that reads slowly, or not at all: it delays nobody, is told what it missed, and pulls it later."""
+"""A peer that reads slowly or not at all delays nobody, is told what it missed, and pulls that later."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class SlowCase(MeshCase):
         return end
 
     def say(self, author: MeshService, count: int, *to: MeshService) -> None:
-        """Send big messages one by one; each is at once with all of *to*."""
+        """Send big messages one by one, and assert that each arrives at all of *to* at once."""
         for number in range(count):
             author.send(number, BIG)
             self.network.pump()
@@ -36,7 +36,7 @@ class SlowCase(MeshCase):
                 self.assertEqual(self.got(node), list(range(number + 1)))
 
     def assert_has_all(self, node: MeshService, count: int) -> None:
-        """It was delivered everything, once and in order, and was told of nothing else."""
+        """Assert that *node* got all *count* messages, once and in order, and emitted only connect."""
         self.assertEqual(self.got(node), list(range(count)))
         self.assertEqual([name for name, _ in self.events(node)], ["connect"])
 
@@ -57,11 +57,11 @@ class TestSlowReader(SlowCase):
     def assert_catches_up(
         self, a: MeshService, near: MeshService, slow: MeshService, fast: MeshService
     ) -> None:
-        """*slow* does not read from *near* while *a* sends; then it does."""
+        """Assert that *slow* catches up after it did not read from *near* while *a* sent."""
         self.measured(a)
         stuck = self.stuck(near, slow)
         self.say(a, 16, fast)
-        # It is still linked, what it is sent is bounded, and nothing of it counts as unsent.
+        # It is still linked; the bytes queued for it are bounded; none of them counts as unsent.
         self.assertIn(slow.id, near.routing_table)
         queued = near.routing_table[slow.id].queued_bytes
         self.assertGreater(queued, LIMIT)
@@ -70,12 +70,12 @@ class TestSlowReader(SlowCase):
         self.assertEqual(self.got(slow), [])
         stuck.reads = True
         self.network.pump()
-        self.assertLess(len(self.got(slow)), 9)  # what was queued; the rest is announced
+        self.assertLess(len(self.got(slow)), 9)  # the messages that were queued; the rest is announced
         self.network.advance(1)
         self.assert_has_all(slow, 16)
         self.assert_has_all(fast, 16)
         self.assertEqual(self.log("[slow]"), [])
-        # From now on it is pushed to like anybody else: in the turn it is sent.
+        # From now on messages are pushed to it as to any neighbour: in the turn in which they are sent.
         self.send(a, 16)
         self.assert_has_all(slow, 17)
 
@@ -116,19 +116,19 @@ class TestSlowReader(SlowCase):
         self.assertEqual([one.first for one in batches], list(range(1, pushed + 1)))
         (told,) = self.haves(puppet)
         self.assertEqual((told.low, told.high), (1, 21))
-        # It asks, and is answered from where it wants to go on; the answer is closed.
+        # The answer to its WANT begins where it asks, and is closed by a HAVE.
         self.send_frames(puppet, Want(told.origin, told.epoch, pushed + 1, 21, True))
         batches = [frame.batch.first for frame in puppet.frames() if isinstance(frame, SignedBatch)]
-        self.assertEqual(batches, list(range(1, pushed + 4)))  # answer_bytes hold three
+        self.assertEqual(batches, list(range(1, pushed + 4)))  # answer_bytes is three messages
         self.assertEqual([(one.low, one.high) for one in self.haves(puppet)], [(1, 21)] * 2)
 
     def haves(self, puppet: Puppet) -> list[Any]:
-        """What was announced so far."""
+        """The entries of all HAVEs that *puppet* has got."""
         return [entry for frame in puppet.frames() if isinstance(frame, Have) for entry in frame.streams]
 
 
 class TestItsOwnDoing(SlowCase):
-    """Twice the bound is reached by what the core does not send: then the link is closed."""
+    """The core does not bound whispers: at twice the limit of a link's queue the link is closed."""
 
     def test_whispers(self) -> None:
         a, b = self.chain(2, limits={"link_queue_bytes": LIMIT})

@@ -1,4 +1,4 @@
-"""TLS of links: version, exporter, words."""
+"""TLS of links: its version, its exporter, and the words for its errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class TestTls(MeshCase):
         self.assertIn(b"\x17\x03\x03", self.wire_bytes())
 
     def wire_bytes(self) -> bytes:
-        """What a broadcast looks like on the wire."""
+        """The bytes of a broadcast on the wire; asserts that they do not show its text."""
         a, b = self.services
         a.send("a secret of " + "x" * 20)
         end = self.network.between(self.host(a), self.host(b))[1]
@@ -45,7 +45,7 @@ class TestTls(MeshCase):
         self.assertEqual(tls.exporter(a.routing_table[b.id].transport), b"")
 
     def speaking(self, version: int) -> Raw:
-        """A peer that has dialled a node with no newer TLS than *version*, after a while."""
+        """A peer that has dialled a node 3 s ago with TLS of at most *version*."""
         node = self.node()
         context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         context.set_max_proto_version(version)

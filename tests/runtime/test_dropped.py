@@ -1,4 +1,4 @@
-"""What is dropped or ignored is counted where the application can see it, and told if a limit did it."""
+"""The application can see how much was dropped or ignored; drops by a limit are logged."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class TestDropped(MeshCase):
         self.a = self.node(limits={"waiting_bytes": 10_000})
 
     def drop(self, count: int) -> None:
-        """Let so many batches come that have no room behind a hole."""
+        """Let *count* batches come behind a hole, where there is no room for them."""
         puppet = self.joined(self.a)
         for number in range(count):
             puppet.send(batch(puppet.me, 2 + number, b"x" * 20_000))
         self.network.pump()
 
     def seen(self, service: MeshService) -> dict[str, int]:
-        """The kinds of which something was counted."""
+        """The kinds of drops that are not zero."""
         return {kind: count for kind, count in service.dropped.items() if count}
 
     def test_what_had_no_room_is_counted_and_told_once_an_interval(self) -> None:

@@ -1,4 +1,4 @@
-"""Who leaves, or gives up waiting, is not held up by those who say nothing."""
+"""A node that stops, or gives up a connect, does not wait for peers that say nothing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class TestLeaving(MeshCase):
         self.assertNoResult(stopped)
         self.result_of(stopped, after=a.config.close_timeout)
         self.assertEqual(len(self.log("Twisted has not told their end")), 1)
-        cut_off()  # and when it does after all nothing follows
+        cut_off()  # if it closes after all, nothing follows
         self.network.pump()
         self.assertEqual(a.footprint(), {})
 
@@ -57,12 +57,12 @@ class TestOver(MeshCase):
 
 
 class TestLastWord(MeshCase):
-    """What may have reached nobody is told: that a transport accepted it says nothing of its reader."""
+    """At its stop a node tells what may have reached nobody, even if a transport accepted it."""
 
     TOLD = "1 messages may have reached nobody: 1 neighbours did not answer at the end"
 
     def apart(self) -> tuple[MeshService, MeshService]:
-        """Two nodes that cannot hear each other, and do not know it; the first has just said something."""
+        """Two nodes that a partition has just separated, after which the first has sent a message."""
         a, b = self.chain(2)
         self.network.part([self.host(a)], [self.host(b)])
         self.send(a, "last")
@@ -127,19 +127,19 @@ class TestGivingUp(MeshCase):
 
 
 class TestRelay(MeshCase):
-    """Whoever stops hands on what others had given it by then; else they would have given it to nobody."""
+    """A node that stops first hands on what others gave it: they may have given it to nobody else."""
 
     def steps(self, number: int) -> None:
-        """Let *number* things happen, or all that can."""
-        with contextlib.suppress(RuntimeError):  # there is more
+        """Let *number* steps happen, or all that can."""
+        with contextlib.suppress(RuntimeError):  # more steps are left
             self.network.pump(number)
 
     def stop_both(
         self, seed: int, first: MeshService, second: MeshService, steps: tuple[int, int], seconds: float
     ) -> None:
-        """Stop *first*; some time after it *second* says its last word, and stops some time after that.
+        """Stop *first*; a few steps later let *second* send a message, and a few steps later stop it.
 
-        :param steps: fewer than so many lie before either; :param seconds: in which both have stopped.
+        :param steps: upper limits of those two numbers of steps; :param seconds: in which both must stop.
         """
         random = self.network.random
         random.seed(seed)
@@ -172,7 +172,7 @@ class TestRelay(MeshCase):
         b.on("message", lambda message: message.packets[1] == 1 and self.stops.append(b.stopService()))
         self.stops: list[Deferred[None]] = []
         a.send(1)
-        self.network.clock.advance(0)  # it is written, and not read
+        self.network.clock.advance(0)  # the message is written, and not read yet
         a.send(2)
         self.network.clock.advance(0)
         self.network.pump()
@@ -181,7 +181,7 @@ class TestRelay(MeshCase):
         self.result_of(self.stops[0], after=3)
 
     def test_what_a_guest_that_leaves_is_given_too_late_is_not_taken(self) -> None:
-        a, b = self.node(overlay=False), self.node(overlay=False, role="guest")  # and has never spoken
+        a, b = self.node(overlay=False), self.node(overlay=False, role="guest")  # and has sent nothing
         self.link((a, b))
         connections = self.parts_of(b).connections
         close_all = connections.close_all

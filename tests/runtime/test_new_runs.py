@@ -1,4 +1,4 @@
-"""One key, several runs: epochs that were not kept, keys in two places, authors that say two things."""
+"""One key in several runs: epochs that were lost, two nodes with one key, and equivocating authors."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from twisted_mesh.wire.link import Bye
 from twisted_mesh.wire.membership import Presence, Role
 from twisted_mesh.wire.signed import SignedRecord
 
-AHEAD = 10**9  # ms: the clock of the first run was that much later
+AHEAD = 10**9  # ms by which the clock of the first run was ahead
 SHARED = (
     "two nodes use this key, and the one started later keeps it: give each an identity of its own [key]"
 )
 
 
 class TestEpochTaken(MeshCase):
-    """The key's file was restored without the file beside it, and the clock went back."""
+    """The file of the key was restored without its file of epochs, and the clock was set back."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -60,7 +60,7 @@ class TestEpochTaken(MeshCase):
         return self.node(identity=Identity.load(self.file), **options)
 
     def assert_came(self, *packets: object) -> None:
-        """All came once and in order, of one run above the first."""
+        """Assert that *packets* came once and in order, in one run with an epoch above the first run's."""
         first, *messages = self.received(self.other)
         self.assertEqual(first.id[1:], (self.taken, 1))
         self.assertEqual([message.packets[1] for message in messages], list(packets))
@@ -122,7 +122,7 @@ class TestEpochTaken(MeshCase):
     def test_who_waits_for_room_gets_it(self) -> None:
         again = self.again(limits={"unsent_bytes": 2 * MIB})
         number = 0
-        for size in (30_000, 1000, 1):  # to the last byte
+        for size in (30_000, 1000, 1):  # until no byte of room is left
             while True:
                 try:
                     again.send(number, b"x" * size)
@@ -154,7 +154,7 @@ class TestEpochTaken(MeshCase):
 
     def test_of_what_a_neighbour_took_of_the_run_that_is_over_the_receipt_is_closed(self) -> None:
         again = self.again()
-        self.met(again, frontier=False)  # it has not said what it knows
+        self.met(again, frontier=False)  # the peer has not sent its frontier
         receipts = [again.send(number, receipt=True) for number in range(2)]
         waits = receipts[1].complete()
         self.network.pump()
@@ -178,7 +178,7 @@ class TestEpochTaken(MeshCase):
         self.link((again, newcomer))
         late = again.send("late", receipt=True)
         self.network.advance(2)
-        # They have the numbers those had, in another run.
+        # They have the same numbers as the first two, in another run.
         self.assertEqual([receipt.id[2] for receipt in (*receipts, *anew, late)], [1, 2, 1, 2])
         self.assertEqual([receipt.delivered for receipt in receipts], [set(), set()])
         self.assertEqual([receipt.delivered for receipt in (*anew, late)], [{newcomer.id}] * 2)
@@ -224,7 +224,7 @@ class TestEpochTaken(MeshCase):
         return puppet
 
     def test_a_claim_no_clock_can_have_given_is_passed_over(self) -> None:
-        # Believed, it would leave this key no epochs to begin runs with.
+        # If the node believed the claim, no epoch would be left for a new run of its key.
         again = self.again()
         puppet = self.claim(again, MOST_CLAIMED + 1)
         self.assertEqual(self.happened(again, "failure"), [])
@@ -261,7 +261,7 @@ class TestKeyInUse(MeshCase):
         self.old.on("message", lambda message: self.at_old.append(message.packets[1]))
         self.one, self.two = self.node(), self.node()
         self.new = self.node(identity=key)
-        # Apart from each other: of two links of one key a node would keep the newer.
+        # They have no common neighbour: of two links with one key a node would keep the newer.
         self.link((self.old, self.one), (self.one, self.two))
         self.send(self.old, "old")
         self.assertEqual(self.failures, [])
@@ -278,7 +278,7 @@ class TestKeyInUse(MeshCase):
         self.assertIn("may publish no more", str(error))
         self.assertEqual(self.got(self.one), ["old", 0, 1, 2])
         self.assertEqual(self.got(self.two), ["old", 0, 1, 2])
-        self.assertEqual(self.at_old, [])  # its own key's
+        self.assertEqual(self.at_old, [])  # messages of its own key are not delivered
 
     def test_it_goes_on_relaying_and_whispering(self) -> None:
         self.send(self.new, "new")
@@ -301,9 +301,9 @@ class TestKeyInUse(MeshCase):
 
 
 class OneKeyCase(MeshCase):
-    """Two nodes with one key and the same peers; of the older others have heard already."""
+    """Two nodes with one key and the same peers; the peers know the older one already."""
 
-    #: Of the newer one.
+    #: Options of the newer node.
     options: ClassVar[dict[str, Any]] = {}
 
     def setUp(self) -> None:
@@ -316,21 +316,21 @@ class OneKeyCase(MeshCase):
         self.new = self.copy("new", **self.options)
 
     def copy(self, label: str, **options: Any) -> MeshService:
-        """A node with the key and the peers of the other."""
+        """A node with the common key, and x and y as its peers."""
         peers = [self.address(self.x), self.address(self.y)]
         return self.node(identity=self.key, label=label, peers=peers, **options)
 
     def shown(self) -> set[tuple[str | None, str]]:
-        """How the node is shown on the rosters of the others: its label and state."""
+        """The label and the state that x and y show for the common key."""
         members = [service.members[self.old.id] for service in (self.x, self.y)]
         return {(member.label, member.state) for member in members}
 
 
 class TestKeyGivenBack(OneKeyCase):
-    """The older of two nodes with one key is refused until the newer has stopped, and then itself again."""
+    """The older of two nodes with one key is refused until the newer has stopped, and then works again."""
 
     def assert_is_itself_again(self) -> None:
-        """The older node is up everywhere, and is heard by all; nothing came twice."""
+        """Assert that x and y show the older node as up, and get each of its messages once."""
         self.assertEqual(self.shown(), {("old", "up")})
         self.assertEqual(set(self.old.routing_table), {self.x.id, self.y.id})
         receipt = self.old.send("again", receipt=True)
@@ -355,7 +355,7 @@ class TestKeyGivenBack(OneKeyCase):
     def test_once_the_newer_was_killed_and_counts_as_down(self) -> None:
         self.network.advance(60)
         self.kill(self.new)
-        self.network.advance(45)  # an attempt, within 18.75 s, and a suspicion's 15
+        self.network.advance(45)  # up to 18.75 s to the next attempt, and 15 s of suspicion
         self.assert_is_itself_again()
 
     def test_as_often_as_that_happens(self) -> None:
@@ -373,12 +373,12 @@ class TestKeyGivenBack(OneKeyCase):
         self.network.advance(600)
         dials = [source for source, _, _ in self.network.dials[before:]]
         self.assertEqual(set(dials), {self.host(self.old)})
-        self.assertLessEqual(len(dials), 2 * 600 / 11.25)  # two peers, and a quarter of key_retry less
+        self.assertLessEqual(len(dials), 2 * 600 / 11.25)  # two peers; key_retry less a quarter
         told = "another node uses this key, in a newer run [key]"
         said = [line for line in self.log()[lines:] if told in line]
         met = [line for line in self.log()[lines:] if SHARED in line]
         self.assertEqual(len(said) + len(met), len(self.log()[lines:]))
-        self.assertIn(len(met), range(16, 21))  # of ten dials, from both ends
+        self.assertIn(len(met), range(16, 21))  # ten dials, each logged at both ends
         for beginning in ("cannot link with", f"connection from {self.host(self.old)}"):
             count = sum(line.startswith(beginning) for line in said)
             self.assertGreater(count, len(dials) / 2 - 10, beginning)
@@ -432,7 +432,7 @@ class TestMeeting(OneKeyCase):
 
 
 class TestTheNewerCannotBeDialled(OneKeyCase):
-    """Then the older follows its records alone, and the newer hears nothing."""
+    """The older knows the newer by its records alone, and the newer does not hear of the older."""
 
     options: ClassVar[dict[str, Any]] = {"listens": False}
 
@@ -456,17 +456,17 @@ class TestTheNewerCannotBeDialled(OneKeyCase):
 
 
 class TestOnlyEachOther(MeshCase):
-    """Two nodes with one key that nobody else is linked with: either may dial."""
+    """Two nodes with one key and no other neighbour; each of the two may be the dialler."""
 
     def both(self, older_dials: bool, key: Identity | None = None) -> tuple[MeshService, MeshService]:
-        """The older and the newer of two nodes of which one dials the other."""
+        """Return the older and the newer of two nodes, one of which dials the other."""
         key = key or Identity.generate()
         if not older_dials:
             older = self.node(identity=key)
             return older, self.node(identity=key, peers=[self.address(older)])
         newer = self.make(identity=key)
         older = self.node(identity=key, peers=[self.address(newer)])
-        self.network.clock.advance(0.01)  # it is dialled when it listens already
+        self.network.clock.advance(0.01)  # the newer listens when it is dialled
         newer.startService()
         return older, newer
 
@@ -498,7 +498,7 @@ class TestOnlyEachOther(MeshCase):
         dials, lines = len(self.network.dials), len(self.log())
         self.network.advance(600)
         count = len(self.network.dials) - dials
-        self.assertIn(count, range(600 // 19, 600 // 11))  # a quarter of key_retry more or less
+        self.assertIn(count, range(600 // 19, 600 // 11))  # key_retry, a quarter more or less
         said = self.log()[lines:]
         self.assertEqual([line for line in said if SHARED not in line], [])
         for beginning in ("cannot link with", f"connection from {self.host(older)}"):
@@ -539,7 +539,7 @@ class TestOnlyEachOther(MeshCase):
 
 
 class TestLateWords(MeshCase):
-    """An own run whose number was lost, as when files were restored, is no other node."""
+    """Records of an own run that this node has forgotten, as after a restore, are no second node."""
 
     def test_a_record_of_it_that_is_replayed_is_given_up_in_time(self) -> None:
         key = Identity.generate()
@@ -579,7 +579,7 @@ class TestLateWords(MeshCase):
 
 
 def presence(author: LocalNode, counter: int) -> SignedRecord:
-    """A record of presence as *author* signs it."""
+    """A PRESENCE record that *author* has signed."""
     return Signer(author).signed(
         Presence(
             author.origin, author.epoch, counter, 0, None, Role.MEMBER, None, {}, 600, 30_000, 0, b""
@@ -602,7 +602,7 @@ class TestEquivocation(MeshCase):
         self.assertIn(text, failure.getErrorMessage())
         self.assertEqual(len(self.log(text)), 1)
         self.assertEqual(self.happened(a, "failure"), [])
-        self.assertIn(puppet.me.id, b.routing_table)  # a relay cannot know
+        self.assertIn(puppet.me.id, b.routing_table)  # the relay is not blamed: it cannot know
 
     def test_what_the_author_did_not_sign_is_the_links_fault(self) -> None:
         b = self.node()

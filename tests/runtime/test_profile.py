@@ -1,4 +1,4 @@
-"""What a node says of itself, and what it cannot say."""
+"""The profile of a node, and the values that it refuses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LONGEST = {f"{number:032}": "v" * 128 for number in range(16)}
 
 
 def profile(role: Any = "member", label: Any = None, tags: Any = LONGEST, overlay: Any = True) -> Profile:
-    """A profile, checked."""
+    """A profile of these values, checked as the service does."""
     return checked_profile(role, label, tags, overlay, None)
 
 

@@ -1,4 +1,4 @@
-"""send(), whisper, reply: what is refused at once, what waits, and what slow readers cause."""
+"""send(), whispers and replies: errors at once, waiting, and the effects of slow readers."""
 
 from __future__ import annotations
 
@@ -68,14 +68,14 @@ class TestSend(MeshCase):
 
 
 class TestGathering(MeshCase):
-    """What is sent in a row shares batches."""
+    """Messages that are sent soon after each other share batches."""
 
     def setUp(self) -> None:
         super().setUp()
         self.a, self.b = self.chain(2, limits={"batch_delay": 0.002})
 
     def batches(self) -> list[int]:
-        """How many messages are in each batch that came."""
+        """The number of messages in each batch that came."""
         (stream,) = self.parts_of(self.b).driver.node.history
         return [signed.batch.count for signed in stream.serve(1, 2**20, 2**20)]
 
@@ -111,7 +111,7 @@ class TestGathering(MeshCase):
         self.assertEqual((scheduled[3:], self.batches()), (["_end_of_turn"], [1, 100]))
 
     def scheduled_by(self, service: MeshService) -> list[str]:
-        """What a node has the clock call for its messages from now on, in order."""
+        """A list that gets the names of the methods that *service* has the clock call for its messages."""
         driver = self.parts_of(service).driver
         clock: Any = driver.clock
         scheduled: list[str] = []
@@ -196,7 +196,7 @@ class TestHandingOver(MeshCase):
 
     def test_it_does_not_before_one_has_read_it(self) -> None:
         a, b = self.chain(2)
-        self.network.part([self.host(a)], [self.host(b)])  # what its system takes comes nowhere
+        self.network.part([self.host(a)], [self.host(b)])  # bytes are accepted, and do not arrive
         a.send("x")
         a.send("y")
         handed_over = a.handed_over(5)
@@ -224,7 +224,7 @@ class TestHandingOver(MeshCase):
         handed_over = a.handed_over(10)
         self.network.advance(3)
         self.link((c, a), after=2)
-        a.send("y")  # goes to all, and what came before it is asked for
+        a.send("y")  # goes to both, and c asks for the message before it
         self.result_of(handed_over, after=4)
 
     def test_who_has_read_it_and_left_in_good_order_has_said_so(self) -> None:

@@ -1,4 +1,4 @@
-"""What is sent arrives: everywhere else, once, in order."""
+"""Each message arrives at all other nodes, once and in order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TestBroadcast(MeshCase):
                 self.assertEqual(self.got(node, author), expected)
 
     def assert_each_reaches_all(self, nodes: list[MeshService]) -> None:
-        """What each sends, some of it in one turn, the others get."""
+        """Let each of *nodes* send 50 messages, several in one turn; assert that all others get them."""
         for number in range(50):
             for node in nodes:
                 node.send(number)
@@ -64,7 +64,7 @@ class TestBroadcast(MeshCase):
             self.link((joined[-1], joined[-2]))
         self.send(a, 5)
         self.assertEqual([self.got(node) for node in joined[1:]], [[5], [5]])
-        # What is below its base is held all the same.
+        # It also holds the messages below its base.
         self.assertEqual(joined[-1].footprint()["held_batches"], b.footprint()["held_batches"])
 
     def test_while_links_come_and_are_closed_politely_nothing_is_lost(self) -> None:
@@ -83,7 +83,7 @@ class TestBroadcast(MeshCase):
                 elif number % 3 == 2:
                     one, other = made.pop()
                     one.connect(self.host(other), PORT)
-                with contextlib.suppress(RuntimeError):  # there is more to happen
+                with contextlib.suppress(RuntimeError):  # more steps are left
                     self.network.pump(self.network.random.randrange(30))
             self.network.advance(5)
             for node in nodes:

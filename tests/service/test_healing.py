@@ -1,4 +1,4 @@
-"""What was missed while a link was down, a node away or a line dead comes later: once, and in order."""
+"""A node later gets what it missed while a link or a node was down: once, and in order."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from twisted_mesh.wire.broadcast import Have, HaveEntry, Prune, Want
 
 class HealingCase(MeshCase):
     def assert_all_have(self, nodes: Sequence[MeshService], authors: dict[MeshService, list[Any]]) -> None:
-        """Each of *nodes* was delivered what each of *authors* said, once and in order, without a gap."""
+        """Assert that each of *nodes* was delivered what *authors* sent, once, in order, without a gap."""
         for node in nodes:
             for author, said in authors.items():
                 if node is not author:
@@ -23,14 +23,14 @@ class HealingCase(MeshCase):
             self.assertEqual(self.happened(node, "gap") + self.happened(node, "failure"), [])
 
     def crash(self, service: MeshService) -> None:
-        """End every connection of a node without a word, and the node."""
+        """Cut every connection of a node, then stop it."""
         for other in self.services:
             self.network.cut(self.host(service), self.host(other))
         self.stop(service)
 
 
 class TestRestartedRelay(HealingCase):
-    """A chain whose middle is away for a while, and remembers nothing."""
+    """A chain of three; the middle stops for a while, and has no memory of before."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -58,7 +58,7 @@ class TestRestartedRelay(HealingCase):
             self.network.advance(30)
             self.say("after")
             self.assert_all_have([self.a, self.c], self.said)
-            # It remembers nothing, so it is a newcomer: what came while it was away is not all its own.
+            # It is a newcomer then: it need not be delivered everything from the time when it was away.
             came = self.received(self.b)[before:]
             self.assertEqual(len({message.id for message in came}), len(came))
             self.assertEqual([message.packets[1] for message in came[-2:]], ["after"] * 2)
@@ -72,7 +72,7 @@ class TestRestartedRelay(HealingCase):
 
 
 class TestPartition(HealingCase):
-    """Six in a ring of which two halves are apart for a while."""
+    """Six nodes in a ring, whose halves are separated for a while."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -92,7 +92,7 @@ class TestPartition(HealingCase):
         self.network.part(hosts[:3], hosts[3:])
 
     def test_both_sides_have_everything_when_it_is_over(self) -> None:
-        for seconds in at_length((1, 60), (60,)):  # shorter and longer than it takes to notice
+        for seconds in at_length((1, 60), (60,)):  # shorter and longer than dead_after
             self.say("before")
             self.part()
             self.say(*range(5))
@@ -109,7 +109,7 @@ class TestTrees(HealingCase):
     def triangle(self) -> tuple[MeshService, MeshService, MeshService]:
         a, b, c = (self.node() for _ in range(3))
         self.link((a, b), (b, c), (c, a))
-        a.send("warm")  # floods, and prunes what was too much
+        a.send("warm")  # goes over all links; the redundant ones are pruned
         self.network.advance(1)
         return a, b, c
 
@@ -118,9 +118,9 @@ class TestTrees(HealingCase):
         self.network.unplug(self.host(a), self.host(b))
         self.send(a, "around", after=0.5)
         self.assertEqual(self.got(b), ["warm", "around"])
-        self.assertEqual(set(a.routing_table), {b.id, c.id})  # nobody has noticed
+        self.assertEqual(set(a.routing_table), {b.id, c.id})  # no node has noticed that the line is dead
         a.send("over the new branch")
-        self.network.pump()  # in no time at all
+        self.network.pump()  # without waiting
         self.assertEqual(self.got(b)[2:], ["over the new branch"])
         self.network.advance(60)
         self.assert_all_have([b, c], {a: ["warm", "around", "over the new branch"]})
@@ -128,10 +128,10 @@ class TestTrees(HealingCase):
     def test_what_is_due_sooner_is_not_kept_waiting_by_what_is_due_later(self) -> None:
         a = self.node()
         one, other, author = self.joined(a), self.joined(a), self.puppet().me
-        for puppet in (one, other):  # the second is told to push that author's no more
+        for puppet in (one, other):  # the second gets a PRUNE for that author
             self.send_frames(puppet, batch(author, 1, "first"))
         self.assertIn(Prune([author.origin]), other.frames())
-        # One is asked at once and has a second to answer; of the other's the push is awaited first.
+        # The first is asked at once, with a second to answer; the second only after a wait for its push.
         one.send(Have([HaveEntry(one.me.origin, 1, 1, 5)], False))
         self.send_frames(other, Have([HaveEntry(author.origin, 1, 1, 2)], False), after=0.1)
         self.assertEqual((len(self.wants(one)), self.wants(other)), (1, []))
@@ -139,7 +139,7 @@ class TestTrees(HealingCase):
         self.assertEqual(self.wants(other), [Want(author.origin, 1, 2, 2, True)])
 
     def wants(self, puppet: Any) -> list[Want]:
-        """What it was asked for."""
+        """The WANTs that *puppet* has got."""
         return [frame for frame in puppet.frames() if isinstance(frame, Want)]
 
 
@@ -174,7 +174,7 @@ class TestGap(HealingCase):
         self.assertEqual(self.got(b), list(range(50)))
 
     def test_what_only_the_author_had_is_lost_with_it_and_told_to_nobody(self) -> None:
-        # Nobody can know of what nobody ever got: there is no evidence of it.
+        # No other node has evidence of a message that none of them got.
         a, b = self.chain(2)
         self.network.part([self.host(a)], [self.host(b)])
         self.network.cut(self.host(a), self.host(b))

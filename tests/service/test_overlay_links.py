@@ -1,4 +1,4 @@
-"""Links that nobody asked for: what the overlay makes of one address, and what it leaves alone."""
+"""Links that the overlay makes from one address, and links that it leaves alone."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ class OverlayCase(MeshCase):
         return set(service.routing_table)
 
     def dials(self, source: MeshService, target: MeshService) -> list[float]:
-        """When one dialled the other."""
+        """The times at which *source* dialled *target*."""
         hosts = self.host(source), (self.host(target), PORT)
         return [when for from_, to, when in self.network.dials if (from_, to) == hosts]
 
     def dial_for(self, service: MeshService, contact: Contact, purpose: Purpose) -> None:
-        """Let the core of *service* want a link."""
+        """Let the core of *service* ask for a link with *contact*."""
         self.parts_of(service)._connector.dial(events.Dial(contact, purpose))
         self.network.pump()
 
     def contact(self, service: MeshService) -> Contact:
-        """Where a service is."""
+        """The id and the address of a service."""
         return Contact(service.id, self.host(service), PORT)
 
     def exchanges(self, service: MeshService) -> list[Any]:
-        """Its links that are exchanges."""
+        """The links of *service* that are exchanges."""
         return [link for link in self.parts_of(service).connections if link.is_exchange]
 
 
@@ -118,7 +118,7 @@ class TestPassedOn(OverlayCase):
     """A configured peer that has no room for this node."""
 
     def passed_on(self, *, others: bool) -> tuple[MeshService, MeshService, MeshService]:
-        """Two nodes of which the first had the second as peer, and another that may be linked with it."""
+        """A node, its configured peer that has sent it away, and a third, linked with it if *others*."""
         there, other = self.node(overlay=False), self.node(overlay=False)
         node = self.node(overlay=False, peers=[self.address(there)])
         self.network.pump()
@@ -128,7 +128,7 @@ class TestPassedOn(OverlayCase):
         return node, there, other
 
     def send_away(self, there: MeshService, node: MeshService) -> None:
-        """As an overlay does that has too many neighbours."""
+        """Let *there* close its link with *node* for want of room, as an overlay does."""
         close = events.Close(there.routing_table[node.id].number, events.Reason.ROOM, "no room")
         self.parts_of(there).driver._carry_out(close)
         self.network.pump()
@@ -138,7 +138,7 @@ class TestPassedOn(OverlayCase):
         began = self.network.clock.seconds()
         self.assertEqual(self.neighbours(node), {other.id})
         before = len(self.dials(node, there))
-        # Exchanges go there, too, now and then: these are so many that they cannot be all.
+        # Some dials are for ordinary exchanges: there must be more dials than those.
         self.network.advance(at_length(1000, 300))
         times = [when - began for when in self.dials(node, there)[before:]]
         self.assertTrue(times)
@@ -170,7 +170,7 @@ class TestPassedOn(OverlayCase):
 
 
 class TestTargets(SynchronousTestCase):
-    """The dialler alone: when it dials what passed this node on, and how."""
+    """The dialler alone: when it dials a peer that had no room for this node, and for what."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -238,7 +238,7 @@ class TestTargets(SynchronousTestCase):
         self.lost(passed_on=True)
         self.clock.advance(100.0)
         self.table[b"node"] = None
-        self.outcome.pop().callback(self.Visit())  # which became a link
+        self.outcome.pop().callback(self.Visit())  # the exchange became a link
         self.clock.advance(100.0)
         self.assertEqual(len(self.attempts), 1)
         del self.table[b"node"]
@@ -300,7 +300,7 @@ class TestDisconnecting(OverlayCase):
 
 class TestVisits(OverlayCase):
     def visited(self, *, linked: bool = False, **options: Any) -> tuple[MeshService, MeshService]:
-        """Two nodes of which the first visits the second, each *linked* with another or with nobody."""
+        """Two nodes with an exchange between them; if *linked*, each has another neighbour."""
         one, two = (self.node(overlay=False, debug_level=2, **options) for _ in range(2))
         for node in (one, two) if linked else ():
             self.link((node, self.node(overlay=False)))
@@ -397,7 +397,7 @@ class TestVisits(OverlayCase):
 
 class TestToldAddresses(OverlayCase):
     def told(self, host: str, source: str) -> list[tuple[str, int]]:
-        """Where a node dials that was told *host* by a peer at *source*."""
+        """The targets that a node dials if a peer at *source* tells it the address *host*."""
         node = self.node()
         puppet = self.met(node, host=source)
         contact = Contact(Identity.generate().id, host, 7777)
@@ -444,7 +444,7 @@ class TestToldAddresses(OverlayCase):
 
 
 class TestTheBook(OverlayCase):
-    """Those that were linked with in earlier runs, where there is an overlay."""
+    """With an overlay, the nodes of the address book: neighbours of earlier runs."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -486,7 +486,7 @@ class TestTheBook(OverlayCase):
         again = self.known()
         self.network.advance(600)
         times = self.dials(again, other)
-        self.assertLess(len(times), 12)  # an address where nobody was is left alone for a minute
+        self.assertLess(len(times), 12)  # after a failed dial the address is left alone for a minute
 
     def test_an_id_that_nobody_could_read_is_told_to_nobody(self) -> None:
         other = self.node()

@@ -1,4 +1,4 @@
-"""From start to stop, and again: runs, liveness, what is handed over at the end."""
+"""Start, stop, and start again: runs, dead links, and the messages that are handed over at the end."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class TestRuns(MeshCase):
             stopped = a.stopService()
             self.network.pump()
             self.assertNoResult(stopped)
-            self.network.ports[self.host(a), PORT] = port  # the application's own port is still open
+            self.network.ports[self.host(a), PORT] = port  # an own port of the application
             late = self.dial(Raw(), a, encrypted=a.protocol.encrypted)
             self.result_of(stopped, after=4)
             self.assertIsNotNone(late.lost)
@@ -152,7 +152,7 @@ class TestRuns(MeshCase):
             a, b = self.node(), self.node()
             self.network.connect_takes = connect_takes
             link = a.connect(self.host(b), PORT)
-            self.network.clock.advance(0)  # a connection that is made has still to prove itself
+            self.network.clock.advance(0)  # a made connection still has its handshake before it
             self.assertNoResult(link)
             stopped = a.stopService()
             error = self.failureResultOf(link, NotRunning).value
@@ -184,7 +184,7 @@ class TestRuns(MeshCase):
             a.setServiceParent(parent)
             parent.startService()
             self.link((a, b))
-            self.say_too_much(a, b)  # so that it takes its time
+            self.say_too_much(a, b)  # so that the stop takes long
             given_up = a.stopService()
             again = a.stopService()
             self.network.advance(when)
@@ -211,7 +211,7 @@ class TestFault(MeshCase):
         self.patch(Inbound, "batch", faulty)
         a.send("lost by it")
         self.assertRaises(ZeroDivisionError, self.network.pump)
-        self.network.cut(self.host(a), self.host(b))  # as Twisted's reactor would, and log it
+        self.network.cut(self.host(a), self.host(b))  # as Twisted's reactor does after an error
         self.network.advance(5)
         a.send("after it")
         self.send(b, "and back", after=1)
@@ -298,9 +298,9 @@ class TestLiveness(MeshCase):
         puppet = self.joined(a)
         self.network.advance(6)
         pings = [frame for frame in puppet.frames() if isinstance(frame, Ping)]
-        self.assertEqual([ping.token == 0 for ping in pings], [True, False])  # how far it is; is it there
+        self.assertEqual([ping.token == 0 for ping in pings], [True, False])  # the second asks for life
         self.send_frames(puppet, Pong(pings[1].token), after=60)
-        self.assertEqual(list(a.routing_table), [b.id])  # the puppet answered once
+        self.assertEqual(list(a.routing_table), [b.id])  # the puppet answered only once
         self.assertEqual(len(self.log("silent for 15 s [silent]")), 1)
         self.assertEqual(puppet.bye.reason, "silent")
 
@@ -309,7 +309,7 @@ class TestLiveness(MeshCase):
         self.network.unplug(self.host(a), self.host(b))
         for number in range(14):
             self.network.advance(1)
-            a.send(number)  # that the system takes it proves nothing
+            a.send(number)  # an accepted write is no sign of life
         self.assertEqual(list(a.routing_table), [b.id])
         self.network.advance(8)
         self.assertEqual(list(a.routing_table), [b.id])
@@ -328,7 +328,7 @@ class TestLiveness(MeshCase):
         for number in range(60):
             link.whisper(number, b"x" * 50_000)
         for _ in range(20):
-            # It reads on and on, and says nothing: what it writes is stuck.
+            # It reads on, and nothing that it writes arrives.
             self.network.advance(2)
             near._arrived.clear()
             far._arrive() if far._arrived else None

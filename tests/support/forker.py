@@ -1,4 +1,4 @@
-"""Runs scripts without the start of Python and the imports, which is most of what a short one takes.
+"""Runs scripts in forks: the start of Python and the imports take most of the time of a short script.
 
 ``python -m tests.support.forker`` imports the package and starts nothing. It runs each script in a fork of
 itself, as ``python -c`` would. Its standard input is a socket; each line that comes is a question as JSON,
@@ -19,8 +19,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, Final
 
-_MOST_BYTES: Final = 65536  # that are read at once (guess)
-_MOST_DESCRIPTORS: Final = 8  # of one process; three is what there are (guess)
+_MOST_BYTES: Final = 65536  # bytes that are read at once (guess)
+_MOST_DESCRIPTORS: Final = 8  # descriptors of one process at most (guess); three are used
 
 
 def run(
@@ -30,7 +30,7 @@ def run(
     environment: dict[str, str],
     descriptors: Sequence[int],
 ) -> None:
-    """Be the script *text* from now on."""
+    """Run the script *text* in this process, and end with it."""
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(directory)
@@ -44,13 +44,13 @@ def run(
 
 
 def status_of(process: int) -> int | None:
-    """With what *process* has ended, negative for a signal; it is asked for no more after that."""
+    """The exit status of *process*, negative for a signal; it is not asked for again."""
     ended, status = os.waitpid(process, os.WNOHANG)
     return os.waitstatus_to_exitcode(status) if ended else None
 
 
 def asked(asking: socket.socket) -> tuple[Any, list[int]]:
-    """The next question, None if there are no more, and what descriptors came with it."""
+    """The next question, None if there are no more, and the descriptors that came with it."""
     line = b""
     descriptors: list[int] = []
     while not line.endswith(b"\n"):
@@ -67,13 +67,13 @@ def main() -> None:
     for name in ("twisted_mesh.tap", "twisted.scripts.twistd"):
         import_module(name)
     assert "twisted.internet.reactor" not in sys.modules  # each script has one of its own
-    gc.freeze()  # else a fork's first collection copies all that is imported
+    gc.freeze()  # else the first garbage collection of a fork copies all imported modules
     with socket.socket(fileno=os.dup(0)) as asking:
         answer_all(asking)
 
 
 def answer_all(asking: socket.socket) -> None:
-    """Likewise, over *asking*."""
+    """Answer the questions that come over *asking*."""
     while True:
         question, descriptors = asked(asking)
         if question is None:
@@ -85,7 +85,7 @@ def answer_all(asking: socket.socket) -> None:
             if not answer:
                 asking.close()
                 run(**question, descriptors=descriptors)
-                return  # and end as a script does that is at its end
+                return  # end as a script at its end
             for descriptor in descriptors:
                 os.close(descriptor)
         asking.sendall(json.dumps(answer).encode() + b"\n")

@@ -1,4 +1,4 @@
-"""Scripts in forks of one process that has imported the package, from the side of who starts them.
+"""Starts scripts in forks of one process that has imported the package.
 
 Contract: :class:`Fork` is to a script what ``reactor.spawnProcess`` is to a command: the same protocol,
 called in the same order. :mod:`tests.support.forker` is the other side.
@@ -24,13 +24,13 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
-POLL = 0.02  # seconds between two looks at what nobody tells, as that a process has ended (guess)
+POLL = 0.02  # seconds between two looks whether a process has ended (guess)
 
 
 class Forker:
-    """The process that forks: one for all tests, since its start is what they save.
+    """The process that forks: one for all tests, which so save its start.
 
-    It ends when who asks does.
+    It ends when the process of the tests ends.
     """
 
     def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
@@ -48,9 +48,9 @@ class Forker:
         self._process.wait()
 
     def ask(self, question: object, descriptors: Sequence[int] = ()) -> Any:
-        """The answer to *question*; it is there at once."""
+        """Ask *question*, and return the answer."""
         line = json.dumps(question).encode() + b"\n"
-        # What follows the first part has no descriptors with it.
+        # Only the first part carries the descriptors.
         self._asking.sendall(line[socket.send_fds(self._asking, [line], descriptors) :])
         return json.loads(self._answers.readline())
 
@@ -103,11 +103,11 @@ class Fork:
             self._perhaps_over()
 
     def childDataReceived(self, number: int, data: bytes) -> None:
-        """One of its pipes brought something."""
+        """Bytes came over one of its pipes."""
         self._protocol.childDataReceived(number, data)
 
     def childConnectionLost(self, number: int, reason: Failure) -> None:
-        """One of its pipes is closed, at its end or at ours."""
+        """One of its pipes is closed, at either end."""
         os.close(self._pipes.pop(number).fileno())
         self._protocol.childConnectionLost(number)
         self._perhaps_over()
@@ -115,7 +115,7 @@ class Fork:
     def _perhaps_over(self) -> None:
         if self._status is None:
             return
-        if pipe := self._pipes.get(0):  # nobody reads it any more, and it may be long until that shows
+        if pipe := self._pipes.get(0):  # nobody reads it any more; without this it may be noticed late
             pipe.loseConnection()
         elif not self._pipes:
             status, number = max(self._status, 0), max(-self._status, 0)
@@ -123,12 +123,12 @@ class Fork:
             self._protocol.processEnded(Failure(ended if self._status else ProcessDone(0)))
 
     def write(self, data: bytes) -> None:
-        """Type *data*, if it still reads."""
+        """Write *data* to its standard input, if it still reads."""
         if 0 in self._pipes:
             self._pipes[0].write(data)
 
     def closeStdin(self) -> None:
-        """Type no more."""
+        """Close its standard input."""
         if 0 in self._pipes:
             self._pipes[0].loseConnection()
 
@@ -136,4 +136,4 @@ class Fork:
         """Send it a signal."""
         if self._status is not None:
             raise ProcessExitedAlready
-        os.kill(self.pid, signal.Signals(number))  # nobody has waited for it: the id is still its own
+        os.kill(self.pid, signal.Signals(number))  # it was not waited for, so the id is still its own

@@ -12,11 +12,11 @@ LONG: Final = "MESH_LONG" in os.environ
 
 
 def at_length(full: _Value, brief: _Value) -> _Value:
-    """*full* where there is time for it, else *brief*."""
+    """*full* if ``MESH_LONG`` is set, else *brief*."""
     return full if LONG else brief
 
 
 def only_at_length() -> None:
-    """Run what follows only where there is time for it."""
+    """Skip the rest of the test unless ``MESH_LONG`` is set."""
     if not LONG:
         raise SkipTest("takes seconds: with MESH_LONG")

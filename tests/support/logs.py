@@ -1,4 +1,4 @@
-"""What is logged while a test does something."""
+"""The log lines of a part of a test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 
 @contextmanager
 def logged() -> Iterator[list[str]]:
-    """What this package logs meanwhile."""
+    """A list of the lines that this package logs meanwhile."""
     texts: list[str] = []
 
     def keep(event: dict[str, object]) -> None:

@@ -1,4 +1,4 @@
-"""What the tests of services share: nodes on a network in memory, and peers that misbehave."""
+"""The common parts of the tests of services: nodes on a network in memory, and scripted peers."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ from twisted_mesh.wire.membership import Purpose
 T = TypeVar("T")
 MIB = 2**20
 BIG = b"x" * 300_000
-#: What no time-out can be.
+#: Values that are no time-out.
 NO_TIMEOUTS: tuple[Any, ...] = ("1", b"1", float("nan"), True, False, [1], 1j)
-#: What asks a peer whether it has read all so far, and its answer.
+#: The payloads of PINGs that ask whether all was read so far, each with the PONG that answers it.
 _READ = {
     codec.encode(Ping(token))[LENGTH_BYTES:]: Pong(token)
     for token in (READ_SNAPSHOT, READ_SO_FAR, READ_ALL)
 }
 _MEASURING = "how fast"
-#: One for all scripted peers: making a certificate takes as long as a whole test.
+#: One Tls for all scripted peers: making a certificate takes as long as a whole test.
 _tls: list[Tls] = []
 
 
 class Raw(Protocol):
-    """A peer that says what the test writes, and keeps what comes."""
+    """A scripted peer: it sends the bytes that the test writes, and keeps the bytes that come."""
 
     def __init__(self) -> None:
         self._received = bytearray()
@@ -73,15 +73,15 @@ class Raw(Protocol):
 
     @property
     def received(self) -> bytes:
-        """All that came."""
+        """All bytes that came."""
         return bytes(self._received)
 
     def payloads(self) -> list[bytes]:
-        """The frames that came, as far as they are whole."""
+        """The payloads of the whole frames that came."""
         return list(FrameReader(MAX_FRAME_BYTES).feed(self.received))
 
     def frames(self) -> list[codec.Frame]:
-        """Those behind the greeting, or all where a BYE takes its place."""
+        """The frames behind the greeting, or all frames if a BYE came in place of the greeting."""
         payloads = self.payloads()
         behind = 0 if payloads and is_bye(payloads[0]) else 1
         return [codec.decode(payload) for payload in payloads[behind:]]
@@ -101,10 +101,10 @@ def is_bye(payload: bytes) -> bool:
 
 
 class Puppet(Raw):
-    """A peer that shakes hands as a node would, lets go of who leaves, and says what the test writes.
+    """A scripted peer that shakes hands and answers as a node does, and sends what the test says.
 
-    :param frontier: whether it tells what it holds, which is nothing, behind its proof.
-    :ivar twist: by stage, what becomes of its answer to the frame of that stage.
+    :param frontier: whether it sends a frontier behind its proof; it holds no messages.
+    :ivar twist: by stage, a function that changes its answer to the frame of that stage.
     """
 
     def __init__(self, side: Side, me: LocalNode, *, frontier: bool = True) -> None:
@@ -133,7 +133,7 @@ class Puppet(Raw):
 
     @property
     def compares(self) -> bool:
-        """Whether both ends said that they are settled, so that they tell digests."""
+        """Whether both ends said that they are settled, so that they send DIGESTs."""
         peer = self.handshake.peer
         return peer is not None and peer.settled and self.me.settled
 
@@ -143,7 +143,7 @@ class Puppet(Raw):
 
 
 class MeshCase(SynchronousTestCase):
-    """Nodes on one network in memory; all is stopped at the end, and nothing may be left then."""
+    """Nodes on one network in memory, which are stopped at the end; nothing may be left of them then."""
 
     seed = 0
 
@@ -175,7 +175,7 @@ class MeshCase(SynchronousTestCase):
     # ── nodes ───────────────────────────────────────────────────────────────────────
 
     def host(self, service: MeshService) -> str:
-        """The host a service is on."""
+        """The host of a service."""
         host, _ = self.mesh.address(self.services.index(service))
         return host
 
@@ -183,7 +183,7 @@ class MeshCase(SynchronousTestCase):
         """A service on a host of its own, not started."""
         if not listens:
             options["listen"] = ()
-        # Most tests look at what happens in no time at all.
+        # Without it a message would wait, and most tests let no time pass.
         limits = {"batch_delay": 0} | (options.pop("limits", None) or {})
         options.setdefault("config", MeshConfig(**limits))
         return self.mesh.add(started=False, **options)
@@ -199,7 +199,7 @@ class MeshCase(SynchronousTestCase):
         return self.node(identity=Identity.create(self.mktemp()), **options)
 
     def address(self, service: MeshService) -> str:
-        """Where a service listens."""
+        """The address at which a service listens."""
         return f"{self.host(service)}:{PORT}"
 
     def link(self, *pairs: tuple[MeshService, MeshService], after: float = 0) -> None:
@@ -243,14 +243,14 @@ class MeshCase(SynchronousTestCase):
         return number
 
     def say_too_much(self, service: MeshService, to: MeshService) -> None:
-        """Let *service* say more than fits into the link to its neighbour, which does not read any more."""
+        """Let *service* send more than fits into its link with *to*, which reads no more."""
         self.network.between(self.host(service), self.host(to))[1].reads = False
         for number in range(10):
             service.send(number, b"x" * 500_000)
         self.network.pump()
 
     def fill(self, service: MeshService) -> int:
-        """Send until there is no more room; how many were sent."""
+        """Send until there is no more room; return the number of messages."""
         for count in range(100):
             try:
                 service.send(count, BIG)
@@ -260,16 +260,16 @@ class MeshCase(SynchronousTestCase):
         raise AssertionError("never congested")
 
     def received(self, service: MeshService) -> list[Message]:
-        """Every message that came."""
+        """Every message that *service* was delivered."""
         return self.mesh.received(self.services.index(service))
 
     def events(self, service: MeshService) -> list[tuple[str, Any]]:
-        """What was emitted besides them, and besides ``member``, which comes and goes with anything."""
+        """All events that *service* emitted but ``message``, and but ``member``, which most tests cause."""
         events = self.mesh.events(self.services.index(service))
         return [(name, what) for name, what in events if name != "member"]
 
     def got(self, service: MeshService, author: MeshService | None = None) -> list[Any]:
-        """The first packet of every message that came, or of those of *author*."""
+        """The first packet of every message that *service* was delivered, or of those of *author*."""
         return [
             message.packets[1]
             for message in self.received(service)
@@ -277,18 +277,18 @@ class MeshCase(SynchronousTestCase):
         ]
 
     def measured(self, *services: MeshService) -> None:
-        """Those know how fast their neighbours read, so that these are pushed what comes next."""
+        """Let *services* measure how fast their neighbours read, so that they push to them from now on."""
         for service in services:
             service.send(_MEASURING, bytes(5000))
         self.network.pump()
 
     def happened(self, service: MeshService, name: str) -> list[Any]:
-        """What was emitted as *name*."""
+        """The arguments of all events *name* that *service* emitted."""
         events = self.mesh.events(self.services.index(service))
         return [what for event, what in events if event == name]
 
     def reasons(self, service: MeshService) -> list[str]:
-        """Why connections were refused."""
+        """The reasons of all ``refused`` events of *service*."""
         return [refusal.reason for refusal in self.happened(service, "refused")]
 
     def result_of(self, waiting: Deferred[T], *, after: float = 0) -> T:
@@ -308,12 +308,12 @@ class MeshCase(SynchronousTestCase):
             self.network.pump()
 
     def run_to_end(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """The result of a coroutine that has all it needs."""
+        """The result of a coroutine that does not have to wait."""
         return self.successResultOf(Deferred.fromCoroutine(coroutine))
 
     @staticmethod
     def lasting(footprint: dict[str, int]) -> dict[str, int]:
-        """*footprint* without what comes and goes with time alone: who brought the latest records."""
+        """*footprint* without the entries that change as time passes: who brought the latest records."""
         return {name: count for name, count in footprint.items() if name != "first_arrivals"}
 
     @staticmethod
@@ -334,7 +334,7 @@ class MeshCase(SynchronousTestCase):
     # ── the log ─────────────────────────────────────────────────────────────────────
 
     def log(self, part: str = "") -> list[str]:
-        """The lines of the package that hold *part*."""
+        """The log lines of the package that contain *part*."""
         return [
             line
             for event in self._lines
@@ -354,7 +354,7 @@ class MeshCase(SynchronousTestCase):
     def dial(
         self, peer: Raw, service: MeshService, *, host: str = "10.9.9.9", encrypted: bool = True
     ) -> Any:
-        """Let *peer* dial *service*; the connection is made, nothing is pumped yet."""
+        """Let *peer* dial *service*; the connection is made, and no bytes have passed yet."""
         endpoint: IStreamClientEndpoint = self.network.dial_from(host)(self.host(service), PORT)
         if encrypted:
             endpoint = self.tls().client(endpoint)
@@ -381,7 +381,7 @@ class MeshCase(SynchronousTestCase):
         frontier: bool = True,
         **options: Any,
     ) -> Puppet:
-        """A peer that shakes hands; *options* are those of its LocalNode."""
+        """A scripted peer that shakes hands; *options* are fields of its LocalNode."""
         me = identity or Identity.generate()
         network = MeshNetwork("mesh", "SSL" if encrypted else "Plaintext")
         values = {"id": me.id, "origin": me.origin, "epoch": 1, "network": network, "address": None}
@@ -410,12 +410,12 @@ class MeshCase(SynchronousTestCase):
 
 
 async def take(queue: MessageQueue, count: int) -> list[Any]:
-    """Take *count* messages; the first packet of each."""
+    """Take *count* messages; return the first packet of each."""
     return [(await anext(queue)).packets[1] for _ in range(count)]
 
 
 async def rest(queue: MessageQueue) -> list[Any]:
-    """Take messages to the end of *queue*; the first packet of each."""
+    """Take messages to the end of *queue*; return the first packet of each."""
     return [message.packets[1] async for message in queue]
 
 
@@ -425,7 +425,7 @@ async def consume(queue: MessageQueue, into: list[Any]) -> None:
 
 
 def batch(author: LocalNode, first: int, *packets: object, **changed: Any) -> SignedBatch:
-    """A batch as *author* signs it, with a message for each of *packets*."""
+    """A batch that *author* has signed, with a message for each of *packets*."""
     body = join_entries([pack_entry(0, [packet]) for packet in packets])
     values = {"count": max(1, len(packets)), "sent": 1000, "encoding": 0, "body": body} | changed
     value = Batch(author.origin, author.epoch, first, **values)  # type: ignore[arg-type]

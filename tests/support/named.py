@@ -1,4 +1,4 @@
-"""A reactor on the network in memory that looks names up in a table."""
+"""A reactor for the network in memory, which looks names up in a table."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class _Connector:
 
 @implementer(IReactorTime, IReactorTCP, IReactorPluggableNameResolver)
 class NamedReactor:
-    """What a node on the host *source* dials with."""
+    """The reactor of a node on the host *source*."""
 
     def __init__(self, network: MemoryNetwork, source: str, table: Table) -> None:
         self._network, self._source = network, source

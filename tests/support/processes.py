@@ -1,6 +1,6 @@
-"""Processes as a user starts them, and the one place that waits for what they do.
+"""Processes that are started as a user starts them, and the waiting for what they do.
 
-Ports are always the system's choice: a node is started with :data:`ANYWHERE` and tells its port in its
+The system chooses all ports: a node is started with :data:`ANYWHERE`, and its port is read from its
 log. Every process is killed, by its own id, when its test is over, and none may have printed a
 traceback by then.
 """
@@ -37,19 +37,19 @@ ROOT = Path(__file__).parent.parent.parent
 ANYWHERE = "tcp:0:interface=127.0.0.1"
 TWISTD = ("-c", "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd import run; run()")
 TWIST = ("-m", "twisted")
-#: What a process has as standard streams, if nothing else is said.
+#: The standard streams of a process, unless a test passes others.
 PIPES: Mapping[int, int | str] = {0: "w", 1: "r", 2: "r"}
 _TAIL = 3000
 
 
 def environment() -> dict[str, str]:
-    """What a process of the tests has as its environment."""
+    """The environment of the processes that tests start."""
     given = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    told = given.get("PYTHONWARNINGS")  # a later one comes before it
+    told = given.get("PYTHONWARNINGS")  # the last filter counts first
     given["PYTHONWARNINGS"] = f"{told},{for_processes()}" if told else for_processes()
     if given.pop("PYTHONDONTWRITEBYTECODE", None):
-        # Every start would compile the package again, a third of what a start takes (measured).
-        given["PYTHONPYCACHEPREFIX"] = str(ROOT / "build" / "bytecode")  # once for all
+        # Else every start compiles the package again, a third of its time (measured).
+        given["PYTHONPYCACHEPREFIX"] = str(ROOT / "build" / "bytecode")  # shared by all
     path = given.get("PYTHONPATH")
     given["PYTHONPATH"] = f"{ROOT}{os.pathsep}{path}" if path else str(ROOT)
     return given
@@ -60,7 +60,7 @@ def eventually(
 ) -> Deferred[T]:
     """Wait until *condition* returns something true, and fire with that.
 
-    :param deadline: seconds; then it fails, saying what *told* returns.
+    :param deadline: seconds; after that it fails, with the result of *told* in its text.
     """
     result: Deferred[T] = Deferred(lambda _: polling.stop())
     until = reactor.seconds() + deadline
@@ -114,7 +114,7 @@ class Child(ProcessProtocol):
         self.transport.write(text.encode() if isinstance(text, str) else text)  # type: ignore[union-attr]
 
     def end_input(self) -> None:
-        """Type no more."""
+        """Close its standard input."""
         self.transport.closeStdin()  # type: ignore[union-attr]
 
     def signal(self, name: str) -> None:
@@ -143,13 +143,13 @@ class Child(ProcessProtocol):
 
     @property
     def ports(self) -> list[int]:
-        """The ports it listens on, by its log, in whatever mode."""
+        """The ports at which it listens, read from its log."""
         told = re.search(r"node \w+ listens on (.*)", self.log + self.out.decode("utf-8", "replace"))
         return [] if told is None else [int(port) for port in re.findall(r":(\d+)\b", told[1])]
 
     @property
     def links(self) -> int:
-        """How many links it has, by its log."""
+        """The number of its links, counted from its log."""
         return self.log.count("linked with") - len(re.findall(r"link with \w+ ended", self.log))
 
     def __str__(self) -> str:
@@ -159,7 +159,7 @@ class Child(ProcessProtocol):
 
 @cache
 def the_forker() -> Forker:
-    """The one of this process."""
+    """The Forker of this process."""
     return Forker(ROOT, environment())
 
 
@@ -169,7 +169,7 @@ ChildT = TypeVar("ChildT", bound=Child)
 class ProcessCase(TestCase):
     """Starts processes in a directory of its own, :ivar:`directory`, which they share."""
 
-    timeout = 100  # what hangs fails here, with a word about it, rather than in trial's 120 s
+    timeout = 100  # a test that hangs fails here, with the reason; trial would end it after 120 s without
 
     def setUp(self) -> None:
         self.directory = Path(self.mktemp()).absolute()
@@ -205,7 +205,7 @@ class ProcessCase(TestCase):
         return child
 
     def twistd(self, *arguments: str, **options: Any) -> Any:
-        """Fork off a ``twistd -n`` without a pid file; a Child, or what *kind* says."""
+        """Fork off a ``twistd -n`` without a pid file; return a Child, or a *kind* of it."""
         return self.fork(TWISTD[-1], "-n", "--pidfile=", *arguments, **options)
 
     def mesh(self, *arguments: str, peers: tuple[Child | int, ...] = (), **options: Any) -> Child:
@@ -214,7 +214,7 @@ class ProcessCase(TestCase):
         return self.twistd("mesh", f"--listen={ANYWHERE}", *where, *arguments, **options)
 
     def until(self, condition: Callable[[], T], deadline: float = 30) -> Deferred[T]:
-        """:func:`eventually`, which tells what the processes said if it fails."""
+        """:func:`eventually`, whose failure shows the output of all processes."""
         return eventually(condition, deadline, lambda: "".join(map(str, self.children)))
 
     def until_listening(self, *children: Child) -> Deferred[bool]:
@@ -222,12 +222,12 @@ class ProcessCase(TestCase):
         return self.until(lambda: all(child.ports for child in children))
 
     async def until_ended(self, *children: Child, deadline: float = 30) -> list[int | None]:
-        """Wait until all *children* have ended; their exit statuses."""
+        """Wait until all *children* have ended; return their exit statuses."""
         await self.until(lambda: all(child.status is not None for child in children), deadline)
         return [child.status for child in children]
 
     def assert_whole(self, history: str) -> None:
-        """The history file of that name, which a process left behind, is not damaged."""
+        """Assert that the history file of that name is not damaged."""
         with contextlib.closing(sqlite3.connect(self.directory / history)) as file:
             self.assertEqual(file.execute("PRAGMA integrity_check").fetchall(), [("ok",)])
 

@@ -1,4 +1,4 @@
-"""What tests of the store start from: flushes as a core makes them, and what ought to be stored then."""
+"""For tests of a store: flushes as a core makes them, and a model of what must be stored then."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ALL = 2**62
 
 
 def folder_of(test: SynchronousTestCase) -> Path:
-    """A folder for one test, where it can be had in memory: how fast a disk syncs is not tested."""
+    """A folder for one test, in memory if possible: the speed of the disk is not tested."""
     memory = "/dev/shm"
     path = tempfile.mkdtemp(prefix="mesh-", dir=memory if os.access(memory, os.W_OK) else None)
     os.chmod(path, 0o755)
@@ -42,19 +42,19 @@ def folder_of(test: SynchronousTestCase) -> Path:
 
 
 def batch_of(run: StreamId, first: int, count: int = 1, size: int = 100, hops: int = 0) -> SignedBatch:
-    """A batch with a body of *size* bytes that follow from the rest."""
+    """A batch with a body of *size* bytes, which depend on the other arguments alone."""
     body = Random(f"{run[0].hex()} {first} {count} {size}").randbytes(size)
     batch = Batch(*run, first, count, NOW, 0, body)
     return SignedBatch(batch, body[:64].ljust(64, b"s"), codec.pack(batch), hops)
 
 
 def size_of(signed: SignedBatch) -> int:
-    """What a batch counts against the limit."""
+    """The bytes of a batch that count against the limit."""
     return codec.size(signed) - 4 + ROW_BYTES
 
 
 def marks_of(run: StreamId, head: int, low: int = 1, taken: int = 0) -> Marks:
-    """Marks without anything special."""
+    """Marks with defaults for all other fields."""
     return Marks(run, head, low, 0, taken, False)
 
 
@@ -66,7 +66,7 @@ def flush_of(
     settled: bool = False,
     at: int = NOW,
 ) -> Flush:
-    """A flush of *batches* that all came at *at*; with marks from 1 on, or these."""
+    """A flush of *batches* that all came at *at*, with *marks* or those of the batches."""
     if marks is None:
         heads = {(one.batch.origin, one.batch.epoch): one.batch.last for one in batches}
         marks = [marks_of(run, head) for run, head in heads.items()]
@@ -74,7 +74,7 @@ def flush_of(
 
 
 class Contents(NamedTuple):
-    """All that a store holds."""
+    """The whole contents of a store."""
 
     marks: dict[StreamId, Marks]
     batches: dict[StreamId, list[SignedBatch]]
@@ -92,7 +92,7 @@ def open_store(
     closed_limit: int = 1000,
     wall_ms: Callable[[], int] = lambda: NOW,
 ) -> SqliteStore:
-    """A store with room for everything."""
+    """Open a store without limits, unless *options* has some."""
     limits = StoreLimits(bytes_limit, seconds_limit, closed_limit)
     return SqliteStore(str(path), StoreOwner(network, origin), limits, wall_ms)
 
@@ -163,12 +163,12 @@ def make_version_1(path: object, *batches: SignedBatch) -> None:
 
 
 def batches_in(pieces: Iterable[BatchOrMissing]) -> list[SignedBatch]:
-    """Those of *pieces* that could be read."""
+    """The batches among *pieces*."""
     return [piece for piece in pieces if not isinstance(piece, Missing)]
 
 
 def contents(store: SqliteStore) -> Contents:
-    """What *store* held when it was opened, together with its batches."""
+    """The marks that *store* had when it was opened, and its batches."""
     restored = store.restored
     marks = {one.run: one for one in restored.marks}
     batches = {run: batches_in(store.read(run, 1, ALL, 2**40)) for run in marks}
@@ -187,7 +187,7 @@ class _Stored:
 
 
 class Model:
-    """The promises of a store, kept in a dict and without haste."""
+    """A slow store in a dict, which keeps the promises of a store."""
 
     def __init__(
         self, bytes_limit: int = 2**40, seconds_limit: float = 1e9, closed_limit: int = 1000
@@ -202,7 +202,7 @@ class Model:
         self.settled = False
 
     def flush(self, flush: Flush, now: int) -> dict[StreamId, int]:
-        """The lows that the flush has to tell."""
+        """Store *flush*; return the lows that the store must tell."""
         told = {run: stored.low for run, stored in self.streams.items()}
         for run, head in flush.closed:
             self.streams.pop(run, None)
@@ -212,7 +212,7 @@ class Model:
             self.closed.pop(marks.run, None)
             stored = self.streams.setdefault(marks.run, _Stored(marks, marks.low))
             stored.marks, stored.low = marks, max(marks.low, stored.low)
-            dropped = min(stored.low, marks.taken + 1)  # below the low for who has not taken it
+            dropped = min(stored.low, marks.taken + 1)  # who has not taken them keeps batches below the low
             stored.rows = [row for row in stored.rows if row[1].batch.last >= dropped]
             told[marks.run] = marks.low
         for arrived, signed in flush.batches:
@@ -235,7 +235,7 @@ class Model:
         return {run: stored.low for run, stored in self.streams.items() if stored.low > told[run]}
 
     def contents(self) -> Contents:
-        """All that a store must hold now."""
+        """The contents that a store must have now."""
         return Contents(
             {run: stored.marks._replace(low=stored.low) for run, stored in self.streams.items()},
             {run: [signed for _, signed in stored.rows] for run, stored in self.streams.items()},
@@ -244,13 +244,13 @@ class Model:
         )
 
     def first_since(self, run: StreamId, at: float) -> int | None:
-        """The first of the first batch of *run* that joined at *at* or later."""
+        """The first number of the first batch of *run* that came at *at* or later."""
         rows = self.streams[run].rows if run in self.streams else []
         return next((signed.batch.first for arrived, signed in rows if arrived >= at), None)
 
     @property
     def footprint(self) -> dict[str, int]:
-        """What the store has to say of itself."""
+        """The footprint that the store must tell."""
         return {
             "stored_streams": len(self.streams),
             "stored_closed": len(self.closed),
@@ -288,7 +288,7 @@ class Model:
 
 
 class Script:
-    """What a core has a store do, drawn from *random*: everything that the contract of a flush allows."""
+    """Flushes drawn from *random*: everything that the contract of a flush allows."""
 
     def __init__(self, random: Random, runs: Sequence[StreamId], size: int = 300) -> None:
         self._random = random
@@ -301,7 +301,7 @@ class Script:
         self.now = NOW
 
     def flush(self) -> Flush:
-        """The next."""
+        """Make the next flush."""
         random = self._random
         self.now += random.choice((0, 1, 500, 20_000, -3000))
         batches: list[tuple[int, SignedBatch]] = []
@@ -330,7 +330,7 @@ class Script:
         return Flush(batches, marks, closed, (ME, self._own_taken), self._settled)
 
     def lows(self, lows: Sequence[tuple[StreamId, int]]) -> None:
-        """What a flush gave up; now and then that comes too late for the next one."""
+        """Take in the lows that a flush told; some come too late for the next flush."""
         for run, low in sorted(lows):
             if run in self._open and self._random.random() < 0.7:
                 marks = self._open[run]

@@ -1,4 +1,4 @@
-"""Terminals without a process: their standard streams are in memory, and so is the end of the process."""
+"""Terminals without a process: the standard streams and the end of the process are simulated."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from twisted_mesh.service import MeshService
 
 
 class Screen(StringTransport):
-    """Standard input and output: what was written, whether input is read, whether output is.
+    """Standard input and output in memory.
 
-    :ivar blocked: what is written now has no reader.
-    :ivar fault: what it raises when it is to stop reading, which a sound terminal does not.
+    :ivar blocked: whether nobody reads the output.
+    :ivar fault: the error that pauseProducing raises, if any.
     """
 
     def __init__(self, at: StandardStreams) -> None:
@@ -39,45 +39,45 @@ class Screen(StringTransport):
 
     @property
     def lines(self) -> list[str]:
-        """What was printed."""
+        """The lines that were printed."""
         return self.value().decode().split("\n")[:-1]
 
     def write(self, data: bytes) -> None:
-        """Print; with nobody to read it the next write would have no room."""
+        """Print; if nobody reads, tell the writer that there is no more room."""
         super().write(data)
         if self.blocked and self.producer is not None:
             self.producer.pauseProducing()
 
     def pauseProducing(self) -> None:
-        """Read no more of standard input."""
+        """Stop reading standard input, or raise the fault."""
         if self.fault is not None:
             raise self.fault
         super().pauseProducing()
 
     def read_on(self) -> None:
-        """Somebody reads what is printed."""
+        """Let somebody read the output again."""
         self.blocked = False
         if self.producer is not None:
             self.producer.resumeProducing()
 
     def close_output(self) -> None:
-        """Nobody will read what is printed."""
+        """Let the reader of the output go away."""
         self.at.writeConnectionLost()
 
     def loseConnection(self) -> None:
-        """All is written at once, unless nobody reads."""
+        """Close the output at once, unless nobody reads it."""
         if not self.blocked:
             self.at.connectionLost(Failure(ConnectionDone()))
 
 
 class TerminalCase(MeshCase):
-    """Nodes with terminals; the test is the reactor of each."""
+    """Nodes with terminals; the test acts as the reactor of each."""
 
     def setUp(self) -> None:
         super().setUp()
         self.told = io.StringIO()
         self.patch(module.sys, "__stderr__", self.told)  # type: ignore[attr-defined]
-        # Who registers this is about to end with status 1; the process of the tests is not.
+        # A terminal registers here how to end the process with status 1; the tests' process must not end.
         self.registered: list[Any] = []
         self.patch(module.atexit, "register", lambda *call: self.registered.append(call))  # type: ignore[attr-defined]
         self.stops: list[Deferred[Any]] = []
@@ -87,7 +87,7 @@ class TerminalCase(MeshCase):
     # ── what a terminal asks of a reactor ───────────────────────────────────────────────
 
     def callLater(self, *call: Any) -> Any:
-        """As the network's clock."""
+        """Call later by the network's clock."""
         return self.network.clock.callLater(*call)
 
     def stop(self) -> None:
@@ -105,12 +105,12 @@ class TerminalCase(MeshCase):
 
     @property
     def has_ended(self) -> bool:
-        """Whether all is stopped."""
+        """Whether all services have stopped."""
         return bool(self.stops) and all(stop.called for stop in self.stops)
 
     @property
     def status(self) -> int | None:
-        """With what the process has ended; None while it runs."""
+        """The exit status of the process; None while it runs."""
         if not self.has_ended:
             return None
         for stop in self.stops:
