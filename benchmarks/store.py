@@ -44,8 +44,8 @@ class Author:
     def next(self) -> tuple[SignedBatch, Marks]:
         """One more."""
         self._head += 1
-        batch = Batch(*self._run, self._head, 1, START, 0, self._body)
-        signed = SignedBatch(batch, bytes(64), codec.pack(batch))
+        batch = Batch(*self._run, self._head, 1, START, 0, bytes(32))
+        signed = SignedBatch(batch, bytes(64), codec.pack(batch), self._body)
         return signed, Marks(self._run, self._head, 1, 0, self._head, False)
 
 

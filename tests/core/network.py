@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TypeVar
 
 from msgspec import structs
@@ -85,16 +86,15 @@ def entries(*texts: object) -> list[bytes]:
     return [pack_entry(0, [text]) for text in texts]
 
 
-def signed(batch: Batch) -> SignedBatch:
-    """*batch*, with the signature of its author."""
-    array = codec.pack(batch)
-    return SignedBatch(batch, signature_of(batch.origin, codec.signed_text(DIGEST, array)), array)
+def signed(batch: Batch, body: bytes) -> SignedBatch:
+    """*batch* with *body* and the signature of its author."""
+    return codec.sign_batch(batch, body, DIGEST, partial(signature_of, batch.origin))
 
 
 def batch(name: str, first: int, count: int = 1, *, epoch: int = 1) -> SignedBatch:
     """Messages *first* to *first* + *count* - 1 of *name*; each one's packet is its number."""
     body = join_entries(entries(*range(first, first + count)))
-    return signed(Batch(origin_of(name), epoch, first, count, 1000, 0, body))
+    return signed(Batch(origin_of(name), epoch, first, count, 1000, 0, bytes(32)), body)
 
 
 def forged(signed: F) -> F:
@@ -104,7 +104,7 @@ def forged(signed: F) -> F:
 
 def raw_batch(name: str, first: int, count: int, body: bytes, encoding: int = 0) -> SignedBatch:
     """A batch of *name* with whatever it likes to sign."""
-    return signed(Batch(origin_of(name), 1, first, count, 1000, encoding, body))
+    return signed(Batch(origin_of(name), 1, first, count, 1000, encoding, bytes(32)), body)
 
 
 def signed_record(record: Record) -> SignedRecord:
@@ -165,7 +165,7 @@ def acknowledged(
 def asking(name: str, first: int, count: int = 1, *, epoch: int = 1) -> SignedBatch:
     """Messages of *name*, of which the last asks who has it."""
     packed = [pack_entry(0, [at], asks=at == first + count - 1) for at in range(first, first + count)]
-    return signed(Batch(origin_of(name), epoch, first, count, 1000, 0, join_entries(packed)))
+    return signed(Batch(origin_of(name), epoch, first, count, 1000, 0, bytes(32)), join_entries(packed))
 
 
 def presence(

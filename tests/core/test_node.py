@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from tests.core import network
 from tests.core.network import batch, closing, entries, entry, have, local_node, of, origin_of, prune, want
 from tests.core.node_case import ALL, PING, NodeTestCase
@@ -20,7 +22,7 @@ from twisted_mesh.core.links import Links
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries
-from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT, SignedBatch, Snapshot, SnapshotEntry
+from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT, Snapshot, SnapshotEntry
 from twisted_mesh.wire.link import Bye, Intro, Ping, Pong, Proof, Unknown, Whisper
 
 
@@ -101,7 +103,7 @@ class TestOrderOfFrames(NodeTestCase):
     def test_a_handshake_frame_on_an_open_link(self) -> None:
         frames = (
             Intro(1, 1, 0, False, bytes(32), bytes(32), 0, 0),
-            Proof(bytes(64), b""),
+            Proof(bytes(64), bytes(32)),
             Bye("full", ""),
         )
         for frame in frames:
@@ -110,18 +112,19 @@ class TestOrderOfFrames(NodeTestCase):
 
     def test_a_false_signature(self) -> None:
         good = batch("cleo", 1)
-        for signature, array in (
-            (bytes(64), good.array),
-            (batch("dora", 1).signature, good.array),
-            (good.signature, batch("cleo", 2).array),
+        for changed in (
+            {"signature": bytes(64)},
+            {"signature": batch("dora", 1).signature},
+            {"array": batch("cleo", 2).array},
+            {"body": batch("cleo", 2).body},
         ):
-            self.assert_closes(Reason.SIGNATURE, SignedBatch(good.batch, signature, array))
+            self.assert_closes(Reason.SIGNATURE, msgspec.structs.replace(good, **changed))
 
     def test_a_batch_of_another_network(self) -> None:
         good = batch("cleo", 1)
-        elsewhere = codec.signed_text(codec.network_digest(b"elsewhere"), good.array)
+        elsewhere = codec.batch_text(codec.network_digest(b"elsewhere"), good.header.hash)
         signature = network.signature_of(origin_of("cleo"), elsewhere)
-        self.assert_closes(Reason.SIGNATURE, SignedBatch(good.batch, signature, good.array))
+        self.assert_closes(Reason.SIGNATURE, msgspec.structs.replace(good, signature=signature))
 
     def test_a_whisper_with_a_bad_body(self) -> None:
         for body in (b"", b"\x91\xc1", b"\x01", b"\x91\x92\x00\x05", join_entries(entries("x")) + b"x"):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
+import msgspec
+
 from tests.core.network import batch, entries, entry, forged, have, of, origin_of, raw_batch
 from tests.core.node_case import NodeTestCase, TriangleTestCase
 from twisted_mesh.core.events import (
@@ -28,7 +30,7 @@ class TestRelaying(TriangleTestCase):
 
     def test_the_very_bytes_are_relayed_one_hop_further(self) -> None:
         came = batch("anna", 1)
-        came = SignedBatch(came.batch, came.signature, came.array, hops=3)
+        came = msgspec.structs.replace(came, hops=3)
         frame = of(self.receive(1, came), Send)[0].frame
         assert isinstance(frame, SignedBatch)
         self.assertEqual((frame.array, frame.signature, frame.hops), (came.array, came.signature, 4))
@@ -37,7 +39,7 @@ class TestRelaying(TriangleTestCase):
         came = batch("anna", 1)
         for hops in (254, 255):
             self.triangle()
-            far = SignedBatch(came.batch, came.signature, came.array, hops)
+            far = msgspec.structs.replace(came, hops=hops)
             frame = of(self.receive(1, far), Send)[0].frame
             assert isinstance(frame, SignedBatch)
             self.assertEqual(frame.hops, 255)
@@ -45,7 +47,7 @@ class TestRelaying(TriangleTestCase):
     def test_duplicates_are_found_before_verification(self) -> None:
         self.receive(1, batch("anna", 1, 2), batch("anna", 9))
         self.verified = 0
-        false = SignedBatch(batch("anna", 1, 2).batch, bytes(64), b"")
+        false = msgspec.structs.replace(batch("anna", 1, 2), body=b"")
         for again in (batch("anna", 1, 2), batch("anna", 2), batch("anna", 9)):
             self.assertEqual(self.delivered(self.receive(2, again)), [])
         self.assertEqual(self.verified, 0)

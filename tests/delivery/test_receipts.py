@@ -450,7 +450,7 @@ class TestTaking(ReceiptCase):
 
     def test_what_a_slow_consumer_lost_is_never_counted(self) -> None:
         a = self.node()
-        b = self.node(limits={"queue_limit": 2, "history_bytes": 700_000})
+        b = self.node(limits={"queue_limit": 2, "history_bytes": 350_000})
         self.link((a, b), after=1)
         queue = b.messages()
         receipts = [self.ask(a, number, BIG) for number in range(6)]

@@ -13,7 +13,7 @@ from twisted_mesh.core.handshake import Side, Stage
 from twisted_mesh.identity import Identity
 from twisted_mesh.network import Protocol
 from twisted_mesh.wire import codec
-from twisted_mesh.wire.broadcast import SignedBatch, Snapshot
+from twisted_mesh.wire.broadcast import Snapshot
 from twisted_mesh.wire.framing import frame
 from twisted_mesh.wire.link import Bye, Intro, Proof, Whisper
 
@@ -160,7 +160,7 @@ class TestBehindProof(BadPeer):
         me = self.puppet().me
         true = batch(me, 1, "true")
         frames = {
-            "no signature": SignedBatch(true.batch, bytes(64), true.array),
+            "no signature": structs.replace(true, signature=bytes(64)),
             "of another author": batch(self.puppet(sign=me.sign).me, 1, "forged"),
             "of another network": batch(self.puppet(network=Protocol("elsewhere", "SSL")).me, 1, "astray"),
         }

@@ -61,7 +61,7 @@ holed_steps = st.one_of(
 
 def batch_of(run: StreamId, first: int, count: int) -> SignedBatch:
     """A batch without a body; its cost depends on where it begins."""
-    return SignedBatch(Batch(*run, first, count, 0, 0, b""), b"", bytes(first * 7 % 5 * 50))
+    return SignedBatch(Batch(*run, first, count, 0, 0, b""), b"", b"", bytes(first * 7 % 5 * 50))
 
 
 def numbers(batches: Iterable[SignedBatch]) -> set[int]:
@@ -176,9 +176,9 @@ class KeptHistory:
     def deliver(self, run: StreamId, ready: list[Ready]) -> None:
         """Hand what can be delivered to the application."""
         for item in ready:
-            self._test.assertLessEqual(item.batch.first, item.start)
-            self.tell(run, item.start, item.batch.last)
-            self.delivered[run].update(range(item.start, item.batch.last + 1))
+            self._test.assertLessEqual(item.signed.batch.first, item.start)
+            self.tell(run, item.start, item.signed.batch.last)
+            self.delivered[run].update(range(item.start, item.signed.batch.last + 1))
 
     def tell(self, run: StreamId, first: int, last: int) -> None:
         """Each message once, delivered or lost, in order, from the base on, none left out."""
@@ -331,7 +331,7 @@ class TestOutbox(SynchronousTestCase):
         for what, number in happens:
             if what == "publish":
                 for signed in outbox.publish(entries(*"abcdefgh"[:number]), 0):
-                    unsent[signed.batch.last] = len(signed.array)
+                    unsent[signed.batch.last] = signed.size
                     self.assertEqual(signed.batch.last, outbox.head)
             else:
                 outbox.accepted(taken + number)

@@ -98,8 +98,8 @@ def signed_batches(draw: st.DrawFn) -> SignedBatch:
     count = draw(st.integers(1, MAX_BATCH_COUNT))
     first = draw(st.integers(1, MAX_NUMBER - count))
     body = draw(st.binary(max_size=300))
-    batch = Batch(draw(keys), draw(numbers), first, count, draw(numbers), draw(numbers), body)
-    return SignedBatch(batch, draw(signatures), pack(batch), draw(st.integers(0, 255)))
+    batch = Batch(draw(keys), draw(numbers), first, count, draw(numbers), draw(numbers), draw(keys))
+    return SignedBatch(batch, draw(signatures), pack(batch), body, draw(st.integers(0, 255)))
 
 
 short_texts = texts.map(lambda text: text[:32])

@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
 
+import msgspec
 from twisted.python.failure import Failure
 
 from tests.support.meshcase import MIB, PORT, MeshCase, Puppet, batch
@@ -30,7 +31,7 @@ from twisted_mesh.errors import (
 from twisted_mesh.identity import Identity
 from twisted_mesh.service import MeshService
 from twisted_mesh.wire import codec
-from twisted_mesh.wire.broadcast import SignedBatch, Snapshot, SnapshotEntry
+from twisted_mesh.wire.broadcast import Snapshot, SnapshotEntry
 from twisted_mesh.wire.link import Bye
 from twisted_mesh.wire.membership import Presence, Role
 from twisted_mesh.wire.signed import SignedRecord
@@ -609,7 +610,7 @@ class TestEquivocation(MeshCase):
         puppet = self.joined(b)
         puppet.send(batch(puppet.me, 1, "first"))
         false = batch(puppet.me, 1, "second")
-        puppet.send(SignedBatch(false.batch, bytes(64), false.array))
+        puppet.send(msgspec.structs.replace(false, signature=bytes(64)))
         self.network.pump()
         self.assertEqual(self.happened(b, "failure"), [])
         self.assertEqual(puppet.bye.reason, "signature")

@@ -182,7 +182,7 @@ class TestRepairing(SynchronousTestCase):
         world.run_until(world.now + 3)
         self.assertEqual(world.violations, [])
         useful = sum(
-            len(signed.array)
+            signed.size
             for stream in newcomer.node.history
             for signed in stream.serve(1, stream.head, total * 2)
         )

@@ -141,7 +141,7 @@ class TestRestart(HistoryCase):
             if message.packets[1] == 1500:  # in the middle of a turn, and of the backlog
                 late, run = batch(author, 3001, 3001), self.parts_of(again)
                 run.driver.node.history.add(late, self.network.clock.seconds())
-                deliver = Deliver(0, author.origin, 1, 3001, 1000, 9, unpack_entries(late.batch.body))
+                deliver = Deliver(0, author.origin, 1, 3001, 1000, 9, unpack_entries(late.body))
                 run._deliver(deliver)
                 run._deliver(Deliver(0, author.origin, 1, 0, 0, 9, [[0, 2, "psst"]]))
 

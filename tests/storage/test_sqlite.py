@@ -259,7 +259,7 @@ class TestReading(StoreCase):
         store = self.open()
         batches = [batch_of(ANNA, first, 3) for first in range(1, 30, 3)]
         store.flush(flush_of(*batches, batch_of(BERT, 1, 50)))
-        size = len(batches[0].array)
+        size = batches[0].size
         for first, last, most, expected in (
             (1, 30, 2**40, batches),
             (3, 4, 2**40, batches[:2]),
@@ -287,7 +287,7 @@ class TestReading(StoreCase):
     def served(self, batches: list[SignedBatch], most: int) -> list[SignedBatch]:
         """One, and more up to *most* bytes."""
         sizes = count(1)
-        fits = (number for number in sizes if sum(len(one.array) for one in batches[:number]) > most)
+        fits = (number for number in sizes if sum(one.size for one in batches[:number]) > most)
         return batches[: max(1, next(fits) - 1)]
 
     def test_a_read_that_is_not_finished_does_not_let_the_log_grow(self) -> None:

@@ -427,8 +427,7 @@ async def consume(queue: MessageQueue, into: list[Any]) -> None:
 def batch(author: LocalNode, first: int, *packets: object, **changed: Any) -> SignedBatch:
     """A batch that *author* has signed, with a message for each of *packets*."""
     body = join_entries([pack_entry(0, [packet]) for packet in packets])
-    values = {"count": max(1, len(packets)), "sent": 1000, "encoding": 0, "body": body} | changed
-    value = Batch(author.origin, author.epoch, first, **values)  # type: ignore[arg-type]
-    array = codec.pack(value)
-    text = codec.signed_text(codec.network_digest(author.network.id), array)
-    return SignedBatch(value, author.sign(text), array)
+    values = {"count": max(1, len(packets)), "sent": 1000, "encoding": 0, "previous": bytes(32)} | changed
+    body = values.pop("body", body)
+    value = Batch(author.origin, author.epoch, first, **values)
+    return codec.sign_batch(value, body, codec.network_digest(author.network.id), author.sign)

@@ -44,8 +44,8 @@ def folder_of(test: SynchronousTestCase) -> Path:
 def batch_of(run: StreamId, first: int, count: int = 1, size: int = 100, hops: int = 0) -> SignedBatch:
     """A batch with a body of *size* bytes, which depend on the other arguments alone."""
     body = Random(f"{run[0].hex()} {first} {count} {size}").randbytes(size)
-    batch = Batch(*run, first, count, NOW, 0, body)
-    return SignedBatch(batch, body[:64].ljust(64, b"s"), codec.pack(batch), hops)
+    batch = Batch(*run, first, count, NOW, 0, bytes(32))
+    return SignedBatch(batch, body[:64].ljust(64, b"s"), codec.pack(batch), body, hops)
 
 
 def size_of(signed: SignedBatch) -> int:

@@ -19,6 +19,7 @@ from twisted_mesh.wire.broadcast import Batch, SignedBatch
 from twisted_mesh.wire.fields import MAX_NUMBER, Kind
 from twisted_mesh.wire.framing import LENGTH_BYTES
 from twisted_mesh.wire.link import Pong, Proof
+from twisted_mesh.wire.signed import SignedRecord
 
 TESTS = Path(__file__).parent.parent
 VECTORS: dict[str, bytes] = {
@@ -41,11 +42,9 @@ def greeting(array: bytes) -> bytes:
     return hashlib.sha256(array).digest() + array
 
 
-def signed(batch: Batch, array: bytes | None = None) -> SignedBatch:
-    """*batch* as its author sends it, or *array* in its place."""
-    array = codec.pack(batch) if array is None else array
-    text = codec.signed_text(codec.network_digest(NETWORK.id), array)
-    return SignedBatch(batch, IDENTITY.sign(text), array)
+def signed(batch: Batch, body: bytes) -> SignedBatch:
+    """*batch* and *body* as its author sends them."""
+    return codec.sign_batch(batch, body, codec.network_digest(NETWORK.id), IDENTITY.sign)
 
 
 #: One frame of each kind, without its length.
@@ -70,20 +69,36 @@ def pack(fields: object) -> bytes:
     return msgspec.msgpack.encode(fields)
 
 
+def text_of(network: bytes, frame: SignedBatch | SignedRecord, kind: Kind) -> bytes:
+    """The text that is signed of *frame*."""
+    if isinstance(frame, SignedBatch):
+        return codec.batch_text(network, frame.header.hash)
+    return codec.signed_text(network, frame.array, kind)
+
+
 def start_of(kind: Kind) -> int:
-    """Where the array of a frame begins: behind kind and hops, and a signature if there is one."""
-    return 2 + 64 * (kind in SIGNED)
+    """Where the array of a frame begins: behind kind, hops, signature, and its length if that is told."""
+    return 2 + 64 * (kind in SIGNED) + (kind is Kind.BATCH)
+
+
+def end_of(kind: Kind) -> int:
+    """Where the array of the sample of *kind* ends."""
+    data = FRAMES[kind]
+    start = start_of(kind)
+    return start + data[start - 1] if kind is Kind.BATCH else len(data)
 
 
 def fields_of(kind: Kind) -> list[Any]:
     """The fields of the sample of *kind*."""
-    fields: list[Any] = msgspec.msgpack.decode(FRAMES[kind][start_of(kind) :])
+    fields: list[Any] = msgspec.msgpack.decode(FRAMES[kind][start_of(kind) : end_of(kind)])
     return fields
 
 
 def with_array(kind: Kind, array: bytes, hops: int = 0) -> bytes:
     """A frame of *kind* that holds *array*; its signature is left out of account."""
-    return bytes((kind, hops)).ljust(start_of(kind), b"\0") + array
+    data = bytes((kind, hops)).ljust(start_of(kind), b"\0") + array
+    length = bytes((min(len(array), 255),)) if kind is Kind.BATCH else b""
+    return data[: start_of(kind) - len(length)] + length + array
 
 
 class WireCase(SynchronousTestCase):

@@ -19,8 +19,8 @@ NUMBERS = (0, 1, 127, 128, 255, 256, 65_535, 65_536, 2**32 - 1, 2**32, MAX_NUMBE
 
 def head(epoch: int = 5, first: int = 7, count: int = 3) -> bytes:
     """A BATCH's payload, of a body as it may be."""
-    batch = Batch(ORIGIN, epoch, first, count, 1000, 0, b"body" * 50)
-    return payload(codec.encode(signed(batch)))
+    batch = Batch(ORIGIN, epoch, first, count, 1000, 0, bytes(32))
+    return payload(codec.encode(signed(batch, b"body" * 50)))
 
 
 class TestBegun(SynchronousTestCase):
@@ -48,8 +48,8 @@ class TestBegun(SynchronousTestCase):
 
     def test_an_array_with_a_longer_head_is_read_likewise(self) -> None:
         whole = head(5, 7, 3)
-        self.assertEqual(whole[66], 0x97)
-        self.assertEqual(begun(whole[:66] + b"\xdc\0\7" + whole[67:]), Begun(ORIGIN, 5, 7, 9))
+        self.assertEqual(whole[67], 0x97)
+        self.assertEqual(begun(whole[:67] + b"\xdc\0\7" + whole[68:]), Begun(ORIGIN, 5, 7, 9))
 
     def test_what_is_no_number_is_not_believed(self) -> None:
         at = head().index(b"\5\7\3")
@@ -62,7 +62,7 @@ class TestBegun(SynchronousTestCase):
     def test_nor_is_an_origin_of_another_length(self) -> None:
         whole = head()
         for start in (b"\xc4\x1f", b"\xc4\x21", b"\xa0\x20", b"\xc5\0"):
-            self.assertIsNone(begun(whole[:67] + start + whole[69:]))
+            self.assertIsNone(begun(whole[:68] + start + whole[70:]))
 
     def test_whatever_bytes_come_it_says_something_or_nothing(self) -> None:
         random = Random(1)
@@ -83,7 +83,7 @@ class TestBegun(SynchronousTestCase):
         # Told on, they would make honest neighbours blame this node.
         def head(epoch: int, first: int, count: int) -> bytes:
             numbers = b"".join(b"\xcf" + number.to_bytes(8, "big") for number in (epoch, first, count))
-            return bytes((Kind.BATCH, 0)) + bytes(64) + b"\x97\xc4\x20" + bytes(32) + numbers
+            return bytes((Kind.BATCH, 0)) + bytes(64) + b"\x64\x97\xc4\x20" + bytes(32) + numbers
 
         self.assertIsNotNone(begun(head(MAX_NUMBER, 1, 9)))
         counts = [(1, 1, 0), (1, 1, MAX_BATCH_COUNT + 1)]

@@ -18,18 +18,20 @@ from tests.wire.samples import (
     SIGNED,
     TRUTHS,
     WireCase,
+    end_of,
     fields_of,
     pack,
     payload,
     signed,
     start_of,
+    text_of,
     with_array,
 )
-from twisted_mesh.errors import RemoteError
+from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.identity import verify
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT, Batch, HaveEntry, SignedBatch, SnapshotEntry
-from twisted_mesh.wire.codec import MAX_AROUND_BODY, MAX_LATER, decode, encode
+from twisted_mesh.wire.codec import MAX_BATCH_ARRAY, MAX_LATER, decode, encode
 from twisted_mesh.wire.fields import MAX_NUMBER, Kind
 from twisted_mesh.wire.link import Unknown, Whisper
 from twisted_mesh.wire.replies import Receipt
@@ -37,7 +39,8 @@ from twisted_mesh.wire.signed import SignedRecord
 
 KEY = IDENTITY.origin
 DIGEST = codec.network_digest(NETWORK.id)
-BATCH = Batch(KEY, EPOCH, 1, 2, EPOCH + 5, 0, b"\x92\x93\0\0\1\x93\0\0\2")
+BATCH = Batch(KEY, EPOCH, 1, 2, EPOCH + 5, 0, bytes(32))
+BODY = b"\x92\x93\0\0\1\x93\0\0\2"
 ARRAYS = [kind for kind in FRAMES if kind is not Kind.WHISPER]  # which is bytes and no array
 RECORDS = [kind for kind in SIGNED if kind is not Kind.BATCH]
 
@@ -173,12 +176,12 @@ class TestBounds(WireCase):
             self.assert_bounds(Kind.BATCH, at, *NUMBERS)
         self.assert_bounds(Kind.BATCH, 2, [1, MAX_NUMBER - 2], [0, MAX_NUMBER - 1, *bad])
         self.assert_bounds(Kind.BATCH, 3, [1, MAX_BATCH_COUNT], [0, MAX_BATCH_COUNT + 1, *bad])
-        self.assert_bounds(Kind.BATCH, 6, [b"", bytes(2**20)], ["", None, 1, []])
+        self.assert_bounds(Kind.BATCH, 6, *KEYS)
 
     def test_a_batch_ends_below_2_to_the_62nd(self) -> None:
         # What is behind it must have a number too, or an honest node could not ask for it.
-        self.assertEqual(Batch(KEY, EPOCH, MAX_NUMBER - 2, 2, 0, 0, b"").last, MAX_NUMBER - 1)
-        self.assertRaises(ValueError, Batch, KEY, EPOCH, MAX_NUMBER - 1, 2, 0, 0, b"")
+        self.assertEqual(Batch(KEY, EPOCH, MAX_NUMBER - 2, 2, 0, 0, bytes(32)).last, MAX_NUMBER - 1)
+        self.assertRaises(ValueError, Batch, KEY, EPOCH, MAX_NUMBER - 1, 2, 0, 0, bytes(32))
 
 
 class TestSigned(WireCase):
@@ -187,16 +190,18 @@ class TestSigned(WireCase):
         self.assertEqual(DIGEST, digest)
         for kind in SIGNED:
             frame = signed_frame(FRAMES[kind])
-            text = b"twisted_mesh/1" + bytes((kind,)) + digest + hashlib.sha256(frame.array).digest()
-            self.assertEqual(codec.signed_text(digest, frame.array, kind), text)
+            signed_bytes = frame.array
+            if isinstance(frame, SignedBatch):  # in place of its body the hash of that
+                signed_bytes += hashlib.sha256(frame.body).digest()
+            text = b"twisted_mesh/1" + bytes((kind,)) + digest + hashlib.sha256(signed_bytes).digest()
+            self.assertEqual(text_of(digest, frame, kind), text)
             self.assertTrue(verify(KEY, frame.signature, text))
-        self.assertEqual(codec.signed_text(digest, b"x"), codec.signed_text(digest, b"x", Kind.BATCH))
 
     def test_a_signature_holds_in_one_network_and_for_one_kind_only(self) -> None:
         for kind in SIGNED:
             frame = signed_frame(FRAMES[kind])
             texts = {codec.signed_text(DIGEST, frame.array, other) for other in Kind if other is not kind}
-            texts.add(codec.signed_text(codec.network_digest(b"another"), frame.array, kind))
+            texts.add(text_of(codec.network_digest(b"another"), frame, kind))
             for text in texts:
                 self.assertFalse(verify(KEY, frame.signature, text))
 
@@ -220,15 +225,27 @@ class TestSigned(WireCase):
 
     def test_one_without_its_whole_signature_is_refused(self) -> None:
         for kind in SIGNED:
-            for length in range(2, len(FRAMES[kind])):
+            for length in range(2, end_of(kind)):
                 self.assert_refused(FRAMES[kind][:length])
 
-    def test_what_is_around_the_body_of_a_batch_is_bounded(self) -> None:
+    def test_the_array_of_a_batch_is_bounded_by_its_length(self) -> None:
         array = codec.pack(BATCH)
         fields = msgspec.msgpack.decode(array)
-        room = MAX_AROUND_BODY - (len(array) - len(BATCH.body)) - 2
+        room = MAX_BATCH_ARRAY - len(array) - 2
         decode(with_array(Kind.BATCH, pack([*fields, b"x" * room])))
         self.assert_refused(with_array(Kind.BATCH, pack([*fields, b"x" * (room + 1)])))
+
+    def test_the_header_of_a_batch_stands_alone_in_other_frames(self) -> None:
+        header = signed(BATCH, BODY).header
+        self.assertEqual(header.body_digest, hashlib.sha256(BODY).digest())
+        self.assertEqual(header.hash, hashlib.sha256(header.array + header.body_digest).digest())
+        packed = codec.pack_header(header)
+        self.assertEqual(packed, header.signature + header.body_digest + header.array)
+        self.assertEqual(codec.unpack_header(packed), header)
+        self.assertTrue(verify(KEY, header.signature, codec.batch_text(DIGEST, header.hash)))
+        for length in range(len(packed)):
+            error = self.assertRaises(RemoteError, codec.unpack_header, packed[:length])
+            self.assertIs(error.reason, Reason.SHAPE)
 
     def test_what_this_version_does_not_know_of_a_record_is_kept_and_bounded(self) -> None:
         for kind in RECORDS:
@@ -250,8 +267,8 @@ class TestSigned(WireCase):
 
     def test_the_samples_are_whole(self) -> None:
         for kind in SIGNED:
-            self.assertEqual(start_of(kind) + len(signed_frame(FRAMES[kind]).array), len(FRAMES[kind]))
-        self.assertEqual(decode(payload(encode(signed(BATCH)))), signed(BATCH))
+            self.assertEqual(start_of(kind) + len(signed_frame(FRAMES[kind]).array), end_of(kind))
+        self.assertEqual(decode(payload(encode(signed(BATCH, BODY)))), signed(BATCH, BODY))
 
 
 def on_a_stack_of(frames: int, data: bytes) -> bool:

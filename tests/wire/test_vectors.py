@@ -8,7 +8,7 @@ import re
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.wire.samples import EPOCH, IDENTITY, NETWORK, TESTS, VECTORS, payload
+from tests.wire.samples import EPOCH, IDENTITY, NETWORK, TESTS, VECTORS, payload, text_of
 from twisted_mesh.core.handshake import Handshake, LocalNode, Side
 from twisted_mesh.core.replies.routes import MOST_HOPS
 from twisted_mesh.core.replies.senders import WINDOW
@@ -60,7 +60,7 @@ BATCH = Batch(
     count=2,
     sent=1_800_000_000_123,
     encoding=0,
-    body=BODY,
+    previous=bytes(32),
 )
 PRESENCE = Presence(
     origin=IDENTITY.origin,
@@ -206,10 +206,11 @@ class TestVectors(SynchronousTestCase):
             self.assertEqual((said, got.hops), (value, 0))
             self.assertEqual(codec.pack(value), got.array)
             self.assertEqual(encode(got), VECTORS[name])
-            text = codec.signed_text(codec.network_digest(NETWORK.id), got.array, Kind[name.upper()])
+            text = text_of(codec.network_digest(NETWORK.id), got, Kind[name.upper()])
             self.assertTrue(verify(IDENTITY.origin, got.signature, text))
             self.assertEqual(IDENTITY.sign(text), got.signature)
-        self.assertEqual(unpack_entries(BATCH.body, BATCH.count), MESSAGES)
+            if isinstance(got, SignedBatch):
+                self.assertEqual(unpack_entries(got.body, BATCH.count), MESSAGES)
 
     def test_a_receipt_is_signed_by_its_member(self) -> None:
         got = decode(payload(VECTORS["receipt"]))
@@ -274,7 +275,7 @@ class TestDocumentation(SynchronousTestCase):
             framing.HANDSHAKE_FRAME_BYTES,
             framing.MAX_FRAME_BYTES,
             framing.MAX_MESSAGE_BYTES,
-            codec.MAX_AROUND_BODY,
+            codec.MAX_BATCH_ARRAY,
             MAX_BATCH_COUNT,
             codec.MAX_LATER,
             MAX_RECEIPT,

@@ -81,9 +81,9 @@ class SimStore:
         size = 0
         for start, (_, signed) in sorted(self._batches.get(run, {}).items()):
             if signed.batch.last >= first and start <= last:
-                if size and size + len(signed.array) > most:
+                if size and size + signed.size > most:
                     return
-                size += len(signed.array)
+                size += signed.size
                 yield signed
 
     def first_since(self, run: StreamId, seconds: float) -> int | None:

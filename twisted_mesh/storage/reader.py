@@ -201,7 +201,7 @@ class Reader:
         except RemoteError as error:
             self._failed(error)
             return _Row(first, None, len(payload) if isinstance(payload, (bytes, str)) else 0)
-        return _Row(first, signed, len(signed.array))
+        return _Row(first, signed, signed.size)
 
 
 def _check_order(number: object, start: int | None) -> None:

@@ -1,6 +1,7 @@
 """The codec: bytes to frames and back, and the text that is signed.
 
-Contract: a payload is ``u8 kind | u8 hops | [64-byte signature, signed kinds] | msgpack array``.
+Contract: a payload is ``u8 kind | u8 hops | [64-byte signature, signed kinds] | msgpack array``; of a BATCH
+the length of the array, one byte, precedes the array, and the body follows it.
 :func:`decode` and :func:`encode` are inverse for every :data:`Frame` that can be sent.  If a kind is
 unknown, the frame becomes :class:`Unknown`; fields behind the known ones are ignored; any other fault
 raises :class:`~twisted_mesh.errors.RemoteError`.  A signed frame keeps the array as it came, since its
@@ -13,12 +14,13 @@ in :class:`~twisted_mesh.wire.fields.Kind`.  The tables here are made from the u
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Final, get_args
 
 import msgspec
 
 from twisted_mesh.errors import Reason, RemoteError
-from twisted_mesh.wire.broadcast import Batch, BroadcastFrame, SignedBatch
+from twisted_mesh.wire.broadcast import Batch, BroadcastFrame, SignedBatch, SignedHeader, hash_of
 from twisted_mesh.wire.fields import Kind
 from twisted_mesh.wire.framing import LENGTH_BYTES
 from twisted_mesh.wire.link import LinkFrame, Unknown, Whisper
@@ -28,10 +30,12 @@ from twisted_mesh.wire.signed import Record, SignedRecord
 
 VERSION: Final = 1  # of the protocol behind the greeting
 DOMAIN: Final = b"twisted_mesh/1"  # the text that is signed begins with it
-MAX_AROUND_BODY: Final = 256  # bytes of a BATCH's array besides its body, unknown fields included
+MAX_BATCH_ARRAY: Final = 255  # bytes of a BATCH's array, unknown fields included
 MAX_LATER: Final = 256  # bytes of a signed record's array beyond its known fields as packed here
 _HEADER: Final = 2  # bytes: kind and hops
 _SIGNATURE: Final = 64  # bytes
+_BATCH_ARRAY: Final = _HEADER + _SIGNATURE + 1  # where the array of a BATCH begins
+_BATCH_DOMAIN: Final = DOMAIN + bytes((Kind.BATCH,))
 
 Plain = LinkFrame | BroadcastFrame | MembershipFrame | Receipts
 Signed = SignedBatch | SignedRecord
@@ -66,13 +70,14 @@ def decode(payload: bytes) -> Frame:
 
 
 def _signed_batch(payload: bytes) -> SignedBatch:
-    array = payload[_HEADER + _SIGNATURE :]
-    batch = _decode_batch(array)
+    if len(payload) < _BATCH_ARRAY:
+        raise ValueError("it ends before its array")
     # All nodes must agree on a batch: if one relays what the next refuses, that closes an honest link.  In
     # long unknown fields they would not, since the depth that can be unpacked depends on the call stack.
-    if len(array) - len(batch.body) > MAX_AROUND_BODY:
-        raise ValueError(f"more than {MAX_AROUND_BODY} bytes around the body")
-    return SignedBatch(batch, payload[_HEADER : _HEADER + _SIGNATURE], array, payload[1])
+    behind = _BATCH_ARRAY + payload[_BATCH_ARRAY - 1]
+    array = payload[_BATCH_ARRAY:behind]
+    signature = payload[_HEADER : _BATCH_ARRAY - 1]
+    return SignedBatch(_decode_batch(array), signature, array, payload[behind:], payload[1])
 
 
 def _signed_record(payload: bytes) -> SignedRecord:
@@ -99,7 +104,13 @@ def receipt(array: bytes) -> Receipt:
 def encode(frame: Signed | Whisper | Plain) -> bytes:
     """The bytes of *frame*, length included."""
     if isinstance(frame, SignedBatch):
-        return _join(bytes((frame.kind, frame.hops)), frame.signature, frame.array)
+        return _join(
+            bytes((frame.kind, frame.hops)),
+            frame.signature,
+            bytes((len(frame.array),)),
+            frame.array,
+            frame.body,
+        )
     if isinstance(frame, SignedRecord):
         header = bytes((frame.record.kind, frame.hops))
         return _join(header, frame.signature, frame.array)
@@ -113,9 +124,25 @@ def payload(record: SignedRecord) -> bytes:
     return encode(record)[LENGTH_BYTES:]
 
 
-def _join(header: bytes, signature: bytes, array: bytes) -> bytes:
-    length = _HEADER + len(signature) + len(array)
-    return b"".join((length.to_bytes(LENGTH_BYTES, "big"), header, signature, array))
+def _join(*parts: bytes) -> bytes:
+    return b"".join((sum(map(len, parts)).to_bytes(LENGTH_BYTES, "big"), *parts))
+
+
+def pack_header(header: SignedHeader) -> bytes:
+    """The bytes of a header, as they stand in other frames: signature, digest of the body, array."""
+    return header.signature + header.body_digest + header.array
+
+
+def unpack_header(packed: bytes) -> SignedHeader:
+    """The header whose :func:`pack_header` is *packed*.
+
+    :raises RemoteError: it is none.
+    """
+    digest, array = packed[_SIGNATURE : _SIGNATURE + 32], packed[_SIGNATURE + 32 :]
+    try:
+        return SignedHeader.of(_decode_batch(array), packed[:_SIGNATURE], array, digest)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise RemoteError(f"the header of a BATCH: {error}", Reason.SHAPE) from None
 
 
 def pack(signed: Batch | Record | Receipt) -> bytes:
@@ -128,8 +155,8 @@ def network_digest(protocol_id: bytes) -> bytes:
     return hashlib.sha256(protocol_id).digest()
 
 
-def signed_text(network: bytes, array: bytes, kind: Kind = Kind.BATCH) -> bytes:
-    """The 79 bytes that the author of a frame of *kind* signs.
+def signed_text(network: bytes, array: bytes, kind: Kind) -> bytes:
+    """The 79 bytes that the author of a record or receipt of *kind* signs.
 
     They hold the SHA-256 of the *array* instead of the array.  Ed25519 would hash the array with SHA-512,
     twice to sign it and once to verify it: for 256 KiB that takes seven and four times as long (measured).
@@ -139,8 +166,28 @@ def signed_text(network: bytes, array: bytes, kind: Kind = Kind.BATCH) -> bytes:
     return b"".join((DOMAIN, bytes((kind,)), network, hashlib.sha256(array).digest()))
 
 
+def batch_text(network: bytes, hash: bytes) -> bytes:
+    """The bytes that are signed of a BATCH, 79: its header can be verified without its body.
+
+    :param hash: the hash of its header.
+    """
+    return b"".join((_BATCH_DOMAIN, network, hash))
+
+
+def sign_batch(batch: Batch, body: bytes, network: bytes, sign: Callable[[bytes], bytes]) -> SignedBatch:
+    """The BATCH of *batch* and *body*, signed with the key of its origin.
+
+    :param sign: gives the 64 bytes of a signature.
+    """
+    array = pack(batch)
+    signature = sign(batch_text(network, hash_of(array, hashlib.sha256(body).digest())))
+    return SignedBatch(batch, signature, array, body)
+
+
 def size(frame: Signed | Whisper | Plain) -> int:
     """Bytes of *frame* as encoded, length included."""
-    if isinstance(frame, Signed):
+    if isinstance(frame, SignedBatch):
+        return LENGTH_BYTES + _BATCH_ARRAY + frame.size
+    if isinstance(frame, SignedRecord):
         return LENGTH_BYTES + _HEADER + _SIGNATURE + len(frame.array)
     return len(encode(frame))

@@ -15,6 +15,7 @@ from twisted_mesh.identity import MAX_EPOCH
 MAX_NUMBER: Final = MAX_EPOCH  # 2^62: no honest epoch, sequence or time is greater
 
 Origin = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+Digest32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]  # a SHA-256
 Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
 Head = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER - 1)]  # so that head + 1 is a Number, too
 Sequence = Annotated[int, msgspec.Meta(ge=1, le=MAX_NUMBER)]

@@ -167,7 +167,7 @@ class TestSettle(JoiningTestCase):
     def delivered(self, first: int, count: int = 1, name: str = "anna") -> list[int]:
         """The messages that a batch lets be delivered."""
         ready = self.history.add(batch(name, first, count), 0)
-        return [number for item in ready for number in range(item.start, item.batch.last + 1)]
+        return [number for item in ready for number in range(item.start, item.signed.batch.last + 1)]
 
     def test_what_was_said_before_is_held_and_not_delivered(self) -> None:
         self.settle(SnapshotEntry(ANNA, 1, 3, 6, 6))

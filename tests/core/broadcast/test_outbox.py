@@ -45,8 +45,8 @@ class TestPublish(OutboxTestCase):
         batch = signed.batch
         self.assertEqual((batch.origin, batch.epoch, batch.first, batch.count), (ANNA, 5, 1, 3))
         self.assertEqual((batch.sent, batch.encoding, signed.hops), (9, 0, 0))
-        self.assertEqual([entry[2] for entry in unpack_entries(batch.body, 3)], ["a", "b", "c"])
-        self.assertTrue(verify(ANNA, signed.signature, codec.signed_text(DIGEST, signed.array)))
+        self.assertEqual([entry[2] for entry in unpack_entries(signed.body, 3)], ["a", "b", "c"])
+        self.assertTrue(verify(ANNA, signed.signature, codec.batch_text(DIGEST, signed.header.hash)))
         self.assertEqual(codec.decode(codec.encode(signed)[4:]), signed)
 
     def test_numbers_go_on_from_turn_to_turn(self) -> None:
@@ -91,7 +91,7 @@ class TestTaken(OutboxTestCase):
     def setUp(self) -> None:
         super().setUp()
         batches = [*self.publish("a", "b"), *self.publish("c"), *self.publish("d", "e")]
-        self.sizes = [len(signed.array) for signed in batches]
+        self.sizes = [signed.size for signed in batches]
 
     def unsent(self) -> tuple[int, int, int]:
         """The highest a neighbour has; batches and bytes above it."""
@@ -122,4 +122,4 @@ class TestTaken(OutboxTestCase):
         self.outbox.accepted(2**62)
         self.assertEqual(self.unsent(), (5, 0, 0))
         (signed,) = self.publish("f")
-        self.assertEqual(self.unsent(), (5, 1, len(signed.array)))
+        self.assertEqual(self.unsent(), (5, 1, signed.size))

@@ -8,7 +8,7 @@ from twisted_mesh.core.events import Accepted, Send
 from twisted_mesh.wire.broadcast import Have, Prune, SignedBatch, Snapshot
 
 #: Bytes of a batch of one short message that its author signed.
-ARRAY = len(batch("dora", 1).array)
+ARRAY = batch("dora", 1).size
 
 
 class TestPushing(TriangleTestCase):

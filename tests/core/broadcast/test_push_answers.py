@@ -16,7 +16,7 @@ from twisted_mesh.wire.codec import size
 
 #: Bytes of a batch of one short message: as a frame, and what its author signed of it.
 FRAME = size(batch("dora", 1))
-ARRAY = len(batch("dora", 1).array)
+ARRAY = batch("dora", 1).size
 
 
 class TestAnswering(TriangleTestCase):

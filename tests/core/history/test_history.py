@@ -27,7 +27,7 @@ Gaps = list[tuple[int, int, Spans]]
 
 def spans(ready: Iterable[Ready]) -> Spans:
     """The first and the last message of each that can be delivered."""
-    return [(item.start, item.batch.last) for item in ready]
+    return [(item.start, item.signed.batch.last) for item in ready]
 
 
 def told(given_up: Iterator[tuple[GapFound, list[Ready]]]) -> Gaps:
@@ -37,7 +37,7 @@ def told(given_up: Iterator[tuple[GapFound, list[Ready]]]) -> Gaps:
 
 def bare(run: tuple[bytes, int], first: int, count: int = 1) -> SignedBatch:
     """A batch without a body or a signature, which is made sooner."""
-    return SignedBatch(Batch(*run, first, count, 0, 0, b""), b"", b"")
+    return SignedBatch(Batch(*run, first, count, 0, 0, b""), b"", b"", b"")
 
 
 class HistoryTestCase(HistoryCase):
@@ -224,7 +224,7 @@ class TestHeld(HistoryTestCase):
     def test_an_answer_ends_at_its_bytes_but_is_never_empty(self) -> None:
         for first in range(1, 30, 3):
             self.take(first, 3)
-        size = len(batch("anna", 1, 3).array)
+        size = batch("anna", 1, 3).size
         self.assertEqual(self.served(1, 99, 1), [(1, 3)])
         self.assertEqual(self.served(1, 99, 3 * size), [(1, 3), (4, 6), (7, 9)])
         self.assertEqual(self.served(1, 99, 3 * size - 1), [(1, 3), (4, 6)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from tests.core.membership_case import MembershipTestCase
 from tests.core.network import (
     batch,
@@ -289,7 +291,7 @@ class TestOthers(MembershipTestCase):
     def test_a_batch_cannot_be_taken_for_one(self) -> None:
         array = presence("dora").array
         text = codec.signed_text(codec.network_digest(b"elsewhere"), array, Kind.PRESENCE)
-        for said in (text, codec.signed_text(codec.network_digest(b"x"), array)):
+        for said in (text, codec.batch_text(codec.network_digest(b"x"), hashlib.sha256(array).digest())):
             self.star("anna")
             false = SignedRecord(presence("dora").record, signature_of(origin_of("dora"), said), array)
             self.assertEqual(self.closed(self.receive(1, false)), [(1, Reason.SIGNATURE)])

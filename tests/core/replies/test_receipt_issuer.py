@@ -15,9 +15,9 @@ from tests.core.network import (
     of,
     origin_of,
     presence,
+    raw_batch,
     receipt,
     roster,
-    signed,
     signed_record,
 )
 from tests.core.replies_case import RepliesTestCase
@@ -28,7 +28,7 @@ from twisted_mesh.core.replies.routes import MOST_HOPS
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries
-from twisted_mesh.wire.broadcast import Batch, SnapshotEntry
+from twisted_mesh.wire.broadcast import SnapshotEntry
 from twisted_mesh.wire.membership import Presence, PresenceFlags, Role
 from twisted_mesh.wire.replies import Receipts
 from twisted_mesh.wire.signed import SignedRecord
@@ -750,5 +750,5 @@ class TestAttacks(RepliesTestCase):
 
     def test_a_poisoned_batch_asks_for_nothing(self) -> None:
         body = join_entries(entries("x")) + b"junk"
-        self.receive(1, signed(Batch(origin_of("dora"), 1, 1, 1, 0, 0, body)))
+        self.receive(1, raw_batch("dora", 1, 1, body))
         self.no_receipts(self.take(1) + self.wait(100))

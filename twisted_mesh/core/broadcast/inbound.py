@@ -79,7 +79,7 @@ class Inbound:
             self._repair.no_room(link.number, run)
             return None
         if asked:
-            self._repair.progressed(link.number, run, now, len(signed.array))
+            self._repair.progressed(link.number, run, now, signed.size)
         link.repair.last_batch_at = now
         self._repair.arrived(link.number, run, batch.last, now)
         ready = self._history.add(signed, now)
@@ -99,13 +99,9 @@ class Inbound:
             raise RemoteError(error.detail, Reason.SHAPE) from None
         if len(entries) > MAX_BATCH_COUNT:
             raise RemoteError("a whisper of too many messages", Reason.LIMIT)
-        peer, proven = (
-            link.peer,
-            self._local_node.network.encrypted,
-        )  # else a host between can write anything
-        self._effects.deliver(
-            Deliver(link.number, peer.origin, peer.epoch, 0, 0, len(frame.body), entries, proven)
-        )
+        peer, size = link.peer, len(frame.body)
+        verified = self._local_node.network.encrypted  # into plain text a host between can write anything
+        self._effects.deliver(Deliver(link.number, peer.origin, peer.epoch, 0, 0, size, entries, verified))
 
     def _is_admitted(self, link: Link, run: StreamId, now: float) -> bool:
         """Whether its author is known here, or one more may come over *link*."""
@@ -113,14 +109,14 @@ class Inbound:
         return known or self._admission.may_bring(link, run[0], now)
 
     def _verify(self, signed: SignedBatch) -> None:
-        text = codec.signed_text(self._network, signed.array)
+        text = codec.batch_text(self._network, signed.header.hash)
         if not self._local_node.verify(signed.batch.origin, signed.signature, text):
             raise RemoteError("a batch with a false signature", Reason.SIGNATURE)
 
     def _check_equivocation(self, run: StreamId, signed: SignedBatch) -> None:
         stream = self._history.get(run)
         held = None if stream is None else stream.batches.get(signed.batch.first)
-        if stream is None or held is None or held.array == signed.array or stream.equivocated:
+        if stream is None or held is None or held.header.hash == signed.header.hash or stream.equivocated:
             return
         self._verify(signed)
         stream.equivocated = True
@@ -140,19 +136,20 @@ class Inbound:
     def _deliver(self, ready: Iterable[Ready], link: int = 0) -> list[Handed]:
         handed: list[Handed] = []
         for item in ready:
-            batch, first = item.batch, item.start
+            signed, first = item.signed, item.start
+            batch = signed.batch
             if batch.origin == self._local_node.origin:
                 continue  # an own run: relayed, never delivered to itself
             run = (batch.origin, batch.epoch)
             try:
-                entries = entries_of(batch)[first - batch.first :]
+                entries = entries_of(signed)[first - batch.first :]
             except PoisonedBody as error:
                 self.counts["poisoned"] += 1
                 poisoned = Poisoned(*run, first, batch.last, error)
                 self._effects.emit(poisoned)
                 handed.append(poisoned)
                 continue
-            delivery = Deliver(link, *run, first, batch.sent, len(batch.body), entries)
+            delivery = Deliver(link, *run, first, batch.sent, len(signed.body), entries)
             self._effects.deliver(delivery)
             handed.append(delivery)
         return handed

@@ -17,9 +17,9 @@ from itertools import accumulate
 from twisted_mesh.core.handshake import Sign
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.storage import Missing
-from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, split_entries
 from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT, Batch, SignedBatch
+from twisted_mesh.wire.codec import sign_batch
 
 
 class Outbox:
@@ -40,6 +40,7 @@ class Outbox:
         self._sign = sign
         self._batch_bytes = batch_bytes
         self._unsent: deque[tuple[int, int]] = deque()  # last message and bytes of each batch
+        self._previous = bytes(32)  # the hash of the last header
         self.head = 0
         self.taken = self.confirmed = 0
         self.unsent_bytes = 0
@@ -51,20 +52,21 @@ class Outbox:
     def publish(self, entries: Sequence[bytes], wall_ms: int) -> Iterator[SignedBatch]:
         """Number and sign packed *entries*, in as few batches as they fit in."""
         for group in self._grouped(entries):
-            batch = Batch(*self.run, self.head + 1, len(group), wall_ms, 0, join_entries(group))
-            array = codec.pack(batch)
-            signature = self._sign(codec.signed_text(self._network, array))
+            body = join_entries(group)
+            batch = Batch(*self.run, self.head + 1, len(group), wall_ms, 0, self._previous)
+            signed = sign_batch(batch, body, self._network, self._sign)
+            self._previous = signed.header.hash
             self.head += len(group)
-            self._unsent.append((self.head, len(array)))
-            self.unsent_bytes += len(array)
-            yield SignedBatch(batch, signature, array)
+            self._unsent.append((self.head, signed.size))
+            self.unsent_bytes += signed.size
+            yield signed
 
     def unsent(self, history: History) -> list[bytes]:
         """What no neighbour took, packed message by message."""
         if (stream := history.get(self.run)) is None:
             return []
         pieces = stream.serve(self.taken + 1, self.head, self.unsent_bytes)
-        batches = [piece.batch for piece in pieces if not isinstance(piece, Missing)]
+        batches = [piece for piece in pieces if not isinstance(piece, Missing)]
         return [packed for batch in batches for packed in split_entries(batch.body)]
 
     def accepted(self, sequence: int) -> None:

@@ -207,7 +207,7 @@ class Push:
 
     def _push(self, signed: SignedBatch, source: Link | None, now: float, *, follows: bool = True) -> None:
         batch = signed.batch
-        first, last, size = batch.first, batch.last, len(signed.array)
+        first, last, size = batch.first, batch.last, signed.size
         run = (batch.origin, batch.epoch)
         # To be sent it at once a peer must have what this node has to give.  Of what waits behind a hole
         # nobody is told by a claim, and whoever has the same hole may get it from nobody else in time.

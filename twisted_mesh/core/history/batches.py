@@ -20,8 +20,8 @@ _AROUND: Final = 500  # bytes of the Python objects around one batch (measured: 
 
 
 def cost(signed: SignedBatch) -> int:
-    """Bytes of memory that *signed* takes: its array, its body once more, and the objects around them."""
-    return len(signed.array) + len(signed.batch.body) + _AROUND
+    """Bytes of memory that *signed* takes: its array, its body, and the objects around them."""
+    return signed.size + _AROUND
 
 
 class Batches:
@@ -100,25 +100,25 @@ class Batches:
         self._arrived[batch.first] = arrived
         self.waiting_bytes += cost(signed)
 
-    def join(self, signed: SignedBatch, arrived: float) -> list[Batch]:
+    def join(self, signed: SignedBatch, arrived: float) -> list[SignedBatch]:
         """Hold *signed*, and the waiting batches that follow it without a hole; return these batches."""
         self._hold(signed, arrived)
-        joined = [signed.batch]
+        joined = [signed]
         passed = 0
         for first in self._waiting:
-            if first > joined[-1].last + 1:
+            if first > joined[-1].batch.last + 1:
                 break
             passed += 1
             arrived = self._arrived[first]
             waiting = self._forget(first)
             self.waiting_bytes -= cost(waiting)
-            if waiting.batch.last > joined[-1].last:
+            if waiting.batch.last > joined[-1].batch.last:
                 self._hold(waiting, arrived)
-                joined.append(waiting.batch)
+                joined.append(waiting)
         del self._waiting[:passed]  # all at once: one by one would take quadratic time
         return joined
 
-    def join_waiting(self) -> list[Batch]:
+    def join_waiting(self) -> list[SignedBatch]:
         """Hold the lowest waiting batch, and those that follow it without a hole."""
         first = self._waiting.pop(0)
         arrived = self._arrived[first]
@@ -169,9 +169,9 @@ class Batches:
             signed = self._by_first[start]
             if signed.batch.last < first:
                 continue
-            if signed.batch.first > last or (size and size + len(signed.array) > most):
+            if signed.batch.first > last or (size and size + signed.size > most):
                 return
-            size += len(signed.array)
+            size += signed.size
             yield signed
 
     def _forget(self, first: int) -> SignedBatch:

@@ -15,7 +15,7 @@ from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.storage import Missing
 from twisted_mesh.errors import PoisonedBody
 from twisted_mesh.wire.bodies import Entry, unpack_entries
-from twisted_mesh.wire.broadcast import Batch
+from twisted_mesh.wire.broadcast import SignedBatch
 
 
 class Messages(msgspec.Struct, frozen=True):
@@ -33,14 +33,14 @@ class Messages(msgspec.Struct, frozen=True):
     entries: Sequence[Entry]
 
 
-def entries_of(batch: Batch) -> list[Entry]:
-    """The messages in *batch*.
+def entries_of(signed: SignedBatch) -> list[Entry]:
+    """The messages in *signed*.
 
     :raises PoisonedBody: the author packed them wrongly.
     """
-    if batch.encoding != 0:
-        raise PoisonedBody(f"unknown encoding {batch.encoding}")
-    return unpack_entries(batch.body, batch.count)
+    if signed.batch.encoding != 0:
+        raise PoisonedBody(f"unknown encoding {signed.batch.encoding}")
+    return unpack_entries(signed.body, signed.batch.count)
 
 
 def read(history: History, run: StreamId, after: int, upto: int, most: int) -> Iterator[Messages | Missing]:
@@ -63,7 +63,7 @@ def read(history: History, run: StreamId, after: int, upto: int, most: int) -> I
         first, last = max(after + 1, batch.first), min(upto, batch.last)
         after = last
         try:
-            entries = entries_of(batch)[first - batch.first : last - batch.first + 1]
+            entries = entries_of(held)[first - batch.first : last - batch.first + 1]
         except PoisonedBody:
             entries = []
-        yield Messages(first, last, batch.sent, len(batch.body), entries)
+        yield Messages(first, last, batch.sent, len(held.body), entries)

@@ -32,7 +32,7 @@ _LOOK_ON: Final = 2**20  # bytes behind a damaged batch that are searched for a 
 class Ready(msgspec.Struct, frozen=True):
     """A batch to be delivered from its message number *start* on."""
 
-    batch: Batch
+    signed: SignedBatch
     start: int
 
 
@@ -161,7 +161,7 @@ class Stream:
             if isinstance(read, Missing):
                 ready.clear()  # the gap reaches up to here
             else:
-                ready.append(Ready(read.batch, max(read.batch.first, start + 1)))
+                ready.append(Ready(read, max(read.batch.first, start + 1)))
         self.whole = ready[0].start if ready else max(self.head, start) + 1
         return GapFound(*self.run, start + 1, self.whole - 1), ready
 
@@ -197,14 +197,14 @@ class Stream:
         self.whole = max(self.whole, end + 1)  # messages up to the base were never to be delivered
         return gap, [] if waiting is None else self._advance(self.batches.join_waiting())
 
-    def _advance(self, joined: list[Batch]) -> list[Ready]:
+    def _advance(self, joined: list[SignedBatch]) -> list[Ready]:
         """Move the head over *joined*; return those of them that can be delivered."""
         ready: list[Ready] = []
-        for batch in joined:
+        for signed in joined:
             start = max(self.head, self.base) + 1
-            if batch.last >= start:
-                ready.append(Ready(batch, start))
-            self.head = batch.last
+            if signed.batch.last >= start:
+                ready.append(Ready(signed, start))
+            self.head = signed.batch.last
         return ready
 
     def marks(self, taken: int) -> Marks:

@@ -22,7 +22,7 @@ from twisted_mesh.simulation.member import Member, Surroundings
 from twisted_mesh.simulation.trace import AnyFrame
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries, pack_entry
-from twisted_mesh.wire.broadcast import Batch, SignedBatch, Snapshot, SnapshotEntry
+from twisted_mesh.wire.broadcast import Batch, Snapshot, SnapshotEntry
 from twisted_mesh.wire.greeting import Address
 from twisted_mesh.wire.membership import (
     MAX_CONTACTS,
@@ -199,9 +199,8 @@ class Minter(Adversary):
         for _ in range(min(self.each_time, self.most - self.minted)):
             origin, sign = self.mint()
             self.put(self.record(self.presence(origin), sign))
-            batch = Batch(origin, 1, 1, 1, 0, 0, _BODY)
-            array = codec.pack(batch)
-            self.put(SignedBatch(batch, sign(codec.signed_text(self.world.digest, array)), array))
+            batch = Batch(origin, 1, 1, 1, 0, 0, bytes(32))
+            self.put(codec.sign_batch(batch, _BODY, self.world.digest, sign))
 
 
 class MintedAccusers(Minter, Accuser):

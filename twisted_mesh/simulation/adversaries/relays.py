@@ -95,14 +95,12 @@ class Equivocator(Member):
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
         """Send every second neighbour another message under the same number."""
         if isinstance(frame, SignedBatch) and frame.batch.origin == self.origin and number % 2:
-            frame = self.forge(replace(frame.batch, sent=frame.batch.sent + 1))
+            frame = self.forge(replace(frame.batch, sent=frame.batch.sent + 1), frame.body)
         super().transmit(number, frame, size)
 
-    def forge(self, batch: Batch) -> SignedBatch:
-        """*batch*, signed."""
-        array = codec.pack(batch)
-        text = codec.signed_text(self.world.digest, array)
-        return SignedBatch(batch, self.sign(text), array)
+    def forge(self, batch: Batch, body: bytes) -> SignedBatch:
+        """*batch* with *body*, signed."""
+        return codec.sign_batch(batch, body, self.world.digest, self.sign)
 
 
 class Poisoner(Equivocator):
@@ -111,7 +109,7 @@ class Poisoner(Equivocator):
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
         """Spoil the body of what it sends of its own."""
         if isinstance(frame, SignedBatch) and frame.batch.origin == self.origin:
-            frame = self.forge(replace(frame.batch, body=b"\xc1" * len(frame.batch.body)))
+            frame = self.forge(frame.batch, b"\xc1" * len(frame.body))
         Member.transmit(self, number, frame, size)
 
 
@@ -154,8 +152,8 @@ class ManyRuns(Equivocator):
         if not isinstance(frame, Snapshot) and self.world.now > self._next:
             self._next = self.world.now + self.pace
             self._runs += 1
-            batch = Batch(self.origin, 2**40 + self._runs, 1, 1, 0, 0, _BODY)
-            Member.transmit(self, number, self.forge(batch), len(_BODY))
+            batch = Batch(self.origin, 2**40 + self._runs, 1, 1, 0, 0, bytes(32))
+            Member.transmit(self, number, self.forge(batch, _BODY), len(_BODY))
 
 
 RELAY_ADVERSARIES: tuple[type[Member], ...] = (
