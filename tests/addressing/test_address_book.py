@@ -1,4 +1,4 @@
-"""The way back: nodes that were linked with are dialled when no link is left."""
+"""The address book: the nodes that a node dials if no link is left."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class BookTests(SynchronousTestCase):
 
 
 class WritingTests(SynchronousTestCase):
-    """The disk is written aside, and no more often than it takes."""
+    """The book is written in a thread, one write at a time."""
 
     def setUp(self) -> None:
         self.identity = Path(self.mktemp())
@@ -83,13 +83,13 @@ class WritingTests(SynchronousTestCase):
         self.book = AddressBook(self.identity, 10, self.aside)
 
     def aside(self, write: Callable[[], None]) -> Deferred[None]:
-        """Do it when the test says so."""
+        """Keep a write until the test calls :meth:`write`."""
         done: Deferred[None] = Deferred()
         self.writes.append((write, done))
         return done
 
     def write(self) -> None:
-        """Do what is due."""
+        """Do the write that waits."""
         write, done = self.writes.pop()
         write()
         done.callback(None)
@@ -178,7 +178,7 @@ class TestIsolation(MeshCase):
         self.folder.mkdir()
 
     def known(self, name: str, **options: Any) -> MeshService:
-        """A node with a key in a file, which runs."""
+        """A node that runs, with its key in a file."""
         return self.node(identity=Identity.load_or_create(self.folder / name), **options)
 
     def test_a_node_that_starts_without_peers_finds_those_it_was_linked_with(self) -> None:

@@ -1,4 +1,4 @@
-"""Names: all the addresses behind one, and name servers that do not answer."""
+"""Names with several addresses, and name servers that do not answer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class NamedCase(MeshCase):
         self.table = Table()
 
     def named(self, *behind: str | MeshService, **options: Any) -> MeshService:
-        """A node that looks names up; NAME has the addresses of *behind*."""
+        """A node that looks names up; NAME stands for the addresses of *behind*."""
         self.table.names[NAME] = [one if isinstance(one, str) else self.host(one) for one in behind]
         limits = options.pop("limits", {})
         service = MeshService(
@@ -138,7 +138,7 @@ class TestAllAddressesInTurn(NamedCase):
         self.silent(*hosts)
         for connect, shake, dials in (
             (3.0, 4.0, [0.0, _SHARE_LEAST, 2 * _SHARE_LEAST]),
-            (1.0, 1.0, [0.0]),  # less is left than that
+            (1.0, 1.0, [0.0]),  # less than that share is left
         ):
             with self.subTest(connect=connect, shake=shake):
                 self.network.dials.clear()
@@ -249,7 +249,7 @@ class Receiver:
 
 
 class TestThreads(TestCase):
-    """The system's look-ups, with a resolver that answers when the test says so."""
+    """Look-ups in threads, with a resolver that answers when the test says so."""
 
     def setUp(self) -> None:
         self.answers = Event()

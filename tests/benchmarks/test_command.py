@@ -1,4 +1,4 @@
-"""What the command is told, where systems run, and what a node answers."""
+"""The options of the command, the environments of the systems, and the answers of a node."""
 
 import json
 import sys
@@ -90,7 +90,7 @@ class Deaf(Node):
 
 class NodeTests(SynchronousTestCase):
     def answer(self, *command: object) -> object:
-        """What a node says."""
+        """The answer of a node."""
         line = json.dumps(command).encode()
         return json.loads(self.successResultOf(Deferred.fromCoroutine(Deaf(None).obey(line))))
 
@@ -103,7 +103,7 @@ class NodeTests(SynchronousTestCase):
     def test_usage_is_of_this_process(self) -> None:
         used = self.answer("usage")["value"]
         self.assertGreater(used["cpu"], 0)
-        self.assertGreater(min(used["peak"], used["rss"]), 2**20)  # the system counts both roughly
+        self.assertGreater(min(used["peak"], used["rss"]), 2**20)  # both figures of the system are rough
 
     def test_a_tally_marks_the_first_each_hundredth_and_the_last(self) -> None:
         tally = Tally()

@@ -1,4 +1,4 @@
-"""What is made of measurements."""
+"""The figures that are computed from measurements."""
 
 import json
 from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""What is shown of measurements: tables and the plot."""
+"""The tables and the plot that show measurements."""
 
 from xml.etree import ElementTree
 
@@ -17,7 +17,7 @@ TRANSFER: Figures = {"rate": 2e6, "lost": 0.0, "cost": 0.5, "peak": 2**25}
 
 
 def results(*records: Record, **skipped: str) -> Results:
-    """Of one run."""
+    """The results of one run of the benchmarks."""
     return Results({"cores": "2"}, skipped, list(records))
 
 
@@ -56,7 +56,7 @@ class WordsTests(SynchronousTestCase):
 
 class PageTests(SynchronousTestCase):
     def test_each_scenario_that_was_played_is_a_table_without_a_complaint_of_the_parser(self) -> None:
-        # Whatever figures there are: what is not there is a dash.
+        # A figure that is missing is a dash.
         records = [Record(1, name, "mesh", TRANSFER | {"p50": 1e-3}) for name in SCENARIOS]
         text = page(results(*records, nats="no `server` at *all*"))
         tree = publish_doctree(text, settings_overrides={"halt_level": 2})
@@ -97,7 +97,7 @@ class PlotTests(SynchronousTestCase):
         drawn = svg(results(*records))
         root = ElementTree.fromstring(drawn)
         circles = [node for node in root if node.tag.endswith("circle")]
-        self.assertEqual(len(circles), 4)  # what goes on for long has its table
+        self.assertEqual(len(circles), 4)  # the long scenario has a table instead
         width, height = float(root.attrib["width"]), float(root.attrib["height"])
         for circle in circles:
             self.assertTrue(

@@ -1,7 +1,7 @@
 """MeshSocket, used as scripts use it: each test blocks in a thread of its own.
 
-The reactor is that of the tests, so these sockets use one that runs already and is not theirs;
-sockets that start one are processes' (`tests.processes.test_threads_and_exit`).
+These sockets use the reactor of the tests, which runs already and is not theirs;
+`tests.processes.test_threads_and_exit` tests sockets that start a reactor.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ OURS = os.path.dirname(mesh.__file__)
 
 
 def blocks(test: Callable[[Any], None]) -> Callable[[Any], Deferred[None]]:
-    """Run a test in a thread."""
+    """Run a test in a thread of its own, where it may block."""
 
     @wraps(test)
     def run(self: Any) -> Deferred[None]:
@@ -71,7 +71,7 @@ class SocketCase(TestCase):
     timeout = 60
 
     def setUp(self) -> None:
-        # Trial's workers shut the reactor down after each test, and what calls into it has ended then.
+        # Trial's workers shut the reactor down after each test, which ends calls into it.
         self.patch(threads, "_of_this_process", [])
         self.told = io.StringIO()
         self.patch(sys, "stderr", self.told)
@@ -85,7 +85,7 @@ class SocketCase(TestCase):
         return sock
 
     def pair(self, **options: Any) -> tuple[MeshSocket, MeshSocket]:
-        """Two of them, linked: both know it."""
+        """Two sockets that are linked; both have the other in their routing table."""
         a, b = self.socket(**options), self.socket()
         a.connect(*b.out_addr)
         self.soon(lambda: b.routing_table)
@@ -96,7 +96,7 @@ class SocketCase(TestCase):
         return blockingCallFromThread(reactor, eventually, condition)
 
     def all_of(self, sock: MeshSocket, count: int) -> list[base.Message]:
-        """So many messages."""
+        """Receive *count* messages."""
         got: list[base.Message] = []
         while len(got) < count:
             got += sock.recv(count - len(got) + 1, timeout=30)
@@ -116,7 +116,7 @@ class SocketCase(TestCase):
         return future
 
     def in_reactor(self, f: Callable[[], Any]) -> Any:
-        """What *f* gives in the reactor's thread; a Deferred as it is."""
+        """Call *f* in the reactor's thread; return its result, even a Deferred, at once."""
         return blockingCallFromThread(reactor, lambda: [f()])[0]
 
 
@@ -327,7 +327,7 @@ class ConnectTests(SocketCase):
         self.assertEqual(str(error), "another subnet [subnet]")
         self.soon(lambda: refused)
         self.assertEqual((a.routing_table, b.routing_table), ({}, {}))
-        # Whose connect raises it is told by that, and only where it listens by a line.
+        # The dialler is told by its exception, so only the listener logs a line.
         self.assertRegex(self.told.getvalue(), "^mesh: connection from .* refused: .*'mesh2'.*\n$")
 
     @blocks
@@ -454,7 +454,7 @@ class MessageTests(SocketCase):
     @blocks
     def test_a_whisper_is_not_relayed(self) -> None:
         a, b = self.pair(overlay=False)
-        c = self.socket(overlay=False)  # else it can be a neighbour of the other, too
+        c = self.socket(overlay=False)  # else it can become a neighbour of a, too
         c.connect(*b.out_addr)
         a.send("near", flag=base.flags.whisper, type=0x31)
         a.send("far")
@@ -582,7 +582,7 @@ class MessageTests(SocketCase):
 
     @blocks
     def test_what_may_have_reached_nobody_is_told_at_the_end(self) -> None:
-        self.patch(Flow, "pinged", lambda flow, link, token: None)  # nobody answers
+        self.patch(Flow, "pinged", lambda flow, link, token: None)  # no PING is answered
         a, _b = self.pair(config=MeshConfig(farewell_timeout=0.05))
         a.send("x")
         a.close()
@@ -778,17 +778,17 @@ class HandlerTests(SocketCase):
 
 
 class Interrupted(BaseException):
-    """What a signal's handler raises."""
+    """The exception of a signal's handler."""
 
 
 def interrupted_at(number: int, call: Callable[[], Any]) -> Any:
-    """*call*, interrupted at the line of that *number* that it runs of ours, as by a signal just then."""
+    """Do *call*; raise Interrupted at the line of the package that it runs as its *number*-th."""
     lines = 0
 
     def trace(frame: FrameType, event: str, argument: object) -> Any:
         nonlocal lines
         code = frame.f_code
-        # A `with` ends with a line event before it lets go of its lock, where no signal can come.
+        # A `with` has a line event before it releases its lock, where no signal can come.
         if event == "line" and code.co_filename.startswith(OURS) and code.co_name != "_begun":
             lines += 1
             if lines == number:
@@ -805,7 +805,7 @@ def interrupted_at(number: int, call: Callable[[], Any]) -> Any:
 
 class InterruptTests(SocketCase):
     def interrupt_everywhere(self, call: Callable[[], Any]) -> Any:
-        """*call*, interrupted at one line after the other; what it gives when it is not any more."""
+        """Interrupt *call* at each of its lines in turn; return the result of the call that ends."""
         number = 0
         while True:
             number += 1
@@ -857,7 +857,7 @@ class InterruptTests(SocketCase):
 
 
 class ReactorThreadTests(SocketCase):
-    """Inside the reactor's thread nothing waits: it works at once, gives a Deferred, or raises."""
+    """In the reactor's thread no method waits: it works at once, returns a Deferred, or raises."""
 
     @blocks
     def test_what_works_there(self) -> None:

@@ -1,4 +1,4 @@
-"""How calls from other threads end with the reactor; what works while it runs is in test_mesh."""
+"""Calls from other threads when the reactor stops; test_mesh has the calls while it runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DEADLINE = 30
 
 
 class StoppableReactor:
-    """A reactor as other threads see it, which works and stops when the test says so."""
+    """A reactor that does its work, and stops, when the test says so."""
 
     def __init__(self) -> None:
         self.running = True
@@ -38,11 +38,11 @@ class StoppableReactor:
         self._triggers[phase].append(f)
 
     def next_work(self) -> Callable[[], object]:
-        """What it is to do next, once there is something."""
+        """The next call that another thread has asked for; waits for it."""
         return self._work.get(timeout=DEADLINE)
 
     def fire(self, phase: str) -> list[Any]:
-        """Do what is to be done in one phase of the shutdown; what that gives."""
+        """Fire the triggers of one phase of the shutdown; return their results."""
         triggers, self._triggers[phase] = self._triggers[phase], []
         return [trigger() for trigger in triggers]
 
@@ -51,7 +51,7 @@ class Caller(Thread):
     """A thread that makes one call."""
 
     def __init__(self, threads: ReactorThread, f: Callable[[], object]) -> None:
-        super().__init__(daemon=True)  # or a call that does not end would keep the tests from ending
+        super().__init__(daemon=True)  # else a call that does not end would keep the tests from ending
         self._threads, self._f = threads, f
         self._error: Exception | None = None
         self.start()
@@ -63,7 +63,7 @@ class Caller(Thread):
             self._error = error
 
     def error(self) -> Exception | None:
-        """Why the call failed; None if it did not, or goes on waiting."""
+        """The error of the call; None if it succeeded, or still waits."""
         self.join(DEADLINE)
         return self._error
 
@@ -73,7 +73,7 @@ class ShutdownTests(SynchronousTestCase):
         self.reactor = StoppableReactor()
 
     def threads(self) -> ReactorThread:
-        """One that knows of the reactor's shutdown."""
+        """A ReactorThread that has registered for the reactor's shutdown."""
         threads = ReactorThread(self.reactor)
         self.addCleanup(atexit.unregister, threads._at_exit)
         self.reactor.next_work()()
@@ -86,7 +86,7 @@ class ShutdownTests(SynchronousTestCase):
         self.reactor.next_work()()
         not_begun = Caller(threads, lambda: None)
         self.reactor.next_work()
-        (stopped,) = self.reactor.fire("before")  # the pool waits in the phase after this
+        (stopped,) = self.reactor.fire("before")  # in the next phase the pool waits for its threads
         self.successResultOf(stopped)
         after = Caller(threads, lambda: None)
         for caller in (begun, not_begun, after):

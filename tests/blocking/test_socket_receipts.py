@@ -1,4 +1,4 @@
-"""A MeshSocket sees who has a message, and writes to one member: in threads that wait for it."""
+"""Receipts and direct messages of a MeshSocket, in threads that wait for them."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class DirectMessageTests(SocketCase):
         c.connect(*b.out_addr)
         self.soon(lambda: c.id in a.members)
         self.assertIsNone(a.send_to(c.id, "psst", b"!"))
-        message = c.recv()  # it is there
+        message = c.recv()  # it has come already
         self.assertEqual((message.packets, message.sender), ([2, "psst", b"!"], a.id))
         self.assertIsNone(message.reply("yes?"))
         self.assertEqual(a.recv().packets, [2, "yes?"])

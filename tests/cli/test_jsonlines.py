@@ -1,4 +1,4 @@
-"""``--print`` without a process: what is printed, and as what."""
+"""``--print`` without a process: the lines that it prints."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from twisted_mesh.service import MeshService
 
 
 def events(screen: Screen) -> list[Any]:
-    """What was printed, read as strictly as JSON is meant."""
+    """The printed lines, read as strict JSON."""
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is no JSON")

@@ -58,7 +58,7 @@ class LineSplitterTests(SynchronousTestCase):
 
 
 class FaultyStdio(Stdio):
-    """A terminal with a fault."""
+    """A terminal that fails when it prints."""
 
     def as_line(self, message: Message) -> str | None:
         raise ZeroDivisionError("a fault")
@@ -81,7 +81,7 @@ class StdioTests(TerminalCase):
         return screen
 
     def shown(self, text: str, is_terminal: bool) -> list[str]:
-        """The lines that come of a message of *text*, on a terminal or on something else."""
+        """The lines that a message of *text* prints, on a terminal or on something else."""
         self.patch(os, "isatty", lambda descriptor: is_terminal)
         screen = self.linked_terminal()
         self.send(self.other, text)
@@ -138,7 +138,7 @@ class StdioTests(TerminalCase):
 
     def test_a_line_that_was_not_sent_is_told_and_so_is_the_status(self) -> None:
         screen = self.linked_terminal()
-        # The second is short enough as it is typed, and not as it would be sent.
+        # The second line is short enough as typed, and too long as it would be sent.
         lines = b"x" * (LINE_BYTES + 1), b"\xff" * LINE_BYTES, b"short\n"
         self.type_all(screen, b"\n".join(lines), after=1)
         self.assertEqual(self.got(self.other), ["short"])
@@ -200,7 +200,7 @@ class StdioTests(TerminalCase):
         self.network.advance(120)
         screen.read_on()
         self.network.pump()
-        # One was taken by the terminal and 100 waited for it; the others had left the history.
+        # The terminal had taken one, and 100 waited for it; the others had left the history.
         self.assertEqual(screen.lines, [str(number) for number in range(101)])
         (gap,) = self.happened(self.own_node, "gap")
         self.assertEqual((gap.sender, gap.first, gap.last), (self.other.id, 102, 150))
@@ -301,7 +301,7 @@ class StdioTests(TerminalCase):
     def test_a_fault_in_reading_ends_the_process_and_is_logged(self) -> None:
         screen = self.terminal(Stdio, limits=LIMITS)
         screen.fault = ZeroDivisionError("a fault")
-        screen.at.dataReceived((b"x" * 99_999 + b"\n") * 30)  # more than the mesh takes for now
+        screen.at.dataReceived((b"x" * 99_999 + b"\n") * 30)  # more than unsent_bytes
         self.network.advance(1)
         self.assertEqual(self.status, 1)
         self.assertEqual(self.told.getvalue(), "mesh: a fault\n")
@@ -331,7 +331,7 @@ class FullHistoryTests(TerminalCase):
         return screen
 
     def make_room(self) -> None:
-        """It can be written again, and that is tried."""
+        """Let the file be written again, and wait for the next attempt."""
         self.writer.execute("PRAGMA query_only = OFF")
         self.network.advance(self.own_node.config.store_retry + 1)
 
@@ -396,7 +396,7 @@ class ReceiptsTests(TerminalCase):
     """``--stdio --receipts``: who has each line is told on standard error."""
 
     def linked_terminal(self, others: int, **limits: Any) -> Screen:
-        """A node in a chain with *others*."""
+        """A node at the end of a chain with so many *others*."""
         screen = self.terminal(StdioWithReceipts, limits={**LIMITS, **limits})
         nodes = [self.own_node, *(self.node() for _ in range(others))]
         self.link(*pairwise(nodes), after=1)
@@ -404,7 +404,7 @@ class ReceiptsTests(TerminalCase):
         return screen
 
     def lines(self) -> list[str]:
-        """What was told since this was asked last."""
+        """The lines on standard error since the last call."""
         told = self.told.getvalue().splitlines()
         self.told.truncate(0)
         self.told.seek(0)

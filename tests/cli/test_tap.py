@@ -103,7 +103,7 @@ class OptionsTests(SynchronousTestCase):
         for option in ("--stdio", "--print"):
             self.assertEqual(self.refused("--port=0", option, parent={"nodaemon": 0}), told)
             options("--port=0", option, parent={"nodaemon": 1})
-            options("--port=0", option, parent={})  # twist, which never becomes one
+            options("--port=0", option, parent={})  # twist never becomes a daemon
         options("--port=0", parent={"nodaemon": 0})
 
     def test_closed_standard_streams_are_refused_to_a_terminal(self) -> None:
@@ -194,7 +194,7 @@ class Refusing(TCP4ServerEndpoint):
 
 
 class Later(TCP4ServerEndpoint):
-    """An endpoint that needs a while."""
+    """An endpoint that listens when the test says so."""
 
     def __init__(self) -> None:
         self.listening: Deferred[Any] = Deferred()
@@ -211,7 +211,7 @@ class StartTests(SynchronousTestCase):
         self.patch(terminal.atexit, "register", lambda *call: self.registered.append(call))  # type: ignore[attr-defined]
         self.clock: Any = Clock()
         self.clock.stop = lambda: self.stopped.append(True)
-        self.clock.addSystemEventTrigger = lambda *trigger: None  # the signals of the tests are not its
+        self.clock.addSystemEventTrigger = lambda *trigger: None  # the tests keep their own signal handlers
         self.stopped: list[bool] = []
         for number in (signal.SIGTERM, signal.SIGINT):
             self.addCleanup(signal.signal, number, signal.signal(number, signal.SIG_IGN))

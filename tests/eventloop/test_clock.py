@@ -15,7 +15,7 @@ HOUR = 3600.0
 
 
 class Machine(ReactorBase):
-    """A reactor of Twisted's that does nothing but wait, on a machine with both clocks."""
+    """One of Twisted's reactors, on a machine whose wall clock and monotonic clock the test moves."""
 
     def __init__(self) -> None:
         self.wall = 1_800_000_000.0
@@ -26,18 +26,18 @@ class Machine(ReactorBase):
         return self.wall
 
     def monotonic(self) -> float:
-        """What no one sets."""
+        """The clock that nobody sets."""
         return self.up
 
     def installWaker(self) -> None:
-        """Nothing else ever wakes it."""
+        """Do nothing: no other thread wakes it."""
 
     def set_clock(self, seconds: float) -> None:
         """Set the wall clock on, or back."""
         self.wall += seconds
 
     def pass_time(self, seconds: float) -> None:
-        """Wait for what is due in that time, as a reactor does."""
+        """Let so many seconds pass, and do the calls that are due by then."""
         end = self.up + seconds
         while True:
             self.runUntilCurrent()
@@ -56,7 +56,7 @@ class SteadyTests(SynchronousTestCase):
         self.called: list[object] = []
 
     def later(self, delay: float, name: object = None) -> Any:
-        """A call that notes its name, and when it came."""
+        """Call later; the call notes its *name* and its time."""
         return self.monotonic.callLater(delay, lambda: self.called.append((name, self.machine.up - 1000.0)))
 
     def test_calls_come_in_time_and_in_order(self) -> None:
@@ -77,7 +77,7 @@ class SteadyTests(SynchronousTestCase):
         self.later(1.0)
         self.machine.set_clock(-HOUR)
         self.machine.pass_time(5.0)
-        self.assertEqual(self.called, [])  # the reactor sleeps: what make_steady is for
+        self.assertEqual(self.called, [])  # the reactor sleeps: make_monotonic prevents that
         self.later(0.0, "asks")
         self.machine.pass_time(0.0)
         self.assertEqual(self.called, [(None, 5.0), ("asks", 5.0)])

@@ -96,7 +96,7 @@ class TestConditions(SynchronousTestCase):
 
     def test_each_fires_when_its_own_is_so_and_once(self) -> None:
         waiting = [self.at_least(number) for number in (0, 1, 2)]
-        self.successResultOf(waiting[0])  # it is so already
+        self.successResultOf(waiting[0])  # the condition holds already
         for self.number in (1, 2, 3):
             self.conditions.look()
         for each in waiting[1:]:
@@ -112,7 +112,7 @@ class TestConditions(SynchronousTestCase):
 
 
 class RefusingClock(Clock):
-    """Refuses to call in the past, as a reactor does."""
+    """A clock that refuses calls in the past, as a reactor does."""
 
     def callLater(self, when: float, what: Callable[..., object], *a: object, **kw: object) -> DelayedCall:
         assert when >= 0, when
@@ -134,7 +134,7 @@ class TestIsInTime(SynchronousTestCase):
         self.assertEqual(clock.getDelayedCalls(), [])
 
     def test_what_does_not_is_cancelled_and_is_not(self) -> None:
-        for seconds in (2.0, 0.0, -0.1):  # what is left of a time can be less than none
+        for seconds in (2.0, 0.0, -0.1):  # the time that is left can be negative
             cancelled: list[object] = []
             told, clock = self.begin(Deferred(cancelled.append), seconds)
             clock.advance(max(0.0, seconds))

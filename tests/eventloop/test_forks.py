@@ -1,4 +1,4 @@
-"""What a forked process must not keep of a node, as far as one process can show it."""
+"""The parts of a node that a forked process must not keep, as far as one process can show it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Connected:
 
 
 class Opened:
-    """Something that a fork must close, which fails; :ivar closed: how often that was tried."""
+    """A thing that a fork must close, and whose close fails; :ivar closed: the number of calls."""
 
     def __init__(self) -> None:
         self.closed = 0
@@ -45,7 +45,7 @@ class TestForked(MeshCase):
         forks.close_socket(Around(Around(Connected(ours))))
         self.assertEqual(ours.fileno(), -1)
         theirs.setblocking(False)
-        self.assertRaises(BlockingIOError, theirs.recv, 1)  # the parent has it still
+        self.assertRaises(BlockingIOError, theirs.recv, 1)  # the parent still has its copy
 
     def test_what_has_no_socket_is_let_be(self) -> None:
         forks.close_socket(Around(object()))
@@ -53,7 +53,7 @@ class TestForked(MeshCase):
     def test_all_are_closed_once_whatever_fails_and_none_that_was_closed_before(self) -> None:
         self.patch(forks, "_open", set())
         kept = [Opened() for _ in range(3)]
-        for each in (*kept, Opened()):  # nobody holds the last one
+        for each in (*kept, Opened()):  # no reference to the last one is left
             forks.close_in_forks(each.close)
         del each
         gc.collect()

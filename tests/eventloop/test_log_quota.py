@@ -58,7 +58,7 @@ class TestAuthorLog(LogTestCase):
         self.log = AuthorLog(self.logger, self.clock.seconds, CONFIG)
 
     def tell(self, authors: bytes) -> str:
-        """A line about each of *authors*, a byte each; of whom one was written."""
+        """Ask to log a line about each of *authors*, one byte each; return those that were logged."""
         before = len(self.lines)
         for author in authors:
             self.log.line(bytes([author]), chr(author))

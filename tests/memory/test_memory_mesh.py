@@ -1,4 +1,4 @@
-"""MemoryMesh: what a user's tests may rely on."""
+"""MemoryMesh: its promises to the tests of users."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ QUICK = MeshConfig(redial_longest=2.0)
 
 
 def story(seed: int) -> list[str]:
-    """All that can be seen of a mesh in which much happens."""
+    """Everything that can be seen of a mesh with faults and restarts."""
     with MemoryMesh(4, seed=seed, topology="ring", config=QUICK) as mesh:
         for number in range(4):
             mesh.services[number].send(number, "at once")
@@ -55,7 +55,7 @@ told_once = cache(story)
 
 class MeshTests(SynchronousTestCase):
     def mesh(self, count: int, **options: Any) -> MemoryMesh:
-        """A mesh that is stopped at the end, and has left nothing behind then."""
+        """A mesh that is stopped at the end, and must leave nothing behind."""
         mesh = MemoryMesh(count, **{"seed": 1, **options})
         self.addCleanup(self.assert_nothing_left, mesh)
         self.addCleanup(mesh.stop)
@@ -174,7 +174,7 @@ class TestReceived(MeshTests):
         mesh.services[0].send("b", flag=flags.whisper)
         mesh.run()
         received = mesh.received(1)
-        # A whisper goes at once, what goes to everyone at the end of the turn.
+        # A whisper is sent at once, a broadcast at the end of the turn.
         self.assertEqual([message.packets for message in received], [[0, "b"], [0x30, "a"]])
         received.clear()
         self.assertEqual(len(mesh.received(1)), 2)
@@ -220,7 +220,7 @@ class TestReceived(MeshTests):
         error = self.assertRaises(RuntimeError, mesh.network.pump, 300)
         self.assertEqual(str(error), "still moving after 300 steps without time passing")
         self.enough = True
-        mesh.run()  # so that the last of them is acknowledged
+        mesh.run()  # so that the last reply is acknowledged
 
 
 class TestPartition(MeshTests):
@@ -291,14 +291,14 @@ class TestKill(MeshTests):
     def test_a_node_that_is_killed_says_and_does_nothing_more(self) -> None:
         mesh = self.mesh(3, config=QUICK)
         dead = mesh.services[1]
-        dead.send("never sent")  # at the end of this turn, which does not come
+        dead.send("never sent")  # it would be sent at the end of this turn, which does not come
         mesh.kill(1)
         mesh.services[0].send("to who is there")
         mesh.run(1)
         self.assertEqual(self.got(mesh, 2), {0: ["to who is there"]})
         self.assertEqual(list(mesh.services[0].routing_table), [mesh.services[2].id])
         self.assertEqual((mesh.received(1), self.got(mesh, 0)), ([], {}))
-        # It was to PING, and would dial again those it has lost.
+        # If it lived, it would send PINGs and dial its lost neighbours.
         dials = len(mesh.network.dials)
         dead.send("nor this")
         mesh.kill(2)
@@ -352,7 +352,7 @@ class TestKill(MeshTests):
         self.assertEqual(len(mesh.services[1].routing_table), 0)
 
     def test_a_node_that_starts_again_is_a_newcomer_with_the_same_key(self) -> None:
-        for number in (0, 1, 2):  # it was dialled by all, by one and by none
+        for number in (0, 1, 2):  # node 0 is dialled by both others, node 1 by one, node 2 by none
             mesh = self.mesh(3, config=QUICK)
             author = mesh.services[(number + 1) % 3]
             author.send("before")
@@ -487,12 +487,12 @@ class TestStop(MeshTests):
         mesh.run(0.5)
         self.assertNoResult(stopping)
         mesh.run(1.0)
-        self.failureResultOf(stopping, ZeroDivisionError)  # the others' are no unhandled errors
+        self.failureResultOf(stopping, ZeroDivisionError)  # the others' errors are handled, too
         mesh.stop()
 
 
 class Heart:
-    """An application: it beats, and knows who has not been heard for long."""
+    """An application: it sends a beat a second, and knows which nodes it has not heard for long."""
 
     def __init__(self, service: MeshService, clock: Any) -> None:
         self.service = service
@@ -507,7 +507,7 @@ class Heart:
         self.heard[message.sender] = message.time
 
     def missing(self) -> list[bytes]:
-        """Who was not heard for three seconds."""
+        """The ids of nodes that were not heard for three seconds."""
         return [who for who, when in self.heard.items() if self.clock.seconds() - when > 3]
 
 

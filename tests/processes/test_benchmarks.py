@@ -19,7 +19,7 @@ from tests.support.length import only_at_length
 
 
 def pids_of_nodes() -> set[str]:
-    """Of processes that are nodes of this process."""
+    """The ids of the child processes."""
     mine = set()
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
@@ -38,7 +38,7 @@ class PlayTests(SynchronousTestCase):
         self.addCleanup(lambda: self.assertEqual(pids_of_nodes(), before))
 
     def play(self, name: str, scenario: Scenario) -> Figures:
-        """Once."""
+        """Play *scenario* once."""
         system = SYSTEMS[name]
         return scenario.play(system, partial(Cast, system, Path(sys.executable), None), 1.0)
 
@@ -113,5 +113,5 @@ class PlayTests(SynchronousTestCase):
         *lines, whole = done.stdout.splitlines()
         each = {line[:30].strip(): int(line[30:]) for line in lines}
         self.assertEqual(list(each), [*SENDER, *RECEIVER])
-        self.assertGreater(min(each.values()), 0)  # they end in this order
+        self.assertGreater(min(each.values()), 0)  # the steps end in this order
         self.assertIn("in all", whole)

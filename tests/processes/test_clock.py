@@ -1,4 +1,4 @@
-"""Whose reactor counts by the clock that nobody sets."""
+"""Reactors that count by the monotonic clock, and the application's, which is left alone."""
 
 from __future__ import annotations
 

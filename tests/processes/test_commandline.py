@@ -1,4 +1,4 @@
-"""``twistd mesh`` as a user meets it: what goes wrong and how it is told, and how it ends."""
+"""``twistd mesh`` as a user meets it: its errors, and its end."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 from tests.support.processes import ANYWHERE, TWIST, TWISTD, Child, ProcessCase, readable
 
-PROMPT = 5.0  # seconds in which a node ends that has nothing to hand over, also on a busy machine
+PROMPT = 5.0  # seconds in which a node with nothing to hand over ends, even on a busy machine
 LOG_BURST = 5
 SHARED = "two nodes use this key, and the one started later keeps it: give each an identity of its own"
 
 
 def bound(listening: bool) -> socket.socket:
-    """A socket that has a port of loopback; dialling it is refused unless it listens."""
+    """A socket bound to a port of loopback; unless it listens, connections are refused."""
     taken = socket.socket()
     taken.bind(("127.0.0.1", 0))
     if listening:
@@ -205,7 +205,7 @@ class StdioTests(ProcessCase):
 
     async def test_a_second_interrupt_changes_nothing(self) -> None:
         reads, writes = os.pipe()
-        self.addCleanup(os.close, reads)  # which nobody reads, so that the end takes its time
+        self.addCleanup(os.close, reads)  # nobody reads it, so that the end takes long
         first, second = await self.pair("--stdio", "--stdio", fds={0: "w", 1: writes, 2: "r"})
         os.close(writes)
         first.type("x" * 500_000 + "\n")
@@ -233,7 +233,7 @@ class StdioTests(ProcessCase):
         node = self.mesh("--stdio", fds={0: fd, 1: fd, 2: "r"})
         await self.until(lambda: not os.get_blocking(fd))
         ours.send(b"typed\n")
-        await self.until(lambda: not readable(fd))  # it runs, and hears signals
+        await self.until(lambda: not readable(fd))  # it runs, and handles signals
         node.signal("INT")
         await self.until_ended(node)
         self.assertTrue(os.get_blocking(fd))

@@ -1,4 +1,4 @@
-"""What of the package's, or of a test's, is deprecated fails the tests."""
+"""A deprecated call of the package, or of a test, fails the tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class DeprecationTests(ProcessCase):
     async def test_a_deprecated_call_fails_its_test(self) -> None:
         trial = self.start("-m", "twisted.trial", CASE)
         self.assertEqual(await self.until_ended(trial), [1])
-        told, trial.out = trial.out.decode(), b""  # the tracebacks in it are what it must show
+        told, trial.out = trial.out.decode(), b""  # it must show tracebacks, and only here
         self.assertIn("FAILED (errors=3,", told)
         self.assertRegex(told, r"test_others \.\.\. +\[OK\]\n +test_the_package")
 

@@ -1,4 +1,4 @@
-"""The examples, each started as its first lines say and doing what they say."""
+"""Each example is started as its first lines say, and does what they say."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ RUN_PATH = "import runpy, sys; del sys.argv[0]; runpy.run_path(sys.argv[0], run_
 
 
 def text(child: Child) -> str:
-    """All it printed so far."""
+    """All output of *child* so far."""
     return child.log + child.out.decode()
 
 
 class ExamplesTests(ProcessCase):
-    """All are of one mesh, side by side."""
+    """All examples run side by side, in one mesh."""
 
     def run_example(self, name: str, *arguments: str) -> Child:
         """Start the example *name*, a Python program."""
         return self.fork(RUN_PATH, str(EXAMPLES / name), *arguments)
 
     async def port(self, child: Child) -> str:
-        """The port it says it listens on."""
+        """The port that the output of *child* names."""
         told = await self.until(lambda: re.search(r"(?:on port |127\.0\.0\.1:)(\d+)", text(child)))
         assert told is not None
         return told[1]

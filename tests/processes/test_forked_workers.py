@@ -78,10 +78,10 @@ class ForkedWorkerTests(ProcessCase):
         assert worker is not None
         await self.until(lambda: peer.links == 1 and (self.directory / "told").exists())
         node.signal("KILL")
-        # It would be 15 seconds if the worker had the link too.
+        # It would take 15 seconds if the worker had the link, too.
         await self.until(lambda: peer.links == 0, deadline=10)
         await self.until_ended(node)
-        os.kill(worker, 0)  # it lives
+        os.kill(worker, 0)  # the worker still runs
         self.assertIn("the service does not run", (self.directory / "told").read_text())
         again = self.fork(NODE, way, f"tcp:{port}:interface=127.0.0.1", address)
         await self.until(lambda: self.told(again, "listens") == port)

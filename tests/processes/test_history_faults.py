@@ -1,4 +1,4 @@
-"""What a user sees when the history file cannot be used, or not any more, and how it goes on then."""
+"""The messages to a user if the history file cannot be used, and how the node goes on."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class RefusedTests(ProcessCase):
             "damaged": "is damaged (",
             "nowhere/history": "there is no such folder",
         }
-        if os.path.isdir("/proc/self"):  # a folder that not even root may write
+        if os.path.isdir("/proc/self"):  # a folder in which not even root can write
             faults["/proc/history"] = "cannot be written ("
         before = {path: path.read_bytes() for path in self.directory.iterdir()}
         arguments = ("-n", "--pidfile=", "mesh", f"--listen={ANYWHERE}", "--print", "--identity=key")
@@ -97,7 +97,7 @@ class BlockedPipeTests(ProcessCase):
             await self.until(lambda first=first: len(other.lines) == first + 20)
         await self.until(lambda: self.marks()[0] == SENT)
         _, taken = self.marks()
-        self.assertLess(taken * PAGE, 2**18)  # what the pipe and its writer hold
+        self.assertLess(taken * PAGE, 2**18)  # the pipe and its writer hold less than that
         read = bytearray()
 
         def numbers() -> list[int]:
@@ -119,7 +119,7 @@ class BlockedPipeTests(ProcessCase):
         self.assertEqual(again.event("message")["packets"], [str(SENT)])
 
     def marks(self) -> tuple[int, int]:
-        """What is stored of the author's run, read beside the node that writes: head and taken."""
+        """The stored head and taken mark of the author's run, read while the node writes."""
         with closing(sqlite3.connect(f"file:{self.directory}/history?mode=ro", uri=True)) as reader:
             rows = reader.execute("SELECT head, taken FROM stream").fetchall()
         return max(rows, default=(0, 0))

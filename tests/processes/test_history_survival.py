@@ -1,4 +1,4 @@
-"""A node with a history file that is killed at any moment: nothing is missing, and little comes again."""
+"""A node with a history file is killed at any moment: nothing is missing, and little comes again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from random import Random
 from tests.support.length import at_length
 from tests.support.processes import Child, ProcessCase, eventually, reactor
 
-#: Kills at moments drawn from a seed; the long run of CI has fifty, and an option more.
+#: The number of kills, at moments drawn from a seed; the environment can ask for more.
 KILLS = int(os.environ.get("MESH_KILLS", at_length("50", "5")))
 
 
@@ -17,7 +17,7 @@ class KilledTests(ProcessCase):
 
     async def test_killed_while_it_sends_receives_and_stores_it_misses_nothing(self) -> None:
         self.random = Random(5)
-        self.said = 0  # numbers the other node was given to say
+        self.said = 0  # numbers that the other node was given to send
         self.other = self.mesh("--stdio")
         await self.until_listening(self.other)
         heard: list[int] = []
@@ -37,7 +37,7 @@ class KilledTests(ProcessCase):
             self.assertNotIn("are lost", node.log)
             numbers = [int(line) for line in node.lines]
             if numbers:
-                # In order, without a hole behind what an earlier life was handed.
+                # In order, and without a hole behind the lines that earlier lives printed.
                 self.assertEqual(numbers, list(range(numbers[0], numbers[-1] + 1)), str(node))
                 after = heard[-1] + 1 if heard else 0
                 self.assertLessEqual(numbers[0], after)
@@ -60,7 +60,7 @@ class KilledTests(ProcessCase):
             await eventually(lambda moment=moment: reactor.seconds() > moment)
 
     def check_other(self, lives: int) -> None:
-        """Of each life the other node has the first lines, once and in order; of the last one all."""
+        """Assert that the other node has the first lines of each life, once and in order."""
         for life in range(lives):
             got = [int(line.split()[1]) for line in self.other.lines if line.split()[0] == str(life)]
             self.assertEqual(got, list(range(len(got))), str(self.other))

@@ -9,7 +9,7 @@ from tests.support.processes import Child, ProcessCase
 from twisted_mesh.identity import Identity
 
 NODES = 9
-LINES = 2500  # of each of the two that speak
+LINES = 2500  # of each of the two speakers
 SLICE = 250  # typed at a time
 
 
@@ -20,7 +20,7 @@ class NineNodesTests(ProcessCase):
         first = self.node(0)
         await self.until_listening(first)
         nodes = [first, *(self.node(number, first) for number in range(1, NODES))]
-        # Five neighbours are what each looks for; it may come to rest with three.
+        # Each looks for five neighbours, and may come to rest with three.
         await self.until(lambda: all(node.links >= 2 for node in nodes))
         speakers, victim = nodes[1:3], nodes[5]
         await self.speak(speakers, nodes, range(0, LINES // 2, SLICE))
@@ -35,7 +35,7 @@ class NineNodesTests(ProcessCase):
             for name in {"1", "2"} - {str(number)}:
                 got = self.numbers(node, name)
                 if node is back:
-                    # What it had committed does not come again, and nothing else is missing.
+                    # The lines that it had committed do not come again, and no other line is missing.
                     self.assertEqual(got, list(range(taken[name], LINES)))
                     got = sorted({*self.numbers(victim, name), *got})
                 self.assertEqual(got, list(range(LINES)), str(node))
@@ -43,7 +43,7 @@ class NineNodesTests(ProcessCase):
         await self.outlive(nodes)
 
     async def outlive(self, nodes: list[Child]) -> None:
-        """The node that all joined through is gone for good, and another comes through any other."""
+        """Kill the node that all joined through; let a newcomer join through another one."""
         nodes.pop(0).signal("KILL")
         newcomer = self.node(NODES, nodes[3])
         await self.until(lambda: newcomer.links)
@@ -56,7 +56,7 @@ class NineNodesTests(ProcessCase):
         self.assertEqual([node.lines.count(line) for node in others], [1] * len(others))
 
     def node(self, number: int, *peers: Child) -> Child:
-        """The node with that number, as it was if it ran before."""
+        """Start the node with that number, with the key and history of its last run."""
         return self.mesh("--stdio", f"--identity=key{number}", f"--history=history{number}", peers=peers)
 
     async def speak(self, speakers: Sequence[Child], nodes: Sequence[Child], firsts: range) -> None:
@@ -66,7 +66,7 @@ class NineNodesTests(ProcessCase):
                 speaker.type("".join(f"{name} {number}\n" for number in range(first, first + SLICE)))
             for name, speaker in zip("12", speakers, strict=True):
                 hearers = [node for node in nodes if node is not speaker]
-                # A little behind is well: who is killed is to be in the middle of it.
+                # They may be a slice behind, so that the kill comes in the middle of the traffic.
                 much = first - SLICE
                 line = f"\n{name} ".encode()
                 await self.until(
@@ -76,7 +76,7 @@ class NineNodesTests(ProcessCase):
                 )
 
     def numbers(self, node: Child, name: str) -> list[int]:
-        """What *node* printed of what the speaker *name* said."""
+        """The numbers of the lines of the speaker *name* that *node* printed."""
         return [int(line.split()[1]) for line in node.lines if line.split()[0] == name]
 
     def taken(self, number: int) -> dict[str, int]:

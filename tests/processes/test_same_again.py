@@ -1,4 +1,4 @@
-"""A run of the simulator is the same again from its seed, in whatever order a process keeps its sets."""
+"""A run of the simulator depends on its seed alone, and not on the order of Python's sets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from twisted.internet import reactor
 
 from tests.support.processes import Child, ProcessCase, environment
 
-#: Of each table of a link that can overflow most is forgotten, so that which is decides what follows.
+#: With small tables most entries are forgotten, so that the choice of them decides the run.
 SMALL = """
 from dataclasses import replace
 from functools import partial
@@ -29,7 +29,7 @@ for name in ("everything", "crashes", "flapping", "slow", "lines", "joint", "ask
 
 class SameAgainTests(ProcessCase):
     def start_with(self, hash_seed: int) -> Child:
-        """Start it with sets in another order."""
+        """Start the script with so seeded hashes, which order the sets."""
         child = Child(f"PYTHONHASHSEED={hash_seed}")
         self.children.append(child)
         command = [sys.executable, "-c", SMALL]

@@ -1,6 +1,6 @@
-"""Two nodes and a slow line between them, on loopback: all comes, and hardly more than that is carried.
+"""Two nodes and a slow line on loopback: all messages come, and hardly any byte is sent in vain.
 
-By default lines are ten times as fast as with ``MESH_LONG``, and times as short.
+By default the lines are ten times as fast as with ``MESH_LONG``, and the time-outs shorter.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CONFIG: Final = at_length(
     MeshConfig(),
     MeshConfig(ping_after=0.5, dead_after=1.5, gap_patience=3.0, graft_retry=0.1, compare_interval=3.0),
 )
-_AROUND: Final = 1.1  # times the payload, with TLS and all else that is said, both ways
+_AROUND: Final = 1.1  # bytes carried both ways for each byte of payload, TLS and all frames included
 
 
 class SlowLineCase(TestCase):
@@ -59,7 +59,7 @@ class SlowLineCase(TestCase):
         return node
 
     async def assert_all_came(self, expected: list[Any], payload: int, links: int = 1) -> None:
-        """All of it, in order, over so many links and with next to nothing carried in vain."""
+        """Assert that *expected* came in order, over so many *links*, with few bytes sent in vain."""
         await eventually(
             lambda: len(self.got) >= len(expected) or self.gaps, 280, lambda: (len(self.got), self.gaps)
         )
@@ -91,12 +91,12 @@ class RepairTests(SlowLineCase):
         await self.assert_all_came(said, 1_500_000, links=2)
 
     def say(self, count: int) -> list[int]:
-        """Say so many messages of 1 kB at once."""
+        """Send *count* messages of 1 kB at once."""
         for number in range(count):
             self.author.send(number, noise(1000))
         return list(range(count))
 
 
 def noise(size: int) -> bytes:
-    """So many bytes."""
+    """So many random bytes, the same at each call."""
     return Random(size).randbytes(size)

@@ -1,4 +1,4 @@
-"""Processes that die or stand still: what was said meanwhile arrives, or is told to be lost."""
+"""Processes die or stand still: messages sent meanwhile arrive, or are told as lost."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class RestartedRelayTests(ProcessCase):
                 self.assertEqual(end.lines, said)
 
         for round_ in range(ROUNDS):
-            middle = self.mesh("--no-overlay", peers=(ends[0], ends[1]))  # it remembers nothing
+            middle = self.mesh("--no-overlay", peers=(ends[0], ends[1]))  # it has no history file
             await self.until(lambda: [end.links for end in ends] == [1, 1])
             say()
             if round_ == 0:
                 await all_said_is_there()
-            # Later it dies with what it was given and has not handed on.
+            # In later rounds it is killed with lines that it has not passed on.
             middle.signal("KILL")
             await self.until_ended(middle)
             say()
@@ -88,12 +88,12 @@ class StoppedReaderTests(ProcessCase):
     timeout = at_length(400, 100)
 
     def load(self) -> dict[str, Any]:
-        """What the sender says of itself."""
+        """The state that the sender writes to its file."""
         file = self.directory / "load.json"
         return json.loads(file.read_text()) if file.exists() else {"sent": 0}
 
     async def keeps_up(self, reader: Reader, seconds: float) -> None:
-        """For so long *reader* has everything soon after it was sent."""
+        """Assert for so many *seconds* that *reader* has each message soon after it was sent."""
         end = reactor.seconds() + seconds
         while reactor.seconds() < end:
             sent, at = self.load()["sent"], reactor.seconds()
@@ -116,7 +116,7 @@ class StoppedReaderTests(ProcessCase):
         await self.until(lambda: self.load()["ended"])
         load = self.load()
         await self.until(lambda: fast.known == load["sent"], deadline=10)
-        # It stood still all the time, and more was sent than a link's queue is allowed to hold.
+        # It stood still all the time, while more was sent than a link's queue may hold.
         self.assertLess(slow.known, load["sent"])
         self.assertGreater((load["sent"] - before) * 20_000, 8 * 2**20)
         self.assertGreater(load["owed"], 0)
@@ -128,5 +128,5 @@ class StoppedReaderTests(ProcessCase):
         lost = [number for first, last, _ in slow.gaps for number in range(first, last + 1)]
         self.assertEqual(slow.got, sorted(slow.got))
         self.assertEqual(sorted(slow.got + lost), everything)
-        if not LONG:  # It is all held for so long; but a terminal may be slower than the mesh.
+        if not LONG:  # The history holds all of it, but the output may be slower than the mesh.
             self.assertLessEqual({reason for _, _, reason in slow.gaps}, {"the consumer was too slow"})

@@ -1,7 +1,7 @@
 """The threads of a MeshSocket, and how a script ends: with all that it sent, at once.
 
-Each script is a process that starts the reactor itself, forked off one that has imported the package;
-whom it talks to is a service in the process of the tests. Scripts run side by side.
+Each script is a fork of a process that has imported the package; it starts the reactor itself and
+talks to a service in the process of the tests. Scripts run side by side.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from twisted_mesh.service import MeshService
 RUNS = at_length(20, 5)
 AT_A_TIME = 5
 
-#: What a script says last is how long everything took that was done at exit.
+#: At its end a script prints how long its exit took.
 BEGIN = """
 import atexit, sys, time
 def tell():
@@ -32,7 +32,7 @@ OPEN = "sock = mesh.MeshSocket('127.0.0.1', 0)\n"
 LINK = OPEN + "sock.connect('', port)\n"
 END = "\nended = time.monotonic()"
 
-#: How scripts end, each with the name of its way as the last message, and its exit status.
+#: Ways for a script to end, by name, each with its exit status; the last message is the name.
 ENDS = {
     "last line": (LINK + "sock.send(name)", 0),
     "whisper": (LINK + "sock.send(name, flag=base.flags.whisper)", 0),
@@ -97,19 +97,19 @@ ENDS = {
     ),
 }
 
-#: These have megabytes to hand over at exit, which a busy machine may take its time for.
+#: These hand over megabytes at exit, which can take long on a busy machine.
 HEAVY = {"more than may wait", "two sockets"}
 
 
 class Silent(Protocol):
-    """Accepts and says nothing."""
+    """Accepts connections, and sends nothing."""
 
     def connectionMade(self) -> None:
         self.factory.made.append(self)  # type: ignore[union-attr]
 
 
 class ScriptCase(ProcessCase):
-    """A service that waits for scripts, answers to `asked`, and keeps what else it gets."""
+    """A service for scripts to dial: it replies to `asked`, and keeps all other messages."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -120,7 +120,7 @@ class ScriptCase(ProcessCase):
         self.addCleanup(self.node.stopService)
 
     def heard(self, message: Any) -> None:
-        """A script said something."""
+        """Take in a message of a script."""
         if message.packets[1] == "asked":
             message.reply("answered")
         else:
@@ -136,7 +136,7 @@ class ScriptCase(ProcessCase):
         return self.fork(f"name = {name!r}\n{BEGIN}{text}{END}\n", str(port or self.port))
 
     def assert_ended_at_once(self, child: Child) -> None:
-        """What it had to do at exit took less than a second."""
+        """Assert that its exit took less than a second."""
         (took,) = re.findall(r"^exit took (.*)$", child.out.decode(), flags=re.M)
         self.assertLess(float(took), 1, str(child))
 

@@ -1,4 +1,4 @@
-"""The tutorial py2p's users know, as a script and typed at the prompt of an interpreter."""
+"""The tutorial that py2p's users know, as a script, and typed at the prompt of an interpreter."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def on_connect(conn):
 sock.connect('', 12345)
 """
 
-#: What the prompt alone shows, or an error that ends a script.
+#: Lines whose values only the prompt shows, and errors, which would end a script.
 AT_THE_PROMPT = """\
 mesh.default_protocol
 sock.register_handler(lambda msg: True)
@@ -115,7 +115,7 @@ class TutorialTests(ProcessCase):
         return node
 
     def heard(self, message: Any) -> None:
-        """Answer what the tutorial asks."""
+        """Answer the messages of the tutorial."""
         self.got.append(message.packets)
         match message.packets[1]:
             case "Did you get this?":
@@ -127,20 +127,20 @@ class TutorialTests(ProcessCase):
                 message.reply(b"test 2")
 
     def with_ports(self, text: str) -> str:
-        """A part of the tutorial with ports that are there."""
+        """A part of the tutorial, with the ports of the services in place of its own."""
         nodes = {"4567": self.peer, "12345": self.peer, "4568": self.other}
         ports = {port: str(node.addresses[0][1]) for port, node in nodes.items()} | {"4444": "0"}
-        # All in one go: a port that stands already can have another's digits in it, 44447 for one.
+        # All in one go: a new port can contain the digits of another, such as 44447.
         return re.sub(rf"\b({'|'.join(ports)})\b", lambda port: ports[port[0]], text)
 
     @property
     def answer(self) -> list[str]:
-        """What is printed of the answer to 'Did you get this?'."""
+        """The lines that print the answer to 'Did you get this?'."""
         whom = self.peer.id
         return [f"message(type=2, packets=[b'yes', b'I did'], sender={whom!r})", "[2, b'yes', b'I did']"]
 
     async def until_all_is_said(self) -> None:
-        """The replies of listeners and handlers have come."""
+        """Wait for the replies of listeners and handlers."""
         replies = [[2, "this is an example"], [2, b"success"], [2, b"success", 2]]
         await self.until(lambda: all(reply in self.got for reply in replies))
         self.assertEqual(
@@ -168,7 +168,7 @@ class TutorialTests(ProcessCase):
         await self.until_all_is_said()
         self.assertEqual(re.sub(r">>> |\.\.\. ", "", prompt.log).strip(), "")
         told = ["Protocol(subnet='mesh', encryption='SSL')", "once True", "always True", *self.answer]
-        # pyee gives a listener back to who registers it, and the prompt shows that.
+        # on() returns the listener, and the prompt shows it.
         echo = next(line for line in prompt.lines if line.startswith("<function call_always"))
         told.insert(1, echo)
         self.assertEqual(prompt.lines, told)

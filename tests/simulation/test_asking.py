@@ -1,4 +1,4 @@
-"""Receipts are never false and never held up, and a direct message comes once: whatever happens."""
+"""Receipts are true and come in time, and direct messages come once, in all schedules."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def play(name: str, seed: int, nodes: int = 0, seconds: float = SECONDS) -> Aski
 
 
 def asking(count: int, members: tuple[type[Member], ...] = (), seed: int = 1) -> World:
-    """A mesh of *count* that has had two seconds, the first members of other kinds."""
+    """A mesh of *count* members after two seconds; the first of them are of the kinds *members*."""
     Asker.book = Book()
     world = World(
         seed, count, latency=(0.01, 0.04), members=[*members, *[Asker] * (count - len(members))]
     ).start()
     Asker.book.adversaries = {member.origin for member in world.members if member.lies}
     honest = [member for member in world.members if not member.lies]
-    random_graph(world, honest, 4)  # whoever lies hangs on a network that is connected without it
+    random_graph(world, honest, 4)  # the network is connected without the adversaries
     for adversary in world.members[: len(members)]:
         for other in world.random.sample(honest, min(4, len(honest))):
             world.link(adversary, other)
@@ -54,7 +54,7 @@ def askers(world: World) -> list[Asker]:
 
 
 def unknown(asker: Asker, members: list[Asker]) -> set[tuple[int, int]]:
-    """Which of its messages are not known to be with which of *members*."""
+    """Pairs of a message of *asker* and a member that is not known to have it, by their numbers."""
     found = set()
     for sequence in asker.asked:
         holders = asker.node.replies.holders(sequence)
@@ -85,7 +85,7 @@ class TestPromises(SynchronousTestCase):
     def test_in_a_hundred_nodes(self) -> None:
         playing = play("asking-flapping", 7, nodes=at_length(100, 20), seconds=2.0)
         self.assertEqual(playing.world.violations, [])
-        # Nothing goes a long way round: it strays for so many hops, and then takes a way from the author.
+        # A message strays for at most DETOURS hops, and then goes a way from the author.
         self.assertLessEqual(playing.book.hops, DETOURS + playing.book.way + 1)
 
     def test_with_each_kind_of_adversary(self) -> None:
@@ -128,7 +128,7 @@ class TestCost(SynchronousTestCase):
         holders = author.node.replies.holders(author.node.outbox.head)
         assert holders is not None
         self.assertEqual((len(holders.delivered), len(holders.pending)), (count - 1, 0))
-        # A relay tells at once what it has itself, and what it gathers after that.
+        # A relay sends its own receipt at once, and those that it gathers after that.
         self.assertLessEqual(world.kinds["Receipts"], 2 * (count - 1) + 10)
 
     def test_many_cost_each_edge_a_frame_each_interval(self) -> None:
@@ -140,7 +140,7 @@ class TestCost(SynchronousTestCase):
             world.run_until(world.now + 0.01)
         intervals = 3.0 / world.config.receipt_delay
         self.assertLessEqual(world.kinds["Receipts"], 1.1 * 19 * intervals)
-        self.assertEqual(world.violations, [])  # Asker looks at each pair of frames
+        self.assertEqual(world.violations, [])  # Asker checks the time between two frames
 
     def test_a_direct_message_costs_its_way_and_back(self) -> None:
         world = asking(20)
@@ -155,7 +155,7 @@ class TestCost(SynchronousTestCase):
 
 
 class Liar(Asker):
-    """Says that it has taken what it has not."""
+    """Sends receipts for messages that it has not taken."""
 
     def _take(self, deliver: events.Deliver) -> None:
         if deliver.first:
@@ -165,7 +165,7 @@ class Liar(Asker):
 
 
 class Twice(Asker):
-    """Its application gets each direct message twice."""
+    """A member whose application gets each direct message twice."""
 
     def _take(self, deliver: events.Deliver) -> None:
         super()._take(deliver)
@@ -174,7 +174,7 @@ class Twice(Asker):
 
 
 class Early(Asker):
-    """Acknowledges what its application never gets."""
+    """Acknowledges direct messages that its application never gets."""
 
     def _take(self, deliver: events.Deliver) -> None:
         if deliver.first:
@@ -191,7 +191,7 @@ class Chatty(Asker):
 
 
 class Mute(Asker):
-    """Sends nothing that goes back."""
+    """Sends no receipts, acknowledgements or direct messages."""
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
         back = isinstance(frame, SignedRecord) and isinstance(frame.record, Direct | DirectAck)
@@ -200,10 +200,10 @@ class Mute(Asker):
 
 
 class TestJudge(SynchronousTestCase):
-    """What is broken on purpose is seen."""
+    """The checks see promises that are broken on purpose."""
 
     def broken(self, kind: type[Asker]) -> dict[str, int]:
-        """What is counted in a calm run with one member of *kind*, to which others write."""
+        """The broken promises of a calm run with one member of *kind*, to which others write."""
         schedule = replace(ASKING["asking-calm"], seconds=SECONDS)
         playing = Asking(schedule, 4, 8)
         world = playing.world = World(4, 8, latency=schedule.latency, members=[kind, *[Asker] * 7]).start()
@@ -238,4 +238,4 @@ class TestJudge(SynchronousTestCase):
         for asker in askers(world):
             asker.ask("x")
         world.run_until(world.now + 30)
-        self.assertEqual(world.violations, [])  # that nothing is known is not false
+        self.assertEqual(world.violations, [])  # an unknown receipt is not a false one

@@ -1,4 +1,4 @@
-"""Whatever some members say of the others, the mesh is as it was."""
+"""Adversaries send false things about members; the mesh keeps its promises."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from twisted_mesh.simulation.scenarios.stage import Stage
 
 
 class TestAttacks(SynchronousTestCase):
-    """Everything honest is delivered, rosters are right, and no table is larger than its limit."""
+    """All messages of honest members are delivered, rosters are right, and tables keep their limits."""
 
     def assert_nothing_comes_of(self, name: str, nodes: int) -> Stage:
         """Assert that every promise holds while some attack."""
@@ -75,7 +75,7 @@ class TestAttacks(SynchronousTestCase):
         stage = self.assert_nothing_comes_of("victim", 8)
         dials = sum(count for (host, _), count in stage.world.dials.items() if host == VICTIM)
         honest = len(stage.world.honest())
-        # Not even one node that dials for others makes more than this of itself.
+        # That is the limit for the dials of each node.
         most = stage.world.config.dial_burst + stage.world.config.dial_rate * stage.world.now
         self.assertLess(dials, honest * most)
 

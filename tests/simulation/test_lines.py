@@ -1,4 +1,4 @@
-"""What is said over slow lines arrives, once, and nothing is given up that is coming."""
+"""Messages over slow lines arrive once, and none is given up while it comes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.support.length import at_length
 from twisted_mesh.simulation.scenarios.lines import LINES
 
 SEEDS = at_length(range(1, 45), range(1, 7))
-IN_VAIN = 1.1  # bytes of batches for each that was missing, over all seeds (measured: 1.05)
+IN_VAIN = 1.1  # bytes of batches sent for each missing byte, over all seeds (measured: 1.05)
 
 
 class TestLines(SynchronousTestCase):

@@ -1,4 +1,4 @@
-"""What it costs to keep the promises: copies, announcements, time and bytes, each with its bound."""
+"""The costs of the promises, each with a bound: copies, announcements, time and bytes."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from twisted_mesh.simulation.world import World
 from twisted_mesh.wire.broadcast import Prune, SignedBatch
 
 MIB = 2**20
-WARM = 10  # batches of a sender, after which its tree stands
+WARM = 10  # batches of a sender, after which its tree is settled
 
 
 class Measured(World):
-    """A world that counts apart what comes once each sender's tree stands."""
+    """A world that counts separately the batches that are sent once their sender's tree is settled."""
 
     pushed = 0  # warm batches that went over links
     delivered = 0
@@ -76,7 +76,7 @@ def calm(
     rounds: int,
     seed: int = 1,
 ) -> Measured:
-    """A network nothing happens to.
+    """Play a network without faults.
 
     :param senders: "one", "random" members one at a time, or "all" at once.
     :param interval: seconds between two messages of one sender, on average.
@@ -101,7 +101,7 @@ CALM = (("one", 30, 0.2, 60), ("random", 14, 1.4, 21), ("all", 14, 0.5, 21))
 
 
 class TestCalm(SynchronousTestCase):
-    """Where nothing happens each message comes over each node's one fastest link."""
+    """Without faults each message reaches each node over its fastest link only."""
 
     def assert_cheap(self, jitter: float, redundancy: float) -> None:
         """Assert bounds for all kinds of senders."""
@@ -115,7 +115,7 @@ class TestCalm(SynchronousTestCase):
             self.assertLessEqual(world.slowest(), 1.2 * flooded.slowest(), senders)
 
     def test_trees_stand_though_each_frame_takes_its_own_time(self) -> None:
-        # With 10 ms of jitter a rule that prunes the slower copy prunes another link each time.
+        # With 10 ms of jitter, a rule that always prunes the slower copy would never come to rest.
         self.assert_cheap(0.01, 0.03)
 
     def test_trees_stand_on_even_links(self) -> None:
@@ -134,7 +134,7 @@ class TestCalm(SynchronousTestCase):
 
 
 class TestRepairing(SynchronousTestCase):
-    """What it takes to get what was missed."""
+    """The costs of getting messages that were missed."""
 
     def test_links_that_come_and_go_delay_little(self) -> None:
         schedule = Schedule(seconds=5.0, rate=8.0, cuts=5.0, latency=(0.01, 0.04))
@@ -146,7 +146,7 @@ class TestRepairing(SynchronousTestCase):
         schedule = Schedule(seconds=70.0, rate=3.0, partition=60.0)
         world = Play(schedule, 1, 14).run()
         self.assertEqual((world.violations, world.counts["gaps"]), ([], 0))
-        # Some of it waited as long as the halves were apart, and little longer.
+        # The last messages came soon after the halves were joined.
         self.assertGreater(max(world.latencies), 50.0)
         self.assertLess(max(world.latencies), 63.0)
 
@@ -186,7 +186,7 @@ class TestRepairing(SynchronousTestCase):
             for stream in newcomer.node.history
             for signed in stream.serve(1, stream.head, total * 2)
         )
-        # One delivery in five or more is the newcomer's own, behind all that it pulls.
+        # At least one delivery in five is the newcomer's, behind all messages that it pulls.
         slowest = quantile(sorted(world.latencies), 0.75)
         self.assertGreater(useful, 0.95 * total)
         return sent / useful, took * line / useful, slowest
@@ -213,7 +213,7 @@ def has_all_of(member: Member, author: Member) -> bool:
 
 
 class TestMemories(SynchronousTestCase):
-    """Nodes that hold for different times, that come new, and that are gone."""
+    """Nodes that hold messages for different times, that join, and that are gone."""
 
     def world(self, seed: int, configs: Sequence[MeshConfig]) -> World:
         """Twelve nodes with traffic of all for a minute, each with the next of *configs*."""
@@ -226,14 +226,14 @@ class TestMemories(SynchronousTestCase):
         return world
 
     def talk(self, world: World, seconds: float) -> None:
-        """Everyone who is up says something now and then."""
+        """Let members that are up publish five messages a second for so many *seconds*."""
         until = world.now + seconds
         while world.now < until:
             world.random.choice(world.alive()).publish("x" * 100)
             world.run_until(world.now + 0.2)
 
     def assert_no_storm(self, world: World, most: float) -> None:
-        """Assert that everything is well, with at most so many copies a delivery."""
+        """Assert that no promise is broken, with at most *most* copies for each delivery."""
         world.run_until(world.now + 45)
         check_at_rest(world)
         check_complete(world)
@@ -269,7 +269,7 @@ class TestMemories(SynchronousTestCase):
             self.talk(world, 10)
             joiner = self.join(world, neighbours)
             self.talk(world, 10)
-            # It was handed what is new, and holds what is old for others.
+            # It was delivered new messages, and holds old ones for others.
             held = sum(len(stream) for stream in joiner.node.history)
             self.assertGreater(held, sum(world.published.values()) * 0.9)
             self.assert_no_storm(world, 2.0)
@@ -304,7 +304,7 @@ class TestMemories(SynchronousTestCase):
             self.assertEqual(heads, {world.published[author.run]})
 
     def test_links_that_flap_swallow_no_push(self) -> None:
-        # A message that comes late would show here: it waits for the next comparison.
+        # A message that was not pushed would come late, at the next comparison.
         schedule = replace(SCHEDULES["flapping"], seconds=10.0)
         for seed in range(20, at_length(23, 21)):
             world = Play(schedule, seed, 15).run()

@@ -1,4 +1,4 @@
-"""The simulator's own plumbing of a society, and that its judge is able to find fault."""
+"""The parts of the simulator for membership, and its checks of it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from twisted_mesh.wire.signed import SignedRecord
 
 
 class Wordless(Member):
-    """Never says that it is there."""
+    """A member that never sends its record."""
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
         if isinstance(frame, membership.Roster):
@@ -38,7 +38,7 @@ class Wordless(Member):
 
 
 class Unlisting(Member):
-    """Tells nobody its roster."""
+    """A member that sends no roster."""
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
         if not isinstance(frame, membership.Roster):
@@ -54,10 +54,10 @@ def gathered(count: int, members: Sequence[type[Member]] = (), config: MeshConfi
 
 
 class TestJudge(SynchronousTestCase):
-    """What is broken on purpose is seen."""
+    """The checks see promises that are broken on purpose."""
 
     def counted(self, stage: Stage) -> set[str]:
-        """What kinds of promises are broken."""
+        """The kinds of promises that are broken in *stage*."""
         check_membership(stage.world)
         return {kind for kind in ("islands", "rosters", "downs", "limits") if stage.world.counts[kind]}
 
@@ -67,7 +67,7 @@ class TestJudge(SynchronousTestCase):
     def test_an_island(self) -> None:
         stage = gathered(8)
         stage.world.part(lambda member: member.number < 3)
-        stage.run(20.0)  # the links are lost, and nobody is given up
+        stage.run(20.0)  # long enough to lose links, too short to give members up
         self.assertEqual(self.counted(stage), {"islands"})
         self.assertEqual([len(group) for group in islands(stage.world.members)], [5, 3])
 
@@ -83,7 +83,7 @@ class TestJudge(SynchronousTestCase):
         stage = gathered(6, config=MeshConfig(presence_missed=100))
         gone = stage.world.members[3]
         for member in stage.world.members:
-            member.role = Role.GUEST  # who are guests when they come back accuse nobody
+            member.role = Role.GUEST  # guests accuse nobody
         stage.world.crash(gone)
         gone.since = -10_000.0
         self.assertEqual(self.counted(stage), {"rosters"})
@@ -109,10 +109,10 @@ class TestJudge(SynchronousTestCase):
 
 
 class TestPeers(SynchronousTestCase):
-    """What the shell does for configured peers, as the simulator has it."""
+    """The simulator dials configured peers as a service does."""
 
     def world(self, count: int, *peers: int) -> World:
-        """Members that are down, each of whom will know those *peers*."""
+        """Members that do not run yet, each of which has *peers* as its configured peers."""
         world = World(1, count, overlay=True)
         MembershipChecks(world)
         bootstrap(world, world.members, *(world.members[peer] for peer in peers))
@@ -141,7 +141,7 @@ class TestPeers(SynchronousTestCase):
         before = world.dials[contact.address]
         world.run_until(30.0 + world.config.peer_interval)
         apart = 29 - len(contact.table)
-        # One or the other is linked with it again by then.
+        # Some of them are linked with the contact again by then.
         self.assertGreater(world.dials[contact.address] - before, apart * 3 // 4)
 
     def test_who_was_linked_with_is_remembered_over_a_crash(self) -> None:
@@ -181,7 +181,7 @@ class TestPeers(SynchronousTestCase):
         self.assertEqual((len(failed), len(world.links)), (3, 0))
         self.assertGreater(
             failed[-1], world.config.connect_timeout - 1e-9
-        )  # where nobody is nobody answers
+        )  # nothing answers at that address
 
     def test_who_leaves_says_so(self) -> None:
         stage = gathered(6)

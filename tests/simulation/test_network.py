@@ -1,4 +1,4 @@
-"""Slow lines: what they take, in what order, and for how long."""
+"""Slow lines: the order and the time in which they carry frames."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TestLine(SynchronousTestCase):
         self.line.put(wire, size, lambda: self.through.append((self.world.now, name)))
 
     def run_for(self, seconds: float) -> list[tuple[float, str]]:
-        """What is through after so long."""
+        """Let so many *seconds* pass; return the frames that are through."""
         self.world.run_until(self.world.now + seconds)
         return self.through
 
@@ -46,7 +46,7 @@ class TestLine(SynchronousTestCase):
         flood, other = Wire(), Wire()
         for number in range(1000):
             self.put(flood, 10, f"f{number}")
-        self.run_for(10.05)  # a frame is on the line, and has to be over first
+        self.run_for(10.05)  # the frame on the line ends first
         self.put(other, 10, "a")
         self.put(other, 10, "b")
         names = [name for _, name in self.run_for(0.46)[100:]]
@@ -59,7 +59,7 @@ class TestLine(SynchronousTestCase):
         for _ in range(10):
             self.put(large, 60, "l")
         names = [name for _, name in self.run_for(6.0)]
-        # Within a frame of each, wherever it is looked at.
+        # At each moment they differ by one frame of each at most.
         self.assertLessEqual(abs(names.count("s") * 10 - names.count("l") * 60), 70)
 
     def test_what_was_on_a_lost_wire_takes_no_time(self) -> None:
@@ -68,7 +68,7 @@ class TestLine(SynchronousTestCase):
             self.put(lost, 100, "l")
         self.put(other, 100, "a")
         lost.lost = True
-        self.assertEqual(self.run_for(2.0), [(1.0, "l"), (2.0, "a")])  # one was on the line
+        self.assertEqual(self.run_for(2.0), [(1.0, "l"), (2.0, "a")])  # one of its frames was on the line
         self.put(other, 100, "b")
         self.assertEqual(self.run_for(1.0)[2:], [(3.0, "b")])
 
@@ -118,7 +118,7 @@ class TestLines(SynchronousTestCase):
 
 
 class TestShowing(SynchronousTestCase):
-    """What the far end hears of a frame that is not whole."""
+    """The far end is told of a frame that has come in part."""
 
     def setUp(self) -> None:
         self.wire = Wire()
@@ -156,7 +156,7 @@ class TestLinesOfMembers(SynchronousTestCase):
         self.world.run_until(2.0)
 
     def flood(self, member: Member) -> None:
-        """A minute's worth for the slow line."""
+        """Send what the slow line carries in a minute."""
         [number] = member.links
         for token in range(600):
             self.world.transmit(member, number, Ping(token), 1000)

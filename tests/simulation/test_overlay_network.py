@@ -1,8 +1,8 @@
-"""Many overlays together: a mesh of any size becomes one, stays one, and heals.
+"""Many overlays: nodes become one mesh of any size, stay one, and heal.
 
-The numbers are those of the defaults.  Each holds for every seed that is run, but that of dials at rest, a
-mean: one seed in twelve is above it.  Most nodes are guests, which say nothing of themselves: this is
-about the overlay, and not about the roster.
+The bounds hold with the default limits, for every seed that is run; that of dials at rest is a
+mean, which one seed in twelve exceeds.  Most nodes are guests, which send no records: these tests are
+about the overlay and not about the roster.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ def seeds(few: int, many: int) -> range:
 
 
 def alive(stage: Stage) -> list[Member]:
-    """The nodes that are there."""
+    """The nodes that run."""
     return [member for member in stage.world.members if member.core is not None]
 
 
 def dialled(stage: Stage) -> int:
-    """How often anybody dialled so far."""
+    """The number of dials so far."""
     return stage.world.dials.total()
 
 
 class OverlayCase(SynchronousTestCase):
-    """What is asked of a whole network."""
+    """Builds networks, and checks their links."""
 
     def gathered(
         self,
@@ -67,11 +67,11 @@ class OverlayCase(SynchronousTestCase):
         stage.gather(within)
         stage.run(within + 2)
         for member in stage.world.members:
-            member.caller = None  # from now on the overlay is alone
+            member.caller = None  # from now on only the overlay dials
         return stage
 
     def assert_one(self, stage: Stage) -> None:
-        """Assert that all nodes that are there hang together."""
+        """Assert that all nodes that run are connected."""
         self.assertEqual(len(islands(alive(stage))), 1, stage.world.seed)
 
     def degrees(self, stage: Stage) -> list[int]:
@@ -89,16 +89,16 @@ class TestGathering(OverlayCase):
     """Nodes that all know the same one."""
 
     def gather(self, nodes: int, seeds: range, within: float, machines: int = 0) -> None:
-        # They are at rest then: a node dials once in some minutes.
+        # At rest a node dials once in some minutes.
         dials = [self.gather_once(nodes, seed, within, machines) for seed in seeds]
         self.assertLess(mean(dials), 1.5 * nodes, dials)
 
     def gather_once(self, nodes: int, seed: int, within: float, machines: int) -> int:
-        """Gather, and come to rest; how often anybody dialled in the minute after that."""
+        """Gather the nodes until they rest; return the number of dials in the minute after that."""
         stage = self.gathered(seed, nodes, within, machines=machines)
         self.assert_one(stage)
         stage.run(7)
-        # Two of a hundred are still handing on what came last.
+        # Some nodes still pass newcomers on to others.
         self.assert_degrees(stage, 2, 12)
         self.assertLessEqual(self.degrees(stage)[-4], 8, seed)
         stage.run(30 - stage.world.now)
@@ -136,7 +136,7 @@ class TestGathering(OverlayCase):
                 self.assertEqual(self.degrees(stage), [nodes - 1] * nodes, seed)
                 dials = dialled(stage)
                 stage.run(40)
-                self.assertEqual(dialled(stage), dials)  # what is complete is left alone
+                self.assertEqual(dialled(stage), dials)  # a full mesh is left alone
 
     def test_nodes_that_nobody_can_dial_are_part_of_it(self) -> None:
         for seed in seeds(1, 10):
@@ -149,7 +149,7 @@ class TestGathering(OverlayCase):
             self.assertGreaterEqual(min(hidden), 2, seed)
 
     def test_a_mesh_that_wants_more_links_than_it_has_places_for_comes_to_rest(self) -> None:
-        # Four of five can only dial: the others are never rid of what they have too many.
+        # Four of five can only dial, so the others always have too many neighbours.
         nodes = at_length(60, 30)
         stage = self.gathered(1, nodes, 1, hidden=0.8)
         stage.run(120 - stage.world.now)
@@ -193,9 +193,9 @@ class TestLosses(OverlayCase):
             self.assertEqual(len(alive(stage)), 40, seed)
 
     def test_an_island_that_is_remembered_is_found_again(self) -> None:
-        # The one node all others hang on is lost; what they were told of each other is not.
-        # Guests would be told of nobody: three that are each other's neighbours have places for no more,
-        # and stay apart.
+        # The node that connects all others is lost; the others know of each other.
+        # Guests would not: three guests that are each other's neighbours have no place for more,
+        # and stay an island.
         for seed in seeds(2, 50):
             stage = self.gathered(seed, 12, 0.001, members=12, config=MeshConfig(active_view=2))
             stage.run(28)

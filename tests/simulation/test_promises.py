@@ -1,4 +1,4 @@
-"""Whatever happens to a network, its promises hold; and a broken one does not go unseen."""
+"""The promises hold in all schedules, and the checks see promises that are broken on purpose."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class Hasty(ManyRuns):
 
 
 class TestAdversaries(SynchronousTestCase):
-    """Whoever lies, everyone honest has everything the honest sent."""
+    """With adversaries, all honest members get all messages of honest members."""
 
     def test_each_kind_of_adversary_alone(self) -> None:
         for kind in RELAY_ADVERSARIES:
@@ -121,7 +121,7 @@ class TestAdversaries(SynchronousTestCase):
             world.run_until(1.0)
             for round_ in range(at_length(40, 16)):
                 world.random.choice(world.members).publish("x" * world.random.randrange(200))
-                if round_ % 8 == 7:  # honest links come and go, so that much has to be pulled
+                if round_ % 8 == 7:  # honest links come and go, so that messages are pulled
                     link = world.random.choice([one for one in world.links.values() if not lies(one.ends)])
                     world.cut(link.number)
                     world.at(world.now + 1.0, partial(world.link, *link.ends))
@@ -168,12 +168,12 @@ class TestAdversaries(SynchronousTestCase):
 
 
 def lies(ends: tuple[Member, Member]) -> bool:
-    """Whether one of two members does."""
+    """Whether one of two members is an adversary."""
     return any(member.lies for member in ends)
 
 
 class Swallower(Member):
-    """Its application is not handed every tenth delivery."""
+    """A member whose application does not get every tenth delivery."""
 
     handed = 0
 
@@ -184,7 +184,7 @@ class Swallower(Member):
 
 
 class Doubler(Member):
-    """Its application is handed every tenth delivery twice."""
+    """A member whose application gets every tenth delivery twice."""
 
     handed = 0
 
@@ -196,7 +196,7 @@ class Doubler(Member):
 
 
 class Unheard(Member):
-    """Its application is handed nothing."""
+    """A member whose application gets nothing."""
 
     def _take(self, deliver: events.Deliver) -> None:
         pass
@@ -211,7 +211,7 @@ class Unasking(Member):
 
 
 class Unannouncing(Member):
-    """A node that announces nothing, and answers."""
+    """A node that sends no announcements, but answers."""
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
         if not isinstance(frame, Have) or frame.answer:
@@ -229,19 +229,19 @@ class Forgetful(Member):
 
 
 class TestJudge(SynchronousTestCase):
-    """The simulator is able to fail: what is broken on purpose is seen."""
+    """The checks see promises that are broken on purpose."""
 
     def broken(self, name: str, kind: type[Member]) -> set[str]:
-        """What kinds of promises were broken in a run where every member is of *kind*."""
+        """The kinds of promises that are broken in a run in which all members are of *kind*."""
         playing = Play(brief(name, SECONDS), 1, 12)
-        # What each author had sent is told by its record, which would heal much.
+        # Records tell the last message of each author, which would heal much: let none be sent.
         config = MeshConfig(presence_settle=1e6, presence_interval=3000.0)
         playing.world = World(1, 12, config, latency=playing.schedule.latency, members=[kind] * 12).start()
         world = playing.run()
         return {promise for promise in COUNTED[2:] if world.counts[promise]}
 
     def of_member(self, kind: type[Member]) -> World:
-        """A calm world in which one member's application is not told the truth."""
+        """A world without faults, in which the application of one member is told the wrong things."""
         world = World(1, 6, members=[kind]).start()
         random_graph(world, world.members, 3)
         world.run_until(1.0)
@@ -298,7 +298,7 @@ class TestJudge(SynchronousTestCase):
         assert stream is not None
         [third] = stream.serve(3, 3, 1)
         [link] = reader.links
-        # The first two are still under way, and so is what the reader asks for.
+        # The first two messages are still under way, and so is the reader's WANT.
         reader.handle(events.Received(link, (third,)))
         check_at_rest(world)
         self.assertEqual((world.counts["stalls"], world.counts["missed"]), (1, 1))

@@ -1,4 +1,4 @@
-"""A mesh forms by itself from one address, and heals by itself from whatever happens to it."""
+"""A mesh forms by itself from one address, and heals by itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from twisted_mesh.simulation.scenarios.stage import Stage
 
 
 class TestScenes(SynchronousTestCase):
-    """Every promise holds in each; fewer nodes than the command line's, and what happens is the same."""
+    """Every promise holds in each scene, with fewer nodes than on the command line."""
 
     def assert_kept(self, name: str, nodes: int, seeds: range) -> list[Stage]:
         """Assert that every promise holds in each run of a scene."""
@@ -34,7 +34,7 @@ class TestScenes(SynchronousTestCase):
     def test_a_partition_of_ten_minutes_heals_with_all_that_was_said(self) -> None:
         for stage in self.assert_kept("parted", at_length(16, 8), range(1, 2)):
             self.assertEqual(stage.world.counts["gaps"], 0)
-            self.assertGreater(max(stage.world.latencies), 300.0)  # what waited for the other half
+            self.assertGreater(max(stage.world.latencies), 300.0)  # messages that waited for the other half
 
     def test_a_partition_longer_than_the_rosters_memory_heals_likewise(self) -> None:
         [stage] = self.assert_kept("parted-day", at_length(16, 6), range(1, 2))

@@ -1,4 +1,4 @@
-"""Links that nothing comes over any more, and members that stand still: silence tells each end."""
+"""Each end of a link ends it after a time of silence."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class TestSilence(SynchronousTestCase):
         return [bool(member.table) for member in (self.anna, self.bert)]
 
     def ended(self) -> list[str]:
-        """Why links ended."""
+        """The lines of the trace that say why links ended."""
         return [line for line in self.lines if " link " in line]
 
     def test_an_idle_link_lives_by_ping_and_pong(self) -> None:
@@ -71,7 +71,7 @@ class TestSilence(SynchronousTestCase):
         self.assertEqual(self.linked(), [False, False])
 
     def test_that_it_stood_still_itself_is_nobodys_silence(self) -> None:
-        # Both do: each finds all its timers late, and ends nothing.
+        # Both members stand still: each finds all its timers late, and ends no link.
         for _ in range(3):
             self.world.stall(self.anna, 40.0)
             self.world.stall(self.bert, 40.0)

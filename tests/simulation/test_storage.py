@@ -1,4 +1,4 @@
-"""Nodes that store what they have: over crashes, and absences shorter and longer than the store keeps."""
+"""Nodes with stores: crashes, and absences shorter and longer than the store's retention."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from twisted_mesh.simulation.storage import SimStore
 from twisted_mesh.simulation.world import World
 from twisted_mesh.wire.broadcast import SignedBatch
 
-SHORT = MeshConfig(history_seconds=10.0)  # of what is in memory
+SHORT = MeshConfig(history_seconds=10.0)  # memory holds messages for 10 s only
 
 
 class TestAbsence(SynchronousTestCase):
     """An author, a relay with a store, and a node behind it that is away for two minutes."""
 
     def away(self, keeps: float, *, remembers: bool = True) -> tuple[World, Member, Member]:
-        """What the relay keeps, in seconds; the world at rest, the author, and who is back."""
+        """The world at rest, the author, and the node that is back; the relay *keeps* so many seconds."""
         world = World(1, 3, SHORT).start()
         author, relay, away = world.members
         relay.store = SimStore(seconds=keeps)
@@ -72,10 +72,10 @@ class TestAbsence(SynchronousTestCase):
 
 
 class TestCrash(SynchronousTestCase):
-    """Between a message and the flush that stores it, and the other way round."""
+    """Crashes before and after the flush that stores a message."""
 
     def crashed(self, at: float) -> tuple[World, Member, Member, int]:
-        """A node that goes down so long after a message was sent to it; what it stored by then."""
+        """Crash a node *at* seconds after the first message, and start it; return its stored mark, too."""
         world = World(1, 2, latency=(0.01, 0.0)).start()
         author, node = world.members
         node.store = SimStore()
@@ -98,12 +98,12 @@ class TestCrash(SynchronousTestCase):
             world, author, node, stored = self.crashed(0.005 * step)
             marks.add(stored)
             check_at_rest(world)
-            check_complete(world)  # each delivery was held against the stored mark, too
+            check_complete(world)  # the judge also compared each delivery with the stored mark
             self.assertEqual((world.violations, node.delivered[author.run]), ([], 20), step)
         self.assertGreater(len(marks), 5)
 
     def test_what_was_told_as_the_base_and_never_came_may_be_delivered_after_it(self) -> None:
-        # Its author's record names less, and no other is remembered: the base may have been a lie.
+        # The author's record names less than the base, so the base may have been false.
         world = World(1, 3).start()
         author, other, node = world.members
         world.link(author, other)
@@ -124,7 +124,7 @@ class TestCrash(SynchronousTestCase):
 
     def test_what_is_not_delivered_again_is_seen_by_the_judge(self) -> None:
         class Unreadable(SimStore):
-            """Has what was stored, and gives nothing of it back."""
+            """A store that reads nothing of what it stored."""
 
             def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[SignedBatch]:
                 return iter(())

@@ -1,4 +1,4 @@
-"""Services whose history outlives them."""
+"""Services with a history file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from twisted_mesh.runtime import running_node
 from twisted_mesh.service import MeshService
 from twisted_mesh.wire.bodies import unpack_entries
 
-#: How long a consumer stands still; its memory holds what came in five of them.
+#: Seconds for which a consumer stands still; memory holds the messages of five seconds.
 SECONDS = at_length(60, 20)
 STOPPED = {"queue_limit": 50, "queue_bytes": 20_000, "history_bytes": 200_000}
 
@@ -46,7 +46,7 @@ class HistoryCase(MeshCase):
         return service
 
     def crashed(self, name: str, copy: str) -> None:
-        """What a crash at this moment would leave of the history of *name*, as that of *copy*."""
+        """Copy the files of *name* as a crash at this moment would leave them, as those of *copy*."""
         for path in Path(self.path).glob(f"{name}.*"):
             if not path.name.endswith("lock"):
                 shutil.copy(path, path.with_name(copy + path.name.removeprefix(name)))
@@ -138,7 +138,7 @@ class TestRestart(HistoryCase):
         again = self.keeping("copy", limits={"queue_limit": 100})
 
         def listener(message: Message) -> None:
-            if message.packets[1] == 1500:  # in the middle of a turn, and of the backlog
+            if message.packets[1] == 1500:  # in the middle of a turn and of the backlog
                 late, run = batch(author, 3001, 3001), self.parts_of(again)
                 run.driver.node.history.add(late, self.network.clock.seconds())
                 deliver = Deliver(0, author.origin, 1, 3001, 1000, 9, unpack_entries(late.body))
@@ -149,7 +149,7 @@ class TestRestart(HistoryCase):
         again.startService()
         self.network.pump()
         whisper = self.got(again).index("psst")
-        self.assertLess(whisper, 1600)  # it is in no order
+        self.assertLess(whisper, 1600)  # direct messages have no order
         self.assertEqual([number for number in self.got(again) if number != "psst"], list(range(1, 3002)))
 
     def test_a_backlog_is_left_where_it_is_when_the_service_stops_first(self) -> None:
@@ -213,7 +213,7 @@ class TestRestart(HistoryCase):
         self.assertEqual(self.got(newcomer), [])
 
     def test_its_next_run_is_above_those_it_stored_though_its_epochs_and_the_time_are_lost(self) -> None:
-        self.network.advance(86_400)  # of no node yet: it has nothing to do all day
+        self.network.advance(86_400)  # before there is a node
         a = self.node()
         b = self.started(limits={"flush_interval": 10.0})
         self.link((b, a))
@@ -266,7 +266,7 @@ class TestRestart(HistoryCase):
 
 
 class TestStoppedConsumer(HistoryCase):
-    """A consumer that stops for long under full load holds up nobody, and misses what is told."""
+    """A consumer that stands still under load delays nobody, and is told of what it misses."""
 
     def load(self, seconds: int) -> None:
         """A hundred messages a second."""
@@ -306,7 +306,7 @@ class TestStoppedConsumer(HistoryCase):
         self.load(1)
         got = self.taken_since()
         (gap,) = self.happened(self.b, "gap")
-        lost = range(gap.first - 1, gap.last)  # what was sent first has the number 1
+        lost = range(gap.first - 1, gap.last)  # the first message has the number 1
         self.assertGreater(len(lost), 1000)
         self.assertEqual(sorted([*got, *lost]), list(range(100, self.said)))
         self.assertEqual(got, sorted(got))
@@ -319,7 +319,7 @@ class TestStoppedConsumer(HistoryCase):
         self.assertEqual(self.got(again), list(range(100, self.said)))
 
     def with_a_backlog(self) -> int:
-        """A node that was killed with five messages no consumer has taken; its number."""
+        """Kill a node with five messages that no consumer has taken; return its number."""
         a, b = self.node(), self.started()
         self.link((b, a))
         queue = b.messages()
@@ -372,7 +372,7 @@ class TestStoppedConsumer(HistoryCase):
 
 
 class TestUnreadable(HistoryCase):
-    """A file that cannot be read for a while: what is in it comes later, and nothing of it is lost."""
+    """A file that cannot be read for a while: its messages come later, and none is lost."""
 
     def break_reads(self, service: MeshService, times: int) -> Failing:
         """Let the next reads of its file fail."""
@@ -396,7 +396,7 @@ class TestUnreadable(HistoryCase):
         failing = self.break_reads(b, 2)
         got: list[int] = []
         Deferred.fromCoroutine(consume(queue, got))
-        for number in range(100, 140):  # whatever comes meanwhile
+        for number in range(100, 140):  # messages that come meanwhile
             self.send(a, number, after=0.1)
         self.assertEqual((got, failing.reads), ([*range(5)], 1))
         self.network.advance(5)
@@ -448,7 +448,7 @@ class TestUnreadable(HistoryCase):
 
 
 class TestDamaged(HistoryCase):
-    """A file that is damaged under a node: what is whole is handed on, the rest is a gap that says so."""
+    """A file that is damaged while a node runs: whole batches are delivered, the rest is told as a gap."""
 
     def behind(self) -> tuple[MeshService, MessageQueue]:
         """A node, and a consumer there that has a hundred messages to read in the file."""
@@ -462,7 +462,7 @@ class TestDamaged(HistoryCase):
         return b, queue
 
     def damage(self, firsts: tuple[int, ...]) -> None:
-        """Let the batches with these first numbers be other than they were."""
+        """Damage the batches with these first numbers."""
         with closing(sqlite3.connect(Path(self.path) / "node.history")) as other:
             other.executemany(
                 "UPDATE batch SET checksum = 0 WHERE first = ?", [(first,) for first in firsts]
@@ -487,7 +487,7 @@ class TestDamaged(HistoryCase):
         self.assertEqual(again.footprint()["unstored_streams"], 0)  # it can be written
 
     def check_told(self, service: MeshService) -> None:
-        """What was damaged is told as that, and once."""
+        """Assert that the damaged messages are told as damaged, and once."""
         gaps = [(gap.first, gap.last, gap.reason) for gap in self.happened(service, "gap")]
         why = "they are damaged in the history file of this node"
         self.assertEqual(gaps, [(30, 31, why), (60, 60, why)])
@@ -506,7 +506,7 @@ class TestDamaged(HistoryCase):
 
 
 class TestStopped(HistoryCase):
-    """A consumer that is behind when its service stops: what is in the file stays there for the next."""
+    """A consumer that is behind when its service stops: the file keeps its messages for the next start."""
 
     LIMITS: ClassVar = {"queue_limit": 5, "history_bytes": 20_000}
 
@@ -564,7 +564,7 @@ class TestStopped(HistoryCase):
 
 
 class TestHoles(HistoryCase):
-    """What lies below a hole that was given up is in the file for who has not taken it."""
+    """The file keeps messages below a hole that was given up for consumers that have not taken them."""
 
     LIMITS: ClassVar = {"queue_limit": 5, "gap_patience": 5, "compare_interval": 100, "history_seconds": 10}
 
@@ -586,7 +586,7 @@ class TestHoles(HistoryCase):
         self.assertEqual(got, [*range(1, 21), *range(41, 51)])
         self.assertEqual(len(self.happened(b, "gap")), 1)
         self.stored()
-        self.assertEqual(b.footprint()["stored_batches"], 10)  # nobody has a use for the rest any more
+        self.assertEqual(b.footprint()["stored_batches"], 10)  # all consumers have taken the rest
 
     def test_it_is_handed_on_after_a_restart(self) -> None:
         b, queue = self.holed()
@@ -596,14 +596,14 @@ class TestHoles(HistoryCase):
         again = self.started(limits=self.LIMITS)
         self.network.advance(1)
         self.assertEqual(self.got(again), [*range(11, 21), *range(41, 51)])
-        # It is not known any more why they did not come.
+        # The reason of the gap is not stored.
         self.assertEqual([(gap.first, gap.last) for gap in self.happened(again, "gap")], [(21, 40)])
         self.stored()
         self.assertEqual(again.footprint()["stored_batches"], 10)
 
 
 class Failing:
-    """A connection to a file on a disk that fails so many *times*; :ivar reads: were tried."""
+    """A connection whose first reads, so many *times*, fail; :ivar reads: the number of reads."""
 
     def __init__(self, connection: Any, times: int) -> None:
         self._connection = connection
@@ -611,12 +611,12 @@ class Failing:
         self.reads = 0
 
     def close(self) -> None:
-        """Close it, as far as that goes."""
+        """Close it, and fail all the same."""
         self._connection.close()
         raise sqlite3.OperationalError("disk I/O error")
 
     def execute(self, *arguments: Any) -> Any:
-        """Read."""
+        """Read, or fail."""
         self.reads += 1
         if self.reads <= self._times:
             raise sqlite3.OperationalError("disk I/O error")
@@ -624,7 +624,7 @@ class Failing:
 
 
 class TestFailedStop(HistoryCase):
-    """Something fails while a service stops: all else is closed, the file let go, and the failure told."""
+    """If a part fails while a service stops, the other parts are closed, and the failure is told."""
 
     def failing(self, b: MeshService, what: str) -> None:
         """Let a part of *b* fail at the end of what it does when *b* stops."""
@@ -659,7 +659,7 @@ class TestFailedStop(HistoryCase):
     def test_what_is_taken_while_the_last_flush_is_written_has_nothing_called_later(self) -> None:
         b = self.started()
         queue = self.queue_of_three(b)
-        self.parts_of(b)._progress.stop()  # as when the service stops, right before that flush
+        self.parts_of(b)._progress.stop()  # as the service does right before its last flush
         before = len(self.network.clock.getDelayedCalls())
         queue.take()
         self.assertEqual(len(self.network.clock.getDelayedCalls()), before)
@@ -680,7 +680,7 @@ class TestFailedStop(HistoryCase):
         failing = self.patch(running_node, "AddressBook", lambda *_: 1 // 0)
         self.assertRaises(ZeroDivisionError, b.startService)
         failing.restore()
-        failing = self.patch(running_node, "Backlog", lambda *_: 1 // 0)  # when all else is there
+        failing = self.patch(running_node, "Backlog", lambda *_: 1 // 0)  # when all other parts are made
         self.assertRaises(ZeroDivisionError, b.startService)
         failing.restore()
         self.stop(self.started())

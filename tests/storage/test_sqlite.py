@@ -1,4 +1,4 @@
-"""The store: what was flushed is there, and goes by the rules."""
+"""The store: it has what was flushed, and gives it up by its rules."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class StoreCase(SynchronousTestCase):
         self.addCleanup(self.close)
 
     def open(self, **options: object) -> SqliteStore:
-        """The store, opened anew."""
+        """Close the store, and open it again."""
         self.close()
         store = open_store(self.path, **{"wall_ms": lambda: self.now, **options})
         self._stores.append(store)
@@ -118,7 +118,7 @@ class TestFlushing(StoreCase):
         store.flush(flush_of(batch_of(ANNA, 20), marks=[marks_of(ANNA, 20, low=20, taken=20)]))
         self.assertEqual(self.held(store), [20])
         store.flush(flush_of(batch_of(ANNA, 21, 3), marks=[marks_of(ANNA, 23, low=20, taken=23)]))
-        # As far as it lies below: a batch that goes on above is held.
+        # A batch that reaches above the low is held.
         store.flush(flush_of(marks=[marks_of(ANNA, 23, low=22, taken=23)]))
         self.assertEqual(self.held(store), [21])
         store = self.open()
@@ -133,7 +133,7 @@ class TestFlushing(StoreCase):
         store.flush(flush_of(*(batch_of(ANNA, first, 2) for first in (1, 3, 5))))
         store.flush(flush_of(batch_of(ANNA, 20), marks=[marks_of(ANNA, 20, low=20, taken=2)]))
         self.assertEqual(self.held(store), [3, 5, 20])
-        # Of two holes, too, and with nothing stored behind the second.
+        # The same below two holes, with nothing stored behind the second.
         store.flush(flush_of(marks=[marks_of(ANNA, 30, low=31, taken=2)]))
         store = self.open()
         self.assertEqual(list(store.restored.marks), [marks_of(ANNA, 30, low=31, taken=2)])
@@ -187,7 +187,7 @@ class TestFlushing(StoreCase):
         error = self.assertRaises(StoreError, store.flush, flush_of())
         self.assertIn("is closed", str(error))
         with logged() as texts:
-            for read in (begun, store.read(ANNA, 1, 2, 2**40)):  # nothing would mean that nothing is stored
+            for read in (begun, store.read(ANNA, 1, 2, 2**40)):  # empty would mean: nothing is stored
                 self.assertIn("is closed", str(self.assertRaises(StoreError, next, read)))
             self.assertIsNone(store.first_since(ANNA, 9))
         self.assertEqual(texts, [])
@@ -197,7 +197,7 @@ class TestClosedStreams(StoreCase):
     def test_only_the_head_of_a_closed_stream_is_kept(self) -> None:
         store = self.open()
         store.flush(flush_of(batch_of(ANNA, 1), batch_of(BERT, 1)))
-        # What came before it was closed may still be on its way here.
+        # A batch from before the close may come with it.
         store.flush(flush_of(batch_of(ANNA, 2), marks=[], closed=[(ANNA, 2)]))
         self.assertEqual((self.held(store), self.held(store, BERT)), ([], [1]))
         self.assertEqual(store.footprint()["stored_bytes"], size_of(batch_of(BERT, 1)))
@@ -244,7 +244,7 @@ class TestClosedStreams(StoreCase):
         store = self.open(closed_limit=4)
         for run in runs[:4]:
             store.flush(flush_of(closed=[(run, run[1])]))
-        # One that is closed once more is the newest.
+        # A run that is closed again counts as the newest.
         store.flush(flush_of(closed=[(runs[0], 100), (runs[4], 4)]))
         expected = [(runs[2], 2), (runs[3], 3), (runs[0], 100), (runs[4], 4)]
         self.assertEqual(self.open(closed_limit=4).restored.closed, expected)
@@ -285,7 +285,7 @@ class TestReading(StoreCase):
             self.assertEqual(list(store.read(ANNA, 6, 61, 700)), self.served(batches[2:31], 700))
 
     def served(self, batches: list[SignedBatch], most: int) -> list[SignedBatch]:
-        """One, and more up to *most* bytes."""
+        """The first of *batches*, and as many more as fit into *most* bytes."""
         sizes = count(1)
         fits = (number for number in sizes if sum(one.size for one in batches[:number]) > most)
         return batches[: max(1, next(fits) - 1)]
@@ -327,7 +327,7 @@ class TestReading(StoreCase):
 
 class TestReadingWhileWriting(StoreCase):
     def test_a_reader_never_sees_half_a_flush(self) -> None:
-        """What is read between any two statements of a flush is what was there before it."""
+        """Between two statements of a flush, a reader sees the contents from before the flush."""
         store = self.open(bytes_limit=20_000)
         seen: list[tuple[str, object]] = []
 
@@ -338,12 +338,12 @@ class TestReadingWhileWriting(StoreCase):
         store.flush(flush_of(*(batch_of(ANNA, first) for first in range(1, 70))))
         before = view()
         store._writer.set_trace_callback(lambda statement: seen.append((statement[:6], view())))
-        # More than there is room for, so that much is given up as well.
+        # There is not room for all, so the flush gives up much as well.
         batches = [batch_of(run, first) for first in range(70, 100) for run in (ANNA, BERT)]
         store.flush(flush_of(*batches, marks=[marks_of(ANNA, 99), marks_of(BERT, 99, low=70)]))
         store._writer.set_trace_callback(None)
         statements = [statement for statement, _ in seen]
-        within = seen[: statements.index("COMMIT") + 1]  # each is told before it is carried out
+        within = seen[: statements.index("COMMIT") + 1]  # called before each statement
         self.assertLessEqual({"BEGIN ", "INSERT", "DELETE", "REPLAC", "COMMIT"}, {one for one, _ in within})
         self.assertEqual([one for one, saw in within if saw != before], [])
         self.assertNotEqual(view(), before)
@@ -400,7 +400,7 @@ class TestRetention(StoreCase):
     def fill(
         self, store: SqliteStore, model: Model, steps: list[tuple[StreamId, int]], taken: int = 0
     ) -> None:
-        """Flush one by one a batch of each (run, size), and hold *store* to *model*."""
+        """Flush a batch of each (run, size), and compare *store* with *model* after each flush."""
         for number, (run, size) in enumerate(steps):
             head = model.streams[run].marks.head + 1 if run in model.streams else 1
             marks = [marks_of(run, head, low=model.streams[run].low if run in model.streams else 1)]
@@ -414,7 +414,7 @@ class TestRetention(StoreCase):
         other = (ANNA[0], ANNA[1] + 1)
         store, model = self.open(bytes_limit=100_000), Model(bytes_limit=100_000)
         random = Random(5)
-        # Anna has two runs, of which one is much larger, and Bert what would fit eight times.
+        # Anna has two runs, one much larger; Bert's batches would fit eight times.
         self.fill(store, model, [(BERT, 1000)] * 8)
         steps = [(random.choice((ANNA, ANNA, ANNA, other)), random.randrange(2000)) for _ in range(150)]
         self.fill(store, model, steps)
@@ -446,7 +446,7 @@ class TestRetention(StoreCase):
             store.flush(flush_of(batch_of(ANNA, first), batch_of(ANNA, first + 1)))
             held.append(len(self.held(store)))
         self.assertEqual(held, [158, 156, 154, 152, 150])
-        # Below the sixteenth none is given up any more; what is above the limit goes whatever it is.
+        # Below 15/16 of the limit no batch is given up; above the limit all that is too much goes at once.
         store.flush(flush_of(*(batch_of(ANNA, first) for first in range(1170, 1180))))
         self.assertEqual(len(self.held(store)), 160)
         store.flush(flush_of(*(batch_of(ANNA, first) for first in range(1180, 1280))))
@@ -488,7 +488,7 @@ class TestRetention(StoreCase):
         store = self.open(seconds_limit=10)
         self.now = NOW + 13_000
         self.assertEqual(sorted(store.flush(flush_of()).lows), [(ANNA, 4), (BERT, 2)])
-        # What comes with a flush may be too old already.
+        # A flushed batch can be too old already.
         flushed = store.flush(flush_of(batch_of(BERT, 2), at=NOW))
         self.assertEqual(list(flushed.lows), [(BERT, 3)])
         self.now = NOW + 60_000

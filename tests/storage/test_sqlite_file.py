@@ -1,4 +1,4 @@
-"""The file of the history: what it survives, and what is refused."""
+"""The history file: faults that it survives, and files that are refused."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ NOBODY = 65534
 
 
 class FileCase(StoreCase):
-    """What the tests of the file share."""
+    """The common parts of the tests of the file."""
 
     def assert_refused(self, text: str, by_nobody: bool = False, **options: object) -> None:
-        """Opening fails with *text*, names the file, and leaves all as it was."""
+        """Assert that opening fails with *text*, names the file, and changes no file."""
         before = self.files()
         with nobody() if by_nobody else nullcontext():
             error = self.assertRaises(StoreError, self.open, **options)
@@ -61,7 +61,7 @@ class FileCase(StoreCase):
         self.assertEqual(self.files(), before)
 
     def files(self) -> dict[str, bytes | None]:
-        """What lies in the folder."""
+        """The names and contents of the files in the folder."""
         return {path.name: path.read_bytes() if path.is_file() else None for path in self.folder.iterdir()}
 
     def fill(self, number: int = 60) -> list[Flush]:
@@ -94,7 +94,7 @@ class FileCase(StoreCase):
         patch.restore()
 
     def check(self, store: SqliteStore) -> None:
-        """SQLite has nothing to complain of."""
+        """Assert that SQLite finds no damage."""
         self.assertEqual(store._writer.execute("PRAGMA integrity_check").fetchall(), [("ok",)])
 
 
@@ -341,7 +341,7 @@ class TestTwoStores(FileCase):
         for path in (self.path, link, f"{self.folder}/../{self.folder.name}/history"):
             error = self.assertRaises(StoreError, open_store, path)
             self.assertIn(f"{self.path} is in use by another node: give each a file of its own", str(error))
-        # The one that has it is not troubled by the attempt, nor by what it closed.
+        # The attempt has no effect on the store that has the file.
         store.flush(flush_of(batch_of(ANNA, 1)))
         self.assertEqual(self.held(store), [1])
         self.close()
@@ -354,7 +354,7 @@ class TestTwoStores(FileCase):
         def late(descriptor: int, how: int) -> None:
             if not removed:
                 removed.append(True)
-                lock.unlink()  # as the one that had it does just now
+                lock.unlink()  # as another node does that stops just now
             flock(descriptor, how)
 
         self.patch(fcntl, "flock", late)
@@ -378,15 +378,15 @@ class TestTwoStores(FileCase):
 
 
 class TestCrashes(FileCase):
-    """The files as a crash at any moment leaves them: opened, they hold the flushes up to one."""
+    """A crash leaves files that hold all flushes up to some flush."""
 
     def images(
         self, random: Random, before: list[bytes], after: list[bytes]
     ) -> Iterator[tuple[bytes, bytes]]:
-        """What a process that dies within a flush leaves: the file and its log.
+        """Pairs of a file and its log, as a process that dies within a flush can leave them.
 
-        First the log is written from its beginning or where it ended, in order; when it is long enough
-        it is copied into the file, again in order.
+        SQLite first writes the log, in order, from its beginning or its end; when it is long enough,
+        SQLite copies it into the file, again in order.
         """
         for _ in range(3):
             cut = random.randrange(len(after[1]) + 1)
@@ -428,7 +428,7 @@ class TestCrashes(FileCase):
         self.assertGreater(copied, 3)
 
     def reopened(self, image: tuple[bytes, bytes] | list[bytes], allowed: list[Contents]) -> None:
-        """What a node finds that starts after the crash."""
+        """Open *image* as after the crash, and assert that its contents are *allowed*."""
         path = self.folder / "image"
         path.write_bytes(image[0])
         Path(f"{path}-wal").write_bytes(image[1])
@@ -438,7 +438,7 @@ class TestCrashes(FileCase):
             store.flush(flush_of(batch_of((b"z" * 32, 1), 1)))
 
     def test_a_crash_while_the_file_is_made(self) -> None:
-        """It is empty, or an empty history."""
+        """The file is empty, or an empty history."""
         images: list[dict[str, bytes | None]] = []
         with self.traced(lambda *_: images.append(self.files())):
             self.open()
@@ -468,7 +468,7 @@ class TestForks(FileCase):
             self.assertIn("is closed", str(self.assertRaises(StoreError, use)))
         self.assertIsNone(store.first_since(ANNA, 1))
         self.close()
-        self.assertTrue(Path(f"{self.path}-lock").exists())  # whoever holds it removes it
+        self.assertTrue(Path(f"{self.path}-lock").exists())  # the process that holds it removes it
         self.assertEqual(self.held(self.open()), [1])
 
 
@@ -489,7 +489,7 @@ class TestDamage(FileCase):
         self.path.write_bytes(b"")
         Path(f"{self.path}-wal").write_bytes(log)
         self.assert_refused("is damaged (empty, but its log is not): put a copy of it back, or delete it")
-        # Deleted as it was told to be, there is nothing left of it.
+        # If the user deletes it as told, nothing is left of it.
         self.path.unlink()
         store = self.open()
         self.assertEqual(contents(store), Model().contents())
@@ -515,7 +515,7 @@ class TestDamage(FileCase):
             with closing(sqlite3.connect(self.path)) as other:
                 other.execute("PRAGMA ignore_check_constraints = ON")
                 other.execute("PRAGMA writable_schema = ON")
-                # SQLite would not store some of it either.
+                # SQLite would refuse some of these values, too.
                 other.execute("UPDATE sqlite_master SET sql = replace(sql, 'NOT NULL', '')")
                 other.commit()
             with closing(sqlite3.connect(self.path)) as other:
@@ -631,7 +631,7 @@ class TestDamage(FileCase):
             lost.append(300 - len(read))
             self.assertEqual(len(texts), min(lost[-1], 1))
             self.close()
-        # But for the few pages that say where the others are.
+        # Only a few pages say where the others are.
         self.assertGreater(sum(number <= 4 for number in lost), 0.9 * len(content) / 4096)
 
     def test_a_damaged_page_of_keys_costs_the_batches_it_names_and_no_others(self) -> None:
@@ -698,7 +698,7 @@ class TestDamage(FileCase):
         pieces, failures = self.read_all(1, 519)
         self.assert_lost(pieces, 1, 519, 100, 356)
         self.assertLess(failures, 30)
-        # That no key follows is no damage.
+        # The end of the keys is no damage.
         self.lose_rows(*range(357, 520))
         self.assertEqual(self.read_all(350, 1000)[0], [Missing(350, 1000, True)])
 
@@ -717,9 +717,9 @@ class TestDamage(FileCase):
         self.assertLess(len(lost), 500)
 
     def assert_lost(self, pieces: list[BatchOrMissing], first: int, last: int, low: int, high: int) -> None:
-        """Of *first* to *last* all is read but *low* to *high*.
+        """Assert that all of *first* to *last* is read but *low* to *high*.
 
-        And maybe what is before it: the sqlite3 module takes a step on before it gives out a row.
+        The batch before may be lost, too: the sqlite3 module reads ahead by a row.
         """
         [gap] = [piece for piece in pieces if isinstance(piece, Missing)]
         self.assertIn(gap, (Missing(low, high, True), Missing(max(first, low - 1), high, True)))
@@ -738,12 +738,12 @@ class TestDamage(FileCase):
             first = high + 1
 
     def make(self, number: int) -> None:
-        """Make a history with so many small batches of Anna's, and close it."""
+        """Make a history with *number* small batches of Anna's, and close it."""
         self.open().flush(flush_of(*(batch_of(ANNA, first, size=8) for first in range(1, number + 1))))
         self.close()
 
     def lose_rows(self, *firsts: int) -> None:
-        """Have the index name no row for the batches that begin with *firsts*."""
+        """Let the index name no rows for the batches that begin with *firsts*."""
         content = bytearray(self.path.read_bytes())
         for first in firsts:
             # The header of an index cell, for a stream of the number 1, and the key and the row's number.
@@ -754,7 +754,7 @@ class TestDamage(FileCase):
         self.path.write_bytes(content)
 
     def read_all(self, first: int, last: int) -> tuple[list[BatchOrMissing], int]:
-        """What is read of Anna's, and how often something could not be; it fails where that has no end."""
+        """Read *first* to *last* of Anna's; return the pieces and the number of errors."""
         errors: list[Exception] = []
 
         def failed(error: Exception) -> None:
@@ -765,7 +765,7 @@ class TestDamage(FileCase):
             return list(Reader(database, failed).read(ANNA, first, last, 2**40)), len(errors)
 
     def pieces(self, store: SqliteStore, most: int) -> list[tuple[int, int, SignedBatch | None]]:
-        """All of Anna's, read *most* bytes at a time: from where to where, None for damaged ones."""
+        """All of Anna's, read *most* bytes at a time: (first, last, batch), None for a damaged batch."""
         pieces: list[tuple[int, int, SignedBatch | None]] = []
         while not pieces or pieces[-1][1] < 300:
             for piece in store.read(ANNA, pieces[-1][1] + 1 if pieces else 1, 300, most):
@@ -788,7 +788,7 @@ class TestDamage(FileCase):
         self.assertEqual(self.held(store), [1])
 
     def test_bytes_overwritten_anywhere(self) -> None:
-        """It is refused, or what can be read of it is what was stored; and nothing worse comes of it."""
+        """The file is refused, or all batches that can be read are as they were stored."""
         flushes = self.fill(200)
         content = self.path.read_bytes()
         stored = {
@@ -798,10 +798,10 @@ class TestDamage(FileCase):
         }
         seeds = range(at_length(3000, 30))
         outcomes = {self.overwritten(Random(seed), content, stored) for seed in seeds}
-        self.assertEqual(outcomes, {"refused", "not flushed", "flushed"})  # each was tried
+        self.assertEqual(outcomes, {"refused", "not flushed", "flushed"})  # each outcome occurred
 
     def overwritten(self, random: Random, content: bytes, stored: set[tuple[bytes, int, bytes]]) -> str:
-        """What becomes of a history with some bytes of chance in it."""
+        """Overwrite some bytes at random, use the history, and return what happened."""
         length = random.choice((1, 8, 500, 5000))
         at = random.randrange(100, len(content) - length)
         self.path.write_bytes(content[:at] + random.randbytes(length) + content[at + length :])
@@ -857,7 +857,7 @@ class TestFullDisks(FileCase):
         self.assertEqual(self.held(store), [1, 2])
 
     def test_a_disk_that_is_full_at_any_byte(self) -> None:
-        """A flush is stored or not, at once and after a restart; then the disk has room again."""
+        """A flush is stored whole or not at all; with room again the next one succeeds."""
         self.patch(sqlite_file, "_WAL_PAGES", 25)
         random = Random(4)
         limits = {"bytes_limit": 60_000}
@@ -901,7 +901,7 @@ def full_key_pages(content: bytes) -> list[int]:
 
 @contextmanager
 def room(size: int) -> Iterator[None]:
-    """No file may grow beyond *size* bytes while this lasts, for root as well."""
+    """Let no file grow beyond *size* bytes meanwhile, for root as well."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -912,7 +912,7 @@ def room(size: int) -> Iterator[None]:
 
 @contextmanager
 def nobody() -> Iterator[None]:
-    """Permissions bind while this lasts, for root as well."""
+    """Let permissions count meanwhile, for root as well."""
     user = os.geteuid()
     if user == 0:
         os.seteuid(NOBODY)

@@ -1,4 +1,4 @@
-"""Any store will do: the writer and the node ask for nothing that is not in the interface."""
+"""The writer and the node work with any store: they use only its interface."""
 
 from __future__ import annotations
 
