@@ -27,8 +27,7 @@ class MeshConfig:
     #: From the connection to the first frame behind PROOF (guess; py2p waits for ever).  That frame, the
     #: frontier, may take up to thirty times as long over a slow line.
     handshake_timeout: float = 10.0
-    #: Accepted connections whose peer has not proven its key; if there are more, the oldest is closed
-    #: (guess).
+    #: Accepted connections whose peer has proven nothing; if there are more, the oldest is closed (guess).
     handshakes_limit: int = 512
     #: Links in all; one more is refused (guess; every reactor but select's can hold far more).
     links_limit: int = 1024
@@ -40,16 +39,14 @@ class MeshConfig:
     close_timeout: float = 2.0
     #: If no byte came over a link for this long, it is sent a PING (docs/protocol.rst).
     ping_after: float = 5.0
-    #: If no byte came over a link for this long, and its transport accepted none, it is dead
-    #: (docs/protocol.rst).
+    #: If no byte came over a link for this long, and none was accepted, it is dead (docs/protocol.rst).
     dead_after: float = 15.0
     #: If this node's reactor is late by more than this, that time counts against no peer (Lifeguard).
     stall_grace: float = 1.0
     #: If two nodes dial each other at once, the newer link wins only if the older was silent for this long
     #: (docs/protocol.rst).
     crossing_silence: float = 5.0
-    #: Bytes that may wait for a link's transport; further messages are announced, and the peer pulls them
-    #: (docs/protocol.rst).
+    #: Bytes that may wait for a link's transport; further messages are only announced (docs/protocol.rst).
     link_queue_bytes: int = 4 * MIB
     #: Bytes given to a transport in one write (guess).
     write_bytes: int = 256 * 1024
@@ -123,8 +120,7 @@ class MeshConfig:
     #: (docs/protocol.rst).
     member_memory: float = 86_400.0
     ephemeral_memory: float = 60.0
-    #: Authors on the roster; for one more, the longest gone is forgotten; if none is gone, the new one
-    #: waits (guess).
+    #: Authors on the roster; for one more, the longest gone is forgotten, or the new one waits (guess).
     members_limit: int = 4096
     #: Unknown authors that a link may bring, in a row and in a minute on average; records and batches of
     #: further authors wait (guess).
@@ -175,11 +171,11 @@ class MeshConfig:
     direct_window: int = 1024
     #: Bytes of direct messages to all nodes without an acknowledgement; one more is refused (guess).
     direct_bytes: int = 8 * MIB
-    #: Nodes remembered that sent direct messages here, each with its newest run, so that no message is
-    #: delivered twice: one that is neither on the roster nor a neighbour is forgotten; if there is none,
-    #: the new one is not taken.  So it is above ``members_limit`` and ``links_limit`` together; half a KiB
-    #: each (measured).  Also nodes that were sent some: for one more, a node for which nothing waits is
-    #: forgotten; if there is none, the message is refused.
+    #: Nodes remembered that sent direct messages here, so that no message is delivered twice: half a KiB
+    #: each (measured).  For one more, a node that is neither on the roster nor a neighbour is forgotten; if
+    #: there is none, the message is not taken.  So the limit is above ``members_limit`` and ``links_limit``
+    #: together.  Also the nodes that were sent direct messages: for one more, a node for which nothing
+    #: waits is forgotten; if there is none, the message is refused.
     direct_senders: int = 16_384
 
     # Sending.
@@ -202,13 +198,11 @@ class MeshConfig:
     #: ... and after this long if messages are on their way to fill it: by default other nodes hold messages
     #: no longer than that, ``history_seconds`` (docs/protocol.rst).
     gap_longest: float = 600.0
-    #: Bytes of batches that wait behind holes, of all streams; a batch without room is pulled again later
-    #: (guess).
+    #: Bytes of batches that wait behind holes, of all streams; further ones are pulled again later (guess).
     waiting_bytes: int = 16 * MIB
     #: Streams with their full state; if there are more, only the head of the longest idle is kept (guess).
     open_streams: int = 16_384
-    #: Heads of closed streams that are kept; if there are more, the oldest is forgotten
-    #: (docs/protocol.rst).
+    #: Heads of closed streams kept; if there are more, the oldest is forgotten (docs/protocol.rst).
     closed_streams: int = 2**18
     #: Messages that wait in one ``messages()``; further ones are read from the history later (10,000 was
     #: too few for a burst of short lines while a terminal was busy: measured).
@@ -235,8 +229,7 @@ class MeshConfig:
     history_seconds: float = 600.0
 
     # Storing, if there is a history file.
-    #: From a change to the flush that stores it (guess); after a crash, messages of this time are delivered
-    #: again.
+    #: From a change to the flush that stores it; a crash lets messages of this time come again (guess).
     flush_interval: float = 0.05
     #: If the history cannot be written or read, from one attempt to the next (guess).
     store_retry: float = 5.0
@@ -270,15 +263,16 @@ class MeshConfig:
             may_be_none = field.name == "batch_delay" and value == 0
             if type(value) not in number or not (may_be_none or 0 < value < float("inf")):
                 raise LocalError(f"{field.name} must be a positive {field.type}, not {value!r}")
-        if self.ping_after >= self.dead_after:
-            raise LocalError("ping_after must be below dead_after")
-        if self.gap_patience > self.gap_longest:
-            raise LocalError("gap_longest must be at least gap_patience")
-        if self.redial_factor < 1:
-            raise LocalError("redial_factor must be 1 or more")
-        if self.redial_initial > self.redial_longest:
-            raise LocalError("redial_initial must be at most redial_longest")
-        if self.unsent_bytes < 2 * MIB:
-            raise LocalError("unsent_bytes must be at least 2 MiB, or the largest message never fits")
-        if self.batch_bytes > MIB:
-            raise LocalError("batch_bytes must be at most 1 MiB, the largest frame body")
+        for is_right, rule in (
+            (self.ping_after < self.dead_after, "ping_after must be below dead_after"),
+            (self.gap_patience <= self.gap_longest, "gap_longest must be at least gap_patience"),
+            (self.redial_factor >= 1, "redial_factor must be 1 or more"),
+            (self.redial_initial <= self.redial_longest, "redial_initial must be at most redial_longest"),
+            (
+                self.unsent_bytes >= 2 * MIB,
+                "unsent_bytes must be at least 2 MiB, for the largest message",
+            ),
+            (self.batch_bytes <= MIB, "batch_bytes must be at most 1 MiB, the largest frame body"),
+        ):
+            if not is_right:
+                raise LocalError(rule)

@@ -116,7 +116,6 @@ class Lookup:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether a name is being looked up."""
         return self._waiting is not None
 
     @property
@@ -125,11 +124,9 @@ class Lookup:
         return sum(address not in self._tried for found in self._found.values() for address in found)
 
     def tried(self, address: str) -> None:
-        """Note that the attempt has tried *address*."""
         self._tried.add(address)
 
     def stop(self) -> None:
-        """Cancel the look-up."""
         if self._waiting is not None:
             self._waiting.cancel()
 

@@ -79,16 +79,15 @@ class WaitingDeferreds(Generic[T]):
         return waiting
 
     def happened(self, result: T) -> None:
-        """Fire all Deferreds that wait now."""
         for deferred in self._all():
             deferred.callback(result)
 
     def failed(self, failure: Failure) -> None:
-        """Fail all Deferreds that wait now."""
         for deferred in self._all():
             deferred.errback(failure)
 
     def _all(self) -> Iterator[Deferred[T]]:
+        """All Deferreds that wait now, each taken off first."""
         waiting, self._waiting = self._waiting, {}
         for deferred in list(waiting):
             if deferred in waiting:  # else a callback before has cancelled it

@@ -31,7 +31,6 @@ from twisted_mesh.links.cooldown import CoolDown
 from twisted_mesh.links.log import LinkLog
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.links.tls import abort_unfinished
-from twisted_mesh.wire import codec
 from twisted_mesh.wire.membership import Purpose
 
 _OVERLAY: Final = frozenset({Purpose.NEIGHBOUR, Purpose.URGENT})  # purposes of the overlay's own dials
@@ -92,6 +91,7 @@ class Connections:
         self.config = core.config
         self.cooldown = cooldown
         self.log = log
+        self.handle, self.sending = core.handle, log.sending
         self._core = core
         self._wall_clock = wall_clock
         self._nonces = Nonces(os.urandom(NONCE_BYTES))
@@ -208,15 +208,6 @@ class Connections:
                 events.LinkOpened(link.number, peer, link.outgoing, link.said_settled, purpose, host)
             )
 
-    def received(self, link: MeshProtocol, frames: list[codec.Frame]) -> None:
-        self._core.handle(events.Received(link.number, frames))
-
-    def arriving(self, arriving: events.Arriving) -> None:
-        self._core.handle(arriving)
-
-    def resumed(self, link: MeshProtocol) -> None:
-        self._core.handle(events.Resumed(link.number))
-
     def wants_flush(self, link: MeshProtocol) -> None:
         self._to_flush[link.number] = link
         self._core.wants_turn()
@@ -233,9 +224,6 @@ class Connections:
             self._core.handle(events.LinkClosed(link.number))
             if not self._links:
                 self._none_left.happened(None)
-
-    def sending(self, type: int, packets: tuple[object, ...], size: int) -> None:
-        self.log.sending(type, packets, size)
 
     def _has_room(self, link: MeshProtocol) -> bool:
         """Whether *link* has room, now that its peer has proven its key; if not, close it."""

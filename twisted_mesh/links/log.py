@@ -51,7 +51,6 @@ class LinkLog:
         self._note(2, "exchange with {id} {link}", id=node_id.decode(), link=link)
 
     def member(self, member: Member) -> None:
-        """A member is new or has changed."""
         text = "member {who} {state}" if member.label is None else "member {who} {label!r} {state}"
         state = f"{'has' if member.state == 'left' else 'is'} {member.state}"
         self._note(1, text, who=member.id.decode(), label=member.label, state=state)

@@ -50,7 +50,6 @@ class _Target:
         return exchanged_with or self._node_id
 
     def found(self, link: MeshProtocol) -> None:
-        """Note that *link* leads to the address."""
         self.is_self = False
         if link.is_exchange:
             self._exchange = link
@@ -58,7 +57,6 @@ class _Target:
             self._node_id, self._exchange = link.id, None
 
     def stop(self) -> None:
-        """Stop dialling."""
         if self.retry is not None:
             self.retry.cancel()
         if self.attempt is not None:
@@ -124,7 +122,6 @@ class PersistentPeers:
                 self._again(target)
 
     def stop(self) -> None:
-        """Stop dialling."""
         targets, self._targets = self._targets, {}
         for target in targets.values():
             target.stop()

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from twisted_mesh import flags
 from twisted_mesh.addressing.addresses import show
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.events import Arriving
+from twisted_mesh.core.events import Arriving, Event, Received, Resumed
 from twisted_mesh.core.handshake import Handshake, Peer, Side
 from twisted_mesh.core.link_machine import Left, LinkMachine, Phase
 from twisted_mesh.errors import NO_FAULT, Reason, RemoteError
@@ -55,14 +55,8 @@ class LinkHost(Interface):
     def proven(self, link: MeshProtocol, peer: Peer) -> None:
         """The peer has proven its key."""
 
-    def received(self, link: MeshProtocol, frames: list[codec.Frame]) -> None:
-        """A proven peer has sent *frames*."""
-
-    def arriving(self, arriving: Arriving) -> None:
-        """A frame of a proven peer has been coming in for long, and is not complete yet."""
-
-    def resumed(self, link: MeshProtocol) -> None:
-        """The transport of *link* has paused, and accepts bytes again."""
+    def handle(self, event: Event) -> None:
+        """Let the core handle *event*."""
 
     def wants_flush(self, link: MeshProtocol) -> None:
         """Call *link*.flush() at the end of this turn of the reactor."""
@@ -196,7 +190,6 @@ class MeshProtocol(Protocol):
             self._host.wants_flush(self)
 
     def flush(self) -> None:
-        """Write the frames that the transport accepts."""
         self._queue.flush()
 
     @property
@@ -298,13 +291,13 @@ class MeshProtocol(Protocol):
             for event in self._machine.receive(data, self.read_bytes, now):
                 match event:
                     case list():
-                        self._host.received(self, event)
+                        self._host.handle(Received(self.number, event))
                     case bytes():
                         self._write_now(event)
                     case Peer():
                         self._host.proven(self, event)
                     case Arriving():
-                        self._host.arriving(event)
+                        self._host.handle(event)
                     case Left():
                         # The application's handlers of the frames before it may have taken long.
                         self._machine.put_off(self._now - now)
@@ -339,7 +332,7 @@ class MeshProtocol(Protocol):
     def _on_resumed(self) -> None:
         # The system accepted all bytes that had piled up, so the far end reads.  A write alone would prove
         # nothing: for an unplugged peer, the system's buffers accept small messages for hours.
-        self._host.resumed(self)
+        self._host.handle(Resumed(self.number))
         self._host.wants_flush(self)
 
     def _write_now(self, data: bytes) -> None:
@@ -375,7 +368,6 @@ class MeshProtocol(Protocol):
         self._set_timer()
 
     def _set_timer(self) -> None:
-        """Set the timer to the deadline of the machine."""
         deadline = self._machine.deadline
         if deadline != self._timer_deadline:
             self._timer_deadline = deadline

@@ -71,7 +71,6 @@ class Rejoin:
             self._next = self.redial.clock.callLater(self.config.isolated_after, self._try_next)
 
     def unlinked(self, unlinked: Unlinked) -> None:
-        """A link has left the routing table."""
         if not unlinked.count:
             self.isolated()
 
@@ -87,7 +86,6 @@ class Rejoin:
             self.book.note(link.id, where)
 
     def stop(self) -> None:
-        """Stop trying."""
         self._stopped = True
         self._cancel_next()
         if self._attempt is not None:

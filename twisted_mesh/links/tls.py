@@ -50,7 +50,6 @@ class Tls:
         return _Acceptor(self._options, False, acceptor, clock=self._clock)
 
     def client(self, endpoint: IStreamClientEndpoint) -> IStreamClientEndpoint:
-        """*endpoint* with TLS."""
         return _Client(self._creator, endpoint, self._clock)
 
 

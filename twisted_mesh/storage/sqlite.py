@@ -20,15 +20,7 @@ from twisted_mesh.core.history.storage import BatchOrMissing, Flush, Flushed, St
 from twisted_mesh.errors import StoreError
 from twisted_mesh.storage.catalogue import Catalogue
 from twisted_mesh.storage.reader import Reader
-from twisted_mesh.storage.sqlite_file import (
-    TROUBLE,
-    explain,
-    number,
-    numbers,
-    open_history,
-    resolved,
-    transaction,
-)
+from twisted_mesh.storage.sqlite_file import TROUBLE, explain, number, numbers, open_history, transaction
 
 #: Pages of 4 KiB given back to the file system after a flush, if a quarter of the file is free (guess).
 _GIVE_BACK_PAGES: Final = 1024
@@ -59,10 +51,10 @@ class SqliteStore:
         :param wall_ms: milliseconds since 1970; it is also called in the thread that flushes.
         :raises StoreError: it cannot be used; the text says why, and what to do about it.
         """
-        self.name = resolved(path)
         self._wall_ms = wall_ms
         self._limits = limits
-        self._opened = open_history(self.name, owner)
+        self._opened = open_history(path, owner)
+        self.name = self._opened.path
         self._writer, self._reader = self._opened.writer, self._opened.reader
         self._batches = Reader(self._reader, self._cannot_read)
         self._closed = self._has_logged = False
@@ -78,7 +70,6 @@ class SqliteStore:
         self._size = catalogue.size()
 
     def flush(self, flush: Flush) -> Flushed:
-        """As :meth:`Store.flush`."""
         if self._closed:
             raise self._is_closed()
         # A catalogue is wrong once its transaction has failed: the next flush makes a new one.
@@ -116,22 +107,18 @@ class SqliteStore:
             return None
 
     def is_overdue(self) -> bool:
-        """As :meth:`Store.is_overdue`."""
         catalogue = self._catalogue
         return catalogue is not None and catalogue.is_overdue(self._wall_ms())
 
     def footprint(self) -> dict[str, int]:
-        """As :meth:`Store.footprint`."""
         return self._size._asdict()
 
     def close(self) -> None:
-        """As :meth:`Store.close`."""
         if not self._closed:
             self._closed = True
             self._opened.close()
 
     def close_in_fork(self) -> None:
-        """As :meth:`Store.close_in_fork`."""
         self._closed = True
         self._opened.close_in_fork()
 

@@ -83,8 +83,12 @@ class Lock:
 
 
 class Opened(NamedTuple):
-    """A history in use: a connection that writes, one that reads meanwhile, and the lock."""
+    """A history in use: a connection that writes, one that reads meanwhile, and the lock.
 
+    :ivar path: absolute, without links.
+    """
+
+    path: str
     writer: sqlite3.Connection
     reader: sqlite3.Connection
     lock: Lock
@@ -107,27 +111,19 @@ class Opened(NamedTuple):
             end.callback(self.reader.close)
 
 
-def resolved(path: str | os.PathLike[str]) -> str:
-    """*path*, absolute and without links.
+def open_history(named: str | os.PathLike[str], owner: StoreOwner) -> Opened:
+    """Open the history that the user *named*, or make it.
 
-    :raises StoreError: it is a link to a file that is not there.  Whoever made it, as in a folder for all,
-        would choose which file is made.
-    """
-    if os.path.islink(path) and not os.path.exists(path):
-        raise StoreError(
-            f"history {os.path.abspath(path)} is a link to a file that is not there: "
-            f"name that file itself, or remove the link"
-        )
-    return os.path.realpath(path)
-
-
-def open_history(path: str, owner: StoreOwner) -> Opened:
-    """Open the history at *path*, or make it.
-
-    :param path: absolute, without links.
     :param owner: a file of a version that named no node becomes this node's.
     :raises StoreError: it cannot be used; the text says why, and what to do about it.
     """
+    # In a folder for all users, the user who made the link would choose which file this node makes.
+    if os.path.islink(named) and not os.path.exists(named):
+        raise StoreError(
+            f"history {os.path.abspath(named)} is a link to a file that is not there: "
+            f"name that file itself, or remove the link"
+        )
+    path = os.path.realpath(named)
     if not os.path.isdir(os.path.dirname(path)):
         raise StoreError(f"history {path}: there is no such folder: make it first")
     with contextlib.ExitStack() as undo:
@@ -145,7 +141,7 @@ def open_history(path: str, owner: StoreOwner) -> Opened:
         except TROUBLE as error:
             raise explain(path, error) from error
         undo.pop_all()
-    return Opened(writer, reader, lock)
+    return Opened(path, writer, reader, lock)
 
 
 def explain(path: str, error: Exception) -> StoreError:

@@ -45,7 +45,7 @@ def pack_entry(type_: int, packets: Sequence[object], *, asks: bool = False) -> 
     """
     for packet in packets:
         if type(packet) not in _SCALARS:
-            _Walk().message(packets)
+            _Walk().values(packets)
             break
     try:
         packed = _encode([USER_ENTRY | ASKS if asks else USER_ENTRY, type_, *packets])
@@ -134,12 +134,8 @@ class _Walk:
         self._bytes = 0  # the least that the packets take packed
         self._around: set[int] = set()  # ids of the containers around the present one
 
-    def message(self, packets: Sequence[object]) -> None:
-        """Check the packets of one message; the errors are those of :func:`pack_entry`."""
-        self._values(packets, 0)
-        self._check_size()
-
-    def _values(self, values: Collection[object], depth: int) -> None:
+    def values(self, values: Collection[object], depth: int = 0) -> None:
+        """Check *values*; the errors are those of :func:`pack_entry`."""
         self._bytes += len(values)
         self._check_size()
         for value in values:
@@ -148,6 +144,7 @@ class _Walk:
                 self._bytes += len(value)  # type: ignore[arg-type]
             elif kind not in _SCALARS:
                 self._container(kind, value, depth)
+        self._check_size()
 
     def _container(self, kind: type, value: Any, depth: int) -> None:
         if kind is not list and kind is not dict and kind is not tuple:
@@ -162,7 +159,7 @@ class _Walk:
         self._around.add(id(value))
         if kind is dict:
             self._keys(value)
-        self._values(value.values() if kind is dict else value, depth + 1)
+        self.values(value.values() if kind is dict else value, depth + 1)
         self._around.discard(id(value))
 
     def _keys(self, keys: Collection[object]) -> None:
@@ -173,7 +170,7 @@ class _Walk:
                 f"a dict may have {MAX_NUMBER_KEYS} numbers as keys, since they could all collide; "
                 "str and bytes cannot"
             )
-        self._values(keys, 0)
+        self.values(keys)
 
     def _check_size(self) -> None:
         # A list in many places of a packet is packed in each, so a small packet can be of any size packed.

@@ -128,7 +128,6 @@ class Batch(msgspec.Struct, array_like=True, frozen=True):
 
     @property
     def last(self) -> int:
-        """The sequence of its last message."""
         return self.first + self.count - 1
 
 
@@ -178,7 +177,6 @@ class SignedBatch(FrameBase, frozen=True, dict=True):
         return len(self.array) + len(self.body)
 
     def relayed(self) -> SignedBatch:
-        """The same batch, one hop further."""
         hops = min(self.hops + 1, MAX_HOPS)
         return SignedBatch(self.batch, self.signature, self.array, self.body, hops)
 

@@ -27,6 +27,8 @@ MAX_INTERVAL: Final = 3_600_000  # ms between two records of a member: 20,000 me
 
 Host = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_HOST)]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+TagKey = Annotated[str, msgspec.Meta(max_length=MAX_TAG_KEY)]
+TagValue = Annotated[str, msgspec.Meta(max_length=MAX_TAG_VALUE)]
 Walk = Annotated[int, msgspec.Meta(ge=0, le=MAX_WALK)]
 
 
@@ -92,13 +94,7 @@ class Presence(msgspec.Struct, array_like=True, frozen=True):
     address: tuple[Host, Port] | None
     role: Number
     label: Annotated[str, msgspec.Meta(max_length=MAX_LABEL)] | None
-    tags: Annotated[
-        dict[
-            Annotated[str, msgspec.Meta(max_length=MAX_TAG_KEY)],
-            Annotated[str, msgspec.Meta(max_length=MAX_TAG_VALUE)],
-        ],
-        msgspec.Meta(max_length=MAX_TAGS),
-    ]
+    tags: Annotated[dict[TagKey, TagValue], msgspec.Meta(max_length=MAX_TAGS)]
     retention: Number
     interval: Annotated[int, msgspec.Meta(ge=1, le=MAX_INTERVAL)]
     flags: Number

@@ -53,7 +53,6 @@ class SignedReceipt(msgspec.Struct, array_like=True, frozen=True):
     tries: Tries = 0
 
     def relayed(self) -> SignedReceipt:
-        """The same receipt, one hop further."""
         return SignedReceipt(self.signature, self.array, min(self.hops + 1, 255), self.tries)
 
 

@@ -26,5 +26,4 @@ class SignedRecord(FrameBase, frozen=True):
     hops: int = 0
 
     def relayed(self) -> SignedRecord:
-        """The same record, one hop further."""
         return SignedRecord(self.record, self.signature, self.array, min(self.hops + 1, MAX_HOPS))
