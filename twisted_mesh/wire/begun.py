@@ -13,7 +13,8 @@ import msgspec
 from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT
 from twisted_mesh.wire.fields import MAX_NUMBER, Kind
 
-#: At most: the frame's header, signature, the array's length, its own header, origin, three numbers.
+#: Bytes up to the third number at most: the frame's header, the signature, the array's length; then in the
+#: array its header, the origin and three numbers.
 HEAD_BYTES: Final = 2 + 64 + 1 + 3 + 34 + 3 * 9
 _ARRAY: Final = 2 + 64 + 1
 _WIDTHS: Final = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}  # of MessagePack's unsigned numbers

@@ -1,7 +1,7 @@
 """The codec: bytes to frames and back, and the text that is signed.
 
-Contract: a payload is ``u8 kind | u8 hops | [64-byte signature, signed kinds] | msgpack array``; of a BATCH
-the length of the array, one byte, precedes the array, and the body follows it.
+Contract: a payload is ``u8 kind | u8 hops | [64-byte signature, signed kinds] | msgpack array``.  In a
+BATCH, one byte before the array is the length of the array, and the body follows the array.
 :func:`decode` and :func:`encode` are inverse for every :data:`Frame` that can be sent.  If a kind is
 unknown, the frame becomes :class:`Unknown`; fields behind the known ones are ignored; any other fault
 raises :class:`~twisted_mesh.errors.RemoteError`.  A signed frame keeps the array as it came, since its
@@ -72,8 +72,8 @@ def decode(payload: bytes) -> Frame:
 def _signed_batch(payload: bytes) -> SignedBatch:
     if len(payload) < _BATCH_ARRAY:
         raise ValueError("it ends before its array")
-    # All nodes must agree on a batch: if one relays what the next refuses, that closes an honest link.  In
-    # long unknown fields they would not, since the depth that can be unpacked depends on the call stack.
+    # The array is short, since all nodes must agree on a batch: if one relays what the next refuses, that
+    # closes an honest link.  How deep long unknown fields can be unpacked depends on the call stack.
     behind = _BATCH_ARRAY + payload[_BATCH_ARRAY - 1]
     array = payload[_BATCH_ARRAY:behind]
     signature = payload[_HEADER : _BATCH_ARRAY - 1]
@@ -85,7 +85,7 @@ def _signed_record(payload: bytes) -> SignedRecord:
     record = _RECORD_DECODERS[payload[0]](array)
     if len(array) > MAX_RECORD and not isinstance(record, Direct):
         raise ValueError(f"more than {MAX_RECORD} bytes")
-    if len(array) - len(_encode(record)) > MAX_LATER:  # as in a batch
+    if len(array) - len(_encode(record)) > MAX_LATER:  # for the same reason
         raise ValueError(f"more than {MAX_LATER} bytes that this version does not know")
     return SignedRecord(record, payload[_HEADER : _HEADER + _SIGNATURE], array, payload[1])
 
@@ -104,13 +104,8 @@ def receipt(array: bytes) -> Receipt:
 def encode(frame: Signed | Whisper | Plain) -> bytes:
     """The bytes of *frame*, length included."""
     if isinstance(frame, SignedBatch):
-        return _join(
-            bytes((frame.kind, frame.hops)),
-            frame.signature,
-            bytes((len(frame.array),)),
-            frame.array,
-            frame.body,
-        )
+        header, length = bytes((frame.kind, frame.hops)), bytes((len(frame.array),))
+        return _join(header, frame.signature, length, frame.array, frame.body)
     if isinstance(frame, SignedRecord):
         header = bytes((frame.record.kind, frame.hops))
         return _join(header, frame.signature, frame.array)
@@ -129,7 +124,7 @@ def _join(*parts: bytes) -> bytes:
 
 
 def pack_header(header: SignedHeader) -> bytes:
-    """The bytes of a header, as they stand in other frames: signature, digest of the body, array."""
+    """The bytes of a header in other frames: signature, digest of the body, array."""
     return header.signature + header.body_digest + header.array
 
 
@@ -167,17 +162,17 @@ def signed_text(network: bytes, array: bytes, kind: Kind) -> bytes:
 
 
 def batch_text(network: bytes, hash: bytes) -> bytes:
-    """The bytes that are signed of a BATCH, 79: its header can be verified without its body.
+    """The 79 bytes that the author of a BATCH signs: the header can be verified without the body.
 
-    :param hash: the hash of its header.
+    :param hash: of the header.
     """
     return b"".join((_BATCH_DOMAIN, network, hash))
 
 
 def sign_batch(batch: Batch, body: bytes, network: bytes, sign: Callable[[bytes], bytes]) -> SignedBatch:
-    """The BATCH of *batch* and *body*, signed with the key of its origin.
+    """The BATCH with the header *batch* and with *body*.
 
-    :param sign: gives the 64 bytes of a signature.
+    :param sign: makes the 64 bytes of a signature with the author's key.
     """
     array = pack(batch)
     signature = sign(batch_text(network, hash_of(array, hashlib.sha256(body).digest())))
