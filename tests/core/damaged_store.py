@@ -1,4 +1,4 @@
-"""A store some of which cannot be read."""
+"""A store that cannot read some of its batches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from twisted_mesh.wire.broadcast import SignedBatch
 
 
 class Damaged(SimStore):
-    """A store whose batches *damaged* cannot be read, and none while it is busy."""
+    """A store that cannot read batches whose first message is *damaged*, nor any while it is busy."""
 
     def __init__(self, damaged: set[int]) -> None:
         super().__init__()

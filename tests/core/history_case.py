@@ -1,4 +1,4 @@
-"""What the tests of a history share."""
+"""The case that the tests of a history share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ANNA, BERT, ME = ((origin_of(name), 1) for name in ("anna", "bert", "me"))
 
 
 class HistoryCase(SynchronousTestCase):
-    """A history, and what can be asked of its streams."""
+    """Asks the streams of a history for their state."""
 
     history: History
 

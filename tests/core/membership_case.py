@@ -1,4 +1,4 @@
-"""What the tests of membership share."""
+"""The case that the tests of membership share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class MembershipTestCase(NodeTestCase):
     """A node "me", the records it sends, and its roster."""
 
     def star(self, *names: str, **limits: float) -> None:
-        """Begin anew with *limits*, and with a link to each of *names* that has told all, from 1 on."""
+        """Begin anew with *limits* and links 1, 2, ... to *names*, which have told all that they know."""
         self.make(**limits)
         for number, name in enumerate(names, 1):
             self.up(number, name)
@@ -31,7 +31,7 @@ class MembershipTestCase(NodeTestCase):
             self.receive(number, presence(name, counter))
 
     def presences(self, effects: list[Effect], number: int) -> list[tuple[str, int, int]]:
-        """Whose records are sent over a link, each with its counter and sequence."""
+        """The presences that are sent over a link: author, counter and sequence of each."""
         return [
             (NAMES[record.origin], record.counter, record.sequence)
             for record in self._records(effects, number)
@@ -39,7 +39,7 @@ class MembershipTestCase(NodeTestCase):
         ]
 
     def suspicions(self, effects: list[Effect], number: int) -> list[tuple[str, str, int]]:
-        """The suspicions that are sent over a link: whose, of whom, and of which record of it."""
+        """The suspicions that are sent over a link: accuser, member, and counter of the member's record."""
         return [
             (NAMES[record.accuser], NAMES[record.member], record.counter)
             for record in self._records(effects, number)
@@ -50,7 +50,7 @@ class MembershipTestCase(NodeTestCase):
         return [frame.record for frame in of(self.all_frames(effects, number), SignedRecord)]
 
     def told(self, effects: list[Effect], number: int) -> dict[str, tuple[int, int]]:
-        """Who is in the rosters that are sent over a link: counter and age in ms."""
+        """The members in the rosters that are sent over a link, each with its counter and age in ms."""
         told = {}
         for entry in (entry for frame in self.rosters(effects, number) for entry in frame.entries):
             signed = codec.decode(entry.frame)
@@ -63,11 +63,11 @@ class MembershipTestCase(NodeTestCase):
         return of(self.all_frames(effects, number), Roster)
 
     def changed(self, effects: list[Effect]) -> list[str]:
-        """Whose entries are told as new or different."""
+        """The members that the application is told of as new or different."""
         return [NAMES[one.origin] for one in of(effects, MemberChanged)]
 
     def gone(self, effects: list[Effect]) -> list[str]:
-        """Who is told as forgotten."""
+        """The members that the application is told of as forgotten."""
         return [NAMES[one.origin] for one in of(effects, MemberGone)]
 
     def entry(self, name: str) -> Author:
@@ -77,10 +77,10 @@ class MembershipTestCase(NodeTestCase):
         return entry
 
     def state(self, name: str) -> State | None:
-        """Whether *name* is there; None if it is not known."""
+        """The state of *name*; None if the node does not know it."""
         entry = self.node.roster.get(origin_of(name))
         return None if entry is None else entry.state
 
     def count(self, name: str) -> int:
-        """What was ignored or refused so far under that *name*."""
+        """How many frames the node has ignored or refused so far, as it counts them under *name*."""
         return self.node.counts[name]

@@ -37,19 +37,19 @@ def origin_of(name: str) -> bytes:
 
 
 def signature_of(origin: bytes, text: bytes) -> bytes:
-    """The stand-in for a signature: anyone could make it, but none is right by chance."""
+    """The stand-in for a signature: anyone can make it, but no other bytes are right by chance."""
     return hashlib.sha512(origin + text).digest()
 
 
 def verify(origin: bytes, signature: bytes, text: bytes) -> bool:
-    """Whether *signature* is that of *origin*."""
+    """Whether *origin* has signed *text*."""
     return signature == signature_of(origin, text)
 
 
 def local_node(
     name: str, epoch: int = 1, *, verify: Callable[[bytes, bytes, bytes], bool] = verify
 ) -> LocalNode:
-    """What the node *name* needs of itself."""
+    """The node *name* as it knows itself."""
     origin = origin_of(name)
     return LocalNode(
         id_of(origin), origin, epoch, NETWORK, None, False, lambda text: signature_of(origin, text), verify
@@ -63,7 +63,7 @@ def peer(name: str, epoch: int = 1, settled: bool = False) -> Peer:
 
 
 def contact_of(index: int) -> Contact:
-    """Where node *index* is: on a machine of its own."""
+    """The contact of node *index*, on a machine of its own."""
     return Contact(b"%032d" % index, f"10.{index >> 16}.{index >> 8 & 255}.{index & 255}", 4444 + index)
 
 
@@ -75,7 +75,7 @@ def link_of(
     outgoing: bool = False,
     host: str = "",
 ) -> Link:
-    """A link as a node has it whose peer has proven to be the one at *contact*."""
+    """A link to a peer that has proven to be the node at *contact*."""
     peer = Peer(contact.id, contact.id, 1, None, False)
     opened = events.LinkOpened(number, peer, outgoing, False, purpose, host or contact.host)
     return Link(opened, 0, MeshConfig())
@@ -98,7 +98,7 @@ def batch(name: str, first: int, count: int = 1, *, epoch: int = 1) -> SignedBat
 
 
 def forged(signed: F) -> F:
-    """*signed*, with a signature that is nobody's."""
+    """*signed*, with a signature that nobody made."""
     return structs.replace(signed, signature=bytes(64))
 
 
@@ -108,7 +108,7 @@ def raw_batch(name: str, first: int, count: int, body: bytes, encoding: int = 0)
 
 
 def signed_record(record: Record) -> SignedRecord:
-    """*record*, with the signature of whom it comes from."""
+    """*record*, signed by the node that it comes from."""
     array = codec.pack(record)
     text = codec.signed_text(DIGEST, array, record.kind)
     return SignedRecord(record, signature_of(record.signer, text), array)
@@ -124,7 +124,7 @@ def receipt(
     member_epoch: int = 1,
     hops: int = 0,
 ) -> SignedReceipt:
-    """*member* has *low* to *high* of *author*."""
+    """The receipt of *member* for messages *low* to *high* of *author*."""
     value = Receipt(origin_of(author), epoch, low, high, origin_of(member), member_epoch)
     array = codec.pack(value)
     text = codec.signed_text(DIGEST, array, Kind.RECEIPT)
@@ -157,13 +157,13 @@ def acknowledged(
     destination_epoch: int = 1,
     tries: int = 0,
 ) -> SignedRecord:
-    """*destination* has the *number*-th message of *origin* for it."""
+    """The acknowledgement of *destination* for the *number*-th message of *origin*."""
     ends = (origin_of(destination), destination_epoch, origin_of(origin), epoch)
     return signed_record(DirectAck(*ends, number, tries))
 
 
 def asking(name: str, first: int, count: int = 1, *, epoch: int = 1) -> SignedBatch:
-    """Messages of *name*, of which the last asks who has it."""
+    """A batch of *name*, whose last message asks for receipts."""
     packed = [pack_entry(0, [at], asks=at == first + count - 1) for at in range(first, first + count)]
     return signed(Batch(origin_of(name), epoch, first, count, 1000, 0, bytes(32)), join_entries(packed))
 
@@ -171,40 +171,40 @@ def asking(name: str, first: int, count: int = 1, *, epoch: int = 1) -> SignedBa
 def presence(
     name: str, counter: int = 1, sequence: int = 0, epoch: int = 1, **more: object
 ) -> SignedRecord:
-    """What *name* says of itself for the *counter*-th time, with *sequence* messages published.
+    """The *counter*-th presence of *name*, which has published *sequence* messages.
 
-    :param more: other fields of it.
+    :param more: other fields of the presence.
     """
     record = Presence(origin_of(name), epoch, counter, sequence, None, 0, None, {}, 0, 30_000, 0, b"")
     return signed_record(structs.replace(record, **more))
 
 
 def suspect(accuser: str, member: str, counter: int = 1, epoch: int = 1) -> SignedRecord:
-    """*accuser* has lost its link to *member* without a word."""
+    """The suspicion of *accuser*, which lost its link to *member* without a BYE."""
     return signed_record(Suspect(origin_of(accuser), origin_of(member), epoch, counter))
 
 
 def roster(
     *records: SignedRecord, age: float = 0, last: bool = True, vote: KeepVote = KeepVote.CONTENT
 ) -> Roster:
-    """A peer tells *records*, each *age* seconds old."""
+    """A roster of *records*, each *age* seconds old."""
     entries = [RosterEntry(int(age * 1000), codec.payload(record)) for record in records]
     return Roster(last, entries, vote)
 
 
 def of(effects: Iterable[object], kind: type[E]) -> list[E]:
-    """Those of *effects*, or of what they emit, that are of *kind*."""
+    """The *effects* of one *kind*, and the events of that kind which they emit."""
     inner = (effect.what if isinstance(effect, events.Emit) else effect for effect in effects)
     return [effect for effect in inner if isinstance(effect, kind)]
 
 
 def closing(link: int, reason: Reason = Reason.DISCONNECT) -> events.LinkClosing:
-    """Either end closes a link, as a rule because it likes to."""
+    """One end closes a link; the usual reason is that its application wants that."""
     return events.LinkClosing(link, reason)
 
 
 def entry(name: str, base: int, epoch: int = 1, low: int | None = None) -> SnapshotEntry:
-    """What a peer says of a stream of which all to *base* has come; held is what is from *low* on."""
+    """A peer's entry of a stream that it has up to *base*; it still holds messages from *low* on."""
     return SnapshotEntry(origin_of(name), epoch, base + 1 if low is None else low, base, base)
 
 
@@ -219,5 +219,5 @@ def want(name: str, first: int, last: int = MAX_NUMBER, *, epoch: int = 1) -> Wa
 
 
 def prune(*names: str) -> Prune:
-    """A peer wants nothing of *names* pushed any more."""
+    """A peer asks that messages of *names* be pushed to it no more."""
     return Prune([origin_of(name) for name in names])

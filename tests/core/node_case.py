@@ -1,4 +1,4 @@
-"""What the tests of one node share."""
+"""The cases that the tests of one node share."""
 
 from __future__ import annotations
 
@@ -78,18 +78,18 @@ class NodeTestCase(SynchronousTestCase):
         self.pings: dict[int, list[int]] = {}  # of those that ask whether a peer has read all: their tokens
 
     def history(self) -> History | None:
-        """What the node begins with; None for nothing, and no store."""
+        """The history that the node begins with; None is an empty one without a store."""
         return None
 
     def verify(self, origin: bytes, signature: bytes, text: bytes) -> bool:
-        """Verify and count."""
+        """Verify a signature, and count that."""
         self.verified += 1
         return network.verify(origin, signature, text)
 
     # ── what happens ────────────────────────────────────────────────────────────────
 
     def handle(self, event: Event) -> list[Effect]:
-        """Let the node handle *event*, noting its timers and what it sends."""
+        """Let the node handle *event*; note the timers that it sets and the bytes that it sends."""
         effects = self.node.handle(event, self.now)
         for timer in of(effects, SetTimer):
             self.timers[timer.timer] = timer.at
@@ -111,36 +111,37 @@ class NodeTestCase(SynchronousTestCase):
         purpose: Purpose = Purpose.JOIN,
         **more: object,
     ) -> list[Effect]:
-        """A proven link to *name*; *settled* where the handshake said so at both ends.
+        """Open a link to *name*, which has proven itself.
 
-        :param more: other things the peer said of itself.
+        :param settled: what both ends said of themselves.
+        :param more: other fields of the peer.
         """
         who = structs.replace(peer(name, epoch, settled), **more)
         return self.handle(LinkOpened(number, who, outgoing, settled, purpose, HOST))
 
     def receive(self, number: int, *frames: codec.Frame) -> list[Effect]:
-        """*frames* over a link."""
+        """Let *frames* come over a link."""
         return self.handle(Received(number, frames))
 
     def up(
         self, number: int, name: str = "bert", *streams: SnapshotEntry, outgoing: bool = False
     ) -> list[Effect]:
-        """A link that is up: the peer's snapshot has come."""
+        """Open a link, and let the peer's snapshot of *streams* come: the link is up."""
         effects = self.open(number, name, outgoing=outgoing)
         return effects + self.receive(number, Snapshot(True, list(streams)))
 
     def meet(self, number: int, name: str, **heads: int) -> list[Effect]:
-        """A link between settled nodes that is up; *heads* are the peer's."""
+        """Open a link between settled nodes; the digest of the peer's *heads* comes, so it is up."""
         effects = self.open(number, name, settled=True)
         runs = (((origin_of(one), 1), head) for one, head in heads.items())
         return effects + self.receive(number, digest(runs))
 
     def publish(self, *texts: object) -> list[Effect]:
-        """Messages of this node, all of one turn."""
+        """Let the application send *texts*, all in one turn."""
         return self.handle(Publish(entries(*texts), 1000))
 
     def accept(self, number: int) -> list[Effect]:
-        """The transport of a link takes all it was given, and its peer reads that."""
+        """Let the transport of a link accept all bytes that were sent, and the peer read them."""
         effects = self.handle(Accepted(number, self.queued[number]))
         while tokens := self.pings.pop(number, ()):
             for token in tokens:
@@ -148,7 +149,7 @@ class NodeTestCase(SynchronousTestCase):
         return effects
 
     def wait(self, seconds: float) -> list[Effect]:
-        """Time passes; what comes due on the way fires exactly then."""
+        """Let time pass; each timer fires at exactly the time that it was set for."""
         until = self.now + seconds
         effects: list[Effect] = []
         fired = 0
@@ -163,7 +164,7 @@ class NodeTestCase(SynchronousTestCase):
         return effects
 
     def slow(self, seconds: float, *numbers: int) -> list[Effect]:
-        """Frames that are no batches take long to come over links; for so long the test says so."""
+        """Let a frame other than a BATCH come slowly over links *numbers*, for *seconds*."""
         effects: list[Effect] = []
         for _ in range(int(2 * seconds)):
             for number in numbers:
@@ -172,7 +173,7 @@ class NodeTestCase(SynchronousTestCase):
         return effects
 
     def fire(self, timer: Timer, now: float) -> list[Effect]:
-        """A timer, at the time *now*, whenever it was set for."""
+        """Let a timer fire at the time *now*, whatever time it was set for."""
         self.now = now
         self.timers.pop(timer, None)
         return self.handle(TimerFired(timer))
@@ -180,7 +181,7 @@ class NodeTestCase(SynchronousTestCase):
     # ── what comes of it ────────────────────────────────────────────────────────────
 
     def link(self, number: int) -> Link:
-        """A link as the node knows it."""
+        """The node's struct of a link."""
         link = self.node._links.get(number)
         assert link is not None
         return link
@@ -201,7 +202,7 @@ class NodeTestCase(SynchronousTestCase):
         return [(close.link, close.reason) for close in of(effects, Close)]
 
     def frames(self, effects: list[Effect], number: int) -> list[object]:
-        """The frames that are sent over a link but for those about who is there, or how fast it is."""
+        """The frames that are sent over a link, without rosters, signed records and measuring PINGs."""
         return [
             frame
             for frame in self.all_frames(effects, number)
@@ -218,14 +219,14 @@ class NodeTestCase(SynchronousTestCase):
         return [(frame.batch.first, frame.batch.last) for frame in batches]
 
     def wants(self, effects: list[Effect], number: int) -> list[tuple[str, int, int]]:
-        """What a link is asked for: whose, the first and the last."""
+        """The WANTs that are sent over a link: author, first and last message of each."""
         asked = of(self.frames(effects, number), Want)
         for frame in asked:
             self.assertTrue(frame.graft)
         return [(NAMES[frame.origin], frame.first, frame.last) for frame in asked]
 
     def asked(self, effects: list[Effect]) -> list[int]:
-        """The links that are asked for anything, in that order."""
+        """The links over which WANTs are sent, in order."""
         return [
             number for send in of(effects, Send) if isinstance(send.frame, Want) for number in send.links
         ]
@@ -233,7 +234,7 @@ class NodeTestCase(SynchronousTestCase):
     def haves(
         self, effects: list[Effect], number: int, *, answer: bool = False
     ) -> list[tuple[str, int, int]]:
-        """What is announced to a link, or closes answers to it: whose, the lowest and the highest held."""
+        """The streams in HAVEs to a link, either those that close an *answer* or the others."""
         told = of(self.frames(effects, number), Have)
         return [
             (NAMES[one.origin], one.low, one.high)
@@ -243,7 +244,7 @@ class NodeTestCase(SynchronousTestCase):
         ]
 
     def prunes(self, effects: list[Effect], number: int) -> list[str]:
-        """Whose messages a link is told to push no more."""
+        """The authors that PRUNEs to a link name."""
         return [NAMES[one] for frame in of(self.frames(effects, number), Prune) for one in frame.origins]
 
     def snapshots(self, effects: list[Effect]) -> list[Snapshot]:
@@ -251,13 +252,13 @@ class NodeTestCase(SynchronousTestCase):
         return [send.frame for send in of(effects, Send) if isinstance(send.frame, Snapshot)]
 
     def assert_untouched(self, before: dict[str, int], number: int) -> None:
-        """Assert that all a link leaves behind is nothing."""
+        """Let a link be gone; assert that the footprint is as *before*."""
         self.handle(LinkClosed(number))
         self.assertEqual(self.node.footprint(), before)
 
 
 class TriangleTestCase(NodeTestCase):
-    """A node with links to Anna, Bert and Cleo, all up, none with anything to tell."""
+    """A node with links to Anna, Bert and Cleo, who hold nothing; all three links are up."""
 
     def setUp(self) -> None:
         super().setUp()

@@ -1,4 +1,4 @@
-"""What the tests of an overlay and of its rewiring share."""
+"""The case that the tests of an overlay and of its rewiring share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from twisted_mesh.wire.membership import Contact, Purpose
 
 
 class OverlayCase(SynchronousTestCase):
-    """The frames and dials of node 0; it is linked with node n over link n."""
+    """Keeps the frames and dials of node 0, which is linked with node n over link n."""
 
     def setUp(self) -> None:
         self.effects = Effects((contact_of(0).id, 1))

@@ -1,4 +1,4 @@
-"""What the tests of repair share."""
+"""The case that the tests of repair share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from twisted_mesh.wire.broadcast import Have, HaveEntry, SignedBatch
 
 
 class RepairTestCase(NodeTestCase):
-    """A node with links to Anna, Bert, Cleo and Dora, all up; Emil is somewhere behind them."""
+    """A node with links to Anna, Bert, Cleo and Dora, all up; Emil is an author behind them."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -22,25 +22,25 @@ class RepairTestCase(NodeTestCase):
             self.up(number, name)
 
     def make_lazy_by_us(self, *numbers: int) -> None:
-        """Emil's first message comes over link 1, and again over *numbers*, which are pruned."""
+        """Let Emil's first message come over link 1, and again over links *numbers*: these are pruned."""
         self.receive(1, batch("emil", 1))
         for number in numbers:
             self.assertEqual(self.prunes(self.receive(number, batch("emil", 1)), number), ["emil"])
 
     def practise(self) -> None:
-        """So many small answers that none is taken for large any more."""
+        """Let small answers come until the node expects the next ones to be small, too."""
         for last in range(1, 16):
             self.receive(4, have("practice", 1, last))
             self.receive(4, batch("practice", last), have("practice", 1, last, answer=True))
 
     def announce(self, *numbers: int, high: int = 9) -> list[Effect]:
-        """Links *numbers* announce Emil's messages up to *high*."""
+        """Let links *numbers* announce Emil's messages 1 to *high*."""
         return [effect for number in numbers for effect in self.receive(number, have("emil", 1, high))]
 
     def coming(
         self, number: int, coming: int, name: str = "emil", *, high: int = 0, low: int = 0
     ) -> list[Effect]:
-        """A neighbour says that more of a stream is on its way to a node *coming* hops away."""
+        """Let a neighbour say that more of a stream is on its way to a node *coming* hops away."""
         entry = HaveEntry(origin_of(name), 1, low or high + 1, high, coming)
         return self.receive(number, Have([entry], False))
 
@@ -54,5 +54,5 @@ class RepairTestCase(NodeTestCase):
         ]
 
     def answer(self, number: int, *frames: SignedBatch, low: int = 1, high: int) -> list[Effect]:
-        """A link answers with *frames* and closes its answer: *low* to *high* is held there."""
+        """Let a link answer with *frames*, and close its answer: it holds *low* to *high*."""
         return self.receive(number, *frames, have("emil", low, high, answer=True))

@@ -1,4 +1,4 @@
-"""What the tests of the reverse path share."""
+"""The case that the tests of receipts and direct messages share."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RepliesTestCase(MembershipTestCase):
         self.begin()
 
     def begin(self, **limits: float) -> None:
-        """Begin anew with *limits*; nothing is due for a while."""
+        """Begin anew with *limits*; no presence is due for 3,000 s."""
         self.star(*MEMBERS, presence_settle=1e6, presence_interval=3000.0, **limits)
         for number, name in enumerate(MEMBERS, 1):
             self.receive(number, presence(name, interval=3_000_000))
@@ -43,12 +43,12 @@ class RepliesTestCase(MembershipTestCase):
     # ── receipts ────────────────────────────────────────────────────────────────────
 
     def ask(self, *texts: object) -> list[Effect]:
-        """Publish messages, and wait to hear who has the last of them."""
+        """Publish messages, and ask for receipts of the last one."""
         effects = self.publish(*texts)
         return effects + self.handle(Ask((self.node.outbox.head,)))
 
     def get(self, first: int, count: int = 1, author: str = "dora", link: int = 1) -> list[Effect]:
-        """Messages of *author*, the last of which asks; the application takes them at once."""
+        """Let messages of *author* come, the last of which asks; the application takes all at once."""
         effects = self.receive(link, asking(author, first, count))
         return effects + self.take(first + count - 1, author)
 
@@ -61,15 +61,15 @@ class RepliesTestCase(MembershipTestCase):
         return self.handle(Skipped((origin_of(author), 1), sequence))
 
     def bring(self, number: int, *receipts: SignedReceipt) -> list[Effect]:
-        """Receipts over a link, in one frame."""
+        """Let *receipts* come over a link, in one frame."""
         return self.receive(number, Receipts(list(receipts)))
 
     def receipts(self, effects: list[Effect], number: int) -> Told:
-        """The receipts that are sent over a link: whose, and from where to where."""
+        """The receipts that are sent over a link: member, first and last message of each."""
         return [one for frame in self.receipt_frames(effects, number) for one in frame]
 
     def receipt_frames(self, effects: list[Effect], number: int) -> list[Told]:
-        """Likewise, by frame."""
+        """The receipts that are sent over a link, frame by frame."""
         frames = []
         for frame in of(self.all_frames(effects, number), Receipts):
             values = [codec.receipt(signed.array) for signed in frame.entries]
@@ -77,18 +77,18 @@ class RepliesTestCase(MembershipTestCase):
         return frames
 
     def no_receipts(self, effects: list[Effect]) -> None:
-        """Assert that none is sent."""
+        """Assert that no receipt is sent over any link."""
         self.assertEqual([self.receipts(effects, number) for number in range(1, 9)], [[]] * 8)
 
     def holders(self, sequence: int = 1) -> tuple[str, str, str]:
-        """Who has an own message, who may get it still, and who never will."""
+        """The members that have an own message, may still get it, and never will."""
         holders = self.node.replies.holders(sequence)
         assert isinstance(holders, Holders)
         delivered, pending, missed = (" ".join(sorted(NAMES[one] for one in some)) for some in holders)
         return delivered, pending, missed
 
     def news(self, effects: list[Effect]) -> list[int]:
-        """The own messages of which more is known."""
+        """The own messages of which the application is told that something has changed."""
         return [sequence for one in of(effects, Receipted) for sequence in one.sequences]
 
     # ── direct messages ─────────────────────────────────────────────────────────────
@@ -99,7 +99,7 @@ class RepliesTestCase(MembershipTestCase):
         return self.handle(SendDirect(token, origin_of(name), body))
 
     def directs(self, effects: list[Effect], number: int) -> list[tuple[str, int, int]]:
-        """The direct messages that are sent over a link: for whom, which number, the oldest repeated."""
+        """The direct messages that are sent over a link: destination, number, and oldest number."""
         records = [one.record for one in of(self.all_frames(effects, number), SignedRecord)]
         return [
             (NAMES[record.destination], record.number, record.oldest)
@@ -108,7 +108,7 @@ class RepliesTestCase(MembershipTestCase):
         ]
 
     def acks(self, effects: list[Effect], number: int) -> list[tuple[str, int]]:
-        """What is acknowledged over a link: whose, which number."""
+        """The acknowledgements that are sent over a link: author and number of each message."""
         records = [one.record for one in of(self.all_frames(effects, number), SignedRecord)]
         return [(NAMES[one.origin], one.number) for one in records if isinstance(one, DirectAck)]
 
@@ -117,7 +117,7 @@ class RepliesTestCase(MembershipTestCase):
         return [number for number in range(1, 9) for _ in self.directs(effects, number)]
 
     def got(self, effects: list[Effect]) -> list[object]:
-        """What of direct messages is delivered."""
+        """The packets of direct messages that are delivered."""
         return [entry[2] for one in of(effects, Deliver) if not one.first for entry in one.entries]
 
     def ended(self, effects: list[Effect]) -> list[tuple[int, bool]]:
@@ -125,7 +125,7 @@ class RepliesTestCase(MembershipTestCase):
         return [(one.token, one.why is None) for one in of(effects, DirectEnded)]
 
     def strays(self, *frames: Frame, link: int = 2) -> list[str]:
-        """Bring each over a link; assert that none has any effect, and say how each was counted."""
+        """Assert that no frame, coming over a link, has an effect; how each was counted."""
         kinds = []
         for frame in frames:
             before = dict(self.node.counts)

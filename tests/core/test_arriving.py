@@ -1,4 +1,4 @@
-"""A frame that takes long to come is told of, now and then; a fast line's never."""
+"""The protocol tells the core now and then of a frame that takes long to come, and of no fast one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LENGTH = 10_000
 
 
 class TestArrival(SynchronousTestCase):
-    """The bytes of one link, in a frame that began at 50."""
+    """The bytes of one link, in the middle of a frame that began at the time 50."""
 
     def setUp(self) -> None:
         self.arrival = Arrival()
@@ -49,7 +49,7 @@ class TestArrival(SynchronousTestCase):
 
 
 class TestPartial(SynchronousTestCase):
-    """A batch of Emil's messages 5 to 9, heard of at 50."""
+    """A batch of Emil's messages 5 to 9, whose first bytes came at the time 50."""
 
     def setUp(self) -> None:
         self.partial = Partial((EMIL, 1), 5, 9, LENGTH, 50.0)

@@ -1,4 +1,4 @@
-"""The handshake, both sides of it, and everybody who must not get through it."""
+"""The handshake: both sides of it, and the peers that it must refuse."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ HERE = Protocol("here", "SSL")
 
 
 def exporter() -> bytes:
-    """The exporter of the one TLS session both ends share."""
+    """The exporter of the TLS session that both ends share."""
     return b"s" * 32
 
 
@@ -62,7 +62,7 @@ def node(network: Protocol = HERE, *, epoch: int = 7, settled: bool = False) -> 
 
 
 def payloads(data: bytes) -> list[bytes]:
-    """The payloads of the frames in *data*, whole ones all of them."""
+    """The payloads of the frames in *data*, all of which are whole."""
     reader = FrameReader()
     found = list(reader.feed(data))
     assert not reader.kept
@@ -70,7 +70,7 @@ def payloads(data: bytes) -> list[bytes]:
 
 
 class Party:
-    """One end of a connection, and what has come out of it."""
+    """One end of a connection."""
 
     def __init__(
         self,
@@ -95,12 +95,12 @@ class Party:
         self._exporter = exporter
 
     def take(self, data: bytes) -> bytes:
-        """Take the frames of *data*, one after the other; the answers joined."""
+        """Take the frames of *data* one after the other; the bytes of all answers."""
         return b"".join(self.shake.receive(payload, self._exporter) for payload in payloads(data))
 
 
 class HandshakeTestCase(SynchronousTestCase):
-    """Two nodes of one network, Anna who dials and Bert who accepts."""
+    """Two nodes of one network: Anna dials, and Bert accepts."""
 
     def setUp(self) -> None:
         self.anna = node(epoch=7)
@@ -118,7 +118,7 @@ class HandshakeTestCase(SynchronousTestCase):
         return error.detail
 
     def introduced(self) -> tuple[bytes, bytes]:
-        """Bring both to PROOF: the dialler's PROOF, which has not come yet, and what Bert introduced."""
+        """Bring both ends to PROOF; the dialler's PROOF, which has not come yet, and Bert's INTRO."""
         hello = self.dialler.take(self.acceptor.shake.start())
         intro = self.acceptor.take(hello)
         return self.dialler.take(intro), intro
@@ -238,10 +238,10 @@ class TestGreeting(HandshakeTestCase):
 
 
 class TestOwnKey(HandshakeTestCase):
-    """A greeting with the own id: of this very node, of another with its key, or of a liar."""
+    """A greeting with the node's own id comes from this node, from another with its key, or from a liar."""
 
     def one_key(self, epochs: tuple[int, int], nonces: Nonces | None = None) -> None:
-        """Both ends have Anna's key, in runs of those *epochs*; with *nonces* they are one node."""
+        """Give both ends Anna's key, in runs of those *epochs*; with *nonces* they are one node."""
         dialler, acceptor = (structs.replace(self.anna, epoch=epoch) for epoch in epochs)
         self.dialler = Party(Side.DIALLER, dialler, nonces=nonces)
         self.acceptor = Party(Side.ACCEPTOR, acceptor, nonces=nonces)
@@ -453,7 +453,7 @@ class TestProof(HandshakeTestCase):
 
 
 class TestFarewell(HandshakeTestCase):
-    """What the refused are told, and what is understood of it."""
+    """What a node tells a peer that it refuses, and what the peer makes of that."""
 
     def test_bye_at_each_stage_becomes_the_matching_error(self) -> None:
         kinds = {

@@ -13,7 +13,7 @@ from twisted_mesh.wire.membership import Purpose
 
 
 class KeepaliveCase(NodeTestCase):
-    """A link to Anna since the time 50: looked at each second, asked after 5 s and given up after 15."""
+    """A link to Anna since the time 50: the node asks her after 5 s of silence and gives up after 15."""
 
     def setUp(self) -> None:
         self.begin()
@@ -29,11 +29,11 @@ class KeepaliveCase(NodeTestCase):
         return self.wait(at - self.now)
 
     def asked(self, effects: list[Effect]) -> int:
-        """How often Anna was asked whether she lives."""
+        """How many PINGs ask Anna for a sign of life."""
         return [send.frame for send in of(effects, Send) if 1 in send.links].count(Ping(1))
 
     def signs(self, effects: list[Effect], number: int = 1) -> int:
-        """How often it was said over a link that this node lives."""
+        """How many PONGs over a link say that this node lives."""
         return [send.frame for send in of(effects, Send) if number in send.links].count(Pong(ALIVE))
 
 
@@ -108,7 +108,7 @@ class TestSilence(KeepaliveCase):
 
 
 class TestDoubt(KeepaliveCase):
-    """This node itself was held up."""
+    """This node itself was held up, so that it could not have heard anything."""
 
     def test_none_of_that_is_the_peers_silence(self) -> None:
         self.until(55)

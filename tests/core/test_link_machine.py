@@ -1,4 +1,4 @@
-"""What may come when over one connection, what its end takes, and when it must be looked at."""
+"""Which frames may come when over one connection, how it ends, and when the machine has a deadline."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def end(side: Side) -> LinkMachine:
 
 
 class MachineCase(SynchronousTestCase):
-    """Anna dials Bert at the time 100; each byte of either takes no time."""
+    """Anna dials Bert at the time 100; their bytes take no time."""
 
     def setUp(self) -> None:
         self.anna, self.bert = end(Side.DIALLER), end(Side.ACCEPTOR)
@@ -68,7 +68,7 @@ class MachineCase(SynchronousTestCase):
         self.said = {self.anna: self.anna.start(self.now), self.bert: self.bert.start(self.now)}
 
     def take(self, machine: LinkMachine, data: bytes) -> list[LinkEvent]:
-        """Let *machine* have *data*; the events, those that are bytes put down as said."""
+        """Let *machine* receive *data*; its events, without the bytes, which are kept in *said*."""
         self.read += len(data)
         events = []
         for event in machine.receive(data, self.read, self.now):
@@ -79,18 +79,18 @@ class MachineCase(SynchronousTestCase):
         return events
 
     def turn(self, machine: LinkMachine) -> list[LinkEvent]:
-        """Let *machine* have what the other end has said."""
+        """Let *machine* receive all that the other end has said."""
         other = self.bert if machine is self.anna else self.anna
         data, self.said[other] = self.said[other], b""
         return self.take(machine, data)
 
     def shake(self, turns: str) -> None:
-        """Let Anna (a) and Bert (b) have what the other said, by turns."""
+        """Let Anna (a) and Bert (b) receive by turns what the other has said."""
         for who in turns:
             self.turn(self.anna if who == "a" else self.bert)
 
     def up_to(self, stage: str) -> LinkMachine:
-        """Begin anew and bring them on to *stage*; the end that waits for it: Bert, or Anna where open."""
+        """Begin anew, and bring both ends to *stage*; the end to test: Bert, or Anna if open."""
         MachineCase.setUp(self)
         self.shake({"greeting": "", "INTRO": "a", "PROOF": "ab", "open": "ababa"}[stage])
         if stage == "INTRO":
@@ -100,12 +100,12 @@ class MachineCase(SynchronousTestCase):
         return self.anna if stage == "open" else self.bert
 
     def refusal(self, machine: LinkMachine, data: bytes) -> RemoteError:
-        """What *machine* is closed with when it is told *data*."""
+        """The error that *machine* raises when it receives *data*."""
         return self.assertRaises(RemoteError, self.take, machine, data)
 
 
 def frames_in(data: bytes) -> list[codec.Frame]:
-    """The frames in *data*, all of them whole."""
+    """The frames in *data*, all of which are whole."""
     return [codec.decode(payload) for payload in FrameReader(MAX_FRAME_BYTES).feed(data)]
 
 
@@ -168,7 +168,7 @@ class TestHandshake(MachineCase):
 
 
 class OpenCase(MachineCase):
-    """The same, and they have shaken hands."""
+    """The handshake of Anna and Bert is over."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -244,7 +244,7 @@ class TestClosing(OpenCase):
     """This end closes an open link."""
 
     def close(self, reason: Reason) -> bytes:
-        """What is said last."""
+        """Close the link at Anna's end; her last bytes."""
         return self.anna.close(RemoteError("so long", reason), self.read, self.now)
 
     def test_where_nobody_is_to_blame_what_is_queued_goes_first_and_what_comes_counts(self) -> None:
@@ -291,7 +291,7 @@ class TestDeadlines(MachineCase):
     """The machine says when it must be looked at, and what follows then."""
 
     def expire(self, machine: LinkMachine, read: int = 0, in_transit: int = 0) -> RemoteError | None:
-        """Let the time of its deadline come."""
+        """Let the deadline of *machine* come."""
         self.now = machine.deadline
         return machine.expired(read, in_transit, self.now)
 
@@ -334,7 +334,7 @@ class TestDeadlines(MachineCase):
         return machine
 
     def looks(self, machine: LinkMachine, moves: Callable[[int], tuple[int, int]]) -> int:
-        """How often it is looked at until it is cut."""
+        """How many deadlines come until the connection is cut."""
         looks = 0
         while machine.phase is not Phase.CLOSED:
             looks += 1

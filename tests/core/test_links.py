@@ -1,4 +1,4 @@
-"""The table of links, and which of two to one node is kept, alike at both ends."""
+"""The table of links; and which of two links to one node is kept, the same one at both ends."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TestTable(SynchronousTestCase):
         self.links = links_of("anna")
 
     def open(self, number: int, name: str = "bert") -> Link:
-        """Open a link that is no second one."""
+        """Open the only link to a node."""
         link, older = self.links.open(LinkOpened(number, peer(name), True, False), 0)
         self.assertIsNone(older)
         self.assertTrue(self.links.is_kept(link))
@@ -109,7 +109,7 @@ class TestTable(SynchronousTestCase):
 
 
 class TestClaims(SynchronousTestCase):
-    """What a peer is believed to hold: by its word, and by what went over the link."""
+    """What the node believes a peer to hold: by the peer's word, and by what went over the link."""
 
     RUN = (origin_of("anna"), 1)
 
@@ -246,7 +246,7 @@ class TestRoutingTable(SynchronousTestCase):
         return link
 
     def gone(self, number: int) -> list[int]:
-        """Close a link; those that leave the routing table."""
+        """Close a link; the numbers of the links that leave the routing table."""
         link, _ = self.links.close(number)
         assert link is not None
         return self.links.gone(link)
@@ -399,7 +399,7 @@ class TestDoubleLinks(SynchronousTestCase):
         rising: tuple[int, ...],
         silent: bool,
     ) -> Links:
-        """One end's links when all of them have come up, *dialler* by number, and it has closed some."""
+        """The links of one end, after all have come up and it has closed some; *dialler* is by number."""
         links = links_of(name)
         for number in opening:
             opened = LinkOpened(number, peer(OTHER[name]), dialler[number] == name, False)

@@ -1,4 +1,4 @@
-"""How fast a peer reads is known by the PONGs to PINGs behind what it was given."""
+"""A node knows how fast a peer reads by the PONGs to PINGs that follow its frames."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ UNKNOWN = 77
 
 
 class MeterTestCase(SynchronousTestCase):
-    """A meter of a line with a round trip of 0.2 s, at 50."""
+    """The meter of a line with a round trip of 0.2 s, at the time 50."""
 
     def setUp(self) -> None:
         self.meter = Meter()
@@ -23,12 +23,12 @@ class MeterTestCase(SynchronousTestCase):
         self.now += 1  # and a rest
 
     def give(self, size: int, least: int = MEASURED) -> bool:
-        """*size* bytes more; whether a PING follows."""
+        """Send *size* bytes more; whether a PING follows."""
         self.sent += size
         return self.meter.sent(self.sent, self.now, least)
 
     def read(self, seconds: float) -> None:
-        """The PONG comes so much later."""
+        """Let the PONG come *seconds* later."""
         self.now += seconds
         self.meter.has_read(self.now)
 
@@ -147,7 +147,7 @@ class TestRate(MeterTestCase):
 
 
 class TestBytesIn(MeterTestCase):
-    """What may be unread so that it is read in time."""
+    """How many bytes may be unread if the peer is to read them in time."""
 
     def test_until_something_is_measured_it_is_what_the_asker_says(self) -> None:
         self.assertEqual(self.meter.bytes_in(1.0, UNKNOWN), UNKNOWN)

@@ -27,7 +27,7 @@ from twisted_mesh.wire.link import Bye, Intro, Ping, Pong, Proof, Unknown, Whisp
 
 
 class TestOpening(NodeTestCase):
-    """The snapshot comes first, describes that moment, and everything new follows it."""
+    """The snapshot comes first and describes that moment; every new message follows it."""
 
     def test_a_node_that_knows_nothing_says_so(self) -> None:
         self.assertEqual(self.frames(self.open(1), 1), [ALL, PING])
@@ -61,10 +61,10 @@ class TestOpening(NodeTestCase):
 
 
 class TestOrderOfFrames(NodeTestCase):
-    """What has no place on a link closes it, with a reason, and changes nothing else."""
+    """A frame that has no place on a link closes it with a reason, and changes nothing else."""
 
     def assert_closes(self, reason: Reason, *frames: codec.Frame, told: bool = True) -> str:
-        """Assert that *frames* close a link and leave nothing behind; the sentence for people."""
+        """Assert that *frames* close a link and leave nothing behind; the detail of the close."""
         self.make()
         self.up(1, "bert")
         before = self.node.footprint()
@@ -171,7 +171,7 @@ class TestOrderOfFrames(NodeTestCase):
 
 
 class TestFootprint(NodeTestCase):
-    """Every table is counted, and empty again when what filled it is gone."""
+    """The footprint counts every table; each is empty again when the links or messages in it are gone."""
 
     def test_a_fresh_node_holds_nothing(self) -> None:
         self.assertEqual(set(self.node.footprint().values()), {0})

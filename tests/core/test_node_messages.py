@@ -26,7 +26,7 @@ from twisted_mesh.wire.link import Whisper
 
 
 class TestRelaying(TriangleTestCase):
-    """What is new goes to every link but the one it came from; what is not goes nowhere."""
+    """A new batch goes to every link but the one it came over; a known batch goes nowhere."""
 
     def test_the_very_bytes_are_relayed_one_hop_further(self) -> None:
         came = batch("anna", 1)
@@ -126,10 +126,10 @@ class TestRelaying(TriangleTestCase):
 
 
 class TestPoison(NodeTestCase):
-    """A body its author signed and nobody can read: the author's fault, never the link's."""
+    """A body that its author signed and nobody can read is the author's fault, never the link's."""
 
     def poisoned(self, count: int, body: bytes, encoding: int = 0) -> Poisoned:
-        """Let a poisoned batch of messages 3.. come; what is emitted, all else being as ever."""
+        """Let a poisoned batch from message 3 on come; its event. All else must be as usual."""
         self.make()
         self.up(1, "bert")
         self.up(2, "cleo")
@@ -192,10 +192,10 @@ class TestPoison(NodeTestCase):
 
 
 class TestGaps(NodeTestCase):
-    """A hole nothing fills is told, and what is behind it goes on."""
+    """If nothing fills a hole, the application is told of a gap, and gets what is behind it."""
 
     def set_for_gaps(self, effects: list[Effect]) -> list[float]:
-        """When the gap timer is to fire."""
+        """The times that the timer for gaps is set to."""
         return [timer.at for timer in of(effects, SetTimer) if timer.timer is Timer.GAPS]
 
     def test_a_hole_sets_the_timer_once(self) -> None:
@@ -279,7 +279,7 @@ class TestGaps(NodeTestCase):
 
 
 class TestEquivocation(NodeTestCase):
-    """An author that signs two things under one number: the first wins, and it is told once."""
+    """If an author signs two messages under one number, the first counts; this is told once."""
 
     def setUp(self) -> None:
         super().setUp()

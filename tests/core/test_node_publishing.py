@@ -57,10 +57,10 @@ class TestPublishing(NodeTestCase):
 
 
 class TestTaken(NodeTestCase):
-    """What some neighbour has: its transport has accepted it, or it announced it."""
+    """A neighbour counts as having a message if its transport accepted it or it announced it."""
 
     def taken(self) -> tuple[int, int]:
-        """The highest message somebody has, and the number of batches nobody has."""
+        """The highest message that a neighbour has, and the number of batches that no neighbour has."""
         return self.node.outbox.taken, self.node.footprint()["unsent_batches"]
 
     def test_what_a_transport_has_accepted_is_taken(self) -> None:
@@ -114,7 +114,7 @@ class TestTaken(NodeTestCase):
 
 
 class TestCongested(NodeTestCase):
-    """Beyond a limit the application is refused room, and told when there is some."""
+    """Beyond a limit the application gets no room to send, and is told when there is room again."""
 
     SIZE = 2**18
 
@@ -123,7 +123,7 @@ class TestCongested(NodeTestCase):
         self.make(unsent_bytes=2**21, batch_bytes=1, answer_bytes=1)
 
     def fill(self) -> None:
-        """Seven messages of an eighth each, and one refused."""
+        """Publish seven messages of an eighth of the limit each; an eighth one has no room."""
         for _ in range(7):
             self.assertTrue(self.node.flow.room_for(self.SIZE))
             self.publish("x" * self.SIZE)
@@ -175,7 +175,7 @@ class TestCongested(NodeTestCase):
 
 
 class TestUnsent(NodeTestCase):
-    """What can be handed to another run, and whether all that can be has been given away."""
+    """What the next run must send, and whether every neighbour has all it gets from here."""
 
     def test_what_nobody_has_can_be_had_again(self) -> None:
         self.assertEqual(self.node.outbox.unsent(self.node.history), [])
@@ -199,10 +199,10 @@ class TestUnsent(NodeTestCase):
 
 
 class TestLastWord(NodeTestCase):
-    """Of what was taken when the node leaves, what is known to have come somewhere."""
+    """When the node leaves, it tells which messages are known to have reached a neighbour."""
 
     def leave(self) -> None:
-        """Three messages, taken by Bert and Cleo, and the node leaves."""
+        """Publish three messages, which the transports to Bert and Cleo accept; the node leaves."""
         self.up(1, "bert")
         self.up(2, "cleo")
         self.publish("a", "b", "c")
@@ -211,7 +211,7 @@ class TestLastWord(NodeTestCase):
         self.handle(Leaving())
 
     def assert_told(self, unanswered: int, unread: int) -> None:
-        """How many neighbours did not answer, and how many messages are not known to have come."""
+        """Assert how many neighbours did not answer, and how many messages are not known to have come."""
         sending = self.node.flow
         self.assertEqual((sending.unanswered, sending.unread), (unanswered, unread))
 

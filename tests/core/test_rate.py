@@ -8,7 +8,7 @@ from twisted_mesh.core.rate import RateLimit
 
 
 class TestBucket(SynchronousTestCase):
-    """So many times in a row, and so often on average."""
+    """A limit on how often something happens in a row, and on average."""
 
     def drawn(self, bucket: RateLimit, now: float) -> int:
         """How often in a row it may happen at the time *now*."""

@@ -1,4 +1,4 @@
-"""Which told addresses are believed, and how fast they are dialled."""
+"""Which addresses that peers tell are believed, and how fast they are dialled."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class TestDials(SynchronousTestCase):
         return DialLimit(MeshConfig(**config), ("10.0.0.99", 4444))  # type: ignore[arg-type]
 
     def begin(self, dials: DialLimit, contact: Contact, now: float = 0) -> bool:
-        """Dial if that may be; whether it could."""
+        """Begin a dial if the limit allows that; whether it did."""
         if not dials.may(contact, now):
             return False
         dials.began(contact, Purpose.NEIGHBOUR, now)
