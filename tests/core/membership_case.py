@@ -71,7 +71,7 @@ class MembershipTestCase(NodeTestCase):
         return [NAMES[one.origin] for one in of(effects, MemberGone)]
 
     def entry(self, name: str) -> Author:
-        """What is known of *name*."""
+        """The roster's entry of *name*, which is known."""
         entry = self.node.roster.get(origin_of(name))
         assert entry is not None
         return entry

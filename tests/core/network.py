@@ -103,7 +103,7 @@ def forged(signed: F) -> F:
 
 
 def raw_batch(name: str, first: int, count: int, body: bytes, encoding: int = 0) -> SignedBatch:
-    """A batch of *name* with whatever it likes to sign."""
+    """A batch with any *body* that *name* has signed."""
     return signed(Batch(origin_of(name), 1, first, count, 1000, encoding, bytes(32)), body)
 
 

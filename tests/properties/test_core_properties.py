@@ -1,4 +1,4 @@
-"""Properties of the core: whatever comes, in whatever order, its promises hold."""
+"""Properties of the core: its promises hold for any events in any order."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ class StrictTestCase(NodeTestCase):
                 self.wait(seconds)
 
     def handle(self, event: events.Event) -> list[events.Effect]:
-        """Let the node handle *event*, and hold its effects to what they promise."""
+        """Let the node handle *event*; assert that its effects keep to their contract."""
         effects = super().handle(event)
         for effect in effects:
             match effect:
@@ -244,7 +244,7 @@ class StrictTestCase(NodeTestCase):
         return effects
 
     def tell(self, origin: bytes, epoch: int, first: int, last: int) -> None:
-        """Messages were delivered, or told as lost or unreadable: each once, none left out."""
+        """Assert that messages are delivered, or told as lost or unreadable, once and without a hole."""
         before = self.last_told.get((origin, epoch))
         self.assertLessEqual(first, last)
         if before is not None and origin != origin_of("me"):
@@ -252,7 +252,7 @@ class StrictTestCase(NodeTestCase):
         self.last_told[origin, epoch] = last
 
     def end(self) -> None:
-        """All links go; nothing of them is left."""
+        """Let all links go; assert that nothing of them is left."""
         for slot in list(self.slots):
             self.do(("closed", slot))
         # Nobody told the node of the end of links that it closed itself.
@@ -268,7 +268,7 @@ class StrictTestCase(NodeTestCase):
 
 
 class TestNode(StrictTestCase):
-    """Any events at all: no exception, nothing twice, nothing left behind."""
+    """Whatever events come, nothing raises, no message is told twice, and nothing is left behind."""
 
     @settings(fixed, max_examples=150)
     @given(st.lists(steps, max_size=40), st.sampled_from((1, 2, 100)), st.booleans())
@@ -315,10 +315,10 @@ class TestNode(StrictTestCase):
 
 
 class TestHandshake(SynchronousTestCase):
-    """Any bytes at all raise nothing but RemoteError."""
+    """Whatever bytes come, nothing but RemoteError is raised."""
 
     def fed(self, payloads: list[bytes]) -> None:
-        """Feed both sides what may be anything."""
+        """Feed *payloads*, which may be anything, to either side."""
         for side in Side:
             shake = Handshake(side, local_node("me"), nonce=bytes(32), time=0)
             shake.start()
@@ -364,7 +364,7 @@ class TestHandshake(SynchronousTestCase):
 
 
 class TestLiveness(SynchronousTestCase):
-    """Silence is told by the clock alone."""
+    """Only the clock tells whether a link is silent."""
 
     @fixed
     @given(st.lists(st.tuples(st.sampled_from(("heard", "taken", "wait", "stall")), st.integers(0, 9))))

@@ -1,4 +1,4 @@
-"""Properties of the history and the outbox: whatever comes, in whatever order, their promises hold."""
+"""Properties of the history and the outbox: their promises hold for any batches in any order."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def numbers(batches: Iterable[SignedBatch]) -> set[int]:
 
 
 def readable(stream: Stream, most: int = 1) -> list[SignedBatch]:
-    """What a consumer here that has taken nothing reads, *most* bytes or a batch at a time."""
+    """All that a consumer here reads that has taken nothing, *most* bytes or a batch at a time."""
     got: list[SignedBatch] = []
     while some := list(stream.read(got[-1].batch.last + 1 if got else 1, stream.head, most)):
         got += some
@@ -78,7 +78,7 @@ def readable(stream: Stream, most: int = 1) -> list[SignedBatch]:
 
 
 class KeptHistory:
-    """A history as a node keeps it, and what its application is told."""
+    """A history as a node keeps it, and the messages that its application is told of."""
 
     def __init__(self, test: SynchronousTestCase, config: MeshConfig) -> None:
         self._test = test
@@ -93,7 +93,7 @@ class KeptHistory:
         self._signed: dict[StreamId, int] = defaultdict(int)  # the highest number their authors have shown
 
     def do(self, step: tuple[object, ...]) -> None:
-        """Carry out *step*, and hold the history to all it promises."""
+        """Carry out *step*; assert that the history keeps its promises."""
         match step:
             case "take", tuple(run), (int(first), int(count)):
                 self.take(run, first, count)
@@ -149,7 +149,7 @@ class KeptHistory:
             self._test.assertTrue(self.history.is_duplicate(signed.batch))
 
     def lower(self, run: StreamId, sequence: int, start: int) -> None:
-        """The author says that it has sent no more than *sequence*."""
+        """Let the author say that it has sent no more than *sequence* messages."""
         stream = self.history.get(run)
         before = None if stream is None else (stream.base, stream.head)
         may = stream is not None and stream.base > max(sequence, self._signed[run])
@@ -166,7 +166,7 @@ class KeptHistory:
         self.lost([lowered])
 
     def lost(self, gaps: Iterable[tuple[GapFound, list[Ready]]]) -> None:
-        """What was given up, and what follows."""
+        """Tell the application of *gaps*, and deliver the messages behind each."""
         for gap, ready in gaps:
             run = (gap.origin, gap.epoch)
             if gap.first <= gap.last:
@@ -174,20 +174,20 @@ class KeptHistory:
             self.deliver(run, ready)
 
     def deliver(self, run: StreamId, ready: list[Ready]) -> None:
-        """Hand what can be delivered to the application."""
+        """Hand messages that can be delivered to the application."""
         for item in ready:
             self._test.assertLessEqual(item.signed.batch.first, item.start)
             self.tell(run, item.start, item.signed.batch.last)
             self.delivered[run].update(range(item.start, item.signed.batch.last + 1))
 
     def tell(self, run: StreamId, first: int, last: int) -> None:
-        """Each message once, delivered or lost, in order, from the base on, none left out."""
+        """Assert that messages are told in order from the base on, each once, delivered or lost."""
         self._test.assertLessEqual(first, last)
         self._test.assertEqual(first, self._told.get(run, self._bases[run]) + 1)
         self._told[run] = last
 
     def check(self) -> None:
-        """All that holds after every step."""
+        """Assert all that holds after every step."""
         test, history, config = self._test, self.history, self._config
         for run in RUNS:
             test.assertGreaterEqual(history.head(run), self._heads[run])
@@ -216,7 +216,7 @@ class KeptHistory:
             test.assertLessEqual(unsent, numbers(own.serve(1, ALL, ALL)))
 
     def check_stream(self, stream: Stream) -> None:
-        """All that one stream says of itself."""
+        """Assert all that one stream says of itself."""
         test = self._test
         kept = list(stream.serve(1, ALL, ALL))
         held = [one for one in kept if one.batch.first <= stream.head]
@@ -253,7 +253,7 @@ class KeptHistory:
                 test.assertTrue(hole[1] == high or hole[1] + 1 in come)
 
     def check_age(self) -> None:
-        """Nothing too old is left, but own messages that no neighbour has."""
+        """Assert that nothing too old is left but own messages that no neighbour has."""
         for stream in self.history:
             oldest = stream.batches.oldest()
             if oldest is not None and oldest[0] <= self.now - self._config.history_seconds:
@@ -262,7 +262,7 @@ class KeptHistory:
 
 
 class TestHistory(SynchronousTestCase):
-    """Batches of several runs, cut anyhow, in any order, again and again, and nothing stays for ever."""
+    """Batches of several runs come in any cut and order, also again; nothing stays for ever."""
 
     @settings(fixed, max_examples=120)
     @given(
@@ -320,7 +320,7 @@ class TestHistory(SynchronousTestCase):
 
 
 class TestOutbox(SynchronousTestCase):
-    """What was published is unsent until it was taken."""
+    """Published messages are unsent until a neighbour has them."""
 
     @fixed
     @given(st.lists(st.tuples(st.sampled_from(("publish", "accept")), st.integers(0, 8)), max_size=40))

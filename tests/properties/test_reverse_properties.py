@@ -1,4 +1,4 @@
-"""What holds for all receipts and numbers, in whatever order and however often they come."""
+"""Properties of receipts and direct messages, which may come in any order and again."""
 
 from __future__ import annotations
 

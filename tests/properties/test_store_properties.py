@@ -1,4 +1,4 @@
-"""Properties of the store: whatever a core flushes, what is stored follows from a few rules."""
+"""Properties of the store: whatever a core flushes, a few rules say what is stored."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class TestStore(SynchronousTestCase):
         store.close()
 
     def check(self, store: SqliteStore, model: Model, now: int) -> None:
-        """What can be asked of *store* while it is open."""
+        """Assert that *store*, which is open, answers as *model* does."""
         self.assertEqual(store.footprint(), model.footprint)
         expected = model.contents()
         for run, batches in expected.batches.items():

@@ -1,4 +1,4 @@
-"""What holds for all frames, bodies and bytes, whatever is in them."""
+"""Properties of frames, bodies and bytes, whatever is in them."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ anything = st.recursive(
 
 
 def same(got: object, sent: object) -> bool:
-    """Whether *got* is what *sent* comes out as: equal and of the same types, tuples as lists."""
+    """Whether *got* equals *sent* and has the same types, with tuples as lists."""
     if isinstance(sent, list | tuple):
         return type(got) is list and len(got) == len(sent) and all(map(same, got, sent))
     if type(got) is not type(sent):

@@ -288,7 +288,7 @@ class TestEpochs(IdentityCase):
         self.assertEqual({file.name for file in self.directory.iterdir()}, {"node.pem", "node.pem.epoch"})
 
     def test_the_epoch_is_on_disk_before_it_is_used(self) -> None:
-        """Its bytes are synced before the name is theirs, and the name before we return."""
+        """The bytes are synced before the file gets its name, and the name before the call returns."""
         steps: list[str] = []
         sync, replace = os.fsync, os.replace
 

@@ -1,4 +1,4 @@
-"""What the application is handed: messages."""
+"""The messages that an application gets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from twisted_mesh.message import Member, Message, Source, shown
 
 
 class Replies:
-    """Takes replies and keeps them."""
+    """Keeps the replies that are sent."""
 
     def __init__(self) -> None:
         self.taken: list[tuple[bytes, tuple[object, ...]]] = []
@@ -43,7 +43,7 @@ class TestMessage(SynchronousTestCase):
         self.assert_copy(copy.deepcopy(pickle.loads(pickle.dumps(self.message))))
 
     def assert_copy(self, copied: Message) -> None:
-        """It is the same, and says that it cannot be replied to."""
+        """Assert that *copied* equals the message, and says that it cannot be replied to."""
         self.assertEqual(
             (copied.packets, copied.sender, copied.time, copied.id, copied.verified, repr(copied)),
             (*(self.message.packets, b"sender", 1.5, self.message.id, True), repr(self.message)),

@@ -1,4 +1,4 @@
-"""Which network a node belongs to."""
+"""The network that a node belongs to."""
 
 from __future__ import annotations
 

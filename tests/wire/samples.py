@@ -1,4 +1,4 @@
-"""Values and bytes that several tests of the wire start from, and what they all ask of a frame."""
+"""Values and bytes that several tests of the wire start from, and the case that they share."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ EPOCH = 1_800_000_000_000
 
 
 def payload(frame: bytes) -> bytes:
-    """What a frame holds behind its length."""
+    """The payload of a frame: its bytes behind the length."""
     return frame[LENGTH_BYTES:]
 
 
 def greeting(array: bytes) -> bytes:
-    """The payload of a greeting that holds *array*, its checksum made good."""
+    """The payload of a greeting that holds *array*, with the right checksum."""
     return hashlib.sha256(array).digest() + array
 
 
@@ -65,7 +65,7 @@ TRUTHS = ([True, False], [0, 1, None, "true"])
 
 
 def pack(fields: object) -> bytes:
-    """Values as the array of a frame has them."""
+    """*fields*, packed as the array of a frame."""
     return msgspec.msgpack.encode(fields)
 
 
@@ -95,14 +95,14 @@ def fields_of(kind: Kind) -> list[Any]:
 
 
 def with_array(kind: Kind, array: bytes, hops: int = 0) -> bytes:
-    """A frame of *kind* that holds *array*; its signature is left out of account."""
+    """A frame of *kind* that holds *array*; its signature is zeros."""
     data = bytes((kind, hops)).ljust(start_of(kind), b"\0") + array
     length = bytes((min(len(array), 255),)) if kind is Kind.BATCH else b""
     return data[: start_of(kind) - len(length)] + length + array
 
 
 class WireCase(SynchronousTestCase):
-    """Asks what is refused."""
+    """Asserts that frames are refused."""
 
     def assert_refused(self, data: bytes) -> None:
         """Assert that *data* is no frame."""
@@ -119,7 +119,7 @@ class WireCase(SynchronousTestCase):
             self.assert_refused(with_array(kind, pack(fields)))
 
     def assert_bounds_within(self, kind: Kind, at: int, entry: list[Any], *bounds: Any) -> None:
-        """Assert that of each field of an *entry* in the list that field *at* is."""
+        """Assert the same of each field of an *entry*, where field *at* is a list of entries."""
         for place, some in enumerate(bounds):
             lists = [[[[*entry[:place], one, *entry[place + 1 :]]] for one in values] for values in some]
             self.assert_bounds(kind, at, *lists)

@@ -1,4 +1,4 @@
-"""The beginning of a frame says which messages are on their way, and nothing that could not be."""
+"""The beginning of a BATCH tells which messages are coming, and never impossible ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NUMBERS = (0, 1, 127, 128, 255, 256, 65_535, 65_536, 2**32 - 1, 2**32, MAX_NUMBE
 
 
 def head(epoch: int = 5, first: int = 7, count: int = 3) -> bytes:
-    """A BATCH's payload, of a body as it may be."""
+    """The payload of a BATCH."""
     batch = Batch(ORIGIN, epoch, first, count, 1000, 0, bytes(32))
     return payload(codec.encode(signed(batch, b"body" * 50)))
 

@@ -1,4 +1,4 @@
-"""Messages as packed entries, checked on the way out and on the way in."""
+"""Messages as packed entries, which are checked when they are sent and when they come."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from twisted_mesh.wire.unpack_guard import MAX_DEPTH, MAX_NUMBER_KEYS
 
 
 class Text(str):
-    """Comes out of msgpack as a plain str."""
+    """A str that msgpack would unpack as a plain one."""
 
 
 class Number(IntEnum):
-    """Likewise as an int."""
+    """An int that msgpack would unpack as a plain one."""
 
     ONE = 1
 
@@ -255,7 +255,7 @@ class TestUnpackEntries(SynchronousTestCase):
             self.assert_poisoned(b"\x91\x93\0\0" + head + b"\x00\x0f\xff\xff")
 
     def test_keys_that_all_collide_are_not_unpacked(self) -> None:
-        """Chosen by whoever knows how Python hashes tuples, 70 seconds a MiB."""
+        """A peer can choose keys whose hashes collide: 70 seconds a MiB."""
         keys = list(islice(colliding(), 2000))
         self.assertEqual(len(set(map(hash, keys))), 1)
         pairs = b"".join(msgspec.msgpack.encode(key) + b"\0" for key in keys)

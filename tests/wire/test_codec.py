@@ -1,4 +1,4 @@
-"""Native frames: their kinds, their arrays as typed values, and the signed ones' text."""
+"""Native frames: their kinds, their arrays as typed values, and the text that is signed."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def signed_frame(data: bytes) -> SignedBatch | SignedRecord:
 
 
 def meaning(data: bytes) -> object:
-    """What a frame says, without the array that was signed."""
+    """The value of a frame, without the array that was signed."""
     frame = decode(data)
     if isinstance(frame, SignedBatch):
         return frame.batch
@@ -272,7 +272,7 @@ class TestSigned(WireCase):
 
 
 def on_a_stack_of(frames: int, data: bytes) -> bool:
-    """Whether *data* passes when so many more functions are running."""
+    """Whether *data* can be decoded when *frames* more functions are on the stack."""
     if frames:
         return on_a_stack_of(frames - 1, data)
     try:

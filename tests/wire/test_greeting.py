@@ -1,4 +1,4 @@
-"""The first frame of each side: a py2p handshake that native nodes mark as theirs."""
+"""The first frame of each side: a py2p handshake that native nodes mark as native."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The frames by which nodes know of each other: their bounds, and that the largest fit."""
+"""The frames of membership and overlay: the bounds of their fields; the largest ones fit."""
 
 from __future__ import annotations
 

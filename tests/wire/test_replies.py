@@ -1,4 +1,4 @@
-"""The frames that travel towards one node: their bounds, and what is signed of receipts."""
+"""Receipts and direct messages: the bounds of their fields, and the array that is signed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FIELDS = [OTHER, 1, 5, 8, KEY, 1]
 
 class TestReceipts(WireCase):
     def assert_no_receipt(self, array: bytes) -> None:
-        """Assert that *array* is none."""
+        """Assert that *array* is no receipt."""
         self.assertIs(self.assertRaises(RemoteError, codec.receipt, array).reason, Reason.SHAPE)
 
     def test_any_number_of_them_is_a_frame(self) -> None:

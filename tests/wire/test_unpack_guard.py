@@ -1,4 +1,4 @@
-"""Packed bytes are looked through for what unpacking them would take too long."""
+"""The unpack guard refuses bodies that would take too long to unpack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames whose every byte is fixed, for whoever writes another implementation."""
+"""Frames whose every byte is fixed, for authors of other implementations."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ class TestDocumentation(SynchronousTestCase):
     page = (TESTS.parent / "docs" / "protocol.rst").read_text("utf-8")
 
     def test_it_has_these_vectors_and_no_others(self) -> None:
-        """Each is a paragraph that begins with its name, and a block of nothing but hex."""
+        """Each vector is a paragraph that begins with its name, and a block of hex."""
         blocks = re.findall(r"^``(\w+)``:(?:.+\n)+\n((?: +[0-9a-f]+\n)+)", self.page, re.MULTILINE)
         found = {name: "".join(block.split()) for name, block in blocks}
         self.assertEqual(found, {name: frame.hex() for name, frame in VECTORS.items()})

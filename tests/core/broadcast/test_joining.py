@@ -1,4 +1,4 @@
-"""Where a node starts: what a neighbour tells it, and the base that becomes."""
+"""Where a node starts in each stream: the snapshot of its first neighbour, and the base that follows."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ ANNA, BERT, ME = origin_of("anna"), origin_of("bert"), origin_of("me")
 
 
 class JoiningTestCase(SynchronousTestCase):
-    """A history and the outbox of the run 5 of "me"."""
+    """The history and the outbox of the node "me" in its run 5."""
 
     def setUp(self) -> None:
         self.history = History(MeshConfig())
         self.outbox = Outbox(ME, 5, DIGEST, lambda text: signature_of(ME, text), 2**18)
 
     def publish(self, *texts: object) -> None:
-        """Own messages, held as a node does."""
+        """Publish own messages, which the history holds."""
         for signed in self.outbox.publish(entries(*texts), 0):
             self.history.add(signed, 0)
 
     def snapshot(self) -> list[SnapshotEntry]:
-        """What a newcomer is told, in one frame."""
+        """The streams in the snapshot for a newcomer, which is one frame."""
         (frame,) = joining.snapshot(self.history, joining.bases(self.history, self.outbox, 0, 0))
         self.assertTrue(frame.last)
         return frame.streams
 
 
 class TestSnapshot(JoiningTestCase):
-    """The frontier of a node."""
+    """The snapshot that a node tells a newcomer."""
 
     def test_a_node_that_knows_nothing_says_so(self) -> None:
         # A link is up with the snapshot: it must come, whatever there is to tell.
@@ -128,10 +128,10 @@ class TestSnapshot(JoiningTestCase):
 
 
 class TestEpochTaken(JoiningTestCase):
-    """Numbers of the own run that others know already."""
+    """Other nodes may know numbers of the own run already: then its epoch is taken."""
 
     def taken(self, *runs: tuple[bytes, int, int]) -> int | None:
-        """What follows from streams of (origin, epoch, high)."""
+        """The epoch that conflicts, if a snapshot has streams of these origins, epochs and highs."""
         streams = [SnapshotEntry(origin, epoch, 1, high, high) for origin, epoch, high in runs]
         return joining.epoch_conflict(streams, self.outbox)
 
@@ -158,14 +158,14 @@ class TestEpochTaken(JoiningTestCase):
 
 
 class TestSettle(JoiningTestCase):
-    """The base of a newcomer."""
+    """A newcomer starts at the bases of a snapshot."""
 
     def settle(self, *streams: SnapshotEntry) -> None:
         """Start where *streams* say."""
         joining.settle(self.history, streams, self.outbox.run, 0)
 
     def delivered(self, first: int, count: int = 1, name: str = "anna") -> list[int]:
-        """The messages that a batch lets be delivered."""
+        """The messages that can be delivered when a batch has come."""
         ready = self.history.add(batch(name, first, count), 0)
         return [number for item in ready for number in range(item.start, item.signed.batch.last + 1)]
 

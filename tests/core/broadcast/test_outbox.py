@@ -1,4 +1,4 @@
-"""The own stream: numbered, signed, and unsent until a neighbour has it."""
+"""The own stream: its batches are numbered, signed, and unsent until a neighbour has them."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class OutboxTestCase(SynchronousTestCase):
         return list(self.outbox.publish(entries(*texts), 9))
 
     def spans(self, batches: list[SignedBatch]) -> list[tuple[int, int]]:
-        """The first and the last message of each."""
+        """The first and the last message of each batch."""
         return [(signed.batch.first, signed.batch.last) for signed in batches]
 
 
 class TestPublish(OutboxTestCase):
-    """Messages become batches."""
+    """The messages of a turn become batches."""
 
     def test_nothing_is_published_yet(self) -> None:
         self.assertEqual((self.outbox.head, self.outbox.taken, self.outbox.unsent_bytes), (0, 0, 0))
@@ -86,7 +86,7 @@ class TestPublish(OutboxTestCase):
 
 
 class TestTaken(OutboxTestCase):
-    """What no neighbour has is known, since it must not be given up."""
+    """The outbox knows which messages no neighbour has, since these must not be given up."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -94,7 +94,7 @@ class TestTaken(OutboxTestCase):
         self.sizes = [signed.size for signed in batches]
 
     def unsent(self) -> tuple[int, int, int]:
-        """The highest a neighbour has; batches and bytes above it."""
+        """The highest message that a neighbour has; the batches and bytes above it."""
         return self.outbox.taken, len(self.outbox), self.outbox.unsent_bytes
 
     def test_what_no_neighbour_has_is_unsent(self) -> None:

@@ -1,4 +1,4 @@
-"""Who is asked beside a link that is slow, and who is waited for: by their paces, for a bounded time."""
+"""Whether another link is asked beside a slow one, and how long a slow link is waited for."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MANY = 100_000  # bytes of a batch
 
 
 class PaceTestCase(SynchronousTestCase):
-    """Links to Anna and Bert since 0; it is 100."""
+    """Links to Anna and Bert since the time 0; now it is 100."""
 
     def setUp(self) -> None:
         self.config = MeshConfig()
@@ -31,7 +31,7 @@ class PaceTestCase(SynchronousTestCase):
         self.now = 100.0
 
     def open(self, number: int, name: str, purpose: Purpose = Purpose.JOIN) -> Link:
-        """A link since 0."""
+        """Open a link at the time 0."""
         link, _ = self.links.open(LinkOpened(number, peer(name), True, False, purpose), 0)
         return link
 
@@ -49,7 +49,7 @@ class PaceTestCase(SynchronousTestCase):
 
 
 class TestPaces(PaceTestCase):
-    """What is known of each."""
+    """The paces of links, as far as they are known."""
 
     def test_a_link_that_nothing_is_known_of_may_be_as_fast_as_any(self) -> None:
         self.assertEqual(self.pace.of(self.anna), 0)
@@ -92,13 +92,13 @@ class TestPaces(PaceTestCase):
 
 
 class TestOutrun(PaceTestCase):
-    """Anna was asked at 100. Whether Bert is to be asked, too."""
+    """Anna was asked at the time 100; the question is whether Bert is to be asked, too."""
 
     def is_outrun(self, after: float, got: int = 0) -> bool:
         return self.pace.is_outrun(self.anna, self.bert, 100.0, got, 100.0 + after)
 
     def look(self, after: float, got: int = 0) -> float:
-        """When to look next, from 100 on."""
+        """In how many seconds from 100 on to look again."""
         return self.pace.outrun_at(self.anna, 100.0, got, 100.0 + after) - 100.0
 
     def test_a_trickle_is(self) -> None:
@@ -142,7 +142,7 @@ class TestOutrun(PaceTestCase):
 
 
 class TestWaiting(PaceTestCase):
-    """Who is waited for though it is silent."""
+    """Which silent links are still waited for."""
 
     def test_while_any_line_is_slow_a_gaps_patience_is_waited(self) -> None:
         self.assertFalse(self.pace.is_patient(99.0, self.now))
@@ -160,7 +160,7 @@ class TestWaiting(PaceTestCase):
         self.assertEqual(self.pace.silence(self.anna), self.config.gap_patience)
 
     def leave_unread(self, link: Link, size: int) -> None:
-        """The peer does not say that it has read *size* bytes, from now on."""
+        """From now on, the peer does not say that it has read *size* bytes."""
         link.flow.sent += size
         self.assertTrue(link.flow.measure(self.now, 1))
 
@@ -202,13 +202,13 @@ class TestWaiting(PaceTestCase):
 
 
 class TestUnderWay(PaceTestCase):
-    """Anna is in the middle of Emil's 1 to 9."""
+    """Anna is in the middle of a batch of Emil's messages 1 to 9."""
 
     def passed(self, rival: Link) -> list[tuple[int, int]]:
         return self.pace.passed(self.pace.under_way(EMIL), rival, self.now)
 
     def drip(self, seconds: float, size: int) -> None:
-        """So long *size* bytes a second come of it."""
+        """For *seconds*, *size* bytes of the batch come each second."""
         come = 1 if self.anna.repair.partial is None else self.anna.repair.partial.size
         self.bring(self.anna, come)
         for second in range(1, int(seconds) + 1):

@@ -1,4 +1,4 @@
-"""A gap is put off while what is missing is on its way, here or to a neighbour: and not for ever."""
+"""A gap is put off, within a limit, while the missing messages are on their way here or to a neighbour."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LARGE = 10_000_000
 
 
 class PatienceTestCase(RepairTestCase):
-    """A node that lacks Emil's messages 2 to 4; Anna's link brought the others."""
+    """A node that lacks Emil's messages 2 to 4; Anna's link brought 1 and 5."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -27,15 +27,15 @@ class PatienceTestCase(RepairTestCase):
         return self.coming(number, coming, name, low=1, high=1)
 
     def arrive(self, number: int, size: int, name: str = "emil") -> list[Effect]:
-        """So much of what is missing has come."""
+        """*size* bytes of the missing messages have come over a link."""
         return self.handle(Arriving(number, Begun(origin_of(name), 1, 2, 4), size, LARGE))
 
 
 class TestPuttingOff(PatienceTestCase):
-    """When a gap is told."""
+    """When the application is told of a gap."""
 
     def saying(self, coming: int, seconds: int) -> list[Effect]:
-        """So long Bert says so, every ten seconds."""
+        """Let Bert say every ten seconds that the missing messages are *coming*."""
         effects = []
         for _ in range(seconds // 10):
             effects += self.say(2, coming) + self.wait(10)
@@ -141,10 +141,10 @@ class TestPuttingOff(PatienceTestCase):
 
 
 class TestPassingOn(PatienceTestCase):
-    """The word of what is coming goes from node to node."""
+    """Each node passes on to its neighbours that messages are on their way."""
 
     def tick(self, seconds: float) -> list[Effect]:
-        """So much later it is looked at what is coming."""
+        """Let the timer fire by which a node looks at what is coming, *seconds* later."""
         return self.fire(Timer.ROSTER, self.now + seconds)
 
     def test_what_is_coming_here_is_told_to_all(self) -> None:

@@ -1,4 +1,4 @@
-"""What goes out over each link by itself: pushed, pruned or announced."""
+"""What a node sends over each link unasked: it pushes, prunes or announces."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ARRAY = batch("dora", 1).size
 
 
 class TestPushing(TriangleTestCase):
-    """A new batch is pushed where the peer lacks just that."""
+    """A new batch is pushed to a peer that lacks this batch and nothing before it."""
 
     def test_a_new_batch_goes_to_all_but_where_it_came_from(self) -> None:
         effects = self.receive(2, batch("anna", 1))
@@ -120,7 +120,7 @@ class TestPushing(TriangleTestCase):
 
 
 class TestPruning(TriangleTestCase):
-    """A copy that was not asked for prunes the link it came over, if another serves the origin."""
+    """If a copy comes unasked, its link is pruned for the author, provided that another link serves it."""
 
     def test_a_second_copy_prunes_the_link_that_brought_it(self) -> None:
         self.receive(1, batch("dora", 1))
@@ -206,7 +206,7 @@ class TestPruning(TriangleTestCase):
 
 
 class TestMute(TriangleTestCase):
-    """Where the peer asked for no pushes, it gets announcements until it grafts."""
+    """A peer that wants no pushes of an author gets announcements until it grafts."""
 
     def test_a_lazy_link_is_told_and_not_pushed_to(self) -> None:
         self.receive(2, prune("dora"))
@@ -249,10 +249,10 @@ class TestMute(TriangleTestCase):
 
 
 class TestAnnouncing(TriangleTestCase):
-    """Announcements are gathered, and left out where the peer knows."""
+    """Announcements are gathered, and left out if the peer knows of the messages."""
 
     def make_lazy(self, *numbers: int) -> None:
-        """The peers of links *numbers* want none of Dora's and Emil's pushed."""
+        """Let the peers of links *numbers* ask for no pushes of Dora's and Emil's messages."""
         for number in numbers:
             self.receive(number, prune("dora", "emil"))
 

@@ -1,4 +1,4 @@
-"""What goes out over each link as it takes it: answers, and what a slow one is owed."""
+"""What a node sends over each link as fast as it accepts bytes: answers, and late announcements."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TestAnswering(TriangleTestCase):
     """A WANT is answered with whole batches, and closed by a HAVE."""
 
     def ask(self, first: int, last: int) -> list[Effect]:
-        """Link 3 asks for some of Dora's."""
+        """Link 3 asks for Dora's messages *first* to *last*."""
         return self.receive(3, want("dora", first, last))
 
     def test_whole_batches_from_the_first_message_on_closed_by_a_have(self) -> None:
@@ -108,7 +108,7 @@ class TestAnswering(TriangleTestCase):
 
 
 class TestAnsweringFromStorage(TriangleTestCase):
-    """What a store cannot read is not claimed to who asks for it."""
+    """To a peer that asks, a node does not claim messages that its store cannot read."""
 
     def history(self) -> History:
         self.store = Damaged({4})
@@ -116,7 +116,7 @@ class TestAnsweringFromStorage(TriangleTestCase):
         return History(self.config, self.changes)
 
     def flush(self) -> None:
-        """Store what is to be stored."""
+        """Let the store have the changes of the history."""
         history, run = self.node.history, (origin_of("me"), 1)
         flush = self.changes.flush(history.get, (run, 0), True, to_ms)
         assert flush is not None
@@ -135,14 +135,14 @@ class TestAnsweringFromStorage(TriangleTestCase):
 
 
 class TestSlowLinks(TriangleTestCase):
-    """A link whose queue is full is owed announcements and pulls, and holds up nobody."""
+    """A link whose queue is full holds up nobody; it gets announcements later, and pulls."""
 
     def setUp(self) -> None:
         super().setUp()
         self.triangle(link_queue_bytes=2 * FRAME - 1, answer_bytes=2 * ARRAY)
 
     def say(self, first: int) -> list[Effect]:
-        """One more of Dora's, which the transports of all links but the third take."""
+        """Let one more message of Dora's come; the transports of links 1 and 2 accept all bytes."""
         effects = self.receive(1, batch("dora", first))
         self.accept(1)
         self.accept(2)

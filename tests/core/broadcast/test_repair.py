@@ -1,4 +1,4 @@
-"""Getting what others have and this node misses: once, from one link at a time, from whoever has it."""
+"""A node gets the messages that it misses once, asking one link at a time that holds them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from twisted_mesh.wire.link import Pong
 
 
 class TestAsking(RepairTestCase):
-    """Who is asked, for what and when."""
+    """Which link is asked, for which messages, and when."""
 
     def test_an_announcement_on_an_eager_link_is_asked_for_at_once(self) -> None:
         # The peer could not push it; nothing is on its way.
@@ -144,7 +144,7 @@ class TestAsking(RepairTestCase):
 
 
 class TestOneAtATime(RepairTestCase):
-    """A stream has one asked link; the next is asked when that one has done or does nothing."""
+    """For each stream one link is asked; the next one is asked when that one is done or does nothing."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -245,7 +245,7 @@ class TestOneAtATime(RepairTestCase):
 
 
 class TestJoiningOn(RepairTestCase):
-    """The newcomer pulls at once what a snapshot claims and it misses, from one after the other."""
+    """A newcomer pulls at once the messages that a snapshot claims, from one link after the other."""
 
     def test_what_a_snapshot_names_is_pulled_at_once(self) -> None:
         self.make()

@@ -1,4 +1,4 @@
-"""Repair while links are in the middle of frames that take long: slow lines, and members that drip."""
+"""Repair while frames take long to come, over slow lines or from members that drip."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from twisted_mesh.wire.framing import MAX_FRAME_BYTES
 
 
 class DripTestCase(RepairTestCase):
-    """Emil's message 2 is missing; Anna, link 1, is in the middle of a frame as often as the test says."""
+    """Emil's message 2 is missing, and a frame of Anna's, link 1, takes long to come."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -23,12 +23,12 @@ class DripTestCase(RepairTestCase):
         return self.handle(Arriving(1, begun, self.arrived, MAX_FRAME_BYTES))
 
     def miss(self) -> None:
-        """Emil's messages 1 and 3 come."""
+        """Let Emil's messages 1 and 3 come."""
         self.receive(1, batch("emil", 1))
         self.receive(3, batch("emil", 3))
 
     def asked_second_by_second(self, seconds: int, *, answers: bool) -> list[int]:
-        """Anna's frame goes on and Bert announces Emil's for so long; when Bert is asked for it.
+        """Let Anna's frame go on while Bert announces Emil's message; the second in which Bert is asked.
 
         :param answers: whether Anna answers every four seconds, too, with a message of her own.
         """
@@ -52,7 +52,7 @@ class DripTestCase(RepairTestCase):
 
 
 class TestAnotherIsAskedInTime(DripTestCase):
-    """What a neighbour holds is had of it before it is told as a gap, whatever another one does."""
+    """Whatever one neighbour does, messages that another holds are asked of it before a gap is told."""
 
     def test_while_the_asked_link_brings_other_things_slowly(self) -> None:
         self.miss()

@@ -15,7 +15,7 @@ from twisted_mesh.wire.link import Pong
 
 
 class TestFailing(RepairTestCase):
-    """Claims are unsigned: who does not keep them is asked last, and no more after three times."""
+    """Claims are unsigned: a link that does not keep them is asked last, and at most three times."""
 
     def test_an_announcer_that_sends_nothing_is_asked_three_times(self) -> None:
         # A link loses nothing, so that it is asked again only when no answer is to be had any more.
@@ -109,7 +109,7 @@ class TestFailing(RepairTestCase):
 
 
 class TestNoRoom(RepairTestCase):
-    """What had no room is not asked for again at once."""
+    """Messages that had no room are not asked for again at once."""
 
     def test_what_has_no_room_is_pulled_later(self) -> None:
         self.star(waiting_bytes=600)
@@ -154,7 +154,7 @@ class TestNoRoom(RepairTestCase):
 
 
 class TestGrafting(RepairTestCase):
-    """A lost link grafts at once every origin whose parent it was."""
+    """If a link is lost, each author whose parent it was is grafted over another link at once."""
 
     def test_a_lost_parent_is_replaced_at_once(self) -> None:
         # Waiting for an announcement costs its delay and the time-out on top.
@@ -239,12 +239,12 @@ class TestGrafting(RepairTestCase):
 
 
 class TestManyStreams(RepairTestCase):
-    """No more is asked for at once than comes in time; the links would seem silent that are not."""
+    """Only so much is asked for at once as comes in time: else links would seem to be silent."""
 
     NAMES = ("emil", "fred", "anna", "cleo")
 
     def announce(self, number: int) -> list[tuple[str, int, int]]:
-        """A link announces some of each of four streams; what it is asked for."""
+        """Let a link announce messages of four streams; the WANTs that it gets."""
         return self.wants(self.receive(number, *(have(name, 1, 9) for name in self.NAMES)), number)
 
     def test_as_long_as_answers_may_be_large_two_streams_are_asked_for_at_once(self) -> None:
@@ -325,7 +325,7 @@ class TestManyStreams(RepairTestCase):
 
 
 class TestUnverified(RepairTestCase):
-    """Claims are unsigned: what is known by them alone must cost little, and hold up nothing."""
+    """Claims are unsigned: streams known by claims alone must cost little, and hold up nothing."""
 
     def test_made_up_streams_do_not_hold_up_real_ones(self) -> None:
         self.receive(1, batch("emil", 1))

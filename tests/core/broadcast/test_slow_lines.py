@@ -1,4 +1,4 @@
-"""Repair over slow lines: what is coming is waited for, once and from one; liars gain no time by that."""
+"""Repair over slow lines: a batch that is coming is waited for; liars gain no time by that."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ LARGE = 1_000_000  # bytes of a batch that takes long
 
 
 class SlowLinesTestCase(RepairTestCase):
-    """A node with links to Anna, Bert, Cleo and Dora; over some of them frames take long to come."""
+    """Over some of the links to Anna, Bert, Cleo and Dora frames take long to come."""
 
     def arrive(
         self, number: int, first: int, last: int, size: int, *, name: str = "emil", length: int = LARGE
     ) -> list[Effect]:
-        """*size* bytes of a batch are here."""
+        """*size* bytes of a batch of *length* bytes have come over a link."""
         return self.handle(Arriving(number, Begun(origin_of(name), 1, first, last), size, length))
 
     def drip(
@@ -35,7 +35,7 @@ class SlowLinesTestCase(RepairTestCase):
         begin: int = 1,
         length: int = LARGE,
     ) -> list[Effect]:
-        """A batch comes so long at *pace* bytes a second; *begin* bytes of it were here."""
+        """For *seconds*, a batch comes at *pace* bytes a second; *begin* bytes of it had come."""
         effects = []
         for step in range(int(2 * seconds)):
             size = begin + int(pace * step / 2)
@@ -47,11 +47,11 @@ class SlowLinesTestCase(RepairTestCase):
         return self.handle(Arriving(number, None, 100, 1000))
 
     def grafts(self, effects: list[Effect], number: int) -> list[tuple[int, int]]:
-        """What of Emil's a link is asked for."""
+        """The messages of Emil's that a link is asked for."""
         return self._wanted(effects, number, graft=True)
 
     def revised(self, effects: list[Effect], number: int) -> list[tuple[int, int]]:
-        """What of Emil's a link is still to send, of what it was asked for."""
+        """The messages of Emil's that a link is still to send, by a WANT that revises an earlier one."""
         return self._wanted(effects, number, graft=False)
 
     def _wanted(self, effects: list[Effect], number: int, *, graft: bool) -> list[tuple[int, int]]:
@@ -61,7 +61,7 @@ class SlowLinesTestCase(RepairTestCase):
 
 
 class TestComing(SlowLinesTestCase):
-    """While what was asked for is coming, whoever sends it is left at it."""
+    """While an answer is coming, its sender is left alone, and nobody else is asked."""
 
     def test_a_sole_holder_is_not_given_up_while_bytes_of_what_was_asked_come(self) -> None:
         effects = self.announce(2)
@@ -172,10 +172,10 @@ class TestComing(SlowLinesTestCase):
 
 
 class TestOwing(SlowLinesTestCase):
-    """A link loses nothing: what it was asked for it brings, or says that it does not have it."""
+    """A link loses nothing: it brings the messages that it was asked for, or says that it lacks them."""
 
     def ask_both(self) -> None:
-        """Bert was asked and brought nothing, so Cleo was."""
+        """Bert is asked and brings nothing, so Cleo is asked."""
         self.assertEqual(self.grafts(self.announce(2), 2), [(1, 9)])
         self.announce(3)
         self.assertEqual(self.grafts(self.wait(1.0), 3), [(1, 9)])
@@ -268,7 +268,7 @@ class TestOwing(SlowLinesTestCase):
 
 
 class TestPushed(SlowLinesTestCase):
-    """What a slow parent is about to push is not asked of another."""
+    """Messages that a slow parent is about to push are not asked of another link."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -314,10 +314,10 @@ class TestPushed(SlowLinesTestCase):
 
 
 class TestWindow(SlowLinesTestCase):
-    """No more is asked for at a time than slow lines bring in a few seconds."""
+    """A node asks for no more at a time than slow lines bring in a few seconds."""
 
     def ask(self) -> int:
-        """How many of eight runs that Bert holds are asked for at once."""
+        """How many of the eight runs that Bert holds he is asked for at once."""
         for number in range(8):
             self.receive(1, batch("fred", 1, epoch=number + 1))
         effects = []
@@ -344,7 +344,7 @@ class TestWindow(SlowLinesTestCase):
 
 
 class TestPushing(SlowLinesTestCase):
-    """What is under way to a peer need not be pushed to it."""
+    """A stream that is on its way to a peer need not be pushed to it."""
 
     def test_a_peer_that_is_being_sent_a_run_is_not_pushed_it(self) -> None:
         self.coming(2, 1)
@@ -418,7 +418,7 @@ class TestPushing(SlowLinesTestCase):
 
 
 class TestReading(SlowLinesTestCase):
-    """A peer is given what it reads in a second and a round trip."""
+    """A peer is given as much as it reads in a second and a round trip."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -426,11 +426,11 @@ class TestReading(SlowLinesTestCase):
             self.accept(number)
 
     def body(self, first: int, size: int = 20_000, name: str = "emil") -> SignedBatch:
-        """A message of so many bytes."""
+        """A batch of one message of *size* bytes."""
         return raw_batch(name, first, 1, join_entries(entries("x" * size)))
 
     def push(self, *firsts: int, size: int = 20_000) -> list[list[int]]:
-        """Which of these messages are pushed to Bert, and which to Cleo, who reads all at once."""
+        """Let messages come; those that are pushed to Bert, and to Cleo, who reads all at once."""
         effects = []
         for first in firsts:
             effects += self.receive(1, self.body(first, size))
@@ -439,12 +439,12 @@ class TestReading(SlowLinesTestCase):
         return [[first for first, _ in self.sent(effects, number)] for number in (2, 3)]
 
     def pong(self, seconds: float) -> list[Effect]:
-        """Bert says so much later that he has read what was before the PING."""
+        """*seconds* later, Bert says that he has read all that came before the PING."""
         self.now += seconds
         return self.receive(2, Pong(READ_SO_FAR))
 
     def measure(self) -> None:
-        """Bert reads 10 kB a second."""
+        """Let the node measure that Bert reads 10 kB a second."""
         self.receive(1, self.body(1, 20_000, "fred"))
         self.pong(2.0)
 
@@ -478,7 +478,7 @@ class TestReading(SlowLinesTestCase):
         self.assertIn(ping, self.all_frames(self.pong(1), 2))  # for what went out since
 
     def ask(self, first: int) -> list[int]:
-        """What Bert is answered with who wants it, up to 8."""
+        """The messages that Bert gets if he wants *first* to 8."""
         return [one for one, _ in self.sent(self.receive(2, want("emil", first, 8)), 2)]
 
     def test_an_answer_ends_with_a_second_of_the_line(self) -> None:
@@ -513,10 +513,10 @@ class TestReading(SlowLinesTestCase):
 
 
 class TestRevised(SlowLinesTestCase):
-    """A WANT without graft only takes the place of one that is not answered yet."""
+    """A WANT without graft only replaces an earlier one that is not answered yet."""
 
     def keep_waiting(self) -> None:
-        """So much waits for Bert that nothing is answered."""
+        """So many bytes wait for Bert that his WANTs are not answered yet."""
         self.star(answer_bytes=200)
         self.receive(2, prune("emil"))
         self.receive(1, *(batch("emil", first) for first in range(1, 10)))
@@ -550,7 +550,7 @@ class TestRevised(SlowLinesTestCase):
 
 
 class TestWhatIsNoSlowLine(SlowLinesTestCase):
-    """A line that rests, or brings little because there is little, is not slow."""
+    """A line that rests, or brings little because there is little, does not count as slow."""
 
     def test_a_rest_is_not_taken_for_one(self) -> None:
         # 20 kB a minute over a line with a round trip of a millisecond.

@@ -1,4 +1,4 @@
-"""The trees' memory: which link brought what first, and which leads towards an author."""
+"""The trees' memory: which link brought a batch first, and which leads towards an author."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ANNA, BERT, CLEO = origin_of("anna"), origin_of("bert"), origin_of("cleo")
 
 
 class TestFirstArrivals(SynchronousTestCase):
-    """Which link brought a batch first: only while that one serves is another's push needless."""
+    """Which link brought a batch first: only while it serves the author, another's push is needless."""
 
     def setUp(self) -> None:
         self.first_arrivals: FirstArrivals[tuple[StreamId, int]] = FirstArrivals()

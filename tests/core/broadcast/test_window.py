@@ -1,4 +1,4 @@
-"""How much is asked for at a time, and what waits for that."""
+"""How many runs are asked for at a time, and which ones wait."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ANNA, BERT = ((origin_of(name), 1) for name in ("anna", "bert"))
 
 
 class TestWindow(SynchronousTestCase):
-    """A window of 1000 bytes; an answer brings 100, as answers were lately."""
+    """A window of 1000 bytes; recent answers had 100 bytes, so the next one is expected to have as many."""
 
     def setUp(self) -> None:
         self.window = Window(1000)
@@ -21,7 +21,7 @@ class TestWindow(SynchronousTestCase):
             self.window.answered(100)
 
     def room(self, proven: bool = True) -> int:
-        """How many more may be asked for."""
+        """How many more runs may be asked for."""
         asked = 0
         while self.window.has_room(proven):
             self.window.asked(proven)

@@ -1,4 +1,4 @@
-"""What a history tells its store, and how both go on from there."""
+"""The changes that a history tells its store, and how both go on after a restart."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ChangesTestCase(HistoryCase):
         self.make(SimStore())
 
     def make(self, store: SimStore, **limits: float) -> None:
-        """A history on *store*."""
+        """Begin anew with a history on *store*."""
         self.store = store
         self.taken: dict[StreamId, int] = {}
         self.settled = False
@@ -42,7 +42,7 @@ class ChangesTestCase(HistoryCase):
         self.history.restore(store.restored(), ME[0], 0.0)
 
     def restart(self) -> None:
-        """What is not stored is forgotten."""
+        """Restart: the history forgets all that is not stored."""
         self.make(self.store)
 
     def take(self, first: int, count: int = 1, name: str = "anna", now: float = 0.0) -> None:
@@ -64,7 +64,7 @@ class ChangesTestCase(HistoryCase):
 
 
 class TestFlush(ChangesTestCase):
-    """What is to be stored, once."""
+    """Each change is stored once."""
 
     def test_what_came_is_stored_with_where_its_stream_stands(self) -> None:
         self.take(1, 2, now=3.0)
@@ -170,7 +170,7 @@ class TestFlush(ChangesTestCase):
 
 
 class TestRestart(ChangesTestCase):
-    """What was stored is there after a crash, and what was not is not."""
+    """After a crash, what was stored is there, and nothing else."""
 
     def test_heads_bases_and_verdicts_are_as_they_were_stored(self) -> None:
         self.history.start_at(BERT, 5, 7, 0)
@@ -238,7 +238,7 @@ class TestRestart(ChangesTestCase):
 
 
 class TestOwnRuns(ChangesTestCase):
-    """Of own messages it is stored what some neighbour has, so that the rest reaches the next one."""
+    """The store knows which own messages a neighbour has: the next run sends the rest."""
 
     def test_of_this_run(self) -> None:
         self.take(1, 5, name="me")
@@ -256,7 +256,7 @@ class TestOwnRuns(ChangesTestCase):
 
 
 class TestStored(ChangesTestCase):
-    """What is stored need not be in memory."""
+    """Batches that are stored need not be in memory."""
 
     def fill(self, count: int, now: float = 0.0) -> None:
         for first in range(1, count + 1):
@@ -370,7 +370,7 @@ class TestStored(ChangesTestCase):
         self.assertEqual(self.read_on(1, 8, 1), [4, 7, 8])
 
     def read_on(self, after: int, upto: int, most: int) -> list[int]:
-        """What a consumer gets that is behind, reading so many bytes at a time."""
+        """The messages that a consumer reads behind *after*, *most* bytes at a time."""
         got: list[int] = []
         while pieces := list(read(self.history, ANNA, after, upto, most)):
             got += [number for piece in pieces for number in range(piece.first, piece.last + 1)]

@@ -1,4 +1,4 @@
-"""The history: exactly once and in order, whatever comes when; held for others, and bounded."""
+"""The history delivers each message once and in order, holds batches for others, and is bounded."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ Gaps = list[tuple[int, int, Spans]]
 
 
 def spans(ready: Iterable[Ready]) -> Spans:
-    """The first and the last message of each that can be delivered."""
+    """The first and the last message of each batch that can be delivered."""
     return [(item.start, item.signed.batch.last) for item in ready]
 
 
 def told(given_up: Iterator[tuple[GapFound, list[Ready]]]) -> Gaps:
-    """The gaps that are given up, each with what follows."""
+    """The gaps that are given up, each with the batches that can be delivered behind it."""
     return [(gap.first, gap.last, spans(ready)) for gap, ready in given_up]
 
 
 def bare(run: tuple[bytes, int], first: int, count: int = 1) -> SignedBatch:
-    """A batch without a body or a signature, which is made sooner."""
+    """A batch without a body or a signature, which is quick to make."""
     return SignedBatch(Batch(*run, first, count, 0, 0, b""), b"", b"", b"")
 
 
@@ -52,14 +52,14 @@ class HistoryTestCase(HistoryCase):
         self.history = History(MeshConfig(**limits))  # type: ignore[arg-type]
 
     def take(self, first: int, count: int = 1, *, name: str = "anna", now: float = 0) -> Spans:
-        """Take a batch if a node would; what it lets be delivered."""
+        """Take a batch if a node would; the spans that can be delivered then."""
         signed = batch(name, first, count)
         if self.history.is_duplicate(signed.batch) or not self.history.has_room(signed):
             return []
         return spans(self.history.add(signed, now))
 
     def evict(self, *, own_taken: int = 0) -> Gaps:
-        """Keep to the limits of bytes and streams; the gaps."""
+        """Keep to the limits of bytes and streams; the gaps that follow."""
         return told(self.history.evict(ME, own_taken))
 
     def age(self, now: float, *, own_taken: int = 0) -> None:
@@ -67,12 +67,12 @@ class HistoryTestCase(HistoryCase):
         self.history.age(now, ME, own_taken)
 
     def give_up(self, now: float, patience: float = 30) -> Gaps:
-        """The gaps that are given up."""
+        """Give up holes that are older than *patience*; the gaps that follow."""
         return told(self.history.give_up(now, patience))
 
 
 class TestOrder(HistoryTestCase):
-    """In order, without a hole, without a repetition."""
+    """Messages are delivered in order, without a hole, and once."""
 
     def test_messages_are_delivered_in_order(self) -> None:
         self.assertEqual(self.take(1, 3), [(1, 3)])
@@ -130,10 +130,10 @@ class TestOrder(HistoryTestCase):
 
 
 class TestDuplicates(HistoryTestCase):
-    """What has come already, told from numbers alone."""
+    """Numbers alone tell whether a batch has come already."""
 
     def duplicate(self, first: int, count: int = 1) -> bool:
-        """Whether the batch is one."""
+        """Whether the batch is a duplicate."""
         return self.history.is_duplicate(batch("anna", first, count).batch)
 
     def test_at_or_under_the_head(self) -> None:
@@ -270,7 +270,7 @@ class TestHeld(HistoryTestCase):
 
 
 class TestMissing(HistoryTestCase):
-    """The next thing to ask for."""
+    """Which range of messages to ask for next."""
 
     def missing(self, low: int, high: int) -> tuple[int, int] | None:
         """The lowest range of *low* to *high* that is missing."""
@@ -310,7 +310,7 @@ class TestMissing(HistoryTestCase):
 
 
 class TestPatience(HistoryTestCase):
-    """A hole is given up, told, and what is behind it goes on."""
+    """A hole is given up after a time; its gap is told, and what is behind it is delivered."""
 
     def test_a_hole_is_given_up_after_patience(self) -> None:
         self.take(1, now=0)
@@ -444,19 +444,19 @@ class TestPatience(HistoryTestCase):
         self.assertEqual(self.spans(), [(6, 7), (12, 12)])
 
     def readable(self) -> list[SignedBatch]:
-        """What a consumer here reads that has taken nothing, reading on and on."""
+        """All that a consumer here reads that has taken nothing."""
         got: list[SignedBatch] = []
         while some := list(self.stream().read(got[-1].batch.last + 1 if got else 1, 10**6, 1)):
             got += some
         return got
 
     def spans(self) -> list[tuple[int, int]]:
-        """The first and last message of each batch of that."""
+        """The first and the last message of each batch that such a consumer reads."""
         return [(signed.batch.first, signed.batch.last) for signed in self.readable()]
 
 
 class TestBounds(HistoryTestCase):
-    """Every table has an end."""
+    """Every table is bounded."""
 
     def test_what_has_no_room_to_wait_is_not_kept(self) -> None:
         self.make(room=3)
@@ -595,7 +595,7 @@ class TestBounds(HistoryTestCase):
 
 
 class TestEviction(HistoryTestCase):
-    """What is held is bounded by bytes and age."""
+    """The batches that are held are bounded by bytes and age."""
 
     def fill(self, name: str, count: int, *, now: float = 0) -> None:
         """Take *count* batches of one message of *name*."""
@@ -715,7 +715,7 @@ class TestEviction(HistoryTestCase):
 
 
 class TestBase(HistoryTestCase):
-    """Where a node that joins begins."""
+    """The base of a stream: a node that joins delivers only what lies above it."""
 
     def test_what_is_out_of_reach_counts_as_come(self) -> None:
         self.history.start_at(ANNA, 5, 5, 0)
@@ -888,7 +888,7 @@ class TestCost(HistoryTestCase):
 
 
 class TestOnItsWay(HistoryTestCase):
-    """A hole that something is on its way to fill is waited for anew."""
+    """The patience for a hole begins anew when something is on its way to fill it."""
 
     def test_the_time_of_a_hole_begins_anew_with_each_sign(self) -> None:
         self.take(1, now=1)

@@ -1,4 +1,4 @@
-"""A key conflict: another node with the own key, in a newer run, and what comes of it until it stops."""
+"""A key conflict: another node has the own key and a newer run, until it stops."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ class ConflictTestCase(MembershipTestCase):
         return presence("me", counter, epoch=epoch, flags=flags, address=address)
 
     def in_use(self, effects: list[Effect]) -> list[KeyInUse]:
-        """That the key is used elsewhere."""
+        """The events that tell that the key is used elsewhere."""
         return of(effects, KeyInUse)
 
     def begins(self, effects: list[Effect]) -> list[EpochConflict]:
-        """Above which runs a new one is to begin."""
+        """The events that ask for a new run, above the epoch in them."""
         return of(effects, EpochConflict)
 
 
 class TestTheOthersWord(ConflictTestCase):
-    """While there is another node it is the one that is shown everywhere."""
+    """While there is another node with the key, that one is shown everywhere."""
 
     def test_its_records_go_on_like_any_others(self) -> None:
         effects = self.receive(1, self.other())
@@ -86,7 +86,7 @@ class TestTheOthersWord(ConflictTestCase):
 
 
 class TestProof(ConflictTestCase):
-    """What proves that the other node runs now, and is no late word of an own run whose number was lost."""
+    """What proves that the other node runs now; late records may be of a forgotten own run."""
 
     def test_one_that_speaks_on_is_proven_once(self) -> None:
         self.assertEqual(self.in_use(self.receive(1, self.other())), [KeyInUse(2)])
@@ -135,7 +135,7 @@ class TestMeeting(ConflictTestCase):
         self.make(epoch=5)  # with nobody else there
 
     def meet(self, epoch: int, outgoing: bool = True) -> list[Effect]:
-        """The other node is there, in that run; whichever it is, it is let go of."""
+        """Meet the other node in its run *epoch*; assert that the link to it is closed."""
         effects = self.handle(SameKey(9, epoch, outgoing))
         (close,) = of(effects, Close)
         self.assertEqual((close.link, close.reason), (9, Reason.KEY))
@@ -182,7 +182,7 @@ class TestMeeting(ConflictTestCase):
 
 
 class TestTheEnd(ConflictTestCase):
-    """The other node is gone: a new run begins, above its own."""
+    """When the other node is gone, a new run begins above its epoch."""
 
     def test_when_it_has_said_that_it_stops(self) -> None:
         self.receive(1, self.other())
@@ -256,7 +256,7 @@ class TestTheEnd(ConflictTestCase):
 
 
 class TestDials(ConflictTestCase):
-    """While there is a conflict others are dialled seldom."""
+    """During a conflict, others are dialled seldom."""
 
     manner: dict[str, object] = {"profile": Profile(overlay=True)}
 

@@ -1,4 +1,4 @@
-"""Joining, evidence and exchanges: what the membership means for the messages of a node."""
+"""Joining, evidence and exchanges: what the membership means for a node's messages."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ class EvidenceTestCase(MembershipTestCase):
     """A node that joins at Anna, and exchanges with others."""
 
     def join(self, *streams: SnapshotEntry, **sequences: int) -> list[Effect]:
-        """Join at Anna, who holds *streams* and whose roster has authors with these sequences."""
+        """Join at Anna, who holds *streams*, and whose roster has authors with *sequences*."""
         self.make()
         effects = self.up(1, "anna", *streams)
         records = [presence(name, 3, sequence) for name, sequence in sequences.items()]
         return effects + self.receive(1, roster(*records))
 
     def exchange(self, number: int = 9, name: str = "dora", *, outgoing: bool = False) -> list[Effect]:
-        """An exchange that has begun well."""
+        """Begin an exchange; the peer tells that it holds nothing."""
         effects = self.open(number, name, outgoing=outgoing, purpose=EXCHANGE)
         return effects + self.receive(number, ALL)
 
 
 class TestContacts(MembershipTestCase):
-    """Whom a node could dial."""
+    """The contacts that a node could dial."""
 
     def test_without_an_overlay_there_is_nobody(self) -> None:
         self.assertEqual(self.node.neighbourhood.contacts, [])
@@ -74,7 +74,7 @@ class TestContacts(MembershipTestCase):
 
 
 class TestJoining(EvidenceTestCase):
-    """Where a node starts: at what its first neighbour says, and at what authors say of themselves."""
+    """A node starts where its first neighbour says, and where authors' records say."""
 
     def test_when_the_first_neighbour_has_told_its_roster_the_node_has_joined(self) -> None:
         self.assertEqual(of(self.up(1, "anna"), Joined), [])
@@ -163,7 +163,7 @@ class TestJoining(EvidenceTestCase):
 
 
 class TestEvidence(EvidenceTestCase):
-    """An author's record tells what there is: a lost tail, and a neighbour's lie."""
+    """An author's record shows which messages there are, and so a lost tail or a neighbour's lie."""
 
     def test_a_lost_tail_is_told_asked_for_and_then_given_up(self) -> None:
         self.join()
@@ -434,7 +434,7 @@ class TestExchanges(EvidenceTestCase):
 
 
 class TestStaying(EvidenceTestCase):
-    """An exchange between two that did not know of each other becomes a link: there may be two islands."""
+    """An exchange of nodes that did not know each other becomes a link: there may be two islands."""
 
     manner: dict[str, object] = {"profile": Profile(overlay=True)}
 
@@ -524,7 +524,7 @@ class TestStaying(EvidenceTestCase):
 
 
 class TestKeyElsewhere(EvidenceTestCase):
-    """Of two nodes with one key the older is told why it is let in no more."""
+    """Of two nodes with one key, the older is told why it is not let in."""
 
     def test_one_that_is_not_let_in_for_a_newer_run_is_sent_its_record(self) -> None:
         self.star("bert")
@@ -556,7 +556,7 @@ class TestKeyElsewhere(EvidenceTestCase):
 
 
 class TestDials(EvidenceTestCase):
-    """What was dialled is over when it is linked, or was not there."""
+    """A dial is over when its node is linked or was not found."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -564,7 +564,7 @@ class TestDials(EvidenceTestCase):
         self.receive(1, presence("dora", 1, 0, address=(HOST, 4444)))
 
     def drawn(self) -> list[Dial]:
-        """Whom the node dials in the next minutes."""
+        """The dials of the next 80 seconds."""
         effects = self.wait(80)
         self.receive(1, presence("dora", self.entry("dora").rank[1] + 1, 0, address=(HOST, 4444)))
         return of(effects, Dial)
@@ -585,17 +585,17 @@ class TestDials(EvidenceTestCase):
 
 
 class TestOverlay(EvidenceTestCase):
-    """What the overlay is told of, and what becomes of what it wants."""
+    """What the node tells the overlay, and what it does for it."""
 
     manner: dict[str, object] = {"profile": Profile(overlay=True), "address": (HOST, 4444)}
 
     def gossip(self, effects: list[Effect], number: int) -> list[object]:
-        """The words between overlays that are sent over a link."""
+        """The overlay's frames that are sent over a link."""
         kinds = ForwardJoin | Shuffle | ShuffleReply
         return [frame for frame in self.all_frames(effects, number) if isinstance(frame, kinds)]
 
     def full(self) -> None:
-        """A node with as many neighbours as it looks for, and one more."""
+        """Begin anew with one neighbour more than the overlay looks for."""
         self.star(active_view=2)
         for number, name in enumerate(("anna", "bert", "cleo"), 1):
             self.open(number, name, address=(HOST, 4000 + number))

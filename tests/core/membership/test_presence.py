@@ -1,4 +1,4 @@
-"""Presence: the own record, those of others, and where they go."""
+"""Presences: the own record, the records of others, and the links that they go over."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class TestOwnRecord(MembershipTestCase):
     }
 
     def own(self, effects: list[object], number: int = 1) -> Presence:
-        """The own record that goes over a link."""
+        """The own presence that is sent over a link."""
         [record] = self._records(effects, number)  # type: ignore[arg-type]
         assert isinstance(record, Presence)
         return record
@@ -148,7 +148,7 @@ class TestOwnRecord(MembershipTestCase):
 
 
 class TestGuest(MembershipTestCase):
-    """A guest relays like a member; that it is there it says when it publishes."""
+    """A guest relays like a member, and says that it is there only when it publishes."""
 
     manner: dict[str, object] = {"profile": Profile(role=Role.GUEST)}
 
@@ -196,7 +196,7 @@ class TestGuest(MembershipTestCase):
 
 
 class TestOthers(MembershipTestCase):
-    """Of each author the newest record is taken, and goes on over its tree."""
+    """Each author's newest record is taken, and goes on over the author's tree."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -331,14 +331,14 @@ class TestOthers(MembershipTestCase):
 
 
 class TestParents(MembershipTestCase):
-    """The way back to an author is where its newest came from, batch or record."""
+    """The parent for an author is the link that brought its newest batch or record."""
 
     def setUp(self) -> None:
         super().setUp()
         self.star("anna", "bert", "cleo")
 
     def grafted(self, number: int) -> list[str]:
-        """Whose trees are mended when a link goes."""
+        """The authors that are grafted when a link goes."""
         effects = self.handle(closing(number))
         return [name for other in (1, 2, 3) for name, _, _ in self.wants(effects, other)]
 
@@ -418,7 +418,7 @@ class TestParents(MembershipTestCase):
 
 
 class TestAnswers(MembershipTestCase):
-    """Who an author is goes before its messages, to whoever asks and does not know."""
+    """A peer that asks for messages and does not know their author gets its record first."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -426,7 +426,7 @@ class TestAnswers(MembershipTestCase):
         self.receive(1, presence("dora", 1), batch("dora", 1, 2))
 
     def kinds(self, number: int, name: str = "dora") -> list[type]:
-        """What goes out in answer to a WANT."""
+        """The classes of the frames that answer a WANT."""
         return [type(frame) for frame in self.all_frames(self.receive(number, want(name, 1)), number)]
 
     def test_to_who_does_not_know_it_goes_first(self) -> None:
@@ -455,7 +455,7 @@ class TestAnswers(MembershipTestCase):
 
 
 class TestRosters(MembershipTestCase):
-    """Behind the frontier all that is known goes to a new neighbour, and no further."""
+    """Behind the frontier, a new neighbour is told the whole roster, which goes no further."""
 
     def test_it_follows_the_frontier(self) -> None:
         for settled in (False, True):
@@ -552,14 +552,14 @@ class TestRosters(MembershipTestCase):
 
 
 class TestNewAuthors(MembershipTestCase):
-    """How many authors nobody has heard of a link may bring: that delays, and never skips."""
+    """A link may bring only so many new authors at a time: more are delayed, never skipped."""
 
     def setUp(self) -> None:
         super().setUp()
         self.star("anna", "bert", authors_burst=2, authors_a_minute=6)
 
     def known(self) -> int:
-        """Authors on the roster."""
+        """How many authors are on the roster."""
         return len(self.node.roster)
 
     def test_more_of_them_wait(self) -> None:
@@ -650,7 +650,7 @@ class TestNewAuthors(MembershipTestCase):
 
 
 class TestForgetting(MembershipTestCase):
-    """Time does its work on the roster, and the application is told."""
+    """Members are forgotten in time, and the application is told."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -686,7 +686,7 @@ class TestForgetting(MembershipTestCase):
 
 
 class TestExchangeLinks(MembershipTestCase):
-    """Over an exchange records come and go; it is no branch of any tree."""
+    """Records come and go over an exchange, but it is no branch of any tree."""
 
     def test_a_record_over_an_exchange_goes_on_and_makes_no_parent(self) -> None:
         self.star("anna", "bert")

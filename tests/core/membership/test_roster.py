@@ -1,4 +1,4 @@
-"""The roster as a table: who is kept, in which state, and who makes room."""
+"""The roster as a table: which members it keeps, in which state, and which make room."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LEAVING, EPHEMERAL = PresenceFlags.LEAVING, PresenceFlags.EPHEMERAL
 
 
 class RosterTestCase(SynchronousTestCase):
-    """A roster, and the time it is."""
+    """A roster, and a clock."""
 
     def setUp(self) -> None:
         self.make()
@@ -25,7 +25,7 @@ class RosterTestCase(SynchronousTestCase):
         self.roster = Roster(MeshConfig(**limits))  # type: ignore[arg-type]
 
     def take(self, signed: SignedRecord, age: float = 0, contact: Contact | None = None) -> bool | None:
-        """A record that came *age* seconds ago."""
+        """Take a record that came *age* seconds ago."""
         assert isinstance(signed.record, Presence)
         return self.roster.take(signed, signed.record, contact, self.now - age, self.now)
 
@@ -36,19 +36,19 @@ class RosterTestCase(SynchronousTestCase):
         return entry
 
     def state(self, name: str) -> State | None:
-        """Whether *name* is there; None if nobody knows it."""
+        """The state of *name*; None if it is not on the roster."""
         entry = self.roster.get(origin_of(name))
         return None if entry is None else entry.state
 
     def wait(self, seconds: float) -> tuple[list[bytes], list[bytes]]:
-        """Time passes; whose state has changed, and who was forgotten."""
+        """Let time pass; the members whose state has changed, and those that were forgotten."""
         self.now += seconds
         changed, gone = self.roster.tick(self.now)
         return [entry.presence.origin for entry in changed], [entry.presence.origin for entry in gone]
 
 
 class TestRecords(RosterTestCase):
-    """Of each author the newest."""
+    """The newest record of each author counts."""
 
     def test_nobody_is_known_at_first(self) -> None:
         self.assertIsNone(self.roster.get(origin_of("anna")))
@@ -99,7 +99,7 @@ class TestRecords(RosterTestCase):
 
 
 class TestSilence(RosterTestCase):
-    """Who is not heard of is gone in time, and comes back with a word."""
+    """A member that is not heard of is down in time, and comes back with a record."""
 
     def test_three_silent_intervals_of_its_own(self) -> None:
         self.take(presence("anna", interval=30_000))
@@ -169,7 +169,7 @@ class TestSilence(RosterTestCase):
 
 
 class TestSuspicion(RosterTestCase):
-    """A member that is suspected is down unless it says a word."""
+    """A member that is suspected is down after a time, unless it refutes that."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -196,7 +196,7 @@ class TestSuspicion(RosterTestCase):
 
 
 class TestForgetting(RosterTestCase):
-    """Who is gone is remembered for a day; who cannot come back, for a minute."""
+    """A member that is gone is remembered for a day, or, if it cannot come back, for a minute."""
 
     def test_a_member_after_a_day(self) -> None:
         self.take(presence("anna", flags=LEAVING))
@@ -222,7 +222,7 @@ class TestForgetting(RosterTestCase):
 
 
 class TestRoom(RosterTestCase):
-    """So many authors, and no more."""
+    """The roster has room for a limited number of members."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -247,7 +247,7 @@ class TestRoom(RosterTestCase):
 
 
 class TestTelling(RosterTestCase):
-    """How old each is, for a neighbour's roster."""
+    """The age of each record, as a neighbour is told."""
 
     def test_it_is_the_time_since_it_was_heard(self) -> None:
         self.take(presence("anna"), age=20)
@@ -273,7 +273,7 @@ class TestTelling(RosterTestCase):
 
 
 class TestGhosts(RosterTestCase):
-    """Nobody is kept for ever because every node tells it to the next."""
+    """No member is kept for ever because each node tells it to the next."""
 
     def tell(self, name: str, other: Roster) -> None:
         """What this roster knows of *name* is told to *other*."""

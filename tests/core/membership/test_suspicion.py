@@ -1,4 +1,4 @@
-"""Suspicion: who lost a link without a word says so, and whoever lives says otherwise."""
+"""Suspicion: a node that lost a link without a BYE says so, and a suspect that lives refutes it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from twisted_mesh.wire.signed import SignedRecord
 
 
 class TestAccusing(MembershipTestCase):
-    """Who lost its last link to a member without a word tells the others."""
+    """A node that lost its last link to a member without a BYE tells the others."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -263,7 +263,7 @@ class TestHearing(MembershipTestCase):
 
 
 class TestRefuting(MembershipTestCase):
-    """Who is suspected itself says another word, but not more often than it likes."""
+    """A suspect refutes with a new record, but not more often than its limit allows."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -386,7 +386,7 @@ class TestStall(MembershipTestCase):
 
 
 class TestSilentGuest(MembershipTestCase):
-    """A guest that has not said that it is there cannot be made to."""
+    """Nobody can make a guest say that it is there."""
 
     manner: dict[str, object] = {"profile": Profile(role=Role.GUEST)}
 

@@ -1,4 +1,4 @@
-"""The exchange: whom a node draws, when, and who helps where no neighbour can."""
+"""Exchanges: which node is drawn and when, and which nodes help if no neighbour can."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def contact(name: str) -> Contact:
 
 
 def port(name: str) -> int:
-    """Where *name* listens."""
+    """The port at which *name* listens."""
     return 4444 + NAMES.index(name)
 
 
@@ -53,11 +53,11 @@ class ExchangeTestCase(MembershipTestCase):
         self.begin()
 
     def begin(self, **limits: float) -> None:
-        """Begin anew with *limits*; where nobody is found may be dialled again soon."""
+        """Begin anew with *limits*; a place where nobody was found may be dialled again soon."""
         self.star("anna", **{"dials_at_once": 100, "dial_burst": 100, "dial_again": 0.1, **limits})
 
     def dialled(self, effects: list[Effect]) -> list[str]:
-        """Who is dialled for an exchange, and only for that."""
+        """The nodes that are dialled, each for an exchange."""
         dials = of(effects, Dial)
         names = {id_of(origin_of(name)): name for name in NAMES}
         for dial in dials:
@@ -65,7 +65,7 @@ class ExchangeTestCase(MembershipTestCase):
         return [names[dial.contact.id] for dial in dials]
 
     def fail_dials(self, effects: list[Effect]) -> list[str]:
-        """Whoever is dialled is not there; who that was."""
+        """Let each dial fail; the nodes that were dialled."""
         names = self.dialled(effects)
         for name in names:
             self.handle(DialFailed(id_of(origin_of(name))))
@@ -76,7 +76,7 @@ class TestDrawing(ExchangeTestCase):
     """Every minute or so one node that is no neighbour is dialled."""
 
     def draw(self, times: int) -> list[str]:
-        """Who is drawn so many times; nobody is ever there, and all are tried again."""
+        """The nodes that are drawn in *times* draws; every dial fails."""
         drawn = []
         until = self.now + 80 * times
         while len(drawn) < times and self.now < until:
@@ -154,10 +154,10 @@ class TestDrawing(ExchangeTestCase):
 
 
 class TestHelp(ExchangeTestCase):
-    """What no neighbour has is looked for at others, the author first."""
+    """Messages that no neighbour has are looked for at other nodes, the author first."""
 
     def hole(self, name: str = "fred", counter: int = 1) -> list[Effect]:
-        """An author says that there is more than anybody here has."""
+        """Let an author's record tell of more messages than anybody here has."""
         return self.receive(1, dialable(name, counter, 3))
 
     def test_the_author_is_asked_first_then_who_holds_things_longest(self) -> None:

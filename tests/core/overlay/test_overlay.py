@@ -1,4 +1,4 @@
-"""One overlay, step by step: links, walks, shuffles and the search for neighbours."""
+"""One overlay, step by step: its links, walks, shuffles, and its search for neighbours."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from twisted_mesh.wire.membership import Contact, ForwardJoin, Purpose, Shuffle,
 
 
 class WholeOverlayCase(OverlayCase):
-    """An overlay with everything that belongs to it."""
+    """A whole overlay, at the node 0."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -30,7 +30,7 @@ class WholeOverlayCase(OverlayCase):
 
     @property
     def closed(self) -> list[int]:
-        """The links it wants ended."""
+        """The links that the overlay has asked to end."""
         self.ended += [link.number for link, _, _ in self.effects.take_ending()]
         return self.ended
 
@@ -44,14 +44,14 @@ class WholeOverlayCase(OverlayCase):
         host: str = "",
         address: bool = True,
     ) -> bool:
-        """A link to that node is proven."""
+        """Open a link to node *index*, which has proven itself; whether it is admitted."""
         contact = contact_of(index)
         link = link_of(number or index, contact, purpose, outgoing=outgoing, host=host)
         self.links[link.number] = link
         return self.overlay.opened(link, contact if address else None, self.now)
 
     def link(self, index: int, purpose: Purpose = Purpose.URGENT, *, outgoing: bool = False) -> None:
-        """A link to that node is up."""
+        """Open a link to node *index* that is up."""
         self.assertTrue(self.open(index, purpose, outgoing=outgoing))
         self.overlay.up(self.over(index), self.now)
 
@@ -64,11 +64,11 @@ class WholeOverlayCase(OverlayCase):
         self.now = until
 
     def know(self, *indices: int) -> None:
-        """These nodes are remembered."""
+        """Let the overlay know nodes of earlier runs."""
         self.overlay.known([contact_of(index) for index in indices], None, self.now)
 
     def passive(self) -> int:
-        """How many contacts there are for later."""
+        """How many contacts are in the passive view."""
         return self.overlay.footprint()["passive_view"]
 
     def frames(self, kind: type[ForwardJoin | Shuffle | ShuffleReply]) -> list[tuple[int, Any]]:
@@ -79,7 +79,7 @@ class WholeOverlayCase(OverlayCase):
 
 
 class TestRoom(WholeOverlayCase):
-    """Who is admitted."""
+    """Which nodes are admitted as neighbours."""
 
     def test_who_wants_or_needs_the_link_is_always_admitted(self) -> None:
         for index in range(1, 20):
@@ -233,14 +233,14 @@ class TestLinks(WholeOverlayCase):
 
 
 class TestWalks(WholeOverlayCase):
-    """The way of a newcomer's address."""
+    """The walks by which a newcomer's address goes round."""
 
     def newcomers(self) -> list[tuple[int, ForwardJoin]]:
         """The walks that began or went on."""
         return self.frames(ForwardJoin)
 
     def walk(self, over: int, index: int, left: int) -> None:
-        """A walk of node *index* comes."""
+        """Let a walk of node *index* come over a link."""
         self.overlay.forward_join(self.over(over), ForwardJoin(contact_of(index), left, False), self.now)
 
     def test_who_joins_is_introduced_to_some(self) -> None:
@@ -363,7 +363,7 @@ class TestWalks(WholeOverlayCase):
 
 
 class TestInstead(WholeOverlayCase):
-    """Requests to link with another one."""
+    """Requests to link with another node instead."""
 
     def ask(self, contact: Contact, left: int = 0) -> None:
         self.overlay.forward_join(self.over(1), ForwardJoin(contact, left, True), self.now)
@@ -400,7 +400,7 @@ class TestInstead(WholeOverlayCase):
 
 
 class TestSearch(WholeOverlayCase):
-    """Looking for neighbours."""
+    """The search for neighbours."""
 
     def test_alone_it_insists_and_tries_several(self) -> None:
         self.know(*range(1, 10))
@@ -451,7 +451,7 @@ class TestSearch(WholeOverlayCase):
         self.assertEqual(self.dialled, [(10, Purpose.NEIGHBOUR)])
 
     def refuse_all(self, seconds: float) -> None:
-        """Everybody who is asked has no room."""
+        """For *seconds*, let each node that is dialled refuse for want of room."""
         until = self.now + seconds
         done = 0
         while self.now < until:
@@ -488,18 +488,18 @@ class TestSearch(WholeOverlayCase):
 
 
 class TestShuffles(WholeOverlayCase):
-    """Contacts go round."""
+    """Shuffles: contacts go round."""
 
     def shuffles(self) -> list[tuple[int, Shuffle]]:
         """The walks that began or went on."""
         return self.frames(Shuffle)
 
     def replies(self) -> list[tuple[int, ShuffleReply]]:
-        """The answers that went out."""
+        """The answers to shuffles that were sent."""
         return self.frames(ShuffleReply)
 
     def one(self) -> tuple[int, Shuffle]:
-        """The next one this node begins."""
+        """The next shuffle that this node begins, and its link."""
         while not any(isinstance(frame, Shuffle) for _, frame in self.sent):
             self.wait(0.5)
         return self.shuffles()[0]

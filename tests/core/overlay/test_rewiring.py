@@ -1,4 +1,4 @@
-"""Moving neighbours on: whatever happens in whatever order, what was connected stays connected."""
+"""Moving neighbours on: in whatever order things happen, what was connected stays connected."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RESTLESS = MeshConfig(active_view=1, overlay_interval=0.5, shuffle_interval=0.5,
 
 
 class Line:
-    """A link: what is on its way to either end, and at which ends it is open."""
+    """A link: the frames on their way to either end, and the ends at which it is open."""
 
     def __init__(self, ends: tuple[Member, Member]) -> None:
         self.ends = ends
@@ -57,7 +57,7 @@ class Member:
         self.moves = Rewiring(self.active, RESTLESS, world.random, effects, self.dial)
 
     def carry_out(self) -> None:
-        """What the rewiring sends is on its way."""
+        """Put the frames that the rewiring sends on their way."""
         for effect in self.made:
             assert isinstance(effect, Send)
             [number] = effect.links
@@ -66,14 +66,14 @@ class Member:
         self.made.clear()
 
     def dial(self, contact: Contact, purpose: Purpose, now: float) -> bool:
-        """A dial is under way, or refused."""
+        """Begin a dial, or refuse it now and then."""
         if self.world.random.random() < 0.1:
             return False
         self.world.dials.append((self, contact))
         return True
 
     def close(self, link: Link | None) -> None:
-        """This end closes a link, if there is one to end."""
+        """Close a link from this end, if there is one to end."""
         self.carry_out()
         if link is not None:
             line = self.world.lines[link.number]
@@ -81,7 +81,7 @@ class Member:
             line.queues[line.other(self)].append(Reason.ROOM)
 
     def open(self, number: int, other: Member) -> None:
-        """The peer has proven itself, and says that its frontier follows."""
+        """Open a link to a peer that has proven itself; the frontier of this end follows."""
         line = self.world.lines[number]
         link = self.links[number] = link_of(number, other.contact, host="10.0.0.1")
         self.active.add(link, self.now).contact = other.contact
@@ -90,7 +90,7 @@ class Member:
         self.moves.review(self.now)
 
     def end(self, number: int) -> None:
-        """The link is closed, by whichever end."""
+        """Note that a link is closed, by either end."""
         link = self.links.pop(number, None)
         node = None if link is None else self.active.remove(link)
         if link is None or node is None:
@@ -102,7 +102,7 @@ class Member:
         self.moves.review(self.now)
 
     def receive(self, number: int, what: object) -> None:
-        """Something has come over a link."""
+        """Receive a frame, or the news of an end, over a link."""
         link = self.links.get(number)
         node = None if link is None else self.active.over(link)
         if link is None or node is None:
@@ -141,7 +141,7 @@ class World:
         self.settle()
 
     def link(self, one: Member, other: Member) -> None:
-        """A link is proven, at one end first."""
+        """Make a link; it is open first at the end that was dialled."""
         number = len(self.lines) + 1
         line = self.lines[number] = Line((one, other))
         line.slow = {end for end in line.ends if self.random.random() < self.slow}
@@ -156,7 +156,7 @@ class World:
         self.check()
 
     def deliver(self, *, hasty: bool = False) -> bool:
-        """Let the next thing on some link arrive; whether there was one."""
+        """Let the next frame on a random link arrive; whether there was one."""
         ways = [(n, end) for n, line in self.lines.items() for end, queue in line.queues.items() if queue]
         if not ways:
             return False
@@ -191,7 +191,7 @@ class World:
         node.carry_out()
 
     def check(self) -> None:
-        """All hangs together, by links that stand."""
+        """Assert that links that stand connect all nodes."""
         left = set(self.nodes)
         edge = [left.pop()]
         while edge:
@@ -205,7 +205,7 @@ class World:
 
 
 class TestAnyOrder(SynchronousTestCase):
-    """Moves alone never part what hangs together."""
+    """Moves alone never part a connected graph."""
 
     def test_nothing_falls_apart(self) -> None:
         # As many as can be, from all links alike: harder than what a node does.
@@ -239,17 +239,17 @@ class TestRules(OverlayCase):
         self.note(self.moves.asked(self.over(number), contact, self.now))
 
     def up(self, index: int) -> None:
-        """A link to that node is up."""
+        """Let a link to node *index* be up."""
         self.note(self.moves.up(contact_of(index).id))
 
     def note(self, link: Link | None) -> None:
-        """A link is to end, or none."""
+        """Note the link that is to end, if there is one."""
         self.closed += [] if link is None else [link.number]
 
     def node(
         self, index: int, *, up: bool = True, address: bool = True, host: str = "10.0.0.1"
     ) -> Neighbour:
-        """A neighbour over the link of that number."""
+        """Add node *index* as a neighbour, over the link of that number."""
         link = self.over(index)
         link.host = host
         node = self.active.add(link, 0)
@@ -259,11 +259,11 @@ class TestRules(OverlayCase):
         return node
 
     def nodes(self, count: int) -> list[Neighbour]:
-        """So many of them."""
+        """Add nodes 1 to *count* as neighbours."""
         return [self.node(index) for index in range(1, count + 1)]
 
     def ask(self) -> tuple[Neighbour, Neighbour]:
-        """One round of one move; the moved and the target."""
+        """Let one round begin one move; the moved node and its target."""
         self.sent.clear()
         self.pass_rounds(1)
         self.assertEqual(len(self.sent), 1)
@@ -275,14 +275,14 @@ class TestRules(OverlayCase):
         return moved, target
 
     def pass_rounds(self, rounds: int) -> None:
-        """Let so many rounds be due."""
+        """Let *rounds* rounds come."""
         for _ in range(rounds):
             assert self.moves.wake is not None
             self.now = self.moves.wake
             self.moves.tick(self.now)
 
     def refusals(self) -> list[tuple[int, bytes]]:
-        """Who was told that this node does not go, and to whom."""
+        """The refusals of this node: over which link each went, and which target it names."""
         self.assertTrue(all(frame.instead and frame.left == 1 for _, frame in self.sent))
         return [(number, frame.contact.id) for number, frame in self.sent]
 

@@ -1,4 +1,4 @@
-"""The two views: who is in them, and who makes room."""
+"""The two views: which nodes are in them, and which make room."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ANNA, BERT, CLEO = b"anna", b"bert", b"cleo"  # who tell things
 
 
 def at(number: int, host: str) -> Contact:
-    """A contact on that host."""
+    """The contact of node *number*, if it is on *host*."""
     return Contact(contact_of(number).id, host, 1024 + number)
 
 
@@ -25,7 +25,7 @@ def link(number: int, id: bytes) -> Link:
 
 
 class TestActiveView(SynchronousTestCase):
-    """Nodes, not links."""
+    """The active view holds nodes, not links."""
 
     def setUp(self) -> None:
         self.view = ActiveView()
@@ -60,7 +60,7 @@ class TestActiveView(SynchronousTestCase):
 
 
 class TestPassiveView(SynchronousTestCase):
-    """What is told is bounded, and nobody tells more than the others."""
+    """The passive view is bounded, and no source gets more than its share of it."""
 
     def setUp(self) -> None:
         self.active = ActiveView()

@@ -22,7 +22,7 @@ STRAY = ["stray_directs"]
 
 
 class TestIncoming(SynchronousTestCase):
-    """What one run sent: each number once, within the window."""
+    """The numbers that one run has sent: each counts once, within the window."""
 
     def test_what_was_given_up_moves_the_head(self) -> None:
         incoming = Incoming(1, 0)
@@ -80,7 +80,7 @@ class TestSending(RepliesTestCase):
         self.assertEqual(self.ended(self.wait(10 * hour)), [(1, False), (2, False)])
 
     def attempts(self, effects: list[Effect]) -> list[tuple[int, int]]:
-        """Over which links it is sent, each with how relays are to take it."""
+        """The links that a message is sent over, each with its *tries*."""
         frames = [(number, self.all_frames(effects, number)) for number in range(1, 9)]
         records = [(number, one.record) for number, some in frames for one in of(some, SignedRecord)]
         return [(number, record.tries) for number, record in records if isinstance(record, Direct)]
@@ -198,7 +198,7 @@ class TestBounds(RepliesTestCase):
     REFUSED = "too many direct messages wait to be acknowledged"
 
     def refused(self, token: int, name: str = "dora", text: object = "psst") -> bool:
-        """Whether a message is refused at once."""
+        """Send a message; whether it is refused at once."""
         ended = of(self.send(token, name, text), DirectEnded)
         self.assertIn(ended, ([], [DirectEnded(token, self.REFUSED)]))
         return bool(ended)
@@ -383,7 +383,7 @@ class TestTaking(RepliesTestCase):
 
 
 class TestRelaying(RepliesTestCase):
-    """Relays verify, hand on, and keep nothing but where it came from."""
+    """A relay verifies messages and hands them on; it keeps only which link each came over."""
 
     def test_it_goes_on_towards_its_destination(self) -> None:
         before = self.node.footprint()

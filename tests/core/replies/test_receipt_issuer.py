@@ -1,4 +1,4 @@
-"""Receipts: what a member answers for, how it travels, and what its author makes of it."""
+"""Receipts: when a member gives them, how relays hand them on, and what the author makes of them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ RECEIPT_SECONDS = 0.05
 
 
 class TestGiving(RepliesTestCase):
-    """What a member tells an author."""
+    """The receipts that a member gives an author."""
 
     def test_what_was_taken_is_told_at_once_over_the_way_to_the_author(self) -> None:
         effects = self.get(1, 3) + self.wait(0)
@@ -147,7 +147,7 @@ class TestGiving(RepliesTestCase):
 
 
 class TestGaps(RepliesTestCase):
-    """What will not come is nobody's receipt, and takes no other with it."""
+    """Messages that will not come are in no receipt, and keep no others out of it."""
 
     def test_its_author_is_told_where_it_ends(self) -> None:
         self.receive(1, batch("dora", 1))
@@ -218,10 +218,10 @@ class TestGaps(RepliesTestCase):
 
 
 class TestRepeating(RepliesTestCase):
-    """What may be lost comes again, over other ways, ever more rarely."""
+    """A receipt that may be lost is sent again, over other links, ever more rarely."""
 
     def attempts(self, effects: list[Effect]) -> list[tuple[int, int]]:
-        """Over which links receipts of the first message go, each with how relays are to take it."""
+        """The links that receipts of the first message are sent over, each with its *tries*."""
         attempts = []
         for number in (1, 2, 3):
             for frame in of(self.all_frames(effects, number), Receipts):
@@ -347,7 +347,7 @@ class TestPacing(RepliesTestCase):
     """One member's receipts for one author come no faster than the author can verify all of them."""
 
     def grow(self, members: int) -> None:
-        """So many are there."""
+        """Let presences come until the roster has *members* members."""
         for number in range(members - 4):
             self.receive(1, presence(f"member {number}", interval=3_000_000))
         self.assertEqual(self.node.roster.there, members)
@@ -542,10 +542,10 @@ class TestHandingOn(RepliesTestCase):
 
 
 class TestHearing(RepliesTestCase):
-    """What the author makes of them."""
+    """What the author makes of receipts that come."""
 
     def is_with_all(self, sequence: int) -> bool:
-        """Whether everybody who should have the own message has it."""
+        """Whether all members that were waited for have the own message."""
         tracker = self.node.replies._tracker
         return sequence in tracker and tracker.is_decided(sequence) and not tracker.of(sequence).missed
 
@@ -658,7 +658,7 @@ class TestHearing(RepliesTestCase):
 
 
 class TestAttacks(RepliesTestCase):
-    """What is wrong is dropped and counted, and closes the link where an honest node would not send it."""
+    """A wrong receipt is dropped and counted; one that no honest node would send closes the link."""
 
     kinds: list[str] = ["stray_receipts"]
 

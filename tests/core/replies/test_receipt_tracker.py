@@ -1,4 +1,4 @@
-"""Who has which of the own messages: what members signed, and nothing else."""
+"""Which members have which own messages: only their signed receipts count."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class TestTaken(SynchronousTestCase):
 
 class TestTracker(SynchronousTestCase):
     def is_with_all(self, sequence: int) -> bool:
-        """Whether everybody who should have the message has it."""
+        """Whether all members that were waited for have the message."""
         return self.tracker.is_decided(sequence) and not self.tracker.of(sequence).missed
 
     def setUp(self) -> None:
         self.tracker = ReceiptTracker(MeshConfig(receipts_limit=10))
 
     def of(self, sequence: int) -> tuple[str, str, str]:
-        """Who has it, may get it, and never will."""
+        """The members that have a message, may still get it, and never will."""
         return tuple("".join(sorted(NAMES[one] for one in some)) for some in self.tracker.of(sequence))  # type: ignore[return-value]
 
     def test_whoever_was_there_is_waited_for(self) -> None:

@@ -1,4 +1,4 @@
-"""The reverse path as a whole: what is counted, timed, and taken from the application."""
+"""Receipts and direct messages together: their counts, their timer, and the application's part."""
 
 from __future__ import annotations
 

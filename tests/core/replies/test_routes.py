@@ -1,4 +1,4 @@
-"""Ways to one node: which there are, and in which order they are tried."""
+"""The links that lead to one node, and the order in which they are tried."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TestRoutes(SynchronousTestCase):
         }
 
     def up(self, number: int, name: str) -> Link:
-        """A link that is up; the higher its number, the quicker it is."""
+        """Open a link that is up; the higher its number, the shorter its round trip."""
         link, _ = self.links.open(LinkOpened(number, peer(name), True, False), 0.0)
         link.flow.rtt = 1 / number
         self.links.up(link)
@@ -91,7 +91,7 @@ class TestRoutes(SynchronousTestCase):
         self.assertIsNone(self.on(3, DETOURS))
 
     def on(self, source: int, hops: int = 0, tries: int = 0) -> int | None:
-        """Over which link to hand on what came over the link *source*."""
+        """The link over which to hand on a frame that came over the link *source*."""
         link = self.routes.on(DORA, source, hops, tries)
         return None if link is None else link.number
 
