@@ -20,6 +20,7 @@ from tests.core.network import (
 from tests.core.node_case import ALL, PING, NodeTestCase
 from twisted_mesh.core.broadcast.digest import digest
 from twisted_mesh.core.events import EpochConflict, KeyInUse, LinkClosed, LinkUp, Send
+from twisted_mesh.core.link import DIGEST_PAUSE
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.broadcast import Digest, Snapshot
 
@@ -198,6 +199,7 @@ class TestComparing(NodeTestCase):
 
     def test_a_digest_on_a_closing_link_is_not_answered(self) -> None:
         self.meet(2, "bert", dora=5, emil=2)
+        self.wait(DIGEST_PAUSE)
         self.handle(closing(2))
         effects = self.receive(2, digest([((origin_of("dora"), 1), 3)]))
         self.assertEqual(self.frames(effects, 2), [])
