@@ -10,7 +10,7 @@ from tests.core.network import origin_of
 from tests.properties.profile import fixed
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.replies.owed_receipt import OwedReceipt
-from twisted_mesh.core.replies.receipt_tracker import RANGES_MOST, ReceiptTracker, Taken
+from twisted_mesh.core.replies.receipt_tracker import RANGES_MOST, MemberRanges, ReceiptTracker
 from twisted_mesh.core.replies.senders import WINDOW, Incoming
 
 reverse = settings(fixed, max_examples=200)
@@ -44,7 +44,7 @@ class TestTaken(SynchronousTestCase):
     @reverse
     @given(st.lists(spans, max_size=RANGES_MOST))
     def test_ranges_are_the_sum_of_what_was_added(self, added: list[tuple[int, int]]) -> None:
-        taken, has = Taken(), set[int]()
+        taken, has = MemberRanges(), set[int]()
         for low, count in added:
             span = set(range(low, low + count))
             news = [
@@ -76,7 +76,7 @@ class TestTally(SynchronousTestCase):
             changed: set[int] = set()
             match step:
                 case "take", bytes(member), (int(low), int(many)):
-                    changed = set(tracker.take(member, low, low + many - 1))
+                    changed = set(tracker.add(member, low, low + many - 1))
                     signed[member] |= set(range(low, low + many))
                     lost[member] |= set(range(1, low)) - signed[member]
                 case "lose", bytes(member), int(head):

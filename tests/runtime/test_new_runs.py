@@ -160,7 +160,7 @@ class TestEpochTaken(MeshCase):
         waits = receipts[1].complete()
         self.network.pump()
         status = self.status_of(again)
-        self.assertEqual(status.taken, 2)
+        self.assertEqual(status.accepted, 2)
         anew: list[Receipt] = []
         again.once("receipt", lambda _: anew.append(again.send("while it is told", receipt=True)))
         # A node with the same key, in a run of the same number, has shaken hands with this one.

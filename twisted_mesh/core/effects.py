@@ -20,13 +20,10 @@ from twisted_mesh.wire.membership import Contact, Purpose
 
 @dataclass(eq=False)
 class Effects:
-    """The effects of the event that a node handles, and its timers.
-
-    :ivar has_published: whether a message of the own run was given to a link.
-    """
+    """The effects of the event that a node handles, and its timers."""
 
     _run: StreamId
-    has_published: bool = False
+    has_published: bool = False  # whether a message of the own run was given to a link
     _effects: list[Effect] = field(default_factory=list)
     _ending: list[tuple[Link, Reason, str]] = field(default_factory=list)
     _timers: dict[Timer, float] = field(default_factory=dict)

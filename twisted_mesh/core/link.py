@@ -21,9 +21,8 @@ from twisted_mesh.wire.broadcast import SnapshotEntry, Want
 from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.membership import Purpose
 
-RTT_MOST: Final = (
-    1.0  # seconds of a round trip that count: else the peer chose how long it is waited for (guess)
-)
+#: Seconds of a round trip that count: else the peer could choose how long this node waits for it (guess).
+RTT_MOST: Final = 1.0
 READ_SNAPSHOT: Final = 0  # the token of the PING behind a SNAPSHOT
 READ_ALL: Final = MAX_NUMBER  # the token of the last PING from a node that leaves
 READ_OWN: Final = MAX_NUMBER - 1  # the token of a PING that asks whether the peer has read own messages
@@ -32,9 +31,7 @@ READ_SO_FAR: Final = MAX_NUMBER - 2  # the token of a PING that measures how fas
 SLOWED_SECONDS: Final = 5.0
 #: Seconds for which a peer is pushed no more of a run that is on its way to it over another link (guess).
 COMING_SECONDS: Final = 10.0
-DIGEST_PAUSE: Final = (
-    5.0  # seconds between two answers to DIGESTs: each answer looks at all streams (guess)
-)
+DIGEST_PAUSE: Final = 5.0  # seconds between answers to DIGESTs: each answer looks at all streams (guess)
 
 Claim = tuple[int, int]  # low, high: the messages of a run that a peer holds, as it says
 

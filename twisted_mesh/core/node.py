@@ -151,7 +151,7 @@ class Node:
         return Status(
             stream=outbox.run,
             sent=outbox.head,
-            taken=outbox.taken,
+            accepted=outbox.taken,
             confirmed=outbox.confirmed,
             congested=flow.congested,
             given_to_all=flow.is_given_to_all(),
@@ -287,12 +287,12 @@ class Node:
                 assert_never(frame)
 
     def _on_batch(self, link: Link, signed: SignedBatch, now: float) -> None:
-        if (handed := self._broadcast.inbound.batch(link, signed, now)) is None:
+        if (delivered := self._broadcast.inbound.batch(link, signed, now)) is None:
             return
         if signed.batch.origin == self.outbox.run[0] and signed.batch.epoch > self.outbox.run[1]:
             self.membership.conflict.published(signed.batch.epoch, now)
-        self._hand_on(handed, now)
-        self._hand_on(self._broadcast.evict(now), now)
+        self._delivered(delivered, now)
+        self._delivered(self._broadcast.evict(now), now)
         self._broadcast.watch_holes()
 
     def _on_snapshot(self, link: Link, frame: Snapshot, now: float) -> None:
@@ -344,10 +344,10 @@ class Node:
 
     # ── from one part to others ─────────────────────────────────────────────────────
 
-    def _hand_on(self, handed: Iterable[Handed], now: float) -> None:
+    def _delivered(self, items: Iterable[Handed], now: float) -> None:
         """Let messages and gaps that went to the application lead to receipts."""
-        for item in handed:
-            self.replies.handed(item, now)
+        for item in items:
+            self.replies.delivered(item, now)
 
     def _on_news(self, news: News, now: float) -> None:
         """Take in that there is a newer record of an author."""
@@ -364,21 +364,21 @@ class Node:
             author.at_join = presence.epoch, presence.sequence
             self._broadcast.joining.start(presence, now)
             self.replies.evident(presence, now)
-        self._hand_on(self._broadcast.evict(now), now)
+        self._delivered(self._broadcast.evict(now), now)
 
     def _evident(self, author: Author, now: float) -> None:
         """Take in the newest record of an author, which says how far its stream has come."""
         if self._broadcast.joining.settled_by is None:  # otherwise _start does it
-            self._hand_on(self._broadcast.evident(author.presence, author.at_join, now), now)
+            self._delivered(self._broadcast.evident(author.presence, author.at_join, now), now)
             self.replies.evident(author.presence, now)
-            self._hand_on(self._broadcast.evict(now), now)
+            self._delivered(self._broadcast.evict(now), now)
 
     # ── from the application, and to the transport ──────────────────────────────────
 
     def _on_publish(self, event: events.Publish, now: float) -> None:
         self.membership.announcing.announce_first(now)
         self._broadcast.publish(event, now)
-        self._hand_on(self._broadcast.evict(now), now)
+        self._delivered(self._broadcast.evict(now), now)
 
     def _on_asking(self, event: events.Asking, now: float) -> None:
         if isinstance(event, events.SendDirect):
@@ -403,7 +403,7 @@ class Node:
         late = self._effects.fired(timer, now)
         match timer:
             case Timer.GAPS:
-                self._hand_on(self._broadcast.give_up_holes(now), now)
+                self._delivered(self._broadcast.give_up_holes(now), now)
                 self._broadcast.watch_holes()
             case Timer.ANNOUNCE:
                 self._broadcast.push.announce_owed()

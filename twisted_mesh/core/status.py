@@ -19,7 +19,7 @@ class Status(msgspec.Struct, frozen=True):
 
     stream: StreamId  # the stream of its own messages
     sent: int  # the sequence of the last own message
-    taken: int  # the last own message that the transport of some link has accepted
+    accepted: int  # the last own message that the transport of some link has accepted
     confirmed: int  # the last own message that some neighbour is known to have
     congested: bool  # whether a message was refused for lack of room, so that Drained will follow
     given_to_all: bool  # whether every neighbour that stays was sent all own messages

@@ -104,7 +104,7 @@ class Driver:
     def unsent(self) -> int:
         """How many own messages no link's transport has accepted yet."""
         status = self.node.status()
-        return status.sent - status.taken + len(self._batching)
+        return status.sent - status.accepted + len(self._batching)
 
     def send(self, entry: bytes) -> int | None:
         """Send a packed message to everyone, at the end of this turn or within ``batch_delay``.
@@ -147,7 +147,7 @@ class Driver:
         self._batching.put_first(unsent)
         self._published -= len(unsent)
         self.renewals += 1
-        self.publish(events.NewRun(old.sent if old.settled else old.taken, len(unsent)))
+        self.publish(events.NewRun(old.sent if old.settled else old.accepted, len(unsent)))
         self._links.renewed()
         if old.settled:
             self._drained.happened(None)

@@ -140,7 +140,7 @@ class HistoryWriter:
         node = self._node
         assert node is not None
         status = node.status()
-        own = (status.stream, status.taken)
+        own = (status.stream, status.accepted)
         anyway = self.full or self._has_old_batches()
         flush = self._changes.flush(self._history.get, own, status.settled, self._wall_ms, anyway)
         if flush is None:

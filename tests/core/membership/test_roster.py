@@ -27,7 +27,7 @@ class RosterTestCase(SynchronousTestCase):
     def take(self, signed: SignedRecord, age: float = 0, contact: Contact | None = None) -> bool | None:
         """Take a record that came *age* seconds ago."""
         assert isinstance(signed.record, Presence)
-        return self.roster.take(signed, signed.record, contact, self.now - age, self.now)
+        return self.roster.keep(signed, signed.record, contact, self.now - age, self.now)
 
     def entry(self, name: str) -> Author:
         """What is known of *name*."""
@@ -268,7 +268,7 @@ class TestTelling(RosterTestCase):
             other = Roster(MeshConfig())
             signed = presence("anna")
             assert isinstance(signed.record, Presence)
-            other.take(signed, signed.record, None, self.now - told, self.now)
+            other.keep(signed, signed.record, None, self.now - told, self.now)
             self.assertFalse(other.is_there(origin_of("anna")))
 
 
@@ -278,7 +278,7 @@ class TestGhosts(RosterTestCase):
     def tell(self, name: str, other: Roster) -> None:
         """What this roster knows of *name* is told to *other*."""
         entry = self.entry(name)
-        other.take(
+        other.keep(
             entry.signed, entry.presence, None, self.now - self.roster.age(entry, self.now), self.now
         )
 

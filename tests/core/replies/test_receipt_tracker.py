@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.core.network import origin_of
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import Holders
-from twisted_mesh.core.replies.receipt_tracker import RANGES_MOST, ReceiptTracker, Taken
+from twisted_mesh.core.replies.receipt_tracker import RANGES_MOST, MemberRanges, ReceiptTracker
 
 ANNA, BERT, CLEO = map(origin_of, ("anna", "bert", "cleo"))
 NAMES = {ANNA: "a", BERT: "b", CLEO: "c"}
@@ -16,14 +16,14 @@ ALL = frozenset({ANNA, BERT})
 
 class TestTaken(SynchronousTestCase):
     def test_only_what_a_range_holds_is_there(self) -> None:
-        taken = Taken()
+        taken = MemberRanges()
         taken.add(3, 5)
         self.assertEqual(
             [taken.has(number) for number in range(1, 8)], [False] * 2 + [True] * 3 + [False] * 2
         )
 
     def test_what_is_added_is_told_once(self) -> None:
-        taken = Taken()
+        taken = MemberRanges()
         self.assertEqual(taken.add(3, 5), [(3, 5)])
         self.assertEqual(taken.add(3, 5), [])
         self.assertEqual(taken.add(9, 9), [(9, 9)])
@@ -32,13 +32,13 @@ class TestTaken(SynchronousTestCase):
         self.assertEqual(taken.add(11, 10), [])
 
     def test_ranges_that_touch_are_one(self) -> None:
-        taken = Taken()
+        taken = MemberRanges()
         for low, high in ((1, 2), (5, 6), (3, 4)):
             taken.add(low, high)
         self.assertEqual(taken.ranges, [(1, 6)])
 
     def test_the_newest_ranges_are_kept(self) -> None:
-        taken = Taken()
+        taken = MemberRanges()
         for low in range(10, 10 * RANGES_MOST + 20, 10):
             taken.add(low, low)
         self.assertEqual((len(taken.ranges), taken.has(10), taken.has(20)), (RANGES_MOST, False, True))
@@ -59,42 +59,42 @@ class TestTracker(SynchronousTestCase):
     def test_whoever_was_there_is_waited_for(self) -> None:
         self.tracker.expect([1], ALL)
         self.assertEqual(self.of(1), ("", "ab", ""))
-        self.assertEqual(self.tracker.take(ANNA, 1, 1), [1])
+        self.assertEqual(self.tracker.add(ANNA, 1, 1), [1])
         self.assertEqual(self.of(1), ("a", "b", ""))
         self.assertFalse(self.is_with_all(1))
-        self.assertEqual(self.tracker.take(BERT, 1, 1), [1])
+        self.assertEqual(self.tracker.add(BERT, 1, 1), [1])
         self.assertEqual(self.of(1), ("ab", "", ""))
         self.assertTrue(self.is_with_all(1))
 
     def test_who_came_later_counts_and_is_not_waited_for(self) -> None:
         self.tracker.expect([1], ALL)
-        self.tracker.take(CLEO, 1, 1)
+        self.tracker.add(CLEO, 1, 1)
         self.assertEqual(self.of(1), ("c", "ab", ""))
 
     def test_repeats_and_older_ranges_change_nothing(self) -> None:
         self.tracker.expect([1, 2, 3], ALL)
-        self.assertEqual(self.tracker.take(ANNA, 1, 3), [1, 2, 3])
+        self.assertEqual(self.tracker.add(ANNA, 1, 3), [1, 2, 3])
         for low, high in ((1, 3), (1, 2), (2, 3), (1, 0)):
-            self.assertEqual(self.tracker.take(ANNA, low, high), [])
+            self.assertEqual(self.tracker.add(ANNA, low, high), [])
         self.assertEqual(self.of(3), ("a", "b", ""))
 
     def test_who_begins_above_a_message_missed_it(self) -> None:
         self.tracker.expect([1, 2, 3], ALL)
-        self.assertEqual(self.tracker.take(ANNA, 3, 2), [1, 2])
+        self.assertEqual(self.tracker.add(ANNA, 3, 2), [1, 2])
         self.assertEqual([self.of(number) for number in (1, 2, 3)], [("", "b", "a")] * 2 + [("", "ab", "")])
         self.assertFalse(self.is_with_all(2))
 
     def test_unless_it_has_it_from_before(self) -> None:
         self.tracker.expect([1, 2], ALL)
-        self.tracker.take(ANNA, 1, 1)
-        self.assertEqual(self.tracker.take(ANNA, 3, 2), [2])
+        self.tracker.add(ANNA, 1, 1)
+        self.assertEqual(self.tracker.add(ANNA, 3, 2), [2])
         self.assertEqual((self.of(1), self.of(2)), (("a", "b", ""), ("", "b", "a")))
 
     def test_what_was_lost_and_is_had_after_all_counts(self) -> None:
         self.tracker.expect([1], ALL)
         self.assertEqual(self.tracker.lose(ANNA, 1), [1])
         self.assertEqual(self.of(1), ("", "b", "a"))
-        self.assertEqual(self.tracker.take(ANNA, 1, 1), [1])
+        self.assertEqual(self.tracker.add(ANNA, 1, 1), [1])
         self.assertEqual(self.of(1), ("a", "b", ""))
 
     def test_nobody_is_forgotten_who_has_it(self) -> None:
@@ -102,7 +102,7 @@ class TestTracker(SynchronousTestCase):
         last = 10 * RANGES_MOST + 20
         self.tracker.expect(range(1, last), ALL)
         for low in range(10, last, 10):
-            self.tracker.take(ANNA, low, low)
+            self.tracker.add(ANNA, low, low)
         self.assertEqual({self.of(low) for low in range(10, last, 10)}, {("a", "b", "")})
 
     def test_nor_is_the_same_news_for_ever(self) -> None:
@@ -111,9 +111,9 @@ class TestTracker(SynchronousTestCase):
             self.tracker = ReceiptTracker(MeshConfig())
             self.tracker.expect(range(1, 2000), ALL)
             for low in range(1002, 1002 + 2 * RANGES_MOST, 2):
-                self.tracker.take(member, low, low)
-            self.tracker.take(member, 1, 1000)
-            self.assertEqual(self.tracker.take(member, 1, 1000), [])
+                self.tracker.add(member, low, low)
+            self.tracker.add(member, 1, 1000)
+            self.assertEqual(self.tracker.add(member, 1, 1000), [])
 
     def test_who_never_told_anything_leaves_nothing_behind(self) -> None:
         self.tracker.expect([1], ALL)
@@ -123,13 +123,13 @@ class TestTracker(SynchronousTestCase):
 
     def test_who_has_it_and_was_not_known_when_this_node_joined_has_it(self) -> None:
         self.tracker.expect([1], None)
-        self.tracker.take(CLEO, 1, 1)
+        self.tracker.add(CLEO, 1, 1)
         self.tracker.joined(ALL)
         self.assertEqual(self.tracker.of(1), Holders(frozenset({CLEO}), ALL, frozenset()))
 
     def test_before_it_is_known_who_is_there_nobody_is_waited_for(self) -> None:
         self.tracker.expect([1, 2], None)
-        self.tracker.take(ANNA, 2, 2)
+        self.tracker.add(ANNA, 2, 2)
         self.assertEqual(self.of(1), ("", "", ""))
         self.assertFalse(self.is_with_all(1))
         self.assertEqual(self.tracker.joined(ALL), [1, 2])
@@ -145,37 +145,37 @@ class TestTracker(SynchronousTestCase):
         tracker = ReceiptTracker(MeshConfig())
         tracker.expect(range(1, 20), ALL)
         for sequence in range(1, 2 * RANGES_MOST + 2, 2):
-            tracker.take(ANNA, sequence, sequence)
-        self.assertEqual(tracker.take(ANNA, 1, 2), [2])
+            tracker.add(ANNA, sequence, sequence)
+        self.assertEqual(tracker.add(ANNA, 1, 2), [2])
 
     def test_of_too_many_members_no_more_are_remembered(self) -> None:
         tracker = ReceiptTracker(MeshConfig(members_limit=2))
         tracker.expect([1], ALL)
         self.assertEqual(
-            [len(tracker.take(member, 1, 1)) for member in (CLEO, ANNA, BERT, ANNA)], [1, 1, 0, 0]
+            [len(tracker.add(member, 1, 1)) for member in (CLEO, ANNA, BERT, ANNA)], [1, 1, 0, 0]
         )
         self.assertEqual(tracker.footprint()["tracked_members"], 2)
 
     def test_of_too_many_the_oldest_are_given_up(self) -> None:
         self.assertEqual(self.tracker.expect(range(1, 11), ALL), [])
-        self.tracker.take(ANNA, 1, 1)
+        self.tracker.add(ANNA, 1, 1)
         known = [(1, Holders(frozenset([ANNA]), ALL - {ANNA}, frozenset()))]
         self.assertEqual(self.tracker.expect([11], ALL), known)
         self.assertEqual(self.tracker.expect([12], ALL), [(2, Holders(frozenset(), ALL, frozenset()))])
         self.assertEqual((1 in self.tracker, 3 in self.tracker, len(self.tracker)), (False, True, 10))
-        self.assertEqual(self.tracker.take(ANNA, 1, 12), list(range(3, 13)))
+        self.assertEqual(self.tracker.add(ANNA, 1, 12), list(range(3, 13)))
 
     def test_what_is_closed_is_told_no_more(self) -> None:
         self.tracker.expect([1, 2], ALL)
         self.tracker.close(1)
         self.tracker.close(1)
-        self.assertEqual(self.tracker.take(ANNA, 1, 2), [2])
+        self.assertEqual(self.tracker.add(ANNA, 1, 2), [2])
 
     def test_nothing_is_remembered_when_nobody_waits(self) -> None:
-        self.assertEqual(self.tracker.take(ANNA, 1, 3), ())
+        self.assertEqual(self.tracker.add(ANNA, 1, 3), ())
         self.assertEqual(self.tracker.lose(BERT, 3), ())
         self.assertEqual(set(self.tracker.footprint().values()), {0})
         self.tracker.expect([4], ALL)
-        self.tracker.take(ANNA, 1, 3)
+        self.tracker.add(ANNA, 1, 3)
         self.tracker.close(4)
         self.assertEqual(set(self.tracker.footprint().values()), {0})

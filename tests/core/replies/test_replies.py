@@ -44,7 +44,7 @@ class TestReversePath(RepliesTestCase):
 
     def test_nor_does_an_entry_of_a_later_version(self) -> None:
         later = Deliver(1, origin_of("dora"), 1, 1, 0, 30, [[1, 0, "of a kind nobody knows"]])
-        self.node.replies.handed(later, self.now)
+        self.node.replies.delivered(later, self.now)
         self.assertEqual(self.node.replies.issuer.owed, {})
 
     def test_of_several_messages_the_last_that_asks_counts(self) -> None:

@@ -132,7 +132,7 @@ class Presences:
         known = self._roster.get(origin)
         was_member = known is not None and known.is_member
         was_gone = known is not None and not known.is_there
-        changed = self._roster.take(signed, presence, _contact(link, presence), heard, now)
+        changed = self._roster.keep(signed, presence, _contact(link, presence), heard, now)
         if changed is None:
             self._admission.waiting += 1
             return None

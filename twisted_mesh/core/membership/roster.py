@@ -142,7 +142,7 @@ class Roster:
         """How many authors are up."""
         return sum(author.is_there for author in self._authors.values())
 
-    def take(
+    def keep(
         self, signed: SignedRecord, presence: Presence, contact: Contact | None, heard: float, now: float
     ) -> bool | None:
         """Keep a verified record that is newer than the known one.

@@ -1,7 +1,7 @@
-"""Direct messages: to one node wherever it is, acknowledged, delivered once in a run.
+"""Direct messages: to one node anywhere in the mesh, acknowledged, and delivered once in a run.
 
 Contract: a message is repeated until the destination has signed an acknowledgement, or until
-``direct_timeout``: each time over the best link and over another one, too.  The destination remembers which
+``direct_timeout``, each time over the best link and over another one, too.  The destination remembers which
 numbers of every sender came (:mod:`~twisted_mesh.core.replies.senders`), so that a repeat is acknowledged
 again and not delivered again.  Relays verify, and keep only the link over which each message came first:
 its acknowledgement goes back over that link.
@@ -36,7 +36,7 @@ from twisted_mesh.wire.signed import SignedRecord
 _AROUND: Final = 500  # bytes of memory that a waiting message needs beside its body (guess)
 _ENDED: Final = "it has left"
 
-# Origin, epoch, destination, destination_epoch, number, tries: of one message, as often as it was sent.
+# One sending of one message: origin, epoch, destination, destination_epoch, number, tries.
 _Passage = tuple[bytes, int, bytes, int, int, int]
 
 
@@ -70,7 +70,7 @@ class Outgoing:
 class Directs:
     """The direct messages of a node.
 
-    :ivar counts: how many were ignored, or dropped for want of room, so far, by name.
+    :ivar counts: how many were ignored, or dropped for lack of room, so far, by name.
     """
 
     _local_node: LocalNode
@@ -80,8 +80,9 @@ class Directs:
     _effects: Effects
     _outgoing: dict[bytes, Outgoing] = field(default_factory=dict)
     _first_arrivals: FirstArrivals[_Passage] = field(default_factory=FirstArrivals)
-    _bytes: int = 0  # of all messages that wait to be acknowledged
-    _highest: int = 0  # number ever given: a destination that is forgotten here knows lower ones
+    _bytes: int = 0  # the bytes of all messages that wait to be acknowledged
+    # The highest number so far: a destination that is forgotten here remembers lower ones
+    _highest: int = 0
     counts: dict[str, int] = field(default_factory=lambda: {"stray_directs": 0, "dropped_directs": 0})
     wake: float = inf  # when to call :meth:`tick` next; inf for never
 
@@ -119,7 +120,7 @@ class Directs:
         self._leave(destination, outgoing, number, now)
 
     def link_up(self, origin: bytes, now: float) -> None:
-        """Send the messages that wait for *origin* at once: a link to it is up."""
+        """Send the messages that wait for *origin* at once, since a link to it is up."""
         if (outgoing := self._outgoing.get(origin)) is not None:
             for number, sent in list(outgoing.waiting.items()):
                 if self._outgoing[origin] is not outgoing:
@@ -128,7 +129,7 @@ class Directs:
                 self._leave(origin, outgoing, number, now)
 
     def leaves(self, origin: bytes, now: float) -> None:
-        """Shorten the wait: *origin* leaves with a key of one process, and acknowledges soon or never."""
+        """Shorten the wait, since *origin* leaves with a key of one run, and acknowledges soon or never."""
         outgoing = self._outgoing.get(origin)
         for sent in () if outgoing is None else outgoing.waiting.values():
             sent.until = min(sent.until, now + self._config.farewell_timeout)
@@ -161,7 +162,7 @@ class Directs:
         self.wake = min(self.wake, sent.again)
 
     def _ways(self, destination: bytes, tries: int) -> Iterator[tuple[Link, int]]:
-        """The links for a message that was sent *tries* times before, and the tries to write into it.
+        """The links for a message that was sent *tries* times before, each with the tries to write into it.
 
         The first is the best link now; a message that was sent before goes over another one, too.
         """
@@ -182,7 +183,7 @@ class Directs:
             self._leave(destination, fresh, number, now)
 
     def _has_room(self) -> bool:
-        """Make room for one more destination, at the cost of one for which nothing waits."""
+        """Make room for one more destination: forget one for which no message waits, if any."""
         if len(self._outgoing) < self._config.direct_senders:
             return True
         idle = next((one for one, outgoing in self._outgoing.items() if not outgoing.waiting), None)
@@ -216,7 +217,7 @@ class Directs:
         elif isinstance(record, DirectAck):
             self._acknowledged(record)
         else:
-            self._take(link, record, now)
+            self._deliver(link, record, now)
 
     def _relay(self, link: Link, signed: SignedRecord, record: Direct | DirectAck, now: float) -> None:
         """Pass a message on towards its destination, an acknowledgement back over the message's links.
@@ -250,7 +251,7 @@ class Directs:
             self._bytes -= sent.size
             self._end(sent.token, None)
 
-    def _take(self, link: Link, direct: Direct, now: float) -> None:
+    def _deliver(self, link: Link, direct: Direct, now: float) -> None:
         entries = self._entries(direct)
         if entries is None or self._senders.is_over(direct):
             self.counts["stray_directs"] += 1

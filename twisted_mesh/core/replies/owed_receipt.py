@@ -1,36 +1,37 @@
-"""The receipts that this node must give for one run of another node: the ranges taken and signed.
+"""The receipts that this node must give for one run of another node: the ranges that were taken and signed.
 
-Contract: this holds numbers only.  A range has no holes; messages taken before a gap are a range of their
-own.  If there are too many ranges, the newest are kept.
+Contract: this module only keeps numbers.  A range has no holes; the messages that were taken before a gap
+are a range of their own.  Beyond the limit only the newest ranges are kept.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from twisted_mesh.core.replies.receipt_tracker import RANGES_MOST
 
 
+@dataclass(eq=False)
 class OwedReceipt:
     """A run of which at least one message asks for a receipt.
 
-    :ivar base: the first message that was to be delivered when this began.
-    :ivar asks_up_to: the highest message that asks; :ivar taken: the last that the application has taken.
-    :ivar low: the application has taken all messages from *low* to *taken*.
     :ivar closed: the ranges that it has taken below *low*, each before a gap.
     :ivar gaps: the gaps above *taken*, the first and the last message of each.
-    :ivar told: the range for which this node has signed last.
-    :ivar route: the number of the link over which that receipt went, 0 for none.
-    :ivar tries: how often it was sent; :ivar again: when it is sent again, unless more is taken.
+    :ivar signed: the range for which this node has signed last.
     """
 
-    __slots__ = ("again", "asks_up_to", "base", "closed", "gaps", "low", "route", "taken", "told", "tries")
+    base: int  # the first message that was to be delivered when this began
+    low: int  # the application has taken all messages from *low* to *taken*
+    taken: int  # the last that the application has taken
+    asks_up_to: int = 0  # the highest message that asks
+    closed: list[tuple[int, int]] = field(default_factory=list)
+    gaps: list[tuple[int, int]] = field(default_factory=list)
+    route: int = 0  # the number of the link over which that receipt went, 0 for none
+    tries: int = 0  # how often it was sent
+    again: float | None = None  # when it is sent again, unless more is taken
 
-    def __init__(self, base: int, low: int, taken: int) -> None:
-        self.base, self.low, self.taken, self.asks_up_to = base, low, taken, 0
-        self.closed: list[tuple[int, int]] = []
-        self.gaps: list[tuple[int, int]] = []
-        self.told = (low, low - 1)
-        self.route = self.tries = 0
-        self.again: float | None = None
+    def __post_init__(self) -> None:
+        self.signed = (self.low, self.low - 1)
 
     @property
     def range(self) -> tuple[int, int]:

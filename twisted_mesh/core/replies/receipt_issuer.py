@@ -1,10 +1,10 @@
-"""Receipts that this node gives for others' messages which its application has taken.
+"""The receipts that this node gives for messages of others which its application has taken.
 
 Contract: a member signs for the ranges that its application has *taken* without a hole, up to the highest
-message that asks, no faster than the author can verify (``receipt_relay`` sees to that).  Receipts are
-repeated as long as the stream is held or its author says that it waits: at once when a link is lost or the
-author is back, else ever more rarely.  Each repeat goes over up to three other ways, too, so that no single
-relay can hold it up.
+message that asks.  ``receipt_relay`` sends receipts no faster than the author can verify them.  A receipt
+is repeated as long as the stream is held or its author says that it waits: at once when a link is lost or
+the author is back, and otherwise ever more rarely.  Each repeat goes over up to three other links, too, so
+that no single relay can stop it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from twisted_mesh.core.signing import Signer
 from twisted_mesh.wire.membership import PresenceFlags, Role
 from twisted_mesh.wire.replies import MAX_TRIES, Receipt
 
-_WAYS: Final = 3  # other ways of a repeat: with one each time, all ended at one relay (measured)
+_WAYS: Final = 3  # other links for a repeat: with one each time, all repeats met one relay (measured)
 
 
 @dataclass(eq=False)
@@ -39,7 +39,7 @@ class ReceiptIssuer:
     """The receipts that a node gives.
 
     :ivar owed: the receipts that authors want, by run.
-    :ivar waiting: those in which the application has not taken all messages that ask.
+    :ivar waiting: the runs in which the application has not taken all messages that ask.
     """
 
     _local_node: LocalNode
@@ -50,7 +50,7 @@ class ReceiptIssuer:
     _effects: Effects
     owed: dict[StreamId, OwedReceipt] = field(default_factory=dict)
     waiting: dict[StreamId, None] = field(default_factory=dict)
-    # epoch of the one run of an author that is in *owed*
+    # By author: the epoch of its one run that is in *owed*.
     _newest: dict[bytes, int] = field(default_factory=dict)
     wake: float = inf  # when to call :meth:`repeat` next; inf for never
 
@@ -91,11 +91,11 @@ class ReceiptIssuer:
             return
         begins_above = owed.low > 1 and not owed.tries  # the author may wait for lower messages
         has_ended = owed.tries and owed.again is None and self._history.get(run) is None
-        if begins_above or has_ended:  # repeats ended with the stream, and the author may have none of them
-            self._tell(run, owed, now)
+        if begins_above or has_ended:  # repeats ended with the stream, and the author may have got none
+            self._sign(run, owed, now)
 
     def taken(self, run: StreamId, sequence: int, now: float) -> None:
-        """Take in that the application has taken *run* up to *sequence*; the stream may be closed."""
+        """Take in that the application has taken *run* up to *sequence*, also if the stream is closed."""
         if (owed := self.owed.get(run)) is None:
             return
         if (stream := self._history.get(run)) is not None:
@@ -104,7 +104,7 @@ class ReceiptIssuer:
         self._look(run, owed, now)
 
     def gap(self, gap: GapFound, now: float) -> None:
-        """Let the author know of messages that will not come: they may have asked for receipts."""
+        """Sign for what follows a gap: the messages in it, which may ask for receipts, will not come."""
         run = (gap.origin, gap.epoch)
         stream = self._history.get(run)
         if stream is None or self._local_node.profile.role is Role.GUEST or not self._is_newest(run):
@@ -112,7 +112,7 @@ class ReceiptIssuer:
         known = self.owed.get(run)
         owed = self._owed(stream, gap.last)
         if owed is not known:
-            owed.told = (0, 0)
+            owed.signed = (0, 0)
         else:
             owed.lacks(gap.first, gap.last)
         self._look(run, owed, now)
@@ -130,19 +130,19 @@ class ReceiptIssuer:
         """Repeat the receipts that went over a link which is gone: they may be lost."""
         for run, owed in self.owed.items():
             if owed.route == link:
-                self._tell_anew(run, owed, now)
+                self._sign_anew(run, owed, now)
 
     def link_up(self, now: float) -> None:
         """Send the receipts for which there was no link."""
         for run, owed in self.owed.items():
             if owed.tries and not owed.route:
-                self._tell_anew(run, owed, now)
+                self._sign_anew(run, owed, now)
 
     def returned(self, author: bytes, now: float) -> None:
         """Repeat the receipts for an author that is back."""
         for run, owed in self.owed.items():
             if run[0] == author and owed.tries:
-                self._tell_anew(run, owed, now)
+                self._sign_anew(run, owed, now)
 
     def _is_newest(self, run: StreamId) -> bool:
         """Whether *run* is its author's newest: only that gets receipts, which bounds the work."""
@@ -151,9 +151,11 @@ class ReceiptIssuer:
     def _owed(self, stream: Stream, taken: int) -> OwedReceipt:
         run = stream.run
         known = owed = self.owed.get(run)
-        if known is not None and stream.base > known.base:  # the stream was closed, and goes on from there
+        # The stream was closed, and goes on from its base
+        if known is not None and stream.base > known.base:
             known.base = stream.base
-        if owed is None or owed.base != stream.base:  # lowered: messages that counted as taken may come
+        # The base was lowered: messages that counted as taken may come
+        if owed is None or owed.base != stream.base:
             owed = self.owed[run] = OwedReceipt(stream.base, stream.whole, taken)
             owed.asks_up_to = 0 if known is None else known.asks_up_to
             if known is None and run[0] in self._newest:
@@ -168,15 +170,15 @@ class ReceiptIssuer:
         owed.goes_on()
         if owed.taken >= owed.asks_up_to:
             self.waiting.pop(run, None)
-        if owed.range != owed.told:
-            self._tell_anew(run, owed, now)
+        if owed.range != owed.signed:
+            self._sign_anew(run, owed, now)
 
-    def _tell_anew(self, run: StreamId, owed: OwedReceipt, now: float) -> None:
+    def _sign_anew(self, run: StreamId, owed: OwedReceipt, now: float) -> None:
         owed.tries = 0
-        self._tell(run, owed, now)
+        self._sign(run, owed, now)
 
-    def _tell(self, run: StreamId, owed: OwedReceipt, now: float) -> None:
-        owed.told = owed.range
+    def _sign(self, run: StreamId, owed: OwedReceipt, now: float) -> None:
+        owed.signed = owed.range
         owed.again = None
         self._relay.owe(run, now)
 
@@ -187,7 +189,7 @@ class ReceiptIssuer:
         for run, owed in list(self.owed.items()):
             if owed.again is not None and owed.again <= now:
                 if self._history.get(run) is not None or self._is_waited_for(run):
-                    self._tell(run, owed, now)
+                    self._sign(run, owed, now)
                 else:
                     owed.again = None  # repeated when the author asks again
 
@@ -220,7 +222,7 @@ class ReceiptIssuer:
         config = self._config
         owed.again = now + backoff(config.receipt_repeat, owed.tries, config.receipt_repeat_longest)
         tries, owed.tries = min(owed.tries, MAX_TRIES), owed.tries + 1
-        for low, high in (*owed.closed, owed.told) if ways else ():
+        for low, high in (*owed.closed, owed.signed) if ways else ():
             receipt = Receipt(*run, low, high, self._local_node.origin, self._local_node.epoch)
             signed = self._signer.receipt(receipt)
             yield ways[0].number, signed

@@ -1,9 +1,9 @@
-"""Receipts on their way to their authors: those of other members, and those of this node.
+"""Receipts on their way to the authors of the messages: those of other members, and those of this node.
 
-Contract: every relay verifies receipts, merges those that come within ``receipt_delay`` and sends them on
-over its best link to the author, one frame for each link and interval.  The range of a receipt can only
-grow, so that loss, repetition and other ways do no harm.  A receipt that finds no room is dropped, and
-comes again.
+Contract: every relay verifies receipts, merges those that come within ``receipt_delay``, and sends them on
+over its best link to the author, in one frame for each link and interval.  The range of a receipt can only
+grow, so loss, repetition and other routes do no harm.  A receipt without room is dropped, and its member
+repeats it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from twisted_mesh.core.signing import Signer
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.replies import MAX_RECEIPT, Receipt, Receipts, SignedReceipt
 
-_SHARE: Final = 2 * RANGES_MOST  # receipts of one member passed on at a time: new ones and repeats
+_SHARE: Final = 2 * RANGES_MOST  # receipts of one member that are passed on at a time, with repeats
 _IN_A_FRAME: Final = 64 * 1024 // (MAX_RECEIPT + 80)  # so that a frame is under 64 KiB
 
 OnWay = tuple[int, SignedReceipt]  # the number of the link over which the receipt goes
@@ -43,10 +43,10 @@ class Carried:
     :ivar shares: how many receipts of other members there are, by run of the member and the author.
     """
 
-    due: float = inf  # when those of other members go
-    own_due: float = inf  # and the own ones; inf if there are none
+    due: float = inf  # when those of other members go; inf if there are none
+    own_due: float = inf  # when this node's own go; inf if there are none
     own: dict[StreamId, None] = field(default_factory=dict)
-    # source link, high, receipt
+    # Each with its source link, and the high of its range.
     receipts: dict[Key, tuple[int, int, SignedReceipt]] = field(default_factory=dict)
     shares: Counter[tuple[int, bytes, int]] = field(default_factory=Counter)
 
@@ -67,7 +67,7 @@ class ReceiptRelay:
     _effects: Effects
     counts: dict[str, int] = field(default_factory=lambda: {"stray_receipts": 0, "dropped_receipts": 0})
     _carried: dict[bytes, Carried] = field(default_factory=dict)  # by author
-    # When an own receipt last went towards an author, and when any did; the longest ago first.
+    # By author: when an own receipt was last sent, and when any was; the longest ago first.
     _sent: OrderedDict[bytes, tuple[float, float]] = field(default_factory=OrderedDict)
     _entries: int = 0  # receipts of other members in all of *_carried*
     wake: float = inf  # when receipts are due next; inf for never
@@ -136,7 +136,7 @@ class ReceiptRelay:
     def _carry(self, receipt: Receipt, signed: SignedReceipt, source: int, now: float) -> None:
         if self._entries >= self._config.receipts_carried:
             self.counts["dropped_receipts"] += 1
-            return  # it comes again
+            return  # the member repeats it
         carried = self._carried.setdefault(receipt.origin, Carried())
         share = (receipt.epoch, receipt.member, receipt.member_epoch)
         key = (*share, receipt.low, signed.tries)

@@ -20,7 +20,7 @@ RANGES_MOST: Final = 8  # ranges of one member that are remembered, the newest: 
 
 
 @dataclass(eq=False, slots=True)
-class Taken:
+class MemberRanges:
     """The own messages that one member has."""
 
     ranges: list[tuple[int, int]] = field(default_factory=list)  # low, high: sorted, apart
@@ -55,7 +55,7 @@ class Taken:
 
 
 @dataclass(eq=False)
-class Open:
+class OpenReceipt:
     """A message whose receipt is open.
 
     :ivar pending: those of them that may still get it.
@@ -73,9 +73,9 @@ class ReceiptTracker:
     """Which members have which messages of the own run."""
 
     _config: MeshConfig
-    _taken: dict[bytes, Taken] = field(default_factory=dict)
-    _open: dict[int, Open] = field(default_factory=dict)
-    _sequences: list[int] = field(default_factory=list)  # of the open ones, ascending
+    _members: dict[bytes, MemberRanges] = field(default_factory=dict)
+    _open: dict[int, OpenReceipt] = field(default_factory=dict)
+    _sequences: list[int] = field(default_factory=list)  # of the open receipts, ascending
 
     def __len__(self) -> int:
         """How many receipts are open."""
@@ -94,7 +94,7 @@ class ReceiptTracker:
         :return: the oldest receipts, which are closed if there are too many, with their holders.
         """
         for sequence in sequences:
-            self._open[sequence] = Open(members)
+            self._open[sequence] = OpenReceipt(members)
             self._sequences.append(sequence)
         beyond = max(0, len(self._sequences) - self._config.receipts_limit)
         closed = [(sequence, self.of(sequence)) for sequence in self._sequences[:beyond]]
@@ -104,14 +104,14 @@ class ReceiptTracker:
         return closed
 
     def joined(self, members: frozenset[bytes]) -> Sequence[int]:
-        """Set the members that should have the messages sent before this node joined; those messages."""
+        """Set the members that should have the messages from before this node joined; return these."""
         waiting = [sequence for sequence, open in self._open.items() if open.expected is None]
         for sequence in waiting:
-            fresh = self._open[sequence] = Open(members)
-            for member, taken in self._taken.items():
-                if member in fresh.pending and (taken.has(sequence) or taken.gone >= sequence):
+            fresh = self._open[sequence] = OpenReceipt(members)
+            for member, ranges in self._members.items():
+                if member in fresh.pending and (ranges.has(sequence) or ranges.gone >= sequence):
                     fresh.pending.remove(member)
-                    if not taken.has(sequence):
+                    if not ranges.has(sequence):
                         fresh.missed.add(member)
         return waiting
 
@@ -120,20 +120,22 @@ class ReceiptTracker:
         if self._open.pop(sequence, None) is not None:
             del self._sequences[bisect_left(self._sequences, sequence)]
         if not self._open:
-            self._taken.clear()  # later receipts of a member hold all its ranges again
+            self._members.clear()  # later receipts of a member hold all its ranges again
 
-    def take(self, member: bytes, low: int, high: int) -> Sequence[int]:
-        """Take in that a member has signed for *low* to *high*; the messages for which that is news."""
-        if not self._open or (member not in self._taken and len(self._taken) >= self._config.members_limit):
+    def add(self, member: bytes, low: int, high: int) -> Sequence[int]:
+        """Take in that a member signed for *low* to *high*; return the messages for which that is new."""
+        if not self._open or (
+            member not in self._members and len(self._members) >= self._config.members_limit
+        ):
             return ()
-        taken = self._taken.setdefault(member, Taken())
+        ranges = self._members.setdefault(member, MemberRanges())
         changed = self._lose(member, low - 1)
-        for first, last in taken.add(low, high):
+        for first, last in ranges.add(low, high):
             for sequence in self._between(first, last):
                 open = self._open[sequence]
                 if member not in (open.expected or ()):
                     changed.append(sequence)
-                elif member in open.pending or member in open.missed:  # else it was known before
+                elif member in open.pending or member in open.missed:  # otherwise that was known before
                     changed.append(sequence)
                     open.pending.discard(member)
                     open.missed.discard(member)
@@ -148,7 +150,7 @@ class ReceiptTracker:
         open = self._open[sequence]
         # A member's oldest range can be forgotten; a member that counted by it still counts.
         has = set(open.expected or ()) - open.pending - open.missed
-        has.update(member for member, taken in self._taken.items() if taken.has(sequence))
+        has.update(member for member, ranges in self._members.items() if ranges.has(sequence))
         return Holders(frozenset(has), frozenset(open.pending), frozenset(open.missed))
 
     def is_decided(self, sequence: int) -> bool:
@@ -158,21 +160,21 @@ class ReceiptTracker:
 
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""
-        return {"open_receipts": len(self._open), "tracked_members": len(self._taken)}
+        return {"open_receipts": len(self._open), "tracked_members": len(self._members)}
 
     def _lose(self, member: bytes, head: int) -> list[int]:
         # Nothing is kept of members that have signed nothing: there may be any number of them.
-        taken = self._taken.get(member, Taken())
+        ranges = self._members.get(member, MemberRanges())
         changed = []
-        for sequence in self._between(taken.gone + 1, head):
+        for sequence in self._between(ranges.gone + 1, head):
             open = self._open[sequence]
-            if member in open.pending and not taken.has(sequence):
+            if member in open.pending and not ranges.has(sequence):
                 open.pending.remove(member)
                 open.missed.add(member)
                 changed.append(sequence)
-        taken.gone = max(taken.gone, head)
+        ranges.gone = max(ranges.gone, head)
         return changed
 
     def _between(self, first: int, last: int) -> list[int]:
-        """The open ones from *first* to *last*."""
+        """The open receipts from *first* to *last*."""
         return self._sequences[bisect_left(self._sequences, first) : bisect_right(self._sequences, last)]

@@ -81,7 +81,7 @@ class Replies:
             case _:
                 assert_never(event)
 
-    def handed(self, item: Handed, now: float) -> None:
+    def delivered(self, item: Handed, now: float) -> None:
         """Take in messages that went to the application, some of which may ask for receipts, or a gap."""
         run = (item.origin, item.epoch)
         match item:
@@ -103,7 +103,7 @@ class Replies:
         try:
             for receipt in self.relay.received(link, frame, now):
                 self._outbox.confirm(receipt.low, receipt.high)
-                changed.update(self._tracker.take(receipt.member, receipt.low, receipt.high))
+                changed.update(self._tracker.add(receipt.member, receipt.low, receipt.high))
         finally:
             self._changed(changed)  # even if a later receipt is false
 
