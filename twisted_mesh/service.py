@@ -35,7 +35,6 @@ from twisted_mesh.delivery.delivery import Delivery, Handler
 from twisted_mesh.delivery.listeners import Listeners
 from twisted_mesh.delivery.queue import MessageQueue
 from twisted_mesh.delivery.receipts import Receipt
-from twisted_mesh.delivery.reports import Reports
 from twisted_mesh.errors import KeyInUse, LocalError, NotRunning, Reason, RemoteError
 from twisted_mesh.eventloop.clock import monotonic
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, seconds_of, wait_for
@@ -124,7 +123,6 @@ class MeshService(Service, Listeners):
         encrypt = None if self._tls is None else self._tls.client
         self._client_endpoints = ClientEndpoints(reactor, limits, dial, encrypt)
         self._delivery = Delivery(self, debug_level, self._clock.seconds, limits)
-        self._reports = Reports(self._delivery, self)
         self._listening = Listening(self._endpoints)
         self._dropped = Counter[str]()  # counts of earlier runs
         self._run: RunningNode | None = None
@@ -211,13 +209,11 @@ class MeshService(Service, Listeners):
 
         :raises NotRunning: the service is still stopping: wait for the Deferred of stopService().
         """
-        if self._run is not None:
-            self._running()
         if self._run is None:
             self._begin()
+        run = self._running()
         super().startService()
-        assert self._run is not None
-        self._run.dial_out(self._peers)
+        run.dial_out(self._peers)
 
     def stopService(self) -> Deferred[None]:
         """Hand over unsent messages, say goodbye and close everything, within time limits.
@@ -262,7 +258,7 @@ class MeshService(Service, Listeners):
             self._listening.start(self.factory)
             log = LinkLog(self._clock, self.config, self._debug, self.protocol)
             run = RunningNode(
-                self._reactor, self._clock, self._settings, self._client_endpoints, self._reports, log,
+                self._reactor, self._clock, self._settings, self._client_endpoints, self._delivery, log,
                 self._where,
             )  # fmt: skip
             undo.pop_all()

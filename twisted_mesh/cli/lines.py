@@ -97,6 +97,8 @@ class LineInput(Terminal):
             self._read_a_little_ahead()
 
     def end_of_input(self) -> None:
+        if self.ends_with_input and self.running:
+            _log.info("end of input: the node ends when the lines typed are handed over")
         self._lines.extend(self._splitter.end())
         self._at_end = True
         if self._refused is None:

@@ -13,7 +13,6 @@ import sys
 from typing import Any, Final
 
 from twisted.internet.defer import DeferredList
-from twisted.logger import Logger
 
 from twisted_mesh.cli.escaping import for_terminal
 from twisted_mesh.cli.lines import LineInput, lines_were
@@ -24,7 +23,6 @@ from twisted_mesh.service import MeshService
 
 #: Line ends within a message are escaped, so that the message is one line.
 _LINE_ENDS: Final = {ord("\n"): r"\n", ord("\r"): r"\r"}
-_log = Logger()
 
 
 class Stdio(LineInput):
@@ -53,11 +51,6 @@ class Stdio(LineInput):
         if receipt.closed is not None:
             text += f"; {receipt.closed}"
         print(f"mesh: {text}", file=sys.__stderr__)
-
-    def end_of_input(self) -> None:
-        if self.running:
-            _log.info("end of input: the node ends when the lines typed are handed over")
-        super().end_of_input()
 
     async def all_sent(self) -> None:
         """Hand all lines over, then end the process."""

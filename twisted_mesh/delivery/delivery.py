@@ -1,4 +1,4 @@
-"""Hands messages and events to the application's code.
+"""Hands messages to the application's code, and reports events of the core to it.
 
 Contract: a message goes to the handlers in turn until one returns a true value.  If none does, the message
 goes to the ``message`` listeners and to every ``messages()``.  If the application's code fails, the failure
@@ -18,11 +18,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.events import Deliver
+from twisted_mesh.core.events import Deliver, Equivocation, GapFound, Poisoned
 from twisted_mesh.core.history.storage import Untaken
 from twisted_mesh.delivery.listeners import Listeners, emit_one, explained
 from twisted_mesh.delivery.queue import READ_BYTES, Bounds, MessageQueue, Reader, StreamId
-from twisted_mesh.errors import RemoteError
+from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.eventloop.log_quota import AuthorLog
 from twisted_mesh.identity import id_of
 from twisted_mesh.message import Gap, Message, Source, shown
@@ -59,7 +59,7 @@ class Delivery:
         self, listeners: Listeners, debug_level: int, seconds: Callable[[], float], config: MeshConfig
     ) -> None:
         """
-        :param listeners: the application's.
+        :param listeners: the service, with the application's listeners.
         :param seconds: gives the time, for the log's quotas.
         """
         self.listeners = listeners
@@ -173,24 +173,6 @@ class Delivery:
     def _live(self) -> list[MessageQueue]:
         return [queue for reference in self._queues if (queue := reference()) is not None]
 
-    def missing(self, run: StreamId, gap: Gap) -> None:
-        """Tell the application that messages of *run* will not come, and its queues that it was told."""
-        for queue in self._consumers():
-            queue.missing(run, gap.first, gap.last)
-        self.emit_gap(gap)
-
-    def emit_gap(self, gap: Gap) -> None:
-        """Tell the application and the log of messages that the application will not get."""
-        sender = gap.sender.decode()
-        text = f"messages {gap.first} to {gap.last} of {sender} are lost: {gap.reason}"
-        self._authors.line(gap.sender, text)
-        self.listeners.emit("gap", gap)
-
-    def blame(self, author: bytes, text: str, error: RemoteError) -> None:
-        """Tell the application of an *error* of the author with that id, and the log with *text*."""
-        self._authors.line(author, text)
-        self.listeners.emit("failure", Failure(error))
-
     def deliver(self, deliver: Deliver, source: Source, link: object) -> None:
         """Hand on the messages of one batch."""
         backlog = self._backlog if deliver.first else None
@@ -220,6 +202,51 @@ class Delivery:
             queue.end()
         self._queues = ()
 
+    # ── reports: events of the core become events for listeners ─────────────────────
+
+    def linked(self, count: int) -> None:
+        """Report that a node came into the routing table, which has *count* nodes now."""
+        if count == 1:
+            self.listeners.emit("connect", self.listeners)
+
+    def unlinked(self, count: int) -> None:
+        """Report that a node left the routing table, which has *count* nodes now."""
+        if not count:
+            self.listeners.emit("disconnect", self.listeners)
+
+    def failed(self, error: Exception) -> None:
+        """Report an error that no call of the application raises."""
+        self.listeners.emit("failure", Failure(error))
+
+    def gap(self, gap: GapFound) -> None:
+        """Report that messages will not come, and note that for the queues."""
+        for queue in self._consumers():
+            queue.missing((gap.origin, gap.epoch), gap.first, gap.last)
+        why = "no neighbour sent them in time"
+        self._report_gap(Gap(id_of(gap.origin), gap.epoch, gap.first, gap.last, why))
+
+    def poisoned(self, poisoned: Poisoned) -> None:
+        """Report messages that came and cannot be unpacked."""
+        sender, error = id_of(poisoned.origin), poisoned.error
+        text = f"messages {poisoned.first} to {poisoned.last} of {sender.decode()} cannot be read: {error}"
+        self._blame(sender, text, error)
+
+    def equivocation(self, equivocation: Equivocation) -> None:
+        """Report that an author signed two different messages with the same number."""
+        sender, first = id_of(equivocation.origin), equivocation.first
+        text = f"{sender.decode()} signed two different messages {first}; its messages are repaired no more"
+        self._blame(sender, text, RemoteError(text, Reason.SIGNATURE))
+
+    def _report_gap(self, gap: Gap) -> None:
+        sender = gap.sender.decode()
+        text = f"messages {gap.first} to {gap.last} of {sender} are lost: {gap.reason}"
+        self._authors.line(gap.sender, text)
+        self.listeners.emit("gap", gap)
+
+    def _blame(self, author: bytes, text: str, error: RemoteError) -> None:
+        self._authors.line(author, text)
+        self.failed(error)
+
     # ── for each queue (queue.Consumers) ────────────────────────────────────────────
 
     def closing(self, closed: MessageQueue) -> None:
@@ -231,7 +258,7 @@ class Delivery:
     def lost(self, run: StreamId, gap: Gap, counts: bool) -> None:
         if counts:
             self._when_skipped(run, gap.last)
-        self.emit_gap(gap)
+        self._report_gap(gap)
 
     # ── one message ─────────────────────────────────────────────────────────────────
 

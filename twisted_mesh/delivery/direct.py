@@ -7,7 +7,7 @@ event of the core says how it ended.  When the run ends, every Deferred that wai
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 from weakref import WeakMethod
 
 from twisted.internet.defer import Deferred
@@ -20,6 +20,8 @@ from twisted_mesh.identity import id_of
 from twisted_mesh.message import Source
 from twisted_mesh.wire.bodies import join_entries
 
+#: Sends packets to the node with that public key.
+Reply = Callable[[bytes, tuple[object, ...]], Deferred[None]]
 #: Seconds since 1970: the last that ``datetime.fromtimestamp`` takes in every time zone, less two days.
 LATEST: Final = 253_402_128_000.0
 
@@ -27,7 +29,7 @@ LATEST: Final = 253_402_128_000.0
 class ReplyPath:
     """Sends the replies to the messages of one run of a service, until that ends (message.Replier)."""
 
-    def __init__(self, reply: Callable[[bytes, tuple[object, ...]], Deferred[None]]) -> None:
+    def __init__(self, reply: Reply) -> None:
         """:param reply: a bound method, held weakly: the application can keep messages after the run."""
         self._reply = WeakMethod(reply)
 
@@ -36,15 +38,14 @@ class ReplyPath:
         return _over(id_of(origin).decode()) if reply is None else reply(origin, packets)
 
 
-class Sources:
-    """Makes the value that all messages of a batch share, for one run of a service."""
+class Sources(NamedTuple):
+    """Makes the value that all messages of a batch share, for one run of a service.
 
-    def __init__(
-        self, wall_clock: Callable[[], float], reply: Callable[[bytes, tuple[object, ...]], Deferred[None]]
-    ) -> None:
-        """:param wall_clock: seconds since 1970; :param reply: as for :class:`ReplyPath`."""
-        self._wall_clock = wall_clock
-        self._reply = reply
+    :ivar wall_clock: gives seconds since 1970; :ivar reply: as for :class:`ReplyPath`.
+    """
+
+    wall_clock: Callable[[], float]
+    reply: Reply
 
     def of(self, run: events.StreamId, sent: int, verified: bool = True) -> Source:
         """The source of a batch of *run*.
@@ -52,8 +53,8 @@ class Sources:
         :param sent: the author's clock in ms, cut to :data:`LATEST`; 0 for now.
         :param verified: whether the author has proven who it is.
         """
-        at = min(sent / 1000, LATEST) if sent else self._wall_clock()
-        return Source(run, id_of(run[0]), at, ReplyPath(self._reply), verified)
+        at = min(sent / 1000, LATEST) if sent else self.wall_clock()
+        return Source(run, id_of(run[0]), at, ReplyPath(self.reply), verified)
 
 
 def _over(name: str) -> Deferred[None]:

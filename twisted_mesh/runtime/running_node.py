@@ -29,14 +29,14 @@ from twisted_mesh.core.broadcast.joining import MOST_CLAIMED
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.reader import Messages
-from twisted_mesh.core.history.storage import Missing, Restored, Store
+from twisted_mesh.core.history.storage import Missing, Restored
 from twisted_mesh.core.node import Node
 from twisted_mesh.core.status import Status
 from twisted_mesh.delivery.backlog import Backlog
+from twisted_mesh.delivery.delivery import Delivery
 from twisted_mesh.delivery.direct import PendingDirects, Sources
 from twisted_mesh.delivery.members import Members
 from twisted_mesh.delivery.receipts import Receipt, Receipts
-from twisted_mesh.delivery.reports import Reports
 from twisted_mesh.errors import Congested, IdentityError, KeyInUse, NotRunning, StoreFull, Unreachable
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, is_in_time, unreachable
 from twisted_mesh.eventloop.forks import close_socket
@@ -79,7 +79,7 @@ class RunningNode:
         clock: IReactorTime,
         settings: Settings,
         endpoints: ClientEndpoints,
-        reports: Reports,
+        delivery: Delivery,
         log: LinkLog,
         where: Callable[[], Address | None],
     ) -> None:
@@ -90,8 +90,7 @@ class RunningNode:
         :raises StoreError: the history file cannot be used.
         """
         config = self._config = settings.config
-        delivery = self._delivery = reports.delivery
-        self._clock, self._settings, self._reports, self._log = clock, settings, reports, log
+        self._clock, self._settings, self._delivery, self._log = clock, settings, delivery, log
         self._where = where
         self._dispatch = Dispatch()
         self.members = Members(clock, settings.wall_clock, self._dispatch.publish)
@@ -109,7 +108,9 @@ class RunningNode:
             local_node = self._first_run(restored)
             path, limit = settings.identity.path, config.address_book_limit
             book = None if path is None else AddressBook(path, limit, in_thread(reactor))
-            self.writer = self._writer(reactor, store)
+            self.writer = None if store is None else HistoryWriter(
+                reactor, clock, store, config, self._dispatch.publish, settings.wall_clock
+            )  # fmt: skip
             driver = self.driver = self._driver(local_node)
             self.connections = Connections(driver, CoolDown(clock, config), log, settings.wall_clock)
             driver.drive(self.connections)
@@ -138,12 +139,6 @@ class RunningNode:
     def _new_run(self, above: int) -> LocalNode:
         return self._settings.new_run(above, self._where())
 
-    def _writer(self, reactor: Any, store: Store | None) -> HistoryWriter | None:
-        if store is None:
-            return None
-        config, wall_clock = self._config, self._settings.wall_clock
-        return HistoryWriter(reactor, self._clock, store, config, self._dispatch.publish, wall_clock)
-
     def _driver(self, local_node: LocalNode) -> Driver:
         config, writer, wall_clock = self._config, self.writer, self._settings.wall_clock
         history = History(config) if writer is None else writer.history(local_node.origin)
@@ -169,12 +164,8 @@ class RunningNode:
         return peers, Rejoin(config, book, dials, redial, table, known, local_node.profile.overlay)
 
     def _subscribe(self) -> None:
-        on, connections, reports, progress = (
-            self._dispatch.on,
-            self.connections,
-            self._reports,
-            self._progress,
-        )
+        on, connections, progress = self._dispatch.on, self.connections, self._progress
+        delivery, emit = self._delivery, self._delivery.listeners.emit
         on(events.LinkUp, connections.up)
         on(events.LinkDown, connections.down)
         on(events.ExchangeBegun, connections.exchange_begun)
@@ -182,18 +173,18 @@ class RunningNode:
         if self._rejoin is not None:
             on(Linked, self._rejoin.linked)
             on(Unlinked, self._rejoin.unlinked)
-        on(Linked, lambda linked: reports.linked(linked.count) if linked.is_new else None)
-        on(Unlinked, self.peers.unlinked, lambda unlinked: reports.unlinked(unlinked.count))
-        on(Refusal, lambda refusal: reports.emit("refused", refusal))
+        on(Linked, lambda linked: delivery.linked(linked.count) if linked.is_new else None)
+        on(Unlinked, self.peers.unlinked, lambda unlinked: delivery.unlinked(unlinked.count))
+        on(Refusal, lambda refusal: emit("refused", refusal))
         on(events.Deliver, self._deliver, progress.delivered)
-        on(events.GapFound, self._gap, reports.gap, progress.delivered)
-        on(events.Poisoned, reports.poisoned, progress.delivered)
+        on(events.GapFound, self._gap, delivery.gap, progress.delivered)
+        on(events.Poisoned, delivery.poisoned, progress.delivered)
         on(events.Awaited, progress.awaited)
-        on(events.Equivocation, reports.equivocation)
+        on(events.Equivocation, delivery.equivocation)
         on(events.MemberChanged, self.members.changed)
         on(events.MemberGone, self.members.gone)
         on(events.NewRun, self._directs.new_run, self.members.new_run, self._receipts.new_run)
-        on(Member, self._log.member, lambda member: reports.emit("member", member))
+        on(Member, self._log.member, lambda member: emit("member", member))
         on(events.Numbered, self._receipts.numbered)
         on(events.Receipted, self._receipts.receipted)
         on(events.ReceiptClosed, self._receipts.closed)
@@ -204,7 +195,7 @@ class RunningNode:
         on(Handled, lambda _: progress.look())
         if (writer := self.writer) is not None:
             on(events.Stored, self.driver.handle)
-            on(NotStored, lambda not_stored: reports.failed(not_stored.error))
+            on(NotStored, lambda not_stored: delivery.failed(not_stored.error))
             on(Handled, lambda _: writer.look(self.driver.node))
 
     def _read(self, run: events.StreamId, after: int, upto: int, most: int) -> Iterator[Messages | Missing]:
@@ -230,7 +221,7 @@ class RunningNode:
             local_node = self._new_run(conflict.epoch)
         except IdentityError as error:
             _log.error("no new run can begin: {error}", error=error)
-            self._reports.failed(error)
+            self._delivery.failed(error)
             if self.driver.node.settled:
                 return  # no number may be used twice; the core asks again after key_retry seconds
             local_node = self.driver.local_node()  # a neighbour that knows the epoch will prove it
@@ -248,7 +239,7 @@ class RunningNode:
             self._key_lost.happened(error)
         else:
             _log.error("{error} (its run is {epoch})", error=error, epoch=conflict.epoch)
-            self._reports.failed(error)
+            self._delivery.failed(error)
 
     def _reply(self, origin: bytes, packets: tuple[object, ...]) -> Deferred[None]:
         return self._send_direct(origin, flags.whisper, packets)
