@@ -52,9 +52,7 @@ from twisted_mesh.runtime.running_node import RunningNode
 from twisted_mesh.runtime.settings import Settings
 
 _log = Logger()
-_NOBODY: Mapping[bytes, MeshProtocol] = MappingProxyType({})
-_NO_MEMBERS: Mapping[bytes, Member] = MappingProxyType({})
-_NO_TAGS: Mapping[str, str] = MappingProxyType({})
+_NONE: Mapping[Any, Any] = MappingProxyType({})
 
 
 class MeshService(Service, Listeners):
@@ -98,7 +96,7 @@ class MeshService(Service, Listeners):
         overlay: bool = True,
         role: str = "member",
         label: str | None = None,
-        tags: Mapping[str, str] = _NO_TAGS,
+        tags: Mapping[str, str] = _NONE,
         dial: Dial | None = None,
         debug_level: int = 0,
         config: MeshConfig | None = None,
@@ -119,10 +117,9 @@ class MeshService(Service, Listeners):
             raise LocalError(f"dial makes a client endpoint of a host and a port: it is not {dial!r}")
         self._debug = debug_level
         self._tls = Tls(self._clock) if self.protocol.encrypted else None
-        limits = self.config
         encrypt = None if self._tls is None else self._tls.client
-        self._client_endpoints = ClientEndpoints(reactor, limits, dial, encrypt)
-        self._delivery = Delivery(self, debug_level, self._clock.seconds, limits)
+        self._client_endpoints = ClientEndpoints(reactor, self.config, dial, encrypt)
+        self._delivery = Delivery(self, debug_level, self._clock.seconds, self.config)
         self._listening = Listening(self._endpoints)
         self._dropped = Counter[str]()  # counts of earlier runs
         self._run: RunningNode | None = None
@@ -152,13 +149,13 @@ class MeshService(Service, Listeners):
     def routing_table(self) -> Mapping[bytes, MeshProtocol]:
         """The neighbours by id, read-only and live."""
         run = self._run  # read once: another thread may ask while the service stops
-        return _NOBODY if run is None else run.connections.table
+        return _NONE if run is None else run.connections.table
 
     @property
     def members(self) -> Mapping[bytes, Member]:
         """The other members by id, read-only and live, as long as the service runs."""
         run = self._run
-        return _NO_MEMBERS if run is None else run.members.table
+        return _NONE if run is None else run.members.table
 
     @property
     def addresses(self) -> tuple[tuple[str, int], ...]:
@@ -178,9 +175,7 @@ class MeshService(Service, Listeners):
 
     def footprint(self) -> dict[str, int]:
         """Entries and bytes of every table, for tests and metrics; empty while stopped."""
-        if self._run is None:
-            return {}
-        return {**self._run.footprint(), **self._delivery.footprint()}
+        return {} if self._run is None else {**self._run.footprint(), **self._delivery.footprint()}
 
     @property
     def dropped(self) -> Mapping[str, int]:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from inspect import signature
 from typing import Any, Final, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from twisted_mesh.addressing.addresses import LOOPBACK, WILDCARDS, this_host
@@ -38,10 +38,6 @@ class SocketNode(MeshService):
 
     stopped: Callable[[], None]
     closed = False
-
-    def __init__(self, reactor: Any, **options: Any) -> None:
-        super().__init__(reactor, **options)
-        self._linking: set[Deferred[bool | None]] = set()  # the application waits for these
 
     def check_open(self) -> None:
         """:raises NotRunning: the socket is closed."""
@@ -82,14 +78,7 @@ class SocketNode(MeshService):
         :return: fires when the node is in the routing table and the listeners of ``connect`` have run: with
             False if this is the node itself, or was linked before, else with None.
         """
-        linking = Deferred.fromCoroutine(self._link_with(host, port))
-        self._linking.add(linking)
-
-        def over(result: Any) -> Any:
-            self._linking.discard(linking)
-            return result
-
-        return linking.addBoth(over)
+        return Deferred.fromCoroutine(self._link_with(host, port))
 
     async def _link_with(self, host: str, port: int) -> bool | None:
         self.check_open()
@@ -100,9 +89,6 @@ class SocketNode(MeshService):
             link = await self.connect(host, port)
         except SelfConnection:
             return False
-        except CancelledError:
-            self.check_open()
-            raise
         # The listeners of `connect` are called in the same turn, but later than this.
         await deferLater(self._reactor, 0)
         return False if link.id in known else None
@@ -139,8 +125,8 @@ class SocketNode(MeshService):
     def stopService(self) -> Deferred[None]:
         """Stop; if messages wait and no peer was reached yet, first wait for one, within a limit."""
         self.closed = True
-        for linking in list(self._linking):
-            linking.cancel()
+        if self._run is not None:
+            self._run.cancel_connecting()
         return wait_for(self._stop_at_last())
 
     async def _stop_at_last(self) -> None:

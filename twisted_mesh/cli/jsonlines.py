@@ -72,17 +72,10 @@ class JsonLines(LineInput):
             super().typed(data)
 
     def receipt_changed(self, line: int, receipt: Receipt) -> None:
-        self._event(
-            "receipt",
-            line=line,
-            epoch=None if receipt.id is None else receipt.id[1],
-            sequence=None if receipt.id is None else receipt.id[2],
-            delivered=len(receipt.delivered),
-            pending=len(receipt.pending),
-            missed=len(receipt.missed),
-            complete=receipt.is_complete,
-            closed=receipt.closed,
-        )
+        _, epoch, sequence = receipt.id or (None, None, None)
+        counts = {name: len(getattr(receipt, name)) for name in ("delivered", "pending", "missed")}
+        end = {"complete": receipt.is_complete, "closed": receipt.closed}
+        self._event("receipt", line=line, epoch=epoch, sequence=sequence, **counts, **end)
 
     def as_line(self, message: Message) -> str:
         return self._line(

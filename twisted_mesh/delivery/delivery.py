@@ -264,12 +264,8 @@ class Delivery:
 
     def _hand_over(self, message: Message, size: int, link: object) -> None:
         if self._debug >= 5:
-            _log.info(
-                "in: type {type}, {size} bytes, {packets}",
-                type=message.type,
-                size=size,
-                packets=shown(message.packets),
-            )
+            text = shown(message.packets)
+            _log.info("in: type {type}, {size} bytes, {text}", type=message.type, size=size, text=text)
         if self._handlers and self._is_taken(message, link):
             return
         heard = emit_one(self.listeners, "message", message)

@@ -83,6 +83,3 @@ class Members:
     def origin(self, node_id: bytes) -> bytes | None:
         """The public key of the member with that id; None if there is no such member."""
         return self._origins.get(node_id)
-
-    def footprint(self) -> dict[str, int]:
-        return {"members": len(self._table)}

@@ -100,7 +100,7 @@ class RunningNode:
         self._key_is_back = WaitingDeferreds[None]()
         self._key_in_use: KeyInUse | None = None  # once another node is proven to use the key
         self._connecting: dict[Deferred[MeshProtocol], None] = {}  # links for which the application waits
-        self._stopping = False
+        self._stopping = False  # whether the application waits for links no more
         with ExitStack() as undo:
             if (store := settings.open_history()) is not None:
                 undo.callback(store.close)
@@ -273,6 +273,12 @@ class RunningNode:
 
         return connecting.addBoth(over)
 
+    def cancel_connecting(self) -> None:
+        """Let every call of :meth:`connect` that waits fail with NotRunning."""
+        self._stopping = True
+        for connecting in list(self._connecting):
+            connecting.cancel()
+
     async def _connect(self, address: PeerAddress) -> MeshProtocol:
         link = self.connections.table.get(self.peers.found_at(address) or b"")
         if link is None or link.error is not None:  # a closed link stays in the table for a moment
@@ -330,7 +336,6 @@ class RunningNode:
 
     async def stop(self) -> None:
         """End the run: hand over unsent messages and close every link, each within a time limit."""
-        self._stopping = True
         async with AsyncExitStack() as end:  # all of these run, the last first, even if some fail
             if self._rejoin is not None:
                 end.push_async_callback(self._rejoin.wait_for_book)
@@ -349,8 +354,7 @@ class RunningNode:
             end.callback(self._joined.failed, Failure(never))
             end.callback(self._key_is_back.happened, None)
             end.callback(self._key_lost.failed, Failure(NotRunning("the service stopped first")))
-            for connecting in list(self._connecting):
-                end.callback(connecting.cancel)
+            end.callback(self.cancel_connecting)
             end.callback(self._connector.stop)
             end.callback(self.peers.stop)
             # First, because the next process would hand on again what is handed on during the last flush.
@@ -400,7 +404,7 @@ class RunningNode:
             **self.driver.node.footprint(),
             **({} if self.writer is None else self.writer.footprint()),
             **self.connections.footprint(),
-            **self.members.footprint(),
+            "members": len(self.members.table),
             **self._progress.footprint(),
             "receipts": len(self._receipts),
             **self._directs.footprint(),
