@@ -83,7 +83,7 @@ class MeshSocket(Listeners):
             raise LocalError(f"prot must be a base.Protocol, not {prot!r}")
         if type(debug_level) is not int:
             raise LocalError(f"debug_level must be 0 to 5, not {debug_level!r}")
-        self._arrivals = WaitingDeferreds[bool]()  # for a message
+        self._arrivals = WaitingDeferreds[bool]()  # wait for a message
         self._thread = reactor_thread()
         self._node: SocketNode
         self._queue: MessageQueue
@@ -169,8 +169,7 @@ class MeshSocket(Listeners):
     @property
     def queue(self) -> list[Message]:
         """The messages that wait for :meth:`recv`, the next one first."""
-        waiting: list[Message] = self._thread.call(self._queue.peek)
-        return [thread_safe(self._thread, message) for message in waiting]
+        return [thread_safe(self._thread, message) for message in self._thread.call(self._queue.peek)]
 
     @property
     def dropped(self) -> dict[str, int]:

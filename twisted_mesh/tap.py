@@ -209,13 +209,10 @@ class Process(MultiService):
         try:
             start()
         except (CannotListenError, OSError, IdentityError, StoreError) as error:
-            text = _reason(error)
-        else:
-            return
-        if self._is_daemon:
-            # twistd hands only an Exception, and no SystemExit, to the process that waits.
-            raise LocalError(text)
-        raise SystemExit(f"mesh: {text}")
+            if self._is_daemon:
+                # twistd hands only an Exception, and no SystemExit, to the process that waits.
+                raise LocalError(_reason(error)) from None
+            raise SystemExit(f"mesh: {_reason(error)}") from None
 
     def _never_ready(self, failure: Failure) -> None:
         if not failure.check(NotRunning):  # else the node was stopped before all listeners were up

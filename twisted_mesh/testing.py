@@ -29,7 +29,7 @@ from twisted_mesh.memory.network import MemoryNetwork
 from twisted_mesh.message import Message
 from twisted_mesh.service import MeshService
 
-PORT: Final = 4444  # of every node; each has a host of its own
+PORT: Final = 4444  # the port of every node; each node has its own host
 EVENTS: Final = ("connect", "disconnect", "member", "gap", "receipt", "refused", "failure")
 
 _verify = lru_cache(maxsize=4096)(verify)  # a twelfth of the time that tests take (measured)

@@ -37,7 +37,7 @@ def reactor_thread() -> ReactorThread:
 
     :raises RuntimeError: the reactor cannot run, because it ran before and was stopped.
     """
-    if not _of_this_process:  # looked at without the lock, which a fork can have left locked for ever
+    if not _of_this_process:  # read without the lock, which a fork can have left locked for ever
         with _lock:
             if not _of_this_process:
                 from twisted.internet import reactor
@@ -94,7 +94,7 @@ class ReactorThread:
             self.reactor.callFromThread(f, *args)
 
     def _begun(self, f: Callable[[], Any]) -> _Call:
-        if self._process != os.getpid():  # checked before the lock, which a fork can have left locked
+        if self._process != os.getpid():  # before the lock is taken: a fork can have left it locked
             raise NotRunning("a forked process has no reactor: fork before the first MeshSocket, or spawn")
         call = _Call(self.reactor, f, self._calls.discard)
         with self._lock:
@@ -190,10 +190,10 @@ class ReactorThread:
         services = list(self._services)
         for service in services:
             for other in services:
-                # Else services that stop later would dial this one again and again, and log each failure.
+                # Without this, services that stop later would dial this one again and again, and log that.
                 if other is not service and other.running:
                     other.leave_alone(service.id)
-        # All give while all still run: when a service's turn to stop comes, its links can be gone.
+        # All services hand over while all of them run: later, when one stops, its links can be gone.
         given = [Deferred.fromCoroutine(service._give_all()) for service in services]
         await DeferredList(given, consumeErrors=True)
         for service in _inner_first(services):

@@ -30,7 +30,7 @@ from twisted_mesh.errors import (
 from twisted_mesh.service import MeshService
 
 LINE_BYTES: Final = 2**20 - 64  # the longest line that fits into a message
-#: So many characters are read while no line can be sent.  With 0, the end of a short input was not seen.
+#: Characters to read while no line can be sent.  With 0, the node would not see a short input's end.
 READ_AHEAD: Final = 64 * 1024
 _log = Logger()
 
@@ -180,8 +180,7 @@ class LineInput(Terminal):
     def _send_line(self, line: str | None) -> None:
         try:
             if line is not None and self._receipts:
-                receipt = self._node.send(line, receipt=True)
-                self._followed[receipt] = self._count + 1
+                self._followed[self._node.send(line, receipt=True)] = self._count + 1
             elif line is not None:
                 self._node.send(line)
         except MessageTooLarge:  # each byte that is no UTF-8 became four characters

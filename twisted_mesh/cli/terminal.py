@@ -238,7 +238,7 @@ class Terminal(Service):
 
     def _copying_failed(self, failure: Failure) -> Failure | None:
         if not self.running and failure.check(*_TIMED_OUT):
-            return failure  # for _stop
+            return failure  # _stop() waits for it
         _log.failure("writing to standard output failed", failure)
         end_process(self._reactor, "writing to standard output failed")
         return None

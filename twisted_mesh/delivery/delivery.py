@@ -58,10 +58,7 @@ class Delivery:
     def __init__(
         self, listeners: Listeners, debug_level: int, seconds: Callable[[], float], config: MeshConfig
     ) -> None:
-        """
-        :param listeners: the service, with the application's listeners.
-        :param seconds: gives the time, for the log's quotas.
-        """
+        """:param listeners: the service; :param seconds: gives the time, for the log's quotas."""
         self.listeners = listeners
         self._authors = AuthorLog(_log, seconds, config)
         self.counts = Counter(dropped_messages=0)

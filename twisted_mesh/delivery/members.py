@@ -31,10 +31,7 @@ class Members:
     def __init__(
         self, clock: IReactorTime, wall_clock: Callable[[], float], publish: Callable[[Member], None]
     ) -> None:
-        """
-        :param wall_clock: seconds since 1970.
-        :param publish: is called with each member that is new or has changed.
-        """
+        """:param publish: is called with each member that is new or has changed."""
         self._clock = clock
         self._wall_clock = wall_clock
         self._publish = publish

@@ -231,7 +231,7 @@ class Receipts:
         """
         if holders.missed:
             return receipt._not_delivered(holders)
-        # State first: callbacks may send, or stop the service.
+        # The state changes before any callback is called, which may send, or stop the service.
         receipt._last = holders
         del self._open[number]
         self._core.handle(events.Forget(number))

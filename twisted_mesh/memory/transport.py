@@ -9,6 +9,7 @@ does nothing by itself: :meth:`MemoryTransport.steps` are the steps it can take,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final
 from typing import Protocol as Shape
 
@@ -135,7 +136,7 @@ class MemoryTransport:
             if self._arrived:
                 steps.append(self._arrive)
             elif self._fin:
-                steps.append(self._end)
+                steps.append(partial(self.lose, ConnectionDone()))
         return steps
 
     def lose(self, why: Exception) -> None:
@@ -185,9 +186,6 @@ class MemoryTransport:
         size = self._medium.chunk(self.chunk)
         part, self._arrived = bytes(self._arrived[:size]), self._arrived[size:]
         self.protocol.dataReceived(part)
-
-    def _end(self) -> None:
-        self.lose(ConnectionDone())
 
     def _finish(self) -> None:
         if not self.swallows:

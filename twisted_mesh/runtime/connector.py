@@ -56,7 +56,7 @@ class Connector:
         self._endpoints = endpoints
         self._connections = connections
         self._driver = driver
-        self._dialling: set[Deferred[MeshProtocol]] = set()  # for the core
+        self._dialling: set[Deferred[MeshProtocol]] = set()  # dials that the core asked for
         self._stopped = False
 
     def link_to(self, address: PeerAddress, *, in_time: bool = False) -> Deferred[MeshProtocol]:
@@ -105,7 +105,7 @@ class Connector:
 
         def over(result: object) -> None:
             if dialling not in self._dialling:
-                return  # stopped
+                return  # stop() has cancelled it
             self._dialling.discard(dialling)
             if isinstance(result, Failure):
                 self._failed(result, contact)
@@ -180,12 +180,10 @@ class Connector:
             link = await endpoint.connect(factory).addTimeout(seconds, connections.clock, too_late)
         except ConnectFailed:
             raise
-        except ConnectingCancelledError:  # what a cancelled endpoint raises, instead of CancelledError
+        except ConnectingCancelledError:  # a cancelled endpoint raises this instead of CancelledError
             raise CancelledError from None
         except (ConnectError, ConnectTimeout, DNSLookupError, OSError, ValueError) as error:
-            if (
-                lookup.is_waiting
-            ):  # if cancelled during a look-up, an endpoint says that the name is unknown
+            if lookup.is_waiting:  # an endpoint that is cancelled during a look-up raises DNSLookupError
                 raise CancelledError from error
             # Twisted raises ValueError for a text that can be no host name.
             why = str(error).removesuffix(".")

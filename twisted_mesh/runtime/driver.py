@@ -63,11 +63,7 @@ class Driver:
         wall_clock: Callable[[], float],
         where: Callable[[], Address | None],
     ) -> None:
-        """
-        :param local_node: the description of this node that *node* sends to peers.
-        :param wall_clock: seconds since 1970.
-        :param where: gives the address at which others can dial this node now.
-        """
+        """:param where: gives the address at which others can dial this node now."""
         self.clock = clock
         self.config = config
         self.id = local_node.id
@@ -75,7 +71,7 @@ class Driver:
         self.publish = dispatch.publish
         self.renewals = 0
         self._links: Connections
-        self._local_node = local_node
+        self._local_node = local_node  # the description of this node that it sends to peers
         self._wall_clock = wall_clock
         self._where = where
         self._events: deque[events.Event] = deque()
@@ -178,11 +174,6 @@ class Driver:
         counts.update(self.node.counts)
         return counts
 
-    @property
-    def redial_pause(self) -> float | None:
-        """Seconds between dials of a peer while another node uses this node's key; else None."""
-        return self.config.key_retry if self.node.has_key_conflict else None
-
     # ── for the connections (connections.CoreDriver) ─────────────────────────────────
 
     def handle(self, event: events.Event) -> None:
@@ -241,7 +232,7 @@ class Driver:
     # ── the core ────────────────────────────────────────────────────────────────────
 
     def _fire(self, fired: events.TimerFired) -> None:
-        if fired.timer is events.Timer.ROSTER:  # when the own record is renewed
+        if fired.timer is events.Timer.ROSTER:  # this node's own record is due to be renewed
             self.local_node()
         elif fired.timer is events.Timer.KEEPALIVE:
             self._links.tell_flowing()

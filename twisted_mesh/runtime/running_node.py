@@ -2,8 +2,8 @@
 
 Contract: a service makes a new node at each start, so that nothing of an earlier run is left in it.  The
 parts get each other's events by one table (:mod:`~twisted_mesh.runtime.dispatch`), which is filled here and
-nowhere else.  The methods of a service that need a running node are carried out here.  The service reads
-the node by :meth:`RunningNode.status`, ``footprint()``, ``dropped`` and the tables of links and members.
+nowhere else.  The service reads the node by :meth:`RunningNode.status`, ``footprint()``, ``dropped`` and
+the tables of links and members.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class RunningNode:
         self._key_is_back = WaitingDeferreds[None]()
         self._key_in_use: KeyInUse | None = None  # once another node is proven to use the key
         self._connecting: dict[Deferred[MeshProtocol], None] = {}  # links for which the application waits
-        self._stopping = False  # whether the application waits for links no more
+        self._stopping = False  # whether cancel_connecting() was called
         with ExitStack() as undo:
             if (store := settings.open_history()) is not None:
                 undo.callback(store.close)
@@ -152,7 +152,7 @@ class RunningNode:
         config, dials, driver, table = self._config, self._connector, self.driver, self.connections.table
         redial = Redial(
             self._clock, config, self.connections.cooldown, _randomness(local_node).random,
-            lambda: driver.redial_pause,
+            lambda: config.key_retry if driver.node.has_key_conflict else None,
         )  # fmt: skip
         peers = PersistentPeers(config, dials, redial, table)
         if book is None:
@@ -231,9 +231,7 @@ class RunningNode:
 
     def _key_conflict(self, conflict: events.KeyInUse) -> None:
         """Report that another node uses this node's key, so that this node may publish no more."""
-        error = KeyInUse(
-            "another node uses this node's key: this one publishes no more until that has stopped"
-        )
+        error = KeyInUse("another node uses this node's key: this one publishes no more until that stops")
         if conflict.proven:
             self._key_in_use = error
             self._key_lost.happened(error)
@@ -321,7 +319,7 @@ class RunningNode:
         link = self.connections.table.get(member)
         known = self.members.origin(member) if link is None or link.peer is None else link.peer.origin
         if known is None:
-            pack_entry(type, packets)  # raises for packets that cannot be sent, before an unknown member
+            pack_entry(type, packets)  # raises, if the packets cannot be sent, before the id is refused
             name = member.decode("ascii", "replace")
             return unreachable(f"{name}: no member with that id is known here")
         return self._send_direct(known, type, packets)

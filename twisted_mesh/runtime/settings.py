@@ -44,7 +44,7 @@ class Settings:
         if not isinstance(identity, Identity | None):
             raise LocalError(f"an identity is Identity.load_or_create(path), not {identity!r}")
         if identity is None and history is not None:
-            # Nobody would have its key after a restart: its own messages would be another node's.
+            # After a restart this node would have another key, and its messages would be another node's.
             raise LocalError(
                 "a history is one node's: give its identity, too, such as "
                 "identity=Identity.load_or_create('node.key')"
@@ -77,8 +77,7 @@ class Settings:
         me, limits = self.identity, self.config
         epoch = me.next_epoch(max(above + 1, int(self.wall_clock() * 1000)))
         return LocalNode(
-            me.id, me.origin, epoch, self.network, address, False, me.sign, self._verify,
-            self._profile,
+            me.id, me.origin, epoch, self.network, address, False, me.sign, self._verify, self._profile,
             retention=int(limits.history_seconds if self._history is None else limits.store_seconds),
             ephemeral=me.path is None,
         )  # fmt: skip
