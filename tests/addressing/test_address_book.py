@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from threading import get_ident
-from typing import Any
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -17,7 +16,6 @@ from tests.support.meshcase import MeshCase
 from twisted_mesh.addressing.address_book import AddressBook, dialled_at, in_thread
 from twisted_mesh.core.handshake import Side
 from twisted_mesh.identity import Identity
-from twisted_mesh.service import MeshService
 
 IDS = [Identity.generate().id for _ in range(5)]
 
@@ -172,18 +170,8 @@ class DialledAtTests(SynchronousTestCase):
 
 
 class TestIsolation(MeshCase):
-    def setUp(self) -> None:
-        super().setUp()
-        self.folder = Path(self.mktemp())
-        self.folder.mkdir()
-
-    def known(self, name: str, **options: Any) -> MeshService:
-        """A node that runs, with its key in a file."""
-        return self.node(identity=Identity.load_or_create(self.folder / name), **options)
-
     def test_a_node_that_starts_without_peers_finds_those_it_was_linked_with(self) -> None:
-        a, b = self.node(), self.known("b")
-        self.link((b, a))
+        b, a = self.linked(self.known("b"), self.node())
         self.stop(b)
         again = self.known("b")
         self.network.advance(4)
@@ -246,8 +234,7 @@ class TestIsolation(MeshCase):
         self.assertIn("identity", self.reasons(b))
 
     def test_a_node_that_was_disconnected_is_not_dialled(self) -> None:
-        a, b = self.node(), self.known("b")
-        self.link((b, a))
+        b, a = self.linked(self.known("b"), self.node())
         self.unlink(b, a, after=50)
         self.assertEqual(len(b.routing_table), 0)
 
@@ -261,14 +248,12 @@ class TestIsolation(MeshCase):
         self.assertEqual([*b.routing_table], [c.id])
 
     def test_a_node_that_was_stopped_seeks_nobody(self) -> None:
-        a, b = self.node(), self.known("b")
-        self.link((b, a))
+        b, a = self.linked(self.known("b"), self.node())
         self.stop(b, after=100)
         self.assertEqual((self.log("no link is left"), len(a.routing_table)), ([], 0))
 
     def test_a_stop_in_the_middle_of_an_attempt(self) -> None:
-        a, b = self.node(), self.known("b")
-        self.link((b, a))
+        b, _a = self.linked(self.known("b"), self.node())
         self.stop(b)
         for end in self.network.ends:
             end.abortConnection()
@@ -278,7 +263,6 @@ class TestIsolation(MeshCase):
         self.assertEqual(again.footprint(), {})
 
     def test_without_a_file_nothing_is_kept_and_nobody_sought(self) -> None:
-        a, b = self.node(), self.node()
-        self.link((b, a))
+        b, a = self.chain(2)
         self.unlink(a, b, after=1)
         self.assertEqual([*self.folder.iterdir()], [])

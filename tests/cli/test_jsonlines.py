@@ -13,7 +13,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.terminals import Screen, TerminalCase
 from twisted_mesh.cli.jsonlines import JsonLines, as_json
 from twisted_mesh.message import Gap
-from twisted_mesh.service import MeshService
 
 
 def events(screen: Screen) -> list[Any]:
@@ -44,13 +43,6 @@ class AsJsonTests(SynchronousTestCase):
         ):
             self.assertEqual(as_json(value), told)
             json.dumps(as_json(value), allow_nan=False)
-
-
-class JsonLinesWithReceipts(JsonLines):
-    """With ``--receipts``."""
-
-    def __init__(self, reactor: Any, node: MeshService) -> None:
-        super().__init__(reactor, node, receipts=True)
 
 
 class JsonLinesTests(TerminalCase):
@@ -96,8 +88,7 @@ class JsonLinesTests(TerminalCase):
 
     def test_events_are_printed_with_what_they_tell(self) -> None:
         screen = self.terminal(JsonLines)
-        node, other = self.own_node, self.node(label="a\nb", tags={"floor": "3"})
-        self.link((other, node))
+        other, node = self.linked(self.node(label="a\nb", tags={"floor": "3"}), self.own_node)
         self.network.cut("10.0.0.1", "10.0.0.2")
         self.network.pump()
         stranger = self.node(subnet="elsewhere")
@@ -160,9 +151,8 @@ class JsonLinesTests(TerminalCase):
         self.assertEqual(self.status_of(self.own_node).sent, 0)
 
     def test_with_receipts_lines_are_sent_and_who_has_them_is_printed(self) -> None:
-        screen = self.terminal(JsonLinesWithReceipts)
-        node, other = self.own_node, self.node()
-        self.link((other, node))
+        screen = self.terminal(JsonLines, receipts=True)
+        other, node = self.linked(self.node(), self.own_node)
         self.network.advance(1)
         screen.at.dataReceived(b"fire\nagain")
         screen.at.readConnectionLost()
@@ -183,7 +173,7 @@ class JsonLinesTests(TerminalCase):
         self.assertFalse(self.stopping)  # the end of input ends nothing
 
     def test_before_it_has_joined_nobody_is_known(self) -> None:
-        screen = self.terminal(JsonLinesWithReceipts)
+        screen = self.terminal(JsonLines, receipts=True)
         screen.at.dataReceived(b"early\n")
         self.network.advance(1)
         told = events(screen)[-1]

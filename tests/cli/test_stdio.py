@@ -64,13 +64,6 @@ class FaultyStdio(Stdio):
         raise ZeroDivisionError("a fault")
 
 
-class StdioWithReceipts(Stdio):
-    """With ``--receipts``."""
-
-    def __init__(self, reactor: Any, node: MeshService) -> None:
-        super().__init__(reactor, node, receipts=True)
-
-
 class StdioTests(TerminalCase):
     def linked_terminal(self, kind: type[Stdio] = Stdio, **options: Any) -> Screen:
         """A node that is linked with another one, ``self.other``."""
@@ -397,7 +390,7 @@ class ReceiptsTests(TerminalCase):
 
     def linked_terminal(self, others: int, **limits: Any) -> Screen:
         """A node at the end of a chain with so many *others*."""
-        screen = self.terminal(StdioWithReceipts, limits={**LIMITS, **limits})
+        screen = self.terminal(Stdio, receipts=True, limits={**LIMITS, **limits})
         nodes = [self.own_node, *(self.node() for _ in range(others))]
         self.link(*pairwise(nodes), after=1)
         self.others = nodes[1:]

@@ -236,9 +236,7 @@ class TestReceiving(MeshCase):
         self.assertEqual([message.packets[1] for message in queue.peek()], ["yours"])
 
     def test_from_a_guest_that_published_nothing(self) -> None:
-        a, b = self.chain(2)
-        guest = self.node(role="guest")
-        self.link((guest, b), after=1)
+        guest, _b, a = self.linked(self.node(role="guest"), self.node(), self.node(), after=1)
         self.result_of(guest.send_to(a.id, "question"))
         self.assertEqual(self.got(a), ["question"])
 
@@ -257,9 +255,7 @@ class TestReceiving(MeshCase):
         self.failureResultOf(message.reply("late"), Unreachable)
 
     def test_the_reply_to_a_guest(self) -> None:
-        a, b = self.chain(2)
-        guest = self.node(role="guest")
-        self.link((guest, b), after=1)
+        guest, b, a = self.linked(self.node(role="guest"), self.node(), self.node(), after=1)
         self.send(guest, "question")
         reply = self.received(a)[0].reply("answer")
         self.result_of(reply, after=1)

@@ -262,9 +262,7 @@ class TestMembership(ReceiptCase):
         self.assertEqual(len(queue), 1)
 
     def test_guests_are_in_no_receipt_and_have_receipts_of_their_own(self) -> None:
-        a, b = self.chain(2)
-        guest = self.node(role="guest")
-        self.link((guest, b), after=1)
+        guest, b, a = self.linked(self.node(role="guest"), self.node(), self.node(), after=1)
         receipt = self.ask(a, "x")
         self.network.advance(1)
         self.assertEqual(self.got(guest), ["x"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -446,22 +445,13 @@ class TestToldAddresses(OverlayCase):
 class TestTheBook(OverlayCase):
     """With an overlay, the nodes of the address book: neighbours of earlier runs."""
 
-    def setUp(self) -> None:
-        super().setUp()
-        self.folder = Path(self.mktemp())
-        self.folder.mkdir()
-
-    def known(self, **options: Any) -> MeshService:
-        """A node with a key in a file."""
-        return self.node(identity=Identity.load_or_create(self.folder / "key"), **options)
-
     def test_they_are_dialled_at_once_and_for_ever(self) -> None:
         others = [self.node() for _ in range(3)]
-        node = self.known()
+        node = self.known("key")
         self.link(*((node, other) for other in others))
         for service in (node, *others):
             self.stop(service)
-        again = self.known()
+        again = self.known("key")
         self.network.advance(1000)
         self.assertEqual(self.neighbours(again), set())
         tried = {target for source, target, when in self.network.dials if source == self.host(again)}
@@ -471,19 +461,17 @@ class TestTheBook(OverlayCase):
         self.assertEqual(self.neighbours(again), {others[1].id})
 
     def test_at_the_start_nobody_has_to_wait(self) -> None:
-        other, node = self.node(), self.known()
-        self.link((node, other))
+        node, other = self.linked(self.known("key"), self.node())
         self.stop(node)
-        again = self.known()
+        again = self.known("key")
         self.network.advance(1)
         self.assertEqual(self.neighbours(again), {other.id})
 
     def test_one_way_of_dialling_them(self) -> None:
-        other, node = self.node(), self.known()
-        self.link((node, other))
+        node, other = self.linked(self.known("key"), self.node())
         self.stop(node)
         self.stop(other)
-        again = self.known()
+        again = self.known("key")
         self.network.advance(600)
         times = self.dials(again, other)
         self.assertLess(len(times), 12)  # after a failed dial the address is left alone for a minute
@@ -493,7 +481,7 @@ class TestTheBook(OverlayCase):
         (self.folder / "key.peers").write_text(
             f"{'2' * 70}@10.0.0.77:4444\n{other.id.decode()}@{self.address(other)}\n"
         )
-        node = self.known()
+        node = self.known("key")
         self.network.advance(2)
         self.assertEqual(self.neighbours(node), {other.id})
         self.assertEqual([at for _, at, _ in self.network.dials if at[0] == "10.0.0.77"], [])

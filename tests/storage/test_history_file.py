@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from contextlib import closing
-from pathlib import Path
 from typing import Any, ClassVar
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -31,14 +30,8 @@ STOPPED = {"queue_limit": 50, "queue_bytes": 20_000, "history_bytes": 200_000}
 class HistoryCase(MeshCase):
     def keeping(self, name: str = "node", **options: Any) -> MeshService:
         """A service, not started, with key and history of that *name*."""
-        folder = Path(self.path)
-        options.setdefault("history", folder / f"{name}.history")
-        return self.make(identity=Identity.load_or_create(folder / f"{name}.key"), **options)
-
-    def setUp(self) -> None:
-        super().setUp()
-        self.path = self.mktemp()
-        Path(self.path).mkdir()
+        options.setdefault("history", self.folder / f"{name}.history")
+        return self.make(identity=Identity.load_or_create(self.folder / f"{name}.key"), **options)
 
     def started(self, name: str = "node", **options: Any) -> MeshService:
         service = self.keeping(name, **options)
@@ -47,7 +40,7 @@ class HistoryCase(MeshCase):
 
     def crashed(self, name: str, copy: str) -> None:
         """Copy the files of *name* as a crash at this moment would leave them, as those of *copy*."""
-        for path in Path(self.path).glob(f"{name}.*"):
+        for path in self.folder.glob(f"{name}.*"):
             if not path.name.endswith("lock"):
                 shutil.copy(path, path.with_name(copy + path.name.removeprefix(name)))
 
@@ -80,8 +73,7 @@ class TestRestart(HistoryCase):
         self.assertEqual(self.happened(again, "gap"), [])
 
     def test_after_a_crash_only_what_was_handed_out_since_the_last_flush_comes_again(self) -> None:
-        a, b = self.node(), self.started(limits={"flush_interval": 10.0})
-        self.link((b, a))
+        b, a = self.linked(self.started(limits={"flush_interval": 10.0}), self.node())
         self.send(a, "stored", after=11)
         self.send(a, "handed out")
         self.crashed("node", "copy")
@@ -92,8 +84,7 @@ class TestRestart(HistoryCase):
         self.assertEqual((self.got(b), self.got(again)), (["stored", "handed out"], ["handed out"]))
 
     def test_what_was_stored_and_not_taken_is_delivered_at_the_start_in_order(self) -> None:
-        a, b = self.node(), self.started(limits={"queue_limit": 10})
-        self.link((b, a))
+        b, a = self.linked(self.started(limits={"queue_limit": 10}), self.node())
         queue = b.messages()
         self.send(a, *range(50))
         taken = [queue.take() for _ in range(20)]
@@ -153,8 +144,7 @@ class TestRestart(HistoryCase):
         self.assertEqual([number for number in self.got(again) if number != "psst"], list(range(1, 3002)))
 
     def test_a_backlog_is_left_where_it_is_when_the_service_stops_first(self) -> None:
-        a, b = self.node(), self.started()
-        self.link((b, a))
+        b, a = self.linked(self.started(), self.node())
         queue = b.messages()
         self.send(a, "one")
         self.stored()
@@ -171,14 +161,12 @@ class TestRestart(HistoryCase):
         self.send(b, "one")
         b.send("two")
         self.stop(b)
-        a, again = self.node(), self.started()
-        self.link((again, a))
+        _again, a = self.linked(self.started(), self.node())
         self.stored()
         self.assertEqual(self.got(a), ["one", "two"])
 
     def test_a_backlog_waits_for_a_consumer_within_its_bounds_and_leaves_turns_to_others(self) -> None:
-        a, b = self.node(), self.started(limits={"batch_bytes": 1})
-        self.link((b, a))
+        b, a = self.linked(self.started(limits={"batch_bytes": 1}), self.node())
         before = b.messages()
         for number in range(30):
             a.send(number, b"x" * 100_000)
@@ -220,7 +208,7 @@ class TestRestart(HistoryCase):
         self.send(b, "stored", after=11)
         self.send(b, "not stored")
         self.crashed("node", "copy")
-        (Path(self.path) / "copy.key.epoch").unlink()
+        (self.folder / "copy.key.epoch").unlink()
         self.stop(b)
         again = self.keeping("copy", listens=False)
         again._wall_clock = lambda: 1.0  # type: ignore[method-assign]
@@ -277,8 +265,7 @@ class TestStoppedConsumer(HistoryCase):
             self.network.advance(0.1)
 
     def stopped(self, **limits: Any) -> None:
-        self.a, self.b = self.node(), self.started(limits=STOPPED | limits)
-        self.link((self.b, self.a))
+        self.b, self.a = self.linked(self.started(limits=STOPPED | limits), self.node())
         self.said = 0
         self.slow, self.quick = self.b.messages(), self.b.messages()
         self.load(1)
@@ -320,8 +307,7 @@ class TestStoppedConsumer(HistoryCase):
 
     def with_a_backlog(self) -> int:
         """Kill a node with five messages that no consumer has taken; return its number."""
-        a, b = self.node(), self.started()
-        self.link((b, a))
+        b, a = self.linked(self.started(), self.node())
         queue = b.messages()
         self.send(a, *range(5), after=1)
         self.stop(a)
@@ -463,7 +449,7 @@ class TestDamaged(HistoryCase):
 
     def damage(self, firsts: tuple[int, ...]) -> None:
         """Damage the batches with these first numbers."""
-        with closing(sqlite3.connect(Path(self.path) / "node.history")) as other:
+        with closing(sqlite3.connect(self.folder / "node.history")) as other:
             other.executemany(
                 "UPDATE batch SET checksum = 0 WHERE first = ?", [(first,) for first in firsts]
             )
@@ -689,7 +675,7 @@ class TestFailedStop(HistoryCase):
 class TestRefusal(HistoryCase):
     def test_one_file_is_one_nodes(self) -> None:
         b = self.started()
-        other = self.keeping("other", history=Path(self.path) / "node.history")
+        other = self.keeping("other", history=self.folder / "node.history")
         error = self.assertRaises(StoreError, other.startService)
         self.assertIn("node.history", str(error))
         # Also when it is free: what that node has taken, this one has not.
@@ -707,7 +693,7 @@ class TestRefusal(HistoryCase):
         self.stop(self.started())
 
     def test_a_folder_that_is_not_there_is_named(self) -> None:
-        service = self.keeping(history=Path(self.path) / "nowhere" / "x.history")
+        service = self.keeping(history=self.folder / "nowhere" / "x.history")
         self.assertIn("nowhere", str(self.assertRaises(StoreError, service.startService)))
 
     def test_where_it_cannot_listen_the_history_is_let_go(self) -> None:
@@ -719,7 +705,7 @@ class TestRefusal(HistoryCase):
 
     def test_where_no_run_can_begin_the_history_is_let_go_and_nothing_listens(self) -> None:
         service = self.keeping()
-        epoch = Path(self.path) / "node.key.epoch"
+        epoch = self.folder / "node.key.epoch"
         epoch.write_text("damaged")
         self.assertRaises(IdentityError, service.startService)
         self.assertEqual(service.addresses, ())
@@ -731,8 +717,7 @@ class TestRefusal(HistoryCase):
 class TestFull(HistoryCase):
     def setUp(self) -> None:
         super().setUp()
-        self.a, self.b = self.node(), self.started(limits={"store_seconds": 200.0})
-        self.link((self.b, self.a))
+        self.b, self.a = self.linked(self.started(limits={"store_seconds": 200.0}), self.node())
         self.b.send("before")
         self.stored()
         self.writer = self.file_of(self.b)._writer

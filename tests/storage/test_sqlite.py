@@ -57,6 +57,12 @@ class StoreCase(SynchronousTestCase):
         self._stores.append(store)
         return store
 
+    def holding(self, *batches: SignedBatch, **options: object) -> SqliteStore:
+        """Close the store, open it again, and flush *batches* to it."""
+        store = self.open(**options)
+        store.flush(flush_of(*batches))
+        return store
+
     def close(self) -> None:
         """Close the store."""
         while self._stores:
@@ -104,8 +110,7 @@ class TestFlushing(StoreCase):
         self.assertEqual(list(self.open().restored.marks), [marks_of(ANNA, 8, low=9)])
 
     def test_a_batch_that_covers_others_takes_their_place(self) -> None:
-        store = self.open()
-        store.flush(flush_of(batch_of(ANNA, 1, 3), batch_of(ANNA, 4, 2), batch_of(ANNA, 6, 2)))
+        store = self.holding(batch_of(ANNA, 1, 3), batch_of(ANNA, 4, 2), batch_of(ANNA, 6, 2))
         longer = batch_of(ANNA, 3, 9)
         store.flush(flush_of(longer))
         self.assertEqual(list(store.read(ANNA, 1, ALL, 2**40)), [batch_of(ANNA, 1, 3), longer])
@@ -113,8 +118,7 @@ class TestFlushing(StoreCase):
         self.assertEqual(list(store.read(ANNA, 3, 3, 2**40)), [longer])
 
     def test_a_new_low_makes_what_lies_below_void(self) -> None:
-        store = self.open()
-        store.flush(flush_of(*(batch_of(ANNA, first, 2) for first in (1, 3, 5))))
+        store = self.holding(*(batch_of(ANNA, first, 2) for first in (1, 3, 5)))
         store.flush(flush_of(batch_of(ANNA, 20), marks=[marks_of(ANNA, 20, low=20, taken=20)]))
         self.assertEqual(self.held(store), [20])
         store.flush(flush_of(batch_of(ANNA, 21, 3), marks=[marks_of(ANNA, 23, low=20, taken=23)]))
@@ -129,8 +133,7 @@ class TestFlushing(StoreCase):
         self.assertEqual(list(self.open().restored.marks), [marks_of(ANNA, 30, low=31, taken=30)])
 
     def test_what_lies_below_a_new_low_is_there_for_who_has_not_taken_it(self) -> None:
-        store = self.open()
-        store.flush(flush_of(*(batch_of(ANNA, first, 2) for first in (1, 3, 5))))
+        store = self.holding(*(batch_of(ANNA, first, 2) for first in (1, 3, 5)))
         store.flush(flush_of(batch_of(ANNA, 20), marks=[marks_of(ANNA, 20, low=20, taken=2)]))
         self.assertEqual(self.held(store), [3, 5, 20])
         # The same below two holes, with nothing stored behind the second.
@@ -145,8 +148,7 @@ class TestFlushing(StoreCase):
 
     def test_what_lies_below_a_new_low_goes_by_the_limits_as_all_does(self) -> None:
         now = NOW
-        store = self.open(wall_ms=lambda: now, seconds_limit=100.0)
-        store.flush(flush_of(batch_of(ANNA, 1)))
+        store = self.holding(batch_of(ANNA, 1), wall_ms=lambda: now, seconds_limit=100.0)
         now += 60_000
         store.flush(flush_of(batch_of(ANNA, 9), marks=[marks_of(ANNA, 9, low=9)], at=now))
         self.assertEqual(self.held(store), [1, 9])
@@ -165,8 +167,7 @@ class TestFlushing(StoreCase):
         self.assertEqual(list(flushed.lows), [(ANNA, 10)])
 
     def test_what_does_not_fit_is_the_callers_fault_and_changes_nothing(self) -> None:
-        store = self.open()
-        store.flush(flush_of(batch_of(ANNA, 1)))
+        store = self.holding(batch_of(ANNA, 1))
         for wrong in (
             flush_of(batch_of(ANNA, 2), batch_of(ANNA, 4)),
             flush_of(batch_of(ANNA, 2), marks=[marks_of(ANNA, 3)]),
@@ -179,8 +180,7 @@ class TestFlushing(StoreCase):
         self.assertEqual(self.held(store), [1, 2])
 
     def test_a_closed_store_takes_and_gives_nothing(self) -> None:
-        store = self.open()
-        store.flush(flush_of(batch_of(ANNA, 1), batch_of(ANNA, 2)))
+        store = self.holding(batch_of(ANNA, 1), batch_of(ANNA, 2))
         begun = store.read(ANNA, 1, 2, 2**40)
         self.close()
         store.close()
@@ -195,8 +195,7 @@ class TestFlushing(StoreCase):
 
 class TestClosedStreams(StoreCase):
     def test_only_the_head_of_a_closed_stream_is_kept(self) -> None:
-        store = self.open()
-        store.flush(flush_of(batch_of(ANNA, 1), batch_of(BERT, 1)))
+        store = self.holding(batch_of(ANNA, 1), batch_of(BERT, 1))
         # A batch from before the close may come with it.
         store.flush(flush_of(batch_of(ANNA, 2), marks=[], closed=[(ANNA, 2)]))
         self.assertEqual((self.held(store), self.held(store, BERT)), ([], [1]))
@@ -215,8 +214,7 @@ class TestClosedStreams(StoreCase):
         self.assertEqual(restored.closed, [])
 
     def test_nothing_of_an_earlier_life_comes_back(self) -> None:
-        store = self.open()
-        store.flush(flush_of(batch_of(ANNA, 1), batch_of(ANNA, 2)))
+        store = self.holding(batch_of(ANNA, 1), batch_of(ANNA, 2))
         store.flush(flush_of(closed=[(ANNA, 2)]))
         store.flush(
             flush_of(batch_of(BERT, 1), batch_of(ANNA, 3), marks=[marks_of(BERT, 1), marks_of(ANNA, 3)])
@@ -291,8 +289,7 @@ class TestReading(StoreCase):
         return batches[: max(1, next(fits) - 1)]
 
     def test_a_read_that_is_not_finished_does_not_let_the_log_grow(self) -> None:
-        store = self.open()
-        store.flush(flush_of(*(batch_of(ANNA, first) for first in range(1, 9))))
+        store = self.holding(*(batch_of(ANNA, first) for first in range(1, 9)))
         reading = store.read(ANNA, 1, 8, 2**40)
         next(reading)
         for number in range(1, 80):
@@ -350,8 +347,7 @@ class TestReadingWhileWriting(StoreCase):
         self.assertEqual(self.held(store, BERT)[-1], 99)
 
     def test_a_reader_does_not_wait_for_a_flush(self) -> None:
-        store = self.open()
-        store.flush(flush_of(batch_of(ANNA, 1)))
+        store = self.holding(batch_of(ANNA, 1))
         within, go_on = Event(), Event()
 
         def stop(statement: str) -> None:
@@ -457,8 +453,7 @@ class TestRetention(StoreCase):
             self.assertEqual(len(self.held(store)), left)
 
     def test_a_lower_limit_holds_at_the_next_flush(self) -> None:
-        store = self.open()
-        store.flush(flush_of(*(batch_of(ANNA, first) for first in range(1, 100))))
+        store = self.holding(*(batch_of(ANNA, first) for first in range(1, 100)))
         store = self.open(bytes_limit=5000)
         (low,) = store.flush(flush_of()).lows
         self.assertLess(store.footprint()["stored_bytes"], 5000)
@@ -511,8 +506,7 @@ class TestRetention(StoreCase):
 
     def test_space_is_given_back_to_the_file_system(self) -> None:
         self.patch(module, "_GIVE_BACK_PAGES", 100)
-        store = self.open()
-        store.flush(flush_of(*(batch_of(ANNA, first, size=20_000) for first in range(1, 200))))
+        store = self.holding(*(batch_of(ANNA, first, size=20_000) for first in range(1, 200)))
         store.flush(flush_of(batch_of(BERT, 1), closed=[(ANNA, 199)]))
         for _ in range(12):
             store.flush(flush_of())
@@ -525,8 +519,7 @@ class TestRetention(StoreCase):
     def test_space_that_cannot_be_given_back_now_is_told_and_the_flush_counts(self) -> None:
         self.patch(module, "_GIVE_BACK_PAGES", 100)
         self.patch(sqlite_file, "_PATIENCE", 0.0)
-        store = self.open()
-        store.flush(flush_of(*(batch_of(ANNA, first, size=20_000) for first in range(1, 200))))
+        store = self.holding(*(batch_of(ANNA, first, size=20_000) for first in range(1, 200)))
         with closing(sqlite3.connect(self.path, isolation_level=None)) as other, logged() as texts:
 
             def lock(statement: str) -> None:

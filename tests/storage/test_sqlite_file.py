@@ -113,8 +113,7 @@ class TestOpening(FileCase):
 
     def test_the_log_is_small_again_after_a_large_flush(self) -> None:
         self.patch(sqlite_file, "_WAL_BYTES", 100_000)
-        store = self.open()
-        store.flush(flush_of(*(batch_of(ANNA, first, size=1_000_000) for first in range(1, 12))))
+        store = self.holding(*(batch_of(ANNA, first, size=1_000_000) for first in range(1, 12)))
         store.flush(flush_of(batch_of(BERT, 1)))
         self.assertLess(Path(f"{self.path}-wal").stat().st_size, 200_000)
 
@@ -461,8 +460,7 @@ class TestCrashes(FileCase):
 
 class TestForks(FileCase):
     def test_in_a_fork_it_is_the_parents(self) -> None:
-        store = self.open()
-        store.flush(flush_of(batch_of(ANNA, 1)))
+        store = self.holding(batch_of(ANNA, 1))
         store.close_in_fork()
         for use in (lambda: self.held(store), lambda: store.flush(flush_of(batch_of(ANNA, 2)))):
             self.assertIn("is closed", str(self.assertRaises(StoreError, use)))
@@ -482,8 +480,7 @@ class TestDamage(FileCase):
             self.assert_refused("is damaged (")
 
     def test_a_file_that_was_emptied_is_not_taken_for_a_new_one(self) -> None:
-        store = self.open()
-        store.flush(flush_of(batch_of(ANNA, 1)))
+        store = self.holding(batch_of(ANNA, 1))
         log = Path(f"{self.path}-wal").read_bytes()
         self.close()
         self.path.write_bytes(b"")
@@ -539,8 +536,7 @@ class TestDamage(FileCase):
         self.assert_refused("is damaged (")
 
     def test_a_damaged_batch_is_never_handed_out(self) -> None:
-        store = self.open()
-        store.flush(flush_of(*(batch_of(ANNA, first) for first in range(1, 10)), batch_of(BERT, 1)))
+        store = self.holding(*(batch_of(ANNA, first) for first in range(1, 10)), batch_of(BERT, 1))
         row = store._writer.execute("SELECT * FROM batch WHERE first = 4").fetchone()
         whole = row[-1]
         for change, value in (
@@ -572,8 +568,7 @@ class TestDamage(FileCase):
                 self.assertEqual(self.held(store), list(range(1, 10)))
 
     def test_a_damaged_length_does_not_fill_the_memory(self) -> None:
-        store = self.open()
-        store.flush(flush_of(batch_of(ANNA, 1)))
+        store = self.holding(batch_of(ANNA, 1))
         self.change("UPDATE batch SET payload = zeroblob(50000000)")
         with logged() as texts:
             self.assertEqual(self.held(store), [])
@@ -583,8 +578,7 @@ class TestDamage(FileCase):
         self.assert_refused("is damaged (string or blob too big")
 
     def test_a_flush_that_meets_damage_fails_and_the_next_may_succeed(self) -> None:
-        store = self.open()
-        store.flush(flush_of(batch_of(ANNA, 1), batch_of(ANNA, 2)))
+        store = self.holding(batch_of(ANNA, 1), batch_of(ANNA, 2))
         self.change("UPDATE batch SET last = 'x' WHERE first = 2")
         void = flush_of(batch_of(BERT, 1), marks=[marks_of(ANNA, 2, low=3), marks_of(BERT, 1)])
         for _ in range(2):
@@ -595,8 +589,7 @@ class TestDamage(FileCase):
         self.assertEqual((self.held(store, BERT), self.held(store)), ([1], [1]))
 
     def test_what_is_damaged_counts_as_what_is_read(self) -> None:
-        store = self.open()
-        store.flush(flush_of(*(batch_of(ANNA, first, size=1000) for first in range(1, 10))))
+        store = self.holding(*(batch_of(ANNA, first, size=1000) for first in range(1, 10)))
         store._writer.execute("UPDATE batch SET checksum = 0 WHERE first IN (1, 3, 4)")
         with logged() as texts:
             reads = [store.read(ANNA, 1, ALL, most) for most in (1, 2500, 5800, 2**40)]
@@ -658,8 +651,7 @@ class TestDamage(FileCase):
                 self.close()
 
     def test_keys_that_are_out_of_order_lead_nowhere_and_end(self) -> None:
-        store = self.open()
-        store.flush(flush_of(*(batch_of(ANNA, first) for first in range(1, 10))))
+        store = self.holding(*(batch_of(ANNA, first) for first in range(1, 10)))
         self.close()
         content = self.path.read_bytes()
         [page] = [
@@ -777,8 +769,7 @@ class TestDamage(FileCase):
         return pieces
 
     def test_what_cannot_be_read_now_is_told_apart_from_damage(self) -> None:
-        store = self.open()
-        store.flush(flush_of(batch_of(ANNA, 1)))
+        store = self.holding(batch_of(ANNA, 1))
         store._reader.set_progress_handler(lambda: 1, 1)
         with logged() as texts:
             for _ in range(2):
@@ -834,8 +825,7 @@ class TestDamage(FileCase):
 
 class TestFullDisks(FileCase):
     def test_a_full_disk_is_told_and_the_next_flush_succeeds(self) -> None:
-        store = self.open()
-        store.flush(flush_of(batch_of(ANNA, 1)))
+        store = self.holding(batch_of(ANNA, 1))
         before = store.footprint()
         store._writer.execute("PRAGMA max_page_count = 20")
         big = flush_of(*(batch_of(ANNA, first, size=20_000) for first in range(2, 9)))
@@ -849,8 +839,7 @@ class TestFullDisks(FileCase):
         self.check(store)
 
     def test_what_could_not_be_rolled_back_is_so_before_the_next_flush(self) -> None:
-        store = self.open()
-        store.flush(flush_of(batch_of(ANNA, 1)))
+        store = self.holding(batch_of(ANNA, 1))
         store._writer.execute("BEGIN IMMEDIATE")
         store._writer.execute("DELETE FROM batch")
         store.flush(flush_of(batch_of(ANNA, 2)))

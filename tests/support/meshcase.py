@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Iterable
+from functools import cached_property
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -193,6 +195,17 @@ class MeshCase(SynchronousTestCase):
         service = self.make(**options)
         service.startService()
         return service
+
+    @cached_property
+    def folder(self) -> Path:
+        """A folder for the files of this test's nodes."""
+        folder = Path(self.mktemp())
+        folder.mkdir()
+        return folder
+
+    def known(self, name: str, **options: Any) -> MeshService:
+        """A service that runs, with its key in the file of that *name*: the same member at each call."""
+        return self.node(identity=Identity.load_or_create(self.folder / name), **options)
 
     def keyed(self, **options: Any) -> MeshService:
         """A service that runs, and is the same member after a restart: its key is in a file."""

@@ -132,8 +132,8 @@ class TerminalCase(MeshCase):
         screen.at.dataReceived(data)
         self.end_input(screen, after=after)
 
-    def terminal(self, kind: type[Terminal], **options: Any) -> Screen:
-        """A node of its own process with a terminal of *kind*."""
+    def terminal(self, kind: type[Terminal], *, receipts: bool = False, **options: Any) -> Screen:
+        """A node of its own process with a terminal of *kind*, which asks for *receipts* or not."""
         node = self.make(**options)
         screens: list[Screen] = []
 
@@ -144,7 +144,7 @@ class TerminalCase(MeshCase):
                         os.close(descriptor)
                 screens.append(Screen(self._streams))
 
-        service = InMemory(self, node)
+        service = InMemory(self, node, receipts=receipts)
         self.own_node = node
         self.running = [node, service]
         node.startService()
