@@ -69,7 +69,7 @@ class NodeTestCase(SynchronousTestCase):
     def make(self, epoch: int = 1, **limits: float) -> None:
         """Begin anew with *limits*."""
         self.now = 50.0
-        # Peers say what the test has them say, and no PONG: nobody is asked, unless a test wants it.
+        # Peers send only the frames that the test sends, so no PONG: by default nobody is asked.
         self.config = MeshConfig(**({"ping_after": 1e6, "dead_after": 2e6} | limits))  # type: ignore[arg-type]
         me = structs.replace(local_node("me", epoch, verify=self.verify), **self.manner)
         self.node = Node(me, self.config, Random(1), self.history())

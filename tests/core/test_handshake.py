@@ -233,7 +233,7 @@ class TestGreeting(HandshakeTestCase):
         framing = RemoteError("a frame of 1195725856 bytes", Reason.FRAMING)
         self.assertIs(self.acceptor.shake.not_a_frame(b"GET ", framing), framing)
         self.acceptor.take(self.dialler.take(self.acceptor.shake.start()))
-        # Behind a greeting the same two bytes are the beginning of nothing but a length.
+        # Behind a greeting, the same two bytes can only be the beginning of a length.
         self.assertIs(self.acceptor.shake.not_a_frame(b"\x16\x03", framing), framing)
 
 
@@ -359,7 +359,7 @@ class TestProof(HandshakeTestCase):
             self.assertIsNone(party.shake.peer)
 
     def test_replayed_proof(self) -> None:
-        # Everything Anna ever said, said again: Bert's nonce is another now.
+        # All that Anna has said is said again; but Bert has another nonce now.
         heard = self.dialler.take(self.acceptor.shake.start())
         proof = self.dialler.take(self.acceptor.take(heard))
         again = Handshake(Side.ACCEPTOR, self.bert, nonce=b"n" * 32, time=1_700_000_000)
@@ -422,7 +422,7 @@ class TestProof(HandshakeTestCase):
         said = self.refusal(SubnetMismatch, Reason.SUBNET, self.acceptor.take, proof)
         self.assertEqual(said, "another subnet")
         self.assertIsNone(self.acceptor.shake.peer)
-        # Nor is a node that accepts taken for one of the subnet.
+        # A node that accepts and is not of the subnet is refused, too.
         self.dialler, self.acceptor = Party(Side.DIALLER, self.anna), Party(Side.ACCEPTOR, stranger)
         self.introduced()
         text = self.acceptor.shake._proof_text(Side.ACCEPTOR, exporter)

@@ -127,7 +127,7 @@ class TestClaims(SynchronousTestCase):
         self.assertEqual(self.link.frontier.holds(self.RUN), 0)
 
     def test_the_peers_word_replaces_what_was_believed(self) -> None:
-        # Of two nodes with the same hole each would else believe that the other has it.
+        # Otherwise each of two nodes with the same hole would believe that the other has the messages.
         self.link.frontier.claim(self.RUN, 1, 9)
         self.link.frontier.claim(self.RUN, 3, 5)
         self.assertEqual((self.claim(), self.link.frontier.holds(self.RUN)), ((3, 5), 5))
@@ -154,14 +154,14 @@ class TestClaims(SynchronousTestCase):
         self.assertEqual(self.claim(), (6, 8))
 
     def test_a_stream_never_claimed_begins_with_its_first_message(self) -> None:
-        # A peer that is new to it could as well have nothing below what it is pushed.
+        # A peer to which the stream is new may have nothing below the batch that it is pushed.
         self.link.frontier.extend(self.RUN, 2, 3)
         self.assertIsNone(self.claim())
         self.link.frontier.extend(self.RUN, 1, 3)
         self.assertEqual(self.claim(), (1, 3))
 
     def test_an_answer_shows_how_far_the_peer_has_come(self) -> None:
-        # Wherever it began: a peer that has pulled up to the head must be pushed to again.
+        # A peer that has pulled up to the head, from wherever it began, must be pushed to again.
         self.link.frontier.served(self.RUN, 4, 6)
         self.assertEqual(self.claim(), (4, 6))
         self.link.frontier.served(self.RUN, 4, 9)
@@ -180,7 +180,7 @@ class TestClaims(SynchronousTestCase):
         self.assertEqual(self.claim(), (1, 6))
 
     def test_an_answer_beyond_a_hole_fills_none(self) -> None:
-        # Else what lies in the hole would be neither pushed nor announced when it comes.
+        # Otherwise messages in the hole would be neither pushed nor announced when they come.
         self.link.frontier.claim(self.RUN, 1, 3)
         self.link.frontier.served(self.RUN, 8, 9)
         self.assertEqual(self.claim(), (8, 9))
@@ -188,7 +188,7 @@ class TestClaims(SynchronousTestCase):
         self.assertEqual(self.claim(), (11, 12))
 
     def test_of_too_many_runs_the_longest_idle_is_forgotten(self) -> None:
-        # By whatever way it is known: anyone can be as many authors as it likes.
+        # However a run is known: anyone can be as many authors as it likes.
         ways = (
             lambda run: self.link.frontier.claim(run, 1, 1),
             lambda run: self.link.frontier.extend(run, 1, 1),
@@ -223,7 +223,7 @@ class TestClaims(SynchronousTestCase):
         self.assertEqual(self.link.flow.queued, 200)
 
     def test_a_new_link_is_pushed_to_both_ways(self) -> None:
-        # Bits of an earlier link to the same node would keep a branch cut that nobody grafts.
+        # If marks of an earlier link to the node stayed, a branch would stay cut that nobody grafts.
         self.link.push.lazy_by_us[self.RUN[0]] = None
         self.link.push.lazy_by_peer[self.RUN[0]] = None
         other, _ = self.links.open(LinkOpened(2, peer("bert"), True, False), 0)
@@ -285,7 +285,7 @@ class TestRoutingTable(SynchronousTestCase):
         self.assertEqual(self.gone(2), [2])
 
     def test_it_leaves_when_the_other_does_not_come_up(self) -> None:
-        # Else the node would be in the table for ever.
+        # Otherwise the node would be in the table for ever.
         self.open(1)
         self.open(2, up=False)
         self.open(3, up=False)
@@ -378,8 +378,8 @@ class TestDoubleLinks(SynchronousTestCase):
         self.assertEqual(numbers(links), [1, 2])
 
     def test_both_ends_are_left_with_the_same_one_link(self) -> None:
-        # Whoever dialled, in whatever order links open and come up at either end, whether the
-        # first seems silent to one, to both or to none.
+        # This holds whichever end dialled, in any order in which links open and come up at either end,
+        # and whether the first link seems silent to one end, to both or to none.
         orders = list(permutations((1, 2)))
         for dialled in product((LESSER, GREATER), repeat=2):
             dialler = dict(zip((1, 2), dialled, strict=True))

@@ -33,7 +33,7 @@ class TestOpening(NodeTestCase):
         self.assertEqual(self.frames(self.open(1), 1), [ALL, PING])
 
     def test_the_snapshot_is_first_and_describes_that_moment(self) -> None:
-        # Told later, or behind a batch, it would name as old what the newcomer has never had.
+        # A later snapshot would name as old messages that the newcomer has never had.
         self.up(1, "bert")
         self.receive(1, batch("bert", 1, 3), batch("cleo", 1, 2))
         self.publish("mine")
@@ -42,7 +42,7 @@ class TestOpening(NodeTestCase):
         own = SnapshotEntry(origin_of("me"), 1, 1, 1, 1)
         told = Snapshot(True, [entry("bert", 3, low=1), entry("cleo", 2, low=1), own])
         self.assertEqual(self.frames(effects, 2), [told, PING])
-        # What is new since goes to the newcomer, although its own snapshot has not come.
+        # Newer messages go to the newcomer, although its own snapshot has not come.
         self.assertEqual(self.sent(self.receive(1, batch("bert", 4)), 2), [(4, 4)])
 
     def test_a_link_is_up_when_the_peers_snapshot_is_whole(self) -> None:
@@ -218,5 +218,5 @@ class TestFootprint(NodeTestCase):
         self.assertEqual(self.node.footprint()["closed_streams"], 1)
         self.wait(600)
         self.assertEqual(self.node.footprint()["held_batches"], 0)
-        # Closed is not forgotten.
+        # A closed stream is not forgotten.
         self.assertEqual(self.delivered(self.receive(1, batch("anna", 1))), [])

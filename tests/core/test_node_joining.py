@@ -29,7 +29,7 @@ class TestJoining(NodeTestCase):
     """The first snapshot is where a node starts: what is delivered, never what is held."""
 
     def test_what_is_under_the_base_is_pulled_held_and_handed_on_but_not_delivered(self) -> None:
-        # A newcomer between two groups would else hide from each what the other has.
+        # Otherwise a newcomer between two groups would hide from each the messages of the other.
         effects = self.up(1, "bert", entry("anna", 5, low=3))
         self.assertEqual(self.wants(effects, 1), [("anna", 3, 5)])
         self.up(2, "cleo", entry("anna", 2, low=1))
@@ -63,7 +63,7 @@ class TestJoining(NodeTestCase):
         self.assertEqual(self.node.footprint()["snapshot_entries"], 0)
 
     def test_what_a_node_joined_at_is_told_to_those_who_join_through_it(self) -> None:
-        # No batch has come since; who joins here would else take all before it for a hole.
+        # No batch has come since: a node that joins here would take all before the base for a hole.
         self.up(1, "bert", entry("anna", 5))
         self.assertEqual(self.snapshots(self.open(2, "cleo")), [Snapshot(True, [entry("anna", 5)])])
 
@@ -92,12 +92,12 @@ class TestOwnKeyElsewhere(NodeTestCase):
             self.make(epoch=1)
             effects = self.up(1, "bert", entry("me", base + 1, epoch=taken), entry("me", 9, epoch=0))
             self.assertEqual(of(effects, EpochConflict), [EpochConflict(taken)])
-            # The run ends here: it is neither settled nor linked.
+            # The run ends here: the node is neither settled nor linked.
             self.assertFalse(self.node.settled)
             self.assertEqual(of(effects, LinkUp), [])
 
     def test_what_came_behind_it_counts_no_more(self) -> None:
-        # Nor is it out of order: the peer is not to blame for the end of the run.
+        # These frames are not out of order, either: the peer is not to blame for the end of the run.
         self.open(1)
         snapshot = Snapshot(True, [entry("me", 4, epoch=7)])
         effects = self.receive(1, snapshot, roster(presence("dora")), batch("dora", 1), presence("emil"))
@@ -132,7 +132,7 @@ class TestOwnKeyElsewhere(NodeTestCase):
         self.assertEqual(of(effects, KeyInUse), [KeyInUse(7)])
 
     def test_a_claim_of_a_later_run_is_no_proof_once_settled(self) -> None:
-        # Anyone could make a node stop by claiming it.
+        # Otherwise anyone could make a node stop by such a claim.
         self.up(1)
         self.up(2, "cleo", entry("me", 9, epoch=8))
         self.receive(1, have("me", 1, 9, epoch=9))
@@ -144,7 +144,7 @@ class TestOwnKeyElsewhere(NodeTestCase):
         effects = self.receive(1, batch("me", 1, epoch=8))
         self.assertEqual(of(effects, KeyInUse), [KeyInUse(8)])
         self.assertTrue(self.node.has_key_conflict)
-        # It is handed on as any other, not delivered, and told once.
+        # The batch is handed on like any other, but not delivered; the conflict is told once.
         self.assertEqual((self.sent(effects, 2), self.delivered(effects)), ([(1, 1)], []))
         self.assertEqual(of(self.receive(1, batch("me", 2, epoch=8)), KeyInUse), [])
 
@@ -176,13 +176,13 @@ class TestComparing(NodeTestCase):
         self.assertEqual(self.haves(self.meet(3, "cleo", emil=2), 3), [("dora", 1, 5)])
 
     def test_with_equal_heads_the_next_message_is_pushed(self) -> None:
-        # The peer would else be taken for one that has nothing, and be told instead.
+        # Otherwise the peer would be taken for one that has nothing, and get an announcement.
         self.meet(2, "bert", dora=5, emil=1)
         effects = self.receive(1, batch("dora", 6), batch("emil", 3))
         self.assertEqual(self.sent(effects, 2), [(6, 6)])
 
     def test_with_equal_heads_what_the_peer_has_is_taken(self) -> None:
-        # Else what a link had taken just before it broke counts as sent to nobody, for ever.
+        # Otherwise messages that a link took just before it broke would count as unsent for ever.
         self.publish("a", "b")
         self.assertEqual(self.node.outbox.taken, 0)
         self.meet(2, "bert", me=1)

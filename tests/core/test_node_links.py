@@ -21,7 +21,7 @@ class TestDoubleLinks(NodeTestCase):
         self.assertEqual(self.closed(effects), [])
         self.assertEqual({tuple(send.links) for send in of(effects, Send)}, {(2,)})
         effects = self.receive(2, ALL)
-        # There is always one in the routing table.
+        # There is always a link to the node in the routing table.
         self.assertEqual(of(effects, LinkUp) + of(effects, LinkDown), [LinkUp(2), RELIEVED])
         up, down = network.events.Emit(LinkUp(2)), network.events.Emit(RELIEVED)
         self.assertLess(effects.index(up), effects.index(down))
@@ -32,7 +32,7 @@ class TestDoubleLinks(NodeTestCase):
         effects = self.up(2, outgoing=True)
         self.assertEqual(self.closed(effects), [])
         self.assertEqual(of(effects, LinkUp), [LinkUp(2)])
-        # The peer closes the newer one: the older takes its place before it goes.
+        # The peer closes the newer link: the older one takes its place before it goes.
         effects = self.handle(closing(2))
         self.assertEqual(
             of(effects, LinkUp) + of(effects, LinkDown), [LinkUp(1), LinkDown(2, Reason.DISCONNECT)]
@@ -41,7 +41,7 @@ class TestDoubleLinks(NodeTestCase):
         self.assertEqual(of(effects, LinkUp) + of(effects, LinkDown), [LinkDown(1, Reason.DISCONNECT)])
 
     def test_what_waited_for_another_to_come_up_is_settled_when_that_goes(self) -> None:
-        # Two come in, a third is dialled to the same node: it is kept, but never comes up.
+        # Two links come in, and a third is dialled to the same node: it is kept, but never comes up.
         self.up(1)
         self.open(2)
         self.open(3, outgoing=True)
@@ -79,14 +79,14 @@ class TestDoubleLinks(NodeTestCase):
         self.assertEqual({tuple(send.links) for send in of(effects, Send)}, {(1,)})
 
     def test_both_are_pushed_to_until_one_is_closed(self) -> None:
-        # The older may end, and the newer not be read yet: the peer counts each message once.
+        # The older link may end before the newer one is read; the peer counts each message once.
         self.up(1)
         self.open(2)
         effects = self.publish("a")
         self.assertEqual((self.sent(effects, 1), self.sent(effects, 2)), ([(1, 1)], [(1, 1)]))
 
     def test_a_node_whose_next_link_is_proven_is_not_gone(self) -> None:
-        # Of two that crossed, the end of the one can overtake the frontier on the other.
+        # If two dials crossed, the end of one link can overtake the frontier on the other.
         for closed in (closing(1), LinkClosed(1)):
             self.make()
             self.up(1, outgoing=True)

@@ -51,7 +51,7 @@ class TestRelaying(TriangleTestCase):
         for again in (batch("anna", 1, 2), batch("anna", 2), batch("anna", 9)):
             self.assertEqual(self.delivered(self.receive(2, again)), [])
         self.assertEqual(self.verified, 0)
-        # What differs from what is held is looked at: who made it up is at fault.
+        # A batch that differs from the held one is verified: its sender may have made it up.
         self.assertEqual(self.closed(self.receive(2, false)), [(2, Reason.SIGNATURE)])
         self.assertEqual(self.node.counts["duplicates"], 4)
 
@@ -85,8 +85,8 @@ class TestRelaying(TriangleTestCase):
         self.assertEqual(of(effects, SetTimer), [])
 
     def test_what_waits_behind_a_hole_is_relayed_to_who_is_not_further_behind(self) -> None:
-        # Who has the same hole gets it as well: else it would reach nobody there, once each had asked
-        # the others too early, and be told as lost.
+        # A peer with the same hole gets the batch as well. Otherwise, if each peer had asked the others too
+        # early, the batch would reach none of them, and be told as lost.
         self.receive(1, batch("anna", 1, 2))
         self.receive(3, have("anna", 1, 4))
         self.up(4, "dora")
@@ -95,14 +95,14 @@ class TestRelaying(TriangleTestCase):
         self.assertEqual(of(effects, Deliver), [])
 
     def test_what_has_no_room_is_neither_kept_nor_relayed(self) -> None:
-        # What is relayed and unknown here would go in circles.
+        # A batch that is relayed and not kept would go in circles.
         self.triangle(waiting_bytes=1600)
         self.receive(3, have("anna", 1, 8))
         self.receive(1, batch("anna", 5), batch("anna", 7))
         self.assertEqual(self.receive(1, batch("anna", 9)), [])
         self.assertEqual(self.node.counts["no_room"], 1)
         self.assertLessEqual(self.node.footprint()["waiting_bytes"], 1600)
-        # It is new when it comes again.
+        # When the batch comes again, it is new.
         self.receive(1, batch("anna", 1, 4))
         self.assertEqual(self.sent(self.receive(1, batch("anna", 9)), 3), [(9, 9)])
 
@@ -139,7 +139,7 @@ class TestPoison(NodeTestCase):
         self.assertEqual(of(effects, Close) + of(effects, Deliver), [])
         self.assertEqual(self.frames(effects, 2), [bad.relayed()])
         self.assertEqual(self.node.counts["poisoned"], 1)
-        # It counts as received: no duplicate gets through, and what follows goes on.
+        # The batch counts as received: duplicates are found, and later batches are delivered.
         self.assertEqual(of(self.receive(2, bad), Poisoned), [])
         after = self.receive(1, batch("anna", 3 + count))
         self.assertEqual(self.delivered(after), [(3 + count, [3 + count])])
@@ -223,7 +223,7 @@ class TestGaps(NodeTestCase):
         self.up(1)
         self.receive(1, batch("anna", 3))
         self.now = 60.0
-        # The first hole is filled, another has come meanwhile: no second timer is set for it.
+        # The first hole is filled, and another has come meanwhile: no second timer is set for it.
         effects = self.receive(1, batch("anna", 1, 2), batch("anna", 9))
         self.assertEqual(self.set_for_gaps(effects), [])
         self.assertEqual(self.set_for_gaps(self.fire(Timer.GAPS, 80.0)), [90.0])
@@ -247,7 +247,7 @@ class TestGaps(NodeTestCase):
             self.assertEqual(self.set_for_gaps(effects), [])
 
     def test_claims_are_no_evidence(self) -> None:
-        # Anyone could make a node tell gaps of messages that were never sent.
+        # Otherwise anyone could make a node tell of gaps in messages that were never sent.
         self.make(gap_patience=30.0)
         self.up(1)
         self.receive(1, batch("anna", 1), have("anna", 1, 50))
@@ -261,7 +261,7 @@ class TestGaps(NodeTestCase):
         self.assertEqual((of(effects, GapFound), self.delivered(effects)), ([], [(6, [6])]))
 
     def test_what_is_behind_a_gap_is_announced_to_those_who_never_had_it(self) -> None:
-        # It was not pushed to them, since it did not join on: nobody would tell them of it.
+        # The batch was not pushed to them, since it did not join on: nobody else would tell them of it.
         self.make(gap_patience=30.0, compare_interval=1000)
         self.up(1, "anna")
         self.up(2, "bert")
@@ -311,7 +311,7 @@ class TestEquivocation(NodeTestCase):
         self.assertEqual(self.delivered(self.receive(1, batch("anna", 2))), [(2, [2])])
 
     def test_a_false_signature_is_no_equivocation(self) -> None:
-        # Anyone could have any stream pulled no more.
+        # Otherwise anyone could stop the repair of any stream.
         self.receive(1, batch("anna", 1))
         effects = self.receive(2, forged(self.other))
         self.assertEqual(of(effects, Equivocation), [])

@@ -31,7 +31,7 @@ class TestPublishing(NodeTestCase):
         self.assertEqual(self.sent(self.receive(1, want("me", 1, 3)), 1), [(1, 2), (3, 3)])
 
     def test_until_it_has_pulled_them_a_new_link_is_told_of_what_follows(self) -> None:
-        # Pushed and accepted, it would make all before it seem taken, and be dropped or skipped.
+        # A message that is pushed and accepted would make all before it seem accepted, too.
         self.publish("a", "b")
         self.open(1)
         self.assertEqual(self.sent(self.publish("c"), 1), [])
@@ -92,7 +92,7 @@ class TestTaken(NodeTestCase):
         self.assertEqual(self.taken(), (1, 0))
 
     def test_what_was_pulled_is_taken_when_the_transport_has_accepted_it(self) -> None:
-        # Where all neighbours pull, nobody would ever be told that there is room again.
+        # Otherwise, if all neighbours pull, the application would never be told that there is room again.
         self.publish("a")
         self.publish("b")
         self.up(1)
@@ -140,7 +140,7 @@ class TestCongested(NodeTestCase):
             self.publish("x" * self.SIZE)
             marks.append(self.queued[1])
         self.assertFalse(self.node.flow.room_for(self.SIZE))
-        # Below half is reached with the fourth of seven.
+        # The fourth of seven messages gets below half of the limit.
         told = [bool(of(self.handle(Accepted(1, mark)), Drained)) for mark in marks]
         self.assertEqual(told, [False, False, False, True, False, False, False])
         self.assertFalse(self.node.flow.congested)

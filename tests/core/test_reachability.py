@@ -118,7 +118,7 @@ class TestDials(SynchronousTestCase):
         here = contact_of(1)
         self.begin(dials, here)
         self.assertIs(dials.over(here.id, 1, False), Purpose.NEIGHBOUR)
-        # Whoever is said to be there: else every new id is one more dial there.
+        # This holds for any id at that place: otherwise each new id would be one more dial.
         other = Contact(contact_of(2).id, here.host, here.port)
         self.assertFalse(self.begin(dials, other, 60.9))
         self.assertTrue(self.begin(dials, other, 61))

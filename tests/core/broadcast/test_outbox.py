@@ -118,7 +118,7 @@ class TestTaken(OutboxTestCase):
         self.assertEqual(self.unsent(), (3, 1, self.sizes[2]))
 
     def test_a_claim_of_what_was_never_said_counts_for_nothing_said_later(self) -> None:
-        # Claims are unsigned: one neighbour's lie must not cover all that is ever published.
+        # Claims are unsigned: one neighbour's lie must not cover all messages ever published.
         self.outbox.accepted(2**62)
         self.assertEqual(self.unsent(), (5, 0, 0))
         (signed,) = self.publish("f")

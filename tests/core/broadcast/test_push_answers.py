@@ -42,13 +42,13 @@ class TestAnswering(TriangleTestCase):
         self.publish("a")
         [frame] = of(self.frames(self.receive(3, want("me", 1, 1)), 3), SignedBatch)
         self.assertEqual(frame.hops, 0)
-        # An earlier run of its own it may have from others, who have handed that on.
+        # It may have messages of its own earlier run from others, who have handed these on.
         self.receive(1, structs.replace(batch("me", 1, epoch=0), hops=1))
         [frame] = of(self.frames(self.receive(3, want("me", 1, 1, epoch=0)), 3), SignedBatch)
         self.assertEqual(frame.hops, 2)
 
     def test_an_answer_ends_at_its_limit_and_never_within_a_batch(self) -> None:
-        # Else one WANT makes a node queue all it has.
+        # Otherwise one WANT makes a node queue all that it holds.
         for limit, most in ((1, 1), (2.5 * ARRAY, 2), (100 * ARRAY, 9)):
             self.triangle(answer_bytes=int(limit))
             self.receive(1, *(batch("dora", first) for first in range(1, 10)))
@@ -74,7 +74,7 @@ class TestAnswering(TriangleTestCase):
         effects = self.ask(4, 9)
         self.assertEqual(self.sent(effects, 3), [(7, 9)])
         self.assertEqual(self.haves(effects, 3, answer=True), [("dora", 1, 3)])
-        # The hole's filling is as new to the peer as it is here.
+        # A batch that fills the hole is as new to the peer as to this node.
         self.assertEqual(self.sent(self.receive(1, batch("dora", 4, 3)), 3), [(4, 6)])
 
     def test_while_much_is_queued_an_answer_waits_for_the_link(self) -> None:

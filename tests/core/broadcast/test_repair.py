@@ -17,7 +17,7 @@ class TestAsking(RepairTestCase):
         self.assertEqual(self.wants(effects, 2), [("emil", 1, 3)])
 
     def test_an_announcement_on_a_lazy_link_waits_for_the_push(self) -> None:
-        # It is faster than the tree now and then: each time a graft, and a copy of all that follows.
+        # An announcement is sometimes faster than the tree: a graft each time would bring copies.
         self.make_lazy_by_us(2)
         self.assertEqual(self.asked(self.receive(2, have("emil", 1, 2))), [])
         self.assertEqual(self.asked(self.wait(0.149)), [])
@@ -47,7 +47,7 @@ class TestAsking(RepairTestCase):
         self.assertEqual(self.asked(self.wait(0.81)), [2])
 
     def test_only_what_was_announced_long_enough_ago_is_asked_for(self) -> None:
-        # What was announced a moment ago is on its way over the tree.
+        # Messages that were announced a moment ago are on their way over the tree.
         self.make_lazy_by_us(2)
         self.receive(2, have("emil", 1, 2))
         self.wait(0.1)
@@ -74,7 +74,7 @@ class TestAsking(RepairTestCase):
         self.make_lazy_by_us(2)
         self.receive(2, have("emil", 1, 2))
         self.wait(0.2)
-        # Eager again: the next announcement is asked for at once.
+        # The link is eager again: the next announcement is asked for at once.
         self.answer(2, batch("emil", 2), high=2)
         self.assertEqual(self.asked(self.receive(2, have("emil", 1, 3))), [2])
 
@@ -95,7 +95,7 @@ class TestAsking(RepairTestCase):
         self.assertEqual(self.asked(self.receive(3, have("dora", 4, 3))), [])
 
     def test_who_has_the_lowest_of_what_is_missing_is_asked_first(self) -> None:
-        # Only that moves the head; the rest waits, and has to find room.
+        # Only those messages move the head; others wait, and need room.
         self.make_lazy_by_us(2, 3)
         self.receive(2, have("emil", 5, 9))
         self.receive(3, have("emil", 1, 4))
@@ -109,7 +109,7 @@ class TestAsking(RepairTestCase):
         self.assertEqual(self.asked(self.wait(0.2)), [3])
 
     def test_streams_are_shared_among_those_who_have_them(self) -> None:
-        # One of them asked for everything would bring it at the pace of one link.
+        # If one link were asked for everything, it would come at the pace of that link.
         self.practise()
         names = ("emil", "fred", "anna")
         for number in (2, 3, 4):
@@ -120,16 +120,16 @@ class TestAsking(RepairTestCase):
         self.assertEqual(sorted(self.asked(self.wait(0.2))), [2, 3, 4])
 
     def test_claims_are_clipped_to_what_is_proven_and_some(self) -> None:
-        # A lie of 2^62 would be the best announcer of everything, for ever.
+        # Otherwise a link that lies that it holds 2^62 messages would be asked first for ever.
         self.receive(1, batch("emil", 1, 5))
         effects = self.receive(2, have("emil", 1, 2**62))
         self.assertEqual(self.wants(effects, 2), [("emil", 6, 5 + 2**20)])
-        # What waits behind a hole is proven as well.
+        # A batch that waits behind a hole proves a number as well.
         self.star()
         self.receive(1, batch("fred", 100))
         effects = self.receive(2, have("fred", 1, 2**62))
         self.assertEqual(self.wants(effects, 2), [("fred", 1, 99)])
-        # Who is known by claims alone has proven nothing.
+        # Of an author that is known by claims alone, nothing is proven.
         self.star()
         self.assertEqual(self.wants(self.receive(3, have("cleo", 1, 2**62)), 3), [("cleo", 1, 2**20)])
 
@@ -168,7 +168,7 @@ class TestOneAtATime(RepairTestCase):
         self.assertEqual(self.asked(self.receive(4, have("emil", 1, 1, answer=True))), [])
 
     def test_what_comes_keeps_others_from_being_asked_however_long_it_takes(self) -> None:
-        # By the clock instead, a slow line is sent the same from everyone.
+        # If the clock alone decided, all links would send the same over a slow line.
         self.announce(2, 3, high=20)
         self.assertEqual(self.asked(self.wait(0.2)), [2])
         for first in range(2, 20):
@@ -176,14 +176,14 @@ class TestOneAtATime(RepairTestCase):
             self.assertEqual(self.asked(self.wait(0.9) + self.receive(2, large)), [])
 
     def test_a_trickle_is_given_up_and_asked_last_from_then_on(self) -> None:
-        # A liar could else hold up a stream for as long as it likes, a message a second.
+        # Otherwise a liar could hold up a stream for ever, with a message a second.
         self.announce(2, 3, high=50)
         self.assertEqual(self.asked(self.wait(0.2)), [2])
         for first in range(2, 7):
             self.assertEqual(self.asked(self.wait(0.9) + self.receive(2, batch("emil", first))), [])
         self.assertEqual(self.asked(self.wait(0.9)), [3])
         self.assertEqual(self.asked(self.answer(3, batch("emil", 7, 44), high=50)), [])
-        # Whoever else has as much is asked before it, and where nobody has it is asked all the same.
+        # Links that have as much are asked before it; if there is none, it is asked all the same.
         self.assertEqual(self.asked(self.receive(2, have("fred", 1, 9))), [2])
         self.receive(2, batch("fred", 1, 9), have("fred", 1, 9, answer=True))
         self.assertEqual(self.asked(self.receive(3, have("fred", 1, 19))), [3])
@@ -212,7 +212,7 @@ class TestOneAtATime(RepairTestCase):
         self.assertEqual(self.asked(self.wait(0.1)), [3])
 
     def test_what_is_here_already_is_no_progress(self) -> None:
-        # Else who sends old messages again keeps a stream from being repaired.
+        # Otherwise a link that sends old messages again keeps a stream from being repaired.
         self.announce(2, 3)
         self.assertEqual(self.asked(self.wait(0.2)), [2])
         asked = []

@@ -61,7 +61,7 @@ class TestAnotherIsAskedInTime(DripTestCase):
         self.assertTrue(self.asked_second_by_second(600, answers=True))
 
     def test_while_the_asked_link_brings_it_byte_by_byte(self) -> None:
-        # As fast as the other one seems to be, which has answered with little so far.
+        # That is as fast as the other link seems to be, which has answered with little so far.
         self.receive(2, have("fred", 1, 1))
         self.wait(0.4)
         self.receive(2, batch("fred", 1), have("fred", 1, 1, answer=True))
@@ -110,7 +110,7 @@ class TestTurns(DripTestCase):
 
 class TestCost(DripTestCase):
     def test_an_announcement_leaves_no_look_behind(self) -> None:
-        # Each left one a second for as long as the frame was on its way.
+        # Each announcement left one look a second for as long as the frame was on its way.
         self.miss()
         self.receive(1, have("emil", 1, 2))
         for _ in range(100):

@@ -25,7 +25,7 @@ class TestFirstArrivals(SynchronousTestCase):
         self.assertEqual(self.first_arrivals.of(((ANNA, 1), 2)), 8)
 
     def test_of_another_batch_or_run_nothing_is_known(self) -> None:
-        # What another batch came over says nothing of who serves this one.
+        # The link that brought another batch may not be the one that serves this one.
         self.first_arrivals.note(((ANNA, 1), 1), 7, 0)
         self.assertIsNone(self.first_arrivals.of(((ANNA, 1), 2)))
         self.assertIsNone(self.first_arrivals.of(((ANNA, 2), 1)))
@@ -43,7 +43,7 @@ class TestFirstArrivals(SynchronousTestCase):
         )
 
     def test_what_comes_again_is_remembered_from_then_on(self) -> None:
-        # A longer batch of the same start is a new one, and must not keep older ones from going.
+        # A longer batch of the same start is new, and must not keep older ones from being forgotten.
         self.first_arrivals.note(((ANNA, 1), 1), 7, 0)
         self.first_arrivals.note(((ANNA, 1), 2), 7, 1)
         self.first_arrivals.note(((ANNA, 1), 1), 8, 5)
@@ -90,7 +90,7 @@ class TestParents(SynchronousTestCase):
         self.assertEqual(self.parents.of(ANNA), 8)
 
     def test_a_lost_link_is_the_parent_of_nothing(self) -> None:
-        # They are grafted at once: to wait for an announcement is slower.
+        # The streams are grafted at once: to wait for an announcement would be slower.
         self.parents.note((ANNA, 1), 3, 7)
         self.parents.note((ANNA, 2), 1, 7)
         self.parents.note((BERT, 1), 3, 8)
@@ -100,7 +100,7 @@ class TestParents(SynchronousTestCase):
         self.assertEqual(self.parents.lost_with(7), [])
 
     def test_a_run_without_a_parent_takes_whoever_comes_next(self) -> None:
-        # Whatever the number: the link that answers the graft is a way, a dead one is none.
+        # Its number does not matter: the link that answers the graft is a way, and a dead one is not.
         self.parents.note((ANNA, 2), 9, 7)
         self.parents.lost_with(7)
         self.parents.note((ANNA, 2), 5, 8)

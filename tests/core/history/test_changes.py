@@ -186,7 +186,7 @@ class TestRestart(ChangesTestCase):
         self.assertEqual(self.history.add(batch("bert", 6, 3), 0)[0].start, 8)
 
     def test_a_base_that_nothing_has_reached_may_still_be_lowered(self) -> None:
-        # Which records came with it is not stored, so each of them counts: rather too much than too little.
+        # The store does not know which records came with a base, so each of them counts.
         self.history.start_at(ANNA, 12, 12, 0)
         self.history.start_at(BERT, 0, 12, 0)
         self.flush()
@@ -285,7 +285,7 @@ class TestStored(ChangesTestCase):
         self.assertEqual(self.served(1, 9, most=1), [(1, 1)])
 
     def test_what_is_not_stored_yet_does_not_age(self) -> None:
-        # It waited behind a hole for so long that it is too old the moment it joins.
+        # A batch may wait behind a hole for so long that it is too old the moment it joins.
         self.fill(3)
         self.history.age(1000, ME, 0)
         self.assertEqual(self.marks(), (1, 3, 3))

@@ -123,7 +123,7 @@ class TestOrder(HistoryTestCase):
             self.assertEqual(got, [(first, first + 2) for first in sorted(firsts)])
 
     def test_a_verified_batch_shows_how_far_a_stream_goes(self) -> None:
-        # What announcements claim is believed to here and a bit further.
+        # Announcements are believed up to this message and a bit further.
         self.take(7, 3)
         self.take(1, 2)
         self.assertEqual((self.stream().head, self.stream().high), (2, 9))
@@ -171,7 +171,7 @@ class TestDuplicates(HistoryTestCase):
         self.assertEqual(self.take(1, 9), [(1, 9), (10, 14)])
 
     def test_what_waits_within_another_goes(self) -> None:
-        # Else a number within both would be looked for in the shorter, and asked for again.
+        # Otherwise a number in both batches would be looked for in the shorter one, and asked for again.
         self.take(12, 2)
         self.take(17, 2)
         self.take(19, 5)
@@ -184,7 +184,7 @@ class TestDuplicates(HistoryTestCase):
         self.assertEqual(self.served(15, 16), [(10, 19)])
 
     def test_another_of_the_same_number_can_be_compared(self) -> None:
-        # An author that signs two different things under one number is found out by that.
+        # This shows whether an author has signed two different messages under one number.
         self.take(1, 2)
         self.take(9)
         self.assertEqual(self.stream().batches.get(1), batch("anna", 1, 2))
@@ -213,7 +213,7 @@ class TestHeld(HistoryTestCase):
         self.assertEqual(self.served(13, 99), [])
 
     def test_what_waits_is_served_too(self) -> None:
-        # Of two nodes with different holes each could else fill nothing for the other.
+        # Otherwise two nodes with different holes could fill nothing for each other.
         self.take(1, 3)
         self.take(7, 3)
         self.take(12)
@@ -230,7 +230,7 @@ class TestHeld(HistoryTestCase):
         self.assertEqual(self.served(1, 99, 3 * size - 1), [(1, 3), (4, 6)])
 
     def test_a_larger_batch_that_straddles_takes_the_place_of_what_lies_within(self) -> None:
-        # Else what is in the larger alone is announced, looked for in the shorter, and never served.
+        # Otherwise messages in the larger batch alone are announced, and never found in the shorter one.
         self.take(1, 2)
         self.take(3, 2)
         self.take(5, 2)
@@ -336,7 +336,7 @@ class TestPatience(HistoryTestCase):
         self.assertEqual(self.history.oldest_hole, 0)
 
     def test_a_longer_one_behind_the_hole_is_no_progress(self) -> None:
-        # Else an author could sign the same start at a greater length again and again.
+        # Otherwise an author could sign the same start at a greater length again and again.
         self.take(9, now=0)
         self.take(9, 3, now=20)
         self.assertEqual(self.history.oldest_hole, 0)
@@ -356,7 +356,7 @@ class TestPatience(HistoryTestCase):
         self.assertEqual(self.give_up(50), [(7, 8, [(9, 9)])])
 
     def test_what_lies_between_two_holes_is_there_to_be_asked_for(self) -> None:
-        # Given up together, what lies between them would be gone before a neighbour could ask.
+        # If both were given up together, the batches between them would be gone before a neighbour asks.
         self.take(3, now=0)
         self.take(6, now=0)
         self.give_up(40)
@@ -378,7 +378,7 @@ class TestPatience(HistoryTestCase):
         self.assertTrue(self.history.is_duplicate(batch("anna", 1, 2).batch))
 
     def test_what_lies_below_a_gap_is_not_announced_with_what_lies_above(self) -> None:
-        # A range with a hole in it would be asked for, and the answer be no progress.
+        # Otherwise a range with a hole would be asked for, and the answer would be no progress.
         self.take(1, 3)
         self.take(7, 2)
         self.take(9)
@@ -524,7 +524,7 @@ class TestBounds(HistoryTestCase):
         self.assertEqual(self.history.held_bytes, sum(stream.batches.held_bytes for stream in self.history))
 
     def test_an_author_with_too_many_runs_loses_its_own_not_anothers(self) -> None:
-        # A key can sign runs without end: else one author would close the streams of all.
+        # A key can sign runs without end: otherwise one author would close the streams of all others.
         self.make(open_streams=2 * SHARE, closed_streams=100)
         for first in range(1, 3):
             for name in ("anna", "bert", "cleo"):
@@ -607,7 +607,7 @@ class TestEviction(HistoryTestCase):
         return len(self.stream((origin_of(name), 1)))
 
     def test_all_is_held_up_to_the_limit_and_beyond_it_a_sixteenth_is_given_up_at_once(self) -> None:
-        # Else each batch from then on would look for the largest stream again.
+        # Otherwise each later batch would look for the largest stream again.
         self.make(history_bytes=32 * 500)
         self.fill("anna", 32)
         self.evict()
@@ -667,7 +667,7 @@ class TestEviction(HistoryTestCase):
         self.assertEqual(self.marks(ME), (1, 10, 2))
 
     def test_what_waits_does_not_count(self) -> None:
-        # It has a bound of its own; else what fills a hole would push out what is behind it.
+        # Waiting batches have a bound of their own: otherwise one that fills a hole would push out others.
         self.make(room=100, history_bytes=32 * 500)
         for first in range(10, 60):
             self.history.add(bare(ANNA, first), 0)
@@ -695,7 +695,7 @@ class TestEviction(HistoryTestCase):
         self.assertEqual(self.history.footprint()["closed_streams"], 1)
 
     def test_the_own_stream_stays_open(self) -> None:
-        # Its numbers go on, however long nothing was said.
+        # Its numbers go on, however long the node has published nothing.
         self.take(1, 3, name="me")
         self.age(1000, own_taken=3)
         self.assertEqual(self.marks(ME), (4, 3, 0))
@@ -723,7 +723,7 @@ class TestBase(HistoryTestCase):
         self.assertEqual(self.take(4, 4), [(6, 7)])
 
     def test_what_is_up_to_the_base_is_held_and_not_delivered(self) -> None:
-        # A newcomer between two groups would else hide from one what the other has.
+        # Otherwise a newcomer between two groups would hide from one the messages of the other.
         self.history.start_at(ANNA, 2, 6, 0)
         self.assertEqual(self.take(3, 3), [])
         self.assertEqual(self.take(6, 3), [(7, 8)])
@@ -737,7 +737,7 @@ class TestBase(HistoryTestCase):
         self.assertEqual(self.take(1, 3), [(7, 7)])
 
     def test_a_hole_up_to_the_base_is_no_gap(self) -> None:
-        # Nothing is missed by an application that was not to be told of it.
+        # The application was not to get these messages, so it misses nothing.
         self.history.start_at(ANNA, 0, 6, 0)
         self.take(3, 2)
         self.take(6)
@@ -763,7 +763,7 @@ class TestBase(HistoryTestCase):
         self.assertEqual(self.take(3, 4), [(5, 6)])
 
     def test_a_base_that_was_not_reached_outlasts_the_stream(self) -> None:
-        # Else a newcomer whose pull was slow would be delivered what was said before it came.
+        # Otherwise a newcomer whose pull was slow would deliver messages from before it came.
         self.history.start_at(ANNA, 0, 6, 0)
         self.age(1000)
         self.assertIsNone(self.history.get(ANNA))
@@ -776,7 +776,7 @@ class TestBase(HistoryTestCase):
         for base, name in enumerate(names, 1):
             self.history.start_at((origin_of(name), 1), base, base, 0)
             self.evict()
-        # Those told last were in use last.
+        # The streams that were begun last were in use last.
         self.assertEqual([stream.head for stream in self.history], [4, 5])
         self.assertEqual([self.history.head((origin_of(name), 1)) for name in names], [0, 2, 3, 4, 5])
 

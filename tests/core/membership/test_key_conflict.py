@@ -79,7 +79,7 @@ class TestTheOthersWord(ConflictTestCase):
         self.assertEqual(told["me"], (7, 10_000))
 
     def test_it_accuses_nobody(self) -> None:
-        # Its word would be taken for the other node's.
+        # A suspicion by this node would be taken for the other node's.
         self.receive(1, self.other())
         effects = self.handle(closing(1, Reason.LOST))
         self.assertEqual(self.suspicions(effects, 2), [])
@@ -121,7 +121,7 @@ class TestProof(ConflictTestCase):
         self.assertEqual(self.in_use(effects), [])
 
     def test_nor_a_record_behind_messages_of_that_run(self) -> None:
-        # They are held and handed on for long after a run.
+        # Messages are held and handed on for long after their run.
         self.assertEqual(self.in_use(self.receive(1, batch("me", 1, epoch=2))), [KeyInUse(2)])
         self.wait(5)
         self.assertEqual(self.in_use(self.receive(1, self.other())), [])

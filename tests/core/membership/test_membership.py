@@ -96,7 +96,7 @@ class TestJoining(EvidenceTestCase):
         self.assertFalse(self.node.membership.joined)
 
     def test_an_idle_authors_messages_of_before_are_no_gap(self) -> None:
-        # Its stream is closed everywhere, so no snapshot has it; its record tells where it stands.
+        # The author's stream is closed everywhere, so no snapshot has it; its record tells its head.
         effects = self.join(dora=5)
         effects += self.wait(35)  # longer than a gap's patience, and its next word is not overdue
         self.assertEqual((self.gaps(effects), self.asked(effects)), ([], []))
@@ -151,7 +151,7 @@ class TestJoining(EvidenceTestCase):
         self.assertEqual(self.delivered(self.receive(2, batch("dora", 6))), [(6, [6])])
 
     def test_a_link_that_drains_when_its_snapshot_comes_tells_where_to_start_as_well(self) -> None:
-        # Its roster is still on its way; records of before it must not lower what it said.
+        # The link's roster is still on its way; earlier records must not lower the base that it told.
         self.open(1, "anna")
         self.open(2, "bert")
         self.handle(closing(1, Reason.ROOM))
@@ -184,7 +184,7 @@ class TestEvidence(EvidenceTestCase):
             gaps += self.gaps(
                 self.receive(1, presence("emil", counter, sequence=2 * counter)) + self.wait(20)
             )
-        # What it said of first is given up; of what it said since it is not time to.
+        # The messages that the author told of first are given up; for later ones it is not time yet.
         self.assertEqual(gaps, [(2, 2), (3, 4), (5, 6)])
 
     def test_what_comes_in_time_is_no_gap(self) -> None:
@@ -203,7 +203,7 @@ class TestEvidence(EvidenceTestCase):
         self.assertEqual(self.gaps(self.wait(100)), [])
 
     def test_a_claim_that_is_a_lie_does_not_make_a_newcomer_deaf(self) -> None:
-        # What an author signs is what there is.
+        # An author's signed record is the truth about its messages.
         for low in (1, MAX_NUMBER - 1):
             lie = SnapshotEntry(origin_of("dora"), 1, low, MAX_NUMBER - 2, MAX_NUMBER - 2)
             self.join(lie, dora=5)
@@ -247,7 +247,7 @@ class TestEvidence(EvidenceTestCase):
         self.assertEqual((self.gaps(effects), self.delivered(effects)), ([(3, 3)], [(4, [4])]))
 
     def test_a_base_that_is_true_is_not_lowered_by_a_later_record(self) -> None:
-        # What was published between the record in the roster and the base is of before.
+        # Messages between the record in the roster and the base were published before the node joined.
         for sequence in (50, 51):
             self.join(SnapshotEntry(origin_of("dora"), 1, 51, 50, 50), dora=40)
             effects = self.receive(1, presence("dora", 4, sequence), batch("dora", 51))
@@ -278,7 +278,7 @@ class TestEvidence(EvidenceTestCase):
         self.assertEqual(self.delivered(effects), [(4, [4])])
 
     def test_an_author_with_many_runs_opens_no_more_streams_than_others_may(self) -> None:
-        # Each is a hole, told by a record alone: no batch may ever come.
+        # Each run is a hole, known by a record alone: no batch may ever come.
         self.make(open_streams=4)
         self.up(1, "anna")
         self.receive(1, roster())
@@ -496,7 +496,7 @@ class TestStaying(EvidenceTestCase):
             self.up(10, "dora", outgoing=outgoing)
             effects = self.receive(9, roster())
             self.assertEqual(of(effects, LinkUp), [LinkUp(9)])
-            # Of two that the same end dialled the acceptor keeps the one that came later to be.
+            # Of two links that the same end dialled, the acceptor keeps the one that was made later.
             down = [] if outgoing else [LinkDown(10, Reason.DUPLICATE)]
             self.assertEqual(of(effects, LinkDown), down)
             self.assertEqual(self.closed(effects), [] if outgoing else [(10, Reason.DUPLICATE)])
@@ -618,7 +618,7 @@ class TestOverlay(EvidenceTestCase):
         effects = self.receive(1, told) + self.wait(5)
         self.assertEqual(of(effects, Dial)[0].contact, contact("dora", port=4445))
         self.assertIs(of(effects, Dial)[0].purpose, Purpose.NEIGHBOUR)
-        # Where it is not there another is tried, and that one left alone for a while.
+        # If the node is not there, another one is tried, and that place is left alone for a while.
         self.handle(DialFailed(id_of(origin_of("dora"))))
         self.assertEqual(self.node.footprint()["dials_under_way"], 0)
         self.assertEqual([dial for dial in of(self.wait(20), Dial) if dial.contact.port == 4445], [])

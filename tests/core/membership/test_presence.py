@@ -82,7 +82,7 @@ class TestOwnRecord(MembershipTestCase):
         self.assertEqual(self.presences(effects + self.receive(2, ALL), 2), [])
 
     def test_the_first_is_followed_by_another_when_the_links_have_settled(self) -> None:
-        # Most learn of the first from rosters, over links that are moved since.
+        # Most nodes learn of the first record from rosters, over links that have been moved since.
         self.up(1, "anna")
         self.assertEqual(self.presences(self.wait(4.9), 1), [])
         self.assertEqual(self.presences(self.wait(0.1), 1), [("me", 2, 0)])
@@ -103,7 +103,7 @@ class TestOwnRecord(MembershipTestCase):
             self.assertEqual(self.own(self.up(1, "anna")).flags, flags)
 
     def test_the_interval_grows_with_the_number_of_members(self) -> None:
-        # So that all together send no more than presence_rate.
+        # So all members together send no more than presence_rate.
         self.star("anna", presence_rate=0.1, presence_settle=1e6)
         for counter, name in enumerate(("bert", "cleo", "dora"), 1):
             self.receive(1, presence(name, interval=10**6))
@@ -113,7 +113,7 @@ class TestOwnRecord(MembershipTestCase):
             )
 
     def test_the_next_comes_when_the_last_one_said(self) -> None:
-        # A node that joins is alone when it first speaks: by what it learns then it would be silent
+        # A node that joins is alone when it first speaks. By the members that it learns of then it would be
         # for longer than the others wait.
         self.make(presence_rate=0.1, presence_settle=1e6)
         self.up(1, "anna")
@@ -241,7 +241,7 @@ class TestOthers(MembershipTestCase):
         self.receive(1, presence("dora", 2))
         effects = self.open(4, "emil")
         self.assertEqual(self.told(effects, 4)["dora"][0], 2)
-        # Its own roster may be on its way, and have something newer.
+        # Its own roster may be on its way, with newer records.
         self.receive(4, ALL, roster(presence("fred", 5)))
         effects = self.receive(1, presence("dora", 3), presence("fred", 5), presence("fred", 6))
         self.assertEqual(self.presences(effects, 4), [("dora", 3, 0), ("fred", 6, 0)])
@@ -324,7 +324,7 @@ class TestOthers(MembershipTestCase):
         self.receive(1, presence("dora", 7, epoch=1))
         effects = self.receive(2, presence("dora", 1, epoch=2))
         self.assertEqual((self.changed(effects), self.presences(effects, 1)), (["dora"], [("dora", 1, 0)]))
-        # And what of the old run comes late is not.
+        # And a late record of the old run is not news.
         effects = self.receive(3, presence("dora", 8, epoch=1, flags=PresenceFlags.LEAVING))
         self.assertEqual((self.changed(effects), of(effects, Send)), ([], []))
         self.assertIs(self.state("dora"), State.UP)
@@ -376,7 +376,7 @@ class TestParents(MembershipTestCase):
         self.assertEqual(frames[0], presence("dora", 2).relayed())
 
     def test_an_author_that_is_overdue_is_sought_over_another_link(self) -> None:
-        # Its record may have lost its way, and nobody would say so.
+        # The author's record may be lost, and nobody would say so.
         self.receive(1, presence("dora", 1))
         self.receive(2, presence("dora", 1))
         effects = self.wait(36)
@@ -402,7 +402,7 @@ class TestParents(MembershipTestCase):
         self.assertEqual(self.wants(effects, 1), [("dora", 1, MAX_NUMBER)])
 
     def test_an_author_that_is_a_neighbour_is_asked_itself(self) -> None:
-        # Neighbours that have its records from each other can all have pruned it: none of them has news.
+        # Neighbours that get an author's records from each other can all have pruned it: none has news.
         self.up(9, "dora")
         for number in (2, 1, 9):
             self.receive(number, presence("dora", 1))
@@ -544,7 +544,7 @@ class TestRosters(MembershipTestCase):
         for frame in frames:
             self.assertLessEqual(len(codec.encode(frame)), HANDSHAKE_FRAME_BYTES)
         self.assertEqual(sum(len(frame.entries) for frame in frames), len(names) + 1)
-        # And all of them are taken in one go.
+        # A node takes all of these frames at once.
         self.make(authors_burst=5000)
         self.up(1, "anna")
         self.receive(1, *frames)
@@ -598,7 +598,7 @@ class TestNewAuthors(MembershipTestCase):
         effects = self.receive(1, *(batch(name, 1) for name in ("dora", "emil", "fred")))
         self.assertEqual(len(self.delivered(effects)), 2)
         self.assertEqual((self.count("authors_waiting"), self.count("no_room")), (1, 1))
-        # Of streams that are known nothing waits.
+        # Batches of known streams never wait.
         self.assertEqual(self.delivered(self.receive(1, batch("dora", 2))), [(2, [2])])
 
     def test_what_was_refused_comes_again_by_comparison(self) -> None:
@@ -698,7 +698,7 @@ class TestExchangeLinks(MembershipTestCase):
         self.assertEqual(self.asked(self.handle(closing(3))), [])
 
     def test_nor_does_it_go_to_who_brings_that_author_here(self) -> None:
-        # That one would take this node for its way, and prune its own.
+        # That peer would take this node for the way to the author, and prune its own link.
         for told in ([roster(presence("dora", 2))], [roster(), presence("dora", 2)]):
             self.star("anna", "bert")
             self.receive(1, presence("dora", 1))
@@ -706,12 +706,12 @@ class TestExchangeLinks(MembershipTestCase):
             effects = self.receive(3, ALL, *told)
             self.assertEqual(self.presences(effects, 1), [])
             self.assertEqual(self.presences(effects, 2), [("dora", 2, 0)])
-            # From where it was to come it comes, and prunes nothing.
+            # The record comes from its parent, too, and prunes nothing.
             effects = self.receive(1, presence("dora", 2))
             self.assertEqual((self.prunes(effects, 1), self.presences(effects, 2)), ([], []))
 
     def test_nor_what_comes_over_a_link_that_was_told_to_push_no_more(self) -> None:
-        # As whoever is suspected of being gone is answered for.
+        # Such a record comes as the answer to a suspicion, for example.
         self.star("anna", "bert", "cleo")
         self.receive(1, presence("dora", 1))
         self.assertEqual(self.prunes(self.receive(2, presence("dora", 1)), 2), ["dora"])

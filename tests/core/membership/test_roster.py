@@ -283,7 +283,7 @@ class TestGhosts(RosterTestCase):
         )
 
     def test_two_that_tell_each_other_forget_at_the_same_time(self) -> None:
-        # Else each learns from the other, anew, of whom it has just forgotten.
+        # Otherwise each would learn again from the other of a member that it has just forgotten.
         gone: tuple[tuple[int, float], ...] = ((0, 90), (0, 15), (LEAVING, 0))
         for flags, silent in gone:
             self.make()
@@ -317,7 +317,7 @@ class TestGhosts(RosterTestCase):
         self.assertFalse(self.roster.is_forgotten(newer.record, self.now - 10**6, self.now))
 
     def test_a_tellers_age_takes_nobody_off_whom_this_node_has_heard_lately(self) -> None:
-        # Ages are unsigned, and the same record over the tree would be nothing new.
+        # Ages are unsigned, and the same record over the tree would not be news.
         self.take(presence("anna", 1))
         self.now += 5
         self.take(presence("anna", 2), age=10**6)

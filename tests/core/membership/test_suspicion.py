@@ -58,7 +58,7 @@ class TestAccusing(MembershipTestCase):
     def test_while_there_is_another_link_nobody_is_accused(self) -> None:
         self.open(4, "anna")
         self.assertEqual(self.suspicions(self.handle(closing(1, Reason.LOST)), 2), [])
-        # Nor does one that never came up show anything.
+        # The loss of a link that never came up shows nothing, either.
         self.assertEqual(self.suspicions(self.handle(closing(4, Reason.LOST)), 2), [])
 
     def test_an_exchange_that_ends_is_no_loss(self) -> None:
@@ -96,7 +96,7 @@ class TestAccusing(MembershipTestCase):
         self.assertEqual((self.changed(effects), of(effects, Send)), (["anna"], []))
 
     def test_while_a_line_is_slow_nobody_is_given_up_for_a_suspicion(self) -> None:
-        # What refutes it may stand in the queue of that line.
+        # The record that refutes the suspicion may stand in the queue of that line.
         self.handle(closing(1, Reason.LOST))
         self.assertEqual(self.changed(self.slow(40, 2)), [])
         self.assertIs(self.state("anna"), State.SUSPECT)
@@ -117,7 +117,7 @@ class TestAccusing(MembershipTestCase):
         self.assertIs(self.state("anna"), State.DOWN)
 
     def test_who_links_again_and_counts_as_gone_is_told_so(self) -> None:
-        # It may not know, and has no other reason to say a word soon.
+        # The member may not know that, and has no other reason to speak soon.
         self.handle(closing(1, Reason.LOST))
         self.wait(15)
         self.open(9, "anna")
@@ -229,7 +229,7 @@ class TestHearing(MembershipTestCase):
         self.now += 0.9
         effects = self.receive(2, suspect("emil", "anna", 4))
         self.assertEqual(self.changed(effects), [])
-        # It may count elsewhere, so the suspect has to hear of it: once, and by the way to it.
+        # The suspicion may count elsewhere, so the suspect must hear of it: once, by the way to it.
         self.assertEqual([self.suspicions(effects, number) for number in (2, 3)], [[], []])
         self.assertEqual(len(self.suspicions(effects, 1)), 1)
         self.assert_idle(suspect("emil", "anna", 4))
@@ -276,11 +276,11 @@ class TestRefuting(MembershipTestCase):
             self.assertEqual(self.suspicions(effects, number), [])
 
     def test_it_refutes_whom_it_does_not_know(self) -> None:
-        # Each node admits so many new authors in a minute: the others may have admitted this accuser.
+        # Each node admits a limited number of new authors in a minute: others may know this accuser.
         effects = self.receive(2, suspect("fred", "me", 1))
         for number in (1, 2):
             self.assertEqual(self.presences(effects, number), [("me", 2, 0)])
-        # As often as others, and no more often.
+        # Accusers that it does not know are refuted as often as others, and no more often.
         effects = self.receive(2, suspect("fred", "me", 2), suspect("emil", "me", 2))
         self.assertEqual(self.presences(effects, 1), [])
         self.assertEqual(self.presences(self.wait(5), 1), [("me", 3, 0)])
@@ -304,7 +304,7 @@ class TestRefuting(MembershipTestCase):
         self.receive(2, suspect("anna", "me", 1))
         self.now += 1
         self.assertEqual(self.presences(self.receive(2, suspect("anna", "me", 2)), 1), [])
-        # More of them change nothing.
+        # More suspicions change nothing.
         self.assertEqual(self.receive(2, suspect("bert", "me", 2)), [])
         self.assertEqual(self.presences(self.wait(3.9), 1), [])
         self.assertEqual(self.presences(self.wait(0.1), 1), [("me", 3, 0)])
@@ -342,7 +342,7 @@ class TestRefuting(MembershipTestCase):
                     self.receive(2, presence(name, counters[name]))
         self.assertEqual({self.state(name) for name in names}, {State.UP})
         self.assertGreater(sent, 60)
-        # One a second counts and goes on, and of the rest one for each record, to whom it is about.
+        # One suspicion a second counts and goes on; of the rest, one for each record goes to its member.
         self.assertLessEqual(sent, 120 + sum(counters[name] for name in names))
         self.assertLessEqual(counters["me"], 2 + 120 // 5)
 
@@ -359,7 +359,7 @@ class TestStall(MembershipTestCase):
         effects = self.fire(Timer.ROSTER, self.now + 20)
         self.assertEqual(self.changed(effects), [])
         self.assertIs(self.state("dora"), State.UP)
-        # From now on it counts.
+        # From now on, silence counts.
         self.assertEqual(self.changed(self.wait(15)), ["dora"])
 
     def test_a_suspect_has_its_whole_patience(self) -> None:
@@ -375,7 +375,7 @@ class TestStall(MembershipTestCase):
         self.assertEqual(self.entry("dora").heard, 51.5)
 
     def test_nobody_is_accused_of_what_was_lost_meanwhile(self) -> None:
-        # The reactor may hand over the ends of links before it comes to the timer.
+        # The reactor may tell the node that links have ended before it calls the timer.
         self.now = self.timers[Timer.ROSTER] + 10
         effects = self.handle(closing(1, Reason.LOST))
         self.assertEqual((self.suspicions(effects, 2), self.changed(effects)), ([], []))

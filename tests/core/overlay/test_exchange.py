@@ -106,7 +106,7 @@ class TestDrawing(ExchangeTestCase):
         self.assertEqual(self.dialled(self.wait(60)), [])
 
     def test_one_draw_in_three_is_of_those_that_are_not_up(self) -> None:
-        # Else two islands that have forgotten each other stay two.
+        # Otherwise two islands that have forgotten each other stay apart.
         self.receive(1, dialable("dora"), dialable("emil", flags=PresenceFlags.LEAVING))
         drawn = self.draw(60)
         self.assertEqual(len(drawn), 60)
@@ -208,7 +208,7 @@ class TestHelp(ExchangeTestCase):
         self.hole()
         self.receive(1, have("fred", 1, 3))
         self.assertEqual(self.dialled(self.wait(8)), [])
-        # But once it has failed as often as it may.
+        # But the author is dialled once the neighbour has failed as often as it may.
         self.assertEqual(self.dialled(self.wait(18)), ["fred"])
 
     def test_not_at_neighbours_nor_at_who_has_no_address(self) -> None:
@@ -238,7 +238,7 @@ class TestHelp(ExchangeTestCase):
         self.assertEqual(self.node.footprint()["helped_runs"], 0)
 
     def test_neighbours_are_asked_too_for_what_waits_behind_holes_of_theirs(self) -> None:
-        # Nobody claims that: all would give up the hole at once, and announce it a moment too late.
+        # Nobody claims such messages: all nodes would give up the hole at once, and announce them too late.
         self.star("anna", "bert", "cleo")
         self.open(4, "dora")  # which has not told yet what it holds
         self.receive(1, dialable("fred", 1, 9), batch("fred", 1, 2), batch("fred", 9))

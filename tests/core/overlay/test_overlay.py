@@ -472,7 +472,7 @@ class TestSearch(WholeOverlayCase):
         self.refuse_all(120)
         self.assertTrue(2 <= len(self.dialled) - asked <= 9)
         self.assertEqual(self.passive(), self.config.passive_view)
-        # With one neighbour less there is something to hope for again.
+        # With one neighbour less, the node asks more often again.
         self.overlay.closed(self.over(1), Reason.LEAVING, self.now)
         asked = len(self.dialled)
         self.refuse_all(3)

@@ -208,7 +208,7 @@ class TestAnyOrder(SynchronousTestCase):
     """Moves alone never part a connected graph."""
 
     def test_nothing_falls_apart(self) -> None:
-        # As many as can be, from all links alike: harder than what a node does.
+        # Move as many as possible, from all links alike: this is harder than what a node does.
         self.patch(rewiring, "SPARE", 0)
         self.patch(rewiring, "KEPT", 0)
         self.patch(rewiring, "PART", 1)
@@ -394,7 +394,7 @@ class TestRules(OverlayCase):
             self.node(index, address=False)
         self.pass_rounds(3)
         self.assertEqual(self.sent, [])
-        # Nor is an address of the own host any good to those elsewhere.
+        # Nodes on other hosts cannot use an address of the own host, either.
         self.active.over(self.over(1)).contact = Contact(contact_of(1).id, "127.0.0.1", 1)  # type: ignore[union-attr]
         self.pass_rounds(3)
         self.assertEqual(self.sent, [])
@@ -469,7 +469,7 @@ class TestRules(OverlayCase):
         self.node(2)
         self.up(2)
         self.assertEqual((self.closed, self.sent), ([], []))
-        # With another link to the requester it is told so over that.
+        # If there is another link to the requester, the refusal goes over that one.
         node = self.node(3)
         self.asked(3, contact_of(4))
         other = self.links[5] = link_of(5, contact_of(3), host="10.0.0.1")

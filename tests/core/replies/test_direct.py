@@ -153,7 +153,7 @@ class TestSending(RepliesTestCase):
         self.assertEqual(self.over(self.wait(3)), [4] * 4)
 
     def test_a_run_it_knew_is_written_to_with_other_numbers(self) -> None:
-        # A number that its run had already would be acknowledged, and not delivered.
+        # A number that the run has seen would be acknowledged and not delivered.
         self.begin(direct_senders=1)
         self.open(4, "emil", epoch=2)
         self.receive(4, ALL)
@@ -341,7 +341,7 @@ class TestTaking(RepliesTestCase):
     def test_what_came_over_another_way_is_acknowledged_over_that_and_the_best(self) -> None:
         effects = self.receive(3, direct("dora", "me", 1))
         self.assertEqual((self.acks(effects, 1), self.acks(effects, 3)), ([("dora", 1)], [("dora", 1)]))
-        # Where no other is known it goes back as it came.
+        # If no other way is known, the acknowledgement goes back the way the message came.
         self.receive(2, presence("emil"))
         self.handle(closing(2))
         effects = self.receive(3, direct("emil", "me", 1))
@@ -393,7 +393,7 @@ class TestRelaying(RepliesTestCase):
         self.assertEqual(frame.hops, 1)
         effects = self.receive(1, acknowledged("dora", "bert", 1))
         self.assertEqual(self.acks(effects, 2), [("bert", 1)])
-        # But for a while over which link it came.
+        # Only the link that the message came over is kept, for a while.
         footprint = {**before, "direct_first_arrivals": 1}
         self.assertEqual((self.node.footprint(), self.over(self.wait(100))), (footprint, []))
 
@@ -402,7 +402,7 @@ class TestRelaying(RepliesTestCase):
         self.receive(2, direct("bert", "dora", 1), direct("bert", "dora", 2))
         effects = self.receive(1, acknowledged("dora", "bert", 1), acknowledged("dora", "bert", 2))
         self.assertEqual((self.acks(effects, 3), self.acks(effects, 2)), ([("bert", 1)], [("bert", 2)]))
-        # As often as it was sent, it may have come another way.
+        # Each repeat of a message may have come another way.
         self.receive(1, direct("bert", "cleo", 1, tries=1))
         effects = self.receive(3, acknowledged("cleo", "bert", 1), acknowledged("cleo", "bert", 1, tries=1))
         self.assertEqual((self.acks(effects, 2), self.acks(effects, 1)), ([("bert", 1)], [("bert", 1)]))
@@ -493,7 +493,7 @@ class TestAttacks(RepliesTestCase):
     def test_of_who_is_unknown(self) -> None:
         strangers = [direct("a made-up name", "me", 1), direct("a made-up name", "dora", 1)]
         self.assertEqual(self.strays(*strangers, acknowledged("a made-up name", "me", 1)), STRAY * 3)
-        # A neighbour that has not said that it is there yet is known by its link.
+        # A neighbour that has sent no presence yet is known by its link.
         self.up(4, "emil")
         self.assertEqual(self.got(self.receive(4, direct("emil", "me", 1))), [1])
 

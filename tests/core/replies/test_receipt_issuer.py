@@ -78,14 +78,14 @@ class TestGiving(RepliesTestCase):
         self.assertEqual(self.node.footprint()["owed_receipts"], 0)
 
     def test_a_record_that_asks_asks_for_all_before_it(self) -> None:
-        # Who was away, or is another run with the same history file, may not know what was asked.
+        # A member that was away, or a new run of it, may not know which messages asked.
         self.receive(1, batch("dora", 1, 3))
         self.take(3)
         self.receive(1, presence("dora", 2, 3, interval=3_000_000, flags=PresenceFlags.ASKS))
         self.assertEqual(self.receipts(self.take(3) + self.wait(0), 1), [("me", 1, 3)])
 
     def test_of_an_author_only_the_newest_run_is_told(self) -> None:
-        # Nobody waits for those before; and who begins one after the other would have all others sign.
+        # Nobody waits for earlier runs; an author that begins run after run would have all others sign.
         self.get(1)
         self.wait(1)
         for epoch in range(2, 100):
@@ -427,7 +427,7 @@ class TestHandingOn(RepliesTestCase):
         self.assertEqual([self.receipts(effects, number) for number in (1, 3)], [[("bert", 1, 9)]] * 2)
 
     def test_a_stream_of_which_nothing_is_held_any_more_is_none_the_less(self) -> None:
-        # Members may hold for longer than relays, and one that was away tells later than that.
+        # Members may hold messages for longer than relays, and one that was away gives its receipts later.
         self.begin(history_seconds=10.0)
         self.receive(1, batch("dora", 1, 9))
         self.wait(30)
@@ -534,7 +534,7 @@ class TestHandingOn(RepliesTestCase):
         self.assertEqual(self.node.footprint()["carried_receipts"], 2)
         self.assertEqual(self.node.counts["dropped_receipts"], 1)
         self.assertEqual(len(self.receipts(self.wait(0.1), 1)), 2)
-        # For an author of whom nothing is on its way nothing is left behind either.
+        # If no receipt for an author is on its way, nothing is kept for that author.
         self.receive(1, batch("emil", 1))
         self.bring(2, *three[:2])
         self.bring(2, receipt("cleo", "emil", 1, 1))
@@ -631,7 +631,7 @@ class TestHearing(RepliesTestCase):
         effects += self.bring(3, receipt("cleo", "me", 2, 1, member_epoch=2))
         self.assertEqual(self.news(effects), [1])
         self.assertEqual(self.holders(), ("cleo", "anna dora", "bert"))
-        # What it gets after all counts, and so does what comes later.
+        # A message that it gets after all counts, and so do later ones.
         self.ask("b")
         self.assertEqual(self.holders(2)[1], "anna bert cleo dora")
         self.bring(2, receipt("bert", "me", 1, 2, member_epoch=2))
@@ -730,7 +730,7 @@ class TestAttacks(RepliesTestCase):
         self.now += 1
         self.bring(2, *flood)
         self.assertEqual((self.verified, self.node.counts["dropped_receipts"]), (15, 1985))
-        # It is the link's flood, and nobody else's.
+        # The flood counts against its link, and against no other.
         self.bring(3, receipt("cleo", "me", 1, 1))
         self.assertEqual(self.holders()[0], "bert cleo")
 

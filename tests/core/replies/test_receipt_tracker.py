@@ -106,7 +106,7 @@ class TestTracker(SynchronousTestCase):
         self.assertEqual({self.of(low) for low in range(10, last, 10)}, {("a", "b", "")})
 
     def test_nor_is_the_same_news_for_ever(self) -> None:
-        # A member could make each of its receipts one event for every message that is open.
+        # Otherwise each receipt of a member could make one event for every message that is open.
         for member in (ANNA, CLEO):
             self.tracker = ReceiptTracker(MeshConfig())
             self.tracker.expect(range(1, 2000), ALL)

@@ -63,7 +63,7 @@ class TestRoutes(SynchronousTestCase):
     def test_what_is_handed_on_takes_the_best_way_and_never_goes_back(self) -> None:
         self.parents.note((DORA, 1), 5, 1)
         self.assertEqual((self.on(3), self.on(1)), (1, None))
-        # Whoever it came from may have no other way itself.
+        # The node that it came from may have no other way itself.
         self.link[2].presence.note_from_peer(DORA, (1, 1))
         self.assertEqual((self.on(3), self.on(1)), (1, 2))
 
