@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
 import math
-import uuid
-from collections import OrderedDict
-from decimal import Decimal
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.properties.profile import fixed
 from tests.support.length import at_length
-from tests.wire.samples import VECTORS, greeting, payload
+from tests.wire.samples import FOREIGN, VECTORS, greeting, payload
 from twisted_mesh.errors import RemoteError
 from twisted_mesh.wire import codec
 from twisted_mesh.wire import greeting as greetings
@@ -183,31 +179,7 @@ packets = st.recursive(
 )
 messages = st.lists(packets, max_size=5)
 
-odd_things = st.sampled_from(
-    [
-        {1},
-        frozenset({1}),
-        bytearray(b"x"),
-        memoryview(b"x"),
-        1j,
-        object(),
-        int,
-        len,
-        range(3),
-        Decimal("NaN"),
-        uuid.UUID(int=0),
-        datetime.date(2030, 1, 1),
-        datetime.timedelta(1),
-        OrderedDict(k=1),
-        2**64,
-        -(2**63) - 1,
-        "\ud800",
-        ...,
-        NotImplemented,
-        ValueError(),
-        (n for n in ()),
-    ]
-)
+odd_things = st.sampled_from([*FOREIGN, 2**64, -(2**63) - 1, "\ud800"])
 
 
 def hashable(value: object) -> bool:

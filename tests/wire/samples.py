@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import uuid
+from collections import OrderedDict, namedtuple
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from enum import IntEnum
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +52,47 @@ def signed(batch: Batch, body: bytes) -> SignedBatch:
     """*batch* and *body* as its author sends them."""
     return codec.sign_batch(batch, body, codec.network_digest(NETWORK.id), IDENTITY.sign)
 
+
+class Text(str):
+    """A str that msgpack would unpack as a plain one."""
+
+
+class Number(IntEnum):
+    """An int that msgpack would unpack as a plain one."""
+
+    ONE = 1
+
+
+Point = namedtuple("Point", "x y")
+
+#: Values that no packet may be; msgspec packs most of them without a word.
+FOREIGN: list[Any] = [
+    {1, 2},
+    frozenset(),
+    datetime(2030, 1, 1, tzinfo=UTC),
+    timedelta(1),
+    uuid.UUID(int=5),
+    Decimal("1.5"),
+    Decimal("NaN"),
+    Fraction(1, 2),
+    bytearray(b"x"),
+    memoryview(b"x"),
+    Text("x"),
+    Number.ONE,
+    Point(1, 2),
+    OrderedDict(a=1),
+    msgspec.msgpack.Ext(5, b"x"),
+    msgspec.Raw(b"\x01"),
+    range(3),
+    1j,
+    object(),
+    int,
+    len,
+    ValueError("x"),
+    ...,
+    NotImplemented,
+    (n for n in ()),
+]
 
 #: One frame of each kind, without its length.
 FRAMES: dict[Kind, bytes] = {

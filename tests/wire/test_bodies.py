@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
-from collections import OrderedDict, namedtuple
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from decimal import Decimal
-from enum import IntEnum
-from fractions import Fraction
 from itertools import count, islice
 from typing import Any
 
@@ -16,47 +10,11 @@ import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.support.length import at_length
+from tests.wire.samples import FOREIGN
 from twisted_mesh.errors import MessageTooLarge, PoisonedBody
 from twisted_mesh.wire.bodies import join_entries, pack_entry, unpack_entries
 from twisted_mesh.wire.framing import MAX_MESSAGE_BYTES
 from twisted_mesh.wire.unpack_guard import MAX_DEPTH, MAX_NUMBER_KEYS
-
-
-class Text(str):
-    """A str that msgpack would unpack as a plain one."""
-
-
-class Number(IntEnum):
-    """An int that msgpack would unpack as a plain one."""
-
-    ONE = 1
-
-
-Point = namedtuple("Point", "x y")
-
-# msgspec packs most of these without a word.
-FOREIGN: list[Any] = [
-    {1, 2},
-    frozenset(),
-    datetime(2030, 1, 1, tzinfo=UTC),
-    uuid.UUID(int=5),
-    Decimal("1.5"),
-    Fraction(1, 2),
-    bytearray(b"x"),
-    memoryview(b"x"),
-    Text("x"),
-    Number.ONE,
-    Point(1, 2),
-    OrderedDict(a=1),
-    msgspec.msgpack.Ext(5, b"x"),
-    msgspec.Raw(b"\x01"),
-    range(3),
-    1j,
-    object(),
-    int,
-    len,
-    ValueError("x"),
-]
 
 
 def round_trip(*packets: object) -> list[Any]:

@@ -132,36 +132,27 @@ class TestOrder(HistoryTestCase):
 class TestDuplicates(HistoryTestCase):
     """Numbers alone tell whether a batch has come already."""
 
-    def duplicate(self, first: int, count: int = 1) -> bool:
-        """Whether the batch is a duplicate."""
-        return self.history.is_duplicate(batch("anna", first, count).batch)
+    def assert_duplicates(self, *batches: tuple[int, int], are: bool = True) -> None:
+        """Assert whether *batches*, each a first message and a count, are duplicates."""
+        for first, count in batches:
+            self.assertIs(self.history.is_duplicate(batch("anna", first, count).batch), are, first)
 
     def test_at_or_under_the_head(self) -> None:
         self.take(1, 5)
-        self.assertTrue(self.duplicate(1, 5))
-        self.assertTrue(self.duplicate(3))
-        self.assertTrue(self.duplicate(5))
-        self.assertFalse(self.duplicate(5, 2))
-        self.assertFalse(self.duplicate(6))
+        self.assert_duplicates((1, 5), (3, 1), (5, 1))
+        self.assert_duplicates((5, 2), (6, 1), are=False)
 
     def test_what_was_given_up_again_is_still_one(self) -> None:
         self.take(1, 5)
         self.take(6)
         self.age(1000)
-        self.assertTrue(self.duplicate(1, 5))
-        self.assertTrue(self.duplicate(6))
+        self.assert_duplicates((1, 5), (6, 1))
 
     def test_waiting_behind_a_hole(self) -> None:
         self.take(10, 3)
         self.take(20, 3)
-        self.assertTrue(self.duplicate(10, 3))
-        self.assertTrue(self.duplicate(10, 2))
-        self.assertTrue(self.duplicate(11, 2))
-        self.assertTrue(self.duplicate(21))
-        self.assertFalse(self.duplicate(9))
-        self.assertFalse(self.duplicate(10, 4))
-        self.assertFalse(self.duplicate(13))
-        self.assertFalse(self.duplicate(23))
+        self.assert_duplicates((10, 3), (10, 2), (11, 2), (21, 1))
+        self.assert_duplicates((9, 1), (10, 4), (13, 1), (23, 1), are=False)
 
     def test_a_longer_one_takes_the_place_of_what_waits(self) -> None:
         self.take(10, 2)
@@ -180,7 +171,7 @@ class TestDuplicates(HistoryTestCase):
         self.assertEqual(
             self.history.waiting_bytes, cost(batch("anna", 10, 10)) + cost(batch("anna", 19, 5))
         )
-        self.assertTrue(self.duplicate(13, 6))
+        self.assert_duplicates((13, 6))
         self.assertEqual(self.served(15, 16), [(10, 19)])
 
     def test_another_of_the_same_number_can_be_compared(self) -> None:
