@@ -261,15 +261,16 @@ def wide_constructors(module: str, source: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.ClassDef) or node.name in PUBLIC_DOORS:
             continue
+        given: list[ast.arg | ast.AnnAssign] = []
+        if "dataclass(eq=False" in " ".join(map(ast.unparse, node.decorator_list)):
+            given += [one for one in node.body if isinstance(one, ast.AnnAssign) and one.value is None]
         for method in node.body:
             if isinstance(method, ast.FunctionDef) and method.name == "__init__":
                 args = method.args
-                given = [*args.posonlyargs, *args.args[1:], *args.kwonlyargs]
-                callables = [
-                    one for one in given if one.annotation and "Callable" in ast.unparse(one.annotation)
-                ]
-                if len(given) > PARAMETERS or len(callables) > CALLABLES:
-                    yield f"{module.removeprefix(f'{PACKAGE}.')}.{node.name}"
+                given += [*args.posonlyargs, *args.args[1:], *args.kwonlyargs]
+        callables = [one for one in given if one.annotation and "Callable" in ast.unparse(one.annotation)]
+        if len(given) > PARAMETERS or len(callables) > CALLABLES:
+            yield f"{module.removeprefix(f'{PACKAGE}.')}.{node.name}"
 
 
 def wrong_shapes(module: str, source: str) -> Iterator[str]:
@@ -544,6 +545,9 @@ class TestChecker(SynchronousTestCase):
         self.assertEqual(wide(*numbers, "more"), ["links.tls.C"])
         self.assertEqual(wide(*calls, "more: Callable[[], None]"), ["links.tls.C"])
         self.assertEqual(wide(*numbers, "more", name="MeshService"), [])
+        fields = "".join(f"    p{number}: int\n" for number in range(PARAMETERS + 1))
+        source = f"@dataclass(eq=False)\nclass C:\n{fields}    has_default: int = 0\n"
+        self.assertEqual(list(wide_constructors("links.tls", source)), ["links.tls.C"])
 
     def test_a_word_that_was_replaced(self) -> None:
         def old(module: str, source: str) -> list[str]:

@@ -20,7 +20,7 @@ from twisted_mesh.wire.membership import Contact, Purpose
 
 @dataclass(eq=False)
 class Effects:
-    """The effects of the event that a node handles, and its timers."""
+    """Collects the effects of the event that a node handles, and knows the timers that run."""
 
     _run: StreamId
     has_published: bool = False  # whether a message of the own run was given to a link
@@ -29,7 +29,7 @@ class Effects:
     _timers: dict[Timer, float] = field(default_factory=dict)
 
     def begin(self) -> list[Effect]:
-        """Begin with another event; the list that will hold its effects."""
+        """Begin with another event; return the list that will hold its effects."""
         self._effects = []
         return self._effects
 

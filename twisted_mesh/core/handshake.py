@@ -233,8 +233,10 @@ class Handshake:
             raise SubnetMismatch("another subnet")  # the peer gets this text: it must not name this subnet
         if not greeting.native:  # an older protocol on the same port would be chosen here: there is none
             raise RemoteError("the peer is a py2p node", Reason.GREETING)
-        if greeting.id != me.id:  # if it is the same, INTRO tells whether this node dialled itself
-            self._require(greeting.id)
+        # A greeting with this node's own id is for INTRO to explain, whatever id is expected.
+        if greeting.id != me.id and self.expected not in (None, greeting.id):
+            found, expected = (id.decode(errors="replace") for id in (greeting.id, self.expected or b""))
+            raise IdentityMismatch(f"the node there is {found}, not {expected}")
         self.stage = Stage.INTRO
         hello = b"" if self._sent else self._greet()
         return hello + self._introduce()
@@ -246,13 +248,6 @@ class Handshake:
             # A dialler that refuses this node's greeting sends a BYE instead of a greeting.
             refusal = _refusal_in(payload) if self.side is Side.ACCEPTOR else None
             raise refusal or error from None
-
-    def _require(self, peer_id: bytes) -> None:
-        if self.expected is not None and peer_id != self.expected:
-            raise IdentityMismatch(
-                f"the node there is {peer_id.decode(errors='replace')}, "
-                f"not {self.expected.decode(errors='replace')}"
-            )
 
     def _on_intro(self, payload: bytes, exporter: Callable[[], bytes]) -> bytes:
         intro = codec.decode(payload)

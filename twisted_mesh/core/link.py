@@ -102,7 +102,7 @@ class PushState:
         _cut(self.lazy_by_us, self._limit)
 
     def pruned(self, origins: list[bytes]) -> None:
-        """Note that the peer wants no more pushes of *origins*; a forgotten origin is pushed again."""
+        """Note that the peer wants *origins* pushed no more; a forgotten origin is pushed again."""
         self.lazy_by_peer.update(dict.fromkeys(origins))
         _cut(self.lazy_by_peer, self._limit)
 

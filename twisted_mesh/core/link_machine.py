@@ -165,7 +165,7 @@ class LinkMachine:
         self.deadline += seconds
 
     def established(self) -> None:
-        """End the deadline, since the peer's frontier has come: the core ends the link from now on."""
+        """End the deadline, since the peer's frontier has come; from now on the core ends dead links."""
         self.deadline = inf
 
     def close(self, error: RemoteError, read: int, now: float) -> bytes:

@@ -185,7 +185,7 @@ class Links:
         return kept
 
     def _outranks(self, old: Link, new: Link) -> bool:
-        """Whether *old* is kept; else *new* is, unless the end that decides closes it."""
+        """Whether *old* is kept; otherwise *new* is, unless the end that decides closes it."""
         if new.peer.epoch != old.peer.epoch:
             return old.peer.epoch > new.peer.epoch
         # Of two nodes that dial each other at once, the dial of the greater id is kept, unless it was

@@ -256,7 +256,7 @@ class Node:
             case SignedRecord(record=Presence() | Suspect()):
                 self._on_record(link, frame, now)
             case SignedRecord():
-                self.replies.on_direct(link, frame, now)
+                self.replies.directs.received(link, frame, now)
             case Receipts():
                 self.replies.on_receipts(link, frame, now)
             case RosterFrame():
@@ -354,7 +354,7 @@ class Node:
         if news.is_guest_now:
             self.replies.forgotten(news.author)
         if news.is_back:
-            self.replies.returned(news.author.presence.origin, now)
+            self.replies.issuer.returned(news.author.presence.origin, now)
 
     def _start(self, now: float) -> None:
         """Begin all streams of the roster, since the first neighbour has sent its frontier and roster."""
@@ -434,6 +434,6 @@ class Node:
             self.replies.forgotten(author)
         for author in self.roster.silent(now):
             self._broadcast.overdue((author.presence.origin, author.presence.epoch), now)
-        sought = self.neighbourhood.help(self._broadcast.missing(now), now)
+        sought = self.neighbourhood.exchange.help(self._broadcast.missing(now), now)
         self._broadcast.repair.pull_from_all(sought, now)
         self.neighbourhood.meet_other(now)

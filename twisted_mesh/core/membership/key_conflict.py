@@ -64,7 +64,7 @@ class KeyConflict:
         return max(self._until, self._earliest)
 
     def follow(self, earlier: KeyConflict) -> None:
-        """Take over from the run that this node's run follows when the next one may begin."""
+        """Take over from the *earlier* run when the next run may begin."""
         self._earliest = max(earlier._earliest, earlier._ran_out + NEW_RUN_PAUSE)
 
     def recorded(
@@ -84,13 +84,13 @@ class KeyConflict:
             self._prove()
 
     def published(self, epoch: int, now: float) -> None:
-        """Take in that a verified batch of the own key came, of a run above the own one."""
+        """Take in that a verified batch of this node's key came, of a newer run."""
         if epoch > self.epoch:
             self._begin(epoch, now)
             self._until = now + self._config.presence_missed * self._config.presence_interval
 
     def met(self, epoch: int, now: float) -> None:
-        """Take in that the other node shook hands with this one, in a run above the own one."""
+        """Take in that the other node, in a newer run, shook hands with this one."""
         until = now + self._config.presence_missed * self._config.presence_interval
         self._until = max(self._until, until) if self else until
         self._begin(epoch, now)
@@ -116,7 +116,7 @@ class KeyConflict:
         return self.epoch
 
     def age(self, now: float) -> float:
-        """Seconds since the newest record was heard of."""
+        """The seconds since the newest record came."""
         return max(0.0, now - self._heard)
 
     def _prove(self) -> None:

@@ -14,7 +14,7 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.broadcast.repair import Repair
 from twisted_mesh.core.effects import Effects
-from twisted_mesh.core.events import StreamId, Timer
+from twisted_mesh.core.events import Timer
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
@@ -181,10 +181,6 @@ class Neighbourhood:
     def on_exchange(self, now: float) -> None:
         """Begin and end exchanges that are due."""
         self._effects.set_timer(Timer.EXCHANGE, self.exchange.tick(now))
-
-    def help(self, runs: list[StreamId], now: float) -> list[StreamId]:
-        """Look beyond the neighbours for messages of *runs*; return the runs for which that begins now."""
-        return self.exchange.help(runs, now)
 
     def meet_other(self, now: float) -> None:
         """Dial the other node that uses this node's key, so that each has proof of the other."""

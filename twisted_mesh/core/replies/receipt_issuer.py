@@ -64,8 +64,7 @@ class ReceiptIssuer:
 
         If there is a store, a message counts as taken once the store has kept that it was taken.
         """
-        stream = self._history.get(run)
-        if stream is None or self._local_node.profile.role is Role.GUEST or not self._is_newest(run):
+        if (stream := self._signable(run)) is None:
             return
         owed = self._owed(stream, stream.base)
         owed.asks_up_to = max(owed.asks_up_to, sequence)
@@ -106,8 +105,7 @@ class ReceiptIssuer:
     def gap(self, gap: GapFound, now: float) -> None:
         """Sign for what follows a gap: the messages in it, which may ask for receipts, will not come."""
         run = (gap.origin, gap.epoch)
-        stream = self._history.get(run)
-        if stream is None or self._local_node.profile.role is Role.GUEST or not self._is_newest(run):
+        if (stream := self._signable(run)) is None:
             return
         known = self.owed.get(run)
         owed = self._owed(stream, gap.last)
@@ -118,7 +116,7 @@ class ReceiptIssuer:
         self._look(run, owed, now)
 
     def skipped(self, run: StreamId, sequence: int, now: float) -> None:
-        """Take in that the application has lost messages of *run*, up to *sequence*."""
+        """Take in that the application will never take some messages of *run* up to *sequence*."""
         if (owed := self.owed.get(run)) is None:
             self.gap(GapFound(*run, sequence, sequence), now)
         elif sequence >= owed.low:
@@ -127,7 +125,7 @@ class ReceiptIssuer:
             self._look(run, owed, now)
 
     def link_gone(self, link: int, now: float) -> None:
-        """Repeat the receipts that went over a link which is gone: they may be lost."""
+        """Repeat the receipts that were sent over a link that is gone, since they may be lost."""
         for run, owed in self.owed.items():
             if owed.route == link:
                 self._sign_anew(run, owed, now)
@@ -144,9 +142,15 @@ class ReceiptIssuer:
             if run[0] == author and owed.tries:
                 self._sign_anew(run, owed, now)
 
-    def _is_newest(self, run: StreamId) -> bool:
-        """Whether *run* is its author's newest: only that gets receipts, which bounds the work."""
-        return run[1] >= max(self._newest.get(run[0], 0), self._roster.rank(run[0])[0])
+    def _signable(self, run: StreamId) -> Stream | None:
+        """The stream of *run*, if this node gives receipts for it.
+
+        Guests give none.  Only the newest run of an author gets receipts, which bounds the work.
+        """
+        if self._local_node.profile.role is Role.GUEST:
+            return None
+        newest = max(self._newest.get(run[0], 0), self._roster.rank(run[0])[0])
+        return self._history.get(run) if run[1] >= newest else None
 
     def _owed(self, stream: Stream, taken: int) -> OwedReceipt:
         run = stream.run
@@ -194,12 +198,12 @@ class ReceiptIssuer:
                     owed.again = None  # repeated when the author asks again
 
     def schedule(self) -> None:
-        """Find out when the next receipt is to be repeated, after receipts have gone out."""
+        """Set :attr:`wake`, after receipts were sent."""
         times = [owed.again for owed in self.owed.values() if owed.again is not None]
         self.wake = min(times, default=inf)
 
     def _is_waited_for(self, run: StreamId) -> bool:
-        """Whether the author waits for receipts of *run*, by its newest record."""
+        """Whether the author's newest record says that it waits for receipts of *run*."""
         author = self._roster.get(run[0])
         if author is None or author.presence.epoch != run[1]:
             return False
@@ -212,9 +216,10 @@ class ReceiptIssuer:
         self.waiting.pop(run, None)
 
     def own(self, run: StreamId, ways: Sequence[Link], now: float) -> Iterator[OnWay]:
-        """The receipts that this node must give for *run*, each with the link of *ways* it goes over.
+        """The receipts that this node must give for *run*, each with its link, one of *ways*.
 
-        That is the best link now; a receipt that is repeated goes over some of the others, too.
+        A receipt goes over the first of *ways*, which is the best; a repeat goes over some of the others,
+        too.
         """
         if (owed := self.owed.get(run)) is None:
             return

@@ -55,7 +55,7 @@ class Carried:
 class ReceiptRelay:
     """The receipts that leave a node.
 
-    :ivar counts: how many were ignored, or dropped for want of room, so far, by name.
+    :ivar counts: how many receipts were ignored, or dropped for lack of room, so far, by name.
     """
 
     _local_node: LocalNode
@@ -91,11 +91,11 @@ class ReceiptRelay:
         self.wake = min(self.wake, carried.own_due)
 
     def _interval(self) -> float:
-        """Seconds between two receipts of this node for one author, which verifies those of all members."""
+        """The seconds between two receipts of this node for one author, who verifies all members'."""
         return max(self._config.receipt_delay, self._roster.there * self._config.receipt_share)
 
     def received(self, link: Link, frame: Receipts, now: float) -> Iterator[Receipt]:
-        """Carry the receipts in *frame* for other authors, and yield those for own messages.
+        """Carry the receipts in *frame* for other authors, and yield those for messages of this node.
 
         :raises RemoteError: a signature is false, or an entry is no receipt.
         """
@@ -125,7 +125,7 @@ class ReceiptRelay:
         return 0 < known >= receipt.high
 
     def _published(self, receipt: Receipt) -> int:
-        """The last message of that run as far as this node knows, even if it is no longer held."""
+        """The last message of the run that this node knows of, even if it is no longer held."""
         run = (receipt.origin, receipt.epoch)
         stream, author = self._history.get(run), self._roster.get(receipt.origin)
         known = self._history.head(run) if stream is None else stream.high
@@ -154,7 +154,7 @@ class ReceiptRelay:
             self.wake = min(self.wake, carried.due)
 
     def due(self, now: float) -> list[bytes]:
-        """The authors to whom receipts go now: :meth:`flush` each, then :meth:`schedule`."""
+        """The authors with receipts to send now: call :meth:`flush` for each, then :meth:`schedule`."""
         return [author for author, one in self._carried.items() if min(one.due, one.own_due) <= now]
 
     def owed(self, author: bytes, now: float) -> list[StreamId]:
@@ -163,7 +163,7 @@ class ReceiptRelay:
         return list(carried.own) if carried.own_due <= now else []
 
     def flush(self, author: bytes, ways: list[Link], own: Iterable[OnWay], now: float) -> None:
-        """Send the receipts of other members, and the own ones if they may go.
+        """Send the receipts of other members, and this node's own if they may go.
 
         :param ways: all links that could lead to *author*.
         :param own: the receipts for the runs of :meth:`owed`, each with the number of its link.
@@ -196,7 +196,7 @@ class ReceiptRelay:
                 self._effects.send((links[number],), Receipts(some[at : at + _IN_A_FRAME]))
 
     def schedule(self) -> None:
-        """Find out when the next receipts are due, after those due have gone out."""
+        """Set :attr:`wake`, after receipts were sent."""
         times = [min(carried.due, carried.own_due) for carried in self._carried.values()]
         self.wake = min(times, default=inf)
 

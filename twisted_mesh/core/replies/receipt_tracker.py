@@ -1,9 +1,9 @@
-"""The author's side of receipts: which members have which of the own messages.
+"""The author's side of receipts: which members have which messages of this node.
 
 Contract: a message counts as delivered to a member only if a range that this member signed holds it.  The
-members on the roster when it was sent, or when this node joined, are *expected* to have it.  Those of them
-that say that they begin above it, or have left the roster for good, have *missed* it.  A range is work only
-for the messages that it adds to those known before.
+members on the roster when the message was sent, or when this node joined, are *expected* to have it.  Those
+of them that say that they begin above it, or that the roster has forgotten, have *missed* it.  A range
+costs work only for the messages that were not known before.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from typing import Final
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import Holders
 
-RANGES_MOST: Final = 8  # ranges of one member that are remembered, the newest: gaps divide them (guess)
+RANGES_MOST: Final = 8  # remembered ranges of one member, the newest: gaps divide them (guess)
 
 
 @dataclass(eq=False, slots=True)
 class MemberRanges:
     """The own messages that one member has."""
 
-    ranges: list[tuple[int, int]] = field(default_factory=list)  # low, high: sorted, apart
+    ranges: list[tuple[int, int]] = field(default_factory=list)  # low, high: sorted, and not adjacent
     gone: int = 0  # the member lacks the own messages up to this one, except those in a range
 
     def add(self, low: int, high: int) -> list[tuple[int, int]]:
-        """Add *low* to *high*; the ranges of messages that are news.
+        """Add the range *low* to *high*; return the ranges of the messages that are new.
 
-        A range below ``RANGES_MOST`` others is not added: it would be forgotten at once, and be news again.
+        A range below ``RANGES_MOST`` others is not added: it would be forgotten at once, and be new again.
         """
         if len(self.ranges) >= RANGES_MOST and high + 1 < self.ranges[0][0]:
             return []
@@ -70,7 +70,7 @@ class OpenReceipt:
 
 @dataclass(eq=False)
 class ReceiptTracker:
-    """Which members have which messages of the own run."""
+    """Which members have which messages of this node's run."""
 
     _config: MeshConfig
     _members: dict[bytes, MemberRanges] = field(default_factory=dict)
@@ -88,10 +88,10 @@ class ReceiptTracker:
     def expect(
         self, sequences: Iterable[int], members: frozenset[bytes] | None
     ) -> Sequence[tuple[int, Holders]]:
-        """Open the receipts of own messages, the latest so far.
+        """Open the receipts of the newest own messages.
 
         :param members: the members that should have the messages; None until this node has joined.
-        :return: the oldest receipts, which are closed if there are too many, with their holders.
+        :return: the receipts that are closed since there are too many, the oldest, with their holders.
         """
         for sequence in sequences:
             self._open[sequence] = OpenReceipt(members)
@@ -148,7 +148,7 @@ class ReceiptTracker:
     def of(self, sequence: int) -> Holders:
         """Which members have the own message *sequence*, whose receipt is open."""
         open = self._open[sequence]
-        # A member's oldest range can be forgotten; a member that counted by it still counts.
+        # A member's oldest range can be forgotten, and the member counts as before.
         has = set(open.expected or ()) - open.pending - open.missed
         has.update(member for member, ranges in self._members.items() if ranges.has(sequence))
         return Holders(frozenset(has), frozenset(open.pending), frozenset(open.missed))

@@ -1,7 +1,7 @@
-"""The reverse path: receipts and direct messages go back to one node over the way its own frames came.
+"""The reverse path: receipts and direct messages go to one node over the links that brought its frames.
 
-Contract: both are put together here.  Neither is held or spread: the node that sends a receipt or a message
-repeats it until it is known to have arrived, so that relays need not.
+Contract: this composes the parts of the reverse path.  Relays do not hold receipts and messages: the node
+that sends one repeats it until it is known to have arrived.
 """
 
 from __future__ import annotations
@@ -29,12 +29,11 @@ from twisted_mesh.core.replies.routes import Routes
 from twisted_mesh.wire.bodies import ASKS, kind_of
 from twisted_mesh.wire.membership import Presence, PresenceFlags, Role
 from twisted_mesh.wire.replies import Receipts
-from twisted_mesh.wire.signed import SignedRecord
 
 
 @dataclass(eq=False)
 class Replies:
-    """The reverse path at one node.
+    """The receipts and direct messages of one node.
 
     :ivar issuer: gives receipts; :ivar relay: sends them on their way to their authors.
     :ivar directs: the direct messages.
@@ -58,7 +57,7 @@ class Replies:
         self.directs = Directs(me, config, roster, routes, effects)
 
     def handle(self, event: events.Asking, now: float) -> None:
-        """Take in what the application took, sent or asks for."""
+        """Take in that the application took or sent messages, or asks for receipts."""
         match event:
             case events.Taken():
                 self._history.taken(event.run, event.sequence)
@@ -82,7 +81,7 @@ class Replies:
                 assert_never(event)
 
     def delivered(self, item: Handed, now: float) -> None:
-        """Take in messages that went to the application, some of which may ask for receipts, or a gap."""
+        """Take in messages or a gap that went to the application; messages may ask for receipts."""
         run = (item.origin, item.epoch)
         match item:
             case events.Deliver():
@@ -107,10 +106,6 @@ class Replies:
         finally:
             self._changed(changed)  # even if a later receipt is false
 
-    def on_direct(self, link: Link, signed: SignedRecord, now: float) -> None:
-        """Take in a DIRECT or a DIRECT_ACK that came over *link*."""
-        self.directs.received(link, signed, now)
-
     def up(self, link: Link, now: float) -> None:
         """Take in that a link is in the routing table."""
         self.issuer.link_up(now)
@@ -128,10 +123,6 @@ class Replies:
         self._joined = True
         self._changed(self._tracker.joined(self._members()))
 
-    def returned(self, origin: bytes, now: float) -> None:
-        """Take in that a member that was gone is back."""
-        self.issuer.returned(origin, now)
-
     def forgotten(self, author: Author) -> None:
         """Take in that the roster has forgotten a member."""
         self._changed(self._tracker.lose(author.presence.origin, self._outbox.head))
@@ -142,9 +133,9 @@ class Replies:
         return bool(len(self._tracker))
 
     def evident(self, presence: Presence, now: float) -> None:
-        """Take in an author's newest record: give it the receipts it waits for.
+        """Take in an author's newest record, and give the receipts for which the author waits.
 
-        An author that leaves with a key of one process has little time left to acknowledge messages.
+        An author that leaves with a key of one run has little time left to acknowledge messages.
         """
         run = (presence.origin, presence.epoch)
         if presence.flags & PresenceFlags.EPHEMERAL and presence.flags & PresenceFlags.LEAVING:
@@ -158,7 +149,7 @@ class Replies:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How much was ignored, or dropped for want of room, so far, by name."""
+        """How much was ignored, or dropped for lack of room, so far, by name."""
         return {**self.relay.counts, **self.directs.counts}
 
     @property
@@ -190,9 +181,9 @@ class Replies:
         }
 
     def _members(self) -> frozenset[bytes]:
-        """The members on the roster and the neighbours: two new nodes link before either has a record.
+        """The members on the roster, and the neighbours, since new nodes link before they have a record.
 
-        Members that have left with a key of one process are not among them.
+        Members that have left with a key of one run are not among them.
         """
         neighbours = [link.peer for link in self._routes.links.fed if link.frontier_received]
         members = {author.presence.origin for author in self._roster if author.is_member}

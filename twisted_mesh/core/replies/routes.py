@@ -1,9 +1,9 @@
-"""Routes to one node: over the link to it, or back over the links that brought its own frames.
+"""Routes to one node: over the link to it, or back over the links that brought its frames.
 
-Contract: along ``Parents`` there is no circle, since each link of it brought a frame that is at least as
-new as the one at the node before.  If a parent is gone, another neighbour may know a route, or may have it
-from this very node: that is tried for ``DETOURS`` hops only, so that a circle ends.  A link with too many
-bytes in its write queue is not used: frames on the reverse path are repeated, not held.
+Contract: a route along the links of ``Parents`` has no circle, since each link brought a frame that is at
+least as new as the one at the node before.  If a parent is gone, another neighbour may know a route, or may
+know it only from this node.  Such a neighbour is tried for ``DETOURS`` hops only, so that a circle ends.  A
+link with too many bytes in its write queue is not used: frames on the reverse path are repeated, not held.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from twisted_mesh.core.broadcast.trees import Parents
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
 
-MOST_HOPS: Final = 32  # of any frame on the reverse path (docs/protocol.rst)
+MOST_HOPS: Final = 32  # the most hops of a frame on the reverse path (docs/protocol.rst)
 DETOURS: Final = 8  # hops after which only a parent is used: a mesh of 1,000 is 5 deep (guess)
 
 
@@ -55,7 +55,7 @@ class Routes:
             best = next(self._sure(origin), None)
             return None if best is None or best.number == source else best
         others = [way for way in self._known(origin) if way.number != source]
-        at = tries + hops if tries else 0  # a frame that comes round a circle takes another link
+        at = tries + hops if tries else 0  # a frame that comes round a circle takes another link each time
         return others[at % len(others)] if others else None
 
     def _sure(self, origin: bytes) -> Iterator[Link]:
