@@ -345,8 +345,8 @@ class MeshSocket(Listeners):
     def register_handler(self, handler: Callable[[Message, Link], object]) -> None:
         """Let ``handler(message, link)`` see each message before later handlers and the listeners do.
 
-        If its result is true, no other is called.  Handlers run in the reactor's thread: they may send and
-        reply, and must not block.
+        If its result is true, no later handler and no listener is called.  Handlers run in the reactor's
+        thread: they may send and reply, and must not block.
 
         :raises ValueError: *handler* does not take exactly two arguments.
         """

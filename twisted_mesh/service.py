@@ -219,7 +219,7 @@ class MeshService(Service, Listeners):
         return wait_for(self._stop())
 
     async def _give_all(self) -> None:
-        """Wait, ``handover_timeout`` at most, until each neighbour that stays was given own messages."""
+        """Wait, ``handover_timeout`` at most, until each neighbour that stays was given all messages."""
         if (run := self._run) is not None and not self._stopping:
             await run.give_all()
 
@@ -438,7 +438,7 @@ class MeshService(Service, Listeners):
     def register_handler(self, handler: Handler) -> None:
         """Let ``handler(message, link)`` see each message before later handlers and the listeners do.
 
-        If its result is true, no other is called.
+        If its result is true, no later handler and no listener is called.
 
         :raises ValueError: *handler* does not take exactly two arguments.
         """

@@ -1,4 +1,4 @@
-"""Messages that consumers get late, because a process ended before or the history could not be read.
+"""Messages that consumers get late: an earlier process stored them, or the history could not be read.
 
 Contract: messages that an earlier process stored and did not hand on are handed on, a bounded number each
 turn.  If the history file cannot be read, no message counts as lost: ``store_retry`` seconds later the file

@@ -30,7 +30,7 @@ _REMEDY: Final = (
 
 
 class Listeners(EventEmitter):
-    """pyee's emitter; it lets no failure of a listener out of ``emit()``, as pyee alone would."""
+    """pyee's emitter, changed so that ``emit()`` never raises the failure of a listener."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -40,7 +40,7 @@ class Receipt:
     def __init__(self, clock: IReactorTime, look: Callable[[Receipt], Holders | None], place: int) -> None:
         """
         :param look: gives the members that have the message now, or None if the core does not know them.
-        :param place: of the message in all that is sent in this run of the service.
+        :param place: how many messages were sent before this one in this run of the service.
         """
         self._clock = clock
         self._look = look

@@ -74,14 +74,7 @@ class Connector:
 
     async def _link_to(self, address: PeerAddress, in_time: bool) -> MeshProtocol:
         renewals = self._driver.renewals
-        link = partial(
-            self._in_turn,
-            address,
-            Purpose.JOIN,
-            self._neighbour,
-            told=False,
-            in_time=in_time,
-        )
+        link = partial(self._in_turn, address, Purpose.JOIN, self._neighbour, told=False, in_time=in_time)
         try:
             return await link()
         except RemoteError:
@@ -194,7 +187,7 @@ class Connector:
     async def _settled(
         self, link: MeshProtocol, wait: Wait, share: float, left: float | None
     ) -> MeshProtocol:
-        """The link with which *wait* fires for *link*.
+        """Wait until the Deferred of *wait* fires for *link*; return the link with which it fires.
 
         :param share: seconds for the peer to prove its identity.
         :param left: seconds for all of *wait*; None if the link's own time limits suffice.

@@ -359,7 +359,7 @@ class RunningNode:
             end.callback(self._backlog.stop)
 
     async def give_all(self) -> None:
-        """Wait, ``handover_timeout`` at most, until each neighbour that stays was given own messages."""
+        """Wait, ``handover_timeout`` at most, until each neighbour that stays was given all messages."""
         await is_in_time(self.driver.given_to_all(), self._config.handover_timeout, self._clock)
 
     async def _say_goodbye(self) -> None:
