@@ -77,6 +77,7 @@ class Identity:
         self._newest_epoch = 0
         # Absolute: a daemon may change its directory before it writes the epoch.
         self.path = None if path is None else path.absolute()
+        self._epoch_file = None if self.path is None else self.path.with_name(f"{self.path.name}.epoch")
         self.origin = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         self.id = id_of(self.origin)
         self.sign = key.sign
@@ -154,24 +155,17 @@ class Identity:
         self._newest_epoch = epoch
         return epoch
 
-    @property
-    def _epoch_file(self) -> Path | None:
-        return None if self.path is None else self.path.with_name(self.path.name + ".epoch")
-
     def _kept_epoch(self) -> int:
-        if self._epoch_file is None:
+        if (file := self._epoch_file) is None:
             return self._newest_epoch
         try:
-            kept = int(self._epoch_file.read_bytes())
+            return max(int(file.read_bytes()), self._newest_epoch)
         except FileNotFoundError:
             return self._newest_epoch
         except ValueError as error:
-            raise IdentityError(
-                f"epoch {self._epoch_file} is damaged: delete it if the clock is right"
-            ) from error
+            raise IdentityError(f"epoch {file} is damaged: delete it if the clock is right") from error
         except OSError as error:
-            raise IdentityError(f"epoch {self._epoch_file}: {error.strerror}") from error
-        return max(kept, self._newest_epoch)
+            raise IdentityError(f"epoch {file}: {error.strerror}") from error
 
 
 def replace_synced(file: Path, content: bytes) -> None:

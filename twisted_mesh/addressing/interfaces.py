@@ -55,7 +55,7 @@ def interface_addresses() -> list[str]:
 
 
 def _address(at: int) -> list[str]:
-    """The IP address in the sockaddr that lies in memory *at* this place, if there is one in it."""
+    """The IP address in the sockaddr at the memory address *at*; empty if it has none."""
     head = ctypes.string_at(at, 2)
     # On BSD the first byte is the length, and the second the family.
     family = int.from_bytes(head, sys.byteorder) if sys.platform == "linux" else head[1]

@@ -38,7 +38,7 @@ _log = Logger()
 
 
 def monotonic(reactor: Any) -> IReactorTime:
-    """A monotonic clock: *reactor* itself if it is monotonic or no real reactor, else a new one on it.
+    """A monotonic clock: *reactor* itself if it is monotonic or a Clock of a test, else a new one on it.
 
     :raises LocalError: *reactor* provides no IReactorTime.
     """

@@ -1,14 +1,7 @@
 """Log lines that peers and authors cause, at a bounded rate.
 
-Contract: in each ``log_interval``, :class:`PeerLog` writes at most ``log_burst`` lines about one remote
-host, and counts the lines that it holds back: the first line of a later interval tells how many.  It
-remembers at most ``log_hosts`` hosts, and forgets the oldest.
-
-:class:`AuthorLog` is for lines that an author causes, whichever peer brings its messages.  In each
-``log_interval`` it writes at most ``log_burst`` lines about one author, and ``log_authors`` about all
-authors together, since one member can write under many keys.
-
-:class:`DropLog` writes one line in each ``log_interval`` about all that limits made this node drop.
+Contract: no peer and no author can fill the log, nor a member that writes under many keys.  Lines that are
+held back are counted: the first line of a later ``log_interval`` tells how many.
 """
 
 from __future__ import annotations
@@ -34,7 +27,10 @@ class _Quota:
 
 
 class PeerLog:
-    """Writes lines about peers, so that no peer can fill the log."""
+    """Writes at most ``log_burst`` lines about one remote host in each ``log_interval``.
+
+    It remembers at most ``log_hosts`` hosts, and forgets the oldest.
+    """
 
     def __init__(self, log: Logger, seconds: Callable[[], float], config: MeshConfig) -> None:
         self._log = log
@@ -61,7 +57,11 @@ class PeerLog:
 
 
 class AuthorLog:
-    """Writes lines about authors, so that neither one of them nor all together can fill the log."""
+    """Writes lines that an author causes, whichever peer brings its messages.
+
+    In each ``log_interval`` it writes at most ``log_burst`` lines about one author, and ``log_authors``
+    about all authors together.
+    """
 
     def __init__(self, log: Logger, seconds: Callable[[], float], config: MeshConfig) -> None:
         self._log = log
@@ -88,7 +88,7 @@ class AuthorLog:
 
 
 class DropLog:
-    """Writes what this node dropped, by kind, until it is stopped."""
+    """Writes one line in each ``log_interval`` about all that limits made this node drop."""
 
     def __init__(self, clock: IReactorTime, interval: float, counts: Callable[[], Counter[str]]) -> None:
         """:param counts: returns how much was dropped so far, by kind (``MeshService.dropped``)."""

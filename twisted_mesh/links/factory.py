@@ -7,6 +7,7 @@ connections.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass
 
 from twisted.internet.interfaces import IAddress
 from twisted.internet.protocol import Factory
@@ -15,6 +16,7 @@ from twisted_mesh.links.protocol import LinkHost, MeshProtocol
 from twisted_mesh.wire.membership import Purpose
 
 
+@dataclass(eq=False, repr=False)
 class MeshFactory(Factory):
     """Makes the links of one service.
 
@@ -26,21 +28,14 @@ class MeshFactory(Factory):
 
     noisy = False
 
-    def __init__(
-        self,
-        host: Callable[[], LinkHost | None],
-        *,
-        outgoing: bool = False,
-        expected: bytes | None = None,
-        purpose: Purpose = Purpose.JOIN,
-    ) -> None:
-        self._host = host
-        self._outgoing = outgoing
-        self._expected = expected
-        self._purpose = purpose
+    host: Callable[[], LinkHost | None]
+    _: KW_ONLY
+    outgoing: bool = False
+    expected: bytes | None = None
+    purpose: Purpose = Purpose.JOIN
 
     def buildProtocol(self, addr: IAddress | None) -> MeshProtocol | None:
-        """A new link, or None to refuse the connection."""
-        if (host := self._host()) is None:
+        """Make the link of a new connection; None refuses the connection."""
+        if (host := self.host()) is None:
             return None
-        return host.link(addr, self._outgoing, self._expected, self._purpose)
+        return host.link(addr, self.outgoing, self.expected, self.purpose)

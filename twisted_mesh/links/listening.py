@@ -28,7 +28,7 @@ from twisted_mesh.errors import LocalError, NotRunning
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds
 from twisted_mesh.eventloop.forks import close_socket
 
-#: Of an endpoint's description: its parts; and the name of a part that has one.  A backslash quotes.
+#: The parts of an endpoint's description, and the name of a part that has one.  A backslash quotes.
 _PARTS: Final = re.compile(r"(?:\\.|[^\\:])+", re.DOTALL)
 _NAMED: Final = re.compile(r"((?:\\.|[^\\=])*)=", re.DOTALL)
 _log = Logger()
@@ -56,7 +56,7 @@ def parse_listen(reactor: IReactorCore | None, listen: object) -> list[IStreamSe
 
 
 def _for_its_owner(description: str) -> str:
-    """An endpoint's *description*; if it is a UNIX socket's and names no mode, with mode 0600.
+    """Return an endpoint's *description*; if it is of a UNIX socket and names no mode, add mode 0600.
 
     Twisted's mode would be 0666: every user of this host could connect.
     """

@@ -50,7 +50,7 @@ class _Row(NamedTuple):
 
 
 class _Rows(NamedTuple):
-    """Some rows in order.  More may follow from the number *start* on; if it is None, there are none."""
+    """Some rows in order.  More may follow from the number *start* on; if it is None, no more follow."""
 
     rows: Sequence[_Row]
     start: int | None
@@ -214,7 +214,7 @@ def _check_order(number: object, start: int | None) -> None:
 
 
 def _decoded(run: StreamId, first: object, last: object, checksum: object, payload: object) -> SignedBatch:
-    """The batch in a row.
+    """Decode the batch in a row.
 
     :raises RemoteError: it is not the batch that was stored.
     """

@@ -56,9 +56,9 @@ SCHEMA: Final = (
 
 
 class Version(NamedTuple):
-    """An earlier version.
+    """The tables of an earlier version.
 
-    :ivar schema: the statements that made its tables.
+    :ivar schema: the statements that made them.
     :ivar steps: statements that turn them into the tables of the next version; ``:origin`` stands for the
         origin of the node that opens the file.
     """

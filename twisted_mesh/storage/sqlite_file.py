@@ -145,7 +145,7 @@ def open_history(named: str | os.PathLike[str], owner: StoreOwner) -> Opened:
 
 
 def explain(path: str, error: Exception) -> StoreError:
-    """The error for the user: what *error*, one of :data:`TROUBLE`, means for the history at *path*."""
+    """Make the error that tells the user what *error*, one of :data:`TROUBLE`, means."""
     match getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF:
         case sqlite3.SQLITE_NOTADB:
             return _foreign(path)

@@ -90,7 +90,7 @@ class HistoryWriter:
         self._node = node
         if self._stopped:  # the application may still take messages that it holds
             return
-        if self._due is None and self._writing is None and self._has_work(node):
+        if self._due is None and self._writing is None and self._has_work():
             self._due = self._clock.callLater(self._config.flush_interval, self._flush)
 
     def writable(self) -> Deferred[None]:
@@ -111,8 +111,7 @@ class HistoryWriter:
             if self._writing is not None:
                 await self._writing
             self._cancel_due()
-            node = self._node
-            if node is not None and self._has_work(node):
+            if self._has_work():
                 self._flush()
                 if self._writing is not None:
                     await self._writing
@@ -127,9 +126,10 @@ class HistoryWriter:
             self._due.cancel()
             self._due = None
 
-    def _has_work(self, node: Node) -> bool:
-        changed = len(self._changes) > 0 or node.settled != self._changes.settled
-        return changed or self._has_old_batches()
+    def _has_work(self) -> bool:
+        if (node := self._node) is None:
+            return False
+        return bool(self._changes) or node.settled != self._changes.settled or self._has_old_batches()
 
     def _has_old_batches(self) -> bool:
         """Whether a flush is due only to give up old batches, as on a node without traffic."""

@@ -35,7 +35,7 @@ _decode = msgspec.msgpack.Decoder(list[Entry]).decode
 
 
 def pack_entry(type_: int, packets: Sequence[object], *, asks: bool = False) -> bytes:
-    """One message of an application, packed.
+    """Pack one message of an application.
 
     :param asks: whether its author asks for receipts.
     :raises TypeError: a packet, or a value in it, is of a type that cannot be sent.

@@ -12,24 +12,30 @@ from typing import Annotated, ClassVar, Final
 
 import msgspec
 
-from twisted_mesh.wire.fields import MAX_NUMBER, Digest32, FrameBase, Head, Kind, Number, Origin, Sequence
+from twisted_mesh.wire.fields import (  # fmt: skip
+    MAX_NUMBER,
+    FrameBase,
+    Hash,
+    Head,
+    Kind,
+    Number,
+    Origin,
+    Sequence,
+    Span,
+)
 from twisted_mesh.wire.signed import MAX_HOPS
 
 MAX_BATCH_COUNT: Final = 16_384  # messages in a batch: bounds the objects that 1 MiB unpacks to (guess)
 
 
-class SnapshotEntry(msgspec.Struct, array_like=True, frozen=True):
+class SnapshotEntry(Span, array_like=True, frozen=True):
     """One stream, of which the sender holds ``low..high``; a node that joins begins behind ``base``."""
 
-    origin: Origin
-    epoch: Number
-    low: Sequence
-    high: Head
     base: Head
 
     def __post_init__(self) -> None:
         if self.low > self.high + 1 or self.base > self.high:
-            raise ValueError("a stream's low or base is beyond its high")
+            raise ValueError("low or base is beyond high")
 
 
 class Snapshot(FrameBase, array_like=True, frozen=True):
@@ -41,22 +47,14 @@ class Snapshot(FrameBase, array_like=True, frozen=True):
     streams: list[SnapshotEntry]
 
 
-class HaveEntry(msgspec.Struct, array_like=True, frozen=True):
+class HaveEntry(Span, array_like=True, frozen=True):
     """One stream, of which the sender holds ``low..high`` without a hole; ``high`` is the head.
 
     If ``low = high + 1``, the sender holds nothing.  If ``coming`` is not 0, messages above ``high`` are on
     their way: if it is 1, to the sender; if it is greater, to a node ``coming - 1`` links from the sender.
     """
 
-    origin: Origin
-    epoch: Number
-    low: Sequence
-    high: Head
     coming: Annotated[int, msgspec.Meta(ge=0, le=255)] = 0
-
-    def __post_init__(self) -> None:
-        if self.low > self.high + 1:
-            raise ValueError("a stream's low is beyond its high")
 
 
 class Have(FrameBase, array_like=True, frozen=True):
@@ -95,7 +93,7 @@ class Bucket(msgspec.Struct, array_like=True, frozen=True):
     """The hash of the heads of the open streams whose origin has ``number`` as its first six bits."""
 
     number: Annotated[int, msgspec.Meta(ge=0, le=63)]
-    digest: Digest32
+    digest: Hash
 
 
 class Digest(FrameBase, array_like=True, frozen=True):
@@ -120,7 +118,7 @@ class Batch(msgspec.Struct, array_like=True, frozen=True):
     count: Annotated[int, msgspec.Meta(ge=1, le=MAX_BATCH_COUNT)]
     sent: Number
     encoding: Number
-    previous: Digest32
+    previous: Hash
 
     def __post_init__(self) -> None:
         if self.last >= MAX_NUMBER:

@@ -15,7 +15,7 @@ from twisted_mesh.identity import MAX_EPOCH
 MAX_NUMBER: Final = MAX_EPOCH  # 2^62: no honest epoch, sequence or time is greater
 
 Origin = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
-Digest32 = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]  # a SHA-256
+Hash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]  # a SHA-256
 Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
 Head = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER - 1)]  # so that head + 1 is a Number, too
 Sequence = Annotated[int, msgspec.Meta(ge=1, le=MAX_NUMBER)]
@@ -28,6 +28,19 @@ class FrameBase(msgspec.Struct, frozen=True):
     """
 
     is_early: ClassVar[bool] = False
+
+
+class Span(msgspec.Struct, array_like=True, frozen=True):
+    """Messages ``low..high`` of one run; none if ``low = high + 1``."""
+
+    origin: Origin
+    epoch: Number
+    low: Sequence
+    high: Head
+
+    def __post_init__(self) -> None:
+        if self.low > self.high + 1:
+            raise ValueError("low is beyond high")
 
 
 class Kind(IntEnum):

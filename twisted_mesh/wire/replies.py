@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Final
 
 import msgspec
 
-from twisted_mesh.wire.fields import FrameBase, Head, Kind, Number, Origin, Sequence
+from twisted_mesh.wire.fields import FrameBase, Kind, Number, Origin, Sequence, Span
 
 MAX_TRIES: Final = 255
 
@@ -17,23 +17,15 @@ Tries = Annotated[int, msgspec.Meta(ge=0, le=MAX_TRIES)]
 MAX_RECEIPT: Final = 256  # bytes of a receipt's array, unknown fields included: it has 90 to 110
 
 
-class Receipt(msgspec.Struct, array_like=True, frozen=True):
+class Receipt(Span, array_like=True, frozen=True):
     """The run ``member_epoch`` of ``member`` has taken the messages ``low..high`` of the run of ``origin``.
 
     If ``low = high + 1``, it has taken no message, and will take none below ``low``.
     """
 
     kind: ClassVar = Kind.RECEIPT
-    origin: Origin
-    epoch: Number
-    low: Sequence
-    high: Head
     member: Origin
     member_epoch: Number
-
-    def __post_init__(self) -> None:
-        if self.low > self.high + 1:
-            raise ValueError("a receipt's low is beyond its high")
 
     @property
     def signer(self) -> bytes:

@@ -43,7 +43,7 @@ def check(body: bytes) -> None:
 
 
 def _skip(body: bytes, at: int, values: int, depth: int) -> int:
-    """Return where the *values* values that begin at *at* end."""
+    """Skip *values* values from the position *at* on; return the position behind them."""
     for _ in range(values):
         head = body[at]
         if _SIZE[head]:
@@ -56,7 +56,7 @@ def _skip(body: bytes, at: int, values: int, depth: int) -> int:
 
 
 def _container(body: bytes, at: int, depth: int) -> int:
-    """Return where the list or dict that begins at *at* ends."""
+    """Skip the list or dict at the position *at*; return the position behind it."""
     head = body[at]
     if depth == MAX_DEPTH:
         raise ValueError(f"packets nested deeper than {MAX_DEPTH}")
@@ -75,7 +75,7 @@ def _container(body: bytes, at: int, depth: int) -> int:
 
 
 def _dict(body: bytes, at: int, entries: int, depth: int) -> int:
-    """Return where the *entries* keys and values that begin at *at* end."""
+    """Skip *entries* keys and values from the position *at* on; return the position behind them."""
     numbers = 0
     for _ in range(entries):
         head = body[at]
@@ -93,6 +93,6 @@ def _dict(body: bytes, at: int, entries: int, depth: int) -> int:
 
 
 def _behind(body: bytes, at: int) -> int:
-    """Return where the long text or bytes that begin at *at* end."""
+    """Skip the long text or bytes at the position *at*; return the position behind them."""
     width = _LENGTH[body[at]]
     return at + 1 + width + int.from_bytes(body[at + 1 : at + 1 + width], "big")
