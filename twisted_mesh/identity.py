@@ -12,8 +12,10 @@ import hashlib
 import os
 import stat
 import tempfile
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
+from secrets import randbelow
 from typing import Final, Self
 
 import base58
@@ -30,6 +32,16 @@ from cryptography.hazmat.primitives.serialization import (
 from twisted_mesh.errors import IdentityError
 
 MAX_EPOCH: Final = 2**62  # no honest epoch is greater (docs/protocol.rst)
+#: The highest epoch that a node believes if a peer says that a run of the node's own key has it.  An epoch
+#: is milliseconds since 1970: this one is in the year 2248.
+MOST_CLAIMED: Final = 2**43
+#: Milliseconds of chance in an epoch: a dead clock can give the same time to two runs that begin from one
+#: backup of the key's files.  If the clock is ahead of the last epoch, it may live, and two starts that are
+#: further apart than a second keep their order (guess).
+_CHANCE: Final = 2**10
+#: The same if the clock is not ahead.  One pair in a million has the same epoch; it takes 13 million starts
+#: without a clock to come to :data:`MOST_CLAIMED` (guess).
+_CHANCE_WITHOUT_CLOCK: Final = 2**20
 _IDS_CACHED: Final = 4096  # ids kept, of the origins asked for last (guess)
 _HIGHEST_BIT: Final = 1 << 255  # of a point's 32 bytes: the sign of x; the rest is y
 _PRIME: Final = 2**255 - 19
@@ -136,15 +148,20 @@ class Identity:
         """
         return cls.load(path) if os.path.lexists(path) else cls.create(path)
 
-    def next_epoch(self, wall_ms: int) -> int:
+    def next_epoch(self, wall_ms: int, draw: Callable[[int], int] = randbelow) -> int:
         """The epoch of a run that begins now: it is greater than all earlier epochs of this key.
 
         It is on disk when this method returns, so that no later run can use it again, even after a crash.
+        Some of it is chance, since the files of a key can be restored, and clocks be wrong.
 
         :param wall_ms: milliseconds of wall clock since 1970.
+        :param draw: gives a number below the one that it is given, by chance.
         :raises IdentityError: the file beside the key cannot be read or written.
         """
-        epoch = max(self._kept_epoch() + 1, wall_ms)
+        kept = self._kept_epoch()
+        least = max(kept + 1, wall_ms)
+        chance = _CHANCE if wall_ms > kept else _CHANCE_WITHOUT_CLOCK
+        epoch = least + draw(chance) if least + chance <= MOST_CLAIMED else least
         if epoch > MAX_EPOCH:
             raise IdentityError(f"epoch {epoch} is beyond 2^62: is this machine's clock right?")
         if self._epoch_file is not None:

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack, ExitStack
+from secrets import randbelow
 from types import MappingProxyType
 from typing import Any, Literal, overload
 
@@ -49,7 +50,7 @@ from twisted_mesh.message import Member
 from twisted_mesh.network import SSL, Protocol
 from twisted_mesh.runtime.profile import checked_profile
 from twisted_mesh.runtime.running_node import RunningNode
-from twisted_mesh.runtime.settings import Settings
+from twisted_mesh.runtime.settings import Host, Settings
 
 _log = Logger()
 _NONE: Mapping[Any, Any] = MappingProxyType({})
@@ -106,7 +107,8 @@ class MeshService(Service, Listeners):
         self._clock = monotonic(reactor)
         self._settings = Settings(
             Protocol(subnet, encryption), identity, history,
-            checked_profile(role, label, tags, overlay, replay), config, self._wall_clock, self._verify,
+            checked_profile(role, label, tags, overlay, replay), config,
+            Host(self._wall_clock, self._verify, self._draw),
         )  # fmt: skip
         self._out_addr = None if out_addr is None else check_address(out_addr)
         self._endpoints = parse_listen(reactor, listen)
@@ -283,6 +285,10 @@ class MeshService(Service, Listeners):
     def _wall_clock(self) -> float:
         """Seconds since 1970, for times that others see; MemoryMesh has a clock of its own."""
         return time.time()
+
+    def _draw(self, below: int) -> int:
+        """A number from 0 to *below* - 1 that nobody can foresee; MemoryMesh draws from its seed."""
+        return randbelow(below)
 
     async def _stop(self) -> None:
         super().stopService()

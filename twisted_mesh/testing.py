@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import combinations, pairwise
+from random import Random
 from typing import Any, Final, Self
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -69,6 +70,7 @@ class MemoryMesh:
         self.services: list[MeshService] = []
         self._nodes: list[_Node] = []
         self._seed = seed
+        self._chance = Random(seed)
         self._stopped = False
         self._runs = False
         pairs = _pairs(topology, count)
@@ -101,7 +103,8 @@ class MemoryMesh:
                 "overlay": False,
                 **options,
                 "peers": [*(show(self.address(other)) for other in neighbours), *options.get("peers", ())],
-            }
+            },
+            self._chance,
         )
         service = node.make(self.clock)
         self._nodes.append(node)
@@ -283,7 +286,11 @@ class _Service(MeshService):
     """A service whose wall clock is the mesh's Clock, so that messages have the same times in every run.
 
     If one node has verified a signature, the others take its result.
+
+    :ivar chance: of the mesh.
     """
+
+    chance: Random
 
     def _verify(self, origin: bytes, signature: bytes, data: bytes) -> bool:
         return _verify(origin, signature, data)
@@ -291,6 +298,9 @@ class _Service(MeshService):
     def _wall_clock(self) -> float:
         seconds: float = self._clock.seconds()
         return seconds
+
+    def _draw(self, below: int) -> int:
+        return self.chance.randrange(below)
 
     def died(self) -> None:
         """Give the lock on the history file free, as the end of a process does."""
@@ -302,11 +312,12 @@ class _Service(MeshService):
 class _Node:
     """A host; its process can be killed and started again.
 
-    :ivar options: for its service.
+    :ivar options: for its service; :ivar chance: of the mesh.
     :ivar clock: the present process's; :ivar service: the present process's.
     """
 
     options: dict[str, Any]
+    chance: Random
     clock: HostClock = field(init=False)
     service: _Service = field(init=False)
     received: list[Message] = field(init=False)
@@ -316,6 +327,7 @@ class _Node:
         """Make the service of a new process, and note the messages and events that it delivers."""
         self.clock = HostClock(clock)
         service = self.service = _Service(self.clock, **self.options)
+        service.chance = self.chance
         received, events = self.received, self.events = [], []
 
         # This is the first handler, so that it also sees messages that the application's handlers take.

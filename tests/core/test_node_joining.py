@@ -22,6 +22,7 @@ from twisted_mesh.core.broadcast.digest import digest
 from twisted_mesh.core.events import EpochConflict, KeyInUse, LinkClosed, LinkUp, Send
 from twisted_mesh.core.link import DIGEST_PAUSE
 from twisted_mesh.errors import Reason
+from twisted_mesh.identity import MOST_CLAIMED
 from twisted_mesh.wire.broadcast import Digest, Snapshot
 
 
@@ -147,6 +148,39 @@ class TestOwnKeyElsewhere(NodeTestCase):
         # The batch is handed on like any other, but not delivered; the conflict is told once.
         self.assertEqual((self.sent(effects, 2), self.delivered(effects)), ([(1, 1)], []))
         self.assertEqual(of(self.receive(1, batch("me", 2, epoch=8)), KeyInUse), [])
+
+    def test_a_peer_is_told_of_later_runs_of_its_key_of_which_nothing_is_held(self) -> None:
+        self.make(history_seconds=100.0)
+        self.up(1)
+        for epoch in (3, 9, 5, 7):
+            self.receive(1, batch("anna", 1, 4, epoch=epoch))
+        self.receive(1, batch("cleo", 1, 4, epoch=9))
+        self.wait(300)
+        self.assertEqual(self.node.footprint()["open_streams"], 0)
+        for number, (name, epoch, told) in enumerate(
+            (
+                ("anna", 4, [9]),
+                ("anna", 5, [5, 9]),
+                ("anna", 9, [9]),
+                ("anna", 10, []),
+                ("cleo", 1, [9]),
+                ("bert", 1, []),
+            ),
+            start=2,
+        ):
+            entries = [entry(name, 4, epoch=one) for one in told]
+            self.assertEqual(
+                self.snapshots(self.open(number, name, epoch=epoch)), [Snapshot(True, entries)]
+            )
+
+    def test_what_no_clock_can_have_given_hides_no_other_run_of_a_peers_key(self) -> None:
+        self.make(history_seconds=100.0)
+        self.up(1)
+        for epoch in (5, MOST_CLAIMED + 1):
+            self.receive(1, batch("anna", 1, 4, epoch=epoch))
+        self.wait(300)
+        told = [Snapshot(True, [entry("anna", 4, epoch=5)])]
+        self.assertEqual(self.snapshots(self.open(2, "anna", epoch=4)), told)
 
     def test_with_a_false_signature_it_is_none(self) -> None:
         self.up(1)

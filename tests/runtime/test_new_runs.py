@@ -12,7 +12,6 @@ from twisted.python.failure import Failure
 
 from tests.support.meshcase import MIB, PORT, MeshCase, Puppet, batch
 from twisted_mesh import flags
-from twisted_mesh.core.broadcast.joining import MOST_CLAIMED
 from twisted_mesh.core.events import EpochConflict
 from twisted_mesh.core.handshake import LocalNode, Side, Stage
 from twisted_mesh.core.signing import Signer
@@ -28,8 +27,9 @@ from twisted_mesh.errors import (
     SelfConnection,
     Unreachable,
 )
-from twisted_mesh.identity import Identity
+from twisted_mesh.identity import MOST_CLAIMED, Identity
 from twisted_mesh.service import MeshService
+from twisted_mesh.testing import _Service
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import Snapshot, SnapshotEntry
 from twisted_mesh.wire.link import Bye
@@ -47,6 +47,7 @@ class TestEpochTaken(MeshCase):
 
     def setUp(self) -> None:
         super().setUp()
+        self.patch(_Service, "_draw", lambda service, below: 0)
         self.file = Path(self.mktemp())
         key = Identity.create(self.file)
         self.taken = key.next_epoch(int(time.time() * 1000) + AHEAD) + 1
@@ -249,6 +250,51 @@ class TestEpochTaken(MeshCase):
         again.connect(self.host(self.other), PORT)
         self.network.advance(3)
         self.assertEqual(list(again.routing_table), [self.other.id])
+
+
+class TestRestoredFromABackup(MeshCase):
+    """The key and its epoch are restored from one backup before each start, and the clock is dead."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.file = Path(self.mktemp())
+        self.kept = Identity.create(self.file).next_epoch(int(time.time() * 1000) + AHEAD)
+        self.other = self.node(limits={"history_seconds": 100.0, "member_memory": 200.0})
+
+    def restored(self, *packets: object) -> set[int]:
+        """Run the node and send messages that the other must have; the epochs under which they came."""
+        self.file.with_name(self.file.name + ".epoch").write_text(f"{self.kept}\n")
+        service = self.node(identity=Identity.load(self.file))
+        self.link((service, self.other), after=1)
+        receipts = [service.send(packet, receipt=True) for packet in packets]
+        self.network.advance(5)
+        self.assertEqual([receipt.delivered for receipt in receipts], [{self.other.id}] * len(packets))
+        self.stop(service)
+        came = [message for message in self.received(self.other) if message.packets[1] in packets]
+        self.assertEqual([message.packets[1] for message in came], list(packets))
+        self.assertEqual([message.id[2] for message in came], list(range(1, len(packets) + 1)))
+        return {message.id[1] for message in came}
+
+    def forget(self) -> None:
+        """Let the other hold nothing of the earlier runs but their heads."""
+        self.network.advance(1000)
+        footprint = self.other.footprint()
+        self.assertEqual((footprint["open_streams"], footprint["members"]), (0, 0))
+
+    def test_each_run_has_an_epoch_of_its_own(self) -> None:
+        epochs = self.restored(*range(6))
+        self.forget()
+        epochs |= self.restored(*range(6, 12))
+        self.assertEqual(len(epochs), 2)
+        self.assertGreater(min(epochs), self.kept)
+
+    def test_an_epoch_that_chance_gives_twice_is_told_by_whoever_knows_the_head(self) -> None:
+        self.patch(_Service, "_draw", lambda service, below: 0)
+        self.assertEqual(self.restored(*range(6)), {self.kept + 1})
+        self.forget()
+        self.assertEqual(self.restored(*range(6, 12)), {self.kept + 2})
+        self.forget()
+        self.assertEqual(self.restored(*range(12, 18)), {self.kept + 3})
 
 
 class TestKeyInUse(MeshCase):

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import randbelow
 
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -23,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mesh.errors import IdentityError
-from twisted_mesh.identity import MAX_EPOCH, SMALL_ORDER, Identity, id_of, verify
+from twisted_mesh.identity import MAX_EPOCH, MOST_CLAIMED, SMALL_ORDER, Identity, id_of, verify
 
 NOW = 1_800_000_000_000
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -32,6 +33,11 @@ PEM = b"""-----BEGIN PRIVATE KEY-----
 MC4CAQAwBQYDK2VwBCIEIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f
 -----END PRIVATE KEY-----
 """
+
+
+def least(below: int) -> int:
+    """No chance at all."""
+    return 0
 
 
 @contextmanager
@@ -163,7 +169,7 @@ class TestKeyFiles(IdentityCase):
 
     def test_the_file_has_mode_0600_whatever_the_umask(self) -> None:
         self.addCleanup(os.umask, os.umask(0))
-        Identity.create(self.file).next_epoch(NOW)
+        Identity.create(self.file).next_epoch(NOW, least)
         for file in (self.file, self.epoch_file):
             self.assertEqual(stat.S_IMODE(file.stat().st_mode), 0o600)
 
@@ -245,7 +251,7 @@ class TestKeyFiles(IdentityCase):
         os.chdir(self.directory)
         identity = Identity.create("node.pem")
         os.chdir("/")
-        identity.next_epoch(NOW)
+        identity.next_epoch(NOW, least)
         self.assertTrue(identity.path is not None and identity.path.is_absolute())
         self.assertEqual(int(identity.path.with_name("node.pem.epoch").read_text()), NOW)
 
@@ -263,27 +269,51 @@ class TestEpochs(IdentityCase):
         self.identity = Identity.create(self.file)
 
     def test_an_epoch_is_the_wall_clock(self) -> None:
-        self.assertEqual(self.identity.next_epoch(NOW), NOW)
+        self.assertEqual(self.identity.next_epoch(NOW, least), NOW)
+
+    def test_two_runs_from_one_backup_have_different_epochs_whatever_the_clock_says(self) -> None:
+        """With each clock they differ by chance, are above the backup's, and are what others believe."""
+        self.identity.next_epoch(NOW, least)
+        backup = self.epoch_file.read_bytes()
+        for clock, lowest, highest in (
+            (0, NOW + 1, NOW + 2**20),
+            (NOW, NOW + 1, NOW + 2**20),
+            (NOW + 5, NOW + 5, NOW + 4 + 2**10),
+        ):
+            epochs = []
+            for _ in range(2):
+                self.epoch_file.write_bytes(backup)
+                epochs.append(Identity.load(self.file).next_epoch(clock, randbelow))
+                self.assertEqual(int(self.epoch_file.read_bytes()), epochs[-1])
+            for epoch, draw in ((lowest, least), (highest, lambda below: below - 1)):
+                self.epoch_file.write_bytes(backup)
+                self.assertEqual(Identity.load(self.file).next_epoch(clock, draw), epoch)
+            self.assertNotEqual(*epochs)
+
+    def test_chance_takes_no_epoch_beyond_what_others_believe(self) -> None:
+        for kept in (MOST_CLAIMED - 1, MOST_CLAIMED, MAX_EPOCH - 1):
+            self.epoch_file.write_bytes(b"%d\n" % kept)
+            self.assertEqual(Identity.load(self.file).next_epoch(0, lambda below: below - 1), kept + 1)
 
     def test_no_epoch_is_used_twice_in_one_process(self) -> None:
         for identity in (self.identity, Identity.generate()):
             clock = (NOW, NOW, NOW - 5, 0, -7, NOW + 2, NOW + 9)
-            epochs = [identity.next_epoch(now) for now in clock]
+            epochs = [identity.next_epoch(now, least) for now in clock]
             self.assertEqual(epochs, [NOW, NOW + 1, NOW + 2, NOW + 3, NOW + 4, NOW + 5, NOW + 9])
 
     def test_no_epoch_is_used_twice_after_a_restart_with_the_clock_gone_back(self) -> None:
-        first = self.identity.next_epoch(NOW)
-        second = Identity.load(self.file).next_epoch(NOW - 86_400_000)
+        first = self.identity.next_epoch(NOW, least)
+        second = Identity.load(self.file).next_epoch(NOW - 86_400_000, least)
         self.assertEqual((first, second), (NOW, NOW + 1))
-        self.assertEqual(self.identity.next_epoch(0), NOW + 2)
+        self.assertEqual(self.identity.next_epoch(0, least), NOW + 2)
 
     def test_no_epoch_is_used_twice_when_its_file_is_lost_in_the_meantime(self) -> None:
-        self.identity.next_epoch(NOW)
+        self.identity.next_epoch(NOW, least)
         self.epoch_file.unlink()
-        self.assertEqual(self.identity.next_epoch(0), NOW + 1)
+        self.assertEqual(self.identity.next_epoch(0, least), NOW + 1)
 
     def test_the_epoch_lies_beside_the_key(self) -> None:
-        self.identity.next_epoch(NOW)
+        self.identity.next_epoch(NOW, least)
         self.assertEqual(self.epoch_file.read_bytes(), b"1800000000000\n")
         self.assertEqual({file.name for file in self.directory.iterdir()}, {"node.pem", "node.pem.epoch"})
 
@@ -307,7 +337,7 @@ class TestEpochs(IdentityCase):
 
         self.patch(os, "fsync", watched_sync)
         self.patch(os, "replace", watched_replace)
-        self.identity.next_epoch(NOW)
+        self.identity.next_epoch(NOW, least)
         self.assertEqual(
             steps,
             [
@@ -332,10 +362,10 @@ class TestEpochs(IdentityCase):
         self.patch(os, "replace", watched)
         (self.directory / "node.pem.epoch.new").symlink_to(victim)
         for now in (NOW, NOW + 1):
-            self.identity.next_epoch(now)
+            self.identity.next_epoch(now, least)
         for name in names:
             name.symlink_to(victim)
-        self.identity.next_epoch(NOW + 2)
+        self.identity.next_epoch(NOW + 2, least)
         self.assertEqual(victim.read_bytes(), b"precious")
         self.assertEqual({name.parent for name in names}, {self.directory.absolute()})
         self.assertEqual(len(set(names)), 3)
@@ -344,7 +374,7 @@ class TestEpochs(IdentityCase):
         victim = self.directory / "victim"
         victim.write_bytes(b"5\n")
         self.epoch_file.symlink_to(victim)
-        self.identity.next_epoch(NOW)
+        self.identity.next_epoch(NOW, least)
         self.assertEqual(victim.read_bytes(), b"5\n")
         self.assertFalse(self.epoch_file.is_symlink())
 
@@ -363,27 +393,27 @@ class TestEpochs(IdentityCase):
     def test_a_damaged_epoch_file_is_refused(self) -> None:
         for content in (b"", b"yesterday", b"\xff", b"1.5", b"9" * 5000):
             self.epoch_file.write_bytes(content)
-            error = self.assertRaises(IdentityError, self.identity.next_epoch, NOW)
+            error = self.assertRaises(IdentityError, self.identity.next_epoch, NOW, least)
             self.assertIn(str(self.epoch_file), str(error))
             self.assertIn("is damaged: delete it if the clock is right", str(error))
 
     def test_an_unreadable_epoch_file_is_refused(self) -> None:
         self.epoch_file.mkdir()
-        error = self.assertRaises(IdentityError, self.identity.next_epoch, NOW)
+        error = self.assertRaises(IdentityError, self.identity.next_epoch, NOW, least)
         self.assertIn("Is a directory", str(error))
 
     def test_an_epoch_that_cannot_be_written_is_not_used(self) -> None:
-        self.identity.next_epoch(NOW)
+        self.identity.next_epoch(NOW, least)
         with full_disk():
             error = self.assertRaises(IdentityError, self.identity.next_epoch, NOW + 5)
         self.assertIn(str(self.epoch_file), str(error))
         self.assertEqual(self.epoch_file.read_bytes(), b"1800000000000\n")
-        self.assertEqual(self.identity.next_epoch(NOW + 5), NOW + 5)
+        self.assertEqual(self.identity.next_epoch(NOW + 5, least), NOW + 5)
 
     def test_an_epoch_beyond_2_to_the_62nd_is_refused(self) -> None:
-        self.assertEqual(Identity.generate().next_epoch(MAX_EPOCH), MAX_EPOCH)
-        error = self.assertRaises(IdentityError, self.identity.next_epoch, MAX_EPOCH + 1)
+        self.assertEqual(Identity.generate().next_epoch(MAX_EPOCH, least), MAX_EPOCH)
+        error = self.assertRaises(IdentityError, self.identity.next_epoch, MAX_EPOCH + 1, least)
         self.assertIn("clock", str(error))
         self.assertFalse(self.epoch_file.exists())
         self.epoch_file.write_bytes(b"%d\n" % MAX_EPOCH)
-        self.assertRaises(IdentityError, self.identity.next_epoch, NOW)
+        self.assertRaises(IdentityError, self.identity.next_epoch, NOW, least)

@@ -25,7 +25,6 @@ from twisted_mesh.addressing.address_book import AddressBook, in_thread
 from twisted_mesh.addressing.addresses import PeerAddress
 from twisted_mesh.addressing.endpoints import ClientEndpoints
 from twisted_mesh.core import events
-from twisted_mesh.core.broadcast.joining import MOST_CLAIMED
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.reader import Messages
@@ -40,7 +39,7 @@ from twisted_mesh.delivery.receipts import Receipt, Receipts
 from twisted_mesh.errors import Congested, IdentityError, KeyInUse, NotRunning, StoreFull, Unreachable
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, is_in_time, unreachable
 from twisted_mesh.eventloop.forks import close_socket
-from twisted_mesh.identity import id_of
+from twisted_mesh.identity import MOST_CLAIMED, id_of
 from twisted_mesh.links.connections import Connections, Linked, Unlinked
 from twisted_mesh.links.cooldown import CoolDown
 from twisted_mesh.links.log import LinkLog

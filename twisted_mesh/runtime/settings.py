@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.handshake import LocalNode, Profile, Verify
@@ -18,6 +19,18 @@ from twisted_mesh.identity import Identity
 from twisted_mesh.network import Protocol
 from twisted_mesh.storage.sqlite import SqliteStore
 from twisted_mesh.wire.greeting import Address
+
+
+class Host(NamedTuple):
+    """What a service takes from its host, and :class:`~twisted_mesh.testing.MemoryMesh` from a seed.
+
+    :ivar wall_clock: gives seconds since 1970; :ivar verify: checks signatures.
+    :ivar draw: gives a number below the one that it is given, by chance.
+    """
+
+    wall_clock: Callable[[], float]
+    verify: Verify
+    draw: Callable[[int], int]
 
 
 class Settings:
@@ -34,8 +47,7 @@ class Settings:
         history: str | os.PathLike[str] | None,
         profile: Profile,
         config: MeshConfig | None,
-        wall_clock: Callable[[], float],
-        verify: Verify,
+        host: Host,
     ) -> None:
         if not isinstance(config, MeshConfig | None):
             raise LocalError(f"config is a MeshConfig, such as MeshConfig(ping_after=2.0), not {config!r}")
@@ -52,8 +64,8 @@ class Settings:
         self.identity = identity or Identity.generate()
         self._history = None if history is None else Path(history).absolute()
         self._profile = profile
-        self.wall_clock = wall_clock
-        self._verify = verify
+        self.wall_clock = host.wall_clock
+        self._host = host
 
     def open_history(self) -> Store | None:
         """Open the store of the history; return None if the history is in memory only.
@@ -75,9 +87,11 @@ class Settings:
         :raises IdentityError: the epoch cannot be written beside the key.
         """
         me, limits = self.identity, self.config
-        epoch = me.next_epoch(max(above + 1, int(self.wall_clock() * 1000)))
+        wall_ms = int(self.wall_clock() * 1000)
+        epoch = me.next_epoch(max(above + 1, wall_ms), self._host.draw)
         return LocalNode(
-            me.id, me.origin, epoch, self.network, address, False, me.sign, self._verify, self._profile,
+            me.id, me.origin, epoch, self.network, address, False, me.sign, self._host.verify,
+            self._profile,
             retention=int(limits.history_seconds if self._history is None else limits.store_seconds),
             ephemeral=me.path is None,
         )  # fmt: skip

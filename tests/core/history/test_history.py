@@ -584,6 +584,32 @@ class TestBounds(HistoryTestCase):
         self.assertEqual(self.history.head(ANNA), 0)
         self.assertEqual(self.history.head(BERT), 1)
 
+    def test_the_closed_runs_of_an_author_are_the_asked_one_and_the_newest(self) -> None:
+        self.make(open_streams=1, closed_streams=4)
+        for epoch in (7, 3, 9, 5, 1):
+            self.history.add(batch("anna", 1, epoch, epoch=epoch), 0)
+            self.evict()  # but the last
+        name = ANNA[0]
+        self.assertEqual(list(self.history.closed_from((name, 3))), [((name, 3), 3), ((name, 9), 9)])
+        self.assertEqual(list(self.history.closed_from((name, 4))), [((name, 9), 9)])
+        self.assertEqual(list(self.history.closed_from((name, 9))), [((name, 9), 9)])
+        self.assertEqual(list(self.history.closed_from((name, 10))), [])
+        self.assertEqual(list(self.history.closed_from(BERT)), [])
+        self.history.add(batch("anna", 10, epoch=9), 0)  # it is open again, and told as such
+        self.assertEqual(list(self.history.closed_from((name, 9))), [])
+
+    def test_of_closed_runs_no_more_authors_are_known_than_heads(self) -> None:
+        self.make(open_streams=1, closed_streams=2)
+        for name in ("anna", "bert", "cleo", "dora"):
+            for epoch in (2, 1):
+                self.history.add(batch(name, 1, epoch=epoch), 0)
+                self.evict()
+        footprint = self.history.footprint()
+        self.assertEqual((footprint["closed_streams"], footprint["closed_authors"]), (2, 1))
+        self.assertEqual(
+            list(self.history.closed_from((origin_of("dora"), 2))), [((origin_of("dora"), 2), 1)]
+        )
+
 
 class TestEviction(HistoryTestCase):
     """The batches that are held are bounded by bytes and age."""

@@ -19,11 +19,11 @@ from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.stream import Ready
 from twisted_mesh.core.link import Link
 from twisted_mesh.errors import LocalError, Reason, RemoteError
+from twisted_mesh.identity import MOST_CLAIMED
 from twisted_mesh.wire.broadcast import Snapshot, SnapshotEntry
 from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.membership import Presence
 
-MOST_CLAIMED: Final = 2**43  # an epoch is milliseconds since 1970: this one is in the year 2248
 STREAMS_A_FRAME: Final = 800  # at most 71 bytes each, so under the 64 KiB of a frame
 
 
@@ -64,16 +64,22 @@ def bases(history: History, outbox: Outbox, replay: int, now: float) -> dict[Str
     return starts
 
 
-def snapshot(history: History, starts: Mapping[StreamId, int]) -> Iterable[Snapshot]:
+def snapshot(
+    history: History, starts: Mapping[StreamId, int], peer: StreamId | None = None
+) -> Iterable[Snapshot]:
     """The frontier of a node, in frames.
 
     :param starts: the bases to tell; a stream that is not among them starts at its first message.
+    :param peer: the run of the peer.  If its number was used before, by a run of which nothing is held any
+        more, the peer must know, too: its messages would be taken for those of that run.
     """
     entries = [
         SnapshotEntry(*stream.run, stream.low, stream.head, min(starts.get(stream.run, 0), stream.head))
         for stream in history
         if stream.head
     ]
+    if peer is not None:
+        entries += (SnapshotEntry(*run, head + 1, head, head) for run, head in history.closed_from(peer))
     for at in range(0, max(len(entries), 1), STREAMS_A_FRAME):
         last = at + STREAMS_A_FRAME >= len(entries)
         yield Snapshot(last, entries[at : at + STREAMS_A_FRAME])
@@ -139,7 +145,7 @@ class Joining:
         frontier.bases = older.frontier.bases if older is not None and same else None
         if frontier.bases is None:
             frontier.bases = bases(self._history, self._outbox, link.peer.replay, now)
-        for frame in snapshot(self._history, frontier.bases):
+        for frame in snapshot(self._history, frontier.bases, (link.peer.origin, link.peer.epoch)):
             self._effects.send((link,), frame)
 
     def on_snapshot(self, link: Link, frame: Snapshot, now: float) -> bool:

@@ -19,6 +19,7 @@ from twisted_mesh.core.history.changes import Changes
 from twisted_mesh.core.history.eviction import Shares, reduced
 from twisted_mesh.core.history.storage import Restored
 from twisted_mesh.core.history.stream import Ready, Skip, Stream
+from twisted_mesh.identity import MOST_CLAIMED
 from twisted_mesh.wire.broadcast import Batch, SignedBatch
 
 BETWEEN_HOLES: Final = 1.0  # seconds from one given up hole of a stream to the next (guess)
@@ -42,6 +43,7 @@ class History:
         self._share = max(1, config.open_streams // SHARE)
         self._greedy: dict[bytes, None] = {}  # origins with more than their share of open streams
         self._closed: OrderedDict[StreamId, int] = OrderedDict()  # heads alone, the oldest first
+        self._newest_closed: dict[bytes, int] = {}  # the newest epoch among them, by origin
         self._holed: dict[StreamId, Stream] = {}  # streams with a hole
         self.held_bytes = 0
         self.waiting_bytes = 0
@@ -62,6 +64,16 @@ class History:
         """Whether *run* has an open stream, or a closed one of which a message came."""
         return run in self._open or self._closed.get(run, 0) > 0
 
+    def closed_from(self, run: StreamId) -> Iterator[tuple[StreamId, int]]:
+        """*run*, if it is closed, and the newest closed run of its author, if later; each with its head.
+
+        A run that its author would not believe in (:data:`MOST_CLAIMED`) is not the newest.
+        """
+        origin, epoch = run
+        for known in sorted({epoch, max(epoch, self._newest_closed.get(origin, 0))}):
+            if head := self._closed.get((origin, known), 0):
+                yield (origin, known), head
+
     def start_at(self, run: StreamId, head: int, base: int, now: float) -> None:
         """Begin the stream of *run*, if it is not open: messages up to *head* cannot come any more.
 
@@ -81,7 +93,7 @@ class History:
         assert self._changes is not None  # of the store
         self._changes.settled = restored.settled
         for run, head in restored.closed:
-            self._closed[run] = head
+            self._keep_head(run, head)
         for marks in restored.marks:
             stream = self._add(Stream(marks.run, marks.head, marks.base, now, self._storage))
             stream.low, stream.equivocated = marks.low, marks.equivocated
@@ -251,6 +263,7 @@ class History:
         return {
             "open_streams": len(self._open),
             "closed_streams": len(self._closed),
+            "closed_authors": len(self._newest_closed),
             "holed_streams": len(self._holed),
             "held_batches": sum(map(len, self._open.values())),
             "held_bytes": self.held_bytes,
@@ -326,8 +339,17 @@ class History:
             self._greedy.pop(origin, None)
         self.held_bytes -= stream.batches.held_bytes
         # The base counts, too: messages up to it are not delivered if the stream opens again.
-        self._closed[stream.run] = max(stream.head, stream.base)
+        head = max(stream.head, stream.base)
+        self._keep_head(stream.run, head)
         if self._changes is not None:
-            self._changes.closed(stream.run, self._closed[stream.run], self._config.closed_streams)
+            self._changes.closed(stream.run, head, self._config.closed_streams)
         if len(self._closed) > self._config.closed_streams:
-            self._closed.popitem(last=False)
+            (origin, epoch), _ = self._closed.popitem(last=False)
+            if self._newest_closed.get(origin) == epoch:
+                del self._newest_closed[origin]
+
+    def _keep_head(self, run: StreamId, head: int) -> None:
+        origin, epoch = run
+        self._closed[run] = head
+        if self._newest_closed.get(origin, 0) < epoch <= MOST_CLAIMED:
+            self._newest_closed[origin] = epoch
