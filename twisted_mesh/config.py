@@ -116,8 +116,8 @@ class MeshConfig:
     refute_pause: float = 5.0
     #: From one accusation by a member to its next (docs/protocol.rst).
     accuse_pause: float = 1.0
-    #: A gone member is forgotten after the first time; if its key was ephemeral, after the second
-    #: (docs/protocol.rst).
+    #: A gone member is forgotten after the first time; if its key was ephemeral, or it spoke once, after
+    #: the second (docs/protocol.rst).
     member_memory: float = 86_400.0
     ephemeral_memory: float = 60.0
     #: Authors on the roster; for one more, the longest gone is forgotten, or the new one waits (guess).

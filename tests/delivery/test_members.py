@@ -106,6 +106,7 @@ class TestMembers(MembersCase):
 
     def test_who_is_silent_is_down_and_up_again_with_its_next_word(self) -> None:
         a, b = self.linked(self.keyed(), self.keyed())
+        self.network.advance(10)
         self.network.part([self.host(a)], [self.host(b)])
         self.network.advance(200)
         self.assertEqual(self.state(a, b), "down")

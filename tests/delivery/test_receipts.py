@@ -289,7 +289,7 @@ class TestMembership(ReceiptCase):
 class TestRestarts(ReceiptCase):
     def test_a_member_with_history_that_was_away_is_pending_and_then_has_it(self) -> None:
         a, b, c = self.linked(self.keyed(), self.keyed(), self.with_history())
-        self.send(a, "before", after=1)
+        self.send(a, "before", after=10)
         number = self.kill(c)
         receipt = self.ask(a, "while it was away")
         self.network.advance(120)

@@ -56,6 +56,10 @@ class TestAttacks(SynchronousTestCase):
         stage = self.assert_nothing_comes_of("claimed-epochs", 9)
         self.assertGreater(sum(member.renewals for member in stage.world.honest()), 0)
 
+    def test_members_that_are_not_there_keep_no_receipt_pending(self) -> None:
+        stage = self.assert_nothing_comes_of("named", at_length(12, 8))
+        self.assertGreater(int(stage.notes[0].split()[0]), 5)
+
     def test_direct_messages_said_again_when_their_senders_could_be_forgotten(self) -> None:
         only_at_length()
         stage = self.assert_nothing_comes_of("replayed-directs", 8)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.membership.roster import State
+from twisted_mesh.core.membership.roster import HEARSAY, State
 from twisted_mesh.simulation.bootstrap import bootstrap
 from twisted_mesh.simulation.invariants.membership import (
     MembershipChecks,
@@ -214,3 +214,22 @@ class TestPeers(SynchronousTestCase):
         world.cut(link.number)
         world.run_until(6.0)
         self.assertEqual((held.table, other.table), ({}, {}))
+
+
+class TestHearsay(SynchronousTestCase):
+    """A newcomer knows of the members that are away as long as others do."""
+
+    def test_others_that_knew_it_go_on_to_tell_of_a_member_that_is_away(self) -> None:
+        stage = Stage(1, 8)
+        *members, newcomer = stage.world.members
+        away = members[4]
+        stage.gather(members=members)
+        stage.run(30.0)
+        stage.world.crash(away)
+        stage.run(200.0)
+        stage.gather(members=[newcomer])
+        for _ in range(10):
+            stage.run(2 * HEARSAY / 5)
+            entry = newcomer.node.roster.get(away.origin)
+            assert entry is not None
+            self.assertEqual((entry.state, entry.spoke_again), (State.DOWN, False))

@@ -23,7 +23,7 @@ MIN_ID: Final = 32  # characters: base58 of SHA-384, which is shorter if it begi
 MAX_ID: Final = 66  # characters: base58 of the largest SHA-384
 MAX_CONTACTS: Final = 16  # in one frame: a shuffle has eight
 MAX_WALK: Final = 16  # steps of a walk (from node to node, each drawn by lot): the longest has six
-MAX_INTERVAL: Final = 3_600_000  # ms between two records of a member: 20,000 members need 600,000
+MAX_INTERVAL: Final = 600_000  # ms between two records of a member: as much as 20,000 members need
 
 Host = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_HOST)]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]

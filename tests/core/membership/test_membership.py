@@ -48,7 +48,7 @@ class EvidenceTestCase(MembershipTestCase):
         """Join at Anna, who holds *streams*, and whose roster has authors with *sequences*."""
         self.make()
         effects = self.up(1, "anna", *streams)
-        records = [presence(name, 3, sequence) for name, sequence in sequences.items()]
+        records = [presence(name, 3, sequence, interval=600_000) for name, sequence in sequences.items()]
         return effects + self.receive(1, roster(*records))
 
     def exchange(self, number: int = 9, name: str = "dora", *, outgoing: bool = False) -> list[Effect]:

@@ -118,7 +118,7 @@ class TestOwnRecord(MembershipTestCase):
         self.make(presence_rate=0.1, presence_settle=1e6)
         self.up(1, "anna")
         names = [f"author {number}" for number in range(30)]
-        self.receive(1, roster(*(presence(name, interval=10**6) for name in names)))
+        self.receive(1, roster(*(presence(name, interval=MAX_INTERVAL) for name in names)))
         self.assertEqual(self.presences(self.wait(29.9), 1), [])
         own = self.own(self.wait(0.1))
         self.assertEqual((own.counter, own.interval), (2, 310_000))
@@ -474,10 +474,27 @@ class TestRosters(MembershipTestCase):
 
     def test_who_is_gone_is_told_as_old(self) -> None:
         self.star("anna")
+        self.receive(1, presence("dora", 2))
+        self.wait(5)
         self.receive(1, presence("dora", 3, flags=PresenceFlags.LEAVING))
         self.wait(5)
         _, age = self.told(self.open(2, "bert"), 2)["dora"]
         self.assertEqual(age, 95_000)
+
+    def test_who_is_gone_is_told_by_those_only_who_have_heard_it_themselves(self) -> None:
+        # Else a member that is made up is told in a circle, and kept for as long.
+        self.star("anna")
+        self.up(2, "bert")
+        self.receive(2, roster(presence("dora", 3), age=500))
+        self.assertIs(self.state("dora"), State.DOWN)
+        self.assertEqual(set(self.told(self.open(3, "cleo"), 3)), {"me"})
+        self.up(4, "emil")
+        self.wait(250)
+        self.receive(4, roster(presence("dora", 3), age=750))
+        self.wait(250)
+        self.assertIs(self.state("dora"), State.DOWN)
+        self.wait(60)
+        self.assertIsNone(self.state("dora"))
 
     def test_of_what_it_tells_the_fresh_goes_on_and_the_old_does_not(self) -> None:
         for age, sent in ((29.9, [("dora", 2, 0), ("emil", 1, 0)]), (30, [])):

@@ -6,8 +6,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core.network import origin_of, presence
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.membership.roster import Author, Roster, State
-from twisted_mesh.wire.membership import Contact, Presence, PresenceFlags, Role
+from twisted_mesh.core.membership.roster import HEARSAY, SPOKE_AGAIN, Author, Roster, State
+from twisted_mesh.errors import RemoteError
+from twisted_mesh.wire import codec
+from twisted_mesh.wire.membership import MAX_INTERVAL, Contact, Presence, PresenceFlags, Role
 from twisted_mesh.wire.signed import SignedRecord
 
 LEAVING, EPHEMERAL = PresenceFlags.LEAVING, PresenceFlags.EPHEMERAL
@@ -28,6 +30,12 @@ class RosterTestCase(SynchronousTestCase):
         """Take a record that came *age* seconds ago."""
         assert isinstance(signed.record, Presence)
         return self.roster.keep(signed, signed.record, contact, self.now - age, self.now)
+
+    def stay(self, name: str, flags: int = 0) -> None:
+        """A member speaks twice, the second time with *flags*."""
+        self.take(presence(name, 1))
+        self.wait(SPOKE_AGAIN)
+        self.take(presence(name, 2, flags=flags))
 
     def entry(self, name: str) -> Author:
         """What is known of *name*."""
@@ -102,8 +110,10 @@ class TestSilence(RosterTestCase):
     """A member that is not heard of is down in time, and comes back with a record."""
 
     def test_three_silent_intervals_of_its_own(self) -> None:
-        self.take(presence("anna", interval=30_000))
-        self.take(presence("bert", interval=5_000))
+        for counter in (1, 2):
+            self.wait(5)
+            self.take(presence("anna", counter, interval=30_000))
+            self.take(presence("bert", counter, interval=5_000))
         self.assertEqual(self.wait(14.9), ([], []))
         self.assertEqual(self.wait(0.1), ([origin_of("bert")], []))
         self.assertIs(self.state("bert"), State.DOWN)
@@ -142,10 +152,11 @@ class TestSilence(RosterTestCase):
         self.assertIs(self.state("anna"), State.UP)
 
     def test_a_node_that_was_held_up_itself_doubts_itself(self) -> None:
-        self.take(presence("anna"))
-        self.take(presence("bert"))
+        for name, flags in (("anna", 0), ("bert", 0), ("cleo", LEAVING)):
+            self.stay(name, flags)
+        self.take(presence("anna", 3))
+        self.take(presence("bert", 3))
         self.roster.suspect(self.entry("bert"), self.now)
-        self.take(presence("cleo"), age=90)
         self.now += 100
         self.roster.doubt(99)
         self.assertEqual(self.wait(0), ([], []))
@@ -199,7 +210,7 @@ class TestForgetting(RosterTestCase):
     """A member that is gone is remembered for a day, or, if it cannot come back, for a minute."""
 
     def test_a_member_after_a_day(self) -> None:
-        self.take(presence("anna", flags=LEAVING))
+        self.stay("anna", LEAVING)
         self.assertEqual(self.wait(86_399), ([], []))
         self.assertEqual(self.wait(1), ([], [origin_of("anna")]))
         self.assertIsNone(self.state("anna"))
@@ -208,6 +219,52 @@ class TestForgetting(RosterTestCase):
         self.take(presence("anna", flags=LEAVING | EPHEMERAL))
         self.assertEqual(self.wait(59), ([], []))
         self.assertEqual(self.wait(1), ([], [origin_of("anna")]))
+
+    def test_a_member_that_spoke_once_after_a_minute(self) -> None:
+        # Whoever makes it up need not do anything more for it.
+        self.take(presence("anna"))
+        self.assertEqual(self.wait(90), ([origin_of("anna")], []))
+        self.assertEqual(self.wait(59), ([], []))
+        self.assertEqual(self.wait(1), ([], [origin_of("anna")]))
+
+    def test_two_words_at_once_are_no_more_than_one(self) -> None:
+        self.take(presence("anna", 1))
+        self.wait(SPOKE_AGAIN - 0.1)
+        self.take(presence("anna", 9, flags=LEAVING))
+        self.assertEqual(self.wait(60), ([], [origin_of("anna")]))
+
+    def test_the_longest_interval_is_ten_minutes(self) -> None:
+        with self.assertRaises(RemoteError):
+            codec.decode(codec.payload(presence("anna", interval=600_001)))
+        self.take(presence("anna", interval=MAX_INTERVAL))
+        self.assertEqual(self.wait(1800), ([origin_of("anna")], []))
+
+    def test_who_was_gone_before_it_was_told_of_once_it_is_told_of_no_more(self) -> None:
+        # Others may have heard it for days, or have made it up: they must go on saying so.
+        signed = presence("anna")
+        assert isinstance(signed.record, Presence)
+        for flags in (0, LEAVING):
+            self.make()
+            signed = presence("anna", flags=flags)
+            assert isinstance(signed.record, Presence)
+            self.take(signed, age=5000)
+            self.roster.told(signed.record, self.now)
+            for _ in range(20):
+                self.assertEqual(self.wait(HEARSAY - 1), ([], []))
+                self.roster.told(signed.record, self.now)
+            self.roster.told(presence("anna", 7).record, self.now + 9)  # type: ignore[arg-type]
+            self.roster.told(presence("emil").record, self.now + 9)  # type: ignore[arg-type]
+            self.assertFalse(self.entry("anna").is_told)
+            self.assertEqual(self.wait(HEARSAY), ([], [origin_of("anna")]))
+
+    def test_but_no_longer_than_one_that_was_heard(self) -> None:
+        signed = presence("anna")
+        assert isinstance(signed.record, Presence)
+        self.take(signed, age=86_400)
+        self.roster.told(signed.record, self.now)
+        self.assertEqual(self.wait(80), ([], []))
+        self.roster.told(signed.record, self.now)
+        self.assertEqual(self.wait(10), ([], [origin_of("anna")]))
 
     def test_a_guest_likewise(self) -> None:
         self.take(presence("anna", role=Role.GUEST))
@@ -231,16 +288,23 @@ class TestRoom(RosterTestCase):
     def test_who_is_gone_longest_makes_room(self) -> None:
         self.take(presence("anna"))
         for name in ("bert", "cleo"):
-            self.take(presence(name, flags=LEAVING))
+            self.stay(name, LEAVING)
             self.wait(1)
         self.assertIs(self.take(presence("dora")), True)
         self.assertEqual([self.state(name) for name in ("bert", "cleo")], [None, State.LEFT])
         self.assertEqual(self.wait(1), ([], [origin_of("bert")]))
         self.assertEqual(self.wait(1), ([], []))
 
+    def test_who_spoke_once_makes_it_first(self) -> None:
+        self.stay("anna", LEAVING)
+        self.take(presence("bert", flags=LEAVING))
+        self.stay("cleo", LEAVING)
+        self.take(presence("dora"))
+        self.assertIsNone(self.state("bert"))
+
     def test_who_cannot_come_back_makes_it_first(self) -> None:
         for name, flags in (("anna", LEAVING), ("bert", LEAVING | EPHEMERAL), ("cleo", LEAVING)):
-            self.take(presence(name, flags=flags))
+            self.stay(name, flags)
             self.wait(1)
         self.take(presence("dora"))
         self.assertIsNone(self.state("bert"))
@@ -278,27 +342,31 @@ class TestGhosts(RosterTestCase):
     def tell(self, name: str, other: Roster) -> None:
         """What this roster knows of *name* is told to *other*."""
         entry = self.entry(name)
-        other.keep(
-            entry.signed, entry.presence, None, self.now - self.roster.age(entry, self.now), self.now
-        )
+        heard = self.now - self.roster.age(entry, self.now)
+        if other.get(origin_of(name)) is None:
+            other.keep(entry.signed, entry.presence, None, heard, self.now)
+        other.told(entry.presence, self.now)
 
     def test_two_that_tell_each_other_forget_at_the_same_time(self) -> None:
         # Otherwise each would learn again from the other of a member that it has just forgotten.
         gone: tuple[tuple[int, float], ...] = ((0, 90), (0, 15), (LEAVING, 0))
         for flags, silent in gone:
             self.make()
-            self.take(presence("anna", flags=flags))
+            self.stay("anna", flags)
             if silent == 15:
                 self.roster.suspect(self.entry("anna"), self.now)
             self.wait(silent)
             self.assertFalse(self.roster.is_there(origin_of("anna")))
+            self.assertTrue(self.entry("anna").is_told)
             others = [Roster(MeshConfig()) for _ in range(3)]
             for other in others:
                 self.wait(20_000)
                 self.tell("anna", other)
                 self.assertEqual(len(other), 1)
             self.assertEqual(self.wait(26_399), ([], []))
-            self.tell("anna", others[0])
+            for other in others:
+                self.tell("anna", other)
+                self.assertEqual(len(other), 1)
             for roster in (self.roster, *others):
                 self.assertEqual(len(roster.tick(self.now + 1.001)[1]), 1)
 

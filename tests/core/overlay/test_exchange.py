@@ -107,7 +107,9 @@ class TestDrawing(ExchangeTestCase):
 
     def test_one_draw_in_three_is_of_those_that_are_not_up(self) -> None:
         # Otherwise two islands that have forgotten each other stay apart.
-        self.receive(1, dialable("dora"), dialable("emil", flags=PresenceFlags.LEAVING))
+        self.receive(1, dialable("dora"), dialable("emil"))
+        self.wait(5)
+        self.receive(1, dialable("emil", 2, flags=PresenceFlags.LEAVING))
         drawn = self.draw(60)
         self.assertEqual(len(drawn), 60)
         self.assertTrue(10 <= drawn.count("emil") <= 30, drawn.count("emil"))
@@ -115,7 +117,9 @@ class TestDrawing(ExchangeTestCase):
     def test_where_there_are_none_of_the_one_kind_it_is_of_the_other(self) -> None:
         for flags in (0, PresenceFlags.LEAVING):
             self.begin()
-            self.receive(1, dialable("dora", flags=flags))
+            self.receive(1, dialable("dora"))
+            self.wait(5)
+            self.receive(1, dialable("dora", 2, flags=flags))
             self.assertEqual(self.draw(6), ["dora"] * 6)
 
     def test_who_was_linked_with_once_is_drawn_too(self) -> None:

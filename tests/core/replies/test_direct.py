@@ -72,6 +72,8 @@ class TestSending(RepliesTestCase):
     def test_it_is_repeated_for_hours_where_so_long_is_waited_for_it(self) -> None:
         hour = 3600.0
         self.begin(direct_timeout=10 * hour)
+        self.wait(5)
+        self.receive(1, presence("dora", 2))  # one that spoke once would be forgotten
         self.send(1)
         for _ in range(1500):  # 2 to the power of 1,024 is no float
             self.assertTrue(self.over(self.wait(8)))

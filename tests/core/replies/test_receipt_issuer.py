@@ -645,6 +645,18 @@ class TestHearing(RepliesTestCase):
         self.assertEqual(self.news(self.wait(400)), [1])
         self.assertEqual(self.holders(), ("", "anna bert cleo dora", "emil"))
 
+    def test_one_record_of_a_node_that_is_not_there_is_not_waited_for_all_day(self) -> None:
+        longest = 600_000  # ms
+        for frame in (presence("emil", interval=longest), roster(presence("emil"), age=5000)):
+            self.begin()
+            self.up(4, "fred")
+            self.receive(4, frame)
+            self.ask("a")
+            self.wait(240)
+            self.assertEqual(self.holders()[1], "anna bert cleo dora emil fred")
+            self.assertEqual(self.news(self.wait(3 * longest / 1000 + 60)), [1])
+            self.assertEqual(self.holders(), ("", "anna bert cleo dora fred", "emil"))
+
     def test_as_long_as_it_waits_its_record_says_so(self) -> None:
         def flags() -> int:
             frames = of(self.all_frames(self.handle(Leaving()), 2), SignedRecord)

@@ -91,7 +91,9 @@ class Presences:
                 self._on_other(link, signed, presence, heard, now)
             elif not self._roster.is_forgotten(presence, heard, now):
                 parent = self._served_by(link, presence.origin, now)
-                if (news := self._keep(link, signed, presence, heard, now)) is not None:
+                news = self._keep(link, signed, presence, heard, now)
+                self._roster.told(presence, now)
+                if news is not None:
                     if not link.is_exchange:  # the peer has a route to the author
                         run = (presence.origin, presence.epoch)
                         self._push.parents.note(run, presence.sequence, link.number, presence.counter)

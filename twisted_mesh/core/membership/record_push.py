@@ -51,7 +51,7 @@ class RecordPush:
         for frame in self._rosters(vote, own_age, now):
             self._effects.send((link,), frame)
         for author in self._roster:
-            if author.is_member:
+            if author.is_told:
                 link.presence.note(author.presence.origin, author.rank)
         signed, rank = self._newest_own()
         if signed is not None:
@@ -106,7 +106,7 @@ class RecordPush:
         entries: list[RosterEntry] = []
         size = 0
         known = [
-            (author.signed, self._roster.age(author, now)) for author in self._roster if author.is_member
+            (author.signed, self._roster.age(author, now)) for author in self._roster if author.is_told
         ]
         if self.own is not None and own_age is not None:
             known.append((self.own, own_age))

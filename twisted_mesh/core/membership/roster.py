@@ -23,6 +23,8 @@ from twisted_mesh.core.events import MemberChanged
 from twisted_mesh.wire.membership import Contact, Presence, PresenceFlags, Role
 from twisted_mesh.wire.signed import SignedRecord
 
+SPOKE_AGAIN: Final = 2.5  # seconds from the first record to one that shows that its author stays (guess)
+HEARSAY: Final = 300.0  # seconds for which a gone member is kept because another tells of it (guess)
 _SPARED: Final = 5.0  # seconds more for suspects to refute while a line is slow (guess)
 _OVERDUE: Final = 1.25  # intervals of silence after which another route to an author is tried (guess)
 
@@ -51,11 +53,14 @@ class Author:
     contact: Contact | None  # the address in that record; None if there is none or it is not believed
     heard: float  # when that record came
     since: float  # when the author entered its state
+    met: float  # when its first record came here
     state: State = State.UP
     sought: int = 0
     accused: float = -inf  # when it last accused another author
     warned: Rank = (0, 0)  # its rank when a suspicion of it was passed on that did not count here
     at_join: tuple[int, int] | None = None
+    spoke_again: bool = False  # whether another record came since, not at once
+    told: float = -inf  # when another node's roster named that record last, since it is gone
 
     def renew(
         self, signed: SignedRecord, presence: Presence, contact: Contact | None, heard: float
@@ -76,6 +81,11 @@ class Author:
     def is_member(self) -> bool:
         """Whether it is shown as a member, and counts for receipts."""
         return self.presence.role != Role.GUEST
+
+    @property
+    def is_told(self) -> bool:
+        """Whether it is told to others: of a gone member only what this node has heard itself."""
+        return self.is_member and (self.is_there or self.spoke_again)
 
     def changed(self) -> MemberChanged:
         """The event that reports its state."""
@@ -99,6 +109,10 @@ class Author:
     def says_the_same(self, presence: Presence) -> bool:
         """Whether *presence* would show the application nothing new."""
         return _shown(self.presence) == _shown(presence)
+
+
+def _is_passing(presence: Presence) -> bool:
+    return bool(presence.flags & PresenceFlags.EPHEMERAL) or presence.role == Role.GUEST
 
 
 def _shown(presence: Presence) -> tuple[object, ...]:
@@ -157,15 +171,22 @@ class Roster:
         if author is None:
             if len(self._authors) >= self._config.members_limit and not self._make_room():
                 return None
-            author = self._authors[presence.origin] = Author(signed, presence, contact, heard, now)
+            author = self._authors[presence.origin] = Author(signed, presence, contact, heard, now, now)
         else:
             author.renew(signed, presence, contact, heard)
+            author.spoke_again |= now >= author.met + SPOKE_AGAIN
         state = State.UP
         if presence.flags & PresenceFlags.LEAVING:
             state = State.LEFT
         elif heard + self._patience(presence) <= now:
             state = State.DOWN
         return self._enter(author, state, now if state is State.UP else over) or is_news
+
+    def told(self, presence: Presence, now: float) -> None:
+        """Take in that another node's roster has the record that is known here."""
+        author = self._authors.get(presence.origin)
+        if author is not None and not author.is_there and author.rank == (presence.epoch, presence.counter):
+            author.told = now
 
     def is_forgotten(self, presence: Presence, heard: float, now: float) -> bool:
         """Whether its author is not on the roster, and would be forgotten by now if it had been.
@@ -192,7 +213,7 @@ class Roster:
                 if over <= now:
                     self._enter(author, State.DOWN, over)
                     changed.append(author)
-            elif author.since + self._memory(author.presence) <= now:
+            elif self._kept_until(author) <= now:
                 del self._authors[author.presence.origin]
                 gone.append(author)
         return changed, gone
@@ -261,14 +282,25 @@ class Roster:
         return self._config.presence_missed * presence.interval / 1000
 
     def _memory(self, presence: Presence) -> float:
-        is_ephemeral = presence.flags & PresenceFlags.EPHEMERAL or presence.role == Role.GUEST
-        return self._config.ephemeral_memory if is_ephemeral else self._config.member_memory
+        return self._config.ephemeral_memory if _is_passing(presence) else self._config.member_memory
+
+    def _kept_until(self, author: Author) -> float:
+        """When an author that is gone is forgotten.
+
+        Whoever makes up an author signs one record, and need do nothing more.  So an author that spoke
+        once is soon forgotten.  If it was gone before it came here, others may have heard it for days: it
+        is kept for as long as they go on to tell of it.
+        """
+        until = author.since + self._memory(author.presence)
+        if author.spoke_again:
+            return until
+        return min(until, max(author.since + self._config.ephemeral_memory, author.told + HEARSAY))
 
     def _make_room(self) -> bool:
-        """Forget the author that is gone longest, ephemeral ones and guests first; False if all are up."""
+        """Forget the author gone longest, first those that are soon forgotten; False if all are up."""
         if not (gone := [author for author in self._authors.values() if not author.is_there]):
             return False
-        leaves = min(gone, key=lambda author: (self._memory(author.presence), author.since))
+        leaves = min(gone, key=lambda one: (one.spoke_again and not _is_passing(one.presence), one.since))
         del self._authors[leaves.presence.origin]
         self._displaced.append(leaves)
         return True

@@ -203,6 +203,30 @@ class Minter(Adversary):
             self.put(codec.sign_batch(batch, _BODY, self.world.digest, sign))
 
 
+class Namer(Minter):
+    """Makes up members that are not there: each says so once, or was there long ago by its roster."""
+
+    pace = 1.0
+    each_time = 1
+    most = 40
+    interval = 10_000
+    is_silent = True
+
+    def act(self) -> None:
+        """One more record."""
+        if self.node.membership.joined and self.minted < self.most:
+            origin, sign = self.mint()
+            self.put(self.record(self.presence(origin), sign))
+
+    def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
+        """Tell of one more, that is gone, in each roster."""
+        if isinstance(frame, RosterFrame) and self.minted < self.most:
+            origin, sign = self.mint()
+            gone = RosterEntry(600_000, codec.payload(self.record(self.presence(origin), sign)))
+            frame = RosterFrame(frame.last, [*frame.entries, gone], frame.vote)
+        super().transmit(number, frame, size)
+
+
 class MintedAccusers(Minter, Accuser):
     """Makes up authors, and lets each of them accuse everybody."""
 

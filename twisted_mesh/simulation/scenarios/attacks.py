@@ -14,6 +14,7 @@ from itertools import permutations
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import SendDirect
+from twisted_mesh.core.membership.roster import HEARSAY
 from twisted_mesh.simulation.adversaries.identities import (
     Accuser,
     Claimer,
@@ -22,6 +23,7 @@ from twisted_mesh.simulation.adversaries.identities import (
     MintedAccusers,
     Minter,
     Misleader,
+    Namer,
     Replayer,
 )
 from twisted_mesh.simulation.adversaries.receipts import MintedSenders
@@ -108,6 +110,29 @@ def _claimed(stage: Stage) -> None:
     stage.note(f"{sum(member.renewals for member in world.honest())} runs were begun by claims")
 
 
+def _named(stage: Stage) -> None:
+    """Everybody asks who has its message, and hears of it in minutes, not in a day."""
+    world = stage.world
+    stage.gather()
+    stage.run(FORMED)
+    stage.chat(ATTACKED, 2.0)
+    stage.run(ATTACKED)
+    members = stage.members()
+    for member in members:
+        member.publish("who has it?", asks=True)
+    asked = {member: member.node.outbox.head for member in members}
+    stage.run(5.0)
+    held = [member.node.holders(sequence) for member, sequence in asked.items()]
+    pending = max(len(holders.pending) for holders in held if holders is not None)
+    stage.note(f"{pending} members that are not there were waited for")
+    stage.end(patience(world.config) + world.config.ephemeral_memory + HEARSAY)
+    for member, sequence in asked.items():
+        holders = member.node.holders(sequence)
+        if holders is None or holders.pending:
+            world.violated(member, "receipts", "a member that is not there is waited for")
+    _note_frames(stage)
+
+
 def _minted(stage: Stage) -> None:
     """Authors without end, and a newcomer who is to be heard all the same."""
     world = stage.world
@@ -191,6 +216,7 @@ ATTACKS = {
     "minted": Scene(_minted, 16, FEW, kinds=(Minter,)),
     "full-roster": Scene(_attack, 16, FULL, kinds=(Minter,)),
     "claimed-epochs": Scene(_claimed, 12, BRISK, kinds=(Claimer,) * 4),
+    "named": Scene(_named, 12, BRISK, kinds=(Namer, Namer)),
     "replayed-directs": Scene(_rewritten, 12, FORGETFUL, kinds=(MintedSenders, MintedSenders)),
     "rubbish": Scene(_misled, 20, BRISK, kinds=(Misleader, Misleader)),
     "victim": Scene(_misled, 20, BRISK, kinds=(ToOneVictim, ToOneVictim)),
