@@ -576,7 +576,7 @@ class TestChecker(SynchronousTestCase):
             self.assertEqual(old(module, f"{fine}\n  heard = 0.0\n  crossing_silence = 1"), [])
 
     def test_a_look_into_the_core(self) -> None:
-        for statement in ("self.driver.node.outbox.head", "node.flow", "self._node.history.get(run)"):
+        for statement in ("self.driver.node.outbox.head", "node.outflow", "self._node.history.get(run)"):
             source = f"x = {statement}"
             self.assertEqual(len(list(doors_into_the_core("twisted_mesh.runtime.driver", source))), 1)
             self.assertEqual(list(doors_into_the_core("twisted_mesh.core.node", source)), [])

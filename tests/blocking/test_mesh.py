@@ -37,7 +37,7 @@ from twisted_mesh.addressing.addresses import lan_address
 from twisted_mesh.blocking import reactor_thread as threads
 from twisted_mesh.blocking import standard_error
 from twisted_mesh.blocking.reactor_thread import reactor_thread
-from twisted_mesh.core.broadcast.flow import Flow
+from twisted_mesh.core.broadcast.outflow import Outflow
 from twisted_mesh.errors import (
     Congested,
     ConnectFailed,
@@ -582,7 +582,7 @@ class MessageTests(SocketCase):
 
     @blocks
     def test_what_may_have_reached_nobody_is_told_at_the_end(self) -> None:
-        self.patch(Flow, "pinged", lambda flow, link, token: None)  # no PING is answered
+        self.patch(Outflow, "pinged", lambda outflow, link, token: None)  # no PING is answered
         a, _b = self.pair(config=MeshConfig(farewell_timeout=0.05))
         a.send("x")
         a.close()

@@ -218,11 +218,11 @@ class TestComparing(NodeTestCase):
     def test_with_equal_heads_what_the_peer_has_is_taken(self) -> None:
         # Otherwise messages that a link took just before it broke would count as unsent for ever.
         self.publish("a", "b")
-        self.assertEqual(self.node.outbox.taken, 0)
+        self.assertEqual(self.node.outbox.accepted, 0)
         self.meet(2, "bert", me=1)
-        self.assertEqual(self.node.outbox.taken, 0)
+        self.assertEqual(self.node.outbox.accepted, 0)
         self.meet(3, "cleo", me=2)
-        self.assertEqual(self.node.outbox.taken, 2)
+        self.assertEqual(self.node.outbox.accepted, 2)
 
     def test_a_digest_says_nothing_against_what_was_announced(self) -> None:
         self.receive(1, have("dora", 1, 9))

@@ -52,7 +52,7 @@ class TestPublishing(NodeTestCase):
         self.publish("a")
         self.handle(closing(1))
         self.accept(1)
-        self.assertEqual(self.node.outbox.taken, 0)
+        self.assertEqual(self.node.outbox.accepted, 0)
         self.assertEqual([type(one.what) for one in self.publish("b")], [Numbered])
 
 
@@ -61,7 +61,7 @@ class TestTaken(NodeTestCase):
 
     def taken(self) -> tuple[int, int]:
         """The highest message that a neighbour has, and the number of batches that no neighbour has."""
-        return self.node.outbox.taken, self.node.footprint()["unsent_batches"]
+        return self.node.outbox.accepted, self.node.footprint()["unsent_batches"]
 
     def test_what_a_transport_has_accepted_is_taken(self) -> None:
         self.up(1, "bert")
@@ -125,11 +125,11 @@ class TestCongested(NodeTestCase):
     def fill(self) -> None:
         """Publish seven messages of an eighth of the limit each; an eighth one has no room."""
         for _ in range(7):
-            self.assertTrue(self.node.flow.room_for(self.SIZE))
+            self.assertTrue(self.node.outflow.room_for(self.SIZE))
             self.publish("x" * self.SIZE)
-        self.assertFalse(self.node.flow.congested)
-        self.assertFalse(self.node.flow.room_for(self.SIZE))
-        self.assertTrue(self.node.flow.congested)
+        self.assertFalse(self.node.outflow.congested)
+        self.assertFalse(self.node.outflow.room_for(self.SIZE))
+        self.assertTrue(self.node.outflow.congested)
 
     def test_congested_then_drained(self) -> None:
         self.up(1)
@@ -139,11 +139,11 @@ class TestCongested(NodeTestCase):
         for _ in range(7):
             self.publish("x" * self.SIZE)
             marks.append(self.queued[1])
-        self.assertFalse(self.node.flow.room_for(self.SIZE))
+        self.assertFalse(self.node.outflow.room_for(self.SIZE))
         # The fourth of seven messages gets below half of the limit.
         told = [bool(of(self.handle(Accepted(1, mark)), Drained)) for mark in marks]
         self.assertEqual(told, [False, False, False, True, False, False, False])
-        self.assertFalse(self.node.flow.congested)
+        self.assertFalse(self.node.outflow.congested)
 
     def test_what_is_pulled_drains_as_well(self) -> None:
         self.fill()
@@ -169,7 +169,7 @@ class TestCongested(NodeTestCase):
         self.up(1, "fast")
         self.up(2, "dead")
         for _ in range(50):
-            self.assertTrue(self.node.flow.room_for(self.SIZE))
+            self.assertTrue(self.node.outflow.room_for(self.SIZE))
             self.publish("x" * self.SIZE)
             self.accept(1)
 
@@ -187,15 +187,15 @@ class TestUnsent(NodeTestCase):
         self.assertEqual(len(self.node.outbox.unsent(self.node.history)), 3)
 
     def test_all_is_given_when_every_neighbour_that_gets_it_here_has_it(self) -> None:
-        self.assertTrue(self.node.flow.is_given_to_all())
+        self.assertTrue(self.node.outflow.is_given_to_all())
         self.up(1, "bert")
         self.up(2, "cleo")
         self.publish("a")
-        self.assertFalse(self.node.flow.is_given_to_all())
+        self.assertFalse(self.node.outflow.is_given_to_all())
         self.accept(1)
-        self.assertFalse(self.node.flow.is_given_to_all())
+        self.assertFalse(self.node.outflow.is_given_to_all())
         self.accept(2)
-        self.assertTrue(self.node.flow.is_given_to_all())
+        self.assertTrue(self.node.outflow.is_given_to_all())
 
 
 class TestLastWord(NodeTestCase):
@@ -212,12 +212,12 @@ class TestLastWord(NodeTestCase):
 
     def assert_told(self, unanswered: int, unread: int) -> None:
         """Assert how many neighbours did not answer, and how many messages are not known to have come."""
-        sending = self.node.flow
+        sending = self.node.outflow
         self.assertEqual((sending.unanswered, sending.unread), (unanswered, unread))
 
     def test_a_transport_that_accepted_it_is_no_proof(self) -> None:
         self.leave()
-        self.assertEqual(self.node.outbox.taken, 3)
+        self.assertEqual(self.node.outbox.accepted, 3)
         self.assert_told(2, 3)
 
     def test_a_node_that_leaves_stays_until_what_it_was_asked_for_is_given(self) -> None:
@@ -260,7 +260,7 @@ class TestLastWord(NodeTestCase):
         self.accept(2)
         self.handle(Leaving())
         self.receive(1, Pong(READ_ALL))
-        self.assertEqual(self.node.outbox.taken, 2)
+        self.assertEqual(self.node.outbox.accepted, 2)
         self.assert_told(1, 1)
 
     def test_who_announces_it_has_it(self) -> None:
@@ -280,8 +280,8 @@ class TestLastWord(NodeTestCase):
     def test_an_end_without_a_word_is_no_answer_and_a_goodbye_needs_none(self) -> None:
         self.leave()
         self.handle(LinkClosed(1))
-        self.assertFalse(self.node.flow.has_left())
+        self.assertFalse(self.node.outflow.has_left())
         self.assert_told(2, 3)
         self.handle(closing(2, Reason.LEAVING))
-        self.assertTrue(self.node.flow.has_left())
+        self.assertTrue(self.node.outflow.has_left())
         self.assert_told(1, 3)

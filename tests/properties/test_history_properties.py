@@ -334,8 +334,8 @@ class TestOutbox(SynchronousTestCase):
                     unsent[signed.batch.last] = signed.size
                     self.assertEqual(signed.batch.last, outbox.head)
             else:
-                outbox.accepted(taken + number)
+                outbox.accept(taken + number)
                 taken = max([taken, *(last for last in unsent if last <= taken + number)])
                 unsent = {last: size for last, size in unsent.items() if last > taken}
-            self.assertEqual(outbox.taken, taken)
+            self.assertEqual(outbox.accepted, taken)
             self.assertEqual((len(outbox), outbox.unsent_bytes), (len(unsent), sum(unsent.values())))

@@ -10,8 +10,8 @@ from twisted.internet.defer import CancelledError, TimeoutError
 from zope.interface.verify import verifyObject
 
 from tests.support.meshcase import PORT, MeshCase, Raw, batch
-from twisted_mesh.core.broadcast.flow import Flow
 from twisted_mesh.core.broadcast.inbound import Inbound
+from twisted_mesh.core.broadcast.outflow import Outflow
 from twisted_mesh.errors import LocalError, NotRunning
 from twisted_mesh.identity import Identity
 from twisted_mesh.network import Protocol
@@ -220,13 +220,13 @@ class TestFault(MeshCase):
 
     def test_a_fault_while_one_link_is_flushed_holds_up_no_other(self) -> None:
         b, a, c = self.chain(3)
-        accepted = Flow.accepted
+        accepted = Outflow.accepted
 
-        def faulty(sending: Flow, *arguments: Any) -> None:
-            self.patch(Flow, "accepted", accepted)
+        def faulty(sending: Outflow, *arguments: Any) -> None:
+            self.patch(Outflow, "accepted", accepted)
             raise ZeroDivisionError
 
-        self.patch(Flow, "accepted", faulty)
+        self.patch(Outflow, "accepted", faulty)
         a.send("to both")
         self.assertRaises(ZeroDivisionError, self.network.pump)
         self.network.pump()

@@ -217,6 +217,7 @@ class RepairState:
     pace: float = 0.0
     failures: int = 0  # WANTs that the peer left unanswered since it last answered one
     stalled_answers: int = 0  # WANTs that the peer began to answer, and did not go on with
+    pulls: int = 0  # runs for which this node waits for the peer's answer
     _slowed_at: float = -inf
 
     def is_slowed(self, now: float) -> bool:

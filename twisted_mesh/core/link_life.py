@@ -42,9 +42,9 @@ class LinkLife:
         if no_room is not None:
             self.close(link.number, Reason.ROOM, no_room, now)
             return
-        self._broadcast.tell(link, older, event.settled, now)
+        self._broadcast.send_frontier(link, older, event.settled, now)
         self._membership.tell(link, self._neighbourhood.vote(link), now)
-        self._broadcast.told(link, now)
+        self._broadcast.begun(link, now)
 
     def closing(self, number: int, reason: Reason, now: float) -> None:
         """Stop sending over a link; frames that still come count."""
@@ -61,7 +61,7 @@ class LinkLife:
         link, heir = self._links.close(number)
         if link is None:
             return None
-        self._broadcast.flow.ended(link, reason)
+        self._broadcast.outflow.ended(link, reason)
         if heir is not None:
             self._effects.emit(events.LinkUp(heir.number))
         for gone in self._links.gone(link):

@@ -16,7 +16,7 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.admission import Admission, may_come_early
 from twisted_mesh.core.broadcast.broadcast import Broadcast
-from twisted_mesh.core.broadcast.inbound import Handed
+from twisted_mesh.core.broadcast.inbound import Outcome
 from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.events import Effect, Event, Holders, StreamId, Timer
 from twisted_mesh.core.handshake import LocalNode
@@ -80,11 +80,9 @@ class Node:
         self._broadcast = broadcast = Broadcast(
             local_node, config, links, self.history, admission, effects, settled
         )
-        self.outbox, self.flow = broadcast.outbox, broadcast.flow
+        self.outbox, self.outflow = broadcast.outbox, broadcast.outflow
         self.membership = Membership(local_node, config, links, broadcast, roster, admission, effects)
-        self.neighbourhood = Neighbourhood(
-            local_node, config, links, self.membership, broadcast.repair, randomness, effects
-        )
+        self.neighbourhood = Neighbourhood(local_node, config, links, self.membership, randomness, effects)
         routes = Routes(links, broadcast.parents, config)
         self.replies = Replies(local_node, config, self.history, broadcast.outbox, roster, routes, effects)
         self._link_life = LinkLife(
@@ -120,10 +118,10 @@ class Node:
             case events.DialFailed() | events.Known() | events.Moved():
                 self.neighbourhood.handle(event, now)
             case events.Check():
-                self.flow.check()
+                self.outflow.check()
             case events.Leaving():
                 self.membership.announcing.leave(now)
-                self.flow.leave()
+                self.outflow.leave()
             case events.TimerFired():
                 self._on_timer(event.timer, now)
             case _:
@@ -147,24 +145,24 @@ class Node:
 
     def status(self) -> Status:
         """The state of this node."""
-        flow, outbox = self.flow, self.outbox
+        outflow, outbox = self.outflow, self.outbox
         return Status(
             stream=outbox.run,
             sent=outbox.head,
-            accepted=outbox.taken,
+            accepted=outbox.accepted,
             confirmed=outbox.confirmed,
-            congested=flow.congested,
-            given_to_all=flow.is_given_to_all(),
-            has_left=flow.has_left() and self.replies.relay.is_empty,
-            silent=flow.unanswered,
-            unread=flow.unread,
+            congested=outflow.congested,
+            given_to_all=outflow.is_given_to_all(),
+            has_left=outflow.has_left() and self.replies.relay.is_empty,
+            silent=outflow.unanswered,
+            unread=outflow.unread,
             settled=self._broadcast.joining.settled,
             joined=self.membership.joined,
         )
 
     def room_for(self, size: int) -> bool:
         """Whether there is room for *size* bytes of own messages; if not, Drained follows when there is."""
-        return self.flow.room_for(size)
+        return self.outflow.room_for(size)
 
     def head(self, run: StreamId) -> int:
         """The last message of *run* that was delivered, or given up; 0 if the run is not known."""
@@ -188,11 +186,12 @@ class Node:
         outbox, history, settled = self.outbox, self.history, self._broadcast.joining.settled
         unsent = [] if settled else outbox.unsent(history)
         if settled:
-            history.accepted_of_earlier(outbox.run, outbox.taken)
+            history.accepted_of_earlier(outbox.run, outbox.accepted)
         else:
             history.discard(outbox.run)  # its messages are published in the new run
         node = Node(local_node, self._config, randomness, history, settled)
-        node.flow.congested = self.flow.congested and not settled  # the application still waits for Drained
+        # The application still waits for Drained
+        node.outflow.congested = self.outflow.congested and not settled
         node.membership.conflict.follow(self.membership.conflict)
         node._broadcast.joining.believes_claims = False
         return node, unsent
@@ -273,10 +272,10 @@ class Node:
                 # The peer leaves after the answer
                 if frame.token == READ_ALL and not link.flow.peer_leaves:
                     self._broadcast.last_pull(link, now)
-                self.flow.pinged(link, frame.token)
+                self.outflow.pinged(link, frame.token)
             case Pong():
                 link.life.answered_at = now
-                self.flow.answered(link, frame.token, now)
+                self.outflow.answered(link, frame.token, now)
                 self._broadcast.push.measure(link, now)
                 self._answer(link, now)
             case Unknown():
@@ -344,7 +343,7 @@ class Node:
 
     # ── from one part to others ─────────────────────────────────────────────────────
 
-    def _delivered(self, items: Iterable[Handed], now: float) -> None:
+    def _delivered(self, items: Iterable[Outcome], now: float) -> None:
         """Let messages and gaps that went to the application lead to receipts."""
         for item in items:
             self.replies.delivered(item, now)
@@ -369,7 +368,7 @@ class Node:
     def _evident(self, author: Author, now: float) -> None:
         """Take in the newest record of an author, which says how far its stream has come."""
         if self._broadcast.joining.settled_by is None:  # otherwise _start does it
-            self._delivered(self._broadcast.evident(author.presence, author.at_join, now), now)
+            self._delivered(self._broadcast.recorded(author.presence, author.at_join, now), now)
             self.replies.evident(author.presence, now)
             self._delivered(self._broadcast.evict(now), now)
 
@@ -388,7 +387,7 @@ class Node:
 
     def _on_accepted(self, event: events.Accepted, now: float) -> None:
         if (link := self._links.get(event.link)) is not None and not link.closing:
-            self.flow.accepted(link, event.size)
+            self.outflow.accepted(link, event.size)
             self._answer(link, now)
 
     def _answer(self, link: Link, now: float) -> None:

@@ -359,7 +359,7 @@ class Member:
         :param asks: whether it asks who has it.
         """
         entry = pack_entry(0, packets, asks=asks)
-        if not self.node.flow.room_for(len(entry)):
+        if not self.node.outflow.room_for(len(entry)):
             return False
         self.world.count_published(self.run)
         self.handle(events.Publish((entry,), int(self.world.now * 1000)))

@@ -159,7 +159,7 @@ class Scribe:
         for run in self._behind:
             node.history.changed(run)
         flush = self._changes.flush(
-            node.history.get, (node.outbox.run, node.outbox.taken), node.settled, to_ms
+            node.history.get, (node.outbox.run, node.outbox.accepted), node.settled, to_ms
         )
         if flush is not None:
             for marks in flush.marks:

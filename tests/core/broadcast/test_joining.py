@@ -65,7 +65,7 @@ class TestSnapshot(JoiningTestCase):
         self.publish("a", "b")
         self.assertEqual(self.snapshot(), [SnapshotEntry(ME, 5, 1, 2, 0)])
         self.publish("c")
-        self.outbox.accepted(2)
+        self.outbox.accept(2)
         self.assertEqual(self.snapshot(), [SnapshotEntry(ME, 5, 1, 3, 2)])
 
     def test_of_earlier_own_runs_what_no_neighbour_has_is_the_newcomers_too(self) -> None:
@@ -100,7 +100,7 @@ class TestSnapshot(JoiningTestCase):
     def test_a_replay_of_own_messages_is_not_less_than_what_nobody_has(self) -> None:
         self.publish("a")
         self.publish("b", "c")
-        self.outbox.accepted(1)
+        self.outbox.accept(1)
         self.assertEqual(joining.bases(self.history, self.outbox, 1, 100), {(ME, 5): 1})
         self.assertEqual(joining.bases(self.history, self.outbox, MAX_NUMBER, 100), {(ME, 5): 0})
 

@@ -36,7 +36,7 @@ class TestPublish(OutboxTestCase):
     """The messages of a turn become batches."""
 
     def test_nothing_is_published_yet(self) -> None:
-        self.assertEqual((self.outbox.head, self.outbox.taken, self.outbox.unsent_bytes), (0, 0, 0))
+        self.assertEqual((self.outbox.head, self.outbox.accepted, self.outbox.unsent_bytes), (0, 0, 0))
         self.assertEqual(len(self.outbox), 0)
         self.assertEqual(self.outbox.run, (ANNA, 5))
 
@@ -95,31 +95,31 @@ class TestTaken(OutboxTestCase):
 
     def unsent(self) -> tuple[int, int, int]:
         """The highest message that a neighbour has; the batches and bytes above it."""
-        return self.outbox.taken, len(self.outbox), self.outbox.unsent_bytes
+        return self.outbox.accepted, len(self.outbox), self.outbox.unsent_bytes
 
     def test_what_no_neighbour_has_is_unsent(self) -> None:
         self.assertEqual(self.unsent(), (0, 3, sum(self.sizes)))
 
     def test_what_a_neighbour_has_is_not(self) -> None:
-        self.outbox.accepted(3)
+        self.outbox.accept(3)
         self.assertEqual(self.unsent(), (3, 1, self.sizes[2]))
-        self.outbox.accepted(5)
+        self.outbox.accept(5)
         self.assertEqual(self.unsent(), (5, 0, 0))
 
     def test_a_slower_neighbour_takes_nothing_back(self) -> None:
-        self.outbox.accepted(3)
-        self.outbox.accepted(2)
+        self.outbox.accept(3)
+        self.outbox.accept(2)
         self.assertEqual(self.unsent(), (3, 1, self.sizes[2]))
 
     def test_a_batch_is_unsent_until_a_neighbour_has_it_whole(self) -> None:
-        self.outbox.accepted(1)
+        self.outbox.accept(1)
         self.assertEqual(self.unsent(), (0, 3, sum(self.sizes)))
-        self.outbox.accepted(4)
+        self.outbox.accept(4)
         self.assertEqual(self.unsent(), (3, 1, self.sizes[2]))
 
     def test_a_claim_of_what_was_never_said_counts_for_nothing_said_later(self) -> None:
         # Claims are unsigned: one neighbour's lie must not cover all messages ever published.
-        self.outbox.accepted(2**62)
+        self.outbox.accept(2**62)
         self.assertEqual(self.unsent(), (5, 0, 0))
         (signed,) = self.publish("f")
         self.assertEqual(self.unsent(), (5, 1, signed.size))

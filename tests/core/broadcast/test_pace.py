@@ -10,6 +10,7 @@ from tests.core.network import local_node, origin_of, peer
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.broadcast.pace import LOOK_AGAIN, Pace
 from twisted_mesh.core.events import Arriving, LinkOpened
+from twisted_mesh.core.history.history import History
 from twisted_mesh.core.link import SLOWED_SECONDS, Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.meter import FLOOR
@@ -26,7 +27,7 @@ class PaceTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.config = MeshConfig()
         self.links = Links(local_node("me"), self.config)
-        self.pace = Pace(self.links, self.config)
+        self.pace = Pace(History(self.config), self.links, self.config)
         self.anna, self.bert = self.open(1, "anna"), self.open(2, "bert")
         self.now = 100.0
 
@@ -34,6 +35,10 @@ class PaceTestCase(SynchronousTestCase):
         """Open a link at the time 0."""
         link, _ = self.links.open(LinkOpened(number, peer(name), True, False, purpose), 0)
         return link
+
+    def answers_within(self, link: Link) -> float:
+        """Seconds for which *link*, which is given up now, is not asked again."""
+        return self.pace.owes_until(link, self.now, self.now) - self.now
 
     def slow(self, link: Link, pace: float = 0.0) -> None:
         """The line of *link* is slow now, and brings *pace* bytes a second."""
@@ -182,12 +187,12 @@ class TestWaiting(PaceTestCase):
         self.assertFalse(self.pace.is_slow(self.bert, self.now + SLOWED_SECONDS))
 
     def test_an_answer_over_a_slow_line_may_take_as_long_as_a_gap_may(self) -> None:
-        self.assertEqual(self.pace.answers_within(self.anna, self.now), self.config.gap_patience)
+        self.assertEqual(self.answers_within(self.anna), self.config.gap_patience)
         self.anna.repair.pace = 10_000
-        self.assertEqual(self.pace.answers_within(self.anna, self.now), self.config.gap_longest)
-        self.assertEqual(self.pace.answers_within(self.bert, self.now), self.config.gap_patience)
+        self.assertEqual(self.answers_within(self.anna), self.config.gap_longest)
+        self.assertEqual(self.answers_within(self.bert), self.config.gap_patience)
         self.slow(self.anna)  # which may be the own line
-        self.assertEqual(self.pace.answers_within(self.bert, self.now), self.config.gap_longest)
+        self.assertEqual(self.answers_within(self.bert), self.config.gap_longest)
 
     def test_a_slow_link_gives_reason_to_wait_by_being_asked_and_by_what_it_brings(self) -> None:
         self.anna.repair.last_batch_at = 80.0

@@ -23,7 +23,7 @@ class TestWindow(SynchronousTestCase):
     def room(self, proven: bool = True) -> int:
         """How many more runs may be asked for."""
         asked = 0
-        while self.window.has_room(proven):
+        while self.window.is_open(proven):
             self.window.asked(proven)
             asked += 1
         for _ in range(asked):

@@ -1,8 +1,9 @@
-"""What is sent to everybody: numbered, pushed, held, asked for and answered by the parts of this room.
+"""The messages to everybody: this puts the parts of this folder together.
 
-Contract: what comes in goes through ``inbound`` and the history, out by ``push``; what is missing is found
-by ``frontier`` and got by ``repair``.  What goes to the application is returned, as :data:`Handed`, since
-receipts depend on it: a method that yields it has done its work when all of it is taken.
+Contract: batches come in through ``inbound`` and the history, and go out through ``push``.  ``frontier``
+finds which messages are missing, and ``repair`` gets them.  Methods return an :data:`Outcome` for all
+that goes to the application, since receipts depend on it.  A method that yields outcomes is done only
+when the caller has read all of them.
 """
 
 from __future__ import annotations
@@ -12,20 +13,20 @@ from typing import Final
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.admission import Admission
-from twisted_mesh.core.broadcast.flow import Flow
 from twisted_mesh.core.broadcast.frontier import Frontier
-from twisted_mesh.core.broadcast.inbound import Handed, Inbound
+from twisted_mesh.core.broadcast.inbound import Inbound, Outcome
 from twisted_mesh.core.broadcast.joining import Joining
 from twisted_mesh.core.broadcast.outbox import Outbox
+from twisted_mesh.core.broadcast.outflow import Outflow
 from twisted_mesh.core.broadcast.patience import Patience
 from twisted_mesh.core.broadcast.push import Push
 from twisted_mesh.core.broadcast.repair import Repair
 from twisted_mesh.core.broadcast.trees import Parents
 from twisted_mesh.core.effects import Effects
-from twisted_mesh.core.events import GapFound, Numbered, Publish, StreamId, Timer
+from twisted_mesh.core.events import Numbered, Publish, StreamId, Timer
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
-from twisted_mesh.core.history.stream import Ready
+from twisted_mesh.core.history.stream import Skip
 from twisted_mesh.core.link import READ_SNAPSHOT, Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.wire import codec
@@ -36,12 +37,7 @@ _HELP_AFTER: Final = 1.0  # seconds a hole is left to the neighbours before othe
 
 
 class Broadcast:
-    """The messages to everybody, at one node.
-
-    :ivar outbox: the own ones; :ivar flow: how far those have come.
-    :ivar joining: where streams begin; :ivar frontier: what peers hold.
-    :ivar inbound: the way in; :ivar push: the way out; :ivar repair: what is asked for.
-    """
+    """The messages to everybody, at one node; each attribute is a part, named like its module."""
 
     def __init__(
         self,
@@ -62,36 +58,36 @@ class Broadcast:
         self._effects = effects
         self.parents = parents = Parents()
         self.outbox = outbox = Outbox(*run, network, local_node.sign, config.batch_bytes)
-        self.flow = Flow(config, outbox, links, effects)
+        self.outflow = Outflow(config, outbox, links, effects)
         self.repair = repair = Repair(history, links, parents, config)
         self.push = push = Push(local_node.origin, history, links, parents, config, effects)
         self.patience = Patience(config, history, repair, push)
         self.joining = Joining(config, history, outbox, effects, settled)
-        self.frontier = Frontier(history, outbox, self.flow, repair, push, self.patience)
+        self.frontier = Frontier(history, outbox, self.outflow, repair, push, self.patience)
         self.inbound = Inbound(local_node, history, outbox, repair, push, admission, effects)
 
     # ── links ───────────────────────────────────────────────────────────────────────
 
-    def tell(self, link: Link, older: Link | None, settled: bool, now: float) -> None:
-        """Tell the peer of a new link what is held.
+    def send_frontier(self, link: Link, older: Link | None, settled: bool, now: float) -> None:
+        """Tell the peer of a new link which messages this node holds.
 
         :param older: the link to the same node that was kept so far, if there is one.
-        :param settled: what this node said of itself in the handshake.
+        :param settled: whether this node said in the handshake that it has a base.
         """
         link.frontier.compares = settled and link.peer.settled
         if link.frontier.compares:
             self._effects.send((link,), self.frontier.digest())
         else:
-            self.joining.tell(link, older, now)
+            self.joining.send_snapshot(link, older, now)
 
-    def told(self, link: Link, now: float) -> None:
-        """The peer of a new link was told all: have it say when it has read that."""
+    def begun(self, link: Link, now: float) -> None:
+        """Have the peer of a new link say when it has read the first frames."""
         link.flow.measure(now, least=0)
         self._effects.send((link,), Ping(READ_SNAPSHOT))
         self._effects.set_timer(Timer.AGE, now + self._config.history_seconds / 10)
 
     def link_gone(self, number: int, now: float) -> None:
-        """Nothing is asked of a link any more, and what came over it is to come another way."""
+        """Ask other links for the messages that a link, which is gone, was to bring."""
         self.repair.link_gone(number, now)
         for run in self.parents.lost_with(number):
             if (asked := self.repair.parent_lost(run, now)) is not None:
@@ -103,37 +99,39 @@ class Broadcast:
         """Number, hold and push own messages."""
         for signed in self.outbox.publish(event.entries, event.wall_ms):
             self._history.add(signed, now)
-            self.push.publish(signed, now, follows=self.outbox.taken >= signed.batch.first - 1)
+            self.push.publish(signed, now, follows=self.outbox.accepted >= signed.batch.first - 1)
             self._effects.emit(Numbered(self.outbox.run, signed.batch.first, signed.batch.count))
 
     def arriving(self, link: Link, now: float) -> None:
-        """Some of a frame has come over *link*, which takes long."""
+        """Note that *link* is in the middle of a frame that takes long to come."""
         if (run := self.repair.arriving(link, now)) is not None:
             self.push.under_way(link, run, now)
 
-    def evident(self, presence: Presence, at_join: tuple[int, int] | None, now: float) -> Iterator[Handed]:
-        """The newest record of an author says how far its stream has come.
+    def recorded(
+        self, presence: Presence, at_join: tuple[int, int] | None, now: float
+    ) -> Iterator[Outcome]:
+        """Take in an author's newest record, which says how many messages it has published.
 
         :param at_join: the epoch and the sequence of the author when this node joined.
         """
         run = (presence.origin, presence.epoch)
         if (lowered := self.joining.lowered(run, presence.sequence, at_join)) is not None:
-            yield from self._pass_gaps([lowered], now)
+            yield from self._skipped([lowered], now)
             self.repair.ask_again(run, now)
         self._history.hinted(run, presence.sequence, now)
 
-    def evict(self, now: float) -> Iterator[Handed]:
-        """Give up what is beyond the limits: a record alone opens a stream, and no batch need ever come."""
-        yield from self._pass_gaps(self._history.evict(self.outbox.run, self.outbox.taken), now)
+    def evict(self, now: float) -> Iterator[Outcome]:
+        """Keep the history within its limits, also after a record: it can open a stream as a batch can."""
+        yield from self._skipped(self._history.evict(self.outbox.run, self.outbox.accepted), now)
 
-    def _pass_gaps(self, gaps: Iterable[tuple[GapFound, list[Ready]]], now: float) -> Iterator[Handed]:
-        for gap, behind in gaps:
+    def _skipped(self, skips: Iterable[Skip], now: float) -> Iterator[Outcome]:
+        for gap, behind in skips:
             yield from self.inbound.gap(gap, behind, now)
 
     # ── time ────────────────────────────────────────────────────────────────────────
 
     def compare(self, now: float) -> None:
-        """Have the neighbours compare what they hold with what this node does."""
+        """Have the neighbours compare their streams with those of this node."""
         links = [link for link in self._links.fed if link.up]
         if links:
             self._effects.send(links, self.frontier.digest())
@@ -144,28 +142,29 @@ class Broadcast:
         self._effects.set_timer(Timer.COMPARE, now + self._config.compare_interval)
 
     def age(self, now: float) -> None:
-        """Forget what is older than the retention."""
-        self._history.age(now, self.outbox.run, self.outbox.taken)
+        """Forget batches that are older than the retention."""
+        self._history.age(now, self.outbox.run, self.outbox.accepted)
         self._effects.set_timer(Timer.AGE, now + self._config.history_seconds / 10)
 
-    def give_up_holes(self, now: float) -> Iterator[Handed]:
-        """Give up what was missing for too long."""
+    def give_up_holes(self, now: float) -> Iterator[Outcome]:
+        """Give up messages that were missing for too long."""
         self.patience.put_off(now)
-        gaps = list(self._history.give_up(now, self._config.gap_patience))
-        yield from self._pass_gaps(gaps, now)
-        # A neighbour that waits behind the hole may have the next one's messages, and claims none of them.
-        behind = dict.fromkeys((gap.origin, gap.epoch) for gap, _ in gaps)
+        skips = list(self._history.give_up(now, self._config.gap_patience))
+        yield from self._skipped(skips, now)
+        # Batches that wait at a neighbour may fill the next hole here; the neighbour does not claim
+        # them.
+        behind = dict.fromkeys((gap.origin, gap.epoch) for gap, _ in skips)
         self.repair.pull_from_all([run for run in behind if self._history.has_hole(run)], now)
 
     def watch_holes(self) -> None:
-        """See to it that a hole nothing fills is given up in time."""
+        """Set the timer that gives up holes, unless it is set: it looks at all holes when it fires."""
         if not self._effects.is_set(Timer.GAPS):
             since = self._history.oldest_hole
-            if since is not None:  # once set it looks at every hole when it fires
+            if since is not None:
                 self._effects.set_timer(Timer.GAPS, since + self._config.gap_patience)
 
     def missing(self, now: float) -> list[StreamId]:
-        """The runs of which something is missing that no neighbour is asked for."""
+        """The runs with a hole for which no neighbour is asked."""
         return [
             run
             for run, since in self._history.holes()
@@ -173,12 +172,12 @@ class Broadcast:
         ]
 
     def overdue(self, run: StreamId, now: float) -> None:
-        """Its author has not spoken when it should have: try another way to it."""
+        """Try another way to the author of *run*, whose next record is late."""
         if not self.repair.is_slowed(run[0], now):
             self.repair.parent_lost(run, now)
 
     def last_pull(self, link: Link, now: float) -> None:
-        """The node at *link* is about to stop: send it the last WANTs, before it is told that it may go."""
+        """Send the last WANTs to the peer, which is about to stop, before it is told that it may."""
         self.repair.leaves(link, now)
         self.schedule(now)
 
@@ -195,7 +194,7 @@ class Broadcast:
             self._effects.set_timer(Timer.REPAIR, self.repair.wake)
 
     def footprint(self) -> dict[str, int]:
-        """Entries and bytes of every table."""
+        """The number of entries, or of bytes, in every table."""
         return {
             **self._history.footprint(),
             **self.push.footprint(),

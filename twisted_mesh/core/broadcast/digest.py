@@ -1,7 +1,8 @@
 """Finding out where two nodes' histories differ, in one frame.
 
-Contract: :func:`digest` gives the DIGEST of what is held, :func:`differing` the streams of the
-buckets a peer's DIGEST shows as different.  A bucket is the first byte of the origin, by four.
+Contract: :func:`digest` makes the DIGEST of the streams held here.  :func:`differing` gives the streams
+in the buckets that a peer's DIGEST shows as different.  A stream's bucket is the first byte of its
+origin, divided by 4.
 """
 
 from __future__ import annotations
@@ -19,23 +20,20 @@ Heads = Iterable[tuple[StreamId, int]]
 
 
 def digest(heads: Heads) -> Digest:
-    """The DIGEST of *heads*; buckets without a stream are left out."""
+    """The DIGEST of *heads*, without empty buckets."""
     return Digest([Bucket(number, made) for number, made in sorted(_hashes(heads).items())])
 
 
 def differing(heads: Heads, theirs: Digest) -> Iterator[StreamId]:
-    """The runs of *heads* whose bucket is not the same in *theirs*."""
+    """The runs of *heads* whose bucket is another in *theirs*."""
     heads = list(heads)
-    ours = _hashes(heads)
-    told = {bucket.number: bucket.digest for bucket in theirs.buckets}
-    for run, _ in heads:
-        number = bucket_of(run)
-        if told.get(number) != ours[number]:
-            yield run
+    hashes = _hashes(heads)
+    peers = {bucket.number: bucket.digest for bucket in theirs.buckets}
+    return (run for run, _ in heads if peers.get(bucket_of(run)) != hashes[bucket_of(run)])
 
 
 def bucket_of(run: StreamId) -> int:
-    """The bucket a run is in."""
+    """The number of the bucket that *run* is in."""
     return run[0][0] * BUCKETS // 256
 
 

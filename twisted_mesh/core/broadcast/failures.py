@@ -1,7 +1,7 @@
-"""Who was asked and did not bring it: a claim is unsigned, and a false one would be asked for ever.
+"""Which links were asked and did not send the messages: a claim is unsigned, and may be false.
 
-Contract: a failure counts for what was missing then: when the stream has gone on, that link is as good as
-any other for what is missing next.
+Contract: a failure counts for the messages that were missing then.  Once the head of the stream has
+moved, that link is as good as any other for the next missing messages.
 """
 
 from __future__ import annotations
@@ -13,35 +13,35 @@ from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.link import Link
 
-TRIES: Final = 3  # of one announcer for one range
+TRIES: Final = 3  # WANTs for one range to one link that has announced it
 
 _NEVER: Final[OrderedDict[StreamId, tuple[int, int]]] = OrderedDict()
 
 
 class Failures:
-    """The failures of all links; ``len()`` counts the runs they are about, link by link."""
+    """The failures of all links; ``len()`` counts the runs that each link failed for."""
 
     def __init__(self, history: History, limit: int) -> None:
-        """:param limit: of runs for each link; of more the one that failed longest ago is forgotten."""
+        """:param limit: the most runs for each link; then the run of the oldest failure is forgotten."""
         self._history = history
         self._limit = limit
-        # link -> run -> (the head it failed to go on from, how often)
+        # link -> run -> (the head behind which it sent nothing, how often)
         self._failed: dict[int, OrderedDict[StreamId, tuple[int, int]]] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._failed.values()))
 
     def of(self, link: int, run: StreamId) -> int:
-        """How often *link* has failed to bring what is missing now."""
+        """How often *link* has failed to send the messages that are missing now."""
         head, times = self._failed.get(link, _NEVER).get(run, (0, 0))
         return times if head == self._history.head(run) else 0
 
     def lately(self, link: Link, run: StreamId) -> int:
-        """How many WANTs *link* left unanswered, these or any lately."""
+        """How many WANTs *link* left unanswered: for these messages, or for any since it last answered."""
         return max(link.repair.failures, self.of(link.number, run))
 
     def note(self, link: Link, run: StreamId) -> None:
-        """*link* has not brought what it was asked for."""
+        """Note that *link* has not sent the messages it was asked for."""
         times = self.of(link.number, run) + 1
         failed = self._failed.setdefault(link.number, OrderedDict())
         failed[run] = self._history.head(run), times
@@ -51,10 +51,10 @@ class Failures:
         link.repair.failures += 1
 
     def forgive(self, link: int, run: StreamId) -> None:
-        """*link* is asked for *run* anew."""
+        """Forget the failures of *link* for *run*, so that it can be asked again."""
         if link in self._failed:
             self._failed[link].pop(run, None)
 
     def forget(self, link: int) -> None:
-        """*link* is gone."""
+        """Forget the failures of *link*, which is gone."""
         self._failed.pop(link, None)

@@ -1,9 +1,9 @@
-"""What two nodes tell each other of what they hold: when their link comes up, and ever again.
+"""How two nodes tell each other which messages they hold: when their link comes up, and from then on.
 
-Contract: the first word on a new link is a SNAPSHOT (:mod:`~twisted_mesh.core.broadcast.joining`), or a
-DIGEST if both ends have a base.  :meth:`Frontier.claimed_by_snapshot`, :meth:`Frontier.on_digest` and
-:meth:`Frontier.on_have` take the peer's word for it, as far as it goes: a claim is unsigned, so it makes
-this node ask, and never believe.
+Contract: the first such frame on a new link is a SNAPSHOT (:mod:`~twisted_mesh.core.broadcast.joining`),
+or a DIGEST if both ends have a base.  :meth:`Frontier.claimed_by_snapshot`, :meth:`Frontier.on_digest`
+and :meth:`Frontier.on_have` take in the claims of a peer.  A claim is unsigned: because of it this node
+asks for messages, and believes nothing.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import Final
 
 from twisted_mesh.core.broadcast import digest
-from twisted_mesh.core.broadcast.flow import Flow
 from twisted_mesh.core.broadcast.outbox import Outbox
+from twisted_mesh.core.broadcast.outflow import Outflow
 from twisted_mesh.core.broadcast.patience import Patience
 from twisted_mesh.core.broadcast.push import Push
 from twisted_mesh.core.broadcast.repair import Repair
@@ -28,29 +28,35 @@ class Frontier:
     """The frontiers of this node and of its peers."""
 
     def __init__(
-        self, history: History, outbox: Outbox, flow: Flow, repair: Repair, push: Push, patience: Patience
+        self,
+        history: History,
+        outbox: Outbox,
+        outflow: Outflow,
+        repair: Repair,
+        push: Push,
+        patience: Patience,
     ) -> None:
         self._history = history
         self._outbox = outbox
-        self._flow = flow
+        self._outflow = outflow
         self._repair = repair
         self._push = push
         self._patience = patience
 
     def digest(self) -> Digest:
-        """What is held, to be compared."""
+        """The DIGEST of all streams held here."""
         return digest.digest(self._heads())
 
     def claimed_by_snapshot(self, link: Link, now: float) -> None:
-        """Take what the peer's snapshot claims, now that the link is up."""
+        """Take in the claims of the peer's SNAPSHOT, now that the link is up."""
         entries, link.frontier.snapshot = link.frontier.snapshot, []
         for entry in entries:
             self._claimed(link, (entry.origin, entry.epoch), entry.low, entry.high, now, eager=True)
 
     def on_digest(self, link: Link, frame: Digest, now: float) -> None:
-        """What the peer holds, in short: tell what of it is not the same here."""
+        """Announce the streams of all buckets that differ from the peer's."""
         if link.frontier.compared_at + DIGEST_PAUSE > now:
-            return  # honest ones come every compare_interval, and the next tells the same
+            return  # an honest peer sends one every compare_interval, and the next serves as well
         link.frontier.compared_at = now
         heads = dict(self._heads())
         differing = dict.fromkeys(digest.differing(heads.items(), frame))
@@ -59,12 +65,12 @@ class Frontier:
         for run, head in heads.items():
             if run in differing:
                 continue
-            if link.frontier.holds(run) < head:  # the peer knows as much
+            if link.frontier.holds(run) < head:  # the peer has received as much
                 link.frontier.claim(run, head + 1, head)
-            self._taken_there(run, head)
+            self._held_there(run, head)
 
     def on_have(self, link: Link, frame: Have, now: float) -> None:
-        """What the peer holds of some streams."""
+        """Take in what the peer says of some streams."""
         for entry in frame.streams:
             run = (entry.origin, entry.epoch)
             eager = entry.origin not in link.push.lazy_by_us
@@ -74,10 +80,10 @@ class Frontier:
             if entry.coming == 1:
                 link.push.note_coming(run, now)
             if frame.answer:
-                self._repair.answered(link.number, run, now)
+                self._repair.answered(link, run, now)
 
     def _claimed(self, link: Link, run: StreamId, low: int, high: int, now: float, *, eager: bool) -> None:
-        self._taken_there(run, high)
+        self._held_there(run, high)
         if run == self._outbox.run:
             link.frontier.claim(run, low, min(high, self._outbox.head))
             return
@@ -88,10 +94,10 @@ class Frontier:
         if high > self._history.head(run) and not link.closing:
             self._repair.announced(link, run, now, eager=eager)
 
-    def _taken_there(self, run: StreamId, high: int) -> None:
-        """A neighbour has everything of *run* up to *high*, which matters of own runs."""
+    def _held_there(self, run: StreamId, high: int) -> None:
+        """Note that a neighbour has all messages of *run* up to *high*, if *run* is one of this node's."""
         if run == self._outbox.run:
-            self._flow.announced(high)
+            self._outflow.announced(high)
         elif run[0] == self._outbox.run[0]:
             self._history.accepted_of_earlier(run, high)
 

@@ -1,8 +1,8 @@
-"""What happens to a batch that came over a link, up to its delivery.
+"""What this node does with a batch that came over a link, up to its delivery.
 
-Contract: :meth:`Inbound.batch` looks at numbers first, so that a duplicate costs no verification; then it
-verifies, keeps, passes on and delivers.  What its author got wrong inside is one Poisoned for the
-application and nothing for the honest link that brought it.
+Contract: :meth:`Inbound.batch` looks at numbers first, so that a duplicate costs no verification.  Then
+it verifies the batch, holds it, pushes it on and delivers it.  If the author packed it wrongly, the
+application gets one Poisoned, and the link that brought it is not to blame.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from twisted_mesh.wire.bodies import unpack_entries
 from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT, SignedBatch
 from twisted_mesh.wire.link import Whisper
 
-#: What goes to the application of a run, or will never come to it.
-Handed = Deliver | Poisoned | GapFound
+Outcome = Deliver | Poisoned | GapFound
+"""What became of messages here: they were delivered, could not be unpacked, or will not come."""
 
 
 class Inbound:
     """The batches that come in.
 
-    :ivar counts: what was ignored so far, by name.
+    :ivar counts: how many frames were ignored so far, by reason.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class Inbound:
         self._effects = effects
         self.counts = {"duplicates": 0, "no_room": 0, "poisoned": 0}
 
-    def batch(self, link: Link, signed: SignedBatch, now: float) -> list[Handed] | None:
-        """Take a batch that came over *link*; what of it goes to the application, None if it was not kept.
+    def batch(self, link: Link, signed: SignedBatch, now: float) -> list[Outcome] | None:
+        """Take in a batch that came over *link*; None if it is not held.
 
-        :raises RemoteError: its signature is false; nothing of it was kept.
+        :raises RemoteError: its signature is false; nothing of it is held.
         """
         batch = signed.batch
         run = (batch.origin, batch.epoch)
@@ -74,12 +74,12 @@ class Inbound:
             return None
         self._verify(signed)
         if not self._history.has_room(signed) or not self._is_admitted(link, run, now):
-            # Not kept, so not relayed either: what is relayed but unknown would go in circles.
+            # A batch that is not held is not pushed on: it would go round in circles, always new.
             self.counts["no_room"] += 1
-            self._repair.no_room(link.number, run)
+            self._repair.dropped(link.number, run)
             return None
         if asked:
-            self._repair.progressed(link.number, run, now, signed.size)
+            self._repair.progressed(link, run, now, signed.size)
         link.repair.last_batch_at = now
         self._repair.arrived(link.number, run, batch.last, now)
         ready = self._history.add(signed, now)
@@ -89,9 +89,9 @@ class Inbound:
         return self._deliver(ready, link.number)
 
     def whisper(self, link: Link, frame: Whisper) -> None:
-        """Deliver what the peer of *link* whispers.
+        """Deliver a whisper of the peer.
 
-        :raises RemoteError: it cannot be read: unsigned, so the link itself is to blame.
+        :raises RemoteError: it cannot be unpacked.  It is unsigned, so the link itself is to blame.
         """
         try:
             entries = unpack_entries(frame.body)
@@ -104,9 +104,8 @@ class Inbound:
         self._effects.deliver(Deliver(link.number, peer.origin, peer.epoch, 0, 0, size, entries, verified))
 
     def _is_admitted(self, link: Link, run: StreamId, now: float) -> bool:
-        """Whether its author is known here, or one more may come over *link*."""
-        known = self._history.get(run) is not None or self._history.head(run) > 0
-        return known or self._admission.may_bring(link, run[0], now)
+        """Whether the author is known here, or *link* may bring one more."""
+        return self._history.is_known(run) or self._admission.may_bring(link, run[0], now)
 
     def _verify(self, signed: SignedBatch) -> None:
         text = codec.batch_text(self._network, signed.header.hash)
@@ -114,6 +113,7 @@ class Inbound:
             raise RemoteError("a batch with a false signature", Reason.SIGNATURE)
 
     def _check_equivocation(self, run: StreamId, signed: SignedBatch) -> None:
+        """Note if the author has signed another batch with the same first number."""
         stream = self._history.get(run)
         held = None if stream is None else stream.batches.get(signed.batch.first)
         if stream is None or held is None or held.header.hash == signed.header.hash or stream.equivocated:
@@ -123,33 +123,33 @@ class Inbound:
         self._history.changed(run)
         self._effects.emit(events.Equivocation(*run, signed.batch.first))
 
-    def gap(self, gap: GapFound, behind: Iterable[Ready], now: float) -> list[Handed]:
-        """Messages are given up: what goes to the application of that, and of what waited *behind* them."""
-        handed: list[Handed] = []
+    def gap(self, gap: GapFound, behind: Iterable[Ready], now: float) -> list[Outcome]:
+        """Report a gap, and deliver the batches that waited *behind* it."""
+        outcomes: list[Outcome] = []
         if gap.first <= gap.last and gap.origin != self._local_node.origin:  # own runs are for others alone
             self._effects.emit(gap)
-            handed.append(gap)
-        handed += self._deliver(behind)
+            outcomes.append(gap)
+        outcomes += self._deliver(behind)
         self._push.went_on((gap.origin, gap.epoch), now)
-        return handed
+        return outcomes
 
-    def _deliver(self, ready: Iterable[Ready], link: int = 0) -> list[Handed]:
-        handed: list[Handed] = []
+    def _deliver(self, ready: Iterable[Ready], link: int = 0) -> list[Outcome]:
+        outcomes: list[Outcome] = []
         for item in ready:
             signed, first = item.signed, item.start
             batch = signed.batch
             if batch.origin == self._local_node.origin:
-                continue  # an own run: relayed, never delivered to itself
+                continue  # a run of this node is relayed, and never delivered to the node itself
             run = (batch.origin, batch.epoch)
+            outcome: Outcome
             try:
                 entries = entries_of(signed)[first - batch.first :]
             except PoisonedBody as error:
                 self.counts["poisoned"] += 1
-                poisoned = Poisoned(*run, first, batch.last, error)
-                self._effects.emit(poisoned)
-                handed.append(poisoned)
-                continue
-            delivery = Deliver(link, *run, first, batch.sent, len(signed.body), entries)
-            self._effects.deliver(delivery)
-            handed.append(delivery)
-        return handed
+                outcome = Poisoned(*run, first, batch.last, error)
+                self._effects.emit(outcome)
+            else:
+                outcome = Deliver(link, *run, first, batch.sent, len(signed.body), entries)
+                self._effects.deliver(outcome)
+            outcomes.append(outcome)
+        return outcomes

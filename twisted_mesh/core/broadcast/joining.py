@@ -1,8 +1,8 @@
-"""Where streams begin for a node: the snapshot a neighbour tells, and the base it becomes.
+"""Where streams begin for a node: a neighbour's SNAPSHOT gives each stream a *base*.
 
-Contract: joining fixes what is *delivered*, never what is *held*.  What lies at or under the base is
-pulled, held and handed on like anything else, so that a newcomer between two groups hides nothing
-from either; it is only not delivered.  A stream met later starts at 1.
+Contract: joining decides which messages are *delivered*, never which are *held*.  Messages up to the
+base are pulled, held and handed on like any others, but not delivered.  So a newcomer between two groups
+hides nothing from either.  A stream that this node meets later starts at message 1.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Final
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.broadcast.outbox import Outbox
 from twisted_mesh.core.effects import Effects
-from twisted_mesh.core.events import EpochConflict, GapFound, StreamId
+from twisted_mesh.core.events import EpochConflict, StreamId
 from twisted_mesh.core.history.history import History
-from twisted_mesh.core.history.stream import Ready
+from twisted_mesh.core.history.stream import Skip
 from twisted_mesh.core.link import Link
 from twisted_mesh.errors import LocalError, Reason, RemoteError
 from twisted_mesh.identity import MOST_CLAIMED
@@ -28,9 +28,9 @@ STREAMS_A_FRAME: Final = 800  # at most 71 bytes each, so under the 64 KiB of a 
 
 
 def replay_number(replay: float | str | None) -> int:
-    """*replay* as INTRO says it.
+    """The *replay* of INTRO.
 
-    :param replay: seconds of the past, ``"all"`` that is held, or None for nothing.
+    :param replay: seconds of the past, ``"all"`` for all messages that are held, or None for none.
     :raises LocalError: it is something else.
     """
     if replay is None:
@@ -43,20 +43,20 @@ def replay_number(replay: float | str | None) -> int:
 
 
 def bases(history: History, outbox: Outbox, replay: int, now: float) -> dict[StreamId, int]:
-    """Where a newcomer starts in each stream, as things are now.
+    """The base of each stream for a newcomer that joins now.
 
-    It is the head of each; of own ones it is what a neighbour has taken: the rest has reached
-    nobody yet, and the newcomer is the first to get it.  Where it asks for a replay it starts before
-    the first message that came here within that time and is held.
+    The base is the head.  In a stream of this node it is the last message that a neighbour has accepted:
+    the newcomer is the first to get later ones.  With a replay the base is before the first held message
+    that came here within that time.
 
-    :param replay: seconds, 0 for none, MAX_NUMBER for all that is held.
+    :param replay: seconds; 0 for none, MAX_NUMBER for all messages that are held.
     """
     starts = {}
     for stream in history:
         if stream.head:
             start = stream.head
             if stream.run[0] == outbox.run[0]:
-                start = outbox.taken if stream.run == outbox.run else stream.base
+                start = outbox.accepted if stream.run == outbox.run else stream.base
             if replay:
                 first = stream.low if replay == MAX_NUMBER else stream.first_since(replay, now)
                 start = min(start, first - 1)
@@ -69,9 +69,9 @@ def snapshot(
 ) -> Iterable[Snapshot]:
     """The frontier of a node, in frames.
 
-    :param starts: the bases to tell; a stream that is not among them starts at its first message.
-    :param peer: the run of the peer.  If its number was used before, by a run of which nothing is held any
-        more, the peer must know, too: its messages would be taken for those of that run.
+    :param starts: the base of each stream; a stream without one starts at its first message.
+    :param peer: the run of the peer.  The peer must know of closed runs of its key that are not below it: its
+        messages could be taken for those of such a run.
     """
     entries = [
         SnapshotEntry(*stream.run, stream.low, stream.head, min(starts.get(stream.run, 0), stream.head))
@@ -86,11 +86,11 @@ def snapshot(
 
 
 def epoch_conflict(entries: Iterable[SnapshotEntry], outbox: Outbox) -> int | None:
-    """The highest epoch of the own key that others know and that is not below the own run's, if any.
+    """The highest epoch of this node's key that others know, if it is not below that of the own run.
 
-    It means that the key's epochs were not kept, or that the clock went back: numbers of such a run
-    would be used again for other messages.  The claim is unsigned, so one that no clock can have
-    given is passed over: it would use up the epochs of this key.
+    Then the key's epochs were not kept, or the clock went back.  The own run would use numbers again for
+    other messages.  The claim is unsigned.  An epoch that no clock can have given is ignored: otherwise
+    a peer could use up the epochs of this key.
     """
     origin, epoch = outbox.run
     known = [
@@ -104,21 +104,21 @@ def epoch_conflict(entries: Iterable[SnapshotEntry], outbox: Outbox) -> int | No
 
 
 def settle(history: History, entries: Iterable[SnapshotEntry], own: StreamId, now: float) -> None:
-    """Start where the first snapshot says."""
+    """Begin each stream where the first SNAPSHOT says."""
     for entry in entries:
         run = (entry.origin, entry.epoch)
         if run != own:
-            # What lies above the base and is held there no more may be held elsewhere, or is a gap.
+            # Messages above the base that the peer holds no more may be held elsewhere, or become a gap.
             history.start_at(run, min(entry.low - 1, entry.base), entry.base, now)
 
 
 class Joining:
     """The beginnings of a node's streams.
 
-    :ivar settled: whether this node has a base: a neighbour's snapshot has told it where to start.
-    :ivar settled_by: the link that this came over, until the peer's roster has come, too.
+    :ivar settled: whether this node has a base: a neighbour's SNAPSHOT has said where it starts.
+    :ivar settled_by: the link of that SNAPSHOT, until the peer's roster has come, too.
     :ivar believes_claims: whether a peer that claims a run of the own key can make this node begin another.
-    :ivar is_void: whether the run must begin anew, so that nothing more counts.
+    :ivar is_void: whether this run must be replaced by a new one, so that no frame counts any more.
     """
 
     def __init__(
@@ -133,13 +133,13 @@ class Joining:
         self.believes_claims = True
         self.is_void = False
 
-    def tell(self, link: Link, older: Link | None, now: float) -> None:
-        """Tell the peer of a new link what is held, and where to start.
+    def send_snapshot(self, link: Link, older: Link | None, now: float) -> None:
+        """Send the peer of a new link the streams that are held here, and their bases.
 
         :param older: the link to the same node that was kept so far, if there is one.
         """
-        # What went over an older link to the same node may still be on its way: a base that
-        # counts it would, if it came first, make the newcomer take it for old.
+        # Messages sent over an older link to the same run may still be on their way.  A new base would
+        # count them.  If it came first, the newcomer would take these messages for old ones.
         same = older is not None and older.peer.epoch == link.peer.epoch
         frontier = link.frontier
         frontier.bases = older.frontier.bases if older is not None and same else None
@@ -149,7 +149,7 @@ class Joining:
             self._effects.send((link,), frame)
 
     def on_snapshot(self, link: Link, frame: Snapshot, now: float) -> bool:
-        """The peer's frontier, or a part of it; whether it is whole now, and believed."""
+        """Take in a part of the peer's SNAPSHOT; return whether it is complete, and believed."""
         frontier = link.frontier
         if link.frontier_received or frontier.compares:
             raise RemoteError("a snapshot that has no place here", Reason.ORDER)
@@ -175,16 +175,17 @@ class Joining:
         return True
 
     def start(self, presence: Presence, now: float) -> None:
-        """The first neighbour has told all: if it knew of no stream, what the author says counts."""
+        """Begin an author's stream at its record, if the first neighbour knew none of it.
+
+        This is called once that neighbour's roster has come.
+        """
         run, sequence = (presence.origin, presence.epoch), presence.sequence
         if sequence and not self._history.head(run) and self._history.get(run) is None:
             self._history.start_at(run, sequence, sequence, now)
         self._history.hinted(run, sequence, now)
 
-    def lowered(
-        self, run: StreamId, sequence: int, at_join: tuple[int, int] | None
-    ) -> tuple[GapFound, list[Ready]] | None:
-        """Its author says that *run* has come to *sequence*: what its base, if that is lowered, lets go.
+    def lowered(self, run: StreamId, sequence: int, at_join: tuple[int, int] | None) -> Skip | None:
+        """Lower the base of *run*, if it lies beyond *sequence*, which the author has signed as its last.
 
         :param at_join: the epoch and the sequence of the author when this node joined.
         """

@@ -1,10 +1,10 @@
-"""The own stream: messages become numbered, signed batches; which of them were taken, and which have come.
+"""The own stream: messages become numbered, signed batches, and neighbours accept and confirm them.
 
-Contract: :meth:`Outbox.publish` makes batches, which the history then holds.  :attr:`Outbox.taken` is the
-highest message that some neighbour took: the transport of its link accepted the bytes, or it announced the
-message.  Bytes that a transport accepted can be lost with it: what is known to have come somewhere ends at
-:attr:`Outbox.confirmed`.  What none took is never given up: beyond ``unsent_bytes`` the caller is told
-Congested instead.
+Contract: :meth:`Outbox.publish` makes batches, which the history then holds.  Own messages up to
+:attr:`Outbox.accepted` were announced by a neighbour, or their bytes accepted by the transport of a
+link.  Such bytes can be lost with the link: :attr:`Outbox.confirmed` is the last message that a
+neighbour is known to have.  Messages that are not accepted are never given up.  The caller keeps them
+within ``unsent_bytes``.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from twisted_mesh.wire.codec import sign_batch
 
 
 class Outbox:
-    """The messages of this run.
+    """The messages of this run; ``len()`` counts the batches that are not accepted.
 
     :ivar head: the last number given to a message.
-    :ivar taken: the highest that a neighbour took; :ivar confirmed: that somebody has said to have.
-    :ivar unsent_bytes: of the batches above :attr:`taken`.
+    :ivar accepted: the last message that is accepted; :ivar confirmed: that a neighbour is known to
+        have.
+    :ivar unsent_bytes: of the batches that are not accepted.
     """
 
     def __init__(self, origin: bytes, epoch: int, network: bytes, sign: Sign, batch_bytes: int) -> None:
@@ -41,12 +42,9 @@ class Outbox:
         self._batch_bytes = batch_bytes
         self._unsent: deque[tuple[int, int]] = deque()  # last message and bytes of each batch
         self._previous = bytes(32)  # the hash of the last header
-        self.head = 0
-        self.taken = self.confirmed = 0
-        self.unsent_bytes = 0
+        self.head = self.accepted = self.confirmed = self.unsent_bytes = 0
 
     def __len__(self) -> int:
-        """Batches no neighbour took."""
         return len(self._unsent)
 
     def publish(self, entries: Sequence[bytes], wall_ms: int) -> Iterator[SignedBatch]:
@@ -62,21 +60,21 @@ class Outbox:
             yield signed
 
     def unsent(self, history: History) -> list[bytes]:
-        """What no neighbour took, packed message by message."""
+        """The messages that are not accepted, each packed."""
         if (stream := history.get(self.run)) is None:
             return []
-        pieces = stream.serve(self.taken + 1, self.head, self.unsent_bytes)
-        batches = [piece for piece in pieces if not isinstance(piece, Missing)]
+        reads = stream.serve(self.accepted + 1, self.head, self.unsent_bytes)
+        batches = [read for read in reads if not isinstance(read, Missing)]
         return [packed for batch in batches for packed in split_entries(batch.body)]
 
-    def accepted(self, sequence: int) -> None:
-        """A neighbour took everything up to *sequence*."""
+    def accept(self, sequence: int) -> None:
+        """Note that messages up to *sequence* are accepted."""
         while self._unsent and self._unsent[0][0] <= sequence:
-            self.taken, size = self._unsent.popleft()
+            self.accepted, size = self._unsent.popleft()
             self.unsent_bytes -= size
 
     def confirm(self, low: int, high: int) -> None:
-        """Somebody has said to have *low* to *high*."""
+        """Note that a neighbour has said that it has messages *low* to *high*."""
         if low <= self.confirmed + 1:
             self.confirmed = max(self.confirmed, min(high, self.head))
 

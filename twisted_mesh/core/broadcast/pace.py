@@ -1,7 +1,15 @@
-"""How fast links bring what they were asked for, and whether another one is to be asked beside one.
+"""How fast links bring the messages they were asked for, and how long this node waits for each.
 
-Contract: pure looking at the links' paces and at what is under way over them.  That is what peers do, and
-nothing they sign: it decides who is asked, and who is waited for, for a bounded time.
+Contract: this only looks: at the links' paces, at frames that come in parts, and at holes.  All that
+peers do is unsigned.  So it decides which link is asked and which is waited for, and both for a bounded
+time.  The rules, each with its reason:
+
+* a link that is silent is given up by progress and not by a fixed time: over a slow line every link
+  would be asked, and all would send the same;
+* a link in the middle of a frame has a slow line, or drips on purpose: another link is asked beside it
+  if that one is known to be much faster;
+* an answer that comes too slowly is given up, too: a peer could hold up a run for as long as it likes;
+* a hole that is old is *urgent*: nobody is waited for in particular any more.
 """
 
 from __future__ import annotations
@@ -13,28 +21,34 @@ from typing import Final
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.arriving import Partial
 from twisted_mesh.core.events import StreamId
+from twisted_mesh.core.history.history import History
 from twisted_mesh.core.link import SLOWED_SECONDS, Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.meter import FLOOR
 
-LOOK_AGAIN: Final = 1.0  # seconds from one look at what is under way to the next (guess)
-_STALLED_SECONDS: Final = 5.0  # an answer may take so long, and longer if it brings more than
-_STALLED_RATE: Final = 4096  # so many bytes a second that were missing (guess: a modem's)
-#: Bytes that may stand before an answer, either way (guess: as many as are pushed at first).
+LOOK_AGAIN: Final = 1.0  # seconds between two looks at messages that are coming (guess)
+_STALLED_SECONDS: Final = 5.0  # an answer may take so long, and longer if it brings more than (guess)
+_STALLED_RATE: Final = 4096  # this many missing bytes a second (guess: a modem's)
+#: Bytes that may be queued before an answer, in either direction (guess: as many as are pushed at
+#: first).
 _QUEUE: Final = 64 * 1024
-_SECONDS: Final = 4.0  # of slow lines are asked for at a time (guess)
+_SECONDS: Final = 4.0  # slow lines are asked for as much as they bring in this time (guess)
 _MUCH: Final = 4  # times as fast: then another link is asked beside a slow one (guess)
+_ROUND_TRIPS: Final = 4  # without progress, before another link is asked (guess)
+_PATIENT: Final = 5  # times as long, if the link brings other batches meanwhile (guess)
+_URGENT: Final = 1 / 2  # of gap_longest: the age at which a hole is urgent (guess)
 
 
 class Pace:
     """The paces of a node's links."""
 
-    def __init__(self, links: Links, config: MeshConfig) -> None:
+    def __init__(self, history: History, links: Links, config: MeshConfig) -> None:
+        self._history = history
         self._links = links
         self._config = config
 
     def of(self, link: Link) -> float:
-        """Bytes a second that *link* may bring: as it did, or as the fastest does; 0: not known."""
+        """Bytes a second that *link* may bring: as it did, or as the fastest link does; 0 if unknown."""
         return link.repair.pace or self._fastest
 
     def is_much_slower(self, link: Link) -> bool:
@@ -42,21 +56,21 @@ class Pace:
         return 0 < _MUCH * link.repair.pace < self._fastest
 
     def answered(self, link: Link, size: int, since: float, now: float) -> None:
-        """*link*, asked at *since*, has answered with *size* bytes: it is that fast at least."""
+        """Note that *link*, asked at *since*, has answered with *size* bytes: it is that fast at least."""
         if now > since and size >= _QUEUE and not link.repair.is_slowed(now):  # else its frames have told
             link.repair.pace = max(link.repair.pace, size / (now - since))
 
     def is_outrun(self, link: Link, rival: Link, since: float, got: int, now: float) -> bool:
-        """Whether *rival* would bring what is missing much sooner than *link*, which is at it.
+        """Whether *rival* would bring the missing messages much sooner than *link*, which is sending them.
 
-        :param since: when *link* was asked; *got*: bytes it has brought since then.
+        :param since: when *link* was asked; *got*: bytes that it has brought since then.
         """
-        # It answers in turn, so that it begins when it has ended another answer; but only so long, or it
-        # could answer about its own runs for ever.
+        # A peer answers in turn, so it begins when it has ended another answer.  But that is bounded:
+        # else it could answer about its own runs for ever.
         seconds = max(
             now - max(since, link.repair.answered_at), now - since - self._config.gap_longest / _MUCH
         )
-        if not link.repair.is_slowed(now):  # a silent link is judged by Repair
+        if not link.repair.is_slowed(now):  # stalls_at judges a silent link
             return got > 0 and seconds >= _STALLED_SECONDS + got / _STALLED_RATE
         if seconds < _STALLED_SECONDS:
             return False
@@ -72,28 +86,57 @@ class Pace:
         return begun + _STALLED_SECONDS + got / _STALLED_RATE
 
     def is_patient(self, since: float, now: float) -> bool:
-        """Whether to wait on for a link that has been silent *since* then, though another could be asked.
+        """Whether to wait for a link that has been silent since *since*, though another could be asked.
 
-        If any line is slow it may be this node's own: then all are, and each would bring the same.
+        If any line is slow, it may be this node's own.  Then all are slow, and each would bring the
+        same.
         """
         return self._is_any_slowed(now) and now < since + self._config.gap_patience
 
     def silence(self, link: Link) -> float:
-        """Seconds for which *link* may bring nothing since there is something in the queue before it."""
+        """Seconds for which *link* may bring nothing because other bytes are queued before the answer."""
         known = [pace for pace in (link.repair.pace, link.flow.meter.rate) if pace]
         return min(_QUEUE / min(known), self._config.gap_patience) if known else 0.0
 
+    def stalls_at(self, link: Link, progress: float, moved: float, now: float) -> float:
+        """Until when *link*, which was asked, may be silent.
+
+        A link is first in, first out: while it brings other batches, it comes nearer to the answer.  All
+        links share this node's line: while answers come over others, that line may be at fault.  But a
+        peer could keep a run from being repaired by sending other batches, so this is bounded.  Only if
+        its line is slow does its pace decide.
+
+        :param progress: when *link* last sent a message that was missing; *moved*: when any link did.
+        """
+        patience = max(self._config.graft_retry, _ROUND_TRIPS * link.flow.rtt, self.silence(link))
+        stalls = max(progress, link.repair.last_batch_at, moved) + patience
+        return stalls if link.repair.is_slowed(now) else min(stalls, progress + _PATIENT * patience)
+
+    def owes_until(self, link: Link, since: float, now: float) -> float:
+        """Until when *link*, given up at *since*, is not asked again: its answer may still come."""
+        patience = self._config.gap_longest if self.is_slow(link, now) else self._config.gap_patience
+        return max(since, link.repair.last_batch_at) + patience
+
+    def is_urgent(self, run: StreamId, now: float) -> bool:
+        """Whether *run* has a hole so old that slow lines have had their time.
+
+        A peer that drips, and ends other answers meanwhile, seems to be sending.  So in the time that is
+        left each link that claims the missing messages is asked in turn.
+        """
+        stream = self._history.get(run)
+        since = None if stream is None else stream.hole_since
+        return since is not None and now >= since + _URGENT * self._config.gap_longest
+
     def is_slow(self, link: Link, now: float) -> bool:
-        """Whether *link* has a slow line, or any line is slow now, which may be the own one."""
+        """Whether *link* has a slow line, or any line is slow now, which may be this node's own."""
         return self._is_known_slow(link, now) or self._is_any_slowed(now)
 
-    def answers_within(self, link: Link, now: float) -> float:
-        """Seconds for which an answer of *link*, of which nothing comes, may still be on its way."""
-        return self._config.gap_longest if self.is_slow(link, now) else self._config.gap_patience
-
     def sign(self, link: Link, since: float, now: float) -> float:
-        """When *link*, slow and asked or given up at *since*, last gave reason to wait for it."""
-        # If it has not read all it was sent, the WANT may be among that.
+        """When *link*, which is slow, last gave reason to wait for it.
+
+        :param since: when it was asked, or given up.
+        """
+        # If the peer has not read all it was sent, the WANT may be among that.
         is_late = link.flow.meter.is_waiting and self._is_known_slow(link, now)
         return now if is_late else max(since, link.repair.last_batch_at)
 
@@ -103,7 +146,7 @@ class Pace:
         return waits or self.silence(link) > self._config.graft_retry
 
     def bytes_in_time(self, now: float) -> float:
-        """What may be asked for at a time, if lines are slow: as much as they bring in a few seconds."""
+        """The most bytes to ask for at a time: if lines are slow, those they bring in a few seconds."""
         slowed = [link for link in self._links.all if link.repair.is_slowed(now)]
         return _SECONDS * sum(link.repair.pace for link in slowed) if slowed else inf
 
@@ -111,18 +154,14 @@ class Pace:
         return any(link.repair.is_slowed(now) for link in self._links.all)
 
     def under_way(self, run: StreamId) -> list[tuple[Link, Partial]]:
-        """The links that are in the middle of a batch of *run*."""
-        links = self._links.all
-        return [
-            (one, one.repair.partial)
-            for one in links
-            if one.repair.partial is not None and one.repair.partial.run == run
-        ]
+        """The links that are in the middle of a BATCH of *run*, each with that BATCH."""
+        found = ((link, link.repair.partial) for link in self._links.all)
+        return [(link, partial) for link, partial in found if partial is not None and partial.run == run]
 
     def passed(
         self, under_way: Iterable[tuple[Link, Partial]], rival: Link, now: float
     ) -> list[tuple[int, int]]:
-        """Of what is under way that for which *rival* need not be asked: ranges, sorted."""
+        """The ranges, sorted, that *rival* need not be asked for because they are *under_way*."""
         return sorted(
             (partial.first, partial.last)
             for link, partial in under_way
@@ -130,7 +169,7 @@ class Pace:
         )
 
     def _is_overtaken(self, partial: Partial, rival: Link, now: float) -> bool:
-        """Whether *rival* is to be asked for what is under way all the same: it may be dripped for ever."""
+        """Whether to ask *rival* for a BATCH that is coming: the other peer may drip it for ever."""
         age, left, patience = now - partial.began, partial.seconds_left, self._config.gap_patience
         if age < patience or left < patience:
             return False

@@ -1,9 +1,9 @@
-"""Spreading: what is pushed, announced and answered over each link.
+"""Which batches are pushed, announced or sent as an answer over each link.
 
-Contract: a new batch is pushed to every link whose peer has all that is still held here of what was
-before it, and announced to the others: to those that asked for announcements (lazy by peer), to those
-that are behind and pull, and to those whose queue is full.  Answers to WANTs go out as fast as the link
-takes them.
+Contract: a new batch is pushed to a peer if the peer has all earlier messages of the stream that this
+node still holds.  It is announced instead, after ``have_delay``, to a peer that asked for that (*lazy by
+peer*), that lacks earlier messages and pulls them, or whose line is slow.  Answers to WANTs go out as
+fast as the peer reads them.
 """
 
 from __future__ import annotations
@@ -28,17 +28,19 @@ from twisted_mesh.wire.broadcast import Have, HaveEntry, Prune, SignedBatch, Wan
 from twisted_mesh.wire.link import Ping
 
 _HAVE_STREAMS = 1000  # entries in a frame: at most 53 bytes each, so under 64 KiB
-_PUSH_SECONDS: Final = 1.0  # of a line, and a round trip, may be unread; the rest is announced (guess)
-_PUSH_FIRST: Final = 64 * 1024  # bytes of that over a line that was not measured yet (guess)
-#: Of a line hold one answer, and a round trip more, so that the line does not rest (guess).
+#: Bytes that a line carries in this time, and a round trip, may be unread; more is announced (guess).
+_PUSH_SECONDS: Final = 1.0
+_PUSH_FIRST: Final = 64 * 1024  # bytes that may be unread on a line that was not measured yet (guess)
+#: An answer has the bytes that a line carries in this time, and a round trip, so that the line is never
+#: idle (guess).
 _ANSWER_SECONDS: Final = 1.0
 _ANSWER_FIRST: Final = 64 * 1024  # bytes of an answer over a line that was not measured yet (guess)
 
 
 class Push:
-    """What goes out over the links of a node.
+    """The batches and announcements that go out over the links of a node.
 
-    :ivar parents: over which link each origin's newest came.
+    :ivar parents: the link over which each origin's newest frame came.
     """
 
     def __init__(
@@ -56,21 +58,22 @@ class Push:
         self._links = links
         self._config = config
         self._effects = effects
-        # Of batches by their first sequence, of records by their counter, below zero.
+        # The key of a batch is its first sequence, that of a record minus its counter.
         self._first_arrivals: FirstArrivals[tuple[StreamId, int]] = FirstArrivals()
         self.parents = parents
-        # When peers were told that some of a run is coming.
-        self._said: OrderedDict[StreamId, float] = OrderedDict()
+        self._said: OrderedDict[StreamId, float] = OrderedDict()  # when under_way() told the peers of a run
 
     def publish(self, signed: SignedBatch, now: float, *, follows: bool = True) -> None:
-        """Spread an own batch; where it *follows* nothing that no neighbour has, newcomers get it, too.
+        """Push an own batch.
 
-        A newcomer pulls what is before it: pushed at once, it would make that seem taken.
+        :param follows: whether neighbours have accepted all messages before it.  If not, it is not
+            pushed to newcomers: they pull it with the earlier messages, which would seem to be accepted
+            otherwise.
         """
         self._push(signed, None, now, follows=follows)
 
     def arrived(self, link: Link, signed: SignedBatch, now: float) -> None:
-        """Spread a new batch that came over *link*."""
+        """Push on a new batch that came over *link*."""
         batch = signed.batch
         run = (batch.origin, batch.epoch)
         if not link.is_exchange:
@@ -81,15 +84,16 @@ class Push:
             self.went_on(run, now)
 
     def record_arrived(self, link: Link, run: StreamId, sequence: int, counter: int, now: float) -> None:
-        """A new record of presence came over *link*, and goes on over the tree of its origin."""
+        """Note that a new record of presence came over *link*; its sender is membership."""
         if not link.is_exchange:
             self._first_arrivals.note((run, -counter), link.number, now)
             self.parents.note(run, sequence, link.number, counter)
 
     def duplicate(self, link: Link, run: StreamId, first: int, own: bool) -> None:
-        """Something came again over *link*, unasked for: prune it, if another link serves the origin.
+        """Prune *link* for a frame that came again and unasked, if another link brought it first.
 
-        :param first: of a batch its first number, of a record its counter, below zero.
+        :param first: the first number of a batch; minus the counter of a record.
+        :param own: whether the origin is this node.
         """
         if run[0] in link.push.lazy_by_us or link.closing:
             return
@@ -102,7 +106,7 @@ class Push:
         self._effects.send((link,), Prune([run[0]]))
 
     def under_way(self, link: Link, run: StreamId, now: float) -> None:
-        """*link* is in the middle of a batch, and its line slow: others need not push the same."""
+        """Tell the other peers, which need not push it, that a batch is coming over *link*, a slow line."""
         if self._said.get(run, -inf) + COMING_SECONDS / 2 > now:
             return
         self._said[run] = now
@@ -110,90 +114,91 @@ class Push:
         if len(self._said) > self._config.claims_limit:
             self._said.popitem(last=False)
         others = [
-            one
-            for one in self._links.fed
-            if one is not link and one.frontier_received and run[0] not in one.push.lazy_by_us
+            other
+            for other in self._links.fed
+            if other is not link and other.frontier_received and run[0] not in other.push.lazy_by_us
         ]
         if others:
-            self._effects.send(others, Have([replace(self._entry(run), coming=1)], False))
+            self._effects.send(others, Have([replace(self._have(run), coming=1)], False))
 
     def pruned(self, link: Link, prune: Prune) -> None:
-        """The peer wants some origins pushed no more."""
+        """Push no more of the origins that the peer names."""
         link.push.pruned(prune.origins)
 
     def wanted(self, link: Link, want: Want) -> bool:
-        """The peer asks for something; whether that is to be answered."""
+        """Note that the peer asks for messages; return whether that is to be answered."""
         run = (want.origin, want.epoch)
         if want.graft:
             link.push.lazy_by_peer.pop(want.origin, None)
         elif run not in link.push.wants:
-            return False  # the one whose place it would take is answered
+            return False  # the WANT in whose place it comes is answered
         link.push.want(run, want)
         return True
 
     def next_wanted(self, link: Link, now: float) -> Want | None:
-        """The next WANT of the peer's to answer; None: there is none, or the link takes no more now."""
-        if link.push.owed and not self._is_full(link):
+        """The next WANT of the peer to answer; None if there is none, or the peer must read first."""
+        if link.push.owed and not self._is_queue_full(link):
             self._effects.set_timer(Timer.ANNOUNCE, now + self._config.have_delay)
-        if not link.push.wants or link.closing or not self._may_answer(link, now):
+        if not link.push.wants or link.closing or link.flow.queued >= self._config.answer_bytes:
+            return None
+        if not self._is_read(link, self._answer_bytes(link), now):
             return None
         return link.push.wants.popitem(last=False)[1]
 
     def answer(self, link: Link, want: Want, now: float) -> None:
-        """Send what the peer asked for, or as much of it as is sent at a time."""
+        """Send the messages that the peer asked for, or as many as one answer has."""
         run = (want.origin, want.epoch)
         stream = self._history.get(run)
         low = 0
         if stream is not None:
-            most = min(self._config.answer_bytes, self._answer(link))
+            most = min(self._config.answer_bytes, self._answer_bytes(link))
             for signed in stream.serve(want.first, want.last, most):
                 if isinstance(signed, Missing):
-                    low = signed.last + 1  # the peer can get here what lies behind alone
+                    low = signed.last + 1  # the peer can get only later messages here
                     continue
                 first_hand = run[0] == self._own and not signed.hops
                 self._effects.send((link,), signed if first_hand else signed.relayed())
-                if signed.batch.last <= stream.head:  # what waits here leaves the hole open there
+                if signed.batch.last <= stream.head:  # a waiting batch leaves the hole open there, too
                     link.frontier.served(run, want.first, signed.batch.last)
-        self._effects.send((link,), Have([self._entry(run, low)], True))
+        self._effects.send((link,), Have([self._have(run, low)], True))
         self.measure(link, now)
 
     def measure(self, link: Link, now: float, least: int = MEASURED) -> None:
-        """Have the peer say when it has read all, if *least* bytes or more are unread."""
+        """Have the peer say when it has read all frames, if *least* bytes or more are unread."""
         flow = link.flow
         if not link.closing and flow.meter.sent(flow.sent, now, least):
             self._effects.send((link,), Ping(READ_SO_FAR))
 
     def went_on(self, run: StreamId, now: float) -> None:
-        """The head of *run* has moved over what waited: tell those who have not had it."""
+        """Announce *run* to peers that have less, since its head has moved over waiting batches."""
         head = self._history.head(run)
         for link in self._links.fed:
             if link.frontier.holds(run) < head:
                 self._owe(link, run, now)
 
     def announce(self, link: Link, runs: Sequence[StreamId]) -> None:
-        """Tell the peer what is held of *runs* now."""
+        """Tell the peer which messages of *runs* are held here."""
         for at in range(0, len(runs), _HAVE_STREAMS):
-            entries = [self._entry(run) for run in runs[at : at + _HAVE_STREAMS]]
+            entries = [self._have(run) for run in runs[at : at + _HAVE_STREAMS]]
             self._effects.send((link,), Have(entries, False))
 
     def announce_coming(self, coming: Mapping[StreamId, int]) -> None:
-        """Tell every peer that some of what is missing of runs is on its way to a node so many hops off."""
-        entries = [replace(self._entry(run), coming=hops) for run, hops in sorted(coming.items())]
+        """Tell every peer that missing messages of runs are on their way; each run has its *coming*."""
+        entries = [replace(self._have(run), coming=hops) for run, hops in sorted(coming.items())]
         links = [link for link in self._links.fed if link.frontier_received]
         for at in range(0, len(entries) if links else 0, _HAVE_STREAMS):
             self._effects.send(links, Have(entries[at : at + _HAVE_STREAMS], False))
 
     def announce_owed(self) -> None:
-        """Tell every peer what it is owed, unless it announced as much itself."""
+        """Announce to every peer the runs it is owed, unless it has announced as much itself."""
         for link in self._links.fed:
-            if link.push.owed and not self._is_full(link):
+            if link.push.owed and not self._is_queue_full(link):
                 owed, link.push.owed = link.push.owed, OrderedDict()
-                self.announce(
-                    link, sorted(r for r in owed if link.frontier.holds(r) < self._history.head(r))
-                )
+                lacking = (run for run in owed if link.frontier.holds(run) < self._history.head(run))
+                self.announce(link, sorted(lacking))
 
     def footprint(self) -> dict[str, int]:
-        """Entries of every table."""
+        """The number of entries in every table."""
         links = (*self._links.fed, *self._links.exchanges)
         return {
             "first_arrivals": len(self._first_arrivals),
@@ -209,12 +214,12 @@ class Push:
         batch = signed.batch
         first, last, size = batch.first, batch.last, signed.size
         run = (batch.origin, batch.epoch)
-        # To be sent it at once a peer must have what this node has to give.  Of what waits behind a hole
-        # nobody is told by a claim, and whoever has the same hole may get it from nobody else in time.
+        # A peer must have the messages up to *before*.  These end at the head: a peer with the same hole
+        # as this node is pushed batches behind it, since no claim tells the peer of them.
         stream = self._history.get(run)
         before = min(first - 1, self._history.head(run))
         if stream is not None and stream.low > before:
-            before = 0  # it was held once: a peer that lacks it cannot pull it here
+            before = 0  # these messages are held no more: a peer that lacks them cannot pull them here
         pushed = []
         for link in self._links.fed:
             if link is source:
@@ -222,7 +227,7 @@ class Push:
             frontier, push = link.frontier, link.push
             claim = frontier.claims.get(run)
             if claim is not None and claim[0] <= first and claim[1] >= last:
-                continue  # it has announced this itself
+                continue  # the peer has announced this batch itself
             lacks = (0 if claim is None else claim[1]) < before
             behind = lacks and (link.frontier_received or not follows)
             if (
@@ -244,34 +249,30 @@ class Push:
         link.push.owe(run)
         self._effects.set_timer(Timer.ANNOUNCE, now + self._config.have_delay)
 
-    def _is_full(self, link: Link) -> bool:
+    def _is_queue_full(self, link: Link) -> bool:
         return link.flow.queued > self._config.link_queue_bytes
 
     def _is_slow(self, link: Link, now: float, size: int) -> bool:
-        """Whether the peer takes no *size* bytes more in time."""
+        """Whether the peer would not read *size* bytes more in time."""
         flow = link.flow
         if flow.queued > self._config.link_queue_bytes:
             return True
         meter = flow.meter
         if not meter.rate and flow.unread <= FLOOR:
-            return False  # one large batch tells how fast it is
+            return False  # one large batch shows how fast the line is
         return not self._is_read(link, meter.bytes_in(_PUSH_SECONDS, _PUSH_FIRST) - size, now)
 
-    def _may_answer(self, link: Link, now: float) -> bool:
-        return link.flow.queued < self._config.answer_bytes and self._is_read(link, self._answer(link), now)
-
     def _is_read(self, link: Link, most: int, now: float) -> bool:
-        """Whether no more than *most* bytes are unread; else the peer is to say when it has read them."""
+        """Whether at most *most* bytes are unread; if not, the peer is asked to say when they are read."""
         if link.flow.unread <= most:
             return True
         self.measure(link, now, least=1)
         return False
 
-    def _answer(self, link: Link) -> int:
-        """Bytes of an answer: a second of the line."""
+    def _answer_bytes(self, link: Link) -> int:
         return link.flow.meter.bytes_in(_ANSWER_SECONDS, _ANSWER_FIRST)
 
-    def _entry(self, run: StreamId, low: int = 0) -> HaveEntry:
+    def _have(self, run: StreamId, low: int = 0) -> HaveEntry:
         if (stream := self._history.get(run)) is None:
             head = self._history.head(run)
             return HaveEntry(*run, head + 1, head)

@@ -1,14 +1,14 @@
 """The trees: over which links new frames of an origin are pushed, one tree for each origin.
 
-Contract: two bits a link and origin, each owned by one side.  *Lazy by us*: this node told the peer to
-stop pushing (a PRUNE), until it grafts (a WANT with graft).  *Lazy by peer*: the peer told this node.  A
-new link starts with both clear, so the first frame of an origin floods, each duplicate prunes the link it
-came over, and what is left is a tree along the fastest links.  What is not pushed over a lazy link is
-announced, so that a broken tree heals (:mod:`twisted_mesh.core.broadcast.repair`).
+Contract: each link has two flags for each origin, and one side sets each.  *Lazy by us*: this node told
+the peer to stop pushing (a PRUNE), until it grafts (a WANT with *graft*).  *Lazy by peer*: the peer told
+this node so.  A new link has neither flag, so the first frame of an origin goes over all links.  Each
+duplicate prunes the link it came over, and the rest is a tree along the fastest links.  Over a lazy link
+frames are announced instead, so that a broken tree heals (:mod:`~twisted_mesh.core.broadcast.repair`).
 
-A tree for each origin settles after its first frame; one shared tree is pruned by one sender and
-grafted by the next for ever (measured: up to 1.9 needless copies a message with many senders).
-Source: Plumtree (Leitao, Pereira, Rodrigues 2007); Scuttlebutt keeps a tree for each feed likewise.
+A tree for each origin is stable after its first frame.  One tree for all would be pruned for one sender
+and grafted for the next for ever (measured: up to 1.9 needless copies a message with many senders).
+Source: Plumtree (Leitao, Pereira, Rodrigues 2007); Scuttlebutt keeps a tree for each feed, too.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ REMEMBERED: Final = 10.0  # seconds a first arrival is known for: duplicates and
 REMEMBERED_MOST: Final = 65_536  # first arrivals that are known; the oldest is forgotten (guess)
 PARENTS_MOST: Final = 65_536  # origins whose parent is known; the longest idle is forgotten (guess)
 
-_What = TypeVar("_What", bound=Hashable)
+_Key = TypeVar("_Key", bound=Hashable)
 
 
-class FirstArrivals(Generic[_What]):
-    """Which link brought something first, for what came lately."""
+class FirstArrivals(Generic[_Key]):
+    """The link that brought each recent frame first, by a key of the frame."""
 
     def __init__(self) -> None:
-        self._links: OrderedDict[_What, tuple[int, float]] = OrderedDict()
+        self._links: OrderedDict[_Key, tuple[int, float]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._links)
 
-    def note(self, what: _What, link: int, now: float) -> None:
-        """*link* brought it."""
-        self._links[what] = link, now
-        self._links.move_to_end(what)
+    def note(self, key: _Key, link: int, now: float) -> None:
+        """Note that *link* brought the frame *key*, which is new."""
+        self._links[key] = link, now
+        self._links.move_to_end(key)
         while len(self._links) > REMEMBERED_MOST or self._oldest() <= now - REMEMBERED:
             self._links.popitem(last=False)
 
-    def of(self, what: _What) -> int | None:
-        """The link that brought it, if that was lately."""
-        known = self._links.get(what)
+    def of(self, key: _Key) -> int | None:
+        """The link that brought the frame *key* first, if that was lately."""
+        known = self._links.get(key)
         return None if known is None else known[0]
 
     def _oldest(self) -> float:
@@ -52,9 +52,10 @@ class FirstArrivals(Generic[_What]):
 
 
 class Parents:
-    """Over which link the newest of each run came first: the way back towards its author.
+    """For each origin the link over which its newest frame came first: the way back to the author.
 
-    It has no cycles, since numbers only grow along it; "the latest in time" has.
+    Along these links numbers only grow, so they form no cycle.  The links of the latest frames in time
+    could.
     """
 
     def __init__(self) -> None:
@@ -65,9 +66,9 @@ class Parents:
         return len(self._best)
 
     def note(self, run: StreamId, last: int, link: int, counter: int = 0) -> None:
-        """*link* brought something new of *run*: a batch that ends at *last*, or a record.
+        """Note that *link* brought a new frame of *run*: a batch that ends at *last*, or a record.
 
-        :param counter: of the record, which names *last* as what was published by then.
+        :param counter: the record's counter; its author had published *last* by then.
         """
         origin, epoch = run
         best = self._best.get(origin)
@@ -83,12 +84,12 @@ class Parents:
         return None if best is None else best[3]
 
     def sure_of(self, origin: bytes) -> int | None:
-        """Likewise, if something came over it: not if it was only asked, in place of one that is gone."""
+        """The link towards *origin*; None if no frame came over it, since it only replaces a lost one."""
         best = self._best.get(origin)
         return None if best is None or not (best[1] or best[2]) else best[3]
 
     def lost_with(self, link: int) -> list[StreamId]:
-        """The newest runs whose parent was *link*, which is gone; they have none now."""
+        """Forget *link* as a parent, since it is gone; return the newest run of each origin concerned."""
         lost = [(origin, best[0]) for origin, best in self._best.items() if best[3] == link]
         for origin, _ in lost:
             del self._best[origin]

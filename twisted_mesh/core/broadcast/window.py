@@ -1,8 +1,8 @@
-"""How much may be asked for at a time: the window of WANTs over all links, and the runs that wait for it.
+"""How many answers may be expected at a time, over all links, and the runs that wait for their turn.
 
-Contract: runs of which a signed batch has come, or a base was told, are *verified* and have a window of
-their own, so that runs made up by a claim keep none of them waiting.  Those that wait take turns by the
-link they would be asked of: one link can claim runs by the thousand.
+Contract: runs of which a signed batch has come, or a base was told, are *verified*.  They have a window
+of their own, so that runs made up by a claim never keep them waiting.  Waiting runs take turns by the
+link that would be asked for them, since one link can claim thousands of runs.
 """
 
 from __future__ import annotations
@@ -12,75 +12,75 @@ from typing import Final
 
 from twisted_mesh.core.events import StreamId
 
-_AT_ONCE: Final = 2  # streams that may always be asked for: one link that is silent holds up none
+_AT_ONCE: Final = 2  # runs that may always be asked for, so that one silent link holds up none
 
 
 class Window:
-    """What is asked for, and what waits for that; ``len()`` counts the runs that wait.
+    """The answers that are expected, and the runs that wait; ``len()`` counts the runs.
 
-    :ivar bytes: that may be expected at a time.
+    :ivar bytes: the most bytes that may be expected at a time.
     """
 
     def __init__(self, answer_bytes: int) -> None:
-        """:param answer_bytes: that may be expected at a time."""
+        """:param answer_bytes: *bytes*, unless lines are slow."""
         self._answer_bytes = answer_bytes
         self.bytes: float = answer_bytes
-        self._weight = float(answer_bytes)  # of an answer, as answers were lately
-        self._asked = {True: 0, False: 0}  # by whether they are verified
-        # Likewise by link, the one whose turn is next first.
+        self._weight = float(answer_bytes)  # bytes of an answer: a moving average
+        self._asked = {True: 0, False: 0}  # answers that are expected, by whether the run is verified
+        # Waiting runs, by whether they are verified and by link; the link whose turn it is comes first.
         self._waiting: dict[bool, OrderedDict[int, OrderedDict[StreamId, None]]] = {
             True: OrderedDict(),
             False: OrderedDict(),
         }
-        self._place: dict[StreamId, tuple[bool, int]] = {}  # of each run that waits: where
+        self._place: dict[StreamId, tuple[bool, int]] = {}  # where in _waiting each run is
 
     def __len__(self) -> int:
         return len(self._place)
 
-    def has_room(self, verified: bool) -> bool:
-        """Whether what is asked for leaves room for more.
+    def is_open(self, verified: bool) -> bool:
+        """Whether one more run may be asked for.
 
-        All answers share this node's line: asked for more than comes through it in time, links would
-        seem silent that are not, and others be asked for the same.
+        All answers share this node's line.  If more is asked for than the line brings in time, links
+        seem silent that are not, and others are asked for the same messages.
         """
         asked = self._asked[verified]
         return asked < _AT_ONCE or asked * self._weight < self.bytes
 
     def narrow(self, size: float) -> None:
-        """No more than *size* bytes come in time, nor more than always."""
+        """Expect at most *size* bytes at a time, which are those that lines bring in time."""
         self.bytes = min(size, self._answer_bytes)
 
     def asked(self, verified: bool) -> None:
-        """One more is asked for."""
+        """Expect one more answer."""
         self._asked[verified] += 1
 
     def released(self, verified: bool) -> None:
-        """One that was is so no more."""
+        """Expect one answer less."""
         self._asked[verified] -= 1
 
     def answered(self, size: int) -> None:
-        """An answer brought *size* bytes."""
+        """Note that an answer brought *size* bytes."""
         self._weight += (size - self._weight) / 2
 
     def wait(self, run: StreamId, verified: bool, link: int) -> None:
-        """*run*, which *link* would be asked for, waits until there is room."""
+        """Let *run*, which *link* would be asked for, wait for its turn."""
         if self._place.get(run) != (verified, link):
             self.drop(run)
             self._place[run] = verified, link
             self._waiting[verified].setdefault(link, OrderedDict())[run] = None
 
     def is_waiting(self, run: StreamId) -> bool:
-        """Whether *run* waits until there is room."""
+        """Whether *run* waits for its turn."""
         return run in self._place
 
     def is_waited_for(self, verified: bool) -> bool:
-        """Whether some run waits, and comes first."""
+        """Whether any run waits, so that a new one has to wait, too."""
         return bool(self._waiting[verified])
 
     def next_run(self) -> StreamId | None:
-        """One that waited and may be asked for now: it waits no more."""
+        """The run whose turn it is, if the window is open; it waits no more."""
         for verified, turns in self._waiting.items():
-            if turns and self.has_room(verified):
+            if turns and self.is_open(verified):
                 link, runs = next(iter(turns.items()))
                 turns.move_to_end(link)
                 run = next(iter(runs))
@@ -89,7 +89,7 @@ class Window:
         return None
 
     def drop(self, run: StreamId) -> None:
-        """*run* waits no more."""
+        """Let *run* wait no more."""
         if (place := self._place.pop(run, None)) is not None:
             verified, link = place
             runs = self._waiting[verified][link]

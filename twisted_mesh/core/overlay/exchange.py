@@ -20,7 +20,7 @@ from operator import itemgetter
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.broadcast.repair import PULLED_MOST, Repair
+from twisted_mesh.core.broadcast.repair import PULLED_MOST
 from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.link import Link
@@ -56,7 +56,6 @@ class Exchange:
     _config: MeshConfig
     _links: Links
     _roster: Roster
-    _repair: Repair
     _randomness: Randomness
     _effects: Effects
     _dial: Dial
@@ -204,7 +203,7 @@ class Exchange:
             self._end(exchange, "both have told what they have")
 
     def _is_idle(self, link: Link, now: float) -> bool:
-        busy = self._repair.asks(link.number) or link.push.wants or link.flow.queued
+        busy = link.repair.pulls or link.push.wants or link.flow.queued
         return not busy and now - link.last_frame_at >= self._config.exchange_idle
 
     def _end(self, exchange: OpenExchange, why: str) -> None:

@@ -12,7 +12,6 @@ from typing import assert_never
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
-from twisted_mesh.core.broadcast.repair import Repair
 from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.events import Timer
 from twisted_mesh.core.handshake import LocalNode
@@ -51,7 +50,6 @@ class Neighbourhood:
     _config: MeshConfig
     _links: Links
     _membership: Membership
-    _repair: Repair
     _randomness: Randomness
     _effects: Effects
     _quiet_until: float = 0.0  # in a key conflict no other node is dialled before
@@ -65,7 +63,7 @@ class Neighbourhood:
             Overlay(own, me.id, config, randomness, effects, self._dial) if me.profile.overlay else None
         )
         self.exchange = Exchange(
-            config, self._links, self._membership.roster, self._repair, randomness, effects, self._dial
+            config, self._links, self._membership.roster, randomness, effects, self._dial
         )
 
     @property

@@ -13,7 +13,7 @@ from typing import assert_never
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
-from twisted_mesh.core.broadcast.inbound import Handed
+from twisted_mesh.core.broadcast.inbound import Outcome
 from twisted_mesh.core.broadcast.outbox import Outbox
 from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.events import Holders
@@ -80,7 +80,7 @@ class Replies:
             case _:
                 assert_never(event)
 
-    def delivered(self, item: Handed, now: float) -> None:
+    def delivered(self, item: Outcome, now: float) -> None:
         """Take in messages or a gap that went to the application; messages may ask for receipts."""
         run = (item.origin, item.epoch)
         match item:

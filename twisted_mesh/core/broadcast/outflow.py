@@ -1,9 +1,10 @@
-"""How far own messages have come with what left the core.
+"""How far own messages have come: accepted by a transport, held by a neighbour, or read by one.
 
-Contract: an own message is *taken* once some neighbour announced
-it, or does not leave and the transport of its link accepted the bytes: these may still be lost with the
-link, so what is known to have come is told apart, by :attr:`Flow.unread`.  Beyond ``unsent_bytes`` that
-nobody has taken the application is refused room, and told when there is some again.
+Contract: an own message is *accepted* once a neighbour announced it, or once the transport of a link
+accepted its bytes, if the peer is not about to stop.  Such bytes can still be lost with the link.
+:attr:`Outflow.unread` counts the messages that no neighbour is known to have.  If more than
+``unsent_bytes`` are not accepted, the application is refused room, and gets Drained when there is some
+again.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from twisted_mesh.errors import NO_FAULT, Reason
 from twisted_mesh.wire.link import Ping, Pong
 
 
-class Flow:
-    """The way out of one run.
+class Outflow:
+    """The own messages on their way out of this node.
 
-    :ivar congested: whether somebody was refused room and waits for Drained.
+    :ivar congested: whether the application was refused room and waits for Drained.
     """
 
     def __init__(self, config: MeshConfig, outbox: Outbox, links: Links, effects: Effects) -> None:
@@ -31,40 +32,39 @@ class Flow:
         self._outbox = outbox
         self._links = links
         self._effects = effects
-        # The links that leave() has asked, and the last own message that was given to each.
+        # The links that leave() has asked, and the last own message that was sent over each.
         self._farewells: dict[Link, int] = {}
         self.congested = False
 
     def room_for(self, size: int) -> bool:
-        """Whether *size* more bytes of own messages fit beside those no neighbour took."""
+        """Whether *size* more bytes of own messages fit; if not, Drained follows once there is room."""
         if self._outbox.unsent_bytes + size <= self._limit:
             return True
-        self.congested = True  # from now on the outside waits for Drained
+        self.congested = True
         return False
 
     def accepted(self, link: Link, size: int) -> None:
-        """The transport of *link* has taken *size* bytes in all."""
+        """Note that the transport of *link* has accepted *size* bytes since the link opened."""
         flow = link.flow
         flow.accepted = size
         while flow.own_marks and flow.own_marks[0][0] <= size:
             last = flow.own_marks.popleft()[1]
             if not flow.peer_leaves:
-                self.taken(last)
+                self._accept(last)
 
     def announced(self, sequence: int) -> None:
-        """A neighbour says that it has own messages up to *sequence*."""
+        """Note that a neighbour says that it has own messages up to *sequence*."""
         self._outbox.confirm(1, sequence)
-        self.taken(sequence)
+        self._accept(sequence)
 
-    def taken(self, sequence: int) -> None:
-        """A neighbour took own messages up to *sequence*."""
-        self._outbox.accepted(sequence)
+    def _accept(self, sequence: int) -> None:
+        self._outbox.accept(sequence)
         if self.congested and self._outbox.unsent_bytes < self._limit / 2:
             self.congested = False
             self._effects.emit(events.Drained())
 
     def check(self) -> None:
-        """Have the neighbours say when they have read the own messages they were given."""
+        """Have the neighbours say when they have read the own messages that were sent to them."""
         self._check(self._links.fed)
 
     def _check(self, asked: Iterable[Link]) -> None:
@@ -75,15 +75,15 @@ class Flow:
         self._effects.send(links, Ping(READ_OWN))
 
     def pinged(self, link: Link, token: int) -> None:
-        """The peer has sent a PING with that *token*."""
+        """Answer a PING with that *token*."""
         link.flow.peer_leaves |= token == READ_ALL
         if not link.closing:
-            if link.flow.peer_leaves:  # before it has our answer, with which it may go
+            if link.flow.peer_leaves:  # ask before the answer, with which the peer may go
                 self._check((link,))
             self._effects.send((link,), Pong(token))
 
     def answered(self, link: Link, token: int, now: float) -> None:
-        """The peer has read everything up to the PING with that *token*."""
+        """Note that the peer has read everything up to the PING with that *token*."""
         flow = link.flow
         if token == READ_OWN:
             self._outbox.confirm(1, flow.checked)
@@ -99,10 +99,7 @@ class Flow:
             link.frontier.bases = None
 
     def leave(self) -> None:
-        """Have every neighbour say when it knows that this node leaves.
-
-        What it had sent by then has come and gone on before it says so.
-        """
+        """Tell every neighbour that this node leaves; each answers once it has read all earlier frames."""
         links = [link for link in self._links.fed if link.up]
         for link in links:
             link.flow.farewell_due = True
@@ -110,37 +107,37 @@ class Flow:
         self._effects.send(links, Ping(READ_ALL))
 
     def ended(self, link: Link, reason: Reason) -> None:
-        """*link* is fed no more: who says goodbye first need not answer."""
+        """Note that *link* is fed no more: if its peer said goodbye, the peer need not answer."""
         if link.flow.farewell_due and reason in NO_FAULT:
             del self._farewells[link]
 
     @property
     def unanswered(self) -> int:
-        """How many of those that :meth:`leave` asked have neither answered nor said goodbye."""
+        """The number of neighbours that :meth:`leave` told, and that have neither answered nor gone."""
         return sum(link.flow.farewell_due for link in self._farewells)
 
     @property
     def unread(self) -> int:
-        """How many own messages were taken, and are not known to have been read by anybody."""
-        return max(0, self._outbox.taken - self._outbox.confirmed)
+        """The number of own messages that are accepted, and that no neighbour is known to have read."""
+        return max(0, self._outbox.accepted - self._outbox.confirmed)
 
     def has_left(self) -> bool:
-        """Whether every neighbour that was asked has said so, and has all that it asked for, or is gone."""
+        """Whether every neighbour has answered :meth:`leave`, and got all that it asked for, or is gone."""
         return not any(link.flow.farewell_due or link.push.wants for link in self._links.fed)
 
     def is_given_to_all(self) -> bool:
-        """Whether some neighbour took every own message, and each that gets them from here was given all.
+        """Whether all own messages are accepted, and sent to each neighbour that gets them from here.
 
-        Who leaves does not count: where nobody else is there, there is nobody to wait for.
+        Neighbours that leave do not count.  If no other is there, there is none to wait for.
         """
         staying = [link for link in self._links.fed if link.up and not link.flow.peer_leaves]
-        some_took_all = self._outbox.taken >= self._outbox.head
-        return not staying or (some_took_all and not any(map(self._is_owed, staying)))
+        all_accepted = self._outbox.accepted >= self._outbox.head
+        return not staying or (all_accepted and not any(map(self._is_owed, staying)))
 
     def _is_owed(self, link: Link) -> bool:
         """Whether own messages are on their way to the peer, or about to be.
 
-        Of a peer that holds less, as far as is known, and asks for nothing, they may have come another way.
+        A peer that seems to lack some, and asks for nothing, may have got them another way.
         """
         run = self._outbox.run
         if run[0] in link.push.lazy_by_peer or link.flow.own_marks:

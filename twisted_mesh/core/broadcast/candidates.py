@@ -1,0 +1,137 @@
+"""Which link to ask for the missing messages of a run, and for which of them.
+
+Contract: claims are unsigned, so they decide who is asked and nothing else.  The rules, each with its
+reason:
+
+* a link that left :data:`TRIES` WANTs for a range unanswered is not asked for it again: a false claim
+  would be asked for ever;
+* links that failed lately are asked last: a false claim is always the highest;
+* a link that was asked is not asked again while its answer may still come: a link loses nothing, so all
+  messages would come twice;
+* messages that already come over a link in an unfinished frame are not asked for, unless that takes too
+  long (:mod:`~twisted_mesh.core.broadcast.pace`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from twisted_mesh.core.broadcast.failures import TRIES, Failures
+from twisted_mesh.core.broadcast.pace import Pace
+from twisted_mesh.core.broadcast.pull import Pull
+from twisted_mesh.core.events import StreamId
+from twisted_mesh.core.history.history import History
+from twisted_mesh.core.link import Link
+from twisted_mesh.core.links import Links
+from twisted_mesh.wire.broadcast import Want
+from twisted_mesh.wire.fields import MAX_NUMBER
+
+Range = tuple[int, int]
+"""The first and the last of some messages."""
+
+
+class Candidates:
+    """The links of a node that may be asked."""
+
+    def __init__(self, history: History, links: Links, pace: Pace, failures: Failures) -> None:
+        self._history = history
+        self._links = links
+        self._pace = pace
+        self._failures = failures
+
+    def best(self, pull: Pull, now: float) -> tuple[Link, Want] | None:
+        """The link to ask for the lowest missing range, and the WANT; None if no link is to be asked now.
+
+        Announcements that can lead to nothing are forgotten.
+        """
+        run = pull.run
+        # Computed once for all links: one HAVE makes this node look at a thousand runs.
+        under_way = [] if self._pace.is_urgent(run, now) else self._pace.under_way(run)
+        best: tuple[tuple[int, int, bool, int, int], Link, Want] | None = None
+        for number in list(pull.announced):
+            link = self._links.get(number)
+            failures = self._failures.of(number, run)
+            if link is None or link.closing or failures >= TRIES or self._is_made_up(pull, link):
+                del pull.announced[number]
+                continue
+            if number == pull.asked or self._owes(pull, link, now):
+                continue
+            due = pull.due(number, now)
+            if (missing := self._missing(link, run, due)) is None:
+                if due and len(pull.announced[number]) == 1:
+                    del pull.announced[number]
+                continue
+            missing = self._without(run, missing, self._pace.passed(under_way, link, now))
+            if missing is None:
+                continue
+            first, last = missing
+            failures += link.repair.failures + link.repair.stalled_answers
+            rank = (first, failures, self._pace.is_much_slower(link), link.repair.pulls, -last)
+            if best is None or rank < best[0]:
+                best = rank, link, Want(*run, first, last, graft=True)  # the link may push from now on
+        return None if best is None else best[1:]
+
+    def way_to(self, run: StreamId) -> Link | None:
+        """The link that is most probably a way to the author of *run*, now that the former one is lost."""
+        # The author has its own newest message.  A peer that is lazy by us had a way of its own to the
+        # author, and a peer that told a record of the author had some way.
+        return max(
+            (
+                link
+                for link in self._links.fed
+                if link.frontier_received
+                and (run in link.frontier.claims or link.presence.came_from_peer(run[0]))
+            ),
+            key=lambda link: (
+                -self._failures.lately(link, run),
+                link.peer.origin == run[0],
+                link.frontier.holds(run),
+                run[0] in link.push.lazy_by_us,
+                link.presence.came_from_peer(run[0]),
+            ),
+            default=None,
+        )
+
+    def _is_made_up(self, pull: Pull, link: Link) -> bool:
+        """Whether *link*, which fails to answer, is all that says that the run exists."""
+        failing = link.repair.failures >= TRIES and not pull.is_graft(link.number)
+        return failing and not self._history.is_known(pull.run)
+
+    def _owes(self, pull: Pull, link: Link, now: float) -> bool:
+        """Whether *link* was given up, and its answer may still come."""
+        if (since := pull.owing.get(link.number)) is None:
+            return False
+        if self._pace.owes_until(link, since, now) > now:
+            return True
+        del pull.owing[link.number]
+        return False
+
+    def _missing(self, link: Link, run: StreamId, due: int) -> Range | None:
+        """The lowest missing range of the messages up to *due* that *link* claims; any for a graft."""
+        if not due:
+            return None
+        stream, head = self._history.get(run), self._history.head(run)
+        if due == MAX_NUMBER:
+            hole = None if stream is None else stream.next_missing(head + 1, stream.high)
+            return hole or (head + 1, MAX_NUMBER)
+        if (claim := link.frontier.claims.get(run)) is None:
+            return None
+        return self._next_missing(run, claim[0], min(claim[1], due))
+
+    def _without(self, run: StreamId, missing: Range, passed: Iterable[Range]) -> Range | None:
+        """The lowest part of *missing* that is in none of *passed*, which are sorted."""
+        first, last = missing
+        for begin, end in passed:
+            if begin > first:
+                last = min(last, begin - 1)
+            elif end >= first:
+                if (rest := self._next_missing(run, end + 1, last)) is None:
+                    return None
+                first, last = rest
+        return (first, last) if first <= last else None
+
+    def _next_missing(self, run: StreamId, first: int, last: int) -> Range | None:
+        if (stream := self._history.get(run)) is not None:
+            return stream.next_missing(first, last)
+        first = max(first, self._history.head(run) + 1)
+        return (first, last) if first <= last else None
