@@ -251,7 +251,7 @@ class Node:
                 if self._broadcast.push.wanted(link, frame):
                     self._answer(link, now)
             case Prune():
-                self._broadcast.push.pruned(link, frame)
+                link.push.pruned(frame.origins)
             case SignedRecord(record=Presence() | Suspect()):
                 self._on_record(link, frame, now)
             case SignedRecord():

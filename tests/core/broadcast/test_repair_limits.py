@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.core.network import batch, closing, forged, have, of, prune, raw_batch
 from tests.core.repair_case import RepairTestCase
-from twisted_mesh.core.broadcast.failures import TRIES
+from twisted_mesh.core.broadcast.candidates import TRIES
 from twisted_mesh.core.broadcast.pull import STEPS_MOST
 from twisted_mesh.core.broadcast.repair import LOOKS_MOST, UNVERIFIED_MOST
 from twisted_mesh.core.events import LinkClosed, Send, Timer

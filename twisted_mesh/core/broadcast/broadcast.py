@@ -8,7 +8,7 @@ when the caller has read all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
@@ -26,7 +26,6 @@ from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.events import Numbered, Publish, StreamId, Timer
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
-from twisted_mesh.core.history.stream import Skip
 from twisted_mesh.core.link import READ_SNAPSHOT, Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.wire import codec
@@ -99,7 +98,7 @@ class Broadcast:
         """Number, hold and push own messages."""
         for signed in self.outbox.publish(event.entries, event.wall_ms):
             self._history.add(signed, now)
-            self.push.publish(signed, now, follows=self.outbox.accepted >= signed.batch.first - 1)
+            self.push.push(signed, None, now, follows=self.outbox.accepted >= signed.batch.first - 1)
             self._effects.emit(Numbered(self.outbox.run, signed.batch.first, signed.batch.count))
 
     def arriving(self, link: Link, now: float) -> None:
@@ -116,17 +115,13 @@ class Broadcast:
         """
         run = (presence.origin, presence.epoch)
         if (lowered := self.joining.lowered(run, presence.sequence, at_join)) is not None:
-            yield from self._skipped([lowered], now)
+            yield from self.inbound.skipped([lowered], now)
             self.repair.ask_again(run, now)
         self._history.hinted(run, presence.sequence, now)
 
     def evict(self, now: float) -> Iterator[Outcome]:
         """Keep the history within its limits, also after a record: it can open a stream as a batch can."""
-        yield from self._skipped(self._history.evict(self.outbox.run, self.outbox.accepted), now)
-
-    def _skipped(self, skips: Iterable[Skip], now: float) -> Iterator[Outcome]:
-        for gap, behind in skips:
-            yield from self.inbound.gap(gap, behind, now)
+        yield from self.inbound.skipped(self._history.evict(self.outbox.run, self.outbox.accepted), now)
 
     # ── time ────────────────────────────────────────────────────────────────────────
 
@@ -150,7 +145,7 @@ class Broadcast:
         """Give up messages that were missing for too long."""
         self.patience.put_off(now)
         skips = list(self._history.give_up(now, self._config.gap_patience))
-        yield from self._skipped(skips, now)
+        yield from self.inbound.skipped(skips, now)
         # Batches that wait at a neighbour may fill the next hole here; the neighbour does not claim
         # them.
         behind = dict.fromkeys((gap.origin, gap.epoch) for gap, _ in skips)
@@ -173,7 +168,7 @@ class Broadcast:
 
     def overdue(self, run: StreamId, now: float) -> None:
         """Try another way to the author of *run*, whose next record is late."""
-        if not self.repair.is_slowed(run[0], now):
+        if self.repair.slow_parent(run[0], now) is None:
             self.repair.parent_lost(run, now)
 
     def last_pull(self, link: Link, now: float) -> None:

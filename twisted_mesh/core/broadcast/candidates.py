@@ -14,9 +14,10 @@ reason:
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable
+from typing import Final
 
-from twisted_mesh.core.broadcast.failures import TRIES, Failures
 from twisted_mesh.core.broadcast.pace import Pace
 from twisted_mesh.core.broadcast.pull import Pull
 from twisted_mesh.core.events import StreamId
@@ -26,8 +27,54 @@ from twisted_mesh.core.links import Links
 from twisted_mesh.wire.broadcast import Want
 from twisted_mesh.wire.fields import MAX_NUMBER
 
+TRIES: Final = 3  # WANTs for one range to one link that has announced it
+
 Range = tuple[int, int]
 """The first and the last of some messages."""
+
+_NEVER: Final[OrderedDict[StreamId, tuple[int, int]]] = OrderedDict()
+
+
+class Failures:
+    """Which links were asked and did not send the messages; ``len()`` counts their runs.
+
+    A failure counts for the messages that were missing then.  Once the head of the stream has moved, that
+    link is as good as any other for the next missing messages.
+    """
+
+    def __init__(self, history: History, limit: int) -> None:
+        """:param limit: the most runs for each link; then the run of the oldest failure is forgotten."""
+        self._history = history
+        self._limit = limit
+        # link -> run -> (the head behind which it sent nothing, how often)
+        self._failed: dict[int, OrderedDict[StreamId, tuple[int, int]]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._failed.values()))
+
+    def of(self, link: int, run: StreamId) -> int:
+        """How often *link* has failed to send the messages that are missing now."""
+        head, times = self._failed.get(link, _NEVER).get(run, (0, 0))
+        return times if head == self._history.head(run) else 0
+
+    def note(self, link: Link, run: StreamId) -> None:
+        """Note that *link* has not sent the messages it was asked for."""
+        times = self.of(link.number, run) + 1
+        failed = self._failed.setdefault(link.number, OrderedDict())
+        failed[run] = self._history.head(run), times
+        failed.move_to_end(run)
+        if len(failed) > self._limit:
+            failed.popitem(last=False)
+        link.repair.failures += 1
+
+    def forgive(self, link: int, run: StreamId) -> None:
+        """Forget the failures of *link* for *run*, so that it can be asked again."""
+        if link in self._failed:
+            self._failed[link].pop(run, None)
+
+    def forget(self, link: int) -> None:
+        """Forget the failures of *link*, which is gone."""
+        self._failed.pop(link, None)
 
 
 class Candidates:
@@ -83,7 +130,7 @@ class Candidates:
                 and (run in link.frontier.claims or link.presence.came_from_peer(run[0]))
             ),
             key=lambda link: (
-                -self._failures.lately(link, run),
+                -max(link.repair.failures, self._failures.of(link.number, run)),
                 link.peer.origin == run[0],
                 link.frontier.holds(run),
                 run[0] in link.push.lazy_by_us,

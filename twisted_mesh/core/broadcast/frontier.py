@@ -8,6 +8,7 @@ asks for messages, and believes nothing.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from twisted_mesh.core.broadcast import digest
@@ -24,24 +25,16 @@ from twisted_mesh.wire.broadcast import Digest, Have
 _CLAIM_AHEAD: Final = 2**20  # messages a claim may go beyond signed evidence; more is a lie (protocol)
 
 
+@dataclass(eq=False)
 class Frontier:
     """The frontiers of this node and of its peers."""
 
-    def __init__(
-        self,
-        history: History,
-        outbox: Outbox,
-        outflow: Outflow,
-        repair: Repair,
-        push: Push,
-        patience: Patience,
-    ) -> None:
-        self._history = history
-        self._outbox = outbox
-        self._outflow = outflow
-        self._repair = repair
-        self._push = push
-        self._patience = patience
+    _history: History
+    _outbox: Outbox
+    _outflow: Outflow
+    _repair: Repair
+    _push: Push
+    _patience: Patience
 
     def digest(self) -> Digest:
         """The DIGEST of all streams held here."""

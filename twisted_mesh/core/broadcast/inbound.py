@@ -7,7 +7,8 @@ application gets one Poisoned, and the link that brought it is not to blame.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from twisted_mesh.core import events
 from twisted_mesh.core.admission import Admission
@@ -19,7 +20,7 @@ from twisted_mesh.core.events import Deliver, GapFound, Poisoned, StreamId
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.reader import entries_of
-from twisted_mesh.core.history.stream import Ready
+from twisted_mesh.core.history.stream import Ready, Skip
 from twisted_mesh.core.link import Link
 from twisted_mesh.errors import PoisonedBody, Reason, RemoteError
 from twisted_mesh.wire import codec
@@ -31,30 +32,23 @@ Outcome = Deliver | Poisoned | GapFound
 """What became of messages here: they were delivered, could not be unpacked, or will not come."""
 
 
+@dataclass(eq=False)
 class Inbound:
     """The batches that come in.
 
     :ivar counts: how many frames were ignored so far, by reason.
     """
 
-    def __init__(
-        self,
-        local_node: LocalNode,
-        history: History,
-        outbox: Outbox,
-        repair: Repair,
-        push: Push,
-        admission: Admission,
-        effects: Effects,
-    ) -> None:
-        self._local_node = local_node
-        self._network = codec.network_digest(local_node.network.id)
-        self._history = history
-        self._outbox = outbox
-        self._repair = repair
-        self._push = push
-        self._admission = admission
-        self._effects = effects
+    _local_node: LocalNode
+    _history: History
+    _outbox: Outbox
+    _repair: Repair
+    _push: Push
+    _admission: Admission
+    _effects: Effects
+
+    def __post_init__(self) -> None:
+        self._network = codec.network_digest(self._local_node.network.id)
         self.counts = {"duplicates": 0, "no_room": 0, "poisoned": 0}
 
     def batch(self, link: Link, signed: SignedBatch, now: float) -> list[Outcome] | None:
@@ -123,15 +117,16 @@ class Inbound:
         self._history.changed(run)
         self._effects.emit(events.Equivocation(*run, signed.batch.first))
 
-    def gap(self, gap: GapFound, behind: Iterable[Ready], now: float) -> list[Outcome]:
-        """Report a gap, and deliver the batches that waited *behind* it."""
-        outcomes: list[Outcome] = []
-        if gap.first <= gap.last and gap.origin != self._local_node.origin:  # own runs are for others alone
-            self._effects.emit(gap)
-            outcomes.append(gap)
-        outcomes += self._deliver(behind)
-        self._push.went_on((gap.origin, gap.epoch), now)
-        return outcomes
+    def skipped(self, skips: Iterable[Skip], now: float) -> Iterator[Outcome]:
+        """Report each gap, and deliver the batches that waited behind it."""
+        for gap, behind in skips:
+            outcomes: list[Outcome] = []
+            if gap.first <= gap.last and gap.origin != self._local_node.origin:  # own runs are for others
+                self._effects.emit(gap)
+                outcomes.append(gap)
+            outcomes += self._deliver(behind)
+            self._push.went_on((gap.origin, gap.epoch), now)
+            yield from outcomes
 
     def _deliver(self, ready: Iterable[Ready], link: int = 0) -> list[Outcome]:
         outcomes: list[Outcome] = []

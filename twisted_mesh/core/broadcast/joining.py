@@ -8,6 +8,7 @@ hides nothing from either.  A stream that this node meets later starts at messag
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from math import ceil
 from typing import Final
 
@@ -70,8 +71,8 @@ def snapshot(
     """The frontier of a node, in frames.
 
     :param starts: the base of each stream; a stream without one starts at its first message.
-    :param peer: the run of the peer.  The peer must know of closed runs of its key that are not below it: its
-        messages could be taken for those of such a run.
+    :param peer: the run of the peer.  Closed runs of its key that are not below this run are told, too:
+        the peer's messages could be taken for those of such a run.
     """
     entries = [
         SnapshotEntry(*stream.run, stream.low, stream.head, min(starts.get(stream.run, 0), stream.head))
@@ -112,6 +113,7 @@ def settle(history: History, entries: Iterable[SnapshotEntry], own: StreamId, no
             history.start_at(run, min(entry.low - 1, entry.base), entry.base, now)
 
 
+@dataclass(eq=False)
 class Joining:
     """The beginnings of a node's streams.
 
@@ -121,17 +123,14 @@ class Joining:
     :ivar is_void: whether this run must be replaced by a new one, so that no frame counts any more.
     """
 
-    def __init__(
-        self, config: MeshConfig, history: History, outbox: Outbox, effects: Effects, settled: bool
-    ) -> None:
-        self._config = config
-        self._history = history
-        self._outbox = outbox
-        self._effects = effects
-        self.settled = settled
-        self.settled_by: int | None = None
-        self.believes_claims = True
-        self.is_void = False
+    _config: MeshConfig
+    _history: History
+    _outbox: Outbox
+    _effects: Effects
+    settled: bool
+    settled_by: int | None = None
+    believes_claims: bool = True
+    is_void: bool = False
 
     def send_snapshot(self, link: Link, older: Link | None, now: float) -> None:
         """Send the peer of a new link the streams that are held here, and their bases.
@@ -161,8 +160,8 @@ class Joining:
         if self.settled:
             return True
         # Claims are unsigned: they count once in the life of a process, and not if a peer could get the
-        # same messages in both runs.  If one is passed over that is true, what it names is pulled, and
-        # proves it.
+        # same messages in both runs.  If a true claim is ignored, the messages it names are pulled, and
+        # prove it.
         may_begin_anew = self.believes_claims and not self._effects.has_published
         conflict = epoch_conflict(frontier.snapshot, self._outbox) if may_begin_anew else None
         if conflict is not None:

@@ -29,9 +29,7 @@ class Outflow:
 
     def __init__(self, config: MeshConfig, outbox: Outbox, links: Links, effects: Effects) -> None:
         self._limit = config.unsent_bytes
-        self._outbox = outbox
-        self._links = links
-        self._effects = effects
+        self._outbox, self._links, self._effects = outbox, links, effects
         # The links that leave() has asked, and the last own message that was sent over each.
         self._farewells: dict[Link, int] = {}
         self.congested = False

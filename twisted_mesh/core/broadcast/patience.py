@@ -23,11 +23,8 @@ class Patience:
     """The holes of a node that are about to be filled."""
 
     def __init__(self, config: MeshConfig, history: History, repair: Repair, push: Push) -> None:
-        self._patience = config.gap_patience
-        self._longest = config.gap_longest
-        self._history = history
-        self._repair = repair
-        self._push = push
+        self._patience, self._longest = config.gap_patience, config.gap_longest
+        self._history, self._repair, self._push = history, repair, push
         self._heard: dict[StreamId, tuple[float, int]] = {}  # of runs with a hole: when, and *coming*
         self._told_at = 0.0
 

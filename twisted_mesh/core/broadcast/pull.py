@@ -7,6 +7,7 @@ link is best to ask, and :mod:`~twisted_mesh.core.broadcast.repair` when.
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass, field
 from typing import Final
 
 from twisted_mesh.core.events import StreamId
@@ -15,42 +16,30 @@ from twisted_mesh.wire.fields import MAX_NUMBER
 STEPS_MOST: Final = 8  # announcements of a link on a run that become due one after the other (guess)
 
 
+@dataclass(slots=True, eq=False)
 class Pull:
     """The repair of *run*.
 
-    :ivar announced: for each link its announcements, the soonest first: (when to ask, highest message).
-        A *graft* is an announcement of MAX_NUMBER.  It mends the tree, and asks for all that the peer
-        has.
-    :ivar asked: the link that was asked, or None.
-    :ivar since: when it was asked; :ivar progress: when it last sent a message that was missing, or was
-        asked.
-    :ivar got: bytes that it has sent since it was asked.
-    :ivar window: in which window its answer counts, True for that of verified runs; None for neither.
-    :ivar dropped: whether a batch that it sent was not kept; :ivar not_before: when to ask again after
-        that.
-    :ivar owing: links that were given up and may still answer, and when each was given up.
-    :ivar ranges: the messages that each link was asked for and has not sent.
-    :ivar revised: when the ranges were last compared with what came; :ivar revise_at: when they will be.
-    :ivar put_off: since when no link is asked because the parent is about to send the messages.
-    :ivar look_at: when Repair looks at this next, as far as Repair set that itself.
+    A *graft* is an announcement of MAX_NUMBER.  It mends the tree, and asks for all that the peer has.
     """
 
-    __slots__ = (
-        *("announced", "asked", "dropped", "got", "look_at", "not_before", "owing", "progress", "put_off"),
-        *("ranges", "revise_at", "revised", "run", "since", "window"),
-    )
-
-    def __init__(self, run: StreamId) -> None:
-        self.run = run
-        self.announced: dict[int, deque[tuple[float, int]]] = {}
-        self.asked: int | None = None
-        self.since = self.progress = self.revised = self.revise_at = self.not_before = self.look_at = 0.0
-        self.got = 0
-        self.window: bool | None = None
-        self.dropped = False
-        self.owing: dict[int, float] = {}
-        self.ranges: dict[int, tuple[int, int]] = {}
-        self.put_off: float | None = None
+    run: StreamId
+    #: For each link its announcements, the soonest first: (when to ask, highest message).
+    announced: dict[int, deque[tuple[float, int]]] = field(default_factory=dict)
+    asked: int | None = None  # the link that was asked
+    since: float = 0.0  # when it was asked
+    progress: float = 0.0  # when it last sent a message that was missing, or was asked
+    got: int = 0  # bytes that it has sent since it was asked
+    window: bool | None = None  # where its answer counts: True for verified runs, None for nowhere
+    dropped: bool = False  # whether a batch that it sent was not kept
+    not_before: float = 0.0  # when to ask again after that
+    owing: dict[int, float] = field(default_factory=dict)  # links that were given up, and when
+    #: The messages that each link was asked for and has not sent.
+    ranges: dict[int, tuple[int, int]] = field(default_factory=dict)
+    revised: float = 0.0  # when the ranges were last compared with the messages that came
+    revise_at: float = 0.0  # when they will be
+    put_off: float | None = None  # since when the parent is expected to send the messages
+    look_at: float = 0.0  # when Repair looks at this next, as far as Repair set that itself
 
     def announce(self, link: int, high: int, due: float, *, eager: bool) -> bool:
         """Note that *link* has messages up to *high*, to be asked for at the time *due*.

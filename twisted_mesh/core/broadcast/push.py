@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import inf
 from typing import Final
 
@@ -37,40 +38,24 @@ _ANSWER_SECONDS: Final = 1.0
 _ANSWER_FIRST: Final = 64 * 1024  # bytes of an answer over a line that was not measured yet (guess)
 
 
+@dataclass(eq=False)
 class Push:
     """The batches and announcements that go out over the links of a node.
 
     :ivar parents: the link over which each origin's newest frame came.
     """
 
-    def __init__(
-        self,
-        own: bytes,
-        history: History,
-        links: Links,
-        parents: Parents,
-        config: MeshConfig,
-        effects: Effects,
-    ) -> None:
-        """:param own: the origin of this node."""
-        self._own = own
-        self._history = history
-        self._links = links
-        self._config = config
-        self._effects = effects
-        # The key of a batch is its first sequence, that of a record minus its counter.
+    _own: bytes  # the origin of this node
+    _history: History
+    _links: Links
+    parents: Parents
+    _config: MeshConfig
+    _effects: Effects
+
+    def __post_init__(self) -> None:
+        # The key of a batch has its first sequence, that of a record minus its counter.
         self._first_arrivals: FirstArrivals[tuple[StreamId, int]] = FirstArrivals()
-        self.parents = parents
         self._said: OrderedDict[StreamId, float] = OrderedDict()  # when under_way() told the peers of a run
-
-    def publish(self, signed: SignedBatch, now: float, *, follows: bool = True) -> None:
-        """Push an own batch.
-
-        :param follows: whether neighbours have accepted all messages before it.  If not, it is not
-            pushed to newcomers: they pull it with the earlier messages, which would seem to be accepted
-            otherwise.
-        """
-        self._push(signed, None, now, follows=follows)
 
     def arrived(self, link: Link, signed: SignedBatch, now: float) -> None:
         """Push on a new batch that came over *link*."""
@@ -79,7 +64,7 @@ class Push:
         if not link.is_exchange:
             self._first_arrivals.note((run, batch.first), link.number, now)
             self.parents.note(run, batch.last, link.number)
-        self._push(signed.relayed(), link, now)
+        self.push(signed.relayed(), link, now)
         if self._history.head(run) > batch.last:
             self.went_on(run, now)
 
@@ -120,10 +105,6 @@ class Push:
         ]
         if others:
             self._effects.send(others, Have([replace(self._have(run), coming=1)], False))
-
-    def pruned(self, link: Link, prune: Prune) -> None:
-        """Push no more of the origins that the peer names."""
-        link.push.pruned(prune.origins)
 
     def wanted(self, link: Link, want: Want) -> bool:
         """Note that the peer asks for messages; return whether that is to be answered."""
@@ -178,15 +159,15 @@ class Push:
 
     def announce(self, link: Link, runs: Sequence[StreamId]) -> None:
         """Tell the peer which messages of *runs* are held here."""
-        for at in range(0, len(runs), _HAVE_STREAMS):
-            entries = [self._have(run) for run in runs[at : at + _HAVE_STREAMS]]
-            self._effects.send((link,), Have(entries, False))
+        self._announce((link,), [self._have(run) for run in runs])
 
     def announce_coming(self, coming: Mapping[StreamId, int]) -> None:
         """Tell every peer that missing messages of runs are on their way; each run has its *coming*."""
         entries = [replace(self._have(run), coming=hops) for run, hops in sorted(coming.items())]
-        links = [link for link in self._links.fed if link.frontier_received]
-        for at in range(0, len(entries) if links else 0, _HAVE_STREAMS):
+        self._announce([link for link in self._links.fed if link.frontier_received], entries)
+
+    def _announce(self, links: Sequence[Link], entries: list[HaveEntry]) -> None:
+        for at in range(0, len(entries), _HAVE_STREAMS):
             self._effects.send(links, Have(entries[at : at + _HAVE_STREAMS], False))
 
     def announce_owed(self) -> None:
@@ -210,7 +191,13 @@ class Push:
             "wants": sum(len(link.push.wants) for link in links),
         }
 
-    def _push(self, signed: SignedBatch, source: Link | None, now: float, *, follows: bool = True) -> None:
+    def push(self, signed: SignedBatch, source: Link | None, now: float, *, follows: bool = True) -> None:
+        """Push a new batch, or announce it, over each link but its *source*.
+
+        :param source: the link that it came over; None for an own batch.
+        :param follows: whether neighbours have accepted all messages before it.  If not, it is not pushed
+            to newcomers: they pull it with the earlier ones, which would seem to be accepted otherwise.
+        """
         batch = signed.batch
         first, last, size = batch.first, batch.last, signed.size
         run = (batch.origin, batch.epoch)

@@ -22,8 +22,7 @@ from heapq import heappop, heappush
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.broadcast.candidates import Candidates
-from twisted_mesh.core.broadcast.failures import TRIES, Failures
+from twisted_mesh.core.broadcast.candidates import TRIES, Candidates, Failures
 from twisted_mesh.core.broadcast.pace import LOOK_AGAIN, Pace
 from twisted_mesh.core.broadcast.pull import Pull
 from twisted_mesh.core.broadcast.trees import Parents
@@ -92,11 +91,13 @@ class Repair:
             return True
         return bool(self._pace.under_way(run))
 
-    def is_slowed(self, origin: bytes, now: float) -> bool:
-        """Whether new messages of *origin* may be queued before a slow line to this node."""
+    def slow_parent(self, origin: bytes, now: float) -> Link | None:
+        """The parent of *origin*, if it pushes over a slow line, on which new messages may be queued."""
         number = self._parents.of(origin)
         parent = None if number is None else self._links.get(number)
-        return parent is not None and parent.repair.is_slowed(now) and origin not in parent.push.lazy_by_us
+        if parent is None or not parent.repair.is_slowed(now) or origin in parent.push.lazy_by_us:
+            return None
+        return parent
 
     def last_sign(self, run: StreamId, now: float) -> float | None:
         """When a slow line last gave reason to wait for the missing messages of *run*.
@@ -114,12 +115,11 @@ class Repair:
             link = self._link(number)
             if self._pace.is_slow(link, now):
                 low, high = link.frontier.claims.get(run, (1, 0))
-                # A link that does not claim the messages gives no reason but the batches that come over
-                # it.
+                # If a link does not claim the messages, only the batches that come over it are a reason.
                 claims = low <= missing <= high
                 signs.append(self._pace.sign(link, since, now) if claims else link.repair.last_batch_at)
-        if pull.put_off is not None and self.is_slowed(run[0], now):
-            signs.append(self._link(self._parents.of(run[0])).repair.last_batch_at)
+        if pull.put_off is not None and (parent := self.slow_parent(run[0], now)) is not None:
+            signs.append(parent.repair.last_batch_at)
         if self._window.is_waiting(run):  # for answers that come over these links
             asked = [
                 link for link in self._links.all if link.repair.pulls and self._pace.is_slow(link, now)
@@ -392,9 +392,8 @@ class Repair:
         A parent that claims the message, too, is not about to push it: it would have.
         """
         run = pull.run
-        if not self.is_slowed(run[0], now) or self._pace.is_urgent(run, now):
+        if (parent := self.slow_parent(run[0], now)) is None or self._pace.is_urgent(run, now):
             return False
-        parent = self._link(self._parents.of(run[0]))
         if parent is link or parent.frontier.holds(run) >= first:
             return False
         if pull.put_off is None:

@@ -12,6 +12,8 @@ from typing import Final
 
 from twisted_mesh.core.events import StreamId
 
+Turns = OrderedDict[int, OrderedDict[StreamId, None]]
+
 _AT_ONCE: Final = 2  # runs that may always be asked for, so that one silent link holds up none
 
 
@@ -28,10 +30,7 @@ class Window:
         self._weight = float(answer_bytes)  # bytes of an answer: a moving average
         self._asked = {True: 0, False: 0}  # answers that are expected, by whether the run is verified
         # Waiting runs, by whether they are verified and by link; the link whose turn it is comes first.
-        self._waiting: dict[bool, OrderedDict[int, OrderedDict[StreamId, None]]] = {
-            True: OrderedDict(),
-            False: OrderedDict(),
-        }
+        self._waiting: dict[bool, Turns] = {True: OrderedDict(), False: OrderedDict()}
         self._place: dict[StreamId, tuple[bool, int]] = {}  # where in _waiting each run is
 
     def __len__(self) -> int:

@@ -34,11 +34,10 @@ class Batches:
     :ivar gap_end: a gap separates the head of the stream from held batches that begin below this number.
     """
 
-    __slots__ = ("_arrived", "_by_first", "_held", "_waiting", "gap_end", "held_bytes", "waiting_bytes")
+    __slots__ = ("_by_first", "_held", "_waiting", "gap_end", "held_bytes", "waiting_bytes")
 
     def __init__(self) -> None:
-        self._by_first: dict[int, SignedBatch] = {}
-        self._arrived: dict[int, float] = {}
+        self._by_first: dict[int, tuple[float, SignedBatch]] = {}  # each with the time at which it came
         self._held: deque[int] = deque()  # the first messages, sorted; so below
         self._waiting: list[int] = []
         self.gap_end = self.held_bytes = self.waiting_bytes = 0
@@ -48,7 +47,8 @@ class Batches:
 
     def get(self, first: int) -> SignedBatch | None:
         """The batch that begins with message *first*."""
-        return self._by_first.get(first)
+        kept = self._by_first.get(first)
+        return None if kept is None else kept[1]
 
     @property
     def first_held(self) -> int | None:
@@ -63,7 +63,7 @@ class Batches:
     @property
     def waiting_since(self) -> float:
         """When the lowest waiting batch came, or a shorter batch that began with the same message."""
-        return self._arrived[self._waiting[0]]
+        return self._by_first[self._waiting[0]][0]
 
     def begin(self, head: int) -> int:
         """The lowest message from which on all up to *head* are held; *head* + 1 if there is none."""
@@ -74,7 +74,7 @@ class Batches:
     def is_waiting(self, batch: Batch) -> bool:
         """Whether all messages of *batch* wait in one batch."""
         before = bisect_right(self._waiting, batch.first)
-        return before > 0 and self._by_first[self._waiting[before - 1]].batch.last >= batch.last
+        return before > 0 and self._last(self._waiting[before - 1]) >= batch.last
 
     def next_missing(self, first: int, high: int) -> tuple[int, int] | None:
         """The lowest range of *first* to *high* that does not wait, or None."""
@@ -83,7 +83,7 @@ class Batches:
             if waiting > first or first > high:
                 high = min(high, waiting - 1)
                 break
-            first = max(first, self._by_first[waiting].batch.last + 1)
+            first = max(first, self._last(waiting) + 1)
         return (first, high) if first <= high else None
 
     def wait(self, signed: SignedBatch, now: float) -> None:
@@ -91,13 +91,12 @@ class Batches:
         batch = signed.batch
         start = end = bisect_left(self._waiting, batch.first)
         # A longer batch with the same first message leaves the hole before it as old as it was.
-        arrived = self._arrived.get(batch.first, now)
-        while end < len(self._waiting) and self._by_first[self._waiting[end]].batch.last <= batch.last:
-            self.waiting_bytes -= cost(self._forget(self._waiting[end]))
+        arrived = self._by_first.get(batch.first, (now, signed))[0]
+        while end < len(self._waiting) and self._last(self._waiting[end]) <= batch.last:
+            self.waiting_bytes -= cost(self._by_first.pop(self._waiting[end])[1])
             end += 1
         self._waiting[start:end] = [batch.first]
-        self._by_first[batch.first] = signed
-        self._arrived[batch.first] = arrived
+        self._by_first[batch.first] = arrived, signed
         self.waiting_bytes += cost(signed)
 
     def join(self, signed: SignedBatch, arrived: float) -> list[SignedBatch]:
@@ -109,8 +108,7 @@ class Batches:
             if first > joined[-1].batch.last + 1:
                 break
             passed += 1
-            arrived = self._arrived[first]
-            waiting = self._forget(first)
+            arrived, waiting = self._by_first.pop(first)
             self.waiting_bytes -= cost(waiting)
             if waiting.batch.last > joined[-1].batch.last:
                 self._hold(waiting, arrived)
@@ -120,41 +118,39 @@ class Batches:
 
     def join_waiting(self) -> list[SignedBatch]:
         """Hold the lowest waiting batch, and those that follow it without a hole."""
-        first = self._waiting.pop(0)
-        arrived = self._arrived[first]
-        signed = self._forget(first)
+        arrived, signed = self._by_first.pop(self._waiting.pop(0))
         self.waiting_bytes -= cost(signed)
         return self.join(signed, arrived)
 
     def _hold(self, signed: SignedBatch, arrived: float) -> None:
         first = signed.batch.first
         while self._held and self._held[-1] >= first:
-            self.held_bytes -= cost(self._forget(self._held.pop()))
+            self.held_bytes -= cost(self._by_first.pop(self._held.pop())[1])
         self.gap_end = min(self.gap_end, first)  # the batch may lie across a hole that was given up
         self._held.append(first)
-        self._by_first[first] = signed
-        self._arrived[first] = arrived
+        self._by_first[first] = arrived, signed
         self.held_bytes += cost(signed)
 
     def newest_first(self) -> Iterator[tuple[float, SignedBatch]]:
         """The held batches from the highest down, each with the time at which it came."""
-        return ((self._arrived[first], self._by_first[first]) for first in reversed(self._held))
+        return (self._by_first[first] for first in reversed(self._held))
 
     def oldest(self) -> tuple[float, int] | None:
         """When the lowest held batch came, and its last message; None if none is held."""
         if not self._held:
             return None
-        return self._arrived[self._held[0]], self._by_first[self._held[0]].batch.last
+        arrived, signed = self._by_first[self._held[0]]
+        return arrived, signed.batch.last
 
     def drop_oldest(self) -> Batch:
         """Forget the lowest held batch, and return it."""
-        signed = self._forget(self._held.popleft())
+        signed = self._by_first.pop(self._held.popleft())[1]
         self.held_bytes -= cost(signed)
         return signed.batch
 
     def drop(self, last: int, below: float = inf) -> None:
         """Forget the held batches that end with message *last* or earlier, and begin before *below*."""
-        while self._held and self._held[0] < below and self._by_first[self._held[0]].batch.last <= last:
+        while self._held and self._held[0] < below and self._last(self._held[0]) <= last:
             self.drop_oldest()
 
     def read(self, first: int, last: int, most: int, size: int = 0) -> Iterator[SignedBatch]:
@@ -166,7 +162,7 @@ class Batches:
             islice(firsts, max(bisect_right(firsts, first) - 1, 0), None)
             for firsts in (self._held, self._waiting)
         ):
-            signed = self._by_first[start]
+            signed = self._by_first[start][1]
             if signed.batch.last < first:
                 continue
             if signed.batch.first > last or (size and size + signed.size > most):
@@ -174,6 +170,5 @@ class Batches:
             size += signed.size
             yield signed
 
-    def _forget(self, first: int) -> SignedBatch:
-        del self._arrived[first]
-        return self._by_first.pop(first)
+    def _last(self, first: int) -> int:
+        return self._by_first[first][1].batch.last

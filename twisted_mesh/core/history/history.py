@@ -80,8 +80,7 @@ class History:
         :param base: messages up to it are not delivered here.
         """
         if run not in self._open:
-            closed = self._closed.pop(run, 0)
-            self._add(Stream(run, max(head, closed), max(base, closed), now, self._storage))
+            self._begin(run, head, base, now)
             self.changed(run)
 
     def restore(self, restored: Restored, origin: bytes, now: float) -> None:
@@ -92,16 +91,15 @@ class History:
         """
         assert self._changes is not None  # of the store
         self._changes.settled = restored.settled
-        for run, head in restored.closed:
-            self._keep_head(run, head)
         for marks in restored.marks:
-            stream = self._add(Stream(marks.run, marks.head, marks.base, now, self._storage))
-            stream.low, stream.equivocated = marks.low, marks.equivocated
-            stream.whole = marks.whole
+            stream = self._begin(marks.run, marks.head, marks.base, now)
+            stream.low, stream.equivocated, stream.whole = marks.low, marks.equivocated, marks.whole
             stream.taken = stream.kept = marks.taken
             stream.signed = marks.head
             if marks.run[0] == origin:
                 stream.base = marks.taken
+        for run, head in restored.closed:
+            self._keep_head(run, head)
 
     def accepted_of_earlier(self, run: StreamId, sequence: int) -> None:
         """Note that a neighbour has all messages up to *sequence* of *run*, an earlier run of this node."""
@@ -119,7 +117,7 @@ class History:
         """Note that every consumer here has taken *run* up to *sequence*."""
         if (stream := self._open.get(run)) is not None:
             stream.taken = sequence
-            stream.drop_below_gap(sequence)
+            stream.batches.drop(sequence, stream.batches.gap_end)  # held for these consumers alone
             self._account(stream)
             self.changed(run)
 
@@ -159,7 +157,7 @@ class History:
         """Hold a verified batch that is no duplicate and has room; return the batches to deliver now."""
         run = (signed.batch.origin, signed.batch.epoch)
         if (stream := self._open.get(run)) is None:
-            stream = self._reopen(run, now)
+            stream = self._begin(run, 0, 0, now)
         self._use(stream)
         self.changed(run)
         ready = stream.keep(signed, now)
@@ -171,7 +169,7 @@ class History:
         if (stream := self._open.get(run)) is None:
             if sequence <= self._closed.get(run, 0):
                 return
-            stream = self._reopen(run, now)
+            stream = self._begin(run, 0, 0, now)
             self.changed(run)
         stream.hint(sequence, now)
         self._account(stream)
@@ -206,7 +204,7 @@ class History:
     def wait_on(self, run: StreamId, now: float) -> None:
         """Note that messages for the lowest hole of *run* are on their way."""
         if (stream := self._open.get(run)) is not None:
-            stream.wait_on(now)
+            stream.awaited_at = now
 
     def give_up(self, now: float, patience: float) -> Iterator[Skip]:
         """Give up the lowest hole of each stream, if it made no progress for *patience* seconds.
@@ -310,18 +308,14 @@ class History:
         else:
             self._holed.pop(stream.run, None)
 
-    def _reopen(self, run: StreamId, now: float) -> Stream:
-        """Begin a stream that is new, or was closed, behind the head that is known of it."""
+    def _begin(self, run: StreamId, head: int, base: int, now: float) -> Stream:
+        """Open a stream; if it was closed, at least behind the head that is known of it."""
         closed = self._closed.pop(run, 0)
-        return self._add(Stream(run, closed, closed, now, self._storage))
-
-    def _add(self, stream: Stream) -> Stream:
-        origin = stream.run[0]
-        self._open[stream.run] = stream
-        siblings = self._of.setdefault(origin, OrderedDict())
-        siblings[stream.run] = stream
+        stream = self._open[run] = Stream(run, max(head, closed), max(base, closed), now, self._storage)
+        siblings = self._of.setdefault(run[0], OrderedDict())
+        siblings[run] = stream
         if len(siblings) > self._share:
-            self._greedy[origin] = None
+            self._greedy[run[0]] = None
         return stream
 
     def _use(self, stream: Stream) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import takewhile
 from typing import Final
 
 import msgspec
@@ -56,26 +57,16 @@ class Stream:
     :ivar high: the highest number that is known to exist; a base that a neighbour told counts.
     :ivar signed: the highest number that the author has signed: in a batch, or in a record of presence.
     :ivar moved_at: when a batch last moved the head.
+    :ivar awaited_at: when messages for the lowest hole were last known to be on their way.
     :ivar stored: the last message in storage; :ivar storing: that, or the last of the flush under way.
     :ivar equivocated: whether its author signed two different batches under one number.
     :ivar counted: the bytes held and waiting that History has added to its sums.
     """
 
     __slots__ = (
-        *("_awaited_at", "_hints", "_storage", "_stored_low", "base", "batches", "counted", "equivocated"),
-        *(
-            "head",
-            "high",
-            "kept",
-            "low",
-            "moved_at",
-            "run",
-            "signed",
-            "stored",
-            "storing",
-            "taken",
-            "whole",
-        ),
+        *("_hints", "_storage", "_stored_low", "awaited_at", "base", "batches", "counted", "equivocated"),
+        *("head", "high", "kept", "low", "moved_at", "run", "signed", "stored", "storing", "taken"),
+        "whole",
     )
 
     def __init__(
@@ -89,11 +80,10 @@ class Stream:
         self.base = self.taken = base
         self.whole = base + 1
         self.kept = self.signed = 0
-        self.moved_at = now
+        self.moved_at = self.awaited_at = now
         # (number, time): what the author said is its last message, and when.  Of the numbers beyond the
         # head the first and the newest are kept.
         self._hints: list[tuple[int, float]] = []
-        self._awaited_at = now  # when messages for the lowest hole were last known to be on their way
         self.equivocated = False
         self.batches = Batches()
         self.counted = 0, 0
@@ -115,13 +105,9 @@ class Stream:
 
     @property
     def patient_since(self) -> float | None:
-        """The later of :attr:`hole_since` and the last :meth:`wait_on`; None if there is no hole."""
+        """The later of :attr:`hole_since` and :attr:`awaited_at`; None if there is no hole."""
         since = self.hole_since
-        return None if since is None else max(since, self._awaited_at)
-
-    def wait_on(self, now: float) -> None:
-        """Note that messages for the lowest hole are on their way."""
-        self._awaited_at = now
+        return None if since is None else max(since, self.awaited_at)
 
     def hint(self, sequence: int, now: float) -> None:
         """Note that the author has said that *sequence* is its last message."""
@@ -216,13 +202,8 @@ class Stream:
 
     def unstored(self) -> list[tuple[float, SignedBatch]]:
         """Batches up to the head that are in no flush yet, each with the time at which it came."""
-        fresh: list[tuple[float, SignedBatch]] = []
-        for arrived, signed in self.batches.newest_first():
-            if signed.batch.last <= self.storing:
-                break
-            fresh.append((arrived, signed))
-        fresh.reverse()
-        return fresh
+        newest = self.batches.newest_first()
+        return [*takewhile(lambda arrived: arrived[1].batch.last > self.storing, newest)][::-1]
 
     def begin_behind(self, last: int) -> None:
         """Announce only messages behind *last*, since storage lacks some up to there."""
@@ -240,10 +221,6 @@ class Stream:
             behind = batch.last + 1
             in_storage = self._storage is not None and behind <= self.stored + 1
             self.low = max(self.low, min(self._stored_low, behind) if in_storage else behind)
-
-    def drop_below_gap(self, last: int) -> None:
-        """Drop from memory the batches below a gap that end with message *last* or earlier."""
-        self.batches.drop(last, self.batches.gap_end)
 
     def first_since(self, seconds: float, now: float) -> int:
         """The first message up to the head that is held and came in the last *seconds*; or head + 1."""
