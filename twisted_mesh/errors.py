@@ -81,17 +81,13 @@ class NotRunning(LocalError):
 
 
 class Congested(MeshError):
-    """The message was not sent: earlier ones that no neighbour has accepted yet fill ``unsent_bytes``.
-
-    Wait for ``drained()``.
-    """
+    """The message was not sent: earlier ones fill ``unsent_bytes``; wait for ``drained()``."""
 
 
 class StoreFull(MeshError):
     """The message was not sent: the history cannot be written, so that a crash could lose the message.
 
-    The disk may be full.  Receiving goes on.  Wait for ``drained()``: it fires once the history can be
-    written again.
+    Its disk may be full.  Receiving goes on.  ``drained()`` fires once the history can be written again.
     """
 
 

@@ -86,10 +86,7 @@ class Message(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     @property
     def time(self) -> float:
-        """When the author sent it, by the author's clock; of a whisper, when it came, by this node's clock.
-
-        In seconds since 1970.
-        """
+        """When the author sent it, by its clock, in seconds since 1970; of a whisper, when it came here."""
         return self.source.time
 
     @property

@@ -45,14 +45,11 @@ class AddressBook:
         """
         self._path = identity.with_name(identity.name + ".peers")
         self._limit = limit
-        self._known: OrderedDict[bytes, tuple[str, int]] = OrderedDict()  # the newest last
         self._can_write = True  # whether the last write succeeded
         self._in_thread = in_thread
         self._is_writing = self._has_changed = False
         self._written = WaitingDeferreds[None]()
-        for address in self._read():
-            assert address.id is not None and address.host is not None
-            self._known[address.id] = address.host, address.port
+        self._known = OrderedDict(self._read())  # the newest last
 
     def __len__(self) -> int:
         return len(self._known)
@@ -77,8 +74,8 @@ class AddressBook:
         """Fires when the addresses noted so far are on disk, or writing them has failed."""
         return self._written.wait() if self._is_writing else succeed(None)
 
-    def _read(self) -> list[PeerAddress]:
-        """The addresses in the file, the newest last."""
+    def _read(self) -> list[tuple[bytes, tuple[str, int]]]:
+        """Read the ids and addresses in the file, the newest last."""
         try:
             lines = self._path.read_text("ascii", "replace").splitlines()
         except FileNotFoundError:
@@ -93,7 +90,7 @@ class AddressBook:
             except LocalError:
                 address = PeerAddress()
             if address.id is not None and address.host is not None:
-                addresses.append(address)
+                addresses.append((address.id, (address.host, address.port)))
         if len(addresses) < len(lines[: self._limit]):
             _log.warn("address book {path}: lines that are no ID@host:port are left out", path=self._path)
         return addresses[::-1]

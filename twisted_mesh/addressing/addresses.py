@@ -89,30 +89,21 @@ def parse_host_port(text: str) -> tuple[str, int]:
 
 
 def check_port(port: object) -> int:
-    """Return *port* if it can be dialled.
-
-    :raises LocalError: it is no int from 1 to 65535.
-    """
+    """Return *port*; raise LocalError if it is no int from 1 to 65535."""
     if type(port) is not int or not 0 < port < 65536:
         raise LocalError(f"port must be 1 to 65535, not {port!r}")
     return port
 
 
 def refuse_tls(description: str) -> str:
-    """Return an endpoint's *description*, unless it adds TLS to the TLS of the mesh.
-
-    :raises LocalError: it does.
-    """
+    """Return an endpoint's *description*; raise LocalError if it adds TLS to the TLS of the mesh."""
     if description.lower().startswith(("ssl:", "tls:")):
         raise LocalError(f"{description!r}: links are encrypted by the mesh itself, write tcp:")
     return description
 
 
 def check_address(address: object) -> tuple[str, int]:
-    """Return *address* if other nodes can be told it.
-
-    :raises LocalError: it is no host and port.
-    """
+    """Return *address*, which other nodes are to be told; raise LocalError if it is no host and port."""
     if not isinstance(address, tuple | list) or len(address) != 2 or not isinstance(address[0], str):
         raise LocalError(f"an address is (host, port), not {address!r}")
     if len(address[0]) > MAX_HOST or not address[0].isprintable():

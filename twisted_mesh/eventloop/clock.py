@@ -7,8 +7,7 @@ next call.  Whenever the clock is asked for the time, for example when a link re
 the two clocks.  If the wall clock was set, it has the reactor wake it anew.
 
 If the wall clock is set back while a reactor sleeps, and no event wakes the reactor, a call comes too late.
-So if only this package uses a reactor, :func:`make_monotonic` makes the reactor itself monotonic, before
-any call is scheduled.
+So a reactor that only this package uses is made monotonic itself (:func:`make_monotonic`).
 
 The clock is ``CLOCK_MONOTONIC``, not ``CLOCK_BOOTTIME``: it stands still while a machine is suspended.  So
 no peer counts as silent for a time in which this node could not receive.

@@ -36,10 +36,7 @@ def seconds_of(timeout: object) -> float:
 
 
 async def is_in_time(waiting: Deferred[T], seconds: float, clock: IReactorTime) -> bool:
-    """Whether *waiting* fires within *seconds*; if it does not, it is cancelled.
-
-    :param seconds: if they are 0 or fewer, it must have fired already.
-    """
+    """Whether *waiting* fires within *seconds*, or has fired if they are 0; if not, it is cancelled."""
     if seconds < inf:
         waiting.addTimeout(max(0.0, seconds), clock)
     try:

@@ -112,10 +112,7 @@ class Connections:
         return self._links.get(number)
 
     def link_with(self, node_id: bytes) -> Deferred[MeshProtocol]:
-        """Fires with the link to a node once it is in the routing table.
-
-        It fails with LOST if no link to the node can still come there.
-        """
+        """Fires with the link to a node once it is in the routing table; fails if none can come there."""
         for link in self:
             if link.id == node_id and link.error is None and not link.is_exchange:
                 return link.when_up()

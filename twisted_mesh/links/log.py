@@ -56,10 +56,7 @@ class LinkLog:
         self._note(1, text, who=member.id.decode(), label=member.label, state=state)
 
     def closing(self, link: MeshProtocol, error: RemoteError) -> Refusal | None:
-        """A connection closes.
-
-        :return: the refusal to tell the application, if the connection was no link yet.
-        """
+        """A connection closes; return the refusal to tell the application if it was no link yet."""
         if link.exchange_begun and link.is_exchange and error.reason in NO_FAULT:
             self._note(2, "exchange with {to} ended: {why}", to=show(link.remote), why=error)
         if link.is_up or link.exchange_begun:

@@ -30,10 +30,7 @@ class Attempts(Interface):
 
 
 class Redial:
-    """The waits between the dials of one run.
-
-    :ivar cooldown: the nodes that are not to be dialled now.
-    """
+    """The waits between the dials of one run; *cooldown* has the nodes that are not to be dialled now."""
 
     def __init__(
         self,

@@ -147,10 +147,7 @@ class Reader:
         return _Rows([*rows, _Row(start, None, 0)], self._readable(id, start, last))
 
     def _readable(self, id: int, start: int, last: int) -> int | None:
-        """Find the first number above *start* from which on the keys can be read; at *start* they cannot.
-
-        The steps double until a number is found, and bisection finds the first.
-        """
+        """Find the number from which on the keys can be read again; at *start* they cannot be read."""
         if start >= last:
             return None
         fails, step = start, 1

@@ -83,10 +83,7 @@ class Lock:
 
 
 class Opened(NamedTuple):
-    """A history in use: a connection that writes, one that reads meanwhile, and the lock.
-
-    :ivar path: absolute, without links.
-    """
+    """A history in use: its path without links, a connection to write and one to read, and the lock."""
 
     path: str
     writer: sqlite3.Connection

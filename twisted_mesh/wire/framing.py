@@ -49,9 +49,8 @@ class FrameReader:
     def feed(self, data: bytes) -> Iterator[bytes]:
         """The payloads that *data* completes, in order; the remaining bytes are kept for the next call.
 
-        The caller runs the iterator to its end, or throws the reader away.
-
-        :raises RemoteError: a length of zero or above :attr:`limit`; the reader is then unusable.
+        :raises RemoteError: a length of zero or above :attr:`limit`; the reader is then unusable, as it is
+            if the iterator is not run to its end.
         """
         if self._kept:
             # A frame of 1 MiB comes in many chunks: copy them to bytes only when it is whole.

@@ -65,10 +65,7 @@ class Bye(FrameBase, array_like=True, frozen=True):
 
 
 class Whisper(FrameBase, frozen=True):
-    """Messages for this peer alone.  It is not signed, since the author is at the other end of the link.
-
-    :ivar body: as in BATCH.
-    """
+    """Messages for this peer alone, in a body as in BATCH; not signed, since the author is the sender."""
 
     kind: ClassVar = Kind.WHISPER
     body: bytes

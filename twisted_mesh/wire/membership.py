@@ -106,10 +106,7 @@ class Presence(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Suspect(msgspec.Struct, array_like=True, frozen=True):
-    """``accuser`` lost its link to ``member`` without a BYE.
-
-    :ivar counter: of the member's newest record that the accuser has.
-    """
+    """``accuser`` lost its link to ``member``, whose newest record has this ``counter``, without a BYE."""
 
     kind: ClassVar = Kind.SUSPECT
     accuser: Origin

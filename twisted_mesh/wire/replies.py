@@ -80,10 +80,7 @@ class Direct(msgspec.Struct, array_like=True, frozen=True):
 
 
 class DirectAck(msgspec.Struct, array_like=True, frozen=True):
-    """``destination`` has handed the direct message ``number`` of ``origin``'s run to its application.
-
-    :ivar tries: of the DIRECT that this frame answers.
-    """
+    """The answer to a DIRECT, with its ``tries``: ``destination`` has handed it to its application."""
 
     kind: ClassVar = Kind.DIRECT_ACK
     destination: Origin

@@ -17,10 +17,7 @@ from twisted_mesh.wire.broadcast import SignedBatch
 
 
 class StoreOwner(NamedTuple):
-    """The node whose history a store keeps.
-
-    :ivar network: the protocol id of the node's network.
-    """
+    """The node whose history a store keeps: the protocol id of its network, and its origin."""
 
     network: bytes
     origin: bytes
