@@ -151,7 +151,7 @@ async def speak(port: int, messages: int) -> list[tuple[float, Stamps]]:
     clock = Clock(first=True)
     sent, turned, signed, given, encrypted, waited, passed = SENDER
     clock.before(Driver, "_end_of_turn", turned)
-    clock.before(History, "take", signed)
+    clock.before(History, "add", signed)
     clock.before(TLSMemoryBIOProtocol, "write", given)
     clock.after(TLSMemoryBIOProtocol, "write", encrypted)
     clock.before(Connection, "doWrite", waited)
