@@ -162,18 +162,18 @@ class TestFrontier(SlowLineCase):
         """A node with short time-outs, and a peer for it to dial that sends no frontier by itself."""
         puppet = self.puppet(Side.ACCEPTOR, frontier=False, settled=False)
         self.serve([puppet])
-        return self.node(limits={"connect_timeout": 3.0, "handshake_timeout": 3.0}, **options), puppet
+        a = self.node(limits={"connect_timeout": 3.0, "handshake_timeout": 3.0}, **options)
+        self.network.pump()
+        return a, puppet
 
     def test_nor_has_who_dials_less_patience(self) -> None:
         a, puppet = self.dialled(peers=[f"10.9.9.9:{PORT}"])
-        self.network.pump()
         self.drip(puppet, self.long(), 20)
         self.assertIn(puppet.me.id, a.routing_table)
         self.assertEqual(len(self.network.dials), 1)
 
     def test_who_dials_cuts_off_whoever_drips_it_and_dials_again(self) -> None:
         a, puppet = self.dialled(peers=[f"10.9.9.9:{PORT}"])
-        self.network.pump()
         another = self.puppet(Side.ACCEPTOR)
         self.network.ports.clear()
         self.serve([another])
@@ -195,7 +195,6 @@ class TestFrontier(SlowLineCase):
 
     def test_a_dial_that_is_cancelled_leaves_no_connection(self) -> None:
         a, puppet = self.dialled(peers=[f"10.9.9.9:{PORT}"])
-        self.network.pump()
         self.drip(puppet, self.long()[:9_000], 8)
         self.assertIsNone(puppet.bye)
         self.stop(a)

@@ -42,6 +42,13 @@ class PlayTests(SynchronousTestCase):
         system = SYSTEMS[name]
         return scenario.play(system, partial(Cast, system, Path(sys.executable), None), 1.0)
 
+    def run_module(self, *arguments: str) -> str:
+        """Run ``python -m`` with *arguments*; return its output."""
+        command = [sys.executable, "-m", *arguments]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return done.stdout
+
     def test_raw_twisted_delivers_to_all(self) -> None:
         only_at_length()
         figures = self.play("raw", Transfer("", "", nodes=3, senders=1, size=64, count=1000))
@@ -84,33 +91,17 @@ class PlayTests(SynchronousTestCase):
         folder = Path(self.mktemp())
         folder.mkdir()
         figures, plot = folder.absolute() / "figures.json", folder.absolute() / "plot.svg"
-        command = [sys.executable, "-m", "benchmarks", "--quick", "--rounds", "1", "--only", "raw"]
+        command = ["benchmarks", "--quick", "--rounds", "1", "--only", "raw"]
         command += ["--scenario", "hop-64k", "--json", str(figures), "--plot", str(plot)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
-        self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("**One hop, 64 KiB**", done.stdout)
+        told = self.run_module(*command)
+        self.assertIn("**One hop, 64 KiB**", told)
         self.assertEqual(len(json.loads(figures.read_text())["records"]), 1)
         self.assertIn("<circle", plot.read_text())
-        again = subprocess.run(
-            [sys.executable, "-m", "benchmarks", "--read", str(figures)],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        self.assertEqual(again.stdout, done.stdout)
+        self.assertEqual(self.run_module("benchmarks", "--read", str(figures)), told)
 
     def test_a_lone_message_is_timed_step_by_step(self) -> None:
         only_at_length()
-        done = subprocess.run(
-            [sys.executable, "-m", "benchmarks.lone", "--messages", "20"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        self.assertEqual(done.returncode, 0, done.stderr)
-        *lines, whole = done.stdout.splitlines()
+        *lines, whole = self.run_module("benchmarks.lone", "--messages", "20").splitlines()
         each = {line[:30].strip(): int(line[30:]) for line in lines}
         self.assertEqual(list(each), [*SENDER, *RECEIVER])
         self.assertGreater(min(each.values()), 0)  # the steps end in this order

@@ -26,7 +26,7 @@ MeshService(reactor, listen=["tcp:0:interface=127.0.0.1"])
 
 
 class ClockTests(ProcessCase):
-    async def test_the_reactor_of_the_command_and_of_a_socket_counts_by_it_and_an_applications_is_let_be(
+    async def test_the_reactor_of_the_command_and_of_a_socket_is_monotonic_an_applications_not(
         self,
     ) -> None:
         children = [self.fork(script) for script in (COMMAND, SOCKET, SERVICE)]

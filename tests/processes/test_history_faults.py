@@ -79,9 +79,7 @@ class RefusedTests(ProcessCase):
 
 
 class BlockedPipeTests(ProcessCase):
-    async def test_who_does_not_read_for_a_while_holds_up_nobody_and_has_everything_afterwards(
-        self,
-    ) -> None:
+    async def test_who_does_not_read_for_a_while_delays_nobody_and_has_everything_later(self) -> None:
         author, other = self.mesh("--no-overlay", "--stdio"), self.mesh("--no-overlay", "--stdio")
         await self.until_listening(author, other)
         reads, writes = os.pipe()

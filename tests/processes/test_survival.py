@@ -100,9 +100,7 @@ class StoppedReaderTests(ProcessCase):
             await self.until(lambda sent=sent: reader.known >= sent, deadline=10)
             await self.until(lambda at=at: reactor.seconds() >= at + 0.2)
 
-    async def test_a_reader_that_stands_still_under_load_delays_nobody_and_misses_nothing_untold(
-        self,
-    ) -> None:
+    async def test_a_reader_that_stands_still_under_load_delays_nobody_and_is_told_of_gaps(self) -> None:
         sender = self.twistd("-y", str(LOAD))
         await self.until_listening(sender)
         peer = f"--peer=127.0.0.1:{sender.ports[0]}"

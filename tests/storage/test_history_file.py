@@ -100,9 +100,7 @@ class TestRestart(HistoryCase):
         self.stored()
         self.assertEqual(self.got(last), [])
 
-    def test_once_one_of_a_receive_queue_is_taken_the_others_count_as_not_taken(
-        self,
-    ) -> None:
+    def test_once_one_of_a_receive_queue_is_taken_the_others_count_as_not_taken(self) -> None:
         a, other, b = self.node(), self.node(), self.started()
         self.link((b, a), (b, other))
         queue = b._delivery.messages(lambda: None)
