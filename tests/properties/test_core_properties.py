@@ -345,7 +345,7 @@ class TestHandshake(SynchronousTestCase):
         intro = acceptor.receive(answer[LENGTH_BYTES:cut], bytes)
         acceptor.receive(answer[cut + LENGTH_BYTES :], bytes)
         proof = dialler.receive(intro[LENGTH_BYTES:], bytes)
-        # Bert hears what Anna said, but for one byte.
+        # Bert receives all that Anna said, with one byte changed.
         heard = [answer[LENGTH_BYTES:cut], answer[cut + LENGTH_BYTES :], proof[LENGTH_BYTES:]]
         changed = bytearray(heard[which])
         at %= len(changed)
@@ -358,7 +358,7 @@ class TestHandshake(SynchronousTestCase):
                 bert.receive(payload, bytes)
         except RemoteError:
             return
-        # Only what is not said in the frame's array may change: the hops of a frame.
+        # Only the hops may change, which are not in the frame's array.
         self.assertIn(which, (2,))
         self.assertEqual(at, 1)
 

@@ -221,7 +221,7 @@ class KeptHistory:
         kept = list(stream.serve(1, ALL, ALL))
         held = [one for one in kept if one.batch.first <= stream.head]
         waiting = kept[len(held) :]
-        # All at once: of batches that overlap a consumer that reads one by one may pass over some.
+        # Read all at once: one by one, a consumer may pass over some batches that overlap.
         below_gap = [one for one in readable(stream, ALL) if one not in held]
         test.assertEqual(len(stream), len(kept) + len(below_gap))
         test.assertEqual(stream.batches.held_bytes, sum(map(cost, held + below_gap)))
@@ -231,7 +231,7 @@ class KeptHistory:
             test.assertLess(one.batch.last, other.batch.last)
         test.assertTrue(not waiting or waiting[0].batch.first > stream.head + 1)
         test.assertEqual(stream.batches.first_waiting, waiting[0].batch.first if waiting else None)
-        # What is announced is held, and served whoever asks from where.
+        # Announced messages are held, and served from any number on.
         test.assertLessEqual(stream.low, stream.head + 1)
         test.assertGreaterEqual(stream.high, max([stream.head, *(one.batch.last for one in waiting)]))
         there = numbers(waiting) | set(range(stream.low, stream.head + 1))
@@ -240,7 +240,7 @@ class KeptHistory:
             test.assertLessEqual(len(before), 1)
             test.assertEqual(found is not None, number in there)
             test.assertTrue(found is None or number in numbers([found]))
-        # What is asked for next is missing, all of it, and nothing below it is.
+        # The range to ask for next is missing as a whole, and nothing below it is missing.
         come = numbers(waiting) | set(range(1, stream.head + 1))
         for low, high in ((1, END), (stream.head + 1, stream.head + 9), (7, 20), (15, 16)):
             missing = [number for number in range(low, high + 1) if number not in come]

@@ -99,7 +99,7 @@ class TestOwedReceipt(SynchronousTestCase):
     @reverse
     @given(st.lists(asked_steps, max_size=40))
     def test_no_range_has_what_was_not_taken(self, steps: list[tuple[str, int]]) -> None:
-        # What comes from the stream, as numbers that are there or are in a gap; and a slow application.
+        # Numbers of the stream that have come, or that are in a gap; and a slow application.
         owed, there, head, cursor = OwedReceipt(0, 1, 0), set[int](), 0, 0
         for kind, count in steps:
             if kind == "asks":

@@ -103,7 +103,7 @@ FRAMES: dict[Kind, bytes] = {
 }
 SIGNED = (Kind.BATCH, Kind.PRESENCE, Kind.SUSPECT, Kind.DIRECT, Kind.DIRECT_ACK)
 
-# Of a field the values that may be, and some that may not.
+# For each field: values that are allowed, and some that are not.
 NUMBERS = ([0, 1, MAX_NUMBER], [-1, MAX_NUMBER + 1, 2**64 - 1, True, 1.0, "1", None, [1]])
 SEQUENCES = ([1, MAX_NUMBER], [0, *NUMBERS[1]])
 BYTES = ([0, 255], [-1, 256, True, None, 1.0])

@@ -80,7 +80,7 @@ class TestBegun(SynchronousTestCase):
                 self.assertEqual(len(read.origin), 32)
 
     def test_numbers_that_no_batch_may_have_are_not_believed(self) -> None:
-        # Told on, they would make honest neighbours blame this node.
+        # If this node told such numbers on, honest neighbours would blame it.
         def head(epoch: int, first: int, count: int) -> bytes:
             numbers = b"".join(b"\xcf" + number.to_bytes(8, "big") for number in (epoch, first, count))
             return bytes((Kind.BATCH, 0)) + bytes(64) + b"\x64\x97\xc4\x20" + bytes(32) + numbers

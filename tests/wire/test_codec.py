@@ -72,7 +72,7 @@ class TestFrames(WireCase):
             self.assertEqual(int.from_bytes(encoded[:4], "big"), len(encoded) - 4)
             self.assertEqual(payload(encoded), data)
             self.assertEqual(data[:2], bytes((kind, 0)))
-            # What waits behind a transport is counted for every link, and not encoded for that.
+            # Bytes that wait for a transport are counted for every link without encoding the frame.
             self.assertEqual(codec.size(frame), len(encoded))
         self.assertEqual(payload(encode(Whisper(b"\x90"))), b"\x0e\0\x90")
 
@@ -179,7 +179,7 @@ class TestBounds(WireCase):
         self.assert_bounds(Kind.BATCH, 6, *KEYS)
 
     def test_a_batch_ends_below_2_to_the_62nd(self) -> None:
-        # What is behind it must have a number too, or an honest node could not ask for it.
+        # The message behind it must have a number, too: otherwise an honest node could not ask for it.
         self.assertEqual(Batch(KEY, EPOCH, MAX_NUMBER - 2, 2, 0, 0, bytes(32)).last, MAX_NUMBER - 1)
         self.assertRaises(ValueError, Batch, KEY, EPOCH, MAX_NUMBER - 1, 2, 0, 0, bytes(32))
 
@@ -255,7 +255,7 @@ class TestSigned(WireCase):
             self.assert_refused(with_array(kind, pack([*fields_of(kind), b"x" * MAX_LATER])))
 
     def test_the_verdict_is_the_same_on_every_stack(self) -> None:
-        # Else an honest link is closed over what another node let pass.
+        # Otherwise a node would close an honest link because of a frame that another node let pass.
         for kind in SIGNED:
             for depth in (10, 150, 300, 600, 900):
                 nested: list[Any] = []

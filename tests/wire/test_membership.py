@@ -48,7 +48,7 @@ class TestBounds(WireCase):
         for at in (1, 5, 8, 10):
             self.assert_bounds(kind, at, *NUMBERS)
         self.assert_bounds(kind, 2, *SEQUENCES)
-        # What is behind the last message must have a number too.
+        # The message behind the last one must have a number, too.
         self.assert_bounds(kind, 3, [0, MAX_NUMBER - 1], [MAX_NUMBER, *bad])
         self.assert_bounds(kind, 9, [1, MAX_INTERVAL], [0, MAX_INTERVAL + 1, *bad])
         self.assert_bounds(kind, 11, [b"", bytes(1024)], [bytes(1025), "", None])
