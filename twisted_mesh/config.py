@@ -43,8 +43,7 @@ class MeshConfig:
     dead_after: float = 15.0
     #: If this node's reactor is late by more than this, that time counts against no peer (Lifeguard).
     stall_grace: float = 1.0
-    #: If two nodes dial each other at once, the newer link wins only if the older was silent for this long
-    #: (docs/protocol.rst).
+    #: If two nodes dial each other, the newer link wins if the older is silent so long (docs/protocol.rst).
     crossing_silence: float = 5.0
     #: Bytes that may wait for a link's transport; further messages are only announced (docs/protocol.rst).
     link_queue_bytes: int = 4 * MIB

@@ -28,10 +28,7 @@ class NoWayBack:
     """The :class:`Replier` of a copied message, which has no node to send with."""
 
     def reply_to(self, origin: bytes, packets: tuple[object, ...]) -> Deferred[None]:
-        """Send nothing.
-
-        :raises LocalError: always.
-        """
+        """Raise LocalError."""
         raise LocalError(
             "a copy of a message cannot be replied to: reply to the one that came, or use send_to()"
         )

@@ -38,10 +38,8 @@ class Protocol(NamedTuple):
     def key(self) -> bytes:
         """32 bytes that only a node with the name can have; PROOF shows that it has them."""
         subnet = self.subnet.encode()
-        text = (
-            b"twisted_mesh/1/network" + len(subnet).to_bytes(8, "big") + subnet + self.encryption.encode()
-        )
-        return hashlib.sha256(text).digest()
+        size = len(subnet).to_bytes(8, "big")
+        return hashlib.sha256(b"twisted_mesh/1/network" + size + subnet + self.encryption.encode()).digest()
 
     @property
     def encrypted(self) -> bool:

@@ -117,10 +117,7 @@ def is_numeric(host: str) -> bool:
 
 
 def this_host(host: str) -> str:
-    """Return the host to dial for *host*: 127.0.0.1 for '' and the wildcards.
-
-    :raises LocalError: *host* is no str.
-    """
+    """Return the host to dial for *host*, 127.0.0.1 for a wildcard; raise LocalError if it is no str."""
     if not isinstance(host, str):
         raise LocalError(f"a host is a str, not {host!r}")
     return LOOPBACK if host in WILDCARDS else host

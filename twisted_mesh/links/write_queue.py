@@ -51,7 +51,6 @@ class WriteQueue:
         self, write: Callable[[bytes], object], write_bytes: int, resumed: Callable[[], None]
     ) -> None:
         """
-        :param write: of the transport.
         :param write_bytes: the size up to which frames are joined.
         :param resumed: called when the transport accepts bytes again.
         """

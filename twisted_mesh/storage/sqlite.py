@@ -70,8 +70,7 @@ class SqliteStore:
         self._size = catalogue.size()
 
     def flush(self, flush: Flush) -> Flushed:
-        if self._closed:
-            raise self._is_closed()
+        self._check_open()
         # A catalogue is wrong once its transaction has failed: the next flush makes a new one.
         catalogue, self._catalogue = self._catalogue, None
         try:
@@ -88,8 +87,7 @@ class SqliteStore:
 
     def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[BatchOrMissing]:
         """As :meth:`Store.read`; the first error in reading is logged, further ones are not."""
-        if self._closed:
-            raise self._is_closed()
+        self._check_open()
         yield from self._batches.read(run, first, last, most)
 
     def first_since(self, run: StreamId, seconds: float) -> int | None:
@@ -159,14 +157,14 @@ class SqliteStore:
 
         :raises StoreError: the store is closed, or reading failed though the file may be whole.
         """
-        if self._closed:
-            raise self._is_closed()
+        self._check_open()
         self._log_once(error)
         if isinstance(error, sqlite3.OperationalError):  # damage raises another kind of DatabaseError
             raise explain(self.name, error) from error
 
-    def _is_closed(self) -> StoreError:
-        return StoreError(f"history {self.name} is closed")
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreError(f"history {self.name} is closed")
 
     def _log_once(self, error: Exception) -> None:
         if not self._has_logged:
