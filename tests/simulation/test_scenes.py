@@ -58,6 +58,12 @@ class TestScenes(SynchronousTestCase):
         self.assertGreater(len(stage.membership.wrongs), 0)
         self.assertLess(max(stage.membership.wrongs), 60.0)
 
+    def test_one_that_is_restored_with_the_epoch_of_an_earlier_run_begins_another(self) -> None:
+        for stage in self.assert_kept("restored", at_length(20, 8), range(1, at_length(6, 3))):
+            self.assertEqual(
+                stage.notes[:1], ["0 nodes held something of the earlier run; 1 new run began"]
+            )
+
     def test_what_is_told_of_who_is_there_goes_along_trees_and_messages_follow(self) -> None:
         [stage] = self.assert_kept("quiet", 16, range(1, 2))
         records, batches = stage.shares

@@ -15,6 +15,7 @@ from twisted_mesh.simulation.storage import SimStore
 from twisted_mesh.wire.membership import Role
 
 HOUR = 3600.0
+FORGOTTEN = 300.0  # seconds after which nothing is left of a member in the scene ``restored``
 
 #: A day of this is affordable: everything that happens by the clock happens twenty times less often.
 SLOW = MeshConfig(
@@ -160,6 +161,25 @@ def _long_stalls(stage: Stage) -> None:
     stage.note(f"shown down {len(stage.membership.wrongs)} times, {longest:.1f} s at most")
 
 
+def _restored(stage: Stage) -> None:
+    """The key's files are restored, and chance gives the epoch of a run of which nobody holds anything."""
+    world = stage.world
+    stage.gather()
+    stage.run(FORMED)
+    stage.say()
+    stage.run(FORMED)
+    restored = world.members[-1]
+    world.crash(restored)
+    stage.run(FORGOTTEN)
+    known = sum(member.node.history.get(restored.run) is not None for member in stage.members())
+    restored.epoch -= 1
+    restored.start()
+    stage.run(FORMED)
+    stage.say()
+    stage.note(f"{known} nodes held something of the earlier run; {restored.renewals} new run began")
+    stage.end(patience(world.config))
+
+
 def _quiet(stage: Stage) -> None:
     """Nothing happens: what does it cost that everybody knows who is there, and what a message?"""
     world, count = stage.world, len(stage.world.members)
@@ -199,4 +219,5 @@ SCENES = {
     "suspicion": Scene(_suspicion_of_the_living, 24),
     "stalls": Scene(_stalls, 20),
     "long-stalls": Scene(_long_stalls, 20),
+    "restored": Scene(_restored, 20, MeshConfig(history_seconds=60.0, member_memory=120.0)),
 }
