@@ -13,6 +13,7 @@ from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest import SkipTest
 
 from tests.storage.test_sqlite import StoreCase, logged
 from tests.support.length import at_length
@@ -177,6 +178,15 @@ class TestOpening(FileCase):
             self.path.chmod(mode)
             self.assert_refused(f"can be written by others: chmod 600 {self.path}")
         self.path.chmod(0o644)
+        self.open()
+
+    def test_a_file_of_another_user_is_refused_to_root_unless_its_folder_is_that_users(self) -> None:
+        if os.geteuid():
+            raise SkipTest("only root can have and read such a file")
+        self.fill()
+        os.chown(self.path, NOBODY, -1)
+        self.assert_refused(f"as {self.path} is of another user: let this user own it")
+        os.chown(self.folder, NOBODY, -1)  # as if it were the user that twistd becomes
         self.open()
 
     def test_a_log_that_others_can_write_is_refused(self) -> None:

@@ -24,7 +24,15 @@ from cryptography.hazmat.primitives.serialization import (
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mesh.errors import IdentityError
-from twisted_mesh.identity import MAX_EPOCH, MOST_CLAIMED, SMALL_ORDER, Identity, id_of, verify
+from twisted_mesh.identity import (
+    MAX_EPOCH,
+    MOST_CLAIMED,
+    SMALL_ORDER,
+    Identity,
+    id_of,
+    replace_synced,
+    verify,
+)
 
 NOW = 1_800_000_000_000
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -377,6 +385,13 @@ class TestEpochs(IdentityCase):
         self.identity.next_epoch(NOW, least)
         self.assertEqual(victim.read_bytes(), b"5\n")
         self.assertFalse(self.epoch_file.is_symlink())
+
+    def test_what_cannot_be_replaced_leaves_no_temporary_file(self) -> None:
+        taken = self.directory / "folder"
+        taken.mkdir()
+        before = set(self.directory.iterdir())
+        self.assertRaises(IsADirectoryError, replace_synced, taken, b"content")
+        self.assertEqual(set(self.directory.iterdir()), before)
 
     def test_a_key_is_on_disk_before_it_is_used(self) -> None:
         synced: list[bool] = []
