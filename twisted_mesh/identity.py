@@ -43,7 +43,7 @@ _CHANCE: Final = 2**10
 #: without a clock to come to :data:`MOST_CLAIMED` (guess).
 _CHANCE_WITHOUT_CLOCK: Final = 2**20
 _IDS_CACHED: Final = 4096  # ids kept, of the origins asked for last (guess)
-_HIGHEST_BIT: Final = 1 << 255  # of a point's 32 bytes: the sign of x; the rest is y
+_HIGHEST_BIT: Final = 1 << 255  # in the 32 bytes of a point: the sign of x; the other bits are y
 _PRIME: Final = 2**255 - 19
 #: The y of the points whose order divides 8.  RFC 8032 lets a verifier take such a point as a key, and then
 #: one signature fits about every eighth text, or every text.  0 and 1 are written in two ways each.
@@ -190,7 +190,7 @@ def replace_synced(file: Path, content: bytes) -> None:
 
     :raises OSError: *file* cannot be written, and has the old content.
     """
-    # A new file with a name of chance: who can write the folder, too, cannot have a link followed there.
+    # The new file has a random name, so that no user who can write the folder can put a link in its place.
     descriptor, beside = tempfile.mkstemp(".new", f"{file.name}.", file.parent)
     _write_synced(descriptor, beside, content)
     try:

@@ -140,5 +140,5 @@ def dialled_at(told: tuple[str, int], source: str) -> tuple[str, int] | None:
     try:
         ipaddress.ip_address(source)
     except ValueError:
-        return None  # for example from a UNIX socket
+        return None  # the node came from no IP address, but from a UNIX socket
     return source, port

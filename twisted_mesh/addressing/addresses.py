@@ -149,7 +149,7 @@ def choose_address(
         if (family == AddressFamily.AF_INET6) == isIPv6Address(host)
     ]
     far = [host for host in (*routed, *by_family) if reach_of(host) is Reach.ANY]
-    # An IPv6 address of the local link is no use to others: it needs an interface's name of the other host.
+    # IPv6 addresses of the local link are left out: to dial one, a host adds the name of its own interface.
     near = [host for host in by_family if reach_of(host) is Reach.LINK and isIPAddress(host)]
     for host in (*far, *near):
         return host

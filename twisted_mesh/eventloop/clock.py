@@ -30,9 +30,7 @@ from twisted_mesh.errors import LocalError
 #: If the difference of the clocks has changed by so many seconds, the wall clock was set (guess).  A call
 #: can be late by this time.
 _DRIFT: Final = 0.5
-_CANCELLED: Final = (
-    64  # cancelled calls that the heap keeps at least; at most half of a larger heap (guess)
-)
+_CANCELLED: Final = 64  # cancelled calls that the heap may keep, or half of a larger heap (guess)
 _log = Logger()
 
 

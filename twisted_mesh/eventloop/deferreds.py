@@ -87,7 +87,7 @@ class WaitingDeferreds(Generic[T]):
         """All Deferreds that wait now, each taken off first."""
         waiting, self._waiting = self._waiting, {}
         for deferred in list(waiting):
-            if deferred in waiting:  # else a callback before has cancelled it
+            if deferred in waiting:  # if not, a callback before has cancelled it
                 yield deferred
 
 
@@ -110,7 +110,7 @@ class Conditions:
     def look(self) -> None:
         """Fire the Deferreds whose condition is true now."""
         for waiting in [each for each, is_so in self._waiting.items() if is_so()]:
-            if self._waiting.pop(waiting, None) is not None:  # else a callback before has cancelled it
+            if self._waiting.pop(waiting, None) is not None:  # if None, a callback has cancelled it
                 waiting.callback(None)
 
     def stop(self, failure: Failure) -> None:

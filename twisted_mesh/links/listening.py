@@ -62,7 +62,7 @@ def _for_its_owner(description: str) -> str:
     """
     kind, *rest = _PARTS.findall(description)
     names = [named[1] for part in rest if (named := _NAMED.match(part))]
-    has_mode = "mode" in names or len(rest) - len(names) > 1  # by its name, or as the second value
+    has_mode = "mode" in names or len(rest) - len(names) > 1  # named, or the second value without a name
     return description if kind != "unix" or has_mode else f"{description}:mode=600"
 
 

@@ -205,7 +205,7 @@ def _make_file(path: str) -> int:
         raise _unwritable(path, error.strerror) from error
     if not stat.S_ISREG(status.st_mode):
         raise StoreError(f"history {path} is not a regular file: name another")
-    for end in ("", "-wal", "-shm", "-journal"):  # all that SQLite believes
+    for end in ("", "-wal", "-shm", "-journal"):  # all files that SQLite reads
         _refuse_others(path, path + end, {folder, 0, os.geteuid()})
     if not os.access(path, os.R_OK | os.W_OK, effective_ids=os.access in os.supports_effective_ids):
         raise _unwritable(path, "permission denied")
