@@ -70,7 +70,7 @@ class Observed:
         if isinstance(frame, SignedBatch) and member.core is not None:
             batch, size = frame.batch, codec.size(frame)
             self.batch_bytes += size
-            if member.core.history.lacks((batch.origin, batch.epoch), batch.first, batch.last):
+            if member.core.history.next_missing((batch.origin, batch.epoch), batch.first, batch.last):
                 self.fresh_bytes += size
 
     def count_published(self, run: StreamId) -> None:

@@ -940,14 +940,14 @@ class TestOnItsWay(HistoryTestCase):
         self.assertFalse(self.history.has_hole(ANNA))
 
     def test_what_is_lacking_is_known(self) -> None:
-        self.assertTrue(self.history.lacks(ANNA, 1, 1))
+        self.assertEqual(self.history.next_missing(ANNA, 1, 1), (1, 1))
         self.take(1, 3)
         self.take(7, 3)
         lacking = [
             (first, last)
             for first in range(1, 12)
             for last in range(first, 12)
-            if self.history.lacks(ANNA, first, last)
+            if self.history.next_missing(ANNA, first, last)
         ]
         expected = [(first, last) for first in range(1, 12) for last in range(first, 12)]
         have = {1, 2, 3, 7, 8, 9}
@@ -961,5 +961,5 @@ class TestOnItsWay(HistoryTestCase):
         self.take(1, name="bert", now=2)
         self.evict()
         self.assertIsNone(self.history.get(ANNA))
-        lacking = [self.history.lacks(ANNA, *span) for span in ((1, 3), (3, 3), (3, 4), (4, 4))]
-        self.assertEqual(lacking, [False, False, True, True])
+        missing = [self.history.next_missing(ANNA, *span) for span in ((1, 3), (3, 3), (3, 4), (4, 4))]
+        self.assertEqual(missing, [None, None, (4, 4), (4, 4)])

@@ -140,7 +140,7 @@ class Candidates:
         )
 
     def _is_made_up(self, pull: Pull, link: Link) -> bool:
-        """Whether *link*, which fails to answer, is all that says that the run exists."""
+        """Whether only *link*, which fails to answer, says that the run exists."""
         failing = link.repair.failures >= TRIES and not pull.is_graft(link.number)
         return failing and not self._history.is_known(pull.run)
 
@@ -154,7 +154,7 @@ class Candidates:
         return False
 
     def _missing(self, link: Link, run: StreamId, due: int) -> Range | None:
-        """The lowest missing range of the messages up to *due* that *link* claims; any for a graft."""
+        """The lowest missing range up to *due* that *link* claims; a graft needs no claim."""
         if not due:
             return None
         stream, head = self._history.get(run), self._history.head(run)
@@ -163,7 +163,7 @@ class Candidates:
             return hole or (head + 1, MAX_NUMBER)
         if (claim := link.frontier.claims.get(run)) is None:
             return None
-        return self._next_missing(run, claim[0], min(claim[1], due))
+        return self._history.next_missing(run, claim[0], min(claim[1], due))
 
     def _without(self, run: StreamId, missing: Range, passed: Iterable[Range]) -> Range | None:
         """The lowest part of *missing* that is in none of *passed*, which are sorted."""
@@ -172,13 +172,7 @@ class Candidates:
             if begin > first:
                 last = min(last, begin - 1)
             elif end >= first:
-                if (rest := self._next_missing(run, end + 1, last)) is None:
+                if (rest := self._history.next_missing(run, end + 1, last)) is None:
                     return None
                 first, last = rest
-        return (first, last) if first <= last else None
-
-    def _next_missing(self, run: StreamId, first: int, last: int) -> Range | None:
-        if (stream := self._history.get(run)) is not None:
-            return stream.next_missing(first, last)
-        first = max(first, self._history.head(run) + 1)
         return (first, last) if first <= last else None

@@ -25,7 +25,7 @@ def digest(heads: Heads) -> Digest:
 
 
 def differing(heads: Heads, theirs: Digest) -> Iterator[StreamId]:
-    """The runs of *heads* whose bucket is another in *theirs*."""
+    """The runs of *heads* in the buckets that differ from those of *theirs*."""
     heads = list(heads)
     hashes = _hashes(heads)
     peers = {bucket.number: bucket.digest for bucket in theirs.buckets}

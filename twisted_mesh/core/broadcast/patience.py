@@ -34,8 +34,7 @@ class Patience:
 
     def heard(self, run: StreamId, coming: int, now: float) -> None:
         """Note that a neighbour says that missing messages of *run* are on their way to it."""
-        stream = self._history.get(run)
-        if stream is not None and stream.has_hole and coming <= _HOPS_MOST:
+        if self._history.has_hole(run) and coming <= _HOPS_MOST:
             self._heard[run] = now, coming
 
     def put_off(self, now: float) -> None:

@@ -69,7 +69,7 @@ class Push:
             self.went_on(run, now)
 
     def record_arrived(self, link: Link, run: StreamId, sequence: int, counter: int, now: float) -> None:
-        """Note that a new record of presence came over *link*; its sender is membership."""
+        """Note that a new record of presence came over *link*; membership passes it on."""
         if not link.is_exchange:
             self._first_arrivals.note((run, -counter), link.number, now)
             self.parents.note(run, sequence, link.number, counter)

@@ -199,7 +199,8 @@ class Repair:
         # Links are first in, first out: this frame comes before the missing messages, or holds them.
         link.repair.last_batch_at = now
         run = partial.run
-        if not self._history.lacks(run, partial.first, partial.last) or self._pace.is_urgent(run, now):
+        missing = self._history.next_missing(run, partial.first, partial.last)
+        if missing is None or self._pace.is_urgent(run, now):
             return None
         is_asked = self.is_asked(link.number, run)
         if is_asked:

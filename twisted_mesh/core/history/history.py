@@ -141,11 +141,12 @@ class History:
         """Whether a message of *run* is missing that is known to exist."""
         return run in self._holed
 
-    def lacks(self, run: StreamId, first: int, last: int) -> bool:
-        """Whether any of messages *first* to *last* of *run* has not come."""
-        if (stream := self._open.get(run)) is None:
-            return last > self._closed.get(run, 0)
-        return stream.next_missing(first, last) is not None
+    def next_missing(self, run: StreamId, first: int, last: int) -> tuple[int, int] | None:
+        """The lowest range of messages *first* to *last* of *run* that has not come, or None."""
+        if (stream := self._open.get(run)) is not None:
+            return stream.next_missing(first, last)
+        first = max(first, self._closed.get(run, 0) + 1)
+        return (first, last) if first <= last else None
 
     def has_room(self, signed: SignedBatch) -> bool:
         """Whether *signed* joins the head of its stream, or there is memory in which it can wait."""
