@@ -66,9 +66,14 @@ def blocks(test: Callable[[Any], None]) -> Callable[[Any], Deferred[None]]:
 
 
 class SocketCase(TestCase):
-    """Makes sockets and closes them."""
+    """Makes sockets and closes them; each test runs in a thread of its own, where it may block."""
 
     timeout = 60
+
+    def __init_subclass__(cls) -> None:
+        for name, test in list(vars(cls).items()):
+            if name.startswith("test_"):
+                setattr(cls, name, blocks(test))
 
     def setUp(self) -> None:
         # Trial's workers shut the reactor down after each test, which ends calls into it.
@@ -121,7 +126,6 @@ class SocketCase(TestCase):
 
 
 class OpenTests(SocketCase):
-    @blocks
     def test_what_it_says_of_itself(self) -> None:
         sock = self.socket()
         host, port = sock.out_addr
@@ -138,7 +142,6 @@ class OpenTests(SocketCase):
         sock.close()
         self.assertTrue(repr(sock).endswith(", closed>"))
 
-    @blocks
     def test_it_listens_everywhere_and_tells_the_lan_address(self) -> None:
         peer = self.socket()
         for addr in ("", "0.0.0.0"):
@@ -149,12 +152,10 @@ class OpenTests(SocketCase):
         peer.connect(*sock.out_addr)
         self.assertEqual(list(peer.routing_table), [sock.id])
 
-    @blocks
     def test_what_others_are_told_to_dial(self) -> None:
         self.assertEqual(self.socket(out_addr=("", 44565)).out_addr, (lan_address(), 44565))
         self.assertEqual(self.socket(out_addr=("10.1.2.3", 4)).out_addr, ("10.1.2.3", 4))
 
-    @blocks
     def test_where_no_other_host_can_be_told_it_says_how_this_one_reaches_it(self) -> None:
         self.patch(addresses, "routed_address", lambda family: None)
         self.patch(addresses, "interface_addresses", lambda: ["127.0.0.1", "fd00::7"])
@@ -165,7 +166,6 @@ class OpenTests(SocketCase):
         self.soon(lambda: sock.id in peer.members)
         self.assertIsNone(peer.members[sock.id].address)
 
-    @blocks
     def test_names_and_the_later_protocol(self) -> None:
         sock = self.socket(addr="localhost")
         later = MeshSocket("::1", 0)
@@ -174,7 +174,6 @@ class OpenTests(SocketCase):
         later.connect("localhost", sock.out_addr[1])
         self.assertEqual(later.outgoing, [sock.id])
 
-    @blocks
     def test_options_of_the_service(self) -> None:
         identity = Identity.generate()
         self.assertEqual(self.socket(identity=identity).id, identity.id)
@@ -190,13 +189,11 @@ class OpenTests(SocketCase):
         for port in (-1, 65536, "4444", None):
             self.assertRaises(LocalError, MeshSocket, "", port)
 
-    @blocks
     def test_peers_are_dialled_without_waiting(self) -> None:
         a = self.socket()
         b = self.socket(peers=[f"127.0.0.1:{a.out_addr[1]}"])
         self.soon(lambda: b.routing_table and a.routing_table)
 
-    @blocks
     def test_a_port_that_another_socket_has(self) -> None:
         sock = self.socket()
         error = self.assertRaises(ListenFailed, MeshSocket, "", sock.out_addr[1])
@@ -208,7 +205,6 @@ class OpenTests(SocketCase):
         self.assertEqual(again.out_addr, sock.out_addr)
         again.close()
 
-    @blocks
     def test_a_port_that_somebody_else_has_and_other_reasons(self) -> None:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
@@ -220,7 +216,6 @@ class OpenTests(SocketCase):
         error = self.assertRaises(OSError, MeshSocket, "203.0.113.1", 0)
         self.assertEqual(error.errno, errno.EADDRNOTAVAIL)
 
-    @blocks
     def test_arguments_that_cannot_be_say_so(self) -> None:
         prot: Any
         for prot in ("mesh", None, ("mesh",), "ab", ("mesh", "rot13")):
@@ -253,7 +248,6 @@ class OpenTests(SocketCase):
         for host in ("[::1]", "a host", "x" * 300):
             self.assertRaises(ConnectFailed, sock.connect, host, 4444)
 
-    @blocks
     def test_closing_is_done_once_and_by_with(self) -> None:
         with self.socket() as sock:
             peer = self.socket()
@@ -266,7 +260,6 @@ class OpenTests(SocketCase):
 
 
 class ConnectTests(SocketCase):
-    @blocks
     def test_it_blocks_until_the_peer_is_in_the_table_and_the_listeners_have_run(self) -> None:
         a, b = self.socket(), self.socket()
         seen: list[Any] = []
@@ -284,7 +277,6 @@ class ConnectTests(SocketCase):
             self.soon(lambda: not a.routing_table)
             b = self.socket()
 
-    @blocks
     def test_the_listeners_have_run_even_where_no_other_thread_gives_them_time(self) -> None:
         a, b = self.socket(), self.socket()
         seen: list[Any] = []
@@ -292,7 +284,6 @@ class ConnectTests(SocketCase):
         connected = self.in_reactor(lambda: a.connect(*b.out_addr).addCallback(lambda _: seen[:]))
         self.assertEqual(blockingCallFromThread(reactor, lambda: connected), [a])
 
-    @blocks
     def test_connect_and_once_and_disconnect(self) -> None:
         a, b = self.pair()
         happened: list[Any] = []
@@ -307,7 +298,6 @@ class ConnectTests(SocketCase):
             self.soon(lambda: b.routing_table)
         self.assertEqual(happened, [("off", b), ("once", b), ("on", b), ("off", b), ("on", b)])
 
-    @blocks
     def test_false_for_itself_and_for_whom_it_is_linked_with(self) -> None:
         a, b = self.pair()
         self.assertIs(a.connect("", b.out_addr[1]), False)
@@ -318,7 +308,6 @@ class ConnectTests(SocketCase):
         self.assertIs(a.connect("", a.out_addr[1]), False)
         self.assertEqual(list(a.routing_table), [b.id])
 
-    @blocks
     def test_another_subnet_is_told_to_both(self) -> None:
         a, b = self.socket(), self.socket(base.Protocol("mesh2", "SSL"))
         refused: list[Any] = []
@@ -330,7 +319,6 @@ class ConnectTests(SocketCase):
         # The dialler is told by its exception, so only the listener logs a line.
         self.assertRegex(self.told.getvalue(), "^mesh: connection from .* refused: .*'mesh2'.*\n$")
 
-    @blocks
     def test_nobody_listens(self) -> None:
         a, b = self.pair()
         address = b.out_addr
@@ -346,14 +334,12 @@ class ConnectTests(SocketCase):
         self.assertIsNone(caught.exception.__cause__.__traceback__)
         self.assertRaises(LocalError, a.connect, "", 0)
 
-    @blocks
     def test_what_no_rule_foresees_tells_where_it_comes_from(self) -> None:
         with self.assertRaises(TypeError) as caught:
             self.socket().send({1, 2})
         frames = [frame.name for frame in traceback.extract_tb(caught.exception.__traceback__)]
         self.assertEqual((frames[0], "pack_entry" in frames), (self._testMethodName, True))
 
-    @blocks
     def test_closing_ends_a_connect_that_is_under_way(self) -> None:
         with socket.socket() as silent:
             silent.bind(("127.0.0.1", 0))
@@ -367,7 +353,6 @@ class ConnectTests(SocketCase):
             self.assertRaises(NotRunning, connecting.result, 30)
             self.assertEqual(sock.awaiting_ids, [])
 
-    @blocks
     def test_links_and_snapshots_of_them(self) -> None:
         a, b = self.pair()
         table = a.routing_table
@@ -391,7 +376,6 @@ class ConnectTests(SocketCase):
 
 
 class MemberTests(SocketCase):
-    @blocks
     def test_who_the_others_are(self) -> None:
         a = self.socket(label="a", tags={"floor": "3"})
         self.assertEqual((a.members, a.joined(timeout=0), a.joined(timeout=-1)), ({}, False, False))
@@ -415,7 +399,6 @@ class MemberTests(SocketCase):
         self.assertEqual(members[a.id].state, "up")
         self.assertEqual([told.state for told in told if told.id == a.id], ["up", "left"])
 
-    @blocks
     def test_they_link_with_each_other_unless_told_otherwise(self) -> None:
         for overlay, links in ((True, 3), (False, 1)):
             first = self.socket(overlay=overlay)
@@ -426,7 +409,6 @@ class MemberTests(SocketCase):
             self.soon(lambda first=first: len(first.members) == 3)
             self.soon(lambda others=others, n=links: [len(o.routing_table) for o in others] == [n] * 3)
 
-    @blocks
     def test_who_waits_for_them_is_told_that_it_is_closed(self) -> None:
         sock = self.socket()
         waiting = self.beside(sock.joined)
@@ -437,7 +419,6 @@ class MemberTests(SocketCase):
 
 
 class MessageTests(SocketCase):
-    @blocks
     def test_each_argument_is_a_packet(self) -> None:
         a, b = self.pair()
         self.assertIs(a.send("this is", "a test"), None)
@@ -451,7 +432,6 @@ class MessageTests(SocketCase):
         self.assertIsNone(a.recv())
         self.assertEqual(a.recv(10), [])
 
-    @blocks
     def test_a_whisper_is_not_relayed(self) -> None:
         a, b = self.pair(overlay=False)
         c = self.socket(overlay=False)  # else it can become a neighbour of a, too
@@ -463,7 +443,6 @@ class MessageTests(SocketCase):
         self.assertEqual(sorted(m.packets for m in b.recv(2)), [[0, "far"], [0x31, "near"]])
         self.assertIsNone(c.recv())
 
-    @blocks
     def test_replying_to_a_list(self) -> None:
         a, b = self.pair()
         for number in range(3):
@@ -477,7 +456,6 @@ class MessageTests(SocketCase):
         self.soon(lambda: len(a.queue) == 4)
         self.assertEqual([m.packets[1] for m in a.recv(3)], ["Replying to a list"] * 3)
 
-    @blocks
     def test_one_can_be_copied_without_the_way_to_reply(self) -> None:
         a, b = self.pair()
         a.send("x")
@@ -486,7 +464,6 @@ class MessageTests(SocketCase):
             self.assertEqual((copied.packets, copied.id), (message.packets, message.id))
             self.assertRaises(LocalError, copied.reply, "yes")
 
-    @blocks
     def test_a_sender_that_is_gone(self) -> None:
         b, a = self.pair(config=MeshConfig(direct_timeout=0.5))
         a.send("bye")
@@ -495,7 +472,6 @@ class MessageTests(SocketCase):
         self.soon(lambda: not b.routing_table)
         self.assertRaises(Unreachable, message.reply, "too late")
 
-    @blocks
     def test_waiting_for_a_message(self) -> None:
         a, b = self.pair()
         began = time.monotonic()
@@ -511,7 +487,6 @@ class MessageTests(SocketCase):
         got = [message for each in waiting if (message := each.result(30)) is not None]
         self.assertEqual(sorted(message.packets[1] for message in got), [0, 1])
 
-    @blocks
     def test_what_had_come_can_be_received_when_it_is_closed(self) -> None:
         a, b = self.pair()
         a.send("x")
@@ -521,7 +496,6 @@ class MessageTests(SocketCase):
         self.assertEqual(b.recv(timeout=None).packets, [0, "x"])
         self.assertIsNone(b.recv(timeout=None))
 
-    @blocks
     def test_with_a_history_what_was_not_received_is_there_at_the_next_start(self) -> None:
         file = self.mktemp()
         options: dict[str, Any] = {"identity": Identity.generate(), "history": file}
@@ -539,7 +513,6 @@ class MessageTests(SocketCase):
         again.close()
         self.assertEqual(self.socket(**options).recv(10, timeout=0.1), [])
 
-    @blocks
     def test_what_cannot_be_sent(self) -> None:
         sock = self.socket()
         self.assertRaises(TypeError, sock.send, object())
@@ -547,7 +520,6 @@ class MessageTests(SocketCase):
         self.assertRaises(ValueError, sock.send, "x", flag=1)
         self.assertRaises(MessageTooLarge, sock.send, bytes(MIB))
 
-    @blocks
     def test_it_waits_for_room_while_a_neighbour_takes_what_was_sent(self) -> None:
         a, b = self.pair(config=MeshConfig(unsent_bytes=2 * MIB))
         received: list[int] = []
@@ -557,7 +529,6 @@ class MessageTests(SocketCase):
         self.soon(lambda: len(received) == 12)
         self.assertEqual(received, list(range(12)))
 
-    @blocks
     def test_without_one_it_does_not_wait_for_ever(self) -> None:
         sock = self.socket(config=MeshConfig(unsent_bytes=2 * MIB, handover_timeout=0.05))
         sock.send(bytes(MIB - 100))
@@ -566,7 +537,6 @@ class MessageTests(SocketCase):
         sock.close()
         self.assertIn("mesh: 2 messages were taken by no neighbour", self.told.getvalue())
 
-    @blocks
     def test_peers_that_are_not_reached_in_time(self) -> None:
         gone = self.socket()
         address = f"127.0.0.1:{gone.out_addr[1]}"
@@ -580,7 +550,6 @@ class MessageTests(SocketCase):
             self.assertEqual(told.count("mesh: 1 messages were taken by no neighbour"), 1, told)
             self.told.truncate(0)
 
-    @blocks
     def test_what_may_have_reached_nobody_is_told_at_the_end(self) -> None:
         self.patch(Outflow, "pinged", lambda outflow, link, token: None)  # no PING is answered
         a, _b = self.pair(config=MeshConfig(farewell_timeout=0.05))
@@ -591,7 +560,6 @@ class MessageTests(SocketCase):
             self.told.getvalue(),
         )
 
-    @blocks
     def test_threads_may_share_it(self) -> None:
         a, b = self.pair()
 
@@ -610,7 +578,6 @@ class MessageTests(SocketCase):
 
 
 class HandlerTests(SocketCase):
-    @blocks
     def test_handlers_are_called_until_one_takes_it(self) -> None:
         a, b = self.pair()
         called: list[str] = []
@@ -637,7 +604,6 @@ class HandlerTests(SocketCase):
         self.soon(lambda: len(a.queue) == 2)
         self.assertEqual([m.packets for m in a.recv(2)], [[2, b"success"], [2, b"success", b"too"]])
 
-    @blocks
     def test_anything_but_two_arguments(self) -> None:
         sock = self.socket()
         for f in (lambda: None, lambda one: None, lambda one, two, three: None, lambda *many: None, 5):
@@ -651,7 +617,6 @@ class HandlerTests(SocketCase):
         sock.register_handler(Handler().method)
         sock.register_handler(Handler())
 
-    @blocks
     def test_what_a_handler_keeps_can_be_used_in_another_thread(self) -> None:
         a, b = self.pair()
         kept: list[Any] = []
@@ -664,14 +629,12 @@ class HandlerTests(SocketCase):
         link.whisper("two")
         self.soon(lambda: len(a.queue) == 2)
 
-    @blocks
     def test_a_link_that_is_gone_when_its_message_comes(self) -> None:
         link = mesh.Link(self.socket()._thread, None)
         self.assertEqual((link.id, link.address, link.outgoing), (None, None, False))
         self.assertEqual(repr(link), "<link that is gone>")
         self.assertRaises(Unreachable, link.whisper, "x")
 
-    @blocks
     def test_listeners_of_messages_get_the_socket_and_receive_themselves(self) -> None:
         a, b = self.pair()
         got: list[Any] = []
@@ -691,7 +654,6 @@ class HandlerTests(SocketCase):
         self.assertIsInstance(b, EventEmitter)
         self.assertEqual((b.listeners("message"), b.event_names()), ([handle], {"message"}))
 
-    @blocks
     def test_failures_are_kept_and_told_and_take_nothing_with_them(self) -> None:
         a, b = self.pair()
         failures: list[Any] = []
@@ -712,7 +674,6 @@ class HandlerTests(SocketCase):
         self.assertEqual((a.status, list(b.routing_table)), ("Nominal", [a.id]))
         self.assertEqual(len(self.flushLoggedErrors(KeyError, ZeroDivisionError)), 120)
 
-    @blocks
     def test_what_would_end_the_program_ends_nothing_and_costs_no_link(self) -> None:
         a, b = self.pair()
         table = b.routing_table
@@ -726,7 +687,6 @@ class HandlerTests(SocketCase):
         self.assertEqual(b.routing_table, table)
         self.assertEqual(len(self.flushLoggedErrors(SystemExit)), 2)
 
-    @blocks
     def test_each_level_shows_what_it_says(self) -> None:
         for level, shows in ((0, []), (1, ["linked"]), (4, ["linked", "entered"])):
             a, b = self.pair()
@@ -744,7 +704,6 @@ class HandlerTests(SocketCase):
             a.close()
             b.close()
 
-    @blocks
     def test_why_a_link_ended_is_told_once(self) -> None:
         a, b = self.pair(debug_level=1)
         a.close()
@@ -757,7 +716,6 @@ class HandlerTests(SocketCase):
         self.assertRegex(self.told.getvalue(), r"link 127\.0\.0\.1:\d+ closed: .* \[lost\]\n")
         self.assertNotRegex(self.told.getvalue(), r"ended: .* \[lost\]")
 
-    @blocks
     def test_the_highest_shows_each_handler_and_each_message_in_or_out(self) -> None:
         a, b = self.pair(debug_level=5)
 
@@ -814,7 +772,6 @@ class InterruptTests(SocketCase):
                 self.assertGreater(number, 10)
                 return result
 
-    @blocks
     def test_what_an_interrupted_recv_has_taken_is_the_next_again(self) -> None:
         a, b = self.pair()
         for number in range(10):
@@ -827,7 +784,6 @@ class InterruptTests(SocketCase):
         self.assertEqual([message.packets[1] for message in got], list(range(10)))
         self.assertEqual((b.status, b.recv()), ("Nominal", None))
 
-    @blocks
     def test_one_that_is_interrupted_while_it_waits_takes_nothing(self) -> None:
         a, b = self.pair()
         self.assertIsNone(self.interrupt_everywhere(lambda: b.recv(timeout=0.001)))
@@ -835,7 +791,6 @@ class InterruptTests(SocketCase):
         self.assertEqual(b.recv(timeout=30).packets, [0, "x"])
         self.soon(lambda: not len(b._arrivals))
 
-    @blocks
     def test_another_that_waits_gets_what_is_put_back(self) -> None:
         a, b = self.pair()
         taken: list[Any] = []
@@ -847,7 +802,6 @@ class InterruptTests(SocketCase):
         self.in_reactor(lambda: b._put_back(taken))
         self.assertEqual(waiting.result(30).packets, [0, "x"])
 
-    @blocks
     def test_a_socket_whose_making_is_interrupted_is_closed(self) -> None:
         open_before = set(reactor_thread()._services)
         sock = self.interrupt_everywhere(lambda: MeshSocket("127.0.0.1", 0))
@@ -859,7 +813,6 @@ class InterruptTests(SocketCase):
 class ReactorThreadTests(SocketCase):
     """In the reactor's thread no method waits: it works at once, returns a Deferred, or raises."""
 
-    @blocks
     def test_what_works_there(self) -> None:
         a, b = self.socket(), self.socket()
         connected = self.in_reactor(lambda: a.connect(*b.out_addr))
@@ -878,7 +831,6 @@ class ReactorThreadTests(SocketCase):
         c = self.in_reactor(lambda: MeshSocket("127.0.0.1", 0))
         c.close()
 
-    @blocks
     def test_what_would_wait_raises_at_once(self) -> None:
         sock = self.socket()
         for call in (
@@ -891,7 +843,6 @@ class ReactorThreadTests(SocketCase):
             error = self.assertRaises(RuntimeError, self.in_reactor, call)
             self.assertIn("use MeshService", str(error))
 
-    @blocks
     def test_what_would_wait_in_a_listener_is_its_failure(self) -> None:
         a, b = self.pair()
         failures: list[Any] = []
@@ -902,7 +853,6 @@ class ReactorThreadTests(SocketCase):
         self.assertIsInstance(failures[0].value, RuntimeError)
         self.flushLoggedErrors(RuntimeError)
 
-    @blocks
     def test_congested_is_raised_at_once(self) -> None:
         sock = self.socket(config=MeshConfig(unsent_bytes=2 * MIB))
         for _ in range(2):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.blocking.test_mesh import SocketCase, blocks
+from tests.blocking.test_mesh import SocketCase
 from twisted_mesh import MeshConfig, base
 from twisted_mesh.errors import LocalError, NoMembers, NotRunning, ReceiptTimeout, Unreachable
 
 
 class ReceiptTests(SocketCase):
-    @blocks
     def test_it_blocks_until_everybody_has_the_message(self) -> None:
         a, b = self.pair()
         c = self.socket()
@@ -29,7 +28,6 @@ class ReceiptTests(SocketCase):
         self.assertNotEqual(receipt, a.send("more", receipt=True))
         self.assertIsNone(a.send("without"))
 
-    @blocks
     def test_a_message_nobody_has_received_yet_is_pending(self) -> None:
         a, b = self.pair()
         a.send("first")
@@ -43,7 +41,6 @@ class ReceiptTests(SocketCase):
         self.assertEqual(b.recv(timeout=30).packets, [0, "second"])
         receipt.complete(30)
 
-    @blocks
     def test_alone_there_is_nobody_to_have_it(self) -> None:
         a = self.socket()
         receipt = a.send("anyone?", receipt=True)
@@ -52,7 +49,6 @@ class ReceiptTests(SocketCase):
         b.connect(*a.out_addr)
         self.assertEqual(receipt.complete(30).delivered, {b.id})
 
-    @blocks
     def test_in_the_reactors_thread_it_raises_and_the_event_tells(self) -> None:
         a, b = self.pair()
         receipt = self.in_reactor(lambda: a.send("x", receipt=True))
@@ -60,7 +56,6 @@ class ReceiptTests(SocketCase):
         self.soon(lambda: receipt.delivered == {b.id})
         self.assertEqual(self.in_reactor(lambda: receipt.pending), set())
 
-    @blocks
     def test_closing_ends_the_wait_and_keeps_what_is_known(self) -> None:
         a, b = self.pair()
         a.send("first")
@@ -72,7 +67,6 @@ class ReceiptTests(SocketCase):
         self.assertEqual((receipt.pending, receipt.closed), ({b.id}, "the service has stopped"))
         self.assertRaises(NotRunning, a.send, "third", receipt=True)
 
-    @blocks
     def test_a_whisper_has_none(self) -> None:
         a, _ = self.pair()
         send: Any = a.send
@@ -80,7 +74,6 @@ class ReceiptTests(SocketCase):
 
 
 class DirectMessageTests(SocketCase):
-    @blocks
     def test_it_blocks_until_the_member_has_acknowledged_it(self) -> None:
         a, b = self.socket(overlay=False), self.socket(overlay=False)
         c = self.socket(overlay=False)
@@ -96,7 +89,6 @@ class DirectMessageTests(SocketCase):
         a.send_to(c.id, 1, type=0x30)
         self.assertEqual(c.recv().type, 0x30)
 
-    @blocks
     def test_who_cannot_be_reached(self) -> None:
         a, b = self.pair(config=MeshConfig(direct_timeout=0.3))
         for member, error in ((a.id, ValueError), ("b", TypeError)):
@@ -109,7 +101,6 @@ class DirectMessageTests(SocketCase):
         a.close()
         self.assertRaises(NotRunning, a.send_to, b.id, "x")
 
-    @blocks
     def test_in_the_reactors_thread_it_gives_a_deferred(self) -> None:
         a, b = self.pair()
         b.register_handler(lambda message, link: b.send_to(message.sender, "from the handler") and None)
