@@ -1,7 +1,7 @@
-"""What happens to the nodes and the passages between them, drawn from a seed.
+"""Faults of the nodes and of the passages between them, drawn from a seed.
 
-Contract: :meth:`Faults.one` begins one fault, which ends by itself after a time that is drawn, too; after
-:meth:`Faults.over` all have ended, everybody runs and everything passes. :ivar:`Faults.done` counts them.
+Contract: :meth:`Faults.one` begins a fault, which ends by itself after a time that is drawn, too.  After
+:meth:`Faults.over` all faults have ended: all nodes run, and all bytes pass.
 """
 
 from __future__ import annotations
@@ -16,34 +16,16 @@ from twisted.internet.defer import Deferred
 
 from tests.soak.cast import CONFIG, Actor
 from tests.soak.proxy import Passage, Proxy
-from tests.soak.way import CALM, Weather
+from tests.soak.way import CALM, Way, Weather
 
-#: What there is, and how often against the others.
-KINDS: Final = {
-    "reset": 6,
-    "close": 4,
-    "half-close": 4,
-    "hold": 5,
-    "one way": 4,
-    "late": 3,
-    "slow": 3,
-    "refuse": 2,
-    "part": 2,
-    "kill": 5,
-    "stop": 3,
-    "still": 4,
-    "long still": 2,
-    "clock on": 3,
-    "clock back": 3,
-    "join": 1,
-}
 HOUR: Final = 3600.0
+DEAD_AFTER: Final = CONFIG["dead_after"]
 
 
 class Faults:
-    """Draws and does them.
+    """Draws faults, and lets them happen.
 
-    :ivar done: how many of each kind.
+    :ivar done: how many of each kind have happened.
     """
 
     def __init__(
@@ -55,27 +37,46 @@ class Faults:
         start: Callable[[Actor], None],
         join: Callable[[Callable[[Any], None]], bool],
     ) -> None:
-        """:param start: starts an actor again; :param join: makes one more, unless there are enough."""
+        """:param start: starts an actor again; :param join: adds an actor, unless there are enough."""
         self.done: Counter[str] = Counter()
         self._reactor = reactor
         self._randomness = randomness
         self._proxy = proxy
         self._actors = actors
         self._start = start
-        self._join_one = join
+        #: By name, how often a kind happens against the others, and what does it, if that is possible.
+        self._kinds: dict[str, tuple[int, Callable[[], bool]]] = {
+            "reset": (6, partial(self._on_passage, Passage.reset)),
+            "close": (4, partial(self._on_passage, Passage.close)),
+            "half-close": (4, partial(self._on_passage, lambda passage: self._one_of(passage).shut())),
+            "hold": (5, partial(self._on_passage, self._hold)),
+            "one way": (4, partial(self._on_passage, lambda passage: self._hold(self._one_of(passage)))),
+            "late": (3, self._late),
+            "slow": (3, self._slow),
+            "refuse": (2, self._refuse),
+            "part": (2, self._part),
+            "kill": (5, partial(self._away, Actor.kill)),
+            "stop": (3, partial(self._away, Actor.stop)),
+            "still": (4, partial(self._stand_still, 0.5, DEAD_AFTER * 0.8)),
+            "long still": (2, partial(self._stand_still, DEAD_AFTER * 1.2, DEAD_AFTER * 2.5)),
+            "clock on": (3, partial(self._jump, 1)),
+            "clock back": (3, partial(self._jump, -1)),
+            "join": (1, partial(join, self._wait_for)),
+        }
         self._ends: dict[Any, Callable[[], object]] = {}
         self._is_over = False
         self._going: set[Deferred[None]] = set()
 
     def one(self) -> None:
-        """Let one thing happen."""
-        kind = self._randomness.choices(list(KINDS), list(KINDS.values()))[0]
-        do: Callable[[], bool] = getattr(self, "_" + kind.replace(" ", "_").replace("-", "_"))
+        """Let a fault happen, if the one that is drawn is possible now."""
+        weights = [weight for weight, _ in self._kinds.values()]
+        kind = self._randomness.choices(list(self._kinds), weights)[0]
+        _, do = self._kinds[kind]
         if do():
             self.done[kind] += 1
 
     async def over(self) -> None:
-        """Let everything end that has begun."""
+        """End all faults that have begun."""
         self._is_over = True
         for call, end in list(self._ends.items()):
             call.cancel()
@@ -97,40 +98,26 @@ class Faults:
 
     # ── passages ────────────────────────────────────────────────────────────────────
 
+    def _on_passage(self, do: Callable[[Passage], None]) -> bool:
+        """Do something to an open passage, if there is one."""
+        if passage := self._passage():
+            do(passage)
+        return passage is not None
+
     def _passage(self) -> Passage | None:
-        """One that is open, if any is."""
+        """An open passage, if there is one."""
         there = [passage for passage in self._proxy.passages if passage.ways]
         there.sort(key=lambda passage: (passage.source, passage.target))
         return self._randomness.choice(there) if there else None
 
-    def _reset(self) -> bool:
-        if passage := self._passage():
-            passage.reset()
-        return passage is not None
+    def _one_of(self, passage: Passage) -> Way:
+        """One of the directions of *passage*."""
+        return self._randomness.choice(passage.ways)
 
-    def _close(self) -> bool:
-        if passage := self._passage():
-            passage.close()
-        return passage is not None
-
-    def _half_close(self) -> bool:
-        if passage := self._passage():
-            self._randomness.choice(passage.ways).shut()
-        return passage is not None
-
-    def _hold(self) -> bool:
-        """Nothing passes either way, for longer or shorter than a node bears."""
-        if passage := self._passage():
-            passage.hold()
-            self._until(passage.release, 1.0, 10.0)
-        return passage is not None
-
-    def _one_way(self) -> bool:
-        if passage := self._passage():
-            way = self._randomness.choice(passage.ways)
-            way.hold()
-            self._until(way.release, 1.0, 10.0)
-        return passage is not None
+    def _hold(self, what: Passage | Way) -> None:
+        """Let nothing pass, for longer or shorter than a node bears."""
+        what.hold()
+        self._until(what.release, 1.0, 10.0)
 
     def _late(self) -> bool:
         delay, jitter = self._randomness.uniform(0.01, 0.3), self._randomness.uniform(0.0, 0.2)
@@ -140,7 +127,7 @@ class Faults:
         return self._weather(Weather(rate=self._randomness.uniform(4.0, 64.0) * 1024))
 
     def _weather(self, weather: Weather) -> bool:
-        """Everywhere, or on one passage."""
+        """Change the weather everywhere, or on one passage."""
         where: Proxy | Passage | None = self._proxy if self._randomness.random() < 0.5 else self._passage()
         if where is not None:
             where.now(weather)
@@ -167,18 +154,12 @@ class Faults:
     # ── processes ───────────────────────────────────────────────────────────────────
 
     def _actor(self) -> Actor | None:
-        """One whose process runs, and has said where it listens."""
+        """An actor whose process runs and has said where it listens, if there is one."""
         there = [actor for actor in self._actors if actor.runs and actor.life.id]
         return self._randomness.choice(there) if there else None
 
-    def _kill(self) -> bool:
-        return self._away(Actor.kill)
-
-    def _stop(self) -> bool:
-        return self._away(Actor.stop)
-
     def _away(self, end: Callable[[Actor], Deferred[None]]) -> bool:
-        """End one, which starts again some time after it is gone; half of them stay."""
+        """End an actor, and start it again later; at least half of them go on running."""
         actor = self._actor()
         if actor is None or sum(each.runs for each in self._actors) <= len(self._actors) // 2:
             return False
@@ -192,12 +173,6 @@ class Faults:
 
         self._wait_for(away())
         return True
-
-    def _still(self) -> bool:
-        return self._stand_still(0.5, CONFIG["dead_after"] * 0.8)
-
-    def _long_still(self) -> bool:
-        return self._stand_still(CONFIG["dead_after"] * 1.2, CONFIG["dead_after"] * 2.5)
 
     def _stand_still(self, least: float, most: float) -> bool:
         actor = self._actor()
@@ -213,24 +188,15 @@ class Faults:
         self._until(go_on, least, most)
         return True
 
-    def _clock_on(self) -> bool:
-        return self._jump(1)
-
-    def _clock_back(self) -> bool:
-        return self._jump(-1)
-
     def _jump(self, sign: int) -> bool:
-        """By a minute to three hours, as like as not by little."""
+        """Set the clock of an actor by a minute to three hours, more often by little."""
         seconds = 60.0 * (3 * HOUR / 60.0) ** self._randomness.random()
         if actor := self._actor():
             actor.jump(sign * seconds)
         return actor is not None
 
-    def _join(self) -> bool:
-        return self._join_one(self._wait_for)
-
     def _wait_for(self, going: Coroutine[Deferred[Any], Any, None]) -> None:
-        """Let nothing be over before *going* is."""
+        """Let :meth:`over` wait until *going* is over."""
         task = Deferred.fromCoroutine(going)
         self._going.add(task)
 
