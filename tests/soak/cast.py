@@ -1,7 +1,7 @@
 """The nodes of a soak, as processes: each is an :class:`Actor`, and each of its processes a Life.
 
-Contract: what a process tells is kept in its :class:`tests.soak.told.Life` as it comes. Nothing happens
-to an actor by itself but that a process may end, which is a broken promise where nobody asked for it.
+Contract: each line of a process is added to its :class:`tests.soak.told.Life` as it comes. Nothing happens
+to an actor by itself, except that a process may end, which is a broken promise unless it was asked to.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.soak.proxy import Gate, home
 from tests.soak.told import KILLED, STOPPED, Life
 from tests.support.processes import Child, environment, reactor
 
-#: Shorter than the defaults, so that in two minutes all that waits for a time comes to pass.
+#: Shorter times than the defaults, so that every timer fires within two minutes.
 CONFIG: Final = {
     "handshake_timeout": 5.0,
     "connect_timeout": 5.0,
@@ -76,10 +76,10 @@ class Actor:
     """One node.
 
     :ivar stored: whether it has a history file, and an identity; :ivar slow: whether it reads slowly.
-    :ivar lives: all its processes' tales, the latest last.
+    :ivar lives: a Life for each of its processes, the latest last.
     :ivar still: whether its process is stopped.
-    :ivar skew: by how much its clock is wrong.
-    :ivar stops: how often it stood still; :ivar jumps: and its clock was set.
+    :ivar skew: seconds by which its clock is wrong.
+    :ivar stops: how often it stood still; :ivar jumps: how often its clock was set.
     """
 
     def __init__(self, number: int, gate: Gate, folder: Path, *, stored: bool, slow: bool) -> None:
@@ -106,7 +106,7 @@ class Actor:
         return self.process is not None
 
     def start(self, peers: list[str], debug: int) -> None:
-        """One more life."""
+        """Start one more process."""
         life = Life(self.number, len(self.lives) + 1, self.stored, self.slow, began=reactor.seconds())
         self.lives.append(life)
         path = str(self._folder / f"{self.number}")
@@ -121,7 +121,7 @@ class Actor:
             "history": f"{path}.history" if self.stored else None,
             "slow": self.slow,
             "skew": self.skew,
-            "steady": bool(self.number % 2),  # as by twistd, and as in a reactor that is another's
+            "steady": bool(self.number % 2),  # twistd's clock, or an application's
             "debug": debug,
             "config": CONFIG,
         }
@@ -132,7 +132,7 @@ class Actor:
         self.still = False
 
     def tell(self, **what: Any) -> None:
-        """Let its process do something, when it next can."""
+        """Tell its process to do something."""
         if self.process is not None:
             self.process.type(json.dumps(what) + "\n")
 
@@ -143,7 +143,7 @@ class Actor:
         self.tell(do="jump", seconds=seconds)
 
     def stand_still(self) -> None:
-        """SIGSTOP."""
+        """Let its process stand still, by SIGSTOP."""
         if self.process is not None and not self.still:
             self.still = True
             self.stops += 1
@@ -151,20 +151,20 @@ class Actor:
             self.process.signal("STOP")
 
     def go_on(self) -> None:
-        """SIGCONT."""
+        """Let its process go on, by SIGCONT."""
         if self.process is not None and self.still:
             self.still = False
             self.life.naps.append((self.life.awake, reactor.seconds()))
             self.process.signal("CONT")
 
     def kill(self) -> Deferred[None]:
-        """SIGKILL; fires when it is gone."""
+        """End its process by SIGKILL; fires when it has ended."""
         if not self.still:
             self.life.awake = reactor.seconds()
         return self._end(KILLED, lambda process: process.signal("KILL"))
 
     def stop(self) -> Deferred[None]:
-        """Let it stop in good order; fires when it is gone."""
+        """Let its process stop in good order; fires when it has ended."""
         self.go_on()
         self.life.awake = reactor.seconds()
         return self._end(STOPPED, lambda process: self.tell(do="stop"))
@@ -176,16 +176,16 @@ class Actor:
         do(process)
         self.process = None
         self.still = False
-        # One that does not end as it should shows by its status.
+        # If it has to be killed, its exit status shows that.
         call = reactor.callLater(PATIENCE, process.signal, "KILL")
         return process.ended.addCallback(lambda _: call.cancel() if call.active() else None)
 
     def look(self) -> int:
-        """Have it tell what it holds; the number of the answer among its ``looks``."""
+        """Let it tell the sizes of its tables; return the token of the answer."""
         self._looks += 1
         self.tell(do="look", token=self._looks)
         return self._looks
 
     def has_told(self, token: int) -> bool:
-        """Whether it has answered that."""
+        """Whether it has answered that :meth:`look`."""
         return bool(self.life.looks) and self.life.looks[-1]["token"] >= token

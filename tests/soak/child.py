@@ -1,7 +1,7 @@
-"""A node of a soak: told what to do by lines of JSON, it tells what happens to it in others.
+"""A node of a soak: its input are orders and its output are events, each a line of JSON.
 
 Contract: ``python -m tests.soak.child '{...}'``, with what :meth:`tests.soak.cast.Actor.start` says.
-What was delivered is told before the mesh can call it taken. It ends with status 0 when told to stop.
+It tells of a message before the mesh can count it as taken. Told to stop, it ends with status 0.
 """
 
 # ruff: noqa: E402
@@ -14,8 +14,8 @@ from contextlib import suppress
 
 from tests.soak import skewed
 
-# A group of its own: in one that nobody's shell looks after, the end of one process while another stands
-# still is SIGHUP for all of them.
+# A process group of its own: in an orphaned group, if a process ends while another is stopped, the system
+# sends SIGHUP to all of them.
 os.setpgrp()
 START = json.loads(sys.argv[1])
 skewed.install(START["skew"])
@@ -38,13 +38,13 @@ reactor: Any = _reactor
 
 
 def tell(**event: object) -> None:
-    """One line."""
-    # At once and whole: what the node takes must be known, whenever it is killed.
+    """Write an event as a line."""
+    # In one write: each taken message must be known, whenever the process is killed.
     os.write(1, json.dumps(event, separators=(",", ":")).encode() + b"\n")
 
 
 def dial(host: str, port: int) -> TCP4ClientEndpoint:
-    """From an address of its own, by which the proxy knows who dials."""
+    """Dial from this node's own address, by which the proxy knows the node."""
     timeout = service.config.connect_timeout
     return TCP4ClientEndpoint(reactor, host, port, timeout, (START["home"], 0))
 
@@ -66,7 +66,7 @@ def heard(message: Message) -> None:
 
 @implementer(IReadDescriptor)
 class Node:
-    """What is told to do on standard input, one method for each ``do``."""
+    """Carries out the orders on standard input, one method for each ``do``."""
 
     def __init__(self) -> None:
         self._line = b""
@@ -82,7 +82,7 @@ class Node:
         return "input"
 
     def connectionLost(self, reason: object) -> None:
-        """Whoever started it is gone, or the reactor has ended."""
+        """The process that started this one is gone, or the reactor has ended."""
         with suppress(ReactorNotRunning):
             reactor.stop()
 
@@ -97,7 +97,7 @@ class Node:
         return None
 
     def do_send(self, sizes: list[int], receipt: bool) -> None:
-        """Send messages of so many bytes, the last with a receipt if that is wanted."""
+        """Send messages of these sizes in bytes, the last with a receipt if asked for."""
         before = self.sent
         for number, size in enumerate(sizes, 1):
             packets = (START["node"], START["run"], self.sent + 1, b"x" * size)
@@ -126,7 +126,7 @@ class Node:
             more.callback(None)
 
     def do_look(self, token: int) -> None:
-        """Tell what is in every table, and of every receipt who has it."""
+        """Tell the sizes of all tables, and the sets of every receipt."""
         members = {member.id.decode(): member.state for member in service.members.values()}
         receipts = [
             [counter, *(sorted(map(bytes.decode, ids)) for ids in (r.delivered, r.pending, r.missed))]
@@ -136,7 +136,7 @@ class Node:
             event="look",
             token=token,
             footprint=service.footprint(),
-            descriptors=len(os.listdir("/proc/self/fd")) - 1,  # one for the listing
+            descriptors=len(os.listdir("/proc/self/fd")) - 1,  # less the descriptor of the listing itself
             members=members,
             receipts=receipts,
         )

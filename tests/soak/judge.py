@@ -1,10 +1,10 @@
-"""The judge: what the promises say about what was told, once all is whole again and at rest.
+"""The judge compares the events of all lives with the promises, when the mesh is whole and at rest.
 
 Contract: :func:`judge` gives a sentence for each broken promise, and :func:`counts` the numbers of the
 table. Both see nothing but :class:`tests.soak.told.Life`.
 
-The promises have an edge where a process dies: what its node had delivered in the last moments comes again,
-and what it had sent in them may be gone. How long a moment is, is :data:`MOMENT`.
+The promises allow for the death of a process: messages that it delivered in its last moments come again,
+and messages that it sent then may be gone. :data:`MOMENT` is the length of that time.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Final
 from tests.soak.tables import too_much
 from tests.soak.told import KILLED, STOPPED, Life, StreamId
 
-#: Seconds before the end of a life of which nothing is asked: a flush (0.05 s), and a busy machine (guess).
+#: Seconds before the end of a life that are not judged: a flush (0.05 s), and a busy machine (guess).
 MOMENT: Final = 2.0
-#: Seconds in which who says that it has joined may not have been what others sent before (guess).
+#: Seconds before a join in which others' messages need not reach the newcomer (guess).
 JOINING: Final = 1.0
 
 
 class Judge:
-    """All lives of all nodes; of those that run the last is looked at when everything is at rest."""
+    """Judges all lives of all nodes, when everything is at rest."""
 
     def __init__(self, lives: Iterable[Life]) -> None:
         self.lives = list(lives)
@@ -38,7 +38,7 @@ class Judge:
         self.again: dict[int, int] = defaultdict(int)
 
     def _memory(self, life: Life) -> list[Life]:
-        """The lives of which *life* knows what they delivered, itself the last."""
+        """The lives whose deliveries *life* knows, itself the last."""
         lives = self.of_node[life.node]
         return lives[: lives.index(life) + 1] if life.stored else [life]
 
@@ -50,12 +50,12 @@ class Judge:
         return held
 
     def _last(self, run: StreamId) -> int:
-        """The last message of *run* that everybody has to have."""
+        """The number of the last message of *run* that all nodes must have."""
         life = self.by_run[run]
         return max([held[run] for held in self.held.values()] + [len(life.sent) if life.is_there else 0])
 
     def all(self) -> list[str]:
-        """Every broken promise."""
+        """A sentence for each broken promise."""
         return [
             *self.lost(),
             *(text for life in self.lives for text in self.order(life)),
@@ -69,9 +69,9 @@ class Judge:
     # ── completeness ────────────────────────────────────────────────────────────────
 
     def lost(self) -> Iterator[str]:
-        """Of an author that is gone everybody may lack what it sent in its last moment, and no more."""
+        """Only messages of the last moment of an author that is gone may be lost."""
         for life in self.lives:
-            # Without a file what no neighbour had taken is gone with the process.
+            # Without a file, messages that no neighbour had taken are gone with the process.
             back = any(each.joined is not None for each in self.of_node[life.node][life.number :])
             if life.is_there or not life.stored or not back:
                 continue
@@ -81,7 +81,7 @@ class Judge:
                 yield f"{name(life)}: {due - self.last[life.run]} of its last messages were lost with it"
 
     def order(self, life: Life) -> Iterator[str]:
-        """What one life was delivered: each run in order, without a hole, and once."""
+        """Each life is delivered each run in order, without a hole, and once."""
         through: dict[StreamId, int] = {}
         lost = self._lost_numbers(life)
         for run, counter, _ in life.got:
@@ -96,7 +96,7 @@ class Judge:
             yield f"{name(life)}: it was delivered its own messages"
 
     def _through(self, life: Life, run: StreamId) -> int:
-        """The last of *run* that earlier lives were delivered, as far as this one knows of them."""
+        """The last message of *run* that earlier lives were delivered, as far as this one knows."""
         return max((each.through.get(run, 0) for each in self._memory(life)[:-1]), default=0)
 
     def _first(
@@ -111,7 +111,7 @@ class Judge:
             self.again[life.node] += 1
             earlier = reversed(self._memory(life)[:-1])
             before = next((each for each in earlier if again in each.delivered.get(run, ())), None)
-            if before is None:  # it had been told that it will not get that one
+            if before is None:  # a gap was told for it
                 continue
             ago = before.before_its_end(before.delivered[run][again])
             if before.ended == STOPPED or ago > MOMENT:
@@ -119,14 +119,14 @@ class Judge:
                 yield f"{name(life)}: {show(run)} {again} came again, delivered {when}"
 
     def _joined_after(self, life: Life, run: StreamId, counter: int) -> bool:
-        """Whether all of *run* below *counter* was there before *life* had joined."""
+        """Whether all messages of *run* below *counter* were sent before *life* had joined."""
         first = self._memory(life)[0]
         sent = self.by_run[run].sent
         at = sent[counter - 2] if len(sent) > counter - 2 else 0.0
         return first.joined is None or at < first.joined + JOINING
 
     def missing(self, life: Life) -> Iterator[str]:
-        """At rest, who is there has all that anybody has, from its joining on."""
+        """At rest, each node that runs has every message that any node has, from its joining on."""
         held, lost = self.held[life.node], self._lost_numbers(life)
         for run, last in self.last.items():
             if run[0] == life.node or held[run] >= last:
@@ -143,14 +143,14 @@ class Judge:
 
     @cached_property
     def _numbers(self) -> dict[tuple[str, int, int], tuple[StreamId, int]]:
-        """Whose messages those are that have been seen, by their numbers in the mesh."""
+        """The run and counter of each message that was seen, by its id in the mesh."""
         known: dict[tuple[str, int, int], tuple[StreamId, int]] = {}
         for life in self.lives:
             known.update(life.known)
         return known
 
     def _lost_numbers(self, life: Life) -> set[tuple[StreamId, int]]:
-        """What *life*, or one it goes on from, was told it will not get."""
+        """The messages for which *life*, or a life before it, was told a gap."""
         gaps = [gap for each in self._memory(life) for gap in each.gaps]
         known = self._numbers if gaps else {}
         return {
@@ -161,7 +161,7 @@ class Judge:
         }
 
     def gaps(self, life: Life) -> Iterator[str]:
-        """A gap is false where somebody who is there has what it names."""
+        """A gap is false if a node that runs has a message that it names."""
         for gap in life.gaps:
             for other in self.living:
                 there = any(
@@ -177,10 +177,10 @@ class Judge:
     # ── receipts ────────────────────────────────────────────────────────────────────
 
     def receipts(self, life: Life) -> Iterator[str]:
-        """Nobody is named who was not delivered it; at rest, nobody waited for who is there and was.
+        """A receipt names only nodes that have the message; at rest it waits for no node that has it.
 
-        Whom the author did not know when it sent the message it does not wait for; and once all those have
-        it that it did, it listens no more.
+        The author does not wait for nodes that it did not know at the sending.  Once all others have
+        the message, it ignores further receipts.
         """
         if not life.receipts:
             return
@@ -202,7 +202,7 @@ class Judge:
     # ── bounds ──────────────────────────────────────────────────────────────────────
 
     def tables(self, life: Life) -> Iterator[str]:
-        """At rest nobody holds more than it needs."""
+        """At rest no table of a node is larger than it must be."""
         if life.looks:
             first = self.of_node[life.node][0].at_first
             for text in too_much(life.looks[-1], first, len(self.of_node), len(self.lives)):
@@ -211,7 +211,7 @@ class Judge:
     # ── processes ───────────────────────────────────────────────────────────────────
 
     def manners(self, life: Life) -> Iterator[str]:
-        """A process says nothing alarming, and ends well when asked."""
+        """A process logs no traceback, and ends with status 0 if asked to."""
         if life.complaints:
             yield f"{name(life)}: {life.complaints} tracebacks or unhandled errors"
         if life.ended == STOPPED and life.status != 0:
@@ -221,7 +221,7 @@ class Judge:
 
 
 def at_rest(lives: Sequence[Life]) -> bool:
-    """Whether everybody who is there has everything, and is known to."""
+    """Whether all nodes that run have all messages, and all authors know it."""
     judge = Judge(lives)
     return not any(
         True
@@ -232,10 +232,10 @@ def at_rest(lives: Sequence[Life]) -> bool:
 
 
 def name(life: Life) -> str:
-    """A node and which of its lives."""
+    """A life in words."""
     return f"node {show(life.run)}"
 
 
 def show(run: StreamId) -> str:
-    """The same, short."""
+    """A run, in short: NODE.LIFE."""
     return f"{run[0]}.{run[1]}"

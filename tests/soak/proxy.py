@@ -1,4 +1,4 @@
-"""The proxy between nodes: every connection of theirs is one of its :class:`Passage`.
+"""The proxy between nodes: it carries each of their connections as a :class:`Passage`.
 
 Contract: each node has a :class:`Gate`, which is where others are told to dial it. A node dials from a
 loopback address of its own (:func:`home`), so a passage knows both of its ends. Nothing happens to a
@@ -32,11 +32,11 @@ def home(node: int) -> str:
 
 @implementer(IHalfCloseableProtocol)
 class End(Protocol):
-    """One of the two connections of a passage."""
+    """The proxy's end of one of the two connections of a passage."""
 
     def __init__(self, passage: Passage) -> None:
         self._passage = passage
-        self.out: Way | None = None  # what it says goes there
+        self.out: Way | None = None  # where its bytes go
 
     def connectionMade(self) -> None:
         self.transport.setTcpNoDelay(True)  # type: ignore[union-attr]
@@ -77,11 +77,11 @@ class Passage:
 
     @property
     def ways(self) -> list[Way]:
-        """There, and back; none as long as the node that was dialled has not answered."""
+        """Both directions; none until the node that was dialled has answered."""
         return [] if self._over else self._ways
 
     def made(self, end: End) -> None:
-        """One more of its ends is there."""
+        """Add one of its ends."""
         self._ends.append(end)
         near: Any = self._ends[0].transport
         if len(self._ends) == 1:
@@ -97,12 +97,12 @@ class Passage:
             self.hold()
 
     def heard(self, data: bytes, way: Way) -> None:
-        """One of its ends said *data*, which goes that *way*."""
+        """Take *data* from one of its ends, and send it that *way*."""
         self._proxy.bytes += len(data)
         way.take(data)
 
     def now(self, weather: Weather) -> None:
-        """Have that weather both ways."""
+        """Set the weather of both directions."""
         for way in self._ways:
             way.weather = weather
 
@@ -117,24 +117,24 @@ class Passage:
             way.release()
 
     def reset(self) -> None:
-        """Cut it: RST to both."""
+        """Cut it with RST at both ends."""
         for end in self._ends:
             end.transport.abortConnection()  # type: ignore[union-attr]
 
     def close(self) -> None:
-        """Cut it: FIN to both, and nothing on its way arrives."""
+        """Close it with FIN at both ends; bytes on their way are dropped."""
         for way in self.ways:
             way.shut()
         self.close_if_over()
 
     def close_if_over(self) -> None:
-        """Both ways have ended: so does the passage."""
+        """End the passage if both directions have ended."""
         if self._ways and all(way.has_ended for way in self._ways):
             for end in self._ends:
                 end.transport.loseConnection()  # type: ignore[union-attr]
 
     def lost(self, end: End, orderly: bool) -> None:
-        """One of its ends is gone."""
+        """Take in that one of its ends is closed."""
         if self._over:
             return
         self._over = True
@@ -149,10 +149,10 @@ class Passage:
 
 
 class Gate(Factory):
-    """Where others dial one node.
+    """The port at which others dial a node.
 
     :ivar port: of the gate.
-    :ivar target: the port behind it; None where the node is not there.
+    :ivar target: the port of the node behind it; None if the node does not run.
     """
 
     noisy = False
@@ -170,13 +170,13 @@ class Gate(Factory):
         return self._listening is not None
 
     async def open(self) -> None:
-        """Listen; the second time where it did the first."""
+        """Listen, each time at the same port."""
         endpoint = TCP4ServerEndpoint(self._proxy.reactor, self.port, interface=LOOPBACK)
         self._listening = listening = await endpoint.listen(self)
         self.port = listening.getHost().port
 
     async def close(self) -> None:
-        """Refuse every new connection, as a host without the process does."""
+        """Refuse new connections, as a host without the process does."""
         if self._listening is not None:
             listening, self._listening = self._listening, None
             await maybeDeferred(listening.stopListening)
@@ -195,7 +195,7 @@ class Proxy:
 
     :ivar weather: of passages from now on.
     :ivar passages: those that are open.
-    :ivar carried: how many there have been; :ivar bytes: that came so far, both ways.
+    :ivar carried: how many there were so far; :ivar bytes: that were carried so far, both ways.
     """
 
     def __init__(self, reactor: Any, randomness: Random, room: int = ROOM) -> None:
@@ -218,7 +218,7 @@ class Proxy:
         return gate
 
     def dial(self, passage: Passage) -> None:
-        """Make the other half of *passage*."""
+        """Connect *passage* with the node that was dialled."""
         self.carried += 1
         target = self.gates[passage.target].target
         endpoint = TCP4ClientEndpoint(self.reactor, LOOPBACK, target or 0, timeout=5)
@@ -229,7 +229,7 @@ class Proxy:
         return Way(self.reactor, self.randomness, source, target, self._room)
 
     def now(self, weather: Weather) -> None:
-        """Have that weather everywhere."""
+        """Set the weather of all passages."""
         self.weather = weather
         for passage in self.passages:
             passage.now(weather)
@@ -237,14 +237,14 @@ class Proxy:
     def part(self, nodes: Iterable[int], swallows: bool) -> None:
         """Let nothing pass between *nodes* and the others.
 
-        :param swallows: whether new connections are made and nothing comes of them; else they are refused.
+        :param swallows: whether new connections are accepted and carry nothing; else they are refused.
         """
         self._side = dict.fromkeys(nodes, 1)
         self._swallows = swallows
         self._each_parted(Passage.hold)
 
     def heal(self) -> None:
-        """Let everything pass that a part holds up."""
+        """End the part: let everything pass again."""
         side, self._side = self._side, {}
         for passage in list(self.passages):
             if side.get(passage.source, 0) != side.get(passage.target, 0):
@@ -252,7 +252,7 @@ class Proxy:
 
     @property
     def is_whole(self) -> bool:
-        """Whether everything may pass."""
+        """Whether no part is going on."""
         return not self._side
 
     def is_parted(self, source: int, target: int) -> bool:

@@ -1,7 +1,7 @@
 """The wall clock of a process, which can be set while it runs.
 
 Contract: :func:`install` comes before Twisted is imported, since that keeps the function it finds. The
-monotonic clock is left alone, as it is by whoever sets a machine's clock.
+monotonic clock is left alone, as it is when the clock of a machine is set.
 """
 
 from __future__ import annotations
@@ -19,5 +19,5 @@ def install(offset: float) -> None:
 
 
 def jump(seconds: float) -> None:
-    """Set it forwards, or back."""
+    """Set the clock forwards, or back."""
     _offset[0] += seconds

@@ -1,6 +1,6 @@
-"""A soak from its beginning to its end: a mesh comes together, is troubled, is left alone, and stops.
+"""A soak: a mesh forms, has faults for a while, comes to rest, and stops.
 
-Contract: :meth:`Soak.play` fires when all that was begun has ended, whatever happened.
+Contract: when :meth:`Soak.play` fires, all its processes and connections have ended.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from tests.soak.proxy import LOOPBACK, Proxy
 from tests.soak.told import Life
 from tests.support.processes import reactor
 
-TURN: Final = 0.1  # seconds between two things that the stage does
-PATIENCE: Final = 75.0  # seconds until all must be at rest, when nothing more happens to it
+TURN: Final = 0.1  # seconds between two rounds of messages
+PATIENCE: Final = 75.0  # seconds after the last fault in which all must come to rest
 
 
 class Soak:
     """One soak.
 
     :ivar actors: the nodes; :ivar faults: what happened to them.
-    :ivar settled: how long it took until all was at rest.
+    :ivar settled: seconds from the last fault until all was at rest; None if it took too long.
     """
 
     def __init__(self, options: Namespace, folder: Path) -> None:
@@ -49,11 +49,11 @@ class Soak:
 
     @property
     def lives(self) -> list[Life]:
-        """All that was told."""
+        """All lives of all actors."""
         return [life for actor in self.actors for life in actor.lives]
 
     async def play(self) -> None:
-        """All of it."""
+        """Play the soak."""
         try:
             for number in range(self._nodes):
                 await self._add(number)
@@ -72,7 +72,7 @@ class Soak:
     # ── the nodes ───────────────────────────────────────────────────────────────────
 
     async def _add(self, number: int) -> None:
-        """One more: the last two that are there at first have no file, another reads slowly."""
+        """Add an actor: the last two of the first ones have no file, another one reads slowly."""
         gate = await self.proxy.add()
         stored = number >= self._nodes or number < max(1, self._nodes - 2)
         actor = Actor(number, gate, self._folder, stored=stored, slow=number == self._nodes // 2 - 1)
@@ -80,7 +80,7 @@ class Soak:
         self._start(actor)
 
     def _start(self, actor: Actor) -> None:
-        """Start, with two of the others as peers."""
+        """Start an actor, with two of the others as peers."""
         others = [other.gate.port for other in self.actors if other is not actor]
         peers = self._randomness.sample(others, min(2, len(others)))
         actor.start([f"{LOOPBACK}:{port}" for port in peers], debug=2)
@@ -106,7 +106,7 @@ class Soak:
         talking.stop()
 
     def _talk(self) -> None:
-        """Some say something, and slow readers read on."""
+        """Let some actors send messages, and slow readers read on."""
         for actor in self.actors:
             if actor.slow:
                 actor.tell(do="take", count=self._randomness.choice((0, 0, 1, 5, 10)))
@@ -116,7 +116,7 @@ class Soak:
                 actor.tell(do="send", sizes=sizes, receipt=self._randomness.random() < 0.2)
 
     async def _rest(self) -> None:
-        """Wait until everybody has everything, and everybody knows it."""
+        """Wait until all nodes have all messages, and all authors know it."""
         began = reactor.seconds()
         while reactor.seconds() < began + PATIENCE:
             for actor in self.actors:
@@ -129,7 +129,7 @@ class Soak:
                 return
 
     def _all_linked(self) -> bool:
-        """Whether everybody shows everybody as there."""
+        """Whether each node shows all others as up."""
         ids = {actor.life.id for actor in self.actors}
         for actor in self.actors:
             looks = actor.life.looks
@@ -139,7 +139,7 @@ class Soak:
         return True
 
     async def _look(self) -> None:
-        """Have everybody tell what it holds."""
+        """Let all nodes tell the sizes of their tables."""
         asked = {actor: actor.look() for actor in self.actors if actor.runs}
         await self._until_true(lambda: all(actor.has_told(token) for actor, token in asked.items()), 15.0)
 

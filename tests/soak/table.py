@@ -1,4 +1,4 @@
-"""What is printed of a soak: a line for each node, and what was done to all of them.
+"""The table that is printed after a soak: a line for each node.
 
 Contract: the figures are of the judge's; nothing is decided here.
 """

@@ -1,4 +1,4 @@
-"""What a node may hold when all is at rest, by its ``footprint()`` and its open descriptors.
+"""The sizes that the tables of a node, and its open descriptors, may have at rest.
 
 Contract: :func:`too_much` gives a sentence for each table that is too large. The limits of
 ``docs/limits.rst`` are for meshes of thousands; here a table may have entries for each node and run there
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-#: What is under way, of which nothing is when all is at rest.
+#: Tables of things under way, which are empty at rest.
 PASSING: Final = frozenset(
     {
         *("holed_streams", "waiting_bytes", "owed", "wants", "pulls", "queued_pulls"),
@@ -18,18 +18,18 @@ PASSING: Final = frozenset(
         *("direct_waiting", "direct_bytes", "unacknowledged"),
     }
 )
-#: What grows with what was sent, up to limits of its own.
+#: Tables that grow with the messages, up to limits of their own.
 HISTORY: Final = frozenset(
     {"held_batches", "held_bytes", "stored_batches", "stored_bytes", "unheard_messages"}
 )
 #: Entries that any table may have beside those for runs and nodes, such as for what came ten seconds ago.
 BESIDE: Final = 512
-#: Descriptors that come beside those of connections when a history is first written.
+#: Descriptors, beside those of connections, that the first write of a history opens.
 FILES: Final = 6
 
 
 def too_much(look: dict[str, Any], at_first: dict[str, Any], nodes: int, runs: int) -> Iterator[str]:
-    """Say which tables are too large.
+    """Yield a sentence for each table that is too large.
 
     :param look: what a node told at rest.
     :param at_first: the same when the mesh had come together; empty if it was not there.

@@ -1,4 +1,4 @@
-"""The judge: finds each broken promise, and none where what happened is what was promised."""
+"""The judge finds each broken promise, and finds none if all are kept."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class JudgeCase(SynchronousTestCase):
         self.author, self.reader, self.newcomer = self.life(0), self.life(1), self.life(2, stored=False)
 
     def life(self, node: int, number: int = 1, stored: bool = True, began: float = 0.0) -> Life:
-        """One more life, which joins ten seconds after its beginning."""
+        """Add a life, which joins ten seconds after its beginning."""
         life = Life(node, number, stored, began=began)
         life.take({"event": "listening", "id": f"id {node}" if stored else f"id {node}.{number}"}, began)
         life.take({"event": "joined"}, began + 10.0)
@@ -28,11 +28,11 @@ class JudgeCase(SynchronousTestCase):
         return life
 
     def say(self, life: Life, upto: int, at: float = 20.0) -> None:
-        """It has sent so many by then."""
+        """Let *life* have sent messages up to *upto* at that time."""
         life.take({"event": "sent", "upto": upto}, at)
 
     def hear(self, life: Life, author: Life, counters: Iterable[int], at: float = 21.0) -> None:
-        """It was delivered those of *author*."""
+        """Let *life* be delivered these messages of *author*."""
         for counter in counters:
             line = {
                 "a": author.node,
@@ -45,17 +45,17 @@ class JudgeCase(SynchronousTestCase):
             life.take({"event": "got", **line}, at)
 
     def all_hear(self, author: Life, upto: int, but: Life | None = None) -> None:
-        """All the others were delivered so many."""
+        """Let all other lives be delivered messages up to *upto*."""
         for life in self.lives:
             if life not in (author, but):
                 self.hear(life, author, range(1, upto + 1))
 
     def end(self, life: Life, how: str, at: float) -> None:
-        """A process ends."""
+        """Let a process end."""
         life.ended, life.awake, life.status = how, at, 0
 
     def found(self, *parts: str) -> None:
-        """There is one broken promise, and it is told with that; without *parts* there is none."""
+        """Assert that there is one broken promise, whose text has *parts*; without *parts*, none."""
         broken = Judge(self.lives).all()
         self.assertEqual(len(broken), 1 if parts else 0, broken)
         for part in parts:
@@ -123,7 +123,7 @@ class CompletenessTests(JudgeCase):
 
 class CrashTests(JudgeCase):
     def crash(self, how: str = KILLED, at: float = 30.0) -> Life:
-        """The reader has two messages, ends, and is back."""
+        """Let the reader have two messages, end, and start again."""
         self.say(self.author, 2)
         self.all_hear(self.author, 2)
         self.end(self.reader, how, at)
@@ -188,7 +188,7 @@ class CrashTests(JudgeCase):
 
 class GapTests(JudgeCase):
     def gap(self, life: Life, first: int, last: int) -> None:
-        """It was told of one in the author's run."""
+        """Let *life* be told of a gap in the author's run."""
         line = {"id": self.author.id, "e": 7, "first": first, "last": last, "why": "nobody"}
         life.take({"event": "gap", **line}, 30.0)
 
@@ -209,7 +209,7 @@ class GapTests(JudgeCase):
 
 class ReceiptTests(JudgeCase):
     def receipt(self, delivered: list[str], pending: list[str] = [], missed: list[str] = []) -> None:  # noqa: B006
-        """What the author's node says of its first message."""
+        """Let the author's node tell these sets of its first receipt."""
         self.say(self.author, 1)
         look = {"footprint": {"connections": 2}, "descriptors": 9}
         sets = (delivered, pending, missed)
@@ -252,7 +252,7 @@ class MannersTests(JudgeCase):
         self.found("node 1.1: KeyInUse()")
 
     def looked(self, descriptors: int = 12, **tables: int) -> dict[str, Any]:
-        """What a node with two connections told."""
+        """The look of a node with two connections."""
         return {"footprint": {"connections": 2, **tables}, "descriptors": descriptors}
 
     def test_tables(self) -> None:

@@ -20,7 +20,7 @@ from tests.support.processes import eventually, reactor
 
 @implementer(IHalfCloseableProtocol)
 class Talker(Protocol):
-    """One end; it keeps what happens to it."""
+    """One end of a connection; it keeps the bytes and the end that it gets."""
 
     def __init__(self) -> None:
         self.heard = b""
@@ -34,7 +34,7 @@ class Talker(Protocol):
         self.has_heard_all = True
 
     def writeConnectionLost(self) -> None:
-        """It said so itself."""
+        """Do nothing: this end has closed its own half."""
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.lost = reason
@@ -54,12 +54,12 @@ class ProxyTests(TestCase):
             gate.target = listening.getHost().port
 
     def answer(self) -> Talker:
-        """What is behind every gate."""
+        """Make the end that answers behind each gate."""
         self.answering.append(Talker())
         return self.answering[-1]
 
     async def connect(self, source: int, target: int) -> Any:
-        """The ends of a connection: who dialled, and who answered if anybody did at once."""
+        """Connect from *source* to the gate of *target*; return the end that dialled."""
         endpoint = TCP4ClientEndpoint(
             reactor, LOOPBACK, self.proxy.gates[target].port, bindAddress=(home(source), 0)
         )
@@ -74,7 +74,7 @@ class ProxyTests(TestCase):
         return near, self.answering[-1], passage
 
     def each(self, *talkers: Talker) -> Iterator[Failure | None]:
-        """Why they were lost."""
+        """The reasons for which *talkers* were lost; None for one that is not."""
         return (talker.lost for talker in talkers)
 
     async def test_it_knows_who_speaks_with_whom_and_changes_nothing(self) -> None:

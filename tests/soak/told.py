@@ -1,6 +1,6 @@
-"""What the lives of nodes have told: all that the judge knows.
+"""The events that the lives of nodes have told, from which the judge judges.
 
-A *life* is one process. Moments are by the clock of the one who listens to all of them.
+A *life* is one process. All times are by the clock of the process that listens to all of them.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-#: An author's run: which node, and which of its lives.
+#: An author's run: the number of the node, and that of its life.
 StreamId = tuple[int, int]
 
 KILLED: Final = "killed"
@@ -25,7 +25,7 @@ class Got(NamedTuple):
 
 
 class GapTold(NamedTuple):
-    """Messages that were told to be lost, by their numbers in the mesh."""
+    """A gap that was told, by the numbers of the mesh."""
 
     id: str
     epoch: int
@@ -35,7 +35,7 @@ class GapTold(NamedTuple):
 
 
 class ReceiptTold(NamedTuple):
-    """Who has a message, as its author's node says."""
+    """The sets of a receipt, as the author's node told them."""
 
     counter: int
     delivered: frozenset[str]
@@ -49,16 +49,16 @@ class Life:
 
     :ivar stored: whether it has a history file, and an identity; :ivar slow: whether it reads slowly.
     :ivar joined: when it said that it had joined.
-    :ivar sent: when it said so of each of its messages.
+    :ivar sent: for each of its messages, when it said that it had sent the message.
     :ivar delivered: author's run -> message -> when it was delivered last.
-    :ivar through: author's run -> the last of it that was delivered.
-    :ivar known: (id, epoch, sequence) -> whose message that was, and which.
+    :ivar through: author's run -> the last message of it that was delivered.
+    :ivar known: (id, epoch, sequence) -> the author's run, and the number of the message in it.
     :ivar unanswered: messages that ``send`` refused.
-    :ivar naps: from when to when it stood still.
+    :ivar naps: the times from which and to which it stood still.
     :ivar awake: when it was last known to run, where it was stopped or killed.
-    :ivar looks: what its tables held, whenever it was asked.
-    :ivar at_first: the same when the mesh had come together; nothing of who joined later.
-    :ivar ended: how; :ivar lasted: whether that was when all was over, and at rest.
+    :ivar looks: the sizes of its tables, each time it was asked.
+    :ivar at_first: the same when the mesh had formed; empty for a life that began later.
+    :ivar ended: how it ended; :ivar lasted: whether it ran until all was over and at rest.
     """
 
     node: int
@@ -88,21 +88,21 @@ class Life:
 
     @property
     def run(self) -> StreamId:
-        """As an author."""
+        """Its run as an author."""
         return self.node, self.number
 
     @property
     def is_there(self) -> bool:
-        """Whether it runs, or did as long as anything was asked of it."""
+        """Whether it runs, or ran until the end of the soak."""
         return self.ended is None or self.lasted
 
     def before_its_end(self, at: float) -> float:
-        """How many seconds it still ran after that moment."""
+        """The seconds for which it still ran after the time *at*."""
         asleep = sum(max(0.0, end - max(begin, at)) for begin, end in self.naps)
         return self.awake - at - asleep
 
     def take(self, event: dict[str, Any], at: float) -> None:
-        """One of its lines."""
+        """Take in one of its events."""
         match event["event"]:
             case "got":
                 run = (event["a"], event["r"])

@@ -1,7 +1,7 @@
-"""One direction of a connection through the proxy: bytes that are late, slow, held, or come to an end.
+"""One direction of a connection through the proxy: it can delay, slow, hold or end the bytes.
 
-Contract: what is taken comes out in order and unchanged, unless the way is shut, from when on nothing does.
-What waits is bounded: past *room* bytes the source is not read any more.
+Contract: bytes come out in order and unchanged, until the way is shut; after that none does.
+The bytes that wait are bounded: beyond *room* bytes the source is not read.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _PIECE: Final = 4096  # bytes that a slow way lets through at a time
 
 @dataclass(frozen=True)
 class Weather:
-    """What a way does to what it carries.
+    """The delays of a way.
 
-    :ivar delay: seconds that everything takes; :ivar jitter: and up to so many more.
-    :ivar rate: bytes a second; 0 for as many as come.
+    :ivar delay: seconds for all bytes; :ivar jitter: up to so many seconds more, at random.
+    :ivar rate: bytes a second; 0 for no limit.
     """
 
     delay: float = 0.0
@@ -38,7 +38,7 @@ CALM: Final = Weather()
 class Way:
     """From one transport to another.
 
-    :ivar weather: of what is taken from now on.
+    :ivar weather: of bytes that are taken from now on.
     :ivar has_ended: whether the end was passed on.
     """
 
@@ -54,16 +54,16 @@ class Way:
         self._waiting: deque[tuple[float, bytes]] = deque()
         self._bytes = 0
         self._room = room
-        self._last = 0.0  # when what was taken last is due
+        self._last = 0.0  # when the last piece is due
         self._call: IDelayedCall | None = None
         self._ending = False
         self._held = False
-        self._full = False  # says the target
+        self._full = False  # whether the target takes no more
         self._paused = False
         target.registerProducer(self, True)
 
     def take(self, data: bytes) -> None:
-        """The source said *data*."""
+        """Take *data* from the source."""
         if self.has_ended:
             return
         weather = self.weather
@@ -78,12 +78,12 @@ class Way:
         self._go_on()
 
     def end(self) -> None:
-        """The source says nothing more."""
+        """Take in that the source sends nothing more."""
         self._ending = True
         self._go_on()
 
     def shut(self) -> None:
-        """Half-close: the target hears the end now, whatever the source still says is dropped."""
+        """Half-close: end it at the target now, and drop all later bytes of the source."""
         self._waiting.clear()
         self._bytes = 0
         self._ending = True
@@ -91,20 +91,20 @@ class Way:
         self._go_on()
 
     def hold(self) -> None:
-        """Let nothing through, and say nothing about it."""
+        """Let nothing through, while both ends stay open."""
         self._held = True
         self._go_on()
 
     def release(self) -> None:
-        """Let all that waits through, and what comes as it comes."""
+        """Let all bytes through again."""
         self._held = False
         self._go_on()
 
     def stop(self) -> None:
-        """The connection is gone."""
+        """Take in that the connection is closed."""
         if not self.has_ended:
             self.has_ended = True
-            self._target.unregisterProducer()  # which would keep it from closing
+            self._target.unregisterProducer()  # a producer would keep it from closing
         self._waiting.clear()
         self._bytes = 0
         if self._call is not None:
@@ -122,7 +122,7 @@ class Way:
         self._go_on()
 
     def stopProducing(self) -> None:
-        """The target is gone, and will say so."""
+        """Do nothing: the target tells its end by connectionLost."""
 
     def _go_on(self) -> None:
         if self._call is not None:
