@@ -296,8 +296,7 @@ class _Service(MeshService):
         return _verify(origin, signature, data)
 
     def _wall_clock(self) -> float:
-        seconds: float = self._clock.seconds()
-        return seconds
+        return float(self._clock.seconds())
 
     def _draw(self, below: int) -> int:
         return self.chance.randrange(below)

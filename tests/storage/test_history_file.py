@@ -209,7 +209,7 @@ class TestRestart(HistoryCase):
         (self.folder / "copy.key.epoch").unlink()
         self.stop(b)
         again = self.keeping("copy", listens=False)
-        again._wall_clock = lambda: 1.0  # type: ignore[method-assign]
+        again._settings.wall_clock = lambda: 1.0
         again.startService()
         self.link((again, a))
         self.stored()

@@ -45,10 +45,7 @@ class SocketNode(MeshService):
             raise NotRunning("the socket is closed")
 
     def if_open(self, call: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Call *call*.
-
-        :raises NotRunning: the socket is closed.
-        """
+        """Call *call*, but only while the socket is open (:meth:`check_open`)."""
         self.check_open()
         return call(*args, **kwargs)
 

@@ -11,14 +11,13 @@ import json
 from typing import Any, Final
 from unicodedata import category
 
-#: Format characters without which some scripts and emoji are not what was written.  They join the letters
-#: beside them, or keep them apart.
+#: Format characters that some scripts and emoji need: they join or part the letters beside them.
 _JOINERS: Final = "\u200c\u200d"
-#: Letters by their category, which show nothing.
+#: Characters that Unicode counts as letters, and that show nothing.
 _FILLERS: Final = "\u115f\u1160\u3164\uffa0"
 _SPACE: Final = "Zs"
-#: Different characters of a text that are looked at one by one (50 ms: measured); Unicode's first block of
-#: Han characters has 21,000.
+#: The most different characters of a text that are looked up one by one (50 ms: measured); Unicode's first
+#: block of Han characters has 21,000.
 _DIFFERENT: Final = 30_000
 
 
@@ -43,7 +42,7 @@ def _translated(text: str, table: dict[int, str]) -> str:
 
 
 def _hidden(text: str) -> set[str] | None:
-    """The characters of *text* that are not shown; None if there are too many different ones to say."""
+    """The characters of *text* that are not shown; None if too many are different to look each up."""
     if text.isascii() and text.isprintable():
         return set()
     different = set(text)

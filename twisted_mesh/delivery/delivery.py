@@ -156,7 +156,7 @@ class Delivery:
             queue.read_again()
 
     def taken(self, run: StreamId, head: int) -> int:
-        """The last message of *run* that every consumer has taken, of those up to *head*."""
+        """The last message of *run*, up to *head*, that every consumer has taken."""
         queues = self._consumers()
         return min((queue.taken(run, head) for queue in queues), default=head)
 
@@ -198,6 +198,37 @@ class Delivery:
         for queue in self._live():
             queue.end()
         self._queues = ()
+
+    def _hand_over(self, message: Message, size: int, link: object) -> None:
+        if self._debug >= 5:
+            text = shown(message.packets)
+            _log.info("in: type {type}, {size} bytes, {text}", type=message.type, size=size, text=text)
+        if self._handlers and self._is_taken(message, link):
+            return
+        heard = emit_one(self.listeners, "message", message)
+        for reference in self._queues:
+            if (queue := reference()) is not None:
+                heard = True
+                queue.put(message, size)
+        if not heard:
+            self._unheard += 1
+
+    def _is_taken(self, message: Message, link: object) -> bool:
+        for handler in self._handlers:
+            if self._debug >= 4:
+                _log.info("handler {handler} entered", handler=handler)
+            try:
+                taken = handler(message, link)
+                if isinstance(taken, Awaitable):
+                    _discard(taken)
+                    raise TypeError(f"handler {handler} returned an awaitable: use a listener")
+                if taken:
+                    return True
+            except BaseException:  # if it went further up, it would end the link, and nothing else
+                failure = explained(Failure())
+                _log.failure("handler {handler} failed", failure, handler=handler)
+                self.listeners.emit("failure", failure)
+        return False
 
     # ── reports: events of the core become events for listeners ─────────────────────
 
@@ -256,39 +287,6 @@ class Delivery:
         if counts:
             self._when_skipped(run, gap.last)
         self._report_gap(gap)
-
-    # ── one message ─────────────────────────────────────────────────────────────────
-
-    def _hand_over(self, message: Message, size: int, link: object) -> None:
-        if self._debug >= 5:
-            text = shown(message.packets)
-            _log.info("in: type {type}, {size} bytes, {text}", type=message.type, size=size, text=text)
-        if self._handlers and self._is_taken(message, link):
-            return
-        heard = emit_one(self.listeners, "message", message)
-        for reference in self._queues:
-            if (queue := reference()) is not None:
-                heard = True
-                queue.put(message, size)
-        if not heard:
-            self._unheard += 1
-
-    def _is_taken(self, message: Message, link: object) -> bool:
-        for handler in self._handlers:
-            if self._debug >= 4:
-                _log.info("handler {handler} entered", handler=handler)
-            try:
-                taken = handler(message, link)
-                if isinstance(taken, Awaitable):
-                    _discard(taken)
-                    raise TypeError(f"handler {handler} returned an awaitable: use a listener")
-                if taken:
-                    return True
-            except BaseException:  # if it went further up, it would end the link, and nothing else
-                failure = explained(Failure())
-                _log.failure("handler {handler} failed", failure, handler=handler)
-                self.listeners.emit("failure", failure)
-        return False
 
 
 def _ignore(*_: object) -> None:

@@ -65,7 +65,6 @@ class PendingDirects:
     """The direct messages that are not acknowledged yet."""
 
     def __init__(self, handle: Callable[[events.SendDirect], None]) -> None:
-        """:param handle: lets the core handle an event."""
         self._handle = handle
         self._stopped = False
         self._tokens = 0

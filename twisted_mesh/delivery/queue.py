@@ -271,7 +271,7 @@ class MessageQueue:
                 self._consumers.changed(run)
 
     def end(self) -> None:
-        """Receive no more messages; end the iteration after those that have come and can be read."""
+        """Receive no more messages; end the iteration after the messages that have come and can be read."""
         self._closed = True
         self._unreadable = False
         self.wake()
@@ -375,7 +375,7 @@ class MessageQueue:
             self._tidy(run, position)
 
     def _read(self, run: StreamId, position: _Position) -> bool:
-        """Queue messages of one run that the history holds; whether those were all.
+        """Queue messages of one run that the history holds; return whether none of them is left there.
 
         :raises StoreError: the rest cannot be read now.
         """

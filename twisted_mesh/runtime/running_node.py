@@ -354,7 +354,7 @@ class RunningNode:
             end.callback(self.cancel_connecting)
             end.callback(self._connector.stop)
             end.callback(self.peers.stop)
-            # First, because the next process would hand on again what is handed on during the last flush.
+            # First: messages handed on during the last flush would be handed on again by the next process.
             end.callback(self._backlog.stop)
 
     async def give_all(self) -> None:
