@@ -15,10 +15,7 @@ from twisted_mesh.wire.signed import SignedRecord
 
 
 class Admission:
-    """Decides which new authors a link may bring.
-
-    :ivar waiting: how often a new author was refused so far.
-    """
+    """Decides which new authors a link may bring; *waiting* counts those that were refused."""
 
     def __init__(self, known: Container[bytes]) -> None:
         """:param known: the origins of the known authors."""

@@ -157,8 +157,8 @@ class LinkMachine:
 
     def check_flow(self, read: int) -> bool:
         """Whether the link is open, and bytes have come since the last event and the last check."""
-        told, self._reported = self._reported, read
-        return self.phase is Phase.OPEN and read > told
+        before, self._reported = self._reported, read
+        return self.phase is Phase.OPEN and read > before
 
     def put_off(self, seconds: float) -> None:
         """Move the deadline, since this node was held up for *seconds*."""

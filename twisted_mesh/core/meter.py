@@ -71,7 +71,7 @@ class Meter:
             pass  # too few bytes to measure
         elif rate > self.rate:
             self.rate = rate
-        elif took > self.rtt + _QUEUED:  # else the peer had nothing more to read
+        elif took > self.rtt + _QUEUED:  # otherwise the peer had nothing more to read
             self.rate = (self.rate + rate) / 2
         self.read, self._read_at, self._marked = self._marked, now, 0
 

@@ -13,7 +13,7 @@ from twisted_mesh.wire.signed import Record, SignedRecord
 
 
 class Signer:
-    """Signs records with the own key, and checks those of others."""
+    """Signs records with this node's key, and checks those of others."""
 
     def __init__(self, local_node: LocalNode) -> None:
         self._sign = local_node.sign

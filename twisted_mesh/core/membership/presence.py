@@ -76,10 +76,7 @@ class Presences:
         return news
 
     def on_roster(self, link: Link, entries: Iterable[RosterEntry], now: float) -> Iterator[News]:
-        """Take in the peer's roster.
-
-        :raises RemoteError: an entry is no PRESENCE, or a signature is false.
-        """
+        """Take in the peer's roster; RemoteError if an entry is no PRESENCE or a signature is false."""
         for entry in entries:
             signed = codec.decode(entry.frame)
             if not isinstance(signed, SignedRecord) or not isinstance(signed.record, Presence):

@@ -44,10 +44,7 @@ class RecordPush:
         self.own_rank: Rank = (self._local_node.epoch, 0)
 
     def tell(self, link: Link, vote: int, own_age: float | None, now: float) -> None:
-        """Send all records to a new neighbour, or to the far end of an exchange.
-
-        :param own_age: the seconds since this node's record; None leaves it out.
-        """
+        """Send all records over a new link, with this node's if its age in seconds is given."""
         for frame in self._rosters(vote, own_age, now):
             self._effects.send((link,), frame)
         for author in self._roster:

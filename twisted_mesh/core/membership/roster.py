@@ -161,7 +161,7 @@ class Roster:
     ) -> bool | None:
         """Keep a verified record that is newer than the known one.
 
-        :param heard: when it came to the node that told of it; a later time known here is kept.
+        :param heard: when it came to the node that sent it; a later time known here is kept.
         :return: whether the record shows anything new; None if there is no room for its author.
         """
         author = self._authors.get(presence.origin)

@@ -34,7 +34,7 @@ from twisted_mesh.wire.membership import Contact, ForwardJoin, Purpose
 #: this 100 newcomers dial four times as often until they rest, and ten times as often afterwards).
 SPARE: Final = 1
 #: Dialled neighbours that are never moved.  All others could belong to one adversary, whose nodes would
-#: decline to be moved (Bitcoin keeps its outbound links likewise).
+#: decline to be moved (Bitcoin keeps its outbound links, too).
 KEPT: Final = 2
 PART: Final = 4  # a round moves one of so many surplus neighbours (guess)
 SLOWER: Final = 1.1  # the growth of the wait between two rounds (guess)

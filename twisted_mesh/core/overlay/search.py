@@ -64,7 +64,7 @@ class Search:
     def __len__(self) -> int:
         return len(self._dials)
 
-    # ── whom there is room for ──────────────────────────────────────────────────────
+    # ── room for nodes that dial ────────────────────────────────────────────────────
 
     def has_room_for(self, link: Link, now: float) -> bool:
         """Whether there is a place for a link of purpose NEIGHBOUR, which can change after its dial."""

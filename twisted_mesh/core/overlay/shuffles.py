@@ -60,16 +60,16 @@ class Shuffles:
         known = self._walks.get(frame.token)
         if known is not None and known.back is None:
             return  # this node began it, so nobody waits for an answer
-        told = {contact.id for contact in frame.contacts}
+        offered = {contact.id for contact in frame.contacts}
         left = min(frame.left, self._config.active_walk) - 1
-        ways = [node for node in self._active.up() if node is not peer and node.id not in told]
+        ways = [node for node in self._active.up() if node is not peer and node.id not in offered]
         if left > 0 and ways and known is None:
             to = self._randomness.choice(ways)
             self._remember(frame.token, _Walk(link, to.way, []))
             contacts = [contact for contact in frame.contacts if to.fits(contact)]
             self._effects.send((to.way,), Shuffle(frame.token, contacts, left))
             return
-        answer = self._answer(peer, told)
+        answer = self._answer(peer, offered)
         self._effects.send((link,), ShuffleReply(frame.token, answer))
         self._learn(frame.contacts, peer, [contact.id for contact in answer])
 
@@ -90,13 +90,13 @@ class Shuffles:
         """Entries of every table."""
         return {"shuffle_walks": len(self._walks)}
 
-    def _answer(self, peer: Neighbour, told: Iterable[bytes]) -> list[Contact]:
+    def _answer(self, peer: Neighbour, offered: Iterable[bytes]) -> list[Contact]:
         """As many contacts as a question has; neighbours are among them if the passive view has too few."""
         wanted = self._config.shuffle_active + self._config.shuffle_passive
-        told = {*told, peer.id}
-        passive = [contact for contact in self._passive.contacts() if contact.id not in told]
+        known = {*offered, peer.id}
+        passive = [contact for contact in self._passive.contacts() if contact.id not in known]
         contacts = self._some(passive, wanted, peer)
-        active = [node.contact for node in self._active.up() if node.contact and node.id not in told]
+        active = [node.contact for node in self._active.up() if node.contact and node.id not in known]
         return contacts + self._some(active, wanted - len(contacts), peer)
 
     def _some(self, contacts: list[Contact], most: int, to: Neighbour) -> list[Contact]:

@@ -80,7 +80,7 @@ class Neighbour:
         return max((link for link, up in self.links.items() if up), key=lambda link: link.number)
 
     def fits(self, contact: Contact) -> bool:
-        """Whether *contact* may be told by this node or to it: both ends judge by the other end's host."""
+        """Whether *contact* is believed from the node, and by it: each end judges by the other's host."""
         return believed(contact.host, self.host)
 
 
@@ -227,10 +227,7 @@ class PassiveView:
             entry.until = max(entry.until, until)
 
     def ready(self, now: float, but: Collection[bytes] = (), *, full: bool = False) -> list[Contact]:
-        """The contacts that may be asked now.
-
-        :param but: ids to leave out; :param full: whether to include nodes that had no room.
-        """
+        """The contacts that may be asked now, but not *but*; *full* adds nodes that had no room."""
         return [
             entry.contact
             for id, entry in self._entries.items()
@@ -265,8 +262,8 @@ class PassiveView:
         goes = _largest(list(self._entries.values()), self._sites, lambda entry: entry.site, site)
         swapped = [entry for entry in goes if entry.contact.id in sent]
         if not swapped:
-            told = Counter(entry.source for entry in goes)
-            goes = _largest(goes, told, lambda entry: entry.source, source)
+            counts = Counter(entry.source for entry in goes)
+            goes = _largest(goes, counts, lambda entry: entry.source, source)
         goes = swapped or goes
         self.remove(self._randomness.choice(goes).contact.id)
 

@@ -42,10 +42,7 @@ _Passage = tuple[bytes, int, bytes, int, int, int]
 
 @dataclass(eq=False)
 class Sent:
-    """One message that waits to be acknowledged.
-
-    :ivar size: the bytes that count against ``direct_bytes``.
-    """
+    """One message that waits to be acknowledged."""
 
     token: int
     body: bytes
@@ -54,7 +51,7 @@ class Sent:
     again: float = 0.0  # when it is sent again
 
     def __post_init__(self) -> None:
-        self.size = len(self.body) + _AROUND
+        self.size = len(self.body) + _AROUND  # the bytes that count against ``direct_bytes``
 
 
 @dataclass(eq=False, slots=True)

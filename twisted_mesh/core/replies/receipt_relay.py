@@ -91,14 +91,11 @@ class ReceiptRelay:
         self.wake = min(self.wake, carried.own_due)
 
     def _interval(self) -> float:
-        """The seconds between two receipts of this node for one author, who verifies all members'."""
+        """The seconds between two receipts for one author, which must verify those of all members."""
         return max(self._config.receipt_delay, self._roster.there * self._config.receipt_share)
 
     def received(self, link: Link, frame: Receipts, now: float) -> Iterator[Receipt]:
-        """Carry the receipts in *frame* for other authors, and yield those for messages of this node.
-
-        :raises RemoteError: a signature is false, or an entry is no receipt.
-        """
+        """Carry receipts for other authors, and yield those for this node; RemoteError if one is false."""
         for signed in frame.entries:
             receipt = codec.receipt(signed.array)
             if not self._counts(receipt, signed.hops):

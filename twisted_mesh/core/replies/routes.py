@@ -55,7 +55,7 @@ class Routes:
             best = next(self._sure(origin), None)
             return None if best is None or best.number == source else best
         others = [way for way in self._known(origin) if way.number != source]
-        at = tries + hops if tries else 0  # a frame that comes round a circle takes another link each time
+        at = tries + hops if tries else 0  # a frame that comes round a circle takes another link
         return others[at % len(others)] if others else None
 
     def _sure(self, origin: bytes) -> Iterator[Link]:
