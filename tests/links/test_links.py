@@ -390,8 +390,3 @@ class TestTheApplicationsSide(MeshCase):
         c = self.node(listens=False)
         self.link((c, a))
         self.assertEqual(a.routing_table[c.id].address[0], self.host(c))
-
-    def test_when_up_of_a_link_that_is_up(self) -> None:
-        a, b = self.chain(2)
-        link = a.routing_table[b.id]
-        self.assertIs(self.successResultOf(link.when_up()), link)
