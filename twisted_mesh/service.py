@@ -107,8 +107,7 @@ class MeshService(Service, Listeners):
         self._clock = monotonic(reactor)
         self._settings = Settings(
             Protocol(subnet, encryption), identity, history,
-            checked_profile(role, label, tags, overlay, replay), config,
-            Host(self._wall_clock, self._verify, self._draw),
+            checked_profile(role, label, tags, overlay, replay), config, self._host(),
         )  # fmt: skip
         self._out_addr = None if out_addr is None else check_address(out_addr)
         self._endpoints = parse_listen(reactor, listen)
@@ -278,17 +277,9 @@ class MeshService(Service, Listeners):
             self._unreachable = unreachable
         return self._told_address
 
-    def _verify(self, origin: bytes, signature: bytes, data: bytes) -> bool:
-        """Whether *signature* is that of *origin* for *data*; MemoryMesh verifies each only once."""
-        return verify(origin, signature, data)
-
-    def _wall_clock(self) -> float:
-        """Seconds since 1970, for times that others see; MemoryMesh has a clock of its own."""
-        return time.time()
-
-    def _draw(self, below: int) -> int:
-        """A number from 0 to *below* - 1 that nobody can foresee; MemoryMesh draws from its seed."""
-        return randbelow(below)
+    def _host(self) -> Host:
+        """What the node takes from its host; MemoryMesh has a host of its own."""
+        return Host(time.time, verify, randbelow)
 
     async def _stop(self) -> None:
         super().stopService()

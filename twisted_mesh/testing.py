@@ -28,6 +28,7 @@ from twisted_mesh.identity import Identity, verify
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.memory.network import MemoryNetwork
 from twisted_mesh.message import Message
+from twisted_mesh.runtime.settings import Host
 from twisted_mesh.service import MeshService
 
 PORT: Final = 4444  # the port of every node; each node has its own host
@@ -292,11 +293,8 @@ class _Service(MeshService):
 
     chance: Random
 
-    def _verify(self, origin: bytes, signature: bytes, data: bytes) -> bool:
-        return _verify(origin, signature, data)
-
-    def _wall_clock(self) -> float:
-        return float(self._clock.seconds())
+    def _host(self) -> Host:
+        return Host(self._clock.seconds, _verify, self._draw)
 
     def _draw(self, below: int) -> int:
         return self.chance.randrange(below)

@@ -25,7 +25,7 @@ class Host(NamedTuple):
     """What a service takes from its host, and :class:`~twisted_mesh.testing.MemoryMesh` from a seed.
 
     :ivar wall_clock: gives seconds since 1970; :ivar verify: checks signatures.
-    :ivar draw: gives a number below the one that it is given, by chance.
+    :ivar draw: draws a number from 0 to its argument - 1 that nobody can foresee.
     """
 
     wall_clock: Callable[[], float]
