@@ -218,6 +218,8 @@ class RepairState:
     failures: int = 0  # WANTs that the peer left unanswered since it last answered one
     stalled_answers: int = 0  # WANTs that the peer began to answer, and did not go on with
     pulls: int = 0  # runs for which this node waits for the peer's answer
+    #: For each run at which the peer failed: (the head behind which it sent nothing, how often)
+    failed: OrderedDict[StreamId, tuple[int, int]] = field(default_factory=OrderedDict)
     _slowed_at: float = -inf
 
     def is_slowed(self, now: float) -> bool:

@@ -14,7 +14,6 @@ reason:
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Final
 
@@ -32,59 +31,34 @@ TRIES: Final = 3  # WANTs for one range to one link that has announced it
 Range = tuple[int, int]
 """The first and the last of some messages."""
 
-_NEVER: Final[OrderedDict[StreamId, tuple[int, int]]] = OrderedDict()
 
+class Candidates:
+    """The links of a node that may be asked."""
 
-class Failures:
-    """Which links were asked and did not send the messages; ``len()`` counts their runs.
-
-    A failure counts for the messages that were missing then.  Once the head of the stream has moved, that
-    link is as good as any other for the next missing messages.
-    """
-
-    def __init__(self, history: History, limit: int) -> None:
-        """:param limit: the most runs for each link; then the run of the oldest failure is forgotten."""
+    def __init__(self, history: History, links: Links, pace: Pace, limit: int) -> None:
+        """:param limit: the most runs of which the failures of one link are remembered."""
         self._history = history
+        self._links = links
+        self._pace = pace
         self._limit = limit
-        # link -> run -> (the head behind which it sent nothing, how often)
-        self._failed: dict[int, OrderedDict[StreamId, tuple[int, int]]] = {}
 
-    def __len__(self) -> int:
-        return sum(map(len, self._failed.values()))
+    def failures(self, link: Link, run: StreamId) -> int:
+        """How often *link* has failed to send the messages of *run* that are missing now.
 
-    def of(self, link: int, run: StreamId) -> int:
-        """How often *link* has failed to send the messages that are missing now."""
-        head, times = self._failed.get(link, _NEVER).get(run, (0, 0))
+        A failure does not count any more once the head of the run has moved.
+        """
+        head, times = link.repair.failed.get(run, (0, 0))
         return times if head == self._history.head(run) else 0
 
-    def note(self, link: Link, run: StreamId) -> None:
+    def note_failure(self, link: Link, run: StreamId) -> None:
         """Note that *link* has not sent the messages it was asked for."""
-        times = self.of(link.number, run) + 1
-        failed = self._failed.setdefault(link.number, OrderedDict())
+        times = self.failures(link, run) + 1
+        failed = link.repair.failed
         failed[run] = self._history.head(run), times
         failed.move_to_end(run)
         if len(failed) > self._limit:
             failed.popitem(last=False)
         link.repair.failures += 1
-
-    def forgive(self, link: int, run: StreamId) -> None:
-        """Forget the failures of *link* for *run*, so that it can be asked again."""
-        if link in self._failed:
-            self._failed[link].pop(run, None)
-
-    def forget(self, link: int) -> None:
-        """Forget the failures of *link*, which is gone."""
-        self._failed.pop(link, None)
-
-
-class Candidates:
-    """The links of a node that may be asked."""
-
-    def __init__(self, history: History, links: Links, pace: Pace, failures: Failures) -> None:
-        self._history = history
-        self._links = links
-        self._pace = pace
-        self._failures = failures
 
     def best(self, pull: Pull, now: float) -> tuple[Link, Want] | None:
         """The link to ask for the lowest missing range, and the WANT; None if no link is to be asked now.
@@ -97,8 +71,7 @@ class Candidates:
         best: tuple[tuple[int, int, bool, int, int], Link, Want] | None = None
         for number in list(pull.announced):
             link = self._links.get(number)
-            failures = self._failures.of(number, run)
-            if link is None or link.closing or failures >= TRIES or self._is_made_up(pull, link):
+            if link is None or link.closing or self._is_hopeless(pull, link):
                 del pull.announced[number]
                 continue
             if number == pull.asked or self._owes(pull, link, now):
@@ -112,7 +85,7 @@ class Candidates:
             if missing is None:
                 continue
             first, last = missing
-            failures += link.repair.failures + link.repair.stalled_answers
+            failures = self.failures(link, run) + link.repair.failures + link.repair.stalled_answers
             rank = (first, failures, self._pace.is_much_slower(link), link.repair.pulls, -last)
             if best is None or rank < best[0]:
                 best = rank, link, Want(*run, first, last, graft=True)  # the link may push from now on
@@ -130,7 +103,7 @@ class Candidates:
                 and (run in link.frontier.claims or link.presence.came_from_peer(run[0]))
             ),
             key=lambda link: (
-                -max(link.repair.failures, self._failures.of(link.number, run)),
+                -max(link.repair.failures, self.failures(link, run)),
                 link.peer.origin == run[0],
                 link.frontier.holds(run),
                 run[0] in link.push.lazy_by_us,
@@ -139,8 +112,10 @@ class Candidates:
             default=None,
         )
 
-    def _is_made_up(self, pull: Pull, link: Link) -> bool:
-        """Whether only *link*, which fails to answer, says that the run exists."""
+    def _is_hopeless(self, pull: Pull, link: Link) -> bool:
+        """Whether *link* has failed too often; also at other runs, if only it says that this run exists."""
+        if self.failures(link, pull.run) >= TRIES:
+            return True
         failing = link.repair.failures >= TRIES and not pull.is_graft(link.number)
         return failing and not self._history.is_known(pull.run)
 

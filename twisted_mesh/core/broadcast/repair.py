@@ -22,7 +22,7 @@ from heapq import heappop, heappush
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.broadcast.candidates import TRIES, Candidates, Failures
+from twisted_mesh.core.broadcast.candidates import TRIES, Candidates
 from twisted_mesh.core.broadcast.pace import LOOK_AGAIN, Pace
 from twisted_mesh.core.broadcast.pull import Pull
 from twisted_mesh.core.broadcast.trees import Parents
@@ -51,8 +51,7 @@ class Repair:
         self._parents = parents
         self._config = config
         self._pace = Pace(history, links, config)
-        self._failures = Failures(history, config.claims_limit)
-        self._candidates = Candidates(history, links, self._pace, self._failures)
+        self._candidates = Candidates(history, links, self._pace, config.claims_limit)
         self._window = Window(config.answer_bytes)
         self._pulls: dict[StreamId, Pull] = {}
         self._moved = 0.0  # when any link that was asked last sent a message that was missing
@@ -66,7 +65,7 @@ class Repair:
             "queued_pulls": len(self._window),
             "unverified_pulls": len(self._unverified),
             "announcements": sum(len(pull.announced) for pull in self._pulls.values()),
-            "failures": len(self._failures),
+            "failures": sum(len(link.repair.failed) for link in self._links.all),
             "wakes": len(self._wakes),
         }
 
@@ -165,7 +164,7 @@ class Repair:
         """
         if (best := self._candidates.way_to(run)) is None:
             return None
-        self._failures.forgive(best.number, run)  # there is no better one
+        best.repair.failed.pop(run, None)  # there is no better link
         self._pulls.setdefault(run, Pull(run)).graft(best.number, now)
         self._wake(now, run)
         return best.number
@@ -258,7 +257,7 @@ class Repair:
             link.repair.stalled_answers += 1  # it has not failed, but others are asked first
             pull.not_before = now + self._config.graft_retry
         else:
-            self._failures.note(link, pull.run)
+            self._candidates.note_failure(link, pull.run)
 
     def dropped(self, link: int, run: StreamId) -> None:
         """Note that a batch from *link* was not kept, so that it is not asked for again at once."""
@@ -275,7 +274,7 @@ class Repair:
             if pull.asked == link:
                 self._release(pull)
                 self._wake(now, run)
-        self._failures.forget(link)
+        self._link(link).repair.failed.clear()
 
     # ── asking ──────────────────────────────────────────────────────────────────────
 
@@ -374,7 +373,7 @@ class Repair:
                 return False
             link.repair.stalled_answers += 1
         elif now >= stalls_at and not self._pace.is_patient(pull.progress, now):
-            self._failures.note(link, pull.run)
+            self._candidates.note_failure(link, pull.run)
             link.repair.stalled_answers += pull.got > 0
         else:
             best = self._candidates.best(pull, now)
