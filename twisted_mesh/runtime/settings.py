@@ -1,7 +1,8 @@
 """The checked settings of a service: at each start they give the store and the node's description.
 
 Contract: :class:`Settings` raises :class:`~twisted_mesh.errors.LocalError` for values that cannot work, and
-opens no file.  Its arguments have the same names as those of :class:`~twisted_mesh.service.MeshService`.
+opens no file.  Its arguments, but for *host*, have the names that they have in
+:class:`~twisted_mesh.service.MeshService`.
 """
 
 from __future__ import annotations
