@@ -203,9 +203,21 @@ def closing(link: int, reason: Reason = Reason.DISCONNECT) -> events.LinkClosing
     return events.LinkClosing(link, reason)
 
 
-def entry(name: str, base: int, epoch: int = 1, low: int | None = None) -> SnapshotEntry:
-    """A peer's entry of a stream that it has up to *base*; it still holds messages from *low* on."""
-    return SnapshotEntry(origin_of(name), epoch, base + 1 if low is None else low, base, base)
+def entry(
+    name: str, base: int, epoch: int = 1, low: int | None = None, high: int | None = None
+) -> SnapshotEntry:
+    """A peer's words about a stream: all to *high* has come, and from *low* on it holds that.
+
+    The author's signature proves that there are so many.
+    """
+    high = base if high is None else high
+    proof = codec.pack_header(batch(name, high, epoch=epoch).header) if high else b""
+    return SnapshotEntry(origin_of(name), epoch, high + 1 if low is None else low, high, base, proof)
+
+
+def unproven(name: str, base: int, epoch: int = 1) -> SnapshotEntry:
+    """As :func:`entry`, of a stream of which the peer does not know a header."""
+    return structs.replace(entry(name, base, epoch), proof=b"")
 
 
 def have(name: str, low: int, high: int, *, answer: bool = False, epoch: int = 1) -> Have:

@@ -22,7 +22,7 @@ from twisted_mesh.core.links import Links
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries
-from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT, Snapshot, SnapshotEntry
+from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT, Snapshot
 from twisted_mesh.wire.link import Bye, Intro, Ping, Pong, Proof, Unknown, Whisper
 
 
@@ -39,10 +39,16 @@ class TestOpening(NodeTestCase):
         self.publish("mine")
         self.accept(1)
         effects = self.open(2, "dora")
-        own = SnapshotEntry(origin_of("me"), 1, 1, 1, 1)
-        told = Snapshot(True, [entry("bert", 3, low=1), entry("cleo", 2, low=1), own])
-        self.assertEqual(self.frames(effects, 2), [told, PING])
-        # Newer messages go to the newcomer, although its own snapshot has not come.
+        told, ping = self.frames(effects, 2)
+        assert isinstance(told, Snapshot)
+        self.assertEqual(
+            [(one.origin, one.low, one.high, one.base) for one in told.streams],
+            [(origin_of("bert"), 1, 3, 3), (origin_of("cleo"), 1, 2, 2), (origin_of("me"), 1, 1, 1)],
+        )
+        headers = [codec.unpack_header(one.proof).batch for one in told.streams]
+        self.assertEqual([(one.first, one.last) for one in headers], [(1, 3), (1, 2), (1, 1)])
+        self.assertEqual(ping, PING)
+        # What is new since goes to the newcomer, although its own snapshot has not come.
         self.assertEqual(self.sent(self.receive(1, batch("bert", 4)), 2), [(4, 4)])
 
     def test_a_link_is_up_when_the_peers_snapshot_is_whole(self) -> None:

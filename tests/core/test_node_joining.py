@@ -15,6 +15,7 @@ from tests.core.network import (
     origin_of,
     presence,
     roster,
+    unproven,
     want,
 )
 from tests.core.node_case import ALL, PING, NodeTestCase
@@ -44,6 +45,8 @@ class TestJoining(NodeTestCase):
         self.receive(1, Snapshot(False, [entry("anna", 5)]))
         self.assertFalse(self.node.settled)
         self.receive(1, Snapshot(True, [entry("cleo", 7)]))
+        self.assertFalse(self.node.settled)  # a record of the roster may still tell another base
+        self.receive(1, roster())
         self.assertTrue(self.node.settled)
         effects = self.receive(1, batch("anna", 6), batch("cleo", 8))
         self.assertEqual(self.delivered(effects), [(6, [6]), (8, [8])])
@@ -168,7 +171,7 @@ class TestOwnKeyElsewhere(NodeTestCase):
             ),
             start=2,
         ):
-            entries = [entry(name, 4, epoch=one) for one in told]
+            entries = [unproven(name, 4, epoch=one) for one in told]
             self.assertEqual(
                 self.snapshots(self.open(number, name, epoch=epoch)), [Snapshot(True, entries)]
             )
@@ -179,7 +182,7 @@ class TestOwnKeyElsewhere(NodeTestCase):
         for epoch in (5, MOST_CLAIMED + 1):
             self.receive(1, batch("anna", 1, 4, epoch=epoch))
         self.wait(300)
-        told = [Snapshot(True, [entry("anna", 4, epoch=5)])]
+        told = [Snapshot(True, [unproven("anna", 4, epoch=5)])]
         self.assertEqual(self.snapshots(self.open(2, "anna", epoch=4)), told)
 
     def test_with_a_false_signature_it_is_none(self) -> None:

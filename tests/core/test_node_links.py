@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.core import network
-from tests.core.network import batch, closing, of
+from tests.core.network import batch, closing, of, roster
 from tests.core.node_case import ALL, NodeTestCase
 from twisted_mesh.core.events import Close, LinkClosed, LinkDown, LinkUp, Send
 from twisted_mesh.errors import Reason
@@ -71,7 +71,7 @@ class TestDoubleLinks(NodeTestCase):
     def test_what_the_loser_brings_still_counts(self) -> None:
         self.open(1, epoch=5)
         self.open(2, epoch=4)
-        effects = self.receive(2, ALL, batch("bert", 1), Ping(1))
+        effects = self.receive(2, ALL, roster(), batch("bert", 1), Ping(1))
         self.assertTrue(self.node.settled)
         self.assertEqual(of(effects, LinkUp), [])
         self.assertEqual(self.delivered(effects), [(1, [1])])

@@ -7,7 +7,7 @@ from tests.support.meshcase import PORT, MeshCase
 from twisted_mesh.core.handshake import Side
 from twisted_mesh.identity import Identity
 from twisted_mesh.service import MeshService
-from twisted_mesh.wire.broadcast import Digest
+from twisted_mesh.wire.broadcast import Snapshot
 from twisted_mesh.wire.link import Bye
 
 COUNT = 3
@@ -24,7 +24,7 @@ class TestTheWrongOneEndsFirst(MeshCase):
         self.first, self.third = (self.puppet(Side.ACCEPTOR, identity=key) for _ in range(2))
         self.serve([self.first, self.third], host="10.7.7.7")
         self.result_of(self.a.connect("10.7.7.7", PORT))
-        # The peer has dialled as well; its DIGEST has not come yet.
+        # The peer has dialled as well; its SNAPSHOT has not come yet.
         self.second = self.met(self.a, identity=key, frontier=False)
         self.first.send(Bye("duplicate", "another link to this node is kept"))
         self.first.close()
@@ -35,7 +35,7 @@ class TestTheWrongOneEndsFirst(MeshCase):
 
     def test_the_node_is_not_gone(self) -> None:
         self.assertEqual(list(self.a.routing_table), [self.second.me.id])
-        self.send_frames(self.second, Digest([]), after=1)
+        self.send_frames(self.second, Snapshot(True, []), after=1)
         self.assertFalse(self.a.routing_table[self.second.me.id].outgoing)
         self.assertEqual(self.names(), ["connect"])
         self.assertEqual(self.a.footprint()["lingering_links"], 0)

@@ -149,7 +149,7 @@ class TestArriving(SlowLineCase):
 class TestFrontier(SlowLineCase):
     def long(self) -> bytes:
         """A SNAPSHOT of so many entries that a slow line takes long for it."""
-        entries = [SnapshotEntry(bytes([number]) * 32, 1, 1, 1, 0) for number in range(1, 200)]
+        entries = [SnapshotEntry(bytes([number]) * 32, 1, 1, 1, 0, b"") for number in range(1, 200)]
         return codec.encode(Snapshot(True, entries))
 
     def test_it_may_take_longer_than_a_handshake(self) -> None:

@@ -48,7 +48,9 @@ spans = st.tuples(st.integers(1, 30), st.integers(1, 6))  # first, count
 links = st.integers(0, 3)
 names = st.sampled_from(NAMES)
 snapshot_entries = st.builds(
-    lambda name, epoch, high, base: SnapshotEntry(origin_of(name), epoch, high + 1, high, min(base, high)),
+    lambda name, epoch, high, base: SnapshotEntry(
+        origin_of(name), epoch, high + 1, high, min(base, high), b""
+    ),
     names,
     st.integers(1, 2),
     st.integers(0, 9),

@@ -19,6 +19,7 @@ from twisted_mesh.core.history.batches import cost
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.stream import Ready, Stream
 from twisted_mesh.wire.broadcast import Batch, SignedBatch
+from twisted_mesh.wire.fields import MAX_NUMBER
 
 ME: StreamId = (origin_of("me"), 1)
 RUNS: list[StreamId] = [(origin_of("anna"), 1), (origin_of("anna"), 2), (origin_of("bert"), 1)]
@@ -45,8 +46,7 @@ claimed_steps = st.one_of(
     st.tuples(st.just("take"), st.just(RUNS[0]), st.tuples(st.integers(1, 4), st.integers(1, 4))),
     st.tuples(st.just("hint"), st.just(RUNS[0]), st.integers(0, END)),
     st.tuples(st.just("hint"), st.just(RUNS[0]), st.integers(END // 2, END)),
-    st.tuples(st.just("lower"), st.just(RUNS[0]), st.integers(0, END // 2), st.integers(0, 9)),
-    st.tuples(st.just("lower"), st.just(RUNS[0]), st.integers(0, 9), st.integers(0, 9)),
+    st.tuples(st.just("settle"), st.just(RUNS[0]), st.integers(0, END // 2)),
     st.tuples(st.just("wait"), st.integers(1, 30)),
     st.tuples(st.just("age")),
 )
@@ -119,8 +119,14 @@ class KeptHistory:
                 self._test.assertGreaterEqual(
                     self.history.head(run) if stream is None else stream.high, sequence
                 )
-            case "lower", tuple(run), int(sequence), int(less):
-                self.lower(run, sequence, max(sequence - less, 0))
+            case "claimed", tuple(run), int(head):
+                if run not in self._bases:
+                    self._bases[run] = MAX_NUMBER - 1  # nothing is told until the base is known
+                    self.history.start_at(run, head, None, self.now)
+            case "settle", tuple(run), int(base):
+                stream = self.history.get(run)
+                if stream is not None and stream.settles:
+                    self.settle(run, base)
             case "wait", int(seconds):
                 self.now += seconds
                 self.lost(self.history.give_up(self.now, 20))
@@ -148,22 +154,16 @@ class KeptHistory:
             self.deliver(run, self.history.add(signed, self.now))
             self._test.assertTrue(self.history.is_duplicate(signed.batch))
 
-    def lower(self, run: StreamId, sequence: int, start: int) -> None:
-        """Let the author say that it has sent no more than *sequence* messages."""
+    def settle(self, run: StreamId, base: int) -> None:
+        """The base of *run* is known now."""
+        skip = self.history.settle(run, base)
         stream = self.history.get(run)
-        before = None if stream is None else (stream.base, stream.head)
-        may = stream is not None and stream.base > max(sequence, self._signed[run])
-        lowered = self.history.lowered(run, sequence, start)
-        self._test.assertEqual(lowered is not None, may)
-        if lowered is None:
-            self._test.assertEqual(before, None if stream is None else (stream.base, stream.head))
-            return
         assert stream is not None
-        self._test.assertEqual(stream.base, start)
-        self._bases[run] = start
+        self._test.assertEqual(stream.base, base)
+        self._bases[run] = base
         self._heads[run] = min(self._heads[run], stream.head)
         self._test.assertNotIn(run, self._told)
-        self.lost([lowered])
+        self.lost([skip])
 
     def lost(self, gaps: Iterable[tuple[GapFound, list[Ready]]]) -> None:
         """Tell the application of *gaps*, and deliver the messages behind each."""
@@ -282,12 +282,12 @@ class TestHistory(SynchronousTestCase):
             writer.do(step)
 
     @settings(fixed, max_examples=120)
-    @given(st.integers(0, 12), st.integers(0, 24), st.lists(claimed_steps, max_size=15))
-    def test_whatever_was_claimed_what_its_author_signs_counts(
-        self, head: int, more: int, happens: list[tuple[object, ...]]
+    @given(st.integers(0, 12), st.lists(claimed_steps, max_size=15))
+    def test_a_base_that_is_known_later_delivers_in_order_what_came_before(
+        self, head: int, happens: list[tuple[object, ...]]
     ) -> None:
         writer = KeptHistory(self, MeshConfig(history_bytes=700, history_seconds=60))
-        writer.do(("start", RUNS[0], head, more))
+        writer.do(("claimed", RUNS[0], head))
         for step in happens:
             writer.do(step)
 

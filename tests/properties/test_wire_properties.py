@@ -78,7 +78,9 @@ signatures = st.binary(min_size=64, max_size=64)
 def snapshot_entries(draw: st.DrawFn) -> SnapshotEntry:
     high = draw(heads)
     low = draw(st.integers(1, high + 1))
-    return SnapshotEntry(draw(keys), draw(numbers), low, high, draw(st.integers(0, high)))
+    return SnapshotEntry(
+        draw(keys), draw(numbers), low, high, draw(st.integers(0, high)), draw(st.binary(max_size=351))
+    )
 
 
 @st.composite

@@ -200,7 +200,7 @@ class TestEpochTaken(MeshCase):
         epochs = count(self.taken, 5)
 
         def lie(answer: bytes) -> bytes:
-            entry = SnapshotEntry(again._settings.identity.origin, next(epochs), 1, 1, 1)
+            entry = SnapshotEntry(again._settings.identity.origin, next(epochs), 1, 1, 1, b"")
             return answer + codec.encode(Snapshot(True, [entry]))
 
         puppets = [self.puppet(Side.ACCEPTOR, frontier=False) for _ in range(9)]
@@ -221,7 +221,7 @@ class TestEpochTaken(MeshCase):
     def claim(self, again: MeshService, epoch: int) -> Puppet:
         """A peer whose frontier names a run of the node's own key."""
         puppet = self.met(again, frontier=False)
-        puppet.send(Snapshot(True, [SnapshotEntry(again._settings.identity.origin, epoch, 1, 1, 1)]))
+        puppet.send(Snapshot(True, [SnapshotEntry(again._settings.identity.origin, epoch, 1, 1, 1, b"")]))
         self.network.pump()
         return puppet
 

@@ -11,7 +11,7 @@ from tests.support.length import at_length
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.simulation.__main__ import nodes_for
-from twisted_mesh.simulation.adversaries.relays import RELAY_ADVERSARIES, ManyRuns, SlowRelay
+from twisted_mesh.simulation.adversaries.relays import RELAY_ADVERSARIES, Deafener, ManyRuns, SlowRelay
 from twisted_mesh.simulation.invariants.judge import check_at_rest, check_complete
 from twisted_mesh.simulation.keys import real_keys
 from twisted_mesh.simulation.member import Member
@@ -165,6 +165,29 @@ class TestAdversaries(SynchronousTestCase):
         world.run_until(world.now + 5)
         heads = [newcomer.delivered.get(member.run) for member in (author, busy)]
         self.assertEqual((heads, world.violations), ([5, 200], []))
+
+    def test_a_newcomer_whose_first_neighbour_lies_about_where_to_start_misses_nothing(self) -> None:
+        for seed in range(1, 6):
+            world = World(seed, 4, members=[Deafener]).start()
+            liar, author, honest, newcomer = world.members
+            world.crash(newcomer)
+            world.link(author, liar)
+            world.link(author, honest)
+            for _ in range(20):
+                author.publish("x")
+                world.run_until(world.now + 0.1)
+            newcomer.start()
+            world.link(newcomer, liar)
+            world.run_until(world.now + 1)
+            world.link(newcomer, honest)
+            for _ in range(60):
+                author.publish("x")
+                world.run_until(world.now + 0.1)
+            world.run_until(world.now + 30)
+            self.assertEqual((world.violations, newcomer.delivered[author.run]), ([], 80))
+            stream = newcomer.node.history.get(author.run)
+            assert stream is not None
+            self.assertLess(stream.base, 30)
 
 
 def lies(ends: tuple[Member, Member]) -> bool:

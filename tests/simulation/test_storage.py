@@ -102,8 +102,8 @@ class TestCrash(SynchronousTestCase):
             self.assertEqual((world.violations, node.delivered[author.run]), ([], 20), step)
         self.assertGreater(len(marks), 5)
 
-    def test_what_was_told_as_the_base_and_never_came_may_be_delivered_after_it(self) -> None:
-        # The author's record names less than the base, so the base may have been false.
+    def test_a_base_that_was_stored_stands_though_nothing_up_to_it_came(self) -> None:
+        # Its author had proven it.
         world = World(1, 3).start()
         author, other, node = world.members
         world.link(author, other)

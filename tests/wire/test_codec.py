@@ -124,15 +124,18 @@ class TestBounds(WireCase):
 
     def test_snapshot_entry(self) -> None:
         for low, high, base in ((1, 0, 0), (1, 5, 5), (6, 5, 0), (MAX_NUMBER - 1,) * 3):
-            entry = [KEY, EPOCH, low, high, base]
-            self.assert_bounds(Kind.SNAPSHOT, 1, [[entry], [[*entry, "later"]]], [[entry[:4]]])
+            entry = [KEY, EPOCH, low, high, base, b""]
+            good = [[entry], [[*entry[:5], bytes(351)]], [[*entry, "later"]]]
+            self.assert_bounds(Kind.SNAPSHOT, 1, good, [[entry[:5]], [[*entry[:5], bytes(352)]]])
         for low, high, base in ((0, 5, 0), (7, 5, 0), (1, 5, 6), (2, 0, 0), (1, MAX_NUMBER, 0)):
-            self.assert_bounds(Kind.SNAPSHOT, 1, [], [[[KEY, EPOCH, low, high, base]]])
-        self.assert_bounds(Kind.SNAPSHOT, 1, [], [[[KEY[:31], EPOCH, 1, 5, 0]], [[KEY, -1, 1, 5, 0]]])
+            self.assert_bounds(Kind.SNAPSHOT, 1, [], [[[KEY, EPOCH, low, high, base, b""]]])
+        self.assert_bounds(
+            Kind.SNAPSHOT, 1, [], [[[KEY[:31], EPOCH, 1, 5, 0, b""]], [[KEY, -1, 1, 5, 0, b""]]]
+        )
 
     def test_an_entry_that_contradicts_itself_cannot_be_made(self) -> None:
-        self.assertRaises(ValueError, SnapshotEntry, KEY, EPOCH, 7, 5, 0)
-        self.assertRaises(ValueError, SnapshotEntry, KEY, EPOCH, 1, 5, 6)
+        self.assertRaises(ValueError, SnapshotEntry, KEY, EPOCH, 7, 5, 0, b"")
+        self.assertRaises(ValueError, SnapshotEntry, KEY, EPOCH, 1, 5, 6, b"")
         self.assertRaises(ValueError, HaveEntry, KEY, EPOCH, 7, 5)
         self.assertRaises(ValueError, Receipt, KEY, EPOCH, 10, 8, KEY, 1)
 

@@ -8,7 +8,7 @@ import re
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.wire.samples import EPOCH, IDENTITY, NETWORK, TESTS, VECTORS, payload, text_of
+from tests.wire.samples import EPOCH, IDENTITY, NETWORK, TESTS, VECTORS, payload, signed, text_of
 from twisted_mesh.core.handshake import Handshake, LocalNode, Side
 from twisted_mesh.core.replies.routes import MOST_HOPS
 from twisted_mesh.core.replies.senders import WINDOW
@@ -18,6 +18,7 @@ from twisted_mesh.wire import codec, framing, greeting, membership, unpack_guard
 from twisted_mesh.wire.bodies import ASKS, join_entries, pack_entry, unpack_entries
 from twisted_mesh.wire.broadcast import (
     MAX_BATCH_COUNT,
+    MAX_HEADER,
     Batch,
     Bucket,
     Digest,
@@ -125,7 +126,16 @@ PLAIN: dict[str, Frame] = {
     ),
     "snapshot": Snapshot(
         last=True,
-        streams=[SnapshotEntry(origin=IDENTITY.origin, epoch=EPOCH, low=1, high=2, base=2)],
+        streams=[
+            SnapshotEntry(
+                origin=IDENTITY.origin,
+                epoch=EPOCH,
+                low=1,
+                high=2,
+                base=2,
+                proof=codec.pack_header(signed(BATCH, BODY).header),
+            )
+        ],
     ),
     "roster": Roster(
         last=True,
@@ -284,6 +294,7 @@ class TestDocumentation(SynchronousTestCase):
             membership.MAX_RECORD,
             membership.MAX_LABEL,
             membership.MAX_TAGS,
+            MAX_HEADER,
             membership.MAX_TAG_KEY,
             membership.MAX_TAG_VALUE,
             membership.MAX_HOST,

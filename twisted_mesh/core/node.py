@@ -136,7 +136,7 @@ class Node:
     @property
     def settled(self) -> bool:
         """Whether the node has a base: a snapshot or a store said where each stream begins."""
-        return self._broadcast.joining.settled
+        return self._broadcast.joining.knows_bases
 
     @property
     def has_key_conflict(self) -> bool:
@@ -156,7 +156,7 @@ class Node:
             has_left=outflow.has_left() and self.replies.relay.is_empty,
             silent=outflow.unanswered,
             unread=outflow.unread,
-            settled=self._broadcast.joining.settled,
+            settled=self.settled,
             joined=self.membership.joined,
         )
 
@@ -183,7 +183,7 @@ class Node:
         are published in the new run.  Otherwise all stay in this run and are held for others, as after a
         restart.
         """
-        outbox, history, settled = self.outbox, self.history, self._broadcast.joining.settled
+        outbox, history, settled = self.outbox, self.history, self.settled
         unsent = [] if settled else outbox.unsent(history)
         if settled:
             history.accepted_of_earlier(outbox.run, outbox.accepted)
@@ -357,18 +357,16 @@ class Node:
 
     def _start(self, now: float) -> None:
         """Begin all streams of the roster, since the first neighbour has sent its frontier and roster."""
-        self._broadcast.joining.settled_by = None
-        for author in self.roster:
-            presence = author.presence
-            author.at_join = presence.epoch, presence.sequence
-            self._broadcast.joining.start(presence, now)
+        records = [author.presence for author in self.roster]
+        self._delivered(self._broadcast.start(records, now), now)
+        for presence in records:
             self.replies.evident(presence, now)
         self._delivered(self._broadcast.evict(now), now)
 
     def _evident(self, author: Author, now: float) -> None:
         """Take in the newest record of an author, which says how far its stream has come."""
         if self._broadcast.joining.settled_by is None:  # otherwise _start does it
-            self._delivered(self._broadcast.recorded(author.presence, author.at_join, now), now)
+            self._broadcast.recorded(author.presence, now)
             self.replies.evident(author.presence, now)
             self._delivered(self._broadcast.evict(now), now)
 

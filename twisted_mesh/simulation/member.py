@@ -274,8 +274,7 @@ class Member:
         restored = store.restored()
         self._scribe = Scribe(store, self.world, self._stored)
         self.core = self._scribe.node(local_node, config, randomness, restored)
-        # Up to a base that is beyond what came nothing was handed out, and it may still be lowered.
-        for marks in (marks for marks in restored.marks if marks.head >= marks.base):
+        for marks in restored.marks:
             self.delivered[marks.run] = max(marks.taken, marks.base)
             if marks.run[0] != self.origin:
                 self._deliver_again(marks.run, marks.head)

@@ -25,13 +25,18 @@ from twisted_mesh.wire.fields import (  # fmt: skip
 )
 from twisted_mesh.wire.signed import MAX_HOPS
 
+MAX_HEADER: Final = 64 + 32 + 255  # bytes of a header in another frame: signature, digest, array
 MAX_BATCH_COUNT: Final = 16_384  # messages in a batch: bounds the objects that 1 MiB unpacks to (guess)
 
 
 class SnapshotEntry(Span, array_like=True, frozen=True):
-    """One stream, of which the sender holds ``low..high``; a node that joins begins behind ``base``."""
+    """One stream, of which the sender holds ``low..high``; a node that joins begins behind ``base``.
+
+    ``proof`` is the header of the batch that ends at ``high``, or empty.
+    """
 
     base: Head
+    proof: Annotated[bytes, msgspec.Meta(max_length=MAX_HEADER)]
 
     def __post_init__(self) -> None:
         if self.low > self.high + 1 or self.base > self.high:

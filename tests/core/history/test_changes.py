@@ -185,15 +185,14 @@ class TestRestart(ChangesTestCase):
         self.assertTrue(self.history.is_duplicate(batch("anna", 3).batch))
         self.assertEqual(self.history.add(batch("bert", 6, 3), 0)[0].start, 8)
 
-    def test_a_base_that_nothing_has_reached_may_still_be_lowered(self) -> None:
-        # The store does not know which records came with a base, so each of them counts.
-        self.history.start_at(ANNA, 12, 12, 0)
-        self.history.start_at(BERT, 0, 12, 0)
-        self.flush()
-        self.restart()
-        self.assertIsNone(self.history.lowered(ANNA, 10, 10))
-        self.assertIsNotNone(self.history.lowered(BERT, 10, 10))
-        self.assertEqual(self.history.add(batch("bert", 1, 12), 0)[0].start, 11)
+    def test_a_stream_is_not_stored_until_its_base_is_known(self) -> None:
+        # After a crash nothing would tell it, and no message would ever be delivered.
+        self.history.start_at(BERT, 0, None, 0)
+        self.take(1, 3)
+        self.history.add(batch("bert", 1, 12), 0)
+        self.assertEqual([marks.run for marks in self.flush().marks], [ANNA])
+        self.history.settle(BERT, 10)
+        self.assertEqual([(marks.run, marks.base) for marks in self.flush().marks], [(BERT, 10)])
 
     def test_from_where_on_nothing_is_missing_is_as_it_was_stored(self) -> None:
         self.take(1, 2)
@@ -492,11 +491,9 @@ class TestStored(ChangesTestCase):
 
     def test_where_it_starts_lower_a_gap_holds_all_up_to_what_is_damaged(self) -> None:
         self.make(Damaged({3}))
-        self.history.start_at(ANNA, 0, 9, 0.0)  # by a neighbour's word
+        self.history.start_at(ANNA, 0, 9, 0.0)
         self.store_only(5)
-        lowered = self.history.lowered(ANNA, 5, 0)
-        assert lowered is not None
-        gap, ready = lowered
+        gap, ready = self.history.settle(ANNA, 0)
         self.assertEqual((gap.first, gap.last, [one.start for one in ready]), (1, 3, [4, 5]))
 
     def test_what_cannot_be_read_now_is_held_still(self) -> None:

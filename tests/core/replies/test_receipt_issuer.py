@@ -11,6 +11,7 @@ from tests.core.network import (
     batch,
     closing,
     entries,
+    entry,
     forged,
     of,
     origin_of,
@@ -28,7 +29,6 @@ from twisted_mesh.core.replies.routes import MOST_HOPS
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries
-from twisted_mesh.wire.broadcast import SnapshotEntry
 from twisted_mesh.wire.membership import Presence, PresenceFlags, Role
 from twisted_mesh.wire.replies import Receipts
 from twisted_mesh.wire.signed import SignedRecord
@@ -101,7 +101,7 @@ class TestGiving(RepliesTestCase):
 
     def test_who_begins_above_what_a_record_asks_for_says_so(self) -> None:
         self.make()
-        self.up(1, "anna", SnapshotEntry(origin_of("dora"), 1, 1, 8, 8))
+        self.up(1, "anna", entry("dora", 8, low=1))
         self.receive(1, roster(presence("anna"), presence("dora", 1, 8, flags=PresenceFlags.ASKS)))
         self.assertEqual(self.receipts(self.wait(1), 1), [("me", 9, 8)])
         self.receive(1, presence("dora", 2, 8, flags=PresenceFlags.ASKS))
@@ -136,12 +136,11 @@ class TestGiving(RepliesTestCase):
         self.receive(1, batch("dora", 7))
         self.assertEqual(self.receipts(self.get(8) + self.wait(0), 1), [("me", 8, 8)])
 
-    def test_nor_was_what_lies_below_one_that_a_record_lowers(self) -> None:
+    def test_nor_was_what_lies_below_one_that_the_roster_proves(self) -> None:
         self.make()
-        self.up(1, "anna", SnapshotEntry(origin_of("dora"), 1, 1, 8, 8))
-        self.receive(1, roster(presence("anna"), presence("dora", 1, 2)))
-        self.receive(1, presence("dora", 2, 7))
+        self.up(1, "anna", structs.replace(entry("dora", 8, low=1), proof=b""))
         self.receive(1, batch("dora", 1, 8))
+        self.receive(1, roster(presence("anna"), presence("dora", 1, 2)))
         effects = self.get(9) + self.wait(1)
         self.assertEqual(self.receipts(effects, 1), [("me", 3, 9)])
 

@@ -8,7 +8,7 @@ when the caller has read all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
@@ -61,7 +61,7 @@ class Broadcast:
         self.repair = repair = Repair(history, links, parents, config)
         self.push = push = Push(local_node.origin, history, links, parents, config, effects)
         self.patience = Patience(config, history, repair, push)
-        self.joining = Joining(config, history, outbox, effects, settled)
+        self.joining = Joining(local_node, config, history, outbox, effects, settled)
         self.frontier = Frontier(history, outbox, self.outflow, repair, push, self.patience)
         self.inbound = Inbound(local_node, history, outbox, repair, push, admission, effects)
 
@@ -106,18 +106,18 @@ class Broadcast:
         if (run := self.repair.arriving(link, now)) is not None:
             self.push.under_way(link, run, now)
 
-    def recorded(
-        self, presence: Presence, at_join: tuple[int, int] | None, now: float
-    ) -> Iterator[Outcome]:
-        """Take in an author's newest record, which says how many messages it has published.
+    def start(self, records: Sequence[Presence], now: float) -> Iterator[Outcome]:
+        """Begin all streams: the first neighbour has sent its roster, or will send nothing more.
 
-        :param at_join: the epoch and the sequence of the author when this node joined.
+        :param records: the newest record of each author on this node's roster.
         """
-        run = (presence.origin, presence.epoch)
-        if (lowered := self.joining.lowered(run, presence.sequence, at_join)) is not None:
-            yield from self.inbound.skipped([lowered], now)
+        for run, skip in self.joining.start(records, now):
+            yield from self.inbound.skipped([skip], now)
             self.repair.ask_again(run, now)
-        self._history.hinted(run, presence.sequence, now)
+
+    def recorded(self, presence: Presence, now: float) -> None:
+        """Take in an author's newest record, which says how many messages it has published."""
+        self._history.hinted((presence.origin, presence.epoch), presence.sequence, now)
 
     def evict(self, now: float) -> Iterator[Outcome]:
         """Keep the history within its limits, also after a record: it can open a stream as a batch can."""

@@ -7,8 +7,8 @@ hides nothing from either.  A stream that this node meets later starts at messag
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from math import ceil
 from typing import Final
 
@@ -16,16 +16,18 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.broadcast.outbox import Outbox
 from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.events import EpochConflict, StreamId
+from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.stream import Skip
 from twisted_mesh.core.link import Link
 from twisted_mesh.errors import LocalError, Reason, RemoteError
 from twisted_mesh.identity import MOST_CLAIMED
-from twisted_mesh.wire.broadcast import Snapshot, SnapshotEntry
+from twisted_mesh.wire import codec
+from twisted_mesh.wire.broadcast import SignedHeader, Snapshot, SnapshotEntry
 from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.membership import Presence
 
-STREAMS_A_FRAME: Final = 800  # at most 71 bytes each, so under the 64 KiB of a frame
+STREAMS_A_FRAME: Final = 150  # at most 425 bytes each, so under 64 KiB
 
 
 def replay_number(replay: float | str | None) -> int:
@@ -75,12 +77,16 @@ def snapshot(
         the peer's messages could be taken for those of such a run.
     """
     entries = [
-        SnapshotEntry(*stream.run, stream.low, stream.head, min(starts.get(stream.run, 0), stream.head))
+        SnapshotEntry(
+            *stream.run, stream.low, stream.head, min(starts.get(stream.run, 0), stream.head), stream.proof
+        )
         for stream in history
         if stream.head
     ]
     if peer is not None:
-        entries += (SnapshotEntry(*run, head + 1, head, head) for run, head in history.closed_from(peer))
+        entries += (
+            SnapshotEntry(*run, head + 1, head, head, b"") for run, head in history.closed_from(peer)
+        )
     for at in range(0, max(len(entries), 1), STREAMS_A_FRAME):
         last = at + STREAMS_A_FRAME >= len(entries)
         yield Snapshot(last, entries[at : at + STREAMS_A_FRAME])
@@ -104,25 +110,21 @@ def epoch_conflict(entries: Iterable[SnapshotEntry], outbox: Outbox) -> int | No
     return max(known, default=None)
 
 
-def settle(history: History, entries: Iterable[SnapshotEntry], own: StreamId, now: float) -> None:
-    """Begin each stream where the first SNAPSHOT says."""
-    for entry in entries:
-        run = (entry.origin, entry.epoch)
-        if run != own:
-            # Messages above the base that the peer holds no more may be held elsewhere, or become a gap.
-            history.start_at(run, min(entry.low - 1, entry.base), entry.base, now)
-
-
 @dataclass(eq=False)
 class Joining:
     """The beginnings of a node's streams.
 
-    :ivar settled: whether this node has a base: a neighbour's SNAPSHOT has said where it starts.
+    A base is a neighbour's claim.  It counts as far as the author has signed that the messages exist: in
+    the header in the SNAPSHOT, or in the record in the roster behind it.  Until that roster has come, no
+    message is delivered of a stream whose base is not proven.
+
+    :ivar settled: whether a neighbour's SNAPSHOT has said where this node starts.
     :ivar settled_by: the link of that SNAPSHOT, until the peer's roster has come, too.
     :ivar believes_claims: whether a peer that claims a run of the own key can make this node begin another.
     :ivar is_void: whether this run must be replaced by a new one, so that no frame counts any more.
     """
 
+    _local_node: LocalNode
     _config: MeshConfig
     _history: History
     _outbox: Outbox
@@ -131,6 +133,12 @@ class Joining:
     settled_by: int | None = None
     believes_claims: bool = True
     is_void: bool = False
+    _told: dict[StreamId, tuple[int, int]] = field(default_factory=dict)  # the base, and how much is proven
+
+    @property
+    def knows_bases(self) -> bool:
+        """Whether the base of each stream is known: the SNAPSHOT has come, and the roster behind it."""
+        return self.settled and self.settled_by is None
 
     def send_snapshot(self, link: Link, older: Link | None, now: float) -> None:
         """Send the peer of a new link the streams that are held here, and their bases.
@@ -169,24 +177,61 @@ class Joining:
             self._effects.emit(EpochConflict(conflict))
             frontier.snapshot = []
             return False
+        headers = [self._header(entry) for entry in frontier.snapshot]
         self.settled, self.settled_by = True, link.number
-        settle(self._history, frontier.snapshot, self._outbox.run, now)
+        for entry, header in zip(frontier.snapshot, headers, strict=True):
+            self._begin(entry, header, now)
         return True
 
-    def start(self, presence: Presence, now: float) -> None:
-        """Begin an author's stream at its record, if the first neighbour knew none of it.
+    def _header(self, entry: SnapshotEntry) -> SignedHeader | None:
+        """The header that proves how far the stream of *entry* has come, or None.
 
-        This is called once that neighbour's roster has come.
+        :raises RemoteError: it is no header of that run, or not signed by the author.
         """
-        run, sequence = (presence.origin, presence.epoch), presence.sequence
-        if sequence and not self._history.head(run) and self._history.get(run) is None:
-            self._history.start_at(run, sequence, sequence, now)
-        self._history.hinted(run, sequence, now)
+        if not entry.proof:
+            return None
+        header = codec.unpack_header(entry.proof)
+        if (header.batch.origin, header.batch.epoch) != (entry.origin, entry.epoch):
+            raise RemoteError("the header of another run in a snapshot", Reason.SHAPE)
+        network = codec.network_digest(self._local_node.network.id)
+        text = codec.batch_text(network, header.hash)
+        if not self._local_node.verify(entry.origin, header.signature, text):
+            raise RemoteError("a header with a false signature in a snapshot", Reason.SIGNATURE)
+        return header
 
-    def lowered(self, run: StreamId, sequence: int, at_join: tuple[int, int] | None) -> Skip | None:
-        """Lower the base of *run*, if it lies beyond *sequence*, which the author has signed as its last.
+    def _begin(self, entry: SnapshotEntry, header: SignedHeader | None, now: float) -> None:
+        """Begin the stream of *entry*."""
+        run, proven = (entry.origin, entry.epoch), 0 if header is None else header.batch.last
+        if run == self._outbox.run:
+            return
+        base = entry.base if entry.base <= proven else None
+        self._told[run] = entry.base, proven
+        # Messages above the base that are not held there may be held elsewhere; if not, they are a gap.
+        self._history.start_at(run, min(entry.low - 1, entry.base), base, now, header)
 
-        :param at_join: the epoch and the sequence of the author when this node joined.
+    def start(self, records: Sequence[Presence], now: float) -> Iterator[tuple[StreamId, Skip]]:
+        """Let all streams begin: the first neighbour has told its roster, or will tell nothing more.
+
+        If the neighbour knew no stream of an author, the author's record is the base.  If it told a base
+        that its header did not prove, the author's record may: the base is the greater of both.  A run
+        below that of the record had ended before, so that all of it was said before this node joined.
+
+        :param records: the newest record of each author on the roster.
+        :return: the runs whose base is known now, and what can be delivered of them.
         """
-        start = at_join[1] if at_join is not None and at_join[0] == run[1] else sequence
-        return self._history.lowered(run, sequence, start)
+        self.settled_by = None
+        told, self._told = self._told, {}
+        newest = {presence.origin: (presence.epoch, presence.sequence) for presence in records}
+        newest[self._outbox.run[0]] = self._outbox.run[1], 0
+        settling = [stream.run for stream in self._history if stream.settles]
+        for run in settling:  # an earlier run of this node may have left some, which no snapshot told since
+            base, proven = told.get(run, (0, 0))
+            epoch, sequence = newest.get(run[0], (0, 0))
+            if epoch <= run[1]:
+                base = min(base, max(proven, sequence if epoch == run[1] else 0))
+            yield run, self._history.settle(run, base)
+        for presence in records:
+            run, sequence = (presence.origin, presence.epoch), presence.sequence
+            if sequence and not self._history.head(run) and self._history.get(run) is None:
+                self._history.start_at(run, sequence, sequence, now)
+            self._history.hinted(run, sequence, now)

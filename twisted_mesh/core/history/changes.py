@@ -99,14 +99,18 @@ class Changes:
         if not (self or anyway or settled != self.settled):
             return None
         batches, marks = [], []
+        unsettled: dict[StreamId, None] = {}
         for run in self._changed:
             stream = streams(run)
             assert stream is not None  # it would be closed
+            if stream.settles:  # after a crash its base would not be known
+                unsettled[run] = None
+                continue
             batches += [(wall_ms(arrived), signed) for arrived, signed in stream.unstored()]
             stream.storing = stream.head
             marks.append(stream.marks(_taken(stream, own)))
         flush = Flush(batches, marks, list(self._closed.items()), own, settled)
-        self._flushing, self._changed, self._closed = flush, {}, OrderedDict()
+        self._flushing, self._changed, self._closed = flush, unsettled, OrderedDict()
         return flush
 
     def stored(self, flushed: Flushed, streams: Streams) -> None:

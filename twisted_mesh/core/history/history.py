@@ -20,7 +20,8 @@ from twisted_mesh.core.history.eviction import Shares, reduced
 from twisted_mesh.core.history.storage import Restored
 from twisted_mesh.core.history.stream import Ready, Skip, Stream
 from twisted_mesh.identity import MOST_CLAIMED
-from twisted_mesh.wire.broadcast import Batch, SignedBatch
+from twisted_mesh.wire.broadcast import Batch, SignedBatch, SignedHeader
+from twisted_mesh.wire.fields import MAX_NUMBER
 
 BETWEEN_HOLES: Final = 1.0  # seconds from one given up hole of a stream to the next (guess)
 SHARE: Final = 16  # an origin with more than this part of open_streams is the first to lose some (guess)
@@ -74,13 +75,18 @@ class History:
             if head := self._closed.get((origin, known), 0):
                 yield (origin, known), head
 
-    def start_at(self, run: StreamId, head: int, base: int, now: float) -> None:
+    def start_at(
+        self, run: StreamId, head: int, base: int | None, now: float, header: SignedHeader | None = None
+    ) -> None:
         """Begin the stream of *run*, if it is not open: messages up to *head* cannot come any more.
 
-        :param base: messages up to it are not delivered here.
+        :param base: messages up to it are not delivered here; None if :meth:`settle` will tell it.
+        :param header: the verified header of a batch of the run, if one is known.
         """
         if run not in self._open:
-            self._begin(run, head, base, now)
+            stream = self._begin(run, head, MAX_NUMBER - 1 if base is None else base, now)
+            stream.settles, stream.header = base is None, header
+            stream.signed = 0 if header is None else header.batch.last
             self.changed(run)
 
     def restore(self, restored: Restored, origin: bytes, now: float) -> None:
@@ -181,13 +187,13 @@ class History:
             stream.whole = sequence + 1
             self.changed(run)
 
-    def lowered(self, run: StreamId, sequence: int, start: int) -> Skip | None:
-        """Lower the base of *run*, if a neighbour had told a false one (:meth:`Stream.lower`)."""
-        if (stream := self._open.get(run)) is None or (lowered := stream.lower(sequence, start)) is None:
-            return None
+    def settle(self, run: StreamId, base: int) -> Skip:
+        """Set the base of *run*, which :meth:`start_at` left open (:meth:`Stream.settle`)."""
+        stream = self._open[run]
+        skip = stream.settle(base)
         self._account(stream)
         self.changed(run)
-        return lowered
+        return skip
 
     def holes(self) -> Iterator[tuple[StreamId, float]]:
         """The runs with a hole, each with the time at which its lowest hole was found or last shrank."""
@@ -333,8 +339,8 @@ class History:
         if len(siblings) <= self._share:
             self._greedy.pop(origin, None)
         self.held_bytes -= stream.batches.held_bytes
-        # The base counts, too: messages up to it are not delivered if the stream opens again.
-        head = max(stream.head, stream.base)
+        # If the base is known, it counts, too: messages up to it are not delivered if the stream reopens.
+        head = stream.head if stream.settles else max(stream.head, stream.base)
         self._keep_head(stream.run, head)
         if self._changes is not None:
             self._changes.closed(stream.run, head, self._config.closed_streams)

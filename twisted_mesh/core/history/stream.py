@@ -24,7 +24,8 @@ from twisted_mesh.core.events import GapFound, StreamId
 from twisted_mesh.core.history.batches import Batches
 from twisted_mesh.core.history.storage import BatchOrMissing, Marks, Missing, StoredBatches
 from twisted_mesh.errors import StoreError
-from twisted_mesh.wire.broadcast import Batch, SignedBatch
+from twisted_mesh.wire.broadcast import Batch, SignedBatch, SignedHeader
+from twisted_mesh.wire.codec import pack_header
 from twisted_mesh.wire.fields import MAX_NUMBER
 
 _LOOK_ON: Final = 2**20  # bytes behind a damaged batch that are searched for a whole one (guess)
@@ -59,14 +60,16 @@ class Stream:
     :ivar moved_at: when a batch last moved the head.
     :ivar awaited_at: when messages for the lowest hole were last known to be on their way.
     :ivar stored: the last message in storage; :ivar storing: that, or the last of the flush under way.
+    :ivar settles: whether the base is not known yet: until then no message is delivered.
+    :ivar header: the header of the newest batch that has joined the head.
     :ivar equivocated: whether its author signed two different batches under one number.
     :ivar counted: the bytes held and waiting that History has added to its sums.
     """
 
     __slots__ = (
         *("_hints", "_storage", "_stored_low", "awaited_at", "base", "batches", "counted", "equivocated"),
-        *("head", "high", "kept", "low", "moved_at", "run", "signed", "stored", "storing", "taken"),
-        "whole",
+        *("head", "header", "high", "kept", "low", "moved_at", "run", "settles", "signed", "stored"),
+        *("storing", "taken", "whole"),
     )
 
     def __init__(
@@ -80,6 +83,8 @@ class Stream:
         self.base = self.taken = base
         self.whole = base + 1
         self.kept = self.signed = 0
+        self.settles = False
+        self.header: SignedHeader | None = None
         self.moved_at = self.awaited_at = now
         # (number, time): what the author said is its last message, and when.  Of the numbers beyond the
         # head the first and the newest are kept.
@@ -123,33 +128,33 @@ class Stream:
         """Where the hole at the end of the stream ends, by the oldest hint, and when that came."""
         return next((hint for hint in self._hints if hint[0] > self.head), (self.high, self.moved_at))
 
-    def lower(self, sequence: int, start: int) -> Skip | None:
-        """Lower the base, if a neighbour told one beyond all that the author had sent.
+    def settle(self, base: int) -> Skip:
+        """Deliver the messages above *base* from now on, if the base was not known before.
 
-        Batches were held for others alone up to the false base.  Those that are still held without a
-        hole can be delivered; the messages before them are a gap.
-
-        :param sequence: the last message, as the author has signed since.
-        :param start: the last message when this node joined, as the author has signed.
-        :return: None if the base stays, since it may be true.
+        Of the messages that came meanwhile, those that are held without a hole can be delivered; the
+        messages before them are a gap.
         """
-        if self.base <= max(self.signed, sequence):
-            return None
-        self.base = start
-        self.taken = min(self.taken, start)
+        self.base = self.taken = base
+        self.settles = False
         if self.low > self.head:  # nothing is held: only an unsigned claim says that the messages came
-            self.head = self.stored = self.storing = min(self.head, start)
+            self.head = self.stored = self.storing = min(self.head, base)
             self.high = max(self.head, self.signed)
             self.low = self.head + 1
             self.batches.gap_end = min(self.batches.gap_end, self.low)
         ready: list[Ready] = []
-        for read in self.serve(start + 1, self.head, MAX_NUMBER):
+        for read in self.serve(base + 1, self.head, MAX_NUMBER):
             if isinstance(read, Missing):
                 ready.clear()  # the gap reaches up to here
             else:
-                ready.append(Ready(read, max(read.batch.first, start + 1)))
-        self.whole = ready[0].start if ready else max(self.head, start) + 1
-        return GapFound(*self.run, start + 1, self.whole - 1), ready
+                ready.append(Ready(read, max(read.batch.first, base + 1)))
+        self.whole = ready[0].start if ready else max(self.head, base) + 1
+        return GapFound(*self.run, base + 1, self.whole - 1), ready
+
+    @property
+    def proof(self) -> bytes:
+        """The header of the batch that ends at the head, as it stands in frames; empty if it is unknown."""
+        header = self.header
+        return pack_header(header) if header is not None and header.batch.last == self.head else b""
 
     def covers(self, batch: Batch) -> bool:
         """Whether all messages of *batch* have come already."""
@@ -191,6 +196,7 @@ class Stream:
             if signed.batch.last >= start:
                 ready.append(Ready(signed, start))
             self.head = signed.batch.last
+        self.header = joined[-1].header
         return ready
 
     def marks(self, taken: int) -> Marks:

@@ -45,7 +45,6 @@ class Author:
     """One author, by its newest record.
 
     :ivar sought: how often another route to it was tried since that record, because the next was overdue.
-    :ivar at_join: its epoch and sequence when this node joined, if it was on the roster then.
     """
 
     signed: SignedRecord  # its newest PRESENCE as it came
@@ -58,7 +57,6 @@ class Author:
     sought: int = 0
     accused: float = -inf  # when it last accused another author
     warned: Rank = (0, 0)  # its rank when a suspicion of it was passed on that did not count here
-    at_join: tuple[int, int] | None = None
     spoke_again: bool = False  # whether another record came since, not at once
     told: float = -inf  # when another node's roster named that record last, since it is gone
 

@@ -157,7 +157,7 @@ class Claimer(Member):
         """Have the snapshot name the next run of the peer's key."""
         if isinstance(frame, Snapshot) and number in self.links:
             peer = self.links[number].other(self)
-            claim = SnapshotEntry(peer.origin, peer.epoch + 1, 1, 1, 1)
+            claim = SnapshotEntry(peer.origin, peer.epoch + 1, 1, 1, 1, b"")
             frame = Snapshot(frame.last, [*frame.streams, claim])
         super().transmit(number, frame, size)
 

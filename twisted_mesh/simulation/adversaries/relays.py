@@ -46,6 +46,19 @@ class Skipper(Member):
         super().transmit(number, frame, size)
 
 
+class Deafener(Member):
+    """Tells every newcomer bases beyond all messages there are, so that it would deliver none."""
+
+    lies = True
+
+    def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
+        """Raise every base, and leave out what would prove a true one."""
+        if isinstance(frame, Snapshot):
+            streams = [replace(entry, low=_FAR, high=_FAR, base=_FAR, proof=b"") for entry in frame.streams]
+            frame = replace(frame, streams=streams)
+        super().transmit(number, frame, size)
+
+
 class Repeater(Boaster):
     """Claims everything, and answers with the first message it ever had of whom it is asked for."""
 
@@ -159,6 +172,7 @@ class ManyRuns(Equivocator):
 RELAY_ADVERSARIES: tuple[type[Member], ...] = (
     Boaster,
     Skipper,
+    Deafener,
     Repeater,
     Miser,
     Cutter,
