@@ -94,20 +94,19 @@ def _note_frames(stage: Stage) -> None:
 
 
 def _claimed(stage: Stage) -> None:
-    """A newcomer that hears of runs of its own key which never were; first from those that make them up."""
+    """A newcomer that knows only the addresses of those that make up later runs of its key."""
     world = stage.world
     *members, newcomer = world.members
     stage.gather(members=members)
     stage.run(FORMED)
     stage.chat(ATTACKED, 2.0)
-    bootstrap(world, [newcomer], *(member for member in members if member.lies), stage.contact)
+    bootstrap(world, [newcomer], *(member for member in members if member.lies))
     later(world, 2.0, newcomer.start)
     stage.run(ATTACKED)
     stage.end(patience(world.config))
     renewals = max(member.renewals for member in world.honest())
-    if renewals > 1:
-        world.violated(newcomer, "limits", f"{renewals} runs were begun in one process")
-    stage.note(f"{sum(member.renewals for member in world.honest())} runs were begun by claims")
+    if renewals != 1:
+        world.violated(newcomer, "limits", f"{renewals} runs were begun by claims")
 
 
 def _named(stage: Stage) -> None:
