@@ -27,10 +27,15 @@ class MeshConfig:
     #: From the connection to the first frame behind PROOF (guess; py2p waits for ever).  That frame, the
     #: frontier, may take up to thirty times as long over a slow line.
     handshake_timeout: float = 10.0
-    #: Accepted connections whose peer has proven nothing; if there are more, the oldest is closed (guess).
+    #: Accepted connections whose peer has proven nothing.  Of more, the host with most loses its oldest;
+    #: from three quarters on it gets no further ones (guess).
     handshakes_limit: int = 512
-    #: Links in all; one more is refused (guess; every reactor but select's can hold far more).
+    #: Links in all.  Of more, or of more than three quarters with unknown nodes, the host with most loses
+    #: one, or one more is refused (guess; every reactor but select's can hold far more).
     links_limit: int = 1024
+    #: A node is known, so that its link is among the last to go, if it was up for this long as a member, or
+    #: if its link has stood that long (guess: new keys cost nothing, time costs something).
+    established_after: float = 600.0
     #: For making a connection, the look-up of a name included (guess; Twisted's endpoints allow 30 seconds
     #: without the look-up).
     connect_timeout: float = 10.0

@@ -19,6 +19,7 @@ from twisted_mesh.identity import id_of
 from twisted_mesh.message import Member
 from twisted_mesh.wire.membership import Role
 
+UP: Final = "up"
 GONE: Final = "gone"  #: the state of a member that the roster has forgotten
 
 
@@ -29,14 +30,24 @@ class Members:
     """
 
     def __init__(
-        self, clock: IReactorTime, wall_clock: Callable[[], float], publish: Callable[[Member], None]
+        self,
+        clock: IReactorTime,
+        wall_clock: Callable[[], float],
+        publish: Callable[[Member], None],
+        established_after: float,
     ) -> None:
-        """:param publish: is called with each member that is new or has changed."""
+        """
+        :param publish: is called with each member that is new or has changed.
+        :param established_after: seconds in a row that a member must be up to be established.
+        """
         self._clock = clock
         self._wall_clock = wall_clock
         self._publish = publish
         self._table: dict[bytes, Member] = {}
+        self._established_after = established_after
         self._origins: dict[bytes, bytes] = {}  # public keys of the members in the table, by id
+        # Since when each member is up; if it was established before it was down, since when it was up then.
+        self._up_since: dict[bytes, float] = {}
         self.table: Mapping[bytes, Member] = MappingProxyType(self._table)
 
     def changed(self, changed: MemberChanged) -> None:
@@ -47,6 +58,10 @@ class Members:
             return
         node_id = id_of(changed.origin)
         self._origins[node_id] = changed.origin
+        if changed.state == UP:
+            self._up_since.setdefault(node_id, changed.since)
+        elif not self.is_established(node_id):
+            self._up_since.pop(node_id, None)
         member = self._table[node_id] = Member(
             node_id,
             presence.label,
@@ -63,6 +78,7 @@ class Members:
         """Remove a member that the roster has forgotten."""
         node_id = id_of(gone.origin)
         self._origins.pop(node_id, None)
+        self._up_since.pop(node_id, None)
         if (known := self._table.pop(node_id, None)) is not None:
             self._tell_gone(known)
 
@@ -71,6 +87,7 @@ class Members:
         gone = list(self._table.values())
         self._table.clear()
         self._origins.clear()
+        self._up_since.clear()
         for member in gone:
             self._tell_gone(member)
 
@@ -80,3 +97,8 @@ class Members:
     def origin(self, node_id: bytes) -> bytes | None:
         """The public key of the member with that id; None if there is no such member."""
         return self._origins.get(node_id)
+
+    def is_established(self, node_id: bytes) -> bool:
+        """Whether the member with that id was up for long enough without a break, now or before."""
+        since = self._up_since.get(node_id)
+        return since is not None and self._clock.seconds() - since >= self._established_after

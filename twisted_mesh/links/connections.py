@@ -2,14 +2,13 @@
 
 Contract: :class:`Connections` keeps every link, from its connection to its end, and tells the core of it by
 events.  There are at most ``links_limit`` links.  A *stranger* is an accepted connection whose peer has
-proven nothing yet.  If there are more than ``handshakes_limit`` of them, the oldest is closed: a host that
-opens many closes its own.
+proven nothing yet; there are at most ``handshakes_limit`` of them.  Of too many, one of the host with most
+goes (:mod:`~twisted_mesh.links.crowding`).
 """
 
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from types import MappingProxyType
@@ -28,6 +27,7 @@ from twisted_mesh.core.link_machine import Phase
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, is_in_time
 from twisted_mesh.links.cooldown import CoolDown
+from twisted_mesh.links.crowding import Rank, Strangers, crowded_out
 from twisted_mesh.links.log import LinkLog
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.links.tls import abort_unfinished
@@ -84,9 +84,17 @@ class Connections:
     """
 
     def __init__(
-        self, core: CoreDriver, cooldown: CoolDown, log: LinkLog, wall_clock: Callable[[], float]
+        self,
+        core: CoreDriver,
+        cooldown: CoolDown,
+        log: LinkLog,
+        wall_clock: Callable[[], float],
+        is_known: Callable[[bytes], bool],
     ) -> None:
-        """:param wall_clock: seconds since 1970."""
+        """
+        :param wall_clock: seconds since 1970.
+        :param is_known: whether the node with an id is a configured peer or a member of long standing.
+        """
         self.clock = core.clock
         self.config = core.config
         self.cooldown = cooldown
@@ -94,10 +102,11 @@ class Connections:
         self.handle, self.sending = core.handle, log.sending
         self._core = core
         self._wall_clock = wall_clock
+        self._is_known = is_known
         self._nonces = Nonces(os.urandom(NONCE_BYTES))
         self._numbers = 0
         self._links: dict[int, MeshProtocol] = {}
-        self._strangers: OrderedDict[int, MeshProtocol] = OrderedDict()  # the oldest first
+        self._strangers = Strangers(self.config.handshakes_limit)
         self._table: dict[bytes, MeshProtocol] = {}
         self.table: Mapping[bytes, MeshProtocol] = MappingProxyType(self._table)
         self._to_flush: dict[int, MeshProtocol] = {}
@@ -185,11 +194,8 @@ class Connections:
         self._links[link.number] = link
         if self._over is not None:
             link.close(self._over)
-        elif not link.outgoing:
-            self._strangers[link.number] = link
-            if len(self._strangers) > self.config.handshakes_limit:
-                _, oldest = self._strangers.popitem(last=False)
-                oldest.close(RemoteError("too many connections that prove nothing", Reason.FULL))
+        elif not link.outgoing and (too_many := self._strangers.add(link)) is not None:
+            too_many.close(RemoteError("too many connections that prove nothing", Reason.FULL))
 
     def proven(self, link: MeshProtocol, peer: Peer) -> None:
         purpose = peer.purpose if link.dialled_for is None else link.dialled_for
@@ -210,7 +216,7 @@ class Connections:
         self._core.wants_turn()
 
     def closing(self, link: MeshProtocol, error: RemoteError) -> None:
-        self._strangers.pop(link.number, None)
+        self._strangers.discard(link)
         if (refusal := self.log.closing(link, error)) is not None:
             self._core.publish(refusal)
         self._core.handle(events.LinkClosing(link.number, error.reason))
@@ -224,16 +230,24 @@ class Connections:
 
     def _has_room(self, link: MeshProtocol) -> bool:
         """Whether *link* has room, now that its peer has proven its key; if not, close it."""
-        self._strangers.pop(link.number, None)
-        proven = sum(other.phase is Phase.OPEN or other.is_patient for other in self._links.values())
-        if proven <= self.config.links_limit:
+        self._strangers.discard(link)
+        proven = [other for other in self._links.values() if other.phase is Phase.OPEN or other.is_patient]
+        too_many = crowded_out(link, proven, self._rank, self.config.links_limit)
+        if too_many is None:
             return True
-        late = next((other for other in self._links.values() if other.gives_way), None)
+        late = next((other for other in proven if other.gives_way), None)
         if late is not None:
             late.cut()
             return True
-        link.close(RemoteError("this node has no room for another link", Reason.FULL))
-        return False
+        too_many.close(RemoteError("this node has no room for another link", Reason.FULL))
+        return too_many is not link
+
+    def _rank(self, link: MeshProtocol) -> Rank:
+        if link.outgoing:
+            return Rank.OWN
+        is_old = self.clock.seconds() - link.made_at >= self.config.established_after
+        is_known = is_old or (link.id is not None and self._is_known(link.id))
+        return Rank.KNOWN if is_known else Rank.NEW
 
     # ── called by the driver ────────────────────────────────────────────────────────
 

@@ -99,6 +99,11 @@ class PersistentPeers:
         target = self._targets.get(address)
         return None if target is None else target.node_id
 
+    def wants(self, node_id: bytes) -> bool:
+        """Whether the node with that id is the one of a target."""
+        targets = self._targets.items()
+        return any(node_id in (address.id, target.node_id) for address, target in targets)
+
     def unlinked(self, unlinked: Unlinked) -> None:
         """If a target's node left the routing table, dial it again.
 

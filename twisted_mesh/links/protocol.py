@@ -24,6 +24,7 @@ from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import Arriving, Event, Received, Resumed
 from twisted_mesh.core.handshake import Handshake, Peer, Side
 from twisted_mesh.core.link_machine import Left, LinkMachine, Phase
+from twisted_mesh.core.reachability import site_of
 from twisted_mesh.errors import NO_FAULT, Reason, RemoteError
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, unreachable
 from twisted_mesh.links import tls
@@ -83,7 +84,8 @@ class MeshProtocol(Protocol):
         frontiers.
     :ivar expected: the id that the far end must have; None if any may.
     :ivar dialled_for: the purpose for which this node dialled; None if the far end dialled.
-    :ivar remote: host and port of the far end, as the connection has them.
+    :ivar remote: host and port of the far end, as the connection has them; :ivar site: of that host.
+    :ivar made_at: when the connection was made.
     """
 
     def __init__(
@@ -102,6 +104,8 @@ class MeshProtocol(Protocol):
         self.is_exchange = self.dialled_for is Purpose.EXCHANGE
         self.exchange_begun = self.is_up = False
         self.remote = (getattr(source, "host", ""), getattr(source, "port", 0))
+        self.site = site_of(self.remote[0])
+        self.made_at = inf
         self._host = host
         self._handshake = host.handshake(Side.DIALLER if outgoing else Side.ACCEPTOR, expected, purpose)
         self._machine = LinkMachine(
@@ -279,7 +283,8 @@ class MeshProtocol(Protocol):
         transport.registerProducer(self._queue, True)
         if ITCPTransport.providedBy(transport):
             cast(ITCPTransport, transport).setTcpNoDelay(True)
-        self._write_now(self._machine.start(self._now))
+        self.made_at = self._now
+        self._write_now(self._machine.start(self.made_at))
         self._set_timer()
         self._host.made(self)
 

@@ -92,7 +92,7 @@ class RunningNode:
         self._clock, self._settings, self._delivery, self._log = clock, settings, delivery, log
         self._where = where
         self._dispatch = Dispatch()
-        self.members = Members(clock, settings.wall_clock, self._dispatch.publish)
+        self.members = Members(clock, settings.wall_clock, self._dispatch.publish, config.established_after)
         self._sources = Sources(settings.wall_clock, self._reply)
         self._joined = WaitingDeferreds[None]()
         self._key_lost = WaitingDeferreds[KeyInUse]()
@@ -111,7 +111,9 @@ class RunningNode:
                 reactor, clock, store, config, self._dispatch.publish, settings.wall_clock
             )  # fmt: skip
             driver = self.driver = self._driver(local_node)
-            self.connections = Connections(driver, CoolDown(clock, config), log, settings.wall_clock)
+            self.connections = Connections(
+                driver, CoolDown(clock, config), log, settings.wall_clock, self._is_known
+            )
             driver.drive(self.connections)
             undo.callback(driver.stop)
             self._connector = Connector(endpoints, self.connections, driver)
@@ -196,6 +198,9 @@ class RunningNode:
             on(events.Stored, self.driver.handle)
             on(NotStored, lambda not_stored: delivery.failed(not_stored.error))
             on(Handled, lambda _: writer.look(self.driver.node))
+
+    def _is_known(self, node_id: bytes) -> bool:
+        return self.peers.wants(node_id) or self.members.is_established(node_id)
 
     def _read(self, run: events.StreamId, after: int, upto: int, most: int) -> Iterator[Messages | Missing]:
         return self.driver.node.read(run, after, upto, most)  # of the present run of the core

@@ -1,0 +1,122 @@
+"""One host that opens many connections keeps nobody out: of too many, one of the host with most goes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.support.meshcase import PORT, MeshCase, Puppet, Raw
+from twisted_mesh.errors import RemoteError
+from twisted_mesh.service import MeshService
+
+CROWD = "10.9.9.9"
+
+
+class CrowdCase(MeshCase):
+    """A node in plain text; its limits are small."""
+
+    def crowded(self, **limits: Any) -> MeshService:
+        return self.node(encryption="Plaintext", limits=limits)
+
+    def dialled(self, service: MeshService, host: str = CROWD, **options: Any) -> Puppet:
+        """A puppet at *host* that has dialled *service*."""
+        return self.met(service, host=host, encrypted=False, **options)
+
+    def silent(self, service: MeshService, host: str = CROWD) -> Raw:
+        """A stranger at *host* that says nothing."""
+        raw: Raw = self.dial(Raw(), service, host=host, encrypted=False)
+        self.network.pump()
+        return raw
+
+    def linked_to(self, service: MeshService, peers: list[Puppet]) -> list[bool]:
+        return [peer.me.id in service.routing_table for peer in peers]
+
+
+class TestLinks(CrowdCase):
+    def test_one_host_takes_no_more_than_three_quarters_of_the_links(self) -> None:
+        a = self.crowded(links_limit=8)
+        crowd = [self.dialled(a) for _ in range(9)]
+        self.assertEqual(self.linked_to(a, crowd), [True] * 6 + [False] * 3)
+        self.assertEqual([peer.bye.reason for peer in crowd[6:] if peer.bye], ["full"] * 3)
+
+    def test_all_links_taken_by_one_host_keep_no_other_host_out(self) -> None:
+        a = self.crowded(links_limit=8)
+        crowd = [self.dialled(a) for _ in range(9)]
+        others = [self.dialled(a, f"10.8.0.{number}") for number in range(5)]
+        self.assertEqual(self.linked_to(a, others), [True] * 5)
+        self.assertEqual(sum(self.linked_to(a, crowd)), 1)
+        closed = [peer.bye.reason for peer in crowd if peer.bye]
+        self.assertEqual(closed, ["full"] * 8)
+
+    def test_addresses_of_one_network_of_ipv6_count_as_one_host(self) -> None:
+        a = self.crowded(links_limit=8)
+        crowd = [self.dialled(a, f"2001:db8::{number}") for number in range(1, 10)]
+        other = self.dialled(a, "2001:db8:0:1::1")
+        self.assertEqual(sum(self.linked_to(a, crowd)), 5)
+        self.assertEqual(self.linked_to(a, [other]), [True])
+
+    def test_if_no_host_has_more_than_another_the_last_that_came_is_refused(self) -> None:
+        a = self.crowded(links_limit=8)
+        peers = [self.dialled(a, f"10.8.0.{number}") for number in range(8)]
+        self.assertEqual(self.linked_to(a, peers), [True] * 6 + [False] * 2)
+
+    def test_a_quarter_is_kept_for_links_that_this_node_dials(self) -> None:
+        a = self.crowded(links_limit=8)
+        for number in range(8):
+            self.dialled(a, f"10.8.0.{number}")
+        b, c = self.crowded(), self.crowded()
+        self.link((a, b), (a, c))
+        self.assertEqual(len(a.routing_table), 8)
+
+    def test_and_for_configured_peers_that_dial_this_node(self) -> None:
+        b = self.make(encryption="Plaintext")
+        at = f"{b.id.decode()}@10.7.7.7:1"
+        a = self.node(encryption="Plaintext", limits={"links_limit": 8}, peers=[at])
+        for number in range(8):
+            self.dialled(a, f"10.8.0.{number}")
+        b.startService()
+        self.link((b, a))
+
+    def test_and_for_members_that_were_up_for_ten_minutes(self) -> None:
+        a, old = self.crowded(links_limit=8), self.crowded()
+        self.link((old, a), after=700)
+        young = self.crowded()
+        self.unlink(old, a)
+        for number in range(8):
+            self.dialled(a, f"10.8.0.{number}")
+        self.failure_of(young.connect(self.host(a), PORT), RemoteError)
+        self.link((old, a))
+
+    def test_links_that_have_stood_for_ten_minutes_are_closed_last(self) -> None:
+        a = self.crowded(links_limit=4, established_after=1.0)
+        old = [self.dialled(a), self.dialled(a)]
+        self.network.advance(2)
+        young = self.dialled(a)
+        others = [self.dialled(a, f"10.8.0.{number}") for number in range(2)]
+        self.assertEqual(self.linked_to(a, [*old, young, *others]), [True, True, False, True, True])
+
+    def test_but_they_keep_no_other_host_out(self) -> None:
+        a = self.crowded(links_limit=4, established_after=1.0)
+        old = [self.dialled(a) for _ in range(3)]
+        self.network.advance(2)
+        others = [self.dialled(a, f"10.8.0.{number}") for number in range(2)]
+        self.assertEqual(self.linked_to(a, [*old, *others]), [True, True, False, True, True])
+
+
+class TestStrangers(CrowdCase):
+    def test_below_three_quarters_no_host_is_limited(self) -> None:
+        a = self.crowded(handshakes_limit=8)
+        crowd = [self.silent(a) for _ in range(6)]
+        self.assertEqual([raw.lost for raw in crowd], [None] * 6)
+
+    def test_a_host_that_opens_many_closes_its_own_oldest(self) -> None:
+        a = self.crowded(handshakes_limit=8)
+        first = self.silent(a, "10.8.0.1")
+        crowd = [self.silent(a) for _ in range(50)]
+        last = self.silent(a, "10.8.0.2")
+        self.assertEqual([first.lost, last.lost], [None, None])
+        self.assertEqual([raw.lost is None for raw in crowd], [False] * 45 + [True] * 5)
+
+    def test_if_no_host_has_more_than_another_the_oldest_goes(self) -> None:
+        a = self.crowded(handshakes_limit=8)
+        raws = [self.silent(a, f"10.8.0.{number}") for number in range(10)]
+        self.assertEqual([raw.lost is None for raw in raws], [False] * 2 + [True] * 8)
