@@ -108,7 +108,14 @@ class LimitsTests(SynchronousTestCase):
         self.assertEqual(framing.HANDSHAKE_FRAME_BYTES, 64 * 1024)
         self.assertEqual(MAX_BATCH_COUNT, 16_384)
         self.assertEqual(bodies.MAX_DEPTH, 32)
-        for words in ("1 MiB for a message", "64 KiB", "16,384 messages", "32 levels"):
+        self.assertEqual(bodies.MAX_CONTAINERS, 16_384)
+        for words in (
+            "1 MiB for a message",
+            "64 KiB",
+            "16,384 messages",
+            "32 levels",
+            "16,384 lists and dicts",
+        ):
             self.assertIn(words, LIMITS)
 
 

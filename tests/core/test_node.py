@@ -139,7 +139,7 @@ class TestOrderOfFrames(NodeTestCase):
     def test_a_whisper_of_too_many_messages(self) -> None:
         most = MAX_BATCH_COUNT
         body = join_entries(entries("x") * (most + 1))
-        self.assert_closes(Reason.LIMIT, Whisper(body))
+        self.assert_closes(Reason.SHAPE, Whisper(body))
 
     def test_frames_before_the_bad_one_count_and_those_behind_it_do_not(self) -> None:
         self.up(1)

@@ -165,6 +165,7 @@ class TestPoison(NodeTestCase):
             head + b"\xdd\xff\xff\xff\xff",  # a list that claims four thousand million items
             b"\x91\x91\x00",
             b"\x91\x93\x00\x05\x01",  # a type of the protocol's own
+            b"\x91\xdd\x00\x0f\xff\x02\x00\x00" + b"\x90" * 0xFFF00,  # 1 MiB of empty lists
         ):
             self.poisoned(1, body)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 from itertools import count, islice
 from typing import Any
@@ -12,9 +13,16 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.length import at_length
 from tests.wire.samples import FOREIGN
 from twisted_mesh.errors import MessageTooLarge, PoisonedBody
-from twisted_mesh.wire.bodies import join_entries, pack_entry, unpack_entries
+from twisted_mesh.wire.bodies import (  # fmt: skip
+    containers_in,
+    join_entries,
+    pack_entry,
+    split_entries,
+    unpack_entries,
+)
+from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT
 from twisted_mesh.wire.framing import MAX_MESSAGE_BYTES
-from twisted_mesh.wire.unpack_guard import MAX_DEPTH, MAX_NUMBER_KEYS
+from twisted_mesh.wire.unpack_guard import MAX_CONTAINERS, MAX_DEPTH, MAX_NUMBER_KEYS
 
 
 def round_trip(*packets: object) -> list[Any]:
@@ -111,7 +119,7 @@ class TestPackEntry(SynchronousTestCase):
             value: list[Any] = [leaf]
             for _ in range(28):
                 value = [value, value]
-            self.assertRaises(MessageTooLarge, pack_entry, 0, [value])
+            self.assertRaises(ValueError, pack_entry, 0, [value])
         self.assertRaises(MessageTooLarge, pack_entry, 0, [[text] * 100_000])
 
     def test_a_dict_has_at_most_4096_numbers_as_keys(self) -> None:
@@ -121,6 +129,30 @@ class TestPackEntry(SynchronousTestCase):
         error = self.assertRaises(ValueError, pack_entry, 0, [{**numbers, -0.5: 1}])
         self.assertIn("4096 numbers as keys", str(error))
 
+    def test_a_message_has_at_most_16384_lists_and_dicts(self) -> None:
+        for value in ([], {}, (), [1], {"k": 1}):
+            pack_entry(0, [value] * MAX_CONTAINERS)
+            for packets in (
+                [value] * (MAX_CONTAINERS + 1),
+                [[value] * MAX_CONTAINERS],
+                [{"k": [value] * MAX_CONTAINERS}],
+            ):
+                error = self.assertRaises(ValueError, pack_entry, 0, packets)
+                self.assertIn("at most 16384 lists and dicts", str(error))
+
+    def test_a_list_in_many_places_counts_in_each(self) -> None:
+        shared: list[Any] = [[]] * 127
+        pack_entry(0, [shared] * 128)
+        self.assertRaises(ValueError, pack_entry, 0, [shared] * 129)
+
+    def test_an_entry_knows_how_many_lists_and_dicts_it_holds(self) -> None:
+        for packets, want in ((["x", 1], 0), ([[]], 1), ([[1, [2]], {"k": {}}, "x"], 4)):
+            packed = pack_entry(0, packets)
+            self.assertEqual(containers_in(packed), want)
+            self.assertEqual(
+                [containers_in(entry) for entry in split_entries(join_entries([packed] * 2))], [want] * 2
+            )
+
     def test_a_nan_comes_out_as_one(self) -> None:
         got = round_trip(float("nan"), float("inf"), {float("nan"): -float("inf")})
         self.assertEqual(repr(got), "[0, 48, nan, inf, {nan: -inf}]")
@@ -128,7 +160,7 @@ class TestPackEntry(SynchronousTestCase):
 
 class TestJoinEntries(SynchronousTestCase):
     def test_a_body_is_an_array_of_entries(self) -> None:
-        for many in (1, 2, 15, 16, 17, 65_535):
+        for many in (1, 2, 15, 16, 17, MAX_BATCH_COUNT):
             entries = [pack_entry(0, [number % 100]) for number in range(many)]
             got = unpack_entries(join_entries(entries), many)
             self.assertEqual(got, [[0, 0, number % 100] for number in range(many)])
@@ -218,6 +250,48 @@ class TestUnpackEntries(SynchronousTestCase):
         self.assertEqual(len(set(map(hash, keys))), 1)
         pairs = b"".join(msgspec.msgpack.encode(key) + b"\0" for key in keys)
         self.assert_poisoned(b"\x91\x93\0\0\xde" + len(keys).to_bytes(2, "big") + pairs)
+
+    def test_1_mib_of_lists_or_dicts_is_not_unpacked(self) -> None:
+        """They would take 70 MiB and 0.7 s."""
+        for value in (b"\x90", b"\x80", b"\x91\0", b"\x81\0\0", b"\xdc\0\0", b"\x90\xa1x", b"\x90\xd9\0"):
+            many = 2**20 // len(value)
+            tracemalloc.start()
+            self.assert_poisoned(b"\x91\xdd" + (many + 2).to_bytes(4, "big") + b"\0\0" + value * many)
+            _, most = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            self.assertLess(most, 4 * 2**20)
+
+    def test_1_mib_of_messages_is_not_unpacked(self) -> None:
+        many = 2**20 // 3
+        for count_ in (None, MAX_BATCH_COUNT, many):
+            self.assert_poisoned(b"\xdd" + many.to_bytes(4, "big") + b"\x92\0\0" * many, count_)
+
+    def test_the_messages_of_a_body_hold_16384_lists_and_dicts_and_no_more(self) -> None:
+        for filler in ("", "x" * 40, b"x" * 300, bytes(range(128, 192)) * 4000):
+            for messages in (1, 2, 64):
+                packed = [
+                    msgspec.msgpack.encode([0, 0, filler, *[[]] * (MAX_CONTAINERS // messages)])
+                ] * messages
+                self.assertEqual(len(unpack_entries(join_entries(packed), messages)), messages)
+                packed[-1] = packed[-1][:-1] + b"\x91\x90"
+                self.assert_poisoned(join_entries(packed), messages)
+
+    def test_a_large_body_without_lists_is_read_whatever_its_bytes_look_like(self) -> None:
+        odd = b"\x90" * 2**17
+        for packets in (
+            [odd],
+            ["text", odd],
+            ["text"] * 2**15,
+            [odd, [odd, "text"]],
+            [None, 1.5, odd[:40]] * 2**12,
+        ):
+            body = join_entries([pack_entry(0, packets), pack_entry(0, [])])
+            self.assertEqual(unpack_entries(body, 2), [[0, 0, *packets], [0, 0]])
+
+    def test_a_large_body_that_ends_too_early_is_poisoned(self) -> None:
+        body = join_entries([pack_entry(0, ["text", [1.5], b"x" * 2**16, [2**40]])])
+        for length in (1, 3, 20, len(body) - 20, len(body) - 10, len(body) - 9, len(body) - 1):
+            self.assert_poisoned(body[:length])
 
     def test_more_than_4096_numbers_as_keys_are_not_unpacked(self) -> None:
         for many in (MAX_NUMBER_KEYS, MAX_NUMBER_KEYS + 1):

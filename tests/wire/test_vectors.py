@@ -303,6 +303,7 @@ class TestDocumentation(SynchronousTestCase):
             membership.MAX_INTERVAL,
             unpack_guard.MAX_DEPTH,
             unpack_guard.MAX_NUMBER_KEYS,
+            unpack_guard.MAX_CONTAINERS,
             greeting.MAX_BYTES,
             greeting.MAX_ID,
             greeting.NATIVE,

@@ -2,9 +2,10 @@
 
 Contract: an entry is the msgpack array ``[kind, type, *packets]``; a batch's body is a msgpack array of
 entries.  Packets are ``str bytes int float bool None list dict``, nested to a depth of 32.  A dict key is
-one of the first six; at most 4,096 keys of one dict are numbers.  If the application gives anything else,
-that raises TypeError or ValueError: msgspec alone would pack sets, dates and UUIDs, and unpack them as
-other types.  If an author sent anything else, that raises :class:`~twisted_mesh.errors.PoisonedBody`.
+one of the first six; at most 4,096 keys of one dict are numbers.  The messages of a batch hold at most
+16,384 lists and dicts, all together.  If the application gives anything else, that raises TypeError or
+ValueError: msgspec alone would pack sets, dates and UUIDs, and unpack them as other types.  If an author
+sent anything else, that raises :class:`~twisted_mesh.errors.PoisonedBody`.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ import msgspec
 from twisted_mesh.errors import MessageTooLarge, PoisonedBody
 from twisted_mesh.flags import is_user_type
 from twisted_mesh.wire import unpack_guard
+from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT
 from twisted_mesh.wire.framing import MAX_MESSAGE_BYTES
-from twisted_mesh.wire.unpack_guard import MAX_DEPTH, MAX_NUMBER_KEYS
+from twisted_mesh.wire.unpack_guard import MAX_CONTAINERS, MAX_DEPTH, MAX_NUMBER_KEYS
 
 Entry = list[Any]
 USER_ENTRY: Final = 0  # the kind of an entry that holds an application's message
@@ -32,6 +34,29 @@ _SCALARS: Final = frozenset({str, bytes, int, float, bool, type(None)})
 _INTEGERS: Final = frozenset({int})
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Entry]).decode
+# A type of msgspec cannot have both text and bytes.
+_decode_text = msgspec.msgpack.Decoder(list[list[bool | int | float | str | None]]).decode
+_decode_bytes = msgspec.msgpack.Decoder(list[list[bool | int | float | bytes | None]]).decode
+
+
+class NestedEntry(bytes):
+    """A packed entry with lists or dicts in it.
+
+    :ivar containers: how many there are.
+    """
+
+    containers: int
+
+    @classmethod
+    def of(cls, packed: bytes, containers: int) -> NestedEntry:
+        entry = cls(packed)
+        entry.containers = containers
+        return entry
+
+
+def containers_in(entry: bytes) -> int:
+    """How many lists and dicts there are in *entry*, of :func:`pack_entry` or :func:`split_entries`."""
+    return entry.containers if isinstance(entry, NestedEntry) else 0
 
 
 def pack_entry(type_: int, packets: Sequence[object], *, asks: bool = False) -> bytes:
@@ -39,13 +64,16 @@ def pack_entry(type_: int, packets: Sequence[object], *, asks: bool = False) -> 
 
     :param asks: whether its author asks for receipts.
     :raises TypeError: a packet, or a value in it, is of a type that cannot be sent.
-    :raises ValueError: depth over 32, a list or dict inside itself, a dict with over 4,096 numbers
-        as keys, an integer outside -2^63..2^64-1, text that is no Unicode.
+    :raises ValueError: depth over 32, over 16,384 lists and dicts, a list or dict inside itself, a dict
+        with over 4,096 numbers as keys, an integer outside -2^63..2^64-1, text that is no Unicode.
     :raises MessageTooLarge: over 1 MiB packed.
     """
+    containers = 0
     for packet in packets:
         if type(packet) not in _SCALARS:
-            _Walk().values(packets)
+            walk = _Walk()
+            walk.values(packets)
+            containers = walk.containers
             break
     try:
         packed = _encode([USER_ENTRY | ASKS if asks else USER_ENTRY, type_, *packets])
@@ -55,7 +83,7 @@ def pack_entry(type_: int, packets: Sequence[object], *, asks: bool = False) -> 
         raise MessageTooLarge(
             f"the message has {len(packed)} bytes packed; at most {MAX_MESSAGE_BYTES} are allowed"
         )
-    return packed
+    return NestedEntry.of(packed, containers) if containers else packed
 
 
 def join_entries(entries: Sequence[bytes]) -> bytes:
@@ -67,18 +95,22 @@ def join_entries(entries: Sequence[bytes]) -> bytes:
 
 def split_entries(body: bytes) -> list[bytes]:
     """The packed entries that :func:`join_entries` made *body* of."""
-    return [_encode(entry) for entry in _decode(body)]
+    return [pack_entry(type_, packets, asks=kind != USER_ENTRY) for kind, type_, *packets in _decode(body)]
 
 
 def unpack_entries(body: bytes, count: int | None = None) -> list[Entry]:
     """The entries in *body*.
 
     :param count: how many entries there must be, if that is known.
-    :raises PoisonedBody: *body* is no list of that many entries.
+    :raises PoisonedBody: *body* is no list of that many entries, or of more than 16,384.
     """
+    flat: list[Entry] | None = None
     try:
-        unpack_guard.check(body)
-        entries = _decode(body)
+        if len(body) > MAX_CONTAINERS:
+            flat = _unpack_flat(body, count)
+        if (entries := flat) is None:
+            unpack_guard.check(body)
+            entries = _decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise PoisonedBody(f"a body that is no list of messages: {error}") from None
     if count is not None and len(entries) != count:
@@ -92,13 +124,30 @@ def unpack_entries(body: bytes, count: int | None = None) -> list[Entry]:
     for type_ in set(map(_type_of, users)):
         if not is_user_type(type_):
             raise PoisonedBody(f"a message of the protocol's own type {type_}")
-    if not _SCALARS.issuperset(map(type, chain.from_iterable(entries))):
+    if flat is None and not _SCALARS.issuperset(map(type, chain.from_iterable(entries))):
         try:
             for entry in entries:
                 _check_decoded(entry, 0)
         except ValueError as error:
             raise PoisonedBody(f"a message that cannot be unpacked: {error}") from None
     return entries
+
+
+def _unpack_flat(body: bytes, count: int | None) -> list[Entry] | None:
+    """The entries in *body* if they hold neither lists and dicts nor text beside bytes; None otherwise.
+
+    :raises ValueError: *body* is no list of *count* entries, or has more than any batch.
+    """
+    messages = unpack_guard.length_of(body)
+    if messages > MAX_BATCH_COUNT or (count is not None and count != messages):
+        raise ValueError(f"it has {messages}")
+    # Each takes no longer than _decode (measured), and stops at the first list or dict inside an entry.
+    for decode in (_decode_text, _decode_bytes):
+        try:
+            return decode(body)
+        except msgspec.MsgspecError:
+            pass
+    return None
 
 
 def _begin_with_integers(entries: list[Entry]) -> bool:
@@ -128,9 +177,10 @@ def _check_decoded(values: Collection[object], depth: int) -> None:
 class _Walk:
     """Checks the packets of the application: values of any type, which may be shared or hold themselves."""
 
-    __slots__ = ("_around", "_bytes")
+    __slots__ = ("_around", "_bytes", "containers")
 
     def __init__(self) -> None:
+        self.containers = 0  # lists and dicts, in each place where they are
         self._bytes = 0  # the least that the packets take packed
         self._around: set[int] = set()  # ids of the containers around the present one
 
@@ -156,6 +206,9 @@ class _Walk:
             raise ValueError("a list or dict holds itself")
         if depth == MAX_DEPTH:
             raise ValueError(f"packets may be nested to a depth of {MAX_DEPTH}")
+        self.containers += 1
+        if self.containers > MAX_CONTAINERS:
+            raise ValueError(f"a message may hold at most {MAX_CONTAINERS} lists and dicts")
         self._around.add(id(value))
         if kind is dict:
             self._keys(value)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core.network import DIGEST, entries, origin_of, signature_of, verify
+from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.broadcast.outbox import Outbox
+from twisted_mesh.core.history.history import History
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import unpack_entries
 from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT, SignedBatch
+from twisted_mesh.wire.unpack_guard import MAX_CONTAINERS
 
 ANNA = origin_of("anna")
 
@@ -83,6 +86,25 @@ class TestPublish(OutboxTestCase):
         most = MAX_BATCH_COUNT
         batches = list(self.outbox.publish(entries("") * (most + 2), 9))
         self.assertEqual(self.spans(batches), [(1, most), (most + 1, most + 2)])
+
+    def test_a_batch_is_closed_at_its_lists_and_dicts(self) -> None:
+        self.make(2**20)
+        many = MAX_CONTAINERS // 4 - 1
+        batches = self.publish("a", *[[{}] * many] * 5, "b", [[]] * (MAX_CONTAINERS - 1), *"cd")
+        self.assertEqual(self.spans(batches), [(1, 5), (6, 7), (8, 10)])
+        for signed in batches:
+            unpack_entries(signed.body, signed.batch.count)
+
+    def test_messages_that_were_not_accepted_can_be_published_again(self) -> None:
+        self.make(2**20)
+        history = History(MeshConfig())
+        for _ in range(3):
+            for signed in self.publish("a", *[[{}] * (MAX_CONTAINERS // 2)]):
+                history.add(signed, 0)
+        again = list(self.outbox.publish(self.outbox.unsent(history), 9))
+        self.assertEqual([signed.batch.count for signed in again], [3, 2, 1])
+        for signed in again:
+            unpack_entries(signed.body, signed.batch.count)
 
 
 class TestTaken(OutboxTestCase):

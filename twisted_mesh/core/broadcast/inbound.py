@@ -25,7 +25,7 @@ from twisted_mesh.core.link import Link
 from twisted_mesh.errors import PoisonedBody, Reason, RemoteError
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import unpack_entries
-from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT, SignedBatch
+from twisted_mesh.wire.broadcast import SignedBatch
 from twisted_mesh.wire.link import Whisper
 
 Outcome = Deliver | Poisoned | GapFound
@@ -91,8 +91,6 @@ class Inbound:
             entries = unpack_entries(frame.body)
         except PoisonedBody as error:
             raise RemoteError(error.detail, Reason.SHAPE) from None
-        if len(entries) > MAX_BATCH_COUNT:
-            raise RemoteError("a whisper of too many messages", Reason.LIMIT)
         peer, size = link.peer, len(frame.body)
         verified = self._local_node.network.encrypted  # into plain text a host between can write anything
         self._effects.deliver(Deliver(link.number, peer.origin, peer.epoch, 0, 0, size, entries, verified))

@@ -17,9 +17,10 @@ from itertools import accumulate
 from twisted_mesh.core.handshake import Sign
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.history.storage import Missing
-from twisted_mesh.wire.bodies import join_entries, split_entries
+from twisted_mesh.wire.bodies import NestedEntry, containers_in, join_entries, split_entries
 from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT, Batch, SignedBatch
 from twisted_mesh.wire.codec import sign_batch
+from twisted_mesh.wire.unpack_guard import MAX_CONTAINERS
 
 
 class Outbox:
@@ -79,10 +80,15 @@ class Outbox:
             self.confirmed = max(self.confirmed, min(high, self.head))
 
     def _grouped(self, entries: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-        ends = list(accumulate(map(len, entries)))  # bytes up to and with each
-        first = sent = 0
+        sizes = list(accumulate(map(len, entries)))  # up to and with each
+        bounds = [(sizes, self._batch_bytes)]
+        if sizes and sizes[-1] > MAX_CONTAINERS and NestedEntry in set(map(type, entries)):
+            bounds.append((list(accumulate(map(containers_in, entries))), MAX_CONTAINERS))
+        first = 0
         while first < len(entries):
-            behind = bisect_right(ends, sent + self._batch_bytes, first)
+            behind = min(
+                bisect_right(ends, most + (ends[first - 1] if first else 0), first) for ends, most in bounds
+            )
             behind = min(max(behind, first + 1), first + MAX_BATCH_COUNT)
             yield entries[first:behind]
-            first, sent = behind, ends[behind - 1]
+            first = behind

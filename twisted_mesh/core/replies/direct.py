@@ -29,7 +29,6 @@ from twisted_mesh.core.replies.senders import WINDOW, Senders
 from twisted_mesh.core.signing import Signer
 from twisted_mesh.errors import PoisonedBody
 from twisted_mesh.wire.bodies import Entry, unpack_entries
-from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT
 from twisted_mesh.wire.replies import MAX_TRIES, Direct, DirectAck
 from twisted_mesh.wire.signed import SignedRecord
 
@@ -271,10 +270,9 @@ class Directs:
         if direct.destination_epoch != self._local_node.epoch:
             return None  # for an earlier run: the sender will learn of this one
         try:
-            entries = unpack_entries(direct.body)
+            return unpack_entries(direct.body)
         except PoisonedBody:
             return None
-        return entries if len(entries) <= MAX_BATCH_COUNT else None
 
     # ── time ────────────────────────────────────────────────────────────────────────
 
