@@ -30,6 +30,17 @@ class MeshConfig:
     #: Accepted connections whose peer has proven nothing.  Of more, the host with most loses its oldest;
     #: from three quarters on it gets no further ones (guess).
     handshakes_limit: int = 512
+    #: Connections that one host may make in a row, and in a second on average; faster ones wait (guess: 300
+    #: clients of one machine, or behind one address, that come back together need not).
+    accept_burst: int = 300
+    accept_rate: float = 20.0
+    #: Connections of all hosts that may begin in a row, and in a second on average; others wait (guess: a
+    #: TLS session and the two signatures of PROOF take about a millisecond).
+    handshakes_burst: int = 150
+    handshakes_rate: float = 150.0
+    #: A connection that has waited for this long, or for half of ``handshake_timeout``, is refused (guess:
+    #: the node that dials waits for ``handshake_timeout`` in all).
+    accept_wait: float = 5.0
     #: Links in all.  Of more, or of more than three quarters with unknown nodes, the host with most loses
     #: one, or one more is refused (guess; every reactor but select's can hold far more).
     links_limit: int = 1024

@@ -19,7 +19,7 @@ from twisted_mesh.network import Protocol
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import Snapshot
 from twisted_mesh.wire.fields import Kind
-from twisted_mesh.wire.framing import MAX_FRAME_BYTES, FrameReader, frame
+from twisted_mesh.wire.framing import GREETING_FRAME_BYTES, MAX_FRAME_BYTES, FrameReader, frame
 from twisted_mesh.wire.link import Bye, Intro, Ping, Pong, Proof, Whisper
 
 HERE = Protocol("here", "SSL")
@@ -136,7 +136,9 @@ class TestHandshake(MachineCase):
             for name, data in NO_FRAMES.items():
                 self.assertIs(self.refusal(self.up_to(stage), data).reason, Reason.FRAMING, (stage, name))
             for name, data in SHAPES.items():
-                reason = Reason.GREETING if stage == "greeting" else Reason.SHAPE
+                is_first = stage == "greeting"
+                too_long = is_first and len(data) > GREETING_FRAME_BYTES
+                reason = Reason.FRAMING if too_long else Reason.GREETING if is_first else Reason.SHAPE
                 self.assertIs(self.refusal(self.up_to(stage), data).reason, reason, (stage, name))
 
     def test_so_is_a_dialler_that_is_greeted_with_it(self) -> None:
@@ -150,6 +152,15 @@ class TestHandshake(MachineCase):
         for stage, wrong in (("INTRO", (proof, *later)), ("PROOF", (intro, *later))):
             for one in wrong:
                 self.assertIs(self.refusal(self.up_to(stage), codec.encode(one)).reason, Reason.ORDER, one)
+
+    def test_before_the_greeting_eight_kibibytes_are_kept_and_no_more(self) -> None:
+        most = b"\0\0\x20\0" + b"x" * (2**13 - 1)
+        self.assertEqual(self.take(self.up_to("greeting"), most), [])
+        too_much = (2**13 + 1).to_bytes(4, "big")
+        for side in ("anna", "bert"):
+            self.up_to("greeting")
+            self.assertIs(self.refusal(getattr(self, side), too_much).reason, Reason.FRAMING)
+        self.assertEqual(self.take(self.up_to("INTRO"), too_much), [])
 
     def test_a_handshake_may_say_less_than_a_link(self) -> None:
         large = (2**16 + 1).to_bytes(4, "big")

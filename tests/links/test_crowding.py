@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.support.meshcase import PORT, MeshCase, Puppet, Raw
 from twisted_mesh.errors import RemoteError
+from twisted_mesh.links.accepting import SITES
 from twisted_mesh.service import MeshService
 
 CROWD = "10.9.9.9"
@@ -120,3 +121,64 @@ class TestStrangers(CrowdCase):
         a = self.crowded(handshakes_limit=8)
         raws = [self.silent(a, f"10.8.0.{number}") for number in range(10)]
         self.assertEqual([raw.lost is None for raw in raws], [False] * 2 + [True] * 8)
+
+
+class TestWaiting(CrowdCase):
+    def test_connections_of_one_host_that_come_faster_than_its_rate_wait(self) -> None:
+        a = self.crowded(accept_burst=2, accept_rate=10.0)
+        crowd = [self.dialled(a) for _ in range(4)]
+        other = self.dialled(a, "10.8.0.1")
+        self.assertEqual(self.linked_to(a, [*crowd, other]), [True, True, False, False, True])
+        self.assertEqual(a.footprint()["waiting_connections"], 2)
+        self.network.advance(0.11)
+        self.assertEqual(self.linked_to(a, crowd), [True, True, False, True])  # the newest first
+        self.network.advance(0.11)
+        self.assertEqual(self.linked_to(a, crowd), [True] * 4)
+
+    def test_those_of_this_host_do_not(self) -> None:
+        a = self.crowded(accept_burst=1, accept_rate=0.1)
+        for host in ("127.0.0.1", "::1", ""):
+            crowd = [self.dialled(a, host) for _ in range(3)]
+            self.assertEqual(self.linked_to(a, crowd), [True] * 3, host)
+
+    def test_a_connection_that_waits_too_long_is_told_full(self) -> None:
+        for encryption in ("Plaintext", "SSL"):
+            a = self.node(encryption=encryption, limits={"accept_burst": 1, "accept_rate": 0.1})
+            encrypted = encryption == "SSL"
+            first, second = (self.met(a, encrypted=encrypted) for _ in range(2))
+            self.network.advance(4.9)
+            self.assertEqual((first.bye, second.bye, second.lost), (None, None, None))
+            self.network.advance(0.2)
+            assert second.bye is not None
+            self.assertEqual((first.bye, second.bye.reason), (None, "full"))
+
+    def test_if_there_are_many_of_those_they_are_cut(self) -> None:
+        a = self.crowded(accept_burst=1, accept_rate=0.1)
+        crowd = [self.silent(a) for _ in range(40)]
+        self.network.advance(5.1)
+        self.assertEqual(sum(raw.lost is not None for raw in crowd), 39 - 15)
+
+    def test_sessions_are_begun_at_one_rate_for_all_and_hosts_take_turns(self) -> None:
+        a = self.crowded(handshakes_burst=1, handshakes_rate=10.0)
+        crowd = [self.dialled(a) for _ in range(20)]
+        others = [self.dialled(a, f"10.8.0.{number}") for number in range(3)]
+        self.network.advance(0.55)
+        self.assertEqual((sum(self.linked_to(a, crowd)), sum(self.linked_to(a, others))), (2, 3))
+
+    def test_a_stranger_that_waits_goes_before_one_that_has_begun(self) -> None:
+        a = self.crowded(handshakes_limit=4, accept_burst=2, accept_rate=0.1)
+        raws = [self.silent(a) for _ in range(5)]
+        self.assertEqual([raw.lost is None for raw in raws], [True, True, False, False, True])
+
+    def test_a_connection_that_ends_waits_no_longer(self) -> None:
+        a = self.crowded(accept_burst=1, accept_rate=0.1, handshake_timeout=1.0)
+        for _ in range(3):
+            self.silent(a)
+        self.network.advance(3)
+        self.assertEqual((a.footprint()["waiting_connections"], a.footprint()["connections"]), (0, 0))
+
+    def test_rates_of_so_many_hosts_are_remembered(self) -> None:
+        a = self.crowded()
+        for number in range(SITES + 10):
+            self.silent(a, f"10.{number // 250}.0.{number % 250}").close()
+        self.assertEqual(a.footprint()["accept_rates"], SITES)

@@ -88,7 +88,7 @@ class TestEvents(MeshCase):
         def left() -> list[dict[str, int]]:
             # The other address, the link of the next record, and the claim of the second link's snapshot
             # differ.
-            changed = ("dialled_peers", "parents", "first_arrivals", "claims")
+            changed = ("dialled_peers", "parents", "first_arrivals", "claims", "accept_rates")
             return [
                 {name: count for name, count in service.footprint().items() if name not in changed}
                 for service in (a, b)
@@ -138,12 +138,12 @@ class TestRefusals(MeshCase):
         self, a: object, b: object, error: type[Exception], reason: str, *, target: str | None = None
     ) -> str:
         """Assert that a.connect(b) fails with *error*, and that nothing is left of the attempt."""
-        before = a.footprint(), b.footprint()  # type: ignore[attr-defined]
+        before = self.lasting(a.footprint()), self.lasting(b.footprint())  # type: ignore[attr-defined]
         link = a.connect(target or self.host(b), PORT)  # type: ignore[attr-defined, arg-type]
         self.network.advance(15)
         failure = self.failureResultOf(link, error)
         self.assertIs(failure.type, error)
-        self.assertEqual((a.footprint(), b.footprint()), before)  # type: ignore[attr-defined]
+        self.assertEqual((self.lasting(a.footprint()), self.lasting(b.footprint())), before)  # type: ignore[attr-defined]
         self.assertEqual(self.network.ends, [])
         self.assertEqual(self.reasons(a)[-1:], [reason] if reason else [])  # type: ignore[arg-type]
         dials = len(self.network.dials)

@@ -54,11 +54,11 @@ class TestManInTheMiddle(MeshCase):
 
     def test_a_relayed_proof_is_refused_under_tls(self) -> None:
         a, b = self.node(), self.node()
-        before = a.footprint(), b.footprint()
+        before = self.lasting(a.footprint()), self.lasting(b.footprint())
         self.relay_then_connect(a, b)
         self.assertEqual((dict(a.routing_table), dict(b.routing_table)), ({}, {}))
         self.network.advance(5)
-        self.assertEqual((a.footprint(), b.footprint()), before)
+        self.assertEqual((self.lasting(a.footprint()), self.lasting(b.footprint())), before)
         self.assertEqual(self.reasons(b), ["proof"])
         self.assertEqual(self.happened(a, "connect") + self.happened(b, "connect"), [])
 

@@ -63,6 +63,15 @@ class TestTls(MeshCase):
         self.assertIsNotNone(old.lost)
         self.assertEqual(old.received, b"")
 
+    def test_a_session_that_is_not_made_within_eight_kibibytes_is_cut(self) -> None:
+        node = self.node()
+        hello = b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc\x03\x03"  # a ClientHello of 16 KiB, which never ends
+        for size, is_cut in ((tls.HELLO_BYTES, False), (tls.HELLO_BYTES + 1, True)):
+            raw = self.dial(Raw(), node, encrypted=False)
+            raw.write(hello.ljust(size, b"x"))
+            self.network.pump()
+            self.assertEqual(raw.lost is not None, is_cut)
+
     def test_what_openssl_says(self) -> None:
         error = SSL.Error([("SSL routines", "", "wrong version number")])
         self.assertEqual(tls.failure_text(error), "wrong version number")

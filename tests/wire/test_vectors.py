@@ -282,6 +282,7 @@ class TestDocumentation(SynchronousTestCase):
 
     def test_it_has_every_limit(self) -> None:
         for limit in (
+            framing.GREETING_FRAME_BYTES,
             framing.HANDSHAKE_FRAME_BYTES,
             framing.MAX_FRAME_BYTES,
             framing.MAX_MESSAGE_BYTES,

@@ -147,6 +147,7 @@ class Handshake:
 
     :ivar purpose: the purpose of the link that this end sends; only the dialler's counts.
     :ivar is_own: tells whether this node has made a nonce (:meth:`Nonces.is_own`).
+    :ivar refusal: with which a peer of this network is refused; None if it is not.
     :ivar peer: the node at the far end, once it has proven its key, which can be this node's key, too.
     """
 
@@ -159,6 +160,7 @@ class Handshake:
     purpose: Purpose = Purpose.JOIN
     is_own: Callable[[bytes], bool] = lambda nonce: False
     stage: Stage = Stage.GREETING  # the frame that the peer must send next
+    refusal: RemoteError | None = None
     greeting: Greeting | None = None  # the peer's greeting, once it has come
     peer: Peer | None = None
     _sent: bytes = b""
@@ -233,6 +235,8 @@ class Handshake:
             raise SubnetMismatch("another subnet")  # the peer gets this text: it must not name this subnet
         if not greeting.native:  # an older protocol on the same port would be chosen here: there is none
             raise RemoteError("the peer is a py2p node", Reason.GREETING)
+        if self.refusal is not None:
+            raise self.refusal
         # A greeting with this node's own id is for INTRO to explain, whatever id is expected.
         if greeting.id != me.id and self.expected not in (None, greeting.id):
             found, expected = (id.decode(errors="replace") for id in (greeting.id, self.expected or b""))

@@ -29,7 +29,13 @@ from twisted_mesh.core.handshake import Handshake, Peer, error_of
 from twisted_mesh.errors import NO_FAULT, HandshakeTimeout, Reason, RemoteError
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.begun import HEAD_BYTES, begun
-from twisted_mesh.wire.framing import LENGTH_BYTES, MAX_FRAME_BYTES, FrameReader
+from twisted_mesh.wire.framing import (
+    GREETING_FRAME_BYTES,
+    HANDSHAKE_FRAME_BYTES,
+    LENGTH_BYTES,
+    MAX_FRAME_BYTES,
+    FrameReader,
+)
 from twisted_mesh.wire.link import Bye
 
 _OPENING: Final = 4  # first bytes of a connection, which distinguish TLS from plain text
@@ -82,7 +88,7 @@ class LinkMachine:
     deadline: float = inf  # when :meth:`expired` must be called, by the clock of ``now``; inf: never
     read: int = 0  # the bytes that had come at the last call, as the connection counts them
     gives_way: bool = False
-    _frames: FrameReader = field(default_factory=FrameReader)
+    _frames: FrameReader = field(default_factory=lambda: FrameReader(GREETING_FRAME_BYTES))
     _arrival: Arrival = field(default_factory=Arrival)
     _opening: bytes = b""
     _reported: int = 0  # bytes that had come at the last event about frames
@@ -130,6 +136,7 @@ class LinkMachine:
             for payload in self._frames.feed(data):
                 if self.peer is None:
                     yield self._handshake.receive(payload, self._exporter)
+                    self._frames.limit = HANDSHAKE_FRAME_BYTES
                     if self._handshake.peer is not None:
                         yield self._proven(self._handshake.peer)
                     if self.phase not in _READS:

@@ -26,6 +26,7 @@ from twisted_mesh.core.handshake import FRESH_BYTES, NONCE_BYTES, Handshake, Loc
 from twisted_mesh.core.link_machine import Phase
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, is_in_time
+from twisted_mesh.links.accepting import Accepting
 from twisted_mesh.links.cooldown import CoolDown
 from twisted_mesh.links.crowding import Rank, Strangers, crowded_out
 from twisted_mesh.links.log import LinkLog
@@ -107,6 +108,7 @@ class Connections:
         self._numbers = 0
         self._links: dict[int, MeshProtocol] = {}
         self._strangers = Strangers(self.config.handshakes_limit)
+        self._accepting = Accepting(self.clock, self.config)
         self._table: dict[bytes, MeshProtocol] = {}
         self.table: Mapping[bytes, MeshProtocol] = MappingProxyType(self._table)
         self._to_flush: dict[int, MeshProtocol] = {}
@@ -161,6 +163,7 @@ class Connections:
         self._over = RemoteError("the node stops", Reason.LEAVING)
         async with AsyncExitStack() as end:  # the last step first, and each even if another fails
             end.push_async_callback(self.all_gone)
+            end.callback(self._accepting.stop)
             for link in self:
                 end.callback(abort_unfinished, link.transport)
             end.callback(self.close_all, self._over)
@@ -171,6 +174,7 @@ class Connections:
             "strangers": len(self._strangers),
             "routing_table": len(self._table),
             "queued_bytes": sum(link.queued_bytes for link in self._links.values()),
+            **self._accepting.footprint(),
             **self.cooldown.footprint(),
         }
 
@@ -194,8 +198,12 @@ class Connections:
         self._links[link.number] = link
         if self._over is not None:
             link.close(self._over)
-        elif not link.outgoing and (too_many := self._strangers.add(link)) is not None:
-            too_many.close(RemoteError("too many connections that prove nothing", Reason.FULL))
+        elif not link.outgoing:
+            if (too_many := self._strangers.add(link)) is not None:
+                too_many = self._accepting.oldest_at(too_many.site) or too_many
+                too_many.close(RemoteError("too many connections that prove nothing", Reason.FULL))
+                abort_unfinished(too_many.transport)  # else its TLS session would last close_timeout
+            self._accepting.made(link)
 
     def proven(self, link: MeshProtocol, peer: Peer) -> None:
         purpose = peer.purpose if link.dialled_for is None else link.dialled_for
@@ -217,6 +225,7 @@ class Connections:
 
     def closing(self, link: MeshProtocol, error: RemoteError) -> None:
         self._strangers.discard(link)
+        self._accepting.gone(link)
         if (refusal := self.log.closing(link, error)) is not None:
             self._core.publish(refusal)
         self._core.handle(events.LinkClosing(link.number, error.reason))

@@ -237,6 +237,19 @@ class MeshProtocol(Protocol):
         """Whether it has been closing for longer than ``close_timeout``: another may have its place."""
         return self._machine.gives_way
 
+    def hold(self) -> None:
+        """Read nothing from the connection, which has just been made, until :meth:`go_on`."""
+        self._transport.pauseProducing()
+
+    def go_on(self) -> None:
+        """Begin to read."""
+        self._transport.resumeProducing()
+
+    def turn_away(self, error: RemoteError) -> None:
+        """Begin to read, and refuse the peer with *error* as soon as its greeting has come."""
+        self._handshake.refusal = error
+        self.go_on()
+
     def cut(self) -> None:
         """End the connection at once; the frames on their way over it are lost."""
         self._machine.cut()

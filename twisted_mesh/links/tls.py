@@ -33,6 +33,8 @@ from zope.interface import implementer
 
 EXPORTER_LABEL: Final = b"EXPORTER-Channel-Binding"  # RFC 9266
 EXPORTER_BYTES: Final = 32
+#: Bytes that a peer may send before its TLS session is made (guess: diallers' sessions take a tenth of it).
+HELLO_BYTES: Final = 8 * 1024
 _LIFETIME: Final = timedelta(days=3650)
 
 
@@ -56,15 +58,22 @@ class Tls:
 class Session(TLSMemoryBIOProtocol):
     """Twisted's TLS session, but it does not gather small writes: a link's queue has joined them.
 
+    A connection that has brought more than :data:`HELLO_BYTES`, and is still no session, is cut.
+
     :ivar read_bytes: bytes that have come so far, those of an unfinished record included: over a slow line
         a record of 16 KiB takes seconds.
     """
 
     read_bytes = 0
+    _is_made = False  # whether the session is known to be made
 
     def dataReceived(self, bytes: bytes) -> None:
         self.read_bytes += len(bytes)
         super().dataReceived(bytes)
+        if self.read_bytes > HELLO_BYTES and not self._is_made:
+            self._is_made = self.getHandle().get_peer_finished() is not None
+            if not self._is_made:
+                self.abortConnection()
 
 
 class _Sessions(TLSMemoryBIOFactory):

@@ -30,6 +30,10 @@ class Transport(Interface):
 
     def unregisterProducer(self) -> object: ...  # pragma: no cover
 
+    def pauseProducing(self) -> object: ...  # pragma: no cover
+
+    def resumeProducing(self) -> object: ...  # pragma: no cover
+
     def loseConnection(self) -> object: ...  # pragma: no cover
 
     def abortConnection(self) -> object: ...  # pragma: no cover

@@ -16,6 +16,7 @@ from twisted_mesh.errors import Reason, RemoteError
 LENGTH_BYTES: Final = 4
 MAX_MESSAGE_BYTES: Final = 2**20  # one packed message; protocol 1
 MAX_FRAME_BYTES: Final = MAX_MESSAGE_BYTES + 1024  # a message, its signature, and under 256 of fields
+GREETING_FRAME_BYTES: Final = 8 * 1024  # the first frame, from a peer of whom nothing is known; protocol 1
 HANDSHAKE_FRAME_BYTES: Final = 64 * 1024  # before the peer has proven its identity; protocol 1
 
 

@@ -1,0 +1,120 @@
+"""When an accepted connection may begin: its TLS session and its handshake cost this node some time.
+
+Contract: a connection is told to :meth:`Accepting.made`, and to :meth:`Accepting.gone` when it has proven
+its key or closes.  Connections of one site that come faster than ``accept_rate`` wait, and so do all that
+come faster than ``handshakes_rate``: nothing is read from them, so they cost nothing.  Sites that wait take
+turns.  Of one site the newest goes first: if many come, the others will not be waited for to the end.  If a
+connection has waited for ``accept_wait``, it is told ``full``, or cut if there are many of those.
+
+Connections of this host itself wait for ``handshakes_rate`` alone.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.rate import RateLimit
+from twisted_mesh.core.reachability import Reach, reach_of
+from twisted_mesh.errors import Reason, RemoteError
+from twisted_mesh.links.protocol import MeshProtocol
+
+#: Sites whose rate is remembered; of more, the one that connected longest ago is forgotten, and its rate
+#: begins anew (guess: after 15 seconds without a connection it does so in any case).
+SITES: Final = 1024
+#: Connections told ``full`` in a row, and a second; further ones are cut (guess: a tenth of the sessions).
+TOLD_BURST: Final = 15
+TOLD_RATE: Final = 15.0
+_LOOK: Final = 0.05  # seconds between looks at what waits (guess: seven sessions of a millisecond each)
+
+
+class Accepting:
+    """The accepted connections that wait to begin."""
+
+    def __init__(self, clock: IReactorTime, config: MeshConfig) -> None:
+        self._clock = clock
+        self._config = config
+        self._all = RateLimit(config.handshakes_burst, config.handshakes_rate)
+        self._told = RateLimit(TOLD_BURST, TOLD_RATE)
+        self._rates: OrderedDict[str, RateLimit] = OrderedDict()  # by site, that of the newest last
+        self._waiting: OrderedDict[str, dict[int, MeshProtocol]] = OrderedDict()  # by site, by turns
+        self._next_look: IDelayedCall | None = None
+
+    def made(self, link: MeshProtocol) -> None:
+        """Let *link* begin, or wait."""
+        if link.site in self._waiting or not self._may_begin(link):
+            link.hold()
+            self._waiting.setdefault(link.site, {})[link.number] = link
+            if self._next_look is None:
+                self._next_look = self._clock.callLater(_LOOK, self._look)
+
+    def gone(self, link: MeshProtocol) -> None:
+        """Forget *link*, if it waits."""
+        waiting = self._waiting.get(link.site, {})
+        if waiting.pop(link.number, None) is not None and not waiting:
+            del self._waiting[link.site]
+
+    def oldest_at(self, site: str) -> MeshProtocol | None:
+        """The connection of *site* that waits longest; None if none waits."""
+        return next(iter(self._waiting.get(site, {}).values()), None)
+
+    def stop(self) -> None:
+        """Let none begin any more."""
+        if self._next_look is not None:
+            self._next_look.cancel()
+            self._next_look = None
+
+    def footprint(self) -> dict[str, int]:
+        waiting = sum(map(len, self._waiting.values()))
+        return {"waiting_connections": waiting, "accept_rates": len(self._rates)}
+
+    def _may_begin(self, link: MeshProtocol) -> bool:
+        """Whether *link* may begin now; if it may, it is counted."""
+        now, site = self._clock.seconds(), link.site
+        if not site or reach_of(link.remote[0]) is Reach.OWN:
+            return self._all.take(now)
+        rate = self._rates.get(site)
+        if rate is None:
+            rate = self._rates[site] = RateLimit(self._config.accept_burst, self._config.accept_rate)
+            if len(self._rates) > SITES:
+                self._rates.popitem(last=False)
+        self._rates.move_to_end(site)
+        return rate.has(now) and self._all.take(now) and rate.take(now)
+
+    def _look(self) -> None:
+        self._next_look = None
+        sites = list(self._waiting)
+        while sites:  # each takes its turn, until none may go on
+            sites = [site for site in sites if self._turn_of(site)]
+        now = self._clock.seconds()
+        longest = min(self._config.accept_wait, self._config.handshake_timeout / 2)
+        late = [
+            link
+            for waiting in self._waiting.values()
+            for link in waiting.values()
+            if now - link.made_at >= longest
+        ]
+        for link in late:
+            self.gone(link)
+            error = RemoteError("too many connections at a time", Reason.FULL)
+            if self._told.take(now):
+                link.turn_away(error)
+            else:
+                link.close(error)
+        if self._waiting and self._next_look is None:
+            self._next_look = self._clock.callLater(_LOOK, self._look)
+
+    def _turn_of(self, site: str) -> bool:
+        """Let the newest of *site* begin, if it may; return whether it did, and others wait there."""
+        newest = next(reversed(self._waiting[site].values()))
+        if not self._may_begin(newest):
+            return False
+        self.gone(newest)
+        newest.go_on()
+        if site not in self._waiting:
+            return False
+        self._waiting.move_to_end(site)
+        return True
