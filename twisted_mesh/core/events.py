@@ -28,6 +28,7 @@ class Timer(StrEnum):  # members of a plain Enum are four times as slow as keys 
 
     GAPS = "gaps"
     ANNOUNCE = "announce"
+    ANSWER = "answer"
     REPAIR = "repair"
     COMPARE = "compare"
     AGE = "age"

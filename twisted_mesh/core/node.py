@@ -404,6 +404,9 @@ class Node:
                 self._broadcast.watch_holes()
             case Timer.ANNOUNCE:
                 self._broadcast.push.announce_owed()
+            case Timer.ANSWER:
+                for link in (*self._links.fed, *self._links.exchanges):
+                    self._answer(link, now)
             case Timer.REPAIR:
                 pass  # WANTs that are due are sent after every event
             case Timer.COMPARE:

@@ -7,7 +7,13 @@ from msgspec import structs
 from tests.core.damaged_store import Damaged
 from tests.core.network import batch, closing, have, of, origin_of, want
 from tests.core.node_case import TriangleTestCase
-from twisted_mesh.core.events import Effect
+from twisted_mesh.core.broadcast.answer_limit import (  # fmt: skip
+    AGAIN_RATE,
+    REMEMBERED_SECONDS,
+    RUNS_REMEMBERED,
+    AnswerLimit,
+)
+from twisted_mesh.core.events import Effect, LinkClosed
 from twisted_mesh.core.history.changes import Changes
 from twisted_mesh.core.history.history import History
 from twisted_mesh.simulation.storage import to_ms
@@ -76,6 +82,57 @@ class TestAnswering(TriangleTestCase):
         self.assertEqual(self.haves(effects, 3, answer=True), [("dora", 1, 3)])
         # A batch that fills the hole is as new to the peer as to this node.
         self.assertEqual(self.sent(self.receive(1, batch("dora", 4, 3)), 3), [(4, 6)])
+
+    def test_the_same_messages_go_out_again_at_a_bounded_rate(self) -> None:
+        """A WANT of 60 bytes is answered with up to 1 MiB."""
+        size = batch("dora", 1, 3).size
+        self.triangle(answer_bytes=2 * size)
+        self.receive(1, batch("dora", 1, 3), batch("dora", 4, 3))
+        came: list[tuple[int, int]] = []
+        for _ in range(50):
+            came += self.sent(self.ask(1, 6) + self.accept(3), 3)
+        # Twice as much as is held; one answer more; and the one after which there is too much.
+        self.assertEqual(len(came), 2 + 2 + 2 + 2)
+        came = self.sent(self.wait(2 * size / AGAIN_RATE), 3)
+        self.assertEqual(len(came), 2)
+
+    def test_to_link_anew_gives_no_peer_more(self) -> None:
+        size = batch("dora", 1, 3).size
+        self.triangle(answer_bytes=size)
+        self.receive(1, batch("dora", 1, 3))
+        came: list[tuple[int, int]] = []
+        for number in range(10, 30):
+            self.up(number, "emil")
+            self.accept(number)
+            came += self.sent(self.receive(number, want("dora", 1, 3)), number)
+            self.handle(LinkClosed(number))
+        self.assertEqual(len(came), 4)
+
+    def test_what_a_peer_has_not_been_sent_yet_goes_out_at_once(self) -> None:
+        size = batch("dora", 1, 3).size
+        self.triangle(answer_bytes=size)
+        came: list[tuple[int, int]] = []
+        for first in range(1, 90, 3):
+            self.receive(1, batch("dora", first, 3))
+            for at in (1, first):  # again as much as is new
+                came += self.sent(self.ask(at, at) + self.accept(3), 3)
+        self.assertEqual(len(came), 60)
+
+    def test_after_ten_minutes_a_peer_may_have_all_again(self) -> None:
+        size = batch("dora", 1, 3).size
+        self.triangle(answer_bytes=size, history_seconds=1e6)
+        self.receive(1, batch("dora", 1, 3))
+        for _ in range(3):
+            came = [span for _ in range(9) for span in self.sent(self.ask(1, 3) + self.accept(3), 3)]
+            self.assertEqual(len(came), 4)
+            self.wait(REMEMBERED_SECONDS + 5)
+
+    def test_a_bounded_number_of_runs_is_remembered(self) -> None:
+        limit = AnswerLimit(0)
+        for number in range(RUNS_REMEMBERED + 1):
+            limit.sent(b"%d" % (number % 2), (b"", number), 1, 1, 0)
+            self.assertLessEqual(len(limit), RUNS_REMEMBERED)
+        self.assertGreater(len(limit), RUNS_REMEMBERED // 3)
 
     def test_while_much_is_queued_an_answer_waits_for_the_link(self) -> None:
         self.triangle(answer_bytes=5 * ARRAY)

@@ -17,6 +17,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.broadcast.answer_limit import AnswerLimit
 from twisted_mesh.core.broadcast.trees import FirstArrivals, Parents
 from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.events import StreamId, Timer
@@ -53,6 +54,7 @@ class Push:
     _effects: Effects
 
     def __post_init__(self) -> None:
+        self._answer_limit = AnswerLimit(self._config.answer_bytes)
         # The key of a batch has its first sequence, that of a record minus its counter.
         self._first_arrivals: FirstArrivals[tuple[StreamId, int]] = FirstArrivals()
         self._said: OrderedDict[StreamId, float] = OrderedDict()  # when under_way() told the peers of a run
@@ -122,6 +124,9 @@ class Push:
             self._effects.set_timer(Timer.ANNOUNCE, now + self._config.have_delay)
         if not link.push.wants or link.closing or link.flow.queued >= self._config.answer_bytes:
             return None
+        if (at := self._answer_limit.next_at(link.peer.origin)) > now:
+            self._effects.set_timer(Timer.ANSWER, at)
+            return None
         if not self._is_read(link, self._answer_bytes(link), now):
             return None
         return link.push.wants.popitem(last=False)[1]
@@ -139,6 +144,7 @@ class Push:
                     continue
                 first_hand = run[0] == self._own and not signed.hops
                 self._effects.send((link,), signed if first_hand else signed.relayed())
+                self._answer_limit.sent(link.peer.origin, run, signed.batch.last, signed.size, now)
                 if signed.batch.last <= stream.head:  # a waiting batch leaves the hole open there, too
                     link.frontier.served(run, want.first, signed.batch.last)
         self._effects.send((link,), Have([self._have(run, low)], True))
@@ -189,6 +195,7 @@ class Push:
             "lazy_by_peer": sum(len(link.push.lazy_by_peer) for link in links),
             "owed": sum(len(link.push.owed) for link in links),
             "wants": sum(len(link.push.wants) for link in links),
+            "answered_runs": len(self._answer_limit),
         }
 
     def push(self, signed: SignedBatch, source: Link | None, now: float, *, follows: bool = True) -> None:
