@@ -286,6 +286,7 @@ class StartTests(SynchronousTestCase):
             process.startService()
             self.assertEqual(self.stopped, [])
             endpoint.listening.errback(Failure(error))
+            self.clock.advance(0)
             self.assertEqual((self.stopped, self.registered.pop()), ([True], (os._exit, 1)))
             self.stopped.clear()
             self.assertTrue(self.told.getvalue().endswith(f"mesh: {told}\n"))

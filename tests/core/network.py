@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from msgspec import structs
 
@@ -88,13 +88,41 @@ def entries(*texts: object) -> list[bytes]:
 
 def signed(batch: Batch, body: bytes) -> SignedBatch:
     """*batch* with *body* and the signature of its author."""
-    return codec.sign_batch(batch, body, DIGEST, partial(signature_of, batch.origin))
+    made = codec.sign_batch(batch, body, DIGEST, partial(signature_of, batch.origin))
+    _HASHES.setdefault((batch.origin, batch.epoch), {0: bytes(32)})[batch.last] = made.header.hash
+    return made
+
+
+#: Of each run, by the last message of a batch, the hash of the batch that was made last.
+_HASHES: dict[tuple[bytes, int], dict[int, bytes]] = {}
+_CHAINED: Final = 1000  # batches from the first of a run on whose predecessors are made if a test has not
+
+
+def forget_hashes() -> None:
+    """Let each test begin with authors that have signed nothing."""
+    _HASHES.clear()
+
+
+def previous(origin: bytes, epoch: int, first: int) -> bytes:
+    """The hash of the header before *first*: of a batch that was made, or else of a single message."""
+    made = _HASHES.setdefault((origin, epoch), {0: bytes(32)})
+    if first - 1 in made or first > _CHAINED:
+        return made.get(first - 1, bytes(32))
+    for at in range(1, first):
+        if at not in made:
+            _single(origin, epoch, at)
+    return made[first - 1]
+
+
+def _single(origin: bytes, epoch: int, at: int) -> SignedBatch:
+    header = Batch(origin, epoch, at, 1, 1000, 0, previous(origin, epoch, at))
+    return signed(header, join_entries(entries(at)))
 
 
 def batch(name: str, first: int, count: int = 1, *, epoch: int = 1) -> SignedBatch:
     """Messages *first* to *first* + *count* - 1 of *name*; each one's packet is its number."""
-    body = join_entries(entries(*range(first, first + count)))
-    return signed(Batch(origin_of(name), epoch, first, count, 1000, 0, bytes(32)), body)
+    origin, body = origin_of(name), join_entries(entries(*range(first, first + count)))
+    return signed(Batch(origin, epoch, first, count, 1000, 0, previous(origin, epoch, first)), body)
 
 
 def forged(signed: F) -> F:
@@ -104,7 +132,8 @@ def forged(signed: F) -> F:
 
 def raw_batch(name: str, first: int, count: int, body: bytes, encoding: int = 0) -> SignedBatch:
     """A batch with any *body* that *name* has signed."""
-    return signed(Batch(origin_of(name), 1, first, count, 1000, encoding, bytes(32)), body)
+    origin = origin_of(name)
+    return signed(Batch(origin, 1, first, count, 1000, encoding, previous(origin, 1, first)), body)
 
 
 def signed_record(record: Record) -> SignedRecord:
@@ -165,7 +194,9 @@ def acknowledged(
 def asking(name: str, first: int, count: int = 1, *, epoch: int = 1) -> SignedBatch:
     """A batch of *name*, whose last message asks for receipts."""
     packed = [pack_entry(0, [at], asks=at == first + count - 1) for at in range(first, first + count)]
-    return signed(Batch(origin_of(name), epoch, first, count, 1000, 0, bytes(32)), join_entries(packed))
+    origin = origin_of(name)
+    header = Batch(origin, epoch, first, count, 1000, 0, previous(origin, epoch, first))
+    return signed(header, join_entries(packed))
 
 
 def presence(
@@ -203,15 +234,28 @@ def closing(link: int, reason: Reason = Reason.DISCONNECT) -> events.LinkClosing
     return events.LinkClosing(link, reason)
 
 
+def cut(name: str, *counts: int, epoch: int = 1) -> None:
+    """Let *name* sign batches of so many messages each, from the first of its run on."""
+    first = 1
+    for count in counts:
+        batch(name, first, count, epoch=epoch)
+        first += count
+
+
 def entry(
-    name: str, base: int, epoch: int = 1, low: int | None = None, high: int | None = None
+    name: str,
+    base: int,
+    epoch: int = 1,
+    low: int | None = None,
+    high: int | None = None,
+    count: int = 1,
 ) -> SnapshotEntry:
     """A peer's words about a stream: all to *high* has come, and from *low* on it holds that.
 
-    The author's signature proves that there are so many.
+    The header of the last batch, of *count* messages, proves that there are so many.
     """
     high = base if high is None else high
-    proof = codec.pack_header(batch(name, high, epoch=epoch).header) if high else b""
+    proof = codec.pack_header(batch(name, high - count + 1, count, epoch=epoch).header) if high else b""
     return SnapshotEntry(origin_of(name), epoch, high + 1 if low is None else low, high, base, proof)
 
 

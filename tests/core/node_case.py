@@ -9,7 +9,7 @@ from msgspec import structs
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.core import network
-from tests.core.network import entries, local_node, of, origin_of, peer
+from tests.core.network import entries, forget_hashes, local_node, of, origin_of, peer
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.broadcast.digest import digest
 from twisted_mesh.core.events import (
@@ -35,7 +35,7 @@ from twisted_mesh.core.node import Node
 from twisted_mesh.errors import Reason
 from twisted_mesh.identity import id_of
 from twisted_mesh.wire import codec
-from twisted_mesh.wire.broadcast import Have, Prune, SignedBatch, Snapshot, SnapshotEntry, Want
+from twisted_mesh.wire.broadcast import Digest, Have, Prune, SignedBatch, Snapshot, SnapshotEntry, Want
 from twisted_mesh.wire.link import Ping, Pong
 from twisted_mesh.wire.membership import Contact, Purpose, Roster
 from twisted_mesh.wire.signed import SignedRecord
@@ -68,6 +68,7 @@ class NodeTestCase(SynchronousTestCase):
 
     def make(self, epoch: int = 1, **limits: float) -> None:
         """Begin anew with *limits*."""
+        forget_hashes()
         self.now = 50.0
         # Peers send only the frames that the test sends, so no PONG: by default nobody is asked.
         self.config = MeshConfig(**({"ping_after": 1e6, "dead_after": 2e6} | limits))  # type: ignore[arg-type]
@@ -133,8 +134,16 @@ class NodeTestCase(SynchronousTestCase):
     def meet(self, number: int, name: str, **heads: int) -> list[Effect]:
         """Open a link between settled nodes; the digest of the peer's *heads* comes, so it is up."""
         effects = self.open(number, name, settled=True)
-        runs = (((origin_of(one), 1), head) for one, head in heads.items())
-        return effects + self.receive(number, digest(runs))
+        return effects + self.receive(number, self.digest(heads))
+
+    def digest(self, heads: dict[str, int]) -> Digest:
+        """The digest of a peer with these *heads*, which knows the header there if this node does."""
+        told = []
+        for name, head in heads.items():
+            stream = self.node.history.get((origin_of(name), 1))
+            known = stream is not None and stream.head == head
+            told.append(((origin_of(name), 1), head, stream.hash if stream is not None and known else b""))
+        return digest(told)
 
     def publish(self, *texts: object) -> list[Effect]:
         """Let the application send *texts*, all in one turn."""
@@ -266,6 +275,7 @@ class TriangleTestCase(NodeTestCase):
 
     def triangle(self, epoch: int = 1, **limits: float) -> None:
         """Begin anew with *limits*."""
+        forget_hashes()
         self.make(epoch, **limits)
         for number, name in enumerate(("anna", "bert", "cleo"), 1):
             self.up(number, name)

@@ -12,14 +12,12 @@ from tests.core.network import (
     have,
     local_node,
     of,
-    origin_of,
     presence,
     roster,
     unproven,
     want,
 )
 from tests.core.node_case import ALL, PING, NodeTestCase
-from twisted_mesh.core.broadcast.digest import digest
 from twisted_mesh.core.events import EpochConflict, KeyInUse, LinkClosed, LinkUp, Send
 from twisted_mesh.core.link import DIGEST_PAUSE
 from twisted_mesh.errors import Reason
@@ -32,7 +30,7 @@ class TestJoining(NodeTestCase):
 
     def test_what_is_under_the_base_is_pulled_held_and_handed_on_but_not_delivered(self) -> None:
         # Otherwise a newcomer between two groups would hide from each the messages of the other.
-        effects = self.up(1, "bert", entry("anna", 5, low=3))
+        effects = self.up(1, "bert", entry("anna", 5, low=3, count=3))
         self.assertEqual(self.wants(effects, 1), [("anna", 3, 5)])
         self.up(2, "cleo", entry("anna", 2, low=1))
         effects = self.receive(1, batch("anna", 3, 3), have("anna", 3, 5, answer=True))
@@ -202,8 +200,7 @@ class TestComparing(NodeTestCase):
 
     def test_between_settled_nodes_a_digest_is_the_frontier(self) -> None:
         [frame, ping] = self.frames(self.open(2, "bert", settled=True), 2)
-        runs = {(origin_of("dora"), 1): 5, (origin_of("emil"), 1): 2}
-        self.assertEqual((frame, ping), (digest(runs.items()), PING))
+        self.assertEqual((frame, ping), (self.digest({"dora": 5, "emil": 2}), PING))
 
     def test_a_link_is_up_with_the_peers_digest(self) -> None:
         self.assertEqual(of(self.meet(2, "bert", dora=5, emil=2), LinkUp), [LinkUp(2)])
@@ -229,7 +226,7 @@ class TestComparing(NodeTestCase):
 
     def test_a_digest_says_nothing_against_what_was_announced(self) -> None:
         self.receive(1, have("dora", 1, 9))
-        effects = self.receive(1, digest([((origin_of("dora"), 1), 5)]))
+        effects = self.receive(1, self.digest({"dora": 5}))
         self.assertEqual(self.sent(self.receive(1, batch("emil", 3)) + effects, 1), [])
         self.meet(2, "bert", dora=5, emil=3)
         self.assertEqual(self.sent(self.receive(2, batch("dora", 6, 4)), 1), [])
@@ -238,7 +235,7 @@ class TestComparing(NodeTestCase):
         self.meet(2, "bert", dora=5, emil=2)
         self.wait(DIGEST_PAUSE)
         self.handle(closing(2))
-        effects = self.receive(2, digest([((origin_of("dora"), 1), 3)]))
+        effects = self.receive(2, self.digest({"dora": 3}))
         self.assertEqual(self.frames(effects, 2), [])
 
     def test_all_links_are_compared_in_intervals(self) -> None:

@@ -405,8 +405,9 @@ class TestGap(DeliveryCase):
 
     def test_a_hole_that_is_filled_in_time_is_none(self) -> None:
         puppet = self.joined(self.b)
-        self.send_frames(puppet, batch(puppet.me, 2, "two"), after=10)
-        self.send_frames(puppet, batch(puppet.me, 1, "one"), after=60)
+        one, two = batch(puppet.me, 1, "one"), batch(puppet.me, 2, "two")
+        self.send_frames(puppet, two, after=10)
+        self.send_frames(puppet, one, after=60)
         self.assertEqual((self.got(self.b), self.happened(self.b, "gap")), (["one", "two"], []))
 
 

@@ -217,6 +217,18 @@ class StdioTests(ProcessCase):
         self.assertEqual(await self.until_ended(second), [-signal.SIGINT])
         self.assertNotIn("Traceback", second.log)
 
+    async def test_an_interrupt_together_with_the_end_of_input_leaves_no_traceback(self) -> None:
+        # As when Ctrl-C ends all of a pipeline.
+        node = self.mesh("--stdio")
+        await self.until_listening(node)
+        node.signal("STOP")
+        node.end_input()
+        node.signal("INT")
+        node.signal("CONT")
+        await self.until_ended(node)
+        self.assertNotIn("Traceback", node.log)
+        self.assertNotIn("ReactorNotRunning", node.log)
+
     async def test_a_full_disk_is_not_a_reader_that_left(self) -> None:
         writes = os.open("/dev/full", os.O_WRONLY)
         node = self.mesh("--print", fds={0: "w", 1: writes, 2: "r"})

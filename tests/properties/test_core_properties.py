@@ -30,7 +30,16 @@ from twisted_mesh.core.link import LifeState
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import join_entries
-from twisted_mesh.wire.broadcast import Have, HaveEntry, Prune, SignedBatch, Snapshot, SnapshotEntry, Want
+from twisted_mesh.wire.broadcast import (
+    Have,
+    HaveEntry,
+    Headers,
+    Prune,
+    SignedBatch,
+    Snapshot,
+    SnapshotEntry,
+    Want,
+)
 from twisted_mesh.wire.framing import LENGTH_BYTES
 from twisted_mesh.wire.link import Bye, Intro, Ping, Pong, Proof, Unknown, Whisper
 from twisted_mesh.wire.membership import (
@@ -117,12 +126,15 @@ frames = st.one_of(
     ),
     st.builds(lambda some: Prune([origin_of(name) for name in some]), st.lists(names, max_size=2)),
     st.builds(
-        lambda some: digest([((origin_of(name), 1), head) for name, head in some.items()]),
+        lambda some: digest([((origin_of(name), 1), head, b"") for name, head in some.items()]),
         st.dictionaries(names, st.integers(1, 9), max_size=3),
     ),
     st.builds(Snapshot, st.booleans(), st.lists(snapshot_entries, max_size=3)),
     st.builds(lambda signed: msgspec.structs.replace(signed, signature=bytes(64)), batches),
     st.builds(lambda name, span, body: raw_batch(name, *span, body), names, spans, st.binary(max_size=4)),
+    st.builds(
+        lambda some: Headers([codec.pack_header(one.header) for one in some]), st.lists(batches, max_size=3)
+    ),
     st.builds(Whisper, st.sampled_from([join_entries(entries("psst")), b"\xc1"])),
     st.sampled_from(
         [

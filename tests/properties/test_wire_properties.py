@@ -23,6 +23,7 @@ from twisted_mesh.wire.broadcast import (
     Digest,
     Have,
     HaveEntry,
+    Headers,
     Prune,
     SignedBatch,
     Snapshot,
@@ -86,9 +87,8 @@ def snapshot_entries(draw: st.DrawFn) -> SnapshotEntry:
 @st.composite
 def have_entries(draw: st.DrawFn) -> HaveEntry:
     high = draw(heads)
-    return HaveEntry(
-        draw(keys), draw(numbers), draw(st.integers(1, high + 1)), high, draw(st.integers(0, 255))
-    )
+    low, coming, hash = draw(st.integers(1, high + 1)), draw(st.integers(0, 255)), draw(keys | st.just(b""))
+    return HaveEntry(draw(keys), draw(numbers), low, high, coming, hash)
 
 
 @st.composite
@@ -150,6 +150,7 @@ frames = st.one_of(
     st.builds(Snapshot, st.booleans(), st.lists(snapshot_entries(), max_size=5)),
     signed_batches(),
     st.builds(Have, st.lists(have_entries(), max_size=5), st.booleans()),
+    st.builds(Headers, st.lists(st.binary(max_size=351), max_size=16)),
     st.builds(Want, keys, numbers, numbers.filter(bool), numbers, st.booleans()),
     st.builds(Prune, st.lists(keys, max_size=5)),
     st.builds(Digest, st.lists(st.builds(Bucket, st.integers(0, 63), keys), max_size=5)),

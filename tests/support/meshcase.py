@@ -438,10 +438,22 @@ async def consume(queue: MessageQueue, into: list[Any]) -> None:
     [into.append(message.packets[1]) async for message in queue]
 
 
+#: Of the batches that each run has signed here, the hash by the last message.
+_HASHES: dict[tuple[bytes, int], dict[int, bytes]] = {}
+
+
 def batch(author: LocalNode, first: int, *packets: object, **changed: Any) -> SignedBatch:
     """A batch that *author* has signed, with a message for each of *packets*."""
     body = join_entries([pack_entry(0, [packet]) for packet in packets])
-    values = {"count": max(1, len(packets)), "sent": 1000, "encoding": 0, "previous": bytes(32)} | changed
+    hashes = _HASHES.setdefault((author.origin, author.epoch), {})
+    values = {
+        "count": max(1, len(packets)),
+        "sent": 1000,
+        "encoding": 0,
+        "previous": hashes.get(first - 1, bytes(32)),
+    } | changed
     body = values.pop("body", body)
     value = Batch(author.origin, author.epoch, first, **values)
-    return codec.sign_batch(value, body, codec.network_digest(author.network.id), author.sign)
+    signed = codec.sign_batch(value, body, codec.network_digest(author.network.id), author.sign)
+    hashes[value.last] = signed.header.hash
+    return signed

@@ -150,14 +150,20 @@ class TestBounds(WireCase):
     def test_have(self) -> None:
         for low, high in ((1, 0), (1, 5), (6, 5), (MAX_NUMBER, MAX_NUMBER - 1)):
             entry = [KEY, EPOCH, low, high]
-            good = [[], [entry], [entry] * 900, [[*entry, 0]], [[*entry, 255]], [[*entry, 1, "later"]]]
+            good = [[], [entry], [entry] * 900, [[*entry, 0]], [[*entry, 255]]]
+            good += [[[*entry, 1, b""]], [[*entry, 1, KEY]], [[*entry, 1, KEY, "later"]]]
             bad = [[entry[:3]], [[*entry, -1]], [[*entry, 256]], [[*entry, "1"]]]
+            bad += [[[*entry, 1, KEY + b"x"]], [[*entry, 1, None]]]
             self.assert_bounds(Kind.HAVE, 0, good, bad)
         for low, high in ((0, 5), (7, 5), (2, 0), (1, MAX_NUMBER), (MAX_NUMBER + 1, MAX_NUMBER)):
             self.assert_bounds(Kind.HAVE, 0, [], [[[KEY, EPOCH, low, high]]])
         bad = [[[KEY[:31], EPOCH, 1, 5]], [[KEY, -1, 1, 5]], None, {}, [None]]
         self.assert_bounds(Kind.HAVE, 0, [], bad)
         self.assert_bounds(Kind.HAVE, 1, *TRUTHS)
+
+    def test_headers(self) -> None:
+        good = [[], [b""], [bytes(351)] * 16]
+        self.assert_bounds(Kind.HEADERS, 0, good, [[bytes(352)], [b""] * 17, [None], None, b"", ["x"]])
 
     def test_want(self) -> None:
         for at, bounds in enumerate((KEYS, NUMBERS, SEQUENCES, NUMBERS, TRUTHS)):

@@ -19,11 +19,13 @@ from twisted_mesh.wire.bodies import ASKS, join_entries, pack_entry, unpack_entr
 from twisted_mesh.wire.broadcast import (
     MAX_BATCH_COUNT,
     MAX_HEADER,
+    MAX_HEADERS,
     Batch,
     Bucket,
     Digest,
     Have,
     HaveEntry,
+    Headers,
     Prune,
     SignedBatch,
     Snapshot,
@@ -144,11 +146,12 @@ PLAIN: dict[str, Frame] = {
     ),
     "have": Have(
         streams=[
-            HaveEntry(origin=IDENTITY.origin, epoch=EPOCH, low=3, high=8),
+            HaveEntry(origin=IDENTITY.origin, epoch=EPOCH, low=3, high=8, hash=bytes(range(32))),
             HaveEntry(origin=bytes(range(32)), epoch=1, low=5, high=4),
         ],
         answer=True,
     ),
+    "headers": Headers(headers=[codec.pack_header(signed(BATCH, BODY).header)]),
     "want": Want(origin=IDENTITY.origin, epoch=EPOCH, first=3, last=8, graft=True),
     "prune": Prune(origins=[IDENTITY.origin]),
     "whisper": Whisper(join_entries([pack_entry(2, ["psst"])])),
@@ -160,9 +163,11 @@ PLAIN: dict[str, Frame] = {
                     IDENTITY.origin
                     + EPOCH.to_bytes(8, "big")
                     + (8).to_bytes(8, "big")
+                    + bytes(range(32))
                     + IDENTITY.origin
                     + (EPOCH + 1).to_bytes(8, "big")
                     + (9).to_bytes(8, "big")
+                    + bytes(32)
                 ).digest(),
             )
         ]
@@ -252,6 +257,7 @@ class TestDocumentation(SynchronousTestCase):
         self.assertEqual({name: int(number) for number, name, _ in rows}, Kind.__members__)
         classes = {
             *(Intro, Proof, Snapshot, Roster, Batch, Have, Want, Prune, Presence, Suspect, Digest),
+            Headers,
             *(ForwardJoin, Shuffle, ShuffleReply, Receipts, Direct, DirectAck, Ping, Pong, Bye),
         }
         inner = {
@@ -296,6 +302,7 @@ class TestDocumentation(SynchronousTestCase):
             membership.MAX_LABEL,
             membership.MAX_TAGS,
             MAX_HEADER,
+            MAX_HEADERS,
             membership.MAX_TAG_KEY,
             membership.MAX_TAG_VALUE,
             membership.MAX_HOST,

@@ -43,6 +43,11 @@ def end_process(reactor: Any, reason: str | None = None, status: int = 1) -> Non
         print(f"mesh: {reason}", file=sys.__stderr__)
         # twistd itself can only end with status 0; this function runs after everything else.
         atexit.register(os._exit, status)
+    # Later: a signal may have queued a stop of its own, which complains if the reactor stops before it.
+    reactor.callLater(0, _stop, reactor)
+
+
+def _stop(reactor: Any) -> None:
     with suppress(ReactorNotRunning):  # the reactor stops already
         reactor.stop()
 

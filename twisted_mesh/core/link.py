@@ -255,6 +255,17 @@ class FrontierState:
     compared_at: float = -inf  # when a DIGEST of the peer was last answered
     bases: dict[StreamId, int] | None = None
     claims: OrderedDict[StreamId, Claim] = field(default_factory=OrderedDict)
+    shown: OrderedDict[StreamId, int] = field(default_factory=OrderedDict)  # heads whose header was sent
+
+    def shows(self, run: StreamId, head: int) -> bool:
+        """Note that the header at *head* goes over the link; whether it had not gone before."""
+        if self.shown.get(run) == head:
+            return False
+        self.shown[run] = head
+        self.shown.move_to_end(run)
+        if len(self.shown) > self._limit:
+            self.shown.popitem(last=False)
+        return True
 
     def holds(self, run: StreamId) -> int:
         """The highest message of *run* that the peer is believed to hold without a hole; 0 for none."""

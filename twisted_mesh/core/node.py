@@ -38,7 +38,7 @@ from twisted_mesh.core.replies.routes import Routes
 from twisted_mesh.core.status import Status
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.wire import codec
-from twisted_mesh.wire.broadcast import Digest, Have, Prune, SignedBatch, Snapshot, Want
+from twisted_mesh.wire.broadcast import Digest, Have, Headers, Prune, SignedBatch, Snapshot, Want
 from twisted_mesh.wire.link import Bye, Intro, Ping, Pong, Proof, Unknown, Whisper
 from twisted_mesh.wire.membership import ForwardJoin, Presence, Shuffle, ShuffleReply, Suspect
 from twisted_mesh.wire.membership import Roster as RosterFrame
@@ -250,6 +250,8 @@ class Node:
             case Want():
                 if self._broadcast.push.wanted(link, frame):
                     self._answer(link, now)
+            case Headers():
+                self._broadcast.forks.on_headers(link, frame)
             case Prune():
                 link.push.pruned(frame.origins)
             case SignedRecord(record=Presence() | Suspect()):

@@ -262,7 +262,7 @@ class Delivery:
     def equivocation(self, equivocation: Equivocation) -> None:
         """Report that an author signed two different messages with the same number."""
         sender, first = id_of(equivocation.origin), equivocation.first
-        text = f"{sender.decode()} signed two different messages {first}; its messages are repaired no more"
+        text = f"{sender.decode()} signed two different messages {first}: its run ends there"
         self._blame(sender, text, RemoteError(text, Reason.SIGNATURE))
 
     def _report_gap(self, gap: Gap) -> None:

@@ -26,6 +26,8 @@ from twisted_mesh.wire.fields import (  # fmt: skip
 from twisted_mesh.wire.signed import MAX_HOPS
 
 MAX_HEADER: Final = 64 + 32 + 255  # bytes of a header in another frame: signature, digest, array
+MAX_HEADERS: Final = 16  # headers in a frame (guess)
+PackedHeader = Annotated[bytes, msgspec.Meta(max_length=MAX_HEADER)]
 MAX_BATCH_COUNT: Final = 16_384  # messages in a batch: bounds the objects that 1 MiB unpacks to (guess)
 
 
@@ -36,7 +38,7 @@ class SnapshotEntry(Span, array_like=True, frozen=True):
     """
 
     base: Head
-    proof: Annotated[bytes, msgspec.Meta(max_length=MAX_HEADER)]
+    proof: PackedHeader
 
     def __post_init__(self) -> None:
         if self.low > self.high + 1 or self.base > self.high:
@@ -57,9 +59,11 @@ class HaveEntry(Span, array_like=True, frozen=True):
 
     If ``low = high + 1``, the sender holds nothing.  If ``coming`` is not 0, messages above ``high`` are on
     their way: if it is 1, to the sender; if it is greater, to a node ``coming - 1`` links from the sender.
+    ``hash`` is that of the header of the batch that ends at ``high``, or empty if it is unknown.
     """
 
     coming: Annotated[int, msgspec.Meta(ge=0, le=255)] = 0
+    hash: Annotated[bytes, msgspec.Meta(max_length=32)] = b""
 
 
 class Have(FrameBase, array_like=True, frozen=True):
@@ -107,6 +111,13 @@ class Digest(FrameBase, array_like=True, frozen=True):
     kind: ClassVar = Kind.DIGEST
     is_early: ClassVar = True
     buckets: Annotated[list[Bucket], msgspec.Meta(max_length=64)]
+
+
+class Headers(FrameBase, array_like=True, frozen=True):
+    """The header at a head that the peer knows by another hash, or two that contradict each other."""
+
+    kind: ClassVar = Kind.HEADERS
+    headers: Annotated[list[PackedHeader], msgspec.Meta(max_length=MAX_HEADERS)]
 
 
 class Batch(msgspec.Struct, array_like=True, frozen=True):
@@ -183,4 +194,4 @@ class SignedBatch(FrameBase, frozen=True, dict=True):
         return SignedBatch(self.batch, self.signature, self.array, self.body, hops)
 
 
-BroadcastFrame = Snapshot | Have | Want | Prune | Digest  #: those that are not signed
+BroadcastFrame = Snapshot | Have | Want | Prune | Digest | Headers  #: those that are not signed

@@ -67,3 +67,4 @@ class Kind(IntEnum):
     PING = 19
     PONG = 20
     BYE = 21
+    HEADERS = 22

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.core.network import batch, have, origin_of
+from tests.core.network import batch, cut, have, origin_of
 from tests.core.repair_case import RepairTestCase
 from twisted_mesh.core.events import Arriving, Effect, Timer
 from twisted_mesh.wire.begun import Begun
@@ -20,6 +20,7 @@ class PatienceTestCase(RepairTestCase):
     def lack(self, **limits: float) -> None:
         """Begin anew with *limits*."""
         self.star(compare_interval=10_000, **limits)
+        cut("emil", 1, 3, 1)
         self.receive(1, batch("emil", 1), batch("emil", 5))
 
     def say(self, number: int, coming: int, name: str = "emil") -> list[Effect]:

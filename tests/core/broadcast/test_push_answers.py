@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec import structs
 
 from tests.core.damaged_store import Damaged
-from tests.core.network import batch, closing, have, of, origin_of, want
+from tests.core.network import batch, closing, cut, have, of, origin_of, want
 from tests.core.node_case import TriangleTestCase
 from twisted_mesh.core.broadcast.answer_limit import (  # fmt: skip
     AGAIN_RATE,
@@ -75,6 +75,7 @@ class TestAnswering(TriangleTestCase):
         self.assertEqual(self.node.footprint()["open_streams"], 0)
 
     def test_what_waits_behind_a_hole_is_answered_with_too_and_not_taken_for_all_before_it(self) -> None:
+        cut("dora", 3, 3)
         self.receive(1, batch("dora", 1, 3), batch("dora", 7, 3))
         self.receive(3, have("dora", 1, 3))
         effects = self.ask(4, 9)

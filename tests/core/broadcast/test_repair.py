@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.core.network import batch, closing, entry, have, raw_batch
+from tests.core.network import batch, closing, cut, entry, have, raw_batch
 from tests.core.repair_case import RepairTestCase
 from twisted_mesh.core.events import LinkClosed
 from twisted_mesh.wire.link import Pong
@@ -84,6 +84,7 @@ class TestAsking(RepairTestCase):
         self.assertEqual(self.node.footprint()["pulls"], 0)
 
     def test_only_the_hole_is_asked_for_and_not_what_waits_behind_it(self) -> None:
+        cut("emil", 2, 3, 2)
         self.receive(1, batch("emil", 1, 2), batch("emil", 6, 2), batch("emil", 9))
         self.assertEqual(self.wants(self.receive(2, have("emil", 1, 9)), 2), [("emil", 3, 5)])
         effects = self.answer(2, batch("emil", 3, 3), high=9)

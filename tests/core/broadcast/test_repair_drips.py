@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.core.network import batch, have, of, origin_of
+from tests.core.network import batch, cut, have, of, origin_of
 from tests.core.repair_case import RepairTestCase
 from twisted_mesh.core.events import Arriving, Effect, GapFound
 from twisted_mesh.wire.begun import Begun
@@ -86,6 +86,7 @@ class TestAnotherIsAskedInTime(DripTestCase):
         self.assertTrue(self.asked_second_by_second(600, answers=False))
 
     def test_while_the_asked_link_brings_it_from_behind(self) -> None:
+        cut("emil", *[1] * 2000)
         self.receive(1, batch("emil", 1), batch("anna", 1))
         self.receive(1, have("emil", 1, 2000))
         asked: list[int] = []

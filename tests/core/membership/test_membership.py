@@ -112,8 +112,9 @@ class TestJoining(EvidenceTestCase):
         self.assertEqual(self.gaps(self.wait(100)), [])
 
     def test_where_the_snapshot_has_its_stream_that_counts(self) -> None:
-        self.join(entry("dora", 7), dora=5)
-        self.assertEqual(self.delivered(self.receive(1, batch("dora", 6, 3))), [(8, [8])])
+        self.join(entry("dora", 7, count=2), dora=5)
+        effects = self.receive(1, batch("dora", 6, 2), batch("dora", 8))
+        self.assertEqual(self.delivered(effects), [(8, [8])])
 
     def test_what_an_author_published_since_is_missing(self) -> None:
         self.join(entry("dora", 3), dora=5)
@@ -131,7 +132,8 @@ class TestJoining(EvidenceTestCase):
         self.receive(1, roster())
         effects = self.wait(100)
         self.assertEqual(self.gaps(effects), [])
-        self.assertEqual(self.delivered(self.receive(1, batch("emil", 9, 2))), [(10, [10])])
+        effects = self.receive(1, batch("emil", 9), batch("emil", 10))
+        self.assertEqual(self.delivered(effects), [(10, [10])])
 
     def test_only_the_roster_behind_the_first_snapshot_tells_where_to_start(self) -> None:
         self.join()
@@ -163,10 +165,10 @@ class TestJoining(EvidenceTestCase):
         self.open(1, "anna")
         self.open(2, "bert")
         self.handle(closing(1, Reason.ROOM))
-        self.receive(1, Snapshot(True, [entry("dora", 50)]))
+        self.receive(1, Snapshot(True, [entry("dora", 50, count=10)]))
         self.receive(1, roster(presence("dora", 3, 40)))
         self.receive(2, ALL)
-        effects = self.receive(2, batch("dora", 41, 11))
+        effects = self.receive(2, batch("dora", 41, 10), batch("dora", 51))
         self.assertEqual(self.delivered(effects), [(51, [51])])
 
 
@@ -244,8 +246,8 @@ class TestEvidence(EvidenceTestCase):
 
     def test_the_header_in_the_snapshot_proves_more_than_the_record_of_the_roster(self) -> None:
         # Messages between that record and the base were published before this node joined.
-        self.join(entry("dora", 50), dora=40)
-        effects = self.receive(1, presence("dora", 4, 45), batch("dora", 46, 6))
+        self.join(entry("dora", 50, count=5), dora=40)
+        effects = self.receive(1, presence("dora", 4, 45), batch("dora", 46, 5), batch("dora", 51))
         self.assertEqual((self.delivered(effects), self.gaps(effects)), ([(51, [51])], []))
 
     def test_a_header_that_its_author_did_not_sign_closes_the_link(self) -> None:

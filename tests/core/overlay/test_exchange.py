@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from tests.core.membership_case import MembershipTestCase
-from tests.core.network import batch, closing, have, of, origin_of, presence, roster
+from tests.core.network import batch, closing, cut, have, of, origin_of, presence, roster
 from tests.core.node_case import ALL, HOST
 from twisted_mesh.core.broadcast import repair
 from twisted_mesh.core.events import Dial, DialFailed, Effect, Known, Timer
@@ -245,6 +245,7 @@ class TestHelp(ExchangeTestCase):
         # Nobody claims such messages: all nodes would give up the hole at once, and announce them too late.
         self.star("anna", "bert", "cleo")
         self.open(4, "dora")  # which has not told yet what it holds
+        cut("fred", 2, 3, 3)
         self.receive(1, dialable("fred", 1, 9), batch("fred", 1, 2), batch("fred", 9))
         asked: list[tuple[str, int, int]] = []
         effects: list[Effect] = []
@@ -262,6 +263,7 @@ class TestHelp(ExchangeTestCase):
 
     def test_who_got_it_since_is_asked_again(self) -> None:
         self.star("anna", "bert", "cleo")
+        cut("fred", 2, 3, 3)
         self.receive(1, dialable("fred", 1, 9), batch("fred", 1, 2), batch("fred", 9))
         asked: list[int] = []
         gaps: list[tuple[int, int]] = []

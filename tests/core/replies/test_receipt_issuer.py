@@ -115,10 +115,6 @@ class TestGiving(RepliesTestCase):
         effects += self.receive(1, presence("dora", 2, 4, interval=3_000_000, flags=PresenceFlags.ASKS))
         self.no_receipts(effects + self.wait(100) + self.lose(3) + self.wait(1))
 
-    def test_what_comes_straddling_counts_from_where_it_is_new(self) -> None:
-        self.receive(1, batch("dora", 1, 2))
-        self.assertEqual(self.receipts(self.get(1, 4) + self.wait(0), 1), [("me", 1, 4)])
-
     def test_a_run_that_nobody_knows_any_more_is_none_of_its_business(self) -> None:
         self.no_receipts(self.take(4, "emil") + self.wait(10))
 

@@ -13,6 +13,7 @@ from typing import Final
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.admission import Admission
+from twisted_mesh.core.broadcast.forks import Forks
 from twisted_mesh.core.broadcast.frontier import Frontier
 from twisted_mesh.core.broadcast.inbound import Inbound, Outcome
 from twisted_mesh.core.broadcast.joining import Joining
@@ -62,8 +63,9 @@ class Broadcast:
         self.push = push = Push(local_node.origin, history, links, parents, config, effects)
         self.patience = Patience(config, history, repair, push)
         self.joining = Joining(local_node, config, history, outbox, effects, settled)
-        self.frontier = Frontier(history, outbox, self.outflow, repair, push, self.patience)
-        self.inbound = Inbound(local_node, history, outbox, repair, push, admission, effects)
+        self.forks = forks = Forks(local_node, history, outbox, links, effects)
+        self.frontier = Frontier(history, outbox, self.outflow, repair, push, self.patience, forks)
+        self.inbound = Inbound(local_node, forks, history, repair, push, admission, effects)
 
     # ── links ───────────────────────────────────────────────────────────────────────
 

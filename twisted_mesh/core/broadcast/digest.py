@@ -16,7 +16,7 @@ from twisted_mesh.wire.broadcast import Bucket, Digest
 
 BUCKETS: Final = 64
 
-Heads = Iterable[tuple[StreamId, int]]
+Heads = Iterable[tuple[StreamId, int, bytes]]  # the head of each run, and the hash of the header there
 
 
 def digest(heads: Heads) -> Digest:
@@ -29,7 +29,7 @@ def differing(heads: Heads, theirs: Digest) -> Iterator[StreamId]:
     heads = list(heads)
     hashes = _hashes(heads)
     peers = {bucket.number: bucket.digest for bucket in theirs.buckets}
-    return (run for run, _ in heads if peers.get(bucket_of(run)) != hashes[bucket_of(run)])
+    return (run for run, _, _ in heads if peers.get(bucket_of(run)) != hashes[bucket_of(run)])
 
 
 def bucket_of(run: StreamId) -> int:
@@ -39,7 +39,8 @@ def bucket_of(run: StreamId) -> int:
 
 def _hashes(heads: Heads) -> dict[int, bytes]:
     hashes: dict[int, hashlib._Hash] = {}
-    for (origin, epoch), head in sorted(heads):
+    for (origin, epoch), head, header_hash in sorted(heads):
         hashed = hashes.setdefault(bucket_of((origin, epoch)), hashlib.sha256())
         hashed.update(origin + epoch.to_bytes(8, "big") + head.to_bytes(8, "big"))
+        hashed.update(header_hash.ljust(32, b"\0"))
     return {number: hashed.digest() for number, hashed in hashes.items()}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from twisted_mesh.core.broadcast import digest
+from twisted_mesh.core.broadcast.forks import Forks
 from twisted_mesh.core.broadcast.outbox import Outbox
 from twisted_mesh.core.broadcast.outflow import Outflow
 from twisted_mesh.core.broadcast.patience import Patience
@@ -35,6 +36,7 @@ class Frontier:
     _repair: Repair
     _push: Push
     _patience: Patience
+    _forks: Forks
 
     def digest(self) -> Digest:
         """The DIGEST of all streams held here."""
@@ -51,11 +53,11 @@ class Frontier:
         if link.frontier.compared_at + DIGEST_PAUSE > now:
             return  # an honest peer sends one every compare_interval, and the next serves as well
         link.frontier.compared_at = now
-        heads = dict(self._heads())
-        differing = dict.fromkeys(digest.differing(heads.items(), frame))
+        heads = list(self._heads())
+        differing = dict.fromkeys(digest.differing(heads, frame))
         if not link.closing:
             self._push.announce(link, list(differing))
-        for run, head in heads.items():
+        for run, head, _ in heads:
             if run in differing:
                 continue
             if link.frontier.holds(run) < head:  # the peer has received as much
@@ -68,6 +70,7 @@ class Frontier:
             run = (entry.origin, entry.epoch)
             eager = entry.origin not in link.push.lazy_by_us
             self._claimed(link, run, entry.low, entry.high, now, eager=eager)
+            self._forks.send_header(link, entry)
             if entry.coming:
                 self._patience.heard(run, entry.coming, now)
             if entry.coming == 1:
@@ -94,5 +97,5 @@ class Frontier:
         elif run[0] == self._outbox.run[0]:
             self._history.accepted_of_earlier(run, high)
 
-    def _heads(self) -> list[tuple[StreamId, int]]:
-        return [(stream.run, stream.head) for stream in self._history if stream.head]
+    def _heads(self) -> list[tuple[StreamId, int, bytes]]:
+        return [(stream.run, stream.head, stream.hash) for stream in self._history if stream.head]

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from twisted_mesh.core import events
 from twisted_mesh.core.admission import Admission
-from twisted_mesh.core.broadcast.outbox import Outbox
+from twisted_mesh.core.broadcast.forks import Forks
 from twisted_mesh.core.broadcast.push import Push
 from twisted_mesh.core.broadcast.repair import Repair
 from twisted_mesh.core.effects import Effects
@@ -23,7 +22,6 @@ from twisted_mesh.core.history.reader import entries_of
 from twisted_mesh.core.history.stream import Ready, Skip
 from twisted_mesh.core.link import Link
 from twisted_mesh.errors import PoisonedBody, Reason, RemoteError
-from twisted_mesh.wire import codec
 from twisted_mesh.wire.bodies import unpack_entries
 from twisted_mesh.wire.broadcast import SignedBatch
 from twisted_mesh.wire.link import Whisper
@@ -40,16 +38,16 @@ class Inbound:
     """
 
     _local_node: LocalNode
+    _forks: Forks
     _history: History
-    _outbox: Outbox
     _repair: Repair
     _push: Push
     _admission: Admission
     _effects: Effects
 
     def __post_init__(self) -> None:
-        self._network = codec.network_digest(self._local_node.network.id)
-        self.counts = {"duplicates": 0, "no_room": 0, "poisoned": 0}
+        self._run = (self._local_node.origin, self._local_node.epoch)
+        self.counts = {"duplicates": 0, "no_room": 0, "poisoned": 0, "forked": 0}
 
     def batch(self, link: Link, signed: SignedBatch, now: float) -> list[Outcome] | None:
         """Take in a batch that came over *link*; None if it is not held.
@@ -60,13 +58,18 @@ class Inbound:
         run = (batch.origin, batch.epoch)
         asked = self._repair.is_asked(link.number, run)
         link.frontier.extend(run, batch.first, batch.last)
-        if run == self._outbox.run or self._history.is_duplicate(batch):
+        if run == self._run or self._history.is_duplicate(batch):
             self.counts["duplicates"] += 1
-            self._check_equivocation(run, signed)
+            self._forks.compare(link, signed)
             if not asked:
-                self._push.duplicate(link, run, batch.first, run == self._outbox.run)
+                self._push.duplicate(link, run, batch.first, run == self._run)
             return None
-        self._verify(signed)
+        if self._forks.is_forked(run):
+            self.counts["forked"] += 1
+            return None
+        self._forks.verify(signed.header)
+        if self._forks.is_found(link, signed.header):
+            return None
         if not self._history.has_room(signed) or not self._is_admitted(link, run, now):
             # A batch that is not held is not pushed on: it would go round in circles, always new.
             self.counts["no_room"] += 1
@@ -77,7 +80,7 @@ class Inbound:
         link.repair.last_batch_at = now
         self._repair.arrived(link.number, run, batch.last, now)
         ready = self._history.add(signed, now)
-        if batch.origin == self._local_node.origin:
+        if batch.origin == self._run[0]:
             self._history.accepted_of_earlier(run, batch.last)
         self._push.arrived(link, signed, now)
         return self._deliver(ready, link.number)
@@ -99,27 +102,11 @@ class Inbound:
         """Whether the author is known here, or *link* may bring one more."""
         return self._history.is_known(run) or self._admission.may_bring(link, run[0], now)
 
-    def _verify(self, signed: SignedBatch) -> None:
-        text = codec.batch_text(self._network, signed.header.hash)
-        if not self._local_node.verify(signed.batch.origin, signed.signature, text):
-            raise RemoteError("a batch with a false signature", Reason.SIGNATURE)
-
-    def _check_equivocation(self, run: StreamId, signed: SignedBatch) -> None:
-        """Note if the author has signed another batch with the same first number."""
-        stream = self._history.get(run)
-        held = None if stream is None else stream.batches.get(signed.batch.first)
-        if stream is None or held is None or held.header.hash == signed.header.hash or stream.equivocated:
-            return
-        self._verify(signed)
-        stream.equivocated = True
-        self._history.changed(run)
-        self._effects.emit(events.Equivocation(*run, signed.batch.first))
-
     def skipped(self, skips: Iterable[Skip], now: float) -> Iterator[Outcome]:
         """Report each gap, and deliver the batches that waited behind it."""
         for gap, behind in skips:
             outcomes: list[Outcome] = []
-            if gap.first <= gap.last and gap.origin != self._local_node.origin:  # own runs are for others
+            if gap.first <= gap.last and gap.origin != self._run[0]:  # own runs are for others
                 self._effects.emit(gap)
                 outcomes.append(gap)
             outcomes += self._deliver(behind)
@@ -131,7 +118,7 @@ class Inbound:
         for item in ready:
             signed, first = item.signed, item.start
             batch = signed.batch
-            if batch.origin == self._local_node.origin:
+            if batch.origin == self._run[0]:
                 continue  # a run of this node is relayed, and never delivered to the node itself
             run = (batch.origin, batch.epoch)
             outcome: Outcome

@@ -29,7 +29,7 @@ from twisted_mesh.core.meter import FLOOR, MEASURED
 from twisted_mesh.wire.broadcast import Have, HaveEntry, Prune, SignedBatch, Want
 from twisted_mesh.wire.link import Ping
 
-_HAVE_STREAMS = 1000  # entries in a frame: at most 53 bytes each, so under 64 KiB
+_HAVE_STREAMS = 650  # entries in a frame: at most 98 bytes each, so under 64 KiB
 #: Bytes that a line carries in this time, and a round trip, may be unread; more is announced (guess).
 _PUSH_SECONDS: Final = 1.0
 _PUSH_FIRST: Final = 64 * 1024  # bytes that may be unread on a line that was not measured yet (guess)
@@ -270,4 +270,4 @@ class Push:
         if (stream := self._history.get(run)) is None:
             head = self._history.head(run)
             return HaveEntry(*run, head + 1, head)
-        return HaveEntry(*run, max(low, stream.low), stream.head)
+        return HaveEntry(*run, max(low, stream.low), stream.head, 0, stream.hash)

@@ -50,6 +50,14 @@ class Batches:
         kept = self._by_first.get(first)
         return None if kept is None else kept[1]
 
+    def beside(self, first: int) -> Iterator[SignedBatch]:
+        """The batch that begins with message *first*, and the waiting batches next to it."""
+        if (same := self._by_first.get(first)) is not None:
+            yield same[1]
+        at = bisect_left(self._waiting, first)
+        for number in self._waiting[max(at - 1, 0) : at + 1]:
+            yield self._by_first[number][1]
+
     @property
     def first_held(self) -> int | None:
         """The lowest message that is held, or None."""

@@ -173,7 +173,10 @@ class History:
 
     def hinted(self, run: StreamId, sequence: int, now: float) -> None:
         """Note that the author of *run* says that *sequence* is its last message."""
-        if (stream := self._open.get(run)) is None:
+        stream = self._open.get(run)
+        if stream is not None and stream.equivocated:
+            return  # nothing more of it is held, so that nothing is missing
+        if stream is None:
             if sequence <= self._closed.get(run, 0):
                 return
             stream = self._begin(run, 0, 0, now)

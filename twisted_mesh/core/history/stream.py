@@ -45,6 +45,17 @@ The gap is empty, its first number above its last, if no message in the hole was
 """
 
 
+def contradict(one: SignedHeader, other: SignedHeader) -> bool:
+    """Whether no honest author signs both headers of a run.
+
+    They are different ones of the same messages, or the later does not name the hash of the one before it.
+    """
+    first, second = sorted((one, other), key=lambda header: header.batch.first)
+    if one.hash == other.hash or second.batch.first > first.batch.last + 1:
+        return False
+    return second.batch.first <= first.batch.last or second.batch.previous != first.hash
+
+
 class Stream:
     """One run as this node has it; ``len()`` counts the batches in memory.
 
@@ -63,11 +74,13 @@ class Stream:
     :ivar settles: whether the base is not known yet: until then no message is delivered.
     :ivar header: the header of the newest batch that has joined the head.
     :ivar equivocated: whether its author signed two different batches under one number.
+    :ivar fork: two headers that show it, if they came since this node was started.
     :ivar counted: the bytes held and waiting that History has added to its sums.
     """
 
     __slots__ = (
         *("_hints", "_storage", "_stored_low", "awaited_at", "base", "batches", "counted", "equivocated"),
+        "fork",
         *("head", "header", "high", "kept", "low", "moved_at", "run", "settles", "signed", "stored"),
         *("storing", "taken", "whole"),
     )
@@ -85,6 +98,7 @@ class Stream:
         self.kept = self.signed = 0
         self.settles = False
         self.header: SignedHeader | None = None
+        self.fork: tuple[SignedHeader, SignedHeader] | None = None
         self.moved_at = self.awaited_at = now
         # (number, time): what the author said is its last message, and when.  Of the numbers beyond the
         # head the first and the newest are kept.
@@ -149,6 +163,19 @@ class Stream:
                 ready.append(Ready(read, max(read.batch.first, base + 1)))
         self.whole = ready[0].start if ready else max(self.head, base) + 1
         return GapFound(*self.run, base + 1, self.whole - 1), ready
+
+    def contradicting(self, header: SignedHeader) -> SignedHeader | None:
+        """A header of this run that is held, and that no honest author signs beside *header*; or None."""
+        held = [signed.header for signed in self.batches.beside(header.batch.first)]
+        if self.header is not None:
+            held.append(self.header)
+        return next((one for one in held if contradict(one, header)), None)
+
+    @property
+    def hash(self) -> bytes:
+        """The hash of the header of the batch that ends at the head; empty if it is unknown."""
+        header = self.header
+        return header.hash if header is not None and header.batch.last == self.head else b""
 
     @property
     def proof(self) -> bytes:

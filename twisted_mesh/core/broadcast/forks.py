@@ -1,0 +1,144 @@
+"""Authors that sign two different batches under one number, and how that is found out.
+
+Contract: two headers of one run *contradict* each other if no honest author signs both.  If this node has
+two such headers, verified, the run has a fork: nothing more of it is held or pushed on here, the
+application is told once, and the neighbours get both headers.  Nobody is accused on a hash that a peer only
+told.
+
+Neighbours whose hashes at the same head differ send each other the header there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from twisted_mesh.core.broadcast.outbox import Outbox
+from twisted_mesh.core.effects import Effects
+from twisted_mesh.core.events import EpochConflict, Equivocation, StreamId
+from twisted_mesh.core.handshake import LocalNode
+from twisted_mesh.core.history.history import History
+from twisted_mesh.core.history.stream import Stream, contradict
+from twisted_mesh.core.link import Link
+from twisted_mesh.core.links import Links
+from twisted_mesh.errors import Reason, RemoteError
+from twisted_mesh.wire import codec
+from twisted_mesh.wire.broadcast import HaveEntry, Headers, SignedBatch, SignedHeader
+
+
+@dataclass(eq=False)
+class Forks:
+    """The runs of which this node has contradicting headers."""
+
+    _local_node: LocalNode
+    _history: History
+    _outbox: Outbox
+    _links: Links
+    _effects: Effects
+
+    def __post_init__(self) -> None:
+        self._network = codec.network_digest(self._local_node.network.id)
+
+    def verify(self, header: SignedHeader) -> None:
+        """Pass a header that its author has signed.
+
+        :raises RemoteError: another signed it, or nobody.
+        """
+        text = codec.batch_text(self._network, header.hash)
+        if not self._local_node.verify(header.batch.origin, header.signature, text):
+            raise RemoteError("a batch with a false signature", Reason.SIGNATURE)
+
+    def is_forked(self, run: StreamId) -> bool:
+        """Whether *run* has a fork, so that nothing more of it is held."""
+        stream = self._history.get(run)
+        return stream is not None and stream.equivocated
+
+    def is_found(self, link: Link, header: SignedHeader) -> bool:
+        """Whether a verified *header*, which came over *link*, contradicts one that is held."""
+        stream = self._history.get((header.batch.origin, header.batch.epoch))
+        other = None if stream is None else stream.contradicting(header)
+        if stream is None or other is None:
+            return False
+        self._close(stream, link, other, header)
+        return True
+
+    def compare(self, link: Link, signed: SignedBatch) -> None:
+        """Look at a batch whose messages have all come: another batch may have brought them.
+
+        :raises RemoteError: it differs from that batch, and its signature is false.
+        """
+        batch = signed.batch
+        if batch.origin == self._outbox.run[0] and self._is_of_own_key(signed.header):
+            return
+        stream = self._history.get((batch.origin, batch.epoch))
+        if stream is None or stream.equivocated:
+            return
+        held = stream.batches.get(batch.first)
+        if held is None or (held.array == signed.array and held.body == signed.body):
+            return  # the same bytes: to hash them again would tell no more
+        self.verify(signed.header)
+        self._close(stream, link, held.header, signed.header)
+
+    def send_header(self, link: Link, entry: HaveEntry) -> None:
+        """Send the header at this node's head, if the peer has come as far and does not tell its hash.
+
+        Of a run with a fork, send both headers.  Each goes over a link once.
+        """
+        run = (entry.origin, entry.epoch)
+        stream = self._history.get(run)
+        if stream is None or link.closing:
+            return
+        if stream.fork is not None:
+            packed = [codec.pack_header(header) for header in stream.fork]
+        elif entry.high == stream.head and stream.hash not in (b"", entry.hash):
+            packed = [stream.proof]
+        else:
+            return
+        if link.frontier.shows(run, stream.head + len(packed) - 1):
+            self._effects.send((link,), Headers(packed))
+
+    def on_headers(self, link: Link, frame: Headers) -> None:
+        """Take in headers that the peer sent.
+
+        :raises RemoteError: one is no header; or one that matters here is not signed by its author.
+        """
+        headers = [codec.unpack_header(packed) for packed in frame.headers]
+        for header in headers:
+            run = (header.batch.origin, header.batch.epoch)
+            stream = self._history.get(run)
+            if self._is_of_own_key(header) or stream is None or stream.equivocated:
+                continue
+            siblings = (one for one in headers if (one.batch.origin, one.batch.epoch) == run)
+            other = stream.contradicting(header) or next(
+                (one for one in siblings if contradict(one, header)), None
+            )
+            if other is not None:
+                self.verify(header)
+                self.verify(other)
+                self._close(stream, link, other, header)
+            elif not stream.proof and header.batch.last == stream.head:
+                self.verify(header)
+                stream.header = header
+
+    def _is_of_own_key(self, header: SignedHeader) -> bool:
+        """Whether another node signed *header* in this node's run: then this node begins a new run.
+
+        :raises RemoteError: nobody with this node's key signed it.
+        """
+        batch = header.batch
+        if (batch.origin, batch.epoch) != self._outbox.run or batch.last <= self._outbox.head:
+            return False
+        self.verify(header)
+        self._effects.emit(EpochConflict(batch.epoch))
+        return True
+
+    def _close(self, stream: Stream, link: Link, one: SignedHeader, other: SignedHeader) -> None:
+        """Hold nothing more of a run with a fork, and tell the application and the neighbours."""
+        stream.equivocated, stream.fork = True, (one, other)
+        self._history.changed(stream.run)
+        first = max(one.batch.first, other.batch.first)
+        self._effects.emit(Equivocation(*stream.run, first))
+        if stream.run == self._outbox.run:
+            self._effects.emit(EpochConflict(stream.run[1]))
+        neighbours = [other for other in self._links.fed if other is not link and other.frontier_received]
+        if neighbours:
+            self._effects.send(neighbours, Headers([codec.pack_header(one), codec.pack_header(other)]))
