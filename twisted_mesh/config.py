@@ -258,8 +258,10 @@ class MeshConfig:
     log_interval: float = 60.0
     #: Hosts whose lines are counted; if there are more, the oldest is forgotten (guess).
     log_hosts: int = 1024
-    #: Log lines about authors of messages, all authors together, in an interval (guess).
-    log_authors: int = 50
+    #: Log lines about authors of messages, all together, in an interval; and as many about hosts (guess).
+    log_lines: int = 60
+    #: Events ``refused`` a second, and in a row; others are counted (guess).
+    refusals_rate: float = 20.0
     #: Failures in a socket's ``status``; if there are more, the oldest is forgotten (guess).
     failures_limit: int = 100
 

@@ -19,7 +19,7 @@ from typing import Any, Literal, overload
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint, IStreamServerEndpoint
-from twisted.logger import Logger
+from twisted.logger import Logger, globalLogPublisher
 
 from twisted_mesh import flags
 from twisted_mesh.addressing.addresses import (
@@ -40,6 +40,7 @@ from twisted_mesh.errors import KeyInUse, LocalError, NotRunning, Reason, Remote
 from twisted_mesh.eventloop.clock import monotonic
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, seconds_of, wait_for
 from twisted_mesh.eventloop.forks import close_in_forks, closed
+from twisted_mesh.eventloop.log_quota import QuotaFilter
 from twisted_mesh.identity import Identity, verify
 from twisted_mesh.links.factory import MeshFactory
 from twisted_mesh.links.listening import Listening, parse_listen
@@ -121,7 +122,8 @@ class MeshService(Service, Listeners):
         encrypt = None if self._tls is None else self._tls.client
         self._client_endpoints = ClientEndpoints(reactor, self.config, dial, encrypt)
         self._delivery = Delivery(self, debug_level, self._clock.seconds, self.config)
-        self._listening = Listening(self._endpoints)
+        self._port_log = QuotaFilter(globalLogPublisher, self._clock.seconds, self.config)
+        self._listening = self._new_listening()
         self._dropped = Counter[str]()  # counts of earlier runs
         self._run: RunningNode | None = None
         self._told_address: tuple[str, int] | None = None  # where others are told to dial this node
@@ -310,11 +312,14 @@ class MeshService(Service, Listeners):
         if self._run is not None:
             self._dropped.update(self._run.dropped)
         self._run = None
-        self._listening = Listening(self._endpoints)
+        self._listening = self._new_listening()
+
+    def _new_listening(self) -> Listening:
+        return Listening(self._endpoints, self._port_log)
 
     def _stop_listening(self) -> None:
         """Close the ports; the next start opens them again."""
-        listening, self._listening = self._listening, Listening(self._endpoints)
+        listening, self._listening = self._listening, self._new_listening()
         listening.give_up()
 
     # ── links ───────────────────────────────────────────────────────────────────────

@@ -13,7 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.logger import formatEvent
 
 from tests.support.meshcase import MeshCase, batch
-from twisted_mesh import MeshService, Message, flags
+from twisted_mesh import MeshService, Message, Refusal, flags
 from twisted_mesh.delivery.queue import MessageQueue
 from twisted_mesh.errors import LocalError, Unreachable
 from twisted_mesh.runtime.running_node import RunningNode
@@ -55,6 +55,17 @@ class DeliveryCase(MeshCase):
 
     def oopses(self) -> int:
         return len(self.flushLoggedErrors(Oops))
+
+
+class TestRefusals(DeliveryCase):
+    def test_20_a_second_are_told_and_the_rest_counted(self) -> None:
+        told: list[Refusal] = []
+        self.b.on("refused", told.append)
+        for second in range(1, 4):
+            for _ in range(50):
+                self.b._delivery.refused(Refusal(None, False, "full", ""))
+            self.assertEqual((len(told), self.b.dropped["dropped_refusals"]), (20 * second, 30 * second))
+            self.network.clock.advance(1)
 
 
 class TestHandlers(DeliveryCase):

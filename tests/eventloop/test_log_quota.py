@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from twisted.internet.task import Clock
 from twisted.logger import Logger, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.eventloop.log_quota import AuthorLog, PeerLog
+from twisted_mesh.eventloop.log_quota import AuthorLog, PeerLog, QuotaFilter
 
-CONFIG = MeshConfig(log_burst=2, log_interval=10.0, log_hosts=3, log_authors=5)
+CONFIG = MeshConfig(log_burst=2, log_interval=10.0, log_hosts=3, log_lines=5)
 
 
 class LogTestCase(SynchronousTestCase):
@@ -41,11 +43,21 @@ class TestPeerLog(LogTestCase):
         self.assertEqual(self.lines, ["a", "a", "b"])
 
     def test_log_hosts_forgets_the_oldest(self) -> None:
+        config = replace(CONFIG, log_lines=6)
+        self.log = PeerLog(self.logger, self.clock.seconds, config)
         for host in "aaabcd":
             self.log.line(host, host)
         self.assertEqual(len(self.log._quotas), 3)
         self.log.line("a", "a again")
         self.assertEqual(self.lines[-1], "a again")
+
+    def test_and_all_of_them_have_one_so_that_many_hosts_are_no_use(self) -> None:
+        for host in "abcdefgh":
+            self.log.line(host, host)
+        self.assertEqual(self.lines, ["a", "b", "c", "d", "e"])
+        self.clock.advance(10)
+        self.log.line("z", "z")
+        self.assertEqual(self.lines[5:], ["z (3 more lines about other hosts were held back)"])
 
     def test_braces_are_no_fields(self) -> None:
         self.log.line("h", "{secret} {0}")
@@ -83,3 +95,18 @@ class TestAuthorLog(LogTestCase):
     def test_braces_are_no_fields(self) -> None:
         self.log.line(b"a", "{secret} {0}")
         self.assertEqual(self.lines, ["{secret} {0}"])
+
+
+class TestQuotaFilter(LogTestCase):
+    def test_each_kind_of_line_has_a_quota(self) -> None:
+        observer = QuotaFilter(self.logger.observer, self.clock.seconds, CONFIG)
+        log = Logger(observer=observer)
+        for number in range(9):
+            log.info("closed {number}", number=number)
+        log.info("no descriptor")
+        self.assertEqual(self.lines, ["closed 0", "closed 1", "no descriptor"])
+        self.clock.advance(10)
+        log.info("closed {number}", number=9)
+        log.info("no descriptor")
+        more = "closed 9 (7 more lines like this were held back)"
+        self.assertEqual(self.lines[3:], [more, "no descriptor"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -15,13 +16,14 @@ from twisted.internet.defer import CancelledError, Deferred, fail, inlineCallbac
 from twisted.internet.endpoints import TCP4ServerEndpoint, serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IStreamServerEndpoint
-from twisted.logger import formatEvent, globalLogPublisher
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from tests.support.meshcase import PORT, MeshCase
 from twisted_mesh.addressing import addresses
 from twisted_mesh.addressing.addresses import lan_address
+from twisted_mesh.config import MeshConfig
 from twisted_mesh.errors import NotRunning
 from twisted_mesh.service import MeshService
 
@@ -46,11 +48,38 @@ class Unclosable:
         return fail(ZeroDivisionError())
 
 
+class OutOfDescriptors:
+    """A socket of a process, on a host that can open nothing more."""
+
+    def accept(self) -> None:
+        raise OSError(errno.ENFILE, "too many open files in the system")
+
+
 class TestPorts(TestCase):
     def node(self, *listen: Any, **options: Any) -> MeshService:
         service = MeshService(reactor, listen=listen, **options)
         self.addCleanup(service.stopService)
         return service
+
+    @inlineCallbacks
+    def test_without_descriptors_a_port_writes_few_lines(self) -> Iterator[Deferred[Any]]:
+        service = self.node(LOCAL, config=MeshConfig(log_burst=3))
+        service.startService()
+        yield service.ready()
+        (port,) = service._listening._ports
+        lines: list[str] = []
+
+        def observe(event: LogEvent) -> None:
+            if event.get("log_namespace") == "twisted.internet.tcp.Port":
+                lines.append(formatEvent(event))
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        listening, port.socket = port.socket, OutOfDescriptors()
+        for _ in range(100):
+            port.doRead()
+        port.socket = listening
+        self.assertEqual(lines, ["Could not accept new connection (ENFILE)"] * 3)
 
     @inlineCallbacks
     def test_ready_fires_when_every_port_is_bound(self) -> Iterator[Deferred[Any]]:

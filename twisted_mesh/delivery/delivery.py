@@ -20,12 +20,13 @@ from twisted.python.failure import Failure
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import Deliver, Equivocation, GapFound, Poisoned
 from twisted_mesh.core.history.storage import Untaken
+from twisted_mesh.core.rate import RateLimit
 from twisted_mesh.delivery.listeners import Listeners, emit_one, explained
 from twisted_mesh.delivery.queue import READ_BYTES, Bounds, MessageQueue, Reader, StreamId
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.eventloop.log_quota import AuthorLog
 from twisted_mesh.identity import id_of
-from twisted_mesh.message import Gap, Message, Source, shown
+from twisted_mesh.message import Gap, Message, Refusal, Source, shown
 from twisted_mesh.wire.bodies import USERS, Entry
 
 #: The most messages of an earlier process that are handed on in one turn, within READ_BYTES (guess).
@@ -51,7 +52,8 @@ def messages_of(
 class Delivery:
     """The application's side of one service: handlers, listeners and queues.
 
-    :ivar counts: messages that consumers dropped, by their name in ``MeshService.dropped``.
+    :ivar counts: messages that consumers dropped, and refusals that were not told, by their names in
+        ``MeshService.dropped``.
     :ivar waited_for: the queues for whose next message the application waits; this set keeps them alive.
     """
 
@@ -61,7 +63,9 @@ class Delivery:
         """:param listeners: the service; :param seconds: gives the time, for the log's quotas."""
         self.listeners = listeners
         self._authors = AuthorLog(_log, seconds, config)
-        self.counts = Counter(dropped_messages=0)
+        self.counts = Counter(dropped_messages=0, dropped_refusals=0)
+        self._refusals = RateLimit(config.refusals_rate, config.refusals_rate)
+        self._seconds = seconds
         self._unheard = 0  # messages that no handler took and no listener or consumer got
         self._bounds = Bounds(config.queue_limit, config.queue_bytes, config.open_streams)
         self.reader: Reader = lambda *_: ()  # until the first start
@@ -241,6 +245,13 @@ class Delivery:
         """Report that a node left the routing table, which has *count* nodes now."""
         if not count:
             self.listeners.emit("disconnect", self.listeners)
+
+    def refused(self, refusal: Refusal) -> None:
+        """Report a connection that did not become a link; anybody who can connect can bring many about."""
+        if self._refusals.take(self._seconds()):
+            self.listeners.emit("refused", refusal)
+        else:
+            self.counts["dropped_refusals"] += 1
 
     def failed(self, error: Exception) -> None:
         """Report an error that no call of the application raises."""

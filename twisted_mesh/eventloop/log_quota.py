@@ -1,7 +1,7 @@
 """Log lines that peers and authors cause, at a bounded rate.
 
-Contract: no peer and no author can fill the log, nor a member that writes under many keys.  Lines that are
-held back are counted: the first line of a later ``log_interval`` tells how many.
+Contract: no peer and no author can fill the log, nor a member that writes under many keys, nor many hosts
+together.  Lines that are held back are counted: the first line of a later ``log_interval`` tells how many.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Callable
 from math import inf
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, LogEvent, Logger
+from zope.interface import implementer
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.node import DROPPED
@@ -27,9 +28,10 @@ class _Quota:
 
 
 class PeerLog:
-    """Writes at most ``log_burst`` lines about one remote host in each ``log_interval``.
+    """Writes lines that peers cause.
 
-    It remembers at most ``log_hosts`` hosts, and forgets the oldest.
+    In each ``log_interval`` it writes at most ``log_burst`` lines about one remote host, and ``log_lines``
+    about all hosts together.  It remembers at most ``log_hosts`` hosts, and forgets the oldest.
     """
 
     def __init__(self, log: Logger, seconds: Callable[[], float], config: MeshConfig) -> None:
@@ -37,6 +39,7 @@ class PeerLog:
         self._seconds = seconds
         self._config = config
         self._quotas: OrderedDict[str, _Quota] = OrderedDict()
+        self._all = _Quota(-inf, 0)
 
     def line(self, host: str, text: str) -> None:
         """Write *text*, about a peer on *host*, if its quota allows."""
@@ -49,17 +52,24 @@ class PeerLog:
                 text += f" ({held_back} more lines about this host were held back)"
             if len(self._quotas) > config.log_hosts:
                 self._quotas.popitem(last=False)
-        if quota.left:
-            quota.left -= 1
-            self._log.warn("{text}", text=text)
-        else:
+        if now >= self._all.until:
+            if self._all.held_back:
+                text += f" ({self._all.held_back} more lines about other hosts were held back)"
+            self._all = _Quota(now + config.log_interval, config.log_lines)
+        if not quota.left:
             quota.held_back += 1
+        elif not self._all.left:
+            self._all.held_back += 1
+        else:
+            quota.left -= 1
+            self._all.left -= 1
+            self._log.warn("{text}", text=text)
 
 
 class AuthorLog:
     """Writes lines that an author causes, whichever peer brings its messages.
 
-    In each ``log_interval`` it writes at most ``log_burst`` lines about one author, and ``log_authors``
+    In each ``log_interval`` it writes at most ``log_burst`` lines about one author, and ``log_lines``
     about all authors together.
     """
 
@@ -68,7 +78,7 @@ class AuthorLog:
         self._seconds = seconds
         self._config = config
         self._until = -inf
-        self._lines: Counter[bytes] = Counter()  # of this interval, by author; at most log_authors authors
+        self._lines: Counter[bytes] = Counter()  # of this interval, by author; at most log_lines authors
         self._held_back = 0
 
     def line(self, author: bytes, text: str) -> None:
@@ -80,11 +90,40 @@ class AuthorLog:
             if self._held_back:
                 text += f" ({self._held_back} more lines about authors were held back)"
             self._held_back = 0
-        if self._lines[author] < config.log_burst and self._lines.total() < config.log_authors:
+        if self._lines[author] < config.log_burst and self._lines.total() < config.log_lines:
             self._lines[author] += 1
             self._log.warn("{text}", text=text)
         else:
             self._held_back += 1
+
+
+@implementer(ILogObserver)
+class QuotaFilter:
+    """Gives an observer at most ``log_burst`` events of one kind in each ``log_interval``.
+
+    It is for the lines that Twisted writes when no descriptor is left: some for each turn of the reactor,
+    or for each host that connects.  The kind of an event is its format.
+    """
+
+    def __init__(self, log_to: ILogObserver, seconds: Callable[[], float], config: MeshConfig) -> None:
+        self._log_to = log_to
+        self._seconds = seconds
+        self._config = config
+        self._quotas: dict[str, _Quota] = {}  # as many as there are formats
+
+    def __call__(self, event: LogEvent) -> None:
+        """Hand on *event* if the quota of its kind allows."""
+        now, config, kind = self._seconds(), self._config, event.get("log_format") or ""
+        if (quota := self._quotas.get(kind)) is None or now >= quota.until:
+            if quota is not None and quota.held_back:
+                more = f" ({quota.held_back} more lines like this were held back)"
+                event = {**event, "log_format": kind + more}
+            quota = self._quotas[kind] = _Quota(now + config.log_interval, config.log_burst)
+        if quota.left:
+            quota.left -= 1
+            self._log_to(event)
+        else:
+            quota.held_back += 1
 
 
 class DropLog:

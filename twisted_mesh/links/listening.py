@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from twisted.internet import tcp
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import serverFromString
@@ -20,7 +21,7 @@ from twisted.internet.interfaces import (
     IReactorCore,
     IStreamServerEndpoint,
 )
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 
 from twisted_mesh.addressing.addresses import refuse_tls, show
@@ -69,8 +70,10 @@ def _for_its_owner(description: str) -> str:
 class Listening:
     """The ports of one run of a service."""
 
-    def __init__(self, endpoints: Sequence[IStreamServerEndpoint]) -> None:
+    def __init__(self, endpoints: Sequence[IStreamServerEndpoint], log_to: ILogObserver) -> None:
+        """:param log_to: gets the log events of the ports."""
         self._endpoints = endpoints
+        self._log_to = log_to
         self._ports: list[IListeningPort] = []
         self._pending: list[Deferred[IListeningPort]] = []
         self._failure: Failure | None = None
@@ -129,6 +132,10 @@ class Listening:
     def _bound(self, port: IListeningPort, listening: Deferred[IListeningPort]) -> None:
         self._pending.remove(listening)
         self._ports.append(port)
+        if isinstance(
+            port, tcp.Port
+        ):  # without descriptors it writes lines each turn, and no name is public
+            port._logger = Logger(port._logger.namespace, observer=self._log_to)
         self._tell_ready()
 
     def _refused(self, failure: Failure, listening: Deferred[IListeningPort]) -> None:

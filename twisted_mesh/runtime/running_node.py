@@ -176,7 +176,7 @@ class RunningNode:
             on(Unlinked, self._rejoin.unlinked)
         on(Linked, lambda linked: delivery.linked(linked.count) if linked.is_new else None)
         on(Unlinked, self.peers.unlinked, lambda unlinked: delivery.unlinked(unlinked.count))
-        on(Refusal, lambda refusal: emit("refused", refusal))
+        on(Refusal, delivery.refused)
         on(events.Deliver, self._deliver, progress.delivered)
         on(events.GapFound, self._gap, delivery.gap, progress.delivered)
         on(events.Poisoned, delivery.poisoned, progress.delivered)
