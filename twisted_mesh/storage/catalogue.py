@@ -22,7 +22,7 @@ from twisted_mesh.core.history.eviction import Shares, reduced
 from twisted_mesh.core.history.storage import Flush, Marks, Restored, StoreLimits, StoreSize
 from twisted_mesh.storage.sqlite_file import numbers
 from twisted_mesh.wire import codec
-from twisted_mesh.wire.broadcast import SignedBatch
+from twisted_mesh.wire.broadcast import PackedHeader, SignedBatch
 from twisted_mesh.wire.framing import LENGTH_BYTES
 
 #: Bytes around a payload: the rest of its row, and its key in the index.  Measured: 52 to 58 around a small
@@ -55,6 +55,7 @@ class Entry(msgspec.Struct, eq=False):
     bytes: int = 0
     oldest: int = 0
     newest: int = 0
+    header: PackedHeader = b""
     end: int = 0
     has_below: bool = False
 
@@ -150,7 +151,7 @@ class Catalogue:
     def restored(self) -> Restored:
         """The values with which a node that opens the history begins."""
         marks = [
-            Marks(e.run, e.head, e.low, e.base, e.taken, bool(e.equivocated), e.whole)
+            Marks(e.run, e.head, e.low, e.base, e.taken, bool(e.equivocated), e.whole, e.header)
             for e in self._entries.values()
         ]
         rows = self._database.execute("SELECT origin, epoch, head FROM closed ORDER BY id").fetchall()
@@ -228,6 +229,7 @@ class Catalogue:
             self._forget_closed(marks.run)
         entry.head, entry.base = marks.head, marks.base
         entry.taken, entry.equivocated, entry.whole = marks.taken, marks.equivocated, marks.whole
+        entry.header = marks.header
         self._known_lows[marks.run] = marks.low
         if entry.batches and marks.low > entry.low:
             entry.low = marks.low
@@ -347,6 +349,6 @@ class Catalogue:
                 lows.append((run, entry.low))
             rows.append(entry.row())
         self._database.executemany(
-            "REPLACE INTO stream VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
+            "REPLACE INTO stream VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
         )
         return lows

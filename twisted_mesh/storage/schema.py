@@ -34,6 +34,7 @@ SCHEMA: Final = (
     bytes INTEGER NOT NULL CHECK (typeof(bytes) = 'integer' AND bytes >= 0),
     oldest INTEGER NOT NULL CHECK (typeof(oldest) = 'integer'),
     newest INTEGER NOT NULL CHECK (typeof(newest) = 'integer'),
+    header BLOB NOT NULL CHECK (typeof(header) = 'blob'),
     PRIMARY KEY (origin, epoch)
 ) WITHOUT ROWID""",
     """CREATE TABLE batch (
@@ -72,14 +73,24 @@ _ABOUT_1: Final = """CREATE TABLE about (
     network BLOB NOT NULL,
     settled INTEGER NOT NULL CHECK (settled IN (0, 1))
 )"""
+_STREAM_1: Final = SCHEMA[1].replace("    header BLOB NOT NULL CHECK (typeof(header) = 'blob'),\n", "")
+#: No node can verify the signatures of batches of version 1 any more.  The heads stay, so that nothing is
+#: delivered again; messages that were not taken are told as a gap.
 EARLIER: Final = {
     1: Version(
-        (_ABOUT_1, *SCHEMA[1:]),
+        (_ABOUT_1, _STREAM_1, *SCHEMA[2:]),
         (
             "CREATE TABLE old AS SELECT * FROM about",
             "DROP TABLE about",
             SCHEMA[0],
             "INSERT INTO about SELECT one, network, :origin, settled FROM old",
+            "DROP TABLE old",
+            "DELETE FROM batch",
+            "CREATE TABLE old AS SELECT * FROM stream",
+            "DROP TABLE stream",
+            SCHEMA[1],
+            "INSERT INTO stream SELECT origin, epoch, id, head, head + 1, base, taken, equivocated, whole, "
+            "0, 0, 0, 0, x'' FROM old",
             "DROP TABLE old",
         ),
     ),

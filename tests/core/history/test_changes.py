@@ -15,6 +15,7 @@ from twisted_mesh.core.history.reader import read
 from twisted_mesh.core.history.storage import BatchOrMissing, Flush, Flushed, Marks, Missing, Restored
 from twisted_mesh.errors import StoreError
 from twisted_mesh.simulation.storage import SimStore, to_ms
+from twisted_mesh.wire import codec
 
 
 class Unreadable(SimStore):
@@ -72,7 +73,8 @@ class TestFlush(ChangesTestCase):
         self.taken[ANNA] = 1
         flush = self.flush()
         self.assertEqual([(came, b.batch.first) for came, b in flush.batches], [(3000, 1), (4000, 3)])
-        self.assertEqual(flush.marks, [Marks(ANNA, 3, 1, 0, 1, False)])
+        header = codec.pack_header(batch("anna", 3).header)
+        self.assertEqual(flush.marks, [Marks(ANNA, 3, 1, 0, 1, False, 1, header)])
         self.assertIsNone(self.begin())
         self.take(4)
         self.assertEqual([signed.batch.first for _, signed in self.flush().batches], [4])
@@ -184,6 +186,20 @@ class TestRestart(ChangesTestCase):
         self.assertTrue(self.stream().equivocated)
         self.assertTrue(self.history.is_duplicate(batch("anna", 3).batch))
         self.assertEqual(self.history.add(batch("bert", 6, 3), 0)[0].start, 8)
+
+    def test_the_header_at_the_head_is_as_it_was_stored(self) -> None:
+        self.take(1, 3)
+        self.take(4)
+        self.flush()
+        self.restart()
+        self.assertEqual(self.stream().hash, batch("anna", 4).header.hash)
+        self.take(6)  # behind a hole that is given up: the header at the head is not known then
+        self.assertEqual(len(list(self.history.give_up(1000.0, 30.0))), 1)
+        self.history.hinted(ANNA, 9, 0.0)
+        self.assertEqual(len(list(self.history.give_up(2000.0, 30.0))), 1)
+        self.flush()
+        self.restart()
+        self.assertEqual((self.stream().head, self.stream().hash), (9, b""))
 
     def test_a_stream_is_not_stored_until_its_base_is_known(self) -> None:
         # After a crash nothing would tell it, and no message would ever be delivered.

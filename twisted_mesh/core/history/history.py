@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
@@ -19,7 +20,9 @@ from twisted_mesh.core.history.changes import Changes
 from twisted_mesh.core.history.eviction import Shares, reduced
 from twisted_mesh.core.history.storage import Restored
 from twisted_mesh.core.history.stream import Ready, Skip, Stream
+from twisted_mesh.errors import RemoteError
 from twisted_mesh.identity import MOST_CLAIMED
+from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import Batch, SignedBatch, SignedHeader
 from twisted_mesh.wire.fields import MAX_NUMBER
 
@@ -102,6 +105,8 @@ class History:
             stream.low, stream.equivocated, stream.whole = marks.low, marks.equivocated, marks.whole
             stream.taken = stream.kept = marks.taken
             stream.signed = marks.head
+            with suppress(RemoteError):  # a damaged header is one that is not known
+                stream.header = codec.unpack_header(marks.header)
             if marks.run[0] == origin:
                 stream.base = marks.taken
         for run, head in restored.closed:

@@ -56,6 +56,7 @@ class Marks(NamedTuple):
         node's own, the last message that a neighbour has.
     :ivar equivocated: whether its author signed two different batches under one number.
     :ivar whole: from this number on no message is missing that was to be delivered.
+    :ivar header: the header of the batch that ends at the head, as in frames; empty if it is not known.
     """
 
     run: StreamId
@@ -65,6 +66,7 @@ class Marks(NamedTuple):
     taken: int
     equivocated: bool
     whole: int = 1
+    header: bytes = b""
 
 
 class Flush(NamedTuple):

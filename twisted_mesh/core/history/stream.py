@@ -229,9 +229,8 @@ class Stream:
     def marks(self, taken: int) -> Marks:
         """The position of the stream, for storage; the application has taken messages up to *taken*."""
         low = min(self.low, self.head + 1)
-        return Marks(
-            self.run, self.head, low, self.base, min(taken, self.head), self.equivocated, self.whole
-        )
+        taken = min(taken, self.head)
+        return Marks(self.run, self.head, low, self.base, taken, self.equivocated, self.whole, self.proof)
 
     def unstored(self) -> list[tuple[float, SignedBatch]]:
         """Batches up to the head that are in no flush yet, each with the time at which it came."""
