@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.core.network import contact_of
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.overlay.dial_limit import DialLimit
-from twisted_mesh.core.reachability import Reach, believed, reach_of, site_of
+from twisted_mesh.core.reachability import Reach, believed, counted_site, reach_of, site_of
 from twisted_mesh.wire.membership import Contact, Purpose
 
 HOSTS = {
@@ -63,6 +63,21 @@ class TestReach(SynchronousTestCase):
                 self.assertTrue(believed(host, teller), host)
             for host in HOSTS[Reach.NOWHERE]:
                 self.assertFalse(believed(host, teller), host)
+
+    def test_nodes_of_loopback_and_private_addresses_are_not_counted(self) -> None:
+        for host in (
+            "127.0.0.1",
+            "::1",
+            "10.1.2.3",
+            "192.168.1.1",
+            "fd00::1",
+            "::ffff:10.0.0.1",
+            "localhost",
+        ):
+            self.assertIsNone(counted_site(host), host)
+        self.assertEqual(counted_site("9.9.9.9"), counted_site("::ffff:9.9.9.9"))
+        self.assertEqual(counted_site("2600::1"), counted_site("2600::2"))
+        self.assertEqual(counted_site("Example.ORG."), "example.org")
 
     def test_what_one_owner_has_many_of_is_one_site(self) -> None:
         self.assertEqual(site_of("10.0.0.1"), site_of("::ffff:10.0.0.1"))

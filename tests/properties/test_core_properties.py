@@ -276,7 +276,7 @@ class StrictTestCase(NodeTestCase):
         for table in (
             *("links", "fed_links", "linked_nodes", "snapshot_entries", "claims", "waiting_bytes"),
             *("pulls", "queued_pulls", "failures", "wakes", "lazy_by_us", "lazy_by_peer", "owed", "wants"),
-            *("exchange_links", "exchanges", "known_records", "exchanges_wanted"),
+            *("exchange_links", "exchanges", "known_records", "sought_authors"),
         ):
             self.assertEqual(footprint[table], 0, table)
 

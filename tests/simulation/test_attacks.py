@@ -56,6 +56,9 @@ class TestAttacks(SynchronousTestCase):
         stage = self.assert_nothing_comes_of("claimed-epochs", 9)
         self.assertEqual(stage.world.members[-1].renewals, 1)
 
+    def test_members_that_claim_to_hold_everything_do_not_hide_the_one_that_does(self) -> None:
+        self.assert_nothing_comes_of("hidden-holder", 14)
+
     def test_members_that_are_not_there_keep_no_receipt_pending(self) -> None:
         stage = self.assert_nothing_comes_of("named", at_length(12, 8))
         self.assertGreater(int(stage.notes[0].split()[0]), 5)

@@ -436,6 +436,6 @@ class Node:
             self.replies.forgotten(author)
         for author in self.roster.silent(now):
             self._broadcast.overdue((author.presence.origin, author.presence.epoch), now)
-        sought = self.neighbourhood.exchange.help(self._broadcast.missing(now), now)
+        sought = self.neighbourhood.help(self._broadcast.missing(now), now)
         self._broadcast.repair.pull_from_all(sought, now)
         self.neighbourhood.meet_other(now)

@@ -99,3 +99,17 @@ def site_of(host: str) -> str:
     if isinstance(address, IPv6Address) and address.ipv4_mapped is None:
         return address.packed[:8].hex()
     return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+@lru_cache(HOSTS_KNOWN)
+def counted_site(host: str) -> str | None:
+    """The site of *host* if the nodes there are counted; None for loopback and private addresses.
+
+    There a whole mesh can be on one machine, or the host is one that strangers cannot have.
+    """
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return None if reach_of(host) is Reach.OWN else site_of(host)
+    address = getattr(address, "ipv4_mapped", None) or address
+    return None if address.is_private else site_of(host)

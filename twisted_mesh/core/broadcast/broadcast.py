@@ -161,11 +161,12 @@ class Broadcast:
                 self._effects.set_timer(Timer.GAPS, since + self._config.gap_patience)
 
     def missing(self, now: float) -> list[StreamId]:
-        """The runs with a hole for which no neighbour is asked."""
+        """The runs with a hole for which no neighbour is asked, or one was asked in vain: any can claim."""
+        repair = self.repair
         return [
             run
             for run, since in self._history.holes()
-            if since + _HELP_AFTER <= now and not self.repair.is_pulled(run, now)
+            if since + _HELP_AFTER <= now and (repair.is_in_vain(run) or not repair.is_pulled(run, now))
         ]
 
     def overdue(self, run: StreamId, now: float) -> None:

@@ -32,6 +32,7 @@ class Pull:
     got: int = 0  # bytes that it has sent since it was asked
     window: bool | None = None  # where its answer counts: True for verified runs, None for nowhere
     dropped: bool = False  # whether a batch that it sent was not kept
+    in_vain: bool = False  # whether a link has not sent what it was asked for, and no message came since
     not_before: float = 0.0  # when to ask again after that
     owing: dict[int, float] = field(default_factory=dict)  # links that were given up, and when
     #: The messages that each link was asked for and has not sent.

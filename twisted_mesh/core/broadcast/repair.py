@@ -90,6 +90,10 @@ class Repair:
             return True
         return bool(self._pace.under_way(run))
 
+    def is_in_vain(self, run: StreamId) -> bool:
+        """Whether a link was asked for messages of *run*, did not send them, and none came since."""
+        return run in self._pulls and self._pulls[run].in_vain
+
     def slow_parent(self, origin: bytes, now: float) -> Link | None:
         """The parent of *origin*, if it pushes over a slow line, on which new messages may be queued."""
         number = self._parents.of(origin)
@@ -170,18 +174,19 @@ class Repair:
         return best.number
 
     def pull_from_all(self, runs: Iterable[StreamId], now: float) -> None:
-        """Ask all neighbours for the missing messages of *runs*, if no link is asked for them.
+        """Ask all neighbours for the missing messages of *runs* that no link is about to send.
 
         Neighbours that claim none of the messages are asked, too: they do not claim batches that wait
         behind a hole of their own.
         """
-        for run in [run for run in runs if not self.is_pulled(run, now)][:PULLED_MOST]:
+        waiting = [run for run in runs if self.is_in_vain(run) or not self.is_pulled(run, now)]
+        for run in waiting[:PULLED_MOST]:
             pull = self._pulls.setdefault(run, Pull(run))
             stream = self._history.get(run)
             for link in self._links.fed:
                 low, high = link.frontier.claims.get(run, (1, 0))
                 gave_up = stream is not None and low > high >= stream.high  # and holds none of them
-                if link.frontier_received and not gave_up:
+                if link.frontier_received and not gave_up and link.number != pull.asked:
                     pull.graft(link.number, now)
             self._wake(now, run)
 
@@ -229,6 +234,7 @@ class Repair:
         if pull.asked is None and pull.owing.pop(link, None) is not None:  # it was given up too soon
             pull.window = None
             self._ask(pull, self._link(link), now)
+        pull.in_vain = False
         pull.progress = self._moved = now
         return pull
 
@@ -257,7 +263,11 @@ class Repair:
             link.repair.stalled_answers += 1  # it has not failed, but others are asked first
             pull.not_before = now + self._config.graft_retry
         else:
-            self._candidates.note_failure(link, pull.run)
+            self._note_failure(pull, link)
+
+    def _note_failure(self, pull: Pull, link: Link) -> None:
+        self._candidates.note_failure(link, pull.run)
+        pull.in_vain = True
 
     def dropped(self, link: int, run: StreamId) -> None:
         """Note that a batch from *link* was not kept, so that it is not asked for again at once."""
@@ -373,7 +383,7 @@ class Repair:
                 return False
             link.repair.stalled_answers += 1
         elif now >= stalls_at and not self._pace.is_patient(pull.progress, now):
-            self._candidates.note_failure(link, pull.run)
+            self._note_failure(pull, link)
             link.repair.stalled_answers += pull.got > 0
         else:
             best = self._candidates.best(pull, now)

@@ -37,15 +37,21 @@ class DialLimit:
 
     def may(self, contact: Contact, now: float) -> bool:
         """Whether *contact* may be dialled now."""
+        return (
+            not self.is_barred(contact, now)
+            and len(self._under_way) < self._config.dials_at_once
+            and self._bucket.has(now)
+        )
+
+    def is_barred(self, contact: Contact, now: float) -> bool:
+        """Whether *contact* is dialled already, was not found lately, or is at this node's own address."""
         self._expire(now)
         place = (contact.host, contact.port)
         return (
-            len(self._under_way) < self._config.dials_at_once
-            and contact.id not in self._under_way
-            and place != self.own
-            and place not in self._failed
-            and all(place != other for other, _, _ in self._under_way.values())
-            and self._bucket.has(now)
+            contact.id in self._under_way
+            or place == self.own
+            or place in self._failed
+            or any(place == other for other, _, _ in self._under_way.values())
         )
 
     def began(self, contact: Contact, purpose: Purpose, now: float) -> None:
@@ -65,6 +71,10 @@ class DialLimit:
             if len(self._failed) > self._config.failed_dials:
                 self._failed.popitem(last=False)
         return purpose
+
+    def forgive(self) -> None:
+        """Let all places be dialled again: this node had no link, so the failures may be its own."""
+        self._failed.clear()
 
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""

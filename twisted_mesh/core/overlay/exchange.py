@@ -6,16 +6,15 @@ up.  On the link both ends send their rosters, compare the messages that they ho
 lack.  The dialler ends it when nothing has come for ``exchange_idle``.  If one end did not know that the
 other is up, the two may be of two islands, and the link becomes one between neighbours.
 
-Messages that no neighbour holds are looked for in the same way, at once: first at their author, then at the
-members that say that they hold messages longest.
+Messages that no neighbour holds are looked for in the same way, at once
+(:mod:`~twisted_mesh.core.overlay.helpers`).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from heapq import nsmallest
 from operator import itemgetter
 from typing import Final
 
@@ -27,14 +26,14 @@ from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.membership.roster import Author, Roster
 from twisted_mesh.core.meter import FLOOR
+from twisted_mesh.core.overlay.dial_limit import DialLimit
+from twisted_mesh.core.overlay.helpers import ROUNDS, Helpers
 from twisted_mesh.core.overlay.views import Dial, Randomness
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.membership import Contact, KeepVote, Purpose
 
 _NOT_UP: Final = 1 / 3  # the part of the draws that is of nodes that are not up (docs/protocol.rst)
 _LOOK: Final = 1.0  # seconds from one check of the open exchanges to the next (guess)
-#: Of looking per gap_patience: a node that got a message since does not always claim it (guess)
-_ROUNDS: Final = 2
 #: Seconds that the acceptor waits longer than the dialler before it ends an exchange (guess)
 _GRACE: Final = 5.0
 
@@ -58,13 +57,19 @@ class Exchange:
     _roster: Roster
     _randomness: Randomness
     _effects: Effects
+    _dials: DialLimit
     _dial: Dial
     _open: dict[Link, OpenExchange] = field(default_factory=dict)
     _remembered: OrderedDict[bytes, Contact] = field(default_factory=OrderedDict)  # by id, the latest last
-    # when others were asked for what is missing of it
+    # When neighbours were asked last for the missing messages of a run.
     _helped: dict[StreamId, float] = field(default_factory=dict)
-    _wanted: dict[bytes, tuple[Contact, float]] = field(default_factory=dict)  # to be dialled, until when
+    _sought: frozenset[bytes] = frozenset()  # the authors of messages that no neighbour has
     _next_draw: float | None = None
+
+    def __post_init__(self) -> None:
+        self._helpers = Helpers(
+            self._config, self._links, self._roster, self._randomness, self._dials, self._dial
+        )
 
     def remember(self, contact: Contact) -> None:
         """Remember a node with which this one is or was linked, and forget the oldest of too many."""
@@ -102,47 +107,19 @@ class Exchange:
         """Take in that a link is gone."""
         self._open.pop(link, None)
 
-    def help(self, runs: Iterable[StreamId], now: float) -> list[StreamId]:
+    def help(self, runs: Sequence[StreamId], now: float) -> list[StreamId]:
         """Look beyond the neighbours for messages of *runs*, for which no neighbour is being asked.
 
-        Each run is looked for twice per ``gap_patience``, only so many at a time, and the authors in turn:
-        one author can begin thousands of runs with holes.
-
-        :return: the runs for which that begins now.
+        :return: the runs for which all neighbours are to be asked now: each twice per ``gap_patience``,
+            only so many at a time, and the authors in turn, since one author can begin thousands of runs
+            with holes.
         """
-        patience = self._config.gap_patience / _ROUNDS
+        patience = self._config.gap_patience / ROUNDS
         self._helped = {run: at for run, at in self._helped.items() if at + patience > now}
         fresh = _in_turn([run for run in runs if run not in self._helped])[:PULLED_MOST]
-        keepers = self._keepers() if fresh else []
-        for run in fresh:
-            self._helped[run] = now
-            for contact in self._helpers(run[0], keepers):
-                self._wanted[contact.id] = contact, now + patience
-        self._dial_wanted(now)
+        self._helped |= dict.fromkeys(fresh, now)
+        self._sought = frozenset(origin for origin, _ in runs)
         return fresh
-
-    def _dial_wanted(self, now: float) -> None:
-        """Dial the nodes that are wanted for an exchange, as far as the dial limit allows."""
-        for node_id, (contact, until) in list(self._wanted.items()):
-            if until <= now or self._dial(contact, Purpose.EXCHANGE, now):
-                del self._wanted[node_id]
-
-    def _keepers(self) -> list[Author]:
-        """The members that can be dialled and say that they hold messages longest; one more than needed."""
-        keepers = [author for author in self._roster if author.is_there and self._can_be_dialled(author)]
-        # One more, since one of them can be the author.
-        return nsmallest(self._config.gap_members + 1, keepers, lambda author: -author.presence.retention)
-
-    def _helpers(self, origin: bytes, keepers: list[Author]) -> list[Contact]:
-        mine = self._roster.get(origin)
-        authors = [author for author in keepers if author is not mine]
-        if mine is not None and self._can_be_dialled(mine):
-            authors.insert(0, mine)
-        contacts = [author.contact for author in authors[: self._config.gap_members]]
-        return [contact for contact in contacts if contact is not None]
-
-    def _can_be_dialled(self, author: Author) -> bool:
-        return author.contact is not None and not self._is_linked(author)
 
     def _is_linked(self, author: Author) -> bool:
         origin = author.presence.origin
@@ -160,8 +137,9 @@ class Exchange:
                 self._dial(drawn, Purpose.EXCHANGE, now)
         for exchange in list(self._open.values()):
             self._look_at(exchange, now)
-        self._dial_wanted(now)
-        return min(self._next_draw, now + _LOOK) if self._open or self._wanted else self._next_draw
+        if self._sought:
+            self._helpers.ask(self._sought, now)
+        return min(self._next_draw, now + _LOOK) if self._open or self._sought else self._next_draw
 
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""
@@ -169,7 +147,8 @@ class Exchange:
             "exchanges": len(self._open),
             "remembered_contacts": len(self._remembered),
             "helped_runs": len(self._helped),
-            "exchanges_wanted": len(self._wanted),
+            "sought_authors": len(self._sought),
+            "asked_members": len(self._helpers),
         }
 
     def _wait(self) -> float:

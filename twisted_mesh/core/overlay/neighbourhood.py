@@ -6,14 +6,14 @@ dials.  Nothing here delivers or holds messages.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core import events
 from twisted_mesh.core.effects import Effects
-from twisted_mesh.core.events import Timer
+from twisted_mesh.core.events import StreamId, Timer
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.links import Links
@@ -63,7 +63,7 @@ class Neighbourhood:
             Overlay(own, me.id, config, randomness, effects, self._dial) if me.profile.overlay else None
         )
         self.exchange = Exchange(
-            config, self._links, self._membership.roster, randomness, effects, self._dial
+            config, self._links, self._membership.roster, randomness, effects, self._dials, self._dial
         )
 
     @property
@@ -100,6 +100,8 @@ class Neighbourhood:
         """Take in that the peer's frontier has come."""
         if link.is_exchange:
             return
+        if not any(other.up for other in self._links.fed if other is not link):
+            self._dials.forgive()
         if (contact := _contact(link)) is not None:
             self.exchange.remember(contact)
         if self.overlay is not None:
@@ -179,6 +181,13 @@ class Neighbourhood:
     def on_exchange(self, now: float) -> None:
         """Begin and end exchanges that are due."""
         self._effects.set_timer(Timer.EXCHANGE, self.exchange.tick(now))
+
+    def help(self, runs: Sequence[StreamId], now: float) -> list[StreamId]:
+        """Look for messages of *runs*, which no neighbour has; return the runs to ask neighbours for."""
+        fresh = self.exchange.help(runs, now)
+        if runs:
+            self.on_exchange(now)
+        return fresh
 
     def meet_other(self, now: float) -> None:
         """Dial the other node that uses this node's key, so that each has proof of the other."""

@@ -227,6 +227,25 @@ class Namer(Minter):
         super().transmit(number, frame, size)
 
 
+class Hoarder(Minter):
+    """Makes up members that claim to hold messages for ever, at addresses where no node is."""
+
+    pace = 5.0
+    most = 9
+    is_silent = True
+
+    def act(self) -> None:
+        """Each says once more that it is there."""
+        if not self.node.membership.joined:
+            return
+        self.minted = 0
+        counter = int(self.world.now * 1000)
+        for number in range(1, self.most + 1):
+            origin, sign = self.mint()
+            presence = self.presence(origin, (f"10.250.{self.number}.{number}", 4444))
+            self.put(self.record(replace(presence, counter=counter, retention=2**40), sign))
+
+
 class MintedAccusers(Minter, Accuser):
     """Makes up authors, and lets each of them accuse everybody."""
 

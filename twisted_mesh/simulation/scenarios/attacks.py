@@ -20,6 +20,7 @@ from twisted_mesh.simulation.adversaries.identities import (
     Claimer,
     Encircler,
     Forger,
+    Hoarder,
     MintedAccusers,
     Minter,
     Misleader,
@@ -34,6 +35,7 @@ from twisted_mesh.simulation.scenarios.stage import FORMED, Scene, Stage, later
 from twisted_mesh.wire.bodies import join_entries, pack_entry
 
 ATTACKED = 30.0  # seconds of traffic while it goes on; it does not end with them
+FORGOTTEN = 10.0  # seconds for which most members hold messages, where one holds them longer
 VICTIM = "192.0.2.7"  # a host that has nothing to do with the mesh
 
 
@@ -132,6 +134,31 @@ def _named(stage: Stage) -> None:
     _note_frames(stage)
 
 
+def _hidden(stage: Stage) -> None:
+    """One was away, and only one honest member still has what was said meanwhile."""
+    world = stage.world
+    *_, author, holder, away = world.members
+    world.configs[holder.number] = world.config
+    world.config = replace(world.config, history_seconds=FORGOTTEN)
+    holder.retention = int(world.configs[holder.number].history_seconds)
+    stage.gather()
+    stage.run(FORMED)
+    stage.chat(FORMED, 2.0)
+    stage.run(2 * FORMED)
+    world.part(lambda member: member is away)
+    stage.run(2 * world.config.dead_after)
+    stage.say(among=[author])
+    stage.run(2 * FORGOTTEN)
+    world.heal()
+    stage.run(world.config.gap_patience)
+    stage.end(patience(world.config))
+    head = away.node.history.head(author.run)
+    stage.note(f"{world.counts['gaps']} gaps were told, {head} messages came")
+    if world.counts["gaps"]:
+        world.violated(away, "false gaps", "an honest member has the messages")
+    _note_frames(stage)
+
+
 def _minted(stage: Stage) -> None:
     """Authors without end, and a newcomer who is to be heard all the same."""
     world = stage.world
@@ -215,6 +242,7 @@ ATTACKS = {
     "minted": Scene(_minted, 16, FEW, kinds=(Minter,)),
     "full-roster": Scene(_attack, 16, FULL, kinds=(Minter,)),
     "claimed-epochs": Scene(_claimed, 12, BRISK, kinds=(Claimer,) * 4),
+    "hidden-holder": Scene(_hidden, 30, BRISK, kinds=(Hoarder,)),
     "named": Scene(_named, 12, BRISK, kinds=(Namer, Namer)),
     "replayed-directs": Scene(_rewritten, 12, FORGETFUL, kinds=(MintedSenders, MintedSenders)),
     "rubbish": Scene(_misled, 20, BRISK, kinds=(Misleader, Misleader)),

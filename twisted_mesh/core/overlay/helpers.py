@@ -1,0 +1,122 @@
+"""Which members to ask, in exchanges, for messages that no neighbour has.
+
+Contract: anybody can make up members, and each record says what its author likes.  So no claim alone
+decides who is asked.  In turn an author of missing messages is asked, a member that claims to hold messages
+long, and a member that is drawn.  The rules, each with its reason:
+
+* claims of members that are known for ``established_after`` count before others, and of equal claims that
+  of the member that is known longest: an attacker can make up thousands of members, but not earlier ones;
+* claims of more than :data:`RETENTION_MOST` are equal, or the highest claim would always win;
+* the sites are asked in turn: many ids at one site cost nothing;
+* a member is not asked twice within half of ``gap_patience``, nor where nobody was found lately;
+* members are asked until the messages have come or are given up, one a second after the first: the first
+  can all be made up.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Final
+
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.links import Links
+from twisted_mesh.core.membership.roster import Author, Roster
+from twisted_mesh.core.overlay.dial_limit import DialLimit
+from twisted_mesh.core.overlay.views import Dial, Randomness
+from twisted_mesh.core.rate import RateLimit
+from twisted_mesh.core.reachability import counted_site
+from twisted_mesh.wire.membership import Purpose
+
+#: The seconds for which a member can claim to hold messages: the default of ``store_seconds``.  A claim of
+#: more is no reason to be asked earlier.
+RETENTION_MOST: Final = 604_800
+#: Members asked in a second, after the first (guess).  All that miss messages ask at the same time.
+RATE: Final = 1.0
+#: How often a member is asked in ``gap_patience``, at most: it may get the messages meanwhile (guess).
+ROUNDS: Final = 2
+
+
+@dataclass(eq=False)
+class Helpers:
+    """The members that were asked lately, and those that are asked next."""
+
+    _config: MeshConfig
+    _links: Links
+    _roster: Roster
+    _randomness: Randomness
+    _dials: DialLimit
+    _dial: Dial
+    # By origin: when a member was asked in the last gap_patience, and where.  No more than the rate allows.
+    _asked: dict[bytes, tuple[float, str | None]] = field(default_factory=dict)
+    _turn: int = 0
+
+    def __post_init__(self) -> None:
+        self._rate = RateLimit(self._config.gap_members, RATE)
+
+    def __len__(self) -> int:
+        return len(self._asked)
+
+    def ask(self, origins: Collection[bytes], now: float) -> None:
+        """Begin exchanges to find messages of *origins*, as many as may begin now."""
+        if not self._rate.has(now):
+            return
+        patience = self._config.gap_patience
+        self._asked = {origin: asked for origin, asked in self._asked.items() if asked[0] + patience > now}
+        linked = {link.peer.origin for link in (*self._links.fed, *self._links.exchanges)}
+        candidates = [
+            author
+            for author in self._roster
+            if (author.is_there or author.presence.origin in origins)
+            and author.presence.origin not in linked
+            and self._may_ask(author, now)
+        ]
+        while candidates and self._rate.has(now):
+            author = self._next(candidates, origins, now)
+            contact = author.contact
+            assert contact is not None  # of those that cannot be dialled none is a candidate
+            if not self._dial(contact, Purpose.EXCHANGE, now):
+                return  # too many dials are under way
+            self._rate.take(now)
+            self._turn += 1
+            self._asked[author.presence.origin] = now, counted_site(contact.host)
+            candidates.remove(author)
+
+    def _may_ask(self, author: Author, now: float) -> bool:
+        if author.contact is None or self._dials.is_barred(author.contact, now):
+            return False
+        asked = self._asked.get(author.presence.origin)
+        return asked is None or asked[0] + self._config.gap_patience / ROUNDS <= now
+
+    def _next(self, candidates: list[Author], origins: Collection[bytes], now: float) -> Author:
+        """The one of *candidates* to ask now, by the rule whose turn it is."""
+        authors = [author for author in candidates if author.presence.origin in origins]
+        if self._turn % 3 == 0 and not authors:
+            self._turn += 1
+        sites = self._sites()
+        times = {author.presence.origin: self._times(author, sites) for author in candidates}
+        match self._turn % 3:
+            case 0:
+                return min(authors, key=lambda one: (times[one.presence.origin], one.met))
+            case 1:
+                return min(candidates, key=lambda one: (times[one.presence.origin], self._claim(one, now)))
+            case _:
+                fewest = min(times.values())
+                drawn = [one for one in candidates if times[one.presence.origin] == fewest]
+                return self._randomness.choice(drawn)
+
+    def _sites(self) -> Counter[str | None]:
+        return Counter(site for _, site in self._asked.values())
+
+    def _times(self, author: Author, sites: Counter[str | None]) -> tuple[int, float]:
+        """How often the site of *author* was asked lately, and when *author* was."""
+        assert author.contact is not None
+        site = counted_site(author.contact.host)
+        asked_at, _ = self._asked.get(author.presence.origin, (0.0, None))
+        return 0 if site is None else sites[site], asked_at
+
+    def _claim(self, author: Author, now: float) -> tuple[bool, int, float]:
+        """The rank of what *author* claims; the lower, the earlier it is asked."""
+        is_new = author.met + self._config.established_after > now
+        return is_new, -min(author.presence.retention, RETENTION_MOST), author.met
