@@ -1,1 +1,1 @@
-"""A seeded network of cores, and the promises held against it: ``python -m twisted_mesh.simulation``."""
+"""A simulated network of nodes, and checks of their promises: ``python -m twisted_mesh.simulation``."""

@@ -1,7 +1,7 @@
-"""``python -m twisted_mesh.simulation``: play schedules and hold the promises against them.
+"""``python -m twisted_mesh.simulation``: plays schedules, and checks the promises of the nodes.
 
-Contract: exit status 0 if every promise held in every run; else 1, with what was broken and for each
-run the one command that plays it again with a trace.
+Contract: the exit status is 0 if no promise was broken in any run.  Otherwise it is 1, and the first broken
+promise of each run is printed, with the command that plays the run again and shows each frame.
 """
 
 from __future__ import annotations
@@ -24,13 +24,12 @@ from twisted_mesh.simulation.trace import TraceDigest
 from twisted_mesh.simulation.world import World
 
 _BAR = 30
-JOINT = "joint"  # everything at once, as the seed says
-#: What a mesh that forms by itself is put through.
+JOINT = "joint"  # the name of the schedule in which everything happens at once
 STAGED: dict[str, Scene] = {**SCENES, **LINES, **ATTACKS, **LARGE}
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m twisted_mesh.simulation",
         description="Play schedules of loss, crash and partition, and check every promise.",
@@ -71,16 +70,18 @@ def span(text: str) -> range:
 
 
 def nodes_for(seed: int) -> int:
-    """How many nodes a seed plays with, where it is not said."""
+    """How many nodes the run of *seed* has if ``--nodes`` does not say it."""
     return 12 + seed % 19
 
 
 def play(
     name: str, seed: int, nodes: int, tracing: Callable[[str], None] | None = None, bar: bool = False
 ) -> tuple[World, Sequence[str]]:
-    """One run: the world at its end, and notes on what else was seen.
+    """Play one run; return the world at its end, and notes for people.
 
-    :param tracing: is given each line of the trace; *bar*: whether to show how far it is.
+    :param nodes: how many there are; 0: as many as the schedule says.
+    :param tracing: called with each line of the trace.
+    :param bar: whether to show a progress bar.
     """
 
     def progress(share: float) -> None:
@@ -103,7 +104,7 @@ def play(
 
 
 def result_of(name: str, seed: int, options: argparse.Namespace) -> Result:
-    """Play one run; its numbers."""
+    """Play one run, and return its numbers."""
     began = time.perf_counter()
     digest = TraceDigest() if options.digest else None
     tracing = print if options.trace else None if digest is None else digest.add
@@ -114,7 +115,7 @@ def result_of(name: str, seed: int, options: argparse.Namespace) -> Result:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Play what the command line asks for; the exit status."""
+    """Play the runs that *arguments* ask for; return the exit status."""
     options = parse(arguments)
     everything = [*SCHEDULES, *ASKING, JOINT, *(name for name in STAGED if not STAGED[name].is_large)]
     names = everything if options.schedule == "all" else [options.schedule]

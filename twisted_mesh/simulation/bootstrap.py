@@ -1,9 +1,9 @@
-"""What the shell does for a node's configured peers, and for a node that has no link left.
+"""Dials a simulated member's configured peers, and the nodes of its address book if it has no link left.
 
-Contract: :class:`Peers` is a :class:`~twisted_mesh.simulation.member.Caller`.  Configured peers are dialled
-to join, with back-off and for ever.  One that found no room, and handed this node on to others, is dialled
-for an exchange, in long intervals, as long as there are others.  Whom the member was linked with is
-remembered over its crashes, told to each run, and dialled one after the other when no link is left.
+Contract: :class:`Peers` does what :mod:`twisted_mesh.links.peers` and :mod:`twisted_mesh.links.rejoin` do
+for a real node.  Configured peers are dialled to join, with back-off and for ever.  If a peer had no room,
+it has handed the member on to other nodes; while the member has links, it dials that peer for exchanges
+only, at long intervals.  The address book has the nodes that were linked with the member before a crash.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from twisted_mesh.wire.membership import Contact, Purpose
 class _Target:
     """A configured peer.
 
-    :ivar failures: attempts in a row that led to nothing.
-    :ivar handed_on: whether it sent this node on to others.
-    :ivar serial: of the attempt that counts.
+    :ivar failures: failed attempts in a row.
+    :ivar handed_on: whether the peer had no room, and handed this node on to other nodes.
+    :ivar serial: the number of the newest attempt; older ones are ignored.
     """
 
     __slots__ = ("address", "failures", "handed_on", "serial")
@@ -37,14 +37,14 @@ class _Target:
 
 
 class Peers:
-    """The peers of one member."""
+    """The configured peers and the address book of one member."""
 
     def __init__(self, world: Surroundings, member: Member, addresses: Iterable[Address]) -> None:
         self._world = world
         self._member = member
         self._targets = [_Target(address) for address in addresses]
-        self._book: OrderedDict[bytes, Contact] = OrderedDict()  # by id, the latest last
-        self._left: list[Contact] = []  # of this round through the book
+        self._book: OrderedDict[bytes, Contact] = OrderedDict()  # by id, the newest last
+        self._left: list[Contact] = []  # not tried yet in this round through the book
         self._rounds = 0
         self._seeks = 0
 
@@ -59,8 +59,8 @@ class Peers:
         self._isolated()
 
     def linked(self, other: Member) -> None:
-        """A node is in the routing table."""
-        self._seeks += 1  # nothing is sought any more
+        """The node *other* is in the routing table: note its address."""
+        self._seeks += 1  # so that no further node of the book is dialled
         for target in self._targets:
             if target.address == other.address:
                 target.failures = 0
@@ -71,7 +71,7 @@ class Peers:
                 self._book.popitem(last=False)
 
     def ended(self, other: Member, reason: Reason) -> None:
-        """A connection to a node has ended."""
+        """A connection to *other* has ended: dial it again if it is a configured peer."""
         table = self._member.table
         for target in self._targets:
             if target.address == other.address and other.id not in table:
@@ -112,7 +112,7 @@ class Peers:
             self._again(target)
 
     def _isolated(self) -> None:
-        """No link is left: what was put off is urgent now, and whoever is known may help."""
+        """No link is left: dial all configured peers to join, and soon the nodes of the book."""
         for target in self._targets:
             if target.handed_on:
                 target.handed_on = False
@@ -157,7 +157,7 @@ class Peers:
 
 
 def bootstrap(world: Surroundings, members: Iterable[Member], *contacts: Member) -> None:
-    """From its next run on each of *members* knows the addresses of *contacts*, and no others."""
+    """Configure *contacts* as the peers of each of *members*, from its next run on."""
     for member in members:
         addresses = [contact.address for contact in contacts if contact is not member and contact.address]
         member.caller = Peers(world, member, addresses)

@@ -1,6 +1,7 @@
-"""Keys of simulated nodes: real ones, and a stand-in that costs a hundredth.
+"""Keys of simulated nodes: Ed25519, or a stand-in that takes a hundredth of the time.
 
-Contract: 32 bytes make an origin, what signs for it, and what verifies for anyone.
+Contract: from a seed of 32 bytes, :data:`Keys` makes a node's origin, the function that signs with its key,
+and a function that verifies the signatures of every node.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ Keys = Callable[[bytes], tuple[bytes, Sign, Verify]]
 
 
 def real_keys(seed: bytes) -> tuple[bytes, Sign, Verify]:
-    """Ed25519 from 32 bytes."""
+    """An Ed25519 key."""
     identity = Identity(Ed25519PrivateKey.from_private_bytes(seed))
     return identity.origin, identity.sign, verify
 
 
 def stand_in(seed: bytes) -> tuple[bytes, Sign, Verify]:
-    """Signing and verifying at a hundredth of the cost; wrong where a real one is, but forgeable."""
+    """A key whose signatures are hashes: fast, and refused if the text is another, but easy to forge."""
 
     def sign(data: bytes) -> bytes:
-        return hashlib.sha256(seed + data).digest() * 2  # as long as a real one
+        return hashlib.sha256(seed + data).digest() * 2  # as long as a signature of Ed25519
 
     def check(origin: bytes, signature: bytes, data: bytes) -> bool:
         return hashlib.sha256(origin + data).digest() * 2 == signature

@@ -1,8 +1,9 @@
-"""A member of a simulated network, and the links it has.
+"""A member of a simulated network, and its links.
 
-Contract: a :class:`Member` is one :class:`~twisted_mesh.core.node.Node` after the other, from crash to
-crash, and carries out their effects: frames go to the world, messages to an application that notes what
-breaks a promise (once, in order, nothing left out).  What is around it is a :class:`Surroundings`.
+Contract: a :class:`Member` has a :class:`~twisted_mesh.core.node.Node`, the *core*, for each of its runs,
+and carries out the core's effects.  It gives frames to the world.  It checks the messages that its
+application would get: each must come once, in order, and none may be left out.  The member knows the world
+only as :class:`Surroundings`.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ NETWORK = Protocol("simulated", "Plaintext")
 
 
 class Surroundings(SimClock, Interface):
-    """What a member needs of its world.
+    """The parts of the world that a member uses.
 
-    :ivar seed: of everything that is drawn; :ivar keys: makes keys; :ivar digest: of the network.
+    :ivar seed: of all random numbers; :ivar keys: makes keys; :ivar digest: of the network's name.
     :ivar overlay: whether members look for neighbours by themselves.
-    :ivar published: the last message of each run.
+    :ivar published: the number of the last message of each run.
     """
 
     seed: int
@@ -52,16 +53,16 @@ class Surroundings(SimClock, Interface):
     published: dict[StreamId, int]
 
     def at(self, when: float, call: Callable[[], None]) -> None:
-        """Do *call* at the time *when*."""
+        """Call *call* at the time *when*."""
 
     def config_of(self, number: int) -> MeshConfig:
-        """The limits of the member with that number."""
+        """The limits of the member with the number *number*."""
 
     def transmit(self, source: Member, number: int, frame: AnyFrame, size: int) -> None:
-        """Put a frame on the line."""
+        """Send *frame* from *source* over the link *number*."""
 
     def listens(self, member: Member) -> None:
-        """*member* can be dialled at its address from now on, and answers while it is up."""
+        """Let *member* be dialled at its address from now on."""
 
     def call(
         self,
@@ -71,48 +72,48 @@ class Surroundings(SimClock, Interface):
         purpose: Purpose,
         failed: Callable[[], None],
     ) -> None:
-        """*member* dials *where*."""
+        """*member* dials the address *where*; *failed* is called if no link comes of it."""
 
     def has_changed(self, member: Member, origin: bytes) -> None:
-        """*member* shows the author *origin* in another way than before."""
+        """*member* has changed the state in which it shows the member *origin*."""
 
     def close(self, member: Member, number: int, why: str, reason: Reason) -> None:
-        """*member* ends a link; the far end hears of it if anything gets there."""
+        """*member* ends the link *number*; the far end is told unless the line is cut."""
 
     def dial(self, member: Member, dial: events.Dial) -> None:
-        """*member* dials somebody."""
+        """*member* dials the node that its core wants a link to."""
 
     def count_published(self, run: StreamId) -> None:
-        """*run* has one message more."""
+        """The author of *run* has published one more message."""
 
     def count_stored(self, run: StreamId, head: int) -> None:
-        """The author of *run* has stored it up to *head*."""
+        """The author of *run* has stored its messages up to *head*."""
 
     def count_delivery(self, run: StreamId, first: int, count: int) -> None:
-        """Measure a delivery."""
+        """*count* messages of *run*, from *first* on, were delivered to a member."""
 
     def count_gap(self, member: Member, gap: events.GapFound) -> None:
-        """*member* was told of a gap."""
+        """The application of *member* was told that messages are missing."""
 
     def violated(self, member: Member, kind: str, what: str) -> None:
         """Note a broken promise."""
 
 
 class Caller(Interface):
-    """Dials what an application wants a link to."""
+    """Dials the nodes that the member's application wants links to."""
 
     def started(self) -> None:
         """A run of the member has begun."""
 
     def linked(self, other: Member) -> None:
-        """A node is in the routing table."""
+        """A link to *other* has come into the routing table."""
 
     def ended(self, other: Member, reason: Reason) -> None:
-        """A connection to a node has ended."""
+        """A connection to *other* has ended."""
 
 
 class SimLink:
-    """A link between two nodes; each end knows it by the same number."""
+    """A link between two members, which both know it by *number*."""
 
     __slots__ = ("ends", "number", "open", "wires")
 
@@ -123,33 +124,32 @@ class SimLink:
         self.wires = {a: Wire(), b: Wire()}
 
     def end(self) -> None:
-        """Nothing comes over it any more."""
+        """Let no more frame arrive over the link."""
         self.open = False
         for wire in self.wires.values():
             wire.lost = True
 
     def other(self, member: Member) -> Member:
-        """The far end."""
+        """The member at the other end than *member*."""
         return self.ends[1] if member is self.ends[0] else self.ends[0]
 
 
 class Member:
-    """A node of the world, over its crashes.
+    """A member of the world; it keeps its key over its crashes.
 
-    :ivar core: of the present run, or None while it is down.
-    :ivar lies: whether it breaks the rules; nothing is asked of it then.
-    :ivar unreliable: whether nobody can be expected to have all that it sent itself.
-    :ivar line: what comes to it over all its links together goes over this, and what it sends over
-        :ivar uplink:; None: no limit.
-    :ivar host: where its connections come from.
-    :ivar address: where it can be dialled, or None; :ivar role: and *retention*: as it says of itself.
-    :ivar caller: dials for its application, if anybody does.
-    :ivar table: its routing table: the link that is the way to each node, by id.
+    :cvar lies: whether it breaks the rules; then no promise to it is checked.
+    :cvar unreliable: whether other members may lack messages of its own.
+    :ivar core: the node of the present run, or None while the member is down.
+    :ivar line: the line that all frames to it share; :ivar uplink: that of all its own; None: no limit.
+    :ivar host: the host from which its connections come.
+    :ivar address: where it can be dialled, or None; :ivar role: in its record, as is *retention*.
+    :ivar caller: dials for its application, or None.
+    :ivar table: its routing table: the number of the link to each node, by id.
     :ivar renewals: how many runs its present process has begun besides the first.
     :ivar since: when its run began, or ended; :ivar linked_since: since when it has had a link.
-    :ivar held_until: when it does something again.
-    :ivar replay: as in INTRO; :ivar store: what it finds again after a crash; None: nothing.
-    :ivar delivered: the last message of each run its application was handed.
+    :ivar held_until: until when it stalls, that is, handles no event.
+    :ivar replay: as in INTRO; :ivar store: what it still has after a crash; None: nothing.
+    :ivar delivered: the number of the last message of each run that its application got.
     """
 
     lies = False
@@ -180,7 +180,7 @@ class Member:
         self.core: Node | None = None
         self.links: dict[int, SimLink] = {}
         self.delivered: dict[StreamId, int] = {}
-        self._awaited: dict[StreamId, int] = {}  # by run: what the core knows to be taken
+        self._awaited: dict[StreamId, int] = {}  # by run: the last message that the core knows to be taken
         self._moved: dict[StreamId, None] = {}
         self.directs: list[tuple[bytes, list[object]]] = []
         self.ended: list[events.DirectEnded] = []
@@ -188,32 +188,32 @@ class Member:
 
     @property
     def run(self) -> StreamId:
-        """Of the present run."""
+        """The origin and epoch of the present run."""
         return self.origin, self.epoch
 
     @property
     def node(self) -> Node:
-        """The core, of a member that is up."""
+        """The core of this member, which must be up."""
         assert self.core is not None
         return self.core
 
     @property
     def late_until(self) -> float:
-        """When its lines have carried what was offered to them beyond what they carry; 0: it never was."""
+        """When both lines have carried their backlog, if it ever was more than 5 seconds; else 0."""
         return max((line.late_until for line in (self.line, self.uplink) if line is not None), default=0.0)
 
     def gives(self, gap: events.GapFound) -> bool:
-        """Whether it would give away some of what another was told is missing everywhere."""
+        """Whether it could send some messages of *gap*, which another member was told are lost."""
         stream = None if self.core is None or self.lies else self.core.history.get((gap.origin, gap.epoch))
         return stream is not None and any(stream.serve(gap.first, gap.last, 1))
 
     @property
     def contacts(self) -> list[Contact]:
-        """Whom its overlay could dial: nothing a node tells its application, so looked for inside."""
+        """The nodes that its overlay could dial; read inside the core, as no application is told them."""
         return self.node.neighbourhood.contacts
 
     def start(self) -> None:
-        """Begin a run, with what was stored of earlier ones."""
+        """Begin a run, with the stored messages of earlier runs."""
         world = self.world
         self.epoch += 1
         self.renewals = 0
@@ -280,7 +280,7 @@ class Member:
                 self._deliver_again(marks.run, marks.head)
 
     def stop(self) -> None:
-        """End the run, in the middle of whatever it does."""
+        """End the run without a word to anybody."""
         self.core = None
         self.since = self.world.now
         if self._scribe is not None:
@@ -289,30 +289,30 @@ class Member:
     def _stored(self, marks: Marks) -> None:
         if marks.run[0] == self.origin:
             self.world.count_stored(marks.run, marks.head)
-        if marks.run in self.node.replies.issuer.waiting:  # each event has the store looked at again
+        if marks.run in self.node.replies.issuer.waiting:  # else each flush would lead to another
             self.handle(events.Stored((marks.run,)))
 
     def _deliver_again(self, run: StreamId, head: int) -> None:
-        """Hand out what was stored before it was stored that it had been handed out."""
+        """Deliver the stored messages of *run* that are not stored as delivered."""
         for piece in read(self.node.history, run, self.delivered[run], head, 2**40):
             self._told(run, self.delivered[run] + 1, piece.last)  # retention may have made a gap
 
     def hold(self, until: float) -> None:
-        """Do nothing before *until*."""
+        """Stall: handle no event before *until*."""
         self._held, self.held_until = [], until
 
     def release(self, core: Node | None) -> None:
-        """Handle what came meanwhile, if it is still the same run."""
+        """End a stall: handle the events that came meanwhile, if *core* still runs."""
         if self.core is not core or self._held is None:
             return
         held, self._held = self._held, None
-        if self.world.random.random() < 0.5:  # a reactor may come to either first
+        if self.world.random.random() < 0.5:  # a reactor may handle frames or timers first
             held.sort(key=lambda event: not isinstance(event, events.TimerFired))
         for event in held:
             self.handle(event)
 
     def handle(self, event: events.Event) -> None:
-        """Let the core handle *event*, and carry out what follows."""
+        """Let the core handle *event*, and carry out the effects."""
         if self.core is None:
             return
         if self._held is not None:
@@ -340,7 +340,7 @@ class Member:
         self._tell_taken()
 
     def _tell_taken(self) -> None:
-        """Let the core know what was taken, where somebody asks."""
+        """Tell the core which messages were taken, of the runs whose authors wait for receipts."""
         moved, self._moved = self._moved, {}
         for run in moved:
             taken = self.delivered.get(run, 0)
@@ -349,13 +349,13 @@ class Member:
                 self.handle(events.Taken(run, taken))
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
-        """Send a frame; what lies does it here."""
+        """Send a frame; adversaries override this method to change their frames."""
         self.world.transmit(self, number, frame, size)
 
     def publish(self, *packets: object, asks: bool = False) -> bool:
-        """Send a message; False if the core has no room for it.
+        """Send a message; return False if the core has no room for it.
 
-        :param asks: whether it asks who has it.
+        :param asks: whether the message asks for receipts.
         """
         entry = pack_entry(0, packets, asks=asks)
         if not self.node.outflow.room_for(len(entry)):
@@ -376,7 +376,7 @@ class Member:
 
     def _hear(self, what: events.Happening) -> None:
         match what:
-            case events.LinkUp() if what.link in self.links:  # one may have ended before it was looked at
+            case events.LinkUp() if what.link in self.links:  # else the link has ended already
                 other = self.links[what.link].other(self)
                 self.table[other.id] = what.link
                 self.linked_since = min(self.linked_since, self.world.now)
@@ -403,7 +403,7 @@ class Member:
                 pass
 
     def _told(self, run: StreamId, first: int, last: int) -> None:
-        """Messages were delivered, or told as lost or unreadable: each once, none left out."""
+        """Check that messages that were delivered, lost or unreadable come once and in order."""
         before = self.delivered.get(run)
         if before is None:
             stream = self.node.history.get(run)
@@ -418,7 +418,7 @@ class Member:
         self._moved[run] = None
 
     def _set_timer(self, effect: events.SetTimer) -> None:
-        """Fire a core's timer in time, unless it is set again before."""
+        """Fire a timer of the core at its time, unless the core sets it again before."""
         core, serial = self.core, self._timers.get(effect.timer, 0) + 1
         self._timers[effect.timer] = serial
 

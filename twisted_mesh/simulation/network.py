@@ -1,10 +1,10 @@
-"""The wires of links, one each way, and the slow lines that the wires of one member share.
+"""Wires, each one direction of a link, and the slow lines that the wires of one member share.
 
-Contract: the wires share a line by bytes, as TCP's flows do: if one sends much, its own frames wait, and
-those of the others come in between.  With one unbounded queue for all wires, an adversary that sends enough
-would delay all others for minutes, for which no router's buffer is large enough.  Frames go in segments, in
-the order in which they would be over the line if the wires took turns byte by byte (self-clocked fair
-queueing: Golestani, INFOCOM 1994).  So a large frame delays no other wire.
+Contract: the wires share a line fairly, as TCP's flows do: if one wire sends much, that delays its own
+frames only.  With one unbounded queue for all wires, an adversary that sends enough would delay all others
+for minutes, for which no router's buffer is large enough.  A line carries each frame in segments, in the
+order in which they would be through if the wires took turns byte by byte (self-clocked fair queueing:
+Golestani, INFOCOM 1994).  So a large frame delays no other wire.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from twisted_mesh.wire import codec
 from twisted_mesh.wire.begun import HEAD_BYTES, begun
 from twisted_mesh.wire.framing import LENGTH_BYTES
 
-SEGMENT: Final = 1460  # bytes that a line carries at a time: of Ethernet's frames with TCP's headers
-_PER_SECOND: Final = 50  # segments; of a faster line they are larger, for the simulator's sake (guess)
-_OVERFULL: Final = 5.0  # seconds of it that wait: at more than that a node pushes no more (guess)
-#: Bytes that a system takes from a sender ahead of the line (Linux': 87,380 and up).
+SEGMENT: Final = 1460  # bytes in a segment, at least: TCP's payload in a frame of Ethernet
+_PER_SECOND: Final = 50  # segments, at most: a faster line has larger ones, to save simulation time (guess)
+_OVERFULL: Final = 5.0  # seconds of backlog of an overloaded line: a node pushes no more then (guess)
+#: Bytes that the sender's system buffers before they are on the line (Linux: 87,380 and up).
 BUFFERED: Final = 128 * 1024
 
 
 class Wire:
     """One direction of a link.
 
-    :ivar arrival: of the last frame: the next comes no sooner; :ivar under_way: the frames that come then.
-    :ivar given: bytes that were sent; :ivar passed: bytes that are over all lines on the way.
-    :ivar accepted: bytes of which the sender was told that its system has taken them.
-    :ivar accepting: whether the sender is about to be told that.
-    :ivar is_full: whether more was sent than the sender's system takes ahead of the line.
-    :ivar lost: whether nothing comes any more.
+    :ivar arrival: when the last frame arrives; :ivar under_way: the frames that arrive at that time.
+    :ivar given: bytes that the core has sent; :ivar passed: bytes that all lines have carried.
+    :ivar accepted: bytes of which the core was told that the sender's system accepted them.
+    :ivar accepting: whether the core will be told of accepted bytes in this moment.
+    :ivar is_full: whether the core has sent more than the sender's system can buffer.
+    :ivar lost: whether no more frame arrives.
     """
 
     __slots__ = (
@@ -54,7 +54,7 @@ class Wire:
         self.lost = False
 
     def shows(self, frame: AnyFrame, done: int, size: int, number: int, now: float) -> Arriving | None:
-        """*done* of *size* bytes of *frame* have come; the event for the far end, if there is one now."""
+        """Note that *done* of *size* bytes of *frame* arrive; return the far end's event, or None."""
         if done == size:
             self._arrival.ended()
         elif self._arrival.grew(now):
@@ -63,9 +63,9 @@ class Wire:
         return None
 
     def carry(self, frame: AnyFrame, arrival: float) -> list[AnyFrame] | None:
-        """Take a frame that is to come at the time *arrival*, or later: none overtakes another.
+        """Let *frame* arrive at the time *arrival*, or with the frame before it if that comes later.
 
-        :return: the frames that come together at ``self.arrival``; None if they are on their way already.
+        :return: the frames that arrive at ``self.arrival``; None if they were returned before.
         """
         if arrival <= self.arrival and self.under_way:
             self.under_way.append(frame)
@@ -78,17 +78,15 @@ class Wire:
 class Line:
     """A slow line of one member, for all frames that come to it, or all that it sends.
 
-    :ivar late_until: when all that waits will be over it, if it was offered far more than it carries.
+    :ivar late_until: when the line will have carried its backlog, if that ever was more than 5 seconds.
     """
 
     def __init__(self, clock: SimClock, bandwidth: float) -> None:
-        """
-        :param bandwidth: bytes a second.
-        """
+        """:param bandwidth: bytes a second."""
         self._clock = clock
         self._bandwidth = bandwidth
         self._turn = 0.0
-        self._turns: dict[Wire, float] = {}  # of the last segment of each wire, in bytes
+        self._turns: dict[Wire, float] = {}  # by wire: the turn of its last segment, in bytes
         self._busy = False
         self._numbers = 0
         self._queued = 0
@@ -97,11 +95,11 @@ class Line:
 
     @property
     def segment(self) -> int:
-        """Bytes that go over it at a time."""
+        """Bytes in a segment."""
         return max(SEGMENT, int(self._bandwidth / _PER_SECOND))
 
     def put(self, wire: Wire, size: int, through: Callable[[], None]) -> None:
-        """Take a segment of *size* bytes from a wire; *through* is called when it is over the line."""
+        """Queue a segment of *size* bytes of *wire*; *through* is called when it is over the line."""
         self._numbers += 1
         self._queued += size
         behind = self._queued / self._bandwidth
@@ -130,9 +128,9 @@ class Line:
 
 
 def carry(lines: Sequence[Line], wire: Wire, size: int, passed: Callable[[int], None]) -> None:
-    """Take *size* bytes over *lines*, one after the other.
+    """Carry a frame of *size* bytes over each of *lines*, in their order.
 
-    :param passed: is told of each segment that is over all of them, how many of the bytes are by then.
+    :param passed: called when the last line has carried a segment: with the bytes carried so far.
     """
     segment = min(line.segment for line in lines)
     for sent in range(0, max(size, 1), segment):

@@ -1,7 +1,7 @@
-"""What happens in a world, counted, and held against the promises while it runs.
+"""Counts the events of a simulated world, and checks the promises that must hold all the time.
 
-Contract: a delivery comes once and in order (its member looks at that), and no gap is told about what a
-neighbour has.  What holds only at rest is :mod:`~twisted_mesh.simulation.invariants.judge`'s.
+Contract: an application is told of a gap only if no neighbour holds the missing messages.  Each member
+checks the order of its deliveries, and :mod:`~twisted_mesh.simulation.invariants.judge` the world at rest.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import SignedBatch
 from twisted_mesh.wire.signed import SignedRecord
 
-#: What must not happen, as it is counted.
+#: The kinds of broken promises.
 BROKEN = (
     "false gaps",
     "duplicates",
@@ -32,15 +32,15 @@ COUNTED = ("deliveries", "gaps", *BROKEN)
 
 
 class Observed:
-    """What was seen of one world.
+    """The counts of one world.
 
-    :ivar now: in seconds since it began.
-    :ivar frames: that were sent; :ivar bytes: in all of them; :ivar kinds: how many of each kind.
-    :ivar hops: of all batches that were sent, together.
-    :ivar batch_bytes: of batches that arrived; :ivar fresh_bytes: of those with something that was missing.
-    :ivar counts: of what is in ``COUNTED``; :ivar violations: what was broken, as text.
-    :ivar latencies: of each delivery, in seconds.
-    :ivar published: the last message of each run; :ivar kept: what of it its author has stored.
+    :ivar now: seconds since the world began.
+    :ivar frames: frames sent; :ivar bytes: bytes in all of them; :ivar kinds: frames of each kind.
+    :ivar hops: the links that all batches together have gone over.
+    :ivar batch_bytes: bytes of all batches that arrived; :ivar fresh_bytes: of those that were not held.
+    :ivar counts: events of each kind in ``COUNTED``; :ivar violations: the broken promises, as text.
+    :ivar latencies: seconds from publishing to delivery, of each delivery.
+    :ivar published: the last message of each run; :ivar kept: the last one that its author has stored.
     :ivar born: when each message was published, by run and number.
     """
 
@@ -66,7 +66,7 @@ class Observed:
         self.kinds[kind] = self.kinds.get(kind, 0) + 1
 
     def count_arrived(self, member: Member, frame: AnyFrame) -> None:
-        """A frame is about to be read."""
+        """A frame has arrived at *member*, whose core has not read it yet."""
         if isinstance(frame, SignedBatch) and member.core is not None:
             batch, size = frame.batch, codec.size(frame)
             self.batch_bytes += size
@@ -74,12 +74,12 @@ class Observed:
                 self.fresh_bytes += size
 
     def count_published(self, run: StreamId) -> None:
-        """*run* has one message more."""
+        """The author of *run* has published one more message."""
         self.published[run] = self.published.get(run, 0) + 1
         self.born[run, self.published[run]] = self.now
 
     def count_stored(self, run: StreamId, head: int) -> None:
-        """The author of *run* has stored it up to *head*."""
+        """The author of *run* has stored its messages up to *head*."""
         self.kept[run] = head
 
     def violated(self, member: Member, kind: str, what: str) -> None:
@@ -88,7 +88,7 @@ class Observed:
         self.violations.append(f"{self.now:.3f} s, node {member.number}: {kind}: {what}")
 
     def count_delivery(self, run: StreamId, first: int, count: int) -> None:
-        """Measure a delivery."""
+        """*count* messages of *run*, from *first* on, were delivered to a member."""
         self.counts["deliveries"] += count
         for sequence in range(first, first + count):
             born = self.born.get((run, sequence))
@@ -96,11 +96,11 @@ class Observed:
                 self.latencies.append(self.now - born)
 
     def count_gap(self, member: Member, gap: events.GapFound) -> None:
-        """A gap is false if a live neighbour holds what it names, and would give it away."""
+        """Count a gap; it is false if a neighbour of *member* could send some of its messages."""
         self.counts["gaps"] += 1
         mine = member.node.history.get((gap.origin, gap.epoch))
         if member.lies or (mine is not None and mine.equivocated):
-            return  # an adversary hurts itself; what its author signed twice is pulled no more
+            return  # nobody pulls from an author that signed two messages under one number
         for link in member.links.values():
             other = link.other(member)
             if other.gives(gap):

@@ -1,7 +1,4 @@
-"""What a run of the simulator showed, as a table.
-
-Contract: pure text from a :class:`~twisted_mesh.simulation.world.World` at rest.
-"""
+"""The results of runs as a table of text."""
 
 from __future__ import annotations
 
@@ -20,15 +17,15 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Result:
-    """One run, in numbers.
+    """The numbers of one run.
 
-    :ivar redundancy: batches that went over links, for each delivery, less the one it takes.
+    :ivar redundancy: needless batches for each delivery: those sent over links, less the one needed.
     :ivar announcements: HAVE frames for each delivery.
-    :ivar broken: promises, by kind: false gaps, messages delivered twice, out of order, missed, and
-        holes that were left; and what :mod:`twisted_mesh.simulation.invariants.membership` checks.
+    :ivar hops: the links that a batch has gone over, on average.
+    :ivar broken: how many promises were broken, in the order of :data:`~.observing.BROKEN`.
     :ivar latencies: of the deliveries in seconds, sorted.
-    :ivar notes: lines on what else was seen.
-    :ivar digest: of its trace, where it was asked for.
+    :ivar notes: further results, as lines of text.
+    :ivar digest: of the trace, or empty.
     """
 
     schedule: str
@@ -48,7 +45,7 @@ class Result:
     digest: str = ""
 
     def row(self) -> list[str]:
-        """The cells of the table."""
+        """The cells of this run's row in the table."""
         return [
             self.schedule,
             str(self.seed),
@@ -90,12 +87,12 @@ def measure(
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
-    """The value *share* of the way through *ordered*; 0 where there is none."""
+    """The value at the quantile *share* (0 to 1) of the sorted values; 0 if there are none."""
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else 0.0
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """*rows* under the column heads, aligned."""
+    """*rows* below the heads of the columns, aligned."""
     lines = [COLUMNS, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
     return "\n".join(
@@ -104,7 +101,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def summary(results: Sequence[Result]) -> str:
-    """One line for each schedule: its runs together."""
+    """A table with one row for each schedule, over all its runs."""
     rows = []
     for name in dict.fromkeys(result.schedule for result in results):
         runs = [result for result in results if result.schedule == name]

@@ -1,8 +1,7 @@
-"""Storing as the simulator has it: what a flush has stored is there after a crash, and nothing else is.
+"""The store of a simulated member: after a crash it has the changes that were flushed, and no others.
 
-Contract: the core reads a :class:`SimStore` as it reads any other store;
-:class:`Scribe` brings there what one run of a node changes, some time after it did, so that a crash can
-come in between.
+Contract: the core reads a :class:`SimStore` like any other store.  A :class:`Scribe` stores the changes of
+one run with a delay, so that a crash can come before a flush.
 """
 
 from __future__ import annotations
@@ -22,29 +21,29 @@ from twisted_mesh.core.node import Node
 from twisted_mesh.core.overlay.views import Randomness
 from twisted_mesh.wire.broadcast import SignedBatch
 
-FLUSH_SECONDS = 0.05  # from the first change to its flush
-WRITE_SECONDS = 0.1  # that a flush takes at most
+FLUSH_SECONDS = 0.05  # from the first change to the flush
+WRITE_SECONDS = 0.1  # from the begin to the end of a flush, at most
 
 
 def to_ms(at: float) -> int:
-    """What a clock on the wall shows at the time *at* of the world."""
+    """The wall-clock time, in milliseconds, at the time *at* of the world."""
     return int(at * 1000)
 
 
 class SimClock(Protocol):
-    """What it needs of a world."""
+    """The clock and the randomness of a world."""
 
     now: float
     random: Random
 
     def at(self, when: float, call: Callable[[], None]) -> None:
-        """Do *call* at the time *when*."""
+        """Call *call* at the time *when*."""
 
 
 class SimStore:
-    """What one member stores.
+    """The store of one member.
 
-    :ivar seconds: how long what came is kept.
+    :ivar seconds: how long batches are kept.
     """
 
     def __init__(self, seconds: float = 7 * 86_400.0) -> None:
@@ -56,11 +55,11 @@ class SimStore:
         self._now = 0.0
 
     def restored(self) -> Restored:
-        """What is stored."""
+        """The stored values with which a new run begins."""
         return Restored(list(self._marks.values()), list(self._closed.items()), self._settled)
 
     def flush(self, flush: Flush, now: float) -> Flushed:
-        """Store all of *flush*; what was too old then is gone."""
+        """Store all of *flush*, and delete the batches that are too old."""
         self._now = now
         for run, head in flush.closed:
             self._batches.pop(run, None)
@@ -77,7 +76,7 @@ class SimStore:
         return Flushed(list(self._age(flush)))
 
     def read(self, run: StreamId, first: int, last: int, most: int) -> Iterator[BatchOrMissing]:
-        """Stored batches, in order."""
+        """The stored batches with messages *first* to *last*, in order, of about *most* bytes."""
         size = 0
         for start, (_, signed) in sorted(self._batches.get(run, {}).items()):
             if signed.batch.last >= first and start <= last:
@@ -87,7 +86,7 @@ class SimStore:
                 yield signed
 
     def first_since(self, run: StreamId, seconds: float) -> int | None:
-        """The first message that came within the last *seconds*."""
+        """The number of the first message that came within the last *seconds*; None if none did."""
         since = (self._now - seconds) * 1000
         stored = self._batches.get(run, {})
         return min((start for start, (came, _) in stored.items() if came >= since), default=None)
@@ -111,41 +110,39 @@ class SimStore:
 
 
 class Scribe:
-    """Stores what changes in one run of a member: first a little later, and then it takes its time."""
+    """Stores the changes of one run of a member, after a delay."""
 
     def __init__(self, store: SimStore, clock: SimClock, stored: Callable[[Marks], None]) -> None:
-        """
-        :param stored: is told of every stream that was stored.
-        """
+        """:param stored: called for every stream that was stored."""
         self._store = store
         self._clock = clock
         self._told = stored
         self._changes = Changes(store)
         self._node: Node | None = None
         self._due = False
-        self._taken: dict[StreamId, int] = {}  # what the application had been handed at the last flush
-        self._behind: dict[StreamId, None] = {}  # of which not all was handed out when it was stored
+        self._taken: dict[StreamId, int] = {}  # by run: the last delivered message, at the last flush
+        self._behind: dict[StreamId, None] = {}  # runs that were stored with undelivered messages
 
     def node(
         self, local_node: LocalNode, config: MeshConfig, randomness: Randomness, restored: Restored
     ) -> Node:
-        """The core of a run that goes on with what was *restored*."""
+        """Make the core of a run that begins with the values *restored*."""
         self._taken = {marks.run: marks.taken for marks in restored.marks}
         history = History(config, self._changes)
         history.restore(restored, local_node.origin, self._clock.now)
-        for marks in restored.marks:  # what is handed out again is to be stored as such
+        for marks in restored.marks:  # the next flush stores what is delivered again
             history.changed(marks.run)
         self._node = Node(local_node, config, randomness, history, restored.settled)
         return self._node
 
     def look(self, taken: Mapping[StreamId, int]) -> None:
-        """Something may have changed; *taken* is what the application was handed."""
+        """Schedule a flush; *taken* has the last delivered message of each run."""
         if not self._due:
             self._due = True
             self._clock.at(self._clock.now + FLUSH_SECONDS, partial(self._flush, taken))
 
     def stop(self) -> None:
-        """The member is down, and what is not stored is lost."""
+        """The member is down: changes that are not stored yet are lost."""
         self._node = None
 
     def _flush(self, taken: Mapping[StreamId, int]) -> None:
@@ -153,7 +150,7 @@ class Scribe:
         self._due = False
         if node is None:
             return
-        before, self._taken = self._taken, dict(taken)  # a consumer that lags by a flush
+        before, self._taken = self._taken, dict(taken)  # the application takes messages one flush later
         for stream in node.history:
             stream.taken = before.get(stream.run, stream.base)
         for run in self._behind:

@@ -1,4 +1,4 @@
-"""Frames and runs as text, for traces and findings, and whole traces in one line."""
+"""Frames and runs as text, and the digest of a trace (the text of all frames of a simulation)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ AnyFrame = codec.Signed | codec.Plain
 
 
 class TraceDigest:
-    """A trace in one line: two runs have the same one if and only if they have the same trace."""
+    """The SHA-256 of a trace: two simulations with the same digest sent the same frames."""
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()
 
     def add(self, line: str) -> None:
-        """The next line of the trace."""
+        """Add the next line of the trace."""
         self._hash.update(line.encode() + b"\n")
 
     def __str__(self) -> str:
@@ -30,7 +30,7 @@ class TraceDigest:
 
 
 def show(run: StreamId) -> str:
-    """A run for people."""
+    """A run as text: the first digits of its origin, and its epoch."""
     return f"{run[0].hex()[:6]}/{run[1]}"
 
 
@@ -41,7 +41,7 @@ def _receipt(signed: SignedReceipt) -> str:
 
 
 def describe(frame: AnyFrame) -> str:
-    """A frame for a trace."""
+    """A frame as text."""
     match frame:
         case SignedBatch(batch=batch):
             return f"BATCH {show((batch.origin, batch.epoch))} {batch.first}-{batch.last}"

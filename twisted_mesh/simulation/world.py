@@ -1,10 +1,9 @@
-"""A network of cores without sockets: seeded, and the same again from the same seed.
+"""A network of nodes without sockets, on a simulated clock: the same seed gives the same events.
 
-Contract: :class:`World` runs members against each other on a clock of its own.  Every frame draws its
-latency (constant latency hides what jitter does to trees) but links stay first in, first out; those of one
-member may share a slow line; links and nodes come and go, by themselves or because somebody dials.  What
-happens is counted and judged by :class:`~twisted_mesh.simulation.observing.Observed`.  Signatures are a
-stand-in unless real keys are asked for.
+Contract: :class:`World` carries frames between members.  It draws the latency of each frame, since a
+constant latency would hide what jitter does to trees, but no frame overtakes another on its link.  Members
+can have slow lines, crash, stall, and be cut off.  :class:`~twisted_mesh.simulation.observing.Observed`
+counts the events and checks promises.  Signatures are a stand-in unless real keys are asked for.
 """
 
 from __future__ import annotations
@@ -30,17 +29,17 @@ from twisted_mesh.wire import codec
 from twisted_mesh.wire.greeting import Address
 from twisted_mesh.wire.membership import Purpose
 
-HANDSHAKE = 6  # times the latency: TCP, TLS, greetings and proofs
+HANDSHAKE = 6  # latencies that TCP, TLS, greetings and proofs take together
 
 
 class World(Observed):
     """All members, their links and the clock.
 
-    :cvar keys: gives each member its keys; :ivar configs: of the members that have one of their own, by
-        number.
-    :ivar reaches: whether packets of one member find their way to the other, and back.
-    :ivar healed: when that was last changed to the better.
-    :ivar changed: is told when a member shows another, by origin, in another way than before.
+    :cvar keys: makes the keys of each member.
+    :ivar configs: by number, the limits of members that do not have the world's *config*.
+    :ivar reaches: tells whether packets pass between two members.
+    :ivar healed: when the last partition ended.
+    :ivar changed: called when a member shows another member, named by origin, in a new state.
     :ivar dials: how often each address was dialled.
     """
 
@@ -57,10 +56,10 @@ class World(Observed):
         overlay: bool = False,
     ) -> None:
         """
-        :param latency: of a frame in seconds: at least, and a uniform draw on top.
-        :param members: classes of the first members, where they are not plain ones.
+        :param latency: of a frame in seconds: the least, and the most that is added at random.
+        :param members: classes of the first members; the others are plain :class:`Member`.
         :param overlay: whether members look for neighbours by themselves.
-        :param trace: is given a line for each frame and each lost link.
+        :param trace: called with a line of text for each frame and each lost link.
         """
         super().__init__()
         self.seed = seed
@@ -82,10 +81,10 @@ class World(Observed):
         kinds = [*members, *[Member] * count][:count]
         self.members: list[Member] = [kind(self, number) for number, kind in enumerate(kinds)]
         for member in self.members:
-            self.listens(member)  # its host is up, and says no as long as it is not
+            self.listens(member)  # its host is up, and refuses connections while the member is down
 
     def start(self) -> Self:
-        """Start all members; the world itself."""
+        """Start all members; return this world."""
         for member in self.members:
             member.start()
         return self
@@ -93,12 +92,12 @@ class World(Observed):
     # ── time ────────────────────────────────────────────────────────────────────────
 
     def at(self, when: float, call: Callable[[], None]) -> None:
-        """Do *call* at the time *when*."""
+        """Call *call* at the time *when*."""
         self._numbers += 1
         heappush(self._agenda, (when, self._numbers, call))
 
     def run_until(self, end: float) -> None:
-        """Let everything happen up to *end*."""
+        """Make all calls that are due up to *end*."""
         agenda = self._agenda
         while agenda and agenda[0][0] <= end:
             self.now, _, call = heappop(agenda)
@@ -108,18 +107,18 @@ class World(Observed):
     # ── links ───────────────────────────────────────────────────────────────────────
 
     def link(self, a: Member, b: Member) -> SimLink | None:
-        """Link two members, dialled by *a*; the handshake is over at once."""
+        """Link *a*, which dials, with *b*; the handshake takes no time."""
         if a.core is None or b.core is None or self.linked(a, b):
             return None
         return self._connect(a, b, Purpose.JOIN)
 
     def listens(self, member: Member) -> None:
-        """*member* can be dialled at its address from now on, and answers while it is up."""
+        """Let *member* be dialled at its address from now on."""
         if member.address is not None:
             self._places[member.address] = member
 
     def dial(self, member: Member, dial: events.Dial) -> None:
-        """The core of *member* wants a link."""
+        """Dial for the core of *member*."""
         contact = dial.contact
 
         def failed() -> None:
@@ -135,16 +134,16 @@ class World(Observed):
         purpose: Purpose,
         failed: Callable[[], None],
     ) -> None:
-        """*member* dials *where*; a link comes of it some round trips later, or *failed* is called.
+        """*member* dials *where*; some round trips later it has a link, or *failed* is called.
 
-        :param id: of the node that must be there; None: whoever it is.
+        :param id: the id that the node there must have; None if any may.
         """
         self.dials[where] += 1
         other = self._places.get(where)
         if other is not None and other.address != where:
             other = None
         delay = self.latency[0] + self.latency[1] * self.random.random()
-        # Where no packet gets to nobody answers; where no process listens the host says so.
+        # If no packet gets there, nobody answers; if no process listens, the host refuses.
         if other is None or not self.reaches(member, other):
             delay = self.config.connect_timeout
         elif other.core is not None:
@@ -169,7 +168,7 @@ class World(Observed):
             failed()
             return
         free = max(member.held_until, other.held_until)
-        if free > self.now:  # one end does nothing at the moment, and the handshake waits for it
+        if free > self.now:  # one of the two stalls, and the handshake waits for it
             self.at(free, partial(self._answer, member, core, other, id, purpose, failed))
         else:
             self._connect(member, other, purpose)
@@ -190,11 +189,11 @@ class World(Observed):
         return link
 
     def linked(self, a: Member, b: Member) -> SimLink | None:
-        """The link between two members, if there is one."""
+        """The link between *a* and *b*, or None."""
         return next((link for link in a.links.values() if link.other(a) is b), None)
 
     def cut(self, number: int, why: str = "cut", reason: Reason = Reason.LOST) -> None:
-        """Lose a link and what is under way on it; both ends notice at once."""
+        """Cut a link: frames under way are lost, and both ends notice at once."""
         link = self.links.get(number)
         if link is not None:
             link.end()
@@ -202,7 +201,7 @@ class World(Observed):
                 self._end(link, member, why, reason)
 
     def close(self, member: Member, number: int, why: str, reason: Reason) -> None:
-        """*member* ends a link; the far end hears of it if anything gets there."""
+        """*member* ends the link *number*; the far end is told unless the line is cut."""
         link = self.links.get(number)
         if link is not None and not link.open:
             self._end(link, member, why, reason)
@@ -228,7 +227,7 @@ class World(Observed):
                 member.caller.ended(link.other(member), reason)
 
     def transmit(self, source: Member, number: int, frame: AnyFrame, size: int) -> None:
-        """Put a frame on the line."""
+        """Send *frame* from *source* over the link *number*."""
         link = self.links.get(number)
         if link is None or not link.open:
             return
@@ -244,7 +243,7 @@ class World(Observed):
             self._accept_ahead(source, link)
             carry(lines, wire, size, partial(self._passed, source, link, frame, size, wire.given - size))
             return
-        if not wire.accepting:  # all that is given in one moment is told at once
+        if not wire.accepting:  # one event tells of all bytes of this moment
             wire.accepting = True
             self.at(self.now, partial(self._accept, source, link, None))
         self._sent(source, link, frame)
@@ -252,7 +251,7 @@ class World(Observed):
     def _passed(
         self, source: Member, link: SimLink, frame: AnyFrame, size: int, before: int, done: int
     ) -> None:
-        """Of a frame *done* bytes are over the lines, and all that was given to the link before it."""
+        """The lines have carried *done* bytes of *frame*, and *before* bytes that were sent before it."""
         wire = link.wires[source]
         wire.passed = before + done
         arriving = wire.shows(frame, done, size, link.number, self.now)
@@ -264,7 +263,7 @@ class World(Observed):
         self._accept_ahead(source, link)
 
     def _accept_ahead(self, source: Member, link: SimLink) -> None:
-        """Tell *source* what its system has taken by now: what is over the lines, and a buffer full."""
+        """Tell *source* how many bytes its system has accepted: those carried, and one buffer more."""
         wire = link.wires[source]
         accepted = min(wire.given, wire.passed + BUFFERED)
         if accepted > wire.accepted:
@@ -306,13 +305,13 @@ class World(Observed):
     # ── members ─────────────────────────────────────────────────────────────────────
 
     def crash(self, member: Member) -> None:
-        """A member is gone, with all it knew and had not stored."""
+        """Crash *member*: it keeps its store alone, and its neighbours are told that their links ended."""
         member.stop()
         for number in list(member.links):
             self.close(member, number, "crash", Reason.LOST)
 
     def vanish(self, member: Member) -> None:
-        """A member is gone with its host: nobody is told."""
+        """Take *member* away with its host: nobody is told."""
         member.stop()
         self._places.pop(member.address or ("", 0), None)
         for link in list(member.links.values()):
@@ -320,24 +319,24 @@ class World(Observed):
             self._end(link, member, "vanished", Reason.SILENT)
 
     def part(self, side: Callable[[Member], object]) -> None:
-        """From now on packets pass only between members of the same side."""
+        """Begin a partition: packets pass only between members for which *side* gives the same."""
         self.reaches = lambda member, other: side(member) == side(other)
         for link in list(self.links.values()):
             if not self.reaches(*link.ends):
-                link.end()  # which each end finds out by the silence
+                link.end()  # each end notices only that no byte comes
 
     def heal(self) -> None:
-        """Packets find their way again; links that are lost stay lost."""
+        """End a partition; links that were lost stay lost."""
         self.healed = self.now
         self.reaches = lambda member, other: True
 
     def stall(self, member: Member, seconds: float) -> None:
-        """*member* does nothing for so long; then whatever was due comes at once."""
+        """Let *member* handle no event for *seconds*, and then all that came meanwhile."""
         member.hold(self.now + seconds)
         self.at(self.now + seconds, partial(member.release, member.core))
 
     def leave(self, member: Member) -> None:
-        """A member stops in good order: it says so, and what it said last gets there."""
+        """Stop *member* in good order: its links end when its last frames have arrived."""
         if member.core is None:
             return
         member.handle(events.Leaving())
@@ -360,13 +359,13 @@ class World(Observed):
         return [member for member in self.members if member.core is not None]
 
     def honest(self) -> list[Member]:
-        """The members that are up and do not lie."""
+        """The members that are up and are no adversaries."""
         return [member for member in self.alive() if not member.lies]
 
     def config_of(self, number: int) -> MeshConfig:
-        """The limits of the member with that number."""
+        """The limits of the member with the number *number*."""
         return self.configs.get(number, self.config)
 
     def has_changed(self, member: Member, origin: bytes) -> None:
-        """*member* shows the author *origin* in another way than before."""
+        """*member* has changed the state in which it shows the member *origin*."""
         self.changed(member, origin)
