@@ -42,7 +42,7 @@ from twisted_mesh.wire.broadcast import Digest, Have, Headers, Prune, SignedBatc
 from twisted_mesh.wire.link import Bye, Intro, Ping, Pong, Proof, Unknown, Whisper
 from twisted_mesh.wire.membership import ForwardJoin, Presence, Shuffle, ShuffleReply, Suspect
 from twisted_mesh.wire.membership import Roster as RosterFrame
-from twisted_mesh.wire.replies import Receipts
+from twisted_mesh.wire.replies import Direct, DirectAck, Receipts
 from twisted_mesh.wire.signed import SignedRecord
 
 #: The names in :attr:`Node.counts` of frames that were dropped for lack of room; all others were of no use.
@@ -254,10 +254,14 @@ class Node:
                 self._broadcast.forks.on_headers(link, frame)
             case Prune():
                 link.push.pruned(frame.origins)
-            case SignedRecord(record=Presence() | Suspect()):
-                self._on_record(link, frame, now)
-            case SignedRecord():
-                self.replies.directs.received(link, frame, now)
+            case SignedRecord(record=record):
+                match record:
+                    case Presence() | Suspect():
+                        self._on_record(link, frame, now)
+                    case Direct() | DirectAck():
+                        self.replies.directs.received(link, frame, now)
+                    case _:
+                        assert_never(record)
             case Receipts():
                 self.replies.on_receipts(link, frame, now)
             case RosterFrame():

@@ -25,7 +25,7 @@ from twisted_mesh.wire.fields import Kind
 from twisted_mesh.wire.framing import LENGTH_BYTES
 from twisted_mesh.wire.link import LinkFrame, Unknown, Whisper
 from twisted_mesh.wire.membership import MAX_RECORD, MembershipFrame
-from twisted_mesh.wire.replies import Direct, Receipt, Receipts
+from twisted_mesh.wire.replies import Direct, Receipt, ReplyFrame
 from twisted_mesh.wire.signed import Record, SignedRecord
 
 VERSION: Final = 1  # of the protocol behind the greeting
@@ -37,7 +37,7 @@ _SIGNATURE: Final = 64  # bytes
 _BATCH_ARRAY: Final = _HEADER + _SIGNATURE + 1  # where the array of a BATCH begins
 _BATCH_DOMAIN: Final = DOMAIN + bytes((Kind.BATCH,))
 
-Plain = LinkFrame | BroadcastFrame | MembershipFrame | Receipts
+Plain = LinkFrame | BroadcastFrame | MembershipFrame | ReplyFrame
 Signed = SignedBatch | SignedRecord
 Frame = Plain | Signed | Whisper | Unknown
 

@@ -93,3 +93,6 @@ class DirectAck(msgspec.Struct, array_like=True, frozen=True):
     @property
     def signer(self) -> bytes:
         return self.destination
+
+
+ReplyFrame = Receipts  #: those that are not signed: their entries are
