@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.core import network
 from tests.core.network import entries, forget_hashes, local_node, of, origin_of, peer
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.broadcast.digest import digest
+from twisted_mesh.core.broadcast.frontier import digest
 from twisted_mesh.core.events import (
     Accepted,
     Arriving,

@@ -7,7 +7,7 @@ import msgspec
 from tests.core import network
 from tests.core.network import batch, closing, entries, entry, have, local_node, of, origin_of, prune, want
 from tests.core.node_case import ALL, PING, NodeTestCase
-from twisted_mesh.core.broadcast.digest import digest
+from twisted_mesh.core.broadcast.frontier import digest
 from twisted_mesh.core.events import (
     Accepted,
     Close,

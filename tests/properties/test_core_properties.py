@@ -24,7 +24,7 @@ from tests.core.network import (
 from tests.core.node_case import ALL, NodeTestCase
 from tests.properties.profile import fixed
 from twisted_mesh.core import events
-from twisted_mesh.core.broadcast.digest import digest
+from twisted_mesh.core.broadcast.frontier import digest
 from twisted_mesh.core.handshake import Handshake, Profile, Side, Stage
 from twisted_mesh.core.link import LifeState
 from twisted_mesh.errors import Reason, RemoteError

@@ -6,7 +6,7 @@ import hashlib
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from twisted_mesh.core.broadcast.digest import BUCKETS, bucket_of, differing, digest
+from twisted_mesh.core.broadcast.frontier import BUCKETS, bucket_of, differing, digest
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import Bucket, Digest

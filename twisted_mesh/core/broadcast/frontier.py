@@ -1,17 +1,20 @@
 """How two nodes tell each other which messages they hold: when their link comes up, and from then on.
 
 Contract: the first such frame on a new link is a SNAPSHOT (:mod:`~twisted_mesh.core.broadcast.joining`),
-or a DIGEST if both ends have a base.  :meth:`Frontier.claimed_by_snapshot`, :meth:`Frontier.on_digest`
-and :meth:`Frontier.on_have` take in the claims of a peer.  A claim is unsigned: because of it this node
-asks for messages, and believes nothing.
+or a DIGEST if both ends have a base.  A DIGEST has a hash for each bucket of streams, so that one frame
+shows where two histories differ.  A stream's bucket is the first byte of its origin, divided by 4.
+
+A frontier is a claim: a peer says, unsigned, that it holds messages.  Because of a claim this node asks
+for messages, and believes nothing.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from twisted_mesh.core.broadcast import digest
 from twisted_mesh.core.broadcast.forks import Forks
 from twisted_mesh.core.broadcast.outbox import Outbox
 from twisted_mesh.core.broadcast.outflow import Outflow
@@ -21,9 +24,12 @@ from twisted_mesh.core.broadcast.repair import Repair
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.history import History
 from twisted_mesh.core.link import DIGEST_PAUSE, Link
-from twisted_mesh.wire.broadcast import Digest, Have
+from twisted_mesh.wire.broadcast import Bucket, Digest, Have
 
+BUCKETS: Final = 64
 _CLAIM_AHEAD: Final = 2**20  # messages a claim may go beyond signed evidence; more is a lie (protocol)
+
+Heads = Iterable[tuple[StreamId, int, bytes]]  # the head of each run, and the hash of the header there
 
 
 @dataclass(eq=False)
@@ -40,7 +46,7 @@ class Frontier:
 
     def digest(self) -> Digest:
         """The DIGEST of all streams held here."""
-        return digest.digest(self._heads())
+        return digest(self._heads())
 
     def claimed_by_snapshot(self, link: Link, now: float) -> None:
         """Take in the claims of the peer's SNAPSHOT, now that the link is up."""
@@ -54,11 +60,11 @@ class Frontier:
             return  # an honest peer sends one every compare_interval, and the next serves as well
         link.frontier.compared_at = now
         heads = list(self._heads())
-        differing = dict.fromkeys(digest.differing(heads, frame))
+        different = dict.fromkeys(differing(heads, frame))
         if not link.closing:
-            self._push.announce(link, list(differing))
+            self._push.announce(link, list(different))
         for run, head, _ in heads:
-            if run in differing:
+            if run in different:
                 continue
             if link.frontier.holds(run) < head:  # the peer has received as much
                 link.frontier.claim(run, head + 1, head)
@@ -99,3 +105,30 @@ class Frontier:
 
     def _heads(self) -> list[tuple[StreamId, int, bytes]]:
         return [(stream.run, stream.head, stream.hash) for stream in self._history if stream.head]
+
+
+def digest(heads: Heads) -> Digest:
+    """The DIGEST of *heads*, without empty buckets."""
+    return Digest([Bucket(number, made) for number, made in sorted(_hashes(heads).items())])
+
+
+def differing(heads: Heads, theirs: Digest) -> Iterator[StreamId]:
+    """The runs of *heads* in the buckets that differ from those of *theirs*."""
+    heads = list(heads)
+    hashes = _hashes(heads)
+    peers = {bucket.number: bucket.digest for bucket in theirs.buckets}
+    return (run for run, _, _ in heads if peers.get(bucket_of(run)) != hashes[bucket_of(run)])
+
+
+def bucket_of(run: StreamId) -> int:
+    """The number of the bucket that *run* is in."""
+    return run[0][0] * BUCKETS // 256
+
+
+def _hashes(heads: Heads) -> dict[int, bytes]:
+    hashes: dict[int, hashlib._Hash] = {}
+    for (origin, epoch), head, header_hash in sorted(heads):
+        hashed = hashes.setdefault(bucket_of((origin, epoch)), hashlib.sha256())
+        hashed.update(origin + epoch.to_bytes(8, "big") + head.to_bytes(8, "big"))
+        hashed.update(header_hash.ljust(32, b"\0"))
+    return {number: hashed.digest() for number, hashed in hashes.items()}
