@@ -1,20 +1,30 @@
 """How often something may happen: so many times in a row, and so many times a second on average.
 
 Contract: :class:`RateLimit` is the limit of one thing.  :class:`LinkRates` is the table of the limits that
-each link has; the dials of ``overlay.dial_limit`` share one limit.  A limit for each author belongs to the
-author's place in the roster, and counts only signed frames.
+each link has; the dials of ``overlay.dial_limit`` share one limit.  :class:`AnswerLimit` is that of the
+answers to each peer.  A limit for each author belongs to the author's place in the roster, and counts only
+signed frames.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from dataclasses import dataclass, field
 from math import inf
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.events import StreamId
 
 #: FORWARD_JOINs and SHUFFLEs of one link in a row, and a second (guess: many newcomers bring some twenty).
 WALK_BURST: Final = 64
 WALK_RATE: Final = 8.0
+#: Seconds for which it is remembered what a peer was sent (docs/protocol.rst).
+REMEMBERED_SECONDS: Final = 600.0
+#: Bytes a second that a peer is sent again at least (docs/protocol.rst).
+AGAIN_RATE: Final = 2**20
+#: Runs remembered, those of all peers together; the peer that was remembered first is forgotten (guess).
+RUNS_REMEMBERED: Final = 65_536
 
 
 class RateLimit:
@@ -59,3 +69,61 @@ class LinkRates:
         self.authors = RateLimit(config.authors_burst, config.authors_a_minute / 60)
         self.replies = RateLimit(config.reverse_burst, config.reverse_rate)
         self.walks = RateLimit(WALK_BURST, WALK_RATE)
+
+
+@dataclass(eq=False, slots=True)
+class _Peer:
+    """What one peer was sent since *since*."""
+
+    since: float
+    first: int = 0  # bytes that were sent for the first time
+    again: int = 0  # bytes that were sent before
+    next_at: float = -inf  # the time before which no WANT is answered
+    runs: dict[StreamId, int] = field(default_factory=dict)  # the last message that was sent of each
+
+
+class AnswerLimit:
+    """How often each peer is sent the same messages; ``len()`` counts the runs that are remembered.
+
+    A WANT of 60 bytes is answered with up to 1 MiB.  In ten minutes a peer is sent again as many bytes as
+    it was sent for the first time, and one answer more.  Beyond that it is sent again 1 MiB a second.  A
+    link loses nothing, so an honest peer needs no message twice unless it is restarted.  Peers are told
+    apart by their keys, so a new link changes nothing.
+    """
+
+    def __init__(self, most: int) -> None:
+        """:param most: bytes that a peer is sent again at once, however little it was sent before."""
+        self._most = most
+        self._peers: OrderedDict[bytes, _Peer] = OrderedDict()
+        self._runs = 0
+
+    def __len__(self) -> int:
+        return self._runs
+
+    def next_at(self, origin: bytes) -> float:
+        """The time before which no WANT of the peer *origin* is answered."""
+        peer = self._peers.get(origin)
+        return -inf if peer is None else peer.next_at
+
+    def sent(self, origin: bytes, run: StreamId, last: int, size: int, now: float) -> None:
+        """Note an answer to the peer *origin*: messages of *run* up to *last*, in *size* bytes."""
+        peer = self._peers.get(origin)
+        if peer is None or now >= peer.since + REMEMBERED_SECONDS:
+            self._forget(origin)
+            peer = self._peers[origin] = _Peer(now)
+        highest = peer.runs.get(run)
+        if highest is None:
+            self._runs += 1
+        if highest is None or last > highest:
+            peer.runs[run] = last
+            peer.first += size
+        else:
+            peer.again += size
+            if peer.again > peer.first + self._most:
+                peer.next_at = max(now, peer.next_at) + size / AGAIN_RATE
+        while self._runs > RUNS_REMEMBERED:
+            self._forget(next(iter(self._peers)))
+
+    def _forget(self, origin: bytes) -> None:
+        if (peer := self._peers.pop(origin, None)) is not None:
+            self._runs -= len(peer.runs)

@@ -7,15 +7,15 @@ from msgspec import structs
 from tests.core.damaged_store import Damaged
 from tests.core.network import batch, closing, cut, have, of, origin_of, want
 from tests.core.node_case import TriangleTestCase
-from twisted_mesh.core.broadcast.answer_limit import (  # fmt: skip
+from twisted_mesh.core.events import Effect, LinkClosed
+from twisted_mesh.core.history.changes import Changes
+from twisted_mesh.core.history.history import History
+from twisted_mesh.core.rate import (  # fmt: skip
     AGAIN_RATE,
     REMEMBERED_SECONDS,
     RUNS_REMEMBERED,
     AnswerLimit,
 )
-from twisted_mesh.core.events import Effect, LinkClosed
-from twisted_mesh.core.history.changes import Changes
-from twisted_mesh.core.history.history import History
 from twisted_mesh.simulation.storage import to_ms
 from twisted_mesh.wire.broadcast import SignedBatch
 from twisted_mesh.wire.codec import size

@@ -17,7 +17,6 @@ from typing import Final
 from msgspec.structs import replace
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.broadcast.answer_limit import AnswerLimit
 from twisted_mesh.core.broadcast.trees import FirstArrivals, Parents
 from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.events import StreamId, Timer
@@ -26,6 +25,7 @@ from twisted_mesh.core.history.storage import Missing
 from twisted_mesh.core.link import COMING_SECONDS, READ_SO_FAR, Link
 from twisted_mesh.core.links import Links
 from twisted_mesh.core.meter import FLOOR, MEASURED
+from twisted_mesh.core.rate import AnswerLimit
 from twisted_mesh.wire.broadcast import Have, HaveEntry, Prune, SignedBatch, Want
 from twisted_mesh.wire.link import Ping
 
