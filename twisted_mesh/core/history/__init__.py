@@ -1,1 +1,1 @@
-"""What a node holds, of whom, and for how long."""
+"""The messages that a node holds: of which authors, and for how long."""

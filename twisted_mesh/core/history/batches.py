@@ -1,8 +1,7 @@
 """The batches of one stream that are in memory: *held* ones, and those that *wait* behind a hole.
 
 Contract: this keeps the batches in order, with the time at which each came, and adds up their sizes.
-What a stream announces or delivers of them is decided by
-:class:`~twisted_mesh.core.history.stream.Stream`.
+:class:`~twisted_mesh.core.history.stream.Stream` decides which batches are announced or delivered.
 """
 
 from __future__ import annotations
@@ -30,15 +29,15 @@ class Batches:
     No held batch lies within another held one, and no waiting batch within another waiting one.  So both
     groups are sorted by the first message and by the last message at once.
 
-    :ivar held_bytes: the :func:`cost` of all held batches; :ivar waiting_bytes: of all waiting ones.
+    :ivar held_bytes: the :func:`cost` of all held batches; :ivar waiting_bytes: that of all waiting ones.
     :ivar gap_end: a gap separates the head of the stream from held batches that begin below this number.
     """
 
     __slots__ = ("_by_first", "_held", "_waiting", "gap_end", "held_bytes", "waiting_bytes")
 
     def __init__(self) -> None:
-        self._by_first: dict[int, tuple[float, SignedBatch]] = {}  # each with the time at which it came
-        self._held: deque[int] = deque()  # the first messages, sorted; so below
+        self._by_first: dict[int, tuple[float, SignedBatch]] = {}  # each with the time it came
+        self._held: deque[int] = deque()  # their first messages, sorted
         self._waiting: list[int] = []
         self.gap_end = self.held_bytes = self.waiting_bytes = 0
 
@@ -70,7 +69,7 @@ class Batches:
 
     @property
     def waiting_since(self) -> float:
-        """When the lowest waiting batch came, or a shorter batch that began with the same message."""
+        """When the lowest waiting batch came, or the shorter batch in whose place it is."""
         return self._by_first[self._waiting[0]][0]
 
     def begin(self, head: int) -> int:
@@ -80,12 +79,12 @@ class Batches:
         return held[at] if at < len(held) else head + 1
 
     def is_waiting(self, batch: Batch) -> bool:
-        """Whether all messages of *batch* wait in one batch."""
+        """Whether one waiting batch has all messages of *batch*."""
         before = bisect_right(self._waiting, batch.first)
         return before > 0 and self._last(self._waiting[before - 1]) >= batch.last
 
     def next_missing(self, first: int, high: int) -> tuple[int, int] | None:
-        """The lowest range of *first* to *high* that does not wait, or None."""
+        """The lowest range within *first* to *high* that no waiting batch has, or None."""
         for at in range(max(bisect_right(self._waiting, first) - 1, 0), len(self._waiting)):
             waiting = self._waiting[at]
             if waiting > first or first > high:
@@ -95,10 +94,10 @@ class Batches:
         return (first, high) if first <= high else None
 
     def wait(self, signed: SignedBatch, now: float) -> None:
-        """Keep *signed* behind a hole, in place of the waiting batches that lie within it."""
+        """Let *signed* wait behind a hole, and drop the waiting batches that lie within *signed*."""
         batch = signed.batch
         start = end = bisect_left(self._waiting, batch.first)
-        # A longer batch with the same first message leaves the hole before it as old as it was.
+        # If it replaces a shorter batch with the same first message, the hole before it stays as old.
         arrived = self._by_first.get(batch.first, (now, signed))[0]
         while end < len(self._waiting) and self._last(self._waiting[end]) <= batch.last:
             self.waiting_bytes -= cost(self._by_first.pop(self._waiting[end])[1])
@@ -157,12 +156,12 @@ class Batches:
         return signed.batch
 
     def drop(self, last: int, below: float = inf) -> None:
-        """Forget the held batches that end with message *last* or earlier, and begin before *below*."""
+        """Forget each held batch that begins before *below* and ends at *last* or earlier."""
         while self._held and self._held[0] < below and self._last(self._held[0]) <= last:
             self.drop_oldest()
 
     def read(self, first: int, last: int, most: int, size: int = 0) -> Iterator[SignedBatch]:
-        """The batches with any of messages *first* to *last*: one, and more up to *most* bytes in all.
+        """The batches with any of messages *first* to *last*: at least one, more up to *most* bytes.
 
         :param size: bytes of *most* that are used up already.
         """

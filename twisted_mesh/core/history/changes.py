@@ -1,10 +1,10 @@
-"""The changes of a history that are to be stored: which streams changed since they were stored last.
+"""The changes of a history that are to be stored: which streams changed since the last flush.
 
 Contract: :meth:`Changes.flush` gathers all changes, and :meth:`Changes.stored` or :meth:`Changes.failed`
 ends that flush.  There is one flush at a time.  Nothing is copied or queued before a flush, since the
 streams hold all that is to be stored.  So a store that cannot be written costs no memory.  Once it can
-be written, it gets everything that is still held.  If reading finds that storage lacks batches, they are
-announced no more from the next flush on.
+be written, it gets everything that is still held.  If reading finds that storage lacks batches, their
+stream no longer announces them from the next flush on.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Streams = Callable[[StreamId], Stream | None]
 class Reading:
     """Reads stored batches for a history, and notes those that are missing.
 
-    :ivar missed: of each stream of which batches were missing or damaged, the last number of these.
+    :ivar missed: by stream, the last message that was missing or damaged.
     """
 
     def __init__(self, storage: StoredBatches) -> None:
@@ -59,7 +59,7 @@ class Changes:
     def __init__(self, storage: StoredBatches) -> None:
         self.storage = Reading(storage)
         self._changed: dict[StreamId, None] = {}
-        self._closed: OrderedDict[StreamId, int] = OrderedDict()  # the oldest first
+        self._closed: OrderedDict[StreamId, int] = OrderedDict()  # the heads, the oldest first
         self.settled = False
         self._flushing: Flush | None = None
 
@@ -73,7 +73,7 @@ class Changes:
         self._closed.pop(run, None)
 
     def closed(self, run: StreamId, head: int, most: int) -> None:
-        """Note that of *run* only the *head* is kept.  If there are more than *most*, forget the oldest."""
+        """Note that of *run* only the *head* is kept.  If there are over *most* heads, forget the oldest."""
         self._changed.pop(run, None)
         self._closed[run] = head
         while len(self._closed) > most:
@@ -102,8 +102,8 @@ class Changes:
         unsettled: dict[StreamId, None] = {}
         for run in self._changed:
             stream = streams(run)
-            assert stream is not None  # it would be closed
-            if stream.settles:  # after a crash its base would not be known
+            assert stream is not None  # a stream that is not open is in _closed
+            if stream.settles:  # after a crash its base would be unknown
                 unsettled[run] = None
                 continue
             batches += [(wall_ms(arrived), signed) for arrived, signed in stream.unstored()]
@@ -114,12 +114,12 @@ class Changes:
         return flush
 
     def stored(self, flushed: Flushed, streams: Streams) -> None:
-        """End the flush, which is stored."""
+        """End the flush: all of it is stored."""
         flush = self._end()
         self.settled = flush.settled
         for marks in flush.marks:
             stream = streams(marks.run)
-            # If the stream was closed, its head forgotten, and then begun anew, it is another stream.
+            # A stream that was closed, forgotten and begun anew since is another one.
             if stream is not None and marks.head <= stream.storing:
                 stream.stored = max(stream.stored, marks.head)
                 stream.kept = marks.taken
@@ -128,7 +128,7 @@ class Changes:
                 stream.given_up(low)
 
     def failed(self, streams: Streams) -> None:
-        """End the flush, of which nothing is stored: the next flush has all of it again."""
+        """End the flush: nothing of it is stored, so the next flush has all of it again."""
         flush = self._end()
         since, self._closed = self._closed, OrderedDict(flush.closed)
         for run in self._changed:
@@ -156,7 +156,7 @@ class Changes:
 
 
 def _taken(stream: Stream, own: tuple[StreamId, int]) -> int:
-    """The last message that the application has taken; of a stream of this node, that a neighbour has."""
+    """The last message that the application has taken; in this node's own stream, that a neighbour has."""
     if stream.run == own[0]:
         return own[1]
     return stream.base if stream.run[0] == own[0][0] else stream.taken

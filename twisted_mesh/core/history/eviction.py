@@ -1,8 +1,8 @@
 """Whose messages are given up next, if there are too many in memory or in the history file.
 
-Contract: it is the turn of the origin with the most bytes, and of its largest run.  So no origin can
-push out another's messages, with one run or with many.  The caller drops the messages, and then says how
-many bytes that gave.
+Contract: the *turn* is that of the largest run of the origin with the most bytes.  So no origin can push
+out another's messages, with one run or with many.  The caller drops messages of the run, and then says how
+many bytes that freed.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Final
 
 from twisted_mesh.core.events import StreamId
 
-_SLACK: Final = 16  # (guess)
+_SLACK: Final = 16  # a sixteenth (guess)
 
 
 def reduced(limit: int) -> int:
-    """The size to come down to from *limit*: a sixteenth less, so that the next time is not soon."""
+    """The size to shrink to: a sixteenth below *limit*, so that the next eviction is not due at once."""
     return limit * (_SLACK - 1) // _SLACK
 
 

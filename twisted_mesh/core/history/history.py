@@ -1,9 +1,9 @@
 """All messages that this node holds: one stream for each run it has met, for delivery and for repair.
 
-Contract: bytes and age bound what is held.  If there is too much, the origin with the most bytes loses
-the oldest batch of its largest stream (:mod:`~twisted_mesh.core.history.eviction`).  Own messages that
-no neighbour has accepted are never given up.  Of a stream of which nothing is held, only the head is
-kept: that stream is *closed*.  The number of closed streams is bounded, too.
+Contract: the messages held are bounded in bytes and in age.  If there are too many bytes, the origin with
+the most loses the oldest batch of its largest stream (:mod:`~twisted_mesh.core.history.eviction`).  Own
+messages that no neighbour has accepted are never given up.  A stream of which no message is held is
+*closed*: only its head is kept.  The number of closed streams is bounded, too.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from twisted_mesh.wire.broadcast import Batch, SignedBatch, SignedHeader
 from twisted_mesh.wire.fields import MAX_NUMBER
 
 BETWEEN_HOLES: Final = 1.0  # seconds from one given up hole of a stream to the next (guess)
-SHARE: Final = 16  # an origin with more than this part of open_streams is the first to lose some (guess)
+SHARE: Final = 16  # an origin with over a sixteenth of all open streams is the first to lose some (guess)
 
 
 class History:
     """Every stream that this node has met; iterating gives the open ones.
 
-    :ivar held_bytes: cost of the batches in memory up to the heads, of all streams together.
+    :ivar held_bytes: cost of the held batches in memory, of all streams together.
     :ivar waiting_bytes: cost of the batches that wait behind holes, of all streams together.
     """
 
@@ -47,7 +47,7 @@ class History:
         self._share = max(1, config.open_streams // SHARE)
         self._greedy: dict[bytes, None] = {}  # origins with more than their share of open streams
         self._closed: OrderedDict[StreamId, int] = OrderedDict()  # heads alone, the oldest first
-        self._newest_closed: dict[bytes, int] = {}  # the newest epoch among them, by origin
+        self._newest_closed: dict[bytes, int] = {}  # the newest epoch of closed streams, by origin
         self._holed: dict[StreamId, Stream] = {}  # streams with a hole
         self.held_bytes = 0
         self.waiting_bytes = 0
@@ -69,7 +69,7 @@ class History:
         return run in self._open or self._closed.get(run, 0) > 0
 
     def closed_from(self, run: StreamId) -> Iterator[tuple[StreamId, int]]:
-        """*run*, if it is closed, and the newest closed run of its author, if later; each with its head.
+        """If closed, *run*; and the newest closed run of its author, if that is later; each with its head.
 
         A run that its author would not believe in (:data:`MOST_CLAIMED`) is not the newest.
         """
@@ -95,10 +95,10 @@ class History:
     def restore(self, restored: Restored, origin: bytes, now: float) -> None:
         """Begin with what a store held.
 
-        :param origin: this node's own.  Messages of its runs are never delivered here.  As the *base* of
-            such a run counts the last message that a neighbour has.
+        :param origin: this node's own.  Its runs are never delivered here, so the *base* of each is the
+            last message that a neighbour has.
         """
-        assert self._changes is not None  # of the store
+        assert self._changes is not None
         self._changes.settled = restored.settled
         for marks in restored.marks:
             stream = self._begin(marks.run, marks.head, marks.base, now)
@@ -180,7 +180,7 @@ class History:
         """Note that the author of *run* says that *sequence* is its last message."""
         stream = self._open.get(run)
         if stream is not None and stream.equivocated:
-            return  # nothing more of it is held, so that nothing is missing
+            return  # nothing more of the run is held, so nothing is missing
         if stream is None:
             if sequence <= self._closed.get(run, 0):
                 return
@@ -212,7 +212,7 @@ class History:
 
     @property
     def oldest_hole(self) -> float | None:
-        """Since when the oldest hole counts for :meth:`give_up`; None if there is no hole."""
+        """From when :meth:`give_up` counts the seconds of the oldest hole; None if there is no hole."""
         since = [stream.patient_since for stream in self._holed.values()]
         return min((at for at in since if at is not None), default=None)
 
@@ -228,7 +228,7 @@ class History:
         are announced only now, and a neighbour needs time to ask for them.
         """
         for stream in list(self._holed.values()):
-            # The timer is set to hole + patience: the same sum here, so that rounding cannot differ.
+            # This is the sum to which the timer is set, so that both are rounded alike.
             while (hole := stream.patient_since) is not None and hole + patience <= now:
                 gap, ready = self._skip(stream)
                 if gap.first <= gap.last:
@@ -313,7 +313,7 @@ class History:
         return skip
 
     def _account(self, stream: Stream) -> None:
-        """Keep the sums over all streams, and the table of holes, right after *stream* has changed."""
+        """Bring the sums over all streams, and the table of holes, up to date: *stream* has changed."""
         held, waiting = stream.counted
         stream.counted = stream.batches.held_bytes, stream.batches.waiting_bytes
         self.held_bytes += stream.batches.held_bytes - held
@@ -324,7 +324,7 @@ class History:
             self._holed.pop(stream.run, None)
 
     def _begin(self, run: StreamId, head: int, base: int, now: float) -> Stream:
-        """Open a stream; if it was closed, at least behind the head that is known of it."""
+        """Open a stream; if it was closed, it begins no lower than its known head."""
         closed = self._closed.pop(run, 0)
         stream = self._open[run] = Stream(run, max(head, closed), max(base, closed), now, self._storage)
         siblings = self._of.setdefault(run[0], OrderedDict())
@@ -347,7 +347,7 @@ class History:
         if len(siblings) <= self._share:
             self._greedy.pop(origin, None)
         self.held_bytes -= stream.batches.held_bytes
-        # If the base is known, it counts, too: messages up to it are not delivered if the stream reopens.
+        # If the stream opens again, messages up to its base, if that is known, are not delivered either.
         head = stream.head if stream.settles else max(stream.head, stream.base)
         self._keep_head(stream.run, head)
         if self._changes is not None:

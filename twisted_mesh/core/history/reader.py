@@ -44,7 +44,7 @@ def entries_of(signed: SignedBatch) -> list[Entry]:
 
 
 def read(history: History, run: StreamId, after: int, upto: int, most: int) -> Iterator[Messages | Missing]:
-    """Messages of *run* behind *after* that are held, in order: one batch, and more up to *most* bytes.
+    """The held messages of *run* behind *after*, in order: at least one batch, more up to *most* bytes.
 
     A Missing takes the place of messages that are stored and damaged.
 

@@ -115,14 +115,14 @@ class Restored(NamedTuple):
     settled: bool = False
 
     def untaken(self, origin: bytes) -> Iterator[Untaken]:
-        """The messages that the application has still to take; those of this node, *origin*, are not."""
+        """The messages that the application still has to take; those of this node, *origin*, are not."""
         for marks in self.marks:
             taken = max(marks.taken, marks.base)
             if taken < marks.head and marks.run[0] != origin:
                 yield Untaken(marks.run, taken, marks.head)
 
     def newest_epoch(self, origin: bytes, limit: int) -> int:
-        """The newest epoch of *origin*, of those up to *limit*; 0 if there is none."""
+        """The newest epoch of *origin* that is not above *limit*; 0 if there is none."""
         runs = [*(marks.run for marks in self.marks), *(run for run, _ in self.closed)]
         return max((epoch for author, epoch in runs if author == origin and epoch <= limit), default=0)
 

@@ -2,7 +2,7 @@
 
 Contract: messages ``low`` to ``head`` are held without a hole.  ``head`` is the last number up to which
 every message came, or was given up.  Batches beyond a hole wait.  Numbers alone decide whether a batch
-is a duplicate, so that is known before its signature is verified, and needs no cache and no time-out.
+is a duplicate: a duplicate is known before its signature is verified, without a cache or a time-out.
 
 Messages below a gap, which is a hole that was given up, are held for consumers at this node alone.  They
 are not announced: a neighbour would ask for the range, and get an answer with a hole in it.
@@ -48,7 +48,7 @@ The gap is empty, its first number above its last, if no message in the hole was
 def contradict(one: SignedHeader, other: SignedHeader) -> bool:
     """Whether no honest author signs both headers of a run.
 
-    They are different ones of the same messages, or the later does not name the hash of the one before it.
+    They differ and share messages, or the later header follows the earlier and does not name its hash.
     """
     first, second = sorted((one, other), key=lambda header: header.batch.first)
     if one.hash == other.hash or second.batch.first > first.batch.last + 1:
@@ -64,17 +64,17 @@ class Stream:
         storage; head + 1 if none is.
     :ivar base: messages up to this number are held and handed on, but never delivered here.
     :ivar taken: the last message that the application has taken, as far as the core knows.
-    :ivar kept: the last message that storage has as taken.
+    :ivar kept: the last message that storage knows to be taken.
     :ivar whole: from this number on no message is missing that was to be delivered.
-    :ivar high: the highest number that is known to exist; a base that a neighbour told counts.
+    :ivar high: the highest number that is known to exist; a neighbour's base counts as known.
     :ivar signed: the highest number that the author has signed: in a batch, or in a record of presence.
     :ivar moved_at: when a batch last moved the head.
     :ivar awaited_at: when messages for the lowest hole were last known to be on their way.
-    :ivar stored: the last message in storage; :ivar storing: that, or the last of the flush under way.
+    :ivar stored: the last message in storage; :ivar storing: the last that a flush had.
     :ivar settles: whether the base is not known yet: until then no message is delivered.
     :ivar header: the header of the newest batch that has joined the head.
     :ivar equivocated: whether its author signed two different batches under one number.
-    :ivar fork: two headers that show it, if they came since this node was started.
+    :ivar fork: two headers that show the author did so, if they came since this node was started.
     :ivar counted: the bytes held and waiting that History has added to its sums.
     """
 
@@ -90,7 +90,7 @@ class Stream:
     ) -> None:
         self.run = run
         self._storage = storage
-        self._stored_low = 0  # no message below is in storage
+        self._stored_low = 0  # storage has no message below this one
         self.head = self.high = self.stored = self.storing = head
         self.low = head + 1
         self.base = self.taken = base
@@ -100,8 +100,7 @@ class Stream:
         self.header: SignedHeader | None = None
         self.fork: tuple[SignedHeader, SignedHeader] | None = None
         self.moved_at = self.awaited_at = now
-        # (number, time): what the author said is its last message, and when.  Of the numbers beyond the
-        # head the first and the newest are kept.
+        # The numbers that the author called its last, and when: the first and the newest beyond the head.
         self._hints: list[tuple[int, float]] = []
         self.equivocated = False
         self.batches = Batches()
@@ -132,14 +131,14 @@ class Stream:
         """Note that the author has said that *sequence* is its last message."""
         self.signed = max(self.signed, sequence)
         if sequence > self.high:
-            # The hole is as old as the first hint of it: an author that sends more must not put it off.
+            # The hole is as old as the first hint of it: an author that sends more must not renew it.
             first = [hint for hint in self._hints if hint[0] > self.head][:1]
             self.high = sequence
             self._hints = [*first, (sequence, now)]
 
     @property
     def _hint(self) -> tuple[int, float]:
-        """Where the hole at the end of the stream ends, by the oldest hint, and when that came."""
+        """The end of the hole at the stream's end, by the oldest hint, and when that hint came."""
         return next((hint for hint in self._hints if hint[0] > self.head), (self.high, self.moved_at))
 
     def settle(self, base: int) -> Skip:
@@ -165,7 +164,7 @@ class Stream:
         return GapFound(*self.run, base + 1, self.whole - 1), ready
 
     def contradicting(self, header: SignedHeader) -> SignedHeader | None:
-        """A header of this run that is held, and that no honest author signs beside *header*; or None."""
+        """A held header of this run that contradicts *header*, or None."""
         held = [signed.header for signed in self.batches.beside(header.batch.first)]
         if self.header is not None:
             held.append(self.header)
@@ -179,7 +178,7 @@ class Stream:
 
     @property
     def proof(self) -> bytes:
-        """The header of the batch that ends at the head, as it stands in frames; empty if it is unknown."""
+        """The header of the batch that ends at the head, packed; empty if it is unknown."""
         header = self.header
         return pack_header(header) if header is not None and header.batch.last == self.head else b""
 
@@ -188,7 +187,7 @@ class Stream:
         return batch.last <= self.head or self.batches.is_waiting(batch)
 
     def next_missing(self, low: int, high: int) -> tuple[int, int] | None:
-        """The lowest range of *low* to *high* that has not come, or None."""
+        """The lowest range within *low* to *high* that has not come, or None."""
         return self.batches.next_missing(max(low, self.head + 1), high)
 
     def keep(self, signed: SignedBatch, now: float) -> list[Ready]:
@@ -209,7 +208,7 @@ class Stream:
         waiting = self.batches.first_waiting
         end = self._hint[0] if waiting is None else waiting - 1
         gap = GapFound(*self.run, max(self.head, self.base) + 1, end)
-        self.batches.drop(self.base)  # held for others alone
+        self.batches.drop(self.base)  # these batches are held for others alone
         self.stored = self.storing = self.head = end
         self.low = self.batches.gap_end = end + 1
         self.whole = max(self.whole, end + 1)  # messages up to the base were never to be delivered
@@ -238,7 +237,7 @@ class Stream:
         return [*takewhile(lambda arrived: arrived[1].batch.last > self.storing, newest)][::-1]
 
     def begin_behind(self, last: int) -> None:
-        """Announce only messages behind *last*, since storage lacks some up to there."""
+        """Announce only messages behind *last*, since storage lacks some before."""
         self.low = max(self.low, min(last + 1, self.batches.begin(self.head)))
 
     def given_up(self, low: int) -> None:
@@ -272,16 +271,14 @@ class Stream:
     def serve(self, first: int, last: int, most: int) -> Iterator[BatchOrMissing]:
         """Held batches with any of messages *first* to *last*, for neighbours, in order.
 
-        One batch, and more up to *most* bytes.  A Missing takes the place of announced batches that
+        At least one batch, more up to *most* bytes.  A Missing takes the place of announced batches that
         storage lacks.  The answer ends early, without an error, if storage cannot be read now.
         """
         with suppress(StoreError):
             yield from self._read(first, last, most)
 
     def read(self, first: int, last: int, most: int) -> Iterator[BatchOrMissing]:
-        """Held batches as :meth:`serve` yields them, for consumers here: with those below a gap.
-
-        If there are batches below a gap, only these are read.
+        """Held batches, for consumers here: those below a gap, if there are any, else as :meth:`serve`.
 
         :raises StoreError: storage cannot be read now; the batches may be held nevertheless.
         """
@@ -325,7 +322,7 @@ class Stream:
         self, storage: StoredBatches, first: int, last: int, most: int
     ) -> Iterator[BatchOrMissing]:
         """Read messages *first* to *last* from storage, which should have all of them."""
-        end, came = first - 1, False  # of what was read so far
+        end, came = first - 1, False  # the last message read, and if any was
         missing: Missing | None = None
         for read in storage.read(self.run, first, last, most):
             came = True
