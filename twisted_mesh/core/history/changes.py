@@ -73,7 +73,7 @@ class Changes:
         self._closed.pop(run, None)
 
     def closed(self, run: StreamId, head: int, most: int) -> None:
-        """Note that of *run* only the *head* is kept.  If there are over *most* heads, forget the oldest."""
+        """Note that of *run* only the *head* is kept.  If *most* heads are exceeded, forget the oldest."""
         self._changed.pop(run, None)
         self._closed[run] = head
         while len(self._closed) > most:

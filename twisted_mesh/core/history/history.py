@@ -69,9 +69,9 @@ class History:
         return run in self._open or self._closed.get(run, 0) > 0
 
     def closed_from(self, run: StreamId) -> Iterator[tuple[StreamId, int]]:
-        """If closed, *run*; and the newest closed run of its author, if that is later; each with its head.
+        """*run*, if it is closed, and then the newest closed run of its author, if later; with their heads.
 
-        A run that its author would not believe in (:data:`MOST_CLAIMED`) is not the newest.
+        A run that its author would not believe in (:data:`MOST_CLAIMED`) does not count as the newest.
         """
         origin, epoch = run
         for known in sorted({epoch, max(epoch, self._newest_closed.get(origin, 0))}):
