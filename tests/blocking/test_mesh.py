@@ -547,7 +547,7 @@ class MessageTests(SocketCase):
             sock.send("x")
             sock.close()
             told = self.told.getvalue()
-            self.assertEqual(told.count("mesh: 1 messages were taken by no neighbour"), 1, told)
+            self.assertEqual(told.count("mesh: 1 message was taken by no neighbour"), 1, told)
             self.told.truncate(0)
 
     def test_what_may_have_reached_nobody_is_told_at_the_end(self) -> None:
@@ -556,7 +556,7 @@ class MessageTests(SocketCase):
         a.send("x")
         a.close()
         self.assertIn(
-            "mesh: 1 messages may have reached nobody: 1 neighbours did not answer at the end\n",
+            "mesh: 1 message may have reached nobody: 1 neighbour did not answer at the end\n",
             self.told.getvalue(),
         )
 

@@ -192,7 +192,7 @@ class ThreadTests(ScriptCase):
         for script in scripts:
             self.assert_ended_at_once(script)
         self.assertEqual("".join(script.log for script in scripts[:3]), "")
-        self.assertEqual(unsent.log, "mesh: 1 messages were taken by no neighbour\n")
+        self.assertEqual(unsent.log, "mesh: 1 message was taken by no neighbour\n")
 
     async def test_a_reactor_that_never_answers_is_not_waited_for_for_ever(self) -> None:
         script = self.script(

@@ -59,7 +59,7 @@ class TestOver(MeshCase):
 class TestLastWord(MeshCase):
     """At its stop a node tells what may have reached nobody, even if a transport accepted it."""
 
-    TOLD = "1 messages may have reached nobody: 1 neighbours did not answer at the end"
+    TOLD = "1 message may have reached nobody: 1 neighbour did not answer at the end"
 
     def apart(self) -> tuple[MeshService, MeshService]:
         """Two nodes that a partition has just separated, after which the first has sent a message."""

@@ -203,7 +203,7 @@ class TestHandingOver(MeshCase):
         self.network.advance(4.9)
         self.assertNoResult(handed_over)
         error = self.failure_of(handed_over, NotHandedOver, after=0.1)
-        self.assertEqual(str(error), "2 messages are not known to have been read by any neighbour")
+        self.assertEqual(str(error), "no neighbour is known to have read 2 messages")
 
     def test_one_that_stood_still_is_waited_for(self) -> None:
         a, b = self.chain(2)
@@ -250,7 +250,7 @@ class TestHandingOver(MeshCase):
         self.network.advance(4.9)
         self.assertNoResult(handed_over)
         error = self.failure_of(handed_over, NotHandedOver, after=0.2)
-        self.assertEqual(str(error), "1 messages were taken by no neighbour")
+        self.assertEqual(str(error), "1 message was taken by no neighbour")
         self.assertEqual(a.footprint()["unsent_batches"], 1)
 
     def test_it_fails_at_once_where_there_is_no_time(self) -> None:

@@ -187,4 +187,4 @@ class TestGap(HealingCase):
         self.send(a, "new", after=60)
         self.assertEqual(self.got(b), ["new"])
         self.assertEqual(self.happened(b, "gap"), [])
-        self.assertEqual(self.log("taken by no neighbour"), ["1 messages were taken by no neighbour"])
+        self.assertEqual(self.log("taken by no neighbour"), ["1 message was taken by no neighbour"])

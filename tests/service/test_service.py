@@ -266,13 +266,13 @@ class TestHandingOver(MeshCase):
         self.network.advance(3.9)
         self.assertNoResult(stopped)
         self.result_of(stopped, after=1.7)
-        self.assertEqual(len(self.log("messages were taken by no neighbour")), 1)
+        self.assertEqual(len(self.log("taken by no neighbour")), 1)
 
     def test_without_a_neighbour_it_is_said_and_not_waited_for(self) -> None:
         a = self.node()
         a.send("to nobody")
         self.result_of(a.stopService())
-        self.assertEqual(self.log("taken by no neighbour"), ["1 messages were taken by no neighbour"])
+        self.assertEqual(self.log("taken by no neighbour"), ["1 message was taken by no neighbour"])
 
     def test_peers_are_told_that_it_leaves(self) -> None:
         a = self.node()

@@ -27,6 +27,7 @@ from twisted_mesh.errors import (
     NotHandedOver,
     StoreFull,
 )
+from twisted_mesh.runtime.handover import were
 from twisted_mesh.service import MeshService
 
 LINE_BYTES: Final = 2**20 - 64  # the longest line that fits into a message
@@ -151,7 +152,7 @@ class LineInput(Terminal):
         except (CancelledError, DeferredTimeout):
             is_full = isinstance(refusal, Congested)
             why = "too much waits that no neighbour has taken" if is_full else str(refusal)
-            raise NotHandedOver(f"{lines_were(len(self._lines))} not sent: {why}") from None
+            raise NotHandedOver(f"{were(len(self._lines), 'line')} not sent: {why}") from None
         finally:
             self._refused = None
         self._streams.transport.resumeProducing()  # type: ignore[union-attr]
@@ -205,8 +206,3 @@ class LineInput(Terminal):
         if not failure.check(MeshError):
             _log.failure("reading standard input failed", failure)
         end_process(self._reactor, failure.getErrorMessage())
-
-
-def lines_were(count: int) -> str:
-    """``1 line was`` or ``2 lines were``, to begin a sentence with."""
-    return "1 line was" if count == 1 else f"{count} lines were"

@@ -15,10 +15,11 @@ from typing import Any, Final
 from twisted.internet.defer import DeferredList
 
 from twisted_mesh.cli.escaping import for_terminal
-from twisted_mesh.cli.lines import LineInput, lines_were
+from twisted_mesh.cli.lines import LineInput
 from twisted_mesh.cli.terminal import STDOUT, end_process
 from twisted_mesh.delivery.receipts import Receipt
 from twisted_mesh.message import Message
+from twisted_mesh.runtime.handover import were
 from twisted_mesh.service import MeshService
 
 #: Line ends within a message are escaped, so that the message is one line.
@@ -65,7 +66,7 @@ class Stdio(LineInput):
         """How many lines did not reach everybody, in words; None if all lines did."""
         reasons = []
         if self._too_long:
-            reasons.append(f"{lines_were(self._too_long)} too long and not sent")
+            reasons.append(f"{were(self._too_long, 'line')} too long and not sent")
         if self.missing:
-            reasons.append(f"{lines_were(self.missing)} not known to be with everybody")
+            reasons.append(f"{were(self.missing, 'line')} not known to be with everybody")
         return "; ".join(reasons) or None

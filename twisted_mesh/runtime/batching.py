@@ -1,8 +1,8 @@
 """Gathers the application's messages into batches.
 
-Contract: a lone message is published at the end of its turn.  Messages that follow soon wait until
-``batch_delay`` seconds after that, or until a batch is full: to sign, check and write many messages one by
-one would cost far more time.
+Contract: a lone message is published at the end of its reactor turn.  Messages that are sent within
+``batch_delay`` seconds after that wait for the end of this time, or until they fill a batch.  Without that
+wait, a node would sign, check and write each message by itself, which takes far longer.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Batching:
 
     @property
     def waits(self) -> bool:
-        """Whether a timer will publish the messages, so that the end of this turn need not."""
+        """Whether a timer will publish the messages, and they do not fill a batch yet."""
         return self._waiting is not None and self.bytes < self._config.batch_bytes
 
     def add(self, entry: bytes) -> int:

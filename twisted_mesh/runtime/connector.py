@@ -1,8 +1,8 @@
-"""Dials: makes one attempt at a link, from an address to a neighbour or an error.
+"""Makes links: an attempt begins with an address, and ends with a neighbour or an error.
 
-Contract: :meth:`Connector.link_to` fires with a link of the routing table.  If there is no connection, it
-fails with :class:`~twisted_mesh.errors.ConnectFailed`.  If this node or the peer refuses the link, it fails
-with the :class:`~twisted_mesh.errors.RemoteError` of the refusal.
+Contract: :meth:`Connector.link_to` returns a Deferred that fires with a link of the routing table.  If no
+connection can be made, it fails with :class:`~twisted_mesh.errors.ConnectFailed`.  If this node or the peer
+refuses the link, it fails with the :class:`~twisted_mesh.errors.RemoteError` of the refusal.
 
 A host name can have the addresses of many nodes, this node among them.  An attempt tries them one after the
 other, until one leads to the wanted node.  The attempt fails if no node has proven its identity after
@@ -42,7 +42,7 @@ from twisted_mesh.runtime.driver import Driver
 from twisted_mesh.wire.membership import Contact, Purpose
 
 _log = Logger()
-#: Each address gets at least so many seconds for its handshake, however many addresses are left (guess).
+#: The seconds that each address gets for its handshake, even if many addresses are left (guess).
 _SHARE_LEAST: Final = 3.0
 
 Wait = Callable[[MeshProtocol], Deferred[MeshProtocol]]
@@ -60,14 +60,14 @@ class Connector:
         self._stopped = False
 
     def link_to(self, address: PeerAddress, *, in_time: bool = False) -> Deferred[MeshProtocol]:
-        """A link to the node at *address*.
+        """Link with the node at *address*.
 
         :param in_time: whether the application waits for the link, so that a slow line gets no extra time.
         """
         return Deferred.fromCoroutine(self._link_to(address, in_time))
 
     def exchange_with(self, address: PeerAddress) -> Deferred[MeshProtocol]:
-        """Begin an exchange with the node at *address*; fires when that has proven its identity."""
+        """Begin an exchange with the node at *address*; fires when that node has proven its identity."""
         return Deferred.fromCoroutine(
             self._in_turn(address, Purpose.EXCHANGE, MeshProtocol.when_proven, told=False)
         )
@@ -142,7 +142,7 @@ class Connector:
                     link = await self._connect(address, purpose, lookup, min(config.connect_timeout, left))
                 except ConnectFailed as error:
                     failures.append(error)
-                    break  # this one attempt tried all addresses that were left
+                    break  # the endpoint has tried all addresses that were left
                 left, addresses = until - clock.seconds(), lookup.left
                 share = min(left, max(left / max(1, addresses), _SHARE_LEAST))
                 lookup.tried(link.remote[0])
@@ -234,7 +234,7 @@ class Connector:
         return Deferred.fromCoroutine(self._in_table(link))
 
     async def _in_table(self, link: MeshProtocol) -> MeshProtocol:
-        """Wait until *link*, or another link to its node that is kept instead, is in the routing table."""
+        """Wait until the routing table has *link*, or another link to the same node, kept instead of it."""
         try:
             return await link.when_up()
         except RemoteError as error:

@@ -1,7 +1,7 @@
 """One table of events and their subscribers; ``running_node`` fills it.
 
 Contract: :meth:`Dispatch.publish` calls the subscribers of an event's class in the order in which they
-subscribed.  If a subscriber raises an error, that is logged, and the next subscriber is called.
+subscribed.  If a subscriber raises an error, the error is logged, and the next subscriber is called.
 """
 
 from __future__ import annotations

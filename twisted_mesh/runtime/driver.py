@@ -2,8 +2,8 @@
 
 Contract: events are handled one after the other, in the order in which they happened.  Effects are carried
 out here and nowhere else.  One reactor turn is one batch: messages that the application sends in a turn are
-published at its end, and each link's frames leave in one write.  The application's code, called from here,
-may call the driver; its events wait until the present one is handled.
+published at its end, and each link's frames leave in one write.  Application code that is called from here
+may call the driver in turn: the events of these calls wait until the present event is handled.
 
 A run of the service lasts from its start to its stop.  A run of the core has one epoch.  If others know a
 newer epoch of this node's key, a new run of the core begins within the run of the service.
@@ -49,7 +49,7 @@ _HANDLED: Final = Handled()
 class Driver:
     """Drives the core during one run of a service.
 
-    :ivar node: the core, in its present run; :ivar renewals: how many further runs of the core began.
+    :ivar node: the core, in its present run; :ivar renewals: how many times a new run of the core began.
     :ivar id: this node's id.
     """
 
@@ -82,11 +82,11 @@ class Driver:
         self._turn: IDelayedCall | None = None
         self._timers = Timers(clock, self._fire)
         self._drained = WaitingDeferreds[None]()
-        self._conditions = Conditions()  # of the core's state
+        self._conditions = Conditions()  # the states of the core for which Deferreds wait
         self.when = self._conditions.when
         self._earlier = Counter[str]()  # the counts of earlier runs of the core
         self._drops = DropLog(clock, config.log_interval, lambda: self.counts)
-        # The core keeps pushed batches and answers below this, however small link_queue_bytes is.
+        # The core queues fewer bytes than this for a link, however small link_queue_bytes is.
         self._too_much = 2 * max(config.link_queue_bytes, config.answer_bytes + MAX_FRAME_BYTES)
         dispatch.on(events.Drained, lambda _: self._drained.happened(None))
 
@@ -185,7 +185,7 @@ class Driver:
             self._run_core()
 
     def local_node(self) -> LocalNode:
-        """The description of this node that it sends now: the host's address can have changed."""
+        """The description of this node to send to peers, with its address as it is now."""
         if (address := self._where()) != self._local_node.address:
             self._local_node = msgspec.structs.replace(self._local_node, address=address)
             self.handle(events.Moved(address))
@@ -211,7 +211,7 @@ class Driver:
             for link in self._links.to_flush():
                 self._flush(link)
         except BaseException:
-            self._schedule()  # to flush the other links although the core failed
+            self._schedule()  # the next turn flushes the other links, although the core failed
             raise
         finally:
             self._flushing = False

@@ -16,7 +16,18 @@ from twisted_mesh.errors import NotHandedOver
 from twisted_mesh.eventloop.deferreds import is_in_time
 from twisted_mesh.runtime.driver import Driver
 
-CHECK: Final = 1.0  # seconds between two questions to the neighbours that got messages meanwhile (guess)
+#: Seconds until a neighbour is asked again whether it has read the messages it got (guess).
+CHECK: Final = 1.0
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 line`` or ``2 lines``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def were(count: int, noun: str) -> str:
+    """``1 line was`` or ``2 lines were``, to begin a sentence with."""
+    return f"{counted(count, noun)} {'was' if count == 1 else 'were'}"
 
 
 async def handed_over(driver: Driver, clock: IReactorTime, timeout: float) -> None:
@@ -26,7 +37,7 @@ async def handed_over(driver: Driver, clock: IReactorTime, timeout: float) -> No
     """
     until = clock.seconds() + timeout
     if not await is_in_time(driver.when(lambda: not driver.unsent), timeout, clock):
-        raise NotHandedOver(f"{driver.unsent} messages were taken by no neighbour")
+        raise NotHandedOver(f"{were(driver.unsent, 'message')} taken by no neighbour")
     last = driver.node.status().sent
 
     def unread() -> int:
@@ -39,6 +50,6 @@ async def handed_over(driver: Driver, clock: IReactorTime, timeout: float) -> No
     try:
         left = until - clock.seconds()
         if not await is_in_time(driver.when(lambda: not unread()), left, clock):
-            raise NotHandedOver(f"{unread()} messages are not known to have been read by any neighbour")
+            raise NotHandedOver(f"no neighbour is known to have read {counted(unread(), 'message')}")
     finally:
         checking.stop()

@@ -14,7 +14,7 @@ from twisted_mesh.core.handshake import Profile
 from twisted_mesh.errors import LocalError
 from twisted_mesh.wire.membership import MAX_LABEL, MAX_TAG_KEY, MAX_TAG_VALUE, MAX_TAGS, Role
 
-#: The most bytes of label and tags together: as many as they can have in ASCII.  They fit into a record.
+#: The most bytes of label and tags together: one for each character.  A record has room for so many.
 MOST_SAID: Final = MAX_LABEL + MAX_TAGS * (MAX_TAG_KEY + MAX_TAG_VALUE)
 _ROLES: Final = {"member": Role.MEMBER, "guest": Role.GUEST}
 

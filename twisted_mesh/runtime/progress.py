@@ -1,7 +1,8 @@
 """Tells the core which of the delivered messages the application has taken.
 
-Contract: if there is a store, the core gets ``Taken`` for each stream of which the application has taken
-more.  Without a store, the core gets it only for the streams for which it has asked, by ``Awaited``.
+Contract: a stream is all messages of one run of an author.  If there is a store, the core gets ``Taken``
+for each stream of which the application has taken more.  Without a store, the core gets ``Taken`` only for
+streams about which it has asked, by ``Awaited``.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class _Behind:
 
     :ivar head: its last message that came or was reported as lost.
     :ivar told: the message in the last ``Taken`` that the core got; -1 if it got none.
-    :ivar until: the message whose taking the core waits for.
+    :ivar until: the core waits until this message is taken.
     """
 
     __slots__ = ("head", "told", "until")
@@ -34,7 +35,7 @@ class Progress:
     """Watches, during one run of a service, which messages the application has taken."""
 
     def __init__(self, clock: IReactorTime, driver: Driver, delivery: Delivery, is_stored: bool) -> None:
-        """:param is_stored: whether there is a store, which keeps how far the consumers are."""
+        """:param is_stored: whether there is a store, which remembers how much was taken."""
         self._clock = clock
         self._driver = driver
         self._delivery = delivery
@@ -70,13 +71,13 @@ class Progress:
             self._moved[run] = None
 
     def taken(self, run: events.StreamId) -> None:
-        """Note that a consumer took messages of *run*, or put some back, or that they count as taken."""
+        """Note that a consumer took messages of *run*, put some back, or closed."""
         if self._stopped:
             return
         if self._is_stored:
             self._behind.setdefault(run, _Behind(0, -1))
             self._moved[run] = None
-            if self._turn is None:  # to tell of each message at once would take three times as long
+            if self._turn is None:  # to tell the core at each message, not turn, takes three times as long
                 self._turn = self._clock.callLater(0, self._end_of_turn)
         elif run in self._behind:
             self._moved[run] = None

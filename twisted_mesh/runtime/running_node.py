@@ -51,7 +51,7 @@ from twisted_mesh.message import Member, Refusal
 from twisted_mesh.runtime.connector import Connector
 from twisted_mesh.runtime.dispatch import Dispatch
 from twisted_mesh.runtime.driver import Driver, Handled
-from twisted_mesh.runtime.handover import handed_over
+from twisted_mesh.runtime.handover import counted, handed_over, were
 from twisted_mesh.runtime.progress import Progress
 from twisted_mesh.runtime.settings import Settings
 from twisted_mesh.storage.writer import HistoryWriter, NotStored
@@ -134,7 +134,7 @@ class RunningNode:
     def _first_run(self, restored: Restored) -> LocalNode:
         local_node = self._new_run(0)
         newest = restored.newest_epoch(local_node.origin, MOST_CLAIMED)
-        # A newer epoch in the history: the file beside the key is gone, and the clock was set back.
+        # If the history has a newer epoch, the file beside the key is gone and the clock was set back.
         return local_node if newest < local_node.epoch else self._new_run(newest)
 
     def _new_run(self, above: int) -> LocalNode:
@@ -203,7 +203,7 @@ class RunningNode:
         return self.peers.wants(node_id) or self.members.is_established(node_id)
 
     def _read(self, run: events.StreamId, after: int, upto: int, most: int) -> Iterator[Messages | Missing]:
-        return self.driver.node.read(run, after, upto, most)  # of the present run of the core
+        return self.driver.node.read(run, after, upto, most)  # a new run of the core is another node
 
     def _deliver(self, deliver: events.Deliver) -> None:
         source = self._sources.of((deliver.origin, deliver.epoch), deliver.sent, deliver.verified)
@@ -359,7 +359,7 @@ class RunningNode:
             end.callback(self.cancel_connecting)
             end.callback(self._connector.stop)
             end.callback(self.peers.stop)
-            # First: messages handed on during the last flush would be handed on again by the next process.
+            # Runs first: messages handed on in the last flush would be handed on again by the next process.
             end.callback(self._backlog.stop)
 
     async def give_all(self) -> None:
@@ -370,12 +370,12 @@ class RunningNode:
         await deferLater(self._clock, 0)  # in a later turn: during a delivery the core handles no event
         await self.give_all()
         if self.driver.unsent:
-            _log.warn("{count} messages were taken by no neighbour", count=self.driver.unsent)
+            _log.warn("{messages} taken by no neighbour", messages=were(self.driver.unsent, "message"))
         await is_in_time(self.driver.left(), self._config.farewell_timeout, self._clock)
         status = self.status()
         if status.silent and (lost := status.unread):
-            told = "{lost} messages may have reached nobody: {silent} neighbours did not answer at the end"
-            _log.warn(told, lost=lost, silent=status.silent)
+            told = "{lost} may have reached nobody: {silent} did not answer at the end"
+            _log.warn(told, lost=counted(lost, "message"), silent=counted(status.silent, "neighbour"))
 
     def close_in_fork(self) -> None:
         """Close the descriptors in a forked process: links and history belong to the parent."""

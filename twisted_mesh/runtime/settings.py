@@ -1,8 +1,7 @@
 """The checked settings of a service: at each start they give the store and the node's description.
 
 Contract: :class:`Settings` raises :class:`~twisted_mesh.errors.LocalError` for values that cannot work, and
-opens no file.  Its arguments, but for *host*, have the names that they have in
-:class:`~twisted_mesh.service.MeshService`.
+opens no file.  All its arguments but *host* are named as in :class:`~twisted_mesh.service.MeshService`.
 """
 
 from __future__ import annotations

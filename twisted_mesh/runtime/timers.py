@@ -21,7 +21,7 @@ class Timers:
         self._calls: dict[Timer, IDelayedCall] = {}
 
     def set(self, timer: Timer, at: float) -> None:
-        """Let *timer* fire when the clock shows *at*, and no longer when it was set to before."""
+        """Let *timer* fire when the clock shows *at*, instead of the time to which it was set before."""
         running = self._calls.pop(timer, None)
         if running is not None and running.active():
             running.cancel()
