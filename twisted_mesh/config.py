@@ -141,6 +141,11 @@ class MeshConfig:
     #: further authors wait (guess).
     authors_burst: int = 1024
     authors_a_minute: float = 256.0
+    #: An author is known this long after its first record or batch came: an attacker can make up new
+    #: authors at once (guess).
+    known_after: float = 600.0
+    #: Authors of which this node knows when and how it met them (guess: four times ``members_limit``).
+    authors_limit: int = 16_384
 
     # Exchanges with nodes that are no neighbours.
     #: From one exchange to the next, up to a quarter more or less (docs/protocol.rst).
@@ -238,8 +243,8 @@ class MeshConfig:
     compare_interval: float = 30.0
     #: Claims about runs kept of one link; if there are more, the oldest is forgotten (guess).
     claims_limit: int = 65_536
-    #: Messages held in memory for others, in bytes and since they came; if there are more bytes, the author
-    #: with the most loses the oldest (docs/protocol.rst).
+    #: Messages held in memory for others, in bytes and since they came; at the limit of bytes, new authors
+    #: have a quarter, and the author with the most loses its oldest (docs/protocol.rst).
     history_bytes: int = 64 * MIB
     history_seconds: float = 600.0
 

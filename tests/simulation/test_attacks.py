@@ -52,6 +52,10 @@ class TestAttacks(SynchronousTestCase):
         stage = self.assert_nothing_comes_of("full-roster", 8)
         self.assertEqual({len(member.node.roster) for member in stage.world.honest()}, {128})
 
+    def test_a_flood_of_made_up_authors_pushes_out_nothing_that_one_who_returns_lacks(self) -> None:
+        stage = self.assert_nothing_comes_of("flooded", 7)
+        self.assertEqual(stage.notes[0], "1000 authors minted")
+
     def test_runs_of_the_own_key_that_never_were_begin_one_new_run(self) -> None:
         stage = self.assert_nothing_comes_of("claimed-epochs", 9)
         self.assertEqual(stage.world.members[-1].renewals, 1)

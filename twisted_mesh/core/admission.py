@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
+from twisted_mesh.core.authors import Authors
 from twisted_mesh.core.link import Link
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.membership import Presence
@@ -17,9 +18,10 @@ from twisted_mesh.wire.signed import SignedRecord
 class Admission:
     """Decides which new authors a link may bring; *waiting* counts those that were refused."""
 
-    def __init__(self, known: Container[bytes]) -> None:
-        """:param known: the origins of the known authors."""
+    def __init__(self, known: Container[bytes], authors: Authors) -> None:
+        """:param known: the authors that every link may bring; *authors*: all that this node has met."""
         self._known = known
+        self._authors = authors
         self.waiting = 0
 
     def may_bring(self, link: Link, origin: bytes, now: float) -> bool:
@@ -29,6 +31,10 @@ class Admission:
             return True
         self.waiting += 1
         return False
+
+    def met(self, link: Link, origin: bytes, now: float) -> None:
+        """Note that *link* has brought a verified record of *origin*."""
+        self._authors.met(origin, link.host, now)
 
 
 def may_come_early(frame: codec.Frame, own: bytes) -> bool:

@@ -76,7 +76,7 @@ class Node:
         self._unknown_frames = 0
         self.history = History(config) if history is None else history
         self.roster = roster = Roster(config)
-        admission = Admission(roster)
+        admission = Admission(roster, self.history.authors)
         self._broadcast = broadcast = Broadcast(
             local_node, config, links, self.history, admission, effects, settled
         )

@@ -39,6 +39,7 @@ class Observed:
     :ivar hops: the links that all batches together have gone over.
     :ivar batch_bytes: bytes of all batches that arrived; :ivar fresh_bytes: of those that were not held.
     :ivar counts: events of each kind in ``COUNTED``; :ivar violations: the broken promises, as text.
+    :ivar gaps: the gaps that were told, each with the member that was told.
     :ivar latencies: seconds from publishing to delivery, of each delivery.
     :ivar published: the last message of each run; :ivar kept: the last one that its author has stored.
     :ivar born: when each message was published, by run and number.
@@ -51,6 +52,7 @@ class Observed:
         self.kinds: dict[str, int] = {}
         self.counts = dict.fromkeys(COUNTED, 0)
         self.violations: list[str] = []
+        self.gaps: list[tuple[Member, events.GapFound]] = []
         self.latencies: list[float] = []
         self.published: dict[StreamId, int] = {}
         self.kept: dict[StreamId, int] = {}
@@ -98,6 +100,7 @@ class Observed:
     def count_gap(self, member: Member, gap: events.GapFound) -> None:
         """Count a gap; it is false if a neighbour of *member* could send some of its messages."""
         self.counts["gaps"] += 1
+        self.gaps.append((member, gap))
         mine = member.node.history.get((gap.origin, gap.epoch))
         if member.lies or (mine is not None and mine.equivocated):
             return  # nobody pulls from an author that signed two messages under one number

@@ -303,7 +303,7 @@ class Catalogue:
         there are many batches.
         """
         target = reduced(self._limits.bytes)
-        shares = Shares((entry.run, entry.bytes) for entry in self._entries.values())
+        shares = Shares((entry.run, None, entry.bytes) for entry in self._entries.values())
         touched: dict[StreamId, _Oldest] = {}
         while self._bytes > target and (run := shares.turn) is not None:
             if self._may_give_up <= 0 and self._bytes <= self._limits.bytes:

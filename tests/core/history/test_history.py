@@ -651,6 +651,30 @@ class TestEviction(HistoryTestCase):
         self.assertEqual(self.held("bert"), 8)
         self.assertEqual(self.history.held_bytes, 30 * 500)
 
+    def test_thousands_of_made_up_authors_push_out_nothing_of_a_known_one(self) -> None:
+        self.make(history_bytes=400 * 500, open_streams=10_000)
+        for first in range(1, 101):
+            self.history.add(bare(ANNA, first), 0.0, "192.0.2.1")
+        self.history.add(bare(BERT, 1), 590.0, "192.0.2.2")
+        self.age(599.0)
+        self.assertEqual(
+            (self.stream().introducer, self.stream(BERT).introducer), ("192.0.2.1", "192.0.2.2")
+        )
+        for first in range(101, 201):
+            self.history.add(bare(ANNA, first), 599.0, "192.0.2.1")
+        self.age(600.0)
+        self.assertEqual((self.stream().introducer, self.stream(BERT).introducer), (None, "192.0.2.2"))
+        for number in range(4000):
+            self.history.add(bare((origin_of(f"minted {number}"), 1), 1), 601.0, "192.0.2.3")
+            self.evict()
+        self.assertEqual((self.held("anna"), self.held("bert")), (100, 1))
+        self.assertLessEqual(self.history.held_bytes, 400 * 500)
+
+    def test_the_own_runs_are_known_whoever_brought_them(self) -> None:
+        self.history.add(bare(ME, 1), 0.0, "192.0.2.1")
+        self.age(1.0)
+        self.assertIsNone(self.stream(ME).introducer)
+
     def test_of_own_runs_an_earlier_one_gives_up_first(self) -> None:
         self.make(history_bytes=32 * 500)
         self.fill("me", 20)

@@ -699,7 +699,7 @@ class TestForgetting(MembershipTestCase):
         self.assertNotEqual(self.node.footprint()["known_records"], before["known_records"])
         self.handle(closing(3))
         self.wait(400)
-        self.assert_untouched({**before, "failures": 0}, 3)
+        self.assert_untouched({**before, "failures": 0, "new_authors": 1}, 3)
 
 
 class TestExchangeLinks(MembershipTestCase):

@@ -85,7 +85,7 @@ class Broadcast:
         """Have the peer of a new link say when it has read the first frames."""
         link.flow.measure(now, least=0)
         self._effects.send((link,), Ping(READ_SNAPSHOT))
-        self._effects.set_timer(Timer.AGE, now + self._config.history_seconds / 10)
+        self._age_later(now)
 
     def link_gone(self, number: int, now: float) -> None:
         """Ask other links for the messages that a link, which is gone, was to bring."""
@@ -139,9 +139,14 @@ class Broadcast:
         self._effects.set_timer(Timer.COMPARE, now + self._config.compare_interval)
 
     def age(self, now: float) -> None:
-        """Forget batches that are older than the retention."""
+        """Forget batches that are older than the retention, and note which authors are known by now."""
         self._history.age(now, self.outbox.run, self.outbox.accepted)
-        self._effects.set_timer(Timer.AGE, now + self._config.history_seconds / 10)
+        self._age_later(now)
+
+    def _age_later(self, now: float) -> None:
+        """Have :meth:`age` called in time."""
+        shortest = min(self._config.history_seconds, self._config.known_after)
+        self._effects.set_timer(Timer.AGE, now + shortest / 10)
 
     def give_up_holes(self, now: float) -> Iterator[Outcome]:
         """Give up messages that were missing for too long."""

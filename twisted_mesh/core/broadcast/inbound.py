@@ -79,7 +79,7 @@ class Inbound:
             self._repair.progressed(link, run, now, signed.size)
         link.repair.last_batch_at = now
         self._repair.arrived(link.number, run, batch.last, now)
-        ready = self._history.add(signed, now)
+        ready = self._history.add(signed, now, link.host)
         if batch.origin == self._run[0]:
             self._history.accepted_of_earlier(run, batch.last)
         self._push.arrived(link, signed, now)

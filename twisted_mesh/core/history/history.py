@@ -1,9 +1,9 @@
 """All messages that this node holds: one stream for each run it has met, for delivery and for repair.
 
-Contract: the messages held are bounded in bytes and in age.  If there are too many bytes, the origin with
-the most loses the oldest batch of its largest stream (:mod:`~twisted_mesh.core.history.eviction`).  Own
-messages that no neighbour has accepted are never given up.  A stream of which no message is held is
-*closed*: only its head is kept.  The number of closed streams is bounded, too.
+Contract: the messages held are bounded in bytes and in age.  If there are too many bytes, streams lose
+their oldest batches (:mod:`~twisted_mesh.core.history.eviction` says which streams).  Own messages that no
+neighbour has accepted are never given up.  A stream of which no message is held is *closed*: only its head
+is kept.  The number of closed streams is bounded, too.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import Final
 
 from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.authors import UNMET, Authors
 from twisted_mesh.core.events import StreamId
 from twisted_mesh.core.history.batches import cost
 from twisted_mesh.core.history.changes import Changes
@@ -33,6 +34,7 @@ SHARE: Final = 16  # an origin with over a sixteenth of all open streams is the 
 class History:
     """Every stream that this node has met; iterating gives the open ones.
 
+    :ivar authors: the authors that this node has met.
     :ivar held_bytes: cost of the held batches in memory, of all streams together.
     :ivar waiting_bytes: cost of the batches that wait behind holes, of all streams together.
     """
@@ -41,6 +43,7 @@ class History:
         """:param changes: gathers what is to be stored; without it everything is in memory alone."""
         self._config = config
         self._changes = changes
+        self.authors = Authors(config)
         self._storage = None if changes is None else changes.storage
         self._open: OrderedDict[StreamId, Stream] = OrderedDict()  # the longest idle first
         self._of: dict[bytes, OrderedDict[StreamId, Stream]] = {}  # by origin, in the same order
@@ -165,11 +168,16 @@ class History:
         joins = batch.first <= self.head((batch.origin, batch.epoch)) + 1
         return joins or self.waiting_bytes + cost(signed) <= self._config.waiting_bytes
 
-    def add(self, signed: SignedBatch, now: float) -> list[Ready]:
-        """Hold a verified batch that is no duplicate and has room; return the batches to deliver now."""
+    def add(self, signed: SignedBatch, now: float, host: str | None = None) -> list[Ready]:
+        """Hold a verified batch that is no duplicate and has room; return the batches to deliver now.
+
+        :param host: at the far end of the link that brought it; None if this node is its author.
+        """
         run = (signed.batch.origin, signed.batch.epoch)
         if (stream := self._open.get(run)) is None:
             stream = self._begin(run, 0, 0, now)
+        if stream.introducer == UNMET:
+            stream.introducer = self.authors.met(run[0], host, now)
         self._use(stream)
         self.changed(run)
         ready = stream.keep(signed, now)
@@ -257,9 +265,13 @@ class History:
             self._close(stream)
 
     def age(self, now: float, own: StreamId, own_accepted: int) -> None:
-        """Give up batches older than ``history_seconds``, and close streams that are empty by then."""
+        """Give up batches older than ``history_seconds``, and close streams that are empty by then.
+
+        This notes, too, which authors are known by now.
+        """
         before = now - self._config.history_seconds
         for stream in list(self._open.values()):
+            self._introduce(stream, own, now)
             while (oldest := stream.batches.oldest()) is not None and oldest[0] <= before:
                 if stream.run == own and oldest[1] > own_accepted:
                     break
@@ -276,6 +288,7 @@ class History:
         return {
             "open_streams": len(self._open),
             "closed_streams": len(self._closed),
+            **self.authors.footprint(),
             "closed_authors": len(self._newest_closed),
             "holed_streams": len(self._holed),
             "held_batches": sum(map(len, self._open.values())),
@@ -289,7 +302,9 @@ class History:
         :param lost: drop also batches that are not stored, since storing fails or takes too long.
         """
         target = reduced(self._config.history_bytes)
-        shares = Shares((stream.run, stream.batches.held_bytes) for stream in self._open.values())
+        shares = Shares(
+            (stream.run, stream.introducer, stream.batches.held_bytes) for stream in self._open.values()
+        )
         while self.held_bytes > target and (run := shares.turn) is not None:
             stream = self._open[run]
             held = stream.batches.held_bytes
@@ -327,11 +342,17 @@ class History:
         """Open a stream; if it was closed, it begins no lower than its known head."""
         closed = self._closed.pop(run, 0)
         stream = self._open[run] = Stream(run, max(head, closed), max(base, closed), now, self._storage)
+        stream.introducer = self.authors.introducer(run[0], now)
         siblings = self._of.setdefault(run[0], OrderedDict())
         siblings[run] = stream
         if len(siblings) > self._share:
             self._greedy[run[0]] = None
         return stream
+
+    def _introduce(self, stream: Stream, own: StreamId, now: float) -> None:
+        """Have *stream* know how its author stands now."""
+        origin = stream.run[0]
+        stream.introducer = None if origin == own[0] else self.authors.introducer(origin, now)
 
     def _use(self, stream: Stream) -> None:
         """Make *stream* the one that was used last."""

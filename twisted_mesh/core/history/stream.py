@@ -20,6 +20,7 @@ from typing import Final
 
 import msgspec
 
+from twisted_mesh.core.authors import UNMET
 from twisted_mesh.core.events import GapFound, StreamId
 from twisted_mesh.core.history.batches import Batches
 from twisted_mesh.core.history.storage import BatchOrMissing, Marks, Missing, StoredBatches
@@ -75,14 +76,15 @@ class Stream:
     :ivar header: the header of the newest batch that has joined the head.
     :ivar equivocated: whether its author signed two different batches under one number.
     :ivar fork: two headers that show the author did so, if they came since this node was started.
+    :ivar introducer: the site that introduced the author; None if the author is known
+        (:mod:`~twisted_mesh.core.authors`).
     :ivar counted: the bytes held and waiting that History has added to its sums.
     """
 
     __slots__ = (
         *("_hints", "_storage", "_stored_low", "awaited_at", "base", "batches", "counted", "equivocated"),
-        "fork",
-        *("head", "header", "high", "kept", "low", "moved_at", "run", "settles", "signed", "stored"),
-        *("storing", "taken", "whole"),
+        *("fork", "head", "header", "high", "introducer", "kept", "low", "moved_at", "run", "settles"),
+        *("signed", "stored", "storing", "taken", "whole"),
     )
 
     def __init__(
@@ -103,6 +105,7 @@ class Stream:
         # The numbers that the author called its last, and when: the first and the newest beyond the head.
         self._hints: list[tuple[int, float]] = []
         self.equivocated = False
+        self.introducer: str | None = UNMET
         self.batches = Batches()
         self.counted = 0, 0
 

@@ -128,6 +128,7 @@ class Presences:
         if not self._admission.may_bring(link, origin, now):
             return None
         self._signer.require(signed)
+        self._admission.met(link, origin, now)
         known = self._roster.get(origin)
         was_member = known is not None and known.is_member
         was_gone = known is not None and not known.is_there

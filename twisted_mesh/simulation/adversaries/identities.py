@@ -203,6 +203,26 @@ class Minter(Adversary):
             self.put(codec.sign_batch(batch, _BODY, self.world.digest, sign))
 
 
+class Flooder(Minter):
+    """Makes up authors, each of which sends one message of some size.
+
+    :cvar size: bytes of each message.
+    """
+
+    each_time = 20
+    most = 500
+    begins = 45.0
+    size = 2000
+
+    def act(self) -> None:
+        """Some more, without a record."""
+        body = join_entries([pack_entry(0, ["x" * self.size])])
+        for _ in range(min(self.each_time, self.most - self.minted)):
+            origin, sign = self.mint()
+            batch = Batch(origin, 1, 1, 1, 0, 0, bytes(32))
+            self.put(codec.sign_batch(batch, body, self.world.digest, sign))
+
+
 class Namer(Minter):
     """Makes up members that are not there: each says so once, or was there long ago by its roster."""
 

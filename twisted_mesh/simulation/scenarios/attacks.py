@@ -19,6 +19,7 @@ from twisted_mesh.simulation.adversaries.identities import (
     Accuser,
     Claimer,
     Encircler,
+    Flooder,
     Forger,
     Hoarder,
     MintedAccusers,
@@ -85,6 +86,28 @@ def _rewritten(stage: Stage) -> None:
     minted = sum(member.minted for member in world.members if isinstance(member, Minter))
     came = sum(1 for member in members for _, packets in member.directs if packets[0])
     stage.note(f"{minted} authors minted; {came} direct messages came")
+    _note_frames(stage)
+
+
+def _flooded(stage: Stage) -> None:
+    """One is cut off while others speak and authors are made up; it returns, and misses nothing."""
+    world = stage.world
+    *_, away = world.members
+    world.configs[away.number] = replace(world.config, history_bytes=64 * 2**20)
+    stage.gather()
+    stage.run(30.0)
+    world.part(lambda member: member is away)
+    stage.chat(10.0, 10.0)
+    stage.run(ATTACKED)
+    world.heal()
+    stage.run(ATTACKED)
+    stage.end(patience(world.config))
+    minted = sum(member.minted for member in world.members if isinstance(member, Minter))
+    honest = {member.origin for member in world.honest()}
+    lost = sum(gap.last - gap.first + 1 for member, gap in world.gaps if gap.origin in honest)
+    if lost:
+        world.violated(away, "missed", f"{lost} messages were pushed out of every history")
+    stage.note(f"{minted} authors minted")
     _note_frames(stage)
 
 
@@ -234,12 +257,16 @@ FULL = replace(FEW, members_limit=128)
 #: The same for those that write, and for their authors: they are forgotten in seconds.
 FORGETFUL = replace(BRISK, authors_a_minute=6000.0, members_limit=64, direct_senders=96)
 
+#: Memory holds a hundred messages of a flood.
+CRAMPED = replace(BRISK, history_bytes=256 * 1024, authors_a_minute=6000.0, known_after=20.0)
+
 ATTACKS = {
     "forged": Scene(_attack, 20, BRISK, kinds=(Forger, Forger)),
     "replayed": Scene(_replayed, 20, BRISK, kinds=(Replayer, Replayer)),
     "storm": Scene(_attack, 16, kinds=(Accuser,)),
     "minted-accusers": Scene(_attack, 16, replace(FEW, presence_interval=30.0), kinds=(MintedAccusers,)),
     "minted": Scene(_minted, 16, FEW, kinds=(Minter,)),
+    "flooded": Scene(_flooded, 16, CRAMPED, kinds=(Flooder, Flooder)),
     "full-roster": Scene(_attack, 16, FULL, kinds=(Minter,)),
     "claimed-epochs": Scene(_claimed, 12, BRISK, kinds=(Claimer,) * 4),
     "hidden-holder": Scene(_hidden, 30, BRISK, kinds=(Hoarder,)),

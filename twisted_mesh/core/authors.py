@@ -1,0 +1,84 @@
+"""The authors that this node has met: since when, and through which site.
+
+Contract: an author is *known* if its first verified record or batch came ``known_after`` ago or earlier;
+else it is *new*.  An attacker can make up new authors at once, and known ones only in that time.  A new
+author counts for its *introducer*: the site at the far end of the link that first brought a record or a
+batch of it.  There are at most ``authors_limit`` authors.  If there are more, a new one is forgotten, the
+latest of the site that introduced most; if none is new, the author whose last record came longest ago.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from twisted_mesh.config import MeshConfig
+from twisted_mesh.core.reachability import site_of
+
+UNMET: Final = ""  # the introducer of an author of which nothing verified has come over a link
+_NO_HOST: Final = "-"  # the site of a link without a host, such as a UNIX socket
+
+
+class Authors:
+    """When and how this node has met each author."""
+
+    def __init__(self, config: MeshConfig) -> None:
+        self._known_after = config.known_after
+        self._limit = config.authors_limit
+        self._known: OrderedDict[bytes, None] = OrderedDict()  # the longest idle first
+        self._introducers: dict[bytes, str] = {}  # of the new ones
+        self._new: dict[
+            str, dict[bytes, float]
+        ] = {}  # by introducer: when each was met, the earliest first
+
+    def met(self, origin: bytes, host: str | None, now: float) -> str | None:
+        """Note that a verified record or batch of *origin* has come; return its introducer as below.
+
+        :param host: at the far end of the link; None if *origin* is known without that.
+        """
+        if origin in self._known:
+            self._known.move_to_end(origin)
+        elif host is None:
+            self._become_known(origin)
+        elif origin not in self._introducers:
+            self._make_room()
+            site = self._introducers[origin] = site_of(host) or _NO_HOST
+            self._new.setdefault(site, {})[origin] = now
+        return self.introducer(origin, now)
+
+    def introducer(self, origin: bytes, now: float) -> str | None:
+        """The site that introduced *origin*; None if *origin* is known; :data:`UNMET` if it was not met."""
+        if origin in self._known:
+            return None
+        site = self._introducers.get(origin, UNMET)
+        if site != UNMET and self._new[site][origin] + self._known_after <= now:
+            self._become_known(origin)
+            return None
+        return site
+
+    def footprint(self) -> dict[str, int]:
+        """Entries of every table."""
+        return {"known_authors": len(self._known), "new_authors": len(self._introducers)}
+
+    def _become_known(self, origin: bytes) -> None:
+        if origin in self._introducers:
+            self._forget_new(origin)
+        else:
+            self._make_room()
+        self._known[origin] = None
+
+    def _make_room(self) -> None:
+        """Forget one author if there are too many."""
+        if len(self._known) + len(self._introducers) < self._limit:
+            return
+        if self._new:
+            largest = max(self._new.values(), key=len)
+            self._forget_new(next(reversed(largest)))
+        else:
+            self._known.popitem(last=False)
+
+    def _forget_new(self, origin: bytes) -> None:
+        site = self._introducers.pop(origin)
+        del self._new[site][origin]
+        if not self._new[site]:
+            del self._new[site]
