@@ -1,1 +1,1 @@
-"""Who misbehaves in a simulated mesh."""
+"""Members of a simulated mesh that break the rules."""

@@ -1,8 +1,8 @@
-"""Members that lie about who is there, each in one way.
+"""Members that lie about which nodes there are, each in one way.
 
-Contract: an :class:`Adversary` is a :class:`~twisted_mesh.simulation.member.Member` that sends, beside what
-its core does, frames of its own making, in its own pace and over every link it has.  The mesh must be as
-it was: what is said is delivered, rosters are right, and no table grows over its limit.
+Contract: an :class:`Adversary` is a :class:`~twisted_mesh.simulation.member.Member` that sends its own
+frames beside those of its core.  They must not harm honest members: all messages are delivered, rosters are
+right, and no table grows over its limit.  A *minted* author is a key that an adversary made up.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ from twisted_mesh.wire.membership import (
 from twisted_mesh.wire.membership import Roster as RosterFrame
 from twisted_mesh.wire.signed import Record, SignedRecord
 
-_MOST_HEARD = 10_000  # records a replayer keeps
-MINTED = "minted"  # the label of made up authors
+_MOST_HEARD = 10_000  # records that a Replayer keeps
+MINTED = "minted"  # the label of minted authors
 _BODY = join_entries([pack_entry(0, ["here I am"])])
 _UNBELIEVABLE = ("127.0.0.1", "localhost", "169.254.7.7", "::1", "fe80::1", "0.0.0.0", "127.1", "224.0.0.1")
 
 
 class Adversary(Member):
-    """Sends something of its own again and again.
+    """Sends forged frames again and again, by :meth:`act`.
 
-    :cvar pace: seconds between two times; :cvar begins: when it does so first.
+    :cvar pace: seconds from one call of :meth:`act` to the next; :cvar begins: the time of the first.
     """
 
     lies = True
@@ -68,7 +68,7 @@ class Adversary(Member):
             self.world.at(self.world.now + self.pace, partial(self._again, core))
 
     def act(self) -> None:
-        """Do what it does."""
+        """Send the frames of this class of adversaries."""
 
     def put(self, frame: AnyFrame) -> None:
         """Send *frame* over every link."""
@@ -76,7 +76,7 @@ class Adversary(Member):
             self.put_to(number, frame)
 
     def put_to(self, number: int, frame: AnyFrame) -> None:
-        """Send *frame* over one link."""
+        """Send *frame* over the link *number*."""
         Member.transmit(self, number, frame, 200)
 
     def record(self, record: Record, sign: Sign) -> SignedRecord:
@@ -85,17 +85,17 @@ class Adversary(Member):
         return SignedRecord(record, sign(codec.signed_text(self.world.digest, array, record.kind)), array)
 
     def known(self) -> list[Presence]:
-        """The newest records of all it knows of."""
+        """The newest records of all members on its roster."""
         return [entry.presence for entry in self.node.roster]
 
 
 class Forger(Adversary):
-    """Says in the name of others that they stop."""
+    """Forges records of others, by which they stop."""
 
     pace = 1.0
 
     def act(self) -> None:
-        """One record of one other, with a signature of its own."""
+        """Send such a record of one member, signed with the own key."""
         known = self.known()
         if known:
             presence = self.world.random.choice(known)
@@ -104,14 +104,14 @@ class Forger(Adversary):
 
 
 class Replayer(Adversary):
-    """Says once more what others said earlier, the dead as well, as if it were new."""
+    """Sends old records of others again, as if they were new, also those of members that are gone."""
 
     def __init__(self, world: Surroundings, number: int) -> None:
         super().__init__(world, number)
         self._heard: deque[SignedRecord] = deque(maxlen=_MOST_HEARD)
 
     def handle(self, event: events.Event) -> None:
-        """Keep every record that comes."""
+        """Keep all records that come."""
         if isinstance(event, events.Received):
             for frame in event.frames:
                 if isinstance(frame, SignedRecord):
@@ -119,7 +119,7 @@ class Replayer(Adversary):
         super().handle(event)
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
-        """In its roster everybody has just been heard of."""
+        """In each ROSTER, list all members as heard of just now."""
         if isinstance(frame, RosterFrame):
             heard = {each.record.origin: each for each in self._heard if isinstance(each.record, Presence)}
             entries = [RosterEntry(0, codec.payload(each)) for each in heard.values()]
@@ -127,34 +127,34 @@ class Replayer(Adversary):
         super().transmit(number, frame, size)
 
     def act(self) -> None:
-        """Ten of them."""
+        """Send ten old records."""
         for signed in self.world.random.sample(self._heard, min(10, len(self._heard))):
             self.put(signed)
 
 
 class Accuser(Adversary):
-    """Accuses everybody it knows of, as fast as it can."""
+    """Sends SUSPECT about all members, 20 times a second."""
 
     pace = 0.05
 
     def act(self) -> None:
-        """Accuse each of all."""
+        """Send a SUSPECT about each member."""
         for presence in self.known():
             self.put(self.accusation(self.origin, presence, self.sign))
 
     def accusation(self, accuser: bytes, presence: Presence, sign: Sign) -> SignedRecord:
-        """Of the author of *presence*, as it is now."""
+        """A SUSPECT of *accuser* about the author of *presence*."""
         suspect = Suspect(accuser, presence.origin, presence.epoch, presence.counter)
         return self.record(suspect, sign)
 
 
 class Claimer(Member):
-    """Tells every node of which it does not know better that its key has begun another run since."""
+    """Tells each neighbour that another node uses its key, in a later run."""
 
     lies = True
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
-        """Have the snapshot name the next run of the peer's key."""
+        """Add the next run of the peer's key to each SNAPSHOT."""
         if isinstance(frame, Snapshot) and number in self.links:
             peer = self.links[number].other(self)
             claim = SnapshotEntry(peer.origin, peer.epoch + 1, 1, 1, 1, b"")
@@ -163,11 +163,11 @@ class Claimer(Member):
 
 
 class Minter(Adversary):
-    """Makes up authors, one key after the other, and lets each say that it is there.
+    """Mints authors, and sends a record and a message of each.
 
-    :ivar minted: how many so far; :cvar each_time: and how many at a time.
-    :cvar most: in all; :cvar interval: that each of them names, in ms.
-    :cvar is_silent: whether they send no messages.
+    :ivar minted: authors so far; :cvar each_time: authors in each call of :meth:`act`.
+    :cvar most: authors in all; :cvar interval: of their records, in ms.
+    :cvar is_silent: whether the authors send no messages.
     """
 
     each_time = 10
@@ -180,20 +180,20 @@ class Minter(Adversary):
         self.minted = 0
 
     def mint(self) -> tuple[bytes, Sign]:
-        """A key, and what signs with it."""
+        """Make a key; return its origin and the function that signs with it."""
         self.minted += 1
         seed = hashlib.sha256(b"minted %d %d %d" % (self.world.seed, self.number, self.minted)).digest()
         origin, sign, _ = self.world.keys(seed)
         return origin, sign
 
     def presence(self, origin: bytes, address: Address | None = None) -> Presence:
-        """What the author *origin* says."""
+        """The record of the minted author *origin*."""
         sequence = 0 if self.is_silent else 1
         interval = self.interval
         return Presence(origin, 1, 1, sequence, address, Role.MEMBER, MINTED, {}, 0, interval, 0, b"")
 
     def act(self) -> None:
-        """Some more, each with a message."""
+        """Mint some authors, each with a message."""
         if not self.node.membership.joined:
             return
         for _ in range(min(self.each_time, self.most - self.minted)):
@@ -224,7 +224,7 @@ class Flooder(Minter):
 
 
 class Namer(Minter):
-    """Makes up members that are not there: each says so once, or was there long ago by its roster."""
+    """Mints members: it sends one record of each, or lists it in a ROSTER as heard of 600 s ago."""
 
     pace = 1.0
     each_time = 1
@@ -233,13 +233,13 @@ class Namer(Minter):
     is_silent = True
 
     def act(self) -> None:
-        """One more record."""
+        """Send the record of one more member."""
         if self.node.membership.joined and self.minted < self.most:
             origin, sign = self.mint()
             self.put(self.record(self.presence(origin), sign))
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
-        """Tell of one more, that is gone, in each roster."""
+        """Add one more member, not heard of for long, to each ROSTER."""
         if isinstance(frame, RosterFrame) and self.minted < self.most:
             origin, sign = self.mint()
             gone = RosterEntry(600_000, codec.payload(self.record(self.presence(origin), sign)))
@@ -267,13 +267,13 @@ class Hoarder(Minter):
 
 
 class MintedAccusers(Minter, Accuser):
-    """Makes up authors, and lets each of them accuse everybody."""
+    """Mints authors, and sends SUSPECT of each about all members."""
 
     each_time = 1
     is_silent = True
 
     def act(self) -> None:
-        """One more, and what it has to say."""
+        """Mint an author, and send its record and its SUSPECT frames."""
         if self.node.membership.joined:
             origin, sign = self.mint()
             known = [presence for presence in self.known() if presence.label != MINTED]
@@ -283,9 +283,9 @@ class MintedAccusers(Minter, Accuser):
 
 
 class Misleader(Minter):
-    """Tells addresses where no node is, in every frame that has addresses.
+    """Tells false addresses in every frame that has addresses.
 
-    :ivar victim: the host it sends everybody to; None: rubbish and hosts nobody may be sent to.
+    :cvar victim: the host of all false addresses; None: random hosts, and some that must not be dialled.
     """
 
     pace = 1.0
@@ -294,7 +294,7 @@ class Misleader(Minter):
     victim: str | None = None
 
     def act(self) -> None:
-        """A walk, a shuffle and some authors, all with addresses."""
+        """Send walks, a SHUFFLE and records of minted authors, all with false addresses."""
         if not self.node.membership.joined:
             return
         random = self.world.random
@@ -306,13 +306,13 @@ class Misleader(Minter):
         self.put(Shuffle(random.randrange(2**53), self.some(), 1))
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
-        """Whoever asks is told the same."""
+        """Answer each SHUFFLE with false addresses."""
         if isinstance(frame, ShuffleReply):
             frame = ShuffleReply(frame.token, self.some())
         super().transmit(number, frame, size)
 
     def somewhere(self) -> Address:
-        """An address."""
+        """A false address."""
         random = self.world.random
         port = random.randrange(1, 65536)
         if self.victim is not None:
@@ -321,19 +321,19 @@ class Misleader(Minter):
         return random.choice((*_UNBELIEVABLE, rubbish, f"no-{random.randrange(10**9)}.invalid")), port
 
     def somebody(self) -> Contact:
-        """A node there."""
+        """A minted node at a false address."""
         origin, _ = self.mint()
         return Contact(id_of(origin), *self.somewhere())
 
     def some(self) -> list[Contact]:
-        """As many as go into a frame."""
+        """As many such contacts as a frame can hold."""
         return [self.somebody() for _ in range(MAX_CONTACTS)]
 
 
 class Encircler(Adversary):
-    """Wants to be, with its like, all that others hear of: dials whoever comes, and names no one else.
+    """Tries, with the other Encirclers, to be the only neighbours and contacts of honest nodes.
 
-    :ivar band: it and its like.
+    :ivar band: all Encirclers.
     """
 
     pace = 1.0
@@ -346,7 +346,7 @@ class Encircler(Adversary):
         self._rung: dict[bytes, float] = {}
 
     def handle(self, event: events.Event) -> None:
-        """Dial every node that is named in a frame, with all its like."""
+        """Let all Encirclers dial each node that *event* names."""
         if isinstance(event, events.Received):
             ours = {member.id for member in self.band}
             for contact in self._named(event):
@@ -359,7 +359,7 @@ class Encircler(Adversary):
         super().handle(event)
 
     def ring(self, contact: Contact) -> None:
-        """Dial a node that is not linked with this one, and be urgent about it."""
+        """Dial *contact* for an urgent link, at most once a second, unless it is linked."""
         now = self.world.now
         if self.core is None or contact.id in self.table or self._rung.get(contact.id, -1.0) + 1.0 > now:
             return
@@ -368,19 +368,19 @@ class Encircler(Adversary):
         self.world.call(self, where, contact.id, Purpose.URGENT, lambda: None)
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
-        """Name nobody but its like, and never go when asked."""
+        """Name Encirclers alone in shuffles, and pass no walk on."""
         if isinstance(frame, Shuffle | ShuffleReply):
             frame = replace(frame, contacts=self.like())
         if isinstance(frame, ForwardJoin) and not frame.instead:
-            return  # whoever was on a walk is not handed on
+            return
         super().transmit(number, frame, size)
 
     def act(self) -> None:
-        """Shuffle with every neighbour."""
+        """Send a SHUFFLE to every neighbour."""
         self.put(Shuffle(self.world.random.randrange(2**53), self.like(), 1))
 
     def like(self) -> list[Contact]:
-        """The contacts of all of them."""
+        """All Encirclers as contacts."""
         return [Contact(member.id, *member.address) for member in self.band if member.address]
 
     @staticmethod

@@ -1,8 +1,8 @@
-"""Members that lie about who has what, each in one way.
+"""Members that break the rules of receipts and direct messages, each in one way.
 
-Contract: each sends frames of its own making, as an :class:`Adversary` does, or bends those that it hands
-on.  No receipt may be false, none of an honest member may be held up for ever, and no direct message may
-come twice, whatever they do.
+Contract: each member sends forged frames, as an :class:`Adversary` does, or changes the frames that it
+relays.  Even so, no receipt may be false, each receipt of an honest member must come in the end, and no
+direct message may come twice.
 """
 
 from __future__ import annotations
@@ -20,35 +20,35 @@ from twisted_mesh.wire.membership import Presence, PresenceFlags
 from twisted_mesh.wire.replies import Direct, DirectAck, Receipt, Receipts, SignedReceipt
 from twisted_mesh.wire.signed import Record, SignedRecord
 
-_SOME = 4  # that are lied to at a time
-_KEPT = 200  # frames that a replayer has of the others
+_SOME = 4  # streams or members that a call of act() deals with
+_KEPT = 200  # frames of others that an adversary keeps
 _FAR = 2**62 - 1
 
 
 def is_back(frame: codec.Frame) -> bool:
-    """Whether *frame* goes the reverse path."""
+    """Whether *frame* goes back the way that its destination's own frames came."""
     record = frame.record if isinstance(frame, SignedRecord) else None
     return isinstance(frame, Receipts) or isinstance(record, Direct | DirectAck)
 
 
 class Swallower(Member):
-    """Hands on every message, and nothing that goes back."""
+    """Relays messages, but no receipts and no direct messages."""
 
     lies = True
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
-        """Keep it."""
+        """Drop receipts and direct messages."""
         if not is_back(frame):
             super().transmit(number, frame, size)
 
 
 class Tirer(Member):
-    """Hands everything on as if it had come a long way, so that it goes no further."""
+    """Relays with so many hops that the next node relays no further."""
 
     lies = True
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
-        """Raise the hops."""
+        """Raise the hops of receipts and direct messages."""
         if isinstance(frame, Receipts):
             frame = Receipts([replace(signed, hops=31) for signed in frame.entries])
         elif isinstance(frame, SignedRecord) and is_back(frame):
@@ -57,12 +57,12 @@ class Tirer(Member):
 
 
 class Overstater(Adversary):
-    """Signs for more than there is, for runs that never were, and for gaps."""
+    """Signs receipts for messages and runs that do not exist, and for having taken nothing."""
 
     begins = 2.0
 
     def act(self) -> None:
-        """Tell some authors that it has everything."""
+        """Send such receipts for some streams."""
         streams = list(self.node.history)
         for stream in self.world.random.sample(streams, min(_SOME, len(streams))):
             origin, epoch = stream.run
@@ -72,25 +72,25 @@ class Overstater(Adversary):
             self.put(self.receipts(Receipt(origin, epoch, 1, 1, self.origin, self.epoch + 1)))
 
     def receipts(self, receipt: Receipt) -> Receipts:
-        """*receipt*, signed with the own key whoever's it is."""
+        """*receipt*, signed with the own key, whichever member it names."""
         array = codec.pack(receipt)
         text = codec.signed_text(self.world.digest, array, receipt.kind)
         return Receipts([SignedReceipt(self.sign(text), array)])
 
     def signed(self, record: Record) -> SignedRecord:
-        """*record*, likewise."""
+        """*record*, signed with the own key, whichever signer it names."""
         array = codec.pack(record)
         text = codec.signed_text(self.world.digest, array, record.kind)
         return SignedRecord(record, self.sign(text), array)
 
 
 class Forger(Overstater):
-    """Signs for others, acknowledges for others, and writes in their names; its links do not last."""
+    """Forges receipts, direct messages and acknowledgements of others; each ends the link it goes over."""
 
     pace = 1.0
 
     def act(self) -> None:
-        """One forgery each time, and another the next."""
+        """Send one forgery over one link."""
         heard = [entry.presence for entry in self.node.roster if isinstance(entry.presence, Presence)]
         random = self.world.random
         if len(heard) < 2 or not self.links:
@@ -107,12 +107,12 @@ class Forger(Overstater):
 
 
 class Rusher(Overstater):
-    """Writes with numbers far ahead, in runs without end, and more than anybody may."""
+    """Sends direct messages with numbers far ahead, in ever new runs, faster than any node may."""
 
     begins = 2.0
 
     def act(self) -> None:
-        """Write to some."""
+        """Send such messages to some members."""
         body = join_entries([pack_entry(2, [0])])
         count = int(self.world.now * 1000)
         known = [entry.presence for entry in self.node.roster]
@@ -125,7 +125,7 @@ class Rusher(Overstater):
 
 
 class Replayer(Adversary):
-    """Sends what it once handed on, again and again, over every link and with as few hops as it likes."""
+    """Sends receipts and direct messages of others again, over every link and with random hops."""
 
     begins = 2.0
 
@@ -135,7 +135,7 @@ class Replayer(Adversary):
         super().start()
 
     def handle(self, event: events.Event) -> None:
-        """Keep what goes back."""
+        """Keep the receipts and direct messages that come."""
         if isinstance(event, events.Received):
             back = [frame for frame in event.frames if isinstance(frame, Receipts | SignedRecord)]
             self._heard += filter(is_back, back)
@@ -143,7 +143,7 @@ class Replayer(Adversary):
         super().handle(event)
 
     def act(self) -> None:
-        """Send some of it."""
+        """Send ten of them."""
         random = self.world.random
         for frame in random.sample(self._heard, min(10, len(self._heard))):
             if isinstance(frame, SignedRecord):
@@ -155,9 +155,9 @@ class Replayer(Adversary):
 
 
 class MintedSenders(Minter):
-    """Lets made up authors write until nobody else is remembered, and repeats what others once wrote.
+    """Mints senders of direct messages until nodes forget all others, then repeats old direct messages.
 
-    :ivar heard: the direct messages of others that came by.
+    :ivar heard: direct messages of others.
     """
 
     pace = 0.5
@@ -176,11 +176,11 @@ class MintedSenders(Minter):
         super().handle(event)
 
     def presence(self, origin: bytes, address: Address | None = None) -> Presence:
-        """It leaves at once, so that the next one has room on every roster."""
+        """A record by which the author leaves at once, so that rosters have room for the next."""
         return replace(super().presence(origin, address), flags=PresenceFlags.LEAVING)
 
     def act(self) -> None:
-        """Some more authors, each with a message for everybody; then the old messages."""
+        """Mint authors, each with a message for each known reader; then repeat old messages."""
         if not self.node.membership.joined:
             return
         body = join_entries([pack_entry(2, [0])])

@@ -1,7 +1,7 @@
 """Members that break the rules as relays and authors, each in one way.
 
-Contract: each is a :class:`~twisted_mesh.simulation.member.Member` whose frames are bent on their way out.
-Everyone honest must still have everything the honest sent.
+Contract: each is a :class:`~twisted_mesh.simulation.member.Member` that changes the frames of its core
+before they are sent.  Every honest member must still get all messages of honest members.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _BODY = join_entries([pack_entry(0, ["once more"])])
 
 
 class Boaster(Member):
-    """Claims to hold everything up to 2^62 of every stream, and answers with what it has."""
+    """Claims to hold the messages 1 to 2^62 of every stream; it answers with those it holds."""
 
     lies = True
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
-        """Raise every claim."""
+        """Raise the claims in HAVE."""
         if isinstance(frame, Have):
             streams = [replace(entry, low=1, high=_FAR) for entry in frame.streams]
             frame = replace(frame, streams=streams)
@@ -34,12 +34,12 @@ class Boaster(Member):
 
 
 class Skipper(Member):
-    """Claims that all it knows of begins and ends at 2^62, so that nothing else could be had of it."""
+    """Claims to hold message 2^62 of every stream, and none below."""
 
     lies = True
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
-        """Raise every claim, its low end, too."""
+        """Raise both ends of the claims in HAVE."""
         if isinstance(frame, Have):
             streams = [replace(entry, low=_FAR, high=_FAR) for entry in frame.streams]
             frame = replace(frame, streams=streams)
@@ -47,12 +47,12 @@ class Skipper(Member):
 
 
 class Deafener(Member):
-    """Tells every newcomer bases beyond all messages there are, so that it would deliver none."""
+    """Tells every newcomer to begin behind message 2^62, so that it would deliver none."""
 
     lies = True
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
-        """Raise every base, and leave out what would prove a true one."""
+        """Raise the bases in SNAPSHOT, and leave out their proofs."""
         if isinstance(frame, Snapshot):
             streams = [replace(entry, low=_FAR, high=_FAR, base=_FAR, proof=b"") for entry in frame.streams]
             frame = replace(frame, streams=streams)
@@ -60,38 +60,38 @@ class Deafener(Member):
 
 
 class Repeater(Boaster):
-    """Claims everything, and answers with the first message it ever had of whom it is asked for."""
+    """Claims everything, and sends the first message of an author in place of each later one."""
 
     def __init__(self, world: Surroundings, number: int) -> None:
         super().__init__(world, number)
         self._first: dict[bytes, SignedBatch] = {}
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
-        """Send old messages for new."""
+        """Replace each BATCH by the first of its author."""
         if isinstance(frame, SignedBatch) and frame.batch.origin != self.origin:
             frame = self._first.setdefault(frame.batch.origin, frame)
         super().transmit(number, frame, size)
 
 
 class Miser(Member):
-    """Claims nothing, pushes nothing of others and answers nothing."""
+    """Relays no messages, and answers no WANT for messages of others."""
 
     lies = True
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
-        """Keep what is not its own."""
+        """Drop the messages of others."""
         if isinstance(frame, SignedBatch) and frame.batch.origin != self.origin:
             return
         super().transmit(number, frame, size)
 
 
 class Cutter(Member):
-    """Prunes every origin it hears of, and hands nothing on: whoever is behind it must graft."""
+    """Prunes the tree of every origin, and relays nothing: the nodes behind it need another link."""
 
     lies = True
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
-        """Answer each announcement of an origin with a PRUNE."""
+        """Drop the messages of others, and send PRUNE for each origin that a HAVE names."""
         if isinstance(frame, SignedBatch) and frame.batch.origin != self.origin:
             return
         if isinstance(frame, Have):
@@ -101,12 +101,12 @@ class Cutter(Member):
 
 
 class Equivocator(Member):
-    """Signs one message for half of its neighbours and another for the rest."""
+    """Signs two different messages under one number, and sends each to half of its neighbours."""
 
     lies = True
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
-        """Send every second neighbour another message under the same number."""
+        """Send the other message over every second link."""
         if isinstance(frame, SignedBatch) and frame.batch.origin == self.origin and number % 2:
             frame = self.forge(replace(frame.batch, sent=frame.batch.sent + 1), frame.body)
         super().transmit(number, frame, size)
@@ -117,26 +117,26 @@ class Equivocator(Member):
 
 
 class Poisoner(Equivocator):
-    """Signs bodies nobody can read."""
+    """Signs bodies that cannot be unpacked."""
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
-        """Spoil the body of what it sends of its own."""
+        """Replace the bodies of its own messages."""
         if isinstance(frame, SignedBatch) and frame.batch.origin == self.origin:
             frame = self.forge(frame.batch, b"\xc1" * len(frame.body))
         Member.transmit(self, number, frame, size)
 
 
 class SlowRelay(Boaster):
-    """Claims everything, and sends what it has of others so slowly that it just never stalls."""
+    """Claims everything, and relays so slowly that no node quite gives up waiting for it."""
 
-    unreliable = True  # its own messages wait behind the others'
+    unreliable = True  # its own messages wait behind those of others
 
     def __init__(self, world: Surroundings, number: int) -> None:
         super().__init__(world, number)
-        self._free: dict[int, float] = {}  # when a link may send the next
+        self._free: dict[int, float] = {}  # by link: when it may send the next frame
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
-        """Send what is not its own, and what follows, just before the other end would ask another."""
+        """Delay each message of others, and all that follow, until just before the peer would ask again."""
         world = self.world
         free = max(self._free.get(number, 0.0), world.now)
         if isinstance(frame, SignedBatch) and frame.batch.origin != self.origin:
@@ -146,9 +146,9 @@ class SlowRelay(Boaster):
 
 
 class ManyRuns(Equivocator):
-    """Signs another run of its own again and again: one author, streams without end.
+    """Begins one run of its own after another: one author with ever more streams.
 
-    :cvar pace: seconds between two; a schedule's traffic is long enough for dozens of them.
+    :cvar pace: seconds from one run to the next; there is time for dozens while a schedule sends messages.
     """
 
     unreliable = True
@@ -160,7 +160,7 @@ class ManyRuns(Equivocator):
         self._next = 0.0
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
-        """Send the first message of another run along with what goes out."""
+        """Behind the frame, send the first message of another run."""
         Member.transmit(self, number, frame, size)
         if not isinstance(frame, Snapshot) and self.world.now > self._next:
             self._next = self.world.now + self.pace

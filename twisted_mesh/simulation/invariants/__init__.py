@@ -1,1 +1,1 @@
-"""What must be true of a simulated mesh."""
+"""Checks of the promises that a simulated mesh must keep."""

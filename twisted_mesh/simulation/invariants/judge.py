@@ -1,7 +1,7 @@
-"""What must be true of a world that has come to rest.
+"""Checks of a world at rest, that is, when no frame is under way and nobody waits for a repair.
 
-Contract: pure looking; each function notes what is broken in the world's violations.  What must be true
-at every moment (once, in order, no false gap) the world's members watch themselves.
+Contract: each function changes nothing but the world's list of violations.  The promises that must hold at
+every moment (once, in order, no false gap) are checked while the world runs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from twisted_mesh.wire.fields import MAX_NUMBER
 
 
 def check_at_rest(world: World) -> None:
-    """Neighbours have the same, no hole is left, what is held was delivered."""
+    """Check that neighbours hold the same, that no hole is left, and that all held messages came."""
     authors = _Authors(world)
     for member in world.honest():
         for link in member.links.values():
@@ -32,9 +32,9 @@ def check_at_rest(world: World) -> None:
 
 
 def check_complete(world: World) -> None:
-    """Every honest member has everything the honest members that are up have sent.
+    """Check that every honest member has all messages of the honest members that are up.
 
-    Of what those sent before they went down it has what they had stored.
+    If an author was down for a time, only the messages that it had stored before must be there.
     """
     honest = world.honest()
     for author in honest:
@@ -49,15 +49,15 @@ def check_complete(world: World) -> None:
 
 
 def is_waiting(world: World) -> bool:
-    """Whether anyone honest still waits for a hole to be filled, or for its patience to be over."""
+    """Whether an honest member still has a hole that is neither filled nor told as a gap."""
     streams = (stream for member in world.honest() for stream in member.node.history)
     return any(stream.batches.first_waiting is not None for stream in streams)
 
 
 class _Authors:
-    """Whose messages are asked for: of made up authors some wait everywhere, and not the same ones.
+    """The authors whose messages neighbours must both hold; minted ones are not among them.
 
-    :ivar honest: and those of *lies*, of which the unreliable ones are left out.
+    :ivar honest: the honest members; :ivar lies: the adversaries, but for the unreliable ones.
     """
 
     def __init__(self, world: World) -> None:
@@ -66,15 +66,15 @@ class _Authors:
 
 
 def _compare(world: World, authors: _Authors, member: Member, other: Member) -> None:
-    """*member* has all that its neighbour *other* has."""
+    """Check that *member* has all messages that its neighbour *other* has."""
     for stream in other.node.history:
         mine = member.node.history.get(stream.run)
         if stream.run[0] not in authors.honest and (stream.run[0] not in authors.lies or mine is None):
-            continue  # of its closed stream it is forgotten that an adversary had signed two things
+            continue  # the stream was closed, and with it the note that its author signed two messages
         if stream.equivocated or (mine is not None and mine.equivocated):
-            continue  # its author signed two things: pulled no more
+            continue  # its author signed two messages under one number: nobody pulls them
         has = member.node.history.head(stream.run)
-        # What was lost for all, with its author, is told to those alone who had heard of it from that.
+        # Messages that are lost raise the heads of those members only that had heard of them.
         if has < stream.head and any(stream.serve(has + 1, stream.head, 1)):
             what = f"{show(stream.run)} at {has}, neighbour {other.number} at {stream.head}"
             world.violated(member, "missed", what)

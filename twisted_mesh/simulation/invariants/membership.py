@@ -1,9 +1,8 @@
-"""Who is there, held against what the members of a world show of each other.
+"""Checks of the rosters: whether they agree with the members that are really up.
 
-Contract: :class:`MembershipChecks` watches a world while it runs: no member that lives and is connected is
-ever shown down.  :func:`check_membership` looks at one at rest: the members that are up are one mesh, all
-have joined, every roster agrees with who is there, and no table is larger than its limit.  Of adversaries
-nothing is asked.
+Contract: :class:`MembershipChecks` watches a world while it runs: no roster may show a member as down that
+is up and linked.  :func:`check_membership` checks a world at rest: the members that are up are one mesh,
+all have joined, every roster is right, and no table is over its limit.  Adversaries are not checked.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ from twisted_mesh.wire.membership import Role
 
 
 class MembershipChecks:
-    """Watches how the members of a world show each other.
+    """Watches in which state the rosters of a world show each member.
 
-    :ivar wrongs: seconds for which a living member was shown down by another one, each.
+    :ivar wrongs: for each time that a roster showed a live member as down: the seconds until it was mended.
     """
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._origins = {member.origin: member for member in world.members}
-        self._since: dict[tuple[Member, Member], float] = {}  # wrongly shown down: by whom, who
+        self._since: dict[tuple[Member, Member], float] = {}  # by viewer and live member
         self.wrongs: list[float] = []
         world.changed = self._changed
 
@@ -45,15 +44,15 @@ class MembershipChecks:
                 world.violated(viewer, "downs", f"shows {subject.number} as gone, which is there")
 
     def _is_settled(self, member: Member) -> bool:
-        """Whether it has had links for as long as it takes to be known to be there."""
+        """Whether *member* has been linked for so long that all others must know it."""
         world = self._world
-        # What was offered to a line beyond what it carries stands before the words of who is there.
+        # On an overloaded line records wait behind other frames.
         well = max(member.linked_since, world.healed, member.late_until)
         return well + patience(world.config) < world.now
 
 
 def patience(config: MeshConfig) -> float:
-    """Seconds until everybody knows who is there, and who is not: of silence, and a suspicion."""
+    """Seconds after which every roster is right: until silence is noticed, and a suspicion is over."""
     return config.presence_missed * config.presence_interval + config.suspect_patience
 
 
@@ -75,7 +74,7 @@ def islands(members: Iterable[Member]) -> list[list[Member]]:
 
 
 def check_membership(world: World) -> None:
-    """One mesh, joined, with rosters that are right, and every table within its limit."""
+    """Check that honest members are one mesh, with right rosters, and every table within its limit."""
     honest = world.honest()
     for group in islands(honest)[1:]:
         world.violated(group[0], "islands", f"{len(group)} nodes are apart from the rest")
@@ -108,7 +107,7 @@ def _check_limits(world: World, member: Member) -> None:
 
 
 def limits(config: MeshConfig, links: int) -> dict[str, int]:
-    """What each table may hold at most, of a node with so many links."""
+    """The limit of each table of a node with *links* links, by the table's name."""
     contacts = config.active_view + config.passive_view
     return {
         "links": config.links_limit,

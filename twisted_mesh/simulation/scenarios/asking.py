@@ -1,10 +1,9 @@
-"""Schedules whose members ask who has what they send, and write to each other.
+"""Schedules whose members ask for receipts and send direct messages.
 
-Contract: an :class:`Asking` is a ``Play`` of members that keep a
-:class:`Book` of what their applications really took, which no core ever sees.  Held against it at every
-moment: a receipt that names somebody who did not take the message, a direct message that comes twice in one
-run, or is acknowledged and never came, frames that go further or more often than they may.  At the end,
-after a bounded time: a member that has a message and is not known to have it.
+Contract: an :class:`Asking` is a ``Play`` with a :class:`Book` of the messages that applications really
+took; no core sees it.  At every moment these are violations: a receipt of a member that did not take the
+message; a direct message that comes twice in one run, or is acknowledged and never came; receipts that are
+sent too often.  At the end, it is a violation if an author lacks a receipt of a member that took a message.
 """
 
 from __future__ import annotations
@@ -29,16 +28,17 @@ from twisted_mesh.wire.membership import Presence, Role
 from twisted_mesh.wire.replies import Direct, DirectAck, Receipts
 from twisted_mesh.wire.signed import SignedRecord
 
-_REST: Final = 150.0  # seconds in which all receipts are there: repeats come after 5, 15, 35, 75, 155
+_REST: Final = 150.0  # seconds until all receipts are there: repeats come after 5, 15, 35, 75, 155
 _WHISPER: Final = 2  # the type of a direct message
-_PART: Final = 1e-9  # of a second, that sums of floats may be off
+_PART: Final = 1e-9  # seconds by which sums of floats may be wrong
 
 
 class Letter:
     """A direct message.
 
-    :ivar sender: its run; :ivar sent: when; :ivar ended: why it was given up, "" if it was acknowledged.
-    :ivar reader: the member it is for, :ivar since: and since when that was up.
+    :ivar sender: the run that sent it; :ivar sent: the time.
+    :ivar ended: why the sender gave it up; "" if it was acknowledged; None if neither.
+    :ivar reader: the origin of the member it is for; :ivar since: when that member's run had begun.
     """
 
     __slots__ = ("ended", "reader", "sender", "sent", "since")
@@ -52,14 +52,14 @@ class Letter:
 
 
 class Book:
-    """What really happened.
+    """The messages that were really sent and taken.
 
-    :ivar taken: who has been handed each message: origins.
-    :ivar letters: all direct messages; :ivar got: how often each came to each run, and
-        *arrived*, which came at all.
-    :ivar adversaries: whose word is not looked at.
-    :ivar hops: the most that anything honest had behind it on its way back;
-        :ivar way: and on its way from its author, batches and records.
+    :ivar taken: for each message, the origins of the members whose applications got it.
+    :ivar letters: all direct messages; :ivar got: how often each came to each run.
+    :ivar arrived: the tokens of the letters that came; a token is a letter's number, from 1.
+    :ivar adversaries: the origins of members whose receipts are not checked.
+    :ivar hops: the most hops of a receipt or direct message; :ivar way: of a batch or record.
+    :ivar sent: when receipts for an author were sent last, by link, sender and author.
     """
 
     def __init__(self) -> None:
@@ -73,9 +73,9 @@ class Book:
 
 
 class Asker(Member):
-    """Notes what its application takes, and holds what its core says against what others noted.
+    """A member that notes in the book what its application takes, and checks its receipts by it.
 
-    :ivar book: of all members together.
+    :cvar book: of all members together.
     """
 
     book: Book
@@ -86,7 +86,7 @@ class Asker(Member):
         super().start()
 
     def ask(self, *packets: object) -> None:
-        """Send a message, and wait to hear who has it."""
+        """Send a message that asks for receipts."""
         if self.publish(*packets, asks=True):
             self.asked.add(self.node.outbox.head)
 
@@ -98,7 +98,7 @@ class Asker(Member):
         self.handle(events.SendDirect(token, reader.origin, body))
 
     def transmit(self, number: int, frame: AnyFrame, size: int) -> None:
-        """Look at what goes out."""
+        """Check a frame that is sent."""
         book = self.book
         if isinstance(frame, SignedRecord) and isinstance(frame.record, Direct | DirectAck):
             book.hops = max(book.hops, frame.hops)
@@ -130,7 +130,7 @@ class Asker(Member):
         token = deliver.entries[0][2]
         letters = self.book.letters
         if not 0 < token <= len(letters) or letters[token - 1].sender != (deliver.origin, deliver.epoch):
-            return False  # of an adversary
+            return False  # an adversary sent it
         self.book.got[token, self.run] += 1
         self.book.arrived.add(token)
         if self.book.got[token, self.run] > 1:
@@ -166,7 +166,7 @@ class Asker(Member):
 
 
 class Asking(Play):
-    """One run of a schedule in which every second message asks, and as many are for one member alone."""
+    """One run of a schedule with direct messages, in which half of the other messages ask for receipts."""
 
     def __init__(
         self, schedule: Schedule, seed: int, count: int, trace: Callable[[str], None] | None = None
@@ -184,7 +184,7 @@ class Asking(Play):
         return [*adversaries, *[Asker] * (count - dishonest)]
 
     def run(self, progress: Callable[[float], None] = lambda share: None) -> World:
-        """Play to the end, and for as long as the last receipts may take."""
+        """Play to the end, and on until all receipts have come, or are overdue."""
         world = super().run(progress)
         end = world.now + _REST
         while world.now < end and self._unknown():
@@ -200,7 +200,7 @@ class Asking(Play):
         random = self.world.random
         now = self.world.now
         askers = [one for one in self.world.honest() if isinstance(one, Asker) and one.held_until <= now]
-        if not askers:  # of a few, all can be down or stand still at once
+        if not askers:  # in a small world all members can be down or stall at once
             return
         asker, reader = random.choice(askers), random.choice(self.world.members)
         if random.random() < 0.5:
@@ -211,7 +211,7 @@ class Asking(Play):
             asker.write(reader)
 
     def _unknown(self) -> list[tuple[Asker, str]]:
-        """What honest members have that its author, which waits to hear of it, does not know."""
+        """The receipts that authors lack: each author, with a sentence on a message that a member has."""
         unknown = []
         for asker in self.world.honest():
             for sequence in getattr(asker, "asked", ()):
@@ -228,7 +228,7 @@ class Asking(Play):
         return unknown
 
     def _check_letters(self) -> None:
-        """Whoever was there all the time got what was sent to it, and its sender knows."""
+        """Check that letters to members that were up all the time came, and were acknowledged."""
         world = self.world
         world.run_until(world.now + world.config.direct_timeout)
         members = {member.origin: member for member in world.members}
@@ -236,13 +236,13 @@ class Asking(Play):
             sender, reader = members[letter.sender[0]], members[letter.reader]
             if sender.core is None or sender.run != letter.sender or sender.lies:
                 continue
-            # Of a guest that has said nothing in its present run nobody knows that there is one.
+            # Nobody knows of a guest that has sent nothing in its present run.
             is_known = reader.role is not Role.GUEST or reader.run in world.published
             was_there = reader.core is not None and reader.since == letter.since and is_known
             if letter.ended is None:
                 world.violated(sender, "directs", f"{token} has not ended")
             elif letter.ended and max(sender.late_until, reader.late_until) > letter.sent:
-                continue  # it, or its acknowledgement, stood behind more than their lines carry
+                continue  # it, or its acknowledgement, waited behind the backlog of a line
             elif letter.ended and was_there and not reader.lies:
                 world.violated(sender, "directs", f"{token}: {letter.ended}")
 

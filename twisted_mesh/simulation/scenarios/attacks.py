@@ -1,8 +1,8 @@
-"""What some members can do to the others, and what must not come of it.
+"""Scenes in which adversaries attack the other members.
 
-Contract: :data:`ATTACKS` by name, scenes in which the first members lie.  Each leaves the mesh as it was:
-everything honest is delivered, rosters are right, no honest node is apart, and every table is within its
-limit.
+Contract: :data:`ATTACKS` has the scenes by name; the first members of each are adversaries.  Even so all
+messages of honest members are delivered, rosters are right, honest nodes are one mesh, and no table is over
+its limit.  A *minted* author is a key that an adversary made up.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from twisted_mesh.simulation.member import Member
 from twisted_mesh.simulation.scenarios.stage import FORMED, Scene, Stage, later
 from twisted_mesh.wire.bodies import join_entries, pack_entry
 
-ATTACKED = 30.0  # seconds of traffic while it goes on; it does not end with them
+ATTACKED = 30.0  # seconds in which members send messages; the attack goes on behind them
 FORGOTTEN = 10.0  # seconds for which most members hold messages, where one holds them longer
 VICTIM = "192.0.2.7"  # a host that has nothing to do with the mesh
 
 
 def _attack(stage: Stage) -> None:
-    """They do what they do while everybody speaks."""
+    """The adversaries attack while all members send messages."""
     world = stage.world
     stage.gather()
     stage.run(FORMED)
@@ -52,7 +52,7 @@ def _attack(stage: Stage) -> None:
 
 
 def _replayed(stage: Stage) -> None:
-    """Two die for good and one comes new, while what the dead said is said again."""
+    """Two members go and one joins, while adversaries send old records of those that went."""
     world = stage.world
     *members, first, second, newcomer = world.members
     stage.gather(members=[*members, first, second])
@@ -67,7 +67,7 @@ def _replayed(stage: Stage) -> None:
 
 
 def _rewritten(stage: Stage) -> None:
-    """Everybody writes to everybody else, and each message comes once."""
+    """Every member sends each other one a direct message, which must come once."""
     world = stage.world
     stage.gather()
     stage.run(FORMED)
@@ -119,7 +119,7 @@ def _note_frames(stage: Stage) -> None:
 
 
 def _claimed(stage: Stage) -> None:
-    """A newcomer that knows only the addresses of those that make up later runs of its key."""
+    """A node joins by adversaries, which claim that its key has later runs."""
     world = stage.world
     *members, newcomer = world.members
     stage.gather(members=members)
@@ -135,7 +135,7 @@ def _claimed(stage: Stage) -> None:
 
 
 def _named(stage: Stage) -> None:
-    """Everybody asks who has its message, and hears of it in minutes, not in a day."""
+    """All members ask for receipts, and wait for those of minted members for minutes, not a day."""
     world = stage.world
     stage.gather()
     stage.run(FORMED)
@@ -183,7 +183,7 @@ def _hidden(stage: Stage) -> None:
 
 
 def _minted(stage: Stage) -> None:
-    """Authors without end, and a newcomer who is to be heard all the same."""
+    """Adversaries mint authors without end; the messages of a node that joins must come even so."""
     world = stage.world
     *members, newcomer = world.members
     stage.gather(members=members)
@@ -200,7 +200,7 @@ def _minted(stage: Stage) -> None:
 
 
 def _misled(stage: Stage) -> None:
-    """Note where the honest nodes have dialled."""
+    """Adversaries tell false addresses; count the dials of them."""
     _attack(stage)
     world = stage.world
     known = {member.host for member in world.members}
@@ -212,14 +212,13 @@ def _misled(stage: Stage) -> None:
     for host, port in dials:
         if host.startswith(("127.", "169.254.", "fe80", "::1", "localhost", "0.", "224.")):
             world.violated(world.members[0], "limits", f"somebody dialled {host}:{port}")
-    # One dial of a told address in this time, and a burst, of each node.
     most = honest * (world.config.dial_burst + world.config.dial_rate * world.now)
     if astray > most:
         world.violated(world.members[0], "limits", f"{astray} dials to nowhere, of {most:.0f}")
 
 
 def _surrounded(stage: Stage) -> None:
-    """A newcomer comes to a mesh in which one in ten lies: how much of what it knows is theirs?"""
+    """A node joins a mesh with 10 % adversaries: how many of its links and contacts are adversaries?"""
     world = stage.world
     *members, newcomer = world.members
     adversaries = [member for member in members if isinstance(member, Encircler)]
@@ -243,18 +242,18 @@ def _surrounded(stage: Stage) -> None:
 
 
 class ToOneVictim(Misleader):
-    """Sends everybody to one host."""
+    """Tells the address of one host only."""
 
     victim = VICTIM
 
 
-#: Everybody is known to be there, or not to be, in 45 s instead of 105.
+#: Rosters are right after 45 s instead of 105.
 BRISK = MeshConfig(presence_interval=10.0)
-#: Few authors may come at once.
+#: Few new authors are let in at a time.
 FEW = replace(BRISK, authors_burst=64, authors_a_minute=60.0)
-#: And there is room for few, which made up ones take in seconds.
+#: The roster is small: minted authors fill it in seconds.
 FULL = replace(FEW, members_limit=128)
-#: The same for those that write, and for their authors: they are forgotten in seconds.
+#: Roster and table of direct senders are small: minted authors push out all others in seconds.
 FORGETFUL = replace(BRISK, authors_a_minute=6000.0, members_limit=64, direct_senders=96)
 
 #: Memory holds a hundred messages of a flood.

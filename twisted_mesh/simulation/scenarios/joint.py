@@ -1,10 +1,9 @@
-"""Everything at once, over a mesh that forms by itself: what happens is drawn from the seed, too.
+"""All kinds of events in one run, drawn from the seed, over a mesh that forms by itself.
 
-Contract: a :class:`Joint` is an ``Asking`` without links of its own
-making: members know two addresses, and their overlays do the rest.  They are lost, crash, leave, stall, are
-parted, come late, cannot be dialled, are guests, store or do not, read slowly and hold for different times;
-one in ten misbehaves in any of the ways there are.  In the end all promises are checked: of messages, of
-receipts and direct messages, and of who is there.
+Contract: a :class:`Joint` is an ``Asking`` whose members know two addresses, and make their links by
+themselves.  Links are lost and the network is parted.  Members crash, leave, stall or start late; some
+cannot be dialled, are guests, store messages, have slow lines, or hold messages for a short time.  One in
+ten is an adversary.  At the end the promises are checked: of messages, receipts and rosters.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from twisted_mesh.simulation.world import World
 from twisted_mesh.wire.fields import MAX_NUMBER
 from twisted_mesh.wire.membership import Role
 
-#: Who misbehaves.  Those that make up authors without end have attacks of their own: each takes minutes.
+#: The adversaries.  Those that mint authors without end are left to :mod:`~.attacks`: each takes minutes.
 KINDS: Final = (
     *RELAY_ADVERSARIES,
     *receipts.RECEIPT_ADVERSARIES,
@@ -38,10 +37,10 @@ KINDS: Final = (
     identities.Accuser,
     identities.Misleader,
 )
-#: Who opens streams or makes up authors as long as the run lasts: a slow line carries nothing else then.
+#: Adversaries that open streams or mint authors all the time: a slow line would carry nothing else.
 _ENDLESS: Final = (ManyRuns, identities.Misleader)
-#: What happens by the clock happens three to four times as often as by default.
-#: A direct message may stand in the queue of a slow line for longer than it is waited for by default.
+#: The intervals are a third to a quarter of the defaults.  ``direct_timeout`` is longer than the default,
+#: since a direct message can wait that long on a slow line.
 CONFIG: Final = MeshConfig(
     presence_interval=10.0,
     exchange_interval=15.0,
@@ -50,21 +49,21 @@ CONFIG: Final = MeshConfig(
     direct_timeout=120.0,
 )
 _STALLS: Final = (1.0, 10.0)  # seconds; after 15 a link counts as dead
-_SLOWEST: Final = 2_000.0  # bytes a second, both ways, of members with slow lines
-#: Members whose words the slowest line carries, at the pace of CONFIG: of seventeen come 6 kB/s (measured).
+_SLOWEST: Final = 2_000.0  # bytes a second each way: the slowest line in a small world
+#: Members whose frames that line can carry with CONFIG (measured: seventeen members send 6 kB/s).
 _CARRIED: Final = 8
-_SLOW: Final = 64_000.0
-_DRAIN: Final = 150.0  # seconds in which the slowest line carries what was offered, some 300 kB
+_SLOW: Final = 64_000.0  # bytes a second each way: the fastest of the slow lines
+_DRAIN: Final = 150.0  # seconds in which the slowest line carries its backlog, some 300 kB
 _HOLD: Final = (2.0, 30.0, 600.0)  # seconds that members hold messages for
 
 
 @dataclass(frozen=True)
 class Drawn(Schedule):
-    """How much of what happens in a run.
+    """How often each event happens in a run.
 
-    :ivar leaves: members that stop in good order a second, back within six.
-    :ivar stalls: members a second that do nothing for a while.
-    :ivar guests: share of members that are guests; :ivar hidden: that cannot be dialled.
+    :ivar leaves: members a second that stop in good order, and start again within six seconds.
+    :ivar stalls: members a second that handle no event for a while.
+    :ivar guests: the share of members that are guests; :ivar hidden: that cannot be dialled.
     """
 
     leaves: float = 0.0
@@ -74,7 +73,7 @@ class Drawn(Schedule):
 
 
 def draw(seed: int) -> Drawn:
-    """What happens in the run of *seed*."""
+    """Draw the events of the run of *seed*."""
     random = Random(seed)
     return Drawn(
         seconds=20.0,
@@ -96,7 +95,7 @@ def draw(seed: int) -> Drawn:
 
 
 class Joint(Asking):
-    """One run."""
+    """One run with all kinds of events."""
 
     schedule: Drawn
 
@@ -179,7 +178,7 @@ class Joint(Asking):
         self.world.heal()
 
     def _relink(self, pair: Pair) -> None:
-        """Their overlays see to it."""
+        """Do nothing: the overlays make new links."""
 
     def _check(self) -> None:
         world = self.world

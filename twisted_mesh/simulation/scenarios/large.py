@@ -1,7 +1,7 @@
 """Large meshes: most of their nodes fail at once, or there are ten thousand of them.
 
-Contract: scenes that are played when they are named.  Of the honest nodes twenty speak and the rest are
-guests: what is measured is the overlay, not the roster.
+Contract: these scenes are played only if they are named.  Twenty nodes are members, and the rest guests, so
+that the overlay is measured and not the roster.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from twisted_mesh.simulation.scenarios.stage import Scene, Stage
 
 SPEAKERS = 20
 SHARES = (10, 20, 30, 40, 50, 60, 70, 80, 90, 95)  # per cent
-#: What was said in one part is still there when the last part is found.
+#: Nodes hold messages for so long that the last island still gets them.
 LONG = MeshConfig(history_seconds=4 * 3600.0)
-PATIENCE = 7200.0  # seconds for the survivors to be one mesh
-LOOKS = (1.0, 5.0, 20.0, 60.0)  # seconds after the failure
+PATIENCE = 7200.0  # seconds in which the survivors must become one mesh
+LOOKS = (1.0, 5.0, 20.0, 60.0)  # seconds after the failure at which messages are counted
 
 _HEAD = "   failed  survivors   linked    after 1 s     5 s    20 s    60 s   later    one mesh after"
 
 
 def _failures(silent: bool, stage: Stage) -> None:
-    """One share after the other fails at once, each in a world of its own."""
+    """For each of SHARES, let that share of the nodes of a new world fail at once."""
     stage.note(
         "Nodes lose power, which shows after 15 s" if silent else "Processes die, which shows at once"
     )
@@ -42,9 +42,9 @@ def _failures(silent: bool, stage: Stage) -> None:
 
 
 def fail(stage: Stage, share: float, silent: bool) -> str:
-    """Let *share* of all nodes fail, and see whom messages reach; a line of a table.
+    """Let *share* of all nodes fail; return a line of text on how many survivors get messages.
 
-    :param silent: whether others find out by the silence only.
+    :param silent: whether neighbours notice the failure by the silence only.
     """
     world = stage.world
     stage.speak(SPEAKERS)
@@ -88,7 +88,7 @@ def _is_one(stage: Stage, survivors: Sequence[Member]) -> bool:
 
 
 def _reached(survivors: Sequence[Member], runs: dict[StreamId, int]) -> float:
-    """The share of survivors that have what was sent last, over all senders."""
+    """The share of survivors that hold the last message of a sender, on average over *runs*."""
     has = sum(
         member.run == run or member.node.history.head(run) >= head
         for run, head in runs.items()
@@ -98,7 +98,7 @@ def _reached(survivors: Sequence[Member], runs: dict[StreamId, int]) -> float:
 
 
 def _crowd(stage: Stage) -> None:
-    """Ten thousand nodes find each other, and twenty of them speak."""
+    """Ten thousand nodes find each other, and twenty of them send messages."""
     world = stage.world
     count = len(world.members)
     stage.speak(SPEAKERS)

@@ -1,9 +1,9 @@
-"""Slow lines of every kind: what is said over them arrives, once, and nothing is given up.
+"""A scene with slow lines: every message comes, and few bytes are sent in vain.
 
-Contract: a :class:`Scene` without an overlay.  Lines of 2 kB/s to 1 MB/s, the same both ways, round trips
-to two seconds, messages to 1 MiB and links that go away for a while are drawn from the seed, all at once.
-The load is below what the slowest line carries while messages are held.  In the end everybody has
-everything, no gap was told, and few bytes of batches came in vain.
+Contract: the scene has no overlay.  The seed draws the lines (2 kB/s to 1 MB/s, the same both ways), round
+trips of up to two seconds, messages of up to 1 MiB, and links that are lost for a while.  There are no more
+messages than the slowest line carries before nodes give them up.  At the end every node has all messages,
+no application was told of a gap, and few bytes of batches came that were held already.
 """
 
 from __future__ import annotations
@@ -20,14 +20,13 @@ from twisted_mesh.simulation.scenarios.stage import Scene, Stage
 SLOWEST: Final = 2_000.0  # bytes a second
 FASTEST: Final = 1_000_000.0
 _SIZES: Final = (50, 1_000, 30_000, 250_000, 2**20 - 100)  # bytes of a message
-_SHARE: Final = 0.35  # of what the slowest line carries while all is held
-_TALK: Final = 60.0  # seconds in which all of it is said
-#: Seconds that a frame takes besides, and what is drawn on top.
+_SHARE: Final = 0.35  # of the bytes that the slowest line carries while nodes hold messages
+_TALK: Final = 60.0  # seconds in which all messages are sent
+#: Seconds of latency of a frame: the least, and the most that is added at random.
 _LATENCIES: Final = ((0.001, 0.001), (0.02, 0.02), (0.2, 0.1), (0.8, 0.2))
-_CUTS: Final = 3  # links that are lost meanwhile, each for up to ten seconds
-IN_VAIN: Final = (
-    1.5  # bytes of batches for each that was missing, in a run (measured: 1.1 of 44, 1.47 in one)
-)
+_CUTS: Final = 3  # links that are lost in that time, each for up to ten seconds
+#: Bytes of batches that come for each byte that was missing, at most (measured: 1.1, and 1.47 in one run).
+IN_VAIN: Final = 1.5
 
 
 def _play(stage: Stage) -> None:
@@ -45,7 +44,7 @@ def _play(stage: Stage) -> None:
         world.link(*random.sample(members, 2))
     stage.run(30.0)
     left = _SHARE * slowest * world.config.history_seconds
-    largest = left / max(len(member.links) for member in members)  # its author may send it over all links
+    largest = left / max(len(member.links) for member in members)  # one may go over each
     while left > 0:
         size = random.choice([size for size in _SIZES if size < min(left, largest)] or [50])
         for _ in range(random.choice((1, 1, 10, 100))):
@@ -81,6 +80,6 @@ def _relink(stage: Stage, link: SimLink) -> None:
     stage.world.link(*link.ends)
 
 
-#: A record may stand behind the largest message on every line of its author, and is to come in time.
+#: The interval is long, since a record can wait behind the largest message on every line of its author.
 _CONFIG: Final = MeshConfig(presence_interval=200.0)
 LINES: Final = {"lines": Scene(_play, 5, _CONFIG, overlay=False, latencies=_LATENCIES)}

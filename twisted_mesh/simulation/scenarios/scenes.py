@@ -1,6 +1,6 @@
-"""What can happen to a mesh that forms by itself: it begins, is parted, loses nodes, and heals.
+"""Scenes of a mesh that forms by itself: it begins, is parted, loses nodes, and heals.
 
-Contract: :data:`SCENES` by name; each is played from a seed and ends checked.
+Contract: :data:`SCENES` has the scenes by name; the promises are checked at the end of each.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from twisted_mesh.simulation.storage import SimStore
 from twisted_mesh.wire.membership import Role
 
 HOUR = 3600.0
-FORGOTTEN = 300.0  # seconds after which nothing is left of a member in the scene ``restored``
+FORGOTTEN = 300.0  # seconds after which others have forgotten a member in the scene ``restored``
 
-#: A day of this is affordable: everything that happens by the clock happens twenty times less often.
+#: Intervals twenty times as long as the defaults, so that a day can be simulated.
 SLOW = MeshConfig(
     ping_after=100.0,
     dead_after=300.0,
@@ -40,7 +40,7 @@ def _bootstrap(stage: Stage) -> None:
 
 
 def _crowd_at_the_door(stage: Stage) -> None:
-    """Nine join one contact at once: whatever is moved to make room, nobody is left outside."""
+    """Nine nodes join one contact at once: the overlay makes room, and no node is left out."""
     stage.gather(within=0.01)
     stage.run(FORMED)
     for _ in range(50):
@@ -53,9 +53,9 @@ def _crowd_at_the_door(stage: Stage) -> None:
 
 
 def _parted(seconds: float, store: bool, stage: Stage) -> None:
-    """Two halves that hear nothing of each other, while both speak.
+    """A partition: two halves that hear nothing of each other, while both send messages.
 
-    With every second seed the only address they were ever given is nobody's by then.
+    With every second seed, the only node whose address was configured has gone before.
     """
     world = stage.world
     if store:
@@ -77,9 +77,9 @@ def _parted(seconds: float, store: bool, stage: Stage) -> None:
 
 
 def _coming_and_going(stage: Stage) -> None:
-    """Every second a node goes, with or without a word, and is back within six.
+    """Every second a node stops or crashes, and starts again within six seconds.
 
-    A quarter of them nobody can dial, and a sixth are guests.
+    A quarter of the nodes cannot be dialled, and a sixth are guests.
     """
     world = stage.world
     for member in world.members[3::4]:
@@ -111,7 +111,7 @@ def _back(member: Member) -> None:
 
 
 def _suspicion_of_the_living(stage: Stage) -> None:
-    """Links are lost all the time, and nobody is gone."""
+    """Links are lost all the time, but no node is: nobody may be shown as down."""
     world = stage.world
     stage.gather()
     stage.run(FORMED)
@@ -129,7 +129,7 @@ def _cut_any(stage: Stage) -> None:
 
 
 def _stalls(stage: Stage) -> None:
-    """Reactors that do nothing for ten seconds: nobody is suspected, by them or for it."""
+    """Reactors stall for ten seconds: no stalled node may suspect others, or be suspected."""
     world = stage.world
     stage.gather()
     stage.run(FORMED)
@@ -148,7 +148,7 @@ def _stall(stage: Stage, member: Member) -> None:
 
 
 def _long_stalls(stage: Stage) -> None:
-    """Reactors that do nothing for forty seconds: they are given up, and are back by themselves."""
+    """Reactors stall for forty seconds: others show their nodes as down, and as up again after it."""
     world = stage.world
     stage.gather()
     stage.run(FORMED)
@@ -162,7 +162,7 @@ def _long_stalls(stage: Stage) -> None:
 
 
 def _restored(stage: Stage) -> None:
-    """The key's files are restored, and chance gives the epoch of a run of which nobody holds anything."""
+    """A node is restored from a backup, and uses an epoch again that all others have forgotten."""
     world = stage.world
     stage.gather()
     stage.run(FORMED)
@@ -181,7 +181,7 @@ def _restored(stage: Stage) -> None:
 
 
 def _quiet(stage: Stage) -> None:
-    """Nothing happens: what does it cost that everybody knows who is there, and what a message?"""
+    """Nothing happens: count the frames that keep the rosters right, and the copies of a message."""
     world, count = stage.world, len(stage.world.members)
     stage.gather()
     stage.run(60.0)

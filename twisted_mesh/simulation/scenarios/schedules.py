@@ -1,7 +1,7 @@
-"""What can happen to a network, drawn from a seed.
+"""Schedules: how often links are lost, members crash, and so on, while messages are sent.
 
-Contract: a :class:`Schedule` turns a seed into a run of a World that
-ends at rest, checked.  The same seed gives the same run, frame by frame.
+Contract: a :class:`Play` plays a :class:`Schedule` with a seed, and checks the promises at the end.  The
+same seed gives the same run, frame by frame.
 """
 
 from __future__ import annotations
@@ -20,21 +20,23 @@ from twisted_mesh.simulation.world import World
 from twisted_mesh.wire.fields import MAX_NUMBER
 
 Pair = tuple[int, int]
-REST = 45.0  # seconds to come to rest in: a gap's patience, a comparison, and some
-HOPS_MOST = 6  # that a gap goes through
+REST = 45.0  # seconds until the world is at rest: a gap's patience, a comparison, and some more
+HOPS_MOST = 6  # nodes that give up a missing message one after the other, at most
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How much of what happens in a run.
+    """How often each event happens in a run.
 
-    :ivar seconds: of traffic; :ivar rate: messages a second, all members together.
-    :ivar cuts: links lost a second, back within three; :ivar crashes: members, back within six.
-    :ivar partition: seconds the network is in two halves, in the middle of the run.
+    :ivar seconds: in which messages are sent; :ivar rate: messages a second of all members together.
+    :ivar cuts: links a second that are lost, and linked again within three seconds.
+    :ivar crashes: members a second that crash, and start again within six seconds.
+    :ivar partition: seconds for which the network is in two halves, in the middle of the run.
     :ivar slow: share of members that receive 64 KiB/s only; :ivar adversaries: share that breaks the rules.
-    :ivar vanish: share of members that crash for good while they send.
-    :ivar stored: share of members that store what they have, and keep little of it in memory.
-    :ivar late: share of members that start in the middle of the run, some asking for a replay.
+    :ivar vanish: share of members that crash for good while messages are sent.
+    :ivar stored: share of members that have a store, and hold few messages in memory.
+    :ivar late: share of members that start in the middle of the run; some ask for a replay.
+    :ivar degree: links of a member, on average.
     """
 
     seconds: float = 12.0
@@ -69,7 +71,7 @@ SCHEDULES = {
 class Play:
     """One run of a schedule.
 
-    :cvar rest: seconds after the traffic until the promises are checked.
+    :cvar rest: seconds from the last message to the checks.
     """
 
     rest = REST
@@ -85,7 +87,7 @@ class Play:
         self._gone: set[int] = set()
 
     def _kinds(self, count: int) -> list[type[Member]]:
-        """Classes of the first members, where they are not plain ones."""
+        """The classes of the first members; the others are plain ones."""
         dishonest = int(count * self.schedule.adversaries)
         return [
             RELAY_ADVERSARIES[(self.seed + number) % len(RELAY_ADVERSARIES)] for number in range(dishonest)
@@ -95,7 +97,7 @@ class Play:
         return World(self.seed, count, latency=self.schedule.latency, members=kinds, trace=trace).start()
 
     def run(self, progress: Callable[[float], None] = lambda share: None) -> World:
-        """Play to the end; the world, at rest and checked."""
+        """Play to the end, check the promises, and return the world."""
         world, schedule = self.world, self.schedule
         self._begin()
         start = world.now
@@ -104,7 +106,7 @@ class Play:
         while world.now < end:
             world.run_until(min(world.now + 1.0, end))
             progress((world.now - start) / (end - start))
-        # What is told as a gap in one place is given up in the next when it has been patient as well.
+        # If a node gives up missing messages, its neighbour does so only when its own patience is over.
         while is_waiting(world) and world.now < end + HOPS_MOST * world.config.gap_patience:
             world.run_until(world.now + 1.0)
         self._check()
@@ -124,7 +126,7 @@ class Play:
             member.store = SimStore()
             world.configs[member.number] = replace(world.config, history_bytes=200_000, history_seconds=2.0)
             member.start()
-        # Whoever lies hangs on a network that is connected without it.
+        # Adversaries are linked with a network that is connected without them.
         random_graph(world, honest, schedule.degree)
         for adversary in world.members:
             if adversary.lies:
@@ -190,7 +192,7 @@ class Play:
     def _vanish(self, member: Member) -> None:
         self._gone.add(member.number)
         self.world.crash(member)
-        # Its neighbours find each other, as an overlay would see to.
+        # Its neighbours link with each other, as an overlay would have them do.
         around = sorted({n for pair in self._wanted if member.number in pair for n in pair} - self._gone)
         for pair in pairwise(around):
             self._wanted.add(pair)
@@ -219,7 +221,7 @@ class Play:
 
 
 def random_graph(world: World, members: Sequence[Member], degree: float) -> None:
-    """Link *members*: a ring, so that all are connected, and chords up to *degree* on average."""
+    """Link *members*: in a ring, then at random until each has *degree* links on average."""
     order = list(members)
     world.random.shuffle(order)
     for a, b in zip(order, order[1:] + order[:1], strict=True):
@@ -230,5 +232,5 @@ def random_graph(world: World, members: Sequence[Member], degree: float) -> None
 
 
 def pair_of(a: Member, b: Member) -> Pair:
-    """Two members, whichever comes first."""
+    """The numbers of two members, the lower first."""
     return (a.number, b.number) if a.number < b.number else (b.number, a.number)

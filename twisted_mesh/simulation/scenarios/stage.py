@@ -1,7 +1,7 @@
-"""What scenes have in common: a world whose members find each other, and the ends of a scene.
+"""The parts of a scene: a world, and the steps that scenes are made of.
 
-Contract: a :class:`Scene` turns a seed into a run of a world with an overlay that ends at rest, checked,
-and into some lines on what was seen.  The same seed gives the same run, frame by frame.
+Contract: a :class:`Scene` plays a function with a :class:`Stage` that has a world of its own.  It ends with
+checks of the promises, and with notes for people.  The same seed gives the same run, frame by frame.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from twisted_mesh.simulation.world import World
 from twisted_mesh.wire.membership import Role
 
 Progress = Callable[[float], None]
-HONEST = 4  # members there are at least
-FORMED = 10.0  # seconds in which a mesh of a hundred nodes stands
+HONEST = 4  # members beside the adversaries, at least
+FORMED = 10.0  # seconds in which a hundred nodes become one mesh
 
 
 class Stage:
     """One run of a scene.
 
-    :ivar membership: watches who is shown as gone.
-    :ivar notes: lines on what was seen; :ivar shares: and numbers.
+    :ivar membership: watches the rosters.
+    :ivar notes: results for people, as lines of text; :ivar shares: results for tests, as numbers.
     """
 
     def __init__(
@@ -41,8 +41,8 @@ class Stage:
         overlay: bool = True,
     ) -> None:
         """
-        :param members: classes of the first members, where they are not plain ones.
-        :param overlay: whether they look for neighbours by themselves.
+        :param members: classes of the first members; the others are plain ones.
+        :param overlay: whether members look for neighbours by themselves.
         """
         self.world = World(seed, count, config, latency, members, trace, overlay)
         self.membership = MembershipChecks(self.world)
@@ -55,15 +55,16 @@ class Stage:
         return next(member for member in self.world.members if not member.lies)
 
     def speak(self, count: int) -> None:
-        """All but *count* honest members are guests."""
+        """Make all honest members guests but *count* of them."""
         honest = [member for member in self.world.members if not member.lies]
         for member in honest[count:]:
             member.role = Role.GUEST
 
     def gather(self, within: float = 1.0, members: Sequence[Member] | None = None) -> None:
-        """Start the contact, and *within* so many seconds all others, which know its address and no more.
+        """Start members; the contact is the only configured peer of the others.
 
-        :param members: those to start; None: all.
+        :param within: seconds in which all members but the contact start.
+        :param members: the members to start; None: all.
         """
         world = self.world
         starting = world.members if members is None else members
@@ -73,45 +74,45 @@ class Stage:
             world.at(world.now + at, member.start)
 
     def run(self, seconds: float) -> None:
-        """Let so much time pass."""
+        """Play the next *seconds*."""
         self.world.run_until(self.world.now + seconds)
 
     def say(self, among: Sequence[Member] | None = None, size: int = 20) -> None:
-        """Each of *among*, or of all members, sends a message."""
+        """Let each of *among* send a message; None: each of :meth:`members`."""
         for member in self.members() if among is None else among:
             member.publish("x" * size)
 
     def chat(self, seconds: float, rate: float) -> None:
-        """From now on, for so long, somebody says something *rate* times a second."""
+        """In the next *seconds*, let random members send *rate* messages a second in all."""
         world = self.world
         at = world.now
         while (at := at + world.random.expovariate(rate)) < world.now + seconds:
             world.at(at, self._say_something)
 
     def members(self) -> list[Member]:
-        """The honest ones that are up, and no guests."""
+        """The honest members that are up, without guests."""
         return [member for member in self.world.honest() if member.role is Role.MEMBER]
 
     def is_one(self) -> bool:
-        """Whether all that are up and honest are one mesh."""
+        """Whether all honest nodes that are up are one mesh."""
         return len(islands(self.world.honest())) == 1
 
     def until_one(self, most: float) -> float:
-        """Let time pass until all are one mesh, at most so much; the seconds it took."""
+        """Play until all are one mesh, for at most *most* seconds; return the seconds."""
         began = self.world.now
         while not self.is_one() and self.world.now < began + most:
             self.run(0.25)
         return self.world.now - began
 
     def end(self, rest: float) -> None:
-        """Come to rest in so many seconds, and be checked."""
+        """Play the next *rest* seconds, and check all promises."""
         self.run(rest)
         check_at_rest(self.world)
         check_complete(self.world)
         check_membership(self.world)
 
     def note(self, text: str) -> None:
-        """Something was seen."""
+        """Add *text* to the notes."""
         self.notes.append(text)
 
     def _say_something(self) -> None:
@@ -124,11 +125,11 @@ class Stage:
 class Scene:
     """Something that happens to a mesh.
 
-    :ivar play: lets it happen; :ivar nodes: how many there are unless it is said.
-    :ivar config: their limits; :ivar kinds: classes of the first members.
-    :ivar is_large: whether it is played only when it is named.
+    :ivar play: plays the scene; :ivar nodes: how many there are by default.
+    :ivar config: the limits of all members; :ivar kinds: the classes of the first members.
+    :ivar is_large: whether the scene is played only if it is named.
     :ivar overlay: whether members look for neighbours by themselves.
-    :ivar latencies: of its frames, in seconds, of which the seed draws one.
+    :ivar latencies: pairs for :class:`World`, of which the seed draws one.
     """
 
     play: Callable[[Stage], None]
@@ -140,7 +141,7 @@ class Scene:
     latencies: Sequence[tuple[float, float]] = ((0.01, 0.04),)
 
     def run(self, seed: int, count: int = 0, trace: Callable[[str], None] | None = None) -> Stage:
-        """Play it to its end."""
+        """Play the scene to its end; *count* is of nodes, 0 for the default."""
         count = max(count or self.nodes, len(self.kinds) + HONEST)
         latency = self.latencies[seed % len(self.latencies)]
         stage = Stage(seed, count, self.config, self.kinds, latency, trace, self.overlay)
@@ -149,5 +150,5 @@ class Scene:
 
 
 def later(world: World, seconds: float, call: Callable[..., None], *arguments: object) -> None:
-    """Do it so many seconds from now."""
+    """Call *call* in *seconds* from now."""
     world.at(world.now + seconds, partial(call, *arguments))
