@@ -27,7 +27,7 @@ class MeshConfig:
     #: From the connection to the first frame behind PROOF (guess; py2p waits for ever).  That frame, the
     #: frontier, may take up to thirty times as long over a slow line.
     handshake_timeout: float = 10.0
-    #: Accepted connections whose peer has proven nothing.  Of more, the host with most loses its oldest;
+    #: Accepted connections whose peer has proven nothing.  Of more, the host with most loses one;
     #: from three quarters on it gets no further ones (guess).
     handshakes_limit: int = 512
     #: Connections that one host may make in a row, and in a second on average; faster ones wait (guess: 300
@@ -44,6 +44,12 @@ class MeshConfig:
     #: Links in all.  Of more, or of more than three quarters with unknown nodes, the host with most loses
     #: one, or one more is refused (guess; every reactor but select's can hold far more).
     links_limit: int = 1024
+    #: Files and connections that the process may have open: a lower limit is raised to this if the host
+    #: allows (guess: the limits above, and the application's own files).
+    descriptors_limit: int = 4096
+    #: Of what the process may have open, so many, or half if that is less, are no links and strangers
+    #: (guess: listeners, the history, dials, name servers).
+    descriptors_kept: int = 64
     #: A node is known, so that its link is among the last to go, if it was up for this long as a member, or
     #: if its link has stood that long (guess: new keys cost nothing, time costs something).
     established_after: float = 600.0

@@ -39,6 +39,7 @@ from twisted_mesh.delivery.receipts import Receipt
 from twisted_mesh.errors import KeyInUse, LocalError, NotRunning, Reason, RemoteError
 from twisted_mesh.eventloop.clock import monotonic
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds, seconds_of, wait_for
+from twisted_mesh.eventloop.descriptors import allow_descriptors
 from twisted_mesh.eventloop.forks import close_in_forks, closed
 from twisted_mesh.eventloop.log_quota import QuotaFilter
 from twisted_mesh.identity import Identity, verify
@@ -281,7 +282,7 @@ class MeshService(Service, Listeners):
 
     def _host(self) -> Host:
         """What the node takes from its host; MemoryMesh has a host of its own."""
-        return Host(time.time, verify, randbelow)
+        return Host(time.time, verify, randbelow, allow_descriptors)
 
     async def _stop(self) -> None:
         super().stopService()

@@ -289,12 +289,14 @@ class _Service(MeshService):
     If one node has verified a signature, the others take its result.
 
     :ivar chance: of the mesh.
+    :ivar descriptors: how many its process may have open at its next start; None if that is not known.
     """
 
     chance: Random
+    descriptors: int | None = None
 
     def _host(self) -> Host:
-        return Host(self._clock.seconds, _verify, self._draw)
+        return Host(self._clock.seconds, _verify, self._draw, lambda _: self.descriptors)
 
     def _draw(self, below: int) -> int:
         return self.chance.randrange(below)

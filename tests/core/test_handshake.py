@@ -206,6 +206,15 @@ class TestGreeting(HandshakeTestCase):
             self.assertEqual(said, "another subnet")
             self.assertIsNone(dialler.shake.peer)
 
+    def test_a_peer_that_is_turned_away_is_told_so_if_it_is_of_this_network(self) -> None:
+        for network, reason in ((HERE, Reason.FULL), (Protocol("there", "SSL"), Reason.SUBNET)):
+            turned_away = Handshake(Side.ACCEPTOR, node(), nonce=bytes(32), time=1)
+            turned_away.refusal = RemoteError("too many", Reason.FULL)
+            peer = Handshake(Side.ACCEPTOR, node(network), nonce=bytes(32), time=1)
+            (greeting,) = payloads(peer.start())
+            error = self.assertRaises(RemoteError, turned_away.receive, greeting, exporter)
+            self.assertIs(error.reason, reason)
+
     def test_py2p_peer(self) -> None:
         hello = greetings.encode(Greeting(self.bert.id, HERE.id, None, False, 0))
         said = self.refusal(RemoteError, Reason.GREETING, self.dialler.take, hello)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from tests.support.meshcase import PORT, MeshCase, Puppet, Raw
 from twisted_mesh.errors import RemoteError
@@ -22,11 +22,16 @@ class CrowdCase(MeshCase):
         """A puppet at *host* that has dialled *service*."""
         return self.met(service, host=host, encrypted=False, **options)
 
-    def silent(self, service: MeshService, host: str = CROWD) -> Raw:
-        """A stranger at *host* that says nothing."""
+    def silent(self, service: MeshService, host: str = CROWD, said: bytes = b"") -> Raw:
+        """A stranger at *host* that says nothing but *said*."""
         raw: Raw = self.dial(Raw(), service, host=host, encrypted=False)
+        raw.write(said)
         self.network.pump()
         return raw
+
+    def half(self, service: MeshService, host: str = CROWD) -> Raw:
+        """A stranger at *host* that sends half a frame."""
+        return self.silent(service, host, b"\0")
 
     def linked_to(self, service: MeshService, peers: list[Puppet]) -> list[bool]:
         return [peer.me.id in service.routing_table for peer in peers]
@@ -154,7 +159,7 @@ class TestWaiting(CrowdCase):
 
     def test_if_there_are_many_of_those_they_are_cut(self) -> None:
         a = self.crowded(accept_burst=1, accept_rate=0.1)
-        crowd = [self.silent(a) for _ in range(40)]
+        crowd = [self.half(a) for _ in range(40)]
         self.network.advance(5.1)
         self.assertEqual(sum(raw.lost is not None for raw in crowd), 39 - 15)
 
@@ -167,18 +172,61 @@ class TestWaiting(CrowdCase):
 
     def test_a_stranger_that_waits_goes_before_one_that_has_begun(self) -> None:
         a = self.crowded(handshakes_limit=4, accept_burst=2, accept_rate=0.1)
-        raws = [self.silent(a) for _ in range(5)]
-        self.assertEqual([raw.lost is None for raw in raws], [True, True, False, False, True])
+        raws = [self.half(a) for _ in range(4)]
+        self.assertEqual([raw.lost is None for raw in raws], [True, True, False, True])
+
+    def test_and_one_that_says_nothing_before_both_and_takes_no_time_from_others(self) -> None:
+        a = self.crowded(handshakes_limit=4, accept_burst=2, accept_rate=0.1)
+        silent = [self.silent(a) for _ in range(10)]
+        raws = [self.half(a) for _ in range(3)]
+        self.assertEqual([raw.lost is None for raw in (*silent, *raws)], [False] * 10 + [True] * 3)
+        self.assertEqual(a.footprint()["waiting_connections"], 1)
 
     def test_a_connection_that_ends_waits_no_longer(self) -> None:
         a = self.crowded(accept_burst=1, accept_rate=0.1, handshake_timeout=1.0)
         for _ in range(3):
-            self.silent(a)
+            self.half(a)
         self.network.advance(3)
         self.assertEqual((a.footprint()["waiting_connections"], a.footprint()["connections"]), (0, 0))
 
     def test_rates_of_so_many_hosts_are_remembered(self) -> None:
         a = self.crowded()
         for number in range(SITES + 10):
-            self.silent(a, f"10.{number // 250}.0.{number % 250}").close()
+            self.half(a, f"10.{number // 250}.0.{number % 250}").close()
         self.assertEqual(a.footprint()["accept_rates"], SITES)
+
+
+class TestDescriptors(CrowdCase):
+    def allowed(self, descriptors: int, **limits: Any) -> MeshService:
+        """A node whose process may have so many descriptors open."""
+        a: Any = self.make(encryption="Plaintext", limits=limits)
+        a.descriptors = descriptors
+        a.startService()
+        return cast(MeshService, a)
+
+    def test_at_256_descriptors_600_idle_connections_leave_some_free(self) -> None:
+        a = self.allowed(256)
+        crowd = [self.silent(a, f"10.8.{number // 100}.{number % 100}") for number in range(600)]
+        self.assertEqual(sum(raw.lost is None for raw in crowd), 64)
+        self.result_of(self.crowded().connect(self.host(a), PORT), after=1)
+        self.assertEqual(len(self.log("at most 128 links, and 64 connections that have proven nothing")), 1)
+
+    def test_a_quarter_of_the_links_that_are_left_is_kept_too(self) -> None:
+        a = self.allowed(16, descriptors_kept=4, links_limit=16, handshakes_limit=8)
+        crowd = [self.dialled(a) for _ in range(10)]
+        self.assertEqual(sum(self.linked_to(a, crowd)), 6)
+
+    def test_limits_that_fit_stay(self) -> None:
+        a = self.allowed(1600)
+        self.assertEqual(self.parts_of(a).connections.config, a.config)
+        self.assertEqual(self.log("descriptors"), [])
+
+    def test_connections_that_close_slowly_go_if_there_are_too_many(self) -> None:
+        a = self.allowed(16, descriptors_kept=4, links_limit=6, handshakes_limit=6)
+        for number in range(40):
+            raw = self.dial(Raw(), a, host=f"10.8.0.{number}", encrypted=False)
+            raw.write(b"\xff" * 8)
+            end = self.network.between(f"10.8.0.{number}", self.host(a))[0]
+            end.reads = False
+            self.network.pump()
+        self.assertLessEqual(a.footprint()["connections"], 12)

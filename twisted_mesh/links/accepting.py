@@ -1,10 +1,11 @@
 """When an accepted connection may begin: its TLS session and its handshake cost this node some time.
 
-Contract: a connection is told to :meth:`Accepting.made`, and to :meth:`Accepting.gone` when it has proven
-its key or closes.  Connections of one site that come faster than ``accept_rate`` wait, and so do all that
-come faster than ``handshakes_rate``: nothing is read from them, so they cost nothing.  Sites that wait take
-turns.  Of one site the newest goes first: if many come, the others will not be waited for to the end.  If a
-connection has waited for ``accept_wait``, it is told ``full``, or cut if there are many of those.
+Contract: :meth:`Accepting.may_begin` is asked when the first bytes of a connection have come, and
+:meth:`Accepting.gone` is told when it has proven its key or closes.  Connections of one site that come
+faster than ``accept_rate`` wait, and so do all that come faster than ``handshakes_rate``: their bytes are
+not read, so they cost nothing.  Sites that wait take turns.  Of one site the newest goes first: if many
+come, the others will not be waited for to the end.  If a connection has waited for ``accept_wait``, it is
+told ``full``, or cut if there are many of those.
 
 Connections of this host itself wait for ``handshakes_rate`` alone.
 """
@@ -43,13 +44,14 @@ class Accepting:
         self._waiting: OrderedDict[str, dict[int, MeshProtocol]] = OrderedDict()  # by site, by turns
         self._next_look: IDelayedCall | None = None
 
-    def made(self, link: MeshProtocol) -> None:
-        """Let *link* begin, or wait."""
-        if link.site in self._waiting or not self._may_begin(link):
-            link.hold()
-            self._waiting.setdefault(link.site, {})[link.number] = link
-            if self._next_look is None:
-                self._next_look = self._clock.callLater(_LOOK, self._look)
+    def may_begin(self, link: MeshProtocol) -> bool:
+        """Whether *link* may begin now; if not, it goes on later."""
+        if link.site not in self._waiting and self._has_time_for(link):
+            return True
+        self._waiting.setdefault(link.site, {})[link.number] = link
+        if self._next_look is None:
+            self._next_look = self._clock.callLater(_LOOK, self._look)
+        return False
 
     def gone(self, link: MeshProtocol) -> None:
         """Forget *link*, if it waits."""
@@ -71,8 +73,8 @@ class Accepting:
         waiting = sum(map(len, self._waiting.values()))
         return {"waiting_connections": waiting, "accept_rates": len(self._rates)}
 
-    def _may_begin(self, link: MeshProtocol) -> bool:
-        """Whether *link* may begin now; if it may, it is counted."""
+    def _has_time_for(self, link: MeshProtocol) -> bool:
+        """Whether there is time for *link* now; if there is, it is counted."""
         now, site = self._clock.seconds(), link.site
         if not site or reach_of(link.remote[0]) is Reach.OWN:
             return self._all.take(now)
@@ -110,7 +112,7 @@ class Accepting:
     def _turn_of(self, site: str) -> bool:
         """Let the newest of *site* begin, if it may; return whether it did, and others wait there."""
         newest = next(reversed(self._waiting[site].values()))
-        if not self._may_begin(newest):
+        if not self._has_time_for(newest):
             return False
         self.gone(newest)
         newest.go_on()

@@ -109,6 +109,7 @@ class Connections:
         self._links: dict[int, MeshProtocol] = {}
         self._strangers = Strangers(self.config.handshakes_limit)
         self._accepting = Accepting(self.clock, self.config)
+        self.may_begin = self._accepting.may_begin
         self._table: dict[bytes, MeshProtocol] = {}
         self.table: Mapping[bytes, MeshProtocol] = MappingProxyType(self._table)
         self._to_flush: dict[int, MeshProtocol] = {}
@@ -196,14 +197,17 @@ class Connections:
 
     def made(self, link: MeshProtocol) -> None:
         self._links[link.number] = link
+        if len(self._links) > self.config.links_limit + self.config.handshakes_limit:
+            closing = next((other for other in self._links.values() if other.error is not None), None)
+            if closing is not None:
+                closing.cut()
         if self._over is not None:
             link.close(self._over)
-        elif not link.outgoing:
-            if (too_many := self._strangers.add(link)) is not None:
-                too_many = self._accepting.oldest_at(too_many.site) or too_many
-                too_many.close(RemoteError("too many connections that prove nothing", Reason.FULL))
-                abort_unfinished(too_many.transport)  # else its TLS session would last close_timeout
-            self._accepting.made(link)
+        elif not link.outgoing and (site := self._strangers.add(link)) is not None:
+            waiting = self._accepting.oldest_at(site)
+            too_many = self._strangers.silent_at(site, link) or waiting or self._strangers.oldest_at(site)
+            too_many.close(RemoteError("too many connections that prove nothing", Reason.FULL))
+            abort_unfinished(too_many.transport)  # else its TLS session would last close_timeout
 
     def proven(self, link: MeshProtocol, peer: Peer) -> None:
         purpose = peer.purpose if link.dialled_for is None else link.dialled_for

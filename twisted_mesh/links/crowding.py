@@ -57,17 +57,27 @@ class Strangers:
     def __len__(self) -> int:
         return self._count
 
-    def add(self, link: MeshProtocol) -> MeshProtocol | None:
-        """Add *link*; return the stranger that has to go, if there are too many."""
+    def add(self, link: MeshProtocol) -> str | None:
+        """Add *link*; if there are too many, return the site of which one has to go."""
         own = self._sites.setdefault(link.site, {})
         own[link.number] = link
         self._count += 1
         if self._count <= unkept(self._limit):
             return None
-        most = max(self._sites.values(), key=len)  # of several, the site that came first
-        if self._count <= self._limit and (len(own) == 1 or len(own) < len(most)):
+        sites = self._sites
+        most = max(sites, key=lambda site: len(sites[site]))  # of several, the site that came first
+        if self._count <= self._limit and (len(own) == 1 or len(own) < len(sites[most])):
             return None
-        return next(iter(most.values()))
+        return most
+
+    def silent_at(self, site: str, new: MeshProtocol) -> MeshProtocol | None:
+        """The oldest stranger of *site* that has sent nothing, *new* aside; None if all have."""
+        strangers = self._sites[site].values()
+        return next((link for link in strangers if link.is_silent and link is not new), None)
+
+    def oldest_at(self, site: str) -> MeshProtocol:
+        """The oldest stranger of *site*, which has some."""
+        return next(iter(self._sites[site].values()))
 
     def discard(self, link: MeshProtocol) -> None:
         """Remove *link*, which has proven its key or closes, if it is here."""

@@ -8,6 +8,7 @@ frames.  It decides nothing: the machine also knows how a connection ends.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
 from typing import Protocol as Interface
 from typing import assert_never, cast
@@ -49,6 +50,9 @@ class LinkHost(Interface):
 
     def made(self, link: MeshProtocol) -> None:
         """A connection is made; its peer has proven nothing yet."""
+
+    def may_begin(self, link: MeshProtocol) -> bool:
+        """Whether to read the first bytes of *link*, an accepted connection; if not, link.go_on() later."""
 
     def handshake(self, side: Side, expected: bytes | None, purpose: Purpose) -> Handshake:
         """Make the handshake of a new connection."""
@@ -114,6 +118,8 @@ class MeshProtocol(Protocol):
         self._read = 0  # bytes that have come; under TLS, of whole records
         self._timer: IDelayedCall | None = None
         self._timer_deadline = inf  # the machine's deadline when the timer was set
+        self._begun = outgoing  # whether bytes that come are read
+        self._go_on: Callable[[], None] | None = None  # reads the first bytes, which wait
         self._told_closing = False  # whether the host knows that the link is closing
         self._proven = WaitingDeferreds[MeshProtocol]()
         self._up = WaitingDeferreds[MeshProtocol]()
@@ -237,16 +243,29 @@ class MeshProtocol(Protocol):
         """Whether it has been closing for longer than ``close_timeout``: another may have its place."""
         return self._machine.gives_way
 
-    def hold(self) -> None:
-        """Read nothing from the connection, which has just been made, until :meth:`go_on`."""
-        self._transport.pauseProducing()
+    @property
+    def is_silent(self) -> bool:
+        """Whether no byte has come over the connection, which the peer has made."""
+        return not self._begun and self._go_on is None
+
+    def begins(self, go_on: Callable[[], None]) -> bool:
+        """Whether the first bytes, which have come, may be read now; if not, *go_on* is called later."""
+        if not self._begun:
+            self._begun = self._host.may_begin(self)
+            if not self._begun:
+                self._go_on = go_on
+                self._transport.pauseProducing()
+        return self._begun
 
     def go_on(self) -> None:
-        """Begin to read."""
+        """Read the first bytes, for which :meth:`LinkHost.may_begin` had no time."""
+        self._begun = True
         self._transport.resumeProducing()
+        if self._go_on is not None:
+            self._go_on()
 
     def turn_away(self, error: RemoteError) -> None:
-        """Begin to read, and refuse the peer with *error* as soon as its greeting has come."""
+        """Go on, and refuse the peer with *error* as soon as its greeting has come."""
         self._handshake.refusal = error
         self.go_on()
 
@@ -303,6 +322,8 @@ class MeshProtocol(Protocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Let the machine make frames of the peer's bytes; no other place does."""
+        if not self._begun and not self.begins(lambda: self.dataReceived(data)):
+            return
         now = self._now
         self._read += len(data)
         try:

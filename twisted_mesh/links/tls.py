@@ -6,11 +6,13 @@ PROOF proves a node's key, and is bound to the session by the session's exporter
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from operator import attrgetter
-from typing import Final
+from typing import Final, runtime_checkable
+from typing import Protocol as Interface
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -55,6 +57,13 @@ class Tls:
         return _Client(self._creator, endpoint, self._clock)
 
 
+@runtime_checkable
+class Begins(Interface):
+    """A protocol that says when the first bytes of its connection may be read."""
+
+    def begins(self, go_on: Callable[[], None]) -> bool: ...  # pragma: no cover
+
+
 class Session(TLSMemoryBIOProtocol):
     """Twisted's TLS session, but it does not gather small writes: a link's queue has joined them.
 
@@ -69,11 +78,19 @@ class Session(TLSMemoryBIOProtocol):
 
     def dataReceived(self, bytes: bytes) -> None:
         self.read_bytes += len(bytes)
+        if self._is_made:
+            super().dataReceived(bytes)
+        elif not isinstance(self.wrappedProtocol, Begins) or self.wrappedProtocol.begins(
+            lambda: self._make(bytes)
+        ):
+            self._make(bytes)
+
+    def _make(self, bytes: bytes) -> None:
+        """Let the first *bytes* make the session."""
         super().dataReceived(bytes)
+        self._is_made = self.getHandle().get_peer_finished() is not None
         if self.read_bytes > HELLO_BYTES and not self._is_made:
-            self._is_made = self.getHandle().get_peer_finished() is not None
-            if not self._is_made:
-                self.abortConnection()
+            self.abortConnection()
 
 
 class _Sessions(TLSMemoryBIOFactory):

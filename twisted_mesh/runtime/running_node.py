@@ -88,7 +88,7 @@ class RunningNode:
         :raises IdentityError: the epoch of the run cannot be written beside the key.
         :raises StoreError: the history file cannot be used.
         """
-        config = self._config = settings.config
+        config = self._config = settings.fitted_config()
         self._clock, self._settings, self._delivery, self._log = clock, settings, delivery, log
         self._where = where
         self._dispatch = Dispatch()

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
+
+from twisted.logger import Logger
 
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.handshake import LocalNode, Profile, Verify
@@ -20,17 +23,22 @@ from twisted_mesh.network import Protocol
 from twisted_mesh.storage.sqlite import SqliteStore
 from twisted_mesh.wire.greeting import Address
 
+_log = Logger()
+
 
 class Host(NamedTuple):
     """What a service takes from its host, and :class:`~twisted_mesh.testing.MemoryMesh` from a seed.
 
     :ivar wall_clock: gives seconds since 1970; :ivar verify: checks signatures.
     :ivar draw: draws a number from 0 to its argument - 1 that nobody can foresee.
+    :ivar allow_descriptors: lets the process open so many descriptors, if the host allows; returns how many
+        it may have open, or None if that is not known.
     """
 
     wall_clock: Callable[[], float]
     verify: Verify
     draw: Callable[[int], int]
+    allow_descriptors: Callable[[int], int | None]
 
 
 class Settings:
@@ -66,6 +74,25 @@ class Settings:
         self._profile = profile
         self.wall_clock = host.wall_clock
         self._host = host
+
+    def fitted_config(self) -> MeshConfig:
+        """The limits of a run: with fewer links if the process may not have as many open."""
+        config = self.config
+        if (allowed := self._host.allow_descriptors(config.descriptors_limit)) is None:
+            return config
+        room = allowed - min(config.descriptors_kept, allowed // 2)
+        wanted = config.links_limit + config.handshakes_limit
+        if wanted <= room:
+            return config
+        links, strangers = (
+            max(1, limit * room // wanted) for limit in (config.links_limit, config.handshakes_limit)
+        )
+        _log.warn(
+            "this process may have {allowed} descriptors open: at most {links} links, and {strangers} "
+            "connections that have proven nothing",
+            allowed=allowed, links=links, strangers=strangers,
+        )  # fmt: skip
+        return replace(config, links_limit=links, handshakes_limit=strangers)
 
     def open_history(self) -> Store | None:
         """Open the store of the history; return None if the history is in memory only.
