@@ -1,1 +1,1 @@
-"""Who is whose neighbour, and how islands find each other."""
+"""Which nodes are neighbours, and how parts of a mesh that are not connected find each other."""

@@ -19,19 +19,18 @@ from twisted_mesh.wire.membership import Contact, Purpose
 class DialLimit:
     """The dials of addresses that peers told.
 
-    :ivar own: the address of this node, which is never dialled: another node can have had it before.
+    :ivar own: the address of this node, which is never dialled: another node may have had it before.
     """
 
     _config: MeshConfig
     own: Place | None
-    # By id: the place, the purpose, and until when the dial counts.
+    # The dials that have not ended, by id: the place, the purpose, and until when the dial counts.
     _under_way: dict[bytes, tuple[Place, Purpose, float]] = field(default_factory=dict)
-    # Until when each place is not dialled again.
+    # The time before which a place is not dialled again.
     _failed: OrderedDict[Place, float] = field(default_factory=OrderedDict)
 
     def __post_init__(self) -> None:
-        # The driver reports the end of each dial.  If it did not, the dial would keep its place for ever,
-        # and no attempt takes longer than this.
+        # No dial takes longer.  If the driver did not report its end, the dial would count for ever.
         self._longest = self._config.connect_timeout + self._config.handshake_timeout
         self._bucket = RateLimit(self._config.dial_burst, self._config.dial_rate)
 

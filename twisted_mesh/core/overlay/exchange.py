@@ -1,10 +1,12 @@
-"""Exchanges: now and then a short link with a node that is no neighbour, so that islands find each other.
+"""Exchanges: now and then a short link with a node that is no neighbour.
+
+Parts of a mesh without a link between them (*islands*) find each other so.
 
 Contract: every ``exchange_interval`` this node draws a node that is no neighbour.  It draws from all nodes
-of the roster, and from nodes with which it was linked before; one draw in three is of those that are not
-up.  On the link both ends send their rosters, compare the messages that they hold, and pull those they
+of the roster, and from nodes with which it was linked before; one draw in three is among nodes that are
+not up.  On the link both ends send their rosters, compare the messages that they hold, and pull those they
 lack.  The dialler ends it when nothing has come for ``exchange_idle``.  If one end did not know that the
-other is up, the two may be of two islands, and the link becomes one between neighbours.
+other is up, the two may be of two islands, and the link becomes one between neighbours: each end votes.
 
 Messages that no neighbour holds are looked for in the same way, at once
 (:mod:`~twisted_mesh.core.overlay.helpers`).
@@ -32,7 +34,7 @@ from twisted_mesh.core.overlay.views import Dial, Randomness
 from twisted_mesh.errors import Reason
 from twisted_mesh.wire.membership import Contact, KeepVote, Purpose
 
-_NOT_UP: Final = 1 / 3  # the part of the draws that is of nodes that are not up (docs/protocol.rst)
+_NOT_UP: Final = 1 / 3  # the part of the draws that is among nodes that are not up (docs/protocol.rst)
 _LOOK: Final = 1.0  # seconds from one check of the open exchanges to the next (guess)
 #: Seconds that the acceptor waits longer than the dialler before it ends an exchange (guess)
 _GRACE: Final = 5.0
@@ -45,12 +47,12 @@ class OpenExchange:
     link: Link
     own_vote: KeepVote  # whether this end wants to keep the link
     since: float
-    peer_vote: KeepVote | None = None  # whether the peer wants to; None until it has said so
+    peer_vote: KeepVote | None = None  # whether the peer wants to keep it; None if not said yet
 
 
 @dataclass(eq=False)
 class Exchange:
-    """The exchanges of a node, those that it dials and those that others dial."""
+    """The exchanges of a node: those that it dials, and those that other nodes dial."""
 
     _config: MeshConfig
     _links: Links
@@ -81,7 +83,7 @@ class Exchange:
     def opened(self, link: Link, vote: KeepVote, now: float) -> bool:
         """Take in a new exchange; False if it must be refused since there are too many.
 
-        If the oldest has lasted beyond its time, it ends instead: its peer may send slowly on purpose.
+        If the oldest exchange has lasted too long, that one ends instead: its peer may be slow on purpose.
         """
         incoming = [one for one in self._open.values() if not one.link.outgoing]
         if not link.outgoing and len(incoming) >= self._config.exchanges_limit:
@@ -93,7 +95,7 @@ class Exchange:
         return True
 
     def roster_received(self, link: Link, vote: int) -> bool:
-        """Take in the peer's *vote*, behind its roster; whether both ends keep the link."""
+        """Take in the *vote* that ends the peer's roster; return whether both ends keep the link."""
         if (exchange := self._open.get(link)) is None:
             return False
         exchange.peer_vote = KeepVote(vote)
@@ -110,9 +112,9 @@ class Exchange:
     def help(self, runs: Sequence[StreamId], now: float) -> list[StreamId]:
         """Look beyond the neighbours for messages of *runs*, for which no neighbour is being asked.
 
-        :return: the runs for which all neighbours are to be asked now: each twice per ``gap_patience``,
-            only so many at a time, and the authors in turn, since one author can begin thousands of runs
-            with holes.
+        :return: the runs for which all neighbours are to be asked now.  A run is returned twice per
+            ``gap_patience``, and only so many at a time.  The authors take turns, since one author can
+            begin thousands of runs with holes.
         """
         patience = self._config.gap_patience / ROUNDS
         self._helped = {run: at for run, at in self._helped.items() if at + patience > now}
@@ -173,7 +175,7 @@ class Exchange:
         config, link = self._config, exchange.link
         since, longest = now - exchange.since, config.exchange_timeout
         if _is_moving(link, now):
-            longest = config.gap_longest  # a slow line needs as long as it needs
+            longest = config.gap_longest  # a slow line gets all the time it may need
         if since >= longest + (0 if link.outgoing else _GRACE):
             self._end(exchange, "the exchange took too long")
             return

@@ -2,12 +2,13 @@
 
 Contract: anybody can make up members, and each record says what its author likes.  So no claim alone
 decides who is asked.  In turn an author of missing messages is asked, a member that claims to hold messages
-long, and a member that is drawn.  The rules, each with its reason:
+long, and a member drawn at random.  The rules, each with its reason:
 
-* claims of members that are known for ``established_after`` count before others, and of equal claims that
-  of the member that is known longest: an attacker can make up thousands of members, but not earlier ones;
-* claims of more than :data:`RETENTION_MOST` are equal, or the highest claim would always win;
-* the sites are asked in turn: many ids at one site cost nothing;
+* claims of members that are known for ``established_after`` count before others, and of equal claims the
+  one of the member that is known longest: an attacker can make up thousands of members, but not earlier
+  ones;
+* claims above :data:`RETENTION_MOST` count as equal: otherwise the highest claim would always win;
+* the sites (hosts, or networks of IPv6 hosts) are asked in turn: many ids at one site cost nothing;
 * a member is not asked twice within half of ``gap_patience``, nor where nobody was found lately;
 * members are asked until the messages have come or are given up, one a second after the first: the first
   can all be made up.
@@ -48,7 +49,7 @@ class Helpers:
     _randomness: Randomness
     _dials: DialLimit
     _dial: Dial
-    # By origin: when a member was asked in the last gap_patience, and where.  No more than the rate allows.
+    # By origin: when and at which site a member was asked.  The rate bounds how many there are.
     _asked: dict[bytes, tuple[float, str | None]] = field(default_factory=dict)
     _turn: int = 0
 
@@ -75,7 +76,7 @@ class Helpers:
         while candidates and self._rate.has(now):
             author = self._next(candidates, origins, now)
             contact = author.contact
-            assert contact is not None  # of those that cannot be dialled none is a candidate
+            assert contact is not None  # all candidates can be dialled
             if not self._dial(contact, Purpose.EXCHANGE, now):
                 return  # too many dials are under way
             self._rate.take(now)

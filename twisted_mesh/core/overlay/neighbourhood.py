@@ -1,7 +1,7 @@
 """The neighbours of a node: composes the overlay, the exchanges and the dial limit.
 
-Contract: it is called for every link, and for every frame by which overlays talk.  It sends frames and
-dials.  Nothing here delivers or holds messages.
+Contract: the neighbourhood is called for every link, and for every frame by which overlays talk.  It sends
+frames and dials.  Nothing here delivers or holds messages.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Neighbourhood:
     _membership: Membership
     _randomness: Randomness
     _effects: Effects
-    _quiet_until: float = 0.0  # in a key conflict no other node is dialled before
+    _quiet_until: float = 0.0  # in a key conflict, no dial is made before
 
     def __post_init__(self) -> None:
         me, config, effects = self._local_node, self._config, self._effects
@@ -74,7 +74,7 @@ class Neighbourhood:
     # ── links ───────────────────────────────────────────────────────────────────────
 
     def proven(self, link: Link, now: float) -> None:
-        """Take in that the peer of a link has proven its key, so that the dial is over."""
+        """Take in that the peer of a link has proven its key, which ends a dial."""
         if link.outgoing:
             self._dials.over(link.peer.id, now, True)
 
@@ -114,7 +114,7 @@ class Neighbourhood:
             self.overlay.closed(link, reason, now)
 
     def roster_received(self, link: Link, vote: int) -> bool:
-        """Take in that the peer's roster has come; whether an exchange becomes a link of neighbours."""
+        """Take in the *vote* that ends the peer's roster; return whether an exchange makes neighbours."""
         return link.is_exchange and self.exchange.roster_received(link, vote)
 
     def kept(self, link: Link, now: float) -> None:

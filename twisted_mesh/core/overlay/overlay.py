@@ -45,8 +45,7 @@ from twisted_mesh.wire.membership import Contact, ForwardJoin, Purpose, Shuffle,
 WALKS: Final = 2
 
 _TAKES_PLACE: Final = "another takes the place of this link"
-#: The reasons after which a node may be dialled again; after all others it left, was refused, or
-#: misbehaved.
+#: Reasons after which a node may be dialled again.  After any other it left, was refused, or misbehaved.
 _COMES_BACK: Final = frozenset(
     (
         *(Reason.ROOM, Reason.FULL, Reason.DUPLICATE, Reason.KEY),
@@ -57,7 +56,7 @@ _COMES_BACK: Final = frozenset(
 
 @dataclass(eq=False)
 class Overlay:
-    """The overlay of one node.  Frames of a link count from :meth:`up` on."""
+    """The overlay of one node.  Frames that come over a link before :meth:`up` do not count."""
 
     me: Contact | None  # the contact of this node; None if nobody can dial it
     _own_id: bytes
@@ -79,7 +78,7 @@ class Overlay:
 
     @property
     def wake(self) -> float | None:
-        """When to call :meth:`tick` next; None: not before another event."""
+        """When to call :meth:`tick` next; None if nothing is due."""
         times = [self._search.wake, self._shuffle_at, self._rewiring.wake, self._rewiring.deadline]
         return min((time for time in times if time is not None), default=None)
 
@@ -111,7 +110,7 @@ class Overlay:
     def opened(self, link: Link, contact: Contact | None, now: float) -> bool:
         """Take in a new link that is no exchange; False if it must be refused with ROOM.
 
-        :param contact: the contact of the peer, if it said one; :meth:`located` can follow later.
+        :param contact: the contact of the peer, if the peer told one; :meth:`located` can follow.
         """
         id, purpose, outgoing = link.peer.id, link.purpose, link.outgoing
         refused = purpose is Purpose.NEIGHBOUR and not self._search.has_room_for(link, now)
@@ -182,7 +181,7 @@ class Overlay:
     # ── frames ──────────────────────────────────────────────────────────────────────
 
     def known(self, contacts: Sequence[Contact], link: Link | None, now: float) -> None:
-        """Take in contacts from records that came over *link*; None: from earlier runs of this node."""
+        """Take in contacts from records that came over *link*, or from earlier runs of this node (None)."""
         if link is None:
             self._learn(contacts, MET, now)
             return
@@ -234,7 +233,7 @@ class Overlay:
         self._rewiring.tick(now)
 
     def _end(self, link: Link | None, now: float) -> None:
-        """End *link*, if it is one, since another takes its place."""
+        """End *link*, unless it is None, since another link takes its place."""
         if link is not None:
             self._effects.end(link, Reason.ROOM, _TAKES_PLACE)
             self.closed(link, Reason.ROOM, now)
@@ -278,7 +277,7 @@ class Overlay:
         return may
 
     def _moved(self, contact: Contact) -> None:
-        """Note the new address of a node, if that is a neighbour."""
+        """Note the new address of a node, if the node is a neighbour."""
         neighbour = self._active.get(contact.id)
         if neighbour is not None and neighbour.fits(contact):
             neighbour.contact = contact
@@ -287,7 +286,7 @@ class Overlay:
     def _learn(
         self, contacts: Sequence[Contact], source: bytes, now: float, *, own_word: bool = False
     ) -> None:
-        """Add contacts that *source* told to the passive view; of too many only some, at random."""
+        """Add to the passive view the contacts that *source* told; of too many, a random choice."""
         if len(contacts) > self._config.passive_view:
             contacts = self._randomness.sample(contacts, self._config.passive_view)
         for contact in contacts:

@@ -2,19 +2,19 @@
 
 Contract: three nodes take part in a move.  The *requester* asks one neighbour, the *moved* node, to link
 with another neighbour, the *target*.  When that link is up, the moved node ends its link with the
-requester.  If nothing else changes the three, all nodes that were connected stay connected:
+requester.  All nodes that were connected stay connected, unless other links of the three fail:
 
 When the moved node ends its link with the requester, both other links of the triangle stand, so there is
-another way.  The link *moved - target* is up at the moved node.  The target ends it only if the moved node
-asked for that, and while such a request is open, the moved node keeps its link with the requester.  The
-link *requester - target* was up when the requester asked.  The requester ends it for nobody until it knows
-how its request ended.  The target ends it only if the requester asks, and the requester does not ask the
-target of an open request; nor does it choose as target a node whose answer it waits for.  So every request
+another way.  The link *moved - target* is up at the moved node.  The target ends that link only if the
+moved node asked the target to move, and while such a request is open, the moved node keeps its link with
+the requester.  The link *requester - target* was up when the requester asked.  The requester keeps it until
+it knows how its request ended.  The target ends it only if the requester asks.  The requester does not ask
+the target of an open request, nor choose as target a node whose answer it waits for.  So every request
 needs an answer: the end of the link, or the same frame with one step ``left``, which declines.  A request
-without an answer counts as open for as long as the link stands, and that node is not asked again.  No clock
-is part of the argument, and any number of nodes may move at once.
+without an answer stays open as long as the link stands, and its node is not asked again.  The argument
+needs no clock, and any number of nodes may move at once.
 
-Moving can fail to get anywhere: if the nodes want more links than all views have places, it never ends.  So
+If the nodes want more links than all views have places, moving never ends.  So
 each round without success waits longer than the one before.
 """
 
@@ -58,9 +58,9 @@ class Rewiring:
     _randomness: Randomness
     _effects: Effects
     _dial: Dial
-    # By the id of the moved node: the id of its target, and until when an answer is expected.
+    # Open requests, by the id of the moved node: the target's id, and until when an answer is expected.
     _asked: dict[bytes, tuple[bytes, float]] = field(default_factory=dict)
-    # Neighbours that declined, and until when they are not asked again.
+    # Neighbours that declined, and the time before which they are not asked again.
     _staying: dict[bytes, float] = field(default_factory=dict)
     _task: _Task | None = None
     wake: float | None = None  # when the next round is due; None if there is nothing to move
@@ -86,7 +86,7 @@ class Rewiring:
             self.wake = now + jitter(self._config.overlay_interval, self._randomness)
 
     def joined(self) -> None:
-        """Take in that a newcomer has joined: more neighbours are then no sign that moving is of no use."""
+        """Take in that a newcomer has joined: more neighbours are then no sign of useless moves."""
         self._fewest += 1
 
     def tick(self, now: float) -> None:
@@ -114,7 +114,7 @@ class Rewiring:
             self._staying[moved.id] = now + jitter(self._config.move_timeout, self._randomness)
 
     def _ask(self, now: float, *, seeking: bool) -> bool:
-        """Ask one neighbour to move to another (*seeking*: that looks for more); False if none can."""
+        """Ask one neighbour to move to another, if *seeking* to one that seeks more; False if none can."""
         locked = {target for target, _ in self._asked.values()}
         nodes = [node for node in self._active.up() if node.id not in self._asked]
         ours = sum(node.ours for node in self._active)
@@ -128,7 +128,7 @@ class Rewiring:
         targets = [node for node in nodes if node.contact is not None and (node.seeks or not seeking)]
         if not movable or not targets:
             return False
-        # A node that looks for neighbours should keep those it has, and get more.
+        # A node that looks for neighbours should keep the neighbours it has.
         moved = self._randomness.choice([node for node in movable if not node.seeks] or movable)
         targets = [
             node
@@ -191,10 +191,9 @@ class Rewiring:
 
     def _finish(self, task: _Task) -> Link | None:
         requester = self._active.over(task.link)
-        assert requester is not None  # otherwise the task would have ended with the link
+        assert requester is not None  # the task ends with the link
         counted_on = any(target == requester.id for target, _ in self._asked.values())
-        # The requester could take another link, which came up after it had asked, for a new link of this
-        # node.
+        # The requester could mistake a link that came up after it had asked for a new one of this node.
         if counted_on or task.contact.id in self._asked or len(requester.links) > 1:
             self._decline(task)
             return None

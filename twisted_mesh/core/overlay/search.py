@@ -1,13 +1,13 @@
 """How a node with too few neighbours finds more, and for which nodes it has room.
 
-Contract: a node makes one attempt after the other, and several at a time only if it has hardly any
-neighbour.  A node that refuses is asked again later.  A node that all others refuse asks ever more rarely:
-if all views are full, some node always has one neighbour less than it wants.  A node with less than half of
-its neighbours insists instead: its dials are URGENT, and are not refused.
+Contract: a node dials one contact at a time (an *attempt*), and several only if it has hardly any
+neighbour.  A node that refuses is dialled again later.  A node that all others refuse dials ever more
+rarely: if all views are full, some node always has one neighbour less than it wants.  A node with less than
+half of the neighbours it wants insists instead: its dials are URGENT, and are not refused.
 
-Some places are kept for nodes that this one has chosen to dial, and a host gets no second place while there
-are other hosts to dial.  Otherwise an attacker could take all places, and this node would hear only the
-messages that the attacker passes on.
+Some places are kept for nodes that this node dials, and no second neighbour is taken from a host while
+there are other hosts to dial.  Otherwise an attacker could take all places, and this node would hear only
+the messages that the attacker passes on.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ RESERVED: Final = 2
 #: Refusals in a row after which a node with less than half of its neighbours insists, since all others may
 #: be full (guess).
 PATIENCE: Final = 2
-#: Attempts at a time with no neighbour, and with one: many of the known contacts may be gone (guess).
+#: Attempts at a time of a node without neighbours, and with one: many contacts may be gone (guess).
 AT_ONCE: Final = (3, 2)
 #: Intervals between two attempts of a node that has half of its neighbours.  Others need neighbours more,
 #: and moved nodes need places, too (measured: 100 newcomers come to rest with a tenth fewer dials).
@@ -49,14 +49,14 @@ class Search:
     _config: MeshConfig
     _randomness: Randomness
     _dial: Dial
-    # By id: until when the dial counts, and whether it was made because a walk ended here.
+    # By id: until when the dial counts, and whether a walk that ended here was the reason for it.
     _dials: dict[bytes, tuple[float, bool]] = field(default_factory=dict)
-    _refusals: int = 0  # in a row
+    _refusals: int = 0  # of all nodes, in a row
     wake: float | None = None
 
     def __post_init__(self) -> None:
         self._few = self._config.active_view // 2
-        # No dial takes longer; if its end is not reported, it must not prevent others for ever.
+        # No dial takes longer: a dial whose end is not reported must not prevent others for ever.
         self._longest = self._config.connect_timeout + self._config.handshake_timeout
         # Dials for walks leave half of the dial limit to this node's own search.
         self._walk_dials = RateLimit(self._config.dial_burst / 2, self._config.dial_rate / 2)
@@ -67,7 +67,7 @@ class Search:
     # ── room for nodes that dial ────────────────────────────────────────────────────
 
     def has_room_for(self, link: Link, now: float) -> bool:
-        """Whether there is a place for a link of purpose NEIGHBOUR, which can change after its dial."""
+        """Whether there is a place for a link of purpose NEIGHBOUR.  It may be gone since the dial."""
         id = link.peer.id
         if link.outgoing:
             _, walk = self._dials.get(id, (now, False))
@@ -75,7 +75,7 @@ class Search:
         places = self._config.active_view - len(self._active)
         everybody = {id, *self._dials, *self._passive, *(node.id for node in self._active)}
         if places <= 0 or len(everybody) <= self._config.active_view:
-            return places > 0  # all known nodes find a place, so none is kept
+            return places > 0  # all known nodes find a place, so no place is kept for dials
         others = self._passive.ready(now, (id,))
         if not others:
             return True
@@ -85,14 +85,14 @@ class Search:
     # ── what comes of attempts ──────────────────────────────────────────────────────
 
     def found(self, id: bytes) -> bool:
-        """Take in that a node is a neighbour; whether it was dialled because its walk ended here."""
+        """Take in a new neighbour; return whether it was dialled because its walk ended here."""
         if id not in self._dials:
             return False
         self._refusals = 0
         return self._dials.pop(id)[1]
 
     def lost(self, id: bytes, now: float) -> bool:
-        """Take in that the last link to a node is gone; whether the node had refused it."""
+        """Take in that the last link to a node is gone; return whether the node had refused the link."""
         if self._dials.pop(id, None) is None:
             self._refusals = 0  # there are fewer neighbours now
             self.resume(now, now)

@@ -1,8 +1,8 @@
-"""How passive views are mixed: a SHUFFLE takes contacts on a random walk, and its answer brings others.
+"""How nodes swap contacts: a SHUFFLE takes some on a random walk, and its answer brings others back.
 
-Contract: an answer takes the way of its question back.  So every node on the way remembers for a while over
-which link a walk came and over which it went on.  An answer is dropped if it comes over another link, comes
-again, or belongs to no remembered walk: a node that was not asked cannot fill the passive view.
+Contract: an answer takes the way of its question back.  So every node on the way remembers, for a while,
+over which link a walk came, and over which link it went on.  An answer is dropped if it comes over another
+link, comes again, or belongs to no remembered walk: a node that was not asked cannot fill the passive view.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Shuffles:
         """Pass on a walk that came from *peer* over *link*, or end and answer it."""
         known = self._walks.get(frame.token)
         if known is not None and known.back is None:
-            return  # this node began it, so nobody waits for an answer
+            return  # this node began the walk, so nobody waits for an answer
         offered = {contact.id for contact in frame.contacts}
         left = min(frame.left, self._config.active_walk) - 1
         ways = [node for node in self._active.up() if node is not peer and node.id not in offered]
@@ -91,7 +91,7 @@ class Shuffles:
         return {"shuffle_walks": len(self._walks)}
 
     def _answer(self, peer: Neighbour, offered: Iterable[bytes]) -> list[Contact]:
-        """As many contacts as a question has; neighbours are among them if the passive view has too few."""
+        """As many contacts as a question has, also neighbours if the passive view has too few others."""
         wanted = self._config.shuffle_active + self._config.shuffle_passive
         known = {*offered, peer.id}
         passive = [contact for contact in self._passive.contacts() if contact.id not in known]

@@ -1,8 +1,9 @@
 """The two views of the overlay: the active view has a node's neighbours, the passive view other contacts.
 
 Contract: views count nodes, so two links to one node are one neighbour.  The passive view holds contacts
-that other nodes told.  Whatever they tell, it is bounded, names each node and each address once, and no
-source and no host fills more than its share.
+that other nodes told.  It is bounded, and has each node and each address once.  No source and no *site*
+fills more than its share.  A site is a host, or the network of 64 bits of IPv6 hosts: many ids or addresses
+in it cost an attacker nothing.
 """
 
 from __future__ import annotations
@@ -20,9 +21,8 @@ from twisted_mesh.wire.membership import Contact, Purpose
 T = TypeVar("T")
 K = TypeVar("K")
 
-#: Seconds until a node without room is asked again, which double each time, half more or less (guess).  The
-#: first lets a small mesh come to rest soon, the last keeps nodes of a full mesh from dialling all the
-#: time.
+#: Seconds until a node without room is dialled again: they double each time, up to the longest, and half is
+#: added or taken away at random (guess).  A full mesh must not dial all the time.
 FULL_FIRST: Final = 1.0
 FULL_LONGEST: Final = 32.0
 
@@ -42,12 +42,12 @@ class Randomness(Protocol):
         """*k* of *population*, each at most once."""
 
 
-#: Dials a contact for a purpose at a time; False if it may not be dialled now.
+#: Dials a contact, for a purpose, now (a time); returns False if the contact may not be dialled now.
 Dial = Callable[[Contact, Purpose, float], bool]
 
 
 def jitter(seconds: float, randomness: Randomness) -> float:
-    """*seconds*, half more or less, so that nodes that began at once do not act at once."""
+    """*seconds*, up to half more or less, so that nodes that began together do not act together."""
     return seconds * (0.5 + randomness.random())
 
 
@@ -55,16 +55,16 @@ def jitter(seconds: float, randomness: Randomness) -> float:
 class Neighbour:
     """A node with which this one is linked.
 
-    :ivar contact: where others can dial it; None if nobody can, or no believable address was told.
+    :ivar contact: where others can dial it; None if nobody can, or if no address is believed.
     :ivar links: the links to the node, and whether the frontier has come on each.
     """
 
     id: bytes
-    since: float  # when the node was up first
+    since: float  # when a frontier first came from the node
     contact: Contact | None = None
-    host: str = ""  # the host of the node, as a connection to it reports it; "" if that is unknown
+    host: str = ""  # the far end of a connection to the node; "" if unknown
     links: dict[Link, bool] = field(default_factory=dict)
-    joins: bool = False  # whether the node joins the mesh and was not sent on walks yet
+    joins: bool = False  # whether it is a newcomer whose walks have not begun yet
     ours: bool = False  # whether this node dialled it
     pinned: bool = False  # whether the application wants the link
     seeks: bool = False  # whether the node is likely to look for more neighbours
@@ -80,7 +80,7 @@ class Neighbour:
         return max((link for link, up in self.links.items() if up), key=lambda link: link.number)
 
     def fits(self, contact: Contact) -> bool:
-        """Whether *contact* is believed from the node, and by it: each end judges by the other's host."""
+        """Whether this node and the other believe *contact*: each judges by the other's host."""
         return believed(contact.host, self.host)
 
 
@@ -136,13 +136,13 @@ class ActiveView:
 
 @dataclass(eq=False)
 class _Candidate:
-    """A contact and its source; *own_word*: whether it is the node's own word."""
+    """A contact and its source; *own_word*: whether the contact itself has told its address."""
 
     contact: Contact
     source: bytes
     own_word: bool
     full: int = 0  # refusals in a row for lack of room
-    until: float = 0.0  # when it may be asked again
+    until: float = 0.0  # when it may be dialled again
 
     def __post_init__(self) -> None:
         self.site = site_of(self.contact.host)
@@ -179,14 +179,14 @@ class PassiveView:
     ) -> None:
         """Add *contact*, which *source* told, unless its node or its address is known already.
 
-        The node's own word replaces what is known.  Otherwise another id, made up for the same address,
-        would keep the node from being dialled.
+        The node's own word replaces an entry with that node or address.  Otherwise somebody could make up
+        another id for the same address, and the node would never be dialled.
 
-        In a full view a contact of the site with the most contacts makes room.  Of those, one of *sent*
-        goes first, since the source has it now, and else one of the source that told the most.
+        If the view is full, a contact of the site with the most contacts is removed: one of *sent*, since
+        the source has it now, and otherwise one of the source that told the most.
 
         :param sent: the ids that this node sent in exchange.
-        :param own_word: whether the node itself has signed the address, or was linked with there.
+        :param own_word: whether the node itself has signed the address, or was reached there.
         """
         place = (contact.host, contact.port)
         if contact.id == self._own_id or self._active.get(contact.id) is not None:
@@ -215,19 +215,19 @@ class PassiveView:
             _count_down(self._sites, entry.site)
 
     def had_no_room(self, id: bytes, now: float) -> None:
-        """Note that a node refused a link: it is not asked for a while, which is longer each time."""
+        """Note that a node refused a link: it is not dialled for a while, longer each time."""
         if (entry := self._entries.get(id)) is not None:
             pause = backoff(FULL_FIRST, entry.full, FULL_LONGEST)
             entry.full += 1
             entry.until = now + jitter(pause, self._randomness)
 
     def put_off(self, id: bytes, until: float) -> None:
-        """Do not ask a node before *until*."""
+        """Do not dial a node before *until*."""
         if (entry := self._entries.get(id)) is not None:
             entry.until = max(entry.until, until)
 
     def ready(self, now: float, but: Collection[bytes] = (), *, full: bool = False) -> list[Contact]:
-        """The contacts that may be asked now, but not *but*; *full* adds nodes that had no room."""
+        """The contacts, except *but*, that may be dialled now; *full* adds nodes that had no room."""
         return [
             entry.contact
             for id, entry in self._entries.items()
@@ -237,14 +237,14 @@ class PassiveView:
         ]
 
     def is_crowded(self, host: str, others: Iterable[Contact]) -> bool:
-        """Whether a neighbour is at *host* already, while one of *others* is at a host without any."""
+        """Whether a neighbour has the site of *host* already, while one of *others* is at a new site."""
         sites = self._active.sites()
         return site_of(host) in sites and any(
             self._entries[contact.id].site not in sites for contact in others
         )
 
     def pick(self, contacts: Iterable[Contact]) -> Contact | None:
-        """One of *contacts*: draws a site first, so that many ids at one site are no advantage."""
+        """Draw one of *contacts*: first a site, so that many ids at one site are no advantage."""
         sites: dict[str, list[Contact]] = {}
         for contact in contacts:
             sites.setdefault(self._entries[contact.id].site, []).append(contact)
