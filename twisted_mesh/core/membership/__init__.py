@@ -1,1 +1,1 @@
-"""Who is a member, and whether it is there."""
+"""Which nodes are members, and which members are up."""

@@ -2,8 +2,8 @@
 
 Contract: :meth:`Announcing.announce` signs and sends the next record.  The record is renewed after an
 interval that grows with the mesh, once more ``presence_settle`` seconds after the first, and when this node
-leaves.  If this node is suspected, it is renewed at once, but at most once in ``refute_pause`` seconds.
-During a key conflict no record is sent: the other node's is the newer.
+leaves.  If this node is suspected, the record is renewed at once, but at most once in ``refute_pause``
+seconds.  During a key conflict no record is sent, since the other node's record is the newer.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ class Announcing:
     _conflict: KeyConflict
     _records: RecordPush
     _effects: Effects
-    asks: bool = False  # whether this node waits for receipts, for the next record
+    asks: bool = False  # whether this node waits for receipts: the next record says so
     _counter: int = 0
     _published: float = -inf
-    _due: float = inf  # when the newest record says that the next one comes
+    _due: float = inf  # when the next record comes, as the newest one says
     _leaving: bool = False
     _refuted: float = -inf
     _refutes: bool = False  # whether a refutation waits for refute_pause
-    _second_at: float = inf  # when the first record is followed by another
+    _second_at: float = inf  # when to send the second record
 
     def __post_init__(self) -> None:
         self._signer = Signer(self._local_node)
@@ -109,7 +109,7 @@ class Announcing:
             self.announce(now)
 
     def is_accused(self, rank: Rank) -> bool:
-        """Whether to refute a suspicion of this node that names the record of that *rank*."""
+        """Whether to refute a suspicion of this node that names its record with *rank*."""
         return rank == self.rank and self.is_announced and not self._refutes
 
     def refute(self, now: float) -> None:

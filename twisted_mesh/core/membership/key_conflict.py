@@ -1,20 +1,20 @@
 """A key conflict: another node signs with this node's key, in a newer run.
 
-Contract: all frames that come here are signed with this key, so only its holders can cause a conflict.
+Contract: every frame in question is signed with this key, so only holders of the key can cause a conflict.
 During a conflict this node publishes nothing and sends no record of itself.  The conflict is over when the
 other node has said that it leaves, or was silent long enough for a member to be *down*:
 :attr:`KeyConflict.until`.
 
-The other node learns of this one only by a handshake.  A record of an older run proves nothing to it: a
-node that has kept a record of an earlier run can send it again.  So this node dials the address in the
-other node's record.
+The other node learns of this one only by a handshake: a record of this node proves nothing to it, since
+any node that kept a record of an older run can send that record again.  So this node dials the address in
+the other node's record.
 
-A record alone does not prove that the other node runs now.  It can be of an own run whose epoch was lost,
-for example because the key's file was restored and the clock set back.  A node is proven if it sends
-another record after its first, or shakes hands with this node.
+A record alone does not prove that the other node runs now.  This node may have signed it in
+a run that it forgot, for example because the key's file was restored and the clock set back.  The other
+node is proven to run if it sends a second record, or shakes hands with this node.
 
-An attacker may have kept such records, of many runs.  So from one new run to the next a minute passes, over
-all runs of a process.
+An attacker may have kept such records, of many runs.  So from one new run to the next a minute passes,
+within one process.
 """
 
 from __future__ import annotations
@@ -38,18 +38,19 @@ _ON_ITS_WAY: Final = 2.0  # seconds a record may take from its author to here (g
 class KeyConflict:
     """The other node, as far as this one knows.
 
-    :ivar contact: the address in its newest record; None if it is not believed, or the node is gone.
+    :ivar contact: the address in its newest record; None if the address is not believed, or the node is
+        gone.
     """
 
     _config: MeshConfig
     _effects: Effects
     epoch: int = 0  # the epoch of its newest run; 0 without a conflict
-    signed: SignedRecord | None = None  # its newest record; None if only messages of it came
+    signed: SignedRecord | None = None  # its newest record; None if only its messages came
     rank: Rank = (0, 0)  # the rank of that record; (0, 0) without one
     contact: Contact | None = None
     _until: float = inf  # when the other node counts as gone
     _earliest: float = -inf  # when a new run may begin
-    _ran_out: float = -inf  # when a new run began last
+    _ran_out: float = -inf  # when the last new run began
     _began: float = 0.0
     _heard: float = 0.0
     _is_proven: bool = False
@@ -70,7 +71,7 @@ class KeyConflict:
     def recorded(
         self, signed: SignedRecord, presence: Presence, contact: Contact | None, heard: float, now: float
     ) -> None:
-        """Take in a verified and newer record of this node's key, which another node got at *heard*."""
+        """Take in a newer record of this node's key, verified; its sender got it at *heard*."""
         is_first = self.signed is None
         self._begin(presence.epoch, now)
         self.signed, self.rank = signed, (presence.epoch, presence.counter)
@@ -84,7 +85,7 @@ class KeyConflict:
             self._prove()
 
     def published(self, epoch: int, now: float) -> None:
-        """Take in that a verified batch of this node's key came, of a newer run."""
+        """Take in that a verified batch came, signed with this node's key in a newer run."""
         if epoch > self.epoch:
             self._begin(epoch, now)
             self._until = now + self._config.presence_missed * self._config.presence_interval
@@ -97,7 +98,7 @@ class KeyConflict:
         self._prove()
 
     def suspected(self, now: float) -> None:
-        """Wait ``suspect_patience`` seconds for another record: a neighbour of the node has lost it."""
+        """Wait ``suspect_patience`` seconds for another record: a neighbour has lost the other node."""
         self._until = min(self._until, now + self._config.suspect_patience)
 
     def doubt(self, late: float) -> None:
@@ -107,7 +108,7 @@ class KeyConflict:
     def over(self, now: float) -> int | None:
         """The epoch above which to begin a new run, if the other node counts as gone; else None.
 
-        If no run can begin, it is returned again after ``key_retry`` seconds.
+        If no run can begin, the epoch is returned again after ``key_retry`` seconds.
         """
         if not self or now < self.until:
             return None

@@ -85,7 +85,7 @@ class Membership:
             self._suspicion.linked(link)
 
     def outdated(self, link: Link) -> None:
-        """Send the peer of a double the newest record of its node, if another node uses the peer's key."""
+        """Before a double is closed, send its peer the record of a newer run of its key, if any."""
         origin = link.peer.origin
         if self.roster.rank(origin)[0] > link.peer.epoch:
             self.records.introduce(link, origin)
@@ -117,14 +117,15 @@ class Membership:
             if (news := self._presences.received(link, signed, signed.record, now)) is not None:
                 self._look_again(now)
             return news
-        assert isinstance(signed.record, Suspect)  # the node passes no other record
+        assert isinstance(signed.record, Suspect)  # Node passes no other kind
         self._suspicion.received(link, signed, signed.record, now)
         return None
 
     def on_roster(self, link: Link, frame: RosterFrame, now: float) -> Iterator[News]:
-        """Take in a frame of a peer's roster; yields the news of one record at each step.
+        """Take in a frame of a peer's roster; yields the news of one record after the other.
 
-        :raises RemoteError: the roster was complete, an entry is no PRESENCE, or a signature is false.
+        :raises RemoteError: its last frame had come already, an entry is no PRESENCE, or a signature is
+            false.
         """
         if link.roster_received:
             raise RemoteError("another roster", Reason.ORDER)
@@ -134,7 +135,7 @@ class Membership:
         link.roster_received = frame.last
 
     def now_joined(self) -> bool:
-        """Take in that a neighbour has sent its roster; whether that was the first."""
+        """Take in that a neighbour has sent its roster; return whether it was the first to do so."""
         if self.joined:
             return False
         self.joined = True
@@ -144,7 +145,7 @@ class Membership:
     # ── time ────────────────────────────────────────────────────────────────────────
 
     def tick(self, now: float, late: float) -> list[Author]:
-        """Do what is due, *late* seconds too late; return the members that were forgotten."""
+        """Do what is due, *late* seconds after it was due; return the members that were forgotten."""
         if late > self._config.stall_grace:
             self.roster.doubt(late)
             self.conflict.doubt(late)

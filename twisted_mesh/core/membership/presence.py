@@ -2,7 +2,7 @@
 
 Contract: a newer record is kept and pushed on, a second copy prunes the link, and an older record is
 dropped.  Newer records in a peer's ROSTER are pushed on, too, if they are fresh.  Otherwise two parts of a
-mesh would know each other only after the next record of each member.
+mesh that meet would know each other's members only after the next record of each.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class News(NamedTuple):
     """An author of which a newer record came."""
 
     author: Author
-    is_back: bool  # whether it was gone and is up again
-    is_guest_now: bool  # whether it is no longer a member
+    is_back: bool  # whether the author was gone and is up again
+    is_guest_now: bool  # whether the author is no longer a member
 
 
 @dataclass(eq=False)
@@ -99,7 +99,7 @@ class Presences:
                     yield news
 
     def _on_own(self, link: Link, signed: SignedRecord, presence: Presence, now: float) -> None:
-        """Take in a record of this node's key: its own that came back, or another node's."""
+        """Take in a record signed with this node's key: by this node, or by another one."""
         if (presence.epoch, presence.counter) > self._records.own_rank:
             self._on_other(link, signed, presence, now, now)
         elif presence.epoch == self._local_node.epoch:
@@ -109,7 +109,7 @@ class Presences:
     def _on_other(
         self, link: Link, signed: SignedRecord, presence: Presence, heard: float, now: float
     ) -> None:
-        """Take in a record of this node's key; if it is new and another node's, push it on like others."""
+        """Take in a record of another node with this node's key; if new, push it on like any other."""
         if (presence.epoch, presence.counter) <= max(self._records.own_rank, self._conflict.rank):
             return
         self._signer.require(signed)
@@ -143,11 +143,12 @@ class Presences:
         return News(author, was_gone and author.is_there, was_member and not author.is_member)
 
     def _served_by(self, link: Link, origin: bytes, now: float) -> int | None:
-        """The link over which *origin*'s records come, if *link* brings one and is no branch of its tree.
+        """The link over which *origin*'s records come, if *link* brings a record and is not in *origin*'s
+        tree.
 
         Then *link* is an exchange, or leads to a pruned neighbour that answers a suspicion.  The record
-        must not be pushed to the node that brings *origin*'s records here.  That node would take this one
-        for its parent and prune its own parent, and neither of the two would have a parent.
+        must not be pushed to the node that brings *origin*'s records here.  That node would take this node
+        as its parent and prune its former one: then each would wait for the other.
         """
         known = self._roster.get(origin)
         is_served = known is not None and known.is_there and known.heard + known.interval > now

@@ -29,7 +29,7 @@ _ROSTER_BYTES: Final = 48 * 1024  # of records in one ROSTER, so that the whole 
 class RecordPush:
     """The records that leave a node.
 
-    :ivar own_rank: the rank of that record.
+    :ivar own_rank: the rank of *own*.
     """
 
     _local_node: LocalNode
@@ -44,7 +44,7 @@ class RecordPush:
         self.own_rank: Rank = (self._local_node.epoch, 0)
 
     def tell(self, link: Link, vote: int, own_age: float | None, now: float) -> None:
-        """Send all records over a new link, with this node's if its age in seconds is given."""
+        """Send all records over a new link, also this node's own unless *own_age* (in seconds) is None."""
         for frame in self._rosters(vote, own_age, now):
             self._effects.send((link,), frame)
         for author in self._roster:
@@ -55,7 +55,7 @@ class RecordPush:
             link.presence.note(self._local_node.origin, rank)
 
     def introduce(self, link: Link, origin: bytes) -> None:
-        """Send the peer the newest record of *origin*, unless it has it."""
+        """Send the peer the newest record of *origin*, unless the peer has that record."""
         if origin == self._local_node.origin:
             signed, rank = self._newest_own()
         else:
@@ -68,7 +68,7 @@ class RecordPush:
     def push(
         self, signed: SignedRecord, presence: Presence, source: Link | None, parent: int | None = None
     ) -> None:
-        """Send a record along its origin's tree, but not to *source* and *parent*."""
+        """Send a record along its author's tree, but not over *source* and *parent*."""
         origin, rank = presence.origin, (presence.epoch, presence.counter)
         links = [
             link
@@ -94,7 +94,7 @@ class RecordPush:
         self._effects.send(links, signed.relayed())
 
     def _newest_own(self) -> tuple[SignedRecord | None, Rank]:
-        """The newest record of this node's key, by this node or another, and its rank."""
+        """The newest record signed with this node's key, by this node or another, and its rank."""
         if self._conflict.signed is not None:
             return self._conflict.signed.relayed(), self._conflict.rank
         return self.own, self.own_rank

@@ -1,10 +1,10 @@
 """The roster: all authors whose PRESENCE has come, and whether they are still up.
 
 Contract: the roster only keeps tables; the caller verifies records.  It keeps the newest PRESENCE of each
-author, by (epoch, counter), and the time when it came.  An author is *down* after silence for
-``presence_missed`` of its own intervals, or after a suspicion that is not refuted.  That decides only which
-state the application sees, which authors are drawn for an exchange, and when an author is forgotten.
-Guests are kept, too, but are no members.
+author, by (epoch, counter), and the time when that came.  An author is *down* after silence for
+``presence_missed`` of its own intervals, or after a suspicion that is not refuted.  Whether it is down
+decides only which state the application sees, which authors are drawn for an exchange, and when an author
+is forgotten.  Guests are authors, but no members.
 
 The roster has at most ``members_limit`` authors.  If it is full, the author that is gone longest makes room
 for a new one; if all are up, the new one is not kept, and can come again with its next PRESENCE.
@@ -24,11 +24,11 @@ from twisted_mesh.wire.membership import Contact, Presence, PresenceFlags, Role
 from twisted_mesh.wire.signed import SignedRecord
 
 SPOKE_AGAIN: Final = 2.5  # seconds from the first record to one that shows that its author stays (guess)
-HEARSAY: Final = 300.0  # seconds for which a gone member is kept because another tells of it (guess)
-_SPARED: Final = 5.0  # seconds more for suspects to refute while a line is slow (guess)
+HEARSAY: Final = 300.0  # seconds that a gone member is kept since another roster named it (guess)
+_SPARED: Final = 5.0  # seconds more that suspects get while a line is slow (guess)
 _OVERDUE: Final = 1.25  # intervals of silence after which another route to an author is tried (guess)
 
-Rank = tuple[int, int]  # epoch, counter: the higher is the newer
+Rank = tuple[int, int]  # epoch, counter: the higher is of the newer record
 
 
 class State(Enum):
@@ -44,7 +44,7 @@ class State(Enum):
 class Author:
     """One author, by its newest record.
 
-    :ivar sought: how often another route to it was tried since that record, because the next was overdue.
+    :ivar sought: how often another route to it was tried because its next record was overdue.
     """
 
     signed: SignedRecord  # its newest PRESENCE as it came
@@ -56,9 +56,9 @@ class Author:
     state: State = State.UP
     sought: int = 0
     accused: float = -inf  # when it last accused another author
-    warned: Rank = (0, 0)  # its rank when a suspicion of it was passed on that did not count here
-    spoke_again: bool = False  # whether another record came since, not at once
-    told: float = -inf  # when another node's roster named that record last, since it is gone
+    warned: Rank = (0, 0)  # its rank at the last suspicion that only passed through here
+    spoke_again: bool = False  # whether another record came later than SPOKE_AGAIN
+    told: float = -inf  # when another node's roster last named the record, since the author is gone
 
     def renew(
         self, signed: SignedRecord, presence: Presence, contact: Contact | None, heard: float
@@ -82,7 +82,7 @@ class Author:
 
     @property
     def is_told(self) -> bool:
-        """Whether it is told to others: of a gone member only what this node has heard itself."""
+        """Whether ROSTERs have its record: if it is gone, only if this node heard it itself."""
         return self.is_member and (self.is_there or self.spoke_again)
 
     def changed(self) -> MemberChanged:
@@ -91,7 +91,7 @@ class Author:
 
     @property
     def is_there(self) -> bool:
-        """Whether it is up as far as this node knows, suspected or not."""
+        """Whether it is up or suspected, as far as this node knows."""
         return self.state in (State.UP, State.SUSPECT)
 
     @property
@@ -124,7 +124,7 @@ class Roster:
     _config: MeshConfig
     _authors: dict[bytes, Author] = field(default_factory=dict)
     _displaced: list[Author] = field(default_factory=list)  # forgotten since the last tick
-    _suspects: dict[bytes, Author] = field(default_factory=dict)  # the authors in that state, which are few
+    _suspects: dict[bytes, Author] = field(default_factory=dict)  # the suspected ones: they are few
 
     def __iter__(self) -> Iterator[Author]:
         return iter(self._authors.values())
@@ -159,12 +159,12 @@ class Roster:
     ) -> bool | None:
         """Keep a verified record that is newer than the known one.
 
-        :param heard: when it came to the node that sent it; a later time known here is kept.
+        :param heard: when it came to the node that sent it here; the later of two times is kept.
         :return: whether the record shows anything new; None if there is no room for its author.
         """
         author = self._authors.get(presence.origin)
         is_news = author is None or not author.says_the_same(presence)
-        over = min(now, heard + self._patience(presence))  # when it was gone, if it is
+        over = min(now, heard + self._patience(presence))  # since when the author is gone, if it is
         heard = heard if author is None else max(heard, author.heard)
         if author is None:
             if len(self._authors) >= self._config.members_limit and not self._make_room():
@@ -181,13 +181,13 @@ class Roster:
         return self._enter(author, state, now if state is State.UP else over) or is_news
 
     def told(self, presence: Presence, now: float) -> None:
-        """Take in that another node's roster has the record that is known here."""
+        """Take in that another node's roster has the newest record known here."""
         author = self._authors.get(presence.origin)
         if author is not None and not author.is_there and author.rank == (presence.epoch, presence.counter):
             author.told = now
 
     def is_forgotten(self, presence: Presence, heard: float, now: float) -> bool:
-        """Whether its author is not on the roster, and would be forgotten by now if it had been.
+        """Whether the author of *presence* is not on the roster, and had been forgotten by now.
 
         Otherwise two nodes would send each other for ever the records of authors that they have forgotten.
         """
@@ -199,7 +199,7 @@ class Roster:
         self._enter(author, State.SUSPECT, now)
 
     def tick(self, now: float) -> tuple[list[Author], list[Author]]:
-        """Update the states: the authors whose state changed, and those that were forgotten."""
+        """Update the states; return the authors whose state changed, and the forgotten ones."""
         changed: list[Author] = []
         gone = [author for author in self._displaced if not self._is_shown(author.presence.origin)]
         self._displaced = []
@@ -229,7 +229,7 @@ class Roster:
             author.since = max(author.since, now + _SPARED - self._config.suspect_patience)
 
     def silent(self, now: float) -> list[Author]:
-        """The authors whose record is overdue, each from time to time: the route of it may be lost."""
+        """The authors whose record is overdue, each from time to time: the route to it may be lost."""
         overdue = [
             author
             for author in self._authors.values()
@@ -248,9 +248,9 @@ class Roster:
                     author.since += late
 
     def age(self, author: Author, now: float) -> float:
-        """The seconds since its record came; if it is gone, longer, so that it counts as gone since then.
+        """The seconds since the author's record came; more if it is gone longer.
 
-        So a node that gets this record in a ROSTER forgets the author when this node does.
+        A node that gets this record and age in a ROSTER forgets the author when this node does.
         """
         if author.is_there:
             return max(0.0, now - author.heard)
@@ -261,7 +261,7 @@ class Roster:
         return {"roster": len(self._authors)}
 
     def _enter(self, author: Author, state: State, now: float) -> bool:
-        """Set the state; whether it was another."""
+        """Set the state; return whether it has changed."""
         if author.state is state:
             return False
         author.state, author.since = state, now
@@ -272,7 +272,7 @@ class Roster:
         return True
 
     def _is_shown(self, origin: bytes) -> bool:
-        """Whether it is a member here: a member that made room can be back as a guest."""
+        """Whether *origin* is a member here: a member that made room can be back as a guest."""
         author = self._authors.get(origin)
         return author is not None and author.is_member
 
@@ -285,9 +285,8 @@ class Roster:
     def _kept_until(self, author: Author) -> float:
         """When an author that is gone is forgotten.
 
-        Whoever makes up an author signs one record, and need do nothing more.  So an author that spoke
-        once is soon forgotten.  If it was gone before it came here, others may have heard it for days: it
-        is kept for as long as they go on to tell of it.
+        Made-up authors sign one record each.  So an author that spoke once is soon forgotten.  But other
+        nodes may have heard it for days before: it is kept as long as their rosters name it.
         """
         until = author.since + self._memory(author.presence)
         if author.spoke_again:
@@ -295,7 +294,7 @@ class Roster:
         return min(until, max(author.since + self._config.ephemeral_memory, author.told + HEARSAY))
 
     def _make_room(self) -> bool:
-        """Forget the author gone longest, first those that are soon forgotten; False if all are up."""
+        """Forget the author gone longest, preferably one soon forgotten anyway; False if all are up."""
         if not (gone := [author for author in self._authors.values() if not author.is_there]):
             return False
         leaves = min(gone, key=lambda one: (one.spoke_again and not _is_passing(one.presence), one.since))

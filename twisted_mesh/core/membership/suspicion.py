@@ -1,11 +1,11 @@
-"""Suspicion: a node whose link ended without a BYE may be gone; if it is up, it refutes that.
+"""Suspicion: a node whose link ended without a BYE may be gone; if it is up, it refutes the suspicion.
 
 Contract: the neighbour that lost the link sends a SUSPECT, which names the newest record that it knows.
 The first SUSPECT for each record counts and floods, since it must reach the suspect over any links that are
 left.  The suspect's next record ends the suspicion; without one it is down after ``suspect_patience``
-seconds.  Only members accuse, each once in ``accuse_pause`` seconds, so that none can keep the mesh busy.
-The suspect refutes every accuser, since other nodes may know an accuser that it does not know.  A node that
-has a newer record of the suspect sends it to the accuser.
+seconds.  Only members accuse, each once in ``accuse_pause`` seconds, so that no member can keep the mesh
+busy.  The suspect refutes every accuser, also an unknown one, which other nodes may know.  A node that has
+a newer record of the suspect sends it to the accuser.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from twisted_mesh.wire.signed import SignedRecord
 
 @dataclass(eq=False)
 class Suspicion:
-    """The suspicions of one node, and those against it."""
+    """The suspicions that one node has, and those against it."""
 
     _local_node: LocalNode
     _config: MeshConfig
@@ -56,7 +56,7 @@ class Suspicion:
             self._suspected(accused, self._accusation(accused), None, now)
 
     def linked(self, link: Link) -> None:
-        """Accuse the peer of a new link if it counts as gone here, so that it sends another record."""
+        """Accuse the peer of a new link if the peer counts as gone here, so that it sends a record."""
         accused = self._roster.get(link.peer.origin)
         if accused is None or accused.state in (State.UP, State.LEFT) or not accused.is_member:
             return
@@ -113,7 +113,7 @@ class Suspicion:
     def _pass_on(self, link: Link, signed: SignedRecord, accused: Author) -> None:
         """Pass on a suspicion that comes too soon to count here, since it may count at other nodes.
 
-        It goes towards the suspect only, once for each record of the suspect.
+        The suspicion goes towards the suspect only, once for each record of the suspect.
         """
         if accused.warned == accused.rank:
             return
