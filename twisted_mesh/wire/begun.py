@@ -1,6 +1,6 @@
 """Reads the beginning of a BATCH that is still coming in.
 
-Contract: :func:`begun` reads the numbers in front of the body.  They are only a claim of the peer: the
+Contract: :func:`begun` reads the numbers in front of the body.  They are only a claim of the peer: their
 signature is not verified, and the rest of the frame may never come.
 """
 
@@ -13,15 +13,15 @@ import msgspec
 from twisted_mesh.wire.broadcast import MAX_BATCH_COUNT
 from twisted_mesh.wire.fields import MAX_NUMBER, Kind
 
-#: Bytes up to the third number at most: the frame's header, the signature, the array's length; then in the
-#: array its header, the origin and three numbers.
+#: Bytes of a BATCH up to its ``count``, at most: kind and hops, the signature, the array's length; then, of
+#: the array, its own header, the origin and three numbers.
 HEAD_BYTES: Final = 2 + 64 + 1 + 3 + 34 + 3 * 9
 _ARRAY: Final = 2 + 64 + 1
-_WIDTHS: Final = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}  # of MessagePack's unsigned numbers
+_WIDTHS: Final = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}  # bytes of a msgpack integer, by the byte before it
 
 
 class Begun(msgspec.Struct, frozen=True):
-    """A BATCH that is on its way: messages *first* to *last* of a run."""
+    """A BATCH whose beginning has come: messages *first* to *last* of a run."""
 
     origin: bytes
     epoch: int
@@ -30,9 +30,9 @@ class Begun(msgspec.Struct, frozen=True):
 
 
 def begun(head: bytes) -> Begun | None:
-    """The BATCH whose payload begins with *head*; None if it is another frame, or *head* is too short.
+    """The BATCH whose payload begins with *head*; None if *head* is of another frame, or too short.
 
-    :param head: the first :data:`HEAD_BYTES` of the payload, or the bytes that have come.
+    :param head: the first :data:`HEAD_BYTES` of the payload, or fewer if no more have come.
     """
     if not head or head[0] != Kind.BATCH:
         return None
@@ -53,7 +53,7 @@ def begun(head: bytes) -> Begun | None:
 
 
 def _number(head: bytes, at: int) -> tuple[int, int]:
-    """The number that begins at *at*, and where it ends."""
+    """The number that begins at *at*, and the position behind it."""
     byte = head[at]
     if byte < 0x80:
         return byte, at + 1

@@ -1,11 +1,11 @@
 """Messages as packed entries, checked when they are packed and when they are unpacked.
 
-Contract: an entry is the msgpack array ``[kind, type, *packets]``; a batch's body is a msgpack array of
-entries.  Packets are ``str bytes int float bool None list dict``, nested to a depth of 32.  A dict key is
-one of the first six; at most 4,096 keys of one dict are numbers.  The messages of a batch hold at most
-16,384 lists and dicts, all together.  If the application gives anything else, that raises TypeError or
-ValueError: msgspec alone would pack sets, dates and UUIDs, and unpack them as other types.  If an author
-sent anything else, that raises :class:`~twisted_mesh.errors.PoisonedBody`.
+Contract: an *entry* is one message, the msgpack array ``[kind, type, *packets]``; a batch's *body* is a
+msgpack array of entries.  Packets are ``str bytes int float bool None list dict``, nested to a depth of 32.
+A dict key is of one of the first six types; at most 4,096 keys of one dict are numbers.  The messages of a
+batch hold at most 16,384 lists and dicts, all together.  If the application sends any other value, that
+raises TypeError or ValueError: msgspec alone would pack sets and dates, and unpack them as other types.  If
+an author sent any other value, that raises :class:`~twisted_mesh.errors.PoisonedBody`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SCALARS: Final = frozenset({str, bytes, int, float, bool, type(None)})
 _INTEGERS: Final = frozenset({int})
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Entry]).decode
-# A type of msgspec cannot have both text and bytes.
+# Two decoders, since one type of msgspec cannot allow both text and bytes.
 _decode_text = msgspec.msgpack.Decoder(list[list[bool | int | float | str | None]]).decode
 _decode_bytes = msgspec.msgpack.Decoder(list[list[bool | int | float | bytes | None]]).decode
 
@@ -42,7 +42,7 @@ _decode_bytes = msgspec.msgpack.Decoder(list[list[bool | int | float | bytes | N
 class NestedEntry(bytes):
     """A packed entry with lists or dicts in it.
 
-    :ivar containers: how many there are.
+    :ivar containers: how many lists and dicts there are.
     """
 
     containers: int
@@ -62,7 +62,7 @@ def containers_in(entry: bytes) -> int:
 def pack_entry(type_: int, packets: Sequence[object], *, asks: bool = False) -> bytes:
     """Pack one message of an application.
 
-    :param asks: whether its author asks for receipts.
+    :param asks: whether the message asks for receipts.
     :raises TypeError: a packet, or a value in it, is of a type that cannot be sent.
     :raises ValueError: depth over 32, over 16,384 lists and dicts, a list or dict inside itself, a dict
         with over 4,096 numbers as keys, an integer outside -2^63..2^64-1, text that is no Unicode.
@@ -141,7 +141,7 @@ def _unpack_flat(body: bytes, count: int | None) -> list[Entry] | None:
     messages = unpack_guard.length_of(body)
     if messages > MAX_BATCH_COUNT or (count is not None and count != messages):
         raise ValueError(f"it has {messages}")
-    # Each takes no longer than _decode (measured), and stops at the first list or dict inside an entry.
+    # Both are as fast as _decode (measured), and stop at the first list or dict inside an entry.
     for decode in (_decode_text, _decode_bytes):
         try:
             return decode(body)
@@ -159,7 +159,7 @@ def _begin_with_integers(entries: list[Entry]) -> bool:
 
 
 def _check_decoded(values: Collection[object], depth: int) -> None:
-    """Refuse dates, extensions and too great a depth in values that msgspec has unpacked."""
+    """Refuse unpacked values that are dates or extensions, or nested too deep."""
     for value in values:
         kind = type(value)
         if kind in _SCALARS:
@@ -175,14 +175,14 @@ def _check_decoded(values: Collection[object], depth: int) -> None:
 
 
 class _Walk:
-    """Checks the packets of the application: values of any type, which may be shared or hold themselves."""
+    """Checks packets of the application: they can be of any type, and a list can hold itself."""
 
     __slots__ = ("_around", "_bytes", "containers")
 
     def __init__(self) -> None:
-        self.containers = 0  # lists and dicts, in each place where they are
-        self._bytes = 0  # the least that the packets take packed
-        self._around: set[int] = set()  # ids of the containers around the present one
+        self.containers = 0  # lists and dicts, counted once for each place where they are
+        self._bytes = 0  # of the packets as packed, at least
+        self._around: set[int] = set()  # id() of each container around the present value
 
     def values(self, values: Collection[object], depth: int = 0) -> None:
         """Check *values*; the errors are those of :func:`pack_entry`."""
@@ -226,6 +226,6 @@ class _Walk:
         self.values(keys)
 
     def _check_size(self) -> None:
-        # A list in many places of a packet is packed in each, so a small packet can be of any size packed.
+        # A list that is in many places of a packet is packed many times: small packets can become huge.
         if self._bytes > MAX_MESSAGE_BYTES:
             raise MessageTooLarge(f"the message is over {MAX_MESSAGE_BYTES} bytes packed")

@@ -1,7 +1,8 @@
-"""Frames of broadcast: batches of messages, what a node holds of each stream, and what it wants.
+"""Frames of broadcast: batches of messages, the messages that a node holds, and those that it asks for.
 
-Contract: values, which :mod:`~twisted_mesh.wire.codec` packs and unpacks.  A signed batch keeps the array
-as it came, since its author signed these very bytes.
+Contract: values, which :mod:`~twisted_mesh.wire.codec` packs and unpacks.  A *stream* has all messages of
+one run of an author; a batch has some in a row.  The *head* of a stream is the last message up to which a
+node lacks none.  A signed batch keeps its array as it came, since its author signed these very bytes.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ from twisted_mesh.wire.fields import (  # fmt: skip
 from twisted_mesh.wire.signed import MAX_HOPS
 
 MAX_HEADER: Final = 64 + 32 + 255  # bytes of a header in another frame: signature, digest, array
-MAX_HEADERS: Final = 16  # headers in a frame (guess)
+MAX_HEADERS: Final = 16  # headers in one HEADERS frame (guess)
 PackedHeader = Annotated[bytes, msgspec.Meta(max_length=MAX_HEADER)]
 MAX_BATCH_COUNT: Final = 16_384  # messages in a batch: bounds the objects that 1 MiB unpacks to (guess)
 
 
 class SnapshotEntry(Span, array_like=True, frozen=True):
-    """One stream, of which the sender holds ``low..high``; a node that joins begins behind ``base``.
+    """One stream: the sender holds ``low..high``, and a node that joins is to begin behind ``base``.
 
-    ``proof`` is the header of the batch that ends at ``high``, or empty.
+    ``proof`` is the header of the batch that ends at ``high``, or empty if the sender lacks it.
     """
 
     base: Head
@@ -46,7 +47,7 @@ class SnapshotEntry(Span, array_like=True, frozen=True):
 
 
 class Snapshot(FrameBase, array_like=True, frozen=True):
-    """The sender's frontier at the moment the link came up, in one or more frames."""
+    """The sender's frontier (all its streams) when the link came up, in one or more frames."""
 
     kind: ClassVar = Kind.SNAPSHOT
     is_early: ClassVar = True
@@ -55,11 +56,11 @@ class Snapshot(FrameBase, array_like=True, frozen=True):
 
 
 class HaveEntry(Span, array_like=True, frozen=True):
-    """One stream, of which the sender holds ``low..high`` without a hole; ``high`` is the head.
+    """One stream: the sender holds ``low..high`` without a hole; ``high`` is its head.
 
-    If ``low = high + 1``, the sender holds nothing.  If ``coming`` is not 0, messages above ``high`` are on
-    their way: if it is 1, to the sender; if it is greater, to a node ``coming - 1`` links from the sender.
-    ``hash`` is that of the header of the batch that ends at ``high``, or empty if it is unknown.
+    If ``low = high + 1``, the sender holds nothing.  If ``coming`` is 1, messages above ``high`` are on
+    their way to the sender; if it is greater, to a node ``coming - 1`` links away from the sender.
+    ``hash`` is the hash of the header of the batch that ends at ``high``, or empty if it is unknown.
     """
 
     coming: Annotated[int, msgspec.Meta(ge=0, le=255)] = 0
@@ -77,9 +78,9 @@ class Have(FrameBase, array_like=True, frozen=True):
 class Want(FrameBase, array_like=True, frozen=True):
     """Asks for messages ``first..last``, as far as the peer holds them.
 
-    With ``graft`` it also asks the peer to push new messages of this origin again.  Without ``graft`` it
-    replaces an earlier WANT for the same stream that is not answered yet, because fewer messages are
-    missing by now; none if ``first`` is ``last`` + 1.
+    With ``graft`` the WANT also asks the peer to push new messages of this origin again.  Without
+    ``graft`` it replaces the unanswered WANT for the same stream, since fewer messages are missing by now;
+    if ``first`` is ``last`` + 1, none are.
     """
 
     kind: ClassVar = Kind.WANT
@@ -99,7 +100,7 @@ class Prune(FrameBase, array_like=True, frozen=True):
 
 
 class Bucket(msgspec.Struct, array_like=True, frozen=True):
-    """The hash of the heads of the open streams whose origin has ``number`` as its first six bits."""
+    """The hash of the heads of those open streams whose origins begin with the six bits ``number``."""
 
     number: Annotated[int, msgspec.Meta(ge=0, le=63)]
     digest: Hash
@@ -114,7 +115,7 @@ class Digest(FrameBase, array_like=True, frozen=True):
 
 
 class Headers(FrameBase, array_like=True, frozen=True):
-    """The header at a head that the peer knows by another hash, or two that contradict each other."""
+    """The header of a batch for which the peer has another hash, or two that contradict each other."""
 
     kind: ClassVar = Kind.HEADERS
     headers: Annotated[list[PackedHeader], msgspec.Meta(max_length=MAX_HEADERS)]
@@ -125,7 +126,7 @@ class Batch(msgspec.Struct, array_like=True, frozen=True):
 
     ``sent`` is the author's clock in milliseconds since 1970.  ``encoding`` tells how the body is packed; 0
     means as in :mod:`~twisted_mesh.wire.bodies`.  ``previous`` is the hash of the header before this one in
-    the same run, zeros in the first: it shows whether an author signed two batches under one number.
+    the same run; it is 32 zeros in the first.  It shows if an author signed two batches under one number.
     """
 
     origin: Origin
@@ -150,7 +151,7 @@ class SignedHeader(msgspec.Struct, frozen=True):
 
     :ivar array: the bytes of *batch* as its author packed and signed them.
     :ivar body_digest: the SHA-256 of the body.
-    :ivar hash: the SHA-256 of *array* and *body_digest*: different batches have different hashes.
+    :ivar hash: the SHA-256 of *array* and *body_digest*, different for different batches.
     """
 
     batch: Batch
@@ -181,7 +182,7 @@ class SignedBatch(FrameBase, frozen=True, dict=True):
 
     @cached_property
     def header(self) -> SignedHeader:
-        """The header with its signature; made once, since to hash 64 KiB takes 40 us (measured)."""
+        """The header with its signature; made once: hashing a body of 64 KiB takes 40 us (measured)."""
         return SignedHeader.of(self.batch, self.signature, self.array, sha256(self.body).digest())
 
     @property
@@ -194,4 +195,4 @@ class SignedBatch(FrameBase, frozen=True, dict=True):
         return SignedBatch(self.batch, self.signature, self.array, self.body, hops)
 
 
-BroadcastFrame = Snapshot | Have | Want | Prune | Digest | Headers  #: those that are not signed
+BroadcastFrame = Snapshot | Have | Want | Prune | Digest | Headers  #: the frames that are not signed

@@ -1,7 +1,7 @@
-"""The codec: bytes to frames and back, and the text that is signed.
+"""The codec: turns bytes into frames and back, and makes the text that authors sign.
 
-Contract: a payload is ``u8 kind | u8 hops | [64-byte signature, signed kinds] | msgpack array``.  In a
-BATCH, one byte before the array is the length of the array, and the body follows the array.
+Contract: a payload is ``u8 kind | u8 hops | [64-byte signature, signed kinds] | msgpack array``.  A BATCH
+has one byte more in front of the array, the array's length, and the body behind the array.
 :func:`decode` and :func:`encode` are inverse for every :data:`Frame` that can be sent.  If a kind is
 unknown, the frame becomes :class:`Unknown`; fields behind the known ones are ignored; any other fault
 raises :class:`~twisted_mesh.errors.RemoteError`.  A signed frame keeps the array as it came, since its
@@ -31,7 +31,7 @@ from twisted_mesh.wire.signed import Record, SignedRecord
 VERSION: Final = 1  # of the protocol behind the greeting
 DOMAIN: Final = b"twisted_mesh/1"  # the text that is signed begins with it
 MAX_BATCH_ARRAY: Final = 255  # bytes of a BATCH's array, unknown fields included
-MAX_LATER: Final = 256  # bytes of a signed record's array beyond its known fields as packed here
+MAX_LATER: Final = 256  # bytes of unknown fields in a signed record's array
 _HEADER: Final = 2  # bytes: kind and hops
 _SIGNATURE: Final = 64  # bytes
 _BATCH_ARRAY: Final = _HEADER + _SIGNATURE + 1  # where the array of a BATCH begins
@@ -72,8 +72,8 @@ def decode(payload: bytes) -> Frame:
 def _signed_batch(payload: bytes) -> SignedBatch:
     if len(payload) < _BATCH_ARRAY:
         raise ValueError("it ends before its array")
-    # The array is short, since all nodes must agree on a batch: if one relays what the next refuses, that
-    # closes an honest link.  How deep long unknown fields can be unpacked depends on the call stack.
+    # The array is short: how deep unknown fields can be unpacked depends on the call stack, but all nodes
+    # must agree on a batch.  If a node relays a batch that the next one refuses, their link is closed.
     behind = _BATCH_ARRAY + payload[_BATCH_ARRAY - 1]
     array = payload[_BATCH_ARRAY:behind]
     signature = payload[_HEADER : _BATCH_ARRAY - 1]
@@ -85,7 +85,7 @@ def _signed_record(payload: bytes) -> SignedRecord:
     record = _RECORD_DECODERS[payload[0]](array)
     if len(array) > MAX_RECORD and not isinstance(record, Direct):
         raise ValueError(f"more than {MAX_RECORD} bytes")
-    if len(array) - len(_encode(record)) > MAX_LATER:  # for the same reason
+    if len(array) - len(_encode(record)) > MAX_LATER:  # as in _signed_batch, all nodes must agree
         raise ValueError(f"more than {MAX_LATER} bytes that this version does not know")
     return SignedRecord(record, payload[_HEADER : _HEADER + _SIGNATURE], array, payload[1])
 
@@ -93,7 +93,7 @@ def _signed_record(payload: bytes) -> SignedRecord:
 def receipt(array: bytes) -> Receipt:
     """The receipt whose array is *array*.
 
-    :raises RemoteError: it is none.
+    :raises RemoteError: *array* is no receipt's.
     """
     try:
         return _decode_receipt(array)
@@ -102,7 +102,7 @@ def receipt(array: bytes) -> Receipt:
 
 
 def encode(frame: Signed | Whisper | Plain) -> bytes:
-    """The bytes of *frame*, length included."""
+    """The bytes of *frame*, with the length in front."""
     if isinstance(frame, SignedBatch):
         header, length = bytes((frame.kind, frame.hops)), bytes((len(frame.array),))
         return _join(header, frame.signature, length, frame.array, frame.body)
@@ -115,7 +115,7 @@ def encode(frame: Signed | Whisper | Plain) -> bytes:
 
 
 def payload(record: SignedRecord) -> bytes:
-    """The bytes of *record* without their length, as in a ROSTER."""
+    """The bytes of *record* without the length in front, as a ROSTER holds them."""
     return encode(record)[LENGTH_BYTES:]
 
 
@@ -124,14 +124,14 @@ def _join(*parts: bytes) -> bytes:
 
 
 def pack_header(header: SignedHeader) -> bytes:
-    """The bytes of a header in other frames: signature, digest of the body, array."""
+    """The bytes by which other frames hold a header: signature, digest of the body, array."""
     return header.signature + header.body_digest + header.array
 
 
 def unpack_header(packed: bytes) -> SignedHeader:
-    """The header whose :func:`pack_header` is *packed*.
+    """The header that :func:`pack_header` made *packed* of.
 
-    :raises RemoteError: it is none.
+    :raises RemoteError: *packed* is no header.
     """
     digest, array = packed[_SIGNATURE : _SIGNATURE + 32], packed[_SIGNATURE + 32 :]
     try:
@@ -153,8 +153,8 @@ def network_digest(protocol_id: bytes) -> bytes:
 def signed_text(network: bytes, array: bytes, kind: Kind) -> bytes:
     """The 79 bytes that the author of a record or receipt of *kind* signs.
 
-    They hold the SHA-256 of the *array* instead of the array.  Ed25519 would hash the array with SHA-512,
-    twice to sign it and once to verify it: for 256 KiB that takes seven and four times as long (measured).
+    The text holds the SHA-256 of *array* in its place, since Ed25519 hashes a text with SHA-512, and twice
+    to sign it.  With 256 KiB in the text, signing takes 7 times as long, and verifying 4 times (measured).
 
     :param network: the :func:`network_digest` of the author's network.
     """

@@ -17,7 +17,7 @@ MAX_NUMBER: Final = MAX_EPOCH  # 2^62: no honest epoch, sequence or time is grea
 Origin = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Hash = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]  # a SHA-256
 Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
-Head = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER - 1)]  # so that head + 1 is a Number, too
+Head = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER - 1)]  # one less, so that head + 1 is a Number
 Sequence = Annotated[int, msgspec.Meta(ge=1, le=MAX_NUMBER)]
 
 

@@ -1,4 +1,4 @@
-"""Frames out of a stream of bytes: ``u32 big-endian length | payload``.
+"""Cuts a stream of bytes into frames: ``u32 big-endian length | payload``.
 
 Contract: a :class:`FrameReader` takes the chunks of a connection, however the bytes are cut, and yields
 whole payloads.  If a length is zero or beyond the limit, it raises
@@ -14,24 +14,24 @@ from typing import Final
 from twisted_mesh.errors import Reason, RemoteError
 
 LENGTH_BYTES: Final = 4
-MAX_MESSAGE_BYTES: Final = 2**20  # one packed message; protocol 1
-MAX_FRAME_BYTES: Final = MAX_MESSAGE_BYTES + 1024  # a message, its signature, and under 256 of fields
-GREETING_FRAME_BYTES: Final = 8 * 1024  # the first frame, from a peer of whom nothing is known; protocol 1
-HANDSHAKE_FRAME_BYTES: Final = 64 * 1024  # before the peer has proven its identity; protocol 1
+MAX_MESSAGE_BYTES: Final = 2**20  # of one packed message; protocol 1
+MAX_FRAME_BYTES: Final = MAX_MESSAGE_BYTES + 1024  # of a frame: a message, and under 400 around it
+GREETING_FRAME_BYTES: Final = 8 * 1024  # of the first frame, from a peer still unknown; protocol 1
+HANDSHAKE_FRAME_BYTES: Final = 64 * 1024  # of a frame before the peer has proven its key; protocol 1
 
 
 class FrameReader:
     """Cuts the bytes that come over one connection into payloads.
 
-    :ivar limit: of a payload, in bytes; it may be changed between two frames.
+    :ivar limit: bytes of a payload, at most; it may be changed between two frames.
     """
 
     __slots__ = ("_kept", "_need", "limit")
 
     def __init__(self, limit: int = HANDSHAKE_FRAME_BYTES) -> None:
         self.limit = limit
-        self._kept = bytearray()  # a list of chunks of one byte each would take 30 times as much
-        self._need = LENGTH_BYTES  # the next frame is not looked at until so many bytes have come
+        self._kept = bytearray()  # a list of one-byte chunks would take 30 times the memory
+        self._need = LENGTH_BYTES  # bytes that must have come before the next frame is read
 
     @property
     def kept(self) -> int:
@@ -54,7 +54,7 @@ class FrameReader:
             if the iterator is not run to its end.
         """
         if self._kept:
-            # A frame of 1 MiB comes in many chunks: copy them to bytes only when it is whole.
+            # A frame of 1 MiB comes in many chunks: make bytes of them only once all have come.
             self._kept += data
             if len(self._kept) < self._need:
                 return

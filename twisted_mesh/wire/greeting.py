@@ -1,4 +1,4 @@
-"""The first frame of each side: a handshake of py2p 0.7, in which native nodes mark themselves.
+"""The greeting, the first frame of each side: a handshake of py2p 0.7, which native nodes mark.
 
 Contract: :func:`encode` and :func:`decode` convert between a :class:`Greeting` and the payload of a frame.
 The payload is ``32 bytes SHA-256 of S | S``.  S is the msgpack array
@@ -6,8 +6,8 @@ The payload is ``32 bytes SHA-256 of S | S``.  S is the msgpack array
 a multiple of 8: py2p parses frames of other sizes wrongly, and ignores bytes behind the array.  A *native*
 node, one that speaks this protocol, adds :data:`NATIVE` to the compressions; py2p ignores it.
 
-So one port could serve peers of both protocols.  The protocol of the frames behind the greeting is chosen
-in one place, by :attr:`Greeting.native`: where the core's handshake takes the greeting.
+So one port could serve peers of both protocols.  The core's handshake alone reads :attr:`Greeting.native`,
+which tells the protocol of the frames behind the greeting.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from twisted_mesh.wire.framing import LENGTH_BYTES, frame
 
 NATIVE: Final = 0x6D657368  # "mesh" in ASCII
 _DIGEST: Final = 32  # bytes
-_WHISPER: Final = 2  # py2p's main flag of a handshake
-_HANDSHAKE: Final = 5  # and its sub flag
+_WHISPER: Final = 2  # the main flag of a py2p handshake
+_HANDSHAKE: Final = 5  # the sub flag of a py2p handshake
 _ALIGNMENT: Final = 8  # bytes
-MAX_ID: Final = 128  # ids have 64 to 66 characters; nothing longer is worth showing or keeping
-MAX_BYTES: Final = 4096  # py2p's have some 240; more could take too long to unpack (unpack_guard)
+MAX_ID: Final = 128  # characters; true ids have at most 66
+MAX_BYTES: Final = 4096  # of a greeting: py2p's have some 240, and long ones could take long to unpack
 
 Address = tuple[str, int]
 
@@ -35,10 +35,10 @@ class Greeting(msgspec.Struct, frozen=True):
     """The facts that a node tells of itself before it proves any.
 
     :ivar id: the node's id, base58.
-    :ivar protocol_id: of its network.
-    :ivar address: where others can dial it; None if the node gave none that is usable.
+    :ivar protocol_id: the id of the node's network.
+    :ivar address: where others can dial the node; None if it gave no usable address.
     :ivar native: whether the node speaks this protocol behind the greeting.
-    :ivar time: its clock in whole seconds since 1970; py2p shows it, and this node ignores it.
+    :ivar time: the node's clock in whole seconds since 1970; py2p shows the time, and this node ignores it.
     """
 
     id: bytes
@@ -79,7 +79,7 @@ def decode(payload: bytes) -> Greeting:
 
 def _first_array(array: bytes) -> object:
     """The msgpack array at the start of *array*, which may end in up to 7 bytes of padding."""
-    # msgspec refuses bytes behind an array, so at most one length is the array's.
+    # msgspec refuses bytes behind an array, so only the right number of bytes of padding can be unpacked.
     for padding in range(_ALIGNMENT):
         try:
             decoded: Any = msgspec.msgpack.decode(array[: len(array) - padding])

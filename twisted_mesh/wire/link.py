@@ -1,4 +1,4 @@
-"""Frames about the link itself: handshake, keepalive and goodbye; and whispers to the peer alone.
+"""Frames about the link itself: handshake, keepalive and BYE; and whispers, messages to the peer alone.
 
 Contract: values, which :mod:`~twisted_mesh.wire.codec` packs and unpacks.
 """
@@ -17,8 +17,8 @@ class Intro(FrameBase, array_like=True, frozen=True):
 
     ``role`` is a :class:`~twisted_mesh.wire.membership.Role`.  ``purpose`` is a
     :class:`~twisted_mesh.wire.membership.Purpose`; only the dialler's counts.  Unknown numbers count as 0.
-    ``replay`` counts if the node is not ``settled``: it wants the messages of so many past seconds
-    delivered; 0 for none, :data:`MAX_NUMBER` for all that are held.
+    ``replay`` counts if the node is not ``settled``: it wants to deliver messages of the past, too, from
+    ``replay`` seconds on; 0 for none, :data:`MAX_NUMBER` for all that are held.
     """
 
     kind: ClassVar = Kind.INTRO
@@ -33,7 +33,7 @@ class Intro(FrameBase, array_like=True, frozen=True):
 
 
 class Proof(FrameBase, array_like=True, frozen=True):
-    """The signature of INTRO's key over the handshake, and a MAC over it with the network's key."""
+    """Signs the handshake with the key of INTRO, and proves by a MAC that the node is of the network."""
 
     kind: ClassVar = Kind.PROOF
     signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]
@@ -57,7 +57,7 @@ class Pong(FrameBase, array_like=True, frozen=True):
 
 
 class Bye(FrameBase, array_like=True, frozen=True):
-    """The last frame on a link: a :class:`~twisted_mesh.errors.Reason`, and a sentence for people."""
+    """The last frame on a link: why the sender ends it, as a Reason and as a sentence for people."""
 
     kind: ClassVar = Kind.BYE
     reason: Annotated[str, msgspec.Meta(max_length=32)]
@@ -65,7 +65,7 @@ class Bye(FrameBase, array_like=True, frozen=True):
 
 
 class Whisper(FrameBase, frozen=True):
-    """Messages for this peer alone, in a body as in BATCH; not signed, since the author is the sender."""
+    """Messages for the peer alone, in a body as in BATCH; unsigned, since the author is at the far end."""
 
     kind: ClassVar = Kind.WHISPER
     body: bytes

@@ -21,9 +21,9 @@ MAX_TAG_VALUE: Final = 128  # characters (guess)
 MAX_HOST: Final = 253  # characters: the longest name DNS has
 MIN_ID: Final = 32  # characters: base58 of SHA-384, which is shorter if it begins with zeros (guess)
 MAX_ID: Final = 66  # characters: base58 of the largest SHA-384
-MAX_CONTACTS: Final = 16  # in one frame: a shuffle has eight
-MAX_WALK: Final = 16  # steps of a walk (from node to node, each drawn by lot): the longest has six
-MAX_INTERVAL: Final = 600_000  # ms between two records of a member: as much as 20,000 members need
+MAX_CONTACTS: Final = 16  # in one frame; 8 are sent by default
+MAX_WALK: Final = 16  # steps of a walk, in which nodes pass a frame on at random; 6 by default
+MAX_INTERVAL: Final = 600_000  # ms between two records of a member: enough for 20,000 members
 
 Host = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_HOST)]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
@@ -51,17 +51,17 @@ class Role(IntEnum):
 class PresenceFlags(IntFlag):
     """The flags of a PRESENCE."""
 
-    EPHEMERAL = 1  #: the key was made for this run, and is never used again
+    EPHEMERAL = 1  #: the node's key was made for this run, and is never used again
     LEAVING = 2  #: the node stops
-    ASKS = 4  #: the node waits for receipts: members that owe it some send them again
+    ASKS = 4  #: the node waits for receipts: members send it again those that they owe
 
 
 class KeepVote(IntEnum):
     """Whether the sender of a ROSTER wants to keep the link of an exchange."""
 
-    CONTENT = 0  #: it need not be kept: the sender knew that the peer was up
-    WANTED = 1  #: yes: the sender did not know the peer, so the mesh may be in two islands
-    NEVER = 2  #: no: the sender has no overlay
+    CONTENT = 0  #: the link need not be kept: the sender knew that the peer was up
+    WANTED = 1  #: keep the link: the sender did not know the peer, so the mesh may be in two islands
+    NEVER = 2  #: do not keep the link: the sender has no overlay
 
 
 class Contact(msgspec.Struct, array_like=True, frozen=True):
@@ -76,13 +76,13 @@ class Contact(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Presence(msgspec.Struct, array_like=True, frozen=True):
-    """A node's record of itself; of one run, the record with the highest ``counter`` is the newest.
+    """A node's record of itself; the newest record of a run has the highest ``counter``.
 
-    :ivar sequence: the last message that the node had published by then.
+    :ivar sequence: the number of the last message that the node had published.
     :ivar address: [host, port] where others can dial the node, or None.
     :ivar retention: seconds for which the node holds messages for others.
-    :ivar interval: ms until the node's next record comes, at the latest.
-    :ivar flags: of :class:`PresenceFlags`.
+    :ivar interval: ms until the node sends its next record, at the latest.
+    :ivar flags: some of :class:`PresenceFlags`.
     :ivar credential: proof that the node may be an author; empty if every node may.
     """
 
@@ -106,7 +106,10 @@ class Presence(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Suspect(msgspec.Struct, array_like=True, frozen=True):
-    """``accuser`` lost its link to ``member``, whose newest record has this ``counter``, without a BYE."""
+    """Says that ``accuser`` lost its link to ``member`` without a BYE.
+
+    :ivar counter: that of the newest record of ``member`` that ``accuser`` knows.
+    """
 
     kind: ClassVar = Kind.SUSPECT
     accuser: Origin
@@ -120,14 +123,14 @@ class Suspect(msgspec.Struct, array_like=True, frozen=True):
 
 
 class RosterEntry(msgspec.Struct, array_like=True, frozen=True):
-    """A member's newest PRESENCE as a payload, and its ``age``: ms since the sender got it."""
+    """A member's newest PRESENCE as a payload; ``age`` is the time in ms since the sender got it."""
 
     age: Number
     frame: Annotated[bytes, msgspec.Meta(max_length=MAX_RECORD + 66)]
 
 
 class Roster(FrameBase, array_like=True, frozen=True):
-    """The sender's roster when the link came up, in one or more frames; it lists the sender, too."""
+    """The sender's roster when the link came up, in one or more frames; the sender is on it, too."""
 
     kind: ClassVar = Kind.ROSTER
     last: bool
@@ -138,7 +141,7 @@ class Roster(FrameBase, array_like=True, frozen=True):
 class ForwardJoin(FrameBase, array_like=True, frozen=True):
     """The node ``contact`` looks for neighbours, by a walk of ``left`` more steps.
 
-    :ivar instead: whether the receiver is to link with that node, and then to end the link to the sender.
+    :ivar instead: whether the receiver shall link with that node in place of the sender of this frame.
     """
 
     kind: ClassVar = Kind.FORWARD_JOIN
@@ -150,7 +153,7 @@ class ForwardJoin(FrameBase, array_like=True, frozen=True):
 class Shuffle(FrameBase, array_like=True, frozen=True):
     """Offers contacts in exchange for others, by a walk of ``left`` more steps.
 
-    :ivar token: a random number, repeated in the answer, which goes back the same way.
+    :ivar token: a random number, which the answer repeats; the answer goes back the same way.
     """
 
     kind: ClassVar = Kind.SHUFFLE
@@ -167,4 +170,4 @@ class ShuffleReply(FrameBase, array_like=True, frozen=True):
     contacts: Annotated[list[Contact], msgspec.Meta(max_length=MAX_CONTACTS)]
 
 
-MembershipFrame = Roster | ForwardJoin | Shuffle | ShuffleReply  #: those that are not signed
+MembershipFrame = Roster | ForwardJoin | Shuffle | ShuffleReply  #: the frames that are not signed

@@ -1,4 +1,4 @@
-"""Frames for one node: receipts and direct messages.  They go back the way its own frames came.
+"""Frames for one node: receipts and direct messages.  They go the way back that the node's frames came.
 
 Contract: values, which :mod:`~twisted_mesh.wire.codec` packs and unpacks, all signed by their authors.
 """
@@ -14,13 +14,13 @@ from twisted_mesh.wire.fields import FrameBase, Kind, Number, Origin, Sequence, 
 MAX_TRIES: Final = 255
 
 Tries = Annotated[int, msgspec.Meta(ge=0, le=MAX_TRIES)]
-MAX_RECEIPT: Final = 256  # bytes of a receipt's array, unknown fields included: it has 90 to 110
+MAX_RECEIPT: Final = 256  # bytes of a receipt's array, unknown fields included (90 to 110 are sent)
 
 
 class Receipt(Span, array_like=True, frozen=True):
-    """The run ``member_epoch`` of ``member`` has taken the messages ``low..high`` of the run of ``origin``.
+    """Says that a run of ``member`` has taken the messages ``low..high`` of a run of ``origin``.
 
-    If ``low = high + 1``, it has taken no message, and will take none below ``low``.
+    If ``low = high + 1``, the member has taken no message, and will take none below ``low``.
     """
 
     kind: ClassVar = Kind.RECEIPT
@@ -58,9 +58,9 @@ class Receipts(FrameBase, array_like=True, frozen=True):
 class Direct(msgspec.Struct, array_like=True, frozen=True):
     """A direct message: messages for one run of one node.
 
-    :ivar number: counts the direct messages of this run of ``origin`` to that run, from 1.
-    :ivar oldest: the lowest number that ``origin`` still repeats; it has given up the lower ones.
-    :ivar tries: how often ``origin`` has sent it before.
+    :ivar number: counts the direct messages from this run of ``origin`` to that run of ``destination``.
+    :ivar oldest: the lowest number that ``origin`` still repeats; it has given up all lower numbers.
+    :ivar tries: how often ``origin`` has sent this message before.
     :ivar body: as in BATCH.
     """
 
@@ -80,7 +80,7 @@ class Direct(msgspec.Struct, array_like=True, frozen=True):
 
 
 class DirectAck(msgspec.Struct, array_like=True, frozen=True):
-    """The answer to a DIRECT, with its ``tries``: ``destination`` has handed it to its application."""
+    """Says that the application of ``destination`` got a DIRECT; ``tries`` is that of the DIRECT."""
 
     kind: ClassVar = Kind.DIRECT_ACK
     destination: Origin

@@ -1,7 +1,7 @@
 """Signed records: all signed frames except batches.
 
-Contract: all kinds have one class, so that a relay need not know which kind it passes on.  It keeps the
-bytes that the author signed, with the key ``record.signer``; a relay changes ``hops`` alone.
+Contract: all kinds have one class, so that a relay need not know which kind it passes on.  A record keeps
+the bytes that its author signed; the author is ``record.signer``.  A relay changes ``hops`` alone.
 """
 
 from __future__ import annotations

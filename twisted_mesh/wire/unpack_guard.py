@@ -1,15 +1,15 @@
 """Refuses packed bytes that would take too long, or too much memory, to unpack.
 
-Contract: :func:`check` raises ValueError for two kinds of bodies, and builds no value.
+Contract: :func:`check` unpacks nothing, and raises ValueError for two kinds of bodies.
 
-* More than 16,384 lists and dicts, besides one list for each message.  An empty list has one byte packed
-  and 64 unpacked (measured: 1 MiB of them takes 70 MiB and 0.7 seconds).
-* A dict with keys that an author could have chosen so that all collide in Python's hash table.  To unpack
-  such a dict takes time quadratic in its size (measured: 70 seconds for 1 MiB of colliding lists as keys, 9
-  for integers).  str and bytes cannot be chosen so, since their hashes are seeded.
+* The body has more than 16,384 lists and dicts, besides one list for each message.  An empty list has one
+  byte packed and 64 unpacked (measured: 1 MiB of them takes 70 MiB and 0.7 seconds).
+* A dict has keys that an author could have chosen so that all collide in Python's hash table.  Unpacking
+  such a dict takes time quadratic in its size (measured: 70 seconds for 1 MiB of colliding lists as keys,
+  9 seconds for integers).  str and bytes cannot be chosen so, since their hashes are seeded.
 
-Searches and counts of bytes show that nearly all bodies are harmless.  The others are read value by value
-(0.2 us each).
+A search or a count of bytes shows that nearly every body is harmless.  The other bodies are read value by
+value (0.2 us each).
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from collections import defaultdict
 from typing import Final
 
 MAX_DEPTH: Final = 32  # of lists and dicts inside a packet; protocol 1
-MAX_NUMBER_KEYS: Final = 4096  # int and float keys in one dict (measured: at worst 0.6 s a MiB)
-MAX_CONTAINERS: Final = 16_384  # lists and dicts in a message, and in a batch (measured: 10 ms); protocol 1
+MAX_NUMBER_KEYS: Final = 4096  # int and float keys in a dict (measured: 1 MiB of them takes up to 0.6 s)
+MAX_CONTAINERS: Final = 16_384  # lists and dicts in a batch (measured: they take 10 ms); protocol 1
 
-# The head of a dict of 1,024 entries or more, or bytes that look like one.
+# Finds the head of a dict of 1,024 entries or more, or bytes that look like such a head.
 _large_dict = re.compile(rb"\xde[\x04-\xff]|\xdf").search
 
 # The bytes that a value takes, by its first byte; 0 if the first byte alone does not tell.
@@ -36,13 +36,13 @@ _LENGTH: Final = {0xD9: 1, 0xDA: 2, 0xDB: 4, 0xC4: 1, 0xC5: 2, 0xC6: 4}  # text,
 _COUNT: Final = {0xDC: 2, 0xDD: 4, 0xDE: 2, 0xDF: 4}  # lists, dicts
 _CONTAINERS: Final = bytes((*range(0x80, 0xA0), *_COUNT))  # the first bytes of lists and dicts
 
-# A body with more bytes than this for each message is read value by value at once: to count the bytes that
-# may begin a list or dict takes 0.15 to 0.8 us a KiB (measured).
+# A body with more bytes than this for each message is read value by value at once: counting the bytes that
+# may begin a list or dict first takes 0.15 to 0.8 us a KiB (measured).
 _LARGE_MESSAGES: Final = 512
 
 
 def _values_of_fixed_size() -> str:
-    """A regular expression that skips values of which the first byte tells the size."""
+    """A regular expression for values in a row whose first byte tells their size."""
     heads: defaultdict[int, str] = defaultdict(str)
     for head, size in enumerate(_SIZE):
         heads[size] += f"\\x{head:02x}"
@@ -54,9 +54,9 @@ _skip_fixed = re.compile(_values_of_fixed_size().encode()).match
 
 
 def length_of(body: bytes) -> int:
-    """How many values there are in the list that *body* is.
+    """How many values there are in the packed list *body*.
 
-    :raises ValueError: it is no list.
+    :raises ValueError: *body* is no list.
     """
     head = body[0]
     if 0x90 <= head < 0xA0:
@@ -69,16 +69,16 @@ def length_of(body: bytes) -> int:
 def check(body: bytes) -> None:
     """Check that unpacking *body* takes time and memory in proportion to its size.
 
-    :raises ValueError: it does not, or it is no msgpack.
+    :raises ValueError: unpacking would take more, or *body* is no msgpack.
     """
     has_large_dicts = True
-    if len(body) > MAX_CONTAINERS:  # so many are not in fewer bytes
+    if len(body) > MAX_CONTAINERS:  # each takes a byte at least
         messages = length_of(body)
-        most = 1 + messages + MAX_CONTAINERS  # the body is a list, and each message
+        most = 1 + messages + MAX_CONTAINERS  # the body is a list, and each message is one
         is_short = len(body) <= messages * _LARGE_MESSAGES
         if not is_short or len(body) - len(body.translate(None, _CONTAINERS)) > most:
             has_large_dicts = _count_containers(body, most)
-    # `in` takes a fiftieth of the time of the search (measured), and is enough for most bodies.
+    # Most bodies hold none of the two bytes; `in` takes a fiftieth of the time of the search (measured).
     if has_large_dicts and (b"\xde" in body or b"\xdf" in body) and _large_dict(body):
         try:
             _skip(body, 0, 1, -2)  # two lists are around each packet: the body and the entry
@@ -87,7 +87,7 @@ def check(body: bytes) -> None:
 
 
 def _count_containers(body: bytes, most: int) -> bool:
-    """Check that there are *most* lists and dicts; return whether there may be a dict of 1,024 entries."""
+    """Check that there are at most *most* lists and dicts; return whether a dict may be large."""
     at = found = 0
     has_large_dicts = False
     while (skipped := _skip_fixed(body, at)) and (at := skipped.end()) < len(body):
