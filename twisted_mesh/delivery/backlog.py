@@ -40,9 +40,9 @@ class Backlog:
         self._stopped = False
 
     def read(self, run: StreamId, after: int, upto: int, most: int) -> Iterator[Held]:
-        """The delivered messages that the history still holds (``delivery.queue.Reader``).
+        """Read messages for a consumer from the history (a ``delivery.queue.Reader``).
 
-        :raises StoreError: they cannot be read now; the consumers read again later.
+        :raises StoreError: the history cannot be read now; the consumers read again later.
         """
         try:
             for piece in self._read(run, after, upto, most):

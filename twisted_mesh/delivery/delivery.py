@@ -18,20 +18,20 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from twisted_mesh.config import MeshConfig
-from twisted_mesh.core.events import Deliver, Equivocation, GapFound, Poisoned
+from twisted_mesh.core.events import Deliver, Equivocation, GapFound, Poisoned, StreamId
 from twisted_mesh.core.history.storage import Untaken
 from twisted_mesh.core.rate import RateLimit
 from twisted_mesh.delivery.listeners import Listeners, emit_one, explained
-from twisted_mesh.delivery.queue import READ_BYTES, Bounds, MessageQueue, Reader, StreamId
+from twisted_mesh.delivery.queue import READ_BYTES, Bounds, MessageQueue, Reader
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.eventloop.log_quota import AuthorLog
 from twisted_mesh.identity import id_of
 from twisted_mesh.message import Gap, Message, Refusal, Source, shown
 from twisted_mesh.wire.bodies import USERS, Entry
 
-#: The most messages of an earlier process that are handed on in one turn, within READ_BYTES (guess).
+#: In one turn, at most so many messages of an earlier process are handed on, and READ_BYTES (guess).
 BACKLOG_MESSAGES: Final = 1000
-#: Takes a message and the MeshProtocol over which it came, or None if that is gone or was never known.
+#: Takes a message and the link over which it came; None if that link is gone or was never known.
 Handler = Callable[[Message, Any], object]
 _log = Logger()
 
@@ -73,7 +73,7 @@ class Delivery:
         self._when_skipped: Callable[[StreamId, int], None] = _ignore
         self._debug = debug_level
         self._handlers: list[Handler] = []
-        self._queues: tuple[ref[MessageQueue], ...] = ()  # a queue that is freed drops out
+        self._queues: tuple[ref[MessageQueue], ...] = ()  # without queues that were garbage-collected
         self.waited_for: set[MessageQueue] = set()
         self._gone = False  # whether a queue was freed since the last call of consumer_gone()
         self._backlog: MessageQueue | None = None  # messages that an earlier process did not hand on
@@ -119,7 +119,7 @@ class Delivery:
         skipped: Callable[[StreamId, int], None],
         backlog: Iterable[Untaken],
     ) -> None:
-        """Begin a run of the service; queues of earlier runs go on in it.
+        """Begin a run of the service; queues of earlier runs stay in use.
 
         :param reader: reads the history.
         :param changed: is called with each stream of which a consumer took a message.
@@ -135,7 +135,7 @@ class Delivery:
         self._backlog = waiting if waiting.runs_behind else None
 
     def catch_up(self) -> bool:
-        """Hand on some messages of the backlog; whether more of them can be read now.
+        """Hand on some messages of the backlog; return whether more of them can be read now.
 
         Messages that come meanwhile wait behind the backlog, so that each stream stays in order.
         """
@@ -197,7 +197,7 @@ class Delivery:
 
     def close(self) -> None:
         """End every ``messages()`` after the messages that have come for it."""
-        # The run is over and its file closed: nothing hears of messages that are taken from now on.
+        # The run is over and its history file closed: nobody need know what is taken from now on.
         self._when_taken = _ignore
         for queue in self._live():
             queue.end()
@@ -228,7 +228,7 @@ class Delivery:
                     raise TypeError(f"handler {handler} returned an awaitable: use a listener")
                 if taken:
                     return True
-            except BaseException:  # if it went further up, it would end the link, and nothing else
+            except BaseException:  # if the exception went further up, it would end the link
                 failure = explained(Failure())
                 _log.failure("handler {handler} failed", failure, handler=handler)
                 self.listeners.emit("failure", failure)
@@ -237,12 +237,12 @@ class Delivery:
     # ── reports: events of the core become events for listeners ─────────────────────
 
     def linked(self, count: int) -> None:
-        """Report that a node came into the routing table, which has *count* nodes now."""
+        """A node came into the routing table, which has *count* nodes now: report the first one."""
         if count == 1:
             self.listeners.emit("connect", self.listeners)
 
     def unlinked(self, count: int) -> None:
-        """Report that a node left the routing table, which has *count* nodes now."""
+        """A node left the routing table, which has *count* nodes now: report if it was the last one."""
         if not count:
             self.listeners.emit("disconnect", self.listeners)
 
@@ -258,7 +258,7 @@ class Delivery:
         self.listeners.emit("failure", Failure(error))
 
     def gap(self, gap: GapFound) -> None:
-        """Report that messages will not come, and note that for the queues."""
+        """Report that messages will not come, and note the gap in every queue."""
         for queue in self._consumers():
             queue.missing((gap.origin, gap.epoch), gap.first, gap.last)
         why = "no neighbour sent them in time"

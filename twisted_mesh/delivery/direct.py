@@ -27,7 +27,7 @@ LATEST: Final = 253_402_128_000.0
 
 
 class ReplyPath:
-    """Sends the replies to the messages of one run of a service, until that ends (message.Replier)."""
+    """Sends the replies to the messages of one run of a service, until the run ends (message.Replier)."""
 
     def __init__(self, reply: Reply) -> None:
         """:param reply: a bound method, held weakly: the application can keep messages after the run."""
@@ -88,7 +88,7 @@ class PendingDirects:
         self._waiting.pop(token, None)
 
     def new_run(self, _: events.NewRun) -> None:
-        """Fail all Deferreds: a new run of the core has begun, which knows no direct message."""
+        """Fail all Deferreds: a new run of the core has begun, which knows nothing of these messages."""
         self._fail_all("a new run of this node has begun, which gets no acknowledgement of the old one")
 
     def ended(self, ended: events.DirectEnded) -> None:

@@ -20,7 +20,7 @@ F = TypeVar("F", bound=Listener)
 _log = Logger()
 #: Texts of asyncio's errors if no asyncio loop runs.
 _UNDRIVEN: Final = ("await wasn't used with future", "no running event loop")
-#: The advice that is added to them.
+#: The advice that is added to these texts.
 _REMEDY: Final = (
     "Twisted's reactor calls handlers and listeners, and a listener awaits Deferreds. For asyncio's futures"
     " install twisted.internet.asyncioreactor first of all, and in a listener"
@@ -43,7 +43,7 @@ class Listeners(EventEmitter):
     def on(self, event: str, f: F) -> F: ...
 
     def on(self, event: str, f: Listener | None = None) -> Listener:
-        """Call *f* at each *event*; as a decorator without *f*.
+        """Call *f* at each *event*; without *f*, return a decorator for the listener.
 
         Events of a service: ``message(Message)``, ``connect(service)``, ``disconnect(service)``,
         ``member(Member)``, ``gap(Gap)``, ``receipt(Receipt)``, ``refused(Refusal)``, ``failure(Failure)``.
@@ -57,7 +57,7 @@ class Listeners(EventEmitter):
     def once(self, event: str, f: F) -> F: ...
 
     def once(self, event: str, f: Listener | None = None) -> Listener:
-        """Call *f* at the next *event* only; as a decorator without *f*."""
+        """Call *f* at the next *event* only; without *f*, return a decorator for the listener."""
         return super().once(event) if f is None else super().once(event, f)
 
     def remove_all_listeners(self, event: str | None = None) -> None:
@@ -65,7 +65,7 @@ class Listeners(EventEmitter):
         super().remove_all_listeners(event)
         self._called = {}
 
-    # pyee's own methods by which it adds, removes and calls a listener.
+    # pyee calls these three methods to add, to remove and to call a listener.
 
     def _add_event_handler(self, event: str, k: Listener, v: Listener) -> None:
         super()._add_event_handler(event, k, v)
@@ -78,7 +78,7 @@ class Listeners(EventEmitter):
     def _emit_run(self, f: Listener, args: Any, kwargs: Any) -> None:
         try:
             result = f(*args, **kwargs)
-        except BaseException:  # if it went further up, it would end the link whose bytes are read
+        except BaseException:  # if the exception went further up, it would end the link
             self._failed(f, explained(Failure()))
         else:
             self._returned(f, result)
@@ -90,7 +90,7 @@ class Listeners(EventEmitter):
 
     def _failed(self, listener: Listener, failure: Failure) -> None:
         _log.failure("listener {listener} failed", failure, listener=listener)
-        # The failure of a listener of ``failure`` is only logged: else that would be called for ever.
+        # If a listener of ``failure`` fails, that is only logged: an event would call it again, for ever.
         if listener not in self.listeners("failure"):
             self.emit("failure", failure)
 
@@ -103,14 +103,14 @@ class Listeners(EventEmitter):
 
 
 def explained(failure: Failure) -> Failure:
-    """*failure*; if the application awaited a future of asyncio, with advice added to its text."""
+    """Return *failure*; if the application awaited a future of asyncio, add advice to the text."""
     if isinstance(failure.value, RuntimeError) and (text := failure.getErrorMessage()) in _UNDRIVEN:
         failure.value.args = (f"{text}: {_REMEDY}",)
     return failure
 
 
 def emit_one(listeners: Listeners, event: str, what: object) -> bool:
-    """``listeners.emit(event, what)`` in a third of the time (measured), for the event ``message``."""
+    """Emit an event as ``listeners.emit()`` does, in a third of its time (measured); for ``message``."""
     if (called := listeners._called.get(event)) is None:
         called = listeners._calls(event)
     for listener in called:

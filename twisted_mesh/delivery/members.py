@@ -1,8 +1,7 @@
 """The other members, as the application sees them.
 
 Contract: the table holds the other members of the roster, the list of all members, as values.  If the core
-reports that a member has changed, a new value replaces the old one.  So a reader of the table waits for
-nothing.
+reports that a member has changed, a new value replaces the old one.  So the table can be read at any time.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ class Members:
         self._table: dict[bytes, Member] = {}
         self._established_after = established_after
         self._origins: dict[bytes, bytes] = {}  # public keys of the members in the table, by id
-        # Since when each member is up; if it was established before it was down, since when it was up then.
+        # Since when each member is up.  An established member that is down keeps the time of before.
         self._up_since: dict[bytes, float] = {}
         self.table: Mapping[bytes, Member] = MappingProxyType(self._table)
 
@@ -99,6 +98,6 @@ class Members:
         return self._origins.get(node_id)
 
     def is_established(self, node_id: bytes) -> bool:
-        """Whether the member with that id was up for long enough without a break, now or before."""
+        """Whether the member was up for ``established_after`` seconds in a row, until now or earlier."""
         since = self._up_since.get(node_id)
         return since is not None and self._clock.seconds() - since >= self._established_after

@@ -18,15 +18,15 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from twisted_mesh.core.events import StreamId
 from twisted_mesh.delivery.ranges import Ranges
 from twisted_mesh.errors import StoreError
 from twisted_mesh.message import Gap, Message
 
-READ_BYTES: Final = 1024 * 1024  # read from the history at one time (guess)
+READ_BYTES: Final = 1024 * 1024  # bytes to read from the history at one time (guess)
 _TOO_SLOW: Final = "the consumer was too slow"
 _DAMAGED: Final = "they are damaged in the history file of this node"
 
-StreamId = tuple[bytes, int]  # origin, epoch
 _log = Logger()
 
 
@@ -51,9 +51,9 @@ Reader = Callable[[StreamId, int, int, int], Iterable[Held]]
 class Bounds(NamedTuple):
     """How much may wait for one consumer.
 
-    :ivar messages: in its queue.  As many ranges of numbers may be remembered.
-    :ivar bytes: of the messages in its queue.
-    :ivar runs: whose messages wait in the history.
+    :ivar messages: how many messages in its queue; also, how many ranges of numbers it may remember.
+    :ivar bytes: how many bytes of messages in its queue.
+    :ivar runs: of how many runs messages may wait in the history.
     """
 
     messages: int
@@ -62,7 +62,7 @@ class Bounds(NamedTuple):
 
 
 class Consumers(Protocol):
-    """The queues of one service, as one of them knows them.
+    """All queues of one service, as far as each queue needs to know (``delivery.Delivery``).
 
     :ivar reader: reads the history.
     :ivar waited_for: the queues for whose next message the application waits.  The set keeps them alive:
@@ -129,7 +129,7 @@ class MessageQueue:
         self._queue: deque[tuple[Message, int]] = deque()
         self._bytes = 0
         self._positions: dict[StreamId, _Position] = {}
-        self._behind: OrderedDict[StreamId, _Position] = OrderedDict()  # whose messages wait in the history
+        self._behind: OrderedDict[StreamId, _Position] = OrderedDict()  # messages wait in the history
         self._ranges = 0  # how many ranges all positions have
         self._gaps: list[tuple[StreamId, Gap]] = []  # not reported yet
         self._waiting: Deferred[Message] | None = None  # fires with the next message
@@ -219,7 +219,7 @@ class MessageQueue:
         return taken
 
     def put_back(self, taken: Sequence[tuple[Message, int]]) -> None:
-        """Put messages back to the front that did not reach the consumer.
+        """Put messages that did not reach the consumer back to the front of the queue.
 
         With them, more messages can wait than the bounds allow.
 
@@ -237,7 +237,7 @@ class MessageQueue:
                 self._consumers.changed(message.source.run)
 
     def taken(self, run: StreamId, head: int) -> int:
-        """The last message of *run* that the consumer took; *head* if no message waits for it."""
+        """The last message of *run* that the consumer took; *head* if none of the run waits."""
         position = self._positions.get(run)
         return head if position is None or self._only_newest else position.taken
 
@@ -261,8 +261,8 @@ class MessageQueue:
     def close(self) -> None:
         """Receive no more messages; the iteration ends after the messages that have come.
 
-        Those count as taken from now on, so that no receipt waits for them.  If the history file cannot be
-        read, the iteration ends before the messages that wait there.
+        These messages count as taken from now on, so that no receipt waits for them.  If the history file
+        cannot be read, the iteration ends before the messages that wait there.
         """
         if not self._closed:
             self._consumers.closing(self)
@@ -306,8 +306,8 @@ class MessageQueue:
     def _put_numbered(self, message: Message, sequence: int, size: int) -> None:
         run = message.source.run
         position = self._position(message, sequence)
-        # While messages of any run wait in the history, those of all runs do: else a busy run would take
-        # all room in the queue.
+        # If messages of any run wait in the history, new messages of every run wait there, too: else a busy
+        # run would take all room in the queue.
         if not self._behind and self._fits(size):
             self._append(message, size)
             position.waiting += 1
@@ -401,7 +401,7 @@ class MessageQueue:
         return position.queued >= position.seen
 
     def _give_up(self, run: StreamId, position: _Position) -> None:
-        """Report the messages of *run* that wait in the history as lost: too much would be remembered."""
+        """Report messages of *run* as lost that wait in the history: a bound on memory is reached."""
         self._lost(run, position, position.seen)
         self._tidy(run, position)  # messages in the queue are not lost
         # Without a position, all messages count as taken, so the loss is reported first.  If too many gaps

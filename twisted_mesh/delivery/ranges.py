@@ -1,7 +1,7 @@
 """A set of numbers that grows at its end; a range takes sixteen bytes, however long it is.
 
-Contract: numbers are below 2^63, and each range that is added lies above those before it.  The methods that
-change the set return how many ranges it has more than before.
+Contract: numbers are below 2^63, and each range that is added lies above all earlier ranges.  The methods
+that change the set return by how many ranges it has grown.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Receipts: which members have a message, live.
+"""Receipts show which members have a message, and change while members take it.
 
 Contract: ``send(..., receipt=True)`` returns a :class:`Receipt`; its sets are the ids of members, as this
 node knows them now.  A receipt is complete when every member that should have the message has it, and then
@@ -64,7 +64,7 @@ class Receipt:
 
     @property
     def missed(self) -> frozenset[bytes]:
-        """The ids of the members that will not get it: they began later, lost it, or are gone for good."""
+        """The ids of members that will not get the message: they began later, lost it or are gone."""
         return _ids(self._holders().missed)
 
     def complete(self, timeout: float | None = None) -> Deferred[Receipt]:
@@ -114,7 +114,7 @@ class Receipt:
         return self._last
 
     def _end(self, holders: Holders, failure: Failure, closed: str) -> None:
-        """Update the receipt no more: *holders* is the last that is known, and *closed* says why."""
+        """Update the receipt no more: *holders* are the last that are known, and *closed* says why."""
         self._last, self._failure, self.closed = holders, failure, closed
 
     def _tell(self) -> None:
@@ -231,7 +231,7 @@ class Receipts:
         """
         if holders.missed:
             return receipt._not_delivered(holders)
-        # The state changes before any callback is called, which may send, or stop the service.
+        # The state changes before any callback is called: a callback may send, or stop the service.
         receipt._last = holders
         del self._open[number]
         self._core.handle(events.Forget(number))
