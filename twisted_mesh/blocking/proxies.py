@@ -1,8 +1,8 @@
 """Thread-safe proxies of the messages, links and receipts that a socket hands to the application.
 
 Contract: any thread may use a proxy.  In the reactor's thread, a method that sends returns a Deferred.  In
-any other thread it waits until the message is handed over, or a reply until it is acknowledged.  If that
-fails, the method raises the error.
+any other thread the method returns once the message is handed over, or the reply is acknowledged; if that
+fails, it raises the error.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Receipt(_Proxy[ServiceReceipt]):
 
     @property
     def missed(self) -> frozenset[bytes]:
-        """The ids of the members that will not get it: they began later, lost it, or are gone for good."""
+        """The ids of members that will not get the message: they began later, lost it or are gone."""
         return self._look(lambda: self.inner.missed)
 
     def complete(self, timeout: float | None = None) -> Self:
@@ -135,7 +135,7 @@ class Link(_Proxy[MeshProtocol | None]):
 
     @property
     def address(self) -> tuple[str, int] | None:
-        """Where the peer says it can be dialled; if it does not say, where it came from."""
+        """The address at which the peer says it can be dialled; else that from which it connected."""
         return None if self.inner is None else self.inner.address
 
     #: py2p's name of *address*.

@@ -80,7 +80,7 @@ class ReactorThread:
         return self._begun(lambda: f(*args, **kwargs)).wait()
 
     def wait(self, f: Callable[..., Any], *args: Any) -> Any:
-        """As :meth:`call`, for a caller that can use only the result, and no Deferred.
+        """As :meth:`call`, for a caller that needs the result itself, not a Deferred.
 
         :raises RuntimeError: the caller is in the reactor's thread, which would wait for itself.
         """
@@ -174,7 +174,7 @@ class ReactorThread:
         return thread
 
     def _watch(self) -> None:
-        # Stop before the reactor's thread pool ends: it waits for its threads, and they may call a socket.
+        # "before", since the thread pool ends "during" shutdown, and waits for threads that call a socket.
         self.reactor.addSystemEventTrigger("before", "shutdown", self._stop_for_good)
         # If the first socket is made while the reactor stops, the "before" triggers have begun already, and
         # the reactor calls no new one.
@@ -190,10 +190,10 @@ class ReactorThread:
         services = list(self._services)
         for service in services:
             for other in services:
-                # Without this, services that stop later would dial this one again and again, and log that.
+                # Else services that stop later would dial this service again and again, and log that.
                 if other is not service and other.running:
                     other.leave_alone(service.id)
-        # All services hand over while all of them run: later, when one stops, its links can be gone.
+        # All services hand over while all still run: a service that stops takes its links away.
         given = [Deferred.fromCoroutine(service._give_all()) for service in services]
         await DeferredList(given, consumeErrors=True)
         for service in _inner_first(services):
@@ -233,7 +233,7 @@ class _Call:
         self._f = f
         self._over = over
         self._deferred: Deferred[Any] | None = None
-        # No Event: its wait() has several steps, and a signal between two of them raises RuntimeError.
+        # A Lock: Event.wait() has several steps, and raises RuntimeError if a signal comes between two.
         self._running = Lock()
         self._running.acquire()
         self._has_ended = False

@@ -21,7 +21,7 @@ from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.service import MeshService
 
 T = TypeVar("T")
-#: The keywords of a service that a socket takes, too; its addr, port and prot give the others.
+#: The keywords of MeshService that MeshSocket takes, too; addr, port and prot stand for the others.
 OPTIONS: Final = tuple(
     name
     for name in signature(MeshService).parameters
@@ -50,7 +50,7 @@ class SocketNode(MeshService):
         return call(*args, **kwargs)
 
     def in_turn(self, send: Callable[[], T]) -> T | Deferred[T]:
-        """Call *send* if the socket is open; if there is no room, wait ``handover_timeout`` at most for it.
+        """Call *send*; if there is no room for a message, wait ``handover_timeout`` at most for room.
 
         :raises NotRunning: the socket is closed.  Other errors are those of *send*.
         """
@@ -86,7 +86,7 @@ class SocketNode(MeshService):
             link = await self.connect(host, port)
         except SelfConnection:
             return False
-        # The listeners of `connect` are called in the same turn, but later than this.
+        # Wait a turn: the listeners of `connect` are called in this turn, but later.
         await deferLater(self._reactor, 0)
         return False if link.id in known else None
 
@@ -100,7 +100,7 @@ class SocketNode(MeshService):
         return [] if run is None else run.connections.awaiting()
 
     def shown_at(self) -> tuple[str, int] | None:
-        """Where others can dial this node; if nowhere, where this host can; None once it has stopped."""
+        """Where others can dial this node; else, where this host can; None if the node does not listen."""
         addresses = self.addresses
         if not addresses:
             return None
@@ -120,7 +120,11 @@ class SocketNode(MeshService):
         return Deferred.fromCoroutine(is_in_time(self.joined(), seconds, self._clock))
 
     def stopService(self) -> Deferred[None]:
-        """Stop; if messages wait and no peer was reached yet, first wait for one, within a limit."""
+        """Stop.
+
+        If messages wait and there is no neighbour yet, first wait until one has read them, for
+        ``handover_timeout`` at most.
+        """
         self.closed = True
         if self._run is not None:
             self._run.cancel_connecting()
@@ -129,8 +133,8 @@ class SocketNode(MeshService):
     async def _stop_at_last(self) -> None:
         run = self._run
         if self._peers and run is not None and run.unsent and not run.connections.table:
-            # The application need not wait for its peers before it sends, so the message waits for them.
-            with suppress(NotHandedOver, NotRunning):  # another call may have stopped it meanwhile
+            # The application may send before it has a neighbour, so the messages wait for one.
+            with suppress(NotHandedOver, NotRunning):  # another call may have stopped the node meanwhile
                 await self.handed_over(self.config.handover_timeout)
         await super().stopService()
         self.stopped()

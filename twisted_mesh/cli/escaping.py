@@ -16,8 +16,8 @@ _JOINERS: Final = "\u200c\u200d"
 #: Characters that Unicode counts as letters, and that show nothing.
 _FILLERS: Final = "\u115f\u1160\u3164\uffa0"
 _SPACE: Final = "Zs"
-#: The most different characters of a text that are looked up one by one (50 ms: measured); Unicode's first
-#: block of Han characters has 21,000.
+#: A text with more different characters than this is escaped whole, since it would take over 50 ms to look
+#: all of them up (measured).  Unicode's first block of Han characters has 21,000.
 _DIFFERENT: Final = 30_000
 
 
@@ -42,7 +42,7 @@ def _translated(text: str, table: dict[int, str]) -> str:
 
 
 def _hidden(text: str) -> set[str] | None:
-    """The characters of *text* that are not shown; None if too many are different to look each up."""
+    """The characters of *text* that are not shown; None if *text* has more than _DIFFERENT in all."""
     if text.isascii() and text.isprintable():
         return set()
     different = set(text)

@@ -60,11 +60,11 @@ class JsonLines(LineInput):
     def startService(self) -> None:
         """Print where the node listens, then each message and event."""
         super().startService()
-        # If the node cannot listen, the process says that (tap.Process).
+        # If the node cannot listen, tap.Process says so.
         self._node.ready().addCallbacks(lambda _: self._listening(), lambda _: None)
 
     def input_descriptor(self) -> int:
-        """Standard input with ``--receipts``; else none: the shell stops a background job that reads it."""
+        """Standard input with ``--receipts``; else an empty file: background jobs may not read."""
         return super().input_descriptor() if self._receipts else os.open(os.devnull, os.O_RDONLY)
 
     def typed(self, data: bytes) -> None:

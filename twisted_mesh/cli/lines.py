@@ -1,8 +1,8 @@
 """Line input: each line typed is broadcast as a str.
 
 Contract: while the mesh takes no more messages, or the history cannot be written, lines wait, and only a
-little more of standard input is read.  With receipts, input is read no faster than receipts come in, if all
-members answer.
+little more of standard input is read.  With receipts, while all members answer, input is read no faster
+than receipts come in.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from twisted_mesh.runtime.handover import were
 from twisted_mesh.service import MeshService
 
 LINE_BYTES: Final = 2**20 - 64  # the longest line that fits into a message
-#: Characters to read while no line can be sent.  With 0, the node would not see a short input's end.
+#: Characters to read while no line can be sent.  With 0, the node would not see the end of a short input.
 READ_AHEAD: Final = 64 * 1024
 _log = Logger()
 
@@ -111,7 +111,7 @@ class LineInput(Terminal):
         """Act on the end of input: the last line was sent."""
 
     def receipt_changed(self, line: int, receipt: Receipt) -> None:
-        """Show the receipt of a line, which has changed; the first line has number 1."""
+        """Show the receipt of line number *line*, counted from 1: the receipt has changed."""
 
     @property
     def missing(self) -> int:
@@ -163,12 +163,12 @@ class LineInput(Terminal):
             self._streams.transport.pauseProducing()  # type: ignore[union-attr]
 
     def _limit(self, waiting: Deferred[None]) -> None:
-        """If the process ends with the input, wait ``handover_timeout`` at most from its end on."""
+        """If the process ends with the input, let *waiting* fail after ``handover_timeout``."""
         if self.ends_with_input:
             waiting.addTimeout(self._node.config.handover_timeout, self._reactor)
 
     async def _oldest_is_complete(self) -> bool:
-        """Read nothing until every member has the oldest followed line; return whether that is in time."""
+        """Read nothing until every member has the oldest followed line; return False if they have not."""
         self._streams.transport.pauseProducing()  # type: ignore[union-attr]
         is_complete = True
         try:

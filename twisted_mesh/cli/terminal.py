@@ -1,8 +1,8 @@
 """Standard input and output of a node's process, and how it ends.
 
-Contract: :class:`Terminal` writes messages to standard output no faster than that is read; later messages
+Contract: :class:`Terminal` writes messages to standard output no faster than they are read; later messages
 wait in a bounded queue.  If standard output is closed at its other end, the process ends with status 0; if
-it cannot be written for another reason, with 1 (:func:`end_process`).
+standard output cannot be written for another reason, with status 1 (:func:`end_process`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from twisted_mesh.service import MeshService
 
 STDIN: Final = 0
 STDOUT: Final = 1
-#: The errors of a Deferred that timed out: callbacks from before addTimeout() get CancelledError.
+#: The errors of a Deferred that timed out: CancelledError for callbacks added before addTimeout().
 _TIMED_OUT: Final = (DeferredTimeout, CancelledError)
 _log = Logger()
 
@@ -43,7 +43,7 @@ def end_process(reactor: Any, reason: str | None = None, status: int = 1) -> Non
         print(f"mesh: {reason}", file=sys.__stderr__)
         # twistd itself can only end with status 0; this function runs after everything else.
         atexit.register(os._exit, status)
-    # Later: a signal may have queued a stop of its own, which complains if the reactor stops before it.
+    # In a later turn: a signal may have queued a stop, which fails if the reactor stops before it.
     reactor.callLater(0, _stop, reactor)
 
 
@@ -60,7 +60,7 @@ class BlockingModes:
     """
 
     def __init__(self, descriptors: Iterable[int]) -> None:
-        # Copies of the descriptors, because the descriptors themselves may be closed by then.
+        # Copies of the descriptors: the descriptors themselves may be closed when restore() is called.
         self._kept = [(os.dup(descriptor), os.get_blocking(descriptor)) for descriptor in descriptors]
 
     def restore(self) -> None:
@@ -131,7 +131,7 @@ class StandardStreams(Protocol):
 
 
 class _Writer(ProcessWriter):
-    """Standard output; if it cannot be written, the reason is noted in its streams' ``fault``."""
+    """Standard output; if a write fails, the reason is kept in ``fault`` of the streams."""
 
     proc: _Transport
 

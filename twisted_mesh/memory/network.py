@@ -25,8 +25,8 @@ from zope.interface import implementer
 
 from twisted_mesh.memory.transport import BUFFER, MemoryTransport
 
-CONNECT_TIMEOUT: Final = 10.0  # seconds until a dial through a partition fails (as connect_timeout)
-STEPS_MOST: Final = 200_000  # steps while no time passes; more must be an endless loop (guess)
+CONNECT_TIMEOUT: Final = 10.0  # seconds until a dial through a partition fails: the config's default
+STEPS_MOST: Final = 200_000  # steps while no time passes; more steps must be an endless loop (guess)
 
 
 @implementer(IListeningPort)
@@ -124,9 +124,8 @@ class MemoryNetwork:
         self.connect_takes = 0.0
         self.cuts = False
         self._partitioned: set[frozenset[str]] = set()  # pairs of hosts
-        # These wait for the partition to heal: dials, and the ends to which a stream's end is on its way.
-        self._dialling: list[tuple[frozenset[str], IDelayedCall]] = []
-        self._late: list[MemoryTransport] = []
+        self._dialling: list[tuple[frozenset[str], IDelayedCall]] = []  # dials by hosts, and how each ends
+        self._late: list[MemoryTransport] = []  # finish() is called for these when the partition heals
         self._source_port = 50_000
 
     # ── hosts and connections ───────────────────────────────────────────────────────
@@ -187,7 +186,7 @@ class MemoryNetwork:
         self.ends.remove(end)
 
     def finish(self, end: MemoryTransport) -> None:
-        """Once no partition is between, let *end* read the bytes that arrived, then the stream's end."""
+        """Once no partition is between its hosts, let *end* read what arrived, then the stream's end."""
         if self.is_partitioned(end.hosts):
             self._late.append(end)
         else:
@@ -248,7 +247,7 @@ class MemoryNetwork:
         raise RuntimeError(f"still moving after {most} steps without time passing")
 
     def _turn(self) -> None:
-        # A Clock sorts its calls in advance(0); to call that always took half of all the time (measured).
+        # advance(0) sorts all calls of the Clock: to do so in every turn took half of all time (measured).
         now = self.clock.seconds()
         if any(call.getTime() <= now for call in self.clock.getDelayedCalls()):
             self.clock.advance(0)
