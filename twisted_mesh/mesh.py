@@ -129,7 +129,7 @@ class MeshSocket(Listeners):
 
     @property
     def out_addr(self) -> tuple[str, int] | None:
-        """(host, port) that others are told to dial; if there is none, where this host can dial it."""
+        """(host, port) that others are told to dial; else that at which this host can dial this node."""
         self._out_addr = self._node.shown_at() or self._out_addr
         return self._out_addr
 
@@ -153,7 +153,7 @@ class MeshSocket(Listeners):
 
     @property
     def awaiting_ids(self) -> list[Link]:
-        """The connections of which the far end has not proven its identity, as they are now."""
+        """The connections whose far end has not proven its identity, as they are now."""
         return [Link(self._thread, link) for link in self._node.awaiting()]
 
     @property
@@ -204,7 +204,7 @@ class MeshSocket(Listeners):
         """Wait until a first neighbour has sent its roster, its list of members.
 
         :param timeout: seconds; 0 if less; None to wait without a limit.
-        :return: whether a neighbour has.
+        :return: whether a neighbour has sent it in time.
         :raises RuntimeError: in the reactor's thread.
         :raises LocalError: *timeout* is no number.
         :raises NotRunning: the socket is closed, or is closed meanwhile.
@@ -326,7 +326,7 @@ class MeshSocket(Listeners):
     def _put_back(self, taken: list[tuple[Message, int]]) -> None:
         if taken:
             self._queue.put_back(taken)
-            self._wake()  # other threads may wait for them
+            self._wake()  # other threads may wait for messages
 
     def _arrival(self, seconds: float) -> Deferred[bool]:
         """Fires with True once a message may have come, or with False after *seconds*."""

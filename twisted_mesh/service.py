@@ -218,7 +218,7 @@ class MeshService(Service, Listeners):
         """Hand over unsent messages, say goodbye and close everything, within time limits.
 
         The service stops even if the Deferred is cancelled.  The log says how many messages no neighbour's
-        transport accepted, and how many may have reached no neighbour, because none answered the goodbye.
+        transport accepted, and how many may be lost since neighbours did not answer the goodbye.
         """
         return wait_for(self._stop())
 
@@ -232,9 +232,9 @@ class MeshService(Service, Listeners):
         return self._listening.ready()
 
     def joined(self) -> Deferred[None]:
-        """Fires when a first neighbour has sent its roster, its list of members; at once if one has.
+        """Fires when a neighbour has sent its roster, its list of members; at once if that has happened.
 
-        It fails with NotRunning if the service stops before.
+        The Deferred fails with NotRunning if the service stops first.
 
         :raises NotRunning: the service does not run.
         """
@@ -243,9 +243,9 @@ class MeshService(Service, Listeners):
     def key_in_use(self) -> Deferred[KeyInUse]:
         """Fires with the error when another node is proven to use this node's key now, in a newer run.
 
-        Some seconds before, when that run might have been over already, ``failure`` reported it.  The
+        Some seconds earlier, the event ``failure`` reports the newer run, which may be over by then.  The
         service goes on without publishing, and begins a new run when the other node has stopped.  The
-        Deferred fails with NotRunning if the service stops before.
+        Deferred fails with NotRunning if the service stops first.
 
         :raises NotRunning: the service does not run.
         """
@@ -268,7 +268,7 @@ class MeshService(Service, Listeners):
             _log.info("node {id} listens on {where}", id=self.id.decode(), where=str(self._listening))
 
     def _where(self) -> tuple[str, int] | None:
-        """Where others can dial this node now; while it stops, where they could before that."""
+        """Where others can dial this node now; while it stops, where they could dial it last."""
         if self._run is None or not self._stopping:
             address = self._told_address = self.out_addr
             unreachable = address is None and bool(self.addresses)
@@ -328,8 +328,8 @@ class MeshService(Service, Listeners):
     def connect(self, host: str, port: int) -> Deferred[MeshProtocol]:
         """Link with the node at *host* ('' for this host) and *port*, and keep the link up.
 
-        :return: fires with the link once it is in the routing table.  If the attempt fails, there is no
-            other; the Deferred fails with ConnectFailed, SubnetMismatch, EncryptionMismatch,
+        :return: fires with the link once it is in the routing table.  If the first attempt fails, no other
+            is made, and the Deferred fails with ConnectFailed, SubnetMismatch, EncryptionMismatch,
             SelfConnection, HandshakeTimeout or another RemoteError; with NotRunning if the service stops.
         :raises LocalError: *port* is no port; NotRunning: the service does not run.
         """
@@ -393,7 +393,7 @@ class MeshService(Service, Listeners):
         :raises NotRunning: the service does not run.
         """
         run = self._running()
-        # Every message comes through here, and `is` is the fastest test for the usual flag and type.
+        # Every message comes through here, so the usual flag and type are tested by `is`, which is fastest.
         if flag is not flags.broadcast and flag not in (flags.broadcast, flags.whisper):
             raise ValueError(f"flag must be flags.broadcast or flags.whisper, not {flag!r}")
         if type is not flags.broadcast:
@@ -407,8 +407,8 @@ class MeshService(Service, Listeners):
 
         :param member: the member's id, as in :attr:`members`.
         :param packets: and *type*: as for :meth:`send`.
-        :return: fires when the member has acknowledged the message; its present run gets it once.  Fails
-            with Unreachable, and the reason, if that takes longer than ``direct_timeout`` seconds.
+        :return: fires when the member has acknowledged the message, which its present run gets once.  Fails
+            with Unreachable, and the reason, after ``direct_timeout`` seconds.
         :raises TypeError: and ValueError: packets or a type cannot be sent, or *member* is no id.
         :raises NotRunning: the service does not run.
         """
@@ -425,9 +425,9 @@ class MeshService(Service, Listeners):
         return self._running().drained()
 
     def handed_over(self, timeout: float | None) -> Deferred[None]:
-        """Fires when a neighbour has read every message sent so far, and passes it on.
+        """Fires when a neighbour has read every message sent so far, and passes them on.
 
-        No application need have taken it by then: a receipt shows which members have a message.
+        No application need have taken them by then: a receipt shows which members have a message.
 
         :param timeout: seconds until the Deferred fails with NotHandedOver; 0 if less; None to wait without
             a limit.  It fails with NotRunning when the service has stopped.

@@ -34,10 +34,10 @@ from twisted_mesh.version import __version__
 
 #: EX_CONFIG of sysexits.h: to start the process again would not help while the other node runs.
 KEY_IN_USE: Final = 78
-#: The option that chooses each terminal: its class, and the option's help.
+#: The options that choose a terminal: the terminal's class, and the help of the option.
 TERMINALS: Final[dict[str, tuple[type[LineInput], str]]] = {
     "stdio": (Stdio, "Broadcast each line typed; print each text message received as a line."),
-    "print": (JsonLines, "Print what happens as JSON lines."),
+    "print": (JsonLines, "Print messages and events as JSON lines."),
 }
 
 
@@ -46,19 +46,19 @@ class Options(usage.Options):
 
     optParameters = [
         ["port", "p", None, "Listen on this TCP port of all IPv4 interfaces (same as --listen tcp:N)."],
-        ["out-addr", None, None, "HOST:PORT others can dial ('' as host: the LAN address)."],
+        ["out-addr", None, None, "HOST:PORT that others can dial (:PORT for the LAN address)."],
         ["subnet", None, "mesh", "Link only with nodes of this subnet."],
         ["encryption", None, SSL, f"{SSL} (TLS 1.3) or {PLAINTEXT}."],
         ["label", None, None, "A name for people, told to all members; at most 64 characters."],
-        ["history", None, None, "File for what was sent and received; goes with --identity."],
-        ["replay", None, None, "Deliver what was sent in the last SECONDS, too, or all that is held."],
+        ["history", None, None, "File for messages sent and received; goes with --identity."],
+        ["replay", None, None, "Deliver messages of the last SECONDS, too, or 'all' that are held."],
         ["identity", None, None, "File of the node's key; made if there is none, mode 0600."],
-        ["debug-level", None, "1", "0 warnings, 1 links, 2 decisions, 4 handlers, 5 messages."],
+        ["debug-level", None, "1", "0 warnings; 1 links, 2 decisions, 4 handlers, 5 messages as well."],
     ]
     optFlags = [
-        ["no-overlay", None, "Link with no other nodes than those it is told to."],
+        ["no-overlay", None, "Link only with the nodes of --peer, and with nodes that dial this one."],
         *([name, None, told] for name, (_, told) in TERMINALS.items()),
-        ["receipts", None, "With either: send the lines typed, and tell how many members have each."],
+        ["receipts", None, "With --stdio or --print: send lines typed; tell how many members have each."],
     ]
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class Options(usage.Options):
         self["peer"].append(peer)
 
     def opt_tag(self, tag: str) -> None:
-        """KEY=VALUE that all members are told of this node; may be repeated."""
+        """Tell all members KEY=VALUE of this node; may be repeated."""
         key, equals, value = tag.partition("=")
         if not equals or not key:
             raise usage.UsageError(f"--tag is KEY=VALUE, not {tag!r}")
@@ -231,8 +231,8 @@ _COPIED: Final = (
 def _handle_signals(reactor: Any) -> None:
     """Let a signal end the process in order, from now on.
 
-    The reactor replaces these handlers by its own when it runs.  That is a little after the node has told
-    that it listens.
+    The reactor replaces these handlers by its own when it runs, a little after the node has reported that
+    it listens.
     """
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, lambda number, frame: reactor.sigTerm(number, frame))
@@ -241,7 +241,7 @@ def _handle_signals(reactor: Any) -> None:
 
 
 def _ignore_further_signals() -> None:
-    """Ignore signals, since the process stops already; at a second one Twisted would log a traceback."""
+    """Ignore signals, since the process stops already: at a second signal Twisted would log a traceback."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 

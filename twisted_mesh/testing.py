@@ -34,7 +34,7 @@ from twisted_mesh.service import MeshService
 PORT: Final = 4444  # the port of every node; each node has its own host
 EVENTS: Final = ("connect", "disconnect", "member", "gap", "receipt", "refused", "failure")
 
-_verify = lru_cache(maxsize=4096)(verify)  # a twelfth of the time that tests take (measured)
+_verify = lru_cache(maxsize=4096)(verify)  # saves a twelfth of the time of tests (measured)
 Pairs = Iterable[tuple[int, int]]
 
 
@@ -186,7 +186,7 @@ class MemoryMesh:
         self._at(node).service.died()
 
     def start(self, node: int) -> MeshService:
-        """Start a node that was killed: a new service with the same key and history file.
+        """Start a node that was killed: make a new service with the same key and history file.
 
         Without a history file the node remembers nothing.
 
@@ -202,7 +202,7 @@ class MemoryMesh:
     # ── the end ─────────────────────────────────────────────────────────────────────
 
     def stop(self) -> None:
-        """Heal, and stop every node as an application would; give this to ``addCleanup``.
+        """End the partition, and stop every node as an application would; give this to ``addCleanup``.
 
         A second call does nothing.
 
@@ -286,9 +286,9 @@ class HostClock:
 class _Service(MeshService):
     """A service whose wall clock is the mesh's Clock, so that messages have the same times in every run.
 
-    If one node has verified a signature, the others take its result.
+    All nodes share the results of verifying signatures.
 
-    :ivar chance: of the mesh.
+    :ivar chance: the mesh's random generator.
     :ivar descriptors: how many its process may have open at its next start; None if that is not known.
     """
 
@@ -311,8 +311,8 @@ class _Service(MeshService):
 class _Node:
     """A host; its process can be killed and started again.
 
-    :ivar options: for its service; :ivar chance: of the mesh.
-    :ivar clock: the present process's; :ivar service: the present process's.
+    :ivar options: the options of its service; :ivar chance: the mesh's random generator.
+    :ivar clock: the clock of the present process; :ivar service: the service in it.
     """
 
     options: dict[str, Any]
