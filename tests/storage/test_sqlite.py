@@ -423,6 +423,23 @@ class TestRetention(StoreCase):
         self.fill(store, model, [((ANNA[0], number), 500) for number in range(200)])
         self.assertEqual(len(self.held(store, BERT)), 20)
 
+    def test_thousands_of_made_up_authors_have_a_quarter_of_the_file(self) -> None:
+        store = self.holding(*(batch_of(ANNA, first) for first in range(1, 101)), bytes_limit=40_000)
+        size = size_of(batch_of(ANNA, 1))
+        minted = [(b"%032d" % number, 1) for number in range(3000)]
+        for at in range(0, 3000, 500):
+            flush = flush_of(*(batch_of(run, 1) for run in minted[at : at + 500]))
+            marks = [each._replace(introducer="192.0.2.1") for each in flush.marks]
+            store.flush(flush._replace(marks=marks))
+        self.assertGreater(len(self.held(store)), 40_000 * 15 // 16 * 3 // 4 // size - 2)
+        self.assertLess(store.footprint()["stored_bytes"], 40_000)
+
+    def test_the_authors_that_are_known_are_stored(self) -> None:
+        store = self.open()
+        marks = [marks_of(ANNA, 1, low=2)._replace(introducer="192.0.2.1"), marks_of(BERT, 1, low=2)]
+        store.flush(flush_of(marks=marks))
+        self.assertEqual(sorted(self.open().restored.marks), sorted(marks))
+
     def test_at_the_limit_a_sixteenth_goes_at_once(self) -> None:
         size = size_of(batch_of(ANNA, 1000))
         store = self.open(bytes_limit=160 * size)

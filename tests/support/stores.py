@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -274,17 +275,24 @@ class Model:
         if sum(stored.size for stored in self.streams.values()) <= limit:
             return
         while sum(stored.size for stored in self.streams.values()) > limit * 15 // 16:
-            of: dict[bytes, int] = {}
+            of: Counter[tuple[str | bytes, ...]] = Counter()
             for run, stored in self.streams.items():
-                of[run[0]] = of.get(run[0], 0) + stored.size
+                for share in self._shares(run, stored):
+                    of[share] += stored.size * (3 if share == ("new",) else 1)
             may = [
-                (-of[run[0]], run[0], -stored.size, run)
+                (*((-of[share], share) for share in self._shares(run, stored)), -stored.size, run)
                 for run, stored in self.streams.items()
                 if stored.rows and (run != own or stored.rows[0][1].batch.last <= own_taken)
             ]
             if not may:
                 return
             self._give_up(self.streams[min(may)[-1]])
+
+    def _shares(self, run: StreamId, stored: _Stored) -> list[tuple[str | bytes, ...]]:
+        """The shares for which the bytes of a run count: of its side, its introducer, and its origin."""
+        introducer = stored.marks.introducer
+        side = ("known", "") if introducer is None else ("new", introducer)
+        return [side[:1], side, (*side, run[0])]
 
 
 class Script:
@@ -326,7 +334,8 @@ class Script:
         self._settled = self._settled or random.random() < 0.1
         if ME in self._open:
             self._own_taken = random.randint(self._own_taken, self._open[ME].head)
-        marks = [self._open[run] for run in changed]
+        introducers = (None, None, "192.0.2.1", "192.0.2.2")
+        marks = [self._open[run]._replace(introducer=random.choice(introducers)) for run in changed]
         return Flush(batches, marks, closed, (ME, self._own_taken), self._settled)
 
     def lows(self, lows: Sequence[tuple[StreamId, int]]) -> None:

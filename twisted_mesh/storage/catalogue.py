@@ -2,8 +2,8 @@
 
 Contract: a :class:`Catalogue` holds in memory the rows of the table of streams.  It changes memory and
 tables together, within a transaction that its caller begins and ends.  If the transaction is rolled back,
-throw the catalogue away.  If there are too many bytes, the origin with the most bytes gives up a batch: the
-oldest of its largest stream.  Batches that are too old are given up.  Messages of this node's own that no
+throw the catalogue away.  If there are too many bytes, streams lose their oldest batches
+(:mod:`~twisted_mesh.core.history.eviction` says which streams).  Batches that are too old are given up.  Messages of this node's own that no
 neighbour has are never given up.
 """
 
@@ -56,6 +56,7 @@ class Entry(msgspec.Struct, eq=False):
     oldest: int = 0
     newest: int = 0
     header: PackedHeader = b""
+    introducer: str | None = None
     end: int = 0
     has_below: bool = False
 
@@ -151,7 +152,11 @@ class Catalogue:
     def restored(self) -> Restored:
         """The values with which a node that opens the history begins."""
         marks = [
-            Marks(e.run, e.head, e.low, e.base, e.taken, bool(e.equivocated), e.whole, e.header)
+            Marks(
+                *(e.run, e.head, e.low, e.base, e.taken, bool(e.equivocated), e.whole),
+                e.header,
+                e.introducer,
+            )
             for e in self._entries.values()
         ]
         rows = self._database.execute("SELECT origin, epoch, head FROM closed ORDER BY id").fetchall()
@@ -229,7 +234,7 @@ class Catalogue:
             self._forget_closed(marks.run)
         entry.head, entry.base = marks.head, marks.base
         entry.taken, entry.equivocated, entry.whole = marks.taken, marks.equivocated, marks.whole
-        entry.header = marks.header
+        entry.header, entry.introducer = marks.header, marks.introducer
         self._known_lows[marks.run] = marks.low
         if entry.batches and marks.low > entry.low:
             entry.low = marks.low
@@ -297,13 +302,13 @@ class Catalogue:
                 self._oldest_came = min(self._oldest_came, entry.oldest)
 
     def _evict(self, own: tuple[StreamId, int]) -> None:
-        """Give up batches until a sixteenth of the limit is free, each of the origin with the most bytes.
+        """Give up batches until a sixteenth of the limit is free, each of the stream whose turn it is.
 
         This flush gives up at least the bytes above the limit, and leaves the rest to later flushes if
         there are many batches.
         """
         target = reduced(self._limits.bytes)
-        shares = Shares((entry.run, None, entry.bytes) for entry in self._entries.values())
+        shares = Shares((entry.run, entry.introducer, entry.bytes) for entry in self._entries.values())
         touched: dict[StreamId, _Oldest] = {}
         while self._bytes > target and (run := shares.turn) is not None:
             if self._may_give_up <= 0 and self._bytes <= self._limits.bytes:
@@ -349,6 +354,6 @@ class Catalogue:
                 lows.append((run, entry.low))
             rows.append(entry.row())
         self._database.executemany(
-            "REPLACE INTO stream VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
+            "REPLACE INTO stream VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
         )
         return lows

@@ -35,6 +35,7 @@ SCHEMA: Final = (
     oldest INTEGER NOT NULL CHECK (typeof(oldest) = 'integer'),
     newest INTEGER NOT NULL CHECK (typeof(newest) = 'integer'),
     header BLOB NOT NULL CHECK (typeof(header) = 'blob'),
+    introducer TEXT CHECK (typeof(introducer) IN ('text', 'null')),
     PRIMARY KEY (origin, epoch)
 ) WITHOUT ROWID""",
     """CREATE TABLE batch (
@@ -73,7 +74,8 @@ _ABOUT_1: Final = """CREATE TABLE about (
     network BLOB NOT NULL,
     settled INTEGER NOT NULL CHECK (settled IN (0, 1))
 )"""
-_STREAM_1: Final = SCHEMA[1].replace("    header BLOB NOT NULL CHECK (typeof(header) = 'blob'),\n", "")
+_OF_VERSION_2: Final = ("    header ", "    introducer ")  # columns of streams
+_STREAM_1: Final = "\n".join(line for line in SCHEMA[1].split("\n") if not line.startswith(_OF_VERSION_2))
 #: No node can verify the signatures of batches of version 1 any more.  The heads stay, so that nothing is
 #: delivered again; messages that were not taken are told as a gap.
 EARLIER: Final = {
@@ -90,7 +92,7 @@ EARLIER: Final = {
             "DROP TABLE stream",
             SCHEMA[1],
             "INSERT INTO stream SELECT origin, epoch, id, head, head + 1, base, taken, equivocated, whole, "
-            "0, 0, 0, 0, x'' FROM old",
+            "0, 0, 0, 0, x'', NULL FROM old",
             "DROP TABLE old",
         ),
     ),

@@ -201,6 +201,22 @@ class TestRestart(ChangesTestCase):
         self.restart()
         self.assertEqual((self.stream().head, self.stream().hash), (9, b""))
 
+    def test_an_author_that_was_known_is_known_still_and_a_new_one_is_new(self) -> None:
+        self.history.add(batch("anna", 1), 0.0, "192.0.2.1")
+        self.history.add(batch("bert", 1), 500.0, "192.0.2.2")
+        self.history.start_at((origin_of("cleo"), 1), 1, 1, 500.0)
+        (bert,) = [marks.introducer for marks in self.flush().marks if marks.run == BERT]
+        self.assertEqual(bert, "192.0.2.2")
+        self.history.age(700.0, ME, 0)
+        self.assertEqual([marks.run for marks in self.flush().marks], [ANNA])
+        self.restart()
+        self.assertEqual((self.stream().introducer, self.stream(BERT).introducer), (None, "192.0.2.2"))
+        self.assertEqual(self.history.authors.footprint(), {"known_authors": 2, "new_authors": 1})
+        self.history.age(599.0, ME, 0)
+        self.assertEqual(self.stream(BERT).introducer, "192.0.2.2")
+        self.history.age(600.0, ME, 0)
+        self.assertIsNone(self.stream(BERT).introducer)
+
     def test_a_stream_is_not_stored_until_its_base_is_known(self) -> None:
         # After a crash nothing would tell it, and no message would ever be delivered.
         self.history.start_at(BERT, 0, None, 0)

@@ -103,6 +103,10 @@ class History:
         """
         assert self._changes is not None
         self._changes.settled = restored.settled
+        self.authors.met(origin, None, now)
+        for marks in restored.marks:
+            if marks.introducer != UNMET:
+                self.authors.met(marks.run[0], marks.introducer, now)
         for marks in restored.marks:
             stream = self._begin(marks.run, marks.head, marks.base, now)
             stream.low, stream.equivocated, stream.whole = marks.low, marks.equivocated, marks.whole
@@ -352,7 +356,10 @@ class History:
     def _introduce(self, stream: Stream, own: StreamId, now: float) -> None:
         """Have *stream* know how its author stands now."""
         origin = stream.run[0]
-        stream.introducer = None if origin == own[0] else self.authors.introducer(origin, now)
+        introducer = None if origin == own[0] else self.authors.introducer(origin, now)
+        if introducer != stream.introducer:
+            stream.introducer = introducer
+            self.changed(stream.run)
 
     def _use(self, stream: Stream) -> None:
         """Make *stream* the one that was used last."""

@@ -26,7 +26,8 @@ class StoreOwner(NamedTuple):
 class StoreLimits(NamedTuple):
     """How much a store keeps.
 
-    :ivar bytes: of all batches; if there are more, the origin with the most gives up its oldest batch.
+    :ivar bytes: of all batches; if there are more, streams lose their oldest batches, in turn
+        (:mod:`~twisted_mesh.core.history.eviction`).
     :ivar seconds: how long a batch is kept after it came, by this host's clock.
     :ivar closed: heads of closed streams; if there are more, the oldest is forgotten.
     """
@@ -57,6 +58,8 @@ class Marks(NamedTuple):
     :ivar equivocated: whether its author signed two different batches under one number.
     :ivar whole: from this number on no message is missing that was to be delivered.
     :ivar header: the header of the batch that ends at the head, as in frames; empty if it is not known.
+    :ivar introducer: the site that introduced its author; None if the author is known
+        (:mod:`~twisted_mesh.core.authors`).
     """
 
     run: StreamId
@@ -67,6 +70,7 @@ class Marks(NamedTuple):
     equivocated: bool
     whole: int = 1
     header: bytes = b""
+    introducer: str | None = None
 
 
 class Flush(NamedTuple):

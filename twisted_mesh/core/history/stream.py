@@ -232,7 +232,8 @@ class Stream:
         """The position of the stream, for storage; the application has taken messages up to *taken*."""
         low = min(self.low, self.head + 1)
         taken = min(taken, self.head)
-        return Marks(self.run, self.head, low, self.base, taken, self.equivocated, self.whole, self.proof)
+        how_far = self.head, low, self.base, taken
+        return Marks(self.run, *how_far, self.equivocated, self.whole, self.proof, self.introducer)
 
     def unstored(self) -> list[tuple[float, SignedBatch]]:
         """Batches up to the head that are in no flush yet, each with the time at which it came."""
