@@ -3,8 +3,8 @@
 Contract: a :class:`Catalogue` holds in memory the rows of the table of streams.  It changes memory and
 tables together, within a transaction that its caller begins and ends.  If the transaction is rolled back,
 throw the catalogue away.  If there are too many bytes, streams lose their oldest batches
-(:mod:`~twisted_mesh.core.history.eviction` says which streams).  Batches that are too old are given up.  Messages of this node's own that no
-neighbour has are never given up.
+(:mod:`~twisted_mesh.core.history.eviction` says which streams).  Batches that are too old are given up.
+Messages of this node's own that no neighbour has are never given up.
 """
 
 from __future__ import annotations
