@@ -230,6 +230,9 @@ class MeshConfig:
     open_streams: int = 16_384
     #: Heads of closed streams kept; if there are more, the oldest is forgotten (docs/protocol.rst).
     closed_streams: int = 2**18
+    #: Authors of which this node knows that runs had ended before it joined: all that can be on its roster,
+    #: and as many more as have signed what the first neighbour tells (guess).
+    ended_limit: int = 16_384
     #: Messages that wait in one ``messages()``; further ones are read from the history later (10,000 was
     #: too few for a burst of short lines while a terminal was busy: measured).
     queue_limit: int = 100_000

@@ -16,6 +16,8 @@ from twisted_mesh.wire.signed import SignedRecord
 class MembershipTestCase(NodeTestCase):
     """A node "me", the records it sends, and its roster."""
 
+    tells_roster = False
+
     def star(self, *names: str, **limits: float) -> None:
         """Begin anew with *limits* and links 1, 2, ... to *names*, which have told all that they know."""
         self.make(**limits)

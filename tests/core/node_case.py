@@ -63,6 +63,8 @@ class NodeTestCase(SynchronousTestCase):
         self.verified = 0
         self.make()
 
+    #: Whether the first neighbour tells that it has an empty roster, so that the node knows its bases.
+    tells_roster = True
     #: What the node says of itself besides what :func:`local_node` has.
     manner: dict[str, object] = {}
 
@@ -127,9 +129,15 @@ class NodeTestCase(SynchronousTestCase):
     def up(
         self, number: int, name: str = "bert", *streams: SnapshotEntry, outgoing: bool = False
     ) -> list[Effect]:
-        """Open a link, and let the peer's snapshot of *streams* come: the link is up."""
+        """Open a link, and let the peer's snapshot of *streams* come: the link is up.
+
+        An empty roster follows the first, if :attr:`tells_roster`.
+        """
         effects = self.open(number, name, outgoing=outgoing)
-        return effects + self.receive(number, Snapshot(True, list(streams)))
+        effects += self.receive(number, Snapshot(True, list(streams)))
+        if self.tells_roster and self.node._broadcast.joining.settled_by == number:
+            effects += self.receive(number, Roster(True, [], 0))
+        return effects
 
     def meet(self, number: int, name: str, **heads: int) -> list[Effect]:
         """Open a link between settled nodes; the digest of the peer's *heads* comes, so it is up."""

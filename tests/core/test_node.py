@@ -5,7 +5,19 @@ from __future__ import annotations
 import msgspec
 
 from tests.core import network
-from tests.core.network import batch, closing, entries, entry, have, local_node, of, origin_of, prune, want
+from tests.core.network import (
+    batch,
+    closing,
+    entries,
+    entry,
+    have,
+    local_node,
+    of,
+    origin_of,
+    prune,
+    roster,
+    want,
+)
 from tests.core.node_case import ALL, PING, NodeTestCase
 from twisted_mesh.core.broadcast.frontier import digest
 from twisted_mesh.core.events import (
@@ -156,7 +168,7 @@ class TestOrderOfFrames(NodeTestCase):
     def test_frames_of_a_later_version_are_counted_and_ignored(self) -> None:
         self.open(1)
         self.assertEqual(self.receive(1, Unknown(99)), [])
-        self.receive(1, ALL)
+        self.receive(1, ALL, roster())
         self.assertEqual(self.delivered(self.receive(1, Unknown(4), batch("bert", 1))), [(1, [1])])
         self.assertEqual(self.node.counts["unknown_frames"], 2)
 

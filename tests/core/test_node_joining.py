@@ -28,6 +28,8 @@ from twisted_mesh.wire.broadcast import Digest, Snapshot
 class TestJoining(NodeTestCase):
     """The first snapshot is where a node starts: what is delivered, never what is held."""
 
+    tells_roster = False
+
     def test_what_is_under_the_base_is_pulled_held_and_handed_on_but_not_delivered(self) -> None:
         # Otherwise a newcomer between two groups would hide from each the messages of the other.
         effects = self.up(1, "bert", entry("anna", 5, low=3, count=3))
@@ -51,6 +53,7 @@ class TestJoining(NodeTestCase):
 
     def test_later_snapshots_change_no_base(self) -> None:
         self.up(1, "bert", entry("anna", 5))
+        self.receive(1, roster())
         self.up(2, "cleo", entry("anna", 50), entry("dora", 50))
         self.assertEqual(self.delivered(self.receive(2, batch("anna", 6))), [(6, [6])])
         self.assertEqual(self.delivered(self.receive(2, batch("dora", 1))), [(1, [1])])
@@ -68,6 +71,60 @@ class TestJoining(NodeTestCase):
         # No batch has come since: a node that joins here would take all before the base for a hole.
         self.up(1, "bert", entry("anna", 5))
         self.assertEqual(self.snapshots(self.open(2, "cleo")), [Snapshot(True, [entry("anna", 5)])])
+
+    def test_an_ended_run_that_the_first_neighbour_does_not_have_is_held_and_not_delivered(self) -> None:
+        # Somebody has kept it, and says it again: last week's alarm must not ring.
+        self.make(history_seconds=100.0)
+        self.up(1, "bert")
+        self.receive(1, roster(presence("anna", 3, sequence=2, epoch=7)))
+        self.up(2, "cleo")
+        for first, second in ((1, 2), (3, 4)):
+            effects = self.receive(1, batch("anna", second, epoch=6), batch("anna", first, epoch=6))
+            self.assertEqual((self.delivered(effects), self.gaps(effects + self.wait(50))), ([], []))
+            effects = self.receive(2, want("anna", first, epoch=6))
+            self.assertEqual(self.sent(effects, 2), [(first, first), (second, second)])
+            self.wait(300)  # the stream is closed, and more of it comes later
+            self.assertEqual(self.node.footprint()["open_streams"], 0)
+        self.assertEqual(self.delivered(self.receive(1, batch("anna", 3, epoch=7))), [(3, [3])])
+        self.assertEqual(self.delivered(self.receive(1, batch("anna", 1, epoch=8))), [(1, [1])])
+
+    def test_nor_is_it_delivered_if_it_comes_before_the_roster(self) -> None:
+        self.up(1, "bert")
+        effects = self.receive(1, batch("anna", 1, epoch=6), batch("dora", 1), batch("me", 1, epoch=0))
+        self.assertEqual(self.delivered(effects), [])
+        effects = self.receive(1, roster(presence("anna", 3, epoch=7)))
+        self.assertEqual(self.delivered(effects), [(1, [1])])  # of Dora, who is on no roster
+        self.assertEqual(
+            self.delivered(self.receive(1, batch("anna", 2, epoch=6), batch("dora", 2))), [(2, [2])]
+        )
+
+    def test_of_an_ended_run_nothing_is_delivered_that_the_first_neighbour_did_not_hold(self) -> None:
+        # Somebody may just be repeating it to that neighbour, and goes on.
+        streams = entry("anna", 2, low=1, epoch=6), unproven("cleo", 2, epoch=6), entry("dora", 1, high=2)
+        self.up(1, "bert", *streams)
+        records = (presence(name, 1, epoch=7) for name in ("anna", "cleo", "dora"))
+        self.receive(1, roster(*records))
+        effects = self.receive(1, *(batch("anna", number, epoch=6) for number in (1, 2, 3)))
+        effects += self.receive(1, batch("cleo", 3, epoch=6))
+        self.assertEqual(self.delivered(effects), [])
+        # Of this run it held messages that it had given to nobody.
+        self.assertEqual(self.delivered(self.receive(1, batch("dora", 2))), [(2, [2])])
+
+    def test_a_header_that_the_snapshot_has_shows_that_earlier_runs_had_ended(self) -> None:
+        self.up(1, "bert", entry("anna", 5, epoch=7), unproven("dora", 5, epoch=7))
+        self.receive(1, roster(presence("anna", 3, epoch=5)))
+        effects = self.receive(1, batch("anna", 1, epoch=6), batch("dora", 1, epoch=6))
+        self.assertEqual(self.delivered(effects), [(1, [1])])
+
+    def test_what_had_ended_is_remembered_of_so_many_authors(self) -> None:
+        self.make(ended_limit=2)
+        self.up(1, "bert", entry("emil", 1, epoch=7), entry("dora", 1, epoch=9))
+        self.receive(1, roster(presence("anna", 3, epoch=7), presence("dora", 3, epoch=7)))
+        self.assertEqual(self.node.footprint()["ended_authors"], 2)
+        effects = self.receive(1, *(batch(name, 1, epoch=6) for name in ("anna", "dora", "emil")))
+        self.assertEqual(self.delivered(effects), [(1, [1])])
+        effects = self.receive(1, batch("dora", 1, epoch=8))
+        self.assertEqual(self.delivered(effects), [])
 
     def test_a_base_of_its_own_run_is_not_taken(self) -> None:
         self.publish("a", "b")

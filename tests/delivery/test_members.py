@@ -286,7 +286,7 @@ class TestLyingPeers(MembersCase):
     def refused_each(self, reason: str, *said: Any) -> None:
         """Assert that a peer is told *reason* if it sends one of *said*: a frame, or a list of frames."""
         for frames in said:
-            puppet = self.joined(self.a)
+            puppet = self.joined(self.a, roster=False)
             puppet.send(*(frames if isinstance(frames, list) else [frames]))
             self.assert_refused(puppet, reason)
 

@@ -138,7 +138,7 @@ class TestArriving(SlowLineCase):
         for encrypted in (True, False):
             with self.subTest(encrypted=encrypted):
                 a = self.node(encryption="SSL" if encrypted else "Plaintext")
-                author, other = (self.met(a, encrypted=encrypted) for _ in range(2))
+                author, other = (self.joined(a, encrypted=encrypted) for _ in range(2))
                 said = codec.encode(batch(author.me, 1, b"x" * 50_000))
                 self.drip(author, said[:5_000], 3)
                 other.send(Have([HaveEntry(author.me.origin, author.me.epoch, 1, 1)], False))

@@ -7,6 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.support.length import at_length, only_at_length
 from twisted_mesh.simulation.adversaries.identities import Minter
 from twisted_mesh.simulation.adversaries.receipts import MintedSenders
+from twisted_mesh.simulation.adversaries.runs import Recorder
 from twisted_mesh.simulation.scenarios.attacks import ATTACKS, VICTIM
 from twisted_mesh.simulation.scenarios.stage import Stage
 
@@ -76,6 +77,11 @@ class TestAttacks(SynchronousTestCase):
         full = stage.world.config.direct_senders * 15 // 16
         tables = [member.node.footprint()["direct_senders"] for member in stage.world.honest()]
         self.assertGreaterEqual(max(tables), full)
+
+    def test_messages_of_runs_that_have_ended_do_not_come_to_newcomers(self) -> None:
+        stage = self.assert_nothing_comes_of("ended-runs", 10)
+        recorders = [member for member in stage.world.members if isinstance(member, Recorder)]
+        self.assertGreater(sum(member.repeated for member in recorders), 100)
 
     def test_addresses_of_rubbish_loopback_and_the_local_link(self) -> None:
         only_at_length()

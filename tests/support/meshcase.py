@@ -35,7 +35,7 @@ from twisted_mesh.wire.bodies import join_entries, pack_entry
 from twisted_mesh.wire.broadcast import Batch, Digest, SignedBatch, Snapshot
 from twisted_mesh.wire.framing import LENGTH_BYTES, MAX_FRAME_BYTES, FrameReader
 from twisted_mesh.wire.link import Bye, Ping, Pong
-from twisted_mesh.wire.membership import Purpose
+from twisted_mesh.wire.membership import Purpose, Roster
 
 T = TypeVar("T")
 MIB = 2**20
@@ -416,10 +416,12 @@ class MeshCase(SynchronousTestCase):
         peer.send(*frames)
         self._pass(after)
 
-    def joined(self, service: MeshService, **options: Any) -> Puppet:
-        """A puppet that is linked with *service*."""
+    def joined(self, service: MeshService, *, roster: bool = True, **options: Any) -> Puppet:
+        """A puppet that is linked with *service*, and has told it an empty roster if *roster* is true."""
         puppet = self.met(service, **options)
         self.assertIn(puppet.me.id, service.routing_table)
+        if roster:
+            self.send_frames(puppet, Roster(True, [], 0))
         return puppet
 
 

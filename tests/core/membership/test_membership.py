@@ -265,13 +265,14 @@ class TestEvidence(EvidenceTestCase):
             self.assertEqual(self.closed(effects), [(1, reason)])
             self.assertFalse(self.node.settled)
 
-    def test_a_run_that_had_ended_begins_behind_the_base_that_is_told(self) -> None:
+    def test_of_a_run_that_had_ended_what_the_neighbour_held_above_the_base_is_delivered(self) -> None:
         # The record of a later run proves that nothing more is said in it.
-        self.make()
-        self.up(1, "anna", SnapshotEntry(origin_of("dora"), 1, 1, 9, 9, b""))
-        self.receive(1, roster(presence("dora", 3, 2, epoch=2)))
-        effects = self.receive(1, batch("dora", 1, 9), batch("dora", 10))
-        self.assertEqual(self.delivered(effects), [(10, [10])])
+        for base, first in ((9, []), (8, [(9, [9, 10])])):
+            self.make()
+            self.up(1, "anna", SnapshotEntry(origin_of("dora"), 1, 1, 9, base, b""))
+            self.receive(1, roster(presence("dora", 3, 2, epoch=2)))
+            effects = self.receive(1, batch("dora", 1, 8), batch("dora", 9, 2))
+            self.assertEqual(self.delivered(effects), first)
 
     def test_of_an_author_on_nobodys_roster_nothing_but_a_header_proves_a_base(self) -> None:
         self.join(SnapshotEntry(origin_of("dora"), 1, 1, 9, 9, b""))

@@ -2,7 +2,8 @@
 
 Contract: joining decides which messages are *delivered*, never which are *held*.  Messages up to the
 base are pulled, held and handed on like any others, but not delivered.  So a newcomer between two groups
-hides nothing from either.  A stream that this node meets later starts at message 1.
+hides nothing from either.  A stream that this node meets later starts at message 1.  But a run that had
+ended before this node joined is not delivered, whoever sends it again.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.events import EpochConflict, StreamId
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
-from twisted_mesh.core.history.stream import Skip
+from twisted_mesh.core.history.stream import BEYOND_ALL, Skip
 from twisted_mesh.core.link import Link
 from twisted_mesh.errors import LocalError, Reason, RemoteError
 from twisted_mesh.identity import MOST_CLAIMED
@@ -133,7 +134,8 @@ class Joining:
     settled_by: int | None = None
     believes_claims: bool = True
     is_void: bool = False
-    _told: dict[StreamId, tuple[int, int]] = field(default_factory=dict)  # the base, and how much is proven
+    #: The base, how much is proven, and whether the peer held messages above the base.
+    _told: dict[StreamId, tuple[int, int, bool]] = field(default_factory=dict)
 
     @property
     def knows_bases(self) -> bool:
@@ -179,6 +181,7 @@ class Joining:
             return False
         headers = [self._header(entry) for entry in frontier.snapshot]
         self.settled, self.settled_by = True, link.number
+        self._history.joins = True
         for entry, header in zip(frontier.snapshot, headers, strict=True):
             self._begin(entry, header, now)
         return True
@@ -205,7 +208,7 @@ class Joining:
         if run == self._outbox.run:
             return
         base = entry.base if entry.base <= proven else None
-        self._told[run] = entry.base, proven
+        self._told[run] = entry.base, proven, entry.base < entry.high
         # Messages above the base that are not held there may be held elsewhere; if not, they are a gap.
         self._history.start_at(run, min(entry.low - 1, entry.base), base, now, header)
 
@@ -214,22 +217,33 @@ class Joining:
 
         If the neighbour knew no stream of an author, the author's record is the base.  If it told a base
         that its header did not prove, the author's record may: the base is the greater of both.  A run
-        below that of the record had ended before, so that all of it was said before this node joined.
+        below that of the record, or of a later header, had ended before, so that all of it was said before
+        this node joined.
 
         :param records: the newest record of each author on the roster.
         :return: the runs whose base is known now, and what can be delivered of them.
         """
         self.settled_by = None
         told, self._told = self._told, {}
-        newest = {presence.origin: (presence.epoch, presence.sequence) for presence in records}
-        newest[self._outbox.run[0]] = self._outbox.run[1], 0
+        newest = {presence.origin: presence.epoch for presence in records}
+        sequences = {(presence.origin, presence.epoch): presence.sequence for presence in records}
+        for (origin, epoch), (_, proven, _) in told.items():
+            if proven:
+                newest[origin] = max(epoch, newest.get(origin, 0))
+        newest.pop(self._outbox.run[0], None)
+        self._history.joined(newest)
+        newest[self._outbox.run[0]] = self._outbox.run[1]
         settling = [stream.run for stream in self._history if stream.settles]
-        for run in settling:  # an earlier run of this node may have left some, which no snapshot told since
-            base, proven = told.get(run, (0, 0))
-            epoch, sequence = newest.get(run[0], (0, 0))
-            if epoch <= run[1]:
-                base = min(base, max(proven, sequence if epoch == run[1] else 0))
+        for run in settling:
+            base, proven, has_more = told.get(run, (0, 0, False))
+            if newest.get(run[0], 0) <= run[1]:
+                base = min(base, max(proven, sequences.get(run, 0)))
+            elif not has_more and run[0] != self._outbox.run[0]:
+                base = BEYOND_ALL
             yield run, self._history.settle(run, base)
+        for run, (_, _, has_more) in told.items():
+            if run[1] < newest.get(run[0], 0) and not has_more and run[0] != self._outbox.run[0]:
+                self._history.end(run)  # else somebody may repeat what the neighbour did not hold
         for presence in records:
             run, sequence = (presence.origin, presence.epoch), presence.sequence
             if sequence and not self._history.head(run) and self._history.get(run) is None:

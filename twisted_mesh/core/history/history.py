@@ -9,7 +9,7 @@ is kept.  The number of closed streams is bounded, too.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -20,12 +20,11 @@ from twisted_mesh.core.history.batches import cost
 from twisted_mesh.core.history.changes import Changes
 from twisted_mesh.core.history.eviction import Shares, reduced
 from twisted_mesh.core.history.storage import Restored
-from twisted_mesh.core.history.stream import Ready, Skip, Stream
+from twisted_mesh.core.history.stream import BEYOND_ALL, Ready, Skip, Stream
 from twisted_mesh.errors import RemoteError
 from twisted_mesh.identity import MOST_CLAIMED
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.broadcast import Batch, SignedBatch, SignedHeader
-from twisted_mesh.wire.fields import MAX_NUMBER
 
 BETWEEN_HOLES: Final = 1.0  # seconds from one given up hole of a stream to the next (guess)
 SHARE: Final = 16  # an origin with over a sixteenth of all open streams is the first to lose some (guess)
@@ -37,6 +36,8 @@ class History:
     :ivar authors: the authors that this node has met.
     :ivar held_bytes: cost of the held batches in memory, of all streams together.
     :ivar waiting_bytes: cost of the batches that wait behind holes, of all streams together.
+    :ivar joins: whether it is not known yet which runs had ended before this node joined.  Of a run that is
+        met meanwhile no message is delivered before :meth:`settle`.
     """
 
     def __init__(self, config: MeshConfig, changes: Changes | None = None) -> None:
@@ -52,8 +53,10 @@ class History:
         self._closed: OrderedDict[StreamId, int] = OrderedDict()  # heads alone, the oldest first
         self._newest_closed: dict[bytes, int] = {}  # the newest epoch of closed streams, by origin
         self._holed: dict[StreamId, Stream] = {}  # streams with a hole
+        self._ended: dict[bytes, int] = {}  # by origin: lower epochs had ended before this node joined
         self.held_bytes = 0
         self.waiting_bytes = 0
+        self.joins = False
 
     def __iter__(self) -> Iterator[Stream]:
         return iter(self._open.values())
@@ -90,9 +93,25 @@ class History:
         :param header: the verified header of a batch of the run, if one is known.
         """
         if run not in self._open:
-            stream = self._begin(run, head, MAX_NUMBER - 1 if base is None else base, now)
+            stream = self._begin(run, head, BEYOND_ALL if base is None else base, now)
             stream.settles, stream.header = base is None, header
             stream.signed = 0 if header is None else header.batch.last
+            self.changed(run)
+
+    def joined(self, newest: Mapping[bytes, int]) -> None:
+        """Note which runs had ended before this node joined: those of each author below its *newest* epoch.
+
+        If such a run is met later, it is held for others, and never delivered here.
+        """
+        self.joins = False
+        for origin, epoch in newest.items():
+            if origin in self._ended or len(self._ended) < self._config.ended_limit:
+                self._ended[origin] = max(epoch, self._ended.get(origin, 0))
+
+    def end(self, run: StreamId) -> None:
+        """Deliver nothing more of *run*, if it is open."""
+        if (stream := self._open.get(run)) is not None:
+            stream.base = BEYOND_ALL
             self.changed(run)
 
     def restore(self, restored: Restored, origin: bytes, now: float) -> None:
@@ -179,7 +198,7 @@ class History:
         """
         run = (signed.batch.origin, signed.batch.epoch)
         if (stream := self._open.get(run)) is None:
-            stream = self._begin(run, 0, 0, now)
+            stream = self._meet(run, now)
         if stream.introducer == UNMET:
             stream.introducer = self.authors.met(run[0], host, now)
         self._use(stream)
@@ -196,7 +215,7 @@ class History:
         if stream is None:
             if sequence <= self._closed.get(run, 0):
                 return
-            stream = self._begin(run, 0, 0, now)
+            stream = self._meet(run, now)
             self.changed(run)
         stream.hint(sequence, now)
         self._account(stream)
@@ -294,6 +313,7 @@ class History:
             "closed_streams": len(self._closed),
             **self.authors.footprint(),
             "closed_authors": len(self._newest_closed),
+            "ended_authors": len(self._ended),
             "holed_streams": len(self._holed),
             "held_batches": sum(map(len, self._open.values())),
             "held_bytes": self.held_bytes,
@@ -342,6 +362,14 @@ class History:
         else:
             self._holed.pop(stream.run, None)
 
+    def _meet(self, run: StreamId, now: float) -> Stream:
+        """Open the stream of a run of which no SNAPSHOT has said where it begins."""
+        has_ended = run[1] < self._ended.get(run[0], 0)
+        waits = self.joins and run not in self._closed
+        stream = self._begin(run, 0, BEYOND_ALL if has_ended or waits else 0, now)
+        stream.settles = waits
+        return stream
+
     def _begin(self, run: StreamId, head: int, base: int, now: float) -> Stream:
         """Open a stream; if it was closed, it begins no lower than its known head."""
         closed = self._closed.pop(run, 0)
@@ -376,7 +404,7 @@ class History:
             self._greedy.pop(origin, None)
         self.held_bytes -= stream.batches.held_bytes
         # If the stream opens again, messages up to its base, if that is known, are not delivered either.
-        head = stream.head if stream.settles else max(stream.head, stream.base)
+        head = stream.head if stream.base == BEYOND_ALL else max(stream.head, stream.base)
         self._keep_head(stream.run, head)
         if self._changes is not None:
             self._changes.closed(stream.run, head, self._config.closed_streams)

@@ -29,6 +29,8 @@ from twisted_mesh.wire.broadcast import Batch, SignedBatch, SignedHeader
 from twisted_mesh.wire.codec import pack_header
 from twisted_mesh.wire.fields import MAX_NUMBER
 
+#: The base of a stream of which no message is to be delivered here, or none yet.
+BEYOND_ALL: Final = MAX_NUMBER - 1
 _LOOK_ON: Final = 2**20  # bytes behind a damaged batch that are searched for a whole one (guess)
 
 

@@ -22,7 +22,7 @@ from twisted_mesh.core.effects import Effects
 from twisted_mesh.core.events import Awaited, GapFound, StreamId
 from twisted_mesh.core.handshake import LocalNode
 from twisted_mesh.core.history.history import History
-from twisted_mesh.core.history.stream import Stream
+from twisted_mesh.core.history.stream import BEYOND_ALL, Stream
 from twisted_mesh.core.link import Link
 from twisted_mesh.core.membership.roster import Roster
 from twisted_mesh.core.replies.owed_receipt import OwedReceipt
@@ -145,12 +145,14 @@ class ReceiptIssuer:
     def _signable(self, run: StreamId) -> Stream | None:
         """The stream of *run*, if this node gives receipts for it.
 
-        Guests give none.  Only the newest run of an author gets receipts, which bounds the work.
+        Guests give none.  Only the newest run of an author gets receipts, which bounds the work, and none
+        if it had ended before this node joined.
         """
         if self._local_node.profile.role is Role.GUEST:
             return None
         newest = max(self._newest.get(run[0], 0), self._roster.rank(run[0])[0])
-        return self._history.get(run) if run[1] >= newest else None
+        stream = self._history.get(run) if run[1] >= newest else None
+        return None if stream is None or stream.base == BEYOND_ALL else stream
 
     def _owed(self, stream: Stream, taken: int) -> OwedReceipt:
         run = stream.run

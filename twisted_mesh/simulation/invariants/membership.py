@@ -116,6 +116,7 @@ def limits(config: MeshConfig, links: int) -> dict[str, int]:
         "known_records": config.claims_limit * links,
         "open_streams": config.open_streams,
         "closed_streams": config.closed_streams,
+        "ended_authors": config.ended_limit,
         "held_bytes": config.history_bytes,
         "waiting_bytes": config.waiting_bytes,
         "unsent_bytes": config.unsent_bytes,

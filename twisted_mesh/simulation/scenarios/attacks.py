@@ -29,6 +29,7 @@ from twisted_mesh.simulation.adversaries.identities import (
     Replayer,
 )
 from twisted_mesh.simulation.adversaries.receipts import MintedSenders
+from twisted_mesh.simulation.adversaries.runs import Recorder
 from twisted_mesh.simulation.bootstrap import bootstrap
 from twisted_mesh.simulation.invariants.membership import patience
 from twisted_mesh.simulation.member import Member
@@ -63,6 +64,39 @@ def _replayed(stage: Stage) -> None:
     later(world, 10.0, stage.gather, 1.0, [newcomer])
     stage.run(ATTACKED)
     stage.end(2 * patience(world.config))
+    _note_frames(stage)
+
+
+def _recorded(stage: Stage) -> None:
+    """Some speak, and speak on in new runs; nobody who comes then hears what they said in the old ones."""
+    world = stage.world
+    *members, first, second = world.members
+    authors = [member for member in members if not member.lies and member is not stage.contact][:3]
+    stage.gather(members=members)
+    stage.run(FORMED)
+    for _ in range(3):
+        stage.say(authors)
+        stage.run(1.0)
+    for author in authors:
+        world.crash(author)
+    stage.run(2 * world.config.history_seconds)
+    stage.gather(members=authors)
+    stage.run(5.0)
+    stage.say(authors)
+    stage.run(5.0)
+    ended = {author.origin: author.epoch for author in authors}
+    bootstrap(world, [first], *(member for member in members if member.lies))
+    later(world, 0.1, first.start)
+    later(world, 5.0, stage.gather, 1.0, [second])
+    stage.run(ATTACKED)
+    stage.say()
+    stage.end(patience(world.config))
+    for member in world.honest():
+        old = [run for run in member.delivered if run[1] < ended.get(run[0], 0)]
+        if old and member in (first, second):
+            world.violated(member, "duplicates", f"{len(old)} runs that had ended before it came")
+    recorders = [member for member in members if isinstance(member, Recorder)]
+    stage.note(f"{sum(member.repeated for member in recorders)} batches of ended runs were repeated")
     _note_frames(stage)
 
 
@@ -271,6 +305,7 @@ ATTACKS = {
     "hidden-holder": Scene(_hidden, 30, BRISK, kinds=(Hoarder,)),
     "named": Scene(_named, 12, BRISK, kinds=(Namer, Namer)),
     "replayed-directs": Scene(_rewritten, 12, FORGETFUL, kinds=(MintedSenders, MintedSenders)),
+    "ended-runs": Scene(_recorded, 12, replace(BRISK, history_seconds=5.0), kinds=(Recorder, Recorder)),
     "rubbish": Scene(_misled, 20, BRISK, kinds=(Misleader, Misleader)),
     "victim": Scene(_misled, 20, BRISK, kinds=(ToOneVictim, ToOneVictim)),
     "eclipse": Scene(_surrounded, 51, kinds=(Encircler,) * 5),
