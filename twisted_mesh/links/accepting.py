@@ -1,13 +1,13 @@
-"""When an accepted connection may begin: its TLS session and its handshake cost this node some time.
+"""Lets accepted connections begin at a bounded rate, since a TLS session and a handshake cost time.
 
 Contract: :meth:`Accepting.may_begin` is asked when the first bytes of a connection have come, and
-:meth:`Accepting.gone` is told when it has proven its key or closes.  Connections of one site that come
-faster than ``accept_rate`` wait, and so do all that come faster than ``handshakes_rate``: their bytes are
-not read, so they cost nothing.  Sites that wait take turns.  Of one site the newest goes first: if many
-come, the others will not be waited for to the end.  If a connection has waited for ``accept_wait``, it is
-told ``full``, or cut if there are many of those.
+:meth:`Accepting.gone` is told when its peer has proven its key, or it closes.  If the connections of one
+site (:mod:`~twisted_mesh.links.crowding`) come faster than ``accept_rate``, or all together faster than
+``handshakes_rate``, some wait: their bytes are not read, so they cost nothing.  Sites take turns.  The
+newest connection of a site goes first, since the peers of older ones may have given up.  A connection that
+has waited for ``accept_wait`` is refused as ``full``, or is cut if there are many such connections.
 
-Connections of this host itself wait for ``handshakes_rate`` alone.
+For connections from this host itself, only ``handshakes_rate`` counts.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from twisted_mesh.core.reachability import Reach, reach_of
 from twisted_mesh.errors import Reason, RemoteError
 from twisted_mesh.links.protocol import MeshProtocol
 
-#: Sites whose rate is remembered; of more, the one that connected longest ago is forgotten, and its rate
-#: begins anew (guess: after 15 seconds without a connection it does so in any case).
+#: Sites whose rate is remembered; for one more, the site that connected longest ago is forgotten, and its
+#: rate begins anew (guess: after 15 seconds without a connection each rate is as new).
 SITES: Final = 1024
-#: Connections told ``full`` in a row, and a second; further ones are cut (guess: a tenth of the sessions).
+#: Connections refused as ``full``, in a row and a second; others are cut (guess: a tenth of all sessions).
 TOLD_BURST: Final = 15
 TOLD_RATE: Final = 15.0
-_LOOK: Final = 0.05  # seconds between looks at what waits (guess: seven sessions of a millisecond each)
+_LOOK: Final = 0.05  # seconds between looks at waiting connections (guess: seven sessions begin in it)
 
 
 class Accepting:
@@ -40,12 +40,12 @@ class Accepting:
         self._config = config
         self._all = RateLimit(config.handshakes_burst, config.handshakes_rate)
         self._told = RateLimit(TOLD_BURST, TOLD_RATE)
-        self._rates: OrderedDict[str, RateLimit] = OrderedDict()  # by site, that of the newest last
-        self._waiting: OrderedDict[str, dict[int, MeshProtocol]] = OrderedDict()  # by site, by turns
+        self._rates: OrderedDict[str, RateLimit] = OrderedDict()  # by site, the newest last
+        self._waiting: OrderedDict[str, dict[int, MeshProtocol]] = OrderedDict()  # by site, the next first
         self._next_look: IDelayedCall | None = None
 
     def may_begin(self, link: MeshProtocol) -> bool:
-        """Whether *link* may begin now; if not, it goes on later."""
+        """Whether *link* may begin now; if not, call its go_on() later."""
         if link.site not in self._waiting and self._has_time_for(link):
             return True
         self._waiting.setdefault(link.site, {})[link.number] = link
@@ -64,7 +64,7 @@ class Accepting:
         return next(iter(self._waiting.get(site, {}).values()), None)
 
     def stop(self) -> None:
-        """Let none begin any more."""
+        """Let no waiting connection begin any more."""
         if self._next_look is not None:
             self._next_look.cancel()
             self._next_look = None
@@ -74,7 +74,7 @@ class Accepting:
         return {"waiting_connections": waiting, "accept_rates": len(self._rates)}
 
     def _has_time_for(self, link: MeshProtocol) -> bool:
-        """Whether there is time for *link* now; if there is, it is counted."""
+        """Whether the rates let *link* begin now; if they do, count it."""
         now, site = self._clock.seconds(), link.site
         if not site or reach_of(link.remote[0]) is Reach.OWN:
             return self._all.take(now)
@@ -89,7 +89,7 @@ class Accepting:
     def _look(self) -> None:
         self._next_look = None
         sites = list(self._waiting)
-        while sites:  # each takes its turn, until none may go on
+        while sites:  # take turns, until no connection may begin
             sites = [site for site in sites if self._turn_of(site)]
         now = self._clock.seconds()
         longest = min(self._config.accept_wait, self._config.handshake_timeout / 2)
@@ -110,7 +110,7 @@ class Accepting:
             self._next_look = self._clock.callLater(_LOOK, self._look)
 
     def _turn_of(self, site: str) -> bool:
-        """Let the newest of *site* begin, if it may; return whether it did, and others wait there."""
+        """Let the newest connection of *site* begin; return whether it did, and others of *site* wait."""
         newest = next(reversed(self._waiting[site].values()))
         if not self._has_time_for(newest):
             return False

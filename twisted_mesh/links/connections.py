@@ -2,8 +2,8 @@
 
 Contract: :class:`Connections` keeps every link, from its connection to its end, and tells the core of it by
 events.  There are at most ``links_limit`` links.  A *stranger* is an accepted connection whose peer has
-proven nothing yet; there are at most ``handshakes_limit`` of them.  Of too many, one of the host with most
-goes (:mod:`~twisted_mesh.links.crowding`).
+proven nothing yet; there are at most ``handshakes_limit`` of them.  If there are too many, one of the host
+with the most is closed (:mod:`~twisted_mesh.links.crowding`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.links.tls import abort_unfinished
 from twisted_mesh.wire.membership import Purpose
 
-_OVERLAY: Final = frozenset({Purpose.NEIGHBOUR, Purpose.URGENT})  # purposes of the overlay's own dials
+_OVERLAY: Final = frozenset({Purpose.NEIGHBOUR, Purpose.URGENT})  # purposes of an overlay's dials
 _log = Logger()
 
 
@@ -49,10 +49,10 @@ class CoreDriver(Interface):
         """Let the core handle *event*."""
 
     def local_node(self) -> LocalNode:
-        """The description of this node for its next handshake."""
+        """The values that this node tells in its next handshake."""
 
     def wants_turn(self) -> None:
-        """Flush the links of :meth:`Connections.to_flush` at the end of this turn of the reactor."""
+        """At the end of this turn of the reactor, flush the links of :meth:`Connections.to_flush`."""
 
     def publish(self, event: object) -> None:
         """Tell the subscribers of *event*."""
@@ -78,10 +78,10 @@ class Unlinked(msgspec.Struct, frozen=True):
 
 
 class Connections:
-    """All connections, by the number of the link; the :class:`~.protocol.LinkHost` of each.
+    """All connections by their numbers; it is the :class:`~.protocol.LinkHost` of each.
 
     :ivar table: the routing table, by id, read-only.
-    :ivar cooldown: the nodes that the application does not want as neighbours now.
+    :ivar cooldown: the nodes that the application has disconnected.
     """
 
     def __init__(
@@ -117,14 +117,14 @@ class Connections:
         self._over: RemoteError | None = None  # the reason why no connection is let in any more
 
     def __iter__(self) -> Iterator[MeshProtocol]:
-        """The present links; others may come and go meanwhile."""
+        """The present links; links may come and go while the caller iterates."""
         return iter(list(self._links.values()))  # copied in one step: other threads may iterate
 
     def get(self, number: int) -> MeshProtocol | None:
         return self._links.get(number)
 
     def link_with(self, node_id: bytes) -> Deferred[MeshProtocol]:
-        """Fires with the link to a node once it is in the routing table; fails if none can come there."""
+        """Fires with the link to *node_id* once it is in the routing table; fails if there is none."""
         for link in self:
             if link.id == node_id and link.error is None and not link.is_exchange:
                 return link.when_up()
@@ -138,8 +138,8 @@ class Connections:
         """Wait until no connection is left; each is cut ``close_timeout`` after it was closed."""
         longest = 2 * self.config.close_timeout
         if self._links and not await is_in_time(self._none_left.wait(), longest, self.clock):
-            # Twisted tells the end of a cut connection by a timer of the reactor.  If the clock was set
-            # back at that moment, that timer is late by hours.
+            # Twisted tells the end of a cut connection by a timer of the reactor, which is late by hours if
+            # the wall clock was set back by hours.
             _log.warn(
                 "{count} connections were cut, and Twisted has not told their end", count=len(self._links)
             )
@@ -162,7 +162,7 @@ class Connections:
         Until then queued frames are sent, and frames that the peers had sent are received.
         """
         self._over = RemoteError("the node stops", Reason.LEAVING)
-        async with AsyncExitStack() as end:  # the last step first, and each even if another fails
+        async with AsyncExitStack() as end:  # runs the last step first, and each if another fails
             end.push_async_callback(self.all_gone)
             end.callback(self._accepting.stop)
             for link in self:
@@ -242,7 +242,7 @@ class Connections:
                 self._none_left.happened(None)
 
     def _has_room(self, link: MeshProtocol) -> bool:
-        """Whether *link* has room, now that its peer has proven its key; if not, close it."""
+        """Whether there is room for *link*, whose peer has proven its key; close a link if there is not."""
         self._strangers.discard(link)
         proven = [other for other in self._links.values() if other.phase is Phase.OPEN or other.is_patient]
         too_many = crowded_out(link, proven, self._rank, self.config.links_limit)
@@ -265,12 +265,12 @@ class Connections:
     # ── called by the driver ────────────────────────────────────────────────────────
 
     def to_flush(self) -> Iterator[MeshProtocol]:
-        """The links to flush now, also those that ask for it meanwhile."""
+        """The links to flush now, and those that ask to be flushed while the caller iterates."""
         while self._to_flush:
             yield self._to_flush.pop(next(iter(self._to_flush)))
 
     def tell_flowing(self) -> None:
-        """Tell the core of the links over which bytes have come that no event has told of."""
+        """Tell the core of each link over which bytes have come, but no whole frame."""
         for link in self:
             if link.check_flow():
                 self._core.handle(events.Flowing(link.number))
@@ -278,7 +278,7 @@ class Connections:
     # ── events of the core ──────────────────────────────────────────────────────────
 
     def up(self, up: events.LinkUp) -> None:
-        """Let a link be in the routing table, as the link to its node."""
+        """Put a link into the routing table, as the link to its node."""
         if (link := self._links.get(up.link)) is not None and link.id is not None:
             is_new = link.id not in self._table
             self._table[link.id] = link

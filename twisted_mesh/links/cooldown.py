@@ -1,7 +1,7 @@
 """The nodes that the application has disconnected.
 
-Contract: this node does not dial them for ``redial_forbidden`` seconds, or until the application wants the
-node again.
+Contract: this node does not dial such a node for ``redial_forbidden`` seconds, or until the application
+connects to the node again.
 """
 
 from __future__ import annotations

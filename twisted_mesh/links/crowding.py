@@ -1,9 +1,9 @@
-"""Which connection goes if there are too many: one of the host that has most of them.
+"""Chooses the connection to close if there are too many: one of the site that has the most.
 
-Contract: three quarters of a limit are anybody's.  Above that, the connection that is refused or closed is
-one of the *site* with most (:func:`~twisted_mesh.core.reachability.site_of`: an IPv4 address, or a network
-of 64 bits of IPv6), so that a host that opens many closes its own.  The last quarter of the links is kept
-for nodes that this node knows, that of the strangers for sites with fewer connections than another.
+Contract: a *site* is an IPv4 address, or an IPv6 network of 64 bits.  Three quarters of a limit are open to
+every connection.  The last quarter of the links is only for nodes that this node knows; the last quarter of
+the strangers is only for sites with fewer connections than another site.  The connection to close is of the
+site with the most, so a host that opens many closes its own.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from twisted_mesh.links.protocol import MeshProtocol
 
 
 class Rank(IntEnum):
-    """How well this node knows the node at the far end of a link; who is known better goes later."""
+    """How well this node knows the node at the far end of a link; links of a higher rank go first."""
 
     OWN = 0  #: this node dialled it
-    KNOWN = 1  #: it is a configured peer, or was there for ``established_after``, as member or on this link
-    NEW = 2
+    KNOWN = 1  #: it is a configured peer, or has been a member or linked for ``established_after``
+    NEW = 2  #: all other nodes
 
 
 def unkept(limit: int) -> int:
-    """How many of *limit* are anybody's: three quarters."""
+    """How many of *limit* connections are open to all: three quarters."""
     return limit - limit // 4
 
 
 def crowded_out(
     new: MeshProtocol, links: Iterable[MeshProtocol], rank: Callable[[MeshProtocol], Rank], limit: int
 ) -> MeshProtocol | None:
-    """The one of *links* that has to go, now that *new* is one of them; None if there is room for all."""
+    """The one of *links* to close, now that *new* is one of them; None if there is room for all."""
     everybody = list(links)
     if len(everybody) <= unkept(limit):
         return None
@@ -46,7 +46,7 @@ def crowded_out(
 
 
 class Strangers:
-    """The accepted connections whose peers have proven nothing yet, those of each site the oldest first."""
+    """The accepted connections whose peers have proven nothing yet; by site, the oldest first."""
 
     def __init__(self, limit: int) -> None:
         """:param limit: how many there may be in all."""
@@ -58,25 +58,25 @@ class Strangers:
         return self._count
 
     def add(self, link: MeshProtocol) -> str | None:
-        """Add *link*; if there are too many, return the site of which one has to go."""
+        """Add *link*; if there are too many strangers, return the site whose connection is to close."""
         own = self._sites.setdefault(link.site, {})
         own[link.number] = link
         self._count += 1
         if self._count <= unkept(self._limit):
             return None
         sites = self._sites
-        most = max(sites, key=lambda site: len(sites[site]))  # of several, the site that came first
+        most = max(sites, key=lambda site: len(sites[site]))  # of equals, the first that came
         if self._count <= self._limit and (len(own) == 1 or len(own) < len(sites[most])):
             return None
         return most
 
     def silent_at(self, site: str, new: MeshProtocol) -> MeshProtocol | None:
-        """The oldest stranger of *site* that has sent nothing, *new* aside; None if all have."""
+        """The oldest stranger of *site* that has sent no byte, other than *new*; None if there is none."""
         strangers = self._sites[site].values()
         return next((link for link in strangers if link.is_silent and link is not new), None)
 
     def oldest_at(self, site: str) -> MeshProtocol:
-        """The oldest stranger of *site*, which has some."""
+        """The oldest stranger of *site*, which must have one."""
         return next(iter(self._sites[site].values()))
 
     def discard(self, link: MeshProtocol) -> None:

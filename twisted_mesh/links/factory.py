@@ -22,8 +22,8 @@ class MeshFactory(Factory):
 
     :param host: returns the host of the links, or None while the service does not run.
     :param outgoing: whether this node dialled the connections.
-    :param expected: the id that the node there must have; None if any may.
-    :param purpose: of the connections, if this node dialled them.
+    :param expected: the id that the far end must have; None if any may.
+    :param purpose: the purpose for which this node dials.
     """
 
     noisy = False

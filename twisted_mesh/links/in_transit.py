@@ -1,7 +1,7 @@
-"""Counts the bytes that were written to a connection and have not come to the far end's system.
+"""Counts the bytes that were written to a connection, and that the far end's system has not received.
 
-Contract: the count changes while the line carries bytes, and stays the same while it carries none.  It does
-not tell how many bytes the far end has read, nor how many a proxy holds.
+Contract: while the line carries bytes, the count changes.  It does not tell how many bytes the far end's
+program has read, nor how many bytes a proxy holds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if sys.platform != "win32":
 
 @runtime_checkable
 class Counts(Protocol):
-    """A transport that counts the bytes itself, such as one in memory."""
+    """A transport that counts its bytes on their way itself, such as one in memory."""
 
     def on_its_way(self) -> int: ...  # pragma: no cover
 
@@ -36,7 +36,7 @@ def on_its_way(transport: object) -> int:
         return 0
     try:
         told = ioctl(cast(socket, transport.getHandle()), TIOCOUTQ, bytes(4))
-    except (OSError, ValueError):  # no socket of this kind, or a closed one
+    except (OSError, ValueError):  # the socket is of another kind, or closed
         return 0
     size: int = struct.unpack("i", told)[0]
     return size

@@ -1,7 +1,7 @@
 """The ports on which a service listens.
 
-Contract: if an endpoint fails at once, as with a taken port, :meth:`Listening.start` raises its error and
-closes all ports.  If an endpoint fails later, :meth:`Listening.ready` fails.
+Contract: if an endpoint fails at once, for example because its port is taken, :meth:`Listening.start`
+raises the error and closes all ports.  If an endpoint fails later, :meth:`Listening.ready` fails.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from twisted_mesh.errors import LocalError, NotRunning
 from twisted_mesh.eventloop.deferreds import WaitingDeferreds
 from twisted_mesh.eventloop.forks import close_socket
 
-#: The parts of an endpoint's description, and the name of a part that has one.  A backslash quotes.
+#: Find the parts of an endpoint's description, and the name in a part ``name=value``.  A backslash quotes.
 _PARTS: Final = re.compile(r"(?:\\.|[^\\:])+", re.DOTALL)
 _NAMED: Final = re.compile(r"((?:\\.|[^\\=])*)=", re.DOTALL)
 _log = Logger()
 
 
 def parse_listen(reactor: IReactorCore | None, listen: object) -> list[IStreamServerEndpoint]:
-    """Make the endpoints of *listen*: descriptions like ``"tcp:4444"``, or endpoints; open none.
+    """Make the endpoints of *listen*: descriptions like ``"tcp:4444"``, or endpoints; open no port.
 
-    :raises LocalError: an item is neither.
+    :raises LocalError: an item is neither a description nor an endpoint.
     """
     if isinstance(listen, (str, bytes)) or not isinstance(listen, Iterable):
         raise LocalError(f"listen is a sequence of endpoints, such as ('tcp:4444',), not {listen!r}")
@@ -59,11 +59,11 @@ def parse_listen(reactor: IReactorCore | None, listen: object) -> list[IStreamSe
 def _for_its_owner(description: str) -> str:
     """Return an endpoint's *description*; if it is of a UNIX socket and names no mode, add mode 0600.
 
-    Twisted's mode would be 0666: every user of this host could connect.
+    Otherwise Twisted would choose mode 0666, and every user of this host could connect.
     """
     kind, *rest = _PARTS.findall(description)
     names = [named[1] for part in rest if (named := _NAMED.match(part))]
-    has_mode = "mode" in names or len(rest) - len(names) > 1  # named, or the second value without a name
+    has_mode = "mode" in names or len(rest) - len(names) > 1  # by name, or as second unnamed part
     return description if kind != "unix" or has_mode else f"{description}:mode=600"
 
 
@@ -112,12 +112,12 @@ class Listening:
         return waiting
 
     def close_in_fork(self) -> None:
-        """In a forked process: close the ports, which stay the parent's."""
+        """In a forked process: close its copies of the ports; the parent still listens."""
         for port in self._ports:
             close_socket(port)
 
     def stop(self) -> Deferred[None]:
-        """Close all ports; fires once all are closed, or fails then if one could not be closed."""
+        """Close all ports; fires once all are closed; fails if one could not be closed."""
         pending, self._pending = self._pending, []
         for listening in pending:
             listening.cancel()

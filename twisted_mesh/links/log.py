@@ -32,13 +32,13 @@ class LinkLog:
         self._peers = PeerLog(_log, clock.seconds, config)
 
     def up(self, link: MeshProtocol, node_id: bytes, is_new: bool) -> None:
-        """A link has come into the routing table; *is_new* tells whether its node had none there."""
+        """A link has come into the routing table; *is_new*: as the first link to its node."""
         text = "linked with {id} {link}" if is_new else "with {id} now {link}"
         self._note(1, text, id=node_id.decode(), link=link)
 
     def down(self, link: MeshProtocol, node_id: bytes) -> None:
         """A link has left the routing table."""
-        # For any other reason, closing() logs a line at every level.
+        # If the link ended for another reason, closing() has logged it, at every debug level.
         why = f": {link.error}" if link.error and link.error.reason in NO_FAULT else ""
         self._note(1, "link with {id} ended{why}", id=node_id.decode(), why=why)
 
@@ -56,15 +56,14 @@ class LinkLog:
         self._note(1, text, who=member.id.decode(), label=member.label, state=state)
 
     def closing(self, link: MeshProtocol, error: RemoteError) -> Refusal | None:
-        """A connection closes; return the refusal to tell the application if it was no link yet."""
+        """A connection closes; if it was no link yet, return the refusal to tell the application."""
         if link.exchange_begun and link.is_exchange and error.reason in NO_FAULT:
             self._note(2, "exchange with {to} ended: {why}", to=show(link.remote), why=error)
         if link.is_up or link.exchange_begun:
             if error.reason not in NO_FAULT:
                 self._peers.line(link.remote[0], f"link {show(link.remote)} closed: {error}")
             return None
-        # The application is told neither of the usual refusals nor of a port scan: a host that connects and
-        # leaves without a word.
+        # The application is not told of usual refusals, nor of port scans, which connect and send nothing.
         if error.reason in (Reason.DUPLICATE, Reason.LEAVING, Reason.ROOM, Reason.DONE):
             return None
         if error.reason is Reason.LOST and not link.outgoing:

@@ -1,14 +1,14 @@
 """The peers that this node dials for ever: the configured ones, and those that ``connect()`` linked.
 
-Contract: a *target* is an address to which this node wants a link.  It is dialled until a link to the node
-found there is in the routing table, whichever end dialled, and again when that link ends: with jittered
-exponential back-off, for ever.  A refusal counts as a failed attempt, although TCP connected.  If an IP
-address leads to this node itself, the target is dropped.  If a name does, it is dialled again after
-``redial_longest``, since it can lead to other nodes later.
+Contract: a *target* is an address to which this node wants a link.  A target is dialled, with jittered
+exponential back-off and for ever, until a link to the node found there is in the routing table, whichever
+end dialled; and again when that link ends.  A refusal counts as a failed attempt, although TCP connected.
+If an IP address leads to this node itself, the target is dropped.  If a name leads to this node itself, it
+is dialled again after ``redial_longest``, since it can lead to other nodes later.
 
-If the node of a target had no room, it has passed this node on to others.  Then a link to it would undo the
-work of the overlay.  Instead an exchange is made with it every ``peer_interval``, so that this node always
-hears of its configured peers.  If no other link is left, it is dialled like any target.
+If the node of a target had no room, it has passed this node on to other nodes, and a link to it would undo
+that work of the overlay.  So this node makes an exchange with it every ``peer_interval`` instead, in order
+to hear of its configured peers.  If this node has no link left, it dials the target as before.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ class _Target:
     _node_id: bytes | None
     _exchange: MeshProtocol | None = None
     failures: int = 0
-    passed_on: bool = False  # its node had no room, and passed this node on to others
-    is_self: bool = False  # only this node was found there
+    passed_on: bool = False  # the node there had no room, and passed this node on to others
+    is_self: bool = False  # this node itself was found there
     attempt: Deferred[MeshProtocol] | None = None
     retry: IDelayedCall | None = None
 
     @property
     def node_id(self) -> bytes | None:
-        """The id of the node found there last."""
+        """The id of the node that was found last at the address."""
         exchanged_with = None if self._exchange is None else self._exchange.id
         return exchanged_with or self._node_id
 
@@ -81,33 +81,33 @@ class PersistentPeers:
         return len(self._targets)
 
     def add(self, address: PeerAddress, node_id: bytes | None = None) -> None:
-        """Keep a link to *address*; if one was just made, *node_id* is its node's id."""
+        """Keep a link to *address*; if there is one already, *node_id* is the id of its node."""
         if address not in self._targets:
             target = self._targets[address] = _Target(address, node_id)
             if node_id is None:
                 self._attempt(target)
 
     def forget(self, host: str, port: int) -> bool:
-        """Stop dialling *host* and *port*, for any id; return whether they were a target."""
+        """Stop dialling *host* and *port*, whichever id was given; return whether they were a target."""
         gone = [address for address in self._targets if (address.host, address.port) == (host, port)]
         for address in gone:
             self._targets.pop(address).stop()
         return bool(gone)
 
     def found_at(self, address: PeerAddress) -> bytes | None:
-        """The id of the node that was found at *address*, if it is a target."""
+        """The id of the node that was found at the target *address*, or None."""
         target = self._targets.get(address)
         return None if target is None else target.node_id
 
     def wants(self, node_id: bytes) -> bool:
-        """Whether the node with that id is the one of a target."""
+        """Whether the node *node_id* is wanted or was found at a target."""
         targets = self._targets.items()
         return any(node_id in (address.id, target.node_id) for address, target in targets)
 
     def unlinked(self, unlinked: Unlinked) -> None:
-        """If a target's node left the routing table, dial it again.
+        """A link left the routing table: dial its target again.
 
-        If it left for want of room, it has passed this node on.
+        If the link ended for want of room, the node there has passed this node on.
         """
         for target in self._targets.values():
             if target.node_id == unlinked.link.id:
@@ -117,7 +117,7 @@ class PersistentPeers:
             self._isolated()
 
     def _isolated(self) -> None:
-        """No link is left: dial the targets that passed this node on like all others."""
+        """No link is left: dial the targets that passed this node on to others, too."""
         for target in self._targets.values():
             if target.passed_on:
                 target.passed_on = False
@@ -146,7 +146,7 @@ class PersistentPeers:
             return
         target.failures = 0
         target.found(link)
-        if link.is_exchange or link.id not in self._linked:  # the link has gone meanwhile
+        if link.is_exchange or link.id not in self._linked:  # the link has ended meanwhile
             self._again(target)
 
     def _failed(self, failure: Failure, target: _Target) -> None:

@@ -1,9 +1,9 @@
 """One connection as Twisted sees it: the protocol of a transport.
 
-Contract: a :class:`MeshProtocol` gives the bytes that come to its machine, the
-:class:`~twisted_mesh.core.link_machine.LinkMachine`; sets a timer to the machine's deadline; and writes the
-machine's answers through one queue.  It tells its :class:`LinkHost` of the proven peer and of the peer's
-frames.  It decides nothing: the machine also knows how a connection ends.
+Contract: a :class:`MeshProtocol` has a machine, a :class:`~twisted_mesh.core.link_machine.LinkMachine`.  It
+gives the machine the bytes that come, sets a timer to the machine's deadline, and writes the machine's
+answers.  It tells its :class:`LinkHost` of the proven peer and of the peer's frames.  It decides nothing,
+not even how a connection ends.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from twisted_mesh.wire.membership import Purpose
 
 
 class LinkHost(Interface):
-    """The one place that knows all links; each link tells it what happens."""
+    """The object that knows all links; each link tells it of its events."""
 
     clock: IReactorTime
     config: MeshConfig
@@ -52,7 +52,7 @@ class LinkHost(Interface):
         """A connection is made; its peer has proven nothing yet."""
 
     def may_begin(self, link: MeshProtocol) -> bool:
-        """Whether to read the first bytes of *link*, an accepted connection; if not, link.go_on() later."""
+        """Whether *link*, which the peer dialled, may read its first bytes; if not, call go_on() later."""
 
     def handshake(self, side: Side, expected: bytes | None, purpose: Purpose) -> Handshake:
         """Make the handshake of a new connection."""
@@ -79,16 +79,15 @@ class LinkHost(Interface):
 class MeshProtocol(Protocol):
     """A connection to another node, and a link once the node is in the routing table.
 
-    :ivar number: of this link, never used twice.
+    :ivar number: the number of this link, never used twice.
     :ivar outgoing: whether this node dialled.
     :ivar is_up: whether the link is or was in the routing table.
-    :ivar is_exchange: whether the link is an exchange, as far as is known; an exchange stays out of the
-        routing table.
-    :ivar exchange_begun: whether the link is or was an exchange in which both ends have told their
-        frontiers.
+    :ivar is_exchange: whether the link is an exchange, as far as this node knows; no exchange comes into
+        the routing table.
+    :ivar exchange_begun: whether the link is or was an exchange, and both ends have told their frontiers.
     :ivar expected: the id that the far end must have; None if any may.
     :ivar dialled_for: the purpose for which this node dialled; None if the far end dialled.
-    :ivar remote: host and port of the far end, as the connection has them; :ivar site: of that host.
+    :ivar remote: host and port of the far end of the connection; :ivar site: the site of that host.
     :ivar made_at: when the connection was made.
     """
 
@@ -115,7 +114,7 @@ class MeshProtocol(Protocol):
         self._machine = LinkMachine(
             number, self._handshake, host.config, lambda: tls.exporter(self.transport)
         )
-        self._read = 0  # bytes that have come; under TLS, of whole records
+        self._read = 0  # bytes that have come; under TLS, bytes of whole records only
         self._timer: IDelayedCall | None = None
         self._timer_deadline = inf  # the machine's deadline when the timer was set
         self._begun = outgoing  # whether bytes that come are read
@@ -138,7 +137,7 @@ class MeshProtocol(Protocol):
 
     @property
     def error(self) -> RemoteError | None:
-        """The reason why the connection closes or has closed; None while it does not."""
+        """The reason why the connection closes or has closed; None while it stands."""
         return self._machine.error
 
     @property
@@ -148,7 +147,7 @@ class MeshProtocol(Protocol):
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where the peer says that others can dial it; if it does not say, where it came from."""
+        """The address at which the peer says it can be dialled; if it gave none, :attr:`remote`."""
         told_address = None if self.peer is None else self.peer.address
         return self.remote if told_address is None else told_address
 
@@ -162,7 +161,7 @@ class MeshProtocol(Protocol):
         return self.send(flags.whisper, flags.whisper, *packets)
 
     def send(self, main: int, type: int, *packets: object) -> Deferred[None]:
-        """Send a message of *type* to this peer alone, as py2p's handlers do.
+        """Send a message of *type* to this peer alone; handlers made for py2p call this method.
 
         :param main: must be ``flags.whisper``; broadcasts go through the service.
         """
@@ -218,7 +217,7 @@ class MeshProtocol(Protocol):
         return self.transport.read_bytes if isinstance(self.transport, tls.Session) else self._read
 
     def check_flow(self) -> bool:
-        """Whether bytes have come since the last check, and the host was told of none of them."""
+        """Whether bytes have come since the last check, but no frame that the host was told of."""
         return self._machine.check_flow(self.read_bytes)
 
     def when_up(self) -> Deferred[MeshProtocol]:
@@ -235,21 +234,21 @@ class MeshProtocol(Protocol):
 
     @property
     def is_patient(self) -> bool:
-        """Whether the link is closing, and the frames on their way over it may take long."""
+        """Whether the link is closing, but still waits long for frames on their way."""
         return self._machine.is_patient
 
     @property
     def gives_way(self) -> bool:
-        """Whether it has been closing for longer than ``close_timeout``: another may have its place."""
+        """Whether the link has been closing for over ``close_timeout``, so that another may replace it."""
         return self._machine.gives_way
 
     @property
     def is_silent(self) -> bool:
-        """Whether no byte has come over the connection, which the peer has made."""
+        """Whether the peer has dialled, and has sent no byte yet."""
         return not self._begun and self._go_on is None
 
     def begins(self, go_on: Callable[[], None]) -> bool:
-        """Whether the first bytes, which have come, may be read now; if not, *go_on* is called later."""
+        """Whether the first bytes that came may be read now; if not, *go_on* is called later."""
         if not self._begun:
             self._begun = self._host.may_begin(self)
             if not self._begun:
@@ -265,7 +264,7 @@ class MeshProtocol(Protocol):
             self._go_on()
 
     def turn_away(self, error: RemoteError) -> None:
-        """Go on, and refuse the peer with *error* as soon as its greeting has come."""
+        """Call :meth:`go_on`, and refuse the peer with *error* as soon as its greeting has come."""
         self._handshake.refusal = error
         self.go_on()
 
@@ -276,11 +275,11 @@ class MeshProtocol(Protocol):
         self._transport.abortConnection()
 
     def now_proven(self) -> None:
-        """The peer has proven its key, and the host tells the core of the link next."""
+        """The peer has proven its key; the host will tell the core of the link."""
         self._proven.happened(self)
 
     def now_exchanging(self) -> None:
-        """The link is an exchange that has begun; the core ends it."""
+        """An exchange over the link has begun; the core will end it."""
         self.is_exchange = self.exchange_begun = True
         self._established()
 
@@ -291,8 +290,8 @@ class MeshProtocol(Protocol):
         self._up.happened(self)
 
     def close(self, error: RemoteError) -> None:
-        """Close the link because of *error*; its reason is sent to the peer if a BYE can still be sent."""
-        was_closing = self.error is not None  # if so, the call that led to this one does the rest
+        """Close the link because of *error*; send the reason to the peer, if a BYE can still be sent."""
+        was_closing = self.error is not None  # if so, the first call of close() does the rest
         last = self._machine.close(error, self.read_bytes, self._now)
         if was_closing:
             self._set_timer()
@@ -321,7 +320,7 @@ class MeshProtocol(Protocol):
         self._host.made(self)
 
     def dataReceived(self, data: bytes) -> None:
-        """Let the machine make frames of the peer's bytes; no other place does."""
+        """Give the peer's bytes to the machine, and handle the events that it makes of them."""
         if not self._begun and not self.begins(lambda: self.dataReceived(data)):
             return
         now = self._now
@@ -338,7 +337,7 @@ class MeshProtocol(Protocol):
                     case Arriving():
                         self._host.handle(event)
                     case Left():
-                        # The application's handlers of the frames before it may have taken long.
+                        # Handlers of the application, for frames of the same read, may have taken long.
                         self._machine.put_off(self._now - now)
                         self._on_left(event.error)
                     case _:
@@ -369,8 +368,8 @@ class MeshProtocol(Protocol):
         return self._host.clock.seconds()
 
     def _on_resumed(self) -> None:
-        # The system accepted all bytes that had piled up, so the far end reads.  A write alone would prove
-        # nothing: for an unplugged peer, the system's buffers accept small messages for hours.
+        # The system accepted all bytes that waited, so the far end reads.  A write that succeeds proves
+        # nothing: even for an unplugged peer, the system's buffers accept small messages for hours.
         self._host.handle(Resumed(self.number))
         self._host.wants_flush(self)
 

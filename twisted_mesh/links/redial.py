@@ -1,7 +1,7 @@
 """The waits until an address is dialled again.
 
-Contract: the waits grow with each failure in a row, with jitter, up to ``redial_longest``, unless a pause
-of another length takes their place.
+Contract: the waits grow with each failure in a row, with jitter, up to ``redial_longest``, unless the
+caller gives a pause to use in their place.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Attempts(Interface):
 
 
 class Redial:
-    """The waits between the dials of one run; *cooldown* has the nodes that are not to be dialled now."""
+    """The waits between the dials of one run; *cooldown* has the nodes that must not be dialled now."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Redial:
         pause: Callable[[], float | None] = lambda: None,
     ) -> None:
         """
-        :param jitter: draws from 0 to 1.
+        :param jitter: draws a number from 0 to 1.
         :param pause: seconds between attempts in place of the back-off, or None.
         """
         self.clock = clock
@@ -55,8 +55,8 @@ class Redial:
     def wait(self, failures: int, pause: float | None = None, *, at_once: bool = False) -> float:
         """Seconds until the next attempt, after this number of failures in a row.
 
-        :param pause: seconds in place of the back-off, a quarter more or less.
-        :param at_once: leave the back-off out.
+        :param pause: seconds in place of the back-off; up to a quarter is added or taken off.
+        :param at_once: do not wait, unless there is a pause.
         """
         pause = self._pause() if pause is None else pause
         if pause is not None:

@@ -1,13 +1,13 @@
 """Finds the mesh again: a node without a link dials the nodes that it was linked with before.
 
-Contract: the address book gets each node that this node is linked with, and the core is told the book at
+Contract: each node that this node is linked with is noted in the address book, which the core is told at
 the start.  If there is no link for ``isolated_after``, the nodes of the book are tried, with jittered
-back-off and for ever, until either end makes a link.  The peers that the application wants a link to are
-dialled by :mod:`~twisted_mesh.links.peers`.
+back-off and for ever, until there is a link, whichever end dialled.  (The application's own peers are
+dialled by :mod:`~twisted_mesh.links.peers`.)
 
-If the core has an overlay, it is told the whole book for each try: an overlay dials the nodes that it is
-told of, and forgets those that it did not find.  Without an overlay the core dials no node, so the nodes of
-the book are dialled here, one after the other.
+If the core has an overlay, each try tells it the whole book: an overlay dials the nodes that it is told of,
+and forgets those that it did not find.  Without an overlay the core dials no node, so this module dials the
+nodes of the book, one after the other.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Rejoin:
 
     :ivar book: only this class writes it.
     :ivar table: the ids of the routing table.
-    :ivar known: tells the core of nodes, the latest last; *has_overlay* is whether it then dials them.
+    :ivar known: tells the core of nodes, the newest last; :ivar has_overlay: whether the core dials them.
     """
 
     config: MeshConfig
@@ -52,14 +52,14 @@ class Rejoin:
     has_overlay: bool
 
     def __post_init__(self) -> None:
-        self._untried: deque[PeerAddress] = deque()  # of this round over the book
+        self._untried: deque[PeerAddress] = deque()  # nodes of the book, in this round
         self._failures = 0
         self._next: IDelayedCall | None = None
         self._attempt: Deferred[MeshProtocol] | None = None
         self._stopped = False
 
     def begin(self) -> None:
-        """Tell the core the book; there is no link yet."""
+        """Tell the core the book, and begin as isolated: there is no link yet."""
         self._tell_core()
         self.isolated()
 
@@ -75,7 +75,7 @@ class Rejoin:
             self.isolated()
 
     def linked(self, linked: Linked) -> None:
-        """A node is in the routing table: note its address, and try no other node."""
+        """A link is in the routing table: note its node's address, and try no further node."""
         link = linked.link
         if not linked.is_new or link.id is None:
             return

@@ -1,7 +1,7 @@
 """TLS for links: throw-away certificates, and the bytes that bind a PROOF to its session.
 
-Contract: links use TLS 1.3 and nothing older.  Each process makes a certificate, which no peer checks:
-PROOF proves a node's key, and is bound to the session by the session's exporter (RFC 9266).
+Contract: links use TLS 1.3 and nothing older.  Each process makes a certificate, which no peer checks: the
+frame PROOF proves a node's key, and is bound to the session by the session's exporter (RFC 9266).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from zope.interface import implementer
 
 EXPORTER_LABEL: Final = b"EXPORTER-Channel-Binding"  # RFC 9266
 EXPORTER_BYTES: Final = 32
-#: Bytes that a peer may send before its TLS session is made (guess: diallers' sessions take a tenth of it).
+#: Bytes that a peer may send before its TLS session is made (guess: ten times what an honest peer sends).
 HELLO_BYTES: Final = 8 * 1024
 _LIFETIME: Final = timedelta(days=3650)
 
@@ -46,7 +46,7 @@ class Tls:
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._options = _throw_away()
-        # If a connection creator raised an exception, connect() would hang: make the context now.
+        # Make the context now: if that failed in a connection creator, connect() would hang.
         self._creator = _AnyPeer(self._options.getContext())
 
     def factory(self, acceptor: IProtocolFactory) -> IProtocolFactory:
@@ -59,22 +59,22 @@ class Tls:
 
 @runtime_checkable
 class Begins(Interface):
-    """A protocol that says when the first bytes of its connection may be read."""
+    """A protocol that decides when the first bytes of its connection are read."""
 
     def begins(self, go_on: Callable[[], None]) -> bool: ...  # pragma: no cover
 
 
 class Session(TLSMemoryBIOProtocol):
-    """Twisted's TLS session, but it does not gather small writes: a link's queue has joined them.
+    """Twisted's TLS session, which here does not gather small writes: a link's queue has joined them.
 
-    A connection that has brought more than :data:`HELLO_BYTES`, and is still no session, is cut.
+    If a peer has sent over :data:`HELLO_BYTES`, and there is no session, the connection is cut.
 
-    :ivar read_bytes: bytes that have come so far, those of an unfinished record included: over a slow line
-        a record of 16 KiB takes seconds.
+    :ivar read_bytes: bytes that have come so far, also of an incomplete record: over a slow line, a record
+        of 16 KiB takes seconds.
     """
 
     read_bytes = 0
-    _is_made = False  # whether the session is known to be made
+    _is_made = False  # whether the session was seen to be made
 
     def dataReceived(self, bytes: bytes) -> None:
         self.read_bytes += len(bytes)
@@ -86,7 +86,7 @@ class Session(TLSMemoryBIOProtocol):
             self._make(bytes)
 
     def _make(self, bytes: bytes) -> None:
-        """Let the first *bytes* make the session."""
+        """Begin the session with its first *bytes*."""
         super().dataReceived(bytes)
         self._is_made = self.getHandle().get_peer_finished() is not None
         if self.read_bytes > HELLO_BYTES and not self._is_made:
@@ -113,7 +113,7 @@ class _Client:
 
 
 class _Acceptor(_Sessions):
-    """Makes sessions for accepted connections; the factory behind it may refuse one."""
+    """Makes sessions for accepted connections, unless the factory behind it refuses a connection."""
 
     def buildProtocol(self, addr: IAddress | None) -> TLSMemoryBIOProtocol | None:  # type: ignore[override]
         acceptor = self.wrappedFactory.buildProtocol(addr)
@@ -132,7 +132,7 @@ class _AnyPeer:
 
 
 def exporter(transport: object) -> bytes:
-    """The 32 bytes that bind a PROOF to the session of *transport*; none for plain text."""
+    """The 32 bytes that bind a PROOF to the session of *transport*; empty for plain text."""
     if not ISSLTransport.providedBy(transport):
         return b""
     connection = transport.getHandle()  # type: ignore[attr-defined]
@@ -143,7 +143,7 @@ def exporter(transport: object) -> bytes:
 def abort_unfinished(transport: object) -> None:
     """Cut *transport* if its TLS handshake is not over, since no BYE could be sent.
 
-    Otherwise a stranger that sends nothing would delay a node that stops, by ``close_timeout``.
+    Otherwise a peer that sends nothing would delay the end of a connection by ``close_timeout``.
     """
     if isinstance(transport, TLSMemoryBIOProtocol) and transport.getHandle().get_peer_finished() is None:
         transport.abortConnection()
@@ -155,7 +155,7 @@ def failure_text(error: SSL.Error) -> str:
     return ", ".join(entry[-1] for entry in reasons if entry[-1]) or "the TLS session failed"
 
 
-@lru_cache(maxsize=1)  # without it, making a service would take twice as long (measured)
+@lru_cache(maxsize=1)  # without the cache, making a service would take twice as long (measured)
 def _throw_away() -> CertificateOptions:
     """Make the key and the certificate of this process."""
     key = ec.generate_private_key(ec.SECP256R1())
@@ -172,8 +172,7 @@ def _throw_away() -> CertificateOptions:
         .sign(key, hashes.SHA256())
     )
     return CertificateOptions(
-        # Twisted hands these objects on to pyOpenSSL, whose own kinds of keys and certificates are
-        # deprecated.
+        # Twisted accepts these objects, though it is annotated for deprecated classes of pyOpenSSL.
         privateKey=key,  # type: ignore[arg-type]
         certificate=certificate,  # type: ignore[arg-type]
         raiseMinimumTo=TLSVersion.TLSv1_3,

@@ -2,8 +2,8 @@
 
 Contract: :meth:`WriteQueue.put` queues a frame, and :meth:`WriteQueue.flush` writes the frames that the
 transport accepts, joined into large writes.  While the transport pauses its producer, all frames wait here.
-So the queue knows when a frame is accepted: it counts the bytes of *counted* frames, and fires the Deferred
-of an *awaited* frame.
+So the queue knows when a frame is accepted.  Then it counts the bytes of a *counted* frame, and fires the
+Deferred of an *awaited* frame.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class WriteQueue:
     def drop(self, why: str) -> None:
         """Drop all frames; the Deferreds of awaited frames fail with *why*."""
         dropped = list(self._queue)
-        self._queue.clear()  # the same deque stays: flush() may be running, with this call in a callback
+        self._queue.clear()  # no new deque: a callback in flush(), which uses this one, may call drop()
         self.queued_bytes = 0
         for _, _, accepted in dropped:
             if accepted is not None:
