@@ -63,6 +63,9 @@ class MeshConfig:
     ping_after: float = 5.0
     #: If no byte came over a link for this long, and none was accepted, it is dead (docs/protocol.rst).
     dead_after: float = 15.0
+    #: Bytes kept of frames that have come in part, over all links.  Of more, the host that keeps most loses
+    #: the link that brought least in the last ``dead_after`` (guess: 64 of the largest frames).
+    half_frames_bytes: int = 64 * MIB
     #: If this node's reactor is late by more than this, that time counts against no peer (Lifeguard).
     stall_grace: float = 1.0
     #: If two nodes dial each other, the newer link wins if the older is silent so long (docs/protocol.rst).
@@ -302,6 +305,10 @@ class MeshConfig:
             (
                 self.unsent_bytes >= 2 * MIB,
                 "unsent_bytes must be at least 2 MiB, for the largest message",
+            ),
+            (
+                self.half_frames_bytes >= 2 * MIB,
+                "half_frames_bytes must be at least 2 MiB, for the largest frame",
             ),
             (self.batch_bytes <= MIB, "batch_bytes must be at most 1 MiB, the largest frame body"),
         ):

@@ -322,8 +322,52 @@ class TestDeadlines(MachineCase):
 
     def test_a_link_that_is_established_has_no_deadline(self) -> None:
         machine = self.up_to("open")
-        machine.established()
+        machine.established(machine.read, self.now)
         self.assertEqual(machine.deadline, inf)
+
+    def established(self) -> LinkMachine:
+        machine = self.up_to("open")
+        machine.established(machine.read, self.now)
+        self.read = machine.read
+        return machine
+
+    def test_half_a_frame_behind_proof_does_not_stand_for_ever(self) -> None:
+        said = codec.encode(Whisper(b"\x90"))
+        for kept_before in (True, False):
+            machine = self.established() if not kept_before else self.up_to("open")
+            self.read = machine.read
+            self.take(machine, said[:5])
+            if kept_before:
+                machine.established(self.read, self.now)
+            self.assertEqual(machine.deadline, 107.5)
+            self.assertIsNone(self.expire(machine, self.read))
+            error = self.expire(machine, self.read)
+            assert error is not None
+            self.assertEqual((error.reason, self.now), (Reason.SILENT, 115))
+
+    def test_it_stands_while_more_comes(self) -> None:
+        machine = self.established()
+        self.take(machine, frame(bytes(1000))[:5])
+        for _ in range(20):
+            self.assertIsNone(self.expire(machine, self.read))
+            self.take(machine, b"x")
+            self.assertIsNone(self.expire(machine, self.read))
+
+    def test_nor_does_time_count_in_which_this_node_was_held_up(self) -> None:
+        machine = self.established()
+        self.take(machine, frame(bytes(1000))[:5])
+        for _ in range(4):
+            self.now = machine.deadline + 20
+            self.assertIsNone(machine.expired(self.read, 0, self.now))
+            self.assertEqual(machine.deadline, self.now + 7.5)
+
+    def test_once_it_is_whole_there_is_no_deadline(self) -> None:
+        machine = self.established()
+        said = codec.encode(Whisper(b"\x90"))
+        self.take(machine, said[:5])
+        self.take(machine, said[5:])
+        self.assertIsNone(self.expire(machine, self.read))
+        self.assertEqual((machine.half, machine.deadline), (0, inf))
 
     def test_a_frontier_that_comes_is_waited_for_and_one_that_drips_is_not(self) -> None:
         for least, waits in ((1024, True), (1023, False)):

@@ -40,6 +40,7 @@ class TestMeshConfig(SynchronousTestCase):
             {"dead_after": 5},
             {"redial_factor": 0.99},
             {"unsent_bytes": 2 * MIB - 1},
+            {"half_frames_bytes": 2 * MIB - 1},
             {"batch_bytes": MIB + 1},
             {"gap_longest": 29.9},
             {"gap_patience": 601},
@@ -50,6 +51,7 @@ class TestMeshConfig(SynchronousTestCase):
         MeshConfig(ping_after=14.9)
         MeshConfig(redial_factor=1)
         MeshConfig(unsent_bytes=2 * MIB)
+        MeshConfig(half_frames_bytes=2 * MIB)
         MeshConfig(batch_bytes=MIB)
         MeshConfig(gap_longest=30.0)
 

@@ -43,7 +43,7 @@ _DETAIL: Final = 512  # characters of the text in a BYE
 _FRONTIER_WAITS: Final = 30  # handshake_timeouts to wait for a frontier on a slow line (guess: 600 kB)
 _FRONTIER_LEAST: Final = 1024  # bytes that must come in each (guess: signs of life are a tenth of that)
 _END_WAITS: Final = 150  # close_timeouts to wait for the end of a link on a slow line (guess: 600 kB)
-_END_LOOKS: Final = 2  # checks per close_timeout whether bytes still move (guess)
+_END_LOOKS: Final = 2  # checks per close_timeout, or dead_after, whether bytes still move (guess)
 
 
 class Phase(Enum):
@@ -94,6 +94,7 @@ class LinkMachine:
     _reported: int = 0  # bytes that had come at the last event about frames
     _seen: int = 0  # bytes that had come at the last check
     _waits: int = _FRONTIER_WAITS - 1  # more handshake_timeouts to wait for the frontier
+    _is_established: bool = False
     _looks: int = 0  # more checks until a patient end is over
     _still: int = 0  # checks in a row at which no bytes had moved
     _in_transit: int | None = None
@@ -158,6 +159,8 @@ class LinkMachine:
             self._reported = read
             yield frames
         half = self._frames.kept
+        if half and self.deadline == inf:
+            self._watch_half(read, now)
         if half > LENGTH_BYTES and self._arrival.grew(now) and self.phase in (Phase.OPEN, Phase.DRAINING):
             self._reported = read
             yield Arriving(self._number, begun(self._frames.head(HEAD_BYTES)), half, self._frames.need)
@@ -171,9 +174,20 @@ class LinkMachine:
         """Move the deadline, since this node was held up for *seconds*."""
         self.deadline += seconds
 
-    def established(self) -> None:
-        """End the deadline, since the peer's frontier has come; from now on the core ends dead links."""
+    @property
+    def half(self) -> int:
+        """The bytes of an unfinished frame that are kept."""
+        return self._frames.kept
+
+    def established(self, read: int, now: float) -> None:
+        """End the deadline, since the peer's frontier has come; from now on the core ends dead links.
+
+        It ends none over which half a frame came and nothing more, while the peer reads.
+        """
         self.deadline = inf
+        self._is_established = True
+        if self.phase is Phase.OPEN and self.half:
+            self._watch_half(read, now)
 
     def close(self, error: RemoteError, read: int, now: float) -> bytes:
         """Close because of *error*; return the last bytes for the peer.
@@ -205,7 +219,9 @@ class LinkMachine:
 
         :param in_transit: the bytes that were written and have not reached the far end's system.
         """
-        self.deadline = inf
+        late, self.deadline = now - self.deadline, inf
+        if self.phase is Phase.OPEN and self._is_established:
+            return self._half_stands(read, late, now)
         if self.phase in _BEFORE_THE_END:
             seconds = self._config.handshake_timeout
             if self.phase is Phase.OPEN and self._frontier_comes(read):
@@ -249,11 +265,31 @@ class LinkMachine:
     def _leave(self, phase: Phase, error: RemoteError, read: int, now: float) -> None:
         """Begin to close; from now on no frame can be sent."""
         self.phase, self.error = phase, error
+        self._still = 0
         timeout = self._config.close_timeout
         if self.is_patient:
             self._seen, self._looks = read, _END_WAITS * _END_LOOKS
             timeout /= _END_LOOKS
         self.deadline = now + timeout
+
+    def _watch_half(self, read: int, now: float) -> None:
+        """Look after half of ``dead_after`` whether bytes have come after those *read*."""
+        self._seen, self._still = read, 0
+        self.deadline = now + self._config.dead_after / _END_LOOKS
+
+    def _half_stands(self, read: int, late: float, now: float) -> RemoteError | None:
+        """The error if nothing has come after half a frame for ``dead_after``, or for half as long again.
+
+        :param late: the seconds by which this node was held up; bytes may have come that it has not read.
+        """
+        if not self.half:
+            return None
+        still = self._still + 1 if read == self._seen and late <= self._config.stall_grace else 0
+        if still == _END_LOOKS:
+            return RemoteError("half a frame came, and nothing after it", Reason.SILENT)
+        self._watch_half(read, now)
+        self._still = still
+        return None
 
     def _still_moves(self, read: int, in_transit: int) -> bool:
         """Whether to go on with a patient end: bytes have moved lately, and it has not taken too long."""

@@ -29,6 +29,7 @@ from twisted_mesh.eventloop.deferreds import WaitingDeferreds, is_in_time
 from twisted_mesh.links.accepting import Accepting
 from twisted_mesh.links.cooldown import CoolDown
 from twisted_mesh.links.crowding import Rank, Strangers, crowded_out
+from twisted_mesh.links.half_frames import HalfFrames
 from twisted_mesh.links.log import LinkLog
 from twisted_mesh.links.protocol import MeshProtocol
 from twisted_mesh.links.tls import abort_unfinished
@@ -110,6 +111,7 @@ class Connections:
         self._strangers = Strangers(self.config.handshakes_limit)
         self._accepting = Accepting(self.clock, self.config)
         self.may_begin = self._accepting.may_begin
+        self._half_frames = HalfFrames(self.config)
         self._table: dict[bytes, MeshProtocol] = {}
         self.table: Mapping[bytes, MeshProtocol] = MappingProxyType(self._table)
         self._to_flush: dict[int, MeshProtocol] = {}
@@ -176,6 +178,7 @@ class Connections:
             "routing_table": len(self._table),
             "queued_bytes": sum(link.queued_bytes for link in self._links.values()),
             **self._accepting.footprint(),
+            **self._half_frames.footprint(),
             **self.cooldown.footprint(),
         }
 
@@ -209,6 +212,12 @@ class Connections:
             too_many.close(RemoteError("too many connections that prove nothing", Reason.FULL))
             abort_unfinished(too_many.transport)  # else its TLS session would last close_timeout
 
+    def half_frame(self, link: MeshProtocol, size: int) -> None:
+        least = self._half_frames.note(link, size, self.clock.seconds())
+        if least is not None:
+            self._half_frames.gone(least)
+            least.close(RemoteError("too many bytes of frames that have come in part", Reason.LIMIT))
+
     def proven(self, link: MeshProtocol, peer: Peer) -> None:
         purpose = peer.purpose if link.dialled_for is None else link.dialled_for
         link.is_exchange = purpose is Purpose.EXCHANGE
@@ -230,12 +239,14 @@ class Connections:
     def closing(self, link: MeshProtocol, error: RemoteError) -> None:
         self._strangers.discard(link)
         self._accepting.gone(link)
+        self._half_frames.gone(link)
         if (refusal := self.log.closing(link, error)) is not None:
             self._core.publish(refusal)
         self._core.handle(events.LinkClosing(link.number, error.reason))
 
     def lost(self, link: MeshProtocol) -> None:
         self._to_flush.pop(link.number, None)
+        self._half_frames.gone(link)
         if self._links.pop(link.number, None) is not None:
             self._core.handle(events.LinkClosed(link.number))
             if not self._links:

@@ -54,6 +54,9 @@ class LinkHost(Interface):
     def may_begin(self, link: MeshProtocol) -> bool:
         """Whether *link*, which the peer dialled, may read its first bytes; if not, call go_on() later."""
 
+    def half_frame(self, link: MeshProtocol, size: int) -> None:
+        """*link* keeps *size* bytes of an unfinished frame, or none any more."""
+
     def handshake(self, side: Side, expected: bytes | None, purpose: Purpose) -> Handshake:
         """Make the handshake of a new connection."""
 
@@ -117,6 +120,7 @@ class MeshProtocol(Protocol):
         self._read = 0  # bytes that have come; under TLS, bytes of whole records only
         self._timer: IDelayedCall | None = None
         self._timer_deadline = inf  # the machine's deadline when the timer was set
+        self._half = 0  # bytes of an unfinished frame
         self._begun = outgoing  # whether bytes that come are read
         self._go_on: Callable[[], None] | None = None  # reads the first bytes, which wait
         self._told_closing = False  # whether the host knows that the link is closing
@@ -347,6 +351,12 @@ class MeshProtocol(Protocol):
                 self._end()
             elif not self._told_closing:
                 self.close(error)
+            return
+        half = self._machine.half
+        if half or self._half:
+            self._half = half
+            self._host.half_frame(self, half)
+            self._set_timer()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Tell the host, and all that wait for the link, that the connection has ended."""
@@ -402,7 +412,7 @@ class MeshProtocol(Protocol):
         self._transport.loseConnection()
 
     def _established(self) -> None:
-        self._machine.established()
+        self._machine.established(self.read_bytes, self._now)
         self._set_timer()
 
     def _set_timer(self) -> None:
