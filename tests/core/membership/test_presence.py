@@ -611,6 +611,22 @@ class TestNewAuthors(MembershipTestCase):
         self.receive(3, roster(*(presence(f"author {number}") for number in range(4))))
         self.assertEqual(self.known(), 2)
 
+    def test_records_that_are_refused_leave_nothing_with_the_link(self) -> None:
+        self.up(3, "cleo")
+        before = len(self.link(1).presence), len(self.link(3).presence)
+        self.receive(1, *(presence(f"author {number}") for number in range(100)))
+        self.receive(3, roster(*(presence(f"told {number}") for number in range(100))))
+        # Link 1 brought two authors.  Link 3 was told of them, and brought two of its own.
+        after = len(self.link(1).presence), len(self.link(3).presence)
+        self.assertEqual((after[0] - before[0], after[1] - before[1]), (4, 4))
+
+    def test_an_older_record_is_noted_without_being_verified_since_its_author_is_known(self) -> None:
+        self.receive(1, presence("dora", 2))
+        self.verified = 0
+        self.receive(2, presence("dora", 1))
+        self.assertTrue(self.link(2).presence.came_from_peer(origin_of("dora")))
+        self.assertEqual(self.verified, 0)
+
     def test_batches_of_authors_that_said_nothing_count(self) -> None:
         effects = self.receive(1, *(batch(name, 1) for name in ("dora", "emil", "fred")))
         self.assertEqual(len(self.delivered(effects)), 2)

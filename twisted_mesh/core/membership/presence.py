@@ -56,12 +56,14 @@ class Presences:
     def received(self, link: Link, signed: SignedRecord, presence: Presence, now: float) -> News | None:
         """Take in a PRESENCE that came over *link*; RemoteError if its signature is false."""
         origin, rank = presence.origin, (presence.epoch, presence.counter)
-        link.presence.note_from_peer(origin, rank)
         run = (origin, presence.epoch)
         if origin == self._local_node.origin:
+            link.presence.note_from_peer(origin, rank)
             self._on_own(link, signed, presence, now)
             return None
         known = self._roster.rank(origin)
+        if rank <= known:
+            link.presence.note_from_peer(origin, rank)
         if rank == known:
             self._push.duplicate(link, run, -presence.counter, False)
             return None
@@ -82,7 +84,9 @@ class Presences:
             if not isinstance(signed, SignedRecord) or not isinstance(signed.record, Presence):
                 raise RemoteError("a roster with something else in it", Reason.SHAPE)
             presence = signed.record
-            link.presence.note_from_peer(presence.origin, (presence.epoch, presence.counter))
+            rank = (presence.epoch, presence.counter)
+            if presence.origin == self._local_node.origin or rank <= self._roster.rank(presence.origin):
+                link.presence.note_from_peer(presence.origin, rank)
             heard = now - entry.age / 1000
             if presence.origin == self._local_node.origin:
                 self._on_other(link, signed, presence, heard, now)
@@ -136,6 +140,8 @@ class Presences:
         if changed is None:
             self._admission.waiting += 1
             return None
+        # Not before: anybody can name any author in a record that is not verified, or not kept.
+        link.presence.note_from_peer(origin, (presence.epoch, presence.counter))
         author = self._roster.get(origin)
         assert author is not None
         if changed and (author.is_member or was_member):
