@@ -255,6 +255,9 @@ class MeshConfig:
     compare_interval: float = 30.0
     #: Claims about runs kept of one link; if there are more, the oldest is forgotten (guess).
     claims_limit: int = 65_536
+    #: Such claims kept of all links together, besides as many of each as there are runs and authors here;
+    #: the link with the most of them forgets half, or is closed (guess).
+    claims_in_all: int = 131_072
     #: Messages held in memory for others, in bytes and since they came; at the limit of bytes, new authors
     #: have a quarter, and the author with the most loses its oldest (docs/protocol.rst).
     history_bytes: int = 64 * MIB

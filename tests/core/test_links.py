@@ -51,6 +51,12 @@ class TestTable(SynchronousTestCase):
         told = [link.presence.came_from_peer(origin_of(name)) for name in ("anna", "cleo", "dora")]
         self.assertEqual(told, [False, True, True])
 
+    def test_no_link_remembers_more_than_two_rosters_of_records(self) -> None:
+        link = Link(LinkOpened(1, peer("bert"), True, False), 0, MeshConfig(members_limit=2))
+        for name in "abcdef":
+            link.presence.note_from_peer(origin_of(name), (1, 1))
+        self.assertEqual(len(link.presence), 4)
+
     def test_a_link_in_the_middle_of_a_frame_is_not_silent_and_has_a_slow_line_for_a_while(self) -> None:
         link = self.open(1)
         self.assertFalse(link.repair.is_slowed(0))

@@ -48,6 +48,7 @@ class Link:
     :ivar up: whether the link is or was in the routing table.
     :ivar closing: whether the link is draining (:mod:`~twisted_mesh.core.links`).
     :ivar last_frame_at: when a frame last came.
+    :ivar weight: the entries that :meth:`weigh` counted last.
     """
 
     def __init__(self, opened: LinkOpened, now: float, config: MeshConfig) -> None:
@@ -64,8 +65,30 @@ class Link:
         self.life = LifeState(now)
         self.repair = RepairState(now, now)
         self.frontier = FrontierState(config.claims_limit)
-        self.presence = PresenceState(config.claims_limit)
+        # Records of authors that were forgotten meanwhile take no more room than those on the roster.
+        self.presence = PresenceState(min(config.claims_limit, 2 * config.members_limit))
         self.rates = LinkRates(config)
+        self.weight = 0
+
+    def weigh(self, known: int) -> int:
+        """Count the entries that the peer made up, or may have; return how many more there are than before.
+
+        :param known: the runs and authors that are known here: so many entries of each table are no claims
+            of the peer alone.
+        """
+        tables = (self.frontier.snapshot, *self._claimed())
+        weight = sum(max(0, len(table) - known) for table in tables)
+        more, self.weight = weight - self.weight, weight
+        return more
+
+    def shrink(self, known: int) -> None:
+        """Forget the older half of the entries beyond *known* in each table."""
+        for table in self._claimed():
+            _cut(table, known + max(0, len(table) - known) // 2)
+
+    def _claimed(self) -> tuple[OrderedDict[Any, Any], ...]:
+        push = self.push
+        return self.frontier.claims, push.lazy_by_peer, push.coming, push.wants
 
     def received(self, now: float) -> None:
         """Note that whole frames have come."""

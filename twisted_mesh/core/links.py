@@ -37,6 +37,7 @@ class Links:
     _ways: dict[bytes, Link] = field(default_factory=dict)  # the link that is up, by the origin of its node
     # Closed links in the routing table until another is up
     _lingering: dict[bytes, int] = field(default_factory=dict)
+    _weight: int = 0  # the weights of all links
 
     @property
     def fed(self) -> ValuesView[Link]:
@@ -161,7 +162,27 @@ class Links:
 
     def forget(self, number: int) -> None:
         """Forget a link whose connection is gone, or whose frames no longer count."""
-        self._all.pop(number, None)
+        if (link := self._all.pop(number, None)) is not None:
+            self._weight -= link.weight
+
+    def weigh(self, link: Link, known: int) -> Link | None:
+        """Bound the claims of all links together, now that *link* has brought some.
+
+        The link with the most of them forgets half.
+
+        :param known: how many runs and authors are known here.
+        :return: a link to close, since most of its claims are of a SNAPSHOT that is not complete.
+        """
+        self._weight += link.weigh(known)
+        while self._weight > self._config.claims_in_all:
+            for other in self._all.values():
+                self._weight += other.weigh(known)  # others were weighed when fewer or more were known
+            largest = max(self._all.values(), key=lambda link: link.weight)
+            if 2 * (len(largest.frontier.snapshot) - known) > largest.weight:
+                return largest
+            largest.shrink(known)
+            self._weight += largest.weigh(known)
+        return None
 
     def footprint(self) -> dict[str, int]:
         """Entries of every table."""
@@ -173,6 +194,7 @@ class Links:
             "lingering_links": len(self._lingering),
             "snapshot_entries": sum(len(link.frontier.snapshot) for link in self._all.values()),
             "claims": sum(len(link.frontier.claims) for link in self._all.values()),
+            "claims_in_all": self._weight,
             "known_records": sum(len(link.presence) for link in self._all.values()),
         }
 

@@ -45,6 +45,7 @@ from twisted_mesh.wire.membership import Roster as RosterFrame
 from twisted_mesh.wire.replies import Direct, DirectAck, Receipts
 from twisted_mesh.wire.signed import SignedRecord
 
+_TOO_MANY: Final = "the most claims of all links, of which there are too many"
 #: The names in :attr:`Node.counts` of frames that were dropped for lack of room; all others were of no use.
 DROPPED: Final = frozenset(
     {"no_room", "authors_waiting", "dropped_receipts", "dropped_directs", "dropped_walks"}
@@ -234,6 +235,16 @@ class Node:
             self._link_life.close(link.number, error.reason, error.detail, now)
             self._forget(link.number, now)
 
+    def _weigh(self, link: Link, now: float) -> None:
+        """Bound the claims of all links together, now that *link* has brought some."""
+        known = self.history.open_streams + len(self.roster)
+        while (largest := self._links.weigh(link, known)) is not None:
+            if largest is link:
+                raise RemoteError(_TOO_MANY, Reason.LIMIT)
+            if not largest.closing:
+                self._link_life.close(largest.number, Reason.LIMIT, _TOO_MANY, now)
+            self._forget(largest.number, now)
+
     def _on_arriving(self, event: events.Arriving, now: float) -> None:
         if (link := self._links.get(event.link)) is not None:
             link.arriving(event, now)
@@ -247,13 +258,16 @@ class Node:
                 self._on_batch(link, frame, now)
             case Have():
                 self._broadcast.frontier.on_have(link, frame, now)
+                self._weigh(link, now)
             case Want():
                 if self._broadcast.push.wanted(link, frame):
                     self._answer(link, now)
+                    self._weigh(link, now)
             case Headers():
                 self._broadcast.forks.on_headers(link, frame)
             case Prune():
                 link.push.pruned(frame.origins)
+                self._weigh(link, now)
             case SignedRecord(record=record):
                 match record:
                     case Presence() | Suspect():
@@ -270,6 +284,7 @@ class Node:
                 self.neighbourhood.on_gossip(link, frame, now)
             case Snapshot():
                 self._on_snapshot(link, frame, now)
+                self._weigh(link, now)
             case Digest():
                 self._on_digest(link, frame, now)
             case Whisper():

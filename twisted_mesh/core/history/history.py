@@ -58,6 +58,11 @@ class History:
         self.waiting_bytes = 0
         self.joins = False
 
+    @property
+    def open_streams(self) -> int:
+        """How many runs have an open stream."""
+        return len(self._open)
+
     def __iter__(self) -> Iterator[Stream]:
         return iter(self._open.values())
 

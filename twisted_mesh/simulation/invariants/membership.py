@@ -113,6 +113,7 @@ def limits(config: MeshConfig, links: int) -> dict[str, int]:
         "links": config.links_limit,
         "snapshot_entries": config.claims_limit * links,
         "claims": config.claims_limit * links,
+        "claims_in_all": config.claims_in_all,
         "known_records": config.claims_limit * links,
         "open_streams": config.open_streams,
         "closed_streams": config.closed_streams,
