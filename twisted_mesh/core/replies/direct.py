@@ -1,10 +1,10 @@
-"""Direct messages: to one node anywhere in the mesh, acknowledged, and delivered once in a run.
+"""Direct messages: to one node anywhere in the mesh, acknowledged, and delivered at most once.
 
-Contract: a message is repeated until the destination has signed an acknowledgement, or until
+Contract: a message is repeated until the destination's acknowledgement comes, or until
 ``direct_timeout``, each time over the best link and over another one, too.  The destination remembers which
 numbers of every sender came (:mod:`~twisted_mesh.core.replies.senders`), so that a repeat is acknowledged
-again and not delivered again.  Relays verify, and keep only the link over which each message came first:
-its acknowledgement goes back over that link.
+again and not delivered again.  Relays verify messages, and remember only the link over which each came
+first: its acknowledgement goes back over that link.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from twisted_mesh.wire.signed import SignedRecord
 _AROUND: Final = 500  # bytes of memory that a waiting message needs beside its body (guess)
 _ENDED: Final = "it has left"
 
-# One sending of one message: origin, epoch, destination, destination_epoch, number, tries.
+# One transmission of a message: origin, epoch, destination, destination_epoch, number, tries.
 _Passage = tuple[bytes, int, bytes, int, int, int]
 
 
@@ -77,7 +77,8 @@ class Directs:
     _outgoing: dict[bytes, Outgoing] = field(default_factory=dict)
     _first_arrivals: FirstArrivals[_Passage] = field(default_factory=FirstArrivals)
     _bytes: int = 0  # the bytes of all messages that wait to be acknowledged
-    # The highest number so far: a destination that is forgotten here remembers lower ones
+    # The highest number so far.  New messages go above it, since a destination that was forgotten here
+    # remembers the numbers it got.
     _highest: int = 0
     counts: dict[str, int] = field(default_factory=lambda: {"stray_directs": 0, "dropped_directs": 0})
     wake: float = inf  # when to call :meth:`tick` next; inf for never
@@ -125,7 +126,7 @@ class Directs:
                 self._leave(origin, outgoing, number, now)
 
     def leaves(self, origin: bytes, now: float) -> None:
-        """Shorten the wait, since *origin* leaves with a key of one run, and acknowledges soon or never."""
+        """Shorten the wait: *origin* leaves, and will not return, since its key is for one run."""
         outgoing = self._outgoing.get(origin)
         for sent in () if outgoing is None else outgoing.waiting.values():
             sent.until = min(sent.until, now + self._config.farewell_timeout)
@@ -158,9 +159,10 @@ class Directs:
         self.wake = min(self.wake, sent.again)
 
     def _ways(self, destination: bytes, tries: int) -> Iterator[tuple[Link, int]]:
-        """The links for a message that was sent *tries* times before, each with the tries to write into it.
+        """The links for a message sent *tries* times before, and the number of tries to write into each
+        copy.
 
-        The first is the best link now; a message that was sent before goes over another one, too.
+        The first is the best link; a message that was sent before goes over a second link, too.
         """
         if links := list(self._routes.all_to(destination)):
             yield links[0], 0
@@ -168,7 +170,7 @@ class Directs:
                 yield links[tries % len(links)], min(tries, MAX_TRIES)
 
     def _begin_anew(self, destination: bytes, outgoing: Outgoing, epoch: int, now: float) -> None:
-        """Send the messages that are not acknowledged to the new run of the destination."""
+        """The destination has a new run: send it, under new numbers, all messages not acknowledged yet."""
         fresh = self._outgoing[destination] = Outgoing(epoch, self._highest + 1)
         for sent in outgoing.waiting.values():
             sent.tries = 0
@@ -216,10 +218,10 @@ class Directs:
             self._deliver(link, record, now)
 
     def _relay(self, link: Link, signed: SignedRecord, record: Direct | DirectAck, now: float) -> None:
-        """Pass a message on towards its destination, an acknowledgement back over the message's links.
+        """Pass a message on to its destination, or an acknowledgement back along the message's way.
 
-        The links that brought the message first form no circle.  If one of them is gone, the way around it
-        can: so an acknowledgement follows them only for ``DETOURS`` hops.
+        The links that brought the message first form no circle, but a way around a lost link can.  So an
+        acknowledgement follows them only for ``DETOURS`` hops.
         """
         ends = record.origin, record.epoch, record.destination, record.destination_epoch
         passage = (*ends, record.number, record.tries)
@@ -260,7 +262,7 @@ class Directs:
             run = (direct.origin, direct.epoch)
             self._effects.deliver(Deliver(own, *run, 0, 0, len(direct.body), entries))
         ack = DirectAck(*self._own, direct.origin, direct.epoch, direct.number, direct.tries)
-        # A relay on any way may drop the acknowledgement: it goes over the best link and back over *link*.
+        # A relay may drop the acknowledgement, so it goes over the best link and back over *link*.
         route = self._routes.known_to(direct.origin) if news else None
         links = (link,) if route is None or route is link else (route, link)
         self._effects.send(links, self._signer.signed(ack))
@@ -268,7 +270,7 @@ class Directs:
     def _entries(self, direct: Direct) -> list[Entry] | None:
         """The entries of the message, if it is for this run and can be read."""
         if direct.destination_epoch != self._local_node.epoch:
-            return None  # for an earlier run: the sender will learn of this one
+            return None  # the message is for an earlier run: its sender will learn of this one
         try:
             return unpack_entries(direct.body)
         except PoisonedBody:

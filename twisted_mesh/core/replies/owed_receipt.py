@@ -1,7 +1,7 @@
-"""The receipts that this node must give for one run of another node: the ranges that were taken and signed.
+"""The receipts that this node must give for one run of another node: the ranges taken and signed.
 
-Contract: this module only keeps numbers.  A range has no holes; the messages that were taken before a gap
-are a range of their own.  Beyond the limit only the newest ranges are kept.
+Contract: this module only keeps numbers.  A range has no holes: a gap ends it, and the messages behind the
+gap are another range.  Beyond the limit only the newest ranges are kept.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from twisted_mesh.core.replies.receipt_tracker import RANGES_MOST
 class OwedReceipt:
     """A run of which at least one message asks for a receipt.
 
-    :ivar closed: the ranges that it has taken below *low*, each before a gap.
+    :ivar closed: the ranges below *low* that the application has taken, each before a gap.
     :ivar gaps: the gaps above *taken*, the first and the last message of each.
-    :ivar signed: the range for which this node has signed last.
+    :ivar signed: the range of the last receipt that this node has signed.
     """
 
-    base: int  # the first message that was to be delivered when this began
+    base: int  # the base of the stream when this began
     low: int  # the application has taken all messages from *low* to *taken*
-    taken: int  # the last that the application has taken
-    asks_up_to: int = 0  # the highest message that asks
+    taken: int  # the last message that the application has taken
+    asks_up_to: int = 0  # the highest message that asks for a receipt
     closed: list[tuple[int, int]] = field(default_factory=list)
     gaps: list[tuple[int, int]] = field(default_factory=list)
     route: int = 0  # the number of the link over which that receipt went, 0 for none
@@ -35,11 +35,11 @@ class OwedReceipt:
 
     @property
     def range(self) -> tuple[int, int]:
-        """The range to sign for, of the messages behind the last gap."""
+        """The range to sign for: messages behind the last gap."""
         return self.low, max(min(self.asks_up_to, self.taken), self.low - 1)
 
     def lacks(self, first: int, last: int) -> None:
-        """Note that messages *first* to *last* will not come; the application passes them later."""
+        """Note that messages *first* to *last* will not come; the application passes over them later."""
         self.gaps.append((first, last))
         if len(self.gaps) > RANGES_MOST:
             self.begins_at(self.gaps.pop(0)[1] + 1, self.taken)

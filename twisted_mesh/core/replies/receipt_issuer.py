@@ -1,10 +1,10 @@
 """The receipts that this node gives for messages of others which its application has taken.
 
 Contract: a member signs for the ranges that its application has *taken* without a hole, up to the highest
-message that asks.  ``receipt_relay`` sends receipts no faster than the author can verify them.  A receipt
-is repeated as long as the stream is held or its author says that it waits: at once when a link is lost or
-the author is back, and otherwise ever more rarely.  Each repeat goes over up to three other links, too, so
-that no single relay can stop it.
+message that asks for a receipt.  ``receipt_relay`` sends receipts no faster than the author can verify
+them.  A receipt is repeated as long as the stream is held, or its author says that it waits for receipts:
+at once when a link is lost or the author is back, and otherwise ever more rarely.  Each repeat goes over up
+to three other links, too, so that no single relay can stop it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from twisted_mesh.core.signing import Signer
 from twisted_mesh.wire.membership import PresenceFlags, Role
 from twisted_mesh.wire.replies import MAX_TRIES, Receipt
 
-_WAYS: Final = 3  # other links for a repeat: with one each time, all repeats met one relay (measured)
+_WAYS: Final = 3  # other links for a repeat: over one each, all repeats met the same relay (measured)
 
 
 @dataclass(eq=False)
@@ -39,7 +39,7 @@ class ReceiptIssuer:
     """The receipts that a node gives.
 
     :ivar owed: the receipts that authors want, by run.
-    :ivar waiting: the runs in which the application has not taken all messages that ask.
+    :ivar waiting: the runs in which the application has not taken all messages that ask for a receipt.
     """
 
     _local_node: LocalNode
@@ -50,7 +50,7 @@ class ReceiptIssuer:
     _effects: Effects
     owed: dict[StreamId, OwedReceipt] = field(default_factory=dict)
     waiting: dict[StreamId, None] = field(default_factory=dict)
-    # By author: the epoch of its one run that is in *owed*.
+    # By author: the epoch of its run in *owed*, at most one.
     _newest: dict[bytes, int] = field(default_factory=dict)
     wake: float = inf  # when to call :meth:`repeat` next; inf for never
 
@@ -77,7 +77,7 @@ class ReceiptIssuer:
             self._effects.emit(Awaited(run, owed.asks_up_to, stream.head, owed.taken))
 
     def stored(self, runs: Iterable[StreamId], now: float) -> None:
-        """Give receipts for *runs*: the store has kept how far the application is in them."""
+        """Give receipts for *runs*: the store has kept how far the application has taken them."""
         for run in runs:
             stream = self._history.get(run)
             if run in self.waiting and stream is not None and stream.kept > self.owed[run].taken:
@@ -90,11 +90,11 @@ class ReceiptIssuer:
             return
         begins_above = owed.low > 1 and not owed.tries  # the author may wait for lower messages
         has_ended = owed.tries and owed.again is None and self._history.get(run) is None
-        if begins_above or has_ended:  # repeats ended with the stream, and the author may have got none
+        if begins_above or has_ended:  # repeats ended with the stream: perhaps none has arrived
             self._sign(run, owed, now)
 
     def taken(self, run: StreamId, sequence: int, now: float) -> None:
-        """Take in that the application has taken *run* up to *sequence*, also if the stream is closed."""
+        """Take in that the application has taken *run*, which may be closed, up to *sequence*."""
         if (owed := self.owed.get(run)) is None:
             return
         if (stream := self._history.get(run)) is not None:
@@ -103,7 +103,7 @@ class ReceiptIssuer:
         self._look(run, owed, now)
 
     def gap(self, gap: GapFound, now: float) -> None:
-        """Sign for what follows a gap: the messages in it, which may ask for receipts, will not come."""
+        """Take in that messages, which may ask for receipts, will not come: sign for those behind them."""
         run = (gap.origin, gap.epoch)
         if (stream := self._signable(run)) is None:
             return
@@ -157,7 +157,7 @@ class ReceiptIssuer:
     def _owed(self, stream: Stream, taken: int) -> OwedReceipt:
         run = stream.run
         known = owed = self.owed.get(run)
-        # The stream was closed, and goes on from its base
+        # The stream was closed since, and goes on from its base
         if known is not None and stream.base > known.base:
             known.base = stream.base
         # The base was lowered: messages that counted as taken may come
@@ -197,7 +197,7 @@ class ReceiptIssuer:
                 if self._history.get(run) is not None or self._is_waited_for(run):
                     self._sign(run, owed, now)
                 else:
-                    owed.again = None  # repeated when the author asks again
+                    owed.again = None  # the next repeat is when the author asks again
 
     def schedule(self) -> None:
         """Set :attr:`wake`, after receipts were sent."""
@@ -220,8 +220,7 @@ class ReceiptIssuer:
     def own(self, run: StreamId, ways: Sequence[Link], now: float) -> Iterator[OnWay]:
         """The receipts that this node must give for *run*, each with its link, one of *ways*.
 
-        A receipt goes over the first of *ways*, which is the best; a repeat goes over some of the others,
-        too.
+        A receipt goes over the first of *ways*, the best; a repeat also goes over some others.
         """
         if (owed := self.owed.get(run)) is None:
             return

@@ -1,9 +1,9 @@
 """Receipts on their way to the authors of the messages: those of other members, and those of this node.
 
 Contract: every relay verifies receipts, merges those that come within ``receipt_delay``, and sends them on
-over its best link to the author, in one frame for each link and interval.  The range of a receipt can only
-grow, so loss, repetition and other routes do no harm.  A receipt without room is dropped, and its member
-repeats it.
+over its best link to the author, in one frame for each link and interval.  A member's range only grows,
+so a receipt that is lost, repeated or late does no harm.  If there is no room for a receipt, it is dropped,
+and its member repeats it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from twisted_mesh.core.signing import Signer
 from twisted_mesh.wire import codec
 from twisted_mesh.wire.replies import MAX_RECEIPT, Receipt, Receipts, SignedReceipt
 
-_SHARE: Final = 2 * RANGES_MOST  # receipts of one member that are passed on at a time, with repeats
-_IN_A_FRAME: Final = 64 * 1024 // (MAX_RECEIPT + 80)  # so that a frame is under 64 KiB
+_SHARE: Final = 2 * RANGES_MOST  # receipts of one member that wait here at a time, repeats included
+_IN_A_FRAME: Final = 64 * 1024 // (MAX_RECEIPT + 80)  # receipts, so that a frame is under 64 KiB
 
 OnWay = tuple[int, SignedReceipt]  # the number of the link over which the receipt goes
 Key = tuple[int, bytes, int, int, int]  # epoch of the author, the member, its epoch, low, tries
@@ -43,10 +43,10 @@ class Carried:
     :ivar shares: how many receipts of other members there are, by run of the member and the author.
     """
 
-    due: float = inf  # when those of other members go; inf if there are none
-    own_due: float = inf  # when this node's own go; inf if there are none
+    due: float = inf  # when receipts of other members go; inf if there are none
+    own_due: float = inf  # when this node's own receipts go; inf if there are none
     own: dict[StreamId, None] = field(default_factory=dict)
-    # Each with its source link, and the high of its range.
+    # Receipts of other members: the link that brought it, the high of its range, the receipt.
     receipts: dict[Key, tuple[int, int, SignedReceipt]] = field(default_factory=dict)
     shares: Counter[tuple[int, bytes, int]] = field(default_factory=Counter)
 
@@ -67,7 +67,7 @@ class ReceiptRelay:
     _effects: Effects
     counts: dict[str, int] = field(default_factory=lambda: {"stray_receipts": 0, "dropped_receipts": 0})
     _carried: dict[bytes, Carried] = field(default_factory=dict)  # by author
-    # By author: when an own receipt was last sent, and when any was; the longest ago first.
+    # By author: when an own receipt was last sent, and when any receipt was; the longest ago first.
     _sent: OrderedDict[bytes, tuple[float, float]] = field(default_factory=OrderedDict)
     _entries: int = 0  # receipts of other members in all of *_carried*
     wake: float = inf  # when receipts are due next; inf for never
@@ -81,7 +81,7 @@ class ReceiptRelay:
         return not self._carried
 
     def owe(self, run: StreamId, now: float) -> None:
-        """Give a receipt for *run* as soon as it may go."""
+        """Give a receipt for *run* as soon as the interval allows."""
         author = run[0]
         carried = self._carried.setdefault(author, Carried())
         carried.own[run] = None
@@ -91,7 +91,7 @@ class ReceiptRelay:
         self.wake = min(self.wake, carried.own_due)
 
     def _interval(self) -> float:
-        """The seconds between two receipts for one author, which must verify those of all members."""
+        """The seconds between two receipts for one author, who must verify the receipts of all members."""
         return max(self._config.receipt_delay, self._roster.there * self._config.receipt_share)
 
     def received(self, link: Link, frame: Receipts, now: float) -> Iterator[Receipt]:
@@ -115,14 +115,14 @@ class ReceiptRelay:
         member = self._roster.get(receipt.member)
         if member is None or not member.is_member or receipt.member_epoch > member.presence.epoch:
             return False
-        if receipt.origin == self._local_node.origin:  # for earlier runs no receipt is open
+        if receipt.origin == self._local_node.origin:  # no receipt is open for an earlier run
             known = self._outbox.head if receipt.epoch == self._local_node.epoch else 0
         else:
             known = 0 if hops >= MOST_HOPS else self._published(receipt)
         return 0 < known >= receipt.high
 
     def _published(self, receipt: Receipt) -> int:
-        """The last message of the run that this node knows of, even if it is no longer held."""
+        """The last message of the receipt's run that is known here, even if no longer held."""
         run = (receipt.origin, receipt.epoch)
         stream, author = self._history.get(run), self._roster.get(receipt.origin)
         known = self._history.head(run) if stream is None else stream.high
@@ -155,12 +155,12 @@ class ReceiptRelay:
         return [author for author, one in self._carried.items() if min(one.due, one.own_due) <= now]
 
     def owed(self, author: bytes, now: float) -> list[StreamId]:
-        """The runs of *author* for which this node must give a receipt, if those may go now."""
+        """The runs of *author* for which this node must give a receipt now."""
         carried = self._carried[author]
         return list(carried.own) if carried.own_due <= now else []
 
     def flush(self, author: bytes, ways: list[Link], own: Iterable[OnWay], now: float) -> None:
-        """Send the receipts of other members, and this node's own if they may go.
+        """Send the receipts of other members, and *own*.
 
         :param ways: all links that could lead to *author*.
         :param own: the receipts for the runs of :meth:`owed`, each with the number of its link.

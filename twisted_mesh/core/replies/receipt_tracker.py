@@ -1,9 +1,9 @@
 """The author's side of receipts: which members have which messages of this node.
 
 Contract: a message counts as delivered to a member only if a range that this member signed holds it.  The
-members on the roster when the message was sent, or when this node joined, are *expected* to have it.  Those
-of them that say that they begin above it, or that the roster has forgotten, have *missed* it.  A range
-costs work only for the messages that were not known before.
+members on the roster when the message was sent, or when this node joined, are *expected* to have it.  An
+expected member that says that it begins above the message, or that the roster has forgotten, has *missed*
+it.  A range costs work only for the messages that it newly shows as delivered.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 from twisted_mesh.config import MeshConfig
 from twisted_mesh.core.events import Holders
 
-RANGES_MOST: Final = 8  # remembered ranges of one member, the newest: gaps divide them (guess)
+RANGES_MOST: Final = 8  # the ranges of one member that are remembered, the newest (guess)
 
 
 @dataclass(eq=False, slots=True)
@@ -29,7 +29,7 @@ class MemberRanges:
     def add(self, low: int, high: int) -> list[tuple[int, int]]:
         """Add the range *low* to *high*; return the ranges of the messages that are new.
 
-        A range below ``RANGES_MOST`` others is not added: it would be forgotten at once, and be new again.
+        A range below ``RANGES_MOST`` others is not added: it would be forgotten, and count as new again.
         """
         if len(self.ranges) >= RANGES_MOST and high + 1 < self.ranges[0][0]:
             return []
@@ -58,11 +58,11 @@ class MemberRanges:
 class OpenReceipt:
     """A message whose receipt is open.
 
-    :ivar pending: those of them that may still get it.
+    :ivar pending: the expected members that may still get it.
     """
 
     expected: frozenset[bytes] | None  # the members that should have it; None until this node has joined
-    missed: set[bytes] = field(default_factory=set)  # those that never will
+    missed: set[bytes] = field(default_factory=set)  # the members that never will have it
 
     def __post_init__(self) -> None:
         self.pending: set[bytes] = set(self.expected or ())
@@ -91,7 +91,7 @@ class ReceiptTracker:
         """Open the receipts of the newest own messages.
 
         :param members: the members that should have the messages; None until this node has joined.
-        :return: the receipts that are closed since there are too many, the oldest, with their holders.
+        :return: the oldest receipts, which are closed if there are too many, with their holders.
         """
         for sequence in sequences:
             self._open[sequence] = OpenReceipt(members)
@@ -104,7 +104,7 @@ class ReceiptTracker:
         return closed
 
     def joined(self, members: frozenset[bytes]) -> Sequence[int]:
-        """Set the members that should have the messages from before this node joined; return these."""
+        """Set the members that should have the messages sent before this node joined; return these."""
         waiting = [sequence for sequence, open in self._open.items() if open.expected is None]
         for sequence in waiting:
             fresh = self._open[sequence] = OpenReceipt(members)
@@ -120,10 +120,10 @@ class ReceiptTracker:
         if self._open.pop(sequence, None) is not None:
             del self._sequences[bisect_left(self._sequences, sequence)]
         if not self._open:
-            self._members.clear()  # later receipts of a member hold all its ranges again
+            self._members.clear()  # the later receipts of a member tell all its ranges again
 
     def add(self, member: bytes, low: int, high: int) -> Sequence[int]:
-        """Take in that a member signed for *low* to *high*; return the messages for which that is new."""
+        """Take in that a member signed for *low* to *high*; return the messages for which this is new."""
         if not self._open or (
             member not in self._members and len(self._members) >= self._config.members_limit
         ):
@@ -135,20 +135,20 @@ class ReceiptTracker:
                 open = self._open[sequence]
                 if member not in (open.expected or ()):
                     changed.append(sequence)
-                elif member in open.pending or member in open.missed:  # otherwise that was known before
+                elif member in open.pending or member in open.missed:  # otherwise it was known before
                     changed.append(sequence)
                     open.pending.discard(member)
                     open.missed.discard(member)
         return changed
 
     def lose(self, member: bytes, head: int) -> Sequence[int]:
-        """Mark as missed the messages up to *head* that the member has not signed for; return new ones."""
+        """Mark as missed the messages up to *head* that the member did not sign for; return new ones."""
         return self._lose(member, head) if self._open else ()
 
     def of(self, sequence: int) -> Holders:
         """Which members have the own message *sequence*, whose receipt is open."""
         open = self._open[sequence]
-        # A member's oldest range can be forgotten, and the member counts as before.
+        # A member whose oldest range was forgotten still counts as having these messages.
         has = set(open.expected or ()) - open.pending - open.missed
         has.update(member for member, ranges in self._members.items() if ranges.has(sequence))
         return Holders(frozenset(has), frozenset(open.pending), frozenset(open.missed))

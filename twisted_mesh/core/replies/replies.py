@@ -1,7 +1,7 @@
-"""The reverse path: receipts and direct messages go to one node over the links that brought its frames.
+"""The reverse path: frames to one node (receipts, direct messages) go over the links that brought its own.
 
 Contract: this composes the parts of the reverse path.  Relays do not hold receipts and messages: the node
-that sends one repeats it until it is known to have arrived.
+that sends a receipt or message repeats it until it is known to have arrived.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from twisted_mesh.wire.replies import Receipts
 class Replies:
     """The receipts and direct messages of one node.
 
-    :ivar issuer: gives receipts; :ivar relay: sends them on their way to their authors.
+    :ivar issuer: gives receipts; :ivar relay: sends receipts to the authors of the messages.
     :ivar directs: the direct messages.
     """
 
@@ -81,11 +81,11 @@ class Replies:
                 assert_never(event)
 
     def delivered(self, item: Outcome, now: float) -> None:
-        """Take in messages or a gap that went to the application; messages may ask for receipts."""
+        """Take in messages, which may ask for receipts, or a gap, that went to the application."""
         run = (item.origin, item.epoch)
         match item:
             case events.Deliver():
-                if any(map(kind_of, item.entries)):  # nearly always all are plain messages
+                if any(map(kind_of, item.entries)):  # nearly always no entry asks for a receipt
                     asks = [at for at, entry in enumerate(item.entries, item.first) if entry[0] & ASKS]
                     if asks:
                         self.issuer.asks(run, asks[-1], now)
@@ -104,7 +104,7 @@ class Replies:
                 self._outbox.confirm(receipt.low, receipt.high)
                 changed.update(self._tracker.add(receipt.member, receipt.low, receipt.high))
         finally:
-            self._changed(changed)  # even if a later receipt is false
+            self._changed(changed)  # also if a later receipt of the frame is false
 
     def up(self, link: Link, now: float) -> None:
         """Take in that a link is in the routing table."""
@@ -116,7 +116,7 @@ class Replies:
         self.issuer.link_gone(link.number, now)
         origin = link.peer.origin
         if self._roster.get(origin) is None and not self._routes.links.to(origin):
-            self._changed(self._tracker.lose(origin, self._outbox.head))  # the peer never had a record
+            self._changed(self._tracker.lose(origin, self._outbox.head))  # no record of the peer came
 
     def joined(self) -> None:
         """Take in that a neighbour has sent its roster."""
@@ -135,7 +135,7 @@ class Replies:
     def evident(self, presence: Presence, now: float) -> None:
         """Take in an author's newest record, and give the receipts for which the author waits.
 
-        An author that leaves with a key of one run has little time left to acknowledge messages.
+        If an author leaves whose key is for one run, it can acknowledge messages only now.
         """
         run = (presence.origin, presence.epoch)
         if presence.flags & PresenceFlags.EPHEMERAL and presence.flags & PresenceFlags.LEAVING:
@@ -183,7 +183,7 @@ class Replies:
     def _members(self) -> frozenset[bytes]:
         """The members on the roster, and the neighbours, since new nodes link before they have a record.
 
-        Members that have left with a key of one run are not among them.
+        Members that have left are not among them if their key was for one run.
         """
         neighbours = [link.peer for link in self._routes.links.fed if link.frontier_received]
         members = {author.presence.origin for author in self._roster if author.is_member}
@@ -192,6 +192,6 @@ class Replies:
 
     def _changed(self, sequences: Iterable[int]) -> None:
         if changed := sorted(sequences):
-            # is_decided() first: one receipt can be for thousands of messages, and decides few of them.
+            # is_decided() goes first: one receipt can be for thousands of messages, and decide few of them.
             decided = {one: self._tracker.of(one) for one in changed if self._tracker.is_decided(one)}
             self._effects.emit(events.Receipted(changed, decided))

@@ -1,9 +1,10 @@
 """Routes to one node: over the link to it, or back over the links that brought its frames.
 
-Contract: a route along the links of ``Parents`` has no circle, since each link brought a frame that is at
-least as new as the one at the node before.  If a parent is gone, another neighbour may know a route, or may
-know it only from this node.  Such a neighbour is tried for ``DETOURS`` hops only, so that a circle ends.  A
-link with too many bytes in its write queue is not used: frames on the reverse path are repeated, not held.
+Contract: a route along the links of ``Parents`` has no circle: each node on it has got a frame of the
+target that is at least as new as that of the node before.  If a parent is gone, another neighbour may know
+a route, but its route may lead back here.  So other neighbours are tried for ``DETOURS`` hops only, and a
+circle ends.  A link with too many bytes in its write queue is not used: the frame is dropped, and its
+sender repeats it.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ class Routes:
     _config: MeshConfig
 
     def all_to(self, origin: bytes) -> Iterator[Link]:
-        """All links that could lead to *origin*: its own, its parent, then others, the quickest first."""
+        """All links that could lead to *origin*: links to it, its parent, then others by round trip."""
         known = list(self._known(origin))
         yield from known
         others = [link for link in self.links.fed if self._is_free(link) and link not in known]
         yield from sorted(others, key=lambda link: (link.flow.rtt, link.number))
 
     def over(self, number: int | None) -> Link | None:
-        """The link of that number, if it can take a frame now."""
+        """The link of that number, if its queue has room for a frame."""
         link = None if number is None else self.links.get(number)
         return link if link is not None and self._is_free(link) else None
 
@@ -48,8 +49,8 @@ class Routes:
     def on(self, origin: bytes, source: int, hops: int, tries: int = 0) -> Link | None:
         """The link over which to pass on a frame that came over the link *source*; None for none.
 
-        :param tries: how often the frame was sent before.  A repeat takes another route each time, for its
-            first hops, since a node on the best route may drop every frame.
+        :param tries: how often the frame was sent before.  In its first hops each repeat takes
+            another route, since a node on the best route may drop every frame.
         """
         if hops >= DETOURS or self.links.is_neighbour(origin):
             best = next(self._sure(origin), None)

@@ -1,10 +1,10 @@
 """The senders of direct messages, and the numbers that came from each, so that none is delivered twice.
 
 Contract: the newest run of each sender is kept, in half a KiB at most, for ``direct_senders`` senders.  An
-attacker that makes up authors can fill any table, and then repeat the messages of a forgotten sender.  So
+attacker that makes up authors can fill the table, and then replay the messages of a forgotten sender.  So
 no sender is forgotten that is on the roster or at the far end of a link.  If these fill the table, a
-message of a new sender is not accepted, and its sender repeats it.  Of all other senders, those of the last
-ten minutes are forgotten first, the latest first: made up senders displace each other.
+message of a new sender is not accepted, and its sender repeats it.  Of all other senders, those first
+met in the last ten minutes are forgotten first, the latest first: made-up senders displace each other.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from twisted_mesh.core.membership.roster import Roster
 from twisted_mesh.wire.replies import Direct
 
 WINDOW: Final = 1024  # numbers above the head that are accepted (docs/protocol.rst)
-ESTABLISHED: Final = 600.0  # seconds from the first message of a sender until it is no newcomer (guess)
-_AT_ONCE: Final = 16  # of so many senders one is forgotten at a time: each time all are looked at
+ESTABLISHED: Final = 600.0  # seconds after its first message until a sender is no newcomer (guess)
+_AT_ONCE: Final = 16  # a sixteenth is forgotten at a time, since each time all are looked at
 
 
 @dataclass(eq=False, slots=True)
 class Incoming:
     """The messages from one run of one node.
 
-    :ivar above: the higher numbers that came, as bits: the lowest bit is that of the number behind *head*.
+    :ivar above: the numbers above *head* that came, as bits: the lowest bit stands for *head* + 1.
     """
 
     epoch: int  # the epoch of that run
     since: float  # when the first message of any run of that node came
     head: int = 0  # all numbers up to this came or were given up
-    above: int = 0  # 164 bytes at most, where a set of numbers needs 60 KiB (measured)
+    above: int = 0  # at most 164 bytes; a set of numbers needs 60 KiB (measured)
 
     def given_up_below(self, oldest: int) -> None:
         """Raise the head: the sender repeats no message below *oldest*."""
@@ -78,7 +78,7 @@ class Senders:
         return direct.epoch < epoch
 
     def takes(self, direct: Direct, now: float) -> bool | None:
-        """Whether *direct*, of a run that is not over, is new; None if it cannot be remembered."""
+        """Whether *direct*, of a run that is not over, is new; None if there is no room to remember it."""
         origin = direct.origin
         incoming = self._incoming.get(origin)
         is_full = len(self._incoming) >= self._config.direct_senders
@@ -99,7 +99,7 @@ class Senders:
         }
 
     def _make_room(self, now: float) -> bool:
-        """Forget some senders that are neither on the roster nor linked; whether there were any."""
+        """Forget some senders that are neither on the roster nor linked; False if there are none."""
         gone = [item for item in self._incoming.items() if not self._is_here(item[0])]
         new = [item for item in reversed(gone) if item[1].since > now - ESTABLISHED]
         new.sort(key=lambda item: item[1].since, reverse=True)
